@@ -1,0 +1,242 @@
+//! Digests, as the image specification defines them.
+//!
+//! ```text
+//! digest    ::= algorithm ":" encoded
+//! algorithm ::= "sha256" | "sha512"
+//! encoded   ::= [a-f0-9]{64} | [a-f0-9]{128}
+//! ```
+//!
+//! Source: image-spec v1.1.1, `descriptor.md`, "Digests". The specification's grammar allows other algorithms to be
+//! registered; these two are the ones it registers, and a digest in another one is refused by name.
+
+use std::{fmt, str::FromStr};
+
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// A registered digest algorithm.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Algorithm {
+    /// SHA-256, which every registry and client must support.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// Every algorithm, in the order of the specification.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
+    /// The algorithm's identifier on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// The number of characters of an encoded digest.
+    pub const fn encoded_length(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+
+    /// Computes the digest of bytes that are in memory.
+    pub fn digest(self, bytes: &[u8]) -> Digest {
+        let encoded = match self {
+            Self::Sha256 => hex::encode(Sha256::digest(bytes)),
+            Self::Sha512 => hex::encode(Sha512::digest(bytes)),
+        };
+        Digest { algorithm: self, encoded }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == text)
+            .ok_or_else(|| ParseDigestError::Algorithm(text.to_owned()))
+    }
+}
+
+/// The identifier of content by its hash.
+///
+/// ```
+/// use strata::digest::{Algorithm, Digest};
+///
+/// let digest: Digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a".parse()?;
+/// assert_eq!(digest, Algorithm::Sha256.digest(b"{}"));
+/// # Ok::<(), strata::digest::ParseDigestError>(())
+/// ```
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Digest {
+    algorithm: Algorithm,
+    encoded: String,
+}
+
+impl Digest {
+    /// Names what a platform's hash function answered; `None` where the number of bytes is not the algorithm's.
+    pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Option<Self> {
+        let encoded = hex::encode(hash);
+        (encoded.len() == algorithm.encoded_length()).then_some(Self { algorithm, encoded })
+    }
+
+    /// The algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hash in lower-case hexadecimal.
+    pub fn encoded(&self) -> &str {
+        &self.encoded
+    }
+
+    /// The hash as bytes.
+    pub fn hash(&self) -> Vec<u8> {
+        // Parsing established that every character is a hexadecimal digit and that their number is even.
+        hex::decode(&self.encoded).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm, self.encoded)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        let (algorithm, encoded) = text.split_once(':').ok_or(ParseDigestError::Separator)?;
+        let algorithm: Algorithm = algorithm.parse()?;
+        if let Some(found) = encoded.chars().find(|c| !matches!(c, '0'..='9' | 'a'..='f')) {
+            return Err(ParseDigestError::Character(found));
+        }
+        if encoded.len() != algorithm.encoded_length() {
+            return Err(ParseDigestError::Length { algorithm, found: encoded.len() });
+        }
+        Ok(Self { algorithm, encoded: encoded.to_owned() })
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why a text is not a digest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ParseDigestError {
+    /// There is no `:`.
+    Separator,
+    /// The algorithm is not supported.
+    Algorithm(String),
+    /// The encoded part has a character that is not a lower-case hexadecimal digit.
+    Character(char),
+    /// The encoded part has another length than the algorithm gives.
+    Length {
+        /// The algorithm named.
+        algorithm: Algorithm,
+        /// The number of characters found.
+        found: usize,
+    },
+}
+
+impl fmt::Display for ParseDigestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Separator => f.write_str("no ':' between algorithm and hash in digest"),
+            Self::Algorithm(found) => {
+                write!(f, "unsupported digest algorithm {found:?}, supported are sha256 and sha512")
+            }
+            Self::Character(found) => write!(f, "unexpected character {found:?} in digest"),
+            Self::Length { algorithm, found } => {
+                write!(f, "{found} characters in {algorithm} digest, expected {}", algorithm.encoded_length())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ParseDigestError {}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn displays_what_was_parsed() {
+        let long = format!("sha512:{}", "0a".repeat(64));
+        for text in [EMPTY, long.as_str()] {
+            assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn digests_the_empty_text() {
+        assert_eq!(Algorithm::Sha256.digest(b"").to_string(), EMPTY);
+        assert!(Algorithm::Sha512.digest(b"").encoded().starts_with("cf83e1357eefb8bdf1542850d66d8007"));
+    }
+
+    #[test]
+    fn keeps_the_hash() {
+        let digest: Digest = EMPTY.parse().unwrap();
+        assert_eq!(Digest::from_hash(Algorithm::Sha256, &digest.hash()), Some(digest.clone()));
+        assert_eq!(Digest::from_hash(Algorithm::Sha512, &digest.hash()), None);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let rejected = [
+            ("", "no ':' between algorithm and hash in digest"),
+            ("sha256", "no ':' between algorithm and hash in digest"),
+            (":", "unsupported digest algorithm \"\", supported are sha256 and sha512"),
+            ("md5:d41d8cd98f00b204e9800998ecf8427e", "unsupported digest algorithm \"md5\", supported are sha256 and sha512"),
+            ("SHA256:00", "unsupported digest algorithm \"SHA256\", supported are sha256 and sha512"),
+            ("sha256:", "0 characters in sha256 digest, expected 64"),
+            ("sha256:00", "2 characters in sha256 digest, expected 64"),
+            ("sha256:baddigeststring", "unexpected character 'g' in digest"),
+            ("sha256:E3", "unexpected character 'E' in digest"),
+            ("sha256:é", "unexpected character 'é' in digest"),
+        ];
+        for (text, message) in rejected {
+            assert_eq!(text.parse::<Digest>().unwrap_err().to_string(), message, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_every_other_character_at_every_position() {
+        for position in 7..EMPTY.len() {
+            for byte in 0..=127_u8 {
+                let mut text = EMPTY.to_owned().into_bytes();
+                text[position] = byte;
+                let text = String::from_utf8(text).unwrap();
+                let valid = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+                assert_eq!(text.parse::<Digest>().is_ok(), valid, "{text:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Errors as clients see them: one table of codes, one form.
+//!
+//! Source: distribution-spec v1.1.1, "Error Codes". The body is
+//! `{"errors": [{"code": …, "message": …, "detail": …}]}`; the message is the table's, followed by what was found and what
+//! to do about it.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+/// Declares the table: variant, code on the wire, status where a request does not choose another, message.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident, $wire:literal, $status:ident, $message:literal;)*) => {
+        /// A code that tells a client what was wrong.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// Every code: the specification's, in its order, then [`Code::Unavailable`].
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The code on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $wire,)*
+                }
+            }
+
+            /// The status that goes with the code unless the end-point says otherwise.
+            pub const fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$variant => StatusCode::$status,)*
+                }
+            }
+
+            /// The message of the specification's table.
+            pub const fn message(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $message,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// code-1
+    BlobUnknown, "BLOB_UNKNOWN", NOT_FOUND, "blob unknown to registry";
+    /// code-2
+    BlobUploadInvalid, "BLOB_UPLOAD_INVALID", BAD_REQUEST, "blob upload invalid";
+    /// code-3
+    BlobUploadUnknown, "BLOB_UPLOAD_UNKNOWN", NOT_FOUND, "blob upload unknown to registry";
+    /// code-4
+    DigestInvalid, "DIGEST_INVALID", BAD_REQUEST, "provided digest did not match uploaded content";
+    /// code-5
+    ManifestBlobUnknown, "MANIFEST_BLOB_UNKNOWN", NOT_FOUND, "manifest references a manifest or blob unknown to registry";
+    /// code-6
+    ManifestInvalid, "MANIFEST_INVALID", BAD_REQUEST, "manifest invalid";
+    /// code-7
+    ManifestUnknown, "MANIFEST_UNKNOWN", NOT_FOUND, "manifest unknown to registry";
+    /// code-8
+    NameInvalid, "NAME_INVALID", BAD_REQUEST, "invalid repository name";
+    /// code-9
+    NameUnknown, "NAME_UNKNOWN", NOT_FOUND, "repository name not known to registry";
+    /// code-10
+    SizeInvalid, "SIZE_INVALID", BAD_REQUEST, "provided length did not match content length";
+    /// code-11
+    Unauthorized, "UNAUTHORIZED", UNAUTHORIZED, "authentication required";
+    /// code-12
+    Denied, "DENIED", FORBIDDEN, "requested access to the resource is denied";
+    /// code-13
+    Unsupported, "UNSUPPORTED", METHOD_NOT_ALLOWED, "the operation is unsupported";
+    /// code-14
+    TooManyRequests, "TOOMANYREQUESTS", TOO_MANY_REQUESTS, "too many requests";
+    /// Not in the table: the registry, or what it stores in, can't answer now. Always sent with `Retry-After`.
+    Unavailable, "UNAVAILABLE", SERVICE_UNAVAILABLE, "registry unavailable";
+}
+
+/// An answer that is not what was asked for.
+#[derive(Clone, Debug)]
+pub struct Error {
+    code: Code,
+    status: StatusCode,
+    found: String,
+    detail: Option<Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    cause: Option<String>,
+}
+
+impl Error {
+    /// An error with what was found, in lower case and without a full stop.
+    pub fn new(code: Code, found: impl Into<String>) -> Self {
+        Self { code, status: code.status(), found: found.into(), detail: None, headers: Vec::new(), cause: None }
+    }
+
+    /// The registry can't answer now and should be asked again after a while.
+    pub fn unavailable(found: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(Code::Unavailable, found).with_header(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs()))
+    }
+
+    /// Replaces the status that goes with the code.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Adds what a program needs to act on the error.
+    pub fn with_detail(self, detail: Value) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    /// Adds a header to the response.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Adds what the log should say and the client should not see.
+    pub fn with_cause(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// The code.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The status of the response.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The headers of the response, beside those of every error.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// What the log should say beside the message.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// The message: the table's, and what was found.
+    pub fn message(&self) -> String {
+        format!("{}: {}", self.code.message(), self.found)
+    }
+
+    /// The body of the response.
+    pub fn body(&self) -> Vec<u8> {
+        let mut error = json!({ "code": self.code.as_str(), "message": self.message() });
+        if let (Some(detail), Some(error)) = (&self.detail, error.as_object_mut()) {
+            error.insert("detail".into(), detail.clone());
+        }
+        json!({ "errors": [error] }).to_string().into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    /// distribution-spec v1.1.1, "Error Codes".
+    const TABLE: &str = "\
+code-1 BLOB_UNKNOWN blob unknown to registry
+code-2 BLOB_UPLOAD_INVALID blob upload invalid
+code-3 BLOB_UPLOAD_UNKNOWN blob upload unknown to registry
+code-4 DIGEST_INVALID provided digest did not match uploaded content
+code-5 MANIFEST_BLOB_UNKNOWN manifest references a manifest or blob unknown to registry
+code-6 MANIFEST_INVALID manifest invalid
+code-7 MANIFEST_UNKNOWN manifest unknown to registry
+code-8 NAME_INVALID invalid repository name
+code-9 NAME_UNKNOWN repository name not known to registry
+code-10 SIZE_INVALID provided length did not match content length
+code-11 UNAUTHORIZED authentication required
+code-12 DENIED requested access to the resource is denied
+code-13 UNSUPPORTED the operation is unsupported
+code-14 TOOMANYREQUESTS too many requests";
+
+    #[test]
+    fn has_the_table_of_the_specification_in_its_order() {
+        let table: Vec<String> = (1..)
+            .zip(Code::ALL)
+            .filter(|(_, code)| **code != Code::Unavailable)
+            .map(|(number, code)| format!("code-{number} {} {}", code.as_str(), code.message()))
+            .collect();
+        assert_eq!(table.join("\n"), TABLE);
+        assert_eq!(Code::ALL.last(), Some(&Code::Unavailable));
+    }
+
+    #[test]
+    fn says_what_was_found() {
+        let error = Error::new(Code::NameInvalid, "unexpected character 'A' in repository name");
+        assert_eq!(
+            String::from_utf8(error.body()).unwrap(),
+            r#"{"errors":[{"code":"NAME_INVALID","message":"invalid repository name: unexpected character 'A' in repository name"}]}"#
+        );
+        assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn carries_a_detail_but_no_cause() {
+        let error = Error::unavailable("the store did not answer", Duration::from_secs(2))
+            .with_detail(json!({ "tier": "cold" }))
+            .with_cause("secret of the house");
+        let body = String::from_utf8(error.body()).unwrap();
+        assert_eq!(
+            body,
+            r#"{"errors":[{"code":"UNAVAILABLE","detail":{"tier":"cold"},"message":"registry unavailable: the store did not answer"}]}"#
+        );
+        assert_eq!(error.headers(), [(header::RETRY_AFTER, HeaderValue::from_static("2"))]);
+    }
+}

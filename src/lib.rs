@@ -1,0 +1,36 @@
+//! The core of Strata, an OCI image registry and pull-through mirror for the edge.
+//!
+//! Everything that makes a registry is here — grammar, documents, decisions, the protocol between stores — and no platform:
+//! time, randomness, stores and streams are arguments. The Worker that runs at the edge and the tests that run natively
+//! hand in their own.
+//!
+//! ```
+//! use strata::{digest::Digest, manifest::Manifest, name::Reference, route::Route};
+//!
+//! let route = Route::parse("/v2/library/alpine/manifests/3.22")?;
+//! let Route::Manifest { name, reference: Reference::Tag(tag) } = route else { unreachable!() };
+//! assert_eq!((name.as_str(), tag.as_str()), ("library/alpine", "3.22"));
+//! # Ok::<(), strata::error::Error>(())
+//! ```
+//!
+//! | floor | modules | what they are |
+//! |---|---|---|
+//! | 0 | [`digest`], [`name`], [`range`], [`time`] | words of the specification, each parsed once into a type that can't be wrong |
+//! | 1 | [`manifest`], [`route`], [`error`], [`host`] | documents: what a manifest refers to, which end-point a request is for, the table of errors; what is asked of the platform |
+//! | 2 | [`upload`], [`access`], [`settings`] | decisions, without input or output |
+//! | 3 | [`store`] | stores by what they promise, their keys, the store in memory, the checks that every store passes |
+//! | 4 | [`registry`] | a request and stores in, a response out |
+
+pub mod access;
+pub mod digest;
+pub mod error;
+pub mod host;
+pub mod manifest;
+pub mod name;
+pub mod range;
+pub mod registry;
+pub mod route;
+pub mod settings;
+pub mod store;
+pub mod time;
+pub mod upload;

@@ -1,0 +1,215 @@
+//! Ranges of bytes: the `Range` header of a pull and the `Content-Range` of a chunk.
+//!
+//! ```text
+//! Range         ::= "bytes=" spec ("," spec)*         RFC 9110, section 14.2
+//! spec          ::= first "-" last? | "-" suffix
+//! Content-Range ::= first "-" last                    distribution-spec v1.1.1, "Pushing a blob in chunks"
+//! ```
+
+use std::{fmt, str::FromStr};
+
+/// A run of bytes, at least one, both ends inclusive as on the wire.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ByteRange {
+    first: u64,
+    last: u64,
+}
+
+impl ByteRange {
+    /// Makes the range from `first` to `last`, both included; `None` where it would be empty.
+    pub const fn new(first: u64, last: u64) -> Option<Self> {
+        if first <= last { Some(Self { first, last }) } else { None }
+    }
+
+    /// The offset of the first byte.
+    pub const fn first(self) -> u64 {
+        self.first
+    }
+
+    /// The offset of the last byte.
+    pub const fn last(self) -> u64 {
+        self.last
+    }
+
+    /// The number of bytes.
+    pub const fn length(self) -> u64 {
+        // Wraps only for the whole of u64, which no content has.
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// The bytes that both ranges have.
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        Self::new(self.first.max(other.first), self.last.min(other.last))
+    }
+}
+
+impl fmt::Display for ByteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl FromStr for ByteRange {
+    type Err = ParseRangeError;
+
+    /// Parses the `Content-Range` of a chunk.
+    ///
+    /// Clients written to RFC 9110 send `bytes first-last/total`: the unit and the total say nothing more and are let pass.
+    fn from_str(text: &str) -> Result<Self, ParseRangeError> {
+        let range = text.strip_prefix("bytes ").unwrap_or(text);
+        let range = range.split_once('/').map_or(range, |(range, _)| range);
+        let (first, last) = range.split_once('-').ok_or(ParseRangeError)?;
+        let (Some(first), Some(last)) = (number(first), number(last)) else {
+            return Err(ParseRangeError);
+        };
+        Self::new(first, last).ok_or(ParseRangeError)
+    }
+}
+
+/// A text is not a range of bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ParseRangeError;
+
+impl fmt::Display for ParseRangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a range of bytes such as '0-99'")
+    }
+}
+
+impl std::error::Error for ParseRangeError {}
+
+/// What a `Range` header selects of content of a known size.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Selection {
+    /// All of it: there is no such header, or it is one to be ignored.
+    All,
+    /// These ranges, each within the content, in the order asked for.
+    Ranges(Vec<ByteRange>),
+    /// Nothing that is there: 416.
+    Unsatisfiable,
+}
+
+impl Selection {
+    /// The most ranges honoured in one request; more are answered with all of the content, as RFC 9110, section 14.2 advises.
+    pub const MAX_RANGES: usize = 64;
+
+    /// Reads the value of a `Range` header against the size of the content. A malformed value is ignored, as RFC 9110
+    /// asks, and so are other units than bytes and ranges that add up to more than the content.
+    pub fn of(header: Option<&str>, size: u64) -> Self {
+        let Some(specs) = header.and_then(|value| value.strip_prefix("bytes=")) else {
+            return Self::All;
+        };
+        let mut ranges = Vec::new();
+        let mut total = 0_u64;
+        for spec in specs.split(',') {
+            let Some(range) = resolve(spec.trim_matches([' ', '\t']), size) else {
+                return Self::All;
+            };
+            let Some(range) = range else { continue };
+            total = total.saturating_add(range.length());
+            ranges.push(range);
+        }
+        match ranges.len() {
+            0 => Self::Unsatisfiable,
+            1 => Self::Ranges(ranges),
+            count if count > Self::MAX_RANGES || total > size => Self::All,
+            _ => Self::Ranges(ranges),
+        }
+    }
+}
+
+/// One spec against a size: `None` where it is malformed, `Some(None)` where it selects nothing.
+fn resolve(spec: &str, size: u64) -> Option<Option<ByteRange>> {
+    let (first, last) = spec.split_once('-')?;
+    if first.is_empty() {
+        let suffix = number(last)?;
+        let range = size.checked_sub(1).and_then(|end| ByteRange::new(size.saturating_sub(suffix), end));
+        return Some(range);
+    }
+    let first = number(first)?;
+    let last = if last.is_empty() { u64::MAX } else { number(last)? };
+    if first > last {
+        return None;
+    }
+    Some(size.checked_sub(1).and_then(|end| ByteRange::new(first, last.min(end))))
+}
+
+/// A number in digits only: `u64::from_str` would let a sign pass.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[track_caller]
+    fn selects(header: &str, size: u64, expected: &[(u64, u64)]) {
+        let expected: Vec<ByteRange> = expected.iter().map(|(f, l)| ByteRange::new(*f, *l).unwrap()).collect();
+        assert_eq!(Selection::of(Some(header), size), Selection::Ranges(expected));
+    }
+
+    #[test]
+    fn selects_what_is_there() {
+        selects("bytes=0-0", 10, &[(0, 0)]);
+        selects("bytes=0-9", 10, &[(0, 9)]);
+        selects("bytes=0-99", 10, &[(0, 9)]);
+        selects("bytes=4-", 10, &[(4, 9)]);
+        selects("bytes=-3", 10, &[(7, 9)]);
+        selects("bytes=-30", 10, &[(0, 9)]);
+        selects("bytes=0-1, 4-5 ,-1", 10, &[(0, 1), (4, 5), (9, 9)]);
+        selects("bytes=0-1,20-30", 10, &[(0, 1)]);
+        selects("bytes=5-18446744073709551615", 10, &[(5, 9)]);
+    }
+
+    #[test]
+    fn ignores_what_is_malformed() {
+        for header in [
+            "", "bytes", "bytes=", "bytes=a-b", "bytes=1", "bytes=--1", "bytes=3-2", "bytes=+1-2", "bytes=1-2;3-4", "items=0-1",
+            "bytes=-", "bytes=0-99999999999999999999999", "bytes=0-1,x",
+        ] {
+            assert_eq!(Selection::of(Some(header), 10), Selection::All, "{header:?}");
+        }
+        assert_eq!(Selection::of(None, 10), Selection::All);
+    }
+
+    #[test]
+    fn refuses_what_is_not_there() {
+        for (header, size) in [("bytes=10-", 10), ("bytes=10-20", 10), ("bytes=-0", 10), ("bytes=0-0", 0), ("bytes=-1", 0)] {
+            assert_eq!(Selection::of(Some(header), size), Selection::Unsatisfiable, "{header:?} of {size}");
+        }
+    }
+
+    #[test]
+    fn answers_all_where_ranges_cost_more_than_all() {
+        assert_eq!(Selection::of(Some("bytes=0-9,0-9"), 10), Selection::All);
+        let many = vec!["0-0"; Selection::MAX_RANGES + 1].join(",");
+        assert_eq!(Selection::of(Some(&format!("bytes={many}")), 1_000), Selection::All);
+    }
+
+    #[test]
+    fn parses_the_range_of_a_chunk() {
+        for (text, first, last) in [("0-0", 0, 0), ("10-99", 10, 99), ("bytes 0-4/5", 0, 4), ("bytes 0-4/*", 0, 4)] {
+            let range: ByteRange = text.parse().unwrap();
+            assert_eq!((range.first(), range.last(), range.length()), (first, last, last - first + 1));
+        }
+        for text in ["", "-", "0", "0-", "-1", "2-1", "a-b", "0-+1", "bytes=0-1", " 0-1"] {
+            assert_eq!(text.parse::<ByteRange>().unwrap_err().to_string(), "not a range of bytes such as '0-99'", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn displays_what_was_parsed() {
+        assert_eq!("3-7".parse::<ByteRange>().unwrap().to_string(), "3-7");
+    }
+
+    #[test]
+    fn intersects() {
+        let range = |first, last| ByteRange::new(first, last).unwrap();
+        assert_eq!(range(0, 5).intersection(range(3, 9)), ByteRange::new(3, 5));
+        assert_eq!(range(0, 5).intersection(range(6, 9)), None);
+    }
+}

@@ -1,0 +1,284 @@
+//! The registry: a request and stores in, a response out.
+
+use std::{future::Future, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use crate::{
+    access::Action,
+    digest::Digest,
+    error::{Code, Error},
+    host::Host,
+    route::Route,
+    settings::{ParseSettingsError, Settings},
+    store::{StoreError, Streams},
+    time::Timestamp,
+};
+
+mod blob;
+mod grant;
+mod manifest;
+mod tags;
+mod upload;
+
+/// The digest of what a response is about.
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// A registry over a store.
+#[derive(Debug)]
+pub struct Registry<S, H> {
+    store: S,
+    host: H,
+    settings: Settings,
+}
+
+/// A request as the core needs it.
+#[derive(Debug)]
+pub struct Request<B> {
+    /// The method.
+    pub method: Method,
+    /// Path and query, as sent.
+    pub target: String,
+    /// The headers; of those that a client may send, only [`HEADERS`] are looked at.
+    pub headers: HeaderMap,
+    /// The body, where there is one.
+    pub body: Option<B>,
+}
+
+/// The headers that the core looks at.
+pub const HEADERS: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::RANGE,
+];
+
+/// The body of a response.
+#[derive(Debug)]
+pub enum Body<B> {
+    /// None. A `Content-Length` is that of the same request made by `GET`.
+    Empty,
+    /// Bytes that are in memory.
+    Bytes(Vec<u8>),
+    /// A stream, handed on untouched.
+    Stream(B),
+}
+
+type Answer<B> = Result<Response<Body<B>>, Error>;
+
+impl<S: Streams, H: Host> Registry<S, H> {
+    /// Makes a registry of its parts.
+    pub const fn new(store: S, host: H, settings: Settings) -> Self {
+        Self { store, host, settings }
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The host.
+    pub const fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// Answers a request. There is always an answer; where it is an error that is not the client's, it is logged.
+    pub async fn answer(&self, mut request: Request<S::Body>) -> Response<Body<S::Body>> {
+        let answer = self.dispatch(&mut request).await;
+        if let Some(body) = request.body.take() {
+            self.store.discard(body).await;
+        }
+        let mut response = answer.unwrap_or_else(|error| {
+            if error.status().is_server_error() {
+                let message = error.message();
+                let fields =
+                    [("method", request.method.as_str()), ("error", &message), ("cause", error.cause().unwrap_or_default())];
+                self.host.log("request failed", &fields);
+            }
+            respond_with_error(&error)
+        });
+        if request.method == Method::HEAD {
+            *response.body_mut() = Body::Empty;
+        }
+        let headers = response.headers_mut();
+        headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    /// Looks whether the store answers, and says so in the log if not.
+    pub async fn check(&self) {
+        if let Err(error) = self.store.list("catalog/", None, 1).await {
+            self.host.log("the store does not answer", &[("error", &error.to_string())]);
+        }
+    }
+
+    async fn dispatch(&self, request: &mut Request<S::Body>) -> Answer<S::Body> {
+        let access = &self.settings.access;
+        let authorization = text(&request.headers, header::AUTHORIZATION).map(str::to_owned);
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        let route = Route::parse(&request.target);
+        if let (Ok(Route::Version), true) = (&route, reads) {
+            access.greet(authorization.as_deref(), &self.host).await?;
+            return Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()));
+        }
+        let action = if reads { Action::Pull } else { Action::Push };
+        access.admit(action, authorization.as_deref(), &self.host).await?;
+        let route = route?;
+        let methods = route.methods();
+
+        match (route, request.method.as_str()) {
+            (Route::Blob { name, digest }, "GET" | "HEAD") => self.pull_blob(request, &name, &digest).await,
+            (Route::Manifest { name, reference }, "GET" | "HEAD") => self.pull_manifest(request, &name, &reference).await,
+            (Route::Manifest { name, reference }, "PUT") => self.push_manifest(request, &name, &reference).await,
+            (Route::StartUpload { name, digest }, "POST") => self.start_upload(request, &name, digest.as_ref()).await,
+            (Route::Upload { name, id, .. }, "GET") => self.upload_status(&name, id).await,
+            (Route::Upload { name, id, step, .. }, "PATCH") => self.push_chunk(request, &name, id, step).await,
+            (Route::Upload { name, id, step, digest }, "PUT") => {
+                self.close_upload(request, &name, id, step, digest.as_ref()).await
+            }
+            (Route::Upload { name, id, .. }, "DELETE") => self.cancel_upload(&name, id).await,
+            (Route::Tags { name, limit, last }, "GET" | "HEAD") => self.list_tags(&name, limit, last.as_ref()).await,
+            (
+                Route::Version
+                | Route::Blob { .. }
+                | Route::Manifest { .. }
+                | Route::StartUpload { .. }
+                | Route::Upload { .. }
+                | Route::Tags { .. },
+                method,
+            ) => {
+                let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+                let found = format!("method {method} on this end-point, which has {allow}");
+                Err(Error::new(Code::Unsupported, found).with_header(header::ALLOW, value(&allow)))
+            }
+        }
+    }
+
+    /// Starts the clock of an operation that must not go on for longer than half the grace period.
+    fn bound(&self) -> Bound {
+        Bound { start: self.host.now(), limit: self.settings.grace / 2 }
+    }
+
+    fn nonce(&self) -> String {
+        hex::encode(self.host.random())
+    }
+}
+
+/// The answer to every request while the settings can't be used.
+pub fn refuse<B>(error: &ParseSettingsError) -> Response<Body<B>> {
+    respond_with_error(&Error::unavailable(error.to_string(), Duration::from_secs(60)))
+}
+
+/// BOUND of the removal protocol: an operation starts no further write once half the grace period has passed since its
+/// first, because from then on a sweeper may take what it wrote for abandoned.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    start: Timestamp,
+    limit: Duration,
+}
+
+impl Bound {
+    fn check(self, host: &impl Host) -> Result<(), Error> {
+        if host.now().since(self.start) < self.limit {
+            Ok(())
+        } else {
+            Err(Error::unavailable("this push took longer than half the grace period, start it again", RETRY_AFTER))
+        }
+    }
+}
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Digest => Self::new(Code::DigestInvalid, "the bytes received have another digest"),
+            StoreError::Length => Self::new(Code::SizeInvalid, "the body ended before or after its announced length"),
+            StoreError::Busy => {
+                Self::unavailable("too many uploads at once, try again", Duration::from_secs(5))
+            }
+            StoreError::Throttled(cause) => {
+                Self::unavailable("the store asks for fewer requests, try again", RETRY_AFTER).with_cause(cause)
+            }
+            StoreError::Failed(cause) => {
+                Self::unavailable("the store did not do what it was asked, try again", RETRY_AFTER).with_cause(cause)
+            }
+        }
+    }
+}
+
+/// How many store operations of one request run at the same time: the platform lets six wait for their headers.
+const CONCURRENCY: usize = 6;
+
+/// Runs an operation for each item, several at a time, and answers their results in no particular order; the first
+/// failure ends it.
+async fn for_each<T, R, F: Future<Output = Result<R, Error>>>(
+    items: impl IntoIterator<Item = T>,
+    operation: impl FnMut(T) -> F,
+) -> Result<Vec<R>, Error> {
+    use futures_util::{StreamExt as _, TryStreamExt as _};
+    futures_util::stream::iter(items).map(operation).buffer_unordered(CONCURRENCY).try_collect().await
+}
+
+fn respond_with_error<B>(error: &Error) -> Response<Body<B>> {
+    let mut response = respond_with_json(error.status(), error.body());
+    for (name, value) in error.headers() {
+        response.headers_mut().append(name, value.clone());
+    }
+    response
+}
+
+fn respond_with_json<B>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<B>> {
+    let mut response = respond(status);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    *response.body_mut() = Body::Bytes(bytes);
+    response
+}
+
+fn respond<B>(status: StatusCode) -> Response<Body<B>> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+/// A response that says where something is, with no body.
+fn respond_with_location<B>(status: StatusCode, location: &str, digest: Option<&Digest>) -> Response<Body<B>> {
+    let mut response = respond(status);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, value(location));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    if let Some(digest) = digest {
+        headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
+    }
+    response
+}
+
+/// A header of the request, where it is text.
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A header of a response. What is put there was parsed or made here and is printable ASCII.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Headers of content that is named by its digest and so never changes.
+fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
+    headers.insert(header::CONTENT_TYPE, value(media_type));
+    headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
+    headers.insert(header::ETAG, value(&format!("\"{digest}\"")));
+}
+
+/// Whether `If-None-Match` names this content (RFC 9110, section 13.1.2).
+fn is_unchanged(headers: &HeaderMap, digest: &Digest) -> bool {
+    let etag = format!("\"{digest}\"");
+    text(headers, header::IF_NONE_MATCH).is_some_and(|value| {
+        value.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    })
+}

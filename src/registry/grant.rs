@@ -1,0 +1,259 @@
+//! Grants: why a repository holds a blob, and the promise that it stays.
+//!
+//! Whoever wants a blob to stay writes a grant of its own, then looks at the blob's mark, then looks at the blob (KEEP of the
+//! removal protocol). The order is the protocol: a sweeper that did not see the grant has not yet set the mark, and one that
+//! sets the mark now will see the grant.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    error::Error,
+    host::Host,
+    manifest::Manifest,
+    name::Name,
+    registry::{Bound, RETRY_AFTER, Registry, for_each},
+    store::{Condition, Content, PutOptions, StoreError, Streams, key},
+    time::Timestamp,
+    upload::Extent,
+};
+
+/// Why a repository holds a blob: the metadata of a grant.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "reason")]
+pub(super) enum Reason {
+    /// It was uploaded or mounted; expires after the grace period, by when a manifest should need it.
+    Upload,
+    /// A manifest of the repository needs it; counts while that manifest is stored.
+    Manifest {
+        /// The manifest.
+        digest: Digest,
+    },
+}
+
+/// What a sweeper has said of a blob: the body of a mark. Time and nonce make every mark's etag another.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Mark {
+    state: MarkState,
+    time: Timestamp,
+    nonce: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum MarkState {
+    /// No grant was seen; it may be deleted after the grace period.
+    Condemned,
+    /// It is being deleted.
+    Deleting,
+    /// A grant was written after it had been condemned.
+    Lifted,
+}
+
+/// Where the bytes of a blob are: the body of a link, and of a blob that is a record.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub(super) enum Record {
+    /// At the blob's own key.
+    Bytes {
+        /// The number of bytes.
+        size: u64,
+    },
+    /// In extents, in this order.
+    Extents {
+        /// The number of bytes of all.
+        size: u64,
+        /// The extents.
+        extents: Vec<Extent>,
+    },
+}
+
+/// The metadata of a blob: whether its object is the bytes or a record.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub(super) enum BlobKind {
+    Bytes,
+    Extents,
+}
+
+impl Record {
+    pub(super) const fn size(&self) -> u64 {
+        match self {
+            Self::Bytes { size } | Self::Extents { size, .. } => *size,
+        }
+    }
+}
+
+/// JSON of a type of ours, which has no map with keys that are not text and so always has one.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Reads what was stored as JSON.
+pub(super) fn from_json<'a, T: Deserialize<'a>>(key: &str, text: &'a str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Failed(format!("{key}: {error}")))
+}
+
+impl<S: Streams, H: Host> Registry<S, H> {
+    /// KEEP, for blobs at once: writes a fresh grant on each, then looks at their marks. Only after it may the caller look
+    /// at the blobs. Answers the keys of the grants.
+    pub(super) async fn keep(
+        &self,
+        name: &Name,
+        digests: &[&Digest],
+        reason: &Reason,
+        bound: Bound,
+    ) -> Result<Vec<String>, Error> {
+        let metadata = json(reason);
+        let grants = for_each(digests, |digest| {
+            let key = key::grant(digest, name, &self.nonce());
+            let metadata = &metadata;
+            async move {
+                bound.check(&self.host)?;
+                let options = PutOptions { metadata, ..PutOptions::default() };
+                self.store.put(&key, Content::Bytes(Vec::new()), options).await?;
+                Ok(key)
+            }
+        })
+        .await?;
+        for digest in self.marked(digests).await? {
+            self.lift(&digest, bound).await?;
+        }
+        Ok(grants)
+    }
+
+    /// Which of these blobs have a mark: one read for one blob, one listing for several.
+    async fn marked(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
+        if let [digest] = digests {
+            let mark = self.store.head(&key::mark(digest)).await?;
+            return Ok(mark.into_iter().map(|_| (*digest).clone()).collect());
+        }
+        let page = self.store.list(key::MARKS, None, 1_000).await?;
+        if page.truncated {
+            // So many are marked that looking at ours costs less than listing all.
+            let found = for_each(digests, |digest| async move {
+                Ok(self.store.head(&key::mark(digest)).await?.map(|_| (*digest).clone()))
+            });
+            return Ok(found.await?.into_iter().flatten().collect());
+        }
+        let has_mark = |digest: &&&Digest| page.objects.iter().any(|(key, _)| *key == key::mark(digest));
+        Ok(digests.iter().filter(has_mark).map(|digest| (*digest).clone()).collect())
+    }
+
+    /// Lifts the mark of a blob that is wanted again.
+    async fn lift(&self, digest: &Digest, bound: Bound) -> Result<(), Error> {
+        let key = key::mark(digest);
+        loop {
+            let Some(object) = self.store.get(&key, None).await? else {
+                return Ok(());
+            };
+            let bytes = self.store.collect(object.body, MAX_RECORD).await?.unwrap_or_default();
+            let mark: Mark = from_json(&key, &String::from_utf8_lossy(&bytes))?;
+            match mark.state {
+                MarkState::Lifted => return Ok(()),
+                MarkState::Deleting => {
+                    let found = format!("blob {digest} is being removed, push it again in a moment");
+                    return Err(Error::unavailable(found, RETRY_AFTER));
+                }
+                MarkState::Condemned => {
+                    bound.check(&self.host)?;
+                    let lifted = Mark { state: MarkState::Lifted, time: self.host.now(), nonce: self.nonce() };
+                    let condition = Condition::Matches(&object.meta.etag);
+                    let options = PutOptions { condition, ..PutOptions::default() };
+                    let content = Content::Bytes(json(&lifted).into_bytes());
+                    if self.store.put(&key, content, options).await?.is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where a blob's bytes are, if this repository may read it. The link answers where it is there; else the grants
+    /// decide, and the link is written again.
+    pub(super) async fn readable(&self, name: &Name, digest: &Digest) -> Result<Option<Record>, Error> {
+        let link = key::link(digest, name);
+        if let Some(object) = self.store.get(&link, None).await? {
+            let bytes = self.store.collect(object.body, MAX_RECORD).await?.unwrap_or_default();
+            return Ok(Some(from_json(&link, &String::from_utf8_lossy(&bytes))?));
+        }
+        if !self.is_granted(name, digest).await? {
+            return Ok(None);
+        }
+        let record = self.record(digest).await?;
+        if let Some(record) = &record {
+            self.link(name, digest, record).await;
+        }
+        Ok(record)
+    }
+
+    /// Whether a grant that counts is there: an upload's, or that of a manifest that is stored.
+    async fn is_granted(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
+        let prefix = key::grants(digest, name);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(&prefix, after.as_deref(), 1_000).await?;
+            for (key, meta) in &page.objects {
+                match from_json(key, &meta.metadata)? {
+                    Reason::Upload => return Ok(true),
+                    Reason::Manifest { digest } => {
+                        if self.store.head(&key::manifest(name, &digest)).await?.is_some() {
+                            return Ok(true);
+                        }
+                    }
+                }
+            }
+            after = match page.objects.into_iter().next_back() {
+                Some((key, _)) if page.truncated => Some(key),
+                Some(_) | None => return Ok(false),
+            };
+        }
+    }
+
+    /// Reads where a blob's bytes are from the blob itself.
+    pub(super) async fn record(&self, digest: &Digest) -> Result<Option<Record>, Error> {
+        let key = key::blob(digest);
+        let Some(meta) = self.store.head(&key).await? else {
+            return Ok(None);
+        };
+        match from_json(&key, &meta.metadata)? {
+            BlobKind::Bytes => Ok(Some(Record::Bytes { size: meta.size })),
+            BlobKind::Extents => {
+                let Some(object) = self.store.get(&key, None).await? else {
+                    return Ok(None);
+                };
+                let bytes = self.store.collect(object.body, MAX_RECORD).await?.unwrap_or_default();
+                Ok(Some(from_json(&key, &String::from_utf8_lossy(&bytes))?))
+            }
+        }
+    }
+
+    /// Writes the link from a repository to a blob. It is a hint: where writing fails, reading costs more and that is all.
+    pub(super) async fn link(&self, name: &Name, digest: &Digest, record: &Record) {
+        let content = Content::Bytes(json(record).into_bytes());
+        if let Err(error) = self.store.put(&key::link(digest, name), content, PutOptions::default()).await {
+            self.host.log("link not written", &[("error", &error.to_string())]);
+        }
+    }
+
+    /// Which blobs of a manifest this repository has no right to or that are not there.
+    pub(super) async fn unreadable_blobs(&self, name: &Name, manifest: &Manifest) -> Result<Vec<Digest>, Error> {
+        let missing = for_each(&manifest.blobs, |digest| async move {
+            let readable = self.readable(name, digest).await?;
+            Ok(readable.is_none().then(|| digest.clone()))
+        });
+        Ok(missing.await?.into_iter().flatten().collect())
+    }
+
+    /// Which of these blobs are not there: the look that comes after KEEP.
+    pub(super) async fn absent_blobs(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
+        let absent = for_each(digests, |digest| async move {
+            let found = self.store.head(&key::blob(digest)).await?;
+            Ok(found.is_none().then(|| (*digest).clone()))
+        });
+        Ok(absent.await?.into_iter().flatten().collect())
+    }
+}
+
+/// More bytes than a record of as many extents as an upload may have.
+const MAX_RECORD: u64 = 4 * 1024 * 1024;

@@ -1,0 +1,233 @@
+//! Pulling and pushing manifests: end-3, end-7.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json as detail;
+
+use crate::{
+    digest::{Algorithm, Digest},
+    error::{Code, Error},
+    host::Host,
+    manifest::{MAX_SIZE, Manifest},
+    name::{Name, Reference},
+    registry::{
+        Answer, Body, Registry, Request,
+        blob::IMMUTABLE,
+        describe_content, for_each,
+        grant::{Reason, from_json, json},
+        is_unchanged, respond, respond_with_location, text,
+    },
+    store::{Condition, Content, PutOptions, Streams, key},
+    time::Timestamp,
+};
+
+/// The metadata of a stored manifest.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    media_type: String,
+}
+
+/// What a tag names: its body and its metadata.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub(super) enum TagTarget {
+    /// A manifest.
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// Its media type.
+        #[serde(rename = "mediaType")]
+        media_type: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Nothing any more: the manifest that it named was deleted.
+    Tombstone {
+        /// The manifest.
+        digest: Digest,
+        /// When.
+        time: Timestamp,
+    },
+}
+
+/// What a list of referrers says of a manifest.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer<'a> {
+    media_type: &'a str,
+    digest: &'a Digest,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a serde_json::Map<String, serde_json::Value>>,
+}
+
+impl<S: Streams, H: Host> Registry<S, H> {
+    /// end-3.
+    pub(super) async fn pull_manifest(
+        &self,
+        request: &Request<S::Body>,
+        name: &Name,
+        reference: &Reference,
+    ) -> Answer<S::Body> {
+        let unknown = || {
+            Error::new(Code::ManifestUnknown, format!("{reference} in repository {name}"))
+                .with_detail(detail!({ "name": name.as_str(), "reference": reference.to_string() }))
+        };
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(tag) => {
+                let key = key::tag(name, tag);
+                let meta = self.store.head(&key).await?.ok_or_else(unknown)?;
+                match from_json(&key, &meta.metadata)? {
+                    TagTarget::Manifest { digest, .. } => digest,
+                    TagTarget::Tombstone { .. } => return Err(unknown()),
+                }
+            }
+        };
+        let key = key::manifest(name, &digest);
+        let (meta, body) = if request.method == http::Method::HEAD || is_unchanged(&request.headers, &digest) {
+            (self.store.head(&key).await?.ok_or_else(unknown)?, Body::Empty)
+        } else {
+            let object = self.store.get(&key, None).await?.ok_or_else(unknown)?;
+            (object.meta, Body::Stream(object.body))
+        };
+        let stored: Stored = from_json(&key, &meta.metadata)?;
+        let mut response: Response<Body<S::Body>> = respond(StatusCode::OK);
+        let headers = response.headers_mut();
+        describe_content(headers, &digest, &stored.media_type);
+        let cache = match reference {
+            Reference::Digest(_) => IMMUTABLE,
+            Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
+        };
+        headers.insert(header::CACHE_CONTROL, cache);
+        if is_unchanged(&request.headers, &digest) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(meta.size));
+        *response.body_mut() = body;
+        Ok(response)
+    }
+
+    /// end-7: Manifest PUT of the removal protocol.
+    pub(super) async fn push_manifest(
+        &self,
+        request: &mut Request<S::Body>,
+        name: &Name,
+        reference: &Reference,
+    ) -> Answer<S::Body> {
+        let bytes = match request.body.take() {
+            Some(body) => self.store.collect(body, MAX_SIZE).await?.ok_or_else(|| {
+                Error::new(Code::ManifestInvalid, format!("larger than {MAX_SIZE} bytes"))
+                    .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            })?,
+            None => Vec::new(),
+        };
+        let content_type = text(&request.headers, header::CONTENT_TYPE);
+        let manifest = Manifest::parse(content_type, &bytes)
+            .map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
+        let algorithm = match reference {
+            Reference::Digest(digest) => digest.algorithm(),
+            Reference::Tag(_) => Algorithm::Sha256,
+        };
+        let digest = algorithm.digest(&bytes);
+        if let Reference::Digest(expected) = reference
+            && *expected != digest
+        {
+            let found = format!("the manifest received has the digest {digest}, not {expected}");
+            return Err(Error::new(Code::DigestInvalid, found));
+        }
+        self.require_operations(&manifest)?;
+
+        // 1 the right to each blob, before granting; and every manifest that an index lists
+        let mut missing = self.unreadable_blobs(name, &manifest).await?;
+        let absent = for_each(&manifest.manifests, |child| async move {
+            let found = self.store.head(&key::manifest(name, child)).await?;
+            Ok(found.is_none().then(|| child.clone()))
+        });
+        missing.extend(absent.await?.into_iter().flatten());
+        require_none_missing(name, &missing)?;
+
+        let bound = self.bound();
+        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
+        if !blobs.is_empty() {
+            let reason = Reason::Manifest { digest: digest.clone() };
+            self.keep(name, &blobs, &reason, bound).await?; // 2 KEEP, fresh grants even where the manifest is stored
+            require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
+        }
+        if let Some(subject) = &manifest.subject {
+            bound.check(&self.host)?;
+            self.write_referrer(name, subject, &digest, &manifest, bytes.len()).await?; // 4
+        }
+        self.write_catalog(name).await?;
+        let size = bytes.len() as u64;
+        let stored = json(&Stored { media_type: manifest.media_type.clone() });
+        let options = PutOptions { digest: Some(&digest), metadata: &stored, ..PutOptions::default() };
+        bound.check(&self.host)?; // 5 BOUND
+        self.store.put(&key::manifest(name, &digest), Content::Bytes(bytes), options).await?;
+        if let Reference::Tag(tag) = reference {
+            let target =
+                json(&TagTarget::Manifest { digest: digest.clone(), media_type: manifest.media_type, size });
+            let options = PutOptions { metadata: &target, ..PutOptions::default() };
+            self.store.put(&key::tag(name, tag), Content::Bytes(target.clone().into_bytes()), options).await?; // 6
+        }
+        // 7
+        Ok(respond_with_location(StatusCode::CREATED, &format!("/v2/{name}/manifests/{digest}"), Some(&digest)))
+    }
+
+    /// Refuses, before anything is written, a push that the platform would break off in the middle.
+    fn require_operations(&self, manifest: &Manifest) -> Result<(), Error> {
+        // A link, a grant and a look for each blob, a look for each child; marks, catalogue, referrer, manifest, tag.
+        let needed = 3 * manifest.blobs.len() + manifest.manifests.len() + 6;
+        let allowed = self.settings.subrequests;
+        if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
+            return Ok(());
+        }
+        let found = format!(
+            "this manifest takes {needed} store operations, the setting STRATA_SUBREQUESTS allows a request {allowed}"
+        );
+        Err(Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE))
+    }
+
+    async fn write_referrer(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        digest: &Digest,
+        manifest: &Manifest,
+        size: usize,
+    ) -> Result<(), Error> {
+        let entry = json(&Referrer {
+            media_type: &manifest.media_type,
+            digest,
+            size,
+            artifact_type: manifest.artifact_type.as_deref(),
+            annotations: manifest.annotations.as_ref(),
+        });
+        let key = key::referrer(name, subject, &self.nonce());
+        self.store.put(&key, Content::Bytes(entry.into_bytes()), PutOptions::default()).await?;
+        Ok(())
+    }
+
+    /// Enters a repository into the catalogue, where it is not in it yet.
+    async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
+        let key = key::catalog(name);
+        if self.store.head(&key).await?.is_none() {
+            let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
+            self.store.put(&key, Content::Bytes(Vec::new()), options).await?;
+        }
+        Ok(())
+    }
+}
+
+fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let digests: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let found = format!("{} in repository {name}, push first", digests.join(", "));
+    Err(Error::new(Code::ManifestBlobUnknown, found).with_detail(detail!({ "name": name.as_str(), "digests": digests })))
+}

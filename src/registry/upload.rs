@@ -1,0 +1,484 @@
+//! Pushing blobs: end-4, end-5, end-6, end-13, end-14.
+//!
+//! Bytes are written once and never moved. A blob that comes whole, with its digest and its length, is one write at its own
+//! key. A body that comes by `PATCH` becomes an extent as it streams in, and closing the upload writes a record that names
+//! the extents. The comments name the steps of the removal protocol.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::json as detail;
+
+use crate::{
+    digest::{Algorithm, Digest},
+    error::{Code, Error},
+    host::Host,
+    name::Name,
+    range::ByteRange,
+    registry::{
+        Answer, Body, Bound, RETRY_AFTER, Registry, Request,
+        grant::{BlobKind, Reason, Record, from_json, json},
+        respond_with_location, text, value,
+    },
+    store::{Condition, Content, Piece, PutOptions, StoreError, Streams, key},
+    upload::{ChunkError, Extent, Step, Upload, UploadId},
+};
+
+const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// The largest object that is written in one piece; what is larger goes by an extent.
+const MAX_WHOLE: u64 = 5 * 1024 * 1024 * 1024;
+
+impl<S: Streams, H: Host> Registry<S, H> {
+    /// end-4: starts an upload, or takes a blob that comes whole.
+    pub(super) async fn start_upload(
+        &self,
+        request: &mut Request<S::Body>,
+        name: &Name,
+        digest: Option<&Digest>,
+    ) -> Answer<S::Body> {
+        if let (Some(digest), Some(length)) = (digest, whole_length(request)?) {
+            self.push_whole(request.body.take(), length, name, digest).await?;
+            return Ok(created(name, digest));
+        }
+        let id = UploadId::new(self.host.random());
+        self.write_step(name, id, 0, &Step::Start).await?;
+        let Some(digest) = digest else {
+            return Ok(accepted(name, id, &Upload { number: 0, last: Step::Start }));
+        };
+        // A blob whose length nobody announced is received as an upload of one chunk.
+        let upload = self.receive(request, name, id, Upload { number: 0, last: Step::Start }).await?;
+        self.close(name, id, upload, digest).await?;
+        Ok(created(name, digest))
+    }
+
+    /// end-13: says how far an upload has come.
+    pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Answer<S::Body> {
+        let upload = self.list_steps(name, id).await?.0;
+        if !upload.is_open() {
+            return Err(unknown(id));
+        }
+        let mut response = accepted(name, id, &upload);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        Ok(response)
+    }
+
+    /// end-14: gives an upload up.
+    pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Answer<S::Body> {
+        let bound = self.bound();
+        loop {
+            let (upload, extents) = self.list_steps(name, id).await?;
+            if !upload.is_open() {
+                return Err(unknown(id));
+            }
+            bound.check(&self.host)?;
+            if self.write_step(name, id, upload.number + 1, &Step::Dead).await? {
+                self.delete_extents(&extents).await;
+                let mut response = super::respond(StatusCode::NO_CONTENT);
+                response.headers_mut().insert(DOCKER_UPLOAD_UUID, value(&id.to_string()));
+                return Ok(response);
+            }
+        }
+    }
+
+    /// end-5: receives a chunk.
+    pub(super) async fn push_chunk(
+        &self,
+        request: &mut Request<S::Body>,
+        name: &Name,
+        id: UploadId,
+        step: u32,
+    ) -> Answer<S::Body> {
+        let upload = self.read_upload(name, id, step).await?;
+        if !upload.is_open() {
+            return Err(unknown(id));
+        }
+        let upload = self.receive(request, name, id, upload).await?;
+        Ok(accepted(name, id, &upload))
+    }
+
+    /// end-6: closes an upload, with a last chunk or without.
+    pub(super) async fn close_upload(
+        &self,
+        request: &mut Request<S::Body>,
+        name: &Name,
+        id: UploadId,
+        step: u32,
+        digest: Option<&Digest>,
+    ) -> Answer<S::Body> {
+        let digest = digest.ok_or_else(|| {
+            Error::new(Code::DigestInvalid, "no query parameter digest, which names the blob that the upload is")
+        })?;
+        let upload = self.read_upload(name, id, step).await?;
+        match &upload.last {
+            Step::Start => match whole_length(request)? {
+                Some(length) => {
+                    check_chunk(&upload, request, id, name)?;
+                    self.push_whole(request.body.take(), length, name, digest).await?;
+                    // No extent is at stake: the session may go at once.
+                    self.forget(&[key::step(name, id, 0)]).await;
+                }
+                None => {
+                    let upload = self.receive(request, name, id, upload).await?;
+                    self.close(name, id, upload, digest).await?;
+                }
+            },
+            Step::Received { .. } => {
+                let upload = self.receive(request, name, id, upload).await?;
+                self.close(name, id, upload, digest).await?;
+            }
+            Step::Closing { .. } | Step::Done { .. } => self.close_again(name, id, &upload.last, digest).await?,
+            Step::Dead => return Err(unknown(id)),
+        }
+        Ok(created(name, digest))
+    }
+
+    /// Push, whole.
+    async fn push_whole(
+        &self,
+        body: Option<S::Body>,
+        length: u64,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let bound = self.bound();
+        let blob = key::blob(digest);
+        if self.store.head(&blob).await?.is_some() {
+            // It is there, perhaps through another repository: who has the bytes may have a grant on them.
+            if let Some(body) = body {
+                let received = self.store.hash(body, digest.algorithm()).await?;
+                require_digest(digest, &received.digest)?;
+            } else {
+                require_digest(digest, &digest.algorithm().digest(b""))?;
+            }
+            self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
+            let found = self.record(digest).await?; // 2 look
+            let record = found.ok_or_else(|| swept_meanwhile(digest))?;
+            self.link(name, digest, &record).await;
+            return Ok(());
+        }
+
+        let grants = self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
+        let content = match body {
+            Some(body) => Content::Stream(body, length),
+            None => Content::Bytes(Vec::new()),
+        };
+        let metadata = json(&BlobKind::Bytes);
+        let options = PutOptions { condition: Condition::Absent, digest: Some(digest), metadata: &metadata };
+        match self.store.put(&blob, content, options).await {
+            // 2, 3: creating it only if absent is the look. 4: 201
+            Ok(Some(meta)) => self.link(name, digest, &Record::Bytes { size: meta.size }).await,
+            Ok(None) => {
+                let found = self.record(digest).await?;
+                let record = found.ok_or_else(|| swept_meanwhile(digest))?;
+                self.link(name, digest, &record).await;
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Digest | StoreError::Length) {
+                    // Who does not have the bytes gets no right to them.
+                    self.forget(&grants).await;
+                }
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Push, by PATCH: receives one body as an extent and adds it to the upload.
+    async fn receive(
+        &self,
+        request: &mut Request<S::Body>,
+        name: &Name,
+        id: UploadId,
+        upload: Upload,
+    ) -> Result<Upload, Error> {
+        let length = check_chunk(&upload, request, id, name)?;
+        let Some(body) = request.body.take() else {
+            return Ok(upload);
+        };
+        if length == Some(0) {
+            self.store.discard(body).await;
+            return Ok(upload);
+        }
+        let bound = self.bound();
+        let number = upload.number + 1;
+        let extent = key::extent_name(id, number, &self.nonce());
+        let extent_key = key::extent(&extent);
+        let received = self.store.receive(&extent_key, body, Algorithm::Sha256).await?; // 1 put the extent
+        if received.size == 0 {
+            self.forget(&[extent_key]).await;
+            return Ok(upload);
+        }
+        if let Some(length) = length.filter(|length| *length != received.size) {
+            self.forget(&[extent_key]).await;
+            let found = format!("{} bytes received, {length} announced", received.size);
+            return Err(Error::new(Code::SizeInvalid, found));
+        }
+        bound.check(&self.host)?;
+        let last = Step::Received {
+            extent: Extent { key: extent, size: received.size },
+            offset: upload.offset(),
+            digest: received.digest,
+        };
+        // 2 add it to the session: of two for one offset, one wins
+        if self.write_step(name, id, number, &last).await? {
+            return Ok(Upload { number, last });
+        }
+        self.forget(&[extent_key]).await;
+        let upload = self.list_steps(name, id).await?.0;
+        if !upload.is_open() {
+            return Err(unknown(id));
+        }
+        Err(out_of_order(name, id, &upload, "another chunk came first"))
+    }
+
+    /// Push, by PATCH: closes an upload.
+    async fn close(&self, name: &Name, id: UploadId, upload: Upload, digest: &Digest) -> Result<(), Error> {
+        let extents = match &upload.last {
+            Step::Start => {
+                // Nothing was received: the blob has no bytes.
+                self.push_whole(None, 0, name, digest).await?;
+                self.forget(&[key::step(name, id, 0)]).await;
+                return Ok(());
+            }
+            Step::Received { extent, offset: 0, digest: received } => {
+                let extents = vec![extent.clone()];
+                if received.algorithm() == digest.algorithm() {
+                    require_digest(digest, received)?;
+                } else {
+                    self.require_digest_of(digest, &extents).await?;
+                }
+                extents
+            }
+            Step::Received { .. } => {
+                let (listed, extents) = self.list_steps(name, id).await?;
+                if listed != upload {
+                    return Err(out_of_order(name, id, &listed, "the upload has moved on"));
+                }
+                self.require_digest_of(digest, &extents).await?;
+                extents
+            }
+            Step::Closing { .. } | Step::Done { .. } | Step::Dead => return Err(unknown(id)),
+        };
+
+        // 3 close: open → closing, by exactly one closer, ever
+        let bound = self.bound();
+        let closing = Step::Closing { digest: digest.clone() };
+        if !self.write_step(name, id, upload.number + 1, &closing).await? {
+            let listed = self.list_steps(name, id).await?.0;
+            if listed.is_open() {
+                return Err(out_of_order(name, id, &listed, "the upload has moved on"));
+            }
+            return self.close_again(name, id, &listed.last, digest).await;
+        }
+
+        self.keep(name, &[digest], &Reason::Upload, bound).await?; // 4 KEEP
+        let size = extents.iter().map(|extent| extent.size).sum();
+        let mine = Record::Extents { size, extents };
+        let record = self.create_record(digest, &mine, bound).await?; // 5 look
+        bound.check(&self.host)?;
+        if record == mine {
+            self.write_step(name, id, upload.number + 2, &Step::Done { digest: digest.clone() }).await?; // 6
+        } else {
+            self.write_step(name, id, upload.number + 2, &Step::Dead).await?;
+            if let Record::Extents { extents, .. } = &mine {
+                self.delete_extents(extents).await;
+            }
+        }
+        self.link(name, digest, &record).await;
+        Ok(())
+    }
+
+    /// Creates the record of a blob if none is there, and answers the one that is.
+    async fn create_record(&self, digest: &Digest, mine: &Record, bound: Bound) -> Result<Record, Error> {
+        let metadata = json(&BlobKind::Extents);
+        // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
+        for _ in 0..3 {
+            if let Some(record) = self.record(digest).await? {
+                return Ok(record);
+            }
+            bound.check(&self.host)?;
+            let options = PutOptions { condition: Condition::Absent, metadata: &metadata, ..PutOptions::default() };
+            let content = Content::Bytes(json(mine).into_bytes());
+            if self.store.put(&key::blob(digest), content, options).await?.is_some() {
+                return Ok(mine.clone());
+            }
+        }
+        Err(swept_meanwhile(digest))
+    }
+
+    /// A closing that was retried only looks, and writes and deletes nothing of the session's.
+    async fn close_again(&self, name: &Name, id: UploadId, last: &Step, digest: &Digest) -> Result<(), Error> {
+        match last {
+            Step::Closing { digest: closed } | Step::Done { digest: closed } if closed == digest => {
+                let bound = self.bound();
+                self.keep(name, &[digest], &Reason::Upload, bound).await?;
+                match self.record(digest).await? {
+                    Some(record) => {
+                        self.link(name, digest, &record).await;
+                        Ok(())
+                    }
+                    None if matches!(last, Step::Closing { .. }) => {
+                        Err(Error::unavailable("the upload is being closed, try again", RETRY_AFTER))
+                    }
+                    None => Err(unknown(id)),
+                }
+            }
+            Step::Start | Step::Received { .. } | Step::Closing { .. } | Step::Done { .. } | Step::Dead => {
+                Err(unknown(id))
+            }
+        }
+    }
+
+    /// Reads how far an upload has come: two cheap reads where the client's hint is right, else a listing.
+    async fn read_upload(&self, name: &Name, id: UploadId, hint: u32) -> Result<Upload, Error> {
+        let hint = hint.min(Upload::MAX_STEPS);
+        let (here, next) = (key::step(name, id, hint), key::step(name, id, hint + 1));
+        let (here_meta, next_meta) =
+            futures_util::future::try_join(self.store.head(&here), self.store.head(&next)).await?;
+        match (here_meta, next_meta) {
+            (Some(meta), None) => Ok(Upload { number: hint, last: from_json(&here, &meta.metadata)? }),
+            (None, None) if hint == 0 => Err(unknown(id)),
+            (Some(_) | None, Some(_)) | (None, None) => Ok(self.list_steps(name, id).await?.0),
+        }
+    }
+
+    /// Reads all steps of an upload, and the extents received.
+    async fn list_steps(&self, name: &Name, id: UploadId) -> Result<(Upload, Vec<Extent>), Error> {
+        let prefix = key::upload(name, id);
+        let mut last = None;
+        let mut extents = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(&prefix, after.as_deref(), 1_000).await?;
+            for (key, meta) in &page.objects {
+                let number = key.strip_prefix(&prefix).and_then(|number| number.parse().ok());
+                let number: u32 = number.ok_or_else(|| StoreError::Failed(format!("{key} is not a step")))?;
+                let step = from_json(key, &meta.metadata)?;
+                if let Step::Received { extent, .. } = &step {
+                    extents.push(extent.clone());
+                }
+                last = Some(Upload { number, last: step });
+            }
+            after = page.objects.into_iter().next_back().map(|(key, _)| key).filter(|_| page.truncated);
+            if after.is_none() {
+                return last.map(|upload| (upload, extents)).ok_or_else(|| unknown(id));
+            }
+        }
+    }
+
+    /// Writes one step of an upload, unless that step was taken.
+    async fn write_step(&self, name: &Name, id: UploadId, number: u32, step: &Step) -> Result<bool, Error> {
+        let metadata = json(step);
+        let options = PutOptions { condition: Condition::Absent, metadata: &metadata, ..PutOptions::default() };
+        let written = self.store.put(&key::step(name, id, number), Content::Bytes(Vec::new()), options).await?;
+        Ok(written.is_some())
+    }
+
+    async fn require_digest_of(&self, digest: &Digest, extents: &[Extent]) -> Result<(), Error> {
+        let pieces = extents.iter().map(|extent| Piece::Object(key::extent(&extent.key), None)).collect();
+        let length = extents.iter().map(|extent| extent.size).sum();
+        let received = self.store.hash(self.store.concatenate(pieces, length), digest.algorithm()).await?;
+        require_digest(digest, &received.digest)
+    }
+
+    async fn delete_extents(&self, extents: &[Extent]) {
+        let keys: Vec<String> = extents.iter().map(|extent| key::extent(&extent.key)).collect();
+        for keys in keys.chunks(1_000) {
+            self.forget(keys).await;
+        }
+    }
+
+    /// Deletes what is of no more use. Where that fails the sweep will do it, so the client need not hear of it.
+    async fn forget(&self, keys: &[String]) {
+        if let Err(error) = self.store.delete(keys).await {
+            self.host.log("not deleted", &[("error", &error.to_string())]);
+        }
+    }
+}
+
+/// The length of a blob that comes whole; `None` where it is not announced or too large for one write.
+fn whole_length<B>(request: &Request<B>) -> Result<Option<u64>, Error> {
+    let length = content_length(request)?;
+    Ok(match (&request.body, length) {
+        (None, _) => Some(0),
+        (Some(_), Some(length)) if length <= MAX_WHOLE => Some(length),
+        (Some(_), _) => None,
+    })
+}
+
+fn content_length<B>(request: &Request<B>) -> Result<Option<u64>, Error> {
+    text(&request.headers, header::CONTENT_LENGTH)
+        .map(|value| value.parse().map_err(|_| Error::new(Code::SizeInvalid, "content-length is not a number")))
+        .transpose()
+}
+
+/// Whether the body of a request may come next in an upload. Answers the body's length, as far as it is announced.
+fn check_chunk<B>(upload: &Upload, request: &Request<B>, id: UploadId, name: &Name) -> Result<Option<u64>, Error> {
+    let length = content_length(request)?;
+    let range: Option<ByteRange> = text(&request.headers, header::CONTENT_RANGE)
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: crate::range::ParseRangeError| {
+            Error::new(Code::BlobUploadInvalid, format!("content-range: {error}"))
+        })?;
+    // An empty body closes an upload whatever range a client may name for it.
+    if request.body.is_none() || length == Some(0) {
+        return Ok(Some(0));
+    }
+    upload.admit(range, length).map_err(|error| match error {
+        ChunkError::OutOfOrder { .. } => out_of_order(name, id, upload, &error.to_string()),
+        ChunkError::Length { .. } => Error::new(Code::SizeInvalid, error.to_string()),
+        ChunkError::TooMany => Error::new(Code::BlobUploadInvalid, error.to_string()),
+    })?;
+    Ok(length.or(range.map(ByteRange::length)))
+}
+
+fn require_digest(expected: &Digest, found: &Digest) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::new(Code::DigestInvalid, format!("the bytes received have the digest {found}, not {expected}"))
+        .with_detail(detail!({ "expected": expected.to_string(), "found": found.to_string() })))
+}
+
+fn unknown(id: UploadId) -> Error {
+    Error::new(Code::BlobUploadUnknown, format!("{id} was never started here, or has ended"))
+}
+
+/// A blob that was seen a moment ago and is gone: its last holder let go of it.
+fn swept_meanwhile(digest: &Digest) -> Error {
+    Error::unavailable(format!("blob {digest} was removed meanwhile, push it again"), RETRY_AFTER)
+}
+
+/// 416, with the range that was received, so that a client can go on from there.
+fn out_of_order(name: &Name, id: UploadId, upload: &Upload, found: &str) -> Error {
+    let mut error = Error::new(Code::BlobUploadInvalid, found).with_status(StatusCode::RANGE_NOT_SATISFIABLE);
+    for (header, value) in progress(name, id, upload) {
+        error = error.with_header(header, value);
+    }
+    error
+}
+
+fn accepted<B>(name: &Name, id: UploadId, upload: &Upload) -> Response<Body<B>> {
+    let mut response = super::respond(StatusCode::ACCEPTED);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    response.headers_mut().extend(progress(name, id, upload));
+    response
+}
+
+/// Where an upload goes on, and how far it has come. `Range` can't say that nothing came: `0-0` is what clients know.
+fn progress(name: &Name, id: UploadId, upload: &Upload) -> [(HeaderName, HeaderValue); 3] {
+    let location = match upload.number {
+        0 => format!("/v2/{name}/blobs/uploads/{id}"),
+        number => format!("/v2/{name}/blobs/uploads/{id}?step={number}"),
+    };
+    [
+        (header::LOCATION, value(&location)),
+        (header::RANGE, value(&format!("0-{}", upload.offset().saturating_sub(1)))),
+        (DOCKER_UPLOAD_UUID, value(&id.to_string())),
+    ]
+}
+
+fn created<B>(name: &Name, digest: &Digest) -> Response<Body<B>> {
+    respond_with_location(StatusCode::CREATED, &format!("/v2/{name}/blobs/{digest}"), Some(digest))
+}

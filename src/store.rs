@@ -1,0 +1,188 @@
+//! Stores, named by what they promise.
+//!
+//! The cold tier is [`Objects`], the only truth. Bodies are streams of the platform's own: they pass from a client to a
+//! store and back without coming through this crate, and [`Streams`] names what can be done with them on the way.
+
+use std::{fmt, future::Future};
+
+use crate::{
+    digest::{Algorithm, Digest},
+    range::ByteRange,
+    time::Timestamp,
+};
+
+pub mod key;
+pub mod memory;
+pub mod room;
+pub mod suite;
+
+/// A store of objects in which every read, list and delete sees every write that returned before it began.
+///
+/// Keys are ordered by their bytes. A delete has no condition. Writing one key more than once a second may fail with
+/// [`StoreError::Throttled`].
+pub trait Objects {
+    /// A stream of bytes, from a client or from the store.
+    type Body;
+
+    /// Reads what is known of an object without its bytes.
+    fn head(&self, key: &str) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
+
+    /// Reads an object, or a range of it that lies within it.
+    fn get(
+        &self,
+        key: &str,
+        range: Option<ByteRange>,
+    ) -> impl Future<Output = Result<Option<Object<Self::Body>>, StoreError>>;
+
+    /// Writes an object whole or not at all, and answers what was written; `None` where the condition did not hold.
+    fn put(
+        &self,
+        key: &str,
+        content: Content<Self::Body>,
+        options: PutOptions<'_>,
+    ) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
+
+    /// Lists the objects whose keys begin with `prefix` and come after `after`, with their metadata, in the order of
+    /// their keys. A page may be shorter than `limit` and still have a successor.
+    fn list(&self, prefix: &str, after: Option<&str>, limit: u32) -> impl Future<Output = Result<Page, StoreError>>;
+
+    /// Deletes up to 1,000 objects; those that are not there count as deleted.
+    fn delete(&self, keys: &[String]) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+/// What can be done with streams without reading them here.
+pub trait Streams: Objects {
+    /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
+    ///
+    /// Where it fails, nothing is stored. A stream that a client broke off is a failure, never a short object.
+    fn receive(
+        &self,
+        key: &str,
+        body: Self::Body,
+        algorithm: Algorithm,
+    ) -> impl Future<Output = Result<Received, StoreError>>;
+
+    /// Reads a stream to its end and answers its digest and length.
+    fn hash(&self, body: Self::Body, algorithm: Algorithm) -> impl Future<Output = Result<Received, StoreError>>;
+
+    /// Reads a stream into memory; `None` where it has more than `limit` bytes.
+    fn collect(&self, body: Self::Body, limit: u64) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>>;
+
+    /// Makes one stream of several pieces, `length` bytes in all, each opened when its turn comes.
+    fn concatenate(&self, pieces: Vec<Piece<Self::Body>>, length: u64) -> Self::Body;
+
+    /// Gives up a stream that nobody will read.
+    fn discard(&self, body: Self::Body) -> impl Future<Output = ()>;
+}
+
+/// What is known of an object without its bytes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Meta {
+    /// The number of bytes.
+    pub size: u64,
+    /// Changes whenever the bytes do.
+    pub etag: String,
+    /// When it was written, by the store's clock.
+    pub uploaded: Timestamp,
+    /// What its writer said of it; at most 2 KiB.
+    pub metadata: String,
+}
+
+/// An object being read.
+#[derive(Debug)]
+pub struct Object<B> {
+    /// What is known of it.
+    pub meta: Meta,
+    /// Its bytes, or the range asked for.
+    pub body: B,
+}
+
+/// What is written into an object.
+#[derive(Debug)]
+pub enum Content<B> {
+    /// Bytes that are in memory.
+    Bytes(Vec<u8>),
+    /// A stream that has this many bytes.
+    Stream(B, u64),
+}
+
+/// When an object is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Condition<'a> {
+    /// Whatever is there.
+    #[default]
+    Always,
+    /// If nothing is there.
+    Absent,
+    /// If what is there has this etag.
+    Matches(&'a str),
+}
+
+/// How an object is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PutOptions<'a> {
+    /// When it is written.
+    pub condition: Condition<'a>,
+    /// The digest its bytes must have.
+    pub digest: Option<&'a Digest>,
+    /// What is said of it.
+    pub metadata: &'a str,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Page {
+    /// Keys, with what is known of each object.
+    pub objects: Vec<(String, Meta)>,
+    /// Whether there is more after the last key.
+    pub truncated: bool,
+}
+
+/// A stream that was read to its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Received {
+    /// The number of bytes.
+    pub size: u64,
+    /// Their digest.
+    pub digest: Digest,
+}
+
+/// A part of a stream that is put together.
+#[derive(Debug)]
+pub enum Piece<B> {
+    /// Bytes that are in memory.
+    Bytes(Vec<u8>),
+    /// A stream that is open already.
+    Stream(B),
+    /// An object, or a range of it, to be opened when its turn comes.
+    Object(String, Option<ByteRange>),
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StoreError {
+    /// The bytes did not have the digest they should have; nothing was written.
+    Digest,
+    /// The stream ended early or went on for too long; nothing was written.
+    Length,
+    /// No memory was free for the stream's parts within the time allowed; nothing was read.
+    Busy,
+    /// The store asks for fewer requests; it was not done.
+    Throttled(String),
+    /// The store, or the way to it, failed; it may have been done or not.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest => f.write_str("the bytes do not have the digest announced"),
+            Self::Length => f.write_str("the stream did not have the length announced"),
+            Self::Busy => f.write_str("too many uploads at once"),
+            Self::Throttled(cause) => write!(f, "the store asks for fewer requests: {cause}"),
+            Self::Failed(cause) => write!(f, "the store failed: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,151 @@
+//! Keys of the cold tier, drawn once and made here only.
+//!
+//! ```text
+//! blobs/<algorithm>/<xx>/<encoded>                         a blob: its bytes, or a record of its extents
+//! extents/<upload id>/<step>-<nonce>                       bytes of one body; written once, never moved
+//! refs/<algorithm>/<encoded>/<name>/_grants/<unique id>    why a repository holds a blob
+//! refs/<algorithm>/<encoded>/<name>/_link                  a hint: some grant exists, and the blob's record
+//! repositories/<name>/_manifests/<algorithm>/<encoded>     a manifest's bytes
+//! repositories/<name>/_tags/<tag>                          the digest that a tag names, or a tombstone
+//! repositories/<name>/_referrers/<algorithm>/<encoded>/<unique id>
+//!                                                          the descriptor of a manifest with this subject
+//! catalog/<name>                                           a repository exists
+//! uploads/<name>/_<upload id>/<step>                       one step of an upload
+//! sweep/marks/<algorithm>/<encoded>                        the mark of a blob
+//! ```
+//!
+//! `<xx>` is the first two characters of `<encoded>`, so that people can list the bucket by parts. Components of a name
+//! can't begin with `_`: what begins with it ends the name, and no repository's keys are a prefix of another's.
+
+use crate::{
+    digest::Digest,
+    name::{Name, Tag},
+    upload::UploadId,
+};
+
+/// The prefix of every mark.
+pub const MARKS: &str = "sweep/marks/";
+
+/// The key of a blob.
+pub fn blob(digest: &Digest) -> String {
+    let encoded = digest.encoded();
+    format!("blobs/{}/{}/{encoded}", digest.algorithm(), encoded.get(..2).unwrap_or_default())
+}
+
+/// The key of an extent, below `extents/`: as records name it.
+pub fn extent_name(upload: UploadId, step: u32, nonce: &str) -> String {
+    format!("{upload}/{step}-{nonce}")
+}
+
+/// The key of an extent that a record names.
+pub fn extent(name: &str) -> String {
+    format!("extents/{name}")
+}
+
+/// The prefix of the grants that a repository has on a blob.
+pub fn grants(digest: &Digest, name: &Name) -> String {
+    format!("refs/{}/{}/{name}/_grants/", digest.algorithm(), digest.encoded())
+}
+
+/// The key of one grant.
+pub fn grant(digest: &Digest, name: &Name, id: &str) -> String {
+    format!("{}{id}", grants(digest, name))
+}
+
+/// The key of the link from a repository to a blob.
+pub fn link(digest: &Digest, name: &Name) -> String {
+    format!("refs/{}/{}/{name}/_link", digest.algorithm(), digest.encoded())
+}
+
+/// The key of a manifest.
+pub fn manifest(name: &Name, digest: &Digest) -> String {
+    format!("repositories/{name}/_manifests/{}/{}", digest.algorithm(), digest.encoded())
+}
+
+/// The prefix of the tags of a repository.
+pub fn tags(name: &Name) -> String {
+    format!("repositories/{name}/_tags/")
+}
+
+/// The key of a tag.
+pub fn tag(name: &Name, tag: &Tag) -> String {
+    format!("{}{tag}", tags(name))
+}
+
+/// The key of the entry of one manifest among the referrers of its subject.
+pub fn referrer(name: &Name, subject: &Digest, id: &str) -> String {
+    format!("repositories/{name}/_referrers/{}/{}/{id}", subject.algorithm(), subject.encoded())
+}
+
+/// The key that says that a repository exists.
+pub fn catalog(name: &Name) -> String {
+    format!("catalog/{name}")
+}
+
+/// The prefix of the steps of an upload.
+pub fn upload(name: &Name, id: UploadId) -> String {
+    format!("uploads/{name}/_{id}/")
+}
+
+/// The key of one step of an upload; in the order of their keys, steps are in the order of their numbers.
+pub fn step(name: &Name, id: UploadId, number: u32) -> String {
+    format!("{}{number:05}", upload(name, id))
+}
+
+/// The key of the mark of a blob.
+pub fn mark(digest: &Digest) -> String {
+    format!("{MARKS}{}/{}", digest.algorithm(), digest.encoded())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn are_as_drawn() {
+        let digest: Digest = format!("sha256:{HASH}").parse().unwrap();
+        let name: Name = "library/alpine".parse().unwrap();
+        let id = UploadId::new([7; 16]);
+        let id_text = "07".repeat(16);
+        assert_eq!(blob(&digest), format!("blobs/sha256/e3/{HASH}"));
+        assert_eq!(extent(&extent_name(id, 1, "ff")), format!("extents/{id_text}/1-ff"));
+        assert_eq!(grant(&digest, &name, "g"), format!("refs/sha256/{HASH}/library/alpine/_grants/g"));
+        assert_eq!(link(&digest, &name), format!("refs/sha256/{HASH}/library/alpine/_link"));
+        assert_eq!(manifest(&name, &digest), format!("repositories/library/alpine/_manifests/sha256/{HASH}"));
+        assert_eq!(tag(&name, &"latest".parse().unwrap()), "repositories/library/alpine/_tags/latest");
+        assert_eq!(
+            referrer(&name, &digest, "r"),
+            format!("repositories/library/alpine/_referrers/sha256/{HASH}/r")
+        );
+        assert_eq!(catalog(&name), "catalog/library/alpine");
+        assert_eq!(step(&name, id, 3), format!("uploads/library/alpine/_{id_text}/00003"));
+        assert_eq!(mark(&digest), format!("sweep/marks/sha256/{HASH}"));
+    }
+
+    #[test]
+    fn fit_into_a_kibibyte() {
+        let digest: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
+        let name: Name = "a".repeat(Name::MAX_LENGTH).parse().unwrap();
+        let tag_name: Tag = "t".repeat(Tag::MAX_LENGTH).parse().unwrap();
+        let id = "0".repeat(32);
+        for key in [
+            grant(&digest, &name, &id),
+            referrer(&name, &digest, &id),
+            tag(&name, &tag_name),
+            step(&name, UploadId::new([0; 16]), 99_999),
+        ] {
+            assert!(key.len() <= 1_024, "{key}");
+        }
+    }
+
+    #[test]
+    fn of_one_repository_are_no_prefix_of_anothers() {
+        let digest: Digest = format!("sha256:{HASH}").parse().unwrap();
+        let (short, long): (Name, Name) = ("a".parse().unwrap(), "a/b".parse().unwrap());
+        assert!(!grants(&digest, &long).starts_with(&grants(&digest, &short)));
+        assert!(!tags(&long).starts_with(&tags(&short)));
+        assert!(!upload(&long, UploadId::new([0; 16])).starts_with(&upload(&short, UploadId::new([0; 16]))));
+    }
+}

@@ -1,0 +1,188 @@
+//! A store in memory: the double of the cold tier in native tests.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use crate::{
+    digest::Algorithm,
+    range::ByteRange,
+    store::{Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError, Streams},
+    time::Timestamp,
+};
+
+/// Objects in memory, with the promises of [`Objects`]: each operation is done at once, so all see the same order.
+#[derive(Debug, Default)]
+pub struct Memory {
+    objects: RefCell<BTreeMap<String, (Meta, Vec<u8>)>>,
+    now: Cell<Timestamp>,
+}
+
+impl Memory {
+    /// Sets the clock that stamps what is written from now on.
+    pub fn set_now(&self, now: Timestamp) {
+        self.now.set(now);
+    }
+
+    /// The keys of all objects, in their order.
+    pub fn keys(&self) -> Vec<String> {
+        self.objects.borrow().keys().cloned().collect()
+    }
+
+    /// The bytes of an object.
+    pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.objects.borrow().get(key).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn read(&self, key: &str, range: Option<ByteRange>) -> Result<Option<(Meta, Vec<u8>)>, StoreError> {
+        let objects = self.objects.borrow();
+        let Some((meta, bytes)) = objects.get(key) else {
+            return Ok(None);
+        };
+        let bytes = match range {
+            None => bytes.clone(),
+            Some(range) => usize::try_from(range.first())
+                .ok()
+                .zip(usize::try_from(range.last()).ok())
+                .and_then(|(first, last)| bytes.get(first..=last))
+                .ok_or_else(|| StoreError::Failed(format!("range {range} is not within {key}")))?
+                .to_vec(),
+        };
+        Ok(Some((meta.clone(), bytes)))
+    }
+}
+
+/// A stream in memory, or one that breaks off.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum MemoryBody {
+    /// These bytes, then the end.
+    Bytes(Vec<u8>),
+    /// These bytes, then a failure: a client that went away.
+    Broken(Vec<u8>),
+}
+
+impl MemoryBody {
+    fn read(self) -> Result<Vec<u8>, StoreError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Broken(_) => Err(StoreError::Failed("the client went away".to_owned())),
+        }
+    }
+}
+
+impl From<Vec<u8>> for MemoryBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl Objects for Memory {
+    type Body = MemoryBody;
+
+    async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
+        Ok(self.objects.borrow().get(key).map(|(meta, _)| meta.clone()))
+    }
+
+    async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Option<Object<MemoryBody>>, StoreError> {
+        Ok(self.read(key, range)?.map(|(meta, bytes)| Object { meta, body: bytes.into() }))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        content: Content<MemoryBody>,
+        options: PutOptions<'_>,
+    ) -> Result<Option<Meta>, StoreError> {
+        let bytes = match content {
+            Content::Bytes(bytes) => bytes,
+            Content::Stream(body, length) => {
+                let bytes = body.read()?;
+                if bytes.len() as u64 != length {
+                    return Err(StoreError::Length);
+                }
+                bytes
+            }
+        };
+        if options.digest.is_some_and(|digest| digest.algorithm().digest(&bytes) != *digest) {
+            return Err(StoreError::Digest);
+        }
+        let mut objects = self.objects.borrow_mut();
+        let holds = match options.condition {
+            Condition::Always => true,
+            Condition::Absent => !objects.contains_key(key),
+            Condition::Matches(etag) => objects.get(key).is_some_and(|(meta, _)| meta.etag == etag),
+        };
+        if !holds {
+            return Ok(None);
+        }
+        let meta = Meta {
+            size: bytes.len() as u64,
+            // As R2's, an etag says what the bytes are, not which write they came by.
+            etag: Algorithm::Sha256.digest(&bytes).encoded().to_owned(),
+            uploaded: self.now.get(),
+            metadata: options.metadata.to_owned(),
+        };
+        objects.insert(key.to_owned(), (meta.clone(), bytes));
+        Ok(Some(meta))
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, StoreError> {
+        let objects = self.objects.borrow();
+        let mut found = objects
+            .range(prefix.to_owned()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
+            .map(|(key, (meta, _))| (key.clone(), meta.clone()));
+        let page = found.by_ref().take(limit.min(1_000) as usize).collect();
+        Ok(Page { objects: page, truncated: found.next().is_some() })
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        let mut objects = self.objects.borrow_mut();
+        for key in keys {
+            objects.remove(key);
+        }
+        Ok(())
+    }
+}
+
+impl Streams for Memory {
+    async fn receive(&self, key: &str, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
+        let bytes = body.read()?;
+        let received = Received { size: bytes.len() as u64, digest: algorithm.digest(&bytes) };
+        self.put(key, Content::Bytes(bytes), PutOptions::default()).await?;
+        Ok(received)
+    }
+
+    async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
+        let bytes = body.read()?;
+        Ok(Received { size: bytes.len() as u64, digest: algorithm.digest(&bytes) })
+    }
+
+    async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let bytes = body.read()?;
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    }
+
+    fn concatenate(&self, pieces: Vec<Piece<MemoryBody>>, length: u64) -> MemoryBody {
+        let mut all = Vec::new();
+        for piece in pieces {
+            let bytes = match piece {
+                Piece::Bytes(bytes) => Ok(bytes),
+                Piece::Stream(body) => body.read(),
+                Piece::Object(key, range) => self
+                    .read(&key, range)
+                    .and_then(|found| found.ok_or_else(|| StoreError::Failed(format!("{key} is gone"))))
+                    .map(|(_, bytes)| bytes),
+            };
+            match bytes {
+                Ok(bytes) => all.extend(bytes),
+                Err(_) => return MemoryBody::Broken(all),
+            }
+        }
+        if all.len() as u64 == length { MemoryBody::Bytes(all) } else { MemoryBody::Broken(all) }
+    }
+
+    async fn discard(&self, _body: MemoryBody) {}
+}

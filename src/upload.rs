@@ -1,0 +1,185 @@
+//! Uploads: a session as a chain of steps, each written once.
+//!
+//! ```text
+//!            ┌──────────┐
+//!            ▼          │
+//! start ──► received ───┘        a body, stored as an extent
+//!   │          ├──► closing ──► done     named by a blob's record
+//!   │          │        └─────► dead     another's record came first
+//!   └──────────┴──────────────► dead     cancelled, or swept
+//! ```
+//!
+//! Step *n* is a key of its own, created only if absent: of two writers that both saw step *n* − 1, one makes step *n* and
+//! the other learns that the session has moved. So two bodies for one offset, two closers, and a sweeper against a closer
+//! are all decided by the same rule, without a lock and without writing a key twice.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{digest::Digest, range::ByteRange};
+
+/// The identifier of an upload: 128 random bits.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct UploadId([u8; 16]);
+
+impl UploadId {
+    /// Makes an identifier of random bits.
+    pub const fn new(random: [u8; 16]) -> Self {
+        Self(random)
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = ParseUploadIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseUploadIdError> {
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            // Two texts for one upload would be two keys.
+            return Err(ParseUploadIdError);
+        }
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseUploadIdError)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// A text is not the identifier of an upload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ParseUploadIdError;
+
+impl fmt::Display for ParseUploadIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the identifier of an upload")
+    }
+}
+
+impl std::error::Error for ParseUploadIdError {}
+
+/// Bytes that came in one body, stored once under a key of their own.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Extent {
+    /// The extent's key below `extents/`.
+    pub key: String,
+    /// The number of bytes.
+    pub size: u64,
+}
+
+/// One step of an upload, as it is stored.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "step")]
+pub enum Step {
+    /// The upload began.
+    Start,
+    /// A body was received.
+    Received {
+        /// Where its bytes are.
+        extent: Extent,
+        /// How many bytes came before it.
+        offset: u64,
+        /// Its digest, computed as it arrived.
+        digest: Digest,
+    },
+    /// One closer is about to name the extents in the record of this blob.
+    Closing {
+        /// The blob.
+        digest: Digest,
+    },
+    /// The record of this blob names the extents.
+    Done {
+        /// The blob.
+        digest: Digest,
+    },
+    /// Cancelled, swept, or the blob was there already: the extents are nobody's.
+    Dead,
+}
+
+/// An upload as far as its steps were read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Upload {
+    /// The number of the last step.
+    pub number: u32,
+    /// The last step.
+    pub last: Step,
+}
+
+impl Upload {
+    /// The most steps of one upload: 10,000 chunks, of 5 MiB at least where a client heeds `OCI-Chunk-Min-Length`.
+    pub const MAX_STEPS: u32 = 10_000;
+
+    /// The number of bytes received, while the upload is open.
+    pub fn offset(&self) -> u64 {
+        match &self.last {
+            Step::Received { extent, offset, .. } => offset.saturating_add(extent.size),
+            Step::Start | Step::Closing { .. } | Step::Done { .. } | Step::Dead => 0,
+        }
+    }
+
+    /// Whether more can be received, or the upload closed.
+    pub const fn is_open(&self) -> bool {
+        match self.last {
+            Step::Start | Step::Received { .. } => true,
+            Step::Closing { .. } | Step::Done { .. } | Step::Dead => false,
+        }
+    }
+
+    /// Whether a chunk may come next, and where it should begin if not.
+    pub fn admit(&self, chunk: Option<ByteRange>, length: Option<u64>) -> Result<(), ChunkError> {
+        if self.number.saturating_add(2) >= Self::MAX_STEPS {
+            return Err(ChunkError::TooMany);
+        }
+        let Some(chunk) = chunk else { return Ok(()) };
+        if chunk.first() != self.offset() {
+            return Err(ChunkError::OutOfOrder { expected: self.offset(), found: chunk.first() });
+        }
+        match length {
+            Some(length) if length != chunk.length() => {
+                Err(ChunkError::Length { range: chunk.length(), content: length })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Why a chunk can't be taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChunkError {
+    /// `Content-Range` and `Content-Length` disagree.
+    Length {
+        /// The length of the range.
+        range: u64,
+        /// The length of the content.
+        content: u64,
+    },
+    /// The chunk does not begin where the last one ended.
+    OutOfOrder {
+        /// Where it should begin.
+        expected: u64,
+        /// Where it begins.
+        found: u64,
+    },
+    /// The upload has as many steps as it may.
+    TooMany,
+}
+
+impl fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { range, content } => {
+                write!(f, "content-range says {range} bytes, content-length {content}")
+            }
+            Self::OutOfOrder { expected, found } => {
+                write!(f, "chunk begins at {found}, {expected} bytes were received before it")
+            }
+            Self::TooMany => write!(f, "more than {} chunks, send larger ones", Upload::MAX_STEPS - 2),
+        }
+    }
+}
+
+impl std::error::Error for ChunkError {}

@@ -1,0 +1,75 @@
+//! Time, randomness, slow hashing and the log, as the platform gives them.
+
+use std::time::Duration;
+
+use js_sys::{Array, ArrayBuffer, Date, Object, Reflect, Uint8Array};
+use strata::{host::Host, time::Timestamp};
+use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
+use worker::Delay;
+
+use crate::r2::describe;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
+    fn get_random_values(array: &mut [u8]);
+
+    #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = importKey)]
+    async fn import_key(
+        format: &str,
+        key: &Uint8Array,
+        algorithm: &str,
+        extractable: bool,
+        usages: &Array,
+    ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = deriveBits)]
+    async fn derive_bits(algorithm: &Object, key: &JsValue, length: u32) -> Result<JsValue, JsValue>;
+}
+
+/// The isolate that the Worker runs in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Edge;
+
+impl Host for Edge {
+    fn now(&self) -> Timestamp {
+        now()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        get_random_values(&mut bytes);
+        bytes
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        Delay::from(duration).await;
+    }
+
+    async fn derive(&self, password: &[u8], salt: &[u8], iterations: u32) -> Result<[u8; 32], String> {
+        let derive = async || {
+            let usages = Array::of1(&"deriveBits".into());
+            let key = import_key("raw", &Uint8Array::from(password), "PBKDF2", false, &usages).await?;
+            let algorithm = Object::new();
+            Reflect::set(&algorithm, &"name".into(), &"PBKDF2".into())?;
+            Reflect::set(&algorithm, &"hash".into(), &"SHA-256".into())?;
+            Reflect::set(&algorithm, &"salt".into(), &Uint8Array::from(salt))?;
+            Reflect::set(&algorithm, &"iterations".into(), &iterations.into())?;
+            derive_bits(&algorithm, &key, 256).await
+        };
+        let bits: ArrayBuffer = derive().await.map_err(|error| describe(&error))?.unchecked_into();
+        Uint8Array::new(&bits).to_vec().try_into().map_err(|_| "the platform derived no 32 bytes".to_owned())
+    }
+
+    fn log(&self, message: &'static str, fields: &[(&'static str, &str)]) {
+        let mut line = serde_json::Map::from_iter([("message".to_owned(), message.into())]);
+        line.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        worker::console_error!("{}", serde_json::Value::Object(line));
+    }
+}
+
+/// The time, which on this platform moves only when something was awaited.
+pub(crate) fn now() -> Timestamp {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since 1970 are a whole number")]
+    Timestamp(Date::now() as u64)
+}

@@ -1,0 +1,90 @@
+//! Part buffers: the platform's own memory that streams pass through on their way into R2.
+//!
+//! They are few and recycled: a fresh one for each part lets an isolate grow by the size of what is uploaded, because
+//! JavaScript's garbage is collected late.
+
+use std::{cell::RefCell, time::Duration};
+
+use js_sys::Uint8Array;
+use strata::store::{
+    StoreError,
+    room::{Lease, Room},
+};
+use worker::Delay;
+
+use crate::host::now;
+
+/// The size of a part: the smallest that R2 takes.
+pub(crate) const PART: u32 = 5 * 1024 * 1024;
+
+/// How many buffers an isolate has at most: 45 of its 128 MiB.
+const MAX_PARTS: usize = 9;
+
+/// How many are kept when nobody uploads.
+const MAX_IDLE: usize = 2;
+
+/// How long an upload waits for its first buffer, and how often it looks. It looks on timers of its own, because the
+/// platform cancels a request that waits for another one's promise.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
+
+struct Pool {
+    room: Room,
+    idle: Vec<Uint8Array>,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { room: Room::new(MAX_PARTS), idle: Vec::new() }) };
+}
+
+/// The right to one part buffer, and the buffer while nobody writes to it.
+pub(crate) struct Part {
+    lease: Lease,
+    buffer: Option<Uint8Array>,
+}
+
+impl Part {
+    /// Takes a buffer if one is free.
+    pub(crate) fn take() -> Option<Self> {
+        POOL.with_borrow_mut(|pool| {
+            let lease = pool.room.take(now())?;
+            Some(Self { lease, buffer: pool.idle.pop() })
+        })
+    }
+
+    /// Takes a buffer, waiting for one to be free.
+    pub(crate) async fn wait() -> Result<Self, StoreError> {
+        let start = now();
+        loop {
+            if let Some(part) = Self::take() {
+                return Ok(part);
+            }
+            if now().since(start) >= PATIENCE {
+                return Err(StoreError::Busy);
+            }
+            Delay::from(PAUSE).await;
+        }
+    }
+
+    /// Hands out the buffer, to be put back by [`Part::restore`] when it was read from.
+    pub(crate) fn lend(&mut self) -> Uint8Array {
+        POOL.with_borrow_mut(|pool| pool.room.renew(self.lease, now()));
+        self.buffer.take().unwrap_or_else(|| Uint8Array::new_with_length(PART))
+    }
+
+    /// Takes back the memory that a view is of. Reading moves it from one JavaScript object to another.
+    pub(crate) fn restore(&mut self, view: &Uint8Array) {
+        self.buffer = Some(Uint8Array::new(&view.buffer()));
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        POOL.with_borrow_mut(|pool| {
+            pool.room.give(self.lease);
+            if let Some(buffer) = self.buffer.take().filter(|_| pool.idle.len() < MAX_IDLE) {
+                pool.idle.push(buffer);
+            }
+        });
+    }
+}

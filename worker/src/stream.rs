@@ -1,0 +1,230 @@
+//! Streams of the platform: read in large pieces, hashed natively, put together, without passing through wasm.
+
+use js_sys::{ArrayBuffer, Object, Reflect, Uint8Array};
+use strata::{
+    digest::{Algorithm, Digest},
+    store::{Received, StoreError},
+};
+use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
+use web_sys::{ReadableStream, WritableStream};
+
+use crate::r2::failed;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(extends = Object)]
+    pub(crate) type Reader;
+
+    #[wasm_bindgen(method, catch, js_name = readAtLeast)]
+    async fn read_at_least(this: &Reader, bytes: u32, view: Uint8Array) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    async fn cancel(this: &Reader) -> Result<JsValue, JsValue>;
+
+    /// What a reader answers.
+    type Read;
+
+    #[wasm_bindgen(method, getter)]
+    fn value(this: &Read) -> Option<Uint8Array>;
+
+    /// <https://developers.cloudflare.com/workers/runtime-apis/web-crypto/#constructors>
+    #[wasm_bindgen(extends = WritableStream, js_namespace = crypto)]
+    type DigestStream;
+
+    #[wasm_bindgen(constructor, js_namespace = crypto)]
+    fn new(algorithm: &str) -> DigestStream;
+
+    #[wasm_bindgen(method, catch, getter)]
+    async fn digest(this: &DigestStream) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, getter, js_name = bytesWritten)]
+    fn bytes_written(this: &DigestStream) -> JsValue;
+
+    type Writer;
+
+    #[wasm_bindgen(method, catch)]
+    async fn write(this: &Writer, chunk: &Uint8Array) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    async fn close(this: &Writer) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    async fn abort(this: &Writer, reason: &JsValue) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, js_name = releaseLock)]
+    fn release_lock(this: &Writer);
+
+    /// <https://developers.cloudflare.com/workers/runtime-apis/streams/transformstream/#fixedlengthstream>
+    type FixedLengthStream;
+
+    #[wasm_bindgen(constructor)]
+    fn new(length: f64) -> FixedLengthStream;
+
+    #[wasm_bindgen(method, getter)]
+    fn readable(this: &FixedLengthStream) -> ReadableStream;
+
+    #[wasm_bindgen(method, getter)]
+    fn writable(this: &FixedLengthStream) -> WritableStream;
+
+    /// A stream's methods that need a promise or an option that `web-sys` does not have.
+    type Stream;
+
+    #[wasm_bindgen(method, catch, js_name = getReader)]
+    fn get_reader(this: &Stream, options: &Object) -> Result<Reader, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = getWriter)]
+    fn get_writer(this: &Stream) -> Result<Writer, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = pipeTo)]
+    async fn pipe_to(this: &Stream, writable: &WritableStream, options: &Object) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = cancel)]
+    async fn cancel_stream(this: &Stream) -> Result<JsValue, JsValue>;
+}
+
+/// Opens a stream for reads into buffers of ours.
+pub(crate) fn reader(body: &ReadableStream) -> Result<Reader, StoreError> {
+    let options = Object::new();
+    Reflect::set(&options, &"mode".into(), &"byob".into()).map_err(|error| failed(&error))?;
+    body.unchecked_ref::<Stream>().get_reader(&options).map_err(|error| failed(&error))
+}
+
+impl Reader {
+    /// Fills a buffer, as far as the stream goes on. The view that comes back is of the same memory; it is empty at the
+    /// end of the stream.
+    pub(crate) async fn fill(&self, buffer: Uint8Array) -> Result<Uint8Array, StoreError> {
+        let read = self.read_at_least(buffer.byte_length(), buffer).await.map_err(|error| failed(&error))?;
+        Ok(read.unchecked_into::<Read>().value().unwrap_or_else(|| Uint8Array::new_with_length(0)))
+    }
+
+    /// Gives the stream up.
+    pub(crate) async fn give_up(&self) {
+        // It may have failed already, and then there is nothing to give up.
+        let _ = self.cancel().await;
+    }
+}
+
+/// A hash that the platform computes as pieces are handed to it.
+pub(crate) struct Hasher {
+    algorithm: Algorithm,
+    stream: DigestStream,
+    writer: Writer,
+}
+
+impl Hasher {
+    pub(crate) fn new(algorithm: Algorithm) -> Result<Self, StoreError> {
+        let stream = DigestStream::new(platform_name(algorithm));
+        let writer = stream.unchecked_ref::<Stream>().get_writer().map_err(|error| failed(&error))?;
+        Ok(Self { algorithm, stream, writer })
+    }
+
+    pub(crate) async fn update(&self, view: &Uint8Array) -> Result<(), StoreError> {
+        self.writer.write(view).await.map(drop).map_err(|error| failed(&error))
+    }
+
+    pub(crate) async fn finish(self) -> Result<Digest, StoreError> {
+        self.writer.close().await.map_err(|error| failed(&error))?;
+        finish(self.algorithm, &self.stream).await
+    }
+}
+
+/// Reads a stream to its end, for its digest and its length.
+pub(crate) async fn hash(body: &ReadableStream, algorithm: Algorithm) -> Result<Received, StoreError> {
+    let stream = DigestStream::new(platform_name(algorithm));
+    let piped = body.unchecked_ref::<Stream>().pipe_to(&stream, &Object::new()).await;
+    piped.map_err(|error| failed(&error))?;
+    let written = stream.bytes_written();
+    // A number or a bigint, as the platform likes.
+    let size = u64::try_from(written.clone()).ok().or_else(|| written.as_f64().map(whole));
+    let size = size.ok_or_else(|| StoreError::Failed("the platform did not count what it hashed".to_owned()))?;
+    Ok(Received { size, digest: finish(algorithm, &stream).await? })
+}
+
+async fn finish(algorithm: Algorithm, stream: &DigestStream) -> Result<Digest, StoreError> {
+    let hash: ArrayBuffer = stream.digest().await.map_err(|error| failed(&error))?.unchecked_into();
+    Digest::from_hash(algorithm, &Uint8Array::new(&hash).to_vec())
+        .ok_or_else(|| StoreError::Failed("the platform's hash has another length than the algorithm".to_owned()))
+}
+
+const fn platform_name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Sha256 => "SHA-256",
+        Algorithm::Sha512 => "SHA-512",
+    }
+}
+
+/// Reads a stream into wasm's memory; `None` where it has more than `limit` bytes.
+pub(crate) async fn collect(body: &ReadableStream, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let reader = reader(body)?;
+    let mut bytes = Vec::new();
+    let mut buffer = Uint8Array::new_with_length(COLLECTED_AT_ONCE);
+    loop {
+        let view = reader.fill(buffer).await?;
+        if view.byte_length() == 0 {
+            return Ok(Some(bytes));
+        }
+        if bytes.len() as u64 + u64::from(view.byte_length()) > limit {
+            reader.give_up().await;
+            return Ok(None);
+        }
+        bytes.extend(view.to_vec());
+        buffer = Uint8Array::new(&view.buffer());
+    }
+}
+
+/// Most manifests and all records of a few extents come in one read.
+const COLLECTED_AT_ONCE: u32 = 64 * 1024;
+
+/// Gives a stream up.
+pub(crate) async fn discard(body: &ReadableStream) {
+    // It may be locked or have failed, and then there is nothing to give up.
+    let _ = body.unchecked_ref::<Stream>().cancel_stream().await;
+}
+
+/// The two ends of a stream of a known length.
+pub(crate) struct Pipe(FixedLengthStream);
+
+impl Pipe {
+    pub(crate) fn new(length: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "blobs are smaller than 8 PiB")]
+        Self(FixedLengthStream::new(length as f64))
+    }
+
+    pub(crate) fn readable(&self) -> ReadableStream {
+        self.0.readable()
+    }
+
+    /// Writes bytes into the stream.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> Result<(), JsValue> {
+        let writable = self.0.writable();
+        let writer = writable.unchecked_ref::<Stream>().get_writer()?;
+        let written = writer.write(&Uint8Array::from(bytes)).await;
+        writer.release_lock();
+        written.map(drop)
+    }
+
+    /// Lets another stream flow through to its end.
+    pub(crate) async fn forward(&self, body: &ReadableStream) -> Result<(), JsValue> {
+        let options = Object::new();
+        Reflect::set(&options, &"preventClose".into(), &true.into())?;
+        body.unchecked_ref::<Stream>().pipe_to(&self.0.writable(), &options).await.map(drop)
+    }
+
+    /// Ends the stream, well or with an error that its reader will see.
+    pub(crate) async fn end(&self, outcome: Result<(), JsValue>) -> Result<(), JsValue> {
+        let writable = self.0.writable();
+        let writer = writable.unchecked_ref::<Stream>().get_writer()?;
+        match outcome {
+            Ok(()) => writer.close().await.map(drop),
+            Err(error) => writer.abort(&error).await.map(drop),
+        }
+    }
+}
+
+/// A number of JavaScript's that counts bytes.
+pub(crate) fn whole(number: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are whole and not negative")]
+    {
+        number as u64
+    }
+}
