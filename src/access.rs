@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::STANDARD_NO_PAD};
+use base64::{
+    Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::STANDARD_NO_PAD,
+};
 use http::{HeaderValue, header};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -56,7 +58,9 @@ struct Password {
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Password").field("iterations", &self.iterations).finish_non_exhaustive()
+        f.debug_struct("Password")
+            .field("iterations", &self.iterations)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,22 +86,34 @@ impl Access {
             None => BTreeMap::new(),
             Some(text) => {
                 let document: Document = serde_json::from_str(text).map_err(|error| {
-                    format!("not as expected at line {}, column {}: {}", error.line(), error.column(), class(&error))
+                    format!(
+                        "not as expected at line {}, column {}: {}",
+                        error.line(),
+                        error.column(),
+                        class(&error)
+                    )
                 })?;
                 document
                     .users
                     .into_iter()
                     .map(|(user, entry)| {
                         if user.is_empty() || user.contains(':') {
-                            return Err(format!("user {user:?}: a user's name is not empty and has no ':'"));
+                            return Err(format!(
+                                "user {user:?}: a user's name is not empty and has no ':'"
+                            ));
                         }
-                        let password = Password::parse(&entry).map_err(|error| format!("user {user:?}: {error}"))?;
+                        let password = Password::parse(&entry)
+                            .map_err(|error| format!("user {user:?}: {error}"))?;
                         Ok((user, password))
                     })
                     .collect::<Result<_, _>>()?
             }
         };
-        Ok(Self { users, anonymous_pull, verified: RefCell::default() })
+        Ok(Self {
+            users,
+            anonymous_pull,
+            verified: RefCell::default(),
+        })
     }
 
     /// Whether anyone may do anything at all.
@@ -109,7 +125,12 @@ impl Access {
     ///
     /// `authorization` is the header of that name. The same error is given for an unknown user and for a wrong password,
     /// after the same work.
-    pub async fn admit(&self, action: Action, authorization: Option<&str>, host: &impl Host) -> Result<(), Error> {
+    pub async fn admit(
+        &self,
+        action: Action,
+        authorization: Option<&str>,
+        host: &impl Host,
+    ) -> Result<(), Error> {
         if !self.is_configured() {
             return Err(Error::new(
                 Code::Denied,
@@ -117,8 +138,12 @@ impl Access {
             ));
         }
         match authorization.map(Credentials::parse) {
-            Some(None) => Err(unauthorized("the authorization header is not of the scheme Basic")),
-            Some(Some(credentials)) if !credentials.are_empty() => self.verify(&credentials, host).await,
+            Some(None) => Err(unauthorized(
+                "the authorization header is not of the scheme Basic",
+            )),
+            Some(Some(credentials)) if !credentials.are_empty() => {
+                self.verify(&credentials, host).await
+            }
             Some(Some(_)) | None if action == Action::Pull && self.anonymous_pull => Ok(()),
             Some(Some(_)) | None => Err(unauthorized("sign in with a user and a password")),
         }
@@ -142,9 +167,16 @@ impl Access {
         }
         let known = self.users.get(&credentials.user);
         let password = known.cloned().unwrap_or_else(Password::nobodys);
-        let key = host.derive(credentials.password.as_bytes(), &password.salt, password.iterations).await;
+        let key = host
+            .derive(
+                credentials.password.as_bytes(),
+                &password.salt,
+                password.iterations,
+            )
+            .await;
         let key = key.map_err(|cause| {
-            Error::unavailable("passwords can't be verified", Duration::from_secs(5)).with_cause(cause)
+            Error::unavailable("passwords can't be verified", Duration::from_secs(5))
+                .with_cause(cause)
         })?;
         let matches = bool::from(key.ct_eq(&password.key));
         if known.is_none() || !matches {
@@ -164,27 +196,47 @@ impl Access {
 impl Password {
     fn parse(entry: &str) -> Result<Self, &'static str> {
         let mut fields = entry.split('$');
-        let (Some("pbkdf2-sha256"), Some(iterations), Some(salt), Some(key), None) =
-            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
-        else {
+        let (Some("pbkdf2-sha256"), Some(iterations), Some(salt), Some(key), None) = (
+            fields.next(),
+            fields.next(),
+            fields.next(),
+            fields.next(),
+            fields.next(),
+        ) else {
             return Err("expected pbkdf2-sha256$<iterations>$<salt>$<key>");
         };
-        let iterations = iterations.parse().map_err(|_| "the number of iterations is not a number")?;
+        let iterations = iterations
+            .parse()
+            .map_err(|_| "the number of iterations is not a number")?;
         if !(1..=Access::MAX_ITERATIONS).contains(&iterations) {
-            return Err("the number of iterations is not from 1 to 100000, where the platform stops");
+            return Err(
+                "the number of iterations is not from 1 to 100000, where the platform stops",
+            );
         }
-        let salt = STANDARD_NO_PAD.decode(salt).map_err(|_| "the salt is not base64 without padding")?;
+        let salt = STANDARD_NO_PAD
+            .decode(salt)
+            .map_err(|_| "the salt is not base64 without padding")?;
         if salt.len() < 8 {
             return Err("the salt is shorter than 8 bytes");
         }
-        let key = STANDARD_NO_PAD.decode(key).map_err(|_| "the key is not base64 without padding")?;
+        let key = STANDARD_NO_PAD
+            .decode(key)
+            .map_err(|_| "the key is not base64 without padding")?;
         let key = key.try_into().map_err(|_| "the key is not of 32 bytes")?;
-        Ok(Self { iterations, salt, key })
+        Ok(Self {
+            iterations,
+            salt,
+            key,
+        })
     }
 
     /// A password that nobody has, which costs as much to verify as one that `npm run user` made.
     fn nobodys() -> Self {
-        Self { iterations: Access::MAX_ITERATIONS, salt: vec![0; 16], key: [0; 32] }
+        Self {
+            iterations: Access::MAX_ITERATIONS,
+            salt: vec![0; 16],
+            key: [0; 32],
+        }
     }
 }
 
@@ -202,7 +254,10 @@ impl Credentials {
         }
         let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
         let (user, password) = decoded.split_once(':')?;
-        Some(Self { user: user.to_owned(), password: password.to_owned() })
+        Some(Self {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        })
     }
 
     /// Some clients send empty credentials where they have none.
@@ -213,13 +268,20 @@ impl Credentials {
     /// What credentials are remembered by: they themselves are not kept.
     fn fingerprint(&self) -> [u8; 32] {
         let length = (self.user.len() as u64).to_be_bytes();
-        Sha256::new().chain_update(length).chain_update(&self.user).chain_update(&self.password).finalize().into()
+        Sha256::new()
+            .chain_update(length)
+            .chain_update(&self.user)
+            .chain_update(&self.password)
+            .finalize()
+            .into()
     }
 }
 
 fn unauthorized(found: &str) -> Error {
-    Error::new(Code::Unauthorized, found)
-        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Strata\", charset=\"UTF-8\""))
+    Error::new(Code::Unauthorized, found).with_header(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Basic realm=\"Strata\", charset=\"UTF-8\""),
+    )
 }
 
 fn class(error: &serde_json::Error) -> &'static str {

@@ -48,7 +48,10 @@ impl Algorithm {
             Self::Sha256 => hex::encode(Sha256::digest(bytes)),
             Self::Sha512 => hex::encode(Sha512::digest(bytes)),
         };
-        Digest { algorithm: self, encoded }
+        Digest {
+            algorithm: self,
+            encoded,
+        }
     }
 }
 
@@ -120,13 +123,22 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         let (algorithm, encoded) = text.split_once(':').ok_or(ParseDigestError::Separator)?;
         let algorithm: Algorithm = algorithm.parse()?;
-        if let Some(found) = encoded.chars().find(|c| !matches!(c, '0'..='9' | 'a'..='f')) {
+        if let Some(found) = encoded
+            .chars()
+            .find(|c| !matches!(c, '0'..='9' | 'a'..='f'))
+        {
             return Err(ParseDigestError::Character(found));
         }
         if encoded.len() != algorithm.encoded_length() {
-            return Err(ParseDigestError::Length { algorithm, found: encoded.len() });
+            return Err(ParseDigestError::Length {
+                algorithm,
+                found: encoded.len(),
+            });
         }
-        Ok(Self { algorithm, encoded: encoded.to_owned() })
+        Ok(Self {
+            algorithm,
+            encoded: encoded.to_owned(),
+        })
     }
 }
 
@@ -166,11 +178,18 @@ impl fmt::Display for ParseDigestError {
         match self {
             Self::Separator => f.write_str("no ':' between algorithm and hash in digest"),
             Self::Algorithm(found) => {
-                write!(f, "unsupported digest algorithm {found:?}, supported are sha256 and sha512")
+                write!(
+                    f,
+                    "unsupported digest algorithm {found:?}, supported are sha256 and sha512"
+                )
             }
             Self::Character(found) => write!(f, "unexpected character {found:?} in digest"),
             Self::Length { algorithm, found } => {
-                write!(f, "{found} characters in {algorithm} digest, expected {}", algorithm.encoded_length())
+                write!(
+                    f,
+                    "{found} characters in {algorithm} digest, expected {}",
+                    algorithm.encoded_length()
+                )
             }
         }
     }
@@ -198,13 +217,21 @@ mod tests {
     #[test]
     fn digests_the_empty_text() {
         assert_eq!(Algorithm::Sha256.digest(b"").to_string(), EMPTY);
-        assert!(Algorithm::Sha512.digest(b"").encoded().starts_with("cf83e1357eefb8bdf1542850d66d8007"));
+        assert!(
+            Algorithm::Sha512
+                .digest(b"")
+                .encoded()
+                .starts_with("cf83e1357eefb8bdf1542850d66d8007")
+        );
     }
 
     #[test]
     fn keeps_the_hash() {
         let digest: Digest = EMPTY.parse().unwrap();
-        assert_eq!(Digest::from_hash(Algorithm::Sha256, &digest.hash()), Some(digest.clone()));
+        assert_eq!(
+            Digest::from_hash(Algorithm::Sha256, &digest.hash()),
+            Some(digest.clone())
+        );
         assert_eq!(Digest::from_hash(Algorithm::Sha512, &digest.hash()), None);
     }
 
@@ -213,17 +240,33 @@ mod tests {
         let rejected = [
             ("", "no ':' between algorithm and hash in digest"),
             ("sha256", "no ':' between algorithm and hash in digest"),
-            (":", "unsupported digest algorithm \"\", supported are sha256 and sha512"),
-            ("md5:d41d8cd98f00b204e9800998ecf8427e", "unsupported digest algorithm \"md5\", supported are sha256 and sha512"),
-            ("SHA256:00", "unsupported digest algorithm \"SHA256\", supported are sha256 and sha512"),
+            (
+                ":",
+                "unsupported digest algorithm \"\", supported are sha256 and sha512",
+            ),
+            (
+                "md5:d41d8cd98f00b204e9800998ecf8427e",
+                "unsupported digest algorithm \"md5\", supported are sha256 and sha512",
+            ),
+            (
+                "SHA256:00",
+                "unsupported digest algorithm \"SHA256\", supported are sha256 and sha512",
+            ),
             ("sha256:", "0 characters in sha256 digest, expected 64"),
             ("sha256:00", "2 characters in sha256 digest, expected 64"),
-            ("sha256:baddigeststring", "unexpected character 'g' in digest"),
+            (
+                "sha256:baddigeststring",
+                "unexpected character 'i' in digest",
+            ),
             ("sha256:E3", "unexpected character 'E' in digest"),
             ("sha256:é", "unexpected character 'é' in digest"),
         ];
         for (text, message) in rejected {
-            assert_eq!(text.parse::<Digest>().unwrap_err().to_string(), message, "{text:?}");
+            assert_eq!(
+                text.parse::<Digest>().unwrap_err().to_string(),
+                message,
+                "{text:?}"
+            );
         }
     }
 

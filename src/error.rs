@@ -9,6 +9,11 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::{
+    digest::ParseDigestError,
+    name::{ParseNameError, ParseReferenceError, ParseTagError},
+};
+
 /// Declares the table: variant, code on the wire, status where a request does not choose another, message.
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident, $wire:literal, $status:ident, $message:literal;)*) => {
@@ -93,12 +98,22 @@ pub struct Error {
 impl Error {
     /// An error with what was found, in lower case and without a full stop.
     pub fn new(code: Code, found: impl Into<String>) -> Self {
-        Self { code, status: code.status(), found: found.into(), detail: None, headers: Vec::new(), cause: None }
+        Self {
+            code,
+            status: code.status(),
+            found: found.into(),
+            detail: None,
+            headers: Vec::new(),
+            cause: None,
+        }
     }
 
     /// The registry can't answer now and should be asked again after a while.
     pub fn unavailable(found: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new(Code::Unavailable, found).with_header(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs()))
+        Self::new(Code::Unavailable, found).with_header(
+            header::RETRY_AFTER,
+            HeaderValue::from(retry_after.as_secs()),
+        )
     }
 
     /// Replaces the status that goes with the code.
@@ -108,7 +123,10 @@ impl Error {
 
     /// Adds what a program needs to act on the error.
     pub fn with_detail(self, detail: Value) -> Self {
-        Self { detail: Some(detail), ..self }
+        Self {
+            detail: Some(detail),
+            ..self
+        }
     }
 
     /// Adds a header to the response.
@@ -119,7 +137,10 @@ impl Error {
 
     /// Adds what the log should say and the client should not see.
     pub fn with_cause(self, cause: impl Into<String>) -> Self {
-        Self { cause: Some(cause.into()), ..self }
+        Self {
+            cause: Some(cause.into()),
+            ..self
+        }
     }
 
     /// The code.
@@ -154,6 +175,34 @@ impl Error {
             error.insert("detail".into(), detail.clone());
         }
         json!({ "errors": [error] }).to_string().into_bytes()
+    }
+}
+
+impl From<ParseDigestError> for Error {
+    fn from(error: ParseDigestError) -> Self {
+        Self::new(Code::DigestInvalid, error.to_string())
+    }
+}
+
+impl From<ParseNameError> for Error {
+    fn from(error: ParseNameError) -> Self {
+        Self::new(Code::NameInvalid, error.to_string())
+    }
+}
+
+impl From<ParseReferenceError> for Error {
+    fn from(error: ParseReferenceError) -> Self {
+        match error {
+            ParseReferenceError::Digest(error) => error.into(),
+            ParseReferenceError::Tag(error) => error.into(),
+        }
+    }
+}
+
+/// The specification has no code for a malformed tag: what it names is the manifest.
+impl From<ParseTagError> for Error {
+    fn from(error: ParseTagError) -> Self {
+        Self::new(Code::ManifestInvalid, error.to_string())
     }
 }
 
@@ -194,7 +243,10 @@ code-14 TOOMANYREQUESTS too many requests";
 
     #[test]
     fn says_what_was_found() {
-        let error = Error::new(Code::NameInvalid, "unexpected character 'A' in repository name");
+        let error = Error::new(
+            Code::NameInvalid,
+            "unexpected character 'A' in repository name",
+        );
         assert_eq!(
             String::from_utf8(error.body()).unwrap(),
             r#"{"errors":[{"code":"NAME_INVALID","message":"invalid repository name: unexpected character 'A' in repository name"}]}"#
@@ -212,6 +264,9 @@ code-14 TOOMANYREQUESTS too many requests";
             body,
             r#"{"errors":[{"code":"UNAVAILABLE","detail":{"tier":"cold"},"message":"registry unavailable: the store did not answer"}]}"#
         );
-        assert_eq!(error.headers(), [(header::RETRY_AFTER, HeaderValue::from_static("2"))]);
+        assert_eq!(
+            error.headers(),
+            [(header::RETRY_AFTER, HeaderValue::from_static("2"))]
+        );
     }
 }

@@ -16,7 +16,12 @@ pub trait Host {
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 
     /// Derives a key from a password by PBKDF2 with HMAC-SHA-256 (RFC 8018).
-    fn derive(&self, password: &[u8], salt: &[u8], iterations: u32) -> impl Future<Output = Result<[u8; 32], String>>;
+    fn derive(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> impl Future<Output = Result<[u8; 32], String>>;
 
     /// Writes one line to the log: a fixed message, and fields.
     fn log(&self, message: &'static str, fields: &[(&'static str, &str)]);

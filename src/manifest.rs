@@ -22,8 +22,10 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// The media type of a Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-const DOCKER_SCHEMA_1: [&str; 2] =
-    ["application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws"];
+const DOCKER_SCHEMA_1: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
 
 /// What a manifest says of itself and of others.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,20 +72,37 @@ struct Descriptor {
 impl Descriptor {
     /// Whether the content may be absent: layers that a licence forbids to distribute (image-spec, `layer.md`).
     fn is_non_distributable(&self) -> bool {
-        self.media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
-            || self.media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
+        self.media_type
+            .starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self
+                .media_type
+                .starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
     }
 }
 
 impl Manifest {
     /// Reads a manifest that was pushed with a `Content-Type`.
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ParseManifestError> {
-        let document: Document =
-            serde_json::from_slice(bytes).map_err(|error| ParseManifestError::Json(error.to_string()))?;
+        // A sequence of the fields' values would be read as well, and no client would read it.
+        if bytes
+            .trim_ascii_start()
+            .first()
+            .is_some_and(|first| *first != b'{')
+        {
+            return Err(ParseManifestError::Json("not a JSON object".to_owned()));
+        }
+        let document: Document = serde_json::from_slice(bytes)
+            .map_err(|error| ParseManifestError::Json(error.to_string()))?;
         let header = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-        let media_type = match (header.filter(|value| !value.is_empty()), document.media_type) {
+        let media_type = match (
+            header.filter(|value| !value.is_empty()),
+            document.media_type,
+        ) {
             (Some(header), Some(field)) if !header.eq_ignore_ascii_case(&field) => {
-                return Err(ParseManifestError::MediaTypes { header: header.to_owned(), field });
+                return Err(ParseManifestError::MediaTypes {
+                    header: header.to_owned(),
+                    field,
+                });
             }
             (_, Some(field)) => field,
             (Some(header), None) => header.to_ascii_lowercase(),
@@ -96,9 +115,10 @@ impl Manifest {
             return Err(ParseManifestError::SchemaVersion(document.schema_version));
         }
         let required: &[(&'static str, bool)] = match media_type.as_str() {
-            OCI_MANIFEST | DOCKER_MANIFEST => {
-                &[("config", document.config.is_some()), ("layers", document.layers.is_some())]
-            }
+            OCI_MANIFEST | DOCKER_MANIFEST => &[
+                ("config", document.config.is_some()),
+                ("layers", document.layers.is_some()),
+            ],
             OCI_INDEX | DOCKER_LIST => &[("manifests", document.manifests.is_some())],
             _ => &[],
         };
@@ -106,7 +126,10 @@ impl Manifest {
             return Err(ParseManifestError::Missing { field, media_type });
         }
 
-        let config_type = document.config.as_ref().map(|config| config.media_type.clone());
+        let config_type = document
+            .config
+            .as_ref()
+            .map(|config| config.media_type.clone());
         let blobs = document
             .config
             .into_iter()
@@ -118,9 +141,17 @@ impl Manifest {
         Ok(Self {
             media_type,
             blobs,
-            manifests: document.manifests.into_iter().flatten().map(|descriptor| descriptor.digest).collect(),
+            manifests: document
+                .manifests
+                .into_iter()
+                .flatten()
+                .map(|descriptor| descriptor.digest)
+                .collect(),
             subject: document.subject.map(|descriptor| descriptor.digest),
-            artifact_type: document.artifact_type.filter(|value| !value.is_empty()).or(config_type),
+            artifact_type: document
+                .artifact_type
+                .filter(|value| !value.is_empty())
+                .or(config_type),
             annotations: document.annotations,
         })
     }
@@ -158,11 +189,20 @@ impl fmt::Display for ParseManifestError {
         match self {
             Self::Json(error) => f.write_str(error),
             Self::MediaTypes { header, field } => {
-                write!(f, "content-type header says {header:?}, the manifest's mediaType {field:?}")
+                write!(
+                    f,
+                    "content-type header says {header:?}, the manifest's mediaType {field:?}"
+                )
             }
-            Self::Missing { field, media_type } => write!(f, "no field {field:?} in a manifest of type {media_type:?}"),
-            Self::NoMediaType => f.write_str("neither a content-type header nor a field \"mediaType\""),
-            Self::Schema1 => f.write_str("docker image manifest schema 1 is not supported, push schema 2 or an OCI manifest"),
+            Self::Missing { field, media_type } => {
+                write!(f, "no field {field:?} in a manifest of type {media_type:?}")
+            }
+            Self::NoMediaType => {
+                f.write_str("neither a content-type header nor a field \"mediaType\"")
+            }
+            Self::Schema1 => f.write_str(
+                "docker image manifest schema 1 is not supported, push schema 2 or an OCI manifest",
+            ),
             Self::SchemaVersion(Some(found)) => write!(f, "schemaVersion is {found}, expected 2"),
             Self::SchemaVersion(None) => f.write_str("no field \"schemaVersion\", expected 2"),
         }
@@ -205,17 +245,24 @@ mod tests {
     }
 
     fn parse(content_type: Option<&str>, document: &Value) -> Result<Manifest, String> {
-        Manifest::parse(content_type, document.to_string().as_bytes()).map_err(|error| error.to_string())
+        Manifest::parse(content_type, document.to_string().as_bytes())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn reads_an_image() {
         let manifest = parse(Some(OCI_MANIFEST), &image()).unwrap();
         assert_eq!(manifest.media_type, OCI_MANIFEST);
-        assert_eq!(manifest.blobs, BTreeSet::from([digest("config"), digest("layer")]));
+        assert_eq!(
+            manifest.blobs,
+            BTreeSet::from([digest("config"), digest("layer")])
+        );
         assert!(manifest.manifests.is_empty());
         assert_eq!(manifest.subject, None);
-        assert_eq!(manifest.artifact_type.as_deref(), Some("application/vnd.oci.image.config.v1+json"));
+        assert_eq!(
+            manifest.artifact_type.as_deref(),
+            Some("application/vnd.oci.image.config.v1+json")
+        );
         assert_eq!(manifest.annotations.unwrap().get("a"), Some(&json!("b")));
     }
 
@@ -228,7 +275,10 @@ mod tests {
                 "manifests": [descriptor(OCI_MANIFEST, "amd64"), descriptor(OCI_MANIFEST, "arm64")],
             });
             let manifest = parse(Some(media_type), &index).unwrap();
-            assert_eq!(manifest.manifests, BTreeSet::from([digest("amd64"), digest("arm64")]));
+            assert_eq!(
+                manifest.manifests,
+                BTreeSet::from([digest("amd64"), digest("arm64")])
+            );
             assert!(manifest.blobs.is_empty());
         }
     }
@@ -237,7 +287,10 @@ mod tests {
     fn reads_a_docker_image() {
         let mut document = image();
         document["mediaType"] = json!(DOCKER_MANIFEST);
-        assert_eq!(parse(Some(DOCKER_MANIFEST), &document).unwrap().media_type, DOCKER_MANIFEST);
+        assert_eq!(
+            parse(Some(DOCKER_MANIFEST), &document).unwrap().media_type,
+            DOCKER_MANIFEST
+        );
     }
 
     #[test]
@@ -247,15 +300,29 @@ mod tests {
         document["subject"] = descriptor(OCI_MANIFEST, "subject");
         let manifest = parse(None, &document).unwrap();
         assert_eq!(manifest.subject, Some(digest("subject")));
-        assert_eq!(manifest.artifact_type.as_deref(), Some("application/vnd.example.sbom"));
+        assert_eq!(
+            manifest.artifact_type.as_deref(),
+            Some("application/vnd.example.sbom")
+        );
     }
 
     #[test]
     fn takes_the_media_type_from_where_it_is() {
         let mut document = image();
         document.as_object_mut().unwrap().remove("mediaType");
-        assert_eq!(parse(Some("application/vnd.OCI.image.manifest.v1+json; charset=utf-8"), &document).unwrap().media_type, OCI_MANIFEST);
-        assert_eq!(parse(None, &document).unwrap_err(), "neither a content-type header nor a field \"mediaType\"");
+        assert_eq!(
+            parse(
+                Some("application/vnd.OCI.image.manifest.v1+json; charset=utf-8"),
+                &document
+            )
+            .unwrap()
+            .media_type,
+            OCI_MANIFEST
+        );
+        assert_eq!(
+            parse(None, &document).unwrap_err(),
+            "neither a content-type header nor a field \"mediaType\""
+        );
         assert_eq!(parse(Some(""), &image()).unwrap().media_type, OCI_MANIFEST);
     }
 
@@ -266,7 +333,10 @@ mod tests {
             "mediaType": "application/vnd.oci.artifact.manifest.v1+json",
             "blobs": [descriptor("text/plain", "blob")],
         });
-        assert_eq!(parse(None, &document).unwrap().blobs, BTreeSet::from([digest("blob")]));
+        assert_eq!(
+            parse(None, &document).unwrap().blobs,
+            BTreeSet::from([digest("blob")])
+        );
     }
 
     #[test]
@@ -282,10 +352,22 @@ mod tests {
             document
         };
         let rejected = [
-            (with("schemaVersion", json!(1)), "schemaVersion is 1, expected 2"),
-            (without("schemaVersion"), "no field \"schemaVersion\", expected 2"),
-            (without("config"), "no field \"config\" in a manifest of type \"application/vnd.oci.image.manifest.v1+json\""),
-            (without("layers"), "no field \"layers\" in a manifest of type \"application/vnd.oci.image.manifest.v1+json\""),
+            (
+                with("schemaVersion", json!(1)),
+                "schemaVersion is 1, expected 2",
+            ),
+            (
+                without("schemaVersion"),
+                "no field \"schemaVersion\", expected 2",
+            ),
+            (
+                without("config"),
+                "no field \"config\" in a manifest of type \"application/vnd.oci.image.manifest.v1+json\"",
+            ),
+            (
+                without("layers"),
+                "no field \"layers\" in a manifest of type \"application/vnd.oci.image.manifest.v1+json\"",
+            ),
             (
                 with("mediaType", json!(OCI_INDEX)),
                 "content-type header says \"application/vnd.oci.image.manifest.v1+json\", the manifest's mediaType \"application/vnd.oci.image.index.v1+json\"",
@@ -301,20 +383,39 @@ mod tests {
             "no field \"manifests\" in a manifest of type \"application/vnd.oci.image.index.v1+json\""
         );
         let schema_1 = with("mediaType", json!(DOCKER_SCHEMA_1[1]));
-        assert!(parse(None, &schema_1).unwrap_err().starts_with("docker image manifest schema 1 is not supported"));
+        assert!(
+            parse(None, &schema_1)
+                .unwrap_err()
+                .starts_with("docker image manifest schema 1 is not supported")
+        );
     }
 
     #[test]
     fn says_where_the_json_is_wrong() {
         let rejected = [
             ("", "EOF while parsing a value at line 1 column 0"),
-            ("[]", "invalid length 0, expected struct Document with 9 elements at line 1 column 2"),
-            ("{\"schemaVersion\": \"2\"}", "invalid type: string \"2\", expected u64 at line 1 column 21"),
-            ("{\"config\": {\"digest\": \"x\"}}", "no ':' between algorithm and hash in digest at line 1 column 25"),
-            ("{\"config\": {\"mediaType\": \"x\", \"size\": 1}}", "missing field `digest` at line 1 column 40"),
+            ("[2]", "not a JSON object"),
+            (
+                "{\"schemaVersion\": \"2\"}",
+                "invalid type: string \"2\", expected u64 at line 1 column 21",
+            ),
+            (
+                "{\"config\": {\"digest\": \"x\"}}",
+                "no ':' between algorithm and hash in digest at line 1 column 26",
+            ),
+            (
+                "{\"config\": {\"mediaType\": \"x\", \"size\": 1}}",
+                "missing field `digest` at line 1 column 40",
+            ),
         ];
         for (text, message) in rejected {
-            assert_eq!(Manifest::parse(None, text.as_bytes()).unwrap_err().to_string(), message, "{text}");
+            assert_eq!(
+                Manifest::parse(None, text.as_bytes())
+                    .unwrap_err()
+                    .to_string(),
+                message,
+                "{text}"
+            );
         }
     }
 }

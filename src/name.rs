@@ -93,12 +93,20 @@ pub enum ParseNameError {
 impl fmt::Display for ParseNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Character(found) => write!(f, "unexpected character {found:?} in repository name"),
+            Self::Character(found) => {
+                write!(f, "unexpected character {found:?} in repository name")
+            }
             Self::EmptyComponent => f.write_str("empty component in repository name"),
             Self::Length(found) => {
-                write!(f, "{found} characters in repository name, at most {} are allowed", Name::MAX_LENGTH)
+                write!(
+                    f,
+                    "{found} characters in repository name, at most {} are allowed",
+                    Name::MAX_LENGTH
+                )
             }
-            Self::Separator(found) => write!(f, "unexpected separator {found:?} in repository name"),
+            Self::Separator(found) => {
+                write!(f, "unexpected separator {found:?} in repository name")
+            }
         }
     }
 }
@@ -160,7 +168,11 @@ impl fmt::Display for ParseTagError {
         match self {
             Self::Character(found) => write!(f, "unexpected character {found:?} in tag"),
             Self::Empty => f.write_str("empty tag"),
-            Self::Length(found) => write!(f, "{found} characters in tag, at most {} are allowed", Tag::MAX_LENGTH),
+            Self::Length(found) => write!(
+                f,
+                "{found} characters in tag, at most {} are allowed",
+                Tag::MAX_LENGTH
+            ),
         }
     }
 }
@@ -190,9 +202,13 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, ParseReferenceError> {
         if text.contains(':') {
-            text.parse().map(Self::Digest).map_err(ParseReferenceError::Digest)
+            text.parse()
+                .map(Self::Digest)
+                .map_err(ParseReferenceError::Digest)
         } else {
-            text.parse().map(Self::Tag).map_err(ParseReferenceError::Tag)
+            text.parse()
+                .map(Self::Tag)
+                .map_err(ParseReferenceError::Tag)
         }
     }
 }
@@ -228,7 +244,16 @@ mod tests {
     fn accepts_names() {
         let long = "a".repeat(255);
         for text in [
-            "a", "0", "library/alpine", "a/b/c/d/e/f", "a.b_c__d-e---f", "blobs/uploads", "manifests", "v2", "1/2", long.as_str(),
+            "a",
+            "0",
+            "library/alpine",
+            "a/b/c/d/e/f",
+            "a.b_c__d-e---f",
+            "blobs/uploads",
+            "manifests",
+            "v2",
+            "1/2",
+            long.as_str(),
         ] {
             assert_eq!(text.parse::<Name>().unwrap().to_string(), text);
         }
@@ -251,10 +276,17 @@ mod tests {
             ("a-_b", "unexpected separator \"-_\" in repository name"),
             ("a:b", "unexpected character ':' in repository name"),
             ("ä", "unexpected character 'ä' in repository name"),
-            (long.as_str(), "256 characters in repository name, at most 255 are allowed"),
+            (
+                long.as_str(),
+                "256 characters in repository name, at most 255 are allowed",
+            ),
         ];
         for (text, message) in rejected {
-            assert_eq!(text.parse::<Name>().unwrap_err().to_string(), message, "{text:?}");
+            assert_eq!(
+                text.parse::<Name>().unwrap_err().to_string(),
+                message,
+                "{text:?}"
+            );
         }
     }
 
@@ -264,8 +296,10 @@ mod tests {
         let alphabet = ['a', '0', '.', '_', '-', '/', 'A'];
         let mut texts = vec![String::new()];
         for _ in 0..4 {
-            let longer: Vec<String> =
-                texts.iter().flat_map(|text| alphabet.iter().map(move |c| format!("{text}{c}"))).collect();
+            let longer: Vec<String> = texts
+                .iter()
+                .flat_map(|text| alphabet.iter().map(move |c| format!("{text}{c}")))
+                .collect();
             for text in &longer {
                 assert_eq!(text.parse::<Name>().is_ok(), grammar(text), "{text:?}");
             }
@@ -291,10 +325,17 @@ mod tests {
             ("a/b", "unexpected character '/' in tag"),
             ("a b", "unexpected character ' ' in tag"),
             ("é", "unexpected character 'é' in tag"),
-            (long.as_str(), "129 characters in tag, at most 128 are allowed"),
+            (
+                long.as_str(),
+                "129 characters in tag, at most 128 are allowed",
+            ),
         ];
         for (text, message) in rejected {
-            assert_eq!(text.parse::<Tag>().unwrap_err().to_string(), message, "{text:?}");
+            assert_eq!(
+                text.parse::<Tag>().unwrap_err().to_string(),
+                message,
+                "{text:?}"
+            );
         }
     }
 
@@ -304,8 +345,11 @@ mod tests {
         assert!(matches!(digest.parse(), Ok(Reference::Digest(_))));
         assert!(matches!("sha256".parse(), Ok(Reference::Tag(_))));
         assert_eq!(
-            "sha256:baddigeststring".parse::<Reference>().unwrap_err().to_string(),
-            "unexpected character 'g' in digest"
+            "sha256:baddigeststring"
+                .parse::<Reference>()
+                .unwrap_err()
+                .to_string(),
+            "unexpected character 'i' in digest"
         );
     }
 
@@ -320,7 +364,10 @@ mod tests {
                 }
             }
             collapsed.split(['!', '-']).all(|alnum| {
-                !alnum.is_empty() && alnum.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+                !alnum.is_empty()
+                    && alnum
+                        .chars()
+                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
             })
         })
     }

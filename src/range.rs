@@ -18,7 +18,11 @@ pub struct ByteRange {
 impl ByteRange {
     /// Makes the range from `first` to `last`, both included; `None` where it would be empty.
     pub const fn new(first: u64, last: u64) -> Option<Self> {
-        if first <= last { Some(Self { first, last }) } else { None }
+        if first <= last {
+            Some(Self { first, last })
+        } else {
+            None
+        }
     }
 
     /// The offset of the first byte.
@@ -123,20 +127,32 @@ fn resolve(spec: &str, size: u64) -> Option<Option<ByteRange>> {
     let (first, last) = spec.split_once('-')?;
     if first.is_empty() {
         let suffix = number(last)?;
-        let range = size.checked_sub(1).and_then(|end| ByteRange::new(size.saturating_sub(suffix), end));
+        let range = size
+            .checked_sub(1)
+            .and_then(|end| ByteRange::new(size.saturating_sub(suffix), end));
         return Some(range);
     }
     let first = number(first)?;
-    let last = if last.is_empty() { u64::MAX } else { number(last)? };
+    let last = if last.is_empty() {
+        u64::MAX
+    } else {
+        number(last)?
+    };
     if first > last {
         return None;
     }
-    Some(size.checked_sub(1).and_then(|end| ByteRange::new(first, last.min(end))))
+    Some(
+        size.checked_sub(1)
+            .and_then(|end| ByteRange::new(first, last.min(end))),
+    )
 }
 
 /// A number in digits only: `u64::from_str` would let a sign pass.
 fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -148,8 +164,14 @@ mod tests {
 
     #[track_caller]
     fn selects(header: &str, size: u64, expected: &[(u64, u64)]) {
-        let expected: Vec<ByteRange> = expected.iter().map(|(f, l)| ByteRange::new(*f, *l).unwrap()).collect();
-        assert_eq!(Selection::of(Some(header), size), Selection::Ranges(expected));
+        let expected: Vec<ByteRange> = expected
+            .iter()
+            .map(|(f, l)| ByteRange::new(*f, *l).unwrap())
+            .collect();
+        assert_eq!(
+            Selection::of(Some(header), size),
+            Selection::Ranges(expected)
+        );
     }
 
     #[test]
@@ -168,18 +190,43 @@ mod tests {
     #[test]
     fn ignores_what_is_malformed() {
         for header in [
-            "", "bytes", "bytes=", "bytes=a-b", "bytes=1", "bytes=--1", "bytes=3-2", "bytes=+1-2", "bytes=1-2;3-4", "items=0-1",
-            "bytes=-", "bytes=0-99999999999999999999999", "bytes=0-1,x",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=a-b",
+            "bytes=1",
+            "bytes=--1",
+            "bytes=3-2",
+            "bytes=+1-2",
+            "bytes=1-2;3-4",
+            "items=0-1",
+            "bytes=-",
+            "bytes=0-99999999999999999999999",
+            "bytes=0-1,x",
         ] {
-            assert_eq!(Selection::of(Some(header), 10), Selection::All, "{header:?}");
+            assert_eq!(
+                Selection::of(Some(header), 10),
+                Selection::All,
+                "{header:?}"
+            );
         }
         assert_eq!(Selection::of(None, 10), Selection::All);
     }
 
     #[test]
     fn refuses_what_is_not_there() {
-        for (header, size) in [("bytes=10-", 10), ("bytes=10-20", 10), ("bytes=-0", 10), ("bytes=0-0", 0), ("bytes=-1", 0)] {
-            assert_eq!(Selection::of(Some(header), size), Selection::Unsatisfiable, "{header:?} of {size}");
+        for (header, size) in [
+            ("bytes=10-", 10),
+            ("bytes=10-20", 10),
+            ("bytes=-0", 10),
+            ("bytes=0-0", 0),
+            ("bytes=-1", 0),
+        ] {
+            assert_eq!(
+                Selection::of(Some(header), size),
+                Selection::Unsatisfiable,
+                "{header:?} of {size}"
+            );
         }
     }
 
@@ -187,17 +234,43 @@ mod tests {
     fn answers_all_where_ranges_cost_more_than_all() {
         assert_eq!(Selection::of(Some("bytes=0-9,0-9"), 10), Selection::All);
         let many = vec!["0-0"; Selection::MAX_RANGES + 1].join(",");
-        assert_eq!(Selection::of(Some(&format!("bytes={many}")), 1_000), Selection::All);
+        assert_eq!(
+            Selection::of(Some(&format!("bytes={many}")), 1_000),
+            Selection::All
+        );
     }
 
     #[test]
     fn parses_the_range_of_a_chunk() {
-        for (text, first, last) in [("0-0", 0, 0), ("10-99", 10, 99), ("bytes 0-4/5", 0, 4), ("bytes 0-4/*", 0, 4)] {
+        for (text, first, last) in [
+            ("0-0", 0, 0),
+            ("10-99", 10, 99),
+            ("bytes 0-4/5", 0, 4),
+            ("bytes 0-4/*", 0, 4),
+        ] {
             let range: ByteRange = text.parse().unwrap();
-            assert_eq!((range.first(), range.last(), range.length()), (first, last, last - first + 1));
+            assert_eq!(
+                (range.first(), range.last(), range.length()),
+                (first, last, last - first + 1)
+            );
         }
-        for text in ["", "-", "0", "0-", "-1", "2-1", "a-b", "0-+1", "bytes=0-1", " 0-1"] {
-            assert_eq!(text.parse::<ByteRange>().unwrap_err().to_string(), "not a range of bytes such as '0-99'", "{text:?}");
+        for text in [
+            "",
+            "-",
+            "0",
+            "0-",
+            "-1",
+            "2-1",
+            "a-b",
+            "0-+1",
+            "bytes=0-1",
+            " 0-1",
+        ] {
+            assert_eq!(
+                text.parse::<ByteRange>().unwrap_err().to_string(),
+                "not a range of bytes such as '0-99'",
+                "{text:?}"
+            );
         }
     }
 

@@ -72,7 +72,11 @@ type Answer<B> = Result<Response<Body<B>>, Error>;
 impl<S: Streams, H: Host> Registry<S, H> {
     /// Makes a registry of its parts.
     pub const fn new(store: S, host: H, settings: Settings) -> Self {
-        Self { store, host, settings }
+        Self {
+            store,
+            host,
+            settings,
+        }
     }
 
     /// The store.
@@ -94,8 +98,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let mut response = answer.unwrap_or_else(|error| {
             if error.status().is_server_error() {
                 let message = error.message();
-                let fields =
-                    [("method", request.method.as_str()), ("error", &message), ("cause", error.cause().unwrap_or_default())];
+                let fields = [
+                    ("method", request.method.as_str()),
+                    ("error", &message),
+                    ("cause", error.cause().unwrap_or_default()),
+                ];
                 self.host.log("request failed", &fields);
             }
             respond_with_error(&error)
@@ -103,16 +110,35 @@ impl<S: Streams, H: Host> Registry<S, H> {
         if request.method == Method::HEAD {
             *response.body_mut() = Body::Empty;
         }
+        let is_bare = matches!(
+            response.status(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
         let headers = response.headers_mut();
-        headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if !is_bare {
+            // The platform compresses a reply without a type, an empty one as well, and drops its length.
+            headers
+                .entry(header::CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/octet-stream"));
+        }
+        headers.insert(
+            "docker-distribution-api-version",
+            HeaderValue::from_static("registry/2.0"),
+        );
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
         response
     }
 
     /// Looks whether the store answers, and says so in the log if not.
     pub async fn check(&self) {
         if let Err(error) = self.store.list("catalog/", None, 1).await {
-            self.host.log("the store does not answer", &[("error", &error.to_string())]);
+            self.host.log(
+                "the store does not answer",
+                &[("error", &error.to_string())],
+            );
         }
     }
 
@@ -126,22 +152,45 @@ impl<S: Streams, H: Host> Registry<S, H> {
             return Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()));
         }
         let action = if reads { Action::Pull } else { Action::Push };
-        access.admit(action, authorization.as_deref(), &self.host).await?;
+        access
+            .admit(action, authorization.as_deref(), &self.host)
+            .await?;
         let route = route?;
         let methods = route.methods();
 
         match (route, request.method.as_str()) {
-            (Route::Blob { name, digest }, "GET" | "HEAD") => self.pull_blob(request, &name, &digest).await,
-            (Route::Manifest { name, reference }, "GET" | "HEAD") => self.pull_manifest(request, &name, &reference).await,
-            (Route::Manifest { name, reference }, "PUT") => self.push_manifest(request, &name, &reference).await,
-            (Route::StartUpload { name, digest }, "POST") => self.start_upload(request, &name, digest.as_ref()).await,
+            (Route::Blob { name, digest }, "GET" | "HEAD") => {
+                self.pull_blob(request, &name, &digest).await
+            }
+            (Route::Manifest { name, reference }, "GET" | "HEAD") => {
+                self.pull_manifest(request, &name, &reference).await
+            }
+            (Route::Manifest { name, reference }, "PUT") => {
+                self.push_manifest(request, &name, &reference).await
+            }
+            (Route::StartUpload { name, digest }, "POST") => {
+                self.start_upload(request, &name, digest.as_ref()).await
+            }
             (Route::Upload { name, id, .. }, "GET") => self.upload_status(&name, id).await,
-            (Route::Upload { name, id, step, .. }, "PATCH") => self.push_chunk(request, &name, id, step).await,
-            (Route::Upload { name, id, step, digest }, "PUT") => {
-                self.close_upload(request, &name, id, step, digest.as_ref()).await
+            (Route::Upload { name, id, step, .. }, "PATCH") => {
+                self.push_chunk(request, &name, id, step).await
+            }
+            (
+                Route::Upload {
+                    name,
+                    id,
+                    step,
+                    digest,
+                },
+                "PUT",
+            ) => {
+                self.close_upload(request, &name, id, step, digest.as_ref())
+                    .await
             }
             (Route::Upload { name, id, .. }, "DELETE") => self.cancel_upload(&name, id).await,
-            (Route::Tags { name, limit, last }, "GET" | "HEAD") => self.list_tags(&name, limit, last.as_ref()).await,
+            (Route::Tags { name, limit, last }, "GET" | "HEAD") => {
+                self.list_tags(&name, limit, last.as_ref()).await
+            }
             (
                 Route::Version
                 | Route::Blob { .. }
@@ -151,7 +200,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 | Route::Tags { .. },
                 method,
             ) => {
-                let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+                let allow = methods
+                    .iter()
+                    .map(Method::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 let found = format!("method {method} on this end-point, which has {allow}");
                 Err(Error::new(Code::Unsupported, found).with_header(header::ALLOW, value(&allow)))
             }
@@ -160,7 +213,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
 
     /// Starts the clock of an operation that must not go on for longer than half the grace period.
     fn bound(&self) -> Bound {
-        Bound { start: self.host.now(), limit: self.settings.grace / 2 }
+        Bound {
+            start: self.host.now(),
+            limit: self.settings.grace / 2,
+        }
     }
 
     fn nonce(&self) -> String {
@@ -170,7 +226,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
 
 /// The answer to every request while the settings can't be used.
 pub fn refuse<B>(error: &ParseSettingsError) -> Response<Body<B>> {
-    respond_with_error(&Error::unavailable(error.to_string(), Duration::from_secs(60)))
+    respond_with_error(&Error::unavailable(
+        error.to_string(),
+        Duration::from_secs(60),
+    ))
 }
 
 /// BOUND of the removal protocol: an operation starts no further write once half the grace period has passed since its
@@ -186,7 +245,10 @@ impl Bound {
         if host.now().since(self.start) < self.limit {
             Ok(())
         } else {
-            Err(Error::unavailable("this push took longer than half the grace period, start it again", RETRY_AFTER))
+            Err(Error::unavailable(
+                "this push took longer than half the grace period, start it again",
+                RETRY_AFTER,
+            ))
         }
     }
 }
@@ -196,17 +258,27 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Digest => Self::new(Code::DigestInvalid, "the bytes received have another digest"),
-            StoreError::Length => Self::new(Code::SizeInvalid, "the body ended before or after its announced length"),
-            StoreError::Busy => {
-                Self::unavailable("too many uploads at once, try again", Duration::from_secs(5))
-            }
+            StoreError::Digest => Self::new(
+                Code::DigestInvalid,
+                "the bytes received have another digest",
+            ),
+            StoreError::Length => Self::new(
+                Code::SizeInvalid,
+                "the body ended before or after its announced length",
+            ),
+            StoreError::Busy => Self::unavailable(
+                "too many uploads at once, try again",
+                Duration::from_secs(5),
+            ),
             StoreError::Throttled(cause) => {
-                Self::unavailable("the store asks for fewer requests, try again", RETRY_AFTER).with_cause(cause)
+                Self::unavailable("the store asks for fewer requests, try again", RETRY_AFTER)
+                    .with_cause(cause)
             }
-            StoreError::Failed(cause) => {
-                Self::unavailable("the store did not do what it was asked, try again", RETRY_AFTER).with_cause(cause)
-            }
+            StoreError::Failed(cause) => Self::unavailable(
+                "the store did not do what it was asked, try again",
+                RETRY_AFTER,
+            )
+            .with_cause(cause),
         }
     }
 }
@@ -221,7 +293,11 @@ async fn for_each<T, R, F: Future<Output = Result<R, Error>>>(
     operation: impl FnMut(T) -> F,
 ) -> Result<Vec<R>, Error> {
     use futures_util::{StreamExt as _, TryStreamExt as _};
-    futures_util::stream::iter(items).map(operation).buffer_unordered(CONCURRENCY).try_collect().await
+    futures_util::stream::iter(items)
+        .map(operation)
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await
 }
 
 fn respond_with_error<B>(error: &Error) -> Response<Body<B>> {
@@ -234,8 +310,13 @@ fn respond_with_error<B>(error: &Error) -> Response<Body<B>> {
 
 fn respond_with_json<B>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<B>> {
     let mut response = respond(status);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     *response.body_mut() = Body::Bytes(bytes);
     response
 }
@@ -247,7 +328,11 @@ fn respond<B>(status: StatusCode) -> Response<Body<B>> {
 }
 
 /// A response that says where something is, with no body.
-fn respond_with_location<B>(status: StatusCode, location: &str, digest: Option<&Digest>) -> Response<Body<B>> {
+fn respond_with_location<B>(
+    status: StatusCode,
+    location: &str,
+    digest: Option<&Digest>,
+) -> Response<Body<B>> {
     let mut response = respond(status);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, value(location));
@@ -279,6 +364,9 @@ fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) 
 fn is_unchanged(headers: &HeaderMap, digest: &Digest) -> bool {
     let etag = format!("\"{digest}\"");
     text(headers, header::IF_NONE_MATCH).is_some_and(|value| {
-        value.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+        value
+            .split(',')
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
     })
 }

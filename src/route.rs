@@ -11,7 +11,7 @@
 //!
 //! A name may itself have components such as `blobs` or `uploads`, so a path is read from its end.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, str::FromStr};
 
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -75,7 +75,9 @@ impl Route {
     /// Reads a path, with its query where there is one.
     pub fn parse(target: &str) -> Result<Self, Error> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let path = percent_decode_str(path).decode_utf8().map_err(|_| unknown(path))?;
+        let path = percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| unknown(path))?;
         let Some(rest) = path.strip_prefix("/v2") else {
             return Err(unknown(&path));
         };
@@ -91,33 +93,46 @@ impl Route {
         let (rest, last) = rest.rsplit_once('/').ok_or_else(|| unknown(&path))?;
         let (before, word) = rest.rsplit_once('/').unwrap_or(("", rest));
         match (word, last) {
-            ("tags", "list") => {
-                let limit = query.parse_as("n", |_| Error::new(Code::Unsupported, "query parameter n is not a number").with_status(StatusCode::BAD_REQUEST))?;
-                let last = query.parse_as("last", tag_error)?;
-                Ok(Self::Tags { name: parse_name(before)?, limit, last })
-            }
-            ("manifests", reference) => {
-                let name = parse_name(before)?;
-                let reference = reference.parse().map_err(|error: crate::name::ParseReferenceError| match error {
-                    crate::name::ParseReferenceError::Digest(error) => digest_error(error),
-                    crate::name::ParseReferenceError::Tag(error) => tag_error(error),
-                })?;
-                Ok(Self::Manifest { name, reference })
-            }
-            ("blobs", "uploads") => Ok(Self::StartUpload { name: parse_name(before)?, digest: query.digest()? }),
-            ("uploads", "") if before.ends_with("/blobs") => Ok(Self::StartUpload {
-                name: parse_name(before.trim_end_matches("/blobs"))?,
-                digest: query.digest()?,
+            ("tags", "list") => Ok(Self::Tags {
+                name: before.parse()?,
+                limit: query.number("n")?,
+                last: query.parsed("last")?,
             }),
-            ("uploads", id) if before.ends_with("/blobs") => {
-                let name = parse_name(before.strip_suffix("/blobs").unwrap_or(before))?;
-                let id = id.parse().map_err(|_| Error::new(Code::BlobUploadUnknown, format!("{id:?} is not an upload of this registry")))?;
-                let step = query.get("step").and_then(|step| step.parse().ok()).unwrap_or_default();
-                Ok(Self::Upload { name, id, step, digest: query.digest()? })
-            }
-            ("blobs", digest) => {
-                let name = parse_name(before)?;
-                Ok(Self::Blob { name, digest: digest.parse().map_err(digest_error)? })
+            ("manifests", reference) => Ok(Self::Manifest {
+                name: before.parse()?,
+                reference: reference.parse()?,
+            }),
+            ("blobs", "uploads") => Ok(Self::StartUpload {
+                name: before.parse()?,
+                digest: query.parsed("digest")?,
+            }),
+            ("blobs", digest) => Ok(Self::Blob {
+                name: before.parse()?,
+                digest: digest.parse()?,
+            }),
+            ("uploads", last) => {
+                let name = before
+                    .strip_suffix("/blobs")
+                    .ok_or_else(|| unknown(&path))?
+                    .parse()?;
+                let digest = query.parsed("digest")?;
+                if last.is_empty() {
+                    return Ok(Self::StartUpload { name, digest });
+                }
+                let id = last.parse().map_err(|_| {
+                    let found = format!("{last:?} is not an upload of this registry");
+                    Error::new(Code::BlobUploadUnknown, found)
+                })?;
+                let step = query
+                    .get("step")
+                    .and_then(|step| step.parse().ok())
+                    .unwrap_or_default();
+                Ok(Self::Upload {
+                    name,
+                    id,
+                    step,
+                    digest,
+                })
             }
             _ => Err(unknown(&path)),
         }
@@ -143,31 +158,324 @@ impl<'a> Query<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_ref())
+            .filter(|value| !value.is_empty())
     }
 
-    fn parse_as<T: std::str::FromStr>(&self, name: &str, error: impl FnOnce(T::Err) -> Error) -> Result<Option<T>, Error> {
-        self.get(name).map(str::parse).transpose().map_err(error)
+    fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, Error>
+    where
+        Error: From<T::Err>,
+    {
+        Ok(self.get(name).map(str::parse).transpose()?)
     }
 
-    fn digest(&self) -> Result<Option<Digest>, Error> {
-        self.parse_as("digest", digest_error)
+    fn number(&self, name: &str) -> Result<Option<u64>, Error> {
+        self.get(name).map(str::parse).transpose().map_err(|_| {
+            Error::new(
+                Code::Unsupported,
+                format!("query parameter {name} is not a number"),
+            )
+            .with_status(StatusCode::BAD_REQUEST)
+        })
     }
-}
-
-fn parse_name(text: &str) -> Result<Name, Error> {
-    text.parse().map_err(|error: crate::name::ParseNameError| Error::new(Code::NameInvalid, error.to_string()))
-}
-
-fn digest_error(error: crate::digest::ParseDigestError) -> Error {
-    Error::new(Code::DigestInvalid, error.to_string())
-}
-
-/// The specification has no code for a malformed tag: what it names is the manifest.
-fn tag_error(error: crate::name::ParseTagError) -> Error {
-    Error::new(Code::ManifestInvalid, error.to_string())
 }
 
 fn unknown(path: &str) -> Error {
-    Error::new(Code::Unsupported, format!("no end-point at {path:?}")).with_status(StatusCode::NOT_FOUND)
+    Error::new(Code::Unsupported, format!("no end-point at {path:?}"))
+        .with_status(StatusCode::NOT_FOUND)
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const ID: &str = "00112233445566778899aabbccddeeff";
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[track_caller]
+    fn parses(target: &str, route: Route) {
+        assert_eq!(
+            Route::parse(target).map_err(|error| error.message()),
+            Ok(route),
+            "{target}"
+        );
+    }
+
+    #[track_caller]
+    fn refuses(target: &str, code: Code, status: u16, message: &str) {
+        let error = Route::parse(target).unwrap_err();
+        assert_eq!(
+            (
+                error.code(),
+                error.status().as_u16(),
+                error.message().as_str()
+            ),
+            (code, status, message),
+            "{target}"
+        );
+    }
+
+    #[test]
+    fn parses_every_end_point() {
+        let digest: Digest = DIGEST.parse().unwrap();
+        let id: UploadId = ID.parse().unwrap();
+        parses("/v2", Route::Version);
+        parses("/v2/", Route::Version);
+        parses("/v2/?x=y", Route::Version);
+        for text in ["a", "a/b", "a/b/c", "a/b/c/d", "a/b/c/d/e", "a/b/c/d/e/f"] {
+            let name = name(text);
+            parses(
+                &format!("/v2/{text}/blobs/{DIGEST}"),
+                Route::Blob {
+                    name: name.clone(),
+                    digest: digest.clone(),
+                },
+            );
+            parses(
+                &format!("/v2/{text}/manifests/{DIGEST}"),
+                Route::Manifest {
+                    name: name.clone(),
+                    reference: Reference::Digest(digest.clone()),
+                },
+            );
+            parses(
+                &format!("/v2/{text}/manifests/v1"),
+                Route::Manifest {
+                    name: name.clone(),
+                    reference: "v1".parse().unwrap(),
+                },
+            );
+            parses(
+                &format!("/v2/{text}/tags/list"),
+                Route::Tags {
+                    name: name.clone(),
+                    limit: None,
+                    last: None,
+                },
+            );
+            parses(
+                &format!("/v2/{text}/blobs/uploads/"),
+                Route::StartUpload {
+                    name: name.clone(),
+                    digest: None,
+                },
+            );
+            parses(
+                &format!("/v2/{text}/blobs/uploads"),
+                Route::StartUpload {
+                    name: name.clone(),
+                    digest: None,
+                },
+            );
+            parses(
+                &format!("/v2/{text}/blobs/uploads/{ID}"),
+                Route::Upload {
+                    name,
+                    id,
+                    step: 0,
+                    digest: None,
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn parses_queries() {
+        let digest: Digest = DIGEST.parse().unwrap();
+        let id: UploadId = ID.parse().unwrap();
+        let encoded = DIGEST.replace(':', "%3A");
+        parses(
+            &format!("/v2/a/blobs/uploads/?digest={encoded}"),
+            Route::StartUpload {
+                name: name("a"),
+                digest: Some(digest.clone()),
+            },
+        );
+        parses(
+            &format!("/v2/a/blobs/uploads/{ID}?step=3&digest={encoded}"),
+            Route::Upload {
+                name: name("a"),
+                id,
+                step: 3,
+                digest: Some(digest),
+            },
+        );
+        parses(
+            &format!("/v2/a/blobs/uploads/{ID}?step=x&digest="),
+            Route::Upload {
+                name: name("a"),
+                id,
+                step: 0,
+                digest: None,
+            },
+        );
+        parses(
+            "/v2/a/tags/list?n=10&last=v1",
+            Route::Tags {
+                name: name("a"),
+                limit: Some(10),
+                last: Some("v1".parse().unwrap()),
+            },
+        );
+    }
+
+    #[test]
+    fn reads_a_path_from_its_end() {
+        let digest: Digest = DIGEST.parse().unwrap();
+        for text in [
+            "blobs",
+            "uploads",
+            "manifests",
+            "tags",
+            "blobs/uploads",
+            "tags/list",
+            "v2",
+            "a/blobs/uploads/b",
+        ] {
+            parses(
+                &format!("/v2/{text}/blobs/{DIGEST}"),
+                Route::Blob {
+                    name: name(text),
+                    digest: digest.clone(),
+                },
+            );
+            parses(
+                &format!("/v2/{text}/blobs/uploads/"),
+                Route::StartUpload {
+                    name: name(text),
+                    digest: None,
+                },
+            );
+            parses(
+                &format!("/v2/{text}/tags/list"),
+                Route::Tags {
+                    name: name(text),
+                    limit: None,
+                    last: None,
+                },
+            );
+            parses(
+                &format!("/v2/{text}/manifests/list"),
+                Route::Manifest {
+                    name: name(text),
+                    reference: "list".parse().unwrap(),
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn decodes_percents() {
+        parses(
+            &format!("/v2/a%2Fb/blobs/{}", DIGEST.replace(':', "%3a")),
+            Route::Blob {
+                name: name("a/b"),
+                digest: DIGEST.parse().unwrap(),
+            },
+        );
+        refuses(
+            "/v2/%ff/tags/list",
+            Code::Unsupported,
+            404,
+            "the operation is unsupported: no end-point at \"/v2/%ff/tags/list\"",
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        refuses(
+            "/v2/A/tags/list",
+            Code::NameInvalid,
+            400,
+            "invalid repository name: unexpected character 'A' in repository name",
+        );
+        refuses(
+            "/v2//tags/list",
+            Code::NameInvalid,
+            400,
+            "invalid repository name: empty component in repository name",
+        );
+        refuses(
+            "/v2/tags/list",
+            Code::NameInvalid,
+            400,
+            "invalid repository name: empty component in repository name",
+        );
+        refuses(
+            "/v2/a/blobs/sha256:x",
+            Code::DigestInvalid,
+            400,
+            "provided digest did not match uploaded content: unexpected character 'x' in digest",
+        );
+        refuses(
+            "/v2/a/manifests/.x",
+            Code::ManifestInvalid,
+            400,
+            "manifest invalid: unexpected character '.' in tag",
+        );
+        refuses(
+            "/v2/a/manifests/",
+            Code::ManifestInvalid,
+            400,
+            "manifest invalid: empty tag",
+        );
+        refuses(
+            "/v2/a/blobs/uploads/x",
+            Code::BlobUploadUnknown,
+            404,
+            "blob upload unknown to registry: \"x\" is not an upload of this registry",
+        );
+        refuses(
+            "/v2/a/blobs/uploads/?digest=x",
+            Code::DigestInvalid,
+            400,
+            "provided digest did not match uploaded content: no ':' between algorithm and hash in digest",
+        );
+        refuses(
+            "/v2/a/tags/list?n=x",
+            Code::Unsupported,
+            400,
+            "the operation is unsupported: query parameter n is not a number",
+        );
+        refuses(
+            "/v2/a/tags/list?last=:",
+            Code::ManifestInvalid,
+            400,
+            "manifest invalid: unexpected character ':' in tag",
+        );
+    }
+
+    #[test]
+    fn knows_no_other_paths() {
+        for target in [
+            "/",
+            "",
+            "/v1/",
+            "/v2x",
+            "/v2/a",
+            "/v2/a/tags",
+            "/v2/a/tags/list/",
+            "/v2/a/blobs",
+            "/metrics",
+            "/v2/_catalog/x",
+            "//v2/",
+        ] {
+            let error = Route::parse(target).unwrap_err();
+            assert_eq!(
+                (error.code(), error.status().as_u16()),
+                (Code::Unsupported, 404),
+                "{target}"
+            );
+        }
+    }
 }

@@ -25,12 +25,39 @@ pub struct Settings {
 impl Settings {
     /// Reads settings by their names.
     pub fn parse(get: impl Fn(&str) -> Option<String>) -> Result<Self, ParseSettingsError> {
-        let anonymous_pull = value(&get, "STRATA_ANONYMOUS_PULL", false, "true or false", |_| true)?;
-        let subrequests = value(&get, "STRATA_SUBREQUESTS", 10_000, "a number of at least 50", |n| *n >= 50)?;
-        let hours = value(&get, "STRATA_GRACE_HOURS", 24_u64, "a number of hours from 1 to 8760", |n| (1..=8_760).contains(n))?;
-        let access = Access::parse(get("STRATA_USERS").as_deref(), anonymous_pull)
-            .map_err(|problem| ParseSettingsError { name: "STRATA_USERS", problem })?;
-        Ok(Self { access, grace: Duration::from_secs(hours * 3_600), subrequests })
+        let anonymous_pull = value(
+            &get,
+            "STRATA_ANONYMOUS_PULL",
+            false,
+            "true or false",
+            |_| true,
+        )?;
+        let subrequests = value(
+            &get,
+            "STRATA_SUBREQUESTS",
+            10_000,
+            "a number of at least 50",
+            |n| *n >= 50,
+        )?;
+        let hours = value(
+            &get,
+            "STRATA_GRACE_HOURS",
+            24_u64,
+            "a number of hours from 1 to 8760",
+            |n| (1..=8_760).contains(n),
+        )?;
+        let access =
+            Access::parse(get("STRATA_USERS").as_deref(), anonymous_pull).map_err(|problem| {
+                ParseSettingsError {
+                    name: "STRATA_USERS",
+                    problem,
+                }
+            })?;
+        Ok(Self {
+            access,
+            grace: Duration::from_secs(hours * 3_600),
+            subrequests,
+        })
     }
 }
 
@@ -44,10 +71,14 @@ fn value<T: FromStr>(
     let Some(text) = get(name).filter(|text| !text.trim().is_empty()) else {
         return Ok(default);
     };
-    text.trim().parse().ok().filter(check).ok_or_else(|| ParseSettingsError {
-        name,
-        problem: format!("{text:?} is not allowed, expected {allowed}"),
-    })
+    text.trim()
+        .parse()
+        .ok()
+        .filter(check)
+        .ok_or_else(|| ParseSettingsError {
+            name,
+            problem: format!("{text:?} is not allowed, expected {allowed}"),
+        })
 }
 
 /// A setting that can't be used.
@@ -70,7 +101,8 @@ mod tests {
     use super::*;
 
     fn parse(name: &str, text: &str) -> Result<Settings, String> {
-        Settings::parse(|asked| (asked == name).then(|| text.to_owned())).map_err(|error| error.to_string())
+        Settings::parse(|asked| (asked == name).then(|| text.to_owned()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -83,19 +115,46 @@ mod tests {
 
     #[test]
     fn are_read() {
-        assert!(parse("STRATA_ANONYMOUS_PULL", " true ").unwrap().access.is_configured());
+        assert!(
+            parse("STRATA_ANONYMOUS_PULL", " true ")
+                .unwrap()
+                .access
+                .is_configured()
+        );
         assert_eq!(parse("STRATA_SUBREQUESTS", "50").unwrap().subrequests, 50);
-        assert_eq!(parse("STRATA_GRACE_HOURS", "1").unwrap().grace, Duration::from_secs(3_600));
-        assert_eq!(parse("STRATA_GRACE_HOURS", "").unwrap().grace, Duration::from_secs(86_400));
+        assert_eq!(
+            parse("STRATA_GRACE_HOURS", "1").unwrap().grace,
+            Duration::from_secs(3_600)
+        );
+        assert_eq!(
+            parse("STRATA_GRACE_HOURS", "").unwrap().grace,
+            Duration::from_secs(86_400)
+        );
     }
 
     #[test]
     fn are_refused_by_name() {
         let refused = [
-            ("STRATA_ANONYMOUS_PULL", "yes", "setting STRATA_ANONYMOUS_PULL: \"yes\" is not allowed, expected true or false"),
-            ("STRATA_SUBREQUESTS", "49", "setting STRATA_SUBREQUESTS: \"49\" is not allowed, expected a number of at least 50"),
-            ("STRATA_GRACE_HOURS", "0", "setting STRATA_GRACE_HOURS: \"0\" is not allowed, expected a number of hours from 1 to 8760"),
-            ("STRATA_USERS", "{", "setting STRATA_USERS: not as expected at line 1, column 1: the text ends too early"),
+            (
+                "STRATA_ANONYMOUS_PULL",
+                "yes",
+                "setting STRATA_ANONYMOUS_PULL: \"yes\" is not allowed, expected true or false",
+            ),
+            (
+                "STRATA_SUBREQUESTS",
+                "49",
+                "setting STRATA_SUBREQUESTS: \"49\" is not allowed, expected a number of at least 50",
+            ),
+            (
+                "STRATA_GRACE_HOURS",
+                "0",
+                "setting STRATA_GRACE_HOURS: \"0\" is not allowed, expected a number of hours from 1 to 8760",
+            ),
+            (
+                "STRATA_USERS",
+                "{",
+                "setting STRATA_USERS: not as expected at line 1, column 1: the text ends too early",
+            ),
         ];
         for (name, text, message) in refused {
             assert_eq!(parse(name, text).unwrap_err(), message);

@@ -44,7 +44,12 @@ pub trait Objects {
 
     /// Lists the objects whose keys begin with `prefix` and come after `after`, with their metadata, in the order of
     /// their keys. A page may be shorter than `limit` and still have a successor.
-    fn list(&self, prefix: &str, after: Option<&str>, limit: u32) -> impl Future<Output = Result<Page, StoreError>>;
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Page, StoreError>>;
 
     /// Deletes up to 1,000 objects; those that are not there count as deleted.
     fn delete(&self, keys: &[String]) -> impl Future<Output = Result<(), StoreError>>;
@@ -63,10 +68,18 @@ pub trait Streams: Objects {
     ) -> impl Future<Output = Result<Received, StoreError>>;
 
     /// Reads a stream to its end and answers its digest and length.
-    fn hash(&self, body: Self::Body, algorithm: Algorithm) -> impl Future<Output = Result<Received, StoreError>>;
+    fn hash(
+        &self,
+        body: Self::Body,
+        algorithm: Algorithm,
+    ) -> impl Future<Output = Result<Received, StoreError>>;
 
     /// Reads a stream into memory; `None` where it has more than `limit` bytes.
-    fn collect(&self, body: Self::Body, limit: u64) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>>;
+    fn collect(
+        &self,
+        body: Self::Body,
+        limit: u64,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>>;
 
     /// Makes one stream of several pieces, `length` bytes in all, each opened when its turn comes.
     fn concatenate(&self, pieces: Vec<Piece<Self::Body>>, length: u64) -> Self::Body;

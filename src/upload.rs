@@ -136,12 +136,16 @@ impl Upload {
         }
         let Some(chunk) = chunk else { return Ok(()) };
         if chunk.first() != self.offset() {
-            return Err(ChunkError::OutOfOrder { expected: self.offset(), found: chunk.first() });
+            return Err(ChunkError::OutOfOrder {
+                expected: self.offset(),
+                found: chunk.first(),
+            });
         }
         match length {
-            Some(length) if length != chunk.length() => {
-                Err(ChunkError::Length { range: chunk.length(), content: length })
-            }
+            Some(length) if length != chunk.length() => Err(ChunkError::Length {
+                range: chunk.length(),
+                content: length,
+            }),
             Some(_) | None => Ok(()),
         }
     }
@@ -172,14 +176,171 @@ impl fmt::Display for ChunkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Length { range, content } => {
-                write!(f, "content-range says {range} bytes, content-length {content}")
+                write!(
+                    f,
+                    "content-range says {range} bytes, content-length {content}"
+                )
             }
             Self::OutOfOrder { expected, found } => {
-                write!(f, "chunk begins at {found}, {expected} bytes were received before it")
+                write!(
+                    f,
+                    "chunk begins at {found}, {expected} bytes were received before it"
+                )
             }
-            Self::TooMany => write!(f, "more than {} chunks, send larger ones", Upload::MAX_STEPS - 2),
+            Self::TooMany => write!(
+                f,
+                "more than {} chunks, send larger ones",
+                Upload::MAX_STEPS - 2
+            ),
         }
     }
 }
 
 impl std::error::Error for ChunkError {}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use crate::digest::Algorithm;
+
+    fn received(number: u32, offset: u64, size: u64) -> Upload {
+        let extent = Extent {
+            key: "e".to_owned(),
+            size,
+        };
+        Upload {
+            number,
+            last: Step::Received {
+                extent,
+                offset,
+                digest: Algorithm::Sha256.digest(b""),
+            },
+        }
+    }
+
+    fn chunk(text: &str) -> Option<ByteRange> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn ids_are_displayed_as_parsed() {
+        let id = UploadId::new([0xab; 16]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in [
+            "",
+            "ab",
+            &"AB".repeat(16),
+            &"ab".repeat(17),
+            &"zz".repeat(16),
+            &"../".repeat(11),
+        ] {
+            assert_eq!(
+                text.parse::<UploadId>().unwrap_err().to_string(),
+                "not the identifier of an upload",
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn steps_are_read_as_written() {
+        let digest = Algorithm::Sha256.digest(b"x");
+        let steps = [
+            (Step::Start, r#"{"step":"start"}"#.to_owned()),
+            (
+                received(1, 3, 4).last,
+                format!(
+                    r#"{{"step":"received","extent":{{"key":"e","size":4}},"offset":3,"digest":"{}"}}"#,
+                    Algorithm::Sha256.digest(b"")
+                ),
+            ),
+            (
+                Step::Closing {
+                    digest: digest.clone(),
+                },
+                format!(r#"{{"step":"closing","digest":"{digest}"}}"#),
+            ),
+            (
+                Step::Done {
+                    digest: digest.clone(),
+                },
+                format!(r#"{{"step":"done","digest":"{digest}"}}"#),
+            ),
+            (Step::Dead, r#"{"step":"dead"}"#.to_owned()),
+        ];
+        for (step, text) in steps {
+            assert_eq!(serde_json::to_string(&step).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Step>(&text).unwrap(), step);
+        }
+    }
+
+    #[test]
+    fn takes_the_next_chunk_only() {
+        let upload = received(2, 100, 50);
+        assert_eq!(upload.offset(), 150);
+        assert_eq!(upload.admit(None, None), Ok(()));
+        assert_eq!(upload.admit(None, Some(5)), Ok(()));
+        assert_eq!(upload.admit(chunk("150-159"), Some(10)), Ok(()));
+        assert_eq!(upload.admit(chunk("150-159"), None), Ok(()));
+        let refused = [
+            (
+                chunk("149-159"),
+                Some(11),
+                "chunk begins at 149, 150 bytes were received before it",
+            ),
+            (
+                chunk("0-9"),
+                Some(10),
+                "chunk begins at 0, 150 bytes were received before it",
+            ),
+            (
+                chunk("151-159"),
+                None,
+                "chunk begins at 151, 150 bytes were received before it",
+            ),
+            (
+                chunk("150-159"),
+                Some(11),
+                "content-range says 10 bytes, content-length 11",
+            ),
+        ];
+        for (range, length, message) in refused {
+            assert_eq!(
+                upload.admit(range, length).unwrap_err().to_string(),
+                message
+            );
+        }
+    }
+
+    #[test]
+    fn leaves_room_for_closing() {
+        assert_eq!(
+            received(Upload::MAX_STEPS - 3, 0, 1).admit(None, None),
+            Ok(())
+        );
+        let full = received(Upload::MAX_STEPS - 2, 0, 1).admit(None, None);
+        assert_eq!(
+            full.unwrap_err().to_string(),
+            "more than 9998 chunks, send larger ones"
+        );
+    }
+
+    #[test]
+    fn is_open_until_it_closes() {
+        let digest = Algorithm::Sha256.digest(b"x");
+        let upload = |last| Upload { number: 0, last };
+        assert!(upload(Step::Start).is_open());
+        assert!(received(1, 0, 1).is_open());
+        assert!(
+            !upload(Step::Closing {
+                digest: digest.clone()
+            })
+            .is_open()
+        );
+        assert!(!upload(Step::Done { digest }).is_open());
+        assert!(!upload(Step::Dead).is_open());
+    }
+}

@@ -9,7 +9,10 @@ use crate::{
     host::Host,
     name::Name,
     range::{ByteRange, Selection},
-    registry::{Answer, Body, Registry, Request, describe_content, grant::Record, is_unchanged, respond, text, value},
+    registry::{
+        Answer, Body, Registry, Request, describe_content, grant::Record, is_unchanged, respond,
+        text, value,
+    },
     store::{Piece, Streams, key},
     upload::Extent,
 };
@@ -19,7 +22,12 @@ pub(super) const IMMUTABLE: HeaderValue =
     HeaderValue::from_static("private, max-age=31536000, immutable, no-transform");
 
 impl<S: Streams, H: Host> Registry<S, H> {
-    pub(super) async fn pull_blob(&self, request: &Request<S::Body>, name: &Name, digest: &Digest) -> Answer<S::Body> {
+    pub(super) async fn pull_blob(
+        &self,
+        request: &Request<S::Body>,
+        name: &Name,
+        digest: &Digest,
+    ) -> Answer<S::Body> {
         let unknown = || {
             Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
                 .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
@@ -35,10 +43,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 // The link was stale: what the blob itself says decides.
                 let fresh = self.record(digest).await?.ok_or_else(unknown)?;
                 self.link(name, digest, &fresh).await;
-                self.open_blob(request, digest, &fresh).await?.ok_or_else(|| {
-                    let found = format!("the bytes of {digest} are gone, push it again");
-                    Error::unavailable(found, std::time::Duration::from_secs(60))
-                })
+                self.open_blob(request, digest, &fresh)
+                    .await?
+                    .ok_or_else(|| {
+                        let found = format!("the bytes of {digest} are gone, push it again");
+                        Error::unavailable(found, std::time::Duration::from_secs(60))
+                    })
             }
         }
     }
@@ -60,8 +70,14 @@ impl<S: Streams, H: Host> Registry<S, H> {
             .filter(|_| condition.is_none_or(|condition| condition == format!("\"{digest}\"")));
         match Selection::of(range, size) {
             Selection::All => {
-                let pieces = locate(record, digest, ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0));
-                let Some(body) = self.open(pieces, size).await? else { return Ok(None) };
+                let pieces = locate(
+                    record,
+                    digest,
+                    ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0),
+                );
+                let Some(body) = self.open(pieces, size).await? else {
+                    return Ok(None);
+                };
                 let mut response = whole(digest, size);
                 *response.body_mut() = body;
                 Ok(Some(response))
@@ -69,10 +85,15 @@ impl<S: Streams, H: Host> Registry<S, H> {
             Selection::Ranges(ranges) => match ranges.as_slice() {
                 [range] => {
                     let pieces = locate(record, digest, Some(*range));
-                    let Some(body) = self.open(pieces, range.length()).await? else { return Ok(None) };
+                    let Some(body) = self.open(pieces, range.length()).await? else {
+                        return Ok(None);
+                    };
                     let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
                     let headers = response.headers_mut();
-                    headers.insert(header::CONTENT_RANGE, value(&format!("bytes {range}/{size}")));
+                    headers.insert(
+                        header::CONTENT_RANGE,
+                        value(&format!("bytes {range}/{size}")),
+                    );
                     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.length()));
                     *response.body_mut() = body;
                     Ok(Some(response))
@@ -80,9 +101,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 ranges => self.open_ranges(digest, record, ranges).await,
             },
             Selection::Unsatisfiable => {
-                let error = Error::new(Code::SizeInvalid, format!("range outside of the blob's {size} bytes"))
-                    .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
-                    .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
+                let error = Error::new(
+                    Code::SizeInvalid,
+                    format!("range outside of the blob's {size} bytes"),
+                )
+                .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
+                .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
                 Err(error)
             }
         }
@@ -110,10 +134,15 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let tail = format!("\r\n--{boundary}--\r\n");
         length += tail.len() as u64;
         pieces.push(Piece::Bytes(tail.into_bytes()));
-        let Some(body) = self.open(pieces, length).await? else { return Ok(None) };
+        let Some(body) = self.open(pieces, length).await? else {
+            return Ok(None);
+        };
         let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, value(&format!("multipart/byteranges; boundary={boundary}")));
+        headers.insert(
+            header::CONTENT_TYPE,
+            value(&format!("multipart/byteranges; boundary={boundary}")),
+        );
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         *response.body_mut() = body;
         Ok(Some(response))
@@ -121,10 +150,16 @@ impl<S: Streams, H: Host> Registry<S, H> {
 
     /// Opens pieces as one stream. The first object is opened now, so that one that is gone is noticed before the
     /// response begins; `None` says so.
-    async fn open(&self, mut pieces: Vec<Piece<S::Body>>, length: u64) -> Result<Option<Body<S::Body>>, Error> {
+    async fn open(
+        &self,
+        mut pieces: Vec<Piece<S::Body>>,
+        length: u64,
+    ) -> Result<Option<Body<S::Body>>, Error> {
         for piece in &mut pieces {
             if let Piece::Object(key, range) = piece {
-                let Some(object) = self.store.get(key, *range).await? else { return Ok(None) };
+                let Some(object) = self.store.get(key, *range).await? else {
+                    return Ok(None);
+                };
                 *piece = Piece::Stream(object.body);
                 break;
             }
@@ -134,7 +169,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
         {
             return Ok(Some(Body::Stream(body)));
         }
-        Ok(Some(if pieces.is_empty() { Body::Empty } else { Body::Stream(self.store.concatenate(pieces, length)) }))
+        Ok(Some(if pieces.is_empty() {
+            Body::Empty
+        } else {
+            Body::Stream(self.store.concatenate(pieces, length))
+        }))
     }
 }
 
@@ -146,14 +185,21 @@ fn locate<B>(record: &Record, digest: &Digest, range: Option<ByteRange>) -> Vec<
             vec![Piece::Object(key::blob(digest), range)]
         }
         Record::Extents { extents, .. } => {
-            let Some(range) = range else { return Vec::new() };
+            let Some(range) = range else {
+                return Vec::new();
+            };
             let mut offset = 0;
             let mut pieces = Vec::new();
             for Extent { key: name, size } in extents {
-                let covered = size.checked_sub(1).and_then(|last| ByteRange::new(offset, offset + last));
+                let covered = size
+                    .checked_sub(1)
+                    .and_then(|last| ByteRange::new(offset, offset + last));
                 if let Some(part) = covered.and_then(|covered| covered.intersection(range)) {
                     let within = ByteRange::new(part.first() - offset, part.last() - offset);
-                    pieces.push(Piece::Object(key::extent(name), within.filter(|within| within.length() < *size)));
+                    pieces.push(Piece::Object(
+                        key::extent(name),
+                        within.filter(|within| within.length() < *size),
+                    ));
                 }
                 offset += size;
             }
@@ -166,7 +212,9 @@ const BLOB_TYPE: &str = "application/octet-stream";
 
 fn whole<B>(digest: &Digest, size: u64) -> Response<Body<B>> {
     let mut response = describe(respond(StatusCode::OK), digest);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(size));
     response
 }
 

@@ -110,8 +110,13 @@ impl<S: Streams, H: Host> Registry<S, H> {
             let metadata = &metadata;
             async move {
                 bound.check(&self.host)?;
-                let options = PutOptions { metadata, ..PutOptions::default() };
-                self.store.put(&key, Content::Bytes(Vec::new()), options).await?;
+                let options = PutOptions {
+                    metadata,
+                    ..PutOptions::default()
+                };
+                self.store
+                    .put(&key, Content::Bytes(Vec::new()), options)
+                    .await?;
                 Ok(key)
             }
         })
@@ -132,12 +137,24 @@ impl<S: Streams, H: Host> Registry<S, H> {
         if page.truncated {
             // So many are marked that looking at ours costs less than listing all.
             let found = for_each(digests, |digest| async move {
-                Ok(self.store.head(&key::mark(digest)).await?.map(|_| (*digest).clone()))
+                Ok(self
+                    .store
+                    .head(&key::mark(digest))
+                    .await?
+                    .map(|_| (*digest).clone()))
             });
             return Ok(found.await?.into_iter().flatten().collect());
         }
-        let has_mark = |digest: &&&Digest| page.objects.iter().any(|(key, _)| *key == key::mark(digest));
-        Ok(digests.iter().filter(has_mark).map(|digest| (*digest).clone()).collect())
+        let has_mark = |digest: &&&Digest| {
+            page.objects
+                .iter()
+                .any(|(key, _)| *key == key::mark(digest))
+        };
+        Ok(digests
+            .iter()
+            .filter(has_mark)
+            .map(|digest| (*digest).clone())
+            .collect())
     }
 
     /// Lifts the mark of a blob that is wanted again.
@@ -147,19 +164,31 @@ impl<S: Streams, H: Host> Registry<S, H> {
             let Some(object) = self.store.get(&key, None).await? else {
                 return Ok(());
             };
-            let bytes = self.store.collect(object.body, MAX_RECORD).await?.unwrap_or_default();
+            let bytes = self
+                .store
+                .collect(object.body, MAX_RECORD)
+                .await?
+                .unwrap_or_default();
             let mark: Mark = from_json(&key, &String::from_utf8_lossy(&bytes))?;
             match mark.state {
                 MarkState::Lifted => return Ok(()),
                 MarkState::Deleting => {
-                    let found = format!("blob {digest} is being removed, push it again in a moment");
+                    let found =
+                        format!("blob {digest} is being removed, push it again in a moment");
                     return Err(Error::unavailable(found, RETRY_AFTER));
                 }
                 MarkState::Condemned => {
                     bound.check(&self.host)?;
-                    let lifted = Mark { state: MarkState::Lifted, time: self.host.now(), nonce: self.nonce() };
+                    let lifted = Mark {
+                        state: MarkState::Lifted,
+                        time: self.host.now(),
+                        nonce: self.nonce(),
+                    };
                     let condition = Condition::Matches(&object.meta.etag);
-                    let options = PutOptions { condition, ..PutOptions::default() };
+                    let options = PutOptions {
+                        condition,
+                        ..PutOptions::default()
+                    };
                     let content = Content::Bytes(json(&lifted).into_bytes());
                     if self.store.put(&key, content, options).await?.is_some() {
                         return Ok(());
@@ -171,10 +200,18 @@ impl<S: Streams, H: Host> Registry<S, H> {
 
     /// Where a blob's bytes are, if this repository may read it. The link answers where it is there; else the grants
     /// decide, and the link is written again.
-    pub(super) async fn readable(&self, name: &Name, digest: &Digest) -> Result<Option<Record>, Error> {
+    pub(super) async fn readable(
+        &self,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Option<Record>, Error> {
         let link = key::link(digest, name);
         if let Some(object) = self.store.get(&link, None).await? {
-            let bytes = self.store.collect(object.body, MAX_RECORD).await?.unwrap_or_default();
+            let bytes = self
+                .store
+                .collect(object.body, MAX_RECORD)
+                .await?
+                .unwrap_or_default();
             return Ok(Some(from_json(&link, &String::from_utf8_lossy(&bytes))?));
         }
         if !self.is_granted(name, digest).await? {
@@ -197,7 +234,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 match from_json(key, &meta.metadata)? {
                     Reason::Upload => return Ok(true),
                     Reason::Manifest { digest } => {
-                        if self.store.head(&key::manifest(name, &digest)).await?.is_some() {
+                        if self
+                            .store
+                            .head(&key::manifest(name, &digest))
+                            .await?
+                            .is_some()
+                        {
                             return Ok(true);
                         }
                     }
@@ -222,7 +264,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 let Some(object) = self.store.get(&key, None).await? else {
                     return Ok(None);
                 };
-                let bytes = self.store.collect(object.body, MAX_RECORD).await?.unwrap_or_default();
+                let bytes = self
+                    .store
+                    .collect(object.body, MAX_RECORD)
+                    .await?
+                    .unwrap_or_default();
                 Ok(Some(from_json(&key, &String::from_utf8_lossy(&bytes))?))
             }
         }
@@ -231,13 +277,22 @@ impl<S: Streams, H: Host> Registry<S, H> {
     /// Writes the link from a repository to a blob. It is a hint: where writing fails, reading costs more and that is all.
     pub(super) async fn link(&self, name: &Name, digest: &Digest, record: &Record) {
         let content = Content::Bytes(json(record).into_bytes());
-        if let Err(error) = self.store.put(&key::link(digest, name), content, PutOptions::default()).await {
-            self.host.log("link not written", &[("error", &error.to_string())]);
+        if let Err(error) = self
+            .store
+            .put(&key::link(digest, name), content, PutOptions::default())
+            .await
+        {
+            self.host
+                .log("link not written", &[("error", &error.to_string())]);
         }
     }
 
     /// Which blobs of a manifest this repository has no right to or that are not there.
-    pub(super) async fn unreadable_blobs(&self, name: &Name, manifest: &Manifest) -> Result<Vec<Digest>, Error> {
+    pub(super) async fn unreadable_blobs(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+    ) -> Result<Vec<Digest>, Error> {
         let missing = for_each(&manifest.blobs, |digest| async move {
             let readable = self.readable(name, digest).await?;
             Ok(readable.is_none().then(|| digest.clone()))

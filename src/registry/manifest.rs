@@ -73,8 +73,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
         reference: &Reference,
     ) -> Answer<S::Body> {
         let unknown = || {
-            Error::new(Code::ManifestUnknown, format!("{reference} in repository {name}"))
-                .with_detail(detail!({ "name": name.as_str(), "reference": reference.to_string() }))
+            Error::new(
+                Code::ManifestUnknown,
+                format!("{reference} in repository {name}"),
+            )
+            .with_detail(detail!({ "name": name.as_str(), "reference": reference.to_string() }))
         };
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
@@ -88,12 +91,16 @@ impl<S: Streams, H: Host> Registry<S, H> {
             }
         };
         let key = key::manifest(name, &digest);
-        let (meta, body) = if request.method == http::Method::HEAD || is_unchanged(&request.headers, &digest) {
-            (self.store.head(&key).await?.ok_or_else(unknown)?, Body::Empty)
-        } else {
-            let object = self.store.get(&key, None).await?.ok_or_else(unknown)?;
-            (object.meta, Body::Stream(object.body))
-        };
+        let (meta, body) =
+            if request.method == http::Method::HEAD || is_unchanged(&request.headers, &digest) {
+                (
+                    self.store.head(&key).await?.ok_or_else(unknown)?,
+                    Body::Empty,
+                )
+            } else {
+                let object = self.store.get(&key, None).await?.ok_or_else(unknown)?;
+                (object.meta, Body::Stream(object.body))
+            };
         let stored: Stored = from_json(&key, &meta.metadata)?;
         let mut response: Response<Body<S::Body>> = respond(StatusCode::OK);
         let headers = response.headers_mut();
@@ -121,8 +128,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
     ) -> Answer<S::Body> {
         let bytes = match request.body.take() {
             Some(body) => self.store.collect(body, MAX_SIZE).await?.ok_or_else(|| {
-                Error::new(Code::ManifestInvalid, format!("larger than {MAX_SIZE} bytes"))
-                    .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+                Error::new(
+                    Code::ManifestInvalid,
+                    format!("larger than {MAX_SIZE} bytes"),
+                )
+                .with_status(StatusCode::PAYLOAD_TOO_LARGE)
             })?,
             None => Vec::new(),
         };
@@ -154,28 +164,59 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let bound = self.bound();
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
         if !blobs.is_empty() {
-            let reason = Reason::Manifest { digest: digest.clone() };
+            let reason = Reason::Manifest {
+                digest: digest.clone(),
+            };
             self.keep(name, &blobs, &reason, bound).await?; // 2 KEEP, fresh grants even where the manifest is stored
             require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
         }
         if let Some(subject) = &manifest.subject {
             bound.check(&self.host)?;
-            self.write_referrer(name, subject, &digest, &manifest, bytes.len()).await?; // 4
+            self.write_referrer(name, subject, &digest, &manifest, bytes.len())
+                .await?; // 4
         }
         self.write_catalog(name).await?;
         let size = bytes.len() as u64;
-        let stored = json(&Stored { media_type: manifest.media_type.clone() });
-        let options = PutOptions { digest: Some(&digest), metadata: &stored, ..PutOptions::default() };
+        let stored = json(&Stored {
+            media_type: manifest.media_type.clone(),
+        });
+        let options = PutOptions {
+            digest: Some(&digest),
+            metadata: &stored,
+            ..PutOptions::default()
+        };
         bound.check(&self.host)?; // 5 BOUND
-        self.store.put(&key::manifest(name, &digest), Content::Bytes(bytes), options).await?;
+        self.store
+            .put(
+                &key::manifest(name, &digest),
+                Content::Bytes(bytes),
+                options,
+            )
+            .await?;
         if let Reference::Tag(tag) = reference {
-            let target =
-                json(&TagTarget::Manifest { digest: digest.clone(), media_type: manifest.media_type, size });
-            let options = PutOptions { metadata: &target, ..PutOptions::default() };
-            self.store.put(&key::tag(name, tag), Content::Bytes(target.clone().into_bytes()), options).await?; // 6
+            let target = json(&TagTarget::Manifest {
+                digest: digest.clone(),
+                media_type: manifest.media_type,
+                size,
+            });
+            let options = PutOptions {
+                metadata: &target,
+                ..PutOptions::default()
+            };
+            self.store
+                .put(
+                    &key::tag(name, tag),
+                    Content::Bytes(target.clone().into_bytes()),
+                    options,
+                )
+                .await?; // 6
         }
         // 7
-        Ok(respond_with_location(StatusCode::CREATED, &format!("/v2/{name}/manifests/{digest}"), Some(&digest)))
+        Ok(respond_with_location(
+            StatusCode::CREATED,
+            &format!("/v2/{name}/manifests/{digest}"),
+            Some(&digest),
+        ))
     }
 
     /// Refuses, before anything is written, a push that the platform would break off in the middle.
@@ -208,7 +249,13 @@ impl<S: Streams, H: Host> Registry<S, H> {
             annotations: manifest.annotations.as_ref(),
         });
         let key = key::referrer(name, subject, &self.nonce());
-        self.store.put(&key, Content::Bytes(entry.into_bytes()), PutOptions::default()).await?;
+        self.store
+            .put(
+                &key,
+                Content::Bytes(entry.into_bytes()),
+                PutOptions::default(),
+            )
+            .await?;
         Ok(())
     }
 
@@ -216,8 +263,13 @@ impl<S: Streams, H: Host> Registry<S, H> {
     async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
         let key = key::catalog(name);
         if self.store.head(&key).await?.is_none() {
-            let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
-            self.store.put(&key, Content::Bytes(Vec::new()), options).await?;
+            let options = PutOptions {
+                condition: Condition::Absent,
+                ..PutOptions::default()
+            };
+            self.store
+                .put(&key, Content::Bytes(Vec::new()), options)
+                .await?;
         }
         Ok(())
     }
@@ -229,5 +281,6 @@ fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
     }
     let digests: Vec<String> = missing.iter().map(ToString::to_string).collect();
     let found = format!("{} in repository {name}, push first", digests.join(", "));
-    Err(Error::new(Code::ManifestBlobUnknown, found).with_detail(detail!({ "name": name.as_str(), "digests": digests })))
+    Err(Error::new(Code::ManifestBlobUnknown, found)
+        .with_detail(detail!({ "name": name.as_str(), "digests": digests })))
 }

@@ -7,12 +7,7 @@ use crate::{
     error::{Code, Error},
     host::Host,
     name::{Name, Tag},
-    registry::{
-        Answer, Registry,
-        grant::from_json,
-        manifest::TagTarget,
-        respond_with_json, value,
-    },
+    registry::{Answer, Registry, grant::from_json, manifest::TagTarget, respond_with_json, value},
     store::{Streams, key},
 };
 
@@ -20,14 +15,26 @@ use crate::{
 const MAX_PAGE: u64 = 1_000;
 
 impl<S: Streams, H: Host> Registry<S, H> {
-    pub(super) async fn list_tags(&self, name: &Name, limit: Option<u64>, last: Option<&Tag>) -> Answer<S::Body> {
+    pub(super) async fn list_tags(
+        &self,
+        name: &Name,
+        limit: Option<u64>,
+        last: Option<&Tag>,
+    ) -> Answer<S::Body> {
         let limit = usize::try_from(limit.unwrap_or(MAX_PAGE).min(MAX_PAGE)).unwrap_or_default();
         let prefix = key::tags(name);
         let mut after = last.map(|tag| key::tag(name, tag));
         let mut tags: Vec<String> = Vec::new();
         let mut more = limit == 0;
         while tags.len() < limit {
-            let page = self.store.list(&prefix, after.as_deref(), u32::try_from(limit - tags.len()).unwrap_or(u32::MAX)).await?;
+            let page = self
+                .store
+                .list(
+                    &prefix,
+                    after.as_deref(),
+                    u32::try_from(limit - tags.len()).unwrap_or(u32::MAX),
+                )
+                .await?;
             for (key, meta) in &page.objects {
                 // Tombstones stay for the sweep and are no tags.
                 if let TagTarget::Manifest { .. } = from_json(key, &meta.metadata)? {
@@ -35,13 +42,24 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 }
             }
             more = page.truncated;
-            after = page.objects.into_iter().next_back().map(|(key, _)| key).or(after);
+            after = page
+                .objects
+                .into_iter()
+                .next_back()
+                .map(|(key, _)| key)
+                .or(after);
             if !more {
                 break;
             }
         }
-        if tags.is_empty() && last.is_none() && self.store.head(&key::catalog(name)).await?.is_none() {
-            let error = Error::new(Code::NameUnknown, format!("no manifest was ever pushed to {name}"));
+        if tags.is_empty()
+            && last.is_none()
+            && self.store.head(&key::catalog(name)).await?.is_none()
+        {
+            let error = Error::new(
+                Code::NameUnknown,
+                format!("no manifest was ever pushed to {name}"),
+            );
             return Err(error.with_detail(json!({ "name": name.as_str() })));
         }
         let body = json!({ "name": name.as_str(), "tags": tags });

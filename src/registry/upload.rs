@@ -36,16 +36,34 @@ impl<S: Streams, H: Host> Registry<S, H> {
         digest: Option<&Digest>,
     ) -> Answer<S::Body> {
         if let (Some(digest), Some(length)) = (digest, whole_length(request)?) {
-            self.push_whole(request.body.take(), length, name, digest).await?;
+            self.push_whole(request.body.take(), length, name, digest)
+                .await?;
             return Ok(created(name, digest));
         }
         let id = UploadId::new(self.host.random());
         self.write_step(name, id, 0, &Step::Start).await?;
         let Some(digest) = digest else {
-            return Ok(accepted(name, id, &Upload { number: 0, last: Step::Start }));
+            return Ok(accepted(
+                name,
+                id,
+                &Upload {
+                    number: 0,
+                    last: Step::Start,
+                },
+            ));
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
-        let upload = self.receive(request, name, id, Upload { number: 0, last: Step::Start }).await?;
+        let upload = self
+            .receive(
+                request,
+                name,
+                id,
+                Upload {
+                    number: 0,
+                    last: Step::Start,
+                },
+            )
+            .await?;
         self.close(name, id, upload, digest).await?;
         Ok(created(name, digest))
     }
@@ -71,10 +89,15 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 return Err(unknown(id));
             }
             bound.check(&self.host)?;
-            if self.write_step(name, id, upload.number + 1, &Step::Dead).await? {
+            if self
+                .write_step(name, id, upload.number + 1, &Step::Dead)
+                .await?
+            {
                 self.delete_extents(&extents).await;
                 let mut response = super::respond(StatusCode::NO_CONTENT);
-                response.headers_mut().insert(DOCKER_UPLOAD_UUID, value(&id.to_string()));
+                response
+                    .headers_mut()
+                    .insert(DOCKER_UPLOAD_UUID, value(&id.to_string()));
                 return Ok(response);
             }
         }
@@ -106,14 +129,18 @@ impl<S: Streams, H: Host> Registry<S, H> {
         digest: Option<&Digest>,
     ) -> Answer<S::Body> {
         let digest = digest.ok_or_else(|| {
-            Error::new(Code::DigestInvalid, "no query parameter digest, which names the blob that the upload is")
+            Error::new(
+                Code::DigestInvalid,
+                "no query parameter digest, which names the blob that the upload is",
+            )
         })?;
         let upload = self.read_upload(name, id, step).await?;
         match &upload.last {
             Step::Start => match whole_length(request)? {
                 Some(length) => {
                     check_chunk(&upload, request, id, name)?;
-                    self.push_whole(request.body.take(), length, name, digest).await?;
+                    self.push_whole(request.body.take(), length, name, digest)
+                        .await?;
                     // No extent is at stake: the session may go at once.
                     self.forget(&[key::step(name, id, 0)]).await;
                 }
@@ -126,7 +153,9 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 let upload = self.receive(request, name, id, upload).await?;
                 self.close(name, id, upload, digest).await?;
             }
-            Step::Closing { .. } | Step::Done { .. } => self.close_again(name, id, &upload.last, digest).await?,
+            Step::Closing { .. } | Step::Done { .. } => {
+                self.close_again(name, id, &upload.last, digest).await?;
+            }
             Step::Dead => return Err(unknown(id)),
         }
         Ok(created(name, digest))
@@ -163,10 +192,17 @@ impl<S: Streams, H: Host> Registry<S, H> {
             None => Content::Bytes(Vec::new()),
         };
         let metadata = json(&BlobKind::Bytes);
-        let options = PutOptions { condition: Condition::Absent, digest: Some(digest), metadata: &metadata };
+        let options = PutOptions {
+            condition: Condition::Absent,
+            digest: Some(digest),
+            metadata: &metadata,
+        };
         match self.store.put(&blob, content, options).await {
             // 2, 3: creating it only if absent is the look. 4: 201
-            Ok(Some(meta)) => self.link(name, digest, &Record::Bytes { size: meta.size }).await,
+            Ok(Some(meta)) => {
+                self.link(name, digest, &Record::Bytes { size: meta.size })
+                    .await;
+            }
             Ok(None) => {
                 let found = self.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
@@ -203,7 +239,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let number = upload.number + 1;
         let extent = key::extent_name(id, number, &self.nonce());
         let extent_key = key::extent(&extent);
-        let received = self.store.receive(&extent_key, body, Algorithm::Sha256).await?; // 1 put the extent
+        let received = self
+            .store
+            .receive(&extent_key, body, Algorithm::Sha256)
+            .await?; // 1 put the extent
         if received.size == 0 {
             self.forget(&[extent_key]).await;
             return Ok(upload);
@@ -215,7 +254,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
         }
         bound.check(&self.host)?;
         let last = Step::Received {
-            extent: Extent { key: extent, size: received.size },
+            extent: Extent {
+                key: extent,
+                size: received.size,
+            },
             offset: upload.offset(),
             digest: received.digest,
         };
@@ -232,7 +274,13 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 
     /// Push, by PATCH: closes an upload.
-    async fn close(&self, name: &Name, id: UploadId, upload: Upload, digest: &Digest) -> Result<(), Error> {
+    async fn close(
+        &self,
+        name: &Name,
+        id: UploadId,
+        upload: Upload,
+        digest: &Digest,
+    ) -> Result<(), Error> {
         let extents = match &upload.last {
             Step::Start => {
                 // Nothing was received: the blob has no bytes.
@@ -240,7 +288,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 self.forget(&[key::step(name, id, 0)]).await;
                 return Ok(());
             }
-            Step::Received { extent, offset: 0, digest: received } => {
+            Step::Received {
+                extent,
+                offset: 0,
+                digest: received,
+            } => {
                 let extents = vec![extent.clone()];
                 if received.algorithm() == digest.algorithm() {
                     require_digest(digest, received)?;
@@ -262,8 +314,13 @@ impl<S: Streams, H: Host> Registry<S, H> {
 
         // 3 close: open → closing, by exactly one closer, ever
         let bound = self.bound();
-        let closing = Step::Closing { digest: digest.clone() };
-        if !self.write_step(name, id, upload.number + 1, &closing).await? {
+        let closing = Step::Closing {
+            digest: digest.clone(),
+        };
+        if !self
+            .write_step(name, id, upload.number + 1, &closing)
+            .await?
+        {
             let listed = self.list_steps(name, id).await?.0;
             if listed.is_open() {
                 return Err(out_of_order(name, id, &listed, "the upload has moved on"));
@@ -277,9 +334,18 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let record = self.create_record(digest, &mine, bound).await?; // 5 look
         bound.check(&self.host)?;
         if record == mine {
-            self.write_step(name, id, upload.number + 2, &Step::Done { digest: digest.clone() }).await?; // 6
+            self.write_step(
+                name,
+                id,
+                upload.number + 2,
+                &Step::Done {
+                    digest: digest.clone(),
+                },
+            )
+            .await?; // 6
         } else {
-            self.write_step(name, id, upload.number + 2, &Step::Dead).await?;
+            self.write_step(name, id, upload.number + 2, &Step::Dead)
+                .await?;
             if let Record::Extents { extents, .. } = &mine {
                 self.delete_extents(extents).await;
             }
@@ -289,7 +355,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 
     /// Creates the record of a blob if none is there, and answers the one that is.
-    async fn create_record(&self, digest: &Digest, mine: &Record, bound: Bound) -> Result<Record, Error> {
+    async fn create_record(
+        &self,
+        digest: &Digest,
+        mine: &Record,
+        bound: Bound,
+    ) -> Result<Record, Error> {
         let metadata = json(&BlobKind::Extents);
         // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
         for _ in 0..3 {
@@ -297,9 +368,18 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 return Ok(record);
             }
             bound.check(&self.host)?;
-            let options = PutOptions { condition: Condition::Absent, metadata: &metadata, ..PutOptions::default() };
+            let options = PutOptions {
+                condition: Condition::Absent,
+                metadata: &metadata,
+                ..PutOptions::default()
+            };
             let content = Content::Bytes(json(mine).into_bytes());
-            if self.store.put(&key::blob(digest), content, options).await?.is_some() {
+            if self
+                .store
+                .put(&key::blob(digest), content, options)
+                .await?
+                .is_some()
+            {
                 return Ok(mine.clone());
             }
         }
@@ -307,9 +387,17 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 
     /// A closing that was retried only looks, and writes and deletes nothing of the session's.
-    async fn close_again(&self, name: &Name, id: UploadId, last: &Step, digest: &Digest) -> Result<(), Error> {
+    async fn close_again(
+        &self,
+        name: &Name,
+        id: UploadId,
+        last: &Step,
+        digest: &Digest,
+    ) -> Result<(), Error> {
         match last {
-            Step::Closing { digest: closed } | Step::Done { digest: closed } if closed == digest => {
+            Step::Closing { digest: closed } | Step::Done { digest: closed }
+                if closed == digest =>
+            {
                 let bound = self.bound();
                 self.keep(name, &[digest], &Reason::Upload, bound).await?;
                 match self.record(digest).await? {
@@ -317,15 +405,18 @@ impl<S: Streams, H: Host> Registry<S, H> {
                         self.link(name, digest, &record).await;
                         Ok(())
                     }
-                    None if matches!(last, Step::Closing { .. }) => {
-                        Err(Error::unavailable("the upload is being closed, try again", RETRY_AFTER))
-                    }
+                    None if matches!(last, Step::Closing { .. }) => Err(Error::unavailable(
+                        "the upload is being closed, try again",
+                        RETRY_AFTER,
+                    )),
                     None => Err(unknown(id)),
                 }
             }
-            Step::Start | Step::Received { .. } | Step::Closing { .. } | Step::Done { .. } | Step::Dead => {
-                Err(unknown(id))
-            }
+            Step::Start
+            | Step::Received { .. }
+            | Step::Closing { .. }
+            | Step::Done { .. }
+            | Step::Dead => Err(unknown(id)),
         }
     }
 
@@ -336,7 +427,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let (here_meta, next_meta) =
             futures_util::future::try_join(self.store.head(&here), self.store.head(&next)).await?;
         match (here_meta, next_meta) {
-            (Some(meta), None) => Ok(Upload { number: hint, last: from_json(&here, &meta.metadata)? }),
+            (Some(meta), None) => Ok(Upload {
+                number: hint,
+                last: from_json(&here, &meta.metadata)?,
+            }),
             (None, None) if hint == 0 => Err(unknown(id)),
             (Some(_) | None, Some(_)) | (None, None) => Ok(self.list_steps(name, id).await?.0),
         }
@@ -351,38 +445,74 @@ impl<S: Streams, H: Host> Registry<S, H> {
         loop {
             let page = self.store.list(&prefix, after.as_deref(), 1_000).await?;
             for (key, meta) in &page.objects {
-                let number = key.strip_prefix(&prefix).and_then(|number| number.parse().ok());
-                let number: u32 = number.ok_or_else(|| StoreError::Failed(format!("{key} is not a step")))?;
+                let number = key
+                    .strip_prefix(&prefix)
+                    .and_then(|number| number.parse().ok());
+                let number: u32 =
+                    number.ok_or_else(|| StoreError::Failed(format!("{key} is not a step")))?;
                 let step = from_json(key, &meta.metadata)?;
                 if let Step::Received { extent, .. } = &step {
                     extents.push(extent.clone());
                 }
                 last = Some(Upload { number, last: step });
             }
-            after = page.objects.into_iter().next_back().map(|(key, _)| key).filter(|_| page.truncated);
+            after = page
+                .objects
+                .into_iter()
+                .next_back()
+                .map(|(key, _)| key)
+                .filter(|_| page.truncated);
             if after.is_none() {
-                return last.map(|upload| (upload, extents)).ok_or_else(|| unknown(id));
+                return last
+                    .map(|upload| (upload, extents))
+                    .ok_or_else(|| unknown(id));
             }
         }
     }
 
     /// Writes one step of an upload, unless that step was taken.
-    async fn write_step(&self, name: &Name, id: UploadId, number: u32, step: &Step) -> Result<bool, Error> {
+    async fn write_step(
+        &self,
+        name: &Name,
+        id: UploadId,
+        number: u32,
+        step: &Step,
+    ) -> Result<bool, Error> {
         let metadata = json(step);
-        let options = PutOptions { condition: Condition::Absent, metadata: &metadata, ..PutOptions::default() };
-        let written = self.store.put(&key::step(name, id, number), Content::Bytes(Vec::new()), options).await?;
+        let options = PutOptions {
+            condition: Condition::Absent,
+            metadata: &metadata,
+            ..PutOptions::default()
+        };
+        let written = self
+            .store
+            .put(
+                &key::step(name, id, number),
+                Content::Bytes(Vec::new()),
+                options,
+            )
+            .await?;
         Ok(written.is_some())
     }
 
     async fn require_digest_of(&self, digest: &Digest, extents: &[Extent]) -> Result<(), Error> {
-        let pieces = extents.iter().map(|extent| Piece::Object(key::extent(&extent.key), None)).collect();
+        let pieces = extents
+            .iter()
+            .map(|extent| Piece::Object(key::extent(&extent.key), None))
+            .collect();
         let length = extents.iter().map(|extent| extent.size).sum();
-        let received = self.store.hash(self.store.concatenate(pieces, length), digest.algorithm()).await?;
+        let received = self
+            .store
+            .hash(self.store.concatenate(pieces, length), digest.algorithm())
+            .await?;
         require_digest(digest, &received.digest)
     }
 
     async fn delete_extents(&self, extents: &[Extent]) {
-        let keys: Vec<String> = extents.iter().map(|extent| key::extent(&extent.key)).collect();
+        let keys: Vec<String> = extents
+            .iter()
+            .map(|extent| key::extent(&extent.key))
+            .collect();
         for keys in keys.chunks(1_000) {
             self.forget(keys).await;
         }
@@ -391,7 +521,8 @@ impl<S: Streams, H: Host> Registry<S, H> {
     /// Deletes what is of no more use. Where that fails the sweep will do it, so the client need not hear of it.
     async fn forget(&self, keys: &[String]) {
         if let Err(error) = self.store.delete(keys).await {
-            self.host.log("not deleted", &[("error", &error.to_string())]);
+            self.host
+                .log("not deleted", &[("error", &error.to_string())]);
         }
     }
 }
@@ -408,12 +539,21 @@ fn whole_length<B>(request: &Request<B>) -> Result<Option<u64>, Error> {
 
 fn content_length<B>(request: &Request<B>) -> Result<Option<u64>, Error> {
     text(&request.headers, header::CONTENT_LENGTH)
-        .map(|value| value.parse().map_err(|_| Error::new(Code::SizeInvalid, "content-length is not a number")))
+        .map(|value| {
+            value
+                .parse()
+                .map_err(|_| Error::new(Code::SizeInvalid, "content-length is not a number"))
+        })
         .transpose()
 }
 
 /// Whether the body of a request may come next in an upload. Answers the body's length, as far as it is announced.
-fn check_chunk<B>(upload: &Upload, request: &Request<B>, id: UploadId, name: &Name) -> Result<Option<u64>, Error> {
+fn check_chunk<B>(
+    upload: &Upload,
+    request: &Request<B>,
+    id: UploadId,
+    name: &Name,
+) -> Result<Option<u64>, Error> {
     let length = content_length(request)?;
     let range: Option<ByteRange> = text(&request.headers, header::CONTENT_RANGE)
         .map(str::parse)
@@ -437,22 +577,32 @@ fn require_digest(expected: &Digest, found: &Digest) -> Result<(), Error> {
     if expected == found {
         return Ok(());
     }
-    Err(Error::new(Code::DigestInvalid, format!("the bytes received have the digest {found}, not {expected}"))
-        .with_detail(detail!({ "expected": expected.to_string(), "found": found.to_string() })))
+    Err(Error::new(
+        Code::DigestInvalid,
+        format!("the bytes received have the digest {found}, not {expected}"),
+    )
+    .with_detail(detail!({ "expected": expected.to_string(), "found": found.to_string() })))
 }
 
 fn unknown(id: UploadId) -> Error {
-    Error::new(Code::BlobUploadUnknown, format!("{id} was never started here, or has ended"))
+    Error::new(
+        Code::BlobUploadUnknown,
+        format!("{id} was never started here, or has ended"),
+    )
 }
 
 /// A blob that was seen a moment ago and is gone: its last holder let go of it.
 fn swept_meanwhile(digest: &Digest) -> Error {
-    Error::unavailable(format!("blob {digest} was removed meanwhile, push it again"), RETRY_AFTER)
+    Error::unavailable(
+        format!("blob {digest} was removed meanwhile, push it again"),
+        RETRY_AFTER,
+    )
 }
 
 /// 416, with the range that was received, so that a client can go on from there.
 fn out_of_order(name: &Name, id: UploadId, upload: &Upload, found: &str) -> Error {
-    let mut error = Error::new(Code::BlobUploadInvalid, found).with_status(StatusCode::RANGE_NOT_SATISFIABLE);
+    let mut error =
+        Error::new(Code::BlobUploadInvalid, found).with_status(StatusCode::RANGE_NOT_SATISFIABLE);
     for (header, value) in progress(name, id, upload) {
         error = error.with_header(header, value);
     }
@@ -461,7 +611,9 @@ fn out_of_order(name: &Name, id: UploadId, upload: &Upload, found: &str) -> Erro
 
 fn accepted<B>(name: &Name, id: UploadId, upload: &Upload) -> Response<Body<B>> {
     let mut response = super::respond(StatusCode::ACCEPTED);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(0));
     response.headers_mut().extend(progress(name, id, upload));
     response
 }
@@ -474,11 +626,18 @@ fn progress(name: &Name, id: UploadId, upload: &Upload) -> [(HeaderName, HeaderV
     };
     [
         (header::LOCATION, value(&location)),
-        (header::RANGE, value(&format!("0-{}", upload.offset().saturating_sub(1)))),
+        (
+            header::RANGE,
+            value(&format!("0-{}", upload.offset().saturating_sub(1))),
+        ),
         (DOCKER_UPLOAD_UUID, value(&id.to_string())),
     ]
 }
 
 fn created<B>(name: &Name, digest: &Digest) -> Response<Body<B>> {
-    respond_with_location(StatusCode::CREATED, &format!("/v2/{name}/blobs/{digest}"), Some(digest))
+    respond_with_location(
+        StatusCode::CREATED,
+        &format!("/v2/{name}/blobs/{digest}"),
+        Some(digest),
+    )
 }

@@ -29,7 +29,11 @@ pub const MARKS: &str = "sweep/marks/";
 /// The key of a blob.
 pub fn blob(digest: &Digest) -> String {
     let encoded = digest.encoded();
-    format!("blobs/{}/{}/{encoded}", digest.algorithm(), encoded.get(..2).unwrap_or_default())
+    format!(
+        "blobs/{}/{}/{encoded}",
+        digest.algorithm(),
+        encoded.get(..2).unwrap_or_default()
+    )
 }
 
 /// The key of an extent, below `extents/`: as records name it.
@@ -44,7 +48,11 @@ pub fn extent(name: &str) -> String {
 
 /// The prefix of the grants that a repository has on a blob.
 pub fn grants(digest: &Digest, name: &Name) -> String {
-    format!("refs/{}/{}/{name}/_grants/", digest.algorithm(), digest.encoded())
+    format!(
+        "refs/{}/{}/{name}/_grants/",
+        digest.algorithm(),
+        digest.encoded()
+    )
 }
 
 /// The key of one grant.
@@ -54,12 +62,20 @@ pub fn grant(digest: &Digest, name: &Name, id: &str) -> String {
 
 /// The key of the link from a repository to a blob.
 pub fn link(digest: &Digest, name: &Name) -> String {
-    format!("refs/{}/{}/{name}/_link", digest.algorithm(), digest.encoded())
+    format!(
+        "refs/{}/{}/{name}/_link",
+        digest.algorithm(),
+        digest.encoded()
+    )
 }
 
 /// The key of a manifest.
 pub fn manifest(name: &Name, digest: &Digest) -> String {
-    format!("repositories/{name}/_manifests/{}/{}", digest.algorithm(), digest.encoded())
+    format!(
+        "repositories/{name}/_manifests/{}/{}",
+        digest.algorithm(),
+        digest.encoded()
+    )
 }
 
 /// The prefix of the tags of a repository.
@@ -74,7 +90,11 @@ pub fn tag(name: &Name, tag: &Tag) -> String {
 
 /// The key of the entry of one manifest among the referrers of its subject.
 pub fn referrer(name: &Name, subject: &Digest, id: &str) -> String {
-    format!("repositories/{name}/_referrers/{}/{}/{id}", subject.algorithm(), subject.encoded())
+    format!(
+        "repositories/{name}/_referrers/{}/{}/{id}",
+        subject.algorithm(),
+        subject.encoded()
+    )
 }
 
 /// The key that says that a repository exists.
@@ -110,17 +130,35 @@ mod tests {
         let id = UploadId::new([7; 16]);
         let id_text = "07".repeat(16);
         assert_eq!(blob(&digest), format!("blobs/sha256/e3/{HASH}"));
-        assert_eq!(extent(&extent_name(id, 1, "ff")), format!("extents/{id_text}/1-ff"));
-        assert_eq!(grant(&digest, &name, "g"), format!("refs/sha256/{HASH}/library/alpine/_grants/g"));
-        assert_eq!(link(&digest, &name), format!("refs/sha256/{HASH}/library/alpine/_link"));
-        assert_eq!(manifest(&name, &digest), format!("repositories/library/alpine/_manifests/sha256/{HASH}"));
-        assert_eq!(tag(&name, &"latest".parse().unwrap()), "repositories/library/alpine/_tags/latest");
+        assert_eq!(
+            extent(&extent_name(id, 1, "ff")),
+            format!("extents/{id_text}/1-ff")
+        );
+        assert_eq!(
+            grant(&digest, &name, "g"),
+            format!("refs/sha256/{HASH}/library/alpine/_grants/g")
+        );
+        assert_eq!(
+            link(&digest, &name),
+            format!("refs/sha256/{HASH}/library/alpine/_link")
+        );
+        assert_eq!(
+            manifest(&name, &digest),
+            format!("repositories/library/alpine/_manifests/sha256/{HASH}")
+        );
+        assert_eq!(
+            tag(&name, &"latest".parse().unwrap()),
+            "repositories/library/alpine/_tags/latest"
+        );
         assert_eq!(
             referrer(&name, &digest, "r"),
             format!("repositories/library/alpine/_referrers/sha256/{HASH}/r")
         );
         assert_eq!(catalog(&name), "catalog/library/alpine");
-        assert_eq!(step(&name, id, 3), format!("uploads/library/alpine/_{id_text}/00003"));
+        assert_eq!(
+            step(&name, id, 3),
+            format!("uploads/library/alpine/_{id_text}/00003")
+        );
         assert_eq!(mark(&digest), format!("sweep/marks/sha256/{HASH}"));
     }
 
@@ -146,6 +184,9 @@ mod tests {
         let (short, long): (Name, Name) = ("a".parse().unwrap(), "a/b".parse().unwrap());
         assert!(!grants(&digest, &long).starts_with(&grants(&digest, &short)));
         assert!(!tags(&long).starts_with(&tags(&short)));
-        assert!(!upload(&long, UploadId::new([0; 16])).starts_with(&upload(&short, UploadId::new([0; 16]))));
+        assert!(
+            !upload(&long, UploadId::new([0; 16]))
+                .starts_with(&upload(&short, UploadId::new([0; 16])))
+        );
     }
 }

@@ -8,7 +8,10 @@ use std::{
 use crate::{
     digest::Algorithm,
     range::ByteRange,
-    store::{Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError, Streams},
+    store::{
+        Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
+        Streams,
+    },
     time::Timestamp,
 };
 
@@ -32,10 +35,17 @@ impl Memory {
 
     /// The bytes of an object.
     pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
-        self.objects.borrow().get(key).map(|(_, bytes)| bytes.clone())
+        self.objects
+            .borrow()
+            .get(key)
+            .map(|(_, bytes)| bytes.clone())
     }
 
-    fn read(&self, key: &str, range: Option<ByteRange>) -> Result<Option<(Meta, Vec<u8>)>, StoreError> {
+    fn read(
+        &self,
+        key: &str,
+        range: Option<ByteRange>,
+    ) -> Result<Option<(Meta, Vec<u8>)>, StoreError> {
         let objects = self.objects.borrow();
         let Some((meta, bytes)) = objects.get(key) else {
             return Ok(None);
@@ -84,8 +94,15 @@ impl Objects for Memory {
         Ok(self.objects.borrow().get(key).map(|(meta, _)| meta.clone()))
     }
 
-    async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Option<Object<MemoryBody>>, StoreError> {
-        Ok(self.read(key, range)?.map(|(meta, bytes)| Object { meta, body: bytes.into() }))
+    async fn get(
+        &self,
+        key: &str,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object<MemoryBody>>, StoreError> {
+        Ok(self.read(key, range)?.map(|(meta, bytes)| Object {
+            meta,
+            body: bytes.into(),
+        }))
     }
 
     async fn put(
@@ -104,7 +121,10 @@ impl Objects for Memory {
                 bytes
             }
         };
-        if options.digest.is_some_and(|digest| digest.algorithm().digest(&bytes) != *digest) {
+        if options
+            .digest
+            .is_some_and(|digest| digest.algorithm().digest(&bytes) != *digest)
+        {
             return Err(StoreError::Digest);
         }
         let mut objects = self.objects.borrow_mut();
@@ -127,7 +147,12 @@ impl Objects for Memory {
         Ok(Some(meta))
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, StoreError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page, StoreError> {
         let objects = self.objects.borrow();
         let mut found = objects
             .range(prefix.to_owned()..)
@@ -135,7 +160,10 @@ impl Objects for Memory {
             .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
             .map(|(key, (meta, _))| (key.clone(), meta.clone()));
         let page = found.by_ref().take(limit.min(1_000) as usize).collect();
-        Ok(Page { objects: page, truncated: found.next().is_some() })
+        Ok(Page {
+            objects: page,
+            truncated: found.next().is_some(),
+        })
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
@@ -148,16 +176,28 @@ impl Objects for Memory {
 }
 
 impl Streams for Memory {
-    async fn receive(&self, key: &str, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
+    async fn receive(
+        &self,
+        key: &str,
+        body: MemoryBody,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
         let bytes = body.read()?;
-        let received = Received { size: bytes.len() as u64, digest: algorithm.digest(&bytes) };
-        self.put(key, Content::Bytes(bytes), PutOptions::default()).await?;
+        let received = Received {
+            size: bytes.len() as u64,
+            digest: algorithm.digest(&bytes),
+        };
+        self.put(key, Content::Bytes(bytes), PutOptions::default())
+            .await?;
         Ok(received)
     }
 
     async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
         let bytes = body.read()?;
-        Ok(Received { size: bytes.len() as u64, digest: algorithm.digest(&bytes) })
+        Ok(Received {
+            size: bytes.len() as u64,
+            digest: algorithm.digest(&bytes),
+        })
     }
 
     async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
@@ -173,7 +213,9 @@ impl Streams for Memory {
                 Piece::Stream(body) => body.read(),
                 Piece::Object(key, range) => self
                     .read(&key, range)
-                    .and_then(|found| found.ok_or_else(|| StoreError::Failed(format!("{key} is gone"))))
+                    .and_then(|found| {
+                        found.ok_or_else(|| StoreError::Failed(format!("{key} is gone")))
+                    })
                     .map(|(_, bytes)| bytes),
             };
             match bytes {
@@ -181,7 +223,11 @@ impl Streams for Memory {
                 Err(_) => return MemoryBody::Broken(all),
             }
         }
-        if all.len() as u64 == length { MemoryBody::Bytes(all) } else { MemoryBody::Broken(all) }
+        if all.len() as u64 == length {
+            MemoryBody::Bytes(all)
+        } else {
+            MemoryBody::Broken(all)
+        }
     }
 
     async fn discard(&self, _body: MemoryBody) {}

@@ -26,12 +26,17 @@ impl Room {
 
     /// Makes room for this many buffers.
     pub const fn new(bound: usize) -> Self {
-        Self { bound, leases: Vec::new(), next: 0 }
+        Self {
+            bound,
+            leases: Vec::new(),
+            next: 0,
+        }
     }
 
     /// Takes the place of one buffer, if one is free.
     pub fn take(&mut self, now: Timestamp) -> Option<Lease> {
-        self.leases.retain(|(_, renewed)| now.since(*renewed) < Self::LEASE);
+        self.leases
+            .retain(|(_, renewed)| now.since(*renewed) < Self::LEASE);
         if self.leases.len() >= self.bound {
             return None;
         }
@@ -79,7 +84,10 @@ mod tests {
     fn forgets_those_who_were_cancelled() {
         let mut room = Room::new(1);
         let lost = room.take(START).unwrap();
-        assert_eq!(room.take(START + Room::LEASE - Duration::from_millis(1)), None);
+        assert_eq!(
+            room.take(START + (Room::LEASE - Duration::from_millis(1))),
+            None
+        );
         let found = room.take(START + Room::LEASE).unwrap();
         assert_ne!(lost, found);
     }

@@ -1,1 +1,576 @@
-//! suite
+//! The checks that every store passes: one list, run on the store in memory and on the one at the edge.
+
+use std::fmt::Debug;
+
+use crate::{
+    digest::Algorithm,
+    range::ByteRange,
+    store::{Condition, Content, Meta, Piece, PutOptions, StoreError, Streams},
+};
+
+/// What came of one check.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was checked.
+    pub name: &'static str,
+    /// What was found instead of what was expected.
+    pub result: Result<(), String>,
+}
+
+/// Runs every check on an empty store. `body` makes a stream of bytes; large streams are checked as well, in pieces of
+/// `part` bytes where the store has such a thing.
+pub async fn run<S: Streams>(
+    store: &S,
+    body: impl Fn(&[u8]) -> S::Body,
+    part: usize,
+) -> Vec<Outcome> {
+    let suite = Suite { store, body, part };
+    macro_rules! outcomes {
+        ($($check:ident)*) => {
+            vec![$(Outcome { name: stringify!($check), result: suite.$check().await },)*]
+        };
+    }
+    outcomes! {
+        finds_nothing_where_nothing_is
+        reads_what_was_written
+        writes_streams
+        reads_ranges
+        replaces_bytes_and_metadata
+        creates_only_if_absent
+        lets_one_of_many_create
+        swaps_only_what_was_seen
+        refuses_bytes_with_another_digest
+        refuses_before_it_looks_at_the_condition
+        lists_in_order_of_bytes
+        lists_in_pages
+        lists_what_is_there_now
+        deletes_several_and_what_is_not_there
+        receives_streams_of_any_length
+        hashes_streams
+        collects_up_to_a_limit
+        concatenates_pieces
+    }
+}
+
+struct Suite<'a, S, F> {
+    store: &'a S,
+    body: F,
+    part: usize,
+}
+
+type Check = Result<(), String>;
+
+impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
+    async fn finds_nothing_where_nothing_is(&self) -> Check {
+        equal("head", self.store.head("nothing").await, Ok(None))?;
+        equal(
+            "get",
+            self.store
+                .get("nothing", None)
+                .await
+                .map(|found| found.is_none()),
+            Ok(true),
+        )?;
+        let page = self.store.list("nothing", None, 10).await.map_err(text)?;
+        equal("list", (page.objects.len(), page.truncated), (0, false))
+    }
+
+    async fn reads_what_was_written(&self) -> Check {
+        let written = self
+            .put("read/a", b"some bytes", "{\"said\":\"of it\"}")
+            .await?;
+        equal("size", written.size, 10)?;
+        equal(
+            "head",
+            self.store.head("read/a").await,
+            Ok(Some(written.clone())),
+        )?;
+        let object = self
+            .store
+            .get("read/a", None)
+            .await
+            .map_err(text)?
+            .ok_or("nothing is there")?;
+        equal("meta", object.meta, written.clone())?;
+        equal(
+            "metadata",
+            written.metadata.as_str(),
+            "{\"said\":\"of it\"}",
+        )?;
+        equal(
+            "bytes",
+            self.store.collect(object.body, 100).await,
+            Ok(Some(b"some bytes".to_vec())),
+        )?;
+        self.put("read/empty", b"", "").await?;
+        equal("empty", self.bytes("read/empty").await?, Vec::new())
+    }
+
+    async fn writes_streams(&self) -> Check {
+        let bytes = pattern(100_000);
+        let content = Content::Stream((self.body)(&bytes), 100_000);
+        let written = self
+            .store
+            .put("stream/a", content, PutOptions::default())
+            .await
+            .map_err(text)?;
+        equal("size", written.map(|meta| meta.size), Some(100_000))?;
+        equal("bytes", self.bytes("stream/a").await? == bytes, true)
+    }
+
+    async fn reads_ranges(&self) -> Check {
+        self.put("range/a", b"0123456789", "").await?;
+        for (first, last, expected) in [
+            (0, 0, "0"),
+            (3, 5, "345"),
+            (9, 9, "9"),
+            (0, 9, "0123456789"),
+        ] {
+            let object = self
+                .store
+                .get("range/a", ByteRange::new(first, last))
+                .await
+                .map_err(text)?;
+            let object = object.ok_or("nothing is there")?;
+            equal("size of all", object.meta.size, 10)?;
+            equal(
+                "bytes",
+                self.store.collect(object.body, 100).await,
+                Ok(Some(expected.as_bytes().to_vec())),
+            )?;
+        }
+        Ok(())
+    }
+
+    async fn replaces_bytes_and_metadata(&self) -> Check {
+        let first = self.put("replace/a", b"first", "1").await?;
+        let second = self.put("replace/a", b"second", "2").await?;
+        equal("etag is another", first.etag == second.etag, false)?;
+        equal("head", self.store.head("replace/a").await, Ok(Some(second)))?;
+        equal("bytes", self.bytes("replace/a").await?, b"second".to_vec())?;
+        let bare = self.put("replace/a", b"third", "").await?;
+        equal("metadata is gone", bare.metadata.as_str(), "")
+    }
+
+    async fn creates_only_if_absent(&self) -> Check {
+        equal(
+            "first",
+            self.put_if("create/a", b"first", Condition::Absent)
+                .await?
+                .is_some(),
+            true,
+        )?;
+        equal(
+            "second",
+            self.put_if("create/a", b"second", Condition::Absent)
+                .await?,
+            None,
+        )?;
+        equal("bytes", self.bytes("create/a").await?, b"first".to_vec())?;
+        self.delete(&["create/a"]).await?;
+        equal(
+            "after a delete",
+            self.put_if("create/a", b"third", Condition::Absent)
+                .await?
+                .is_some(),
+            true,
+        )
+    }
+
+    async fn lets_one_of_many_create(&self) -> Check {
+        let writers = (0..16_u8).map(|writer| async move {
+            let written = self.put_if("race/a", &[writer], Condition::Absent).await?;
+            Ok::<_, String>(written.map(|_| writer))
+        });
+        let winners: Vec<u8> = futures_util::future::try_join_all(writers)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
+        equal("winners", winners.len(), 1)?;
+        equal(
+            "bytes are the winner's",
+            self.bytes("race/a").await?,
+            winners,
+        )
+    }
+
+    async fn swaps_only_what_was_seen(&self) -> Check {
+        let first = self.put("swap/a", b"first", "").await?;
+        let second = self
+            .put_if("swap/a", b"second", Condition::Matches(&first.etag))
+            .await?;
+        let second = second.ok_or("what was seen was not swapped")?;
+        equal(
+            "stale",
+            self.put_if("swap/a", b"third", Condition::Matches(&first.etag))
+                .await?,
+            None,
+        )?;
+        equal(
+            "head",
+            self.store.head("swap/a").await,
+            Ok(Some(second.clone())),
+        )?;
+        self.delete(&["swap/a"]).await?;
+        equal(
+            "gone",
+            self.put_if("swap/a", b"fourth", Condition::Matches(&second.etag))
+                .await?,
+            None,
+        )?;
+        equal("stays gone", self.store.head("swap/a").await, Ok(None))
+    }
+
+    async fn refuses_bytes_with_another_digest(&self) -> Check {
+        for algorithm in Algorithm::ALL {
+            let digest = algorithm.digest(b"right");
+            let options = PutOptions {
+                digest: Some(&digest),
+                ..PutOptions::default()
+            };
+            let wrong = self
+                .store
+                .put("digest/a", Content::Bytes(b"wrong".to_vec()), options)
+                .await;
+            equal("wrong bytes", wrong, Err(StoreError::Digest))?;
+            let wrong = self
+                .store
+                .put(
+                    "digest/a",
+                    Content::Stream((self.body)(b"wrong"), 5),
+                    options,
+                )
+                .await;
+            equal("wrong stream", wrong, Err(StoreError::Digest))?;
+            equal(
+                "nothing is written",
+                self.store.head("digest/a").await,
+                Ok(None),
+            )?;
+            let right = self
+                .store
+                .put(
+                    "digest/a",
+                    Content::Stream((self.body)(b"right"), 5),
+                    options,
+                )
+                .await;
+            equal("right stream", right.map(|meta| meta.is_some()), Ok(true))?;
+            self.delete(&["digest/a"]).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuses_before_it_looks_at_the_condition(&self) -> Check {
+        // Who does not have the bytes must not learn, nor gain, from their being there.
+        let digest = Algorithm::Sha256.digest(b"right");
+        self.put("proof/a", b"right", "").await?;
+        let options = PutOptions {
+            condition: Condition::Absent,
+            digest: Some(&digest),
+            ..PutOptions::default()
+        };
+        let wrong = self
+            .store
+            .put(
+                "proof/a",
+                Content::Stream((self.body)(b"wrong"), 5),
+                options,
+            )
+            .await;
+        equal(
+            "wrong stream",
+            matches!(wrong, Err(StoreError::Digest) | Ok(None)),
+            true,
+        )?;
+        equal("bytes", self.bytes("proof/a").await?, b"right".to_vec())
+    }
+
+    async fn lists_in_order_of_bytes(&self) -> Check {
+        for key in [
+            "order/b",
+            "order/a/b",
+            "order/a",
+            "order/B",
+            "order/a-",
+            "order/_",
+            "order/~",
+        ] {
+            self.put(key, key.as_bytes(), key).await?;
+        }
+        self.put("orderly", b"", "").await?;
+        let page = self.store.list("order/", None, 1_000).await.map_err(text)?;
+        let keys: Vec<&str> = page.objects.iter().map(|(key, _)| key.as_str()).collect();
+        let expected = [
+            "order/B",
+            "order/_",
+            "order/a",
+            "order/a-",
+            "order/a/b",
+            "order/b",
+            "order/~",
+        ];
+        equal("keys", keys.as_slice(), &expected)?;
+        equal("truncated", page.truncated, false)?;
+        for (key, meta) in &page.objects {
+            equal("metadata", meta.metadata.as_str(), key.as_str())?;
+            equal("size", meta.size, key.len() as u64)?;
+        }
+        let page = self
+            .store
+            .list("order/", Some("order/a"), 1_000)
+            .await
+            .map_err(text)?;
+        equal(
+            "after",
+            page.objects.first().map(|(key, _)| key.as_str()),
+            Some("order/a-"),
+        )?;
+        let page = self
+            .store
+            .list("order/", Some("order/a."), 1_000)
+            .await
+            .map_err(text)?;
+        equal(
+            "after what is not there",
+            page.objects.first().map(|(key, _)| key.as_str()),
+            Some("order/a/b"),
+        )
+    }
+
+    async fn lists_in_pages(&self) -> Check {
+        let keys: Vec<String> = (0..25).map(|number| format!("page/{number:02}")).collect();
+        for key in &keys {
+            self.put(key, b"", "metadata").await?;
+        }
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        for _ in 0..25 {
+            let page = self
+                .store
+                .list("page/", after.as_deref(), 10)
+                .await
+                .map_err(text)?;
+            equal("no more than asked for", page.objects.len() <= 10, true)?;
+            found.extend(page.objects.into_iter().map(|(key, _)| key));
+            if !page.truncated {
+                break;
+            }
+            after = found.last().cloned();
+        }
+        equal("keys", found, keys)
+    }
+
+    async fn lists_what_is_there_now(&self) -> Check {
+        self.put("now/a", b"", "").await?;
+        self.put("now/b", b"", "").await?;
+        self.delete(&["now/a"]).await?;
+        let page = self.store.list("now/", None, 10).await.map_err(text)?;
+        let keys: Vec<&str> = page.objects.iter().map(|(key, _)| key.as_str()).collect();
+        equal("keys", keys.as_slice(), &["now/b"])
+    }
+
+    async fn deletes_several_and_what_is_not_there(&self) -> Check {
+        for key in ["delete/a", "delete/b", "delete/c"] {
+            self.put(key, b"", "").await?;
+        }
+        self.delete(&["delete/a", "delete/c", "delete/d"]).await?;
+        self.delete(&[]).await?;
+        equal("a", self.store.head("delete/a").await, Ok(None))?;
+        equal(
+            "b",
+            self.store
+                .head("delete/b")
+                .await
+                .map(|found| found.is_some()),
+            Ok(true),
+        )?;
+        equal("c", self.store.head("delete/c").await, Ok(None))
+    }
+
+    async fn receives_streams_of_any_length(&self) -> Check {
+        let part = self.part;
+        for length in [
+            0,
+            1,
+            1_000,
+            part - 1,
+            part,
+            part + 1,
+            2 * part,
+            3 * part + 7,
+        ] {
+            let bytes = pattern(length);
+            let key = format!("receive/{length}");
+            let received = self
+                .store
+                .receive(&key, (self.body)(&bytes), Algorithm::Sha256)
+                .await
+                .map_err(text)?;
+            equal("size", received.size, length as u64)?;
+            equal("digest", received.digest, Algorithm::Sha256.digest(&bytes))?;
+            if length > 0 {
+                equal("stored", self.bytes(&key).await? == bytes, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hashes_streams(&self) -> Check {
+        for algorithm in Algorithm::ALL {
+            for length in [0, 1, 100_000] {
+                let bytes = pattern(length);
+                let received = self
+                    .store
+                    .hash((self.body)(&bytes), algorithm)
+                    .await
+                    .map_err(text)?;
+                equal("size", received.size, length as u64)?;
+                equal("digest", received.digest, algorithm.digest(&bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn collects_up_to_a_limit(&self) -> Check {
+        for length in [0, 1, 65_536, 65_537, 200_000] {
+            let bytes = pattern(length);
+            let all = self.store.collect((self.body)(&bytes), length as u64).await;
+            equal(
+                "at the limit",
+                all.map(|all| all == Some(bytes.clone())),
+                Ok(true),
+            )?;
+            if let Some(less) = (length as u64).checked_sub(1) {
+                let none = self.store.collect((self.body)(&bytes), less).await;
+                equal("over the limit", none, Ok(None))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn concatenates_pieces(&self) -> Check {
+        let long = pattern(300_000);
+        self.put("pieces/a", b"0123456789", "").await?;
+        self.put("pieces/b", &long, "").await?;
+        let pieces = vec![
+            Piece::Bytes(b"<".to_vec()),
+            Piece::Stream((self.body)(b"stream")),
+            Piece::Object("pieces/a".to_owned(), ByteRange::new(3, 5)),
+            Piece::Bytes(b"|".to_vec()),
+            Piece::Object("pieces/b".to_owned(), None),
+            Piece::Bytes(b">".to_vec()),
+        ];
+        let expected = [b"<stream345|".as_slice(), &long, b">"].concat();
+        let body = self.store.concatenate(pieces, expected.len() as u64);
+        equal(
+            "bytes",
+            self.store
+                .collect(body, 1_000_000)
+                .await
+                .map(|all| all == Some(expected)),
+            Ok(true),
+        )?;
+        let body = self
+            .store
+            .concatenate(vec![Piece::Object("pieces/none".to_owned(), None)], 1);
+        equal(
+            "a piece that is gone",
+            self.store.collect(body, 100).await.is_err(),
+            true,
+        )
+    }
+
+    async fn put(&self, key: &str, bytes: &[u8], metadata: &str) -> Result<Meta, String> {
+        let options = PutOptions {
+            metadata,
+            ..PutOptions::default()
+        };
+        let written = self
+            .store
+            .put(key, Content::Bytes(bytes.to_vec()), options)
+            .await
+            .map_err(text)?;
+        written.ok_or_else(|| format!("{key} was not written"))
+    }
+
+    async fn put_if(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        condition: Condition<'_>,
+    ) -> Result<Option<Meta>, String> {
+        let options = PutOptions {
+            condition,
+            ..PutOptions::default()
+        };
+        self.store
+            .put(key, Content::Bytes(bytes.to_vec()), options)
+            .await
+            .map_err(text)
+    }
+
+    async fn bytes(&self, key: &str) -> Result<Vec<u8>, String> {
+        let object = self
+            .store
+            .get(key, None)
+            .await
+            .map_err(text)?
+            .ok_or_else(|| format!("{key} is not there"))?;
+        let bytes = self
+            .store
+            .collect(object.body, u64::MAX)
+            .await
+            .map_err(text)?;
+        bytes.ok_or_else(|| format!("{key} has no end"))
+    }
+
+    async fn delete(&self, keys: &[&str]) -> Check {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        self.store.delete(&keys).await.map_err(text)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+fn text(error: StoreError) -> String {
+    error.to_string()
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what is compared is made for it"
+)]
+fn equal<T: Debug + PartialEq>(what: &str, found: T, expected: T) -> Check {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: found {found:?}, expected {expected:?}"))
+    }
+}
+
+/// Bytes that are not the same at any two offsets a part apart.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64)
+        .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56).to_le_bytes()[0])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::{Memory, MemoryBody};
+
+    #[test]
+    fn passes_in_memory() {
+        let store = Memory::default();
+        let outcomes =
+            pollster::block_on(run(&store, |bytes| MemoryBody::Bytes(bytes.to_vec()), 100));
+        let failed: Vec<&Outcome> = outcomes
+            .iter()
+            .filter(|outcome| outcome.result.is_err())
+            .collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+        assert_eq!(outcomes.len(), 18);
+    }
+}

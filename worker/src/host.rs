@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use js_sys::{Array, ArrayBuffer, Date, Object, Reflect, Uint8Array};
+use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array};
 use strata::{host::Host, time::Timestamp};
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use worker::Delay;
 
-use crate::r2::describe;
+use crate::{clock, r2::describe};
 
 #[wasm_bindgen]
 extern "C" {
@@ -24,7 +24,11 @@ extern "C" {
     ) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = deriveBits)]
-    async fn derive_bits(algorithm: &Object, key: &JsValue, length: u32) -> Result<JsValue, JsValue>;
+    async fn derive_bits(
+        algorithm: &Object,
+        key: &JsValue,
+        length: u32,
+    ) -> Result<JsValue, JsValue>;
 }
 
 /// The isolate that the Worker runs in.
@@ -33,7 +37,7 @@ pub(crate) struct Edge;
 
 impl Host for Edge {
     fn now(&self) -> Timestamp {
-        now()
+        clock::now()
     }
 
     fn random(&self) -> [u8; 16] {
@@ -46,10 +50,16 @@ impl Host for Edge {
         Delay::from(duration).await;
     }
 
-    async fn derive(&self, password: &[u8], salt: &[u8], iterations: u32) -> Result<[u8; 32], String> {
+    async fn derive(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Result<[u8; 32], String> {
         let derive = async || {
             let usages = Array::of1(&"deriveBits".into());
-            let key = import_key("raw", &Uint8Array::from(password), "PBKDF2", false, &usages).await?;
+            let key =
+                import_key("raw", &Uint8Array::from(password), "PBKDF2", false, &usages).await?;
             let algorithm = Object::new();
             Reflect::set(&algorithm, &"name".into(), &"PBKDF2".into())?;
             Reflect::set(&algorithm, &"hash".into(), &"SHA-256".into())?;
@@ -57,19 +67,23 @@ impl Host for Edge {
             Reflect::set(&algorithm, &"iterations".into(), &iterations.into())?;
             derive_bits(&algorithm, &key, 256).await
         };
-        let bits: ArrayBuffer = derive().await.map_err(|error| describe(&error))?.unchecked_into();
-        Uint8Array::new(&bits).to_vec().try_into().map_err(|_| "the platform derived no 32 bytes".to_owned())
+        let bits: ArrayBuffer = derive()
+            .await
+            .map_err(|error| describe(&error))?
+            .unchecked_into();
+        Uint8Array::new(&bits)
+            .to_vec()
+            .try_into()
+            .map_err(|_| "the platform derived no 32 bytes".to_owned())
     }
 
     fn log(&self, message: &'static str, fields: &[(&'static str, &str)]) {
         let mut line = serde_json::Map::from_iter([("message".to_owned(), message.into())]);
-        line.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        line.extend(
+            fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).into())),
+        );
         worker::console_error!("{}", serde_json::Value::Object(line));
     }
-}
-
-/// The time, which on this platform moves only when something was awaited.
-pub(crate) fn now() -> Timestamp {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since 1970 are a whole number")]
-    Timestamp(Date::now() as u64)
 }

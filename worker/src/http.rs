@@ -19,7 +19,9 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
     }
     // The platform has parsed the URL: after scheme and host comes a path, at least `/`.
     let url = request.url();
-    let target = url.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+    let target = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
     Ok(Request {
         method: Method::from_bytes(request.method().as_bytes()).unwrap_or_default(),
         target: target.unwrap_or("/").to_owned(),
@@ -29,7 +31,9 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
 }
 
 /// Makes the response that the core has decided on. Streams are handed on untouched.
-pub(crate) fn response(response: http::Response<Body<ReadableStream>>) -> Result<web_sys::Response, JsValue> {
+pub(crate) fn response(
+    response: http::Response<Body<ReadableStream>>,
+) -> Result<web_sys::Response, JsValue> {
     let (parts, body) = response.into_parts();
     let headers = Headers::new()?;
     for (name, value) in &parts.headers {
@@ -44,6 +48,8 @@ pub(crate) fn response(response: http::Response<Body<ReadableStream>>) -> Result
             let bytes = Uint8Array::from(bytes.as_slice());
             web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&bytes), &init)
         }
-        Body::Stream(stream) => web_sys::Response::new_with_opt_readable_stream_and_init(Some(&stream), &init),
+        Body::Stream(stream) => {
+            web_sys::Response::new_with_opt_readable_stream_and_init(Some(&stream), &init)
+        }
     }
 }

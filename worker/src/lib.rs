@@ -13,6 +13,7 @@ use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
 use crate::{host::Edge, r2::Bucket};
 
+mod clock;
 mod host;
 mod http;
 mod parts;
@@ -39,7 +40,11 @@ fn registry(env: &Env) -> Result<Rc<EdgeRegistry>, ParseSettingsError> {
 }
 
 #[event(fetch)]
-async fn fetch(request: web_sys::Request, env: Env, _context: Context) -> worker::Result<web_sys::Response> {
+async fn fetch(
+    request: web_sys::Request,
+    env: Env,
+    _context: Context,
+) -> worker::Result<web_sys::Response> {
     let response = match registry(&env) {
         Ok(registry) => registry.answer(http::request(&request)?).await,
         Err(error) => registry::refuse(&error),

@@ -12,7 +12,7 @@ use strata::store::{
 };
 use worker::Delay;
 
-use crate::host::now;
+use crate::clock::now;
 
 /// The size of a part: the smallest that R2 takes.
 pub(crate) const PART: u32 = 5 * 1024 * 1024;
@@ -48,7 +48,10 @@ impl Part {
     pub(crate) fn take() -> Option<Self> {
         POOL.with_borrow_mut(|pool| {
             let lease = pool.room.take(now())?;
-            Some(Self { lease, buffer: pool.idle.pop() })
+            Some(Self {
+                lease,
+                buffer: pool.idle.pop(),
+            })
         })
     }
 
@@ -69,7 +72,9 @@ impl Part {
     /// Hands out the buffer, to be put back by [`Part::restore`] when it was read from.
     pub(crate) fn lend(&mut self) -> Uint8Array {
         POOL.with_borrow_mut(|pool| pool.room.renew(self.lease, now()));
-        self.buffer.take().unwrap_or_else(|| Uint8Array::new_with_length(PART))
+        self.buffer
+            .take()
+            .unwrap_or_else(|| Uint8Array::new_with_length(PART))
     }
 
     /// Takes back the memory that a view is of. Reading moves it from one JavaScript object to another.

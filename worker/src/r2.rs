@@ -7,7 +7,10 @@ use js_sys::{Array, Date, Object as JsObject, Reflect, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
     range::ByteRange,
-    store::{Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError, Streams},
+    store::{
+        Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
+        Streams,
+    },
     time::Timestamp,
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
@@ -33,7 +36,12 @@ extern "C" {
     async fn get(this: &R2Bucket, key: &str, options: &JsObject) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(method, catch)]
-    async fn put(this: &R2Bucket, key: &str, value: &JsValue, options: &JsObject) -> Result<JsValue, JsValue>;
+    async fn put(
+        this: &R2Bucket,
+        key: &str,
+        value: &JsValue,
+        options: &JsObject,
+    ) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     async fn list(this: &R2Bucket, options: &JsObject) -> Result<JsValue, JsValue>;
@@ -48,7 +56,11 @@ extern "C" {
     type R2MultipartUpload;
 
     #[wasm_bindgen(method, catch, js_name = uploadPart)]
-    async fn upload_part(this: &R2MultipartUpload, number: u32, value: &Uint8Array) -> Result<JsValue, JsValue>;
+    async fn upload_part(
+        this: &R2MultipartUpload,
+        number: u32,
+        value: &Uint8Array,
+    ) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     async fn complete(this: &R2MultipartUpload, parts: &Array) -> Result<JsValue, JsValue>;
@@ -100,10 +112,18 @@ pub(crate) struct Bucket(R2Bucket);
 impl Bucket {
     /// The bucket that is bound to a name. Where nothing is, its first use fails and says so.
     pub(crate) fn of(env: &Env, name: &str) -> Self {
-        Self(Reflect::get(env, &name.into()).unwrap_or_default().unchecked_into())
+        Self(
+            Reflect::get(env, &name.into())
+                .unwrap_or_default()
+                .unchecked_into(),
+        )
     }
 
-    async fn open(&self, key: &str, range: Option<ByteRange>) -> Result<Option<Object<ReadableStream>>, JsValue> {
+    async fn open(
+        &self,
+        key: &str,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object<ReadableStream>>, JsValue> {
         let options = JsObject::new();
         if let Some(range) = range {
             let wanted = JsObject::new();
@@ -116,11 +136,18 @@ impl Bucket {
             return Ok(None);
         }
         let object: R2Object = found.unchecked_into();
-        Ok(Some(Object { meta: meta(&object), body: object.body() }))
+        Ok(Some(Object {
+            meta: meta(&object),
+            body: object.body(),
+        }))
     }
 
     /// Lets pieces flow into a pipe, one after the other.
-    async fn forward(&self, pieces: Vec<Piece<ReadableStream>>, pipe: &Pipe) -> Result<(), JsValue> {
+    async fn forward(
+        &self,
+        pieces: Vec<Piece<ReadableStream>>,
+        pipe: &Pipe,
+    ) -> Result<(), JsValue> {
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => pipe.write(&bytes).await?,
@@ -144,7 +171,12 @@ impl Bucket {
         first: (Part, Uint8Array),
     ) -> Result<(Array, u64), StoreError> {
         let land = async |number: u32, mut part: Part, view: Uint8Array| {
-            let uploaded = async { upload.upload_part(number, &view).await.map_err(|error| failed(&error)) };
+            let uploaded = async {
+                upload
+                    .upload_part(number, &view)
+                    .await
+                    .map_err(|error| failed(&error))
+            };
             let (uploaded, ()) = try_join(uploaded, hasher.update(&view)).await?;
             part.restore(&view);
             Ok::<_, StoreError>((uploaded, part))
@@ -189,7 +221,12 @@ impl Bucket {
     }
 
     /// Writes a stream as one object: a short one by `put`, a long one in parts.
-    async fn receive_all(&self, key: &str, reader: &Reader, algorithm: Algorithm) -> Result<Received, StoreError> {
+    async fn receive_all(
+        &self,
+        key: &str,
+        reader: &Reader,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
         let mut part = Part::wait().await?;
         let view = reader.fill(part.lend()).await?;
         let hasher = Hasher::new(algorithm)?;
@@ -204,12 +241,19 @@ impl Bucket {
             part.restore(&view);
             return Ok(Received { size, digest });
         }
-        let upload = self.0.create_multipart_upload(key).await.map_err(|error| failed(&error))?;
+        let upload = self
+            .0
+            .create_multipart_upload(key)
+            .await
+            .map_err(|error| failed(&error))?;
         let upload: R2MultipartUpload = upload.unchecked_into();
         let received = async {
             let (parts, size) = Self::receive_parts(&upload, reader, &hasher, (part, view)).await?;
             let digest = hasher.finish().await?;
-            upload.complete(&parts).await.map_err(|error| failed(&error))?;
+            upload
+                .complete(&parts)
+                .await
+                .map_err(|error| failed(&error))?;
             Ok(Received { size, digest })
         };
         let received = received.await;
@@ -229,7 +273,11 @@ impl Objects for Bucket {
         Ok((!found.is_null()).then(|| meta(&found.unchecked_into())))
     }
 
-    async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Option<Object<ReadableStream>>, StoreError> {
+    async fn get(
+        &self,
+        key: &str,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object<ReadableStream>>, StoreError> {
         self.open(key, range).await.map_err(|error| failed(&error))
     }
 
@@ -245,11 +293,20 @@ impl Objects for Bucket {
             Content::Stream(body, _) => body.into(),
         };
         let options = put_options(options).map_err(|error| failed(&error))?;
-        let written = self.0.put(key, &value, &options).await.map_err(|error| failed(&error))?;
+        let written = self
+            .0
+            .put(key, &value, &options)
+            .await
+            .map_err(|error| failed(&error))?;
         Ok((!written.is_null()).then(|| meta(&written.unchecked_into())))
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, StoreError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page, StoreError> {
         let list = async || {
             let options = JsObject::new();
             set(&options, "prefix", &prefix.into())?;
@@ -260,19 +317,38 @@ impl Objects for Bucket {
             }
             self.0.list(&options).await
         };
-        let page: R2Objects = list().await.map_err(|error| failed(&error))?.unchecked_into();
-        let objects = page.objects().iter().map(|object| (object.key(), meta(object))).collect();
-        Ok(Page { objects, truncated: page.truncated() })
+        let page: R2Objects = list()
+            .await
+            .map_err(|error| failed(&error))?
+            .unchecked_into();
+        let objects = page
+            .objects()
+            .iter()
+            .map(|object| (object.key(), meta(object)))
+            .collect();
+        Ok(Page {
+            objects,
+            truncated: page.truncated(),
+        })
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
         let keys: Array = keys.iter().map(JsValue::from).collect();
-        self.0.delete(&keys).await.map(drop).map_err(|error| failed(&error))
+        self.0
+            .delete(&keys)
+            .await
+            .map(drop)
+            .map_err(|error| failed(&error))
     }
 }
 
 impl Streams for Bucket {
-    async fn receive(&self, key: &str, body: ReadableStream, algorithm: Algorithm) -> Result<Received, StoreError> {
+    async fn receive(
+        &self,
+        key: &str,
+        body: ReadableStream,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
         let reader = stream::reader(&body)?;
         let received = self.receive_all(key, &reader, algorithm).await;
         if received.is_err() {
@@ -281,11 +357,19 @@ impl Streams for Bucket {
         received
     }
 
-    async fn hash(&self, body: ReadableStream, algorithm: Algorithm) -> Result<Received, StoreError> {
+    async fn hash(
+        &self,
+        body: ReadableStream,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
         stream::hash(&body, algorithm).await
     }
 
-    async fn collect(&self, body: ReadableStream, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn collect(
+        &self,
+        body: ReadableStream,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         stream::collect(&body, limit).await
     }
 
@@ -324,7 +408,11 @@ fn put_options(options: PutOptions<'_>) -> Result<JsObject, JsValue> {
         set(&object, "onlyIf", &condition)?;
     }
     if let Some(digest) = options.digest {
-        set(&object, checksum_name(digest), &Uint8Array::from(digest.hash().as_slice()))?;
+        set(
+            &object,
+            checksum_name(digest),
+            &Uint8Array::from(digest.hash().as_slice()),
+        )?;
     }
     Ok(object)
 }
@@ -350,7 +438,10 @@ fn meta(object: &R2Object) -> Meta {
         size: whole(object.size()),
         etag: object.etag(),
         uploaded: Timestamp(whole(object.uploaded().get_time())),
-        metadata: object.custom_metadata().and_then(|metadata| metadata.strata()).unwrap_or_default(),
+        metadata: object
+            .custom_metadata()
+            .and_then(|metadata| metadata.strata())
+            .unwrap_or_default(),
     }
 }
 
@@ -370,6 +461,10 @@ pub(crate) fn failed(error: &JsValue) -> StoreError {
 
 /// The text of an error of JavaScript's.
 pub(crate) fn describe(error: &JsValue) -> String {
-    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-    message.or_else(|| error.as_string()).unwrap_or_else(|| format!("{error:?}"))
+    let message = error
+        .dyn_ref::<js_sys::Error>()
+        .map(|error| String::from(error.message()));
+    message
+        .or_else(|| error.as_string())
+        .unwrap_or_else(|| format!("{error:?}"))
 }

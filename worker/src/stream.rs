@@ -16,7 +16,8 @@ extern "C" {
     pub(crate) type Reader;
 
     #[wasm_bindgen(method, catch, js_name = readAtLeast)]
-    async fn read_at_least(this: &Reader, bytes: u32, view: Uint8Array) -> Result<JsValue, JsValue>;
+    async fn read_at_least(this: &Reader, bytes: u32, view: Uint8Array)
+    -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     async fn cancel(this: &Reader) -> Result<JsValue, JsValue>;
@@ -76,7 +77,11 @@ extern "C" {
     fn get_writer(this: &Stream) -> Result<Writer, JsValue>;
 
     #[wasm_bindgen(method, catch, js_name = pipeTo)]
-    async fn pipe_to(this: &Stream, writable: &WritableStream, options: &Object) -> Result<JsValue, JsValue>;
+    async fn pipe_to(
+        this: &Stream,
+        writable: &WritableStream,
+        options: &Object,
+    ) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(method, catch, js_name = cancel)]
     async fn cancel_stream(this: &Stream) -> Result<JsValue, JsValue>;
@@ -86,15 +91,23 @@ extern "C" {
 pub(crate) fn reader(body: &ReadableStream) -> Result<Reader, StoreError> {
     let options = Object::new();
     Reflect::set(&options, &"mode".into(), &"byob".into()).map_err(|error| failed(&error))?;
-    body.unchecked_ref::<Stream>().get_reader(&options).map_err(|error| failed(&error))
+    body.unchecked_ref::<Stream>()
+        .get_reader(&options)
+        .map_err(|error| failed(&error))
 }
 
 impl Reader {
     /// Fills a buffer, as far as the stream goes on. The view that comes back is of the same memory; it is empty at the
     /// end of the stream.
     pub(crate) async fn fill(&self, buffer: Uint8Array) -> Result<Uint8Array, StoreError> {
-        let read = self.read_at_least(buffer.byte_length(), buffer).await.map_err(|error| failed(&error))?;
-        Ok(read.unchecked_into::<Read>().value().unwrap_or_else(|| Uint8Array::new_with_length(0)))
+        let read = self
+            .read_at_least(buffer.byte_length(), buffer)
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(read
+            .unchecked_into::<Read>()
+            .value()
+            .unwrap_or_else(|| Uint8Array::new_with_length(0)))
     }
 
     /// Gives the stream up.
@@ -114,12 +127,23 @@ pub(crate) struct Hasher {
 impl Hasher {
     pub(crate) fn new(algorithm: Algorithm) -> Result<Self, StoreError> {
         let stream = DigestStream::new(platform_name(algorithm));
-        let writer = stream.unchecked_ref::<Stream>().get_writer().map_err(|error| failed(&error))?;
-        Ok(Self { algorithm, stream, writer })
+        let writer = stream
+            .unchecked_ref::<Stream>()
+            .get_writer()
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            algorithm,
+            stream,
+            writer,
+        })
     }
 
     pub(crate) async fn update(&self, view: &Uint8Array) -> Result<(), StoreError> {
-        self.writer.write(view).await.map(drop).map_err(|error| failed(&error))
+        self.writer
+            .write(view)
+            .await
+            .map(drop)
+            .map_err(|error| failed(&error))
     }
 
     pub(crate) async fn finish(self) -> Result<Digest, StoreError> {
@@ -129,21 +153,39 @@ impl Hasher {
 }
 
 /// Reads a stream to its end, for its digest and its length.
-pub(crate) async fn hash(body: &ReadableStream, algorithm: Algorithm) -> Result<Received, StoreError> {
+pub(crate) async fn hash(
+    body: &ReadableStream,
+    algorithm: Algorithm,
+) -> Result<Received, StoreError> {
     let stream = DigestStream::new(platform_name(algorithm));
-    let piped = body.unchecked_ref::<Stream>().pipe_to(&stream, &Object::new()).await;
+    let piped = body
+        .unchecked_ref::<Stream>()
+        .pipe_to(&stream, &Object::new())
+        .await;
     piped.map_err(|error| failed(&error))?;
     let written = stream.bytes_written();
     // A number or a bigint, as the platform likes.
-    let size = u64::try_from(written.clone()).ok().or_else(|| written.as_f64().map(whole));
-    let size = size.ok_or_else(|| StoreError::Failed("the platform did not count what it hashed".to_owned()))?;
-    Ok(Received { size, digest: finish(algorithm, &stream).await? })
+    let size = u64::try_from(written.clone())
+        .ok()
+        .or_else(|| written.as_f64().map(whole));
+    let size = size.ok_or_else(|| {
+        StoreError::Failed("the platform did not count what it hashed".to_owned())
+    })?;
+    Ok(Received {
+        size,
+        digest: finish(algorithm, &stream).await?,
+    })
 }
 
 async fn finish(algorithm: Algorithm, stream: &DigestStream) -> Result<Digest, StoreError> {
-    let hash: ArrayBuffer = stream.digest().await.map_err(|error| failed(&error))?.unchecked_into();
-    Digest::from_hash(algorithm, &Uint8Array::new(&hash).to_vec())
-        .ok_or_else(|| StoreError::Failed("the platform's hash has another length than the algorithm".to_owned()))
+    let hash: ArrayBuffer = stream
+        .digest()
+        .await
+        .map_err(|error| failed(&error))?
+        .unchecked_into();
+    Digest::from_hash(algorithm, &Uint8Array::new(&hash).to_vec()).ok_or_else(|| {
+        StoreError::Failed("the platform's hash has another length than the algorithm".to_owned())
+    })
 }
 
 const fn platform_name(algorithm: Algorithm) -> &'static str {
@@ -154,7 +196,10 @@ const fn platform_name(algorithm: Algorithm) -> &'static str {
 }
 
 /// Reads a stream into wasm's memory; `None` where it has more than `limit` bytes.
-pub(crate) async fn collect(body: &ReadableStream, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+pub(crate) async fn collect(
+    body: &ReadableStream,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, StoreError> {
     let reader = reader(body)?;
     let mut bytes = Vec::new();
     let mut buffer = Uint8Array::new_with_length(COLLECTED_AT_ONCE);
@@ -207,7 +252,10 @@ impl Pipe {
     pub(crate) async fn forward(&self, body: &ReadableStream) -> Result<(), JsValue> {
         let options = Object::new();
         Reflect::set(&options, &"preventClose".into(), &true.into())?;
-        body.unchecked_ref::<Stream>().pipe_to(&self.0.writable(), &options).await.map(drop)
+        body.unchecked_ref::<Stream>()
+            .pipe_to(&self.0.writable(), &options)
+            .await
+            .map(drop)
     }
 
     /// Ends the stream, well or with an error that its reader will see.
@@ -223,7 +271,11 @@ impl Pipe {
 
 /// A number of JavaScript's that counts bytes.
 pub(crate) fn whole(number: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are whole and not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "sizes are whole and not negative"
+    )]
     {
         number as u64
     }

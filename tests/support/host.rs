@@ -1,0 +1,79 @@
+//! A host for native tests: a clock that the test moves, random bytes that count up, and hashing that costs nothing.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
+use strata::{host::Host, time::Timestamp};
+
+/// The host of a test. Its clones share all there is.
+#[derive(Clone, Debug)]
+pub(crate) struct TestHost {
+    /// The time now.
+    pub(crate) now: Rc<Cell<Timestamp>>,
+    /// How many keys were derived.
+    pub(crate) derived: Rc<Cell<u32>>,
+    /// What was logged.
+    pub(crate) log: Rc<RefCell<Vec<String>>>,
+    random: Rc<Cell<u64>>,
+}
+
+impl Default for TestHost {
+    fn default() -> Self {
+        Self {
+            now: Rc::new(Cell::new(Timestamp(1_800_000_000_000))),
+            derived: Rc::default(),
+            log: Rc::default(),
+            random: Rc::default(),
+        }
+    }
+}
+
+impl TestHost {
+    /// Lets time pass.
+    pub(crate) fn pass(&self, duration: Duration) {
+        self.now.set(self.now.get() + duration);
+    }
+}
+
+impl Host for TestHost {
+    fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        self.random.set(self.random.get() + 1);
+        u128::from(self.random.get()).to_be_bytes()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.pass(duration);
+    }
+
+    async fn derive(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Result<[u8; 32], String> {
+        self.derived.set(self.derived.get() + 1);
+        Ok(key(password, salt, iterations))
+    }
+
+    fn log(&self, message: &'static str, fields: &[(&'static str, &str)]) {
+        self.log.borrow_mut().push(format!("{message} {fields:?}"));
+    }
+}
+
+/// What this host derives: not PBKDF2, which the real runtime is tested with.
+pub(crate) fn key(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(password)
+        .chain_update(salt)
+        .chain_update(iterations.to_be_bytes())
+        .finalize()
+        .into()
+}

@@ -1,0 +1,177 @@
+//! What native tests of the registry share: a small client, a host, a store that can be watched, and an image.
+#![expect(dead_code, reason = "no test uses all of it")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what is not as expected fails the test"
+)]
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pollster::block_on;
+use serde_json::{Value, json};
+use strata::{
+    digest::{Algorithm, Digest},
+    manifest::OCI_MANIFEST,
+    registry::{Body, Registry, Request},
+    settings::Settings,
+    store::{Streams, memory::MemoryBody},
+};
+
+pub(crate) use self::host::TestHost;
+
+pub(crate) mod host;
+pub(crate) mod watched;
+
+pub(crate) type TestRegistry<S> = Registry<S, TestHost>;
+
+pub(crate) const LAYER: &[u8] = b"0123456789";
+pub(crate) const CONFIG: &[u8] = b"{}";
+
+/// A request, in short.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) signed_in: bool,
+}
+
+impl Ask {
+    pub(crate) fn new(line: &str) -> Self {
+        let (method, target) = line.split_once(' ').unwrap();
+        Self {
+            method: method.parse().unwrap(),
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: None,
+            signed_in: true,
+        }
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A body whose length is announced.
+    pub(crate) fn body(self, bytes: impl AsRef<[u8]>) -> Self {
+        let length = bytes.as_ref().len().to_string();
+        self.header("content-length", length).stream(bytes)
+    }
+
+    /// A body whose length is not announced.
+    pub(crate) fn stream(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.body = Some(bytes.as_ref().to_vec());
+        self
+    }
+
+    pub(crate) fn manifest(self, media_type: &str, document: &Value) -> Self {
+        self.header("content-type", media_type)
+            .stream(document.to_string())
+    }
+
+    pub(crate) fn anonymous(mut self) -> Self {
+        self.signed_in = false;
+        self
+    }
+}
+
+/// A response, read whole.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn location(&self) -> String {
+        self.header("location").unwrap().to_owned()
+    }
+}
+
+/// A registry over a store, with the user that [`ask`] signs in as, and these settings.
+pub(crate) fn registry_of<S: Streams>(store: S, settings: &[(&str, &str)]) -> TestRegistry<S> {
+    registry_on(store, TestHost::default(), settings)
+}
+
+/// A registry over a store and a host of the caller's.
+pub(crate) fn registry_on<S: Streams>(
+    store: S,
+    host: TestHost,
+    settings: &[(&str, &str)],
+) -> TestRegistry<S> {
+    let key = host::key(b"secret", &[0; 16], 1);
+    let entry = format!(
+        "pbkdf2-sha256$1${}${}",
+        STANDARD_NO_PAD.encode([0; 16]),
+        STANDARD_NO_PAD.encode(key)
+    );
+    let users = json!({ "users": { "dev": entry } }).to_string();
+    let settings = Settings::parse(|name| {
+        let set = settings
+            .iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| (*value).to_owned());
+        set.or_else(|| (name == "STRATA_USERS").then(|| users.clone()))
+    });
+    Registry::new(store, host, settings.unwrap())
+}
+
+/// Asks a registry, as the user `dev` unless the request says otherwise.
+pub(crate) fn ask<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>, ask: &Ask) -> Answer {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &ask.headers {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    if ask.signed_in {
+        headers.insert(
+            "authorization",
+            HeaderValue::from_static("Basic ZGV2OnNlY3JldA=="),
+        );
+    }
+    let request = Request {
+        method: ask.method.clone(),
+        target: ask.target.clone(),
+        headers,
+        body: ask.body.clone().map(MemoryBody::Bytes),
+    };
+    let (parts, body) = block_on(registry.answer(request)).into_parts();
+    let body = match body {
+        Body::Empty => Vec::new(),
+        Body::Bytes(bytes) | Body::Stream(MemoryBody::Bytes(bytes)) => bytes,
+        Body::Stream(MemoryBody::Broken(_)) => panic!("the response broke off"),
+    };
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+    }
+}
+
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
+    Algorithm::Sha256.digest(bytes)
+}
+
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+    json!({ "mediaType": media_type, "digest": digest(bytes).to_string(), "size": bytes.len() })
+}
+
+/// An image of one layer.
+pub(crate) fn image() -> Value {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", CONFIG),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", LAYER)],
+    })
+}

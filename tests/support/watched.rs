@@ -1,0 +1,108 @@
+//! A store over another one that lets a test watch each operation, and decide what comes of it.
+
+use std::cell::RefCell;
+
+use strata::{
+    digest::Algorithm,
+    range::ByteRange,
+    store::{
+        Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError, Streams,
+        memory::{Memory, MemoryBody},
+    },
+};
+
+/// What a test does before an operation, by its name and key: let it happen, or fail it.
+type Watcher = Box<dyn FnMut(&'static str, &str) -> Result<(), StoreError>>;
+
+/// The store in memory, watched.
+pub(crate) struct Watched {
+    pub(crate) memory: Memory,
+    watcher: RefCell<Watcher>,
+}
+
+impl Watched {
+    pub(crate) fn new(
+        memory: Memory,
+        watcher: impl FnMut(&'static str, &str) -> Result<(), StoreError> + 'static,
+    ) -> Self {
+        Self {
+            memory,
+            watcher: RefCell::new(Box::new(watcher)),
+        }
+    }
+
+    fn watch(&self, operation: &'static str, key: &str) -> Result<(), StoreError> {
+        (self.watcher.borrow_mut())(operation, key)
+    }
+}
+
+impl Objects for Watched {
+    type Body = MemoryBody;
+
+    async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
+        self.watch("head", key)?;
+        self.memory.head(key).await
+    }
+
+    async fn get(
+        &self,
+        key: &str,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object<MemoryBody>>, StoreError> {
+        self.watch("get", key)?;
+        self.memory.get(key, range).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        content: Content<MemoryBody>,
+        options: PutOptions<'_>,
+    ) -> Result<Option<Meta>, StoreError> {
+        self.watch("put", key)?;
+        self.memory.put(key, content, options).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page, StoreError> {
+        self.watch("list", prefix)?;
+        self.memory.list(prefix, after, limit).await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        self.watch("delete", keys.first().map_or("", String::as_str))?;
+        self.memory.delete(keys).await
+    }
+}
+
+impl Streams for Watched {
+    async fn receive(
+        &self,
+        key: &str,
+        body: MemoryBody,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
+        self.watch("receive", key)?;
+        self.memory.receive(key, body, algorithm).await
+    }
+
+    async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
+        self.memory.hash(body, algorithm).await
+    }
+
+    async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        self.memory.collect(body, limit).await
+    }
+
+    fn concatenate(&self, pieces: Vec<Piece<MemoryBody>>, length: u64) -> MemoryBody {
+        self.memory.concatenate(pieces, length)
+    }
+
+    async fn discard(&self, body: MemoryBody) {
+        self.memory.discard(body).await;
+    }
+}
