@@ -362,7 +362,12 @@ impl Streams for Bucket {
         body: ReadableStream,
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
-        stream::hash(&body, algorithm).await
+        let reader = stream::reader(&body)?;
+        let received = stream::hash(&reader, algorithm).await;
+        if received.is_err() {
+            reader.give_up().await;
+        }
+        received
     }
 
     async fn collect(

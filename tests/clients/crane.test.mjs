@@ -1,0 +1,98 @@
+// crane pushes and pulls real images over plain http.
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { run } from "../../scripts/command.mjs";
+import { password, start, user } from "../edge/harness.mjs";
+import { blobPath } from "../images/layout.mjs";
+import { image, unavailable } from "../images/images.mjs";
+import { assertSameFiles, assertSameImage, storedBytes } from "./compare.mjs";
+import { crane as find, skipFor } from "./tools.mjs";
+
+const { program, missing } = await find();
+const skip = skipFor(missing, unavailable());
+
+describe("crane", () => {
+  let strata;
+  let folder;
+
+  before(async () => {
+    if (skip) return;
+    strata = await start();
+    folder = await mkdtemp(join(tmpdir(), "strata-crane-"));
+    for (const [name, secret] of [["good", password], ["wrong", "wrong"], ["nobody", undefined]]) {
+      await mkdir(join(folder, name));
+      const auth = Buffer.from(`${user}:${secret}`).toString("base64");
+      const auths = secret === undefined ? {} : { [strata.host]: { auth } };
+      await writeFile(join(folder, name, "config.json"), JSON.stringify({ auths }));
+    }
+  });
+  after(async () => {
+    await strata?.stop();
+    if (folder) await rm(folder, { recursive: true });
+  });
+
+  const at = (name) => `${strata.host}/${name}`;
+  const craneAs = (who, ...args) => run(program, args, { env: { DOCKER_CONFIG: join(folder, who) } });
+  /** What a command that must work prints. */
+  const crane = async (...args) => {
+    const { code, stdout, output } = await craneAs("good", ...args);
+    assert.equal(code, 0, `crane ${args[0]}: ${output}`);
+    return stdout;
+  };
+
+  for (const name of ["busybox", "files"]) {
+    test(`${name} comes back as it was pushed`, { skip }, async () => {
+      const pushed = await image(name);
+      const reference = at(`library/${name}:latest`);
+      await crane("push", pushed.layout, reference);
+      assert.equal((await crane("digest", reference)).trim(), pushed.manifest.digest);
+      const manifest = await readFile(blobPath(pushed.layout, pushed.manifest.digest), "utf8");
+      assert.equal(await crane("manifest", reference), manifest);
+      await crane("validate", "--remote", reference);
+
+      const pulled = join(folder, `${name}-pulled`);
+      await crane("pull", "--format=oci", reference, pulled);
+      await assertSameImage(pushed, pulled);
+
+      const [tar, files] = [join(folder, `${name}.tar`), join(folder, `${name}-files`)];
+      await crane("export", reference, tar);
+      await mkdir(files);
+      await assertSameFiles(pushed, [tar], files);
+    });
+  }
+
+  test("a second repository keeps no bytes of its own, pushed or copied", { skip }, async () => {
+    const { layout, manifest } = await image("busybox");
+    await crane("push", layout, at("first/busybox:1"));
+    const before = await storedBytes(strata);
+    await crane("push", layout, at("second/busybox:1"));
+    assert.equal(await storedBytes(strata), before);
+
+    await crane("copy", at("first/busybox:1"), at("third/busybox:1"));
+    assert.equal(await storedBytes(strata), before);
+    assert.equal((await crane("digest", at("third/busybox:1"))).trim(), manifest.digest);
+  });
+
+  test("tags are listed", { skip }, async () => {
+    const { layout } = await image("busybox");
+    await crane("push", layout, at("tagged/busybox:b"));
+    await crane("tag", at("tagged/busybox:b"), "a");
+    assert.deepEqual((await crane("ls", at("tagged/busybox"))).trim().split("\n"), ["a", "b"]);
+  });
+
+  test("a wrong password and nobody are refused, and told so", { skip }, async () => {
+    const { layout } = await image("busybox");
+    await crane("push", layout, at("private/busybox:1"));
+    for (const who of ["wrong", "nobody"]) {
+      for (const args of [["manifest", at("private/busybox:1")], ["push", layout, at("refused/busybox:1")]]) {
+        const { code, output } = await craneAs(who, ...args);
+        assert.notEqual(code, 0, `${who} may ${args[0]}`);
+        assert.match(output, /unauthorized/i);
+      }
+    }
+    assert.deepEqual(await strata.objects("repositories/refused/"), []);
+  });
+});

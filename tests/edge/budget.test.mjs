@@ -1,0 +1,108 @@
+// What each end-point asks of R2: counted, and held to a bound, for the platform bills and limits operations.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { buffer, digestOf } from "./bytes.mjs";
+import { start } from "./harness.mjs";
+import { begin, close, manifestOf, patch, whole } from "./push.mjs";
+
+const name = "budget/image";
+const blobs = Array.from({ length: 6 }, (_, index) => {
+  const content = buffer(2000 + index, `budget ${index}`);
+  return { content, digest: digestOf(content), size: content.length };
+});
+const [config, ...layers] = blobs.map(({ digest, size }) => ({ digest, size }));
+const manifest = manifestOf(config, layers);
+// Writes and lists, as R2 bills them; the rest are reads, and deletes are free.
+const CLASS_A = /^r2\.(put|list|createMultipartUpload|uploadPart|complete)$/;
+const CLASS_B = /^r2\.(get|head)$/;
+
+let strata;
+let rows = [];
+
+before(async () => {
+  strata = await start();
+});
+after(async (t) => {
+  await strata.stop();
+  console.log(["| request | class A | class B | deletes |", "| --- | --- | --- | --- |", ...rows].join("\n"));
+});
+
+/** Runs one step, and holds its operations to `[class A, class B, deletes]`. */
+function budget(what, bound, step) {
+  test(`${what} within ${bound.join(", ")}`, async () => {
+    await strata.reset();
+    await step();
+    const calls = await strata.calls();
+    const count = (pattern) => calls.filter(({ call }) => pattern.test(call)).length;
+    const found = [count(CLASS_A), count(CLASS_B), count(/^r2\.(delete|abort)$/)];
+    rows.push(`| ${what} | ${found.join(" | ")} |`);
+    const seen = calls.map(({ call, key }) => `${call} ${key}`).join("\n");
+    for (const [index, most] of bound.entries()) assert.ok(found[index] <= most, `${found} where at most ${bound}:\n${seen}`);
+  });
+}
+
+const expect = (reply, status) => assert.equal(reply.status, status, reply.body.toString());
+const accept = { accept: manifest.mediaType };
+
+budget("GET /v2/", [0, 0, 0], async () => expect(await strata.send("GET", "/v2/"), 200));
+
+budget("POST ?digest=", [3, 2, 0], async () => {
+  const [{ content, digest }] = blobs;
+  expect(await whole(strata, name, digest, content), 201);
+});
+
+budget("POST, PUT", [4, 4, 1], async () => {
+  const [, { content, digest }] = blobs;
+  expect(await close(strata, await begin(strata, name), digest, content), 201);
+});
+
+budget("POST, PATCH, PUT", [8, 6, 0], async () => {
+  const [, , { content, digest }] = blobs;
+  const patched = await patch(strata, await begin(strata, name), [content]);
+  expect(patched, 202);
+  expect(await close(strata, patched.headers.location, digest), 201);
+});
+
+test("the other layers", async () => {
+  for (const { content, digest } of blobs.slice(3)) expect(await whole(strata, name, digest, content), 201);
+});
+
+budget("POST ?digest= of a blob another repository holds", [2, 3, 0], async () => {
+  const [{ content, digest }] = blobs;
+  expect(await whole(strata, "budget/other", digest, content), 201);
+});
+
+budget("HEAD blob", [0, 2, 0], async () => {
+  expect(await strata.send("HEAD", `/v2/${name}/blobs/${config.digest}`), 200);
+});
+
+budget("GET blob, pushed whole", [0, 2, 0], async () => {
+  expect(await strata.send("GET", `/v2/${name}/blobs/${config.digest}`), 200);
+});
+
+budget("GET blob, pushed by PATCH", [0, 2, 0], async () => {
+  expect(await strata.send("GET", `/v2/${name}/blobs/${blobs[2].digest}`), 200);
+});
+
+budget("HEAD blob that is not there", [1, 1, 0], async () => {
+  expect(await strata.send("HEAD", `/v2/${name}/blobs/${digestOf(Buffer.from("nothing"))}`), 404);
+});
+
+budget("PUT manifest of 5 layers by tag", [10, 13, 0], async () => {
+  const headers = { "content-type": manifest.mediaType };
+  expect(await strata.send("PUT", `/v2/${name}/manifests/latest`, { body: manifest.body, headers }), 201);
+});
+
+budget("GET manifest by tag", [0, 2, 0], async () => {
+  expect(await strata.send("GET", `/v2/${name}/manifests/latest`, { headers: accept }), 200);
+});
+
+budget("GET manifest by digest", [0, 1, 0], async () => {
+  expect(await strata.send("GET", `/v2/${name}/manifests/${manifest.digest}`, { headers: accept }), 200);
+});
+
+budget("HEAD manifest by tag", [0, 2, 0], async () => {
+  expect(await strata.send("HEAD", `/v2/${name}/manifests/latest`, { headers: accept }), 200);
+});
+
+budget("GET tags", [1, 0, 0], async () => expect(await strata.send("GET", `/v2/${name}/tags/list`), 200));

@@ -1,0 +1,216 @@
+// Starts a Worker on the real runtime, on a free loopback port, with R2 and KV of its own and a probe in front.
+import { pbkdf2Sync } from "node:crypto";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Log, LogLevel, Miniflare } from "miniflare";
+import { memoryOf, processorSeconds, resetPeak, runtimes } from "./process.mjs";
+import { send } from "./http.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = join(here, "../..");
+const build = join(root, "worker/build");
+
+export const user = "tester";
+export const password = "correct horse";
+export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`${name}:${secret}`).toString("base64")}`;
+
+/**
+ * Starts the built Worker; `stop` it in the end, whatever happened. One after the other: the runtime's process is known by
+ * not having been there before.
+ *
+ * @param {object} [options]
+ * @param {boolean} [options.https] serve TLS, with Miniflare's own self-signed certificate
+ * @param {boolean} [options.probe] put the probe in front (the default); without it, the Worker runs as it was built
+ * @param {string} [options.folder] where R2 and KV are kept; without it they go when the Worker stops
+ * @param {Record<string, string | undefined>} [options.vars] added to the environment; undefined takes one away
+ * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules by name, `index.js` first
+ */
+export async function start({ https = false, probe = true, folder, vars = {}, modules = modulesOf(build) } = {}) {
+  const before = runtimes();
+  const printed = [];
+  const bindings = { STRATA_USERS: users(), STRATA_ANONYMOUS_PULL: "false", ...vars };
+  const worker = {
+    name: "strata",
+    modules: asModules(probe ? { ...probeModules(), ...modules } : modules),
+    modulesRoot: "/",
+    ...compatibility(),
+    bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
+    r2Buckets: ["BUCKET"],
+    kvNamespaces: ["WARM"],
+  };
+  const control = {
+    name: "control",
+    modules: asModules({ "control.mjs": readFileSync(join(here, "inside/control.mjs")) }),
+    modulesRoot: "/",
+    ...compatibility(),
+    serviceBindings: { PROBE: { name: "strata", entrypoint: "Probe" } },
+    // Reached by this host name only, and only from the harness.
+    routes: ["control.invalid/*"],
+  };
+  const miniflare = new Miniflare({
+    host: "127.0.0.1",
+    port: 0,
+    https,
+    log: new Log(LogLevel.NONE),
+    handleRuntimeStdio(stdout, stderr) {
+      for (const stream of [stdout, stderr]) stream.setEncoding("utf8").on("data", (text) => printed.push(text));
+    },
+    ...(folder ? { r2Persist: join(folder, "r2"), kvPersist: join(folder, "kv") } : {}),
+    workers: probe ? [worker, control] : [worker],
+  });
+
+  try {
+    const url = await miniflare.ready;
+    const pid = runtimes().find((id) => !before.includes(id));
+    return new Running(miniflare, url, pid, printed);
+  } catch (error) {
+    await miniflare.dispose();
+    error.message += `\n${printed.join("")}`;
+    throw error;
+  }
+}
+
+class Running {
+  #miniflare;
+  #printed;
+
+  constructor(miniflare, url, pid, printed) {
+    this.#miniflare = miniflare;
+    this.#printed = printed;
+    /** Where clients reach it, and the same as `host:port`. */
+    this.url = url;
+    this.host = url.host;
+    this.pid = pid;
+  }
+
+  /** A request as the test user; `authorization: undefined` among the headers sends it as nobody. */
+  send(method, path, { headers = {}, ...rest } = {}) {
+    return send(new URL(path, this.url), { method, headers: { authorization: basic(), ...headers }, ...rest });
+  }
+
+  /** Calls since the last reset, in the order they began: `{ call: "r2.put", key, bytes, idle, failed }`. */
+  async calls() {
+    return (await this.#ask("read")).calls;
+  }
+
+  /** The same, added up for each call such as `r2.put`: `{ calls, bytes }`. */
+  async counts() {
+    const counts = {};
+    for (const { call, bytes } of await this.calls()) {
+      const count = (counts[call] ??= { calls: 0, bytes: 0 });
+      count.calls += 1;
+      count.bytes += bytes;
+    }
+    return counts;
+  }
+
+  /** Bytes of wasm memory, which never shrinks. */
+  async wasm() {
+    return (await this.#ask("read")).wasm;
+  }
+
+  /** Faults that no call has met yet. */
+  async pendingFaults() {
+    return (await this.#ask("read")).faults;
+  }
+
+  /** Forgets calls and faults. */
+  async reset() {
+    await this.#ask("reset");
+  }
+
+  /**
+   * Makes a call fail: `{ call: "r2.put", key: "blobs/", nth: 1, times: 1, kept: false }`, where `key` is the start of
+   * the key and `kept` tells whether the store did what it was asked before the failure.
+   */
+  async fail(fault) {
+    await this.#ask("fail", fault);
+  }
+
+  /** The bucket itself, behind the probe's back: nothing done here is counted. */
+  bucket() {
+    return this.#miniflare.getR2Bucket("BUCKET", "strata");
+  }
+
+  /** Key and size of every object whose key starts with `prefix`. */
+  async objects(prefix = "") {
+    const bucket = await this.bucket();
+    const objects = [];
+    let cursor;
+    do {
+      const page = await bucket.list({ prefix, cursor });
+      objects.push(...page.objects.map(({ key, size }) => ({ key, size })));
+      cursor = page.truncated ? page.cursor : undefined;
+    } while (cursor);
+    return objects;
+  }
+
+  /** Resident memory of the runtime, simulated stores included. */
+  memory() {
+    return memoryOf(this.pid);
+  }
+
+  resetPeak() {
+    resetPeak(this.pid);
+  }
+
+  processorSeconds() {
+    return processorSeconds(this.pid);
+  }
+
+  /** What the Worker and the runtime printed so far. */
+  log() {
+    return this.#printed.join("");
+  }
+
+  async stop() {
+    await this.#miniflare.dispose();
+  }
+
+  async #ask(...message) {
+    const reply = await this.#miniflare.dispatchFetch("http://control.invalid/", {
+      method: "POST",
+      body: JSON.stringify(message),
+    });
+    if (!reply.ok) throw new Error(`the probe answered ${reply.status}: ${await reply.text()}`);
+    return reply.json();
+  }
+}
+
+/** The secret that holds the test user; few iterations, for what is tested is not the hash. */
+function users() {
+  const plain = (bytes) => bytes.toString("base64").replaceAll("=", "");
+  const salt = Buffer.alloc(16, "salt");
+  const key = pbkdf2Sync(password, salt, 1000, 32, "sha256");
+  return JSON.stringify({ users: { [user]: `pbkdf2-sha256$1000$${plain(salt)}$${plain(key)}` } });
+}
+
+/** What a build left in a folder, for `start`. */
+export function modulesOf(folder) {
+  if (!existsSync(join(folder, "index.js"))) throw new Error(`no Worker in ${folder}: run npm run build first`);
+  const names = readdirSync(folder).filter((name) => name !== "index.js" && /\.(js|wasm)$/.test(name));
+  return Object.fromEntries(["index.js", ...names].map((name) => [name, readFileSync(join(folder, name))]));
+}
+
+function probeModules() {
+  return Object.fromEntries(
+    ["probe.mjs", "memories.mjs"].map((name) => [name, readFileSync(join(here, "inside", name))]),
+  );
+}
+
+function asModules(modules) {
+  return Object.entries(modules).map(([name, contents]) => ({
+    type: name.endsWith(".wasm") ? "CompiledWasm" : "ESModule",
+    path: `/${name}`,
+    contents: name.endsWith(".wasm") ? contents : Buffer.from(contents).toString("utf8"),
+  }));
+}
+
+/** The runtime's date and flags, as the deployed Worker has them. */
+function compatibility() {
+  const text = readFileSync(join(root, "wrangler.toml"), "utf8");
+  const [, compatibilityDate] = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(text) ?? [];
+  const [, flags = "[]"] = /^compatibility_flags\s*=\s*(\[[^\]]*\])/m.exec(text) ?? [];
+  return { compatibilityDate, compatibilityFlags: JSON.parse(flags) };
+}

@@ -1,0 +1,67 @@
+// The steps of a push as a client takes them, for tests that look at each answer.
+import { createHash } from "node:crypto";
+import { basic } from "./harness.mjs";
+import { digestOf } from "./bytes.mjs";
+import { open } from "./http.mjs";
+
+const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
+
+/** Begins an upload and returns where it goes on. */
+export async function begin(strata, name) {
+  const reply = await strata.send("POST", `/v2/${name}/blobs/uploads/`);
+  if (reply.status !== 202) throw new Error(`POST answered ${reply.status}: ${reply.body}`);
+  return reply.headers.location;
+}
+
+/** Sends a chunk, of unknown length where `body` is not a Buffer. */
+export function patch(strata, location, body, headers = {}) {
+  return strata.send("PATCH", location, { body, headers: { "content-type": "application/octet-stream", ...headers } });
+}
+
+/** Closes an upload, with the last bytes if there are any. */
+export function close(strata, location, digest, body) {
+  const url = new URL(location, strata.url);
+  url.searchParams.set("digest", digest);
+  return strata.send("PUT", url, { body });
+}
+
+/** A whole blob in one request, its digest announced; of unknown length where `body` is not a Buffer and `size` not given. */
+export function whole(strata, name, digest, body, size) {
+  const headers = size === undefined ? {} : { "content-length": size };
+  return strata.send("POST", `/v2/${name}/blobs/uploads/?digest=${digest}`, { body, headers });
+}
+
+/** Where the next byte of an upload belongs, as the registry sees it. */
+export async function received(strata, location) {
+  const reply = await strata.send("GET", location);
+  if (reply.status !== 204) throw new Error(`GET of the upload answered ${reply.status}: ${reply.body}`);
+  // `0-0` is said of no byte as well as of one, so tests don't stop at either.
+  const [, last] = /^0-(-?\d+)$/.exec(reply.headers.range) ?? [];
+  return Number(last) > 0 ? Number(last) + 1 : 0;
+}
+
+/** Streams a blob back and hashes it: `{ status, size, digest }`. */
+export async function pull(strata, name, digest) {
+  const reply = await open(new URL(`/v2/${name}/blobs/${digest}`, strata.url), { headers: { authorization: basic() } });
+  const hash = createHash(digest.split(":")[0]);
+  let size = 0;
+  for await (const chunk of reply.stream) {
+    hash.update(chunk);
+    size += chunk.length;
+  }
+  return { status: reply.status, size, digest: `${digest.split(":")[0]}:${hash.digest("hex")}` };
+}
+
+/** A manifest of blobs that are there, as `{ digest, size }`: its bytes, digest and media type. */
+export function manifestOf(config, layers) {
+  const layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+  const body = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MANIFEST,
+      config: { mediaType: "application/vnd.oci.image.config.v1+json", ...config },
+      layers: layers.map((descriptor) => ({ mediaType: layer, ...descriptor })),
+    }),
+  );
+  return { body, digest: digestOf(body), mediaType: MANIFEST };
+}

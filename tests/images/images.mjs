@@ -1,0 +1,98 @@
+// Two images of real Debian packages as OCI layouts, made without docker and kept in target/ for the next run.
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { find, ROOT, run } from "../../scripts/command.mjs";
+import { writeLayout } from "./layout.mjs";
+import { treeOf } from "./tree.mjs";
+
+const cache = join(ROOT, "target/test-images");
+
+// Names that Debian's releases share; their versions move, so digests are computed and never written down.
+const recipes = {
+  busybox: [
+    { packages: ["busybox-static"], links: { "bin/sh": "busybox", "bin/ls": "busybox", "usr/bin/env": "../../bin/busybox" } },
+  ],
+  files: [{ packages: ["tzdata"] }, { packages: ["iso-codes"] }, { packages: ["vim-runtime"] }, { packages: ["git"] }],
+};
+
+// To be raised when the same packages would make another image.
+const RECIPE = 1;
+
+const known = new Map();
+
+/**
+ * One of the images: `{ layout, manifest, blobs, tree }` — the layout's folder, the manifest's descriptor, descriptors of
+ * every blob the manifest names, config first, and all files of the merged layers as `treeOf` tells them.
+ *
+ * @param {"busybox" | "files"} name
+ */
+export function image(name) {
+  // Asking for the versions takes a second.
+  if (!known.has(name)) known.set(name, locate(name));
+  return known.get(name);
+}
+
+async function locate(name) {
+  const layers = recipes[name];
+  const files = await fileNames(layers.flatMap((layer) => layer.packages));
+  const key = createHash("sha256").update(JSON.stringify([RECIPE, layers, [...files]])).digest("hex").slice(0, 16);
+  const folder = join(cache, `${name}-${key}`);
+  if (!existsSync(folder)) await make(folder, layers, files);
+  return { layout: join(folder, "layout"), ...JSON.parse(await readFile(join(folder, "image.json"), "utf8")) };
+}
+
+/** Why images can't be made here, or undefined. */
+export function unavailable() {
+  const missing = ["apt-get", "dpkg-deb", "tar"].filter((tool) => !find(tool));
+  if (missing.length === 0) return undefined;
+  return `test images are made of Debian packages, and ${missing.join(", ")} can't be found`;
+}
+
+/** What the distribution calls each package's file now; the version is part of it. */
+async function fileNames(packages) {
+  const ask = () => run("apt-get", ["download", "--print-uris", ...packages]);
+  let { code, stdout, output } = await ask();
+  if (code !== 0) {
+    // A fresh machine has no lists yet.
+    await must("apt-get", ["update"]);
+    ({ code, stdout, output } = await ask());
+  }
+  if (code !== 0) throw new Error(`apt-get knows no such packages: ${output}`);
+  const names = stdout.split("\n").flatMap((line) => /^'[^']*' (\S+)/.exec(line)?.[1] ?? []);
+  return new Map(packages.map((one) => [one, names.find((name) => name.startsWith(`${one}_`))]));
+}
+
+/** Made beside its place and moved there whole, so that neither a crash nor a second run can leave half an image. */
+async function make(folder, layers, files) {
+  await mkdir(cache, { recursive: true });
+  const work = await mkdtemp(join(cache, "making-"));
+  try {
+    await must("apt-get", ["download", "-o", "APT::Sandbox::User=root", ...files.keys()], { cwd: work });
+    const stages = [];
+    for (const [index, { packages, links = {} }] of layers.entries()) {
+      const stage = join(work, `stage-${index}`);
+      for (const one of packages) await must("dpkg-deb", ["--extract", join(work, files.get(one)), stage]);
+      for (const [path, target] of Object.entries(links)) {
+        await mkdir(dirname(join(stage, path)), { recursive: true });
+        await symlink(target, join(stage, path));
+      }
+      stages.push(stage);
+    }
+    const made = join(work, "made");
+    const written = await writeLayout(join(made, "layout"), stages);
+    const tree = Object.assign({}, ...(await Promise.all(stages.map(treeOf))));
+    await writeFile(join(made, "image.json"), JSON.stringify({ ...written, tree }));
+    await rename(made, folder).catch((error) => {
+      if (!existsSync(folder)) throw error;
+    });
+  } finally {
+    await rm(work, { recursive: true });
+  }
+}
+
+async function must(program, args, options) {
+  const { code, output } = await run(program, args, options);
+  if (code !== 0) throw new Error(`${program} ${args[0]} ended with ${code}: ${output}`);
+}
