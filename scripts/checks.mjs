@@ -1,0 +1,101 @@
+// What `npm test` runs: two lanes side by side, each in its order, cheap first.
+
+import fs from "node:fs";
+import path from "node:path";
+import util from "node:util";
+
+import { WASM } from "./build.mjs";
+import { ROOT } from "./command.mjs";
+import { TOOLS } from "./setup.mjs";
+
+const WASM32 = ["--target", "wasm32-unknown-unknown"];
+const DENIED = ["--", "-D", "warnings"];
+
+/**
+ * Each check is one or more commands, which must all succeed. `count` reads from their output how many tests ran; a check without
+ * it counts as one. The lanes share no folder that cargo locks: the first checks and tests, the second builds what is deployed and
+ * drives it.
+ */
+const RUST = [
+  { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
+  { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
+  { name: "clippy", commands: [["cargo", "clippy", "-p", "strata", "--all-targets", ...DENIED]] },
+  {
+    name: "clippy wasm32",
+    commands: [
+      ["cargo", "clippy", "-p", "strata", "-p", "strata-worker", "-p", "strata-suite", "--lib", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "-p", "strata", "--lib", "--profile=test", ...WASM32, ...DENIED],
+    ],
+    env: WASM,
+  },
+  { name: "docs", commands: [["cargo", "doc", "-p", "strata", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
+  {
+    name: "docs wasm32",
+    commands: [["cargo", "doc", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
+    env: { ...WASM, RUSTDOCFLAGS: "-D warnings" },
+  },
+  { name: "core", commands: [["cargo", "test", "-p", "strata"]], count: countCargo },
+  {
+    name: "core wasm32",
+    commands: [["cargo", "test", "-p", "strata", "--lib", ...WASM32]],
+    env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: path.join(TOOLS, "bin/wasm-bindgen-test-runner") },
+    count: countCargo,
+  },
+  { name: "purity", commands: [["node", "scripts/purity.mjs"]] },
+];
+
+const WORKER = [
+  { name: "javascript syntax", commands: [["node", "scripts/syntax.mjs"]] },
+  { name: "build", commands: [["node", "scripts/build.mjs"]] },
+  { name: "build suite", commands: [["node", "scripts/build.mjs", "tests/suite"]] },
+  { name: "deploy dry run", commands: [["node", "scripts/deploy.mjs", "--dry-run"]] },
+  { name: "scripts", ...nodeTests("scripts") },
+  { name: "edge", ...nodeTests("tests/edge") },
+  { name: "clients", ...nodeTests("tests/clients") },
+];
+
+export const LANES = [RUST, WORKER];
+
+/** The tests in a folder's *.test.mjs, run by Node. */
+function nodeTests(folder) {
+  const files = fs.readdirSync(path.join(ROOT, folder)).filter((file) => file.endsWith(".test.mjs"));
+  // Without a file Node would look for tests everywhere.
+  const command = ["node", "--test", "--test-reporter=spec", ...files.map((file) => path.join(folder, file))];
+  return { commands: files.length === 0 ? [] : [command], count: countNode };
+}
+
+/** Adds up the closing lines of cargo's test programs, one for each. */
+function countCargo(output) {
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const [, passed, failed, ignored] of output.matchAll(/^test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored;/gm)) {
+    counts.passed += Number(passed);
+    counts.failed += Number(failed);
+    counts.skipped += Number(ignored);
+  }
+  return counts;
+}
+
+/** Reads the closing lines of Node's test runner, and why tests were skipped. */
+function countNode(output) {
+  const count = (name) => Number(output.match(new RegExp(`^ℹ ${name} (\\d+)$`, "m"))?.[1] ?? 0);
+  return {
+    passed: count("pass"),
+    failed: count("fail") + count("cancelled"),
+    skipped: count("skipped") + count("todo"),
+    reasons: [...new Set([...output.matchAll(/^\s*﹣ .* # (.+)$/gm)].map(([, reason]) => reason))],
+  };
+}
+
+/** What a check's commands printed and how they ended, as counts. */
+export function judge({ count }, { code, output, timedOut }) {
+  const counts = count?.(util.stripVTControlCharacters(output)) ?? { passed: code === 0 ? 1 : 0, failed: 0, skipped: 0 };
+  const { passed, failed, skipped, reasons = [] } = counts;
+  const judged = { passed, failed, skipped, reasons, problem: undefined };
+  if (timedOut) judged.problem = "did not end in time";
+  else if (code !== 0) judged.problem = `ended with ${code}`;
+  else if (failed === 0 && passed === 0 && skipped === 0) judged.problem = "ran no test";
+  else if (skipped > 0 && process.env.CI === "true") judged.problem = "skipped tests, and in CI nothing may be skipped";
+  // A failure that no test took upon itself is the check's.
+  if (judged.problem && failed === 0) judged.failed = 1;
+  return judged;
+}

@@ -1,0 +1,91 @@
+// Holds the core to what it promises: no dependency that knows a platform, and, built as a module of its own, no import.
+
+import fs from "node:fs";
+import path from "node:path";
+
+import { ROOT, run } from "./command.mjs";
+import { ensureRust } from "./setup.mjs";
+import { Failure, main, MARKS, say } from "./terminal.mjs";
+
+/** Crates that reach for a platform: a runtime, a browser, a clock, a socket or a source of randomness. */
+const PLATFORM =
+  /^(async-std|chrono|cloudflare-.*|getrandom|gloo.*|hyper|instant|js-sys|mio|rand|reqwest|smol|socket2|time|tokio|wasi|wasm-bindgen.*|wasm-streams|web-sys|web-time|worker(-.*)?)$/;
+
+main(import.meta.url, async () => {
+  await ensureRust();
+  await checkDependencies();
+  await checkImports();
+});
+
+async function checkDependencies() {
+  const tree = await cargo("tree", "--package", "strata", "--edges", "normal", "--target", "all", "--prefix", "none", "--format", "{p}");
+  const names = [...new Set(tree.split("\n").filter(Boolean).map((line) => line.split(" ")[0]))];
+  const found = names.filter((name) => PLATFORM.test(name));
+  if (found.length > 0) throw new Failure(`the core depends on ${found.join(", ")}: platforms belong into worker/`, tree);
+  say(`${MARKS.passed} the core and ${names.length - 1} crates below it, none of a platform`);
+}
+
+/** Builds purity.rs, which is a whole registry, into a module, looks at its imports, and has it answer without any. */
+async function checkImports() {
+  const folder = path.join(ROOT, "target/purity");
+  fs.mkdirSync(folder, { recursive: true });
+  fs.writeFileSync(path.join(folder, "Cargo.toml"), MANIFEST);
+  // The versions that the workspace uses.
+  fs.copyFileSync(path.join(ROOT, "Cargo.lock"), path.join(folder, "Cargo.lock"));
+  const manifest = path.join(folder, "Cargo.toml");
+  await cargo("fmt", "--manifest-path", manifest, "--check");
+  const messages = await cargo("build", "--manifest-path", manifest, "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics");
+  const artefact = messages
+    .split("\n")
+    .flatMap((line) => (line.startsWith("{") ? (JSON.parse(line).filenames ?? []) : []))
+    .findLast((file) => file.endsWith(".wasm"));
+
+  const module = await WebAssembly.compile(fs.readFileSync(artefact));
+  const imports = WebAssembly.Module.imports(module);
+  if (imports.length > 0) {
+    const list = imports.map(({ module: from, name, kind }) => `${kind} ${from}.${name}`);
+    throw new Failure("the core imports something: it must be handed whatever it needs", list.join("\n"));
+  }
+  // A module of which the linker left nothing would import nothing either: this one must be the registry.
+  const { exports } = await WebAssembly.instantiate(module, {});
+  const digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+  const conversation = [
+    ["GET /v2/", 200],
+    [`GET /v2/pure/blobs/${digest}`, 404],
+    [`POST /v2/pure/blobs/uploads/?digest=${digest} hello`, 201],
+    [`GET /v2/pure/blobs/${digest}`, 200],
+    ["PUT /v2/pure/manifests/latest {", 400],
+    [`PUT /v2/pure/manifests/latest {"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`, 201],
+    ["GET /v2/pure/tags/list", 200],
+  ];
+  for (const [request, status] of conversation) {
+    for (const byte of Buffer.from(request)) exports.push(byte);
+    const answered = exports.answer();
+    if (answered !== status) throw new Failure(`as a module the core answers ${request} with ${answered}, not with ${status}`);
+  }
+  say(`${MARKS.passed} as a module it imports nothing and gives ${conversation.length} right answers`);
+}
+
+async function cargo(...args) {
+  // What the other checks compiled for wasm32 is used again.
+  const env = { CARGO_TARGET_DIR: process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target") };
+  const { code, stdout, output } = await run("cargo", args, { env });
+  if (code !== 0) throw new Failure(`cargo ${args[0]} failed`, output);
+  return stdout;
+}
+
+const MANIFEST = `[package]
+name = "strata-purity"
+version = "0.0.0"
+edition = "2024"
+
+[lib]
+crate-type = ["cdylib"]
+path = "../../scripts/purity.rs"
+
+[dependencies]
+http = "1"
+strata = { path = "../.." }
+
+[workspace]
+`;

@@ -1,0 +1,97 @@
+//! The core and nothing else, as a module: a registry in memory that is handed requests byte by byte. See `purity.mjs`.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use strata::{
+    host::Host,
+    registry::{Registry, Request},
+    settings::Settings,
+    store::memory::{Memory, MemoryBody},
+    time::Timestamp,
+};
+
+/// A host that offers nothing.
+struct Nowhere;
+
+impl Host for Nowhere {
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        [7; 16]
+    }
+
+    async fn sleep(&self, _: Duration) {}
+
+    async fn derive(&self, _: &[u8], _: &[u8], _: u32) -> Result<[u8; 32], String> {
+        Ok([0; 32])
+    }
+
+    fn log(&self, _: &'static str, _: &[(&'static str, &str)]) {}
+}
+
+thread_local! {
+    static REQUEST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static REGISTRY: Registry<Memory, Nowhere> = registry();
+}
+
+fn registry() -> Registry<Memory, Nowhere> {
+    let settings = Settings::parse(|name| (name == "STRATA_USERS").then(|| USERS.to_owned()));
+    Registry::new(Memory::default(), Nowhere, settings.unwrap())
+}
+
+/// Takes the next byte of the request: method, target and, where there is one, the body, with a space between them.
+#[unsafe(no_mangle)]
+pub extern "C" fn push(byte: u8) {
+    REQUEST.with_borrow_mut(|request| request.push(byte));
+}
+
+/// Answers the request, as the only user, with a status.
+#[unsafe(no_mangle)]
+pub extern "C" fn answer() -> u16 {
+    let request = String::from_utf8(REQUEST.take()).unwrap();
+    let mut parts = request.splitn(3, ' ');
+    let method = parts.next().unwrap().parse().unwrap();
+    let target = parts.next().unwrap().to_owned();
+    let body = parts.next().map(|body| body.as_bytes().to_vec());
+
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", AUTHORIZATION.parse().unwrap());
+    headers.insert("content-type", MEDIA_TYPE.parse().unwrap());
+    if let Some(body) = &body {
+        headers.insert("content-length", body.len().into());
+    }
+    let request = Request {
+        method,
+        target,
+        headers,
+        body: body.map(MemoryBody::Bytes),
+    };
+    REGISTRY.with(|registry| now(registry.answer(request)).status().as_u16())
+}
+
+/// What a future comes to that has nothing to wait for.
+fn now<F: Future>(future: F) -> F::Output {
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(output) = pin!(future).poll(&mut context) else {
+        panic!("the core waits for something it was not handed");
+    };
+    output
+}
+
+/// A user whose key is what [`Nowhere`] derives from any password.
+const USERS: &str = r#"{"users":{"pure":"pbkdf2-sha256$1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#;
+
+/// Of the only documents that are pushed here; blobs don't mind.
+const MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+
+/// `pure:pure`.
+const AUTHORIZATION: &str = "Basic cHVyZTpwdXJl";

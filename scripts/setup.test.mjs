@@ -1,0 +1,46 @@
+// What people are told when something is missing.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { ROOT } from "./command.mjs";
+
+describe("setting up", () => {
+  let folder;
+  before(() => (folder = fs.mkdtempSync(path.join(os.tmpdir(), "strata-setup-"))));
+  after(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+  /** Builds with these programs on PATH and no others, each a line of shell; the last line that is printed. */
+  const build = (programs) => {
+    const bin = fs.mkdtempSync(path.join(folder, "bin-"));
+    for (const [name, line] of Object.entries(programs)) fs.writeFileSync(path.join(bin, name), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
+    const env = { HOME: folder, PATH: bin, npm_lifecycle_event: "build" };
+    const { status, stderr } = spawnSync(process.execPath, ["scripts/build.mjs"], { cwd: ROOT, env, encoding: "utf8" });
+    assert.equal(status, 1);
+    return stderr.trimEnd().split("\n");
+  };
+
+  it("names rustup where it is missing", () => {
+    assert.deepEqual(build({}), ["✗ rustup is missing: install it from https://rustup.rs, then run npm run build again"]);
+  });
+
+  it("names what a Rust program needs to link", () => {
+    const [line] = build({ rustup: "exit 1" });
+    assert.match(line, /^✗ Rust needs a C linker \(cc\).*: install with .*build-essential.*, then run npm run build again$/);
+  });
+
+  it("tells an unreachable server, a full disk and anything else apart, after what the tool said", () => {
+    const rustup = (said) => build({ cc: "", "pkg-config": "", rustup: `test "$1" = toolchain && echo "${said}" >&2; exit 1` });
+    const said = {
+      "error: could not download file: dns error":
+        "✗ Rust's server could not be reached: check the network and the proxy settings (https_proxy), then run npm run build again",
+      "error: No space left on device (os error 28)": "✗ the disk is full: make room, then run npm run build again",
+      "error: out of luck": "✗ rustup failed: its last lines are above; when that is mended, run npm run build again",
+    };
+    for (const [output, line] of Object.entries(said)) assert.deepEqual(rustup(output), ["", output, "", line]);
+  });
+});

@@ -1,0 +1,178 @@
+// `npm start`: the registry on this machine, on the real runtime, rebuilt whenever its source changes.
+
+import fs from "node:fs";
+import net from "node:net";
+import path from "node:path";
+
+import { build } from "./build.mjs";
+import { ROOT } from "./command.mjs";
+import { developmentUser } from "./development.mjs";
+import { ensureAll, ensureNode } from "./setup.mjs";
+import { again, bold, cyan, dim, Failure, main, parse, say, SIGNALS } from "./terminal.mjs";
+
+const HELP = `npm start [-- OPTIONS]
+
+  Builds Strata and serves it on this machine. Nothing leaves it.
+
+  --port N      the port to serve on; 0 takes a free one (default 8787)
+  --host NAME   the address to serve on (default 127.0.0.1)
+  --state DIR   where blobs, manifests and tags are kept (default .wrangler/state, which wrangler dev uses too)`;
+
+main(import.meta.url, async () => {
+  const { values } = parse(HELP, {
+    port: { type: "string", default: "8787" },
+    host: { type: "string", default: "127.0.0.1" },
+    state: { type: "string", default: ".wrangler/state" },
+  });
+  const port = Number(values.port);
+  if (!/^\d+$/.test(values.port) || port > 65535) throw new Failure(`${values.port} is not a port: choose one from 0 to 65535`);
+
+  ensureNode();
+  // Before the long part, not after it.
+  await ensureFree(values.host, port);
+  await ensureAll();
+  const built = await build();
+  const user = await developmentUser();
+  await serve({ host: values.host, port, state: path.resolve(values.state), built, user });
+});
+
+async function ensureFree(host, port) {
+  const server = net.createServer();
+  try {
+    await new Promise((resolve, reject) => server.once("error", reject).listen({ host, port }, resolve));
+  } catch ({ code }) {
+    if (code === "EADDRINUSE") throw new Failure(`port ${port} is in use: end what uses it, or choose another: npm start -- --port ${port === 9000 ? 9001 : 9000}`);
+    if (code === "EACCES") throw new Failure(`port ${port} is not allowed to you: choose one above 1023: npm start -- --port 9000`);
+    throw new Failure(`${host} is not an address of this machine (${code}): leave --host out, or ${again()} with another`);
+  }
+  await new Promise((resolve) => server.close(resolve));
+}
+
+async function serve({ host, port, state, built, user }) {
+  // Wrangler announces by itself each file that it reads.
+  process.env.WRANGLER_LOG ??= "warn";
+  const { unstable_getMiniflareWorkerOptions: read } = await import("wrangler");
+  const { Log, LogLevel, Miniflare } = await import("miniflare");
+
+  /** Each request on a line of its own. */
+  class Lines extends Log {
+    logWithLevel(level, message) {
+      if (level <= this.level) say(`  ${message}`);
+    }
+    // Said by the page below, and untrue for a moment while the Worker is swapped.
+    logReady() {}
+  }
+  const log = new Lines(LogLevel.INFO);
+  // Miniflare's own port, not wrangler's: the proxy in front of that one is slow, and drops requests under load.
+  const configured = () => {
+    try {
+      return read(path.join(ROOT, "wrangler.toml")).workerOptions;
+    } catch ({ message }) {
+      throw new Failure(message.replace(/\s*\n\s*/g, " "));
+    }
+  };
+  const options = (script, at) => ({
+    host,
+    port: at,
+    log,
+    // Where wrangler dev keeps its own, so that both serve the same registry.
+    defaultPersistRoot: path.join(state, "v3"),
+    // Would be fetched, and tells nothing that a registry asks for.
+    cf: false,
+    workers: [{ name: "strata", rootPath: path.dirname(script), scriptPath: script, modules: true, ...configured() }],
+  });
+
+  const miniflare = new Miniflare(options(built.script, port));
+  const address = await miniflare.ready;
+  let stopping;
+  const stop = () => (stopping ??= miniflare.dispose().then(() => process.exit(0)));
+  // An interruption comes from the keyboard, and once more from npm.
+  for (const signal of Object.keys(SIGNALS)) process.removeAllListeners(signal).on(signal, stop);
+
+  say(page({ address, state, user }));
+  const describe = ({ fingerprint }) => fingerprint + JSON.stringify(configured());
+  let served = describe(built);
+  watch(async () => {
+    const next = await build();
+    if (describe(next) === served) return;
+    served = describe(next);
+    await miniflare.setOptions(options(next.script, Number(address.port)));
+    say(dim("  the new Worker serves"));
+  });
+}
+
+/** Calls `changed` after each change of what the Worker is made of, one call at a time. */
+function watch(changed) {
+  let timer;
+  let working = false;
+  let missed = false;
+  const work = async () => {
+    if (working) return (missed = true);
+    working = true;
+    do {
+      missed = false;
+      try {
+        await changed();
+      } catch (error) {
+        (error instanceof Failure ? error : new Failure(error.message)).print();
+        say(dim("  the Worker from before serves on"));
+      }
+    } while (missed);
+    working = false;
+  };
+  const soon = () => {
+    clearTimeout(timer);
+    // Editors write a file in several steps.
+    timer = setTimeout(work, 100);
+  };
+  // Folders, one by one: a watched file that an editor replaces is lost, and on Linux Node's own recursion watches files.
+  const watched = new Set();
+  const cover = (folder, concerns) => {
+    if (watched.has(folder)) return;
+    watched.add(folder);
+    const watcher = fs.watch(folder, (_, file) => concerns(file) && soon());
+    watcher.on("error", () => watched.delete(folder));
+  };
+  const sources = (folder) => {
+    cover(folder, () => (fs.existsSync(folder) && sources(folder), true));
+    for (const entry of fs.readdirSync(folder, { withFileTypes: true })) if (entry.isDirectory()) sources(path.join(folder, entry.name));
+  };
+  for (const folder of ["src", "worker/src"]) sources(path.join(ROOT, folder));
+  for (const folder of [".", "worker"]) cover(path.join(ROOT, folder), (file) => SETTINGS.has(file));
+}
+
+const SETTINGS = new Set([".dev.vars", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml", "wrangler.toml"]);
+
+/** What to type next. */
+function page({ address, state, user }) {
+  const reachable = ["0.0.0.0", "[::]"].includes(address.hostname) ? "127.0.0.1" : address.hostname;
+  const registry = `${reachable}:${address.port}`;
+  const name = user.password ? "dev" : user.names[0];
+  const sign = `-u ${name} -p ${user.password ?? "PASSWORD"}`;
+  const kept = path.relative(process.cwd(), state) || ".";
+  return `
+  ${bold("Strata")}    ready on ${cyan(`http://${registry}`)}
+
+  user      ${user.names.join(", ")}
+  password  ${user.password ? `${user.password}  ${dim("a secret of this machine only, kept in .dev.vars")}` : dim("set by you in .dev.vars")}
+  state     ${kept.startsWith("..") ? state : kept}
+
+  Sign in, push and pull, with the client you have:
+
+    ${bold("docker")}  docker login ${sign} ${registry}
+            docker tag busybox ${registry}/busybox
+            docker push ${registry}/busybox
+            docker pull ${registry}/busybox
+
+    ${bold("crane")}   crane auth login ${sign} ${registry}
+            crane copy busybox ${registry}/busybox
+            crane pull ${registry}/busybox busybox.tar
+
+    ${bold("skopeo")}  skopeo login --tls-verify=false ${sign} ${registry}
+            skopeo copy --dest-tls-verify=false docker://busybox docker://${registry}/busybox
+            skopeo copy --src-tls-verify=false docker://${registry}/busybox oci:busybox
+            ${dim("it tries https first, for some ten seconds a command")}
+
+  ${dim("Edited Rust is built and served at once. Ctrl-C ends.")}
+`;
+}

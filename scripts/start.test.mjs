@@ -1,0 +1,102 @@
+// `npm start`, as people meet it.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import crypto from "node:crypto";
+import { once } from "node:events";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { ROOT, run } from "./command.mjs";
+
+describe("npm start", { timeout: 300_000 }, () => {
+  let state;
+  before(() => (state = fs.mkdtempSync(path.join(os.tmpdir(), "strata-start-"))));
+  after(() => fs.rmSync(state, { recursive: true, force: true }));
+
+  it("serves, keeps what was pushed between runs, and ends when interrupted", async () => {
+    const bytes = `pushed at ${Date.now()}`;
+    const digest = `sha256:${crypto.createHash("sha256").update(bytes).digest("hex")}`;
+
+    const first = await start(state);
+    try {
+      assert.equal((await first.fetch("/v2/")).status, 200);
+      assert.equal((await fetch(`${first.url}/v2/started/tags/list`)).status, 401);
+      const pushed = await first.fetch(`/v2/started/blobs/uploads/?digest=${digest}`, { method: "POST", body: bytes });
+      assert.equal(pushed.status, 201);
+    } finally {
+      assert.equal(await first.interrupt(), 0);
+    }
+
+    const second = await start(state);
+    try {
+      const pulled = await second.fetch(`/v2/started/blobs/${digest}`);
+      assert.equal(await pulled.text(), bytes);
+    } finally {
+      assert.equal(await second.interrupt(), 0);
+    }
+  });
+
+  it("says that a port is in use, and builds again when something changes", async () => {
+    const running = await start(state);
+    try {
+      const { code, output } = await run("npm", ["start", "--", "--port", running.port]);
+      assert.equal(code, 1);
+      assert.match(output, new RegExp(`✗ port ${running.port} is in use: .* npm start -- --port \\d+\\n$`));
+
+      const builds = () => running.printed().match(/✓ building worker/g).length;
+      assert.equal(builds(), 1);
+      // A new time of modification is a change, and leaves the file as it is.
+      fs.utimesSync(path.join(ROOT, "wrangler.toml"), new Date(), new Date());
+      while (builds() < 2) await new Promise((resolve) => setTimeout(resolve, 50));
+      assert.equal((await running.fetch("/v2/")).status, 200);
+    } finally {
+      await running.interrupt();
+    }
+  });
+
+  it("says what is wrong with an option", async () => {
+    const wrong = {
+      "--prot 9000": "unknown option '--prot': npm start -- --help lists what there is",
+      "--port http": "http is not a port: choose one from 0 to 65535",
+      "--port 65536": "65536 is not a port: choose one from 0 to 65535",
+      "--host 192.0.2.1": "192.0.2.1 is not an address of this machine (EADDRNOTAVAIL): leave --host out, or run npm start again with another",
+    };
+    for (const [options, line] of Object.entries(wrong)) {
+      const { code, output } = await run("npm", ["start", "--", ...options.split(" ")]);
+      assert.equal(code, 1);
+      assert.equal(output.trimEnd().split("\n").at(-1), `✗ ${line}`);
+    }
+  });
+});
+
+/** Starts on a free port, and waits until it is ready. */
+async function start(state) {
+  // In a group of its own: an interruption from the keyboard reaches npm as well.
+  const child = spawn("npm", ["start", "--", "--port", "0", "--state", state], { cwd: ROOT, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  const ended = once(child, "exit");
+  let printed = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (chunk) => (printed += chunk));
+  // All of the page, of which the address is the beginning.
+  while (!printed.includes("Ctrl-C ends")) {
+    assert.equal(child.exitCode, null, printed);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const [, url, port] = /ready on (http:\/\/127\.0\.0\.1:(\d+))\n/.exec(printed);
+  const [, user] = /^  user +([^\s,]+)/m.exec(printed);
+  const password = /^  password +(\S{24})  /m.exec(printed)?.[1];
+  const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
+  return {
+    url,
+    port,
+    printed: () => printed,
+    fetch: (target, options) => fetch(url + target, { ...options, headers: { authorization } }),
+    interrupt: async () => {
+      process.kill(-child.pid, "SIGINT");
+      const [code] = await ended;
+      return code;
+    },
+  };
+}

@@ -1,0 +1,82 @@
+// `npm test`: every check there is, one line each, one exit code.
+
+import fs from "node:fs";
+import path from "node:path";
+
+import { judge, LANES } from "./checks.mjs";
+import { ROOT, run } from "./command.mjs";
+import { ensureAll } from "./setup.mjs";
+import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
+
+const HELP = `npm test [-- NAME…]
+
+  Runs all checks, or those whose name contains one of the names. What each printed is kept in target/test-logs/.
+
+  --list   names the checks`;
+
+/** No check may take longer than this. */
+const LIMIT = 20 * 60_000;
+
+const LOGS = path.join(ROOT, "target/test-logs");
+
+main(import.meta.url, async () => {
+  const { values, positionals } = parse(HELP, { list: { type: "boolean" } }, true);
+  const names = LANES.flat().map(({ name }) => name);
+  const unknown = positionals.find((part) => !names.some((name) => name.includes(part)));
+  if (unknown) throw new Failure(`no check's name contains ${unknown}: npm test -- --list names them`);
+  const chosen = (name) => positionals.length === 0 || positionals.some((part) => name.includes(part));
+  if (values.list) return names.filter(chosen).forEach((name) => say(name));
+
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  const walk = async (lane) => {
+    for (const check of lane) {
+      if (!chosen(check.name)) continue;
+      const counts = await carryOut(check);
+      for (const key of Object.keys(total)) total[key] += counts[key];
+    }
+  };
+  try {
+    await ensureAll();
+    fs.mkdirSync(LOGS, { recursive: true });
+    await Promise.all(LANES.map(walk));
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    error.print();
+    total.failed += 1;
+  }
+  say(`\n${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`);
+  // At once: where setting up failed, the rest of it is still at work.
+  process.exit(total.failed > 0 ? 1 : 0);
+});
+
+async function carryOut(check) {
+  const log = path.join(LOGS, `${check.name.replaceAll(" ", "-")}.log`);
+  const result = { code: 0, output: "", timedOut: false };
+  const counts = await task(
+    check.name,
+    async (detail) => {
+      for (const [program, ...args] of check.commands) {
+        const { code, output, timedOut } = await run(program, args, { env: check.env, line: detail, limit: LIMIT });
+        result.output += output;
+        Object.assign(result, { code, timedOut });
+        if (code !== 0) break;
+      }
+      return judge(check, result);
+    },
+    { outcome: (counts) => describe(check, counts), announced: false },
+  );
+  fs.writeFileSync(log, result.output);
+  if (counts.problem) {
+    const indented = tail(result.output, 60).replace(/^/gm, "    ");
+    say(`\n${indented}\n\n    ${check.name} ${counts.problem}; all of it is in ${path.relative(ROOT, log)}\n`);
+  }
+  for (const reason of counts.reasons) say(`  ${dim(`skipped: ${reason}`)}`);
+  return counts;
+}
+
+/** How the line of a check ends. */
+function describe(check, { passed, failed, skipped, problem }) {
+  const counted = Object.entries({ passed, failed, skipped }).filter(([, count]) => count > 0);
+  const mark = problem ? MARKS.failed : passed === 0 ? MARKS.skipped : MARKS.passed;
+  return { mark, note: check.count ? dim(counted.map(([name, count]) => `${count} ${name}`).join(", ")) : "" };
+}
