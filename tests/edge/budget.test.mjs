@@ -63,6 +63,13 @@ budget("POST, PATCH, PUT", [8, 6, 0], async () => {
   expect(await close(strata, patched.headers.location, digest), 201);
 });
 
+budget("POST, PATCH of 2 parts, PUT", [11, 6, 0], async () => {
+  const content = buffer(6 << 20, "budget parts");
+  const patched = await patch(strata, await begin(strata, name), [content]);
+  expect(patched, 202);
+  expect(await close(strata, patched.headers.location, digestOf(content)), 201);
+});
+
 test("the other layers", async () => {
   for (const { content, digest } of blobs.slice(3)) expect(await whole(strata, name, digest, content), 201);
 });
