@@ -14,9 +14,23 @@ use std::{fmt, str::FromStr};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// A registered digest algorithm.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    serde::Deserialize,
+    serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Algorithm {
     /// SHA-256, which every registry and client must support.
+    #[default]
     Sha256,
     /// SHA-512.
     Sha512,

@@ -9,6 +9,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::Host,
+    name::Reference,
     route::Route,
     settings::{ParseSettingsError, Settings},
     store::{StoreError, Streams},
@@ -16,9 +17,10 @@ use crate::{
 };
 
 mod blob;
+mod delete;
 mod grant;
+mod list;
 mod manifest;
-mod tags;
 mod upload;
 
 /// The digest of what a response is about.
@@ -159,17 +161,38 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let methods = route.methods();
 
         match (route, request.method.as_str()) {
+            (Route::Catalog { limit, last }, "GET" | "HEAD") => {
+                self.list_repositories(limit, last.as_ref()).await
+            }
             (Route::Blob { name, digest }, "GET" | "HEAD") => {
                 self.pull_blob(request, &name, &digest).await
             }
-            (Route::Manifest { name, reference }, "GET" | "HEAD") => {
-                self.pull_manifest(request, &name, &reference).await
-            }
-            (Route::Manifest { name, reference }, "PUT") => {
-                self.push_manifest(request, &name, &reference).await
-            }
-            (Route::StartUpload { name, digest }, "POST") => {
-                self.start_upload(request, &name, digest.as_ref()).await
+            (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
+            (
+                Route::Manifest {
+                    name, reference, ..
+                },
+                "GET" | "HEAD",
+            ) => self.pull_manifest(request, &name, &reference).await,
+            (
+                Route::Manifest {
+                    name,
+                    reference,
+                    tags,
+                },
+                "PUT",
+            ) => self.push_manifest(request, &name, &reference, &tags).await,
+            (
+                Route::Manifest {
+                    name, reference, ..
+                },
+                "DELETE",
+            ) => match reference {
+                Reference::Digest(digest) => self.delete_manifest(&name, &digest).await,
+                Reference::Tag(tag) => self.delete_tag(&name, &tag).await,
+            },
+            (Route::StartUpload { name, start }, "POST") => {
+                self.start_upload(request, &name, &start).await
             }
             (Route::Upload { name, id, .. }, "GET") => self.upload_status(&name, id).await,
             (Route::Upload { name, id, step, .. }, "PATCH") => {
@@ -192,12 +215,33 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 self.list_tags(&name, limit, last.as_ref()).await
             }
             (
+                Route::Referrers {
+                    name,
+                    subject,
+                    artifact_type,
+                    limit,
+                    last,
+                },
+                "GET" | "HEAD",
+            ) => {
+                self.list_referrers(
+                    &name,
+                    &subject,
+                    artifact_type.as_deref(),
+                    limit,
+                    last.as_ref(),
+                )
+                .await
+            }
+            (
                 Route::Version
+                | Route::Catalog { .. }
                 | Route::Blob { .. }
                 | Route::Manifest { .. }
                 | Route::StartUpload { .. }
                 | Route::Upload { .. }
-                | Route::Tags { .. },
+                | Route::Tags { .. }
+                | Route::Referrers { .. },
                 method,
             ) => {
                 let allow = methods

@@ -1,13 +1,17 @@
 //! Routes: which end-point of the specification a request is for.
 //!
 //! ```text
-//! end-1          GET HEAD                   /v2/
-//! end-2, -10     GET HEAD                   /v2/<name>/blobs/<digest>
-//! end-3, -7      GET HEAD PUT               /v2/<name>/manifests/<reference>
-//! end-4          POST                       /v2/<name>/blobs/uploads/        ?digest=
-//! end-5, -6, -13 GET PATCH PUT DELETE       /v2/<name>/blobs/uploads/<id>    ?step= &digest=
-//! end-8          GET HEAD                   /v2/<name>/tags/list             ?n= &last=
+//! end-1                 GET HEAD             /v2/
+//! end-2, -10            GET HEAD DELETE      /v2/<name>/blobs/<digest>
+//! end-3, -7, -9         GET HEAD PUT DELETE  /v2/<name>/manifests/<reference>  ?tag= &tag=
+//! end-4, -11            POST                 /v2/<name>/blobs/uploads/         ?digest= | ?mount= &from= | ?digest-algorithm=
+//! end-5, -6, -13, -14   GET PATCH PUT DELETE /v2/<name>/blobs/uploads/<id>     ?digest= &step=
+//! end-8                 GET HEAD             /v2/<name>/tags/list              ?n= &last=
+//! end-12                GET HEAD             /v2/<name>/referrers/<digest>     ?artifactType= &n= &last=
+//! -                     GET HEAD             /v2/_catalog                      ?n= &last=
 //! ```
+//!
+//! The numbers are those of distribution-spec v1.1.1 and, from end-13 on, of its main branch; the catalogue is Docker's.
 //!
 //! A name may itself have components such as `blobs` or `uploads`, so a path is read from its end.
 
@@ -17,7 +21,7 @@ use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    digest::Digest,
+    digest::{Algorithm, Digest},
     error::{Code, Error},
     name::{Name, Reference, Tag},
     upload::UploadId,
@@ -28,26 +32,35 @@ use crate::{
 pub enum Route {
     /// end-1: whether this is a registry.
     Version,
-    /// end-2: a blob.
+    /// The catalogue: the names of all repositories.
+    Catalog {
+        /// The most names to list.
+        limit: Option<u64>,
+        /// List names after this one only.
+        last: Option<Name>,
+    },
+    /// end-2, end-10: a blob.
     Blob {
         /// The repository.
         name: Name,
         /// The blob.
         digest: Digest,
     },
-    /// end-3, end-7: a manifest.
+    /// end-3, end-7, end-9: a manifest.
     Manifest {
         /// The repository.
         name: Name,
         /// The manifest.
         reference: Reference,
+        /// Tags that a pushed manifest gets beside its reference (end-7b).
+        tags: Vec<Tag>,
     },
-    /// end-4: the start of an upload.
+    /// end-4, end-11: the start of an upload.
     StartUpload {
         /// The repository.
         name: Name,
-        /// The digest of a blob that comes whole with this request (end-4b).
-        digest: Option<Digest>,
+        /// What the upload begins with.
+        start: UploadStart,
     },
     /// end-5, end-6, end-13, end-14: an upload under way.
     Upload {
@@ -69,6 +82,38 @@ pub enum Route {
         /// List tags after this one only.
         last: Option<Tag>,
     },
+    /// end-12: the manifests that name a manifest as their subject.
+    Referrers {
+        /// The repository.
+        name: Name,
+        /// The manifest that they name.
+        subject: Digest,
+        /// List manifests of this artifact type only.
+        artifact_type: Option<String>,
+        /// The most manifests to list.
+        limit: Option<u64>,
+        /// List manifests after this one only.
+        last: Option<Digest>,
+    },
+}
+
+/// What a client says when it starts an upload.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum UploadStart {
+    /// The blob comes later.
+    Session {
+        /// The algorithm that it will be named with (end-4c).
+        algorithm: Algorithm,
+    },
+    /// The blob comes whole with this request (end-4b).
+    Whole(Digest),
+    /// The blob is there already, in another repository (end-11).
+    Mount {
+        /// The blob.
+        digest: Digest,
+        /// The repository that has it; where the client does not know, any.
+        from: Option<Name>,
+    },
 }
 
 impl Route {
@@ -88,6 +133,12 @@ impl Route {
             return Err(unknown(&path));
         };
         let query = Query::parse(query);
+        if rest == "_catalog" {
+            return Ok(Self::Catalog {
+                limit: query.number("n")?,
+                last: query.parsed("last")?,
+            });
+        }
 
         // The last three segments decide; what is before them is the name.
         let (rest, last) = rest.rsplit_once('/').ok_or_else(|| unknown(&path))?;
@@ -101,10 +152,18 @@ impl Route {
             ("manifests", reference) => Ok(Self::Manifest {
                 name: before.parse()?,
                 reference: reference.parse()?,
+                tags: query.tags()?,
+            }),
+            ("referrers", subject) => Ok(Self::Referrers {
+                name: before.parse()?,
+                subject: subject.parse()?,
+                artifact_type: query.get("artifactType").map(str::to_owned),
+                limit: query.number("n")?,
+                last: query.parsed("last")?,
             }),
             ("blobs", "uploads") => Ok(Self::StartUpload {
                 name: before.parse()?,
-                digest: query.parsed("digest")?,
+                start: query.start()?,
             }),
             ("blobs", digest) => Ok(Self::Blob {
                 name: before.parse()?,
@@ -115,10 +174,13 @@ impl Route {
                     .strip_suffix("/blobs")
                     .ok_or_else(|| unknown(&path))?
                     .parse()?;
-                let digest = query.parsed("digest")?;
                 if last.is_empty() {
-                    return Ok(Self::StartUpload { name, digest });
+                    return Ok(Self::StartUpload {
+                        name,
+                        start: query.start()?,
+                    });
                 }
+                let digest = query.parsed("digest")?;
                 let id = last.parse().map_err(|_| {
                     let found = format!("{last:?} is not an upload of this registry");
                     Error::new(Code::BlobUploadUnknown, found)
@@ -141,8 +203,11 @@ impl Route {
     /// The methods of the end-point, as the `Allow` header lists them.
     pub const fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Version | Self::Blob { .. } | Self::Tags { .. } => &[Method::GET, Method::HEAD],
-            Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT],
+            Self::Version | Self::Catalog { .. } | Self::Tags { .. } | Self::Referrers { .. } => {
+                &[Method::GET, Method::HEAD]
+            }
+            Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
+            Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Self::StartUpload { .. } => &[Method::POST],
             Self::Upload { .. } => &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE],
         }
@@ -170,6 +235,30 @@ impl<'a> Query<'a> {
         Error: From<T::Err>,
     {
         Ok(self.get(name).map(str::parse).transpose()?)
+    }
+
+    fn start(&self) -> Result<UploadStart, Error> {
+        if let Some(digest) = self.parsed("digest")? {
+            return Ok(UploadStart::Whole(digest));
+        }
+        if let Some(digest) = self.parsed("mount")? {
+            return Ok(UploadStart::Mount {
+                digest,
+                from: self.parsed("from")?,
+            });
+        }
+        Ok(UploadStart::Session {
+            algorithm: self.parsed("digest-algorithm")?.unwrap_or_default(),
+        })
+    }
+
+    fn tags(&self) -> Result<Vec<Tag>, Error> {
+        let tags = self
+            .0
+            .iter()
+            .filter(|(key, _)| key == "tag")
+            .map(|(_, value)| value.parse());
+        Ok(tags.collect::<Result<_, _>>()?)
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, Error> {
@@ -246,6 +335,7 @@ mod tests {
                 Route::Manifest {
                     name: name.clone(),
                     reference: Reference::Digest(digest.clone()),
+                    tags: Vec::new(),
                 },
             );
             parses(
@@ -253,6 +343,7 @@ mod tests {
                 Route::Manifest {
                     name: name.clone(),
                     reference: "v1".parse().unwrap(),
+                    tags: Vec::new(),
                 },
             );
             parses(
@@ -267,14 +358,18 @@ mod tests {
                 &format!("/v2/{text}/blobs/uploads/"),
                 Route::StartUpload {
                     name: name.clone(),
-                    digest: None,
+                    start: UploadStart::Session {
+                        algorithm: Algorithm::Sha256,
+                    },
                 },
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads"),
                 Route::StartUpload {
                     name: name.clone(),
-                    digest: None,
+                    start: UploadStart::Session {
+                        algorithm: Algorithm::Sha256,
+                    },
                 },
             );
             parses(
@@ -298,7 +393,7 @@ mod tests {
             &format!("/v2/a/blobs/uploads/?digest={encoded}"),
             Route::StartUpload {
                 name: name("a"),
-                digest: Some(digest.clone()),
+                start: UploadStart::Whole(digest.clone()),
             },
         );
         parses(
@@ -353,7 +448,9 @@ mod tests {
                 &format!("/v2/{text}/blobs/uploads/"),
                 Route::StartUpload {
                     name: name(text),
-                    digest: None,
+                    start: UploadStart::Session {
+                        algorithm: Algorithm::Sha256,
+                    },
                 },
             );
             parses(
@@ -369,6 +466,7 @@ mod tests {
                 Route::Manifest {
                     name: name(text),
                     reference: "list".parse().unwrap(),
+                    tags: Vec::new(),
                 },
             );
         }
@@ -468,6 +566,7 @@ mod tests {
             "/v2/a/blobs",
             "/metrics",
             "/v2/_catalog/x",
+            "/v2/a/referrers",
             "//v2/",
         ] {
             let error = Route::parse(target).unwrap_err();

@@ -17,7 +17,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, range::ByteRange};
+use crate::{
+    digest::{Algorithm, Digest},
+    range::ByteRange,
+};
 
 /// The identifier of an upload: 128 random bits.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -76,7 +79,11 @@ pub struct Extent {
 #[serde(rename_all = "lowercase", tag = "step")]
 pub enum Step {
     /// The upload began.
-    Start,
+    Start {
+        /// What to hash the bytes with as they arrive: what the client said that it will close with.
+        #[serde(default)]
+        algorithm: Algorithm,
+    },
     /// A body was received.
     Received {
         /// Where its bytes are.
@@ -117,14 +124,24 @@ impl Upload {
     pub fn offset(&self) -> u64 {
         match &self.last {
             Step::Received { extent, offset, .. } => offset.saturating_add(extent.size),
-            Step::Start | Step::Closing { .. } | Step::Done { .. } | Step::Dead => 0,
+            Step::Start { .. } | Step::Closing { .. } | Step::Done { .. } | Step::Dead => 0,
+        }
+    }
+
+    /// What to hash the next body with. Only that of a first body saves reading it again.
+    pub const fn algorithm(&self) -> Algorithm {
+        match self.last {
+            Step::Start { algorithm } => algorithm,
+            Step::Received { .. } | Step::Closing { .. } | Step::Done { .. } | Step::Dead => {
+                Algorithm::Sha256
+            }
         }
     }
 
     /// Whether more can be received, or the upload closed.
     pub const fn is_open(&self) -> bool {
         match self.last {
-            Step::Start | Step::Received { .. } => true,
+            Step::Start { .. } | Step::Received { .. } => true,
             Step::Closing { .. } | Step::Done { .. } | Step::Dead => false,
         }
     }
@@ -204,7 +221,6 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
-    use crate::digest::Algorithm;
 
     fn received(number: u32, offset: u64, size: u64) -> Upload {
         let extent = Extent {
@@ -249,7 +265,12 @@ mod tests {
     fn steps_are_read_as_written() {
         let digest = Algorithm::Sha256.digest(b"x");
         let steps = [
-            (Step::Start, r#"{"step":"start"}"#.to_owned()),
+            (
+                Step::Start {
+                    algorithm: Algorithm::Sha512,
+                },
+                r#"{"step":"start","algorithm":"sha512"}"#.to_owned(),
+            ),
             (
                 received(1, 3, 4).last,
                 format!(
@@ -332,7 +353,12 @@ mod tests {
     fn is_open_until_it_closes() {
         let digest = Algorithm::Sha256.digest(b"x");
         let upload = |last| Upload { number: 0, last };
-        assert!(upload(Step::Start).is_open());
+        assert!(
+            upload(Step::Start {
+                algorithm: Algorithm::Sha256
+            })
+            .is_open()
+        );
         assert!(received(1, 0, 1).is_open());
         assert!(
             !upload(Step::Closing {

@@ -13,7 +13,7 @@ use http::Method;
 use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
-    digest::Algorithm,
+    digest::{Algorithm, Digest},
     manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
     store::memory::Memory,
 };
@@ -39,6 +39,41 @@ fn index() -> Value {
     })
 }
 
+/// A manifest about the image, whose annotations are long for one of the two.
+fn artifact(kind: &str) -> Value {
+    let mut artifact = image();
+    artifact["artifactType"] = json!(format!("application/vnd.example.{kind}"));
+    artifact["subject"] = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
+    artifact["annotations"] =
+        json!({ "kind": kind.repeat(if kind == "sbom" { 1_000 } else { 1 }) });
+    artifact
+}
+
+/// The digest of the entry that comes first: listings are in the order of digests, and that of a deleted one counts.
+fn first_referrer() -> Digest {
+    ["deleted", "sbom", "signature"]
+        .map(|kind| digest(artifact(kind).to_string().as_bytes()))
+        .into_iter()
+        .min()
+        .unwrap()
+}
+
+/// The referrers list of these artifacts.
+fn listed(kinds: &[&str]) -> Value {
+    let mut manifests: Vec<Value> = kinds
+        .iter()
+        .map(|kind| {
+            let artifact = artifact(kind);
+            let mut descriptor = descriptor(OCI_MANIFEST, artifact.to_string().as_bytes());
+            descriptor["artifactType"] = artifact["artifactType"].clone();
+            descriptor["annotations"] = artifact["annotations"].clone();
+            descriptor
+        })
+        .collect();
+    manifests.sort_by_key(|manifest| manifest["digest"].as_str().unwrap().to_owned());
+    json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests })
+}
+
 /// What is there before a row is asked.
 #[derive(Clone, Copy)]
 enum Given {
@@ -47,6 +82,8 @@ enum Given {
     Blobs,
     /// The image, as `a:v1`, `a:v2` and `a:v3`.
     Image,
+    /// Two manifests about the image, each pushed twice; a third was deleted. The image itself is not there.
+    Referrers,
 }
 
 fn prepare(registry: &TestRegistry<Memory>, given: Given) {
@@ -74,6 +111,26 @@ fn prepare(registry: &TestRegistry<Memory>, given: Given) {
                 );
                 assert_eq!(answer.status, 201);
             }
+        }
+        Given::Referrers => {
+            prepare(registry, Given::Blobs);
+            for kind in ["sbom", "sbom", "signature", "signature", "deleted"] {
+                let target = digest(artifact(kind).to_string().as_bytes());
+                let push = Ask::new(&format!("PUT /v2/a/manifests/{target}"));
+                assert_eq!(
+                    ask(registry, &push.manifest(OCI_MANIFEST, &artifact(kind))).status,
+                    201
+                );
+            }
+            let deleted = digest(artifact("deleted").to_string().as_bytes());
+            assert_eq!(
+                ask(
+                    registry,
+                    &Ask::new(&format!("DELETE /v2/a/manifests/{deleted}"))
+                )
+                .status,
+                202
+            );
         }
     }
 }
@@ -214,6 +271,7 @@ fn table() -> Vec<Row> {
         ("docker-content-digest", layer.to_string().leak()),
         ("content-length", "0"),
     ];
+    let referrers = format!("/v2/a/referrers/{manifest_digest}");
     let unknown_id = "00112233445566778899aabbccddeeff";
     let large = vec![b' '; 4 * 1024 * 1024 + 1];
 
@@ -232,7 +290,7 @@ fn table() -> Vec<Row> {
         row("blob, bad name", Given::Nothing, get(&blob.replace("/a/", "/A/")), 400, &[], error("NAME_INVALID", "unexpected character 'A'")),
         row("blob, bad digest", Given::Nothing, get("/v2/a/blobs/sha256:x"), 400, &[], error("DIGEST_INVALID", "unexpected character 'x'")),
         row("blob, unsupported algorithm", Given::Nothing, get("/v2/a/blobs/md5:x"), 400, &[], error("DIGEST_INVALID", "supported are sha256 and sha512")),
-        row("blob, wrong method", Given::Nothing, Ask::new(&format!("POST {blob}")), 405, &[("allow", "GET, HEAD")], error("UNSUPPORTED", "method POST")),
+        row("blob, wrong method", Given::Nothing, Ask::new(&format!("POST {blob}")), 405, &[("allow", "GET, HEAD, DELETE")], error("UNSUPPORTED", "method POST")),
         row("blob, range", Given::Blobs, get(&blob).header("range", "bytes=2-4"), 206, &[("content-range", "bytes 2-4/10"), ("content-length", "3")], Expected::Bytes(b"234".to_vec())),
         row("blob, open range", Given::Blobs, get(&blob).header("range", "bytes=7-"), 206, &[("content-range", "bytes 7-9/10")], Expected::Bytes(b"789".to_vec())),
         row("blob, suffix", Given::Blobs, get(&blob).header("range", "bytes=-2"), 206, &[("content-range", "bytes 8-9/10")], Expected::Bytes(b"89".to_vec())),
@@ -258,7 +316,7 @@ fn table() -> Vec<Row> {
         row("manifest, of another repository", Given::Image, get(&format!("/v2/b/manifests/{manifest_digest}")), 404, &[], error("MANIFEST_UNKNOWN", "in repository b")),
         row("manifest, bad digest", Given::Nothing, get("/v2/a/manifests/sha256:x"), 400, &[], error("DIGEST_INVALID", "unexpected character 'x'")),
         row("manifest, bad tag", Given::Nothing, get("/v2/a/manifests/-x"), 400, &[], error("MANIFEST_INVALID", "unexpected character '-' in tag")),
-        row("manifest, wrong method", Given::Nothing, Ask::new("PATCH /v2/a/manifests/v1"), 405, &[("allow", "GET, HEAD, PUT")], error("UNSUPPORTED", "method PATCH")),
+        row("manifest, wrong method", Given::Nothing, Ask::new("PATCH /v2/a/manifests/v1"), 405, &[("allow", "GET, HEAD, PUT, DELETE")], error("UNSUPPORTED", "method PATCH")),
         // end-7
         row("push by tag", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &image()), 201, &[("location", format!("/v2/a/manifests/{manifest_digest}").leak()), ("docker-content-digest", manifest_headers[1].1)], Expected::Bytes(Vec::new())),
         row("push by digest", Given::Blobs, Ask::new(&format!("PUT /v2/a/manifests/{manifest_digest}")).manifest(OCI_MANIFEST, &image()), 201, &[], Expected::Any),
@@ -297,6 +355,55 @@ fn table() -> Vec<Row> {
         row("close, no digest", Given::Nothing, Ask::new(&format!("PUT /v2/a/blobs/uploads/{unknown_id}")), 400, &[], error("DIGEST_INVALID", "no query parameter digest")),
         row("cancel, unknown", Given::Nothing, Ask::new(&format!("DELETE /v2/a/blobs/uploads/{unknown_id}")), 404, &[], error("BLOB_UPLOAD_UNKNOWN", "never started here")),
         row("upload, wrong method", Given::Nothing, Ask::new(&format!("POST /v2/a/blobs/uploads/{unknown_id}")), 405, &[("allow", "GET, PATCH, PUT, DELETE")], error("UNSUPPORTED", "method POST")),
+        row("start, unsupported algorithm", Given::Nothing, Ask::new("POST /v2/a/blobs/uploads/?digest-algorithm=md5"), 400, &[], error("DIGEST_INVALID", "supported are sha256 and sha512")),
+        // end-11
+        row("mount", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={layer}&from=a")), 201, &[("location", format!("/v2/b/blobs/{layer}").leak()), ("docker-content-digest", created_blob[1].1)], Expected::Bytes(Vec::new())),
+        row("mount from anywhere", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={layer}")), 201, &[], Expected::Bytes(Vec::new())),
+        row("mount, not there", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={WRONG}&from=a")), 202, &[("range", "0-0")], Expected::Bytes(Vec::new())),
+        row("mount, not there at all", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={WRONG}")), 202, &[("range", "0-0")], Expected::Bytes(Vec::new())),
+        row("mount, from a repository that does not have it", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={layer}&from=c")), 202, &[], Expected::Bytes(Vec::new())),
+        row("mount, bad digest", Given::Blobs, Ask::new("POST /v2/b/blobs/uploads/?mount=sha256:x&from=a"), 400, &[], error("DIGEST_INVALID", "unexpected character 'x'")),
+        row("mount, bad name", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={layer}&from=A")), 400, &[], error("NAME_INVALID", "unexpected character 'A'")),
+        row("mount, no user", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={layer}&from=a")).anonymous(), 401, &[], error("UNAUTHORIZED", "sign in")),
+        // end-7b
+        row("push with tags", Given::Blobs, Ask::new(&format!("PUT /v2/a/manifests/{manifest_digest}?tag=x&tag=y")).manifest(OCI_MANIFEST, &image()), 201, &[("oci-tag", "x")], Expected::Bytes(Vec::new())),
+        row("push with a bad tag", Given::Blobs, Ask::new(&format!("PUT /v2/a/manifests/{manifest_digest}?tag=.x")).manifest(OCI_MANIFEST, &image()), 400, &[], error("MANIFEST_INVALID", "unexpected character '.'")),
+        row("push with a subject", Given::Image, Ask::new("PUT /v2/a/manifests/sbom").manifest(OCI_MANIFEST, &artifact("sbom")), 201, &[("oci-subject", manifest_headers[1].1)], Expected::Any),
+        row("push with a subject that is not there", Given::Blobs, Ask::new("PUT /v2/a/manifests/sbom").manifest(OCI_MANIFEST, &artifact("sbom")), 201, &[("oci-subject", manifest_headers[1].1)], Expected::Any),
+        // end-9
+        row("delete a tag", Given::Image, Ask::new("DELETE /v2/a/manifests/v1"), 202, &[("content-length", "0")], Expected::Bytes(Vec::new())),
+        row("delete a tag, unknown", Given::Image, Ask::new("DELETE /v2/a/manifests/v9"), 404, &[], error("MANIFEST_UNKNOWN", "v9 in repository a")),
+        row("delete a manifest", Given::Image, Ask::new(&format!("DELETE /v2/a/manifests/{manifest_digest}")), 202, &[("content-length", "0")], Expected::Bytes(Vec::new())),
+        row("delete a manifest, unknown", Given::Image, Ask::new(&format!("DELETE /v2/a/manifests/{WRONG}")), 404, &[], error("MANIFEST_UNKNOWN", WRONG)),
+        row("delete a manifest, bad digest", Given::Image, Ask::new("DELETE /v2/a/manifests/sha256:x"), 400, &[], error("DIGEST_INVALID", "unexpected character 'x'")),
+        row("delete a manifest, bad name", Given::Image, Ask::new("DELETE /v2/A/manifests/v1"), 400, &[], error("NAME_INVALID", "unexpected character 'A'")),
+        row("delete a manifest, no user", Given::Image, Ask::new("DELETE /v2/a/manifests/v1").anonymous(), 401, &[], error("UNAUTHORIZED", "sign in")),
+        // end-10
+        row("delete a blob", Given::Blobs, Ask::new(&format!("DELETE {blob}")), 202, &[("content-length", "0")], Expected::Bytes(Vec::new())),
+        row("delete a blob that a manifest needs", Given::Image, Ask::new(&format!("DELETE {blob}")), 405, &[("allow", "GET, HEAD")], error("UNSUPPORTED", "needs it, delete that first")),
+        row("delete a blob, unknown", Given::Nothing, Ask::new(&format!("DELETE {blob}")), 404, &[], error("BLOB_UNKNOWN", "in repository a")),
+        row("delete a blob of another repository", Given::Blobs, Ask::new(&format!("DELETE /v2/b/blobs/{layer}")), 404, &[], error("BLOB_UNKNOWN", "in repository b")),
+        row("delete a blob, bad digest", Given::Blobs, Ask::new("DELETE /v2/a/blobs/x"), 400, &[], error("DIGEST_INVALID", "no ':'")),
+        row("delete a blob, bad name", Given::Blobs, Ask::new(&format!("DELETE /v2/A/blobs/{layer}")), 400, &[], error("NAME_INVALID", "unexpected character 'A'")),
+        row("delete a blob, no user", Given::Blobs, Ask::new(&format!("DELETE {blob}")).anonymous(), 401, &[], error("UNAUTHORIZED", "sign in")),
+        // end-12
+        row("referrers", Given::Referrers, get(&referrers), 200, &[("content-type", OCI_INDEX)], Expected::Json(listed(&["sbom", "signature"]))),
+        row("referrers of a type", Given::Referrers, get(&format!("{referrers}?artifactType=application/vnd.example.sbom")), 200, &[("oci-filters-applied", "artifactType")], Expected::Json(listed(&["sbom"]))),
+        row("referrers of no type", Given::Referrers, get(&format!("{referrers}?artifactType=nothing")), 200, &[("oci-filters-applied", "artifactType")], Expected::Json(listed(&[]))),
+        row("referrers, first page", Given::Referrers, get(&format!("{referrers}?n=1&artifactType=nothing%2B")), 200, &[("link", format!("<{referrers}?n=1&last={}&artifactType=nothing%2B>; rel=\"next\"", first_referrer()).leak())], Expected::Json(listed(&[]))),
+        row("referrers, no repository", Given::Nothing, get(&referrers), 200, &[("content-type", OCI_INDEX)], Expected::Json(listed(&[]))),
+        row("referrers, bad digest", Given::Nothing, get("/v2/a/referrers/sha256:x"), 400, &[], error("DIGEST_INVALID", "unexpected character 'x'")),
+        row("referrers, bad name", Given::Nothing, get(&referrers.replace("/a/", "/A/")), 400, &[], error("NAME_INVALID", "unexpected character 'A'")),
+        row("referrers, wrong method", Given::Nothing, Ask::new(&format!("POST {referrers}")), 405, &[("allow", "GET, HEAD")], error("UNSUPPORTED", "method POST")),
+        row("referrers, no user", Given::Nothing, get(&referrers).anonymous(), 401, &[], error("UNAUTHORIZED", "sign in")),
+        // the catalogue
+        row("catalogue", Given::Image, get("/v2/_catalog"), 200, &[("content-type", "application/json")], Expected::Json(json!({ "repositories": ["a"] }))),
+        row("catalogue, none", Given::Blobs, get("/v2/_catalog"), 200, &[], Expected::Json(json!({ "repositories": [] }))),
+        row("catalogue, after", Given::Image, get("/v2/_catalog?last=a"), 200, &[], Expected::Json(json!({ "repositories": [] }))),
+        row("catalogue, bad name", Given::Image, get("/v2/_catalog?last=A"), 400, &[], error("NAME_INVALID", "unexpected character 'A'")),
+        row("catalogue, bad number", Given::Image, get("/v2/_catalog?n=x"), 400, &[], error("UNSUPPORTED", "n is not a number")),
+        row("catalogue, wrong method", Given::Nothing, Ask::new("DELETE /v2/_catalog"), 405, &[("allow", "GET, HEAD")], error("UNSUPPORTED", "method DELETE")),
+        row("catalogue, no user", Given::Nothing, get("/v2/_catalog").anonymous(), 401, &[], error("UNAUTHORIZED", "sign in")),
         // end-8
         row("tags", Given::Image, get("/v2/a/tags/list"), 200, &[("content-type", "application/json")], Expected::Json(json!({ "name": "a", "tags": ["v1", "v2", "v3"] }))),
         row("tags, first page", Given::Image, get("/v2/a/tags/list?n=2"), 200, &[("link", "</v2/a/tags/list?n=2&last=v2>; rel=\"next\"")], Expected::Json(json!({ "name": "a", "tags": ["v1", "v2"] }))),
@@ -710,4 +817,196 @@ fn a_push_that_the_plan_does_not_allow_is_refused_before_the_first_write() {
         .status,
         201
     );
+}
+
+#[test]
+fn a_deleted_tag_leaves_the_manifest_and_a_deleted_manifest_no_tag() {
+    let registry = registry(&[]);
+    prepare(&registry, Given::Image);
+    let manifest = format!("/v2/a/manifests/{}", digest(image().to_string().as_bytes()));
+    let status = |request: &str| ask(&registry, &Ask::new(request)).status;
+    let tags = || ask(&registry, &Ask::new("GET /v2/a/tags/list")).body;
+    assert_eq!(status("DELETE /v2/a/manifests/v2"), 202);
+    assert_eq!(status("DELETE /v2/a/manifests/v2"), 404);
+    assert_eq!(status("GET /v2/a/manifests/v2"), 404);
+    assert_eq!(status(&format!("GET {manifest}")), 200);
+    assert_eq!(tags(), br#"{"name":"a","tags":["v1","v3"]}"#);
+
+    // A tag that names something else stays.
+    let other = index();
+    assert_eq!(
+        ask(
+            &registry,
+            &Ask::new("PUT /v2/a/manifests/v3").manifest(OCI_INDEX, &other)
+        )
+        .status,
+        201
+    );
+    assert_eq!(status(&format!("DELETE {manifest}")), 202);
+    assert_eq!(status(&format!("GET {manifest}")), 404);
+    assert_eq!(status("GET /v2/a/manifests/v1"), 404);
+    assert_eq!(status("GET /v2/a/manifests/v3"), 200);
+    assert_eq!(tags(), br#"{"name":"a","tags":["v3"]}"#);
+
+    // Pushed again, it is there again, and so is its tag.
+    assert_eq!(
+        ask(
+            &registry,
+            &Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &image())
+        )
+        .status,
+        201
+    );
+    assert_eq!(status("GET /v2/a/manifests/v1"), 200);
+    assert_eq!(tags(), br#"{"name":"a","tags":["v1","v3"]}"#);
+}
+
+#[test]
+fn a_repository_whose_tags_are_gone_is_still_known() {
+    let registry = registry(&[]);
+    prepare(&registry, Given::Image);
+    for tag in ["v1", "v2", "v3"] {
+        assert_eq!(
+            ask(
+                &registry,
+                &Ask::new(&format!("DELETE /v2/a/manifests/{tag}"))
+            )
+            .status,
+            202
+        );
+    }
+    let tags = ask(&registry, &Ask::new("GET /v2/a/tags/list"));
+    assert_eq!(
+        (tags.status, tags.body.as_slice()),
+        (200, br#"{"name":"a","tags":[]}"#.as_slice())
+    );
+}
+
+#[test]
+fn a_deleted_blob_is_gone_here_and_stays_elsewhere() {
+    let registry = registry(&[]);
+    prepare(&registry, Given::Blobs);
+    let layer = digest(LAYER);
+    assert_eq!(
+        ask(
+            &registry,
+            &Ask::new(&format!("POST /v2/b/blobs/uploads/?mount={layer}&from=a"))
+        )
+        .status,
+        201
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("DELETE /v2/a/blobs/{layer}"))).status,
+        202
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("GET /v2/a/blobs/{layer}"))).status,
+        404
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("DELETE /v2/a/blobs/{layer}"))).status,
+        404
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("GET /v2/b/blobs/{layer}"))).body,
+        LAYER,
+        "the mount stays whole"
+    );
+}
+
+#[test]
+fn a_blob_of_a_deleted_manifest_can_be_deleted() {
+    let registry = registry(&[]);
+    prepare(&registry, Given::Image);
+    let layer = digest(LAYER);
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("DELETE /v2/a/blobs/{layer}"))).status,
+        405
+    );
+    let manifest = digest(image().to_string().as_bytes());
+    assert_eq!(
+        ask(
+            &registry,
+            &Ask::new(&format!("DELETE /v2/a/manifests/{manifest}"))
+        )
+        .status,
+        202
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("DELETE /v2/a/blobs/{layer}"))).status,
+        202
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("HEAD /v2/a/blobs/{layer}"))).status,
+        404
+    );
+}
+
+#[test]
+fn an_upload_announced_in_sha512_is_hashed_so_as_it_arrives() {
+    let registry = registry(&[]);
+    let start = ask(
+        &registry,
+        &Ask::new("POST /v2/a/blobs/uploads/?digest-algorithm=sha512"),
+    );
+    let chunk = ask(
+        &registry,
+        &Ask::new(&format!("PATCH {}", start.location())).stream(LAYER),
+    );
+    let closed = Algorithm::Sha512.digest(LAYER);
+    assert_eq!(
+        ask(
+            &registry,
+            &Ask::new(&format!("PUT {}&digest={closed}", chunk.location()))
+        )
+        .status,
+        201
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("GET /v2/a/blobs/{closed}"))).body,
+        LAYER
+    );
+}
+
+#[test]
+fn every_page_leads_to_the_next() {
+    let registry = registry(&[]);
+    prepare(&registry, Given::Referrers);
+    for tag in ["v1", "v2", "v3", "v4", "v5"] {
+        assert_eq!(
+            ask(
+                &registry,
+                &Ask::new(&format!("PUT /v2/a/manifests/{tag}")).manifest(OCI_MANIFEST, &image())
+            )
+            .status,
+            201
+        );
+    }
+    assert_eq!(
+        ask(&registry, &Ask::new("DELETE /v2/a/manifests/v2")).status,
+        202
+    );
+    let referrers = format!("/v2/a/referrers/{}", digest(image().to_string().as_bytes()));
+    for (target, field, expected) in [
+        ("/v2/a/tags/list", "tags", 4),
+        (referrers.as_str(), "manifests", 2),
+    ] {
+        for limit in 1..=5 {
+            let mut next = Some(format!("{target}?n={limit}"));
+            let mut found = Vec::new();
+            while let Some(target) = next {
+                let page = ask(&registry, &Ask::new(&format!("GET {target}")));
+                let body: Value = serde_json::from_slice(&page.body).unwrap();
+                let entries = body[field].as_array().unwrap();
+                assert!(entries.len() <= limit);
+                found.extend(entries.iter().cloned());
+                next = page
+                    .header("link")
+                    .map(|link| link[1..link.find('>').unwrap()].to_owned());
+            }
+            assert_eq!(found.len(), expected, "{target} by {limit}: {found:?}");
+            found.dedup();
+            assert_eq!(found.len(), expected, "{target} by {limit}");
+        }
+    }
 }

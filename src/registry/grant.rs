@@ -13,7 +13,7 @@ use crate::{
     manifest::Manifest,
     name::Name,
     registry::{Bound, RETRY_AFTER, Registry, for_each},
-    store::{Condition, Content, PutOptions, StoreError, Streams, key},
+    store::{Condition, Content, Meta, PutOptions, StoreError, Streams, key},
     time::Timestamp,
     upload::Extent,
 };
@@ -161,15 +161,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
     async fn lift(&self, digest: &Digest, bound: Bound) -> Result<(), Error> {
         let key = key::mark(digest);
         loop {
-            let Some(object) = self.store.get(&key, None).await? else {
+            let Some((meta, text)) = self.read_text(&key).await? else {
                 return Ok(());
             };
-            let bytes = self
-                .store
-                .collect(object.body, MAX_RECORD)
-                .await?
-                .unwrap_or_default();
-            let mark: Mark = from_json(&key, &String::from_utf8_lossy(&bytes))?;
+            let mark: Mark = from_json(&key, &text)?;
             match mark.state {
                 MarkState::Lifted => return Ok(()),
                 MarkState::Deleting => {
@@ -184,7 +179,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
                         time: self.host.now(),
                         nonce: self.nonce(),
                     };
-                    let condition = Condition::Matches(&object.meta.etag);
+                    let condition = Condition::Matches(&meta.etag);
                     let options = PutOptions {
                         condition,
                         ..PutOptions::default()
@@ -206,13 +201,8 @@ impl<S: Streams, H: Host> Registry<S, H> {
         digest: &Digest,
     ) -> Result<Option<Record>, Error> {
         let link = key::link(digest, name);
-        if let Some(object) = self.store.get(&link, None).await? {
-            let bytes = self
-                .store
-                .collect(object.body, MAX_RECORD)
-                .await?
-                .unwrap_or_default();
-            return Ok(Some(from_json(&link, &String::from_utf8_lossy(&bytes))?));
+        if let Some((_, text)) = self.read_text(&link).await? {
+            return Ok(Some(from_json(&link, &text)?));
         }
         if !self.is_granted(name, digest).await? {
             return Ok(None);
@@ -224,32 +214,71 @@ impl<S: Streams, H: Host> Registry<S, H> {
         Ok(record)
     }
 
+    /// Where a blob's bytes are, if any repository holds it.
+    pub(super) async fn readable_anywhere(&self, digest: &Digest) -> Result<Option<Record>, Error> {
+        let prefix = key::holders(digest);
+        let page = self.store.list(&prefix, None, 1_000).await?;
+        let mut names: Vec<Name> = page
+            .objects
+            .iter()
+            .filter_map(|(key, _)| key::holder(key.strip_prefix(&prefix)?))
+            .collect();
+        names.dedup();
+        for name in names {
+            if let Some(record) = self.readable(&name, digest).await? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether a grant that counts is there: an upload's, or that of a manifest that is stored.
     async fn is_granted(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
-        let prefix = key::grants(digest, name);
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(&prefix, after.as_deref(), 1_000).await?;
-            for (key, meta) in &page.objects {
-                match from_json(key, &meta.metadata)? {
-                    Reason::Upload => return Ok(true),
-                    Reason::Manifest { digest } => {
-                        if self
-                            .store
-                            .head(&key::manifest(name, &digest))
-                            .await?
-                            .is_some()
-                        {
-                            return Ok(true);
-                        }
+        for (key, meta) in self.grants(name, digest).await? {
+            match from_json(&key, &meta.metadata)? {
+                Reason::Upload => return Ok(true),
+                Reason::Manifest { digest } => {
+                    if self
+                        .store
+                        .head(&key::manifest(name, &digest))
+                        .await?
+                        .is_some()
+                    {
+                        return Ok(true);
                     }
                 }
             }
-            after = match page.objects.into_iter().next_back() {
-                Some((key, _)) if page.truncated => Some(key),
-                Some(_) | None => return Ok(false),
-            };
         }
+        Ok(false)
+    }
+
+    /// The grants that a repository has on a blob.
+    pub(super) async fn grants(
+        &self,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Vec<(String, Meta)>, Error> {
+        let prefix = key::grants(digest, name);
+        let mut grants: Vec<(String, Meta)> = Vec::new();
+        loop {
+            let after = grants.last().map(|(key, _)| key.as_str());
+            let page = self.store.list(&prefix, after, 1_000).await?;
+            grants.extend(page.objects);
+            if !page.truncated {
+                return Ok(grants);
+            }
+        }
+    }
+
+    /// Reads a short text that was stored as an object's body.
+    pub(super) async fn read_text(&self, key: &str) -> Result<Option<(Meta, String)>, StoreError> {
+        let Some(object) = self.store.get(key, None).await? else {
+            return Ok(None);
+        };
+        let bytes = self.store.collect(object.body, MAX_RECORD).await?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        text.map(|text| Some((object.meta, text)))
+            .ok_or_else(|| StoreError::Failed(format!("{key} is not a short text")))
     }
 
     /// Reads where a blob's bytes are from the blob itself.
@@ -260,17 +289,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
         };
         match from_json(&key, &meta.metadata)? {
             BlobKind::Bytes => Ok(Some(Record::Bytes { size: meta.size })),
-            BlobKind::Extents => {
-                let Some(object) = self.store.get(&key, None).await? else {
-                    return Ok(None);
-                };
-                let bytes = self
-                    .store
-                    .collect(object.body, MAX_RECORD)
-                    .await?
-                    .unwrap_or_default();
-                Ok(Some(from_json(&key, &String::from_utf8_lossy(&bytes))?))
-            }
+            BlobKind::Extents => match self.read_text(&key).await? {
+                Some((_, text)) => Ok(Some(from_json(&key, &text)?)),
+                None => Ok(None),
+            },
         }
     }
 

@@ -1,6 +1,8 @@
 //! Pulling and pushing manifests: end-3, end-7.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use std::collections::BTreeSet;
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json as detail;
 
@@ -9,17 +11,22 @@ use crate::{
     error::{Code, Error},
     host::Host,
     manifest::{MAX_SIZE, Manifest},
-    name::{Name, Reference},
+    name::{Name, Reference, Tag},
     registry::{
         Answer, Body, Registry, Request,
         blob::IMMUTABLE,
         describe_content, for_each,
         grant::{Reason, from_json, json},
-        is_unchanged, respond, respond_with_location, text,
+        is_unchanged, respond, respond_with_location, text, value,
     },
     store::{Condition, Content, PutOptions, Streams, key},
     time::Timestamp,
 };
+
+/// Says that the registry lists a manifest among the referrers of this one (end-7).
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+/// Says that a tag named in the query was set (end-7b).
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// The metadata of a stored manifest.
 #[derive(Debug, Deserialize, Serialize)]
@@ -51,18 +58,21 @@ pub(super) enum TagTarget {
     },
 }
 
-/// What a list of referrers says of a manifest.
-#[derive(Debug, Serialize)]
+/// What a list of referrers says of a manifest: the metadata of its entry where that is short, else the body.
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Referrer<'a> {
-    media_type: &'a str,
-    digest: &'a Digest,
-    size: usize,
+pub(super) struct Referrer {
+    media_type: String,
+    digest: Digest,
+    size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<&'a str>,
+    pub(super) artifact_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    annotations: Option<serde_json::Map<String, serde_json::Value>>,
 }
+
+/// The most bytes of metadata that every store takes, with room for its name.
+const MAX_METADATA: usize = 1_900;
 
 impl<S: Streams, H: Host> Registry<S, H> {
     /// end-3.
@@ -125,6 +135,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         request: &mut Request<S::Body>,
         name: &Name,
         reference: &Reference,
+        more_tags: &[Tag],
     ) -> Answer<S::Body> {
         let bytes = match request.body.take() {
             Some(body) => self.store.collect(body, MAX_SIZE).await?.ok_or_else(|| {
@@ -150,7 +161,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
             let found = format!("the manifest received has the digest {digest}, not {expected}");
             return Err(Error::new(Code::DigestInvalid, found));
         }
-        self.require_operations(&manifest)?;
+        let tags = match reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let tags: BTreeSet<&Tag> = tags.into_iter().chain(more_tags).collect();
+        self.require_operations(&manifest, tags.len())?;
 
         // 1 the right to each blob, before granting; and every manifest that an index lists
         let mut missing = self.unreadable_blobs(name, &manifest).await?;
@@ -161,6 +177,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         missing.extend(absent.await?.into_iter().flatten());
         require_none_missing(name, &missing)?;
 
+        let size = bytes.len() as u64;
         let bound = self.bound();
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
         if !blobs.is_empty() {
@@ -172,11 +189,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
         }
         if let Some(subject) = &manifest.subject {
             bound.check(&self.host)?;
-            self.write_referrer(name, subject, &digest, &manifest, bytes.len())
+            self.write_referrer(name, subject, &digest, &manifest, size)
                 .await?; // 4
         }
         self.write_catalog(name).await?;
-        let size = bytes.len() as u64;
         let stored = json(&Stored {
             media_type: manifest.media_type.clone(),
         });
@@ -193,36 +209,41 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 options,
             )
             .await?;
-        if let Reference::Tag(tag) = reference {
-            let target = json(&TagTarget::Manifest {
-                digest: digest.clone(),
-                media_type: manifest.media_type,
-                size,
-            });
+        let target = json(&TagTarget::Manifest {
+            digest: digest.clone(),
+            media_type: manifest.media_type,
+            size,
+        });
+        for_each(tags, |tag| {
+            let content = Content::Bytes(target.clone().into_bytes());
             let options = PutOptions {
                 metadata: &target,
                 ..PutOptions::default()
             };
-            self.store
-                .put(
-                    &key::tag(name, tag),
-                    Content::Bytes(target.clone().into_bytes()),
-                    options,
-                )
-                .await?; // 6
+            async move {
+                Ok(self
+                    .store
+                    .put(&key::tag(name, tag), content, options)
+                    .await?)
+            }
+        })
+        .await?; // 6
+        let location = format!("/v2/{name}/manifests/{digest}");
+        let mut response = respond_with_location(StatusCode::CREATED, &location, Some(&digest)); // 7
+        let headers = response.headers_mut();
+        for tag in more_tags {
+            headers.append(OCI_TAG, value(tag.as_str()));
         }
-        // 7
-        Ok(respond_with_location(
-            StatusCode::CREATED,
-            &format!("/v2/{name}/manifests/{digest}"),
-            Some(&digest),
-        ))
+        if let Some(subject) = &manifest.subject {
+            headers.insert(OCI_SUBJECT, value(&subject.to_string()));
+        }
+        Ok(response)
     }
 
     /// Refuses, before anything is written, a push that the platform would break off in the middle.
-    fn require_operations(&self, manifest: &Manifest) -> Result<(), Error> {
-        // A link, a grant and a look for each blob, a look for each child; marks, catalogue, referrer, manifest, tag.
-        let needed = 3 * manifest.blobs.len() + manifest.manifests.len() + 6;
+    fn require_operations(&self, manifest: &Manifest, tags: usize) -> Result<(), Error> {
+        // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags.
+        let needed = 3 * manifest.blobs.len() + manifest.manifests.len() + 5 + tags;
         let allowed = self.settings.subrequests;
         if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
             return Ok(());
@@ -239,23 +260,27 @@ impl<S: Streams, H: Host> Registry<S, H> {
         subject: &Digest,
         digest: &Digest,
         manifest: &Manifest,
-        size: usize,
+        size: u64,
     ) -> Result<(), Error> {
         let entry = json(&Referrer {
-            media_type: &manifest.media_type,
-            digest,
+            media_type: manifest.media_type.clone(),
+            digest: digest.clone(),
             size,
-            artifact_type: manifest.artifact_type.as_deref(),
-            annotations: manifest.annotations.as_ref(),
+            artifact_type: manifest.artifact_type.clone(),
+            annotations: manifest.annotations.clone(),
         });
-        let key = key::referrer(name, subject, &self.nonce());
-        self.store
-            .put(
-                &key,
-                Content::Bytes(entry.into_bytes()),
-                PutOptions::default(),
-            )
-            .await?;
+        let key = key::referrer(name, subject, digest, &self.nonce());
+        // A listing reads metadata only; an entry with long annotations costs a read of its own.
+        let (metadata, body) = if entry.len() <= MAX_METADATA {
+            (entry, Vec::new())
+        } else {
+            (String::new(), entry.into_bytes())
+        };
+        let options = PutOptions {
+            metadata: &metadata,
+            ..PutOptions::default()
+        };
+        self.store.put(&key, Content::Bytes(body), options).await?;
         Ok(())
     }
 

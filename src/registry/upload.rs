@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json as detail;
 
 use crate::{
-    digest::{Algorithm, Digest},
+    digest::Digest,
     error::{Code, Error},
     host::Host,
     name::Name,
@@ -18,6 +18,7 @@ use crate::{
         grant::{BlobKind, Reason, Record, from_json, json},
         respond_with_location, text, value,
     },
+    route::UploadStart,
     store::{Condition, Content, Piece, PutOptions, StoreError, Streams, key},
     upload::{ChunkError, Extent, Step, Upload, UploadId},
 };
@@ -28,44 +29,67 @@ const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uu
 const MAX_WHOLE: u64 = 5 * 1024 * 1024 * 1024;
 
 impl<S: Streams, H: Host> Registry<S, H> {
-    /// end-4: starts an upload, or takes a blob that comes whole.
+    /// end-4, end-11: starts an upload, or takes a blob that comes whole or is there already.
     pub(super) async fn start_upload(
         &self,
         request: &mut Request<S::Body>,
         name: &Name,
-        digest: Option<&Digest>,
+        start: &UploadStart,
     ) -> Answer<S::Body> {
-        if let (Some(digest), Some(length)) = (digest, whole_length(request)?) {
-            self.push_whole(request.body.take(), length, name, digest)
-                .await?;
-            return Ok(created(name, digest));
-        }
+        let algorithm = match start {
+            UploadStart::Session { algorithm } => *algorithm,
+            UploadStart::Whole(digest) => {
+                if let Some(length) = whole_length(request)? {
+                    self.push_whole(request.body.take(), length, name, digest)
+                        .await?;
+                    return Ok(created(name, digest));
+                }
+                digest.algorithm()
+            }
+            UploadStart::Mount { digest, from } => {
+                if self.mount(name, digest, from.as_ref()).await? {
+                    return Ok(created(name, digest));
+                }
+                digest.algorithm()
+            }
+        };
         let id = UploadId::new(self.host.random());
-        self.write_step(name, id, 0, &Step::Start).await?;
-        let Some(digest) = digest else {
-            return Ok(accepted(
-                name,
-                id,
-                &Upload {
-                    number: 0,
-                    last: Step::Start,
-                },
-            ));
+        let upload = Upload {
+            number: 0,
+            last: Step::Start { algorithm },
+        };
+        self.write_step(name, id, upload.number, &upload.last)
+            .await?;
+        let UploadStart::Whole(digest) = start else {
+            return Ok(accepted(name, id, &upload));
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
-        let upload = self
-            .receive(
-                request,
-                name,
-                id,
-                Upload {
-                    number: 0,
-                    last: Step::Start,
-                },
-            )
-            .await?;
+        let upload = self.receive(request, name, id, upload).await?;
         self.close(name, id, upload, digest).await?;
         Ok(created(name, digest))
+    }
+
+    /// Mount: whether the repository now holds a blob that another one lets it have.
+    async fn mount(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        from: Option<&Name>,
+    ) -> Result<bool, Error> {
+        let bound = self.bound();
+        let source = match from {
+            Some(from) => self.readable(from, digest).await?,
+            None => self.readable_anywhere(digest).await?,
+        };
+        if source.is_none() {
+            return Ok(false);
+        }
+        self.keep(name, &[digest], &Reason::Upload, bound).await?; // KEEP
+        let Some(record) = self.record(digest).await? else {
+            return Ok(false);
+        };
+        self.link(name, digest, &record).await;
+        Ok(true)
     }
 
     /// end-13: says how far an upload has come.
@@ -136,7 +160,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         })?;
         let upload = self.read_upload(name, id, step).await?;
         match &upload.last {
-            Step::Start => match whole_length(request)? {
+            Step::Start { .. } => match whole_length(request)? {
                 Some(length) => {
                     check_chunk(&upload, request, id, name)?;
                     self.push_whole(request.body.take(), length, name, digest)
@@ -241,7 +265,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let extent_key = key::extent(&extent);
         let received = self
             .store
-            .receive(&extent_key, body, Algorithm::Sha256)
+            .receive(&extent_key, body, upload.algorithm())
             .await?; // 1 put the extent
         if received.size == 0 {
             self.forget(&[extent_key]).await;
@@ -282,7 +306,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         digest: &Digest,
     ) -> Result<(), Error> {
         let extents = match &upload.last {
-            Step::Start => {
+            Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
                 self.push_whole(None, 0, name, digest).await?;
                 self.forget(&[key::step(name, id, 0)]).await;
@@ -412,7 +436,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
                     None => Err(unknown(id)),
                 }
             }
-            Step::Start
+            Step::Start { .. }
             | Step::Received { .. }
             | Step::Closing { .. }
             | Step::Done { .. }

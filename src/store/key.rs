@@ -7,7 +7,7 @@
 //! refs/<algorithm>/<encoded>/<name>/_link                  a hint: some grant exists, and the blob's record
 //! repositories/<name>/_manifests/<algorithm>/<encoded>     a manifest's bytes
 //! repositories/<name>/_tags/<tag>                          the digest that a tag names, or a tombstone
-//! repositories/<name>/_referrers/<algorithm>/<encoded>/<unique id>
+//! repositories/<name>/_referrers/<algorithm>/<encoded>/<manifest>-<unique id>
 //!                                                          the descriptor of a manifest with this subject
 //! catalog/<name>                                           a repository exists
 //! uploads/<name>/_<upload id>/<step>                       one step of an upload
@@ -44,6 +44,18 @@ pub fn extent_name(upload: UploadId, step: u32, nonce: &str) -> String {
 /// The key of an extent that a record names.
 pub fn extent(name: &str) -> String {
     format!("extents/{name}")
+}
+
+/// The prefix of what all repositories have on a blob.
+pub fn holders(digest: &Digest) -> String {
+    format!("refs/{}/{}/", digest.algorithm(), digest.encoded())
+}
+
+/// The repository of a grant or a link, by what its key has after [`holders`].
+pub fn holder(entry: &str) -> Option<Name> {
+    entry
+        .split_once("/_")
+        .and_then(|(name, _)| name.parse().ok())
 }
 
 /// The prefix of the grants that a repository has on a blob.
@@ -88,18 +100,42 @@ pub fn tag(name: &Name, tag: &Tag) -> String {
     format!("{}{tag}", tags(name))
 }
 
-/// The key of the entry of one manifest among the referrers of its subject.
-pub fn referrer(name: &Name, subject: &Digest, id: &str) -> String {
+/// The prefix of the entries of the referrers of a manifest.
+pub fn referrers(name: &Name, subject: &Digest) -> String {
     format!(
-        "repositories/{name}/_referrers/{}/{}/{id}",
+        "repositories/{name}/_referrers/{}/{}/",
         subject.algorithm(),
         subject.encoded()
     )
 }
 
+/// The key of the entry of one manifest among the referrers of its subject. Entries of one manifest stand side by side.
+pub fn referrer(name: &Name, subject: &Digest, manifest: &Digest, id: &str) -> String {
+    format!(
+        "{}{}-{}-{id}",
+        referrers(name, subject),
+        manifest.algorithm(),
+        manifest.encoded()
+    )
+}
+
+/// The manifest of an entry among referrers, by what its key has after [`referrers`].
+pub fn referrer_digest(entry: &str) -> Option<Digest> {
+    let (manifest, _) = entry.rsplit_once('-')?;
+    manifest.replacen('-', ":", 1).parse().ok()
+}
+
+/// A key after every entry of one manifest among referrers, and before those of the next.
+pub fn after_referrer(name: &Name, subject: &Digest, manifest: &Digest) -> String {
+    referrer(name, subject, manifest, "~")
+}
+
+/// The prefix of the catalogue.
+pub const CATALOG: &str = "catalog/";
+
 /// The key that says that a repository exists.
 pub fn catalog(name: &Name) -> String {
-    format!("catalog/{name}")
+    format!("{CATALOG}{name}")
 }
 
 /// The prefix of the steps of an upload.
@@ -151,8 +187,8 @@ mod tests {
             "repositories/library/alpine/_tags/latest"
         );
         assert_eq!(
-            referrer(&name, &digest, "r"),
-            format!("repositories/library/alpine/_referrers/sha256/{HASH}/r")
+            referrer(&name, &digest, &digest, "r"),
+            format!("repositories/library/alpine/_referrers/sha256/{HASH}/sha256-{HASH}-r")
         );
         assert_eq!(catalog(&name), "catalog/library/alpine");
         assert_eq!(
@@ -170,7 +206,7 @@ mod tests {
         let id = "0".repeat(32);
         for key in [
             grant(&digest, &name, &id),
-            referrer(&name, &digest, &id),
+            referrer(&name, &digest, &digest, &id),
             tag(&name, &tag_name),
             step(&name, UploadId::new([0; 16]), 99_999),
         ] {

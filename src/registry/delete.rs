@@ -1,0 +1,158 @@
+//! Deleting tags, manifests and blobs: end-9, end-10.
+//!
+//! Nothing is deleted here that another request could be about to need: a sweep does that, later. What is deleted is what makes a
+//! repository have it.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json as detail;
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::Host,
+    name::{Name, Tag},
+    registry::{
+        Answer, Body, Registry,
+        grant::{Reason, from_json, json},
+        manifest::TagTarget,
+        respond, value,
+    },
+    store::{Condition, Content, Meta, PutOptions, Streams, key},
+};
+
+impl<S: Streams, H: Host> Registry<S, H> {
+    /// end-9, by tag: the tag goes, the manifest stays.
+    pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> Answer<S::Body> {
+        let key = key::tag(name, tag);
+        let unknown = || {
+            Error::new(Code::ManifestUnknown, format!("{tag} in repository {name}"))
+                .with_detail(detail!({ "name": name.as_str(), "reference": tag.as_str() }))
+        };
+        loop {
+            let meta = self.store.head(&key).await?.ok_or_else(unknown)?;
+            match from_json(&key, &meta.metadata)? {
+                TagTarget::Tombstone { .. } => return Err(unknown()),
+                TagTarget::Manifest { digest, .. } => {
+                    if self.bury(&key, &meta, &digest).await? {
+                        return Ok(accepted());
+                    }
+                }
+            }
+        }
+    }
+
+    /// end-9, by digest: Manifest DELETE of the removal protocol. Grants and the referrers entry stay for the sweep.
+    pub(super) async fn delete_manifest(&self, name: &Name, digest: &Digest) -> Answer<S::Body> {
+        let manifest = key::manifest(name, digest);
+        if self.store.head(&manifest).await?.is_none() {
+            let error = Error::new(
+                Code::ManifestUnknown,
+                format!("{digest} in repository {name}"),
+            );
+            return Err(error
+                .with_detail(detail!({ "name": name.as_str(), "reference": digest.to_string() })));
+        }
+        // Tags that still name it become tombstones, each by compare-and-swap: one that was moved meanwhile stays.
+        let prefix = key::tags(name);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(&prefix, after.as_deref(), 1_000).await?;
+            for (key, meta) in &page.objects {
+                self.bury_while_named(key, meta.clone(), digest).await?;
+            }
+            after = page
+                .objects
+                .into_iter()
+                .next_back()
+                .map(|(key, _)| key)
+                .filter(|_| page.truncated);
+            if after.is_none() {
+                break;
+            }
+        }
+        self.store.delete(&[manifest]).await?;
+        Ok(accepted())
+    }
+
+    /// end-10: Blob DELETE of the removal protocol. What a manifest holds stays; other repositories keep theirs.
+    pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> Answer<S::Body> {
+        let unknown = || {
+            Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
+                .with_detail(detail!({ "name": name.as_str(), "digest": digest.to_string() }))
+        };
+        let mut uploads = Vec::new();
+        for (key, meta) in self.grants(name, digest).await? {
+            match from_json(&key, &meta.metadata)? {
+                Reason::Upload => uploads.push(key),
+                Reason::Manifest { digest: manifest } => {
+                    if self
+                        .store
+                        .head(&key::manifest(name, &manifest))
+                        .await?
+                        .is_some()
+                    {
+                        let found = format!(
+                            "manifest {manifest} in repository {name} needs it, delete that first"
+                        );
+                        return Err(Error::new(Code::Unsupported, found)
+                            .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+                            .with_detail(detail!({ "digest": digest.to_string(), "manifest": manifest.to_string() })));
+                    }
+                }
+            }
+        }
+        if uploads.is_empty() {
+            return Err(unknown());
+        }
+        for uploads in uploads.chunks(1_000) {
+            self.store.delete(uploads).await?;
+        }
+        self.store.delete(&[key::link(digest, name)]).await?;
+        Ok(accepted())
+    }
+
+    async fn bury_while_named(
+        &self,
+        key: &str,
+        mut meta: Meta,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        loop {
+            match from_json(key, &meta.metadata)? {
+                TagTarget::Manifest { digest: named, .. } if named == *digest => {
+                    if self.bury(key, &meta, digest).await? {
+                        return Ok(());
+                    }
+                }
+                TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => return Ok(()),
+            }
+            let Some(found) = self.store.head(key).await? else {
+                return Ok(());
+            };
+            meta = found;
+        }
+    }
+
+    /// Makes a tag a tombstone, if it still is what was seen.
+    async fn bury(&self, key: &str, seen: &Meta, digest: &Digest) -> Result<bool, Error> {
+        let tombstone = json(&TagTarget::Tombstone {
+            digest: digest.clone(),
+            time: self.host.now(),
+        });
+        let options = PutOptions {
+            condition: Condition::Matches(&seen.etag),
+            metadata: &tombstone,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(tombstone.clone().into_bytes());
+        Ok(self.store.put(key, content, options).await?.is_some())
+    }
+}
+
+fn accepted<B>() -> Response<Body<B>> {
+    let mut response = respond(StatusCode::ACCEPTED);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, value("0"));
+    response
+}

@@ -1,0 +1,224 @@
+//! Listing: the catalogue, tags (end-8) and referrers (end-12).
+//!
+//! A page costs one operation of the store however large the registry is; where entries are left out, it costs another one for
+//! what is missing.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::Host,
+    manifest::OCI_INDEX,
+    name::{Name, Tag},
+    registry::{
+        Answer, Body, Registry, for_each,
+        grant::from_json,
+        manifest::{Referrer, TagTarget},
+        respond_with_json, value,
+    },
+    store::{Meta, StoreError, Streams, key},
+};
+
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// The most entries of one page: what the store lists in one operation.
+const MAX_PAGE: u64 = 1_000;
+
+/// The most referrers of one page: each costs an operation, to see whether its manifest is stored.
+const MAX_REFERRERS: u64 = 100;
+
+impl<S: Streams, H: Host> Registry<S, H> {
+    /// Lists the names of repositories that manifests were pushed to.
+    pub(super) async fn list_repositories(
+        &self,
+        limit: Option<u64>,
+        last: Option<&Name>,
+    ) -> Answer<S::Body> {
+        let limit = page_limit(limit, MAX_PAGE);
+        let after = last.map(key::catalog);
+        let (names, more) = self
+            .page(key::CATALOG, after, limit, |name, _| {
+                Ok(Some(name.to_owned()))
+            })
+            .await?;
+        let mut response =
+            respond_with_json(StatusCode::OK, bytes(&json!({ "repositories": names })));
+        if let (true, Some(last)) = (more, names.last()) {
+            link_next(
+                &mut response,
+                &format!("/v2/_catalog?n={limit}&last={last}"),
+            );
+        }
+        Ok(response)
+    }
+
+    /// end-8.
+    pub(super) async fn list_tags(
+        &self,
+        name: &Name,
+        limit: Option<u64>,
+        last: Option<&Tag>,
+    ) -> Answer<S::Body> {
+        let limit = page_limit(limit, MAX_PAGE);
+        let after = last.map(|tag| key::tag(name, tag));
+        let prefix = key::tags(name);
+        let page = self.page(&prefix, after, limit, |tag, meta| {
+            // Tombstones stay for the sweep and are no tags.
+            Ok(match from_json(tag, &meta.metadata)? {
+                TagTarget::Manifest { .. } => Some(tag.to_owned()),
+                TagTarget::Tombstone { .. } => None,
+            })
+        });
+        let (tags, more) = page.await?;
+        if tags.is_empty()
+            && last.is_none()
+            && self.store.head(&key::catalog(name)).await?.is_none()
+        {
+            let error = Error::new(
+                Code::NameUnknown,
+                format!("no manifest was ever pushed to {name}"),
+            );
+            return Err(error.with_detail(json!({ "name": name.as_str() })));
+        }
+        let body = json!({ "name": name.as_str(), "tags": tags });
+        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+        if let (true, Some(last)) = (more, tags.last()) {
+            link_next(
+                &mut response,
+                &format!("/v2/{name}/tags/list?n={limit}&last={last}"),
+            );
+        }
+        Ok(response)
+    }
+
+    /// end-12. An entry whose manifest is not stored is left out: it is the sweep's.
+    pub(super) async fn list_referrers(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        limit: Option<u64>,
+        last: Option<&Digest>,
+    ) -> Answer<S::Body> {
+        let limit = page_limit(limit, MAX_REFERRERS);
+        let prefix = key::referrers(name, subject);
+        let after = last.map(|last| key::after_referrer(name, subject, last));
+        let (entries, more) = self
+            .page(&prefix, after, limit, |id, meta| {
+                Ok(Some((id.to_owned(), meta.metadata.clone())))
+            })
+            .await?;
+        let mut last = None;
+        let mut candidates: Vec<(Digest, String, String)> = Vec::new();
+        for (id, metadata) in entries {
+            let digest = key::referrer_digest(&id).ok_or_else(|| {
+                StoreError::Failed(format!("{prefix}{id} is not the entry of a referrer"))
+            })?;
+            // A manifest that was pushed again has an entry of each push, side by side.
+            if candidates.last().is_none_or(|(other, ..)| *other != digest) {
+                candidates.push((digest.clone(), id, metadata));
+            }
+            last = Some(digest);
+        }
+        let mut found = for_each(candidates, |(digest, id, metadata)| async move {
+            if self
+                .store
+                .head(&key::manifest(name, &digest))
+                .await?
+                .is_none()
+            {
+                return Ok(None);
+            }
+            let text = if metadata.is_empty() {
+                let key = format!("{}{id}", key::referrers(name, subject));
+                self.read_text(&key).await?.map(|(_, text)| text)
+            } else {
+                Some(metadata)
+            };
+            let Some(text) = text else { return Ok(None) };
+            let referrer: Referrer = from_json(&id, &text)?;
+            Ok(Some((digest, referrer)))
+        })
+        .await?;
+        found.sort_by(|one, other| key_of(one).cmp(&key_of(other)));
+        let manifests: Vec<Referrer> = found
+            .into_iter()
+            .flatten()
+            .map(|(_, referrer)| referrer)
+            .filter(|referrer| {
+                artifact_type.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted))
+            })
+            .collect();
+        let body = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
+        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
+        let mut filter = String::new();
+        if let Some(artifact_type) = artifact_type {
+            headers.insert(
+                OCI_FILTERS_APPLIED,
+                HeaderValue::from_static("artifactType"),
+            );
+            let encoded: String =
+                form_urlencoded::byte_serialize(artifact_type.as_bytes()).collect();
+            filter = format!("&artifactType={encoded}");
+        }
+        if let (true, Some(last)) = (more, last) {
+            link_next(
+                &mut response,
+                &format!("/v2/{name}/referrers/{subject}?n={limit}&last={last}{filter}"),
+            );
+        }
+        Ok(response)
+    }
+
+    /// Reads entries of a listing until a page is full, and says whether there is more.
+    async fn page<T>(
+        &self,
+        prefix: &str,
+        mut after: Option<String>,
+        limit: usize,
+        read: impl Fn(&str, &Meta) -> Result<Option<T>, StoreError>,
+    ) -> Result<(Vec<T>, bool), Error> {
+        let mut entries = Vec::new();
+        while entries.len() < limit {
+            let missing = u32::try_from(limit - entries.len()).unwrap_or(u32::MAX);
+            let page = self.store.list(prefix, after.as_deref(), missing).await?;
+            for (key, meta) in &page.objects {
+                let entry = read(key.strip_prefix(prefix).unwrap_or(key), meta)?;
+                entries.extend(entry);
+            }
+            if !page.truncated {
+                return Ok((entries, false));
+            }
+            after = page
+                .objects
+                .into_iter()
+                .next_back()
+                .map(|(key, _)| key)
+                .or(after);
+        }
+        Ok((entries, true))
+    }
+}
+
+fn key_of(entry: &Option<(Digest, Referrer)>) -> Option<&Digest> {
+    entry.as_ref().map(|(digest, _)| digest)
+}
+
+fn page_limit(asked: Option<u64>, most: u64) -> usize {
+    usize::try_from(asked.unwrap_or(most).min(most)).unwrap_or_default()
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// Says where the next page is (RFC 8288).
+fn link_next<B>(response: &mut Response<Body<B>>, target: &str) {
+    response
+        .headers_mut()
+        .insert(header::LINK, value(&format!("<{target}>; rel=\"next\"")));
+}
