@@ -13,6 +13,7 @@ use crate::{
 
 pub mod key;
 pub mod memory;
+pub mod retry;
 pub mod room;
 pub mod suite;
 

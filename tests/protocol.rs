@@ -13,7 +13,7 @@ use strata::{
 
 use crate::support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, registry_on,
-    watched::Watched,
+    watched::{Verdict, Watched},
 };
 
 #[path = "support/support.rs"]
@@ -47,7 +47,7 @@ impl Fixture {
                 kind
             };
             written.borrow_mut().push(format!("{operation} {kind}"));
-            Ok(())
+            Verdict::Done
         });
         Self {
             registry: registry_on(store, host, &[]),
@@ -347,7 +347,7 @@ fn no_write_begins_once_half_the_grace_period_has_passed() {
 fn a_store_that_fails_is_named_to_the_log_and_not_to_the_client() {
     let host = TestHost::default();
     let store = Watched::new(Memory::default(), |_, _| {
-        Err(StoreError::Failed("secret of the house".to_owned()))
+        Verdict::Lost(StoreError::Failed("secret of the house".to_owned()))
     });
     let registry = registry_on(store, host.clone(), &[]);
     let answer = ask(&registry, &Ask::new("GET /v2/a/tags/list"));

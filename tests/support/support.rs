@@ -29,7 +29,7 @@ pub(crate) const LAYER: &[u8] = b"0123456789";
 pub(crate) const CONFIG: &[u8] = b"{}";
 
 /// A request, in short.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) target: String,

@@ -11,8 +11,19 @@ use strata::{
     },
 };
 
-/// What a test does before an operation, by its name and key: let it happen, or fail it.
-type Watcher = Box<dyn FnMut(&'static str, &str) -> Result<(), StoreError>>;
+/// What comes of an operation.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// It is done.
+    Done,
+    /// It is not done, and fails.
+    Lost(StoreError),
+    /// It is done, and fails all the same.
+    Kept(StoreError),
+}
+
+/// Decides what comes of an operation, by its name and key.
+type Watcher = Box<dyn FnMut(&'static str, &str) -> Verdict>;
 
 /// The store in memory, watched.
 pub(crate) struct Watched {
@@ -23,7 +34,7 @@ pub(crate) struct Watched {
 impl Watched {
     pub(crate) fn new(
         memory: Memory,
-        watcher: impl FnMut(&'static str, &str) -> Result<(), StoreError> + 'static,
+        watcher: impl FnMut(&'static str, &str) -> Verdict + 'static,
     ) -> Self {
         Self {
             memory,
@@ -31,8 +42,21 @@ impl Watched {
         }
     }
 
-    fn watch(&self, operation: &'static str, key: &str) -> Result<(), StoreError> {
-        (self.watcher.borrow_mut())(operation, key)
+    async fn watch<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        outcome: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let verdict = (self.watcher.borrow_mut())(operation, key);
+        match verdict {
+            Verdict::Done => outcome.await,
+            Verdict::Lost(error) => Err(error),
+            Verdict::Kept(error) => {
+                outcome.await?;
+                Err(error)
+            }
+        }
     }
 }
 
@@ -40,8 +64,7 @@ impl Objects for Watched {
     type Body = MemoryBody;
 
     async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
-        self.watch("head", key)?;
-        self.memory.head(key).await
+        self.watch("head", key, self.memory.head(key)).await
     }
 
     async fn get(
@@ -49,8 +72,7 @@ impl Objects for Watched {
         key: &str,
         range: Option<ByteRange>,
     ) -> Result<Option<Object<MemoryBody>>, StoreError> {
-        self.watch("get", key)?;
-        self.memory.get(key, range).await
+        self.watch("get", key, self.memory.get(key, range)).await
     }
 
     async fn put(
@@ -59,8 +81,8 @@ impl Objects for Watched {
         content: Content<MemoryBody>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
-        self.watch("put", key)?;
-        self.memory.put(key, content, options).await
+        self.watch("put", key, self.memory.put(key, content, options))
+            .await
     }
 
     async fn list(
@@ -69,13 +91,17 @@ impl Objects for Watched {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page, StoreError> {
-        self.watch("list", prefix)?;
-        self.memory.list(prefix, after, limit).await
+        self.watch("list", prefix, self.memory.list(prefix, after, limit))
+            .await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        self.watch("delete", keys.first().map_or("", String::as_str))?;
-        self.memory.delete(keys).await
+        self.watch(
+            "delete",
+            keys.first().map_or("", String::as_str),
+            self.memory.delete(keys),
+        )
+        .await
     }
 }
 
@@ -86,8 +112,8 @@ impl Streams for Watched {
         body: MemoryBody,
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
-        self.watch("receive", key)?;
-        self.memory.receive(key, body, algorithm).await
+        self.watch("receive", key, self.memory.receive(key, body, algorithm))
+            .await
     }
 
     async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {

@@ -8,6 +8,7 @@ use std::{cell::RefCell, rc::Rc};
 use strata::{
     registry::{self, Registry},
     settings::{ParseSettingsError, Settings},
+    store::retry::Retry,
 };
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
@@ -20,7 +21,7 @@ mod parts;
 mod r2;
 mod stream;
 
-type EdgeRegistry = Registry<Bucket, Edge>;
+type EdgeRegistry = Registry<Retry<Bucket, Edge>, Edge>;
 
 thread_local! {
     /// One registry an isolate: settings are read and parsed once.
@@ -33,7 +34,11 @@ fn registry(env: &Env) -> Result<Rc<EdgeRegistry>, ParseSettingsError> {
             return Ok(registry.clone());
         }
         let settings = Settings::parse(|name| env.var(name).ok().map(|value| value.to_string()))?;
-        let made = Rc::new(Registry::new(Bucket::of(env, "BUCKET"), Edge, settings));
+        let made = Rc::new(Registry::new(
+            Retry::new(Bucket::of(env, "BUCKET"), Edge),
+            Edge,
+            settings,
+        ));
         *registry = Some(made.clone());
         Ok(made)
     })
