@@ -1,0 +1,252 @@
+//! What holds for every input: parsers agree with the specification's grammars and never panic, and an upload is the bytes that
+//! were taken, in order, whatever clients do.
+
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use regex::Regex;
+use strata::{
+    digest::{Algorithm, Digest},
+    manifest::Manifest,
+    name::{Name, Reference, Tag},
+    range::{ByteRange, Selection},
+    route::Route,
+    store::memory::Memory,
+};
+
+use crate::support::{Ask, ask, digest, registry_of};
+
+#[path = "support/support.rs"]
+mod support;
+
+/// distribution-spec v1.1.1, "Pulling manifests".
+static NAME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$")
+        .unwrap()
+});
+static TAG: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$").unwrap());
+/// image-spec v1.1.1, "Digests", for the registered algorithms.
+static DIGEST: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$").unwrap());
+
+/// Texts that are near to what a grammar takes.
+fn near_names() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9._/-]{0,24}",
+        "[a-z0-9]{1,3}([._-]{1,3}[a-z0-9]{1,3}){0,4}(/[a-z0-9_.]{1,4}){0,3}",
+        ".{0,12}",
+        "[a-z]{250,260}"
+    ]
+}
+
+fn near_digests() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "sha256:[a-f0-9]{63,65}",
+        "sha512:[a-f0-9]{127,129}",
+        "(sha256|sha512|md5|):[a-gA-F0-9]{0,66}",
+        ".{0,80}"
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn names_are_those_of_the_grammar(text in near_names()) {
+        let parsed = text.parse::<Name>();
+        prop_assert_eq!(parsed.is_ok(), NAME.is_match(&text) && text.len() <= 255);
+        if let Ok(name) = parsed {
+            prop_assert_eq!(name.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn tags_are_those_of_the_grammar(text in prop_oneof!["[a-zA-Z0-9._-]{0,12}", ".{0,12}", "[a-z.]{120,135}"]) {
+        let parsed = text.parse::<Tag>();
+        prop_assert_eq!(parsed.is_ok(), TAG.is_match(&text));
+        if let Ok(tag) = parsed {
+            prop_assert_eq!(tag.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn digests_are_those_of_the_grammar(text in near_digests()) {
+        let parsed = text.parse::<Digest>();
+        prop_assert_eq!(parsed.is_ok(), DIGEST.is_match(&text));
+        if let Ok(digest) = parsed {
+            prop_assert_eq!(digest.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn references_are_tags_or_digests(text in prop_oneof![near_digests(), near_names()]) {
+        prop_assert_eq!(text.parse::<Reference>().is_ok(), TAG.is_match(&text) || DIGEST.is_match(&text));
+    }
+
+    #[test]
+    fn ranges_lie_within_the_content(header in prop_oneof!["bytes=[0-9,-]{0,20}", "bytes=([0-9]{1,3}-[0-9]{0,3},?){1,4}", ".{0,20}"], size in 0_u64..300) {
+        match Selection::of(Some(&header), size) {
+            Selection::All | Selection::Unsatisfiable => {}
+            Selection::Ranges(ranges) => {
+                prop_assert!(!ranges.is_empty());
+                prop_assert!(ranges.iter().all(|range| range.first() <= range.last() && range.last() < size));
+                prop_assert!(ranges.len() == 1 || ranges.iter().map(|range| range.length()).sum::<u64>() <= size);
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_selects_what_it_says(size in 1_u64..300, first in 0_u64..300, length in 1_u64..300) {
+        let last = first + length - 1;
+        let selection = Selection::of(Some(&format!("bytes={first}-{last}")), size);
+        let expected = ByteRange::new(first, last.min(size - 1)).map_or(Selection::Unsatisfiable, |range| Selection::Ranges(vec![range]));
+        prop_assert_eq!(selection, expected);
+        prop_assert_eq!(format!("{first}-{last}").parse(), Ok(ByteRange::new(first, last).unwrap()));
+    }
+
+    #[test]
+    fn routes_never_panic_and_give_back_the_name(target in prop_oneof![
+        ".{0,40}",
+        "/v2/[a-z0-9/]{0,12}(blobs|manifests|tags|referrers|uploads|list|_catalog|/){0,4}[a-z0-9:/?=&%]{0,12}",
+    ]) {
+        if let Ok(Route::Tags { name, .. }) = Route::parse(&target) {
+            let path = format!("/v2/{name}/tags/list");
+            let again = Route::parse(&path).ok();
+            prop_assert_eq!(again, Some(Route::Tags { name, limit: None, last: None }));
+        }
+    }
+
+    #[test]
+    fn manifests_never_panic(media_type in proptest::option::of(".{0,30}"), bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Manifest::parse(media_type.as_deref(), &bytes);
+    }
+
+    #[test]
+    fn manifests_that_are_json_never_panic(text in r#"\{("schemaVersion":2,)?("(mediaType|config|layers|manifests|subject)":("x"|1|null|\[\]|\{\}|\[\{"mediaType":"a","digest":"b","size":1\}\]),){0,3}"a":1\}"#) {
+        let _ = Manifest::parse(None, text.as_bytes());
+    }
+}
+
+/// What a client does with an upload.
+#[derive(Clone, Debug)]
+enum Deed {
+    /// Sends bytes, with the range that they should have, shifted by so much; by the newest location or the first.
+    Chunk {
+        length: usize,
+        shift: i64,
+        ranged: bool,
+        newest: bool,
+    },
+    /// Asks how far it has come.
+    Status,
+    /// Closes it, with some more bytes, by the right digest or a wrong one.
+    Close { length: usize, right: bool },
+    /// Gives it up.
+    Cancel,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let chunk = (
+        0_usize..40,
+        prop_oneof![4 => Just(0_i64), 1 => -3_i64..4],
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(length, shift, ranged, newest)| Deed::Chunk {
+            length,
+            shift,
+            ranged,
+            newest,
+        });
+    let close =
+        (0_usize..10, any::<bool>()).prop_map(|(length, right)| Deed::Close { length, right });
+    proptest::collection::vec(
+        prop_oneof![6 => chunk, 2 => Just(Deed::Status), 2 => close, 1 => Just(Deed::Cancel)],
+        1..12,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_upload_is_the_bytes_taken_in_order(deeds in deeds(), algorithm in prop_oneof![Just(Algorithm::Sha256), Just(Algorithm::Sha512)]) {
+        let registry = registry_of(Memory::default(), &[]);
+        let first = ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/")).location();
+        let mut newest = first.clone();
+        let mut taken: Vec<u8> = Vec::new();
+        let mut over = false;
+        let mut blob = None;
+        for (salt, deed) in (0_u8..).zip(deeds) {
+            let bytes = |length: usize| (0_u8..).take(length).map(|n| salt.wrapping_mul(31).wrapping_add(n)).collect::<Vec<u8>>();
+            let range = format!("0-{}", taken.len().saturating_sub(1));
+            match deed {
+                Deed::Chunk { length, shift, ranged, newest: by_newest } => {
+                    let location = if by_newest { &newest } else { &first };
+                    let mut request = Ask::new(&format!("PATCH {location}")).body(bytes(length));
+                    let start = (taken.len() as i64 + shift).max(0);
+                    if ranged && length > 0 {
+                        request = request.header("content-range", format!("{start}-{}", start + length as i64 - 1));
+                    }
+                    let answer = ask(&registry, &request);
+                    if over {
+                        prop_assert_eq!(answer.status, 404);
+                    } else if ranged && length > 0 && start != taken.len() as i64 {
+                        prop_assert_eq!((answer.status, answer.header("range")), (416, Some(range.as_str())));
+                    } else {
+                        taken.extend(bytes(length));
+                        let range = format!("0-{}", taken.len().saturating_sub(1));
+                        prop_assert_eq!((answer.status, answer.header("range")), (202, Some(range.as_str())));
+                        newest = answer.location();
+                    }
+                }
+                Deed::Status => {
+                    let answer = ask(&registry, &Ask::new(&format!("GET {first}")));
+                    if over {
+                        prop_assert_eq!(answer.status, 404);
+                    } else {
+                        prop_assert_eq!((answer.status, answer.header("range"), answer.location()), (204, Some(range.as_str()), newest.clone()));
+                    }
+                }
+                Deed::Close { length, right } => {
+                    let mut whole = taken.clone();
+                    whole.extend(bytes(length));
+                    let named = if right { algorithm.digest(&whole) } else { algorithm.digest(b"something else") };
+                    let separator = if newest.contains('?') { '&' } else { '?' };
+                    let answer = ask(&registry, &Ask::new(&format!("PUT {newest}{separator}digest={named}")).body(bytes(length)));
+                    if over {
+                        // The same closing again is only looked at; any other finds the upload ended.
+                        let again = blob.as_ref().is_some_and(|(digest, patched)| *digest == named && *patched);
+                        prop_assert_eq!(answer.status, if again { 201 } else { 404 });
+                    } else if right {
+                        prop_assert_eq!(answer.status, 201);
+                        over = true;
+                        blob = Some((named, !taken.is_empty()));
+                        taken = whole;
+                    } else {
+                        prop_assert_eq!(answer.status, 400);
+                        // A last chunk that was taken before its digest was seen to be wrong stays taken.
+                        if !taken.is_empty() && length > 0 {
+                            taken = whole;
+                            newest = ask(&registry, &Ask::new(&format!("GET {first}"))).location();
+                        }
+                    }
+                }
+                Deed::Cancel => {
+                    let answer = ask(&registry, &Ask::new(&format!("DELETE {newest}")));
+                    prop_assert_eq!(answer.status, if over { 404 } else { 204 });
+                    over = true;
+                }
+            }
+        }
+        if let Some((named, _)) = blob {
+            let pulled = ask(&registry, &Ask::new(&format!("GET /v2/a/blobs/{named}")));
+            prop_assert_eq!(&pulled.body, &taken);
+            prop_assert_eq!(named.algorithm().digest(&pulled.body), named);
+        }
+        prop_assert_eq!(ask(&registry, &Ask::new(&format!("HEAD /v2/a/blobs/{}", digest(b"something else")))).status, 404);
+    }
+}
