@@ -28,13 +28,21 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A registry that loses half the grace period at operations that begin with `slow`.
-    fn new(slow: &'static str) -> Self {
+    /// A registry on which all goes at once.
+    fn new() -> Self {
+        Self::slow("", 0)
+    }
+
+    /// A registry that loses half the grace period at the operation of this number among those that begin with `slow`.
+    fn slow(slow: &'static str, mut number: usize) -> Self {
         let (host, log) = (TestHost::default(), Rc::<RefCell<Vec<String>>>::default());
         let (clock, written) = (host.clone(), log.clone());
         let store = Watched::new(Memory::default(), move |operation, key| {
-            if !slow.is_empty() && format!("{operation} {key}").starts_with(slow) {
-                clock.pass(GRACE / 2);
+            if format!("{operation} {key}").starts_with(slow) {
+                number = number.wrapping_sub(1);
+                if number == 0 {
+                    clock.pass(GRACE / 2);
+                }
             }
             let kind = if key.ends_with("/_link") {
                 "link"
@@ -135,7 +143,7 @@ impl Fixture {
 
 #[test]
 fn whole_grants_then_reads_the_mark_then_creates_the_blob() {
-    let fixture = Fixture::new("");
+    let fixture = Fixture::new();
     assert_eq!(fixture.push_whole(LAYER).status, 201);
     assert_eq!(
         fixture.log(),
@@ -151,7 +159,7 @@ fn whole_grants_then_reads_the_mark_then_creates_the_blob() {
 
 #[test]
 fn whole_of_a_blob_that_is_there_grants_before_the_look_that_counts() {
-    let fixture = Fixture::new("");
+    let fixture = Fixture::new();
     assert_eq!(fixture.push_whole(LAYER).status, 201);
     assert_eq!(fixture.push_whole(LAYER).status, 201);
     assert_eq!(
@@ -168,7 +176,7 @@ fn whole_of_a_blob_that_is_there_grants_before_the_look_that_counts() {
 
 #[test]
 fn patched_closes_then_grants_then_reads_the_mark_then_looks() {
-    let fixture = Fixture::new("");
+    let fixture = Fixture::new();
     assert_eq!(fixture.push_patched(LAYER).status, 201);
     assert_eq!(
         fixture.log(),
@@ -188,7 +196,7 @@ fn patched_closes_then_grants_then_reads_the_mark_then_looks() {
 
 #[test]
 fn a_manifest_grants_after_rights_and_looks_after_marks_and_is_stored_last_but_for_its_tag() {
-    let fixture = Fixture::new("");
+    let fixture = Fixture::new();
     assert_eq!(fixture.push_image().status, 201);
     assert!(
         fixture.last_before_first("get link", "put grant"),
@@ -223,13 +231,13 @@ fn a_manifest_grants_after_rights_and_looks_after_marks_and_is_stored_last_but_f
 #[test]
 fn a_condemned_blob_is_lifted() {
     for push in [Fixture::push_whole, Fixture::push_patched] {
-        let fixture = Fixture::new("");
+        let fixture = Fixture::new();
         fixture.mark(LAYER, "condemned");
         assert_eq!(push(&fixture, LAYER).status, 201);
         assert_eq!(fixture.mark_of(LAYER)["state"], "lifted");
         assert_ne!(fixture.mark_of(LAYER)["nonce"], "n");
     }
-    let fixture = Fixture::new("");
+    let fixture = Fixture::new();
     assert_eq!(fixture.push_image().status, 201);
     fixture.mark(LAYER, "condemned");
     fixture.mark(CONFIG, "lifted");
@@ -245,7 +253,7 @@ fn a_condemned_blob_is_lifted() {
 #[test]
 fn a_blob_being_deleted_is_not_pushed_now() {
     for push in [Fixture::push_whole, Fixture::push_patched] {
-        let fixture = Fixture::new("");
+        let fixture = Fixture::new();
         fixture.mark(LAYER, "deleting");
         let answer = push(&fixture, LAYER);
         assert_eq!(
@@ -259,7 +267,7 @@ fn a_blob_being_deleted_is_not_pushed_now() {
         assert!(!fixture.has("blobs/"));
         assert_eq!(fixture.mark_of(LAYER)["nonce"], "n");
     }
-    let fixture = Fixture::new("");
+    let fixture = Fixture::new();
     assert_eq!(fixture.push_image().status, 201);
     fixture.mark(LAYER, "deleting");
     let answer = fixture.ask(&Ask::new("PUT /v2/a/manifests/v2").manifest(OCI_MANIFEST, &image()));
@@ -269,7 +277,7 @@ fn a_blob_being_deleted_is_not_pushed_now() {
 
 #[test]
 fn a_manifest_is_not_stored_without_its_blobs_even_if_they_were_readable() {
-    let fixture = Fixture::new("");
+    let fixture = Fixture::new();
     for blob in [LAYER, CONFIG] {
         assert_eq!(fixture.push_whole(blob).status, 201);
     }
@@ -281,6 +289,14 @@ fn a_manifest_is_not_stored_without_its_blobs_even_if_they_were_readable() {
     assert!(!fixture.has("repositories/"));
 }
 
+/// The steps of the first upload.
+const STEPS: [&str; 4] = [
+    "uploads/a/_00000000000000000000000000000001/00000",
+    "uploads/a/_00000000000000000000000000000001/00001",
+    "uploads/a/_00000000000000000000000000000001/00002",
+    "uploads/a/_00000000000000000000000000000001/00003",
+];
+
 #[test]
 fn no_write_begins_once_half_the_grace_period_has_passed() {
     // Each push, the operation at which time passes, and the keys that must not be written after it.
@@ -288,42 +304,64 @@ fn no_write_begins_once_half_the_grace_period_has_passed() {
         &'static str,
         fn(&Fixture) -> Answer,
         &'static str,
+        usize,
         &'static str,
     );
-    let rows: [Row; 5] = [
+    let image: fn(&Fixture) -> Answer = Fixture::push_image;
+    let patched: fn(&Fixture) -> Answer = |fixture| fixture.push_patched(LAYER);
+    let rows: [Row; 7] = [
         (
             "manifest, before it is stored",
-            Fixture::push_image,
+            image,
             "head catalog",
+            1,
             "repositories/",
         ),
         (
-            "manifest, before a mark is lifted",
-            Fixture::push_image,
+            "manifest, before marks are looked at",
+            image,
             "list sweep",
+            1,
             "repositories/",
         ),
         (
-            "patched, before the extent is added",
-            |fixture| fixture.push_patched(LAYER),
-            "receive extents",
-            "uploads/a/_00000000000000000000000000000001/00001",
+            "chunk, after the session was read",
+            patched,
+            "head uploads",
+            2,
+            STEPS[1],
         ),
         (
-            "patched, before the record",
-            |fixture| fixture.push_patched(LAYER),
+            "chunk, after its body was received",
+            patched,
+            "receive extents",
+            1,
+            STEPS[1],
+        ),
+        (
+            "closing, after the session was read",
+            patched,
+            "head uploads",
+            4,
+            STEPS[2],
+        ),
+        (
+            "closing, before the record",
+            patched,
             "head blobs",
+            1,
             "blobs/",
         ),
         (
-            "patched, after the record",
-            |fixture| fixture.push_patched(LAYER),
+            "closing, after the record",
+            patched,
             "put blobs",
-            "uploads/a/_00000000000000000000000000000001/00003",
+            1,
+            STEPS[3],
         ),
     ];
-    for (what, push, slow, forbidden) in rows {
-        let fixture = Fixture::new(slow);
+    for (what, push, slow, number, forbidden) in rows {
+        let fixture = Fixture::slow(slow, number);
         let answer = push(&fixture);
         assert_eq!(
             answer.status,

@@ -36,6 +36,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         name: &Name,
         start: &UploadStart,
     ) -> Answer<S::Body> {
+        let bound = self.bound();
         let algorithm = match start {
             UploadStart::Session { algorithm } => *algorithm,
             UploadStart::Whole(digest) => {
@@ -64,8 +65,8 @@ impl<S: Streams, H: Host> Registry<S, H> {
             return Ok(accepted(name, id, &upload));
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
-        let upload = self.receive(request, name, id, upload).await?;
-        self.close(name, id, upload, digest).await?;
+        let upload = self.receive(request, name, id, upload, bound).await?;
+        self.close(name, id, upload, digest, bound).await?;
         Ok(created(name, digest))
     }
 
@@ -135,11 +136,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
         id: UploadId,
         step: u32,
     ) -> Answer<S::Body> {
+        let bound = self.bound();
         let upload = self.read_upload(name, id, step).await?;
         if !upload.is_open() {
             return Err(unknown(id));
         }
-        let upload = self.receive(request, name, id, upload).await?;
+        let upload = self.receive(request, name, id, upload, bound).await?;
         Ok(accepted(name, id, &upload))
     }
 
@@ -158,6 +160,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 "no query parameter digest, which names the blob that the upload is",
             )
         })?;
+        let bound = self.bound();
         let upload = self.read_upload(name, id, step).await?;
         match &upload.last {
             Step::Start { .. } => match whole_length(request)? {
@@ -169,13 +172,13 @@ impl<S: Streams, H: Host> Registry<S, H> {
                     self.forget(&[key::step(name, id, 0)]).await;
                 }
                 None => {
-                    let upload = self.receive(request, name, id, upload).await?;
-                    self.close(name, id, upload, digest).await?;
+                    let upload = self.receive(request, name, id, upload, bound).await?;
+                    self.close(name, id, upload, digest, bound).await?;
                 }
             },
             Step::Received { .. } => {
-                let upload = self.receive(request, name, id, upload).await?;
-                self.close(name, id, upload, digest).await?;
+                let upload = self.receive(request, name, id, upload, bound).await?;
+                self.close(name, id, upload, digest, bound).await?;
             }
             Step::Closing { .. } | Step::Done { .. } => {
                 self.close_again(name, id, &upload.last, digest).await?;
@@ -250,6 +253,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         name: &Name,
         id: UploadId,
         upload: Upload,
+        bound: Bound,
     ) -> Result<Upload, Error> {
         let length = check_chunk(&upload, request, id, name)?;
         let Some(body) = request.body.take() else {
@@ -259,7 +263,6 @@ impl<S: Streams, H: Host> Registry<S, H> {
             self.store.discard(body).await;
             return Ok(upload);
         }
-        let bound = self.bound();
         let number = upload.number + 1;
         let extent = key::extent_name(id, number, &self.nonce());
         let extent_key = key::extent(&extent);
@@ -297,13 +300,15 @@ impl<S: Streams, H: Host> Registry<S, H> {
         Err(out_of_order(name, id, &upload, "another chunk came first"))
     }
 
-    /// Push, by PATCH: closes an upload.
+    /// Push, by PATCH: closes an upload. BOUND counts from before the session was read: a sweeper may take one that was not
+    /// moved for that long for abandoned.
     async fn close(
         &self,
         name: &Name,
         id: UploadId,
         upload: Upload,
         digest: &Digest,
+        bound: Bound,
     ) -> Result<(), Error> {
         let extents = match &upload.last {
             Step::Start { .. } => {
@@ -337,7 +342,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         };
 
         // 3 close: open → closing, by exactly one closer, ever
-        let bound = self.bound();
+        bound.check(&self.host)?;
         let closing = Step::Closing {
             digest: digest.clone(),
         };
