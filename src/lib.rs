@@ -8,7 +8,7 @@
 //! use strata::{digest::Digest, manifest::Manifest, name::Reference, route::Route};
 //!
 //! let route = Route::parse("/v2/library/alpine/manifests/3.22")?;
-//! let Route::Manifest { name, reference: Reference::Tag(tag) } = route else { unreachable!() };
+//! let Route::Manifest { name, reference: Reference::Tag(tag), .. } = route else { unreachable!() };
 //! assert_eq!((name.as_str(), tag.as_str()), ("library/alpine", "3.22"));
 //! # Ok::<(), strata::error::Error>(())
 //! ```

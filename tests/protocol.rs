@@ -21,7 +21,7 @@ mod support;
 
 const GRACE: Duration = Duration::from_secs(24 * 3_600);
 
-/// A registry whose store writes down each operation with the first part of its key.
+/// A registry whose store writes down each operation with what kind of key it is for; of a session, the step.
 struct Fixture {
     registry: TestRegistry<Watched>,
     log: Rc<RefCell<Vec<String>>>,
@@ -44,15 +44,11 @@ impl Fixture {
                     clock.pass(GRACE / 2);
                 }
             }
-            let kind = if key.ends_with("/_link") {
-                "link"
-            } else {
-                key.split('/').next().unwrap_or_default()
-            };
-            let kind = if key.contains("/_grants/") {
-                "grant"
-            } else {
-                kind
+            let kind = match key.split('/').next().unwrap_or_default() {
+                "uploads" => key.rsplit('/').next().unwrap_or_default(),
+                "refs" if key.ends_with("/_link") => "link",
+                "refs" => "grant",
+                kind => kind,
             };
             written.borrow_mut().push(format!("{operation} {kind}"));
             Verdict::Done
@@ -178,20 +174,22 @@ fn whole_of_a_blob_that_is_there_grants_before_the_look_that_counts() {
 fn patched_closes_then_grants_then_reads_the_mark_then_looks() {
     let fixture = Fixture::new();
     assert_eq!(fixture.push_patched(LAYER).status, 201);
-    assert_eq!(
-        fixture.log(),
-        [
-            "head uploads",
-            "head uploads", // how far it has come
-            "put uploads",  // closing
-            "put grant",
-            "head sweep",
-            "head blobs",
-            "put blobs",   // KEEP, look, record
-            "put uploads", // done
-            "put link",
-        ]
-    );
+    let steps = [
+        // How far it has come: the last step is read first.
+        "head 00002",
+        "head 00001",
+        // Closing.
+        "put 00002",
+        // KEEP, look, record.
+        "put grant",
+        "head sweep",
+        "head blobs",
+        "put blobs",
+        // Done.
+        "put 00003",
+        "put link",
+    ];
+    assert_eq!(fixture.log(), steps);
 }
 
 #[test]

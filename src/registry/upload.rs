@@ -19,7 +19,7 @@ use crate::{
         respond_with_location, text, value,
     },
     route::UploadStart,
-    store::{Condition, Content, Piece, PutOptions, StoreError, Streams, key},
+    store::{Condition, Content, ListOptions, Piece, PutOptions, StoreError, Streams, key},
     upload::{ChunkError, Extent, Step, Upload, UploadId},
 };
 
@@ -450,19 +450,29 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 
     /// Reads how far an upload has come: two cheap reads where the client's hint is right, else a listing.
+    ///
+    /// The next step is looked for before the one hinted at. A sweeper deletes the steps of a dead session from the first to
+    /// the last: read the other way round, a session that was dead and is gone could seem to be open.
     async fn read_upload(&self, name: &Name, id: UploadId, hint: u32) -> Result<Upload, Error> {
-        let hint = hint.min(Upload::MAX_STEPS);
-        let (here, next) = (key::step(name, id, hint), key::step(name, id, hint + 1));
-        let (here_meta, next_meta) =
-            futures_util::future::try_join(self.store.head(&here), self.store.head(&next)).await?;
-        match (here_meta, next_meta) {
-            (Some(meta), None) => Ok(Upload {
-                number: hint,
-                last: from_json(&here, &meta.metadata)?,
-            }),
-            (None, None) if hint == 0 => Err(unknown(id)),
-            (Some(_) | None, Some(_)) | (None, None) => Ok(self.list_steps(name, id).await?.0),
+        let number = hint.min(Upload::MAX_STEPS);
+        if self
+            .store
+            .head(&key::step(name, id, number + 1))
+            .await?
+            .is_none()
+        {
+            let here = key::step(name, id, number);
+            if let Some(meta) = self.store.head(&here).await? {
+                return Ok(Upload {
+                    number,
+                    last: from_json(&here, &meta.metadata)?,
+                });
+            }
+            if number == 0 {
+                return Err(unknown(id));
+            }
         }
+        Ok(self.list_steps(name, id).await?.0)
     }
 
     /// Reads all steps of an upload, and the extents received.
@@ -472,7 +482,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let mut extents = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(&prefix, after.as_deref(), 1_000).await?;
+            let options = ListOptions {
+                after: after.as_deref(),
+                limit: 1_000,
+                metadata: true,
+            };
+            let page = self.store.list(&prefix, options).await?;
             for (key, meta) in &page.objects {
                 let number = key
                     .strip_prefix(&prefix)
@@ -485,17 +500,28 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 }
                 last = Some(Upload { number, last: step });
             }
-            after = page
+            let more = page
                 .objects
                 .into_iter()
                 .next_back()
                 .map(|(key, _)| key)
                 .filter(|_| page.truncated);
-            if after.is_none() {
-                return last
-                    .map(|upload| (upload, extents))
-                    .ok_or_else(|| unknown(id));
+            if more.is_some() {
+                after = more;
+                continue;
             }
+            let upload: Upload = last.ok_or_else(|| unknown(id))?;
+            // Several pages are not one reading: a session that was swept meanwhile has lost its last step as well.
+            if after.is_some()
+                && self
+                    .store
+                    .head(&key::step(name, id, upload.number))
+                    .await?
+                    .is_none()
+            {
+                return Err(unknown(id));
+            }
+            return Ok((upload, extents));
         }
     }
 
