@@ -19,7 +19,7 @@ const DENIED = ["--", "-D", "warnings"];
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
   { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
-  { name: "clippy", commands: [["cargo", "clippy", "-p", "strata", "--all-targets", ...DENIED]] },
+  { name: "clippy", commands: [["cargo", "clippy", "-p", "strata", "-p", "strata-model", "--all-targets", ...DENIED]] },
   {
     name: "clippy wasm32",
     commands: [
@@ -28,13 +28,14 @@ const RUST = [
     ],
     env: WASM,
   },
-  { name: "docs", commands: [["cargo", "doc", "-p", "strata", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
+  { name: "docs", commands: [["cargo", "doc", "-p", "strata", "-p", "strata-model", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
   {
     name: "docs wasm32",
     commands: [["cargo", "doc", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
     env: { ...WASM, RUSTDOCFLAGS: "-D warnings" },
   },
   { name: "core", commands: [["cargo", "test", "-p", "strata"]], count: countCargo },
+  { name: "model", commands: [["cargo", "test", "-p", "strata-model"]], count: countCargo },
   {
     name: "core wasm32",
     commands: [["cargo", "test", "-p", "strata", "--lib", ...WASM32]],

@@ -1,0 +1,60 @@
+//! The removal protocol as a model, which is searched state by state.
+//!
+//! The promise: *a manifest that was accepted with 201 can be pulled, whole, until it is deleted*, under any interleaving of
+//! pushes, mounts, deletes and sweeps, and across a crash at any point.
+//!
+//! # What is modelled
+//!
+//! Clients and sweepers that do one store operation a step, in any order, over a store that promises what R2 promises
+//! ([`store`]). The operations are in [`process`], with the steps named as in the comments of the registry's code: KEEP,
+//! look, closing, BOUND. Nothing has to go on: so a crash after any step, and a process that is as slow as it likes, are in
+//! every scenario. [`promise`] says what must hold in each state and what must be seen in some; [`scenario`] says who does
+//! what; [`rule`] lists the rules that can be taken away, and where that shows.
+//!
+//! # What is assumed
+//!
+//! - Create-if-absent and compare-and-swap are atomic; reads, lists and deletes see every write that returned; one listing
+//!   is one read. (A listing of several pages is not: who infers the end of a chain from one must read the last step again.)
+//! - Ages are by the store's clock, from when a write took effect. A process measures BOUND by its own clock, from before the
+//!   first thing that depends on it. The clocks differ by much less than half the grace period.
+//! - A write takes less than half the grace period. BOUND says that none is begun once the other half has passed: so what is
+//!   BOUND takes effect before the grace period has, or never. The model lets it come as late as that, which is why it needs
+//!   the grace period in ticks only, and not its half.
+//! - A write whose answer is lost is not made again by the same request, unless it finds its own in what is there.
+//! - Identifiers and nonces are unique. Digests stand for bytes.
+//!
+//! # What is not modelled
+//!
+//! - The right to a blob, checked before KEEP: every push has it, which allows more than the code does.
+//! - More than two blobs in a manifest, two extents in an upload, two sweepers; the order of a manifest's grants among
+//!   themselves (they are written at once, and each protects its own blob only).
+//! - The catalogue's entry, which is written and never swept; what is derived from a blob; caches; healing by the scrub.
+//! - Uploads that are written on by the same client while it closes them, other than by two clients.
+//! - Several deletes in one call: each is a step here, in the order that the rules ask for.
+//!
+//! After everything was deleted, sweeping leaves tags that are tombstones, and nothing else of what is modelled.
+//!
+//! # How it is searched
+//!
+//! Breadth first, by `stateright`: about half a million transitions a second on one slow core. Its search by symmetry is
+//! depth first only, so [`model::State`] is kept in a canonical form instead: idle sweepers are alike and in order, nonces
+//! are the smallest that nobody knows, and ages stop at the grace period.
+//!
+//! ```
+//! use strata_model::{Search, model::Removal, rule::Rule, scenario};
+//!
+//! let search = Search::all(Removal { scenario: &scenario::TAG, without: None });
+//! assert!(search.lost.is_empty());
+//! let search = Search::all(Removal { scenario: &scenario::TAG, without: Some(Rule::TombstoneBySwap) });
+//! assert_eq!(search.lost, ["a tag names what it was moved to"]);
+//! ```
+
+pub mod model;
+pub mod process;
+pub mod promise;
+pub mod rule;
+pub mod scenario;
+mod search;
+pub mod store;
+
+pub use search::Search;

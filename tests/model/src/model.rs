@@ -1,0 +1,143 @@
+//! The model: states, and what may happen next.
+
+use stateright::Property;
+
+use crate::{
+    process::{
+        At, Client, World, manifest,
+        sweep::{Sweeper, Task},
+    },
+    promise::Loss,
+    rule::Rule,
+    scenario::{Operation, Scenario},
+    store::Store,
+};
+
+/// The removal protocol in one scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Removal {
+    /// Who does what.
+    pub scenario: &'static Scenario,
+    /// The rule that is taken away.
+    pub without: Option<Rule>,
+}
+
+/// A state.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct State {
+    /// The store.
+    pub store: Store,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// The sweepers, which are all alike: in order, so that states that differ only in who is who are one.
+    pub sweepers: Vec<Sweeper>,
+    /// The manifests that a client has deleted, as bits.
+    pub deleted: u8,
+}
+
+/// What may happen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// A tick passes.
+    Tick,
+    /// A client goes on.
+    Client(usize),
+    /// An idle sweeper takes a task.
+    Begin(usize, Task),
+    /// A sweeper goes on.
+    Sweeper(usize),
+}
+
+impl State {
+    /// Lets a tick pass.
+    pub fn tick(&mut self, grace: u8) {
+        self.store.tick(grace);
+        for client in &mut self.clients {
+            client.tick(grace);
+        }
+        for sweeper in &mut self.sweepers {
+            sweeper.tick(grace);
+        }
+    }
+}
+
+impl stateright::Model for Removal {
+    type Action = Action;
+    type State = State;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut store = Store::default();
+        (self.scenario.stored)(&mut store);
+        let clients = (0..)
+            .zip(self.scenario.clients)
+            .map(|(number, _)| Client::new(number));
+        vec![State {
+            store,
+            clients: clients.collect(),
+            sweepers: vec![Sweeper::Idle; self.scenario.sweepers],
+            deleted: 0,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (number, client) in state.clients.iter().enumerate() {
+            if !client.is_ended() {
+                actions.push(Action::Client(number));
+            }
+        }
+        let mut is_first_idle = true;
+        for (number, sweeper) in state.sweepers.iter().enumerate() {
+            if *sweeper != Sweeper::Idle {
+                actions.push(Action::Sweeper(number));
+            } else if is_first_idle {
+                is_first_idle = false;
+                let tasks = self
+                    .scenario
+                    .tasks
+                    .of(&state.store, self.scenario.grace, self.without);
+                actions.extend(tasks.into_iter().map(|task| Action::Begin(number, task)));
+            }
+        }
+        actions.push(Action::Tick);
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        let mut world = World {
+            model: self,
+            before: state,
+            store: &mut next.store,
+        };
+        match action {
+            Action::Tick => next.tick(self.scenario.grace),
+            Action::Client(number) => {
+                let client = *state.clients.get(number)?;
+                if let (
+                    At::Manifest(manifest::At::Delete),
+                    Some(Operation::DeleteManifest { manifest, .. }),
+                ) = (client.at, client.operation(self))
+                {
+                    next.deleted |= 1 << manifest.0;
+                }
+                *next.clients.get_mut(number)? = client.step(&mut world);
+            }
+            Action::Begin(number, task) => {
+                *next.sweepers.get_mut(number)? = Sweeper::begin(task, &world);
+                next.sweepers.sort_unstable();
+            }
+            Action::Sweeper(number) => {
+                *next.sweepers.get_mut(number)? = state.sweepers.get(number)?.step(&mut world);
+                next.sweepers.sort_unstable();
+            }
+        }
+        (next != *state).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = Loss::properties(self.scenario);
+        for sight in self.scenario.sights {
+            properties.push(sight.property());
+        }
+        properties
+    }
+}

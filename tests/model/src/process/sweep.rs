@@ -1,0 +1,559 @@
+//! The sweeper. An idle one picks any task that a listing shows to be there; so every order of tasks is searched.
+//!
+//! Grants: list those older than the grace period; then read the reason; then delete. Marks: read the mark; list the grants;
+//! none → condemned, by create-if-absent or compare-and-swap; condemned for as long as the grace period → deleting. The owner
+//! of a mark that is deleting: read the record; delete its extents, the record, the mark, and look at the age of its claim
+//! before each. Sessions: one whose last step is old is killed; read the record; delete the extents it does not name; the
+//! steps once the last of them is old and dead or done, in their order. Extents: one that is old and that its session does
+//! not name. Links and referrers entries: those without reason.
+
+use crate::{
+    process::World,
+    rule::Rule,
+    store::{
+        Blob, Body, Extent, Extents, Key, Manifest, Mark, MarkState, Reason, Record, Repository,
+        Session, Step, Store,
+    },
+};
+
+/// What a sweeper may be given to do.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Task {
+    /// Delete a grant that is old, if its reason is gone.
+    Grant(Key),
+    /// As [`Self::Grant`], but with the reason read first: a rule is taken away.
+    Reason(Repository, Manifest),
+    /// Move the mark of a blob.
+    Mark(Blob),
+    /// Sweep a session.
+    Session(Session),
+    /// Delete an extent that is old, if its session does not name it.
+    Extent(Extent),
+    /// Delete a link, if there are no grants.
+    Link(Blob, Repository),
+    /// Delete a referrers entry that is old, if its manifest is not stored.
+    Referrer(Key),
+}
+
+/// Which tasks there are, as bits.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Tasks(pub u8);
+
+impl Tasks {
+    /// Grants and marks.
+    pub const BLOBS: Self = Self(1);
+    /// Sessions and extents.
+    pub const SESSIONS: Self = Self(2);
+    /// Links.
+    pub const LINKS: Self = Self(4);
+    /// Referrers entries.
+    pub const REFERRERS: Self = Self(8);
+    /// Every task.
+    pub const ALL: Self = Self(15);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The tasks that a listing of the store shows.
+    pub fn of(self, store: &Store, grace: u8, without: Option<Rule>) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for (key, object) in store.list() {
+            let is_old = object.age >= grace;
+            match (key, object.body) {
+                (Key::Grant { repository, .. }, Body::Reason(reason)) if self.has(Self::BLOBS) => {
+                    match reason {
+                        Reason::Manifest(manifest)
+                            if without == Some(Rule::GrantsBeforeReasons) =>
+                        {
+                            tasks.push(Task::Reason(repository, manifest));
+                        }
+                        Reason::Manifest(_) | Reason::Upload if is_old => {
+                            tasks.push(Task::Grant(key));
+                        }
+                        Reason::Manifest(_) | Reason::Upload => {}
+                    }
+                }
+                (Key::Blob(blob) | Key::Mark(blob), _) if self.has(Self::BLOBS) => {
+                    tasks.push(Task::Mark(blob));
+                }
+                (Key::Step(session, _), _) if self.has(Self::SESSIONS) => {
+                    tasks.push(Task::Session(session));
+                }
+                (Key::Extent(extent), _) if self.has(Self::SESSIONS) && is_old => {
+                    tasks.push(Task::Extent(extent));
+                }
+                (Key::Link(blob, repository), _) if self.has(Self::LINKS) => {
+                    tasks.push(Task::Link(blob, repository));
+                }
+                (Key::Referrer(..), _) if self.has(Self::REFERRERS) && is_old => {
+                    tasks.push(Task::Referrer(key));
+                }
+                _ => {}
+            }
+        }
+        tasks.sort_unstable();
+        tasks.dedup();
+        tasks
+    }
+}
+
+/// A sweeper: what it does next.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Sweeper {
+    /// Nothing.
+    Idle,
+    /// Look whether the manifest of a grant is stored.
+    Reason(Key, Manifest),
+    /// List the old grants of a manifest that was not stored: a rule is taken away.
+    OldGrants(Repository, Manifest),
+    /// Delete the grant.
+    DeleteGrant(Key),
+    /// The mark was read: list the grants.
+    Grants(Blob, Option<Mark>),
+    /// There are none: move the mark.
+    Move(Blob, Option<Mark>),
+    /// It is the owner of a mark, and claimed it so many ticks ago.
+    Own {
+        /// The blob.
+        blob: Blob,
+        /// The age of the claim.
+        since: u8,
+        /// Whether another owner was before it.
+        is_takeover: bool,
+        /// What is next.
+        at: Own,
+    },
+    /// Kill the session: claim dead.
+    Kill {
+        /// The session.
+        session: Session,
+        /// The number of the dead step.
+        dead: u8,
+        /// What was received.
+        extents: Extents,
+    },
+    /// Read the record that might name the session's extents.
+    Record {
+        /// The session.
+        session: Session,
+        /// What was received.
+        extents: Extents,
+        /// The steps that may go as well, as bits.
+        steps: u8,
+    },
+    /// Delete an extent of the session.
+    DeleteExtents {
+        /// The session.
+        session: Session,
+        /// What was received.
+        extents: Extents,
+        /// Which of them is next.
+        number: u8,
+        /// The steps that may go as well, as bits.
+        steps: u8,
+    },
+    /// Delete a step of the session.
+    DeleteSteps {
+        /// The session.
+        session: Session,
+        /// Bits.
+        steps: u8,
+    },
+    /// Look whether its session names the extent.
+    Chain(Extent),
+    /// Delete the extent.
+    DeleteExtent(Extent),
+    /// List the grants that a link stands for.
+    LinkGrants(Blob, Repository),
+    /// Delete the link.
+    DeleteLink(Blob, Repository),
+    /// Look whether the manifest of an entry is stored.
+    Referrer(Key, Manifest),
+    /// Delete the entry.
+    DeleteReferrer(Key),
+}
+
+/// What the owner of a mark does next.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Own {
+    /// Read the record.
+    Read,
+    /// Delete this one of its extents.
+    Extent(Extents, u8),
+    /// Delete the steps of their session, where the scenario has it so.
+    Steps(Session),
+    /// Delete the record.
+    Record,
+    /// Delete the mark.
+    Mark,
+}
+
+impl Sweeper {
+    /// The mark whose etag it knows.
+    pub const fn seen(&self) -> Option<Mark> {
+        match self {
+            Self::Grants(_, seen) | Self::Move(_, seen) => *seen,
+            _ => None,
+        }
+    }
+
+    /// Lets a tick pass.
+    pub fn tick(&mut self, grace: u8) {
+        if let Self::Own { since, .. } = self {
+            *since = (*since + 1).min(grace);
+        }
+    }
+
+    /// The first step of a task: what the listing says of it, or the first read.
+    pub fn begin(task: Task, world: &World<'_>) -> Self {
+        let grace = world.model.scenario.grace;
+        match task {
+            Task::Grant(key) => match world.store.get(key).map(|object| object.body) {
+                Some(Body::Reason(Reason::Upload)) => Self::DeleteGrant(key),
+                Some(Body::Reason(Reason::Manifest(manifest))) => Self::Reason(key, manifest),
+                _ => Self::Idle,
+            },
+            Task::Reason(repository, manifest) => {
+                if world.store.has(Key::Manifest(repository, manifest)) {
+                    Self::Idle
+                } else {
+                    Self::OldGrants(repository, manifest)
+                }
+            }
+            Task::Mark(blob) => match world.store.mark(blob) {
+                None => Self::Grants(blob, None),
+                Some((mark, age)) => match mark.state {
+                    MarkState::Lifted => Self::Grants(blob, Some(mark)),
+                    MarkState::Condemned if age < grace && world.keeps(Rule::CondemnedStands) => {
+                        Self::Idle
+                    }
+                    MarkState::Condemned if world.keeps(Rule::FreshLook) => {
+                        Self::Grants(blob, Some(mark))
+                    }
+                    MarkState::Condemned => Self::Move(blob, Some(mark)),
+                    MarkState::Deleting if age < grace => Self::Idle,
+                    // Takeover.
+                    MarkState::Deleting => Self::Move(blob, Some(mark)),
+                },
+            },
+            Task::Session(session) => Self::begin_session(session, world),
+            Task::Extent(extent) => Self::Chain(extent),
+            Task::Link(blob, repository) => Self::LinkGrants(blob, repository),
+            Task::Referrer(key) => match world.store.get(key).map(|object| object.body) {
+                Some(Body::Referrer(manifest)) => Self::Referrer(key, manifest),
+                _ => Self::Idle,
+            },
+        }
+    }
+
+    fn begin_session(session: Session, world: &World<'_>) -> Self {
+        let grace = world.model.scenario.grace;
+        let chain = world.store.chain(session);
+        let Some((number, last, age)) = chain.last else {
+            return Self::Idle;
+        };
+        let extents = chain.extents;
+        let has_old_extent = || {
+            extents.iter().any(|extent| {
+                world
+                    .store
+                    .get(Key::Extent(extent))
+                    .is_some_and(|object| object.age >= grace)
+            })
+        };
+        let is_old = age >= grace || (!world.keeps(Rule::AgeOfLastStep) && has_old_extent());
+        match last {
+            Step::Start | Step::Received { .. } | Step::Closing => {
+                if !is_old {
+                    Self::Idle
+                } else if world.keeps(Rule::SessionKilledFirst) {
+                    Self::Kill {
+                        session,
+                        dead: number + 1,
+                        extents,
+                    }
+                } else {
+                    Self::Record {
+                        session,
+                        extents,
+                        steps: chain.numbers,
+                    }
+                }
+            }
+            Step::Done | Step::Dead => {
+                let may_go = age >= grace || !world.keeps(Rule::DeadStands);
+                let steps = if may_go { chain.numbers } else { 0 };
+                Self::Record {
+                    session,
+                    extents,
+                    steps,
+                }
+            }
+        }
+    }
+
+    /// One step.
+    #[must_use]
+    pub fn step(self, world: &mut World<'_>) -> Self {
+        let grace = world.model.scenario.grace;
+        match self {
+            Self::Idle => self,
+            Self::Reason(key, manifest) => match key {
+                Key::Grant { repository, .. }
+                    if !world.store.has(Key::Manifest(repository, manifest)) =>
+                {
+                    Self::DeleteGrant(key)
+                }
+                _ => Self::Idle,
+            },
+            Self::OldGrants(repository, manifest) => {
+                let old = world.store.list().find_map(|(key, object)| match key {
+                    Key::Grant { repository: of, .. }
+                        if of == repository
+                            && object.body == Body::Reason(Reason::Manifest(manifest))
+                            && object.age >= grace =>
+                    {
+                        Some(key)
+                    }
+                    _ => None,
+                });
+                old.map_or(Self::Idle, Self::DeleteGrant)
+            }
+            Self::DeleteGrant(key) | Self::DeleteReferrer(key) => {
+                world.store.delete(key);
+                Self::Idle
+            }
+            Self::Grants(blob, seen) => {
+                if world.store.grants(blob).next().is_some() {
+                    Self::Idle
+                } else {
+                    Self::Move(blob, seen)
+                }
+            }
+            Self::Move(blob, seen) => Self::move_mark(blob, seen, world),
+            Self::Own {
+                blob,
+                since,
+                is_takeover,
+                at,
+            } => {
+                if world.keeps(Rule::BoundOnOwner) && since >= grace {
+                    return Self::Idle;
+                }
+                match own(blob, at, world) {
+                    Some(at) => Self::Own {
+                        blob,
+                        since,
+                        is_takeover,
+                        at,
+                    },
+                    None => Self::Idle,
+                }
+            }
+            Self::Kill {
+                session,
+                dead,
+                extents,
+            } => {
+                if !world
+                    .store
+                    .create(Key::Step(session, dead), Body::Step(Step::Dead))
+                {
+                    return Self::Idle;
+                }
+                let steps = if world.keeps(Rule::DeadStands) {
+                    0
+                } else {
+                    world.store.chain(session).numbers
+                };
+                Self::Record {
+                    session,
+                    extents,
+                    steps,
+                }
+            }
+            Self::Record {
+                session,
+                extents,
+                steps,
+            } => {
+                let blob = world.model.scenario.session(session).blob;
+                let is_named = world
+                    .store
+                    .record(blob)
+                    .is_some_and(|record| record.names(session));
+                if is_named && world.keeps(Rule::RecordBeforeExtents) {
+                    Self::Idle
+                } else if extents.get(0).is_some() {
+                    Self::DeleteExtents {
+                        session,
+                        extents,
+                        number: 0,
+                        steps,
+                    }
+                } else {
+                    Self::steps(session, steps)
+                }
+            }
+            Self::DeleteExtents {
+                session,
+                extents,
+                number,
+                steps,
+            } => {
+                if let Some(extent) = extents.get(number) {
+                    world.store.delete(Key::Extent(extent));
+                }
+                if extents.get(number + 1).is_some() {
+                    Self::DeleteExtents {
+                        session,
+                        extents,
+                        number: number + 1,
+                        steps,
+                    }
+                } else {
+                    Self::steps(session, steps)
+                }
+            }
+            Self::DeleteSteps { session, steps } => {
+                let highest = |steps: u8| 7 - steps.leading_zeros();
+                let number = if !world.keeps(Rule::DeadLast) {
+                    highest(steps)
+                } else if !world.keeps(Rule::StepsInOrder) && steps.count_ones() > 1 {
+                    highest(steps & !(1 << highest(steps)))
+                } else {
+                    steps.trailing_zeros()
+                };
+                if let Ok(number) = u8::try_from(number) {
+                    world.store.delete(Key::Step(session, number));
+                }
+                Self::steps(session, steps & !(1 << number))
+            }
+            Self::Chain(extent) => {
+                let chain = world.store.chain(extent.session);
+                if chain.extents.iter().any(|named| named == extent) {
+                    Self::Idle
+                } else {
+                    Self::DeleteExtent(extent)
+                }
+            }
+            Self::DeleteExtent(extent) => {
+                world.store.delete(Key::Extent(extent));
+                Self::Idle
+            }
+            Self::LinkGrants(blob, repository) => {
+                if world.store.grants(blob).any(|(_, of, _)| of == repository) {
+                    Self::Idle
+                } else {
+                    Self::DeleteLink(blob, repository)
+                }
+            }
+            Self::DeleteLink(blob, repository) => {
+                world.store.delete(Key::Link(blob, repository));
+                Self::Idle
+            }
+            Self::Referrer(key, manifest) => match key {
+                Key::Referrer(repository, _)
+                    if !world.store.has(Key::Manifest(repository, manifest)) =>
+                {
+                    Self::DeleteReferrer(key)
+                }
+                _ => Self::Idle,
+            },
+        }
+    }
+
+    fn steps(session: Session, steps: u8) -> Self {
+        if steps == 0 {
+            Self::Idle
+        } else {
+            Self::DeleteSteps { session, steps }
+        }
+    }
+
+    /// There are no grants, or another owner has had its time.
+    fn move_mark(blob: Blob, seen: Option<Mark>, world: &mut World<'_>) -> Self {
+        let key = Key::Mark(blob);
+        let Some(mark) = seen else {
+            let condemned = Body::Mark(world.fresh_mark(MarkState::Condemned));
+            if world.keeps(Rule::CondemnedIfAbsent) {
+                world.store.create(key, condemned);
+            } else {
+                world.store.put(key, condemned);
+            }
+            return Self::Idle;
+        };
+        let state = match mark.state {
+            MarkState::Lifted => MarkState::Condemned,
+            MarkState::Condemned | MarkState::Deleting => MarkState::Deleting,
+        };
+        let next = Body::Mark(world.fresh_mark(state));
+        if state == MarkState::Deleting && !world.keeps(Rule::DeletingBySwap) {
+            world.store.put(key, next);
+        } else if !world.store.swap(key, Body::Mark(mark), next) {
+            return Self::Idle;
+        }
+        match state {
+            MarkState::Deleting => {
+                let is_takeover = mark.state == MarkState::Deleting;
+                Self::Own {
+                    blob,
+                    since: 0,
+                    is_takeover,
+                    at: Own::Read,
+                }
+            }
+            MarkState::Condemned | MarkState::Lifted => Self::Idle,
+        }
+    }
+}
+
+/// One step of the owner of a mark.
+fn own(blob: Blob, at: Own, world: &mut World<'_>) -> Option<Own> {
+    match at {
+        Own::Read => match world.store.record(blob) {
+            None => Some(Own::Mark),
+            Some(Record::Bytes) => Some(Own::Record),
+            Some(Record::Extents(extents)) => Some(Own::Extent(extents, 0)),
+        },
+        Own::Extent(extents, number) => {
+            let extent = extents.get(number)?;
+            world.store.delete(Key::Extent(extent));
+            if extents.get(number + 1).is_some() {
+                Some(Own::Extent(extents, number + 1))
+            } else if world.model.scenario.owner_sweeps_session {
+                Some(Own::Steps(extent.session))
+            } else {
+                Some(Own::Record)
+            }
+        }
+        Own::Steps(session) => {
+            let steps = world.store.chain(session).numbers;
+            if steps != 0
+                && let Ok(number) = u8::try_from(steps.trailing_zeros())
+            {
+                world.store.delete(Key::Step(session, number));
+            }
+            if steps.count_ones() > 1 {
+                Some(at)
+            } else {
+                Some(Own::Record)
+            }
+        }
+        Own::Record => {
+            world.store.delete(Key::Blob(blob));
+            Some(Own::Mark)
+        }
+        Own::Mark => {
+            world.store.delete(Key::Mark(blob));
+            None
+        }
+    }
+}

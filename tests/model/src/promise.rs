@@ -1,0 +1,389 @@
+//! The promise: what must hold in every state, and what must be seen in some.
+
+use std::{cell::RefCell, collections::HashSet};
+
+use stateright::Property;
+
+use crate::{
+    model::{Removal, State},
+    process::{
+        At, Client, World,
+        sweep::{Own, Sweeper, Tasks},
+    },
+    rule::Rule,
+    scenario::{Operation, Scenario},
+    store::{Blob, Body, Key, Manifest, MarkState, Reason, Record, Repository, Step, Store},
+};
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Loss {
+    /// A blob of a manifest that is stored.
+    Blob,
+    /// An extent that the record of such a blob names, or its right bytes.
+    Extent,
+    /// The right to read such a blob: no grant that counts.
+    Grant,
+    /// Such a blob is there, and a pull does not find it.
+    Pull,
+    /// A manifest that a stored index lists, though nobody deleted it.
+    Child,
+    /// The referrers entry of a manifest that is stored.
+    Referrer,
+    /// What a tag was moved to.
+    Tag,
+    /// Room: with everyone dead and everything deleted, sweeping leaves something.
+    Room,
+}
+
+impl Loss {
+    /// The name of the property that it breaks.
+    pub const fn property(self) -> &'static str {
+        match self {
+            Self::Blob => "the blobs of a stored manifest are there",
+            Self::Extent => "the record of such a blob names extents that are there, and right",
+            Self::Grant => "such a blob is granted to the repository",
+            Self::Pull => "a pull of such a blob finds it",
+            Self::Child => "the manifests that a stored index lists are there",
+            Self::Referrer => "the referrers entry of a stored manifest is there",
+            Self::Tag => "a tag names what it was moved to",
+            Self::Room => "sweeping leaves nothing",
+        }
+    }
+
+    /// The properties of a scenario: nothing is lost.
+    pub(crate) fn properties(scenario: &Scenario) -> Vec<Property<Removal>> {
+        let mut properties = vec![
+            Property::always(Self::Blob.property(), |model: &Removal, state: &State| {
+                blobs(model, state).all(|(_, blob)| state.store.record(blob).is_some())
+            }),
+            Property::always(Self::Extent.property(), |model: &Removal, state: &State| {
+                blobs(model, state)
+                    .filter_map(|(_, blob)| state.store.record(blob))
+                    .all(|record| is_there(&state.store, record))
+            }),
+            Property::always(Self::Grant.property(), |model: &Removal, state: &State| {
+                blobs(model, state)
+                    .all(|(repository, blob)| is_granted(&state.store, repository, blob))
+            }),
+            Property::always(Self::Pull.property(), |model: &Removal, state: &State| {
+                let rereads = model.without != Some(Rule::RecordReread);
+                blobs(model, state)
+                    .all(|(repository, blob)| is_found(&state.store, repository, blob, rereads))
+            }),
+            Property::always(Self::Child.property(), children_are_there),
+            Property::always(Self::Referrer.property(), referrers_are_there),
+            Property::always(Self::Tag.property(), keeps_tag),
+        ];
+        if scenario.leftovers {
+            properties.push(Property::always(Self::Room.property(), sweeps_clean));
+        }
+        properties
+    }
+}
+
+/// The manifests that are stored. They are stored before they are answered with 201, so what holds of them is a little
+/// more than what is promised.
+fn manifests(state: &State) -> impl Iterator<Item = (Repository, Manifest)> {
+    state.store.list().filter_map(|(key, _)| match key {
+        Key::Manifest(repository, manifest) => Some((repository, manifest)),
+        _ => None,
+    })
+}
+
+/// The blobs of the manifests that are stored.
+fn blobs(model: &Removal, state: &State) -> impl Iterator<Item = (Repository, Blob)> {
+    manifests(state).flat_map(|(repository, manifest)| {
+        let blobs = model.scenario.manifest(manifest).blobs;
+        blobs.iter().map(move |blob| (repository, *blob))
+    })
+}
+
+/// Whether the manifests that indexes list are there. Who deletes one of them gets what was asked for.
+fn children_are_there(model: &Removal, state: &State) -> bool {
+    manifests(state).all(|(repository, manifest)| {
+        model
+            .scenario
+            .manifest(manifest)
+            .children
+            .iter()
+            .all(|child| {
+                state.store.has(Key::Manifest(repository, *child))
+                    || state.deleted & 1 << child.0 != 0
+            })
+    })
+}
+
+/// Whether each manifest with a subject has its entry.
+fn referrers_are_there(model: &Removal, state: &State) -> bool {
+    manifests(state).all(|(repository, manifest)| {
+        let entry = Body::Referrer(manifest);
+        !model.scenario.manifest(manifest).subject
+            || state.store.list().any(|(key, object)| {
+                object.body == entry && matches!(key, Key::Referrer(of, _) if of == repository)
+            })
+    })
+}
+
+/// Whether a grant that counts is there: an upload's, or that of a manifest that is stored.
+fn is_granted(store: &Store, repository: Repository, blob: Blob) -> bool {
+    store.grants(blob).any(|(_, of, reason)| {
+        of == repository
+            && match reason {
+                Reason::Upload => true,
+                Reason::Manifest(manifest) => store.has(Key::Manifest(repository, manifest)),
+            }
+    })
+}
+
+/// Whether a pull gets the bytes of a blob that is there: by the link, and by the record itself where what the link names is
+/// gone. Only the first extent is opened before the answer begins.
+fn is_found(store: &Store, repository: Repository, blob: Blob, rereads: bool) -> bool {
+    let Some(record) = store.record(blob).filter(|record| is_there(store, *record)) else {
+        return true;
+    };
+    let Some(Body::Record(link)) = store
+        .get(Key::Link(blob, repository))
+        .map(|object| object.body)
+    else {
+        return true;
+    };
+    let is_opened = match link {
+        Record::Bytes => record == Record::Bytes,
+        Record::Extents(extents) => extents
+            .get(0)
+            .is_some_and(|extent| store.has(Key::Extent(extent))),
+    };
+    if is_opened {
+        is_there(store, link)
+    } else {
+        rereads
+    }
+}
+
+/// Whether what a record names is there, and is right.
+fn is_there(store: &Store, record: Record) -> bool {
+    match record {
+        Record::Bytes => true,
+        Record::Extents(extents) => extents.iter().all(|extent| {
+            store.get(Key::Extent(extent)).map(|object| object.body) == Some(Body::Bytes(0))
+        }),
+    }
+}
+
+/// Whether the tag names the manifest that a client has moved it to. In no scenario is it moved twice, or that manifest
+/// deleted.
+fn keeps_tag(model: &Removal, state: &State) -> bool {
+    state
+        .clients
+        .iter()
+        .zip(model.scenario.clients)
+        .all(|(client, script)| match (client.at, script.last()) {
+            (
+                At::End { accepted: true },
+                Some(Operation::PutManifest {
+                    repository,
+                    manifest,
+                    tag: true,
+                }),
+            ) => {
+                state
+                    .store
+                    .get(Key::Tag(*repository))
+                    .map(|object| object.body)
+                    == Some(Body::Target(*manifest))
+            }
+            _ => true,
+        })
+}
+
+thread_local! {
+    /// Stores that sweeping was seen to empty: many states share one.
+    static CLEAN: RefCell<HashSet<Store>> = RefCell::default();
+}
+
+/// Whether, with everyone dead and every manifest deleted, sweeping to a fixpoint leaves nothing but what is documented:
+/// tags that are tombstones.
+fn sweeps_clean(model: &Removal, state: &State) -> bool {
+    CLEAN.with_borrow_mut(|clean| {
+        if clean.contains(&state.store) {
+            return true;
+        }
+        let is_clean = sweep(model, state)
+            .list()
+            .all(|(key, _)| matches!(key, Key::Tag(_)));
+        if is_clean {
+            clean.insert(state.store.clone());
+        }
+        is_clean
+    })
+}
+
+/// Sweeps to a fixpoint.
+fn sweep(model: &Removal, state: &State) -> Store {
+    let manifests: Vec<Key> = state
+        .store
+        .list()
+        .map(|(key, _)| key)
+        .filter(|key| matches!(key, Key::Manifest(..)))
+        .collect();
+    let mut state = State {
+        store: state.store.clone(),
+        clients: Vec::new(),
+        sweepers: Vec::new(),
+        deleted: 0,
+    };
+    for manifest in manifests {
+        state.store.delete(manifest);
+    }
+    let grace = model.scenario.grace;
+    let mut quiet = 0;
+    while quiet <= grace {
+        let before = state.store.clone();
+        for task in Tasks::ALL.of(&state.store, grace, model.without) {
+            let mut store = state.store.clone();
+            let mut world = World {
+                model,
+                before: &state,
+                store: &mut store,
+            };
+            let mut sweeper = Sweeper::begin(task, &world);
+            while sweeper != Sweeper::Idle {
+                sweeper = sweeper.step(&mut world);
+            }
+            state.store = store;
+        }
+        quiet = if state.store == before { quiet + 1 } else { 0 };
+        state.tick(grace);
+    }
+    state.store
+}
+
+/// What must be seen, so that nothing holds for want of trying.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sight {
+    /// A manifest was answered with 201.
+    Created,
+    /// A push was refused.
+    Refused,
+    /// A blob was deleted by a sweep.
+    Deleted,
+    /// A mark was lifted.
+    Lifted,
+    /// A sweeper took a mark over.
+    Takeover,
+    /// A session is dead.
+    Dead,
+    /// A session is done.
+    Done,
+    /// A chain of steps is partly swept.
+    Swept,
+    /// A closing was retried.
+    Again,
+    /// A blob is there, its own extents gone: another's record came first.
+    Deduplicated,
+}
+
+impl Sight {
+    /// As a property.
+    pub fn property(self) -> Property<Removal> {
+        match self {
+            Self::Created => {
+                Property::sometimes("a manifest is created", |model: &Removal, state: &State| {
+                    state
+                        .clients
+                        .iter()
+                        .any(|client| ended(model, *client, true))
+                })
+            }
+            Self::Refused => {
+                Property::sometimes("a push is refused", |model: &Removal, state: &State| {
+                    state
+                        .clients
+                        .iter()
+                        .any(|client| ended(model, *client, false))
+                })
+            }
+            Self::Deleted => {
+                Property::sometimes("a blob is deleted", |_: &Removal, state: &State| {
+                    owns(state, |_, at| at == Own::Mark)
+                })
+            }
+            Self::Lifted => {
+                Property::sometimes("a mark is lifted", |_: &Removal, state: &State| {
+                    [Blob(0), Blob(1)].into_iter().any(|blob| {
+                        state
+                            .store
+                            .mark(blob)
+                            .is_some_and(|(mark, _)| mark.state == MarkState::Lifted)
+                    })
+                })
+            }
+            Self::Takeover => {
+                Property::sometimes("a mark is taken over", |_: &Removal, state: &State| {
+                    owns(state, |taken, _| taken)
+                })
+            }
+            Self::Dead => Property::sometimes("a session is dead", |_: &Removal, state: &State| {
+                has_step(state, Step::Dead)
+            }),
+            Self::Done => Property::sometimes("a session is done", |_: &Removal, state: &State| {
+                has_step(state, Step::Done)
+            }),
+            Self::Swept => {
+                Property::sometimes("a session is swept", |_: &Removal, state: &State| {
+                    state
+                        .sweepers
+                        .iter()
+                        .any(|sweeper| matches!(sweeper, Sweeper::DeleteSteps { .. }))
+                })
+            }
+            Self::Again => {
+                Property::sometimes("a closing is retried", |_: &Removal, state: &State| {
+                    state.clients.iter().any(|client| {
+                        matches!(client.at, At::Keep(_, crate::process::After::Again))
+                    })
+                })
+            }
+            Self::Deduplicated => Property::sometimes(
+                "another's record came first",
+                |_: &Removal, state: &State| {
+                    state.clients.iter().any(|client| {
+                        matches!(
+                            client.at,
+                            At::Upload(crate::process::upload::At::Delete {
+                                record: Some(_),
+                                ..
+                            })
+                        )
+                    })
+                },
+            ),
+        }
+    }
+}
+
+fn ended(model: &Removal, client: Client, accepted: bool) -> bool {
+    let script = model.scenario.clients.get(usize::from(client.number));
+    client.at == At::End { accepted }
+        && matches!(
+            script.and_then(|script| script.last()),
+            Some(Operation::PutManifest { .. })
+        )
+}
+
+fn owns(state: &State, is_seen: impl Fn(bool, Own) -> bool) -> bool {
+    state.sweepers.iter().any(|sweeper| match sweeper {
+        Sweeper::Own {
+            is_takeover, at, ..
+        } => is_seen(*is_takeover, *at),
+        _ => false,
+    })
+}
+
+fn has_step(state: &State, step: Step) -> bool {
+    state
+        .store
+        .list()
+        .any(|(_, object)| object.body == Body::Step(step))
+}

@@ -1,0 +1,127 @@
+//! The rules of the protocol that are easy to lose: each can be taken away, and then something is lost.
+
+use crate::{
+    promise::Loss,
+    scenario::{self, Scenario},
+};
+
+macro_rules! rules {
+    ($($(#[doc = $doc:expr])+ $rule:ident,)+) => {
+        /// A rule of the protocol.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum Rule {
+            $($(#[doc = $doc])+ $rule,)+
+        }
+
+        impl Rule {
+            /// Every rule.
+            pub const ALL: &[Self] = &[$(Self::$rule,)+];
+        }
+    };
+}
+
+rules! {
+    /// A grant is fresh each time, under an id of its own. Without: one key a reason, written again.
+    FreshGrant,
+    /// KEEP: the grant is written before the mark is read.
+    GrantBeforeMark,
+    /// KEEP: the mark is read before the blob is looked at.
+    MarkBeforeBlob,
+    /// A manifest's blobs are looked at after KEEP. Without: the right to them, found before, is enough.
+    LookAtBlobs,
+    /// Condemned moves to deleting by compare-and-swap.
+    DeletingBySwap,
+    /// Condemned moves to lifted by compare-and-swap.
+    LiftedBySwap,
+    /// Grants are listed afresh before condemned moves to deleting.
+    FreshLook,
+    /// BOUND on a manifest PUT.
+    BoundOnManifest,
+    /// BOUND on closing, from the claim to the record.
+    BoundOnClosing,
+    /// BOUND on an owner's life: the age of its claim is looked at before every delete.
+    BoundOnOwner,
+    /// Condemned is created only if no mark is there.
+    CondemnedIfAbsent,
+    /// State, time and nonce of a mark are in its body. Without: an empty body with metadata.
+    NonceInMark,
+    /// Exactly one closer a session. Without: a retried closing goes on as if it were the closer.
+    OneCloser,
+    /// A session is killed before its extents are swept.
+    SessionKilledFirst,
+    /// Grants older than the grace period are listed before their reasons are read.
+    GrantsBeforeReasons,
+    /// A blob DELETE is confined to upload grants.
+    UploadGrantsOnly,
+    /// A nonce in an extent's key.
+    NonceInExtent,
+    /// Tags move to a tombstone by compare-and-swap.
+    TombstoneBySwap,
+    /// Referrers entries have ids of their own.
+    ReferrerId,
+    /// Referrers entries are written before the manifest.
+    ReferrerBeforeManifest,
+    /// The record is read again where an extent that a link names is gone.
+    RecordReread,
+    /// BOUND on a chunk, from putting its extent to adding it to the session.
+    BoundOnChunk,
+    /// BOUND on what was read of a session's chain: nothing is claimed on a reading that is too old.
+    BoundOnChain,
+    /// Of a chain's two steps, the one after the last is read before the last. Without: the other way round.
+    NextBeforeHere,
+    /// A chain's keys stand until its dead or done step is as old as the grace period. Without: they go with the extents.
+    DeadStands,
+    /// A chain's keys are deleted in order, the last step last. Without: it goes first.
+    DeadLast,
+    /// Of a chain's other keys none is deleted before those of earlier steps. Without: the last first, but for the dead one.
+    StepsInOrder,
+    /// A session is killed by the age of its last step. Without: by the age of an extent.
+    AgeOfLastStep,
+    /// Extents of a dead or done session stay where the blob's record names them.
+    RecordBeforeExtents,
+    /// A chunk that is added by a write whose answer was lost is not added again blindly. Without: the second write finds the
+    /// first there and takes it for another's, and the extent goes.
+    NoBlindRetry,
+    /// Condemned is as old as the grace period before it moves to deleting. Without: an owner that deletes the session with
+    /// the extents leaves no time to those who read its chain. (An owner that leaves the session to the sweep of sessions was
+    /// not found to depend on it.)
+    CondemnedStands,
+}
+
+impl Rule {
+    /// Where its absence shows, and what is lost.
+    pub const fn proof(self) -> (&'static Scenario, Loss) {
+        match self {
+            Self::FreshGrant => (&scenario::WHOLE, Loss::Blob),
+            Self::GrantBeforeMark
+            | Self::MarkBeforeBlob
+            | Self::DeletingBySwap
+            | Self::LiftedBySwap
+            | Self::FreshLook
+            | Self::BoundOnOwner
+            | Self::CondemnedIfAbsent
+            | Self::NonceInMark => (&scenario::TAKEOVER, Loss::Blob),
+            Self::LookAtBlobs | Self::BoundOnManifest => (&scenario::WHOLE, Loss::Blob),
+            Self::GrantsBeforeReasons | Self::UploadGrantsOnly => (&scenario::AGAIN, Loss::Blob),
+            Self::BoundOnClosing | Self::OneCloser | Self::SessionKilledFirst => {
+                (&scenario::CLOSING, Loss::Extent)
+            }
+            Self::NonceInExtent | Self::BoundOnChunk | Self::NoBlindRetry => {
+                (&scenario::CHUNKS, Loss::Extent)
+            }
+            Self::TombstoneBySwap => (&scenario::TAG, Loss::Tag),
+            Self::ReferrerId | Self::ReferrerBeforeManifest => {
+                (&scenario::REFERRER, Loss::Referrer)
+            }
+            Self::RecordReread => (&scenario::LINK, Loss::Pull),
+            Self::BoundOnChain
+            | Self::NextBeforeHere
+            | Self::DeadStands
+            | Self::DeadLast
+            | Self::AgeOfLastStep
+            | Self::RecordBeforeExtents => (&scenario::SESSIONS, Loss::Extent),
+            Self::StepsInOrder => (&scenario::STALE_HINT, Loss::Extent),
+            Self::CondemnedStands => (&scenario::OWNER_SWEEPS_SESSION, Loss::Extent),
+        }
+    }
+}

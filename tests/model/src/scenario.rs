@@ -1,0 +1,803 @@
+//! Scenarios: who does what, with what in the store at the beginning.
+
+use crate::{
+    process::sweep::Tasks,
+    promise::Sight,
+    store::{
+        Blob, Body, Extent, Extents, Key, Manifest, Reason, Record, Repository, Session, Step,
+        Store,
+    },
+};
+
+/// An operation of a client.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Operation {
+    /// Push, whole.
+    Push {
+        /// Where to.
+        repository: Repository,
+        /// What.
+        blob: Blob,
+        /// The session that it comes through, which has no extents.
+        session: Option<Session>,
+    },
+    /// Push, by `PATCH`: a chunk.
+    Patch {
+        /// The session.
+        session: Session,
+        /// The number of the last step, as the location says it.
+        hint: u8,
+        /// What the bytes are; right are `0`.
+        bytes: u8,
+        /// Whether the same request closes the session.
+        close: bool,
+    },
+    /// Push, by `PATCH`: closing. A client that gave up waiting and retries is another one with the same operation.
+    Close {
+        /// The session.
+        session: Session,
+        /// The number of the last step, as the location says it.
+        hint: u8,
+    },
+    /// Cancel.
+    Cancel {
+        /// The session.
+        session: Session,
+    },
+    /// Mount.
+    Mount {
+        /// Where to.
+        repository: Repository,
+        /// What.
+        blob: Blob,
+    },
+    /// Manifest PUT.
+    PutManifest {
+        /// Where to.
+        repository: Repository,
+        /// What.
+        manifest: Manifest,
+        /// Whether by the tag.
+        tag: bool,
+    },
+    /// Manifest DELETE.
+    DeleteManifest {
+        /// Where.
+        repository: Repository,
+        /// What.
+        manifest: Manifest,
+    },
+    /// Blob DELETE.
+    DeleteBlob {
+        /// Where.
+        repository: Repository,
+        /// What.
+        blob: Blob,
+    },
+}
+
+/// What a manifest refers to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Document {
+    /// Blobs.
+    pub blobs: &'static [Blob],
+    /// The manifests that an index lists.
+    pub children: &'static [Manifest],
+    /// Whether it has a subject.
+    pub subject: bool,
+}
+
+/// What an upload is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Upload {
+    /// Where to.
+    pub repository: Repository,
+    /// What.
+    pub blob: Blob,
+}
+
+/// A scenario.
+#[derive(Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// How many ticks the grace period has.
+    pub grace: u8,
+    /// The clients: what each does, one after the other, whatever the answers.
+    pub clients: &'static [&'static [Operation]],
+    /// How many sweepers there are.
+    pub sweepers: usize,
+    /// What sweepers do.
+    pub tasks: Tasks,
+    /// The manifests.
+    pub manifests: &'static [Document],
+    /// The sessions.
+    pub sessions: &'static [Upload],
+    /// What is stored at the beginning.
+    pub stored: fn(&mut Store),
+    /// Whether links are written.
+    pub links: bool,
+    /// Whether the owner of a mark deletes the steps of the extents' session, and not only the sweep of sessions.
+    pub owner_sweeps_session: bool,
+    /// Whether to sweep every state clean.
+    pub leftovers: bool,
+    /// What must be seen.
+    pub sights: &'static [Sight],
+}
+
+impl Scenario {
+    /// The session of an operation.
+    pub fn session(&self, session: Session) -> Upload {
+        let upload = self.sessions.get(usize::from(session.0)).copied();
+        upload.unwrap_or(Upload {
+            repository: HERE,
+            blob: LAYER,
+        })
+    }
+
+    /// The manifest of an operation.
+    pub fn manifest(&self, manifest: Manifest) -> Document {
+        self.manifests
+            .get(usize::from(manifest.0))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+const HERE: Repository = Repository(0);
+const THERE: Repository = Repository(1);
+const LAYER: Blob = Blob(0);
+const CONFIG: Blob = Blob(1);
+const IMAGE: Manifest = Manifest(0);
+const OTHER: Manifest = Manifest(1);
+const FIRST: Session = Session(0);
+const SECOND: Session = Session(1);
+
+const PUSH: Operation = Operation::Push {
+    repository: HERE,
+    blob: LAYER,
+    session: None,
+};
+const PUT: Operation = Operation::PutManifest {
+    repository: HERE,
+    manifest: IMAGE,
+    tag: false,
+};
+const DELETE: Operation = Operation::DeleteManifest {
+    repository: HERE,
+    manifest: IMAGE,
+};
+const DELETE_BLOB: Operation = Operation::DeleteBlob {
+    repository: HERE,
+    blob: LAYER,
+};
+const PATCH: Operation = Operation::Patch {
+    session: FIRST,
+    hint: 0,
+    bytes: 0,
+    close: false,
+};
+const CLOSE: Operation = Operation::Close {
+    session: FIRST,
+    hint: 1,
+};
+const CLOSE_TWO: Operation = Operation::Close {
+    session: FIRST,
+    hint: 2,
+};
+const CLOSE_SECOND: Operation = Operation::Close {
+    session: SECOND,
+    hint: 1,
+};
+const CANCEL_UPLOAD: Operation = Operation::Cancel { session: FIRST };
+const PATCH_WRONG: Operation = Operation::Patch {
+    session: FIRST,
+    hint: 0,
+    bytes: 1,
+    close: false,
+};
+const PATCH_AND_CLOSE: Operation = Operation::Patch {
+    session: FIRST,
+    hint: 0,
+    bytes: 0,
+    close: true,
+};
+const PATCH_SECOND: Operation = Operation::Patch {
+    session: FIRST,
+    hint: 1,
+    bytes: 0,
+    close: true,
+};
+const PUSH_THROUGH: Operation = Operation::Push {
+    repository: HERE,
+    blob: LAYER,
+    session: Some(FIRST),
+};
+const PUSH_THERE: Operation = Operation::Push {
+    repository: THERE,
+    blob: LAYER,
+    session: None,
+};
+const DELETE_BLOB_THERE: Operation = Operation::DeleteBlob {
+    repository: THERE,
+    blob: LAYER,
+};
+const MOUNT_HERE: Operation = Operation::Mount {
+    repository: HERE,
+    blob: LAYER,
+};
+const PUT_OTHER: Operation = Operation::PutManifest {
+    repository: HERE,
+    manifest: OTHER,
+    tag: false,
+};
+const PUT_OTHER_BY_TAG: Operation = Operation::PutManifest {
+    repository: HERE,
+    manifest: OTHER,
+    tag: true,
+};
+const DELETE_OTHER: Operation = Operation::DeleteManifest {
+    repository: HERE,
+    manifest: OTHER,
+};
+
+const BLOBS_AND_SESSIONS: Tasks = Tasks::BLOBS.and(Tasks::SESSIONS);
+
+/// One manifest with one blob.
+const ONE: &[Document] = &[Document {
+    blobs: &[LAYER],
+    children: &[],
+    subject: false,
+}];
+
+/// Two uploads of one blob.
+const UPLOADS: &[Upload] = &[
+    Upload {
+        repository: HERE,
+        blob: LAYER,
+    },
+    Upload {
+        repository: HERE,
+        blob: LAYER,
+    },
+];
+
+const NOTHING: Scenario = Scenario {
+    name: "",
+    grace: 2,
+    clients: &[],
+    sweepers: 1,
+    tasks: Tasks::BLOBS,
+    manifests: ONE,
+    sessions: UPLOADS,
+    stored: |_| (),
+    links: false,
+    owner_sweeps_session: false,
+    leftovers: false,
+    sights: &[],
+};
+
+fn store_blob(store: &mut Store) {
+    store.put(Key::Blob(LAYER), Body::Bytes(0));
+}
+
+fn store_manifest(store: &mut Store) {
+    store_blob(store);
+    let id = 28;
+    store.put(
+        Key::Grant {
+            blob: LAYER,
+            repository: HERE,
+            id,
+        },
+        Body::Reason(Reason::Manifest(IMAGE)),
+    );
+    store.put(Key::Manifest(HERE, IMAGE), Body::Empty);
+}
+
+/// A session that has begun.
+fn store_start(store: &mut Store) {
+    store.put(Key::Step(FIRST, 0), Body::Step(Step::Start));
+}
+
+/// A session that has received one chunk.
+fn store_session(store: &mut Store, session: Session) {
+    let extent = Extent {
+        session,
+        step: 1,
+        nonce: 29,
+    };
+    store.put(Key::Extent(extent), Body::Bytes(0));
+    store.put(Key::Step(session, 0), Body::Step(Step::Start));
+    store.put(
+        Key::Step(session, 1),
+        Body::Step(Step::Received {
+            extent,
+            bytes: 0,
+            first: true,
+        }),
+    );
+}
+
+/// A session that has received two chunks.
+fn store_two_chunks(store: &mut Store, session: Session) {
+    store_session(store, session);
+    let extent = Extent {
+        session,
+        step: 2,
+        nonce: 29,
+    };
+    store.put(Key::Extent(extent), Body::Bytes(0));
+    store.put(
+        Key::Step(session, 2),
+        Body::Step(Step::Received {
+            extent,
+            bytes: 0,
+            first: false,
+        }),
+    );
+}
+
+/// A blob in an extent, whose session is done.
+fn store_done(store: &mut Store, session: Session) {
+    store_session(store, session);
+    store.put(Key::Step(session, 2), Body::Step(Step::Closing));
+    store.put(Key::Step(session, 3), Body::Step(Step::Done));
+    let mut extents = Extents::default();
+    extents.push(Extent {
+        session,
+        step: 1,
+        nonce: 29,
+    });
+    store.put(Key::Blob(LAYER), Body::Record(Record::Extents(extents)));
+}
+
+/// Two clients push a manifest, one its blob as well, whole; one deletes the manifest.
+pub static WHOLE: Scenario = Scenario {
+    name: "whole",
+    clients: &[&[PUSH, PUT], &[PUT, DELETE]],
+    sweepers: 2,
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+        Sight::Takeover,
+    ],
+    ..NOTHING
+};
+
+/// A manifest is deleted and pushed again, while another client pushes it as well and a third deletes the blob.
+pub static AGAIN: Scenario = Scenario {
+    name: "again",
+    clients: &[&[DELETE, PUT], &[PUT], &[DELETE_BLOB]],
+    sweepers: 2,
+    stored: store_manifest,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+    ],
+    ..NOTHING
+};
+
+/// A blob that nobody holds is swept, by an owner and by another that takes over, and pushed again.
+pub static TAKEOVER: Scenario = Scenario {
+    name: "takeover",
+    clients: &[&[PUSH, PUT]],
+    sweepers: 2,
+    stored: store_blob,
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+        Sight::Takeover,
+    ],
+    ..NOTHING
+};
+
+/// As [`TAKEOVER`], of a blob in an extent.
+pub static TAKEOVER_OF_EXTENTS: Scenario = Scenario {
+    name: "takeover of extents",
+    clients: &[&[PUSH, PUT]],
+    sweepers: 2,
+    stored: |store| store_done(store, FIRST),
+    ..TAKEOVER
+};
+
+/// A client closes an upload and pushes the manifest; it gives up waiting and closes again.
+pub static CLOSING: Scenario = Scenario {
+    name: "closing",
+    clients: &[&[CLOSE, PUT], &[CLOSE]],
+    tasks: BLOBS_AND_SESSIONS,
+    stored: |store| store_session(store, FIRST),
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Again,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+        Sight::Deleted,
+    ],
+    ..NOTHING
+};
+
+/// As [`CLOSING`], while another client deletes the blob.
+pub static CLOSING_AND_DELETE: Scenario = Scenario {
+    name: "closing and delete",
+    clients: &[&[CLOSE], &[CLOSE, PUT], &[DELETE_BLOB]],
+    leftovers: false,
+    ..CLOSING
+};
+
+/// As [`CLOSING_AND_DELETE`], where the owner of a mark deletes the session with the extents.
+pub static OWNER_SWEEPS_SESSION: Scenario = Scenario {
+    name: "owner sweeps session",
+    clients: &[&[CLOSE, DELETE_BLOB], &[CLOSE, PUT]],
+    owner_sweeps_session: true,
+    ..CLOSING_AND_DELETE
+};
+
+/// As [`CLOSING`], of two chunks.
+pub static CLOSING_OF_TWO: Scenario = Scenario {
+    name: "closing of two chunks",
+    clients: &[&[CLOSE_TWO, PUT], &[CLOSE_TWO]],
+    tasks: Tasks::SESSIONS,
+    stored: |store| store_two_chunks(store, FIRST),
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Again,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+    ],
+    ..NOTHING
+};
+
+/// As [`CLOSING_OF_TWO`], by a client that knows of the first chunk only.
+pub static STALE_HINT: Scenario = Scenario {
+    name: "stale hint",
+    clients: &[&[CLOSE, PUT], &[CLOSE_TWO]],
+    ..CLOSING_OF_TWO
+};
+
+/// As [`CLOSING`], with two sweepers that sweep nothing but sessions.
+pub static SESSIONS: Scenario = Scenario {
+    name: "sessions",
+    sweepers: 2,
+    tasks: Tasks::SESSIONS,
+    leftovers: false,
+    sights: &[
+        Sight::Created,
+        Sight::Again,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+    ],
+    ..CLOSING
+};
+
+/// Two chunks for one offset, of which one is right; closing.
+pub static CHUNKS: Scenario = Scenario {
+    name: "chunks",
+    clients: &[&[PATCH, CLOSE, PUT], &[PATCH_WRONG]],
+    tasks: Tasks::SESSIONS,
+    stored: store_start,
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+    ],
+    ..NOTHING
+};
+
+/// A second chunk comes and closes, while another client closes the first.
+pub static SECOND_CHUNK: Scenario = Scenario {
+    name: "second chunk",
+    clients: &[&[PATCH_SECOND, PUT], &[CLOSE]],
+    tasks: Tasks::SESSIONS,
+    stored: |store| store_session(store, FIRST),
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+    ],
+    ..NOTHING
+};
+
+/// A chunk that closes, while another client cancels.
+pub static CANCEL: Scenario = Scenario {
+    name: "cancel",
+    clients: &[&[PATCH_AND_CLOSE, PUT], &[CANCEL_UPLOAD]],
+    tasks: Tasks::SESSIONS,
+    stored: store_start,
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+    ],
+    ..NOTHING
+};
+
+/// A blob comes whole through a session, while a chunk comes for it.
+pub static THROUGH_SESSION: Scenario = Scenario {
+    name: "through a session",
+    clients: &[&[PUSH_THROUGH, PUT], &[PATCH_AND_CLOSE]],
+    tasks: Tasks::SESSIONS,
+    stored: store_start,
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Dead,
+        Sight::Deduplicated,
+    ],
+    ..NOTHING
+};
+
+/// Two uploads of one blob.
+pub static TWO_UPLOADS: Scenario = Scenario {
+    name: "two uploads",
+    clients: &[&[CLOSE, PUT], &[CLOSE_SECOND]],
+    tasks: BLOBS_AND_SESSIONS,
+    stored: |store| {
+        store_session(store, FIRST);
+        store_session(store, SECOND);
+    },
+    sights: &[
+        Sight::Created,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Deduplicated,
+    ],
+    ..NOTHING
+};
+
+/// A blob is mounted, while its source is deleted.
+pub static MOUNT: Scenario = Scenario {
+    name: "mount",
+    clients: &[&[PUSH_THERE, DELETE_BLOB_THERE], &[MOUNT_HERE, PUT]],
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+    ],
+    ..NOTHING
+};
+
+/// A blob in an extent is swept and pushed whole elsewhere, while a link to the extent is left.
+pub static LINK: Scenario = Scenario {
+    name: "link",
+    clients: &[&[PUSH_THERE], &[MOUNT_HERE, PUT]],
+    tasks: Tasks::ALL,
+    stored: |store| {
+        store_done(store, FIRST);
+        if let Some(record) = store.record(LAYER) {
+            store.put(Key::Link(LAYER, HERE), Body::Record(record));
+        }
+    },
+    links: true,
+    leftovers: true,
+    sights: &[Sight::Created, Sight::Refused, Sight::Deleted, Sight::Swept],
+    ..NOTHING
+};
+
+/// A tag is moved to another manifest, while the one that it named is deleted.
+pub static TAG: Scenario = Scenario {
+    name: "tag",
+    clients: &[&[PUT_OTHER_BY_TAG], &[DELETE], &[DELETE]],
+    sweepers: 0,
+    manifests: &[Document {
+        blobs: &[],
+        children: &[],
+        subject: false,
+    }; 2],
+    stored: |store| {
+        store.put(Key::Manifest(HERE, IMAGE), Body::Empty);
+        store.put(Key::Tag(HERE), Body::Target(IMAGE));
+    },
+    sights: &[Sight::Created],
+    ..NOTHING
+};
+
+/// A manifest with a subject is pushed, deleted and pushed again.
+pub static REFERRER: Scenario = Scenario {
+    name: "referrer",
+    clients: &[&[PUT, DELETE], &[PUT]],
+    sweepers: 2,
+    tasks: Tasks::REFERRERS,
+    manifests: &[Document {
+        blobs: &[],
+        children: &[],
+        subject: true,
+    }],
+    leftovers: true,
+    sights: &[Sight::Created],
+    ..NOTHING
+};
+
+/// A manifest of two blobs is pushed, while another one of the same is deleted.
+pub static TWO_BLOBS: Scenario = Scenario {
+    name: "two blobs",
+    clients: &[&[PUT], &[DELETE_OTHER]],
+    manifests: &[
+        Document {
+            blobs: &[LAYER, CONFIG],
+            children: &[],
+            subject: false,
+        },
+        Document {
+            blobs: &[CONFIG, LAYER],
+            children: &[],
+            subject: false,
+        },
+    ],
+    stored: |store| {
+        for blob in [LAYER, CONFIG] {
+            store.put(Key::Blob(blob), Body::Bytes(0));
+            let key = Key::Grant {
+                blob,
+                repository: HERE,
+                id: 28,
+            };
+            store.put(key, Body::Reason(Reason::Manifest(OTHER)));
+        }
+        store.put(Key::Manifest(HERE, OTHER), Body::Empty);
+    },
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+    ],
+    ..NOTHING
+};
+
+/// As [`TWO_BLOBS`], with the other pushed as well.
+pub static TWO_BLOBS_TWICE: Scenario = Scenario {
+    name: "two blobs twice",
+    clients: &[&[PUT], &[PUT_OTHER, DELETE_OTHER]],
+    stored: |store| {
+        for blob in [LAYER, CONFIG] {
+            store.put(Key::Blob(blob), Body::Bytes(0));
+        }
+    },
+    ..TWO_BLOBS
+};
+
+/// An index is pushed after its child, while the child is deleted and pushed again.
+pub static INDEX: Scenario = Scenario {
+    name: "index",
+    clients: &[&[PUT, PUT_OTHER], &[DELETE, PUT]],
+    manifests: &[
+        Document {
+            blobs: &[LAYER],
+            children: &[],
+            subject: false,
+        },
+        Document {
+            blobs: &[],
+            children: &[IMAGE],
+            subject: false,
+        },
+    ],
+    stored: store_blob,
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+    ],
+    ..NOTHING
+};
+
+/// As [`CLOSING`], while another client deletes the blob and both push the manifest.
+pub static CLOSING_AND_ALL: Scenario = Scenario {
+    name: "closing and all",
+    clients: &[&[CLOSE, PUT], &[CLOSE, PUT], &[DELETE_BLOB]],
+    ..CLOSING
+};
+
+/// As [`CLOSING`], with two sweepers that sweep everything.
+pub static CLOSING_AND_TWO_SWEEPERS: Scenario = Scenario {
+    name: "closing and two sweepers",
+    sweepers: 2,
+    leftovers: false,
+    sights: &[
+        Sight::Created,
+        Sight::Again,
+        Sight::Deleted,
+        Sight::Swept,
+        Sight::Takeover,
+    ],
+    ..CLOSING
+};
+
+/// Two chunks for one offset, closing twice, cancelling.
+pub static CHUNKS_AND_ALL: Scenario = Scenario {
+    name: "chunks and all",
+    clients: &[
+        &[PATCH, CLOSE, PUT],
+        &[PATCH_WRONG, CLOSE],
+        &[CANCEL_UPLOAD],
+    ],
+    leftovers: false,
+    ..CHUNKS
+};
+
+/// As [`WHOLE`], with a finer clock.
+pub static WHOLE_FINER: Scenario = Scenario {
+    name: "whole, finer clock",
+    grace: 4,
+    leftovers: false,
+    ..WHOLE
+};
+
+/// As [`AGAIN`], with a finer clock.
+pub static AGAIN_FINER: Scenario = Scenario {
+    name: "again, finer clock",
+    grace: 3,
+    ..AGAIN
+};
+
+/// As [`CLOSING`], with a finer clock.
+pub static CLOSING_FINER: Scenario = Scenario {
+    name: "closing, finer clock",
+    grace: 4,
+    leftovers: false,
+    ..CLOSING
+};
+
+/// The scenarios that are searched in tests.
+pub static SMALL: &[&Scenario] = &[
+    &WHOLE,
+    &AGAIN,
+    &TAKEOVER,
+    &TAKEOVER_OF_EXTENTS,
+    &CLOSING,
+    &CLOSING_AND_DELETE,
+    &OWNER_SWEEPS_SESSION,
+    &CLOSING_OF_TWO,
+    &STALE_HINT,
+    &SESSIONS,
+    &CHUNKS,
+    &SECOND_CHUNK,
+    &CANCEL,
+    &THROUGH_SESSION,
+    &TWO_UPLOADS,
+    &MOUNT,
+    &LINK,
+    &TAG,
+    &REFERRER,
+    &TWO_BLOBS,
+    &INDEX,
+];
+
+/// The scenarios that take longer.
+pub static LARGE: &[&Scenario] = &[
+    &WHOLE_FINER,
+    &AGAIN_FINER,
+    &CLOSING_FINER,
+    &CLOSING_AND_ALL,
+    &CLOSING_AND_TWO_SWEEPERS,
+    &CHUNKS_AND_ALL,
+    &TWO_BLOBS_TWICE,
+];

@@ -1,0 +1,377 @@
+//! The store: what R2 promises, and the keys of it that matter here.
+//!
+//! Reads, lists and deletes see every write that returned. A write can be made only if the key is absent, or only if its
+//! etag is the one that was seen (compare-and-swap). A delete has no condition. The etag of an object is that of its body,
+//! so equal bodies have equal etags.
+//!
+//! Times are ages: how many ticks have passed since an object was written, by the store's clock, up to the grace period.
+
+/// A blob.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Blob(pub u8);
+
+/// A repository.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Repository(pub u8);
+
+/// A manifest.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Manifest(pub u8);
+
+/// The identifier of an upload.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Session(pub u8);
+
+/// The key of an extent: `extents/<session>/<step>-<nonce>`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Extent {
+    /// The upload that received it.
+    pub session: Session,
+    /// The step that was to add it.
+    pub step: u8,
+    /// Of the `PATCH` that wrote it.
+    pub nonce: u8,
+}
+
+/// The extents of an upload, in order.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Extents(pub [Option<Extent>; 2]);
+
+impl Extents {
+    /// Adds one at the end.
+    pub fn push(&mut self, extent: Extent) {
+        if let Some(free) = self.0.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(extent);
+        }
+    }
+
+    /// The one that comes after `number` others.
+    pub fn get(&self, number: u8) -> Option<Extent> {
+        self.0.get(usize::from(number)).copied().flatten()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Extent> {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// Where the bytes of a blob are.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Record {
+    /// At the blob's own key.
+    Bytes,
+    /// In extents.
+    Extents(Extents),
+}
+
+impl Record {
+    /// Whether it names an extent of this upload.
+    pub fn names(self, session: Session) -> bool {
+        match self {
+            Self::Bytes => false,
+            Self::Extents(extents) => extents.iter().any(|extent| extent.session == session),
+        }
+    }
+}
+
+/// Why a repository holds a blob.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// An upload or a mount; expires.
+    Upload,
+    /// A manifest; counts while that is stored.
+    Manifest(Manifest),
+}
+
+/// What a sweeper has said of a blob.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum MarkState {
+    /// No grant was seen.
+    Condemned,
+    /// It is being deleted.
+    Deleting,
+    /// A grant was written after it had been condemned.
+    Lifted,
+}
+
+/// The mark of a blob.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Mark {
+    /// What is said.
+    pub state: MarkState,
+    /// Time and nonce, which make its etag another than that of every mark before. `None` where the mark is an empty body
+    /// with metadata: that has the etag of every empty body.
+    pub nonce: Option<u8>,
+}
+
+/// One step of an upload.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Step {
+    /// The upload began.
+    Start,
+    /// A body was received.
+    Received {
+        /// Where it is.
+        extent: Extent,
+        /// What its bytes are, in place of their digest.
+        bytes: u8,
+        /// Whether no bytes came before it.
+        first: bool,
+    },
+    /// One closer is about to name the extents in a record.
+    Closing,
+    /// The record names the extents.
+    Done,
+    /// Cancelled, swept, or another's record came first.
+    Dead,
+}
+
+impl Step {
+    /// Whether more can be received, or the upload closed.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Start | Self::Received { .. })
+    }
+}
+
+/// A key.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Key {
+    /// `blobs/<blob>`
+    Blob(Blob),
+    /// `extents/<session>/<step>-<nonce>`
+    Extent(Extent),
+    /// `refs/<blob>/<repository>/_grants/<id>`
+    Grant {
+        /// What is held.
+        blob: Blob,
+        /// Who holds it.
+        repository: Repository,
+        /// Unique.
+        id: u8,
+    },
+    /// `refs/<blob>/<repository>/_link`
+    Link(Blob, Repository),
+    /// `repositories/<repository>/_manifests/<manifest>`
+    Manifest(Repository, Manifest),
+    /// `repositories/<repository>/_tags/<tag>`; there is one tag
+    Tag(Repository),
+    /// `repositories/<repository>/_referrers/<subject>/<id>`; there is one subject
+    Referrer(Repository, u8),
+    /// `uploads/<repository>/_<session>/<number>`
+    Step(Session, u8),
+    /// `sweep/marks/<blob>`
+    Mark(Blob),
+}
+
+/// The body of an object, or its metadata where that says all.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Body {
+    /// None that matters.
+    Empty,
+    /// Some bytes. What a blob should have is `0`.
+    Bytes(u8),
+    /// Where a blob's bytes are: of a link, and of a blob in extents.
+    Record(Record),
+    /// Of a grant.
+    Reason(Reason),
+    /// Of a mark.
+    Mark(Mark),
+    /// Of an upload.
+    Step(Step),
+    /// What a tag names.
+    Target(Manifest),
+    /// That a tag names this no more.
+    Tombstone(Manifest),
+    /// Which manifest has the subject.
+    Referrer(Manifest),
+}
+
+impl Body {
+    /// What compare-and-swap compares.
+    const fn etag(self) -> Self {
+        match self {
+            Self::Mark(Mark { nonce: None, .. }) => Self::Empty,
+            Self::Empty
+            | Self::Bytes(_)
+            | Self::Record(_)
+            | Self::Reason(_)
+            | Self::Mark(_)
+            | Self::Step(_)
+            | Self::Target(_)
+            | Self::Tombstone(_)
+            | Self::Referrer(_) => self,
+        }
+    }
+}
+
+/// An object.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Object {
+    /// Its body.
+    pub body: Body,
+    /// How many ticks ago it was written; zero where nobody asks.
+    pub age: u8,
+}
+
+/// All objects, in the order of their keys.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Store(Vec<(Key, Object)>);
+
+impl Store {
+    /// Reads an object.
+    pub fn get(&self, key: Key) -> Option<Object> {
+        let place = self.place(key).ok()?;
+        self.0.get(place).map(|(_, object)| *object)
+    }
+
+    /// Whether an object is there.
+    pub fn has(&self, key: Key) -> bool {
+        self.place(key).is_ok()
+    }
+
+    /// Writes an object, whatever was there.
+    pub fn put(&mut self, key: Key, body: Body) {
+        let object = Object { body, age: 0 };
+        match self.place(key) {
+            Ok(place) => {
+                if let Some((_, there)) = self.0.get_mut(place) {
+                    *there = object;
+                }
+            }
+            Err(place) => self.0.insert(place, (key, object)),
+        }
+        if let Key::Step(session, number) = key {
+            // Of a chain only the last step's age is asked for.
+            for (key, object) in &mut self.0 {
+                if matches!(key, Key::Step(other, earlier) if *other == session && *earlier < number)
+                {
+                    object.age = 0;
+                }
+            }
+        }
+    }
+
+    /// Writes an object only if none is there, and says whether it was written.
+    pub fn create(&mut self, key: Key, body: Body) -> bool {
+        let absent = !self.has(key);
+        if absent {
+            self.put(key, body);
+        }
+        absent
+    }
+
+    /// Writes an object only if the one there has the etag of `seen`, and says whether it was written.
+    pub fn swap(&mut self, key: Key, seen: Body, body: Body) -> bool {
+        let unchanged = self
+            .get(key)
+            .is_some_and(|object| object.body.etag() == seen.etag());
+        if unchanged {
+            self.put(key, body);
+        }
+        unchanged
+    }
+
+    /// Deletes an object, whatever it is.
+    pub fn delete(&mut self, key: Key) {
+        if let Ok(place) = self.place(key) {
+            self.0.remove(place);
+        }
+    }
+
+    /// Lists all objects: one read. The caller picks those that its prefix would.
+    pub fn list(&self) -> impl Iterator<Item = (Key, Object)> {
+        self.0.iter().copied()
+    }
+
+    /// Lists the grants on a blob.
+    pub fn grants(&self, blob: Blob) -> impl Iterator<Item = (Key, Repository, Reason)> {
+        self.list()
+            .filter_map(move |(key, object)| match (key, object.body) {
+                (
+                    Key::Grant {
+                        blob: of,
+                        repository,
+                        ..
+                    },
+                    Body::Reason(reason),
+                ) if of == blob => Some((key, repository, reason)),
+                _ => None,
+            })
+    }
+
+    /// Lists the steps of an upload.
+    pub fn chain(&self, session: Session) -> Chain {
+        let mut chain = Chain::default();
+        for (key, object) in self.list() {
+            if let (Key::Step(of, number), Body::Step(step)) = (key, object.body)
+                && of == session
+            {
+                chain.last = Some((number, step, object.age));
+                chain.numbers |= 1 << number;
+                if let Step::Received { extent, .. } = step {
+                    chain.extents.push(extent);
+                }
+            }
+        }
+        chain
+    }
+
+    /// Reads where a blob's bytes are from the blob itself.
+    pub fn record(&self, blob: Blob) -> Option<Record> {
+        self.get(Key::Blob(blob)).map(|object| match object.body {
+            Body::Record(record) => record,
+            _ => Record::Bytes,
+        })
+    }
+
+    /// The mark of a blob, and its age.
+    pub fn mark(&self, blob: Blob) -> Option<(Mark, u8)> {
+        self.get(Key::Mark(blob))
+            .and_then(|object| match object.body {
+                Body::Mark(mark) => Some((mark, object.age)),
+                _ => None,
+            })
+    }
+
+    /// Lets a tick pass.
+    pub fn tick(&mut self, grace: u8) {
+        let mut last: Option<Session> = None;
+        for (key, object) in self.0.iter_mut().rev() {
+            let ages = match key {
+                Key::Grant { .. } | Key::Extent(_) | Key::Referrer(..) => true,
+                Key::Step(session, _) => {
+                    let is_last = last != Some(*session);
+                    last = Some(*session);
+                    is_last
+                }
+                Key::Mark(_) => !matches!(
+                    object.body,
+                    Body::Mark(Mark {
+                        state: MarkState::Lifted,
+                        ..
+                    })
+                ),
+                Key::Blob(_) | Key::Link(..) | Key::Manifest(..) | Key::Tag(_) => false,
+            };
+            if ages {
+                object.age = (object.age + 1).min(grace);
+            }
+        }
+    }
+
+    fn place(&self, key: Key) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&key, |(key, _)| *key)
+    }
+}
+
+/// The steps of an upload as one listing finds them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chain {
+    /// The last step: its number, what it is, its age.
+    pub last: Option<(u8, Step, u8)>,
+    /// The extents that were received.
+    pub extents: Extents,
+    /// Which steps are there, as bits.
+    pub numbers: u8,
+}
