@@ -12,7 +12,7 @@ use crate::{
     name::Reference,
     route::Route,
     settings::{ParseSettingsError, Settings},
-    store::{StoreError, Streams},
+    store::{ListOptions, StoreError, Streams, key},
     time::Timestamp,
 };
 
@@ -136,7 +136,17 @@ impl<S: Streams, H: Host> Registry<S, H> {
 
     /// Looks whether the store answers, and says so in the log if not.
     pub async fn check(&self) {
-        if let Err(error) = self.store.list("catalog/", None, 1).await {
+        if let Err(error) = self
+            .store
+            .list(
+                key::CATALOG,
+                ListOptions {
+                    limit: 1,
+                    ..ListOptions::default()
+                },
+            )
+            .await
+        {
             self.host.log(
                 "the store does not answer",
                 &[("error", &error.to_string())],

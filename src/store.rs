@@ -43,13 +43,12 @@ pub trait Objects {
         options: PutOptions<'_>,
     ) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
 
-    /// Lists the objects whose keys begin with `prefix` and come after `after`, with their metadata, in the order of
-    /// their keys. A page may be shorter than `limit` and still have a successor.
+    /// Lists the objects whose keys begin with `prefix`, in the order of their keys. A page may be shorter than asked for
+    /// and still have a successor; with metadata it often is.
     fn list(
         &self,
         prefix: &str,
-        after: Option<&str>,
-        limit: u32,
+        options: ListOptions<'_>,
     ) -> impl Future<Output = Result<Page, StoreError>>;
 
     /// Deletes up to 1,000 objects; those that are not there count as deleted.
@@ -141,6 +140,17 @@ pub struct PutOptions<'a> {
     pub digest: Option<&'a Digest>,
     /// What is said of it.
     pub metadata: &'a str,
+}
+
+/// What a page of a listing has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListOptions<'a> {
+    /// Objects whose keys come after this one only.
+    pub after: Option<&'a str>,
+    /// The most objects, up to 1,000.
+    pub limit: u32,
+    /// Whether the objects' metadata is wanted; without it, that of each is empty.
+    pub metadata: bool,
 }
 
 /// One page of a listing.

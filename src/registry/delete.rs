@@ -17,7 +17,7 @@ use crate::{
         manifest::TagTarget,
         respond, value,
     },
-    store::{Condition, Content, Meta, PutOptions, Streams, key},
+    store::{Condition, Content, ListOptions, Meta, PutOptions, Streams, key},
 };
 
 impl<S: Streams, H: Host> Registry<S, H> {
@@ -56,7 +56,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let prefix = key::tags(name);
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(&prefix, after.as_deref(), 1_000).await?;
+            let options = ListOptions {
+                after: after.as_deref(),
+                limit: 1_000,
+                metadata: true,
+            };
+            let page = self.store.list(&prefix, options).await?;
             for (key, meta) in &page.objects {
                 self.bury_while_named(key, meta.clone(), digest).await?;
             }
@@ -144,8 +149,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
             metadata: &tombstone,
             ..PutOptions::default()
         };
-        let content = Content::Bytes(tombstone.clone().into_bytes());
-        Ok(self.store.put(key, content, options).await?.is_some())
+        // No bytes: what listings know a tombstone by.
+        Ok(self
+            .store
+            .put(key, Content::Bytes(Vec::new()), options)
+            .await?
+            .is_some())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     manifest::Manifest,
     name::Name,
     registry::{Bound, RETRY_AFTER, Registry, for_each},
-    store::{Condition, Content, Meta, PutOptions, StoreError, Streams, key},
+    store::{Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams, key},
     time::Timestamp,
     upload::Extent,
 };
@@ -133,7 +133,16 @@ impl<S: Streams, H: Host> Registry<S, H> {
             let mark = self.store.head(&key::mark(digest)).await?;
             return Ok(mark.into_iter().map(|_| (*digest).clone()).collect());
         }
-        let page = self.store.list(key::MARKS, None, 1_000).await?;
+        let page = self
+            .store
+            .list(
+                key::MARKS,
+                ListOptions {
+                    limit: 1_000,
+                    ..ListOptions::default()
+                },
+            )
+            .await?;
         if page.truncated {
             // So many are marked that looking at ours costs less than listing all.
             let found = for_each(digests, |digest| async move {
@@ -217,7 +226,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
     /// Where a blob's bytes are, if any repository holds it.
     pub(super) async fn readable_anywhere(&self, digest: &Digest) -> Result<Option<Record>, Error> {
         let prefix = key::holders(digest);
-        let page = self.store.list(&prefix, None, 1_000).await?;
+        let options = ListOptions {
+            limit: 1_000,
+            ..ListOptions::default()
+        };
+        let page = self.store.list(&prefix, options).await?;
         let mut names: Vec<Name> = page
             .objects
             .iter()
@@ -262,7 +275,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let mut grants: Vec<(String, Meta)> = Vec::new();
         loop {
             let after = grants.last().map(|(key, _)| key.as_str());
-            let page = self.store.list(&prefix, after, 1_000).await?;
+            let options = ListOptions {
+                after,
+                limit: 1_000,
+                metadata: true,
+            };
+            let page = self.store.list(&prefix, options).await?;
             grants.extend(page.objects);
             if !page.truncated {
                 return Ok(grants);

@@ -13,12 +13,10 @@ use crate::{
     manifest::OCI_INDEX,
     name::{Name, Tag},
     registry::{
-        Answer, Body, Registry, for_each,
-        grant::from_json,
-        manifest::{Referrer, TagTarget},
-        respond_with_json, value,
+        Answer, Body, Registry, for_each, grant::from_json, manifest::Referrer, respond_with_json,
+        value,
     },
-    store::{Meta, StoreError, Streams, key},
+    store::{ListOptions, Meta, StoreError, Streams, key},
 };
 
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -39,8 +37,8 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(key::catalog);
         let (names, more) = self
-            .page(key::CATALOG, after, limit, |name, _| {
-                Ok(Some(name.to_owned()))
+            .page(key::CATALOG, after, limit, false, |name, _| {
+                Some(name.to_owned())
             })
             .await?;
         let mut response =
@@ -64,12 +62,9 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|tag| key::tag(name, tag));
         let prefix = key::tags(name);
-        let page = self.page(&prefix, after, limit, |tag, meta| {
-            // Tombstones stay for the sweep and are no tags.
-            Ok(match from_json(tag, &meta.metadata)? {
-                TagTarget::Manifest { .. } => Some(tag.to_owned()),
-                TagTarget::Tombstone { .. } => None,
-            })
+        // Tombstones stay, are no tags, and are known by having no bytes: so no metadata is asked for, which makes pages short.
+        let page = self.page(&prefix, after, limit, false, |tag, meta| {
+            (meta.size > 0).then(|| tag.to_owned())
         });
         let (tags, more) = page.await?;
         if tags.is_empty()
@@ -106,8 +101,8 @@ impl<S: Streams, H: Host> Registry<S, H> {
         let prefix = key::referrers(name, subject);
         let after = last.map(|last| key::after_referrer(name, subject, last));
         let (entries, more) = self
-            .page(&prefix, after, limit, |id, meta| {
-                Ok(Some((id.to_owned(), meta.metadata.clone())))
+            .page(&prefix, after, limit, true, |id, meta| {
+                Some((id.to_owned(), meta.metadata.clone()))
             })
             .await?;
         let mut last = None;
@@ -180,15 +175,25 @@ impl<S: Streams, H: Host> Registry<S, H> {
         prefix: &str,
         mut after: Option<String>,
         limit: usize,
-        read: impl Fn(&str, &Meta) -> Result<Option<T>, StoreError>,
+        metadata: bool,
+        read: impl Fn(&str, &Meta) -> Option<T>,
     ) -> Result<(Vec<T>, bool), Error> {
         let mut entries = Vec::new();
         while entries.len() < limit {
-            let missing = u32::try_from(limit - entries.len()).unwrap_or(u32::MAX);
-            let page = self.store.list(prefix, after.as_deref(), missing).await?;
+            let limit = u32::try_from(limit - entries.len()).unwrap_or(u32::MAX);
+            let page = self
+                .store
+                .list(
+                    prefix,
+                    ListOptions {
+                        after: after.as_deref(),
+                        limit,
+                        metadata,
+                    },
+                )
+                .await?;
             for (key, meta) in &page.objects {
-                let entry = read(key.strip_prefix(prefix).unwrap_or(key), meta)?;
-                entries.extend(entry);
+                entries.extend(read(key.strip_prefix(prefix).unwrap_or(key), meta));
             }
             if !page.truncated {
                 return Ok((entries, false));

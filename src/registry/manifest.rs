@@ -35,7 +35,7 @@ struct Stored {
     media_type: String,
 }
 
-/// What a tag names: its body and its metadata.
+/// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub(super) enum TagTarget {

@@ -6,7 +6,7 @@
 //! refs/<algorithm>/<encoded>/<name>/_grants/<unique id>    why a repository holds a blob
 //! refs/<algorithm>/<encoded>/<name>/_link                  a hint: some grant exists, and the blob's record
 //! repositories/<name>/_manifests/<algorithm>/<encoded>     a manifest's bytes
-//! repositories/<name>/_tags/<tag>                          the digest that a tag names, or a tombstone
+//! repositories/<name>/_tags/<tag>                          the digest that a tag names, or a tombstone, which has no bytes
 //! repositories/<name>/_referrers/<algorithm>/<encoded>/<manifest>-<unique id>
 //!                                                          the descriptor of a manifest with this subject
 //! catalog/<name>                                           a repository exists

@@ -9,8 +9,8 @@ use crate::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
-        Streams,
+        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
+        StoreError, Streams,
     },
     time::Timestamp,
 };
@@ -147,19 +147,30 @@ impl Objects for Memory {
         Ok(Some(meta))
     }
 
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page, StoreError> {
+    async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
         let objects = self.objects.borrow();
         let mut found = objects
             .range(prefix.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
-            .map(|(key, (meta, _))| (key.clone(), meta.clone()));
-        let page = found.by_ref().take(limit.min(1_000) as usize).collect();
+            .filter(|(key, _)| options.after.is_none_or(|after| key.as_str() > after))
+            .map(|(key, (meta, _))| {
+                let metadata = if options.metadata {
+                    meta.metadata.clone()
+                } else {
+                    String::new()
+                };
+                (
+                    key.clone(),
+                    Meta {
+                        metadata,
+                        ..meta.clone()
+                    },
+                )
+            });
+        let page = found
+            .by_ref()
+            .take(options.limit.min(1_000) as usize)
+            .collect();
         Ok(Page {
             objects: page,
             truncated: found.next().is_some(),

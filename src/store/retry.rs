@@ -11,8 +11,8 @@ use crate::{
     host::Host,
     range::ByteRange,
     store::{
-        Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
-        Streams,
+        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
+        StoreError, Streams,
     },
 };
 
@@ -120,13 +120,8 @@ impl<S: Objects, H: Host> Objects for Retry<S, H> {
         }
     }
 
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page, StoreError> {
-        self.repeat("list", is_passing, || self.store.list(prefix, after, limit))
+    async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
+        self.repeat("list", is_passing, || self.store.list(prefix, options))
             .await
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::{
     digest::Algorithm,
     range::ByteRange,
-    store::{Condition, Content, Meta, Piece, PutOptions, StoreError, Streams},
+    store::{Condition, Content, ListOptions, Meta, Piece, PutOptions, StoreError, Streams},
 };
 
 /// What came of one check.
@@ -42,6 +42,7 @@ pub async fn run<S: Streams>(
         refuses_bytes_with_another_digest
         refuses_before_it_looks_at_the_condition
         lists_in_order_of_bytes
+        lists_a_thousand_at_once
         lists_in_pages
         lists_what_is_there_now
         deletes_several_and_what_is_not_there
@@ -71,7 +72,11 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
                 .map(|found| found.is_none()),
             Ok(true),
         )?;
-        let page = self.store.list("nothing", None, 10).await.map_err(text)?;
+        let page = self
+            .store
+            .list("nothing", page_of(10))
+            .await
+            .map_err(text)?;
         equal("list", (page.objects.len(), page.truncated), (0, false))
     }
 
@@ -300,7 +305,11 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             self.put(key, key.as_bytes(), key).await?;
         }
         self.put("orderly", b"", "").await?;
-        let page = self.store.list("order/", None, 1_000).await.map_err(text)?;
+        let page = self
+            .store
+            .list("order/", page_of(1_000))
+            .await
+            .map_err(text)?;
         let keys: Vec<&str> = page.objects.iter().map(|(key, _)| key.as_str()).collect();
         let expected = [
             "order/B",
@@ -319,7 +328,13 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         }
         let page = self
             .store
-            .list("order/", Some("order/a"), 1_000)
+            .list(
+                "order/",
+                ListOptions {
+                    after: Some("order/a"),
+                    ..page_of(1_000)
+                },
+            )
             .await
             .map_err(text)?;
         equal(
@@ -329,7 +344,13 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         )?;
         let page = self
             .store
-            .list("order/", Some("order/a."), 1_000)
+            .list(
+                "order/",
+                ListOptions {
+                    after: Some("order/a."),
+                    ..page_of(1_000)
+                },
+            )
             .await
             .map_err(text)?;
         equal(
@@ -337,6 +358,25 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             page.objects.first().map(|(key, _)| key.as_str()),
             Some("order/a/b"),
         )
+    }
+
+    async fn lists_a_thousand_at_once(&self) -> Check {
+        let writers = (0..1_001).map(|number| async move {
+            self.put(&format!("many/{number:04}"), b"x", "metadata")
+                .await
+        });
+        futures_util::future::try_join_all(writers).await?;
+        let options = ListOptions {
+            metadata: false,
+            ..page_of(1_000)
+        };
+        let page = self.store.list("many/", options).await.map_err(text)?;
+        equal("keys", (page.objects.len(), page.truncated), (1_000, true))?;
+        let bare = page
+            .objects
+            .iter()
+            .all(|(_, meta)| meta.metadata.is_empty() && meta.size == 1);
+        equal("sizes without metadata", bare, true)
     }
 
     async fn lists_in_pages(&self) -> Check {
@@ -349,7 +389,13 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         for _ in 0..25 {
             let page = self
                 .store
-                .list("page/", after.as_deref(), 10)
+                .list(
+                    "page/",
+                    ListOptions {
+                        after: after.as_deref(),
+                        ..page_of(10)
+                    },
+                )
                 .await
                 .map_err(text)?;
             equal("no more than asked for", page.objects.len() <= 10, true)?;
@@ -366,7 +412,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         self.put("now/a", b"", "").await?;
         self.put("now/b", b"", "").await?;
         self.delete(&["now/a"]).await?;
-        let page = self.store.list("now/", None, 10).await.map_err(text)?;
+        let page = self.store.list("now/", page_of(10)).await.map_err(text)?;
         let keys: Vec<&str> = page.objects.iter().map(|(key, _)| key.as_str()).collect();
         equal("keys", keys.as_slice(), &["now/b"])
     }
@@ -532,6 +578,15 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
     }
 }
 
+/// A page of so many objects, with their metadata.
+const fn page_of(limit: u32) -> ListOptions<'static> {
+    ListOptions {
+        after: None,
+        limit,
+        metadata: true,
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 fn text(error: StoreError) -> String {
     error.to_string()
@@ -571,6 +626,6 @@ mod tests {
             .filter(|outcome| outcome.result.is_err())
             .collect();
         assert!(failed.is_empty(), "{failed:#?}");
-        assert_eq!(outcomes.len(), 18);
+        assert_eq!(outcomes.len(), 19);
     }
 }

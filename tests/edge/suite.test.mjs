@@ -21,5 +21,5 @@ test("R2 is a store of objects", async (t) => {
   for (const { name, failure } of outcomes) {
     await t.test(name.replaceAll("_", " "), () => assert.equal(failure, null));
   }
-  assert.equal(outcomes.length, 18);
+  assert.equal(outcomes.length, 19);
 });

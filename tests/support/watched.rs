@@ -6,7 +6,8 @@ use strata::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError, Streams,
+        Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
+        Streams,
         memory::{Memory, MemoryBody},
     },
 };
@@ -85,13 +86,8 @@ impl Objects for Watched {
             .await
     }
 
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page, StoreError> {
-        self.watch("list", prefix, self.memory.list(prefix, after, limit))
+    async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
+        self.watch("list", prefix, self.memory.list(prefix, options))
             .await
     }
 

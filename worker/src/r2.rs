@@ -8,8 +8,8 @@ use strata::{
     digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
-        Condition, Content, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
-        Streams,
+        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
+        StoreError, Streams,
     },
     time::Timestamp,
 };
@@ -301,17 +301,19 @@ impl Objects for Bucket {
         Ok((!written.is_null()).then(|| meta(&written.unchecked_into())))
     }
 
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page, StoreError> {
+    async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
+        let ListOptions {
+            after,
+            limit,
+            metadata,
+        } = options;
         let list = async || {
             let options = JsObject::new();
             set(&options, "prefix", &prefix.into())?;
             set(&options, "limit", &limit.into())?;
-            set(&options, "include", &Array::of1(&"customMetadata".into()))?;
+            if metadata {
+                set(&options, "include", &Array::of1(&"customMetadata".into()))?;
+            }
             if let Some(after) = after {
                 set(&options, "startAfter", &after.into())?;
             }
