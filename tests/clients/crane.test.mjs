@@ -8,10 +8,11 @@ import { run } from "../../scripts/command.mjs";
 import { password, start, user } from "../edge/harness.mjs";
 import { blobPath } from "../images/layout.mjs";
 import { image, unavailable } from "../images/images.mjs";
-import { assertSameFiles, assertSameImage, storedBytes } from "./compare.mjs";
-import { crane as find, skipFor } from "./tools.mjs";
+import { smallImage } from "../images/small.mjs";
+import { assertMounted, assertSameFiles, assertSameImage, storedBytes } from "./compare.mjs";
+import { compiled, skipFor } from "./tools.mjs";
 
-const { program, missing } = await find();
+const { program, missing } = await compiled("crane");
 const skip = skipFor(missing, unavailable());
 
 describe("crane", () => {
@@ -71,8 +72,9 @@ describe("crane", () => {
     await crane("push", layout, at("second/busybox:1"));
     assert.equal(await storedBytes(strata), before);
 
+    await strata.reset();
     await crane("copy", at("first/busybox:1"), at("third/busybox:1"));
-    assert.equal(await storedBytes(strata), before);
+    await assertMounted(strata);
     assert.equal((await crane("digest", at("third/busybox:1"))).trim(), manifest.digest);
   });
 
@@ -81,6 +83,31 @@ describe("crane", () => {
     await crane("push", layout, at("tagged/busybox:b"));
     await crane("tag", at("tagged/busybox:b"), "a");
     assert.deepEqual((await crane("ls", at("tagged/busybox"))).trim().split("\n"), ["a", "b"]);
+  });
+
+  test("repositories are listed, and a deleted tag and manifest are gone", { skip }, async () => {
+    const { layout, manifest } = await image("busybox");
+    for (const tag of ["1", "2"]) await crane("push", layout, at(`deleted/busybox:${tag}`));
+    assert.match(await crane("catalog", strata.host), /^deleted\/busybox$/m);
+    await crane("delete", at("deleted/busybox:1"));
+    assert.equal((await crane("ls", at("deleted/busybox"))).trim(), "2");
+    await crane("delete", at(`deleted/busybox@${manifest.digest}`));
+    assert.equal((await crane("ls", at("deleted/busybox"))).trim(), "");
+    assert.notEqual((await craneAs("good", "manifest", at("deleted/busybox:2"))).code, 0);
+  });
+
+  test("an index of two images is made and validates", { skip }, async () => {
+    const small = {};
+    for (const one of ["amd64", "arm64"]) {
+      small[one] = await smallImage(join(folder, one), one);
+      await crane("push", small[one].layout, at(`multi/image:${one}`));
+    }
+    const manifests = Object.keys(small).flatMap((one) => ["--manifest", at(`multi/image:${one}`)]);
+    await crane("index", "append", ...manifests, "--tag", at("multi/image:all"));
+    await crane("validate", "--remote", at("multi/image:all"));
+    for (const [one, { manifest }] of Object.entries(small)) {
+      assert.equal((await crane("digest", `--platform=linux/${one}`, at("multi/image:all"))).trim(), manifest.digest);
+    }
   });
 
   test("a wrong password and nobody are refused, and told so", { skip }, async () => {

@@ -1,17 +1,20 @@
 // skopeo pushes and pulls real images over https, as Debian packages it.
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { run } from "../../scripts/command.mjs";
+import { digestOf } from "../edge/bytes.mjs";
 import { password, start, user } from "../edge/harness.mjs";
 import { blobPath } from "../images/layout.mjs";
 import { image, unavailable } from "../images/images.mjs";
-import { assertSameFiles, assertSameImage, storedBytes } from "./compare.mjs";
-import { skipFor, skopeo as find } from "./tools.mjs";
+import { smallImage } from "../images/small.mjs";
+import { credentials, must } from "./client.mjs";
+import { assertSameFiles, assertSameImage, blobsWritten, storedBytes } from "./compare.mjs";
+import { packaged, skipFor } from "./tools.mjs";
 
-const { program, missing } = await find();
+const { program, missing } = await packaged("skopeo");
 const skip = skipFor(missing, unavailable());
 
 describe("skopeo", () => {
@@ -81,6 +84,67 @@ describe("skopeo", () => {
     assert.deepEqual(JSON.parse(tags.stdout).Tags, ["1", "2"], tags.output);
     const inspected = await skopeo("inspect", ...creds, at("tagged/busybox:1"));
     assert.equal(JSON.parse(inspected.stdout).Digest, manifest.digest, inspected.output);
+  });
+
+  const formats = {
+    "Docker's format": {
+      args: ["--format=v2s2"],
+      types: ["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"],
+    },
+    "layers of zstd": {
+      args: ["--format=oci", "--dest-compress-format=zstd"],
+      types: ["application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.layer.v1.tar+zstd"],
+    },
+  };
+  for (const [index, [format, { args, types }]] of Object.entries(formats).entries()) {
+    test(`an image in ${format} comes back as it was pushed`, { skip }, async () => {
+      const name = `format/image${index}`;
+      const work = join(folder, `format${index}`);
+      const [plain, pulled] = [join(work, "plain"), join(work, "pulled")];
+      // Layers of its own, and uncompressed: what skopeo has seen compressed it would send as it saw it.
+      const { layout } = await smallImage(join(work, "image"), `format${index}`);
+      await must(program, ["--insecure-policy", "copy", "--dest-decompress", `oci:${layout}:latest`, `dir:${plain}`]);
+      const to = ["--dest-tls-verify=false", `--dest-creds=${credentials}`, ...args];
+      await must(program, ["--insecure-policy", "copy", ...to, `dir:${plain}`, at(`${name}:1`)]);
+
+      const manifest = await strata.send("GET", `/v2/${name}/manifests/1`);
+      const { config, layers } = manifest.json();
+      assert.deepEqual([manifest.headers["content-type"], layers[0].mediaType], types);
+      const from = ["--preserve-digests", "--src-tls-verify=false", `--src-creds=${credentials}`];
+      await must(program, ["--insecure-policy", "copy", ...from, at(`${name}:1`), `dir:${pulled}`]);
+      assert.ok((await readFile(join(pulled, "manifest.json"))).equals(manifest.body));
+      for (const { digest, size } of [config, ...layers]) {
+        const blob = await readFile(join(pulled, digest.split(":")[1]));
+        assert.deepEqual([digestOf(blob), blob.length], [digest, size]);
+      }
+    });
+  }
+
+  test("a copy into another repository keeps no bytes of its own", { skip }, async () => {
+    const pushed = await image("busybox");
+    assert.equal((await push(pushed.layout, "copied/from:1")).code, 0);
+    const before = await storedBytes(strata);
+    await strata.reset();
+    const both = ["src", "dest"].flatMap((end) => [`--${end}-tls-verify=false`, `--${end}-creds=${credentials}`]);
+    const { code, output } = await skopeo("copy", "--preserve-digests", ...both, at("copied/from:1"), at("copied/to:1"));
+    assert.equal(code, 0, output);
+    // skopeo mounts layers, and sends the config whether it is there or not.
+    assert.ok((await blobsWritten(strata)).length <= 1);
+    assert.equal(await storedBytes(strata), before);
+    assert.equal((await pull("copied/to:1", join(folder, "copied"))).code, 0);
+    await assertSameImage(pushed, join(folder, "copied"));
+  });
+
+  test("what is deleted is gone, and can be pushed again", { skip }, async () => {
+    const pushed = await image("busybox");
+    for (const tag of ["1", "2"]) assert.equal((await push(pushed.layout, `deleted/busybox:${tag}`)).code, 0);
+    // skopeo deletes the manifest that the tag names.
+    const gone = await skopeo("delete", "--tls-verify=false", `--creds=${user}:${password}`, at("deleted/busybox:1"));
+    assert.equal(gone.code, 0, gone.output);
+    for (const tag of ["1", "2"]) assert.notEqual((await pull(`deleted/busybox:${tag}`, join(folder, "deleted"))).code, 0);
+    assert.equal((await push(pushed.layout, "deleted/busybox:2")).code, 0);
+    assert.equal((await pull("deleted/busybox:2", join(folder, "deleted-again"))).code, 0);
+    await assertSameImage(pushed, join(folder, "deleted-again"));
   });
 
   test("a wrong password and nobody are refused, and told so", { skip }, async () => {

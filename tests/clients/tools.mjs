@@ -1,42 +1,59 @@
 // The clients that the tests drive: found, or installed where that is ours to do.
 import { existsSync } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { find, run } from "../../scripts/command.mjs";
 import { ensureDebianPackages, TOOLS } from "../../scripts/setup.mjs";
 
-// The newest that the Go of Debian 12 compiles.
-const CRANE = "v0.20.2";
-const CRANE_GO = [1, 18];
+/** Go programs: the module, the program's folder in it, and the oldest Go that compiles this version. */
+const GO = {
+  // The newest that the Go of Debian 12 compiles.
+  crane: { module: "github.com/google/go-containerregistry", folder: "cmd/crane", version: "v0.20.2", go: [1, 18] },
+  oras: { module: "oras.land/oras", folder: "cmd/oras", version: "v1.2.0", go: [1, 22] },
+  regctl: { module: "github.com/regclient/regclient", folder: "cmd/regctl", version: "v0.11.7", go: [1, 26] },
+};
 
-/** skopeo as the distribution packages it: `{ program }`, or `{ missing }` that says why not. */
-export async function skopeo() {
+/** Programs of the distribution, by the package that brings them. */
+const DEBIAN = { buildah: "buildah", containerd: "containerd", ctr: "containerd", skopeo: "skopeo" };
+
+/** A client as the distribution packages it: `{ program }`, or `{ missing }` that says why not. */
+export async function packaged(name) {
   try {
-    await ensureDebianPackages({ skopeo: "skopeo" });
-    return { program: find("skopeo") };
+    await ensureDebianPackages({ [name]: DEBIAN[name] });
+    return { program: find(name) };
   } catch (error) {
     return { missing: error.message };
   }
 }
 
-/** crane, compiled once at its pinned version: `{ program }`, or `{ missing }` that says why not. */
-export async function crane() {
-  const program = join(TOOLS, `bin/crane-${CRANE}`);
+/** A client in Go, compiled once at its pinned version: `{ program }`, or `{ missing }` that says why not. */
+export async function compiled(name) {
+  const { module, folder, version, go } = GO[name];
+  const bin = join(TOOLS, "bin");
+  // The name tells the version.
+  const program = join(bin, `${name}-${version}`);
   if (existsSync(program)) return { program };
   try {
-    if (!(await recentGo())) await ensureDebianPackages({ go: "golang-go" });
+    if (!find("go")) await ensureDebianPackages({ go: "golang-go" });
   } catch (error) {
     return { missing: error.message };
   }
-  if (!(await recentGo())) return { missing: `crane ${CRANE} needs Go ${CRANE_GO.join(".")} or later` };
-  const folder = join(TOOLS, `go-${process.pid}`);
-  const source = `github.com/google/go-containerregistry/cmd/crane@${CRANE}`;
-  const { code, output } = await run("go", ["install", "-p", "2", source], { env: { GOBIN: folder } });
-  if (code !== 0) return { missing: `crane ${CRANE} did not compile: ${output.trim()}` };
-  await mkdir(join(TOOLS, "bin"), { recursive: true });
-  // Moved into place whole: an interruption leaves no half program, and the name tells the version.
-  await rename(join(folder, "crane"), program);
-  await rm(folder, { recursive: true });
+  if (!(await recentGo(go))) return { missing: `${name} ${version} needs Go ${go.join(".")} or later` };
+
+  await mkdir(bin, { recursive: true });
+  const work = await mkdtemp(join(TOOLS, `${name}-`));
+  try {
+    // A module that requires it: `go install` would also ask which versions there are, which not every proxy tells.
+    await writeFile(join(work, "go.mod"), `module tools\n\ngo ${go.join(".")}\n\nrequire ${module} ${version}\n`);
+    const made = join(work, name);
+    const build = ["build", "-mod=mod", "-p", "2", "-o", made, `${module}/${folder}`];
+    const { code, output } = await run("go", build, { cwd: work });
+    if (code !== 0) return { missing: `${name} ${version} did not compile: ${output.trim()}` };
+    // Moved into place whole: an interruption leaves no half program.
+    await rename(made, program);
+  } finally {
+    await rm(work, { recursive: true });
+  }
   return { program };
 }
 
@@ -47,8 +64,8 @@ export function skipFor(...reasons) {
   return missing || false;
 }
 
-async function recentGo() {
-  if (!find("go")) return false;
-  const [, major, minor] = /go(\d+)\.(\d+)/.exec((await run("go", ["version"])).stdout) ?? [];
-  return Number(major) > CRANE_GO[0] || (Number(major) === CRANE_GO[0] && Number(minor) >= CRANE_GO[1]);
+async function recentGo([major, minor]) {
+  const [, ...found] = /go(\d+)\.(\d+)/.exec((await run("go", ["version"])).stdout) ?? [];
+  const [foundMajor, foundMinor] = found.map(Number);
+  return foundMajor > major || (foundMajor === major && foundMinor >= minor);
 }

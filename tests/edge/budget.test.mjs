@@ -43,6 +43,8 @@ function budget(what, bound, step) {
 
 const expect = (reply, status) => assert.equal(reply.status, status, reply.body.toString());
 const accept = { accept: manifest.mediaType };
+const putManifest = ({ body, digest, mediaType }, reference = digest) =>
+  strata.send("PUT", `/v2/${name}/manifests/${reference}`, { body, headers: { "content-type": mediaType } });
 
 budget("GET /v2/", [0, 0, 0], async () => expect(await strata.send("GET", "/v2/"), 200));
 
@@ -95,10 +97,7 @@ budget("HEAD blob that is not there", [1, 1, 0], async () => {
   expect(await strata.send("HEAD", `/v2/${name}/blobs/${digestOf(Buffer.from("nothing"))}`), 404);
 });
 
-budget("PUT manifest of 5 layers by tag", [10, 13, 0], async () => {
-  const headers = { "content-type": manifest.mediaType };
-  expect(await strata.send("PUT", `/v2/${name}/manifests/latest`, { body: manifest.body, headers }), 201);
-});
+budget("PUT manifest of 5 layers by tag", [10, 13, 0], async () => expect(await putManifest(manifest, "latest"), 201));
 
 budget("GET manifest by tag", [0, 2, 0], async () => {
   expect(await strata.send("GET", `/v2/${name}/manifests/latest`, { headers: accept }), 200);
@@ -113,3 +112,46 @@ budget("HEAD manifest by tag", [0, 2, 0], async () => {
 });
 
 budget("GET tags", [1, 0, 0], async () => expect(await strata.send("GET", `/v2/${name}/tags/list`), 200));
+
+budget("GET catalogue", [1, 0, 0], async () => expect(await strata.send("GET", "/v2/_catalog"), 200));
+
+budget("POST ?mount=&from=", [2, 3, 0], async () => {
+  const at = `/v2/budget/mounted/blobs/uploads/?mount=${config.digest}&from=${name}`;
+  expect(await strata.send("POST", at), 201);
+});
+
+budget("POST ?mount=", [3, 3, 0], async () => {
+  expect(await strata.send("POST", `/v2/budget/anonymous/blobs/uploads/?mount=${config.digest}`), 201);
+});
+
+const referrers = layers.map((layer) => manifestOf(config, [layer], manifest));
+
+budget("PUT manifest of 1 layer by digest, with a subject", [5, 5, 0], async () => {
+  expect(await putManifest(referrers[0]), 201);
+});
+
+test("the other referrers", async () => {
+  for (const referrer of referrers.slice(1)) expect(await putManifest(referrer), 201);
+});
+
+budget("GET referrers, 5 of them", [1, 5, 0], async () => {
+  const reply = await strata.send("GET", `/v2/${name}/referrers/${manifest.digest}`);
+  expect(reply, 200);
+  assert.equal(reply.json().manifests.length, 5);
+});
+
+budget("GET referrers, none", [1, 0, 0], async () => {
+  expect(await strata.send("GET", `/v2/${name}/referrers/${config.digest}`), 200);
+});
+
+budget("DELETE tag", [1, 1, 0], async () => expect(await strata.send("DELETE", `/v2/${name}/manifests/latest`), 202));
+
+test("the tag again", async () => expect(await putManifest(manifest, "latest"), 201));
+
+budget("DELETE manifest of 1 tag", [2, 1, 1], async () => {
+  expect(await strata.send("DELETE", `/v2/${name}/manifests/${manifest.digest}`), 202);
+});
+
+budget("DELETE blob", [1, 0, 2], async () => {
+  expect(await strata.send("DELETE", `/v2/budget/mounted/blobs/${config.digest}`), 202);
+});

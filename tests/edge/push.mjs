@@ -52,8 +52,8 @@ export async function pull(strata, name, digest) {
   return { status: reply.status, size, digest: `${digest.split(":")[0]}:${hash.digest("hex")}` };
 }
 
-/** A manifest of blobs that are there, as `{ digest, size }`: its bytes, digest and media type. */
-export function manifestOf(config, layers) {
+/** A manifest of blobs that are there, as `{ digest, size }`: its bytes, digest and media type. `subject` is a manifest like it. */
+export function manifestOf(config, layers, subject) {
   const layer = "application/vnd.oci.image.layer.v1.tar+gzip";
   const body = Buffer.from(
     JSON.stringify({
@@ -61,6 +61,7 @@ export function manifestOf(config, layers) {
       mediaType: MANIFEST,
       config: { mediaType: "application/vnd.oci.image.config.v1+json", ...config },
       layers: layers.map((descriptor) => ({ mediaType: layer, ...descriptor })),
+      ...(subject && { subject: { mediaType: subject.mediaType, digest: subject.digest, size: subject.body.length } }),
     }),
   );
   return { body, digest: digestOf(body), mediaType: MANIFEST };

@@ -15,13 +15,13 @@ const LAYER = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 
 /** Returns the manifest's descriptor, and descriptors of every blob it names, config first. */
-export async function writeLayout(layout, stages) {
+export async function writeLayout(layout, stages, architecture = native()) {
   await mkdir(join(layout, "blobs/sha256"), { recursive: true });
   const layers = [];
   for (const stage of stages) layers.push(await writeLayer(layout, stage));
 
   const config = await writeJson(layout, CONFIG, {
-    architecture: { x64: "amd64", ia32: "386" }[process.arch] ?? process.arch,
+    architecture,
     os: "linux",
     config: { Cmd: ["/bin/sh"] },
     rootfs: { type: "layers", diff_ids: layers.map((layer) => layer.diffId) },
@@ -38,6 +38,11 @@ export async function writeLayout(layout, stages) {
   const index = { schemaVersion: 2, mediaType: INDEX, manifests: [{ ...manifest, annotations }] };
   await writeFile(join(layout, "index.json"), JSON.stringify(index));
   return { manifest, blobs: [config, ...descriptors] };
+}
+
+/** What images call this machine's processor. */
+export function native() {
+  return { x64: "amd64", ia32: "386" }[process.arch] ?? process.arch;
 }
 
 /** Where a layout keeps a blob. */

@@ -1,0 +1,17 @@
+// A Worker that fills the bucket: `[{ key, body, metadata }]`, with metadata in the field where the registry keeps its own.
+
+const AT_ONCE = 64;
+
+export default {
+  async fetch(request, { BUCKET }) {
+    const left = await request.json();
+    const writer = async () => {
+      for (let object = left.pop(); object; object = left.pop()) {
+        const { key, body, metadata } = object;
+        await BUCKET.put(key, body, metadata === undefined ? {} : { customMetadata: { strata: metadata } });
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, writer));
+    return new Response();
+  },
+};
