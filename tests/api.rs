@@ -537,6 +537,35 @@ fn a_chunked_upload_goes_on_from_where_it_was() {
 }
 
 #[test]
+fn an_upload_of_more_steps_than_a_page_lists_comes_out_right() {
+    let registry = registry(&[]);
+    let blob: Vec<u8> = (0_u8..=250).cycle().take(1_500).collect();
+    let mut location = ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/")).location();
+    for byte in &blob {
+        location = ask(
+            &registry,
+            &Ask::new(&format!("PATCH {location}")).stream([*byte]),
+        )
+        .location();
+    }
+    let status = ask(&registry, &Ask::new(&format!("GET {location}")));
+    assert_eq!(
+        (status.status, status.header("range")),
+        (204, Some("0-1499"))
+    );
+    let closed = ask(
+        &registry,
+        &Ask::new(&format!("PUT {location}&digest={}", digest(&blob))),
+    );
+    assert_eq!(closed.status, 201);
+    let pulled = ask(
+        &registry,
+        &Ask::new(&format!("GET /v2/a/blobs/{}", digest(&blob))),
+    );
+    assert_eq!(pulled.body, blob);
+}
+
+#[test]
 fn a_patched_blob_is_one_extent_and_one_record() {
     let registry = registry(&[]);
     let start = ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/"));

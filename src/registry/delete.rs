@@ -17,7 +17,7 @@ use crate::{
         manifest::TagTarget,
         respond, value,
     },
-    store::{Condition, Content, ListOptions, Meta, PutOptions, Streams, key},
+    store::{Condition, Content, Meta, PutOptions, Streams, key},
 };
 
 impl<S: Streams, H: Host> Registry<S, H> {
@@ -53,27 +53,8 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 .with_detail(detail!({ "name": name.as_str(), "reference": digest.to_string() })));
         }
         // Tags that still name it become tombstones, each by compare-and-swap: one that was moved meanwhile stays.
-        let prefix = key::tags(name);
-        let mut after: Option<String> = None;
-        loop {
-            let options = ListOptions {
-                after: after.as_deref(),
-                limit: 1_000,
-                metadata: true,
-            };
-            let page = self.store.list(&prefix, options).await?;
-            for (key, meta) in &page.objects {
-                self.bury_while_named(key, meta.clone(), digest).await?;
-            }
-            after = page
-                .objects
-                .into_iter()
-                .next_back()
-                .map(|(key, _)| key)
-                .filter(|_| page.truncated);
-            if after.is_none() {
-                break;
-            }
+        for (key, meta) in self.list_all(&key::tags(name)).await?.objects {
+            self.bury_while_named(&key, meta, digest).await?;
         }
         self.store.delete(&[manifest]).await?;
         Ok(accepted())
@@ -86,7 +67,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 .with_detail(detail!({ "name": name.as_str(), "digest": digest.to_string() }))
         };
         let mut uploads = Vec::new();
-        for (key, meta) in self.grants(name, digest).await? {
+        for (key, meta) in self.list_all(&key::grants(digest, name)).await?.objects {
             match from_json(&key, &meta.metadata)? {
                 Reason::Upload => uploads.push(key),
                 Reason::Manifest { digest: manifest } => {

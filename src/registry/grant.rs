@@ -247,7 +247,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
 
     /// Whether a grant that counts is there: an upload's, or that of a manifest that is stored.
     async fn is_granted(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
-        for (key, meta) in self.grants(name, digest).await? {
+        for (key, meta) in self.list_all(&key::grants(digest, name)).await?.objects {
             match from_json(&key, &meta.metadata)? {
                 Reason::Upload => return Ok(true),
                 Reason::Manifest { digest } => {
@@ -263,29 +263,6 @@ impl<S: Streams, H: Host> Registry<S, H> {
             }
         }
         Ok(false)
-    }
-
-    /// The grants that a repository has on a blob.
-    pub(super) async fn grants(
-        &self,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<Vec<(String, Meta)>, Error> {
-        let prefix = key::grants(digest, name);
-        let mut grants: Vec<(String, Meta)> = Vec::new();
-        loop {
-            let after = grants.last().map(|(key, _)| key.as_str());
-            let options = ListOptions {
-                after,
-                limit: 1_000,
-                metadata: true,
-            };
-            let page = self.store.list(&prefix, options).await?;
-            grants.extend(page.objects);
-            if !page.truncated {
-                return Ok(grants);
-            }
-        }
     }
 
     /// Reads a short text that was stored as an object's body.

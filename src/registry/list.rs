@@ -169,6 +169,28 @@ impl<S: Streams, H: Host> Registry<S, H> {
         Ok(response)
     }
 
+    /// Reads all of a listing, with metadata. Several pages are not one reading: what is listed may change between them.
+    pub(super) async fn list_all(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let mut listing = Listing {
+            objects: Vec::new(),
+            is_one_reading: true,
+        };
+        loop {
+            let after = listing.objects.last().map(|(key, _)| key.as_str());
+            let options = ListOptions {
+                after,
+                limit: 1_000,
+                metadata: true,
+            };
+            let page = self.store.list(prefix, options).await?;
+            listing.objects.extend(page.objects);
+            if !page.truncated {
+                return Ok(listing);
+            }
+            listing.is_one_reading = false;
+        }
+    }
+
     /// Reads entries of a listing until a page is full, and says whether there is more.
     async fn page<T>(
         &self,
@@ -207,6 +229,14 @@ impl<S: Streams, H: Host> Registry<S, H> {
         }
         Ok((entries, true))
     }
+}
+
+/// All of a listing.
+pub(super) struct Listing {
+    /// Keys, with what is known of each object.
+    pub(super) objects: Vec<(String, Meta)>,
+    /// Whether it came in one page, as it was at one moment.
+    pub(super) is_one_reading: bool,
 }
 
 fn key_of(entry: &Option<(Digest, Referrer)>) -> Option<&Digest> {

@@ -19,7 +19,7 @@ use crate::{
         respond_with_location, text, value,
     },
     route::UploadStart,
-    store::{Condition, Content, ListOptions, Piece, PutOptions, StoreError, Streams, key},
+    store::{Condition, Content, Piece, PutOptions, StoreError, Streams, key},
     upload::{ChunkError, Extent, Step, Upload, UploadId},
 };
 
@@ -478,51 +478,28 @@ impl<S: Streams, H: Host> Registry<S, H> {
     /// Reads all steps of an upload, and the extents received.
     async fn list_steps(&self, name: &Name, id: UploadId) -> Result<(Upload, Vec<Extent>), Error> {
         let prefix = key::upload(name, id);
+        let listing = self.list_all(&prefix).await?;
         let mut last = None;
         let mut extents = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let options = ListOptions {
-                after: after.as_deref(),
-                limit: 1_000,
-                metadata: true,
-            };
-            let page = self.store.list(&prefix, options).await?;
-            for (key, meta) in &page.objects {
-                let number = key
-                    .strip_prefix(&prefix)
-                    .and_then(|number| number.parse().ok());
-                let number: u32 =
-                    number.ok_or_else(|| StoreError::Failed(format!("{key} is not a step")))?;
-                let step = from_json(key, &meta.metadata)?;
-                if let Step::Received { extent, .. } = &step {
-                    extents.push(extent.clone());
-                }
-                last = Some(Upload { number, last: step });
+        for (key, meta) in &listing.objects {
+            let number = key
+                .strip_prefix(&prefix)
+                .and_then(|number| number.parse().ok());
+            let number: u32 =
+                number.ok_or_else(|| StoreError::Failed(format!("{key} is not a step")))?;
+            let step = from_json(key, &meta.metadata)?;
+            if let Step::Received { extent, .. } = &step {
+                extents.push(extent.clone());
             }
-            let more = page
-                .objects
-                .into_iter()
-                .next_back()
-                .map(|(key, _)| key)
-                .filter(|_| page.truncated);
-            if more.is_some() {
-                after = more;
-                continue;
-            }
-            let upload: Upload = last.ok_or_else(|| unknown(id))?;
-            // Several pages are not one reading: a session that was swept meanwhile has lost its last step as well.
-            if after.is_some()
-                && self
-                    .store
-                    .head(&key::step(name, id, upload.number))
-                    .await?
-                    .is_none()
-            {
-                return Err(unknown(id));
-            }
-            return Ok((upload, extents));
+            last = Some(Upload { number, last: step });
         }
+        let upload: Upload = last.ok_or_else(|| unknown(id))?;
+        // A session that was swept between two pages has lost its last step as well.
+        let last = key::step(name, id, upload.number);
+        if !listing.is_one_reading && self.store.head(&last).await?.is_none() {
+            return Err(unknown(id));
+        }
+        Ok((upload, extents))
     }
 
     /// Writes one step of an upload, unless that step was taken.
