@@ -35,11 +35,6 @@ impl<S, H> Retry<S, H> {
     pub const fn new(store: S, host: H) -> Self {
         Self { store, host }
     }
-
-    /// The store that is asked.
-    pub const fn inner(&self) -> &S {
-        &self.store
-    }
 }
 
 impl<S: Objects, H: Host> Retry<S, H> {
