@@ -1,12 +1,14 @@
-// The Worker, from Rust to the module that is deployed: cargo, then worker-build (wasm-bindgen, wasm-opt, its shim and esbuild).
+// The Worker, from Rust to the module that is deployed: cargo, wasm-bindgen, wasm-opt, and esbuild, which puts
+// our shim in front.
 
 import crypto from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import zlib from "node:zlib";
 
 import { ROOT, run } from "./command.mjs";
-import { ensureAll, TOOLS, WORKER_BUILD } from "./setup.mjs";
+import { ensureAll, TOOLS } from "./setup.mjs";
 import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
 
 /** Bytes of the wasm and its script, gzipped. Ours to raise with a reason; the platform's own ceiling is 3 MB on the free plan. */
@@ -23,22 +25,23 @@ export async function build({ crate = "worker", dev = false } = {}) {
   const module = path.join(out, "index_bg.wasm");
   await task(`building ${crate}`, async (detail) => {
     const artefact = await compile(folder, dev, detail);
-    // Named tools are used as they are; without a name worker-build would download its own.
-    const env = {
-      ESBUILD_BIN: path.join(ROOT, "node_modules/.bin/esbuild"),
-      WASM_BINDGEN_BIN: path.join(TOOLS, "bin/wasm-bindgen"),
-      WASM_OPT_BIN: path.join(ROOT, "node_modules/.bin/wasm-opt"),
-      // A client that goes away must not leave a request, and the buffers it holds, waiting in the isolate for ever.
-      RUN_TO_COMPLETION: "1",
-    };
     const record = path.join(out, ".fingerprint");
-    const tools = [WORKER_BUILD, fs.readFileSync(path.join(TOOLS, ".crates.toml")), fs.readFileSync(path.join(ROOT, "package-lock.json"))];
-    const fingerprint = hash([dev ? "dev" : "release", JSON.stringify(env), ...tools, fs.readFileSync(artefact)]);
+    // All that makes a module of the artefact: this file with its options, our JavaScript, and the tools.
+    const makers = [fileURLToPath(import.meta.url), ...SHIM, path.join(TOOLS, ".crates.toml"), path.join(ROOT, "package-lock.json")];
+    const fingerprint = hash([dev ? "dev" : "release", ...makers.map((file) => fs.readFileSync(file)), fs.readFileSync(artefact)]);
     if ([script, module, record].every(fs.existsSync) && fs.readFileSync(record, "utf8") === fingerprint) return;
-    detail("worker-build");
-    const built = await run(path.join(TOOLS, "bin/worker-build"), [dev ? "--dev" : "--release"], { cwd: folder, env });
-    if (built.code !== 0) throw new Failure(`worker-build could not make a module of ${crate}: its last lines are above`, tail(built.output, 40));
-    fs.writeFileSync(record, fingerprint);
+    // Made beside and moved into place, so that two builds at the same time leave no half of either.
+    fs.mkdirSync(out, { recursive: true });
+    const beside = fs.mkdtempSync(path.join(out, "making-"));
+    try {
+      await assemble(artefact, beside, dev, detail);
+      fs.rmSync(record, { force: true });
+      fs.renameSync(path.join(beside, "index_bg.wasm"), module);
+      fs.renameSync(path.join(beside, "index.js"), script);
+      fs.writeFileSync(record, fingerprint);
+    } finally {
+      fs.rmSync(beside, { recursive: true, force: true });
+    }
   });
   const files = [fs.readFileSync(module), fs.readFileSync(script)];
   return {
@@ -51,15 +54,50 @@ export async function build({ crate = "worker", dev = false } = {}) {
   };
 }
 
-/** What wasm-bindgen's macros are told by worker-build, so that cargo, which does not see it, is told the same by everyone. */
-export const WASM = { WASM_BINDGEN_USE_JS_SYS: "1" };
+/** Makes index.js and index_bg.wasm in a folder, of what cargo compiled and of our shim. */
+async function assemble(artefact, folder, dev, detail) {
+  const step = async (program, args) => {
+    const name = path.basename(program);
+    detail(name);
+    const { code, output } = await run(program, args, { cwd: folder });
+    if (code !== 0) throw new Failure(`${name} failed: its last lines are above`, tail(output, 40));
+  };
+  const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
+
+  const bindgen = ["--target", "module", "--no-typescript", "--experimental-reset-state-function", "--out-name", "index", "--out-dir", folder];
+  await step(path.join(TOOLS, "bin/wasm-bindgen"), dev ? [...bindgen, "--debug", "--keep-debug", artefact] : [...bindgen, artefact]);
+
+  let glue = fs.readFileSync(path.join(folder, "index.js"), "utf8");
+  // The platform instantiates nothing by itself, and knows no `import source`: what it imports is the module.
+  glue = replace(glue, "import source wasmModule from", "import wasmModule from", 1);
+  // At the start, and again when an instance has ended.
+  glue = replace(glue, "wasm = wasmInstance.exports;", "wasm = guard(wasmInstance.exports);", 2);
+  fs.writeFileSync(path.join(folder, "glue.js"), `import { guard } from "./guard.js";\n${glue}`);
+  for (const file of SHIM) fs.copyFileSync(file, path.join(folder, path.basename(file)));
+
+  if (!dev) await step(bin("wasm-opt"), ["index_bg.wasm", "-o", "index_bg.wasm", ...OPTIMIZE]);
+  const bundle = ["--bundle", "--format=esm", "--external:./index_bg.wasm", "--log-level=warning", "--outfile=index.js", "--allow-overwrite"];
+  await step(bin("esbuild"), dev ? ["shim.js", ...bundle] : ["shim.js", ...bundle, "--minify"]);
+}
+
+/** Adapts what a tool of a pinned version wrote; fails where that version writes something else. */
+function replace(text, from, to, times) {
+  const parts = text.split(from);
+  if (parts.length !== times + 1) throw new Failure(`wasm-bindgen's glue has ${parts.length - 1} times "${from}" and not ${times}: adapt scripts/build.mjs to this version`);
+  return parts.join(to);
+}
+
+const SHIM = ["shim.js", "guard.js"].map((name) => path.join(ROOT, "worker/src", name));
+
+/** What the platform's engine has, named one by one: with all features binaryen writes encodings that it does not know yet. */
+const FEATURES = ["bulk-memory", "multivalue", "mutable-globals", "nontrapping-float-to-int", "reference-types", "sign-ext"];
+const OPTIMIZE = ["-O", "--debuginfo", ...FEATURES.map((name) => `--enable-${name}`)];
 
 /** Compiles a crate to wasm; resolves with the path of what came out. */
 async function compile(folder, dev, detail) {
   const args = ["build", "--lib", "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics"];
   const { code, stdout, output } = await run("cargo", dev ? args : [...args, "--release"], {
     cwd: folder,
-    env: WASM,
     line: (line) => line.startsWith("{") || detail(line),
   });
   const messages = stdout.split("\n").filter((line) => line.startsWith("{"));

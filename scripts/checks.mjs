@@ -4,7 +4,6 @@ import fs from "node:fs";
 import path from "node:path";
 import util from "node:util";
 
-import { WASM } from "./build.mjs";
 import { ROOT } from "./command.mjs";
 import { TOOLS } from "./setup.mjs";
 
@@ -26,13 +25,12 @@ const RUST = [
       ["cargo", "clippy", "-p", "strata", "-p", "strata-worker", "-p", "strata-suite", "--lib", ...WASM32, ...DENIED],
       ["cargo", "clippy", "-p", "strata", "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
-    env: WASM,
   },
   { name: "docs", commands: [["cargo", "doc", "-p", "strata", "-p", "strata-model", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
   {
     name: "docs wasm32",
     commands: [["cargo", "doc", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
-    env: { ...WASM, RUSTDOCFLAGS: "-D warnings" },
+    env: { RUSTDOCFLAGS: "-D warnings" },
   },
   { name: "core", commands: [["cargo", "test", "-p", "strata"]], count: countCargo },
   { name: "model", commands: [["cargo", "test", "-p", "strata-model"]], count: countCargo },

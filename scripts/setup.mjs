@@ -9,7 +9,6 @@ import { again, Failure, tail, task } from "./terminal.mjs";
 
 /** Where the build tools are installed, at the versions that this project pins. */
 export const TOOLS = path.join(ROOT, ".tools");
-export const WORKER_BUILD = "0.8.7";
 
 /** Everything that building and serving needs. */
 export async function ensureAll() {
@@ -97,22 +96,17 @@ export async function ensureRust() {
   process.env.RUSTUP_TOOLCHAIN = channel;
 }
 
-/** wasm-bindgen's tools at the version of the library in Cargo.lock, and worker-build. */
+/** wasm-bindgen's tools, at the version of the library in Cargo.lock. */
 export async function ensureBuildTools() {
   const bindgen = /^name = "wasm-bindgen"\nversion = "(.+)"$/m.exec(read(path.join(ROOT, "Cargo.lock")))?.[1];
   if (!bindgen) throw new Failure(`Cargo.lock names no wasm-bindgen: restore it with git checkout Cargo.lock, then ${again()}`);
-  const tools = { "wasm-bindgen-cli": bindgen, "worker-build": WORKER_BUILD };
-  const missing = () => {
-    // Cargo's own record of what it installed there.
-    const installed = read(path.join(TOOLS, ".crates.toml"));
-    return Object.entries(tools).flatMap(([name, version]) => (installed.includes(`"${name} ${version} (`) ? [] : [`${name}@${version}`]));
-  };
-  const names = missing();
-  if (names.length === 0) return;
+  // By cargo's own record of what it installed there.
+  const missing = () => !read(path.join(TOOLS, ".crates.toml")).includes(`"wasm-bindgen-cli ${bindgen} (`);
+  if (!missing()) return;
   await task("build tools (once, a few minutes)", async (detail) => {
     const target = path.join(TOOLS, "target");
     try {
-      await install("cargo", ["install", "--locked", "--root", TOOLS, ...names], {
+      await install("cargo", ["install", "--locked", "--root", TOOLS, `wasm-bindgen-cli@${bindgen}`], {
         detail,
         from: "crates.io",
         check: "the network and the proxy settings (https_proxy)",
@@ -127,7 +121,7 @@ export async function ensureBuildTools() {
       });
     } catch (error) {
       // Where two starts cross, the first to end takes the other's folder away: what it installed is the same.
-      if (missing().length > 0) throw error;
+      if (missing()) throw error;
     }
     fs.rmSync(target, { recursive: true, force: true });
   });
@@ -144,16 +138,11 @@ export async function ensureDebianPackages(programs) {
   if (left.length > 0) throw new Failure(`${left.join(", ")} did not bring the programs that it is known for`);
 }
 
-/** A C linker, which every Rust program needs, and OpenSSL, which worker-build links on Linux. */
+/** A C linker, which every Rust program needs. */
 async function ensureLinker() {
-  if (process.platform === "darwin") {
-    if (!find("cc")) throw new Failure(`a C linker is missing and Rust needs one: install it with xcode-select --install, then ${again()}`);
-    return;
-  }
-  const missing = find("cc") ? [] : ["build-essential"];
-  const built = fs.existsSync(path.join(TOOLS, "bin/worker-build"));
-  if (!built && !(find("pkg-config") && (await run("pkg-config", ["--exists", "openssl"])).code === 0)) missing.push("libssl-dev", "pkg-config");
-  await installDebianPackages(missing, () => "Rust needs a C linker (cc), and worker-build OpenSSL's headers");
+  if (find("cc")) return;
+  if (process.platform === "darwin") throw new Failure(`a C linker is missing and Rust needs one: install it with xcode-select --install, then ${again()}`);
+  await installDebianPackages(["build-essential"], () => "Rust needs a C linker (cc)");
 }
 
 async function installDebianPackages(names, why) {

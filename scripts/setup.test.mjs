@@ -34,7 +34,7 @@ describe("setting up", () => {
   });
 
   it("tells an unreachable server, a full disk and anything else apart, after what the tool said", () => {
-    const rustup = (said) => build({ cc: "", "pkg-config": "", rustup: `test "$1" = toolchain && echo "${said}" >&2; exit 1` });
+    const rustup = (said) => build({ cc: "", rustup: `test "$1" = toolchain && echo "${said}" >&2; exit 1` });
     const said = {
       "error: could not download file: dns error":
         "✗ Rust's server could not be reached: check the network and the proxy settings (https_proxy), then run npm run build again",

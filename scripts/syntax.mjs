@@ -7,7 +7,7 @@ import { ROOT, run } from "./command.mjs";
 import { Failure, main } from "./terminal.mjs";
 
 main(import.meta.url, async () => {
-  const files = ["scripts", "tests", "benches"].flatMap(scripts);
+  const files = ["scripts", "tests", "benches", "worker/src"].flatMap(scripts);
   for (const file of files) {
     const { code, output } = await run("node", ["--check", file]);
     if (code !== 0) throw new Failure(`${path.relative(ROOT, file)} can't be parsed`, output);

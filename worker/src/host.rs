@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use gloo_timers::future;
 use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array};
 use strata::{host::Host, time::Timestamp};
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
-use worker::Delay;
+use web_sys::console;
 
 use crate::{clock, r2::describe};
 
@@ -47,7 +48,7 @@ impl Host for Edge {
     }
 
     async fn sleep(&self, duration: Duration) {
-        Delay::from(duration).await;
+        future::sleep(duration).await;
     }
 
     async fn derive(
@@ -84,6 +85,6 @@ impl Host for Edge {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).into())),
         );
-        worker::console_error!("{}", serde_json::Value::Object(line));
+        console::error_1(&serde_json::Value::Object(line).to_string().into());
     }
 }

@@ -5,12 +5,12 @@
 
 use std::{cell::RefCell, time::Duration};
 
+use gloo_timers::future;
 use js_sys::Uint8Array;
 use strata::store::{
     StoreError,
     room::{Lease, Room},
 };
-use worker::Delay;
 
 use crate::clock::now;
 
@@ -65,7 +65,7 @@ impl Part {
             if now().since(start) >= PATIENCE {
                 return Err(StoreError::Busy);
             }
-            Delay::from(PAUSE).await;
+            future::sleep(PAUSE).await;
         }
     }
 

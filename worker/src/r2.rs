@@ -15,8 +15,7 @@ use strata::{
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::ReadableStream;
-use worker::Env;
+use web_sys::{ReadableStream, console};
 
 use crate::{
     parts::{PART, Part},
@@ -111,7 +110,7 @@ pub(crate) struct Bucket(R2Bucket);
 
 impl Bucket {
     /// The bucket that is bound to a name. Where nothing is, its first use fails and says so.
-    pub(crate) fn of(env: &Env, name: &str) -> Self {
+    pub(crate) fn of(env: &JsValue, name: &str) -> Self {
         Self(
             Reflect::get(env, &name.into())
                 .unwrap_or_default()
@@ -387,7 +386,8 @@ impl Streams for Bucket {
         spawn_local(async move {
             let outcome = bucket.forward(pieces, &pipe).await;
             if let Err(error) = pipe.end(outcome).await {
-                worker::console_error!("a response was broken off: {}", describe(&error));
+                let line = format!("a response was broken off: {}", describe(&error));
+                console::error_1(&line.into());
             }
         });
         readable

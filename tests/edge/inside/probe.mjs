@@ -1,7 +1,7 @@
 // Stands in front of a built Worker, in its isolate: counts what it asks of R2 and KV, fails chosen calls, measures its wasm memory.
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { memories } from "./memories.mjs";
-import Worker from "./index.js";
+import worker from "./index.js";
 
 /**
  * Calls since the last reset, in the order they began: `{ call: "r2.put", key, bytes, idle, failed }`, where `idle` says
@@ -13,11 +13,11 @@ let faults = [];
 
 export default class extends WorkerEntrypoint {
   fetch(request) {
-    return new Worker(this.ctx, watched(this.env)).fetch(request);
+    return worker.fetch(request, watched(this.env), this.ctx);
   }
 
   scheduled(controller) {
-    return new Worker(this.ctx, watched(this.env)).scheduled(controller);
+    return worker.scheduled(controller, watched(this.env), this.ctx);
   }
 }
 

@@ -1,12 +1,19 @@
-//! The checks that every store passes, as a Worker that runs them on R2 and answers with what came of each.
+//! The checks that every store passes, as a Worker that runs them on R2 and answers with what came of each. Its other paths
+//! are the ways in which an instance ends.
 
+use std::{hint::black_box, process, time::Duration};
+
+use gloo_timers::future;
 use serde_json::json;
 use strata::store::suite;
-use worker::{Context, Env, event};
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen, throw_str};
+use web_sys::{Request, Response};
 
 // The Worker's own files: what is checked is what is deployed.
 #[path = "../../../worker/src/clock.rs"]
 mod clock;
+#[path = "../../../worker/src/panics.rs"]
+mod panics;
 #[path = "../../../worker/src/parts.rs"]
 mod parts;
 #[path = "../../../worker/src/r2.rs"]
@@ -14,24 +21,51 @@ mod r2;
 #[path = "../../../worker/src/stream.rs"]
 mod stream;
 
-#[event(fetch)]
-async fn fetch(
-    _request: web_sys::Request,
-    env: Env,
-    _context: Context,
-) -> worker::Result<worker::Response> {
-    let bucket = r2::Bucket::of(&env, "BUCKET");
+/// Runs the checks, or does what the path names.
+///
+/// # Errors
+///
+/// Those of the platform, and the one that is asked for.
+#[wasm_bindgen]
+pub async fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<Response, JsValue> {
+    let url = request.url();
+    match url.rsplit('/').next() {
+        #[expect(clippy::panic, reason = "a panic is what is tested")]
+        Some("panic") => panic!("asked to"),
+        Some("abort") => process::abort(),
+        Some("overflow") => {
+            overflow(0);
+        }
+        Some("throw") => throw_str("thrown through Rust's frames"),
+        Some("error") => return Err("refused".into()),
+        Some("sleep") => future::sleep(Duration::from_secs(60)).await,
+        Some("nap") => future::sleep(Duration::from_millis(10)).await,
+        _ => return Response::new_with_opt_str(Some(&check(&env).await)),
+    }
+    Response::new_with_opt_str(Some("awake"))
+}
+
+#[expect(
+    unconditional_recursion,
+    reason = "a stack that overflows is what is tested"
+)]
+fn overflow(depth: u64) -> u64 {
+    black_box(overflow(black_box(depth) + 1)) + 1
+}
+
+async fn check(env: &JsValue) -> String {
+    let bucket = r2::Bucket::of(env, "BUCKET");
     let body = |bytes: &[u8]| {
         // A response's body is a stream of the platform's own, of a length it knows: as a request's is.
         let bytes = js_sys::Uint8Array::from(bytes);
-        let response = web_sys::Response::new_with_opt_js_u8_array(Some(&bytes));
+        let response = Response::new_with_opt_js_u8_array(Some(&bytes));
         let body = response.ok().and_then(|response| response.body());
-        body.unwrap_or_else(|| wasm_bindgen::throw_str("the platform made no stream of bytes"))
+        body.unwrap_or_else(|| throw_str("the platform made no stream of bytes"))
     };
     let outcomes = suite::run(&bucket, body, parts::PART as usize).await;
-    let outcomes: Vec<_> = outcomes
+    outcomes
         .iter()
         .map(|outcome| json!({ "name": outcome.name, "failure": outcome.result.as_ref().err() }))
-        .collect();
-    worker::Response::from_json(&outcomes)
+        .collect::<serde_json::Value>()
+        .to_string()
 }

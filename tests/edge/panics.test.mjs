@@ -1,0 +1,45 @@
+// What ends an instance of the module ends what it was at work on, and nothing after it.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { build } from "../../scripts/build.mjs";
+import { start } from "./harness.mjs";
+
+let suite;
+
+before(async () => {
+  const { script, module } = await build({ crate: "tests/suite" });
+  const modules = { "index.js": readFileSync(script, "utf8"), "index_bg.wasm": readFileSync(module) };
+  suite = await start({ probe: false, modules });
+});
+
+after(() => suite?.stop());
+
+/** What is asked of it, for a time that none of the answers should need. */
+const ask = (path) => suite.send("GET", path, { signal: AbortSignal.timeout(20_000) });
+
+/** Each way in which an instance ends, and what the log says of it. */
+const ends = {
+  panic: /panicked at \S+\/lib\.rs:\d+:\d+:\s+asked to/,
+  abort: /RuntimeError: unreachable/,
+  overflow: /RangeError: Maximum call stack size exceeded|RuntimeError: memory access out of bounds/,
+  throw: /Error: thrown through Rust's frames/,
+};
+
+for (const [path, said] of Object.entries(ends)) {
+  test(`${path}: the request and those beside it get a 500, the next one an answer`, async () => {
+    // More than one, waiting on timers of their own.
+    const beside = Array.from({ length: 3 }, () => ask("/sleep"));
+    assert.equal((await ask("/nap")).body.toString(), "awake");
+    assert.equal((await ask(`/${path}`)).status, 500);
+    assert.deepEqual((await Promise.all(beside)).map(({ status }) => status), [500, 500, 500]);
+    for (let count = 0; count < 3; count += 1) assert.equal((await ask("/nap")).body.toString(), "awake");
+    assert.match(suite.log(), said);
+  });
+}
+
+test("an error that Rust returns is a 500, and ends nothing", async () => {
+  const beside = ask("/nap");
+  assert.equal((await ask("/error")).status, 500);
+  assert.equal((await beside).body.toString(), "awake");
+});
