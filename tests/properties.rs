@@ -1,9 +1,9 @@
 //! What holds for every input: parsers agree with the specification's grammars and never panic, and an upload is the bytes that
-//! were taken, in order, whatever clients do.
+//! were taken, in order, whatever clients do. What is remembered is bounded, and right.
 
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use proptest::prelude::*;
 use regex::Regex;
@@ -13,7 +13,7 @@ use strata::{
     name::{Name, Reference, Tag},
     range::{ByteRange, Selection},
     route::Route,
-    store::memory::Memory,
+    store::{hot::Hot, memory::Memory},
 };
 
 use crate::support::{Ask, ask, digest, registry_of};
@@ -248,5 +248,73 @@ proptest! {
             prop_assert_eq!(named.algorithm().digest(&pulled.body), named);
         }
         prop_assert_eq!(ask(&registry, &Ask::new(&format!("HEAD /v2/a/blobs/{}", digest(b"something else")))).status, 404);
+    }
+}
+
+/// What a reader does with the hot tier, to the key of this number.
+#[derive(Clone, Debug)]
+enum Use {
+    Get(u8),
+    Peek(u8),
+    Insert(u8, u64),
+    Remove(u8),
+}
+
+fn uses() -> impl Strategy<Value = Vec<Use>> {
+    let bytes = prop_oneof![8 => 0_u64..2_000, 1 => 0_u64..20_000, 1 => Just(u64::MAX)];
+    proptest::collection::vec(
+        prop_oneof![
+            3 => any::<u8>().prop_map(Use::Get),
+            1 => any::<u8>().prop_map(Use::Peek),
+            6 => (any::<u8>(), bytes).prop_map(|(key, bytes)| Use::Insert(key, bytes)),
+            1 => any::<u8>().prop_map(Use::Remove),
+        ],
+        0..200,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_hot_tier_is_a_bounded_part_of_a_map(bound in 0_u64..20_000, uses in uses()) {
+        let mut hot = Hot::new(bound);
+        // Everything that was ever inserted and neither removed nor reported as evicted, with what it weighs.
+        let mut model: BTreeMap<String, (usize, u64)> = BTreeMap::new();
+        for (value, deed) in uses.into_iter().enumerate() {
+            match deed {
+                Use::Get(key) => {
+                    let key = format!("key {key}");
+                    prop_assert_eq!(hot.get(&key), model.get(&key).map(|(value, _)| value));
+                }
+                Use::Peek(key) => {
+                    let key = format!("key {key}");
+                    prop_assert_eq!(hot.peek(&key), model.get(&key).map(|(value, _)| value));
+                }
+                Use::Insert(key, bytes) => {
+                    let key = format!("key {key}");
+                    let weight = bytes.saturating_add(key.len() as u64).saturating_add(Hot::<usize>::OVERHEAD);
+                    let inserted = hot.insert(&key, value, bytes);
+                    model.remove(&key);
+                    for evicted in &inserted.evicted {
+                        let count = model.len();
+                        model.retain(|_, (value, _)| value != evicted);
+                        prop_assert_eq!(model.len(), count - 1, "evicted once, and was there");
+                    }
+                    prop_assert!(!inserted.admitted || weight <= bound / 8);
+                    prop_assert!(inserted.admitted || weight > bound / 8);
+                    if inserted.admitted {
+                        model.insert(key, (value, weight));
+                    }
+                }
+                Use::Remove(key) => {
+                    let key = format!("key {key}");
+                    prop_assert_eq!(hot.remove(&key), model.remove(&key).map(|(value, _)| value));
+                }
+            }
+            prop_assert!(hot.bytes() <= bound);
+            prop_assert_eq!((hot.len(), hot.is_empty()), (model.len(), model.is_empty()));
+            prop_assert!(hot.bytes() >= model.values().map(|(_, weight)| weight).sum());
+        }
     }
 }

@@ -1,0 +1,332 @@
+//! The hot tier: what one isolate remembers, bounded in bytes, so that reading everything once pushes out nothing popular.
+//!
+//! ```text
+//! inserted ──> small ──read again──> main ──┐ read since: once more round
+//!                │                    ▲  │◄─┘
+//!                └─not─> ghost ──asked┘  └──not──> gone
+//!                        for again
+//! ```
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+/// The values that one isolate remembers, by S3-FIFO (<https://s3fifo.com>): what is new stays in a small queue, and only
+/// what is read again while it is there, or soon after, comes into the main one.
+///
+/// Keys come from strangers, and without imports there is no secret to key a hash with: std's `RandomState` makes do with
+/// two addresses on wasm32. So everything is found by order, in logarithmic time whatever the keys are. Only ghosts are
+/// hashes, and whoever makes two of them equal has spared a key of their own one read.
+pub struct Hot<V> {
+    bound: u64,
+    entries: BTreeMap<Arc<str>, Entry<V>>,
+    small: Queue,
+    main: Queue,
+    ghosts: Ghosts,
+    ticket: u64,
+}
+
+/// What became of a value that was inserted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Inserted<V> {
+    /// Whether it is held now.
+    pub admitted: bool,
+    /// Those pushed out to make room for it.
+    pub evicted: Vec<V>,
+}
+
+struct Entry<V> {
+    value: V,
+    weight: u64,
+    ticket: u64,
+    place: Place,
+    reads: u8,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Small,
+    Main,
+}
+
+/// Keys in the order in which they came, and what their entries weigh.
+#[derive(Default)]
+struct Queue {
+    keys: BTreeMap<u64, Arc<str>>,
+    weight: u64,
+}
+
+/// Hashes of keys that left the small queue, the oldest first.
+#[derive(Default)]
+struct Ghosts {
+    order: VecDeque<(u64, u64)>,
+    tickets: BTreeMap<u64, u64>,
+}
+
+impl<V> Hot<V> {
+    /// What an entry weighs beside its value and its key: its places in the map and in a queue, both of them trees whose nodes
+    /// are two thirds full, and the allocation of the key.
+    pub const OVERHEAD: u64 = 256;
+
+    /// Remembers nothing yet, and never more than this many bytes.
+    pub fn new(bound: u64) -> Self {
+        Self {
+            bound,
+            entries: BTreeMap::new(),
+            small: Queue::default(),
+            main: Queue::default(),
+            ghosts: Ghosts::default(),
+            ticket: 0,
+        }
+    }
+
+    /// Answers a value and counts the access.
+    pub fn get(&mut self, key: &str) -> Option<&V> {
+        let entry = self.entries.get_mut(key)?;
+        entry.reads = entry.reads.saturating_add(1).min(READS);
+        Some(&entry.value)
+    }
+
+    /// Answers a value without counting the access.
+    pub fn peek(&self, key: &str) -> Option<&V> {
+        Some(&self.entries.get(key)?.value)
+    }
+
+    /// Remembers a value of this many bytes in place of the one under its key, which is gone even where this one is not
+    /// admitted. With its key and [`Hot::OVERHEAD`] it must not weigh more than an eighth of the bound.
+    pub fn insert(&mut self, key: &str, value: V, bytes: u64) -> Inserted<V> {
+        let old = self.take(key);
+        let mut evicted = Vec::new();
+        let weight = bytes
+            .saturating_add(key.len() as u64)
+            .saturating_add(Self::OVERHEAD);
+        if weight > self.bound / 8 {
+            return Inserted {
+                admitted: false,
+                evicted,
+            };
+        }
+        while self.bytes().saturating_add(weight) > self.bound && !self.is_empty() {
+            evicted.extend(self.evict());
+        }
+        let (place, reads) = match old {
+            Some(old) => (old.place, old.reads),
+            None if self.ghosts.take(hash(key)) => (Place::Main, 0),
+            None => (Place::Small, 0),
+        };
+        let entry = Entry {
+            value,
+            weight,
+            ticket: 0,
+            place,
+            reads,
+        };
+        self.put(Arc::from(key), entry);
+        Inserted {
+            admitted: true,
+            evicted,
+        }
+    }
+
+    /// Forgets a value, and answers it.
+    pub fn remove(&mut self, key: &str) -> Option<V> {
+        Some(self.take(key)?.value)
+    }
+
+    /// The bytes that are held: values, keys and what is needed to find them.
+    pub const fn bytes(&self) -> u64 {
+        self.small.weight.saturating_add(self.main.weight)
+    }
+
+    /// The number of values that are held.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes one step towards more room: an entry goes, or one moves on.
+    fn evict(&mut self) -> Option<V> {
+        let place = if self.small.weight > self.bound / SMALL || self.main.keys.is_empty() {
+            Place::Small
+        } else {
+            Place::Main
+        };
+        let oldest = self.queue(place).keys.values().next().cloned()?;
+        let mut entry = self.take(&oldest)?;
+        match place {
+            Place::Small if entry.reads > 0 => {
+                entry.place = Place::Main;
+                entry.reads = 0;
+                self.put(oldest, entry);
+                None
+            }
+            Place::Main if entry.reads > 0 => {
+                entry.reads -= 1;
+                self.put(oldest, entry);
+                None
+            }
+            Place::Small => {
+                self.ghosts.put(hash(&oldest), self.ticket, self.len());
+                Some(entry.value)
+            }
+            Place::Main => Some(entry.value),
+        }
+    }
+
+    /// Takes an entry out of the map and its queue.
+    fn take(&mut self, key: &str) -> Option<Entry<V>> {
+        let entry = self.entries.remove(key)?;
+        let queue = self.queue(entry.place);
+        queue.keys.remove(&entry.ticket);
+        queue.weight = queue.weight.saturating_sub(entry.weight);
+        Some(entry)
+    }
+
+    /// Puts an entry into the map and at the end of its queue.
+    fn put(&mut self, key: Arc<str>, mut entry: Entry<V>) {
+        entry.ticket = self.ticket;
+        self.ticket = self.ticket.wrapping_add(1);
+        let queue = self.queue(entry.place);
+        queue.keys.insert(entry.ticket, key.clone());
+        queue.weight = queue.weight.saturating_add(entry.weight);
+        self.entries.insert(key, entry);
+    }
+
+    const fn queue(&mut self, place: Place) -> &mut Queue {
+        match place {
+            Place::Small => &mut self.small,
+            Place::Main => &mut self.main,
+        }
+    }
+}
+
+impl Ghosts {
+    /// Remembers a hash, and of all no more than this many.
+    fn put(&mut self, hash: u64, ticket: u64, limit: usize) {
+        self.tickets.insert(hash, ticket);
+        self.order.push_back((ticket, hash));
+        while self.order.len() > limit {
+            if let Some((ticket, hash)) = self.order.pop_front()
+                // One that was taken, and perhaps put again since, has left its old place in the order.
+                && self.tickets.get(&hash) == Some(&ticket)
+            {
+                self.tickets.remove(&hash);
+            }
+        }
+    }
+
+    /// Forgets a hash, and answers whether it was there.
+    fn take(&mut self, hash: u64) -> bool {
+        self.tickets.remove(&hash).is_some()
+    }
+}
+
+impl<V> fmt::Debug for Hot<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hot")
+            .field("bound", &self.bound)
+            .field("bytes", &self.bytes())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn hash(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The part of the bound that the small queue may take before the main one gives way.
+const SMALL: u64 = 10;
+
+/// How many reads of an entry count: as often it is spared.
+const READS: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUE: u64 = 1000 - Hot::<u32>::OVERHEAD - 3;
+
+    /// Inserts a value that weighs 1000 bytes under a key of three letters.
+    fn insert(hot: &mut Hot<u32>, n: u32) -> Vec<u32> {
+        let inserted = hot.insert(&format!("{n:03}"), n, VALUE);
+        assert!(inserted.admitted);
+        inserted.evicted
+    }
+
+    #[test]
+    fn pushes_out_the_oldest_that_was_not_read() {
+        let mut hot = Hot::new(10_000);
+        for n in 0..10 {
+            assert!(insert(&mut hot, n).is_empty());
+        }
+        assert_eq!((hot.bytes(), hot.len()), (10_000, 10));
+        assert_eq!(hot.get("000"), Some(&0));
+        assert_eq!(hot.peek("001"), Some(&1), "a look is not a read");
+        assert_eq!(insert(&mut hot, 10), [1]);
+        assert_eq!(hot.peek("001"), None);
+        assert_eq!(hot.peek("000"), Some(&0));
+    }
+
+    #[test]
+    fn keeps_what_is_popular_through_a_scan() {
+        let mut hot = Hot::new(10_000);
+        for n in 0..5 {
+            insert(&mut hot, n);
+            hot.get(&format!("{n:03}"));
+        }
+        for n in 100..900 {
+            insert(&mut hot, n);
+        }
+        assert!((0..5).all(|n| hot.peek(&format!("{n:03}")) == Some(&n)));
+    }
+
+    #[test]
+    fn keeps_what_is_asked_for_again_soon() {
+        let mut hot = Hot::new(10_000);
+        for n in 0..=10 {
+            insert(&mut hot, n);
+        }
+        assert_eq!(hot.peek("000"), None);
+        insert(&mut hot, 0);
+        for n in 100..200 {
+            insert(&mut hot, n);
+        }
+        assert_eq!(hot.peek("000"), Some(&0));
+    }
+
+    #[test]
+    fn admits_up_to_an_eighth() {
+        let mut hot = Hot::new(8_000);
+        assert!(hot.insert("abc", 1, VALUE).admitted);
+        assert!(!hot.insert("abc", 2, VALUE + 1).admitted);
+        assert_eq!(hot.peek("abc"), None, "the old value is out of date");
+        assert!(!hot.insert("abc", 3, u64::MAX).admitted);
+        assert!(hot.is_empty());
+        assert!(!Hot::new(0).insert("", 0, 0).admitted);
+    }
+
+    #[test]
+    fn replaces_and_removes() {
+        let mut hot = Hot::new(80_000);
+        insert(&mut hot, 7);
+        let replaced = hot.insert("007", 8, VALUE + 5);
+        assert!(
+            replaced.evicted.is_empty(),
+            "what is replaced is not evicted"
+        );
+        assert_eq!((hot.bytes(), hot.len()), (1_005, 1));
+        assert_eq!(hot.remove("007"), Some(8));
+        assert_eq!(hot.remove("007"), None);
+        assert_eq!((hot.bytes(), hot.len()), (0, 0));
+    }
+}
