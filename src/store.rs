@@ -11,6 +11,7 @@ use crate::{
     time::Timestamp,
 };
 
+pub mod frequency;
 pub mod hot;
 pub mod key;
 pub mod memory;

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use proptest::prelude::*;
 use regex::Regex;
@@ -13,7 +13,8 @@ use strata::{
     name::{Name, Reference, Tag},
     range::{ByteRange, Selection},
     route::Route,
-    store::{hot::Hot, memory::Memory},
+    store::{frequency::Frequency, hot::Hot, memory::Memory},
+    time::Timestamp,
 };
 
 use crate::support::{Ask, ask, digest, registry_of};
@@ -315,6 +316,43 @@ proptest! {
             prop_assert!(hot.bytes() <= bound);
             prop_assert_eq!((hot.len(), hot.is_empty()), (model.len(), model.is_empty()));
             prop_assert!(hot.bytes() >= model.values().map(|(_, weight)| weight).sum());
+        }
+    }
+}
+
+/// Fewer than make a generation of [`Frequency`], so that each counts in full within a half-life.
+const TOUCHES: usize = 1_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_estimate_is_no_less_than_what_was_read_within_a_half_life(
+        half_life in 1_u64..10_000,
+        touches in proptest::collection::vec((0_u8..8, prop_oneof![40 => 0_u64..50, 1 => 0_u64..10_000]), 0..TOUCHES),
+        noise in prop_oneof![Just(0), Frequency::GENERATION - 1_000..Frequency::GENERATION],
+    ) {
+        let mut frequency = Frequency::new(Duration::from_millis(half_life));
+        let mut now = Timestamp(1_700_000_000_000);
+        // One key only, so that the others meet nobody; what is counted changes generations in between.
+        for _ in 0..noise {
+            frequency.touch("noise", now);
+        }
+        let mut touched: Vec<(u8, Timestamp)> = Vec::new();
+        for (key, wait) in touches {
+            now = now + Duration::from_millis(wait);
+            touched.push((key, now));
+            let lately = touched
+                .iter()
+                .filter(|(other, at)| *other == key && now.since(*at) < Duration::from_millis(half_life))
+                .count();
+            let estimate = frequency.touch(&format!("key {key}"), now);
+            prop_assert!(estimate >= u32::try_from(lately.min(255)).unwrap(), "{estimate} for {lately}");
+            prop_assert_eq!(frequency.estimate(&format!("key {key}"), now), estimate);
+        }
+        let later = now + Duration::from_millis(half_life * 10);
+        for key in 0..8 {
+            prop_assert_eq!(frequency.estimate(&format!("key {key}"), later), 0);
         }
     }
 }
