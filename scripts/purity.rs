@@ -4,20 +4,23 @@ use std::{
     cell::RefCell,
     future::Future,
     pin::pin,
+    rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use http::HeaderMap;
 use strata::{
-    host::Host,
+    host::{Host, Level},
+    metrics::Metrics,
     registry::{Registry, Request},
     settings::Settings,
-    store::memory::{Memory, MemoryBody},
+    store::memory::{Memory, MemoryBody, MemoryValues},
     time::Timestamp,
 };
 
 /// A host that offers nothing.
+#[derive(Clone)]
 struct Nowhere;
 
 impl Host for Nowhere {
@@ -35,17 +38,24 @@ impl Host for Nowhere {
         Ok([0; 32])
     }
 
-    fn log(&self, _: &'static str, _: &[(&'static str, &str)]) {}
+    fn log(&self, _: Level, _: &'static str, _: &[(&'static str, &str)]) {}
 }
 
 thread_local! {
     static REQUEST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static REGISTRY: Registry<Memory, Nowhere> = registry();
+    static REGISTRY: Registry<Memory, MemoryValues, Nowhere> = registry();
 }
 
-fn registry() -> Registry<Memory, Nowhere> {
+fn registry() -> Registry<Memory, MemoryValues, Nowhere> {
     let settings = Settings::parse(|name| (name == "STRATA_USERS").then(|| USERS.to_owned()));
-    Registry::new(Memory::default(), Nowhere, settings.unwrap())
+    let metrics = Rc::new(Metrics::new().unwrap());
+    Registry::new(
+        Memory::default(),
+        MemoryValues::default(),
+        Nowhere,
+        settings.unwrap(),
+        metrics,
+    )
 }
 
 /// Takes the next byte of the request: method, target and, where there is one, the body, with a space between them.
@@ -75,7 +85,7 @@ pub extern "C" fn answer() -> u16 {
         headers,
         body: body.map(MemoryBody::Bytes),
     };
-    REGISTRY.with(|registry| now(registry.answer(request)).status().as_u16())
+    REGISTRY.with(|registry| now(registry.answer(request)).0.status().as_u16())
 }
 
 /// What a future comes to that has nothing to wait for.

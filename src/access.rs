@@ -38,6 +38,17 @@ pub enum Action {
     Pull,
     /// Write or delete.
     Push,
+    /// See how the registry fares.
+    Administer,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Caller {
+    /// Nobody in particular, who may pull.
+    Anonymous,
+    /// A user, who may do everything.
+    User,
 }
 
 /// Users and rules, and whom of them this isolate has verified lately.
@@ -121,7 +132,7 @@ impl Access {
         self.anonymous_pull || !self.users.is_empty()
     }
 
-    /// Lets a request pass, or says why not.
+    /// Lets a request pass and says who asks, or says why not.
     ///
     /// `authorization` is the header of that name. The same error is given for an unknown user and for a wrong password,
     /// after the same work.
@@ -130,7 +141,7 @@ impl Access {
         action: Action,
         authorization: Option<&str>,
         host: &impl Host,
-    ) -> Result<(), Error> {
+    ) -> Result<Caller, Error> {
         if !self.is_configured() {
             return Err(Error::new(
                 Code::Denied,
@@ -142,9 +153,12 @@ impl Access {
                 "the authorization header is not of the scheme Basic",
             )),
             Some(Some(credentials)) if !credentials.are_empty() => {
-                self.verify(&credentials, host).await
+                self.verify(&credentials, host).await?;
+                Ok(Caller::User)
             }
-            Some(Some(_)) | None if action == Action::Pull && self.anonymous_pull => Ok(()),
+            Some(Some(_)) | None if action == Action::Pull && self.anonymous_pull => {
+                Ok(Caller::Anonymous)
+            }
             Some(Some(_)) | None => Err(unauthorized("sign in with a user and a password")),
         }
     }
@@ -155,7 +169,8 @@ impl Access {
         if self.users.is_empty() {
             return Ok(());
         }
-        self.admit(Action::Push, authorization, host).await
+        self.admit(Action::Push, authorization, host).await?;
+        Ok(())
     }
 
     async fn verify(&self, credentials: &Credentials, host: &impl Host) -> Result<(), Error> {

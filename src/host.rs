@@ -24,5 +24,14 @@ pub trait Host {
     ) -> impl Future<Output = Result<[u8; 32], String>>;
 
     /// Writes one line to the log: a fixed message, and fields.
-    fn log(&self, message: &'static str, fields: &[(&'static str, &str)]);
+    fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]);
+}
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Level {
+    /// Somebody should look at it.
+    Error,
+    /// It tells what happened.
+    Info,
 }

@@ -26,6 +26,7 @@ pub mod digest;
 pub mod error;
 pub mod host;
 pub mod manifest;
+pub mod metrics;
 pub mod name;
 pub mod range;
 pub mod registry;

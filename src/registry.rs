@@ -1,18 +1,24 @@
 //! The registry: a request and stores in, a response out.
 
-use std::{future::Future, time::Duration};
+use std::{cell::Cell, fmt, future::Future, rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
-    access::Action,
+    access::{Action, Caller},
     digest::Digest,
     error::{Code, Error},
-    host::Host,
+    host::{Host, Level},
+    metrics::{self, Metrics},
     name::Reference,
     route::Route,
-    settings::{ParseSettingsError, Settings},
-    store::{ListOptions, StoreError, Streams, key},
+    settings::{Log, Settings},
+    store::{
+        Bytes as _, ListOptions, StoreError, Streams, Values, key,
+        policy::Tier,
+        tiers::{Promotion, Tiers},
+        trace::Trace,
+    },
     time::Timestamp,
 };
 
@@ -21,17 +27,30 @@ mod delete;
 mod grant;
 mod list;
 mod manifest;
+mod promote;
 mod upload;
 
 /// The digest of what a response is about.
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// A registry over a store.
+/// Which request a response is to, in its header and in the log.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The tier that gave what a response is made of.
+const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
+/// Which tiers were asked, and how long they took.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// A registry over a store, with tiers before it.
 #[derive(Debug)]
-pub struct Registry<S, H> {
+pub struct Registry<S, W: Values, H> {
     store: S,
+    tiers: Tiers<W, H>,
     host: H,
     settings: Settings,
+    metrics: Rc<Metrics>,
+    /// What the requests of this isolate are numbered with.
+    isolate: String,
+    requests: Cell<u64>,
 }
 
 /// A request as the core needs it.
@@ -60,27 +79,52 @@ pub const HEADERS: [HeaderName; 7] = [
 
 /// The body of a response.
 #[derive(Debug)]
-pub enum Body<B> {
+pub enum Body<S: Streams> {
     /// None. A `Content-Length` is that of the same request made by `GET`.
     Empty,
     /// Bytes that are in memory.
     Bytes(Vec<u8>),
+    /// Bytes that are in the platform's memory.
+    Held(S::Bytes),
     /// A stream, handed on untouched.
-    Stream(B),
+    Stream(S::Body),
 }
 
-type Answer<B> = Result<Response<Body<B>>, Error>;
+/// What is left to do after a reply, outside of the client's wait.
+#[derive(Debug)]
+pub struct After<B>(Vec<Promotion<B>>);
 
-impl<S: Streams, H: Host> Registry<S, H> {
-    /// Makes a registry of its parts.
-    pub const fn new(store: S, host: H, settings: Settings) -> Self {
+impl<B> After<B> {
+    /// Whether nothing is.
+    pub const fn is_nothing(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+type Answer<S> = Result<Response<Body<S>>, Error>;
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host + Clone> Registry<S, W, H> {
+    /// Makes a registry of its parts: the cold store, the warm one, and what counts their operations and the rest.
+    pub fn new(store: S, warm: W, host: H, settings: Settings, metrics: Rc<Metrics>) -> Self {
+        let policy = settings.policy.clone();
         Self {
             store,
+            tiers: Tiers::new(warm, host.clone(), policy, metrics.clone()),
+            isolate: host
+                .random()
+                .iter()
+                .take(6)
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             host,
             settings,
+            metrics,
+            requests: Cell::default(),
         }
     }
+}
 
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// The store.
     pub const fn store(&self) -> &S {
         &self.store
@@ -91,9 +135,29 @@ impl<S: Streams, H: Host> Registry<S, H> {
         &self.host
     }
 
-    /// Answers a request. There is always an answer; where it is an error that is not the client's, it is logged.
-    pub async fn answer(&self, mut request: Request<S::Body>) -> Response<Body<S::Body>> {
-        let answer = self.dispatch(&mut request).await;
+    /// Answers a request. There is always an answer; where it is an error that is not the client's, it is logged. What is
+    /// left to do after it is for [`Registry::finish`].
+    pub async fn answer(
+        &self,
+        mut request: Request<S::Body>,
+    ) -> (Response<Body<S>>, After<S::Bytes>) {
+        let _in_flight = InFlight::enter(&self.metrics);
+        let start = self.host.now();
+        let number = self.requests.get();
+        self.requests.set(number.wrapping_add(1));
+        let id = format!("{}-{number}", self.isolate);
+        let trace = Trace::default();
+        let route = Route::parse(&request.target);
+        let about = About {
+            id: &id,
+            route: route.as_ref().map_or("unknown", Route::name),
+            repository: route
+                .as_ref()
+                .ok()
+                .and_then(Route::repository)
+                .map(ToString::to_string),
+        };
+        let answer = self.dispatch(&mut request, route, &trace).await;
         if let Some(body) = request.body.take() {
             self.store.discard(body).await;
         }
@@ -101,37 +165,93 @@ impl<S: Streams, H: Host> Registry<S, H> {
             if error.status().is_server_error() {
                 let message = error.message();
                 let fields = [
+                    ("request", about.id),
                     ("method", request.method.as_str()),
+                    ("route", about.route),
                     ("error", &message),
                     ("cause", error.cause().unwrap_or_default()),
                 ];
-                self.host.log("request failed", &fields);
+                self.host.log(Level::Error, "request failed", &fields);
             }
             respond_with_error(&error)
         });
         if request.method == Method::HEAD {
             *response.body_mut() = Body::Empty;
         }
-        let is_bare = matches!(
-            response.status(),
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        describe_response(&mut response, &id, &trace);
+        self.count(
+            &about,
+            &request.method,
+            &response,
+            &trace,
+            self.host.now().since(start),
         );
-        let headers = response.headers_mut();
-        if !is_bare {
-            // The platform compresses a reply without a type, an empty one as well, and drops its length.
-            headers
-                .entry(header::CONTENT_TYPE)
-                .or_insert(HeaderValue::from_static("application/octet-stream"));
+        (response, After(trace.into_promotions()))
+    }
+
+    /// Does what is left to do after a reply.
+    pub async fn finish(&self, after: After<S::Bytes>) {
+        for promotion in after.0 {
+            self.promote(promotion).await;
         }
-        headers.insert(
-            "docker-distribution-api-version",
-            HeaderValue::from_static("registry/2.0"),
-        );
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        response
+    }
+
+    /// Counts a request that was answered, and tells the log of it.
+    fn count(
+        &self,
+        about: &About<'_>,
+        method: &Method,
+        response: &Response<Body<S>>,
+        trace: &Trace<S::Bytes>,
+        took: Duration,
+    ) {
+        let status = response.status();
+        let sent = match response.body() {
+            Body::Empty => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Held(bytes) => bytes.len(),
+            Body::Stream(_) => text(response.headers(), header::CONTENT_LENGTH)
+                .and_then(|length| length.parse().ok())
+                .unwrap_or_default(),
+        };
+        // A method that no end-point has is the client's word, and counters are not for those.
+        let method = match method.as_str() {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => known,
+            _ => "other",
+        };
+        self.metrics.sent.inc_by(sent);
+        self.metrics
+            .answered(about.route, method, status.as_str(), took.as_secs_f64());
+        if self.settings.log == Log::Requests {
+            let fields = [
+                ("request", about.id),
+                ("method", method),
+                ("route", about.route),
+                (
+                    "repository",
+                    about.repository.as_deref().unwrap_or_default(),
+                ),
+                ("status", status.as_str()),
+                ("tier", trace.tier().map_or("", Tier::name)),
+                ("milliseconds", &took.as_millis().to_string()),
+                ("bytes", &sent.to_string()),
+            ];
+            self.host.log(Level::Info, "request", &fields);
+        }
+    }
+
+    fn metrics(&self) -> Answer<S> {
+        let text = self.metrics.text().map_err(|error| {
+            Error::unavailable("the metrics can't be written", Duration::from_secs(60))
+                .with_cause(error.to_string())
+        })?;
+        let mut response = respond(StatusCode::OK);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, value(metrics::MEDIA_TYPE));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        *response.body_mut() = Body::Bytes(text);
+        Ok(response)
     }
 
     /// Looks whether the store answers, and says so in the log if not.
@@ -148,25 +268,36 @@ impl<S: Streams, H: Host> Registry<S, H> {
             .await
         {
             self.host.log(
+                Level::Error,
                 "the store does not answer",
                 &[("error", &error.to_string())],
             );
         }
     }
 
-    async fn dispatch(&self, request: &mut Request<S::Body>) -> Answer<S::Body> {
+    async fn dispatch(
+        &self,
+        request: &mut Request<S::Body>,
+        route: Result<Route, Error>,
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
         let access = &self.settings.access;
         let authorization = text(&request.headers, header::AUTHORIZATION).map(str::to_owned);
         let reads = matches!(request.method, Method::GET | Method::HEAD);
-        let route = Route::parse(&request.target);
         if let (Ok(Route::Version), true) = (&route, reads) {
             access.greet(authorization.as_deref(), &self.host).await?;
             return Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()));
         }
-        let action = if reads { Action::Pull } else { Action::Push };
-        access
+        let action = match &route {
+            Ok(Route::Metrics) => Action::Administer,
+            Ok(_) | Err(_) if reads => Action::Pull,
+            Ok(_) | Err(_) => Action::Push,
+        };
+        let caller = access
             .admit(action, authorization.as_deref(), &self.host)
             .await?;
+        // Who may push may have pushed a moment ago, through another isolate.
+        trace.believes_absence.set(caller == Caller::Anonymous);
         let route = route?;
         let methods = route.methods();
 
@@ -175,15 +306,16 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 self.list_repositories(limit, last.as_ref()).await
             }
             (Route::Blob { name, digest }, "GET" | "HEAD") => {
-                self.pull_blob(request, &name, &digest).await
+                self.pull_blob(request, &name, &digest, trace).await
             }
+            (Route::Metrics, "GET" | "HEAD") => self.metrics(),
             (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
             (
                 Route::Manifest {
                     name, reference, ..
                 },
                 "GET" | "HEAD",
-            ) => self.pull_manifest(request, &name, &reference).await,
+            ) => self.pull_manifest(request, &name, &reference, trace).await,
             (
                 Route::Manifest {
                     name,
@@ -245,6 +377,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
             }
             (
                 Route::Version
+                | Route::Metrics
                 | Route::Catalog { .. }
                 | Route::Blob { .. }
                 | Route::Manifest { .. }
@@ -278,8 +411,63 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 }
 
-/// The answer to every request while the settings can't be used.
-pub fn refuse<B>(error: &ParseSettingsError) -> Response<Body<B>> {
+/// What the log and the metrics say a request is about.
+struct About<'a> {
+    id: &'a str,
+    route: &'static str,
+    repository: Option<String>,
+}
+
+/// Counts a request for as long as it is being answered, however that ends.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn enter(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// Headers that every response has.
+fn describe_response<S: Streams>(
+    response: &mut Response<Body<S>>,
+    id: &str,
+    trace: &Trace<S::Bytes>,
+) {
+    let is_bare = matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    let headers = response.headers_mut();
+    if !is_bare {
+        // The platform compresses a reply without a type, an empty one as well, and drops its length.
+        headers
+            .entry(header::CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static("application/octet-stream"));
+    }
+    headers.insert(
+        "docker-distribution-api-version",
+        HeaderValue::from_static("registry/2.0"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(X_REQUEST_ID, value(id));
+    if let Some(tier) = trace.tier() {
+        headers.insert(X_STRATA_TIER, HeaderValue::from_static(tier.name()));
+        headers.insert(SERVER_TIMING, value(&trace.server_timing()));
+    }
+}
+
+/// The answer to every request while the registry can't be set up.
+pub fn refuse<S: Streams>(error: &impl fmt::Display) -> Response<Body<S>> {
     respond_with_error(&Error::unavailable(
         error.to_string(),
         Duration::from_secs(60),
@@ -354,7 +542,7 @@ async fn for_each<T, R, F: Future<Output = Result<R, Error>>>(
         .await
 }
 
-fn respond_with_error<B>(error: &Error) -> Response<Body<B>> {
+fn respond_with_error<S: Streams>(error: &Error) -> Response<Body<S>> {
     let mut response = respond_with_json(error.status(), error.body());
     for (name, value) in error.headers() {
         response.headers_mut().append(name, value.clone());
@@ -362,7 +550,7 @@ fn respond_with_error<B>(error: &Error) -> Response<Body<B>> {
     response
 }
 
-fn respond_with_json<B>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<B>> {
+fn respond_with_json<S: Streams>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<S>> {
     let mut response = respond(status);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -375,18 +563,18 @@ fn respond_with_json<B>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<B>>
     response
 }
 
-fn respond<B>(status: StatusCode) -> Response<Body<B>> {
+fn respond<S: Streams>(status: StatusCode) -> Response<Body<S>> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = status;
     response
 }
 
 /// A response that says where something is, with no body.
-fn respond_with_location<B>(
+fn respond_with_location<S: Streams>(
     status: StatusCode,
     location: &str,
     digest: Option<&Digest>,
-) -> Response<Body<B>> {
+) -> Response<Body<S>> {
     let mut response = respond(status);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, value(location));

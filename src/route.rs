@@ -9,6 +9,7 @@
 //! end-8                 GET HEAD             /v2/<name>/tags/list              ?n= &last=
 //! end-12                GET HEAD             /v2/<name>/referrers/<digest>     ?artifactType= &n= &last=
 //! -                     GET HEAD             /v2/_catalog                      ?n= &last=
+//! -                     GET HEAD             /metrics
 //! ```
 //!
 //! The numbers are those of distribution-spec v1.1.1 and, from end-13 on, of its main branch; the catalogue is Docker's.
@@ -32,6 +33,8 @@ use crate::{
 pub enum Route {
     /// end-1: whether this is a registry.
     Version,
+    /// What this isolate has seen and done.
+    Metrics,
     /// The catalogue: the names of all repositories.
     Catalog {
         /// The most names to list.
@@ -123,6 +126,9 @@ impl Route {
         let path = percent_decode_str(path)
             .decode_utf8()
             .map_err(|_| unknown(path))?;
+        if path == "/metrics" {
+            return Ok(Self::Metrics);
+        }
         let Some(rest) = path.strip_prefix("/v2") else {
             return Err(unknown(&path));
         };
@@ -203,13 +209,43 @@ impl Route {
     /// The methods of the end-point, as the `Allow` header lists them.
     pub const fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Version | Self::Catalog { .. } | Self::Tags { .. } | Self::Referrers { .. } => {
-                &[Method::GET, Method::HEAD]
-            }
+            Self::Version
+            | Self::Metrics
+            | Self::Catalog { .. }
+            | Self::Tags { .. }
+            | Self::Referrers { .. } => &[Method::GET, Method::HEAD],
             Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Self::StartUpload { .. } => &[Method::POST],
             Self::Upload { .. } => &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE],
+        }
+    }
+
+    /// The name by which metrics and the log call the end-point.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Metrics => "metrics",
+            Self::Catalog { .. } => "catalog",
+            Self::Blob { .. } => "blob",
+            Self::Manifest { .. } => "manifest",
+            Self::StartUpload { .. } => "start_upload",
+            Self::Upload { .. } => "upload",
+            Self::Tags { .. } => "tags",
+            Self::Referrers { .. } => "referrers",
+        }
+    }
+
+    /// The repository that it is about.
+    pub const fn repository(&self) -> Option<&Name> {
+        match self {
+            Self::Version | Self::Metrics | Self::Catalog { .. } => None,
+            Self::Blob { name, .. }
+            | Self::Manifest { name, .. }
+            | Self::StartUpload { name, .. }
+            | Self::Upload { name, .. }
+            | Self::Tags { name, .. }
+            | Self::Referrers { name, .. } => Some(name),
         }
     }
 }
@@ -564,7 +600,8 @@ mod tests {
             "/v2/a/tags",
             "/v2/a/tags/list/",
             "/v2/a/blobs",
-            "/metrics",
+            "/metrics/",
+            "/v2/metrics",
             "/v2/_catalog/x",
             "/v2/a/referrers",
             "//v2/",

@@ -6,10 +6,22 @@
 //! | `STRATA_ANONYMOUS_PULL` | `false` | whether everyone may pull |
 //! | `STRATA_SUBREQUESTS` | 10000 | store operations that the platform's plan allows one request |
 //! | `STRATA_GRACE_HOURS` | 24 | how long what nobody refers to is kept; no push may take longer than half of it |
+//! | `STRATA_HOT_BYTES` | 33554432 | memory of an isolate for what is hot, up to 96 MiB; 0 for none |
+//! | `STRATA_HOT_BLOB_BYTES` | 1048576 | the largest blob that is kept hot; nothing above an eighth of the memory is |
+//! | `STRATA_HOT_SECONDS` | 3600 | how long something stays hot |
+//! | `STRATA_WARM_BLOB_BYTES` | 1048576 | the largest blob that goes warm, up to 24 MiB; it is read into memory whole |
+//! | `STRATA_WARM_SECONDS` | 86400 | how long something stays warm, at least 60; 0 leaves the warm tier alone |
+//! | `STRATA_WARM_READS` | 3 | how often something is read, lately, to go warm; up to 255 |
+//! | `STRATA_WARM_PATIENCE_MS` | 1000 | how long the warm tier may take to answer |
+//! | `STRATA_WARM_COMPRESSION` | `true` | whether warm values are compressed, where that makes them smaller by a tenth |
+//! | `STRATA_HALF_LIFE_SECONDS` | 600 | how long a read counts as lately: after this time, half |
+//! | `STRATA_STALE_SECONDS` | 3600 | how long it is believed that a manifest or blob is there, when another isolate may have deleted it |
+//! | `STRATA_ABSENT_SECONDS` | 5 | how long those who can't push believe that something is not there, up to 60 |
+//! | `STRATA_LOG` | `requests` | `requests` for a line for each request, `errors` for failures only |
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::access::Access;
+use crate::{access::Access, store::policy::Policy};
 
 /// The settings of a registry.
 #[derive(Debug)]
@@ -20,6 +32,31 @@ pub struct Settings {
     pub grace: Duration,
     /// The store operations one request may take.
     pub subrequests: u32,
+    /// What is kept in which tier.
+    pub policy: Policy,
+    /// What the log tells.
+    pub log: Log,
+}
+
+/// What the log tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Log {
+    /// Failures.
+    Errors,
+    /// Failures, and a line for each request.
+    Requests,
+}
+
+impl FromStr for Log {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "errors" => Ok(Self::Errors),
+            "requests" => Ok(Self::Requests),
+            _ => Err(()),
+        }
+    }
 }
 
 impl Settings {
@@ -46,6 +83,14 @@ impl Settings {
             "a number of hours from 1 to 8760",
             |n| (1..=8_760).contains(n),
         )?;
+        let log = value(
+            &get,
+            "STRATA_LOG",
+            Log::Requests,
+            "requests or errors",
+            |_| true,
+        )?;
+        let policy = policy(&get)?;
         let access =
             Access::parse(get("STRATA_USERS").as_deref(), anonymous_pull).map_err(|problem| {
                 ParseSettingsError {
@@ -57,9 +102,64 @@ impl Settings {
             access,
             grace: Duration::from_secs(hours * 3_600),
             subrequests,
+            policy,
+            log,
         })
     }
 }
+
+fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<Policy, ParseSettingsError> {
+    let bytes = |name, default, most: u64| {
+        let allowed = format!("a number of bytes from 0 to {most}");
+        value(get, name, default, &allowed, |n| (0..=most).contains(n))
+    };
+    let seconds = |name, default, least: u64, most: u64| {
+        let allowed = format!("a number of seconds from {least} to {most}");
+        value(get, name, default, &allowed, |n| (least..=most).contains(n)).map(Duration::from_secs)
+    };
+    let warm_seconds = value(
+        get,
+        "STRATA_WARM_SECONDS",
+        DAY,
+        "0, or a number of seconds from 60 to 31536000",
+        |n| *n == 0 || (60..=365 * DAY).contains(n),
+    )?;
+    let patience = value(
+        get,
+        "STRATA_WARM_PATIENCE_MS",
+        1_000,
+        "a number of milliseconds from 10 to 30000",
+        |n| (10..=30_000).contains(n),
+    )?;
+    Ok(Policy {
+        hot_bytes: bytes("STRATA_HOT_BYTES", 32 * MIB, 96 * MIB)?,
+        hot_blob_bytes: bytes("STRATA_HOT_BLOB_BYTES", MIB, 12 * MIB)?,
+        hot_retention: seconds("STRATA_HOT_SECONDS", 3_600, 1, DAY)?,
+        warm_blob_bytes: bytes("STRATA_WARM_BLOB_BYTES", MIB, Policy::MAX_WARM)?,
+        warm_retention: Duration::from_secs(warm_seconds),
+        warm_reads: value(
+            get,
+            "STRATA_WARM_READS",
+            3,
+            "a number of reads from 1 to 255",
+            |n| (1..=255).contains(n),
+        )?,
+        half_life: seconds("STRATA_HALF_LIFE_SECONDS", 600, 1, DAY)?,
+        warm_patience: Duration::from_millis(patience),
+        compresses: value(
+            get,
+            "STRATA_WARM_COMPRESSION",
+            true,
+            "true or false",
+            |_| true,
+        )?,
+        staleness: seconds("STRATA_STALE_SECONDS", 3_600, 1, DAY)?,
+        absence: seconds("STRATA_ABSENT_SECONDS", 5, 0, 60)?,
+    })
+}
+
+const MIB: u64 = 1024 * 1024;
+const DAY: u64 = 86_400;
 
 fn value<T: FromStr>(
     get: impl Fn(&str) -> Option<String>,
@@ -111,6 +211,11 @@ mod tests {
         assert_eq!(settings.grace, Duration::from_secs(86_400));
         assert_eq!(settings.subrequests, 10_000);
         assert!(!settings.access.is_configured());
+        assert_eq!(settings.log, Log::Requests);
+        let policy = settings.policy;
+        assert_eq!(policy.hot_bytes, 33_554_432);
+        assert_eq!(policy.hot_retention, Duration::from_secs(3_600));
+        assert_eq!(policy.warm_retention, Duration::from_secs(86_400));
     }
 
     #[test]
@@ -149,6 +254,21 @@ mod tests {
                 "STRATA_GRACE_HOURS",
                 "0",
                 "setting STRATA_GRACE_HOURS: \"0\" is not allowed, expected a number of hours from 1 to 8760",
+            ),
+            (
+                "STRATA_HOT_BYTES",
+                "32 MiB",
+                "setting STRATA_HOT_BYTES: \"32 MiB\" is not allowed, expected a number of bytes from 0 to 100663296",
+            ),
+            (
+                "STRATA_WARM_SECONDS",
+                "59",
+                "setting STRATA_WARM_SECONDS: \"59\" is not allowed, expected 0, or a number of seconds from 60 to 31536000",
+            ),
+            (
+                "STRATA_LOG",
+                "debug",
+                "setting STRATA_LOG: \"debug\" is not allowed, expected requests or errors",
             ),
             (
                 "STRATA_USERS",

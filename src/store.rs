@@ -1,9 +1,10 @@
 //! Stores, named by what they promise.
 //!
-//! The cold tier is [`Objects`], the only truth. Bodies are streams of the platform's own: they pass from a client to a
-//! store and back without coming through this crate, and [`Streams`] names what can be done with them on the way.
+//! The cold tier is [`Objects`], the only truth; the warm one is [`Values`], which may forget; the hot one is memory, which
+//! [`tiers`] holds. Bodies are streams of the platform's own: they pass from a client to a store and back without coming
+//! through this crate, and [`Streams`] names what can be done with them on the way. [`Bytes`] are in the platform's memory.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, time::Duration};
 
 use crate::{
     digest::{Algorithm, Digest},
@@ -11,13 +12,20 @@ use crate::{
     time::Timestamp,
 };
 
+pub mod counted;
+pub mod flight;
 pub mod frequency;
 pub mod hot;
 pub mod key;
 pub mod memory;
+pub mod policy;
+pub mod record;
 pub mod retry;
 pub mod room;
 pub mod suite;
+pub mod tiers;
+pub mod trace;
+pub mod warm;
 
 /// A store of objects in which every read, list and delete sees every write that returned before it began.
 ///
@@ -59,6 +67,9 @@ pub trait Objects {
 
 /// What can be done with streams without reading them here.
 pub trait Streams: Objects {
+    /// Bytes in the platform's memory.
+    type Bytes: Bytes;
+
     /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
     ///
     /// Where it fails, nothing is stored. A stream that a client broke off is a failure, never a short object.
@@ -83,11 +94,73 @@ pub trait Streams: Objects {
         limit: u64,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>>;
 
+    /// Reads a stream of this many bytes into the platform's memory; one that is shorter or longer fails with
+    /// [`StoreError::Length`].
+    fn hold(
+        &self,
+        body: Self::Body,
+        length: u64,
+    ) -> impl Future<Output = Result<Self::Bytes, StoreError>>;
+
     /// Makes one stream of several pieces, `length` bytes in all, each opened when its turn comes.
-    fn concatenate(&self, pieces: Vec<Piece<Self::Body>>, length: u64) -> Self::Body;
+    fn concatenate(&self, pieces: Vec<Piece<Self::Body, Self::Bytes>>, length: u64) -> Self::Body;
 
     /// Gives up a stream that nobody will read.
     fn discard(&self, body: Self::Body) -> impl Future<Output = ()>;
+}
+
+/// A store of values in which a read may be stale, or find nothing where something is, and which forgets.
+///
+/// It is never the truth. A value has at most 25 MiB, a key at most 512 bytes; one key is written at most once a second.
+pub trait Values {
+    /// Bytes in the platform's memory.
+    type Bytes: Bytes;
+
+    /// Reads a value.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Self::Bytes>, StoreError>>;
+
+    /// Writes a value, which is forgotten after its time to live: a minute or more.
+    fn put(
+        &self,
+        key: &str,
+        value: Self::Bytes,
+        time_to_live: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Deletes a value; one that is not there counts as deleted.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+/// Bytes in the platform's memory: cheap to clone, and worked on without coming through this crate.
+pub trait Bytes: Clone {
+    /// Copies bytes into the platform's memory.
+    fn copy_from(bytes: &[u8]) -> Self;
+
+    /// Copies them out of it.
+    fn to_vec(&self) -> Vec<u8>;
+
+    /// The number of bytes.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A part of them, over the same memory: from `first` up to `end`, which is not included. What is not there is left out.
+    fn slice(&self, first: u64, end: u64) -> Self;
+
+    /// New bytes: these after a prefix.
+    fn prefixed(&self, prefix: &[u8]) -> Self;
+
+    /// Their digest.
+    fn digest(&self, algorithm: Algorithm) -> impl Future<Output = Result<Digest, StoreError>>;
+
+    /// The same in the zlib format (RFC 1950).
+    fn compress(&self) -> impl Future<Output = Result<Self, StoreError>>;
+
+    /// What was compressed, if it is `length` bytes.
+    fn decompress(&self, length: u64) -> impl Future<Output = Result<Self, StoreError>>;
 }
 
 /// What is known of an object without its bytes.
@@ -171,13 +244,17 @@ pub struct Received {
     pub size: u64,
     /// Their digest.
     pub digest: Digest,
+    /// The writes that storing it took, as the platform bills them; none where it was only read.
+    pub writes: u64,
 }
 
 /// A part of a stream that is put together.
 #[derive(Debug)]
-pub enum Piece<B> {
+pub enum Piece<B, Y> {
     /// Bytes that are in memory.
     Bytes(Vec<u8>),
+    /// Bytes that are in the platform's memory.
+    Held(Y),
     /// A stream that is open already.
     Stream(B),
     /// An object, or a range of it, to be opened when its turn comes.

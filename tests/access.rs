@@ -41,7 +41,7 @@ fn admit(
     action: Action,
     authorization: Option<&str>,
 ) -> Result<(), Error> {
-    block_on(access.admit(action, authorization, host))
+    block_on(access.admit(action, authorization, host)).map(drop)
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn check(row: &Row) {
 /// `HEAD` is `GET` without the body.
 #[track_caller]
 fn check_head(registry: &TestRegistry<Memory>, row: &Row, mut get: Answer) {
-    let head = ask(
+    let mut head = ask(
         registry,
         &Ask {
             method: Method::HEAD,
@@ -227,6 +227,12 @@ fn check_head(registry: &TestRegistry<Memory>, row: &Row, mut get: Answer) {
         return;
     }
     get.body.clear();
+    for answer in [&mut head, &mut get] {
+        // Which request it was, and how it came about, is another matter.
+        for name in ["x-request-id", "x-strata-tier", "server-timing"] {
+            answer.headers.remove(name);
+        }
+    }
     assert_eq!(head, get, "{}: HEAD is GET without the body", row.what);
 }
 
@@ -420,7 +426,7 @@ fn table() -> Vec<Row> {
 }
 
 /// The random bytes of the response that has a boundary: the host counts, and four were taken to push two blobs.
-const BOUNDARY: &str = "00000000000000000000000000000003";
+const BOUNDARY: &str = "00000000000000000000000000000004";
 
 #[test]
 fn answers_as_the_table_says() {
@@ -594,13 +600,13 @@ fn a_patched_blob_is_one_extent_and_one_record() {
         keys(&registry),
         [
             "blobs/sha256/84/7882",
-            "extents/0001/0002",
-            "refs/sha256/7882/a/_grants/0003",
+            "extents/0002/0003",
+            "refs/sha256/7882/a/_grants/0004",
             "refs/sha256/7882/a/_link",
-            "uploads/a/0001/00000",
-            "uploads/a/0001/00001",
-            "uploads/a/0001/00002",
-            "uploads/a/0001/00003",
+            "uploads/a/0002/00000",
+            "uploads/a/0002/00001",
+            "uploads/a/0002/00002",
+            "uploads/a/0002/00003",
         ]
     );
 }
@@ -623,7 +629,7 @@ fn a_whole_blob_leaves_no_session() {
         keys(&registry),
         [
             "blobs/sha256/84/7882",
-            "refs/sha256/7882/a/_grants/0002",
+            "refs/sha256/7882/a/_grants/0003",
             "refs/sha256/7882/a/_link"
         ]
     );

@@ -16,7 +16,7 @@ use strata::{
     manifest::{OCI_INDEX, OCI_MANIFEST},
     store::{
         StoreError, Streams,
-        memory::{Memory, MemoryBody},
+        memory::{Memory, MemoryBody, MemoryBytes},
         retry::Retry,
     },
 };
@@ -32,7 +32,10 @@ mod support;
 /// A push: requests that each follow from the answer before. Answers whether all went well.
 type Push<S> = fn(&TestRegistry<S>) -> bool;
 
-fn went_well<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>, request: &Ask) -> bool {
+fn went_well<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+    request: &Ask,
+) -> bool {
     let answer = ask(registry, request);
     assert!(
         answer.status < 500 || answer.header("retry-after").is_some(),
@@ -41,7 +44,7 @@ fn went_well<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>, request:
     answer.status < 300
 }
 
-fn whole<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     went_well(
         registry,
         &Ask::new(&format!(
@@ -52,7 +55,7 @@ fn whole<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
     )
 }
 
-fn in_two<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn in_two<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     let start = ask(registry, &Ask::new("POST /v2/a/blobs/uploads/"));
     let Some(location) = start.header("location") else {
         return false;
@@ -63,15 +66,18 @@ fn in_two<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
     )
 }
 
-fn patched<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn patched<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     chunked_by(registry, LAYER.len())
 }
 
-fn chunked<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn chunked<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     chunked_by(registry, 4)
 }
 
-fn chunked_by<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>, length: usize) -> bool {
+fn chunked_by<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+    length: usize,
+) -> bool {
     let mut last = ask(registry, &Ask::new("POST /v2/a/blobs/uploads/"));
     for chunk in LAYER.chunks(length) {
         let Some(location) = last.header("location") else {
@@ -95,7 +101,7 @@ fn chunked_by<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>, length:
     )
 }
 
-fn mounted<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn mounted<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     let other = format!("POST /v2/other/blobs/uploads/?digest={}", digest(LAYER));
     if !went_well(registry, &Ask::new(&other).body(LAYER)) {
         return false;
@@ -107,7 +113,7 @@ fn mounted<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
     ask(registry, &mount).status == 201
 }
 
-fn config<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn config<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     went_well(
         registry,
         &Ask::new(&format!(
@@ -118,7 +124,7 @@ fn config<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
     )
 }
 
-fn tagged<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn tagged<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     whole(registry)
         && config(registry)
         && went_well(
@@ -127,7 +133,7 @@ fn tagged<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
         )
 }
 
-fn indexed<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn indexed<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     let manifest = image();
     let target = digest(manifest.to_string().as_bytes());
     let index = json!({
@@ -149,7 +155,9 @@ fn indexed<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
 }
 
 /// Deletes what it pushed and pushes it again.
-fn replaced<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>) -> bool {
+fn replaced<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+) -> bool {
     let target = digest(image().to_string().as_bytes());
     if !tagged(registry) {
         return false;

@@ -1,5 +1,7 @@
 //! Pulling blobs: end-2.
 
+use std::{rc::Rc, time::Duration};
+
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
@@ -10,10 +12,17 @@ use crate::{
     name::Name,
     range::{ByteRange, Selection},
     registry::{
-        Answer, Body, Registry, Request, describe_content, grant::Record, is_unchanged, respond,
+        Answer, Body, Registry, Request, describe_content, grant::BlobKind, is_unchanged, respond,
         text, value,
     },
-    store::{Piece, Streams, key},
+    store::{
+        Bytes, Meta, Piece, Streams, Values, key,
+        policy::{Kind, Tier},
+        record::Record,
+        tiers::{Found, Known, Wanted},
+        trace::Trace,
+        warm::Content,
+    },
     upload::Extent,
 };
 
@@ -21,35 +30,60 @@ use crate::{
 pub(super) const IMMUTABLE: HeaderValue =
     HeaderValue::from_static("private, max-age=31536000, immutable, no-transform");
 
-impl<S: Streams, H: Host> Registry<S, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+    /// end-2.
     pub(super) async fn pull_blob(
         &self,
         request: &Request<S::Body>,
         name: &Name,
         digest: &Digest,
-    ) -> Answer<S::Body> {
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
         let unknown = || {
             Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
                 .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
         };
-        let record = self.readable(name, digest).await?.ok_or_else(unknown)?;
+        let known = self.known(name, digest, trace).await?.ok_or_else(unknown)?;
         if is_unchanged(&request.headers, digest) {
             // A client that has the bytes and may read them needs no look at the blob.
             return Ok(describe(respond(StatusCode::NOT_MODIFIED), digest));
         }
-        match self.open_blob(request, digest, &record).await? {
-            Some(response) => Ok(response),
-            None => {
-                // The link was stale: what the blob itself says decides.
-                let fresh = self.record(digest).await?.ok_or_else(unknown)?;
-                self.link(name, digest, &fresh).await;
-                self.open_blob(request, digest, &fresh)
-                    .await?
-                    .ok_or_else(|| {
-                        let found = format!("the bytes of {digest} are gone, push it again");
-                        Error::unavailable(found, std::time::Duration::from_secs(60))
-                    })
-            }
+        if let Some(response) = self.open_blob(request, digest, &known, trace).await? {
+            return Ok(response);
+        }
+        // The link was stale: what the blob itself says decides.
+        let fresh = self.record(digest).await?.ok_or_else(unknown)?;
+        self.link(name, digest, &fresh).await;
+        let known = Known::new(fresh, self.host.now());
+        self.open_blob(request, digest, &known, trace)
+            .await?
+            .ok_or_else(|| {
+                let found = format!("the bytes of {digest} are gone, push it again");
+                Error::unavailable(found, Duration::from_secs(60))
+            })
+    }
+
+    /// What is known of a blob, if this repository may read it.
+    async fn known(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Rc<Known>>, Error> {
+        let cold = async || {
+            let asked = self.host.now();
+            let record = self.readable(name, digest).await?;
+            Ok(record.map_or(Found::Absent, |record| {
+                Found::Link(Rc::new(Known::new(record, asked)))
+            }))
+        };
+        match self
+            .tiers
+            .read(Wanted::Link(name, digest), trace, cold)
+            .await?
+        {
+            Found::Link(known) => Ok(Some(known)),
+            Found::Absent | Found::Content(_) => Ok(None),
         }
     }
 
@@ -58,48 +92,25 @@ impl<S: Streams, H: Host> Registry<S, H> {
         &self,
         request: &Request<S::Body>,
         digest: &Digest,
-        record: &Record,
-    ) -> Result<Option<Response<Body<S::Body>>>, Error> {
-        let size = record.size();
+        known: &Known,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Response<Body<S>>>, Error> {
+        let size = known.record.size();
         if request.method == http::Method::HEAD {
-            let response = whole(digest, size);
-            return Ok(self.store.head(&key::blob(digest)).await?.map(|_| response));
+            if !known.seen.get() {
+                let start = self.host.now();
+                let found = self.store.head(&key::blob(digest)).await?;
+                trace.step("blob", Tier::Cold, self.host.now().since(start));
+                known.seen.set(found.is_some());
+            }
+            return Ok(known.seen.get().then(|| whole(digest, size)));
         }
         let condition = text(&request.headers, header::IF_RANGE);
         let range = text(&request.headers, header::RANGE)
             .filter(|_| condition.is_none_or(|condition| condition == format!("\"{digest}\"")));
-        match Selection::of(range, size) {
-            Selection::All => {
-                let pieces = locate(
-                    record,
-                    digest,
-                    ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0),
-                );
-                let Some(body) = self.open(pieces, size).await? else {
-                    return Ok(None);
-                };
-                let mut response = whole(digest, size);
-                *response.body_mut() = body;
-                Ok(Some(response))
-            }
-            Selection::Ranges(ranges) => match ranges.as_slice() {
-                [range] => {
-                    let pieces = locate(record, digest, Some(*range));
-                    let Some(body) = self.open(pieces, range.length()).await? else {
-                        return Ok(None);
-                    };
-                    let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        header::CONTENT_RANGE,
-                        value(&format!("bytes {range}/{size}")),
-                    );
-                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.length()));
-                    *response.body_mut() = body;
-                    Ok(Some(response))
-                }
-                ranges => self.open_ranges(digest, record, ranges).await,
-            },
+        let ranges = match Selection::of(range, size) {
+            Selection::All => None,
+            Selection::Ranges(ranges) => Some(ranges),
             Selection::Unsatisfiable => {
                 let error = Error::new(
                     Code::SizeInvalid,
@@ -107,8 +118,69 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 )
                 .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
                 .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
-                Err(error)
+                return Err(error);
             }
+        };
+        let Some(source) = self.source(digest, known, trace).await? else {
+            return Ok(None);
+        };
+        let opened = match ranges.as_deref() {
+            None => {
+                let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+                let body = self.open(source.pieces(digest, all), size).await?;
+                body.map(|body| (whole(digest, size), body))
+            }
+            Some([range]) => {
+                let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
+                let headers = response.headers_mut();
+                headers.insert(
+                    header::CONTENT_RANGE,
+                    value(&format!("bytes {range}/{size}")),
+                );
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.length()));
+                let body = self
+                    .open(source.pieces(digest, Some(*range)), range.length())
+                    .await?;
+                body.map(|body| (response, body))
+            }
+            Some(ranges) => self.open_ranges(digest, &source, size, ranges).await?,
+        };
+        Ok(opened.map(|(mut response, body)| {
+            known.seen.set(true);
+            *response.body_mut() = body;
+            response
+        }))
+    }
+
+    /// Where a blob's bytes come from: the nearest tier for those that are held in memory, else the cold one, whose streams
+    /// pass by. `None` where the bytes are not where the record says.
+    async fn source<'a>(
+        &self,
+        digest: &Digest,
+        known: &'a Known,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Source<'a, S::Bytes>>, Error> {
+        let size = known.record.size();
+        if !self.tiers.policy().holds_blob(size) {
+            trace.step("blob", Tier::Cold, Duration::ZERO);
+            self.metrics.hit(Tier::Cold, Kind::Blob);
+            return Ok(Some(Source::Record(&known.record)));
+        }
+        let cold = async || {
+            let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+            let body = self.open(locate(&known.record, digest, all), size).await?;
+            let bytes = match body {
+                None => return Ok(Found::Absent),
+                Some(Body::Stream(body)) => self.store.hold(body, size).await?,
+                Some(Body::Held(bytes)) => bytes,
+                Some(Body::Empty | Body::Bytes(_)) => S::Bytes::copy_from(b""),
+            };
+            let media_type = BLOB_TYPE.to_owned();
+            Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+        };
+        match self.tiers.read(Wanted::Blob(digest), trace, cold).await? {
+            Found::Content(content) => Ok(Some(Source::Held(content))),
+            Found::Absent | Found::Link(_) => Ok(None),
         }
     }
 
@@ -116,10 +188,10 @@ impl<S: Streams, H: Host> Registry<S, H> {
     async fn open_ranges(
         &self,
         digest: &Digest,
-        record: &Record,
+        source: &Source<'_, S::Bytes>,
+        size: u64,
         ranges: &[ByteRange],
-    ) -> Result<Option<Response<Body<S::Body>>>, Error> {
-        let size = record.size();
+    ) -> Result<Option<(Response<Body<S>>, Body<S>)>, Error> {
         let boundary = self.nonce();
         let mut pieces = Vec::new();
         let mut length = 0;
@@ -129,7 +201,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
             );
             length += head.len() as u64 + range.length();
             pieces.push(Piece::Bytes(head.into_bytes()));
-            pieces.extend(locate(record, digest, Some(*range)));
+            pieces.extend(source.pieces(digest, Some(*range)));
         }
         let tail = format!("\r\n--{boundary}--\r\n");
         length += tail.len() as u64;
@@ -144,30 +216,37 @@ impl<S: Streams, H: Host> Registry<S, H> {
             value(&format!("multipart/byteranges; boundary={boundary}")),
         );
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        *response.body_mut() = body;
-        Ok(Some(response))
+        Ok(Some((response, body)))
     }
 
     /// Opens pieces as one stream. The first object is opened now, so that one that is gone is noticed before the
     /// response begins; `None` says so.
     async fn open(
         &self,
-        mut pieces: Vec<Piece<S::Body>>,
+        mut pieces: Vec<Piece<S::Body, S::Bytes>>,
         length: u64,
-    ) -> Result<Option<Body<S::Body>>, Error> {
+    ) -> Result<Option<Body<S>>, Error> {
         for piece in &mut pieces {
             if let Piece::Object(key, range) = piece {
                 let Some(object) = self.store.get(key, *range).await? else {
                     return Ok(None);
                 };
+                if is_record(&object.meta) {
+                    // Swept and pushed again by PATCH since the link was written: these are not the blob's bytes.
+                    self.store.discard(object.body).await;
+                    return Ok(None);
+                }
                 *piece = Piece::Stream(object.body);
                 break;
             }
         }
-        if let [Piece::Stream(_)] = pieces.as_slice()
-            && let Some(Piece::Stream(body)) = pieces.pop()
-        {
-            return Ok(Some(Body::Stream(body)));
+        if pieces.len() == 1 {
+            match pieces.pop() {
+                Some(Piece::Stream(body)) => return Ok(Some(Body::Stream(body))),
+                Some(Piece::Held(bytes)) => return Ok(Some(Body::Held(bytes))),
+                Some(other) => pieces.push(other),
+                None => {}
+            }
         }
         Ok(Some(if pieces.is_empty() {
             Body::Empty
@@ -177,8 +256,30 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 }
 
+/// Where a blob's bytes come from.
+enum Source<'a, Y> {
+    /// The platform's memory.
+    Held(Rc<Content<Y>>),
+    /// The cold tier.
+    Record(&'a Record),
+}
+
+impl<Y: Bytes> Source<'_, Y> {
+    /// What has a range of the bytes; none for a blob of no bytes.
+    fn pieces<B>(&self, digest: &Digest, range: Option<ByteRange>) -> Vec<Piece<B, Y>> {
+        match (self, range) {
+            (Self::Record(record), range) => locate(record, digest, range),
+            (Self::Held(content), Some(range)) => {
+                let end = range.first() + range.length();
+                vec![Piece::Held(content.bytes.slice(range.first(), end))]
+            }
+            (Self::Held(_), None) => Vec::new(),
+        }
+    }
+}
+
 /// The objects, and ranges of them, that have a range of a blob's bytes.
-fn locate<B>(record: &Record, digest: &Digest, range: Option<ByteRange>) -> Vec<Piece<B>> {
+fn locate<B, Y>(record: &Record, digest: &Digest, range: Option<ByteRange>) -> Vec<Piece<B, Y>> {
     match record {
         Record::Bytes { size } => {
             let range = range.filter(|range| range.length() < *size);
@@ -208,9 +309,14 @@ fn locate<B>(record: &Record, digest: &Digest, range: Option<ByteRange>) -> Vec<
     }
 }
 
+/// Whether an object is a record of extents, of which one reads what it says and not its bytes.
+fn is_record(meta: &Meta) -> bool {
+    matches!(serde_json::from_str(&meta.metadata), Ok(BlobKind::Extents))
+}
+
 const BLOB_TYPE: &str = "application/octet-stream";
 
-fn whole<B>(digest: &Digest, size: u64) -> Response<Body<B>> {
+fn whole<S: Streams>(digest: &Digest, size: u64) -> Response<Body<S>> {
     let mut response = describe(respond(StatusCode::OK), digest);
     response
         .headers_mut()
@@ -218,7 +324,7 @@ fn whole<B>(digest: &Digest, size: u64) -> Response<Body<B>> {
     response
 }
 
-fn describe<B>(mut response: Response<Body<B>>, digest: &Digest) -> Response<Body<B>> {
+fn describe<S: Streams>(mut response: Response<Body<S>>, digest: &Digest) -> Response<Body<S>> {
     let headers = response.headers_mut();
     describe_content(headers, digest, BLOB_TYPE);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

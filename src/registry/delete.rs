@@ -17,12 +17,12 @@ use crate::{
         manifest::TagTarget,
         respond, value,
     },
-    store::{Condition, Content, Meta, PutOptions, Streams, key},
+    store::{Condition, Content, Meta, PutOptions, Streams, Values, key, tiers::Wanted},
 };
 
-impl<S: Streams, H: Host> Registry<S, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// end-9, by tag: the tag goes, the manifest stays.
-    pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> Answer<S::Body> {
+    pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> Answer<S> {
         let key = key::tag(name, tag);
         let unknown = || {
             Error::new(Code::ManifestUnknown, format!("{tag} in repository {name}"))
@@ -42,7 +42,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 
     /// end-9, by digest: Manifest DELETE of the removal protocol. Grants and the referrers entry stay for the sweep.
-    pub(super) async fn delete_manifest(&self, name: &Name, digest: &Digest) -> Answer<S::Body> {
+    pub(super) async fn delete_manifest(&self, name: &Name, digest: &Digest) -> Answer<S> {
         let manifest = key::manifest(name, digest);
         if self.store.head(&manifest).await?.is_none() {
             let error = Error::new(
@@ -57,11 +57,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
             self.bury_while_named(&key, meta, digest).await?;
         }
         self.store.delete(&[manifest]).await?;
+        self.tiers.withdraw(Wanted::Manifest(name, digest)).await;
         Ok(accepted())
     }
 
     /// end-10: Blob DELETE of the removal protocol. What a manifest holds stays; other repositories keep theirs.
-    pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> Answer<S::Body> {
+    pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> Answer<S> {
         let unknown = || {
             Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
                 .with_detail(detail!({ "name": name.as_str(), "digest": digest.to_string() }))
@@ -94,6 +95,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
             self.store.delete(uploads).await?;
         }
         self.store.delete(&[key::link(digest, name)]).await?;
+        self.tiers.withdraw(Wanted::Link(name, digest)).await;
         Ok(accepted())
     }
 
@@ -139,7 +141,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 }
 
-fn accepted<B>() -> Response<Body<B>> {
+fn accepted<S: Streams>() -> Response<Body<S>> {
     let mut response = respond(StatusCode::ACCEPTED);
     response
         .headers_mut()

@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     error::Error,
-    host::Host,
+    host::{Host, Level},
     manifest::Manifest,
     name::Name,
     registry::{Bound, RETRY_AFTER, Registry, for_each},
-    store::{Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams, key},
+    store::{
+        Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams, Values, key,
+        record::Record, tiers::Wanted,
+    },
     time::Timestamp,
-    upload::Extent,
 };
 
 /// Why a repository holds a blob: the metadata of a grant.
@@ -50,38 +52,12 @@ enum MarkState {
     Lifted,
 }
 
-/// Where the bytes of a blob are: the body of a link, and of a blob that is a record.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "kind")]
-pub(super) enum Record {
-    /// At the blob's own key.
-    Bytes {
-        /// The number of bytes.
-        size: u64,
-    },
-    /// In extents, in this order.
-    Extents {
-        /// The number of bytes of all.
-        size: u64,
-        /// The extents.
-        extents: Vec<Extent>,
-    },
-}
-
 /// The metadata of a blob: whether its object is the bytes or a record.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub(super) enum BlobKind {
     Bytes,
     Extents,
-}
-
-impl Record {
-    pub(super) const fn size(&self) -> u64 {
-        match self {
-            Self::Bytes { size } | Self::Extents { size, .. } => *size,
-        }
-    }
 }
 
 /// JSON of a type of ours, which has no map with keys that are not text and so always has one.
@@ -94,7 +70,7 @@ pub(super) fn from_json<'a, T: Deserialize<'a>>(key: &str, text: &'a str) -> Res
     serde_json::from_str(text).map_err(|error| StoreError::Failed(format!("{key}: {error}")))
 }
 
-impl<S: Streams, H: Host> Registry<S, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// KEEP, for blobs at once: writes a fresh grant on each, then looks at their marks. Only after it may the caller look
     /// at the blobs. Answers the keys of the grants.
     pub(super) async fn keep(
@@ -218,7 +194,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         }
         let record = self.record(digest).await?;
         if let Some(record) = &record {
-            self.link(name, digest, record).await;
+            self.write_link(name, digest, record).await;
         }
         Ok(record)
     }
@@ -291,16 +267,22 @@ impl<S: Streams, H: Host> Registry<S, H> {
         }
     }
 
-    /// Writes the link from a repository to a blob. It is a hint: where writing fails, reading costs more and that is all.
+    /// Writes the link from a repository to a blob that it has got.
     pub(super) async fn link(&self, name: &Name, digest: &Digest, record: &Record) {
+        self.write_link(name, digest, record).await;
+        self.tiers.changed(Wanted::Link(name, digest));
+    }
+
+    /// Writes a link. It is a hint: where writing fails, reading costs more and that is all.
+    pub(super) async fn write_link(&self, name: &Name, digest: &Digest, record: &Record) {
         let content = Content::Bytes(json(record).into_bytes());
         if let Err(error) = self
             .store
             .put(&key::link(digest, name), content, PutOptions::default())
             .await
         {
-            self.host
-                .log("link not written", &[("error", &error.to_string())]);
+            let fields = [("error", &*error.to_string())];
+            self.host.log(Level::Error, "link not written", &fields);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
         Answer, Body, Registry, for_each, grant::from_json, manifest::Referrer, respond_with_json,
         value,
     },
-    store::{ListOptions, Meta, StoreError, Streams, key},
+    store::{ListOptions, Meta, StoreError, Streams, Values, key},
 };
 
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -27,13 +27,13 @@ const MAX_PAGE: u64 = 1_000;
 /// The most referrers of one page: each costs an operation, to see whether its manifest is stored.
 const MAX_REFERRERS: u64 = 100;
 
-impl<S: Streams, H: Host> Registry<S, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// Lists the names of repositories that manifests were pushed to.
     pub(super) async fn list_repositories(
         &self,
         limit: Option<u64>,
         last: Option<&Name>,
-    ) -> Answer<S::Body> {
+    ) -> Answer<S> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(key::catalog);
         let (names, more) = self
@@ -58,7 +58,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         name: &Name,
         limit: Option<u64>,
         last: Option<&Tag>,
-    ) -> Answer<S::Body> {
+    ) -> Answer<S> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|tag| key::tag(name, tag));
         let prefix = key::tags(name);
@@ -96,7 +96,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         artifact_type: Option<&str>,
         limit: Option<u64>,
         last: Option<&Digest>,
-    ) -> Answer<S::Body> {
+    ) -> Answer<S> {
         let limit = page_limit(limit, MAX_REFERRERS);
         let prefix = key::referrers(name, subject);
         let after = last.map(|last| key::after_referrer(name, subject, last));
@@ -252,7 +252,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 }
 
 /// Says where the next page is (RFC 8288).
-fn link_next<B>(response: &mut Response<Body<B>>, target: &str) {
+fn link_next<S: Streams>(response: &mut Response<Body<S>>, target: &str) {
     response
         .headers_mut()
         .insert(header::LINK, value(&format!("<{target}>; rel=\"next\"")));

@@ -1,8 +1,8 @@
 //! Pulling and pushing manifests: end-3, end-7.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, rc::Rc};
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json as detail;
 
@@ -19,7 +19,13 @@ use crate::{
         grant::{Reason, from_json, json},
         is_unchanged, respond, respond_with_location, text, value,
     },
-    store::{Condition, Content, PutOptions, Streams, key},
+    store::{
+        self, Bytes as _, Condition, PutOptions, Streams, Values, key,
+        policy::Tier,
+        tiers::{Found, Wanted},
+        trace::Trace,
+        warm::Content,
+    },
     time::Timestamp,
 };
 
@@ -74,14 +80,15 @@ pub(super) struct Referrer {
 /// The most bytes of metadata that every store takes, with room for its name.
 const MAX_METADATA: usize = 1_900;
 
-impl<S: Streams, H: Host> Registry<S, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// end-3.
     pub(super) async fn pull_manifest(
         &self,
         request: &Request<S::Body>,
         name: &Name,
         reference: &Reference,
-    ) -> Answer<S::Body> {
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
         let unknown = || {
             Error::new(
                 Code::ManifestUnknown,
@@ -93,28 +100,32 @@ impl<S: Streams, H: Host> Registry<S, H> {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(tag) => {
                 let key = key::tag(name, tag);
+                let start = self.host.now();
                 let meta = self.store.head(&key).await?.ok_or_else(unknown)?;
+                trace.step("tag", Tier::Cold, self.host.now().since(start));
                 match from_json(&key, &meta.metadata)? {
                     TagTarget::Manifest { digest, .. } => digest,
                     TagTarget::Tombstone { .. } => return Err(unknown()),
                 }
             }
         };
-        let key = key::manifest(name, &digest);
-        let (meta, body) =
-            if request.method == http::Method::HEAD || is_unchanged(&request.headers, &digest) {
-                (
-                    self.store.head(&key).await?.ok_or_else(unknown)?,
-                    Body::Empty,
-                )
-            } else {
-                let object = self.store.get(&key, None).await?.ok_or_else(unknown)?;
-                (object.meta, Body::Stream(object.body))
+        let wanted = Wanted::Manifest(name, &digest);
+        let cold = async || {
+            let key = wanted.key();
+            let Some(object) = self.store.get(&key, None).await? else {
+                return Ok(Found::Absent);
             };
-        let stored: Stored = from_json(&key, &meta.metadata)?;
-        let mut response: Response<Body<S::Body>> = respond(StatusCode::OK);
+            let stored: Stored = from_json(&key, &object.meta.metadata)?;
+            let bytes = self.store.hold(object.body, object.meta.size).await?;
+            let media_type = stored.media_type;
+            Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+        };
+        let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
+            return Err(unknown());
+        };
+        let mut response = respond(StatusCode::OK);
         let headers = response.headers_mut();
-        describe_content(headers, &digest, &stored.media_type);
+        describe_content(headers, &digest, &content.media_type);
         let cache = match reference {
             Reference::Digest(_) => IMMUTABLE,
             Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
@@ -124,8 +135,9 @@ impl<S: Streams, H: Host> Registry<S, H> {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
         }
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(meta.size));
-        *response.body_mut() = body;
+        let length = HeaderValue::from(content.bytes.len());
+        headers.insert(header::CONTENT_LENGTH, length);
+        *response.body_mut() = Body::Held(content.bytes.clone());
         Ok(response)
     }
 
@@ -136,7 +148,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         name: &Name,
         reference: &Reference,
         more_tags: &[Tag],
-    ) -> Answer<S::Body> {
+    ) -> Answer<S> {
         let bytes = match request.body.take() {
             Some(body) => self.store.collect(body, MAX_SIZE).await?.ok_or_else(|| {
                 Error::new(
@@ -178,6 +190,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         require_none_missing(name, &missing)?;
 
         let size = bytes.len() as u64;
+        self.metrics.received.inc_by(size);
         let bound = self.bound();
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
         if !blobs.is_empty() {
@@ -205,17 +218,18 @@ impl<S: Streams, H: Host> Registry<S, H> {
         self.store
             .put(
                 &key::manifest(name, &digest),
-                Content::Bytes(bytes),
+                store::Content::Bytes(bytes),
                 options,
             )
             .await?;
+        self.tiers.changed(Wanted::Manifest(name, &digest));
         let target = json(&TagTarget::Manifest {
             digest: digest.clone(),
             media_type: manifest.media_type,
             size,
         });
         for_each(tags, |tag| {
-            let content = Content::Bytes(target.clone().into_bytes());
+            let content = store::Content::Bytes(target.clone().into_bytes());
             let options = PutOptions {
                 metadata: &target,
                 ..PutOptions::default()
@@ -280,7 +294,9 @@ impl<S: Streams, H: Host> Registry<S, H> {
             metadata: &metadata,
             ..PutOptions::default()
         };
-        self.store.put(&key, Content::Bytes(body), options).await?;
+        self.store
+            .put(&key, store::Content::Bytes(body), options)
+            .await?;
         Ok(())
     }
 
@@ -293,7 +309,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 ..PutOptions::default()
             };
             self.store
-                .put(&key, Content::Bytes(Vec::new()), options)
+                .put(&key, store::Content::Bytes(Vec::new()), options)
                 .await?;
         }
         Ok(())

@@ -10,16 +10,18 @@ use serde_json::json as detail;
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host,
+    host::{Host, Level},
     name::Name,
     range::ByteRange,
     registry::{
         Answer, Body, Bound, RETRY_AFTER, Registry, Request,
-        grant::{BlobKind, Reason, Record, from_json, json},
+        grant::{BlobKind, Reason, from_json, json},
         respond_with_location, text, value,
     },
     route::UploadStart,
-    store::{Condition, Content, Piece, PutOptions, StoreError, Streams, key},
+    store::{
+        Condition, Content, Piece, PutOptions, StoreError, Streams, Values, key, record::Record,
+    },
     upload::{ChunkError, Extent, Step, Upload, UploadId},
 };
 
@@ -28,14 +30,14 @@ const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uu
 /// The largest object that is written in one piece; what is larger goes by an extent.
 const MAX_WHOLE: u64 = 5 * 1024 * 1024 * 1024;
 
-impl<S: Streams, H: Host> Registry<S, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// end-4, end-11: starts an upload, or takes a blob that comes whole or is there already.
     pub(super) async fn start_upload(
         &self,
         request: &mut Request<S::Body>,
         name: &Name,
         start: &UploadStart,
-    ) -> Answer<S::Body> {
+    ) -> Answer<S> {
         let bound = self.bound();
         let algorithm = match start {
             UploadStart::Session { algorithm } => *algorithm,
@@ -90,11 +92,12 @@ impl<S: Streams, H: Host> Registry<S, H> {
             return Ok(false);
         };
         self.link(name, digest, &record).await;
+        self.metrics.deduplicated.inc_by(record.size());
         Ok(true)
     }
 
     /// end-13: says how far an upload has come.
-    pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Answer<S::Body> {
+    pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Answer<S> {
         let upload = self.list_steps(name, id).await?.0;
         if !upload.is_open() {
             return Err(unknown(id));
@@ -106,7 +109,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
     }
 
     /// end-14: gives an upload up.
-    pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Answer<S::Body> {
+    pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Answer<S> {
         let bound = self.bound();
         loop {
             let (upload, extents) = self.list_steps(name, id).await?;
@@ -135,7 +138,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         name: &Name,
         id: UploadId,
         step: u32,
-    ) -> Answer<S::Body> {
+    ) -> Answer<S> {
         let bound = self.bound();
         let upload = self.read_upload(name, id, step).await?;
         if !upload.is_open() {
@@ -153,7 +156,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
         id: UploadId,
         step: u32,
         digest: Option<&Digest>,
-    ) -> Answer<S::Body> {
+    ) -> Answer<S> {
         let digest = digest.ok_or_else(|| {
             Error::new(
                 Code::DigestInvalid,
@@ -202,6 +205,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
             // It is there, perhaps through another repository: who has the bytes may have a grant on them.
             if let Some(body) = body {
                 let received = self.store.hash(body, digest.algorithm()).await?;
+                self.metrics.received.inc_by(received.size);
                 require_digest(digest, &received.digest)?;
             } else {
                 require_digest(digest, &digest.algorithm().digest(b""))?;
@@ -210,6 +214,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
             let found = self.record(digest).await?; // 2 look
             let record = found.ok_or_else(|| swept_meanwhile(digest))?;
             self.link(name, digest, &record).await;
+            self.metrics.deduplicated.inc_by(record.size());
             return Ok(());
         }
 
@@ -229,11 +234,15 @@ impl<S: Streams, H: Host> Registry<S, H> {
             Ok(Some(meta)) => {
                 self.link(name, digest, &Record::Bytes { size: meta.size })
                     .await;
+                self.metrics.received.inc_by(meta.size);
+                self.count_stored(meta.size);
             }
             Ok(None) => {
                 let found = self.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
                 self.link(name, digest, &record).await;
+                self.metrics.received.inc_by(length);
+                self.metrics.deduplicated.inc_by(record.size());
             }
             Err(error) => {
                 if matches!(error, StoreError::Digest | StoreError::Length) {
@@ -270,6 +279,7 @@ impl<S: Streams, H: Host> Registry<S, H> {
             .store
             .receive(&extent_key, body, upload.algorithm())
             .await?; // 1 put the extent
+        self.metrics.received.inc_by(received.size);
         if received.size == 0 {
             self.forget(&[extent_key]).await;
             return Ok(upload);
@@ -372,7 +382,9 @@ impl<S: Streams, H: Host> Registry<S, H> {
                 },
             )
             .await?; // 6
+            self.count_stored(size);
         } else {
+            self.metrics.deduplicated.inc_by(size);
             self.write_step(name, id, upload.number + 2, &Step::Dead)
                 .await?;
             if let Record::Extents { extents, .. } = &mine {
@@ -381,6 +393,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
         }
         self.link(name, digest, &record).await;
         Ok(())
+    }
+
+    fn count_stored(&self, size: u64) {
+        self.metrics.blobs.inc();
+        self.metrics.blob_bytes.inc_by(size);
     }
 
     /// Creates the record of a blob if none is there, and answers the one that is.
@@ -553,8 +570,11 @@ impl<S: Streams, H: Host> Registry<S, H> {
     /// Deletes what is of no more use. Where that fails the sweep will do it, so the client need not hear of it.
     async fn forget(&self, keys: &[String]) {
         if let Err(error) = self.store.delete(keys).await {
-            self.host
-                .log("not deleted", &[("error", &error.to_string())]);
+            self.host.log(
+                Level::Error,
+                "not deleted",
+                &[("error", &error.to_string())],
+            );
         }
     }
 }
@@ -641,7 +661,7 @@ fn out_of_order(name: &Name, id: UploadId, upload: &Upload, found: &str) -> Erro
     error
 }
 
-fn accepted<B>(name: &Name, id: UploadId, upload: &Upload) -> Response<Body<B>> {
+fn accepted<S: Streams>(name: &Name, id: UploadId, upload: &Upload) -> Response<Body<S>> {
     let mut response = super::respond(StatusCode::ACCEPTED);
     response
         .headers_mut()
@@ -666,7 +686,7 @@ fn progress(name: &Name, id: UploadId, upload: &Upload) -> [(HeaderName, HeaderV
     ]
 }
 
-fn created<B>(name: &Name, digest: &Digest) -> Response<Body<B>> {
+fn created<S: Streams>(name: &Name, digest: &Digest) -> Response<Body<S>> {
     respond_with_location(
         StatusCode::CREATED,
         &format!("/v2/{name}/blobs/{digest}"),

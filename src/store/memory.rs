@@ -1,13 +1,15 @@
-//! A store in memory: the double of the cold tier in native tests.
+//! Stores in memory: the doubles of the cold and the warm tier in native tests.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use miniz_oxide::{deflate::compress_to_vec_zlib, inflate::decompress_to_vec_zlib_with_limit};
 
 use crate::{
-    digest::Algorithm,
+    digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
-        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
-        StoreError, Streams,
+        Bytes, Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions,
+        Received, StoreError, Streams, Values,
     },
     time::Timestamp,
 };
@@ -179,6 +181,8 @@ impl Objects for Memory {
 }
 
 impl Streams for Memory {
+    type Bytes = MemoryBytes;
+
     async fn receive(
         &self,
         key: &str,
@@ -189,6 +193,7 @@ impl Streams for Memory {
         let received = Received {
             size: bytes.len() as u64,
             digest: algorithm.digest(&bytes),
+            writes: 1,
         };
         self.put(key, Content::Bytes(bytes), PutOptions::default())
             .await?;
@@ -200,6 +205,7 @@ impl Streams for Memory {
         Ok(Received {
             size: bytes.len() as u64,
             digest: algorithm.digest(&bytes),
+            writes: 0,
         })
     }
 
@@ -208,11 +214,21 @@ impl Streams for Memory {
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
 
-    fn concatenate(&self, pieces: Vec<Piece<MemoryBody>>, length: u64) -> MemoryBody {
+    async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
+        let bytes = body.read()?;
+        if bytes.len() as u64 == length {
+            Ok(MemoryBytes(bytes.into()))
+        } else {
+            Err(StoreError::Length)
+        }
+    }
+
+    fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
         let mut all = Vec::new();
         for piece in pieces {
             let bytes = match piece {
                 Piece::Bytes(bytes) => Ok(bytes),
+                Piece::Held(bytes) => Ok(bytes.to_vec()),
                 Piece::Stream(body) => body.read(),
                 Piece::Object(key, range) => self
                     .read(&key, range)
@@ -234,4 +250,99 @@ impl Streams for Memory {
     }
 
     async fn discard(&self, _body: MemoryBody) {}
+}
+
+/// Bytes that several may hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MemoryBytes(Rc<[u8]>);
+
+impl Bytes for MemoryBytes {
+    fn copy_from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    fn to_vec(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn slice(&self, first: u64, end: u64) -> Self {
+        let at = |offset| usize::try_from(offset).map_or(self.0.len(), |at| at.min(self.0.len()));
+        Self(self.0.get(at(first)..at(end)).unwrap_or_default().into())
+    }
+
+    fn prefixed(&self, prefix: &[u8]) -> Self {
+        Self([prefix, &self.0].concat().into())
+    }
+
+    async fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
+        Ok(algorithm.digest(&self.0))
+    }
+
+    async fn compress(&self) -> Result<Self, StoreError> {
+        Ok(Self(compress_to_vec_zlib(&self.0, 6).into()))
+    }
+
+    async fn decompress(&self, length: u64) -> Result<Self, StoreError> {
+        let limit = usize::try_from(length).map_err(|_| StoreError::Length)?;
+        let bytes = decompress_to_vec_zlib_with_limit(&self.0, limit)
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        if bytes.len() == limit {
+            Ok(Self(bytes.into()))
+        } else {
+            Err(StoreError::Length)
+        }
+    }
+}
+
+/// Values in memory. They forget when they are told to, and by no clock.
+#[derive(Debug, Default)]
+pub struct MemoryValues {
+    values: RefCell<BTreeMap<String, (MemoryBytes, Duration)>>,
+}
+
+impl MemoryValues {
+    /// The keys of all values, each with the time to live that it was written with.
+    pub fn keys(&self) -> Vec<(String, Duration)> {
+        let values = self.values.borrow();
+        let keys = values.iter().map(|(key, (_, time))| (key.clone(), *time));
+        keys.collect()
+    }
+
+    /// Forgets everything.
+    pub fn forget(&self) {
+        self.values.borrow_mut().clear();
+    }
+}
+
+impl Values for MemoryValues {
+    type Bytes = MemoryBytes;
+
+    async fn get(&self, key: &str) -> Result<Option<MemoryBytes>, StoreError> {
+        Ok(self
+            .values
+            .borrow()
+            .get(key)
+            .map(|(value, _)| value.clone()))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: MemoryBytes,
+        time_to_live: Duration,
+    ) -> Result<(), StoreError> {
+        self.values
+            .borrow_mut()
+            .insert(key.to_owned(), (value, time_to_live));
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.values.borrow_mut().remove(key);
+        Ok(())
+    }
 }

@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 
 use crate::{
     digest::Algorithm,
-    host::Host,
+    host::{Host, Level},
     range::ByteRange,
     store::{
         Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
@@ -48,6 +48,7 @@ impl<S: Objects, H: Host> Retry<S, H> {
             match operation().await {
                 Err(error) if is_safe(&error) => {
                     self.host.log(
+                        Level::Error,
                         "store asked again",
                         &[("operation", name), ("error", &error.to_string())],
                     );
@@ -127,6 +128,8 @@ impl<S: Objects, H: Host> Objects for Retry<S, H> {
 }
 
 impl<S: Streams, H: Host> Streams for Retry<S, H> {
+    type Bytes = S::Bytes;
+
     async fn receive(
         &self,
         key: &str,
@@ -144,7 +147,11 @@ impl<S: Streams, H: Host> Streams for Retry<S, H> {
         self.store.collect(body, limit).await
     }
 
-    fn concatenate(&self, pieces: Vec<Piece<S::Body>>, length: u64) -> S::Body {
+    async fn hold(&self, body: S::Body, length: u64) -> Result<S::Bytes, StoreError> {
+        self.store.hold(body, length).await
+    }
+
+    fn concatenate(&self, pieces: Vec<Piece<S::Body, S::Bytes>>, length: u64) -> S::Body {
         self.store.concatenate(pieces, length)
     }
 

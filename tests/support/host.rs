@@ -2,12 +2,17 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     rc::Rc,
+    task::Poll,
     time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
-use strata::{host::Host, time::Timestamp};
+use strata::{
+    host::{Host, Level},
+    time::Timestamp,
+};
 
 /// The host of a test. Its clones share all there is.
 #[derive(Clone, Debug)]
@@ -16,8 +21,10 @@ pub(crate) struct TestHost {
     pub(crate) now: Rc<Cell<Timestamp>>,
     /// How many keys were derived.
     pub(crate) derived: Rc<Cell<u32>>,
-    /// What was logged.
+    /// What was logged as an error.
     pub(crate) log: Rc<RefCell<Vec<String>>>,
+    /// What else was logged.
+    pub(crate) told: Rc<RefCell<Vec<String>>>,
     random: Rc<Cell<u64>>,
 }
 
@@ -27,6 +34,7 @@ impl Default for TestHost {
             now: Rc::new(Cell::new(Timestamp(1_800_000_000_000))),
             derived: Rc::default(),
             log: Rc::default(),
+            told: Rc::default(),
             random: Rc::default(),
         }
     }
@@ -50,7 +58,10 @@ impl Host for TestHost {
     }
 
     async fn sleep(&self, duration: Duration) {
-        self.pass(duration);
+        let end = self.now.get() + duration;
+        // Others run first, and may sleep as well: time is as late as the latest of them.
+        turn().await;
+        self.now.set(self.now.get().max(end));
     }
 
     async fn derive(
@@ -63,8 +74,12 @@ impl Host for TestHost {
         Ok(key(password, salt, iterations))
     }
 
-    fn log(&self, message: &'static str, fields: &[(&'static str, &str)]) {
-        self.log.borrow_mut().push(format!("{message} {fields:?}"));
+    fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
+        let mut log = match level {
+            Level::Error => self.log.borrow_mut(),
+            Level::Info => self.told.borrow_mut(),
+        };
+        log.push(format!("{message} {fields:?}"));
     }
 }
 
@@ -76,4 +91,18 @@ pub(crate) fn key(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
         .chain_update(iterations.to_be_bytes())
         .finalize()
         .into()
+}
+
+/// Lets all others run until they wait.
+pub(crate) async fn turn() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

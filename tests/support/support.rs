@@ -6,6 +6,8 @@
     reason = "what is not as expected fails the test"
 )]
 
+use std::rc::Rc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pollster::block_on;
@@ -13,9 +15,13 @@ use serde_json::{Value, json};
 use strata::{
     digest::{Algorithm, Digest},
     manifest::OCI_MANIFEST,
+    metrics::Metrics,
     registry::{Body, Registry, Request},
     settings::Settings,
-    store::{Streams, memory::MemoryBody},
+    store::{
+        Bytes as _, Streams, Values,
+        memory::{MemoryBody, MemoryBytes, MemoryValues},
+    },
 };
 
 pub(crate) use self::host::TestHost;
@@ -23,7 +29,7 @@ pub(crate) use self::host::TestHost;
 pub(crate) mod host;
 pub(crate) mod watched;
 
-pub(crate) type TestRegistry<S> = Registry<S, TestHost>;
+pub(crate) type TestRegistry<S, W = MemoryValues> = Registry<S, W, TestHost>;
 
 pub(crate) const LAYER: &[u8] = b"0123456789";
 pub(crate) const CONFIG: &[u8] = b"{}";
@@ -97,16 +103,35 @@ impl Answer {
 }
 
 /// A registry over a store, with the user that [`ask`] signs in as, and these settings.
-pub(crate) fn registry_of<S: Streams>(store: S, settings: &[(&str, &str)]) -> TestRegistry<S> {
+pub(crate) fn registry_of<S: Streams<Bytes = MemoryBytes>>(
+    store: S,
+    settings: &[(&str, &str)],
+) -> TestRegistry<S> {
     registry_on(store, TestHost::default(), settings)
 }
 
 /// A registry over a store and a host of the caller's.
-pub(crate) fn registry_on<S: Streams>(
+pub(crate) fn registry_on<S: Streams<Bytes = MemoryBytes>>(
     store: S,
     host: TestHost,
     settings: &[(&str, &str)],
 ) -> TestRegistry<S> {
+    registry_with(store, MemoryValues::default(), host, settings)
+}
+
+/// A registry over stores and a host of the caller's.
+pub(crate) fn registry_with<S: Streams, W: Values<Bytes = S::Bytes>>(
+    store: S,
+    warm: W,
+    host: TestHost,
+    settings: &[(&str, &str)],
+) -> TestRegistry<S, W> {
+    let metrics = Rc::new(Metrics::new().unwrap());
+    Registry::new(store, warm, host, settings_of(settings), metrics)
+}
+
+/// These settings, with the user that [`ask`] signs in as.
+pub(crate) fn settings_of(settings: &[(&str, &str)]) -> Settings {
     let key = host::key(b"secret", &[0; 16], 1);
     let entry = format!(
         "pbkdf2-sha256$1${}${}",
@@ -121,11 +146,24 @@ pub(crate) fn registry_on<S: Streams>(
             .map(|(_, value)| (*value).to_owned());
         set.or_else(|| (name == "STRATA_USERS").then(|| users.clone()))
     });
-    Registry::new(store, host, settings.unwrap())
+    settings.unwrap()
 }
 
-/// Asks a registry, as the user `dev` unless the request says otherwise.
-pub(crate) fn ask<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>, ask: &Ask) -> Answer {
+/// Asks a registry, as the user `dev` unless the request says otherwise, and lets it do what is left to do after the reply.
+pub(crate) fn ask<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
+where
+    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    W: Values<Bytes = MemoryBytes>,
+{
+    block_on(ask_now(registry, ask))
+}
+
+/// The same, in a future.
+pub(crate) async fn ask_now<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
+where
+    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    W: Values<Bytes = MemoryBytes>,
+{
     let mut headers = HeaderMap::new();
     for (name, value) in &ask.headers {
         headers.insert(
@@ -145,9 +183,12 @@ pub(crate) fn ask<S: Streams<Body = MemoryBody>>(registry: &TestRegistry<S>, ask
         headers,
         body: ask.body.clone().map(MemoryBody::Bytes),
     };
-    let (parts, body) = block_on(registry.answer(request)).into_parts();
+    let (response, after) = registry.answer(request).await;
+    registry.finish(after).await;
+    let (parts, body) = response.into_parts();
     let body = match body {
         Body::Empty => Vec::new(),
+        Body::Held(bytes) => bytes.to_vec(),
         Body::Bytes(bytes) | Body::Stream(MemoryBody::Bytes(bytes)) => bytes,
         Body::Stream(MemoryBody::Broken(_)) => panic!("the response broke off"),
     };

@@ -1,16 +1,23 @@
 //! A store over another one that lets a test watch each operation, and decide what comes of it.
 
-use std::cell::RefCell;
+use std::{
+    cell::{Cell, RefCell},
+    future::pending,
+    rc::Rc,
+    time::Duration,
+};
 
 use strata::{
     digest::Algorithm,
     range::ByteRange,
     store::{
         Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
-        Streams,
-        memory::{Memory, MemoryBody},
+        Streams, Values,
+        memory::{Memory, MemoryBody, MemoryBytes, MemoryValues},
     },
 };
+
+use super::host::turn;
 
 /// What comes of an operation.
 #[derive(Clone, Debug)]
@@ -21,15 +28,18 @@ pub(crate) enum Verdict {
     Lost(StoreError),
     /// It is done, and fails all the same.
     Kept(StoreError),
+    /// There is never an answer.
+    Never,
 }
 
 /// Decides what comes of an operation, by its name and key.
 type Watcher = Box<dyn FnMut(&'static str, &str) -> Verdict>;
 
-/// The store in memory, watched.
+/// The store in memory, watched. Its clones share all there is.
+#[derive(Clone)]
 pub(crate) struct Watched {
-    pub(crate) memory: Memory,
-    watcher: RefCell<Watcher>,
+    pub(crate) memory: Rc<Memory>,
+    watcher: Rc<RefCell<Watcher>>,
 }
 
 impl Watched {
@@ -38,8 +48,8 @@ impl Watched {
         watcher: impl FnMut(&'static str, &str) -> Verdict + 'static,
     ) -> Self {
         Self {
-            memory,
-            watcher: RefCell::new(Box::new(watcher)),
+            memory: Rc::new(memory),
+            watcher: Rc::new(RefCell::new(Box::new(watcher))),
         }
     }
 
@@ -50,14 +60,70 @@ impl Watched {
         outcome: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let verdict = (self.watcher.borrow_mut())(operation, key);
-        match verdict {
-            Verdict::Done => outcome.await,
-            Verdict::Lost(error) => Err(error),
-            Verdict::Kept(error) => {
-                outcome.await?;
-                Err(error)
-            }
+        decide(verdict, outcome).await
+    }
+}
+
+async fn decide<T>(
+    verdict: Verdict,
+    outcome: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    // A store is never as quick as memory: whoever else is there has a turn.
+    turn().await;
+    match verdict {
+        Verdict::Done => outcome.await,
+        Verdict::Lost(error) => Err(error),
+        Verdict::Kept(error) => {
+            outcome.await?;
+            Err(error)
         }
+        Verdict::Never => pending().await,
+    }
+}
+
+/// Values in memory, watched. Clones share all there is.
+#[derive(Clone)]
+pub(crate) struct WatchedValues {
+    pub(crate) memory: Rc<MemoryValues>,
+    /// Whether deletions are heard of late, as it is elsewhere than where they were made.
+    pub(crate) is_deaf: Rc<Cell<bool>>,
+    watcher: Rc<RefCell<Watcher>>,
+}
+
+impl WatchedValues {
+    pub(crate) fn new(watcher: impl FnMut(&'static str, &str) -> Verdict + 'static) -> Self {
+        Self {
+            memory: Rc::default(),
+            is_deaf: Rc::default(),
+            watcher: Rc::new(RefCell::new(Box::new(watcher))),
+        }
+    }
+}
+
+impl Values for WatchedValues {
+    type Bytes = MemoryBytes;
+
+    async fn get(&self, key: &str) -> Result<Option<MemoryBytes>, StoreError> {
+        let verdict = (self.watcher.borrow_mut())("get", key);
+        decide(verdict, self.memory.get(key)).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: MemoryBytes,
+        time_to_live: Duration,
+    ) -> Result<(), StoreError> {
+        let verdict = (self.watcher.borrow_mut())("put", key);
+        decide(verdict, self.memory.put(key, value, time_to_live)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let verdict = (self.watcher.borrow_mut())("delete", key);
+        if self.is_deaf.get() {
+            return Ok(());
+        }
+        decide(verdict, self.memory.delete(key)).await
     }
 }
 
@@ -102,6 +168,8 @@ impl Objects for Watched {
 }
 
 impl Streams for Watched {
+    type Bytes = MemoryBytes;
+
     async fn receive(
         &self,
         key: &str,
@@ -120,7 +188,11 @@ impl Streams for Watched {
         self.memory.collect(body, limit).await
     }
 
-    fn concatenate(&self, pieces: Vec<Piece<MemoryBody>>, length: u64) -> MemoryBody {
+    async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
+        self.memory.hold(body, length).await
+    }
+
+    fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
         self.memory.concatenate(pieces, length)
     }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use gloo_timers::future;
 use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array};
-use strata::{host::Host, time::Timestamp};
+use strata::{
+    host::{Host, Level},
+    time::Timestamp,
+};
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use web_sys::console;
 
@@ -78,13 +81,17 @@ impl Host for Edge {
             .map_err(|_| "the platform derived no 32 bytes".to_owned())
     }
 
-    fn log(&self, message: &'static str, fields: &[(&'static str, &str)]) {
+    fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
         let mut line = serde_json::Map::from_iter([("message".to_owned(), message.into())]);
         line.extend(
             fields
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).into())),
         );
-        console::error_1(&serde_json::Value::Object(line).to_string().into());
+        let line = serde_json::Value::Object(line).to_string().into();
+        match level {
+            Level::Error => console::error_1(&line),
+            Level::Info => console::log_1(&line),
+        }
     }
 }

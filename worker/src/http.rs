@@ -2,9 +2,14 @@
 
 use http::{HeaderMap, HeaderValue, Method};
 use js_sys::Uint8Array;
-use strata::registry::{Body, HEADERS, Request};
+use strata::{
+    registry::{Body, HEADERS, Request},
+    store::Streams,
+};
 use wasm_bindgen::JsValue;
 use web_sys::{Headers, ReadableStream, ResponseInit};
+
+use crate::bytes::Bytes;
 
 /// Reads what the core looks at of a request.
 pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStream>, JsValue> {
@@ -32,7 +37,7 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
 
 /// Makes the response that the core has decided on. Streams are handed on untouched.
 pub(crate) fn response(
-    response: http::Response<Body<ReadableStream>>,
+    response: http::Response<Body<impl Streams<Body = ReadableStream, Bytes = Bytes>>>,
 ) -> Result<web_sys::Response, JsValue> {
     let (parts, body) = response.into_parts();
     let headers = Headers::new()?;
@@ -47,6 +52,9 @@ pub(crate) fn response(
         Body::Bytes(bytes) => {
             let bytes = Uint8Array::from(bytes.as_slice());
             web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&bytes), &init)
+        }
+        Body::Held(bytes) => {
+            web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&bytes.0), &init)
         }
         Body::Stream(stream) => {
             web_sys::Response::new_with_opt_readable_stream_and_init(Some(&stream), &init)

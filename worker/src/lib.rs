@@ -3,22 +3,26 @@
 //! It hands the core what it asks for — a store on R2, streams, time, randomness — and turns requests and responses from one
 //! form into the other. What a registry does is decided in the core.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, error::Error, rc::Rc};
 
 use js_sys::{Promise, Reflect};
 use strata::{
+    metrics::Metrics,
     registry::{self, Registry},
-    settings::{ParseSettingsError, Settings},
-    store::retry::Retry,
+    settings::Settings,
+    store::{counted::Counted, retry::Retry},
 };
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use wasm_bindgen_futures::future_to_promise;
 use web_sys::{Request, Response, console};
 
-use crate::{host::Edge, r2::Bucket};
+use crate::{host::Edge, kv::Namespace, r2::Bucket};
 
+mod bytes;
 mod clock;
 mod host;
 mod http;
+mod kv;
 mod panics;
 mod parts;
 mod r2;
@@ -35,24 +39,25 @@ extern "C" {
     pub fn wait_until(this: &Context, promise: &Promise);
 }
 
-type EdgeRegistry = Registry<Retry<Bucket, Edge>, Edge>;
+type Cold = Retry<Counted<Bucket>, Edge>;
+type EdgeRegistry = Registry<Cold, Counted<Namespace>, Edge>;
 
 thread_local! {
     /// One registry an isolate: settings are read and parsed once.
     static REGISTRY: RefCell<Option<Rc<EdgeRegistry>>> = const { RefCell::new(None) };
 }
 
-fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, ParseSettingsError> {
+fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
     REGISTRY.with_borrow_mut(|registry| {
         if let Some(registry) = registry {
             return Ok(registry.clone());
         }
         let settings = Settings::parse(|name| Reflect::get(env, &name.into()).ok()?.as_string())?;
-        let made = Rc::new(Registry::new(
-            Retry::new(Bucket::of(env, "BUCKET"), Edge),
-            Edge,
-            settings,
-        ));
+        let metrics = Rc::new(Metrics::new()?);
+        let cold = Counted::new(Bucket::of(env, "BUCKET"), metrics.clone());
+        let warm = Counted::new(Namespace::of(env, "WARM"), metrics.clone());
+        let cold = Retry::new(cold, Edge);
+        let made = Rc::new(Registry::new(cold, warm, Edge, settings, metrics));
         *registry = Some(made.clone());
         Ok(made)
     })
@@ -64,11 +69,19 @@ fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, ParseSettingsError> {
 ///
 /// Those that the platform throws at reading the request or making the response.
 #[wasm_bindgen]
-pub async fn fetch(request: Request, env: JsValue, _context: Context) -> Result<Response, JsValue> {
-    let response = match registry(&env) {
-        Ok(registry) => registry.answer(http::request(&request)?).await,
-        Err(error) => registry::refuse(&error),
+pub async fn fetch(request: Request, env: JsValue, context: Context) -> Result<Response, JsValue> {
+    let registry = match registry(&env) {
+        Ok(registry) => registry,
+        Err(error) => return http::response(registry::refuse::<Cold>(&error)),
     };
+    let (response, after) = registry.answer(http::request(&request)?).await;
+    if !after.is_nothing() {
+        let finish = async move {
+            registry.finish(after).await;
+            Ok(JsValue::UNDEFINED)
+        };
+        context.wait_until(&future_to_promise(finish));
+    }
     http::response(response)
 }
 

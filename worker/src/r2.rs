@@ -18,6 +18,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{ReadableStream, console};
 
 use crate::{
+    bytes::Bytes,
     parts::{PART, Part},
     stream::{self, Hasher, Pipe, Reader, whole},
 };
@@ -144,12 +145,13 @@ impl Bucket {
     /// Lets pieces flow into a pipe, one after the other.
     async fn forward(
         &self,
-        pieces: Vec<Piece<ReadableStream>>,
+        pieces: Vec<Piece<ReadableStream, Bytes>>,
         pipe: &Pipe,
     ) -> Result<(), JsValue> {
         for piece in pieces {
             match piece {
-                Piece::Bytes(bytes) => pipe.write(&bytes).await?,
+                Piece::Bytes(bytes) => pipe.write(&Uint8Array::from(bytes.as_slice())).await?,
+                Piece::Held(bytes) => pipe.write(&bytes.0).await?,
                 Piece::Stream(body) => pipe.forward(&body).await?,
                 Piece::Object(key, range) => {
                     let object = self.open(&key, range).await?;
@@ -238,7 +240,11 @@ impl Bucket {
                 stored.map_err(|error| failed(&error))?;
             }
             part.restore(&view);
-            return Ok(Received { size, digest });
+            return Ok(Received {
+                size,
+                digest,
+                writes: u64::from(size > 0),
+            });
         }
         let upload = self
             .0
@@ -253,7 +259,13 @@ impl Bucket {
                 .complete(&parts)
                 .await
                 .map_err(|error| failed(&error))?;
-            Ok(Received { size, digest })
+            // Its creation, each of its parts, its completion.
+            let writes = u64::from(parts.length()) + 2;
+            Ok(Received {
+                size,
+                digest,
+                writes,
+            })
         };
         let received = received.await;
         if received.is_err() {
@@ -344,6 +356,8 @@ impl Objects for Bucket {
 }
 
 impl Streams for Bucket {
+    type Bytes = Bytes;
+
     async fn receive(
         &self,
         key: &str,
@@ -379,7 +393,15 @@ impl Streams for Bucket {
         stream::collect(&body, limit).await
     }
 
-    fn concatenate(&self, pieces: Vec<Piece<ReadableStream>>, length: u64) -> ReadableStream {
+    async fn hold(&self, body: ReadableStream, length: u64) -> Result<Bytes, StoreError> {
+        stream::hold(&body, length).await.map(Bytes)
+    }
+
+    fn concatenate(
+        &self,
+        pieces: Vec<Piece<ReadableStream, Bytes>>,
+        length: u64,
+    ) -> ReadableStream {
         let pipe = Pipe::new(length);
         let readable = pipe.readable();
         let bucket = self.clone();

@@ -107,6 +107,12 @@ impl Reader {
             .unwrap_or_else(|| Uint8Array::new_with_length(0)))
     }
 
+    /// Whether nothing more comes.
+    async fn is_at_end(&self) -> Result<bool, StoreError> {
+        let view = self.fill(Uint8Array::new_with_length(1)).await?;
+        Ok(view.byte_length() == 0)
+    }
+
     /// Gives the stream up.
     pub(crate) async fn give_up(&self) {
         // It may have failed already, and then there is nothing to give up.
@@ -146,13 +152,15 @@ impl Hasher {
     pub(crate) async fn finish(self) -> Result<Digest, StoreError> {
         self.writer.close().await.map_err(|error| failed(&error))?;
         let hash = self.stream.digest().await.map_err(|error| failed(&error))?;
-        let hash: ArrayBuffer = hash.unchecked_into();
-        Digest::from_hash(self.algorithm, &Uint8Array::new(&hash).to_vec()).ok_or_else(|| {
-            StoreError::Failed(
-                "the platform's hash has another length than the algorithm".to_owned(),
-            )
-        })
+        digest(self.algorithm, &hash.unchecked_into())
     }
+}
+
+/// The digest that the platform has computed.
+pub(crate) fn digest(algorithm: Algorithm, hash: &ArrayBuffer) -> Result<Digest, StoreError> {
+    Digest::from_hash(algorithm, &Uint8Array::new(hash).to_vec()).ok_or_else(|| {
+        StoreError::Failed("the platform's hash has another length than the algorithm".to_owned())
+    })
 }
 
 /// Reads a stream to its end, for its digest and its length. Large reads into one buffer cost half of what the platform
@@ -172,13 +180,14 @@ pub(crate) async fn hash(reader: &Reader, algorithm: Algorithm) -> Result<Receiv
             return Ok(Received {
                 size,
                 digest: hasher.finish().await?,
+                writes: 0,
             });
         }
         size += u64::from(length);
     }
 }
 
-const fn platform_name(algorithm: Algorithm) -> &'static str {
+pub(crate) const fn platform_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::Sha256 => "SHA-256",
         Algorithm::Sha512 => "SHA-512",
@@ -207,6 +216,21 @@ pub(crate) async fn collect(
     }
 }
 
+/// Reads a stream of this many bytes into JavaScript's memory.
+pub(crate) async fn hold(body: &ReadableStream, length: u64) -> Result<Uint8Array, StoreError> {
+    let length = u32::try_from(length).map_err(|_| StoreError::Length)?;
+    let reader = reader(body)?;
+    let mut held = Uint8Array::new_with_length(0);
+    if length > 0 {
+        held = reader.fill(Uint8Array::new_with_length(length)).await?;
+    }
+    if held.byte_length() == length && reader.is_at_end().await? {
+        return Ok(held);
+    }
+    reader.give_up().await;
+    Err(StoreError::Length)
+}
+
 /// Most manifests and all records of a few extents come in one read.
 const COLLECTED_AT_ONCE: u32 = 64 * 1024;
 
@@ -230,10 +254,10 @@ impl Pipe {
     }
 
     /// Writes bytes into the stream.
-    pub(crate) async fn write(&self, bytes: &[u8]) -> Result<(), JsValue> {
+    pub(crate) async fn write(&self, bytes: &Uint8Array) -> Result<(), JsValue> {
         let writable = self.0.writable();
         let writer = writable.unchecked_ref::<Stream>().get_writer()?;
-        let written = writer.write(&Uint8Array::from(bytes)).await;
+        let written = writer.write(bytes).await;
         writer.release_lock();
         written.map(drop)
     }

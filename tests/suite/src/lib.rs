@@ -10,6 +10,8 @@ use wasm_bindgen::{JsValue, prelude::wasm_bindgen, throw_str};
 use web_sys::{Request, Response};
 
 // The Worker's own files: what is checked is what is deployed.
+#[path = "../../../worker/src/bytes.rs"]
+mod bytes;
 #[path = "../../../worker/src/clock.rs"]
 mod clock;
 #[path = "../../../worker/src/panics.rs"]

@@ -1,0 +1,368 @@
+//! Metrics: what this isolate has seen and done since it started, in the text format that Prometheus reads.
+//!
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>
+
+use prometheus::{
+    Encoder as _, Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use crate::store::policy::{Kind, Tier};
+
+/// The media type of the text.
+pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Why a tier was passed over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// It failed.
+    Failed,
+    /// It took too long.
+    Late,
+    /// What it gave was not what it was asked for.
+    Poisoned,
+}
+
+impl Fault {
+    /// The name by which metrics and the log call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Late => "late",
+            Self::Poisoned => "poisoned",
+        }
+    }
+}
+
+/// Why a value left a tier, other than for want of room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Demotion {
+    /// It was kept for as long as it may be.
+    Expired,
+    /// What it says was changed by a push or a deletion.
+    Changed,
+    /// It was not what it should be.
+    Poisoned,
+}
+
+impl Demotion {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Changed => "changed",
+            Self::Poisoned => "poisoned",
+        }
+    }
+}
+
+/// A class of operation, as the platform bills them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// The cold tier: a write, a listing, or a step of a multipart upload.
+    A,
+    /// The cold tier: a read.
+    B,
+    /// The cold tier: a deletion, which is free.
+    Delete,
+    /// The warm tier: a read.
+    WarmRead,
+    /// The warm tier: a write.
+    WarmWrite,
+    /// The warm tier: a deletion.
+    WarmDelete,
+}
+
+impl Operation {
+    const ALL: [(Self, [&'static str; 2]); 6] = [
+        (Self::A, ["cold", "a"]),
+        (Self::B, ["cold", "b"]),
+        (Self::Delete, ["cold", "delete"]),
+        (Self::WarmRead, ["warm", "read"]),
+        (Self::WarmWrite, ["warm", "write"]),
+        (Self::WarmDelete, ["warm", "delete"]),
+    ];
+}
+
+/// Counters, gauges and histograms of one isolate.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    /// Requests being answered.
+    pub in_flight: IntGauge,
+    /// Bytes of bodies that clients sent.
+    pub received: IntCounter,
+    /// Bytes of bodies that clients were sent.
+    pub sent: IntCounter,
+    hits: IntCounterVec,
+    misses: IntCounterVec,
+    stores: IntCounterVec,
+    evictions: IntCounterVec,
+    demotions: IntCounterVec,
+    faults: IntCounterVec,
+    held: IntGaugeVec,
+    /// Bytes of memory that the hot tier takes, with what it needs to find them.
+    pub hot_bytes: IntGauge,
+    promotions: IntCounterVec,
+    /// Bytes written to the warm tier.
+    pub warm_written: IntCounter,
+    /// Bytes that compression kept from being written there.
+    pub warm_saved: IntCounter,
+    operations: [IntCounter; 6],
+    joins: IntCounterVec,
+    /// Blobs that were stored.
+    pub blobs: IntCounter,
+    /// Their bytes.
+    pub blob_bytes: IntCounter,
+    /// Bytes of blobs that were pushed or mounted and there already.
+    pub deduplicated: IntCounter,
+}
+
+impl Metrics {
+    /// Makes metrics that have counted nothing.
+    pub fn new() -> Result<Self, Error> {
+        let registry = Registry::new();
+        let maker = Maker(&registry);
+        let operations = maker.counters(
+            "strata_operations_total",
+            "Operations by class: of the cold tier a, b and delete as the platform bills them, of the warm tier read, write and delete",
+            &["tier", "class"],
+        )?;
+        let by_kind = ["tier", "kind"];
+        Ok(Self {
+            requests: maker.counters(
+                "strata_requests_total",
+                "Requests answered",
+                &["route", "method", "status"],
+            )?,
+            durations: maker.histograms(
+                "strata_request_duration_seconds",
+                "Time from a request to the head of its response, as far as the clock moved: at the edge it moves while something is awaited",
+                &["route"],
+            )?,
+            in_flight: maker.gauge("strata_requests_in_flight", "Requests being answered")?,
+            received: maker.counter(
+                "strata_received_bytes_total",
+                "Bytes of request bodies that were read",
+            )?,
+            sent: maker.counter(
+                "strata_sent_bytes_total",
+                "Bytes of response bodies, as announced",
+            )?,
+            hits: maker.counters(
+                "strata_tier_hits_total",
+                "Reads that a tier answered",
+                &by_kind,
+            )?,
+            misses: maker.counters(
+                "strata_tier_misses_total",
+                "Reads that a tier could not answer",
+                &by_kind,
+            )?,
+            stores: maker.counters("strata_tier_stores_total", "Values put into a tier", &by_kind)?,
+            evictions: maker.counters(
+                "strata_tier_evictions_total",
+                "Values that left memory for want of room",
+                &by_kind,
+            )?,
+            demotions: maker.counters(
+                "strata_tier_demotions_total",
+                "Values that were taken out of a tier, by reason",
+                &["tier", "kind", "reason"],
+            )?,
+            faults: maker.counters(
+                "strata_tier_errors_total",
+                "Times that a tier was passed over, by reason",
+                &["tier", "kind", "reason"],
+            )?,
+            held: maker.gauges(
+                "strata_tier_held_bytes",
+                "Bytes of the values that a tier of this isolate holds",
+                &by_kind,
+            )?,
+            hot_bytes: maker.gauge(
+                "strata_hot_bytes",
+                "Bytes of memory that the hot tier takes, with what it needs to find them",
+            )?,
+            promotions: maker.counters(
+                "strata_tier_promotions_total",
+                "Values that earned a place in the warm tier",
+                &["kind"],
+            )?,
+            warm_written: maker.counter(
+                "strata_warm_written_bytes_total",
+                "Bytes written to the warm tier",
+            )?,
+            warm_saved: maker.counter(
+                "strata_warm_compression_saved_bytes_total",
+                "Bytes that compression kept from being written to the warm tier",
+            )?,
+            operations: Operation::ALL.map(|(_, labels)| operations.with_label_values(&labels)),
+            joins: maker.counters(
+                "strata_single_flight_joins_total",
+                "Reads that waited for another request's read of the same thing",
+                &["kind"],
+            )?,
+            blobs: maker.counter("strata_blobs_stored_total", "Blobs stored")?,
+            blob_bytes: maker.counter("strata_blob_stored_bytes_total", "Bytes of blobs stored")?,
+            deduplicated: maker.counter(
+                "strata_blob_deduplicated_bytes_total",
+                "Bytes of blobs that were pushed or mounted and stored already",
+            )?,
+            registry,
+        })
+    }
+
+    /// Counts a request that was answered.
+    pub fn answered(&self, route: &str, method: &str, status: &str, seconds: f64) {
+        self.requests
+            .with_label_values(&[route, method, status])
+            .inc();
+        self.durations.with_label_values(&[route]).observe(seconds);
+    }
+
+    /// Counts operations.
+    pub fn operated(&self, operation: Operation, times: u64) {
+        let counters = Operation::ALL.iter().zip(&self.operations);
+        for (_, counter) in counters.filter(|((other, _), _)| *other == operation) {
+            counter.inc_by(times);
+        }
+    }
+
+    /// Counts a read that a tier answered.
+    pub fn hit(&self, tier: Tier, kind: Kind) {
+        of(&self.hits, tier, kind).inc();
+    }
+
+    /// Counts a read that a tier could not answer.
+    pub fn missed(&self, tier: Tier, kind: Kind) {
+        of(&self.misses, tier, kind).inc();
+    }
+
+    /// Counts a value put into a tier.
+    pub fn stored(&self, tier: Tier, kind: Kind) {
+        of(&self.stores, tier, kind).inc();
+    }
+
+    /// Counts bytes that came into a tier of this isolate, or left it.
+    pub fn holds(&self, tier: Tier, kind: Kind, bytes: i64) {
+        self.held
+            .with_label_values(&[tier.name(), kind.name()])
+            .add(bytes);
+    }
+
+    /// Counts a value that left memory for want of room.
+    pub fn evicted(&self, kind: Kind) {
+        of(&self.evictions, Tier::Hot, kind).inc();
+    }
+
+    /// Counts a value that was taken out of a tier.
+    pub fn demoted(&self, tier: Tier, kind: Kind, reason: Demotion) {
+        self.demotions
+            .with_label_values(&[tier.name(), kind.name(), reason.name()])
+            .inc();
+    }
+
+    /// Counts that a tier was passed over.
+    pub fn passed_over(&self, tier: Tier, kind: Kind, reason: Fault) {
+        self.faults
+            .with_label_values(&[tier.name(), kind.name(), reason.name()])
+            .inc();
+    }
+
+    /// Counts a value that earned a place in the warm tier, and what writing it took.
+    pub fn promoted(&self, kind: Kind, written: u64, saved: u64) {
+        self.promotions.with_label_values(&[kind.name()]).inc();
+        self.stored(Tier::Warm, kind);
+        self.warm_written.inc_by(written);
+        self.warm_saved.inc_by(saved);
+    }
+
+    /// Counts a read that waited for another request's.
+    pub fn joined(&self, kind: Kind) {
+        self.joins.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// All of it as text, with one sentence for each.
+    pub fn text(&self) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn of(counters: &IntCounterVec, tier: Tier, kind: Kind) -> IntCounter {
+    counters.with_label_values(&[tier.name(), kind.name()])
+}
+
+/// Makes metrics and enters them into a registry.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn enter<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        self.enter(IntCounter::with_opts(options(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        self.enter(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        self.enter(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        self.enter(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, Error> {
+        let options = HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec());
+        self.enter(HistogramVec::new(options, labels)?)
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(name, format!("{help}; by this isolate since it started."))
+}
+
+/// From an answer out of memory to a large upload.
+const SECONDS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0, 60.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn are_text_that_says_its_scope() {
+        let metrics = Metrics::new().unwrap();
+        metrics.hit(Tier::Hot, Kind::Manifest);
+        metrics.answered("manifest", "GET", "200", 0.02);
+        metrics.operated(Operation::A, 3);
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        for line in [
+            "strata_tier_hits_total{kind=\"manifest\",tier=\"hot\"} 1",
+            "strata_requests_total{method=\"GET\",route=\"manifest\",status=\"200\"} 1",
+            "strata_operations_total{class=\"a\",tier=\"cold\"} 3",
+            "strata_operations_total{class=\"read\",tier=\"warm\"} 0",
+            "strata_request_duration_seconds_bucket{route=\"manifest\",le=\"0.025\"} 1",
+            "# TYPE strata_requests_in_flight gauge",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+        for line in text.lines().filter(|line| line.starts_with("# HELP")) {
+            assert!(
+                line.ends_with("; by this isolate since it started."),
+                "{line}"
+            );
+        }
+    }
+}

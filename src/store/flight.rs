@@ -1,0 +1,280 @@
+//! Single flight: of many who miss the same thing at the same moment, one reads it and leaves it for the others.
+//!
+//! The platform cancels a request that awaits another one's promise. So nothing is awaited here: a leader leaves a value,
+//! followers look for it on timers of their own, and a lease that has run out, because the platform cancelled its leader,
+//! can be taken by anyone.
+
+use std::{cell::RefCell, collections::HashMap, time::Duration};
+
+use crate::time::Timestamp;
+
+/// What is being read in this isolate.
+#[derive(Debug)]
+pub struct Flights<V> {
+    air: RefCell<Air<V>>,
+}
+
+#[derive(Debug)]
+struct Air<V> {
+    /// The flight that those who come now join.
+    boarding: HashMap<String, u64>,
+    flights: HashMap<u64, Flight<V>>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Flight<V> {
+    state: State<V>,
+    since: Timestamp,
+    followers: u32,
+}
+
+#[derive(Debug)]
+enum State<V> {
+    Running,
+    Landed(V),
+}
+
+/// Who reads.
+#[derive(Debug)]
+pub enum Boarding<'a, V: Clone> {
+    /// The caller does, and then says what it found by [`Lead::land`]; dropped without that, it has failed.
+    Lead(Lead<'a, V>),
+    /// Somebody else does.
+    Follow(Follow<'a, V>),
+}
+
+/// The right to read for all.
+#[derive(Debug)]
+pub struct Lead<'a, V: Clone> {
+    flights: &'a Flights<V>,
+    key: String,
+    number: u64,
+}
+
+/// A place among those who wait.
+#[derive(Debug)]
+pub struct Follow<'a, V: Clone> {
+    flights: &'a Flights<V>,
+    number: u64,
+}
+
+/// What a follower sees.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Sight<V> {
+    /// Nothing yet: look again.
+    Waiting,
+    /// What the leader found.
+    Landed(V),
+    /// The leader failed, or is gone: read it yourself.
+    Lost,
+}
+
+/// How long a leader's lease lasts. A read takes longer than this only where something is wrong.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+impl<V> Default for Flights<V> {
+    fn default() -> Self {
+        Self {
+            air: RefCell::new(Air {
+                boarding: HashMap::new(),
+                flights: HashMap::new(),
+                next: 0,
+            }),
+        }
+    }
+}
+
+impl<V: Clone> Flights<V> {
+    /// Joins those who want this, as the leader where there is none.
+    pub fn board(&self, key: &str, now: Timestamp) -> Boarding<'_, V> {
+        let mut air = self.air.borrow_mut();
+        if let Some(number) = air.boarding.get(key).copied()
+            && let Some(flight) = air.flights.get_mut(&number)
+            && now.since(flight.since) < LEASE
+        {
+            flight.followers += 1;
+            return Boarding::Follow(Follow {
+                flights: self,
+                number,
+            });
+        }
+        let number = air.next;
+        air.next = number.wrapping_add(1);
+        if let Some(cancelled) = air.boarding.insert(key.to_owned(), number) {
+            air.flights.remove(&cancelled);
+        }
+        air.flights.insert(
+            number,
+            Flight {
+                state: State::Running,
+                since: now,
+                followers: 0,
+            },
+        );
+        Boarding::Lead(Lead {
+            flights: self,
+            key: key.to_owned(),
+            number,
+        })
+    }
+
+    /// The number of reads that somebody does or waits for.
+    pub fn len(&self) -> usize {
+        self.air.borrow().flights.len()
+    }
+
+    /// Whether nobody reads or waits for anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<V: Clone> Lead<'_, V> {
+    /// Leaves what was found for those who wait. Whoever comes from now on must see later writes, and reads anew.
+    pub fn land(self, value: &V) {
+        let mut air = self.flights.air.borrow_mut();
+        if let Some(flight) = air.flights.get_mut(&self.number)
+            && flight.followers > 0
+        {
+            flight.state = State::Landed(value.clone());
+        }
+    }
+}
+
+impl<V: Clone> Drop for Lead<'_, V> {
+    fn drop(&mut self) {
+        let mut air = self.flights.air.borrow_mut();
+        if air.boarding.get(&self.key) == Some(&self.number) {
+            air.boarding.remove(&self.key);
+        }
+        let is_over = air
+            .flights
+            .get(&self.number)
+            .is_some_and(|flight| matches!(flight.state, State::Running));
+        if is_over {
+            air.flights.remove(&self.number);
+        }
+    }
+}
+
+impl<V: Clone> Follow<'_, V> {
+    /// Looks whether the leader has landed.
+    pub fn look(&self, now: Timestamp) -> Sight<V> {
+        match self.flights.air.borrow().flights.get(&self.number) {
+            Some(flight) => match &flight.state {
+                State::Landed(value) => Sight::Landed(value.clone()),
+                State::Running if now.since(flight.since) < LEASE => Sight::Waiting,
+                State::Running => Sight::Lost,
+            },
+            None => Sight::Lost,
+        }
+    }
+}
+
+impl<V: Clone> Drop for Follow<'_, V> {
+    fn drop(&mut self) {
+        let mut air = self.flights.air.borrow_mut();
+        let Some(flight) = air.flights.get_mut(&self.number) else {
+            return;
+        };
+        flight.followers = flight.followers.saturating_sub(1);
+        if flight.followers == 0 && matches!(flight.state, State::Landed(_)) {
+            air.flights.remove(&self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp(1_000_000);
+
+    #[track_caller]
+    fn lead<'a>(flights: &'a Flights<u8>, key: &str, now: Timestamp) -> Lead<'a, u8> {
+        match flights.board(key, now) {
+            Boarding::Lead(lead) => lead,
+            Boarding::Follow(_) => panic!("somebody else leads"),
+        }
+    }
+
+    #[track_caller]
+    fn follow<'a>(flights: &'a Flights<u8>, key: &str, now: Timestamp) -> Follow<'a, u8> {
+        match flights.board(key, now) {
+            Boarding::Follow(follow) => follow,
+            Boarding::Lead(_) => panic!("nobody leads"),
+        }
+    }
+
+    #[test]
+    fn leaves_what_the_leader_found_for_those_who_wait() {
+        let flights = Flights::default();
+        let leader = lead(&flights, "a", START);
+        let followers: Vec<_> = (0..3).map(|_| follow(&flights, "a", START)).collect();
+        let _other = lead(&flights, "b", START);
+        assert_eq!(followers[0].look(START), Sight::Waiting);
+        leader.land(&7);
+        for follower in &followers {
+            assert_eq!(follower.look(START), Sight::Landed(7));
+        }
+        drop(followers);
+        assert_eq!(flights.len(), 1, "the other one is still reading");
+    }
+
+    #[test]
+    fn keeps_nothing_that_nobody_waits_for() {
+        let flights = Flights::default();
+        lead(&flights, "a", START).land(&7);
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn tells_those_who_wait_that_the_leader_failed() {
+        let flights = Flights::default();
+        let leader = lead(&flights, "a", START);
+        let follower = follow(&flights, "a", START);
+        drop(leader);
+        assert_eq!(follower.look(START), Sight::Lost);
+        drop(follower);
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn strands_nobody_whose_leader_was_cancelled() {
+        let flights = Flights::default();
+        let cancelled = lead(&flights, "a", START);
+        let follower = follow(&flights, "a", START);
+        let late = START + LEASE;
+        assert_eq!(follower.look(late), Sight::Lost);
+        let second = lead(&flights, "a", late);
+        assert_eq!(
+            follower.look(late),
+            Sight::Lost,
+            "it waited for another flight"
+        );
+        let waiting = follow(&flights, "a", late);
+        cancelled.land(&1);
+        assert_eq!(
+            waiting.look(late),
+            Sight::Waiting,
+            "one that is over says nothing"
+        );
+        second.land(&2);
+        assert_eq!(waiting.look(late), Sight::Landed(2));
+        drop((follower, waiting));
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn gives_what_has_landed_to_nobody_who_came_later() {
+        let flights = Flights::default();
+        let leader = lead(&flights, "a", START);
+        let follower = follow(&flights, "a", START);
+        leader.land(&1);
+        lead(&flights, "a", START).land(&2);
+        assert_eq!(follower.look(START), Sight::Landed(1));
+        drop(follower);
+        assert!(flights.is_empty());
+    }
+}

@@ -1,0 +1,618 @@
+//! The tiers and their order: hot, then warm, then cold.
+//!
+//! Everything that is read by its digest goes through [`Tiers::read`]: from memory if it is there; else one request of this
+//! isolate reads it for all who want it, from the warm tier and, where that does not have it, from the cold one. What was read
+//! often goes warm, after the reply. A tier that fails, is late or gives something else than it was asked for is passed over.
+//!
+//! Bytes are named by their digest and never change. That a repository has them may change, so an answer that says so is
+//! believed for a stated time only, and not beyond a push or a deletion that this isolate has seen.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    pin::pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+
+use crate::{
+    digest::Digest,
+    error::Error,
+    host::{Host, Level},
+    metrics::{Demotion, Fault, Metrics},
+    name::Name,
+    store::{
+        Bytes, StoreError, Values,
+        flight::{Boarding, Flights, Follow, Sight},
+        frequency::Frequency,
+        hot::Hot,
+        key,
+        policy::{Kind, Policy, Tier},
+        record::Record,
+        trace::Trace,
+        warm::{Content, Link, Value},
+    },
+    time::Timestamp,
+};
+
+/// Something that tiers hold.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// A manifest of a repository.
+    Manifest(&'a Name, &'a Digest),
+    /// The bytes of a blob.
+    Blob(&'a Digest),
+    /// Where the bytes of a blob are, for a repository that may read them.
+    Link(&'a Name, &'a Digest),
+}
+
+/// What was found.
+#[derive(Debug)]
+pub enum Found<B> {
+    /// Content.
+    Content(Rc<Content<B>>),
+    /// Where the bytes of a blob are.
+    Link(Rc<Known>),
+    /// Nothing: the repository does not have it.
+    Absent,
+}
+
+impl<B> Clone for Found<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Content(content) => Self::Content(content.clone()),
+            Self::Link(known) => Self::Link(known.clone()),
+            Self::Absent => Self::Absent,
+        }
+    }
+}
+
+/// What is known of a blob in a repository.
+#[derive(Debug)]
+pub struct Known {
+    /// Where its bytes are.
+    pub record: Record,
+    /// Whether the bytes were seen there. A link alone is a hint.
+    pub seen: Cell<bool>,
+    /// When the cold tier said so.
+    pub confirmed: Timestamp,
+}
+
+impl Known {
+    /// What a link says, before anybody has looked at the blob.
+    pub fn new(record: Record, confirmed: Timestamp) -> Self {
+        Self {
+            record,
+            seen: Cell::new(false),
+            confirmed,
+        }
+    }
+}
+
+/// Content that has earned a place in the warm tier.
+#[derive(Debug)]
+pub struct Promotion<B> {
+    /// The repository whose manifest it is; none for a blob.
+    pub name: Option<Name>,
+    /// Its digest.
+    pub digest: Digest,
+    /// The content.
+    pub content: Rc<Content<B>>,
+    confirmed: Timestamp,
+}
+
+/// The tiers of one isolate. The cold one is handed in with each read.
+pub struct Tiers<W: Values, H> {
+    warm: W,
+    host: H,
+    policy: Policy,
+    metrics: Rc<Metrics>,
+    hot: RefCell<Hot<Entry<W::Bytes>>>,
+    frequency: RefCell<Frequency>,
+    /// Until when content is known to be warm, or not to be written again.
+    warm_until: RefCell<Hot<Timestamp>>,
+    changes: Changes,
+    flights: Flights<(Found<W::Bytes>, Timestamp, Tier)>,
+}
+
+/// What is kept hot.
+#[derive(Debug)]
+struct Entry<B> {
+    found: Found<B>,
+    kind: Kind,
+    confirmed: Timestamp,
+    until: Timestamp,
+    bytes: u64,
+}
+
+impl Wanted<'_> {
+    /// The key of the cold tier that it is read from, by which every tier knows it.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Manifest(name, digest) => key::manifest(name, digest),
+            Self::Blob(digest) => key::blob(digest),
+            Self::Link(name, digest) => key::link(digest, name),
+        }
+    }
+
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Manifest(..) => Kind::Manifest,
+            Self::Blob(_) => Kind::Blob,
+            Self::Link(..) => Kind::Link,
+        }
+    }
+
+    const fn digest(&self) -> &Digest {
+        match self {
+            Self::Manifest(_, digest) | Self::Blob(digest) | Self::Link(_, digest) => digest,
+        }
+    }
+}
+
+impl<W: Values, H: fmt::Debug> fmt::Debug for Tiers<W, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tiers")
+            .field("policy", &self.policy)
+            .field("hot", &self.hot.borrow().bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<W: Values, H: Host> Tiers<W, H> {
+    /// Makes tiers that hold nothing yet.
+    pub fn new(warm: W, host: H, policy: Policy, metrics: Rc<Metrics>) -> Self {
+        Self {
+            warm,
+            host,
+            hot: RefCell::new(Hot::new(policy.hot_bytes)),
+            frequency: RefCell::new(Frequency::new(policy.half_life)),
+            warm_until: RefCell::new(Hot::new(REMEMBERED)),
+            changes: Changes::default(),
+            flights: Flights::default(),
+            policy,
+            metrics,
+        }
+    }
+
+    /// What is kept where.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Reads from the nearest tier that has it. `cold` reads from the cold one.
+    pub async fn read(
+        &self,
+        wanted: Wanted<'_>,
+        trace: &Trace<W::Bytes>,
+        cold: impl AsyncFn() -> Result<Found<W::Bytes>, Error>,
+    ) -> Result<Found<W::Bytes>, Error> {
+        let (key, kind) = (wanted.key(), wanted.kind());
+        let start = self.host.now();
+        let believed =
+            |found: &Found<_>| trace.believes_absence.get() || !matches!(found, Found::Absent);
+        let (found, confirmed, tier) =
+            match self.recall(&key, kind).filter(|(found, _)| believed(found)) {
+                Some((found, confirmed)) => (found, confirmed, Tier::Hot),
+                None => {
+                    self.metrics.missed(Tier::Hot, kind);
+                    match self.flights.board(&key, start) {
+                        Boarding::Lead(lead) => {
+                            let filled = self.fill(wanted, &key, &cold).await?;
+                            lead.land(&filled);
+                            filled
+                        }
+                        Boarding::Follow(follow) => match self.wait(follow).await {
+                            Some(landed) if believed(&landed.0) => {
+                                self.metrics.joined(kind);
+                                landed
+                            }
+                            // Who waited for a leader that failed tries it itself.
+                            Some(_) | None => self.fill(wanted, &key, &cold).await?,
+                        },
+                    }
+                }
+            };
+        trace.step(kind.name(), tier, self.host.now().since(start));
+        if let Found::Content(content) = &found {
+            self.weigh(wanted, &key, content, confirmed, trace);
+        }
+        Ok(found)
+    }
+
+    /// What is known of a blob in a repository without asking any other tier.
+    pub fn known(&self, name: &Name, digest: &Digest) -> Option<Rc<Known>> {
+        let hot = self.hot.borrow();
+        match hot.peek(&key::link(digest, name)) {
+            Some(Entry {
+                found: Found::Link(known),
+                until,
+                ..
+            }) if *until > self.host.now() => Some(known.clone()),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Says that a push has changed what is there: nothing that was read before is answered from memory any more.
+    pub fn changed(&self, wanted: Wanted<'_>) {
+        let key = wanted.key();
+        self.changes.note(&key, self.host.now());
+        self.forget(&key, Demotion::Changed);
+    }
+
+    /// Says that something was deleted. No tier of this isolate answers for it from here on; what others hold, they hold for
+    /// as long as it may be stale.
+    pub async fn withdraw(&self, wanted: Wanted<'_>) {
+        let key = wanted.key();
+        self.changed(wanted);
+        if self.policy.has_warm() && wanted.kind() == Kind::Manifest {
+            self.drop_warm(&key, wanted.kind(), Demotion::Changed).await;
+        }
+    }
+
+    /// Writes content to the warm tier, with the links of the blobs that it names. It failing is counted and logged, and
+    /// harms nobody.
+    pub async fn promote(&self, promotion: Promotion<W::Bytes>, links: Vec<Link>) {
+        let Promotion {
+            name,
+            digest,
+            content,
+            confirmed,
+        } = promotion;
+        let wanted = name.as_ref().map_or(Wanted::Blob(&digest), |name| {
+            Wanted::Manifest(name, &digest)
+        });
+        let (key, kind) = (wanted.key(), wanted.kind());
+        let until = self.policy.warm_until(kind, confirmed);
+        let time_to_live = until.since(self.host.now());
+        if time_to_live < Policy::MIN_WARM || self.changes.since(&key, confirmed) {
+            return;
+        }
+        let value = Value {
+            content: Content {
+                media_type: content.media_type.clone(),
+                bytes: content.bytes.clone(),
+            },
+            confirmed,
+            links,
+        };
+        let written = async {
+            let sealed = value.seal(self.policy.compresses).await?;
+            let size = sealed.bytes.len();
+            self.warm.put(&key, sealed.bytes, time_to_live).await?;
+            Ok::<_, StoreError>((size, sealed.saved))
+        };
+        match written.await {
+            Ok((size, saved)) => {
+                self.metrics.promoted(kind, size, saved);
+                self.remember_warm(&key, until);
+                // What was deleted while it was being written is taken back.
+                if self.changes.since(&key, confirmed) {
+                    self.drop_warm(&key, kind, Demotion::Changed).await;
+                }
+            }
+            Err(error) => {
+                self.pass_over(Tier::Warm, kind, Fault::Failed, &error);
+                self.remember_warm(&key, self.host.now() + PAUSE);
+            }
+        }
+    }
+
+    /// What memory holds, and when the cold tier said so.
+    fn recall(&self, key: &str, kind: Kind) -> Option<(Found<W::Bytes>, Timestamp)> {
+        let found = match self.hot.borrow_mut().get(key) {
+            Some(entry) if entry.until > self.host.now() => {
+                Some((entry.found.clone(), entry.confirmed))
+            }
+            Some(_) => None,
+            None => return None,
+        };
+        if found.is_some() {
+            self.metrics.hit(Tier::Hot, kind);
+        } else {
+            self.forget(key, Demotion::Expired);
+        }
+        found
+    }
+
+    /// Waits for another request to find it. Nothing of that request is awaited: the platform would cancel this one.
+    async fn wait<V: Clone>(&self, follow: Follow<'_, V>) -> Option<V> {
+        let mut pause = FIRST_LOOK;
+        loop {
+            self.host.sleep(pause).await;
+            match follow.look(self.host.now()) {
+                Sight::Landed(value) => return Some(value),
+                Sight::Lost => return None,
+                Sight::Waiting => pause = (pause * 2).min(LAST_LOOK),
+            }
+        }
+    }
+
+    /// Reads from the warm tier, else from the cold one, and keeps what was found.
+    async fn fill(
+        &self,
+        wanted: Wanted<'_>,
+        key: &str,
+        cold: &impl AsyncFn() -> Result<Found<W::Bytes>, Error>,
+    ) -> Result<(Found<W::Bytes>, Timestamp, Tier), Error> {
+        let kind = wanted.kind();
+        if let Some((content, confirmed)) = self.fill_from_warm(wanted, key).await {
+            let found = Found::Content(Rc::new(content));
+            self.keep(key, kind, &found, confirmed);
+            return Ok((found, confirmed, Tier::Warm));
+        }
+        let asked = self.host.now();
+        let found = cold().await?;
+        match found {
+            Found::Absent => self.metrics.missed(Tier::Cold, kind),
+            Found::Content(_) | Found::Link(_) => self.metrics.hit(Tier::Cold, kind),
+        }
+        self.keep(key, kind, &found, asked);
+        Ok((found, asked, Tier::Cold))
+    }
+
+    /// Reads from the warm tier, and believes it only as far as it can be checked.
+    async fn fill_from_warm(
+        &self,
+        wanted: Wanted<'_>,
+        key: &str,
+    ) -> Option<(Content<W::Bytes>, Timestamp)> {
+        let kind = wanted.kind();
+        if !self.policy.has_warm() || kind == Kind::Link {
+            return None;
+        }
+        let read = pin!(self.warm.get(key));
+        let late = pin!(self.host.sleep(self.policy.warm_patience));
+        let opened = match select(read, late).await {
+            Either::Left((Ok(None), _)) => {
+                self.metrics.missed(Tier::Warm, kind);
+                return None;
+            }
+            Either::Left((Ok(Some(bytes)), _)) => Value::open(&bytes, wanted.digest()).await,
+            Either::Left((Err(error), _)) => Err(error),
+            Either::Right(_) => {
+                let waited = format!("no answer within {:?}", self.policy.warm_patience);
+                self.pass_over(Tier::Warm, kind, Fault::Late, &waited);
+                return None;
+            }
+        };
+        let value = match opened {
+            Ok(Ok(value)) => value,
+            Ok(Err(poisoned)) => {
+                self.pass_over(Tier::Warm, kind, Fault::Poisoned, &poisoned);
+                self.drop_warm(key, kind, Demotion::Poisoned).await;
+                return None;
+            }
+            Err(error) => {
+                self.pass_over(Tier::Warm, kind, Fault::Failed, &error);
+                return None;
+            }
+        };
+        let until = self.policy.warm_until(kind, value.confirmed);
+        if until <= self.host.now() || self.changes.since(key, value.confirmed) {
+            self.metrics.missed(Tier::Warm, kind);
+            return None;
+        }
+        self.metrics.hit(Tier::Warm, kind);
+        self.remember_warm(key, until);
+        if let Wanted::Manifest(name, _) = wanted {
+            for link in value.links {
+                let known = Known {
+                    record: link.record,
+                    seen: Cell::new(true),
+                    confirmed: link.confirmed,
+                };
+                self.keep(
+                    &key::link(&link.digest, name),
+                    Kind::Link,
+                    &Found::Link(Rc::new(known)),
+                    link.confirmed,
+                );
+            }
+        }
+        // Bytes are as good as new; that a repository has them is as old as it says.
+        let confirmed = if kind == Kind::Blob {
+            self.host.now()
+        } else {
+            value.confirmed
+        };
+        Some((value.content, confirmed))
+    }
+
+    /// Keeps what was found hot, unless something was pushed or deleted since the question was asked.
+    fn keep(&self, key: &str, kind: Kind, found: &Found<W::Bytes>, confirmed: Timestamp) {
+        let (until, bytes) = match found {
+            Found::Content(content) => {
+                (self.policy.hot_until(kind, confirmed), content.bytes.len())
+            }
+            Found::Link(known) => (
+                self.policy.hot_until(kind, confirmed),
+                weight(&known.record),
+            ),
+            Found::Absent => (confirmed + self.policy.absence, 0),
+        };
+        let now = self.host.now();
+        if until <= now || !self.policy.fits_hot(kind, bytes) || self.changes.since(key, confirmed)
+        {
+            return;
+        }
+        self.take(key);
+        let entry = Entry {
+            found: found.clone(),
+            kind,
+            confirmed,
+            until,
+            bytes,
+        };
+        let mut hot = self.hot.borrow_mut();
+        let inserted = hot.insert(key, entry, bytes + ENTRY);
+        if inserted.admitted {
+            self.metrics.stored(Tier::Hot, kind);
+            self.metrics.holds(Tier::Hot, kind, signed(bytes));
+        }
+        for entry in inserted.evicted {
+            self.metrics.evicted(entry.kind);
+            self.metrics
+                .holds(Tier::Hot, entry.kind, -signed(entry.bytes));
+        }
+        self.metrics.hot_bytes.set(signed(hot.bytes()));
+    }
+
+    /// Counts a read of content, and promotes it where it was read often.
+    fn weigh(
+        &self,
+        wanted: Wanted<'_>,
+        key: &str,
+        content: &Rc<Content<W::Bytes>>,
+        confirmed: Timestamp,
+        trace: &Trace<W::Bytes>,
+    ) {
+        let now = self.host.now();
+        let reads = self.frequency.borrow_mut().touch(key, now);
+        if !self
+            .policy
+            .earns_warm(wanted.kind(), content.bytes.len(), reads)
+        {
+            return;
+        }
+        let is_warm = self
+            .warm_until
+            .borrow_mut()
+            .get(key)
+            .is_some_and(|until| *until > now);
+        if is_warm {
+            return;
+        }
+        // Only one of those who read it now writes it.
+        self.remember_warm(key, now + PAUSE);
+        let name = match wanted {
+            Wanted::Manifest(name, _) => Some(name.clone()),
+            Wanted::Blob(_) | Wanted::Link(..) => None,
+        };
+        trace.promote(Promotion {
+            name,
+            digest: wanted.digest().clone(),
+            content: content.clone(),
+            confirmed,
+        });
+    }
+
+    fn forget(&self, key: &str, reason: Demotion) {
+        if let Some(kind) = self.take(key) {
+            self.metrics.demoted(Tier::Hot, kind, reason);
+        }
+    }
+
+    /// Takes a value out of memory, and answers its kind.
+    fn take(&self, key: &str) -> Option<Kind> {
+        let mut hot = self.hot.borrow_mut();
+        let entry = hot.remove(key)?;
+        self.metrics
+            .holds(Tier::Hot, entry.kind, -signed(entry.bytes));
+        self.metrics.hot_bytes.set(signed(hot.bytes()));
+        Some(entry.kind)
+    }
+
+    fn remember_warm(&self, key: &str, until: Timestamp) {
+        self.warm_until.borrow_mut().insert(key, until, 0);
+    }
+
+    async fn drop_warm(&self, key: &str, kind: Kind, reason: Demotion) {
+        self.warm_until.borrow_mut().remove(key);
+        match self.warm.delete(key).await {
+            Ok(()) => self.metrics.demoted(Tier::Warm, kind, reason),
+            Err(error) => self.pass_over(Tier::Warm, kind, Fault::Failed, &error),
+        }
+    }
+
+    fn pass_over(&self, tier: Tier, kind: Kind, reason: Fault, cause: &impl fmt::Display) {
+        self.metrics.passed_over(tier, kind, reason);
+        let fields = [
+            ("tier", tier.name()),
+            ("kind", kind.name()),
+            ("reason", reason.name()),
+            ("cause", &cause.to_string()),
+        ];
+        self.host.log(Level::Error, "tier passed over", &fields);
+    }
+}
+
+/// When keys were last changed by this isolate.
+///
+/// Moments are kept by a hash of the key, so that their number is bounded and none is ever forgotten; that of another key
+/// with the same hash makes an answer less believed, never more.
+#[derive(Debug)]
+struct Changes {
+    hasher: RandomState,
+    moments: RefCell<Box<[Timestamp]>>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            moments: RefCell::new(vec![Timestamp::default(); 4_096].into()),
+        }
+    }
+}
+
+impl Changes {
+    fn note(&self, key: &str, now: Timestamp) {
+        let mut moments = self.moments.borrow_mut();
+        let at = self.at(key, moments.len());
+        if let Some(moment) = moments.get_mut(at) {
+            *moment = now;
+        }
+    }
+
+    /// Whether a key was changed at a moment or after it. Clocks that stand still while code runs make that "or".
+    fn since(&self, key: &str, moment: Timestamp) -> bool {
+        let moments = self.moments.borrow();
+        moments
+            .get(self.at(key, moments.len()))
+            .is_some_and(|changed| *changed >= moment)
+    }
+
+    fn at(&self, key: &str, length: usize) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the remainder is smaller than the length"
+        )]
+        let at = (self.hasher.hash_one(key) % length as u64) as usize;
+        at
+    }
+}
+
+/// About the bytes of memory that a record takes.
+fn weight(record: &Record) -> u64 {
+    match record {
+        Record::Bytes { .. } => 64,
+        Record::Extents { extents, .. } => {
+            extents
+                .iter()
+                .map(|extent| 64 + extent.key.len() as u64)
+                .sum::<u64>()
+                + 64
+        }
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// What an entry takes beside its bytes: itself, what it points to, and a media type.
+const ENTRY: u64 = 256;
+
+/// The memory for what is known to be warm: some thousand keys.
+const REMEMBERED: u64 = 512 * 1024;
+
+/// How long content is not written again after it was tried.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How soon one who waits for another request looks first, and how often at the least.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LAST_LOOK: Duration = Duration::from_millis(40);

@@ -1,0 +1,76 @@
+//! What one request asked of the tiers, and what is left to do after its reply.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Write as _,
+    time::Duration,
+};
+
+use crate::store::{policy::Tier, tiers::Promotion};
+
+/// What one request asked of the tiers.
+#[derive(Debug)]
+pub struct Trace<B> {
+    /// Whether the one who asks believes that something was not there a moment ago. Who may push it does not: it may be
+    /// there since.
+    pub believes_absence: Cell<bool>,
+    steps: RefCell<Vec<Step>>,
+    promotions: RefCell<Vec<Promotion<B>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    what: &'static str,
+    tier: Tier,
+    took: Duration,
+}
+
+impl<B> Default for Trace<B> {
+    fn default() -> Self {
+        Self {
+            believes_absence: Cell::new(false),
+            steps: RefCell::default(),
+            promotions: RefCell::default(),
+        }
+    }
+}
+
+impl<B> Trace<B> {
+    /// Notes which tier answered a question, and how long it took.
+    pub fn step(&self, what: &'static str, tier: Tier, took: Duration) {
+        self.steps.borrow_mut().push(Step { what, tier, took });
+    }
+
+    /// Notes content that is to go warm after the reply.
+    pub fn promote(&self, promotion: Promotion<B>) {
+        self.promotions.borrow_mut().push(promotion);
+    }
+
+    /// The tier that gave the last answer, which is what the reply is made of.
+    pub fn tier(&self) -> Option<Tier> {
+        self.steps.borrow().last().map(|step| step.tier)
+    }
+
+    /// The value of a `Server-Timing` header: each question, the tier that answered, milliseconds.
+    ///
+    /// <https://www.w3.org/TR/server-timing/>
+    pub fn server_timing(&self) -> String {
+        let mut text = String::new();
+        for Step { what, tier, took } in self.steps.borrow().iter() {
+            let separator = if text.is_empty() { "" } else { ", " };
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "{separator}{what};desc={};dur={}",
+                tier.name(),
+                took.as_millis()
+            );
+        }
+        text
+    }
+
+    /// What is left to do after the reply.
+    pub fn into_promotions(self) -> Vec<Promotion<B>> {
+        self.promotions.into_inner()
+    }
+}

@@ -1,0 +1,291 @@
+//! Values as they are kept warm: what is said of some content, and the content, neither of which is believed unseen.
+//!
+//! ```text
+//! value   = magic length check header content
+//! magic   = "strata" %x01                   the format and its version; values of another one are not read
+//! length  = 4 bytes                         of the header, big-endian
+//! check   = 32 bytes                        SHA-256 of the header
+//! header  = JSON                            see Header
+//! content = the bytes, or the bytes in the zlib format (RFC 1950) where the header says so
+//! ```
+//!
+//! The content has the digest it is asked for by, so what is wrong with it shows; the header has a digest of its own.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::{Algorithm, Digest},
+    store::{Bytes, StoreError, policy::Policy, record::Record},
+    time::Timestamp,
+};
+
+/// Content that is named by its digest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Content<B> {
+    /// What it is said to be.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: B,
+}
+
+/// What a warm value says of its content.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    media_type: String,
+    size: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    compressed: bool,
+    confirmed: Timestamp,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Link>,
+}
+
+/// Where the bytes of a blob are that a manifest names, so that one read warms all that a pull asks for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Link {
+    /// The blob.
+    pub digest: Digest,
+    /// Where its bytes are.
+    pub record: Record,
+    /// When the cold tier said so.
+    pub confirmed: Timestamp,
+}
+
+/// What is kept warm.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Value<B> {
+    /// The content.
+    pub content: Content<B>,
+    /// When the cold tier said that it is there.
+    pub confirmed: Timestamp,
+    /// The blobs that it names, as far as they are known.
+    pub links: Vec<Link>,
+}
+
+/// Why a warm value was not believed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Poisoned(&'static str);
+
+impl fmt::Display for Poisoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// A value as it is written, and the bytes that compression saved.
+#[derive(Debug)]
+pub struct Sealed<B> {
+    /// What is written.
+    pub bytes: B,
+    /// How many bytes fewer it is than uncompressed.
+    pub saved: u64,
+}
+
+impl<B: Bytes> Value<B> {
+    /// Makes the bytes that are written. The content is compressed where that makes it smaller by a tenth.
+    pub async fn seal(self, compresses: bool) -> Result<Sealed<B>, StoreError> {
+        let size = self.content.bytes.len();
+        let smaller = if compresses && size > 0 {
+            let compressed = self.content.bytes.compress().await?;
+            (compressed.len() <= size - size.div_ceil(10)).then_some(compressed)
+        } else {
+            None
+        };
+        let header = Header {
+            media_type: self.content.media_type,
+            size,
+            compressed: smaller.is_some(),
+            confirmed: self.confirmed,
+            links: self.links,
+        };
+        let header = serde_json::to_vec(&header)
+            .map_err(|error| StoreError::Failed(format!("a warm value's header: {error}")))?;
+        let length = u32::try_from(header.len())
+            .map_err(|_| StoreError::Failed("a warm value's header is too long".to_owned()))?;
+        let mut prefix = MAGIC.to_vec();
+        prefix.extend(length.to_be_bytes());
+        prefix.extend(Algorithm::Sha256.digest(&header).hash());
+        prefix.extend(header);
+        let content = smaller.unwrap_or(self.content.bytes);
+        Ok(Sealed {
+            saved: size - content.len(),
+            bytes: content.prefixed(&prefix),
+        })
+    }
+
+    /// Reads a value that should have this content. The outer error is the platform's, the inner one says what is wrong
+    /// with the value.
+    pub async fn open(bytes: &B, digest: &Digest) -> Result<Result<Self, Poisoned>, StoreError> {
+        let Some((header, at)) = open_header(bytes) else {
+            return Ok(Err(Poisoned("its header is not as it was written")));
+        };
+        let mut content = bytes.slice(at, bytes.len());
+        if header.compressed {
+            if header.size > Policy::MAX_WARM {
+                return Ok(Err(Poisoned("it is too large")));
+            }
+            content = match content.decompress(header.size).await {
+                Ok(content) => content,
+                Err(_) => return Ok(Err(Poisoned("its content can't be decompressed"))),
+            };
+        }
+        if content.digest(digest.algorithm()).await? != *digest {
+            return Ok(Err(Poisoned("its content has another digest")));
+        }
+        Ok(Ok(Self {
+            content: Content {
+                media_type: header.media_type,
+                bytes: content,
+            },
+            confirmed: header.confirmed,
+            links: header.links,
+        }))
+    }
+}
+
+/// Reads the header, and where the content begins.
+fn open_header<B: Bytes>(bytes: &B) -> Option<(Header, u64)> {
+    let prefix = bytes.slice(0, PREFIX).to_vec();
+    let rest = prefix.strip_prefix(MAGIC)?;
+    let (length, check) = rest.split_first_chunk::<4>()?;
+    let end = PREFIX + u64::from(u32::from_be_bytes(*length));
+    if end > bytes.len() {
+        return None;
+    }
+    let header = bytes.slice(PREFIX, end).to_vec();
+    if Algorithm::Sha256.digest(&header).hash() != check {
+        return None;
+    }
+    Some((serde_json::from_slice(&header).ok()?, end))
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands in a reference"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+const MAGIC: &[u8] = b"strata\x01";
+const PREFIX: u64 = 7 + 4 + 32;
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::store::memory::MemoryBytes;
+
+    fn value(bytes: &[u8]) -> Value<MemoryBytes> {
+        Value {
+            content: Content {
+                media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+                bytes: MemoryBytes::copy_from(bytes),
+            },
+            confirmed: Timestamp(1_800_000_000_000),
+            links: vec![Link {
+                digest: Algorithm::Sha256.digest(b"layer"),
+                record: Record::Bytes { size: 5 },
+                confirmed: Timestamp(1_799_999_999_000),
+            }],
+        }
+    }
+
+    fn seal(value: Value<MemoryBytes>, compresses: bool) -> Sealed<MemoryBytes> {
+        block_on(value.seal(compresses)).unwrap()
+    }
+
+    fn open(bytes: &[u8], digest: &Digest) -> Result<Value<MemoryBytes>, String> {
+        block_on(Value::open(&MemoryBytes::copy_from(bytes), digest))
+            .unwrap()
+            .map_err(|error| error.to_string())
+    }
+
+    /// Bytes that do not compress.
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        };
+        std::iter::repeat_with(next).take(length).collect()
+    }
+
+    #[test]
+    fn come_back_as_they_were() {
+        for bytes in [
+            b"".to_vec(),
+            b"x".to_vec(),
+            b"{} ".repeat(1_000),
+            noise(3_000),
+        ] {
+            let digest = Algorithm::Sha256.digest(&bytes);
+            for compresses in [true, false] {
+                let sealed = seal(value(&bytes), compresses);
+                assert_eq!(open(&sealed.bytes.to_vec(), &digest), Ok(value(&bytes)));
+            }
+        }
+    }
+
+    #[test]
+    fn are_compressed_where_that_makes_them_smaller_by_a_tenth() {
+        let sealed = seal(value(&b"{} ".repeat(1_000)), true);
+        assert!(sealed.saved > 2_700, "{}", sealed.saved);
+        assert_eq!(seal(value(&noise(3_000)), true).saved, 0);
+        assert_eq!(seal(value(&b"{} ".repeat(1_000)), false).saved, 0);
+        // A twentieth is not enough.
+        let mut mostly = noise(2_850);
+        mostly.extend([0; 150]);
+        assert_eq!(seal(value(&mostly), true).saved, 0);
+    }
+
+    #[test]
+    fn are_never_believed_with_a_flipped_or_missing_byte() {
+        for (bytes, compresses) in [
+            (b"{} ".repeat(100), true),
+            (noise(300), true),
+            (noise(300), false),
+        ] {
+            let digest = Algorithm::Sha256.digest(&bytes);
+            let sealed = seal(value(&bytes), compresses).bytes.to_vec();
+            for at in 0..sealed.len() {
+                for bit in 0..8 {
+                    let mut flipped = sealed.clone();
+                    flipped[at] ^= 1 << bit;
+                    // What a decompressor does not look at may be flipped without harm.
+                    if let Ok(opened) = open(&flipped, &digest) {
+                        assert_eq!(opened, value(&bytes), "byte {at}");
+                    }
+                }
+                assert!(open(&sealed[..at], &digest).is_err(), "cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn say_what_is_wrong_with_them() {
+        let digest = Algorithm::Sha256.digest(b"content");
+        let sealed = seal(value(b"content"), false).bytes.to_vec();
+        let change = |at: usize| {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            open(&changed, &digest).unwrap_err()
+        };
+        assert_eq!(change(0), "its header is not as it was written");
+        assert_eq!(
+            change(6),
+            "its header is not as it was written",
+            "another version"
+        );
+        assert_eq!(change(sealed.len() - 1), "its content has another digest");
+        let other = Algorithm::Sha256.digest(b"other");
+        assert_eq!(
+            open(&sealed, &other).unwrap_err(),
+            "its content has another digest"
+        );
+    }
+}
