@@ -25,26 +25,29 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  * @param {string} [options.folder] where R2 and KV are kept; without it they go when the Worker stops
  * @param {Record<string, string | undefined>} [options.vars] added to the environment; undefined takes one away
  * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules by name, `index.js` first
+ * @param {number} [options.isolates] how many isolates run it, on the same R2 and KV; see `isolate`
  */
-export async function start({ https = false, probe = true, folder, vars = {}, modules = modulesOf(build) } = {}) {
+export async function start({ https = false, probe = true, folder, vars = {}, modules = modulesOf(build), isolates = 1 } = {}) {
   const before = runtimes();
   const printed = [];
   const bindings = { STRATA_USERS: users(), STRATA_ANONYMOUS_PULL: "false", ...vars };
-  const worker = {
-    name: "strata",
+  const workers = Array.from({ length: isolates }, (_, index) => ({
+    name: `strata-${index}`,
+    // The first is reached by every name but those of the others.
+    ...(index > 0 ? { routes: [`${hostOf(index)}/*`] } : {}),
     modules: asModules(probe ? { ...probeModules(), ...modules } : modules),
     modulesRoot: "/",
     ...compatibility(),
     bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
     r2Buckets: ["BUCKET"],
     kvNamespaces: ["WARM"],
-  };
+  }));
   const control = {
     name: "control",
     modules: asModules({ "control.mjs": readFileSync(join(here, "inside/control.mjs")) }),
     modulesRoot: "/",
     ...compatibility(),
-    serviceBindings: { PROBE: { name: "strata", entrypoint: "Probe" } },
+    serviceBindings: Object.fromEntries(workers.map(({ name }, index) => [`PROBE_${index}`, { name, entrypoint: "Probe" }])),
     // Reached by this host name only, and only from the harness.
     routes: ["control.invalid/*"],
   };
@@ -57,7 +60,7 @@ export async function start({ https = false, probe = true, folder, vars = {}, mo
       for (const stream of [stdout, stderr]) stream.setEncoding("utf8").on("data", (text) => printed.push(text));
     },
     ...(folder ? { r2Persist: join(folder, "r2"), kvPersist: join(folder, "kv") } : {}),
-    workers: probe ? [worker, control] : [worker],
+    workers: probe ? [...workers, control] : workers,
   });
 
   try {
@@ -71,22 +74,32 @@ export async function start({ https = false, probe = true, folder, vars = {}, mo
   }
 }
 
+const hostOf = (index) => `isolate-${index}.invalid`;
+
 class Running {
   #miniflare;
   #printed;
+  #index;
 
-  constructor(miniflare, url, pid, printed) {
+  constructor(miniflare, url, pid, printed, index = 0) {
     this.#miniflare = miniflare;
     this.#printed = printed;
+    this.#index = index;
     /** Where clients reach it, and the same as `host:port`. */
     this.url = url;
     this.host = url.host;
     this.pid = pid;
   }
 
+  /** Another isolate of the same Worker, with a memory and a probe of its own. */
+  isolate(index) {
+    return new Running(this.#miniflare, this.url, this.pid, this.#printed, index);
+  }
+
   /** A request as the test user; `authorization: undefined` among the headers sends it as nobody. */
   send(method, path, { headers = {}, ...rest } = {}) {
-    return send(new URL(path, this.url), { method, headers: { authorization: basic(), ...headers }, ...rest });
+    const host = this.#index > 0 ? { host: hostOf(this.#index) } : {};
+    return send(new URL(path, this.url), { method, headers: { authorization: basic(), ...host, ...headers }, ...rest });
   }
 
   /** Calls since the last reset, in the order they began: `{ call: "r2.put", key, bytes, idle, failed }`. */
@@ -122,7 +135,7 @@ class Running {
 
   /**
    * Makes a call fail: `{ call: "r2.put", key: "blobs/", nth: 1, times: 1, kept: false }`, where `key` is the start of
-   * the key and `kept` tells whether the store did what it was asked before the failure.
+   * the key and `kept` tells whether the store did what it was asked before the failure, which comes `delay` ms late.
    */
   async fail(fault) {
     await this.#ask("fail", fault);
@@ -130,7 +143,12 @@ class Running {
 
   /** The bucket itself, behind the probe's back: nothing done here is counted. */
   bucket() {
-    return this.#miniflare.getR2Bucket("BUCKET", "strata");
+    return this.#miniflare.getR2Bucket("BUCKET", "strata-0");
+  }
+
+  /** The namespace itself, behind the probe's back. */
+  namespace() {
+    return this.#miniflare.getKVNamespace("WARM", "strata-0");
   }
 
   /** Key and size of every object whose key starts with `prefix`. */
@@ -171,7 +189,7 @@ class Running {
   async #ask(...message) {
     const reply = await this.#miniflare.dispatchFetch("http://control.invalid/", {
       method: "POST",
-      body: JSON.stringify(message),
+      body: JSON.stringify([`PROBE_${this.#index}`, ...message]),
     });
     if (!reply.ok) throw new Error(`the probe answered ${reply.status}: ${await reply.text()}`);
     return reply.json();

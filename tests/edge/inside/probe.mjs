@@ -34,7 +34,7 @@ export class Probe extends WorkerEntrypoint {
   }
 
   fail(fault) {
-    faults.push({ key: "", nth: 1, times: 1, kept: false, ...fault });
+    faults.push({ key: "", nth: 1, times: 1, kept: false, delay: 0, ...fault });
   }
 }
 
@@ -100,6 +100,7 @@ async function watch(target, property, method, args) {
   calls.push(call);
 
   const fault = due(call);
+  if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
   if (fault && !fault.kept) {
     call.failed = true;
     // A store that fails has taken what it was sent: a body left unread would reset the client's connection.

@@ -1,0 +1,227 @@
+// The tiers on the real runtime: what each read costs R2 and KV, counted, and what happens when one of them does not answer.
+import assert from "node:assert/strict";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { buffer, digestOf } from "./bytes.mjs";
+import { start } from "./harness.mjs";
+import { manifestOf, whole } from "./push.mjs";
+
+const name = "tiers/image";
+
+let strata;
+let others;
+
+before(async () => {
+  strata = await start({ isolates: 3 });
+  others = [strata.isolate(1), strata.isolate(2)];
+});
+after(() => strata.stop());
+beforeEach(() => strata.reset());
+
+/** Pushes an image of its own for a test: a config of 2 KiB, layers of these sizes. */
+async function image(seed, ...sizes) {
+  const blobs = [2 << 10, ...sizes].map((size, index) => {
+    const content = buffer(size, `${seed} ${index}`);
+    return { content, digest: digestOf(content), size };
+  });
+  for (const { content, digest } of blobs) assert.equal((await whole(strata, name, digest, content)).status, 201);
+  const manifest = manifestOf(blobs[0], blobs.slice(1));
+  const headers = { "content-type": manifest.mediaType };
+  const reply = await strata.send("PUT", `/v2/${name}/manifests/${seed}`, { body: manifest.body, headers });
+  assert.equal(reply.status, 201, reply.body.toString());
+  const pulls = [
+    { path: `/v2/${name}/manifests/${manifest.digest}`, content: Buffer.from(manifest.body) },
+    ...blobs.map(({ content, digest }) => ({ path: `/v2/${name}/blobs/${digest}`, content })),
+  ];
+  return { tag: `/v2/${name}/manifests/${seed}`, manifest: pulls[0], blobs: pulls.slice(1), pulls };
+}
+
+/** Asks, and expects an answer by a tier at a cost: `{ "r2.get": 1 }`. */
+async function costs(isolate, path, tier, expected, method = "GET") {
+  await isolate.reset();
+  const reply = await isolate.send(method, path);
+  assert.equal(reply.status, 200, reply.body.toString());
+  // What goes warm does so after the reply.
+  const found = Object.fromEntries(Object.entries(await isolate.counts()).map(([call, { calls }]) => [call, calls]));
+  delete found["kv.put"];
+  assert.deepEqual(found, expected, `${method} ${path}: ${reply.headers["server-timing"]}`);
+  assert.equal(reply.headers["x-strata-tier"], tier);
+  return reply;
+}
+
+/** Pulls all of an image until it is warm. */
+async function popularise(isolate, pulls) {
+  for (let round = 0; round < 3; round += 1) {
+    for (const { path } of pulls) assert.equal((await isolate.send("GET", path)).status, 200);
+  }
+  const namespace = await strata.namespace();
+  const key = ({ path }) => {
+    const digest = path.split("/").at(-1).split(":")[1];
+    return path.includes("/manifests/") ? `repositories/${name}/_manifests/sha256/${digest}` : `blobs/sha256/${digest.slice(0, 2)}/${digest}`;
+  };
+  for (const pull of pulls) await until(async () => (await namespace.get(key(pull), "stream")) !== null);
+  return key;
+}
+
+async function until(holds) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    if (await holds()) return;
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  assert.fail("it never came to hold");
+}
+
+describe("operations", () => {
+  test("a manifest costs R2 one read when it is cold, none when it is hot, and a tag one", async () => {
+    const { manifest, tag } = await image("manifest", 100);
+    await costs(others[0], manifest.path, "cold", { "kv.get": 1, "r2.get": 1 });
+    const hot = await costs(others[0], manifest.path, "hot", {});
+    assert.deepEqual(hot.body, manifest.content);
+    await costs(others[0], manifest.path, "hot", {}, "HEAD");
+    await costs(others[0], tag, "hot", { "r2.head": 1 });
+  });
+
+  for (const [what, size] of [["1 KiB", 1 << 10], ["1 MiB", 1 << 20]]) {
+    test(`a blob of ${what} costs nothing when it is hot`, async () => {
+      const { blobs } = await image(`blob${size}`, size);
+      const [, layer] = blobs;
+      await costs(others[0], layer.path, "cold", { "kv.get": 1, "r2.get": 2 });
+      const hot = await costs(others[0], layer.path, "hot", {});
+      assert.ok(hot.body.equals(layer.content));
+      assert.equal(hot.headers["content-length"], String(size));
+      await costs(others[0], layer.path, "hot", {}, "HEAD");
+    });
+  }
+
+  test("a blob above 1 MiB streams from R2, by a link that is hot", async () => {
+    const { blobs } = await image("large", (1 << 20) + 1);
+    await costs(others[0], blobs[1].path, "cold", { "r2.get": 2 });
+    const reply = await costs(others[0], blobs[1].path, "cold", { "r2.get": 1 });
+    assert.ok(reply.body.equals(blobs[1].content));
+    await costs(others[0], blobs[1].path, "hot", {}, "HEAD");
+  });
+
+  test("another isolate finds warm what one has promoted, with no read of R2", async () => {
+    const { pulls } = await image("shared", 100, 100 << 10, 1 << 20);
+    await popularise(others[0], pulls);
+    for (const { path, content } of pulls) {
+      const reply = await costs(others[1], path, "warm", { "kv.get": 1 });
+      assert.ok(reply.body.equals(content));
+      await costs(others[1], path, "hot", {});
+    }
+  });
+
+  test("a push promotes nothing", async () => {
+    await image("pushed", 100);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal((await strata.counts())["kv.put"], undefined);
+  });
+});
+
+describe("64 clients at once", () => {
+  const crowd = async (isolate, path) => {
+    await isolate.reset();
+    return Promise.all(Array.from({ length: 64 }, () => isolate.send("GET", path)));
+  };
+
+  test("are one read of R2", async () => {
+    const { manifest, blobs } = await image("crowd", 50_000);
+    for (const { path, content } of [manifest, blobs[1]]) {
+      const replies = await crowd(others[0], path);
+      assert.ok(replies.every(({ status, body }) => status === 200 && body.equals(content)));
+      const counts = await others[0].counts();
+      // A blob's link is read beside it.
+      assert.equal(counts["r2.get"].calls, path === manifest.path ? 1 : 2);
+      assert.equal(counts["kv.get"].calls, 1);
+    }
+  });
+
+  for (const [times, failed] of [[1, 0], [4, 1]]) {
+    test(`are all answered when the one that reads fails ${times} times`, async () => {
+      const { manifest } = await image(`failing${times}`, 100);
+      await others[0].reset();
+      await others[0].fail({ call: "r2.get", key: "repositories/", times });
+      const replies = await Promise.all(Array.from({ length: 64 }, () => others[0].send("GET", manifest.path)));
+      // One that has tried four times in vain says so; those who waited for it try themselves.
+      const statuses = replies.map(({ status }) => status).filter((status) => status !== 200);
+      assert.deepEqual(statuses, Array.from({ length: failed }, () => 503));
+      assert.equal(await others[0].pendingFaults(), 0);
+    });
+  }
+});
+
+describe("a tier that does not answer", () => {
+  for (const call of ["kv.get", "kv.put", "r2.get", "r2.head"]) {
+    test(`is passed over where ${call} fails, each in turn`, async () => {
+      const { pulls, tag } = await image(`failing-${call}`, 100, 100 << 10);
+      await popularise(others[0], pulls);
+      for (let nth = 1; nth <= 4; nth += 1) {
+        await others[1].reset();
+        await others[1].fail({ call, nth });
+        for (const { path, content } of [...pulls, { path: tag, content: pulls[0].content }]) {
+          const reply = await others[1].send("GET", path);
+          assert.equal(reply.status, 200, reply.body.toString());
+          assert.ok(reply.body.equals(content));
+        }
+      }
+    });
+  }
+
+  test("gives no byte that was flipped, and loses it", async () => {
+    const { pulls } = await image("poisoned", 100, 100 << 10);
+    const key = await popularise(others[0], pulls);
+    const namespace = await strata.namespace();
+    for (const pull of pulls) {
+      const sealed = Buffer.from(await namespace.get(key(pull), "arrayBuffer"));
+      sealed[sealed.length - 10] ^= 1;
+      await namespace.put(key(pull), Uint8Array.from(sealed).buffer);
+      await others[1].reset();
+      const reply = await others[1].send("GET", pull.path);
+      assert.equal(reply.status, 200);
+      assert.ok(reply.body.equals(pull.content));
+      assert.equal(reply.headers["x-strata-tier"], "cold");
+      assert.equal(await namespace.get(key(pull), "stream"), null);
+    }
+    assert.match(strata.log(), /"message":"tier passed over".*"reason":"poisoned"/);
+  });
+
+  test("is not waited for, where KV is slow", { timeout: 30_000 }, async () => {
+    const { manifest } = await image("slow", 100);
+    await others[0].reset();
+    await others[0].fail({ call: "kv.get", delay: 20_000 });
+    const reply = await others[0].send("GET", manifest.path);
+    assert.equal(reply.status, 200);
+    assert.equal(reply.headers["x-strata-tier"], "cold");
+  });
+});
+
+test("what is deleted is answered by no tier of this isolate", async () => {
+  const { pulls, manifest } = await image("deleted", 100);
+  const key = await popularise(others[0], pulls);
+  assert.equal((await others[0].send("DELETE", manifest.path)).status, 202);
+  assert.equal((await others[0].send("GET", manifest.path)).status, 404);
+  assert.equal(await (await strata.namespace()).get(key(manifest), "stream"), null);
+  for (const { path } of pulls.slice(1)) {
+    assert.equal((await others[0].send("DELETE", path)).status, 202);
+    assert.equal((await others[0].send("GET", path)).status, 404);
+  }
+});
+
+test("each request has a line in the log by the id that the client was told", async () => {
+  const { manifest } = await image("logged", 100);
+  const reply = await others[0].send("GET", manifest.path);
+  const id = reply.headers["x-request-id"];
+  assert.match(id, /^[0-9a-f]{12}-\d+$/);
+  await until(() => strata.log().includes(id));
+  const line = JSON.parse(strata.log().split("\n").find((text) => text.includes(id)));
+  const { message, request, method, route, repository, status, tier } = line;
+  assert.deepEqual({ message, request, method, route, repository, status, tier }, {
+    message: "request",
+    request: id,
+    method: "GET",
+    route: "manifest",
+    repository: name,
+    status: "200",
+    tier: "cold",
+  });
+  assert.ok(!strata.log().includes("authorization") && !strata.log().includes("Basic "));
+});
