@@ -58,7 +58,7 @@ async function popularise(isolate, pulls) {
     const digest = path.split("/").at(-1).split(":")[1];
     return path.includes("/manifests/") ? `repositories/${name}/_manifests/sha256/${digest}` : `blobs/sha256/${digest.slice(0, 2)}/${digest}`;
   };
-  for (const pull of pulls) await until(async () => (await namespace.get(key(pull), "stream")) !== null);
+  for (const pull of pulls) await until(async () => (await namespace.get(key(pull), "arrayBuffer")) !== null);
   return key;
 }
 
@@ -179,7 +179,7 @@ describe("a tier that does not answer", () => {
       assert.equal(reply.status, 200);
       assert.ok(reply.body.equals(pull.content));
       assert.equal(reply.headers["x-strata-tier"], "cold");
-      assert.equal(await namespace.get(key(pull), "stream"), null);
+      assert.equal(await namespace.get(key(pull), "arrayBuffer"), null);
     }
     assert.match(strata.log(), /"message":"tier passed over".*"reason":"poisoned"/);
   });
@@ -199,7 +199,7 @@ test("what is deleted is answered by no tier of this isolate", async () => {
   const key = await popularise(others[0], pulls);
   assert.equal((await others[0].send("DELETE", manifest.path)).status, 202);
   assert.equal((await others[0].send("GET", manifest.path)).status, 404);
-  assert.equal(await (await strata.namespace()).get(key(manifest), "stream"), null);
+  assert.equal(await (await strata.namespace()).get(key(manifest), "arrayBuffer"), null);
   for (const { path } of pulls.slice(1)) {
     assert.equal((await others[0].send("DELETE", path)).status, 202);
     assert.equal((await others[0].send("GET", path)).status, 404);
