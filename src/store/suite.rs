@@ -1,11 +1,14 @@
 //! The checks that every store passes: one list, run on the store in memory and on the one at the edge.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use crate::{
     digest::Algorithm,
     range::ByteRange,
-    store::{Condition, Content, ListOptions, Meta, Piece, PutOptions, StoreError, Streams},
+    store::{
+        Bytes, Condition, Content, ListOptions, Meta, Piece, PutOptions, StoreError, Streams,
+        Values,
+    },
 };
 
 /// What came of one check.
@@ -50,7 +53,109 @@ pub async fn run<S: Streams>(
         hashes_streams
         collects_up_to_a_limit
         concatenates_pieces
+        holds_streams_of_the_length_announced
     }
+}
+
+/// Runs every check on an empty store of values, and on the bytes that it is given and gives.
+pub async fn run_values<V: Values>(values: &V) -> Vec<Outcome> {
+    vec![
+        Outcome {
+            name: "keeps_values",
+            result: keeps_values(values).await,
+        },
+        Outcome {
+            name: "cuts_and_joins_bytes",
+            result: cuts_and_joins_bytes::<V::Bytes>(),
+        },
+        Outcome {
+            name: "digests_bytes",
+            result: digests_bytes::<V::Bytes>().await,
+        },
+        Outcome {
+            name: "compresses_bytes",
+            result: compresses_bytes::<V::Bytes>().await,
+        },
+    ]
+}
+
+async fn keeps_values<V: Values>(values: &V) -> Check {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let read = async |key| {
+        Ok::<_, String>(
+            values
+                .get(key)
+                .await
+                .map_err(text)?
+                .map(|value| value.to_vec()),
+        )
+    };
+    equal("nothing", read("values/none").await?, None)?;
+    for bytes in [b"".to_vec(), b"some".to_vec(), pattern(100_000)] {
+        let value = V::Bytes::copy_from(&bytes);
+        values.put("values/a", value, HOUR).await.map_err(text)?;
+        equal("what was written", read("values/a").await?, Some(bytes))?;
+    }
+    values.delete("values/a").await.map_err(text)?;
+    values.delete("values/none").await.map_err(text)?;
+    equal("what was deleted", read("values/a").await?, None)
+}
+
+fn cuts_and_joins_bytes<Y: Bytes>() -> Check {
+    let bytes = Y::copy_from(b"0123456789");
+    equal("length", bytes.len(), 10)?;
+    for (first, end, expected) in [
+        (0, 10, "0123456789"),
+        (3, 6, "345"),
+        (9, 10, "9"),
+        (4, 4, ""),
+        (8, 100, "89"),
+        (10, 20, ""),
+    ] {
+        let cut = bytes.slice(first, end);
+        equal("cut", cut.to_vec(), expected.as_bytes().to_vec())?;
+        equal("its length", cut.len(), expected.len() as u64)?;
+    }
+    let joined = bytes.slice(2, 4).prefixed(b"ab");
+    equal("joined", joined.to_vec(), b"ab23".to_vec())?;
+    equal("empty", Y::copy_from(b"").is_empty(), true)
+}
+
+async fn digests_bytes<Y: Bytes>() -> Check {
+    let bytes = pattern(100_000);
+    let cut = Y::copy_from(&bytes).slice(10, 90_000);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let expected = algorithm.digest(bytes.get(10..90_000).unwrap_or_default());
+        equal("digest", cut.digest(algorithm).await, Ok(expected))?;
+    }
+    Ok(())
+}
+
+async fn compresses_bytes<Y: Bytes>() -> Check {
+    for bytes in [
+        b"".to_vec(),
+        b"x".to_vec(),
+        pattern(50_000),
+        vec![7; 300_000],
+    ] {
+        let length = bytes.len() as u64;
+        let compressed = Y::copy_from(&bytes).compress().await.map_err(text)?;
+        if length == 300_000 {
+            equal("smaller", compressed.len() < 3_000, true)?;
+        }
+        let again = compressed.decompress(length).await.map_err(text)?;
+        equal("again", again.to_vec() == bytes, true)?;
+        for wrong in [length + 1, length / 2]
+            .into_iter()
+            .filter(|wrong| *wrong != length)
+        {
+            let failed = compressed.decompress(wrong).await.is_err();
+            equal("of another length", failed, true)?;
+        }
+        let broken = compressed.slice(0, compressed.len() / 2);
+        equal("cut short", broken.decompress(length).await.is_err(), true)?;
+    }
+    Ok(())
 }
 
 struct Suite<'a, S, F> {
@@ -504,7 +609,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             Piece::Bytes(b"<".to_vec()),
             Piece::Stream((self.body)(b"stream")),
             Piece::Object("pieces/a".to_owned(), ByteRange::new(3, 5)),
-            Piece::Bytes(b"|".to_vec()),
+            Piece::Held(S::Bytes::copy_from(b"|")),
             Piece::Object("pieces/b".to_owned(), None),
             Piece::Bytes(b">".to_vec()),
         ];
@@ -526,6 +631,19 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             self.store.collect(body, 100).await.is_err(),
             true,
         )
+    }
+
+    async fn holds_streams_of_the_length_announced(&self) -> Check {
+        let bytes = pattern(1_000_000);
+        let hold = async |length| self.store.hold((self.body)(&bytes), length).await;
+        let held = hold(1_000_000).await.map_err(text)?;
+        equal("bytes", held.to_vec() == bytes, true)?;
+        for length in [0, 999_999, 1_000_001] {
+            let refused = hold(length).await.err();
+            equal("refused", refused, Some(StoreError::Length))?;
+        }
+        let none = self.store.hold((self.body)(b""), 0).await.map_err(text)?;
+        equal("none", none.len(), 0)
     }
 
     async fn put(&self, key: &str, bytes: &[u8], metadata: &str) -> Result<Meta, String> {
@@ -614,18 +732,19 @@ fn pattern(length: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::{Memory, MemoryBody};
+    use crate::store::memory::{Memory, MemoryBody, MemoryValues};
 
     #[test]
     fn passes_in_memory() {
         let store = Memory::default();
-        let outcomes =
-            pollster::block_on(run(&store, |bytes| MemoryBody::Bytes(bytes.to_vec()), 100));
+        let body = |bytes: &[u8]| MemoryBody::Bytes(bytes.to_vec());
+        let mut outcomes = pollster::block_on(run(&store, body, 100));
+        outcomes.extend(pollster::block_on(run_values(&MemoryValues::default())));
         let failed: Vec<&Outcome> = outcomes
             .iter()
             .filter(|outcome| outcome.result.is_err())
             .collect();
         assert!(failed.is_empty(), "{failed:#?}");
-        assert_eq!(outcomes.len(), 19);
+        assert_eq!(outcomes.len(), 24);
     }
 }

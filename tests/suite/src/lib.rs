@@ -1,4 +1,4 @@
-//! The checks that every store passes, as a Worker that runs them on R2 and answers with what came of each. Its other paths
+//! The checks that every store passes, as a Worker that runs them on R2 and KV and answers with what came of each. Its other paths
 //! are the ways in which an instance ends.
 
 use std::{hint::black_box, process, time::Duration};
@@ -14,6 +14,8 @@ use web_sys::{Request, Response};
 mod bytes;
 #[path = "../../../worker/src/clock.rs"]
 mod clock;
+#[path = "../../../worker/src/kv.rs"]
+mod kv;
 #[path = "../../../worker/src/panics.rs"]
 mod panics;
 #[path = "../../../worker/src/parts.rs"]
@@ -65,8 +67,10 @@ async fn check(env: &JsValue) -> String {
         body.unwrap_or_else(|| throw_str("the platform made no stream of bytes"))
     };
     let outcomes = suite::run(&bucket, body, parts::PART as usize).await;
+    let values = suite::run_values(&kv::Namespace::of(env, "WARM")).await;
     outcomes
         .iter()
+        .chain(&values)
         .map(|outcome| json!({ "name": outcome.name, "failure": outcome.result.as_ref().err() }))
         .collect::<serde_json::Value>()
         .to_string()
