@@ -1,4 +1,4 @@
-// What each end-point asks of R2: counted, and held to a bound, for the platform bills and limits operations.
+// What each end-point asks of R2 and KV: counted, and held to a bound, for the platform bills and limits operations.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { buffer, digestOf } from "./bytes.mjs";
@@ -17,27 +17,27 @@ const CLASS_A = /^r2\.(put|list|createMultipartUpload|uploadPart|complete)$/;
 const CLASS_B = /^r2\.(get|head)$/;
 
 let strata;
-let rows = [];
+const rows = [];
 
 before(async () => {
   strata = await start();
 });
 after(async (t) => {
   await strata.stop();
-  console.log(["| request | class A | class B | deletes |", "| --- | --- | --- | --- |", ...rows].join("\n"));
+  console.log(["| request | R2 A | R2 B | R2 deletes | KV reads | KV writes |", "| --- | --- | --- | --- | --- | --- |", ...rows].join("\n"));
 });
 
-/** Runs one step, and holds its operations to `[class A, class B, deletes]`. */
+/** Runs one step, and holds its operations to `[R2 class A, class B, deletes, KV reads, writes]`; none of those left out. */
 function budget(what, bound, step) {
   test(`${what} within ${bound.join(", ")}`, async () => {
     await strata.reset();
     await step();
     const calls = await strata.calls();
     const count = (pattern) => calls.filter(({ call }) => pattern.test(call)).length;
-    const found = [count(CLASS_A), count(CLASS_B), count(/^r2\.(delete|abort)$/)];
+    const found = [CLASS_A, CLASS_B, /^r2\.(delete|abort)$/, /^kv\.(get|list)$/, /^kv\.(put|delete)$/].map(count);
     rows.push(`| ${what} | ${found.join(" | ")} |`);
     const seen = calls.map(({ call, key }) => `${call} ${key}`).join("\n");
-    for (const [index, most] of bound.entries()) assert.ok(found[index] <= most, `${found} where at most ${bound}:\n${seen}`);
+    for (const [index, calls] of found.entries()) assert.ok(calls <= (bound[index] ?? 0), `${found} where at most ${bound}:\n${seen}`);
   });
 }
 
@@ -81,15 +81,18 @@ budget("POST ?digest= of a blob another repository holds", [2, 3, 0], async () =
   expect(await whole(strata, "budget/other", digest, content), 201);
 });
 
-budget("HEAD blob", [0, 2, 0], async () => {
-  expect(await strata.send("HEAD", `/v2/${name}/blobs/${config.digest}`), 200);
-});
+for (const [method, what, bound] of [
+  ["HEAD", "cold", [0, 2]],
+  ["HEAD", "hot", []],
+  ["GET", "its link hot", [0, 1, 0, 1]],
+  ["GET", "hot", []],
+]) {
+  budget(`${method} blob, ${what}`, bound, async () => {
+    expect(await strata.send(method, `/v2/${name}/blobs/${config.digest}`), 200);
+  });
+}
 
-budget("GET blob, pushed whole", [0, 2, 0], async () => {
-  expect(await strata.send("GET", `/v2/${name}/blobs/${config.digest}`), 200);
-});
-
-budget("GET blob, pushed by PATCH", [0, 2, 0], async () => {
+budget("GET blob, pushed by PATCH, cold", [0, 2, 0, 1], async () => {
   expect(await strata.send("GET", `/v2/${name}/blobs/${blobs[2].digest}`), 200);
 });
 
@@ -99,17 +102,17 @@ budget("HEAD blob that is not there", [1, 1, 0], async () => {
 
 budget("PUT manifest of 5 layers by tag", [10, 13, 0], async () => expect(await putManifest(manifest, "latest"), 201));
 
-budget("GET manifest by tag", [0, 2, 0], async () => {
-  expect(await strata.send("GET", `/v2/${name}/manifests/latest`, { headers: accept }), 200);
-});
-
-budget("GET manifest by digest", [0, 1, 0], async () => {
-  expect(await strata.send("GET", `/v2/${name}/manifests/${manifest.digest}`, { headers: accept }), 200);
-});
-
-budget("HEAD manifest by tag", [0, 2, 0], async () => {
-  expect(await strata.send("HEAD", `/v2/${name}/manifests/latest`, { headers: accept }), 200);
-});
+for (const [method, reference, what, bound] of [
+  ["GET", "latest", "by tag, cold", [0, 2, 0, 1]],
+  ["GET", "latest", "by tag, hot", [0, 1]],
+  ["HEAD", "latest", "by tag, hot", [0, 1, 0, 0, 1]],
+  ["GET", manifest.digest, "by digest, hot", []],
+  ["HEAD", manifest.digest, "by digest, hot", []],
+]) {
+  budget(`${method} manifest ${what}`, bound, async () => {
+    expect(await strata.send(method, `/v2/${name}/manifests/${reference}`, { headers: accept }), 200);
+  });
+}
 
 budget("GET tags", [1, 0, 0], async () => expect(await strata.send("GET", `/v2/${name}/tags/list`), 200));
 
@@ -148,7 +151,7 @@ budget("DELETE tag", [1, 1, 0], async () => expect(await strata.send("DELETE", `
 
 test("the tag again", async () => expect(await putManifest(manifest, "latest"), 201));
 
-budget("DELETE manifest of 1 tag", [2, 1, 1], async () => {
+budget("DELETE manifest of 1 tag", [2, 1, 1, 0, 1], async () => {
   expect(await strata.send("DELETE", `/v2/${name}/manifests/${manifest.digest}`), 202);
 });
 
