@@ -130,7 +130,7 @@ impl Metrics {
             &["tier", "class"],
         )?;
         let by_kind = ["tier", "kind"];
-        Ok(Self {
+        let metrics = Self {
             requests: maker.counters(
                 "strata_requests_total",
                 "Requests answered",
@@ -211,7 +211,23 @@ impl Metrics {
                 "Bytes of blobs that were pushed or mounted and stored already",
             )?,
             registry,
-        })
+        };
+        // What has not happened yet is nought, and not unknown.
+        for kind in Kind::ALL {
+            for tier in Tier::ALL {
+                of(&metrics.hits, tier, kind);
+                of(&metrics.misses, tier, kind);
+            }
+            of(&metrics.stores, Tier::Hot, kind);
+            of(&metrics.evictions, Tier::Hot, kind);
+            metrics.holds(Tier::Hot, kind, 0);
+            metrics.joins.with_label_values(&[kind.name()]);
+        }
+        for kind in [Kind::Manifest, Kind::Blob] {
+            of(&metrics.stores, Tier::Warm, kind);
+            metrics.promotions.with_label_values(&[kind.name()]);
+        }
+        Ok(metrics)
     }
 
     /// Counts a request that was answered.
