@@ -10,7 +10,7 @@
 //! | `STRATA_HOT_BLOB_BYTES` | 1048576 | the largest blob that is kept hot; nothing above an eighth of the memory is |
 //! | `STRATA_HOT_SECONDS` | 3600 | how long something stays hot |
 //! | `STRATA_WARM_BLOB_BYTES` | 1048576 | the largest blob that goes warm, up to 24 MiB; it is read into memory whole |
-//! | `STRATA_WARM_SECONDS` | 86400 | how long something stays warm, at least 60; 0 leaves the warm tier alone |
+//! | `STRATA_WARM_SECONDS` | 86400 | how long a blob stays warm, at least 60, and a manifest, if `STRATA_STALE_SECONDS` is not shorter; 0 leaves the warm tier alone |
 //! | `STRATA_WARM_READS` | 3 | how often something is read, lately, to go warm; up to 255 |
 //! | `STRATA_WARM_PATIENCE_MS` | 1000 | how long the warm tier may take to answer |
 //! | `STRATA_WARM_COMPRESSION` | `true` | whether warm values are compressed, where that makes them smaller by a tenth |
