@@ -274,6 +274,17 @@ fn a_promotion_is_earned_and_made_once() {
         let (_, operations) = world.ask(&isolate, &request);
         assert_eq!(writes(&operations), usize::from(reads == 4), "read {reads}");
     }
+    world.host.pass(Duration::from_secs(600));
+    assert_eq!(
+        writes(&world.ask(&isolate, &request).1),
+        0,
+        "it is warm still"
+    );
+    // Of many who read it at once, one writes it.
+    world.warm.memory.forget();
+    let eager = world.isolate(&[("STRATA_WARM_READS", "1")]);
+    let target = format!("GET {}", manifest());
+    assert_eq!(writes(&crowd(&world, &eager, &target).1), 1);
     // One that could not be written is tried again, but not at once.
     world.warm.memory.forget();
     let other = world.isolate(&[("STRATA_WARM_READS", "1")]);
@@ -623,6 +634,8 @@ fn what_is_deleted_elsewhere_is_answered_for_a_stated_time() {
     );
     popularise(&one);
     popularise(&other);
+    // Where the third isolate is, nobody has heard of the deletions yet.
+    world.warm.is_deaf.set(true);
     world.host.pass(Duration::from_secs(300));
     for target in [manifest(), blob(LAYER)] {
         assert_eq!(

@@ -68,10 +68,14 @@ async fn decide<T>(
     verdict: Verdict,
     outcome: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    // A store is never as quick as memory: whoever else is there has a turn.
+    // A store is never as quick as memory: whoever else is there has a turn before it is done, and before that is heard.
     turn().await;
     match verdict {
-        Verdict::Done => outcome.await,
+        Verdict::Done => {
+            let outcome = outcome.await;
+            turn().await;
+            outcome
+        }
         Verdict::Lost(error) => Err(error),
         Verdict::Kept(error) => {
             outcome.await?;
