@@ -282,7 +282,8 @@ fn a_promotion_is_earned_and_made_once() {
     );
     // Of many who read it at once, one writes it.
     world.warm.memory.forget();
-    let eager = world.isolate(&[("STRATA_WARM_READS", "1")]);
+    let eager = world.isolate(&[("STRATA_WARM_READS", "2")]);
+    assert_eq!(ask(&eager, &request).status, 200);
     let target = format!("GET {}", manifest());
     assert_eq!(writes(&crowd(&world, &eager, &target).1), 1);
     // One that could not be written is tried again, but not at once.
@@ -595,7 +596,7 @@ fn a_read_under_way_keeps_nothing_of_what_is_deleted_meanwhile() {
     // Of two requests that run in turns, whichever comes first at each step.
     for lead in 0..12 {
         push(&isolate);
-        world.host.pass(Duration::from_secs(1));
+        world.host.pass(Duration::from_secs(61));
         let mut pulling = Box::pin(ask_now(&isolate, &pull));
         let context = &mut Context::from_waker(noop_waker_ref());
         let mut pulled = None;
@@ -739,6 +740,32 @@ fn a_stale_link_leads_to_the_blob_all_the_same() {
     world.host.pass(Duration::from_secs(1));
     let answer = ask(&isolate, &Ask::new(&get));
     assert_eq!((answer.status, &*answer.body), (200, LAYER));
+}
+
+#[test]
+fn a_link_whose_blob_nobody_saw_goes_nowhere() {
+    let world = World::with_image();
+    block_on(world.cold.memory.delete(&[key::blob(&digest(LAYER))])).unwrap();
+    let isolate = world.isolate(&[]);
+    let etag = format!("\"{}\"", digest(LAYER));
+    let unchanged = Ask::new(&format!("GET {}", blob(LAYER))).header("if-none-match", etag);
+    for _ in 0..3 {
+        assert_eq!(ask(&isolate, &unchanged).status, 304);
+        assert_eq!(
+            ask(&isolate, &Ask::new(&format!("GET {}", manifest()))).status,
+            200
+        );
+    }
+    assert_eq!(world.warm.memory.keys().len(), 1, "the manifest is warm");
+    let other = world.isolate(&[]);
+    assert_eq!(
+        ask(&other, &Ask::new(&format!("GET {}", manifest()))).status,
+        200
+    );
+    for isolate in [&isolate, &other] {
+        let head = Ask::new(&format!("HEAD {}", blob(LAYER)));
+        assert_eq!(ask(isolate, &head).status, 404);
+    }
 }
 
 #[test]
