@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT, run } from "../scripts/command.mjs";
-import { ensureRust, TOOLS } from "../scripts/setup.mjs";
+import { ensureBuildTools, ensureRust, TOOLS } from "../scripts/setup.mjs";
 import { Failure, tail, task } from "../scripts/terminal.mjs";
 import { modulesOf } from "../tests/edge/harness.mjs";
 
@@ -14,6 +14,7 @@ const folder = join(ROOT, "benches/hello");
 /** The modules of the built Worker, for `start`. */
 export async function hello() {
   await ensureRust();
+  await ensureBuildTools();
   await ensureWorkerBuild();
   await task("building benches/hello", (detail) =>
     must(join(tools, "bin/worker-build"), ["--release"], {

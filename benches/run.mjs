@@ -1,7 +1,11 @@
 // Runs benches on the real runtime and prints their tables: `node benches/run.mjs` for all, with names for some.
+import { concurrency } from "./concurrency.mjs";
+import { cost } from "./cost.mjs";
+import { pull } from "./pull.mjs";
+import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload };
+const benches = { upload, pull, concurrency, cost };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));
@@ -10,12 +14,3 @@ if (unknown.length > 0) {
   process.exit(1);
 }
 for (const name of asked.length > 0 ? asked : Object.keys(benches)) await benches[name](print);
-
-/** A table in Markdown, with numbers to the right. */
-function print(title, columns, rows) {
-  const cells = [columns, ...rows.map((row) => row.map(String))];
-  const widths = columns.map((_, column) => Math.max(...cells.map((row) => row[column].length)));
-  const line = (row) => `| ${row.map((cell, column) => (column ? cell.padStart(widths[column]) : cell.padEnd(widths[0]))).join(" | ")} |`;
-  const rule = `| ${widths.map((width, column) => (column ? `${"-".repeat(width - 1)}:` : "-".repeat(width))).join(" | ")} |`;
-  console.log(["", `### ${title}`, "", line(columns), rule, ...cells.slice(1).map(line)].join("\n"));
-}

@@ -2,6 +2,7 @@
 import { bytes, digestOf } from "../tests/edge/bytes.mjs";
 import { start } from "../tests/edge/harness.mjs";
 import { begin, close, patch, whole } from "../tests/edge/push.mjs";
+import { median } from "./table.mjs";
 
 const MIB = 1 << 20;
 const ROUNDS = 3;
@@ -121,9 +122,4 @@ function* take(source, count) {
     count -= value.length;
     yield value;
   }
-}
-
-function median(rounds, key) {
-  const sorted = rounds.map((round) => round[key]).sort((one, other) => one - other);
-  return sorted[Math.floor(sorted.length / 2)];
 }

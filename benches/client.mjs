@@ -1,0 +1,136 @@
+// A load generator on a thread of its own: raw keep-alive connections, each asking again as soon as it was answered.
+import net from "node:net";
+import { parentPort, workerData } from "node:worker_threads";
+
+const { host, port, request, expected, connections, seconds, least, locked, patient } = workerData;
+const bytes = Buffer.from(request);
+
+const latencies = [];
+const sockets = new Set();
+// Where requests queue when only one may be under way.
+const waiting = [];
+let busy = false;
+let begun = performance.now();
+let ended = Infinity;
+let asked = 0;
+let answered = 0;
+
+/** Whether the next request belongs to the measurement. */
+const more = () => (performance.now() < ended && performance.now() - begun < seconds * 1000) || asked < least;
+
+/** One connection, and what is left to come of the reply that it waits for. */
+class Connection {
+  head = "";
+  left = 0;
+  since = 0;
+
+  constructor() {
+    this.connect();
+  }
+
+  connect() {
+    this.socket = net.connect({
+      host,
+      port,
+      noDelay: true,
+      // One buffer that is read into again and again: what arrives is looked at and forgotten.
+      onread: { buffer: Buffer.allocUnsafe(1 << 18), callback: (count, buffer) => this.read(buffer.subarray(0, count)) },
+    });
+    const { socket } = this;
+    let reason = new Error("the connection was closed");
+    socket.on("error", (error) => (reason = error));
+    socket.on("close", () => {
+      sockets.delete(socket);
+      if (!patient || this.head || this.left > 0) return fail(reason);
+      // Nothing of the reply has come, so asking again is right; the time goes on.
+      this.connect();
+      this.socket.write(bytes);
+    });
+    sockets.add(socket);
+  }
+
+  ask() {
+    this.since = performance.now();
+    asked += 1;
+    if (!locked) return this.socket.write(bytes);
+    waiting.push(this);
+    next();
+  }
+
+  read(chunk) {
+    try {
+      if (this.left === 0) chunk = this.begin(chunk);
+      this.left -= chunk?.length ?? 0;
+      if (chunk && this.left < 0) throw new Error("a reply is longer than it said");
+      if (chunk && this.left === 0) this.end();
+    } catch (error) {
+      fail(error);
+    }
+    return true;
+  }
+
+  /** Reads a reply's head; gives back what there is of its body, or nothing where the head is not whole yet. */
+  begin(chunk) {
+    this.head += chunk.latin1Slice();
+    const at = this.head.indexOf("\r\n\r\n");
+    if (at < 0) return undefined;
+    const head = this.head.slice(0, at + 2);
+    const body = chunk.subarray(chunk.length - (this.head.length - at - 4));
+    this.head = "";
+    this.left = check(head);
+    return body;
+  }
+
+  end() {
+    latencies.push(performance.now() - this.since);
+    answered += 1;
+    busy = false;
+    if (more()) this.ask();
+    next();
+    if (answered === asked) finish();
+  }
+}
+
+/** Sends what waited longest, if nothing is under way. */
+function next() {
+  if (busy || waiting.length === 0) return;
+  busy = true;
+  waiting.shift().socket.write(bytes);
+}
+
+// Replies differ in little, so most heads were seen before.
+const seen = new Map();
+
+/** Holds a reply's head to what is expected, and tells the length of the body that follows. */
+function check(head) {
+  const known = seen.get(head);
+  if (known !== undefined) return known;
+  const status = Number(head.slice(9, 12));
+  const field = (name) => new RegExp(`^${name}: *(.*?)\r$`, "im").exec(head)?.[1];
+  const found = { status, length: Number(field("content-length") ?? NaN), tier: field("x-strata-tier") };
+  for (const [name, value] of Object.entries(expected)) {
+    if (value !== undefined && found[name] !== value) throw new Error(`${name} is ${found[name]} where ${value} was expected:\n${head}`);
+  }
+  if (seen.size < 1000) seen.set(head, found.length);
+  return found.length;
+}
+
+function finish() {
+  const took = (performance.now() - begun) / 1000;
+  latencies.sort((one, other) => one - other);
+  const quantile = (part) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * part))];
+  parentPort.postMessage({ rate: answered / took, p50: quantile(0.5), p99: quantile(0.99), count: answered });
+  parentPort.close();
+  for (const socket of sockets) socket.removeAllListeners("close").destroy();
+}
+
+function fail(error) {
+  for (const socket of sockets) socket.removeAllListeners("close").destroy();
+  throw error;
+}
+
+parentPort.on("message", () => (ended = performance.now()));
+const all = Array.from({ length: connections }, () => new Connection());
+await Promise.all(all.map(({ socket }) => new Promise((resolve) => socket.once("connect", resolve))));
+begun = performance.now();
+for (const connection of all) connection.ask();

@@ -1,0 +1,109 @@
+// What requests cost each other: many at once beside one at a time, and small reads beside large uploads.
+import { bytes, digestOf } from "../tests/edge/bytes.mjs";
+import { basic, start } from "../tests/edge/harness.mjs";
+import { whole } from "../tests/edge/push.mjs";
+import { bare, bareBlob, COLD, fill, fillBare, MIB, QUIET, SMALL } from "./contestants.mjs";
+import { inTurns, load } from "./load.mjs";
+import { figure } from "./table.mjs";
+
+const CONNECTIONS = [1, 16, 64];
+const UPLOADS = 8;
+const SIZE = 100 * MIB;
+// Of one upload, in bytes a second: together they come at 100 Mbit/s. As fast as the loopback device can, they would keep the
+// runtime from looking at any other connection for seconds, whatever the Worker does.
+const PACE = 1.5 * MIB;
+const SECONDS = 20;
+
+export async function concurrency(print) {
+  const running = [];
+  const begin = async (options) => {
+    running.push(await start({ probe: false, ...options }));
+    return running.at(-1);
+  };
+  try {
+    const hot = await begin({ vars: QUIET });
+    const cold = await begin({ vars: COLD });
+    const floor = await begin({ modules: bare });
+    const read = { running: hot, ...(await fill(hot)).digest, tier: "hot" };
+    await fillBare(floor, SMALL);
+    await locks(print, [
+      { name: "hot", ...read },
+      { name: "cold", running: cold, ...(await fill(cold)).digest, tier: "cold" },
+    ]);
+    await uploads(print, floor, read);
+  } finally {
+    for (const one of running) await one.stop();
+  }
+}
+
+/**
+ * The same Worker with and without a lock around all requests. The load generator holds the lock: in the Worker it would have to
+ * be a queue that is looked at on timers, since the platform cancels a request that waits for another one's promise.
+ */
+async function locks(print, measures) {
+  const rows = [];
+  for (const connections of CONNECTIONS) {
+    const results = await inTurns(measures.flatMap((measure) => [measure, { ...measure, locked: true }]), { connections });
+    for (const [index, { name }] of measures.entries()) {
+      const [free, locked] = results.slice(2 * index);
+      const ratio = (free.rate / locked.rate).toFixed(2);
+      rows.push([name, connections, free.rate.toFixed(0), locked.rate.toFixed(0), ratio, figure(free.p50), figure(locked.p50)]);
+    }
+  }
+  const columns = ["manifest by digest", "connections", "requests/s", "one at a time", "ratio", "p50, ms", "p50, one at a time"];
+  print("No lock beside one around every request, held by the load generator: waiting for it is part of the time", columns, rows);
+}
+
+/** How small reads fare while large uploads run into the same Worker. */
+async function uploads(print, floor, read) {
+  const put = (digest, body) => floor.send("PUT", `/${digest}`, { body, headers: { "content-length": SIZE } });
+  const push = (digest, body) => whole(read.running, "bench/uploads", digest, body, SIZE);
+  const measures = [
+    { name: "bare: constant", running: floor, path: "/constant", length: 5, upload: put },
+    { name: "bare: `R2.get`, 1 KiB", running: floor, ...bareBlob(SMALL["1 KiB"]), upload: put },
+    { name: "Strata: manifest, hot", ...read, upload: push },
+  ];
+  const blobs = Array.from({ length: UPLOADS }, (_, index) => digestOf(bytes(SIZE, `upload ${index}`)));
+  const results = [];
+  for (const measure of measures) results.push(await beside(measure, blobs));
+  const rows = results.map(({ alone, p50, p99 }, index) => {
+    const ratios = [p50 / alone, p50 / results[0].p50, p50 / results[1].p50];
+    return [measures[index].name, figure(alone), figure(p50), ...ratios.map((ratio) => ratio.toFixed(2)), figure(p99)];
+  });
+  const title = `Small reads beside ${UPLOADS} uploads of ${SIZE / MIB} MiB, at ${PACE / MIB} MiB/s each, into the same Worker`;
+  print(title, ["read, 1 connection", "p50 alone, ms", "p50 beside, ms", "of alone", "of constant", "of `R2.get`", "p99 beside, ms"], rows);
+}
+
+/** Measures reads alone and then while the blobs are uploaded, which are gone in the end. */
+async function beside({ running, path, length, headers, tier, upload }, blobs) {
+  const url = new URL(path, running.url);
+  const options = { headers: { authorization: basic(), ...headers }, expected: { length, tier }, connections: 1 };
+  await load(url, options);
+  const alone = await load(url, { ...options, seconds: 2 });
+
+  const measured = { done: false };
+  const sent = blobs.map(async (digest, index) => {
+    const reply = await upload(digest, paced(bytes(SIZE, `upload ${index}`), measured));
+    if (reply.status !== 201) throw new Error(`an upload was answered ${reply.status}: ${reply.body}`);
+  });
+  // A runtime that is busy for seconds closes connections that it then takes for idle.
+  const { p50, p99 } = await load(url, { ...options, seconds: SECONDS, patient: true, until: Promise.all(sent) });
+  measured.done = true;
+  await Promise.all(sent);
+
+  const bucket = await running.bucket();
+  await bucket.delete((await running.objects()).flatMap(({ key, size }) => (size === SIZE ? [key] : [])));
+  return { alone: alone.p50, p50, p99 };
+}
+
+/** The same chunks, each when its time has come, until it no longer matters. */
+async function* paced(chunks, measured) {
+  const begun = performance.now();
+  let sent = 0;
+  for (const chunk of chunks) {
+    yield chunk;
+    sent += chunk.length;
+    const due = begun + (sent / PACE) * 1000;
+    if (!measured.done) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
+  }
+}

@@ -1,0 +1,91 @@
+// What Strata is measured beside, and how the same things get into each of them.
+import assert from "node:assert/strict";
+import { buffer, digestOf } from "../tests/edge/bytes.mjs";
+import { manifestOf, whole } from "../tests/edge/push.mjs";
+
+/** The least that a Worker can do. */
+export const constant = {
+  "index.js": `export default {
+    fetch() { return new Response("hello", { headers: { "content-type": "text/plain" } }); }
+  }`,
+};
+
+/**
+ * The least that a Worker on R2 can do: no access, no repositories; R2 checks digests where a key is one. Of /constant it says
+ * something without R2.
+ */
+export const bare = {
+  "index.js": `export default {
+    async fetch(request, { BUCKET }) {
+      const key = new URL(request.url).pathname.slice(1);
+      if (key === "constant") return new Response("hello", { headers: { "content-type": "text/plain" } });
+      if (request.method === "PUT") {
+        const sha256 = key.split("sha256:")[1];
+        await BUCKET.put(key, request.body, sha256 ? { sha256 } : {});
+        return new Response(null, { status: 201 });
+      }
+      const { body, size } = await BUCKET.get(key);
+      return new Response(body, { headers: { "content-type": "application/octet-stream", "content-length": size } });
+    }
+  }`,
+};
+
+// Variables for Strata: requests are not logged; and memory, or memory and KV, are left out.
+export const QUIET = { STRATA_LOG: "errors" };
+export const NO_MEMORY = { ...QUIET, STRATA_HOT_BYTES: "0" };
+export const COLD = { ...NO_MEMORY, STRATA_WARM_SECONDS: "0" };
+
+const NAME = "bench/image";
+const KIB = 1 << 10;
+export const MIB = 1 << 20;
+
+/** Blobs by what tables call them. */
+export const SMALL = { "1 KiB": KIB, "100 KiB": 100 * KIB };
+export const LARGE = { "10 MiB": 10 * MIB, "100 MiB": 100 * MIB };
+
+/** What is asked of bare R2 for a blob of a size. */
+export const bareBlob = (size) => ({ path: `/${size}`, length: size });
+
+/** Gives a bare Worker blobs of these sizes. */
+export async function fillBare(running, sizes) {
+  for (const size of Object.values(sizes)) await expect(201, running.send("PUT", `/${size}`, { body: buffer(size, "blob") }));
+}
+
+/** Gives Strata an image of a config and five layers, and blobs of these sizes. Tells what to ask it for. */
+export async function fill(strata, sizes = {}) {
+  const push = async (content) => {
+    const digest = digestOf(content);
+    await expect(201, whole(strata, NAME, digest, content));
+    return { digest, size: content.length };
+  };
+  const [config, ...layers] = await each([2000, 3000, 3001, 3002, 3003, 3004], (size) => push(buffer(size, "layer")));
+  const { body, digest, mediaType } = manifestOf(config, layers);
+  await expect(201, strata.send("PUT", `/v2/${NAME}/manifests/latest`, { body, headers: { "content-type": mediaType } }));
+  const manifest = (reference) => ({ path: `/v2/${NAME}/manifests/${reference}`, length: body.length, headers: { accept: mediaType } });
+  const blobs = await each(Object.values(sizes), async (size) => {
+    const blob = await push(buffer(size, "blob"));
+    return [size, { path: `/v2/${NAME}/blobs/${blob.digest}`, length: size }];
+  });
+  return { digest: manifest(digest), tag: manifest("latest"), blobs: Object.fromEntries(blobs) };
+}
+
+/** Reads things often enough, one after the other, that the tiers take them in. */
+export async function read(strata, ...things) {
+  for (let time = 0; time < 30; time += 1) {
+    for (const { path, headers } of things) await expect(200, strata.send("GET", path, { headers }));
+  }
+  // What is written behind the client's back is not waited for by its request.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+}
+
+async function expect(status, sent) {
+  const reply = await sent;
+  assert.equal(reply.status, status, reply.body.toString());
+  return reply;
+}
+
+async function each(items, work) {
+  const results = [];
+  for (const item of items) results.push(await work(item));
+  return results;
+}

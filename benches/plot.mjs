@@ -1,0 +1,53 @@
+// Figures as an SVG of bars, readable where pages are light and where they are dark.
+
+const WIDTH = 760;
+const LABELS = 290;
+const VALUES = 150;
+const ROW = 26;
+const TOP = 58;
+
+const STYLE = `
+  text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #24292f }
+  .title { font-size: 15px; font-weight: 600 }
+  .quiet { fill: #57606a }
+  .ours { fill: #0969da }
+  .theirs { fill: #afb8c1 }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3 }
+    .quiet { fill: #9198a1 }
+    .ours { fill: #4493f8 }
+    .theirs { fill: #57606a }
+  }`;
+
+/**
+ * One bar a row, the longest as wide as there is room.
+ *
+ * @param {{ title: string, note: string, rows: { label: string, value: number, text: string, ours: boolean }[] }} chart
+ */
+export function bars({ title, note, rows }) {
+  const most = Math.max(...rows.map(({ value }) => value));
+  const drawn = rows.map(({ label, value, text, ours }, index) => {
+    const y = TOP + index * ROW;
+    const width = Math.max(1, ((WIDTH - LABELS - VALUES) * value) / most).toFixed(1);
+    return [
+      `<text x="${LABELS - 10}" y="${y + 13}" text-anchor="end">${escape(label)}</text>`,
+      `<rect class="${ours ? "ours" : "theirs"}" x="${LABELS}" y="${y}" width="${width}" height="${ROW - 8}" rx="2"/>`,
+      `<text class="quiet" x="${(LABELS + Number(width) + 8).toFixed(1)}" y="${y + 13}">${escape(text)}</text>`,
+    ].join("\n");
+  });
+  const height = TOP + rows.length * ROW + 10;
+  // Without a background of its own it takes the page's.
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img">`,
+    `<title>${escape(title)}</title>`,
+    `<style>${STYLE}\n</style>`,
+    `<text class="title" x="10" y="22">${escape(title)}</text>`,
+    `<text class="quiet" x="10" y="42">${escape(note)}</text>`,
+    ...drawn,
+    "</svg>\n",
+  ].join("\n");
+}
+
+function escape(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
