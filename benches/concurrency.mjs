@@ -2,7 +2,7 @@
 import { bytes, digestOf } from "../tests/edge/bytes.mjs";
 import { basic, start } from "../tests/edge/harness.mjs";
 import { whole } from "../tests/edge/push.mjs";
-import { bare, bareBlob, COLD, fill, fillBare, MIB, QUIET, SMALL } from "./contestants.mjs";
+import { bare, bareBlob, COLD, fill, fillBare, MIB, QUIET, read, SMALL } from "./contestants.mjs";
 import { inTurns, load } from "./load.mjs";
 import { figure } from "./table.mjs";
 
@@ -24,13 +24,15 @@ export async function concurrency(print) {
     const hot = await begin({ vars: QUIET });
     const cold = await begin({ vars: COLD });
     const floor = await begin({ modules: bare });
-    const read = { running: hot, ...(await fill(hot)).digest, tier: "hot" };
+    const { digest } = await fill(hot);
+    await read(hot, digest);
+    const small = { running: hot, ...digest, tier: "hot" };
     await fillBare(floor, SMALL);
     await locks(print, [
-      { name: "hot", ...read },
+      { name: "hot", ...small },
       { name: "cold", running: cold, ...(await fill(cold)).digest, tier: "cold" },
     ]);
-    await uploads(print, floor, read);
+    await uploads(print, floor, small);
   } finally {
     for (const one of running) await one.stop();
   }
@@ -55,13 +57,13 @@ async function locks(print, measures) {
 }
 
 /** How small reads fare while large uploads run into the same Worker. */
-async function uploads(print, floor, read) {
+async function uploads(print, floor, small) {
   const put = (digest, body) => floor.send("PUT", `/${digest}`, { body, headers: { "content-length": SIZE } });
-  const push = (digest, body) => whole(read.running, "bench/uploads", digest, body, SIZE);
+  const push = (digest, body) => whole(small.running, "bench/uploads", digest, body, SIZE);
   const measures = [
     { name: "bare: constant", running: floor, path: "/constant", length: 5, upload: put },
     { name: "bare: `R2.get`, 1 KiB", running: floor, ...bareBlob(SMALL["1 KiB"]), upload: put },
-    { name: "Strata: manifest, hot", ...read, upload: push },
+    { name: "Strata: manifest, hot", ...small, upload: push },
   ];
   const blobs = Array.from({ length: UPLOADS }, (_, index) => digestOf(bytes(SIZE, `upload ${index}`)));
   const results = [];
