@@ -55,26 +55,27 @@ impl Frequency {
             self.changed = self.changed.max(now);
         }
         self.touched += 1;
-        let least = least(&self.newer, key);
+        let places = places(key);
+        let least = least(&self.newer, places);
         // Only the counters that are least must grow for the least to grow: the others are ahead by other keys' reads.
-        for (row, place) in self.newer.chunks_exact_mut(1 << WIDTH).zip(places(key)) {
+        for (row, place) in self.newer.chunks_exact_mut(1 << WIDTH).zip(places) {
             if let Some(counter) = row.get_mut(place)
                 && *counter == least
             {
                 *counter = counter.saturating_add(1);
             }
         }
-        self.sum(key)
+        self.sum(places)
     }
 
     /// Answers the estimate without counting an access.
     pub fn estimate(&mut self, key: &str, now: Timestamp) -> u32 {
         self.fade(now);
-        self.sum(key)
+        self.sum(places(key))
     }
 
-    fn sum(&self, key: &str) -> u32 {
-        u32::from(least(&self.newer, key)) + u32::from(least(&self.older, key))
+    fn sum(&self, places: [usize; ROWS]) -> u32 {
+        u32::from(least(&self.newer, places)) + u32::from(least(&self.older, places))
     }
 
     /// Changes generations once for each half-life that has passed.
@@ -105,9 +106,9 @@ impl Frequency {
 }
 
 /// The smallest of a key's counters, one of each row.
-fn least(rows: &[u8], key: &str) -> u8 {
+fn least(rows: &[u8], places: [usize; ROWS]) -> u8 {
     rows.chunks_exact(1 << WIDTH)
-        .zip(places(key))
+        .zip(places)
         .filter_map(|(row, place)| row.get(place).copied())
         .min()
         .unwrap_or(0)
