@@ -6,6 +6,11 @@
 //!                └─not─> ghost ──asked┘  └──not──> gone
 //!                        for again
 //! ```
+//!
+//! The crate `quick_cache` answers up to 0.9 percentage points more reads in tests/policy and adds 1.5 KB less to a compressed
+//! module, but what it once allocated for many small values it keeps: it came to hold 41.0 MB where the bound was 33.6 MB. It
+//! also finds keys by hash, and strangers choose them, while std's `RandomState` hashes alike in every instance on wasm32,
+//! where nothing is imported to seed it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,15 +22,17 @@ use std::{
 /// The values that one isolate remembers, by S3-FIFO (<https://s3fifo.com>): what is new stays in a small queue, and only
 /// what is read again while it is there, or soon after, comes into the main one.
 ///
-/// Keys come from strangers, and without imports there is no secret to key a hash with: std's `RandomState` makes do with
-/// two addresses on wasm32. So everything is found by order, in logarithmic time whatever the keys are. Only ghosts are
-/// hashes, and whoever makes two of them equal has spared a key of their own one read.
+/// Everything is found by order, in logarithmic time whatever the keys are. Only ghosts are hashes, and whoever makes two of
+/// them equal has spared a key of their own one read. They are beside the bound: 8 bytes for each 64 KiB of it, and
+/// no more than 32 KiB.
 pub struct Hot<V> {
     bound: u64,
     entries: BTreeMap<Arc<str>, Entry<V>>,
     small: Queue,
     main: Queue,
-    ghosts: Ghosts,
+    /// Hashes of keys that left the small queue, the oldest first, and how many of them there may be.
+    ghosts: VecDeque<u64>,
+    limit: usize,
     ticket: u64,
 }
 
@@ -59,16 +66,9 @@ struct Queue {
     weight: u64,
 }
 
-/// Hashes of keys that left the small queue, the oldest first.
-#[derive(Default)]
-struct Ghosts {
-    order: VecDeque<(u64, u64)>,
-    tickets: BTreeMap<u64, u64>,
-}
-
 impl<V> Hot<V> {
-    /// What an entry weighs beside its value and its key: its places in the map and in a queue, both of them trees whose nodes
-    /// are two thirds full, and the allocation of the key.
+    /// What an entry weighs beside its value and its key: its places in the map and in a queue, which are trees whose nodes
+    /// may be half empty, and the allocation of the key. It is enough for a `V` of 56 bytes, measured on a 64-bit heap.
     pub const OVERHEAD: u64 = 256;
 
     /// Remembers nothing yet, and never more than this many bytes.
@@ -78,7 +78,10 @@ impl<V> Hot<V> {
             entries: BTreeMap::new(),
             small: Queue::default(),
             main: Queue::default(),
-            ghosts: Ghosts::default(),
+            ghosts: VecDeque::new(),
+            limit: usize::try_from(bound / GHOST)
+                .unwrap_or(usize::MAX)
+                .clamp(16, 4096),
             ticket: 0,
         }
     }
@@ -98,7 +101,7 @@ impl<V> Hot<V> {
     /// Remembers a value of this many bytes in place of the one under its key, which is gone even where this one is not
     /// admitted. With its key and [`Hot::OVERHEAD`] it must not weigh more than an eighth of the bound.
     pub fn insert(&mut self, key: &str, value: V, bytes: u64) -> Inserted<V> {
-        let old = self.take(key);
+        let old = self.take(key).map(|old| (old.place, old.reads));
         let mut evicted = Vec::new();
         let weight = bytes
             .saturating_add(key.len() as u64)
@@ -113,8 +116,8 @@ impl<V> Hot<V> {
             evicted.extend(self.evict());
         }
         let (place, reads) = match old {
-            Some(old) => (old.place, old.reads),
-            None if self.ghosts.take(hash(key)) => (Place::Main, 0),
+            Some(old) => old,
+            None if self.was_here(key) => (Place::Main, 0),
             None => (Place::Small, 0),
         };
         let entry = Entry {
@@ -151,6 +154,19 @@ impl<V> Hot<V> {
         self.entries.is_empty()
     }
 
+    /// Whether a key left the small queue not long ago; forgets that it did.
+    fn was_here(&mut self, key: &str) -> bool {
+        let ghost = Self::ghost(key);
+        let place = self.ghosts.iter().position(|other| *other == ghost);
+        place.is_some_and(|place| self.ghosts.remove(place).is_some())
+    }
+
+    fn ghost(key: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Takes one step towards more room: an entry goes, or one moves on.
     fn evict(&mut self) -> Option<V> {
         let place = if self.small.weight > self.bound / SMALL || self.main.keys.is_empty() {
@@ -173,7 +189,10 @@ impl<V> Hot<V> {
                 None
             }
             Place::Small => {
-                self.ghosts.put(hash(&oldest), self.ticket, self.len());
+                self.ghosts.push_back(Self::ghost(&oldest));
+                while self.ghosts.len() > self.limit {
+                    self.ghosts.pop_front();
+                }
                 Some(entry.value)
             }
             Place::Main => Some(entry.value),
@@ -207,27 +226,6 @@ impl<V> Hot<V> {
     }
 }
 
-impl Ghosts {
-    /// Remembers a hash, and of all no more than this many.
-    fn put(&mut self, hash: u64, ticket: u64, limit: usize) {
-        self.tickets.insert(hash, ticket);
-        self.order.push_back((ticket, hash));
-        while self.order.len() > limit {
-            if let Some((ticket, hash)) = self.order.pop_front()
-                // One that was taken, and perhaps put again since, has left its old place in the order.
-                && self.tickets.get(&hash) == Some(&ticket)
-            {
-                self.tickets.remove(&hash);
-            }
-        }
-    }
-
-    /// Forgets a hash, and answers whether it was there.
-    fn take(&mut self, hash: u64) -> bool {
-        self.tickets.remove(&hash).is_some()
-    }
-}
-
 impl<V> fmt::Debug for Hot<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hot")
@@ -238,14 +236,13 @@ impl<V> fmt::Debug for Hot<V> {
     }
 }
 
-fn hash(key: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// The part of the bound that the small queue may take before the main one gives way.
 const SMALL: u64 = 10;
+
+/// For this much of the bound there is one ghost: what a value takes on average, so that there are as many as values. With
+/// fewer, what is read in turn with much else is forgotten before its turn comes (50 % of reads are answered instead of 69 %);
+/// with more, what is hardly popular gets in.
+const GHOST: u64 = 64 * 1024;
 
 /// How many reads of an entry count: as often it is spared.
 const READS: u8 = 3;
