@@ -18,7 +18,7 @@ const DENIED = ["--", "-D", "warnings"];
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
   { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
-  { name: "clippy", commands: [["cargo", "clippy", "-p", "strata", "-p", "strata-model", "--all-targets", ...DENIED]] },
+  { name: "clippy", commands: [["cargo", "clippy", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "--all-targets", ...DENIED]] },
   {
     name: "clippy wasm32",
     commands: [
@@ -26,7 +26,7 @@ const RUST = [
       ["cargo", "clippy", "-p", "strata", "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
   },
-  { name: "docs", commands: [["cargo", "doc", "-p", "strata", "-p", "strata-model", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
+  { name: "docs", commands: [["cargo", "doc", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
   {
     name: "docs wasm32",
     commands: [["cargo", "doc", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
@@ -34,6 +34,7 @@ const RUST = [
   },
   { name: "core", commands: [["cargo", "test", "-p", "strata"]], count: countCargo },
   { name: "model", commands: [["cargo", "test", "-p", "strata-model"]], count: countCargo },
+  { name: "policy", commands: [["cargo", "test", "-p", "strata-policy"]], count: countCargo },
   {
     name: "core wasm32",
     commands: [["cargo", "test", "-p", "strata", "--lib", ...WASM32]],
