@@ -130,6 +130,9 @@ const WIDTH: u32 = 12;
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);

@@ -249,6 +249,9 @@ const READS: u8 = 3;
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     const VALUE: u64 = 1000 - Hot::<u32>::OVERHEAD - 3;
