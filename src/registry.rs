@@ -178,6 +178,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         if request.method == Method::HEAD {
             *response.body_mut() = Body::Empty;
         }
+        if about.route == Route::Version.name() {
+            // Docker asks this one, and believes no other.
+            let version = HeaderValue::from_static("registry/2.0");
+            let headers = response.headers_mut();
+            headers.insert("docker-distribution-api-version", version);
+        }
         describe_response(&mut response, &id, &trace);
         self.count(
             &about,
@@ -451,10 +457,6 @@ fn describe_response<S: Streams>(
             .entry(header::CONTENT_TYPE)
             .or_insert(HeaderValue::from_static("application/octet-stream"));
     }
-    headers.insert(
-        "docker-distribution-api-version",
-        HeaderValue::from_static("registry/2.0"),
-    );
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
