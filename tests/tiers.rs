@@ -192,12 +192,7 @@ fn what_is_hot_costs_nothing() {
         &["cold get link", "cold head blob"],
     );
     world.expect(&isolate, &format!("HEAD {layer}"), 200, &[]);
-    world.expect(
-        &isolate,
-        &format!("GET {layer}"),
-        200,
-        &["warm get blob", "cold get blob"],
-    );
+    world.expect(&isolate, &format!("GET {layer}"), 200, &["cold get blob"]);
     let answer = world.expect(&isolate, &format!("GET {layer}"), 200, &[]);
     assert_eq!(answer.body, LAYER);
     let ranges = Ask::new(&format!("GET {layer}")).header("range", "bytes=2-4");
@@ -257,6 +252,23 @@ fn what_was_read_often_is_warm_for_all_isolates() {
         operations.is_empty(),
         "it is not written again: {operations:?}"
     );
+}
+
+#[test]
+fn the_warm_tier_is_not_asked_for_blobs_in_vain() {
+    let world = World::with_image();
+    let isolate = world.isolate(&[]);
+    popularise(&isolate);
+    // An isolate that has not read the manifest has no reason to think that they are there.
+    let other = world.isolate(&[]);
+    let get = format!("GET {}", blob(LAYER));
+    world.expect(&other, &get, 200, &["cold get link", "cold get blob"]);
+    // One that has asks once, where they are gone.
+    let third = world.isolate(&[("STRATA_HOT_BLOB_BYTES", "0")]);
+    ask(&third, &Ask::new(&format!("GET {}", manifest())));
+    world.warm.memory.forget();
+    world.expect(&third, &get, 200, &["warm get blob", "cold get blob"]);
+    world.expect(&third, &get, 200, &["cold get blob"]);
 }
 
 #[test]
@@ -510,6 +522,10 @@ fn a_warm_value_with_a_flipped_byte_is_never_served() {
                 )
                 .unwrap();
                 let isolate = world.isolate(&[]);
+                if target != manifest() {
+                    // It is what says that the blob is warm.
+                    ask(&isolate, &Ask::new(&format!("GET {}", manifest())));
+                }
                 let answer = ask(&isolate, &Ask::new(&format!("GET {target}")));
                 assert_eq!(
                     (answer.status, &answer.body),

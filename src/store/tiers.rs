@@ -112,10 +112,19 @@ pub struct Tiers<W: Values, H> {
     metrics: Rc<Metrics>,
     hot: RefCell<Hot<Entry<W::Bytes>>>,
     frequency: RefCell<Frequency>,
-    /// Until when content is known to be warm, or not to be written again.
-    warm_until: RefCell<Hot<Timestamp>>,
+    /// What is believed of the warm tier.
+    warmth: RefCell<Hot<Warmth>>,
     changes: Changes,
     flights: Flights<(Found<W::Bytes>, Timestamp, Tier)>,
+}
+
+/// What is believed of content in the warm tier.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Warmth {
+    /// It is there until then.
+    Until(Timestamp),
+    /// It is not, and not to be written before then.
+    Not(Timestamp),
 }
 
 /// What is kept hot.
@@ -170,7 +179,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
             host,
             hot: RefCell::new(Hot::new(policy.hot_bytes)),
             frequency: RefCell::new(Frequency::new(policy.half_life)),
-            warm_until: RefCell::new(Hot::new(REMEMBERED)),
+            warmth: RefCell::new(Hot::new(REMEMBERED)),
             changes: Changes::default(),
             flights: Flights::default(),
             policy,
@@ -288,7 +297,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
         match written.await {
             Ok((size, saved)) => {
                 self.metrics.promoted(kind, size, saved);
-                self.remember_warm(&key, until);
+                self.believe(&key, Warmth::Until(until));
                 // What was deleted while it was being written is taken back.
                 if self.changes.since(&key, confirmed) {
                     self.drop_warm(&key, kind, Demotion::Changed).await;
@@ -296,7 +305,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
             }
             Err(error) => {
                 self.pass_over(Tier::Warm, kind, Fault::Failed, &error);
-                self.remember_warm(&key, self.host.now() + PAUSE);
+                self.believe(&key, Warmth::Not(self.host.now() + PAUSE));
             }
         }
     }
@@ -361,7 +370,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
         key: &str,
     ) -> Option<(Content<W::Bytes>, Timestamp)> {
         let kind = wanted.kind();
-        if !self.policy.has_warm() || kind == Kind::Link {
+        if !self.policy.has_warm() || !self.may_be_warm(kind, key) {
             return None;
         }
         let read = pin!(self.warm.get(key));
@@ -369,6 +378,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
         let opened = match select(read, late).await {
             Either::Left((Ok(None), _)) => {
                 self.metrics.missed(Tier::Warm, kind);
+                self.warmth.borrow_mut().remove(key);
                 return None;
             }
             Either::Left((Ok(Some(bytes)), _)) => Value::open(&bytes, wanted.digest()).await,
@@ -397,9 +407,12 @@ impl<W: Values, H: Host> Tiers<W, H> {
             return None;
         }
         self.metrics.hit(Tier::Warm, kind);
-        self.remember_warm(key, until);
+        self.believe(key, Warmth::Until(until));
         if let Wanted::Manifest(name, _) = wanted {
             for link in value.links {
+                // Who pulled the image pulled its blobs as well.
+                let blob_until = self.policy.warm_until(Kind::Blob, link.confirmed);
+                self.believe(&key::blob(&link.digest), Warmth::Until(blob_until));
                 let known = Known {
                     record: link.record,
                     seen: Cell::new(true),
@@ -478,16 +491,12 @@ impl<W: Values, H: Host> Tiers<W, H> {
         {
             return;
         }
-        let is_warm = self
-            .warm_until
-            .borrow_mut()
-            .get(key)
-            .is_some_and(|until| *until > now);
-        if is_warm {
+        let warmth = self.warmth.borrow_mut().get(key).copied();
+        if warmth.is_some_and(|(Warmth::Until(until) | Warmth::Not(until))| until > now) {
             return;
         }
         // Only one of those who read it now writes it.
-        self.remember_warm(key, now + PAUSE);
+        self.believe(key, Warmth::Not(now + PAUSE));
         let name = match wanted {
             Wanted::Manifest(name, _) => Some(name.clone()),
             Wanted::Blob(_) | Wanted::Link(..) => None,
@@ -516,12 +525,25 @@ impl<W: Values, H: Host> Tiers<W, H> {
         Some(entry.kind)
     }
 
-    fn remember_warm(&self, key: &str, until: Timestamp) {
-        self.warm_until.borrow_mut().insert(key, until, 0);
+    /// Whether the warm tier is worth asking. A read of it costs more than one of the cold tier, so it is asked for a manifest,
+    /// and for a blob that is believed to be there: one that a warm manifest names, or that went there from here.
+    fn may_be_warm(&self, kind: Kind, key: &str) -> bool {
+        match kind {
+            Kind::Manifest => true,
+            Kind::Blob => {
+                let warmth = self.warmth.borrow_mut().get(key).copied();
+                matches!(warmth, Some(Warmth::Until(until)) if until > self.host.now())
+            }
+            Kind::Link => false,
+        }
+    }
+
+    fn believe(&self, key: &str, warmth: Warmth) {
+        self.warmth.borrow_mut().insert(key, warmth, 0);
     }
 
     async fn drop_warm(&self, key: &str, kind: Kind, reason: Demotion) {
-        self.warm_until.borrow_mut().remove(key);
+        self.warmth.borrow_mut().remove(key);
         match self.warm.delete(key).await {
             Ok(()) => self.metrics.demoted(Tier::Warm, kind, reason),
             Err(error) => self.pass_over(Tier::Warm, kind, Fault::Failed, &error),
