@@ -91,7 +91,8 @@ const SHIM = ["shim.js", "guard.js"].map((name) => path.join(ROOT, "worker/src",
 
 /** What the platform's engine has, named one by one: with all features binaryen writes encodings that it does not know yet. */
 const FEATURES = ["bulk-memory", "multivalue", "mutable-globals", "nontrapping-float-to-int", "reference-types", "sign-ext"];
-const OPTIMIZE = ["-O", "--debuginfo", ...FEATURES.map((name) => `--enable-${name}`)];
+// More passes than these take twice as long, and make nothing faster that was measured.
+const OPTIMIZE = ["-O1", "--debuginfo", ...FEATURES.map((name) => `--enable-${name}`)];
 
 /** Compiles a crate to wasm; resolves with the path of what came out. */
 async function compile(folder, dev, detail) {

@@ -26,20 +26,23 @@ const ends = {
   throw: /Error: thrown through Rust's frames/,
 };
 
-for (const [path, said] of Object.entries(ends)) {
-  test(`${path}: the request and those beside it get a 500, the next one an answer`, async () => {
-    // More than one, waiting on timers of their own.
-    const beside = Array.from({ length: 3 }, () => ask("/sleep"));
-    assert.equal((await ask("/nap")).body.toString(), "awake");
-    assert.equal((await ask(`/${path}`)).status, 500);
-    assert.deepEqual((await Promise.all(beside)).map(({ status }) => status), [500, 500, 500]);
-    for (let count = 0; count < 3; count += 1) assert.equal((await ask("/nap")).body.toString(), "awake");
-    assert.match(suite.log(), said);
+for (const way of ["", "/later"]) {
+  for (const [end, said] of Object.entries(ends)) {
+    test(`${end}${way && ", after a wait"}: the request and those beside it get a 500, the next one an answer`, async () => {
+      // More than one, waiting on timers of their own.
+      const beside = Array.from({ length: 3 }, () => ask("/sleep"));
+      assert.equal((await ask("/later/nothing")).body.toString(), "awake");
+      const printed = suite.log().length;
+      assert.equal((await ask(`${way}/${end}`)).status, 500);
+      assert.deepEqual((await Promise.all(beside)).map(({ status }) => status), [500, 500, 500]);
+      for (const path of ["/nothing", "/later/nothing"]) assert.equal((await ask(path)).body.toString(), "awake");
+      assert.match(suite.log().slice(printed), said);
+    });
+  }
+
+  test(`an error that Rust returns${way && " after a wait"} is a 500, and ends nothing`, async () => {
+    const beside = ask("/later/nothing");
+    assert.equal((await ask(`${way}/error`)).status, 500);
+    assert.equal((await beside).body.toString(), "awake");
   });
 }
-
-test("an error that Rust returns is a 500, and ends nothing", async () => {
-  const beside = ask("/nap");
-  assert.equal((await ask("/error")).status, 500);
-  assert.equal((await beside).body.toString(), "awake");
-});

@@ -1,34 +1,50 @@
 //! Requests and responses, from the platform's form into the core's and back.
 
 use http::{HeaderMap, HeaderValue, Method};
-use js_sys::Uint8Array;
+use js_sys::{Array, Uint8Array};
 use strata::{
     registry::{Body, HEADERS, Request},
     store::Streams,
 };
-use wasm_bindgen::JsValue;
-use web_sys::{Headers, ReadableStream, ResponseInit};
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use web_sys::{ReadableStream, Response};
 
 use crate::bytes::Bytes;
 
+#[wasm_bindgen(module = "/src/http.js")]
+extern "C" {
+    #[wasm_bindgen(catch)]
+    fn read(request: &web_sys::Request, names: &Array) -> Result<String, JsValue>;
+
+    #[wasm_bindgen(catch)]
+    fn respond(status: u16, head: &str, body: &JsValue) -> Result<Response, JsValue>;
+}
+
+thread_local! {
+    /// The names of [`HEADERS`], on the other side of the border.
+    static NAMES: Array = HEADERS.iter().map(|name| JsValue::from(name.as_str())).collect();
+}
+
 /// Reads what the core looks at of a request.
 pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStream>, JsValue> {
-    let sent = request.headers();
+    let text = NAMES.with(|names| read(request, names))?;
+    let mut lines = text.split('\n');
+    let method = lines.next().unwrap_or_default();
+    let url = lines.next().unwrap_or_default();
     let mut headers = HeaderMap::with_capacity(HEADERS.len());
-    for name in HEADERS {
-        if let Some(value) = sent.get(name.as_str())?
-            && let Ok(value) = HeaderValue::from_str(&value)
+    for (name, line) in HEADERS.into_iter().zip(lines) {
+        if let Some(value) = line.strip_prefix('=')
+            && let Ok(value) = HeaderValue::from_str(value)
         {
             headers.insert(name, value);
         }
     }
     // The platform has parsed the URL: after scheme and host comes a path, at least `/`.
-    let url = request.url();
     let target = url
         .split_once("://")
         .and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
     Ok(Request {
-        method: Method::from_bytes(request.method().as_bytes()).unwrap_or_default(),
+        method: Method::from_bytes(method.as_bytes()).unwrap_or_default(),
         target: target.unwrap_or("/").to_owned(),
         headers,
         body: request.body(),
@@ -38,26 +54,20 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
 /// Makes the response that the core has decided on. Streams are handed on untouched.
 pub(crate) fn response(
     response: http::Response<Body<impl Streams<Body = ReadableStream, Bytes = Bytes>>>,
-) -> Result<web_sys::Response, JsValue> {
+) -> Result<Response, JsValue> {
     let (parts, body) = response.into_parts();
-    let headers = Headers::new()?;
+    let mut head = String::new();
     for (name, value) in &parts.headers {
-        headers.append(name.as_str(), value.to_str().unwrap_or_default())?;
+        head.push_str(name.as_str());
+        head.push('\n');
+        head.push_str(value.to_str().unwrap_or_default());
+        head.push('\n');
     }
-    let init = ResponseInit::new();
-    init.set_status(parts.status.as_u16());
-    init.set_headers(&headers);
-    match body {
-        Body::Empty => web_sys::Response::new_with_opt_str_and_init(None, &init),
-        Body::Bytes(bytes) => {
-            let bytes = Uint8Array::from(bytes.as_slice());
-            web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&bytes), &init)
-        }
-        Body::Held(bytes) => {
-            web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&bytes.0), &init)
-        }
-        Body::Stream(stream) => {
-            web_sys::Response::new_with_opt_readable_stream_and_init(Some(&stream), &init)
-        }
-    }
+    let body = match body {
+        Body::Empty => JsValue::UNDEFINED,
+        Body::Bytes(bytes) => Uint8Array::from(bytes.as_slice()).into(),
+        Body::Held(bytes) => bytes.0.into(),
+        Body::Stream(stream) => stream.into(),
+    };
+    respond(parts.status.as_u16(), &head, &body)
 }

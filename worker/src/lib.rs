@@ -14,7 +14,7 @@ use strata::{
 };
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::future_to_promise;
-use web_sys::{Request, Response, console};
+use web_sys::{Request, console};
 
 use crate::{host::Edge, kv::Namespace, r2::Bucket};
 
@@ -25,6 +25,7 @@ mod http;
 mod kv;
 mod panics;
 mod parts;
+mod promise;
 mod r2;
 mod stream;
 
@@ -63,26 +64,30 @@ fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
     })
 }
 
-/// Answers a request. Called by `shim.js`, as everything here that is exported.
+/// Answers a request, with a response or the promise of one. Called by `shim.js`, as everything here that is exported.
 ///
 /// # Errors
 ///
 /// Those that the platform throws at reading the request or making the response.
 #[wasm_bindgen]
-pub async fn fetch(request: Request, env: JsValue, context: Context) -> Result<Response, JsValue> {
-    let registry = match registry(&env) {
-        Ok(registry) => registry,
-        Err(error) => return http::response(registry::refuse::<Cold>(&error)),
-    };
-    let (response, after) = registry.answer(http::request(&request)?).await;
-    if !after.is_nothing() {
-        let finish = async move {
-            registry.finish(after).await;
-            Ok(JsValue::UNDEFINED)
+pub fn fetch(request: Request, env: JsValue, context: Context) -> Result<JsValue, JsValue> {
+    promise::outcome(async move {
+        let registry = match registry(&env) {
+            Ok(registry) => registry,
+            Err(error) => {
+                return http::response(registry::refuse::<Cold>(&error)).map(JsValue::from);
+            }
         };
-        context.wait_until(&future_to_promise(finish));
-    }
-    http::response(response)
+        let (response, after) = registry.answer(http::request(&request)?).await;
+        if !after.is_nothing() {
+            let finish = async move {
+                registry.finish(after).await;
+                Ok(JsValue::UNDEFINED)
+            };
+            context.wait_until(&future_to_promise(finish));
+        }
+        http::response(response).map(JsValue::from)
+    })
 }
 
 /// Does what is due by the clock.

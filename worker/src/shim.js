@@ -6,7 +6,15 @@ import { instance } from "./guard.js";
 
 export default {
   fetch(request, env, context) {
-    const reply = run("fetch", request, env, context).catch(failed);
+    let reply;
+    try {
+      reply = run("fetch", request, env, context);
+    } catch (error) {
+      return failed(error);
+    }
+    // Nothing had to be waited for.
+    if (!(reply instanceof Promise)) return reply;
+    reply = reply.catch(failed);
     // To its end even when the client goes away: a request that is cancelled strands the buffers it holds.
     context.waitUntil(reply);
     return reply;
@@ -22,13 +30,15 @@ function run(name, ...args) {
   // Here no frame of the module is on the stack, so the glue can be turned to another instance.
   if (instance.ended) strata.__wbg_reset_state();
   const { events } = instance;
+  const promise = strata[name](...args);
+  if (!(promise instanceof Promise)) return promise;
   return new Promise((resolve, reject) => {
     const end = (error) => {
       events.delete(end);
       reject(error);
     };
     events.add(end);
-    strata[name](...args).then((value) => {
+    promise.then((value) => {
       events.delete(end);
       resolve(value);
     }, end);

@@ -20,33 +20,40 @@ mod kv;
 mod panics;
 #[path = "../../../worker/src/parts.rs"]
 mod parts;
+#[path = "../../../worker/src/promise.rs"]
+mod promise;
 #[path = "../../../worker/src/r2.rs"]
 mod r2;
 #[path = "../../../worker/src/stream.rs"]
 mod stream;
 
-/// Runs the checks, or does what the path names.
+/// Runs the checks, or does what the path names; under `later/` when something was waited for.
 ///
 /// # Errors
 ///
 /// Those of the platform, and the one that is asked for.
 #[wasm_bindgen]
-pub async fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<Response, JsValue> {
-    let url = request.url();
-    match url.rsplit('/').next() {
-        #[expect(clippy::panic, reason = "a panic is what is tested")]
-        Some("panic") => panic!("asked to"),
-        Some("abort") => process::abort(),
-        Some("overflow") => {
-            overflow(0);
+pub fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<JsValue, JsValue> {
+    promise::outcome(async move {
+        let url = request.url();
+        if url.contains("/later/") {
+            future::sleep(Duration::from_millis(10)).await;
         }
-        Some("throw") => throw_str("thrown through Rust's frames"),
-        Some("error") => return Err("refused".into()),
-        Some("sleep") => future::sleep(Duration::from_secs(60)).await,
-        Some("nap") => future::sleep(Duration::from_millis(10)).await,
-        _ => return Response::new_with_opt_str(Some(&check(&env).await)),
-    }
-    Response::new_with_opt_str(Some("awake"))
+        match url.rsplit('/').next() {
+            #[expect(clippy::panic, reason = "a panic is what is tested")]
+            Some("panic") => panic!("asked to"),
+            Some("abort") => process::abort(),
+            Some("overflow") => {
+                overflow(0);
+            }
+            Some("throw") => throw_str("thrown through Rust's frames"),
+            Some("error") => return Err("refused".into()),
+            Some("sleep") => future::sleep(Duration::from_secs(60)).await,
+            Some("nothing") => {}
+            _ => return Response::new_with_opt_str(Some(&check(&env).await)).map(Into::into),
+        }
+        Response::new_with_opt_str(Some("awake")).map(Into::into)
+    })
 }
 
 #[expect(
