@@ -2,8 +2,7 @@
 import net from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
 
-const { host, port, request, expected, connections, seconds, least, locked, patient } = workerData;
-const bytes = Buffer.from(request);
+const { host, port, requests, expected, connections, seconds, least, locked, patient } = workerData;
 
 const latencies = [];
 const sockets = new Set();
@@ -24,7 +23,8 @@ class Connection {
   left = 0;
   since = 0;
 
-  constructor() {
+  constructor(request) {
+    this.bytes = Buffer.from(request);
     this.connect();
   }
 
@@ -44,7 +44,7 @@ class Connection {
       if (!patient || this.head || this.left > 0) return fail(reason);
       // Nothing of the reply has come, so asking again is right; the time goes on.
       this.connect();
-      this.socket.write(bytes);
+      this.socket.write(this.bytes);
     });
     sockets.add(socket);
   }
@@ -52,7 +52,7 @@ class Connection {
   ask() {
     this.since = performance.now();
     asked += 1;
-    if (!locked) return this.socket.write(bytes);
+    if (!locked) return this.socket.write(this.bytes);
     waiting.push(this);
     next();
   }
@@ -95,7 +95,8 @@ class Connection {
 function next() {
   if (busy || waiting.length === 0) return;
   busy = true;
-  waiting.shift().socket.write(bytes);
+  const connection = waiting.shift();
+  connection.socket.write(connection.bytes);
 }
 
 // Replies differ in little, so most heads were seen before.
@@ -130,7 +131,7 @@ function fail(error) {
 }
 
 parentPort.on("message", () => (ended = performance.now()));
-const all = Array.from({ length: connections }, () => new Connection());
+const all = Array.from({ length: connections }, (_, index) => new Connection(requests[index % requests.length]));
 await Promise.all(all.map(({ socket }) => new Promise((resolve) => socket.once("connect", resolve))));
 begun = performance.now();
 for (const connection of all) connection.ask();

@@ -30,7 +30,8 @@ export async function concurrency(print) {
     await fillBare(floor, SMALL);
     await locks(print, [
       { name: "hot", ...small },
-      { name: "cold", running: cold, ...(await fill(cold)).digest, tier: "cold" },
+      // One each, or single flight would make one read of all that are under way.
+      { name: "cold", running: cold, ...(await fill(cold, {}, 64)).digest, tier: "cold" },
     ]);
     await uploads(print, floor, small);
   } finally {
@@ -78,10 +79,10 @@ async function uploads(print, floor, small) {
 
 /** Measures reads alone and then while the blobs are uploaded, which are gone in the end. */
 async function beside({ running, path, length, headers, tier, upload }, blobs) {
-  const url = new URL(path, running.url);
+  const { url } = running;
   const options = { headers: { authorization: basic(), ...headers }, expected: { length, tier }, connections: 1 };
-  await load(url, options);
-  const alone = await load(url, { ...options, seconds: 2 });
+  await load(url, path, options);
+  const alone = await load(url, path, { ...options, seconds: 2 });
 
   const measured = { done: false };
   const sent = blobs.map(async (digest, index) => {
@@ -89,7 +90,7 @@ async function beside({ running, path, length, headers, tier, upload }, blobs) {
     if (reply.status !== 201) throw new Error(`an upload was answered ${reply.status}: ${reply.body}`);
   });
   // A runtime that is busy for seconds closes connections that it then takes for idle.
-  const { p50, p99 } = await load(url, { ...options, seconds: SECONDS, patient: true, until: Promise.all(sent) });
+  const { p50, p99 } = await load(url, path, { ...options, seconds: SECONDS, patient: true, until: Promise.all(sent) });
   measured.done = true;
   await Promise.all(sent);
 

@@ -51,28 +51,41 @@ export async function fillBare(running, sizes) {
   for (const size of Object.values(sizes)) await expect(201, running.send("PUT", `/${size}`, { body: buffer(size, "blob") }));
 }
 
-/** Gives Strata an image of a config and five layers, and blobs of these sizes. Tells what to ask it for. */
-export async function fill(strata, sizes = {}) {
+/**
+ * Gives Strata an image of a config and five layers, and blobs of these sizes, in so many copies that differ. Tells what to ask it
+ * for: `path` has one for each copy.
+ */
+export async function fill(strata, sizes = {}, copies = 1) {
   const push = async (content) => {
     const digest = digestOf(content);
     await expect(201, whole(strata, NAME, digest, content));
     return { digest, size: content.length };
   };
   const [config, ...layers] = await each([2000, 3000, 3001, 3002, 3003, 3004], (size) => push(buffer(size, "layer")));
-  const { body, digest, mediaType } = manifestOf(config, layers);
-  await expect(201, strata.send("PUT", `/v2/${NAME}/manifests/latest`, { body, headers: { "content-type": mediaType } }));
-  const manifest = (reference) => ({ path: `/v2/${NAME}/manifests/${reference}`, length: body.length, headers: { accept: mediaType } });
-  const blobs = await each(Object.values(sizes), async (size) => {
-    const blob = await push(buffer(size, "blob"));
-    return [size, { path: `/v2/${NAME}/blobs/${blob.digest}`, length: size }];
-  });
-  return { digest: manifest(digest), tag: manifest("latest"), blobs: Object.fromEntries(blobs) };
+  const [digest, tag] = [[], []].map((path) => ({ path, length: 0, headers: {} }));
+  const blobs = Object.fromEntries(Object.values(sizes).map((size) => [size, { path: [], length: size }]));
+  for (let copy = 0; copy < copies; copy += 1) {
+    const manifest = manifestOf({ ...config, annotations: { copy: `${copy + 100}` } }, layers);
+    const at = (reference) => `/v2/${NAME}/manifests/${reference}`;
+    const headers = { "content-type": manifest.mediaType };
+    await expect(201, strata.send("PUT", at(`copy-${copy}`), { body: manifest.body, headers }));
+    digest.path.push(at(manifest.digest));
+    tag.path.push(at(`copy-${copy}`));
+    for (const ask of [digest, tag]) Object.assign(ask, { length: manifest.body.length, headers: { accept: manifest.mediaType } });
+    for (const [size, ask] of Object.entries(blobs)) {
+      // Of large ones no more than one: they are held nowhere and their reads are not shared.
+      if (copy > 0 && size > MIB) continue;
+      const blob = await push(buffer(Number(size), `blob ${copy}`));
+      ask.path.push(`/v2/${NAME}/blobs/${blob.digest}`);
+    }
+  }
+  return { digest, tag, blobs };
 }
 
 /** Reads things often enough, one after the other, that the tiers take them in. */
 export async function read(strata, ...things) {
   for (let time = 0; time < 30; time += 1) {
-    for (const { path, headers } of things) await expect(200, strata.send("GET", path, { headers }));
+    for (const { path, headers } of things) for (const one of path) await expect(200, strata.send("GET", one, { headers }));
   }
   // What is written behind the client's back is not waited for by its request.
   await new Promise((resolve) => setTimeout(resolve, 500));

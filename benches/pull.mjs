@@ -11,6 +11,8 @@ import { bars } from "./plot.mjs";
 import { figure } from "./table.mjs";
 
 const CONNECTIONS = [1, 16, 64];
+// As many copies as there are connections at most: what is asked for by all at the same time is one read, by single flight.
+const COPIES = 64;
 // What the plot shows of them.
 const PLOTTED = 16;
 
@@ -28,7 +30,7 @@ export async function pull(print) {
     const hot = await popular(await strata(begin, QUIET, SMALL));
     const logged = await popular(await strata(begin, {}));
     const open = await popular(await strata(begin, { ...QUIET, STRATA_ANONYMOUS_PULL: "true" }));
-    const cold = await strata(begin, COLD, { ...SMALL, ...LARGE });
+    const cold = await strata(begin, COLD, { ...SMALL, ...LARGE }, COPIES);
     const warm = await warmed(begin, folder);
     await small(print, others, { hot, logged, open, warm, cold });
     await blobs(print, others.bare, hot, cold);
@@ -39,9 +41,9 @@ export async function pull(print) {
 }
 
 /** A registry with an image in it, as `{ running, digest, tag, blobs }`. */
-async function strata(begin, vars, sizes) {
+async function strata(begin, vars, sizes, copies) {
   const running = await begin({ vars });
-  return { running, ...(await fill(running, sizes)) };
+  return { running, ...(await fill(running, sizes, copies)) };
 }
 
 /** The same, once its memory has taken in what is asked for. */
@@ -55,7 +57,7 @@ async function warmed(begin, folder) {
   const before = await start({ probe: false, folder, vars: NO_MEMORY });
   let image;
   try {
-    image = await fill(before);
+    image = await fill(before, {}, COPIES);
     await read(before, image.digest, image.tag);
   } finally {
     await before.stop();
@@ -78,6 +80,7 @@ async function small(print, { constant, hello, bare }, { hot, logged, open, warm
     row("… anonymous", open, nobody, "hot"),
     row("Strata: manifest by digest, warm", warm, warm.digest, "warm"),
     row("Strata: manifest by digest, cold", cold, cold.digest, "cold"),
+    row("… the same one for all", cold, { ...cold.digest, path: cold.digest.path[0] }, "cold"),
     row("Strata: manifest by tag, hot", hot, hot.tag, "hot"),
     row("Strata: manifest by tag, cold", cold, cold.tag, "cold"),
   ];
