@@ -28,21 +28,24 @@ const ends = {
 
 for (const way of ["", "/later"]) {
   for (const [end, said] of Object.entries(ends)) {
-    test(`${end}${way && ", after a wait"}: the request and those beside it get a 500, the next one an answer`, async () => {
+    test(`${end}${way && ", after a wait"}: the request and those beside it get a 500, the next one a new instance`, async () => {
+      await ask("/count");
       // More than one, waiting on timers of their own.
       const beside = Array.from({ length: 3 }, () => ask("/sleep"));
       assert.equal((await ask("/later/nothing")).body.toString(), "awake");
       const printed = suite.log().length;
       assert.equal((await ask(`${way}/${end}`)).status, 500);
       assert.deepEqual((await Promise.all(beside)).map(({ status }) => status), [500, 500, 500]);
-      for (const path of ["/nothing", "/later/nothing"]) assert.equal((await ask(path)).body.toString(), "awake");
+      for (const [path, answer] of [["/count", "1"], ["/later/count", "2"]]) assert.equal((await ask(path)).body.toString(), answer);
       assert.match(suite.log().slice(printed), said);
     });
   }
 
   test(`an error that Rust returns${way && " after a wait"} is a 500, and ends nothing`, async () => {
+    const count = Number((await ask("/count")).body);
     const beside = ask("/later/nothing");
     assert.equal((await ask(`${way}/error`)).status, 500);
     assert.equal((await beside).body.toString(), "awake");
+    assert.equal(Number((await ask("/count")).body), count + 1);
   });
 }

@@ -1,7 +1,7 @@
 //! The checks that every store passes, as a Worker that runs them on R2 and KV and answers with what came of each. Its other paths
 //! are the ways in which an instance ends.
 
-use std::{hint::black_box, process, time::Duration};
+use std::{cell::Cell, hint::black_box, process, time::Duration};
 
 use gloo_timers::future;
 use serde_json::json;
@@ -27,6 +27,11 @@ mod r2;
 #[path = "../../../worker/src/stream.rs"]
 mod stream;
 
+thread_local! {
+    /// How often this instance was asked to count.
+    static COUNT: Cell<u32> = const { Cell::new(0) };
+}
+
 /// Runs the checks, or does what the path names; under `later/` when something was waited for.
 ///
 /// # Errors
@@ -50,6 +55,11 @@ pub fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<JsValu
             Some("error") => return Err("refused".into()),
             Some("sleep") => future::sleep(Duration::from_secs(60)).await,
             Some("nothing") => {}
+            Some("count") => {
+                let count = COUNT.get() + 1;
+                COUNT.set(count);
+                return Response::new_with_opt_str(Some(&count.to_string())).map(Into::into);
+            }
             _ => return Response::new_with_opt_str(Some(&check(&env).await)).map(Into::into),
         }
         Response::new_with_opt_str(Some("awake")).map(Into::into)
