@@ -2,7 +2,7 @@
 import { bytes, digestOf } from "../tests/edge/bytes.mjs";
 import { basic, start } from "../tests/edge/harness.mjs";
 import { whole } from "../tests/edge/push.mjs";
-import { bare, bareBlob, COLD, fill, fillBare, MIB, QUIET, read, SMALL } from "./contestants.mjs";
+import { bare, bareBlob, COLD, DISTANCE, far, fill, fillBare, MIB, QUIET, read, SMALL } from "./contestants.mjs";
 import { inTurns, load } from "./load.mjs";
 import { figure } from "./table.mjs";
 
@@ -23,6 +23,7 @@ export async function concurrency(print) {
   try {
     const hot = await begin({ vars: QUIET });
     const cold = await begin({ vars: COLD });
+    const distant = await begin({ modules: far(), vars: COLD });
     const floor = await begin({ modules: bare });
     const { digest } = await fill(hot);
     await read(hot, digest);
@@ -32,6 +33,7 @@ export async function concurrency(print) {
       { name: "hot", ...small },
       // One each, or single flight would make one read of all that are under way.
       { name: "cold", running: cold, ...(await fill(cold, {}, 64)).digest, tier: "cold" },
+      { name: `cold, R2 ${DISTANCE} ms away`, running: distant, ...(await fill(distant, {}, 64)).digest, tier: "cold" },
     ]);
     await uploads(print, floor, small);
   } finally {

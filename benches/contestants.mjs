@@ -1,6 +1,9 @@
 // What Strata is measured beside, and how the same things get into each of them.
 import assert from "node:assert/strict";
+import { join } from "node:path";
+import { ROOT } from "../scripts/command.mjs";
 import { buffer, digestOf } from "../tests/edge/bytes.mjs";
+import { modulesOf } from "../tests/edge/harness.mjs";
 import { manifestOf, whole } from "../tests/edge/push.mjs";
 
 /** The least that a Worker can do. */
@@ -29,6 +32,28 @@ export const bare = {
     }
   }`,
 };
+
+/** How far away R2 and KV are, in milliseconds: in production they are not on the same machine. */
+export const DISTANCE = 20;
+
+/** The built Worker, with its stores that far away. */
+export function far() {
+  const { "index.js": worker, ...others } = modulesOf(join(ROOT, "worker/build"));
+  return {
+    "index.js": `import worker from "./worker.js";
+      const far = (binding) => new Proxy(binding, {
+        get: (_, name) => async (...args) => {
+          await scheduler.wait(${DISTANCE});
+          return binding[name](...args);
+        },
+      });
+      export default {
+        fetch: (request, env, context) => worker.fetch(request, { ...env, BUCKET: far(env.BUCKET), WARM: far(env.WARM) }, context),
+      };`,
+    "worker.js": worker,
+    ...others,
+  };
+}
 
 // Variables for Strata: requests are not logged; and memory, or memory and KV, are left out.
 export const QUIET = { STRATA_LOG: "errors" };
