@@ -13,6 +13,21 @@ export const constant = {
   }`,
 };
 
+/** The same with the headers of a manifest: what the platform takes for those is nobody's to save. */
+export const described = {
+  "index.js": `export default {
+    fetch(request) {
+      request.headers.get("authorization");
+      const digest = "sha256:" + "0".repeat(64);
+      return new Response("hello", { headers: {
+        "cache-control": "private, max-age=31536000, immutable, no-transform", "content-length": "5", "content-type": "text/plain",
+        "docker-content-digest": digest, etag: digest, "server-timing": "manifest;desc=hot;dur=0", "x-content-type-options": "nosniff",
+        "x-request-id": "0123456789ab-1234", "x-strata-tier": "hot",
+      } });
+    }
+  }`,
+};
+
 /**
  * The least that a Worker on R2 can do: no access, no repositories; R2 checks digests where a key is one. Of /constant it says
  * something without R2.

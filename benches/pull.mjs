@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ROOT } from "../scripts/command.mjs";
 import { start } from "../tests/edge/harness.mjs";
-import { bare, bareBlob, COLD, constant, fill, fillBare, LARGE, NO_MEMORY, QUIET, read, SMALL } from "./contestants.mjs";
+import { bare, bareBlob, COLD, constant, described, fill, fillBare, LARGE, NO_MEMORY, QUIET, read, SMALL } from "./contestants.mjs";
 import { hello } from "./hello.mjs";
 import { inTurns, ROUNDS } from "./load.mjs";
 import { bars } from "./plot.mjs";
@@ -25,7 +25,12 @@ export async function pull(print) {
   };
   const folder = mkdtempSync(join(tmpdir(), "strata-bench-"));
   try {
-    const others = { constant: await begin({ modules: constant }), hello: await begin({ modules }), bare: await begin({ modules: bare }) };
+    const others = {
+      constant: await begin({ modules: constant }),
+      hello: await begin({ modules }),
+      described: await begin({ modules: described }),
+      bare: await begin({ modules: bare }),
+    };
     await fillBare(others.bare, { ...SMALL, ...LARGE });
     const hot = await popular(await strata(begin, QUIET, SMALL));
     // Of its own: a runtime that has just simulated R2 is slow for a while.
@@ -68,13 +73,14 @@ async function warmed(begin, folder) {
 }
 
 /** What takes the shortest, where every microsecond of ours shows. */
-async function small(print, { constant, hello, bare }, { hot, tagged, logged, open, warm, cold }) {
+async function small(print, { constant, hello, described, bare }, { hot, tagged, logged, open, warm, cold }) {
   const ping = { path: "/v2/", length: (await hot.running.send("GET", "/v2/")).body.length };
   const row = (name, { running }, ask, tier) => ({ name, running, ...ask, tier, ours: true });
   const nobody = { ...open.digest, headers: { ...open.digest.headers, authorization: undefined } };
   const measures = [
     { name: "constant, JavaScript", running: constant, path: "/", length: 5 },
     { name: "constant, Rust (worker crate)", running: hello, path: "/", length: 5 },
+    { name: "constant, JavaScript, a manifest's headers", running: described, path: "/", length: 5 },
     { name: "bare R2.get, 1 KiB", running: bare, ...bareBlob(SMALL["1 KiB"]) },
     row("Strata: GET /v2/", hot, ping),
     row("Strata: manifest by digest, hot", hot, hot.digest, "hot"),
