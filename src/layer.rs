@@ -1,0 +1,6 @@
+//! Inside layers: bytes of a layer in, and what it takes to read parts of it again.
+//!
+//! A layer is a tar archive, usually compressed. These modules read one in a single pass and bounded memory, and leave
+//! checkpoints behind from which inflating can begin anew. They know no HTTP and no store.
+
+pub mod gzip;
