@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, future::Future as _, pin::pin, rc::Rc, task::Context, time::Duration};
 
-use futures_util::{future::join_all, task::noop_waker_ref};
+use futures_util::{
+    future::{join, join_all},
+    task::noop_waker_ref,
+};
 use pollster::block_on;
 use serde_json::json;
 use strata::{
@@ -625,7 +628,9 @@ fn a_read_under_way_keeps_nothing_of_what_is_deleted_meanwhile() {
         }
         assert_eq!(ask(&isolate, &delete).status, 202);
         if pulled.is_none() {
-            block_on(pulling);
+            // Who comes after the deletion gets nothing of a read that began before it.
+            let (later, _) = block_on(join(ask_now(&isolate, &pull), pulling));
+            assert_eq!(later.status, 404, "beside it, after {lead} steps");
         }
         assert_eq!(ask(&isolate, &pull).status, 404, "after {lead} steps");
         assert!(

@@ -25,11 +25,6 @@ impl<S> Counted<S> {
         Self { store, metrics }
     }
 
-    /// The store underneath.
-    pub const fn inner(&self) -> &S {
-        &self.store
-    }
-
     fn count(&self, operation: Operation) {
         self.metrics.operated(operation, 1);
     }

@@ -215,7 +215,10 @@ impl<W: Values, H: Host> Tiers<W, H> {
                             filled
                         }
                         Boarding::Follow(follow) => match self.wait(follow).await {
-                            Some(landed) if believed(&landed.0) => {
+                            // It may have been asked before a deletion that came before this request.
+                            Some(landed)
+                                if believed(&landed.0) && !self.changes.since(&key, landed.1) =>
+                            {
                                 self.metrics.joined(kind);
                                 landed
                             }
