@@ -3,7 +3,9 @@
 //! A layer is a tar archive, usually compressed. These modules read one in a single pass and bounded memory, and leave
 //! checkpoints behind from which inflating can begin anew. They know no HTTP and no store.
 
+mod contents;
 pub mod entry;
 pub mod gzip;
 #[allow(dead_code)]
+pub mod index;
 mod wire;

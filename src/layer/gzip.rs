@@ -24,6 +24,8 @@ use miniz_oxide::{
     },
 };
 
+use crate::layer::wire;
+
 /// A place at which inflating can begin anew.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
@@ -33,6 +35,8 @@ pub struct Checkpoint {
     pub output: u64,
     /// What inflating begins with.
     pub start: Start,
+    /// The CRC-32 of what comes out up to the next checkpoint.
+    pub check: u32,
 }
 
 /// What inflating begins with.
@@ -71,6 +75,7 @@ enum Problem {
     Check,
     Length,
     Window,
+    Block,
     End,
 }
 
@@ -87,6 +92,11 @@ impl fmt::Display for GzipError {
             Problem::Check => f.write_str("a gzip member has another checksum"),
             Problem::Length => f.write_str("a gzip member has another length"),
             Problem::Window => f.write_str("the window of a checkpoint can't be inflated"),
+            Problem::Block => write!(
+                f,
+                "a block of deflate of more than {} MiB, in which no file can be read by itself",
+                MAX_SPAN >> 20
+            ),
             Problem::End => f.write_str("gzip that ends too early"),
         }?;
         write!(f, ", at byte {}", self.offset)
@@ -94,6 +104,13 @@ impl fmt::Display for GzipError {
 }
 
 impl std::error::Error for GzipError {}
+
+impl GzipError {
+    /// Whether the bytes are gzip, but go beyond what is indexed.
+    pub const fn is_limit(&self) -> bool {
+        matches!(self.problem, Problem::Block)
+    }
+}
 
 /// Inflates gzip, from its beginning or from a checkpoint.
 pub struct Gunzip {
@@ -105,10 +122,23 @@ pub struct Gunzip {
     chunk: Vec<u8>,
     input: u64,
     output: u64,
-    /// The checksum of the member so far; none where its beginning was not seen.
-    check: Option<crc32fast::Hasher>,
+    /// Where the member began, as far as that was seen.
     member: u64,
+    sums: Sums,
     marks: Option<Marks>,
+    /// Output that was decoded and waits for room.
+    is_full: bool,
+}
+
+/// Checksums of the output, which is summed once.
+#[derive(Default)]
+struct Sums {
+    /// What came since the last end of a member or a span.
+    piece: crc32fast::Hasher,
+    /// The member so far, but for the piece; none where its beginning was not seen.
+    member: Option<crc32fast::Hasher>,
+    /// The span so far, but for the piece; none where there are no spans.
+    span: Option<crc32fast::Hasher>,
 }
 
 /// Where in a member the next byte is.
@@ -125,15 +155,23 @@ enum Phase {
 /// Placing checkpoints: at the first boundary of blocks where output or input has grown by a span.
 struct Marks {
     span: u64,
-    last: (u64, u64),
     done: VecDeque<Checkpoint>,
+    /// The last one, from which the present span began.
+    last: Checkpoint,
     pending: Option<Pending>,
+    pause: Pause,
 }
 
-/// A checkpoint of which it is not known yet what of its window is referred to.
+/// Whether inflating stops at the next checkpoint.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Pause {
+    No,
+    Next,
+    Now,
+}
+
+/// What follows a checkpoint of which it is not known yet what of its window is referred to.
 struct Pending {
-    input: u64,
-    output: u64,
     state: BlockBoundaryState,
     window: Vec<u8>,
     compressed: Vec<u8>,
@@ -159,9 +197,10 @@ impl Default for Gunzip {
             chunk: Vec::new(),
             input: 0,
             output: 0,
-            check: None,
             member: 0,
+            sums: Sums::default(),
             marks: None,
+            is_full: false,
         }
     }
 }
@@ -169,16 +208,10 @@ impl Default for Gunzip {
 impl Gunzip {
     /// Inflates from the beginning, and leaves a checkpoint wherever output or input has grown by this many bytes.
     pub fn with_checkpoints(span: u64) -> Self {
-        let marks = Marks {
-            span,
-            last: (0, 0),
-            done: VecDeque::new(),
-            pending: None,
-        };
-        Self {
-            marks: Some(marks),
-            ..Self::default()
-        }
+        let mut gunzip = Self::default();
+        gunzip.marks = Some(Marks::new(span, Checkpoint::default()));
+        gunzip.sums.span = Some(crc32fast::Hasher::new());
+        gunzip
     }
 
     /// Inflates from a checkpoint. The checksum of the member in whose middle that is can't be known.
@@ -196,15 +229,75 @@ impl Gunzip {
         {
             let window = decompress_to_vec_with_limit(window, WINDOW)
                 .map_err(|_| gunzip.fail(Problem::Window))?;
-            gunzip.restore(&window);
-            *gunzip.decoder = DecompressorOxide::from_block_boundary_state(&BlockBoundaryState {
-                num_bits: *count,
-                bit_buf: *bits,
-                ..BlockBoundaryState::default()
-            });
-            gunzip.phase = Phase::Body;
+            gunzip.restore(&window, &boundary(*count, *bits));
         }
         Ok(gunzip)
+    }
+
+    /// Has inflating stop at the next checkpoint, where it can be saved.
+    pub fn pause(&mut self) {
+        if let Some(marks) = &mut self.marks {
+            marks.pause = Pause::Next;
+        }
+    }
+
+    /// Whether it has stopped. What was pushed beyond [`Gunzip::position`] was not read.
+    pub fn is_paused(&self) -> bool {
+        self.marks
+            .as_ref()
+            .is_some_and(|marks| marks.pause == Pause::Now)
+    }
+
+    /// Writes all that it takes to go on, where inflating has paused.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        let Some(marks) = &self.marks else { return };
+        for number in [marks.span, self.input, self.output, self.member] {
+            wire::put(out, number);
+        }
+        match &marks.pending {
+            None => out.push(MEMBER),
+            Some(Pending { state, window, .. }) => {
+                out.extend([BLOCK, state.num_bits, state.bit_buf]);
+                wire::put_bytes(out, window);
+                let member = self.sums.member.clone().unwrap_or_default();
+                out.extend(member.finalize().to_le_bytes());
+            }
+        }
+    }
+
+    /// Goes on where inflating was saved: with the byte at [`Gunzip::position`].
+    pub(crate) fn load(reader: &mut wire::Reader<'_>) -> Option<Self> {
+        let mut gunzip = Self::with_checkpoints(reader.number()?);
+        gunzip.input = reader.number()?;
+        gunzip.output = reader.number()?;
+        gunzip.member = reader.number()?;
+        let marks = gunzip.marks.as_mut()?;
+        marks.last = Checkpoint {
+            input: gunzip.input,
+            output: gunzip.output,
+            ..Checkpoint::default()
+        };
+        match reader.byte()? {
+            MEMBER => {}
+            BLOCK => {
+                let state = boundary(reader.byte()?, reader.byte()?);
+                let window = reader.bytes()?;
+                let length = gunzip.output.checked_sub(gunzip.member)?;
+                if window.len() > WINDOW || length < window.len() as u64 {
+                    return None;
+                }
+                let check = u32::from_le_bytes(reader.array()?);
+                let member = crc32fast::Hasher::new_with_initial_len(check, length);
+                gunzip.sums.member = Some(member);
+                let begun = gunzip.member;
+                gunzip.restore(window, &state);
+                gunzip.member = begun;
+                let pending = Some(Pending::new(state, window.to_vec()));
+                gunzip.marks.as_mut()?.pending = pending;
+            }
+            _ => return None,
+        }
+        Some(gunzip)
     }
 
     /// The number of compressed bytes that were read, and of those that came out.
@@ -223,8 +316,11 @@ impl Gunzip {
         mut bytes: &[u8],
         mut output: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        while !bytes.is_empty() {
-            // Decoding sees the same pieces however the bytes come, so that what it leaves is the same.
+        if self.marks.is_none() {
+            return self.decode(bytes, &mut output);
+        }
+        while !bytes.is_empty() && !self.is_paused() {
+            // Decoding sees the same pieces however the bytes come, so that the checkpoints it leaves are the same.
             let read = self.input + self.chunk.len() as u64;
             let room = CHUNK - remainder(read, CHUNK);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -244,15 +340,18 @@ impl Gunzip {
         Ok(())
     }
 
-    /// Says that there are no more bytes.
+    /// Says that there are no more bytes. It may pause before it has come to the end of those that there were.
     pub fn finish<E: From<GzipError>>(
         &mut self,
         mut output: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let chunk = std::mem::take(&mut self.chunk);
         self.decode(&chunk, &mut output)?;
+        if self.is_paused() {
+            return Ok(());
+        }
         if let Some(marks) = &mut self.marks {
-            marks.settle();
+            marks.close(self.sums.end_span());
         }
         match &self.phase {
             Phase::Header(read) if read.is_empty() && self.input > 0 => Ok(()),
@@ -267,7 +366,7 @@ impl Gunzip {
         mut bytes: &[u8],
         output: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        while !bytes.is_empty() {
+        while (!bytes.is_empty() || self.is_full) && !self.is_paused() {
             let read = match &mut self.phase {
                 Phase::Header(_) => self.header(bytes)?,
                 Phase::Body => self.body(bytes, output)?,
@@ -285,6 +384,9 @@ impl Gunzip {
         };
         if read.is_empty() {
             self.begin();
+            if self.is_paused() {
+                return Ok(0);
+            }
         }
         let Phase::Header(read) = &mut self.phase else {
             return Ok(0);
@@ -307,7 +409,7 @@ impl Gunzip {
                 let read = length.saturating_sub(before);
                 self.input += read as u64;
                 *self.decoder = DecompressorOxide::new();
-                self.check = Some(crc32fast::Hasher::new());
+                self.sums.begin_member();
                 self.member = self.output;
                 self.phase = Phase::Body;
                 Ok(read)
@@ -317,17 +419,16 @@ impl Gunzip {
 
     /// Notes the beginning of a member, which is a checkpoint that costs nothing.
     fn begin(&mut self) {
-        let at = (self.input, self.output);
+        let (input, output) = self.position();
         if let Some(marks) = &mut self.marks
-            && marks.is_due(at)
+            && marks.is_due((input, output))
         {
-            marks.settle();
-            marks.last = at;
-            marks.done.push_back(Checkpoint {
-                input: at.0,
-                output: at.1,
-                start: Start::Member,
-            });
+            let next = Checkpoint {
+                input,
+                output,
+                ..Checkpoint::default()
+            };
+            marks.next(self.sums.end_span(), next);
         }
     }
 
@@ -336,10 +437,13 @@ impl Gunzip {
         bytes: &[u8],
         output: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
-        let due = self
-            .marks
-            .as_ref()
-            .is_some_and(|marks| marks.is_due(self.position()));
+        let due = match &self.marks {
+            Some(marks) if self.output - marks.last.output > MAX_SPAN => {
+                return Err(self.fail(Problem::Block).into());
+            }
+            Some(marks) => marks.is_due(self.position()),
+            None => false,
+        };
         let flags = if due {
             TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY
         } else {
@@ -349,9 +453,7 @@ impl Gunzip {
         let (status, read, written) =
             decompress(&mut self.decoder, bytes, &mut self.ring, at, flags);
         let inflated = self.ring.get(at..at + written).unwrap_or_default();
-        if let Some(check) = &mut self.check {
-            check.update(inflated);
-        }
+        self.sums.update(inflated);
         if let Some(marks) = &mut self.marks {
             marks.note(bytes.get(..read).unwrap_or_default(), inflated);
         }
@@ -360,6 +462,7 @@ impl Gunzip {
         }
         self.input += read as u64;
         self.output += written as u64;
+        self.is_full = status == TINFLStatus::HasMoreOutput;
         match status {
             TINFLStatus::Done => self.phase = Phase::Trailer(Vec::with_capacity(TRAILER)),
             // Bits that were read in an earlier piece can't be given back as bytes: then a later boundary has to do.
@@ -381,16 +484,13 @@ impl Gunzip {
         let window = self.window();
         let (input, output) = self.position();
         if let Some(marks) = &mut self.marks {
-            marks.settle();
-            marks.last = (input, output);
-            marks.pending = Some(Pending {
+            let next = Checkpoint {
                 input,
                 output,
-                state,
-                window,
-                compressed: Vec::new(),
-                inflated: Vec::new(),
-            });
+                ..Checkpoint::default()
+            };
+            marks.next(self.sums.end_span(), next);
+            marks.pending = Some(Pending::new(state, window));
         }
     }
 
@@ -405,8 +505,8 @@ impl Gunzip {
             return Ok(read);
         };
         let [check @ .., a, b, c, d] = trailer;
-        if let Some(hasher) = self.check.take() {
-            if hasher.finalize() != u32::from_le_bytes(check) {
+        if let Some(sum) = self.sums.end_member() {
+            if sum != u32::from_le_bytes(check) {
                 return Err(self.fail(Problem::Check));
             }
             // The length is modulo 2^32 (RFC 1952, section 2.3.1).
@@ -440,8 +540,8 @@ impl Gunzip {
         }
     }
 
-    /// Puts a window back to where it was.
-    fn restore(&mut self, window: &[u8]) {
+    /// Puts a window back to where it was, to go on after it in the middle of a member.
+    fn restore(&mut self, window: &[u8], state: &BlockBoundaryState) {
         let start = self.place() + self.ring.len() - window.len();
         for (offset, byte) in window.iter().enumerate() {
             let at = (start + offset) % self.ring.len();
@@ -449,7 +549,9 @@ impl Gunzip {
                 *place = *byte;
             }
         }
-        self.member = self.output - window.len() as u64;
+        self.member = self.output.saturating_sub(window.len() as u64);
+        *self.decoder = DecompressorOxide::from_block_boundary_state(state);
+        self.phase = Phase::Body;
     }
 
     const fn fail(&self, problem: Problem) -> GzipError {
@@ -460,9 +562,79 @@ impl Gunzip {
     }
 }
 
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self {
+            input: 0,
+            output: 0,
+            start: Start::Member,
+            check: 0,
+        }
+    }
+}
+
+impl Sums {
+    fn update(&mut self, bytes: &[u8]) {
+        if self.member.is_some() || self.span.is_some() {
+            self.piece.update(bytes);
+        }
+    }
+
+    /// Adds the piece to the sums that it is part of.
+    fn cut(&mut self) {
+        let piece = std::mem::take(&mut self.piece);
+        for sum in [&mut self.member, &mut self.span].into_iter().flatten() {
+            sum.combine(&piece);
+        }
+    }
+
+    fn begin_member(&mut self) {
+        self.cut();
+        self.member = Some(crc32fast::Hasher::new());
+    }
+
+    /// The sum of the member, if all of it was seen.
+    fn end_member(&mut self) -> Option<u32> {
+        self.cut();
+        self.member.take().map(crc32fast::Hasher::finalize)
+    }
+
+    /// The sum of the span that ends here; another one begins.
+    fn end_span(&mut self) -> u32 {
+        self.cut();
+        self.span.as_mut().map_or(0, |span| std::mem::take(span).finalize())
+    }
+}
+
 impl Marks {
+    const fn new(span: u64, last: Checkpoint) -> Self {
+        Self {
+            span,
+            done: VecDeque::new(),
+            last,
+            pending: None,
+            pause: Pause::No,
+        }
+    }
+
     const fn is_due(&self, (input, output): (u64, u64)) -> bool {
-        input - self.last.0 >= self.span || output - self.last.1 >= self.span
+        input - self.last.input >= self.span || output - self.last.output >= self.span
+    }
+
+    /// Ends the span of the last checkpoint, and begins that of the next.
+    fn next(&mut self, check: u32, next: Checkpoint) {
+        self.close(check);
+        self.last = next;
+        if self.pause == Pause::Next {
+            self.pause = Pause::Now;
+        }
+    }
+
+    /// Ends the span of the last checkpoint.
+    fn close(&mut self, check: u32) {
+        self.settle();
+        let last = std::mem::take(&mut self.last);
+        self.done.push_back(Checkpoint { check, ..last });
     }
 
     /// Notes what follows a checkpoint, until nothing more can refer to its window.
@@ -478,25 +650,30 @@ impl Marks {
         }
     }
 
-    /// Finishes the checkpoint that is pending.
+    /// Finishes the last checkpoint: what is kept of its window is known.
     fn settle(&mut self) {
         if let Some(pending) = self.pending.take() {
-            self.done.push_back(pending.settle());
+            self.last.start = pending.settle();
         }
     }
 }
 
 impl Pending {
-    fn settle(mut self) -> Checkpoint {
+    const fn new(state: BlockBoundaryState, window: Vec<u8>) -> Self {
+        Self {
+            state,
+            window,
+            compressed: Vec::new(),
+            inflated: Vec::new(),
+        }
+    }
+
+    fn settle(mut self) -> Start {
         self.blank();
-        Checkpoint {
-            input: self.input,
-            output: self.output,
-            start: Start::Block {
-                count: self.state.num_bits,
-                bits: self.state.bit_buf,
-                window: compress_to_vec(&self.window, LEVEL),
-            },
+        Start::Block {
+            count: self.state.num_bits,
+            bits: self.state.bit_buf,
+            window: compress_to_vec(&self.window, LEVEL),
         }
     }
 
@@ -532,6 +709,15 @@ impl Pending {
         let flags = TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
         decompress(&mut decoder, &self.compressed, &mut out, start, flags);
         out.split_off(start)
+    }
+}
+
+/// The state of a decoder between two blocks of which all else has been decided.
+fn boundary(count: u8, bits: u8) -> BlockBoundaryState {
+    BlockBoundaryState {
+        num_bits: count,
+        bit_buf: bits,
+        ..BlockBoundaryState::default()
     }
 }
 
@@ -600,6 +786,11 @@ const CHUNK: usize = 64 * 1024;
 const MAX_PENDING: usize = 256 * 1024;
 /// The longest header: a name and a comment as long as no file system has them.
 const MAX_HEADER: usize = 256 * 1024;
+/// The most that comes out between two checkpoints: reading anything in it takes inflating what is before.
+const MAX_SPAN: u64 = 16 * 1024 * 1024;
+/// What a saved state begins with: a member's header, or a block.
+const MEMBER: u8 = 0;
+const BLOCK: u8 = 1;
 const TRAILER: usize = 8;
 /// How hard windows are compressed.
 const LEVEL: u8 = 6;
@@ -685,28 +876,18 @@ mod tests {
             let mut gunzip = Gunzip::from_checkpoint(checkpoint).unwrap();
             let mut out = Vec::new();
             let start = checkpoint.output as usize;
-            let end = checkpoints
-                .get(index + 2)
-                .map_or(inflated.len(), |next| next.output as usize);
-            for piece in bytes[checkpoint.input as usize..].chunks(CHUNK) {
-                let take = |bytes: &[u8]| {
-                    out.extend_from_slice(bytes);
-                    Ok::<_, GzipError>(())
-                };
-                gunzip.push(piece, take).unwrap();
-                if out.len() >= end - start {
-                    break;
-                }
-            }
-            if out.len() < end - start {
-                let take = |bytes: &[u8]| {
-                    out.extend_from_slice(bytes);
-                    Ok::<_, GzipError>(())
-                };
-                gunzip.finish(take).unwrap();
-            }
+            let next = checkpoints.get(index + 1);
+            let end = next.map_or(inflated.len(), |next| next.output as usize);
+            let until = next.map_or(bytes.len(), |next| next.input as usize);
+            let take = |bytes: &[u8]| {
+                out.extend_from_slice(bytes);
+                Ok::<_, GzipError>(())
+            };
+            // The bytes up to the next checkpoint, and no more, are all it takes.
+            gunzip.push(&bytes[checkpoint.input as usize..until], take).unwrap();
+            assert_eq!(crc32fast::hash(&out), checkpoint.check, "checkpoint {index}");
             assert!(
-                out[..end - start] == inflated[start..end],
+                out == inflated[start..end],
                 "checkpoint {index} of {checkpoint:?}"
             );
         }
@@ -749,6 +930,40 @@ mod tests {
                 "pieces of {piece}"
             );
         }
+    }
+
+    #[test]
+    fn leaves_the_same_where_it_is_saved_at_every_checkpoint() {
+        let sample = sample(700_000, 3);
+        let mut bytes = member(&sample[..400_000], 6, NAME | CHECK);
+        bytes.extend(member(&sample[400_000..], 1, EXTRA | COMMENT));
+        let whole = inflate(&bytes, usize::MAX, 50_000).unwrap();
+        let mut gunzip = Gunzip::with_checkpoints(50_000);
+        let (mut out, mut checkpoints, mut saves) = (Vec::new(), Vec::new(), 0);
+        loop {
+            let mut take = |bytes: &[u8]| {
+                out.extend_from_slice(bytes);
+                Ok::<_, GzipError>(())
+            };
+            gunzip.pause();
+            let (read, _) = gunzip.position();
+            gunzip.push(&bytes[read as usize..], &mut take).unwrap();
+            if !gunzip.is_paused() {
+                gunzip.finish(&mut take).unwrap();
+            }
+            checkpoints.extend(std::iter::from_fn(|| gunzip.checkpoint()));
+            if !gunzip.is_paused() {
+                break;
+            }
+            let mut state = Vec::new();
+            gunzip.save(&mut state);
+            let mut reader = wire::Reader(&state);
+            gunzip = Gunzip::load(&mut reader).unwrap();
+            assert!(reader.is_empty());
+            saves += 1;
+        }
+        assert!(saves >= 3 && saves + 1 == checkpoints.len(), "{saves}");
+        assert!((out, checkpoints) == whole);
     }
 
     #[test]
