@@ -6,6 +6,7 @@
 mod contents;
 pub mod entry;
 pub mod gzip;
+pub mod tar;
 #[allow(dead_code)]
 pub mod index;
 mod wire;
