@@ -10,3 +10,4 @@ pub mod tar;
 #[allow(dead_code)]
 pub mod index;
 mod wire;
+pub mod zstd;
