@@ -211,7 +211,10 @@ impl Packer {
     fn push(&mut self, entry: Entry) -> Option<Packed> {
         let is_full = self.entries.len() >= BLOCK_ENTRIES || self.weight >= BLOCK_BYTES;
         let goes_on = self.entries.len() < MAX_ENTRIES
-            && self.entries.last().is_some_and(|last| last.path == entry.path);
+            && self
+                .entries
+                .last()
+                .is_some_and(|last| last.path == entry.path);
         let packed = if is_full && !goes_on {
             self.finish()
         } else {
@@ -248,8 +251,16 @@ fn pack(entries: &[Entry]) -> Vec<u8> {
             (ATTRIBUTES, !entry.attributes.is_empty()),
             (SPARSE, entry.segments.is_some()),
         ];
-        let kind = EntryKind::ALL.iter().zip(0..).find(|(kind, _)| **kind == entry.kind);
-        kinds.push(flags.iter().filter(|(_, is)| *is).fold(kind.map_or(0, |(_, n)| n), |all, (flag, _)| all | flag));
+        let kind = EntryKind::ALL
+            .iter()
+            .zip(0..)
+            .find(|(kind, _)| **kind == entry.kind);
+        kinds.push(
+            flags
+                .iter()
+                .filter(|(_, is)| *is)
+                .fold(kind.map_or(0, |(_, n)| n), |all, (flag, _)| all | flag),
+        );
         wire::put(modes, entry.mode.into());
         for owner in [&entry.user, &entry.group] {
             wire::put(owners, owner.id);
@@ -257,7 +268,10 @@ fn pack(entries: &[Entry]) -> Vec<u8> {
         }
         wire::put(sizes, entry.size);
         put_moment(times, entry.modified, last.modified);
-        wire::put_signed(offsets, entry.offset.wrapping_sub(last.offset).cast_signed());
+        wire::put_signed(
+            offsets,
+            entry.offset.wrapping_sub(last.offset).cast_signed(),
+        );
         if has_link(entry.kind) {
             wire::put_bytes(extras, &entry.link);
         }

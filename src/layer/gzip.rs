@@ -208,10 +208,15 @@ impl Default for Gunzip {
 impl Gunzip {
     /// Inflates from the beginning, and leaves a checkpoint wherever output or input has grown by this many bytes.
     pub fn with_checkpoints(span: u64) -> Self {
-        let mut gunzip = Self::default();
-        gunzip.marks = Some(Marks::new(span, Checkpoint::default()));
-        gunzip.sums.span = Some(crc32fast::Hasher::new());
-        gunzip
+        let sums = Sums {
+            span: Some(crc32fast::Hasher::new()),
+            ..Sums::default()
+        };
+        Self {
+            sums,
+            marks: Some(Marks::new(span, Checkpoint::default())),
+            ..Self::default()
+        }
     }
 
     /// Inflates from a checkpoint. The checksum of the member in whose middle that is can't be known.
@@ -602,7 +607,9 @@ impl Sums {
     /// The sum of the span that ends here; another one begins.
     fn end_span(&mut self) -> u32 {
         self.cut();
-        self.span.as_mut().map_or(0, |span| std::mem::take(span).finalize())
+        self.span
+            .as_mut()
+            .map_or(0, |span| std::mem::take(span).finalize())
     }
 }
 
@@ -884,8 +891,14 @@ mod tests {
                 Ok::<_, GzipError>(())
             };
             // The bytes up to the next checkpoint, and no more, are all it takes.
-            gunzip.push(&bytes[checkpoint.input as usize..until], take).unwrap();
-            assert_eq!(crc32fast::hash(&out), checkpoint.check, "checkpoint {index}");
+            gunzip
+                .push(&bytes[checkpoint.input as usize..until], take)
+                .unwrap();
+            assert_eq!(
+                crc32fast::hash(&out),
+                checkpoint.check,
+                "checkpoint {index}"
+            );
             assert!(
                 out == inflated[start..end],
                 "checkpoint {index} of {checkpoint:?}"

@@ -3,7 +3,7 @@
 //! It says where the layer can be read from the middle, and has its table of contents. docs/layer-index.md describes the bytes.
 //! The head is read whole; blocks of the table of contents and windows are read one by one, as they are needed.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, rc::Rc};
 
 use crate::{
     digest::{Algorithm, Digest},
@@ -146,7 +146,10 @@ impl Known {
         if reader.array() != Some(*MAGIC) {
             return Err(IndexError::Corrupt);
         }
-        let version = reader.array().map(u32::from_le_bytes).ok_or(IndexError::Corrupt)?;
+        let version = reader
+            .array()
+            .map(u32::from_le_bytes)
+            .ok_or(IndexError::Corrupt)?;
         if version != VERSION {
             return Err(IndexError::Version(version));
         }
@@ -155,7 +158,7 @@ impl Known {
 }
 
 fn parse(bytes: &[u8], mut reader: Reader<'_>) -> Option<Known> {
-    let mut u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
+    let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
     let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
     let length = u32(&mut reader)?;
     let check = u32(&mut reader)?;
@@ -171,7 +174,11 @@ fn parse(bytes: &[u8], mut reader: Reader<'_>) -> Option<Known> {
         let kind = text(reader.bytes()?)?;
         let limits = match reader.byte()? {
             0 => None,
-            _ => Some((0..reader.number()?).map_while(|_| reader.number()).collect()),
+            _ => Some(
+                (0..reader.number()?)
+                    .map_while(|_| reader.number())
+                    .collect(),
+            ),
         };
         return Some(Known::Refused(Refusal {
             reason,
@@ -182,11 +189,21 @@ fn parse(bytes: &[u8], mut reader: Reader<'_>) -> Option<Known> {
     if kind != INDEX {
         return None;
     }
-    let compression = *[Compression::None, Compression::Gzip, Compression::Zstd].get(usize::from(compression))?;
-    let [span, compressed, inflated, entries, payload] =
-        [u64(&mut reader)?, u64(&mut reader)?, u64(&mut reader)?, u64(&mut reader)?, u64(&mut reader)?];
-    let [spans, blocks, objects, _] =
-        [u32(&mut reader)?, u32(&mut reader)?, u32(&mut reader)?, u32(&mut reader)?];
+    let compression =
+        *[Compression::None, Compression::Gzip, Compression::Zstd].get(usize::from(compression))?;
+    let [span, compressed, inflated, entries, payload] = [
+        u64(&mut reader)?,
+        u64(&mut reader)?,
+        u64(&mut reader)?,
+        u64(&mut reader)?,
+        u64(&mut reader)?,
+    ];
+    let [spans, blocks, objects, _] = [
+        u32(&mut reader)?,
+        u32(&mut reader)?,
+        u32(&mut reader)?,
+        u32(&mut reader)?,
+    ];
     let diff_id = Digest::from_hash(Algorithm::Sha256, &reader.array::<32>()?)?;
     let mut index = Index {
         compression,
@@ -203,24 +220,35 @@ fn parse(bytes: &[u8], mut reader: Reader<'_>) -> Option<Known> {
     };
     let rows = reader.take(usize::try_from(spans).ok()?.checked_mul(ROW)?)?;
     for row in rows.chunks_exact(ROW) {
-        let mut row = Reader(row);
-        let [output, input, window] = [u64(&mut row)?, u64(&mut row)?, u64(&mut row)?];
-        let [length, check, object] = [u32(&mut row)?, u32(&mut row)?, u32(&mut row)?];
-        let [start, count, bits, _] = row.array()?;
+        let Row {
+            output,
+            input,
+            window,
+            length,
+            check,
+            object,
+            start,
+            count,
+            bits,
+        } = Row::read(&mut Reader(row))?;
         let mut end = compressed;
         let start = match start {
-            0 => SpanStart::Plain,
-            1 => SpanStart::Member,
-            2 if count < 8 => {
+            Row::PLAIN => SpanStart::Plain,
+            Row::MEMBER => SpanStart::Member,
+            Row::BLOCK if count < 8 => {
                 let window = index.head.checked_add(window)?;
                 let window = window..window.checked_add(length.into())?;
-                SpanStart::Block { count, bits, window }
+                SpanStart::Block {
+                    count,
+                    bits,
+                    window,
+                }
             }
-            3 => {
+            Row::FRAME => {
                 end = input.checked_add(length.into())?;
                 SpanStart::Frame
             }
-            4 => {
+            Row::STORED => {
                 end = input.checked_add(length.into())?;
                 SpanStart::Stored(object)
             }
@@ -244,7 +272,9 @@ fn parse(bytes: &[u8], mut reader: Reader<'_>) -> Option<Known> {
             start,
         });
     }
-    if index.spans.last().is_some_and(|last| last.output.start > last.output.end || last.input.start > last.input.end) {
+    if index.spans.last().is_some_and(|last| {
+        last.output.start > last.output.end || last.input.start > last.input.end
+    }) {
         return None;
     }
     let mut offset = 0;
@@ -296,8 +326,12 @@ impl Index {
         if bytes.is_empty() {
             return 0..0;
         }
-        let first = self.spans.partition_point(|span| span.output.end <= bytes.start);
-        let end = self.spans.partition_point(|span| span.output.start < bytes.end);
+        let first = self
+            .spans
+            .partition_point(|span| span.output.end <= bytes.start);
+        let end = self
+            .spans
+            .partition_point(|span| span.output.start < bytes.end);
         first..end
     }
 
@@ -306,15 +340,42 @@ impl Index {
         self.blocks.len()
     }
 
-    /// The block to look in for the first path that is not before this one; it may be at the beginning of the next.
-    pub fn block_of(&self, path: &[u8]) -> usize {
-        let after = self.blocks.partition_point(|block| block.first.as_slice() <= path);
-        after.saturating_sub(1)
-    }
-
-    /// The path of the first entry of a block.
-    pub fn first_of(&self, block: usize) -> Option<&[u8]> {
-        self.blocks.get(block).map(|block| block.first.as_slice())
+    /// The first path that is not before this one, with its entries in the order of the archive. `read` reads a block. Of a
+    /// path that comes thousands of times, the last entries are answered.
+    pub async fn seek<E>(
+        &self,
+        from: &[u8],
+        read: impl AsyncFn(usize) -> Result<Rc<[Entry]>, E>,
+    ) -> Result<Option<Vec<Entry>>, E> {
+        let after = self
+            .blocks
+            .partition_point(|block| block.first.as_slice() <= from);
+        let mut at = after.saturating_sub(1);
+        while at < self.blocks.len() {
+            let entries = read(at).await?;
+            let start = entries.partition_point(|entry| entry.path.as_slice() < from);
+            if let Some(found) = entries.get(start) {
+                let rest = entries.iter().skip(start);
+                let mut same: Vec<_> = rest
+                    .take_while(|entry| entry.path == found.path)
+                    .cloned()
+                    .collect();
+                let last = self
+                    .blocks
+                    .partition_point(|block| block.first <= found.path);
+                if last > at + 1 {
+                    let more = read(last - 1).await?;
+                    same.extend(
+                        more.iter()
+                            .take_while(|entry| entry.path == found.path)
+                            .cloned(),
+                    );
+                }
+                return Ok(Some(same));
+            }
+            at += 1;
+        }
+        Ok(None)
     }
 
     /// Where in the index a block is.
@@ -413,11 +474,22 @@ impl Parts {
         let contents = self.contents.len() as u64;
         let payload = contents + self.windows.len() as u64;
         let mut rest = vec![INDEX, compression, 0, 0];
-        for number in [self.span, self.compressed, self.inflated, self.entries, payload] {
+        for number in [
+            self.span,
+            self.compressed,
+            self.inflated,
+            self.entries,
+            payload,
+        ] {
             rest.extend(number.to_le_bytes());
         }
         let count = |length: usize| u32::try_from(length).ok();
-        for number in [count(self.rows.len())?, count(self.blocks.len())?, self.objects, 0] {
+        for number in [
+            count(self.rows.len())?,
+            count(self.blocks.len())?,
+            self.objects,
+            0,
+        ] {
             rest.extend(number.to_le_bytes());
         }
         rest.extend(self.diff_id);
