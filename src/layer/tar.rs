@@ -1344,6 +1344,11 @@ mod tests {
             .text(398..410, b"00000000001")
             .octal(REAL_SIZE, 5000)
             .text(MORE..MORE + 1, &[1]);
+        // Two blocks.
+        let pairs = (100..200).map(|place| format!("{place}0\n1\n"));
+        let mut map = format!("100\n{}", pairs.collect::<String>()).into_bytes();
+        map.resize(2 * BLOCK, 0);
+        map.extend([b'd'; 100]);
         let mut more = vec![0; BLOCK];
         more[..24].copy_from_slice(b"00000000144\x0000000000002\0");
         [
@@ -1362,12 +1367,11 @@ mod tests {
                     ("GNU.sparse.major", "1"),
                     ("GNU.sparse.minor", "0"),
                     ("GNU.sparse.name", "new"),
-                    ("GNU.sparse.realsize", "100"),
+                    ("GNU.sparse.realsize", "10000"),
                     ("SCHILY.xattr.user.key", "value"),
                 ],
             ),
-            Block::ustar("GNUSparseFile.1/new", b'0', 515)
-                .with(&[b"1\n50\n3\n".to_vec(), vec![0; 504], b"abc".to_vec()].concat()),
+            Block::ustar("GNUSparseFile.1/new", b'0', 1124).with(&map),
             Block::ustar("null", b'3', 0)
                 .octal(MAJOR, 1)
                 .octal(MINOR, 3)
@@ -1388,7 +1392,7 @@ mod tests {
             ("some.txt", 4),
             ("a/name/that/is/long", 0),
             ("old", 5000),
-            ("new", 100),
+            ("new", 10_000),
             ("null", 0),
         ];
         assert_eq!(paths, expected.map(|(path, size)| (path.into(), size)));
@@ -1410,6 +1414,9 @@ mod tests {
             },
             ..file("dir/file", 5, 512)
         };
+        assert_eq!(entry(&[block.with(b"bytes"), end()]), expected);
+        // The kind of the file, as systems have it, is no part of the mode.
+        let block = Block::v7("dir/file", 0, 5).octal(MODE, 0o100_644);
         assert_eq!(entry(&[block.with(b"bytes"), end()]), expected);
         // Old writers end numbers with a space, or begin with spaces, or put nothing at all.
         let block = Block::v7("dir/file", 0, 5)
@@ -1637,12 +1644,15 @@ mod tests {
     #[test]
     fn reads_sizes_over_eight_gibibytes_in_bounded_memory() {
         let size = 9_u64 << 30;
-        let records = pax(b'x', &[("size", &size.to_string())]);
+        let comment = "c".repeat(100_000);
+        let records = pax(b'x', &[("size", &size.to_string()), ("comment", &comment)]);
         let header = Block::ustar("large", b'0', 0).sealed();
         let binary = Block::gnu("large", b'0', 0)
             .binary(SIZE, size.into())
             .sealed();
-        for (start, offset) in [([records, header].concat(), 1536), (binary, 512)] {
+        let before = records.len() as u64;
+        let records = [records, header].concat();
+        for (start, offset) in [(records, before + 512), (binary, 512)] {
             let mut untar = Untar::new(Limits::default());
             let mut entries = Vec::new();
             let mut push = |untar: &mut Untar, bytes: &[u8]| {
@@ -1813,16 +1823,17 @@ mod tests {
     #[test]
     fn reads_contiguous_files_and_dumped_directories_and_passes_over_labels() {
         let parts = [
+            pax(b'x', &[("path", "label")]),
             Block::gnu("label", b'V', 0).sealed(),
             Block::ustar("file", b'7', 1).with(b"a"),
             Block::gnu("dir/", b'D', 7).with(b"Yfile\0\0"),
             end(),
         ];
         let entries = entries(&parts);
-        assert_eq!(entries[0], file("file", 1, 1024));
+        assert_eq!(entries[0], file("file", 1, 2048));
         let directory = Entry {
             kind: EntryKind::Directory,
-            ..file("dir", 0, 2048)
+            ..file("dir", 0, 3072)
         };
         assert_eq!(entries[1..], [directory]);
     }
@@ -2191,7 +2202,22 @@ mod tests {
     #[test]
     fn reads_sparse_files_in_all_formats() {
         let many: Vec<_> = (0..200).map(|index| (index * 1000, 5)).collect();
-        let cases: [(Pairs<'_>, u64); 6] = [
+        // The last line of version 1.0 ends with a block, or just does not: 512 and 513 bytes.
+        let offset = |index: u64, wide: u64| {
+            if index < 72 - wide {
+                1000 + 10 * index
+            } else {
+                10_000 + 10 * index
+            }
+        };
+        let [full, over] = [5, 6].map(|wide| {
+            (0..72)
+                .map(|index| (offset(index, wide), 5))
+                .collect::<Vec<_>>()
+        });
+        let cases: [(Pairs<'_>, u64); 8] = [
+            (&full, 20_000),
+            (&over, 20_000),
             (&[(0, 0)], 0),
             (&[(7000, 0)], 7000),
             (&[(0, 5), (512, 7), (519, 0), (600, 3)], 10_000),
@@ -2397,7 +2423,10 @@ mod tests {
         assert_eq!((entries, untar.finish()), (expected, Ok(())));
         // At the beginning, after each of three entries without data and a block of zeros, and in what fills up the data of
         // one header and three files.
-        assert_eq!(ends, 1 + 3 + 1 + (513 - 37) + (513 - 4) + 2 * (513 - 3));
+        assert_eq!(
+            ends,
+            1 + 3 + 1 + (513 - 37) + (513 - 4) + (513 - 3) + (513 - 100)
+        );
     }
 
     #[test]
@@ -2434,6 +2463,7 @@ mod tests {
             let mut reader = wire::Reader(&saved);
             let mut second = Untar::load(&mut reader, Limits::default()).unwrap();
             assert_eq!(reader.0, [9]);
+            assert_eq!(second.finish(), first.finish());
             let mut entries: Vec<Entry> = before.clone();
             let take = |entry| {
                 entries.push(entry);
