@@ -23,7 +23,8 @@
 //! ```
 //!
 //! Where readers differ, this one does as Go's `archive/tar` does, with which layers are unpacked nearly everywhere, so that
-//! nobody is shown another file than the one that runs.
+//! nobody is shown another file than the one that runs. Global records are the exception: Go forgets them, and POSIX, GNU tar
+//! and libarchive apply them.
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
