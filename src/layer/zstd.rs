@@ -113,8 +113,8 @@ impl fmt::Debug for Unzstd {
 }
 
 impl Unzstd {
-    /// Decodes from the beginning. A frame whose window is larger than this many bytes is refused; what is held in memory is
-    /// no more than twice as much, and some blocks.
+    /// Decodes from the beginning. A frame whose window is larger than this many bytes is refused. What is held in memory is
+    /// up to twice as much, three times while it grows, and some blocks.
     pub fn new(window_limit: u64) -> Self {
         Self::at(0, 0, window_limit)
     }
@@ -377,8 +377,7 @@ impl Frame {
         Ok(BLOCK_HEADER + usize::try_from(size).map_err(|_| Problem::Block)? + check)
     }
 
-    /// The number of literals of a compressed block: the decoder takes more of them than may come out of a block, if nothing
-    /// else comes out.
+    /// The number of literals of a compressed block. The decoder does not compare it with what may come out of a block.
     fn literals(&self, bytes: &[u8]) -> u64 {
         let Some((header, content)) = bytes.split_first_chunk::<BLOCK_HEADER>() else {
             return 0;
@@ -618,7 +617,7 @@ mod tests {
         let mut random = random(seed);
         let mut bytes = vec![0];
         while bytes.len() < length {
-            if random() % 3 == 0 {
+            if random().is_multiple_of(3) {
                 bytes.extend((0..8).map(|_| random().to_le_bytes()[0] & 0x3f));
             } else {
                 let back = 1 + random() % bytes.len().min(30_000);
@@ -924,7 +923,7 @@ mod tests {
             let mut bytes = good.clone();
             for _ in 0..1 + random() % 4 {
                 // The tables are at the beginning of a block: most of what is odd is there.
-                let end = if random() % 2 == 0 {
+                let end = if random().is_multiple_of(2) {
                     start + 60
                 } else {
                     bytes.len()
