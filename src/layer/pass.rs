@@ -53,7 +53,7 @@ impl Default for Options {
             path_bytes: 16 * 1024,
             inflated: 64 << 30,
             ratio: 250,
-            window: 8 << 20,
+            window: 16 << 20,
         }
     }
 }
@@ -290,7 +290,9 @@ impl Pass {
     pub fn is_paused(&self) -> bool {
         match &self.source {
             Source::Unknown(_) => false,
-            Source::Plain | Source::Zstd(_) => self.pauses,
+            Source::Plain => self.pauses,
+            // It has to come to where it was saved before it can go further.
+            Source::Zstd(frames) => self.pauses && self.archive.length > frames.known,
             Source::Gzip(gunzip) => gunzip.is_paused(),
         }
     }

@@ -329,7 +329,6 @@ impl Untar {
     }
 
     /// Writes all that it takes to go on later.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the index will save it"))]
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
         for number in [self.offset, self.skip, self.padding, self.entries] {
             wire::put(out, number);
@@ -366,7 +365,6 @@ impl Untar {
     }
 
     /// Reads what [`Untar::save`] wrote.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the index will load it"))]
     pub(crate) fn load(reader: &mut wire::Reader<'_>, limits: Limits) -> Option<Self> {
         let mut untar = Self::new(limits);
         untar.offset = reader.number()?;
