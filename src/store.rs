@@ -6,6 +6,8 @@
 
 use std::{fmt, future::Future, time::Duration};
 
+use futures_util::stream::LocalBoxStream;
+
 use crate::{
     digest::{Algorithm, Digest},
     range::ByteRange,
@@ -65,10 +67,13 @@ pub trait Objects {
     fn delete(&self, keys: &[String]) -> impl Future<Output = Result<(), StoreError>>;
 }
 
-/// What can be done with streams without reading them here.
+/// What can be done with streams: without reading them here, or piece by piece.
 pub trait Streams: Objects {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
+
+    /// A stream that is being read here.
+    type Reader: Reader;
 
     /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
     ///
@@ -102,12 +107,33 @@ pub trait Streams: Objects {
         length: u64,
     ) -> impl Future<Output = Result<Self::Bytes, StoreError>>;
 
+    /// Begins to read a stream here.
+    fn read(&self, body: Self::Body) -> Result<Self::Reader, StoreError>;
+
     /// Makes one stream of several pieces, `length` bytes in all, each opened when its turn comes.
+    ///
+    /// A piece that fails breaks the stream off, and so does another length: its reader sees an error. Who gives the stream
+    /// up drops the pieces that are left.
     fn concatenate(&self, pieces: Vec<Piece<Self::Body, Self::Bytes>>, length: u64) -> Self::Body;
 
     /// Gives up a stream that nobody will read.
     fn discard(&self, body: Self::Body) -> impl Future<Output = ()>;
 }
+
+/// A stream that is being read here, in bounded memory: what is not asked for is not read.
+pub trait Reader {
+    /// Replaces what is in `piece` by what comes next: [`PIECE`] bytes, fewer at the end. Whether there was any.
+    ///
+    /// Handed the same vector each time, it takes no other memory of ours. A stream that breaks off is an error, never an end;
+    /// what `piece` has then means nothing.
+    fn next(&mut self, piece: &mut Vec<u8>) -> impl Future<Output = Result<bool, StoreError>>;
+
+    /// Gives up the rest.
+    fn give_up(self) -> impl Future<Output = ()>;
+}
+
+/// The most bytes that a reader gives at once.
+pub const PIECE: usize = 256 * 1024;
 
 /// A store of values in which a read may be stale, or find nothing where something is, and which forgets.
 ///
@@ -132,7 +158,7 @@ pub trait Values {
 }
 
 /// Bytes in the platform's memory: cheap to clone, and worked on without coming through this crate.
-pub trait Bytes: Clone {
+pub trait Bytes: Clone + 'static {
     /// Copies bytes into the platform's memory.
     fn copy_from(bytes: &[u8]) -> Self;
 
@@ -259,6 +285,17 @@ pub enum Piece<B, Y> {
     Stream(B),
     /// An object, or a range of it, to be opened when its turn comes.
     Object(String, Option<ByteRange>),
+    /// Bytes that are made when their turn comes.
+    Made(Made<Y>),
+}
+
+/// Bytes that are made one item after the other, each when the one before has been taken: at most one is made ahead.
+pub struct Made<Y>(pub LocalBoxStream<'static, Result<Y, StoreError>>);
+
+impl<Y> fmt::Debug for Made<Y> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Made").finish_non_exhaustive()
+    }
 }
 
 /// Why a store did not do what it was asked.

@@ -70,6 +70,7 @@ impl<S: Objects> Objects for Counted<S> {
 
 impl<S: Streams> Streams for Counted<S> {
     type Bytes = S::Bytes;
+    type Reader = S::Reader;
 
     async fn receive(
         &self,
@@ -92,6 +93,10 @@ impl<S: Streams> Streams for Counted<S> {
 
     async fn hold(&self, body: S::Body, length: u64) -> Result<S::Bytes, StoreError> {
         self.store.hold(body, length).await
+    }
+
+    fn read(&self, body: S::Body) -> Result<S::Reader, StoreError> {
+        self.store.read(body)
     }
 
     fn concatenate(&self, pieces: Vec<Piece<S::Body, S::Bytes>>, length: u64) -> S::Body {

@@ -1,15 +1,27 @@
 //! Stores in memory: the doubles of the cold and the warm tier in native tests.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt,
+    future::ready,
+    io::{Cursor, Read as _},
+    rc::Rc,
+    time::Duration,
+};
 
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, LocalBoxStream},
+};
 use miniz_oxide::{deflate::compress_to_vec_zlib, inflate::decompress_to_vec_zlib_with_limit};
 
 use crate::{
     digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
-        Bytes, Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions,
-        Received, StoreError, Streams, Values,
+        Bytes, Condition, Content, ListOptions, Made, Meta, Object, Objects, PIECE, Page, Piece,
+        PutOptions, Reader, Received, StoreError, Streams, Values,
     },
     time::Timestamp,
 };
@@ -17,8 +29,11 @@ use crate::{
 /// Objects in memory, with the promises of [`Objects`]: each operation is done at once, so all see the same order.
 #[derive(Debug, Default)]
 pub struct Memory {
-    objects: RefCell<BTreeMap<String, (Meta, Vec<u8>)>>,
+    objects: Rc<Contents>,
 }
+
+/// Shared with the streams that open an object when its turn comes.
+type Contents = RefCell<BTreeMap<String, (Meta, Vec<u8>)>>;
 
 impl Memory {
     /// The keys of all objects, in their order.
@@ -33,45 +48,79 @@ impl Memory {
             .get(key)
             .map(|(_, bytes)| bytes.clone())
     }
+}
 
-    fn read(
-        &self,
-        key: &str,
-        range: Option<ByteRange>,
-    ) -> Result<Option<(Meta, Vec<u8>)>, StoreError> {
-        let objects = self.objects.borrow();
-        let Some((meta, bytes)) = objects.get(key) else {
-            return Ok(None);
-        };
-        let bytes = match range {
-            None => bytes.clone(),
-            Some(range) => usize::try_from(range.first())
-                .ok()
-                .zip(usize::try_from(range.last()).ok())
-                .and_then(|(first, last)| bytes.get(first..=last))
-                .ok_or_else(|| StoreError::Failed(format!("range {range} is not within {key}")))?
-                .to_vec(),
-        };
-        Ok(Some((meta.clone(), bytes)))
-    }
+fn find(
+    objects: &Contents,
+    key: &str,
+    range: Option<ByteRange>,
+) -> Result<Option<(Meta, Vec<u8>)>, StoreError> {
+    let objects = objects.borrow();
+    let Some((meta, bytes)) = objects.get(key) else {
+        return Ok(None);
+    };
+    let bytes = match range {
+        None => bytes.clone(),
+        Some(range) => usize::try_from(range.first())
+            .ok()
+            .zip(usize::try_from(range.last()).ok())
+            .and_then(|(first, last)| bytes.get(first..=last))
+            .ok_or_else(|| StoreError::Failed(format!("range {range} is not within {key}")))?
+            .to_vec(),
+    };
+    Ok(Some((meta.clone(), bytes)))
 }
 
 /// A stream in memory, or one that breaks off.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub enum MemoryBody {
     /// These bytes, then the end.
     Bytes(Vec<u8>),
     /// These bytes, then a failure: a client that went away.
     Broken(Vec<u8>),
+    /// These items, each made when it is read.
+    Made(Made<Vec<u8>>),
 }
 
 impl MemoryBody {
-    fn read(self) -> Result<Vec<u8>, StoreError> {
+    /// Reads it to its end.
+    ///
+    /// # Errors
+    ///
+    /// What it breaks off with.
+    pub async fn read(self) -> Result<Vec<u8>, StoreError> {
+        self.items().try_concat().await
+    }
+
+    fn items(self) -> Items {
         match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Broken(_) => Err(StoreError::Failed("the client went away".to_owned())),
+            Self::Bytes(bytes) => stream::iter([Ok(bytes)]).boxed_local(),
+            Self::Broken(bytes) => {
+                let gone = StoreError::Failed("the client went away".to_owned());
+                stream::iter([Ok(bytes), Err(gone)]).boxed_local()
+            }
+            Self::Made(Made(items)) => items,
         }
     }
+}
+
+/// What a stream has, as it is read.
+type Items = LocalBoxStream<'static, Result<Vec<u8>, StoreError>>;
+
+/// The same items, and an error where they have another length.
+fn exactly(length: u64, items: Items) -> Items {
+    stream::try_unfold((items, length), async |(mut items, left)| {
+        let Some(item) = items.try_next().await? else {
+            return if left == 0 {
+                Ok(None)
+            } else {
+                Err(StoreError::Length)
+            };
+        };
+        let left = left.checked_sub(item.len() as u64);
+        Ok(Some((item, (items, left.ok_or(StoreError::Length)?))))
+    })
+    .boxed_local()
 }
 
 impl From<Vec<u8>> for MemoryBody {
@@ -92,7 +141,8 @@ impl Objects for Memory {
         key: &str,
         range: Option<ByteRange>,
     ) -> Result<Option<Object<MemoryBody>>, StoreError> {
-        Ok(self.read(key, range)?.map(|(meta, bytes)| Object {
+        let found = find(&self.objects, key, range)?;
+        Ok(found.map(|(meta, bytes)| Object {
             meta,
             body: bytes.into(),
         }))
@@ -107,7 +157,7 @@ impl Objects for Memory {
         let bytes = match content {
             Content::Bytes(bytes) => bytes,
             Content::Stream(body, length) => {
-                let bytes = body.read()?;
+                let bytes = body.read().await?;
                 if bytes.len() as u64 != length {
                     return Err(StoreError::Length);
                 }
@@ -182,6 +232,7 @@ impl Objects for Memory {
 
 impl Streams for Memory {
     type Bytes = MemoryBytes;
+    type Reader = MemoryReader;
 
     async fn receive(
         &self,
@@ -189,7 +240,7 @@ impl Streams for Memory {
         body: MemoryBody,
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
-        let bytes = body.read()?;
+        let bytes = body.read().await?;
         let received = Received {
             size: bytes.len() as u64,
             digest: algorithm.digest(&bytes),
@@ -201,7 +252,7 @@ impl Streams for Memory {
     }
 
     async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
-        let bytes = body.read()?;
+        let bytes = body.read().await?;
         Ok(Received {
             size: bytes.len() as u64,
             digest: algorithm.digest(&bytes),
@@ -210,12 +261,12 @@ impl Streams for Memory {
     }
 
     async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let bytes = body.read()?;
+        let bytes = body.read().await?;
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
 
     async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
-        let bytes = body.read()?;
+        let bytes = body.read().await?;
         if bytes.len() as u64 == length {
             Ok(MemoryBytes(bytes.into()))
         } else {
@@ -223,33 +274,64 @@ impl Streams for Memory {
         }
     }
 
+    fn read(&self, body: MemoryBody) -> Result<MemoryReader, StoreError> {
+        Ok(MemoryReader {
+            items: body.items(),
+            rest: Cursor::default(),
+        })
+    }
+
     fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
-        let mut all = Vec::new();
-        for piece in pieces {
-            let bytes = match piece {
-                Piece::Bytes(bytes) => Ok(bytes),
-                Piece::Held(bytes) => Ok(bytes.to_vec()),
-                Piece::Stream(body) => body.read(),
-                Piece::Object(key, range) => self
-                    .read(&key, range)
-                    .and_then(|found| {
-                        found.ok_or_else(|| StoreError::Failed(format!("{key} is gone")))
-                    })
-                    .map(|(_, bytes)| bytes),
-            };
-            match bytes {
-                Ok(bytes) => all.extend(bytes),
-                Err(_) => return MemoryBody::Broken(all),
+        let objects = Rc::clone(&self.objects);
+        let open = move |piece: Piece<MemoryBody, MemoryBytes>| match piece {
+            Piece::Bytes(bytes) => MemoryBody::Bytes(bytes).items(),
+            Piece::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()).items(),
+            Piece::Stream(body) => body.items(),
+            Piece::Object(key, range) => {
+                let found = find(&objects, &key, range).and_then(|found| {
+                    let gone = || StoreError::Failed(format!("{key} is gone"));
+                    found.map(|(_, bytes)| bytes).ok_or_else(gone)
+                });
+                stream::once(ready(found)).boxed_local()
             }
-        }
-        if all.len() as u64 == length {
-            MemoryBody::Bytes(all)
-        } else {
-            MemoryBody::Broken(all)
-        }
+            Piece::Made(Made(items)) => items.map_ok(|bytes| bytes.to_vec()).boxed_local(),
+        };
+        let items = stream::iter(pieces).map(open).flatten().boxed_local();
+        MemoryBody::Made(Made(exactly(length, items)))
     }
 
     async fn discard(&self, _body: MemoryBody) {}
+}
+
+/// A stream in memory that is being read.
+pub struct MemoryReader {
+    items: Items,
+    rest: Cursor<Vec<u8>>,
+}
+
+impl fmt::Debug for MemoryReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryReader").finish_non_exhaustive()
+    }
+}
+
+impl Reader for MemoryReader {
+    async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, StoreError> {
+        piece.clear();
+        while let left @ 1.. = PIECE - piece.len() {
+            let rest = self.rest.by_ref().take(left as u64).read_to_end(piece);
+            if rest.map_err(|error| StoreError::Failed(error.to_string()))? > 0 {
+                continue;
+            }
+            let Some(item) = self.items.try_next().await? else {
+                break;
+            };
+            self.rest = Cursor::new(item);
+        }
+        Ok(!piece.is_empty())
+    }
+
+    async fn give_up(self) {}
 }
 
 /// Bytes that several may hold.

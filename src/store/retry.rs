@@ -129,6 +129,7 @@ impl<S: Objects, H: Host> Objects for Retry<S, H> {
 
 impl<S: Streams, H: Host> Streams for Retry<S, H> {
     type Bytes = S::Bytes;
+    type Reader = S::Reader;
 
     async fn receive(
         &self,
@@ -149,6 +150,10 @@ impl<S: Streams, H: Host> Streams for Retry<S, H> {
 
     async fn hold(&self, body: S::Body, length: u64) -> Result<S::Bytes, StoreError> {
         self.store.hold(body, length).await
+    }
+
+    fn read(&self, body: S::Body) -> Result<S::Reader, StoreError> {
+        self.store.read(body)
     }
 
     fn concatenate(&self, pieces: Vec<Piece<S::Body, S::Bytes>>, length: u64) -> S::Body {

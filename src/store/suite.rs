@@ -1,13 +1,18 @@
 //! The checks that every store passes: one list, run on the store in memory and on the one at the edge.
 
-use std::{fmt::Debug, time::Duration};
+use std::{cell::Cell, fmt::Debug, rc::Rc, time::Duration};
+
+use futures_util::{
+    StreamExt as _,
+    stream::{self, Stream},
+};
 
 use crate::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        Bytes, Condition, Content, ListOptions, Meta, Piece, PutOptions, StoreError, Streams,
-        Values,
+        Bytes, Condition, Content, ListOptions, Made, Meta, PIECE, Piece, PutOptions, Reader as _,
+        StoreError, Streams, Values,
     },
 };
 
@@ -52,7 +57,13 @@ pub async fn run<S: Streams>(
         receives_streams_of_any_length
         hashes_streams
         collects_up_to_a_limit
+        reads_streams_piece_by_piece
+        gives_up_streams_that_are_read
         concatenates_pieces
+        makes_pieces_when_their_turn_comes
+        makes_no_more_for_a_stream_that_is_given_up
+        breaks_off_where_a_piece_fails
+        breaks_off_where_the_length_is_another
         holds_streams_of_the_length_announced
     }
 }
@@ -601,6 +612,56 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         Ok(())
     }
 
+    async fn reads_streams_piece_by_piece(&self) -> Check {
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 12 * PIECE + 7] {
+            let bytes = pattern(length);
+            self.put("pass/a", &bytes, "").await?;
+            let range = (length as u64)
+                .checked_sub(1)
+                .and_then(|last| ByteRange::new(1, last));
+            let mut streams = vec![
+                (self.open("pass/a", None).await?, 0),
+                ((self.body)(&bytes), 0),
+            ];
+            if range.is_some() {
+                streams.push((self.open("pass/a", range).await?, 1));
+            }
+            for (body, first) in streams {
+                let mut reader = self.store.read(body).map_err(text)?;
+                let mut piece = b"what was there before".to_vec();
+                let expected = bytes.get(first..).unwrap_or_default();
+                for expected in expected.chunks(PIECE) {
+                    let more = reader.next(&mut piece).await;
+                    equal("more", more, Ok(true))?;
+                    equal("piece", piece == expected, true)?;
+                }
+                for _ in 0..2 {
+                    equal("end", reader.next(&mut piece).await, Ok(false))?;
+                    equal("nothing at the end", piece.len(), 0)?;
+                }
+                equal("capacity", piece.capacity() <= 2 * PIECE, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn gives_up_streams_that_are_read(&self) -> Check {
+        let bytes = pattern(8 * PIECE);
+        self.put("pass/b", &bytes, "").await?;
+        for pieces in [0, 1, 3] {
+            for body in [self.open("pass/b", None).await?, (self.body)(&bytes)] {
+                let mut reader = self.store.read(body).map_err(text)?;
+                let mut piece = Vec::new();
+                for expected in bytes.chunks(PIECE).take(pieces) {
+                    equal("more", reader.next(&mut piece).await, Ok(true))?;
+                    equal("piece", piece == expected, true)?;
+                }
+                reader.give_up().await;
+            }
+        }
+        equal("stays", self.bytes("pass/b").await? == bytes, true)
+    }
+
     async fn concatenates_pieces(&self) -> Check {
         let long = pattern(300_000);
         self.put("pieces/a", b"0123456789", "").await?;
@@ -609,11 +670,15 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             Piece::Bytes(b"<".to_vec()),
             Piece::Stream((self.body)(b"stream")),
             Piece::Object("pieces/a".to_owned(), ByteRange::new(3, 5)),
+            made(["m", "", "ade"]),
             Piece::Held(S::Bytes::copy_from(b"|")),
+            made([]),
+            Piece::Bytes(Vec::new()),
             Piece::Object("pieces/b".to_owned(), None),
             Piece::Bytes(b">".to_vec()),
+            made(["at the ", "end"]),
         ];
-        let expected = [b"<stream345|".as_slice(), &long, b">"].concat();
+        let expected = [b"<stream345made|".as_slice(), &long, b">at the end"].concat();
         let body = self.store.concatenate(pieces, expected.len() as u64);
         equal(
             "bytes",
@@ -631,6 +696,114 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             self.store.collect(body, 100).await.is_err(),
             true,
         )
+    }
+
+    async fn makes_pieces_when_their_turn_comes(&self) -> Check {
+        const ITEM: usize = 4 * PIECE;
+        let count = Rc::new(Cell::new(0));
+        let pieces = vec![
+            Piece::Bytes(pattern(ITEM)),
+            counted(ITEM, 10, &count),
+            Piece::Held(S::Bytes::copy_from(&pattern(ITEM))),
+        ];
+        let body = self.store.concatenate(pieces, 12 * ITEM as u64);
+        let mut reader = self.store.read(body).map_err(text)?;
+        let mut piece = Vec::new();
+        let mut taken = 0;
+        while reader.next(&mut piece).await.map_err(text)? {
+            let start = taken % ITEM;
+            let expected = pattern(ITEM);
+            let expected = expected.get(start..start + PIECE).unwrap_or_default();
+            equal("piece", piece == expected, true)?;
+            taken += piece.len();
+            self.wait().await?;
+            // The first item is the second piece: what is made beyond what was taken is one at most.
+            let most = (taken / ITEM).min(10);
+            equal("no more made than one ahead", count.get() <= most, true)?;
+        }
+        equal("bytes", taken, 12 * ITEM)?;
+        equal("made", count.get(), 10)
+    }
+
+    async fn makes_no_more_for_a_stream_that_is_given_up(&self) -> Check {
+        const ITEM: usize = 4 * PIECE;
+        for pieces in [0, 1, 5] {
+            let count = Rc::new(Cell::new(0));
+            let made = vec![counted(ITEM, 100, &count)];
+            let body = self.store.concatenate(made, 100 * ITEM as u64);
+            let mut reader = self.store.read(body).map_err(text)?;
+            let mut piece = Vec::new();
+            for _ in 0..pieces {
+                equal("more", reader.next(&mut piece).await, Ok(true))?;
+            }
+            reader.give_up().await;
+            self.wait().await?;
+            equal("few made", count.get() <= 1 + pieces / 4, true)?;
+            equal("what makes them is dropped", Rc::strong_count(&count), 1)?;
+        }
+        let count = Rc::new(Cell::new(0));
+        let made = vec![counted(ITEM, 100, &count)];
+        let body = self.store.concatenate(made, 100 * ITEM as u64);
+        self.wait().await?;
+        self.store.discard(body).await;
+        self.wait().await?;
+        equal("few made of none read", count.get() <= 1, true)?;
+        equal("it is dropped as well", Rc::strong_count(&count), 1)
+    }
+
+    async fn breaks_off_where_a_piece_fails(&self) -> Check {
+        // Pieces before the error and after it, and the length: less than there was, what there was, and what there would be.
+        for (before, after, length) in [
+            (0, 0, 0),
+            (0, 1, 1),
+            (2, 1, 1),
+            (2, 1, 2),
+            (2, 1, 3),
+            (3, 0, 3),
+        ] {
+            let count = Rc::new(Cell::new(0));
+            let failing = stream::once(async { Err(StoreError::Failed("broken".to_owned())) });
+            let items = counted_items(PIECE, before, &count)
+                .chain(failing)
+                .chain(counted_items(PIECE, 10, &count));
+            let pieces = vec![
+                Piece::Made(Made(items.boxed_local())),
+                Piece::Bytes(vec![0; after * PIECE]),
+            ];
+            let body = self.store.concatenate(pieces, (length * PIECE) as u64);
+            let found = self.pass(body).await;
+            equal(
+                "an error",
+                (before, length, found.is_err()),
+                (before, length, true),
+            )?;
+            self.wait().await?;
+            equal("nothing is made after it", count.get() <= before, true)?;
+            equal("it is dropped", Rc::strong_count(&count), 1)?;
+        }
+        Ok(())
+    }
+
+    async fn breaks_off_where_the_length_is_another(&self) -> Check {
+        let bytes = pattern(3 * PIECE);
+        for (length, whole) in [
+            (0, false),
+            (3 * PIECE - 1, false),
+            (3 * PIECE, true),
+            (3 * PIECE + 1, false),
+            (9 * PIECE, false),
+        ] {
+            let count = Rc::new(Cell::new(0));
+            let pieces = vec![counted(PIECE, 3, &count)];
+            let body = self.store.concatenate(pieces, length as u64);
+            let found = self.pass(body).await;
+            equal("whole", found.is_ok(), whole)?;
+            let pieces = vec![Piece::Bytes(bytes.clone())];
+            let body = self.store.concatenate(pieces, length as u64);
+            let found = self.store.collect(body, u64::MAX).await;
+            equal("whole, collected", found.is_ok(), whole)?;
+        }
+        Ok(())
     }
 
     async fn holds_streams_of_the_length_announced(&self) -> Check {
@@ -675,25 +848,64 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             .map_err(text)
     }
 
+    async fn open(&self, key: &str, range: Option<ByteRange>) -> Result<S::Body, String> {
+        let object = self.store.get(key, range).await.map_err(text)?;
+        let object = object.ok_or_else(|| format!("{key} is not there"))?;
+        Ok(object.body)
+    }
+
     async fn bytes(&self, key: &str) -> Result<Vec<u8>, String> {
-        let object = self
-            .store
-            .get(key, None)
-            .await
-            .map_err(text)?
-            .ok_or_else(|| format!("{key} is not there"))?;
-        let bytes = self
-            .store
-            .collect(object.body, u64::MAX)
-            .await
-            .map_err(text)?;
+        let body = self.open(key, None).await?;
+        let bytes = self.store.collect(body, u64::MAX).await.map_err(text)?;
         bytes.ok_or_else(|| format!("{key} has no end"))
+    }
+
+    /// Reads a stream piece by piece to its end.
+    async fn pass(&self, body: S::Body) -> Result<u64, StoreError> {
+        let mut reader = self.store.read(body)?;
+        let mut piece = Vec::new();
+        let mut length = 0;
+        while reader.next(&mut piece).await? {
+            length += piece.len() as u64;
+        }
+        Ok(length)
+    }
+
+    /// Lets the store do what it would do by itself.
+    async fn wait(&self) -> Check {
+        for _ in 0..5 {
+            self.store.head("nothing").await.map_err(text)?;
+        }
+        Ok(())
     }
 
     async fn delete(&self, keys: &[&str]) -> Check {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         self.store.delete(&keys).await.map_err(text)
     }
+}
+
+/// A piece that is made of these items.
+fn made<B, Y: Bytes, const N: usize>(items: [&'static str; N]) -> Piece<B, Y> {
+    let items = stream::iter(items).map(|item| Ok(Y::copy_from(item.as_bytes())));
+    Piece::Made(Made(items.boxed_local()))
+}
+
+/// A piece that is made of so many items, and counts those that were made.
+fn counted<B, Y: Bytes>(length: usize, items: usize, count: &Rc<Cell<usize>>) -> Piece<B, Y> {
+    Piece::Made(Made(counted_items(length, items, count).boxed_local()))
+}
+
+fn counted_items<Y: Bytes>(
+    length: usize,
+    items: usize,
+    count: &Rc<Cell<usize>>,
+) -> impl Stream<Item = Result<Y, StoreError>> + 'static {
+    let count = Rc::clone(count);
+    stream::iter(0..items).map(move |_| {
+        count.set(count.get() + 1);
+        Ok(Y::copy_from(&pattern(length)))
+    })
 }
 
 /// A page of so many objects, with their metadata.
@@ -745,6 +957,6 @@ mod tests {
             .filter(|outcome| outcome.result.is_err())
             .collect();
         assert!(failed.is_empty(), "{failed:#?}");
-        assert_eq!(outcomes.len(), 24);
+        assert_eq!(outcomes.len(), 30);
     }
 }

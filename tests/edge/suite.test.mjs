@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { build } from "../../scripts/build.mjs";
 import { start } from "./harness.mjs";
+import { open } from "./http.mjs";
 
 let suite;
 
@@ -15,11 +17,56 @@ before(async () => {
 
 after(() => suite?.stop());
 
+const GIB = 1024 ** 3;
+
+/** Waits until no stream is being made any more. */
+async function noneIsMade() {
+  for (let tries = 0; Number((await suite.send("GET", "/makers")).body) > 0; tries += 1) {
+    assert.ok(tries < 100, "a stream is still being made");
+    await setTimeout(50);
+  }
+}
+
+test("a stream of 1 GiB is made and read piece by piece in less than 2 MiB of wasm's memory", async () => {
+  const response = await suite.send("GET", "/pass");
+  assert.equal(response.status, 200);
+  const grown = Number(response.body);
+  assert.ok(grown < 2 * 1024 * 1024, `wasm's memory grew by ${grown} bytes`);
+  await noneIsMade();
+});
+
+test("a stream of 1 GiB that is made reaches a client whole", async () => {
+  const reply = await open(new URL("/made", suite.url));
+  assert.equal(Number(reply.headers["content-length"]), GIB);
+  let length = 0;
+  for await (const chunk of reply.stream) length += chunk.length;
+  assert.equal(length, GIB);
+  await noneIsMade();
+});
+
+test("a client sees that a stream breaks off where it can't be made", async () => {
+  const reply = await open(new URL("/broken", suite.url));
+  assert.equal(Number(reply.headers["content-length"]), GIB);
+  let length = 0;
+  await assert.rejects(async () => {
+    for await (const chunk of reply.stream) length += chunk.length;
+  });
+  assert.ok(length <= 3 * 1024 * 1024, `${length} bytes came`);
+  await noneIsMade();
+});
+
+test("nothing more is made for a client that goes away", async () => {
+  const reply = await open(new URL("/made", suite.url));
+  for await (const _ of reply.stream) break;
+  reply.stream.destroy();
+  await noneIsMade();
+});
+
 test("R2 is a store of objects, and KV one of values", async (t) => {
   const response = await suite.send("GET", "/");
   const outcomes = response.json();
   for (const { name, failure } of outcomes) {
     await t.test(name.replaceAll("_", " "), () => assert.equal(failure, null));
   }
-  assert.equal(outcomes.length, 24);
+  assert.equal(outcomes.length, 30);
 });

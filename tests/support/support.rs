@@ -184,14 +184,17 @@ where
         body: ask.body.clone().map(MemoryBody::Bytes),
     };
     let (response, after) = registry.answer(request).await;
-    registry.finish(after).await;
     let (parts, body) = response.into_parts();
     let body = match body {
         Body::Empty => Vec::new(),
         Body::Held(bytes) => bytes.to_vec(),
-        Body::Bytes(bytes) | Body::Stream(MemoryBody::Bytes(bytes)) => bytes,
-        Body::Stream(MemoryBody::Broken(_)) => panic!("the response broke off"),
+        Body::Bytes(bytes) => bytes,
+        Body::Stream(body) => match body.read().await {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("the response broke off: {error}"),
+        },
     };
+    registry.finish(after).await;
     Answer {
         status: parts.status.as_u16(),
         headers: parts.headers,

@@ -13,7 +13,7 @@ use strata::{
     store::{
         Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
         Streams, Values,
-        memory::{Memory, MemoryBody, MemoryBytes, MemoryValues},
+        memory::{Memory, MemoryBody, MemoryBytes, MemoryReader, MemoryValues},
     },
 };
 
@@ -173,6 +173,7 @@ impl Objects for Watched {
 
 impl Streams for Watched {
     type Bytes = MemoryBytes;
+    type Reader = MemoryReader;
 
     async fn receive(
         &self,
@@ -194,6 +195,10 @@ impl Streams for Watched {
 
     async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
         self.memory.hold(body, length).await
+    }
+
+    fn read(&self, body: MemoryBody) -> Result<MemoryReader, StoreError> {
+        self.memory.read(body)
     }
 
     fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {

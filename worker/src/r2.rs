@@ -2,14 +2,17 @@
 //!
 //! <https://developers.cloudflare.com/r2/api/workers/workers-api-reference/>
 
-use futures_util::future::{join, try_join};
+use futures_util::{
+    TryStreamExt as _,
+    future::{join, try_join},
+};
 use js_sys::{Array, Date, Object as JsObject, Reflect, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
-        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
-        StoreError, Streams,
+        Condition, Content, ListOptions, Made, Meta, Object, Objects, Page, Piece, PutOptions,
+        Received, StoreError, Streams,
     },
     time::Timestamp,
 };
@@ -20,7 +23,7 @@ use web_sys::{ReadableStream, console};
 use crate::{
     bytes::Bytes,
     parts::{PART, Part},
-    stream::{self, Hasher, Pipe, Reader, whole},
+    stream::{self, Hasher, Pieces, Pipe, Reader, whole},
 };
 
 #[wasm_bindgen]
@@ -157,6 +160,12 @@ impl Bucket {
                     let object = self.open(&key, range).await?;
                     let object = object.ok_or_else(|| JsValue::from(format!("{key} is gone")))?;
                     pipe.forward(&object.body).await?;
+                }
+                Piece::Made(Made(items)) => {
+                    let mut items = items.map_err(|error| JsValue::from(error.to_string()));
+                    while let Some(bytes) = items.try_next().await? {
+                        pipe.write(&bytes.0).await?;
+                    }
                 }
             }
         }
@@ -357,6 +366,7 @@ impl Objects for Bucket {
 
 impl Streams for Bucket {
     type Bytes = Bytes;
+    type Reader = Pieces;
 
     async fn receive(
         &self,
@@ -395,6 +405,10 @@ impl Streams for Bucket {
 
     async fn hold(&self, body: ReadableStream, length: u64) -> Result<Bytes, StoreError> {
         stream::hold(&body, length).await.map(Bytes)
+    }
+
+    fn read(&self, body: ReadableStream) -> Result<Pieces, StoreError> {
+        stream::reader(&body).map(Pieces::of)
     }
 
     fn concatenate(

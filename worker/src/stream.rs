@@ -1,9 +1,10 @@
-//! Streams of the platform: read in large pieces, hashed natively, put together, without passing through wasm.
+//! Streams of the platform: read in large pieces, hashed natively, put together, without passing through wasm unless they are
+//! wanted there.
 
 use js_sys::{ArrayBuffer, Object, Reflect, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
-    store::{Received, StoreError},
+    store::{self, PIECE, Received, StoreError},
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use web_sys::{ReadableStream, WritableStream};
@@ -117,6 +118,44 @@ impl Reader {
     pub(crate) async fn give_up(&self) {
         // It may have failed already, and then there is nothing to give up.
         let _ = self.cancel().await;
+    }
+}
+
+/// A stream that is read into wasm's memory, through one buffer of JavaScript's.
+pub(crate) struct Pieces {
+    reader: Reader,
+    buffer: Option<Uint8Array>,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is far smaller")]
+const BUFFER: u32 = PIECE as u32;
+
+impl Pieces {
+    pub(crate) const fn of(reader: Reader) -> Self {
+        Self {
+            reader,
+            buffer: None,
+        }
+    }
+}
+
+impl store::Reader for Pieces {
+    async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let buffer = self.buffer.take();
+        let buffer = buffer.unwrap_or_else(|| Uint8Array::new_with_length(BUFFER));
+        let view = self.reader.fill(buffer).await?;
+        // Where there are as many bytes as last time, none is written twice.
+        piece.resize(view.byte_length() as usize, 0);
+        view.copy_to(piece);
+        if piece.is_empty() {
+            return Ok(false);
+        }
+        self.buffer = Some(Uint8Array::new(&view.buffer()));
+        Ok(true)
+    }
+
+    async fn give_up(self) {
+        self.reader.give_up().await;
     }
 }
 

@@ -1,13 +1,16 @@
 //! The checks that every store passes, as a Worker that runs them on R2 and KV and answers with what came of each. Its other paths
 //! are the ways in which an instance ends.
 
-use std::{cell::Cell, hint::black_box, process, time::Duration};
+use std::{
+    arch::wasm32::memory_size, cell::Cell, hint::black_box, process, rc::Rc, time::Duration,
+};
 
+use futures_util::{StreamExt as _, stream::iter};
 use gloo_timers::future;
 use serde_json::json;
-use strata::store::suite;
+use strata::store::{Bytes as _, Made, Piece, Reader as _, StoreError, Streams as _, suite};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen, throw_str};
-use web_sys::{Request, Response};
+use web_sys::{ReadableStream, Request, Response};
 
 // The Worker's own files: what is checked is what is deployed.
 #[path = "../../../worker/src/bytes.rs"]
@@ -30,6 +33,9 @@ mod stream;
 thread_local! {
     /// How often this instance was asked to count.
     static COUNT: Cell<u32> = const { Cell::new(0) };
+
+    /// Held by each stream that is being made.
+    static MAKERS: Rc<()> = Rc::new(());
 }
 
 /// Runs the checks, or does what the path names; under `later/` when something was waited for.
@@ -60,6 +66,20 @@ pub fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<JsValu
                 COUNT.set(count);
                 return Response::new_with_opt_str(Some(&count.to_string())).map(Into::into);
             }
+            Some(name @ ("made" | "broken")) => {
+                let body = made(&env, (name == "broken").then_some(3));
+                return Response::new_with_opt_readable_stream(Some(&body)).map(Into::into);
+            }
+            Some("makers") => {
+                let text = MAKERS.with(|maker| Rc::strong_count(maker) - 1).to_string();
+                return Response::new_with_opt_str(Some(&text)).map(Into::into);
+            }
+            Some("pass") => {
+                let grown = pass(&env)
+                    .await
+                    .map_err(|error| JsValue::from(error.to_string()))?;
+                return Response::new_with_opt_str(Some(&grown.to_string())).map(Into::into);
+            }
             _ => return Response::new_with_opt_str(Some(&check(&env).await)).map(Into::into),
         }
         Response::new_with_opt_str(Some("awake")).map(Into::into)
@@ -73,6 +93,41 @@ pub fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<JsValu
 fn overflow(depth: u64) -> u64 {
     black_box(overflow(black_box(depth) + 1)) + 1
 }
+
+/// Makes a stream of 1 GiB here and reads it here; answers by how many bytes the instance's memory grew.
+async fn pass(env: &JsValue) -> Result<usize, StoreError> {
+    let before = memory_size::<0>();
+    let mut reader = r2::Bucket::of(env, "BUCKET").read(made(env, None))?;
+    let mut piece = Vec::new();
+    let mut length = 0;
+    while reader.next(&mut piece).await? {
+        length += piece.len();
+    }
+    if length == ITEM * ITEMS {
+        // Its pages have 64 KiB.
+        Ok((memory_size::<0>() - before) * 64 * 1024)
+    } else {
+        Err(StoreError::Length)
+    }
+}
+
+/// A stream of 1 GiB that is made here, and fails at one of its items.
+fn made(env: &JsValue, broken: Option<usize>) -> ReadableStream {
+    let item = vec![7; ITEM];
+    let maker = MAKERS.with(Rc::clone);
+    let items = iter(0..ITEMS).map(move |number| {
+        let _held = &maker;
+        match broken {
+            Some(broken) if number == broken => Err(StoreError::Failed("asked to".to_owned())),
+            _ => Ok(bytes::Bytes::copy_from(&item)),
+        }
+    });
+    let pieces = vec![Piece::Made(Made(items.boxed_local()))];
+    r2::Bucket::of(env, "BUCKET").concatenate(pieces, (ITEM * ITEMS) as u64)
+}
+
+const ITEM: usize = 1024 * 1024;
+const ITEMS: usize = 1024;
 
 async fn check(env: &JsValue) -> String {
     let bucket = r2::Bucket::of(env, "BUCKET");
