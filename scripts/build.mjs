@@ -76,7 +76,7 @@ async function assemble(artefact, folder, dev, detail) {
   for (const file of SHIM) fs.copyFileSync(file, path.join(folder, path.basename(file)));
 
   if (!dev) await step(bin("wasm-opt"), ["index_bg.wasm", "-o", "index_bg.wasm", ...OPTIMIZE]);
-  const bundle = ["--bundle", "--format=esm", "--external:./index_bg.wasm", "--log-level=warning", "--outfile=index.js", "--allow-overwrite"];
+  const bundle = ["--bundle", "--format=esm", "--external:./index_bg.wasm", "--external:cloudflare:*", "--log-level=warning", "--outfile=index.js", "--allow-overwrite"];
   await step(bin("esbuild"), dev ? ["shim.js", ...bundle] : ["shim.js", ...bundle, "--minify"]);
 }
 

@@ -4,8 +4,8 @@ use std::{future::Future, time::Duration};
 
 use crate::time::Timestamp;
 
-/// Time, randomness, slow hashing and a log.
-pub trait Host {
+/// Time, randomness, slow hashing and a log. Clones are the same host.
+pub trait Host: Clone + 'static {
     /// The time now. It may stand still while code runs, and moves when something was awaited.
     fn now(&self) -> Timestamp;
 

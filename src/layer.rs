@@ -10,5 +10,6 @@ pub mod index;
 pub mod pass;
 pub mod span;
 pub mod tar;
+pub mod tree;
 mod wire;
 pub mod zstd;

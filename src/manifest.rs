@@ -34,6 +34,8 @@ pub struct Manifest {
     pub media_type: String,
     /// What must be there for it to be pulled whole: config and layers, each once, without non-distributable layers.
     pub blobs: BTreeSet<Digest>,
+    /// The layers of an image, the lowest first: those that there may be files in.
+    pub layers: Vec<Digest>,
     /// The manifests that it lists, each once.
     pub manifests: BTreeSet<Digest>,
     /// The manifest that this one is about.
@@ -70,6 +72,15 @@ struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether it is a layer of an image (image-spec, `layer.md`), and no other part of some artifact.
+    fn is_layer(&self) -> bool {
+        self.media_type
+            .starts_with("application/vnd.oci.image.layer.")
+            || self
+                .media_type
+                .starts_with("application/vnd.docker.image.rootfs.")
+    }
+
     /// Whether the content may be absent: layers that a licence forbids to distribute (image-spec, `layer.md`).
     fn is_non_distributable(&self) -> bool {
         self.media_type
@@ -130,6 +141,11 @@ impl Manifest {
             .config
             .as_ref()
             .map(|config| config.media_type.clone());
+        let layers = document.layers.iter().flatten();
+        let layers = layers
+            .filter(|layer| layer.is_layer())
+            .map(|layer| layer.digest.clone())
+            .collect();
         let blobs = document
             .config
             .into_iter()
@@ -141,6 +157,7 @@ impl Manifest {
         Ok(Self {
             media_type,
             blobs,
+            layers,
             manifests: document
                 .manifests
                 .into_iter()

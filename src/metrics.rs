@@ -2,12 +2,17 @@
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
+use std::{cell::RefCell, collections::BTreeSet};
+
 use prometheus::{
     Encoder as _, Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
-use crate::store::policy::{Kind, Tier};
+use crate::{
+    digest::Digest,
+    store::policy::{Kind, Tier},
+};
 
 /// The media type of the text.
 pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -83,6 +88,50 @@ impl Operation {
     ];
 }
 
+/// What came of a step of a pass over a layer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The layer is indexed.
+    Indexed,
+    /// It can't be.
+    Refused,
+    /// It is to be gone on with.
+    Paused,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Indexed, Self::Refused, Self::Paused];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Indexed => "indexed",
+            Self::Refused => "refused",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// What is inflated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Inflating {
+    /// A layer, to index it.
+    Pass,
+    /// A span of one, to read it.
+    Span,
+}
+
+impl Inflating {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Span => "span",
+        }
+    }
+}
+
+/// So many layers have counters of their own, those that were read first.
+const COUNTED_LAYERS: usize = 100;
+
 /// Counters, gauges and histograms of one isolate.
 #[derive(Debug)]
 pub struct Metrics {
@@ -111,6 +160,19 @@ pub struct Metrics {
     pub warm_saved: IntCounter,
     operations: [IntCounter; 6],
     joins: IntCounterVec,
+    passes: IntCounterVec,
+    refusals: IntCounterVec,
+    inflations: IntCounterVec,
+    inflated: IntCounterVec,
+    layer_reads: IntCounterVec,
+    /// Bytes of indexes that were stored, and of what is stored beside them.
+    pub index_bytes: IntCounter,
+    /// Ranges of layers that were asked of the cold tier to read files.
+    pub layer_ranges: IntCounter,
+    /// Their bytes.
+    pub layer_range_bytes: IntCounter,
+    /// The layers that have a counter of their own.
+    counted_layers: RefCell<BTreeSet<String>>,
     /// Blobs that were stored.
     pub blobs: IntCounter,
     /// Their bytes.
@@ -204,6 +266,44 @@ impl Metrics {
                 "Reads that waited for another request's read of the same thing",
                 &["kind"],
             )?,
+            passes: maker.counters(
+                "strata_layer_passes_total",
+                "Steps of passes over layers, by what came of them: indexed, refused, or paused to be gone on with",
+                &["outcome"],
+            )?,
+            refusals: maker.counters(
+                "strata_layer_refusals_total",
+                "Layers that can't be indexed, by reason",
+                &["reason"],
+            )?,
+            inflations: maker.counters(
+                "strata_inflate_operations_total",
+                "Times that something was inflated: a step of a pass over a layer, or a span of one",
+                &["what"],
+            )?,
+            inflated: maker.counters(
+                "strata_inflated_bytes_total",
+                "Bytes that came out of it",
+                &["what"],
+            )?,
+            layer_reads: maker.counters(
+                "strata_layer_reads_total",
+                "Files and directories read, by layer; beyond some number of layers, of all others together",
+                &["layer"],
+            )?,
+            index_bytes: maker.counter(
+                "strata_index_stored_bytes_total",
+                "Bytes of indexes of layers that were stored, and of what is stored beside them",
+            )?,
+            layer_ranges: maker.counter(
+                "strata_layer_range_requests_total",
+                "Ranges of layers that were asked of the cold tier to read files",
+            )?,
+            layer_range_bytes: maker.counter(
+                "strata_layer_range_bytes_total",
+                "Bytes of ranges of layers that were asked of the cold tier to read files",
+            )?,
+            counted_layers: RefCell::default(),
             blobs: maker.counter("strata_blobs_stored_total", "Blobs stored")?,
             blob_bytes: maker.counter("strata_blob_stored_bytes_total", "Bytes of blobs stored")?,
             deduplicated: maker.counter(
@@ -223,7 +323,14 @@ impl Metrics {
             metrics.holds(Tier::Hot, kind, 0);
             metrics.joins.with_label_values(&[kind.name()]);
         }
-        for kind in [Kind::Manifest, Kind::Blob] {
+        for outcome in Outcome::ALL {
+            metrics.passes.with_label_values(&[outcome.name()]);
+        }
+        for what in [Inflating::Pass, Inflating::Span] {
+            metrics.inflations.with_label_values(&[what.name()]);
+            metrics.inflated.with_label_values(&[what.name()]);
+        }
+        for kind in [Kind::Manifest, Kind::Blob, Kind::Index, Kind::Span] {
             of(&metrics.stores, Tier::Warm, kind);
             metrics.promotions.with_label_values(&[kind.name()]);
         }
@@ -298,6 +405,34 @@ impl Metrics {
     /// Counts a read that waited for another request's.
     pub fn joined(&self, kind: Kind) {
         self.joins.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// Counts a step of a pass over a layer.
+    pub fn passed(&self, outcome: Outcome) {
+        self.passes.with_label_values(&[outcome.name()]).inc();
+    }
+
+    /// Counts a layer that can't be indexed. Reasons are words of ours.
+    pub fn refused(&self, reason: &str) {
+        self.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts bytes that were inflated at once.
+    pub fn inflated(&self, what: Inflating, bytes: u64) {
+        self.inflations.with_label_values(&[what.name()]).inc();
+        self.inflated
+            .with_label_values(&[what.name()])
+            .inc_by(bytes);
+    }
+
+    /// Counts that something was read in a layer.
+    pub fn layer_read(&self, layer: &Digest) {
+        let name = layer.to_string();
+        let mut counted = self.counted_layers.borrow_mut();
+        let has_own = counted.contains(&name)
+            || (counted.len() < COUNTED_LAYERS && counted.insert(name.clone()));
+        let label = if has_own { name.as_str() } else { "other" };
+        self.layer_reads.with_label_values(&[label]).inc();
     }
 
     /// All of it as text, with one sentence for each.

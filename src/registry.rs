@@ -11,10 +11,12 @@ use crate::{
     host::{Host, Level},
     metrics::{self, Metrics},
     name::Reference,
+    registry::layer::Progress,
     route::Route,
     settings::{Log, Settings},
     store::{
-        Bytes as _, ListOptions, StoreError, Streams, Values, key,
+        Bytes as _, StoreError, Streams, Values,
+        flight::Flights,
         policy::Tier,
         tiers::{Promotion, Tiers},
         trace::Trace,
@@ -24,7 +26,9 @@ use crate::{
 
 mod blob;
 mod delete;
+mod file;
 mod grant;
+mod layer;
 mod list;
 mod manifest;
 mod promote;
@@ -43,14 +47,31 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// A registry over a store, with tiers before it.
 #[derive(Debug)]
 pub struct Registry<S, W: Values, H> {
-    store: S,
-    tiers: Tiers<W, H>,
+    store: Rc<S>,
+    tiers: Rc<Tiers<W, H>>,
     host: H,
-    settings: Settings,
+    settings: Rc<Settings>,
     metrics: Rc<Metrics>,
+    passes: Rc<Flights<Progress>>,
     /// What the requests of this isolate are numbered with.
-    isolate: String,
-    requests: Cell<u64>,
+    isolate: Rc<str>,
+    requests: Rc<Cell<u64>>,
+}
+
+/// Clones are the same registry: a reply that is made while it is read takes one along.
+impl<S, W: Values, H: Clone> Clone for Registry<S, W, H> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            tiers: self.tiers.clone(),
+            host: self.host.clone(),
+            settings: self.settings.clone(),
+            metrics: self.metrics.clone(),
+            passes: self.passes.clone(),
+            isolate: self.isolate.clone(),
+            requests: self.requests.clone(),
+        }
+    }
 }
 
 /// A request as the core needs it.
@@ -92,41 +113,44 @@ pub enum Body<S: Streams> {
 
 /// What is left to do after a reply, outside of the client's wait.
 #[derive(Debug)]
-pub struct After<B>(Vec<Promotion<B>>);
+pub struct After<B> {
+    promotions: Vec<Promotion<B>>,
+    layers: Vec<Digest>,
+}
 
 impl<B> After<B> {
     /// Whether nothing is.
     pub const fn is_nothing(&self) -> bool {
-        self.0.is_empty()
+        self.promotions.is_empty() && self.layers.is_empty()
     }
 }
 
 type Answer<S> = Result<Response<Body<S>>, Error>;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host + Clone> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// Makes a registry of its parts: the cold store, the warm one, and what counts their operations and the rest.
     pub fn new(store: S, warm: W, host: H, settings: Settings, metrics: Rc<Metrics>) -> Self {
         let policy = settings.policy.clone();
         Self {
-            store,
-            tiers: Tiers::new(warm, host.clone(), policy, metrics.clone()),
+            store: Rc::new(store),
+            tiers: Rc::new(Tiers::new(warm, host.clone(), policy, metrics.clone())),
             isolate: host
                 .random()
                 .iter()
                 .take(6)
                 .map(|byte| format!("{byte:02x}"))
-                .collect(),
+                .collect::<String>()
+                .into(),
             host,
-            settings,
+            settings: Rc::new(settings),
             metrics,
-            requests: Cell::default(),
+            passes: Rc::default(),
+            requests: Rc::default(),
         }
     }
-}
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     /// The store.
-    pub const fn store(&self) -> &S {
+    pub fn store(&self) -> &S {
         &self.store
     }
 
@@ -192,13 +216,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             &trace,
             self.host.now().since(start),
         );
-        (response, After(trace.into_promotions()))
+        let (promotions, layers) = trace.into_rest();
+        (response, After { promotions, layers })
     }
 
     /// Does what is left to do after a reply.
     pub async fn finish(&self, after: After<S::Bytes>) {
-        for promotion in after.0 {
+        for promotion in after.promotions {
             self.promote(promotion).await;
+        }
+        if let Err(error) = self.index_pushed(&after.layers).await {
+            self.log_failure("layers not indexed", &error);
         }
     }
 
@@ -260,25 +288,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         Ok(response)
     }
 
-    /// Looks whether the store answers, and says so in the log if not.
-    pub async fn check(&self) {
-        if let Err(error) = self
-            .store
-            .list(
-                key::CATALOG,
-                ListOptions {
-                    limit: 1,
-                    ..ListOptions::default()
-                },
-            )
-            .await
-        {
-            self.host.log(
-                Level::Error,
-                "the store does not answer",
-                &[("error", &error.to_string())],
-            );
+    /// Does what is due by the clock: passes over layers that were paused go on. What fails is logged.
+    pub async fn tick(&self) {
+        if let Err(error) = self.advance_passes().await {
+            self.log_failure("layers not indexed", &error);
         }
+    }
+
+    fn log_failure(&self, what: &'static str, error: &Error) {
+        let message = error.message();
+        let fields = [
+            ("error", &*message),
+            ("cause", error.cause().unwrap_or_default()),
+        ];
+        self.host.log(Level::Error, what, &fields);
     }
 
     async fn dispatch(
@@ -315,6 +338,48 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 self.pull_blob(request, &name, &digest, trace).await
             }
             (Route::Metrics, "GET" | "HEAD") => self.metrics(),
+            (Route::Extensions, "GET" | "HEAD") => Ok(file::extensions()),
+            (
+                Route::Layer {
+                    name,
+                    digest,
+                    prefix,
+                    page,
+                },
+                "GET" | "HEAD",
+            ) => {
+                self.layer_contents(request, &name, &digest, &prefix, &page, trace)
+                    .await
+            }
+            (
+                Route::LayerFile {
+                    name,
+                    digest,
+                    path,
+                    page,
+                },
+                "GET" | "HEAD",
+            ) => {
+                self.layer_file(request, &name, &digest, &path, &page, trace)
+                    .await
+            }
+            (
+                Route::ImageFile {
+                    name,
+                    reference,
+                    platform,
+                    path,
+                    page,
+                },
+                "GET" | "HEAD",
+            ) => {
+                let image = file::ImageOf {
+                    name: &name,
+                    reference: &reference,
+                    platform: platform.as_deref(),
+                };
+                self.image_file(request, &image, &path, &page, trace).await
+            }
             (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
             (
                 Route::Manifest {
@@ -329,7 +394,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                     tags,
                 },
                 "PUT",
-            ) => self.push_manifest(request, &name, &reference, &tags).await,
+            ) => {
+                self.push_manifest(request, &name, &reference, &tags, trace)
+                    .await
+            }
             (
                 Route::Manifest {
                     name, reference, ..
@@ -384,6 +452,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             (
                 Route::Version
                 | Route::Metrics
+                | Route::Extensions
+                | Route::Layer { .. }
+                | Route::LayerFile { .. }
+                | Route::ImageFile { .. }
                 | Route::Catalog { .. }
                 | Route::Blob { .. }
                 | Route::Manifest { .. }

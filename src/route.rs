@@ -9,10 +9,16 @@
 //! end-8                 GET HEAD             /v2/<name>/tags/list              ?n= &last=
 //! end-12                GET HEAD             /v2/<name>/referrers/<digest>     ?artifactType= &n= &last=
 //! -                     GET HEAD             /v2/_catalog                      ?n= &last=
+//! -                     GET HEAD             /v2/_oci/ext/discover
+//! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>                  ?prefix= &n= &last=
+//! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>/files/<path>     ?n= &last=
+//! -                     GET HEAD             /v2/<name>/_strata/images/<reference>/files/<path>  ?platform= &n= &last=
 //! -                     GET HEAD             /metrics
 //! ```
 //!
 //! The numbers are those of distribution-spec v1.1.1 and, from end-13 on, of its main branch; the catalogue is Docker's.
+//! A component of a name can't begin with `_`: what does is an extension (`extensions/README.md` of the specification). A path
+//! in a layer or an image is bytes, percent-encoded; one that is empty or ends with a slash is a directory to be listed.
 //!
 //! A name may itself have components such as `blobs` or `uploads`, so a path is read from its end.
 
@@ -35,6 +41,43 @@ pub enum Route {
     Version,
     /// What this isolate has seen and done.
     Metrics,
+    /// The extensions that there are.
+    Extensions,
+    /// The table of contents of a layer.
+    Layer {
+        /// The repository.
+        name: Name,
+        /// The layer.
+        digest: Digest,
+        /// List paths that begin with these bytes only.
+        prefix: Vec<u8>,
+        /// Which of them.
+        page: PathPage,
+    },
+    /// A file of a layer, or what is in one of its directories.
+    LayerFile {
+        /// The repository.
+        name: Name,
+        /// The layer.
+        digest: Digest,
+        /// The path in the layer.
+        path: Vec<u8>,
+        /// What is listed of a directory.
+        page: PathPage,
+    },
+    /// A file of an image, or what is in one of its directories.
+    ImageFile {
+        /// The repository.
+        name: Name,
+        /// The image, or an index of images.
+        reference: Reference,
+        /// Which of the images of an index, as `os/architecture` or `os/architecture/variant`.
+        platform: Option<String>,
+        /// The path in the image.
+        path: Vec<u8>,
+        /// What is listed of a directory.
+        page: PathPage,
+    },
     /// The catalogue: the names of all repositories.
     Catalog {
         /// The most names to list.
@@ -100,6 +143,15 @@ pub enum Route {
     },
 }
 
+/// Which part of a list of paths is wanted.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PathPage {
+    /// The most paths or names to list.
+    pub limit: Option<u64>,
+    /// List what comes after this one only.
+    pub last: Option<Vec<u8>>,
+}
+
 /// What a client says when it starts an upload.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UploadStart {
@@ -123,6 +175,9 @@ impl Route {
     /// Reads a path, with its query where there is one.
     pub fn parse(target: &str) -> Result<Self, Error> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if let Some((name, rest)) = path.split_once("/_strata/") {
+            return Self::parse_strata(name, rest, query).ok_or_else(|| unknown(path))?;
+        }
         let path = percent_decode_str(path)
             .decode_utf8()
             .map_err(|_| unknown(path))?;
@@ -139,6 +194,9 @@ impl Route {
             return Err(unknown(&path));
         };
         let query = Query::parse(query);
+        if rest == "_oci/ext/discover" {
+            return Ok(Self::Extensions);
+        }
         if rest == "_catalog" {
             return Ok(Self::Catalog {
                 limit: query.number("n")?,
@@ -206,12 +264,62 @@ impl Route {
         }
     }
 
+    /// Reads what comes before and after `/_strata/`.
+    fn parse_strata(name: &str, rest: &str, query: &str) -> Option<Result<Self, Error>> {
+        let name = percent_decode_str(name.strip_prefix("/v2/")?)
+            .decode_utf8()
+            .ok()?;
+        let (kind, rest) = rest.split_once('/')?;
+        let (of, path) = match rest.split_once('/') {
+            None => (rest, None),
+            Some((of, "files")) => (of, Some("")),
+            Some((of, path)) => (of, Some(path.strip_prefix("files/")?)),
+        };
+        let of = percent_decode_str(of).decode_utf8().ok()?;
+        let path = path.map(|path| percent_decode_str(path).collect());
+        let words = Query::parse(query);
+        let made = || {
+            let name = name.parse()?;
+            let page = PathPage {
+                limit: words.number("n")?,
+                last: query_bytes(query, "last"),
+            };
+            Ok(match (kind, path) {
+                ("layers", None) => Some(Self::Layer {
+                    name,
+                    digest: of.parse()?,
+                    prefix: query_bytes(query, "prefix").unwrap_or_default(),
+                    page,
+                }),
+                ("layers", Some(path)) => Some(Self::LayerFile {
+                    name,
+                    digest: of.parse()?,
+                    path,
+                    page,
+                }),
+                ("images", Some(path)) => Some(Self::ImageFile {
+                    name,
+                    reference: of.parse()?,
+                    platform: words.get("platform").map(str::to_owned),
+                    path,
+                    page,
+                }),
+                _ => None,
+            })
+        };
+        made().transpose()
+    }
+
     /// The methods of the end-point, as the `Allow` header lists them.
     pub const fn methods(&self) -> &'static [Method] {
         match self {
             Self::Version
             | Self::Metrics
+            | Self::Extensions
             | Self::Catalog { .. }
+            | Self::Layer { .. }
+            | Self::LayerFile { .. }
+            | Self::ImageFile { .. }
             | Self::Tags { .. }
             | Self::Referrers { .. } => &[Method::GET, Method::HEAD],
             Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
@@ -226,7 +334,11 @@ impl Route {
         match self {
             Self::Version => "version",
             Self::Metrics => "metrics",
+            Self::Extensions => "extensions",
             Self::Catalog { .. } => "catalog",
+            Self::Layer { .. } => "layer",
+            Self::LayerFile { .. } => "layer_file",
+            Self::ImageFile { .. } => "image_file",
             Self::Blob { .. } => "blob",
             Self::Manifest { .. } => "manifest",
             Self::StartUpload { .. } => "start_upload",
@@ -239,8 +351,11 @@ impl Route {
     /// The repository that it is about.
     pub const fn repository(&self) -> Option<&Name> {
         match self {
-            Self::Version | Self::Metrics | Self::Catalog { .. } => None,
+            Self::Version | Self::Metrics | Self::Extensions | Self::Catalog { .. } => None,
             Self::Blob { name, .. }
+            | Self::Layer { name, .. }
+            | Self::LayerFile { name, .. }
+            | Self::ImageFile { name, .. }
             | Self::Manifest { name, .. }
             | Self::StartUpload { name, .. }
             | Self::Upload { name, .. }
@@ -306,6 +421,14 @@ impl<'a> Query<'a> {
             .with_status(StatusCode::BAD_REQUEST)
         })
     }
+}
+
+/// A parameter of the query that need not be text.
+fn query_bytes(query: &str, name: &str) -> Option<Vec<u8>> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    let spaced = value.replace('+', " ");
+    Some(percent_decode_str(&spaced).collect()).filter(|bytes: &Vec<u8>| !bytes.is_empty())
 }
 
 fn unknown(path: &str) -> Error {

@@ -12,16 +12,23 @@
 //! | `STRATA_WARM_BLOB_BYTES` | 1048576 | the largest blob that goes warm, up to 24 MiB; it is read into memory whole |
 //! | `STRATA_WARM_SECONDS` | 86400 | how long a blob stays warm, at least 60, and a manifest, if `STRATA_STALE_SECONDS` is not shorter; 0 leaves the warm tier alone |
 //! | `STRATA_WARM_READS` | 3 | how often something is read, lately, to go warm; up to 255 |
+//! | `STRATA_WARM_SPAN_READS` | 1 | the same for a part of a layer that was inflated |
 //! | `STRATA_WARM_PATIENCE_MS` | 1000 | how long the warm tier may take to answer |
 //! | `STRATA_WARM_COMPRESSION` | `true` | whether warm values are compressed, where that makes them smaller by a tenth |
 //! | `STRATA_HALF_LIFE_SECONDS` | 600 | how long a read counts as lately: after this time, half |
 //! | `STRATA_STALE_SECONDS` | 3600 | how long it is believed that a manifest or blob is there, when another isolate may have deleted it |
 //! | `STRATA_ABSENT_SECONDS` | 5 | how long those who can't push believe that something is not there, up to 60 |
+//! | `STRATA_SPAN_BYTES` | 1048576 | about how much of a layer is inflated to read a byte of it, from 65536 to 4194304 |
+//! | `STRATA_INDEX_STEP_BYTES` | 536870912 | how much of a layer is inflated for its index in one request; the rest is left to the next, or to the cron trigger |
+//! | `STRATA_INDEX_ENTRIES` | 2000000 | the most files of a layer that is indexed |
+//! | `STRATA_INFLATED_BYTES` | 68719476736 | the most bytes that a layer may inflate to |
+//! | `STRATA_INFLATED_RATIO` | 250 | how many times its size that may be, beyond 64 MiB |
+//! | `STRATA_INDEX_ON_PUSH` | `false` | whether layers are indexed when an image is pushed, or when somebody first looks inside |
 //! | `STRATA_LOG` | `requests` | `requests` for a line for each request, `errors` for failures only |
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::{access::Access, store::policy::Policy};
+use crate::{access::Access, layer::pass, store::policy::Policy};
 
 /// The settings of a registry.
 #[derive(Debug)]
@@ -34,8 +41,21 @@ pub struct Settings {
     pub subrequests: u32,
     /// What is kept in which tier.
     pub policy: Policy,
+    /// How layers are indexed.
+    pub layers: Layers,
     /// What the log tells.
     pub log: Log,
+}
+
+/// How layers are indexed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Layers {
+    /// How a pass is done, and what is refused.
+    pub options: pass::Options,
+    /// How many bytes come out of a layer in one step of a pass.
+    pub step: u64,
+    /// Whether a push begins the pass, or who first looks inside.
+    pub on_push: bool,
 }
 
 /// What the log tells.
@@ -91,6 +111,7 @@ impl Settings {
             |_| true,
         )?;
         let policy = policy(&get)?;
+        let layers = layers(&get)?;
         let access =
             Access::parse(get("STRATA_USERS").as_deref(), anonymous_pull).map_err(|problem| {
                 ParseSettingsError {
@@ -103,9 +124,32 @@ impl Settings {
             grace: Duration::from_secs(hours * 3_600),
             subrequests,
             policy,
+            layers,
             log,
         })
     }
+}
+
+fn layers(get: &impl Fn(&str) -> Option<String>) -> Result<Layers, ParseSettingsError> {
+    let number = |name, default, least: u64, most: u64| {
+        let allowed = format!("a number from {least} to {most}");
+        value(get, name, default, &allowed, |n| (least..=most).contains(n))
+    };
+    let defaults = pass::Options::default();
+    let options = pass::Options {
+        span: number("STRATA_SPAN_BYTES", defaults.span, 64 * 1024, 4 * MIB)?,
+        entries: number("STRATA_INDEX_ENTRIES", defaults.entries, 1, 10_000_000)?,
+        inflated: number("STRATA_INFLATED_BYTES", defaults.inflated, MIB, 1 << 40)?,
+        ratio: number("STRATA_INFLATED_RATIO", defaults.ratio, 2, 10_000)?,
+        ..defaults
+    };
+    Ok(Layers {
+        options,
+        step: number("STRATA_INDEX_STEP_BYTES", 512 * MIB, MIB, 1 << 40)?,
+        on_push: value(get, "STRATA_INDEX_ON_PUSH", false, "true or false", |_| {
+            true
+        })?,
+    })
 }
 
 fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<Policy, ParseSettingsError> {
@@ -141,6 +185,13 @@ fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<Policy, ParseSettings
             get,
             "STRATA_WARM_READS",
             3,
+            "a number of reads from 1 to 255",
+            |n| (1..=255).contains(n),
+        )?,
+        warm_span_reads: value(
+            get,
+            "STRATA_WARM_SPAN_READS",
+            1,
             "a number of reads from 1 to 255",
             |n| (1..=255).contains(n),
         )?,

@@ -33,7 +33,7 @@ pub mod warm;
 ///
 /// Keys are ordered by their bytes. A delete has no condition. Writing one key more than once a second may fail with
 /// [`StoreError::Throttled`].
-pub trait Objects {
+pub trait Objects: 'static {
     /// A stream of bytes, from a client or from the store.
     type Body;
 
@@ -138,7 +138,7 @@ pub const PIECE: usize = 256 * 1024;
 /// A store of values in which a read may be stale, or find nothing where something is, and which forgets.
 ///
 /// It is never the truth. A value has at most 25 MiB, a key at most 512 bytes; one key is written at most once a second.
-pub trait Values {
+pub trait Values: 'static {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 

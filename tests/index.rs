@@ -253,7 +253,10 @@ fn every_file_can_be_read_alone() {
         let mut lengths: Vec<u64> = index.spans.iter().map(|span| span.length()).collect();
         lengths.sort_unstable();
         let longest = *lengths.last().unwrap();
-        assert!(lengths[lengths.len() / 2] <= 5 * SPAN, "{writer}: {lengths:?}");
+        assert!(
+            lengths[lengths.len() / 2] <= 5 * SPAN,
+            "{writer}: {lengths:?}"
+        );
         let mut found = 0;
         for entry in indexed
             .entries()
@@ -267,7 +270,11 @@ fn every_file_can_be_read_alone() {
                 "{writer}: {:?}",
                 entry.path.escape_ascii().to_string()
             );
-            assert!(inflated <= entry.size + longest, "{writer}: {inflated} for {}", entry.size);
+            assert!(
+                inflated <= entry.size + longest,
+                "{writer}: {inflated} for {}",
+                entry.size
+            );
             found += 1;
         }
         assert_eq!(found, files.len());

@@ -139,31 +139,37 @@ impl Compression {
     }
 }
 
+/// The number of bytes of the head, by the first [`FIXED`] of what is kept of a layer.
+pub fn head(bytes: &[u8]) -> Result<u64, IndexError> {
+    let mut reader = Reader(bytes);
+    if reader.array() != Some(*MAGIC) {
+        return Err(IndexError::Corrupt);
+    }
+    let version = reader
+        .array()
+        .map(u32::from_le_bytes)
+        .ok_or(IndexError::Corrupt)?;
+    if version != VERSION {
+        return Err(IndexError::Version(version));
+    }
+    let length = reader.array().map(u32::from_le_bytes);
+    length.map(u64::from).ok_or(IndexError::Corrupt)
+}
+
 impl Known {
     /// Reads what is known of a layer: the head of an index, or a refusal.
     pub fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
-        let mut reader = Reader(bytes);
-        if reader.array() != Some(*MAGIC) {
-            return Err(IndexError::Corrupt);
-        }
-        let version = reader
-            .array()
-            .map(u32::from_le_bytes)
-            .ok_or(IndexError::Corrupt)?;
-        if version != VERSION {
-            return Err(IndexError::Version(version));
-        }
-        parse(bytes, reader).ok_or(IndexError::Corrupt)
+        let length = head(bytes)?;
+        parse(bytes, length).ok_or(IndexError::Corrupt)
     }
 }
 
-fn parse(bytes: &[u8], mut reader: Reader<'_>) -> Option<Known> {
+fn parse(bytes: &[u8], length: u64) -> Option<Known> {
     let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
     let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
-    let length = u32(&mut reader)?;
+    let bytes = bytes.get(..usize::try_from(length).ok()?)?;
+    let mut reader = Reader(bytes.get(CHECK..)?);
     let check = u32(&mut reader)?;
-    let head = bytes.get(..usize::try_from(length).ok()?)?;
-    let mut reader = Reader(head.get(FIXED..)?);
     if crc32fast::hash(reader.0) != check {
         return None;
     }
@@ -215,7 +221,7 @@ fn parse(bytes: &[u8], mut reader: Reader<'_>) -> Option<Known> {
         spans: Vec::new(),
         objects,
         blocks: Vec::new(),
-        head: length.into(),
+        head: length,
         payload,
     };
     let rows = reader.take(usize::try_from(spans).ok()?.checked_mul(ROW)?)?;
@@ -516,15 +522,17 @@ impl Parts {
 fn seal(rest: &[u8]) -> Option<Vec<u8>> {
     let mut out = MAGIC.to_vec();
     out.extend(VERSION.to_le_bytes());
-    out.extend(u32::try_from(FIXED + rest.len()).ok()?.to_le_bytes());
+    out.extend(u32::try_from(CHECK + 4 + rest.len()).ok()?.to_le_bytes());
     out.extend(crc32fast::hash(rest).to_le_bytes());
     out.extend(rest);
     Some(out)
 }
 
 const MAGIC: &[u8; 8] = b"strata\0i";
-/// Magic, version, length and check.
-const FIXED: usize = 8 + 4 + 4 + 4;
+/// Magic, version and length.
+const CHECK: usize = 8 + 4 + 4;
+/// The number of bytes that tell how long the head is.
+pub const FIXED: u64 = CHECK as u64;
 const INDEX: u8 = 0;
 const REFUSAL: u8 = 1;
 /// The bytes of a span in the head.

@@ -1,6 +1,6 @@
 //! Reading one span of a layer, from what its index says of it.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
@@ -60,6 +60,23 @@ impl Span {
     /// The number of its bytes.
     pub const fn length(&self) -> u64 {
         self.output.end - self.output.start
+    }
+
+    /// Where in the index its window is, where it has one.
+    pub fn window(&self) -> Option<Range<u64>> {
+        match &self.start {
+            SpanStart::Block { window, .. } => Some(window.clone()),
+            SpanStart::Plain | SpanStart::Member | SpanStart::Frame | SpanStart::Stored(_) => None,
+        }
+    }
+
+    /// Whether what it is inflated from is in the same object as that of another span, and after it.
+    pub fn follows(&self, other: &Self) -> bool {
+        let object = |span: &Self| match span.start {
+            SpanStart::Stored(object) => Some(object),
+            _ => None,
+        };
+        object(self) == object(other) && self.input.start >= other.input.end
     }
 
     /// Inflates the first bytes of the span, `length` of them; where that is all of it, they are checked. `window` is what the

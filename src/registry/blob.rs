@@ -9,6 +9,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::Host,
+    manifest::MAX_SIZE,
     name::Name,
     range::{ByteRange, Selection},
     registry::{
@@ -64,7 +65,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     }
 
     /// What is known of a blob, if this repository may read it.
-    async fn known(
+    pub(super) async fn known(
         &self,
         name: &Name,
         digest: &Digest,
@@ -85,6 +86,38 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             Found::Link(known) => Ok(Some(known)),
             Found::Absent | Found::Content(_) => Ok(None),
         }
+    }
+
+    /// Reads a small blob that this repository may read; `None` where there is none, or a large one.
+    pub(super) async fn read_blob(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let Some(known) = self.known(name, digest, trace).await? else {
+            return Ok(None);
+        };
+        if known.record.size() > MAX_SIZE {
+            return Ok(None);
+        }
+        let own = Trace::default();
+        let bytes = match self.source(digest, &known, &own).await? {
+            Some(Source::Held(content)) => content.bytes.to_vec(),
+            Some(Source::Record(record)) => {
+                let size = record.size();
+                let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+                match self.open(locate(record, digest, all), size).await? {
+                    Some(Body::Stream(body)) => {
+                        return Ok(self.store.collect(body, MAX_SIZE).await?);
+                    }
+                    Some(Body::Held(bytes)) => bytes.to_vec(),
+                    Some(Body::Empty | Body::Bytes(_)) | None => return Ok(None),
+                }
+            }
+            None => return Ok(None),
+        };
+        Ok(Some(bytes))
     }
 
     /// Opens what a request selects of a blob; `None` where the bytes are not where the record says.
@@ -221,7 +254,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
 
     /// Opens pieces as one stream. The first object is opened now, so that one that is gone is noticed before the
     /// response begins; `None` says so.
-    async fn open(
+    pub(super) async fn open(
         &self,
         mut pieces: Vec<Piece<S::Body, S::Bytes>>,
         length: u64,
@@ -279,7 +312,11 @@ impl<Y: Bytes> Source<'_, Y> {
 }
 
 /// The objects, and ranges of them, that have a range of a blob's bytes.
-fn locate<B, Y>(record: &Record, digest: &Digest, range: Option<ByteRange>) -> Vec<Piece<B, Y>> {
+pub(super) fn locate<B, Y>(
+    record: &Record,
+    digest: &Digest,
+    range: Option<ByteRange>,
+) -> Vec<Piece<B, Y>> {
     match record {
         Record::Bytes { size } => {
             let range = range.filter(|range| range.length() < *size);

@@ -243,16 +243,16 @@ fn key_of(entry: &Option<(Digest, Referrer)>) -> Option<&Digest> {
     entry.as_ref().map(|(digest, _)| digest)
 }
 
-fn page_limit(asked: Option<u64>, most: u64) -> usize {
+pub(super) fn page_limit(asked: Option<u64>, most: u64) -> usize {
     usize::try_from(asked.unwrap_or(most).min(most)).unwrap_or_default()
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
 /// Says where the next page is (RFC 8288).
-fn link_next<S: Streams>(response: &mut Response<Body<S>>, target: &str) {
+pub(super) fn link_next<S: Streams>(response: &mut Response<Body<S>>, target: &str) {
     response
         .headers_mut()
         .insert(header::LINK, value(&format!("<{target}>; rel=\"next\"")));

@@ -81,14 +81,13 @@ pub(super) struct Referrer {
 const MAX_METADATA: usize = 1_900;
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
-    /// end-3.
-    pub(super) async fn pull_manifest(
+    /// Reads a manifest from the nearest tier.
+    pub(super) async fn read_manifest(
         &self,
-        request: &Request<S::Body>,
         name: &Name,
         reference: &Reference,
         trace: &Trace<S::Bytes>,
-    ) -> Answer<S> {
+    ) -> Result<(Digest, Rc<Content<S::Bytes>>), Error> {
         let unknown = || {
             Error::new(
                 Code::ManifestUnknown,
@@ -120,9 +119,21 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             let media_type = stored.media_type;
             Ok(Found::Content(Rc::new(Content { media_type, bytes })))
         };
-        let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
-            return Err(unknown());
-        };
+        match self.tiers.read(wanted, trace, cold).await? {
+            Found::Content(content) => Ok((digest, content)),
+            Found::Absent | Found::Link(_) => Err(unknown()),
+        }
+    }
+
+    /// end-3.
+    pub(super) async fn pull_manifest(
+        &self,
+        request: &Request<S::Body>,
+        name: &Name,
+        reference: &Reference,
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
+        let (digest, content) = self.read_manifest(name, reference, trace).await?;
         let mut response = respond(StatusCode::OK);
         let headers = response.headers_mut();
         describe_content(headers, &digest, &content.media_type);
@@ -148,6 +159,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         name: &Name,
         reference: &Reference,
         more_tags: &[Tag],
+        trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
         let bytes = match request.body.take() {
             Some(body) => self.store.collect(body, MAX_SIZE).await?.ok_or_else(|| {
@@ -242,6 +254,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             }
         })
         .await?; // 6
+        if self.settings.layers.on_push {
+            trace.index(manifest.layers.iter().cloned());
+        }
         let location = format!("/v2/{name}/manifests/{digest}");
         let mut response = respond_with_location(StatusCode::CREATED, &location, Some(&digest)); // 7
         let headers = response.headers_mut();

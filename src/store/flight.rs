@@ -140,6 +140,13 @@ impl<V: Clone> Lead<'_, V> {
             flight.state = State::Landed(value.clone());
         }
     }
+
+    /// Begins the lease anew, for work that takes longer and goes on.
+    pub fn renew(&self, now: Timestamp) {
+        if let Some(flight) = self.flights.air.borrow_mut().flights.get_mut(&self.number) {
+            flight.since = now;
+        }
+    }
 }
 
 impl<V: Clone> Drop for Lead<'_, V> {

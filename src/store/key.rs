@@ -11,6 +11,10 @@
 //!                                                          the descriptor of a manifest with this subject
 //! catalog/<name>                                           a repository exists
 //! uploads/<name>/_<upload id>/<step>                       one step of an upload
+//! layers/<algorithm>/<encoded>/index                       what is known of the inside of a layer: its index, or why it has none
+//! layers/<algorithm>/<encoded>/pages                       what comes after the head of an index that is large
+//! layers/<algorithm>/<encoded>/spans/<number>              spans of a layer that can't be read from the middle
+//! indexing/<algorithm>/<encoded>                           a pass over a layer that is to go on
 //! sweep/marks/<algorithm>/<encoded>                        the mark of a blob
 //! ```
 //!
@@ -151,6 +155,44 @@ pub fn step(name: &Name, id: UploadId, number: u32) -> String {
 /// The key of the mark of a blob.
 pub fn mark(digest: &Digest) -> String {
     format!("{MARKS}{}/{}", digest.algorithm(), digest.encoded())
+}
+
+/// The prefix of all that is derived from a layer.
+pub fn layer(digest: &Digest) -> String {
+    format!("layers/{}/{}/", digest.algorithm(), digest.encoded())
+}
+
+/// The key of what is known of the inside of a layer.
+pub fn index(digest: &Digest) -> String {
+    format!("{}index", layer(digest))
+}
+
+/// The key of the rest of an index whose head stands alone.
+pub fn pages(digest: &Digest) -> String {
+    format!("{}pages", layer(digest))
+}
+
+/// The key of an object of stored spans.
+pub fn stored(digest: &Digest, number: u32) -> String {
+    format!("{}spans/{number:05}", layer(digest))
+}
+
+/// The name of a span in the other tiers: the cold one has no such key.
+pub fn span(digest: &Digest, first: u64, end: u64) -> String {
+    format!("{}archive/{first}-{end}", layer(digest))
+}
+
+/// The prefix of the passes that are to go on.
+pub const INDEXING: &str = "indexing/";
+
+/// The key of a pass over a layer that is to go on.
+pub fn indexing(digest: &Digest) -> String {
+    format!("{INDEXING}{}/{}", digest.algorithm(), digest.encoded())
+}
+
+/// The layer of a pass, by what its key has after [`INDEXING`].
+pub fn indexing_digest(rest: &str) -> Option<Digest> {
+    rest.replacen('/', ":", 1).parse().ok()
 }
 
 #[cfg(test)]

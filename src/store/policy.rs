@@ -15,11 +15,24 @@ pub enum Kind {
     Blob,
     /// That a repository may read a blob, and where its bytes are.
     Link,
+    /// What is known of the inside of a layer: the head of its index, or all of it.
+    Index,
+    /// A part of an index.
+    Page,
+    /// A part of a layer, inflated.
+    Span,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Manifest, Self::Blob, Self::Link];
+    pub const ALL: [Self; 6] = [
+        Self::Manifest,
+        Self::Blob,
+        Self::Link,
+        Self::Index,
+        Self::Page,
+        Self::Span,
+    ];
 
     /// The name by which metrics and headers call it.
     pub const fn name(self) -> &'static str {
@@ -27,6 +40,9 @@ impl Kind {
             Self::Manifest => "manifest",
             Self::Blob => "blob",
             Self::Link => "link",
+            Self::Index => "index",
+            Self::Page => "page",
+            Self::Span => "span",
         }
     }
 }
@@ -71,6 +87,8 @@ pub struct Policy {
     pub warm_retention: Duration,
     /// How often something is read, lately, to earn a place in the warm tier.
     pub warm_reads: u32,
+    /// The same for a span: what it took to inflate it is worth keeping sooner.
+    pub warm_span_reads: u32,
     /// How long a read counts: after this time, half.
     pub half_life: Duration,
     /// How long the warm tier may take to answer before the cold one is asked.
@@ -105,18 +123,20 @@ impl Policy {
     pub const fn fits_hot(&self, kind: Kind, size: u64) -> bool {
         match kind {
             Kind::Blob => size <= self.hot_blob_bytes,
-            Kind::Manifest | Kind::Link => true,
+            Kind::Manifest | Kind::Link | Kind::Index | Kind::Page | Kind::Span => true,
         }
     }
 
-    /// Whether a value of this size that was read this often, lately, goes warm. A link goes with its manifest.
+    /// Whether a value of this size that was read this often, lately, goes warm. A link goes with its manifest, a page with the index
+    /// that it is part of or not at all.
     pub const fn earns_warm(&self, kind: Kind, size: u64, reads: u32) -> bool {
-        let fits = match kind {
-            Kind::Manifest => size <= Self::MAX_WARM,
-            Kind::Blob => size <= self.warm_blob_bytes,
-            Kind::Link => false,
+        let (fits, enough) = match kind {
+            Kind::Manifest | Kind::Index => (size <= Self::MAX_WARM, self.warm_reads),
+            Kind::Span => (size <= Self::MAX_WARM, self.warm_span_reads),
+            Kind::Blob => (size <= self.warm_blob_bytes, self.warm_reads),
+            Kind::Link | Kind::Page => (false, self.warm_reads),
         };
-        self.has_warm() && fits && reads >= self.warm_reads
+        self.has_warm() && fits && reads >= enough
     }
 
     /// When something that was confirmed by the cold tier at this moment is no longer answered from memory.
@@ -125,7 +145,7 @@ impl Policy {
     pub fn hot_until(&self, kind: Kind, confirmed: Timestamp) -> Timestamp {
         confirmed
             + match kind {
-                Kind::Blob => self.hot_retention,
+                Kind::Blob | Kind::Index | Kind::Page | Kind::Span => self.hot_retention,
                 Kind::Manifest | Kind::Link => self.hot_retention.min(self.staleness),
             }
     }
@@ -134,7 +154,7 @@ impl Policy {
     pub fn warm_until(&self, kind: Kind, confirmed: Timestamp) -> Timestamp {
         confirmed
             + match kind {
-                Kind::Blob => self.warm_retention,
+                Kind::Blob | Kind::Index | Kind::Page | Kind::Span => self.warm_retention,
                 Kind::Manifest | Kind::Link => self.warm_retention.min(self.staleness),
             }
     }

@@ -47,6 +47,12 @@ pub enum Wanted<'a> {
     Blob(&'a Digest),
     /// Where the bytes of a blob are, for a repository that may read them.
     Link(&'a Name, &'a Digest),
+    /// What is known of the inside of a layer.
+    Index(&'a Digest),
+    /// These bytes of the index of a layer.
+    Page(&'a Digest, u64, u64),
+    /// The bytes of a layer's archive from the one offset up to the other.
+    Span(&'a Digest, u64, u64),
 }
 
 /// What was found.
@@ -95,12 +101,12 @@ impl Known {
 /// Content that has earned a place in the warm tier.
 #[derive(Debug)]
 pub struct Promotion<B> {
-    /// The repository whose manifest it is; none for a blob.
+    /// The repository whose manifest it is; none for what is no manifest.
     pub name: Option<Name>,
-    /// Its digest.
-    pub digest: Digest,
     /// The content.
     pub content: Rc<Content<B>>,
+    key: String,
+    kind: Kind,
     confirmed: Timestamp,
 }
 
@@ -144,6 +150,9 @@ impl Wanted<'_> {
             Self::Manifest(name, digest) => key::manifest(name, digest),
             Self::Blob(digest) => key::blob(digest),
             Self::Link(name, digest) => key::link(digest, name),
+            Self::Index(digest) => key::index(digest),
+            Self::Page(digest, first, end) => format!("{}#{first}-{end}", key::index(digest)),
+            Self::Span(digest, first, end) => key::span(digest, *first, *end),
         }
     }
 
@@ -152,12 +161,17 @@ impl Wanted<'_> {
             Self::Manifest(..) => Kind::Manifest,
             Self::Blob(_) => Kind::Blob,
             Self::Link(..) => Kind::Link,
+            Self::Index(_) => Kind::Index,
+            Self::Page(..) => Kind::Page,
+            Self::Span(..) => Kind::Span,
         }
     }
 
-    const fn digest(&self) -> &Digest {
+    /// The digest by which its content is named.
+    const fn digest(&self) -> Option<&Digest> {
         match self {
-            Self::Manifest(_, digest) | Self::Blob(digest) | Self::Link(_, digest) => digest,
+            Self::Manifest(_, digest) | Self::Blob(digest) => Some(digest),
+            Self::Link(..) | Self::Index(_) | Self::Page(..) | Self::Span(..) => None,
         }
     }
 }
@@ -235,6 +249,13 @@ impl<W: Values, H: Host> Tiers<W, H> {
         Ok(found)
     }
 
+    /// Whether memory has something, without reading it.
+    pub fn is_hot(&self, wanted: Wanted<'_>) -> bool {
+        let hot = self.hot.borrow();
+        hot.peek(&wanted.key())
+            .is_some_and(|entry| entry.until > self.host.now())
+    }
+
     /// What is known of a blob in a repository without asking any other tier.
     pub fn known(&self, name: &Name, digest: &Digest) -> Option<Rc<Known>> {
         let hot = self.hot.borrow();
@@ -269,15 +290,12 @@ impl<W: Values, H: Host> Tiers<W, H> {
     /// harms nobody.
     pub async fn promote(&self, promotion: Promotion<W::Bytes>, links: Vec<Link>) {
         let Promotion {
-            name,
-            digest,
             content,
+            key,
+            kind,
             confirmed,
+            ..
         } = promotion;
-        let wanted = name.as_ref().map_or(Wanted::Blob(&digest), |name| {
-            Wanted::Manifest(name, &digest)
-        });
-        let (key, kind) = (wanted.key(), wanted.kind());
         let until = self.policy.warm_until(kind, confirmed);
         let time_to_live = until.since(self.host.now());
         if time_to_live < Policy::MIN_WARM || self.changes.since(&key, confirmed) {
@@ -292,7 +310,8 @@ impl<W: Values, H: Host> Tiers<W, H> {
             links,
         };
         let written = async {
-            let sealed = value.seal(self.policy.compresses).await?;
+            let is_named = matches!(kind, Kind::Manifest | Kind::Blob);
+            let sealed = value.seal(self.policy.compresses, is_named).await?;
             let size = sealed.bytes.len();
             self.warm.put(&key, sealed.bytes, time_to_live).await?;
             Ok::<_, StoreError>((size, sealed.saved))
@@ -331,7 +350,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
     }
 
     /// Waits for another request to find it. Nothing of that request is awaited: the platform would cancel this one.
-    async fn wait<V: Clone>(&self, follow: Follow<'_, V>) -> Option<V> {
+    pub(crate) async fn wait<V: Clone>(&self, follow: Follow<'_, V>) -> Option<V> {
         let mut pause = FIRST_LOOK;
         loop {
             self.host.sleep(pause).await;
@@ -430,10 +449,9 @@ impl<W: Values, H: Host> Tiers<W, H> {
             }
         }
         // Bytes are as good as new; that a repository has them is as old as it says.
-        let confirmed = if kind == Kind::Blob {
-            self.host.now()
-        } else {
-            value.confirmed
+        let confirmed = match kind {
+            Kind::Blob | Kind::Index | Kind::Page | Kind::Span => self.host.now(),
+            Kind::Manifest | Kind::Link => value.confirmed,
         };
         Some((value.content, confirmed))
     }
@@ -448,6 +466,8 @@ impl<W: Values, H: Host> Tiers<W, H> {
                 self.policy.hot_until(kind, confirmed),
                 weight(&known.record),
             ),
+            // It may be made at any moment, by whoever asks.
+            Found::Absent if kind == Kind::Index => return,
             Found::Absent => (confirmed + self.policy.absence, 0),
         };
         let now = self.host.now();
@@ -502,12 +522,13 @@ impl<W: Values, H: Host> Tiers<W, H> {
         self.believe(key, Warmth::Not(now + PAUSE));
         let name = match wanted {
             Wanted::Manifest(name, _) => Some(name.clone()),
-            Wanted::Blob(_) | Wanted::Link(..) => None,
+            _ => None,
         };
         trace.promote(Promotion {
             name,
-            digest: wanted.digest().clone(),
             content: content.clone(),
+            key: key.to_owned(),
+            kind: wanted.kind(),
             confirmed,
         });
     }
@@ -529,15 +550,16 @@ impl<W: Values, H: Host> Tiers<W, H> {
     }
 
     /// Whether the warm tier is worth asking. A read of it costs more than one of the cold tier, so it is asked for a manifest,
-    /// and for a blob that is believed to be there: one that a warm manifest names, or that went there from here.
+    /// for what took inflating, and for a blob that is believed to be there: one that a warm manifest names, or that went there
+    /// from here.
     fn may_be_warm(&self, kind: Kind, key: &str) -> bool {
         match kind {
-            Kind::Manifest => true,
+            Kind::Manifest | Kind::Index | Kind::Span => true,
             Kind::Blob => {
                 let warmth = self.warmth.borrow_mut().get(key).copied();
                 matches!(warmth, Some(Warmth::Until(until)) if until > self.host.now())
             }
-            Kind::Link => false,
+            Kind::Link | Kind::Page => false,
         }
     }
 

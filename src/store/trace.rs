@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::store::{policy::Tier, tiers::Promotion};
+use crate::{
+    digest::Digest,
+    store::{policy::Tier, tiers::Promotion},
+};
 
 /// What one request asked of the tiers.
 #[derive(Debug)]
@@ -16,6 +19,7 @@ pub struct Trace<B> {
     pub believes_absence: Cell<bool>,
     steps: RefCell<Vec<Step>>,
     promotions: RefCell<Vec<Promotion<B>>>,
+    layers: RefCell<Vec<Digest>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,7 @@ impl<B> Default for Trace<B> {
             believes_absence: Cell::new(false),
             steps: RefCell::default(),
             promotions: RefCell::default(),
+            layers: RefCell::default(),
         }
     }
 }
@@ -44,6 +49,11 @@ impl<B> Trace<B> {
     /// Notes content that is to go warm after the reply.
     pub fn promote(&self, promotion: Promotion<B>) {
         self.promotions.borrow_mut().push(promotion);
+    }
+
+    /// Notes layers that are to be indexed after the reply.
+    pub fn index(&self, layers: impl IntoIterator<Item = Digest>) {
+        self.layers.borrow_mut().extend(layers);
     }
 
     /// The tier that gave the last answer, which is what the reply is made of.
@@ -69,8 +79,8 @@ impl<B> Trace<B> {
         text
     }
 
-    /// What is left to do after the reply.
-    pub fn into_promotions(self) -> Vec<Promotion<B>> {
-        self.promotions.into_inner()
+    /// What is left to do after the reply: content to be promoted, layers to be indexed.
+    pub fn into_rest(self) -> (Vec<Promotion<B>>, Vec<Digest>) {
+        (self.promotions.into_inner(), self.layers.into_inner())
     }
 }

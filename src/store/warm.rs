@@ -9,7 +9,8 @@
 //! content = the bytes, or the bytes in the zlib format (RFC 1950) where the header says so
 //! ```
 //!
-//! The content has the digest it is asked for by, so what is wrong with it shows; the header has a digest of its own.
+//! The content has the digest it is asked for by, or the one that the header says, so what is wrong with it shows; the header
+//! has a digest of its own.
 
 use std::fmt;
 
@@ -39,6 +40,9 @@ struct Header {
     #[serde(default, skip_serializing_if = "is_false")]
     compressed: bool,
     confirmed: Timestamp,
+    /// Of content that is asked for by another name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     links: Vec<Link>,
 }
@@ -85,9 +89,15 @@ pub struct Sealed<B> {
 }
 
 impl<B: Bytes> Value<B> {
-    /// Makes the bytes that are written. The content is compressed where that makes it smaller by a tenth.
-    pub async fn seal(self, compresses: bool) -> Result<Sealed<B>, StoreError> {
+    /// Makes the bytes that are written. The content is compressed where that makes it smaller by a tenth, and its digest is
+    /// written where it is not named by that.
+    pub async fn seal(self, compresses: bool, is_named: bool) -> Result<Sealed<B>, StoreError> {
         let size = self.content.bytes.len();
+        let digest = if is_named {
+            None
+        } else {
+            Some(self.content.bytes.digest(Algorithm::Sha256).await?)
+        };
         let smaller = if compresses && size > 0 {
             let compressed = self.content.bytes.compress().await?;
             (compressed.len() <= size - size.div_ceil(10)).then_some(compressed)
@@ -99,6 +109,7 @@ impl<B: Bytes> Value<B> {
             size,
             compressed: smaller.is_some(),
             confirmed: self.confirmed,
+            digest,
             links: self.links,
         };
         let header = serde_json::to_vec(&header)
@@ -116,9 +127,12 @@ impl<B: Bytes> Value<B> {
         })
     }
 
-    /// Reads a value that should have this content. The outer error is the platform's, the inner one says what is wrong
+    /// Reads a value whose content should have this digest, or the one that it says. The outer error is the platform's, the inner one says what is wrong
     /// with the value.
-    pub async fn open(bytes: &B, digest: &Digest) -> Result<Result<Self, Poisoned>, StoreError> {
+    pub async fn open(
+        bytes: &B,
+        digest: Option<&Digest>,
+    ) -> Result<Result<Self, Poisoned>, StoreError> {
         let Some((header, at)) = open_header(bytes) else {
             return Ok(Err(Poisoned("its header is not as it was written")));
         };
@@ -132,6 +146,9 @@ impl<B: Bytes> Value<B> {
                 Err(_) => return Ok(Err(Poisoned("its content can't be decompressed"))),
             };
         }
+        let Some(digest) = digest.or(header.digest.as_ref()) else {
+            return Ok(Err(Poisoned("it does not say the digest of its content")));
+        };
         if content.digest(digest.algorithm()).await? != *digest {
             return Ok(Err(Poisoned("its content has another digest")));
         }
@@ -196,11 +213,11 @@ mod tests {
     }
 
     fn seal(value: Value<MemoryBytes>, compresses: bool) -> Sealed<MemoryBytes> {
-        block_on(value.seal(compresses)).unwrap()
+        block_on(value.seal(compresses, true)).unwrap()
     }
 
     fn open(bytes: &[u8], digest: &Digest) -> Result<Value<MemoryBytes>, String> {
-        block_on(Value::open(&MemoryBytes::copy_from(bytes), digest))
+        block_on(Value::open(&MemoryBytes::copy_from(bytes), Some(digest)))
             .unwrap()
             .map_err(|error| error.to_string())
     }

@@ -55,10 +55,14 @@ test("a client sees that a stream breaks off where it can't be made", async () =
   await noneIsMade();
 });
 
-test("nothing more is made for a client that goes away", async () => {
-  const reply = await open(new URL("/made", suite.url));
-  for await (const _ of reply.stream) break;
-  reply.stream.destroy();
+test("nothing more is made for clients that go away", async () => {
+  for (let client = 0; client < 20; client += 1) {
+    const reply = await open(new URL("/made", suite.url));
+    for await (const _ of reply.stream) break;
+    // At work on the next item, or waiting for the client to take one.
+    await setTimeout((client % 4) * 10);
+    reply.stream.destroy();
+  }
   await noneIsMade();
 });
 

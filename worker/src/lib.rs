@@ -94,7 +94,7 @@ pub fn fetch(request: Request, env: JsValue, context: Context) -> Result<JsValue
 #[wasm_bindgen]
 pub async fn scheduled(_controller: JsValue, env: JsValue, _context: Context) {
     match registry(&env) {
-        Ok(registry) => registry.check().await,
+        Ok(registry) => registry.tick().await,
         Err(error) => console::error_1(&error.to_string().into()),
     }
 }

@@ -6,7 +6,7 @@ use futures_util::{
     TryStreamExt as _,
     future::{join, try_join},
 };
-use js_sys::{Array, Date, Object as JsObject, Reflect, Uint8Array};
+use js_sys::{Array, Date, Object as JsObject, Promise, Reflect, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
     range::ByteRange,
@@ -17,7 +17,7 @@ use strata::{
     time::Timestamp,
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
-use wasm_bindgen_futures::spawn_local;
+use wasm_bindgen_futures::future_to_promise;
 use web_sys::{ReadableStream, console};
 
 use crate::{
@@ -25,6 +25,13 @@ use crate::{
     parts::{PART, Part},
     stream::{self, Hasher, Pieces, Pipe, Reader, whole},
 };
+
+#[wasm_bindgen(module = "cloudflare:workers")]
+extern "C" {
+    /// Keeps the event that is being answered at work on a promise.
+    #[wasm_bindgen(js_name = waitUntil)]
+    fn wait_until(promise: &Promise);
+}
 
 #[wasm_bindgen]
 extern "C" {
@@ -419,13 +426,16 @@ impl Streams for Bucket {
         let pipe = Pipe::new(length);
         let readable = pipe.readable();
         let bucket = self.clone();
-        spawn_local(async move {
+        // To its end even when the client goes away: of a request that is cancelled no write ever comes back, and what makes the
+        // pieces would be held for ever.
+        wait_until(&future_to_promise(async move {
             let outcome = bucket.forward(pieces, &pipe).await;
             if let Err(error) = pipe.end(outcome).await {
                 let line = format!("a response was broken off: {}", describe(&error));
                 console::error_1(&line.into());
             }
-        });
+            Ok(JsValue::UNDEFINED)
+        }));
         readable
     }
 

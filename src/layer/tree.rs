@@ -1,0 +1,2088 @@
+//! The file system of an image: what comes of its layers, one over the other, found by lookups in their tables of contents.
+//!
+//! Nothing is merged beforehand. A lookup asks the highest layer first, and the others only while the answer may be theirs. The
+//! rules are those of image-spec v1.1.1, `layer.md`, "Applying Changesets" and "Whiteouts":
+//!
+//! - An entry replaces what the layers below have at its path, with all that is in it, but for a directory over a directory,
+//!   which keeps what is in it. Of several entries of a path in one layer, each replaces the one before in the same way.
+//! - `.wh.x` takes `x` away from the layers below, and `.wh..wh..opq` all of its directory, wherever in the layer they come.
+//!   They are never seen themselves, nor is anything whose path has a component that begins with `.wh.`.
+//! - A hard link is what its target was when the link came. What becomes of the target later does not concern it.
+//! - A layer that has something in a directory has the directory, be it a whiteout only. Where it has no entry for it, the
+//!   directory is described by the highest layer below that has one.
+//!
+//! Tools differ in one case: a layer has something below a path, no entry for the path itself, and a layer below has a symbolic
+//! link there. What extracts over the result of the layers below (umoci, the vfs driver) writes through the link; what extracts
+//! each layer by itself, for overlayfs, makes a directory that replaces the link (containerd's `mkparent`: "Replaced, do not
+//! copy attributes"; Docker and Podman as well). Here it is the latter, which is what containers run on. The same goes for a
+//! file in the place of the link, which umoci refuses.
+//!
+//! Where link and entry are in the *same* layer, and the entry comes later, all tools write through the link. Which other paths
+//! lead to a directory can't be looked up, so a path through such a link is refused ([`Error::Through`]), never answered from
+//! the wrong file; the directory that it leads to is shown without that entry. What comes below any other file of the same
+//! layer no tool extracts; it is left out.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    error, fmt,
+    future::Future,
+    rc::Rc,
+};
+
+use crate::layer::entry::{Entry, EntryKind};
+
+/// The tables of contents of an image's layers, the lowest first.
+pub trait Layers {
+    /// Why a table of contents can't be read.
+    type Error;
+
+    /// How many layers there are.
+    fn count(&self) -> usize;
+
+    /// Answers the first path, in the order of bytes, that is not before `from`, with every entry that the layer has for it, in
+    /// the order of the archive; none where there is no such path.
+    fn seek(
+        &self,
+        layer: usize,
+        from: &[u8],
+    ) -> impl Future<Output = Result<Option<Vec<Entry>>, Self::Error>>;
+}
+
+/// Which symbolic links a path leads through. Those on the way are always followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Follow {
+    /// The last one too, as `stat` does.
+    All,
+    /// Not the last one, as `lstat` does; but a path that ends in a slash asks for what is behind it.
+    Parents,
+}
+
+/// An entry, and the layer that it is from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sited {
+    /// The layer.
+    pub layer: usize,
+    /// The entry.
+    pub entry: Entry,
+}
+
+/// What is at a path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Node {
+    /// What an entry says. For a hard link, the link.
+    Entry(Box<Sited>),
+    /// A directory that has no entry, but something in it; or the root.
+    Directory,
+}
+
+/// What a path leads to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// Where it is, in the form of [`Entry::path`], with no symbolic link on the way.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub node: Node,
+    /// For a hard link, what it links to: the entry that has the bytes and all else, never a hard link itself.
+    pub target: Option<Sited>,
+}
+
+/// What is in a directory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Child {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub node: Node,
+}
+
+/// Some of what is in a directory, in the order of the names' bytes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Page {
+    /// As many as were asked for, or all that remain.
+    pub children: Vec<Child>,
+    /// Whether there are any after them.
+    pub more: bool,
+}
+
+/// Why a path leads nowhere.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Error<E> {
+    /// There is nothing at the path.
+    NotFound {
+        /// The path that was asked for.
+        path: Vec<u8>,
+    },
+    /// There is a hard link, but there was no file at what it links to when it came.
+    Dangling {
+        /// Where the link is.
+        path: Vec<u8>,
+        /// What it links to.
+        target: Vec<u8>,
+    },
+    /// The path goes on after what is not a directory.
+    NotADirectory {
+        /// Where that is.
+        path: Vec<u8>,
+    },
+    /// More than 40 symbolic links are on the way, those on the way to the target of a hard link included.
+    Loop {
+        /// The path that was asked for.
+        path: Vec<u8>,
+    },
+    /// The path goes through a symbolic link below which its own layer has entries, so that it is not known what is there.
+    Through {
+        /// Where the link is.
+        path: Vec<u8>,
+    },
+    /// A table of contents can't be read.
+    Layers(E),
+}
+
+impl From<Sited> for Node {
+    fn from(sited: Sited) -> Self {
+        Self::Entry(Box::new(sited))
+    }
+}
+
+impl Node {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        match self {
+            Self::Entry(sited) => sited.entry.kind == EntryKind::Directory,
+            Self::Directory => true,
+        }
+    }
+}
+
+impl Found {
+    /// The entry that says what it is and has its bytes: for a hard link, what it links to. None for a directory that has none.
+    pub fn file(&self) -> Option<&Sited> {
+        match (&self.target, &self.node) {
+            (Some(target), _) => Some(target),
+            (None, Node::Entry(sited)) => Some(sited),
+            (None, Node::Directory) => None,
+        }
+    }
+}
+
+impl<E> From<E> for Error<E> {
+    fn from(error: E) -> Self {
+        Self::Layers(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { path } => write!(f, "no such file or directory: {}", shown(path)),
+            Self::Dangling { path, target } => {
+                let (path, target) = (shown(path), shown(target));
+                write!(f, "no such file: {target}, which {path} is a hard link to")
+            }
+            Self::NotADirectory { path } => write!(f, "not a directory: {}", shown(path)),
+            Self::Loop { path } => write!(f, "more than {LINKS} symbolic links: {}", shown(path)),
+            Self::Through { path } => {
+                write!(
+                    f,
+                    "a symbolic link with entries below it in its own layer: {}",
+                    shown(path)
+                )
+            }
+            Self::Layers(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: error::Error> error::Error for Error<E> {}
+
+/// Finds what a path leads to. It need not begin with a slash; one that ends in a slash asks for a directory.
+pub async fn resolve<L: Layers>(
+    layers: &L,
+    path: &[u8],
+    follow: Follow,
+) -> Result<Found, Error<L::Error>> {
+    let mut lookup = Lookup::new(layers);
+    let mut found = lookup.find(path, follow, &Until::END).await?;
+    if let (Node::Entry(sited), None) = (&found.node, &found.target)
+        && sited.entry.kind == EntryKind::HardLink
+    {
+        found.target = Some(lookup.target(sited).await?);
+    }
+    Ok(found)
+}
+
+/// Lists what is in the directory that a path leads to: up to `limit` names that come after `after`.
+pub async fn list<L: Layers>(
+    layers: &L,
+    path: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Page, Error<L::Error>> {
+    let mut lookup = Lookup::new(layers);
+    let found = lookup.find(path, Follow::All, &Until::END).await?;
+    if !found.node.is_directory() {
+        return Err(Error::NotADirectory { path: found.path });
+    }
+    let mut sources = Source::all(layers);
+    for prefix in prefixes(&found.path) {
+        sources = lookup.trim(sources, parent(prefix)).await?;
+        sources = lookup.descend(&sources, prefix).await?;
+    }
+    let mut listing = lookup.open(sources, found.path, after).await?;
+    let mut page = Page::default();
+    while let Some(child) = lookup.next(&mut listing).await? {
+        if page.children.len() == limit {
+            page.more = true;
+            break;
+        }
+        page.children.push(child);
+    }
+    Ok(page)
+}
+
+/// Walks all of an image: the root, then what is in it in the order of names, each directory before what is in it.
+pub fn walk<L: Layers>(layers: &L) -> Walk<'_, L> {
+    Walk {
+        lookup: Lookup::new(layers),
+        begun: false,
+        open: Vec::new(),
+    }
+}
+
+/// A walk of all of an image.
+pub struct Walk<'a, L> {
+    lookup: Lookup<'a, L>,
+    begun: bool,
+    open: Vec<Listing>,
+}
+
+impl<L: Layers> fmt::Debug for Walk<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Walk")
+            .field("depth", &self.open.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<L: Layers> Walk<'_, L> {
+    /// Answers the next path, in the form of [`Entry::path`], and what is there. None at the end.
+    pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Node)>, Error<L::Error>> {
+        if !self.begun {
+            self.begun = true;
+            let root = self.lookup.find(b"", Follow::All, &Until::END).await?;
+            let sources = Source::all(self.lookup.layers);
+            self.open
+                .push(self.lookup.open(sources, Vec::new(), None).await?);
+            return Ok(Some((root.path, root.node)));
+        }
+        while let Some(listing) = self.open.last_mut() {
+            let Some(child) = self.lookup.next(listing).await? else {
+                self.open.pop();
+                continue;
+            };
+            let path = join(&listing.path, &child.name);
+            if child.node.is_directory() {
+                let sources = self.lookup.descend(&listing.sources, &path).await?;
+                let listing = self.lookup.open(sources, path.clone(), None).await?;
+                self.open.push(listing);
+            }
+            return Ok(Some((path, child.node)));
+        }
+        Ok(None)
+    }
+}
+
+/// How far the layers have been applied.
+struct Until<'a> {
+    /// The highest layer of which there is anything.
+    layer: usize,
+    /// Its entries up to this offset are there.
+    offset: u64,
+    /// What has just been taken away, for the entry at this offset to be put in its place.
+    gone: Option<&'a [u8]>,
+}
+
+impl Until<'_> {
+    /// All of them.
+    const END: Self = Self {
+        layer: usize::MAX,
+        offset: u64::MAX,
+        gone: None,
+    };
+
+    fn offset(&self, layer: usize) -> u64 {
+        if layer == self.layer {
+            self.offset
+        } else {
+            u64::MAX
+        }
+    }
+}
+
+/// A component of a path.
+#[derive(Debug)]
+enum Step {
+    Name(Vec<u8>),
+    Parent,
+    /// What comes before it is a directory.
+    Here,
+}
+
+/// What is at a path that has no `..` and is not to lead through symbolic links.
+enum Located {
+    Directory(Option<Sited>),
+    /// What is not a directory, after so many components.
+    Other(usize, Sited),
+    Missing,
+}
+
+/// What one layer has at a path.
+struct Place {
+    /// The last of the entries that remain.
+    last: Option<Entry>,
+    /// What came up to this offset below the path is gone.
+    floor: Option<u64>,
+    /// Whether what the layers below have there is gone.
+    replaces: bool,
+}
+
+/// A layer that has something in a directory.
+#[derive(Clone)]
+struct Source {
+    layer: usize,
+    /// What came up to this offset is gone.
+    floor: Option<u64>,
+    /// Whether there may be whiteouts in the directory that matter.
+    whiteouts: bool,
+    /// The next name.
+    next: Option<Vec<u8>>,
+}
+
+impl Source {
+    fn all<L: Layers>(layers: &L) -> Vec<Self> {
+        let all = (0..layers.count()).rev().map(|layer| Self {
+            layer,
+            floor: None,
+            whiteouts: false,
+            next: None,
+        });
+        all.collect()
+    }
+}
+
+/// A directory that is being listed, and the layers that have a part in it, the highest first.
+struct Listing {
+    path: Vec<u8>,
+    sources: Vec<Source>,
+}
+
+/// Lookups in tables of contents that remember what they have been answered.
+struct Lookup<'a, L> {
+    layers: &'a L,
+    /// The entries of the first path not before the one in the key, if there is one.
+    seen: BTreeMap<(usize, Vec<u8>), Rc<[Entry]>>,
+    /// How many symbolic links were followed.
+    links: usize,
+    /// How many targets of hard links are being looked for, each on the way to the one before.
+    depth: usize,
+}
+
+impl<'a, L: Layers> Lookup<'a, L> {
+    const fn new(layers: &'a L) -> Self {
+        Self {
+            layers,
+            seen: BTreeMap::new(),
+            links: 0,
+            depth: 0,
+        }
+    }
+
+    /// Finds what a path leads to when the layers have been applied so far. The target of a hard link is found if it had to be.
+    async fn find(
+        &mut self,
+        path: &[u8],
+        follow: Follow,
+        until: &Until<'_>,
+    ) -> Result<Found, Error<L::Error>> {
+        let not_found = || Error::NotFound {
+            path: path.to_vec(),
+        };
+        let mut rest: VecDeque<Step> = steps(path).into();
+        let mut at = Vec::new();
+        let mut node = None;
+        loop {
+            match rest.front() {
+                Some(Step::Here) => {
+                    rest.pop_front();
+                    continue;
+                }
+                Some(Step::Parent) => {
+                    rest.pop_front();
+                    at.truncate(parent(&at).len());
+                    node = None;
+                    continue;
+                }
+                None if let Some(node) = node => {
+                    return Ok(Found {
+                        path: at,
+                        node,
+                        target: None,
+                    });
+                }
+                Some(Step::Name(_)) | None => {}
+            }
+            let mut whole = at.clone();
+            while let Some(Step::Name(name)) = rest.front() {
+                whole = join(&whole, name);
+                rest.pop_front();
+            }
+            let (depth, sited) = match self.locate(&whole, until).await? {
+                Located::Missing => return Err(not_found()),
+                Located::Directory(sited) => {
+                    at = whole;
+                    node = Some(sited.map_or(Node::Directory, Node::from));
+                    continue;
+                }
+                Located::Other(depth, sited) => (depth, sited),
+            };
+            let all = prefixes(&whole);
+            for prefix in all.get(depth..).unwrap_or_default().iter().rev() {
+                rest.push_front(Step::Name(name(prefix).to_vec()));
+            }
+            at = sited.entry.path.clone();
+            if rest.is_empty() && follow == Follow::Parents {
+                return Ok(Found {
+                    path: at,
+                    node: sited.into(),
+                    target: None,
+                });
+            }
+            let target = if sited.entry.kind == EntryKind::HardLink {
+                Some(self.target(&sited).await?)
+            } else {
+                None
+            };
+            let file = target.as_ref().unwrap_or(&sited);
+            if file.entry.kind != EntryKind::SymbolicLink {
+                if rest.is_empty() {
+                    return Ok(Found {
+                        path: at,
+                        node: sited.into(),
+                        target,
+                    });
+                }
+                return Err(Error::NotADirectory { path: at });
+            }
+            self.links += 1;
+            if self.links > LINKS {
+                return Err(Error::Loop {
+                    path: path.to_vec(),
+                });
+            }
+            let (layer, since) = (sited.layer, Some(sited.entry.offset));
+            if self.beneath(layer, &at, since, until.offset(layer)).await? {
+                return Err(Error::Through { path: at });
+            }
+            let link = &file.entry.link;
+            if link.is_empty() {
+                return Err(not_found());
+            }
+            let absolute = link.starts_with(b"/");
+            at.truncate(if absolute { 0 } else { parent(&at).len() });
+            node = None;
+            for step in steps(link).into_iter().rev() {
+                rest.push_front(step);
+            }
+        }
+    }
+
+    /// Finds what a hard link links to: what was there when it came.
+    async fn target(&mut self, link: &Sited) -> Result<Sited, Error<L::Error>> {
+        let dangling = || Error::Dangling {
+            path: link.entry.path.clone(),
+            target: link.entry.link.clone(),
+        };
+        let mut last = link.clone();
+        // Each was there before the one that links to it, so it ends.
+        while last.entry.kind == EntryKind::HardLink {
+            let until = Until {
+                layer: last.layer,
+                offset: last.entry.offset,
+                gone: Some(&last.entry.path),
+            };
+            if self.depth == LINKS {
+                let path = link.entry.path.clone();
+                return Err(Error::Loop { path });
+            }
+            self.depth += 1;
+            let find = Box::pin(self.find(&last.entry.link, Follow::Parents, &until));
+            let result = find.await;
+            self.depth -= 1;
+            let node = match result {
+                Ok(found) => found.node,
+                Err(Error::NotFound { .. } | Error::NotADirectory { .. }) => return Err(dangling()),
+                Err(error) => return Err(error),
+            };
+            match node {
+                Node::Entry(sited) if sited.entry.kind != EntryKind::Directory => last = *sited,
+                Node::Entry(_) | Node::Directory => return Err(dangling()),
+            }
+        }
+        Ok(last)
+    }
+
+    /// Finds what is at a path, from the highest layer down.
+    async fn locate(&mut self, path: &[u8], until: &Until<'_>) -> Result<Located, L::Error> {
+        let all = prefixes(path);
+        let depth = all.len();
+        let there =
+            |prefix: &&[u8]| !name(prefix).starts_with(WHITEOUT) && until.gone != Some(prefix);
+        let reach = all.iter().take_while(|prefix| there(prefix)).count();
+        // What the layers above have shown to be directories, and what they have hidden: so many components, and more.
+        let mut known = 0;
+        let mut hidden = reach + 1;
+        for layer in (0..self.layers.count()).rev() {
+            if layer > until.layer {
+                continue;
+            }
+            let limit = until.offset(layer);
+            if path.is_empty() {
+                let root = self.place(layer, path, None, limit).await?.last;
+                if let Some(entry) = root.filter(|entry| entry.kind == EntryKind::Directory) {
+                    return Ok(Located::Directory(Some(Sited { layer, entry })));
+                }
+                continue;
+            }
+            let mut hides = hidden;
+            let mut within = 0;
+            let mut floor = None;
+            for (prefix, count) in all.iter().zip(1..hidden) {
+                let place = self.place(layer, prefix, floor, limit).await?;
+                if place.replaces {
+                    hides = hides.min(count);
+                }
+                match place.last {
+                    Some(entry) if entry.kind == EntryKind::Directory => {
+                        if count == depth {
+                            return Ok(Located::Directory(Some(Sited { layer, entry })));
+                        }
+                    }
+                    Some(entry) => {
+                        if known < count {
+                            return Ok(Located::Other(count, Sited { layer, entry }));
+                        }
+                        break;
+                    }
+                    None => {
+                        if !self.beneath(layer, prefix, floor, limit).await? {
+                            break;
+                        }
+                    }
+                }
+                known = known.max(count);
+                within = count;
+                floor = place.floor;
+            }
+            if layer > 0 {
+                for (prefix, count) in all.iter().zip(1..hides.min(within + 2)) {
+                    if self.whiteout(layer, prefix, limit).await? {
+                        hides = count;
+                        break;
+                    }
+                }
+            }
+            hidden = hides;
+            // What is next to be known is hidden; or all is known but what an entry says of it, and that is hidden.
+            if hidden <= depth.min(known + 1) {
+                break;
+            }
+        }
+        Ok(if known == depth {
+            Located::Directory(None)
+        } else {
+            Located::Missing
+        })
+    }
+
+    /// Keeps the layers of which anything in a directory can be seen.
+    async fn trim(&mut self, sources: Vec<Source>, path: &[u8]) -> Result<Vec<Source>, L::Error> {
+        let mut kept = Vec::new();
+        let count = sources.len();
+        for mut source in sources {
+            let lowest = kept.len() + 1 == count;
+            let layer = source.layer;
+            source.whiteouts = !lowest && self.starts(layer, &join(path, WHITEOUT)).await?;
+            let opaque = source.whiteouts && self.has(layer, &join(path, OPAQUE), u64::MAX).await?;
+            kept.push(source);
+            if opaque {
+                break;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Finds which of the layers that have a part in a directory have one in a directory in it.
+    async fn descend(&mut self, sources: &[Source], path: &[u8]) -> Result<Vec<Source>, L::Error> {
+        let mut inner = Vec::new();
+        for source in sources {
+            let layer = source.layer;
+            let place = self.place(layer, path, source.floor, u64::MAX).await?;
+            let part = match &place.last {
+                Some(entry) => entry.kind == EntryKind::Directory,
+                None => self.beneath(layer, path, source.floor, u64::MAX).await?,
+            };
+            if part {
+                let floor = place.floor;
+                inner.push(Source {
+                    layer,
+                    floor,
+                    whiteouts: false,
+                    next: None,
+                });
+            }
+            if place.replaces || self.hides(source, path).await? {
+                break;
+            }
+        }
+        Ok(inner)
+    }
+
+    /// Begins to list a directory.
+    async fn open(
+        &mut self,
+        sources: Vec<Source>,
+        path: Vec<u8>,
+        after: Option<&[u8]>,
+    ) -> Result<Listing, L::Error> {
+        let mut sources = self.trim(sources, &path).await?;
+        for source in &mut sources {
+            source.next = self.name_after(source.layer, &path, after).await?;
+        }
+        Ok(Listing { path, sources })
+    }
+
+    /// Goes on listing a directory.
+    async fn next(&mut self, listing: &mut Listing) -> Result<Option<Child>, L::Error> {
+        loop {
+            let names = listing
+                .sources
+                .iter()
+                .filter_map(|source| source.next.as_ref());
+            let Some(name) = names.min().cloned() else {
+                return Ok(None);
+            };
+            let path = join(&listing.path, &name);
+            let node = self.child(&listing.sources, &path, &name).await?;
+            for source in &mut listing.sources {
+                if source.next.as_ref() == Some(&name) {
+                    source.next = self
+                        .name_after(source.layer, &listing.path, Some(&name))
+                        .await?;
+                }
+            }
+            if let Some(node) = node {
+                return Ok(Some(Child { name, node }));
+            }
+        }
+    }
+
+    /// Finds what the layers that have a part in a directory make of a name in it.
+    async fn child(
+        &mut self,
+        sources: &[Source],
+        path: &[u8],
+        name: &Vec<u8>,
+    ) -> Result<Option<Node>, L::Error> {
+        let mut node = None;
+        for source in sources {
+            if source.next.as_ref() == Some(name) {
+                let layer = source.layer;
+                let place = self.place(layer, path, source.floor, u64::MAX).await?;
+                match place.last {
+                    Some(entry) => {
+                        if node.is_none() || entry.kind == EntryKind::Directory {
+                            node = Some(Sited { layer, entry }.into());
+                        }
+                        break;
+                    }
+                    None => {
+                        if self.beneath(layer, path, source.floor, u64::MAX).await? {
+                            node = Some(Node::Directory);
+                        }
+                    }
+                }
+            }
+            if self.hides(source, path).await? {
+                break;
+            }
+        }
+        Ok(node)
+    }
+
+    /// Finds the first name in a directory of a layer that comes after another. What is in it is not in the order of names:
+    /// `a-b` comes before `a/b`, which is all there need be of `a`.
+    async fn name_after(
+        &mut self,
+        layer: usize,
+        path: &[u8],
+        after: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, L::Error> {
+        let within = below(path);
+        // The root itself is before all that is in it.
+        let mut from = match after {
+            Some(after) => [&within, after, b"\0"].concat(),
+            None => [&within, b"\0".as_slice()].concat(),
+        };
+        loop {
+            let Some(name) = self.component(layer, &from, &within).await? else {
+                return Ok(None);
+            };
+            if after.is_some_and(|after| name.as_slice() <= after) {
+                from = [&within, name.as_slice(), PAST].concat();
+                continue;
+            }
+            // Directories without an entry that come before it by name, and after it by path. The lookup that follows this one
+            // anyway shows in most cases that there are none.
+            let early = (1..name.len()).filter_map(|length| name.split_at_checked(length));
+            let mut early = early
+                .filter(|(start, end)| end.first() < Some(&b'/') && Some(*start) > after)
+                .map(|(start, _)| start)
+                .filter(|start| !start.starts_with(WHITEOUT))
+                .peekable();
+            if early.peek().is_some() {
+                self.seek(layer, &[&within, name.as_slice(), b"\0"].concat())
+                    .await?;
+            }
+            for start in early {
+                if self.starts(layer, &[&within, start, b"/"].concat()).await? {
+                    return Ok(Some(start.to_vec()));
+                }
+            }
+            if !name.starts_with(WHITEOUT) {
+                return Ok(Some(name));
+            }
+            // All whiteouts are behind this.
+            from = [&within, b".wh/".as_slice()].concat();
+        }
+    }
+
+    /// The component of the first path from here on that follows on `within`, if it begins so.
+    async fn component(
+        &mut self,
+        layer: usize,
+        from: &[u8],
+        within: &[u8],
+    ) -> Result<Option<Vec<u8>>, L::Error> {
+        let found = self.seek(layer, from).await?;
+        let name = path_of(&found)
+            .and_then(|path| path.strip_prefix(within))
+            .and_then(|rest| rest.split(|byte| *byte == b'/').next());
+        Ok(name.map(<[u8]>::to_vec))
+    }
+
+    /// What a layer has at a path, of what came up to `limit`.
+    async fn place(
+        &mut self,
+        layer: usize,
+        path: &[u8],
+        floor: Option<u64>,
+        limit: u64,
+    ) -> Result<Place, L::Error> {
+        let found = self.seek(layer, path).await?;
+        let mut place = Place {
+            last: None,
+            floor,
+            replaces: false,
+        };
+        let mut last: Option<&Entry> = None;
+        let found = found.iter();
+        for entry in found.take_while(|entry| entry.path == path && entry.offset <= limit) {
+            let directory = entry.kind == EntryKind::Directory;
+            place.replaces |= !directory;
+            if floor.is_some_and(|floor| entry.offset <= floor) {
+                continue;
+            }
+            // Nothing came below it before it was a directory again.
+            if directory && last.is_some_and(|last| last.kind != EntryKind::Directory) {
+                place.floor = Some(entry.offset);
+            }
+            last = Some(entry);
+        }
+        place.last = last.cloned();
+        Ok(place)
+    }
+
+    /// Whether a layer has anything below a path that came after the offset `since` and up to `limit`.
+    async fn beneath(
+        &mut self,
+        layer: usize,
+        path: &[u8],
+        since: Option<u64>,
+        limit: u64,
+    ) -> Result<bool, L::Error> {
+        let within = below(path);
+        let mut from = within.clone();
+        loop {
+            let found = self.seek(layer, &from).await?;
+            let Some(path) = path_of(&found).filter(|path| path.starts_with(&within)) else {
+                return Ok(false);
+            };
+            let counts = |entry: &Entry| Some(entry.offset) > since && entry.offset <= limit;
+            if found.iter().any(counts) {
+                return Ok(true);
+            }
+            from = [path, b"\0"].concat();
+        }
+    }
+
+    /// Whether a layer that has a part in a directory takes a path in it away from the layers below.
+    async fn hides(&mut self, source: &Source, path: &[u8]) -> Result<bool, L::Error> {
+        Ok(source.whiteouts && self.has(source.layer, &whiteout(path), u64::MAX).await?)
+    }
+
+    /// Whether a layer takes a path away from the layers below, by a whiteout beside it.
+    async fn whiteout(&mut self, layer: usize, path: &[u8], limit: u64) -> Result<bool, L::Error> {
+        let beside = parent(path);
+        Ok(self.starts(layer, &join(beside, WHITEOUT)).await?
+            && (self.has(layer, &whiteout(path), limit).await?
+                || self.has(layer, &join(beside, OPAQUE), limit).await?))
+    }
+
+    /// Whether a layer has this path, of what came up to `limit`.
+    async fn has(&mut self, layer: usize, path: &[u8], limit: u64) -> Result<bool, L::Error> {
+        let found = self.seek(layer, path).await?;
+        Ok(found
+            .first()
+            .is_some_and(|entry| entry.path == path && entry.offset <= limit))
+    }
+
+    /// Whether a layer has a path that begins so.
+    async fn starts(&mut self, layer: usize, prefix: &[u8]) -> Result<bool, L::Error> {
+        let found = self.seek(layer, prefix).await?;
+        Ok(path_of(&found).is_some_and(|path| path.starts_with(prefix)))
+    }
+
+    /// Answers as [`Layers::seek`] does, from memory where something is known of all that is between. No entries: no path.
+    async fn seek(&mut self, layer: usize, from: &[u8]) -> Result<Rc<[Entry]>, L::Error> {
+        let key = (layer, from.to_vec());
+        if let Some(((seen, _), found)) = self.seen.range(..=&key).next_back()
+            && *seen == layer
+            && path_of(found).is_none_or(|path| path >= from)
+        {
+            return Ok(found.clone());
+        }
+        let found = self.layers.seek(layer, from).await?;
+        let found = Rc::from(found.unwrap_or_default());
+        if self.seen.len() >= SEEN {
+            self.seen.clear();
+        }
+        self.seen.insert(key, Rc::clone(&found));
+        Ok(found)
+    }
+}
+
+fn path_of(found: &[Entry]) -> Option<&[u8]> {
+    Some(&found.first()?.path)
+}
+
+/// The components of a path that anybody may have written.
+fn steps(path: &[u8]) -> Vec<Step> {
+    let mut steps: Vec<_> = path
+        .split(|byte| *byte == b'/')
+        .filter_map(|component| match component {
+            b"" | b"." => None,
+            b".." => Some(Step::Parent),
+            name => Some(Step::Name(name.to_vec())),
+        })
+        .collect();
+    if matches!(path, b"." | [.., b'/'] | [.., b'/', b'.']) {
+        steps.push(Step::Here);
+    }
+    steps
+}
+
+/// A path and those of the directories that it is in, the shortest first, without the root.
+fn prefixes(path: &[u8]) -> Vec<&[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let parents = slashes.filter_map(|(at, _)| path.get(..at));
+    parents.chain((!path.is_empty()).then_some(path)).collect()
+}
+
+/// The path of the directory that a path is in.
+fn parent(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    slash.and_then(|at| path.get(..at)).unwrap_or_default()
+}
+
+/// The last component of a path.
+fn name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+/// The path of a name in a directory.
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    [&below(path), name].concat()
+}
+
+/// What all paths in a directory begin with.
+fn below(path: &[u8]) -> Vec<u8> {
+    match path {
+        b"" => Vec::new(),
+        path => [path, b"/"].concat(),
+    }
+}
+
+/// The path of the whiteout that takes this path away.
+fn whiteout(path: &[u8]) -> Vec<u8> {
+    join(parent(path), &[WHITEOUT, name(path)].concat())
+}
+
+/// A path in an error.
+fn shown(path: &[u8]) -> String {
+    match path {
+        b"" => "/".to_owned(),
+        path => String::from_utf8_lossy(path).escape_debug().to_string(),
+    }
+}
+
+/// What the names of whiteouts begin with.
+const WHITEOUT: &[u8] = b".wh.";
+
+/// The name of the whiteout of all that is in a directory.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// What follows on the path of a directory is behind all that is in it: the byte after the slash.
+const PAST: &[u8] = b"0";
+
+/// How many symbolic links are followed, as on Linux (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// How many answers are remembered.
+const SEEN: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, convert::Infallible};
+
+    use super::*;
+
+    /// Layers in memory, which say what they were asked for.
+    #[derive(Debug)]
+    struct Image {
+        layers: Vec<BTreeMap<Vec<u8>, Vec<Entry>>>,
+        seeks: RefCell<Vec<(usize, String)>>,
+    }
+
+    impl Layers for Image {
+        type Error = Infallible;
+
+        fn count(&self) -> usize {
+            self.layers.len()
+        }
+
+        async fn seek(&self, layer: usize, from: &[u8]) -> Result<Option<Vec<Entry>>, Infallible> {
+            let text = String::from_utf8_lossy(from).into_owned();
+            self.seeks.borrow_mut().push((layer, text));
+            let first = self.layers[layer].range(from.to_vec()..).next();
+            Ok(first.map(|(_, entries)| entries.clone()))
+        }
+    }
+
+    impl Image {
+        /// The layers that have been asked, and how often.
+        fn asked(&self) -> Vec<usize> {
+            let mut asked = vec![0; self.layers.len()];
+            for (layer, _) in self.seeks.take() {
+                asked[layer] += 1;
+            }
+            asked
+        }
+    }
+
+    fn entry(kind: EntryKind, path: &str, link: &str) -> Entry {
+        Entry {
+            path: path.into(),
+            kind,
+            link: link.into(),
+            ..Entry::default()
+        }
+    }
+
+    /// An image of layers of entries: `dir/` is a directory, `file` a file, `link -> target` a symbolic link, `link = target` a
+    /// hard link. The offset of an entry is its number in its layer.
+    fn image(layers: &[&[&str]]) -> Image {
+        let parse = |text: &&str| {
+            if let Some((path, target)) = text.split_once(" -> ") {
+                entry(EntryKind::SymbolicLink, path, target)
+            } else if let Some((path, target)) = text.split_once(" = ") {
+                entry(EntryKind::HardLink, path, target)
+            } else if let Some(path) = text.strip_suffix('/') {
+                entry(EntryKind::Directory, path, "")
+            } else {
+                entry(EntryKind::File, text, "")
+            }
+        };
+        made_of(
+            layers
+                .iter()
+                .map(|layer| layer.iter().map(parse).collect())
+                .collect(),
+        )
+    }
+
+    fn made_of(layers: Vec<Vec<Entry>>) -> Image {
+        let sorted = layers.into_iter().map(|layer| {
+            let mut paths = BTreeMap::<_, Vec<_>>::new();
+            for (mut entry, offset) in layer.into_iter().zip(0..) {
+                entry.offset = offset;
+                paths.entry(entry.path.clone()).or_default().push(entry);
+            }
+            paths
+        });
+        Image {
+            layers: sorted.collect(),
+            seeks: RefCell::default(),
+        }
+    }
+
+    /// Layer and number of an entry, and what kind it is; for what has none, its kind only.
+    fn summary(node: &Node) -> String {
+        match node {
+            Node::Entry(sited) => site(sited),
+            Node::Directory => "directory".to_owned(),
+        }
+    }
+
+    fn site(Sited { layer, entry }: &Sited) -> String {
+        format!("{} {layer}.{}", entry.kind.name(), entry.offset)
+    }
+
+    /// What a path leads to, in a line.
+    fn found(image: &Image, path: &str, follow: Follow) -> String {
+        match pollster::block_on(resolve(image, path.as_bytes(), follow)) {
+            Ok(found) => {
+                let path = String::from_utf8(found.path).unwrap();
+                let target = found.target.map(|target| format!(" to {}", site(&target)));
+                format!(
+                    "/{path}: {}{}",
+                    summary(&found.node),
+                    target.unwrap_or_default()
+                )
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[track_caller]
+    fn leads(image: &Image, path: &str, expected: &str) {
+        assert_eq!(found(image, path, Follow::All), expected);
+    }
+
+    #[track_caller]
+    fn is_missing(image: &Image, path: &str) {
+        leads(image, path, &format!("no such file or directory: {path}"));
+    }
+
+    /// The names in a directory, in pages.
+    fn pages(image: &Image, path: &str, limit: usize, summary: fn(&Node) -> String) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = list(image, path.as_bytes(), after.as_deref(), limit);
+            let page = pollster::block_on(page).unwrap();
+            assert!(page.children.len() == limit || !page.more);
+            for child in &page.children {
+                let name = String::from_utf8(child.name.clone()).unwrap();
+                names.push(format!("{name}: {}", summary(&child.node)));
+            }
+            if !page.more {
+                return names;
+            }
+            after = page.children.last().map(|child| child.name.clone());
+        }
+    }
+
+    #[track_caller]
+    fn has(image: &Image, path: &str, expected: &[&str]) {
+        for limit in [1, 2, 100] {
+            assert_eq!(
+                pages(image, path, limit, summary),
+                expected,
+                "in pages of {limit}"
+            );
+        }
+    }
+
+    fn walked(image: &Image) -> Vec<String> {
+        let mut walk = walk(image);
+        let mut all = Vec::new();
+        while let Some((path, node)) = pollster::block_on(walk.next()).unwrap() {
+            all.push(format!(
+                "/{}: {}",
+                String::from_utf8(path).unwrap(),
+                summary(&node)
+            ));
+        }
+        all
+    }
+
+    #[test]
+    fn the_root_is_a_directory_with_or_without_an_entry() {
+        leads(&image(&[]), "", "/: directory");
+        leads(&image(&[&["a"]]), "/", "/: directory");
+        leads(&image(&[&["/"], &["a"]]), "/", "/: directory 0.0");
+        leads(&image(&[&["/"], &["/"]]), ".", "/: directory 1.0");
+        has(&image(&[]), "/", &[]);
+        has(&image(&[&["/", "a"]]), "/", &["a: file 0.1"]);
+    }
+
+    #[test]
+    fn a_higher_layer_replaces_a_file_and_adds_to_a_directory() {
+        let image = image(&[&["d/", "d/a", "d/b"], &["d/", "d/b", "d/c"]]);
+        leads(&image, "d", "/d: directory 1.0");
+        leads(&image, "d/a", "/d/a: file 0.1");
+        leads(&image, "d/b", "/d/b: file 1.1");
+        has(&image, "d", &["a: file 0.1", "b: file 1.1", "c: file 1.2"]);
+    }
+
+    #[test]
+    fn a_file_replaces_a_directory_with_all_in_it() {
+        let image = image(&[&["d/", "d/a", "d/e/", "d/e/b"], &["d"], &["x"]]);
+        leads(&image, "d", "/d: file 1.0");
+        leads(&image, "d/a", "not a directory: d");
+        has(&image, "/", &["d: file 1.0", "x: file 2.0"]);
+    }
+
+    #[test]
+    fn a_directory_after_a_file_after_a_directory_begins_anew() {
+        let three = image(&[&["d/", "d/a"], &["d"], &["d/", "d/b"]]);
+        is_missing(&three, "d/a");
+        has(&three, "d", &["b: file 2.1"]);
+        let two = image(&[&["d/", "d/a"], &["d", "d/", "d/b"]]);
+        is_missing(&two, "d/a");
+        has(&two, "d", &["b: file 1.2"]);
+    }
+
+    #[test]
+    fn a_whiteout_hides_lower_layers_only_wherever_it_comes() {
+        for layer in [["d/.wh.a", "d/a"], ["d/a", "d/.wh.a"]] {
+            let image = image(&[&["d/", "d/a", "d/b"], &layer]);
+            let number = layer.iter().position(|path| *path == "d/a").unwrap();
+            leads(&image, "d/a", &format!("/d/a: file 1.{number}"));
+            leads(&image, "d/b", "/d/b: file 0.2");
+        }
+        let image = image(&[&["d/", "d/a/", "d/a/x", "d/b"], &["d/.wh.a"], &["d/c"]]);
+        is_missing(&image, "d/a");
+        is_missing(&image, "d/a/x");
+        has(&image, "d", &["b: file 0.3", "c: file 2.0"]);
+    }
+
+    #[test]
+    fn what_a_whiteout_hid_can_come_back() {
+        let image = image(&[&["d/", "d/a"], &[".wh.d"], &["d/", "d/b"]]);
+        leads(&image, "d", "/d: directory 2.0");
+        has(&image, "d", &["b: file 2.1"]);
+    }
+
+    #[test]
+    fn an_opaque_directory_hides_lower_layers_only_wherever_it_comes() {
+        for layer in [["d/.wh..wh..opq", "d/e/b"], ["d/e/b", "d/.wh..wh..opq"]] {
+            let image = image(&[&["d/", "d/a", "d/e/", "d/e/c"], &layer, &["x"]]);
+            leads(&image, "d", "/d: directory 0.0");
+            is_missing(&image, "d/a");
+            is_missing(&image, "d/e/c");
+            has(&image, "d", &["e: directory"]);
+            let number = layer.iter().position(|path| *path == "d/e/b").unwrap();
+            has(&image, "d/e", &[&format!("b: file 1.{number}")]);
+        }
+    }
+
+    #[test]
+    fn the_root_can_be_opaque() {
+        let image = image(&[&["a", "d/", "d/b"], &[".wh..wh..opq", "c"]]);
+        is_missing(&image, "a");
+        is_missing(&image, "d");
+        has(&image, "/", &["c: file 1.1"]);
+    }
+
+    #[test]
+    fn whiteouts_are_never_seen() {
+        let whiteouts = image(&[&[
+            ".wh.a",
+            ".wh..wh..opq",
+            ".wh..wh.plnk/1",
+            "d/.wh.",
+            ".wh/x",
+            ".wh.y-z",
+            ".wh.y/z",
+            "b",
+        ]]);
+        for path in [
+            ".wh.a",
+            ".wh..wh..opq",
+            ".wh..wh.plnk",
+            ".wh..wh.plnk/1",
+            "d/.wh.",
+        ] {
+            is_missing(&whiteouts, path);
+        }
+        has(
+            &whiteouts,
+            "/",
+            &[".wh: directory", "b: file 0.7", "d: directory"],
+        );
+        has(&whiteouts, "d", &[]);
+        let below = image(&[&[".wh.y-z", ".wh.y/z", "b"]]);
+        has(&below, "/", &["b: file 0.2"]);
+    }
+
+    #[test]
+    fn a_name_that_begins_as_a_whiteout_does_hides_nothing_else() {
+        let image = image(&[&["a", "b", "bc"], &[".wh.b", ".wh.x/a"]]);
+        has(&image, "/", &["a: file 0.0", "bc: file 0.2"]);
+        leads(&image, "bc", "/bc: file 0.2");
+    }
+
+    #[test]
+    fn of_two_entries_in_a_layer_the_last_one_counts() {
+        leads(&image(&[&["a", "a -> b", "a"]]), "a", "/a: file 0.2");
+        let twice = image(&[&["d/", "d/a", "d/"]]);
+        leads(&twice, "d", "/d: directory 0.2");
+        leads(&twice, "d/a", "/d/a: file 0.1");
+    }
+
+    #[test]
+    fn a_file_after_a_directory_in_a_layer_takes_away_what_came_before_it() {
+        let gone = image(&[&["d/", "d/a", "d"]]);
+        leads(&gone, "d", "/d: file 0.2");
+        leads(&gone, "d/a", "not a directory: d");
+        let anew = image(&[&["d/", "d/a", "d/e/x", "d", "d/", "d/b"]]);
+        is_missing(&anew, "d/a");
+        is_missing(&anew, "d/e");
+        has(&anew, "d", &["b: file 0.5"]);
+    }
+
+    #[test]
+    fn what_comes_below_a_file_of_its_layer_is_left_out() {
+        let image = image(&[&["d", "d/a", "d/", "d/b"], &["e", "e/a"]]);
+        has(&image, "d", &["b: file 0.3"]);
+        is_missing(&image, "d/a");
+        leads(&image, "e", "/e: file 1.0");
+        leads(&image, "e/a", "not a directory: e");
+    }
+
+    #[test]
+    fn a_directory_without_an_entry_is_described_by_a_lower_layer() {
+        let image = image(&[&["d/", "e/", "f/"], &["d/a", "e", "f/b/c"], &["e/a"]]);
+        leads(&image, "d", "/d: directory 0.0");
+        leads(&image, "e", "/e: directory");
+        leads(&image, "f", "/f: directory 0.2");
+        leads(&image, "f/b", "/f/b: directory");
+        has(
+            &image,
+            "/",
+            &["d: directory 0.0", "e: directory", "f: directory 0.2"],
+        );
+    }
+
+    #[test]
+    fn a_directory_without_an_entry_replaces_a_lower_symbolic_link() {
+        let image = image(&[
+            &["usr/", "usr/lib/", "usr/lib/a", "lib -> usr/lib"],
+            &["lib/b"],
+        ]);
+        leads(&image, "lib", "/lib: directory");
+        leads(&image, "lib/b", "/lib/b: file 1.0");
+        is_missing(&image, "lib/a");
+        is_missing(&image, "usr/lib/b");
+    }
+
+    #[test]
+    fn a_path_through_a_symbolic_link_with_entries_of_its_layer_below_it_is_refused() {
+        let through = image(&[&["t/", "l -> t", "l/a"]]);
+        let refused = "a symbolic link with entries below it in its own layer: l";
+        leads(&through, "l", refused);
+        leads(&through, "l/a", refused);
+        leads(
+            &image(&[&["t/", "t/a"], &["l -> t", "l/.wh.a"]]),
+            "l/a",
+            refused,
+        );
+        assert_eq!(found(&through, "l", Follow::Parents), "/l: symlink 0.1");
+        leads(
+            &image(&[&["t/", "l/a", "l -> t"]]),
+            "l",
+            "/t: directory 0.0",
+        );
+    }
+
+    #[test]
+    fn a_whiteout_makes_the_directory_that_it_is_in() {
+        let image = image(&[&["d"], &["d/.wh.x"]]);
+        leads(&image, "d", "/d: directory");
+        has(&image, "d", &[]);
+    }
+
+    #[test]
+    fn symbolic_links_lead_where_they_say() {
+        let image = image(&[&[
+            "a/",
+            "a/b/",
+            "a/b/f",
+            "rel -> a/b",
+            "a/up -> ../a/b/f",
+            "abs -> /a",
+            "a/b/abs -> /a/b/f",
+            "slash -> a/b/f/",
+            "nothing -> x",
+            "empty -> ",
+        ]]);
+        leads(&image, "rel", "/a/b: directory 0.1");
+        leads(&image, "rel/f", "/a/b/f: file 0.2");
+        leads(&image, "a/up", "/a/b/f: file 0.2");
+        leads(&image, "abs/up", "/a/b/f: file 0.2");
+        leads(&image, "rel/abs", "/a/b/f: file 0.2");
+        leads(&image, "slash", "not a directory: a/b/f");
+        is_missing(&image, "nothing");
+        is_missing(&image, "empty");
+        leads(&image, "a/up/x", "not a directory: a/b/f");
+        has(&image, "abs/b/", &["abs: symlink 0.6", "f: file 0.2"]);
+    }
+
+    #[test]
+    fn a_symbolic_link_leads_to_what_any_layer_has() {
+        let image = image(&[
+            &["v1/", "v1/a", "now -> v1"],
+            &["v2/", "v2/a"],
+            &["now -> v2"],
+            &["v2/a"],
+        ]);
+        leads(&image, "now/a", "/v2/a: file 3.0");
+    }
+
+    #[test]
+    fn the_last_symbolic_link_is_not_followed_where_that_is_not_asked_for() {
+        let image = image(&[&["d/", "d/m -> n", "l -> d"]]);
+        assert_eq!(found(&image, "l", Follow::Parents), "/l: symlink 0.2");
+        assert_eq!(found(&image, "l/m", Follow::Parents), "/d/m: symlink 0.1");
+        assert_eq!(found(&image, "l/", Follow::Parents), "/d: directory 0.0");
+        assert_eq!(found(&image, "l/.", Follow::Parents), "/d: directory 0.0");
+    }
+
+    #[test]
+    fn nothing_leads_out_of_the_image() {
+        let image = image(&[&[
+            "a/",
+            "a/out -> ../../../etc",
+            "etc/",
+            "etc/f",
+            "b -> /../..",
+        ]]);
+        leads(&image, "a/out/f", "/etc/f: file 0.3");
+        leads(&image, "../../etc/f", "/etc/f: file 0.3");
+        leads(&image, "b/etc/f", "/etc/f: file 0.3");
+        leads(&image, "a/../..", "/: directory");
+    }
+
+    #[test]
+    fn dots_and_slashes_are_those_of_a_kernel() {
+        let image = image(&[&["a/", "a/b/", "a/b/f", "l -> a/b", "f"]]);
+        leads(&image, "//a/./b//f", "/a/b/f: file 0.2");
+        leads(&image, "l/..", "/a: directory 0.0");
+        leads(&image, "l/../b/f", "/a/b/f: file 0.2");
+        leads(&image, "f/", "not a directory: f");
+        leads(&image, "f/.", "not a directory: f");
+        leads(&image, "f/..", "not a directory: f");
+        is_missing(&image, "x/..");
+    }
+
+    #[test]
+    fn forty_symbolic_links_are_followed_and_no_more() {
+        let links: Vec<_> = (1..=41)
+            .map(|number| format!("{number} -> {}", number - 1))
+            .collect();
+        let mut layer: Vec<_> = links.iter().map(String::as_str).collect();
+        layer.extend(["0", "x -> y", "y -> x", "self -> self/self"]);
+        let image = image(&[&layer]);
+        leads(&image, "40", "/0: file 0.41");
+        leads(&image, "41", "more than 40 symbolic links: 41");
+        leads(&image, "x", "more than 40 symbolic links: x");
+        leads(&image, "self/a", "more than 40 symbolic links: self/a");
+    }
+
+    #[test]
+    fn a_hard_link_is_what_its_target_was_when_it_came() {
+        leads(
+            &image(&[&["a", "b = a", "a"]]),
+            "b",
+            "/b: hardlink 0.1 to file 0.0",
+        );
+        leads(
+            &image(&[&["a"], &["b = a", "a"]]),
+            "b",
+            "/b: hardlink 1.0 to file 0.0",
+        );
+        leads(
+            &image(&[&["a", "b = a"], &[".wh.a"], &["a"]]),
+            "b",
+            "/b: hardlink 0.1 to file 0.0",
+        );
+        leads(
+            &image(&[&["a"], &["b = a", ".wh.a"]]),
+            "b",
+            "/b: hardlink 1.0 to file 0.0",
+        );
+        let image = image(&[&["d/", "d/a"], &["d/", "d/a", "b = d/a", "d", "c = d"]]);
+        leads(&image, "b", "/b: hardlink 1.2 to file 1.1");
+        leads(&image, "c", "/c: hardlink 1.4 to file 1.3");
+    }
+
+    #[test]
+    fn a_hard_link_to_a_hard_link_is_the_file() {
+        let image = image(&[&["a", "b = a"], &["c = b", "b"], &["d = c"]]);
+        leads(&image, "d", "/d: hardlink 2.0 to file 0.0");
+    }
+
+    #[test]
+    fn a_long_chain_of_hard_links_ends() {
+        let mut layer = vec!["0".to_owned()];
+        layer.extend((1..2000).map(|number| format!("{number} = {}", number - 1)));
+        let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
+        leads(&image, "1999", "/1999: hardlink 0.1999 to file 0.0");
+    }
+
+    #[test]
+    fn hard_links_on_the_way_to_hard_links_end() {
+        let mut layer = vec!["t/".to_owned(), "0 -> t".to_owned(), "t/a -> /t".to_owned()];
+        let deeper = |number| format!("{number} = {}/a", number - 1);
+        layer.extend((1..10_000).map(deeper));
+        let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
+        leads(&image, "20/a/", "/t: directory 0.0");
+        let text = found(&image, "9999/a", Follow::All);
+        assert!(text.starts_with("more than 40 symbolic links"), "{text}");
+    }
+
+    #[test]
+    fn a_hard_link_to_a_symbolic_link_is_that_link() {
+        let image = image(&[&["d/", "d/f", "s -> d", "h = s", "e/", "e/h = s"], &["s"]]);
+        assert_eq!(
+            found(&image, "h", Follow::Parents),
+            "/h: hardlink 0.3 to symlink 0.2"
+        );
+        leads(&image, "h", "/d: directory 0.0");
+        leads(&image, "h/f", "/d/f: file 0.1");
+        is_missing(&image, "e/h");
+    }
+
+    #[test]
+    fn a_hard_link_is_found_through_symbolic_links_of_its_time() {
+        let image = image(&[
+            &["d/", "d/f", "s -> d", "e/", "e/f"],
+            &["h = s/f", "s -> e"],
+        ]);
+        leads(&image, "h", "/h: hardlink 1.0 to file 0.1");
+        leads(&image, "s/f", "/e/f: file 0.4");
+    }
+
+    #[test]
+    fn a_hard_link_comes_after_the_directory_that_it_is_in() {
+        let image = image(&[&["d/", "d/f", "s -> d"], &["h = s/f", "s/h = s/f"]]);
+        leads(&image, "h", "/h: hardlink 1.0 to file 0.1");
+        let text = "no such file: s/f, which s/h is a hard link to";
+        leads(&image, "s/h", text);
+    }
+
+    #[test]
+    fn a_hard_link_to_nothing_says_so() {
+        let text = "no such file: a, which b is a hard link to";
+        leads(&image(&[&["b = a"]]), "b", text);
+        leads(&image(&[&["b = a", "a"]]), "b", text);
+        leads(&image(&[&["b = a"], &["a"]]), "b", text);
+        leads(&image(&[&["a/", "b = a"]]), "b", text);
+        leads(&image(&[&["a"], &[".wh.a", "b = a"]]), "b", text);
+        leads(&image(&[&["b = a"]]), "b/c", text);
+        leads(
+            &image(&[&["a = a"]]),
+            "a",
+            "no such file: a, which a is a hard link to",
+        );
+        // The directory goes to make room for the link.
+        let image = image(&[&["a/", "a/f"], &["a = a/f"]]);
+        leads(&image, "a", "no such file: a/f, which a is a hard link to");
+        has(&image, "/", &["a: hardlink 1.0"]);
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_bytes_whether_they_have_entries_or_not() {
+        let image = image(&[
+            &["a-b", "a.c", "a/x", "a0", "a"],
+            &["b-/x", "b/y", "b.d", "b./z", "b!"],
+        ]);
+        has(
+            &image,
+            "/",
+            &[
+                "a: file 0.4",
+                "a-b: file 0.0",
+                "a.c: file 0.1",
+                "a0: file 0.3",
+                "b: directory",
+                "b!: file 1.4",
+                "b-: directory",
+                "b.: directory",
+                "b.d: file 1.2",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_page_begins_after_any_name() {
+        let image = image(&[&["a/x", "a-b", "c"]]);
+        for (after, count) in [
+            ("", 3),
+            ("a", 2),
+            ("a-", 2),
+            ("a-b", 1),
+            ("b", 1),
+            ("c", 0),
+            ("d", 0),
+        ] {
+            let page = pollster::block_on(list(&image, b"/", Some(after.as_bytes()), 9)).unwrap();
+            assert_eq!(
+                (page.children.len(), page.more),
+                (count, false),
+                "after {after}"
+            );
+        }
+        let none = pollster::block_on(list(&image, b"/", None, 0)).unwrap();
+        assert!(none.children.is_empty() && none.more);
+    }
+
+    #[test]
+    fn what_is_no_directory_is_not_listed() {
+        let image = image(&[&["f", "l -> f"]]);
+        let error = pollster::block_on(list(&image, b"l", None, 9)).unwrap_err();
+        assert_eq!(error.to_string(), "not a directory: f");
+    }
+
+    #[test]
+    fn a_walk_passes_each_directory_before_what_is_in_it() {
+        let image = image(&[
+            &["a/", "a/x", "a-b", "l -> a"],
+            &["a/y/z", ".wh.l", "b/.wh.x"],
+        ]);
+        let expected = [
+            "/: directory",
+            "/a: directory 0.0",
+            "/a/x: file 0.1",
+            "/a/y: directory",
+            "/a/y/z: file 1.0",
+            "/a-b: file 0.2",
+            "/b: directory",
+        ];
+        assert_eq!(walked(&image), expected);
+    }
+
+    #[test]
+    fn what_is_in_the_highest_layer_is_found_there() {
+        let lower: &[&str] = &["usr/", "usr/bin/", "usr/bin/a", "usr/bin/b"];
+        let image = image(&[lower, lower, lower]);
+        leads(&image, "usr/bin/a", "/usr/bin/a: file 2.2");
+        assert_eq!(image.asked(), [0, 0, 3]);
+    }
+
+    #[test]
+    fn a_layer_is_asked_twice_for_each_directory_on_the_way_that_it_has() {
+        let image = image(&[
+            &["usr/", "usr/bin/", "usr/bin/a"],
+            &["usr/", "usr/lib/", "usr/lib/b"],
+            &["etc/", "etc/c"],
+        ]);
+        leads(&image, "usr/bin/a", "/usr/bin/a: file 0.2");
+        // Entry and whiteouts in the root of both; in the second, also in usr, of which it has no bin.
+        assert_eq!(image.asked(), [3, 4, 2]);
+    }
+
+    #[test]
+    fn a_whiteout_on_the_way_is_the_last_that_is_asked_for() {
+        let image = image(&[&["d/", "d/a"], &["d/.wh.a"], &["e"]]);
+        is_missing(&image, "d/a");
+        assert_eq!(image.asked()[0], 0);
+    }
+
+    #[test]
+    fn a_listing_passes_over_what_is_further_below() {
+        let mut layer = Vec::new();
+        for name in ["a", "b", "c.d"] {
+            layer.push(format!("top/{name}/"));
+            layer.extend((0..3_333).map(|number| format!("top/{name}/{}/{number}", number % 7)));
+        }
+        let layer: Vec<_> = layer.iter().map(String::as_str).collect();
+        let image = image(&[&layer, &["top/"]]);
+        let names = pages(&image, "top", 100, summary);
+        assert_eq!(
+            names,
+            [
+                "a: directory 0.0",
+                "b: directory 0.3334",
+                "c.d: directory 0.6668"
+            ]
+        );
+        let asked: usize = image.asked().iter().sum();
+        assert!(asked <= 20, "{asked}");
+    }
+
+    #[test]
+    fn a_listing_asks_about_once_for_each_file() {
+        let layer: Vec<_> = (0..1000)
+            .map(|number| format!("lib/lib{number:03}.so.{number}"))
+            .collect();
+        let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
+        assert_eq!(pages(&image, "lib", 2000, summary).len(), 1000);
+        let asked: usize = image.asked().iter().sum();
+        assert!(asked <= 1010, "{asked}");
+    }
+
+    #[test]
+    fn what_a_table_of_contents_fails_with_is_passed_on() {
+        struct Broken;
+        impl Layers for Broken {
+            type Error = &'static str;
+
+            fn count(&self) -> usize {
+                1
+            }
+
+            async fn seek(&self, _: usize, _: &[u8]) -> Result<Option<Vec<Entry>>, &'static str> {
+                Err("unreadable")
+            }
+        }
+        let error = pollster::block_on(resolve(&Broken, b"a", Follow::All)).unwrap_err();
+        assert_eq!(error, Error::Layers("unreadable"));
+        assert_eq!(error.to_string(), "unreadable");
+    }
+
+    /// Layers that are applied to a file system in memory, entry by entry.
+    #[cfg(not(target_arch = "wasm32"))]
+    mod model {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// Layer and number of an entry.
+        type Site = (usize, usize);
+
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        enum Failure {
+            NotFound,
+            Dangling,
+            NotADirectory,
+            Loop,
+            Through,
+        }
+
+        /// What has names: what was made by one entry.
+        #[derive(Clone, Debug)]
+        struct Inode {
+            site: Site,
+            link: Option<Vec<u8>>,
+        }
+
+        /// A file with the inode that it had at once, or why it has none.
+        #[derive(Clone, Debug)]
+        struct Leaf {
+            site: Site,
+            hard: bool,
+            inode: Result<Inode, Failure>,
+            /// How many symbolic links led to the inode.
+            links: usize,
+            /// Whether there are entries below it in its layer.
+            through: bool,
+        }
+
+        #[derive(Clone, Debug)]
+        struct Directory {
+            entry: Option<Site>,
+            /// The last layer that had something in it.
+            layer: usize,
+            children: BTreeMap<Vec<u8>, Thing>,
+        }
+
+        #[derive(Clone, Debug)]
+        enum Thing {
+            Leaf(Leaf),
+            Directory(Directory),
+        }
+
+        impl Directory {
+            fn new(layer: usize) -> Self {
+                Self {
+                    entry: None,
+                    layer,
+                    children: BTreeMap::new(),
+                }
+            }
+
+            /// The directory that a name is in, made where it is not there; none below a file of the same layer.
+            fn make(&mut self, names: &[&[u8]], layer: usize) -> Option<&mut Self> {
+                self.layer = layer;
+                let Some((first, rest)) = names.split_first() else {
+                    return Some(self);
+                };
+                let child = self.children.entry(first.to_vec());
+                let child = child.or_insert_with(|| Thing::Directory(Self::new(layer)));
+                match child {
+                    Thing::Leaf(leaf) if leaf.site.0 == layer => {
+                        leaf.through = true;
+                        return None;
+                    }
+                    Thing::Leaf(_) => *child = Thing::Directory(Self::new(layer)),
+                    Thing::Directory(_) => {}
+                }
+                match child {
+                    Thing::Directory(directory) => directory.make(rest, layer),
+                    Thing::Leaf(_) => unreachable!(),
+                }
+            }
+
+            /// Removes what is not of this layer.
+            fn clear(&mut self, layer: usize) {
+                self.children.retain(|_, child| match child {
+                    Thing::Leaf(leaf) => leaf.site.0 == layer,
+                    Thing::Directory(directory) => {
+                        directory.entry = directory.entry.filter(|site| site.0 == layer);
+                        directory.clear(layer);
+                        directory.layer == layer
+                    }
+                });
+            }
+
+            fn at(&self, path: &[Vec<u8>]) -> Option<&Thing> {
+                let (last, parents) = path.split_last()?;
+                let mut directory = self;
+                for name in parents {
+                    match directory.children.get(name)? {
+                        Thing::Directory(inner) => directory = inner,
+                        Thing::Leaf(_) => return None,
+                    }
+                }
+                directory.children.get(last)
+            }
+
+            /// What a path leads to, and how many symbolic links it took.
+            fn resolve(
+                &self,
+                path: &[u8],
+                follow: Follow,
+            ) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
+                let mut links = 0;
+                let found = self.lead(path, follow, &mut links);
+                (links, found)
+            }
+
+            fn lead(
+                &self,
+                path: &[u8],
+                follow: Follow,
+                links: &mut usize,
+            ) -> Result<Vec<Vec<u8>>, Failure> {
+                let components = |path: &[u8]| {
+                    let all: Vec<_> = path
+                        .split(|byte| *byte == b'/')
+                        .map(<[u8]>::to_vec)
+                        .collect();
+                    all
+                };
+                let mut rest: VecDeque<_> = components(path).into();
+                let mut at: Vec<Vec<u8>> = Vec::new();
+                while let Some(name) = rest.pop_front() {
+                    match name.as_slice() {
+                        b"" | b"." => continue,
+                        b".." => {
+                            at.pop();
+                            continue;
+                        }
+                        _ => at.push(name),
+                    }
+                    let leaf = match self.at(&at).ok_or(Failure::NotFound)? {
+                        Thing::Directory(_) => continue,
+                        Thing::Leaf(leaf) => leaf,
+                    };
+                    if rest.is_empty() && follow == Follow::Parents {
+                        break;
+                    }
+                    *links += leaf.links;
+                    if *links > 40 {
+                        return Err(Failure::Loop);
+                    }
+                    let inode = leaf.inode.as_ref().map_err(|failure| *failure)?;
+                    if let Some(link) = &inode.link {
+                        *links += 1;
+                        if *links > 40 {
+                            return Err(Failure::Loop);
+                        }
+                        if leaf.through {
+                            return Err(Failure::Through);
+                        }
+                        if link.is_empty() {
+                            return Err(Failure::NotFound);
+                        }
+                        at.pop();
+                        if link.starts_with(b"/") {
+                            at.clear();
+                        }
+                        for name in components(link).into_iter().rev() {
+                            rest.push_front(name);
+                        }
+                    } else if !rest.is_empty() {
+                        return Err(Failure::NotADirectory);
+                    }
+                }
+                Ok(at)
+            }
+
+            fn apply(&mut self, site: Site, entry: &Entry) {
+                let layer = site.0;
+                if entry.path.is_empty() {
+                    self.entry = Some(site);
+                    return;
+                }
+                let names: Vec<_> = entry.path.split(|byte| *byte == b'/').collect();
+                let seen = names
+                    .iter()
+                    .take_while(|name| !name.starts_with(b".wh."))
+                    .count();
+                let last = names[seen.min(names.len() - 1)];
+                let Some(parent) = self.make(&names[..seen.min(names.len() - 1)], layer) else {
+                    return;
+                };
+                if seen + 1 < names.len() {
+                    return;
+                }
+                if last == b".wh..wh..opq" {
+                    parent.clear(layer);
+                    return;
+                }
+                if let Some(name) = last.strip_prefix(b".wh.") {
+                    let mut alone = Self::new(layer);
+                    alone.children.extend(parent.children.remove_entry(name));
+                    alone.clear(layer);
+                    parent.children.append(&mut alone.children);
+                    return;
+                }
+                if entry.kind == EntryKind::Directory {
+                    let child = parent.children.entry(last.to_vec());
+                    let child = child.or_insert_with(|| Thing::Directory(Self::new(layer)));
+                    if matches!(child, Thing::Leaf(_)) {
+                        *child = Thing::Directory(Self::new(layer));
+                    }
+                    if let Thing::Directory(directory) = child {
+                        directory.entry = Some(site);
+                        directory.layer = layer;
+                    }
+                    return;
+                }
+                parent.children.remove(last);
+                let (links, inode) = match entry.kind {
+                    EntryKind::HardLink => self.linked(&entry.link),
+                    EntryKind::SymbolicLink => (
+                        0,
+                        Ok(Inode {
+                            site,
+                            link: Some(entry.link.clone()),
+                        }),
+                    ),
+                    _ => (0, Ok(Inode { site, link: None })),
+                };
+                let leaf = Leaf {
+                    site,
+                    hard: entry.kind == EntryKind::HardLink,
+                    inode,
+                    links,
+                    through: false,
+                };
+                let parent = self.make(&names[..names.len() - 1], layer).unwrap();
+                parent.children.insert(last.to_vec(), Thing::Leaf(leaf));
+            }
+
+            fn linked(&self, target: &[u8]) -> (usize, Result<Inode, Failure>) {
+                let (links, found) = self.resolve(target, Follow::Parents);
+                match found {
+                    Ok(path) => match self.at(&path) {
+                        Some(Thing::Leaf(leaf)) => (links + leaf.links, leaf.inode.clone()),
+                        _ => (links, Err(Failure::Dangling)),
+                    },
+                    Err(Failure::NotFound | Failure::NotADirectory) => {
+                        (links, Err(Failure::Dangling))
+                    }
+                    Err(failure) => (links, Err(failure)),
+                }
+            }
+
+            /// As [`found`] has it.
+            fn found(&self, path: &[u8], follow: Follow) -> Result<String, Failure> {
+                let (mut links, found) = self.resolve(path, follow);
+                let at = found?;
+                let path = String::from_utf8(at.join(&b'/')).unwrap();
+                let is = match self.at(&at) {
+                    Some(Thing::Leaf(leaf)) if leaf.hard => {
+                        if follow == Follow::Parents {
+                            links += leaf.links;
+                        }
+                        if links > 40 {
+                            return Err(Failure::Loop);
+                        }
+                        let inode = leaf.inode.as_ref().map_err(|failure| *failure)?;
+                        format!("{:?} to {:?}", leaf.site, inode.site)
+                    }
+                    Some(thing) => thing.summary(),
+                    None => Thing::Directory(self.clone()).summary(),
+                };
+                Ok(format!("/{path}: {is}"))
+            }
+
+            fn list(&self) -> Vec<String> {
+                let children = self.children.iter();
+                let line = |(name, thing): (&Vec<u8>, &Thing)| {
+                    format!("{}: {}", String::from_utf8_lossy(name), thing.summary())
+                };
+                children.map(line).collect()
+            }
+
+            fn walk(&self, path: &str, all: &mut Vec<(String, Option<Vec<String>>)>) {
+                for (name, thing) in &self.children {
+                    let path = format!("{path}/{}", String::from_utf8_lossy(name));
+                    let line = format!("{path}: {}", thing.summary());
+                    match thing {
+                        Thing::Leaf(_) => all.push((line, None)),
+                        Thing::Directory(directory) => {
+                            all.push((line, Some(directory.list())));
+                            directory.walk(&path, all);
+                        }
+                    }
+                }
+            }
+        }
+
+        impl Thing {
+            fn summary(&self) -> String {
+                match self {
+                    Self::Leaf(leaf) => format!("{:?}", leaf.site),
+                    Self::Directory(Directory {
+                        entry: Some(site), ..
+                    }) => format!("{site:?}"),
+                    Self::Directory(_) => "directory".to_owned(),
+                }
+            }
+        }
+
+        fn place(node: &Node) -> String {
+            match node {
+                Node::Entry(sited) => format!("{:?}", (sited.layer, sited.entry.offset)),
+                Node::Directory => "directory".to_owned(),
+            }
+        }
+
+        fn actual(image: &Image, path: &[u8], follow: Follow) -> Result<String, Failure> {
+            match pollster::block_on(resolve(image, path, follow)) {
+                Ok(found) => {
+                    let path = String::from_utf8(found.path).unwrap();
+                    let target = found
+                        .target
+                        .map(|target| format!(" to {}", place(&target.into())));
+                    Ok(format!(
+                        "/{path}: {}{}",
+                        place(&found.node),
+                        target.unwrap_or_default()
+                    ))
+                }
+                Err(Error::NotFound { .. }) => Err(Failure::NotFound),
+                Err(Error::Dangling { .. }) => Err(Failure::Dangling),
+                Err(Error::NotADirectory { .. }) => Err(Failure::NotADirectory),
+                Err(Error::Loop { .. }) => Err(Failure::Loop),
+                Err(Error::Through { .. }) => Err(Failure::Through),
+                Err(Error::Layers(never)) => match never {},
+            }
+        }
+
+        const NAMES: [&str; 3] = ["a", "a-", "b"];
+
+        fn paths() -> Vec<String> {
+            let mut paths = vec![String::new()];
+            let mut last = paths.clone();
+            for _ in 0..3 {
+                let deeper = |path: &String| NAMES.map(|name| format!("{path}/{name}"));
+                last = last.iter().flat_map(deeper).collect();
+                paths.extend(last.clone());
+            }
+            paths
+        }
+
+        fn any_name() -> impl Strategy<Value = &'static str> {
+            prop_oneof![8 => proptest::sample::select(&NAMES[..]), 1 => Just(".wh.a"), 1 => Just(".wh.b")]
+        }
+
+        fn any_path() -> impl Strategy<Value = String> {
+            let names = proptest::collection::vec(any_name(), 1..=3);
+            names.prop_map(|names| names.join("/"))
+        }
+
+        fn any_entry() -> impl Strategy<Value = Entry> {
+            let links = [
+                "a", "b", "a-", "a/b", "b/a", "/a", "/b/a-", "..", "../a", "../b/a", "../../..",
+                "/", ".", "a/", "a/..", "x", "", "a-/../b",
+            ];
+            let link = proptest::sample::select(links.to_vec());
+            prop_oneof![
+                5 => any_path().prop_map(|path| entry(EntryKind::File, &path, "")),
+                5 => any_path().prop_map(|path| entry(EntryKind::Directory, &path, "")),
+                5 => (any_path(), link).prop_map(|(path, link)| entry(EntryKind::SymbolicLink, &path, link)),
+                5 => (any_path(), any_path()).prop_map(|(path, link)| entry(EntryKind::HardLink, &path, &link)),
+                2 => any_path().prop_map(|path| entry(EntryKind::File, &format!("{path}/.wh..wh..opq"), "")),
+                1 => Just(entry(EntryKind::File, ".wh..wh..opq", "")),
+                1 => Just(entry(EntryKind::Directory, "", "")),
+            ]
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+            #[test]
+            fn lookups_find_what_applying_the_layers_makes(
+                layers in proptest::collection::vec(proptest::collection::vec(any_entry(), 0..7), 1..5),
+            ) {
+                let mut root = Directory::new(0);
+                for (number, layer) in layers.iter().enumerate() {
+                    for (offset, entry) in layer.iter().enumerate() {
+                        root.apply((number, offset), entry);
+                    }
+                }
+                let image = made_of(layers);
+                for path in paths() {
+                    for end in ["", "/", "/..", "/../b"] {
+                        let path = format!("{path}{end}");
+                        for follow in [Follow::All, Follow::Parents] {
+                            let expected = root.found(path.as_bytes(), follow);
+                            let actual = actual(&image, path.as_bytes(), follow);
+                            prop_assert_eq!(actual, expected, "{} {:?}", path, follow);
+                        }
+                    }
+                }
+                let summary = Thing::Directory(root.clone()).summary();
+                let mut expected = vec![(format!("/: {summary}"), Some(root.list()))];
+                root.walk("", &mut expected);
+                let mut walk = walk(&image);
+                for (line, list) in expected {
+                    let (path, node) = pollster::block_on(walk.next()).unwrap().unwrap();
+                    let path = String::from_utf8(path).unwrap();
+                    prop_assert_eq!(format!("/{path}: {}", place(&node)), line);
+                    let Some(list) = list else { continue };
+                    for limit in [1, 2, 9] {
+                        prop_assert_eq!(&pages(&image, &path, limit, place), &list, "{} by {}", path, limit);
+                    }
+                }
+                prop_assert_eq!(pollster::block_on(walk.next()).unwrap(), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,728 @@
+//! Looking into layers and images: tables of contents, files and directories (an extension, docs/extension.md).
+
+use std::{fmt::Write as _, rc::Rc};
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::Host,
+    layer::{
+        entry::{Entry, EntryKind, Moment, Whiteout},
+        index,
+        tree::{self, Child, Follow, Found, Node, Sited},
+    },
+    name::{Name, Reference},
+    range::{ByteRange, Selection},
+    registry::{
+        Answer, Body, Registry, Request,
+        blob::IMMUTABLE,
+        layer::{Layer, Opened, Progress, Stack},
+        list::{bytes, link_next, page_limit},
+        respond, respond_with_json, text, value,
+    },
+    route::PathPage,
+    store::{Bytes as _, Piece, Streams, Values, trace::Trace},
+};
+
+/// An image that was asked for.
+pub(super) struct ImageOf<'a> {
+    pub(super) name: &'a Name,
+    pub(super) reference: &'a Reference,
+    pub(super) platform: Option<&'a str>,
+}
+
+/// What is read of a manifest: of an image, or of an index of images.
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default)]
+    config: Option<Part>,
+    #[serde(default)]
+    layers: Vec<Part>,
+    #[serde(default)]
+    manifests: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    digest: Digest,
+    platform: Option<Platform>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+/// What is read of the configuration of an image.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+impl Platform {
+    fn name(&self) -> String {
+        let variant = self.variant.as_deref().map(|variant| format!("/{variant}"));
+        format!(
+            "{}/{}{}",
+            self.os,
+            self.architecture,
+            variant.unwrap_or_default()
+        )
+    }
+
+    /// Whether it is what was asked for: without a variant, any.
+    fn is(&self, asked: &str) -> bool {
+        let name = self.name();
+        name == asked
+            || name
+                .strip_prefix(asked)
+                .is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+/// The extensions that there are, as the specification has them listed (`extensions/_oci.md`).
+pub(super) fn extensions<S: Streams>() -> Response<Body<S>> {
+    let body = json!({ "extensions": [
+        {
+            "name": "_oci",
+            "description": "discovery of extensions",
+            "url": "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md",
+            "endpoints": ["/v2/_oci/ext/discover"],
+        },
+        {
+            "name": "_strata",
+            "description": "looks into layers and images: tables of contents, files and directories",
+            "url": concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/extension.md"),
+            "endpoints": [
+                "/v2/{name}/_strata/layers/{digest}",
+                "/v2/{name}/_strata/layers/{digest}/files/{path}",
+                "/v2/{name}/_strata/images/{reference}/files/{path}",
+            ],
+        },
+    ]});
+    respond_with_json(StatusCode::OK, bytes(&body))
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+    /// The table of contents of a layer.
+    pub(super) async fn layer_contents(
+        &self,
+        request: &Request<S::Body>,
+        name: &Name,
+        digest: &Digest,
+        prefix: &[u8],
+        page: &PathPage,
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
+        let layer = match self.open_layer(name, digest, trace).await? {
+            Opened::Layer(layer) => layer,
+            Opened::Indexing(progress) => return Ok(indexing(digest, progress)),
+        };
+        self.metrics.layer_read(digest);
+        let etag = format!("\"{digest}/{}\"", index::VERSION);
+        if is_same(request, &etag) {
+            return Ok(unchanged(&etag, IMMUTABLE));
+        }
+        let limit = page_limit(page.limit, MAX_PAGE);
+        let mut from = page.last.clone().map_or_else(
+            || prefix.to_vec(),
+            |mut last| {
+                last.push(0);
+                last.max(prefix.to_vec())
+            },
+        );
+        let (mut entries, mut last, mut more) = (Vec::new(), None, false);
+        while let Some(found) = self.seek(&layer, &from, trace).await? {
+            let Some(path) = found.first().map(|entry| entry.path.clone()) else {
+                break;
+            };
+            if !path.starts_with(prefix) {
+                break;
+            }
+            // Entries of one path are never parted, and count as one.
+            more = entries.len() >= limit;
+            if more {
+                break;
+            }
+            entries.extend(found.iter().map(describe_entry));
+            from.clone_from(&path);
+            from.push(0);
+            last = Some(path);
+        }
+        let index = &layer.index;
+        let body = json!({
+            "digest": digest.to_string(),
+            "diffId": index.diff_id.to_string(),
+            "compression": index.compression.name(),
+            "size": index.compressed,
+            "inflatedSize": index.inflated,
+            "indexSize": index.size(),
+            "spanSize": index.span,
+            "spans": index.spans.len(),
+            "entryCount": index.entries,
+            "entries": entries,
+        });
+        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, value(&etag));
+        headers.insert(header::CACHE_CONTROL, IMMUTABLE);
+        if let (true, Some(last)) = (more, last) {
+            let mut target = format!("/v2/{name}/_strata/layers/{digest}?n={limit}");
+            if !prefix.is_empty() {
+                target.push_str(&format!("&prefix={}", encode(prefix)));
+            }
+            target.push_str(&format!("&last={}", encode(&last)));
+            link_next(&mut response, &target);
+        }
+        Ok(response)
+    }
+
+    /// A file of a layer, or what is in one of its directories.
+    pub(super) async fn layer_file(
+        &self,
+        request: &Request<S::Body>,
+        name: &Name,
+        digest: &Digest,
+        path: &[u8],
+        page: &PathPage,
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
+        let layer = match self.open_layer(name, digest, trace).await? {
+            Opened::Layer(layer) => layer,
+            Opened::Indexing(progress) => return Ok(indexing(digest, progress)),
+        };
+        let stack = Stack {
+            registry: self,
+            layers: vec![layer],
+            trace,
+        };
+        let place = format!("/v2/{name}/_strata/layers/{digest}/files/");
+        self.file(request, &stack, &place, "", path, page, IMMUTABLE)
+            .await
+    }
+
+    /// A file of an image, or what is in one of its directories.
+    pub(super) async fn image_file(
+        &self,
+        request: &Request<S::Body>,
+        image: &ImageOf<'_>,
+        path: &[u8],
+        page: &PathPage,
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
+        let document = self.image(image, trace).await?;
+        let mut layers = Vec::with_capacity(document.layers.len());
+        for part in &document.layers {
+            match self.open_layer(image.name, &part.digest, trace).await? {
+                Opened::Layer(layer) => layers.push(layer),
+                Opened::Indexing(progress) => return Ok(indexing(&part.digest, progress)),
+            }
+        }
+        self.check_diff_ids(image.name, &document, &layers, trace)
+            .await?;
+        let stack = Stack {
+            registry: self,
+            layers,
+            trace,
+        };
+        let reference = image.reference.to_string();
+        let place = format!("/v2/{}/_strata/images/{reference}/files/", image.name);
+        let query = image
+            .platform
+            .map(|platform| format!("&platform={platform}"));
+        let cache = match image.reference {
+            Reference::Digest(_) => IMMUTABLE,
+            Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
+        };
+        let query = query.unwrap_or_default();
+        self.file(request, &stack, &place, &query, path, page, cache)
+            .await
+    }
+
+    /// The manifest of an image: the one that was asked for, or one of the index that was.
+    async fn image(&self, image: &ImageOf<'_>, trace: &Trace<S::Bytes>) -> Result<Document, Error> {
+        let read = async |reference: &Reference| {
+            let (digest, content) = self.read_manifest(image.name, reference, trace).await?;
+            let document: Document =
+                serde_json::from_slice(&content.bytes.to_vec()).map_err(|error| {
+                    Error::new(Code::ManifestInvalid, format!("{digest}: {error}"))
+                        .with_status(StatusCode::UNPROCESSABLE_ENTITY)
+                })?;
+            Ok::<_, Error>((digest, document))
+        };
+        let (digest, document) = read(image.reference).await?;
+        if document.manifests.is_empty() {
+            return Ok(document);
+        }
+        // What is not for a platform is about an image, and none.
+        let images: Vec<(&Part, &Platform)> = document
+            .manifests
+            .iter()
+            .filter_map(|part| Some((part, part.platform.as_ref()?)))
+            .filter(|(_, platform)| platform.os != "unknown")
+            .collect();
+        let asked = image.platform.unwrap_or(DEFAULT_PLATFORM);
+        let chosen = match (images.as_slice(), image.platform) {
+            ([(only, _)], None) => Some(only),
+            (images, _) => images
+                .iter()
+                .find(|(_, platform)| platform.is(asked))
+                .map(|(part, _)| part),
+        };
+        let chosen = chosen.ok_or_else(|| {
+            let names: Vec<_> = images.iter().map(|(_, platform)| platform.name()).collect();
+            let found = format!("{digest} has no image for {asked}, name one by ?platform=");
+            Error::new(Code::ManifestUnknown, found).with_detail(json!({ "platforms": names }))
+        })?;
+        let (digest, document) = read(&Reference::Digest(chosen.digest.clone())).await?;
+        if document.manifests.is_empty() {
+            Ok(document)
+        } else {
+            let found = format!("{digest} is an index within an index");
+            Err(Error::new(Code::ManifestInvalid, found)
+                .with_status(StatusCode::UNPROCESSABLE_ENTITY))
+        }
+    }
+
+    /// Compares what layers inflate to with what the configuration of their image says.
+    async fn check_diff_ids(
+        &self,
+        name: &Name,
+        document: &Document,
+        layers: &[Rc<Layer<S::Bytes>>],
+        trace: &Trace<S::Bytes>,
+    ) -> Result<(), Error> {
+        let Some(config) = &document.config else {
+            return Ok(());
+        };
+        let Some(bytes) = self.read_blob(name, &config.digest, trace).await? else {
+            return Ok(());
+        };
+        // What is no configuration of an image says nothing: an artifact's may be anything.
+        let Ok(Config { rootfs }) = serde_json::from_slice(&bytes) else {
+            return Ok(());
+        };
+        for (layer, said) in layers.iter().zip(&rootfs.diff_ids) {
+            let found = &layer.index.diff_id;
+            if found.algorithm() == said.algorithm() && found != said {
+                let found = format!(
+                    "layer {} inflates to {found}, and the configuration of the image says {said}",
+                    layer.digest
+                );
+                return Err(Error::new(Code::LayerInvalid, found));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what is at a path of layers over each other. `place` and `query` are what its address begins and ends with.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each says another thing of one reply"
+    )]
+    async fn file(
+        &self,
+        request: &Request<S::Body>,
+        stack: &Stack<'_, S, W, H>,
+        place: &str,
+        query: &str,
+        path: &[u8],
+        page: &PathPage,
+        cache: HeaderValue,
+    ) -> Answer<S> {
+        if path.is_empty() || path.ends_with(b"/") {
+            let limit = page_limit(page.limit, MAX_PAGE);
+            let last = page.last.as_deref();
+            let listed = tree::list(stack, path, last, limit)
+                .await
+                .map_err(refused)?;
+            for layer in &stack.layers {
+                self.metrics.layer_read(&layer.digest);
+            }
+            let children: Vec<Value> = listed
+                .children
+                .iter()
+                .map(|child| describe_child(child, stack))
+                .collect();
+            let mut body = Map::new();
+            insert_path(&mut body, "path", path);
+            body.insert("children".to_owned(), children.into());
+            let mut response = respond_with_json(StatusCode::OK, bytes(&body.into()));
+            response.headers_mut().insert(header::CACHE_CONTROL, cache);
+            if let (true, Some(last)) = (listed.more, listed.children.last()) {
+                let target = format!(
+                    "{place}{}?n={limit}&last={}{query}",
+                    encode(path),
+                    encode(&last.name)
+                );
+                link_next(&mut response, &target);
+            }
+            return Ok(response);
+        }
+        let found = tree::resolve(stack, path, Follow::All)
+            .await
+            .map_err(refused)?;
+        let Some(Sited { layer, entry }) = found.file().filter(|_| !found.node.is_directory())
+        else {
+            return Err(is_directory(&found));
+        };
+        if entry.kind != EntryKind::File {
+            let what = entry.kind.name();
+            let error = format!("{} is a {what}, which has no bytes", lossy(&found.path));
+            return Err(
+                Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+            );
+        }
+        let Some(layer) = stack.layers.get(*layer) else {
+            return Err(is_directory(&found));
+        };
+        self.metrics.layer_read(&layer.digest);
+        self.file_bytes(request, layer, entry, stack.trace, cache)
+            .await
+    }
+
+    /// Answers the bytes of a file, or what is selected of them.
+    async fn file_bytes(
+        &self,
+        request: &Request<S::Body>,
+        layer: &Rc<Layer<S::Bytes>>,
+        entry: &Entry,
+        trace: &Trace<S::Bytes>,
+        cache: HeaderValue,
+    ) -> Answer<S> {
+        let etag = format!("\"{}/{}\"", layer.digest, entry.offset);
+        if is_same(request, &etag) {
+            return Ok(unchanged(&etag, cache));
+        }
+        let size = entry.size;
+        let condition = text(&request.headers, header::IF_RANGE);
+        let range = text(&request.headers, header::RANGE)
+            .filter(|_| request.method == Method::GET)
+            .filter(|_| condition.is_none_or(|condition| condition == etag));
+        let (status, ranges) = match Selection::of(range, size) {
+            Selection::All => {
+                let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+                (StatusCode::OK, all.into_iter().collect())
+            }
+            Selection::Ranges(ranges) => (StatusCode::PARTIAL_CONTENT, ranges),
+            Selection::Unsatisfiable => {
+                let found = format!("range outside of the file's {size} bytes");
+                let error = Error::new(Code::SizeInvalid, found)
+                    .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
+                    .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
+                return Err(error);
+            }
+        };
+        let mut response = respond(status);
+        let headers = response.headers_mut();
+        let media_type = describe_file(headers, &entry.path);
+        headers.insert(header::ETAG, value(&etag));
+        headers.insert(header::CACHE_CONTROL, cache);
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let mut length = 0;
+        let mut pieces = Vec::new();
+        match ranges.as_slice() {
+            [] => {}
+            [range] => {
+                if status == StatusCode::PARTIAL_CONTENT {
+                    let range = value(&format!("bytes {range}/{size}"));
+                    headers.insert(header::CONTENT_RANGE, range);
+                }
+                length = range.length();
+                if request.method == Method::GET {
+                    pieces = self.read_file(layer, entry, *range, trace).await?;
+                }
+            }
+            several => {
+                let boundary = self.nonce();
+                let multipart = format!("multipart/byteranges; boundary={boundary}");
+                headers.insert(header::CONTENT_TYPE, value(&multipart));
+                for range in several {
+                    let head = format!(
+                        "\r\n--{boundary}\r\ncontent-type: {media_type}\r\ncontent-range: bytes {range}/{size}\r\n\r\n"
+                    );
+                    length += head.len() as u64 + range.length();
+                    pieces.push(Piece::Bytes(head.into_bytes()));
+                    pieces.extend(self.read_file(layer, entry, *range, trace).await?);
+                }
+                let tail = format!("\r\n--{boundary}--\r\n");
+                length += tail.len() as u64;
+                pieces.push(Piece::Bytes(tail.into_bytes()));
+            }
+        }
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        if let Some(body) = self.open(pieces, length).await? {
+            *response.body_mut() = body;
+        }
+        Ok(response)
+    }
+
+    /// A range of a file, as pieces of a reply. Holes of a sparse file are zeros.
+    async fn read_file(
+        &self,
+        layer: &Rc<Layer<S::Bytes>>,
+        entry: &Entry,
+        range: ByteRange,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Vec<Piece<S::Body, S::Bytes>>, Error> {
+        let (first, end) = (range.first(), range.first() + range.length());
+        let Some(segments) = &entry.segments else {
+            let bytes = entry.offset + first..entry.offset + end;
+            return self.archive(layer, bytes, trace).await;
+        };
+        let mut pieces = Vec::new();
+        let mut offset = entry.offset;
+        let mut at = first;
+        for segment in segments {
+            let (from, to) = (segment.offset, segment.offset + segment.length);
+            if to > at && from < end {
+                pieces.extend(zeros(from.saturating_sub(at)));
+                at = at.max(from);
+                let until = to.min(end);
+                let bytes = offset + (at - from)..offset + (until - from);
+                pieces.extend(self.archive(layer, bytes, trace).await?);
+                at = until;
+            }
+            offset += segment.length;
+        }
+        pieces.extend(zeros(end - at));
+        Ok(pieces)
+    }
+}
+
+/// A hole, as a piece of a reply.
+fn zeros<B, Y: crate::store::Bytes>(length: u64) -> Option<Piece<B, Y>> {
+    let some = (length > 0).then(|| Y::copy_from(&vec![0; ZEROS]))?;
+    let all = (0..length.div_ceil(ZEROS as u64)).map(move |n| {
+        let left = length - n * ZEROS as u64;
+        Ok(some.slice(0, left.min(ZEROS as u64)))
+    });
+    let made = futures_util::stream::iter(all);
+    Some(Piece::Made(crate::store::Made(Box::pin(made))))
+}
+
+/// The answer while a layer is being indexed.
+fn indexing<S: Streams>(digest: &Digest, progress: Progress) -> Response<Body<S>> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "it is shown, and not reckoned with"
+    )]
+    let fraction = progress.read as f64 / progress.size.max(1) as f64;
+    let body = json!({
+        "digest": digest.to_string(),
+        "state": "indexing",
+        "read": progress.read,
+        "size": progress.size,
+        "fraction": fraction,
+    });
+    let mut response = respond_with_json(StatusCode::ACCEPTED, bytes(&body));
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn is_same<B>(request: &Request<B>, etag: &str) -> bool {
+    text(&request.headers, header::IF_NONE_MATCH).is_some_and(|tags| {
+        tags.split(',')
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    })
+}
+
+fn unchanged<S: Streams>(etag: &str, cache: HeaderValue) -> Response<Body<S>> {
+    let mut response = respond(StatusCode::NOT_MODIFIED);
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, value(etag));
+    headers.insert(header::CACHE_CONTROL, cache);
+    response
+}
+
+/// Says what a file is, by its name. It comes from anybody: nothing of it may run, and only plain text and pictures are shown
+/// where they are asked for; the rest is saved.
+fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) -> String {
+    let name = lossy(path);
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let guess = mime_guess::from_path(name).first_or_octet_stream();
+    let is_shown = guess == mime_guess::mime::TEXT_PLAIN
+        || (guess.type_() == mime_guess::mime::IMAGE && guess.subtype() != mime_guess::mime::SVG);
+    let media_type = if guess.type_() == mime_guess::mime::TEXT {
+        format!("{guess}; charset=utf-8")
+    } else {
+        guess.to_string()
+    };
+    let disposition = if is_shown {
+        "inline".to_owned()
+    } else {
+        format!(
+            "attachment; filename*=UTF-8''{}",
+            encode_name(name.as_bytes())
+        )
+    };
+    headers.insert(header::CONTENT_TYPE, value(&media_type));
+    headers.insert(header::CONTENT_DISPOSITION, value(&disposition));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; sandbox"),
+    );
+    media_type
+}
+
+fn refused(error: tree::Error<Error>) -> Error {
+    match error {
+        tree::Error::Layers(error) => error,
+        tree::Error::NotFound { .. }
+        | tree::Error::Dangling { .. }
+        | tree::Error::NotADirectory { .. } => Error::new(Code::FileUnknown, error.to_string()),
+        tree::Error::Loop { .. } | tree::Error::Through { .. } => {
+            Error::new(Code::FileUnknown, error.to_string())
+                .with_status(StatusCode::UNPROCESSABLE_ENTITY)
+        }
+    }
+}
+
+fn is_directory(found: &Found) -> Error {
+    let path = lossy(&found.path);
+    let error = format!("{path} is a directory, ask for {path}/ to list it");
+    Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+/// What a listing of a directory says of a child: for a hard link, of what it links to as well.
+fn describe_child<S: Streams, W: Values<Bytes = S::Bytes>, H: Host>(
+    child: &Child,
+    stack: &Stack<'_, S, W, H>,
+) -> Value {
+    let mut out = match &child.node {
+        Node::Directory => Map::from_iter([("type".to_owned(), "directory".into())]),
+        Node::Entry(sited) => {
+            let mut out = describe(&sited.entry);
+            let layer = stack.layers.get(sited.layer);
+            out.insert(
+                "layer".to_owned(),
+                layer.map(|layer| layer.digest.to_string()).into(),
+            );
+            out
+        }
+    };
+    insert_path(&mut out, "name", &child.name);
+    out.into()
+}
+
+/// What a table of contents says of an entry.
+fn describe_entry(entry: &Entry) -> Value {
+    let mut out = describe(entry);
+    insert_path(&mut out, "path", &entry.path);
+    match entry.whiteout() {
+        Some(Whiteout::Opaque) => {
+            out.insert("whiteout".to_owned(), "opaque".into());
+        }
+        Some(Whiteout::Name(_)) => {
+            out.insert("whiteout".to_owned(), "name".into());
+        }
+        None => {}
+    }
+    out.into()
+}
+
+fn describe(entry: &Entry) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
+    put("type", entry.kind.name().into());
+    put("mode", entry.mode.into());
+    put("uid", entry.user.id.into());
+    put("gid", entry.group.id.into());
+    put("size", entry.size.into());
+    put("modified", moment(entry.modified));
+    put("offset", entry.offset.into());
+    for (name, moment_of) in [("accessed", entry.accessed), ("changed", entry.changed)] {
+        if let Some(found) = moment_of {
+            put(name, moment(found));
+        }
+    }
+    if let (EntryKind::CharacterDevice | EntryKind::BlockDevice, (major, minor)) =
+        (entry.kind, entry.device)
+    {
+        put("device", json!([major, minor]));
+    }
+    if let Some(segments) = &entry.segments {
+        let segments = segments
+            .iter()
+            .map(|segment| json!([segment.offset, segment.length]));
+        put("segments", segments.collect());
+    }
+    if !entry.attributes.is_empty() {
+        let attributes = entry
+            .attributes
+            .iter()
+            .map(|(name, value)| json!({ "name": lossy(name), "value": encode(value) }));
+        put("attributes", attributes.collect());
+    }
+    for (name, owner) in [("user", &entry.user.name), ("group", &entry.group.name)] {
+        if !owner.is_empty() {
+            put(name, lossy(owner).into());
+        }
+    }
+    if matches!(entry.kind, EntryKind::HardLink | EntryKind::SymbolicLink) {
+        insert_path(&mut out, "link", &entry.link);
+    }
+    out
+}
+
+/// Seconds since the epoch, as a number written out: JSON's own have no room for nanoseconds.
+fn moment(moment: Moment) -> Value {
+    let mut text = moment.seconds.to_string();
+    if moment.nanoseconds > 0 {
+        // Writing to a string does not fail.
+        let _ = write!(text, ".{:09}", moment.nanoseconds);
+    }
+    json!(text)
+}
+
+/// Says a path: as text, and percent-encoded where it is none.
+fn insert_path(out: &mut Map<String, Value>, name: &str, path: &[u8]) {
+    out.insert(name.to_owned(), lossy(path).into());
+    if std::str::from_utf8(path).is_err() {
+        out.insert(format!("{name}Encoded"), encode(path).into());
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Percent-encodes a path, or anything else in an address.
+fn encode(bytes: &[u8]) -> String {
+    percent_encode(bytes, PATH).to_string()
+}
+
+/// Percent-encodes a name in a header (RFC 8187).
+fn encode_name(bytes: &[u8]) -> String {
+    percent_encode(bytes, NAME).to_string()
+}
+
+/// What stands for itself: what is unreserved in an address (RFC 3986, section 2.3), and the slash.
+const PATH: &AsciiSet = &NAME.remove(b'/');
+const NAME: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The most paths or names of one page.
+const MAX_PAGE: u64 = 1_000;
+/// What is taken of an index of images when nobody says.
+const DEFAULT_PLATFORM: &str = "linux/amd64";
+/// The bytes of a hole that are made at once.
+const ZEROS: usize = 64 * 1024;

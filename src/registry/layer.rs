@@ -1,0 +1,697 @@
+//! Inside layers: their indexes, made in passes that take as many requests as they need, and their bytes, span by span.
+
+use std::{cell::RefCell, collections::BTreeMap, ops::Range, rc::Rc, time::Duration};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::json;
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::{Host, Level},
+    layer::{
+        entry::Entry,
+        index::{self, Index, IndexError, Known as Inside, Refusal, Span, SpanStart},
+        pass::{Pass, PassError},
+        tree,
+    },
+    metrics::{Inflating, Outcome},
+    name::Name,
+    range::ByteRange,
+    registry::{Body, RETRY_AFTER, Registry, blob::locate},
+    store::{
+        Bytes as _, Condition, Content as Written, ListOptions, Made, Piece, PutOptions,
+        Reader as _, StoreError, Streams, Values,
+        flight::{Boarding, Lead},
+        key,
+        record::Record,
+        tiers::{Found, Wanted},
+        trace::Trace,
+        warm::Content,
+    },
+};
+
+/// A layer that can be read from the middle.
+pub(super) struct Layer<B> {
+    pub(super) digest: Digest,
+    record: Record,
+    /// The index, or its head alone.
+    content: Rc<Content<B>>,
+    pub(super) index: Index,
+    /// The blocks of the table of contents that were read for this request.
+    blocks: RefCell<BTreeMap<usize, Rc<[Entry]>>>,
+}
+
+/// How far a pass over a layer has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Progress {
+    /// The bytes of the layer that were read.
+    pub(super) read: u64,
+    /// Its size.
+    pub(super) size: u64,
+    /// Whether what there is to know of it is known.
+    is_done: bool,
+}
+
+/// A layer, as far as it is known.
+pub(super) enum Opened<B> {
+    Layer(Rc<Layer<B>>),
+    Indexing(Progress),
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+    /// Opens a layer that this repository may read. Where it has no index, a step of the pass that makes one is done.
+    pub(super) async fn open_layer(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Opened<S::Bytes>, Error> {
+        let known = self.known(name, digest, trace).await?.ok_or_else(|| {
+            Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
+                .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
+        })?;
+        if let Some(layer) = self.read_index(digest, &known.record, trace).await? {
+            return Ok(Opened::Layer(Rc::new(layer)));
+        }
+        let progress = self.advance(digest, &known.record).await?;
+        if !progress.is_done {
+            return Ok(Opened::Indexing(progress));
+        }
+        match self.read_index(digest, &known.record, trace).await? {
+            Some(layer) => Ok(Opened::Layer(Rc::new(layer))),
+            None => Err(Error::unavailable(
+                format!("the index of {digest} was there and is not, try again"),
+                RETRY_AFTER,
+            )),
+        }
+    }
+
+    /// Reads what is known of the inside of a layer; `None` where nothing is that is of use.
+    async fn read_index(
+        &self,
+        digest: &Digest,
+        record: &Record,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Layer<S::Bytes>>, Error> {
+        let wanted = Wanted::Index(digest);
+        let cold = async || {
+            let Some(object) = self.store.get(&wanted.key(), None).await? else {
+                return Ok(Found::Absent);
+            };
+            let bytes = self.store.hold(object.body, object.meta.size).await?;
+            match self.inside(&bytes) {
+                Ok(_) => {
+                    let media_type = String::new();
+                    Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+                }
+                // It is made anew.
+                Err(_) => Ok(Found::Absent),
+            }
+        };
+        let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
+            return Ok(None);
+        };
+        match self.inside(&content.bytes) {
+            Ok(Inside::Index(index)) => Ok(Some(Layer {
+                digest: digest.clone(),
+                record: record.clone(),
+                content,
+                index,
+                blocks: RefCell::default(),
+            })),
+            Ok(Inside::Refused(refusal)) => Err(refused(digest, &refusal)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What bytes say of a layer. A refusal for limits that are others now says nothing.
+    fn inside(&self, bytes: &S::Bytes) -> Result<Inside, IndexError> {
+        let head = index::head(&bytes.slice(0, index::FIXED).to_vec())?;
+        let inside = Inside::parse(&bytes.slice(0, head).to_vec())?;
+        match &inside {
+            Inside::Refused(Refusal {
+                limits: Some(limits),
+                ..
+            }) if *limits != self.settings.layers.options.limits() => Err(IndexError::Corrupt),
+            Inside::Index(_) | Inside::Refused(_) => Ok(inside),
+        }
+    }
+
+    /// Does a step of the pass over a layer, or waits for one that is being done.
+    async fn advance(&self, digest: &Digest, record: &Record) -> Result<Progress, Error> {
+        match self.passes.board(&key::indexing(digest), self.host.now()) {
+            Boarding::Lead(lead) => {
+                let progress = self.step(digest, record, &lead).await?;
+                lead.land(&progress);
+                Ok(progress)
+            }
+            Boarding::Follow(follow) => match self.tiers.wait(follow).await {
+                Some(progress) => Ok(progress),
+                None => Err(Error::unavailable(
+                    format!("indexing {digest} was broken off, try again"),
+                    RETRY_AFTER,
+                )),
+            },
+        }
+    }
+
+    /// Does a step of the pass over a layer: from where it was saved up to the end, or to where it is saved again.
+    async fn step(
+        &self,
+        digest: &Digest,
+        record: &Record,
+        lead: &Lead<'_, Progress>,
+    ) -> Result<Progress, Error> {
+        let settings = &self.settings.layers;
+        let saved_key = key::indexing(digest);
+        let size = record.size();
+        let saved = match self.store.get(&saved_key, None).await? {
+            Some(object) => self.store.collect(object.body, MAX_SAVED).await?,
+            None => None,
+        };
+        let mut pass = saved
+            .as_deref()
+            .and_then(|saved| Pass::load(saved, size, &settings.options))
+            .unwrap_or_else(|| Pass::new(size, settings.options.clone()));
+        let was_saved = saved.is_some();
+        drop(saved);
+        let begun = pass.position();
+        let outcome = self.read_on(digest, record, &mut pass, lead).await;
+        let (read, length) = pass.position();
+        self.metrics
+            .inflated(Inflating::Pass, length.saturating_sub(begun.1));
+        let (content, outcome) = match outcome {
+            Ok(None) => {
+                let content = Written::Bytes(pass.save());
+                self.store
+                    .put(&saved_key, content, PutOptions::default())
+                    .await?;
+                self.metrics.passed(Outcome::Paused);
+                return Ok(Progress {
+                    read,
+                    size,
+                    is_done: false,
+                });
+            }
+            Ok(Some(index)) => (self.keep_pages(digest, index).await?, Outcome::Indexed),
+            Err(Failure::Pass(error)) => {
+                let refusal = error.refusal(&settings.options);
+                self.metrics.refused(&refusal.kind);
+                let fields = [("layer", &*digest.to_string()), ("reason", &refusal.reason)];
+                self.host.log(Level::Info, "layer not indexed", &fields);
+                (refusal.encode(), Outcome::Refused)
+            }
+            Err(Failure::Store(error)) => return Err(error),
+        };
+        self.metrics.index_bytes.inc_by(content.len() as u64);
+        self.store
+            .put(
+                &key::index(digest),
+                Written::Bytes(content),
+                PutOptions::default(),
+            )
+            .await?;
+        self.metrics.passed(outcome);
+        if was_saved {
+            self.store.delete(&[saved_key]).await?;
+        }
+        Ok(Progress {
+            read: size,
+            size,
+            is_done: true,
+        })
+    }
+
+    /// Reads a layer on from where a pass is. Answers the index at the end, and nothing where the pass has paused.
+    async fn read_on(
+        &self,
+        digest: &Digest,
+        record: &Record,
+        pass: &mut Pass,
+        lead: &Lead<'_, Progress>,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let size = record.size();
+        let (first, length) = pass.position();
+        if let Some(rest) = size
+            .checked_sub(1)
+            .and_then(|last| ByteRange::new(first, last))
+        {
+            let pieces = locate(record, digest, Some(rest));
+            let body = match self.open(pieces, rest.length()).await? {
+                Some(Body::Stream(body)) => body,
+                Some(Body::Empty | Body::Bytes(_) | Body::Held(_)) | None => {
+                    return Err(gone(digest).into());
+                }
+            };
+            let mut reader = self.store.read(body)?;
+            let mut piece = Vec::new();
+            let mut read = 0;
+            while reader.next(&mut piece).await? {
+                read += piece.len() as u64;
+                lead.renew(self.host.now());
+                let outcome = pass.push(&piece);
+                while let Some(object) = pass.object() {
+                    self.keep_object(digest, pass.objects() - 1, object).await?;
+                }
+                if let Err(error) = outcome {
+                    reader.give_up().await;
+                    return Err(error.into());
+                }
+                if pass.is_paused() {
+                    reader.give_up().await;
+                    return Ok(None);
+                }
+                let (now_read, now_length) = pass.position();
+                // What does not shrink takes time as well.
+                let cost = (now_length - length).max(3 * now_read.saturating_sub(first));
+                if cost >= self.settings.layers.step {
+                    pass.pause();
+                }
+            }
+            if read != rest.length() {
+                return Err(Error::from(StoreError::Length).into());
+            }
+        }
+        let index = pass.finish()?;
+        while let Some(object) = pass.object() {
+            self.keep_object(digest, pass.objects() - 1, object).await?;
+        }
+        Ok(index)
+    }
+
+    /// Stores spans that can't be read from the layer itself.
+    async fn keep_object(
+        &self,
+        digest: &Digest,
+        number: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.metrics.index_bytes.inc_by(bytes.len() as u64);
+        let key = key::stored(digest, number);
+        let content = Written::Bytes(bytes);
+        self.store.put(&key, content, PutOptions::default()).await?;
+        Ok(())
+    }
+
+    /// Stores the rest of an index that is large, and answers what is to be read whole.
+    async fn keep_pages(&self, digest: &Digest, mut index: Vec<u8>) -> Result<Vec<u8>, Error> {
+        if index.len() as u64 <= MAX_WHOLE {
+            return Ok(index);
+        }
+        let head = match Inside::parse(&index) {
+            Ok(Inside::Index(parsed)) => usize::try_from(parsed.head()).unwrap_or(index.len()),
+            Ok(Inside::Refused(_)) | Err(_) => index.len(),
+        };
+        let pages = index.split_off(head);
+        self.metrics.index_bytes.inc_by(pages.len() as u64);
+        self.store
+            .put(
+                &key::pages(digest),
+                Written::Bytes(pages),
+                PutOptions::default(),
+            )
+            .await?;
+        Ok(index)
+    }
+
+    /// Indexes layers that were pushed and have no index yet, as far as a step each goes. Should that be cut short, the cron
+    /// trigger knows what is left.
+    pub(super) async fn index_pushed(&self, layers: &[Digest]) -> Result<(), Error> {
+        let mut left = Vec::new();
+        for digest in layers {
+            if self.store.head(&key::index(digest)).await?.is_none() {
+                let options = PutOptions {
+                    condition: Condition::Absent,
+                    ..PutOptions::default()
+                };
+                let begun = Written::Bytes(Vec::new());
+                self.store
+                    .put(&key::indexing(digest), begun, options)
+                    .await?;
+                left.push(digest);
+            }
+        }
+        for digest in left {
+            if let Some(record) = self.record(digest).await? {
+                self.advance(digest, &record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with passes that were paused: each a step, as many as there is time for.
+    pub(super) async fn advance_passes(&self) -> Result<(), Error> {
+        let options = ListOptions {
+            limit: STEPS_AT_ONCE,
+            ..ListOptions::default()
+        };
+        let page = self.store.list(key::INDEXING, options).await?;
+        for (key, _) in page.objects {
+            let digest = key
+                .strip_prefix(key::INDEXING)
+                .and_then(key::indexing_digest);
+            let record = match &digest {
+                Some(digest) => self.record(digest).await?,
+                None => None,
+            };
+            match (digest, record) {
+                (Some(digest), Some(record)) => {
+                    self.advance(&digest, &record).await?;
+                }
+                // Nobody will ask for it again.
+                _ => self.store.delete(&[key]).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A part of an index.
+    async fn part(
+        &self,
+        layer: &Layer<S::Bytes>,
+        range: &Range<u64>,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Vec<u8>, Error> {
+        let bytes = &layer.content.bytes;
+        if range.end <= bytes.len() {
+            return Ok(bytes.slice(range.start, range.end).to_vec());
+        }
+        let head = layer.index.head();
+        let within = range
+            .start
+            .checked_sub(head)
+            .zip(range.end.checked_sub(head + 1));
+        let Some(range_of_pages) = within.and_then(|(first, last)| ByteRange::new(first, last))
+        else {
+            return Ok(Vec::new());
+        };
+        let cold = async || {
+            let key = key::pages(&layer.digest);
+            let Some(object) = self.store.get(&key, Some(range_of_pages)).await? else {
+                return Ok(Found::Absent);
+            };
+            let bytes = self
+                .store
+                .hold(object.body, range_of_pages.length())
+                .await?;
+            let media_type = String::new();
+            Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+        };
+        let wanted = Wanted::Page(&layer.digest, range.start, range.end);
+        match self.tiers.read(wanted, trace, cold).await? {
+            Found::Content(content) => Ok(content.bytes.to_vec()),
+            Found::Absent | Found::Link(_) => Err(broken(&layer.digest, &IndexError::Corrupt)),
+        }
+    }
+
+    /// The first path of a layer that is not before this one, with its entries.
+    pub(super) async fn seek(
+        &self,
+        layer: &Layer<S::Bytes>,
+        from: &[u8],
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Vec<Entry>>, Error> {
+        let read = async |block: usize| {
+            if let Some(entries) = layer.blocks.borrow().get(&block) {
+                return Ok(entries.clone());
+            }
+            let corrupt = |error: IndexError| broken(&layer.digest, &error);
+            let range = layer.index.range_of(block);
+            let range = range.ok_or_else(|| corrupt(IndexError::Corrupt))?;
+            let bytes = self.part(layer, &range, trace).await?;
+            let entries = layer.index.read_block(block, &bytes).map_err(corrupt)?;
+            let entries: Rc<[Entry]> = entries.into();
+            layer.blocks.borrow_mut().insert(block, entries.clone());
+            Ok(entries)
+        };
+        layer.index.seek(from, read).await
+    }
+
+    /// The bytes of the archive of a layer, as pieces of a reply. A few spans are read now, from the nearest tier, and kept;
+    /// many are read as the reply is, and pass by.
+    pub(super) async fn archive(
+        &self,
+        layer: &Rc<Layer<S::Bytes>>,
+        bytes: Range<u64>,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Vec<Piece<S::Body, S::Bytes>>, Error> {
+        let spans = layer.index.spans_of(&bytes);
+        if bytes.end - bytes.start <= MAX_KEPT {
+            let found = self.spans(layer, spans, &bytes, Some(trace)).await?;
+            return Ok(found.into_iter().map(Piece::Held).collect());
+        }
+        let registry = self.clone();
+        let layer = layer.clone();
+        let made = stream::try_unfold(spans, move |mut left| {
+            let (registry, layer, bytes) = (registry.clone(), layer.clone(), bytes.clone());
+            async move {
+                if left.is_empty() {
+                    return Ok(None);
+                }
+                let together = usize::try_from(FETCHED / layer.index.span.max(1)).unwrap_or(1);
+                let end = left.end.min(left.start + together.max(1));
+                let now = left.start..end;
+                left.start = end;
+                match registry.spans(&layer, now, &bytes, None).await {
+                    Ok(found) => Ok(Some((stream::iter(found).map(Ok), left))),
+                    Err(error) => {
+                        let cause = error.cause().map(str::to_owned);
+                        Err(StoreError::Failed(cause.unwrap_or_else(|| error.message())))
+                    }
+                }
+            }
+        });
+        Ok(vec![Piece::Made(Made(Box::pin(made.try_flatten())))])
+    }
+
+    /// What spans have of these bytes of the archive, in their order. With a trace, they are read from the nearest tier and kept.
+    async fn spans(
+        &self,
+        layer: &Layer<S::Bytes>,
+        spans: Range<usize>,
+        bytes: &Range<u64>,
+        trace: Option<&Trace<S::Bytes>>,
+    ) -> Result<Vec<S::Bytes>, Error> {
+        let digest = &layer.digest;
+        let wanted = |span: &Span| Wanted::Span(digest, span.output.start, span.output.end);
+        let of = |range: Range<usize>| layer.index.spans.get(range).unwrap_or_default();
+        let fetched = RefCell::new(None);
+        let mut found = Vec::with_capacity(spans.len());
+        for at in spans.clone() {
+            let Some(span) = layer.index.spans.get(at) else {
+                break;
+            };
+            let inflate = async || {
+                let is_fetched = |fetched: &Option<Fetched<S::Bytes>>| {
+                    fetched
+                        .as_ref()
+                        .is_some_and(|fetched| fetched.spans.contains(&at))
+                };
+                if !is_fetched(&fetched.borrow()) {
+                    // Neighbours that memory does not have come with one request.
+                    let after = of(at + 1..spans.end).iter();
+                    let more = after
+                        .take_while(|next| next.follows(span) && !self.tiers.is_hot(wanted(next)))
+                        .count();
+                    let now = at..at + 1 + more;
+                    let got = self.fetch(layer, now, trace).await?;
+                    *fetched.borrow_mut() = Some(got);
+                }
+                let fetched = fetched.borrow();
+                let input = fetched.as_ref().map(|fetched| fetched.input(span));
+                let input = input.ok_or_else(|| gone(digest))?;
+                if span.start == SpanStart::Plain {
+                    return Ok(input);
+                }
+                let window = fetched.as_ref().map(|fetched| fetched.window(span));
+                let out = span
+                    .inflate(&window.unwrap_or_default(), &input.to_vec(), u64::MAX)
+                    .map_err(|error| broken(digest, &error))?;
+                self.metrics.inflated(Inflating::Span, out.len() as u64);
+                Ok::<_, Error>(S::Bytes::copy_from(&out))
+            };
+            let whole = match trace {
+                Some(trace) => {
+                    let cold = async || {
+                        let bytes = inflate().await?;
+                        let media_type = String::new();
+                        Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+                    };
+                    match self.tiers.read(wanted(span), trace, cold).await? {
+                        Found::Content(content) => content.bytes.clone(),
+                        Found::Absent | Found::Link(_) => return Err(gone(digest)),
+                    }
+                }
+                None => inflate().await?,
+            };
+            let first = bytes.start.saturating_sub(span.output.start);
+            let end = bytes.end.min(span.output.end) - span.output.start;
+            found.push(whole.slice(first, end));
+        }
+        Ok(found)
+    }
+
+    /// Reads what neighbouring spans are inflated from, and their windows.
+    async fn fetch(
+        &self,
+        layer: &Layer<S::Bytes>,
+        spans: Range<usize>,
+        trace: Option<&Trace<S::Bytes>>,
+    ) -> Result<Fetched<S::Bytes>, Error> {
+        let digest = &layer.digest;
+        let own = Trace::default();
+        let trace = trace.unwrap_or(&own);
+        let all = layer.index.spans.get(spans.clone()).unwrap_or_default();
+        let (Some(first), Some(last)) = (all.first(), all.last()) else {
+            return Err(gone(digest));
+        };
+        let range = last
+            .input
+            .end
+            .checked_sub(1)
+            .and_then(|end| ByteRange::new(first.input.start, end));
+        let range = range.ok_or_else(|| broken(digest, &IndexError::Corrupt))?;
+        if range.length() > MAX_INPUT {
+            let found = format!(
+                "{} bytes of {digest} would have to be read for {} of a file",
+                range.length(),
+                last.output.end - first.output.start
+            );
+            return Err(Error::new(Code::LayerInvalid, found));
+        }
+        let pieces = match first.start {
+            SpanStart::Stored(object) => {
+                vec![Piece::Object(key::stored(digest, object), Some(range))]
+            }
+            _ => locate(&layer.record, digest, Some(range)),
+        };
+        self.metrics.layer_ranges.inc_by(pieces.len() as u64);
+        self.metrics.layer_range_bytes.inc_by(range.length());
+        let input = match self.open(pieces, range.length()).await? {
+            Some(Body::Stream(body)) => self.store.hold(body, range.length()).await?,
+            Some(Body::Held(bytes)) => bytes,
+            Some(Body::Empty | Body::Bytes(_)) | None => return Err(gone(digest)),
+        };
+        let windows = all.iter().filter_map(Span::window);
+        let windows = windows.reduce(|all, window| all.start..window.end);
+        let windows = windows.unwrap_or_default();
+        Ok(Fetched {
+            spans,
+            first: first.input.start,
+            input,
+            windows_first: windows.start,
+            windows: if windows.is_empty() {
+                Vec::new()
+            } else {
+                self.part(layer, &windows, trace).await?
+            },
+        })
+    }
+}
+
+/// What neighbouring spans are inflated from.
+struct Fetched<B> {
+    spans: Range<usize>,
+    first: u64,
+    input: B,
+    windows_first: u64,
+    windows: Vec<u8>,
+}
+
+impl<B: crate::store::Bytes> Fetched<B> {
+    fn input(&self, span: &Span) -> B {
+        self.input
+            .slice(span.input.start - self.first, span.input.end - self.first)
+    }
+
+    fn window(&self, span: &Span) -> Vec<u8> {
+        let within = span.window().and_then(|window| {
+            let start = usize::try_from(window.start.checked_sub(self.windows_first)?).ok()?;
+            let end = usize::try_from(window.end.checked_sub(self.windows_first)?).ok()?;
+            self.windows.get(start..end)
+        });
+        within.unwrap_or_default().to_vec()
+    }
+}
+
+/// Layers over each other, the lowest first, as one request sees them.
+pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
+    pub(super) registry: &'a Registry<S, W, H>,
+    pub(super) layers: Vec<Rc<Layer<S::Bytes>>>,
+    pub(super) trace: &'a Trace<S::Bytes>,
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> tree::Layers for Stack<'_, S, W, H> {
+    type Error = Error;
+
+    fn count(&self) -> usize {
+        self.layers.len()
+    }
+
+    async fn seek(&self, layer: usize, from: &[u8]) -> Result<Option<Vec<Entry>>, Error> {
+        match self.layers.get(layer) {
+            Some(layer) => self.registry.seek(layer, from, self.trace).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// Why a pass did not go on.
+enum Failure {
+    /// The layer.
+    Pass(PassError),
+    /// The store.
+    Store(Error),
+}
+
+impl From<PassError> for Failure {
+    fn from(error: PassError) -> Self {
+        Self::Pass(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+fn refused(digest: &Digest, refusal: &Refusal) -> Error {
+    Error::new(Code::LayerInvalid, format!("{digest}: {}", refusal.reason))
+        .with_detail(json!({ "digest": digest.to_string(), "reason": refusal.kind }))
+}
+
+fn broken(digest: &Digest, error: &impl std::fmt::Display) -> Error {
+    Error::unavailable(
+        format!("a part of layer {digest} could not be read"),
+        Duration::from_secs(60),
+    )
+    .with_cause(error.to_string())
+}
+
+fn gone(digest: &Digest) -> Error {
+    Error::unavailable(
+        format!("the bytes of {digest} are gone, push it again"),
+        Duration::from_secs(60),
+    )
+}
+
+/// An index of up to this many bytes is read whole. It is no more than what the hot tier keeps.
+const MAX_WHOLE: u64 = 2 * 1024 * 1024;
+/// More than a pass over a layer with as many entries as are allowed.
+const MAX_SAVED: u64 = 96 * 1024 * 1024;
+/// The most bytes of a layer that are read into memory at once: more than 4 spans take.
+const MAX_INPUT: u64 = 64 * 1024 * 1024;
+/// Files, and parts of them, of more bytes pass by: the tiers are for what is small and read often.
+const MAX_KEPT: u64 = 8 * 1024 * 1024;
+/// About how many bytes of those are inflated from one range of the layer.
+const FETCHED: u64 = 4 * 1024 * 1024;
+/// The steps that the cron trigger does at a time: each may take seconds.
+const STEPS_AT_ONCE: u32 = 4;
