@@ -1,4 +1,11 @@
 //! Indexing a layer in one pass, and reading any file of it from the index: what comes out is what the file system has.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what is not as expected fails the test"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -74,10 +81,7 @@ impl Indexed {
                 break bytes;
             }
             let saved = pass.save();
-            assert_eq!(
-                Pass::load(&saved, 1 + layer.len() as u64, &options()).is_none(),
-                true
-            );
+            assert!(Pass::load(&saved, 1 + layer.len() as u64, &options()).is_none());
             assert!(
                 Pass::load(&saved[..saved.len() - 1], layer.len() as u64, &options()).is_none()
             );
