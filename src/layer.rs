@@ -1,7 +1,41 @@
-//! Inside layers: bytes of a layer in, and what it takes to read parts of it again.
+//! Inside layers: bytes of a layer in, its index and any part of it out.
 //!
 //! A layer is a tar archive, usually compressed. These modules read one in a single pass and bounded memory, and leave
-//! an index behind: the table of contents, and checkpoints from which inflating can begin anew. They know no HTTP and no store.
+//! an index behind: the table of contents, and checkpoints from which inflating can begin anew. They know no HTTP and no store,
+//! and are of use without the registry:
+//!
+//! ```
+//! use std::rc::Rc;
+//! use strata::layer::{index::{IndexError, Known}, pass::{Options, Pass, PassError}};
+//!
+//! let layer = include_bytes!("../tests/data/layer.tar.gz");
+//!
+//! // Once, however large the layer is, in pieces of any size.
+//! let mut pass = Pass::new(layer.len() as u64, Options::default());
+//! for piece in layer.chunks(64) {
+//!     pass.push(piece)?;
+//! }
+//! let bytes = pass.finish()?.expect("nobody had it pause");
+//!
+//! // From then on, a lookup in the table of contents …
+//! let Known::Index(index) = Known::parse(&bytes)? else { unreachable!() };
+//! let slice = |bytes: &[u8], range: std::ops::Range<u64>| bytes[range.start as usize..range.end as usize].to_vec();
+//! let read = async |block| index.read_block(block, &slice(&bytes, index.range_of(block).unwrap())).map(Rc::from);
+//! let found = pollster::block_on(index.seek::<IndexError>(b"etc/hostname", read))?.unwrap();
+//! assert_eq!((found[0].path.as_slice(), found[0].mode), (b"etc/hostname".as_slice(), 0o644));
+//!
+//! // … and inflating the spans that a file is in, each only as far as the file goes.
+//! let file = found[0].offset..found[0].offset + found[0].size;
+//! let mut text: Vec<u8> = Vec::new();
+//! for span in &index.spans[index.spans_of(&file)] {
+//!     let window = span.window().map_or_else(Vec::new, |window| slice(&bytes, window));
+//!     let end = file.end.min(span.output.end) - span.output.start;
+//!     let out = span.inflate(&window, &slice(layer, span.input.clone()), end)?;
+//!     text.extend(&out[file.start.saturating_sub(span.output.start) as usize..]);
+//! }
+//! assert_eq!(text, b"Strata\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod contents;
 pub mod entry;
