@@ -3,7 +3,10 @@
 //! Entries come in the order of the archive, as many as there are. They are sorted in runs of bounded size, packed as blocks are,
 //! and merged in the end, so that a million of them take some megabytes. docs/layer-index.md describes a block.
 
-use std::{cmp::Ordering, collections::VecDeque};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
+};
 
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 
@@ -72,12 +75,9 @@ impl Sorter {
     /// Ends with the blocks, and where each of them is. `None` says that what was loaded was not what was saved.
     pub(crate) fn finish(mut self) -> Option<(Vec<Block>, Vec<u8>)> {
         self.end_run();
-        let mut heads = Vec::with_capacity(self.runs.len());
+        let mut heads = BinaryHeap::with_capacity(self.runs.len());
         for blocks in self.runs {
-            heads.push(Head {
-                blocks,
-                entries: VecDeque::new(),
-            });
+            heads.push(Head::new(blocks)?);
         }
         let (mut blocks, mut bytes) = (Vec::new(), Vec::new());
         let mut packer = Packer::default();
@@ -92,17 +92,11 @@ impl Sorter {
             bytes.extend(packed.bytes);
             Some(())
         };
-        loop {
-            for head in &mut heads {
-                head.fill()?;
+        while let Some(mut head) = heads.peek_mut() {
+            let entry = head.next()?;
+            if head.entries.is_empty() {
+                PeekMut::pop(head);
             }
-            heads.retain(|head| !head.entries.is_empty());
-            let least = heads
-                .iter_mut()
-                .min_by(|a, b| a.entries.front().cmp_by_order(b.entries.front()));
-            let Some(entry) = least.and_then(|head| head.entries.pop_front()) else {
-                break;
-            };
             if let Some(packed) = packer.push(entry) {
                 put(packed)?;
             }
@@ -145,34 +139,53 @@ impl Sorter {
     }
 }
 
-/// What comes next of a run.
+/// What is left of a run: never nothing, while it is in a heap.
 struct Head {
     blocks: VecDeque<Vec<u8>>,
     entries: VecDeque<Entry>,
 }
 
 impl Head {
-    fn fill(&mut self) -> Option<()> {
+    fn new(mut blocks: VecDeque<Vec<u8>>) -> Option<Self> {
+        let entries = unpack(&blocks.pop_front()?)?.into();
+        Some(Self { blocks, entries })
+    }
+
+    /// The next entry. `None` says that a block is none.
+    fn next(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
         if self.entries.is_empty()
             && let Some(block) = self.blocks.pop_front()
         {
             self.entries = unpack(&block)?.into();
         }
-        Some(())
+        Some(entry)
+    }
+
+    fn place(&self) -> Option<(&[u8], u64)> {
+        let entry = self.entries.front()?;
+        Some((&entry.path, entry.offset))
     }
 }
 
-/// The order of entries in a table of contents, where there are some.
-trait ByOrder {
-    fn cmp_by_order(&self, other: Self) -> Ordering;
+/// The one whose next entry comes first is the greatest, as a heap wants it.
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.place().cmp(&self.place())
+    }
 }
 
-impl ByOrder for Option<&Entry> {
-    fn cmp_by_order(&self, other: Self) -> Ordering {
-        match (self, other) {
-            (Some(one), Some(other)) => order(one, other),
-            (one, other) => one.is_some().cmp(&other.is_some()),
-        }
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for Head {}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
     }
 }
 
