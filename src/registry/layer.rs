@@ -205,6 +205,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             Err(Failure::Store(error)) => return Err(error),
         };
         self.metrics.index_bytes.inc_by(content.len() as u64);
+        let bytes = S::Bytes::copy_from(&content);
         self.store
             .put(
                 &key::index(digest),
@@ -213,6 +214,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             )
             .await?;
         self.metrics.passed(outcome);
+        // Whoever has waited for it reads it next.
+        let media_type = String::new();
+        self.tiers
+            .made(Wanted::Index(digest), Content { media_type, bytes });
         if was_saved {
             self.store.delete(&[saved_key]).await?;
         }

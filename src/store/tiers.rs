@@ -249,6 +249,12 @@ impl<W: Values, H: Host> Tiers<W, H> {
         Ok(found)
     }
 
+    /// Takes in content that this isolate has just put into the cold tier.
+    pub fn made(&self, wanted: Wanted<'_>, content: Content<W::Bytes>) {
+        let found = Found::Content(Rc::new(content));
+        self.keep(&wanted.key(), wanted.kind(), &found, self.host.now());
+    }
+
     /// Whether memory has something, without reading it.
     pub fn is_hot(&self, wanted: Wanted<'_>) -> bool {
         let hot = self.hot.borrow();

@@ -1,6 +1,9 @@
 // What each end-point asks of R2 and KV: counted, and held to a bound, for the platform bills and limits operations.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
+import { archive } from "./archive.mjs";
 import { buffer, digestOf } from "./bytes.mjs";
 import { start } from "./harness.mjs";
 import { begin, close, manifestOf, patch, whole } from "./push.mjs";
@@ -17,10 +20,13 @@ const CLASS_A = /^r2\.(put|list|createMultipartUpload|uploadPart|complete)$/;
 const CLASS_B = /^r2\.(get|head)$/;
 
 let strata;
+// Isolates that have seen nothing yet, for what is asked of one that is new.
+let others;
 const rows = [];
 
 before(async () => {
-  strata = await start();
+  strata = await start({ isolates: 10 });
+  others = Array.from({ length: 9 }, (_, index) => strata.isolate(index + 1));
 });
 after(async (t) => {
   await strata.stop();
@@ -28,17 +34,27 @@ after(async (t) => {
 });
 
 /** Runs one step, and holds its operations to `[R2 class A, class B, deletes, KV reads, writes]`; none of those left out. */
-function budget(what, bound, step) {
+function budget(what, bound, step, isolate = () => strata) {
   test(`${what} within ${bound.join(", ")}`, async () => {
-    await strata.reset();
-    await step();
-    const calls = await strata.calls();
+    await isolate().reset();
+    await step(isolate());
+    const calls = await settled(isolate());
     const count = (pattern) => calls.filter(({ call }) => pattern.test(call)).length;
     const found = [CLASS_A, CLASS_B, /^r2\.(delete|abort)$/, /^kv\.(get|list)$/, /^kv\.(put|delete)$/].map(count);
     rows.push(`| ${what} | ${found.join(" | ")} |`);
     const seen = calls.map(({ call, key }) => `${call} ${key}`).join("\n");
     for (const [index, calls] of found.entries()) assert.ok(calls <= (bound[index] ?? 0), `${found} where at most ${bound}:\n${seen}`);
   });
+}
+
+/** The calls of an isolate, once it makes no more: what goes warm does so after the reply. */
+async function settled(isolate) {
+  for (let last; ; ) {
+    const calls = await isolate.calls();
+    if (calls.length === last) return calls;
+    last = calls.length;
+    await setTimeout(20);
+  }
 }
 
 const expect = (reply, status) => assert.equal(reply.status, status, reply.body.toString());
@@ -158,3 +174,41 @@ budget("DELETE manifest of 1 tag", [2, 1, 1, 0, 1], async () => {
 budget("DELETE blob", [1, 0, 2], async () => {
   expect(await strata.send("DELETE", `/v2/budget/mounted/blobs/${config.digest}`), 202);
 });
+
+const trees = ["base", "middle", "top"]
+  .map((layer) => gzipSync(archive([{ path: "etc/", type: "5", mode: 0o755 }, { path: `etc/${layer}`, content: Buffer.from(`${layer}\n`) }])))
+  .map((content) => ({ content, digest: digestOf(content), size: content.length }));
+const [base] = trees;
+const image = manifestOf(config, trees.map(({ digest, size }) => ({ digest, size })));
+
+test("an image of layers with files", async () => {
+  for (const { content, digest } of [blobs[0], ...trees]) expect(await whole(strata, name, digest, content), 201);
+  expect(await putManifest(image), 201);
+});
+
+const inLayer = (path = "") => `/v2/${name}/_strata/layers/${base.digest}${path}`;
+const inImage = (path) => `/v2/${name}/_strata/images/${image.digest}/files/${path}`;
+
+for (const [what, isolate, path, bound] of [
+  ["GET layer's contents, not indexed", 0, inLayer(), [1, 4, 0, 1]],
+  ["GET layer's contents, cold", 1, inLayer(), [0, 2, 0, 1]],
+  ["GET layer's contents, hot", 1, inLayer(), []],
+  ["GET file in a layer, cold", 2, inLayer("/files/etc/base"), [0, 3, 0, 2, 1]],
+  ["GET file in a layer, hot", 2, inLayer("/files/etc/base"), []],
+  ["GET file in a layer, its span warm", 3, inLayer("/files/etc/base"), [0, 2, 0, 2]],
+  ["GET directory of a layer, for the third time", 1, inLayer("/files/etc/"), [0, 0, 0, 0, 1]],
+  ["GET file in a layer, its index hot and its span warm", 1, inLayer("/files/etc/base"), [0, 0, 0, 1]],
+  ["GET file in a layer, its index and its span warm", 4, inLayer("/files/etc/base"), [0, 1, 0, 2]],
+  ["HEAD file in a layer, its index warm", 5, inLayer("/files/etc/base"), [0, 1, 0, 1]],
+  ["GET file in an image of 3 layers, two not indexed", 0, inImage("etc/top"), [2, 12, 0, 4, 1]],
+  ["GET file in an image of 3 layers, cold but one index", 6, inImage("etc/middle"), [0, 9, 0, 5, 1]],
+  ["GET file in an image of 3 layers, hot", 6, inImage("etc/middle"), []],
+  ["GET directory of an image of 3 layers, cold but one index", 7, inImage("etc/"), [0, 8, 0, 4]],
+  ["GET directory of an image of 3 layers, hot", 7, inImage("etc/"), []],
+  // The manifest, and the two indexes that are not warm yet.
+  ["GET directory of an image of 3 layers, for the third time", 7, inImage("etc/"), [0, 0, 0, 0, 3]],
+  ["GET file in an image of 3 layers, its manifest, indexes and span warm", 8, inImage("etc/middle"), [0, 5, 0, 5]],
+]) {
+  const method = what.split(" ")[0];
+  budget(what, bound, async (strata) => expect(await strata.send(method, path), 200), () => others[isolate]);
+}
