@@ -24,6 +24,7 @@ use crate::{
         Reader as _, StoreError, Streams, Values,
         flight::{Boarding, Lead},
         key,
+        policy::Tier,
         record::Record,
         tiers::{Found, Wanted},
         trace::Trace,
@@ -140,7 +141,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
 
     /// Does a step of the pass over a layer, or waits for one that is being done.
     async fn advance(&self, digest: &Digest, record: &Record) -> Result<Progress, Error> {
-        match self.passes.board(&key::indexing(digest), self.host.now()) {
+        let key = key::indexing(digest);
+        if self.passes.len() >= MAX_PASSES && !self.passes.is_under_way(&key) {
+            // Each takes memory: what asks for one more comes again.
+            return Ok(Progress {
+                read: 0,
+                size: record.size(),
+                is_done: false,
+            });
+        }
+        match self.passes.board(&key, self.host.now()) {
             Boarding::Lead(lead) => {
                 let progress = self.step(digest, record, &lead).await?;
                 lead.land(&progress);
@@ -446,6 +456,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             let found = self.spans(layer, spans, &bytes, Some(trace)).await?;
             return Ok(found.into_iter().map(Piece::Held).collect());
         }
+        trace.step("span", Tier::Cold, Duration::ZERO);
         let registry = self.clone();
         let layer = layer.clone();
         let made = stream::try_unfold(spans, move |mut left| {
@@ -487,6 +498,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             let Some(span) = layer.index.spans.get(at) else {
                 break;
             };
+            // What is kept is kept whole; what passes by is inflated no further than the file goes.
+            let end = bytes.end.min(span.output.end) - span.output.start;
+            let until = if trace.is_some() { u64::MAX } else { end };
             let inflate = async || {
                 let is_fetched = |fetched: &Option<Fetched<S::Bytes>>| {
                     fetched
@@ -511,7 +525,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 }
                 let window = fetched.as_ref().map(|fetched| fetched.window(span));
                 let out = span
-                    .inflate(&window.unwrap_or_default(), &input.to_vec(), u64::MAX)
+                    .inflate(&window.unwrap_or_default(), &input.to_vec(), until)
                     .map_err(|error| broken(digest, &error))?;
                 self.metrics.inflated(Inflating::Span, out.len() as u64);
                 Ok::<_, Error>(S::Bytes::copy_from(&out))
@@ -531,7 +545,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 None => inflate().await?,
             };
             let first = bytes.start.saturating_sub(span.output.start);
-            let end = bytes.end.min(span.output.end) - span.output.start;
             found.push(whole.slice(first, end));
         }
         Ok(found)
@@ -698,5 +711,7 @@ const MAX_INPUT: u64 = 64 * 1024 * 1024;
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
 /// About how many bytes of those are inflated from one range of the layer.
 const FETCHED: u64 = 4 * 1024 * 1024;
+/// The passes that an isolate does at the same time: each takes some tens of megabytes at the most.
+const MAX_PASSES: usize = 2;
 /// The steps that the cron trigger does at a time: each may take seven of the thirty seconds that it has.
 const STEPS_AT_ONCE: u32 = 3;

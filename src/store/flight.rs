@@ -119,6 +119,11 @@ impl<V: Clone> Flights<V> {
         })
     }
 
+    /// Whether somebody reads this.
+    pub fn is_under_way(&self, key: &str) -> bool {
+        self.air.borrow().boarding.contains_key(key)
+    }
+
     /// The number of reads that somebody does or waits for.
     pub fn len(&self) -> usize {
         self.air.borrow().flights.len()
