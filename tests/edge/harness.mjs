@@ -102,6 +102,21 @@ class Running {
     return send(new URL(path, this.url), { method, headers: { authorization: basic(), ...host, ...headers }, ...rest });
   }
 
+  /** Lets the clock's trigger go off, and waits for what it does. */
+  async tick() {
+    const worker = await this.#miniflare.getWorker(`strata-${this.#index}`);
+    const { outcome } = await worker.scheduled({ cron: "*/5 * * * *" });
+    if (outcome !== "ok") throw new Error(`the trigger ended with ${outcome}`);
+  }
+
+  /** What this isolate has counted since it started: `{ "strata_requests_total": … }`, names with their labels. */
+  async metrics() {
+    const { status, body } = await this.send("GET", "/metrics");
+    if (status !== 200) throw new Error(`the metrics answered ${status}: ${body}`);
+    const lines = body.toString().split("\n").filter((line) => line && !line.startsWith("#"));
+    return Object.fromEntries(lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ")))]));
+  }
+
   /** Calls since the last reset, in the order they began: `{ call: "r2.put", key, bytes, idle, failed }`. */
   async calls() {
     return (await this.#ask("read")).calls;

@@ -1,0 +1,172 @@
+// Looks into a layer of more than 100 MB: made of what is on every machine that builds this, read here and there, and counted.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createReadStream, createWriteStream, openSync, readSync, closeSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { PassThrough } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createGunzip, createGzip } from "node:zlib";
+import { ROOT, run } from "../../scripts/command.mjs";
+import { whole } from "./push.mjs";
+
+const MIB = 1 << 20;
+
+/** The longest read: of a larger file, this much is read around a place. */
+const READ = 64 << 10;
+
+/**
+ * Makes a layer of Node's packages and Rust's library, gzipped, in a folder: `{ file, digest, size, archive, source }`, where
+ * `archive` counts the bytes before compression, and `source` tells where the file of a path is.
+ */
+export async function realLayer(folder) {
+  const sysroot = dirname(dirname((await run("rustup", ["which", "rustc"])).stdout.trim()));
+  const [library] = ["lib/rustlib/wasm32-unknown-unknown"];
+  const parts = ["-C", realpathSync(ROOT), "--exclude=.cache", "node_modules", "-C", sysroot, library];
+  const tar = spawn("tar", ["-c", "-f", "-", ...parts], { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = once(tar, "close");
+  const file = join(folder, "layer.tar.gz");
+  const hash = createHash("sha256");
+  let [archive, size] = [0, 0];
+  await pipeline(
+    tar.stdout,
+    new PassThrough().on("data", (chunk) => (archive += chunk.length)),
+    // Quick, and what is tested does not depend on it.
+    createGzip({ level: 1, chunkSize: MIB }),
+    new PassThrough().on("data", (chunk) => {
+      hash.update(chunk);
+      size += chunk.length;
+    }),
+    createWriteStream(file),
+  );
+  assert.equal((await ended)[0], 0, "tar ended badly");
+  const source = (path) => join(path.startsWith("node_modules/") ? ROOT : sysroot, path);
+  return { file, digest: `sha256:${hash.digest("hex")}`, size, archive, source };
+}
+
+/** Pushes a layer from its file. */
+export async function push(strata, name, { file, digest, size }) {
+  const reply = await whole(strata, name, digest, createReadStream(file, { highWaterMark: MIB }), size);
+  assert.equal(reply.status, 201, reply.body.toString());
+}
+
+/** All entries of a layer, page by page. */
+export async function entriesOf(strata, name, digest) {
+  const entries = [];
+  for (let path = `/v2/${name}/_strata/layers/${digest}`; path; ) {
+    const reply = await strata.send("GET", path);
+    assert.equal(reply.status, 200, reply.body.toString());
+    entries.push(...reply.json().entries);
+    [, path] = /<(.*)>; rel="next"/.exec(reply.headers.link ?? "") ?? [];
+  }
+  return entries;
+}
+
+/**
+ * Reads that are spread evenly over an archive, so many: `{ path, first, end, offset, range }`. A small file is read whole, of a
+ * large one the part that lies there; `offset` is where in the archive the part begins.
+ */
+export function spread(entries, archive, count) {
+  const files = entries.filter(({ type, size }) => type === "file" && size > 0).sort((one, other) => one.offset - other.offset);
+  return Array.from({ length: count }, (_, index) => {
+    const at = Math.floor(((index + 0.5) * archive) / count);
+    const file = files.find(({ offset, size }) => offset + size > at) ?? files.at(-1);
+    const first = file.size <= MIB ? 0 : Math.min(Math.max(0, at - file.offset), file.size - READ);
+    const end = file.size <= MIB ? file.size : first + READ;
+    return { path: file.path, first, end, offset: file.offset + first, range: file.size > MIB };
+  });
+}
+
+/** Reads from a layer, and compares with the file itself. */
+export async function look(strata, name, layer, { path, first, end, range }) {
+  const headers = range ? { range: `bytes=${first}-${end - 1}` } : {};
+  const at = `/v2/${name}/_strata/layers/${layer.digest}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
+  const reply = await strata.send("GET", at, { headers });
+  assert.equal(reply.status, range ? 206 : 200, `${path}: ${reply.body}`);
+  assert.ok(reply.body.equals(part(layer.source(path), first, end)), `${path} came with other bytes`);
+}
+
+/** Some bytes of a file. */
+function part(file, first, end) {
+  const bytes = Buffer.alloc(end - first);
+  const opened = openSync(file);
+  try {
+    assert.equal(readSync(opened, bytes, 0, bytes.length, first), bytes.length);
+  } finally {
+    closeSync(opened);
+  }
+  return bytes;
+}
+
+/** The naive way to the same bytes: inflates a layer from its start, as far as must be. Tells how far that was. */
+export async function naive({ file, source }, { path, first, end, offset }) {
+  const inflated = createReadStream(file, { highWaterMark: MIB }).pipe(createGunzip({ chunkSize: MIB }));
+  const bytes = Buffer.alloc(end - first);
+  let length = 0;
+  for await (const chunk of inflated) {
+    if (length + chunk.length > offset) {
+      const [from, to] = [Math.max(offset, length), Math.min(offset + bytes.length, length + chunk.length)];
+      chunk.copy(bytes, from - offset, from - length, to - length);
+    }
+    length += chunk.length;
+    if (length >= offset + bytes.length) break;
+  }
+  assert.ok(bytes.equals(part(source(path), first, end)), `${path} came with other bytes`);
+  return length;
+}
+
+/** What a step changed of what an isolate counts about layers. */
+export async function changes(strata, step) {
+  const before = await strata.metrics();
+  await step();
+  const after = await strata.metrics();
+  const change = (name) => (after[name] ?? 0) - (before[name] ?? 0);
+  const hits = (tier) => change(`strata_tier_hits_total{kind="span",tier="${tier}"}`);
+  return {
+    passes: change('strata_layer_passes_total{outcome="indexed"}'),
+    pauses: change('strata_layer_passes_total{outcome="paused"}'),
+    passed: change('strata_inflated_bytes_total{what="pass"}'),
+    spans: change('strata_inflate_operations_total{what="span"}'),
+    inflated: change('strata_inflated_bytes_total{what="span"}'),
+    ranges: change("strata_layer_range_requests_total"),
+    fetched: change("strata_layer_range_bytes_total"),
+    hot: hits("hot"),
+    warm: hits("warm"),
+    cold: hits("cold"),
+  };
+}
+
+/** The part of reads that the hot and the warm tier answered. */
+export const hitRate = ({ hot, warm, cold }) => (hot + warm) / (hot + warm + cold);
+
+/** Waits until every span that was inflated is warm: `{ first, end }` of each in its archive. */
+export async function warmed(strata, digest, count) {
+  const prefix = `layers/${digest.replace(":", "/")}/archive/`;
+  const namespace = await strata.namespace();
+  for (let tries = 0; ; tries += 1) {
+    const spans = [];
+    let cursor;
+    do {
+      const page = await namespace.list({ prefix, cursor });
+      spans.push(...page.keys.map(({ name }) => name.slice(prefix.length).split("-").map(Number)));
+      cursor = page.list_complete ? undefined : page.cursor;
+    } while (cursor);
+    if (spans.length >= count) return spans.map(([first, end]) => ({ first, end }));
+    assert.ok(tries < 200, `${spans.length} of ${count} spans are warm`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A number from 0 to `count`, the same ones each time, small ones more often (Zipf). */
+export function* zipf(count, times) {
+  const weights = Array.from({ length: count }, (_, rank) => 1 / (rank + 1));
+  const total = weights.reduce((sum, weight) => sum + weight);
+  let state = 1n;
+  for (let time = 0; time < times; time += 1) {
+    state = (state * 6364136223846793005n + 1442695040888963407n) & 0xffffffffffffffffn;
+    let left = (Number(state >> 11n) / 2 ** 53) * total;
+    const rank = weights.findIndex((weight) => (left -= weight) < 0);
+    yield rank < 0 ? count - 1 : rank;
+  }
+}
