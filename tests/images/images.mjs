@@ -64,22 +64,32 @@ async function fileNames(packages) {
   return new Map(packages.map((one) => [one, names.find((name) => name.startsWith(`${one}_`))]));
 }
 
+/** Packages laid out in folders of their own, one for each layer: `{ packages, links }`. */
+export async function stagesOf(folder, layers) {
+  return extract(folder, layers, await fileNames(layers.flatMap((layer) => layer.packages)));
+}
+
+async function extract(folder, layers, files) {
+  await must("apt-get", ["download", "-o", "APT::Sandbox::User=root", ...files.keys()], { cwd: folder });
+  const stages = [];
+  for (const [index, { packages, links = {} }] of layers.entries()) {
+    const stage = join(folder, `stage-${index}`);
+    for (const one of packages) await must("dpkg-deb", ["--extract", join(folder, files.get(one)), stage]);
+    for (const [path, target] of Object.entries(links)) {
+      await mkdir(dirname(join(stage, path)), { recursive: true });
+      await symlink(target, join(stage, path));
+    }
+    stages.push(stage);
+  }
+  return stages;
+}
+
 /** Made beside its place and moved there whole, so that neither a crash nor a second run can leave half an image. */
 async function make(folder, layers, files) {
   await mkdir(cache, { recursive: true });
   const work = await mkdtemp(join(cache, "making-"));
   try {
-    await must("apt-get", ["download", "-o", "APT::Sandbox::User=root", ...files.keys()], { cwd: work });
-    const stages = [];
-    for (const [index, { packages, links = {} }] of layers.entries()) {
-      const stage = join(work, `stage-${index}`);
-      for (const one of packages) await must("dpkg-deb", ["--extract", join(work, files.get(one)), stage]);
-      for (const [path, target] of Object.entries(links)) {
-        await mkdir(dirname(join(stage, path)), { recursive: true });
-        await symlink(target, join(stage, path));
-      }
-      stages.push(stage);
-    }
+    const stages = await extract(work, layers, files);
     const made = join(work, "made");
     const written = await writeLayout(join(made, "layout"), stages);
     const tree = Object.assign({}, ...(await Promise.all(stages.map(treeOf))));

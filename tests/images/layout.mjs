@@ -1,4 +1,4 @@
-// Writes an OCI image layout whose layers are folders, the same bytes for the same folders.
+// Writes an OCI image layout whose layers are folders.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -14,11 +14,14 @@ const INDEX = "application/vnd.oci.image.index.v1+json";
 const LAYER = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 
-/** Returns the manifest's descriptor, and descriptors of every blob it names, config first. */
-export async function writeLayout(layout, stages, architecture = native()) {
+/** Sorted, dateless, nobody's: the same bytes for the same files. */
+const PLAIN = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"];
+
+/** Returns the manifest's descriptor, and descriptors of every blob it names, config first. `tar` is how tar is to write layers. */
+export async function writeLayout(layout, stages, { architecture = native(), tar = PLAIN } = {}) {
   await mkdir(join(layout, "blobs/sha256"), { recursive: true });
   const layers = [];
-  for (const stage of stages) layers.push(await writeLayer(layout, stage));
+  for (const stage of stages) layers.push(await writeLayer(layout, stage, tar));
 
   const config = await writeJson(layout, CONFIG, {
     architecture,
@@ -48,11 +51,10 @@ export function native() {
 /** Where a layout keeps a blob. */
 export const blobPath = (layout, digest) => join(layout, "blobs", ...digest.split(":"));
 
-/** A folder as a sorted, dateless tar, gzipped; hashed before and after compression as it is written. */
-async function writeLayer(layout, stage) {
+/** A folder as a tar, gzipped; hashed before and after compression as it is written. */
+async function writeLayer(layout, stage, options) {
   const top = (await readdir(stage)).sort();
-  const plain = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"];
-  const tar = spawn("tar", [...plain, "--create", "--file=-", `--directory=${stage}`, "--", ...top], {
+  const tar = spawn("tar", [...options, "--create", "--file=-", `--directory=${stage}`, "--", ...top], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const ended = once(tar, "close");

@@ -13,7 +13,7 @@ export async function smallImage(folder, architecture = native()) {
   await symlink("random", join(stages[0], "data/link"));
   await write(join(stages[1], "data/architecture"), `${architecture}\n`, 0o755);
   const layout = join(folder, "layout");
-  const written = await writeLayout(layout, stages, architecture);
+  const written = await writeLayout(layout, stages, { architecture });
   const tree = Object.assign({}, ...(await Promise.all(stages.map(treeOf))));
   return { layout, ...written, tree };
 }
