@@ -138,6 +138,40 @@ export async function ensureDebianPackages(programs) {
   if (left.length > 0) throw new Failure(`${left.join(", ")} did not bring the programs that it is known for`);
 }
 
+/**
+ * Programs out of the distribution's packages, as program → Debian's package, that need not be installed to run: unpacked beside the
+ * build tools where they are missing. That takes no root, and starts no service.
+ */
+export async function ensureUnpacked(programs) {
+  const bin = path.join(TOOLS, "bin");
+  if (!process.env.PATH.split(path.delimiter).includes(bin)) process.env.PATH += path.delimiter + bin;
+  for (const [program, pack] of Object.entries(programs)) {
+    if (find(program)) continue;
+    if (!find("apt-get")) throw new Failure(`${program} missing: install with your system's packages (Debian calls it ${pack}), then ${again()}`);
+    await task(`Debian package: ${pack}`, (detail) => unpack(program, pack, bin, detail));
+  }
+}
+
+async function unpack(program, pack, bin, detail) {
+  fs.mkdirSync(bin, { recursive: true });
+  const work = fs.mkdtempSync(path.join(TOOLS, `${program}-`));
+  const options = { cwd: work, detail, from: "Debian's packages", check: "the network and /etc/apt/sources.list" };
+  const download = () => install("apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", pack], options);
+  try {
+    await download().catch(async (error) => {
+      // A fresh machine has no lists of packages yet, and only root may have them brought.
+      if (process.getuid() !== 0) throw new Failure(`${program} missing: install with sudo apt-get install ${pack}, then ${again()}`, error.output);
+      await install("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=600", "update"], options);
+      await download();
+    });
+    await install("sh", ["-c", "dpkg-deb -x ./*.deb tree"], options);
+    // Moved into place whole: an interruption leaves no half program.
+    fs.renameSync(path.join(work, "tree/usr/bin", program), path.join(bin, program));
+  } finally {
+    fs.rmSync(work, { recursive: true, force: true });
+  }
+}
+
 /** A C linker, which every Rust program needs. */
 async function ensureLinker() {
   if (find("cc")) return;

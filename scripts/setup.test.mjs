@@ -43,4 +43,11 @@ describe("setting up", () => {
     };
     for (const [output, line] of Object.entries(said)) assert.deepEqual(rustup(output), ["", output, "", line]);
   });
+
+  it("names a program that tests need where there is no package to take it from", () => {
+    const script = 'import { ensureUnpacked } from "./scripts/setup.mjs"; await ensureUnpacked({ "odd-program": "odd" }).catch((error) => error.print());';
+    const env = { HOME: folder, PATH: folder, npm_lifecycle_event: "test" };
+    const { stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], { cwd: ROOT, env, encoding: "utf8" });
+    assert.equal(stderr, "✗ odd-program missing: install with your system's packages (Debian calls it odd), then run npm test again\n");
+  });
 });

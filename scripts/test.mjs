@@ -5,7 +5,7 @@ import path from "node:path";
 
 import { judge, LANES } from "./checks.mjs";
 import { ROOT, run } from "./command.mjs";
-import { ensureAll } from "./setup.mjs";
+import { ensureAll, ensureUnpacked } from "./setup.mjs";
 import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
 
 const HELP = `npm test [-- NAME…]
@@ -55,6 +55,13 @@ async function carryOut(check) {
   const counts = await task(
     check.name,
     async (detail) => {
+      try {
+        await ensureUnpacked(check.programs ?? {});
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        Object.assign(result, { code: 1, output: [error.output, error.message].filter(Boolean).join("\n") });
+        return judge(check, result);
+      }
       for (const [program, ...args] of check.commands) {
         const { code, output, timedOut } = await run(program, args, { env: check.env, line: detail, limit: LIMIT });
         result.output += output;

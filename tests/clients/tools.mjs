@@ -1,9 +1,9 @@
 // The clients that the tests drive: found, or installed where that is ours to do.
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { find, run } from "../../scripts/command.mjs";
-import { ensureDebianPackages, TOOLS } from "../../scripts/setup.mjs";
+import { ensureDebianPackages, ensureUnpacked, TOOLS } from "../../scripts/setup.mjs";
 
 /** Go programs: the module, the program's folder in it, and the oldest Go that compiles this version. */
 const GO = {
@@ -26,26 +26,14 @@ export async function packaged(name) {
   }
 }
 
-/** A program out of a package of the distribution that is not installed, because it would start a service: `{ program }`, or `{ missing }`. */
+/** A program out of a package of the distribution that is not installed, because it would start a service or bring much else: `{ program }`, or `{ missing }`. */
 export async function unpacked(name, pack) {
-  const program = join(TOOLS, "bin", name);
-  if (existsSync(program)) return { program };
-  if (find(name)) return { program: find(name) };
-  if (!find("apt-get")) return { missing: `${name} missing: your system may have it as ${pack}` };
-  await mkdir(join(TOOLS, "bin"), { recursive: true });
-  const work = await mkdtemp(join(TOOLS, `${name}-`));
   try {
-    const download = () => run("apt-get", ["-q", "download", pack], { cwd: work });
-    // A fresh machine has no lists of packages yet.
-    if ((await download()).code !== 0) await run("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=600", "update"], { cwd: work });
-    if (!(await readdir(work)).some((file) => file.endsWith(".deb"))) await download();
-    const { code, output } = await run("sh", ["-c", "dpkg-deb -x ./*.deb tree"], { cwd: work });
-    if (code !== 0) return { missing: `${name}: Debian's ${pack} could not be had: ${output.trim()}` };
-    await rename(join(work, "tree/usr/bin", name), program);
-  } finally {
-    await rm(work, { recursive: true });
+    await ensureUnpacked({ [name]: pack });
+    return { program: find(name) };
+  } catch (error) {
+    return { missing: error.message };
   }
-  return { program };
 }
 
 /** A client in Go, compiled once at its pinned version: `{ program }`, or `{ missing }` that says why not. */
