@@ -1,11 +1,12 @@
 // Runs benches on the real runtime and prints their tables: `node benches/run.mjs` for all, with names for some.
 import { concurrency } from "./concurrency.mjs";
 import { cost } from "./cost.mjs";
+import { files } from "./files.mjs";
 import { pull } from "./pull.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost };
+const benches = { upload, pull, concurrency, cost, files };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));

@@ -22,8 +22,7 @@ const READ = 64 << 10;
  */
 export async function realLayer(folder) {
   const sysroot = dirname(dirname((await run("rustup", ["which", "rustc"])).stdout.trim()));
-  const [library] = ["lib/rustlib/wasm32-unknown-unknown"];
-  const parts = ["-C", realpathSync(ROOT), "--exclude=.cache", "node_modules", "-C", sysroot, library];
+  const parts = ["-C", realpathSync(ROOT), "--exclude=.cache", "node_modules", "-C", sysroot, "lib/rustlib/wasm32-unknown-unknown"];
   const tar = spawn("tar", ["-c", "-f", "-", ...parts], { stdio: ["ignore", "pipe", "inherit"] });
   const ended = once(tar, "close");
   const file = join(folder, "layer.tar.gz");
@@ -88,7 +87,7 @@ export async function look(strata, name, layer, { path, first, end, range }) {
 }
 
 /** Some bytes of a file. */
-function part(file, first, end) {
+export function part(file, first, end) {
   const bytes = Buffer.alloc(end - first);
   const opened = openSync(file);
   try {
