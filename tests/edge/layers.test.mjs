@@ -37,7 +37,7 @@ describe("a layer of 100 MB", () => {
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "strata-layers-"));
     layer = await realLayer(folder);
-    strata = await start({ isolates: 2 });
+    strata = await start({ isolates: 3 });
     await push(strata, name, layer);
   });
   after(async () => {
@@ -118,6 +118,15 @@ describe("a layer of 100 MB", () => {
     assert.equal(hitRate(seen), 1);
     // What was inflated there is not in this isolate's memory.
     assert.ok(seen.warm >= spans.length, `${seen.warm} spans came from the warm tier`);
+  });
+
+  test("is not inflated again where its index is nowhere but in R2", async () => {
+    const namespace = await strata.namespace();
+    await namespace.delete(`layers/${layer.digest.replace(":", "/")}/index`);
+    const last = strata.isolate(2);
+    const seen = await changes(last, () => look(last, name, layer, reads[0]));
+    assert.deepEqual([seen.passes, seen.passed, seen.spans], [0, 0, 0]);
+    assert.equal((await last.metrics())['strata_tier_hits_total{kind="index",tier="cold"}'], 1);
   });
 
   test("answers 95 of 100 reads of those and others from memory or nearby", async (t) => {
