@@ -261,7 +261,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             };
             let mut reader = self.store.read(body)?;
             let mut piece = Vec::new();
-            let mut read = 0;
+            let (mut read, mut turn) = (0, 0);
             while reader.next(&mut piece).await? {
                 read += piece.len() as u64;
                 lead.renew(self.host.now());
@@ -282,6 +282,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 let cost = (now_length - length).max(3 * now_read.saturating_sub(first));
                 if cost >= self.settings.layers.step {
                     pass.pause();
+                }
+                // Where the next piece is there already, awaiting it lets nothing else of the isolate run.
+                if cost / TURN > turn {
+                    turn = cost / TURN;
+                    self.host.sleep(Duration::ZERO).await;
                 }
             }
             if read != rest.length() {
@@ -711,6 +716,8 @@ const MAX_INPUT: u64 = 64 * 1024 * 1024;
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
 /// About how many bytes of those are inflated from one range of the layer.
 const FETCHED: u64 = 4 * 1024 * 1024;
+/// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.
+const TURN: u64 = 4 * 1024 * 1024;
 /// The passes that an isolate does at the same time: each takes some tens of megabytes at the most.
 const MAX_PASSES: usize = 2;
 /// The steps that the cron trigger does at a time: each may take seven of the thirty seconds that it has.
