@@ -38,6 +38,8 @@ pub(crate) struct Sorter {
     weight: usize,
     /// Sorted runs of packed blocks.
     runs: Vec<VecDeque<Vec<u8>>>,
+    /// The bytes of those.
+    packed: usize,
     entries: u64,
 }
 
@@ -47,9 +49,14 @@ impl Sorter {
         self.entries
     }
 
+    /// The bytes of memory that those take which are sorted.
+    pub(crate) const fn packed(&self) -> usize {
+        self.packed
+    }
+
     /// Takes an entry.
     pub(crate) fn push(&mut self, entry: Entry) {
-        self.weight += weight(&entry);
+        self.weight += entry.weight();
         self.run.push(entry);
         self.entries += 1;
         if self.weight >= RUN {
@@ -68,11 +75,13 @@ impl Sorter {
         }
         blocks.extend(packer.finish().map(|packed| packed.bytes));
         if !blocks.is_empty() {
+            self.packed += blocks.iter().map(Vec::len).sum::<usize>();
             self.runs.push(blocks);
         }
     }
 
-    /// Ends with the blocks, and where each of them is. `None` says that what was loaded was not what was saved.
+    /// Ends with the blocks, and where each of them is. `None` says that there are too many of them to say so, or that what was
+    /// loaded was not what was saved.
     pub(crate) fn finish(mut self) -> Option<(Vec<Block>, Vec<u8>)> {
         self.end_run();
         let mut heads = BinaryHeap::with_capacity(self.runs.len());
@@ -81,7 +90,12 @@ impl Sorter {
         }
         let (mut blocks, mut bytes) = (Vec::new(), Vec::new());
         let mut packer = Packer::default();
+        let mut paths = 0;
         let mut put = |packed: Packed| {
+            paths += packed.first.len();
+            if paths > MAX_PATHS {
+                return None;
+            }
             blocks.push(Block {
                 first: packed.first,
                 offset: bytes.len() as u64,
@@ -124,16 +138,20 @@ impl Sorter {
     pub(crate) fn load(reader: &mut Reader<'_>) -> Option<Self> {
         let entries = reader.number()?;
         let mut runs = Vec::new();
+        let mut packed = 0;
         for _ in 0..reader.number()? {
             let mut run = VecDeque::new();
             for _ in 0..reader.number()? {
-                run.push_back(reader.bytes()?.to_vec());
+                let block = reader.bytes()?.to_vec();
+                packed += block.len();
+                run.push_back(block);
             }
             runs.push(run);
         }
         Some(Self {
             entries,
             runs,
+            packed,
             ..Self::default()
         })
     }
@@ -194,17 +212,6 @@ fn order(one: &Entry, other: &Entry) -> Ordering {
     (&one.path, one.offset).cmp(&(&other.path, other.offset))
 }
 
-fn weight(entry: &Entry) -> usize {
-    let attributes: usize = entry
-        .attributes
-        .iter()
-        .map(|(name, value)| 48 + name.len() + value.len())
-        .sum();
-    let segments = entry.segments.as_ref().map_or(0, Vec::len) * size_of::<Segment>();
-    let names = entry.user.name.len() + entry.group.name.len();
-    size_of::<Entry>() + entry.path.len() + entry.link.len() + names + attributes + segments
-}
-
 /// Gathers sorted entries into blocks. Entries of one path stand together, unless there are thousands.
 #[derive(Default)]
 struct Packer {
@@ -233,7 +240,7 @@ impl Packer {
         } else {
             None
         };
-        self.weight += weight(&entry);
+        self.weight += entry.weight();
         self.entries.push(entry);
         packed
     }
@@ -433,6 +440,8 @@ const MAX_ENTRIES: usize = 4 * BLOCK_ENTRIES;
 const BLOCK_BYTES: usize = 256 * 1024;
 /// What a block may inflate to: as much as it may weigh, and one entry with all that an archive may say of it.
 const MAX_BLOCK: usize = 64 * 1024 * 1024;
+/// The most bytes of paths with which blocks begin: they are in the head of an index, which is read whole.
+const MAX_PATHS: usize = 4 * 1024 * 1024;
 /// The memory for entries that are not sorted yet.
 const RUN: usize = 4 * 1024 * 1024;
 /// How hard blocks are compressed.

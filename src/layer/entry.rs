@@ -116,6 +116,18 @@ impl Entry {
         name.unwrap_or(&self.path)
     }
 
+    /// About the memory that it takes.
+    pub fn weight(&self) -> usize {
+        let attributes: usize = self
+            .attributes
+            .iter()
+            .map(|(name, value)| 48 + name.len() + value.len())
+            .sum();
+        let segments = self.segments.as_ref().map_or(0, Vec::len) * size_of::<Segment>();
+        let names = self.user.name.len() + self.group.name.len();
+        size_of::<Self>() + self.path.len() + self.link.len() + names + attributes + segments
+    }
+
     /// What it takes away from the layers below, where it is a whiteout (image-spec v1.1.1, `layer.md`, "Whiteouts").
     pub fn whiteout(&self) -> Option<Whiteout<'_>> {
         let hidden = self.name().strip_prefix(b".wh.")?;

@@ -179,7 +179,9 @@ struct Archive {
     contents: Sorter,
     sum: Sha256,
     length: u64,
+    /// The most bytes that it may have, and why.
     limit: u64,
+    beyond: PassError,
 }
 
 /// What is known of the spans.
@@ -218,6 +220,12 @@ enum Begun {
 impl Pass {
     /// Begins a pass over a layer of this many bytes.
     pub fn new(size: u64, options: Options) -> Self {
+        let ratio = size.saturating_mul(options.ratio).max(FREE);
+        let (limit, beyond) = if ratio < options.inflated {
+            (ratio, PassError::Ratio(options.ratio))
+        } else {
+            (options.inflated, PassError::Inflated(options.inflated))
+        };
         Self {
             size,
             source: Source::Unknown(Vec::new()),
@@ -226,7 +234,8 @@ impl Pass {
                 contents: Sorter::default(),
                 sum: Sha256::new(),
                 length: 0,
-                limit: options.inflated,
+                limit,
+                beyond,
             },
             spans: Spans::default(),
             pauses: false,
@@ -258,8 +267,12 @@ impl Pass {
             bytes = &gathered;
             self.recognise(bytes)?;
         }
-        self.decode(bytes)?;
-        self.check()
+        // Little may inflate to much: limits are looked at often.
+        for part in bytes.chunks(PART) {
+            self.decode(part)?;
+            self.check()?;
+        }
+        Ok(())
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Result<(), PassError> {
@@ -283,6 +296,14 @@ impl Pass {
         self.pauses = true;
         if let Source::Gzip(gunzip) = &mut self.source {
             gunzip.pause();
+        }
+    }
+
+    /// Whether it reads again what was read before it was saved, to come to where it was.
+    pub const fn repeats(&self) -> bool {
+        match &self.source {
+            Source::Unknown(_) | Source::Plain | Source::Gzip(_) => false,
+            Source::Zstd(frames) => frames.decoder.position().1 < frames.known,
         }
     }
 
@@ -486,6 +507,10 @@ impl Pass {
         if length > FREE && length > read.saturating_mul(self.options.ratio) {
             return Err(PassError::Ratio(self.options.ratio));
         }
+        let rows = self.spans.rows.len() * size_of::<Row>();
+        if self.archive.contents.packed() + self.spans.windows.len() + rows > MAX_INDEX {
+            return Err(PassError::Parts);
+        }
         Ok(())
     }
 }
@@ -503,7 +528,7 @@ impl Archive {
     fn take(&mut self, bytes: &[u8]) -> Result<(), PassError> {
         self.length += bytes.len() as u64;
         if self.length > self.limit {
-            return Err(PassError::Inflated(self.limit));
+            return Err(self.beyond.clone());
         }
         self.sum.update(bytes);
         let contents = &mut self.contents;
@@ -724,6 +749,10 @@ impl Spans {
 const LONGEST_MAGIC: usize = 6;
 /// So much comes out of anything, whatever the ratio.
 const FREE: u64 = 64 << 20;
+/// So much is decoded before limits are looked at again.
+const PART: usize = 8 * 1024;
+/// The most bytes of an index, about: a pass has them in memory.
+const MAX_INDEX: usize = 40 << 20;
 /// A frame of more spans than this is stored.
 const LONG: usize = 4;
 /// The largest object of stored spans, unless a span is larger.

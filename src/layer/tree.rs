@@ -211,7 +211,8 @@ pub async fn resolve<L: Layers>(
     Ok(found)
 }
 
-/// Lists what is in the directory that a path leads to: up to `limit` names that come after `after`.
+/// Lists what is in the directory that a path leads to: up to `limit` names that come after `after`, fewer where what is said of
+/// them takes much memory.
 pub async fn list<L: Layers>(
     layers: &L,
     path: &[u8],
@@ -230,11 +231,16 @@ pub async fn list<L: Layers>(
     }
     let mut listing = lookup.open(sources, found.path, after).await?;
     let mut page = Page::default();
+    let mut weight = 0;
     while let Some(child) = lookup.next(&mut listing).await? {
-        if page.children.len() == limit {
+        if page.children.len() == limit || weight > MAX_WEIGHT {
             page.more = true;
             break;
         }
+        weight += match &child.node {
+            Node::Entry(sited) => sited.entry.weight(),
+            Node::Directory => 0,
+        };
         page.children.push(child);
     }
     Ok(page)
@@ -956,6 +962,9 @@ const PAST: &[u8] = b"0";
 
 /// How many symbolic links are followed, as on Linux (path_resolution(7)).
 const LINKS: usize = 40;
+
+/// A page that takes so much memory is full.
+pub const MAX_WEIGHT: usize = 1024 * 1024;
 
 /// How many answers are remembered.
 const SEEN: usize = 4096;
