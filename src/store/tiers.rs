@@ -282,12 +282,12 @@ impl<W: Values, H: Host> Tiers<W, H> {
         self.forget(&key, Demotion::Changed);
     }
 
-    /// Says that something was deleted. No tier of this isolate answers for it from here on; what others hold, they hold for
+    /// Says that something was deleted, or is of no use. No tier of this isolate answers for it from here on; what others hold, they hold for
     /// as long as it may be stale.
     pub async fn withdraw(&self, wanted: Wanted<'_>) {
         let key = wanted.key();
         self.changed(wanted);
-        if self.policy.has_warm() && wanted.kind() == Kind::Manifest {
+        if self.policy.has_warm() && matches!(wanted.kind(), Kind::Manifest | Kind::Index) {
             self.drop_warm(&key, wanted.kind(), Demotion::Changed).await;
         }
     }

@@ -18,6 +18,7 @@ pub struct Trace<B> {
     /// there since.
     pub believes_absence: Cell<bool>,
     steps: RefCell<Vec<Step>>,
+    last: Cell<Option<Tier>>,
     promotions: RefCell<Vec<Promotion<B>>>,
     layers: RefCell<Vec<Digest>>,
 }
@@ -34,6 +35,7 @@ impl<B> Default for Trace<B> {
         Self {
             believes_absence: Cell::new(false),
             steps: RefCell::default(),
+            last: Cell::new(None),
             promotions: RefCell::default(),
             layers: RefCell::default(),
         }
@@ -41,9 +43,16 @@ impl<B> Default for Trace<B> {
 }
 
 impl<B> Trace<B> {
-    /// Notes which tier answered a question, and how long it took.
+    /// Notes which tier answered a question, and how long it took. Questions of one kind that one tier answered count as one:
+    /// a file may be made of thousands.
     pub fn step(&self, what: &'static str, tier: Tier, took: Duration) {
-        self.steps.borrow_mut().push(Step { what, tier, took });
+        self.last.set(Some(tier));
+        let mut steps = self.steps.borrow_mut();
+        let same = |step: &&mut Step| step.what == what && step.tier == tier;
+        match steps.iter_mut().find(same) {
+            Some(step) => step.took += took,
+            None => steps.push(Step { what, tier, took }),
+        }
     }
 
     /// Notes content that is to go warm after the reply.
@@ -58,10 +67,10 @@ impl<B> Trace<B> {
 
     /// The tier that gave the last answer, which is what the reply is made of.
     pub fn tier(&self) -> Option<Tier> {
-        self.steps.borrow().last().map(|step| step.tier)
+        self.last.get()
     }
 
-    /// The value of a `Server-Timing` header: each question, the tier that answered, milliseconds.
+    /// The value of a `Server-Timing` header: each kind of question, the tier that answered, milliseconds.
     ///
     /// <https://www.w3.org/TR/server-timing/>
     pub fn server_timing(&self) -> String {
