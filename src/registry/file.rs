@@ -1,7 +1,11 @@
 //! Looking into layers and images: tables of contents, files and directories (an extension, docs/extension.md).
 
-use std::{fmt::Write as _, rc::Rc};
+use std::{fmt::Write as _, ops::Range, rc::Rc};
 
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, LocalBoxStream},
+};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
@@ -12,7 +16,7 @@ use crate::{
     error::{Code, Error},
     host::Host,
     layer::{
-        entry::{Entry, EntryKind, Moment, Whiteout},
+        entry::{Entry, EntryKind, Moment, Segment, Whiteout},
         index,
         tree::{self, Child, Follow, Found, Node, Sited},
     },
@@ -21,12 +25,12 @@ use crate::{
     registry::{
         Answer, Body, Registry, Request,
         blob::IMMUTABLE,
-        layer::{Layer, Opened, Progress, Stack},
+        layer::{Layer, Opened, Progress, Reading, Stack},
         list::{bytes, link_next, page_limit},
         respond, respond_with_json, text, value,
     },
     route::PathPage,
-    store::{Bytes as _, Piece, Streams, Values, trace::Trace},
+    store::{Bytes as _, Made, Piece, StoreError, Streams, Values, trace::Trace},
 };
 
 /// An image that was asked for.
@@ -144,6 +148,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             },
         );
         let (mut entries, mut last, mut more) = (Vec::new(), None, false);
+        let mut weight = 0;
         while let Some(found) = self.seek(&layer, &from, trace).await? {
             let Some(path) = found.first().map(|entry| entry.path.clone()) else {
                 break;
@@ -152,10 +157,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 break;
             }
             // Entries of one path are never parted, and count as one.
-            more = entries.len() >= limit;
+            more = entries.len() >= limit || weight > tree::MAX_WEIGHT;
             if more {
                 break;
             }
+            weight += found.iter().map(Entry::weight).sum::<usize>();
             entries.extend(found.iter().map(describe_entry));
             from.clone_from(&path);
             from.push(0);
@@ -223,8 +229,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
         let document = self.image(image, trace).await?;
-        let mut layers = Vec::with_capacity(document.layers.len());
+        if document.layers.len() > MAX_LAYERS {
+            let found = format!("an image of {} layers", document.layers.len());
+            return Err(Error::new(Code::ManifestInvalid, found)
+                .with_status(StatusCode::UNPROCESSABLE_ENTITY));
+        }
+        let mut layers = Vec::<Rc<Layer<S::Bytes>>>::with_capacity(document.layers.len());
         for part in &document.layers {
+            if let Some(same) = layers.iter().find(|layer| layer.digest == part.digest) {
+                layers.push(same.clone());
+                continue;
+            }
             match self.open_layer(image.name, &part.digest, trace).await? {
                 Opened::Layer(layer) => layers.push(layer),
                 Opened::Indexing(progress) => return Ok(indexing(&part.digest, progress)),
@@ -241,7 +256,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         let place = format!("/v2/{}/_strata/images/{reference}/files/", image.name);
         let query = image
             .platform
-            .map(|platform| format!("&platform={platform}"));
+            .map(|platform| format!("&platform={}", encode(platform.as_bytes())));
         let cache = match image.reference {
             Reference::Digest(_) => IMMUTABLE,
             Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
@@ -411,11 +426,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         let range = text(&request.headers, header::RANGE)
             .filter(|_| request.method == Method::GET)
             .filter(|_| condition.is_none_or(|condition| condition == etag));
-        let (status, ranges) = match Selection::of(range, size) {
-            Selection::All => {
-                let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
-                (StatusCode::OK, all.into_iter().collect())
-            }
+        let all: Vec<_> = ByteRange::new(0, size.saturating_sub(1))
+            .filter(|_| size > 0)
+            .into_iter()
+            .collect();
+        let (mut status, mut ranges) = match Selection::of(range, size) {
+            Selection::All => (StatusCode::OK, all.clone()),
             Selection::Ranges(ranges) => (StatusCode::PARTIAL_CONTENT, ranges),
             Selection::Unsatisfiable => {
                 let found = format!("range outside of the file's {size} bytes");
@@ -425,6 +441,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 return Err(error);
             }
         };
+        let file = File::new(entry);
+        let mut reading = Reading::Passing;
+        if request.method == Method::GET {
+            let parts: Vec<_> = ranges.iter().map(|range| file.archive(*range)).collect();
+            let whole = file.bytes();
+            match self.reading(layer, &parts, &whole, trace).await? {
+                Some(found) => reading = found,
+                // Ranges so far apart ask for more work than all of it, which may be answered (RFC 9110, section 14.2).
+                None => (status, ranges) = (StatusCode::OK, all),
+            }
+        }
         let mut response = respond(status);
         let headers = response.headers_mut();
         let media_type = describe_file(headers, &entry.path);
@@ -442,7 +469,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 }
                 length = range.length();
                 if request.method == Method::GET {
-                    pieces = self.read_file(layer, entry, *range, trace).await?;
+                    pieces = self.read_file(layer, &file, *range, &reading);
                 }
             }
             several => {
@@ -453,12 +480,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                     let head = format!(
                         "\r\n--{boundary}\r\ncontent-type: {media_type}\r\ncontent-range: bytes {range}/{size}\r\n\r\n"
                     );
-                    length += head.len() as u64 + range.length();
+                    length = length.saturating_add(head.len() as u64 + range.length());
                     pieces.push(Piece::Bytes(head.into_bytes()));
-                    pieces.extend(self.read_file(layer, entry, *range, trace).await?);
+                    pieces.extend(self.read_file(layer, &file, *range, &reading));
                 }
                 let tail = format!("\r\n--{boundary}--\r\n");
-                length += tail.len() as u64;
+                length = length.saturating_add(tail.len() as u64);
                 pieces.push(Piece::Bytes(tail.into_bytes()));
             }
         }
@@ -469,48 +496,113 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         Ok(response)
     }
 
-    /// A range of a file, as pieces of a reply. Holes of a sparse file are zeros.
-    async fn read_file(
+    /// A range of a file, as pieces of a reply.
+    fn read_file(
         &self,
         layer: &Rc<Layer<S::Bytes>>,
-        entry: &Entry,
+        file: &File,
         range: ByteRange,
-        trace: &Trace<S::Bytes>,
-    ) -> Result<Vec<Piece<S::Body, S::Bytes>>, Error> {
-        let (first, end) = (range.first(), range.first() + range.length());
-        let Some(segments) = &entry.segments else {
-            let bytes = entry.offset + first..entry.offset + end;
-            return self.archive(layer, bytes, trace).await;
-        };
-        let mut pieces = Vec::new();
-        let mut offset = entry.offset;
-        let mut at = first;
-        for segment in segments {
-            let (from, to) = (segment.offset, segment.offset + segment.length);
-            if to > at && from < end {
-                pieces.extend(zeros(from.saturating_sub(at)));
-                at = at.max(from);
-                let until = to.min(end);
-                let bytes = offset + (at - from)..offset + (until - from);
-                pieces.extend(self.archive(layer, bytes, trace).await?);
-                at = until;
+        reading: &Reading<S::Bytes>,
+    ) -> Vec<Piece<S::Body, S::Bytes>> {
+        let bytes = file.archive(range);
+        let made = match (&file.segments, reading) {
+            (None, Reading::Held(held)) => {
+                return layer.held(&bytes, held).map(Piece::Held).collect();
             }
-            offset += segment.length;
-        }
-        pieces.extend(zeros(end - at));
-        Ok(pieces)
+            (None, Reading::Passing) => self.archive(layer, bytes, reading),
+            (Some(segments), _) => {
+                weave(self.archive(layer, bytes, reading), segments.clone(), range)
+            }
+        };
+        vec![Piece::Made(Made(made))]
     }
 }
 
-/// A hole, as a piece of a reply.
-fn zeros<B, Y: crate::store::Bytes>(length: u64) -> Option<Piece<B, Y>> {
-    let some = (length > 0).then(|| Y::copy_from(&vec![0; ZEROS]))?;
-    let all = (0..length.div_ceil(ZEROS as u64)).map(move |n| {
-        let left = length - n * ZEROS as u64;
-        Ok(some.slice(0, left.min(ZEROS as u64)))
+/// Where in an archive a file is.
+struct File {
+    offset: u64,
+    size: u64,
+    /// Of a sparse file, what is between the holes. Its bytes stand together in the archive.
+    segments: Option<Rc<[Segment]>>,
+}
+
+impl File {
+    fn new(entry: &Entry) -> Self {
+        Self {
+            offset: entry.offset,
+            size: entry.size,
+            segments: entry.segments.as_deref().map(Rc::from),
+        }
+    }
+
+    /// The bytes of the archive that are its own.
+    fn bytes(&self) -> Range<u64> {
+        self.offset..self.at(self.size)
+    }
+
+    /// The bytes of the archive that a range of it is made of.
+    fn archive(&self, range: ByteRange) -> Range<u64> {
+        self.at(range.first())..self.at(range.first() + range.length())
+    }
+
+    /// Where in the archive the first byte is that comes from this offset of the file on.
+    fn at(&self, offset: u64) -> u64 {
+        let Some(segments) = &self.segments else {
+            return self.offset + offset;
+        };
+        let before = segments
+            .iter()
+            .map(|segment| offset.saturating_sub(segment.offset).min(segment.length));
+        self.offset + before.sum::<u64>()
+    }
+}
+
+/// Puts zeros between the segments of a sparse file, of which `archive` has the bytes in this range of the file.
+fn weave<Y: crate::store::Bytes>(
+    archive: LocalBoxStream<'static, Result<Y, StoreError>>,
+    segments: Rc<[Segment]>,
+    range: ByteRange,
+) -> LocalBoxStream<'static, Result<Y, StoreError>> {
+    let (first, end) = (range.first(), range.first() + range.length());
+    let zeros = Y::copy_from(&vec![
+        0;
+        usize::try_from(end - first)
+            .unwrap_or(ZEROS)
+            .min(ZEROS)
+    ]);
+    let next = segments.partition_point(|segment| segment.offset + segment.length <= first);
+    let state = (archive, Y::copy_from(&[]), first, next);
+    let made = stream::try_unfold(state, move |(mut archive, mut held, at, mut next)| {
+        let (segments, zeros) = (segments.clone(), zeros.clone());
+        async move {
+            let segment = loop {
+                match segments.get(next) {
+                    Some(segment) if segment.offset + segment.length <= at => next += 1,
+                    found => break found,
+                }
+            };
+            let from = segment.map_or(end, |segment| segment.offset.min(end));
+            if at < from {
+                let length = (from - at).min(zeros.len());
+                let hole = zeros.slice(0, length);
+                return Ok(Some((hole, (archive, held, at + length, next))));
+            }
+            let until = segment.map_or(end, |segment| (segment.offset + segment.length).min(end));
+            if at == until {
+                return Ok(None);
+            }
+            while held.is_empty() {
+                held = archive.try_next().await?.ok_or(StoreError::Length)?;
+            }
+            let length = held.len().min(until - at);
+            let rest = held.slice(length, held.len());
+            Ok(Some((
+                held.slice(0, length),
+                (archive, rest, at + length, next),
+            )))
+        }
     });
-    let made = futures_util::stream::iter(all);
-    Some(Piece::Made(crate::store::Made(Box::pin(made))))
+    made.boxed_local()
 }
 
 /// The answer while a layer is being indexed.
@@ -565,6 +657,8 @@ fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) -> String {
     };
     let disposition = if is_shown {
         "inline".to_owned()
+    } else if name.len() > MAX_NAME {
+        "attachment".to_owned()
     } else {
         format!(
             "attachment; filename*=UTF-8''{}",
@@ -599,7 +693,7 @@ fn is_directory(found: &Found) -> Error {
     Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// What a listing of a directory says of a child: for a hard link, of what it links to as well.
+/// What a listing of a directory says of a child.
 fn describe_child<S: Streams, W: Values<Bytes = S::Bytes>, H: Host>(
     child: &Child,
     stack: &Stack<'_, S, W, H>,
@@ -724,5 +818,9 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC
 const MAX_PAGE: u64 = 1_000;
 /// What is taken of an index of images when nobody says.
 const DEFAULT_PLATFORM: &str = "linux/amd64";
+/// The most layers of an image: file systems over each other take 500 on Linux (overlayfs), and Docker stops at 127.
+const MAX_LAYERS: usize = 500;
+/// The longest name that a header says: as long as any on Linux.
+const MAX_NAME: usize = 255;
 /// The bytes of a hole that are made at once.
 const ZEROS: usize = 64 * 1024;

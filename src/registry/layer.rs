@@ -1,8 +1,17 @@
 //! Inside layers: their indexes, made in passes that take as many requests as they need, and their bytes, span by span.
 
-use std::{cell::RefCell, collections::BTreeMap, ops::Range, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    rc::Rc,
+    time::Duration,
+};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, LocalBoxStream},
+};
 use serde_json::json;
 
 use crate::{
@@ -20,8 +29,8 @@ use crate::{
     range::ByteRange,
     registry::{Body, RETRY_AFTER, Registry, blob::locate},
     store::{
-        Bytes as _, Condition, Content as Written, ListOptions, Made, Piece, PutOptions,
-        Reader as _, StoreError, Streams, Values,
+        Bytes as _, Condition, Content as Written, ListOptions, Piece, PutOptions, Reader as _,
+        StoreError, Streams, Values,
         flight::{Boarding, Lead},
         key,
         policy::Tier,
@@ -39,8 +48,41 @@ pub(super) struct Layer<B> {
     /// The index, or its head alone.
     content: Rc<Content<B>>,
     pub(super) index: Index,
-    /// The blocks of the table of contents that were read for this request.
+    /// Blocks of the table of contents that were read for this request.
     blocks: RefCell<BTreeMap<usize, Rc<[Entry]>>>,
+}
+
+impl<B: crate::store::Bytes> Layer<B> {
+    /// What spans that are here have of these bytes of the archive.
+    pub(super) fn held(
+        &self,
+        bytes: &Range<u64>,
+        held: &BTreeMap<usize, B>,
+    ) -> std::vec::IntoIter<B> {
+        let spans = held.range(self.index.spans_of(bytes));
+        let found: Vec<B> = spans
+            .map(|(at, whole)| self.cut(*at, whole, bytes))
+            .collect();
+        found.into_iter()
+    }
+
+    /// What a span has of these bytes of the archive.
+    fn cut(&self, at: usize, whole: &B, bytes: &Range<u64>) -> B {
+        let Some(Span { output, .. }) = self.index.spans.get(at) else {
+            return whole.slice(0, 0);
+        };
+        let first = bytes.start.saturating_sub(output.start);
+        let end = bytes.end.min(output.end).saturating_sub(output.start);
+        whole.slice(first, end)
+    }
+}
+
+/// How bytes of the archive of a layer are read.
+pub(super) enum Reading<B> {
+    /// From these spans, which are here.
+    Held(BTreeMap<usize, B>),
+    /// As the reply is.
+    Passing,
 }
 
 /// How far a pass over a layer has come.
@@ -110,20 +152,34 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 Err(_) => Ok(Found::Absent),
             }
         };
-        let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
-            return Ok(None);
-        };
-        match self.inside(&content.bytes) {
-            Ok(Inside::Index(index)) => Ok(Some(Layer {
-                digest: digest.clone(),
-                record: record.clone(),
-                content,
-                index,
-                blocks: RefCell::default(),
-            })),
-            Ok(Inside::Refused(refusal)) => Err(refused(digest, &refusal)),
-            Err(_) => Ok(None),
+        for _ in 0..2 {
+            let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
+                return Ok(None);
+            };
+            match self.inside(&content.bytes) {
+                Ok(Inside::Index(index)) => {
+                    return Ok(Some(Layer {
+                        digest: digest.clone(),
+                        record: record.clone(),
+                        content,
+                        index,
+                        blocks: RefCell::default(),
+                    }));
+                }
+                Ok(Inside::Refused(refusal)) => return Err(refused(digest, &refusal)),
+                // A tier before the cold one has what is of no use any more: there may be another one behind it.
+                Err(_) => self.tiers.withdraw(wanted).await,
+            }
         }
+        Ok(None)
+    }
+
+    /// Has an index made anew that a part of is not as it was written, or gone.
+    async fn distrust(&self, digest: &Digest, error: &impl std::fmt::Display) -> Error {
+        self.tiers.withdraw(Wanted::Index(digest)).await;
+        let deleted = self.store.delete(&[key::index(digest)]).await;
+        let again = deleted.err().map(|error| format!(", {error}"));
+        broken(digest, &format!("{error}{}", again.unwrap_or_default()))
     }
 
     /// What bytes say of a layer. A refusal for limits that are others now says nothing.
@@ -193,9 +249,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             .inflated(Inflating::Pass, length.saturating_sub(begun.1));
         let (content, outcome) = match outcome {
             Ok(None) => {
-                let content = Written::Bytes(pass.save());
                 self.store
-                    .put(&saved_key, content, PutOptions::default())
+                    .put(
+                        &saved_key,
+                        Written::Bytes(pass.save()),
+                        PutOptions::default(),
+                    )
                     .await?;
                 self.metrics.passed(Outcome::Paused);
                 return Ok(Progress {
@@ -259,6 +318,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                     return Err(gone(digest).into());
                 }
             };
+            let mut from = first;
             let mut reader = self.store.read(body)?;
             let mut piece = Vec::new();
             let (mut read, mut turn) = (0, 0);
@@ -278,8 +338,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                     return Ok(None);
                 }
                 let (now_read, now_length) = pass.position();
+                if pass.repeats() {
+                    from = now_read;
+                }
                 // What does not shrink takes time as well.
-                let cost = (now_length - length).max(3 * now_read.saturating_sub(first));
+                let cost = (now_length - length).max(3 * now_read.saturating_sub(from));
                 if cost >= self.settings.layers.step {
                     pass.pause();
                 }
@@ -290,7 +353,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 }
             }
             if read != rest.length() {
-                return Err(Error::from(StoreError::Length).into());
+                return Err(gone(digest).into());
             }
         }
         let index = pass.finish()?;
@@ -360,10 +423,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         Ok(())
     }
 
-    /// Goes on with passes that were paused: each a step, as many as there is time for.
+    /// Goes on with passes that were paused: each a step, as many as there is time for. One that fails does not keep others from
+    /// their turn.
     pub(super) async fn advance_passes(&self) -> Result<(), Error> {
+        let mut steps = 0;
         let options = ListOptions {
-            limit: STEPS_AT_ONCE,
+            limit: PASSES_AT_ONCE,
             ..ListOptions::default()
         };
         let page = self.store.list(key::INDEXING, options).await?;
@@ -376,11 +441,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 None => None,
             };
             match (digest, record) {
-                (Some(digest), Some(record)) => {
-                    self.advance(&digest, &record).await?;
-                }
+                (Some(digest), Some(record)) => match self.advance(&digest, &record).await {
+                    Ok(_) => steps += 1,
+                    Err(error) => self.log_failure("layer not indexed", &error),
+                },
                 // Nobody will ask for it again.
                 _ => self.store.delete(&[key]).await?,
+            }
+            if steps == STEPS_AT_ONCE {
+                break;
             }
         }
         Ok(())
@@ -421,7 +490,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         let wanted = Wanted::Page(&layer.digest, range.start, range.end);
         match self.tiers.read(wanted, trace, cold).await? {
             Found::Content(content) => Ok(content.bytes.to_vec()),
-            Found::Absent | Found::Link(_) => Err(broken(&layer.digest, &IndexError::Corrupt)),
+            Found::Absent | Found::Link(_) => {
+                Err(self.distrust(&layer.digest, &IndexError::Corrupt).await)
+            }
         }
     }
 
@@ -436,46 +507,96 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             if let Some(entries) = layer.blocks.borrow().get(&block) {
                 return Ok(entries.clone());
             }
-            let corrupt = |error: IndexError| broken(&layer.digest, &error);
-            let range = layer.index.range_of(block);
-            let range = range.ok_or_else(|| corrupt(IndexError::Corrupt))?;
+            let range = layer.index.range_of(block).unwrap_or_default();
             let bytes = self.part(layer, &range, trace).await?;
-            let entries = layer.index.read_block(block, &bytes).map_err(corrupt)?;
-            let entries: Rc<[Entry]> = entries.into();
-            layer.blocks.borrow_mut().insert(block, entries.clone());
+            let entries: Rc<[Entry]> = match layer.index.read_block(block, &bytes) {
+                Ok(entries) => entries.into(),
+                Err(error) => {
+                    let page = Wanted::Page(&layer.digest, range.start, range.end);
+                    self.tiers.changed(page);
+                    return Err(self.distrust(&layer.digest, &error).await);
+                }
+            };
+            let mut blocks = layer.blocks.borrow_mut();
+            if blocks.len() >= MAX_BLOCKS {
+                blocks.clear();
+            }
+            blocks.insert(block, entries.clone());
             Ok(entries)
         };
         layer.index.seek(from, read).await
     }
 
-    /// The bytes of the archive of a layer, as pieces of a reply. A few spans are read now, from the nearest tier, and kept;
-    /// many are read as the reply is, and pass by.
-    pub(super) async fn archive(
+    /// Decides how these ranges of the archive of a layer are read. Where they are in few spans, those are read now, from the
+    /// nearest tier, and kept; else they are read as the reply is, and pass by. `None` where that would be more work than `whole`,
+    /// of which they are parts.
+    pub(super) async fn reading(
+        &self,
+        layer: &Rc<Layer<S::Bytes>>,
+        ranges: &[Range<u64>],
+        whole: &Range<u64>,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Reading<S::Bytes>>, Error> {
+        let index = &layer.index;
+        let length = |at: &usize| index.spans.get(*at).map_or(0, Span::length);
+        let wanted: u64 = ranges.iter().map(|bytes| bytes.end - bytes.start).sum();
+        let mut spans = BTreeSet::new();
+        let mut held = 0;
+        // As many as are held, and one more.
+        for at in ranges.iter().flat_map(|bytes| index.spans_of(bytes)) {
+            if held > MAX_HELD && spans.len() > 1 {
+                break;
+            }
+            if spans.insert(at) {
+                held += length(&at);
+            }
+        }
+        if wanted > MAX_KEPT || (held > MAX_HELD && spans.len() > 1) {
+            let work =
+                |bytes: &Range<u64>| index.spans_of(bytes).map(|at| length(&at)).sum::<u64>();
+            let all = ranges.iter().map(work).sum::<u64>();
+            let is_less = ranges.len() < 2 || all <= work(whole) + MAX_HELD;
+            trace.step("span", Tier::Cold, Duration::ZERO);
+            return Ok(is_less.then_some(Reading::Passing));
+        }
+        let mut found = BTreeMap::new();
+        while let Some(first) = spans.pop_first() {
+            let mut end = first + 1;
+            while spans.remove(&end) {
+                end += 1;
+            }
+            let read = self.spans(layer, first..end, Some(trace)).await?;
+            found.extend((first..end).zip(read));
+        }
+        Ok(Some(Reading::Held(found)))
+    }
+
+    /// The bytes of the archive of a layer, in their order.
+    pub(super) fn archive(
         &self,
         layer: &Rc<Layer<S::Bytes>>,
         bytes: Range<u64>,
-        trace: &Trace<S::Bytes>,
-    ) -> Result<Vec<Piece<S::Body, S::Bytes>>, Error> {
+        reading: &Reading<S::Bytes>,
+    ) -> LocalBoxStream<'static, Result<S::Bytes, StoreError>> {
         let spans = layer.index.spans_of(&bytes);
-        if bytes.end - bytes.start <= MAX_KEPT {
-            let found = self.spans(layer, spans, &bytes, Some(trace)).await?;
-            return Ok(found.into_iter().map(Piece::Held).collect());
+        if let Reading::Held(held) = reading {
+            return stream::iter(layer.held(&bytes, held).map(Ok)).boxed_local();
         }
-        trace.step("span", Tier::Cold, Duration::ZERO);
-        let registry = self.clone();
-        let layer = layer.clone();
-        let made = stream::try_unfold(spans, move |mut left| {
+        let (registry, layer) = (self.clone(), layer.clone());
+        let together = usize::try_from(FETCHED / layer.index.span.max(1)).unwrap_or(1);
+        let made = stream::try_unfold(spans, move |left| {
             let (registry, layer, bytes) = (registry.clone(), layer.clone(), bytes.clone());
             async move {
                 if left.is_empty() {
                     return Ok(None);
                 }
-                let together = usize::try_from(FETCHED / layer.index.span.max(1)).unwrap_or(1);
                 let end = left.end.min(left.start + together.max(1));
-                let now = left.start..end;
-                left.start = end;
-                match registry.spans(&layer, now, &bytes, None).await {
-                    Ok(found) => Ok(Some((stream::iter(found).map(Ok), left))),
+                match registry.spans(&layer, left.start..end, None).await {
+                    Ok(found) => {
+                        let found = (left.start..end).zip(found);
+                        let cut = found.map(move |(at, whole)| Ok(layer.cut(at, &whole, &bytes)));
+                        Ok(Some((stream::iter(cut), end..left.end)))
+                    }
                     Err(error) => {
                         let cause = error.cause().map(str::to_owned);
                         Err(StoreError::Failed(cause.unwrap_or_else(|| error.message())))
@@ -483,15 +604,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 }
             }
         });
-        Ok(vec![Piece::Made(Made(Box::pin(made.try_flatten())))])
+        made.try_flatten().boxed_local()
     }
 
-    /// What spans have of these bytes of the archive, in their order. With a trace, they are read from the nearest tier and kept.
+    /// Reads spans. With a trace, they are read from the nearest tier and kept.
     async fn spans(
         &self,
         layer: &Layer<S::Bytes>,
         spans: Range<usize>,
-        bytes: &Range<u64>,
         trace: Option<&Trace<S::Bytes>>,
     ) -> Result<Vec<S::Bytes>, Error> {
         let digest = &layer.digest;
@@ -499,13 +619,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         let of = |range: Range<usize>| layer.index.spans.get(range).unwrap_or_default();
         let fetched = RefCell::new(None);
         let mut found = Vec::with_capacity(spans.len());
-        for at in spans.clone() {
-            let Some(span) = layer.index.spans.get(at) else {
-                break;
-            };
-            // What is kept is kept whole; what passes by is inflated no further than the file goes.
-            let end = bytes.end.min(span.output.end) - span.output.start;
-            let until = if trace.is_some() { u64::MAX } else { end };
+        for (at, span) in spans.clone().zip(of(spans.clone())) {
             let inflate = async || {
                 let is_fetched = |fetched: &Option<Fetched<S::Bytes>>| {
                     fetched
@@ -522,20 +636,26 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                     let got = self.fetch(layer, now, trace).await?;
                     *fetched.borrow_mut() = Some(got);
                 }
-                let fetched = fetched.borrow();
-                let input = fetched.as_ref().map(|fetched| fetched.input(span));
-                let input = input.ok_or_else(|| gone(digest))?;
-                if span.start == SpanStart::Plain {
-                    return Ok(input);
+                let inflated = {
+                    let fetched = fetched.borrow();
+                    let Some(fetched) = fetched.as_ref() else {
+                        return Err(gone(digest));
+                    };
+                    let input = fetched.input(span);
+                    if span.start == SpanStart::Plain {
+                        return Ok(input);
+                    }
+                    span.inflate(&fetched.window(span), &input.to_vec(), u64::MAX)
+                };
+                match inflated {
+                    Ok(out) => {
+                        self.metrics.inflated(Inflating::Span, out.len() as u64);
+                        Ok(S::Bytes::copy_from(&out))
+                    }
+                    Err(error) => Err(self.distrust(digest, &error).await),
                 }
-                let window = fetched.as_ref().map(|fetched| fetched.window(span));
-                let out = span
-                    .inflate(&window.unwrap_or_default(), &input.to_vec(), until)
-                    .map_err(|error| broken(digest, &error))?;
-                self.metrics.inflated(Inflating::Span, out.len() as u64);
-                Ok::<_, Error>(S::Bytes::copy_from(&out))
             };
-            let whole = match trace {
+            found.push(match trace {
                 Some(trace) => {
                     let cold = async || {
                         let bytes = inflate().await?;
@@ -548,9 +668,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                     }
                 }
                 None => inflate().await?,
-            };
-            let first = bytes.start.saturating_sub(span.output.start);
-            found.push(whole.slice(first, end));
+            });
         }
         Ok(found)
     }
@@ -574,7 +692,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             .end
             .checked_sub(1)
             .and_then(|end| ByteRange::new(first.input.start, end));
-        let range = range.ok_or_else(|| broken(digest, &IndexError::Corrupt))?;
+        let Some(range) = range else {
+            return Err(self.distrust(digest, &IndexError::Corrupt).await);
+        };
         if range.length() > MAX_INPUT {
             let found = format!(
                 "{} bytes of {digest} would have to be read for {} of a file",
@@ -592,9 +712,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         self.metrics.layer_ranges.inc_by(pieces.len() as u64);
         self.metrics.layer_range_bytes.inc_by(range.length());
         let input = match self.open(pieces, range.length()).await? {
-            Some(Body::Stream(body)) => self.store.hold(body, range.length()).await?,
+            Some(Body::Stream(body)) => match self.store.hold(body, range.length()).await {
+                Ok(input) => input,
+                Err(StoreError::Length) => return Err(gone(digest)),
+                Err(error) => return Err(error.into()),
+            },
             Some(Body::Held(bytes)) => bytes,
-            Some(Body::Empty | Body::Bytes(_)) | None => return Err(gone(digest)),
+            Some(Body::Empty | Body::Bytes(_)) | None => {
+                return Err(match first.start {
+                    SpanStart::Stored(_) => self.distrust(digest, &"a stored span is gone").await,
+                    _ => gone(digest),
+                });
+            }
         };
         let windows = all.iter().filter_map(Span::window);
         let windows = windows.reduce(|all, window| all.start..window.end);
@@ -714,6 +843,10 @@ const MAX_SAVED: u64 = 96 * 1024 * 1024;
 const MAX_INPUT: u64 = 64 * 1024 * 1024;
 /// Files, and parts of them, of more bytes pass by: the tiers are for what is small and read often.
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
+/// So do those that are in spans of more bytes, unless that is one.
+const MAX_HELD: u64 = 2 * MAX_KEPT;
+/// The blocks of a table of contents that are held at once: each takes some hundred kilobytes.
+const MAX_BLOCKS: usize = 16;
 /// About how many bytes of those are inflated from one range of the layer.
 const FETCHED: u64 = 4 * 1024 * 1024;
 /// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.
@@ -722,3 +855,5 @@ const TURN: u64 = 4 * 1024 * 1024;
 const MAX_PASSES: usize = 2;
 /// The steps that the cron trigger does at a time: each may take seven of the thirty seconds that it has.
 const STEPS_AT_ONCE: u32 = 3;
+/// The passes of which it tries one after the other until so many steps are done.
+const PASSES_AT_ONCE: u32 = 50;
