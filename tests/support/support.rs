@@ -1,6 +1,7 @@
 //! What native tests of the registry share: a small client, a host, a store that can be watched, and an image.
 #![expect(dead_code, reason = "no test uses all of it")]
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "what is not as expected fails the test"
@@ -27,6 +28,7 @@ use strata::{
 pub(crate) use self::host::TestHost;
 
 pub(crate) mod host;
+pub(crate) mod layers;
 pub(crate) mod watched;
 
 pub(crate) type TestRegistry<S, W = MemoryValues> = Registry<S, W, TestHost>;

@@ -1,0 +1,129 @@
+//! Layers for native tests: archives written entry by entry, and compressed by the system's tools.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// An archive that is being written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tar(Vec<u8>);
+
+impl Tar {
+    pub(crate) fn entry(mut self, path: &[u8], flag: u8, link: &str, bytes: &[u8]) -> Self {
+        let mut header = [0; 512];
+        header[..path.len()].copy_from_slice(path);
+        header[100..108].copy_from_slice(b"0000644\0");
+        header[108..116].copy_from_slice(b"0000000\0");
+        header[116..124].copy_from_slice(b"0000000\0");
+        header[124..136].copy_from_slice(format!("{:011o}\0", bytes.len()).as_bytes());
+        header[136..148].copy_from_slice(b"00000000017\0");
+        header[148..156].copy_from_slice(b"        ");
+        header[156] = flag;
+        header[157..157 + link.len()].copy_from_slice(link.as_bytes());
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        self.0.extend(header);
+        self.0.extend(bytes);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    pub(crate) fn file(self, path: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> Self {
+        self.entry(path.as_ref(), b'0', "", bytes.as_ref())
+    }
+
+    pub(crate) fn directory(self, path: &str) -> Self {
+        self.entry(path.as_bytes(), b'5', "", b"")
+    }
+
+    pub(crate) fn symlink(self, path: &str, link: &str) -> Self {
+        self.entry(path.as_bytes(), b'2', link, b"")
+    }
+
+    pub(crate) fn hard_link(self, path: &str, link: &str) -> Self {
+        self.entry(path.as_bytes(), b'1', link, b"")
+    }
+
+    /// The offset at which the next header is.
+    pub(crate) fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Ends it.
+    pub(crate) fn end(mut self) -> Vec<u8> {
+        self.0.extend([0; 1024]);
+        self.0
+    }
+}
+
+/// Bytes that do not compress; others for another seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Bytes that compress by about a half, as programs do.
+pub(crate) fn words(seed: u64, length: usize) -> Vec<u8> {
+    let noise = noise(seed, length.div_ceil(2));
+    let pairs = noise
+        .iter()
+        .flat_map(|byte| [b'a' + byte % 16, b'a' + byte / 16]);
+    pairs.take(length).collect()
+}
+
+/// A folder that is gone after the test.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("strata-layers-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a command writes to its standard output.
+#[track_caller]
+pub(crate) fn run(folder: &Path, command: &str) -> Vec<u8> {
+    let output = Command::new("sh")
+        .args(["-ec", command])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+/// What a command makes of bytes.
+#[track_caller]
+pub(crate) fn through(command: &str, bytes: &[u8]) -> Vec<u8> {
+    let folder = Folder::new();
+    std::fs::write(folder.0.join("in"), bytes).unwrap();
+    run(&folder.0, &format!("{command} < in"))
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    through("gzip -6n", bytes)
+}
