@@ -446,3 +446,37 @@ const MAX_PATHS: usize = 4 * 1024 * 1024;
 const RUN: usize = 4 * 1024 * 1024;
 /// How hard blocks are compressed.
 const LEVEL: u8 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorter(count: u32, length: usize) -> Sorter {
+        let mut sorter = Sorter::default();
+        for n in 0..count {
+            let mut path = format!("{n:08}").into_bytes();
+            path.resize(length, b'x');
+            sorter.push(Entry {
+                path,
+                ..Entry::default()
+            });
+        }
+        sorter
+    }
+
+    #[test]
+    fn refuses_more_long_paths_than_a_head_has_room_for() {
+        assert!(sorter(1_000, 16_000).finish().is_some());
+        assert!(sorter(5_000, 16_000).finish().is_none());
+    }
+
+    #[test]
+    fn knows_what_it_takes_when_it_was_saved_as_well() {
+        let mut sorter = sorter(40_000, 100);
+        let mut saved = Vec::new();
+        sorter.save(&mut saved);
+        let loaded = Sorter::load(&mut Reader(&saved)).unwrap();
+        assert!(loaded.packed() > 50_000 && loaded.packed() <= saved.len());
+        assert_eq!(loaded.packed(), sorter.packed());
+    }
+}

@@ -324,7 +324,7 @@ impl Index {
 
     /// The number of bytes of the index.
     pub const fn size(&self) -> u64 {
-        self.head + self.payload
+        self.head.saturating_add(self.payload)
     }
 
     /// The spans that have these bytes of the archive.
