@@ -649,6 +649,107 @@ mod tests {
     }
 
     #[test]
+    fn parses_what_looks_into_layers_and_images() {
+        let digest: Digest = DIGEST.parse().unwrap();
+        parses("/v2/_oci/ext/discover", Route::Extensions);
+        for text in ["a", "a/b/c", "files", "layers/images"] {
+            let name = name(text);
+            let layer = format!("/v2/{text}/_strata/layers/{DIGEST}");
+            parses(
+                &format!("{layer}?n=5&last=b&prefix=etc/"),
+                Route::Layer {
+                    name: name.clone(),
+                    digest: digest.clone(),
+                    prefix: b"etc/".to_vec(),
+                    page: PathPage {
+                        limit: Some(5),
+                        last: Some(b"b".to_vec()),
+                    },
+                },
+            );
+            for (path, bytes) in [
+                ("/files", b"".as_slice()),
+                ("/files/", b""),
+                ("/files/etc/passwd", b"etc/passwd"),
+                ("/files/etc%2Fpasswd", b"etc/passwd"),
+                ("/files/%ff%00%0A+", b"\xff\0\n+"),
+                ("/files//a//", b"/a//"),
+                ("/files/../a", b"../a"),
+                ("/files/x/_strata/layers/y", b"x/_strata/layers/y"),
+                ("/files/files/a", b"files/a"),
+                ("/files/%", b"%"),
+            ] {
+                parses(
+                    &format!("{layer}{path}"),
+                    Route::LayerFile {
+                        name: name.clone(),
+                        digest: digest.clone(),
+                        path: bytes.to_vec(),
+                        page: PathPage::default(),
+                    },
+                );
+            }
+            for reference in ["v1", DIGEST, &DIGEST.replace(':', "%3A")] {
+                parses(
+                    &format!(
+                        "/v2/{text}/_strata/images/{reference}/files/a?platform=linux%2Farm64&last=%ff+x"
+                    ),
+                    Route::ImageFile {
+                        name: name.clone(),
+                        reference: reference.replace("%3A", ":").parse().unwrap(),
+                        platform: Some("linux/arm64".to_owned()),
+                        path: b"a".to_vec(),
+                        page: PathPage {
+                            limit: None,
+                            last: Some(b"\xff x".to_vec()),
+                        },
+                    },
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn looks_into_nothing_else() {
+        for target in [
+            "/v2/a/_strata/".to_owned(),
+            "/v2/a/_strata/layers".to_owned(),
+            format!("/v2/a/_strata/layers/{DIGEST}/"),
+            format!("/v2/a/_strata/layers/{DIGEST}/file/x"),
+            format!("/v2/a/_strata/layers/{DIGEST}/filesx"),
+            format!("/v2/a/_strata/blobs/{DIGEST}"),
+            "/v2/a/_strata/images/v1".to_owned(),
+            "/v2/a/_strata/images/v1/".to_owned(),
+            format!("/v2/a/%5Fstrata/layers/{DIGEST}"),
+            format!("/v1/a/_strata/layers/{DIGEST}"),
+            format!("/v2/%ff/_strata/layers/{DIGEST}"),
+            "/v2/_oci/ext/discover/".to_owned(),
+        ] {
+            let error = Route::parse(&target).unwrap_err();
+            assert_eq!(
+                (error.code(), error.status().as_u16()),
+                (Code::Unsupported, 404),
+                "{target}"
+            );
+        }
+        let of = |target: &str| Route::parse(target).unwrap_err().code();
+        assert_eq!(of("/v2/a/_strata/layers/latest"), Code::DigestInvalid);
+        assert_eq!(of("/v2/a/_strata/images/.x/files/"), Code::ManifestInvalid);
+        for name in ["A", "a/_b", "a/_strata/layers/b"] {
+            let other = format!("/v2/{name}/_strata/layers/{DIGEST}");
+            assert!(Route::parse(&other).is_err(), "{other}");
+        }
+        // No name of a repository has such a component, so nothing else is shadowed.
+        for target in [
+            format!("/v2/_strata/blobs/{DIGEST}"),
+            "/v2/a/_strata/manifests/v1".to_owned(),
+            "/v2/a/_strata/tags/list".to_owned(),
+        ] {
+            assert!(Route::parse(&target).is_err(), "{target}");
+        }
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         refuses(
             "/v2/A/tags/list",

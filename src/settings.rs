@@ -267,6 +267,10 @@ mod tests {
         assert_eq!(policy.hot_bytes, 33_554_432);
         assert_eq!(policy.hot_retention, Duration::from_secs(3_600));
         assert_eq!(policy.warm_retention, Duration::from_secs(86_400));
+        assert_eq!((policy.warm_reads, policy.warm_span_reads), (3, 1));
+        assert_eq!(settings.layers.options, pass::Options::default());
+        assert_eq!(settings.layers.step, 536_870_912);
+        assert!(!settings.layers.on_push);
     }
 
     #[test]
@@ -286,6 +290,21 @@ mod tests {
             parse("STRATA_GRACE_HOURS", "").unwrap().grace,
             Duration::from_secs(86_400)
         );
+        let layers = |name, text| parse(name, text).unwrap().layers;
+        assert_eq!(layers("STRATA_SPAN_BYTES", "65536").options.span, 65_536);
+        assert_eq!(layers("STRATA_INDEX_ENTRIES", "7").options.entries, 7);
+        assert_eq!(
+            layers("STRATA_INFLATED_BYTES", "1048576").options.inflated,
+            1_048_576
+        );
+        assert_eq!(
+            layers("STRATA_INFLATED_RATIO", "10000").options.ratio,
+            10_000
+        );
+        assert_eq!(layers("STRATA_INDEX_STEP_BYTES", "1048576").step, 1_048_576);
+        assert!(layers("STRATA_INDEX_ON_PUSH", "true").on_push);
+        let policy = parse("STRATA_WARM_SPAN_READS", "255").unwrap().policy;
+        assert_eq!((policy.warm_reads, policy.warm_span_reads), (3, 255));
     }
 
     #[test]
@@ -315,6 +334,41 @@ mod tests {
                 "STRATA_WARM_SECONDS",
                 "59",
                 "setting STRATA_WARM_SECONDS: \"59\" is not allowed, expected 0, or a number of seconds from 60 to 31536000",
+            ),
+            (
+                "STRATA_SPAN_BYTES",
+                "65535",
+                "setting STRATA_SPAN_BYTES: \"65535\" is not allowed, expected a number from 65536 to 4194304",
+            ),
+            (
+                "STRATA_INDEX_STEP_BYTES",
+                "1048575",
+                "setting STRATA_INDEX_STEP_BYTES: \"1048575\" is not allowed, expected a number from 1048576 to 1099511627776",
+            ),
+            (
+                "STRATA_INDEX_ENTRIES",
+                "0",
+                "setting STRATA_INDEX_ENTRIES: \"0\" is not allowed, expected a number from 1 to 10000000",
+            ),
+            (
+                "STRATA_INFLATED_BYTES",
+                "1",
+                "setting STRATA_INFLATED_BYTES: \"1\" is not allowed, expected a number from 1048576 to 1099511627776",
+            ),
+            (
+                "STRATA_INFLATED_RATIO",
+                "1",
+                "setting STRATA_INFLATED_RATIO: \"1\" is not allowed, expected a number from 2 to 10000",
+            ),
+            (
+                "STRATA_INDEX_ON_PUSH",
+                "1",
+                "setting STRATA_INDEX_ON_PUSH: \"1\" is not allowed, expected true or false",
+            ),
+            (
+                "STRATA_WARM_SPAN_READS",
+                "0",
+                "setting STRATA_WARM_SPAN_READS: \"0\" is not allowed, expected a number of reads from 1 to 255",
             ),
             (
                 "STRATA_LOG",

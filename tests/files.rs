@@ -1406,8 +1406,9 @@ fn a_warm_tier_that_fails_or_lies_is_passed_over() {
     world.heal();
     for (key, life) in world.warm.memory.keys() {
         let right = block_on(world.warm.memory.get(&key)).unwrap().unwrap();
-        for at in [0, 20, right.len() as usize / 2, right.len() as usize - 1] {
-            let mut wrong = right.to_vec();
+        let right = right.to_vec();
+        for at in [0, 20, right.len() / 2, right.len() - 1] {
+            let mut wrong = right.clone();
             wrong[at] ^= 0x10;
             block_on(
                 world

@@ -3,12 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::LazyLock, time::Duration};
 
 use proptest::prelude::*;
 use regex::Regex;
 use strata::{
     digest::{Algorithm, Digest},
+    layer::{
+        entry::Entry,
+        index::{Index, IndexError, Known},
+        pass::{Options, Pass},
+    },
     manifest::Manifest,
     name::{Name, Reference, Tag},
     range::{ByteRange, Selection},
@@ -17,7 +22,11 @@ use strata::{
     time::Timestamp,
 };
 
-use crate::support::{Ask, ask, digest, registry_of};
+use crate::support::{
+    Ask, ask, digest,
+    layers::{Tar, gzip, noise},
+    registry_of,
+};
 
 #[path = "support/support.rs"]
 mod support;
@@ -353,6 +362,128 @@ proptest! {
         let later = now + Duration::from_millis(half_life * 10);
         for key in 0..8 {
             prop_assert_eq!(frequency.estimate(&format!("key {key}"), later), 0);
+        }
+    }
+}
+
+/// The index of a layer that comes in pieces of this size.
+fn index_of(layer: &[u8], piece: usize) -> Vec<u8> {
+    let options = Options {
+        span: 4_096,
+        ..Options::default()
+    };
+    let mut pass = Pass::new(layer.len() as u64, options);
+    for piece in layer.chunks(piece) {
+        pass.push(piece).unwrap();
+    }
+    pass.finish().unwrap().unwrap()
+}
+
+/// Every path from the first on, with its entries.
+fn entries_of(index: &Index, bytes: &[u8]) -> Vec<Entry> {
+    let read = async |block: usize| {
+        let range = index.range_of(block).unwrap();
+        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        let bytes = bytes.get(range).unwrap_or_default();
+        index.read_block(block, bytes).map(Rc::from)
+    };
+    let mut all = Vec::new();
+    let mut from = Vec::new();
+    while let Some(found) = pollster::block_on(index.seek::<IndexError>(&from, read)).unwrap() {
+        from.clone_from(&found.first().unwrap().path);
+        from.push(0);
+        all.extend(found);
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_index_gives_all_entries_back_in_order(
+        entries in proptest::collection::vec(("[ab/.]{0,3}[abc]{1,3}", 0_usize..3_000, 0_u8..4), 0..80),
+        piece in 1_usize..5_000,
+        zipped: bool,
+    ) {
+        let mut tar = Tar::default();
+        let mut expected = Vec::new();
+        for (seed, (path, size, kind)) in (1..).zip(&entries) {
+            let offset = tar.length() as u64 + 512;
+            let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+            // What leads out of the archive is another matter.
+            if parts.contains(&"..") {
+                continue;
+            }
+            let size = match kind {
+                0 => { tar = tar.directory(&format!("{path}/")); 0 }
+                1 => { tar = tar.symlink(path, "x"); 0 }
+                _ => { tar = tar.file(path, noise(seed, *size)); *size as u64 }
+            };
+            expected.push((parts.join("/").into_bytes(), offset, size));
+        }
+        expected.sort();
+        let archive = tar.end();
+        let layer = if zipped { gzip(&archive) } else { archive.clone() };
+        let bytes = index_of(&layer, piece);
+        let Ok(Known::Index(index)) = Known::parse(&bytes) else {
+            return Err(TestCaseError::fail("no index"));
+        };
+        let found: Vec<_> = entries_of(&index, &bytes)
+            .into_iter()
+            .map(|entry| (entry.path, entry.offset, entry.size))
+            .collect();
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(index.diff_id.clone(), digest(&archive));
+        // Spans cover the archive, and each byte is in one.
+        let ends: Vec<u64> = index.spans.iter().map(|span| span.output.end).collect();
+        prop_assert!(index.spans.iter().skip(1).zip(&ends).all(|(span, end)| span.output.start == *end));
+        prop_assert_eq!(ends.last().copied(), Some(archive.len() as u64));
+    }
+
+    #[test]
+    fn what_is_no_index_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Known::parse(&bytes);
+        let _ = Known::parse(&[b"strata\0i\x01\0\0\0".as_slice(), &bytes].concat());
+    }
+
+    #[test]
+    fn an_index_that_was_changed_never_panics(
+        changes in proptest::collection::vec((0_usize..2_000, any::<u8>()), 1..6),
+        cut in 0_usize..2_000,
+        sealed: bool,
+    ) {
+        static INDEX: LazyLock<Vec<u8>> = LazyLock::new(|| {
+            let tar = (0..40).fold(Tar::default(), |tar, n| tar.file(format!("dir/{n}"), noise(n, 500)));
+            index_of(&gzip(&tar.end()), 10_000)
+        });
+        let mut bytes = INDEX.clone();
+        for (at, byte) in changes {
+            if let Some(there) = bytes.get_mut(at) {
+                *there = byte;
+            }
+        }
+        if cut > 1_000 {
+            bytes.truncate(cut);
+        }
+        if sealed && let Some(Ok(length)) = bytes.get(12..16).map(TryInto::try_into) {
+            // As one would write who means harm.
+            let length = u32::from_le_bytes(length) as usize;
+            let check = bytes.get(20..length).map(crc32fast::hash);
+            if let (Some(check), Some(there)) = (check, bytes.get_mut(16..20)) {
+                there.copy_from_slice(&check.to_le_bytes());
+            }
+        }
+        if let Ok(Known::Index(index)) = Known::parse(&bytes) {
+            let _ = (index.size(), index.head(), index.spans_of(&(0..u64::MAX)));
+            for block in 0..index.blocks() {
+                let range = index.range_of(block).unwrap();
+                let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+                let _ = index.read_block(block, bytes.get(range).unwrap_or_default());
+            }
+            for span in &index.spans {
+                prop_assert!(span.output.start <= span.output.end && span.input.start <= span.input.end);
+            }
         }
     }
 }

@@ -241,6 +241,37 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_derived_from_a_layer_are_below_it() {
+        let digest: Digest = format!("sha256:{HASH}").parse().unwrap();
+        let below = format!("layers/sha256/{HASH}");
+        assert_eq!(layer(&digest), format!("{below}/"));
+        assert_eq!(index(&digest), format!("{below}/index"));
+        assert_eq!(pages(&digest), format!("{below}/pages"));
+        assert_eq!(stored(&digest, 12), format!("{below}/spans/00012"));
+        assert_eq!(span(&digest, 3, 9), format!("{below}/archive/3-9"));
+        let indexing = indexing(&digest);
+        assert_eq!(indexing, format!("indexing/sha256/{HASH}"));
+        let rest = indexing.strip_prefix(INDEXING).unwrap();
+        assert_eq!(indexing_digest(rest), Some(digest));
+        for rest in [
+            "",
+            "sha256",
+            "sha256/",
+            "md5/x",
+            &format!("sha256/{HASH}/x"),
+        ] {
+            assert_eq!(indexing_digest(rest), None, "{rest}");
+        }
+    }
+
+    #[test]
+    fn of_the_warm_tier_are_no_longer_than_it_takes() {
+        let digest: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
+        assert!(span(&digest, u64::MAX - 1, u64::MAX).len() <= 512);
+        assert!(index(&digest).len() <= 512);
+    }
+
+    #[test]
     fn fit_into_a_kibibyte() {
         let digest: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
         let name: Name = "a".repeat(Name::MAX_LENGTH).parse().unwrap();

@@ -204,6 +204,33 @@ mod tests {
     }
 
     #[test]
+    fn keeps_what_took_inflating_sooner() {
+        let policy = policy(&[("STRATA_WARM_READS", "3"), ("STRATA_WARM_SPAN_READS", "2")]);
+        assert!(!policy.earns_warm(Kind::Span, 1, 1) && policy.earns_warm(Kind::Span, 1, 2));
+        assert!(!policy.earns_warm(Kind::Index, 1, 2) && policy.earns_warm(Kind::Index, 1, 3));
+        assert!(
+            !policy.earns_warm(Kind::Page, 1, 255),
+            "it goes with its index"
+        );
+        for kind in [Kind::Span, Kind::Index] {
+            assert!(policy.earns_warm(kind, Policy::MAX_WARM, 3));
+            assert!(!policy.earns_warm(kind, Policy::MAX_WARM + 1, 3));
+            assert!(
+                policy.fits_hot(kind, 100_000_000),
+                "memory has a bound of its own"
+            );
+        }
+        let start = Timestamp(1_000_000);
+        for kind in [Kind::Span, Kind::Index, Kind::Page] {
+            assert_eq!(policy.hot_until(kind, start), start + policy.hot_retention);
+            assert_eq!(
+                policy.warm_until(kind, start),
+                start + policy.warm_retention
+            );
+        }
+    }
+
+    #[test]
     fn believes_that_something_is_there_for_a_stated_time() {
         let start = Timestamp(1_000_000);
         let policy = policy(&[
