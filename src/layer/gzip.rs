@@ -794,8 +794,9 @@ const CHUNK: usize = 64 * 1024;
 const MAX_PENDING: usize = 256 * 1024;
 /// The longest header: a name and a comment as long as no file system has them.
 const MAX_HEADER: usize = 256 * 1024;
-/// The most that comes out between two checkpoints: reading anything in it takes inflating what is before.
-const MAX_SPAN: u64 = 16 * 1024 * 1024;
+/// The most that comes out between two checkpoints: reading anything in it takes inflating what is before. A block of zlib's
+/// is 8 MiB at most, and a boundary may pass unseen.
+const MAX_SPAN: u64 = 32 * 1024 * 1024;
 /// What a saved state begins with: a member's header, or a block.
 const MEMBER: u8 = 0;
 const BLOCK: u8 = 1;
