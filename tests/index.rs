@@ -16,6 +16,7 @@ use std::{
 };
 
 use pollster::block_on;
+use sha2::{Digest as _, Sha256};
 use strata::{
     digest::Algorithm,
     layer::{
@@ -441,6 +442,33 @@ fn what_is_no_layer_is_refused_with_a_reason() {
         reason.starts_with("more than 2 entries in a tar archive") && is_limit,
         "{reason}"
     );
+}
+
+#[test]
+fn a_pass_may_leave_the_diff_id_to_its_caller() {
+    let archive = headers((0..2_000).map(|index| format!("file {index}")));
+    let folder = Folder::new("elsewhere");
+    std::fs::write(folder.0.join("tar"), &archive).unwrap();
+    for command in ["cat tar", "gzip -c tar", "zstd -q -c tar"] {
+        let layer = run(&folder.0, command);
+        let mut pass = Pass::without_diff_id(layer.len() as u64, options());
+        let mut out = Vec::new();
+        for piece in layer.chunks(4_099) {
+            // It could not go on with half a sum.
+            pass.pause();
+            pass.push_to(piece, |bytes| out.extend_from_slice(bytes))
+                .unwrap();
+            assert!(!pass.is_paused());
+        }
+        pass.end_to(|bytes| out.extend_from_slice(bytes)).unwrap();
+        assert!(out == archive, "{command}");
+        let hash = <[u8; 32]>::from(Sha256::digest(&out));
+        let bytes = pass.finish_as(hash).unwrap();
+        assert!(
+            bytes == Indexed::new(&layer, 4_099).unwrap().bytes,
+            "{command}"
+        );
+    }
 }
 
 /// Entries of a header each: what is said of them is in the names.

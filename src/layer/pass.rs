@@ -172,12 +172,16 @@ enum Source {
     Zstd(Box<Frames>),
 }
 
+/// Where bytes of the archive go.
+type Output<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// What is learnt of the archive.
 #[derive(Debug)]
 struct Archive {
     untar: Untar,
     contents: Sorter,
-    sum: Sha256,
+    /// None where the diff ID is left to the caller.
+    sum: Option<Sha256>,
     length: u64,
     /// The most bytes that it may have, and why.
     limit: u64,
@@ -232,7 +236,7 @@ impl Pass {
             archive: Archive {
                 untar: Untar::new(options.tar()),
                 contents: Sorter::default(),
-                sum: Sha256::new(),
+                sum: Some(Sha256::new()),
                 length: 0,
                 limit,
                 beyond,
@@ -241,6 +245,14 @@ impl Pass {
             pauses: false,
             options,
         }
+    }
+
+    /// Begins a pass that leaves the diff ID to the caller, who may have a faster SHA-256 at hand: of what [`Pass::push_to`] and
+    /// [`Pass::end_to`] hand over, for [`Pass::finish_as`]. It does not pause, for half a sum can't be saved with it.
+    pub fn without_diff_id(size: u64, options: Options) -> Self {
+        let mut pass = Self::new(size, options);
+        pass.archive.sum = None;
+        pass
     }
 
     /// The number of bytes of the layer that were read, and of the archive that came out.
@@ -256,6 +268,15 @@ impl Pass {
 
     /// Reads the next bytes of the layer.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), PassError> {
+        self.push_to(bytes, |_| ())
+    }
+
+    /// Reads the next bytes of the layer, and hands over those of the archive in pieces.
+    pub fn push_to(
+        &mut self,
+        bytes: &[u8],
+        mut output: impl FnMut(&[u8]),
+    ) -> Result<(), PassError> {
         let gathered;
         let mut bytes = bytes;
         if let Source::Unknown(read) = &mut self.source {
@@ -267,32 +288,31 @@ impl Pass {
             bytes = &gathered;
             self.recognise(bytes)?;
         }
-        // Little may inflate to much: limits are looked at often.
-        for part in bytes.chunks(PART) {
-            self.decode(part)?;
-            self.check()?;
-        }
-        Ok(())
+        self.decode(bytes, &mut output)?;
+        self.check()
     }
 
-    fn decode(&mut self, bytes: &[u8]) -> Result<(), PassError> {
+    fn decode(&mut self, bytes: &[u8], output: Output<'_>) -> Result<(), PassError> {
         let (archive, spans) = (&mut self.archive, &mut self.spans);
         match &mut self.source {
             Source::Unknown(_) => Ok(()),
             Source::Plain => {
                 spans.plain(archive.length, bytes, self.options.span);
-                archive.take(bytes)
+                archive.take(bytes, output)
             }
             Source::Gzip(gunzip) => {
-                gunzip.push(bytes, |bytes| archive.take(bytes))?;
+                gunzip.push(bytes, |bytes| archive.take(bytes, output))?;
                 spans.checkpoints(gunzip)
             }
-            Source::Zstd(frames) => frames.push(bytes, archive, spans, self.options.span),
+            Source::Zstd(frames) => frames.push(bytes, archive, spans, self.options.span, output),
         }
     }
 
     /// Has the pass pause at the next place from which it can go on elsewhere.
     pub fn pause(&mut self) {
+        if self.archive.sum.is_none() {
+            return;
+        }
         self.pauses = true;
         if let Source::Gzip(gunzip) = &mut self.source {
             gunzip.pause();
@@ -331,29 +351,43 @@ impl Pass {
     /// Ends the pass, and answers the index; with it, there may be a last object to be stored. A pass that pauses here
     /// answers none.
     pub fn finish(&mut self) -> Result<Option<Vec<u8>>, PassError> {
+        self.end_to(|_| ())?;
+        // All others have come to the end wherever they pause.
+        if let Source::Gzip(gunzip) = &self.source
+            && gunzip.is_paused()
+        {
+            return Ok(None);
+        }
+        let sum = self.archive.sum.take().unwrap_or_default();
+        self.finish_as(sum.finalize().into()).map(Some)
+    }
+
+    /// Says that there are no more bytes, and hands over those of the archive that were held back.
+    pub fn end_to(&mut self, mut output: impl FnMut(&[u8])) -> Result<(), PassError> {
         if let Source::Unknown(read) = &mut self.source {
             let read = std::mem::take(read);
             self.recognise(&read)?;
-            self.decode(&read)?;
+            self.decode(&read, &mut output)?;
         }
         let (archive, spans) = (&mut self.archive, &mut self.spans);
-        let mut compression = Compression::None;
         match &mut self.source {
             Source::Unknown(_) | Source::Plain => {}
             Source::Gzip(gunzip) => {
-                gunzip.finish(|bytes| archive.take(bytes))?;
+                gunzip.finish(|bytes| archive.take(bytes, &mut output))?;
                 spans.checkpoints(gunzip)?;
-                if gunzip.is_paused() {
-                    return Ok(None);
-                }
-                compression = Compression::Gzip;
             }
-            Source::Zstd(frames) => {
-                frames.finish(spans)?;
-                compression = Compression::Zstd;
-            }
+            Source::Zstd(frames) => frames.finish(spans)?,
         }
-        self.check()?;
+        self.check()
+    }
+
+    /// Ends the pass as [`Pass::finish`] does, after [`Pass::end_to`], with the diff ID that the caller has.
+    pub fn finish_as(&mut self, diff_id: [u8; 32]) -> Result<Vec<u8>, PassError> {
+        let compression = match &self.source {
+            Source::Unknown(_) | Source::Plain => Compression::None,
+            Source::Gzip(_) => Compression::Gzip,
+            Source::Zstd(_) => Compression::Zstd,
+        };
         self.archive.untar.finish()?;
         let (read, length) = self.position();
         if read != self.size {
@@ -370,14 +404,14 @@ impl Pass {
             compressed: self.size,
             inflated: length,
             entries,
-            diff_id: self.archive.sum.finalize_reset().into(),
+            diff_id,
             rows: std::mem::take(&mut self.spans.rows),
             objects: self.spans.objects,
             blocks,
             contents,
             windows: std::mem::take(&mut self.spans.windows),
         };
-        parts.encode().map(Some).ok_or(PassError::Parts)
+        parts.encode().ok_or(PassError::Parts)
     }
 
     /// Writes all that it takes to go on, where the pass has paused. Objects that are full are to be stored before.
@@ -412,7 +446,7 @@ impl Pass {
             }
         }
         wire::put(&mut out, self.archive.length);
-        out.extend(self.archive.sum.serialize());
+        out.extend(self.archive.sum.clone().unwrap_or_default().serialize());
         self.archive.untar.save(&mut out);
         self.archive.contents.save(&mut out);
         wire::put(&mut out, self.spans.rows.len() as u64);
@@ -467,7 +501,7 @@ impl Pass {
         let mut state = SerializedState::<Sha256>::default();
         let length = state.len();
         state.copy_from_slice(reader.take(length)?);
-        pass.archive.sum = Sha256::deserialize(&state).ok()?;
+        pass.archive.sum = Some(Sha256::deserialize(&state).ok()?);
         pass.archive.untar = Untar::load(reader, options.tar())?;
         pass.archive.contents = Sorter::load(reader)?;
         for _ in 0..reader.number()? {
@@ -525,12 +559,15 @@ impl Options {
 }
 
 impl Archive {
-    fn take(&mut self, bytes: &[u8]) -> Result<(), PassError> {
+    fn take(&mut self, bytes: &[u8], output: Output<'_>) -> Result<(), PassError> {
         self.length += bytes.len() as u64;
         if self.length > self.limit {
             return Err(self.beyond.clone());
         }
-        self.sum.update(bytes);
+        if let Some(sum) = &mut self.sum {
+            sum.update(bytes);
+        }
+        output(bytes);
         let contents = &mut self.contents;
         self.untar.push(bytes, |entry| {
             contents.push(entry);
@@ -658,6 +695,7 @@ impl Frames {
         archive: &mut Archive,
         spans: &mut Spans,
         span: u64,
+        output: Output<'_>,
     ) -> Result<(), PassError> {
         let Self {
             decoder,
@@ -693,8 +731,8 @@ impl Frames {
                 let skipped = usize::try_from(known.saturating_sub(at)).unwrap_or(usize::MAX);
                 at += bytes.len() as u64;
                 let mut bytes = bytes.get(skipped.min(bytes.len())..).unwrap_or_default();
-                let mut output = at - bytes.len() as u64;
-                archive.take(bytes)?;
+                let mut end = at - bytes.len() as u64;
+                archive.take(bytes, output)?;
                 while !bytes.is_empty() {
                     let room = match *start {
                         Begun::Frame(_) => span_bytes.saturating_mul(LONG),
@@ -703,10 +741,10 @@ impl Frames {
                     let length = (room - begun.len()).min(bytes.len());
                     let (now, later) = bytes.split_at(length);
                     begun.extend_from_slice(now);
-                    output += now.len() as u64;
+                    end += now.len() as u64;
                     bytes = later;
                     if begun.len() == room {
-                        spans.store(output - room as u64, begun, span)?;
+                        spans.store(end - room as u64, begun, span)?;
                         begun.clear();
                         *start = Begun::Middle;
                     }
@@ -749,8 +787,6 @@ impl Spans {
 const LONGEST_MAGIC: usize = 6;
 /// So much comes out of anything, whatever the ratio.
 const FREE: u64 = 64 << 20;
-/// So much is decoded before limits are looked at again.
-const PART: usize = 8 * 1024;
 /// The most bytes of an index, about: a pass has them in memory.
 const MAX_INDEX: usize = 40 << 20;
 /// A frame of more spans than this is stored.
