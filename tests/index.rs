@@ -442,6 +442,22 @@ fn what_is_no_layer_is_refused_with_a_reason() {
         reason.starts_with("more than 2 entries in a tar archive") && is_limit,
         "{reason}"
     );
+    let many = headers((0..20_000).map(|index| format!("file {index}")));
+    let short = Options {
+        contents: 10_000,
+        ..options()
+    };
+    assert_eq!(
+        refused(&many, short),
+        (
+            "its table of contents takes more than 10000 bytes".to_owned(),
+            true
+        )
+    );
+    assert_eq!(
+        Indexed::new(&many, 100_000).unwrap().index().entries,
+        20_000
+    );
 }
 
 #[test]

@@ -36,12 +36,15 @@ pub(crate) struct Sorter {
     run: Vec<Entry>,
     /// About the memory that the run takes.
     weight: usize,
-    /// Sorted runs of packed blocks.
-    runs: Vec<VecDeque<Vec<u8>>>,
-    /// The bytes of those.
-    packed: usize,
+    /// Sorted runs of packed blocks. Those of a level are merged into one of the next when they are many, for each takes the
+    /// memory of a block that is unpacked when it is merged.
+    levels: Vec<Vec<Run>>,
     entries: u64,
+    /// About the bytes that the table will take.
+    size: u64,
 }
+
+type Run = VecDeque<Vec<u8>>;
 
 impl Sorter {
     /// The number of entries so far.
@@ -49,19 +52,21 @@ impl Sorter {
         self.entries
     }
 
-    /// The bytes of memory that those take which are sorted.
-    pub(crate) const fn packed(&self) -> usize {
-        self.packed
+    /// About how many bytes the table takes that they make, but for the last of them.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
     }
 
-    /// Takes an entry.
-    pub(crate) fn push(&mut self, entry: Entry) {
+    /// Takes an entry. `None` says that what was loaded was not what was saved.
+    pub(crate) fn push(&mut self, entry: Entry) -> Option<()> {
         self.weight += entry.weight();
         self.run.push(entry);
         self.entries += 1;
         if self.weight >= RUN {
             self.end_run();
+            self.merge_full()?;
         }
+        Some(())
     }
 
     fn end_run(&mut self) {
@@ -70,54 +75,65 @@ impl Sorter {
         run.sort_by(order);
         let mut packer = Packer::default();
         let mut blocks = VecDeque::new();
+        let mut put = |packed: Packed| {
+            self.size += (packed.bytes.len() + packed.first.len()) as u64;
+            blocks.push_back(packed.bytes);
+        };
         for entry in run {
-            blocks.extend(packer.push(entry).map(|packed| packed.bytes));
+            packer.push(entry).map(&mut put);
         }
-        blocks.extend(packer.finish().map(|packed| packed.bytes));
+        packer.finish().map(&mut put);
         if !blocks.is_empty() {
-            self.packed += blocks.iter().map(Vec::len).sum::<usize>();
-            self.runs.push(blocks);
+            match self.levels.first_mut() {
+                Some(level) => level.push(blocks),
+                None => self.levels.push(vec![blocks]),
+            }
         }
+    }
+
+    /// Merges the runs of each level that is full.
+    fn merge_full(&mut self) -> Option<()> {
+        let mut at = 0;
+        while let Some(level) = self.levels.get_mut(at)
+            && level.len() >= FAN
+        {
+            let mut run = VecDeque::new();
+            merge(std::mem::take(level), |packed| {
+                run.push_back(packed.bytes);
+                Some(())
+            })?;
+            at += 1;
+            match self.levels.get_mut(at) {
+                Some(level) => level.push(run),
+                None => self.levels.push(vec![run]),
+            }
+        }
+        Some(())
     }
 
     /// Ends with the blocks, and where each of them is. `None` says that there are too many of them to say so, or that what was
     /// loaded was not what was saved.
-    pub(crate) fn finish(mut self) -> Option<(Vec<Block>, Vec<u8>)> {
+    pub(crate) fn finish(mut self) -> Option<(Vec<Block>, Vec<Vec<u8>>)> {
         self.end_run();
-        let mut heads = BinaryHeap::with_capacity(self.runs.len());
-        for blocks in self.runs {
-            heads.push(Head::new(blocks)?);
-        }
         let (mut blocks, mut bytes) = (Vec::new(), Vec::new());
-        let mut packer = Packer::default();
-        let mut paths = 0;
-        let mut put = |packed: Packed| {
+        let (mut offset, mut paths) = (0, 0);
+        merge(self.levels.into_iter().flatten().collect(), |packed| {
+            let length = u32::try_from(packed.bytes.len()).ok()?;
             paths += packed.first.len();
             if paths > MAX_PATHS {
                 return None;
             }
             blocks.push(Block {
                 first: packed.first,
-                offset: bytes.len() as u64,
-                length: u32::try_from(packed.bytes.len()).ok()?,
+                offset,
+                length,
                 count: packed.count,
                 check: crc32fast::hash(&packed.bytes),
             });
-            bytes.extend(packed.bytes);
+            offset += u64::from(length);
+            bytes.push(packed.bytes);
             Some(())
-        };
-        while let Some(mut head) = heads.peek_mut() {
-            let entry = head.next()?;
-            if head.entries.is_empty() {
-                PeekMut::pop(head);
-            }
-            if let Some(packed) = packer.push(entry) {
-                put(packed)?;
-            }
-        }
-        if let Some(packed) = packer.finish() {
-            put(packed)?;
-        }
+        })?;
         Some((blocks, bytes))
     }
 
@@ -125,46 +141,70 @@ impl Sorter {
     pub(crate) fn save(&mut self, out: &mut Vec<u8>) {
         self.end_run();
         wire::put(out, self.entries);
-        wire::put(out, self.runs.len() as u64);
-        for run in &self.runs {
-            wire::put(out, run.len() as u64);
-            for block in run {
-                wire::put_bytes(out, block);
+        wire::put(out, self.size);
+        wire::put(out, self.levels.len() as u64);
+        for level in &self.levels {
+            wire::put(out, level.len() as u64);
+            for run in level {
+                wire::put(out, run.len() as u64);
+                for block in run {
+                    wire::put_bytes(out, block);
+                }
             }
         }
     }
 
     /// Goes on with what was saved.
     pub(crate) fn load(reader: &mut Reader<'_>) -> Option<Self> {
-        let entries = reader.number()?;
-        let mut runs = Vec::new();
-        let mut packed = 0;
+        let (entries, size) = (reader.number()?, reader.number()?);
+        let mut levels = Vec::new();
         for _ in 0..reader.number()? {
-            let mut run = VecDeque::new();
+            let mut level = Vec::new();
             for _ in 0..reader.number()? {
-                let block = reader.bytes()?.to_vec();
-                packed += block.len();
-                run.push_back(block);
+                let mut run = VecDeque::new();
+                for _ in 0..reader.number()? {
+                    run.push_back(reader.bytes()?.to_vec());
+                }
+                level.push(run);
             }
-            runs.push(run);
+            levels.push(level);
         }
         Some(Self {
             entries,
-            runs,
-            packed,
+            size,
+            levels,
             ..Self::default()
         })
     }
 }
 
+/// Puts the entries of runs in order, and packs them anew.
+fn merge(runs: Vec<Run>, mut put: impl FnMut(Packed) -> Option<()>) -> Option<()> {
+    let mut heads = BinaryHeap::with_capacity(runs.len());
+    for blocks in runs {
+        heads.push(Head::new(blocks)?);
+    }
+    let mut packer = Packer::default();
+    while let Some(mut head) = heads.peek_mut() {
+        let entry = head.next()?;
+        if head.entries.is_empty() {
+            PeekMut::pop(head);
+        }
+        if let Some(packed) = packer.push(entry) {
+            put(packed)?;
+        }
+    }
+    packer.finish().map_or(Some(()), put)
+}
+
 /// What is left of a run: never nothing, while it is in a heap.
 struct Head {
-    blocks: VecDeque<Vec<u8>>,
+    blocks: Run,
     entries: VecDeque<Entry>,
 }
 
 impl Head {
-    fn new(mut blocks: VecDeque<Vec<u8>>) -> Option<Self> {
+    fn new(mut blocks: Run) -> Option<Self> {
         let entries = unpack(&blocks.pop_front()?)?.into();
         Some(Self { blocks, entries })
     }
@@ -444,6 +484,8 @@ const MAX_BLOCK: usize = 64 * 1024 * 1024;
 const MAX_PATHS: usize = 4 * 1024 * 1024;
 /// The memory for entries that are not sorted yet.
 const RUN: usize = 4 * 1024 * 1024;
+/// So many runs are merged into one.
+const FAN: usize = 16;
 /// How hard blocks are compressed.
 const LEVEL: u8 = 6;
 
@@ -456,10 +498,11 @@ mod tests {
         for n in 0..count {
             let mut path = format!("{n:08}").into_bytes();
             path.resize(length, b'x');
-            sorter.push(Entry {
+            let entry = Entry {
                 path,
                 ..Entry::default()
-            });
+            };
+            sorter.push(entry).unwrap();
         }
         sorter
     }
@@ -471,12 +514,30 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_it_takes_when_it_was_saved_as_well() {
-        let mut sorter = sorter(40_000, 100);
-        let mut saved = Vec::new();
-        sorter.save(&mut saved);
-        let loaded = Sorter::load(&mut Reader(&saved)).unwrap();
-        assert!(loaded.packed() > 50_000 && loaded.packed() <= saved.len());
-        assert_eq!(loaded.packed(), sorter.packed());
+    fn many_runs_are_merged_before_the_end() {
+        let mut sorter = Sorter::default();
+        for index in 0..5_000 {
+            let path = format!("{:04}{}", index * 7_919 % 5_000, "/path".repeat(3_300));
+            let entry = Entry {
+                path: path.into_bytes(),
+                offset: index,
+                ..Entry::default()
+            };
+            sorter.push(entry).unwrap();
+            assert!(sorter.levels.iter().all(|level| level.len() < FAN));
+            if index == 4_500 {
+                let mut saved = Vec::new();
+                sorter.save(&mut saved);
+                sorter = Sorter::load(&mut Reader(&saved)).unwrap();
+            }
+        }
+        assert_eq!(sorter.levels.len(), 2);
+        assert_eq!(sorter.entries(), 5_000);
+        let (blocks, bytes) = sorter.finish().unwrap();
+        assert_eq!(blocks.len(), bytes.len());
+        let entries = bytes.iter().flat_map(|block| unpack(block).unwrap());
+        let paths = entries.map(|entry| entry.path[..4].to_vec());
+        let wanted = (0..5_000).map(|index| format!("{index:04}").into_bytes());
+        assert!(paths.eq(wanted));
     }
 }

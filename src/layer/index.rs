@@ -412,7 +412,7 @@ pub(crate) struct Parts {
     pub(crate) rows: Vec<Row>,
     pub(crate) objects: u32,
     pub(crate) blocks: Vec<Block>,
-    pub(crate) contents: Vec<u8>,
+    pub(crate) contents: Vec<Vec<u8>>,
     pub(crate) windows: Vec<u8>,
 }
 
@@ -477,7 +477,8 @@ impl Parts {
             Compression::Gzip => 1,
             Compression::Zstd => 2,
         };
-        let contents = self.contents.len() as u64;
+        let contents: usize = self.contents.iter().map(Vec::len).sum();
+        let contents = contents as u64;
         let payload = contents + self.windows.len() as u64;
         let mut rest = vec![INDEX, compression, 0, 0];
         for number in [
@@ -512,7 +513,12 @@ impl Parts {
             wire::put_bytes(&mut rest, &block.first);
         }
         let mut out = seal(&rest)?;
-        out.extend(self.contents);
+        drop(rest);
+        // It may take more memory than all else: each block is dropped when it is copied.
+        out.reserve_exact(usize::try_from(payload).ok()?);
+        for block in self.contents {
+            out.extend(block);
+        }
         out.extend(self.windows);
         Some(out)
     }

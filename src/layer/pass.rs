@@ -34,6 +34,8 @@ pub struct Options {
     pub span: u64,
     /// The most entries.
     pub entries: u64,
+    /// The largest table of contents, in bytes as it is kept, which is a third of the memory that it takes in the end.
+    pub contents: u64,
     /// The longest path, in bytes.
     pub path_bytes: u64,
     /// The largest archive, in bytes.
@@ -50,6 +52,7 @@ impl Default for Options {
         Self {
             span: 1 << 20,
             entries: 2_000_000,
+            contents: 12 << 20,
             path_bytes: 16 * 1024,
             inflated: 64 << 30,
             ratio: 250,
@@ -71,6 +74,8 @@ pub enum PassError {
     Foreign(&'static str),
     /// The archive is larger than this.
     Inflated(u64),
+    /// The table of contents is larger than this.
+    Contents(u64),
     /// The archive is more times larger than the layer than this.
     Ratio(u64),
     /// It has not as many bytes as it should.
@@ -87,6 +92,9 @@ impl fmt::Display for PassError {
             Self::Tar(error) => write!(f, "{error} of what it inflates to"),
             Self::Foreign(what) => write!(f, "compressed by {what}; gzip and zstd are read"),
             Self::Inflated(limit) => write!(f, "it inflates to more than {limit} bytes"),
+            Self::Contents(limit) => {
+                write!(f, "its table of contents takes more than {limit} bytes")
+            }
             Self::Ratio(limit) => write!(f, "it inflates to more than {limit} times its size"),
             Self::Size(size) => write!(f, "it ends after {size} bytes, which is not its size"),
             Self::Parts => f.write_str("it has more parts than an index can hold"),
@@ -123,6 +131,7 @@ impl PassError {
             Self::Tar(error) => ("tar", error.is_limit()),
             Self::Foreign(_) => ("compression", false),
             Self::Inflated(_) => ("size", true),
+            Self::Contents(_) => ("contents", true),
             Self::Ratio(_) => ("ratio", true),
             Self::Size(_) => ("length", false),
             Self::Parts => ("parts", true),
@@ -141,6 +150,7 @@ impl Options {
         vec![
             self.span,
             self.entries,
+            self.contents,
             self.path_bytes,
             self.inflated,
             self.ratio,
@@ -186,6 +196,7 @@ struct Archive {
     /// The most bytes that it may have, and why.
     limit: u64,
     beyond: PassError,
+    contents_limit: u64,
 }
 
 /// What is known of the spans.
@@ -240,6 +251,7 @@ impl Pass {
                 length: 0,
                 limit,
                 beyond,
+                contents_limit: options.contents,
             },
             spans: Spans::default(),
             pauses: false,
@@ -542,7 +554,7 @@ impl Pass {
             return Err(PassError::Ratio(self.options.ratio));
         }
         let rows = self.spans.rows.len() * size_of::<Row>();
-        if self.archive.contents.packed() + self.spans.windows.len() + rows > MAX_INDEX {
+        if self.spans.windows.len() + rows > MAX_INDEX {
             return Err(PassError::Parts);
         }
         Ok(())
@@ -570,7 +582,10 @@ impl Archive {
         output(bytes);
         let contents = &mut self.contents;
         self.untar.push(bytes, |entry| {
-            contents.push(entry);
+            contents.push(entry).ok_or(PassError::Parts)?;
+            if contents.size() > self.contents_limit {
+                return Err(PassError::Contents(self.contents_limit));
+            }
             Ok(())
         })
     }
@@ -787,8 +802,8 @@ impl Spans {
 const LONGEST_MAGIC: usize = 6;
 /// So much comes out of anything, whatever the ratio.
 const FREE: u64 = 64 << 20;
-/// The most bytes of an index, about: a pass has them in memory.
-const MAX_INDEX: usize = 40 << 20;
+/// The most bytes of windows and spans: a pass has them in memory.
+const MAX_INDEX: usize = 24 << 20;
 /// A frame of more spans than this is stored.
 const LONG: usize = 4;
 /// The largest object of stored spans, unless a span is larger.
