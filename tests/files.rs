@@ -1350,7 +1350,7 @@ fn a_store_that_fails_once_harms_nobody() {
         assert!(operations > 5);
         let mut failures = 0;
         // Of many operations, those of steps are alike: every so many of them fail.
-        for number in (1..=operations).step_by(1 + operations / 20) {
+        for number in (1..=operations).step_by(1 + operations / 10) {
             for verdict in [
                 lost(),
                 Verdict::Kept(StoreError::Failed("on purpose".to_owned())),

@@ -516,8 +516,8 @@ mod tests {
     #[test]
     fn many_runs_are_merged_before_the_end() {
         let mut sorter = Sorter::default();
-        for index in 0..5_000 {
-            let path = format!("{:04}{}", index * 7_919 % 5_000, "/path".repeat(3_300));
+        for index in 0..9_000 {
+            let path = format!("{:04}{}", index * 7_919 % 9_000, "/path".repeat(1_600));
             let entry = Entry {
                 path: path.into_bytes(),
                 offset: index,
@@ -525,19 +525,19 @@ mod tests {
             };
             sorter.push(entry).unwrap();
             assert!(sorter.levels.iter().all(|level| level.len() < FAN));
-            if index == 4_500 {
+            if index == 8_500 {
                 let mut saved = Vec::new();
                 sorter.save(&mut saved);
                 sorter = Sorter::load(&mut Reader(&saved)).unwrap();
             }
         }
         assert_eq!(sorter.levels.len(), 2);
-        assert_eq!(sorter.entries(), 5_000);
+        assert_eq!(sorter.entries(), 9_000);
         let (blocks, bytes) = sorter.finish().unwrap();
         assert_eq!(blocks.len(), bytes.len());
         let entries = bytes.iter().flat_map(|block| unpack(block).unwrap());
         let paths = entries.map(|entry| entry.path[..4].to_vec());
-        let wanted = (0..5_000).map(|index| format!("{index:04}").into_bytes());
+        let wanted = (0..9_000).map(|index| format!("{index:04}").into_bytes());
         assert!(paths.eq(wanted));
     }
 }
