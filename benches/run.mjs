@@ -2,11 +2,12 @@
 import { concurrency } from "./concurrency.mjs";
 import { cost } from "./cost.mjs";
 import { files } from "./files.mjs";
+import { layers } from "./layers.mjs";
 import { pull } from "./pull.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost, files };
+const benches = { upload, pull, concurrency, cost, files, layers };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));

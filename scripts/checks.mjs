@@ -22,7 +22,7 @@ const RUST = [
   {
     name: "clippy wasm32",
     commands: [
-      ["cargo", "clippy", "-p", "strata", "-p", "strata-worker", "-p", "strata-suite", "--lib", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "-p", "strata", "-p", "strata-layers", "-p", "strata-suite", "-p", "strata-worker", "--lib", ...WASM32, ...DENIED],
       ["cargo", "clippy", "-p", "strata", "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
   },

@@ -1,0 +1,19 @@
+// Go's gzip writer, as Docker's builder and the tools of registries use it: from standard input to standard output.
+package main
+
+import (
+	"compress/gzip"
+	"io"
+	"log"
+	"os"
+)
+
+func main() {
+	writer := gzip.NewWriter(os.Stdout)
+	if _, err := io.Copy(writer, os.Stdin); err != nil {
+		log.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		log.Fatal(err)
+	}
+}

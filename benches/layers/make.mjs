@@ -1,0 +1,164 @@
+// Layers to read: files of this machine as the usual tools pack them, and bytes that nobody's tool would write.
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { createWriteStream, statSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { crc32, createGzip, gzipSync } from "node:zlib";
+import { find, ROOT, run } from "../../scripts/command.mjs";
+import { Failure, tail, task } from "../../scripts/terminal.mjs";
+
+const GO = join(ROOT, "benches/layers/gzip.go");
+
+/** How a tar is compressed, by what the layer is called. */
+export const COMPRESSORS = {
+  "gzip -6": `gzip -6 -n -c "$1" > "$2"`,
+  "Go's gzip": `go run "${GO}" < "$1" > "$2"`,
+  "zstd -3": `zstd -q -3 -c "$1" > "$2"`,
+};
+
+/** Makes a tar of about so many bytes from whole folders of installed packages, the same ones each time. */
+export function archive(path, bytes) {
+  return task(`a tar of ${bytes >> 20} MiB`, async () => {
+    const found = await must("find", ["/usr/bin", "/usr/lib", "/usr/share", "-xdev", "(", "-type", "f", "-o", "-type", "l", ")", "-printf", "%s\\t%h\\t%P\\t%H\\n"]);
+    const folders = new Map();
+    for (const line of found.stdout.split("\n").filter(Boolean)) {
+      const [size, within, path, start] = line.split("\t");
+      if (path === undefined) continue;
+      const files = folders.get(within) ?? [];
+      folders.set(within, [...files, { path: `${start}/${path}`.slice(1), size: 512 + Math.ceil(Number(size) / 512) * 512 }]);
+    }
+    const order = [...folders.keys()].sort((one, other) => (rank(one) < rank(other) ? -1 : 1));
+    let [sum, chosen] = [0, []];
+    for (const name of order) {
+      if (sum >= bytes) break;
+      const size = folders.get(name).reduce((all, { size }) => all + size, 0);
+      // One that is a tenth of it all would be much of what is measured.
+      if (size > bytes / 10) continue;
+      chosen.push(...folders.get(name).map(({ path }) => path));
+      sum += size;
+    }
+    const list = `${path}.list`;
+    writeFileSync(list, chosen.sort().map((path) => `${path}\0`).join(""));
+    await must("tar", ["-C", "/", "-c", "--null", "-T", list, "-f", path]);
+    return { path, size: statSync(path).size, entries: chosen.length };
+  });
+}
+
+/** Compresses a file by one of the above; without Go there is none of Go's. */
+export function compress(name, from, to) {
+  if (name.startsWith("Go") && !find("go")) return undefined;
+  return task(name, async () => {
+    await must("sh", ["-ec", COMPRESSORS[name], "sh", from, to]);
+    return to;
+  });
+}
+
+/** Bytes that ask for much, piece by piece. */
+export const ODD = { headers, zeros, members, blocks };
+
+/** Writes pieces to a file. */
+export function write(name, pieces, path, { gzip = false } = {}) {
+  return task(name, async () => {
+    await pipeline(pieces, ...(gzip ? [createGzip()] : []), createWriteStream(path));
+    return path;
+  });
+}
+
+/** Headers of empty files, in the order of their paths or in none. */
+function* headers(count, isShuffled) {
+  let gathered = [];
+  for (let index = 0; index < count; index += 1) {
+    const path = isShuffled
+      ? createHash("sha1").update(String(index)).digest("hex")
+      : `usr/lib/node_modules/package-${Math.floor(index / 500)}/dist/part-${Math.floor(index / 20) % 25}/file-${index % 20}.js`;
+    gathered.push(header(path, 0, 1_700_000_000 + (index % 1000)));
+    if (gathered.length === 2048) {
+      yield Buffer.concat(gathered);
+      gathered = [];
+    }
+  }
+  yield Buffer.concat([...gathered, Buffer.alloc(1024)]);
+}
+
+/** A file of so many zeros. */
+function* zeros(size) {
+  yield header("zeros", size, 0);
+  const piece = Buffer.alloc(1 << 20);
+  for (let left = size; left > 0; left -= piece.length) yield piece;
+  yield Buffer.alloc(1024);
+}
+
+/** A member of gzip for every few bytes of a tar. */
+function* members(count) {
+  const size = count * 100;
+  const tar = Buffer.concat([header("members", size, 0), Buffer.alloc(size, "strata "), Buffer.alloc(1024 + ((512 - (size % 512)) % 512))]);
+  const length = Math.ceil(tar.length / count);
+  for (let at = 0; at < tar.length; at += length) yield gzipSync(tar.subarray(at, at + length));
+}
+
+/** A block of deflate for every byte, and an empty one after it: what a flush after every byte leaves. */
+function* blocks(compressed) {
+  const size = Math.floor(compressed / 7 / 512) * 512;
+  const tar = Buffer.concat([header("blocks", size, 0), Buffer.alloc(size), Buffer.alloc(1024)]);
+  for (let at = 512; at < 512 + size; at += 1) tar[at] = (at * 2654435761) >>> 13;
+  const codes = Array.from({ length: 256 }, (_, byte) => {
+    // 0, 01, the literal, 0000000; 0, 00 and whole bytes from there on (RFC 1951, sections 3.2.3 to 3.2.6).
+    const literal = byte < 144 ? (0x30 + byte).toString(2).padStart(8, "0") : (0x190 + byte - 144).toString(2);
+    const bits = `010${literal}0000000000`.padEnd(24, "0");
+    const bytes = bits.match(/.{8}/g).map((bits) => parseInt([...bits].reverse().join(""), 2));
+    return Buffer.from([...bytes, 0, 0, 0xff, 0xff]);
+  });
+  yield Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+  for (let at = 0; at < tar.length; at += 4096) yield Buffer.concat([...tar.subarray(at, at + 4096)].map((byte) => codes[byte]));
+  const end = Buffer.alloc(10);
+  // The last block: 1, 01, 0000000.
+  end[0] = 3;
+  end.writeUInt32LE(crc32(tar), 2);
+  end.writeUInt32LE(tar.length, 6);
+  yield end;
+}
+
+/** The header of a file (POSIX.1-1988). */
+function header(path, size, modified) {
+  const bytes = Buffer.alloc(512);
+  const octal = (value, at, length) => bytes.write(value.toString(8).padStart(length - 1, "0"), at, "latin1");
+  bytes.write(path, 0, 100);
+  octal(0o644, 100, 8);
+  octal(0, 108, 8);
+  octal(0, 116, 8);
+  if (size < 8 ** 11) octal(size, 124, 12);
+  else {
+    bytes[124] = 0x80;
+    bytes.writeBigUInt64BE(BigInt(size), 128);
+  }
+  octal(modified, 136, 12);
+  bytes.fill(" ", 148, 156);
+  bytes.write("0", 156);
+  bytes.write("ustar\u000000", 257, "latin1");
+  const sum = bytes.reduce((all, byte) => all + byte, 0);
+  bytes.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+  return bytes;
+}
+
+/** What a command prints, as it comes; the command ends when nobody reads any more. */
+export async function* printed(command, args) {
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "ignore"] });
+  try {
+    yield* child.stdout;
+  } finally {
+    child.kill();
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+  }
+}
+
+async function must(program, args) {
+  const ended = await run(program, args);
+  if (ended.code !== 0) throw new Failure(`${program} failed`, tail(ended.output, 40));
+  return ended;
+}
+
+function rank(text) {
+  return createHash("sha1").update(text).digest("hex");
+}
