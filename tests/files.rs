@@ -832,7 +832,12 @@ fn many_segments_take_no_more_memory_than_their_bytes() {
 
 /// A layer of several steps of a mebibyte each.
 fn long_layer(writer: &str) -> (Vec<u8>, Vec<u8>) {
-    let tar = (0..24).fold(Tar::default(), |tar, seed| {
+    layer_of(24, writer)
+}
+
+/// A layer of so many files, and its archive.
+fn layer_of(files: u64, writer: &str) -> (Vec<u8>, Vec<u8>) {
+    let tar = (0..files).fold(Tar::default(), |tar, seed| {
         tar.file(format!("dir/file-{seed:02}"), words(seed, 200_000))
     });
     let archive = tar.end();
@@ -1333,7 +1338,7 @@ fn of_a_large_index_a_lookup_reads_one_block() {
 fn a_store_that_fails_once_harms_nobody() {
     let bytes = words(1, 9 * SPAN);
     let archive = Tar::default().file("a", &bytes).end();
-    let long = long_layer("zstd -3 --zstd=wlog=17").0;
+    let long = layer_of(8, "zstd -3 --zstd=wlog=17").0;
     let (layer, stored) = (gzip(&archive), through("zstd -3 --zstd=wlog=17", &archive));
     let cases = [
         (&layer, "a", &bytes, vec![SMALL]),
