@@ -424,6 +424,16 @@ fn what_is_no_layer_is_refused_with_a_reason() {
             true
         )
     );
+    // Empty blocks of deflate, of which a writer may put any number between two bytes.
+    let mut waste = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    waste.extend([0, 0, 0, 0xff, 0xff].repeat(1 << 20));
+    assert_eq!(
+        refused(&waste, options()),
+        (
+            "it inflates to less than half of its size".to_owned(),
+            false
+        )
+    );
     let small = Options {
         inflated: 1_000_000,
         ..options()

@@ -78,6 +78,8 @@ pub enum PassError {
     Contents(u64),
     /// The archive is more times larger than the layer than this.
     Ratio(u64),
+    /// It inflates to less than half of its size: no writer does that, and each byte of it takes tens of times as long.
+    Waste,
     /// It has not as many bytes as it should.
     Size(u64),
     /// There is more of it than an index can say.
@@ -96,6 +98,7 @@ impl fmt::Display for PassError {
                 write!(f, "its table of contents takes more than {limit} bytes")
             }
             Self::Ratio(limit) => write!(f, "it inflates to more than {limit} times its size"),
+            Self::Waste => f.write_str("it inflates to less than half of its size"),
             Self::Size(size) => write!(f, "it ends after {size} bytes, which is not its size"),
             Self::Parts => f.write_str("it has more parts than an index can hold"),
         }
@@ -133,6 +136,7 @@ impl PassError {
             Self::Inflated(_) => ("size", true),
             Self::Contents(_) => ("contents", true),
             Self::Ratio(_) => ("ratio", true),
+            Self::Waste => ("waste", false),
             Self::Size(_) => ("length", false),
             Self::Parts => ("parts", true),
         };
@@ -553,6 +557,9 @@ impl Pass {
         if length > FREE && length > read.saturating_mul(self.options.ratio) {
             return Err(PassError::Ratio(self.options.ratio));
         }
+        if read > MAX_WASTE && length < read / 2 && !self.repeats() {
+            return Err(PassError::Waste);
+        }
         let rows = self.spans.rows.len() * size_of::<Row>();
         if self.spans.windows.len() + rows > MAX_INDEX {
             return Err(PassError::Parts);
@@ -800,6 +807,8 @@ impl Spans {
 
 /// The longest sequence of bytes by which a format is known.
 const LONGEST_MAGIC: usize = 6;
+/// So much of a layer may be what nothing comes out of.
+const MAX_WASTE: u64 = 4 << 20;
 /// So much comes out of anything, whatever the ratio.
 const FREE: u64 = 64 << 20;
 /// The most bytes of windows and spans: a pass has them in memory.
