@@ -591,6 +591,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                     return Ok(None);
                 }
                 let end = left.end.min(left.start + together.max(1));
+                // Others have their turn, whom a layer that is near and a client that is quick would leave none.
+                registry.host.sleep(Duration::ZERO).await;
                 match registry.spans(&layer, left.start..end, None).await {
                     Ok(found) => {
                         let found = (left.start..end).zip(found);

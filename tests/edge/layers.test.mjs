@@ -272,8 +272,8 @@ describe("a layer that takes several requests", () => {
   });
 });
 
-describe("a file of 400 MB", () => {
-  const size = 400_000_000;
+describe("a file of 500 MB", () => {
+  const size = 500_000_000;
   const expected = createHash("sha256");
   const path = "var/log/large.txt";
   let strata;
