@@ -1412,6 +1412,34 @@ fn a_store_that_fails_once_harms_nobody() {
 }
 
 #[test]
+fn spans_of_which_many_come_out_of_little_are_stored_each_by_its_number() {
+    // Noise that comes again is next to nothing for zstd, and all of it for deflate.
+    let noise: Vec<u8> = (0..30_000_u32)
+        .flat_map(|n| *digest(&n.to_le_bytes()).hash().first_chunk::<32>().unwrap())
+        .collect();
+    let tar = (0..16).fold(Tar::default(), |tar, n| {
+        tar.file(format!("file-{n:02}"), &noise)
+    });
+    let layer = through("zstd -3 --zstd=wlog=21", &tar.end());
+    assert!(layer.len() < 2 * noise.len(), "{}", layer.len());
+    let world = World::with_layer(&layer);
+    let isolate = world.isolate(&[]);
+    for n in 0..16 {
+        let answer = get(&isolate, &file(&layer, &format!("file-{n:02}")));
+        assert_eq!(
+            answer.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
+        assert!(answer.body == noise, "file {n}");
+    }
+    let stored = world.cold.memory.keys();
+    let stored = stored.iter().filter(|key| key.contains("/spans/")).count();
+    assert!(stored >= 4, "{stored} objects");
+}
+
+#[test]
 fn a_warm_tier_that_fails_or_lies_is_passed_over() {
     let bytes = words(1, 3 * SPAN);
     let layer = gzip(&Tar::default().file("a", &bytes).end());

@@ -43,6 +43,14 @@ struct Indexed {
     objects: Vec<Vec<u8>>,
 }
 
+/// Takes what is to be stored, which is numbered in its order.
+fn take_objects(pass: &mut Pass, objects: &mut Vec<Vec<u8>>) {
+    while let Some((number, object)) = pass.object() {
+        assert_eq!(number as usize, objects.len());
+        objects.push(object);
+    }
+}
+
 impl Indexed {
     /// Indexes a layer that comes in pieces of this size.
     fn new(layer: &[u8], piece: usize) -> Result<Self, PassError> {
@@ -50,10 +58,10 @@ impl Indexed {
         let mut objects = Vec::new();
         for piece in layer.chunks(piece) {
             pass.push(piece)?;
-            objects.extend(std::iter::from_fn(|| pass.object()));
+            take_objects(&mut pass, &mut objects);
         }
         let bytes = pass.finish()?.unwrap();
-        objects.extend(std::iter::from_fn(|| pass.object()));
+        take_objects(&mut pass, &mut objects);
         Ok(Self { bytes, objects })
     }
 
@@ -77,7 +85,7 @@ impl Indexed {
             } else {
                 pass.finish().unwrap()
             };
-            objects.extend(std::iter::from_fn(|| pass.object()));
+            take_objects(&mut pass, &mut objects);
             if let Some(bytes) = finished {
                 break bytes;
             }

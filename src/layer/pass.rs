@@ -354,14 +354,11 @@ impl Pass {
         }
     }
 
-    /// The next object of spans that is to be stored, in their order: its bytes.
-    pub fn object(&mut self) -> Option<Vec<u8>> {
-        self.spans.full.pop_front()
-    }
-
-    /// The number of objects so far, those that [`Pass::object`] has given among them.
-    pub const fn objects(&self) -> u32 {
-        self.spans.objects
+    /// The next object of spans that is to be stored, in their order: its number and its bytes. Little may inflate to several.
+    pub fn object(&mut self) -> Option<(u32, Vec<u8>)> {
+        let waiting = u32::try_from(self.spans.full.len()).ok()?;
+        let bytes = self.spans.full.pop_front()?;
+        Some((self.spans.objects - waiting, bytes))
     }
 
     /// Ends the pass, and answers the index; with it, there may be a last object to be stored. A pass that pauses here

@@ -325,9 +325,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             while reader.next(&mut piece).await? {
                 read += piece.len() as u64;
                 lead.renew(self.host.now());
-                let outcome = pass.push(&piece);
-                while let Some(object) = pass.object() {
-                    self.keep_object(digest, pass.objects() - 1, object).await?;
+                let mut outcome = Ok(());
+                for part in piece.chunks(PART) {
+                    outcome = pass.push(part);
+                    while let Some((number, object)) = pass.object() {
+                        self.keep_object(digest, number, object).await?;
+                    }
+                    if outcome.is_err() || pass.is_paused() {
+                        break;
+                    }
                 }
                 if let Err(error) = outcome {
                     reader.give_up().await;
@@ -357,8 +363,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             }
         }
         let index = pass.finish()?;
-        while let Some(object) = pass.object() {
-            self.keep_object(digest, pass.objects() - 1, object).await?;
+        while let Some((number, object)) = pass.object() {
+            self.keep_object(digest, number, object).await?;
         }
         Ok(index)
     }
@@ -851,6 +857,8 @@ const MAX_HELD: u64 = 2 * MAX_KEPT;
 const MAX_BLOCKS: usize = 16;
 /// About how many bytes of those are inflated from one range of the layer.
 const FETCHED: u64 = 4 * 1024 * 1024;
+/// So much of a layer is inflated before what is to be stored of it is: a few bytes of zstd may give 128 KiB that deflate does not shrink.
+const PART: usize = 1024;
 /// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.
 const TURN: u64 = 4 * 1024 * 1024;
 /// The passes that an isolate does at the same time: each takes some tens of megabytes at the most.

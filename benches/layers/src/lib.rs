@@ -79,7 +79,7 @@ impl Pass {
 
     /// The next object of spans.
     pub fn object(&mut self) -> Option<Vec<u8>> {
-        self.pass.object()
+        self.pass.object().map(|(_, bytes)| bytes)
     }
 
     /// The number of bytes of the archive so far.
