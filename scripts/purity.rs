@@ -38,6 +38,10 @@ impl Host for Nowhere {
         Ok([0; 32])
     }
 
+    async fn admits(&self, _key: &str) -> bool {
+        true
+    }
+
     fn log(&self, _: Level, _: &'static str, _: &[(&'static str, &str)]) {}
 }
 
@@ -82,6 +86,8 @@ pub extern "C" fn answer() -> u16 {
     let request = Request {
         method,
         target,
+        origin: String::new(),
+        address: String::new(),
         headers,
         body: body.map(MemoryBody::Bytes),
     };

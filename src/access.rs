@@ -1,84 +1,118 @@
-//! Who may do what: users with passwords, and a switch for anonymous pulls.
+//! Who may do what: signing in, tokens and rules.
 //!
-//! Users are one JSON document, kept as a secret:
-//!
-//! ```json
-//! {"users": {"alice": "pbkdf2-sha256$100000$<salt>$<key>"}}
-//! ```
-//!
-//! An entry is a scheme, its number of iterations, a salt and a derived key of 32 bytes, both in base64 without padding
-//! (RFC 4648, section 4). PBKDF2 with HMAC-SHA-256 (RFC 8018) is what the platform derives natively; it stops at 100,000
-//! iterations. Credentials come as Basic (RFC 7617).
+//! A client signs in by Basic (RFC 7617), or by Basic at the token end-point for a token that it then sends as Bearer (RFC 6750,
+//! and distribution's token specification). Either way the [`rule`]s decide, at each request, what the [`user`] may do. A
+//! [`token`] can only narrow that.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap},
-    fmt,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, time::Duration};
 
-use base64::{
-    Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::STANDARD_NO_PAD,
-};
-use http::{HeaderValue, header};
-use serde::Deserialize;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderValue, Method, header};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
 use crate::{
+    access::{
+        attempts::Attempts,
+        rule::{Action, Actions, Rules},
+        token::{Claims, Scope, Signer, TokenError},
+        user::{User, Users},
+    },
     error::{Code, Error},
     host::Host,
+    name::Name,
+    route::{Route, TOKEN_PATH},
     time::Timestamp,
 };
 
-/// What a request wants to do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Read.
-    Pull,
-    /// Write or delete.
-    Push,
-    /// See how the registry fares.
-    Administer,
-}
-
-/// Who asks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Caller {
-    /// Nobody in particular, who may pull.
-    Anonymous,
-    /// A user, who may do everything.
-    User,
-}
+mod attempts;
+pub mod rule;
+pub mod token;
+pub mod user;
 
 /// Users and rules, and whom of them this isolate has verified lately.
 #[derive(Debug)]
 pub struct Access {
-    users: BTreeMap<String, Password>,
-    anonymous_pull: bool,
-    verified: RefCell<HashMap<[u8; 32], Timestamp>>,
+    users: Users,
+    rules: Rules,
+    signer: Signer,
+    verified: RefCell<HashMap<[u8; 32], (Rc<User>, Timestamp)>>,
+    attempts: Attempts,
 }
 
-/// A password as it is kept.
-#[derive(Clone, Eq, PartialEq)]
-struct Password {
-    iterations: u32,
-    salt: Vec<u8>,
-    key: [u8; 32],
+/// What a request says of who makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<'a> {
+    /// The header `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// The address that it comes from.
+    pub address: &'a str,
+    /// How clients reach the registry, as `https://registry.example.com`.
+    pub origin: &'a str,
 }
 
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Password")
-            .field("iterations", &self.iterations)
-            .finish_non_exhaustive()
+/// Who makes a request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    user: Option<Rc<User>>,
+    claims: Option<Rc<Claims>>,
+}
+
+impl Caller {
+    /// The name of the user; `None` for who did not sign in.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_ref().map(|user| user.name.as_str())
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    users: BTreeMap<String, String>,
+/// What a request needs to be allowed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Need<'a> {
+    /// To be given a token: to sign in by Basic, or to be allowed anything without.
+    Token,
+    /// To have signed in, where there are users: clients learn from the answer how to.
+    SignIn,
+    /// To be allowed anything at all.
+    Entry,
+    /// To list the repositories that may be pulled from.
+    Catalog,
+    /// An action in the registry as a whole.
+    Registry(Action),
+    /// An action in a repository.
+    Repository(&'a Name, Action),
+}
+
+impl<'a> Need<'a> {
+    /// What a request to an end-point needs. Of a method that the end-point does not have, no more than to be let in.
+    pub fn of(route: &'a Route, method: &Method) -> Self {
+        if !route.methods().contains(method) {
+            return Self::Entry;
+        }
+        match route {
+            Route::Version => Self::SignIn,
+            Route::Token { .. } => Self::Token,
+            Route::Metrics => Self::Registry(Action::Metrics),
+            Route::Extensions => Self::Entry,
+            Route::Catalog { .. } => Self::Catalog,
+            Route::Layer { name, .. }
+            | Route::LayerFile { name, .. }
+            | Route::ImageFile { name, .. }
+            | Route::Tags { name, .. }
+            | Route::Referrers { name, .. } => Self::Repository(name, Action::Pull),
+            // Moving a tag, and the source of a mount, need more: what is there decides.
+            Route::StartUpload { name, .. } | Route::Upload { name, .. } => {
+                Self::Repository(name, Action::Push)
+            }
+            Route::Blob { name, .. } | Route::Manifest { name, .. } => {
+                let action = match *method {
+                    Method::GET | Method::HEAD => Action::Pull,
+                    Method::DELETE => Action::Delete,
+                    _ => Action::Push,
+                };
+                Self::Repository(name, action)
+            }
+        }
+    }
 }
 
 impl Access {
@@ -88,58 +122,54 @@ impl Access {
     /// How long verified credentials are remembered, so that a push derives one key and not one a request.
     pub const REMEMBERED: Duration = Duration::from_secs(300);
 
+    /// How long a token is good for. Clients ask for another one by themselves.
+    pub const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+
     /// How many verified credentials are remembered.
     const MAX_REMEMBERED: usize = 1_000;
 
-    /// Reads the users and the switch. Errors name what is wrong and never repeat a secret.
-    pub fn parse(users: Option<&str>, anonymous_pull: bool) -> Result<Self, String> {
-        let users = match users.filter(|text| !text.trim().is_empty()) {
-            None => BTreeMap::new(),
-            Some(text) => {
-                let document: Document = serde_json::from_str(text).map_err(|error| {
-                    format!(
-                        "not as expected at line {}, column {}: {}",
-                        error.line(),
-                        error.column(),
-                        class(&error)
-                    )
-                })?;
-                document
-                    .users
-                    .into_iter()
-                    .map(|(user, entry)| {
-                        if user.is_empty() || user.contains(':') {
-                            return Err(format!(
-                                "user {user:?}: a user's name is not empty and has no ':'"
-                            ));
-                        }
-                        let password = Password::parse(&entry)
-                            .map_err(|error| format!("user {user:?}: {error}"))?;
-                        Ok((user, password))
-                    })
-                    .collect::<Result<_, _>>()?
-            }
+    /// Makes it of the texts of users and rules. An error names the setting it is about.
+    pub fn parse(
+        users: Option<&str>,
+        rules: Option<&str>,
+        anonymous_pull: bool,
+    ) -> Result<Self, (&'static str, String)> {
+        let given = |text: Option<&str>| {
+            text.filter(|text| !text.trim().is_empty())
+                .map(str::to_owned)
         };
+        let secret = given(users).unwrap_or_default();
+        let users = if secret.is_empty() {
+            Users::default()
+        } else {
+            Users::parse(&secret).map_err(|problem| ("STRATA_USERS", problem))?
+        };
+        let mut rules = match given(rules) {
+            Some(text) => Rules::parse(&text).map_err(|problem| ("STRATA_RULES", problem))?,
+            None => Rules::of_users(),
+        };
+        if anonymous_pull {
+            rules.let_everyone_pull();
+        }
         Ok(Self {
+            signer: Signer::new(&secret),
             users,
-            anonymous_pull,
+            rules,
             verified: RefCell::default(),
+            attempts: Attempts::default(),
         })
     }
 
     /// Whether anyone may do anything at all.
     pub fn is_configured(&self) -> bool {
-        self.anonymous_pull || !self.users.is_empty()
+        !self.users.is_empty() || self.rules.are_for_everyone()
     }
 
-    /// Lets a request pass and says who asks, or says why not.
-    ///
-    /// `authorization` is the header of that name. The same error is given for an unknown user and for a wrong password,
-    /// after the same work.
-    pub async fn admit(
+    /// Finds out who makes a request. `need` is what an answer of 401 says to sign in for.
+    pub async fn identify(
         &self,
-        action: Action,
-        authorization: Option<&str>,
+        visit: Visit<'_>,
+        need: Need<'_>,
         host: &impl Host,
     ) -> Result<Caller, Error> {
         if !self.is_configured() {
@@ -148,125 +178,322 @@ impl Access {
                 "this registry has no users yet: set the secret STRATA_USERS, or STRATA_ANONYMOUS_PULL to true",
             ));
         }
-        match authorization.map(Credentials::parse) {
-            Some(None) => Err(unauthorized(
-                "the authorization header is not of the scheme Basic",
-            )),
-            Some(Some(credentials)) if !credentials.are_empty() => {
-                self.verify(&credentials, host).await?;
-                Ok(Caller::User)
-            }
-            Some(Some(_)) | None if action == Action::Pull && self.anonymous_pull => {
-                Ok(Caller::Anonymous)
-            }
-            Some(Some(_)) | None => Err(unauthorized("sign in with a user and a password")),
-        }
-    }
-
-    /// Answers the request that asks whether this is a registry. Clients learn from its 401 how to sign in, so it is
-    /// given even where pulling needs no user, as long as there are users.
-    pub async fn greet(&self, authorization: Option<&str>, host: &impl Host) -> Result<(), Error> {
-        if self.users.is_empty() {
-            return Ok(());
-        }
-        self.admit(Action::Push, authorization, host).await?;
-        Ok(())
-    }
-
-    async fn verify(&self, credentials: &Credentials, host: &impl Host) -> Result<(), Error> {
-        let now = host.now();
-        let fingerprint = credentials.fingerprint();
-        let remembered = self.verified.borrow().get(&fingerprint).copied();
-        if remembered.is_some_and(|since| now.since(since) < Self::REMEMBERED) {
-            return Ok(());
-        }
-        let known = self.users.get(&credentials.user);
-        let password = known.cloned().unwrap_or_else(Password::nobodys);
-        let key = host
-            .derive(
-                credentials.password.as_bytes(),
-                &password.salt,
-                password.iterations,
-            )
-            .await;
-        let key = key.map_err(|cause| {
-            Error::unavailable("passwords can't be verified", Duration::from_secs(5))
-                .with_cause(cause)
-        })?;
-        let matches = bool::from(key.ct_eq(&password.key));
-        if known.is_none() || !matches {
-            return Err(unauthorized("unknown user or wrong password"));
-        }
-        let mut verified = self.verified.borrow_mut();
-        if verified.len() >= Self::MAX_REMEMBERED {
-            verified.retain(|_, since| now.since(*since) < Self::REMEMBERED);
-        }
-        if verified.len() < Self::MAX_REMEMBERED {
-            verified.insert(fingerprint, now);
-        }
-        Ok(())
-    }
-}
-
-impl Password {
-    fn parse(entry: &str) -> Result<Self, &'static str> {
-        let mut fields = entry.split('$');
-        let (Some("pbkdf2-sha256"), Some(iterations), Some(salt), Some(key), None) = (
-            fields.next(),
-            fields.next(),
-            fields.next(),
-            fields.next(),
-            fields.next(),
-        ) else {
-            return Err("expected pbkdf2-sha256$<iterations>$<salt>$<key>");
+        let anonymous = Caller {
+            user: None,
+            claims: None,
         };
-        let iterations = iterations
-            .parse()
-            .map_err(|_| "the number of iterations is not a number")?;
-        if !(1..=Access::MAX_ITERATIONS).contains(&iterations) {
-            return Err(
-                "the number of iterations is not from 1 to 100000, where the platform stops",
-            );
+        let Some(authorization) = visit.authorization else {
+            return Ok(anonymous);
+        };
+        if self.users.is_empty() {
+            // Clients send what they have kept of another day; nobody is more here than anyone else.
+            return Ok(anonymous);
         }
-        let salt = STANDARD_NO_PAD
-            .decode(salt)
-            .map_err(|_| "the salt is not base64 without padding")?;
-        if salt.len() < 8 {
-            return Err("the salt is shorter than 8 bytes");
+        let unknown = |found| Self::unauthorized(found, visit, need, None);
+        let (scheme, rest) = authorization
+            .split_once(' ')
+            .ok_or_else(|| unknown("the authorization header has no credentials"))?;
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return self.identify_token(rest.trim(), visit, need, host);
         }
-        let key = STANDARD_NO_PAD
-            .decode(key)
-            .map_err(|_| "the key is not base64 without padding")?;
-        let key = key.try_into().map_err(|_| "the key is not of 32 bytes")?;
-        Ok(Self {
-            iterations,
-            salt,
-            key,
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return Err(unknown(
+                "the authorization header is neither Basic nor Bearer",
+            ));
+        }
+        let credentials = Credentials::parse(rest)
+            .ok_or_else(|| unknown("the credentials in the authorization header are not Basic"))?;
+        if credentials.are_empty() {
+            return Ok(anonymous);
+        }
+        self.sign_in(&credentials, visit, need, host).await
+    }
+
+    fn identify_token(
+        &self,
+        token: &str,
+        visit: Visit<'_>,
+        need: Need<'_>,
+        host: &impl Host,
+    ) -> Result<Caller, Error> {
+        let invalid = |found| Self::unauthorized(found, visit, need, Some("invalid_token"));
+        let claims = self
+            .signer
+            .verify(token, host.now())
+            .map_err(|error| match error {
+                TokenError::Invalid => invalid("the token is not one of this registry"),
+                TokenError::Expired => invalid("the token has expired"),
+            })?;
+        let user = match claims.sub.as_str() {
+            "" => None,
+            name => Some(
+                self.users
+                    .get(name)
+                    .ok_or_else(|| invalid("the token is of a user who is gone"))?
+                    .clone(),
+            ),
+        };
+        Ok(Caller {
+            user,
+            claims: Some(Rc::new(claims)),
         })
     }
 
-    /// A password that nobody has, which costs as much to verify as one that `npm run user` made.
-    fn nobodys() -> Self {
-        Self {
-            iterations: Access::MAX_ITERATIONS,
-            salt: vec![0; 16],
-            key: [0; 32],
+    /// Verifies a user's name and password or token. The same error is given for an unknown user and for a wrong password,
+    /// after the same work.
+    pub async fn sign_in(
+        &self,
+        credentials: &Credentials,
+        visit: Visit<'_>,
+        need: Need<'_>,
+        host: &impl Host,
+    ) -> Result<Caller, Error> {
+        if self.users.is_empty() {
+            let found = "this registry has no users";
+            return Err(Error::new(Code::Denied, found));
+        }
+        let signed_in = |user: &Rc<User>| Caller {
+            user: Some(user.clone()),
+            claims: None,
+        };
+        let now = host.now();
+        let fingerprint = credentials.fingerprint();
+        if let Some((user, since)) = self.verified.borrow().get(&fingerprint)
+            && now.since(*since) < Self::REMEMBERED
+        {
+            return Ok(signed_in(user));
+        }
+        let Credentials { user, password } = credentials;
+        if let Some(wait) = self.attempts.wait(visit.address, user, now) {
+            return Err(too_many(wait));
+        }
+        // Tokens can't be guessed; that what takes long to verify isn't asked for too often is for the platform as well, which
+        // knows what other isolates were asked.
+        let is_slow = !user::is_token(password);
+        if is_slow && !host.admits(&attempts::of_user(visit.address, user)).await {
+            return Err(too_many(Attempts::WINDOW));
+        }
+        let verified = self.users.verify(user, password, host).await;
+        let verified = verified.map_err(|cause| {
+            Error::unavailable("passwords can't be verified", Duration::from_secs(5))
+                .with_cause(cause)
+        })?;
+        let Some(verified) = verified else {
+            self.attempts.failed(visit.address, user, now);
+            return Err(Self::unauthorized(
+                "unknown user or wrong password",
+                visit,
+                need,
+                None,
+            ));
+        };
+        let mut remembered = self.verified.borrow_mut();
+        if remembered.len() >= Self::MAX_REMEMBERED {
+            remembered.retain(|_, (_, since)| now.since(*since) < Self::REMEMBERED);
+        }
+        let caller = signed_in(&verified);
+        if remembered.len() < Self::MAX_REMEMBERED {
+            remembered.insert(fingerprint, (verified, now));
+        }
+        Ok(caller)
+    }
+
+    /// Lets a request pass, or says why not: 401 where signing in, or a token for more, could help, and 403 where not. What is
+    /// stored is not looked at: who may not pull learns nothing of what is there.
+    pub fn permit(&self, caller: &Caller, need: Need<'_>, visit: Visit<'_>) -> Result<(), Error> {
+        let is_allowed = match need {
+            Need::SignIn => {
+                self.users.is_empty() || visit.authorization.is_some() && self.may_enter(caller)
+            }
+            Need::Token | Need::Entry | Need::Catalog => self.may_enter(caller),
+            Need::Registry(action) => self.actions(caller, None).has(action),
+            Need::Repository(name, action) => self.actions(caller, Some(name)).has(action),
+        };
+        if !is_allowed {
+            return Err(match caller.user() {
+                None if !self.users.is_empty() => {
+                    let found = format!("sign in to {}", to(need));
+                    let problem = caller.claims.as_ref().map(|_| "insufficient_scope");
+                    Self::unauthorized(&found, visit, need, problem)
+                }
+                user => denied(user, need),
+            });
+        }
+        let is_covered = caller.claims.as_ref().is_none_or(|claims| match need {
+            Need::SignIn | Need::Entry => true,
+            Need::Catalog => claims.cover_catalog(),
+            // No token is for these: what administers asks for a password each time, and no token lives on by getting another.
+            Need::Token | Need::Registry(_) => false,
+            Need::Repository(name, action) => claims.cover(name, action),
+        });
+        if !is_covered {
+            let found = format!("the token is not one to {}", to(need));
+            return Err(Self::unauthorized(
+                &found,
+                visit,
+                need,
+                Some("insufficient_scope"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a caller may do something in a repository, and sent a token for it, where it sent one.
+    pub fn may(&self, caller: &Caller, name: &Name, action: Action) -> bool {
+        self.actions(caller, Some(name)).has(action)
+            && caller
+                .claims
+                .as_ref()
+                .is_none_or(|claims| claims.cover(name, action))
+    }
+
+    /// Whether a caller may pull from a repository, so that a list of all may name it.
+    pub fn sees(&self, caller: &Caller, name: &Name) -> bool {
+        self.actions(caller, Some(name)).has(Action::Pull)
+    }
+
+    fn actions(&self, caller: &Caller, name: Option<&Name>) -> Actions {
+        self.rules.actions(name, caller.user.as_deref())
+    }
+
+    fn may_enter(&self, caller: &Caller) -> bool {
+        caller.user.is_some() || self.rules.are_for_everyone()
+    }
+
+    /// Makes a token for as much of what is asked for as the caller may do. Says too what it is for.
+    pub fn issue<'a>(
+        &self,
+        caller: &Caller,
+        scopes: impl IntoIterator<Item = &'a str>,
+        host: &impl Host,
+    ) -> (String, Claims) {
+        let now = host.now().0 / 1_000;
+        let mut access = Vec::new();
+        for scope in scopes.into_iter().filter_map(Scope::parse) {
+            let scope = match scope {
+                Scope::Catalog => Scope::Catalog,
+                Scope::Repository(name, actions) => {
+                    let actions = actions.and(self.actions(caller, Some(&name)));
+                    Scope::Repository(name, actions)
+                }
+            };
+            access.extend(scope.grant().filter(|grant| !access.contains(grant)));
+        }
+        let claims = Claims {
+            sub: caller.user().unwrap_or_default().to_owned(),
+            iat: now,
+            exp: now + Self::TOKEN_LIFETIME.as_secs(),
+            jti: hex::encode(host.random()),
+            access,
+        };
+        (self.signer.sign(&claims), claims)
+    }
+
+    /// An answer that tells how to sign in.
+    fn unauthorized(found: &str, visit: Visit<'_>, need: Need<'_>, problem: Option<&str>) -> Error {
+        let challenge = match need {
+            Need::Token | Need::Registry(_) => {
+                "Basic realm=\"Strata\", charset=\"UTF-8\"".to_owned()
+            }
+            Need::SignIn | Need::Entry | Need::Catalog | Need::Repository(..) => {
+                let mut challenge = format!(
+                    "Bearer realm=\"{}{TOKEN_PATH}\",service=\"{SERVICE}\"",
+                    visit.origin
+                );
+                if let Some(scope) = scope(need) {
+                    challenge.push_str(&format!(",scope=\"{scope}\""));
+                }
+                if let Some(problem) = problem {
+                    challenge.push_str(&format!(",error=\"{problem}\""));
+                }
+                challenge
+            }
+        };
+        let error = Error::new(Code::Unauthorized, found);
+        match HeaderValue::from_str(&challenge) {
+            Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+            Err(_) => error,
         }
     }
 }
 
+/// What clients call the registry when they ask for a token.
+const SERVICE: &str = "strata";
+
+/// What a client should ask a token for.
+fn scope(need: Need<'_>) -> Option<String> {
+    match need {
+        Need::Token | Need::SignIn | Need::Entry | Need::Registry(_) => None,
+        Need::Catalog => Some("registry:catalog:*".to_owned()),
+        Need::Repository(name, action) => {
+            let actions = match action {
+                Action::Pull => "pull",
+                Action::Push | Action::Overwrite => "pull,push",
+                Action::Delete => "delete",
+                Action::Administer | Action::Metrics => return None,
+            };
+            Some(format!("repository:{name}:{actions}"))
+        }
+    }
+}
+
+/// What a need is, after "to".
+fn to(need: Need<'_>) -> String {
+    let verb = |action| match action {
+        Action::Pull => "pull from",
+        Action::Push => "push to",
+        Action::Overwrite => "move a tag in",
+        Action::Delete => "delete from",
+        Action::Administer => "administer",
+        Action::Metrics => "read the metrics of",
+    };
+    match need {
+        Need::Token | Need::SignIn | Need::Entry => "use this registry".to_owned(),
+        Need::Catalog => "list the repositories".to_owned(),
+        Need::Registry(action) => format!("{} this registry", verb(action)),
+        Need::Repository(name, action) => format!("{} repository {name}", verb(action)),
+    }
+}
+
+/// An answer to who can't be helped by signing in.
+fn denied(user: Option<&str>, need: Need<'_>) -> Error {
+    let who = user.map_or_else(|| "nobody".to_owned(), |user| format!("user {user}"));
+    let can = if user.is_some() { "may not" } else { "may" };
+    let error = Error::new(Code::Denied, format!("{who} {can} {}", to(need)));
+    match need {
+        Need::Repository(name, action) => {
+            error.with_detail(json!({ "name": name.as_str(), "action": action.name() }))
+        }
+        Need::Token | Need::SignIn | Need::Entry | Need::Catalog | Need::Registry(_) => error,
+    }
+}
+
+fn too_many(wait: Duration) -> Error {
+    let seconds = wait.as_secs().max(1);
+    Error::new(
+        Code::TooManyRequests,
+        format!("too many sign-ins failed, try again in {seconds} seconds"),
+    )
+    .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+}
+
 /// What a client says of itself.
-struct Credentials {
-    user: String,
-    password: String,
+pub struct Credentials {
+    /// A user's name.
+    pub user: String,
+    /// The password of a person, or the token of a robot.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
 }
 
 impl Credentials {
-    fn parse(authorization: &str) -> Option<Self> {
-        let (scheme, encoded) = authorization.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return None;
-        }
+    /// Reads what comes after the word Basic.
+    fn parse(encoded: &str) -> Option<Self> {
         let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
         let (user, password) = decoded.split_once(':')?;
         Some(Self {
@@ -289,22 +516,5 @@ impl Credentials {
             .chain_update(&self.password)
             .finalize()
             .into()
-    }
-}
-
-fn unauthorized(found: &str) -> Error {
-    Error::new(Code::Unauthorized, found).with_header(
-        header::WWW_AUTHENTICATE,
-        HeaderValue::from_static("Basic realm=\"Strata\", charset=\"UTF-8\""),
-    )
-}
-
-fn class(error: &serde_json::Error) -> &'static str {
-    match error.classify() {
-        serde_json::error::Category::Eof => "the text ends too early",
-        serde_json::error::Category::Syntax => "not JSON",
-        serde_json::error::Category::Data | serde_json::error::Category::Io => {
-            "expected {\"users\": {\"<name>\": \"<entry>\"}}"
-        }
     }
 }

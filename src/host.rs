@@ -23,6 +23,9 @@ pub trait Host: Clone + 'static {
         iterations: u32,
     ) -> impl Future<Output = Result<[u8; 32], String>>;
 
+    /// Whether the platform's rate limiter lets one more of this pass; where it has none, everything passes.
+    fn admits(&self, key: &str) -> impl Future<Output = bool>;
+
     /// Writes one line to the log: a fixed message, and fields.
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]);
 }

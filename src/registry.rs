@@ -1,17 +1,23 @@
 //! The registry: a request and stores in, a response out.
 
-use std::{cell::Cell, fmt, future::Future, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::Future,
+    rc::Rc,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
-    access::{Action, Caller},
+    access::{Caller, Need, Visit, rule::Action},
     digest::Digest,
     error::{Code, Error},
     host::{Host, Level},
     metrics::{self, Metrics},
     name::Reference,
-    registry::layer::Progress,
+    registry::{audit::Change, layer::Progress, uploads::Uploads},
     route::Route,
     settings::{Log, Settings},
     store::{
@@ -24,6 +30,7 @@ use crate::{
     time::Timestamp,
 };
 
+mod audit;
 mod blob;
 mod delete;
 mod file;
@@ -32,7 +39,9 @@ mod layer;
 mod list;
 mod manifest;
 mod promote;
+mod token;
 mod upload;
+mod uploads;
 
 /// The digest of what a response is about.
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -53,6 +62,8 @@ pub struct Registry<S, W: Values, H> {
     settings: Rc<Settings>,
     metrics: Rc<Metrics>,
     passes: Rc<Flights<Progress>>,
+    /// The bodies that are being taken, by who sends them.
+    uploads: Rc<Uploads>,
     /// What the requests of this isolate are numbered with.
     isolate: Rc<str>,
     requests: Rc<Cell<u64>>,
@@ -68,6 +79,7 @@ impl<S, W: Values, H: Clone> Clone for Registry<S, W, H> {
             settings: self.settings.clone(),
             metrics: self.metrics.clone(),
             passes: self.passes.clone(),
+            uploads: self.uploads.clone(),
             isolate: self.isolate.clone(),
             requests: self.requests.clone(),
         }
@@ -81,10 +93,21 @@ pub struct Request<B> {
     pub method: Method,
     /// Path and query, as sent.
     pub target: String,
+    /// How the client reached the registry, as `https://registry.example.com`.
+    pub origin: String,
+    /// The address that it comes from, as text; empty where that is not known.
+    pub address: String,
     /// The headers; of those that a client may send, only [`HEADERS`] are looked at.
     pub headers: HeaderMap,
     /// The body, where there is one.
     pub body: Option<B>,
+}
+
+impl<B> Request<B> {
+    /// Whether it says who makes it.
+    fn is_signed(&self) -> bool {
+        self.headers.contains_key(header::AUTHORIZATION)
+    }
 }
 
 /// The headers that the core looks at.
@@ -145,6 +168,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             settings: Rc::new(settings),
             metrics,
             passes: Rc::default(),
+            uploads: Rc::default(),
             requests: Rc::default(),
         }
     }
@@ -180,8 +204,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 .ok()
                 .and_then(Route::repository)
                 .map(ToString::to_string),
+            change: route
+                .as_ref()
+                .ok()
+                .and_then(|route| Change::of(route, &request.method)),
+            user: RefCell::default(),
         };
-        let answer = self.dispatch(&mut request, route, &trace).await;
+        let answer = self.dispatch(&mut request, route, &about, &trace).await;
         if let Some(body) = request.body.take() {
             self.store.discard(body).await;
         }
@@ -208,14 +237,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             let headers = response.headers_mut();
             headers.insert("docker-distribution-api-version", version);
         }
-        describe_response(&mut response, &id, &trace);
-        self.count(
-            &about,
-            &request.method,
-            &response,
-            &trace,
-            self.host.now().since(start),
-        );
+        describe_response(&mut response, &request.origin, &id, &trace);
+        let took = self.host.now().since(start);
+        self.count(&about, &request.method, &response, &trace, took);
+        self.audit(&about, &request, &response);
         let (promotions, layers) = trace.into_rest();
         (response, After { promotions, layers })
     }
@@ -259,6 +284,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         if self.settings.log == Log::Requests {
             let fields = [
                 ("request", about.id),
+                ("user", &about.user.borrow()),
                 ("method", method),
                 ("route", about.route),
                 (
@@ -308,31 +334,42 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         &self,
         request: &mut Request<S::Body>,
         route: Result<Route, Error>,
+        about: &About<'_>,
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
-        let access = &self.settings.access;
-        let authorization = text(&request.headers, header::AUTHORIZATION).map(str::to_owned);
-        let reads = matches!(request.method, Method::GET | Method::HEAD);
-        if let (Ok(Route::Version), true) = (&route, reads) {
-            access.greet(authorization.as_deref(), &self.host).await?;
-            return Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()));
+        require_lengths(request)?;
+        if let Ok(Route::Token { scopes }) = &route {
+            return self.token(request, scopes, about).await;
         }
-        let action = match &route {
-            Ok(Route::Metrics) => Action::Administer,
-            Ok(_) | Err(_) if reads => Action::Pull,
-            Ok(_) | Err(_) => Action::Push,
+        let need = match &route {
+            Ok(route) => Need::of(route, &request.method),
+            Err(_) => Need::Entry,
         };
+        let access = &self.settings.access;
         let caller = access
-            .admit(action, authorization.as_deref(), &self.host)
+            .identify(self.visit(request), need, &self.host)
             .await?;
-        // Who may push may have pushed a moment ago, through another isolate.
-        trace.believes_absence.set(caller == Caller::Anonymous);
+        about.made_by(&caller);
+        access.permit(&caller, need, self.visit(request))?;
+        let _taken = match (need, &request.body) {
+            (Need::Repository(..), Some(_)) => {
+                let sender = caller.user().unwrap_or(&request.address);
+                Some(self.uploads.take(sender, self.settings.uploads)?)
+            }
+            _ => None,
+        };
+        if let Need::Repository(name, _) = need {
+            // Who may push may have pushed a moment ago, through another isolate.
+            let pushes = access.may(&caller, name, Action::Push);
+            trace.believes_absence.set(!pushes);
+        }
         let route = route?;
-        let methods = route.methods();
-
         match (route, request.method.as_str()) {
+            (Route::Version, "GET" | "HEAD") => {
+                Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()))
+            }
             (Route::Catalog { limit, last }, "GET" | "HEAD") => {
-                self.list_repositories(limit, last.as_ref()).await
+                self.list_repositories(&caller, limit, last.as_ref()).await
             }
             (Route::Blob { name, digest }, "GET" | "HEAD") => {
                 self.pull_blob(request, &name, &digest, trace).await
@@ -395,7 +432,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 },
                 "PUT",
             ) => {
-                self.push_manifest(request, &name, &reference, &tags, trace)
+                self.push_manifest(request, &caller, &name, &reference, &tags, trace)
                     .await
             }
             (
@@ -408,7 +445,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 Reference::Tag(tag) => self.delete_tag(&name, &tag).await,
             },
             (Route::StartUpload { name, start }, "POST") => {
-                self.start_upload(request, &name, &start).await
+                self.start_upload(request, &caller, &name, &start).await
             }
             (Route::Upload { name, id, .. }, "GET") => self.upload_status(&name, id).await,
             (Route::Upload { name, id, step, .. }, "PATCH") => {
@@ -450,7 +487,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 .await
             }
             (
-                Route::Version
+                route @ (Route::Version
+                | Route::Token { .. }
                 | Route::Metrics
                 | Route::Extensions
                 | Route::Layer { .. }
@@ -462,17 +500,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 | Route::StartUpload { .. }
                 | Route::Upload { .. }
                 | Route::Tags { .. }
-                | Route::Referrers { .. },
-                method,
-            ) => {
-                let allow = methods
-                    .iter()
-                    .map(Method::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                let found = format!("method {method} on this end-point, which has {allow}");
-                Err(Error::new(Code::Unsupported, found).with_header(header::ALLOW, value(&allow)))
-            }
+                | Route::Referrers { .. }),
+                _,
+            ) => Err(no_such_method(&route, &request.method)),
         }
     }
 
@@ -487,6 +517,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     fn nonce(&self) -> String {
         hex::encode(self.host.random())
     }
+
+    /// What a request says of who makes it.
+    fn visit<'a>(&'a self, request: &'a Request<S::Body>) -> Visit<'a> {
+        Visit {
+            authorization: text(&request.headers, header::AUTHORIZATION),
+            address: &request.address,
+            origin: self.settings.origin.as_deref().unwrap_or(&request.origin),
+        }
+    }
 }
 
 /// What the log and the metrics say a request is about.
@@ -494,6 +533,48 @@ struct About<'a> {
     id: &'a str,
     route: &'static str,
     repository: Option<String>,
+    /// What it changes, if it succeeds.
+    change: Option<Change>,
+    /// Who makes it; empty for who did not sign in.
+    user: RefCell<String>,
+}
+
+impl About<'_> {
+    fn made_by(&self, caller: &Caller) {
+        self.user
+            .replace(caller.user().unwrap_or_default().to_owned());
+    }
+}
+
+/// The most bytes of a path with its query.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// The most bytes of a header: a token for many repositories fits.
+const MAX_HEADER: usize = 16 * 1024;
+
+fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
+    if request.target.len() > MAX_TARGET {
+        let found = format!(
+            "path and query have {} bytes, at most {MAX_TARGET} are taken",
+            request.target.len()
+        );
+        return Err(Error::new(Code::Unsupported, found).with_status(StatusCode::URI_TOO_LONG));
+    }
+    match request
+        .headers
+        .iter()
+        .find(|(_, value)| value.len() > MAX_HEADER)
+    {
+        Some((name, value)) => {
+            let found = format!(
+                "header {name} has {} bytes, at most {MAX_HEADER} are taken",
+                value.len()
+            );
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            Err(Error::new(Code::Unsupported, found).with_status(status))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Counts a request for as long as it is being answered, however that ends.
@@ -515,6 +596,7 @@ impl Drop for InFlight<'_> {
 /// Headers that every response has.
 fn describe_response<S: Streams>(
     response: &mut Response<Body<S>>,
+    origin: &str,
     id: &str,
     trace: &Trace<S::Bytes>,
 ) {
@@ -533,6 +615,17 @@ fn describe_response<S: Streams>(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    // A file of an image is whatever somebody put there: where a browser shows it, it runs no script and loads nothing.
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; sandbox"),
+    );
+    if origin.starts_with("https:") {
+        headers.insert(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        );
+    }
     headers.insert(X_REQUEST_ID, value(id));
     if let Some(tier) = trace.tier() {
         headers.insert(X_STRATA_TIER, HeaderValue::from_static(tier.name()));
@@ -614,6 +707,13 @@ async fn for_each<T, R, F: Future<Output = Result<R, Error>>>(
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await
+}
+
+fn no_such_method(route: &Route, method: &Method) -> Error {
+    let methods: Vec<_> = route.methods().iter().map(Method::as_str).collect();
+    let allow = methods.join(", ");
+    let found = format!("method {method} on this end-point, which has {allow}");
+    Error::new(Code::Unsupported, found).with_header(header::ALLOW, value(&allow))
 }
 
 fn respond_with_error<S: Streams>(error: &Error) -> Response<Body<S>> {

@@ -13,6 +13,7 @@
 //! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>                  ?prefix= &n= &last=
 //! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>/files/<path>     ?n= &last=
 //! -                     GET HEAD             /v2/<name>/_strata/images/<reference>/files/<path>  ?platform= &n= &last=
+//! -                     GET HEAD POST        /v2/_strata/token                ?service= &scope= &scope=
 //! -                     GET HEAD             /metrics
 //! ```
 //!
@@ -34,11 +35,19 @@ use crate::{
     upload::UploadId,
 };
 
+/// Where tokens are given.
+pub const TOKEN_PATH: &str = "/v2/_strata/token";
+
 /// An end-point, with what its path and query name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Route {
     /// end-1: whether this is a registry.
     Version,
+    /// A token, for who signs in.
+    Token {
+        /// What it is to be for.
+        scopes: Vec<String>,
+    },
     /// What this isolate has seen and done.
     Metrics,
     /// The extensions that there are.
@@ -175,6 +184,10 @@ impl Route {
     /// Reads a path, with its query where there is one.
     pub fn parse(target: &str) -> Result<Self, Error> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if path == TOKEN_PATH {
+            let scopes = scopes(query.as_bytes());
+            return Ok(Self::Token { scopes });
+        }
         if let Some((name, rest)) = path.split_once("/_strata/") {
             return Self::parse_strata(name, rest, query).ok_or_else(|| unknown(path))?;
         }
@@ -325,6 +338,7 @@ impl Route {
             Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Self::StartUpload { .. } => &[Method::POST],
+            Self::Token { .. } => &[Method::GET, Method::HEAD, Method::POST],
             Self::Upload { .. } => &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE],
         }
     }
@@ -333,6 +347,7 @@ impl Route {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Version => "version",
+            Self::Token { .. } => "token",
             Self::Metrics => "metrics",
             Self::Extensions => "extensions",
             Self::Catalog { .. } => "catalog",
@@ -351,7 +366,11 @@ impl Route {
     /// The repository that it is about.
     pub const fn repository(&self) -> Option<&Name> {
         match self {
-            Self::Version | Self::Metrics | Self::Extensions | Self::Catalog { .. } => None,
+            Self::Version
+            | Self::Token { .. }
+            | Self::Metrics
+            | Self::Extensions
+            | Self::Catalog { .. } => None,
             Self::Blob { name, .. }
             | Self::Layer { name, .. }
             | Self::LayerFile { name, .. }
@@ -363,6 +382,19 @@ impl Route {
             | Self::Referrers { name, .. } => Some(name),
         }
     }
+}
+
+/// The scopes of a query or a form: several by name, or several in one, with spaces between.
+pub(crate) fn scopes(form: &[u8]) -> Vec<String> {
+    form_urlencoded::parse(form)
+        .filter(|(key, _)| key == "scope")
+        .flat_map(|(_, scopes)| {
+            scopes
+                .split_ascii_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// The pairs of a query string, percent-decoded.

@@ -2,8 +2,11 @@
 //!
 //! | name | default | meaning |
 //! |---|---|---|
-//! | `STRATA_USERS` | none | users and their passwords, a secret (see [`crate::access`]) |
-//! | `STRATA_ANONYMOUS_PULL` | `false` | whether everyone may pull |
+//! | `STRATA_USERS` | none | users and their passwords, a secret (see [`crate::access::user`]) |
+//! | `STRATA_RULES` | users may do everything | who may do what in which repositories (see [`crate::access::rule`]) |
+//! | `STRATA_ANONYMOUS_PULL` | `false` | whether everyone may pull what no rule keeps from them: a last rule |
+//! | `STRATA_ORIGIN` | as asked | how clients reach the registry, as `https://registry.example.com`, where a proxy hides it |
+//! | `STRATA_UPLOADS` | 64 | how many bodies of one user an isolate takes at the same time |
 //! | `STRATA_SUBREQUESTS` | 10000 | store operations that the platform's plan allows one request |
 //! | `STRATA_GRACE_HOURS` | 24 | how long what nobody refers to is kept; no push may take longer than half of it |
 //! | `STRATA_HOT_BYTES` | 33554432 | memory of an isolate for what is hot, up to 96 MiB; 0 for none |
@@ -37,6 +40,10 @@ pub struct Settings {
     pub access: Access,
     /// How long what nobody refers to is kept.
     pub grace: Duration,
+    /// How clients reach the registry, where requests do not tell.
+    pub origin: Option<String>,
+    /// How many bodies of one user are taken at the same time.
+    pub uploads: u32,
     /// The store operations one request may take.
     pub subrequests: u32,
     /// What is kept in which tier.
@@ -112,15 +119,20 @@ impl Settings {
         )?;
         let policy = policy(&get)?;
         let layers = layers(&get)?;
-        let access =
-            Access::parse(get("STRATA_USERS").as_deref(), anonymous_pull).map_err(|problem| {
-                ParseSettingsError {
-                    name: "STRATA_USERS",
-                    problem,
-                }
-            })?;
+        let uploads = value(
+            &get,
+            "STRATA_UPLOADS",
+            64,
+            "a number from 1 to 10000",
+            |n| (1..=10_000).contains(n),
+        )?;
+        let (users, rules) = (get("STRATA_USERS"), get("STRATA_RULES"));
+        let access = Access::parse(users.as_deref(), rules.as_deref(), anonymous_pull)
+            .map_err(|(name, problem)| ParseSettingsError { name, problem })?;
         Ok(Self {
             access,
+            origin: origin(&get)?,
+            uploads,
             grace: Duration::from_secs(hours * 3_600),
             subrequests,
             policy,
@@ -150,6 +162,19 @@ fn layers(get: &impl Fn(&str) -> Option<String>) -> Result<Layers, ParseSettings
             true
         })?,
     })
+}
+
+fn origin(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, ParseSettingsError> {
+    let allowed = "a scheme and a host, as https://registry.example.com";
+    let origin = value(get, "STRATA_ORIGIN", String::new(), allowed, |text| {
+        // It stands in quotes in a header.
+        text.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.path_and_query().is_none_or(|path| path == "/")
+        }) && !text.contains(['"', '\\', '@'])
+    })?;
+    let origin = origin.trim_end_matches('/');
+    Ok((!origin.is_empty()).then(|| origin.to_owned()))
 }
 
 fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<Policy, ParseSettingsError> {
@@ -263,6 +288,7 @@ mod tests {
         assert_eq!(settings.subrequests, 10_000);
         assert!(!settings.access.is_configured());
         assert_eq!(settings.log, Log::Requests);
+        assert_eq!((settings.origin, settings.uploads), (None, 64));
         let policy = settings.policy;
         assert_eq!(policy.hot_bytes, 33_554_432);
         assert_eq!(policy.hot_retention, Duration::from_secs(3_600));
@@ -282,6 +308,15 @@ mod tests {
                 .is_configured()
         );
         assert_eq!(parse("STRATA_SUBREQUESTS", "50").unwrap().subrequests, 50);
+        assert_eq!(parse("STRATA_UPLOADS", "1").unwrap().uploads, 1);
+        for origin in [
+            "https://r.example",
+            "https://r.example/",
+            " https://r.example ",
+        ] {
+            let settings = parse("STRATA_ORIGIN", origin).unwrap();
+            assert_eq!(settings.origin.as_deref(), Some("https://r.example"));
+        }
         assert_eq!(
             parse("STRATA_GRACE_HOURS", "1").unwrap().grace,
             Duration::from_secs(3_600)
@@ -371,6 +406,26 @@ mod tests {
                 "setting STRATA_WARM_SPAN_READS: \"0\" is not allowed, expected a number of reads from 1 to 255",
             ),
             (
+                "STRATA_UPLOADS",
+                "0",
+                "setting STRATA_UPLOADS: \"0\" is not allowed, expected a number from 1 to 10000",
+            ),
+            (
+                "STRATA_ORIGIN",
+                "registry.example.com",
+                "setting STRATA_ORIGIN: \"registry.example.com\" is not allowed, expected a scheme and a host, as https://registry.example.com",
+            ),
+            (
+                "STRATA_ORIGIN",
+                "https://registry.example.com/path",
+                "setting STRATA_ORIGIN: \"https://registry.example.com/path\" is not allowed, expected a scheme and a host, as https://registry.example.com",
+            ),
+            (
+                "STRATA_RULES",
+                "[{}]",
+                "setting STRATA_RULES: missing field `repositories` at line 1 column 3",
+            ),
+            (
                 "STRATA_LOG",
                 "debug",
                 "setting STRATA_LOG: \"debug\" is not allowed, expected requests or errors",
@@ -378,7 +433,7 @@ mod tests {
             (
                 "STRATA_USERS",
                 "{",
-                "setting STRATA_USERS: not as expected at line 1, column 1: the text ends too early",
+                "setting STRATA_USERS: line 1, column 1: the text ends too early",
             ),
         ];
         for (name, text, message) in refused {

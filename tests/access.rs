@@ -7,8 +7,9 @@ use base64::{
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
 use pollster::block_on;
+use sha2::{Digest as _, Sha256};
 use strata::{
-    access::{Access, Action},
+    access::{Access, Caller, Need, Visit, rule::Action},
     error::{Code, Error},
 };
 
@@ -17,7 +18,9 @@ use crate::host::{TestHost, key};
 #[path = "support/host.rs"]
 mod host;
 
-fn entry(password: &str, iterations: u32) -> String {
+const ROBOT: &str = "strata_0123456789abcdefghijABCDEFGHIJ0123456789";
+
+fn password(password: &str, iterations: u32) -> String {
     let salt = [7; 16];
     let key = key(password.as_bytes(), &salt, iterations);
     format!(
@@ -27,12 +30,40 @@ fn entry(password: &str, iterations: u32) -> String {
     )
 }
 
+fn token(token: &str) -> String {
+    let salt = [7; 16];
+    let key = Sha256::new().chain_update(salt).chain_update(token);
+    format!(
+        "token-sha256${}${}",
+        STANDARD_NO_PAD.encode(salt),
+        STANDARD_NO_PAD.encode(key.finalize())
+    )
+}
+
 fn users() -> String {
-    serde_json::json!({ "users": { "alice": entry("secret", 1_000), "bob": entry("s:e:c", 100_000) } }).to_string()
+    serde_json::json!({ "users": {
+        "alice": password("secret", 1_000),
+        "bob": { "secret": password("s:e:c", 100_000), "groups": ["team"] },
+        "robot": { "secret": token(ROBOT), "groups": ["robots", "team"] },
+    } })
+    .to_string()
+}
+
+fn access(anonymous_pull: bool) -> (Access, TestHost) {
+    let access = Access::parse(Some(&users()), None, anonymous_pull).unwrap();
+    (access, TestHost::default())
 }
 
 fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+fn visit(authorization: Option<&str>) -> Visit<'_> {
+    Visit {
+        authorization,
+        address: "192.0.2.1",
+        origin: "https://registry.example",
+    }
 }
 
 fn admit(
@@ -40,22 +71,29 @@ fn admit(
     host: &TestHost,
     action: Action,
     authorization: Option<&str>,
-) -> Result<(), Error> {
-    block_on(access.admit(action, authorization, host)).map(drop)
+) -> Result<Caller, Error> {
+    let name = "a/b".parse().unwrap();
+    let need = Need::Repository(&name, action);
+    let visit = visit(authorization);
+    let caller = block_on(access.identify(visit, need, host))?;
+    access.permit(&caller, need, visit).map(|()| caller)
+}
+
+fn challenge(error: &Error) -> &str {
+    let mut headers = error.headers().iter();
+    let (_, value) = headers
+        .find(|(name, _)| name == "www-authenticate")
+        .unwrap();
+    value.to_str().unwrap()
 }
 
 #[test]
 fn lets_users_in() {
-    let (access, host) = (
-        Access::parse(Some(&users()), false).unwrap(),
-        TestHost::default(),
-    );
-    for (user, password) in [("alice", "secret"), ("bob", "s:e:c")] {
-        for action in [Action::Pull, Action::Push] {
-            assert!(
-                admit(&access, &host, action, Some(&basic(user, password))).is_ok(),
-                "{user}"
-            );
+    let (access, host) = access(false);
+    for (user, password) in [("alice", "secret"), ("bob", "s:e:c"), ("robot", ROBOT)] {
+        for action in Action::ALL {
+            let caller = admit(&access, &host, action, Some(&basic(user, password))).unwrap();
+            assert_eq!(caller.user(), Some(user));
         }
     }
     let lower = basic("alice", "secret").replace("Basic", "basic");
@@ -64,83 +102,128 @@ fn lets_users_in() {
 
 #[test]
 fn refuses_others_in_the_same_words_after_the_same_work() {
-    let (access, host) = (
-        Access::parse(Some(&users()), false).unwrap(),
-        TestHost::default(),
-    );
     let mut messages = Vec::new();
     for (user, password) in [
         ("alice", "wrong"),
+        ("bob", "secret"),
+        ("robot", "secret"),
         ("nobody", "secret"),
         ("alice", ""),
         ("", "secret"),
     ] {
+        let (access, host) = access(false);
         let error = admit(&access, &host, Action::Pull, Some(&basic(user, password))).unwrap_err();
         assert_eq!(
             (error.code(), error.status().as_u16()),
             (Code::Unauthorized, 401)
         );
-        assert!(
-            error
-                .headers()
-                .iter()
-                .any(|(name, value)| name == "www-authenticate"
-                    && value.to_str().unwrap().starts_with("Basic realm="))
+        assert_eq!(
+            challenge(&error),
+            "Bearer realm=\"https://registry.example/v2/_strata/token\",service=\"strata\",scope=\"repository:a/b:pull\""
         );
         messages.push(error.message());
+        assert_eq!(host.iterations.get(), 100_000, "{user}");
     }
     messages.dedup();
     assert_eq!(
         messages,
         ["authentication required: unknown user or wrong password"]
     );
-    assert_eq!(host.derived.get(), 4);
+    // A credential of the form of robots' tokens takes one hash, whoever is named.
+    for user in ["robot", "alice", "nobody"] {
+        let (access, host) = access(false);
+        let wrong = ROBOT.replace('0', "1");
+        let error = admit(&access, &host, Action::Pull, Some(&basic(user, &wrong))).unwrap_err();
+        assert_eq!(vec![error.message()], messages);
+        assert_eq!((host.derived.get(), host.limited.borrow().len()), (0, 0));
+    }
+}
+
+/// What is quick to verify is quick to guess as well: only what is as long as our tokens is verified so.
+#[test]
+fn never_takes_a_short_token() {
+    for short in ["strata_0123", "secret", &ROBOT[..46], &format!("{ROBOT}a")] {
+        let users = serde_json::json!({ "users": { "robot": token(short) } }).to_string();
+        let access = Access::parse(Some(&users), None, false).unwrap();
+        let host = TestHost::default();
+        assert!(admit(&access, &host, Action::Pull, Some(&basic("robot", short))).is_err());
+    }
 }
 
 #[test]
-fn refuses_those_who_do_not_sign_in() {
-    let (access, host) = (
-        Access::parse(Some(&users()), false).unwrap(),
-        TestHost::default(),
-    );
-    for (authorization, message) in [
-        (
-            None,
-            "authentication required: sign in with a user and a password",
-        ),
-        (
-            Some("Basic Og=="),
-            "authentication required: sign in with a user and a password",
-        ),
+fn tells_those_who_do_not_sign_in_how_to() {
+    let (access, host) = access(false);
+    for (authorization, message, problem) in [
+        (None, "sign in to push to repository a/b", ""),
+        (Some("Basic Og=="), "sign in to push to repository a/b", ""),
         (
             Some("Bearer x"),
-            "authentication required: the authorization header is not of the scheme Basic",
+            "the token is not one of this registry",
+            ",error=\"invalid_token\"",
+        ),
+        (
+            Some("Negotiate x"),
+            "the authorization header is neither Basic nor Bearer",
+            "",
         ),
         (
             Some("Basic ???"),
-            "authentication required: the authorization header is not of the scheme Basic",
+            "the credentials in the authorization header are not Basic",
+            "",
         ),
         (
             Some("Basic"),
-            "authentication required: the authorization header is not of the scheme Basic",
+            "the authorization header has no credentials",
+            "",
         ),
     ] {
-        let error = admit(&access, &host, Action::Pull, authorization).unwrap_err();
+        let error = admit(&access, &host, Action::Push, authorization).unwrap_err();
         assert_eq!(
-            (error.code(), error.message().as_str()),
-            (Code::Unauthorized, message),
+            (error.code(), error.message()),
+            (
+                Code::Unauthorized,
+                format!("authentication required: {message}")
+            ),
             "{authorization:?}"
+        );
+        assert_eq!(
+            challenge(&error),
+            format!(
+                "Bearer realm=\"https://registry.example/v2/_strata/token\",service=\"strata\",scope=\"repository:a/b:pull,push\"{problem}"
+            )
         );
     }
     assert_eq!(host.derived.get(), 0);
 }
 
 #[test]
-fn lets_everyone_pull_where_that_is_switched_on() {
-    let (access, host) = (
-        Access::parse(Some(&users()), true).unwrap(),
-        TestHost::default(),
+fn asks_for_a_password_where_no_token_is_taken() {
+    let (access, host) = access(true);
+    let metrics = Need::Registry(Action::Metrics);
+    let caller = block_on(access.identify(visit(None), metrics, &host)).unwrap();
+    let error = access.permit(&caller, metrics, visit(None)).unwrap_err();
+    assert_eq!(
+        challenge(&error),
+        "Basic realm=\"Strata\", charset=\"UTF-8\""
     );
+    let alice = basic("alice", "secret");
+    let caller = block_on(access.identify(visit(Some(&alice)), metrics, &host)).unwrap();
+    assert!(access.permit(&caller, metrics, visit(Some(&alice))).is_ok());
+    let (token, _) = access.issue(&caller, ["registry:strata:*"], &host);
+    let bearer = format!("Bearer {token}");
+    for need in [metrics, Need::Token] {
+        let caller = block_on(access.identify(visit(Some(&bearer)), need, &host)).unwrap();
+        let error = access
+            .permit(&caller, need, visit(Some(&bearer)))
+            .unwrap_err();
+        assert_eq!(error.status().as_u16(), 401);
+        assert!(challenge(&error).starts_with("Basic "));
+    }
+}
+
+#[test]
+fn lets_everyone_pull_where_that_is_switched_on() {
+    let (access, host) = access(true);
     assert!(admit(&access, &host, Action::Pull, None).is_ok());
     assert!(
         admit(&access, &host, Action::Pull, Some("Basic Og==")).is_ok(),
@@ -151,119 +234,215 @@ fn lets_everyone_pull_where_that_is_switched_on() {
         admit(&access, &host, Action::Pull, Some(&basic("alice", "wrong"))).is_err(),
         "wrong credentials are wrong"
     );
-    assert!(
-        block_on(access.greet(None, &host)).is_err(),
+    let caller = block_on(access.identify(visit(None), Need::SignIn, &host)).unwrap();
+    let error = access.permit(&caller, Need::SignIn, visit(None));
+    assert_eq!(
+        challenge(&error.unwrap_err()),
+        "Bearer realm=\"https://registry.example/v2/_strata/token\",service=\"strata\"",
         "clients learn how to sign in from the first request"
     );
-    assert!(block_on(access.greet(Some(&basic("alice", "secret")), &host)).is_ok());
 }
 
 #[test]
 fn refuses_everything_until_it_is_configured() {
     for users in [None, Some(""), Some("  "), Some("{\"users\":{}}")] {
-        let (access, host) = (Access::parse(users, false).unwrap(), TestHost::default());
-        assert!(block_on(access.greet(None, &host)).is_ok());
-        let error = admit(
-            &access,
-            &host,
-            Action::Pull,
-            Some(&basic("alice", "secret")),
-        )
-        .unwrap_err();
-        assert_eq!((error.code(), error.status().as_u16()), (Code::Denied, 403));
-        assert!(
-            error
-                .message()
-                .contains("set the secret STRATA_USERS, or STRATA_ANONYMOUS_PULL"),
-            "{}",
-            error.message()
-        );
+        let access = Access::parse(users, None, false).unwrap();
+        let host = TestHost::default();
+        for need in [Need::SignIn, Need::Token, Need::Entry] {
+            let alice = basic("alice", "secret");
+            let error = block_on(access.identify(visit(Some(&alice)), need, &host)).unwrap_err();
+            assert_eq!((error.code(), error.status().as_u16()), (Code::Denied, 403));
+            assert!(
+                error
+                    .message()
+                    .contains("set the secret STRATA_USERS, or STRATA_ANONYMOUS_PULL"),
+                "{}",
+                error.message()
+            );
+        }
     }
+}
+
+/// Where nobody can sign in, nobody is told to.
+#[test]
+fn has_nobody_sign_in_where_there_are_no_users() {
+    let access = Access::parse(None, None, true).unwrap();
+    let host = TestHost::default();
+    assert!(admit(&access, &host, Action::Pull, None).is_ok());
+    let caller = block_on(access.identify(visit(None), Need::SignIn, &host)).unwrap();
+    assert!(access.permit(&caller, Need::SignIn, visit(None)).is_ok());
+    // What a client has kept of another day makes it nobody else.
+    for authorization in [None, Some("Basic YWxpY2U6c2VjcmV0"), Some("Bearer x")] {
+        assert!(admit(&access, &host, Action::Pull, authorization).is_ok());
+        let error = admit(&access, &host, Action::Push, authorization).unwrap_err();
+        assert_eq!((error.code(), error.status().as_u16()), (Code::Denied, 403));
+        assert_eq!(
+            error.message(),
+            "requested access to the resource is denied: nobody may push to repository a/b"
+        );
+        assert!(error.headers().is_empty());
+    }
+    assert_eq!(host.derived.get(), 0);
 }
 
 #[test]
 fn remembers_verified_credentials_for_a_while() {
-    let (access, host) = (
-        Access::parse(Some(&users()), false).unwrap(),
-        TestHost::default(),
-    );
-    let alice = basic("alice", "secret");
+    let (access, host) = access(false);
+    let bob = basic("bob", "s:e:c");
     for _ in 0..10 {
-        assert!(admit(&access, &host, Action::Push, Some(&alice)).is_ok());
+        assert!(admit(&access, &host, Action::Push, Some(&bob)).is_ok());
     }
     assert_eq!(host.derived.get(), 1);
     assert!(
-        admit(
-            &access,
-            &host,
-            Action::Push,
-            Some(&basic("alices", "ecret"))
-        )
-        .is_err(),
+        admit(&access, &host, Action::Push, Some(&basic("bobs", ":e:c"))).is_err(),
         "the boundary is remembered too"
     );
     host.pass(Access::REMEMBERED - Duration::from_millis(1));
-    assert!(admit(&access, &host, Action::Push, Some(&alice)).is_ok());
+    assert!(admit(&access, &host, Action::Push, Some(&bob)).is_ok());
     assert_eq!(host.derived.get(), 2);
     host.pass(Duration::from_millis(1));
-    assert!(admit(&access, &host, Action::Push, Some(&alice)).is_ok());
+    assert!(admit(&access, &host, Action::Push, Some(&bob)).is_ok());
     assert_eq!(host.derived.get(), 3);
+}
+
+#[test]
+fn slows_those_who_guess() {
+    let (access, host) = access(false);
+    let alice = basic("alice", "secret");
+    assert!(admit(&access, &host, Action::Pull, Some(&alice)).is_ok());
+    let bob = basic("bob", "s:e:c");
+    for number in 0..10 {
+        let guess = basic("bob", &format!("guess {number}"));
+        let error = admit(&access, &host, Action::Pull, Some(&guess)).unwrap_err();
+        assert_eq!(error.status().as_u16(), 401);
+    }
+    let derived = host.derived.get();
+    // The right one as well: who guesses does not learn that it is.
+    let error = admit(&access, &host, Action::Pull, Some(&bob)).unwrap_err();
+    assert_eq!(
+        (error.code(), error.message().as_str()),
+        (
+            Code::TooManyRequests,
+            "too many requests: too many sign-ins failed, try again in 60 seconds"
+        )
+    );
+    assert!(
+        error
+            .headers()
+            .iter()
+            .any(|(name, value)| name == "retry-after" && value == "60")
+    );
+    assert_eq!(host.derived.get(), derived, "nothing is computed for it");
+    assert!(
+        admit(&access, &host, Action::Pull, Some(&alice)).is_ok(),
+        "others from there go on"
+    );
+    host.pass(Duration::from_secs(60));
+    assert!(admit(&access, &host, Action::Pull, Some(&bob)).is_ok());
+}
+
+#[test]
+fn asks_the_platforms_limiter_before_deriving_a_key() {
+    let (access, host) = access(false);
+    let bob = basic("bob", "s:e:c");
+    for _ in 0..3 {
+        assert!(admit(&access, &host, Action::Pull, Some(&bob)).is_ok());
+    }
+    assert_eq!(*host.limited.borrow(), ["192.0.2.1 bob"]);
+    host.admits.set(false);
+    assert!(
+        admit(&access, &host, Action::Pull, Some(&bob)).is_ok(),
+        "remembered"
+    );
+    let derived = host.derived.get();
+    let alice = basic("alice", "secret");
+    let error = admit(&access, &host, Action::Pull, Some(&alice)).unwrap_err();
+    assert_eq!(error.status().as_u16(), 429);
+    assert_eq!(host.derived.get(), derived);
+    assert!(
+        admit(&access, &host, Action::Pull, Some(&basic("robot", ROBOT))).is_ok(),
+        "a token can't be guessed"
+    );
 }
 
 #[test]
 fn says_what_is_wrong_with_the_secret_and_never_repeats_it() {
     let key = STANDARD_NO_PAD.encode([0; 32]);
     let salt = STANDARD_NO_PAD.encode([0; 16]);
-    let with = |entry: &str| serde_json::json!({ "users": { "alice": entry } }).to_string();
+    let with = |entry: &str| {
+        let user = serde_json::json!({ "secret": entry });
+        format!("{{\"users\": {{\n\"bob\": \"token-sha256${salt}${key}\",\n\"alice\": {user}\n}}}}")
+    };
+    let expected = "expected {\"users\": {\"<name>\": \"<secret>\" or {\"secret\": \"<secret>\", \"groups\": [\"<name>\"]}}}";
+    let schemes = "expected pbkdf2-sha256$<iterations>$<salt>$<key> or token-sha256$<salt>$<key>";
+    let called = "a user or group is called by 1 to 64 of a-z, A-Z, 0-9 and ._@+-";
     let refused = [
+        ("hunter2".to_owned(), 1, "not JSON"),
+        ("{\n\"users\": {\n".to_owned(), 3, "the text ends too early"),
+        ("{\"hunter2\": 1}".to_owned(), 1, expected),
+        ("{\"users\": {\"alice\": 1}}".to_owned(), 1, expected),
         (
-            "hunter2".to_owned(),
-            "not as expected at line 1, column 1: not JSON",
+            "{\"users\": {\"alice\": {\"password\": \"hunter2\"}}}".to_owned(),
+            1,
+            expected,
+        ),
+        ("{\"users\": {\"a:b\": \"x\"}}".to_owned(), 1, called),
+        ("{\"users\": {\n\"\": \"x\"}}".to_owned(), 2, called),
+        (
+            format!(
+                "{{\"users\": {{\"a\": {{\"secret\": \"token-sha256${salt}${key}\", \"groups\": [\"hunter2 \"]}}}}}}"
+            ),
+            1,
+            called,
         ),
         (
-            "{\n\"users\": {\n".to_owned(),
-            "not as expected at line 3, column 0: the text ends too early",
+            format!(
+                "{{\"users\": {{\n\"a\": \"token-sha256${salt}${key}\",\n\"a\": \"token-sha256${salt}${key}\"}}}}"
+            ),
+            3,
+            "user \"a\" is there twice",
         ),
-        (
-            "{\"hunter2\": 1}".to_owned(),
-            "not as expected at line 1, column 10: expected {\"users\": {\"<name>\": \"<entry>\"}}",
-        ),
-        (
-            "{\"users\": {\"a:b\": \"x\"}}".to_owned(),
-            "user \"a:b\": a user's name is not empty and has no ':'",
-        ),
-        (
-            with("hunter2"),
-            "user \"alice\": expected pbkdf2-sha256$<iterations>$<salt>$<key>",
-        ),
+        (with("hunter2"), 3, schemes),
+        (with(&format!("sha256${salt}${key}")), 3, schemes),
         (
             with(&format!("pbkdf2-sha256$many${salt}${key}")),
-            "user \"alice\": the number of iterations is not a number",
+            3,
+            "the number of iterations is not a number",
         ),
         (
             with(&format!("pbkdf2-sha256$100001${salt}${key}")),
-            "user \"alice\": the number of iterations is not from 1 to 100000, where the platform stops",
+            3,
+            "the number of iterations is not from 1 to 100000, where the platform stops",
         ),
         (
             with(&format!("pbkdf2-sha256$1$AA${key}")),
-            "user \"alice\": the salt is shorter than 8 bytes",
+            3,
+            "the salt is shorter than 8 bytes",
         ),
         (
-            with(&format!("pbkdf2-sha256$1$=${key}")),
-            "user \"alice\": the salt is not base64 without padding",
+            with(&format!("token-sha256$=${key}")),
+            3,
+            "the salt is not base64 without padding",
         ),
         (
-            with(&format!("pbkdf2-sha256$1${salt}$AA")),
-            "user \"alice\": the key is not of 32 bytes",
+            with(&format!("token-sha256${salt}$AA")),
+            3,
+            "the key is not of 32 bytes",
         ),
         (
             with(&format!("pbkdf2-sha256$1${salt}$!")),
-            "user \"alice\": the key is not base64 without padding",
+            3,
+            "the key is not base64 without padding",
         ),
     ];
-    for (text, message) in refused {
-        let error = Access::parse(Some(&text), false).unwrap_err();
-        assert_eq!(error, message);
+    for (text, line, message) in refused {
+        let (setting, error) = Access::parse(Some(&text), None, false).unwrap_err();
+        assert_eq!(setting, "STRATA_USERS");
+        assert!(
+            error.starts_with(&format!("line {line}, column ")),
+            "{error}\n{text}"
+        );
+        assert!(error.ends_with(&format!(": {message}")), "{error}\n{text}");
         assert!(!error.contains("hunter2"));
     }
 }

@@ -613,6 +613,8 @@ async fn open(isolate: &Isolate, target: &str, range: Option<&str>) -> MemoryBod
     let request = Request {
         method: http::Method::GET,
         target: target.to_owned(),
+        origin: String::new(),
+        address: String::new(),
         headers,
         body: None,
     };

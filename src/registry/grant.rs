@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::{Caller, rule::Action},
     digest::Digest,
     error::Error,
     host::{Host, Level},
@@ -199,8 +200,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         Ok(record)
     }
 
-    /// Where a blob's bytes are, if any repository holds it.
-    pub(super) async fn readable_anywhere(&self, digest: &Digest) -> Result<Option<Record>, Error> {
+    /// Whether a caller may have what is in a repository.
+    pub(super) fn may_pull(&self, caller: &Caller, name: &Name) -> bool {
+        self.settings.access.may(caller, name, Action::Pull)
+    }
+
+    /// Where a blob's bytes are, if a repository holds it that the caller may pull from.
+    pub(super) async fn readable_anywhere(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+    ) -> Result<Option<Record>, Error> {
         let prefix = key::holders(digest);
         let options = ListOptions {
             limit: 1_000,
@@ -213,6 +223,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             .filter_map(|(key, _)| key::holder(key.strip_prefix(&prefix)?))
             .collect();
         names.dedup();
+        names.retain(|name| self.may_pull(caller, name));
         for name in names {
             if let Some(record) = self.readable(&name, digest).await? {
                 return Ok(Some(record));

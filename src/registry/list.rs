@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
+    access::Caller,
     digest::Digest,
     error::{Code, Error},
     host::Host,
@@ -28,17 +29,20 @@ const MAX_PAGE: u64 = 1_000;
 const MAX_REFERRERS: u64 = 100;
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
-    /// Lists the names of repositories that manifests were pushed to.
+    /// Lists the names of repositories that manifests were pushed to, those that the caller may pull from.
     pub(super) async fn list_repositories(
         &self,
+        caller: &Caller,
         limit: Option<u64>,
         last: Option<&Name>,
     ) -> Answer<S> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(key::catalog);
         let (names, more) = self
-            .page(key::CATALOG, after, limit, false, |name, _| {
-                Some(name.to_owned())
+            .page(key::CATALOG, after, limit, false, |text, _| {
+                let name = text.parse().ok()?;
+                let sees = self.settings.access.sees(caller, &name);
+                sees.then(|| text.to_owned())
             })
             .await?;
         let mut response =

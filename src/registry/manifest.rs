@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json as detail;
 
 use crate::{
+    access::{Caller, Need, rule::Action},
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::Host,
@@ -20,7 +21,7 @@ use crate::{
         is_unchanged, respond, respond_with_location, text, value,
     },
     store::{
-        self, Bytes as _, Condition, PutOptions, Streams, Values, key,
+        self, Bytes as _, Condition, Meta, PutOptions, Streams, Values, key,
         policy::Tier,
         tiers::{Found, Wanted},
         trace::Trace,
@@ -156,6 +157,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     pub(super) async fn push_manifest(
         &self,
         request: &mut Request<S::Body>,
+        caller: &Caller,
         name: &Name,
         reference: &Reference,
         more_tags: &[Tag],
@@ -190,7 +192,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             Reference::Digest(_) => None,
         };
         let tags: BTreeSet<&Tag> = tags.into_iter().chain(more_tags).collect();
-        self.require_operations(&manifest, tags.len())?;
+        // Who may not move tags looks at each, before the push and when it is written.
+        let overwrite = Need::Repository(name, Action::Overwrite);
+        let access = &self.settings.access;
+        let refusal = access.permit(caller, overwrite, self.visit(request)).err();
+        let for_a_tag = if refusal.is_some() { 3 } else { 1 };
+        self.require_operations(&manifest, for_a_tag * tags.len())?;
+        if let Some(refusal) = &refusal {
+            for tag in &tags {
+                self.unmoved(name, tag, &digest, refusal).await?;
+            }
+        }
 
         // 1 the right to each blob, before granting; and every manifest that an index lists
         let mut missing = self.unreadable_blobs(name, &manifest).await?;
@@ -241,17 +253,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             size,
         });
         for_each(tags, |tag| {
-            let content = store::Content::Bytes(target.clone().into_bytes());
-            let options = PutOptions {
-                metadata: &target,
-                ..PutOptions::default()
-            };
-            async move {
-                Ok(self
-                    .store
-                    .put(&key::tag(name, tag), content, options)
-                    .await?)
-            }
+            self.write_tag(name, tag, &digest, &target, refusal.as_ref())
         })
         .await?; // 6
         if self.settings.layers.on_push {
@@ -269,10 +271,60 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         Ok(response)
     }
 
+    /// Lets a tag name a manifest; with a refusal, only if that moves it from no other.
+    async fn write_tag(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        digest: &Digest,
+        target: &str,
+        refusal: Option<&Error>,
+    ) -> Result<(), Error> {
+        loop {
+            let seen = match refusal {
+                Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
+                None => None,
+            };
+            let condition = match &seen {
+                None => Condition::Always,
+                Some(None) => Condition::Absent,
+                Some(Some(meta)) => Condition::Matches(&meta.etag),
+            };
+            let options = PutOptions {
+                condition,
+                metadata: target,
+                ..PutOptions::default()
+            };
+            let content = store::Content::Bytes(target.as_bytes().to_vec());
+            let key = key::tag(name, tag);
+            if self.store.put(&key, content, options).await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What is stored of a tag, unless it names another manifest than this one.
+    async fn unmoved(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        digest: &Digest,
+        refusal: &Error,
+    ) -> Result<Option<Meta>, Error> {
+        let key = key::tag(name, tag);
+        let Some(meta) = self.store.head(&key).await? else {
+            return Ok(None);
+        };
+        match from_json(&key, &meta.metadata)? {
+            TagTarget::Manifest { digest: named, .. } if named != *digest => Err(refusal.clone()),
+            TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => Ok(Some(meta)),
+        }
+    }
+
     /// Refuses, before anything is written, a push that the platform would break off in the middle.
-    fn require_operations(&self, manifest: &Manifest, tags: usize) -> Result<(), Error> {
+    fn require_operations(&self, manifest: &Manifest, for_tags: usize) -> Result<(), Error> {
         // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags.
-        let needed = 3 * manifest.blobs.len() + manifest.manifests.len() + 5 + tags;
+        let needed = 3 * manifest.blobs.len() + manifest.manifests.len() + 5 + for_tags;
         let allowed = self.settings.subrequests;
         if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
             return Ok(());

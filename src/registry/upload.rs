@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json as detail;
 
 use crate::{
+    access::Caller,
     digest::Digest,
     error::{Code, Error},
     host::{Host, Level},
@@ -35,6 +36,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
     pub(super) async fn start_upload(
         &self,
         request: &mut Request<S::Body>,
+        caller: &Caller,
         name: &Name,
         start: &UploadStart,
     ) -> Answer<S> {
@@ -50,7 +52,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 digest.algorithm()
             }
             UploadStart::Mount { digest, from } => {
-                if self.mount(name, digest, from.as_ref()).await? {
+                if self.mount(caller, name, digest, from.as_ref()).await? {
                     return Ok(created(name, digest));
                 }
                 digest.algorithm()
@@ -72,17 +74,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         Ok(created(name, digest))
     }
 
-    /// Mount: whether the repository now holds a blob that another one lets it have.
+    /// Mount: whether the repository now holds a blob that another one lets it have. Who may not pull from that one hears no
+    /// more than who names one that has not got it.
     async fn mount(
         &self,
+        caller: &Caller,
         name: &Name,
         digest: &Digest,
         from: Option<&Name>,
     ) -> Result<bool, Error> {
         let bound = self.bound();
         let source = match from {
-            Some(from) => self.readable(from, digest).await?,
-            None => self.readable_anywhere(digest).await?,
+            Some(from) if self.may_pull(caller, from) => self.readable(from, digest).await?,
+            Some(_) => None,
+            None => self.readable_anywhere(caller, digest).await?,
         };
         if source.is_none() {
             return Ok(false);

@@ -21,6 +21,12 @@ pub(crate) struct TestHost {
     pub(crate) now: Rc<Cell<Timestamp>>,
     /// How many keys were derived.
     pub(crate) derived: Rc<Cell<u32>>,
+    /// How many iterations that took.
+    pub(crate) iterations: Rc<Cell<u32>>,
+    /// What the platform's rate limiter was asked for.
+    pub(crate) limited: Rc<RefCell<Vec<String>>>,
+    /// What it answers.
+    pub(crate) admits: Rc<Cell<bool>>,
     /// What was logged as an error.
     pub(crate) log: Rc<RefCell<Vec<String>>>,
     /// What else was logged.
@@ -33,6 +39,9 @@ impl Default for TestHost {
         Self {
             now: Rc::new(Cell::new(Timestamp(1_800_000_000_000))),
             derived: Rc::default(),
+            iterations: Rc::default(),
+            limited: Rc::default(),
+            admits: Rc::new(Cell::new(true)),
             log: Rc::default(),
             told: Rc::default(),
             random: Rc::default(),
@@ -73,7 +82,13 @@ impl Host for TestHost {
         iterations: u32,
     ) -> Result<[u8; 32], String> {
         self.derived.set(self.derived.get() + 1);
+        self.iterations.set(self.iterations.get() + iterations);
         Ok(key(password, salt, iterations))
+    }
+
+    async fn admits(&self, key: &str) -> bool {
+        self.limited.borrow_mut().push(key.to_owned());
+        self.admits.get()
     }
 
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {

@@ -44,6 +44,7 @@ pub(crate) struct Ask {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) signed_in: bool,
+    pub(crate) address: String,
 }
 
 impl Ask {
@@ -55,6 +56,7 @@ impl Ask {
             headers: Vec::new(),
             body: None,
             signed_in: true,
+            address: "192.0.2.1".to_owned(),
         }
     }
 
@@ -182,6 +184,8 @@ where
     let request = Request {
         method: ask.method.clone(),
         target: ask.target.clone(),
+        origin: "http://registry.example".to_owned(),
+        address: ask.address.clone(),
         headers,
         body: ask.body.clone().map(MemoryBody::Bytes),
     };

@@ -35,9 +35,33 @@ extern "C" {
     ) -> Result<JsValue, JsValue>;
 }
 
+#[wasm_bindgen]
+extern "C" {
+    /// A binding that limits how often something is done.
+    #[derive(Clone, Debug)]
+    type RateLimit;
+
+    #[wasm_bindgen(method, catch)]
+    async fn limit(this: &RateLimit, options: &Object) -> Result<JsValue, JsValue>;
+}
+
 /// The isolate that the Worker runs in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Edge;
+#[derive(Clone, Debug)]
+pub(crate) struct Edge {
+    sign_ins: Option<RateLimit>,
+}
+
+impl Edge {
+    /// With the rate limiter of the environment, where it has one.
+    pub(crate) fn of(env: &JsValue) -> Self {
+        let binding = Reflect::get(env, &"SIGN_INS".into()).ok();
+        Self {
+            sign_ins: binding
+                .filter(JsValue::is_object)
+                .map(|binding| binding.unchecked_into()),
+        }
+    }
+}
 
 impl Host for Edge {
     fn now(&self) -> Timestamp {
@@ -79,6 +103,27 @@ impl Host for Edge {
             .to_vec()
             .try_into()
             .map_err(|_| "the platform derived no 32 bytes".to_owned())
+    }
+
+    async fn admits(&self, key: &str) -> bool {
+        let Some(limiter) = &self.sign_ins else {
+            return true;
+        };
+        let ask = async || {
+            let options = Object::new();
+            Reflect::set(&options, &"key".into(), &key.into())?;
+            let outcome = limiter.limit(&options).await?;
+            Reflect::get(&outcome, &"success".into())
+        };
+        match ask().await {
+            Ok(success) => success.is_truthy(),
+            Err(error) => {
+                // What counts is out of order: the isolate's own count of failures is left.
+                let fields = [("error", &*describe(&error))];
+                self.log(Level::Error, "rate limiter failed", &fields);
+                true
+            }
+        }
     }
 
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {

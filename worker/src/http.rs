@@ -1,6 +1,6 @@
 //! Requests and responses, from the platform's form into the core's and back.
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use js_sys::{Array, Uint8Array};
 use strata::{
     registry::{Body, HEADERS, Request},
@@ -20,9 +20,17 @@ extern "C" {
     fn respond(status: u16, head: &str, body: &JsValue) -> Result<Response, JsValue>;
 }
 
+/// Where the platform says from which address a request comes; what a client puts there, it replaces.
+const ADDRESS: &str = "cf-connecting-ip";
+
 thread_local! {
-    /// The names of [`HEADERS`], on the other side of the border.
-    static NAMES: Array = HEADERS.iter().map(|name| JsValue::from(name.as_str())).collect();
+    /// The names of [`HEADERS`] and [`ADDRESS`], on the other side of the border.
+    static NAMES: Array = HEADERS
+        .iter()
+        .map(HeaderName::as_str)
+        .chain([ADDRESS])
+        .map(JsValue::from)
+        .collect();
 }
 
 /// Reads what the core looks at of a request.
@@ -32,20 +40,25 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
     let method = lines.next().unwrap_or_default();
     let url = lines.next().unwrap_or_default();
     let mut headers = HeaderMap::with_capacity(HEADERS.len());
-    for (name, line) in HEADERS.into_iter().zip(lines) {
+    for (name, line) in HEADERS.into_iter().zip(&mut lines) {
         if let Some(value) = line.strip_prefix('=')
             && let Ok(value) = HeaderValue::from_str(value)
         {
             headers.insert(name, value);
         }
     }
+    let address = lines.next().and_then(|line| line.strip_prefix('='));
     // The platform has parsed the URL: after scheme and host comes a path, at least `/`.
-    let target = url
-        .split_once("://")
-        .and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+    let host = url.find("://").map_or(0, |at| at + "://".len());
+    let path = url.get(host..).and_then(|rest| rest.find('/'));
+    let (origin, target) = path
+        .and_then(|at| url.split_at_checked(host + at))
+        .unwrap_or((url, "/"));
     Ok(Request {
         method: Method::from_bytes(method.as_bytes()).unwrap_or_default(),
-        target: target.unwrap_or("/").to_owned(),
+        target: target.to_owned(),
+        origin: origin.to_owned(),
+        address: address.unwrap_or_default().to_owned(),
         headers,
         body: request.body(),
     })

@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, error::Error, rc::Rc};
 
-use js_sys::{Promise, Reflect};
+use js_sys::{JSON, Promise, Reflect};
 use strata::{
     metrics::Metrics,
     registry::{self, Registry},
@@ -53,15 +53,24 @@ fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
         if let Some(registry) = registry {
             return Ok(registry.clone());
         }
-        let settings = Settings::parse(|name| Reflect::get(env, &name.into()).ok()?.as_string())?;
+        let settings = Settings::parse(|name| setting(env, name))?;
+        let edge = Edge::of(env);
         let metrics = Rc::new(Metrics::new()?);
         let cold = Counted::new(Bucket::of(env, "BUCKET"), metrics.clone());
         let warm = Counted::new(Namespace::of(env, "WARM"), metrics.clone());
-        let cold = Retry::new(cold, Edge);
-        let made = Rc::new(Registry::new(cold, warm, Edge, settings, metrics));
+        let cold = Retry::new(cold, edge.clone());
+        let made = Rc::new(Registry::new(cold, warm, edge, settings, metrics));
         *registry = Some(made.clone());
         Ok(made)
     })
+}
+
+/// A setting as text. One that is not text, but a table of the configuration, is read as the JSON that it is.
+fn setting(env: &JsValue, name: &str) -> Option<String> {
+    let value = Reflect::get(env, &name.into()).ok()?;
+    value
+        .as_string()
+        .or_else(|| JSON::stringify(&value).ok()?.as_string())
 }
 
 /// Answers a request, with a response or the promise of one. Called by `shim.js`, as everything here that is exported.

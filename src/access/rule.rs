@@ -1,0 +1,398 @@
+//! Rules: who may do what in which repositories.
+//!
+//! ```json
+//! [
+//!   {"repositories": ["team/**"], "who": ["group:team"], "may": ["pull", "push", "delete"]},
+//!   {"repositories": ["**"], "who": ["everyone"], "may": ["pull"]}
+//! ]
+//! ```
+//!
+//! The first rule that names both the repository and the caller decides; where none does, nothing is allowed. In a pattern, `*`
+//! is any part of one component and `**` any number of components, as in shells. What concerns no repository, such as metrics,
+//! is decided by the rules of `**`, which names them all.
+
+use serde::Deserialize;
+
+use crate::{access::user::User, name::Name};
+
+/// What a caller may want to do.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Read.
+    Pull,
+    /// Write what is not there yet.
+    Push,
+    /// Move a tag to another manifest.
+    Overwrite,
+    /// Delete tags, manifests and blobs.
+    Delete,
+    /// Do what concerns the registry and not its content.
+    Administer,
+    /// Read the metrics.
+    Metrics,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 6] = [
+        Self::Pull,
+        Self::Push,
+        Self::Overwrite,
+        Self::Delete,
+        Self::Administer,
+        Self::Metrics,
+    ];
+
+    /// The word for it in rules and tokens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Overwrite => "overwrite",
+            Self::Delete => "delete",
+            Self::Administer => "administer",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of actions.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Actions(u8);
+
+impl Actions {
+    /// Whether an action is one of them.
+    pub const fn has(self, action: Action) -> bool {
+        self.0 & action.bit() != 0
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those that are in both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Action> {
+        Action::ALL
+            .into_iter()
+            .filter(move |action| self.has(*action))
+    }
+}
+
+impl FromIterator<Action> for Actions {
+    fn from_iter<I: IntoIterator<Item = Action>>(actions: I) -> Self {
+        Self(
+            actions
+                .into_iter()
+                .fold(0, |bits, action| bits | action.bit()),
+        )
+    }
+}
+
+/// Rules, in the order in which they are asked.
+#[derive(Clone, Debug)]
+pub(super) struct Rules(Vec<Rule>);
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    repositories: Vec<Pattern>,
+    who: Vec<Subject>,
+    may: Vec<Action>,
+}
+
+impl Rules {
+    /// Reads rules. Errors repeat what was found: rules are no secret.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let rules: Vec<Rule> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        for (number, rule) in (1..).zip(&rules) {
+            let lists = [
+                ("repositories", rule.repositories.is_empty()),
+                ("who", rule.who.is_empty()),
+            ];
+            if let Some((list, _)) = lists.iter().find(|(_, is_empty)| *is_empty) {
+                return Err(format!("rule {number}: {list:?} names nothing"));
+            }
+        }
+        Ok(Self(rules))
+    }
+
+    /// The rules where none were set: whoever signs in may do everything.
+    pub(super) fn of_users() -> Self {
+        Self(vec![Rule {
+            repositories: vec![Pattern::all()],
+            who: vec![Subject::Users],
+            may: Action::ALL.to_vec(),
+        }])
+    }
+
+    /// Adds a last rule, by which everyone may pull everything.
+    pub(super) fn let_everyone_pull(&mut self) {
+        self.0.push(Rule {
+            repositories: vec![Pattern::all()],
+            who: vec![Subject::Everyone],
+            may: vec![Action::Pull],
+        });
+    }
+
+    /// What a caller may do in a repository; without one, in the registry as a whole.
+    pub(super) fn actions(&self, name: Option<&Name>, user: Option<&User>) -> Actions {
+        let names = |rule: &&Rule| match name {
+            Some(name) => rule.repositories.iter().any(|pattern| pattern.names(name)),
+            None => rule.repositories.contains(&Pattern::all()),
+        };
+        let rule = self
+            .0
+            .iter()
+            .find(|rule| names(rule) && rule.who.iter().any(|subject| subject.is(user)));
+        rule.map_or_else(Actions::default, |rule| rule.may.iter().copied().collect())
+    }
+
+    /// Whether those who do not sign in may do anything anywhere.
+    pub(super) fn are_for_everyone(&self) -> bool {
+        self.0
+            .iter()
+            .any(|rule| rule.who.contains(&Subject::Everyone) && !rule.may.is_empty())
+    }
+}
+
+/// Names of repositories.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+struct Pattern(String);
+
+impl Pattern {
+    fn all() -> Self {
+        Self("**".to_owned())
+    }
+
+    fn names(&self, name: &Name) -> bool {
+        fast_glob::glob_match(&self.0, name.as_str())
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '*');
+        let is_sound = text.split('/').all(|component| {
+            !component.is_empty()
+                && component.chars().all(allowed)
+                && (component == "**" || !component.contains("**"))
+        });
+        if !is_sound {
+            return Err(format!(
+                "{text:?} is not a pattern of repositories: a name, where * is any part of one component and ** any number of components"
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// Whom a rule is for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+enum Subject {
+    /// Whoever asks, signed in or not: who signs in may do no less.
+    Everyone,
+    /// Whoever signed in.
+    Users,
+    User(String),
+    Group(String),
+}
+
+impl Subject {
+    fn is(&self, user: Option<&User>) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Users => user.is_some(),
+            Self::User(name) => user.is_some_and(|user| user.name == *name),
+            Self::Group(name) => user.is_some_and(|user| user.groups.contains(name)),
+        }
+    }
+}
+
+impl TryFrom<String> for Subject {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "everyone" => Ok(Self::Everyone),
+            None if text == "users" => Ok(Self::Users),
+            Some(("user", name)) if User::is_name(name) => Ok(Self::User(name.to_owned())),
+            Some(("group", name)) if User::is_name(name) => Ok(Self::Group(name.to_owned())),
+            _ => Err(format!(
+                "{text:?} is nobody: expected everyone, users, user:<name> or group:<name>"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    fn rules(json: &str) -> Rules {
+        Rules::parse(json).unwrap()
+    }
+
+    fn words(actions: Actions) -> String {
+        actions
+            .iter()
+            .map(Action::name)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[track_caller]
+    fn allows(rules: &Rules, name: &str, user: Option<&User>, expected: &str) {
+        let name = name.parse().ok();
+        assert_eq!(words(rules.actions(name.as_ref(), user)), expected);
+    }
+
+    #[test]
+    fn the_first_that_names_repository_and_caller_decides() {
+        let rules = rules(
+            r#"[
+                {"repositories": ["secret/**"], "who": ["user:root"], "may": ["pull"]},
+                {"repositories": ["secret/**"], "who": ["everyone"], "may": []},
+                {"repositories": ["team/**", "shared"], "who": ["group:team", "user:guest"], "may": ["pull", "push"]},
+                {"repositories": ["**"], "who": ["users"], "may": ["pull", "metrics"]},
+                {"repositories": ["public/*"], "who": ["everyone"], "may": ["pull"]}
+            ]"#,
+        );
+        let member = User::named("ann", &["team"]);
+        let guest = User::named("guest", &[]);
+        let root = User::named("root", &[]);
+        for (name, user, expected) in [
+            ("team/x", Some(&member), "pull push"),
+            ("team/x/y", Some(&guest), "pull push"),
+            ("team/x", Some(&root), "pull metrics"),
+            ("team/x", None, ""),
+            ("team", Some(&member), "pull metrics"),
+            ("shared", Some(&member), "pull push"),
+            ("secret/a", Some(&root), "pull"),
+            ("secret/a", Some(&member), ""),
+            ("public/x", None, "pull"),
+            ("public/x/y", None, ""),
+            ("public/x", Some(&guest), "pull metrics"),
+            ("", Some(&guest), "pull metrics"),
+            ("", None, ""),
+        ] {
+            allows(&rules, name, user, expected);
+        }
+        assert!(rules.are_for_everyone());
+    }
+
+    #[test]
+    fn patterns_go_by_components() {
+        for (pattern, named, not_named) in [
+            ("**", &["a", "a/b/c"][..], &[][..]),
+            ("*", &["a", "a-b"], &["a/b"]),
+            (
+                "team/*",
+                &["team/a"],
+                &["team", "team/a/b", "teams/a", "a/team/b"],
+            ),
+            ("team/**", &["team/a", "team/a/b"], &["team", "teams/a"]),
+            ("a-*-c", &["a-b-c", "a-b.x-c"], &["a-b", "a-b/x-c"]),
+            (
+                "**/cache",
+                &["cache", "a/cache", "a/b/cache"],
+                &["a/cache/b", "acache"],
+            ),
+            ("a/**/z", &["a/z", "a/b/c/z"], &["a", "az", "b/a/z"]),
+        ] {
+            let pattern = Pattern::try_from(pattern.to_owned()).unwrap();
+            for name in named {
+                assert!(
+                    pattern.names(&name.parse().unwrap()),
+                    "{pattern:?} names {name}"
+                );
+            }
+            for name in not_named {
+                assert!(
+                    !pattern.names(&name.parse().unwrap()),
+                    "{pattern:?} does not name {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_users() {
+        let mut rules = Rules::of_users();
+        let user = User::named("ann", &[]);
+        let all = "pull push overwrite delete administer metrics";
+        allows(&rules, "a", Some(&user), all);
+        allows(&rules, "", Some(&user), all);
+        allows(&rules, "a", None, "");
+        assert!(!rules.are_for_everyone());
+        rules.let_everyone_pull();
+        allows(&rules, "a", Some(&user), all);
+        allows(&rules, "a", None, "pull");
+        assert!(rules.are_for_everyone());
+    }
+
+    #[test]
+    fn are_refused_with_place_and_reason() {
+        let rule = |repositories: &str, who: &str, may: &str| {
+            format!("[\n{{\"repositories\": {repositories}, \"who\": {who},\n\"may\": {may}}}]")
+        };
+        for (text, message) in [
+            (
+                "[".to_owned(),
+                "EOF while parsing a list at line 1 column 1",
+            ),
+            (
+                rule("[\"a\"]", "[\"users\"]", "[\"write\"]"),
+                "unknown variant `write`, expected one of `pull`, `push`, `overwrite`, `delete`, `administer`, `metrics` at line 3 column 15",
+            ),
+            (
+                rule("[\"A\"]", "[\"users\"]", "[]"),
+                "\"A\" is not a pattern of repositories: a name, where * is any part of one component and ** any number of components at line 2 column 22",
+            ),
+            (
+                rule("[\"a\"]", "[\"anna\"]", "[]"),
+                "\"anna\" is nobody: expected everyone, users, user:<name> or group:<name> at line 2 column 39",
+            ),
+            (
+                rule("[\"a\"]", "[\"user:\"]", "[]"),
+                "\"user:\" is nobody: expected everyone, users, user:<name> or group:<name> at line 2 column 40",
+            ),
+            (
+                rule("[]", "[\"users\"]", "[]"),
+                "rule 1: \"repositories\" names nothing",
+            ),
+            (rule("[\"a\"]", "[]", "[]"), "rule 1: \"who\" names nothing"),
+            (
+                "[{\"may\": [], \"allow\": []}]".to_owned(),
+                "unknown field `allow`, expected one of `repositories`, `who`, `may` at line 1 column 20",
+            ),
+        ] {
+            assert_eq!(Rules::parse(&text).unwrap_err(), message);
+        }
+        for pattern in [
+            "", "/", "a/", "/a", "a//b", "a**", "***", "a/**b", "a b", "[a]", "{a,b}", "!a", "a?",
+        ] {
+            assert!(
+                Pattern::try_from(pattern.to_owned()).is_err(),
+                "{pattern:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Tokens: who signed in, for what, and until when.
+//!
+//! A token is a JSON Web Token (RFC 7519) in the compact form (RFC 7515), signed by HMAC with SHA-256:
+//!
+//! ```text
+//! token  ::= header "." claims "." signature                 each in base64url without padding
+//! header ::= {"alg":"HS256","typ":"JWT"}                     these bytes and no others
+//! claims ::= {"sub": user, "iat": seconds, "exp": seconds, "jti": id, "access": [{"type", "name", "actions"}]}
+//! scope  ::= type ":" name ":" action ("," action)*          as clients ask for it
+//! ```
+//!
+//! The header is compared and never read, so a client chooses no algorithm. `sub` is empty for who did not sign in. `access` has
+//! the form of distribution's token specification; it only ever narrows: what the user may do is looked up again when the token
+//! is used. The key comes from the text of the secret that has the users: with another text, older tokens end.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::{
+    access::rule::{Action, Actions},
+    name::Name,
+    time::Timestamp,
+};
+
+/// `{"alg":"HS256","typ":"JWT"}`
+const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
+
+/// What a token says.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// The user; empty for who did not sign in.
+    pub sub: String,
+    /// When it was issued, in seconds since the Unix epoch.
+    pub iat: u64,
+    /// When it ends.
+    pub exp: u64,
+    /// An id that no other token has.
+    pub jti: String,
+    /// What it is for.
+    pub access: Vec<Grant>,
+}
+
+/// A part of what a token is for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// `repository` or `registry`.
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+    actions: Vec<String>,
+}
+
+impl Grant {
+    /// As a client would ask for it.
+    pub fn scope(&self) -> String {
+        format!("{}:{}:{}", self.kind, self.name, self.actions.join(","))
+    }
+}
+
+/// What a client asks to have a token for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// Listing the catalogue.
+    Catalog,
+    /// Actions in a repository.
+    Repository(Name, Actions),
+}
+
+impl Scope {
+    /// Reads a scope. What is not understood is not asked for: clients of other registries ask for things that are not here.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once(':')?;
+        // A name may have a port before it where a client speaks of a mirror; the actions are what is after the last colon.
+        let (name, actions) = rest.rsplit_once(':')?;
+        // `repository(class)` is what Docker's plugins say.
+        let kind = kind.split_once('(').map_or(kind, |(kind, _)| kind);
+        match (kind, name) {
+            ("registry", "catalog") => actions
+                .split(',')
+                .any(|a| a == "*")
+                .then_some(Self::Catalog),
+            ("repository", name) => {
+                let actions = actions.split(',').flat_map(meant).copied().collect();
+                Some(Self::Repository(name.parse().ok()?, actions))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same in the form of a token, where anything is left of it.
+    pub(super) fn grant(&self) -> Option<Grant> {
+        match self {
+            Self::Catalog => Some(Grant {
+                kind: "registry".to_owned(),
+                name: "catalog".to_owned(),
+                actions: vec!["*".to_owned()],
+            }),
+            Self::Repository(_, actions) if actions.is_empty() => None,
+            Self::Repository(name, actions) => Some(Grant {
+                kind: "repository".to_owned(),
+                name: name.to_string(),
+                actions: actions
+                    .iter()
+                    .map(|action| action.name().to_owned())
+                    .collect(),
+            }),
+        }
+    }
+}
+
+/// What a client means by an action. None of them knows the actions that are ours: moving a tag is part of a push.
+fn meant(word: &str) -> &'static [Action] {
+    match word {
+        "pull" => &[Action::Pull],
+        "push" => &[Action::Push, Action::Overwrite],
+        "delete" => &[Action::Delete],
+        "*" => &[
+            Action::Pull,
+            Action::Push,
+            Action::Overwrite,
+            Action::Delete,
+        ],
+        _ => &[],
+    }
+}
+
+impl Claims {
+    /// Whether the token is for this action in this repository.
+    pub(super) fn cover(&self, name: &Name, action: Action) -> bool {
+        self.access.iter().any(|grant| {
+            grant.kind == "repository"
+                && grant.name == name.as_str()
+                && grant.actions.iter().any(|word| word == action.name())
+        })
+    }
+
+    /// Whether the token is for listing the catalogue.
+    pub(super) fn cover_catalog(&self) -> bool {
+        self.access
+            .iter()
+            .any(|grant| grant.kind == "registry" && grant.name == "catalog")
+    }
+}
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum TokenError {
+    /// It is not one of ours, or it was changed.
+    Invalid,
+    /// It has ended.
+    Expired,
+}
+
+/// What signs tokens.
+#[derive(Clone)]
+pub(super) struct Signer(Hmac<Sha256>);
+
+impl Signer {
+    /// Makes the key from the text of the secret that has the users.
+    pub(super) fn new(secret: &str) -> Self {
+        // 64 bytes, which HMAC with SHA-256 takes as they are.
+        let key = Sha512::new()
+            .chain_update("strata token v1\n")
+            .chain_update(secret)
+            .finalize();
+        Self(Hmac::new(&key))
+    }
+
+    /// Makes a token.
+    pub(super) fn sign(&self, claims: &Claims) -> String {
+        let claims = serde_json::to_vec(claims).unwrap_or_default();
+        let signed = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.0.clone().chain_update(&signed).finalize().into_bytes();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Reads a token of ours that has not ended.
+    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| TokenError::Invalid)?;
+        let mac = self.0.clone().chain_update(signed);
+        mac.verify_slice(&signature)
+            .map_err(|_| TokenError::Invalid)?;
+        let claims = match signed.split_once('.') {
+            Some((HEADER, claims)) => claims,
+            _ => return Err(TokenError::Invalid),
+        };
+        let claims = URL_SAFE_NO_PAD
+            .decode(claims)
+            .map_err(|_| TokenError::Invalid)?;
+        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| TokenError::Invalid)?;
+        if now.0 / 1_000 >= claims.exp {
+            return Err(TokenError::Expired);
+        }
+        Ok(claims)
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn claims() -> Claims {
+        let scopes = ["repository:a/b:pull,push", "registry:catalog:*"];
+        Claims {
+            sub: "ann".to_owned(),
+            iat: 1_800_000_000,
+            exp: 1_800_000_300,
+            jti: "00".to_owned(),
+            access: scopes
+                .iter()
+                .filter_map(|scope| Scope::parse(scope)?.grant())
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn are_read_until_they_end() {
+        let signer = Signer::new("secret");
+        let token = signer.sign(&claims());
+        assert_eq!(signer.verify(&token, NOW), Ok(claims()));
+        let last = Timestamp(NOW.0 + 299_999);
+        assert_eq!(signer.verify(&token, last), Ok(claims()));
+        let end = Timestamp(NOW.0 + 300_000);
+        assert_eq!(signer.verify(&token, end), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn are_signed_as_rfc_7515_says() {
+        let header = URL_SAFE_NO_PAD.decode(HEADER).unwrap();
+        assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
+        // RFC 4231, test case 2, by the same path: what is signed are the bytes before the last dot.
+        let signer = Signer(Hmac::new_from_slice(b"Jefe").unwrap());
+        let signature = signer
+            .0
+            .clone()
+            .chain_update("what do ya want for nothing?")
+            .finalize()
+            .into_bytes();
+        assert_eq!(
+            hex::encode(signature),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+        let token = signer.sign(&claims());
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let expected = signer.0.chain_update(signed).finalize().into_bytes();
+        assert_eq!(signature, URL_SAFE_NO_PAD.encode(expected));
+    }
+
+    #[test]
+    fn are_refused_when_anything_is_changed() {
+        let signer = Signer::new("secret");
+        let token = signer.sign(&claims());
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(
+                signer.verify(&changed, NOW),
+                Err(TokenError::Invalid),
+                "byte {at}"
+            );
+            let cut = token.get(..at).unwrap();
+            assert_eq!(signer.verify(cut, NOW), Err(TokenError::Invalid));
+        }
+        let other = Signer::new("secret ");
+        assert_eq!(other.verify(&token, NOW), Err(TokenError::Invalid));
+        for more in ["=", ".", "A", " "] {
+            let longer = format!("{token}{more}");
+            assert_eq!(signer.verify(&longer, NOW), Err(TokenError::Invalid));
+        }
+    }
+
+    /// The attacks of RFC 8725: `none`, another algorithm with this key, a key inside of the header, claims in a header's place.
+    #[test]
+    fn choose_no_algorithm() {
+        let signer = Signer::new("secret");
+        let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims()).unwrap());
+        for header in [
+            r#"{"alg":"none","typ":"JWT"}"#,
+            r#"{"alg":"None"}"#,
+            r#"{"alg":"HS384","typ":"JWT"}"#,
+            r#"{"alg":"RS256","typ":"JWT"}"#,
+            r#"{"typ":"JWT","alg":"HS256"}"#,
+            r#"{"alg":"HS256","typ":"JWT","jwk":{"kty":"oct","k":"AAAA"}}"#,
+            r#"{"alg":"HS256","typ":"JWT","kid":"../../dev/null"}"#,
+        ] {
+            let signed = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header));
+            let signature = signer
+                .0
+                .clone()
+                .chain_update(&signed)
+                .finalize()
+                .into_bytes();
+            for signature in [
+                String::new(),
+                URL_SAFE_NO_PAD.encode(signature),
+                URL_SAFE_NO_PAD.encode([0; 32]),
+            ] {
+                let token = format!("{signed}.{signature}");
+                assert_eq!(
+                    signer.verify(&token, NOW),
+                    Err(TokenError::Invalid),
+                    "{header} {signature}"
+                );
+            }
+        }
+        for token in [
+            "",
+            ".",
+            "..",
+            "...",
+            HEADER,
+            &format!("{HEADER}.{payload}"),
+            &format!("{HEADER}.{payload}."),
+        ] {
+            assert_eq!(
+                signer.verify(token, NOW),
+                Err(TokenError::Invalid),
+                "{token}"
+            );
+        }
+    }
+
+    #[test]
+    fn scopes_are_understood_or_left_out() {
+        for (text, granted) in [
+            ("repository:a:pull", Some("repository:a:pull")),
+            (
+                "repository:a/b:pull,push",
+                Some("repository:a/b:pull,push,overwrite"),
+            ),
+            (
+                "repository:a:push,pull,pull",
+                Some("repository:a:pull,push,overwrite"),
+            ),
+            (
+                "repository:a:*",
+                Some("repository:a:pull,push,overwrite,delete"),
+            ),
+            ("repository(plugin):a:pull", Some("repository:a:pull")),
+            ("repository:a:delete,fly", Some("repository:a:delete")),
+            ("repository:a:administer", None),
+            ("repository:a:metrics,overwrite", None),
+            ("repository:a:", None),
+            ("repository:A:pull", None),
+            ("repository:../a:pull", None),
+            ("repository:a%2fb:pull", None),
+            ("repository:host:5000/a:pull", None),
+            ("repository:*:pull", None),
+            ("repository::pull", None),
+            ("repository:a", None),
+            ("registry:catalog:*", Some("registry:catalog:*")),
+            ("registry:catalog:pull", None),
+            ("registry:strata:*", None),
+            ("REPOSITORY:a:pull", None),
+            ("a", None),
+            ("", None),
+        ] {
+            let grant = Scope::parse(text).and_then(|scope| scope.grant());
+            assert_eq!(
+                grant.map(|grant| grant.scope()).as_deref(),
+                granted,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn cover_what_they_name() {
+        let claims = claims();
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        assert!(claims.cover(&name("a/b"), Action::Pull));
+        assert!(claims.cover(&name("a/b"), Action::Overwrite));
+        assert!(!claims.cover(&name("a/b"), Action::Delete));
+        for other in ["a", "a/b/c", "b", "a/bb"] {
+            assert!(!claims.cover(&name(other), Action::Pull), "{other}");
+        }
+        assert!(claims.cover_catalog());
+    }
+}

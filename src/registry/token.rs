@@ -1,0 +1,102 @@
+//! The token end-point: a token for who signs in.
+//!
+//! `GET` signs in by Basic, as distribution's token specification says; `POST` by a form, as its OAuth2 variant does (RFC 6749,
+//! section 4.3). No refresh tokens are given: a client keeps the password or the robot's token that it has.
+
+use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+
+use crate::{
+    access::{Access, Credentials, Need, token::Grant},
+    error::{Code, Error},
+    host::Host,
+    registry::{About, Answer, Registry, Request, list::bytes, respond_with_json, text},
+    route::{self, Route},
+    store::{Streams, Values},
+};
+
+/// More bytes than a form with a scope for each repository of a large push.
+const MAX_FORM: u64 = 64 * 1024;
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+    /// Gives a token for as much of what is asked for as the caller may do.
+    pub(super) async fn token(
+        &self,
+        request: &mut Request<S::Body>,
+        scopes: &[String],
+        about: &About<'_>,
+    ) -> Answer<S> {
+        let access = &self.settings.access;
+        let mut scopes = scopes.to_vec();
+        let caller = if request.method == Method::POST {
+            let form = match request.body.take() {
+                Some(body) => self.store.collect(body, MAX_FORM).await?,
+                None => Some(Vec::new()),
+            };
+            let form = form.ok_or_else(|| {
+                bad_form("the form is too large").with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            })?;
+            let credentials = credentials(text(&request.headers, header::CONTENT_TYPE), &form)?;
+            scopes.extend(route::scopes(&form));
+            access
+                .sign_in(&credentials, self.visit(request), Need::Token, &self.host)
+                .await?
+        } else if matches!(request.method, Method::GET | Method::HEAD) {
+            access
+                .identify(self.visit(request), Need::Token, &self.host)
+                .await?
+        } else {
+            return Err(super::no_such_method(
+                &Route::Token { scopes },
+                &request.method,
+            ));
+        };
+        about.made_by(&caller);
+        access.permit(&caller, Need::Token, self.visit(request))?;
+        let scopes = scopes.iter().map(String::as_str);
+        let (token, claims) = access.issue(&caller, scopes, &self.host);
+        let granted: Vec<String> = claims.access.iter().map(Grant::scope).collect();
+        let body = json!({
+            "token": token,
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": Access::TOKEN_LIFETIME.as_secs(),
+            "scope": granted.join(" "),
+        });
+        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+}
+
+fn credentials(content_type: Option<&str>, form: &[u8]) -> Result<Credentials, Error> {
+    let essence = content_type.and_then(|text| text.split(';').next());
+    if !essence.is_some_and(|text| {
+        text.trim()
+            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    }) {
+        return Err(bad_form(
+            "the body is not application/x-www-form-urlencoded",
+        ));
+    }
+    let get = |name: &str| {
+        form_urlencoded::parse(form)
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    };
+    if get("grant_type").as_deref() != Some("password") {
+        return Err(bad_form(
+            "the grant_type is not password, the only one that there is",
+        ));
+    }
+    match (get("username"), get("password")) {
+        (Some(user), Some(password)) => Ok(Credentials { user, password }),
+        _ => Err(bad_form("the form has no username or no password")),
+    }
+}
+
+fn bad_form(found: &str) -> Error {
+    Error::new(Code::Unsupported, found).with_status(StatusCode::BAD_REQUEST)
+}

@@ -1,0 +1,53 @@
+//! Bodies that are being taken: how many of one user at the same time.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+
+use http::{HeaderValue, header};
+
+use crate::error::{Code, Error};
+
+/// How many bodies an isolate is taking, by who sends them.
+#[derive(Debug, Default)]
+pub(super) struct Uploads(RefCell<HashMap<String, u32>>);
+
+impl Uploads {
+    /// Counts one more body of a sender, for as long as what is returned is kept.
+    pub(super) fn take(self: &Rc<Self>, sender: &str, most: u32) -> Result<Taken, Error> {
+        let mut senders = self.0.borrow_mut();
+        let count = senders.entry(sender.to_owned()).or_default();
+        if *count >= most {
+            return Err(Error::new(
+                Code::TooManyRequests,
+                format!("{most} uploads of yours are being taken, try again when one has ended"),
+            )
+            .with_header(
+                header::RETRY_AFTER,
+                HeaderValue::from(Duration::from_secs(5).as_secs()),
+            ));
+        }
+        *count += 1;
+        Ok(Taken {
+            uploads: self.clone(),
+            sender: sender.to_owned(),
+        })
+    }
+}
+
+/// A body that is being taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    uploads: Rc<Uploads>,
+    sender: String,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut senders = self.uploads.0.borrow_mut();
+        if let Some(count) = senders.get_mut(&self.sender) {
+            *count -= 1;
+            if *count == 0 {
+                senders.remove(&self.sender);
+            }
+        }
+    }
+}
