@@ -4,25 +4,26 @@ import fs from "node:fs";
 import path from "node:path";
 
 import { ROOT } from "./command.mjs";
-import { generate, hash, verify } from "./password.mjs";
+import { generate, hash, secretOf, verify } from "./password.mjs";
 import { Failure } from "./terminal.mjs";
 
 /** The users that the local registry knows; the password too where it is the one that was made here. */
 export async function developmentUser(file = path.join(ROOT, ".dev.vars")) {
   const text = fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "";
-  const line = /^\s*STRATA_USERS\s*=\s*(.*)$/m.exec(text)?.[1];
+  // In quotes it may go on for several lines, as npm run user writes it.
+  const line = /^\s*STRATA_USERS\s*=\s*('[^']*'|`[^`]*`|.*)$/m.exec(text)?.[1];
   if (line === undefined) return make(file, text);
 
   let users;
   try {
-    users = JSON.parse(line.trim().replace(/^(['"`])(.*)\1$/, "$2")).users;
+    users = JSON.parse(line.trim().replace(/^(['"`])(.*)\1$/s, "$2")).users;
     if (users === null || typeof users !== "object") throw new SyntaxError("no users");
   } catch {
     throw new Failure(`STRATA_USERS in .dev.vars is not {"users":{…}}: delete that line for a new development user, or see npm run user -- --help`);
   }
   const password = /^# password of dev: (\S+)$/m.exec(text)?.[1];
   // The line may have been edited since.
-  const ours = password !== undefined && users.dev !== undefined && (await verify(password, users.dev));
+  const ours = password !== undefined && users.dev !== undefined && (await verify(password, secretOf(users.dev)));
   return { names: Object.keys(users), password: ours ? password : undefined };
 }
 

@@ -42,6 +42,14 @@ describe("the development user", () => {
     assert.equal(fs.readFileSync(file, "utf8"), own);
   });
 
+  it("knows users in both forms, a line each", async () => {
+    const { password } = await developmentUser(file);
+    const hashed = await hash(password);
+    const lines = ['{"users":{', `"alice":"${hashed}",`, `"dev":{"secret":"${hashed}","groups":["staff"]}`, "}}"];
+    fs.writeFileSync(file, `# password of dev: ${password}\nSTRATA_USERS='${lines.join("\n")}'\nSTRATA_LOG=errors\n`);
+    assert.deepEqual(await developmentUser(file), { names: ["alice", "dev"], password });
+  });
+
   it("does not print a password that is no longer right", async () => {
     const { password } = await developmentUser(file);
     fs.writeFileSync(file, fs.readFileSync(file, "utf8").replace(/"dev":"[^"]*"/, `"dev":"${await hash("another one")}"`));
