@@ -16,14 +16,19 @@ const HELP = `npm start [-- OPTIONS]
 
   --port N      the port to serve on; 0 takes a free one (default 8787)
   --host NAME   the address to serve on (default 127.0.0.1)
-  --state DIR   where blobs, manifests and tags are kept (default .wrangler/state, which wrangler dev uses too)`;
+  --state DIR   where blobs, manifests and tags are kept (default .wrangler/state, which wrangler dev uses too)
+  --open        no users: whoever reaches the port may do everything, without signing in`;
 
 main(import.meta.url, async () => {
   const { values } = parse(HELP, {
     port: { type: "string", default: "8787" },
     host: { type: "string", default: "127.0.0.1" },
     state: { type: "string", default: ".wrangler/state" },
+    open: { type: "boolean", default: false },
   });
+  if (values.open && !LOOPBACK.test(values.host)) {
+    throw new Failure(`--open would let the network that reaches ${values.host} push and delete: leave out --open, or --host`);
+  }
   const port = Number(values.port);
   if (!/^\d+$/.test(values.port) || port > 65535) throw new Failure(`${values.port} is not a port: choose one from 0 to 65535`);
 
@@ -32,9 +37,15 @@ main(import.meta.url, async () => {
   await ensureFree(values.host, port);
   await ensureAll();
   const built = await build();
-  const user = await developmentUser();
+  const user = values.open ? undefined : await developmentUser();
   await serve({ host: values.host, port, state: path.resolve(values.state), built, user });
 });
+
+/** A Worker's options with access for everybody, whatever users and rules they name. */
+export function opened(options) {
+  const rules = [{ repositories: ["**"], who: ["everyone"], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] }];
+  return { ...options, bindings: { ...options.bindings, STRATA_USERS: "", STRATA_RULES: JSON.stringify(rules) } };
+}
 
 async function ensureFree(host, port) {
   const server = net.createServer();
@@ -66,7 +77,8 @@ async function serve({ host, port, state, built, user }) {
   // Miniflare's own port, not wrangler's: the proxy in front of that one is slow, and drops requests under load.
   const configured = () => {
     try {
-      return read(path.join(ROOT, "wrangler.toml")).workerOptions;
+      const { workerOptions } = read(path.join(ROOT, "wrangler.toml"));
+      return user ? workerOptions : opened(workerOptions);
     } catch ({ message }) {
       throw new Failure(message.replace(/\s*\n\s*/g, " "));
     }
@@ -143,36 +155,55 @@ function watch(changed) {
 
 const SETTINGS = new Set([".dev.vars", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml", "wrangler.toml"]);
 
-/** What to type next. */
-function page({ address, state, user }) {
+/** What to type next; without a user, nobody signs in. */
+export function page({ address, state, user }) {
   const reachable = ["0.0.0.0", "[::]"].includes(address.hostname) ? "127.0.0.1" : address.hostname;
   const registry = `${reachable}:${address.port}`;
-  const name = user.password ? "dev" : user.names[0];
-  const sign = `-u ${name} -p ${user.password ?? "PASSWORD"}`;
+  const sign = user && `-u ${user.password ? "dev" : user.names[0]} -p ${user.password ?? "PASSWORD"}`;
   const kept = path.relative(process.cwd(), state) || ".";
+  const facts = user
+    ? [
+        `user      ${user.names.join(", ")}`,
+        `password  ${user.password ? `${user.password}  ${dim("a secret of this machine only, kept in .dev.vars")}` : dim("set by you in .dev.vars")}`,
+      ]
+    : [`${bold("open")}      everybody who reaches the port may do everything`];
+  const clients = {
+    docker: [
+      user && `docker login ${sign} ${registry}`,
+      `docker tag busybox ${registry}/busybox`,
+      `docker push ${registry}/busybox`,
+      `docker pull ${registry}/busybox`,
+    ],
+    crane: [
+      user && `crane auth login ${sign} ${registry}`,
+      `crane copy busybox ${registry}/busybox`,
+      `crane pull ${registry}/busybox busybox.tar`,
+    ],
+    skopeo: [
+      user && `skopeo login --tls-verify=false ${sign} ${registry}`,
+      `skopeo copy --dest-tls-verify=false docker://busybox docker://${registry}/busybox`,
+      `skopeo copy --src-tls-verify=false docker://${registry}/busybox oci:busybox`,
+      dim("it tries https first, for some ten seconds a command"),
+    ],
+  };
+  const commands = Object.entries(clients).map(([client, lines]) => {
+    const shown = lines.filter(Boolean).map((line) => `${INDENT}${line}`).join("\n");
+    return shown.replace(INDENT, `    ${bold(client)}${" ".repeat(INDENT.length - 4 - client.length)}`);
+  });
   return `
   ${bold("Strata")}    ready on ${cyan(`http://${registry}`)}
 
-  user      ${user.names.join(", ")}
-  password  ${user.password ? `${user.password}  ${dim("a secret of this machine only, kept in .dev.vars")}` : dim("set by you in .dev.vars")}
+  ${facts.join("\n  ")}
   state     ${kept.startsWith("..") ? state : kept}
 
-  Sign in, push and pull, with the client you have:
+  ${user ? "Sign in, push and pull" : "Push and pull"}, with the client you have:
 
-    ${bold("docker")}  docker login ${sign} ${registry}
-            docker tag busybox ${registry}/busybox
-            docker push ${registry}/busybox
-            docker pull ${registry}/busybox
-
-    ${bold("crane")}   crane auth login ${sign} ${registry}
-            crane copy busybox ${registry}/busybox
-            crane pull ${registry}/busybox busybox.tar
-
-    ${bold("skopeo")}  skopeo login --tls-verify=false ${sign} ${registry}
-            skopeo copy --dest-tls-verify=false docker://busybox docker://${registry}/busybox
-            skopeo copy --src-tls-verify=false docker://${registry}/busybox oci:busybox
-            ${dim("it tries https first, for some ten seconds a command")}
+${commands.join("\n\n")}
 
   ${dim("Edited Rust is built and served at once. Ctrl-C ends.")}
 `;
 }
+
+const INDENT = " ".repeat(12);
+
+const LOOPBACK = /^(localhost|::1|127(\.\d{1,3}){3})$/;

@@ -10,11 +10,28 @@ import path from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { ROOT, run } from "./command.mjs";
+import { opened, page } from "./start.mjs";
 
 describe("npm start", { timeout: 300_000 }, () => {
   let state;
   before(() => (state = fs.mkdtempSync(path.join(os.tmpdir(), "strata-start-"))));
   after(() => fs.rmSync(state, { recursive: true, force: true }));
+
+  // The first, where a new clone has no .dev.vars yet.
+  it("serves without users where it is open, and makes none", async () => {
+    const file = path.join(ROOT, ".dev.vars");
+    const vars = () => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : undefined);
+    const before = vars();
+    const running = await start(state, "--open");
+    try {
+      assert.match(running.printed(), /^  open +everybody who reaches the port may do everything$/m);
+      assert.doesNotMatch(running.printed(), /login|PASSWORD|^  (user|password) /m);
+      assert.equal((await fetch(`${running.url}/v2/`)).status, 200);
+      assert.equal(vars(), before);
+    } finally {
+      assert.equal(await running.interrupt(), 0);
+    }
+  });
 
   it("serves, keeps what was pushed between runs, and ends when interrupted", async () => {
     const bytes = `pushed at ${Date.now()}`;
@@ -70,12 +87,56 @@ describe("npm start", { timeout: 300_000 }, () => {
       assert.equal(output.trimEnd().split("\n").at(-1), `✗ ${line}`);
     }
   });
+
+  it("is open to this machine alone", async () => {
+    for (const host of ["0.0.0.0", "::", "192.0.2.1", "127.example.org", "localhost.example.org"]) {
+      const { code, output } = await run("npm", ["start", "--", "--open", "--host", host]);
+      assert.equal(code, 1);
+      assert.equal(
+        output.trimEnd().split("\n").at(-1),
+        `✗ --open would let the network that reaches ${host} push and delete: leave out --open, or --host`,
+      );
+    }
+    // What is refused next.
+    for (const host of ["127.0.0.1", "127.1.2.3", "::1", "localhost"]) {
+      const { output } = await run("npm", ["start", "--", "--open", "--host", host, "--port", "http"]);
+      assert.match(output, /✗ http is not a port/);
+    }
+  });
+});
+
+describe("an open registry", () => {
+  it("goes by none of the configured users and rules", () => {
+    const configured = {
+      kvNamespaces: { WARM: "WARM" },
+      bindings: { STRATA_USERS: '{"users":{}}', STRATA_RULES: [{ repositories: ["**"], who: ["users"], may: ["pull"] }], STRATA_LOG: "errors" },
+    };
+    const { bindings, ...others } = opened(configured);
+    const { STRATA_USERS, STRATA_RULES, ...untouched } = bindings;
+    assert.deepEqual(others, { kvNamespaces: { WARM: "WARM" } });
+    assert.deepEqual(untouched, { STRATA_LOG: "errors" });
+    assert.equal(STRATA_USERS, "");
+    assert.deepEqual(JSON.parse(STRATA_RULES), [
+      { repositories: ["**"], who: ["everyone"], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] },
+    ]);
+  });
+
+  it("is shown with the commands of the others but signing in", () => {
+    const commands = (user) => {
+      const lines = page({ address: { hostname: "127.0.0.1", port: "8787" }, state: ROOT, user }).split("\n");
+      return lines.map((line) => line.trim().replace(/^(\w+) +(?=\1 )/, "")).filter((line) => /^(docker|crane|skopeo) /.test(line));
+    };
+    const signed = commands({ names: ["dev"], password: "secret" });
+    assert.equal(signed.filter((command) => command.includes("login")).length, 3);
+    assert.equal(signed.length, 10);
+    assert.deepEqual(commands(undefined), signed.filter((command) => !command.includes("login")));
+  });
 });
 
 /** Starts on a free port, and waits until it is ready. */
-async function start(state) {
+async function start(state, ...options) {
   // In a group of its own: an interruption from the keyboard reaches npm as well.
-  const child = spawn("npm", ["start", "--", "--port", "0", "--state", state], { cwd: ROOT, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn("npm", ["start", "--", "--port", "0", "--state", state, ...options], { cwd: ROOT, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   const ended = once(child, "exit");
   let printed = "";
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (chunk) => (printed += chunk));
@@ -85,7 +146,7 @@ async function start(state) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const [, url, port] = /ready on (http:\/\/127\.0\.0\.1:(\d+))\n/.exec(printed);
-  const [, user] = /^  user +([^\s,]+)/m.exec(printed);
+  const user = /^  user +([^\s,]+)/m.exec(printed)?.[1];
   const password = /^  password +(\S{24})  /m.exec(printed)?.[1];
   const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
   return {
