@@ -2,7 +2,7 @@
 
 import fs from "node:fs";
 
-import { generate, generateToken, hash, hashToken, kind, secretOf } from "./password.mjs";
+import { generate, generateToken, hash, hashToken, isToken, kind, secretOf } from "./password.mjs";
 import { bold, dim, Failure, main, parse, say } from "./terminal.mjs";
 
 const HELP = `npm run user -- COMMAND [OPTIONS]
@@ -52,6 +52,7 @@ async function add(name, { generate: generated, group, into, robot }) {
   if ([...secret].length < SHORTEST) {
     throw new Failure(`the password is too short: ${SHORTEST} characters at least, as the platform limits how slow guessing can be made; or --generate`);
   }
+  if (!robot && isToken(secret)) throw new Failure("a robot's token is nobody's password: --robot makes a new one");
   const hashed = robot ? hashToken(secret) : await hash(secret);
   const groups = group ? [...new Set(group)] : (before?.groups ?? []);
   users.set(name, groups.length === 0 ? hashed : { secret: hashed, groups });

@@ -42,6 +42,7 @@ describe("tokens", () => {
   it("are verified", async () => {
     assert.equal(await verify(token, hashToken(token)), true);
     assert.equal(await verify(token.replace("9", "8"), hashToken(token)), false);
+    assert.equal(await verify(token, await hash(token)), false);
   });
 
   it("are nothing that a person chose", async () => {
@@ -227,5 +228,6 @@ describe("npm run user", () => {
       assert.equal(stderr, `✗ ${line}\n`);
     }
     assert.equal(fs.readFileSync(broken, "utf8"), "[]");
+    assert.equal(user(["add", "alice"], generateToken()).stderr, "✗ a robot's token is nobody's password: --robot makes a new one\n");
   });
 });
