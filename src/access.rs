@@ -36,8 +36,15 @@ pub struct Access {
     users: Users,
     rules: Rules,
     signer: Signer,
-    verified: RefCell<HashMap<[u8; 32], (Rc<User>, Timestamp)>>,
+    /// Whose credentials have been verified, and when, by the digest of the credentials.
+    verified: RefCell<HashMap<[u8; 32], Verified>>,
     attempts: Attempts,
+}
+
+#[derive(Debug)]
+struct Verified {
+    user: Rc<User>,
+    since: Timestamp,
 }
 
 /// What a request says of who makes it.
@@ -59,6 +66,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    const ANONYMOUS: Self = Self {
+        user: None,
+        claims: None,
+    };
+
     /// The name of the user; `None` for who did not sign in.
     pub fn user(&self) -> Option<&str> {
         self.user.as_ref().map(|user| user.name.as_str())
@@ -178,17 +190,11 @@ impl Access {
                 "this registry has no users yet: set the secret STRATA_USERS, or STRATA_ANONYMOUS_PULL to true",
             ));
         }
-        let anonymous = Caller {
-            user: None,
-            claims: None,
+        let authorization = match visit.authorization {
+            // Clients send what they have kept of another day; where there are no users, nobody is more than anyone else.
+            Some(authorization) if !self.users.is_empty() => authorization,
+            _ => return Ok(Caller::ANONYMOUS),
         };
-        let Some(authorization) = visit.authorization else {
-            return Ok(anonymous);
-        };
-        if self.users.is_empty() {
-            // Clients send what they have kept of another day; nobody is more here than anyone else.
-            return Ok(anonymous);
-        }
         let unknown = |found| Self::unauthorized(found, visit, need, None);
         let (scheme, rest) = authorization
             .split_once(' ')
@@ -203,9 +209,6 @@ impl Access {
         }
         let credentials = Credentials::parse(rest)
             .ok_or_else(|| unknown("the credentials in the authorization header are not Basic"))?;
-        if credentials.are_empty() {
-            return Ok(anonymous);
-        }
         self.sign_in(&credentials, visit, need, host).await
     }
 
@@ -248,9 +251,10 @@ impl Access {
         need: Need<'_>,
         host: &impl Host,
     ) -> Result<Caller, Error> {
-        if self.users.is_empty() {
-            let found = "this registry has no users";
-            return Err(Error::new(Code::Denied, found));
+        // Some clients send empty credentials where they have none.
+        if self.users.is_empty() || (credentials.user.is_empty() && credentials.password.is_empty())
+        {
+            return Ok(Caller::ANONYMOUS);
         }
         let signed_in = |user: &Rc<User>| Caller {
             user: Some(user.clone()),
@@ -258,10 +262,11 @@ impl Access {
         };
         let now = host.now();
         let fingerprint = credentials.fingerprint();
-        if let Some((user, since)) = self.verified.borrow().get(&fingerprint)
-            && now.since(*since) < Self::REMEMBERED
+        let lasts = |verified: &Verified| now.since(verified.since) < Self::REMEMBERED;
+        if let Some(verified) = self.verified.borrow().get(&fingerprint)
+            && lasts(verified)
         {
-            return Ok(signed_in(user));
+            return Ok(signed_in(&verified.user));
         }
         let Credentials { user, password } = credentials;
         if let Some(wait) = self.attempts.wait(visit.address, user, now) {
@@ -273,13 +278,13 @@ impl Access {
         if is_slow && !host.admits(&attempts::of_user(visit.address, user)).await {
             return Err(too_many(Attempts::WINDOW));
         }
-        let verified = self.users.verify(user, password, host).await;
-        let verified = verified.map_err(|cause| {
+        self.attempts.begin(visit.address, user, now);
+        let found = self.users.verify(user, password, host).await;
+        let found = found.map_err(|cause| {
             Error::unavailable("passwords can't be verified", Duration::from_secs(5))
                 .with_cause(cause)
         })?;
-        let Some(verified) = verified else {
-            self.attempts.failed(visit.address, user, now);
+        let Some(found) = found else {
             return Err(Self::unauthorized(
                 "unknown user or wrong password",
                 visit,
@@ -287,13 +292,18 @@ impl Access {
                 None,
             ));
         };
+        self.attempts.succeed(visit.address, user);
         let mut remembered = self.verified.borrow_mut();
         if remembered.len() >= Self::MAX_REMEMBERED {
-            remembered.retain(|_, (_, since)| now.since(*since) < Self::REMEMBERED);
+            remembered.retain(|_, verified| lasts(verified));
         }
-        let caller = signed_in(&verified);
+        let caller = signed_in(&found);
         if remembered.len() < Self::MAX_REMEMBERED {
-            remembered.insert(fingerprint, (verified, now));
+            let verified = Verified {
+                user: found,
+                since: now,
+            };
+            remembered.insert(fingerprint, verified);
         }
         Ok(caller)
     }
@@ -500,11 +510,6 @@ impl Credentials {
             user: user.to_owned(),
             password: password.to_owned(),
         })
-    }
-
-    /// Some clients send empty credentials where they have none.
-    const fn are_empty(&self) -> bool {
-        self.user.is_empty() && self.password.is_empty()
     }
 
     /// What credentials are remembered by: they themselves are not kept.

@@ -338,7 +338,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
         require_lengths(request)?;
-        if let Ok(Route::Token { scopes }) = &route {
+        let has_method = |route: &Route| route.methods().contains(&request.method);
+        if let Ok(route @ Route::Token { scopes }) = &route
+            && has_method(route)
+        {
             return self.token(request, scopes, about).await;
         }
         let need = match &route {

@@ -1,4 +1,6 @@
 //! Failed sign-ins: who may not try for a while.
+//!
+//! A try counts from when it begins: many may be made at once, and none of them has failed yet. One that succeeds counts no more.
 
 use std::{
     cell::RefCell,
@@ -11,23 +13,23 @@ use crate::time::Timestamp;
 
 /// Sign-ins that failed lately, by address and by address and user.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(RefCell<HashMap<String, Failures>>);
+pub(super) struct Attempts(RefCell<HashMap<String, Tries>>);
 
-#[derive(Clone, Copy, Debug)]
-struct Failures {
+#[derive(Clone, Copy, Debug, Default)]
+struct Tries {
     since: Timestamp,
     count: u32,
 }
 
 impl Attempts {
-    /// How long failures count.
+    /// How long a failure counts.
     pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
     /// How many sign-ins of one user may fail in that time from one address.
-    pub(super) const MOST_OF_USER: u32 = 10;
+    pub(super) const MOST_OF_USER: u32 = 20;
 
     /// How many sign-ins of any users may fail in that time from one address.
-    pub(super) const MOST_OF_ADDRESS: u32 = 50;
+    pub(super) const MOST_OF_ADDRESS: u32 = 100;
 
     /// How many addresses and users are counted. Where there are more, those that come late are not: guessing from so many
     /// addresses is not stopped by counting.
@@ -50,27 +52,34 @@ impl Attempts {
             .max()
     }
 
-    /// Counts a failure.
-    pub(super) fn failed(&self, address: &str, user: &str, now: Timestamp) {
-        let mut failures = self.0.borrow_mut();
+    /// Counts a try.
+    pub(super) fn begin(&self, address: &str, user: &str, now: Timestamp) {
+        let mut tries = self.0.borrow_mut();
         for key in [network(address), of_user(address, user)] {
-            if failures.len() >= Self::MOST_COUNTED && !failures.contains_key(&key) {
-                failures.retain(|_, failures| now.since(failures.since) < Self::WINDOW);
-                if failures.len() >= Self::MOST_COUNTED {
+            if tries.len() >= Self::MOST_COUNTED && !tries.contains_key(&key) {
+                tries.retain(|_, tries| now.since(tries.since) < Self::WINDOW);
+                if tries.len() >= Self::MOST_COUNTED {
                     continue;
                 }
             }
-            let entry = failures.entry(key).or_insert(Failures {
-                since: now,
-                count: 0,
-            });
+            let entry = tries.entry(key).or_default();
             if now.since(entry.since) >= Self::WINDOW {
-                *entry = Failures {
+                *entry = Tries {
                     since: now,
                     count: 0,
                 };
             }
             entry.count += 1;
+        }
+    }
+
+    /// Counts a try no more, because it was right.
+    pub(super) fn succeed(&self, address: &str, user: &str) {
+        let mut tries = self.0.borrow_mut();
+        for key in [network(address), of_user(address, user)] {
+            if let Some(entry) = tries.get_mut(&key) {
+                entry.count = entry.count.saturating_sub(1);
+            }
         }
     }
 }
@@ -105,9 +114,9 @@ mod tests {
     #[test]
     fn of_one_user_from_one_address_are_few() {
         let attempts = Attempts::default();
-        for _ in 0..10 {
+        for _ in 0..Attempts::MOST_OF_USER {
             assert_eq!(attempts.wait("192.0.2.1", "ann", START), None);
-            attempts.failed("192.0.2.1", "ann", START);
+            attempts.begin("192.0.2.1", "ann", START);
         }
         let later = START + Duration::from_secs(20);
         assert_eq!(
@@ -118,7 +127,7 @@ mod tests {
         assert_eq!(attempts.wait("192.0.2.2", "ann", later), None);
         let over = START + Attempts::WINDOW;
         assert_eq!(attempts.wait("192.0.2.1", "ann", over), None);
-        attempts.failed("192.0.2.1", "ann", over);
+        attempts.begin("192.0.2.1", "ann", over);
         assert_eq!(
             attempts.wait("192.0.2.1", "ann", over),
             None,
@@ -129,10 +138,10 @@ mod tests {
     #[test]
     fn of_one_network_are_few_whoever_is_named() {
         let attempts = Attempts::default();
-        for number in 0..50 {
+        for number in 0..Attempts::MOST_OF_ADDRESS {
             assert_eq!(attempts.wait("2001:db8::1", "ann", START), None);
             let address = format!("2001:db8::{number:x}");
-            attempts.failed(&address, &format!("user-{number}"), START);
+            attempts.begin(&address, &format!("user-{number}"), START);
         }
         assert_eq!(
             attempts.wait("2001:db8:0:0:ffff::1", "zoe", START),
@@ -142,14 +151,31 @@ mod tests {
     }
 
     #[test]
+    fn that_were_right_do_not_count() {
+        let attempts = Attempts::default();
+        for _ in 0..1_000 {
+            attempts.begin("192.0.2.1", "ann", START);
+            assert_eq!(attempts.wait("192.0.2.1", "ann", START), None);
+            attempts.succeed("192.0.2.1", "ann");
+        }
+        for _ in 0..Attempts::MOST_OF_USER {
+            attempts.begin("192.0.2.1", "ann", START);
+        }
+        assert!(
+            attempts.wait("192.0.2.1", "ann", START).is_some(),
+            "those at once count as soon as they begin"
+        );
+    }
+
+    #[test]
     fn take_bounded_room() {
         let attempts = Attempts::default();
         for number in 0..20_000_u32 {
-            attempts.failed(&number.to_string(), &"long".repeat(1_000), START);
+            attempts.begin(&number.to_string(), &"long".repeat(1_000), START);
         }
         assert_eq!(attempts.0.borrow().len(), Attempts::MOST_COUNTED);
         assert!(attempts.0.borrow().keys().all(|key| key.len() < 100));
-        attempts.failed("192.0.2.1", "ann", START + Attempts::WINDOW);
+        attempts.begin("192.0.2.1", "ann", START + Attempts::WINDOW);
         assert_eq!(attempts.0.borrow().len(), 2, "those of before made room");
     }
 }

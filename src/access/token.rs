@@ -187,9 +187,8 @@ impl Signer {
         let mac = self.0.clone().chain_update(signed);
         mac.verify_slice(&signature)
             .map_err(|_| TokenError::Invalid)?;
-        let claims = match signed.split_once('.') {
-            Some((HEADER, claims)) => claims,
-            _ => return Err(TokenError::Invalid),
+        let Some((HEADER, claims)) = signed.split_once('.') else {
+            return Err(TokenError::Invalid);
         };
         let claims = URL_SAFE_NO_PAD
             .decode(claims)

@@ -11,7 +11,7 @@ use crate::{
     error::{Code, Error},
     host::Host,
     registry::{About, Answer, Registry, Request, list::bytes, respond_with_json, text},
-    route::{self, Route},
+    route,
     store::{Streams, Values},
 };
 
@@ -41,15 +41,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             access
                 .sign_in(&credentials, self.visit(request), Need::Token, &self.host)
                 .await?
-        } else if matches!(request.method, Method::GET | Method::HEAD) {
+        } else {
             access
                 .identify(self.visit(request), Need::Token, &self.host)
                 .await?
-        } else {
-            return Err(super::no_such_method(
-                &Route::Token { scopes },
-                &request.method,
-            ));
         };
         about.made_by(&caller);
         access.permit(&caller, Need::Token, self.visit(request))?;
