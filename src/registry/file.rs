@@ -667,10 +667,6 @@ fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) -> String {
     };
     headers.insert(header::CONTENT_TYPE, value(&media_type));
     headers.insert(header::CONTENT_DISPOSITION, value(&disposition));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; sandbox"),
-    );
     media_type
 }
 
