@@ -5,7 +5,7 @@ import { before, describe, test } from "node:test";
 import { run } from "../../scripts/command.mjs";
 import { buffer, digestOf } from "../edge/bytes.mjs";
 import { manifestOf, whole } from "../edge/push.mjs";
-import { must, setUp } from "./client.mjs";
+import { homeIn, must, setUp } from "./client.mjs";
 import { compiled, packaged, skipFor } from "./tools.mjs";
 
 const crane = await compiled("crane");
@@ -42,8 +42,7 @@ for (const everyone of [true, false]) {
       test(client, async () => {
         const [program, args] = readers(made.strata.host)[client];
         // A home of its own: nobody has signed in there.
-        const home = join(made.folder, client);
-        const env = { HOME: home, DOCKER_CONFIG: home, XDG_RUNTIME_DIR: home, REGCTL_CONFIG: join(home, "regctl.json") };
+        const env = homeIn(join(made.folder, client));
         if (everyone) {
           const printed = await must(program, args, { env });
           assert.equal(printed.trim(), manifest.body.toString().trim());

@@ -31,6 +31,14 @@ export function setUp(client, skip, options) {
   return made;
 }
 
+/** The environment of somebody who keeps credentials in this folder, and finds none of anybody else. */
+export const homeIn = (folder) => ({
+  HOME: folder,
+  DOCKER_CONFIG: folder,
+  XDG_RUNTIME_DIR: folder,
+  REGCTL_CONFIG: join(folder, "regctl.json"),
+});
+
 /** What a command that must work prints. */
 export async function must(program, args, options) {
   const { code, stdout, output } = await run(program, args, options);

@@ -1,59 +1,30 @@
 // containerd pushes and pulls by its ctr, over plain http, with a daemon of the tests' own.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { run } from "../../scripts/command.mjs";
 import { digestOf } from "../edge/bytes.mjs";
 import { image, unavailable } from "../images/images.mjs";
 import { treeOf } from "../images/tree.mjs";
 import { credentials, must, setUp } from "./client.mjs";
 import { assertMounted, assertSameBlobs } from "./compare.mjs";
-import { packaged, skipFor } from "./tools.mjs";
+import { ctr as program, missing, startContainerd } from "./containerd.mjs";
+import { skipFor } from "./tools.mjs";
 
-const { program: containerd, missing } = await packaged("containerd");
-const { program, missing: client } = await packaged("ctr");
-const skip = skipFor(missing, client, unavailable(), process.getuid() === 0 ? undefined : "containerd needs root");
+const skip = skipFor(missing, unavailable());
 
 describe("ctr", { skip }, () => {
   const made = setUp("ctr", skip);
-  let daemon;
-  let socket;
+  let containerd;
 
   before(async () => {
     if (skip) return;
-    socket = join(made.folder, "socket");
-    const config = join(made.folder, "config.toml");
-    // What one namespace has another must fetch for itself; nothing is to be run.
-    await writeFile(
-      config,
-      `version = 2
-root = "${join(made.folder, "root")}"
-state = "${join(made.folder, "state")}"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-  address = "${socket}"
-[plugins."io.containerd.metadata.v1.bolt"]
-  content_sharing_policy = "isolated"
-`,
-    );
-    daemon = spawn(containerd, [`--config=${config}`, "--log-level=error"], { stdio: "ignore" });
-    for (const deadline = Date.now() + 20_000; (await run(program, ["--address", socket, "version"])).code !== 0; ) {
-      assert.ok(daemon.exitCode === null && Date.now() < deadline, "containerd does not answer");
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    containerd = await startContainerd(made.folder);
   });
-  after(async () => {
-    if (!daemon || daemon.exitCode !== null) return;
-    const ended = once(daemon, "exit");
-    daemon.kill();
-    await ended;
-  });
+  after(() => containerd?.stop());
 
   const at = (name) => `${made.strata.host}/${name}`;
-  const ctr = (namespace, ...args) => must(program, ["--address", socket, "--namespace", namespace, ...args]);
+  const ctr = (namespace, ...args) => must(program, ["--address", containerd.socket, "--namespace", namespace, ...args]);
   const remote = ["--plain-http", `--user=${credentials}`];
 
   /** Takes an image in as a tar, as an export of another tool would be. */

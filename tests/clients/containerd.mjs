@@ -1,0 +1,51 @@
+// A containerd of the tests' own, for its ctr to speak to.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { run } from "../../scripts/command.mjs";
+import { packaged } from "./tools.mjs";
+
+const daemon = await packaged("containerd");
+const client = await packaged("ctr");
+const privilege = process.getuid() === 0 ? undefined : "containerd needs root";
+
+export const ctr = client.program;
+export const missing = [daemon.missing, client.missing, privilege].filter(Boolean).join("; ") || undefined;
+
+/** Starts it with all that it keeps in a folder: `{ socket, stop }`. */
+export async function startContainerd(folder) {
+  const socket = join(folder, "socket");
+  const config = join(folder, "config.toml");
+  // What one namespace has another must fetch for itself; nothing is to be run.
+  await writeFile(
+    config,
+    `version = 2
+root = "${join(folder, "root")}"
+state = "${join(folder, "state")}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "${socket}"
+[plugins."io.containerd.metadata.v1.bolt"]
+  content_sharing_policy = "isolated"
+`,
+  );
+  const running = spawn(daemon.program, [`--config=${config}`, "--log-level=error"], { stdio: "ignore" });
+  const stop = async () => {
+    if (running.exitCode !== null) return;
+    const ended = once(running, "exit");
+    running.kill();
+    await ended;
+  };
+  try {
+    for (const deadline = Date.now() + 20_000; (await run(ctr, ["--address", socket, "version"])).code !== 0; ) {
+      assert.ok(running.exitCode === null && Date.now() < deadline, "containerd does not answer");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { socket, stop };
+}
