@@ -39,8 +39,8 @@ const vars = { STRATA_USERS: JSON.stringify({ users: USERS }), STRATA_RULES: JSO
 
 /**
  * What each client is made to do, by `as(who, …)`. `pull` leaves an image in a layout, where the client can. `carry` pushes as one
- * what it has read as another, from another repository. `lacks` names what the client has no command for. `asks` is how the client asks for a token where it has a password; `says`
- * is what it prints for a wrong password, to who did not sign in, and to who may not.
+ * what it has read as another, from another repository. `lacks` names what the client has no command for. `asks` is how it asks
+ * for a token where it has a password; `says` is what it prints for a wrong password, to who did not sign in, and to who may not.
  */
 const clients = {
   crane: {
@@ -186,7 +186,8 @@ const clients = {
 /** A name and a secret as a client's options. */
 const named = (who, name, secret) => [`${name}=${people[who][0]}`, `${secret}=${people[who][1]}`];
 
-for (const [name, { program, missing, privilege, isPlain, tell, isCredulous, lacks = [], asks, says, isTerse }] of Object.entries(clients)) {
+for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, ...quirks }] of Object.entries(clients)) {
+  const { isPlain, isCredulous, isTerse } = quirks;
   const skip = skipFor(missing, privilege);
 
   describe(`${name} signs in`, { skip }, () => {
@@ -198,7 +199,8 @@ for (const [name, { program, missing, privilege, isPlain, tell, isCredulous, lac
     before(async () => {
       if (skip) return;
       for (const architecture of ["amd64", "arm64", "riscv64"]) {
-        images[architecture] = { name: architecture, architecture, ...(await smallImage(join(made.folder, architecture), architecture)) };
+        const image = await smallImage(join(made.folder, architecture), architecture);
+        images[architecture] = { name: architecture, architecture, ...image };
       }
       if (name === "ctr") daemon = await containerd.startContainerd(made.folder);
       const homes = join(made.folder, "homes");
@@ -245,7 +247,8 @@ for (const [name, { program, missing, privilege, isPlain, tell, isCredulous, lac
         if (isCredulous) allowed(result);
         else refused(result, says.wrong);
       }
-      if (!client.login || isCredulous) refused(await client.pull("mallory", "team/image:1", join(made.folder, "wrong")), says.wrong);
+      if (client.login && !isCredulous) return;
+      refused(await client.pull("mallory", "team/image:1", join(made.folder, "wrong")), says.wrong);
     });
 
     test("for a token, which it asks for in one way", async () => {
@@ -343,3 +346,184 @@ for (const [name, { program, missing, privilege, isPlain, tell, isCredulous, lac
     }
   });
 }
+
+// What clients send that are not here to be run: written down from docker's and containerd's requests.
+describe("a sequence of requests, and not the program,", () => {
+  const made = setUp("access-sequence", false, { vars });
+  const blobs = [Buffer.from("{}"), buffer(2000, "sequence")];
+  const [config, layer] = blobs.map((content) => ({ digest: digestOf(content), size: content.length }));
+  const manifest = manifestOf(config, [layer]);
+  let realm;
+
+  before(async () => {
+    for (const repository of ["public/image", "private/image", "team/image"]) {
+      for (const content of blobs) assert.equal((await whole(made.strata, repository, digestOf(content), content)).status, 201);
+      assert.equal((await put(repository, "1", basic())).status, 201);
+    }
+    realm = `${made.strata.url.origin}/v2/_strata/token`;
+  });
+
+  const send = (method, path, authorization, { headers, ...rest } = {}) =>
+    made.strata.send(method, path, { headers: { authorization, ...headers }, ...rest });
+  /** What the answer of 401 says to ask a token for. */
+  const challenge = ({ status, headers, body }) => {
+    assert.equal(status, 401, body.toString());
+    const text = headers["www-authenticate"];
+    assert.match(text, /^Bearer /);
+    return Object.fromEntries([...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [key, value]));
+  };
+  const bearer = (reply) => {
+    assert.equal(reply.status, 200, reply.body.toString());
+    assert.equal(reply.headers["cache-control"], "no-store");
+    const { token, access_token, token_type, expires_in, refresh_token } = reply.json();
+    assert.deepEqual([token, token_type, refresh_token], [access_token, "Bearer", undefined]);
+    // Clients take no less than a minute for granted.
+    assert.ok(expires_in >= 60);
+    return `Bearer ${token}`;
+  };
+  /** A token as docker asks for it, which repeats `scope`. */
+  const get = (who, ...scopes) => {
+    const [name, secret] = people[who] ?? [];
+    const query = new URLSearchParams({ ...(name && { account: name }), service: "strata" });
+    for (const scope of scopes) query.append("scope", scope);
+    return send("GET", `${realm}?${query}`, name && basic(name, secret));
+  };
+  /** A token as containerd asks for it, which sends all scopes as one. */
+  const form = ([username, password], ...scopes) => {
+    const client = { client_id: "containerd-client", grant_type: "password", service: "strata" };
+    const fields = new URLSearchParams({ ...client, username, password, scope: scopes.join(" ") });
+    const headers = { "content-type": "application/x-www-form-urlencoded; charset=utf-8" };
+    return send("POST", realm, undefined, { body: String(fields), headers });
+  };
+  const post = (who, ...scopes) => form(people[who], ...scopes);
+  const upload = async (repository, content, token) => {
+    const begun = await send("POST", `/v2/${repository}/blobs/uploads/`, token);
+    assert.equal(begun.status, 202, begun.body.toString());
+    const sent = await send("PATCH", begun.headers.location, token, { body: content });
+    assert.equal(sent.status, 202, sent.body.toString());
+    const end = new URL(sent.headers.location, made.strata.url);
+    end.searchParams.set("digest", digestOf(content));
+    assert.equal((await send("PUT", end, token)).status, 201);
+  };
+  const put = (repository, tag, token) => {
+    const headers = { "content-type": manifest.mediaType };
+    return send("PUT", `/v2/${repository}/manifests/${tag}`, token, { body: manifest.body, headers });
+  };
+
+  test("docker login: a challenge, a token by Basic, and the token is taken", async () => {
+    assert.deepEqual(challenge(await send("GET", "/v2/")), { realm, service: "strata" });
+    for (const who of ["ann", "ci"]) {
+      const query = new URLSearchParams({ account: who, client_id: "docker", offline_token: "true", service: "strata" });
+      const token = bearer(await send("GET", `${realm}?${query}`, basic(...people[who])));
+      const { status, headers } = await send("GET", "/v2/", token);
+      assert.deepEqual([status, headers["docker-distribution-api-version"]], [200, "registry/2.0"]);
+    }
+    const refused = await get("mallory");
+    assert.equal(refused.status, 401);
+    // It prints what the first error says.
+    assert.deepEqual(Object.keys(refused.json().errors[0]).sort(), ["code", "message"]);
+    // A password that it was given instead of asking for a token is taken too.
+    assert.equal((await send("GET", "/v2/", basic(...people.ann))).status, 200);
+  });
+
+  test("docker push: a token to push and pull, and one that a push in another repository adds its scope to", async () => {
+    const name = "team/docker";
+    const asked = challenge(await send("HEAD", `/v2/${name}/blobs/${config.digest}`));
+    assert.deepEqual(asked, { realm, service: "strata", scope: `repository:${name}:pull` });
+    const pushes = bearer(await get("ann", `repository:${name}:push,pull`));
+    assert.equal((await send("HEAD", `/v2/${name}/blobs/${config.digest}`, pushes)).status, 404);
+    for (const content of blobs) await upload(name, content, pushes);
+    assert.equal((await put(name, "1", pushes)).status, 201);
+
+    // Of another repository the token says nothing, and the answer says what would.
+    const more = challenge(await put("team/second", "1", pushes));
+    assert.deepEqual([more.scope, more.error], ["repository:team/second:pull,push", "insufficient_scope"]);
+    const both = bearer(await get("ann", "repository:team/second:push,pull", `repository:${name}:pull`));
+    for (const { digest } of [config, layer]) {
+      const mount = `/v2/team/second/blobs/uploads/?mount=${digest}&from=${encodeURIComponent(name)}`;
+      const mounted = await send("POST", mount, both);
+      assert.equal(mounted.status, 201, mounted.body.toString());
+    }
+    assert.equal((await put("team/second", "1", both)).status, 201);
+  });
+
+  test("docker push: a mount from where one may not pull is the upload that it is where nothing is", async () => {
+    const sources = ["private/image", "private/absent", "team/absent"];
+    const scopes = ["repository:team/third:push,pull", ...sources.map((from) => `repository:${from}:pull`)];
+    const token = bearer(await get("ann", ...scopes));
+    const replies = [];
+    for (const from of sources) {
+      const mount = `/v2/team/third/blobs/uploads/?mount=${layer.digest}&from=${from}`;
+      const { status, headers, body } = await send("POST", mount, token);
+      replies.push({ status, headers: Object.keys(headers).sort(), body: body.toString() });
+    }
+    assert.equal(replies[0].status, 202);
+    for (const reply of replies) assert.deepEqual(reply, replies[0]);
+  });
+
+  test("docker push: who may not push is given a token for less, and denied", async () => {
+    const reply = await get("bob", "repository:team/docker:push,pull");
+    assert.equal(reply.json().scope, "repository:team/docker:pull");
+    const denied = await send("POST", "/v2/team/docker/blobs/uploads/", bearer(reply));
+    assert.deepEqual([denied.status, denied.json().errors[0].code], [403, "DENIED"]);
+    assert.equal(denied.headers["www-authenticate"], undefined);
+  });
+
+  test("docker pull, not signed in: a token for nobody, with which public is read and private is not", async () => {
+    const token = bearer(await get("nobody", "repository:public/image:pull"));
+    const pulled = await send("GET", "/v2/public/image/manifests/1", token);
+    assert.ok(pulled.body.equals(manifest.body));
+    assert.equal((await send("GET", `/v2/public/image/blobs/${layer.digest}`, token)).status, 200);
+
+    const other = bearer(await get("nobody", "repository:private/image:pull"));
+    for (const repository of ["private/image", "private/absent"]) {
+      const refused = challenge(await send("GET", `/v2/${repository}/manifests/1`, other));
+      assert.deepEqual([refused.scope, refused.error], [`repository:${repository}:pull`, "insufficient_scope"]);
+    }
+  });
+
+  test("containerd: a token by a form, several scopes in one, and by GET only where the form is refused", async () => {
+    const name = "team/containerd";
+    const asked = challenge(await send("HEAD", `/v2/${name}/manifests/1`));
+    const token = bearer(await post("ann", asked.scope, `repository:${name}:pull,push`, "repository:public/image:pull"));
+    for (const { digest } of [config, layer]) {
+      const mounted = await send("POST", `/v2/${name}/blobs/uploads/?mount=${digest}&from=public/image`, token);
+      assert.equal(mounted.status, 201, mounted.body.toString());
+    }
+    assert.equal((await put(name, "1", token)).status, 201);
+    // Passwords of any letters arrive as they are.
+    assert.equal((await send("GET", `/v2/${name}/manifests/1`, bearer(await post("bob", asked.scope)))).status, 200);
+    assert.equal((await send("GET", `/v2/${name}/manifests/1`, bearer(await post("ci", asked.scope)))).status, 200);
+    // A wrong password is refused in both, so that it tries no third way; it does try GET after 401, 404 and 405.
+    for (const ask of [post, get]) assert.equal((await ask("mallory", asked.scope)).status, 401);
+  });
+
+  test("kubelet with imagePullSecrets: the runtime signs in with what the secret says of the registry", async () => {
+    // As kubectl writes a secret of the type kubernetes.io/dockerconfigjson; a password may have colons and a name may not.
+    const auth = Buffer.from(people.ann.join(":")).toString("base64");
+    const secret = JSON.stringify({ auths: { [made.strata.host]: { auth } } });
+    const decoded = Buffer.from(JSON.parse(secret).auths[made.strata.host].auth, "base64").toString();
+    const [, ...credentials] = /^([^:]*):(.*)$/.exec(decoded);
+    const asked = challenge(await send("HEAD", "/v2/team/image/manifests/1"));
+    const token = bearer(await form(credentials, asked.scope));
+    const { status, body } = await send("GET", "/v2/team/image/manifests/1", token);
+    assert.equal(status, 200, body.toString());
+    for (const { digest } of [config, layer]) {
+      assert.equal((await send("GET", `/v2/team/image/blobs/${digest}`, token)).status, 200);
+    }
+  });
+
+  test("is logged with who signed in, and with no secret", async () => {
+    for (const reply of [await get("ann"), await post("ci"), await get("nobody", "repository:public/image:pull")]) bearer(reply);
+    const asked = () =>
+      made.strata.log().split("\n").filter((line) => line.includes('"route":"token"')).map((line) => JSON.parse(line));
+    for (const [method, who] of [["GET", "ann"], ["POST", "ci"], ["GET", ""]]) {
+      // What the Worker prints comes by another way than its replies.
+      for (const deadline = Date.now() + 5_000; !asked().some((line) => line.method === method && line.user === who); ) {
+        assert.ok(Date.now() < deadline, `no line of ${method} by ${who || "nobody"}`);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    }
+    for (const [, secret] of Object.values(people)) assert.ok(!made.strata.log().includes(secret));
+  });
+});
