@@ -208,12 +208,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         let blob = key::blob(digest);
         if self.store.head(&blob).await?.is_some() {
             // It is there, perhaps through another repository: who has the bytes may have a grant on them.
-            if let Some(body) = body {
-                let received = self.store.hash(body, digest.algorithm()).await?;
-                self.metrics.received.inc_by(received.size);
-                require_digest(digest, &received.digest)?;
-            } else {
-                require_digest(digest, &digest.algorithm().digest(b""))?;
+            // Who has not is answered as where it is not there: they may have guessed what another repository has.
+            let found = match body {
+                Some(body) => {
+                    let received = self.store.hash(body, digest.algorithm()).await?;
+                    self.metrics.received.inc_by(received.size);
+                    if received.size != length {
+                        return Err(StoreError::Length.into());
+                    }
+                    received.digest
+                }
+                None => digest.algorithm().digest(b""),
+            };
+            if found != *digest {
+                return Err(StoreError::Digest.into());
             }
             self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
             let found = self.record(digest).await?; // 2 look
