@@ -1,7 +1,7 @@
 //! Listing: the catalogue, tags (end-8) and referrers (end-12).
 //!
 //! A page costs one operation of the store however large the registry is; where entries are left out, it costs another one for
-//! what is missing.
+//! each thousand that are looked at for what is missing.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -205,25 +205,36 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         read: impl Fn(&str, &Meta) -> Option<T>,
     ) -> Result<(Vec<T>, bool), Error> {
         let mut entries = Vec::new();
+        let mut wanted = limit;
         while entries.len() < limit {
-            let limit = u32::try_from(limit - entries.len()).unwrap_or(u32::MAX);
             let page = self
                 .store
                 .list(
                     prefix,
                     ListOptions {
                         after: after.as_deref(),
-                        limit,
+                        limit: u32::try_from(wanted).unwrap_or(u32::MAX),
                         metadata,
                     },
                 )
                 .await?;
+            let before = entries.len();
             for (key, meta) in &page.objects {
                 entries.extend(read(key.strip_prefix(prefix).unwrap_or(key), meta));
+            }
+            if entries.len() > limit {
+                entries.truncate(limit);
+                return Ok((entries, true));
             }
             if !page.truncated {
                 return Ok((entries, false));
             }
+            // Where some are left out, so may be thousands after them: those are not looked at one by one.
+            wanted = if entries.len() - before < page.objects.len() {
+                page_limit(None, MAX_PAGE)
+            } else {
+                limit - entries.len()
+            };
             after = page
                 .objects
                 .into_iter()
