@@ -31,8 +31,18 @@ impl Change {
             })
         };
         match (route, method.as_str()) {
-            (Route::Manifest { reference, .. }, "PUT") => {
-                change("push manifest", reference, StatusCode::CREATED)
+            (
+                Route::Manifest {
+                    reference, tags, ..
+                },
+                "PUT",
+            ) => {
+                let mut named = reference.to_string();
+                for tag in tags {
+                    named.push(' ');
+                    named.push_str(tag.as_str());
+                }
+                change("push manifest", &named, StatusCode::CREATED)
             }
             (Route::Manifest { reference, .. }, "DELETE") => {
                 change("delete manifest", reference, StatusCode::ACCEPTED)
