@@ -420,9 +420,11 @@ impl Access {
             }
         };
         let error = Error::new(Code::Unauthorized, found);
+        // The origin stands in quotes. No host has these; should one that a client made up, nothing is said in its name.
+        let is_sound = visit.origin.is_ascii() && !visit.origin.contains(['"', '\\']);
         match HeaderValue::from_str(&challenge) {
-            Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
-            Err(_) => error,
+            Ok(challenge) if is_sound => error.with_header(header::WWW_AUTHENTICATE, challenge),
+            _ => error,
         }
     }
 }
