@@ -767,9 +767,13 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// A header of a response. What is put there was parsed or made here and is printable ASCII.
+/// A header of a response. What is put there was parsed or made here and is printable ASCII; but for a media type, which a
+/// client may have made of anything and which is then left empty.
 fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| text.is_ascii())
+        .unwrap_or_else(|| HeaderValue::from_static(""))
 }
 
 /// Headers of content that is named by its digest and so never changes.
