@@ -260,7 +260,12 @@ impl Access {
             user: Some(user.clone()),
             claims: None,
         };
+        let Credentials { user, password } = credentials;
         let now = host.now();
+        // First of all: what others have had verified answers at once, and is not there to be guessed at.
+        if let Some(wait) = self.attempts.wait_of_user(visit.address, user, now) {
+            return Err(too_many(wait));
+        }
         let fingerprint = credentials.fingerprint();
         let lasts = |verified: &Verified| now.since(verified.since) < Self::REMEMBERED;
         if let Some(verified) = self.verified.borrow().get(&fingerprint)
@@ -268,8 +273,10 @@ impl Access {
         {
             return Ok(signed_in(&verified.user));
         }
-        let Credentials { user, password } = credentials;
-        if let Some(wait) = self.attempts.wait(visit.address, user, now) {
+        let wait = self.attempts.wait_of_address(visit.address, now);
+        // Whether or not it will be verified: it was not what is remembered, and who tries it learns that.
+        self.attempts.begin(visit.address, user, now);
+        if let Some(wait) = wait {
             return Err(too_many(wait));
         }
         // Tokens can't be guessed; that what takes long to verify isn't asked for too often is for the platform as well, which
@@ -278,7 +285,6 @@ impl Access {
         if is_slow && !host.admits(&attempts::of_user(visit.address, user)).await {
             return Err(too_many(Attempts::WINDOW));
         }
-        self.attempts.begin(visit.address, user, now);
         let found = self.users.verify(user, password, host).await;
         let found = found.map_err(|cause| {
             Error::unavailable("passwords can't be verified", Duration::from_secs(5))

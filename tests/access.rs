@@ -343,6 +343,57 @@ fn slows_those_who_guess() {
     assert!(admit(&access, &host, Action::Pull, Some(&bob)).is_ok());
 }
 
+/// What is remembered answers at once: whoever guesses at it is slowed as well.
+#[test]
+fn does_not_let_what_is_remembered_be_guessed() {
+    let bob = basic("bob", "s:e:c");
+    let guess = |access: &Access, host: &TestHost, user: &str, number: u32| {
+        let guess = basic(user, &format!("guess {number}"));
+        let answer = from(access, host, "198.51.100.1", &guess);
+        answer.unwrap_err().status().as_u16()
+    };
+    for is_limited in [false, true] {
+        let (access, host) = access(false);
+        assert!(from(&access, &host, "192.0.2.1", &bob).is_ok());
+        host.admits.set(!is_limited);
+        for number in 0..20 {
+            let expected = if is_limited { 429 } else { 401 };
+            assert_eq!(guess(&access, &host, "bob", number), expected);
+        }
+        let error = from(&access, &host, "198.51.100.1", &bob).unwrap_err();
+        assert_eq!(error.status().as_u16(), 429, "the right one");
+        let own = from(&access, &host, "192.0.2.1", &bob);
+        assert!(own.is_ok(), "who is at home elsewhere goes on");
+    }
+    // An address that may not try at all has no more guesses at each user for that.
+    let (access, host) = access(false);
+    assert!(from(&access, &host, "192.0.2.1", &bob).is_ok());
+    for number in 0..100 {
+        assert_eq!(guess(&access, &host, &format!("user-{number}"), 0), 401);
+    }
+    assert!(
+        from(&access, &host, "198.51.100.1", &bob).is_ok(),
+        "who shares it and was verified goes on"
+    );
+    for number in 0..20 {
+        assert_eq!(guess(&access, &host, "bob", number), 429);
+    }
+    assert!(from(&access, &host, "198.51.100.1", &bob).is_err());
+}
+
+fn from(
+    access: &Access,
+    host: &TestHost,
+    address: &str,
+    authorization: &str,
+) -> Result<Caller, Error> {
+    let visit = Visit {
+        address,
+        ..visit(Some(authorization))
+    };
+    block_on(access.identify(visit, Need::Entry, host))
+}
+
 #[test]
 fn asks_the_platforms_limiter_before_deriving_a_key() {
     let (access, host) = access(false);

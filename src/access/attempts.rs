@@ -35,21 +35,27 @@ impl Attempts {
     /// addresses is not stopped by counting.
     const MOST_COUNTED: usize = 10_000;
 
-    /// How long to wait before another try.
-    pub(super) fn wait(&self, address: &str, user: &str, now: Timestamp) -> Option<Duration> {
-        let failures = self.0.borrow();
-        let left = |key: &str, most| {
-            let failures = failures
-                .get(key)
-                .filter(|failures| failures.count >= most)?;
-            Self::WINDOW
-                .checked_sub(now.since(failures.since))
-                .filter(|left| !left.is_zero())
-        };
-        left(&of_user(address, user), Self::MOST_OF_USER)
-            .into_iter()
-            .chain(left(&network(address), Self::MOST_OF_ADDRESS))
-            .max()
+    /// How long to wait before another try as this user.
+    pub(super) fn wait_of_user(
+        &self,
+        address: &str,
+        user: &str,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        self.wait(&of_user(address, user), Self::MOST_OF_USER, now)
+    }
+
+    /// How long to wait before another try as anyone.
+    pub(super) fn wait_of_address(&self, address: &str, now: Timestamp) -> Option<Duration> {
+        self.wait(&network(address), Self::MOST_OF_ADDRESS, now)
+    }
+
+    fn wait(&self, key: &str, most: u32, now: Timestamp) -> Option<Duration> {
+        let tries = self.0.borrow();
+        let tries = tries.get(key).filter(|tries| tries.count >= most)?;
+        Self::WINDOW
+            .checked_sub(now.since(tries.since))
+            .filter(|left| !left.is_zero())
     }
 
     /// Counts a try.
@@ -115,21 +121,21 @@ mod tests {
     fn of_one_user_from_one_address_are_few() {
         let attempts = Attempts::default();
         for _ in 0..Attempts::MOST_OF_USER {
-            assert_eq!(attempts.wait("192.0.2.1", "ann", START), None);
+            assert_eq!(attempts.wait_of_user("192.0.2.1", "ann", START), None);
             attempts.begin("192.0.2.1", "ann", START);
         }
         let later = START + Duration::from_secs(20);
         assert_eq!(
-            attempts.wait("192.0.2.1", "ann", later),
+            attempts.wait_of_user("192.0.2.1", "ann", later),
             Some(Duration::from_secs(40))
         );
-        assert_eq!(attempts.wait("192.0.2.1", "bob", later), None);
-        assert_eq!(attempts.wait("192.0.2.2", "ann", later), None);
+        assert_eq!(attempts.wait_of_user("192.0.2.1", "bob", later), None);
+        assert_eq!(attempts.wait_of_user("192.0.2.2", "ann", later), None);
         let over = START + Attempts::WINDOW;
-        assert_eq!(attempts.wait("192.0.2.1", "ann", over), None);
+        assert_eq!(attempts.wait_of_user("192.0.2.1", "ann", over), None);
         attempts.begin("192.0.2.1", "ann", over);
         assert_eq!(
-            attempts.wait("192.0.2.1", "ann", over),
+            attempts.wait_of_user("192.0.2.1", "ann", over),
             None,
             "a new count has begun"
         );
@@ -139,15 +145,15 @@ mod tests {
     fn of_one_network_are_few_whoever_is_named() {
         let attempts = Attempts::default();
         for number in 0..Attempts::MOST_OF_ADDRESS {
-            assert_eq!(attempts.wait("2001:db8::1", "ann", START), None);
+            assert_eq!(attempts.wait_of_address("2001:db8::1", START), None);
             let address = format!("2001:db8::{number:x}");
             attempts.begin(&address, &format!("user-{number}"), START);
         }
         assert_eq!(
-            attempts.wait("2001:db8:0:0:ffff::1", "zoe", START),
+            attempts.wait_of_address("2001:db8:0:0:ffff::1", START),
             Some(Attempts::WINDOW)
         );
-        assert_eq!(attempts.wait("2001:db8:0:1::1", "zoe", START), None);
+        assert_eq!(attempts.wait_of_address("2001:db8:0:1::1", START), None);
     }
 
     #[test]
@@ -155,14 +161,14 @@ mod tests {
         let attempts = Attempts::default();
         for _ in 0..1_000 {
             attempts.begin("192.0.2.1", "ann", START);
-            assert_eq!(attempts.wait("192.0.2.1", "ann", START), None);
+            assert_eq!(attempts.wait_of_user("192.0.2.1", "ann", START), None);
             attempts.succeed("192.0.2.1", "ann");
         }
         for _ in 0..Attempts::MOST_OF_USER {
             attempts.begin("192.0.2.1", "ann", START);
         }
         assert!(
-            attempts.wait("192.0.2.1", "ann", START).is_some(),
+            attempts.wait_of_user("192.0.2.1", "ann", START).is_some(),
             "those at once count as soon as they begin"
         );
     }
