@@ -23,11 +23,13 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  * @param {boolean} [options.https] serve TLS, with Miniflare's own self-signed certificate
  * @param {boolean} [options.probe] put the probe in front (the default); without it, the Worker runs as it was built
  * @param {string} [options.folder] where R2 and KV are kept; without it they go when the Worker stops
- * @param {Record<string, string | undefined>} [options.vars] added to the environment; undefined takes one away
+ * @param {Record<string, any>} [options.vars] added to the environment, text or what JSON can say; undefined takes one away
+ * @param {Record<string, { simple: { limit: number, period: 10 | 60 } }>} [options.limiters] the platform's rate limiters by their
+ *   bindings; without them nothing is limited, as tests sign in often
  * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules by name, `index.js` first
  * @param {number} [options.isolates] how many isolates run it, on the same R2 and KV; see `isolate`
  */
-export async function start({ https = false, probe = true, folder, vars = {}, modules = modulesOf(build), isolates = 1 } = {}) {
+export async function start({ https = false, probe = true, folder, vars = {}, limiters = {}, modules = modulesOf(build), isolates = 1 } = {}) {
   const before = runtimes();
   const printed = [];
   const bindings = { STRATA_USERS: users(), STRATA_ANONYMOUS_PULL: "false", ...vars };
@@ -41,6 +43,7 @@ export async function start({ https = false, probe = true, folder, vars = {}, mo
     bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
     r2Buckets: ["BUCKET"],
     kvNamespaces: ["WARM"],
+    ratelimits: limiters,
   }));
   const control = {
     name: "control",
