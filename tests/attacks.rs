@@ -7,7 +7,13 @@
     reason = "what is not as expected fails the test"
 )]
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    rc::Rc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use base64::{
     Engine as _,
@@ -1045,6 +1051,48 @@ mod guessing {
                     }
                 }
             }
+        }
+    }
+
+    /// Who names a digest and never sends its bytes has nothing, also when somebody else sends them later.
+    #[test]
+    fn a_digest_ahead_of_its_bytes_gives_nothing() {
+        let bytes = layer("what will be private");
+        let of = digest(&bytes);
+        let line = format!("POST /v2/mallory/app/blobs/uploads/?digest={of}");
+        let read = by("mallory", &format!("GET /v2/mallory/app/blobs/{of}"));
+        let mount = format!("POST /v2/mallory/other/blobs/uploads/?mount={of}&from=mallory/app");
+        let granted = |fixture: &Fixture| {
+            let keys = fixture.keys(&format!("refs/sha256/{}/mallory/", of.encoded()));
+            !keys.is_empty()
+        };
+        for is_gone in [true, false] {
+            let fixture = Fixture::new();
+            let request = by("mallory", &line).body("x".repeat(bytes.len()));
+            let mut asked = Box::pin(ask_now(&fixture.registry, &request));
+            let mut context = Context::from_waker(Waker::noop());
+            while !granted(&fixture) {
+                assert!(asked.as_mut().poll(&mut context).is_pending());
+            }
+            let asked = (!is_gone).then_some(asked);
+            fixture.push_blob("private/app", &bytes);
+            let readings = || {
+                assert_eq!(fixture.status(&read), 404, "gone: {is_gone}");
+                assert_eq!(
+                    fixture.status(&by("mallory", &mount)),
+                    202,
+                    "gone: {is_gone}"
+                );
+            };
+            assert!(granted(&fixture), "what was claimed");
+            readings();
+            if let Some(asked) = asked {
+                assert_eq!(block_on(asked).status, 400);
+                readings();
+            }
+            // Who has the bytes gets them.
+            assert_eq!(fixture.status(&by("mallory", &line).body(&bytes)), 201);
+            assert_eq!(fixture.ask(&read).body, bytes);
         }
     }
 

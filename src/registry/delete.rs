@@ -70,7 +70,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         let mut uploads = Vec::new();
         for (key, meta) in self.list_all(&key::grants(digest, name)).await?.objects {
             match from_json(&key, &meta.metadata)? {
-                Reason::Upload => uploads.push(key),
+                Reason::Upload | Reason::Claim => uploads.push(key),
                 Reason::Manifest { digest: manifest } => {
                     if self
                         .store

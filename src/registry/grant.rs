@@ -27,6 +27,9 @@ use crate::{
 pub(super) enum Reason {
     /// It was uploaded or mounted; expires after the grace period, by when a manifest should need it.
     Upload,
+    /// Somebody says that it has these bytes and is sending them. Keeps the blob as an upload does, and gives no right to it:
+    /// who breaks off may never have had them. The link that is written when they were right does.
+    Claim,
     /// A manifest of the repository needs it; counts while that manifest is stored.
     Manifest {
         /// The manifest.
@@ -237,6 +240,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         for (key, meta) in self.list_all(&key::grants(digest, name)).await?.objects {
             match from_json(&key, &meta.metadata)? {
                 Reason::Upload => return Ok(true),
+                Reason::Claim => {}
                 Reason::Manifest { digest } => {
                     if self
                         .store
@@ -276,6 +280,21 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
                 None => Ok(None),
             },
         }
+    }
+
+    /// Writes the link that makes good a claim: without it the repository has no right to the blob.
+    pub(super) async fn make_good(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        record: &Record,
+    ) -> Result<(), Error> {
+        let content = Content::Bytes(json(record).into_bytes());
+        self.store
+            .put(&key::link(digest, name), content, PutOptions::default())
+            .await?;
+        self.tiers.changed(Wanted::Link(name, digest));
+        Ok(())
     }
 
     /// Writes the link from a repository to a blob that it has got.

@@ -231,7 +231,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             return Ok(());
         }
 
-        let grants = self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
+        let grants = self.keep(name, &[digest], &Reason::Claim, bound).await?; // 1 KEEP
         let content = match body {
             Some(body) => Content::Stream(body, length),
             None => Content::Bytes(Vec::new()),
@@ -243,23 +243,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             metadata: &metadata,
         };
         match self.store.put(&blob, content, options).await {
-            // 2, 3: creating it only if absent is the look. 4: 201
+            // 2, 3: creating it only if absent is the look. 4: the link. 5: 201
             Ok(Some(meta)) => {
-                self.link(name, digest, &Record::Bytes { size: meta.size })
-                    .await;
+                self.make_good(name, digest, &Record::Bytes { size: meta.size })
+                    .await?;
                 self.metrics.received.inc_by(meta.size);
                 self.count_stored(meta.size);
             }
             Ok(None) => {
                 let found = self.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-                self.link(name, digest, &record).await;
+                self.make_good(name, digest, &record).await?;
                 self.metrics.received.inc_by(length);
                 self.metrics.deduplicated.inc_by(record.size());
             }
             Err(error) => {
                 if matches!(error, StoreError::Digest | StoreError::Length) {
-                    // Who does not have the bytes gets no right to them.
+                    // The bytes were others: the claim is void. Where the client is gone it stays for a while, and gives nothing.
                     self.forget(&grants).await;
                 }
                 return Err(error.into());

@@ -4,7 +4,7 @@
 //! blobs/<algorithm>/<xx>/<encoded>                         a blob: its bytes, or a record of its extents
 //! extents/<upload id>/<step>-<nonce>                       bytes of one body; written once, never moved
 //! refs/<algorithm>/<encoded>/<name>/_grants/<unique id>    why a repository holds a blob
-//! refs/<algorithm>/<encoded>/<name>/_link                  a hint: some grant exists, and the blob's record
+//! refs/<algorithm>/<encoded>/<name>/_link                  some grant exists and is no mere claim, and the blob's record
 //! repositories/<name>/_manifests/<algorithm>/<encoded>     a manifest's bytes
 //! repositories/<name>/_tags/<tag>                          the digest that a tag names, or a tombstone, which has no bytes
 //! repositories/<name>/_referrers/<algorithm>/<encoded>/<manifest>-<unique id>
