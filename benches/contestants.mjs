@@ -95,10 +95,10 @@ export async function fillBare(running, sizes) {
  * Gives Strata an image of a config and five layers, and blobs of these sizes, in so many copies that differ. Tells what to ask it
  * for: `path` has one for each copy.
  */
-export async function fill(strata, sizes = {}, copies = 1) {
+export async function fill(strata, sizes = {}, copies = 1, name = NAME) {
   const push = async (content) => {
     const digest = digestOf(content);
-    await expect(201, whole(strata, NAME, digest, content));
+    await expect(201, whole(strata, name, digest, content));
     return { digest, size: content.length };
   };
   const [config, ...layers] = await each([2000, 3000, 3001, 3002, 3003, 3004], (size) => push(buffer(size, "layer")));
@@ -106,7 +106,7 @@ export async function fill(strata, sizes = {}, copies = 1) {
   const blobs = Object.fromEntries(Object.values(sizes).map((size) => [size, { path: [], length: size }]));
   for (let copy = 0; copy < copies; copy += 1) {
     const manifest = manifestOf({ ...config, annotations: { copy: `${copy + 100}` } }, layers);
-    const at = (reference) => `/v2/${NAME}/manifests/${reference}`;
+    const at = (reference) => `/v2/${name}/manifests/${reference}`;
     const headers = { "content-type": manifest.mediaType };
     await expect(201, strata.send("PUT", at(`copy-${copy}`), { body: manifest.body, headers }));
     digest.path.push(at(manifest.digest));
@@ -116,7 +116,7 @@ export async function fill(strata, sizes = {}, copies = 1) {
       // Of large ones no more than one: they are held nowhere and their reads are not shared.
       if (copy > 0 && size > MIB) continue;
       const blob = await push(buffer(Number(size), `blob ${copy}`));
-      ask.path.push(`/v2/${NAME}/blobs/${blob.digest}`);
+      ask.path.push(`/v2/${name}/blobs/${blob.digest}`);
     }
   }
   return { digest, tag, blobs };

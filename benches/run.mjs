@@ -1,4 +1,5 @@
 // Runs benches on the real runtime and prints their tables: `node benches/run.mjs` for all, with names for some.
+import { access } from "./access.mjs";
 import { concurrency } from "./concurrency.mjs";
 import { cost } from "./cost.mjs";
 import { files } from "./files.mjs";
@@ -7,7 +8,7 @@ import { pull } from "./pull.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost, files, layers };
+const benches = { upload, pull, concurrency, cost, files, layers, access };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));
