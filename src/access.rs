@@ -238,7 +238,7 @@ impl Access {
         };
         Ok(Caller {
             user,
-            claims: Some(Rc::new(claims)),
+            claims: Some(claims),
         })
     }
 

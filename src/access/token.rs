@@ -13,10 +13,13 @@
 //! the form of distribution's token specification; it only ever narrows: what the user may do is looked up again when the token
 //! is used. The key comes from the text of the secret that has the users: with another text, older tokens end.
 
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
+use subtle::ConstantTimeEq as _;
 
 use crate::{
     access::rule::{Action, Actions},
@@ -156,8 +159,10 @@ pub(super) enum TokenError {
 }
 
 /// What signs tokens.
-#[derive(Clone)]
-pub(super) struct Signer(Hmac<Sha256>);
+pub(super) struct Signer {
+    key: Hmac<Sha256>,
+    known: RefCell<Known>,
+}
 
 impl Signer {
     /// Makes the key from the text of the secret that has the users.
@@ -167,25 +172,51 @@ impl Signer {
             .chain_update("strata token v1\n")
             .chain_update(secret)
             .finalize();
-        Self(Hmac::new(&key))
+        Self::with(Hmac::new(&key))
+    }
+
+    fn with(key: Hmac<Sha256>) -> Self {
+        Self {
+            key,
+            known: RefCell::default(),
+        }
     }
 
     /// Makes a token.
     pub(super) fn sign(&self, claims: &Claims) -> String {
         let claims = serde_json::to_vec(claims).unwrap_or_default();
         let signed = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(claims));
-        let signature = self.0.clone().chain_update(&signed).finalize().into_bytes();
+        let mac = self.key.clone().chain_update(&signed);
+        let signature = mac.finalize().into_bytes();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Reads a token of ours that has not ended.
-    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
+    /// Reads a token of ours that has not ended: its signature once, and when it ends each time.
+    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Rc<Claims>, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
             .map_err(|_| TokenError::Invalid)?;
-        let mac = self.0.clone().chain_update(signed);
-        mac.verify_slice(&signature)
+        let signature: Signature = signature.try_into().map_err(|_| TokenError::Invalid)?;
+        let known = self.known.borrow().recall(signed, &signature);
+        let claims = match known {
+            Some(claims) => claims,
+            None => {
+                let claims = Rc::new(self.read(signed, &signature)?);
+                let mut known = self.known.borrow_mut();
+                known.remember(signed, signature, claims.clone());
+                claims
+            }
+        };
+        if now.0 / 1_000 >= claims.exp {
+            return Err(TokenError::Expired);
+        }
+        Ok(claims)
+    }
+
+    fn read(&self, signed: &str, signature: &Signature) -> Result<Claims, TokenError> {
+        let mac = self.key.clone().chain_update(signed);
+        mac.verify_slice(signature)
             .map_err(|_| TokenError::Invalid)?;
         let Some((HEADER, claims)) = signed.split_once('.') else {
             return Err(TokenError::Invalid);
@@ -193,11 +224,41 @@ impl Signer {
         let claims = URL_SAFE_NO_PAD
             .decode(claims)
             .map_err(|_| TokenError::Invalid)?;
-        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| TokenError::Invalid)?;
-        if now.0 / 1_000 >= claims.exp {
-            return Err(TokenError::Expired);
+        serde_json::from_slice(&claims).map_err(|_| TokenError::Invalid)
+    }
+}
+
+type Signature = [u8; 32];
+
+/// Tokens that were verified, by what of them is signed: a client sends the same one with each request of a pull.
+#[derive(Default)]
+struct Known {
+    tokens: HashMap<Box<str>, (Signature, Rc<Claims>)>,
+    bytes: usize,
+}
+
+impl Known {
+    /// How many bytes of tokens are remembered. What is read of them takes about twice as much again.
+    const MOST: usize = 1 << 20;
+
+    fn recall(&self, signed: &str, signature: &Signature) -> Option<Rc<Claims>> {
+        let (right, claims) = self.tokens.get(signed)?;
+        // What is signed is no secret, the signature is.
+        bool::from(right.ct_eq(signature)).then(|| claims.clone())
+    }
+
+    /// Remembers one, and forgets all others where there is no room: to look for those that have ended takes longer than to verify
+    /// what has not.
+    fn remember(&mut self, signed: &str, signature: Signature, claims: Rc<Claims>) {
+        if signed.len() > Self::MOST {
+            return;
         }
-        Ok(claims)
+        if self.bytes + signed.len() > Self::MOST {
+            self.tokens.clear();
+            self.bytes = 0;
+        }
+        self.bytes += signed.len();
+        self.tokens.insert(signed.into(), (signature, claims));
     }
 }
 
@@ -234,9 +295,9 @@ mod tests {
     fn are_read_until_they_end() {
         let signer = Signer::new("secret");
         let token = signer.sign(&claims());
-        assert_eq!(signer.verify(&token, NOW), Ok(claims()));
+        assert_eq!(signer.verify(&token, NOW), Ok(Rc::new(claims())));
         let last = Timestamp(NOW.0 + 299_999);
-        assert_eq!(signer.verify(&token, last), Ok(claims()));
+        assert_eq!(signer.verify(&token, last), Ok(Rc::new(claims())));
         let end = Timestamp(NOW.0 + 300_000);
         assert_eq!(signer.verify(&token, end), Err(TokenError::Expired));
     }
@@ -246,9 +307,9 @@ mod tests {
         let header = URL_SAFE_NO_PAD.decode(HEADER).unwrap();
         assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
         // RFC 4231, test case 2, by the same path: what is signed are the bytes before the last dot.
-        let signer = Signer(Hmac::new_from_slice(b"Jefe").unwrap());
+        let signer = Signer::with(Hmac::new_from_slice(b"Jefe").unwrap());
         let signature = signer
-            .0
+            .key
             .clone()
             .chain_update("what do ya want for nothing?")
             .finalize()
@@ -259,7 +320,7 @@ mod tests {
         );
         let token = signer.sign(&claims());
         let (signed, signature) = token.rsplit_once('.').unwrap();
-        let expected = signer.0.chain_update(signed).finalize().into_bytes();
+        let expected = signer.key.chain_update(signed).finalize().into_bytes();
         assert_eq!(signature, URL_SAFE_NO_PAD.encode(expected));
     }
 
@@ -267,6 +328,8 @@ mod tests {
     fn are_refused_when_anything_is_changed() {
         let signer = Signer::new("secret");
         let token = signer.sign(&claims());
+        // What is remembered of it must not help what is like it.
+        assert!(signer.verify(&token, NOW).is_ok());
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
@@ -287,6 +350,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn are_read_once_and_remembered_in_bounds() {
+        let signer = Signer::new("secret");
+        let sign = |number: usize| {
+            let jti = format!("{number}{}", "0".repeat(100_000));
+            signer.sign(&Claims { jti, ..claims() })
+        };
+        let first = sign(0);
+        let read = signer.verify(&first, NOW).unwrap();
+        assert!(Rc::ptr_eq(&read, &signer.verify(&first, NOW).unwrap()));
+        let mut most = 0;
+        for number in 1..10 {
+            signer.verify(&sign(number), NOW).unwrap();
+            let known = signer.known.borrow();
+            let bytes = known.tokens.keys().map(|token| token.len()).sum();
+            assert_eq!(known.bytes, bytes);
+            assert!(bytes <= Known::MOST);
+            most = most.max(bytes);
+        }
+        assert!(most > Known::MOST - first.len());
+        let again = signer.verify(&first, NOW).unwrap();
+        assert_eq!(read, again);
+        assert!(!Rc::ptr_eq(&read, &again), "the first is forgotten");
+    }
+
     /// The attacks of RFC 8725: `none`, another algorithm with this key, a key inside of the header, claims in a header's place.
     #[test]
     fn choose_no_algorithm() {
@@ -303,7 +391,7 @@ mod tests {
         ] {
             let signed = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header));
             let signature = signer
-                .0
+                .key
                 .clone()
                 .chain_update(&signed)
                 .finalize()
