@@ -25,6 +25,8 @@ use crate::{
     time::Timestamp,
 };
 
+pub use attempts::network;
+
 mod attempts;
 pub mod rule;
 pub mod token;

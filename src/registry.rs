@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
-    access::{Caller, Need, Visit, rule::Action},
+    access::{Caller, Need, Visit, network, rule::Action},
     digest::Digest,
     error::{Code, Error},
     host::{Host, Level},
@@ -237,7 +237,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
             let headers = response.headers_mut();
             headers.insert("docker-distribution-api-version", version);
         }
-        describe_response(&mut response, &request.origin, &id, &trace);
+        describe_response(&mut response, self.origin(&request), &id, &trace);
         let took = self.host.now().since(start);
         self.count(&about, &request.method, &response, &trace, took);
         self.audit(&about, &request, &response);
@@ -356,7 +356,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         access.permit(&caller, need, self.visit(request))?;
         let _taken = match (need, &request.body) {
             (Need::Repository(..), Some(_)) => {
-                let sender = caller.user().unwrap_or(&request.address);
+                let sender = match caller.user() {
+                    Some(user) => format!("user {user}"),
+                    None => format!("address {}", network(&request.address)),
+                };
                 Some(self.uploads.take(sender, self.settings.uploads)?)
             }
             _ => None,
@@ -526,8 +529,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
         Visit {
             authorization: text(&request.headers, header::AUTHORIZATION),
             address: &request.address,
-            origin: self.settings.origin.as_deref().unwrap_or(&request.origin),
+            origin: self.origin(request),
         }
+    }
+
+    /// How clients reach the registry.
+    fn origin<'a>(&'a self, request: &'a Request<S::Body>) -> &'a str {
+        self.settings.origin.as_deref().unwrap_or(&request.origin)
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) fn of_user(address: &str, user: &str) -> String {
 }
 
 /// What an address is counted by: of IPv6, the 64 bits that one customer has.
-fn network(address: &str) -> String {
+pub fn network(address: &str) -> String {
     match address.parse() {
         Ok(IpAddr::V6(address)) => {
             let bits = address.to_bits() & !u128::from(u64::MAX);

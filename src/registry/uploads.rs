@@ -12,9 +12,9 @@ pub(super) struct Uploads(RefCell<HashMap<String, u32>>);
 
 impl Uploads {
     /// Counts one more body of a sender, for as long as what is returned is kept.
-    pub(super) fn take(self: &Rc<Self>, sender: &str, most: u32) -> Result<Taken, Error> {
+    pub(super) fn take(self: &Rc<Self>, sender: String, most: u32) -> Result<Taken, Error> {
         let mut senders = self.0.borrow_mut();
-        let count = senders.entry(sender.to_owned()).or_default();
+        let count = senders.entry(sender.clone()).or_default();
         if *count >= most {
             return Err(Error::new(
                 Code::TooManyRequests,
@@ -28,7 +28,7 @@ impl Uploads {
         *count += 1;
         Ok(Taken {
             uploads: self.clone(),
-            sender: sender.to_owned(),
+            sender,
         })
     }
 }
