@@ -15,10 +15,10 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 0 | [`digest`], [`name`], [`range`], [`time`] | words of the specification, each parsed once into a type that can't be wrong |
+//! | 0 | [`digest`], [`name`], [`pattern`], [`range`], [`time`] | words of the specification, each parsed once into a type that can't be wrong |
 //! | 1 | [`manifest`], [`route`], [`error`], [`host`] | documents: what a manifest refers to, which end-point a request is for, the table of errors; what is asked of the platform |
 //! | 1 | [`layer`] | bytes of a layer in, its index and any part of it out; knows no request and no store |
-//! | 2 | [`upload`], [`access`], [`settings`] | decisions, without input or output |
+//! | 2 | [`upload`], [`upstream`], [`access`], [`settings`] | decisions, without input or output |
 //! | 3 | [`store`], [`metrics`] | stores by what they promise, their keys, the tiers, the stores in memory, the checks that every store passes; what an isolate has seen and done |
 //! | 4 | [`registry`] | a request and stores in, a response out |
 
@@ -30,6 +30,7 @@ pub mod layer;
 pub mod manifest;
 pub mod metrics;
 pub mod name;
+pub mod pattern;
 pub mod range;
 pub mod registry;
 pub mod route;
@@ -37,3 +38,4 @@ pub mod settings;
 pub mod store;
 pub mod time;
 pub mod upload;
+pub mod upstream;
