@@ -11,7 +11,7 @@ use std::{
 
 use http::HeaderMap;
 use strata::{
-    host::{Host, Level},
+    host::{Ask, FetchError, Host, Level, Reply},
     metrics::Metrics,
     registry::{Registry, Request},
     settings::Settings,
@@ -24,6 +24,8 @@ use strata::{
 struct Nowhere;
 
 impl Host for Nowhere {
+    type Body = MemoryBody;
+
     fn now(&self) -> Timestamp {
         Timestamp::default()
     }
@@ -36,6 +38,10 @@ impl Host for Nowhere {
 
     async fn derive(&self, _: &[u8], _: &[u8], _: u32) -> Result<[u8; 32], String> {
         Ok([0; 32])
+    }
+
+    async fn fetch(&self, _ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
+        Err(FetchError::Failed("nobody is anywhere".to_owned()))
     }
 
     async fn admits(&self, _key: &str) -> bool {

@@ -1,11 +1,16 @@
 //! What the core asks of whoever runs it, stores apart.
 
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
+
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::time::Timestamp;
 
-/// Time, randomness, slow hashing and a log. Clones are the same host.
+/// Time, randomness, slow hashing, requests to others and a log. Clones are the same host.
 pub trait Host: Clone + 'static {
+    /// A stream of bytes, from another server.
+    type Body;
+
     /// The time now. It may stand still while code runs, and moves when something was awaited.
     fn now(&self) -> Timestamp;
 
@@ -23,12 +28,59 @@ pub trait Host: Clone + 'static {
         iterations: u32,
     ) -> impl Future<Output = Result<[u8; 32], String>>;
 
+    /// Makes a request to another server, and follows no redirection.
+    fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Reply<Self::Body>, FetchError>>;
+
     /// Whether the platform's rate limiter lets one more of this pass; where it has none, everything passes.
     fn admits(&self, key: &str) -> impl Future<Output = bool>;
 
     /// Writes one line to the log: a fixed message, and fields.
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]);
 }
+
+/// A request to another server.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// `GET` or `HEAD`.
+    pub method: Method,
+    /// The address.
+    pub url: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// How long the head of the reply may take.
+    pub patience: Duration,
+}
+
+/// What another server says.
+#[derive(Debug)]
+pub struct Reply<B> {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers; several of one name may have come as one, with commas between.
+    pub headers: HeaderMap,
+    /// The body, where there is one.
+    pub body: Option<B>,
+}
+
+/// Why another server said nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FetchError {
+    /// It took longer than it may.
+    Late,
+    /// It could not be reached, or broke off.
+    Failed(String),
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => f.write_str("it took too long to answer"),
+            Self::Failed(cause) => f.write_str(cause),
+        }
+    }
+}
+
+impl std::error::Error for FetchError {}
 
 /// How much a line of the log matters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -150,7 +150,7 @@ impl<B> After<B> {
 
 type Answer<S> = Result<Response<Body<S>>, Error>;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Makes a registry of its parts: the cold store, the warm one, and what counts their operations and the rest.
     pub fn new(store: S, warm: W, host: H, settings: Settings, metrics: Rc<Metrics>) -> Self {
         let policy = settings.policy.clone();

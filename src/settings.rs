@@ -5,6 +5,8 @@
 //! | `STRATA_USERS` | none | users and their passwords, a secret (see [`crate::access::user`]) |
 //! | `STRATA_RULES` | users may do everything | who may do what in which repositories (see [`crate::access::rule`]) |
 //! | `STRATA_ANONYMOUS_PULL` | `false` | whether everyone may pull what no rule keeps from them: a last rule |
+//! | `STRATA_UPSTREAMS` | none | the registries that are mirrored (see [`crate::upstream`]) |
+//! | `STRATA_UPSTREAM_CREDENTIALS` | none | what is signed in to them with, a secret: `{"<name>": {"user": …, "password": …}}` |
 //! | `STRATA_ORIGIN` | as asked | how clients reach the registry, as `https://registry.example.com`, where a proxy hides it |
 //! | `STRATA_UPLOADS` | 64 | how many bodies of one user an isolate takes at the same time |
 //! | `STRATA_SUBREQUESTS` | 10000 | store operations that the platform's plan allows one request |
@@ -31,7 +33,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::{access::Access, layer::pass, store::policy::Policy};
+use crate::{access::Access, layer::pass, store::policy::Policy, upstream::Upstreams};
 
 /// The settings of a registry.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Settings {
     pub access: Access,
     /// How long what nobody refers to is kept.
     pub grace: Duration,
+    /// The registries that are mirrored.
+    pub upstreams: Upstreams,
     /// How clients reach the registry, where requests do not tell.
     pub origin: Option<String>,
     /// How many bodies of one user are taken at the same time.
@@ -129,8 +133,13 @@ impl Settings {
         let (users, rules) = (get("STRATA_USERS"), get("STRATA_RULES"));
         let access = Access::parse(users.as_deref(), rules.as_deref(), anonymous_pull)
             .map_err(|(name, problem)| ParseSettingsError { name, problem })?;
+        let (upstreams, credentials) =
+            (get("STRATA_UPSTREAMS"), get("STRATA_UPSTREAM_CREDENTIALS"));
+        let upstreams = Upstreams::parse(upstreams.as_deref(), credentials.as_deref())
+            .map_err(|(name, problem)| ParseSettingsError { name, problem })?;
         Ok(Self {
             access,
+            upstreams,
             origin: origin(&get)?,
             uploads,
             grace: Duration::from_secs(hours * 3_600),

@@ -674,7 +674,11 @@ mod tests {
     #[test]
     fn are_refused_with_the_reason() {
         for (upstreams, credentials, message) in [
-            ("{", "", "EOF while parsing an object at line 1 column 1"),
+            (
+                "{",
+                "",
+                "invalid type: map, expected a sequence at line 1 column 0",
+            ),
             (
                 r#"[{"name": "A"}]"#,
                 "",

@@ -76,7 +76,7 @@ impl Change {
     }
 }
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Writes the line, where there is one to write.
     pub(super) fn audit(
         &self,

@@ -31,7 +31,7 @@ use crate::{
 pub(super) const IMMUTABLE: HeaderValue =
     HeaderValue::from_static("private, max-age=31536000, immutable, no-transform");
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// end-2.
     pub(super) async fn pull_blob(
         &self,

@@ -20,7 +20,7 @@ use crate::{
     store::{Condition, Content, Meta, PutOptions, Streams, Values, key, tiers::Wanted},
 };
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// end-9, by tag: the tag goes, the manifest stays.
     pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> Answer<S> {
         let key = key::tag(name, tag);

@@ -119,7 +119,7 @@ pub(super) fn extensions<S: Streams>() -> Response<Body<S>> {
     respond_with_json(StatusCode::OK, bytes(&body))
 }
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// The table of contents of a layer.
     pub(super) async fn layer_contents(
         &self,
@@ -690,7 +690,7 @@ fn is_directory(found: &Found) -> Error {
 }
 
 /// What a listing of a directory says of a child.
-fn describe_child<S: Streams, W: Values<Bytes = S::Bytes>, H: Host>(
+fn describe_child<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>>(
     child: &Child,
     stack: &Stack<'_, S, W, H>,
 ) -> Value {

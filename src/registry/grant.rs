@@ -74,7 +74,7 @@ pub(super) fn from_json<'a, T: Deserialize<'a>>(key: &str, text: &'a str) -> Res
     serde_json::from_str(text).map_err(|error| StoreError::Failed(format!("{key}: {error}")))
 }
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// KEEP, for blobs at once: writes a fresh grant on each, then looks at their marks. Only after it may the caller look
     /// at the blobs. Answers the keys of the grants.
     pub(super) async fn keep(

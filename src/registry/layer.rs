@@ -102,7 +102,7 @@ pub(super) enum Opened<B> {
     Indexing(Progress),
 }
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Opens a layer that this repository may read. Where it has no index, a step of the pass that makes one is done.
     pub(super) async fn open_layer(
         &self,
@@ -782,7 +782,9 @@ pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
     pub(super) trace: &'a Trace<S::Bytes>,
 }
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> tree::Layers for Stack<'_, S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> tree::Layers
+    for Stack<'_, S, W, H>
+{
     type Error = Error;
 
     fn count(&self) -> usize {

@@ -28,7 +28,7 @@ const MAX_PAGE: u64 = 1_000;
 /// The most referrers of one page: each costs an operation, to see whether its manifest is stored.
 const MAX_REFERRERS: u64 = 100;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Lists the names of repositories that manifests were pushed to, those that the caller may pull from.
     pub(super) async fn list_repositories(
         &self,

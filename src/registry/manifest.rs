@@ -81,7 +81,7 @@ pub(super) struct Referrer {
 /// The most bytes of metadata that every store takes, with room for its name.
 const MAX_METADATA: usize = 1_900;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Reads a manifest from the nearest tier.
     pub(super) async fn read_manifest(
         &self,

@@ -7,7 +7,7 @@ use crate::{
     store::{Bytes as _, Streams, Values, tiers::Promotion, warm::Link},
 };
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Writes content to the warm tier. A manifest takes the links of its blobs along, as far as this isolate has seen the
     /// blobs there: who reads the manifest will ask for them, and then one read has answered all.
     pub(super) async fn promote(&self, promotion: Promotion<S::Bytes>) {

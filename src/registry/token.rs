@@ -18,7 +18,7 @@ use crate::{
 /// More bytes than a form with a scope for each repository of a large push.
 const MAX_FORM: u64 = 64 * 1024;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Gives a token for as much of what is asked for as the caller may do.
     pub(super) async fn token(
         &self,

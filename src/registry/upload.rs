@@ -31,7 +31,7 @@ const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uu
 /// The largest object that is written in one piece; what is larger goes by an extent.
 const MAX_WHOLE: u64 = 5 * 1024 * 1024 * 1024;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host> Registry<S, W, H> {
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// end-4, end-11: starts an upload, or takes a blob that comes whole or is there already.
     pub(super) async fn start_upload(
         &self,

@@ -10,12 +10,16 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use strata::{
-    host::{Host, Level},
+    host::{Ask, FetchError, Host, Level, Reply},
+    store::memory::MemoryBody,
     time::Timestamp,
 };
 
+/// Other servers, as a test plays them.
+pub(crate) type Servers = Box<dyn FnMut(&Ask) -> Result<Reply<MemoryBody>, FetchError>>;
+
 /// The host of a test. Its clones share all there is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct TestHost {
     /// The time now.
     pub(crate) now: Rc<Cell<Timestamp>>,
@@ -32,6 +36,7 @@ pub(crate) struct TestHost {
     /// What else was logged.
     pub(crate) told: Rc<RefCell<Vec<String>>>,
     random: Rc<Cell<u64>>,
+    servers: Rc<RefCell<Servers>>,
 }
 
 impl Default for TestHost {
@@ -45,18 +50,45 @@ impl Default for TestHost {
             log: Rc::default(),
             told: Rc::default(),
             random: Rc::default(),
+            servers: Rc::new(RefCell::new(Box::new(|ask| {
+                Err(FetchError::Failed(format!("nobody is at {}", ask.url)))
+            }))),
         }
     }
 }
 
 impl TestHost {
+    /// Answers what is asked of other servers.
+    pub(crate) fn serve(
+        &self,
+        servers: impl FnMut(&Ask) -> Result<Reply<MemoryBody>, FetchError> + 'static,
+    ) {
+        *self.servers.borrow_mut() = Box::new(servers);
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&self, duration: Duration) {
         self.now.set(self.now.get() + duration);
     }
 }
 
+impl std::fmt::Debug for TestHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestHost").finish_non_exhaustive()
+    }
+}
+
 impl Host for TestHost {
+    type Body = MemoryBody;
+
+    async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
+        // Others run first: the way to another server is long.
+        turn().await;
+        let reply = (self.servers.borrow_mut())(&ask);
+        turn().await;
+        reply
+    }
+
     fn now(&self) -> Timestamp {
         self.now.get()
     }

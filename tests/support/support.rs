@@ -107,7 +107,7 @@ impl Answer {
 }
 
 /// A registry over a store, with the user that [`ask`] signs in as, and these settings.
-pub(crate) fn registry_of<S: Streams<Bytes = MemoryBytes>>(
+pub(crate) fn registry_of<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     store: S,
     settings: &[(&str, &str)],
 ) -> TestRegistry<S> {
@@ -115,7 +115,7 @@ pub(crate) fn registry_of<S: Streams<Bytes = MemoryBytes>>(
 }
 
 /// A registry over a store and a host of the caller's.
-pub(crate) fn registry_on<S: Streams<Bytes = MemoryBytes>>(
+pub(crate) fn registry_on<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     store: S,
     host: TestHost,
     settings: &[(&str, &str)],
@@ -124,7 +124,7 @@ pub(crate) fn registry_on<S: Streams<Bytes = MemoryBytes>>(
 }
 
 /// A registry over stores and a host of the caller's.
-pub(crate) fn registry_with<S: Streams, W: Values<Bytes = S::Bytes>>(
+pub(crate) fn registry_with<S: Streams<Body = MemoryBody>, W: Values<Bytes = S::Bytes>>(
     store: S,
     warm: W,
     host: TestHost,

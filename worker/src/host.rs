@@ -5,13 +5,13 @@ use std::time::Duration;
 use gloo_timers::future;
 use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array};
 use strata::{
-    host::{Host, Level},
+    host::{Ask, FetchError, Host, Level, Reply},
     time::Timestamp,
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
-use web_sys::console;
+use web_sys::{ReadableStream, console};
 
-use crate::{clock, r2::describe};
+use crate::{clock, http, r2::describe};
 
 #[wasm_bindgen]
 extern "C" {
@@ -64,6 +64,12 @@ impl Edge {
 }
 
 impl Host for Edge {
+    type Body = ReadableStream;
+
+    async fn fetch(&self, ask: Ask) -> Result<Reply<ReadableStream>, FetchError> {
+        http::ask(&ask).await
+    }
+
     fn now(&self) -> Timestamp {
         clock::now()
     }

@@ -1,20 +1,36 @@
 //! Requests and responses, from the platform's form into the core's and back.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Array, Uint8Array};
 use strata::{
+    host::{Ask, FetchError, Reply},
     registry::{Body, HEADERS, Request},
     store::Streams,
 };
-use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use web_sys::{ReadableStream, Response};
 
-use crate::bytes::Bytes;
+use crate::{bytes::Bytes, r2::describe};
 
 #[wasm_bindgen(module = "/src/http.js")]
 extern "C" {
     #[wasm_bindgen(catch)]
     fn read(request: &web_sys::Request, names: &Array) -> Result<String, JsValue>;
+
+    #[wasm_bindgen(catch, js_name = ask)]
+    async fn ask_platform(head: &str, milliseconds: f64) -> Result<JsValue, JsValue>;
+
+    /// What another server said.
+    type Said;
+
+    #[wasm_bindgen(method, getter)]
+    fn status(this: &Said) -> u16;
+
+    #[wasm_bindgen(method, getter)]
+    fn head(this: &Said) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    fn body(this: &Said) -> Option<ReadableStream>;
 
     #[wasm_bindgen(catch)]
     fn respond(status: u16, head: &str, body: &JsValue) -> Result<Response, JsValue>;
@@ -69,13 +85,7 @@ pub(crate) fn response(
     response: http::Response<Body<impl Streams<Body = ReadableStream, Bytes = Bytes>>>,
 ) -> Result<Response, JsValue> {
     let (parts, body) = response.into_parts();
-    let mut head = String::new();
-    for (name, value) in &parts.headers {
-        head.push_str(name.as_str());
-        head.push('\n');
-        head.push_str(value.to_str().unwrap_or_default());
-        head.push('\n');
-    }
+    let head = lines(&parts.headers);
     let body = match body {
         Body::Empty => JsValue::UNDEFINED,
         Body::Bytes(bytes) => Uint8Array::from(bytes.as_slice()).into(),
@@ -83,4 +93,43 @@ pub(crate) fn response(
         Body::Stream(stream) => stream.into(),
     };
     respond(parts.status.as_u16(), &head, &body)
+}
+
+/// Makes a request to another server.
+pub(crate) async fn ask(ask: &Ask) -> Result<Reply<ReadableStream>, FetchError> {
+    let head = format!("{}\n{}\n{}", ask.method, ask.url, lines(&ask.headers));
+    let milliseconds = ask.patience.as_secs_f64() * 1_000.0;
+    let said = ask_platform(&head, milliseconds)
+        .await
+        .map_err(|error| FetchError::Failed(describe(&error)))?;
+    if said.is_null() {
+        return Err(FetchError::Late);
+    }
+    let said: Said = said.unchecked_into();
+    let mut headers = HeaderMap::new();
+    let text = said.head();
+    let mut lines = text.split('\n');
+    while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            headers.append(name, value);
+        }
+    }
+    Ok(Reply {
+        status: StatusCode::from_u16(said.status())
+            .map_err(|error| FetchError::Failed(error.to_string()))?,
+        headers,
+        body: said.body(),
+    })
+}
+
+/// Names and values of headers in turns, a line each.
+fn lines(headers: &HeaderMap) -> String {
+    let mut lines = String::new();
+    for (name, value) in headers {
+        lines.push_str(name.as_str());
+        lines.push('\n');
+        lines.push_str(value.to_str().unwrap_or_default());
+        lines.push('\n');
+    }
+    lines
 }
