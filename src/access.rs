@@ -378,11 +378,13 @@ impl Access {
         caller.user.is_some() || self.rules.are_for_everyone()
     }
 
-    /// Makes a token for as much of what is asked for as the caller may do. Says too what it is for.
+    /// Makes a token for as much of what is asked for as the caller may do. Says too what it is for. `meant` is what a client
+    /// means by the name of a repository.
     pub fn issue<'a>(
         &self,
         caller: &Caller,
         scopes: impl IntoIterator<Item = &'a str>,
+        meant: impl Fn(Name) -> Name,
         host: &impl Host,
     ) -> (String, Claims) {
         let now = host.now().0 / 1_000;
@@ -391,6 +393,7 @@ impl Access {
             let scope = match scope {
                 Scope::Catalog => Scope::Catalog,
                 Scope::Repository(name, actions) => {
+                    let name = meant(name);
                     let actions = actions.and(self.actions(caller, Some(&name)));
                     Scope::Repository(name, actions)
                 }

@@ -88,6 +88,17 @@ impl Operation {
     ];
 }
 
+/// What came of a request to an upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UpstreamOutcome {
+    /// It answered with a status.
+    Answered(u16),
+    /// It took too long.
+    Late,
+    /// It could not be reached.
+    Failed,
+}
+
 /// What came of a step of a pass over a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
@@ -173,6 +184,9 @@ pub struct Metrics {
     pub layer_range_bytes: IntCounter,
     /// The layers that have a counter of their own.
     counted_layers: RefCell<BTreeSet<String>>,
+    upstream_requests: IntCounterVec,
+    upstream_remaining: IntGaugeVec,
+    stale: IntCounterVec,
     /// Blobs that were stored.
     pub blobs: IntCounter,
     /// Their bytes.
@@ -304,6 +318,21 @@ impl Metrics {
                 "Bytes of ranges of layers that were asked of the cold tier to read files",
             )?,
             counted_layers: RefCell::default(),
+            upstream_requests: maker.counters(
+                "strata_upstream_requests_total",
+                "Requests to upstreams, by the status of the reply: late or failed where there was none",
+                &["upstream", "method", "status"],
+            )?,
+            upstream_remaining: maker.gauges(
+                "strata_upstream_ratelimit_remaining",
+                "Requests that an upstream still allows, as it last said",
+                &["upstream"],
+            )?,
+            stale: maker.counters(
+                "strata_stale_served_total",
+                "Answers from what is stored where an upstream should have been asked again, by the reason why it was not heard",
+                &["upstream", "reason"],
+            )?,
             blobs: maker.counter("strata_blobs_stored_total", "Blobs stored")?,
             blob_bytes: maker.counter("strata_blob_stored_bytes_total", "Bytes of blobs stored")?,
             deduplicated: maker.counter(
@@ -433,6 +462,30 @@ impl Metrics {
             || (counted.len() < COUNTED_LAYERS && counted.insert(name.clone()));
         let label = if has_own { name.as_str() } else { "other" };
         self.layer_reads.with_label_values(&[label]).inc();
+    }
+
+    /// Counts a request to an upstream.
+    pub fn asked_upstream(&self, upstream: &str, method: &str, outcome: UpstreamOutcome) {
+        let status = match outcome {
+            UpstreamOutcome::Answered(status) => status.to_string(),
+            UpstreamOutcome::Late => "late".to_owned(),
+            UpstreamOutcome::Failed => "failed".to_owned(),
+        };
+        self.upstream_requests
+            .with_label_values(&[upstream, method, &status])
+            .inc();
+    }
+
+    /// Notes how many requests an upstream still allows.
+    pub fn upstream_remaining(&self, upstream: &str, left: i64) {
+        self.upstream_remaining
+            .with_label_values(&[upstream])
+            .set(left);
+    }
+
+    /// Counts an answer from what is stored, because an upstream was not heard. Reasons are words of ours.
+    pub fn stale(&self, upstream: &str, reason: &str) {
+        self.stale.with_label_values(&[upstream, reason]).inc();
     }
 
     /// All of it as text, with one sentence for each.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
 
 use crate::{
     access::{Caller, Need, Visit, network, rule::Action},
@@ -17,15 +18,15 @@ use crate::{
     host::{Host, Level},
     metrics::{self, Metrics},
     name::Reference,
-    registry::{audit::Change, layer::Progress, uploads::Uploads},
-    route::Route,
+    registry::{audit::Change, layer::Progress, uploads::Uploads, upstream::Acquaintance},
+    route::{self, Route},
     settings::{Log, Settings},
     store::{
         Bytes as _, StoreError, Streams, Values,
         flight::Flights,
         policy::Tier,
-        tiers::{Promotion, Tiers},
-        trace::Trace,
+        tiers::Tiers,
+        trace::{Rest, Trace},
     },
     time::Timestamp,
 };
@@ -38,10 +39,12 @@ mod grant;
 mod layer;
 mod list;
 mod manifest;
+mod mirrored;
 mod promote;
 mod token;
 mod upload;
 mod uploads;
+mod upstream;
 
 /// The digest of what a response is about.
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -52,6 +55,11 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
 /// Which tiers were asked, and how long they took.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Which upstream an answer is from, to a client that named one.
+const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+/// Why what is stored was served, where an upstream should have been asked again.
+const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
 
 /// A registry over a store, with tiers before it.
 #[derive(Debug)]
@@ -64,6 +72,8 @@ pub struct Registry<S, W: Values, H> {
     passes: Rc<Flights<Progress>>,
     /// The bodies that are being taken, by who sends them.
     uploads: Rc<Uploads>,
+    /// What is known of upstreams.
+    acquaintance: Rc<Acquaintance<W::Bytes>>,
     /// What the requests of this isolate are numbered with.
     isolate: Rc<str>,
     requests: Rc<Cell<u64>>,
@@ -80,6 +90,7 @@ impl<S, W: Values, H: Clone> Clone for Registry<S, W, H> {
             metrics: self.metrics.clone(),
             passes: self.passes.clone(),
             uploads: self.uploads.clone(),
+            acquaintance: self.acquaintance.clone(),
             isolate: self.isolate.clone(),
             requests: self.requests.clone(),
         }
@@ -134,20 +145,6 @@ pub enum Body<S: Streams> {
     Stream(S::Body),
 }
 
-/// What is left to do after a reply, outside of the client's wait.
-#[derive(Debug)]
-pub struct After<B> {
-    promotions: Vec<Promotion<B>>,
-    layers: Vec<Digest>,
-}
-
-impl<B> After<B> {
-    /// Whether nothing is.
-    pub const fn is_nothing(&self) -> bool {
-        self.promotions.is_empty() && self.layers.is_empty()
-    }
-}
-
 type Answer<S> = Result<Response<Body<S>>, Error>;
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
@@ -169,6 +166,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             metrics,
             passes: Rc::default(),
             uploads: Rc::default(),
+            acquaintance: Rc::default(),
             requests: Rc::default(),
         }
     }
@@ -188,14 +186,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     pub async fn answer(
         &self,
         mut request: Request<S::Body>,
-    ) -> (Response<Body<S>>, After<S::Bytes>) {
+    ) -> (Response<Body<S>>, Rest<S::Bytes>) {
         let _in_flight = InFlight::enter(&self.metrics);
         let start = self.host.now();
         let number = self.requests.get();
         self.requests.set(number.wrapping_add(1));
         let id = format!("{}-{number}", self.isolate);
         let trace = Trace::default();
-        let route = Route::parse(&request.target);
+        let namespace = route::namespace(&request.target);
+        let route = Route::parse(&request.target)
+            .and_then(|route| self.settle(route, namespace.as_deref()));
         let about = About {
             id: &id,
             route: route.as_ref().map_or("unknown", Route::name),
@@ -238,21 +238,49 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             headers.insert("docker-distribution-api-version", version);
         }
         describe_response(&mut response, self.origin(&request), &id, &trace);
+        if let Some(namespace) = namespace
+            .as_deref()
+            .filter(|_| response.status().is_success())
+        {
+            response
+                .headers_mut()
+                .insert(OCI_NAMESPACE, value(namespace));
+        }
         let took = self.host.now().since(start);
         self.count(&about, &request.method, &response, &trace, took);
         self.audit(&about, &request, &response);
-        let (promotions, layers) = trace.into_rest();
-        (response, After { promotions, layers })
+        (response, trace.into_rest())
     }
 
     /// Does what is left to do after a reply.
-    pub async fn finish(&self, after: After<S::Bytes>) {
-        for promotion in after.promotions {
+    pub async fn finish(&self, rest: Rest<S::Bytes>) {
+        for learnt in rest.learnt {
+            if let Err(error) = self.store_learnt(learnt).await {
+                self.log_failure("what an upstream said is not stored", &error);
+            }
+        }
+        for promotion in rest.promotions {
             self.promote(promotion).await;
         }
-        if let Err(error) = self.index_pushed(&after.layers).await {
+        if let Err(error) = self.index_pushed(&rest.layers).await {
             self.log_failure("layers not indexed", &error);
         }
+    }
+
+    /// Finds the repository that is meant: of an upstream, where the client, the name or the settings say so.
+    fn settle(&self, route: Route, namespace: Option<&str>) -> Result<Route, Error> {
+        let Some(name) = route.repository() else {
+            return Ok(route);
+        };
+        let found = self.settings.upstreams.resolve(name, namespace);
+        let mirrored = found.map_err(|error| {
+            Error::new(Code::NameUnknown, error.to_string())
+                .with_detail(json!({ "name": name.as_str(), "ns": namespace }))
+        })?;
+        Ok(match mirrored {
+            Some(mirrored) => route.in_repository(mirrored.name),
+            None => route,
+        })
     }
 
     /// Counts a request that was answered, and tells the log of it.
@@ -354,6 +382,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             .await?;
         about.made_by(&caller);
         access.permit(&caller, need, self.visit(request))?;
+        if let Need::Repository(name, Action::Push | Action::Delete) = need
+            && let Some(mirrored) = self.mirrored(name)
+        {
+            let upstream = mirrored.upstream.name();
+            let found = format!("{name} is mirrored from {upstream}, push to and delete from that");
+            return Err(Error::new(Code::Unsupported, found)
+                .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
+        }
         let _taken = match (need, &request.body) {
             (Need::Repository(..), Some(_)) => {
                 let sender = match caller.user() {
@@ -641,6 +677,12 @@ fn describe_response<S: Streams>(
     if let Some(tier) = trace.tier() {
         headers.insert(X_STRATA_TIER, HeaderValue::from_static(tier.name()));
         headers.insert(SERVER_TIMING, value(&trace.server_timing()));
+    }
+    if let Some(reason) = trace.stale.get() {
+        headers.insert(X_STRATA_STALE, HeaderValue::from_static(reason));
+        // RFC 7234, section 5.5.1.
+        let warning = HeaderValue::from_static("110 strata \"Response is Stale\"");
+        headers.insert(header::WARNING, warning);
     }
 }
 

@@ -363,6 +363,27 @@ impl Route {
         }
     }
 
+    /// The same end-point of another repository.
+    pub fn in_repository(mut self, other: Name) -> Self {
+        match &mut self {
+            Self::Version
+            | Self::Token { .. }
+            | Self::Metrics
+            | Self::Extensions
+            | Self::Catalog { .. } => {}
+            Self::Blob { name, .. }
+            | Self::Layer { name, .. }
+            | Self::LayerFile { name, .. }
+            | Self::ImageFile { name, .. }
+            | Self::Manifest { name, .. }
+            | Self::StartUpload { name, .. }
+            | Self::Upload { name, .. }
+            | Self::Tags { name, .. }
+            | Self::Referrers { name, .. } => *name = other,
+        }
+        self
+    }
+
     /// The repository that it is about.
     pub const fn repository(&self) -> Option<&Name> {
         match self {
@@ -382,6 +403,12 @@ impl Route {
             | Self::Referrers { name, .. } => Some(name),
         }
     }
+}
+
+/// The registry that a client means, where it asks a mirror of several: the parameter `ns` of the query.
+pub(crate) fn namespace(target: &str) -> Option<String> {
+    let (_, query) = target.split_once('?')?;
+    Query::parse(query).get("ns").map(str::to_owned)
 }
 
 /// The scopes of a query or a form: several by name, or several in one, with spaces between.

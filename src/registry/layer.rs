@@ -212,7 +212,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 lead.land(&progress);
                 Ok(progress)
             }
-            Boarding::Follow(follow) => match self.tiers.wait(follow).await {
+            Boarding::Follow(follow) => match follow.wait(&self.host).await {
                 Some(progress) => Ok(progress),
                 None => Err(Error::unavailable(
                     format!("indexing {digest} was broken off, try again"),

@@ -14,7 +14,7 @@ use crate::{
     manifest::{MAX_SIZE, Manifest},
     name::{Name, Reference, Tag},
     registry::{
-        Answer, Body, Registry, Request,
+        Answer, Body, Bound, Registry, Request,
         blob::IMMUTABLE,
         describe_content, for_each,
         grant::{Reason, from_json, json},
@@ -55,6 +55,9 @@ pub(super) enum TagTarget {
         media_type: String,
         /// Its size in bytes.
         size: u64,
+        /// When an upstream said so, where it is mirrored.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<Timestamp>,
     },
     /// Nothing any more: the manifest that it named was deleted.
     Tombstone {
@@ -63,6 +66,14 @@ pub(super) enum TagTarget {
         /// When.
         time: Timestamp,
     },
+}
+
+impl TagTarget {
+    const fn digest(&self) -> &Digest {
+        match self {
+            Self::Manifest { digest, .. } | Self::Tombstone { digest, .. } => digest,
+        }
+    }
 }
 
 /// What a list of referrers says of a manifest: the metadata of its entry where that is short, else the body.
@@ -89,6 +100,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         reference: &Reference,
         trace: &Trace<S::Bytes>,
     ) -> Result<(Digest, Rc<Content<S::Bytes>>), Error> {
+        if let Some(mirrored) = self.mirrored(name) {
+            return self
+                .read_mirrored_manifest(&mirrored, reference, trace)
+                .await;
+        }
         let unknown = || {
             Error::new(
                 Code::ManifestUnknown,
@@ -111,19 +127,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         let wanted = Wanted::Manifest(name, &digest);
         let cold = async || {
-            let key = wanted.key();
-            let Some(object) = self.store.get(&key, None).await? else {
-                return Ok(Found::Absent);
-            };
-            let stored: Stored = from_json(&key, &object.meta.metadata)?;
-            let bytes = self.store.hold(object.body, object.meta.size).await?;
-            let media_type = stored.media_type;
-            Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+            let content = self.stored_manifest(wanted).await?;
+            Ok(content.map_or(Found::Absent, |content| Found::Content(Rc::new(content))))
         };
         match self.tiers.read(wanted, trace, cold).await? {
             Found::Content(content) => Ok((digest, content)),
             Found::Absent | Found::Link(_) => Err(unknown()),
         }
+    }
+
+    /// Reads a manifest from the cold tier.
+    pub(super) async fn stored_manifest(
+        &self,
+        wanted: Wanted<'_>,
+    ) -> Result<Option<Content<S::Bytes>>, Error> {
+        let key = wanted.key();
+        let Some(object) = self.store.get(&key, None).await? else {
+            return Ok(None);
+        };
+        let stored: Stored = from_json(&key, &object.meta.metadata)?;
+        let bytes = self.store.hold(object.body, object.meta.size).await?;
+        let media_type = stored.media_type;
+        Ok(Some(Content { media_type, bytes }))
     }
 
     /// end-3.
@@ -216,44 +241,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let size = bytes.len() as u64;
         self.metrics.received.inc_by(size);
         let bound = self.bound();
+        self.keep_blobs(name, &digest, &manifest, bound).await?;
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
-        if !blobs.is_empty() {
-            let reason = Reason::Manifest {
-                digest: digest.clone(),
-            };
-            self.keep(name, &blobs, &reason, bound).await?; // 2 KEEP, fresh grants even where the manifest is stored
-            require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
-        }
-        if let Some(subject) = &manifest.subject {
-            bound.check(&self.host)?;
-            self.write_referrer(name, subject, &digest, &manifest, size)
-                .await?; // 4
-        }
-        self.write_catalog(name).await?;
-        let stored = json(&Stored {
-            media_type: manifest.media_type.clone(),
-        });
-        let options = PutOptions {
-            digest: Some(&digest),
-            metadata: &stored,
-            ..PutOptions::default()
-        };
-        bound.check(&self.host)?; // 5 BOUND
-        self.store
-            .put(
-                &key::manifest(name, &digest),
-                store::Content::Bytes(bytes),
-                options,
-            )
+        require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
+        self.write_manifest(name, &digest, &manifest, bytes, bound)
             .await?;
-        self.tiers.changed(Wanted::Manifest(name, &digest));
-        let target = json(&TagTarget::Manifest {
+        let target = TagTarget::Manifest {
             digest: digest.clone(),
             media_type: manifest.media_type,
             size,
-        });
+            seen: None,
+        };
         for_each(tags, |tag| {
-            self.write_tag(name, tag, &digest, &target, refusal.as_ref())
+            self.write_tag(name, tag, &target, refusal.as_ref())
         })
         .await?; // 6
         if self.settings.layers.on_push {
@@ -271,15 +271,67 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(response)
     }
 
+    /// KEEP, for all blobs of a manifest: fresh grants even where it is stored.
+    pub(super) async fn keep_blobs(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        manifest: &Manifest,
+        bound: Bound,
+    ) -> Result<(), Error> {
+        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let reason = Reason::Manifest {
+            digest: digest.clone(),
+        };
+        self.keep(name, &blobs, &reason, bound).await?; // 2
+        Ok(())
+    }
+
+    /// Stores a manifest whose blobs are kept.
+    pub(super) async fn write_manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        manifest: &Manifest,
+        bytes: Vec<u8>,
+        bound: Bound,
+    ) -> Result<(), Error> {
+        if let Some(subject) = &manifest.subject {
+            bound.check(&self.host)?;
+            self.write_referrer(name, subject, digest, manifest, bytes.len() as u64)
+                .await?; // 4
+        }
+        self.write_catalog(name).await?;
+        let stored = json(&Stored {
+            media_type: manifest.media_type.clone(),
+        });
+        let options = PutOptions {
+            digest: Some(digest),
+            metadata: &stored,
+            ..PutOptions::default()
+        };
+        bound.check(&self.host)?; // 5 BOUND
+        let content = store::Content::Bytes(bytes);
+        self.store
+            .put(&key::manifest(name, digest), content, options)
+            .await?;
+        self.tiers.changed(Wanted::Manifest(name, digest));
+        Ok(())
+    }
+
     /// Lets a tag name a manifest; with a refusal, only if that moves it from no other.
-    async fn write_tag(
+    pub(super) async fn write_tag(
         &self,
         name: &Name,
         tag: &Tag,
-        digest: &Digest,
-        target: &str,
+        target: &TagTarget,
         refusal: Option<&Error>,
     ) -> Result<(), Error> {
+        let digest = target.digest();
+        let target = json(target);
         loop {
             let seen = match refusal {
                 Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
@@ -292,7 +344,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             };
             let options = PutOptions {
                 condition,
-                metadata: target,
+                metadata: &target,
                 ..PutOptions::default()
             };
             let content = store::Content::Bytes(target.as_bytes().to_vec());
@@ -322,7 +374,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Refuses, before anything is written, a push that the platform would break off in the middle.
-    fn require_operations(&self, manifest: &Manifest, for_tags: usize) -> Result<(), Error> {
+    pub(super) fn require_operations(
+        &self,
+        manifest: &Manifest,
+        for_tags: usize,
+    ) -> Result<(), Error> {
         // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags.
         let needed = 3 * manifest.blobs.len() + manifest.manifests.len() + 5 + for_tags;
         let allowed = self.settings.subrequests;

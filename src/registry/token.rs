@@ -49,7 +49,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         about.made_by(&caller);
         access.permit(&caller, Need::Token, self.visit(request))?;
         let scopes = scopes.iter().map(String::as_str);
-        let (token, claims) = access.issue(&caller, scopes, &self.host);
+        let meant = |name| match self.mirrored(&name) {
+            Some(mirrored) => mirrored.name,
+            None => name,
+        };
+        let (token, claims) = access.issue(&caller, scopes, meant, &self.host);
         let granted: Vec<String> = claims.access.iter().map(Grant::scope).collect();
         let body = json!({
             "token": token,

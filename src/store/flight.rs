@@ -6,7 +6,7 @@
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
-use crate::time::Timestamp;
+use crate::{host::Host, time::Timestamp};
 
 /// What is being read in this isolate.
 #[derive(Debug)]
@@ -73,6 +73,10 @@ pub enum Sight<V> {
 /// How long a leader's lease lasts. A read takes longer than this only where something is wrong.
 pub const LEASE: Duration = Duration::from_secs(10);
 
+/// How soon one who waits for another request looks first, and how often at the least.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LAST_LOOK: Duration = Duration::from_millis(40);
+
 impl<V> Default for Flights<V> {
     fn default() -> Self {
         Self {
@@ -117,6 +121,24 @@ impl<V: Clone> Flights<V> {
             key: key.to_owned(),
             number,
         })
+    }
+
+    /// Does something once for all who want it at the same moment. Whose leader is gone becomes one.
+    pub async fn share(&self, key: &str, host: &impl Host, work: impl AsyncFn() -> V) -> V {
+        loop {
+            match self.board(key, host.now()) {
+                Boarding::Lead(lead) => {
+                    let value = work().await;
+                    lead.land(&value);
+                    return value;
+                }
+                Boarding::Follow(follow) => {
+                    if let Some(value) = follow.wait(host).await {
+                        return value;
+                    }
+                }
+            }
+        }
     }
 
     /// Whether somebody reads this.
@@ -180,6 +202,21 @@ impl<V: Clone> Follow<'_, V> {
                 State::Running => Sight::Lost,
             },
             None => Sight::Lost,
+        }
+    }
+}
+
+impl<V: Clone> Follow<'_, V> {
+    /// Looks now and then until the leader has landed; `None` where it is gone.
+    pub async fn wait(self, host: &impl Host) -> Option<V> {
+        let mut pause = FIRST_LOOK;
+        loop {
+            host.sleep(pause).await;
+            match self.look(host.now()) {
+                Sight::Landed(value) => return Some(value),
+                Sight::Lost => return None,
+                Sight::Waiting => pause = (pause * 2).min(LAST_LOOK),
+            }
         }
     }
 }

@@ -56,11 +56,13 @@ pub enum Tier {
     Warm,
     /// Objects: the truth.
     Cold,
+    /// Another registry, of what is mirrored and not stored yet.
+    Upstream,
 }
 
 impl Tier {
     /// All tiers, nearest first.
-    pub const ALL: [Self; 3] = [Self::Hot, Self::Warm, Self::Cold];
+    pub const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cold, Self::Upstream];
 
     /// The name by which metrics and headers call it.
     pub const fn name(self) -> &'static str {
@@ -68,6 +70,7 @@ impl Tier {
             Self::Hot => "hot",
             Self::Warm => "warm",
             Self::Cold => "cold",
+            Self::Upstream => "upstream",
         }
     }
 }

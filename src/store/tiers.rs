@@ -26,7 +26,7 @@ use crate::{
     name::Name,
     store::{
         Bytes, StoreError, Values,
-        flight::{Boarding, Flights, Follow, Sight},
+        flight::{Boarding, Flights},
         frequency::Frequency,
         hot::Hot,
         key,
@@ -213,6 +213,17 @@ impl<W: Values, H: Host> Tiers<W, H> {
         trace: &Trace<W::Bytes>,
         cold: impl AsyncFn() -> Result<Found<W::Bytes>, Error>,
     ) -> Result<Found<W::Bytes>, Error> {
+        let far = async || Ok((cold().await?, Tier::Cold));
+        self.read_through(wanted, trace, far).await
+    }
+
+    /// The same, where the cold tier has another one behind it: `far` reads from them, and says which of the two answered.
+    pub async fn read_through(
+        &self,
+        wanted: Wanted<'_>,
+        trace: &Trace<W::Bytes>,
+        far: impl AsyncFn() -> Result<(Found<W::Bytes>, Tier), Error>,
+    ) -> Result<Found<W::Bytes>, Error> {
         let (key, kind) = (wanted.key(), wanted.kind());
         let start = self.host.now();
         let believed =
@@ -224,11 +235,11 @@ impl<W: Values, H: Host> Tiers<W, H> {
                     self.metrics.missed(Tier::Hot, kind);
                     match self.flights.board(&key, start) {
                         Boarding::Lead(lead) => {
-                            let filled = self.fill(wanted, &key, &cold).await?;
+                            let filled = self.fill(wanted, &key, &far).await?;
                             lead.land(&filled);
                             filled
                         }
-                        Boarding::Follow(follow) => match self.wait(follow).await {
+                        Boarding::Follow(follow) => match follow.wait(&self.host).await {
                             // It may have been asked before a deletion that came before this request.
                             Some(landed)
                                 if believed(&landed.0) && !self.changes.since(&key, landed.1) =>
@@ -237,7 +248,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
                                 landed
                             }
                             // Who waited for a leader that failed tries it itself.
-                            Some(_) | None => self.fill(wanted, &key, &cold).await?,
+                            Some(_) | None => self.fill(wanted, &key, &far).await?,
                         },
                     }
                 }
@@ -355,25 +366,12 @@ impl<W: Values, H: Host> Tiers<W, H> {
         found
     }
 
-    /// Waits for another request to find it. Nothing of that request is awaited: the platform would cancel this one.
-    pub(crate) async fn wait<V: Clone>(&self, follow: Follow<'_, V>) -> Option<V> {
-        let mut pause = FIRST_LOOK;
-        loop {
-            self.host.sleep(pause).await;
-            match follow.look(self.host.now()) {
-                Sight::Landed(value) => return Some(value),
-                Sight::Lost => return None,
-                Sight::Waiting => pause = (pause * 2).min(LAST_LOOK),
-            }
-        }
-    }
-
     /// Reads from the warm tier, else from the cold one, and keeps what was found.
     async fn fill(
         &self,
         wanted: Wanted<'_>,
         key: &str,
-        cold: &impl AsyncFn() -> Result<Found<W::Bytes>, Error>,
+        far: &impl AsyncFn() -> Result<(Found<W::Bytes>, Tier), Error>,
     ) -> Result<(Found<W::Bytes>, Timestamp, Tier), Error> {
         let kind = wanted.kind();
         if let Some((content, confirmed)) = self.fill_from_warm(wanted, key).await {
@@ -382,13 +380,13 @@ impl<W: Values, H: Host> Tiers<W, H> {
             return Ok((found, confirmed, Tier::Warm));
         }
         let asked = self.host.now();
-        let found = cold().await?;
+        let (found, tier) = far().await?;
         match found {
-            Found::Absent => self.metrics.missed(Tier::Cold, kind),
-            Found::Content(_) | Found::Link(_) => self.metrics.hit(Tier::Cold, kind),
+            Found::Absent => self.metrics.missed(tier, kind),
+            Found::Content(_) | Found::Link(_) => self.metrics.hit(tier, kind),
         }
         self.keep(key, kind, &found, asked);
-        Ok((found, asked, Tier::Cold))
+        Ok((found, asked, tier))
     }
 
     /// Reads from the warm tier, and believes it only as far as it can be checked.
@@ -665,7 +663,3 @@ const REMEMBERED: u64 = 512 * 1024;
 
 /// How long content is not written again after it was tried.
 const PAUSE: Duration = Duration::from_secs(60);
-
-/// How soon one who waits for another request looks first, and how often at the least.
-const FIRST_LOOK: Duration = Duration::from_millis(2);
-const LAST_LOOK: Duration = Duration::from_millis(40);

@@ -3,12 +3,15 @@
 use std::{
     cell::{Cell, RefCell},
     fmt::Write as _,
+    rc::Rc,
     time::Duration,
 };
 
 use crate::{
     digest::Digest,
-    store::{policy::Tier, tiers::Promotion},
+    name::{Name, Tag},
+    store::{policy::Tier, tiers::Promotion, warm::Content},
+    time::Timestamp,
 };
 
 /// What one request asked of the tiers.
@@ -17,10 +20,35 @@ pub struct Trace<B> {
     /// Whether the one who asks believes that something was not there a moment ago. Who may push it does not: it may be
     /// there since.
     pub believes_absence: Cell<bool>,
+    /// Why what is stored was served, where an upstream should have been asked again.
+    pub stale: Cell<Option<&'static str>>,
     steps: RefCell<Vec<Step>>,
     last: Cell<Option<Tier>>,
-    promotions: RefCell<Vec<Promotion<B>>>,
-    layers: RefCell<Vec<Digest>>,
+    rest: RefCell<Rest<B>>,
+}
+
+/// What is left to do after a reply, outside of the client's wait.
+#[derive(Debug)]
+pub struct Rest<B> {
+    /// Content to be promoted.
+    pub promotions: Vec<Promotion<B>>,
+    /// Layers to be indexed.
+    pub layers: Vec<Digest>,
+    /// What an upstream said, to be stored.
+    pub learnt: Vec<Learnt<B>>,
+}
+
+/// What an upstream said of a manifest or a tag.
+#[derive(Debug)]
+pub struct Learnt<B> {
+    /// The repository, as it is called here.
+    pub name: Name,
+    /// The manifest.
+    pub digest: Digest,
+    /// Its content, where the upstream gave it.
+    pub content: Option<Rc<Content<B>>>,
+    /// The tag that names it, and when the upstream said so.
+    pub tag: Option<(Tag, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +62,14 @@ impl<B> Default for Trace<B> {
     fn default() -> Self {
         Self {
             believes_absence: Cell::new(false),
+            stale: Cell::new(None),
             steps: RefCell::default(),
             last: Cell::new(None),
-            promotions: RefCell::default(),
-            layers: RefCell::default(),
+            rest: RefCell::new(Rest {
+                promotions: Vec::new(),
+                layers: Vec::new(),
+                learnt: Vec::new(),
+            }),
         }
     }
 }
@@ -57,12 +89,12 @@ impl<B> Trace<B> {
 
     /// Notes content that is to go warm after the reply.
     pub fn promote(&self, promotion: Promotion<B>) {
-        self.promotions.borrow_mut().push(promotion);
+        self.rest.borrow_mut().promotions.push(promotion);
     }
 
     /// Notes layers that are to be indexed after the reply.
     pub fn index(&self, layers: impl IntoIterator<Item = Digest>) {
-        self.layers.borrow_mut().extend(layers);
+        self.rest.borrow_mut().layers.extend(layers);
     }
 
     /// The tier that gave the last answer, which is what the reply is made of.
@@ -88,8 +120,20 @@ impl<B> Trace<B> {
         text
     }
 
-    /// What is left to do after the reply: content to be promoted, layers to be indexed.
-    pub fn into_rest(self) -> (Vec<Promotion<B>>, Vec<Digest>) {
-        (self.promotions.into_inner(), self.layers.into_inner())
+    /// Notes what an upstream said, to be stored after the reply.
+    pub fn learn(&self, learnt: Learnt<B>) {
+        self.rest.borrow_mut().learnt.push(learnt);
+    }
+
+    /// What is left to do after the reply.
+    pub fn into_rest(self) -> Rest<B> {
+        self.rest.into_inner()
+    }
+}
+
+impl<B> Rest<B> {
+    /// Whether nothing is.
+    pub const fn is_nothing(&self) -> bool {
+        self.promotions.is_empty() && self.layers.is_empty() && self.learnt.is_empty()
     }
 }

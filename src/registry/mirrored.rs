@@ -1,0 +1,389 @@
+//! Pulling what is mirrored: what is stored while it is fresh, what the upstream says after that, and what is stored again
+//! where the upstream says nothing.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use http::{HeaderMap, Method, StatusCode, header};
+
+use crate::{
+    digest::{Algorithm, Digest},
+    error::{Code, Error},
+    host::{Host, Reply},
+    manifest::{DOCKER_LIST, DOCKER_MANIFEST, MAX_SIZE, Manifest, OCI_INDEX, OCI_MANIFEST},
+    name::{Name, Reference, Tag},
+    registry::{
+        DOCKER_CONTENT_DIGEST, Registry,
+        grant::from_json,
+        manifest::TagTarget,
+        upstream::{Question, UpstreamError},
+    },
+    store::{
+        Bytes as _, Streams, Values,
+        flight::Flights,
+        key,
+        policy::Tier,
+        tiers::{Found, Wanted},
+        trace::{Learnt, Trace},
+        warm::Content,
+    },
+    time::Timestamp,
+    upstream::Mirrored,
+};
+
+/// What this isolate knows of mirrored tags.
+#[derive(Debug)]
+pub(super) struct Tags<B> {
+    seen: RefCell<HashMap<String, Sighting>>,
+    absent: RefCell<HashMap<String, (Timestamp, UpstreamError)>>,
+    asking: Flights<Result<Tagged<B>, UpstreamError>>,
+}
+
+impl<B> Default for Tags<B> {
+    fn default() -> Self {
+        Self {
+            seen: RefCell::default(),
+            absent: RefCell::default(),
+            asking: Flights::default(),
+        }
+    }
+}
+
+impl<B> Tags<B> {
+    /// How many tags are known of. Where there are more, all are asked for again.
+    const MOST: usize = 4_096;
+
+    fn see(&self, key: &str, sighting: Sighting) {
+        let mut seen = self.seen.borrow_mut();
+        if seen.len() >= Self::MOST {
+            seen.clear();
+        }
+        seen.insert(key.to_owned(), sighting);
+    }
+
+    fn miss(&self, key: &str, until: Timestamp, error: &UpstreamError) {
+        let mut absent = self.absent.borrow_mut();
+        if absent.len() >= Self::MOST {
+            absent.clear();
+        }
+        absent.insert(key.to_owned(), (until, error.clone()));
+    }
+}
+
+/// What a tag named, when the upstream was last asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Sighting {
+    digest: Digest,
+    seen: Timestamp,
+}
+
+/// What a tag names, with the manifest where the upstream gave it with its answer.
+#[derive(Debug)]
+struct Tagged<B> {
+    digest: Digest,
+    content: Option<Rc<Content<B>>>,
+}
+
+impl<B> Clone for Tagged<B> {
+    fn clone(&self) -> Self {
+        Self {
+            digest: self.digest.clone(),
+            content: self.content.clone(),
+        }
+    }
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+    /// What of an upstream a repository is; `None` where it is this registry's own.
+    pub(super) fn mirrored(&self, name: &Name) -> Option<Mirrored> {
+        self.settings.upstreams.resolve(name, None).ok().flatten()
+    }
+
+    /// Reads a manifest of a mirrored repository.
+    pub(super) async fn read_mirrored_manifest(
+        &self,
+        mirrored: &Mirrored,
+        reference: &Reference,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<(Digest, Rc<Content<S::Bytes>>), Error> {
+        let tagged = match reference {
+            Reference::Digest(digest) => Tagged {
+                digest: digest.clone(),
+                content: None,
+            },
+            Reference::Tag(tag) => self.read_mirrored_tag(mirrored, tag, trace).await?,
+        };
+        if let Some(content) = tagged.content {
+            return Ok((tagged.digest, content));
+        }
+        let digest = tagged.digest;
+        let wanted = Wanted::Manifest(&mirrored.name, &digest);
+        let far = async || {
+            if let Some(content) = self.stored_manifest(wanted).await? {
+                return Ok((Found::Content(Rc::new(content)), Tier::Cold));
+            }
+            let fetched = self
+                .fetch_manifest(mirrored, &digest.to_string(), Some(&digest))
+                .await;
+            let (_, content) = fetched.map_err(|error| self.no_manifest(mirrored, &error))?;
+            trace.learn(Learnt {
+                name: mirrored.name.clone(),
+                digest: digest.clone(),
+                content: Some(content.clone()),
+                tag: None,
+            });
+            Ok((Found::Content(content), Tier::Upstream))
+        };
+        match self.tiers.read_through(wanted, trace, far).await? {
+            Found::Content(content) => Ok((digest, content)),
+            Found::Absent | Found::Link(_) => Err(Error::new(
+                Code::ManifestUnknown,
+                format!("{digest} in repository {}", mirrored.name),
+            )),
+        }
+    }
+
+    /// What a mirrored tag names: by what is stored while that is fresh, else by the upstream.
+    async fn read_mirrored_tag(
+        &self,
+        mirrored: &Mirrored,
+        tag: &Tag,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Tagged<S::Bytes>, Error> {
+        let tags = &self.acquaintance.tags;
+        let key = key::tag(&mirrored.name, tag);
+        let start = self.host.now();
+        let is_fresh = |sighting: &&Sighting| {
+            mirrored.upstream.is_immutable(tag)
+                || start.since(sighting.seen) < mirrored.upstream.freshness
+        };
+        let named = |sighting: &Sighting| Tagged {
+            digest: sighting.digest.clone(),
+            content: None,
+        };
+        let known = tags.seen.borrow().get(&key).filter(is_fresh).map(named);
+        if let Some(known) = known {
+            trace.step("tag", Tier::Hot, self.host.now().since(start));
+            return Ok(known);
+        }
+        let stored = self.stored_sighting(&key).await?;
+        if let Some(fresh) = stored.as_ref().filter(is_fresh) {
+            tags.see(&key, fresh.clone());
+            trace.step("tag", Tier::Cold, self.host.now().since(start));
+            return Ok(named(fresh));
+        }
+        let absent = tags.absent.borrow().get(&key).cloned();
+        let asked = match absent.filter(|(until, _)| *until > start) {
+            Some((_, error)) => Err(error),
+            None => {
+                let ask = async || {
+                    self.ask_for_tag(mirrored, tag, stored.as_ref(), trace)
+                        .await
+                };
+                tags.asking.share(&key, &self.host, ask).await
+            }
+        };
+        match (asked, stored) {
+            (Ok(tagged), _) => {
+                let sighting = Sighting {
+                    digest: tagged.digest.clone(),
+                    seen: start,
+                };
+                tags.see(&key, sighting);
+                trace.step("tag", Tier::Upstream, self.host.now().since(start));
+                Ok(tagged)
+            }
+            (Err(error), Some(stale)) if error.is_outage() || mirrored.upstream.serves_gone => {
+                trace.stale.set(Some(error.reason()));
+                self.metrics.stale(mirrored.upstream.name(), error.reason());
+                trace.step("tag", Tier::Cold, self.host.now().since(start));
+                Ok(named(&stale))
+            }
+            (Err(error), _) => {
+                if !error.is_outage() {
+                    let until = start + self.tiers.policy().absence;
+                    tags.miss(&key, until, &error);
+                }
+                Err(self.no_manifest(mirrored, &error))
+            }
+        }
+    }
+
+    /// Asks an upstream what a tag names. Whether it is what it was costs no more than a `HEAD`, which Docker Hub does not count.
+    async fn ask_for_tag(
+        &self,
+        mirrored: &Mirrored,
+        tag: &Tag,
+        stored: Option<&Sighting>,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Tagged<S::Bytes>, UpstreamError> {
+        let asked = self.host.now();
+        let unchanged = match stored {
+            Some(stored) => self.look_at_tag(mirrored, tag, &stored.digest).await?,
+            None => false,
+        };
+        let tagged = match stored.filter(|_| unchanged) {
+            Some(stored) => Tagged {
+                digest: stored.digest.clone(),
+                content: None,
+            },
+            None => {
+                let (digest, content) = self.fetch_manifest(mirrored, tag.as_str(), None).await?;
+                let wanted = Wanted::Manifest(&mirrored.name, &digest);
+                self.tiers.made(wanted, (*content).clone());
+                Tagged {
+                    digest,
+                    content: Some(content),
+                }
+            }
+        };
+        trace.learn(Learnt {
+            name: mirrored.name.clone(),
+            digest: tagged.digest.clone(),
+            content: tagged.content.clone(),
+            tag: Some((tag.clone(), asked)),
+        });
+        Ok(tagged)
+    }
+
+    /// Whether a tag still names what it named, by the head of the manifest.
+    async fn look_at_tag(
+        &self,
+        mirrored: &Mirrored,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<bool, UpstreamError> {
+        let mut headers = accepting_manifests();
+        headers.insert(
+            header::IF_NONE_MATCH,
+            super::value(&format!("\"{digest}\"")),
+        );
+        let question = Question {
+            method: Method::HEAD,
+            path: &format!("/manifests/{tag}"),
+            headers,
+        };
+        let reply = self.ask_upstream(mirrored, &question).await?;
+        Ok(reply.status == StatusCode::NOT_MODIFIED
+            || announced(&reply.headers).is_some_and(|announced| announced == *digest))
+    }
+
+    /// Reads a manifest from an upstream, and believes nothing of it unseen.
+    async fn fetch_manifest(
+        &self,
+        mirrored: &Mirrored,
+        reference: &str,
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, Rc<Content<S::Bytes>>), UpstreamError> {
+        let question = Question {
+            method: Method::GET,
+            path: &format!("/manifests/{reference}"),
+            headers: accepting_manifests(),
+        };
+        let reply = self.ask_upstream(mirrored, &question).await?;
+        let wrong = |found: String| UpstreamError::Wrong(format!("manifest {reference}: {found}"));
+        let Reply {
+            status: StatusCode::OK,
+            headers,
+            body: Some(body),
+        } = reply
+        else {
+            return Err(wrong(format!("status {}", reply.status.as_u16())));
+        };
+        let bytes = self.store.collect(body, MAX_SIZE).await;
+        let bytes = bytes
+            .map_err(|error| UpstreamError::Failed(error.to_string()))?
+            .ok_or_else(|| wrong(format!("larger than {MAX_SIZE} bytes")))?;
+        let announced = announced(&headers);
+        let algorithm = expected
+            .or(announced.as_ref())
+            .map_or(Algorithm::Sha256, Digest::algorithm);
+        let digest = algorithm.digest(&bytes);
+        if let Some(other) = expected
+            .or(announced.as_ref())
+            .filter(|other| **other != digest)
+        {
+            return Err(wrong(format!(
+                "its bytes have the digest {digest}, not {other}"
+            )));
+        }
+        let media_type = super::text(&headers, header::CONTENT_TYPE);
+        let manifest =
+            Manifest::parse(media_type, &bytes).map_err(|error| wrong(error.to_string()))?;
+        let content = Content {
+            media_type: manifest.media_type,
+            bytes: S::Bytes::copy_from(&bytes),
+        };
+        Ok((digest, Rc::new(content)))
+    }
+
+    /// What is stored of a tag, if an upstream said so.
+    async fn stored_sighting(&self, key: &str) -> Result<Option<Sighting>, Error> {
+        let Some(meta) = self.store.head(key).await? else {
+            return Ok(None);
+        };
+        Ok(match from_json(key, &meta.metadata)? {
+            TagTarget::Manifest {
+                digest,
+                seen: Some(seen),
+                ..
+            } => Some(Sighting { digest, seen }),
+            // Pushed before the name was mirrored: it says nothing of the upstream.
+            TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. } => None,
+        })
+    }
+
+    /// Stores what an upstream said, as if it had been pushed, but for the blobs: these come when they are asked for.
+    pub(super) async fn store_learnt(&self, learnt: Learnt<S::Bytes>) -> Result<(), Error> {
+        let Learnt {
+            name,
+            digest,
+            content,
+            tag,
+        } = learnt;
+        let content = match content {
+            Some(content) => {
+                let bytes = content.bytes.to_vec();
+                let parsed = Manifest::parse(Some(&content.media_type), &bytes);
+                let manifest =
+                    parsed.map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
+                self.require_operations(&manifest, 1)?;
+                let bound = self.bound();
+                self.keep_blobs(&name, &digest, &manifest, bound).await?;
+                self.write_manifest(&name, &digest, &manifest, bytes, bound)
+                    .await?;
+                Some(content)
+            }
+            None if tag.is_some() => {
+                let wanted = Wanted::Manifest(&name, &digest);
+                self.stored_manifest(wanted).await?.map(Rc::new)
+            }
+            None => None,
+        };
+        if let (Some((tag, seen)), Some(content)) = (tag, content) {
+            let target = TagTarget::Manifest {
+                digest,
+                media_type: content.media_type.clone(),
+                size: content.bytes.len(),
+                seen: Some(seen),
+            };
+            self.write_tag(&name, &tag, &target, None).await?;
+        }
+        Ok(())
+    }
+
+    fn no_manifest(&self, mirrored: &Mirrored, error: &UpstreamError) -> Error {
+        error.answer(&mirrored.upstream, Code::ManifestUnknown)
+    }
+}
+
+/// The digest that an upstream announces for what it sends.
+fn announced(headers: &HeaderMap) -> Option<Digest> {
+    super::text(headers, DOCKER_CONTENT_DIGEST)?.parse().ok()
+}
+
+fn accepting_manifests() -> HeaderMap {
+    let types = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, super::value(&types));
+    headers
+}

@@ -1,0 +1,534 @@
+//! A registry in front of another one: what it asks it for, what it serves without, and what it says when that one fails.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what is not as expected fails the test"
+)]
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pollster::block_on;
+use serde_json::json;
+use strata::{
+    host::{Ask as Asked, FetchError, Reply},
+    manifest::OCI_MANIFEST,
+    registry::{Body, Request},
+    store::{
+        Bytes as _,
+        memory::{Memory, MemoryBody},
+    },
+};
+
+use crate::support::{
+    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, registry_on,
+    watched::{Verdict, Watched},
+};
+
+#[path = "support/support.rs"]
+mod support;
+
+type Replies = Result<Reply<MemoryBody>, FetchError>;
+
+/// What happens to a request on its way to the upstream: `None` lets it pass.
+type Weather = Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Replies>>>>;
+
+/// A registry, and what is in front of it.
+struct World {
+    upstream: Rc<TestRegistry<Watched>>,
+    host: TestHost,
+    store: Watched,
+    /// What was asked of the upstream, and what it answered.
+    asked: Rc<RefCell<Vec<String>>>,
+    weather: Weather,
+}
+
+const ORIGIN: &str = "https://registry.example";
+
+impl World {
+    /// An upstream that everyone may pull from, with an image as `team/app:v1`.
+    fn new() -> Self {
+        Self::with(&[("STRATA_ANONYMOUS_PULL", "true"), ("STRATA_USERS", " ")])
+    }
+
+    /// The same, where the upstream has these settings.
+    fn with(settings: &[(&str, &str)]) -> Self {
+        let rules = r#"[{"repositories": ["**"], "who": ["everyone"], "may": ["pull", "push"]}]"#;
+        let memory = watched();
+        let upstream_host = TestHost::default();
+        let filler = registry_on(
+            memory.clone(),
+            upstream_host.clone(),
+            &[("STRATA_RULES", rules)],
+        );
+        push(&filler, "v1", &image());
+        let upstream = Rc::new(registry_on(memory, upstream_host, settings));
+        let (host, asked) = (TestHost::default(), Rc::<RefCell<Vec<String>>>::default());
+        let weather: Weather = Rc::new(RefCell::new(Box::new(|_| None)));
+        let (behind, written, sky) = (upstream.clone(), asked.clone(), weather.clone());
+        host.serve(move |question| {
+            let path = question.url.split_once("://").unwrap().1;
+            let path = path.find('/').map_or("/", |at| &path[at..]);
+            let weather = (sky.borrow_mut())(question);
+            let reply = weather.unwrap_or_else(|| Ok(answer(&behind, question, path)));
+            let outcome = match &reply {
+                Ok(reply) => reply.status.as_u16().to_string(),
+                Err(error) => format!("{error:?}"),
+            };
+            let path = path.split('?').next().unwrap();
+            let line = format!("{} {path} {outcome}", question.method);
+            written
+                .borrow_mut()
+                .push(line.replace(&digest(image().to_string().as_bytes()).to_string(), "IMAGE"));
+            reply
+        });
+        Self {
+            upstream,
+            host,
+            store: watched(),
+            asked,
+            weather,
+        }
+    }
+
+    /// A mirror that has just started.
+    fn mirror(&self, upstream: &serde_json::Value) -> TestRegistry<Watched> {
+        self.mirror_with(upstream, &[])
+    }
+
+    fn mirror_with(
+        &self,
+        upstream: &serde_json::Value,
+        settings: &[(&str, &str)],
+    ) -> TestRegistry<Watched> {
+        let mut all = json!({ "name": "up.example", "address": ORIGIN });
+        for (key, value) in upstream.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        let all = json!([all]).to_string();
+        let settings = [&[("STRATA_UPSTREAMS", all.as_str())], settings].concat();
+        registry_on(self.store.clone(), self.host.clone(), &settings)
+    }
+
+    /// What was asked of the upstream since this was last looked at.
+    fn asked(&self) -> Vec<String> {
+        self.asked.take()
+    }
+
+    fn weather(&self, weather: impl FnMut(&Asked) -> Option<Replies> + 'static) {
+        *self.weather.borrow_mut() = Box::new(weather);
+    }
+
+    /// Moves the tag `v1` of the upstream, and says to what.
+    fn move_tag(&self) -> Vec<u8> {
+        let mut other = image();
+        other["annotations"] = json!({ "moved": "yes" });
+        let rules = r#"[{"repositories": ["**"], "who": ["everyone"], "may": ["pull", "push", "overwrite"]}]"#;
+        let filler = registry_on(
+            self.upstream.store().clone(),
+            TestHost::default(),
+            &[("STRATA_RULES", rules)],
+        );
+        push(&filler, "v1", &other);
+        other.to_string().into_bytes()
+    }
+}
+
+fn watched() -> Watched {
+    Watched::new(Memory::default(), |_, _| Verdict::Done)
+}
+
+/// Pushes an image as `team/app`.
+fn push(registry: &TestRegistry<Watched>, tag: &str, image: &serde_json::Value) {
+    for blob in [LAYER, CONFIG] {
+        let line = format!("POST /v2/team/app/blobs/uploads/?digest={}", digest(blob));
+        assert_eq!(ask(registry, &Ask::new(&line).body(blob)).status, 201);
+    }
+    let line = Ask::new(&format!("PUT /v2/team/app/manifests/{tag}"));
+    let answer = ask(registry, &line.manifest(OCI_MANIFEST, image));
+    assert_eq!(
+        answer.status,
+        201,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+}
+
+/// What a registry answers to a question over the network.
+fn answer(registry: &TestRegistry<Watched>, question: &Asked, path: &str) -> Reply<MemoryBody> {
+    let request = Request {
+        method: question.method.clone(),
+        target: path.to_owned(),
+        origin: ORIGIN.to_owned(),
+        address: "192.0.2.2".to_owned(),
+        headers: question.headers.clone(),
+        body: None,
+    };
+    let (response, _) = block_on(registry.answer(request));
+    let (parts, body) = response.into_parts();
+    let body = match body {
+        Body::Empty => None,
+        Body::Bytes(bytes) => Some(MemoryBody::Bytes(bytes)),
+        Body::Held(bytes) => Some(MemoryBody::Bytes(bytes.to_vec())),
+        Body::Stream(stream) => Some(stream),
+    };
+    Reply {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    }
+}
+
+fn says(status: u16, headers: &[(&'static str, &str)], body: &str) -> Option<Replies> {
+    let mut all = HeaderMap::new();
+    for (name, value) in headers {
+        all.insert(*name, HeaderValue::from_str(value).unwrap());
+    }
+    Some(Ok(Reply {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: all,
+        body: Some(MemoryBody::Bytes(body.as_bytes().to_vec())),
+    }))
+}
+
+fn get(registry: &TestRegistry<Watched>, path: &str) -> Answer {
+    ask(registry, &Ask::new(&format!("GET {path}")))
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+#[test]
+fn a_manifest_is_asked_for_once() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({}));
+    let expected = image().to_string().into_bytes();
+    let first = get(&mirror, "/v2/up.example/team/app/manifests/v1");
+    assert_eq!(
+        (first.status, &first.body),
+        (200, &expected),
+        "{}",
+        text(&first)
+    );
+    assert_eq!(first.header("x-strata-tier"), Some("upstream"));
+    assert_eq!(first.header("content-type"), Some(OCI_MANIFEST));
+    assert_eq!(world.asked(), ["GET /v2/team/app/manifests/v1 200"]);
+    // By tag and by digest, from this isolate and from another one.
+    let by_digest = format!("/v2/up.example/team/app/manifests/{}", digest(&expected));
+    for registry in [mirror, world.mirror(&json!({}))] {
+        for path in ["/v2/up.example/team/app/manifests/v1", by_digest.as_str()] {
+            let again = get(&registry, path);
+            assert_eq!((again.status, &again.body), (200, &expected));
+            assert_ne!(again.header("x-strata-tier"), Some("upstream"));
+        }
+    }
+    assert!(world.asked().is_empty());
+}
+
+#[test]
+fn every_way_to_ask_means_the_same() {
+    let world = World::new();
+    let settings = json!({ "default": true, "aliases": ["alias.example:5000"] });
+    let mirror = world.mirror(&settings);
+    let expected = image().to_string().into_bytes();
+    for (path, namespace) in [
+        (
+            "/v2/team/app/manifests/v1?ns=up.example",
+            Some("up.example"),
+        ),
+        (
+            "/v2/team/app/manifests/v1?ns=alias.example:5000",
+            Some("alias.example:5000"),
+        ),
+        ("/v2/up.example/team/app/manifests/v1", None),
+        ("/v2/team/app/manifests/v1", None),
+    ] {
+        let answer = get(&mirror, path);
+        assert_eq!((answer.status, &answer.body), (200, &expected), "{path}");
+        assert_eq!(answer.header("oci-namespace"), namespace, "{path}");
+    }
+    assert_eq!(world.asked(), ["GET /v2/team/app/manifests/v1 200"]);
+    let answer = get(&mirror, "/v2/team/app/manifests/v1?ns=other.example");
+    assert_eq!(answer.status, 404);
+    assert!(
+        text(&answer).contains("\\\"other.example\\\" is no upstream of this mirror"),
+        "{}",
+        text(&answer)
+    );
+    assert!(world.asked().is_empty());
+}
+
+#[test]
+fn a_tag_that_moved_is_seen_when_it_is_no_more_fresh() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({ "fresh_seconds": 60 }));
+    let path = "/v2/up.example/team/app/manifests/v1";
+    let before = get(&mirror, path).body;
+    let after = world.move_tag();
+    world.asked();
+    world.host.pass(Duration::from_millis(59_999));
+    assert_eq!(get(&mirror, path).body, before);
+    assert!(world.asked().is_empty());
+    world.host.pass(Duration::from_millis(1));
+    assert_eq!(get(&mirror, path).body, after);
+    assert_eq!(
+        world.asked(),
+        [
+            "HEAD /v2/team/app/manifests/v1 200",
+            "GET /v2/team/app/manifests/v1 200"
+        ]
+    );
+    // What did not move costs a look, and then nothing for as long again; other isolates see it too.
+    world.host.pass(Duration::from_secs(60));
+    for _ in 0..3 {
+        assert_eq!(get(&mirror, path).body, after);
+        assert_eq!(
+            get(&world.mirror(&json!({ "fresh_seconds": 60 })), path).body,
+            after
+        );
+    }
+    assert_eq!(world.asked(), ["HEAD /v2/team/app/manifests/v1 304"]);
+    // A tag that never moves is not asked for.
+    let immutable = world.mirror(&json!({ "fresh_seconds": 60, "immutable": ["v*"] }));
+    world.host.pass(Duration::from_secs(3_600));
+    assert_eq!(get(&immutable, path).body, after);
+    assert!(world.asked().is_empty());
+}
+
+#[test]
+fn what_is_stored_is_served_while_the_upstream_is_not_there() {
+    let path = "/v2/up.example/team/app/manifests/v1";
+    for (what, reason, status, code) in [
+        (Err(FetchError::Late), "late", 504, "UNAVAILABLE"),
+        (
+            Err(FetchError::Failed("refused".to_owned())),
+            "failed",
+            502,
+            "UNAVAILABLE",
+        ),
+        (Ok(500), "failed", 502, "UNAVAILABLE"),
+        (Ok(503), "failed", 502, "UNAVAILABLE"),
+        (Ok(429), "limited", 429, "TOOMANYREQUESTS"),
+        (Ok(401), "refused", 403, "DENIED"),
+        (Ok(403), "refused", 403, "DENIED"),
+        (Ok(404), "gone", 404, "MANIFEST_UNKNOWN"),
+    ] {
+        let world = World::new();
+        let full = world.mirror(&json!({ "fresh_seconds": 1 }));
+        let stored = get(&full, path).body;
+        let outage = what.clone();
+        world.weather(move |_| match &outage {
+            Ok(status) => says(
+                *status,
+                &[],
+                r#"{"errors": [{"code": "X", "message": "so it says"}]}"#,
+            ),
+            Err(error) => Some(Err(error.clone())),
+        });
+        world.host.pass(Duration::from_secs(1));
+        let answer = get(&full, path);
+        if reason == "gone" {
+            assert_eq!(answer.status, 404, "gone is gone");
+            let serving = world.mirror(&json!({ "fresh_seconds": 1, "gone": "serve" }));
+            let answer = get(&serving, path);
+            assert_eq!(
+                (answer.status, answer.header("x-strata-stale")),
+                (200, Some("gone"))
+            );
+        } else {
+            assert_eq!((answer.status, &answer.body), (200, &stored), "{what:?}");
+            assert_eq!(answer.header("x-strata-stale"), Some(reason));
+            assert_eq!(
+                answer.header("warning"),
+                Some("110 strata \"Response is Stale\"")
+            );
+        }
+        // By its digest it is what it was, and nobody is asked.
+        world.asked();
+        let by_digest = format!("/v2/up.example/team/app/manifests/{}", digest(&stored));
+        assert_eq!(get(&world.mirror(&json!({})), &by_digest).status, 200);
+        assert!(world.asked().is_empty());
+        // What was never seen can't be served.
+        let answer = get(
+            &world.mirror(&json!({})),
+            "/v2/up.example/team/app/manifests/v2",
+        );
+        assert_eq!(answer.status, status, "{what:?}: {}", text(&answer));
+        assert!(text(&answer).contains(code), "{}", text(&answer));
+        if what.is_ok() {
+            assert!(text(&answer).contains("so it says"), "{}", text(&answer));
+        }
+        assert_eq!(
+            answer.header("retry-after").is_some(),
+            matches!(status, 429 | 502 | 504)
+        );
+    }
+}
+
+#[test]
+fn an_upstream_that_asks_for_fewer_requests_is_left_alone() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({ "fresh_seconds": 1 }));
+    let path = "/v2/up.example/team/app/manifests/v1";
+    get(&mirror, path);
+    world.host.pass(Duration::from_secs(1));
+    world.weather(|_| says(429, &[("retry-after", "30")], ""));
+    assert_eq!(get(&mirror, path).header("x-strata-stale"), Some("limited"));
+    assert_eq!(world.asked().len(), 2);
+    world.weather(|_| None);
+    world.host.pass(Duration::from_millis(29_999));
+    assert_eq!(get(&mirror, path).header("x-strata-stale"), Some("limited"));
+    let other = get(&mirror, "/v2/up.example/team/app/manifests/v2");
+    assert_eq!(
+        (other.status, other.header("retry-after")),
+        (429, Some("1"))
+    );
+    assert!(world.asked().is_empty());
+    world.host.pass(Duration::from_millis(1));
+    assert_eq!(get(&mirror, path).header("x-strata-stale"), None);
+    assert_eq!(world.asked(), ["HEAD /v2/team/app/manifests/v1 304"]);
+}
+
+/// Many who want to know the same wait once for an upstream that does not answer.
+#[test]
+fn an_upstream_that_is_not_there_is_left_alone_for_a_moment() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({ "fresh_seconds": 1 }));
+    let path = "/v2/up.example/team/app/manifests/v1";
+    get(&mirror, path);
+    world.asked();
+    world.host.pass(Duration::from_secs(1));
+    world.weather(|_| Some(Err(FetchError::Late)));
+    for _ in 0..10 {
+        assert_eq!(get(&mirror, path).header("x-strata-stale"), Some("late"));
+        assert_eq!(
+            get(&mirror, "/v2/up.example/team/app/manifests/v2").status,
+            504
+        );
+    }
+    assert_eq!(world.asked(), ["HEAD /v2/team/app/manifests/v1 Late"]);
+    world.weather(|_| None);
+    world.host.pass(Duration::from_secs(3));
+    assert_eq!(get(&mirror, path).header("x-strata-stale"), None);
+}
+
+/// An upstream with users, which gives tokens.
+#[test]
+fn signs_in_where_it_has_to() {
+    let users = support::settings_of(&[]);
+    assert!(users.access.is_configured());
+    let world = World::with(&[]);
+    let credentials = r#"{"up.example": {"user": "dev", "password": "secret"}}"#;
+    let mirror = world.mirror_with(&json!({}), &[("STRATA_UPSTREAM_CREDENTIALS", credentials)]);
+    let path = "/v2/up.example/team/app/manifests/v1";
+    assert_eq!(get(&mirror, path).status, 200);
+    assert_eq!(
+        world.asked(),
+        [
+            "GET /v2/team/app/manifests/v1 401",
+            "GET /v2/_strata/token 200",
+            "GET /v2/team/app/manifests/v1 200"
+        ]
+    );
+    // The token is good for a while, and then another one is asked for.
+    let other = "/v2/up.example/team/app/manifests/v2";
+    assert_eq!(get(&mirror, other).status, 404);
+    assert_eq!(world.asked(), ["GET /v2/team/app/manifests/v2 404"]);
+    world.host.pass(Duration::from_secs(290));
+    assert_eq!(get(&mirror, other).status, 404);
+    assert_eq!(
+        world.asked(),
+        [
+            "GET /v2/team/app/manifests/v2 401",
+            "GET /v2/_strata/token 200",
+            "GET /v2/team/app/manifests/v2 404"
+        ]
+    );
+    // Without credentials, or with wrong ones, it is refused: that is no 404, and no loop.
+    for credentials in [
+        "",
+        r#"{"up.example": {"user": "dev", "password": "wrong"}}"#,
+    ] {
+        let mirror = world.mirror_with(&json!({}), &[("STRATA_UPSTREAM_CREDENTIALS", credentials)]);
+        let answer = get(&mirror, other);
+        assert_eq!(answer.status, 403, "{}", text(&answer));
+        assert_eq!(world.asked().len(), 2);
+    }
+}
+
+#[test]
+fn nothing_wrong_is_stored() {
+    let path = "/v2/up.example/team/app/manifests/v1";
+    let right = image().to_string();
+    let announced = digest(right.as_bytes()).to_string();
+    let other = right.replace("schemaVersion", "schemaversion");
+    for (headers, body, found) in [
+        (
+            &[
+                ("content-type", OCI_MANIFEST),
+                ("docker-content-digest", announced.as_str()),
+            ][..],
+            other.as_str(),
+            "its bytes have the digest",
+        ),
+        (&[("content-type", OCI_MANIFEST)], "{", "manifest v1"),
+        (&[("content-type", "text/html")], "<html>", "manifest v1"),
+        (
+            &[("content-type", OCI_MANIFEST)],
+            &"x".repeat(4 * 1024 * 1024 + 1),
+            "larger than 4194304 bytes",
+        ),
+    ] {
+        let world = World::new();
+        let mirror = world.mirror(&json!({}));
+        let (headers, body) = (
+            headers
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect::<Vec<_>>(),
+            body.to_owned(),
+        );
+        world.weather(move |_| {
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            says(200, &headers, &body)
+        });
+        let answer = get(&mirror, path);
+        assert_eq!(answer.status, 502, "{}", text(&answer));
+        assert!(text(&answer).contains(found), "{}", text(&answer));
+        assert!(
+            world.store.memory.keys().is_empty(),
+            "{:?}",
+            world.store.memory.keys()
+        );
+    }
+}
+
+#[test]
+fn what_is_mirrored_is_not_pushed_to() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({ "default": true, "repositories": ["team/**"] }));
+    for line in [
+        "PUT /v2/up.example/team/app/manifests/v1",
+        "PUT /v2/team/app/manifests/v1",
+        "POST /v2/up.example/team/app/blobs/uploads/",
+        "POST /v2/team/app/blobs/uploads/?ns=up.example",
+        "DELETE /v2/up.example/team/app/manifests/v1",
+    ] {
+        let answer = ask(&mirror, &Ask::new(line).manifest(OCI_MANIFEST, &image()));
+        assert_eq!(answer.status, 405, "{line}: {}", text(&answer));
+        assert!(
+            text(&answer).contains("up.example/team/app is mirrored from up.example"),
+            "{}",
+            text(&answer)
+        );
+    }
+    assert!(world.asked().is_empty());
+    let own = ask(&mirror, &Ask::new("POST /v2/own/app/blobs/uploads/"));
+    assert_eq!(own.status, 202);
+}
