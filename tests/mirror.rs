@@ -532,3 +532,231 @@ fn what_is_mirrored_is_not_pushed_to() {
     let own = ask(&mirror, &Ask::new("POST /v2/own/app/blobs/uploads/"));
     assert_eq!(own.status, 202);
 }
+
+fn blob(bytes: &[u8]) -> String {
+    format!("/v2/up.example/team/app/blobs/{}", digest(bytes))
+}
+
+#[test]
+fn a_blob_is_asked_for_once() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({}));
+    let path = format!("blobs/{}", digest(LAYER));
+    // A look asks no more than a look.
+    let head = ask(&mirror, &Ask::new(&format!("HEAD {}", blob(LAYER))));
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("10"))
+    );
+    assert_eq!(world.asked(), [format!("HEAD /v2/team/app/{path} 200")]);
+    assert!(world.store.memory.keys().is_empty());
+    let first = get(&mirror, &blob(LAYER));
+    assert_eq!(
+        (first.status, first.body.as_slice()),
+        (200, LAYER),
+        "{}",
+        text(&first)
+    );
+    assert_eq!(world.asked(), [format!("GET /v2/team/app/{path} 200")]);
+    for registry in [mirror, world.mirror(&json!({}))] {
+        assert_eq!(get(&registry, &blob(LAYER)).body, LAYER);
+        let range = ask(
+            &registry,
+            &Ask::new(&format!("GET {}", blob(LAYER))).header("range", "bytes=2-4"),
+        );
+        assert_eq!((range.status, range.body.as_slice()), (206, &b"234"[..]));
+    }
+    assert!(world.asked().is_empty());
+}
+
+#[test]
+fn of_many_who_miss_a_blob_one_asks() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({}));
+    let request = Ask::new(&format!("GET {}", blob(LAYER)));
+    let all = (0..32).map(|_| support::ask_now(&mirror, &request));
+    for answer in block_on(futures_util::future::join_all(all)) {
+        assert_eq!((answer.status, answer.body.as_slice()), (200, LAYER));
+    }
+    assert_eq!(world.asked().len(), 1);
+}
+
+/// Another repository has it already: then it is not sent again, and who asks here gets it only if the upstream has it here.
+#[test]
+fn a_blob_that_is_here_is_not_sent_again() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({}));
+    for bytes in [LAYER, b"of nobody else"] {
+        let line = format!("POST /v2/own/blobs/uploads/?digest={}", digest(bytes));
+        assert_eq!(ask(&mirror, &Ask::new(&line).body(bytes)).status, 201);
+    }
+    assert_eq!(get(&mirror, &blob(LAYER)).body, LAYER);
+    assert_eq!(
+        world.asked(),
+        [format!("HEAD /v2/team/app/blobs/{} 200", digest(LAYER))]
+    );
+    let answer = get(&mirror, &blob(b"of nobody else"));
+    assert_eq!(answer.status, 404, "{}", text(&answer));
+}
+
+#[test]
+fn nothing_of_a_wrong_blob_is_kept() {
+    for (what, body, length) in [
+        (
+            "another",
+            MemoryBody::Bytes(b"012345678X".to_vec()),
+            Some("10"),
+        ),
+        (
+            "another without its length",
+            MemoryBody::Bytes(b"012345678X".to_vec()),
+            None,
+        ),
+        (
+            "a shorter one",
+            MemoryBody::Bytes(b"012345678".to_vec()),
+            Some("10"),
+        ),
+        (
+            "a longer one",
+            MemoryBody::Bytes(b"0123456789X".to_vec()),
+            Some("10"),
+        ),
+        ("none", MemoryBody::Bytes(Vec::new()), Some("0")),
+        (
+            "one that breaks off",
+            MemoryBody::Broken(b"01234".to_vec()),
+            Some("10"),
+        ),
+        (
+            "a larger one than allowed",
+            MemoryBody::Bytes(LAYER.to_vec()),
+            Some("1001"),
+        ),
+    ] {
+        let world = World::new();
+        let mirror = world.mirror(&json!({ "most_bytes": 1_000 }));
+        let mut body = Some(body);
+        world.weather(move |_| {
+            let mut headers = HeaderMap::new();
+            if let Some(length) = length {
+                headers.insert("content-length", HeaderValue::from_static(length));
+            }
+            let body = body.take();
+            body.map(|body| {
+                Ok(Reply {
+                    status: StatusCode::OK,
+                    headers,
+                    body: Some(body),
+                })
+            })
+        });
+        let answer = get(&mirror, &blob(LAYER));
+        assert!(
+            matches!(answer.status, 502 | 503),
+            "{what}: {}",
+            text(&answer)
+        );
+        let keys = world.store.memory.keys();
+        let named = |prefix: &str| keys.iter().filter(|key| key.starts_with(prefix)).count();
+        assert_eq!(
+            (named("blobs/"), named("extents/"), named("refs/")),
+            (0, 0, 0),
+            "{what}: {keys:?}"
+        );
+        // The next one is right.
+        assert_eq!(get(&mirror, &blob(LAYER)).body, LAYER, "{what}");
+    }
+}
+
+/// Where an upstream may send to for a blob, and what it hears there.
+#[test]
+fn redirections_are_followed_as_configured() {
+    let settings = json!({ "redirects": ["cdn.example", "*.blobs.example"] });
+    let credentials = r#"{"up.example": {"user": "dev", "password": "secret"}}"#;
+    for (location, followed) in [
+        ("https://cdn.example/blob?signature=1", true),
+        ("https://a.blobs.example/blob", true),
+        ("/elsewhere", true),
+        ("//cdn.example/blob", true),
+        ("https://other.example/blob", false),
+        ("http://cdn.example/blob", false),
+        ("https://127.0.0.1/blob", false),
+        ("https://169.254.169.254/latest/meta-data", false),
+        ("https://localhost/blob", false),
+        ("https://cdn.example@other.example/blob", false),
+        ("ftp://cdn.example/blob", false),
+        ("", false),
+    ] {
+        let world = World::new();
+        let mirror = world.mirror_with(&settings, &[("STRATA_UPSTREAM_CREDENTIALS", credentials)]);
+        let seen = Rc::<RefCell<Vec<(String, bool)>>>::default();
+        let (written, target) = (seen.clone(), location.to_owned());
+        world.weather(move |question| {
+            let is_signed = question.headers.contains_key("authorization");
+            written.borrow_mut().push((question.url.clone(), is_signed));
+            if !question.url.starts_with(ORIGIN) || question.url.ends_with("/elsewhere") {
+                return says(200, &[("content-length", "10")], "0123456789");
+            }
+            if is_signed {
+                return says(307, &[("location", &target)], "");
+            }
+            says(401, &[("www-authenticate", "Basic realm=\"x\"")], "")
+        });
+        let answer = get(&mirror, &blob(LAYER));
+        let last = seen.borrow().last().cloned().unwrap();
+        if followed {
+            assert_eq!(
+                (answer.status, answer.body.as_slice()),
+                (200, LAYER),
+                "{location}"
+            );
+            assert_eq!(
+                last.1,
+                last.0.starts_with(ORIGIN),
+                "credentials go to {last:?}"
+            );
+        } else {
+            assert_eq!(answer.status, 502, "{location}");
+            assert!(
+                text(&answer).contains("`redirects` of its settings"),
+                "{}",
+                text(&answer)
+            );
+            assert!(last.0.starts_with(ORIGIN), "{last:?}");
+        }
+        assert!(!text(&answer).contains("signature"), "{}", text(&answer));
+    }
+    // Without end.
+    let world = World::new();
+    world.weather(|_| says(302, &[("location", "/again")], ""));
+    let answer = get(&world.mirror(&json!({})), &blob(LAYER));
+    assert_eq!((answer.status, world.asked().len()), (502, 6));
+}
+
+/// What was fetched for a manifest is whole: files inside of it are found, and its blobs stay as long as it does.
+#[test]
+fn what_is_mirrored_is_as_if_pushed() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({}));
+    get(&mirror, "/v2/up.example/team/app/manifests/v1");
+    get(&mirror, &blob(LAYER));
+    get(&mirror, &blob(CONFIG));
+    let keys = world.store.memory.keys();
+    let with = |part: &str| keys.iter().filter(|key| key.contains(part)).count();
+    assert_eq!(with("repositories/up.example/team/app/_manifests/"), 1);
+    assert_eq!(with("repositories/up.example/team/app/_tags/v1"), 1);
+    assert_eq!(with("catalog/up.example/team/app"), 1);
+    assert_eq!(with("/up.example/team/app/_grants/"), 4, "{keys:?}");
+    assert_eq!(with("/up.example/team/app/_link"), 2);
+    // Without the upstream.
+    world.weather(|_| Some(Err(FetchError::Failed("gone".to_owned()))));
+    let other = world.mirror(&json!({}));
+    assert_eq!(
+        get(&other, "/v2/up.example/team/app/manifests/v1").status,
+        200
+    );
+    assert_eq!(get(&other, &blob(LAYER)).body, LAYER);
+    let answer = get(&other, "/v2/_catalog");
+    assert_eq!(text(&answer), r#"{"repositories":["up.example/team/app"]}"#);
+}

@@ -44,7 +44,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
                 .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
         };
-        let known = self.known(name, digest, trace).await?.ok_or_else(unknown)?;
+        let known = match self.known(name, digest, trace).await? {
+            Some(known) => known,
+            None => match self.mirrored(name) {
+                Some(mirrored) if request.method == http::Method::HEAD => {
+                    return self.look_at_blob(&mirrored, digest, trace).await;
+                }
+                Some(mirrored) => self.obtain(&mirrored, digest, trace).await?,
+                None => return Err(unknown()),
+            },
+        };
         if is_unchanged(&request.headers, digest) {
             // A client that has the bytes and may read them needs no look at the blob.
             return Ok(describe(respond(StatusCode::NOT_MODIFIED), digest));
@@ -88,6 +97,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
+    /// What is known of a blob, which is asked of the upstream where it is mirrored and not there yet.
+    pub(super) async fn known_or_obtained(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Rc<Known>>, Error> {
+        match (self.known(name, digest, trace).await?, self.mirrored(name)) {
+            (None, Some(mirrored)) => self.obtain(&mirrored, digest, trace).await.map(Some),
+            (known, _) => Ok(known),
+        }
+    }
+
     /// Reads a small blob that this repository may read; `None` where there is none, or a large one.
     pub(super) async fn read_blob(
         &self,
@@ -95,7 +117,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         trace: &Trace<S::Bytes>,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let Some(known) = self.known(name, digest, trace).await? else {
+        let Some(known) = self.known_or_obtained(name, digest, trace).await? else {
             return Ok(None);
         };
         if known.record.size() > MAX_SIZE {
@@ -353,7 +375,7 @@ fn is_record(meta: &Meta) -> bool {
 
 const BLOB_TYPE: &str = "application/octet-stream";
 
-fn whole<S: Streams>(digest: &Digest, size: u64) -> Response<Body<S>> {
+pub(super) fn whole<S: Streams>(digest: &Digest, size: u64) -> Response<Body<S>> {
     let mut response = describe(respond(StatusCode::OK), digest);
     response
         .headers_mut()

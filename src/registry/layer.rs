@@ -110,10 +110,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         trace: &Trace<S::Bytes>,
     ) -> Result<Opened<S::Bytes>, Error> {
-        let known = self.known(name, digest, trace).await?.ok_or_else(|| {
-            Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
-                .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
-        })?;
+        let known = self
+            .known_or_obtained(name, digest, trace)
+            .await?
+            .ok_or_else(|| {
+                Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
+                    .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
+            })?;
         if let Some(layer) = self.read_index(digest, &known.record, trace).await? {
             return Ok(Opened::Layer(Rc::new(layer)));
         }

@@ -1,7 +1,9 @@
 //! Pulling what is mirrored: what is stored while it is fresh, what the upstream says after that, and what is stored again
 //! where the upstream says nothing.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, pin::pin, rc::Rc};
+
+use futures_util::future::{Either, select};
 
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -12,17 +14,18 @@ use crate::{
     manifest::{DOCKER_LIST, DOCKER_MANIFEST, MAX_SIZE, Manifest, OCI_INDEX, OCI_MANIFEST},
     name::{Name, Reference, Tag},
     registry::{
-        DOCKER_CONTENT_DIGEST, Registry,
+        Answer, DOCKER_CONTENT_DIGEST, Registry,
+        blob::whole,
         grant::from_json,
         manifest::TagTarget,
         upstream::{Question, UpstreamError},
     },
     store::{
         Bytes as _, Streams, Values,
-        flight::Flights,
+        flight::{Boarding, Flights, LEASE, Lead},
         key,
-        policy::Tier,
-        tiers::{Found, Wanted},
+        policy::{Kind, Tier},
+        tiers::{Found, Known, Wanted},
         trace::{Learnt, Trace},
         warm::Content,
     },
@@ -371,9 +374,139 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(())
     }
 
+    /// Says what a blob is that is not stored yet, by what the upstream says of it.
+    pub(super) async fn look_at_blob(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        trace: &Trace<S::Bytes>,
+    ) -> Answer<S> {
+        let start = self.host.now();
+        let size = self.size_of_blob(mirrored, digest).await;
+        let size = size.map_err(|error| no_blob(mirrored, &error))?;
+        trace.step("blob", Tier::Upstream, self.host.now().since(start));
+        let size = size.ok_or_else(|| {
+            let error = UpstreamError::Wrong(format!("blob {digest}: it says not how long it is"));
+            no_blob(mirrored, &error)
+        })?;
+        Ok(whole(digest, size))
+    }
+
+    /// Stores a blob of an upstream: once for all who want it at the same time.
+    pub(super) async fn obtain(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Rc<Known>, Error> {
+        let start = self.host.now();
+        let key = key::link(digest, &mirrored.name);
+        let obtained = loop {
+            match self.acquaintance.obtaining.board(&key, self.host.now()) {
+                Boarding::Lead(lead) => {
+                    let obtained = self.obtain_once(mirrored, digest, &lead).await;
+                    lead.land(&obtained);
+                    break obtained;
+                }
+                Boarding::Follow(follow) => {
+                    if let Some(obtained) = follow.wait(&self.host).await {
+                        self.metrics.joined(Kind::Blob);
+                        break obtained;
+                    }
+                }
+            }
+        };
+        obtained.map_err(|error| no_blob(mirrored, &error))?;
+        trace.step("blob", Tier::Upstream, self.host.now().since(start));
+        let known = self.known(&mirrored.name, digest, trace).await?;
+        known.ok_or_else(|| {
+            let found = format!("{digest} in repository {}", mirrored.name);
+            Error::new(Code::BlobUnknown, found)
+        })
+    }
+
+    async fn obtain_once(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        lead: &Lead<'_, Result<(), UpstreamError>>,
+    ) -> Result<(), UpstreamError> {
+        let name = &mirrored.name;
+        let failed = |error: Error| UpstreamError::Store(error.message());
+        if self.record(digest).await.map_err(failed)?.is_some() {
+            // It is here through another repository. That the upstream has it there is what gives this one a right to it.
+            self.size_of_blob(mirrored, digest).await?;
+            let kept = self.keep_present(name, digest).await.map_err(failed)?;
+            if kept {
+                return Ok(());
+            }
+        }
+        let question = Question {
+            method: Method::GET,
+            path: &format!("/blobs/{digest}"),
+            headers: HeaderMap::new(),
+        };
+        let reply = self.ask_upstream(mirrored, &question).await?;
+        let wrong = |found: String| UpstreamError::Wrong(format!("blob {digest}: {found}"));
+        let length = length(&reply.headers);
+        let Reply {
+            status: StatusCode::OK,
+            body: Some(body),
+            ..
+        } = reply
+        else {
+            return Err(wrong(format!("status {}", reply.status.as_u16())));
+        };
+        let most = mirrored.upstream.most_bytes;
+        if let Some(length) = length.filter(|length| *length > most) {
+            self.store.discard(body).await;
+            return Err(wrong(format!(
+                "{length} bytes, more than the {most} that `most_bytes` allows"
+            )));
+        }
+        let mut taking = pin!(self.take_blob(body, length, name, digest));
+        loop {
+            match select(taking, pin!(self.host.sleep(LEASE / 4))).await {
+                Either::Left((taken, _)) => {
+                    return taken.map_err(|error| match error.code() {
+                        Code::DigestInvalid | Code::SizeInvalid => wrong(error.message()),
+                        _ => failed(error),
+                    });
+                }
+                Either::Right(((), rest)) => {
+                    lead.renew(self.host.now());
+                    taking = rest;
+                }
+            }
+        }
+    }
+
+    /// How many bytes a blob of an upstream has, if it says so.
+    async fn size_of_blob(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+    ) -> Result<Option<u64>, UpstreamError> {
+        let question = Question {
+            method: Method::HEAD,
+            path: &format!("/blobs/{digest}"),
+            headers: HeaderMap::new(),
+        };
+        let reply = self.ask_upstream(mirrored, &question).await?;
+        Ok(length(&reply.headers))
+    }
+
     fn no_manifest(&self, mirrored: &Mirrored, error: &UpstreamError) -> Error {
         error.answer(&mirrored.upstream, Code::ManifestUnknown)
     }
+}
+
+fn no_blob(mirrored: &Mirrored, error: &UpstreamError) -> Error {
+    error.answer(&mirrored.upstream, Code::BlobUnknown)
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    super::text(headers, header::CONTENT_LENGTH)?.parse().ok()
 }
 
 /// The digest that an upstream announces for what it sends.

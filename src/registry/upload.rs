@@ -83,7 +83,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         from: Option<&Name>,
     ) -> Result<bool, Error> {
-        let bound = self.bound();
         let source = match from {
             Some(from) if self.may_pull(caller, from) => self.readable(from, digest).await?,
             Some(_) => None,
@@ -92,6 +91,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if source.is_none() {
             return Ok(false);
         }
+        self.keep_present(name, digest).await
+    }
+
+    /// Gives a repository a blob that is there: whether it still is.
+    pub(super) async fn keep_present(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
+        let bound = self.bound();
         self.keep(name, &[digest], &Reason::Upload, bound).await?; // KEEP
         let Some(record) = self.record(digest).await? else {
             return Ok(false);
@@ -278,9 +283,25 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         bound: Bound,
     ) -> Result<Upload, Error> {
         let length = check_chunk(&upload, request, id, name)?;
-        let Some(body) = request.body.take() else {
-            return Ok(upload);
-        };
+        match request.body.take() {
+            Some(body) => {
+                self.receive_body(body, length, name, id, upload, bound)
+                    .await
+            }
+            None => Ok(upload),
+        }
+    }
+
+    /// The same of a body by itself, of this length if that is known.
+    async fn receive_body(
+        &self,
+        body: S::Body,
+        length: Option<u64>,
+        name: &Name,
+        id: UploadId,
+        upload: Upload,
+        bound: Bound,
+    ) -> Result<Upload, Error> {
         if length == Some(0) {
             self.store.discard(body).await;
             return Ok(upload);
@@ -321,6 +342,42 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Err(unknown(id));
         }
         Err(out_of_order(name, id, &upload, "another chunk came first"))
+    }
+
+    /// Takes a blob that another server sends, as an upload of one body: nothing of it is read before it was seen to be right.
+    pub(super) async fn take_blob(
+        &self,
+        body: S::Body,
+        length: Option<u64>,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let bound = self.bound();
+        let id = UploadId::new(self.host.random());
+        let upload = Upload {
+            number: 0,
+            last: Step::Start {
+                algorithm: digest.algorithm(),
+            },
+        };
+        self.write_step(name, id, upload.number, &upload.last)
+            .await?;
+        let upload = self
+            .receive_body(body, length, name, id, upload, bound)
+            .await?;
+        let Err(error) = self.close(name, id, upload.clone(), digest, bound).await else {
+            return Ok(());
+        };
+        // Nobody comes back to mend it.
+        if upload.is_open()
+            && self
+                .write_step(name, id, upload.number + 1, &Step::Dead)
+                .await?
+            && let Step::Received { extent, .. } = upload.last
+        {
+            self.delete_extents(&[extent]).await;
+        }
+        Err(error)
     }
 
     /// Push, by PATCH: closes an upload. BOUND counts from before the session was read: a sweeper may take one that was not

@@ -44,6 +44,8 @@ pub(super) struct Acquaintance<B> {
     pub(super) tags: Tags<B>,
     tokens: RefCell<HashMap<String, Token>>,
     signing_in: Flights<Result<(), UpstreamError>>,
+    /// Blobs that are being stored.
+    pub(super) obtaining: Flights<Result<(), UpstreamError>>,
     /// Upstreams that are left alone: until when, and why.
     resting: RefCell<HashMap<String, (Timestamp, UpstreamError)>>,
 }
@@ -54,6 +56,7 @@ impl<B> Default for Acquaintance<B> {
             tags: Tags::default(),
             tokens: RefCell::default(),
             signing_in: Flights::default(),
+            obtaining: Flights::default(),
             resting: RefCell::default(),
         }
     }
@@ -80,6 +83,8 @@ pub(super) enum UpstreamError {
     Failed(String),
     /// What it said can't be used.
     Wrong(String),
+    /// What it gave could not be stored.
+    Store(String),
 }
 
 impl UpstreamError {
@@ -90,7 +95,8 @@ impl UpstreamError {
             | Self::Limited(..)
             | Self::Late
             | Self::Failed(_)
-            | Self::Wrong(_) => true,
+            | Self::Wrong(_)
+            | Self::Store(_) => true,
             Self::Unknown(_) => false,
         }
     }
@@ -104,6 +110,7 @@ impl UpstreamError {
             Self::Late => "late",
             Self::Failed(_) => "failed",
             Self::Wrong(_) => "wrong",
+            Self::Store(_) => "store",
         }
     }
 
@@ -129,6 +136,10 @@ impl UpstreamError {
                 let found = format!("upstream {name} took too long to answer");
                 Error::unavailable(found, Duration::from_secs(5))
                     .with_status(StatusCode::GATEWAY_TIMEOUT)
+            }
+            Self::Store(said) => {
+                let found = format!("what upstream {name} gave could not be stored: {said}");
+                Error::unavailable(found, Duration::from_secs(1))
             }
             Self::Failed(said) | Self::Wrong(said) => {
                 let found = format!("upstream {name} failed: {said}");
