@@ -707,7 +707,7 @@ mod tests {
             (
                 r#"[{"name": "a.b", "redirects": ["https://cdn.example"]}]"#,
                 "",
-                "\"https://cdn.example\" is not a host: expected cdn.example, *.example or * at line 1 column 54",
+                "\"https://cdn.example\" is not a host: expected cdn.example, *.example or * at line 1 column 53",
             ),
             (
                 r#"[{"name": "a.b", "url": "x"}]"#,

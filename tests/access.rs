@@ -17,6 +17,7 @@ use strata::{
 
 use crate::host::{TestHost, key};
 
+#[expect(dead_code, reason = "nobody else is asked here")]
 #[path = "support/host.rs"]
 mod host;
 
