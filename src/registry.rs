@@ -35,6 +35,7 @@ mod audit;
 mod blob;
 mod delete;
 mod file;
+mod fill;
 mod grant;
 mod layer;
 mod list;
@@ -253,7 +254,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Does what is left to do after a reply.
-    pub async fn finish(&self, rest: Rest<S::Bytes>) {
+    pub async fn finish(&self, mut rest: Rest<S::Bytes>) {
+        rest.work().await;
         for learnt in rest.learnt {
             if let Err(error) = self.store_learnt(learnt).await {
                 self.log_failure("what an upstream said is not stored", &error);

@@ -73,7 +73,10 @@ pub trait Streams: Objects {
     type Bytes: Bytes;
 
     /// A stream that is being read here.
-    type Reader: Reader;
+    type Reader: Reader<Bytes = Self::Bytes>;
+
+    /// A hash of bytes that come one after the other.
+    type Hasher: Hasher<Bytes = Self::Bytes>;
 
     /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
     ///
@@ -107,6 +110,13 @@ pub trait Streams: Objects {
         length: u64,
     ) -> impl Future<Output = Result<Self::Bytes, StoreError>>;
 
+    /// Writes bytes of the platform's memory as an object.
+    fn write(&self, key: &str, bytes: &Self::Bytes)
+    -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Begins to hash.
+    fn hasher(&self, algorithm: Algorithm) -> Result<Self::Hasher, StoreError>;
+
     /// Begins to read a stream here.
     fn read(&self, body: Self::Body) -> Result<Self::Reader, StoreError>;
 
@@ -122,11 +132,18 @@ pub trait Streams: Objects {
 
 /// A stream that is being read here, in bounded memory: what is not asked for is not read.
 pub trait Reader {
+    /// Bytes in the platform's memory.
+    type Bytes: Bytes;
+
     /// Replaces what is in `piece` by what comes next: [`PIECE`] bytes, fewer at the end. Whether there was any.
     ///
     /// Handed the same vector each time, it takes no other memory of ours. A stream that breaks off is an error, never an end;
     /// what `piece` has then means nothing.
     fn next(&mut self, piece: &mut Vec<u8>) -> impl Future<Output = Result<bool, StoreError>>;
+
+    /// Reads what comes next into the platform's memory: this many bytes, of [`HELD`] at most, fewer at the end; `None` where there
+    /// are none. The memory is one of few buffers, and waited for; it is free again when the last clone is dropped.
+    fn hold(&mut self, most: u64) -> impl Future<Output = Result<Option<Self::Bytes>, StoreError>>;
 
     /// Gives up the rest.
     fn give_up(self) -> impl Future<Output = ()>;
@@ -134,6 +151,21 @@ pub trait Reader {
 
 /// The most bytes that a reader gives at once.
 pub const PIECE: usize = 256 * 1024;
+
+/// The most bytes that a reader holds at once.
+pub const HELD: u64 = 5 * 1024 * 1024;
+
+/// A hash of bytes that come one after the other.
+pub trait Hasher {
+    /// Bytes in the platform's memory.
+    type Bytes: Bytes;
+
+    /// Takes the next bytes.
+    fn update(&mut self, bytes: &Self::Bytes) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// The digest of all of them.
+    fn finish(self) -> impl Future<Output = Result<Digest, StoreError>>;
+}
 
 /// A store of values in which a read may be stale, or find nothing where something is, and which forgets.
 ///
@@ -285,14 +317,14 @@ pub enum Piece<B, Y> {
     Stream(B),
     /// An object, or a range of it, to be opened when its turn comes.
     Object(String, Option<ByteRange>),
-    /// Bytes that are made when their turn comes.
-    Made(Made<Y>),
+    /// Pieces that are made when their turn comes.
+    Made(Made<B, Y>),
 }
 
-/// Bytes that are made one item after the other, each when the one before has been taken: at most one is made ahead.
-pub struct Made<Y>(pub LocalBoxStream<'static, Result<Y, StoreError>>);
+/// Pieces that are made one after the other, each when the one before has been taken: at most one is made ahead.
+pub struct Made<B, Y>(pub LocalBoxStream<'static, Result<Piece<B, Y>, StoreError>>);
 
-impl<Y> fmt::Debug for Made<Y> {
+impl<B, Y> fmt::Debug for Made<B, Y> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Made").finish_non_exhaustive()
     }

@@ -6,8 +6,13 @@
     reason = "what is not as expected fails the test"
 )]
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::LazyLock, time::Duration};
 
+use futures_util::{
+    StreamExt as _,
+    future::{join, join_all},
+    stream,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pollster::block_on;
 use serde_json::json;
@@ -16,8 +21,9 @@ use strata::{
     manifest::OCI_MANIFEST,
     registry::{Body, Request},
     store::{
-        Bytes as _,
-        memory::{Memory, MemoryBody},
+        Bytes as _, StoreError,
+        memory::{MadeItems, Memory, MemoryBody, MemoryBytes},
+        trace::Rest,
     },
 };
 
@@ -574,7 +580,7 @@ fn of_many_who_miss_a_blob_one_asks() {
     let mirror = world.mirror(&json!({}));
     let request = Ask::new(&format!("GET {}", blob(LAYER)));
     let all = (0..32).map(|_| support::ask_now(&mirror, &request));
-    for answer in block_on(futures_util::future::join_all(all)) {
+    for answer in block_on(join_all(all)) {
         assert_eq!((answer.status, answer.body.as_slice()), (200, LAYER));
     }
     assert_eq!(world.asked().len(), 1);
@@ -657,10 +663,10 @@ fn nothing_of_a_wrong_blob_is_kept() {
             text(&answer)
         );
         let keys = world.store.memory.keys();
-        let named = |prefix: &str| keys.iter().filter(|key| key.starts_with(prefix)).count();
-        assert_eq!(
-            (named("blobs/"), named("extents/"), named("refs/")),
-            (0, 0, 0),
+        // A claim may stay for a while: it gives no right.
+        let has = |part: &str| keys.iter().any(|key| key.contains(part));
+        assert!(
+            !has("blobs/") && !has("extents/") && !has("/_link"),
             "{what}: {keys:?}"
         );
         // The next one is right.
@@ -758,4 +764,290 @@ fn what_is_mirrored_is_as_if_pushed() {
     assert_eq!(get(&other, &blob(LAYER)).body, LAYER);
     let answer = get(&other, "/v2/_catalog");
     assert_eq!(text(&answer), r#"{"repositories":["up.example/team/app"]}"#);
+}
+
+/// More than is stored before it is served, in more than a few chunks.
+fn large() -> Vec<u8> {
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let words = (0..2_250_001_u32).flat_map(|n| (n ^ (n >> 11)).to_le_bytes());
+        words.take(9_000_001).collect()
+    });
+    BYTES.clone()
+}
+
+/// An upstream that has this as its large blob, item by item, with a turn for others between.
+fn serve(world: &World, bytes: &[u8], announced: usize) {
+    let bytes = bytes.to_vec();
+    let path = format!("/blobs/{}", digest(&large()));
+    world.weather(move |question| {
+        if !question.url.ends_with(&path) || question.method != "GET" {
+            return None;
+        }
+        let items: Vec<_> = bytes.chunks(100_000).map(<[u8]>::to_vec).collect();
+        let items = stream::iter(items).then(async |item| {
+            support::host::turn().await;
+            Ok(item)
+        });
+        let mut headers = HeaderMap::new();
+        headers.insert("content-length", HeaderValue::from(announced));
+        Some(Ok(Reply {
+            status: StatusCode::OK,
+            headers,
+            body: Some(MemoryBody::Made(MadeItems(items.boxed_local()))),
+        }))
+    });
+}
+
+type Begun = (http::response::Parts, MemoryBody, Rest<MemoryBytes>);
+
+/// A pull whose body is not read yet.
+async fn begin(registry: &TestRegistry<Watched>, path: &str) -> Begun {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        "authorization",
+        HeaderValue::from_static("Basic ZGV2OnNlY3JldA=="),
+    );
+    let request = Request {
+        method: http::Method::GET,
+        target: path.to_owned(),
+        origin: ORIGIN.to_owned(),
+        address: String::new(),
+        headers,
+        body: None,
+    };
+    let (response, rest) = registry.answer(request).await;
+    let (parts, body) = response.into_parts();
+    let body = match body {
+        Body::Stream(body) => body,
+        Body::Empty => MemoryBody::Bytes(Vec::new()),
+        Body::Bytes(bytes) => MemoryBody::Bytes(bytes),
+        Body::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()),
+    };
+    (parts, body, rest)
+}
+
+/// A pull to its end: the status, and the bytes or why they broke off.
+async fn pull(registry: &TestRegistry<Watched>, path: &str) -> (u16, Result<Vec<u8>, StoreError>) {
+    let (parts, body, rest) = begin(registry, path).await;
+    let (read, ()) = join(body.read(), registry.finish(rest)).await;
+    (parts.status.as_u16(), read)
+}
+
+/// How many objects there are of a kind.
+fn count(world: &World, prefix: &str) -> usize {
+    let keys = world.store.memory.keys();
+    keys.iter().filter(|key| key.starts_with(prefix)).count()
+}
+
+#[test]
+fn a_large_blob_is_sent_on_while_it_is_stored() {
+    let (world, bytes) = (World::new(), large());
+    serve(&world, &bytes, bytes.len());
+    let mirror = world.mirror(&json!({}));
+    let path = blob(&bytes);
+    block_on(async {
+        let (parts, body, rest) = begin(&mirror, &path).await;
+        assert_eq!(parts.headers["x-strata-tier"], "upstream");
+        assert_eq!(parts.headers["content-length"], "9000001");
+        let MemoryBody::Made(MadeItems(mut items)) = body else {
+            panic!("the reply was not made while it was read");
+        };
+        // The first bytes are there before the blob is.
+        let mut read = Vec::new();
+        let reading = async {
+            while let Some(item) = items.next().await {
+                if read.is_empty() {
+                    assert_eq!(count(&world, "blobs/"), 0);
+                }
+                read.extend(item.unwrap());
+            }
+        };
+        join(reading, mirror.finish(rest)).await;
+        assert!(read == bytes);
+    });
+    assert_eq!(world.asked().len(), 1);
+    let extents = count(&world, "extents/");
+    assert!((3..=10).contains(&extents), "{extents} extents");
+    assert_eq!(count(&world, "blobs/"), 1);
+    world.weather(|_| Some(Err(FetchError::Late)));
+    for registry in [mirror, world.mirror(&json!({}))] {
+        let (status, read) = block_on(pull(&registry, &path));
+        assert!(status == 200 && read.unwrap() == bytes);
+    }
+    assert!(world.asked().is_empty());
+}
+
+#[test]
+fn many_who_miss_a_large_blob_are_one_request() {
+    let (world, bytes) = (World::new(), large());
+    serve(&world, &bytes, bytes.len());
+    let mirror = world.mirror(&json!({}));
+    let path = blob(&bytes);
+    let all = (0..32).map(|_| pull(&mirror, &path));
+    for (status, read) in block_on(join_all(all)) {
+        assert!(status == 200 && read.unwrap() == bytes);
+    }
+    assert_eq!(world.asked().len(), 1);
+    assert_eq!(count(&world, "blobs/"), 1);
+}
+
+/// Whatever goes wrong, a client's reply breaks off and does not end, and nothing is left that could be served.
+#[test]
+fn a_large_blob_that_is_wrong_ends_no_reply() {
+    let bytes = large();
+    let changed = |at: usize| {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        changed
+    };
+    let mut cases = vec![
+        ("the first byte".to_owned(), changed(0), bytes.len()),
+        (
+            "the last byte".to_owned(),
+            changed(bytes.len() - 1),
+            bytes.len(),
+        ),
+        (
+            "one byte less than announced".to_owned(),
+            bytes.clone(),
+            bytes.len() + 1,
+        ),
+        (
+            "one byte more than announced".to_owned(),
+            bytes.clone(),
+            bytes.len() - 1,
+        ),
+    ];
+    for tenth in 1..10 {
+        let cut = bytes[..bytes.len() * tenth / 10].to_vec();
+        cases.push((format!("cut at {tenth} tenths"), cut, bytes.len()));
+    }
+    for (what, sent, announced) in cases {
+        let world = World::new();
+        serve(&world, &sent, announced);
+        let mirror = world.mirror(&json!({}));
+        let both = block_on(join_all([
+            pull(&mirror, &blob(&bytes)),
+            pull(&mirror, &blob(&bytes)),
+        ]));
+        for (status, read) in both {
+            assert_eq!(status, 200);
+            assert!(read.is_err(), "{what}");
+        }
+        assert_eq!(world.asked().len(), 1);
+        for kind in ["blobs/", "extents/", "refs/"] {
+            assert_eq!(
+                count(&world, kind),
+                0,
+                "{what}: {:?}",
+                world.store.memory.keys()
+            );
+        }
+        serve(&world, &bytes, bytes.len());
+        let (_, read) = block_on(pull(&mirror, &blob(&bytes)));
+        assert!(read.unwrap() == bytes, "{what}: the next one is right");
+    }
+}
+
+/// A client that goes away ends what is less than half done, and not what is more, nor what others read.
+#[test]
+fn a_client_that_leaves_takes_little_with_it() {
+    for (taken, others, is_stored) in [
+        (0, 0, false),
+        (1, 0, false),
+        (7_000_000, 0, true),
+        (0, 1, true),
+    ] {
+        let (world, bytes) = (World::new(), large());
+        serve(&world, &bytes, bytes.len());
+        let mirror = world.mirror(&json!({}));
+        let path = blob(&bytes);
+        block_on(async {
+            let (_, body, rest) = begin(&mirror, &path).await;
+            let leaving = async {
+                let MemoryBody::Made(MadeItems(mut items)) = body else {
+                    panic!("the reply was not made while it was read");
+                };
+                let mut read = 0;
+                while read < taken {
+                    read += items.next().await.unwrap().unwrap().len();
+                }
+            };
+            let staying = async {
+                for _ in 0..others {
+                    let (_, read) = pull(&mirror, &path).await;
+                    assert!(read.unwrap() == bytes);
+                }
+            };
+            join(staying, join(leaving, mirror.finish(rest))).await;
+        });
+        let found = (count(&world, "blobs/") == 1, count(&world, "extents/") > 0);
+        assert_eq!(
+            found,
+            (is_stored, is_stored),
+            "{taken} bytes taken, {others} others"
+        );
+    }
+}
+
+/// One that is slow reads from the store what it missed, and holds up nobody.
+#[test]
+fn a_slow_client_holds_up_nobody() {
+    let (world, bytes) = (World::new(), large());
+    serve(&world, &bytes, bytes.len());
+    let mirror = world.mirror(&json!({}));
+    let path = blob(&bytes);
+    block_on(async {
+        let (_, body, rest) = begin(&mirror, &path).await;
+        let MemoryBody::Made(MadeItems(mut items)) = body else {
+            panic!("the reply was not made while it was read");
+        };
+        let first = async { items.next().await.unwrap().unwrap() };
+        let (mut read, ()) = join(first, mirror.finish(rest)).await;
+        assert_eq!(
+            count(&world, "blobs/"),
+            1,
+            "it is stored while the client has read {}",
+            read.len()
+        );
+        while let Some(item) = items.next().await {
+            read.extend(item.unwrap());
+        }
+        assert!(read == bytes);
+    });
+    assert_eq!(world.asked().len(), 1);
+}
+
+/// A store that fails is no reason to serve what is not whole.
+#[test]
+fn a_store_that_fails_ends_no_reply() {
+    let (world, bytes) = (World::new(), large());
+    serve(&world, &bytes, bytes.len());
+    let failing = Rc::new(std::cell::Cell::new(false));
+    let fails = failing.clone();
+    let store = Watched::new(Memory::default(), move |operation, key| {
+        if fails.get() && operation == "put" && key.starts_with("extents/") {
+            return Verdict::Lost(StoreError::Failed("full".to_owned()));
+        }
+        Verdict::Done
+    });
+    let settings = json!([{ "name": "up.example", "address": ORIGIN }]).to_string();
+    let mirror = registry_on(
+        store.clone(),
+        world.host.clone(),
+        &[("STRATA_UPSTREAMS", &settings)],
+    );
+    failing.set(true);
+    let (_, read) = block_on(pull(&mirror, &blob(&bytes)));
+    assert!(read.is_err());
+    assert!(
+        !store
+            .memory
+            .keys()
+            .iter()
+            .any(|key| key.starts_with("blobs/") || key.starts_with("extents/"))
+    );
+    failing.set(false);
+    let (_, read) = block_on(pull(&mirror, &blob(&bytes)));
+    assert!(read.unwrap() == bytes);
 }

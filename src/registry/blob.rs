@@ -50,6 +50,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Some(mirrored) if request.method == http::Method::HEAD => {
                     return self.look_at_blob(&mirrored, digest, trace).await;
                 }
+                Some(mirrored) if !request.headers.contains_key(header::RANGE) => {
+                    if let Some(response) = self.send_on(&mirrored, digest, trace).await? {
+                        return Ok(response);
+                    }
+                    self.known(name, digest, trace).await?.ok_or_else(unknown)?
+                }
                 Some(mirrored) => self.obtain(&mirrored, digest, trace).await?,
                 None => return Err(unknown()),
             },

@@ -514,7 +514,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 weave(self.archive(layer, bytes, reading), segments.clone(), range)
             }
         };
-        vec![Piece::Made(Made(made))]
+        vec![Piece::Made(Made(made.map_ok(Piece::Held).boxed_local()))]
     }
 }
 

@@ -1,28 +1,29 @@
 //! Pulling what is mirrored: what is stored while it is fresh, what the upstream says after that, and what is stored again
 //! where the upstream says nothing.
 
-use std::{cell::RefCell, collections::HashMap, pin::pin, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
-use futures_util::future::{Either, select};
+use futures_util::future::{LocalBoxFuture, join};
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
-    host::{Host, Reply},
+    host::{Host, Level, Reply},
     manifest::{DOCKER_LIST, DOCKER_MANIFEST, MAX_SIZE, Manifest, OCI_INDEX, OCI_MANIFEST},
     name::{Name, Reference, Tag},
     registry::{
-        Answer, DOCKER_CONTENT_DIGEST, Registry,
+        Answer, Body, DOCKER_CONTENT_DIGEST, Registry,
         blob::whole,
+        fill::{Fill, Part, Source},
         grant::from_json,
         manifest::TagTarget,
         upstream::{Question, UpstreamError},
     },
     store::{
-        Bytes as _, Streams, Values,
-        flight::{Boarding, Flights, LEASE, Lead},
+        Bytes as _, Piece, Streams, Values,
+        flight::Flights,
         key,
         policy::{Kind, Tier},
         tiers::{Found, Known, Wanted},
@@ -32,6 +33,9 @@ use crate::{
     time::Timestamp,
     upstream::Mirrored,
 };
+
+/// The largest blob that is stored before it is served: in one operation, and without a session.
+const SMALL: u64 = 1024 * 1024;
 
 /// What this isolate knows of mirrored tags.
 #[derive(Debug)]
@@ -392,53 +396,120 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(whole(digest, size))
     }
 
-    /// Stores a blob of an upstream: once for all who want it at the same time.
+    /// Sends on a blob that is not stored yet; `None` where it now is. The upstream is asked once for all who want it at the same
+    /// time.
+    pub(super) async fn send_on(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Response<Body<S>>>, Error> {
+        let start = self.host.now();
+        let key = key::link(digest, &mirrored.name);
+        let reader = match self.acquaintance.fills.join(&key, start) {
+            Part::Leads(reader) => {
+                let work = self.begin_fill(mirrored, digest, &key, &reader.fill).await;
+                if let Some(work) = work.map_err(|error| no_blob(mirrored, &error))? {
+                    trace.work(work);
+                }
+                reader
+            }
+            Part::Follows(reader) => {
+                self.metrics.joined(Kind::Blob);
+                reader
+            }
+        };
+        let size = reader.fill.wait(&self.host).await;
+        let size = size.map_err(|error| no_blob(mirrored, &error))?;
+        trace.step("blob", Tier::Upstream, self.host.now().since(start));
+        let Some(size) = size else { return Ok(None) };
+        let pieces = self.read_fill(reader, size);
+        let mut response = whole(digest, size);
+        let pieces = vec![Piece::Made(pieces)];
+        *response.body_mut() = Body::Stream(self.store.concatenate(pieces, size));
+        Ok(Some(response))
+    }
+
+    /// What is known of a blob once it is stored.
     pub(super) async fn obtain(
         &self,
         mirrored: &Mirrored,
         digest: &Digest,
         trace: &Trace<S::Bytes>,
     ) -> Result<Rc<Known>, Error> {
-        let start = self.host.now();
-        let key = key::link(digest, &mirrored.name);
-        let obtained = loop {
-            match self.acquaintance.obtaining.board(&key, self.host.now()) {
-                Boarding::Lead(lead) => {
-                    let obtained = self.obtain_once(mirrored, digest, &lead).await;
-                    lead.land(&obtained);
-                    break obtained;
+        let own = Trace::default();
+        if let Some(response) = self.send_on(mirrored, digest, &own).await? {
+            let body = match response.into_body() {
+                Body::Stream(body) => body,
+                Body::Empty | Body::Bytes(_) | Body::Held(_) => {
+                    return Err(self.gone(mirrored, digest));
                 }
-                Boarding::Follow(follow) => {
-                    if let Some(obtained) = follow.wait(&self.host).await {
-                        self.metrics.joined(Kind::Blob);
-                        break obtained;
-                    }
-                }
-            }
-        };
-        obtained.map_err(|error| no_blob(mirrored, &error))?;
-        trace.step("blob", Tier::Upstream, self.host.now().since(start));
+            };
+            // Read to its end, beside what fills it where that is this request.
+            let reading = self.store.hash(body, digest.algorithm());
+            let mut rest = own.into_rest();
+            let (read, ()) = join(reading, rest.work()).await;
+            read?;
+        }
+        trace.step("blob", Tier::Upstream, Duration::ZERO);
         let known = self.known(&mirrored.name, digest, trace).await?;
-        known.ok_or_else(|| {
-            let found = format!("{digest} in repository {}", mirrored.name);
-            Error::new(Code::BlobUnknown, found)
-        })
+        known.ok_or_else(|| self.gone(mirrored, digest))
     }
 
-    async fn obtain_once(
+    fn gone(&self, mirrored: &Mirrored, digest: &Digest) -> Error {
+        let found = format!("{digest} in repository {}", mirrored.name);
+        Error::new(Code::BlobUnknown, found)
+    }
+
+    /// Asks for a blob, and says what is left to do for it; nothing, where it is stored already.
+    async fn begin_fill(
         &self,
         mirrored: &Mirrored,
         digest: &Digest,
-        lead: &Lead<'_, Result<(), UpstreamError>>,
-    ) -> Result<(), UpstreamError> {
+        key: &str,
+        fill: &Rc<Fill<S::Bytes>>,
+    ) -> Result<Option<LocalBoxFuture<'static, ()>>, UpstreamError> {
+        let fills = &self.acquaintance.fills;
+        let source = match self.open_source(mirrored, digest).await {
+            Ok(Some(source)) => source,
+            Ok(None) => {
+                fills.end(key, fill, Ok(()));
+                return Ok(None);
+            }
+            Err(error) => {
+                fills.end(key, fill, Err(error.clone()));
+                return Err(error);
+            }
+        };
+        fill.begin(source.size, self.host.now());
+        let (registry, name, digest) = (self.clone(), mirrored.name.clone(), digest.clone());
+        let (key, fill) = (key.to_owned(), fill.clone());
+        Ok(Some(Box::pin(async move {
+            let outcome = registry.fill(source, &name, &digest, &fill).await;
+            if let Err(error) = &outcome {
+                let (name, error) = (name.to_string(), error.to_string());
+                let fields = [("repository", &*name), ("error", &*error)];
+                registry
+                    .host
+                    .log(Level::Error, "blob not mirrored", &fields);
+            }
+            registry.acquaintance.fills.end(&key, &fill, outcome);
+        })))
+    }
+
+    /// Opens a blob of an upstream; `None` where it is stored without, or now is.
+    async fn open_source(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+    ) -> Result<Option<Source<S::Reader>>, UpstreamError> {
         let name = &mirrored.name;
         let failed = |error: Error| UpstreamError::Store(error.message());
         if self.record(digest).await.map_err(failed)?.is_some() {
             // It is here through another repository. That the upstream has it there is what gives this one a right to it.
             self.size_of_blob(mirrored, digest).await?;
-            let kept = self.keep_present(name, digest).await.map_err(failed)?;
-            if kept {
-                return Ok(());
+            if self.keep_present(name, digest).await.map_err(failed)? {
+                return Ok(None);
             }
         }
         let question = Question {
@@ -458,25 +529,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Err(wrong(format!("status {}", reply.status.as_u16())));
         };
         let most = mirrored.upstream.most_bytes;
-        if let Some(length) = length.filter(|length| *length > most) {
-            self.store.discard(body).await;
-            return Err(wrong(format!(
-                "{length} bytes, more than the {most} that `most_bytes` allows"
-            )));
-        }
-        let mut taking = pin!(self.take_blob(body, length, name, digest));
-        loop {
-            match select(taking, pin!(self.host.sleep(LEASE / 4))).await {
-                Either::Left((taken, _)) => {
-                    return taken.map_err(|error| match error.code() {
-                        Code::DigestInvalid | Code::SizeInvalid => wrong(error.message()),
-                        _ => failed(error),
-                    });
-                }
-                Either::Right(((), rest)) => {
-                    lead.renew(self.host.now());
-                    taking = rest;
-                }
+        match length {
+            Some(length) if length > most => {
+                self.store.discard(body).await;
+                Err(wrong(format!(
+                    "{length} bytes, more than the {most} that `most_bytes` allows"
+                )))
+            }
+            Some(size) if size > SMALL => {
+                let reader = self.store.read(body);
+                let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
+                Ok(Some(Source { reader, size }))
+            }
+            // What is small, or of a length that nobody knows, is stored before it is served.
+            length => {
+                let taken = match length {
+                    Some(length) => self.push_whole(Some(body), length, name, digest).await,
+                    None => self.take_blob(body, None, name, digest).await,
+                };
+                taken.map(|()| None).map_err(|error| match error.code() {
+                    Code::DigestInvalid | Code::SizeInvalid => wrong(error.message()),
+                    _ => failed(error),
+                })
             }
         }
     }

@@ -202,7 +202,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Push, whole.
-    async fn push_whole(
+    pub(super) async fn push_whole(
         &self,
         body: Option<S::Body>,
         length: u64,
@@ -437,6 +437,41 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return self.close_again(name, id, &listed.last, digest).await;
         }
 
+        self.record_extents(name, id, upload.number + 1, extents, digest, bound)
+            .await
+    }
+
+    /// Closes an upload of extents that are known to be the blob, and that nobody else can have closed.
+    pub(super) async fn seal(
+        &self,
+        name: &Name,
+        id: UploadId,
+        number: u32,
+        extents: Vec<Extent>,
+        digest: &Digest,
+        bound: Bound,
+    ) -> Result<(), Error> {
+        bound.check(&self.host)?;
+        let closing = Step::Closing {
+            digest: digest.clone(),
+        };
+        if !self.write_step(name, id, number, &closing).await? {
+            return Err(unknown(id));
+        }
+        self.record_extents(name, id, number, extents, digest, bound)
+            .await
+    }
+
+    /// Push, by PATCH: what comes after the upload is closing, by its step of this number.
+    async fn record_extents(
+        &self,
+        name: &Name,
+        id: UploadId,
+        closing: u32,
+        extents: Vec<Extent>,
+        digest: &Digest,
+        bound: Bound,
+    ) -> Result<(), Error> {
         self.keep(name, &[digest], &Reason::Upload, bound).await?; // 4 KEEP
         let size = extents.iter().map(|extent| extent.size).sum();
         let mine = Record::Extents { size, extents };
@@ -446,7 +481,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             self.write_step(
                 name,
                 id,
-                upload.number + 2,
+                closing + 1,
                 &Step::Done {
                     digest: digest.clone(),
                 },
@@ -455,8 +490,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             self.count_stored(size);
         } else {
             self.metrics.deduplicated.inc_by(size);
-            self.write_step(name, id, upload.number + 2, &Step::Dead)
-                .await?;
+            self.write_step(name, id, closing + 1, &Step::Dead).await?;
             if let Record::Extents { extents, .. } = &mine {
                 self.delete_extents(extents).await;
             }
@@ -590,7 +624,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Writes one step of an upload, unless that step was taken.
-    async fn write_step(
+    pub(super) async fn write_step(
         &self,
         name: &Name,
         id: UploadId,
@@ -627,7 +661,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         require_digest(digest, &received.digest)
     }
 
-    async fn delete_extents(&self, extents: &[Extent]) {
+    pub(super) async fn delete_extents(&self, extents: &[Extent]) {
         let keys: Vec<String> = extents
             .iter()
             .map(|extent| key::extent(&extent.key))

@@ -1,6 +1,6 @@
 //! Asking upstreams: signing in to them, following where they send to, and heeding how often they may be asked.
 
-use std::{cell::RefCell, collections::HashMap, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -11,7 +11,7 @@ use crate::{
     error::{Code, Error},
     host::{Ask, FetchError, Host, Reply},
     metrics::UpstreamOutcome,
-    registry::{Registry, mirrored::Tags},
+    registry::{Registry, fill::Fills, mirrored::Tags},
     store::{Streams, Values, flight::Flights},
     time::Timestamp,
     upstream::{Mirrored, Upstream, challenge::Challenge},
@@ -44,8 +44,7 @@ pub(super) struct Acquaintance<B> {
     pub(super) tags: Tags<B>,
     tokens: RefCell<HashMap<String, Token>>,
     signing_in: Flights<Result<(), UpstreamError>>,
-    /// Blobs that are being stored.
-    pub(super) obtaining: Flights<Result<(), UpstreamError>>,
+    pub(super) fills: Fills<B>,
     /// Upstreams that are left alone: until when, and why.
     resting: RefCell<HashMap<String, (Timestamp, UpstreamError)>>,
 }
@@ -56,7 +55,7 @@ impl<B> Default for Acquaintance<B> {
             tags: Tags::default(),
             tokens: RefCell::default(),
             signing_in: Flights::default(),
-            obtaining: Flights::default(),
+            fills: Fills::default(),
             resting: RefCell::default(),
         }
     }
@@ -146,6 +145,20 @@ impl UpstreamError {
                 Error::unavailable(found, Duration::from_secs(5))
                     .with_status(StatusCode::BAD_GATEWAY)
             }
+        }
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => f.write_str("it took too long"),
+            Self::Unknown(said)
+            | Self::Refused(said)
+            | Self::Limited(_, said)
+            | Self::Failed(said)
+            | Self::Wrong(said)
+            | Self::Store(said) => f.write_str(said),
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{rc::Rc, time::Duration};
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
 use crate::{
     digest::Algorithm,
     metrics::{Metrics, Operation},
     range::ByteRange,
     store::{
-        Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
-        Streams, Values,
+        Content, ListOptions, Made, Meta, Object, Objects, Page, Piece, PutOptions, Received,
+        StoreError, Streams, Values,
     },
 };
 
@@ -71,6 +73,7 @@ impl<S: Objects> Objects for Counted<S> {
 impl<S: Streams> Streams for Counted<S> {
     type Bytes = S::Bytes;
     type Reader = S::Reader;
+    type Hasher = S::Hasher;
 
     async fn receive(
         &self,
@@ -95,21 +98,45 @@ impl<S: Streams> Streams for Counted<S> {
         self.store.hold(body, length).await
     }
 
+    async fn write(&self, key: &str, bytes: &S::Bytes) -> Result<(), StoreError> {
+        self.count(Operation::A);
+        self.store.write(key, bytes).await
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<S::Hasher, StoreError> {
+        self.store.hasher(algorithm)
+    }
+
     fn read(&self, body: S::Body) -> Result<S::Reader, StoreError> {
         self.store.read(body)
     }
 
     fn concatenate(&self, pieces: Vec<Piece<S::Body, S::Bytes>>, length: u64) -> S::Body {
-        let objects = pieces
-            .iter()
-            .filter(|piece| matches!(piece, Piece::Object(..)));
         // Each is opened when its turn comes, unless the stream is given up before.
-        self.metrics.operated(Operation::B, objects.count() as u64);
-        self.store.concatenate(pieces, length)
+        let pieces = pieces
+            .into_iter()
+            .map(|piece| counted(piece, &self.metrics));
+        self.store.concatenate(pieces.collect(), length)
     }
 
     async fn discard(&self, body: S::Body) {
         self.store.discard(body).await;
+    }
+}
+
+/// Counts the read that a piece is, or has those counted that are made of it.
+fn counted<B: 'static, Y: 'static>(piece: Piece<B, Y>, metrics: &Rc<Metrics>) -> Piece<B, Y> {
+    match piece {
+        Piece::Object(..) => {
+            metrics.operated(Operation::B, 1);
+            piece
+        }
+        Piece::Made(Made(pieces)) => {
+            let metrics = metrics.clone();
+            let pieces = pieces.map_ok(move |piece| counted(piece, &metrics));
+            Piece::Made(Made(pieces.boxed_local()))
+        }
+        Piece::Bytes(_) | Piece::Held(_) | Piece::Stream(_) => piece,
     }
 }
 

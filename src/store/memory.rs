@@ -20,8 +20,8 @@ use crate::{
     digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
-        Bytes, Condition, Content, ListOptions, Made, Meta, Object, Objects, PIECE, Page, Piece,
-        PutOptions, Reader, Received, StoreError, Streams, Values,
+        Bytes, Condition, Content, HELD, Hasher, ListOptions, Made, Meta, Object, Objects, PIECE,
+        Page, Piece, PutOptions, Reader, Received, StoreError, Streams, Values,
     },
     time::Timestamp,
 };
@@ -79,7 +79,7 @@ pub enum MemoryBody {
     /// These bytes, then a failure: a client that went away.
     Broken(Vec<u8>),
     /// These items, each made when it is read.
-    Made(Made<Vec<u8>>),
+    Made(MadeItems),
 }
 
 impl MemoryBody {
@@ -99,13 +99,43 @@ impl MemoryBody {
                 let gone = StoreError::Failed("the client went away".to_owned());
                 stream::iter([Ok(bytes), Err(gone)]).boxed_local()
             }
-            Self::Made(Made(items)) => items,
+            Self::Made(MadeItems(items)) => items,
         }
     }
 }
 
 /// What a stream has, as it is read.
 type Items = LocalBoxStream<'static, Result<Vec<u8>, StoreError>>;
+
+/// Items that are made when they are read.
+pub struct MadeItems(pub Items);
+
+impl fmt::Debug for MadeItems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MadeItems").finish_non_exhaustive()
+    }
+}
+
+/// The items of pieces, each opened when its turn comes.
+fn flow(
+    objects: Rc<Contents>,
+    pieces: LocalBoxStream<'static, Result<Piece<MemoryBody, MemoryBytes>, StoreError>>,
+) -> Items {
+    let open = move |piece: Piece<MemoryBody, MemoryBytes>| match piece {
+        Piece::Bytes(bytes) => MemoryBody::Bytes(bytes).items(),
+        Piece::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()).items(),
+        Piece::Stream(body) => body.items(),
+        Piece::Object(key, range) => {
+            let found = find(&objects, &key, range).and_then(|found| {
+                let gone = || StoreError::Failed(format!("{key} is gone"));
+                found.map(|(_, bytes)| bytes).ok_or_else(gone)
+            });
+            stream::once(ready(found)).boxed_local()
+        }
+        Piece::Made(Made(pieces)) => flow(Rc::clone(&objects), pieces),
+    };
+    pieces.map_ok(open).try_flatten().boxed_local()
+}
 
 /// The same items, and an error where they have another length.
 fn exactly(length: u64, items: Items) -> Items {
@@ -233,6 +263,7 @@ impl Objects for Memory {
 impl Streams for Memory {
     type Bytes = MemoryBytes;
     type Reader = MemoryReader;
+    type Hasher = MemoryHasher;
 
     async fn receive(
         &self,
@@ -281,23 +312,23 @@ impl Streams for Memory {
         })
     }
 
+    async fn write(&self, key: &str, bytes: &MemoryBytes) -> Result<(), StoreError> {
+        let content = Content::Bytes(bytes.to_vec());
+        self.put(key, content, PutOptions::default()).await?;
+        Ok(())
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<MemoryHasher, StoreError> {
+        Ok(MemoryHasher {
+            algorithm,
+            bytes: Vec::new(),
+        })
+    }
+
     fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
         let objects = Rc::clone(&self.objects);
-        let open = move |piece: Piece<MemoryBody, MemoryBytes>| match piece {
-            Piece::Bytes(bytes) => MemoryBody::Bytes(bytes).items(),
-            Piece::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()).items(),
-            Piece::Stream(body) => body.items(),
-            Piece::Object(key, range) => {
-                let found = find(&objects, &key, range).and_then(|found| {
-                    let gone = || StoreError::Failed(format!("{key} is gone"));
-                    found.map(|(_, bytes)| bytes).ok_or_else(gone)
-                });
-                stream::once(ready(found)).boxed_local()
-            }
-            Piece::Made(Made(items)) => items.map_ok(|bytes| bytes.to_vec()).boxed_local(),
-        };
-        let items = stream::iter(pieces).map(open).flatten().boxed_local();
-        MemoryBody::Made(Made(exactly(length, items)))
+        let pieces = stream::iter(pieces).map(Ok).boxed_local();
+        MemoryBody::Made(MadeItems(exactly(length, flow(objects, pieces))))
     }
 
     async fn discard(&self, _body: MemoryBody) {}
@@ -316,6 +347,25 @@ impl fmt::Debug for MemoryReader {
 }
 
 impl Reader for MemoryReader {
+    type Bytes = MemoryBytes;
+
+    async fn hold(&mut self, most: u64) -> Result<Option<MemoryBytes>, StoreError> {
+        let most = usize::try_from(most.min(HELD)).unwrap_or(usize::MAX);
+        let mut held = Vec::new();
+        while held.len() < most {
+            let left = (most - held.len()) as u64;
+            let rest = self.rest.by_ref().take(left).read_to_end(&mut held);
+            if rest.map_err(|error| StoreError::Failed(error.to_string()))? > 0 {
+                continue;
+            }
+            let Some(item) = self.items.try_next().await? else {
+                break;
+            };
+            self.rest = Cursor::new(item);
+        }
+        Ok((!held.is_empty()).then(|| MemoryBytes(held.into())))
+    }
+
     async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, StoreError> {
         piece.clear();
         while let left @ 1.. = PIECE - piece.len() {
@@ -332,6 +382,26 @@ impl Reader for MemoryReader {
     }
 
     async fn give_up(self) {}
+}
+
+/// A hash of bytes in memory.
+#[derive(Debug)]
+pub struct MemoryHasher {
+    algorithm: Algorithm,
+    bytes: Vec<u8>,
+}
+
+impl Hasher for MemoryHasher {
+    type Bytes = MemoryBytes;
+
+    async fn update(&mut self, bytes: &MemoryBytes) -> Result<(), StoreError> {
+        self.bytes.extend_from_slice(&bytes.0);
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Digest, StoreError> {
+        Ok(self.algorithm.digest(&self.bytes))
+    }
 }
 
 /// Bytes that several may hold.

@@ -130,6 +130,7 @@ impl<S: Objects, H: Host> Objects for Retry<S, H> {
 impl<S: Streams, H: Host> Streams for Retry<S, H> {
     type Bytes = S::Bytes;
     type Reader = S::Reader;
+    type Hasher = S::Hasher;
 
     async fn receive(
         &self,
@@ -150,6 +151,15 @@ impl<S: Streams, H: Host> Streams for Retry<S, H> {
 
     async fn hold(&self, body: S::Body, length: u64) -> Result<S::Bytes, StoreError> {
         self.store.hold(body, length).await
+    }
+
+    async fn write(&self, key: &str, bytes: &S::Bytes) -> Result<(), StoreError> {
+        self.repeat("put", is_passing, || self.store.write(key, bytes))
+            .await
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<S::Hasher, StoreError> {
+        self.store.hasher(algorithm)
     }
 
     fn read(&self, body: S::Body) -> Result<S::Reader, StoreError> {

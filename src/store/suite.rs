@@ -3,7 +3,7 @@
 use std::{cell::Cell, fmt::Debug, rc::Rc, time::Duration};
 
 use futures_util::{
-    StreamExt as _,
+    StreamExt as _, TryStreamExt as _,
     stream::{self, Stream},
 };
 
@@ -11,8 +11,8 @@ use crate::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        Bytes, Condition, Content, ListOptions, Made, Meta, PIECE, Piece, PutOptions, Reader as _,
-        StoreError, Streams, Values,
+        Bytes, Condition, Content, HELD, Hasher as _, ListOptions, Made, Meta, PIECE, Piece,
+        PutOptions, Reader as _, StoreError, Streams, Values,
     },
 };
 
@@ -65,6 +65,7 @@ pub async fn run<S: Streams>(
         breaks_off_where_a_piece_fails
         breaks_off_where_the_length_is_another
         holds_streams_of_the_length_announced
+        holds_hashes_and_writes_what_is_read
     }
 }
 
@@ -767,7 +768,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
                 .chain(failing)
                 .chain(counted_items(PIECE, 10, &count));
             let pieces = vec![
-                Piece::Made(Made(items.boxed_local())),
+                Piece::Made(Made(items.map_ok(Piece::Held).boxed_local())),
                 Piece::Bytes(vec![0; after * PIECE]),
             ];
             let body = self.store.concatenate(pieces, (length * PIECE) as u64);
@@ -802,6 +803,37 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             let body = self.store.concatenate(pieces, length as u64);
             let found = self.store.collect(body, u64::MAX).await;
             equal("whole, collected", found.is_ok(), whole)?;
+        }
+        Ok(())
+    }
+
+    async fn holds_hashes_and_writes_what_is_read(&self) -> Check {
+        let most = usize::try_from(HELD).unwrap_or(usize::MAX);
+        for length in [0, 1, PIECE, most - 1, most, most + 1, 3 * most + 5] {
+            let bytes = pattern(length);
+            for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+                let reader = self.store.read((self.body)(&bytes));
+                let mut reader = reader.map_err(text)?;
+                let mut hasher = self.store.hasher(algorithm).map_err(text)?;
+                let (mut at, mut want) = (0, 1_000);
+                while let Some(held) = reader.hold(want as u64).await.map_err(text)? {
+                    let end = bytes.len().min(at + most.min(want));
+                    hasher.update(&held).await.map_err(text)?;
+                    let key = format!("held/{length}-{at}-{algorithm}");
+                    self.store.write(&key, &held).await.map_err(text)?;
+                    let copy = held.clone();
+                    drop(held);
+                    let expected = bytes.get(at..end);
+                    equal("held", Some(copy.to_vec().as_slice()) == expected, true)?;
+                    let stored = self.bytes(&key).await?;
+                    equal("stored", Some(stored.as_slice()) == expected, true)?;
+                    (at, want) = (end, want * 100);
+                }
+                reader.give_up().await;
+                equal("all of it", at, length)?;
+                let digest = hasher.finish().await;
+                equal("digest", digest, Ok(algorithm.digest(&bytes)))?;
+            }
         }
         Ok(())
     }
@@ -886,14 +918,19 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
 }
 
 /// A piece that is made of these items.
-fn made<B, Y: Bytes, const N: usize>(items: [&'static str; N]) -> Piece<B, Y> {
-    let items = stream::iter(items).map(|item| Ok(Y::copy_from(item.as_bytes())));
+fn made<B: 'static, Y: Bytes, const N: usize>(items: [&'static str; N]) -> Piece<B, Y> {
+    let items = stream::iter(items).map(|item| Ok(Piece::Held(Y::copy_from(item.as_bytes()))));
     Piece::Made(Made(items.boxed_local()))
 }
 
 /// A piece that is made of so many items, and counts those that were made.
-fn counted<B, Y: Bytes>(length: usize, items: usize, count: &Rc<Cell<usize>>) -> Piece<B, Y> {
-    Piece::Made(Made(counted_items(length, items, count).boxed_local()))
+fn counted<B: 'static, Y: Bytes>(
+    length: usize,
+    items: usize,
+    count: &Rc<Cell<usize>>,
+) -> Piece<B, Y> {
+    let items = counted_items(length, items, count).map_ok(Piece::Held);
+    Piece::Made(Made(items.boxed_local()))
 }
 
 fn counted_items<Y: Bytes>(
@@ -957,6 +994,6 @@ mod tests {
             .filter(|outcome| outcome.result.is_err())
             .collect();
         assert!(failed.is_empty(), "{failed:#?}");
-        assert_eq!(outcomes.len(), 30);
+        assert_eq!(outcomes.len(), 31);
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fmt::Write as _,
+    fmt::{self, Write as _},
     rc::Rc,
     time::Duration,
 };
+
+use futures_util::future::{LocalBoxFuture, join_all};
 
 use crate::{
     digest::Digest,
@@ -36,6 +38,16 @@ pub struct Rest<B> {
     pub layers: Vec<Digest>,
     /// What an upstream said, to be stored.
     pub learnt: Vec<Learnt<B>>,
+    /// What has to go on while the reply is read.
+    work: Vec<Work>,
+}
+
+struct Work(LocalBoxFuture<'static, ()>);
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
+    }
 }
 
 /// What an upstream said of a manifest or a tag.
@@ -69,6 +81,7 @@ impl<B> Default for Trace<B> {
                 promotions: Vec::new(),
                 layers: Vec::new(),
                 learnt: Vec::new(),
+                work: Vec::new(),
             }),
         }
     }
@@ -125,6 +138,11 @@ impl<B> Trace<B> {
         self.rest.borrow_mut().learnt.push(learnt);
     }
 
+    /// Notes what has to go on while the reply is read.
+    pub fn work(&self, work: LocalBoxFuture<'static, ()>) {
+        self.rest.borrow_mut().work.push(Work(work));
+    }
+
     /// What is left to do after the reply.
     pub fn into_rest(self) -> Rest<B> {
         self.rest.into_inner()
@@ -134,6 +152,15 @@ impl<B> Trace<B> {
 impl<B> Rest<B> {
     /// Whether nothing is.
     pub const fn is_nothing(&self) -> bool {
-        self.promotions.is_empty() && self.layers.is_empty() && self.learnt.is_empty()
+        self.promotions.is_empty()
+            && self.layers.is_empty()
+            && self.learnt.is_empty()
+            && self.work.is_empty()
+    }
+
+    /// Does what has to go on while the reply is read.
+    pub async fn work(&mut self) {
+        let work = self.work.drain(..).map(|Work(work)| work);
+        join_all(work.collect::<Vec<_>>()).await;
     }
 }

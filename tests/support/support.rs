@@ -10,6 +10,7 @@
 use std::rc::Rc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use futures_util::future::join;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -189,18 +190,22 @@ where
         headers,
         body: ask.body.clone().map(MemoryBody::Bytes),
     };
-    let (response, after) = registry.answer(request).await;
+    let (response, rest) = registry.answer(request).await;
     let (parts, body) = response.into_parts();
-    let body = match body {
-        Body::Empty => Vec::new(),
-        Body::Held(bytes) => bytes.to_vec(),
-        Body::Bytes(bytes) => bytes,
-        Body::Stream(body) => match body.read().await {
-            Ok(bytes) => bytes,
-            Err(error) => panic!("the response broke off: {error}"),
-        },
+    let read = async {
+        match body {
+            Body::Empty => Ok(Vec::new()),
+            Body::Held(bytes) => Ok(bytes.to_vec()),
+            Body::Bytes(bytes) => Ok(bytes),
+            Body::Stream(body) => body.read().await,
+        }
     };
-    registry.finish(after).await;
+    // What fills a reply goes on while it is read.
+    let (body, ()) = join(read, registry.finish(rest)).await;
+    let body = match body {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("the response broke off: {error}"),
+    };
     Answer {
         status: parts.status.as_u16(),
         headers: parts.headers,

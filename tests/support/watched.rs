@@ -13,7 +13,7 @@ use strata::{
     store::{
         Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
         Streams, Values,
-        memory::{Memory, MemoryBody, MemoryBytes, MemoryReader, MemoryValues},
+        memory::{Memory, MemoryBody, MemoryBytes, MemoryHasher, MemoryReader, MemoryValues},
     },
 };
 
@@ -174,6 +174,7 @@ impl Objects for Watched {
 impl Streams for Watched {
     type Bytes = MemoryBytes;
     type Reader = MemoryReader;
+    type Hasher = MemoryHasher;
 
     async fn receive(
         &self,
@@ -195,6 +196,14 @@ impl Streams for Watched {
 
     async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
         self.memory.hold(body, length).await
+    }
+
+    async fn write(&self, key: &str, bytes: &MemoryBytes) -> Result<(), StoreError> {
+        self.watch("put", key, self.memory.write(key, bytes)).await
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<MemoryHasher, StoreError> {
+        self.memory.hasher(algorithm)
     }
 
     fn read(&self, body: MemoryBody) -> Result<MemoryReader, StoreError> {

@@ -1,5 +1,7 @@
 //! Bytes in the platform's memory, and what it does with them natively.
 
+use std::{fmt, rc::Rc};
+
 use js_sys::{ArrayBuffer, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
@@ -9,6 +11,7 @@ use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use web_sys::ReadableStream;
 
 use crate::{
+    parts::Part,
     r2::failed,
     stream::{self, platform_name},
 };
@@ -43,11 +46,28 @@ extern "C" {
 /// RFC 1950, which the platform calls so.
 const ZLIB: &str = "deflate";
 
-/// A view of bytes that stay in JavaScript's memory. Nobody writes to them.
-#[derive(Clone, Debug)]
-pub(crate) struct Bytes(pub(crate) Uint8Array);
+/// A view of bytes that stay in JavaScript's memory. Nobody writes to them, while a clone is there of those that are in a part buffer.
+#[derive(Clone)]
+pub(crate) struct Bytes(pub(crate) Uint8Array, Option<Rc<Part>>);
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bytes").field(&self.0).finish()
+    }
+}
 
 impl Bytes {
+    /// Bytes in memory of their own.
+    pub(crate) const fn of(view: Uint8Array) -> Self {
+        Self(view, None)
+    }
+
+    /// Bytes in a part buffer, which is free again when the last clone of them is dropped.
+    pub(crate) fn of_part(view: Uint8Array, mut part: Part) -> Self {
+        part.restore(&view);
+        Self(view, Some(Rc::new(part)))
+    }
+
     /// The bytes as a stream, through a transform.
     fn through(&self, transform: &JsValue) -> Result<ReadableStream, StoreError> {
         let response = web_sys::Response::new_with_opt_js_u8_array(Some(&self.0));
@@ -59,7 +79,7 @@ impl Bytes {
 
 impl store::Bytes for Bytes {
     fn copy_from(bytes: &[u8]) -> Self {
-        Self(Uint8Array::from(bytes))
+        Self::of(Uint8Array::from(bytes))
     }
 
     fn to_vec(&self) -> Vec<u8> {
@@ -72,7 +92,7 @@ impl store::Bytes for Bytes {
 
     fn slice(&self, first: u64, end: u64) -> Self {
         let at = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self(self.0.subarray(at(first), at(end)))
+        Self(self.0.subarray(at(first), at(end)), self.1.clone())
     }
 
     fn prefixed(&self, prefix: &[u8]) -> Self {
@@ -80,7 +100,7 @@ impl store::Bytes for Bytes {
         let joined = Uint8Array::new_with_length(length.saturating_add(self.0.byte_length()));
         joined.set(&Uint8Array::from(prefix), 0);
         joined.set(&self.0, length);
-        Self(joined)
+        Self::of(joined)
     }
 
     async fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
@@ -95,11 +115,11 @@ impl store::Bytes for Bytes {
         let response = response.map_err(|error| failed(&error))?;
         let buffer = response.unchecked_ref::<Collector>().array_buffer().await;
         let buffer = buffer.map_err(|error| failed(&error))?;
-        Ok(Self(Uint8Array::new(&buffer)))
+        Ok(Self::of(Uint8Array::new(&buffer)))
     }
 
     async fn decompress(&self, length: u64) -> Result<Self, StoreError> {
         let stream = self.through(&DecompressionStream::new(ZLIB))?;
-        stream::hold(&stream, length).await.map(Self)
+        stream::hold(&stream, length).await.map(Self::of)
     }
 }

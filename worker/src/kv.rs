@@ -49,7 +49,7 @@ impl Values for Namespace {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let found = self.0.get(key, "arrayBuffer").await;
         let found = found.map_err(|error| failed(&error))?;
-        Ok((!found.is_null()).then(|| Bytes(Uint8Array::new(&found))))
+        Ok((!found.is_null()).then(|| Bytes::of(Uint8Array::new(&found))))
     }
 
     async fn put(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<(), StoreError> {

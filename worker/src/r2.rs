@@ -3,16 +3,17 @@
 //! <https://developers.cloudflare.com/r2/api/workers/workers-api-reference/>
 
 use futures_util::{
-    TryStreamExt as _,
+    StreamExt as _,
     future::{join, try_join},
+    stream::{self, LocalBoxStream},
 };
 use js_sys::{Array, Date, Object as JsObject, Promise, Reflect, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
-        Condition, Content, ListOptions, Made, Meta, Object, Objects, Page, Piece, PutOptions,
-        Received, StoreError, Streams,
+        Condition, Content, Hasher as _, ListOptions, Made, Meta, Object, Objects, Page, Piece,
+        PutOptions, Received, StoreError, Streams,
     },
     time::Timestamp,
 };
@@ -23,7 +24,7 @@ use web_sys::{ReadableStream, console};
 use crate::{
     bytes::Bytes,
     parts::{PART, Part},
-    stream::{self, Hasher, Pieces, Pipe, Reader, whole},
+    stream::{self as streams, Hasher, Pieces, Pipe, Reader, whole},
 };
 
 #[wasm_bindgen(module = "cloudflare:workers")]
@@ -155,11 +156,11 @@ impl Bucket {
     /// Lets pieces flow into a pipe, one after the other.
     async fn forward(
         &self,
-        pieces: Vec<Piece<ReadableStream, Bytes>>,
+        mut pieces: LocalBoxStream<'static, Result<Piece<ReadableStream, Bytes>, StoreError>>,
         pipe: &Pipe,
     ) -> Result<(), JsValue> {
-        for piece in pieces {
-            match piece {
+        while let Some(piece) = pieces.next().await {
+            match piece.map_err(|error| JsValue::from(error.to_string()))? {
                 Piece::Bytes(bytes) => pipe.write(&Uint8Array::from(bytes.as_slice())).await?,
                 Piece::Held(bytes) => pipe.write(&bytes.0).await?,
                 Piece::Stream(body) => pipe.forward(&body).await?,
@@ -168,12 +169,7 @@ impl Bucket {
                     let object = object.ok_or_else(|| JsValue::from(format!("{key} is gone")))?;
                     pipe.forward(&object.body).await?;
                 }
-                Piece::Made(Made(items)) => {
-                    let mut items = items.map_err(|error| JsValue::from(error.to_string()));
-                    while let Some(bytes) = items.try_next().await? {
-                        pipe.write(&bytes.0).await?;
-                    }
-                }
+                Piece::Made(Made(pieces)) => Box::pin(self.forward(pieces, pipe)).await?,
             }
         }
         Ok(())
@@ -194,7 +190,7 @@ impl Bucket {
                     .await
                     .map_err(|error| failed(&error))
             };
-            let (uploaded, ()) = try_join(uploaded, hasher.update(&view)).await?;
+            let (uploaded, ()) = try_join(uploaded, hasher.update_view(&view)).await?;
             part.restore(&view);
             Ok::<_, StoreError>((uploaded, part))
         };
@@ -248,7 +244,7 @@ impl Bucket {
         let view = reader.fill(part.lend()).await?;
         let hasher = Hasher::new(algorithm)?;
         if view.byte_length() < PART {
-            hasher.update(&view).await?;
+            hasher.update_view(&view).await?;
             let digest = hasher.finish().await?;
             let size = u64::from(view.byte_length());
             if size > 0 {
@@ -374,6 +370,7 @@ impl Objects for Bucket {
 impl Streams for Bucket {
     type Bytes = Bytes;
     type Reader = Pieces;
+    type Hasher = Hasher;
 
     async fn receive(
         &self,
@@ -381,7 +378,7 @@ impl Streams for Bucket {
         body: ReadableStream,
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
-        let reader = stream::reader(&body)?;
+        let reader = streams::reader(&body)?;
         let received = self.receive_all(key, &reader, algorithm).await;
         if received.is_err() {
             reader.give_up().await;
@@ -394,8 +391,8 @@ impl Streams for Bucket {
         body: ReadableStream,
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
-        let reader = stream::reader(&body)?;
-        let received = stream::hash(&reader, algorithm).await;
+        let reader = streams::reader(&body)?;
+        let received = streams::hash(&reader, algorithm).await;
         if received.is_err() {
             reader.give_up().await;
         }
@@ -407,15 +404,24 @@ impl Streams for Bucket {
         body: ReadableStream,
         limit: u64,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        stream::collect(&body, limit).await
+        streams::collect(&body, limit).await
     }
 
     async fn hold(&self, body: ReadableStream, length: u64) -> Result<Bytes, StoreError> {
-        stream::hold(&body, length).await.map(Bytes)
+        streams::hold(&body, length).await.map(Bytes::of)
+    }
+
+    async fn write(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
+        let written = self.0.put(key, &bytes.0, &JsObject::new()).await;
+        written.map(drop).map_err(|error| failed(&error))
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<Hasher, StoreError> {
+        Hasher::new(algorithm)
     }
 
     fn read(&self, body: ReadableStream) -> Result<Pieces, StoreError> {
-        stream::reader(&body).map(Pieces::of)
+        streams::reader(&body).map(Pieces::of)
     }
 
     fn concatenate(
@@ -429,6 +435,7 @@ impl Streams for Bucket {
         // To its end even when the client goes away: of a request that is cancelled no write ever comes back, and what makes the
         // pieces would be held for ever.
         wait_until(&future_to_promise(async move {
+            let pieces = stream::iter(pieces).map(Ok).boxed_local();
             let outcome = bucket.forward(pieces, &pipe).await;
             if let Err(error) = pipe.end(outcome).await {
                 let line = format!("a response was broken off: {}", describe(&error));
@@ -440,7 +447,7 @@ impl Streams for Bucket {
     }
 
     async fn discard(&self, body: ReadableStream) {
-        stream::discard(&body).await;
+        streams::discard(&body).await;
     }
 }
 

@@ -4,12 +4,16 @@
 use js_sys::{ArrayBuffer, Object, Reflect, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
-    store::{self, PIECE, Received, StoreError},
+    store::{self, Hasher as _, PIECE, Received, StoreError},
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use web_sys::{ReadableStream, WritableStream};
 
-use crate::{parts::Part, r2::failed};
+use crate::{
+    bytes::Bytes,
+    parts::{PART, Part},
+    r2::failed,
+};
 
 #[wasm_bindgen]
 extern "C" {
@@ -140,6 +144,16 @@ impl Pieces {
 }
 
 impl store::Reader for Pieces {
+    type Bytes = Bytes;
+
+    async fn hold(&mut self, most: u64) -> Result<Option<Bytes>, StoreError> {
+        let mut part = Part::wait().await?;
+        let most = u32::try_from(most).unwrap_or(PART).min(PART);
+        let view = self.reader.fill(part.lend().subarray(0, most)).await?;
+        let bytes = Bytes::of_part(view, part);
+        Ok((bytes.0.byte_length() > 0).then_some(bytes))
+    }
+
     async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, StoreError> {
         let buffer = self.buffer.take();
         let buffer = buffer.unwrap_or_else(|| Uint8Array::new_with_length(BUFFER));
@@ -180,15 +194,23 @@ impl Hasher {
         })
     }
 
-    pub(crate) async fn update(&self, view: &Uint8Array) -> Result<(), StoreError> {
+    pub(crate) async fn update_view(&self, view: &Uint8Array) -> Result<(), StoreError> {
         self.writer
             .write(view)
             .await
             .map(drop)
             .map_err(|error| failed(&error))
     }
+}
 
-    pub(crate) async fn finish(self) -> Result<Digest, StoreError> {
+impl store::Hasher for Hasher {
+    type Bytes = Bytes;
+
+    async fn update(&mut self, bytes: &Bytes) -> Result<(), StoreError> {
+        self.update_view(&bytes.0).await
+    }
+
+    async fn finish(self) -> Result<Digest, StoreError> {
         self.writer.close().await.map_err(|error| failed(&error))?;
         let hash = self.stream.digest().await.map_err(|error| failed(&error))?;
         digest(self.algorithm, &hash.unchecked_into())
@@ -212,7 +234,7 @@ pub(crate) async fn hash(reader: &Reader, algorithm: Algorithm) -> Result<Receiv
         let view = reader.fill(part.lend()).await?;
         let length = view.byte_length();
         if length > 0 {
-            hasher.update(&view).await?;
+            hasher.update_view(&view).await?;
         }
         part.restore(&view);
         if length == 0 {

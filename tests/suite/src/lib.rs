@@ -119,7 +119,7 @@ fn made(env: &JsValue, broken: Option<usize>) -> ReadableStream {
         let _held = &maker;
         match broken {
             Some(broken) if number == broken => Err(StoreError::Failed("asked to".to_owned())),
-            _ => Ok(bytes::Bytes::copy_from(&item)),
+            _ => Ok(Piece::Held(bytes::Bytes::copy_from(&item))),
         }
     });
     let pieces = vec![Piece::Made(Made(items.boxed_local()))];
