@@ -21,6 +21,7 @@
 //! | `fresh_seconds` | 300 | how long it is believed that a tag names what it named |
 //! | `immutable` | none | patterns of tags that never move |
 //! | `most_bytes` | 10737418240 | the largest blob that is mirrored |
+//! | `ranges` | `both` | how a part of a blob that is not stored is answered: `pass` asks the upstream for it, `store` stores all of it first, `both` asks for the part and stores all behind the client's back |
 //! | `gone` | `refuse` | what is done with what is stored of what it says it has no more: `refuse` or `serve` |
 //! | `insecure` | `false` | whether it may be reached by http and by an address of a machine: for development |
 //!
@@ -61,6 +62,8 @@ pub struct Upstream {
     pub freshness: Duration,
     /// The largest blob that is mirrored.
     pub most_bytes: u64,
+    /// How a part of a blob that is not stored is answered.
+    pub ranges: Ranges,
     /// Whether what is stored is served when the upstream says that it has it no more.
     pub serves_gone: bool,
 }
@@ -423,9 +426,24 @@ struct Entry {
     immutable: Vec<Pattern>,
     most_bytes: Option<u64>,
     #[serde(default)]
+    ranges: Ranges,
+    #[serde(default)]
     gone: Gone,
     #[serde(default)]
     insecure: bool,
+}
+
+/// How a part of a blob that is not stored is answered.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Ranges {
+    /// By the upstream, and all of it is stored behind the client's back.
+    #[default]
+    Both,
+    /// By the upstream.
+    Pass,
+    /// When all of it is stored.
+    Store,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, Eq, PartialEq)]
@@ -473,6 +491,7 @@ impl Entry {
             is_insecure: self.insecure,
             freshness: Duration::from_secs(self.fresh_seconds.unwrap_or(300)),
             most_bytes: self.most_bytes.unwrap_or(10 << 30),
+            ranges: self.ranges,
             serves_gone: self.gone == Gone::Serve,
         })
     }
@@ -712,7 +731,7 @@ mod tests {
             (
                 r#"[{"name": "a.b", "url": "x"}]"#,
                 "",
-                "unknown field `url`, expected one of `name`, `aliases`, `address`, `repositories`, `default`, `library`, `auth`, `redirects`, `fresh_seconds`, `immutable`, `most_bytes`, `gone`, `insecure` at line 1 column 22",
+                "unknown field `url`, expected one of `name`, `aliases`, `address`, `repositories`, `default`, `library`, `auth`, `redirects`, `fresh_seconds`, `immutable`, `most_bytes`, `ranges`, `gone`, `insecure` at line 1 column 22",
             ),
             (
                 r#"[{"name": "a.b"}]"#,

@@ -1051,3 +1051,75 @@ fn a_store_that_fails_ends_no_reply() {
     let (_, read) = block_on(pull(&mirror, &blob(&bytes)));
     assert!(read.unwrap() == bytes);
 }
+
+/// A part is asked for as a part, and not trusted; all of it is stored behind, or first, as configured.
+#[test]
+fn a_part_of_a_blob_is_passed_on() {
+    for (ranges, sent, is_stored) in [("both", 2, true), ("pass", 1, false), ("store", 1, true)] {
+        let (world, bytes) = (World::new(), large());
+        let (whole, path) = (bytes.clone(), format!("/blobs/{}", digest(&bytes)));
+        world.weather(move |question| {
+            if !question.url.ends_with(&path) {
+                return None;
+            }
+            let range = question
+                .headers
+                .get("range")
+                .map(|range| range.to_str().unwrap().to_owned());
+            let (status, part, range) = match range.as_deref() {
+                None => (200, whole.clone(), None),
+                Some("bytes=5000000-5000009") => (
+                    206,
+                    whole[5_000_000..5_000_010].to_vec(),
+                    Some("bytes 5000000-5000009/9000001"),
+                ),
+                Some(other) => panic!("{other}"),
+            };
+            let mut headers = HeaderMap::new();
+            headers.insert("content-length", HeaderValue::from(part.len()));
+            if let Some(range) = range {
+                headers.insert("content-range", HeaderValue::from_static(range));
+            }
+            Some(Ok(Reply {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers,
+                body: Some(MemoryBody::Bytes(part)),
+            }))
+        });
+        let mirror = world.mirror(&json!({ "ranges": ranges }));
+        let request =
+            Ask::new(&format!("GET {}", blob(&bytes))).header("range", "bytes=5000000-5000009");
+        let answer = ask(&mirror, &request);
+        assert_eq!(
+            (answer.status, answer.body.as_slice()),
+            (206, &bytes[5_000_000..5_000_010]),
+            "{ranges}"
+        );
+        assert_eq!(
+            answer.header("content-range"),
+            Some("bytes 5000000-5000009/9000001")
+        );
+        assert_eq!(answer.header("content-length"), Some("10"));
+        assert_eq!(
+            (world.asked().len(), count(&world, "blobs/") == 1),
+            (sent, is_stored),
+            "{ranges}"
+        );
+        if is_stored {
+            assert_eq!(ask(&mirror, &request).body, &bytes[5_000_000..5_000_010]);
+            assert!(world.asked().is_empty());
+        }
+    }
+}
+
+/// An upstream that has no ranges sends all of it, and that is stored.
+#[test]
+fn a_part_is_found_where_the_upstream_has_no_ranges() {
+    let (world, bytes) = (World::new(), large());
+    serve(&world, &bytes, bytes.len());
+    let mirror = world.mirror(&json!({}));
+    let request = Ask::new(&format!("GET {}", blob(&bytes))).header("range", "bytes=0-9");
+    let answer = ask(&mirror, &request);
+    assert_eq!((answer.status, answer.body.as_slice()), (206, &bytes[..10]));
+    assert_eq!(count(&world, "blobs/"), 1);
+}

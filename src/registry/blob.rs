@@ -50,13 +50,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Some(mirrored) if request.method == http::Method::HEAD => {
                     return self.look_at_blob(&mirrored, digest, trace).await;
                 }
-                Some(mirrored) if !request.headers.contains_key(header::RANGE) => {
-                    if let Some(response) = self.send_on(&mirrored, digest, trace).await? {
+                Some(mirrored) => {
+                    let sent = match request.headers.get(header::RANGE) {
+                        Some(range) => self.pass_range(&mirrored, digest, range, trace).await?,
+                        None => self.send_on(&mirrored, digest, trace).await?,
+                    };
+                    if let Some(response) = sent {
                         return Ok(response);
                     }
-                    self.known(name, digest, trace).await?.ok_or_else(unknown)?
+                    self.known_or_obtained(name, digest, trace)
+                        .await?
+                        .ok_or_else(unknown)?
                 }
-                Some(mirrored) => self.obtain(&mirrored, digest, trace).await?,
                 None => return Err(unknown()),
             },
         };
@@ -389,7 +394,10 @@ pub(super) fn whole<S: Streams>(digest: &Digest, size: u64) -> Response<Body<S>>
     response
 }
 
-fn describe<S: Streams>(mut response: Response<Body<S>>, digest: &Digest) -> Response<Body<S>> {
+pub(super) fn describe<S: Streams>(
+    mut response: Response<Body<S>>,
+    digest: &Digest,
+) -> Response<Body<S>> {
     let headers = response.headers_mut();
     describe_content(headers, digest, BLOB_TYPE);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use futures_util::future::{LocalBoxFuture, join};
 
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
     digest::{Algorithm, Digest},
@@ -15,10 +15,11 @@ use crate::{
     name::{Name, Reference, Tag},
     registry::{
         Answer, Body, DOCKER_CONTENT_DIGEST, Registry,
-        blob::whole,
+        blob::{describe, whole},
         fill::{Fill, Part, Source},
         grant::from_json,
         manifest::TagTarget,
+        respond,
         upstream::{Question, UpstreamError},
     },
     store::{
@@ -31,7 +32,7 @@ use crate::{
         warm::Content,
     },
     time::Timestamp,
-    upstream::Mirrored,
+    upstream::{Mirrored, Ranges},
 };
 
 /// The largest blob that is stored before it is served: in one operation, and without a session.
@@ -428,6 +429,74 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let pieces = vec![Piece::Made(pieces)];
         *response.body_mut() = Body::Stream(self.store.concatenate(pieces, size));
         Ok(Some(response))
+    }
+
+    /// Passes on what an upstream says of a part of a blob; `None` where all of it is to be stored first. Of a part nobody can say
+    /// whether it is right, so it is stored nowhere.
+    pub(super) async fn pass_range(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        range: &HeaderValue,
+        trace: &Trace<S::Bytes>,
+    ) -> Result<Option<Response<Body<S>>>, Error> {
+        let start = self.host.now();
+        if mirrored.upstream.ranges == Ranges::Store {
+            return Ok(None);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, range.clone());
+        let question = Question {
+            method: Method::GET,
+            path: &format!("/blobs/{digest}"),
+            headers,
+        };
+        let mut reply = match self.ask_upstream(mirrored, &question).await {
+            Ok(reply) => reply,
+            // It may be the range that it does not like: what that is of the whole is decided here.
+            Err(UpstreamError::Failed(_)) => return Ok(None),
+            Err(error) => return Err(no_blob(mirrored, &error)),
+        };
+        let Some(body) = reply.body.take() else {
+            return Ok(None);
+        };
+        if reply.status != StatusCode::PARTIAL_CONTENT {
+            // An upstream without ranges: the part is found in what is stored.
+            self.store.discard(body).await;
+            return Ok(None);
+        }
+        if mirrored.upstream.ranges == Ranges::Both {
+            trace.work(self.fill_behind(mirrored, digest));
+        }
+        trace.step("blob", Tier::Upstream, self.host.now().since(start));
+        let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
+        for name in [
+            header::CONTENT_RANGE,
+            header::CONTENT_LENGTH,
+            header::CONTENT_TYPE,
+        ] {
+            if let Some(value) = reply.headers.get(&name) {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        *response.body_mut() = Body::Stream(body);
+        Ok(Some(response))
+    }
+
+    /// Stores a blob that nobody waits for, if nobody else does.
+    fn fill_behind(&self, mirrored: &Mirrored, digest: &Digest) -> LocalBoxFuture<'static, ()> {
+        let (registry, mirrored, digest) = (self.clone(), mirrored.clone(), digest.clone());
+        Box::pin(async move {
+            let key = key::link(&digest, &mirrored.name);
+            let fills = &registry.acquaintance.fills;
+            if let Part::Leads(reader) = fills.join(&key, registry.host.now()) {
+                // The reader stands for the client, so that it is not given up for want of one.
+                let begun = registry.begin_fill(&mirrored, &digest, &key, &reader.fill);
+                if let Ok(Some(work)) = begun.await {
+                    work.await;
+                }
+            }
+        })
     }
 
     /// What is known of a blob once it is stored.
