@@ -5,7 +5,7 @@
 //! by reads of its own. So a slow client holds up nobody, and nothing waits in memory for it. The last chunk is handed to nobody
 //! before the digest of all was seen to be right, and only then does the blob get a record.
 
-use std::{cell::RefCell, collections::HashMap, pin::pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, mem::replace, pin::pin, rc::Rc, time::Duration};
 
 use futures_util::{
     StreamExt as _,
@@ -17,7 +17,6 @@ use crate::{
     digest::Digest,
     error::Error,
     host::Host,
-    name::Name,
     range::ByteRange,
     registry::{Bound, Registry, upstream::UpstreamError},
     store::{
@@ -25,6 +24,7 @@ use crate::{
     },
     time::Timestamp,
     upload::{Extent, Step, UploadId},
+    upstream::Mirrored,
 };
 
 /// The blobs that this isolate is filling.
@@ -259,10 +259,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     pub(super) async fn fill(
         &self,
         source: Source<S::Reader>,
-        name: &Name,
+        mirrored: &Mirrored,
         digest: &Digest,
         fill: &Fill<S::Bytes>,
     ) -> Result<(), UpstreamError> {
+        let name = &mirrored.name;
         let failed = |error: Error| UpstreamError::Store(error.message());
         let Source { mut reader, size } = source;
         let bound = self.bound();
@@ -273,7 +274,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         self.write_step(name, id, 0, &start).await.map_err(failed)?;
         let mut extents = Vec::new();
         let received = self
-            .receive_fill(&mut reader, size, digest, id, fill, bound, &mut extents)
+            .receive_fill(
+                &mut reader,
+                size,
+                mirrored,
+                digest,
+                id,
+                fill,
+                bound,
+                &mut extents,
+            )
             .await;
         if let Err(error) = &received {
             // Before anything else is waited for: nobody joins it any more.
@@ -299,17 +309,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         reader: &mut S::Reader,
         size: u64,
+        mirrored: &Mirrored,
         digest: &Digest,
         id: UploadId,
         fill: &Fill<S::Bytes>,
         bound: Bound,
         extents: &mut Vec<Extent>,
     ) -> Result<(), UpstreamError> {
-        let broken = |error: StoreError| UpstreamError::Failed(error.to_string());
         let unstored = |error: StoreError| UpstreamError::Store(error.to_string());
         let mut hasher = Some(self.store.hasher(digest.algorithm()).map_err(unstored)?);
         let mut writes = FuturesOrdered::new();
         let (mut offset, mut want, mut number) = (0, FIRST, 0);
+        let mut resumed = None;
         let mut land = |landed: Result<(u64, Extent), StoreError>| {
             let (offset, extent) = landed.map_err(unstored)?;
             extents.push(extent.clone());
@@ -338,16 +349,25 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     }
                 }
             };
-            let Some(chunk) = chunk.map_err(broken)? else {
+            let Ok(Some(chunk)) = chunk else {
                 let found = format!("it broke off after {offset} of {size} bytes");
-                return Err(UpstreamError::Failed(found));
+                let error = UpstreamError::Failed(found);
+                if resumed == Some(offset) {
+                    return Err(error);
+                }
+                // Once from each place: what got on may get on again.
+                (resumed, want) = (Some(offset), FIRST);
+                let rest = self.open_rest(mirrored, digest, offset, size).await?;
+                let before = replace(reader, rest.ok_or(error)?);
+                before.give_up().await;
+                continue;
             };
             let length = chunk.len();
             if let Some(hasher) = &mut hasher {
                 hasher.update(&chunk).await.map_err(unstored)?;
             }
             if offset + length == size {
-                if reader.hold(1).await.map_err(broken)?.is_some() {
+                if !matches!(reader.hold(1).await, Ok(None)) {
                     return Err(UpstreamError::Wrong(format!(
                         "blob {digest} is longer than the {size} bytes announced"
                     )));

@@ -551,12 +551,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         };
         fill.begin(source.size, self.host.now());
-        let (registry, name, digest) = (self.clone(), mirrored.name.clone(), digest.clone());
+        let (registry, mirrored, digest) = (self.clone(), mirrored.clone(), digest.clone());
         let (key, fill) = (key.to_owned(), fill.clone());
         Ok(Some(Box::pin(async move {
-            let outcome = registry.fill(source, &name, &digest, &fill).await;
+            let outcome = registry.fill(source, &mirrored, &digest, &fill).await;
             if let Err(error) = &outcome {
-                let (name, error) = (name.to_string(), error.to_string());
+                let (name, error) = (mirrored.name.to_string(), error.to_string());
                 let fields = [("repository", &*name), ("error", &*error)];
                 registry
                     .host
@@ -622,6 +622,37 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 })
             }
         }
+    }
+
+    /// Opens the rest of a blob that broke off; `None` where the upstream gives no such part.
+    pub(super) async fn open_rest(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        offset: u64,
+        size: u64,
+    ) -> Result<Option<S::Reader>, UpstreamError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, super::value(&format!("bytes={offset}-")));
+        let question = Question {
+            method: Method::GET,
+            path: &format!("/blobs/{digest}"),
+            headers,
+        };
+        let reply = self.ask_upstream(mirrored, &question).await?;
+        let Some(body) = reply.body else {
+            return Ok(None);
+        };
+        let expected = format!("bytes {offset}-{}/{size}", size - 1);
+        let range = super::text(&reply.headers, header::CONTENT_RANGE);
+        if reply.status != StatusCode::PARTIAL_CONTENT || range != Some(&expected) {
+            self.store.discard(body).await;
+            return Ok(None);
+        }
+        let reader = self.store.read(body);
+        reader
+            .map(Some)
+            .map_err(|error| UpstreamError::Failed(error.to_string()))
     }
 
     /// How many bytes a blob of an upstream has, if it says so.
