@@ -4,11 +4,12 @@ import { concurrency } from "./concurrency.mjs";
 import { cost } from "./cost.mjs";
 import { files } from "./files.mjs";
 import { layers } from "./layers.mjs";
+import { mirror } from "./mirror.mjs";
 import { pull } from "./pull.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost, files, layers, access };
+const benches = { upload, pull, concurrency, cost, files, layers, access, mirror };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));

@@ -1,0 +1,104 @@
+// First pulls through a mirror beside the same pulls from the upstream itself, and many at once.
+import { createHash } from "node:crypto";
+import { get } from "node:http";
+import { start } from "../tests/edge/harness.mjs";
+import { median } from "./table.mjs";
+import { startUpstream } from "./upstream.mjs";
+
+const MIB = 1 << 20;
+const SIZE = 100 * MIB;
+const ROUNDS = 5;
+
+// What the simulated R2 takes in is its disk's affair, so an upstream on this machine is faster than any store: the other one is as far
+// away as upstreams are.
+const upstreams = { near: {}, far: { delay: 40, rate: 40e6 } };
+
+export async function mirror(print) {
+  const running = {};
+  for (const [name, options] of Object.entries(upstreams)) running[name] = await startUpstream(options);
+  const configured = Object.entries(running).map(([name, { address }]) => ({ name, address, insecure: true }));
+  const vars = { STRATA_UPSTREAMS: JSON.stringify(configured), STRATA_ANONYMOUS_PULL: "true", STRATA_LOG: "errors" };
+  const strata = await start({ probe: false, vars });
+  try {
+    const rows = [];
+    for (const [name, upstream] of Object.entries(running)) rows.push(...(await times(strata, name, upstream)));
+    const columns = ["pull", "first byte, ms", "of upstream", "whole, ms", "of upstream"];
+    print(`${SIZE / MIB} MiB, alone: medians of ${ROUNDS} rounds in turns`, columns, rows);
+  } finally {
+    await strata.stop();
+  }
+  try {
+    await together(print, running.far, vars);
+  } finally {
+    for (const upstream of Object.values(running)) await upstream.stop();
+  }
+}
+
+/** From the upstream, through the mirror that has it not, and through the mirror that has. */
+async function times(strata, name, upstream) {
+  const seen = { upstream: [], "mirror, empty": [], "mirror, full": [] };
+  for (let round = 0; round <= ROUNDS; round += 1) {
+    const digest = await upstream.blob(SIZE);
+    const through = new URL(`/v2/${name}/bench/blobs/${digest}`, strata.url);
+    const took = {
+      upstream: await pull(`${upstream.address}/v2/bench/blobs/${digest}`, digest),
+      "mirror, empty": await pull(through, digest),
+      "mirror, full": await pull(through, digest),
+    };
+    // The first round warms up the runtime, the disk and ourselves.
+    if (round > 0) for (const [who, times] of Object.entries(took)) seen[who].push(times);
+    if ((await upstream.asked()) !== 2) throw new Error("the upstream was not asked once by each");
+  }
+  const base = { first: median(seen.upstream, "first"), whole: median(seen.upstream, "whole") };
+  return Object.entries(seen).map(([who, rounds]) => {
+    const [first, whole] = [median(rounds, "first"), median(rounds, "whole")];
+    return [`${name}: ${who}`, first.toFixed(1), (first / base.first).toFixed(2), whole.toFixed(0), (whole / base.whole).toFixed(2)];
+  });
+}
+
+/** Many who miss the same blob: how often the upstream is asked, and what the runtime grows by. */
+async function together(print, upstream, vars) {
+  const rows = [];
+  for (const clients of [1, 8, 32]) {
+    const strata = await start({ vars });
+    try {
+      const digest = await upstream.blob(SIZE);
+      await upstream.asked();
+      const idle = strata.memory().resident;
+      strata.resetPeak();
+      const path = new URL(`/v2/far/bench/blobs/${digest}`, strata.url);
+      const began = performance.now();
+      await Promise.all(Array.from({ length: clients }, () => pull(path, digest)));
+      const seconds = (performance.now() - began) / 1000;
+      const grown = (strata.memory().peak - idle) / MIB;
+      rows.push([clients, await upstream.asked(), seconds.toFixed(1), grown.toFixed(0), ((await strata.wasm()) / MIB).toFixed(1)]);
+    } finally {
+      await strata.stop();
+    }
+  }
+  print(`${SIZE / MIB} MiB, by many at once`, ["clients", "upstream requests", "seconds", "workerd grew by, MiB", "its wasm has, MiB"], rows);
+}
+
+/** Pulls a blob and checks it, on a connection of its own. */
+function pull(url, digest) {
+  return new Promise((resolve, reject) => {
+    const began = performance.now();
+    const request = get(url, { agent: false }, async (response) => {
+      try {
+        const hash = createHash("sha256");
+        let first;
+        for await (const chunk of response) {
+          first ??= performance.now() - began;
+          hash.update(chunk);
+        }
+        const whole = performance.now() - began;
+        const found = `sha256:${hash.digest("hex")}`;
+        if (found !== digest) throw new Error(`${url} answered ${response.statusCode} and ${found}`);
+        resolve({ first, whole });
+      } catch (error) {
+        reject(error);
+      }
+    });
+    request.on("error", reject);
+  });
+}

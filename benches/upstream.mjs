@@ -1,0 +1,65 @@
+// An upstream in a thread of its own, so that it takes no turns from the client that is measured: blobs of random bytes, sent at once or
+// as they come from far away.
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { setTimeout } from "node:timers/promises";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+
+/** Starts one; `delay` in milliseconds before a reply begins, `rate` in bytes a second. */
+export async function startUpstream({ delay = 0, rate = Infinity } = {}) {
+  const thread = new Worker(new URL(import.meta.url), { workerData: { delay, rate } });
+  const ask = async (message) => {
+    thread.postMessage(message);
+    return (await once(thread, "message"))[0];
+  };
+  const { address } = await ask({});
+  return {
+    address,
+    /** The digest of a new blob. */
+    blob: async (size) => (await ask({ size })).digest,
+    /** How many times blobs were asked for since this was last called. */
+    asked: async () => (await ask({ count: true })).asked,
+    stop: () => thread.terminate(),
+  };
+}
+
+if (!isMainThread && workerData?.delay !== undefined) {
+  const { delay, rate } = workerData;
+  const blobs = new Map();
+  let asked = 0;
+  const server = createServer(async (request, response) => {
+    const blob = blobs.get(decodeURIComponent(request.url.split("/").at(-1)));
+    await setTimeout(delay);
+    if (!blob) return response.writeHead(404).end();
+    response.writeHead(200, { "content-length": blob.length });
+    if (request.method === "HEAD") return response.end();
+    asked += 1;
+    if (rate === Infinity) return response.end(blob);
+    const start = performance.now();
+    for (let at = 0; at < blob.length && !response.destroyed; ) {
+      const due = Math.min(blob.length, Math.floor(((performance.now() - start) / 1000) * rate) + 64 * 1024);
+      if (due === at) await setTimeout(2);
+      else if (!response.write(blob.subarray(at, due))) await Promise.race([once(response, "drain"), once(response, "close")]);
+      at = due;
+    }
+    response.end();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  parentPort.on("message", ({ size, count }) => {
+    if (size) {
+      const blob = randomBytes(size);
+      const digest = `sha256:${createHash("sha256").update(blob).digest("hex")}`;
+      // One at a time: a run makes many.
+      blobs.clear();
+      blobs.set(digest, blob);
+      parentPort.postMessage({ digest });
+    } else if (count) {
+      parentPort.postMessage({ asked });
+      asked = 0;
+    } else {
+      parentPort.postMessage({ address: `http://127.0.0.1:${server.address().port}` });
+    }
+  });
+}
