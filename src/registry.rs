@@ -509,7 +509,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
             (Route::Upload { name, id, .. }, "DELETE") => self.cancel_upload(&name, id).await,
             (Route::Tags { name, limit, last }, "GET" | "HEAD") => {
-                self.list_tags(&name, limit, last.as_ref()).await
+                let called = list::Called::of(&request.target, &name);
+                self.list_tags(&called, &name, limit, last.as_ref(), trace)
+                    .await
             }
             (
                 Route::Referrers {
@@ -521,14 +523,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 },
                 "GET" | "HEAD",
             ) => {
-                self.list_referrers(
-                    &name,
-                    &subject,
-                    artifact_type.as_deref(),
+                let called = list::Called::of(&request.target, &name);
+                let wanted = list::WantedReferrers {
+                    subject: &subject,
+                    artifact_type: artifact_type.as_deref(),
                     limit,
-                    last.as_ref(),
-                )
-                .await
+                    last: last.as_ref(),
+                };
+                self.list_referrers(&called, &name, &wanted, trace).await
             }
             (
                 route @ (Route::Version

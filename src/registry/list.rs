@@ -17,10 +17,11 @@ use crate::{
         Answer, Body, Registry, for_each, grant::from_json, manifest::Referrer, respond_with_json,
         value,
     },
-    store::{ListOptions, Meta, StoreError, Streams, Values, key},
+    route::{self, Route},
+    store::{ListOptions, Meta, StoreError, Streams, Values, key, trace::Trace},
 };
 
-const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// The most entries of one page: what the store lists in one operation.
 const MAX_PAGE: u64 = 1_000;
@@ -59,10 +60,32 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// end-8.
     pub(super) async fn list_tags(
         &self,
+        called: &Called,
         name: &Name,
         limit: Option<u64>,
         last: Option<&Tag>,
+        trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
+        if let Some(mirrored) = self.mirrored(name) {
+            return self
+                .list_mirrored_tags(&mirrored, called, limit, last, trace)
+                .await;
+        }
+        let stored = self.stored_tags(name, limit, last).await?;
+        let (tags, next) = stored.ok_or_else(|| {
+            let found = format!("no manifest was ever pushed to {name}");
+            Error::new(Code::NameUnknown, found).with_detail(json!({ "name": name.as_str() }))
+        })?;
+        Ok(respond_with_tags(called, &tags, next.as_deref()))
+    }
+
+    /// A page of the tags that are stored, with the query of the next one; `None` where the repository is not there.
+    pub(super) async fn stored_tags(
+        &self,
+        name: &Name,
+        limit: Option<u64>,
+        last: Option<&Tag>,
+    ) -> Result<Option<(Vec<String>, Option<String>)>, Error> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|tag| key::tag(name, tag));
         let prefix = key::tags(name);
@@ -75,32 +98,44 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             && last.is_none()
             && self.store.head(&key::catalog(name)).await?.is_none()
         {
-            let error = Error::new(
-                Code::NameUnknown,
-                format!("no manifest was ever pushed to {name}"),
-            );
-            return Err(error.with_detail(json!({ "name": name.as_str() })));
+            return Ok(None);
         }
-        let body = json!({ "name": name.as_str(), "tags": tags });
-        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
-        if let (true, Some(last)) = (more, tags.last()) {
-            link_next(
-                &mut response,
-                &format!("/v2/{name}/tags/list?n={limit}&last={last}"),
-            );
-        }
-        Ok(response)
+        let last = tags.last().filter(|_| more);
+        let next = last.map(|last| format!("n={limit}&last={last}"));
+        Ok(Some((tags, next)))
     }
 
-    /// end-12. An entry whose manifest is not stored is left out: it is the sweep's.
+    /// end-12.
     pub(super) async fn list_referrers(
         &self,
+        called: &Called,
         name: &Name,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-        limit: Option<u64>,
-        last: Option<&Digest>,
+        wanted: &WantedReferrers<'_>,
+        trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
+        if let Some(mirrored) = self.mirrored(name) {
+            return self
+                .list_mirrored_referrers(&mirrored, called, wanted, trace)
+                .await;
+        }
+        let (referrers, next) = self.stored_referrers(name, wanted).await?;
+        let next = next.as_deref();
+        Ok(respond_with_referrers(called, wanted, &referrers, next))
+    }
+
+    /// A page of the referrers that are stored, with the query of the next one. An entry whose manifest is not stored is left
+    /// out: it is the sweep's.
+    pub(super) async fn stored_referrers(
+        &self,
+        name: &Name,
+        wanted: &WantedReferrers<'_>,
+    ) -> Result<(Vec<Referrer>, Option<String>), Error> {
+        let WantedReferrers {
+            subject,
+            artifact_type,
+            limit,
+            last,
+        } = *wanted;
         let limit = page_limit(limit, MAX_REFERRERS);
         let prefix = key::referrers(name, subject);
         let after = last.map(|last| key::after_referrer(name, subject, last));
@@ -109,7 +144,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Some((id.to_owned(), meta.metadata.clone()))
             })
             .await?;
-        let mut last = None;
+        let mut last: Option<Digest> = None;
         let mut candidates: Vec<(Digest, String, String)> = Vec::new();
         for (id, metadata) in entries {
             let digest = key::referrer_digest(&id).ok_or_else(|| {
@@ -142,35 +177,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         })
         .await?;
         found.sort_by(|one, other| key_of(one).cmp(&key_of(other)));
-        let manifests: Vec<Referrer> = found
-            .into_iter()
-            .flatten()
-            .map(|(_, referrer)| referrer)
-            .filter(|referrer| {
-                artifact_type.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted))
-            })
-            .collect();
-        let body = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
-        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
-        let mut filter = String::new();
-        if let Some(artifact_type) = artifact_type {
-            headers.insert(
-                OCI_FILTERS_APPLIED,
-                HeaderValue::from_static("artifactType"),
-            );
-            let encoded: String =
-                form_urlencoded::byte_serialize(artifact_type.as_bytes()).collect();
-            filter = format!("&artifactType={encoded}");
-        }
-        if let (true, Some(last)) = (more, last) {
-            link_next(
-                &mut response,
-                &format!("/v2/{name}/referrers/{subject}?n={limit}&last={last}{filter}"),
-            );
-        }
-        Ok(response)
+        let referrers = found.into_iter().flatten().map(|(_, referrer)| referrer);
+        let referrers = referrers
+            .filter(|referrer| wanted.has(referrer))
+            .collect::<Vec<_>>();
+        let next = last.filter(|_| more).map(|last| {
+            let filter = artifact_type.map(|artifact_type| {
+                let encoded: String =
+                    form_urlencoded::byte_serialize(artifact_type.as_bytes()).collect();
+                format!("&artifactType={encoded}")
+            });
+            format!("n={limit}&last={last}{}", filter.unwrap_or_default())
+        });
+        Ok((referrers, next))
     }
 
     /// Reads all of a listing, with metadata. Several pages are not one reading: what is listed may change between them.
@@ -244,6 +263,98 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         Ok((entries, true))
     }
+}
+
+/// How a client calls a repository, which is not always how it is called here.
+#[derive(Clone, Debug)]
+pub(super) struct Called {
+    name: Name,
+    namespace: Option<String>,
+    /// The query that it sent, but for `ns`.
+    pub(super) query: String,
+}
+
+impl Called {
+    /// Reads it from path and query. `name` is how the repository is called here.
+    pub(super) fn of(target: &str, name: &Name) -> Self {
+        let (_, query) = target.split_once('?').unwrap_or_default();
+        let route = Route::parse(target).ok();
+        let asked = route.as_ref().and_then(Route::repository);
+        Self {
+            name: asked.unwrap_or(name).clone(),
+            namespace: route::namespace(target),
+            query: without_namespace(query),
+        }
+    }
+
+    /// The target of another page.
+    fn page(&self, path: &str, query: &str) -> String {
+        let mut target = format!("/v2/{}/{path}?{query}", self.name);
+        if let Some(namespace) = &self.namespace {
+            target.push_str("&ns=");
+            target.extend(form_urlencoded::byte_serialize(namespace.as_bytes()));
+        }
+        target
+    }
+}
+
+/// A query without the word of which upstream is meant.
+pub(super) fn without_namespace(query: &str) -> String {
+    let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "ns");
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
+}
+
+/// Which referrers are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WantedReferrers<'a> {
+    pub(super) subject: &'a Digest,
+    pub(super) artifact_type: Option<&'a str>,
+    pub(super) limit: Option<u64>,
+    pub(super) last: Option<&'a Digest>,
+}
+
+impl WantedReferrers<'_> {
+    /// Whether one is of the type that is wanted.
+    pub(super) fn has(&self, referrer: &Referrer) -> bool {
+        self.artifact_type
+            .is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted))
+    }
+}
+
+pub(super) fn respond_with_tags<S: Streams>(
+    called: &Called,
+    tags: &[String],
+    next: Option<&str>,
+) -> Response<Body<S>> {
+    let body = json!({ "name": called.name.as_str(), "tags": tags });
+    let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+    if let Some(next) = next {
+        link_next(&mut response, &called.page("tags/list", next));
+    }
+    response
+}
+
+pub(super) fn respond_with_referrers<S: Streams>(
+    called: &Called,
+    wanted: &WantedReferrers<'_>,
+    referrers: &[Referrer],
+    next: Option<&str>,
+) -> Response<Body<S>> {
+    let body = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": referrers });
+    let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
+    if wanted.artifact_type.is_some() {
+        let applied = HeaderValue::from_static("artifactType");
+        headers.insert(OCI_FILTERS_APPLIED, applied);
+    }
+    if let Some(next) = next {
+        let path = format!("referrers/{}", wanted.subject);
+        link_next(&mut response, &called.page(&path, next));
+    }
+    response
 }
 
 /// All of a listing.

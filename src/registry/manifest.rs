@@ -77,7 +77,7 @@ impl TagTarget {
 }
 
 /// What a list of referrers says of a manifest: the metadata of its entry where that is short, else the body.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Referrer {
     media_type: String,

@@ -35,6 +35,8 @@ use crate::{
     upstream::{Mirrored, Ranges},
 };
 
+pub(super) mod list;
+
 /// The largest blob that is stored before it is served: in one operation, and without a session.
 const SMALL: u64 = 1024 * 1024;
 
@@ -201,8 +203,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Ok(tagged)
             }
             (Err(error), Some(stale)) if error.is_outage() || mirrored.upstream.serves_gone => {
-                trace.stale.set(Some(error.reason()));
-                self.metrics.stale(mirrored.upstream.name(), error.reason());
+                self.serve_stale(mirrored, &error, trace);
                 trace.step("tag", Tier::Cold, self.host.now().since(start));
                 Ok(named(&stale))
             }
@@ -668,6 +669,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         let reply = self.ask_upstream(mirrored, &question).await?;
         Ok(length(&reply.headers))
+    }
+
+    /// Notes that what is stored is served in place of an answer.
+    fn serve_stale(&self, mirrored: &Mirrored, error: &UpstreamError, trace: &Trace<S::Bytes>) {
+        trace.stale.set(Some(error.reason()));
+        self.metrics.stale(mirrored.upstream.name(), error.reason());
     }
 
     fn no_manifest(&self, mirrored: &Mirrored, error: &UpstreamError) -> Error {

@@ -11,7 +11,11 @@ use crate::{
     error::{Code, Error},
     host::{Ask, FetchError, Host, Reply},
     metrics::UpstreamOutcome,
-    registry::{Registry, fill::Fills, mirrored::Tags},
+    registry::{
+        Registry,
+        fill::Fills,
+        mirrored::{Tags, list::Lists},
+    },
     store::{Streams, Values, flight::Flights},
     time::Timestamp,
     upstream::{Mirrored, Upstream, challenge::Challenge},
@@ -42,6 +46,7 @@ const MAX_DOCUMENT: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Acquaintance<B> {
     pub(super) tags: Tags<B>,
+    pub(super) lists: Lists,
     tokens: RefCell<HashMap<String, Token>>,
     signing_in: Flights<Result<(), UpstreamError>>,
     pub(super) fills: Fills<B>,
@@ -53,6 +58,7 @@ impl<B> Default for Acquaintance<B> {
     fn default() -> Self {
         Self {
             tags: Tags::default(),
+            lists: Lists::default(),
             tokens: RefCell::default(),
             signing_in: Flights::default(),
             fills: Fills::default(),

@@ -30,6 +30,7 @@ pub(crate) use self::host::TestHost;
 
 pub(crate) mod host;
 pub(crate) mod layers;
+pub(crate) mod mirrors;
 pub(crate) mod watched;
 
 pub(crate) type TestRegistry<S, W = MemoryValues> = Registry<S, W, TestHost>;
