@@ -113,6 +113,7 @@ impl<'a> Need<'a> {
             | Route::ImageFile { name, .. }
             | Route::Tags { name, .. }
             | Route::Referrers { name, .. } => Self::Repository(name, Action::Pull),
+            Route::Invalidate { name, .. } => Self::Repository(name, Action::Administer),
             // Moving a tag, and the source of a mount, need more: what is there decides.
             Route::StartUpload { name, .. } | Route::Upload { name, .. } => {
                 Self::Repository(name, Action::Push)
@@ -341,7 +342,7 @@ impl Access {
             Need::SignIn | Need::Entry => true,
             Need::Catalog => claims.cover_catalog(),
             // No token is for these: what administers asks for a password each time, and no token lives on by getting another.
-            Need::Token | Need::Registry(_) => false,
+            Need::Token | Need::Registry(_) | Need::Repository(_, Action::Administer) => false,
             Need::Repository(name, action) => claims.cover(name, action),
         });
         if !is_covered {
@@ -413,7 +414,7 @@ impl Access {
     /// An answer that tells how to sign in.
     fn unauthorized(found: &str, visit: Visit<'_>, need: Need<'_>, problem: Option<&str>) -> Error {
         let challenge = match need {
-            Need::Token | Need::Registry(_) => {
+            Need::Token | Need::Registry(_) | Need::Repository(_, Action::Administer) => {
                 "Basic realm=\"Strata\", charset=\"UTF-8\"".to_owned()
             }
             Need::SignIn | Need::Entry | Need::Catalog | Need::Repository(..) => {

@@ -461,6 +461,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 };
                 self.image_file(request, &image, &path, &page, trace).await
             }
+            (Route::Invalidate { name, tag }, "POST") => self.invalidate(&name, tag.as_ref()).await,
             (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
             (
                 Route::Manifest {
@@ -540,6 +541,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 | Route::Layer { .. }
                 | Route::LayerFile { .. }
                 | Route::ImageFile { .. }
+                | Route::Invalidate { .. }
                 | Route::Catalog { .. }
                 | Route::Blob { .. }
                 | Route::Manifest { .. }

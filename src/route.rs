@@ -13,6 +13,7 @@
 //! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>                  ?prefix= &n= &last=
 //! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>/files/<path>     ?n= &last=
 //! -                     GET HEAD             /v2/<name>/_strata/images/<reference>/files/<path>  ?platform= &n= &last=
+//! -                     POST                 /v2/<name>/_strata/invalidate    ?tag=
 //! -                     GET HEAD POST        /v2/_strata/token                ?service= &scope= &scope=
 //! -                     GET HEAD             /metrics
 //! ```
@@ -86,6 +87,13 @@ pub enum Route {
         path: Vec<u8>,
         /// What is listed of a directory.
         page: PathPage,
+    },
+    /// What is mirrored is asked for again.
+    Invalidate {
+        /// The repository.
+        name: Name,
+        /// The tag; without one, all of the repository.
+        tag: Option<Tag>,
     },
     /// The catalogue: the names of all repositories.
     Catalog {
@@ -282,6 +290,15 @@ impl Route {
         let name = percent_decode_str(name.strip_prefix("/v2/")?)
             .decode_utf8()
             .ok()?;
+        if rest == "invalidate" {
+            let made = || {
+                Ok(Self::Invalidate {
+                    name: name.parse()?,
+                    tag: Query::parse(query).parsed("tag")?,
+                })
+            };
+            return Some(made());
+        }
         let (kind, rest) = rest.split_once('/')?;
         let (of, path) = match rest.split_once('/') {
             None => (rest, None),
@@ -337,7 +354,7 @@ impl Route {
             | Self::Referrers { .. } => &[Method::GET, Method::HEAD],
             Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-            Self::StartUpload { .. } => &[Method::POST],
+            Self::StartUpload { .. } | Self::Invalidate { .. } => &[Method::POST],
             Self::Token { .. } => &[Method::GET, Method::HEAD, Method::POST],
             Self::Upload { .. } => &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE],
         }
@@ -350,6 +367,7 @@ impl Route {
             Self::Token { .. } => "token",
             Self::Metrics => "metrics",
             Self::Extensions => "extensions",
+            Self::Invalidate { .. } => "invalidate",
             Self::Catalog { .. } => "catalog",
             Self::Layer { .. } => "layer",
             Self::LayerFile { .. } => "layer_file",
@@ -375,6 +393,7 @@ impl Route {
             | Self::Layer { name, .. }
             | Self::LayerFile { name, .. }
             | Self::ImageFile { name, .. }
+            | Self::Invalidate { name, .. }
             | Self::Manifest { name, .. }
             | Self::StartUpload { name, .. }
             | Self::Upload { name, .. }
@@ -396,6 +415,7 @@ impl Route {
             | Self::Layer { name, .. }
             | Self::LayerFile { name, .. }
             | Self::ImageFile { name, .. }
+            | Self::Invalidate { name, .. }
             | Self::Manifest { name, .. }
             | Self::StartUpload { name, .. }
             | Self::Upload { name, .. }
@@ -769,9 +789,29 @@ mod tests {
     }
 
     #[test]
+    fn parses_what_invalidates() {
+        for (query, tag) in [("", None), ("?tag=", None), ("?tag=v1&ns=x", Some("v1"))] {
+            parses(
+                &format!("/v2/a/b/_strata/invalidate{query}"),
+                Route::Invalidate {
+                    name: name("a/b"),
+                    tag: tag.map(|tag| tag.parse().unwrap()),
+                },
+            );
+        }
+        refuses(
+            "/v2/a/_strata/invalidate?tag=.x",
+            Code::ManifestInvalid,
+            400,
+            "manifest invalid: unexpected character '.' in tag",
+        );
+    }
+
+    #[test]
     fn looks_into_nothing_else() {
         for target in [
             "/v2/a/_strata/".to_owned(),
+            "/v2/a/_strata/invalidate/".to_owned(),
             "/v2/a/_strata/layers".to_owned(),
             format!("/v2/a/_strata/layers/{DIGEST}/"),
             format!("/v2/a/_strata/layers/{DIGEST}/file/x"),

@@ -2120,6 +2120,7 @@ fn extensions_are_discovered() {
             "_strata",
             "/v2/{name}/_strata/images/{reference}/files/{path}",
         ),
+        ("_strata", "/v2/{name}/_strata/invalidate"),
     ] {
         let found = extensions
             .iter()

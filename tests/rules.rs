@@ -17,7 +17,7 @@ use base64::{
 use http::Method;
 use serde_json::{Value, json};
 use strata::{
-    access::rule::Action::{self, Delete, Metrics, Overwrite, Pull, Push},
+    access::rule::Action::{self, Administer, Delete, Metrics, Overwrite, Pull, Push},
     manifest::OCI_MANIFEST,
     route::Route,
     store::memory::Memory,
@@ -50,8 +50,10 @@ enum Needs {
     InRegistry(Action),
     /// An action in the repository.
     In(Action),
+    /// The same, and no token.
+    InByPassword(Action),
 }
-use Needs::{Catalog, Entry, Form, In, InRegistry, Password, SignIn};
+use Needs::{Catalog, Entry, Form, In, InByPassword, InRegistry, Password, SignIn};
 
 /// Makes the table, and a function that has to know every end-point there is.
 macro_rules! end_points {
@@ -77,6 +79,7 @@ end_points! {
     Layer "/v2/NAME/_strata/layers/LAYER" GET In(Pull), HEAD In(Pull);
     LayerFile "/v2/NAME/_strata/layers/LAYER/files/etc/passwd" GET In(Pull), HEAD In(Pull);
     ImageFile "/v2/NAME/_strata/images/v1/files/etc/passwd" GET In(Pull), HEAD In(Pull);
+    Invalidate "/v2/NAME/_strata/invalidate?tag=v1" POST InByPassword(Administer);
     Blob "/v2/NAME/blobs/LAYER" GET In(Pull), HEAD In(Pull), DELETE In(Delete);
     Manifest "/v2/NAME/manifests/v1" GET In(Pull), HEAD In(Pull), PUT In(Push), DELETE In(Delete);
     StartUpload "/v2/NAME/blobs/uploads/" POST In(Push);
@@ -388,6 +391,7 @@ fn expected(case: &Case, user: &str, way: Way, needs: Needs, name: &str) -> Opti
         Form => (may_enter, false),
         Catalog => (may_enter, matches!(way, Way::EmptyToken)),
         InRegistry(action) => (case.allows(user, "", action), has_token),
+        InByPassword(action) => (case.allows(user, name, action), has_token),
         In(action) => (
             case.allows(user, name, action),
             matches!(way, Way::EmptyToken),

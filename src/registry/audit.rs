@@ -7,6 +7,7 @@ use http::{Method, Response, StatusCode};
 
 use crate::{
     host::{Host, Level},
+    name::Tag,
     registry::{About, Body, Registry, Request},
     route::{Route, UploadStart},
     store::{Streams, Values},
@@ -46,6 +47,10 @@ impl Change {
             }
             (Route::Manifest { reference, .. }, "DELETE") => {
                 change("delete manifest", reference, StatusCode::ACCEPTED)
+            }
+            (Route::Invalidate { tag, .. }, "POST") => {
+                let tag = tag.as_ref().map_or("", Tag::as_str);
+                change("invalidate", &tag, StatusCode::ACCEPTED)
             }
             (Route::Blob { digest, .. }, "DELETE") => {
                 change("delete blob", digest, StatusCode::ACCEPTED)

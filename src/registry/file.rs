@@ -107,12 +107,13 @@ pub(super) fn extensions<S: Streams>() -> Response<Body<S>> {
         },
         {
             "name": "_strata",
-            "description": "looks into layers and images: tables of contents, files and directories",
+            "description": "looks into layers and images: tables of contents, files and directories; invalidates what is mirrored",
             "url": concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/extension.md"),
             "endpoints": [
                 "/v2/{name}/_strata/layers/{digest}",
                 "/v2/{name}/_strata/layers/{digest}/files/{path}",
                 "/v2/{name}/_strata/images/{reference}/files/{path}",
+                "/v2/{name}/_strata/invalidate",
             ],
         },
     ]});

@@ -58,6 +58,9 @@ pub(super) enum TagTarget {
         /// When an upstream said so, where it is mirrored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<Timestamp>,
+        /// When somebody wanted the upstream to be asked again, where it was not since.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invalidated: Option<Timestamp>,
     },
     /// Nothing any more: the manifest that it named was deleted.
     Tombstone {
@@ -251,6 +254,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             media_type: manifest.media_type,
             size,
             seen: None,
+            invalidated: None,
         };
         for_each(tags, |tag| {
             self.write_tag(name, tag, &target, refusal.as_ref())

@@ -17,24 +17,25 @@ use crate::{
         Answer, Body, DOCKER_CONTENT_DIGEST, Registry,
         blob::{describe, whole},
         fill::{Fill, Part, Source},
-        grant::from_json,
+        grant::{from_json, json},
         manifest::TagTarget,
         respond,
         upstream::{Question, UpstreamError},
     },
     store::{
-        Bytes as _, Piece, Streams, Values,
+        self, Bytes as _, Condition, Piece, PutOptions, Streams, Values,
         flight::Flights,
         key,
         policy::{Kind, Tier},
         tiers::{Found, Known, Wanted},
-        trace::{Learnt, Trace},
+        trace::{Learnt, Sighted, Trace},
         warm::Content,
     },
     time::Timestamp,
     upstream::{Mirrored, Ranges},
 };
 
+mod invalidate;
 pub(super) mod list;
 
 /// The largest blob that is stored before it is served: in one operation, and without a session.
@@ -43,7 +44,8 @@ const SMALL: u64 = 1024 * 1024;
 /// What this isolate knows of mirrored tags.
 #[derive(Debug)]
 pub(super) struct Tags<B> {
-    seen: RefCell<HashMap<String, Sighting>>,
+    /// What was said of those that are not stored yet.
+    seen: RefCell<HashMap<String, Learning>>,
     absent: RefCell<HashMap<String, (Timestamp, UpstreamError)>>,
     asking: Flights<Result<Tagged<B>, UpstreamError>>,
 }
@@ -62,12 +64,12 @@ impl<B> Tags<B> {
     /// How many tags are known of. Where there are more, all are asked for again.
     const MOST: usize = 4_096;
 
-    fn see(&self, key: &str, sighting: Sighting) {
+    fn see(&self, key: &str, learning: Learning) {
         let mut seen = self.seen.borrow_mut();
         if seen.len() >= Self::MOST {
             seen.clear();
         }
-        seen.insert(key.to_owned(), sighting);
+        seen.insert(key.to_owned(), learning);
     }
 
     fn miss(&self, key: &str, until: Timestamp, error: &UpstreamError) {
@@ -84,6 +86,21 @@ impl<B> Tags<B> {
 struct Sighting {
     digest: Digest,
     seen: Timestamp,
+}
+
+/// What was said of a tag, and the etag of what was stored of it before. Once something else is stored, that counts.
+#[derive(Debug)]
+struct Learning {
+    sighting: Sighting,
+    over: Option<String>,
+}
+
+/// What is stored of a tag.
+#[derive(Debug, Default)]
+struct StoredTag {
+    etag: Option<String>,
+    sighting: Option<Sighting>,
+    is_invalidated: bool,
 }
 
 /// What a tag names, with the manifest where the upstream gave it with its answer.
@@ -170,35 +187,40 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             digest: sighting.digest.clone(),
             content: None,
         };
-        let known = tags.seen.borrow().get(&key).filter(is_fresh).map(named);
+        let stored = self.stored_tag(&key).await?;
+        let is_valid = |_: &&Sighting| !stored.is_invalidated;
+        let fresh = stored.sighting.as_ref().filter(is_valid);
+        if let Some(fresh) = fresh.filter(is_fresh) {
+            trace.step("tag", Tier::Cold, self.host.now().since(start));
+            return Ok(named(fresh));
+        }
+        // What was asked for a moment ago is stored after the reply.
+        let known = tags.seen.borrow().get(&key).and_then(|learning| {
+            let sighting = Some(&learning.sighting).filter(|_| learning.over == stored.etag);
+            sighting.filter(is_fresh).map(named)
+        });
         if let Some(known) = known {
             trace.step("tag", Tier::Hot, self.host.now().since(start));
             return Ok(known);
-        }
-        let stored = self.stored_sighting(&key).await?;
-        if let Some(fresh) = stored.as_ref().filter(is_fresh) {
-            tags.see(&key, fresh.clone());
-            trace.step("tag", Tier::Cold, self.host.now().since(start));
-            return Ok(named(fresh));
         }
         let absent = tags.absent.borrow().get(&key).cloned();
         let asked = match absent.filter(|(until, _)| *until > start) {
             Some((_, error)) => Err(error),
             None => {
-                let ask = async || {
-                    self.ask_for_tag(mirrored, tag, stored.as_ref(), trace)
-                        .await
-                };
-                tags.asking.share(&key, &self.host, ask).await
+                let ask = async || self.ask_for_tag(mirrored, tag, &stored, trace).await;
+                // Who comes after something else was stored is no follower of one who asked before.
+                let flight = format!("{key} {}", stored.etag.as_deref().unwrap_or_default());
+                tags.asking.share(&flight, &self.host, ask).await
             }
         };
-        match (asked, stored) {
+        match (asked, stored.sighting) {
             (Ok(tagged), _) => {
                 let sighting = Sighting {
                     digest: tagged.digest.clone(),
                     seen: start,
                 };
-                tags.see(&key, sighting);
+                let over = stored.etag;
+                tags.see(&key, Learning { sighting, over });
                 trace.step("tag", Tier::Upstream, self.host.now().since(start));
                 Ok(tagged)
             }
@@ -222,15 +244,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         mirrored: &Mirrored,
         tag: &Tag,
-        stored: Option<&Sighting>,
+        stored: &StoredTag,
         trace: &Trace<S::Bytes>,
     ) -> Result<Tagged<S::Bytes>, UpstreamError> {
         let asked = self.host.now();
-        let unchanged = match stored {
-            Some(stored) => self.look_at_tag(mirrored, tag, &stored.digest).await?,
+        let sighting = stored.sighting.as_ref();
+        let unchanged = match sighting {
+            Some(sighting) => self.look_at_tag(mirrored, tag, &sighting.digest).await?,
             None => false,
         };
-        let tagged = match stored.filter(|_| unchanged) {
+        let tagged = match sighting.filter(|_| unchanged) {
             Some(stored) => Tagged {
                 digest: stored.digest.clone(),
                 content: None,
@@ -249,7 +272,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             name: mirrored.name.clone(),
             digest: tagged.digest.clone(),
             content: tagged.content.clone(),
-            tag: Some((tag.clone(), asked)),
+            tag: Some(Sighted {
+                tag: tag.clone(),
+                seen: asked,
+                over: stored.etag.clone(),
+            }),
         });
         Ok(tagged)
     }
@@ -325,19 +352,25 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok((digest, Rc::new(content)))
     }
 
-    /// What is stored of a tag, if an upstream said so.
-    async fn stored_sighting(&self, key: &str) -> Result<Option<Sighting>, Error> {
+    /// What is stored of a tag.
+    async fn stored_tag(&self, key: &str) -> Result<StoredTag, Error> {
         let Some(meta) = self.store.head(key).await? else {
-            return Ok(None);
+            return Ok(StoredTag::default());
         };
-        Ok(match from_json(key, &meta.metadata)? {
+        let (sighting, is_invalidated) = match from_json(key, &meta.metadata)? {
             TagTarget::Manifest {
                 digest,
                 seen: Some(seen),
+                invalidated,
                 ..
-            } => Some(Sighting { digest, seen }),
+            } => (Some(Sighting { digest, seen }), invalidated.is_some()),
             // Pushed before the name was mirrored: it says nothing of the upstream.
-            TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. } => None,
+            TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. } => (None, false),
+        };
+        Ok(StoredTag {
+            etag: Some(meta.etag),
+            sighting,
+            is_invalidated,
         })
     }
 
@@ -368,14 +401,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
             None => None,
         };
-        if let (Some((tag, seen)), Some(content)) = (tag, content) {
-            let target = TagTarget::Manifest {
+        if let (Some(Sighted { tag, seen, over }), Some(content)) = (tag, content) {
+            let target = json(&TagTarget::Manifest {
                 digest,
                 media_type: content.media_type.clone(),
                 size: content.bytes.len(),
                 seen: Some(seen),
+                invalidated: None,
+            });
+            let condition = over.as_deref();
+            let options = PutOptions {
+                condition: condition.map_or(Condition::Absent, Condition::Matches),
+                metadata: &target,
+                ..PutOptions::default()
             };
-            self.write_tag(&name, &tag, &target, None).await?;
+            let content = store::Content::Bytes(target.as_bytes().to_vec());
+            self.store
+                .put(&key::tag(&name, &tag), content, options)
+                .await?;
         }
         Ok(())
     }

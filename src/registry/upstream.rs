@@ -390,6 +390,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(reply)
     }
 
+    /// Forgets that an upstream failed, so that it is asked again at once; not that it asked for fewer requests.
+    pub(super) fn forget_failure(&self, upstream: &Upstream) {
+        let mut resting = self.acquaintance.resting.borrow_mut();
+        if let Some((_, error)) = resting.get(upstream.name())
+            && !matches!(error, UpstreamError::Limited(..))
+        {
+            resting.remove(upstream.name());
+        }
+    }
+
     /// Tells replies that can be used from those that can't, with what the upstream says of these.
     async fn understand(
         &self,

@@ -59,8 +59,19 @@ pub struct Learnt<B> {
     pub digest: Digest,
     /// Its content, where the upstream gave it.
     pub content: Option<Rc<Content<B>>>,
-    /// The tag that names it, and when the upstream said so.
-    pub tag: Option<(Tag, Timestamp)>,
+    /// The tag that names it.
+    pub tag: Option<Sighted>,
+}
+
+/// A tag of which an upstream said what it names.
+#[derive(Debug)]
+pub struct Sighted {
+    /// The tag.
+    pub tag: Tag,
+    /// When the upstream was asked.
+    pub seen: Timestamp,
+    /// The etag of what was stored of the tag then. What was written since stays: it is no older, or asks to ask again.
+    pub over: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
