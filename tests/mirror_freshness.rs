@@ -1,4 +1,4 @@
-//! When an upstream is asked again: for what was invalidated.
+//! When an upstream is asked again: for what was invalidated, and while it has no pulls left for us.
 
 #![expect(
     clippy::indexing_slicing,
@@ -198,4 +198,57 @@ fn what_is_not_mirrored_is_not_invalidated() {
     );
     let wrong = ask(&mirror, &Ask::new(&format!("GET {ALL}")));
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST")));
+}
+
+/// Docker Hub says how many pulls it has left for us. After the last one it is looked at, and not pulled from.
+#[test]
+fn an_upstream_without_pulls_left_is_not_pulled_from() {
+    for (retry_after, rest) in [(None, 60), (Some("10"), 10)] {
+        let named = Rc::new(Cell::new(1));
+        let left = Rc::new(Cell::new(2));
+        let (mut upstream, counted) = (manifests(&named), left.clone());
+        let mirrors = Mirrors::of(move |question| {
+            let mut said = upstream(question)?;
+            if question.method == Method::GET {
+                counted.set(0.max(counted.get() - 1));
+            }
+            let text = format!("{};w=21600", counted.get());
+            let headers = &mut said.headers;
+            headers.insert("ratelimit-remaining", text.parse().unwrap());
+            if let Some(retry_after) = retry_after {
+                headers.insert("retry-after", retry_after.parse().unwrap());
+            }
+            Ok(said)
+        });
+        let mirror = mirrors.mirror(&json!({ "fresh_seconds": 1 }));
+        assert_eq!(get(&mirror, V1).body, version(1));
+        named.set(2);
+        mirrors.host.pass(Duration::from_secs(1));
+        // The last one is used.
+        assert_eq!(get(&mirror, V1).body, version(2));
+        mirrors.asked();
+        named.set(3);
+        mirrors.host.pass(Duration::from_millis(1_000));
+        let stale = get(&mirror, V1);
+        assert_eq!(stale.body, version(2));
+        assert_eq!(stale.header("x-strata-stale"), Some("limited"));
+        assert_eq!(mirrors.asked(), [HEAD_V1], "a look is free");
+        let refused = get(&mirror, V2);
+        let expected = Some(rest.to_string());
+        assert_eq!(
+            (refused.status, refused.header("retry-after")),
+            (429, expected.as_deref())
+        );
+        assert!(text(&refused).contains("no pulls left"));
+        assert!(mirrors.asked().is_empty());
+        // When the time is over it is tried.
+        mirrors.host.pass(Duration::from_secs(rest));
+        assert_eq!(get(&mirror, V2).status, 200);
+        assert_eq!(mirrors.asked().len(), 1);
+        // And when a look says that there are some again.
+        assert_eq!(get(&mirror, V1).header("x-strata-stale"), Some("limited"));
+        left.set(100);
+        mirrors.host.pass(Duration::from_secs(1));
+        assert_eq!(get(&mirror, V1).body, version(3));
+    }
 }

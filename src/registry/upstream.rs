@@ -52,6 +52,8 @@ pub(super) struct Acquaintance<B> {
     pub(super) fills: Fills<B>,
     /// Upstreams that are left alone: until when, and why.
     resting: RefCell<HashMap<String, (Timestamp, UpstreamError)>>,
+    /// Upstreams that have no pulls left for us: until when they are not asked for manifests.
+    spent: RefCell<HashMap<String, Timestamp>>,
 }
 
 impl<B> Default for Acquaintance<B> {
@@ -63,6 +65,7 @@ impl<B> Default for Acquaintance<B> {
             signing_in: Flights::default(),
             fills: Fills::default(),
             resting: RefCell::default(),
+            spent: RefCell::default(),
         }
     }
 }
@@ -196,7 +199,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         question: &Question<'_>,
     ) -> Result<Reply<S::Body>, UpstreamError> {
         let upstream = &mirrored.upstream;
-        if let Some(error) = self.rest_of(upstream) {
+        let rest = self
+            .rest_of(upstream)
+            .or_else(|| self.is_spent(upstream, question));
+        if let Some(error) = rest {
             return Err(error);
         }
         let url = upstream.url(&format!("/v2/{}{}", mirrored.remote, question.path));
@@ -384,10 +390,32 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             self.let_rest(upstream, PAUSE, &error);
             error
         })?;
-        if let Some(left) = remaining(&reply.headers) {
+        if let Some(left) = remaining(&reply.headers).filter(|_| upstream.is_own(url)) {
             self.metrics.upstream_remaining(upstream.name(), left);
+            self.spend(upstream, left, retry_after(&reply.headers));
         }
         Ok(reply)
+    }
+
+    /// Heeds how many pulls an upstream has left for us, before it has to refuse one.
+    fn spend(&self, upstream: &Upstream, left: i64, rest: Duration) {
+        let mut spent = self.acquaintance.spent.borrow_mut();
+        if left > 0 {
+            spent.remove(upstream.name());
+        } else {
+            spent.insert(upstream.name().to_owned(), self.host.now() + rest);
+        }
+    }
+
+    /// Why a question is not asked of an upstream that has no pulls left for us. A pull is a `GET` of a manifest: whether a tag
+    /// has moved may be asked, and blobs too, which are of no use without one that was pulled.
+    fn is_spent(&self, upstream: &Upstream, question: &Question<'_>) -> Option<UpstreamError> {
+        let is_pull = question.method == Method::GET && question.path.starts_with("/manifests/");
+        let spent = self.acquaintance.spent.borrow();
+        let until = spent.get(upstream.name()).filter(|_| is_pull)?;
+        let left = until.since(self.host.now());
+        let said = "it has no pulls left for now".to_owned();
+        (!left.is_zero()).then_some(UpstreamError::Limited(left, said))
     }
 
     /// Forgets that an upstream failed, so that it is asked again at once; not that it asked for fewer requests.
