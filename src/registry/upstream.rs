@@ -229,7 +229,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let Some(challenge) = challenge else {
                 return Err(refused());
             };
-            let next = self.sign_in_to(upstream, &challenge, &scope).await?;
+            // Another request may have brought a token while this one was on its way.
+            let brought = self.token_of(upstream, &scope);
+            let next = match brought.filter(|token| authorization.as_ref() != Some(token)) {
+                Some(token) => Some(token),
+                None => self.sign_in_to(upstream, &challenge, &scope).await?,
+            };
             tried = Some(next.ok_or_else(refused)?);
         }
     }
