@@ -327,90 +327,96 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             fill.store(offset, extent, self.host.now());
             Ok::<_, UpstreamError>(())
         };
-        while offset < size {
-            if !fill.is_wanted(offset) {
-                return Err(UpstreamError::Failed(
-                    "nobody waits for it any more".to_owned(),
-                ));
-            }
-            let asked = self.host.now();
-            let chunk = {
-                let mut reading = pin!(reader.hold(want.min(size - offset)));
-                loop {
-                    if writes.is_empty() {
-                        break reading.await;
-                    }
-                    match select(reading, writes.next()).await {
-                        Either::Left((chunk, _)) => break chunk,
-                        Either::Right((landed, rest)) => {
-                            landed.map_or(Ok(()), &mut land)?;
-                            reading = rest;
+        let received = async {
+            while offset < size {
+                if !fill.is_wanted(offset) {
+                    return Err(UpstreamError::Failed(
+                        "nobody waits for it any more".to_owned(),
+                    ));
+                }
+                let asked = self.host.now();
+                let chunk = {
+                    let mut reading = pin!(reader.hold(want.min(size - offset)));
+                    loop {
+                        if writes.is_empty() {
+                            break reading.await;
+                        }
+                        match select(reading, writes.next()).await {
+                            Either::Left((chunk, _)) => break chunk,
+                            Either::Right((landed, rest)) => {
+                                landed.map_or(Ok(()), &mut land)?;
+                                reading = rest;
+                            }
                         }
                     }
-                }
-            };
-            let Ok(Some(chunk)) = chunk else {
-                let found = format!("it broke off after {offset} of {size} bytes");
-                let error = UpstreamError::Failed(found);
-                if resumed == Some(offset) {
-                    return Err(error);
-                }
-                // Once from each place: what got on may get on again.
-                (resumed, want) = (Some(offset), FIRST);
-                let rest = self.open_rest(mirrored, digest, offset, size).await?;
-                let before = replace(reader, rest.ok_or(error)?);
-                before.give_up().await;
-                continue;
-            };
-            let length = chunk.len();
-            if let Some(hasher) = &mut hasher {
-                hasher.update(&chunk).await.map_err(unstored)?;
-            }
-            if offset + length == size {
-                if !matches!(reader.hold(1).await, Ok(None)) {
-                    return Err(UpstreamError::Wrong(format!(
-                        "blob {digest} is longer than the {size} bytes announced"
-                    )));
-                }
-                let found = match hasher.take() {
-                    Some(hasher) => hasher.finish().await.map_err(unstored)?,
-                    None => digest.clone(),
                 };
-                if found != *digest {
-                    return Err(UpstreamError::Wrong(format!(
-                        "blob {digest} came with the digest {found}"
-                    )));
+                let Ok(Some(chunk)) = chunk else {
+                    let found = format!("it broke off after {offset} of {size} bytes");
+                    let error = UpstreamError::Failed(found);
+                    if resumed == Some(offset) {
+                        return Err(error);
+                    }
+                    // Once from each place: what got on may get on again.
+                    (resumed, want) = (Some(offset), FIRST);
+                    let rest = self.open_rest(mirrored, digest, offset, size).await?;
+                    let before = replace(reader, rest.ok_or(error)?);
+                    before.give_up().await;
+                    continue;
+                };
+                let length = chunk.len();
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(&chunk).await.map_err(unstored)?;
+                }
+                if offset + length == size {
+                    if !matches!(reader.hold(1).await, Ok(None)) {
+                        return Err(UpstreamError::Wrong(format!(
+                            "blob {digest} is longer than the {size} bytes announced"
+                        )));
+                    }
+                    let hasher = hasher
+                        .take()
+                        .ok_or_else(|| UpstreamError::Wrong("it has two ends".to_owned()))?;
+                    let found = hasher.finish().await.map_err(unstored)?;
+                    if found != *digest {
+                        return Err(UpstreamError::Wrong(format!(
+                            "blob {digest} came with the digest {found}"
+                        )));
+                    }
+                }
+                number += 1;
+                bound
+                    .check(&self.host)
+                    .map_err(|error| UpstreamError::Store(error.message()))?;
+                let extent = Extent {
+                    key: key::extent_name(id, number, &self.nonce()),
+                    size: length,
+                };
+                fill.receive(offset, chunk.clone(), self.host.now());
+                writes.push_back(async move {
+                    self.store.write(&key::extent(&extent.key), &chunk).await?;
+                    Ok((offset, extent))
+                });
+                offset += length;
+                // Those who read have their turn: an upstream that is near would leave them none.
+                self.host.sleep(Duration::ZERO).await;
+                want = match self.host.now().since(asked) {
+                    took if took < QUICK => (want * 2).min(HELD),
+                    took if took > SLOW => (want / 2).max(FIRST),
+                    _ => want,
+                };
+                while writes.len() >= WRITES {
+                    let landed = writes.next().await;
+                    landed.map_or(Ok(()), &mut land)?;
                 }
             }
-            number += 1;
-            bound
-                .check(&self.host)
-                .map_err(|error| UpstreamError::Store(error.message()))?;
-            let extent = Extent {
-                key: key::extent_name(id, number, &self.nonce()),
-                size: length,
-            };
-            fill.receive(offset, chunk.clone(), self.host.now());
-            writes.push_back(async move {
-                self.store.write(&key::extent(&extent.key), &chunk).await?;
-                Ok((offset, extent))
-            });
-            offset += length;
-            // Those who read have their turn: an upstream that is near would leave them none.
-            self.host.sleep(Duration::ZERO).await;
-            want = match self.host.now().since(asked) {
-                took if took < QUICK => (want * 2).min(HELD),
-                took if took > SLOW => (want / 2).max(FIRST),
-                _ => want,
-            };
-            while writes.len() >= WRITES {
-                let landed = writes.next().await;
-                landed.map_or(Ok(()), &mut land)?;
-            }
+            Ok(())
+        };
+        let received = received.await;
+        // What is being written is waited for also where the rest is not: it has to be known to be cleared away.
+        let mut landed = Ok(());
+        while let Some(write) = writes.next().await {
+            landed = landed.and(land(write));
         }
-        while let Some(landed) = writes.next().await {
-            land(landed)?;
-        }
-        Ok(())
+        received.and(landed)
     }
 }
