@@ -24,6 +24,14 @@ export async function startUpstream({ delay = 0, rate = Infinity } = {}) {
   };
 }
 
+/** Waits until more can be written, or the client is gone. */
+function room(response) {
+  return new Promise((resolve) => {
+    const done = () => resolve(response.off("drain", done).off("close", done));
+    response.on("drain", done).on("close", done);
+  });
+}
+
 if (!isMainThread && workerData?.delay !== undefined) {
   const { delay, rate } = workerData;
   const blobs = new Map();
@@ -40,7 +48,7 @@ if (!isMainThread && workerData?.delay !== undefined) {
     for (let at = 0; at < blob.length && !response.destroyed; ) {
       const due = Math.min(blob.length, Math.floor(((performance.now() - start) / 1000) * rate) + 64 * 1024);
       if (due === at) await setTimeout(2);
-      else if (!response.write(blob.subarray(at, due))) await Promise.race([once(response, "drain"), once(response, "close")]);
+      else if (!response.write(blob.subarray(at, due))) await room(response);
       at = due;
     }
     response.end();
