@@ -268,10 +268,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let Source { mut reader, size } = source;
         let bound = self.bound();
         let id = UploadId::new(self.host.random());
-        let start = Step::Start {
-            algorithm: digest.algorithm(),
-        };
-        self.write_step(name, id, 0, &start).await.map_err(failed)?;
         let mut extents = Vec::new();
         let received = self
             .receive_fill(
@@ -298,7 +294,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
             Err(error) => Err(error),
         };
-        if sealed.is_err() && matches!(self.write_step(name, id, 1, &Step::Dead).await, Ok(true)) {
+        if sealed.is_err()
+            && !extents.is_empty()
+            && matches!(self.write_step(name, id, 1, &Step::Dead).await, Ok(true))
+        {
             self.delete_extents(&extents).await;
         }
         sealed
@@ -393,6 +392,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 };
                 fill.receive(offset, chunk.clone(), self.host.now());
                 writes.push_back(async move {
+                    if number == 1 {
+                        // The client's first bytes don't wait for it.
+                        let start = Step::Start {
+                            algorithm: digest.algorithm(),
+                        };
+                        let started = self.write_step(&mirrored.name, id, 0, &start).await;
+                        started.map_err(|error| StoreError::Failed(error.message()))?;
+                    }
                     self.store.write(&key::extent(&extent.key), &chunk).await?;
                     Ok((offset, extent))
                 });
