@@ -303,6 +303,20 @@ fn a_tag_that_moved_is_seen_when_it_is_no_more_fresh() {
     assert!(world.asked().is_empty());
 }
 
+/// Not every upstream says with a 304 what has not changed.
+#[test]
+fn a_tag_that_did_not_move_needs_no_digest() {
+    let world = World::new();
+    let mirror = world.mirror(&json!({ "fresh_seconds": 1 }));
+    let path = "/v2/up.example/team/app/manifests/v1";
+    let before = get(&mirror, path).body;
+    world.asked();
+    world.host.pass(Duration::from_secs(1));
+    world.weather(|_| says(304, &[], ""));
+    assert_eq!(get(&mirror, path).body, before);
+    assert_eq!(world.asked(), ["HEAD /v2/team/app/manifests/v1 304"]);
+}
+
 #[test]
 fn what_is_stored_is_served_while_the_upstream_is_not_there() {
     let path = "/v2/up.example/team/app/manifests/v1";
