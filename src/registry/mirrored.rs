@@ -303,6 +303,37 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             || announced(&reply.headers).is_some_and(|announced| announced == *digest))
     }
 
+    /// Reads a document of so many bytes at most from an upstream.
+    async fn fetch_document(
+        &self,
+        mirrored: &Mirrored,
+        path: &str,
+        headers: HeaderMap,
+        most: u64,
+    ) -> Result<(HeaderMap, Vec<u8>), UpstreamError> {
+        let question = Question {
+            method: Method::GET,
+            path,
+            headers,
+        };
+        let reply = self.ask_upstream(mirrored, &question).await?;
+        let what = path.split('?').next().unwrap_or_default();
+        let wrong = |found: String| UpstreamError::Wrong(format!("{what}: {found}"));
+        let bytes = match (reply.status, reply.body) {
+            (StatusCode::OK, Some(body)) => self.store.collect(body, most).await,
+            (status, body) => {
+                if let Some(body) = body {
+                    self.store.discard(body).await;
+                }
+                return Err(wrong(format!("status {}", status.as_u16())));
+            }
+        };
+        let bytes = bytes
+            .map_err(|error| UpstreamError::Failed(error.to_string()))?
+            .ok_or_else(|| wrong(format!("larger than {most} bytes")))?;
+        Ok((reply.headers, bytes))
+    }
+
     /// Reads a manifest from an upstream, and believes nothing of it unseen.
     async fn fetch_manifest(
         &self,
@@ -310,25 +341,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         reference: &str,
         expected: Option<&Digest>,
     ) -> Result<(Digest, Rc<Content<S::Bytes>>), UpstreamError> {
-        let question = Question {
-            method: Method::GET,
-            path: &format!("/manifests/{reference}"),
-            headers: accepting_manifests(),
-        };
-        let reply = self.ask_upstream(mirrored, &question).await?;
+        let path = format!("/manifests/{reference}");
+        let (headers, bytes) = self
+            .fetch_document(mirrored, &path, accepting_manifests(), MAX_SIZE)
+            .await?;
         let wrong = |found: String| UpstreamError::Wrong(format!("manifest {reference}: {found}"));
-        let Reply {
-            status: StatusCode::OK,
-            headers,
-            body: Some(body),
-        } = reply
-        else {
-            return Err(wrong(format!("status {}", reply.status.as_u16())));
-        };
-        let bytes = self.store.collect(body, MAX_SIZE).await;
-        let bytes = bytes
-            .map_err(|error| UpstreamError::Failed(error.to_string()))?
-            .ok_or_else(|| wrong(format!("larger than {MAX_SIZE} bytes")))?;
         let announced = announced(&headers);
         let algorithm = expected
             .or(announced.as_ref())

@@ -5,13 +5,13 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::{Host, Reply},
+    host::Host,
     manifest::OCI_INDEX,
     name::{ParseTagError, Reference, Tag},
     registry::{
@@ -22,7 +22,7 @@ use crate::{
         },
         manifest::Referrer,
         text,
-        upstream::{Question, UpstreamError},
+        upstream::UpstreamError,
     },
     store::{Bytes as _, Streams, Values, flight::Flights, policy::Tier, trace::Trace},
     upstream::Mirrored,
@@ -144,27 +144,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         accept: &'static str,
         read: fn(&[u8]) -> Result<Vec<T>, String>,
     ) -> Asked<T> {
-        let accept = HeaderValue::from_static(accept);
-        let question = Question {
-            method: Method::GET,
-            path,
-            headers: HeaderMap::from_iter([(header::ACCEPT, accept)]),
+        let accept = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+        let (headers, bytes) = self
+            .fetch_document(mirrored, path, accept, MAX_PAGE)
+            .await?;
+        let wrong = |found: String| {
+            let what = path.split('?').next().unwrap_or_default();
+            UpstreamError::Wrong(format!("{what}: {found}"))
         };
-        let reply = self.ask_upstream(mirrored, &question).await?;
-        let what = path.split('?').next().unwrap_or_default();
-        let wrong = |found: String| UpstreamError::Wrong(format!("{what}: {found}"));
-        let Reply {
-            status: StatusCode::OK,
-            headers,
-            body: Some(body),
-        } = reply
-        else {
-            return Err(wrong(format!("status {}", reply.status.as_u16())));
-        };
-        let bytes = self.store.collect(body, MAX_PAGE).await;
-        let bytes = bytes
-            .map_err(|error| UpstreamError::Failed(error.to_string()))?
-            .ok_or_else(|| wrong(format!("larger than {MAX_PAGE} bytes")))?;
         let asked = path.split_once('?').map(|(_, query)| query);
         let applied = text(&headers, OCI_FILTERS_APPLIED).unwrap_or_default();
         Ok(Rc::new(Page {
