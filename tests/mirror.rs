@@ -28,17 +28,17 @@ use strata::{
 };
 
 use crate::support::{
-    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, registry_on,
+    Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image,
+    mirrors::{self, Said, answer, get, target, text, watched},
+    registry_on,
     watched::{Verdict, Watched},
 };
 
 #[path = "support/support.rs"]
 mod support;
 
-type Replies = Result<Reply<MemoryBody>, FetchError>;
-
 /// What happens to a request on its way to the upstream: `None` lets it pass.
-type Weather = Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Replies>>>>;
+type Weather = Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Said>>>>;
 
 /// A registry, and what is in front of it.
 struct World {
@@ -74,15 +74,13 @@ impl World {
         let weather: Weather = Rc::new(RefCell::new(Box::new(|_| None)));
         let (behind, written, sky) = (upstream.clone(), asked.clone(), weather.clone());
         host.serve(move |question| {
-            let path = question.url.split_once("://").unwrap().1;
-            let path = path.find('/').map_or("/", |at| &path[at..]);
             let weather = (sky.borrow_mut())(question);
-            let reply = weather.unwrap_or_else(|| Ok(answer(&behind, question, path)));
+            let reply = weather.unwrap_or_else(|| answer(&behind, question));
             let outcome = match &reply {
                 Ok(reply) => reply.status.as_u16().to_string(),
                 Err(error) => format!("{error:?}"),
             };
-            let path = path.split('?').next().unwrap();
+            let path = target(question).split('?').next().unwrap();
             let line = format!("{} {path} {outcome}", question.method);
             written
                 .borrow_mut()
@@ -122,7 +120,7 @@ impl World {
         self.asked.take()
     }
 
-    fn weather(&self, weather: impl FnMut(&Asked) -> Option<Replies> + 'static) {
+    fn weather(&self, weather: impl FnMut(&Asked) -> Option<Said> + 'static) {
         *self.weather.borrow_mut() = Box::new(weather);
     }
 
@@ -141,10 +139,6 @@ impl World {
     }
 }
 
-fn watched() -> Watched {
-    Watched::new(Memory::default(), |_, _| Verdict::Done)
-}
-
 /// Pushes an image as `team/app`.
 fn push(registry: &TestRegistry<Watched>, tag: &str, image: &serde_json::Value) {
     for blob in [LAYER, CONFIG] {
@@ -161,49 +155,8 @@ fn push(registry: &TestRegistry<Watched>, tag: &str, image: &serde_json::Value) 
     );
 }
 
-/// What a registry answers to a question over the network.
-fn answer(registry: &TestRegistry<Watched>, question: &Asked, path: &str) -> Reply<MemoryBody> {
-    let request = Request {
-        method: question.method.clone(),
-        target: path.to_owned(),
-        origin: ORIGIN.to_owned(),
-        address: "192.0.2.2".to_owned(),
-        headers: question.headers.clone(),
-        body: None,
-    };
-    let (response, _) = block_on(registry.answer(request));
-    let (parts, body) = response.into_parts();
-    let body = match body {
-        Body::Empty => None,
-        Body::Bytes(bytes) => Some(MemoryBody::Bytes(bytes)),
-        Body::Held(bytes) => Some(MemoryBody::Bytes(bytes.to_vec())),
-        Body::Stream(stream) => Some(stream),
-    };
-    Reply {
-        status: parts.status,
-        headers: parts.headers,
-        body,
-    }
-}
-
-fn says(status: u16, headers: &[(&'static str, &str)], body: &str) -> Option<Replies> {
-    let mut all = HeaderMap::new();
-    for (name, value) in headers {
-        all.insert(*name, HeaderValue::from_str(value).unwrap());
-    }
-    Some(Ok(Reply {
-        status: StatusCode::from_u16(status).unwrap(),
-        headers: all,
-        body: Some(MemoryBody::Bytes(body.as_bytes().to_vec())),
-    }))
-}
-
-fn get(registry: &TestRegistry<Watched>, path: &str) -> Answer {
-    ask(registry, &Ask::new(&format!("GET {path}")))
-}
-
-fn text(answer: &Answer) -> String {
-    String::from_utf8_lossy(&answer.body).into_owned()
+fn says(status: u16, headers: &[(&'static str, &str)], body: &str) -> Option<Said> {
+    Some(mirrors::says(status, headers, body))
 }
 
 #[test]
