@@ -53,6 +53,8 @@ struct Progress<B> {
     /// When it last got on. A fill that does not for long has lost its request.
     moved: Timestamp,
     readers: u32,
+    /// Whether a reader took the first chunk and came for more.
+    is_under_way: bool,
 }
 
 /// What a request is to a fill.
@@ -82,6 +84,9 @@ const SLOW: Duration = Duration::from_secs(1);
 /// How many extents are written at the same time.
 const WRITES: usize = 2;
 
+/// How long the first write lets the client's first bytes go before it.
+const COURTESY: Duration = Duration::from_millis(50);
+
 /// How often those who wait look.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(20);
@@ -100,6 +105,7 @@ impl<B: crate::store::Bytes> Fills<B> {
             outcome: None,
             moved: now,
             readers: 0,
+            is_under_way: false,
         })));
         fills.insert(key.to_owned(), fill.clone());
         Part::Leads(Reader::of(&fill, true))
@@ -167,8 +173,17 @@ impl<B: crate::store::Bytes> Fill<B> {
         progress.readers > 0 || offset.saturating_mul(2) >= progress.size.unwrap_or_default()
     }
 
+    /// Waits until a client has its first bytes, but not for long: one may be slow, or gone.
+    async fn get_under_way(&self, host: &impl Host) {
+        let until = host.now() + COURTESY;
+        while !self.0.borrow().is_under_way && host.now() < until {
+            host.sleep(FIRST_LOOK).await;
+        }
+    }
+
     fn next(&self, at: u64, keeps_pace: bool, now: Timestamp) -> Next<B> {
-        let progress = self.0.borrow();
+        let mut progress = self.0.borrow_mut();
+        progress.is_under_way |= at > 0;
         if let Some(Err(error)) = &progress.outcome {
             return Next::Lost(error.clone());
         }
@@ -388,7 +403,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 fill.receive(offset, chunk.clone(), self.host.now());
                 writes.push_back(async move {
                     if number == 1 {
-                        // The client's first bytes don't wait for it.
+                        // The client's first bytes don't wait for what is written.
+                        fill.get_under_way(&self.host).await;
                         let start = Step::Start {
                             algorithm: digest.algorithm(),
                         };
