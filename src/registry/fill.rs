@@ -53,7 +53,7 @@ struct Progress<B> {
     /// When it last got on. A fill that does not for long has lost its request.
     moved: Timestamp,
     readers: u32,
-    /// Whether a reader took the first chunk and came for more.
+    /// Whether a reader took the first chunk and came for more, or was waited for.
     is_under_way: bool,
 }
 
@@ -179,6 +179,7 @@ impl<B: crate::store::Bytes> Fill<B> {
         while !self.0.borrow().is_under_way && host.now() < until {
             host.sleep(FIRST_LOOK).await;
         }
+        self.0.borrow_mut().is_under_way = true;
     }
 
     fn next(&self, at: u64, keeps_pace: bool, now: Timestamp) -> Next<B> {
@@ -402,9 +403,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 };
                 fill.receive(offset, chunk.clone(), self.host.now());
                 writes.push_back(async move {
+                    // The client's first bytes don't wait for what is written.
+                    fill.get_under_way(&self.host).await;
                     if number == 1 {
-                        // The client's first bytes don't wait for what is written.
-                        fill.get_under_way(&self.host).await;
                         let start = Step::Start {
                             algorithm: digest.algorithm(),
                         };
