@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what is not as expected fails the test"
 )]
@@ -915,7 +916,10 @@ fn a_large_blob_that_is_wrong_ends_no_reply() {
         // What broke off is asked for once more, from there on: this upstream has no parts.
         let asked = if sent.len() < announced { 2 } else { 1 };
         assert_eq!(world.asked().len(), asked, "{what}");
-        for kind in ["blobs/", "extents/", "refs/"] {
+        // What is wrong is thrown away. What broke off stays, to be gone on with, and is not served.
+        let wrong = ["blobs/", "refs/", "extents/", "fills/"];
+        let kinds = if sent.len() < announced { 2 } else { 4 };
+        for kind in &wrong[..kinds] {
             assert_eq!(
                 count(&world, kind),
                 0,
@@ -961,12 +965,8 @@ fn a_client_that_leaves_takes_little_with_it() {
             };
             join(staying, join(leaving, mirror.finish(rest))).await;
         });
-        let found = (count(&world, "blobs/") == 1, count(&world, "extents/") > 0);
-        assert_eq!(
-            found,
-            (is_stored, is_stored),
-            "{taken} bytes taken, {others} others"
-        );
+        let found = count(&world, "blobs/") == 1;
+        assert_eq!(found, is_stored, "{taken} bytes taken, {others} others");
     }
 }
 
@@ -1104,55 +1104,145 @@ fn a_part_is_found_where_the_upstream_has_no_ranges() {
     assert_eq!(count(&world, "blobs/"), 1);
 }
 
-/// Where an upstream breaks off, the rest is asked for as a part: the client hears nothing of it.
-#[test]
-fn a_blob_that_breaks_off_is_gone_on_with() {
-    let (world, bytes) = (World::new(), large());
-    let (whole, path) = (bytes.clone(), format!("/blobs/{}", digest(&bytes)));
+/// An upstream that has parts of its large blob, and breaks off after so many bytes each time. Answers where it was asked to begin.
+fn serve_parts(world: &World, bytes: Vec<u8>, at_once: usize) -> Rc<RefCell<Vec<usize>>> {
+    let begun = Rc::<RefCell<Vec<usize>>>::default();
+    let starts = begun.clone();
+    let path = format!("/blobs/{}", digest(&large()));
     world.weather(move |question| {
         if !question.url.ends_with(&path) {
             return None;
         }
-        let range = question
-            .headers
-            .get("range")
-            .map(|range| range.to_str().unwrap());
-        let first: usize = range.map_or(0, |range| {
-            range
-                .strip_prefix("bytes=")
-                .unwrap()
-                .strip_suffix('-')
-                .unwrap()
-                .parse()
-                .unwrap()
+        let range = question.headers.get("range");
+        let first = range.map_or(0, |range| {
+            let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
+            range.strip_suffix('-').unwrap().parse().unwrap()
         });
-        // Three million bytes at a time, and then nothing more.
-        let end = whole.len().min(first + 3_000_000);
+        starts.borrow_mut().push(first);
+        let (size, end) = (bytes.len(), bytes.len().min(first.saturating_add(at_once)));
         let mut headers = HeaderMap::new();
-        headers.insert("content-length", HeaderValue::from(whole.len() - first));
-        let shown = format!("bytes {first}-9000000/9000001");
-        if first > 0 {
+        headers.insert("content-length", HeaderValue::from(size - first));
+        let shown = format!("bytes {first}-{}/{size}", size - 1);
+        let mut status = StatusCode::OK;
+        if range.is_some() {
             headers.insert("content-range", HeaderValue::from_str(&shown).unwrap());
+            status = StatusCode::PARTIAL_CONTENT;
         }
+        let part = bytes[first..end].to_vec();
+        let body = match end {
+            end if end < size => MemoryBody::Broken(part),
+            _ => MemoryBody::Bytes(part),
+        };
         Some(Ok(Reply {
-            status: if first > 0 {
-                StatusCode::PARTIAL_CONTENT
-            } else {
-                StatusCode::OK
-            },
+            status,
             headers,
-            body: Some(if end < whole.len() {
-                MemoryBody::Broken(whole[first..end].to_vec())
-            } else {
-                MemoryBody::Bytes(whole[first..end].to_vec())
-            }),
+            body: Some(body),
         }))
     });
+    begun
+}
+
+/// Where an upstream breaks off, the rest is asked for as a part: the client hears nothing of it.
+#[test]
+fn a_blob_that_breaks_off_is_gone_on_with() {
+    let (world, bytes) = (World::new(), large());
+    let begun = serve_parts(&world, bytes.clone(), 3_000_000);
     let mirror = world.mirror(&json!({}));
     let (status, read) = block_on(pull(&mirror, &blob(&bytes)));
     assert!(status == 200 && read.unwrap() == bytes);
-    let asked = world.asked();
-    assert!((3..=5).contains(&asked.len()), "{asked:?}");
+    let begun = begun.take();
+    assert!((3..=5).contains(&begun.len()), "{begun:?}");
+    assert!(begun.is_sorted() && begun[0] == 0, "{begun:?}");
+    assert_eq!(count(&world, "blobs/"), 1);
+    let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));
+    assert!(read.unwrap() == bytes);
+}
+
+/// Pulls the large blob until this much was taken of it, and is gone: what was left to do after the reply ends with it.
+async fn interrupt(registry: &TestRegistry<Watched>, bytes: &[u8], taken: usize) {
+    let (_, body, rest) = begin(registry, &blob(bytes)).await;
+    let MemoryBody::Made(MadeItems(mut items)) = body else {
+        panic!("the reply was not made while it was read");
+    };
+    let reading = pin!(async {
+        let mut read = 0;
+        while read < taken {
+            read += items.next().await.unwrap().unwrap().len();
+        }
+    });
+    select(reading, pin!(registry.finish(rest))).await;
+}
+
+/// What was stored when a fill was interrupted is not asked for again, by whoever comes next.
+#[test]
+fn an_interrupted_fill_is_gone_on_with() {
+    let (world, bytes) = (World::new(), large());
+    let begun = serve_parts(&world, bytes.clone(), usize::MAX);
+    block_on(async {
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.unwrap() == bytes);
+    });
+    let begun = begun.take();
+    assert!(begun.len() == 2 && begun[1] > 400_000, "{begun:?}");
+    assert_eq!((count(&world, "blobs/"), count(&world, "fills/")), (1, 0));
+    let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));
+    assert!(read.unwrap() == bytes);
+    assert_eq!(world.asked().len(), 2);
+}
+
+/// Where the upstream has no parts, the reply to the one question that is asked is all of it.
+#[test]
+fn an_interrupted_fill_begins_anew_where_there_are_no_parts() {
+    let (world, bytes) = (World::new(), large());
+    serve(&world, &bytes, bytes.len());
+    block_on(async {
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.unwrap() == bytes);
+    });
+    assert_eq!(world.asked().len(), 2);
+    assert_eq!(count(&world, "blobs/"), 1);
+}
+
+/// A fill that was wrong from the start is wrong when somebody goes on with it, and then it is thrown away.
+#[test]
+fn what_was_wrong_when_a_fill_was_interrupted_is_thrown_away() {
+    let (world, bytes) = (World::new(), large());
+    let mut wrong = bytes.clone();
+    wrong[10] ^= 1;
+    block_on(async {
+        serve_parts(&world, wrong, usize::MAX);
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let begun = serve_parts(&world, bytes.clone(), usize::MAX);
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.is_err());
+        assert!(begun.borrow()[0] > 0, "{begun:?}");
+        assert_eq!((count(&world, "blobs/"), count(&world, "fills/")), (0, 0));
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.unwrap() == bytes);
+        assert_eq!(begun.borrow()[1..], [0]);
+    });
+}
+
+/// Two isolates may go on with one fill: both give the right bytes, and one of them stores the blob.
+#[test]
+fn two_who_go_on_with_one_fill_are_both_right() {
+    let (world, bytes) = (World::new(), large());
+    let begun = serve_parts(&world, bytes.clone(), usize::MAX);
+    block_on(async {
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let mirrors = [world.mirror(&json!({})), world.mirror(&json!({}))];
+        let path = blob(&bytes);
+        let pulls = mirrors.iter().map(|mirror| pull(mirror, &path));
+        for (status, read) in join_all(pulls).await {
+            assert!(status == 200 && read.unwrap() == bytes);
+        }
+    });
+    assert!(
+        begun.borrow()[1..].iter().all(|start| *start > 0),
+        "{begun:?}"
+    );
     assert_eq!(count(&world, "blobs/"), 1);
     let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));
     assert!(read.unwrap() == bytes);

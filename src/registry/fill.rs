@@ -9,18 +9,20 @@ use std::{cell::RefCell, collections::HashMap, mem::replace, pin::pin, rc::Rc, t
 
 use futures_util::{
     StreamExt as _,
-    future::{Either, select},
+    future::{Either, join, select},
     stream::{self, FuturesOrdered},
 };
 
 use crate::{
     digest::Digest,
-    error::Error,
+    error::{Code, Error},
     host::Host,
+    name::Name,
     range::ByteRange,
     registry::{Bound, Registry, upstream::UpstreamError},
     store::{
-        Bytes as _, HELD, Hasher as _, Made, Piece, Reader as _, StoreError, Streams, Values, key,
+        Bytes as _, Content, HELD, Hasher as _, Made, Piece, PutOptions, Reader as _, StoreError,
+        Streams, Values, key,
     },
     time::Timestamp,
     upload::{Extent, Step, UploadId},
@@ -127,9 +129,15 @@ impl<B: crate::store::Bytes> Fill<B> {
         progress.outcome.is_none() && now.since(progress.moved) < PATIENCE
     }
 
-    pub(super) fn begin(&self, size: u64, now: Timestamp) {
+    /// Says how long the blob is, and what of it is stored already.
+    pub(super) fn begin(&self, size: u64, begun: &Begun, now: Timestamp) {
         let mut progress = self.0.borrow_mut();
         progress.size = Some(size);
+        let mut offset = 0;
+        for extent in &begun.extents {
+            progress.stored.push((offset, extent.clone()));
+            offset += extent.size;
+        }
         progress.moved = now;
     }
 
@@ -233,8 +241,28 @@ impl<B> Drop for Reader<B> {
 
 /// A blob that is sent on, from the reply of an upstream.
 pub(super) struct Source<R> {
+    /// What comes after what is stored.
     pub(super) reader: R,
     pub(super) size: u64,
+    pub(super) begun: Begun,
+}
+
+/// A fill as far as it is stored: its upload, open, and the extents of that. One that was interrupted, by an upstream that fails, for
+/// want of a reader or as the platform ended its request, is gone on with by the next request for its blob.
+pub(super) struct Begun {
+    id: UploadId,
+    bound: Bound,
+    /// What is stored without a gap, from the start.
+    extents: Vec<Extent>,
+    /// The number of the last extent.
+    number: u32,
+}
+
+impl Begun {
+    /// Where it goes on.
+    pub(super) fn offset(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.size).sum()
+    }
 }
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
@@ -279,62 +307,157 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         fill: &Fill<S::Bytes>,
     ) -> Result<(), UpstreamError> {
-        let name = &mirrored.name;
-        let failed = |error: Error| UpstreamError::Store(error.message());
-        let Source { mut reader, size } = source;
-        let bound = self.bound();
-        let id = UploadId::new(self.host.random());
-        let mut extents = Vec::new();
+        let Source {
+            mut reader,
+            size,
+            mut begun,
+        } = source;
         let received = self
-            .receive_fill(
-                &mut reader,
-                size,
-                mirrored,
-                digest,
-                id,
-                fill,
-                bound,
-                &mut extents,
-            )
+            .receive_fill(&mut reader, size, mirrored, digest, &mut begun, fill)
             .await;
         if let Err(error) = &received {
             // Before anything else is waited for: nobody joins it any more.
             fill.0.borrow_mut().outcome = Some(Err(error.clone()));
         }
         reader.give_up().await;
-        let sealed = match received {
+        let name = &mirrored.name;
+        match received {
             Ok(()) => {
-                let extents = extents.clone();
+                let Begun { id, bound, .. } = begun;
+                let extents = begun.extents.clone();
                 let sealed = self.seal(name, id, 1, extents, digest, bound).await;
-                sealed.map_err(failed)
+                if let Err(error) = sealed {
+                    self.drop_fill(name, digest, begun).await;
+                    return Err(UpstreamError::Store(error.message()));
+                }
+                self.forget(&[key::fill(digest, name)]).await;
+                Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if let UpstreamError::Wrong(_) = error {
+                    // Which of the bytes are wrong nobody can say.
+                    self.drop_fill(name, digest, begun).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A fill that begins.
+    pub(super) fn begin_anew(&self) -> Begun {
+        Begun {
+            id: UploadId::new(self.host.random()),
+            bound: self.bound(),
+            extents: Vec::new(),
+            number: 0,
+        }
+    }
+
+    /// The fill of a blob that was begun and not ended, if there is one. It may be under way in another isolate: of two that go on with
+    /// one, one closes it.
+    pub(super) async fn begun(&self, name: &Name, digest: &Digest) -> Result<Option<Begun>, Error> {
+        let mut begun = self.begin_anew();
+        let Some((_, hint)) = self.read_text(&key::fill(digest, name)).await? else {
+            return Ok(None);
         };
-        if sealed.is_err()
-            && !extents.is_empty()
+        let Ok(id) = hint.parse() else {
+            return Ok(None);
+        };
+        begun.id = id;
+        match self.read_upload(name, id, 0).await {
+            Ok(upload) if upload.is_open() => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.code() == Code::BlobUploadUnknown => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let listing = self.list_all(&key::extent(&key::extents_of(id))).await?;
+        let extents = listing.objects.iter().filter_map(|(stored, meta)| {
+            let name = stored.strip_prefix(&key::extent(""))?;
+            let extent = Extent {
+                key: name.to_owned(),
+                size: meta.size,
+            };
+            Some((key::extent_step(name)?, extent))
+        });
+        let mut extents: Vec<_> = extents.collect();
+        extents.sort_by_key(|(number, _)| *number);
+        begun.number = extents.last().map_or(0, |(number, _)| *number);
+        // Behind a gap they are of no use. Nor is the last one: were it the end of the blob, there would be no rest to ask for.
+        let extents = (1..begun.number).zip(extents);
+        let in_order =
+            extents.map_while(|(next, (number, extent))| (number == next).then_some(extent));
+        begun.extents = in_order.collect();
+        Ok(Some(begun))
+    }
+
+    /// Gives up what a fill has stored: nobody goes on with it.
+    async fn drop_fill(&self, name: &Name, digest: &Digest, begun: Begun) {
+        let Begun { id, extents, .. } = begun;
+        if !extents.is_empty()
             && matches!(self.write_step(name, id, 1, &Step::Dead).await, Ok(true))
         {
             self.delete_extents(&extents).await;
+            self.forget(&[key::fill(digest, name)]).await;
         }
-        sealed
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a fill is made of")]
+    /// Begins the upload of a fill, and leaves a hint at it.
+    async fn start_fill(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        id: UploadId,
+    ) -> Result<(), StoreError> {
+        let start = Step::Start {
+            algorithm: digest.algorithm(),
+        };
+        let started = self.write_step(name, id, 0, &start);
+        let hint = Content::Bytes(id.to_string().into_bytes());
+        let fill = key::fill(digest, name);
+        let hinted = self.store.put(&fill, hint, PutOptions::default());
+        let (started, hinted) = join(started, hinted).await;
+        started.map_err(|error| StoreError::Failed(error.message()))?;
+        hinted.map(drop)
+    }
+
+    /// Hashes what is stored of a blob already.
+    async fn hash_begun(
+        &self,
+        hasher: &mut S::Hasher,
+        begun: &Begun,
+        fill: &Fill<S::Bytes>,
+    ) -> Result<(), StoreError> {
+        for extent in &begun.extents {
+            let key = key::extent(&extent.key);
+            let object = self.store.get(&key, None).await?;
+            let object = object.ok_or_else(|| StoreError::Failed(format!("{key} is gone")))?;
+            let mut reader = self.store.read(object.body)?;
+            while let Some(bytes) = reader.hold(HELD).await? {
+                hasher.update(&bytes).await?;
+                fill.0.borrow_mut().moved = self.host.now();
+            }
+        }
+        Ok(())
+    }
+
     async fn receive_fill(
         &self,
         reader: &mut S::Reader,
         size: u64,
         mirrored: &Mirrored,
         digest: &Digest,
-        id: UploadId,
+        begun: &mut Begun,
         fill: &Fill<S::Bytes>,
-        bound: Bound,
-        extents: &mut Vec<Extent>,
     ) -> Result<(), UpstreamError> {
         let unstored = |error: StoreError| UpstreamError::Store(error.to_string());
-        let mut hasher = Some(self.store.hasher(digest.algorithm()).map_err(unstored)?);
+        let (id, bound) = (begun.id, begun.bound);
+        let mut hasher = self.store.hasher(digest.algorithm()).map_err(unstored)?;
+        let hashed = self.hash_begun(&mut hasher, begun, fill).await;
+        hashed.map_err(unstored)?;
+        let mut hasher = Some(hasher);
         let mut writes = FuturesOrdered::new();
-        let (mut offset, mut want, mut number) = (0, FIRST, 0);
+        let (mut offset, mut want, mut number) = (begun.offset(), FIRST, begun.number);
+        let extents = &mut begun.extents;
         let mut resumed = None;
         let mut land = |landed: Result<(u64, Extent), StoreError>| {
             let (offset, extent) = landed.map_err(unstored)?;
@@ -373,8 +496,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     }
                     // Once from each place: what got on may get on again.
                     (resumed, want) = (Some(offset), FIRST);
-                    let rest = self.open_rest(mirrored, digest, offset, size).await?;
-                    let before = replace(reader, rest.ok_or(error)?);
+                    let rest = self.open_rest(mirrored, digest, offset).await?;
+                    let (rest, _) = rest.filter(|(_, all)| *all == size).ok_or(error)?;
+                    let before = replace(reader, rest);
                     before.give_up().await;
                     continue;
                 };
@@ -406,11 +530,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     // The client's first bytes don't wait for what is written.
                     fill.get_under_way(&self.host).await;
                     if number == 1 {
-                        let start = Step::Start {
-                            algorithm: digest.algorithm(),
-                        };
-                        let started = self.write_step(&mirrored.name, id, 0, &start).await;
-                        started.map_err(|error| StoreError::Failed(error.message()))?;
+                        self.start_fill(&mirrored.name, digest, id).await?;
                     }
                     self.store.write(&key::extent(&extent.key), &chunk).await?;
                     Ok((offset, extent))

@@ -23,7 +23,7 @@ use crate::{
         upstream::{Question, UpstreamError},
     },
     store::{
-        self, Bytes as _, Condition, Piece, PutOptions, Streams, Values,
+        self, Bytes as _, Condition, Piece, PutOptions, Reader as _, Streams, Values,
         flight::Flights,
         key,
         policy::{Kind, Tier},
@@ -611,7 +611,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 return Err(error);
             }
         };
-        fill.begin(source.size, self.host.now());
+        fill.begin(source.size, &source.begun, self.host.now());
         let (registry, mirrored, digest) = (self.clone(), mirrored.clone(), digest.clone());
         let (key, fill) = (key.to_owned(), fill.clone());
         Ok(Some(Box::pin(async move {
@@ -635,19 +635,41 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<Option<Source<S::Reader>>, UpstreamError> {
         let name = &mirrored.name;
         let failed = |error: Error| UpstreamError::Store(error.message());
-        if self.record(digest).await.map_err(failed)?.is_some() {
+        let (record, begun) = join(self.record(digest), self.begun(name, digest)).await;
+        let begun = begun.map_err(failed)?;
+        if record.map_err(failed)?.is_some() {
             // It is here through another repository. That the upstream has it there is what gives this one a right to it.
             self.size_of_blob(mirrored, digest).await?;
             if self.keep_present(name, digest).await.map_err(failed)? {
                 return Ok(None);
             }
         }
-        let question = Question {
-            method: Method::GET,
-            path: &format!("/blobs/{digest}"),
-            headers: HeaderMap::new(),
+        let most = mirrored.upstream.most_bytes;
+        let mut all = None;
+        if let Some(begun) = begun.filter(|begun| begun.offset() > 0) {
+            let offset = begun.offset();
+            match self.ask_for_blob(mirrored, digest, Some(offset)).await {
+                Ok(reply) if reply.status == StatusCode::OK => all = Some(reply),
+                Ok(reply) => match self.read_rest(reply, offset).await? {
+                    Some((reader, size)) if size <= most => {
+                        return Ok(Some(Source {
+                            reader,
+                            size,
+                            begun,
+                        }));
+                    }
+                    Some((reader, _)) => reader.give_up().await,
+                    None => {}
+                },
+                // It may be the range that it does not like.
+                Err(UpstreamError::Failed(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let reply = match all {
+            Some(reply) => reply,
+            None => self.ask_for_blob(mirrored, digest, None).await?,
         };
-        let reply = self.ask_upstream(mirrored, &question).await?;
         let wrong = |found: String| UpstreamError::Wrong(format!("blob {digest}: {found}"));
         let length = length(&reply.headers);
         let Reply {
@@ -658,7 +680,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         else {
             return Err(wrong(format!("status {}", reply.status.as_u16())));
         };
-        let most = mirrored.upstream.most_bytes;
         match length {
             Some(length) if length > most => {
                 self.store.discard(body).await;
@@ -669,7 +690,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Some(size) if size > SMALL => {
                 let reader = self.store.read(body);
                 let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
-                Ok(Some(Source { reader, size }))
+                let begun = self.begin_anew();
+                Ok(Some(Source {
+                    reader,
+                    size,
+                    begun,
+                }))
             }
             // What is small, or of a length that nobody knows, is stored before it is served.
             length => {
@@ -685,35 +711,55 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    /// Opens the rest of a blob that broke off; `None` where the upstream gives no such part.
+    /// Opens the rest of a blob that broke off, and says how long all of it is; `None` where the upstream gives no such part.
     pub(super) async fn open_rest(
         &self,
         mirrored: &Mirrored,
         digest: &Digest,
         offset: u64,
-        size: u64,
-    ) -> Result<Option<S::Reader>, UpstreamError> {
+    ) -> Result<Option<(S::Reader, u64)>, UpstreamError> {
+        let reply = self.ask_for_blob(mirrored, digest, Some(offset)).await?;
+        self.read_rest(reply, offset).await
+    }
+
+    /// Asks for a blob, from this byte on.
+    async fn ask_for_blob(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        offset: Option<u64>,
+    ) -> Result<Reply<S::Body>, UpstreamError> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::RANGE, super::value(&format!("bytes={offset}-")));
+        if let Some(offset) = offset {
+            headers.insert(header::RANGE, super::value(&format!("bytes={offset}-")));
+        }
         let question = Question {
             method: Method::GET,
             path: &format!("/blobs/{digest}"),
             headers,
         };
-        let reply = self.ask_upstream(mirrored, &question).await?;
+        self.ask_upstream(mirrored, &question).await
+    }
+
+    /// Begins to read all of a blob from this byte on; `None` where a reply has something else.
+    async fn read_rest(
+        &self,
+        reply: Reply<S::Body>,
+        offset: u64,
+    ) -> Result<Option<(S::Reader, u64)>, UpstreamError> {
         let Some(body) = reply.body else {
             return Ok(None);
         };
-        let expected = format!("bytes {offset}-{}/{size}", size - 1);
-        let range = super::text(&reply.headers, header::CONTENT_RANGE);
-        if reply.status != StatusCode::PARTIAL_CONTENT || range != Some(&expected) {
+        let size = super::text(&reply.headers, header::CONTENT_RANGE)
+            .filter(|_| reply.status == StatusCode::PARTIAL_CONTENT)
+            .and_then(|range| rest_of(range, offset));
+        let Some(size) = size else {
             self.store.discard(body).await;
             return Ok(None);
-        }
+        };
         let reader = self.store.read(body);
-        reader
-            .map(Some)
-            .map_err(|error| UpstreamError::Failed(error.to_string()))
+        let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
+        Ok(Some((reader, size)))
     }
 
     /// How many bytes a blob of an upstream has, if it says so.
@@ -744,6 +790,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
 fn no_blob(mirrored: &Mirrored, error: &UpstreamError) -> Error {
     error.answer(&mirrored.upstream, Code::BlobUnknown)
+}
+
+/// How long all of it is, by a `Content-Range` (RFC 9110) of everything from an offset on.
+fn rest_of(range: &str, offset: u64) -> Option<u64> {
+    let (_, size) = range.rsplit_once('/')?;
+    let size: u64 = size.parse().ok()?;
+    let expected = format!("bytes {offset}-{}/{size}", size.checked_sub(1)?);
+    (range == expected).then_some(size)
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

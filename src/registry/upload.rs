@@ -574,7 +574,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ///
     /// The next step is looked for before the one hinted at. A sweeper deletes the steps of a dead session from the first to
     /// the last: read the other way round, a session that was dead and is gone could seem to be open.
-    async fn read_upload(&self, name: &Name, id: UploadId, hint: u32) -> Result<Upload, Error> {
+    pub(super) async fn read_upload(
+        &self,
+        name: &Name,
+        id: UploadId,
+        hint: u32,
+    ) -> Result<Upload, Error> {
         let number = hint.min(Upload::MAX_STEPS);
         if self
             .store
@@ -672,7 +677,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Deletes what is of no more use. Where that fails the sweep will do it, so the client need not hear of it.
-    async fn forget(&self, keys: &[String]) {
+    pub(super) async fn forget(&self, keys: &[String]) {
         if let Err(error) = self.store.delete(keys).await {
             self.host.log(
                 Level::Error,

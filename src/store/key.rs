@@ -11,6 +11,7 @@
 //!                                                          the descriptor of a manifest with this subject
 //! catalog/<name>                                           a repository exists
 //! uploads/<name>/_<upload id>/<step>                       one step of an upload
+//! fills/<algorithm>/<encoded>/<name>                       a hint: the upload by which a blob of an upstream is being stored
 //! layers/<algorithm>/<encoded>/index                       what is known of the inside of a layer: its index, or why it has none
 //! layers/<algorithm>/<encoded>/pages                       what comes after the head of an index that is large
 //! layers/<algorithm>/<encoded>/spans/<number>              spans of a layer that can't be read from the middle
@@ -48,6 +49,16 @@ pub fn extent_name(upload: UploadId, step: u32, nonce: &str) -> String {
 /// The key of an extent that a record names.
 pub fn extent(name: &str) -> String {
     format!("extents/{name}")
+}
+
+/// The prefix of the extents of an upload, as records name them.
+pub fn extents_of(upload: UploadId) -> String {
+    format!("{upload}/")
+}
+
+/// The number of the step that an extent came with, by its name.
+pub fn extent_step(name: &str) -> Option<u32> {
+    name.split_once('/')?.1.split_once('-')?.0.parse().ok()
 }
 
 /// The prefix of what all repositories have on a blob.
@@ -150,6 +161,11 @@ pub fn upload(name: &Name, id: UploadId) -> String {
 /// The key of one step of an upload; in the order of their keys, steps are in the order of their numbers.
 pub fn step(name: &Name, id: UploadId, number: u32) -> String {
     format!("{}{number:05}", upload(name, id))
+}
+
+/// The key of the hint at a fill that may have been interrupted.
+pub fn fill(digest: &Digest, name: &Name) -> String {
+    format!("fills/{}/{}/{name}", digest.algorithm(), digest.encoded())
 }
 
 /// The key of the mark of a blob.
