@@ -12,7 +12,7 @@ import { bytes, digestOf } from "./bytes.mjs";
 import { basic, password, start, user } from "./harness.mjs";
 import { open } from "./http.mjs";
 import { pull as streamed } from "./push.mjs";
-import { credentials, fill, fillBlob, imageIn, imageOf, missing, startDistribution, startProxy, startTokens } from "./upstream.mjs";
+import { credentials, fill, fillBlob, imageIn, imageOf, missing, referrerOf, startDistribution, startProxy, startTokens } from "./upstream.mjs";
 
 const MIB = 1 << 20;
 const skip = skipFor(missing, unavailable());
@@ -136,6 +136,83 @@ describe("a mirror of distribution", { skip }, () => {
     await pullsAfter(0, [now.manifest.content, now.manifest.content], [found, same]);
     // What was seen then is fresh again.
     await pullsAfter(3600, [now.manifest.content], [[]]);
+  });
+});
+
+describe("a mirror of a registry with all its lists", { skip }, () => {
+  const name = "up.example/team/listed";
+  const image = imageOf("listed", 100);
+  const signature = referrerOf(image);
+  const login = { user, password };
+  let [strata, proxy] = [];
+
+  before(async () => {
+    if (skip) return;
+    strata = ending(await start());
+    proxy = ending(await startProxy(strata.url));
+    for (const tag of ["v1", "v2"]) await fill(strata.url, "team/listed", tag, image, basic());
+    await fill(strata.url, "team/listed", "signature", signature, basic());
+  });
+  const startListed = (settings) => startMirror([upstream("up.example", { address: proxy.address, ...settings })], { logins: { "up.example": login } });
+
+  test("gives the upstream's tags and referrers, and what is stored of them when it is gone", async () => {
+    const mirror = await startListed();
+    try {
+      await assertPulls(mirror, pullsOf(name, image));
+      await stored(mirror, name);
+      const tags = async () => (await mirror.send("GET", `/v2/${name}/tags/list`)).json().tags;
+      assert.deepEqual(await tags(), ["signature", "v1", "v2"]);
+      const referrers = async () => mirror.send("GET", `/v2/${name}/referrers/${image.manifest.digest}`);
+      const { manifests } = (await referrers()).json();
+      assert.deepEqual(manifests.map(({ digest }) => digest), [signature.manifest.digest]);
+      await assertPulls(mirror, [{ path: `/v2/${name}/manifests/${signature.manifest.digest}`, content: signature.manifest.content }]);
+      await until(async () => (await mirror.objects(`repositories/${name}/_referrers/`)).length > 0);
+      await proxy.refuse();
+      assert.deepEqual(await tags(), ["v1"]);
+      const stale = await referrers();
+      assert.deepEqual(stale.json().manifests.map(({ digest }) => digest), [signature.manifest.digest]);
+      assert.equal(stale.headers["x-strata-stale"], "failed");
+    } finally {
+      await proxy.accept();
+      await mirror.stop();
+    }
+  });
+
+  test("sees a tag at once that was invalidated by hand, by one look and one manifest", async () => {
+    const mirror = await startListed({ fresh_seconds: 3600 });
+    const path = `/v2/${name}/manifests/moving`;
+    const [before, now] = [imageOf("listed before", 100), imageOf("listed now", 100)];
+    try {
+      await fill(strata.url, "team/listed", "moving", before, basic());
+      await assertPulls(mirror, [{ path, content: before.manifest.content }]);
+      await stored(mirror, name, "moving");
+      await fill(strata.url, "team/listed", "moving", now, basic());
+      proxy.requests();
+      await assertPulls(mirror, [{ path, content: before.manifest.content }]);
+      assert.deepEqual(proxy.asked(), []);
+      const invalidated = await mirror.send("POST", `/v2/${name}/_strata/invalidate?tag=moving`);
+      assert.equal(invalidated.status, 202, invalidated.body.toString());
+      await assertPulls(mirror, [{ path, content: now.manifest.content }]);
+      const asked = proxy.requests().filter(({ status }) => status !== 401);
+      assert.deepEqual(asked.map(({ method, path }) => `${method} ${path}`).filter((line) => !line.endsWith("/token")), ["HEAD /v2/team/listed/manifests/moving", "GET /v2/team/listed/manifests/moving"]);
+    } finally {
+      await mirror.stop();
+    }
+  });
+});
+
+describe("an upstream whose certificate is nobody's", { skip }, () => {
+  test("is not asked for anything", async () => {
+    const strata = await start({ https: true });
+    const mirror = await startMirror([upstream("up.example", { address: strata.url.origin })]);
+    try {
+      const reply = await pull(mirror, "/v2/up.example/team/app/manifests/v1");
+      assertError(reply, { status: 502, code: "UNAVAILABLE" });
+      assert.deepEqual(await mirror.objects("repositories/"), []);
+    } finally {
+      await mirror.stop();
+      await strata.stop();
+    }
   });
 });
 
@@ -494,6 +571,69 @@ describe("a client that leaves", { skip }, () => {
       await mirror.stop();
     }
   });
+});
+
+describe("a fill of many extents", { skip }, () => {
+  const SIZE = 24 * MIB;
+
+  test("whose last megabytes are wrong breaks off, and is thrown away", async () => {
+    const image = imageOf("large and wrong", SIZE);
+    await fill(distribution.url, "team/wrong", "v1", image);
+    const { digest, content } = image.blobs[1];
+    const path = `/v2/up.example/team/wrong/blobs/${digest}`;
+    proxy.trouble(/^GET .*\/team\/wrong\/blobs\//, { flip: 20 * MIB });
+    const mirror = await startMirror([upstream("up.example")]);
+    try {
+      const reply = await pull(mirror, path);
+      assert.ok(reply.status === 200 && reply.broken, told(reply));
+      assert.ok(reply.body.length > 5 * MIB && reply.body.length < SIZE, told(reply));
+      await until(async () => (await mirror.objects("extents/")).length === 0);
+      for (const prefix of [blobKey(digest), "refs/", "fills/"]) assert.deepEqual(await mirror.objects(prefix), []);
+      proxy.calm();
+      await assertPulls(mirror, [{ path, content }]);
+    } finally {
+      proxy.calm();
+      await mirror.stop();
+    }
+  });
+
+  // Early, so that nobody wants the rest; and at the end of the process, so that nobody can store it.
+  for (const how of ["its client", "the process"]) {
+    test(`that ${how} left is gone on with, by a range`, async () => {
+      const image = imageOf(`interrupted by ${how}`, SIZE);
+      const remote = `team/left-by-${how.split(" ")[1]}`;
+      await fill(distribution.url, remote, "v1", image);
+      const { digest, content } = image.blobs[1];
+      const [at, path] = [`/v2/${remote}/blobs/${digest}`, `/v2/up.example/${remote}/blobs/${digest}`];
+      proxy.trouble(new RegExp(`^GET ${at}$`), { rate: 8 * MIB });
+      const kept = join(folder, remote.replace("/", "-"));
+      let mirror = await startMirror([upstream("up.example")], { folder: kept });
+      try {
+        proxy.requests();
+        const reply = await open(new URL(path, mirror.url), { headers: { authorization: basic() } });
+        for await (const _ of reply.stream) if ((await mirror.objects("extents/")).length >= 4) break;
+        if (how === "the process") {
+          await mirror.stop();
+          mirror = await startMirror([upstream("up.example")], { folder: kept });
+        } else {
+          // What reads the upstream for it notices, and lets go.
+          await until(async () => mirror.log().includes("blob not mirrored"));
+        }
+        proxy.calm();
+        await assertPulls(mirror, [{ path, content }]);
+        const ranges = proxy.requests().map(({ method, status, range }) => `${method} ${status} ${range}`);
+        assert.equal(ranges.length, 2, ranges.join());
+        const [, from] = /^GET 206 bytes=(\d+)-$/.exec(ranges[1]) ?? [];
+        assert.ok(Number(from) >= 128 * 1024, ranges.join());
+        await until(async () => (await mirror.objects("fills/")).length === 0);
+        await assertPulls(mirror, [{ path, content }]);
+        assert.deepEqual(proxy.asked(), []);
+      } finally {
+        proxy.calm();
+        await mirror.stop();
+      }
+    });
+  }
 });
 
 describe("32 clients at once", { skip }, () => {

@@ -306,6 +306,13 @@ export function imageOf(seed, ...sizes) {
   return { manifest: { digest, mediaType, content: Buffer.from(body) }, blobs };
 }
 
+/** A manifest in the same form, of the blobs of an image, that refers to the image. */
+export function referrerOf({ manifest, blobs }) {
+  const [config, ...layers] = blobs.map(({ digest, size }) => ({ digest, size }));
+  const { body, digest, mediaType } = manifestOf(config, layers, { mediaType: manifest.mediaType, digest: manifest.digest, body: manifest.content });
+  return { manifest: { digest, mediaType, content: Buffer.from(body) }, blobs };
+}
+
 /** An image of a layout, in the same form. */
 export async function imageIn({ layout, manifest, blobs }) {
   const read = async (descriptor) => ({ ...descriptor, content: await readFile(blobPath(layout, descriptor.digest)) });
