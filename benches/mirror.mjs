@@ -1,6 +1,7 @@
 // First pulls through a mirror beside the same pulls from the upstream itself, and many at once.
 import { createHash } from "node:crypto";
 import { get } from "node:http";
+import { setTimeout } from "node:timers/promises";
 import { start } from "../tests/edge/harness.mjs";
 import { median } from "./table.mjs";
 import { startUpstream } from "./upstream.mjs";
@@ -59,7 +60,7 @@ async function times(strata, name, upstream) {
 /** Many who miss the same blob: how often the upstream is asked, and what the runtime grows by. */
 async function together(print, upstream, vars) {
   const rows = [];
-  for (const clients of [1, 8, 32]) {
+  for (const [clients, slow] of [[1], [8], [32], [31, 1e6]]) {
     const strata = await start({ vars });
     try {
       const digest = await upstream.blob(SIZE);
@@ -68,10 +69,12 @@ async function together(print, upstream, vars) {
       strata.resetPeak();
       const path = new URL(`/v2/far/bench/blobs/${digest}`, strata.url);
       const began = performance.now();
+      const last = slow && pull(path, digest, slow);
       await Promise.all(Array.from({ length: clients }, () => pull(path, digest)));
       const seconds = (performance.now() - began) / 1000;
+      await last;
       const grown = (strata.memory().peak - idle) / MIB;
-      rows.push([clients, await upstream.asked(), seconds.toFixed(1), grown.toFixed(0), ((await strata.wasm()) / MIB).toFixed(1)]);
+      rows.push([slow ? `${clients}, and one at 1 MB/s` : clients, await upstream.asked(), seconds.toFixed(1), grown.toFixed(0), ((await strata.wasm()) / MIB).toFixed(1)]);
     } finally {
       await strata.stop();
     }
@@ -79,17 +82,21 @@ async function together(print, upstream, vars) {
   print(`${SIZE / MIB} MiB, by many at once`, ["clients", "upstream requests", "seconds", "workerd grew by, MiB", "its wasm has, MiB"], rows);
 }
 
-/** Pulls a blob and checks it, on a connection of its own. */
-function pull(url, digest) {
+/** Pulls a blob and checks it, on a connection of its own; no faster than so many bytes a second. */
+function pull(url, digest, rate = Infinity) {
   return new Promise((resolve, reject) => {
     const began = performance.now();
     const request = get(url, { agent: false }, async (response) => {
       try {
         const hash = createHash("sha256");
         let first;
+        let size = 0;
         for await (const chunk of response) {
           first ??= performance.now() - began;
           hash.update(chunk);
+          size += chunk.length;
+          const early = (size / rate) * 1000 - (performance.now() - began);
+          if (early > 1) await setTimeout(early);
         }
         const whole = performance.now() - began;
         const found = `sha256:${hash.digest("hex")}`;

@@ -167,7 +167,13 @@ impl Upstreams {
             let upstream = upstreams
                 .find(|upstream| upstream.names().any(|name| name == ns))
                 .ok_or_else(|| ResolveError::Namespace(ns.to_owned()))?;
-            return upstream.mirrored(text).map(Some);
+            // Who has the upstream's name in the mirror's address, as BuildKit may, says it twice.
+            let twice = text
+                .split_once('/')
+                .filter(|(first, _)| *first == upstream.name);
+            return upstream
+                .mirrored(twice.map_or(text, |(_, rest)| rest))
+                .map(Some);
         }
         let prefixed = text.split_once('/').and_then(|(first, rest)| {
             let upstream = self.0.iter().find(|upstream| upstream.name == first)?;

@@ -203,6 +203,10 @@ fn every_way_to_ask_means_the_same() {
             Some("alias.example:5000"),
         ),
         ("/v2/up.example/team/app/manifests/v1", None),
+        (
+            "/v2/up.example/team/app/manifests/v1?ns=up.example",
+            Some("up.example"),
+        ),
         ("/v2/team/app/manifests/v1", None),
     ] {
         let answer = get(&mirror, path);

@@ -193,6 +193,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if let Some((_, text)) = self.read_text(&link).await? {
             return Ok(Some(from_json(&link, &text)?));
         }
+        // Of what is mirrored most is not there yet, and the upstream is to be asked soon. Elsewhere a look would tell by its time who
+        // has no right to it that the blob is there.
+        if self.mirrored(name).is_some() && self.store.head(&key::blob(digest)).await?.is_none() {
+            return Ok(None);
+        }
         if !self.is_granted(name, digest).await? {
             return Ok(None);
         }

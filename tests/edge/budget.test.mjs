@@ -5,7 +5,7 @@ import { setTimeout } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { archive } from "./archive.mjs";
 import { buffer, digestOf } from "./bytes.mjs";
-import { start } from "./harness.mjs";
+import { password, start, user } from "./harness.mjs";
 import { begin, close, manifestOf, patch, whole } from "./push.mjs";
 
 const name = "budget/image";
@@ -22,13 +22,21 @@ const CLASS_B = /^r2\.(get|head)$/;
 let strata;
 // Isolates that have seen nothing yet, for what is asked of one that is new.
 let others;
+// Of all that, once to be believed for long and once to be asked for again.
+let mirror;
 const rows = [];
 
 before(async () => {
   strata = await start({ isolates: 10 });
   others = Array.from({ length: 9 }, (_, index) => strata.isolate(index + 1));
+  const upstream = { address: strata.url.origin, insecure: true };
+  const upstreams = [{ name: "fresh.example", ...upstream }, { name: "stale.example", fresh_seconds: 0, ...upstream }];
+  const login = { user, password };
+  const vars = { STRATA_UPSTREAMS: JSON.stringify(upstreams), STRATA_UPSTREAM_CREDENTIALS: JSON.stringify({ "fresh.example": login, "stale.example": login }) };
+  mirror = await start({ vars });
 });
 after(async (t) => {
+  await mirror.stop();
   await strata.stop();
   console.log(["| request | R2 A | R2 B | R2 deletes | KV reads | KV writes |", "| --- | --- | --- | --- | --- | --- |", ...rows].join("\n"));
 });
@@ -162,6 +170,21 @@ budget("GET referrers, 5 of them", [1, 5, 0], async () => {
 budget("GET referrers, none", [1, 0, 0], async () => {
   expect(await strata.send("GET", `/v2/${name}/referrers/${config.digest}`), 200);
 });
+
+const parts = digestOf(buffer(6 << 20, "budget parts"));
+// How many extents the large one becomes depends on how quickly it comes: 16 at the most here, of 64 KiB and more. A client that is slow reads them too.
+for (const [what, path, bound] of [
+  ["manifest of 5 layers by tag, mirrored, not stored", "fresh.example/budget/image/manifests/latest", [10, 2]],
+  ["manifest by tag, mirrored, fresh", "fresh.example/budget/image/manifests/latest", [0, 2, 0, 1]],
+  ["blob, mirrored, not stored", `fresh.example/budget/image/blobs/${config.digest}`, [3, 8]],
+  ["blob, mirrored, hot", `fresh.example/budget/image/blobs/${config.digest}`, [0, 1]],
+  ["blob of 6 MiB, mirrored, not stored", `fresh.example/budget/image/blobs/${parts}`, [24, 22, 1]],
+  ["blob of 6 MiB, mirrored, stored", `fresh.example/budget/image/blobs/${parts}`, [0, 17]],
+  ["manifest by tag, mirrored, for another upstream", "stale.example/budget/image/manifests/latest", [10, 2]],
+  ["manifest by tag, mirrored, to be asked for again and unchanged", "stale.example/budget/image/manifests/latest", [1, 3, 0, 1]],
+]) {
+  budget(`GET ${what}`, bound, async () => expect(await mirror.send("GET", `/v2/${path}`, { headers: accept }), 200), () => mirror);
+}
 
 budget("DELETE tag", [1, 1, 0], async () => expect(await strata.send("DELETE", `/v2/${name}/manifests/latest`), 202));
 
