@@ -91,16 +91,18 @@ function pull(url, digest, rate = Infinity) {
         const hash = createHash("sha256");
         let first;
         let size = 0;
+        let said = "";
         for await (const chunk of response) {
           first ??= performance.now() - began;
           hash.update(chunk);
+          if (response.statusCode !== 200) said += chunk;
           size += chunk.length;
           const early = (size / rate) * 1000 - (performance.now() - began);
           if (early > 1) await setTimeout(early);
         }
         const whole = performance.now() - began;
         const found = `sha256:${hash.digest("hex")}`;
-        if (found !== digest) throw new Error(`${url} answered ${response.statusCode} and ${found}`);
+        if (found !== digest) throw new Error(`${url} answered ${response.statusCode} and ${found}: ${said}`);
         resolve({ first, whole });
       } catch (error) {
         reject(error);
