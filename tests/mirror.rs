@@ -392,6 +392,25 @@ fn an_upstream_that_is_not_there_is_left_alone_for_a_moment() {
     assert_eq!(get(&mirror, path).header("x-strata-stale"), None);
 }
 
+/// A connection that was kept may be closed by the other side as it is used: a question is asked twice before it has failed.
+#[test]
+fn a_connection_that_is_lost_is_tried_once_more() {
+    for (lost, asked, status) in [(0, 1, 200), (1, 2, 200), (2, 2, 502)] {
+        let world = World::new();
+        let mut left = lost;
+        world.weather(move |_| {
+            left -= 1;
+            (left >= 0).then(|| Err(FetchError::Failed("reset".to_owned())))
+        });
+        let answer = get(
+            &world.mirror(&json!({})),
+            "/v2/up.example/team/app/manifests/v1",
+        );
+        assert_eq!(answer.status, status, "{lost} lost");
+        assert_eq!(world.asked().len(), asked, "{lost} lost");
+    }
+}
+
 /// An upstream with users, which gives tokens.
 #[test]
 fn signs_in_where_it_has_to() {

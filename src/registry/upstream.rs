@@ -381,7 +381,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             headers,
             patience: PATIENCE,
         };
-        let reply = self.host.fetch(ask).await;
+        let mut reply = self.host.fetch(ask.clone()).await;
+        if matches!(reply, Err(FetchError::Failed(_))) {
+            // It may have been a connection that was kept, and that the other side has closed meanwhile.
+            reply = self.host.fetch(ask).await;
+        }
         let outcome = match &reply {
             Ok(reply) => UpstreamOutcome::Answered(reply.status.as_u16()),
             Err(FetchError::Late) => UpstreamOutcome::Late,
