@@ -248,6 +248,12 @@ fn referrers_are_those_of_the_upstream() {
 /// An upstream without the end-point may have a tag that names an index in its place.
 #[test]
 fn referrers_are_found_by_the_tag_of_an_upstream_without_them() {
+    for status in [404, 405, 501] {
+        are_found_by_the_tag(status);
+    }
+}
+
+fn are_found_by_the_tag(status: u16) {
     let entries: Vec<Value> = ["a/a", "b/b"]
         .iter()
         .map(|artifact_type| {
@@ -264,7 +270,7 @@ fn referrers_are_found_by_the_tag_of_an_upstream_without_them() {
         if target(question) == known {
             return says(200, &[("content-type", OCI_INDEX)], index.to_string());
         }
-        says(404, &[], "{}")
+        says(status, &[], "{}")
     });
     let mirror = mirrors.mirror(&json!({ "fresh_seconds": 1 }));
     assert_eq!(types(&get(&mirror, &referrers(""))), ["a/a", "b/b"]);

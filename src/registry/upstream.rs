@@ -454,6 +454,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let said = message(status, &said.unwrap_or_default());
         Err(match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => UpstreamError::Unknown(said),
+            // It has no such end-point, as registries from before there were referrers.
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                UpstreamError::Unknown(said)
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => UpstreamError::Refused(said),
             StatusCode::TOO_MANY_REQUESTS => {
                 let after = retry_after(&reply.headers);
