@@ -193,6 +193,8 @@ pub struct Metrics {
     pub blob_bytes: IntCounter,
     /// Bytes of blobs that were pushed or mounted and there already.
     pub deduplicated: IntCounter,
+    swept: IntCounterVec,
+    swept_bytes: IntCounter,
 }
 
 impl Metrics {
@@ -339,6 +341,15 @@ impl Metrics {
                 "strata_blob_deduplicated_bytes_total",
                 "Bytes of blobs that were pushed or mounted and stored already",
             )?,
+            swept: maker.counters(
+                "strata_swept_total",
+                "What the sweep has removed, by what it was",
+                &["what"],
+            )?,
+            swept_bytes: maker.counter(
+                "strata_swept_bytes_total",
+                "Bytes of the store that the sweep has removed",
+            )?,
             registry,
         };
         // What has not happened yet is nought, and not unknown.
@@ -372,6 +383,12 @@ impl Metrics {
             .with_label_values(&[route, method, status])
             .inc();
         self.durations.with_label_values(&[route]).observe(seconds);
+    }
+
+    /// Counts what the sweep has removed.
+    pub fn swept(&self, what: &str, bytes: u64) {
+        self.swept.with_label_values(&[what]).inc();
+        self.swept_bytes.inc_by(bytes);
     }
 
     /// Counts operations.

@@ -37,11 +37,13 @@ mod delete;
 mod file;
 mod fill;
 mod grant;
+mod holders;
 mod layer;
 mod list;
 mod manifest;
 mod mirrored;
 mod promote;
+mod sweep;
 mod token;
 mod upload;
 mod uploads;
@@ -344,8 +346,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(response)
     }
 
-    /// Does what is due by the clock: passes over layers that were paused go on. What fails is logged.
+    /// Does what is due by the clock: a step of the sweep, and passes over layers that were paused go on. What fails is logged.
     pub async fn tick(&self) {
+        if let Err(error) = self.sweep_due().await {
+            self.log_failure("not swept", &error);
+        }
         if let Err(error) = self.advance_passes().await {
             self.log_failure("layers not indexed", &error);
         }
@@ -462,6 +467,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.image_file(request, &image, &path, &page, trace).await
             }
             (Route::Invalidate { name, tag }, "POST") => self.invalidate(&name, tag.as_ref()).await,
+            (
+                Route::Sweep {
+                    is_dry,
+                    max,
+                    cursor,
+                },
+                "POST",
+            ) => self.sweep_on_demand(is_dry, max, cursor.as_deref()).await,
+            (Route::Holders { digest }, "GET" | "HEAD") => self.blob_holders(&digest).await,
             (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
             (
                 Route::Manifest {
@@ -542,6 +556,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 | Route::LayerFile { .. }
                 | Route::ImageFile { .. }
                 | Route::Invalidate { .. }
+                | Route::Sweep { .. }
+                | Route::Holders { .. }
                 | Route::Catalog { .. }
                 | Route::Blob { .. }
                 | Route::Manifest { .. }

@@ -14,6 +14,8 @@
 //! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>/files/<path>     ?n= &last=
 //! -                     GET HEAD             /v2/<name>/_strata/images/<reference>/files/<path>  ?platform= &n= &last=
 //! -                     POST                 /v2/<name>/_strata/invalidate    ?tag=
+//! -                     POST                 /v2/_strata/sweep                ?dry-run= &max= &cursor=
+//! -                     GET HEAD             /v2/_strata/blobs/<digest>
 //! -                     GET HEAD POST        /v2/_strata/token                ?service= &scope= &scope=
 //! -                     GET HEAD             /metrics
 //! ```
@@ -94,6 +96,20 @@ pub enum Route {
         name: Name,
         /// The tag; without one, all of the repository.
         tag: Option<Tag>,
+    },
+    /// A step of the sweep.
+    Sweep {
+        /// Whether nothing is to be removed, and only told.
+        is_dry: bool,
+        /// After how many removals nothing else is begun.
+        max: Option<u64>,
+        /// Where a dry run goes on.
+        cursor: Option<String>,
+    },
+    /// Who holds a blob.
+    Holders {
+        /// The blob.
+        digest: Digest,
     },
     /// The catalogue: the names of all repositories.
     Catalog {
@@ -196,6 +212,9 @@ impl Route {
             let scopes = scopes(query.as_bytes());
             return Ok(Self::Token { scopes });
         }
+        if let Some(rest) = path.strip_prefix("/v2/_strata/") {
+            return Self::parse_registry(rest, query).ok_or_else(|| unknown(path))?;
+        }
         if let Some((name, rest)) = path.split_once("/_strata/") {
             return Self::parse_strata(name, rest, query).ok_or_else(|| unknown(path))?;
         }
@@ -285,6 +304,26 @@ impl Route {
         }
     }
 
+    /// Reads what comes after `/v2/_strata/`.
+    fn parse_registry(rest: &str, query: &str) -> Option<Result<Self, Error>> {
+        let query = Query::parse(query);
+        if rest == "sweep" {
+            let made = || {
+                Ok(Self::Sweep {
+                    is_dry: query.flag("dry-run")?,
+                    max: query.number("max")?,
+                    cursor: query.get("cursor").map(str::to_owned),
+                })
+            };
+            return Some(made());
+        }
+        let digest = percent_decode_str(rest.strip_prefix("blobs/")?)
+            .decode_utf8()
+            .ok()?;
+        let digest = digest.parse().map_err(Error::from);
+        Some(digest.map(|digest| Self::Holders { digest }))
+    }
+
     /// Reads what comes before and after `/_strata/`.
     fn parse_strata(name: &str, rest: &str, query: &str) -> Option<Result<Self, Error>> {
         let name = percent_decode_str(name.strip_prefix("/v2/")?)
@@ -346,6 +385,7 @@ impl Route {
             Self::Version
             | Self::Metrics
             | Self::Extensions
+            | Self::Holders { .. }
             | Self::Catalog { .. }
             | Self::Layer { .. }
             | Self::LayerFile { .. }
@@ -354,7 +394,9 @@ impl Route {
             | Self::Referrers { .. } => &[Method::GET, Method::HEAD],
             Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-            Self::StartUpload { .. } | Self::Invalidate { .. } => &[Method::POST],
+            Self::StartUpload { .. } | Self::Invalidate { .. } | Self::Sweep { .. } => {
+                &[Method::POST]
+            }
             Self::Token { .. } => &[Method::GET, Method::HEAD, Method::POST],
             Self::Upload { .. } => &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE],
         }
@@ -368,6 +410,8 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Extensions => "extensions",
             Self::Invalidate { .. } => "invalidate",
+            Self::Sweep { .. } => "sweep",
+            Self::Holders { .. } => "holders",
             Self::Catalog { .. } => "catalog",
             Self::Layer { .. } => "layer",
             Self::LayerFile { .. } => "layer_file",
@@ -388,6 +432,8 @@ impl Route {
             | Self::Token { .. }
             | Self::Metrics
             | Self::Extensions
+            | Self::Sweep { .. }
+            | Self::Holders { .. }
             | Self::Catalog { .. } => {}
             Self::Blob { name, .. }
             | Self::Layer { name, .. }
@@ -410,6 +456,8 @@ impl Route {
             | Self::Token { .. }
             | Self::Metrics
             | Self::Extensions
+            | Self::Sweep { .. }
+            | Self::Holders { .. }
             | Self::Catalog { .. } => None,
             Self::Blob { name, .. }
             | Self::Layer { name, .. }
@@ -489,6 +537,20 @@ impl<'a> Query<'a> {
             .filter(|(key, _)| key == "tag")
             .map(|(_, value)| value.parse());
         Ok(tags.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether something is asked for: by its name alone, or with a word that says so.
+    fn flag(&self, name: &str) -> Result<bool, Error> {
+        let value = self.0.iter().find(|(key, _)| key == name);
+        match value.map(|(_, value)| value.as_ref()) {
+            Some("" | "true" | "1") => Ok(true),
+            None | Some("false" | "0") => Ok(false),
+            Some(_) => Err(Error::new(
+                Code::Unsupported,
+                format!("query parameter {name} is neither true nor false"),
+            )
+            .with_status(StatusCode::BAD_REQUEST)),
+        }
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, Error> {
@@ -808,6 +870,49 @@ mod tests {
     }
 
     #[test]
+    fn parses_what_concerns_the_registry() {
+        let sweep = |is_dry, max| Route::Sweep {
+            is_dry,
+            max,
+            cursor: None,
+        };
+        for (query, route) in [
+            ("", sweep(false, None)),
+            ("?dry-run", sweep(true, None)),
+            ("?dry-run=", sweep(true, None)),
+            ("?dry-run=true&max=5", sweep(true, Some(5))),
+            ("?dry-run=1", sweep(true, None)),
+            ("?dry-run=false&cursor=", sweep(false, None)),
+        ] {
+            parses(&format!("/v2/_strata/sweep{query}"), route);
+        }
+        let digest = DIGEST.parse().unwrap();
+        parses(
+            &format!("/v2/_strata/blobs/{DIGEST}"),
+            Route::Holders { digest },
+        );
+        for (target, message) in [
+            (
+                "sweep?dry-run=yes",
+                "query parameter dry-run is neither true nor false",
+            ),
+            ("sweep?max=-1", "query parameter max is not a number"),
+        ] {
+            let message = format!("the operation is unsupported: {message}");
+            refuses(
+                &format!("/v2/_strata/{target}"),
+                Code::Unsupported,
+                400,
+                &message,
+            );
+        }
+        for target in ["/v2/_strata/", "/v2/_strata/sweep/", "/v2/_strata/blobs"] {
+            let message = format!("the operation is unsupported: no end-point at {target:?}");
+            refuses(target, Code::Unsupported, 404, &message);
+        }
+    }
+
+    #[test]
     fn looks_into_nothing_else() {
         for target in [
             "/v2/a/_strata/".to_owned(),
@@ -840,7 +945,7 @@ mod tests {
         }
         // No name of a repository has such a component, so nothing else is shadowed.
         for target in [
-            format!("/v2/_strata/blobs/{DIGEST}"),
+            format!("/v2/_strata/manifests/{DIGEST}"),
             "/v2/a/_strata/manifests/v1".to_owned(),
             "/v2/a/_strata/tags/list".to_owned(),
         ] {

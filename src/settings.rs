@@ -11,6 +11,7 @@
 //! | `STRATA_UPLOADS` | 64 | how many bodies of one user an isolate takes at the same time |
 //! | `STRATA_SUBREQUESTS` | 10000 | store operations that the platform's plan allows one request |
 //! | `STRATA_GRACE_HOURS` | 24 | how long what nobody refers to is kept; no push may take longer than half of it |
+//! | `STRATA_GRACE_SECONDS` | none | the same in seconds, from 4 on, to try the sweep out: with less than an hour, pushes that take longer than half of it fail |
 //! | `STRATA_HOT_BYTES` | 33554432 | memory of an isolate for what is hot, up to 96 MiB; 0 for none |
 //! | `STRATA_HOT_BLOB_BYTES` | 1048576 | the largest blob that is kept hot; nothing above an eighth of the memory is |
 //! | `STRATA_HOT_SECONDS` | 3600 | how long something stays hot |
@@ -114,6 +115,13 @@ impl Settings {
             "a number of hours from 1 to 8760",
             |n| (1..=8_760).contains(n),
         )?;
+        let grace = value(
+            &get,
+            "STRATA_GRACE_SECONDS",
+            hours * 3_600,
+            "a number of seconds from 4 to 31536000",
+            |n| (4..=8_760 * 3_600).contains(n),
+        )?;
         let log = value(
             &get,
             "STRATA_LOG",
@@ -142,7 +150,7 @@ impl Settings {
             upstreams,
             origin: origin(&get)?,
             uploads,
-            grace: Duration::from_secs(hours * 3_600),
+            grace: Duration::from_secs(grace),
             subrequests,
             policy,
             layers,

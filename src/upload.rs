@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The identifier of an upload: 128 random bits.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UploadId([u8; 16]);
 
 impl UploadId {

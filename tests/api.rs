@@ -603,10 +603,10 @@ fn a_patched_blob_is_one_extent_and_one_record() {
             "extents/0002/0003",
             "refs/sha256/7882/a/_grants/0004",
             "refs/sha256/7882/a/_link",
-            "uploads/a/0002/00000",
-            "uploads/a/0002/00001",
-            "uploads/a/0002/00002",
-            "uploads/a/0002/00003",
+            "uploads/0002/a/_00000",
+            "uploads/0002/a/_00001",
+            "uploads/0002/a/_00002",
+            "uploads/0002/a/_00003",
         ]
     );
 }

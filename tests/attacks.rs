@@ -1121,8 +1121,13 @@ mod guessing {
             };
             assert_eq!(fixture.status(&request), 404, "{line}");
         }
-        assert!(!fixture.keys("uploads/private/app/").is_empty());
-        assert_eq!(fixture.keys("uploads/mallory/app/"), BTreeSet::new());
+        let of = |name: &str| {
+            let mut keys = fixture.keys("uploads/");
+            keys.retain(|key| key.contains(name));
+            keys
+        };
+        assert!(!of("/private/app/_").is_empty());
+        assert_eq!(of("/mallory/app/_"), BTreeSet::new());
     }
 }
 

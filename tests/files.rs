@@ -2121,6 +2121,8 @@ fn extensions_are_discovered() {
             "/v2/{name}/_strata/images/{reference}/files/{path}",
         ),
         ("_strata", "/v2/{name}/_strata/invalidate"),
+        ("_strata", "/v2/_strata/sweep"),
+        ("_strata", "/v2/_strata/blobs/{digest}"),
     ] {
         let found = extensions
             .iter()

@@ -80,6 +80,8 @@ end_points! {
     LayerFile "/v2/NAME/_strata/layers/LAYER/files/etc/passwd" GET In(Pull), HEAD In(Pull);
     ImageFile "/v2/NAME/_strata/images/v1/files/etc/passwd" GET In(Pull), HEAD In(Pull);
     Invalidate "/v2/NAME/_strata/invalidate?tag=v1" POST InByPassword(Administer);
+    Sweep "/v2/_strata/sweep" POST InRegistry(Administer);
+    Holders "/v2/_strata/blobs/LAYER" GET InRegistry(Administer), HEAD InRegistry(Administer);
     Blob "/v2/NAME/blobs/LAYER" GET In(Pull), HEAD In(Pull), DELETE In(Delete);
     Manifest "/v2/NAME/manifests/v1" GET In(Pull), HEAD In(Pull), PUT In(Push), DELETE In(Delete);
     StartUpload "/v2/NAME/blobs/uploads/" POST In(Push);

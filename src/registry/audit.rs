@@ -52,6 +52,7 @@ impl Change {
                 let tag = tag.as_ref().map_or("", Tag::as_str);
                 change("invalidate", &tag, StatusCode::ACCEPTED)
             }
+            (Route::Sweep { is_dry: false, .. }, "POST") => change("sweep", &"", StatusCode::OK),
             (Route::Blob { digest, .. }, "DELETE") => {
                 change("delete blob", digest, StatusCode::ACCEPTED)
             }

@@ -381,7 +381,10 @@ pub(super) fn locate<B, Y>(
 
 /// Whether an object is a record of extents, of which one reads what it says and not its bytes.
 fn is_record(meta: &Meta) -> bool {
-    matches!(serde_json::from_str(&meta.metadata), Ok(BlobKind::Extents))
+    matches!(
+        serde_json::from_str(&meta.metadata),
+        Ok(BlobKind::Extents { .. })
+    )
 }
 
 const BLOB_TYPE: &str = "application/octet-stream";

@@ -370,9 +370,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Err(error) if error.code() == Code::BlobUploadUnknown => return Ok(None),
             Err(error) => return Err(error),
         }
-        let listing = self.list_all(&key::extent(&key::extents_of(id))).await?;
+        let listing = self.list_all(&key::extents(id)).await?;
         let extents = listing.objects.iter().filter_map(|(stored, meta)| {
-            let name = stored.strip_prefix(&key::extent(""))?;
+            let name = stored.strip_prefix(key::EXTENTS)?;
             let extent = Extent {
                 key: name.to_owned(),
                 size: meta.size,

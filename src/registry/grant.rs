@@ -40,14 +40,14 @@ pub(super) enum Reason {
 /// What a sweeper has said of a blob: the body of a mark. Time and nonce make every mark's etag another.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Mark {
-    state: MarkState,
-    time: Timestamp,
-    nonce: String,
+    pub(super) state: MarkState,
+    pub(super) time: Timestamp,
+    pub(super) nonce: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum MarkState {
+pub(super) enum MarkState {
     /// No grant was seen; it may be deleted after the grace period.
     Condemned,
     /// It is being deleted.
@@ -61,7 +61,10 @@ enum MarkState {
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub(super) enum BlobKind {
     Bytes,
-    Extents,
+    Extents {
+        /// The number of bytes of all.
+        size: u64,
+    },
 }
 
 /// JSON of a type of ours, which has no map with keys that are not text and so always has one.
@@ -280,7 +283,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         match from_json(&key, &meta.metadata)? {
             BlobKind::Bytes => Ok(Some(Record::Bytes { size: meta.size })),
-            BlobKind::Extents => match self.read_text(&key).await? {
+            BlobKind::Extents { .. } => match self.read_text(&key).await? {
                 Some((_, text)) => Ok(Some(from_json(&key, &text)?)),
                 None => Ok(None),
             },

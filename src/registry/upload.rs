@@ -511,7 +511,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         mine: &Record,
         bound: Bound,
     ) -> Result<Record, Error> {
-        let metadata = json(&BlobKind::Extents);
+        let metadata = json(&BlobKind::Extents { size: mine.size() });
         // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
         for _ in 0..3 {
             if let Some(record) = self.record(digest).await? {

@@ -10,16 +10,19 @@
 //! repositories/<name>/_referrers/<algorithm>/<encoded>/<manifest>-<unique id>
 //!                                                          the descriptor of a manifest with this subject
 //! catalog/<name>                                           a repository exists
-//! uploads/<name>/_<upload id>/<step>                       one step of an upload
+//! uploads/<upload id>/<name>/_<step>                       one step of an upload
 //! fills/<algorithm>/<encoded>/<name>                       a hint: the upload by which a blob of an upstream is being stored
 //! layers/<algorithm>/<encoded>/index                       what is known of the inside of a layer: its index, or why it has none
 //! layers/<algorithm>/<encoded>/pages                       what comes after the head of an index that is large
 //! layers/<algorithm>/<encoded>/spans/<number>              spans of a layer that can't be read from the middle
 //! indexing/<algorithm>/<encoded>                           a pass over a layer that is to go on
 //! sweep/marks/<algorithm>/<encoded>                        the mark of a blob
+//! sweep/cursor                                             how far the sweep has come
+//! sweep/inventory                                          what there was, when it last came to its end
 //! ```
 //!
-//! `<xx>` is the first two characters of `<encoded>`, so that people can list the bucket by parts. Components of a name
+//! What the sweep lists side by side is in the same order: `blobs/`, `refs/`, `layers/` and the marks by digest, `uploads/` and
+//! `extents/` by upload. `<xx>` is the first two characters of `<encoded>`, so that people can list the bucket by parts. Components of a name
 //! can't begin with `_`: what begins with it ends the name, and no repository's keys are a prefix of another's.
 
 use crate::{
@@ -30,6 +33,71 @@ use crate::{
 
 /// The prefix of every mark.
 pub const MARKS: &str = "sweep/marks/";
+
+/// The key of how far the sweep has come.
+pub const SWEEP_CURSOR: &str = "sweep/cursor";
+
+/// The key of what there was when the sweep last came to its end.
+pub const SWEEP_INVENTORY: &str = "sweep/inventory";
+
+/// The prefix of every blob.
+pub const BLOBS: &str = "blobs/";
+
+/// The prefix of every extent.
+pub const EXTENTS: &str = "extents/";
+
+/// The prefix of every grant and link.
+pub const REFS: &str = "refs/";
+
+/// The prefix of what repositories have beside blobs.
+pub const REPOSITORIES: &str = "repositories/";
+
+/// The prefix of the steps of all uploads.
+pub const UPLOADS: &str = "uploads/";
+
+/// The prefix of what is derived from layers.
+pub const LAYERS: &str = "layers/";
+
+/// The digest that a key names after its prefix: of a blob, a mark, what repositories have on a blob, or what is derived from it.
+pub fn digest_of(key: &str) -> Option<Digest> {
+    let rest = [MARKS, REFS, LAYERS]
+        .iter()
+        .find_map(|prefix| key.strip_prefix(prefix));
+    let (algorithm, encoded) = match rest {
+        Some(rest) => rest.split_once('/')?,
+        None => {
+            let (algorithm, rest) = key.strip_prefix(BLOBS)?.split_once('/')?;
+            (algorithm, rest.split_once('/')?.1)
+        }
+    };
+    let encoded = encoded.split('/').next()?;
+    format!("{algorithm}:{encoded}").parse().ok()
+}
+
+/// The upload of a step or an extent.
+pub fn upload_of(key: &str) -> Option<UploadId> {
+    let rest = key
+        .strip_prefix(UPLOADS)
+        .or_else(|| key.strip_prefix(EXTENTS))?;
+    rest.split('/').next()?.parse().ok()
+}
+
+/// The repository and the number of a step.
+pub fn step_of(key: &str) -> Option<(Name, u32)> {
+    let (_, rest) = key.strip_prefix(UPLOADS)?.split_once('/')?;
+    let (name, number) = rest.split_once("/_")?;
+    Some((name.parse().ok()?, number.parse().ok()?))
+}
+
+/// The prefix of the steps of an upload, whatever repository it is of.
+pub fn chain(id: UploadId) -> String {
+    format!("{UPLOADS}{id}/")
+}
+
+/// The prefix of the extents of an upload.
+pub fn extents(id: UploadId) -> String {
+    format!("{EXTENTS}{id}/")
+}
 
 /// The key of a blob.
 pub fn blob(digest: &Digest) -> String {
@@ -49,11 +117,6 @@ pub fn extent_name(upload: UploadId, step: u32, nonce: &str) -> String {
 /// The key of an extent that a record names.
 pub fn extent(name: &str) -> String {
     format!("extents/{name}")
-}
-
-/// The prefix of the extents of an upload, as records name them.
-pub fn extents_of(upload: UploadId) -> String {
-    format!("{upload}/")
 }
 
 /// The number of the step that an extent came with, by its name.
@@ -155,7 +218,7 @@ pub fn catalog(name: &Name) -> String {
 
 /// The prefix of the steps of an upload.
 pub fn upload(name: &Name, id: UploadId) -> String {
-    format!("uploads/{name}/_{id}/")
+    format!("{}{name}/_", chain(id))
 }
 
 /// The key of one step of an upload; in the order of their keys, steps are in the order of their numbers.
@@ -251,9 +314,35 @@ mod tests {
         assert_eq!(catalog(&name), "catalog/library/alpine");
         assert_eq!(
             step(&name, id, 3),
-            format!("uploads/library/alpine/_{id_text}/00003")
+            format!("uploads/{id_text}/library/alpine/_00003")
         );
         assert_eq!(mark(&digest), format!("sweep/marks/sha256/{HASH}"));
+    }
+
+    #[test]
+    fn are_read_as_made() {
+        let digest: Digest = format!("sha256:{HASH}").parse().unwrap();
+        let name: Name = "library/alpine".parse().unwrap();
+        let id = UploadId::new([7; 16]);
+        for key in [
+            blob(&digest),
+            mark(&digest),
+            grant(&digest, &name, "g"),
+            link(&digest, &name),
+            index(&digest),
+            stored(&digest, 1),
+        ] {
+            assert_eq!(digest_of(&key).as_ref(), Some(&digest), "{key}");
+        }
+        for key in [step(&name, id, 3), extent(&extent_name(id, 3, "ff"))] {
+            assert_eq!(upload_of(&key), Some(id), "{key}");
+        }
+        assert_eq!(step_of(&step(&name, id, 3)), Some((name, 3)));
+        for key in ["", "blobs/", "blobs/sha256/e3", "refs/md5/x/", "catalog/a"] {
+            assert_eq!(digest_of(key), None, "{key}");
+            assert_eq!(upload_of(key), None, "{key}");
+            assert_eq!(step_of(key), None, "{key}");
+        }
     }
 
     #[test]

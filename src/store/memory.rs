@@ -1,7 +1,7 @@
 //! Stores in memory: the doubles of the cold and the warm tier in native tests.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt,
     future::ready,
@@ -30,12 +30,21 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Memory {
     objects: Rc<Contents>,
+    clock: Option<Rc<Cell<Timestamp>>>,
 }
 
 /// Shared with the streams that open an object when its turn comes.
 type Contents = RefCell<BTreeMap<String, (Meta, Vec<u8>)>>;
 
 impl Memory {
+    /// Makes one that writes by a clock. Without, all is as old as it can be.
+    pub fn timed(clock: Rc<Cell<Timestamp>>) -> Self {
+        Self {
+            clock: Some(clock),
+            ..Self::default()
+        }
+    }
+
     /// The keys of all objects, in their order.
     pub fn keys(&self) -> Vec<String> {
         self.objects.borrow().keys().cloned().collect()
@@ -213,8 +222,11 @@ impl Objects for Memory {
             size: bytes.len() as u64,
             // As R2's, an etag says what the bytes are, not which write they came by.
             etag: Algorithm::Sha256.digest(&bytes).encoded().to_owned(),
-            // Nothing native asks for ages.
-            uploaded: Timestamp::default(),
+            uploaded: self
+                .clock
+                .as_ref()
+                .map(|clock| clock.get())
+                .unwrap_or_default(),
             metadata: options.metadata.to_owned(),
         };
         objects.insert(key.to_owned(), (meta.clone(), bytes));

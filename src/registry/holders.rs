@@ -1,0 +1,130 @@
+//! Who holds a blob: the repositories with grants on it, and what the sweep has said of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::Host,
+    name::Name,
+    registry::{
+        Answer, Registry, for_each,
+        grant::{Mark, Reason, from_json},
+        list::bytes,
+        respond_with_json,
+    },
+    store::{ListOptions, Streams, Values, key, record::Record},
+};
+
+/// What a repository has on a blob.
+#[derive(Default)]
+struct Hold {
+    uploads: u64,
+    claims: u64,
+    manifests: BTreeSet<Digest>,
+    is_linked: bool,
+}
+
+/// The operations that are left for what is no manifest.
+const OTHERS: u32 = 10;
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+    /// Tells who holds a blob, and where it is.
+    pub(super) async fn blob_holders(&self, digest: &Digest) -> Answer<S> {
+        let record = self.record(digest).await?;
+        let mark_key = key::mark(digest);
+        let mark = match self.read_text(&mark_key).await? {
+            Some((_, text)) => Some(from_json::<Mark>(&mark_key, &text)?),
+            None => None,
+        };
+        let prefix = key::holders(digest);
+        let options = ListOptions {
+            // Each grant may cost a look at its manifest.
+            limit: self.settings.subrequests.saturating_sub(OTHERS).min(1_000),
+            metadata: true,
+            ..ListOptions::default()
+        };
+        let page = self.store.list(&prefix, options).await?;
+        if record.is_none() && mark.is_none() && page.objects.is_empty() {
+            return Err(Error::new(Code::BlobUnknown, digest.to_string())
+                .with_detail(json!({ "digest": digest.to_string() })));
+        }
+        let mut holds: BTreeMap<Name, Hold> = BTreeMap::new();
+        for (key, meta) in &page.objects {
+            let Some(name) = key.strip_prefix(&prefix).and_then(key::holder) else {
+                continue;
+            };
+            let hold = holds.entry(name).or_default();
+            if key.ends_with("/_link") {
+                hold.is_linked = true;
+                continue;
+            }
+            match from_json(key, &meta.metadata)? {
+                Reason::Upload => hold.uploads += 1,
+                Reason::Claim => hold.claims += 1,
+                Reason::Manifest { digest } => {
+                    hold.manifests.insert(digest);
+                }
+            }
+        }
+        let manifests = holds
+            .iter()
+            .flat_map(|(name, hold)| hold.manifests.iter().map(move |digest| (name, digest)));
+        let stored = for_each(manifests, |(name, manifest)| async move {
+            let found = self.store.head(&key::manifest(name, manifest)).await?;
+            Ok(found.map(|_| (name.clone(), manifest.clone())))
+        });
+        let stored: BTreeSet<(Name, Digest)> = stored.await?.into_iter().flatten().collect();
+        let repositories: Vec<Value> = holds
+            .iter()
+            .map(|(name, hold)| {
+                let manifests = hold.manifests.iter().map(|manifest| {
+                    let is_stored = stored.contains(&(name.clone(), manifest.clone()));
+                    json!({ "digest": manifest.to_string(), "stored": is_stored })
+                });
+                json!({
+                    "name": name.as_str(),
+                    "uploads": hold.uploads,
+                    "claims": hold.claims,
+                    "manifests": manifests.collect::<Vec<_>>(),
+                    "linked": hold.is_linked,
+                })
+            })
+            .collect();
+        let uploads: u64 = holds.values().map(|hold| hold.uploads + hold.claims).sum();
+        let body = json!({
+            "digest": digest.to_string(),
+            "stored": record.is_some(),
+            "size": record.as_ref().map(Record::size),
+            "kind": record.as_ref().map(kind),
+            "upload": record.as_ref().and_then(upload),
+            "mark": mark.map(|mark| json!({ "state": mark.state, "time": mark.time })),
+            // A manifest counts once, however often it was pushed.
+            "references": uploads + stored.len() as u64,
+            "complete": !page.truncated,
+            "repositories": repositories,
+        });
+        Ok(respond_with_json(StatusCode::OK, bytes(&body)))
+    }
+}
+
+const fn kind(record: &Record) -> &'static str {
+    match record {
+        Record::Bytes { .. } => "bytes",
+        Record::Extents { .. } => "extents",
+    }
+}
+
+/// The upload that a blob came by, where it has left extents.
+fn upload(record: &Record) -> Option<&str> {
+    match record {
+        Record::Bytes { .. } => None,
+        Record::Extents { extents, .. } => {
+            let first = extents.first()?;
+            first.key.split_once('/').map(|(id, _)| id)
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The sweep: what nobody refers to any more is removed, while everybody goes on.
+//!
+//! It goes through the store in the order of its keys, in rounds, and each round in steps that are as long as a request may
+//! take. Where a step ended is stored. Listings that have the same order are read side by side, so that what is in use costs a part of
+//! one operation in a thousand keys. They only nominate: what they have shown to be of no use is looked at again by the exact steps of the
+//! removal protocol (`blobs`, `chains`, `holdings`), whose order is what keeps two sweeps, and all who push meanwhile, apart.
+//!
+//! ```text
+//! holdings    repositories/                                   what repositories have: referrers without a manifest go
+//! chains      uploads/  extents/                              uploads that were given up, extents that are no upload's
+//! blobs       refs/  blobs/  sweep/marks/  layers/            grants without a reason, links without grants, blobs without grants
+//! ```
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Error,
+    host::Host,
+    registry::{Registry, grant::json},
+    store::{Condition, Content, PutOptions, Streams, Values, key},
+    time::Timestamp,
+};
+
+use self::{
+    filter::Filter,
+    inventory::Inventory,
+    work::{Halt, Report, Work},
+};
+
+mod blobs;
+mod chains;
+mod endpoint;
+mod filter;
+mod holdings;
+pub(super) mod inventory;
+mod work;
+
+/// How far the sweep has come: what is stored between two steps.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cursor {
+    /// When this round began, or the next one may.
+    time: Timestamp,
+    place: Place,
+    /// The manifests that were stored when this round listed them.
+    manifests: Filter,
+    /// What there is, as far as this round has come.
+    inventory: Inventory,
+}
+
+/// Where in a round the sweep is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "phase")]
+enum Place {
+    /// Between two rounds.
+    #[default]
+    Rest,
+    /// After this key of `repositories/`.
+    Holdings { after: Option<String> },
+    /// After this upload.
+    Chains { after: Option<String> },
+    /// Among blobs.
+    Blobs(blobs::Place),
+}
+
+impl Place {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Holdings { .. } => "holdings",
+            Self::Chains { .. } => "chains",
+            Self::Blobs(_) => "blobs",
+        }
+    }
+}
+
+/// What a step of the sweep may take.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    /// Operations of the store.
+    operations: u32,
+    /// Time.
+    time: Duration,
+    /// Removals, after which nothing else is begun.
+    removals: u64,
+}
+
+/// What came of a step.
+#[derive(Debug)]
+struct Outcome {
+    report: Report,
+    /// Whether the round has come to its end.
+    is_finished: bool,
+    /// Where the next step begins.
+    place: Place,
+    operations: u32,
+}
+
+/// Operations that are kept back for deleting what was found last, and for storing how far the sweep has come.
+const RESERVE: u32 = 6;
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+    /// What is due of the sweep: the next step of a round, or the first of one when the last was long enough ago.
+    pub(super) async fn sweep_due(&self) -> Result<(), Error> {
+        let allowance = Allowance {
+            // The platform counts what else is due by the clock as well.
+            operations: self.settings.subrequests / 2,
+            time: STEP,
+            removals: u64::MAX,
+        };
+        self.sweep(allowance, true).await.map(|_| ())
+    }
+
+    /// Does a step of the sweep. Where `if_due`, a round begins only some time after the last.
+    async fn sweep(&self, allowance: Allowance, if_due: bool) -> Result<Option<Outcome>, Error> {
+        let stored = self.read_text(key::SWEEP_CURSOR).await?;
+        // One that another version has written is begun anew.
+        let cursor = stored
+            .as_ref()
+            .and_then(|(_, text)| serde_json::from_str(text).ok());
+        let mut cursor: Cursor = cursor.unwrap_or_default();
+        let now = self.host.now();
+        if cursor.place == Place::Rest {
+            if if_due && now < cursor.time {
+                return Ok(None);
+            }
+            cursor = Cursor::begin(&cursor, now, self.host.random());
+        }
+        let work = Work::new(self, allowance, false);
+        let halt = self.go_on(&work, &mut cursor).await;
+        if cursor.place == Place::Rest {
+            cursor.time = now + self.settings.grace / ROUNDS;
+            self.store_inventory(&cursor.inventory).await?;
+        }
+        let condition = match &stored {
+            Some((meta, _)) => Condition::Matches(&meta.etag),
+            None => Condition::Absent,
+        };
+        let options = PutOptions {
+            condition,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(json(&cursor).into_bytes());
+        // Where another sweep was quicker, that one's place counts: what was done here is done.
+        self.store.put(key::SWEEP_CURSOR, content, options).await?;
+        match halt {
+            Some(Halt::Failed(error)) => Err(error),
+            Some(Halt::Spent) | None => Ok(Some(work.outcome(cursor.place))),
+        }
+    }
+
+    /// Tells what the sweep would do from a place on, and writes nothing.
+    async fn rehearse(&self, allowance: Allowance, place: Option<Place>) -> Result<Outcome, Error> {
+        let now = self.host.now();
+        let mut cursor = Cursor::begin(&Cursor::default(), now, self.host.random());
+        cursor.manifests = Filter::new(u64::MAX, self.host.random());
+        if let Some(place) = place {
+            // What was listed before is forgotten: each reason is looked at.
+            cursor.place = place;
+        }
+        let work = Work::new(self, allowance, true);
+        match self.go_on(&work, &mut cursor).await {
+            Some(Halt::Failed(error)) => Err(error),
+            Some(Halt::Spent) | None => Ok(work.outcome(cursor.place)),
+        }
+    }
+
+    /// Goes through the store, as far as the allowance reaches. Whatever ends it, the cursor is where it ended.
+    async fn go_on(&self, work: &Work<'_, S, W, H>, cursor: &mut Cursor) -> Option<Halt> {
+        loop {
+            let done = match &mut cursor.place {
+                Place::Rest => return None,
+                Place::Holdings { after } => {
+                    let (manifests, inventory) = (&mut cursor.manifests, &mut cursor.inventory);
+                    work.sweep_holdings(after, manifests, inventory).await
+                }
+                Place::Chains { after } => work.sweep_chains(after, &mut cursor.inventory).await,
+                Place::Blobs(place) => {
+                    let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
+                    work.sweep_blobs(place, manifests, inventory).await
+                }
+            };
+            if let Err(halt) = done {
+                return Some(halt);
+            }
+            cursor.place = match cursor.place {
+                Place::Holdings { .. } => Place::Chains { after: None },
+                Place::Chains { .. } => Place::Blobs(blobs::Place::default()),
+                Place::Blobs(_) | Place::Rest => Place::Rest,
+            };
+        }
+    }
+}
+
+impl Cursor {
+    /// The beginning of a round.
+    fn begin(last: &Self, now: Timestamp, seed: [u8; 16]) -> Self {
+        Self {
+            time: now,
+            place: Place::Holdings { after: None },
+            manifests: Filter::new(last.inventory.manifests, seed),
+            inventory: Inventory {
+                began: now,
+                ..Inventory::default()
+            },
+        }
+    }
+}
+
+/// How long a step by the clock takes.
+const STEP: Duration = Duration::from_secs(20);
+
+/// How many rounds begin in a grace period, at most.
+const ROUNDS: u32 = 4;

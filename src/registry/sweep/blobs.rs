@@ -1,0 +1,525 @@
+//! Sweeping blobs: grants whose reason is gone, links without grants, blobs without grants.
+//!
+//! Four listings are read side by side, blob by blob. They find what is of no use without an operation for what is, and only nominate:
+//! for a blob without grants the mark is read, *then* its grants are listed afresh, *then* the mark is moved.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    HashSet, Host, Inventory, Streams, Values,
+    filter::Filter,
+    key,
+    work::{Action, Halt, Listing, Removal, What, Work},
+};
+use crate::{
+    digest::Digest,
+    name::Name,
+    registry::grant::{BlobKind, Mark, MarkState, Reason},
+    store::{Meta, record::Record, tiers::Wanted},
+    time::Timestamp,
+};
+
+/// Where among the blobs the sweep is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Place {
+    /// The last blob that is done with.
+    after: Option<Digest>,
+    /// The last grant or link that is done with, which may be of the next blob.
+    reference: Option<String>,
+    /// Whether that one has a grant that stays.
+    is_held: bool,
+}
+
+/// What a listing has of one blob.
+struct Nominee {
+    digest: Digest,
+    /// Its object, with the size of the blob that it is or stands for.
+    blob: Option<(Meta, u64)>,
+    is_marked: bool,
+    /// Whether a grant was seen that stays.
+    is_held: bool,
+    /// Repositories with an old link and no grant.
+    linked: Vec<Name>,
+    /// When the youngest of what is derived from it was written.
+    derived: Option<Timestamp>,
+}
+
+/// What a listing has of one blob in one repository.
+#[derive(Default)]
+struct Hold {
+    name: Option<Name>,
+    grants: u64,
+    has_old_link: bool,
+    manifests: HashSet<Digest>,
+}
+
+/// Which manifests are stored, by looks that came after the grants had been listed.
+#[derive(Default)]
+struct Looks {
+    page: u64,
+    stored: HashMap<String, bool>,
+}
+
+/// The most manifests of a repository that are told apart, where they have one blob in common.
+const MAX_MANIFESTS: usize = 10_000;
+
+/// The operations that removing a blob takes, but for one of many extents.
+const OWNING: u32 = 12;
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, S, W, H> {
+    /// Goes through all blobs from a place on, which is where it ended.
+    pub(super) async fn sweep_blobs(
+        &self,
+        place: &mut Place,
+        manifests: &Filter,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let swept = self.walk_blobs(place, manifests, inventory).await;
+        // What was told to go goes, however far the rest has come.
+        let flushed = self.flush().await;
+        swept.and(flushed)
+    }
+
+    async fn walk_blobs(
+        &self,
+        place: &mut Place,
+        manifests: &Filter,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let after = place.after.as_ref();
+        // Names and what is derived come before `~`.
+        let below = |prefix: String| format!("{prefix}~");
+        let past = after.map(|digest| below(key::holders(digest)));
+        let mut references = Listing::new(key::REFS, place.reference.clone().max(past), true);
+        let mut blobs = Listing::new(key::BLOBS, after.map(key::blob), true);
+        let mut marks = Listing::new(key::MARKS, after.map(key::mark), false);
+        let past = after.map(|digest| below(key::layer(digest)));
+        let mut derived = Listing::new(key::LAYERS, past, false);
+        let mut looks = Looks::default();
+        loop {
+            self.require_more()?;
+            let next = [
+                references.peek_of(self, key::digest_of).await?,
+                blobs.peek_of(self, key::digest_of).await?,
+                marks.peek_of(self, key::digest_of).await?,
+                derived.peek_of(self, key::digest_of).await?,
+            ];
+            let Some(digest) = next.into_iter().flatten().min() else {
+                return Ok(());
+            };
+            let blob = blobs.take(self, &digest, key::digest_of).await?;
+            let mut nominee = Nominee {
+                blob: blob.map(|(key, meta)| self.measure(&key, meta)),
+                is_marked: marks.take(self, &digest, key::digest_of).await?.is_some(),
+                is_held: place.is_held,
+                linked: Vec::new(),
+                derived: None,
+                digest,
+            };
+            self.read_references(
+                &mut references,
+                &mut nominee,
+                place,
+                manifests,
+                &mut looks,
+                inventory,
+            )
+            .await?;
+            while let Some((_, meta)) = derived.take(self, &nominee.digest, key::digest_of).await? {
+                nominee.derived = nominee.derived.max(Some(meta.uploaded));
+            }
+            self.settle(&nominee).await?;
+            if let Some((_, size)) = nominee.blob {
+                inventory.blobs += 1;
+                inventory.bytes += size;
+            }
+            self.pass();
+            place.after = Some(nominee.digest);
+            place.is_held = false;
+        }
+    }
+
+    /// The size of a blob, by its object.
+    fn measure(&self, key: &str, meta: Meta) -> (Meta, u64) {
+        let size = match self.read(key, &meta.metadata) {
+            Some(BlobKind::Extents { size }) => size,
+            Some(BlobKind::Bytes) | None => meta.size,
+        };
+        (meta, size)
+    }
+
+    /// Reads the grants and links of a blob. Grants whose reason is gone go.
+    async fn read_references(
+        &self,
+        references: &mut Listing,
+        nominee: &mut Nominee,
+        place: &mut Place,
+        manifests: &Filter,
+        looks: &mut Looks,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let digest = nominee.digest.clone();
+        let prefix = key::holders(&digest);
+        let size = nominee.blob.as_ref().map_or(0, |(_, size)| *size);
+        let mut hold = Hold::default();
+        while let Some((key, meta)) = references.take(self, &digest, key::digest_of).await? {
+            if looks.page != references.pages {
+                // Reasons are read after the grants were listed, and not before.
+                *looks = Looks {
+                    page: references.pages,
+                    ..Looks::default()
+                };
+            }
+            let name = key.strip_prefix(&prefix).and_then(key::holder);
+            if name != hold.name {
+                self.leave(&mut hold, nominee, size, inventory);
+                hold.name.clone_from(&name);
+            }
+            let old = self.is_old(&meta);
+            match name {
+                Some(_) if key.ends_with("/_link") => hold.has_old_link = old,
+                Some(name) => match self
+                    .reason_gone(&name, &key, &meta, old, manifests, looks)
+                    .await?
+                {
+                    Some(why) => {
+                        self.tell(Removal {
+                            action: Action::Delete,
+                            what: What::Grant,
+                            key: key.clone(),
+                            bytes: 0,
+                            why,
+                        });
+                        self.delete_soon(&key).await?;
+                    }
+                    None => {
+                        hold.grants += 1;
+                        nominee.is_held = true;
+                        place.is_held = true;
+                        let reason = serde_json::from_str(&meta.metadata);
+                        if let Ok(Reason::Manifest { digest }) = reason
+                            && hold.manifests.len() < MAX_MANIFESTS
+                        {
+                            hold.manifests.insert(digest);
+                        }
+                    }
+                },
+                // What it is can't be told: it holds the blob.
+                None => {
+                    nominee.is_held = true;
+                    place.is_held = true;
+                }
+            }
+            place.reference = Some(key);
+        }
+        self.leave(&mut hold, nominee, size, inventory);
+        Ok(())
+    }
+
+    /// Has read all that a repository has on a blob.
+    fn leave(&self, hold: &mut Hold, nominee: &mut Nominee, size: u64, inventory: &mut Inventory) {
+        let Hold {
+            name,
+            grants,
+            has_old_link,
+            manifests,
+        } = std::mem::take(hold);
+        let Some(name) = name else { return };
+        if grants == 0 {
+            if has_old_link {
+                nominee.linked.push(name);
+            }
+            return;
+        }
+        if nominee.blob.is_some() {
+            let times = manifests.len().max(1) as u64;
+            let undivided = size.saturating_mul(times);
+            inventory.undivided_bytes += undivided;
+            inventory.count(&name, |holding| {
+                holding.blobs += 1;
+                holding.bytes += size;
+                holding.undivided_bytes += undivided;
+            });
+        }
+    }
+
+    /// Why a grant that was listed goes, if it does: an upload's when it is old, a manifest's when it is old and that is not stored.
+    async fn reason_gone(
+        &self,
+        name: &Name,
+        key: &str,
+        meta: &Meta,
+        old: bool,
+        manifests: &Filter,
+        looks: &mut Looks,
+    ) -> Result<Option<&'static str>, Halt> {
+        if !old {
+            return Ok(None);
+        }
+        match self.read(key, &meta.metadata) {
+            Some(Reason::Upload) => Ok(Some(
+                "no manifest came for this upload within the grace period",
+            )),
+            Some(Reason::Claim) => Ok(Some(
+                "the bytes that were announced are late by the grace period",
+            )),
+            Some(Reason::Manifest { digest }) => {
+                if manifests.may_have(name, &digest) {
+                    return Ok(None);
+                }
+                let manifest = key::manifest(name, &digest);
+                let is_stored = match looks.stored.get(&manifest) {
+                    Some(is_stored) => *is_stored,
+                    None => {
+                        let is_stored = self.head(&manifest).await?.is_some();
+                        looks.stored.insert(manifest, is_stored);
+                        is_stored
+                    }
+                };
+                Ok((!is_stored).then_some("its manifest is not stored"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Does with a blob what the protocol says of one that seems to have no use.
+    async fn settle(&self, nominee: &Nominee) -> Result<(), Halt> {
+        let digest = &nominee.digest;
+        let is_there = nominee.blob.is_some() || nominee.is_marked;
+        if !nominee.linked.is_empty() || (is_there && !nominee.is_held) {
+            // The looks that come now must not find what was told to go.
+            self.flush().await?;
+        }
+        for name in &nominee.linked {
+            self.sweep_link(name, digest).await?;
+        }
+        if is_there && !nominee.is_held {
+            self.move_mark(nominee).await?;
+        }
+        if let Some(written) = nominee.derived
+            && !is_there
+            && self.registry.host.now().since(written) >= self.registry.settings.grace
+            && self.head(&key::blob(digest)).await?.is_none()
+        {
+            // Written by a pass over the layer that went on while it was removed. Who pushes it again, and looks inside
+            // before this is done, makes it again.
+            self.tell(Removal {
+                action: Action::Delete,
+                what: What::Index,
+                key: key::layer(digest),
+                bytes: 0,
+                why: "its layer is not stored",
+            });
+            self.delete_derived(digest).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the link of a repository that has no grant. A link is a hint, but for a claim: who claims the blob in the moment between the
+    /// look and the deletion is told, when the manifest comes, to push the blob again.
+    async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
+        let link = key::link(digest, name);
+        let grants = key::grants(digest, name);
+        let prefix = format!("{}{name}/_", key::holders(digest));
+        let page = self.list(&prefix, None, false).await?;
+        let is_old = |(key, meta): &(String, Meta)| *key == link && self.is_old(meta);
+        let is_grant = |(key, _): &(String, Meta)| key.starts_with(&grants) && !self.is_going(key);
+        if page.truncated || page.objects.iter().any(is_grant) || !page.objects.iter().any(is_old) {
+            return Ok(());
+        }
+        self.tell(Removal {
+            action: Action::Delete,
+            what: What::Link,
+            key: link.clone(),
+            bytes: 0,
+            why: "the repository has no grant on the blob",
+        });
+        self.delete(&[link]).await?;
+        self.registry.tiers.changed(Wanted::Link(name, digest));
+        Ok(())
+    }
+
+    /// Moves the mark of a blob that seems to have no grants.
+    async fn move_mark(&self, nominee: &Nominee) -> Result<(), Halt> {
+        let digest = &nominee.digest;
+        let removal = |action, why| Removal {
+            action,
+            what: if nominee.blob.is_some() {
+                What::Blob
+            } else {
+                What::Mark
+            },
+            key: if nominee.blob.is_some() {
+                key::blob(digest)
+            } else {
+                key::mark(digest)
+            },
+            bytes: nominee.blob.as_ref().map_or(0, |(_, size)| *size),
+            why,
+        };
+        // The mark is read before the grants are listed.
+        let (meta, mark) = match self.mark(digest).await? {
+            None => (None, None),
+            Some((meta, Some(mark))) => (Some(meta), Some(mark)),
+            // It can't be read.
+            Some((_, None)) => return Ok(()),
+        };
+        let is_old = meta.as_ref().is_some_and(|meta| self.is_old(meta));
+        let next = match mark.as_ref().map(|mark| mark.state) {
+            None | Some(MarkState::Lifted) => MarkState::Condemned,
+            Some(MarkState::Condemned | MarkState::Deleting) if is_old => MarkState::Deleting,
+            Some(MarkState::Condemned | MarkState::Deleting) => return Ok(()),
+        };
+        let is_takeover = matches!(
+            mark,
+            Some(Mark {
+                state: MarkState::Deleting,
+                ..
+            })
+        );
+        if !is_takeover && self.has_grant(digest).await? {
+            return Ok(());
+        }
+        if next == MarkState::Condemned {
+            self.tell(removal(Action::Condemn, "nobody has a grant on it"));
+            if !self.is_dry {
+                self.write_mark(digest, meta.as_ref(), next).await?;
+            }
+            return Ok(());
+        }
+        // Who becomes the owner of a mark has what it takes to remove the blob.
+        self.require(OWNING)?;
+        let why = if is_takeover {
+            "its removal was not ended within the grace period"
+        } else {
+            "it was condemned a grace period ago, and nobody has had a grant on it since"
+        };
+        self.tell(removal(Action::Delete, why));
+        if self.is_dry {
+            return Ok(());
+        }
+        let claimed = self.registry.host.now();
+        if self.write_mark(digest, meta.as_ref(), next).await? {
+            self.remove(digest, claimed).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether anybody has a grant on a blob, at this moment.
+    async fn has_grant(&self, digest: &Digest) -> Result<bool, Halt> {
+        let prefix = key::holders(digest);
+        let mut after = None;
+        loop {
+            let page = self.list(&prefix, after.as_deref(), false).await?;
+            let is_grant =
+                |(key, _): &(String, Meta)| !key.ends_with("/_link") && !self.is_going(key);
+            if page.objects.iter().any(is_grant) {
+                return Ok(true);
+            }
+            after = page.objects.into_iter().next_back().map(|(key, _)| key);
+            if !page.truncated || after.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Removes a blob, as the owner of its mark since `claimed`. The upload that its extents came by is left to the sweep of uploads.
+    async fn remove(&self, digest: &Digest, claimed: Timestamp) -> Result<(), Halt> {
+        let record = self.read_record(digest).await?;
+        let extents = match &record {
+            Some(Some(Record::Extents { extents, .. })) => extents.as_slice(),
+            Some(Some(Record::Bytes { .. })) | None => &[],
+            // It can't be read: what it names is not known.
+            Some(None) => return Ok(()),
+        };
+        let extents: Vec<String> = extents
+            .iter()
+            .map(|extent| key::extent(&extent.key))
+            .collect();
+        for extents in extents.chunks(1_000) {
+            self.delete_as_owner(extents, claimed).await?;
+        }
+        if record.is_some() {
+            self.delete_as_owner(&[key::blob(digest)], claimed).await?;
+        }
+        self.registry.tiers.changed(Wanted::Blob(digest));
+        self.require_claim(claimed)?;
+        self.delete_derived(digest).await?;
+        let prefix = key::holders(digest);
+        loop {
+            let page = self.list(&prefix, None, false).await?;
+            let is_link = |key: &String| key.ends_with("/_link");
+            let links = page.objects.into_iter().map(|(key, _)| key);
+            let links: Vec<String> = links.filter(is_link).collect();
+            self.delete_as_owner(&links, claimed).await?;
+            for link in &links {
+                if let Some(name) = link.strip_prefix(&prefix).and_then(key::holder) {
+                    self.registry.tiers.changed(Wanted::Link(&name, digest));
+                }
+            }
+            // Grants that were written meanwhile stay, and may fill a page.
+            if !page.truncated || links.is_empty() {
+                break;
+            }
+        }
+        self.delete_as_owner(&[key::mark(digest)], claimed).await
+    }
+
+    /// BOUND on an owner's life: another one may take the mark over when it is as old as the grace period.
+    fn require_claim(&self, claimed: Timestamp) -> Result<(), Halt> {
+        let registry = self.registry;
+        if registry.host.now().since(claimed) < registry.settings.grace / 2 {
+            Ok(())
+        } else {
+            Err(Halt::Spent)
+        }
+    }
+
+    async fn delete_as_owner(&self, keys: &[String], claimed: Timestamp) -> Result<(), Halt> {
+        self.require_claim(claimed)?;
+        self.delete(keys).await
+    }
+
+    /// Deletes what was derived from a layer, and a pass over it that was to go on.
+    async fn delete_derived(&self, digest: &Digest) -> Result<(), Halt> {
+        loop {
+            let page = self.list(&key::layer(digest), None, false).await?;
+            let mut keys: Vec<String> = page.objects.into_iter().map(|(key, _)| key).collect();
+            // With the first page: 999 more fit into a call.
+            keys.truncate(999);
+            let is_last = !page.truncated && keys.len() < 999;
+            keys.push(key::indexing(digest));
+            self.delete(&keys).await?;
+            if is_last || self.is_dry {
+                break;
+            }
+        }
+        if !self.is_dry {
+            self.registry.tiers.withdraw(Wanted::Index(digest)).await;
+        }
+        Ok(())
+    }
+
+    /// Reads where a blob's bytes are, from the blob itself. `Some(None)` where that can't be read.
+    pub(super) async fn read_record(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<Option<Record>>, Halt> {
+        let key = key::blob(digest);
+        let Some(meta) = self.head(&key).await? else {
+            return Ok(None);
+        };
+        match self.read(&key, &meta.metadata) {
+            None => Ok(Some(None)),
+            Some(BlobKind::Bytes) => Ok(Some(Some(Record::Bytes { size: meta.size }))),
+            Some(BlobKind::Extents { .. }) => {
+                self.spend(1)?;
+                let found = self.registry.read_text(&key).await?;
+                Ok(found.map(|(_, text)| self.read(&key, &text)))
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Sweeping uploads: those that were given up, those whose blob is gone, and extents that are no upload's.
+//!
+//! Two listings are read side by side, upload by upload. What they nominate is looked at again: the steps of the upload are listed afresh,
+//! it is ended by a step of its own, and the record of its blob is read before an extent goes.
+
+use super::{
+    Duration, HashSet, Host, Inventory, Streams, Values, key,
+    work::{Action, Halt, Listing, Removal, What, Work},
+};
+use crate::{
+    digest::Digest,
+    name::Name,
+    store::{Meta, record::Record},
+    upload::{Step, UploadId},
+};
+
+/// What the listings have of an upload.
+#[derive(Default)]
+struct Nominee {
+    /// The repository; none where no step is there.
+    name: Option<Name>,
+    /// The last step, and its age; none where that can't be read.
+    last: Option<(Step, Duration)>,
+    /// Extents that its steps name.
+    named: HashSet<String>,
+    /// Extents that are as old as the grace period and that no step names, with their sizes.
+    strays: Vec<(String, u64)>,
+    /// The bytes of all extents.
+    bytes: u64,
+    /// How many extents are there that a step names, or, where none does, at all.
+    present: u64,
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, S, W, H> {
+    /// Goes through all uploads, from one on.
+    pub(super) async fn sweep_chains(
+        &self,
+        after: &mut Option<String>,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        // What is below an upload comes before `~`.
+        let below = |prefix| after.as_ref().map(|id| format!("{prefix}{id}/~"));
+        let mut steps = Listing::new(key::UPLOADS, below(key::UPLOADS), true);
+        let mut extents = Listing::new(key::EXTENTS, below(key::EXTENTS), false);
+        loop {
+            self.require_more()?;
+            let next = [
+                steps.peek_of(self, key::upload_of).await?,
+                extents.peek_of(self, key::upload_of).await?,
+            ];
+            let Some(id) = next.into_iter().flatten().min() else {
+                return Ok(());
+            };
+            let mut nominee = Nominee::default();
+            while let Some((key, meta)) = steps.take(self, &id, key::upload_of).await? {
+                self.read_step(&key, &meta, &mut nominee);
+            }
+            while let Some((key, meta)) = extents.take(self, &id, key::upload_of).await? {
+                let is_named = nominee.named.contains(&key);
+                // What a mirror fills has no step for each extent.
+                nominee.present += u64::from(is_named || nominee.named.is_empty());
+                nominee.bytes += meta.size;
+                if !is_named && self.is_old(&meta) {
+                    nominee.strays.push((key, meta.size));
+                }
+            }
+            inventory.extent_bytes += nominee.bytes;
+            inventory.uploads +=
+                u64::from(!matches!(nominee.last, Some((Step::Done { .. }, _)) | None));
+            self.settle_upload(id, &nominee).await?;
+            *after = Some(id.to_string());
+        }
+    }
+
+    fn read_step(&self, key: &str, meta: &Meta, nominee: &mut Nominee) {
+        let step = self.read::<Step>(key, &meta.metadata);
+        if let Some(Step::Received { extent, .. }) = &step {
+            nominee.named.insert(key::extent(&extent.key));
+        }
+        nominee.name = key::step_of(key).map(|(name, _)| name);
+        nominee.last = step.map(|step| (step, self.age(meta)));
+    }
+
+    async fn settle_upload(&self, id: UploadId, nominee: &Nominee) -> Result<(), Halt> {
+        let grace = self.registry.settings.grace;
+        match (&nominee.name, &nominee.last) {
+            (Some(name), Some((last, age))) => {
+                let is_old = *age >= grace;
+                let is_nominated = match last {
+                    Step::Start { .. }
+                    | Step::Received { .. }
+                    | Step::Closing { .. }
+                    | Step::Dead => is_old,
+                    // Its extents go with the record that names them, before it.
+                    Step::Done { .. } => is_old && nominee.present == 0,
+                };
+                if is_nominated {
+                    return self.sweep_upload(name, id, nominee.bytes).await;
+                }
+                if !nominee.named.is_empty() && !nominee.strays.is_empty() {
+                    return self.sweep_strays(id, &nominee.strays).await;
+                }
+                Ok(())
+            }
+            (None, None) if !nominee.strays.is_empty() => {
+                self.sweep_strays(id, &nominee.strays).await
+            }
+            // There are steps that can't be read.
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes old extents that no step of their upload names. They can't be added to it any more (BOUND).
+    async fn sweep_strays(&self, id: UploadId, strays: &[(String, u64)]) -> Result<(), Halt> {
+        let steps = self.list_steps(id).await?;
+        let mut named = HashSet::new();
+        for (key, meta) in &steps {
+            match self.read::<Step>(key, &meta.metadata) {
+                Some(Step::Received { extent, .. }) => {
+                    named.insert(key::extent(&extent.key));
+                }
+                Some(_) => {}
+                None => return Ok(()),
+            }
+        }
+        if !steps.is_empty() && named.is_empty() {
+            // A mirror fills it: its extents are in no step.
+            return Ok(());
+        }
+        let why = if steps.is_empty() {
+            "its upload is not there"
+        } else {
+            "its upload has not taken it"
+        };
+        let strays: Vec<_> = strays
+            .iter()
+            .filter(|(key, _)| !named.contains(key))
+            .collect();
+        for strays in strays.chunks(1_000) {
+            let mut keys = Vec::new();
+            for (key, bytes) in strays {
+                self.tell(Removal {
+                    action: Action::Delete,
+                    what: What::Extent,
+                    key: key.clone(),
+                    bytes: *bytes,
+                    why,
+                });
+                keys.push(key.clone());
+            }
+            self.delete(&keys).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
+    async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
+        let steps = self.list_steps(id).await?;
+        let mut closed: Option<Digest> = None;
+        let mut last = None;
+        for (key, meta) in &steps {
+            let Some((_, number)) = key::step_of(key) else {
+                return Ok(());
+            };
+            let Some(step) = self.read::<Step>(key, &meta.metadata) else {
+                return Ok(());
+            };
+            if let Step::Closing { digest } | Step::Done { digest } = &step {
+                closed = Some(digest.clone());
+            }
+            last = Some((number, step, self.is_old(meta)));
+        }
+        let Some((number, step, true)) = last else {
+            return Ok(());
+        };
+        let removal = |action, why| Removal {
+            action,
+            what: What::Upload,
+            key: key::upload(name, id),
+            bytes,
+            why,
+        };
+        let has_ended = match step {
+            Step::Done { .. } | Step::Dead => true,
+            Step::Start { .. } | Step::Received { .. } | Step::Closing { .. } => false,
+        };
+        if !has_ended {
+            self.tell(removal(Action::End, "nobody moved it for the grace period"));
+            if self.is_dry {
+                return Ok(());
+            }
+            self.spend(1)?;
+            // It is ended before an extent goes: of a closer and a sweep, one makes the next step.
+            let ended = self.registry.write_step(name, id, number + 1, &Step::Dead);
+            if !ended.await? {
+                return Ok(());
+            }
+        }
+        if let Some(digest) = &closed {
+            match self.read_record(digest).await? {
+                // It can't be told what it names.
+                Some(None) => return Ok(()),
+                Some(Some(Record::Extents { extents, .. })) => {
+                    let mine = format!("{id}/");
+                    if extents.iter().any(|extent| extent.key.starts_with(&mine)) {
+                        return Ok(());
+                    }
+                }
+                Some(Some(Record::Bytes { .. })) | None => {}
+            }
+        }
+        if has_ended {
+            self.tell(removal(
+                Action::Delete,
+                "it has ended, and no blob has its extents",
+            ));
+        }
+        if self.is_dry {
+            return Ok(());
+        }
+        self.delete_all(&key::extents(id)).await?;
+        if has_ended {
+            // From the first to the last, each in a call of its own: nobody may take what is left of the chain for an open one.
+            for (key, _) in &steps {
+                self.delete(std::slice::from_ref(key)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of an upload, as they are now.
+    async fn list_steps(&self, id: UploadId) -> Result<Vec<(String, Meta)>, Halt> {
+        let prefix = key::chain(id);
+        let mut steps: Vec<(String, Meta)> = Vec::new();
+        loop {
+            let after = steps.last().map(|(key, _)| key.clone());
+            let page = self.list(&prefix, after.as_deref(), true).await?;
+            steps.extend(page.objects);
+            if !page.truncated {
+                return Ok(steps);
+            }
+        }
+    }
+
+    /// Deletes all that is below a prefix.
+    async fn delete_all(&self, prefix: &str) -> Result<(), Halt> {
+        loop {
+            let page = self.list(prefix, None, false).await?;
+            let keys: Vec<String> = page.objects.into_iter().map(|(key, _)| key).collect();
+            self.delete(&keys).await?;
+            if !page.truncated {
+                return Ok(());
+            }
+        }
+    }
+}

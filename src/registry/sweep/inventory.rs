@@ -1,0 +1,82 @@
+//! The inventory: what there is, as a round of the sweep has counted it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Error,
+    host::Host,
+    name::Name,
+    registry::{Registry, grant::json},
+    store::{Content, PutOptions, Streams, Values, key},
+    time::Timestamp,
+};
+
+/// What there is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Inventory {
+    /// When the round began that has counted it.
+    pub(crate) began: Timestamp,
+    /// Blobs.
+    pub(crate) blobs: u64,
+    /// Their bytes, each blob once.
+    pub(crate) bytes: u64,
+    /// The same, each blob once for each manifest that names it: what would be stored if nothing were shared.
+    pub(crate) undivided_bytes: u64,
+    /// Manifests.
+    pub(crate) manifests: u64,
+    /// Tags.
+    pub(crate) tags: u64,
+    /// Uploads that have not ended, or not yet been swept.
+    pub(crate) uploads: u64,
+    /// The bytes of extents, of blobs and of uploads.
+    pub(crate) extent_bytes: u64,
+    /// By repository, as far as there are not too many.
+    pub(crate) repositories: BTreeMap<String, Holding>,
+    /// What all other repositories have.
+    pub(crate) others: Holding,
+}
+
+/// What a repository has.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Holding {
+    /// Blobs.
+    pub(crate) blobs: u64,
+    /// Their bytes, each blob once.
+    pub(crate) bytes: u64,
+    /// The same, each blob once for each manifest that names it.
+    pub(crate) undivided_bytes: u64,
+    /// Manifests.
+    pub(crate) manifests: u64,
+    /// Tags.
+    pub(crate) tags: u64,
+}
+
+impl Inventory {
+    /// The most repositories that are counted by themselves.
+    pub(crate) const MAX_REPOSITORIES: usize = 1_000;
+
+    /// Counts something that a repository has.
+    pub(super) fn count(&mut self, name: &Name, add: impl FnOnce(&mut Holding)) {
+        let is_full = self.repositories.len() >= Self::MAX_REPOSITORIES;
+        match self.repositories.get_mut(name.as_str()) {
+            Some(holding) => add(holding),
+            None if is_full => add(&mut self.others),
+            None => add(self.repositories.entry(name.to_string()).or_default()),
+        }
+    }
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+    /// Stores what a round has counted.
+    pub(super) async fn store_inventory(&self, inventory: &Inventory) -> Result<(), Error> {
+        let content = Content::Bytes(json(inventory).into_bytes());
+        self.store
+            .put(key::SWEEP_INVENTORY, content, PutOptions::default())
+            .await?;
+        Ok(())
+    }
+}

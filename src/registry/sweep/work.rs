@@ -1,0 +1,399 @@
+//! The work of one step: operations that are counted, listings that are read side by side, and what is told of it.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use super::{
+    Allowance, Cell, Deserialize, Duration, Error, HashSet, Host, Outcome, Place, RESERVE, RefCell,
+    Registry, Streams, Timestamp, Values, key,
+};
+use crate::{
+    digest::Digest,
+    host::Level,
+    registry::grant::{Mark, MarkState, json},
+    store::{Condition, Content, ListOptions, Meta, PutOptions, StoreError},
+};
+
+/// Why a step ends before the round does.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It has taken what it may.
+    Spent,
+    /// The store failed.
+    Failed(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What is done to something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Action {
+    /// It goes.
+    Delete,
+    /// It goes when the grace period is over, if nobody wants it by then.
+    Condemn,
+    /// It takes nothing more, and goes when the grace period is over.
+    End,
+}
+
+/// What it is done to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum What {
+    Blob,
+    Extent,
+    Grant,
+    Index,
+    Link,
+    Mark,
+    Referrer,
+    Upload,
+}
+
+impl What {
+    /// The name by which metrics call it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Blob => "blob",
+            Self::Extent => "extent",
+            Self::Grant => "grant",
+            Self::Index => "index",
+            Self::Link => "link",
+            Self::Mark => "mark",
+            Self::Referrer => "referrer",
+            Self::Upload => "upload",
+        }
+    }
+}
+
+/// Something that was removed, or would be.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct Removal {
+    pub(super) action: Action,
+    pub(super) what: What,
+    pub(super) key: String,
+    /// The bytes that it takes in the store.
+    pub(super) bytes: u64,
+    pub(super) why: &'static str,
+}
+
+/// What a step has removed.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// The first of them.
+    pub(super) removals: Vec<Removal>,
+    /// How many there are.
+    pub(super) count: u64,
+    /// The bytes that are free, or will be.
+    pub(super) bytes: u64,
+}
+
+/// The most removals that are told one by one.
+const MAX_TOLD: usize = 1_000;
+
+/// One step of the sweep.
+pub(super) struct Work<'a, S, W: Values, H> {
+    pub(super) registry: &'a Registry<S, W, H>,
+    /// Whether nothing is written, and only told.
+    pub(super) is_dry: bool,
+    allowance: Allowance,
+    start: Timestamp,
+    spent: Cell<u32>,
+    report: RefCell<Report>,
+    /// What was told to go and is still there: what waits to be deleted together, or all in a dry run.
+    going: RefCell<HashSet<String>>,
+}
+
+impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'a, S, W, H> {
+    pub(super) fn new(registry: &'a Registry<S, W, H>, allowance: Allowance, is_dry: bool) -> Self {
+        Self {
+            registry,
+            is_dry,
+            allowance,
+            start: registry.host.now(),
+            spent: Cell::default(),
+            report: RefCell::default(),
+            going: RefCell::default(),
+        }
+    }
+
+    pub(super) fn outcome(self, place: Place) -> Outcome {
+        Outcome {
+            report: self.report.into_inner(),
+            is_finished: place == Place::Rest,
+            place,
+            operations: self.spent.get(),
+        }
+    }
+
+    /// How old something is, by the store's clock.
+    pub(super) fn age(&self, meta: &Meta) -> Duration {
+        self.registry.host.now().since(meta.uploaded)
+    }
+
+    /// Whether something is as old as the grace period.
+    pub(super) fn is_old(&self, meta: &Meta) -> bool {
+        self.age(meta) >= self.registry.settings.grace
+    }
+
+    /// Counts operations that are about to be done, if there are as many left and time for them.
+    pub(super) fn spend(&self, operations: u32) -> Result<(), Halt> {
+        let spent = self.spent.get().saturating_add(operations);
+        let is_late = self.registry.host.now().since(self.start) >= self.allowance.time;
+        if spent.saturating_add(RESERVE) > self.allowance.operations || is_late {
+            return Err(Halt::Spent);
+        }
+        self.spent.set(spent);
+        Ok(())
+    }
+
+    /// Ends the step, unless there are so many operations left.
+    pub(super) fn require(&self, operations: u32) -> Result<(), Halt> {
+        let spent = self.spent.get();
+        self.spend(operations)?;
+        self.spent.set(spent);
+        Ok(())
+    }
+
+    /// Ends the step, if as much was removed as may be.
+    pub(super) fn require_more(&self) -> Result<(), Halt> {
+        if self.report.borrow().count < self.allowance.removals {
+            Ok(())
+        } else {
+            Err(Halt::Spent)
+        }
+    }
+
+    /// Tells of a removal, before it is made.
+    pub(super) fn tell(&self, removal: Removal) {
+        let mut report = self.report.borrow_mut();
+        report.count += 1;
+        if removal.action == Action::Delete {
+            report.bytes += removal.bytes;
+            if !self.is_dry {
+                self.registry
+                    .metrics
+                    .swept(removal.what.name(), removal.bytes);
+            }
+        }
+        if report.removals.len() < MAX_TOLD {
+            report.removals.push(removal);
+        }
+    }
+
+    pub(super) async fn head(&self, key: &str) -> Result<Option<Meta>, Halt> {
+        self.spend(1)?;
+        Ok(self.registry.store.head(key).await?)
+    }
+
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        metadata: bool,
+    ) -> Result<crate::store::Page, Halt> {
+        self.spend(1)?;
+        let options = ListOptions {
+            after,
+            limit: 1_000,
+            metadata,
+        };
+        Ok(self.registry.store.list(prefix, options).await?)
+    }
+
+    /// Deletes up to 1,000 keys now.
+    pub(super) async fn delete(&self, keys: &[String]) -> Result<(), Halt> {
+        if keys.is_empty() || self.is_dry {
+            return Ok(());
+        }
+        self.spend(1)?;
+        Ok(self.registry.store.delete(keys).await?)
+    }
+
+    /// Deletes a key, which nobody writes again, with others.
+    pub(super) async fn delete_soon(&self, key: &str) -> Result<(), Halt> {
+        self.going.borrow_mut().insert(key.to_owned());
+        if self.going.borrow().len() >= 1_000 {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a key was told to go.
+    pub(super) fn is_going(&self, key: &str) -> bool {
+        self.going.borrow().contains(key)
+    }
+
+    /// Forgets what a dry run has told, when no look will find it any more.
+    pub(super) fn pass(&self) {
+        if self.is_dry {
+            self.going.borrow_mut().clear();
+        }
+    }
+
+    /// Deletes what is to be deleted with others. What is kept back of the allowance is for this.
+    pub(super) async fn flush(&self) -> Result<(), Halt> {
+        if self.is_dry {
+            return Ok(());
+        }
+        let keys: Vec<String> = self.going.borrow_mut().drain().collect();
+        if !keys.is_empty() {
+            self.spent.set(self.spent.get().saturating_add(1));
+            self.registry.store.delete(&keys).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a mark. One that can't be read is nobody's to move.
+    pub(super) async fn mark(&self, digest: &Digest) -> Result<Option<(Meta, Option<Mark>)>, Halt> {
+        self.spend(1)?;
+        let found = self.registry.read_text(&key::mark(digest)).await?;
+        Ok(found.map(|(meta, text)| (meta, self.read(&key::mark(digest), &text))))
+    }
+
+    /// Writes a mark, if what was seen is still there, and says whether it was written.
+    pub(super) async fn write_mark(
+        &self,
+        digest: &Digest,
+        seen: Option<&Meta>,
+        state: MarkState,
+    ) -> Result<bool, Halt> {
+        self.spend(1)?;
+        let mark = Mark {
+            state,
+            time: self.registry.host.now(),
+            nonce: self.registry.nonce(),
+        };
+        let condition = match seen {
+            None => Condition::Absent,
+            Some(meta) => Condition::Matches(&meta.etag),
+        };
+        let options = PutOptions {
+            condition,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(json(&mark).into_bytes());
+        let key = key::mark(digest);
+        Ok(self
+            .registry
+            .store
+            .put(&key, content, options)
+            .await?
+            .is_some())
+    }
+
+    /// Reads what was stored as JSON. What can't be read is left alone, and the log tells of it.
+    pub(super) fn read<'t, T: Deserialize<'t>>(&self, key: &str, text: &'t str) -> Option<T> {
+        let read = serde_json::from_str(text);
+        if let Err(error) = &read {
+            let fields = [("key", key), ("error", &*error.to_string())];
+            self.registry
+                .host
+                .log(Level::Error, "not swept, as it can't be read", &fields);
+        }
+        read.ok()
+    }
+}
+
+/// A listing that is read page by page, and entry by entry.
+#[derive(Debug)]
+pub(super) struct Listing {
+    prefix: &'static str,
+    metadata: bool,
+    after: Option<String>,
+    page: VecDeque<(String, Meta)>,
+    is_read: bool,
+    /// How many pages were read.
+    pub(super) pages: u64,
+}
+
+impl Listing {
+    pub(super) const fn new(prefix: &'static str, after: Option<String>, metadata: bool) -> Self {
+        Self {
+            prefix,
+            metadata,
+            after,
+            page: VecDeque::new(),
+            is_read: false,
+            pages: 0,
+        }
+    }
+
+    /// What the next entry is of, which stays the next. A key that names nothing is nobody's, and passed by.
+    pub(super) async fn peek_of<
+        T,
+        S: Streams,
+        W: Values<Bytes = S::Bytes>,
+        H: Host<Body = S::Body>,
+    >(
+        &mut self,
+        work: &Work<'_, S, W, H>,
+        of: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Halt> {
+        while let Some((key, _)) = self.peek(work).await? {
+            if let Some(named) = of(key) {
+                return Ok(Some(named));
+            }
+            self.page.pop_front();
+        }
+        Ok(None)
+    }
+
+    /// The next entry, which stays the next.
+    pub(super) async fn peek<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>>(
+        &mut self,
+        work: &Work<'_, S, W, H>,
+    ) -> Result<Option<&(String, Meta)>, Halt> {
+        while self.page.is_empty() && !self.is_read {
+            let page = work
+                .list(self.prefix, self.after.as_deref(), self.metadata)
+                .await?;
+            self.is_read = !page.truncated;
+            self.page = page.objects.into();
+            self.pages += 1;
+            if let Some((last, _)) = self.page.back() {
+                self.after = Some(last.clone());
+            }
+        }
+        Ok(self.page.front())
+    }
+
+    /// Takes the next entry, if it is of this.
+    pub(super) async fn take<T: PartialEq, S: Streams, W, H>(
+        &mut self,
+        work: &Work<'_, S, W, H>,
+        wanted: &T,
+        of: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<(String, Meta)>, Halt>
+    where
+        W: Values<Bytes = S::Bytes>,
+        H: Host<Body = S::Body>,
+    {
+        let next = self.peek_of(work, of).await?;
+        Ok(match next {
+            Some(next) if next == *wanted => self.page.pop_front(),
+            Some(_) | None => None,
+        })
+    }
+
+    /// Takes the next entry.
+    pub(super) async fn next<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>>(
+        &mut self,
+        work: &Work<'_, S, W, H>,
+    ) -> Result<Option<(String, Meta)>, Halt> {
+        self.peek(work).await?;
+        Ok(self.page.pop_front())
+    }
+}
