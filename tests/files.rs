@@ -165,6 +165,7 @@ fn kind(key: &str) -> &'static str {
         "blobs" => "blob",
         "extents" => "extent",
         "indexing" => "progress",
+        "sweep" if key.ends_with("/cursor") => "cursor",
         "layers" if key.ends_with("/index") => "index",
         "layers" if key.ends_with("/pages") => "pages",
         "layers" => "span",
@@ -942,7 +943,10 @@ fn the_clock_goes_on_with_what_somebody_began() {
         block_on(isolate.tick());
         assert_eq!(
             (log.len(), &**world.log.borrow()),
-            (0, &["cold list progress".to_owned()][..])
+            (
+                0,
+                &["cold get cursor", "cold list progress"].map(str::to_owned)[..]
+            )
         );
     }
 }

@@ -45,7 +45,7 @@ impl Fixture {
                 }
             }
             let kind = match key.split('/').next().unwrap_or_default() {
-                "uploads" => key.rsplit('/').next().unwrap_or_default(),
+                "uploads" => key.rsplit("/_").next().unwrap_or_default(),
                 "refs" if key.ends_with("/_link") => "link",
                 "refs" => "grant",
                 kind => kind,

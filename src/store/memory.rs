@@ -37,7 +37,7 @@ pub struct Memory {
 type Contents = RefCell<BTreeMap<String, (Meta, Vec<u8>)>>;
 
 impl Memory {
-    /// Makes one that writes by a clock. Without, all is as old as it can be.
+    /// Makes one that writes by a clock. Without, nothing grows old.
     pub fn timed(clock: Rc<Cell<Timestamp>>) -> Self {
         Self {
             clock: Some(clock),
@@ -225,8 +225,7 @@ impl Objects for Memory {
             uploaded: self
                 .clock
                 .as_ref()
-                .map(|clock| clock.get())
-                .unwrap_or_default(),
+                .map_or(Timestamp(u64::MAX), |clock| clock.get()),
             metadata: options.metadata.to_owned(),
         };
         objects.insert(key.to_owned(), (meta.clone(), bytes));
