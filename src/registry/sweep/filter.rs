@@ -26,7 +26,7 @@ impl Filter {
     const MAX_BYTES: u64 = 1024 * 1024;
 
     /// The least.
-    const MIN_BYTES: u64 = 4 * 1024;
+    const MIN_BYTES: u64 = 1024;
 
     /// Makes one that is empty, for about so many manifests.
     pub(super) fn new(manifests: u64, seed: [u8; 16]) -> Self {
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn is_bounded() {
-        assert_eq!(Filter::new(0, [0; 16]).bits.0.len(), 4_096);
+        assert_eq!(Filter::new(0, [0; 16]).bits.0.len(), 1_024);
         assert_eq!(Filter::new(u64::MAX, [0; 16]).bits.0.len(), 1_048_576);
         let name: Name = "a".parse().unwrap();
         assert!(!Filter::default().may_have(&name, &manifest(1)));
