@@ -603,4 +603,4 @@ fn uploads_of_one_blob_by_several() {
 }
 
 /// Of each scenario.
-const CASES: u32 = 4_000;
+const CASES: u32 = 3_000;
