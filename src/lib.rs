@@ -33,6 +33,7 @@ pub mod name;
 pub mod pattern;
 pub mod range;
 pub mod registry;
+pub mod retention;
 pub mod route;
 pub mod settings;
 pub mod store;

@@ -195,6 +195,89 @@ pub struct Metrics {
     pub deduplicated: IntCounter,
     swept: IntCounterVec,
     swept_bytes: IntCounter,
+    /// What there is, as the sweep has counted it last.
+    pub inventory: Inventory,
+}
+
+/// What there is: numbers that are the same for every isolate.
+#[derive(Debug)]
+pub struct Inventory {
+    all: Vec<(&'static str, IntGauge)>,
+    of: Vec<(&'static str, IntGaugeVec)>,
+}
+
+impl Inventory {
+    fn new(maker: &Maker<'_>) -> Result<Self, Error> {
+        let all = [
+            (
+                "began_seconds",
+                "When the round of the sweep began that has counted, since the Unix epoch",
+            ),
+            ("blobs", "Blobs"),
+            ("bytes", "Bytes of blobs, each blob once"),
+            (
+                "undivided_bytes",
+                "Bytes of blobs, each blob once for each manifest that names it: what would be stored if nothing were shared",
+            ),
+            ("manifests", "Manifests"),
+            ("tags", "Tags"),
+            (
+                "uploads",
+                "Uploads under way, or given up and not swept yet",
+            ),
+            (
+                "extent_bytes",
+                "Bytes of extents, those of blobs and of uploads",
+            ),
+        ];
+        let of = [
+            ("blobs", "Blobs of a repository"),
+            ("bytes", "Bytes of blobs of a repository, each blob once"),
+            (
+                "undivided_bytes",
+                "Bytes of blobs of a repository, each blob once for each manifest that names it",
+            ),
+            ("manifests", "Manifests of a repository"),
+            ("tags", "Tags of a repository"),
+        ];
+        let all = all.map(|(what, help)| {
+            let gauge = IntGauge::with_opts(swept(&format!("strata_inventory_{what}"), help))?;
+            Ok((what, maker.enter(gauge)?))
+        });
+        let of = of.map(|(what, help)| {
+            let options = swept(&format!("strata_repository_{what}"), help);
+            let gauges = IntGaugeVec::new(options, &["repository"])?;
+            Ok((what, maker.enter(gauges)?))
+        });
+        Ok(Self {
+            all: all.into_iter().collect::<Result<_, Error>>()?,
+            of: of.into_iter().collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// Forgets what was shown of repositories.
+    pub fn clear(&self) {
+        for (_, gauges) in &self.of {
+            gauges.reset();
+        }
+    }
+
+    /// Shows a number.
+    pub fn show(&self, what: &str, number: u64) {
+        let gauge = self.all.iter().find(|(name, _)| *name == what);
+        if let Some((_, gauge)) = gauge {
+            gauge.set(number.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Shows a number of a repository.
+    pub fn show_of(&self, repository: &str, what: &str, number: u64) {
+        let gauges = self.of.iter().find(|(name, _)| *name == what);
+        if let Some((_, gauges)) = gauges {
+            let gauge = gauges.with_label_values(&[repository]);
+            gauge.set(number.try_into().unwrap_or(i64::MAX));
+        }
+    }
 }
 
 impl Metrics {
@@ -350,6 +433,7 @@ impl Metrics {
                 "strata_swept_bytes_total",
                 "Bytes of the store that the sweep has removed",
             )?,
+            inventory: Inventory::new(&maker)?,
             registry,
         };
         // What has not happened yet is nought, and not unknown.
@@ -546,6 +630,10 @@ impl Maker<'_> {
         let options = HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec());
         self.enter(HistogramVec::new(options, labels)?)
     }
+}
+
+fn swept(name: &str, help: &str) -> Opts {
+    Opts::new(name, format!("{help}; as the sweep has counted it last."))
 }
 
 fn options(name: &str, help: &str) -> Opts {

@@ -332,7 +332,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    fn metrics(&self) -> Answer<S> {
+    async fn metrics(&self) -> Answer<S> {
+        self.show_inventory().await;
         let text = self.metrics.text().map_err(|error| {
             Error::unavailable("the metrics can't be written", Duration::from_secs(60))
                 .with_cause(error.to_string())
@@ -423,7 +424,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             (Route::Blob { name, digest }, "GET" | "HEAD") => {
                 self.pull_blob(request, &name, &digest, trace).await
             }
-            (Route::Metrics, "GET" | "HEAD") => self.metrics(),
+            (Route::Metrics, "GET" | "HEAD") => self.metrics().await,
             (Route::Extensions, "GET" | "HEAD") => Ok(file::extensions()),
             (
                 Route::Layer {
@@ -500,8 +501,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 },
                 "DELETE",
             ) => match reference {
-                Reference::Digest(digest) => self.delete_manifest(&name, &digest).await,
-                Reference::Tag(tag) => self.delete_tag(&name, &tag).await,
+                Reference::Digest(digest) => self.delete_manifest(&caller, &name, &digest).await,
+                Reference::Tag(tag) => self.delete_tag(&caller, &name, &tag).await,
             },
             (Route::StartUpload { name, start }, "POST") => {
                 self.start_upload(request, &caller, &name, &start).await

@@ -12,6 +12,7 @@
 //! | `STRATA_SUBREQUESTS` | 10000 | store operations that the platform's plan allows one request |
 //! | `STRATA_GRACE_HOURS` | 24 | how long what nobody refers to is kept; no push may take longer than half of it |
 //! | `STRATA_GRACE_SECONDS` | none | the same in seconds, from 4 on, to try the sweep out: with less than an hour, pushes that take longer than half of it fail |
+//! | `STRATA_RETENTION` | everything stays | which tags and manifests go by themselves, and which tags never move (see [`crate::retention`]) |
 //! | `STRATA_HOT_BYTES` | 33554432 | memory of an isolate for what is hot, up to 96 MiB; 0 for none |
 //! | `STRATA_HOT_BLOB_BYTES` | 1048576 | the largest blob that is kept hot; nothing above an eighth of the memory is |
 //! | `STRATA_HOT_SECONDS` | 3600 | how long something stays hot |
@@ -34,7 +35,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::{access::Access, layer::pass, store::policy::Policy, upstream::Upstreams};
+use crate::{
+    access::Access, layer::pass, retention::Policies, store::policy::Policy, upstream::Upstreams,
+};
 
 /// The settings of a registry.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct Settings {
     pub access: Access,
     /// How long what nobody refers to is kept.
     pub grace: Duration,
+    /// What goes by itself, and which tags never move.
+    pub retention: Policies,
     /// The registries that are mirrored.
     pub upstreams: Upstreams,
     /// How clients reach the registry, where requests do not tell.
@@ -145,8 +150,16 @@ impl Settings {
             (get("STRATA_UPSTREAMS"), get("STRATA_UPSTREAM_CREDENTIALS"));
         let upstreams = Upstreams::parse(upstreams.as_deref(), credentials.as_deref())
             .map_err(|(name, problem)| ParseSettingsError { name, problem })?;
+        let retention = match get("STRATA_RETENTION").filter(|text| !text.trim().is_empty()) {
+            Some(text) => Policies::parse(&text).map_err(|problem| ParseSettingsError {
+                name: "STRATA_RETENTION",
+                problem,
+            })?,
+            None => Policies::default(),
+        };
         Ok(Self {
             access,
+            retention,
             upstreams,
             origin: origin(&get)?,
             uploads,

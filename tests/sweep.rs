@@ -617,6 +617,18 @@ fn what_is_in_use_costs_few_operations() {
     assert_eq!(inventory["bytes"], bytes);
     assert_eq!(inventory["repositories"]["team/a"]["bytes"], bytes);
     assert_eq!(inventory["undividedBytes"], 2 * 5_000 * (5 + 5 + 12));
+    let metrics = String::from_utf8(fixture.ask("GET /metrics").body).unwrap();
+    for line in [
+        "strata_inventory_blobs 10001",
+        "strata_inventory_bytes 50012",
+        "strata_inventory_undivided_bytes 220000",
+        "strata_inventory_manifests 10000",
+        "strata_repository_bytes{repository=\"team/a\"} 50012",
+        "strata_repository_undivided_bytes{repository=\"team/b\"} 110000",
+        "strata_repository_blobs{repository=\"_others\"} 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}");
+    }
 }
 
 #[test]
@@ -672,4 +684,262 @@ fn children_and_referrers_are_as_manifests_are() {
     let referrers = fixture.ask(&format!("GET /v2/a/referrers/{target}"));
     let referrers: Value = serde_json::from_slice(&referrers.body).unwrap();
     assert_eq!(referrers["manifests"].as_array().unwrap().len(), 1);
+}
+
+/// Tags of a repository, with the manifests of each.
+fn retained(fixture: &Fixture) -> (Vec<String>, usize) {
+    let tags = fixture.ask("GET /v2/a/tags/list");
+    let tags: Value = serde_json::from_slice(&tags.body).unwrap();
+    let tags = tags["tags"].as_array().unwrap();
+    let tags = tags.iter().map(|tag| tag.as_str().unwrap().to_owned());
+    (
+        tags.collect(),
+        fixture.keys("repositories/a/_manifests/").len(),
+    )
+}
+
+fn versioned(version: u32) -> Value {
+    let mut image = image();
+    image["annotations"] = json!({ "version": version.to_string() });
+    image
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+#[test]
+fn tags_and_manifests_go_as_policies_say_and_a_dry_run_tells_so() {
+    let policy = r#"[
+        {"repositories": ["a"], "keep_newest": 2, "keep_tags": ["v*"], "untagged_days": 3},
+        {"repositories": ["**"], "immutable_tags": ["v*"]}
+    ]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    fixture.push_image("b", "v1");
+    fixture.push_image("a", "v1");
+    for version in 0..5 {
+        let tag = format!("nightly-{version}");
+        fixture.push_manifest("a", &tag, OCI_MANIFEST, &versioned(version));
+        fixture.host.pass(Duration::from_secs(3_600));
+    }
+    assert_eq!(
+        retained(&fixture),
+        (
+            [
+                "nightly-0",
+                "nightly-1",
+                "nightly-2",
+                "nightly-3",
+                "nightly-4",
+                "v1"
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            6
+        )
+    );
+    // Not before they are as old as the grace period.
+    assert!(fixture.round().is_empty());
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        fixture.host.pass(DAY);
+        let told = fixture.step("?dry-run=1")["removals"].clone();
+        let mut told = told.as_array().unwrap().clone();
+        let mut done = fixture.round();
+        told.sort_by_key(Value::to_string);
+        done.sort_by_key(Value::to_string);
+        assert_eq!(told, done);
+        seen.push(
+            short(&done)
+                .iter()
+                .filter(|what| what.ends_with("tag") || what.ends_with("manifest"))
+                .count(),
+        );
+    }
+    assert_eq!(seen, [3, 0, 3, 0, 0, 0]);
+    assert_eq!(
+        retained(&fixture),
+        (
+            ["nightly-3", "nightly-4", "v1"].map(str::to_owned).to_vec(),
+            3
+        )
+    );
+    assert!(
+        fixture.is_whole("a", "v1")
+            && fixture.is_whole("a", "nightly-3")
+            && fixture.is_whole("b", "v1")
+    );
+    assert_eq!(fixture.keys("sweep/claims/"), Vec::<String>::new());
+}
+
+#[test]
+fn what_an_index_lists_and_what_is_about_an_image_stays_with_it() {
+    let policy = r#"[{"repositories": ["**"], "untagged_days": 2}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    fixture.push_image("a", "old");
+    let manifest = |version| versioned(version).to_string();
+    let by_digest = |document: &Value| digest(document.to_string().as_bytes()).to_string();
+    for version in 1..=4 {
+        fixture.push_manifest(
+            "a",
+            &by_digest(&versioned(version)),
+            OCI_MANIFEST,
+            &versioned(version),
+        );
+    }
+    // 1 is listed, 2 is about 1, 3 is about what is not there, 4 stands alone.
+    let about = |subject: &[u8], note: &str| {
+        let mut document = image();
+        document["subject"] = descriptor(OCI_MANIFEST, subject);
+        document["annotations"] = json!({ "note": note });
+        document
+    };
+    let inner = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, manifest(1).as_bytes())] });
+    fixture.push_manifest("a", &by_digest(&inner), OCI_INDEX, &inner);
+    let outer = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_INDEX, inner.to_string().as_bytes())] });
+    fixture.push_manifest("a", "all", OCI_INDEX, &outer);
+    let (kept, alone) = (
+        about(manifest(1).as_bytes(), "kept"),
+        about(b"elsewhere", "alone"),
+    );
+    for document in [&kept, &alone] {
+        fixture.push_manifest("a", &by_digest(document), OCI_MANIFEST, document);
+    }
+    assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 9);
+    fixture.host.pass(2 * DAY);
+    fixture.round();
+    let stays = |document: &Value| {
+        let line = format!("GET /v2/a/manifests/{}", by_digest(document));
+        fixture.ask(&line).status == 200
+    };
+    for (document, expected) in [
+        (&image(), true),
+        (&versioned(1), true),
+        (&versioned(2), false),
+        (&versioned(4), false),
+        (&inner, true),
+        (&outer, true),
+        (&kept, true),
+        (&alone, false),
+    ] {
+        assert_eq!(stays(document), expected, "{document}");
+    }
+}
+
+#[test]
+fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
+    let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy), ("STRATA_SUBREQUESTS", "50")]);
+    fixture.push_image("a", "v1");
+    fixture.push_image("b", "v1");
+    for version in 0..60 {
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": { "version": version.to_string() } });
+        fixture.push_manifest("a", &format!("v{version}"), OCI_INDEX, &index);
+    }
+    for version in 0..30 {
+        let digest = digest(versioned(version).to_string().as_bytes()).to_string();
+        fixture.push_manifest("b", &digest, OCI_MANIFEST, &versioned(version));
+    }
+    fixture.host.pass(DAY);
+    fixture.round();
+    assert_eq!(fixture.keys("repositories/b/_manifests/").len(), 1);
+    let log = fixture.host.log.borrow().join("\n");
+    assert!(log.contains("not retained by policy"), "{log}");
+}
+
+#[test]
+fn a_manifest_that_is_being_removed_is_not_taken() {
+    let policy = r#"[{"repositories": ["a"], "untagged_days": 1}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    fixture.push_image("a", "v1");
+    fixture.push_image("b", "v1");
+    let digest = digest(image().to_string().as_bytes());
+    for name in ["a", "b"] {
+        fixture.put(
+            &key::claim(&name.parse().unwrap(), &digest),
+            b"somebody",
+            "",
+        );
+    }
+    let put = |name: &str| {
+        let line = format!("PUT /v2/{name}/manifests/v2");
+        ask(
+            &fixture.registry,
+            &Ask::new(&line).manifest(OCI_MANIFEST, &image()),
+        )
+    };
+    let refused = put("a");
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, image().to_string().as_bytes())] });
+    let line = Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index);
+    assert_eq!(ask(&fixture.registry, &line).status, 503);
+    assert_eq!(fixture.ask("GET /v2/a/manifests/v2").status, 404);
+    // Where nothing goes by itself, nobody looks.
+    assert_eq!(put("b").status, 201);
+    // Who claimed it is gone.
+    fixture.host.pass(GRACE);
+    assert_eq!(put("a").status, 201);
+    fixture.round();
+    assert_eq!(fixture.keys("sweep/claims/a/"), Vec::<String>::new());
+}
+
+#[test]
+fn immutable_tags_do_not_move() {
+    let policy = r#"[{"repositories": ["a"], "immutable_tags": ["v*"]}]"#;
+    let rules = r#"[{"repositories": ["a"], "who": ["users"], "may": ["pull", "push", "overwrite", "delete"]}, {"repositories": ["**"], "who": ["users"], "may": ["pull", "push", "overwrite", "delete", "administer"]}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy), ("STRATA_RULES", rules)]);
+    fixture.push_image("a", "v1");
+    fixture.push_image("b", "v1");
+    let put = |line: &str, version: u32| {
+        ask(
+            &fixture.registry,
+            &Ask::new(line).manifest(OCI_MANIFEST, &versioned(version)),
+        )
+    };
+    let refused = put("PUT /v2/a/manifests/v1", 1);
+    assert_eq!(refused.status, 403);
+    let text = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(
+        text.contains("DENIED")
+            && text.contains(
+                "tag v1 in repository a is immutable and names another manifest, push another tag"
+            ),
+        "{text}"
+    );
+    // Nothing of it was stored.
+    assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 1);
+    assert_eq!(
+        put(
+            &format!(
+                "PUT /v2/a/manifests/{}?tag=v1",
+                digest(versioned(1).to_string().as_bytes())
+            ),
+            1
+        )
+        .status,
+        403
+    );
+    // The same manifest, another tag, another repository.
+    fixture.push_manifest("a", "v1", OCI_MANIFEST, &image());
+    for line in [
+        "PUT /v2/a/manifests/latest",
+        "PUT /v2/a/manifests/v2",
+        "PUT /v2/b/manifests/v1",
+    ] {
+        assert_eq!(put(line, 1).status, 201, "{line}");
+    }
+    assert_eq!(put("PUT /v2/a/manifests/latest", 2).status, 201);
+    // Who may delete, and not administer, does not delete it: neither by its name nor with what it names.
+    for reference in [
+        "v1".to_owned(),
+        digest(image().to_string().as_bytes()).to_string(),
+    ] {
+        let answer = fixture.ask(&format!("DELETE /v2/a/manifests/{reference}"));
+        assert_eq!(answer.status, 403);
+        assert!(String::from_utf8_lossy(&answer.body).contains("who may administer can delete it"));
+    }
+    assert!(fixture.is_whole("a", "v1"));
+    assert_eq!(fixture.ask("DELETE /v2/a/manifests/latest").status, 202);
+    assert_eq!(fixture.ask("DELETE /v2/b/manifests/v1").status, 202);
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json as detail;
 
 use crate::{
+    access::{Caller, rule::Action},
     digest::Digest,
     error::{Code, Error},
     host::Host,
@@ -22,7 +23,8 @@ use crate::{
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// end-9, by tag: the tag goes, the manifest stays.
-    pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> Answer<S> {
+    pub(super) async fn delete_tag(&self, caller: &Caller, name: &Name, tag: &Tag) -> Answer<S> {
+        self.require_deletable(caller, name, tag)?;
         let key = key::tag(name, tag);
         let unknown = || {
             Error::new(Code::ManifestUnknown, format!("{tag} in repository {name}"))
@@ -42,7 +44,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// end-9, by digest: Manifest DELETE of the removal protocol. Grants and the referrers entry stay for the sweep.
-    pub(super) async fn delete_manifest(&self, name: &Name, digest: &Digest) -> Answer<S> {
+    pub(super) async fn delete_manifest(
+        &self,
+        caller: &Caller,
+        name: &Name,
+        digest: &Digest,
+    ) -> Answer<S> {
         let manifest = key::manifest(name, digest);
         if self.store.head(&manifest).await?.is_none() {
             let error = Error::new(
@@ -53,7 +60,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .with_detail(detail!({ "name": name.as_str(), "reference": digest.to_string() })));
         }
         // Tags that still name it become tombstones, each by compare-and-swap: one that was moved meanwhile stays.
-        for (key, meta) in self.list_all(&key::tags(name)).await?.objects {
+        let tags = self.list_all(&key::tags(name)).await?.objects;
+        for (key, meta) in &tags {
+            let target: TagTarget = from_json(key, &meta.metadata)?;
+            if let (TagTarget::Manifest { digest: named, .. }, Some(tag)) =
+                (target, key::tag_of(name, key))
+                && named == *digest
+            {
+                self.require_deletable(caller, name, &tag)?;
+            }
+        }
+        for (key, meta) in tags {
             self.bury_while_named(&key, meta, digest).await?;
         }
         self.store.delete(&[manifest]).await?;
@@ -99,6 +116,21 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(accepted())
     }
 
+    /// Lets only those who may administer the repository delete a tag that does not move.
+    fn require_deletable(&self, caller: &Caller, name: &Name, tag: &Tag) -> Result<(), Error> {
+        let settings = &self.settings;
+        if !settings.retention.is_immutable(name, tag)
+            || settings.access.may(caller, name, Action::Administer)
+        {
+            return Ok(());
+        }
+        let found = format!(
+            "tag {tag} in repository {name} is immutable, who may administer can delete it"
+        );
+        Err(Error::new(Code::Denied, found)
+            .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() })))
+    }
+
     async fn bury_while_named(
         &self,
         key: &str,
@@ -122,7 +154,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Makes a tag a tombstone, if it still is what was seen.
-    async fn bury(&self, key: &str, seen: &Meta, digest: &Digest) -> Result<bool, Error> {
+    pub(super) async fn bury(
+        &self,
+        key: &str,
+        seen: &Meta,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
         let tombstone = json(&TagTarget::Tombstone {
             digest: digest.clone(),
             time: self.host.now(),

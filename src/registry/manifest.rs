@@ -220,14 +220,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Reference::Digest(_) => None,
         };
         let tags: BTreeSet<&Tag> = tags.into_iter().chain(more_tags).collect();
-        // Who may not move tags looks at each, before the push and when it is written.
+        // Who may not move a tag looks at it, before the push and when it is written.
         let overwrite = Need::Repository(name, Action::Overwrite);
         let access = &self.settings.access;
-        let refusal = access.permit(caller, overwrite, self.visit(request)).err();
-        let for_a_tag = if refusal.is_some() { 3 } else { 1 };
-        self.require_operations(&manifest, for_a_tag * tags.len())?;
-        if let Some(refusal) = &refusal {
-            for tag in &tags {
+        let denied = access.permit(caller, overwrite, self.visit(request)).err();
+        let refusal = |tag: &Tag| {
+            let is_immutable = self.settings.retention.is_immutable(name, tag);
+            is_immutable
+                .then(|| immutable(name, tag))
+                .or(denied.clone())
+        };
+        let tags: Vec<(&Tag, Option<Error>)> =
+            tags.into_iter().map(|tag| (tag, refusal(tag))).collect();
+        let for_tags = tags
+            .iter()
+            .map(|(_, refusal)| if refusal.is_some() { 3 } else { 1 });
+        self.require_operations(name, &manifest, for_tags.sum())?;
+        for (tag, refusal) in &tags {
+            if let Some(refusal) = refusal {
                 self.unmoved(name, tag, &digest, refusal).await?;
             }
         }
@@ -249,6 +259,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
         self.write_manifest(name, &digest, &manifest, bytes, bound)
             .await?;
+        let children = manifest.manifests.iter().chain([&digest]);
+        self.require_staying(name, children).await?;
         let target = TagTarget::Manifest {
             digest: digest.clone(),
             media_type: manifest.media_type,
@@ -256,7 +268,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             seen: None,
             invalidated: None,
         };
-        for_each(tags, |tag| {
+        for_each(&tags, |(tag, refusal)| {
             self.write_tag(name, tag, &target, refusal.as_ref())
         })
         .await?; // 6
@@ -380,11 +392,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Refuses, before anything is written, a push that the platform would break off in the middle.
     pub(super) fn require_operations(
         &self,
+        name: &Name,
         manifest: &Manifest,
         for_tags: usize,
     ) -> Result<(), Error> {
+        let children = manifest.manifests.len();
+        // Where manifests go by themselves, a mark for each child, and its own.
+        let marks = if self.removes_untagged(name) {
+            children + 1
+        } else {
+            0
+        };
         // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags.
-        let needed = 3 * manifest.blobs.len() + manifest.manifests.len() + 5 + for_tags;
+        let needed = 3 * manifest.blobs.len() + children + 5 + for_tags + marks;
         let allowed = self.settings.subrequests;
         if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
             return Ok(());
@@ -441,6 +461,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         Ok(())
     }
+}
+
+/// The answer to who would move a tag that does not move.
+fn immutable(name: &Name, tag: &Tag) -> Error {
+    let found = format!(
+        "tag {tag} in repository {name} is immutable and names another manifest, push another tag"
+    );
+    Error::new(Code::Denied, found)
+        .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() }))
 }
 
 fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {

@@ -405,7 +405,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let parsed = Manifest::parse(Some(&content.media_type), &bytes);
                 let manifest =
                     parsed.map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
-                self.require_operations(&manifest, 1)?;
+                self.require_operations(&name, &manifest, 1)?;
                 let bound = self.bound();
                 self.keep_blobs(&name, &digest, &manifest, bound).await?;
                 self.write_manifest(&name, &digest, &manifest, bytes, bound)

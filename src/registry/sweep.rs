@@ -3,9 +3,10 @@
 //! It goes through the store in the order of its keys, in rounds, and each round in steps that are as long as a request may
 //! take. Where a step ended is stored. Listings that have the same order are read side by side, so that what is in use costs a part of
 //! one operation in a thousand keys. They only nominate: what they have shown to be of no use is looked at again by the exact steps of the
-//! removal protocol (`blobs`, `chains`, `holdings`), whose order is what keeps two sweeps, and all who push meanwhile, apart.
+//! removal protocol (`retention`, `holdings`, `chains`, `blobs`), whose order is what keeps two sweeps, and all who push meanwhile, apart.
 //!
 //! ```text
+//! retention   catalog/                                        tags and manifests go that no policy keeps
 //! holdings    repositories/                                   what repositories have: referrers without a manifest go
 //! chains      uploads/  extents/                              uploads that were given up, extents that are no upload's
 //! blobs       refs/  blobs/  sweep/marks/  layers/            grants without a reason, links without grants, blobs without grants
@@ -39,6 +40,7 @@ mod endpoint;
 mod filter;
 mod holdings;
 pub(super) mod inventory;
+mod retention;
 mod work;
 
 /// How far the sweep has come: what is stored between two steps.
@@ -61,6 +63,8 @@ enum Place {
     /// Between two rounds.
     #[default]
     Rest,
+    /// After this key of `catalog/`.
+    Retention { after: Option<String> },
     /// After this key of `repositories/`.
     Holdings { after: Option<String> },
     /// After this upload.
@@ -73,6 +77,7 @@ impl Place {
     const fn name(&self) -> &'static str {
         match self {
             Self::Rest => "rest",
+            Self::Retention { .. } => "retention",
             Self::Holdings { .. } => "holdings",
             Self::Chains { .. } => "chains",
             Self::Blobs(_) => "blobs",
@@ -176,6 +181,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         loop {
             let done = match &mut cursor.place {
                 Place::Rest => return None,
+                Place::Retention { after } => work.retain(after).await,
                 Place::Holdings { after } => {
                     let (manifests, inventory) = (&mut cursor.manifests, &mut cursor.inventory);
                     work.sweep_holdings(after, manifests, inventory).await
@@ -190,6 +196,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 return Some(halt);
             }
             cursor.place = match cursor.place {
+                Place::Retention { .. } => Place::Holdings { after: None },
                 Place::Holdings { .. } => Place::Chains { after: None },
                 Place::Chains { .. } => Place::Blobs(blobs::Place::default()),
                 Place::Blobs(_) | Place::Rest => Place::Rest,
@@ -203,7 +210,7 @@ impl Cursor {
     fn begin(last: &Self, now: Timestamp, seed: [u8; 16]) -> Self {
         Self {
             time: now,
-            place: Place::Holdings { after: None },
+            place: Place::Retention { after: None },
             manifests: Filter::new(last.inventory.manifests, seed),
             inventory: Inventory {
                 began: now,

@@ -17,6 +17,7 @@
 //! layers/<algorithm>/<encoded>/spans/<number>              spans of a layer that can't be read from the middle
 //! indexing/<algorithm>/<encoded>                           a pass over a layer that is to go on
 //! sweep/marks/<algorithm>/<encoded>                        the mark of a blob
+//! sweep/claims/<name>/_<algorithm>/<encoded>               a manifest that goes by itself is being removed
 //! sweep/cursor                                             how far the sweep has come
 //! sweep/inventory                                          what there was, when it last came to its end
 //! ```
@@ -162,7 +163,8 @@ pub fn link(digest: &Digest, name: &Name) -> String {
 /// The key of a manifest.
 pub fn manifest(name: &Name, digest: &Digest) -> String {
     format!(
-        "repositories/{name}/_manifests/{}/{}",
+        "{}{}/{}",
+        manifests(name),
         digest.algorithm(),
         digest.encoded()
     )
@@ -178,10 +180,60 @@ pub fn tag(name: &Name, tag: &Tag) -> String {
     format!("{}{tag}", tags(name))
 }
 
+/// The tag of a key of a repository.
+pub fn tag_of(name: &Name, key: &str) -> Option<Tag> {
+    key.strip_prefix(&tags(name))?.parse().ok()
+}
+
+/// The prefix of the manifests of a repository.
+pub fn manifests(name: &Name) -> String {
+    format!("repositories/{name}/_manifests/")
+}
+
+/// The manifest of a key of a repository.
+pub fn manifest_of(name: &Name, key: &str) -> Option<Digest> {
+    let rest = key.strip_prefix(&manifests(name))?;
+    rest.replacen('/', ":", 1).parse().ok()
+}
+
+/// The prefix of all entries of referrers in a repository.
+pub fn all_referrers(name: &Name) -> String {
+    format!("repositories/{name}/_referrers/")
+}
+
+/// The subject and the manifest of an entry among the referrers of a repository.
+pub fn referrer_of(name: &Name, key: &str) -> Option<(Digest, Digest)> {
+    let (subject, entry) = key.strip_prefix(&all_referrers(name))?.rsplit_once('/')?;
+    let subject = subject.replacen('/', ":", 1).parse().ok()?;
+    Some((subject, referrer_digest(entry)?))
+}
+
+/// The prefix of the claims of manifests that go by themselves.
+pub fn claims(name: &Name) -> String {
+    format!("sweep/claims/{name}/_")
+}
+
+/// The key of the claim of one who removes a manifest.
+pub fn claim(name: &Name, digest: &Digest) -> String {
+    format!(
+        "{}{}/{}",
+        claims(name),
+        digest.algorithm(),
+        digest.encoded()
+    )
+}
+
+/// The manifest of a claim.
+pub fn claim_of(name: &Name, key: &str) -> Option<Digest> {
+    let rest = key.strip_prefix(&claims(name))?;
+    rest.replacen('/', ":", 1).parse().ok()
+}
+
 /// The prefix of the entries of the referrers of a manifest.
 pub fn referrers(name: &Name, subject: &Digest) -> String {
     format!(
-        "repositories/{name}/_referrers/{}/{}/",
+        "{}{}/{}/",
+        all_referrers(name),
         subject.algorithm(),
         subject.encoded()
     )
@@ -338,6 +390,23 @@ mod tests {
             assert_eq!(upload_of(&key), Some(id), "{key}");
         }
         assert_eq!(step_of(&step(&name, id, 3)), Some((name, 3)));
+        let entry = referrer(&name, &digest, &digest, "r");
+        assert_eq!(
+            referrer_of(&name, &entry),
+            Some((digest.clone(), digest.clone()))
+        );
+        assert_eq!(
+            manifest_of(&name, &manifest(&name, &digest)),
+            Some(digest.clone())
+        );
+        assert_eq!(
+            claim_of(&name, &claim(&name, &digest)),
+            Some(digest.clone())
+        );
+        assert_eq!(
+            tag_of(&name, &tag(&name, &"v1".parse().unwrap())),
+            "v1".parse().ok()
+        );
         for key in ["", "blobs/", "blobs/sha256/e3", "refs/md5/x/", "catalog/a"] {
             assert_eq!(digest_of(key), None, "{key}");
             assert_eq!(upload_of(key), None, "{key}");

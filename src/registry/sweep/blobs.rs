@@ -274,7 +274,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 let is_stored = match looks.stored.get(&manifest) {
                     Some(is_stored) => *is_stored,
                     None => {
-                        let is_stored = self.head(&manifest).await?.is_some();
+                        let is_stored = self.is_stored(name, &digest).await?;
                         looks.stored.insert(manifest, is_stored);
                         is_stored
                     }
@@ -446,7 +446,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             self.delete_as_owner(&[key::blob(digest)], claimed).await?;
         }
         self.registry.tiers.changed(Wanted::Blob(digest));
-        self.require_claim(claimed)?;
+        self.require_young(claimed)?;
         self.delete_derived(digest).await?;
         let prefix = key::holders(digest);
         loop {
@@ -468,18 +468,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         self.delete_as_owner(&[key::mark(digest)], claimed).await
     }
 
-    /// BOUND on an owner's life: another one may take the mark over when it is as old as the grace period.
-    fn require_claim(&self, claimed: Timestamp) -> Result<(), Halt> {
-        let registry = self.registry;
-        if registry.host.now().since(claimed) < registry.settings.grace / 2 {
-            Ok(())
-        } else {
-            Err(Halt::Spent)
-        }
-    }
-
     async fn delete_as_owner(&self, keys: &[String], claimed: Timestamp) -> Result<(), Halt> {
-        self.require_claim(claimed)?;
+        self.require_young(claimed)?;
         self.delete(keys).await
     }
 

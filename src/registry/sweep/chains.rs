@@ -112,7 +112,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Deletes old extents that no step of their upload names. They can't be added to it any more (BOUND).
     async fn sweep_strays(&self, id: UploadId, strays: &[(String, u64)]) -> Result<(), Halt> {
-        let steps = self.list_steps(id).await?;
+        let steps = self.list_below(&key::chain(id)).await?;
         let mut named = HashSet::new();
         for (key, meta) in &steps {
             match self.read::<Step>(key, &meta.metadata) {
@@ -155,7 +155,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
     async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
-        let steps = self.list_steps(id).await?;
+        let steps = self.list_below(&key::chain(id)).await?;
         let mut closed: Option<Digest> = None;
         let mut last = None;
         for (key, meta) in &steps {
@@ -226,20 +226,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             }
         }
         Ok(())
-    }
-
-    /// The steps of an upload, as they are now.
-    async fn list_steps(&self, id: UploadId) -> Result<Vec<(String, Meta)>, Halt> {
-        let prefix = key::chain(id);
-        let mut steps: Vec<(String, Meta)> = Vec::new();
-        loop {
-            let after = steps.last().map(|(key, _)| key.clone());
-            let page = self.list(&prefix, after.as_deref(), true).await?;
-            steps.extend(page.objects);
-            if !page.truncated {
-                return Ok(steps);
-            }
-        }
     }
 
     /// Deletes all that is below a prefix.

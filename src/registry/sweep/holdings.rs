@@ -55,6 +55,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         match held {
+            Held::Manifest(_) if self.is_missed(key) => {}
             Held::Manifest(digest) => {
                 manifests.insert(name, digest);
                 inventory.manifests += 1;
@@ -70,7 +71,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 // Its manifest is written after it, and looked for after it was listed.
                 if self.is_old(meta)
                     && !manifests.may_have(name, digest)
-                    && self.head(&key::manifest(name, digest)).await?.is_none()
+                    && !self.is_stored(name, digest).await?
                 {
                     self.tell(Removal {
                         action: Action::Delete,

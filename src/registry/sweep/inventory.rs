@@ -8,7 +8,10 @@ use crate::{
     error::Error,
     host::Host,
     name::Name,
-    registry::{Registry, grant::json},
+    registry::{
+        Registry,
+        grant::{from_json, json},
+    },
     store::{Content, PutOptions, Streams, Values, key},
     time::Timestamp,
 };
@@ -78,5 +81,62 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             .put(key::SWEEP_INVENTORY, content, PutOptions::default())
             .await?;
         Ok(())
+    }
+
+    /// Shows in the metrics what the last round has counted. Where that can't be read, they go without.
+    pub(in crate::registry) async fn show_inventory(&self) {
+        let stored = match self.read_text(key::SWEEP_INVENTORY).await {
+            Ok(Some((_, text))) => from_json::<Inventory>(key::SWEEP_INVENTORY, &text),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let inventory = match stored {
+            Ok(inventory) => inventory,
+            Err(error) => {
+                self.log_failure("the inventory is not shown", &error.into());
+                return;
+            }
+        };
+        let Inventory {
+            began,
+            blobs,
+            bytes,
+            undivided_bytes,
+            manifests,
+            tags,
+            uploads,
+            extent_bytes,
+            repositories,
+            others,
+        } = inventory;
+        let shown = &self.metrics.inventory;
+        shown.clear();
+        for (what, number) in [
+            ("began_seconds", began.0 / 1_000),
+            ("blobs", blobs),
+            ("bytes", bytes),
+            ("undivided_bytes", undivided_bytes),
+            ("manifests", manifests),
+            ("tags", tags),
+            ("uploads", uploads),
+            ("extent_bytes", extent_bytes),
+        ] {
+            shown.show(what, number);
+        }
+        let named = repositories
+            .iter()
+            .map(|(name, holding)| (&**name, holding));
+        // No name of a repository begins so.
+        for (name, holding) in named.chain([("_others", &others)]) {
+            for (what, number) in [
+                ("blobs", holding.blobs),
+                ("bytes", holding.bytes),
+                ("undivided_bytes", holding.undivided_bytes),
+                ("manifests", holding.manifests),
+                ("tags", holding.tags),
+            ] {
+                shown.show_of(name, what, number);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     digest::Digest,
     host::Level,
+    name::Name,
     registry::grant::{Mark, MarkState, json},
     store::{Condition, Content, ListOptions, Meta, PutOptions, StoreError},
 };
@@ -57,8 +58,10 @@ pub(super) enum What {
     Grant,
     Index,
     Link,
+    Manifest,
     Mark,
     Referrer,
+    Tag,
     Upload,
 }
 
@@ -71,8 +74,10 @@ impl What {
             Self::Grant => "grant",
             Self::Index => "index",
             Self::Link => "link",
+            Self::Manifest => "manifest",
             Self::Mark => "mark",
             Self::Referrer => "referrer",
+            Self::Tag => "tag",
             Self::Upload => "upload",
         }
     }
@@ -114,6 +119,8 @@ pub(super) struct Work<'a, S, W: Values, H> {
     report: RefCell<Report>,
     /// What was told to go and is still there: what waits to be deleted together, or all in a dry run.
     going: RefCell<HashSet<String>>,
+    /// Manifests that a dry run takes for removed.
+    missing: RefCell<HashSet<String>>,
 }
 
 impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'a, S, W, H> {
@@ -126,6 +133,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
             spent: Cell::default(),
             report: RefCell::default(),
             going: RefCell::default(),
+            missing: RefCell::default(),
         }
     }
 
@@ -159,6 +167,17 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         Ok(())
     }
 
+    /// How many operations are left.
+    pub(super) fn left(&self) -> u32 {
+        let taken = self.spent.get().saturating_add(RESERVE);
+        self.allowance.operations.saturating_sub(taken)
+    }
+
+    /// How much was removed.
+    pub(super) fn count(&self) -> u64 {
+        self.report.borrow().count
+    }
+
     /// Ends the step, unless there are so many operations left.
     pub(super) fn require(&self, operations: u32) -> Result<(), Halt> {
         let spent = self.spent.get();
@@ -169,7 +188,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
 
     /// Ends the step, if as much was removed as may be.
     pub(super) fn require_more(&self) -> Result<(), Halt> {
-        if self.report.borrow().count < self.allowance.removals {
+        if self.count() < self.allowance.removals {
             Ok(())
         } else {
             Err(Halt::Spent)
@@ -190,6 +209,45 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         }
         if report.removals.len() < MAX_TOLD {
             report.removals.push(removal);
+        }
+    }
+
+    /// Takes a manifest for removed, in a dry run.
+    pub(super) fn miss(&self, key: String) {
+        self.missing.borrow_mut().insert(key);
+    }
+
+    /// Whether a manifest is taken for removed.
+    pub(super) fn is_missed(&self, key: &str) -> bool {
+        self.missing.borrow().contains(key)
+    }
+
+    /// Whether a manifest is stored.
+    pub(super) async fn is_stored(&self, name: &Name, digest: &Digest) -> Result<bool, Halt> {
+        let key = key::manifest(name, digest);
+        Ok(!self.is_missed(&key) && self.head(&key).await?.is_some())
+    }
+
+    /// BOUND on the life of who has claimed something: another one may claim it when the claim is as old as the grace period.
+    pub(super) fn require_young(&self, claimed: Timestamp) -> Result<(), Halt> {
+        let registry = self.registry;
+        if registry.host.now().since(claimed) < registry.settings.grace / 2 {
+            Ok(())
+        } else {
+            Err(Halt::Spent)
+        }
+    }
+
+    /// Reads all of a listing, with metadata.
+    pub(super) async fn list_below(&self, prefix: &str) -> Result<Vec<(String, Meta)>, Halt> {
+        let mut objects: Vec<(String, Meta)> = Vec::new();
+        loop {
+            let after = objects.last().map(|(key, _)| key.clone());
+            let page = self.list(prefix, after.as_deref(), true).await?;
+            objects.extend(page.objects);
+            if !page.truncated {
+                return Ok(objects);
+            }
         }
     }
 

@@ -1,0 +1,352 @@
+//! Retention: tags and manifests that go by themselves, by the policy of their repository.
+//!
+//! A tag becomes a tombstone by compare-and-swap of what was listed: one that was written meanwhile stays.
+//!
+//! A manifest that nothing names any more can't be deleted on a condition, and somebody may push it again, or an index that lists it, at
+//! this moment. So it is claimed first; *then* the repository is read, and what is of no use in that reading goes, while the claim is young.
+//! Who pushes stores the manifest first and *then* looks for claims: either that push finds the claim, and is told to come again, or the
+//! reading finds what was pushed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Duration, Error, Host, Registry, Streams, Timestamp, Values, key,
+    work::{Action, Halt, Listing, Removal, What, Work},
+};
+use crate::{
+    digest::Digest,
+    host::Level,
+    manifest::{MAX_SIZE, Manifest},
+    name::{Name, Tag},
+    registry::{RETRY_AFTER, for_each, manifest::TagTarget},
+    retention::Policy,
+    store::{Condition, Content, Meta, PutOptions, tiers::Wanted},
+};
+
+/// The most manifests of a repository that are looked at together. Where there are more, none goes.
+const MAX_MANIFESTS: usize = 20_000;
+
+/// Operations that reading a repository again may take: pages of tags, manifests and referrers, and indexes that are new.
+const READING: u32 = 20;
+
+/// What a repository has, at one reading.
+struct Holdings {
+    /// The tags that stay, with what they name.
+    tagged: BTreeSet<Digest>,
+    manifests: BTreeMap<Digest, Meta>,
+    /// Manifests by their subject.
+    referrers: BTreeMap<Digest, BTreeSet<Digest>>,
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+    /// Whether manifests of a repository go by themselves.
+    pub(in crate::registry) fn removes_untagged(&self, name: &Name) -> bool {
+        let policy = self.settings.retention.of(name);
+        policy.is_some_and(|policy| policy.untagged().is_some())
+    }
+
+    /// Refuses to name manifests that are being removed at this moment. They were stored, or seen, before.
+    pub(in crate::registry) async fn require_staying<'d>(
+        &self,
+        name: &Name,
+        digests: impl Iterator<Item = &'d Digest>,
+    ) -> Result<(), Error> {
+        if !self.removes_untagged(name) {
+            return Ok(());
+        }
+        let claimed = for_each(digests, |digest| async move {
+            let claim = self.store.head(&key::claim(name, digest)).await?;
+            // One that is as old as the grace period is nobody's.
+            let is_young =
+                |claim: Meta| self.host.now().since(claim.uploaded) < self.settings.grace;
+            Ok(claim.is_some_and(is_young).then(|| digest.clone()))
+        });
+        match claimed.await?.into_iter().flatten().next() {
+            None => Ok(()),
+            Some(digest) => {
+                let found =
+                    format!("manifest {digest} is being removed, push it again in a moment");
+                Err(Error::unavailable(found, RETRY_AFTER))
+            }
+        }
+    }
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, S, W, H> {
+    /// Goes through all repositories, from one on.
+    pub(super) async fn retain(&self, after: &mut Option<String>) -> Result<(), Halt> {
+        let registry = self.registry;
+        if !registry.settings.retention.remove_anything() {
+            return Ok(());
+        }
+        let mut listing = Listing::new(key::CATALOG, after.clone(), false);
+        let mut is_first = true;
+        while let Some((key, _)) = listing.next(self).await? {
+            self.require_more()?;
+            let name = key
+                .strip_prefix(key::CATALOG)
+                .and_then(|name| name.parse().ok());
+            // What is mirrored is the upstream's to keep.
+            if let Some(name) = name.filter(|name| registry.mirrored(name).is_none())
+                && let Some(policy) = registry.settings.retention.of(&name)
+                && policy.removes_anything()
+            {
+                let before = self.count();
+                let retained = self.retain_in(&name, policy).await;
+                if matches!(retained, Err(Halt::Spent)) && is_first && self.count() == before {
+                    // A whole step was not enough to begin with: others have their turn.
+                    let fields = [("repository", name.as_str())];
+                    let host = &registry.host;
+                    host.log(
+                        Level::Error,
+                        "not retained by policy, a request may do too little",
+                        &fields,
+                    );
+                    *after = Some(key.clone());
+                }
+                retained?;
+                is_first = false;
+            }
+            *after = Some(key);
+        }
+        Ok(())
+    }
+
+    async fn retain_in(&self, name: &Name, policy: &Policy) -> Result<(), Halt> {
+        let tagged = self.retain_tags(name, policy).await?;
+        let Some(time) = policy.untagged() else {
+            return Ok(());
+        };
+        let time = time.max(self.registry.settings.grace);
+        let mut indexes = BTreeMap::new();
+        let Some(first) = self.read_holdings(name, tagged).await? else {
+            return Ok(());
+        };
+        let mut claimed = BTreeMap::new();
+        let unused = self.unused(name, first, time, &mut indexes).await?;
+        // Who claims has what it takes to read the repository again, and to remove what is claimed.
+        let most = usize::try_from(self.left().saturating_sub(READING) / 4).unwrap_or_default();
+        if !self.is_dry && !unused.is_empty() && most == 0 {
+            return Err(Halt::Spent);
+        }
+        let taken = if self.is_dry { usize::MAX } else { most };
+        for (digest, meta) in unused.iter().take(taken) {
+            if self.is_dry {
+                self.tell(removal(name, digest, meta));
+                self.miss(key::manifest(name, digest));
+            } else if let Some(since) = self.claim(name, digest).await? {
+                claimed.insert(digest, since);
+            }
+        }
+        // Claims of those who are gone, of manifests that are of use again or gone.
+        for (key, _) in self.list_below(&key::claims(name)).await? {
+            if let Some(digest) = key::claim_of(name, &key).filter(|_| !self.is_dry)
+                && !unused.contains_key(&digest)
+                && let Some(since) = self.claim(name, &digest).await?
+            {
+                self.unclaim(name, &digest, since).await?;
+            }
+        }
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        // The reading that counts comes after the claims.
+        let tags = self.list_tags(name).await?;
+        let tagged = tags.into_iter().map(|(_, _, named)| named).collect();
+        let Some(second) = self.read_holdings(name, tagged).await? else {
+            return Ok(());
+        };
+        let still = self.unused(name, second, time, &mut indexes).await?;
+        for (digest, since) in claimed {
+            if let Some(meta) = still.get(digest) {
+                self.require_young(since)?;
+                self.tell(removal(name, digest, meta));
+                self.delete(&[key::manifest(name, digest)]).await?;
+                let tiers = &self.registry.tiers;
+                tiers.withdraw(Wanted::Manifest(name, digest)).await;
+            }
+            self.unclaim(name, digest, since).await?;
+        }
+        if unused.len() > taken {
+            return Err(Halt::Spent);
+        }
+        Ok(())
+    }
+
+    /// Makes tombstones of the tags that go; answers what the others name.
+    async fn retain_tags(&self, name: &Name, policy: &Policy) -> Result<BTreeSet<Digest>, Halt> {
+        let registry = self.registry;
+        let mut tags = self.list_tags(name).await?;
+        let written = tags
+            .iter()
+            .map(|(tag, meta, _)| (tag.clone(), meta.uploaded));
+        let (now, grace) = (registry.host.now(), registry.settings.grace);
+        for (stale, why) in policy.stale(written.collect(), now, grace) {
+            let Some(at) = tags.iter().position(|(tag, ..)| *tag == stale) else {
+                continue;
+            };
+            let (tag, meta, digest) = tags.swap_remove(at);
+            let key = key::tag(name, &tag);
+            self.tell(Removal {
+                action: Action::Delete,
+                what: What::Tag,
+                key: key.clone(),
+                bytes: 0,
+                why,
+            });
+            if !self.is_dry {
+                self.spend(1)?;
+                registry.bury(&key, &meta, &digest).await?;
+            }
+        }
+        Ok(tags.into_iter().map(|(_, _, digest)| digest).collect())
+    }
+
+    /// The tags of a repository, with what they name.
+    async fn list_tags(&self, name: &Name) -> Result<Vec<(Tag, Meta, Digest)>, Halt> {
+        let mut tags = Vec::new();
+        for (key, meta) in self.list_below(&key::tags(name)).await? {
+            if let Some(tag) = key::tag_of(name, &key)
+                && let Some(TagTarget::Manifest { digest, .. }) = self.read(&key, &meta.metadata)
+            {
+                tags.push((tag, meta, digest));
+            }
+        }
+        Ok(tags)
+    }
+
+    /// Reads what a repository has; `None` where that is too much to be looked at together.
+    async fn read_holdings(
+        &self,
+        name: &Name,
+        tagged: BTreeSet<Digest>,
+    ) -> Result<Option<Holdings>, Halt> {
+        let mut holdings = Holdings {
+            tagged,
+            manifests: BTreeMap::new(),
+            referrers: BTreeMap::new(),
+        };
+        let manifests = self.list_below(&key::manifests(name)).await?;
+        let referrers = self.list_below(&key::all_referrers(name)).await?;
+        if manifests.len().max(referrers.len()) > MAX_MANIFESTS {
+            let fields = [("repository", name.as_str())];
+            let host = &self.registry.host;
+            host.log(
+                Level::Error,
+                "too many manifests to be retained by policy",
+                &fields,
+            );
+            return Ok(None);
+        }
+        for (key, meta) in manifests {
+            if let Some(digest) = key::manifest_of(name, &key) {
+                holdings.manifests.insert(digest, meta);
+            }
+        }
+        for (key, _) in referrers {
+            if let Some((subject, referrer)) = key::referrer_of(name, &key) {
+                holdings
+                    .referrers
+                    .entry(subject)
+                    .or_default()
+                    .insert(referrer);
+            }
+        }
+        Ok(Some(holdings))
+    }
+
+    /// The manifests that no tag names, nor an index that stays, nor are about one that stays; and that are old enough.
+    async fn unused(
+        &self,
+        name: &Name,
+        holdings: Holdings,
+        time: Duration,
+        indexes: &mut BTreeMap<Digest, BTreeSet<Digest>>,
+    ) -> Result<BTreeMap<Digest, Meta>, Halt> {
+        let Holdings {
+            tagged,
+            mut manifests,
+            mut referrers,
+        } = holdings;
+        let is_young = |meta: &Meta| self.age(meta) < time;
+        let young = manifests.iter().filter(|(_, meta)| is_young(meta));
+        let mut staying: Vec<Digest> = young.map(|(digest, _)| digest.clone()).collect();
+        staying.extend(tagged);
+        while let Some(digest) = staying.pop() {
+            let Some(meta) = manifests.remove(&digest) else {
+                continue;
+            };
+            staying.extend(referrers.remove(&digest).unwrap_or_default());
+            if !indexes.contains_key(&digest) {
+                let children = self.children(name, &digest, &meta).await?;
+                indexes.insert(digest.clone(), children);
+            }
+            staying.extend(indexes.get(&digest).into_iter().flatten().cloned());
+        }
+        Ok(manifests)
+    }
+
+    /// The manifests that a manifest lists.
+    async fn children(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        meta: &Meta,
+    ) -> Result<BTreeSet<Digest>, Halt> {
+        // Only those of images and artifacts say so in what a listing has of them.
+        if meta.metadata.contains("image.manifest")
+            || meta.metadata.contains("distribution.manifest.v2")
+        {
+            return Ok(BTreeSet::new());
+        }
+        self.spend(1)?;
+        let store = &self.registry.store;
+        let Some(object) = store.get(&key::manifest(name, digest), None).await? else {
+            return Ok(BTreeSet::new());
+        };
+        let bytes = store
+            .collect(object.body, MAX_SIZE)
+            .await?
+            .unwrap_or_default();
+        Ok(Manifest::parse(None, &bytes)
+            .map_or_else(|_| BTreeSet::new(), |manifest| manifest.manifests))
+    }
+
+    /// Claims a manifest, unless somebody has; answers when.
+    async fn claim(&self, name: &Name, digest: &Digest) -> Result<Option<Timestamp>, Halt> {
+        let registry = self.registry;
+        let key = key::claim(name, digest);
+        let seen = self.head(&key).await?;
+        let condition = match &seen {
+            None => Condition::Absent,
+            Some(meta) if self.is_old(meta) => Condition::Matches(&meta.etag),
+            Some(_) => return Ok(None),
+        };
+        self.spend(1)?;
+        let since = registry.host.now();
+        let options = PutOptions {
+            condition,
+            ..PutOptions::default()
+        };
+        // A body of its own, so that no two have the same etag.
+        let content = Content::Bytes(registry.nonce().into_bytes());
+        let claimed = registry.store.put(&key, content, options).await?;
+        Ok(claimed.map(|_| since))
+    }
+
+    /// Gives a claim back, while it is ours.
+    async fn unclaim(&self, name: &Name, digest: &Digest, since: Timestamp) -> Result<(), Halt> {
+        self.require_young(since)?;
+        self.delete(&[key::claim(name, digest)]).await
+    }
+}
+
+fn removal(name: &Name, digest: &Digest, meta: &Meta) -> Removal {
+    Removal {
+        action: Action::Delete,
+        what: What::Manifest,
+        key: key::manifest(name, digest),
+        bytes: meta.size,
+        why: "no tag names it, nor a manifest that stays",
+    }
+}

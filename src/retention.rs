@@ -1,0 +1,251 @@
+//! Retention: which tags and manifests of a repository go by themselves, and which tags never move.
+//!
+//! ```json
+//! [
+//!   {"repositories": ["team/**"], "keep_newest": 10, "keep_tags": ["v*"], "untagged_days": 7, "immutable_tags": ["v*"]},
+//!   {"repositories": ["ci/**"], "tag_days": 30, "untagged_days": 1}
+//! ]
+//! ```
+//!
+//! The first policy that names the repository decides; where none does, everything stays. A tag goes if it is not kept by a pattern, not
+//! immutable, not among the newest, and older than the days said. Without `keep_newest` and `tag_days` none goes.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::{
+    name::{Name, Tag},
+    pattern::{self, Pattern},
+    time::Timestamp,
+};
+
+/// Policies, in the order in which they are asked.
+#[derive(Clone, Debug, Default)]
+pub struct Policies(Vec<Policy>);
+
+/// What stays in some repositories, and for how long.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    #[serde(deserialize_with = "pattern::of_repositories")]
+    repositories: Vec<Pattern>,
+    /// How many tags stay, those that were written last.
+    keep_newest: Option<usize>,
+    /// Tags that stay beside those.
+    #[serde(default)]
+    keep_tags: Vec<Pattern>,
+    /// For how long the others stay.
+    tag_days: Option<u64>,
+    /// For how long a manifest stays that no tag names.
+    untagged_days: Option<u64>,
+    /// Tags that don't move.
+    #[serde(default)]
+    immutable_tags: Vec<Pattern>,
+}
+
+const DAY: u64 = 86_400;
+
+/// Whether one of the patterns names a tag.
+fn names(patterns: &[Pattern], tag: &Tag) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(tag.as_str()))
+}
+
+impl Policies {
+    /// Reads policies. Errors repeat what was found.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let policies: Vec<Policy> =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        for (number, policy) in (1..).zip(&policies) {
+            let wrong = if policy.repositories.is_empty() {
+                "\"repositories\" names nothing"
+            } else if !policy.keep_tags.is_empty() && !policy.removes_tags() {
+                "\"keep_tags\" keeps tags from \"keep_newest\" or \"tag_days\", and there is neither"
+            } else if policy.keep_newest == Some(0) && policy.tag_days.is_none() {
+                "\"keep_newest\" is 0, by which every new tag would go: let it be 1 at least, or say \"tag_days\""
+            } else if policy.untagged_days == Some(0) {
+                "\"untagged_days\" is 0, by which images would go while they are pushed: let it be 1 at least"
+            } else {
+                continue;
+            };
+            return Err(format!("policy {number}: {wrong}"));
+        }
+        Ok(Self(policies))
+    }
+
+    /// The policy of a repository.
+    pub fn of(&self, name: &Name) -> Option<&Policy> {
+        self.0.iter().find(|policy| {
+            let mut patterns = policy.repositories.iter();
+            patterns.any(|pattern| pattern.matches(name.as_str()))
+        })
+    }
+
+    /// Whether a tag of a repository does not move.
+    pub fn is_immutable(&self, name: &Name, tag: &Tag) -> bool {
+        self.of(name)
+            .is_some_and(|policy| names(&policy.immutable_tags, tag))
+    }
+
+    /// Whether anything goes by itself.
+    pub fn remove_anything(&self) -> bool {
+        self.0.iter().any(Policy::removes_anything)
+    }
+}
+
+impl Policy {
+    const fn removes_tags(&self) -> bool {
+        self.keep_newest.is_some() || self.tag_days.is_some()
+    }
+
+    /// Whether anything goes by itself.
+    pub const fn removes_anything(&self) -> bool {
+        self.removes_tags() || self.untagged_days.is_some()
+    }
+
+    /// For how long a manifest stays that no tag names; for ever, where that is not said.
+    pub fn untagged(&self) -> Option<Duration> {
+        self.untagged_days
+            .map(|days| Duration::from_secs(days.saturating_mul(DAY)))
+    }
+
+    /// Which tags go, of all that there are, each with when it was written; and why. Nothing younger than `least` goes.
+    pub fn stale(
+        &self,
+        mut tags: Vec<(Tag, Timestamp)>,
+        now: Timestamp,
+        least: Duration,
+    ) -> Vec<(Tag, &'static str)> {
+        if !self.removes_tags() {
+            return Vec::new();
+        }
+        let days = self.tag_days.unwrap_or_default();
+        let time = Duration::from_secs(days.saturating_mul(DAY)).max(least);
+        tags.retain(|(tag, _)| !names(&self.keep_tags, tag) && !names(&self.immutable_tags, tag));
+        // The newest first; of those that were written at the same moment, by name.
+        tags.sort_by(|(one, written), (other, later)| {
+            later.cmp(written).then(one.as_str().cmp(other.as_str()))
+        });
+        let why = match (self.keep_newest, self.tag_days) {
+            (Some(_), None) => "so many tags are newer as are kept",
+            (None, _) => "it is older than tags are kept",
+            (Some(_), Some(_)) => {
+                "it is older than tags are kept, and so many are newer as are kept"
+            }
+        };
+        tags.into_iter()
+            .skip(self.keep_newest.unwrap_or_default())
+            .filter(|(_, written)| now.since(*written) >= time)
+            .map(|(tag, _)| (tag, why))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000 * DAY * 1_000);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn policies(json: &str) -> Policies {
+        Policies::parse(json).unwrap()
+    }
+
+    /// Of tags that were written so many days ago, those that go.
+    fn stale(policy: &str, tags: &[(&str, u64)]) -> Vec<String> {
+        let policies = policies(&format!("[{{\"repositories\": [\"**\"], {policy}}}]"));
+        let written = |(tag, days): &(&str, u64)| {
+            (tag.parse().unwrap(), Timestamp(NOW.0 - days * DAY * 1_000))
+        };
+        let tags = tags.iter().map(written).collect();
+        let policy = policies.of(&"a".parse().unwrap()).unwrap();
+        let stale = policy.stale(tags, NOW, HOUR);
+        stale.into_iter().map(|(tag, _)| tag.to_string()).collect()
+    }
+
+    #[test]
+    fn tags_go_that_nothing_keeps() {
+        let tags = [("a", 1), ("b", 2), ("c", 3), ("v1", 9), ("v2", 0)];
+        let none: [&str; 0] = [];
+        for (policy, expected) in [
+            ("\"untagged_days\": 1", &none[..]),
+            ("\"immutable_tags\": [\"*\"]", &none),
+            ("\"keep_newest\": 1", &["a", "b", "c", "v1"]),
+            ("\"keep_newest\": 9", &none),
+            ("\"keep_newest\": 2, \"keep_tags\": [\"v*\"]", &["c"]),
+            (
+                "\"keep_newest\": 1, \"immutable_tags\": [\"v*\"]",
+                &["b", "c"],
+            ),
+            ("\"tag_days\": 3", &["c", "v1"]),
+            ("\"tag_days\": 3, \"keep_newest\": 4", &["v1"]),
+            ("\"tag_days\": 0", &["a", "b", "c", "v1"]),
+            (
+                "\"tag_days\": 0, \"keep_tags\": [\"v*\", \"a\"]",
+                &["b", "c"],
+            ),
+        ] {
+            assert_eq!(stale(policy, &tags), expected, "{policy}");
+        }
+        // By name, where the clock says nothing.
+        assert_eq!(stale("\"keep_newest\": 1", &[("b", 5), ("a", 5)]), ["b"]);
+    }
+
+    #[test]
+    fn the_first_policy_decides() {
+        let policies = policies(
+            r#"[
+                {"repositories": ["team/**"], "immutable_tags": ["v*"]},
+                {"repositories": ["**"], "immutable_tags": ["*"], "untagged_days": 2}
+            ]"#,
+        );
+        let is_immutable = |name: &str, tag: &str| {
+            policies.is_immutable(&name.parse().unwrap(), &tag.parse().unwrap())
+        };
+        assert!(is_immutable("team/a", "v1") && !is_immutable("team/a", "latest"));
+        assert!(is_immutable("other", "latest"));
+        let untagged = |name: &str| policies.of(&name.parse().unwrap()).unwrap().untagged();
+        assert_eq!(untagged("team/a"), None);
+        assert_eq!(untagged("other"), Some(Duration::from_secs(2 * DAY)));
+        assert!(Policies::default().of(&"a".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn are_refused_with_place_and_reason() {
+        for (policy, message) in [
+            (
+                "\"repositories\": []",
+                "policy 1: \"repositories\" names nothing",
+            ),
+            (
+                "\"repositories\": [\"a\"], \"keep_tags\": [\"v*\"]",
+                "policy 1: \"keep_tags\" keeps tags from \"keep_newest\" or \"tag_days\", and there is neither",
+            ),
+            (
+                "\"repositories\": [\"a\"], \"keep_newest\": 0",
+                "policy 1: \"keep_newest\" is 0, by which every new tag would go: let it be 1 at least, or say \"tag_days\"",
+            ),
+            (
+                "\"repositories\": [\"a\"], \"untagged_days\": 0",
+                "policy 1: \"untagged_days\" is 0, by which images would go while they are pushed: let it be 1 at least",
+            ),
+            (
+                "\"repositories\": [\"A\"]",
+                "\"A\" has capitals, which no name of a repository has at line 1 column 24",
+            ),
+            (
+                "\"repositories\": [\"a\"], \"newest\": 1",
+                "unknown field `newest`, expected one of `repositories`, `keep_newest`, `keep_tags`, `tag_days`, `untagged_days`, `immutable_tags` at line 1 column 33",
+            ),
+        ] {
+            assert_eq!(
+                Policies::parse(&format!("[{{{policy}}}]")).unwrap_err(),
+                message
+            );
+        }
+    }
+}
