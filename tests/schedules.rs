@@ -27,16 +27,18 @@ use proptest::{
     prelude::{Strategy as _, any},
     test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
+use serde_json::{Value, json};
 use strata::{
     digest::Digest,
-    manifest::OCI_MANIFEST,
+    manifest::{OCI_INDEX, OCI_MANIFEST},
     store::{
         Content, ListOptions, Meta, Objects as _, PutOptions, StoreError, key, memory::Memory,
     },
 };
 
 use crate::support::{
-    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, digest, image, registry_on,
+    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
+    registry_on,
     watched::{Verdict, Watched},
 };
 
@@ -61,6 +63,8 @@ type Actor = fn(&World, Registry) -> Pin<Box<dyn Future<Output = ()>>>;
 struct Scenario {
     /// What is done before.
     begins: fn(&World),
+    /// What goes by itself.
+    policy: &'static str,
     actors: &'static [Actor],
 }
 
@@ -85,7 +89,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 type Saved = Vec<(String, Meta, Vec<u8>)>;
 
 impl World {
-    fn new() -> Self {
+    fn new(policy: &str) -> Self {
         let host = TestHost::default();
         let operations = Rc::<Cell<u64>>::default();
         let fault = Rc::<Cell<Option<(u64, bool)>>>::default();
@@ -107,6 +111,7 @@ impl World {
             ("STRATA_WARM_SECONDS", "0"),
             ("STRATA_ABSENT_SECONDS", "0"),
             ("STRATA_LOG", "errors"),
+            ("STRATA_RETENTION", policy),
         ];
         let registry = || Rc::new(registry_on(store.clone(), host.clone(), &settings));
         Self {
@@ -197,7 +202,7 @@ impl World {
         if meta.metadata.contains("bytes") {
             return (bytes != blob).then_some("other bytes".to_owned());
         }
-        let record: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let record: Value = serde_json::from_slice(&bytes).unwrap();
         let mut found = Vec::new();
         for extent in record["extents"].as_array().unwrap() {
             let key = format!("extents/{}", extent["key"].as_str().unwrap());
@@ -306,7 +311,7 @@ fn sweep_round(registry: &Registry) {
 
 /// Plays many schedules; fails with the shortest that breaks the promise.
 fn explore(scenario: &Scenario, cases: u32) {
-    let world = World::new();
+    let world = World::new(scenario.policy);
     (scenario.begins)(&world);
     let saved = world.save();
     let accepted = world.accepted.borrow().clone();
@@ -482,7 +487,7 @@ fn delete_blob(_: &World, registry: Registry) -> Pin<Box<dyn Future<Output = ()>
 
 fn sweep(_: &World, registry: Registry) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
-        for _ in 0..3 {
+        for _ in 0..2 {
             done(&registry, &Ask::new("POST /v2/_strata/sweep")).await;
         }
     })
@@ -554,6 +559,7 @@ fn closed(world: &World) {
 fn first_pushes_and_sweeps() {
     let scenario = Scenario {
         begins: nothing,
+        policy: "",
         actors: &[whole_to_a, patch_to_b, sweep, sweep],
     };
     explore(&scenario, CASES);
@@ -563,6 +569,7 @@ fn first_pushes_and_sweeps() {
 fn pushes_of_what_is_condemned() {
     let scenario = Scenario {
         begins: condemned,
+        policy: "",
         actors: &[whole_to_b, patch_to_a, sweep, sweep],
     };
     explore(&scenario, CASES);
@@ -572,6 +579,7 @@ fn pushes_of_what_is_condemned() {
 fn pushes_of_what_is_being_removed() {
     let scenario = Scenario {
         begins: deleting,
+        policy: "",
         actors: &[whole_to_b, sweep, sweep],
     };
     explore(&scenario, CASES);
@@ -581,6 +589,7 @@ fn pushes_of_what_is_being_removed() {
 fn deletions_mounts_and_manifests_pushed_again() {
     let scenario = Scenario {
         begins: image_in_a,
+        policy: "",
         actors: &[
             delete_manifest,
             delete_blob,
@@ -593,14 +602,70 @@ fn deletions_mounts_and_manifests_pushed_again() {
     explore(&scenario, CASES);
 }
 
+/// An image in `a` that no tag names, and that is as old as those that go.
+fn untagged(world: &World) {
+    image_in_a(world);
+    let registry = &world.registries[0];
+    assert_eq!(
+        ask(registry, &Ask::new("DELETE /v2/a/manifests/v1")).status,
+        202
+    );
+    world.accepted.borrow_mut().clear();
+    world.host.pass(Duration::from_secs(24 * 3_600));
+}
+
+/// Pushes the image again by a tag: from then on it stays.
+fn tag_in_a(world: &World, registry: Registry) -> Pin<Box<dyn Future<Output = ()>>> {
+    let promises = Promises::of(world);
+    Box::pin(async move {
+        if push(&registry, "v2", OCI_MANIFEST, &image()).await {
+            promises.accepted.borrow_mut().insert("a".to_owned());
+        }
+    })
+}
+
+/// Pushes an index that lists the image: from then on it stays.
+fn list_in_a(world: &World, registry: Registry) -> Pin<Box<dyn Future<Output = ()>>> {
+    let promises = Promises::of(world);
+    Box::pin(async move {
+        let listed = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed] });
+        if push(&registry, "all", OCI_INDEX, &index).await {
+            promises.accepted.borrow_mut().insert("a".to_owned());
+        }
+    })
+}
+
+async fn push(registry: &Registry, tag: &str, media_type: &str, document: &Value) -> bool {
+    let line = format!("PUT /v2/a/manifests/{tag}");
+    let request = Ask::new(&line).manifest(media_type, document);
+    for _ in 0..2 {
+        if done(registry, &request).await.status == 201 {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn manifests_that_go_by_themselves_and_are_wanted_again() {
+    let scenario = Scenario {
+        begins: untagged,
+        policy: r#"[{"repositories": ["**"], "untagged_days": 1}]"#,
+        actors: &[tag_in_a, list_in_a, sweep, sweep],
+    };
+    explore(&scenario, CASES);
+}
+
 #[test]
 fn uploads_of_one_blob_by_several() {
     let scenario = Scenario {
         begins: closed,
+        policy: "",
         actors: &[patch_to_a, patch_to_b, sweep, sweep],
     };
     explore(&scenario, CASES);
 }
 
 /// Of each scenario.
-const CASES: u32 = 3_000;
+const CASES: u32 = 2_000;

@@ -397,14 +397,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         for_tags: usize,
     ) -> Result<(), Error> {
         let children = manifest.manifests.len();
-        // Where manifests go by themselves, a mark for each child, and its own.
-        let marks = if self.removes_untagged(name) {
-            children + 1
+        // Where manifests go by themselves, a claim and a look for each child, and its own.
+        let claims = if self.removes_untagged(name) {
+            2 * (children + 1)
         } else {
             0
         };
         // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags.
-        let needed = 3 * manifest.blobs.len() + children + 5 + for_tags + marks;
+        let needed = 3 * manifest.blobs.len() + children + 5 + for_tags + claims;
         let allowed = self.settings.subrequests;
         if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
             return Ok(());

@@ -4,8 +4,8 @@
 //!
 //! A manifest that nothing names any more can't be deleted on a condition, and somebody may push it again, or an index that lists it, at
 //! this moment. So it is claimed first; *then* the repository is read, and what is of no use in that reading goes, while the claim is young.
-//! Who pushes stores the manifest first and *then* looks for claims: either that push finds the claim, and is told to come again, or the
-//! reading finds what was pushed.
+//! Who pushes stores the manifest first, *then* looks for claims, and *then* whether it and what it lists is still there: either the
+//! reading finds what was pushed, or that push finds the claim, or what went with it, and is told to come again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,14 +54,21 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if !self.removes_untagged(name) {
             return Ok(());
         }
-        let claimed = for_each(digests, |digest| async move {
+        let removed = for_each(digests, |digest| async move {
             let claim = self.store.head(&key::claim(name, digest)).await?;
             // One that is as old as the grace period is nobody's.
             let is_young =
                 |claim: Meta| self.host.now().since(claim.uploaded) < self.settings.grace;
-            Ok(claim.is_some_and(is_young).then(|| digest.clone()))
+            // A claim may have come and gone since, and what was claimed with it.
+            let is_going = claim.is_some_and(is_young)
+                || self
+                    .store
+                    .head(&key::manifest(name, digest))
+                    .await?
+                    .is_none();
+            Ok(is_going.then(|| digest.clone()))
         });
-        match claimed.await?.into_iter().flatten().next() {
+        match removed.await?.into_iter().flatten().next() {
             None => Ok(()),
             Some(digest) => {
                 let found =
