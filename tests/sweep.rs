@@ -286,7 +286,13 @@ fn each_kind_of_rest_goes_and_only_when_it_is_old() {
     let filled = key::step(&name, id, 0);
     let (claim, link) = (key::grant(&other, &name, "g"), key::link(&other, &name));
     let (index, blob) = (key::index(&other), key::blob(&other));
-    let planted: [Planted<'_>; 9] = [
+    let fill = key::fill(&other, &name);
+    let planted: [Planted<'_>; 10] = [
+        (
+            "a hint at a fill",
+            vec![(&fill, b"00112233445566778899aabbccddeeff", "")],
+            vec!["delete hint"],
+        ),
         ("nothing", vec![], vec![]),
         (
             "an extent of no upload",
@@ -352,6 +358,37 @@ fn each_kind_of_rest_goes_and_only_when_it_is_old() {
             "{what}"
         );
     }
+}
+
+/// What came of a fill that was gone on with, and is in no record, goes; what the record names stays.
+#[test]
+fn what_a_fill_stored_twice_goes() {
+    let other = digest(b"other");
+    let name = "a".parse().unwrap();
+    let id = "00112233445566778899aabbccddeeff".parse().unwrap();
+    let fixture = Fixture::new(&[]);
+    let [mine, stray, young] = [1, 2, 3].map(|step| key::extent(&key::extent_name(id, step, "ff")));
+    fixture.put(&key::fill(&other, &name), id.to_string().as_bytes(), "");
+    let closed = format!(r#"{{"step":"done","digest":"{other}"}}"#);
+    fixture.put(&key::step(&name, id, 0), b"", r#"{"step":"start"}"#);
+    fixture.put(&key::step(&name, id, 2), b"", &closed);
+    fixture.put(&mine, b"other", "");
+    fixture.put(&stray, b"oth", "");
+    let record =
+        format!(r#"{{"kind":"extents","size":5,"extents":[{{"key":"{id}/1-ff","size":5}}]}}"#);
+    let kind = r#"{"kind":"extents","size":5}"#;
+    fixture.put(&key::blob(&other), record.as_bytes(), kind);
+    fixture.host.pass(GRACE);
+    fixture.put(&young, b"oth", "");
+    let grant = key::grant(&other, &name, "g");
+    fixture.put(&grant, b"", r#"{"reason":"upload"}"#);
+    assert_eq!(short(&fixture.round()), ["delete extent"]);
+    assert_eq!(fixture.keys("extents/"), [mine.clone(), young.clone()]);
+    fixture.host.pass(GRACE);
+    fixture.put(&grant, b"", r#"{"reason":"upload"}"#);
+    assert_eq!(short(&fixture.round()), ["delete extent", "delete hint"]);
+    assert_eq!(fixture.keys("extents/"), [mine]);
+    assert_eq!(fixture.keys("blobs/").len(), 1);
 }
 
 #[test]

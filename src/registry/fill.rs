@@ -312,6 +312,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             size,
             mut begun,
         } = source;
+        let is_resumed = begun.number > 0;
         let received = self
             .receive_fill(&mut reader, size, mirrored, digest, &mut begun, fill)
             .await;
@@ -330,7 +331,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     self.drop_fill(name, digest, begun).await;
                     return Err(UpstreamError::Store(error.message()));
                 }
-                self.forget(&[key::fill(digest, name)]).await;
+                if !is_resumed {
+                    // Else the sweep looks for what came of it twice.
+                    self.forget(&[key::fill(digest, name)]).await;
+                }
                 Ok(())
             }
             Err(error) => {

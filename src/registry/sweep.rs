@@ -9,6 +9,7 @@
 //! retention   catalog/                                        tags and manifests go that no policy keeps
 //! holdings    repositories/                                   what repositories have: referrers without a manifest go
 //! chains      uploads/  extents/                              uploads that were given up, extents that are no upload's
+//! fills       fills/                                          hints at fills that are over
 //! blobs       refs/  blobs/  sweep/marks/  layers/            grants without a reason, links without grants, blobs without grants
 //! ```
 
@@ -37,6 +38,7 @@ use self::{
 mod blobs;
 mod chains;
 mod endpoint;
+mod fills;
 mod filter;
 mod holdings;
 pub(super) mod inventory;
@@ -69,6 +71,8 @@ enum Place {
     Holdings { after: Option<String> },
     /// After this upload.
     Chains { after: Option<String> },
+    /// After this key of `fills/`.
+    Fills { after: Option<String> },
     /// Among blobs.
     Blobs(blobs::Place),
 }
@@ -80,6 +84,7 @@ impl Place {
             Self::Retention { .. } => "retention",
             Self::Holdings { .. } => "holdings",
             Self::Chains { .. } => "chains",
+            Self::Fills { .. } => "fills",
             Self::Blobs(_) => "blobs",
         }
     }
@@ -187,6 +192,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     work.sweep_holdings(after, manifests, inventory).await
                 }
                 Place::Chains { after } => work.sweep_chains(after, &mut cursor.inventory).await,
+                Place::Fills { after } => work.sweep_fills(after).await,
                 Place::Blobs(place) => {
                     let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
                     work.sweep_blobs(place, manifests, inventory).await
@@ -198,7 +204,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             cursor.place = match cursor.place {
                 Place::Retention { .. } => Place::Holdings { after: None },
                 Place::Holdings { .. } => Place::Chains { after: None },
-                Place::Chains { .. } => Place::Blobs(blobs::Place::default()),
+                Place::Chains { .. } => Place::Fills { after: None },
+                Place::Fills { .. } => Place::Blobs(blobs::Place::default()),
                 Place::Blobs(_) | Place::Rest => Place::Rest,
             };
         }

@@ -278,9 +278,12 @@ pub fn step(name: &Name, id: UploadId, number: u32) -> String {
     format!("{}{number:05}", upload(name, id))
 }
 
+/// The prefix of hints at fills.
+pub const FILLS: &str = "fills/";
+
 /// The key of the hint at a fill that may have been interrupted.
 pub fn fill(digest: &Digest, name: &Name) -> String {
-    format!("fills/{}/{}/{name}", digest.algorithm(), digest.encoded())
+    format!("{FILLS}{}/{}/{name}", digest.algorithm(), digest.encoded())
 }
 
 /// The key of the mark of a blob.
@@ -389,7 +392,7 @@ mod tests {
         for key in [step(&name, id, 3), extent(&extent_name(id, 3, "ff"))] {
             assert_eq!(upload_of(&key), Some(id), "{key}");
         }
-        assert_eq!(step_of(&step(&name, id, 3)), Some((name, 3)));
+        assert_eq!(step_of(&step(&name, id, 3)), Some((name.clone(), 3)));
         let entry = referrer(&name, &digest, &digest, "r");
         assert_eq!(
             referrer_of(&name, &entry),

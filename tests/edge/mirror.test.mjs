@@ -625,7 +625,7 @@ describe("a fill of many extents", { skip }, () => {
         assert.equal(ranges.length, 2, ranges.join());
         const [, from] = /^GET 206 bytes=(\d+)-$/.exec(ranges[1]) ?? [];
         assert.ok(Number(from) >= 128 * 1024, ranges.join());
-        await until(async () => (await mirror.objects("fills/")).length === 0);
+        await until(async () => (await mirror.objects(blobKey(digest))).length > 0);
         await assertPulls(mirror, [{ path, content }]);
         assert.deepEqual(proxy.asked(), []);
       } finally {
