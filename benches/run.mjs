@@ -6,10 +6,11 @@ import { files } from "./files.mjs";
 import { layers } from "./layers.mjs";
 import { mirror } from "./mirror.mjs";
 import { pull } from "./pull.mjs";
+import { soak } from "./soak.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost, files, layers, access, mirror };
+const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, soak };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));

@@ -1,0 +1,14 @@
+// Everybody at once for ten minutes, with seconds of grace and a Worker that is killed: what is lost, and what is left.
+import { soak as play } from "../tests/edge/soak.mjs";
+
+const SECONDS = 600;
+const KILLS = 5;
+
+export async function soak(print) {
+  const say = process.stderr.isTTY ? (line) => process.stderr.write(`\r${line.padEnd(120)}`) : (line) => console.error(line);
+  const { lost, orphans, left, ...counts } = await play({ seconds: SECONDS, kills: KILLS, say });
+  const rows = Object.entries(counts).map(([what, count]) => [what.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`), count]);
+  print(`${SECONDS} seconds`, ["what", "how many"], [...rows, ["lost", lost.length], ["orphans after the last sweep", orphans.length], ["left when all was deleted", left.length]]);
+  for (const line of [...lost, ...orphans, ...left].slice(0, 20)) console.log(line);
+  if (lost.length + orphans.length + left.length > 0) throw new Error("the soak found what should not be");
+}
