@@ -322,7 +322,7 @@ class Soak {
       if (room === "blobs") return !needed.has(`${algorithm}/${encoded}`);
       if (room === "refs") return !needed.has(key.split("/").slice(1, 3).join("/"));
       if (room === "extents") return !records.some((text) => text.includes(key.slice("extents/".length)));
-      if (room === "uploads") return !records.some((text) => text.includes(key.split("/_")[1].split("/")[0]));
+      if (room === "uploads") return !records.some((text) => text.includes(key.split("/")[1]));
       return false;
     };
     return objects.filter(isOrphan).map(({ key }) => key);
