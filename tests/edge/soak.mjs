@@ -18,27 +18,30 @@ const GRACE = 4;
  * Soaks a registry and tells what came of it.
  *
  * @param {object} options
- * @param {number} options.seconds how long
+ * @param {number} options.seconds how long, at the least
+ * @param {number} [options.pushes] how many images are pushed until then, at the least
+ * @param {number} [options.keep] how many images nobody deletes
  * @param {number} options.kills how many times the Worker is killed meanwhile
  * @param {number} [options.pushers] how many push; there are as many pullers, half as many deleters and two sweepers
  * @param {number} [options.blobs] how many different blobs all images are made of
  * @param {number} [options.seed] of all that is drawn by lot
  * @param {(line: string) => void} [options.say] hears how it goes on
  */
-export async function soak({ seconds, kills, pushers = 6, blobs = 60, seed = 1, say = () => {} }) {
+export async function soak({ seconds, pushes = 1, keep = 40, kills, pushers = 6, blobs = 60, seed = 1, say = () => {} }) {
   const folder = await mkdtemp(join(tmpdir(), "strata-soak-"));
   const played = new Soak(folder, blobs, seed);
   try {
     await played.begin();
     const until = Date.now() + seconds * 1000;
-    const many = (count, play) => Array.from({ length: count }, (_, index) => played.play(until, index, play));
+    const isOver = () => Date.now() >= until && played.counts.pushed >= pushes;
+    const many = (count, play) => Array.from({ length: count }, (_, index) => played.play(isOver, index, play));
     const players = [
       ...many(pushers, (lot, index, turn) => played.push(lot, index, turn)),
       ...many(pushers, (lot) => played.pull(lot)),
-      ...many(Math.ceil(pushers / 2), (lot) => played.remove(lot)),
+      ...many(Math.ceil(pushers / 2), (lot) => played.remove(lot, keep)),
       ...many(ISOLATES, (_, index) => played.sweep(index)),
     ];
-    const watching = played.watch(until, say);
+    const watching = played.watch(isOver, say);
     for (let kill = 1; kill <= kills; kill += 1) {
       await sleep((seconds * 1000) / (kills + 1));
       await played.kill();
@@ -113,9 +116,9 @@ class Soak {
   }
 
   /** A player's turns until the end, each with lots of its own. */
-  async play(until, index, turn) {
+  async play(isOver, index, turn) {
     const lot = lots(`${this.#seed} ${turn} ${index}`);
-    for (let count = 0; Date.now() < until; count += 1) {
+    for (let count = 0; !isOver(); count += 1) {
       try {
         await turn(lot, index, count);
       } catch (error) {
@@ -126,8 +129,8 @@ class Soak {
     }
   }
 
-  async watch(until, say) {
-    while (Date.now() < until) {
+  async watch(isOver, say) {
+    while (!isOver()) {
       await sleep(5_000);
       await this.#tally().catch(() => {});
       const { requests, pushed, deleted, pulled, removals, kills } = this.counts;
@@ -229,12 +232,11 @@ class Soak {
   }
 
   /** Deletes an image; now and then a tag, or a blob, which may be needed and then is not. */
-  async remove(lot) {
+  async remove(lot, keep) {
     const what = lot(10);
     if (what === 0) return this.#delete(pick(lot, REPOSITORIES), `manifests/pusher-${lot(6)}-${lot(7)}`);
     if (what === 1) return this.#delete(pick(lot, REPOSITORIES), `blobs/${pick(lot, this.#pool).digest}`);
-    // As many stay as make sweeping worth its while.
-    if (this.accepted.size < 40) return sleep(50);
+    if (this.accepted.size <= keep) return sleep(50);
     await this.#removeImage(pick(lot, [...this.accepted.values()]));
   }
 
