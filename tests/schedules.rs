@@ -48,11 +48,8 @@ mod support;
 /// The grace period: shorter than a step of the sweep may take, so that its owners can be late.
 const GRACE: Duration = Duration::from_secs(16);
 
-/// How far the clock goes on at once.
-const TICK: Duration = Duration::from_secs(2);
-
-/// So often at most while an operation is under way: less than half of the grace period.
-const PATIENCE: u32 = 3;
+/// How far the clock goes on at once: less than half of the grace period, which is what an operation may take.
+const TICK: Duration = Duration::from_secs(7);
 
 type Registry = Rc<TestRegistry<Watched>>;
 
@@ -243,8 +240,8 @@ fn play(
         .enumerate()
         .map(|(number, actor)| {
             let registry = world.registries[number % world.registries.len()].clone();
-            // How often the clock has gone on since it last did something.
-            (Some(actor(world, registry)), 0)
+            // Whether the clock has gone on since it last did something.
+            (Some(actor(world, registry)), false)
         })
         .collect();
     let mut context = Context::from_waker(Waker::noop());
@@ -253,15 +250,16 @@ fn play(
         let who = usize::from(*who) % (number + 2);
         if who == number {
             for _ in 0..=*times % 4 {
-                let alive = |(actor, _): &&mut (Option<_>, u32)| actor.is_some();
-                if actors
-                    .iter_mut()
-                    .filter(alive)
-                    .all(|(_, waited)| *waited < PATIENCE)
-                {
-                    world.host.pass(TICK);
-                    actors.iter_mut().for_each(|(_, waited)| *waited += 1);
+                // What each is at the moment doing began before the clock went on, and is done before it goes on again.
+                for (actor, waited) in &mut actors {
+                    if let Some(running) = actor.as_mut().filter(|_| *waited)
+                        && running.as_mut().poll(&mut context).is_ready()
+                    {
+                        *actor = None;
+                    }
+                    *waited = true;
                 }
+                world.host.pass(TICK);
             }
         } else if who > number {
             // Seldom.
@@ -270,9 +268,9 @@ fn play(
             }
         } else {
             let (actor, waited) = &mut actors[who];
-            for _ in 0..*times % 32 {
+            for _ in 0..1 << (*times % 6) {
                 let Some(running) = actor else { break };
-                *waited = 0;
+                *waited = false;
                 if running.as_mut().poll(&mut context).is_ready() {
                     *actor = None;
                 }
