@@ -6,6 +6,7 @@
 
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what is not as expected fails the test"
 )]
@@ -331,7 +332,7 @@ fn explore(scenario: &Scenario, cases: u32) {
         }
     });
     if let Err(error) = outcome {
-        std::panic::panic_any(error.to_string());
+        panic!("{error}");
     }
 }
 
@@ -388,7 +389,7 @@ async fn push_manifest(world: Promises, registry: &Registry, name: &str) {
         let deletions = world.deletions.get();
         let request = Ask::new(&line).manifest(OCI_MANIFEST, &image());
         if done(registry, &request).await.status == 201 {
-            if deletions == world.deletions.get() && deletions % 2 == 0 {
+            if deletions == world.deletions.get() && deletions.is_multiple_of(2) {
                 world.accepted.borrow_mut().insert(name.to_owned());
             }
             return;
