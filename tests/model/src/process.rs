@@ -151,6 +151,7 @@ impl Client {
             }
             | Operation::Patch { .. }
             | Operation::Close { .. } => self.read_chain(operation, world),
+            Operation::Fill { .. } => self.bound().upload(upload::At::Start, operation, world),
             Operation::Cancel { .. } => self.upload(upload::At::List, operation, world),
             Operation::Mount { .. } => {
                 self.keep(keep::At::first(world), After::Mount, operation, world)
@@ -243,7 +244,9 @@ pub(crate) fn kept(
             repository, blob, ..
         }
         | Operation::Mount { repository, blob } => Some((repository, one(blob), Reason::Upload)),
-        Operation::Patch { session, .. } | Operation::Close { session, .. } => {
+        Operation::Patch { session, .. }
+        | Operation::Close { session, .. }
+        | Operation::Fill { session } => {
             let upload = model.scenario.session(session);
             Some((upload.repository, one(upload.blob), Reason::Upload))
         }

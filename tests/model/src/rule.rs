@@ -79,6 +79,9 @@ rules! {
     AgeOfLastStep,
     /// Extents of a dead or done session stay where the blob's record names them.
     RecordBeforeExtents,
+    /// An extent that no step names is a stray only where steps name others, or there are none: what a mirror fills has no step for
+    /// its extents. Without: they go as strays.
+    FillsHaveNoStrays,
     /// A chunk that is added by a write whose answer was lost is not added again blindly. Without: the second write finds the
     /// first there and takes it for another's, and the extent goes.
     NoBlindRetry,
@@ -121,6 +124,7 @@ impl Rule {
             | Self::AgeOfLastStep
             | Self::RecordBeforeExtents => (&scenario::SESSIONS, Loss::Extent),
             Self::StepsInOrder => (&scenario::STALE_HINT, Loss::Extent),
+            Self::FillsHaveNoStrays => (&scenario::FILLED, Loss::Extent),
             Self::CondemnedStands => (&scenario::OWNER_SWEEPS_SESSION, Loss::Extent),
         }
     }

@@ -44,6 +44,11 @@ pub enum Operation {
         /// The session.
         session: Session,
     },
+    /// A mirror's fill: an upload whose extents no step names.
+    Fill {
+        /// The session.
+        session: Session,
+    },
     /// Mount.
     Mount {
         /// Where to.
@@ -222,6 +227,7 @@ const DELETE_BLOB_THERE: Operation = Operation::DeleteBlob {
     repository: THERE,
     blob: LAYER,
 };
+const FILL: Operation = Operation::Fill { session: FIRST };
 const MOUNT_HERE: Operation = Operation::Mount {
     repository: HERE,
     blob: LAYER,
@@ -599,6 +605,24 @@ pub static LINK: Scenario = Scenario {
     ..NOTHING
 };
 
+/// A blob is filled from an upstream, while another client pushes it: the upload has no step for its extent.
+pub static FILLED: Scenario = Scenario {
+    name: "fill",
+    clients: &[&[FILL, PUT], &[PUSH]],
+    tasks: BLOBS_AND_SESSIONS,
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+        Sight::Deduplicated,
+    ],
+    ..NOTHING
+};
+
 /// A tag is moved to another manifest, while the one that it named is deleted.
 pub static TAG: Scenario = Scenario {
     name: "tag",
@@ -789,6 +813,7 @@ pub static SMALL: &[&Scenario] = &[
     &REFERRER,
     &TWO_BLOBS,
     &INDEX,
+    &FILLED,
 ];
 
 /// The scenarios that take longer.

@@ -300,6 +300,19 @@ impl Store {
             })
     }
 
+    /// Lists the extents of an upload, whatever names them.
+    pub fn extents(&self, session: Session) -> Extents {
+        let mut extents = Extents::default();
+        for (key, _) in self.list() {
+            if let Key::Extent(extent) = key
+                && extent.session == session
+            {
+                extents.push(extent);
+            }
+        }
+        extents
+    }
+
     /// Lists the steps of an upload.
     pub fn chain(&self, session: Session) -> Chain {
         let mut chain = Chain::default();

@@ -65,4 +65,5 @@ hold! {
     referrer REFERRER,
     two_blobs TWO_BLOBS,
     index INDEX,
+    fill FILLED,
 }

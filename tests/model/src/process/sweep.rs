@@ -5,7 +5,7 @@
 //! of a mark that is deleting: read the record; delete its extents, the record, the mark, and look at the age of its claim
 //! before each. Sessions: one whose last step is old is killed; read the record; delete the extents it does not name; the
 //! steps once the last of them is old and dead or done, in their order. Extents: one that is old and that its session does
-//! not name. Links and referrers entries: those without reason.
+//! not name, where it names others or is not there: what a mirror fills has no step for its extents, and they are listed. Links and referrers entries: those without reason.
 
 use crate::{
     process::World,
@@ -145,6 +145,13 @@ pub enum Sweeper {
         session: Session,
         /// What was received.
         extents: Extents,
+        /// The steps that may go as well, as bits.
+        steps: u8,
+    },
+    /// List the extents of the session, which its steps do not name.
+    ListExtents {
+        /// The session.
+        session: Session,
         /// The steps that may go as well, as bits.
         steps: u8,
     },
@@ -399,6 +406,19 @@ impl Sweeper {
                         steps,
                     }
                 } else {
+                    Self::ListExtents { session, steps }
+                }
+            }
+            Self::ListExtents { session, steps } => {
+                let extents = world.store.extents(session);
+                if extents.get(0).is_some() {
+                    Self::DeleteExtents {
+                        session,
+                        extents,
+                        number: 0,
+                        steps,
+                    }
+                } else {
                     Self::steps(session, steps)
                 }
             }
@@ -438,7 +458,10 @@ impl Sweeper {
             }
             Self::Chain(extent) => {
                 let chain = world.store.chain(extent.session);
-                if chain.extents.iter().any(|named| named == extent) {
+                let is_filled = chain.last.is_some() && chain.extents.get(0).is_none();
+                if chain.extents.iter().any(|named| named == extent)
+                    || (is_filled && world.keeps(Rule::FillsHaveNoStrays))
+                {
                     Self::Idle
                 } else {
                     Self::DeleteExtent(extent)

@@ -22,6 +22,10 @@ pub enum At {
         /// What the first reading found.
         found: Option<Step>,
     },
+    /// A fill: begin the session.
+    Start,
+    /// A fill: put the extent, which no step names.
+    Fill,
     /// List the steps.
     List,
     /// 1 put the extent.
@@ -121,7 +125,7 @@ fn session_of(operation: Operation) -> Option<(Session, u8)> {
         Operation::Patch { session, hint, .. } | Operation::Close { session, hint } => {
             Some((session, hint))
         }
-        Operation::Cancel { session } => Some((session, 0)),
+        Operation::Cancel { session } | Operation::Fill { session } => Some((session, 0)),
         Operation::Push { session: None, .. }
         | Operation::Mount { .. }
         | Operation::PutManifest { .. }
@@ -171,6 +175,23 @@ impl Client {
                     (None, None) if hint == 0 => self.refused(world),
                     (Some(_) | None, Some(_)) | (None, None) => self.to(Place::Upload(At::List)),
                 }
+            }
+            At::Start => {
+                world
+                    .store
+                    .create(Key::Step(session, 0), Body::Step(Step::Start));
+                self.to(Place::Upload(At::Fill))
+            }
+            At::Fill => {
+                if !self.is_in_bound(Rule::BoundOnChunk, world) {
+                    return self.refused(world);
+                }
+                let extent = self.extent(session, 1, world);
+                world.store.put(Key::Extent(extent), Body::Bytes(0));
+                let mut extents = Extents::default();
+                extents.push(extent);
+                let closing = 1;
+                self.to(Place::Upload(At::Claim { closing, extents }))
             }
             At::List => {
                 let chain = world.store.chain(session);
@@ -267,6 +288,8 @@ impl Client {
                 let after = After::Close { closing, extents };
                 self.bound().to(Place::Keep(keep::At::first(world), after))
             }
+            // Nobody else closes a fill.
+            At::Lost if matches!(operation, Operation::Fill { .. }) => self.refused(world),
             At::Lost => match world.store.chain(session).last {
                 Some((number, last @ (Step::Closing | Step::Done), _)) => {
                     self.read(number, last, operation, world)
@@ -397,6 +420,7 @@ impl Client {
             }
             Operation::Close { .. }
             | Operation::Cancel { .. }
+            | Operation::Fill { .. }
             | Operation::Mount { .. }
             | Operation::PutManifest { .. }
             | Operation::DeleteManifest { .. }
