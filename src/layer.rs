@@ -39,8 +39,11 @@
 
 mod contents;
 pub mod entry;
+pub mod file;
 pub mod gzip;
+pub mod held;
 pub mod index;
+pub mod json;
 pub mod pass;
 pub mod span;
 pub mod tar;

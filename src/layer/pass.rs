@@ -149,6 +149,20 @@ impl PassError {
 }
 
 impl Options {
+    /// What a program may do that has all of a machine for a layer of this many bytes.
+    pub fn local(size: u64) -> Self {
+        Self {
+            // Windows and spans of a long layer take no more memory than those of a short one.
+            span: (size / 2048).next_power_of_two().clamp(1 << 20, 8 << 20),
+            contents: 48 << 20,
+            entries: 4_000_000,
+            inflated: 1 << 40,
+            // As much as zstd's own program takes when nobody says.
+            window: 128 << 20,
+            ..Self::default()
+        }
+    }
+
     /// The limits as a refusal keeps them.
     pub fn limits(&self) -> Vec<u64> {
         vec![
@@ -806,6 +820,8 @@ impl Spans {
 const LONGEST_MAGIC: usize = 6;
 /// So much of a layer may be what nothing comes out of.
 const MAX_WASTE: u64 = 4 << 20;
+/// So much of a layer is pushed before its objects are to be taken: a few bytes of zstd may give 128 KiB that deflate does not shrink.
+pub const PART: usize = 1024;
 /// So much comes out of anything, whatever the ratio.
 const FREE: u64 = 64 << 20;
 /// The most bytes of windows and spans: a pass has them in memory.

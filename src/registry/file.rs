@@ -1,6 +1,6 @@
 //! Looking into layers and images: tables of contents, files and directories (an extension, docs/extension.md).
 
-use std::{fmt::Write as _, ops::Range, rc::Rc};
+use std::{ops::Range, rc::Rc};
 
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
@@ -16,9 +16,10 @@ use crate::{
     error::{Code, Error},
     host::Host,
     layer::{
-        entry::{Entry, EntryKind, Moment, Segment, Whiteout},
-        index,
-        tree::{self, Child, Follow, Found, Node, Sited},
+        entry::{Entry, EntryKind, Segment},
+        file::File,
+        index, json,
+        tree::{self, Follow, Found, Sited},
     },
     name::{Name, Reference},
     range::{ByteRange, Selection},
@@ -165,7 +166,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 break;
             }
             weight += found.iter().map(Entry::weight).sum::<usize>();
-            entries.extend(found.iter().map(describe_entry));
+            entries.extend(found.iter().map(json::describe_entry));
             from.clone_from(&path);
             from.push(0);
             last = Some(path);
@@ -190,9 +191,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if let (true, Some(last)) = (more, last) {
             let mut target = format!("/v2/{name}/_strata/layers/{digest}?n={limit}");
             if !prefix.is_empty() {
-                target.push_str(&format!("&prefix={}", encode(prefix)));
+                target.push_str(&format!("&prefix={}", json::encode(prefix)));
             }
-            target.push_str(&format!("&last={}", encode(&last)));
+            target.push_str(&format!("&last={}", json::encode(&last)));
             link_next(&mut response, &target);
         }
         Ok(response)
@@ -259,7 +260,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let place = format!("/v2/{}/_strata/images/{reference}/files/", image.name);
         let query = image
             .platform
-            .map(|platform| format!("&platform={}", encode(platform.as_bytes())));
+            .map(|platform| format!("&platform={}", json::encode(platform.as_bytes())));
         let cache = match image.reference {
             Reference::Digest(_) => IMMUTABLE,
             Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
@@ -369,21 +370,26 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             for layer in &stack.layers {
                 self.metrics.layer_read(&layer.digest);
             }
+            let digests: Vec<_> = stack
+                .layers
+                .iter()
+                .map(|layer| layer.digest.to_string())
+                .collect();
             let children: Vec<Value> = listed
                 .children
                 .iter()
-                .map(|child| describe_child(child, stack))
+                .map(|child| json::describe_child(child, |layer| digests.get(layer).cloned()))
                 .collect();
             let mut body = Map::new();
-            insert_path(&mut body, "path", path);
+            json::insert_path(&mut body, "path", path);
             body.insert("children".to_owned(), children.into());
             let mut response = respond_with_json(StatusCode::OK, bytes(&body.into()));
             response.headers_mut().insert(header::CACHE_CONTROL, cache);
             if let (true, Some(last)) = (listed.more, listed.children.last()) {
                 let target = format!(
                     "{place}{}?n={limit}&last={}{query}",
-                    encode(path),
-                    encode(&last.name)
+                    json::encode(path),
+                    json::encode(&last.name)
                 );
                 link_next(&mut response, &target);
             }
@@ -398,7 +404,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         if entry.kind != EntryKind::File {
             let what = entry.kind.name();
-            let error = format!("{} is a {what}, which has no bytes", lossy(&found.path));
+            let error = format!(
+                "{} is a {what}, which has no bytes",
+                json::lossy(&found.path)
+            );
             return Err(
                 Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)
             );
@@ -444,10 +453,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 return Err(error);
             }
         };
-        let file = File::new(entry);
+        let file = File::from(entry);
         let mut reading = Reading::Passing;
         if request.method == Method::GET {
-            let parts: Vec<_> = ranges.iter().map(|range| file.archive(*range)).collect();
+            let parts: Vec<_> = ranges
+                .iter()
+                .map(|range| file.archive(&bounds(*range)))
+                .collect();
             let whole = file.bytes();
             match self.reading(layer, &parts, &whole, trace).await? {
                 Some(found) => reading = found,
@@ -507,7 +519,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         range: ByteRange,
         reading: &Reading<S::Bytes>,
     ) -> Vec<Piece<S::Body, S::Bytes>> {
-        let bytes = file.archive(range);
+        let bytes = file.archive(&bounds(range));
         let made = match (&file.segments, reading) {
             (None, Reading::Held(held)) => {
                 return layer.held(&bytes, held).map(Piece::Held).collect();
@@ -521,43 +533,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 }
 
-/// Where in an archive a file is.
-struct File {
-    offset: u64,
-    size: u64,
-    /// Of a sparse file, what is between the holes. Its bytes stand together in the archive.
-    segments: Option<Rc<[Segment]>>,
-}
-
-impl File {
-    fn new(entry: &Entry) -> Self {
-        Self {
-            offset: entry.offset,
-            size: entry.size,
-            segments: entry.segments.as_deref().map(Rc::from),
-        }
-    }
-
-    /// The bytes of the archive that are its own.
-    fn bytes(&self) -> Range<u64> {
-        self.offset..self.at(self.size)
-    }
-
-    /// The bytes of the archive that a range of it is made of.
-    fn archive(&self, range: ByteRange) -> Range<u64> {
-        self.at(range.first())..self.at(range.first() + range.length())
-    }
-
-    /// Where in the archive the first byte is that comes from this offset of the file on.
-    fn at(&self, offset: u64) -> u64 {
-        let Some(segments) = &self.segments else {
-            return self.offset + offset;
-        };
-        let before = segments
-            .iter()
-            .map(|segment| offset.saturating_sub(segment.offset).min(segment.length));
-        self.offset + before.sum::<u64>()
-    }
+/// The bytes of a range, from the first to the one after the last.
+const fn bounds(range: ByteRange) -> Range<u64> {
+    range.first()..range.first() + range.length()
 }
 
 /// Puts zeros between the segments of a sparse file, of which `archive` has the bytes in this range of the file.
@@ -566,7 +544,7 @@ fn weave<Y: crate::store::Bytes>(
     segments: Rc<[Segment]>,
     range: ByteRange,
 ) -> LocalBoxStream<'static, Result<Y, StoreError>> {
-    let (first, end) = (range.first(), range.first() + range.length());
+    let Range { start: first, end } = bounds(range);
     let zeros = Y::copy_from(&vec![
         0;
         usize::try_from(end - first)
@@ -648,7 +626,7 @@ fn unchanged<S: Streams>(etag: &str, cache: HeaderValue) -> Response<Body<S>> {
 /// Says what a file is, by its name. It comes from anybody: nothing of it may run, and only plain text and pictures are shown
 /// where they are asked for; the rest is saved.
 fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) -> String {
-    let name = lossy(path);
+    let name = json::lossy(path);
     let name = name.rsplit('/').next().unwrap_or_default();
     let guess = mime_guess::from_path(name).first_or_octet_stream();
     let is_shown = guess == mime_guess::mime::TEXT_PLAIN
@@ -687,117 +665,9 @@ fn refused(error: tree::Error<Error>) -> Error {
 }
 
 fn is_directory(found: &Found) -> Error {
-    let path = lossy(&found.path);
+    let path = json::lossy(&found.path);
     let error = format!("{path} is a directory, ask for {path}/ to list it");
     Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)
-}
-
-/// What a listing of a directory says of a child.
-fn describe_child<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>>(
-    child: &Child,
-    stack: &Stack<'_, S, W, H>,
-) -> Value {
-    let mut out = match &child.node {
-        Node::Directory => Map::from_iter([("type".to_owned(), "directory".into())]),
-        Node::Entry(sited) => {
-            let mut out = describe(&sited.entry);
-            let layer = stack.layers.get(sited.layer);
-            out.insert(
-                "layer".to_owned(),
-                layer.map(|layer| layer.digest.to_string()).into(),
-            );
-            out
-        }
-    };
-    insert_path(&mut out, "name", &child.name);
-    out.into()
-}
-
-/// What a table of contents says of an entry.
-fn describe_entry(entry: &Entry) -> Value {
-    let mut out = describe(entry);
-    insert_path(&mut out, "path", &entry.path);
-    match entry.whiteout() {
-        Some(Whiteout::Opaque) => {
-            out.insert("whiteout".to_owned(), "opaque".into());
-        }
-        Some(Whiteout::Name(_)) => {
-            out.insert("whiteout".to_owned(), "name".into());
-        }
-        None => {}
-    }
-    out.into()
-}
-
-fn describe(entry: &Entry) -> Map<String, Value> {
-    let mut out = Map::new();
-    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
-    put("type", entry.kind.name().into());
-    put("mode", entry.mode.into());
-    put("uid", entry.user.id.into());
-    put("gid", entry.group.id.into());
-    put("size", entry.size.into());
-    put("modified", moment(entry.modified));
-    put("offset", entry.offset.into());
-    for (name, moment_of) in [("accessed", entry.accessed), ("changed", entry.changed)] {
-        if let Some(found) = moment_of {
-            put(name, moment(found));
-        }
-    }
-    if let (EntryKind::CharacterDevice | EntryKind::BlockDevice, (major, minor)) =
-        (entry.kind, entry.device)
-    {
-        put("device", json!([major, minor]));
-    }
-    if let Some(segments) = &entry.segments {
-        let segments = segments
-            .iter()
-            .map(|segment| json!([segment.offset, segment.length]));
-        put("segments", segments.collect());
-    }
-    if !entry.attributes.is_empty() {
-        let attributes = entry
-            .attributes
-            .iter()
-            .map(|(name, value)| json!({ "name": lossy(name), "value": encode(value) }));
-        put("attributes", attributes.collect());
-    }
-    for (name, owner) in [("user", &entry.user.name), ("group", &entry.group.name)] {
-        if !owner.is_empty() {
-            put(name, lossy(owner).into());
-        }
-    }
-    if matches!(entry.kind, EntryKind::HardLink | EntryKind::SymbolicLink) {
-        insert_path(&mut out, "link", &entry.link);
-    }
-    out
-}
-
-/// Seconds since the epoch, as a number written out: JSON's own have no room for nanoseconds.
-fn moment(moment: Moment) -> Value {
-    let mut text = moment.seconds.to_string();
-    if moment.nanoseconds > 0 {
-        // Writing to a string does not fail.
-        let _ = write!(text, ".{:09}", moment.nanoseconds);
-    }
-    json!(text)
-}
-
-/// Says a path: as text, and percent-encoded where it is none.
-fn insert_path(out: &mut Map<String, Value>, name: &str, path: &[u8]) {
-    out.insert(name.to_owned(), lossy(path).into());
-    if std::str::from_utf8(path).is_err() {
-        out.insert(format!("{name}Encoded"), encode(path).into());
-    }
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Percent-encodes a path, or anything else in an address.
-fn encode(bytes: &[u8]) -> String {
-    percent_encode(bytes, PATH).to_string()
 }
 
 /// Percent-encodes a name in a header (RFC 8187).
@@ -805,8 +675,7 @@ fn encode_name(bytes: &[u8]) -> String {
     percent_encode(bytes, NAME).to_string()
 }
 
-/// What stands for itself: what is unreserved in an address (RFC 3986, section 2.3), and the slash.
-const PATH: &AsciiSet = &NAME.remove(b'/');
+/// What stands for itself: what is unreserved in an address (RFC 3986, section 2.3).
 const NAME: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -20,8 +20,9 @@ use crate::{
     host::{Host, Level},
     layer::{
         entry::Entry,
+        held::MAX_INPUT,
         index::{self, Index, IndexError, Known as Inside, Refusal, Span, SpanStart},
-        pass::{Pass, PassError},
+        pass::{PART, Pass, PassError},
         tree,
     },
     metrics::{Inflating, Outcome},
@@ -852,8 +853,6 @@ fn gone(digest: &Digest) -> Error {
 const MAX_WHOLE: u64 = 2 * 1024 * 1024;
 /// More than a pass over a layer with as many entries as are allowed.
 const MAX_SAVED: u64 = 96 * 1024 * 1024;
-/// The most bytes of a layer that are read into memory at once: more than 4 spans take.
-const MAX_INPUT: u64 = 64 * 1024 * 1024;
 /// Files, and parts of them, of more bytes pass by: the tiers are for what is small and read often.
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
 /// So do those that are in spans of more bytes, unless that is one.
@@ -862,8 +861,6 @@ const MAX_HELD: u64 = 2 * MAX_KEPT;
 const MAX_BLOCKS: usize = 16;
 /// About how many bytes of those are inflated from one range of the layer.
 const FETCHED: u64 = 4 * 1024 * 1024;
-/// So much of a layer is inflated before what is to be stored of it is: a few bytes of zstd may give 128 KiB that deflate does not shrink.
-const PART: usize = 1024;
 /// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.
 const TURN: u64 = 4 * 1024 * 1024;
 /// The passes that an isolate does at the same time: each takes some tens of megabytes at the most.

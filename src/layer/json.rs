@@ -1,0 +1,300 @@
+//! What listings say of entries, in JSON (docs/extension.md): written, and read again.
+
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::layer::{
+    entry::{Entry, EntryKind, Moment, Owner, Whiteout},
+    tree::{Child, Node},
+};
+
+/// Why a text is no page of a table of contents.
+#[derive(Debug)]
+pub enum PageError {
+    /// It is no JSON, or other JSON.
+    Json(serde_json::Error),
+    /// What it says of the entry at this path can't be.
+    Entry(String),
+}
+
+impl fmt::Display for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(error) => write!(f, "not a page of a table of contents: {error}"),
+            Self::Entry(path) => {
+                write!(f, "the entry {path:?} of a table of contents is malformed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PageError {}
+
+/// What a listing of a directory says of a child. `layer` names layers.
+pub fn describe_child(child: &Child, layer: impl Fn(usize) -> Option<String>) -> Value {
+    let mut out = match &child.node {
+        Node::Directory => Map::from_iter([("type".to_owned(), "directory".into())]),
+        Node::Entry(sited) => {
+            let mut out = describe(&sited.entry);
+            if let Some(name) = layer(sited.layer) {
+                out.insert("layer".to_owned(), name.into());
+            }
+            out
+        }
+    };
+    insert_path(&mut out, "name", &child.name);
+    out.into()
+}
+
+/// What a table of contents says of an entry.
+pub fn describe_entry(entry: &Entry) -> Value {
+    let mut out = describe(entry);
+    insert_path(&mut out, "path", &entry.path);
+    match entry.whiteout() {
+        Some(Whiteout::Opaque) => {
+            out.insert("whiteout".to_owned(), "opaque".into());
+        }
+        Some(Whiteout::Name(_)) => {
+            out.insert("whiteout".to_owned(), "name".into());
+        }
+        None => {}
+    }
+    out.into()
+}
+
+/// What any listing says of an entry, but for where it is.
+pub fn describe(entry: &Entry) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
+    put("type", entry.kind.name().into());
+    put("mode", entry.mode.into());
+    put("uid", entry.user.id.into());
+    put("gid", entry.group.id.into());
+    put("size", entry.size.into());
+    put("modified", moment(entry.modified));
+    put("offset", entry.offset.into());
+    for (name, moment_of) in [("accessed", entry.accessed), ("changed", entry.changed)] {
+        if let Some(found) = moment_of {
+            put(name, moment(found));
+        }
+    }
+    if let (EntryKind::CharacterDevice | EntryKind::BlockDevice, (major, minor)) =
+        (entry.kind, entry.device)
+    {
+        put("device", json!([major, minor]));
+    }
+    if let Some(segments) = &entry.segments {
+        let segments = segments
+            .iter()
+            .map(|segment| json!([segment.offset, segment.length]));
+        put("segments", segments.collect());
+    }
+    if !entry.attributes.is_empty() {
+        let attributes = entry
+            .attributes
+            .iter()
+            .map(|(name, value)| json!({ "name": lossy(name), "value": encode(value) }));
+        put("attributes", attributes.collect());
+    }
+    for (name, owner) in [("user", &entry.user.name), ("group", &entry.group.name)] {
+        if !owner.is_empty() {
+            put(name, lossy(owner).into());
+        }
+    }
+    if matches!(entry.kind, EntryKind::HardLink | EntryKind::SymbolicLink) {
+        insert_path(&mut out, "link", &entry.link);
+    }
+    out
+}
+
+/// Seconds since the epoch, as a number written out: JSON's own have no room for nanoseconds.
+fn moment(moment: Moment) -> Value {
+    let mut text = moment.seconds.to_string();
+    if moment.nanoseconds > 0 {
+        // Writing to a string does not fail.
+        let _ = write!(text, ".{:09}", moment.nanoseconds);
+    }
+    json!(text)
+}
+
+/// Says a path: as text, and percent-encoded where it is none.
+pub fn insert_path(out: &mut Map<String, Value>, name: &str, path: &[u8]) {
+    out.insert(name.to_owned(), lossy(path).into());
+    if std::str::from_utf8(path).is_err() {
+        out.insert(format!("{name}Encoded"), encode(path).into());
+    }
+}
+
+/// Text of bytes, in which what is not UTF-8 is replaced.
+pub fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Percent-encodes a path, or anything else in an address.
+pub fn encode(bytes: &[u8]) -> String {
+    percent_encode(bytes, PATH).to_string()
+}
+
+/// A page of a table of contents, as far as it is read.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    entries: Vec<Described<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Described<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    path_encoded: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    mode: u32,
+    uid: u64,
+    gid: u64,
+    #[serde(default)]
+    user: Cow<'a, str>,
+    #[serde(default)]
+    group: Cow<'a, str>,
+    size: u64,
+    modified: Cow<'a, str>,
+    offset: u64,
+    #[serde(default)]
+    link: Cow<'a, str>,
+    link_encoded: Option<Cow<'a, str>>,
+}
+
+/// Reads the entries of a page of a table of contents, as far as a listing of names, owners and sizes says of them.
+pub fn read_page(text: &str) -> Result<Vec<Entry>, PageError> {
+    let page: Page<'_> = serde_json::from_str(text).map_err(PageError::Json)?;
+    let read = |entry: Described<'_>| {
+        let path = entry.path.to_string();
+        entry.read().ok_or(PageError::Entry(path))
+    };
+    page.entries.into_iter().map(read).collect()
+}
+
+impl Described<'_> {
+    fn read(self) -> Option<Entry> {
+        let kind = EntryKind::ALL
+            .iter()
+            .find(|kind| kind.name() == self.kind)?;
+        let owner = |id, name: &str| Owner {
+            id,
+            name: name.as_bytes().to_vec(),
+        };
+        Some(Entry {
+            path: bytes(&self.path, self.path_encoded.as_deref()),
+            kind: *kind,
+            mode: self.mode,
+            user: owner(self.uid, &self.user),
+            group: owner(self.gid, &self.group),
+            size: self.size,
+            modified: read_moment(&self.modified)?,
+            link: bytes(&self.link, self.link_encoded.as_deref()),
+            offset: self.offset,
+            ..Entry::default()
+        })
+    }
+}
+
+/// The bytes of a path that is said as text, and percent-encoded where it is none.
+fn bytes(text: &str, encoded: Option<&str>) -> Vec<u8> {
+    encoded.map_or_else(|| text.as_bytes().to_vec(), decode)
+}
+
+/// Reads what [`encode`] wrote.
+pub fn decode(encoded: &str) -> Vec<u8> {
+    percent_decode_str(encoded).collect()
+}
+
+fn read_moment(text: &str) -> Option<Moment> {
+    let (seconds, nanoseconds) = text.split_once('.').unwrap_or((text, "0"));
+    Some(Moment {
+        seconds: seconds.parse().ok()?,
+        nanoseconds: nanoseconds.parse().ok()?,
+    })
+}
+
+/// What stands for itself: what is unreserved in an address (RFC 3986, section 2.3), and the slash.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'/')
+    .remove(b'_')
+    .remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_was_written() {
+        let entry = Entry {
+            path: b"a/\xff \"%41<b>".to_vec(),
+            kind: EntryKind::SymbolicLink,
+            mode: 0o4755,
+            user: Owner {
+                id: u64::MAX,
+                name: b"root".to_vec(),
+            },
+            group: Owner {
+                id: 7,
+                name: Vec::new(),
+            },
+            size: (1 << 53) + 1,
+            modified: Moment {
+                seconds: -2,
+                nanoseconds: 5,
+            },
+            link: b"../\xfe".to_vec(),
+            offset: 1 << 40,
+            ..Entry::default()
+        };
+        let plain = Entry {
+            path: "ü/x".into(),
+            ..Entry::default()
+        };
+        let page = json!({ "digest": "sha256:…", "entries": [describe_entry(&entry), describe_entry(&plain)] });
+        assert_eq!(read_page(&page.to_string()).unwrap(), [entry, plain]);
+    }
+
+    #[track_caller]
+    fn refuses(page: &str, expected: &str) {
+        let error = read_page(page).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn refuses_other_texts() {
+        refuses(
+            "<html>",
+            "not a page of a table of contents: expected value",
+        );
+        refuses(
+            "{}",
+            "not a page of a table of contents: missing field `entries`",
+        );
+        let entry = describe_entry(&Entry {
+            path: b"a".to_vec(),
+            ..Entry::default()
+        });
+        for (field, value) in [
+            ("type", json!("door")),
+            ("modified", json!("now")),
+            ("modified", json!("1.x")),
+        ] {
+            let mut entry = entry.clone();
+            entry[field] = value;
+            let page = json!({ "entries": [entry] }).to_string();
+            refuses(&page, "the entry \"a\" of a table of contents is malformed");
+        }
+    }
+}
