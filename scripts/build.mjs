@@ -25,44 +25,44 @@ export async function build({ crate = "worker", dev = false } = {}) {
   const module = path.join(out, "index_bg.wasm");
   await task(`building ${crate}`, async (detail) => {
     const artefact = await compile(folder, dev, detail);
-    const record = path.join(out, ".fingerprint");
     // All that makes a module of the artefact: this file with its options, our JavaScript, and the tools.
     const makers = [fileURLToPath(import.meta.url), ...SHIM, path.join(TOOLS, ".crates.toml"), path.join(ROOT, "package-lock.json")];
     const fingerprint = hash([dev ? "dev" : "release", ...makers.map((file) => fs.readFileSync(file)), fs.readFileSync(artefact)]);
-    if ([script, module, record].every(fs.existsSync) && fs.readFileSync(record, "utf8") === fingerprint) return;
-    // Made beside and moved into place, so that two builds at the same time leave no half of either.
-    fs.mkdirSync(out, { recursive: true });
-    const beside = fs.mkdtempSync(path.join(out, "making-"));
-    try {
-      await assemble(artefact, beside, dev, detail);
-      fs.rmSync(record, { force: true });
-      fs.renameSync(path.join(beside, "index_bg.wasm"), module);
-      fs.renameSync(path.join(beside, "index.js"), script);
-      fs.writeFileSync(record, fingerprint);
-    } finally {
-      fs.rmSync(beside, { recursive: true, force: true });
-    }
+    await replaceAll(out, ["index_bg.wasm", "index.js"], (beside) => assemble(artefact, beside, dev, detail), fingerprint);
   });
   const files = [fs.readFileSync(module), fs.readFileSync(script)];
   return {
     folder: out,
     script,
     module,
-    raw: files.reduce((sum, file) => sum + file.length, 0),
-    gzipped: files.reduce((sum, file) => sum + zlib.gzipSync(file).length, 0),
+    ...sizes(files),
     fingerprint: hash(files),
   };
 }
 
+/**
+ * Has files made for a folder, unless they are there already by this fingerprint: beside, and then moved into place, so that two builds
+ * at the same time leave no half of either.
+ */
+export async function replaceAll(folder, names, make, fingerprint) {
+  const record = path.join(folder, ".fingerprint");
+  const files = names.map((name) => path.join(folder, name));
+  if ([...files, record].every(fs.existsSync) && fs.readFileSync(record, "utf8") === fingerprint) return;
+  fs.mkdirSync(folder, { recursive: true });
+  const beside = fs.mkdtempSync(path.join(folder, "making-"));
+  try {
+    await make(beside);
+    fs.rmSync(record, { force: true });
+    for (const name of names) fs.renameSync(path.join(beside, name), path.join(folder, name));
+    fs.writeFileSync(record, fingerprint);
+  } finally {
+    fs.rmSync(beside, { recursive: true, force: true });
+  }
+}
+
 /** Makes index.js and index_bg.wasm in a folder, of what cargo compiled and of our shim. */
 async function assemble(artefact, folder, dev, detail) {
-  const step = async (program, args) => {
-    const name = path.basename(program);
-    detail(name);
-    const { code, output } = await run(program, args, { cwd: folder });
-    if (code !== 0) throw new Failure(`${name} failed: its last lines are above`, tail(output, 40));
-  };
-  const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
+  const step = (program, args) => carryOut(program, args, folder, detail);
 
   const bindgen = ["--target", "module", "--no-typescript", "--experimental-reset-state-function", "--out-name", "index", "--out-dir", folder];
   await step(path.join(TOOLS, "bin/wasm-bindgen"), dev ? [...bindgen, "--debug", "--keep-debug", artefact] : [...bindgen, artefact]);
@@ -79,6 +79,17 @@ async function assemble(artefact, folder, dev, detail) {
   const bundle = ["--bundle", "--format=esm", "--external:./index_bg.wasm", "--external:cloudflare:*", "--log-level=warning", "--outfile=index.js", "--allow-overwrite"];
   await step(bin("esbuild"), dev ? ["shim.js", ...bundle] : ["shim.js", ...bundle, "--minify"]);
 }
+
+/** Runs one of the tools in a folder. */
+export async function carryOut(program, args, folder, detail) {
+  const name = path.basename(program);
+  detail(name);
+  const { code, output } = await run(program, args, { cwd: folder });
+  if (code !== 0) throw new Failure(`${name} failed: its last lines are above`, tail(output, 40));
+}
+
+/** The path of a tool that a node package brings. */
+export const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
 
 /** Adapts what a tool of a pinned version wrote; fails where that version writes something else. */
 function replace(text, from, to, times) {
@@ -114,20 +125,28 @@ export async function compile(folder, dev, detail) {
     .findLast((file) => file.endsWith(".wasm"));
 }
 
-/** Says how large the module is, and fails above the limit. */
-export function checkSize({ raw, gzipped }) {
-  const figures = `${kilobytes(gzipped)} gzipped ${dim(`(${kilobytes(raw)} raw, limit ${kilobytes(LIMIT)} gzipped)`)}`;
-  if (gzipped > LIMIT) {
-    throw new Failure(`the module is ${kilobytes(gzipped)} gzipped, above ${kilobytes(LIMIT)}: make it smaller, or raise LIMIT in scripts/build.mjs with a reason`);
+/** Says how large a module is, and fails above its limit, which is written in this script. */
+export function checkSize({ raw, gzipped }, { name = "module", limit = LIMIT, script = "scripts/build.mjs" } = {}) {
+  const figures = `${kilobytes(gzipped)} gzipped ${dim(`(${kilobytes(raw)} raw, limit ${kilobytes(limit)} gzipped)`)}`;
+  if (gzipped > limit) {
+    throw new Failure(`the ${name} is ${kilobytes(gzipped)} gzipped, above ${kilobytes(limit)}: make it smaller, or raise LIMIT in ${script} with a reason`);
   }
-  say(`${MARKS.passed} module ${figures}`);
+  say(`${MARKS.passed} ${name} ${figures}`);
+}
+
+/** How large files are together, and gzipped one by one. */
+export function sizes(files) {
+  return {
+    raw: files.reduce((sum, file) => sum + file.length, 0),
+    gzipped: files.reduce((sum, file) => sum + zlib.gzipSync(file).length, 0),
+  };
 }
 
 function kilobytes(bytes) {
   return `${Math.round(bytes / 1000)} kB`;
 }
 
-function hash(parts) {
+export function hash(parts) {
   const sum = crypto.createHash("sha256");
   for (const part of parts) sum.update(part);
   return sum.digest("hex");

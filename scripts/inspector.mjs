@@ -1,0 +1,42 @@
+// The inspector's module, from Rust to what the page loads: cargo, wasm-bindgen and wasm-opt.
+
+import fs from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { bin, carryOut, checkSize, compile, hash, OPTIMIZE, replaceAll, sizes } from "./build.mjs";
+import { ROOT } from "./command.mjs";
+import { ensureAll, TOOLS } from "./setup.mjs";
+import { main, task } from "./terminal.mjs";
+
+/** Bytes of the wasm and its script, gzipped: what is left of 300 kB goes to the page. */
+const LIMIT = 170_000;
+
+const FOLDER = path.join(ROOT, "www");
+const NAMES = ["inspect.js", "inspect.d.ts", "inspect_bg.wasm"];
+
+/** Builds the crate in www/ into www/build/, on a machine that has what it takes (`ensureAll`), and says how large it is. */
+export async function buildInspector() {
+  const out = path.join(FOLDER, "build");
+  await task("building www", async (detail) => {
+    const artefact = await compile(FOLDER, false, detail);
+    const makers = [fileURLToPath(import.meta.url), path.join(TOOLS, ".crates.toml"), path.join(ROOT, "package-lock.json"), artefact];
+    const fingerprint = hash([OPTIMIZE.join(), ...makers.map((file) => fs.readFileSync(file))]);
+    const make = async (beside) => {
+      await carryOut(path.join(TOOLS, "bin/wasm-bindgen"), ["--target", "web", "--out-name", "inspect", "--out-dir", beside, artefact], beside, detail);
+      // Names of functions are half as large as they are, and nobody reads them in a page.
+      const options = OPTIMIZE.filter((option) => option !== "--debuginfo");
+      await carryOut(bin("wasm-opt"), ["inspect_bg.wasm", "-o", "inspect_bg.wasm", ...options, "--strip-debug"], beside, detail);
+    };
+    await replaceAll(out, NAMES, make, fingerprint);
+  });
+  const [script, types, module] = NAMES.map((name) => path.join(out, name));
+  const built = { folder: out, script, types, module, ...sizes([script, module].map((file) => fs.readFileSync(file))) };
+  checkSize(built, { name: "inspector's module", limit: LIMIT, script: "scripts/inspector.mjs" });
+  return built;
+}
+
+main(import.meta.url, async () => {
+  await ensureAll();
+  await buildInspector();
+});

@@ -1,0 +1,174 @@
+//! A layer of a file that JavaScript has: indexed in one pass, then read at random.
+
+use std::rc::Rc;
+
+use js_sys::{Function, Uint8Array};
+use serde_json::{Map, Value, json};
+use strata::layer::{
+    held::{self, HeldLayer},
+    json,
+    pass::{self, Options, PART},
+};
+use wasm_bindgen::{JsError, JsValue, prelude::wasm_bindgen};
+
+use crate::number::{inward, outward};
+
+/// A pass over a layer.
+#[derive(Debug)]
+#[wasm_bindgen]
+pub struct Pass(pass::Pass);
+
+#[wasm_bindgen]
+impl Pass {
+    /// Begins a pass over a layer of this many bytes.
+    #[wasm_bindgen(constructor)]
+    pub fn new(size: f64) -> Result<Self, JsError> {
+        let size = inward("the size of a layer", size)?;
+        Ok(Self(pass::Pass::new(size, Options::local(size))))
+    }
+
+    /// Reads the next bytes. `store` is called with each object of spans that is full, in their order.
+    pub fn push(&mut self, bytes: &[u8], store: &Function) -> Result<(), JsError> {
+        for part in bytes.chunks(PART) {
+            self.0.push(part)?;
+            self.store(store)?;
+        }
+        Ok(())
+    }
+
+    /// The number of bytes that were read.
+    pub fn read(&self) -> f64 {
+        outward(self.0.position().0)
+    }
+
+    /// The number of bytes that came out.
+    pub fn inflated(&self) -> f64 {
+        outward(self.0.position().1)
+    }
+
+    /// Ends the pass. `store` is called with the last object, if there is one.
+    pub fn finish(mut self, store: &Function) -> Result<Layer, JsError> {
+        let index = self.0.finish()?.unwrap_or_default();
+        self.store(store)?;
+        Ok(Layer(Rc::new(HeldLayer::new(index)?)))
+    }
+
+    fn store(&mut self, store: &Function) -> Result<(), JsError> {
+        while let Some((_, object)) = self.0.object() {
+            let bytes = Uint8Array::from(object.as_slice());
+            let stored = store.call1(&JsValue::UNDEFINED, &bytes);
+            stored.map_err(|_| {
+                JsError::new("what can't be read from the layer itself was not stored")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A layer of which only the index is in memory.
+#[derive(Debug)]
+#[wasm_bindgen]
+pub struct Layer(Rc<HeldLayer>);
+
+#[wasm_bindgen]
+impl Layer {
+    /// What the pass has found, as JSON.
+    pub fn describe(&self) -> String {
+        let index = self.0.index();
+        let described = json!({
+            "compression": index.compression.name(),
+            "diffId": index.diff_id.to_string(),
+            "entryCount": index.entries,
+            "inflatedSize": index.inflated,
+            "size": index.compressed,
+            "spans": index.spans.len(),
+        });
+        described.to_string()
+    }
+
+    /// Lists what is in the directory of a percent-encoded path, as JSON: up to `limit` children that come after a name.
+    pub fn list(
+        &self,
+        directory: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<String, JsError> {
+        let after = after.map(|after| json::decode(&after));
+        let page = self
+            .0
+            .list(&json::decode(directory), after.as_deref(), limit)?;
+        let mut body = Map::new();
+        let children = page.children.iter();
+        let children = children.map(|child| json::describe_child(child, |_| None));
+        body.insert("children".to_owned(), children.collect::<Value>());
+        let last = page.children.last().filter(|_| page.more);
+        body.extend(last.map(|last| ("next".to_owned(), json::encode(&last.name).into())));
+        Ok(Value::from(body).to_string())
+    }
+
+    /// Begins to read the bytes from one offset up to another of the file at a percent-encoded path.
+    pub fn open(&self, path: &str, from: f64, to: f64) -> Result<Reading, JsError> {
+        let range = inward("the beginning of a range", from)?..inward("the end of a range", to)?;
+        let reading = self.0.open(&json::decode(path), range)?;
+        Ok(Reading {
+            layer: Rc::clone(&self.0),
+            reading,
+        })
+    }
+}
+
+/// A range of a file that is being read.
+#[derive(Debug)]
+#[wasm_bindgen]
+pub struct Reading {
+    layer: Rc<HeldLayer>,
+    reading: held::Reading,
+}
+
+#[wasm_bindgen]
+impl Reading {
+    /// The size of the file.
+    pub fn size(&self) -> f64 {
+        outward(self.reading.size())
+    }
+
+    /// The number of bytes that were inflated.
+    pub fn inflated(&self) -> f64 {
+        outward(self.reading.inflated())
+    }
+
+    /// What is to be read next; nothing where all is here.
+    pub fn part(&self) -> Result<Option<Part>, JsError> {
+        let part = self.reading.part(&self.layer)?;
+        Ok(part.map(|part| Part {
+            object: part.object,
+            start: outward(part.bytes.start),
+            end: outward(part.bytes.end),
+        }))
+    }
+
+    /// Takes the bytes of a part.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), JsError> {
+        Ok(self.reading.push(&self.layer, bytes)?)
+    }
+
+    /// Ends with the bytes of the file.
+    pub fn finish(self) -> Result<Vec<u8>, JsError> {
+        Ok(self.reading.finish()?)
+    }
+}
+
+/// Bytes that are to be read.
+#[derive(Clone, Copy, Debug)]
+#[wasm_bindgen]
+pub struct Part {
+    /// The object that they are in, of those that were stored; none for the layer itself.
+    #[wasm_bindgen(readonly)]
+    pub object: Option<u32>,
+    /// Where they begin.
+    #[wasm_bindgen(readonly)]
+    pub start: f64,
+    /// Where they end.
+    #[wasm_bindgen(readonly)]
+    pub end: f64,
+}
