@@ -1,0 +1,61 @@
+// A layer from the user's own disk. It is read in a worker, and nothing of it leaves the page.
+
+import type { Listing, Source } from "../source";
+import { Client } from "./client";
+import type { Counters, Description } from "./protocol";
+
+export interface OpenOptions {
+  /** Told from time to time how much of the file was read. */
+  onProgress(read: number, size: number): void;
+  /** Breaks off, and gives all memory back. */
+  signal: AbortSignal;
+}
+
+/** Indexes a layer: `.tar`, `.tar.gz` or `.tar.zst`, whatever its name is. */
+export async function openLayer(file: File, { onProgress, signal }: OpenOptions): Promise<LocalLayer> {
+  signal.throwIfAborted();
+  const client = new Client();
+  try {
+    const description = await client.call("open", [file], { signal, onProgress: (read) => onProgress(read, file.size) });
+    return new LocalLayer(file, client, description);
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}
+
+export class LocalLayer implements Source {
+  readonly name: string;
+  readonly size: number;
+  readonly inflatedSize: number;
+  readonly compression: string;
+  readonly diffId: string;
+  readonly entryCount: number;
+  readonly #client: Client;
+
+  constructor(file: File, client: Client, description: Description) {
+    this.name = file.name;
+    this.size = file.size;
+    this.inflatedSize = description.inflatedSize;
+    this.compression = description.compression;
+    this.diffId = description.diffId;
+    this.entryCount = description.entryCount;
+    this.#client = client;
+  }
+
+  list(directory: string, after?: string, signal?: AbortSignal): Promise<Listing> {
+    return this.#client.call("list", [directory, after], { signal });
+  }
+
+  read(path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }> {
+    return this.#client.call("read", [path, from, to], { signal });
+  }
+
+  counters(): Counters {
+    return this.#client.counters;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}

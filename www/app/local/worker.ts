@@ -1,0 +1,106 @@
+// The worker's end: reads the file by slices, and has the module do the rest.
+
+import init, { type Layer, memorySize, Pass } from "../../build/inspect.js";
+import address from "../../build/inspect_bg.wasm?url";
+import type { Counters, Description, Methods, Reply, Request } from "./protocol";
+
+declare const self: { onmessage: (event: MessageEvent<Request>) => void; postMessage(reply: Reply, options?: { transfer: Transferable[] }): void };
+
+/** What a slice of a file is read and inflated by: so large that nothing waits for the next one, so small that progress is seen. */
+const SLICE = 1 << 20;
+/** The children of one listing. */
+const CHILDREN = 1000;
+
+const ready = init({ module_or_path: address });
+const counters: Counters = { bytesInflated: 0, restarts: 0, bytesRead: 0, memory: 0 };
+/** The calls that are under way and were not broken off. */
+const wanted = new Set<number>();
+
+let opened: { file: File; layer: Layer; objects: Blob[] } | undefined;
+
+type Run<M extends keyof Methods> = (id: number, ...parameters: Parameters<Methods[M]>) => ReturnType<Methods[M]> | Promise<ReturnType<Methods[M]>>;
+
+const methods: { [M in keyof Methods]: Run<M> } = {
+  async open(id, file) {
+    const pass = new Pass(file.size);
+    // What can't be read from the layer itself. A blob is the browser's to keep: it puts large ones on the disk.
+    const objects: Blob[] = [];
+    const store = (bytes: Uint8Array<ArrayBuffer>) => void objects.push(new Blob([bytes]));
+    let next = slice(file, 0, SLICE);
+    for (let at = 0; at < file.size; at += SLICE) {
+      const bytes = await next;
+      check(id);
+      // The next slice is read while this one is inflated.
+      next = slice(file, at + SLICE, at + 2 * SLICE);
+      next.catch(() => {});
+      pass.push(bytes, store);
+      self.postMessage({ id, progress: at + bytes.length });
+    }
+    const layer = pass.finish(store);
+    opened = { file, layer, objects };
+    return JSON.parse(layer.describe()) as Description;
+  },
+
+  list: (_, directory, after) => JSON.parse(here().layer.list(directory, after, CHILDREN)),
+
+  async read(id, path, from, to) {
+    const { file, layer, objects } = here();
+    const reading = layer.open(path, from, to);
+    const size = reading.size();
+    for (let part = reading.part(); part; part = reading.part()) {
+      const source = part.object === undefined ? file : objects[part.object]!;
+      const bytes = await slice(source, part.start, part.end);
+      part.free();
+      check(id);
+      const before = reading.inflated();
+      reading.push(bytes);
+      counters.bytesInflated += reading.inflated() - before;
+      counters.restarts += 1;
+    }
+    return { bytes: reading.finish(), size };
+  },
+};
+
+self.onmessage = async ({ data }) => {
+  if ("cancel" in data) {
+    wanted.delete(data.cancel);
+    return;
+  }
+  const { id, method, parameters } = data;
+  wanted.add(id);
+  try {
+    await ready;
+    const run = methods[method] as (id: number, ...parameters: unknown[]) => unknown;
+    const result = await run(id, ...parameters);
+    counters.memory = memorySize();
+    const transfer = method === "read" ? [(result as { bytes: Uint8Array<ArrayBuffer> }).bytes.buffer] : [];
+    self.postMessage({ id, result, counters }, { transfer });
+  } catch (error) {
+    self.postMessage({ id, error: explain(error) });
+  } finally {
+    wanted.delete(id);
+  }
+};
+
+function here() {
+  if (!opened) throw new Error("no layer is open");
+  return opened;
+}
+
+function check(id: number): void {
+  if (!wanted.has(id)) throw new Error("it was broken off");
+}
+
+async function slice(source: Blob, start: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(await source.slice(start, end).arrayBuffer());
+  counters.bytesRead += bytes.length;
+  return bytes;
+}
+
+function explain(error: unknown): string {
+  if (error instanceof WebAssembly.RuntimeError || error instanceof RangeError) {
+    return "the memory of the page did not suffice: close what else is open in it, and try again";
+  }
+  if (error instanceof DOMException) return `the file can't be read any more (${error.message}): open it again`;
+  return error instanceof Error ? error.message : String(error);
+}
