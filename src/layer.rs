@@ -37,6 +37,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod analysis;
+mod arena;
 mod contents;
 pub mod entry;
 pub mod file;

@@ -970,14 +970,14 @@ pub const MAX_WEIGHT: usize = 1024 * 1024;
 const SEEN: usize = 4096;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{cell::RefCell, convert::Infallible};
 
     use super::*;
 
     /// Layers in memory, which say what they were asked for.
     #[derive(Debug)]
-    struct Image {
+    pub(crate) struct Image {
         layers: Vec<BTreeMap<Vec<u8>, Vec<Entry>>>,
         seeks: RefCell<Vec<(usize, String)>>,
     }
@@ -1039,7 +1039,7 @@ mod tests {
         )
     }
 
-    fn made_of(layers: Vec<Vec<Entry>>) -> Image {
+    pub(crate) fn made_of(layers: Vec<Vec<Entry>>) -> Image {
         let sorted = layers.into_iter().map(|layer| {
             let mut paths = BTreeMap::<_, Vec<_>>::new();
             for (mut entry, offset) in layer.into_iter().zip(0..) {
@@ -1673,7 +1673,7 @@ mod tests {
 
     /// Layers that are applied to a file system in memory, entry by entry.
     #[cfg(not(target_arch = "wasm32"))]
-    mod model {
+    pub(crate) mod model {
         use proptest::prelude::*;
 
         use super::*;
@@ -2036,7 +2036,7 @@ mod tests {
             names.prop_map(|names| names.join("/"))
         }
 
-        fn any_entry() -> impl Strategy<Value = Entry> {
+        pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
             let links = [
                 "a", "b", "a-", "a/b", "b/a", "/a", "/b/a-", "..", "../a", "../b/a", "../../..",
                 "/", ".", "a/", "a/..", "x", "", "a-/../b",
