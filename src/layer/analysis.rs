@@ -13,7 +13,7 @@
 //! What is seen follows the rules of [`crate::layer::tree`]; whiteouts are no paths of their own, but what they take away is.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Ordering,
     error, fmt,
     hash::{DefaultHasher, Hasher as _},
 };
@@ -168,8 +168,6 @@ pub struct Analyser {
     /// The directories that the last path is in, and where their paths end in it.
     within: Vec<(usize, u32)>,
     last: Vec<u8>,
-    /// Directories that were something else before in the layer that is being read: what came below them up to this is gone.
-    floors: BTreeMap<u32, u64>,
 }
 
 /// An image that was read.
@@ -185,7 +183,7 @@ struct Image {
     /// Names and links.
     text: Vec<u8>,
     owners: Vec<(Owner, Owner)>,
-    numbers: BTreeMap<(Owner, Owner), u32>,
+    owner_table: HashTable<u32>,
     /// Nodes by what they are in and their names.
     table: HashTable<u32>,
     /// What the table is ordered by, so that nobody can make up names that meet in it.
@@ -251,7 +249,6 @@ impl Analyser {
             group: Vec::new(),
             within: Vec::new(),
             last: Vec::new(),
-            floors: BTreeMap::new(),
         }
     }
 
@@ -273,7 +270,6 @@ impl Analyser {
     pub fn end_layer(&mut self) -> Result<(), AnalysisError> {
         self.end_group()?;
         self.sum();
-        self.floors.clear();
         self.last.clear();
         self.within.clear();
         self.layer = self
@@ -359,7 +355,8 @@ impl Analyser {
             .within
             .last()
             .map_or((0, ROOT), |(end, node)| (end + 1, *node));
-        let mut floor = self.floor(node);
+        let within = self.within.iter().map(|(_, within)| *within);
+        let mut floor = within.filter_map(|node| self.floor(node)).max();
         loop {
             let rest = path.get(start..).unwrap_or_default();
             let length = rest.iter().position(|byte| *byte == b'/');
@@ -381,22 +378,16 @@ impl Analyser {
                 return Ok(());
             }
             node = self.image.child_or_new(node, name);
-            floor = self.floors.get(&node).copied().max(floor);
+            floor = self.floor(node).max(floor);
             start += length + 1;
             self.within.push((start - 1, node));
         }
     }
 
-    /// Up to where what came below a directory of the last path is gone.
+    /// Up to where what came below a directory of the layer that is being read is gone, because it was something else before.
     fn floor(&self, node: u32) -> Option<u64> {
-        if self.floors.is_empty() {
-            return None;
-        }
-        let within = self.within.iter().take_while(|(_, within)| *within != node);
-        let above = within
-            .filter_map(|(_, within)| self.floors.get(within))
-            .max();
-        above.max(self.floors.get(&node)).copied()
+        let row = self.own(node).filter(|row| row.is(FLOORED))?;
+        Some(row.size)
     }
 
     /// Has the layer have something in a directory. Says whether there can be anything.
@@ -438,13 +429,14 @@ impl Analyser {
             return Ok(());
         };
         let node = self.image.child_or_new(parent, name);
-        if let Some(own) = own_floor {
-            self.floors.insert(node, own);
-        }
         if replaces {
             self.clear(node);
         }
-        let row = self.row_of(entry);
+        let mut row = self.row_of(entry);
+        if let Some(floor) = own_floor.filter(|_| row.is_directory()) {
+            row.size = floor;
+            row.flags |= FLOORED;
+        }
         self.put(node, row);
         Ok(())
     }
@@ -547,16 +539,7 @@ impl Analyser {
 
     fn row_of(&mut self, entry: &Entry) -> Row {
         let image = &mut self.image;
-        let owner = (entry.user.clone(), entry.group.clone());
-        let number = match image.numbers.get(&owner) {
-            Some(number) => *number,
-            None => {
-                let number = u32::try_from(image.owners.len()).unwrap_or(NONE);
-                image.owners.push(owner.clone());
-                image.numbers.insert(owner, number);
-                number
-            }
-        };
+        let number = image.owner(&entry.user, &entry.group);
         let link = if entry.link.is_empty() {
             NONE
         } else {
@@ -579,6 +562,14 @@ impl Analyser {
     fn sum(&mut self) {
         let image = &mut self.image;
         let mut changes = Changes::default();
+        for number in self.first..image.rows.len() {
+            image.rows.change(number, |row| {
+                if row.is(FLOORED) {
+                    row.flags &= !FLOORED;
+                    row.size = 0;
+                }
+            });
+        }
         // What is in a directory comes after it.
         for number in (self.first..image.rows.len()).rev() {
             let mut row = image.rows.at(number);
@@ -652,6 +643,37 @@ impl Image {
         hasher.write_u32(parent);
         hasher.write(name);
         hasher.finish()
+    }
+
+    /// The number of a user and a group.
+    fn owner(&mut self, user: &Owner, group: &Owner) -> u32 {
+        let seed = self.seed;
+        let hash = |user: &Owner, group: &Owner| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u64(seed);
+            for owner in [user, group] {
+                hasher.write_u64(owner.id);
+                hasher.write(&owner.name);
+            }
+            hasher.finish()
+        };
+        let owners = &self.owners;
+        let is = |number: &u32| {
+            let found = owners.get(*number as usize);
+            found.is_some_and(|(one, other)| (one, other) == (user, group))
+        };
+        let wanted = hash(user, group);
+        if let Some(number) = self.owner_table.find(wanted, is) {
+            return *number;
+        }
+        let number = u32::try_from(self.owners.len()).unwrap_or(NONE);
+        self.owners.push((user.clone(), group.clone()));
+        let owners = &self.owners;
+        self.owner_table.insert_unique(wanted, number, |number| {
+            let found = owners.get(*number as usize);
+            found.map_or(0, |(user, group)| hash(user, group))
+        });
+        number
     }
 
     fn write(&mut self, text: &[u8]) -> u32 {
@@ -856,9 +878,17 @@ impl Analysis {
                 found.push((bytes, times, number));
             }
         }
-        found.sort_unstable_by_key(|(bytes, _, number)| (std::cmp::Reverse(*bytes), *number));
-        found.truncate(limit);
-        let offenders = found.into_iter().map(|(bytes, times, number)| Offender {
+        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let mut order: Vec<_> = (0..count).collect();
+        let bytes_of = |at: u32| found.get(at as usize).map(|(bytes, ..)| *bytes);
+        sort(&mut order, &|one, other| {
+            (bytes_of(other), one).cmp(&(bytes_of(one), other))
+        });
+        let first = order
+            .into_iter()
+            .take(limit)
+            .filter_map(|at| found.get(at as usize));
+        let offenders = first.map(|&(bytes, times, number)| Offender {
             path: image.path(number),
             times,
             bytes,
@@ -911,14 +941,18 @@ impl Analysis {
             let child = image.child(node, name);
             node = child.ok_or_else(|| AnalysisError::Directory(directory.to_vec()))?;
         }
-        let mut children = Vec::new();
+        let mut numbers = Vec::new();
         let mut child = image.nodes.at(node).child;
         while child != NONE {
-            children.extend(describe(image, child));
+            numbers.push(child);
             child = image.nodes.at(child).sibling;
         }
-        children.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        Ok(children)
+        let name = |number| image.read(image.nodes.at(number).name);
+        sort(&mut numbers, &|one, other| name(one).cmp(name(other)));
+        let children = numbers
+            .into_iter()
+            .filter_map(|number| describe(image, number));
+        Ok(children.collect())
     }
 
     /// The paths of the image of which a name has this text in it, whether in capital letters or not; of a text with a slash, the
@@ -951,6 +985,11 @@ impl Analysis {
         });
         found.collect()
     }
+}
+
+/// Orders numbers. There is one copy of it, for a page waits for the module that it is in.
+fn sort(numbers: &mut [u32], order: &dyn Fn(u32, u32) -> Ordering) {
+    numbers.sort_unstable_by(|one, other| order(*one, *other));
 }
 
 impl Child {
@@ -1047,6 +1086,8 @@ const TOUCHED: u8 = 16;
 const OPAQUE: u8 = 32;
 /// A whiteout took the path away.
 const NAMED: u8 = 64;
+/// While its layer is read, the size is up to where what came below the directory is gone.
+const FLOORED: u8 = 128;
 
 /// What the names of whiteouts begin with.
 const WHITEOUT: &[u8] = b".wh.";
@@ -1058,6 +1099,8 @@ const MAX_TEXT: usize = 512 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     /// An entry: `d/` is a directory, `f 10` a file of 10 bytes, `l -> t` a symbolic link, `l = t` a hard link.

@@ -56,7 +56,7 @@ pub enum EntryKind {
 }
 
 /// A user or a group.
-#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Owner {
     /// Its number.
     pub id: u64,

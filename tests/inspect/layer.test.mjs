@@ -8,7 +8,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import zlib from "node:zlib";
 
-import { archive } from "../edge/archive.mjs";
+import { archive, END, header } from "../edge/archive.mjs";
 import { open } from "./harness.mjs";
 
 const MIB = 1 << 20;
@@ -37,6 +37,39 @@ function noise(seed, length) {
     bytes[at] = (mixed ^ (mixed >>> 14)) & 63;
   }
   return bytes;
+}
+
+/** Puts the checksum into a header again. */
+function sign(block) {
+  block.fill(" ", 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+}
+
+/** A file of 1 GiB of zeros, in a layer of a megabyte. */
+function bomb() {
+  const gzip = (bytes) => zlib.gzipSync(bytes, { level: 9 });
+  const zeros = gzip(Buffer.alloc(64 * MIB));
+  return Buffer.concat([gzip(header({ path: "zeros", size: 1024 * MIB })), ...Array(16).fill(zeros), gzip(END)]);
+}
+
+const BASE = noise(7, MIB);
+
+/** One of many files of a mebibyte. */
+function large(at) {
+  const bytes = Buffer.from(BASE);
+  for (let place = 0; place < MIB; place += 4096) bytes.writeUInt32LE(at * 7919 + place, place);
+  return bytes;
+}
+
+/** Writes a layer of so many of them, each a member of gzip: compressing is not what is tested. */
+function writeLarge(file, count) {
+  const out = fs.openSync(file, "w");
+  for (let at = 0; at < count; at += 1) {
+    fs.writeSync(out, zlib.gzipSync(Buffer.concat([header({ path: `f${at}`, size: MIB }), large(at)]), { level: 1 }));
+  }
+  fs.writeSync(out, zlib.gzipSync(END));
+  fs.closeSync(out);
 }
 
 /** Keeps bytes as a file on the disk, and gives it to the page. */
@@ -111,6 +144,201 @@ test("a layer is indexed, and a file near its end read from a checkpoint", async
     return [new TextDecoder().decode(bytes), size];
   });
   assert.deepEqual(odd, ["dd", 3]);
+});
+
+test("what is in a layer is summed up and searched", async () => {
+  const tar = archive([
+    { path: "d", type: "5", mode: 0o755 },
+    { path: "d/a", content: Buffer.alloc(1000) },
+    { path: "d/e/b", content: Buffer.alloc(10) },
+    { path: "d/.wh.c" },
+  ]);
+  await give("layer.tar", tar);
+  await openFile();
+  const found = await opened.page.evaluate(async () => {
+    const analyser = await layer.analyse();
+    return { analysis: analyser.analysis, children: await analyser.children("d/"), found: await analyser.search("B", 10) };
+  });
+  assert.deepEqual(found.analysis, {
+    efficiency: 1,
+    wastedBytes: 0,
+    entries: 4,
+    offenders: [],
+    changes: [{ added: 4, changed: 0, removed: 0, bytes: 1010 }],
+  });
+  assert.deepEqual(
+    found.children.map(({ name, type, state, totalSize }) => [name, type, state, totalSize]),
+    [
+      ["a", "file", "unchanged", 1000],
+      ["e", "directory", "unchanged", 10],
+    ],
+  );
+  assert.deepEqual(
+    found.found.map(({ path, layerIndex, entry }) => [path, layerIndex, entry.size]),
+    [["d/e/b", 0, 10]],
+  );
+});
+
+test("an image is analysed by pages of its tables of contents", async () => {
+  const entry = (path, size, more) => ({ path, type: "file", mode: 420, uid: 0, gid: 0, size, modified: "0", offset: 512, ...more });
+  const pages = [
+    [[entry("a", 10), entry("b", 5)], [entry("n\ufffd", 1, { pathEncoded: "n%FF" })]],
+    [[entry(".wh.a", 0, { whiteout: "name" }), entry("n\ufffd", 3, { pathEncoded: "n%FF" })]],
+  ];
+  const layers = pages.map((pages) => pages.map((entries) => JSON.stringify({ entries })));
+  const found = await opened.page.evaluate(async (layers) => {
+    const done = [];
+    const iterate = async function* (pages) {
+      yield* pages;
+    };
+    const analyser = await analyse(layers.map(iterate), (count) => done.push(count));
+    const said = [analyser.analysis, await analyser.children(""), await analyser.layerChildren(1, ""), await analyser.search("n", 9), done];
+    const error = await analyser.children("x/").catch((error) => error.message);
+    analyser.free();
+    const freed = await analyser.children("").catch((error) => error.message);
+    const refused = await analyse([iterate(["<html>"])]).catch((error) => error.message);
+    const controller = new AbortController();
+    const endless = async function* () {
+      while (true) yield JSON.stringify({ entries: [] });
+    };
+    setTimeout(() => controller.abort(), 50);
+    const aborted = await analyse([endless()], undefined, controller.signal).catch((error) => error.name);
+    return [...said, error, freed, refused, aborted];
+  }, layers);
+  const [analysis, merged, layer, searched, done, ...errors] = found;
+  assert.equal(analysis.wastedBytes, 14);
+  assert.equal(analysis.efficiency, 6 / 19);
+  assert.deepEqual(analysis.offenders, [
+    { path: "a", times: 2, bytes: 10 },
+    { path: "n\ufffd", pathEncoded: "n%FF", times: 2, bytes: 4 },
+  ]);
+  const lines = (children) => children.map(({ name, state, layerIndex, whiteout = "" }) => `${state} ${name} ${layerIndex}${whiteout}`);
+  assert.deepEqual(lines(merged), ["removed a 1name", "unchanged b 0", "changed n\ufffd 1"]);
+  assert.deepEqual(lines(layer), ["removed a 1name", "changed n\ufffd 1"]);
+  assert.deepEqual(searched.map(({ pathEncoded }) => pathEncoded), ["n%FF"]);
+  assert.deepEqual(done, [1, 2]);
+  const told = ["no such directory: /x/", "it was closed", "not a page of a table of contents: expected value at line 1 column 1", "AbortError"];
+  assert.deepEqual(errors, told);
+});
+
+test("a layer of zstd in one frame is read at random as well", async () => {
+  const files = Array.from({ length: 12 }, (_, at) => ({ path: `f${at}`, content: noise(at, MIB) }));
+  const tar = path.join(folder, "one.tar");
+  fs.writeFileSync(tar, archive(files));
+  execFileSync("zstd", ["-q", "-f", tar]);
+  await give("one.tar.zst");
+  const { compression } = await openFile();
+  assert.equal(compression, "zstd");
+  const read = await opened.page.evaluate(async () => {
+    const { bytes } = await layer.read("f11", 1000, 1010);
+    return [[...bytes], layer.counters()];
+  });
+  assert.deepEqual(Buffer.from(read[0]), files[11].content.subarray(1000, 1010));
+  assert.equal(read[1].restarts, 1);
+  assert.ok(read[1].bytesInflated <= 2 * MIB, `${read[1].bytesInflated} bytes inflated`);
+});
+
+test("what is broken off ends at once, and its worker with it", async () => {
+  await give("layer.tar.gz");
+  const aborted = await opened.page.evaluate(async () => {
+    const [file] = document.querySelector("#file").files;
+    const controller = new AbortController();
+    const seen = [];
+    const onProgress = (read) => {
+      seen.push(read);
+      if (seen.length === 3) controller.abort();
+    };
+    const error = await openLayer(file, { signal: controller.signal, onProgress }).catch((error) => error.name);
+    const counted = seen.length;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const early = await openLayer(file, { signal: AbortSignal.abort(), onProgress }).catch((error) => error.name);
+    return { error, early, more: seen.length - counted, read: seen.at(-1), size: file.size };
+  });
+  assert.deepEqual([aborted.error, aborted.early, aborted.more], ["AbortError", "AbortError", 0]);
+  assert.ok(aborted.read < aborted.size / 2, `${aborted.read} of ${aborted.size} read`);
+  // A read that is broken off leaves the layer as it was.
+  await openFile();
+  const read = await opened.page.evaluate(async () => {
+    const controller = new AbortController();
+    const broken = layer.read("d/file-03", 0, 1 << 20, controller.signal).catch((error) => error.name);
+    controller.abort();
+    const { bytes } = await layer.read("d/file-03", 0, 4);
+    return [await broken, [...bytes]];
+  });
+  assert.deepEqual(read, ["AbortError", [...noise(3, 4)]]);
+  await opened.page.evaluate(() => layer.close());
+  for (let left = 50; opened.page.workers().length > 0 && left > 0; left -= 1) await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(opened.page.workers().length, 0);
+});
+
+test("what is no layer is refused with what was found", async () => {
+  const tar = archive([{ path: "a", content: noise(1, 100_000) }]);
+  const gzipped = zlib.gzipSync(tar);
+  const corrupt = Buffer.from(gzipped);
+  corrupt[50_000] ^= 0xff;
+  const huge = header({ path: "huge" });
+  // Base 256: 5 GiB, of which nothing is there.
+  huge.fill(0, 124, 136);
+  huge[124] = 0x80;
+  huge.writeBigUInt64BE(5n << 30n, 128);
+  sign(huge);
+  const cases = [
+    ["text", Buffer.from("Nothing but text.\n".repeat(100)), /^not a tar archive/],
+    ["a.zip", Buffer.concat([Buffer.from("504b0304", "hex"), noise(1, 2000)]), /^not a tar archive/],
+    ["empty", Buffer.alloc(0), /^the file is empty$/],
+    ["cut.tar", tar.subarray(0, 60_000), /^a tar archive that ends too early/],
+    ["cut.tar.gz", gzipped.subarray(0, 50_000), /^gzip that ends too early/],
+    ["cut.tar.zst", execFileSync("zstd", ["-q", "-c"], { input: tar }).subarray(0, 50_000), /^zstd that ends too early/],
+    ["corrupt.tar.gz", corrupt, /^(bytes that are not deflate|a gzip member has another checksum|a tar )/],
+    ["layer.tar.xz", Buffer.from("fd377a585a0000", "hex"), /^compressed by xz; gzip and zstd are read/],
+    ["bomb.tar.gz", bomb(), /^it inflates to more than 250 times its size/],
+    ["huge.tar", Buffer.concat([huge, Buffer.alloc(1024)]), /^a tar archive that ends too early/],
+  ];
+  for (const [name, bytes, expected] of cases) {
+    const found = await refused(name, bytes);
+    assert.match(found, expected, name);
+    assert.doesNotMatch(found, /memory|unreachable/, name);
+  }
+});
+
+test("a file that has changed on the disk is noticed", async () => {
+  await give("layer.tar.gz");
+  await openFile();
+  const file = path.join(folder, "layer.tar.gz");
+  fs.writeFileSync(file, fs.readFileSync(file).fill(0, 4 * MIB));
+  const error = await opened.page.evaluate(() => layer.read("d/file-20", 0, 10).catch((error) => error.message));
+  assert.match(error, /^the file can't be read any more .*: open it again$/);
+});
+
+test("numbers that are none are refused, and paths that lead nowhere", async () => {
+  await give("odd.tar", archive([{ path: "a", content: Buffer.from("abc") }, { path: "l", type: "2", link: "a" }, { path: "x", type: "2", link: "y" }]));
+  await openFile();
+  const told = await opened.page.evaluate(async () => {
+    const read = (...parameters) => layer.read(...parameters).then(({ bytes, size }) => `${bytes} of ${size}`, (error) => error.message);
+    return [await read("l", 1, 9), await read("a", 7, 9), await read("a", -1, 9), await read("a", 0, 2 ** 60), await read("x", 0, 1), await read("", 0, 1)];
+  });
+  assert.deepEqual(told, [
+    "98,99 of 3",
+    " of 3",
+    "the beginning of a range is -1: a whole number from 0 to 9007199254740991 is wanted",
+    "the end of a range is 1152921504606847000: a whole number from 0 to 9007199254740991 is wanted",
+    "no such file or directory: x",
+    "/ is a directory, which has no bytes",
+  ]);
+});
+
+test("memory does not grow with the layer", async () => {
+  // 256 MiB, of which every mebibyte is another.
+  const file = path.join(folder, "large.tar.gz");
+  writeLarge(file, 256);
+  await give("large.tar.gz");
+  const { counters, entryCount } = await openFile();
+  assert.equal(entryCount, 256);
+  assert.ok(counters.memory < 16 * MIB, `${counters.memory / MIB} MiB of memory`);
+  const read = await opened.page.evaluate(async () => [[...(await layer.read("f255", (1 << 20) - 4, 1 << 20)).bytes], layer.counters()]);
+  assert.equal(read[1].restarts, 1);
+  assert.ok(read[1].bytesInflated <= 2 * MIB);
+  assert.deepEqual(Buffer.from(read[0]), large(255).subarray(-4));
 });
 
 test("nothing but its own four files was asked for, and nothing was complained of", () => {

@@ -1,5 +1,6 @@
 // What the test page has: the modules under test, for the tests to call.
 
+import { analyse } from "../../www/app/local/analysis";
 import { openLayer } from "../../www/app/local/layer";
 
-Object.assign(globalThis, { openLayer });
+Object.assign(globalThis, { analyse, openLayer });

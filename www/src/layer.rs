@@ -68,7 +68,7 @@ impl Pass {
 /// A layer of which only the index is in memory.
 #[derive(Debug)]
 #[wasm_bindgen]
-pub struct Layer(Rc<HeldLayer>);
+pub struct Layer(pub(crate) Rc<HeldLayer>);
 
 #[wasm_bindgen]
 impl Layer {

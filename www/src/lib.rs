@@ -5,6 +5,7 @@
 
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
+pub mod analysis;
 pub mod layer;
 pub mod number;
 

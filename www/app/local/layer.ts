@@ -1,6 +1,7 @@
 // A layer from the user's own disk. It is read in a worker, and nothing of it leaves the page.
 
 import type { Listing, Source } from "../source";
+import { Analyser } from "./analysis";
 import { Client } from "./client";
 import type { Counters, Description } from "./protocol";
 
@@ -32,6 +33,7 @@ export class LocalLayer implements Source {
   readonly diffId: string;
   readonly entryCount: number;
   readonly #client: Client;
+  #analyser: Promise<Analyser> | undefined;
 
   constructor(file: File, client: Client, description: Description) {
     this.name = file.name;
@@ -49,6 +51,11 @@ export class LocalLayer implements Source {
 
   read(path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }> {
     return this.#client.call("read", [path, from, to], { signal });
+  }
+
+  /** What is in the layer, to be searched and summed up. The first call reads all of its table of contents. */
+  analyse(): Promise<Analyser> {
+    return (this.#analyser ??= Analyser.of(this.#client));
   }
 
   counters(): Counters {

@@ -1,8 +1,8 @@
 // The worker's end: reads the file by slices, and has the module do the rest.
 
-import init, { type Layer, memorySize, Pass } from "../../build/inspect.js";
+import init, { Analyser, type Analysis, type Layer, memorySize, Pass } from "../../build/inspect.js";
 import address from "../../build/inspect_bg.wasm?url";
-import type { Counters, Description, Methods, Reply, Request } from "./protocol";
+import type { Counters, Methods, Reply, Request } from "./protocol";
 
 declare const self: { onmessage: (event: MessageEvent<Request>) => void; postMessage(reply: Reply, options?: { transfer: Transferable[] }): void };
 
@@ -17,11 +17,14 @@ const counters: Counters = { bytesInflated: 0, restarts: 0, bytesRead: 0, memory
 const wanted = new Set<number>();
 
 let opened: { file: File; layer: Layer; objects: Blob[] } | undefined;
+let analyser: Analyser | undefined;
+let analysis: Analysis | undefined;
 
 type Run<M extends keyof Methods> = (id: number, ...parameters: Parameters<Methods[M]>) => ReturnType<Methods[M]> | Promise<ReturnType<Methods[M]>>;
 
 const methods: { [M in keyof Methods]: Run<M> } = {
   async open(id, file) {
+    if (file.size === 0) throw new Error("the file is empty");
     const pass = new Pass(file.size);
     // What can't be read from the layer itself. A blob is the browser's to keep: it puts large ones on the disk.
     const objects: Blob[] = [];
@@ -38,7 +41,7 @@ const methods: { [M in keyof Methods]: Run<M> } = {
     }
     const layer = pass.finish(store);
     opened = { file, layer, objects };
-    return JSON.parse(layer.describe()) as Description;
+    return JSON.parse(layer.describe());
   },
 
   list: (_, directory, after) => JSON.parse(here().layer.list(directory, after, CHILDREN)),
@@ -59,6 +62,33 @@ const methods: { [M in keyof Methods]: Run<M> } = {
     }
     return { bytes: reading.finish(), size };
   },
+
+  page(_, text) {
+    analyser ??= begin();
+    analyser.page(text);
+  },
+
+  endLayer() {
+    analyser ??= begin();
+    analyser.endLayer();
+  },
+
+  analyse() {
+    if (!analysis) {
+      const made = analyser ?? begin();
+      if (opened) {
+        made.layer(opened.layer);
+        made.endLayer();
+      }
+      analyser = undefined;
+      analysis = made.finish();
+    }
+    return JSON.parse(analysis.describe());
+  },
+
+  children: (_, directory) => JSON.parse(analysed().children(directory)),
+  layerChildren: (_, layer, directory) => JSON.parse(analysed().layerChildren(layer, directory)),
+  search: (_, text, limit) => JSON.parse(analysed().search(text, limit)),
 };
 
 self.onmessage = async ({ data }) => {
@@ -85,6 +115,16 @@ self.onmessage = async ({ data }) => {
 function here() {
   if (!opened) throw new Error("no layer is open");
   return opened;
+}
+
+/** Nobody who makes up names knows the number by which they are ordered. */
+function begin() {
+  return new Analyser(crypto.getRandomValues(new Uint32Array(1))[0]!);
+}
+
+function analysed() {
+  if (!analysis) throw new Error("nothing was analysed");
+  return analysis;
 }
 
 function check(id: number): void {
