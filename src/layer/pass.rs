@@ -568,7 +568,11 @@ impl Pass {
         if length > FREE && length > read.saturating_mul(self.options.ratio) {
             return Err(PassError::Ratio(self.options.ratio));
         }
-        if read > MAX_WASTE && length < read / 2 && !self.repeats() {
+        let held = match &self.source {
+            Source::Unknown(_) | Source::Plain | Source::Gzip(_) => 0,
+            Source::Zstd(frames) => frames.decoder.held(),
+        };
+        if read > MAX_WASTE && length + held < read / 2 && !self.repeats() {
             return Err(PassError::Waste);
         }
         let rows = self.spans.rows.len() * size_of::<Row>();

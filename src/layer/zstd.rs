@@ -142,6 +142,11 @@ impl Unzstd {
         (self.input, self.output)
     }
 
+    /// The most bytes that were decoded and are held back.
+    pub fn held(&self) -> u64 {
+        self.frame.map_or(0, |frame| frame.window)
+    }
+
     /// Decodes bytes. What comes out is handed over in pieces. After an error there is nothing but that error.
     pub fn push<E: From<ZstdError>>(
         &mut self,

@@ -16,3 +16,6 @@ pub fn memory_size() -> f64 {
     let buffer: js_sys::ArrayBuffer = JsValue::into(memory.buffer());
     number::outward(buffer.byte_length().into())
 }
+
+#[cfg(test)]
+mod tests;
