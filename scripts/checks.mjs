@@ -22,14 +22,14 @@ const RUST = [
   {
     name: "clippy wasm32",
     commands: [
-      ["cargo", "clippy", "-p", "strata", "-p", "strata-layers", "-p", "strata-suite", "-p", "strata-worker", "--lib", ...WASM32, ...DENIED],
-      ["cargo", "clippy", "-p", "strata", "--lib", "--profile=test", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "-p", "strata", "-p", "strata-inspect", "-p", "strata-layers", "-p", "strata-suite", "-p", "strata-worker", "--lib", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "-p", "strata", "-p", "strata-inspect", "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
   },
   { name: "docs", commands: [["cargo", "doc", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
   {
     name: "docs wasm32",
-    commands: [["cargo", "doc", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
+    commands: [["cargo", "doc", "-p", "strata-inspect", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
     env: { RUSTDOCFLAGS: "-D warnings" },
   },
   // Layers are written by other programs than ours.
@@ -38,7 +38,7 @@ const RUST = [
   { name: "policy", commands: [["cargo", "test", "-p", "strata-policy"]], count: countCargo },
   {
     name: "core wasm32",
-    commands: [["cargo", "test", "-p", "strata", "--lib", ...WASM32]],
+    commands: [["cargo", "test", "-p", "strata", "-p", "strata-inspect", "--lib", ...WASM32]],
     env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: path.join(TOOLS, "bin/wasm-bindgen-test-runner") },
     count: countCargo,
   },
@@ -51,6 +51,7 @@ const WORKER = [
   { name: "build suite", commands: [["node", "scripts/build.mjs", "tests/suite"]] },
   { name: "deploy dry run", commands: [["node", "scripts/deploy.mjs", "--dry-run"]] },
   { name: "scripts", ...nodeTests("scripts") },
+  { name: "inspector", ...nodeTests("tests/inspect"), programs: { zstd: "zstd" } },
   { name: "edge", ...nodeTests("tests/edge") },
   { name: "clients", ...nodeTests("tests/clients") },
 ];

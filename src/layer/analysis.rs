@@ -1099,8 +1099,6 @@ const MAX_TEXT: usize = 512 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     /// An entry: `d/` is a directory, `f 10` a file of 10 bytes, `l -> t` a symbolic link, `l = t` a hard link.
@@ -1419,6 +1417,8 @@ mod tests {
     /// Layers of any entries, against what lookups find in them one layer after the other.
     #[cfg(not(target_arch = "wasm32"))]
     mod model {
+        use std::collections::BTreeMap;
+
         use proptest::prelude::*;
 
         use super::*;

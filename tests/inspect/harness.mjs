@@ -9,7 +9,7 @@ import { chromium } from "playwright-core";
 
 import { find, ROOT } from "../../scripts/command.mjs";
 import { buildInspector } from "../../scripts/inspector.mjs";
-import { ensureAll } from "../../scripts/setup.mjs";
+import { ensureAll, ensureDebianPackages } from "../../scripts/setup.mjs";
 
 const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'";
 
@@ -68,3 +68,4 @@ async function bundle(entry) {
 }
 
 await ensureAll();
+await ensureDebianPackages({ chromium: "chromium" });

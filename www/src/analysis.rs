@@ -1,6 +1,6 @@
 //! The analysis of an image or a layer.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use strata::layer::{analysis, json};
 use wasm_bindgen::{JsError, prelude::wasm_bindgen};
 
@@ -64,10 +64,11 @@ impl Analysis {
     pub fn describe(&self) -> String {
         let waste = self.0.waste(OFFENDERS);
         let offenders = waste.offenders.iter().map(|offender| {
-            let mut out = json!({ "times": offender.times, "bytes": offender.bytes });
-            out.as_object_mut()
-                .map(|out| json::insert_path(out, "path", &offender.path));
-            out
+            let mut out = Map::new();
+            json::insert_path(&mut out, "path", &offender.path);
+            out.insert("times".to_owned(), offender.times.into());
+            out.insert("bytes".to_owned(), offender.bytes.into());
+            Value::from(out)
         });
         let changes = self.0.changes().iter().map(|changes| {
             json!({

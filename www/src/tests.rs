@@ -1,4 +1,8 @@
 //! What JavaScript sees: names, numbers and texts.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the numbers are small and whole"
+)]
 
 use js_sys::{Array, Function, JSON, Reflect, Uint8Array};
 use wasm_bindgen::{JsError, JsValue};
@@ -145,7 +149,7 @@ fn objects_of_spans_are_stored_and_asked_for() {
         frame.extend(block);
     }
     let objects = Array::new();
-    let store = Function::new_with_args("bytes", "this.push(bytes)").bind(&objects);
+    let store = Function::new_with_args("bytes", "this.push(bytes)").bind0(&objects);
     let mut pass = Pass::new(frame.len() as f64).unwrap();
     pass.push(&frame, &store).unwrap();
     let layer = pass.finish(&store).unwrap();
