@@ -3,6 +3,7 @@ import { access } from "./access.mjs";
 import { concurrency } from "./concurrency.mjs";
 import { cost } from "./cost.mjs";
 import { files } from "./files.mjs";
+import { inspect } from "./inspect.mjs";
 import { layers } from "./layers.mjs";
 import { mirror } from "./mirror.mjs";
 import { pull } from "./pull.mjs";
@@ -10,7 +11,7 @@ import { soak } from "./soak.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, soak };
+const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, inspect };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));
