@@ -262,6 +262,9 @@ impl Analyser {
         {
             self.end_group()?;
         }
+        if self.group.len() == MAX_SAME {
+            self.group.drain(..MAX_SAME / 2);
+        }
         self.group.push(entry);
         Ok(())
     }
@@ -309,16 +312,16 @@ impl Analyser {
     /// Adds what a layer says of one path.
     fn end_group(&mut self) -> Result<(), AnalysisError> {
         let mut group = std::mem::take(&mut self.group);
-        if let Some(Entry { path, .. }) = group.first_mut() {
-            let path = std::mem::take(path);
-            self.apply(&path, &group)?;
+        if let Some(first) = group.first() {
+            self.apply(first, &group)?;
         }
         group.clear();
         self.group = group;
         Ok(())
     }
 
-    fn apply(&mut self, path: &[u8], group: &[Entry]) -> Result<(), AnalysisError> {
+    fn apply(&mut self, first: &Entry, group: &[Entry]) -> Result<(), AnalysisError> {
+        let path = first.path.as_slice();
         if self.image.rows.len() > MAX_ROWS {
             return Err(AnalysisError::Rows(MAX_ROWS));
         }
@@ -368,9 +371,9 @@ impl Analyser {
             let is_whiteout = name.starts_with(WHITEOUT);
             let Some(length) = length else {
                 if is_whiteout {
-                    self.hide(node);
+                    self.hide(node, first);
                 } else {
-                    self.place(node, name, floor, group)?;
+                    self.place(node, name, floor, group);
                 }
                 return Ok(());
             };
@@ -404,13 +407,7 @@ impl Analyser {
     }
 
     /// Puts what the layer has at a path in its place.
-    fn place(
-        &mut self,
-        parent: u32,
-        name: &[u8],
-        floor: Option<u64>,
-        group: &[Entry],
-    ) -> Result<(), AnalysisError> {
+    fn place(&mut self, parent: u32, name: &[u8], floor: Option<u64>, group: &[Entry]) {
         let mut last: Option<&Entry> = None;
         let mut own_floor = None;
         let mut replaces = false;
@@ -426,7 +423,7 @@ impl Analyser {
             last = Some(entry);
         }
         let Some(entry) = last else {
-            return Ok(());
+            return;
         };
         let node = self.image.child_or_new(parent, name);
         if replaces {
@@ -438,21 +435,11 @@ impl Analyser {
             row.flags |= FLOORED;
         }
         self.put(node, row);
-        Ok(())
     }
 
     /// Takes away what a whiteout in a directory does.
-    fn hide(&mut self, directory: u32) {
-        let name = self
-            .last
-            .rsplit(|byte| *byte == b'/')
-            .next()
-            .unwrap_or_default();
-        let whiteout = Entry {
-            path: name.to_vec(),
-            ..Entry::default()
-        };
-        match whiteout.whiteout() {
+    fn hide(&mut self, directory: u32, entry: &Entry) {
+        match entry.whiteout() {
             Some(Whiteout::Opaque) => {
                 self.mark(directory, OPAQUE);
                 self.clear(directory);
@@ -1092,6 +1079,8 @@ const FLOORED: u8 = 128;
 /// What the names of whiteouts begin with.
 const WHITEOUT: &[u8] = b".wh.";
 
+/// The most entries of one path: of more, the last ones are regarded, as [`crate::layer::index::Index::seek`] does.
+const MAX_SAME: usize = 4096;
 /// The most rows: they take half a gigabyte.
 const MAX_ROWS: u32 = 8_000_000;
 /// The most bytes of names and links.
@@ -1350,6 +1339,21 @@ mod tests {
         assert_eq!(paths("", 9), Vec::<String>::new());
         let [found] = found.search(b"nobash", 9).try_into().unwrap();
         assert_eq!(line(&found.child), "added nobash 2 of 1");
+    }
+
+    #[test]
+    fn a_path_that_comes_without_end_takes_no_memory_without_end() {
+        let mut analyser = Analyser::new(1);
+        for offset in 0..20_000 {
+            analyser
+                .push(entry(&format!("a {offset}"), offset))
+                .unwrap();
+            assert!(analyser.group.len() <= MAX_SAME);
+        }
+        analyser.end_layer().unwrap();
+        let found = analyser.finish();
+        assert_eq!(found.entries(), 20_000);
+        has(&found, "", &["unchanged a 19999 of 0"]);
     }
 
     #[test]
