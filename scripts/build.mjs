@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import zlib from "node:zlib";
 
 import { ROOT, run } from "./command.mjs";
+import { buildPage, checkPage } from "./page.mjs";
 import { ensureAll, TOOLS } from "./setup.mjs";
 import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
 
@@ -156,7 +157,7 @@ const PROGRESS = /^\s+(Blocking|Compiling|Downloaded|Downloading|Finished|Lockin
 
 const HELP = `npm run build [-- CRATE] [--dev]
 
-  Builds the Worker into worker/build/, or the crate in another folder into that folder's build/.
+  Builds the Worker into worker/build/ and its page into www/dist/, or the crate in another folder into that folder's build/.
 
   --dev   quick to compile, slow to run, with debug information`;
 
@@ -166,6 +167,10 @@ main(import.meta.url, async () => {
   if (!fs.existsSync(path.join(ROOT, crate, "Cargo.toml"))) throw new Failure(`${crate} is not the folder of a crate here`);
   await ensureAll();
   const built = await build({ crate, dev: values.dev });
-  // What is deployed is held to the limit, and only as it is deployed.
-  if (crate === "worker" && !values.dev) checkSize(built);
+  if (crate !== "worker") return;
+  const page = await buildPage();
+  // What is deployed is held to the limits, and only as it is deployed.
+  if (values.dev) return;
+  checkSize(built);
+  checkPage(page);
 });

@@ -12,7 +12,7 @@ const DENIED = ["--", "-D", "warnings"];
 
 /**
  * Each check is one or more commands, which must all succeed, and the programs that they need beside the build tools, as program →
- * Debian's package. `count` reads from their output how many tests ran; a check without it counts as one. The lanes share no folder that cargo locks: the first checks and tests, the second builds what is deployed and
+ * Debian's package: `programs` that run where they are unpacked, `packages` that must be installed. `count` reads from their output how many tests ran; a check without it counts as one. The lanes share no folder that cargo locks: the first checks and tests, the second builds what is deployed and
  * drives it.
  */
 const RUST = [
@@ -54,6 +54,9 @@ const WORKER = [
   { name: "inspector", ...nodeTests("tests/inspect"), programs: { zstd: "zstd" } },
   { name: "edge", ...nodeTests("tests/edge") },
   { name: "clients", ...nodeTests("tests/clients") },
+  { name: "page types", commands: [["node_modules/.bin/tsc", "--project", "www"]] },
+  // A whole browser, with what it is linked to, is not unpacked beside the build tools.
+  { name: "page", ...nodeTests("tests/page"), packages: { chromium: "chromium" }, programs: { tar: "tar" } },
 ];
 
 export const LANES = [RUST, WORKER];

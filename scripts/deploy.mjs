@@ -7,6 +7,7 @@ import path from "node:path";
 
 import { build, checkSize } from "./build.mjs";
 import { ROOT } from "./command.mjs";
+import { buildPage, checkPage } from "./page.mjs";
 import { ensureAll } from "./setup.mjs";
 import { again, Failure, main, parse, say } from "./terminal.mjs";
 
@@ -24,6 +25,7 @@ main(import.meta.url, async () => {
   }
   await ensureAll();
   checkSize(await build());
+  checkPage(await buildPage());
   if (dry) {
     const why = values["dry-run"] ? "" : " (no account is set: npx wrangler login signs in, in CI set CLOUDFLARE_API_TOKEN)";
     say(`\nA dry run: nothing is deployed${why}.\n`);

@@ -7,6 +7,7 @@ import path from "node:path";
 import { build } from "./build.mjs";
 import { ROOT } from "./command.mjs";
 import { developmentUser } from "./development.mjs";
+import { buildPage } from "./page.mjs";
 import { ensureAll, ensureNode } from "./setup.mjs";
 import { again, bold, cyan, dim, Failure, main, parse, say, SIGNALS } from "./terminal.mjs";
 
@@ -36,10 +37,17 @@ main(import.meta.url, async () => {
   // Before the long part, not after it.
   await ensureFree(values.host, port);
   await ensureAll();
-  const built = await build();
+  const built = await make();
   const user = values.open ? undefined : await developmentUser();
   await serve({ host: values.host, port, state: path.resolve(values.state), built, user });
 });
+
+/** Worker and page. */
+async function make() {
+  const built = await build();
+  const page = await buildPage();
+  return { ...built, fingerprint: built.fingerprint + page.fingerprint };
+}
 
 /** A Worker's options with access for everybody, whatever users and rules they name. */
 export function opened(options) {
@@ -105,7 +113,7 @@ async function serve({ host, port, state, built, user }) {
   const describe = ({ fingerprint }) => fingerprint + JSON.stringify(configured());
   let served = describe(built);
   watch(async () => {
-    const next = await build();
+    const next = await make();
     if (describe(next) === served) return;
     served = describe(next);
     await miniflare.setOptions(options(next.script, Number(address.port)));
@@ -149,7 +157,7 @@ function watch(changed) {
     cover(folder, () => (fs.existsSync(folder) && sources(folder), true));
     for (const entry of fs.readdirSync(folder, { withFileTypes: true })) if (entry.isDirectory()) sources(path.join(folder, entry.name));
   };
-  for (const folder of ["src", "worker/src"]) sources(path.join(ROOT, folder));
+  for (const folder of ["src", "worker/src", "www/app"]) sources(path.join(ROOT, folder));
   for (const folder of [".", "worker"]) cover(path.join(ROOT, folder), (file) => SETTINGS.has(file));
 }
 
@@ -191,7 +199,7 @@ export function page({ address, state, user }) {
     return shown.replace(INDENT, `    ${bold(client)}${" ".repeat(INDENT.length - 4 - client.length)}`);
   });
   return `
-  ${bold("Strata")}    ready on ${cyan(`http://${registry}`)}
+  ${bold("Strata")}    ready on ${cyan(`http://${registry}`)}, where a browser shows what is in it
 
   ${facts.join("\n  ")}
   state     ${kept.startsWith("..") ? state : kept}
@@ -200,7 +208,7 @@ export function page({ address, state, user }) {
 
 ${commands.join("\n\n")}
 
-  ${dim("Edited Rust is built and served at once. Ctrl-C ends.")}
+  ${dim("What you edit is built and served at once. Ctrl-C ends.")}
 `;
 }
 

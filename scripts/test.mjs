@@ -5,7 +5,7 @@ import path from "node:path";
 
 import { judge, LANES } from "./checks.mjs";
 import { ROOT, run } from "./command.mjs";
-import { ensureAll, ensureUnpacked } from "./setup.mjs";
+import { ensureAll, ensureDebianPackages, ensureUnpacked } from "./setup.mjs";
 import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
 
 const HELP = `npm test [-- NAME…]
@@ -57,6 +57,7 @@ async function carryOut(check) {
     async (detail) => {
       try {
         await ensureUnpacked(check.programs ?? {});
+        await ensureDebianPackages(check.packages ?? {});
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         Object.assign(result, { code: 1, output: [error.output, error.message].filter(Boolean).join("\n") });

@@ -1,8 +1,10 @@
-// What views read directories and files from, be it the registry or the user's own disk.
+// What files are read from: an image or a layer on the registry, one of its blobs, or a layer from the user's disk.
+
+import { type Progress, request, target } from "./api";
 
 export type Kind = "file" | "hardlink" | "symlink" | "char" | "block" | "directory" | "fifo";
 
-/** What a listing says of an entry, as docs/extension.md has it. */
+/** One file, as docs/extension.md describes it. */
 export interface Entry {
   name: string;
   nameEncoded?: string;
@@ -22,13 +24,60 @@ export interface Entry {
 
 export interface Listing {
   children: Entry[];
-  /** From where the listing goes on. */
+  /** Where the next page begins. */
   next?: string;
 }
 
+/** Paths are percent-encoded; a directory's ends with a slash, but the root's, which is empty. */
 export interface Source {
-  /** Lists the directory at a percent-encoded path: "" is the root, all others end with a slash. */
   list(directory: string, after?: string, signal?: AbortSignal): Promise<Listing>;
-  /** Reads the bytes from one offset up to another of the file at a percent-encoded path. */
+  /** `to` is exclusive; `size` is that of the whole file. */
   read(path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }>;
+}
+
+/** Files of an image or of one layer on the registry. */
+export class Remote implements Source {
+  readonly #place: string;
+  readonly #query: Record<string, string>;
+  readonly #onProgress: ((progress: Progress) => void) | undefined;
+
+  constructor(place: string, query: Record<string, string> = {}, onProgress?: (progress: Progress) => void) {
+    this.#place = place;
+    this.#query = query;
+    this.#onProgress = onProgress;
+  }
+
+  /** The address of a path. */
+  address(path: string, query: Record<string, string> = {}): string {
+    return target(this.#place + path, { ...this.#query, ...query });
+  }
+
+  async list(directory: string, after?: string, signal?: AbortSignal): Promise<Listing> {
+    const reply = await request(after ?? this.address(directory, { n: "1000" }), { signal, onProgress: this.#onProgress });
+    const { children } = reply.json<{ children: Entry[] }>();
+    return { children, next: reply.next };
+  }
+
+  async read(path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }> {
+    return readRange(this.address(path), from, to, signal, this.#onProgress);
+  }
+}
+
+/** One blob, of which there is but one path, the empty one. */
+export class Blob implements Pick<Source, "read"> {
+  constructor(readonly address: string) {}
+
+  read(_path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }> {
+    return readRange(this.address, from, to, signal);
+  }
+}
+
+async function readRange(address: string, from: number, to: number, signal?: AbortSignal, onProgress?: (progress: Progress) => void) {
+  const headers = { Range: `bytes=${from}-${Math.max(from, to - 1)}` };
+  const reply = await request(address, { headers, signal, onProgress, accepted: [416] });
+  const total = Number(/\/(\d+)$/.exec(reply.headers.get("Content-Range") ?? "")?.[1]);
+  // An empty file has no range that could be asked for.
+  if (reply.status === 416) return { bytes: new Uint8Array(), size: total || 0 };
+  if (reply.status === 206) return { bytes: reply.bytes, size: total };
+  return { bytes: reply.bytes.subarray(from, to), size: reply.bytes.length };
 }

@@ -1,0 +1,131 @@
+// The registry's API, asked as whoever is signed in. What each request cost is told to the activity panel.
+
+import { note } from "./activity";
+import { store } from "./store";
+
+/** What went wrong, in words that say what to do. */
+export class Problem extends Error {
+  constructor(
+    message: string,
+    readonly status = 0,
+    readonly code = "",
+    readonly detail?: unknown,
+  ) {
+    super(message);
+  }
+}
+
+/** How far a layer is indexed. */
+export interface Progress {
+  digest: string;
+  read: number;
+  size: number;
+}
+
+export interface Reply {
+  status: number;
+  headers: Headers;
+  bytes: Uint8Array;
+  /** The address of the next page. */
+  next: string | undefined;
+  text(): string;
+  json<T>(): T;
+}
+
+export interface Asked {
+  method?: "GET" | "HEAD";
+  headers?: Record<string, string>;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: Progress) => void) | undefined;
+  /** Statuses that are an answer, and no error. */
+  accepted?: number[];
+}
+
+/** Who is signed in. It is in this page's memory only, and gone with it. */
+export const session = store<{ user: string; authorization: string } | undefined>(undefined);
+
+/** Whether a sign-in is wanted, and why. */
+export const signIn = store<string | undefined>(undefined);
+
+/** An address with its query, values percent-encoded. */
+export function target(path: string, query: Record<string, string | undefined> = {}): string {
+  const pairs = Object.entries(query).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${encodeURIComponent(value)}`]));
+  return pairs.length > 0 ? `${path}?${pairs.join("&")}` : path;
+}
+
+/** Asks, and waits while the registry indexes a layer. */
+export async function request(address: string, asked: Asked = {}): Promise<Reply> {
+  for (;;) {
+    const reply = await once(address, asked);
+    if (reply.status !== 202) return reply;
+    const { digest, read, size } = reply.json<Progress>();
+    asked.onProgress?.({ digest, read, size });
+    const seconds = Number(reply.headers.get("Retry-After") ?? 1);
+    await pause(Math.max(0.2, seconds) * 1000, asked.signal);
+  }
+}
+
+/** The reply's head and its body, which is still to be read. */
+export async function open(address: string, { method = "GET", headers = {}, signal }: Asked = {}): Promise<Response> {
+  const authorization = session.value?.authorization;
+  try {
+    return await fetch(address, {
+      method,
+      headers: authorization ? { Authorization: authorization, ...headers } : headers,
+      // The browser has no part in signing in: it would ask in a window of its own, and remember.
+      credentials: "omit",
+      signal: signal ?? null,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem("the registry can't be reached: check the connection, then try again");
+  }
+}
+
+async function once(address: string, asked: Asked): Promise<Reply> {
+  const started = performance.now();
+  const response = await open(address, asked);
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  note({ method: asked.method ?? "GET", address, status: response.status, headers: response.headers, bytes: bytes.length, started });
+  const { status, headers } = response;
+  const text = () => new TextDecoder().decode(bytes);
+  if (!response.ok && !asked.accepted?.includes(status)) throw problem(status, headers, text());
+  return { status, headers, bytes, next: nextOf(headers), text, json: () => JSON.parse(text()) };
+}
+
+/** What a refusal says, and what can be done about it. */
+export function problem(status: number, headers: Headers, text: string): Problem {
+  let [code, message, detail]: [string, string, unknown] = ["", "", undefined];
+  try {
+    const [first] = JSON.parse(text).errors;
+    ({ code, message, detail } = first);
+  } catch {
+    message = text.trim().slice(0, 200);
+  }
+  const wait = headers.get("Retry-After");
+  const advice: Record<number, string> = {
+    401: session.value ? "sign in as somebody who may" : "sign in",
+    403: "sign in as somebody who may",
+    404: "it may have been deleted or moved: look at what is there",
+    429: `too many requests: try again${wait ? ` in ${wait} s` : " later"}`,
+    503: `try again${wait ? ` in ${wait} s` : " later"}`,
+  };
+  const found = message || `the registry answered ${status}`;
+  if (status === 401) signIn.set(session.value ? "the registry did not accept this" : "");
+  return new Problem(advice[status] ? `${found}. ${capital(advice[status])}.` : found, status, code, detail);
+}
+
+function nextOf(headers: Headers): string | undefined {
+  return /<([^>]+)>;\s*rel="?next"?/.exec(headers.get("Link") ?? "")?.[1];
+}
+
+function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,128 @@
+// The page: its head, the view that the address names, and what is always there.
+
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+
+import { session, signIn } from "./api";
+import { Footer } from "./parts/activity";
+import { Icon } from "./parts/parts";
+import { SignIn } from "./parts/signin";
+import { href, type Place, place } from "./route";
+import { useStore } from "./store";
+import { Registry, Tags } from "./views/registry";
+
+function App() {
+  const at = useStore(place);
+  const { route } = at;
+  useEffect(() => {
+    document.title = titleOf(at);
+  }, [at]);
+  return (
+    <>
+      <a class="skip" href={location.hash || "#/"} onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}>
+        Skip to the content
+      </a>
+      <Head at={at} />
+      <View at={at} key={route.view === "files" ? `${route.name} ${route.reference}` : route.view} />
+      <Footer />
+      <SignIn />
+    </>
+  );
+}
+
+function View({ at: { route, query } }: { at: Place }) {
+  switch (route.view) {
+    case "registry":
+      return <Registry query={query} />;
+    case "repository":
+      return <Tags key={route.name} name={route.name} query={query} />;
+    default:
+      return (
+        <main class="view" id="content" tabIndex={-1}>
+          <p class="notice">
+            Nothing is at this address. <a href="#/">All repositories</a>
+          </p>
+        </main>
+      );
+  }
+}
+
+function Head({ at: { route } }: { at: Place }) {
+  const who = useStore(session);
+  const name = "name" in route ? route.name : undefined;
+  return (
+    <header class="head">
+      <a class="brand" href="#/">
+        <svg viewBox="0 0 32 32" width="20" height="20" aria-hidden="true">
+          <path class="stratum-fill-1" d="M4 5h24v5c-8 3-16-3-24 0z" />
+          <path class="stratum-fill-0" d="M4 13c8-3 16 3 24 0v5c-8 3-16-3-24 0z" />
+          <path class="stratum-fill-3" d="M4 21c8-3 16 3 24 0v6H4z" />
+        </svg>
+        Strata
+      </a>
+      <nav class="crumbs" aria-label="Where you are">
+        {name && <a href={href({ view: "repository", name })}>{name}</a>}
+        {"reference" in route && <a href={href({ view: "image", name: route.name, reference: route.reference })}>{route.reference.includes(":") ? route.reference.slice(0, 19) : route.reference}</a>}
+      </nav>
+      <div class="tools">
+        <Theme />
+        {who ? (
+          <button type="button" class="quiet" onClick={() => session.set(undefined)} title={`Signed in as ${who.user}`}>
+            Sign out
+          </button>
+        ) : (
+          <button type="button" class="quiet" onClick={() => signIn.set("")}>
+            Sign in
+          </button>
+        )}
+      </div>
+    </header>
+  );
+}
+
+const THEMES = ["auto", "light", "dark"] as const;
+
+/** Light or dark, as the system says until somebody says otherwise. */
+function Theme() {
+  const [theme, setTheme] = useState<(typeof THEMES)[number]>(() => THEMES.find((one) => one === localStorage.getItem("theme")) ?? "auto");
+  useEffect(() => {
+    document.documentElement.dataset.theme = theme;
+    localStorage.setItem("theme", theme);
+  }, [theme]);
+  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto";
+  return (
+    <button type="button" class="quiet" onClick={() => setTheme(next)} aria-label={`Colours: ${theme}. Change to ${next}`} title={`Colours: ${theme}`}>
+      <Icon name={theme === "auto" ? "auto" : theme === "light" ? "sun" : "moon"} />
+    </button>
+  );
+}
+
+function titleOf({ route }: Place): string {
+  switch (route.view) {
+    case "registry":
+      return "Strata";
+    case "repository":
+      return `${route.name} · Strata`;
+    case "image":
+    case "files":
+      return `${route.name} ${route.reference} · Strata`;
+    case "blob":
+      return `${route.digest.slice(0, 19)} · Strata`;
+    case "disk":
+      return "Layer from disk · Strata";
+    case "unknown":
+      return "Not found · Strata";
+  }
+}
+
+// The policy lets no text become script or HTML; scripts of workers are files of this page.
+const { trustedTypes } = window as { trustedTypes?: { createPolicy(name: string, policy: { createScriptURL(address: string): string }): unknown } };
+trustedTypes?.createPolicy("default", {
+  createScriptURL(address) {
+    if (new URL(address, location.href).origin !== location.origin) throw new TypeError("scripts come from this page's own server");
+    return address;
+  },
+});
+
+const page = document.getElementById("page");
+if (page) render(<App />, page);

@@ -1,0 +1,67 @@
+// What the page asked for, live: a line at the foot of it, which opens.
+
+import { useState } from "preact/hooks";
+
+import { activity, type Tier } from "../activity";
+import { bytes, number, percent, plural } from "../format";
+import { useStore } from "../store";
+
+const TIERS: [Tier, string][] = [
+  ["hot", "from the registry's memory"],
+  ["warm", "from its key-value store"],
+  ["cold", "from its bucket"],
+  ["upstream", "from the upstream"],
+  ["browser", "kept by this browser"],
+];
+
+export function Footer() {
+  const { asked, requests, tiers, saved, inflated, fetched, layers } = useStore(activity);
+  const [open, setOpen] = useState(false);
+  const total = [...layers.values()].reduce((sum, size) => sum + size, 0);
+  return (
+    <footer class={open ? "activity open" : "activity"}>
+      <button type="button" class="summary" aria-expanded={open} aria-controls="activity" onClick={() => setOpen(!open)}>
+        <span>{plural(requests, "request")}</span>
+        {TIERS.map(([tier, meaning]) =>
+          tiers[tier] ? (
+            <span key={tier} class={`tier tier-${tier}`} title={meaning}>
+              {tier} {tiers[tier]}
+            </span>
+          ) : null,
+        )}
+        {saved + inflated > 0 && (
+          <span class="wide" title="replies made of spans that were inflated before, and replies that inflated some">
+            {plural(saved, "inflate")} saved, {inflated} done
+          </span>
+        )}
+        {total > 0 && (
+          <span class="wide">
+            {bytes(fetched)} fetched of {bytes(total)} in layers ({percent(fetched, total)})
+          </span>
+        )}
+      </button>
+      {open && (
+        <div class="asked" id="activity" tabIndex={0} role="region" aria-label="Requests, the latest first">
+          {asked.length === 0 && <p class="muted">Nothing was asked yet.</p>}
+          <table>
+            <tbody>
+              {asked.map((one) => (
+                <tr key={one.id}>
+                  <td>
+                    <span class={`tier tier-${one.tier}`}>{one.tier === "none" ? "–" : one.tier}</span>
+                  </td>
+                  <td class="figure">{one.status}</td>
+                  <td class="figure">{bytes(one.bytes)}</td>
+                  <td class="figure">{number(Math.round(one.milliseconds))} ms</td>
+                  <td class="address" title={one.steps.map(({ what, tier }) => `${what} ${tier}`).join(", ")}>
+                    <bdi>{one.address}</bdi>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </footer>
+  );
+}
