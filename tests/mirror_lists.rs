@@ -45,6 +45,23 @@ fn tagged(question: &Asked) -> Said {
     says(200, &headers, list.to_string())
 }
 
+/// The catalogue says which repositories are mirrored, and by what upstream's name.
+#[test]
+fn catalogue_names_what_is_mirrored() {
+    let mirrors = Mirrors::of(tagged);
+    let mirror = mirrors.mirror(&json!({}));
+    let pulled = get(&mirror, "/v2/up.example/team/app/manifests/a");
+    assert_eq!(pulled.status, 200, "{}", text(&pulled));
+    let listed = json_of(&get(&mirror, "/v2/_catalog"));
+    assert_eq!(
+        listed,
+        json!({
+            "repositories": ["up.example/team/app"],
+            "mirrored": { "up.example/team/app": "up.example" },
+        })
+    );
+}
+
 /// Whoever follows the links hears all of it, under the name that it asked for.
 #[test]
 fn tags_are_those_of_the_upstream() {

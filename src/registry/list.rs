@@ -4,7 +4,7 @@
 //! each thousand that are looked at for what is missing.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     access::Caller,
@@ -30,7 +30,8 @@ const MAX_PAGE: u64 = 1_000;
 const MAX_REFERRERS: u64 = 100;
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
-    /// Lists the names of repositories that manifests were pushed to, those that the caller may pull from.
+    /// Lists the names of repositories that manifests were pushed to, those that the caller may pull from, and says which of
+    /// them are mirrored.
     pub(super) async fn list_repositories(
         &self,
         caller: &Caller,
@@ -46,8 +47,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 sees.then(|| text.to_owned())
             })
             .await?;
-        let mut response =
-            respond_with_json(StatusCode::OK, bytes(&json!({ "repositories": names })));
+        let mut body = json!({ "repositories": names });
+        let upstream = |name: &String| {
+            let mirrored = self.mirrored(&name.parse().ok()?)?;
+            Some((name.clone(), mirrored.upstream.name().into()))
+        };
+        let mirrored: Map<_, _> = names.iter().filter_map(upstream).collect();
+        if let (Some(body), false) = (body.as_object_mut(), mirrored.is_empty()) {
+            body.insert("mirrored".to_owned(), mirrored.into());
+        }
+        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
         if let (true, Some(last)) = (more, names.last()) {
             link_next(
                 &mut response,
