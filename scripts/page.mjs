@@ -6,6 +6,7 @@ import path from "node:path";
 import zlib from "node:zlib";
 
 import { ROOT, run } from "./command.mjs";
+import { buildInspector } from "./inspector.mjs";
 import { dim, Failure, MARKS, say, tail, task } from "./terminal.mjs";
 
 /** Bytes of all files of the page, the module for layers among them, gzipped one by one. */
@@ -14,8 +15,9 @@ const LIMIT = 300_000;
 const WWW = path.join(ROOT, "www");
 const DIST = path.join(WWW, "dist");
 
-/** Builds www/dist, on a machine that has the node packages. `fingerprint` changes when the page does. */
+/** Builds www/dist, on a machine that has what it takes (`ensureAll`). `fingerprint` changes when the page does. */
 export async function buildPage() {
+  await buildInspector();
   await task("building page", async () => {
     // Made beside and moved into place, so that two builds at the same time leave no half of either.
     const beside = fs.mkdtempSync(path.join(WWW, "dist-"));

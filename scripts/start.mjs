@@ -157,7 +157,7 @@ function watch(changed) {
     cover(folder, () => (fs.existsSync(folder) && sources(folder), true));
     for (const entry of fs.readdirSync(folder, { withFileTypes: true })) if (entry.isDirectory()) sources(path.join(folder, entry.name));
   };
-  for (const folder of ["src", "worker/src", "www/app"]) sources(path.join(ROOT, folder));
+  for (const folder of ["src", "worker/src", "www/app", "www/src"]) sources(path.join(ROOT, folder));
   for (const folder of [".", "worker"]) cover(path.join(ROOT, folder), (file) => SETTINGS.has(file));
 }
 

@@ -9,6 +9,10 @@ import { Icon } from "./parts/parts";
 import { SignIn } from "./parts/signin";
 import { href, type Place, place } from "./route";
 import { useStore } from "./store";
+import { BlobView } from "./views/blob";
+import { Disk, useDrop } from "./views/disk";
+import { Files } from "./views/files";
+import { Image } from "./views/image";
 import { Registry, Tags } from "./views/registry";
 
 function App() {
@@ -17,15 +21,17 @@ function App() {
   useEffect(() => {
     document.title = titleOf(at);
   }, [at]);
+  const over = useDrop();
   return (
     <>
       <a class="skip" href={location.hash || "#/"} onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}>
         Skip to the content
       </a>
       <Head at={at} />
-      <View at={at} key={route.view === "files" ? `${route.name} ${route.reference}` : route.view} />
+      <View at={at} key={"name" in route && "reference" in route ? `${route.view} ${route.name} ${route.reference}` : route.view} />
       <Footer />
       <SignIn />
+      {over && <div class="dropping">Drop a layer to look into it. It stays on your machine.</div>}
     </>
   );
 }
@@ -36,7 +42,15 @@ function View({ at: { route, query } }: { at: Place }) {
       return <Registry query={query} />;
     case "repository":
       return <Tags key={route.name} name={route.name} query={query} />;
-    default:
+    case "image":
+      return <Image key={`${route.name} ${route.reference}`} name={route.name} reference={route.reference} query={query} />;
+    case "files":
+      return <Files name={route.name} reference={route.reference} path={route.path} query={query} />;
+    case "blob":
+      return <BlobView key={route.digest} name={route.name} digest={route.digest} query={query} />;
+    case "disk":
+      return <Disk path={route.path} query={query} />;
+    case "unknown":
       return (
         <main class="view" id="content" tabIndex={-1}>
           <p class="notice">
@@ -52,19 +66,22 @@ function Head({ at: { route } }: { at: Place }) {
   const name = "name" in route ? route.name : undefined;
   return (
     <header class="head">
-      <a class="brand" href="#/">
+      <a class="brand" href="#/" aria-label="Strata: all repositories">
         <svg viewBox="0 0 32 32" width="20" height="20" aria-hidden="true">
           <path class="stratum-fill-1" d="M4 5h24v5c-8 3-16-3-24 0z" />
           <path class="stratum-fill-0" d="M4 13c8-3 16 3 24 0v5c-8 3-16-3-24 0z" />
           <path class="stratum-fill-3" d="M4 21c8-3 16 3 24 0v6H4z" />
         </svg>
-        Strata
+        <span class="brand-name">Strata</span>
       </a>
       <nav class="crumbs" aria-label="Where you are">
         {name && <a href={href({ view: "repository", name })}>{name}</a>}
         {"reference" in route && <a href={href({ view: "image", name: route.name, reference: route.reference })}>{route.reference.includes(":") ? route.reference.slice(0, 19) : route.reference}</a>}
       </nav>
       <div class="tools">
+        <a class="button quiet-button" href={href({ view: "disk", path: "" })} aria-label="Open a layer from disk" title="Open a layer from disk">
+          <Icon name="disk" /> <span class="wide">Open a layer</span>
+        </a>
         <Theme />
         {who ? (
           <button type="button" class="quiet" onClick={() => session.set(undefined)} title={`Signed in as ${who.user}`}>
