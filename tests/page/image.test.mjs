@@ -113,7 +113,8 @@ describe("an image", { skip: unavailable() }, () => {
       await page.goBack();
       await shown(page).first().waitFor();
     }
-    await visited.clean();
+    // An empty file has no range that could be asked for.
+    await visited.clean({ expected: /416/ });
     await visited.close();
   });
 
@@ -210,7 +211,8 @@ describe("an image", { skip: unavailable() }, () => {
     const offender = page.getByRole("row", { name: /etc\/old\.conf/ });
     assert.match(await offender.innerText(), /4\.00 kB/);
     await page.getByRole("link", { name: "Sizes" }).click();
-    await page.getByRole("link", { name: /^bin\/, / }).first().click();
+    await page.getByRole("link", { name: /^bin\/, / }).first().click({ position: { x: 20, y: 8 } });
+    await page.getByRole("navigation", { name: "Path" }).getByText("bin").waitFor();
     await page.getByRole("link", { name: /^busybox, / }).first().click();
     await page.getByRole("region", { name: "Bytes" }).waitFor();
     await visited.clean();
@@ -369,7 +371,7 @@ describe("an image", { skip: unavailable() }, () => {
     await page.getByRole("treegrid").focus();
     await page.getByRole("button", { name: /Compare/ }).waitFor({ state: "detached" });
     await page.getByText("comparing layers").waitFor({ state: "detached", timeout: 60_000 });
-    assert.ok(Number(await page.getByRole("treegrid").getAttribute("aria-rowcount")) > 100_000);
+    await page.waitForFunction(() => Number(document.querySelector("[role=treegrid]").getAttribute("aria-rowcount")) > 100_000, undefined, { timeout: 30_000 });
     for (const part of [0.1, 0.5, 0.9]) {
       await page.locator(".files").evaluate((element, at) => (element.scrollTop = element.scrollHeight * at), part);
       await page.waitForTimeout(50);

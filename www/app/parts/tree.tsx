@@ -114,6 +114,8 @@ export function Tree({
       if (controller.signal.aborted) {
         if (before) state.opened.set(directory, { ...before, busy: false });
         else state.opened.delete(directory);
+        // Who asks now may know more.
+        redraw(undefined);
         return;
       }
       state.opened.set(directory, { ...opened, busy: false, error: error instanceof Problem ? error : new Problem(String(error)) });
