@@ -6,12 +6,13 @@ import { files } from "./files.mjs";
 import { inspect } from "./inspect.mjs";
 import { layers } from "./layers.mjs";
 import { mirror } from "./mirror.mjs";
+import { page } from "./page.mjs";
 import { pull } from "./pull.mjs";
 import { soak } from "./soak.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, inspect };
+const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, page };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));

@@ -8,7 +8,6 @@ import { fileURLToPath } from "node:url";
 import zlib from "node:zlib";
 
 import { ROOT, run } from "./command.mjs";
-import { buildPage, checkPage } from "./page.mjs";
 import { ensureAll, TOOLS } from "./setup.mjs";
 import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
 
@@ -168,6 +167,8 @@ main(import.meta.url, async () => {
   await ensureAll();
   const built = await build({ crate, dev: values.dev });
   if (crate !== "worker") return;
+  // It is made with what is here.
+  const { buildPage, checkPage } = await import("./page.mjs");
   const page = await buildPage();
   // What is deployed is held to the limits, and only as it is deployed.
   if (values.dev) return;

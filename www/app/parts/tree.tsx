@@ -277,7 +277,7 @@ export function Tree({
               <Change child={child} />
             </span>
             <span role="gridcell" class="figure">
-              {isDirectory ? (child.totalSize === undefined ? "" : <span class="muted">{bytes(child.totalSize)}</span>) : bytes(child.size)}
+              {isDirectory ? (child.totalSize === undefined ? "" : <span class="muted">{bytes(child.totalSize)}</span>) : sizeOf(child)}
             </span>
             <Details child={child} />
           </div>
@@ -345,6 +345,11 @@ function sorted(children: Child[], sort: Sort): Child[] {
   if (sort === "name") return children;
   const weight = (child: Child) => (child.type === "directory" ? (child.totalSize ?? 0) : child.size);
   return children.toSorted((one, other) => weight(other) - weight(one));
+}
+
+/** The bytes that a file is said to have; links and devices have none of their own. */
+export function sizeOf(entry: Entry): string {
+  return entry.type === "file" || entry.type === "hardlink" ? bytes(entry.size) : "";
 }
 
 /** Rows are taller where fingers point. */

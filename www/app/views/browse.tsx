@@ -8,7 +8,7 @@ import { bytes, number, percent, plural } from "../format";
 import { useLoad } from "../load";
 import type { Analyser } from "../local/analysis";
 import { Failed, Icon, Name, Search, Stratum, Waiting } from "../parts/parts";
-import { type Child, iconOf, type Shelf, type Sort, Tree, useRowHeight } from "../parts/tree";
+import { type Child, iconOf, type Shelf, sizeOf, type Sort, Tree, useRowHeight } from "../parts/tree";
 import { Treemap } from "../parts/treemap";
 import { Rows } from "../parts/virtual";
 import { encode, go, href, type Query, type Route } from "../route";
@@ -180,7 +180,7 @@ function Results({ analyser, find, only, address }: { analyser: Analyser; find: 
                   <Name text={one.path} encoded={one.pathEncoded} />
                 </a>
               </span>
-              <span class="figure">{one.entry.type === "directory" ? "" : bytes(one.entry.size)}</span>
+              <span class="figure">{sizeOf(one.entry)}</span>
               <span class="from">
                 <Stratum index={one.layerIndex} /> {one.layerIndex + 1}
               </span>
@@ -248,7 +248,7 @@ function Waste({ analyser, layers, address }: { analyser: Analyser; layers: Brow
           <dd>{number(analysis.entries)}</dd>
         </div>
       </dl>
-      <p class="muted small">Wasted is what layers hold of files that a later layer writes again or removes. Efficiency is what is left, of all that the layers hold.</p>
+      <p class="muted small">Wasted are the bytes of all paths that more than one layer writes or removes. Efficiency is the least that the image could do with, of what its layers hold, as dive computes it.</p>
       <h2>Layers</h2>
       <table class="list">
         <thead>
