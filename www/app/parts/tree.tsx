@@ -320,7 +320,7 @@ export function Change({ child }: { child: Child }): ComponentChildren {
   if (!child.state || child.state === "unchanged" || (child.state === "added" && !child.layerIndex)) return null;
   return (
     <span class={`change ${child.state}`} title={`${child.state} by layer ${(child.layerIndex ?? 0) + 1}`}>
-      {CHANGES[child.state]} {child.state}
+      {CHANGES[child.state]} <span class={child.state === "added" ? "visually-hidden" : undefined}>{child.state}</span>
     </span>
   );
 }
