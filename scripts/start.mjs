@@ -199,10 +199,11 @@ export function page({ address, state, user }) {
     return shown.replace(INDENT, `    ${bold(client)}${" ".repeat(INDENT.length - 4 - client.length)}`);
   });
   return `
-  ${bold("Strata")}    ready on ${cyan(`http://${registry}`)}, where a browser shows what is in it
+  ${bold("Strata")}    ready on ${cyan(`http://${registry}`)}
 
   ${facts.join("\n  ")}
   state     ${kept.startsWith("..") ? state : kept}
+  inspect   the same address, in a browser
 
   ${user ? "Sign in, push and pull" : "Push and pull"}, with the client you have:
 

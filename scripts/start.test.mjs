@@ -27,6 +27,9 @@ describe("npm start", { timeout: 300_000 }, () => {
       assert.match(running.printed(), /^  open +everybody who reaches the port may do everything$/m);
       assert.doesNotMatch(running.printed(), /login|PASSWORD|^  (user|password) /m);
       assert.equal((await fetch(`${running.url}/v2/`)).status, 200);
+      const shown = await fetch(running.url);
+      assert.match(shown.headers.get("content-security-policy"), /^default-src 'none'/);
+      assert.match(await shown.text(), /<div id="page">/);
       const digest = `sha256:${crypto.createHash("sha256").update("open").digest("hex")}`;
       const pushed = await fetch(`${running.url}/v2/open/blobs/uploads/?digest=${digest}`, { method: "POST", body: "open" });
       assert.equal(pushed.status, 201, await pushed.text());

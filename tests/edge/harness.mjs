@@ -27,14 +27,14 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  * @param {Record<string, { simple: { limit: number, period: 10 | 60 } }>} [options.limiters] the platform's rate limiters by their
  *   bindings; without them nothing is limited, as tests sign in often
  * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules by name, `index.js` first
- * @param {boolean} [options.page] serve the built page beside it, as wrangler.toml says
+ * @param {boolean | string} [options.page] serve the built page beside it, as wrangler.toml says, or the files of another folder
  * @param {number} [options.isolates] how many isolates run it, on the same R2 and KV; see `isolate`
  */
 export async function start({ https = false, probe = true, folder, vars = {}, limiters = {}, modules = modulesOf(build), page = false, isolates = 1 } = {}) {
   const before = runtimes();
   const printed = [];
   const bindings = { STRATA_USERS: users(), STRATA_ANONYMOUS_PULL: "false", ...vars };
-  const assets = page ? await assetsOf() : undefined;
+  const assets = page ? await assetsOf(page) : undefined;
   const workers = Array.from({ length: isolates }, (_, index) => ({
     name: `strata-${index}`,
     // The first is reached by every name but those of the others.
@@ -247,11 +247,11 @@ function asModules(modules) {
 }
 
 /** The files that are served beside the Worker and which requests are for them, as wrangler reads it. */
-async function assetsOf() {
+async function assetsOf(page) {
   const { unstable_getMiniflareWorkerOptions: read } = await import("wrangler");
   const { assets } = read(join(root, "wrangler.toml")).workerOptions;
   if (!assets || !existsSync(join(assets.directory, "index.html"))) throw new Error("no page in www/dist: run npm run build first");
-  return assets;
+  return typeof page === "string" ? { ...assets, directory: page } : assets;
 }
 
 /** The runtime's date and flags, as the deployed Worker has them. */

@@ -1,5 +1,8 @@
 // The page and the API side by side; repositories and tags as people find them.
 import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { archive } from "../edge/archive.mjs";
 import { start } from "../edge/harness.mjs";
@@ -42,7 +45,16 @@ describe("the page beside the API", () => {
     }
   });
 
-  test("never answers for the API", async () => {
+  test("never answers for the API, not even with files of the same names", async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), "strata-assets-"));
+    t.after(() => rm(folder, { recursive: true }));
+    for (const file of ["index.html", "metrics", "v2/index.html", "v2/_catalog", "v2/a/tags/list", "v2/_strata/token"]) {
+      await mkdir(dirname(join(folder, file)), { recursive: true });
+      await writeFile(join(folder, file), "a file");
+    }
+    const strata = await start({ page: folder });
+    t.after(() => strata.stop());
+    assert.equal((await strata.send("GET", "/")).body.toString(), "a file");
     const bare = { headers: { authorization: undefined } };
     for (const path of ["/v2", "/v2/", "/v2/_catalog", "/v2/a/tags/list", "/v2/index.html", "/v2/../v2/", "/metrics", "/v2/_strata/token?service=strata"]) {
       const { headers, status } = await strata.send("GET", path, bare);

@@ -149,8 +149,9 @@ export function Tree({
     return all;
   }, [turn, sort, shelf.turn, state]);
 
-  const at = Math.max(0, rows.findIndex(({ path }) => path === active));
-  const revealed = useRef(false);
+  const at = useMemo(() => Math.max(0, rows.findIndex(({ path }) => path === active)), [rows, active]);
+  // Where an address leads is in sight, once: whoever comes back finds the place as it was.
+  const wanted = useRef<string | undefined>(state.offset > 0 ? undefined : reveal);
   useEffect(() => {
     if (revealed.current || reveal === "" || state.offset > 0) return;
     const index = rows.findIndex(({ path }) => path === reveal);
