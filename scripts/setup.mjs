@@ -19,8 +19,9 @@ export async function ensureAll() {
 
 export function ensureNode() {
   const [major, minor] = process.versions.node.split(".").map(Number);
-  if (major > 20 || (major === 20 && minor >= 3)) return;
-  throw new Failure(`Node 20.3 or later is needed, this is ${process.versions.node}: install it from https://nodejs.org, then ${again()}`);
+  // What Vite runs on.
+  if (major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19)) return;
+  throw new Failure(`Node 20.19, 22.12 or later is needed, this is ${process.versions.node}: install it from https://nodejs.org, then ${again()}`);
 }
 
 /** The packages of package-lock.json, in node_modules. */

@@ -128,6 +128,33 @@ describe("a registry", () => {
     await visited.close();
   });
 
+  test("says which repositories are mirrored, and asks an upstream for nothing that nobody wanted", async () => {
+    const visited = await visit(browser, strata);
+    const { page } = visited;
+    await page.route(/_catalog/, (route) => route.fulfill({ json: { repositories: ["docker.io/library/alpine", "library/alpine"], mirrored: { "docker.io/library/alpine": "docker.io" } } }));
+    await visited.signIn();
+    await page.getByRole("row", { name: /docker\.io/ }).getByText("mirrors docker.io").waitFor();
+    await page.getByRole("row", { name: /^library\/alpine/ }).getByText("linux/amd64").waitFor();
+    assert.deepEqual(visited.requests().filter(({ path }) => path.includes("docker.io")), []);
+    await visited.clean({ expected: /401/ });
+    await visited.close();
+  });
+
+  test("lets in by a token as by a password", async () => {
+    const { token } = (await strata.send("GET", "/v2/_strata/token?service=strata&scope=repository:library/alpine:pull")).json();
+    const visited = await visit(browser, strata);
+    const { page } = visited;
+    await visited.turn("#/library/alpine");
+    await page.getByRole("dialog").waitFor();
+    await visited.signIn("", "nothing of the sort");
+    await page.getByText("the registry did not accept this").waitFor();
+    await visited.signIn("", token);
+    await page.getByRole("row", { name: /latest/ }).getByText("+ 1").waitFor();
+    assert.ok(visited.requests().every(({ headers }) => !headers.cookie));
+    await visited.clean({ expected: /401/ });
+    await visited.close();
+  });
+
   test("asks who it does not know to sign in, in the page", async () => {
     const visited = await visit(browser, strata);
     const { page } = visited;

@@ -18,7 +18,7 @@ export function useLoad<T>(load: (signal: AbortSignal, onProgress: (progress: Pr
   const [turn, redraw] = useReducer((count: number) => count + 1, 0);
   const [attempt, again] = useReducer((count: number) => count + 1, 0);
   const held = useRef<{ of: string; value?: T; error?: Problem; progress?: Progress }>({ of: "" });
-  const of = JSON.stringify([keys, who?.user, attempt]);
+  const of = JSON.stringify([keys, who?.authorization, attempt]);
   useEffect(() => {
     const controller = new AbortController();
     const { signal } = controller;
