@@ -43,9 +43,10 @@ class Visited {
     this.asked = asked;
   }
 
-  /** Opens the page at an address. What is in its memory is gone. */
+  /** Opens the page at an address. What is in its memory is gone, and what was asked for. */
   async go(fragment) {
     await this.page.goto("about:blank");
+    this.asked.length = 0;
     await this.page.goto(new URL(`/${fragment}`, this.strata.url).href);
   }
 

@@ -102,7 +102,7 @@ describe("a registry", () => {
     const visited = await visit(browser, strata, { signedIn: true });
     const { page } = visited;
     const row = page.getByRole("row", { name: /library\/alpine/ });
-    await row.getByText("linux/amd64").waitFor();
+    await row.getByRole("cell").getByText("linux/amd64").waitFor();
     assert.match(await row.innerText(), /pushed[\s\S]*3[\s\S]*latest[\s\S]*\+ 1/);
 
     // Pages, and back.
@@ -121,7 +121,7 @@ describe("a registry", () => {
     await page.getByRole("link", { name: "library/alpine" }).focus();
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "library/alpine" }).waitFor();
-    await page.getByRole("row", { name: /latest/ }).getByText("+ 1").waitFor();
+    await page.getByRole("row", { name: /latest/ }).getByRole("cell").getByText("+ 1").waitFor();
     assert.equal(await page.getByRole("row").count(), 4);
     assert.deepEqual(await visited.faults(), []);
     await visited.clean({ expected: /401/ });
@@ -134,7 +134,7 @@ describe("a registry", () => {
     await page.route(/_catalog/, (route) => route.fulfill({ json: { repositories: ["docker.io/library/alpine", "library/alpine"], mirrored: { "docker.io/library/alpine": "docker.io" } } }));
     await visited.signIn();
     await page.getByRole("row", { name: /docker\.io/ }).getByText("mirrors docker.io").waitFor();
-    await page.getByRole("row", { name: /^library\/alpine/ }).getByText("linux/amd64").waitFor();
+    await page.getByRole("row", { name: /^library\/alpine/ }).getByRole("cell").getByText("linux/amd64").waitFor();
     assert.deepEqual(visited.requests().filter(({ path }) => path.includes("docker.io")), []);
     await visited.clean({ expected: /401/ });
     await visited.close();
@@ -149,7 +149,7 @@ describe("a registry", () => {
     await visited.signIn("", "nothing of the sort");
     await page.getByText("the registry did not accept this").waitFor();
     await visited.signIn("", token);
-    await page.getByRole("row", { name: /latest/ }).getByText("+ 1").waitFor();
+    await page.getByRole("row", { name: /latest/ }).getByRole("cell").getByText("+ 1").waitFor();
     assert.ok(visited.requests().every(({ headers }) => !headers.cookie));
     await visited.clean({ expected: /401/ });
     await visited.close();

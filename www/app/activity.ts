@@ -6,7 +6,6 @@ export type Tier = "hot" | "warm" | "cold" | "upstream" | "browser" | "none";
 
 export interface Asked {
   id: number;
-  method: string;
   address: string;
   status: number;
   tier: Tier;
@@ -35,7 +34,10 @@ export const activity = store<Activity>({ asked: [], requests: 0, tiers: {}, sav
 
 let last = 0;
 
-export function note(of: { method: string; address: string; status: number; headers: Headers; bytes: number; started: number }): void {
+// The browser keeps a few hundred, and then none of those that come.
+performance.addEventListener("resourcetimingbufferfull", () => performance.clearResourceTimings());
+
+export function note(of: { address: string; status: number; headers: Headers; bytes: number; started: number }): void {
   const steps = [...(of.headers.get("Server-Timing") ?? "").matchAll(/(\w+);desc=(\w+)/g)].map(([, what = "", tier = ""]) => ({ what, tier }));
   const [timing] = performance.getEntriesByName(new URL(of.address, location.href).href, "resource").slice(-1) as PerformanceResourceTiming[];
   // What the browser kept says again which tier it once came from.
@@ -47,7 +49,7 @@ export function note(of: { method: string; address: string; status: number; head
   const now = activity.value;
   activity.set({
     ...now,
-    asked: [{ id: ++last, method: of.method, address: of.address, status: of.status, tier, steps, bytes: of.bytes, milliseconds: performance.now() - of.started }, ...now.asked].slice(0, KEPT),
+    asked: [{ id: ++last, address: of.address, status: of.status, tier, steps, bytes: of.bytes, milliseconds: performance.now() - of.started }, ...now.asked].slice(0, KEPT),
     requests: now.requests + 1,
     tiers: { ...now.tiers, [tier]: (now.tiers[tier] ?? 0) + 1 },
     saved: now.saved + (spans.length > 0 && (kept || !inflated) ? 1 : 0),

@@ -33,7 +33,6 @@ export interface Reply {
 }
 
 export interface Asked {
-  method?: "GET" | "HEAD";
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
@@ -66,11 +65,10 @@ export async function request(address: string, asked: Asked = {}): Promise<Reply
 }
 
 /** The reply's head and its body, which is still to be read. */
-export async function open(address: string, { method = "GET", headers = {}, signal }: Asked = {}): Promise<Response> {
+export async function open(address: string, { headers = {}, signal }: Asked = {}): Promise<Response> {
   const authorization = session.value?.authorization;
   try {
     return await fetch(address, {
-      method,
       headers: authorization ? { Authorization: authorization, ...headers } : headers,
       // The browser has no part in signing in: it would ask in a window of its own, and remember.
       credentials: "omit",
@@ -86,7 +84,7 @@ async function once(address: string, asked: Asked): Promise<Reply> {
   const started = performance.now();
   const response = await open(address, asked);
   const bytes = new Uint8Array(await response.arrayBuffer());
-  note({ method: asked.method ?? "GET", address, status: response.status, headers: response.headers, bytes: bytes.length, started });
+  note({ address, status: response.status, headers: response.headers, bytes: bytes.length, started });
   const { status, headers } = response;
   const text = () => new TextDecoder().decode(bytes);
   if (!response.ok && !asked.accepted?.includes(status)) throw problem(status, headers, text());

@@ -1,7 +1,7 @@
 // The page: its head, the view that the address names, and what is always there.
 
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import { session, signIn } from "./api";
 import { Footer } from "./parts/activity";
@@ -17,10 +17,18 @@ import { Registry, Tags } from "./views/registry";
 
 function App() {
   const at = useStore(place);
-  const { route } = at;
   useEffect(() => {
     document.title = titleOf(at);
   }, [at]);
+  const first = useRef(true);
+  useEffect(() => {
+    if (!first.current) {
+      scrollTo(0, 0);
+      // What had the focus went with the view before.
+      if (document.activeElement === document.body) document.getElementById("content")?.focus({ preventScroll: true });
+    }
+    first.current = false;
+  }, [viewOf(at)]);
   const over = useDrop();
   return (
     <>
@@ -28,7 +36,7 @@ function App() {
         Skip to the content
       </a>
       <Head at={at} />
-      <View at={at} key={"name" in route && "reference" in route ? `${route.view} ${route.name} ${route.reference}` : route.view} />
+      <View at={at} key={viewOf(at)} />
       <Footer />
       <SignIn />
       {over && <div class="dropping">Drop a layer to look into it. It stays on your machine.</div>}
@@ -36,18 +44,23 @@ function App() {
   );
 }
 
+/** What the address is of, whatever part of it is looked at. */
+function viewOf({ route }: Place): string {
+  return [route.view, "name" in route && route.name, "reference" in route && route.reference, "digest" in route && route.digest].join(" ");
+}
+
 function View({ at: { route, query } }: { at: Place }) {
   switch (route.view) {
     case "registry":
       return <Registry query={query} />;
     case "repository":
-      return <Tags key={route.name} name={route.name} query={query} />;
+      return <Tags name={route.name} query={query} />;
     case "image":
-      return <Image key={`${route.name} ${route.reference}`} name={route.name} reference={route.reference} query={query} />;
+      return <Image name={route.name} reference={route.reference} query={query} />;
     case "files":
       return <Files name={route.name} reference={route.reference} path={route.path} query={query} />;
     case "blob":
-      return <BlobView key={route.digest} name={route.name} digest={route.digest} query={query} />;
+      return <BlobView name={route.name} digest={route.digest} query={query} />;
     case "disk":
       return <Disk path={route.path} query={query} />;
     case "unknown":
@@ -101,10 +114,10 @@ const THEMES = ["auto", "light", "dark"] as const;
 
 /** Light or dark, as the system says until somebody says otherwise. */
 function Theme() {
-  const [theme, setTheme] = useState<(typeof THEMES)[number]>(() => THEMES.find((one) => one === localStorage.getItem("theme")) ?? "auto");
+  const [theme, setTheme] = useState<(typeof THEMES)[number]>(() => THEMES.find((one) => one === remembered()) ?? "auto");
   useEffect(() => {
     document.documentElement.dataset.theme = theme;
-    localStorage.setItem("theme", theme);
+    remember(theme);
   }, [theme]);
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto";
   return (
@@ -112,6 +125,23 @@ function Theme() {
       <Icon name={theme === "auto" ? "auto" : theme === "light" ? "sun" : "moon"} />
     </button>
   );
+}
+
+function remembered(): string | null {
+  try {
+    return localStorage.getItem("theme");
+  } catch {
+    // Some browsers keep nothing, and say so by failing.
+    return null;
+  }
+}
+
+function remember(theme: string): void {
+  try {
+    localStorage.setItem("theme", theme);
+  } catch {
+    // It lasts as long as the page.
+  }
 }
 
 function titleOf({ route }: Place): string {

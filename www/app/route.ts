@@ -27,6 +27,11 @@ export interface Place {
   query: Query;
 }
 
+/** As the specification has names; what is none never becomes a part of another address. */
+const NAME = /^[a-z0-9]+(?:(?:\.|_{1,2}|-+|\/)[a-z0-9]+)*$/;
+/** A tag or a digest. */
+const REFERENCE = /^\w[\w.:+=-]*$/;
+
 export function parse(fragment: string): Place {
   const [path = "", query = ""] = fragment.replace(/^#?\/?/, "").split(/\?(.*)/s);
   return { route: routeOf(path), query: Object.fromEntries(new URLSearchParams(query)) };
@@ -39,13 +44,14 @@ function routeOf(path: string): Route {
   if (inside) {
     const [, name = "", view, encoded = "", rest = ""] = inside;
     const reference = decode(encoded);
+    if (!NAME.test(name) || !REFERENCE.test(reference)) return { view: "unknown", address: path };
     if (view === "image") return { view: "image", name, reference };
     if (view === "blob") return { view: "blob", name, digest: reference };
     return { view: "files", name, reference, path: rest };
   }
   const name = path.replace(/\/$/, "");
   if (name === "") return { view: "registry" };
-  if (/^[a-z0-9]/.test(name) && !name.includes("/_")) return { view: "repository", name };
+  if (NAME.test(name)) return { view: "repository", name };
   return { view: "unknown", address: path };
 }
 
@@ -75,10 +81,6 @@ function pathOf(route: Route): string {
 
 export const place = store<Place>(parse(location.hash));
 
-addEventListener("hashchange", () => {
-  if (href(place.value.route, place.value.query) !== location.hash) place.set(parse(location.hash));
-});
-
 /** Goes to a view; `replace` leaves no step for the back button. */
 export function go(route: Route, query: Query = {}, replace = false): void {
   const address = href(route, query);
@@ -87,6 +89,7 @@ export function go(route: Route, query: Query = {}, replace = false): void {
   place.set(parse(address));
 }
 
+// By the back button, by a link, by hand.
 addEventListener("popstate", () => place.set(parse(location.hash)));
 
 function decode(text: string): string {

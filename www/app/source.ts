@@ -64,7 +64,7 @@ export class Remote implements Source {
 }
 
 /** One blob, of which there is but one path, the empty one. */
-export class Blob implements Pick<Source, "read"> {
+export class BlobFile implements Pick<Source, "read"> {
   constructor(readonly address: string) {}
 
   read(_path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }> {

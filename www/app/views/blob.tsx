@@ -4,13 +4,13 @@ import { useMemo } from "preact/hooks";
 
 import { Copy } from "../parts/parts";
 import type { Query, Route } from "../route";
-import { Blob } from "../source";
+import { BlobFile } from "../source";
 import { Content, type Shown } from "./file";
 
 export function BlobView({ name, digest, query }: { name: string; digest: string; query: Query }) {
   const of = useMemo((): Shown => {
     const address = `/v2/${name}/blobs/${digest}`;
-    return { id: `${name} ${digest}`, source: new Blob(address), address: () => address, route: (): Route => ({ view: "blob", name, digest }) };
+    return { id: `${name} ${digest}`, source: new BlobFile(address), address: () => address, route: (): Route => ({ view: "blob", name, digest }) };
   }, [name, digest]);
   return (
     <main class="view full" id="content" tabIndex={-1}>

@@ -320,7 +320,7 @@ function Picture({ of, path, name, size }: { of: Shown; path: string; name: stri
   const content = loaded.value?.bytes;
   useEffect(() => {
     if (!content) return undefined;
-    const made = URL.createObjectURL(new globalThis.Blob([content as BlobPart], { type: pictureOf(name, content) ?? "" }));
+    const made = URL.createObjectURL(new Blob([content as BlobPart], { type: pictureOf(name, content) ?? "" }));
     setAddress(made);
     return () => URL.revokeObjectURL(made);
   }, [content]);
@@ -354,7 +354,7 @@ function Download({ of, path, name, size }: { of: Shown; path: string; name: str
     told(0);
     try {
       const parts = of.address ? await fetched(of.address(path), told, controller.signal) : await readWhole(of.source, path, size, told, controller.signal);
-      const address = URL.createObjectURL(new globalThis.Blob(parts));
+      const address = URL.createObjectURL(new Blob(parts));
       const link = document.createElement("a");
       link.href = address;
       link.download = name;
@@ -394,7 +394,7 @@ async function readWhole(source: Pick<Source, "read">, path: string, size: numbe
   while (read < size) {
     const { bytes: part } = await source.read(path, read, Math.min(size, read + 8 * 1024 * 1024), signal);
     if (part.length === 0) throw new Problem("the file ended before its size: open the layer again");
-    parts.push(new globalThis.Blob([part as BlobPart]));
+    parts.push(new Blob([part as BlobPart]));
     told((read += part.length));
   }
   return parts;

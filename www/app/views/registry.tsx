@@ -90,6 +90,7 @@ function Repository({ name, upstream }: { name: string; upstream: string | undef
       <th scope="row">
         <a href={href({ view: "repository", name })}>{name}</a>
         {upstream ? <span class="chip mirrored">mirrors {upstream}</span> : <span class="chip">pushed</span>}
+        <Narrow summary={known} />
       </th>
       <td>{count === undefined ? <Unknown of={of} shown={!upstream} /> : more ? "1,000+" : count}</td>
       <td class="wide">{tag ? <a href={href({ view: "image", name, reference: tag })}>{tag}</a> : "–"}</td>
@@ -114,6 +115,17 @@ function Facts({ summary: of }: { summary: Summary | undefined }) {
         {of?.created ? age(of.created) : <span class="muted">–</span>}
       </td>
     </>
+  );
+}
+
+/** What a phone has no columns for. */
+function Narrow({ summary: of }: { summary: Summary | undefined }) {
+  if (!of) return null;
+  return (
+    <span class="narrow muted small">
+      <Platforms of={of.platforms} />
+      {of.created && `, ${age(of.created)}`}
+    </span>
   );
 }
 
@@ -199,6 +211,7 @@ function TagRow({ name, tag }: { name: string; tag: string }) {
       <th scope="row">
         <a href={href({ view: "image", name, reference: tag })}>{tag}</a>
         {of.value && of.value.kind !== "image" && <span class="chip">{of.value.kind}</span>}
+        <Narrow summary={of.value} />
       </th>
       <td class="wide">
         {of.value ? (
