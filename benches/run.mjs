@@ -12,7 +12,7 @@ import { soak } from "./soak.mjs";
 import { print } from "./table.mjs";
 import { upload } from "./upload.mjs";
 
-const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, page };
+const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, soak, inspect, page };
 
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));

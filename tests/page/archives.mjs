@@ -44,6 +44,6 @@ export function many(count) {
 /** A text of so many bytes, of numbered lines of 40. */
 export function lines(size) {
   const of = Buffer.alloc(size);
-  for (let at = 0; at < size; at += 40) of.write(`${String(at / 40 + 1).padStart(10, "0")} a line of a very long text.\n`, at);
+  for (let at = 0; at < size; at += 40) of.write(`${String(at / 40 + 1).padStart(10, "0")} is a line of a very long lo.\n`, at);
   return of;
 }

@@ -171,7 +171,7 @@ export function Search({ value, label, onSearch }: { value: string; label: strin
   );
 }
 
-export function isField(target: EventTarget | null): boolean {
+function isField(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
 }
 

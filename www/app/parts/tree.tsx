@@ -86,7 +86,6 @@ export function Tree({
     kept.set(shelf.id, found);
     // What is looked at now and then; the oldest go.
     for (const id of [...kept.keys()].slice(0, -8)) kept.delete(id);
-    for (const directory of above(reveal)) found.open.add(directory);
     return found;
   }, [shelf.id]);
   const [turn, redraw] = useReducer((count: number) => count + 1, 0);
@@ -153,10 +152,17 @@ export function Tree({
   // Where an address leads is in sight, once: whoever comes back finds the place as it was.
   const wanted = useRef<string | undefined>(state.offset > 0 ? undefined : reveal);
   useEffect(() => {
-    if (revealed.current || reveal === "" || state.offset > 0) return;
-    const index = rows.findIndex(({ path }) => path === reveal);
+    for (const directory of above(reveal)) state.open.add(directory);
+    if (reveal !== active) {
+      setActive(reveal);
+      wanted.current = reveal;
+    }
+    redraw(undefined);
+  }, [reveal]);
+  useEffect(() => {
+    const index = wanted.current ? rows.findIndex(({ path }) => path === wanted.current) : -1;
     if (index < 0) return;
-    revealed.current = true;
+    wanted.current = undefined;
     handle.current?.scrollTo(index);
   }, [rows]);
 

@@ -60,13 +60,10 @@ export function Browse({ of, path, query, children }: { of: Browsed; path: strin
         {view === "tree" && (
           <>
             <Search value={find} label="Search names" onSearch={(text) => turn({ find: text })} />
-            <label class="sort">
-              <span class="visually-hidden">Sort by</span>
-              <select value={sort} onChange={(event) => turn({ sort: event.currentTarget.value === "size" ? "size" : undefined })}>
+            <select aria-label="Sort by" value={sort} onChange={(event) => turn({ sort: event.currentTarget.value === "size" ? "size" : undefined })}>
                 <option value="name">by name</option>
                 <option value="size">by size</option>
               </select>
-            </label>
           </>
         )}
       </div>

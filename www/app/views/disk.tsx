@@ -22,7 +22,7 @@ const disk = store<{ layer?: LocalLayer; opening?: Opening; failed?: string }>({
 let opened = 0;
 
 /** Opens a layer; the one before is closed. */
-export async function openFile(file: File): Promise<void> {
+async function openFile(file: File): Promise<void> {
   disk.value.opening?.controller.abort();
   disk.value.layer?.close();
   const controller = new AbortController();

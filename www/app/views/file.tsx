@@ -14,7 +14,7 @@ import { useStore } from "../store";
 import { type Browsed, Crumbs, textOf } from "./browse";
 
 /** So much is fetched and shown at a time. */
-export const WINDOW = 128 * 1024;
+const WINDOW = 128 * 1024;
 /** A picture has to be fetched whole. */
 const PICTURE = 16 * 1024 * 1024;
 
@@ -74,7 +74,9 @@ async function entryOf(source: Source, path: string, signal: AbortSignal): Promi
   const name = bytesOf(encoded);
   const last = name.at(-1) ?? 0;
   const before = [...name.subarray(0, -1), ...(last > 0 ? [last - 1, 0xff, 0xff] : [])];
-  const text = before.map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
+  // As short as it can be said: addresses have an end.
+  const plain = (byte: number) => /[\w.~-]/.test(String.fromCharCode(byte));
+  const text = before.map((byte) => (plain(byte) ? String.fromCharCode(byte) : `%${byte.toString(16).padStart(2, "0")}`)).join("");
   const { address } = source as Source & { address(path: string, query?: Record<string, string>): string };
   const asked = address.call(source, directory, { n: "1" });
   const { children } = await source.list(directory, before.length > 0 ? `${asked}&last=${text}` : asked, signal);
@@ -125,14 +127,11 @@ export function Content({ of, path, name, query, keep }: { of: Shown; path: stri
           {size >= 1000 && <span class="wide">, {number(size)} bytes</span>}
         </span>
         <span class="spring" />
-        <label class="sort">
-          <span class="visually-hidden">Show as</span>
-          <select value={query.as ?? ""} onChange={(event) => turn({ as: event.currentTarget.value })}>
+        <select aria-label="Show as" value={query.as ?? ""} onChange={(event) => turn({ as: event.currentTarget.value })}>
             <option value="">{canFormat ? "formatted" : { text: "text, as found", picture: "picture", bytes: "bytes, as found" }[known.current.kind]}</option>
             <option value="text">text</option>
             <option value="bytes">bytes</option>
           </select>
-        </label>
         <Download of={of} path={path} name={name} size={size} />
       </div>
       {size === 0 && <p class="notice">The file is empty.</p>}

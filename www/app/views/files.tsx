@@ -63,9 +63,7 @@ export function Files({ name, reference, path, query }: { name: string; referenc
   const choose = (layer: string) => go({ view: "files", name, reference, path: "" }, { platform: query.platform, layer: layer || undefined, view: query.view });
   return (
     <Browse of={browsed} path={path} query={query}>
-      <label class="sort">
-        <span class="visually-hidden">Layer</span>
-        <select value={query.layer ?? ""} onChange={(event) => choose(event.currentTarget.value)}>
+      <select aria-label="Layer" value={query.layer ?? ""} onChange={(event) => choose(event.currentTarget.value)}>
           <option value="">all layers, merged</option>
           {layers.map(({ digest, size }, index) => (
             <option key={`${index}`} value={digest}>
@@ -73,7 +71,6 @@ export function Files({ name, reference, path, query }: { name: string; referenc
             </option>
           ))}
         </select>
-      </label>
       {progress && <IndexingLine progress={progress} done={() => setProgress(undefined)} />}
     </Browse>
   );
