@@ -25,7 +25,7 @@ export async function storage(print) {
 
 /** Images as they are built on one another: a shell, and the same with one package after the other on top. */
 async function family() {
-  const sources = [await image("busybox"), await image("files")];
+  const sources = [await image("busybox"), await image("files"), await image("tools")];
   const layers = sources.flatMap(({ layout, blobs: [config, ...layers] }) => {
     const diffIds = JSON.parse(readFileSync(blobPath(layout, config.digest), "utf8")).rootfs.diff_ids;
     return layers.map(({ digest, size }, index) => ({ digest, size, diffId: diffIds[index], path: blobPath(layout, digest) }));

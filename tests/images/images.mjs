@@ -1,4 +1,4 @@
-// Two images of real Debian packages as OCI layouts, made without docker and kept in target/ for the next run.
+// Images of real Debian packages as OCI layouts, made without docker and kept in target/ for the next run.
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
@@ -15,6 +15,7 @@ const recipes = {
     { packages: ["busybox-static"], links: { "bin/sh": "busybox", "bin/ls": "busybox", "usr/bin/env": "../../bin/busybox" } },
   ],
   files: [{ packages: ["tzdata"] }, { packages: ["iso-codes"] }, { packages: ["vim-runtime"] }, { packages: ["git"] }],
+  tools: [{ packages: ["less"] }, { packages: ["nano"] }, { packages: ["jq"] }, { packages: ["tree"] }, { packages: ["file"] }],
 };
 
 // To be raised when the same packages would make another image.
@@ -26,7 +27,7 @@ const known = new Map();
  * One of the images: `{ layout, manifest, blobs, tree }` — the layout's folder, the manifest's descriptor, descriptors of
  * every blob the manifest names, config first, and all files of the merged layers as `treeOf` tells them.
  *
- * @param {"busybox" | "files"} name
+ * @param {"busybox" | "files" | "tools"} name
  */
 export function image(name) {
   // Asking for the versions takes a second.
