@@ -1,15 +1,21 @@
 // The page in a browser: how large it is, how soon it shows something, and how it scrolls through 100,000 files.
-import { readdirSync, readFileSync } from "node:fs";
+import { createWriteStream, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gzipSync } from "node:zlib";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createGzip, gzipSync } from "node:zlib";
 import { ROOT } from "../scripts/command.mjs";
+import { header } from "../tests/edge/archive.mjs";
 import { start } from "../tests/edge/harness.mjs";
-import { many } from "../tests/page/archives.mjs";
+import { lines, many } from "../tests/page/archives.mjs";
 import { launch, visit } from "../tests/page/browser.mjs";
 import { image } from "../tests/page/pushed.mjs";
 import { figure } from "./table.mjs";
 
 const FILES = 100_000;
+const MIB = 1 << 20;
+const GIB = 1 << 30;
 
 export async function page(print) {
   const dist = join(ROOT, "www/dist");
@@ -64,10 +70,82 @@ export async function page(print) {
       ["elements in the document", elements],
       ["JavaScript's heap, MB", figure(memory / 1e6)],
     ]);
+    await visited.close();
+    await drop(print, browser, strata);
   } finally {
     await browser.close();
     await strata.stop();
   }
+}
+
+/** Drops a layer of a GiB on the page: how long it takes, what the tab takes, what is inflated for a file near its end, and how soon it is cancelled. */
+async function drop(print, browser, strata) {
+  const at = mkdtempSync(join(tmpdir(), "strata-bench-"));
+  const visited = await visit(browser, strata);
+  const { page: tab } = visited;
+  try {
+    const path = join(at, "layer.tar.gz");
+    await pipeline(Readable.from(large(GIB)), createGzip({ level: 1 }), createWriteStream(path));
+    await visited.turn("#/_disk/");
+    const choose = async () => {
+      const [chooser] = await Promise.all([tab.waitForEvent("filechooser"), tab.getByRole("button", { name: "Choose a file" }).click()]);
+      await chooser.setFiles(path);
+      await tab.getByRole("progressbar", { name: "layer read" }).waitFor();
+    };
+    await choose();
+    await tab.waitForFunction(() => Number(document.querySelector("[role=progressbar]")?.getAttribute("aria-valuenow")) > 5, undefined, { timeout: 120_000 });
+    const asked = performance.now();
+    await tab.getByRole("button", { name: "Cancel" }).click();
+    await tab.getByRole("button", { name: "Choose a file" }).waitFor();
+    const cancelled = performance.now() - asked;
+
+    visited.requests();
+    const before = await resident(browser);
+    const began = performance.now();
+    await choose();
+    await tab.getByRole("row", { name: /^z/ }).waitFor({ timeout: 300_000 });
+    const opened = performance.now() - began;
+    const after = await resident(browser);
+    await tab.getByRole("row", { name: /^z/ }).click();
+    await tab.getByRole("link", { name: "last.txt" }).click();
+    await tab.getByRole("region", { name: "Text" }).getByText("the last one").waitFor();
+    await tab.goBack();
+    const cost = tab.locator(".cost[data-restarts='1']");
+    await cost.waitFor();
+    const inflated = Number(await cost.getAttribute("data-inflated"));
+    const foreign = visited.asked.filter(({ url }) => !url.startsWith(`${strata.url.origin}/assets/`) && !url.startsWith(`${strata.url.origin}/icon.svg`));
+    await visited.clean();
+    print("A layer of 1 GiB dropped on the page", ["", "figure"], [
+      ["its size, MB", figure(statSync(path).size / 1e6)],
+      ["indexed, s", figure(opened / 1000)],
+      ["of the tab's process before, MiB", figure(before / MIB)],
+      ["… after, MiB", figure(after / MIB)],
+      ["restarts for a file at its end", 1],
+      ["inflated for it, KiB", figure(inflated / 1024)],
+      ["cancelled after, ms", figure(cancelled)],
+      ["requests that left the page", foreign.length],
+    ]);
+  } finally {
+    await visited.close();
+    rmSync(at, { recursive: true });
+  }
+}
+
+/** An archive of text, with a file at its end, in pieces. */
+function* large(size) {
+  const [file, ...last] = [header({ path: "a/large.log", size }), header({ path: "z/last.txt", size: 13 }), Buffer.from("the last one\n".padEnd(512, "\0")), Buffer.alloc(1024)];
+  yield file;
+  const some = lines(MIB);
+  for (let at = 0; at < size; at += MIB) yield some;
+  yield* last;
+}
+
+/** What the tab's process has in memory, bytes. */
+async function resident(browser) {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  const tabs = processInfo.filter(({ type }) => type === "renderer");
+  return Math.max(...tabs.map(({ id }) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${id}/status`, "utf8"))[1]) * 1024));
 }
 
 /** Scrolls in the page, a two-hundredth of the list a frame: how long each frame took. */
