@@ -307,7 +307,7 @@ fn each_kind_of_rest_goes_and_only_when_it_is_old() {
         (
             "an upload that was filled and broken off",
             vec![(&filled, b"", start), (&extent, b"x", "")],
-            vec!["end upload", "delete upload"],
+            vec!["end upload", "delete upload", "delete extent"],
         ),
         (
             "a referrer without a manifest",

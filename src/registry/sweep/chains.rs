@@ -157,6 +157,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
         let steps = self.list_below(&key::chain(id)).await?;
         let mut closed: Option<Digest> = None;
+        let mut named = Vec::new();
         let mut last = None;
         for (key, meta) in &steps {
             let Some((_, number)) = key::step_of(key) else {
@@ -167,6 +168,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             };
             if let Step::Closing { digest } | Step::Done { digest } = &step {
                 closed = Some(digest.clone());
+            }
+            if let Step::Received { extent, .. } = &step {
+                named.push(key::extent(&extent.key));
             }
             last = Some((number, step, self.is_old(meta)));
         }
@@ -218,7 +222,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         if self.is_dry {
             return Ok(());
         }
-        self.delete_all(&key::extents(id)).await?;
+        if closed.is_some() && named.is_empty() {
+            // What a mirror has filled: no step names its extents.
+            self.delete_all(&key::extents(id)).await?;
+        }
+        // What no step names, and may be on its way to one, goes when no step is left.
+        for named in named.chunks(1_000) {
+            self.delete(named).await?;
+        }
         if has_ended {
             // From the first to the last, each in a call of its own: nobody may take what is left of the chain for an open one.
             for (key, _) in &steps {

@@ -148,13 +148,6 @@ pub enum Sweeper {
         /// The steps that may go as well, as bits.
         steps: u8,
     },
-    /// List the extents of the session, which its steps do not name.
-    ListExtents {
-        /// The session.
-        session: Session,
-        /// The steps that may go as well, as bits.
-        steps: u8,
-    },
     /// Delete an extent of the session.
     DeleteExtents {
         /// The session.
@@ -266,7 +259,14 @@ impl Sweeper {
         let Some((number, last, age)) = chain.last else {
             return Self::Idle;
         };
-        let extents = chain.extents;
+        // Closed without a chunk: what a mirror has filled. Its extents are listed.
+        let is_filled = chain.extents.get(0).is_none()
+            && (matches!(last, Step::Closing | Step::Done) || number > 1);
+        let extents = if is_filled {
+            world.store.extents(session)
+        } else {
+            chain.extents
+        };
         let has_old_extent = || {
             extents.iter().any(|extent| {
                 world
@@ -399,19 +399,6 @@ impl Sweeper {
                 if is_named && world.keeps(Rule::RecordBeforeExtents) {
                     Self::Idle
                 } else if extents.get(0).is_some() {
-                    Self::DeleteExtents {
-                        session,
-                        extents,
-                        number: 0,
-                        steps,
-                    }
-                } else {
-                    Self::ListExtents { session, steps }
-                }
-            }
-            Self::ListExtents { session, steps } => {
-                let extents = world.store.extents(session);
-                if extents.get(0).is_some() {
                     Self::DeleteExtents {
                         session,
                         extents,
