@@ -667,4 +667,4 @@ fn uploads_of_one_blob_by_several() {
 }
 
 /// Of each scenario.
-const CASES: u32 = 2_000;
+const CASES: u32 = 3_500;
