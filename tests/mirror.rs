@@ -754,7 +754,11 @@ fn what_is_mirrored_is_as_if_pushed() {
     );
     assert_eq!(get(&other, &blob(LAYER)).body, LAYER);
     let answer = get(&other, "/v2/_catalog");
-    assert_eq!(text(&answer), r#"{"repositories":["up.example/team/app"]}"#);
+    let expected = json!({
+        "mirrored": { "up.example/team/app": "up.example" },
+        "repositories": ["up.example/team/app"],
+    });
+    assert_eq!(text(&answer), expected.to_string());
 }
 
 /// More than is stored before it is served, in more than a few chunks.
