@@ -195,6 +195,10 @@ pub struct Metrics {
     pub deduplicated: IntCounter,
     swept: IntCounterVec,
     swept_bytes: IntCounter,
+    scrubbed: IntCounterVec,
+    scrubbed_bytes: IntCounter,
+    scrub_found: IntCounterVec,
+    scrub_repaired: IntCounterVec,
     /// What there is, as the sweep has counted it last.
     pub inventory: Inventory,
 }
@@ -433,6 +437,25 @@ impl Metrics {
                 "strata_swept_bytes_total",
                 "Bytes of the store that the sweep has removed",
             )?,
+            scrubbed: maker.counters(
+                "strata_scrub_checked_total",
+                "What the scrub has looked at, by what it was",
+                &["what"],
+            )?,
+            scrubbed_bytes: maker.counter(
+                "strata_scrub_bytes_total",
+                "Bytes that the scrub has read and hashed",
+            )?,
+            scrub_found: maker.counters(
+                "strata_scrub_found_total",
+                "What the scrub has found that is not as it should be, by what is wrong and what it was",
+                &["found", "what"],
+            )?,
+            scrub_repaired: maker.counters(
+                "strata_scrub_repaired_total",
+                "What the scrub has repaired, by how and what it was",
+                &["repair", "what"],
+            )?,
             inventory: Inventory::new(&maker)?,
             registry,
         };
@@ -473,6 +496,20 @@ impl Metrics {
     pub fn swept(&self, what: &str, bytes: u64) {
         self.swept.with_label_values(&[what]).inc();
         self.swept_bytes.inc_by(bytes);
+    }
+
+    /// Counts something that the scrub has looked at.
+    pub fn scrubbed(&self, what: &str, bytes: u64) {
+        self.scrubbed.with_label_values(&[what]).inc();
+        self.scrubbed_bytes.inc_by(bytes);
+    }
+
+    /// Counts something that the scrub has found, and what it does about it, if anything.
+    pub fn found(&self, found: &str, what: &str, repair: &str) {
+        self.scrub_found.with_label_values(&[found, what]).inc();
+        if !repair.is_empty() {
+            self.scrub_repaired.with_label_values(&[repair, what]).inc();
+        }
     }
 
     /// Counts operations.

@@ -347,10 +347,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(response)
     }
 
-    /// Does what is due by the clock: a step of the sweep, and passes over layers that were paused go on. What fails is logged.
+    /// Does what is due by the clock: a step of the sweep, one of the scrub, and passes over layers that were paused go on. What fails is
+    /// logged.
     pub async fn tick(&self) {
         if let Err(error) = self.sweep_due().await {
             self.log_failure("not swept", &error);
+        }
+        if let Err(error) = self.scrub_due().await {
+            self.log_failure("not scrubbed", &error);
         }
         if let Err(error) = self.advance_passes().await {
             self.log_failure("layers not indexed", &error);
@@ -476,6 +480,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 },
                 "POST",
             ) => self.sweep_on_demand(is_dry, max, cursor.as_deref()).await,
+            (
+                Route::Scrub {
+                    is_dry,
+                    digest,
+                    cursor,
+                },
+                "POST",
+            ) => {
+                self.scrub_on_demand(is_dry, digest.as_ref(), cursor.as_deref())
+                    .await
+            }
             (Route::Holders { digest }, "GET" | "HEAD") => self.blob_holders(&digest).await,
             (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
             (
@@ -558,6 +573,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 | Route::ImageFile { .. }
                 | Route::Invalidate { .. }
                 | Route::Sweep { .. }
+                | Route::Scrub { .. }
                 | Route::Holders { .. }
                 | Route::Catalog { .. }
                 | Route::Blob { .. }

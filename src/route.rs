@@ -15,6 +15,7 @@
 //! -                     GET HEAD             /v2/<name>/_strata/images/<reference>/files/<path>  ?platform= &n= &last=
 //! -                     POST                 /v2/<name>/_strata/invalidate    ?tag=
 //! -                     POST                 /v2/_strata/sweep                ?dry-run= &max= &cursor=
+//! -                     POST                 /v2/_strata/scrub                ?dry-run= &digest= &cursor=
 //! -                     GET HEAD             /v2/_strata/blobs/<digest>
 //! -                     GET HEAD POST        /v2/_strata/token                ?service= &scope= &scope=
 //! -                     GET HEAD             /metrics
@@ -103,6 +104,15 @@ pub enum Route {
         is_dry: bool,
         /// After how many removals nothing else is begun.
         max: Option<u64>,
+        /// Where a dry run goes on.
+        cursor: Option<String>,
+    },
+    /// A step of the scrub.
+    Scrub {
+        /// Whether nothing is to be repaired, and only told.
+        is_dry: bool,
+        /// The only blob that is looked at.
+        digest: Option<Digest>,
         /// Where a dry run goes on.
         cursor: Option<String>,
     },
@@ -317,6 +327,16 @@ impl Route {
             };
             return Some(made());
         }
+        if rest == "scrub" {
+            let made = || {
+                Ok(Self::Scrub {
+                    is_dry: query.flag("dry-run")?,
+                    digest: query.parsed("digest")?,
+                    cursor: query.get("cursor").map(str::to_owned),
+                })
+            };
+            return Some(made());
+        }
         let digest = percent_decode_str(rest.strip_prefix("blobs/")?)
             .decode_utf8()
             .ok()?;
@@ -394,9 +414,10 @@ impl Route {
             | Self::Referrers { .. } => &[Method::GET, Method::HEAD],
             Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-            Self::StartUpload { .. } | Self::Invalidate { .. } | Self::Sweep { .. } => {
-                &[Method::POST]
-            }
+            Self::StartUpload { .. }
+            | Self::Invalidate { .. }
+            | Self::Sweep { .. }
+            | Self::Scrub { .. } => &[Method::POST],
             Self::Token { .. } => &[Method::GET, Method::HEAD, Method::POST],
             Self::Upload { .. } => &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE],
         }
@@ -411,6 +432,7 @@ impl Route {
             Self::Extensions => "extensions",
             Self::Invalidate { .. } => "invalidate",
             Self::Sweep { .. } => "sweep",
+            Self::Scrub { .. } => "scrub",
             Self::Holders { .. } => "holders",
             Self::Catalog { .. } => "catalog",
             Self::Layer { .. } => "layer",
@@ -433,6 +455,7 @@ impl Route {
             | Self::Metrics
             | Self::Extensions
             | Self::Sweep { .. }
+            | Self::Scrub { .. }
             | Self::Holders { .. }
             | Self::Catalog { .. } => {}
             Self::Blob { name, .. }
@@ -457,6 +480,7 @@ impl Route {
             | Self::Metrics
             | Self::Extensions
             | Self::Sweep { .. }
+            | Self::Scrub { .. }
             | Self::Holders { .. }
             | Self::Catalog { .. } => None,
             Self::Blob { name, .. }

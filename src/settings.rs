@@ -12,6 +12,7 @@
 //! | `STRATA_SUBREQUESTS` | 10000 | store operations that the platform's plan allows one request |
 //! | `STRATA_GRACE_HOURS` | 24 | how long what nobody refers to is kept; no push may take longer than half of it |
 //! | `STRATA_GRACE_SECONDS` | none | the same in seconds, from 4 on, to try the sweep out: with less than an hour, pushes that take longer than half of it fail |
+//! | `STRATA_SCRUB_DAYS` | 30 | in how many days all that is stored is read again, up to 365; 0 for on demand only |
 //! | `STRATA_RETENTION` | everything stays | which tags and manifests go by themselves, and which tags never move (see [`crate::retention`]) |
 //! | `STRATA_HOT_BYTES` | 33554432 | memory of an isolate for what is hot, up to 96 MiB; 0 for none |
 //! | `STRATA_HOT_BLOB_BYTES` | 1048576 | the largest blob that is kept hot; nothing above an eighth of the memory is |
@@ -46,6 +47,8 @@ pub struct Settings {
     pub access: Access,
     /// How long what nobody refers to is kept.
     pub grace: Duration,
+    /// In how many days all that is stored is read again; 0 for on demand only.
+    pub scrub_days: u32,
     /// What goes by itself, and which tags never move.
     pub retention: Policies,
     /// The registries that are mirrored.
@@ -127,6 +130,13 @@ impl Settings {
             "a number of seconds from 4 to 31536000",
             |n| (4..=8_760 * 3_600).contains(n),
         )?;
+        let scrub_days = value(
+            &get,
+            "STRATA_SCRUB_DAYS",
+            30,
+            "a number of days from 0 to 365",
+            |n| *n <= 365,
+        )?;
         let log = value(
             &get,
             "STRATA_LOG",
@@ -164,6 +174,7 @@ impl Settings {
             origin: origin(&get)?,
             uploads,
             grace: Duration::from_secs(grace),
+            scrub_days,
             subrequests,
             policy,
             layers,

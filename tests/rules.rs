@@ -81,6 +81,7 @@ end_points! {
     ImageFile "/v2/NAME/_strata/images/v1/files/etc/passwd" GET In(Pull), HEAD In(Pull);
     Invalidate "/v2/NAME/_strata/invalidate?tag=v1" POST InByPassword(Administer);
     Sweep "/v2/_strata/sweep" POST InRegistry(Administer);
+    Scrub "/v2/_strata/scrub" POST InRegistry(Administer);
     Holders "/v2/_strata/blobs/LAYER" GET InRegistry(Administer), HEAD InRegistry(Administer);
     Blob "/v2/NAME/blobs/LAYER" GET In(Pull), HEAD In(Pull), DELETE In(Delete);
     Manifest "/v2/NAME/manifests/v1" GET In(Pull), HEAD In(Pull), PUT In(Push), DELETE In(Delete);

@@ -53,6 +53,7 @@ impl Change {
                 change("invalidate", &tag, StatusCode::ACCEPTED)
             }
             (Route::Sweep { is_dry: false, .. }, "POST") => change("sweep", &"", StatusCode::OK),
+            (Route::Scrub { is_dry: false, .. }, "POST") => change("scrub", &"", StatusCode::OK),
             (Route::Blob { digest, .. }, "DELETE") => {
                 change("delete blob", digest, StatusCode::ACCEPTED)
             }

@@ -13,8 +13,9 @@ use crate::{
     name::Name,
     range::{ByteRange, Selection},
     registry::{
-        Answer, Body, Registry, Request, describe_content, grant::BlobKind, is_unchanged, respond,
-        text, value,
+        Answer, Body, Registry, Request, describe_content,
+        grant::{BlobKind, is_blob},
+        is_unchanged, respond, text, value,
     },
     store::{
         Bytes, Meta, Piece, Streams, Values, key,
@@ -44,44 +45,43 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
                 .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
         };
-        let known = match self.known(name, digest, trace).await? {
-            Some(known) => known,
-            None => match self.mirrored(name) {
-                Some(mirrored) if request.method == http::Method::HEAD => {
-                    return self.look_at_blob(&mirrored, digest, trace).await;
-                }
-                Some(mirrored) => {
-                    let sent = match request.headers.get(header::RANGE) {
-                        Some(range) => self.pass_range(&mirrored, digest, range, trace).await?,
-                        None => self.send_on(&mirrored, digest, trace).await?,
-                    };
-                    if let Some(response) = sent {
-                        return Ok(response);
-                    }
-                    self.known_or_obtained(name, digest, trace)
-                        .await?
-                        .ok_or_else(unknown)?
-                }
-                None => return Err(unknown()),
-            },
-        };
-        if is_unchanged(&request.headers, digest) {
-            // A client that has the bytes and may read them needs no look at the blob.
-            return Ok(describe(respond(StatusCode::NOT_MODIFIED), digest));
+        if let Some(known) = self.known(name, digest, trace).await? {
+            if is_unchanged(&request.headers, digest) {
+                // A client that has the bytes and may read them needs no look at the blob.
+                return Ok(describe(respond(StatusCode::NOT_MODIFIED), digest));
+            }
+            if let Some(response) = self.open_blob(request, digest, &known, trace).await? {
+                return Ok(response);
+            }
+            // The link was stale: what the blob itself says decides.
+            if let Some(fresh) = self.record(digest).await? {
+                self.link(name, digest, &fresh).await;
+                let known = Known::new(fresh, self.host.now());
+                let opened = self.open_blob(request, digest, &known, trace).await?;
+                return opened.ok_or_else(|| {
+                    let found = format!("the bytes of {digest} are gone, push it again");
+                    Error::unavailable(found, Duration::from_secs(60))
+                });
+            }
         }
-        if let Some(response) = self.open_blob(request, digest, &known, trace).await? {
+        let mirrored = self.mirrored(name).ok_or_else(unknown)?;
+        if request.method == http::Method::HEAD {
+            return self.look_at_blob(&mirrored, digest, trace).await;
+        }
+        let sent = match request.headers.get(header::RANGE) {
+            Some(range) => self.pass_range(&mirrored, digest, range, trace).await?,
+            None => self.send_on(&mirrored, digest, trace).await?,
+        };
+        if let Some(response) = sent {
             return Ok(response);
         }
-        // The link was stale: what the blob itself says decides.
-        let fresh = self.record(digest).await?.ok_or_else(unknown)?;
-        self.link(name, digest, &fresh).await;
-        let known = Known::new(fresh, self.host.now());
-        self.open_blob(request, digest, &known, trace)
-            .await?
-            .ok_or_else(|| {
-                let found = format!("the bytes of {digest} are gone, push it again");
-                Error::unavailable(found, Duration::from_secs(60))
-            })
+        let known = self.known_or_obtained(name, digest, trace).await?;
+        let known = known.ok_or_else(unknown)?;
+        if is_unchanged(&request.headers, digest) {
+            return Ok(describe(respond(StatusCode::NOT_MODIFIED), digest));
+        }
+        let opened = self.open_blob(request, digest, &known, trace).await?;
+        opened.ok_or_else(unknown)
     }
 
     /// What is known of a blob, if this repository may read it.
@@ -167,7 +167,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let start = self.host.now();
                 let found = self.store.head(&key::blob(digest)).await?;
                 trace.step("blob", Tier::Cold, self.host.now().since(start));
-                known.seen.set(found.is_some());
+                known.seen.set(found.is_some_and(|meta| is_blob(&meta)));
             }
             return Ok(known.seen.get().then(|| whole(digest, size)));
         }
@@ -294,11 +294,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<Option<Body<S>>, Error> {
         for piece in &mut pieces {
             if let Piece::Object(key, range) = piece {
-                let Some(object) = self.store.get(key, *range).await? else {
+                let found = match self.store.get(key, *range).await {
+                    Ok(found) => found,
+                    // What stands for bytes is shorter than they are: the range may not be in it.
+                    Err(error) if range.is_some() => match self.store.head(key).await? {
+                        Some(meta) if stands_for_bytes(&meta) => return Ok(None),
+                        Some(_) | None => return Err(error.into()),
+                    },
+                    Err(error) => return Err(error.into()),
+                };
+                let Some(object) = found else {
                     return Ok(None);
                 };
-                if is_record(&object.meta) {
-                    // Swept and pushed again by PATCH since the link was written: these are not the blob's bytes.
+                if stands_for_bytes(&object.meta) {
+                    // Swept and pushed again by PATCH since the link was written, or set aside: these are not the blob's bytes.
                     self.store.discard(object.body).await;
                     return Ok(None);
                 }
@@ -379,11 +388,11 @@ pub(super) fn locate<B, Y>(
     }
 }
 
-/// Whether an object is a record of extents, of which one reads what it says and not its bytes.
-fn is_record(meta: &Meta) -> bool {
+/// Whether an object stands for bytes and is not them: a record of extents, or a note that they were set aside.
+fn stands_for_bytes(meta: &Meta) -> bool {
     matches!(
         serde_json::from_str(&meta.metadata),
-        Ok(BlobKind::Extents { .. })
+        Ok(BlobKind::Extents { .. } | BlobKind::Aside)
     )
 }
 

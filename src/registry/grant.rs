@@ -56,7 +56,7 @@ pub(super) enum MarkState {
     Lifted,
 }
 
-/// The metadata of a blob: whether its object is the bytes or a record.
+/// The metadata of a blob: whether its object is the bytes, or what stands for them.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub(super) enum BlobKind {
@@ -65,6 +65,34 @@ pub(super) enum BlobKind {
         /// The number of bytes of all.
         size: u64,
     },
+    /// A note that the bytes were wrong and are gone: for all who look, the blob is not there. Who has the bytes writes over it.
+    Aside,
+}
+
+/// What a look at a blob finds.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// Nothing.
+    Absent,
+    /// A note that the blob was set aside.
+    Aside(Meta),
+    /// Where its bytes are.
+    Present(Record),
+}
+
+impl Look {
+    /// When a blob may be created: as long as what was seen is there.
+    pub(super) fn condition(&self) -> Condition<'_> {
+        match self {
+            Self::Aside(meta) => Condition::Matches(&meta.etag),
+            Self::Absent | Self::Present(_) => Condition::Absent,
+        }
+    }
+}
+
+/// Whether an object at a blob's key is the blob: its bytes or its record.
+pub(super) fn is_blob(meta: &Meta) -> bool {
+    !matches!(serde_json::from_str(&meta.metadata), Ok(BlobKind::Aside))
 }
 
 /// JSON of a type of ours, which has no map with keys that are not text and so always has one.
@@ -277,17 +305,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Reads where a blob's bytes are from the blob itself.
     pub(super) async fn record(&self, digest: &Digest) -> Result<Option<Record>, Error> {
+        Ok(match self.look(digest).await? {
+            Look::Present(record) => Some(record),
+            Look::Absent | Look::Aside(_) => None,
+        })
+    }
+
+    /// Looks at a blob.
+    pub(super) async fn look(&self, digest: &Digest) -> Result<Look, Error> {
         let key = key::blob(digest);
         let Some(meta) = self.store.head(&key).await? else {
-            return Ok(None);
+            return Ok(Look::Absent);
         };
-        match from_json(&key, &meta.metadata)? {
-            BlobKind::Bytes => Ok(Some(Record::Bytes { size: meta.size })),
+        Ok(match from_json(&key, &meta.metadata)? {
+            BlobKind::Bytes => Look::Present(Record::Bytes { size: meta.size }),
+            BlobKind::Aside => Look::Aside(meta),
             BlobKind::Extents { .. } => match self.read_text(&key).await? {
-                Some((_, text)) => Ok(Some(from_json(&key, &text)?)),
-                None => Ok(None),
+                // Set aside since.
+                Some((meta, _)) if !is_blob(&meta) => Look::Aside(meta),
+                Some((_, text)) => Look::Present(from_json(&key, &text)?),
+                None => Look::Absent,
             },
-        }
+        })
     }
 
     /// Writes the link that makes good a claim: without it the repository has no right to the blob.
@@ -341,7 +380,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     pub(super) async fn absent_blobs(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
         let absent = for_each(digests, |digest| async move {
             let found = self.store.head(&key::blob(digest)).await?;
-            Ok(found.is_none().then(|| (*digest).clone()))
+            Ok((!found.is_some_and(|meta| is_blob(&meta))).then(|| (*digest).clone()))
         });
         Ok(absent.await?.into_iter().flatten().collect())
     }

@@ -1,6 +1,6 @@
 //! Pulling and pushing manifests: end-3, end-7.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{collections::BTreeSet, ops::Not, rc::Rc};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -38,8 +38,11 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// The metadata of a stored manifest.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Stored {
-    media_type: String,
+pub(super) struct Stored {
+    pub(super) media_type: String,
+    /// Whether the bytes are wrong: for all who read it, the manifest is not there. It still holds its blobs, until it is pushed again or deleted.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub(super) aside: bool,
 }
 
 /// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
@@ -149,6 +152,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(None);
         };
         let stored: Stored = from_json(&key, &object.meta.metadata)?;
+        if stored.aside {
+            self.store.discard(object.body).await;
+            return Ok(None);
+        }
         let bytes = self.store.hold(object.body, object.meta.size).await?;
         let media_type = stored.media_type;
         Ok(Some(Content { media_type, bytes }))
@@ -245,8 +252,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         // 1 the right to each blob, before granting; and every manifest that an index lists
         let mut missing = self.unreadable_blobs(name, &manifest).await?;
         let absent = for_each(&manifest.manifests, |child| async move {
-            let found = self.store.head(&key::manifest(name, child)).await?;
-            Ok(found.is_none().then(|| child.clone()))
+            let key = key::manifest(name, child);
+            let is_there = match self.store.head(&key).await? {
+                Some(meta) => !from_json::<Stored>(&key, &meta.metadata)?.aside,
+                None => false,
+            };
+            Ok((!is_there).then(|| child.clone()))
         });
         missing.extend(absent.await?.into_iter().flatten());
         require_none_missing(name, &missing)?;
@@ -323,6 +334,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         self.write_catalog(name).await?;
         let stored = json(&Stored {
             media_type: manifest.media_type.clone(),
+            aside: false,
         });
         let options = PutOptions {
             digest: Some(digest),
@@ -415,7 +427,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Err(Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE))
     }
 
-    async fn write_referrer(
+    pub(super) async fn write_referrer(
         &self,
         name: &Name,
         subject: &Digest,
@@ -448,7 +460,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Enters a repository into the catalogue, where it is not in it yet.
-    async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
+    pub(super) async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
         let key = key::catalog(name);
         if self.store.head(&key).await?.is_none() {
             let options = PutOptions {

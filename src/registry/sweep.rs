@@ -43,6 +43,7 @@ mod filter;
 mod holdings;
 pub(super) mod inventory;
 mod retention;
+mod scrub;
 mod work;
 
 /// How far the sweep has come: what is stored between two steps.

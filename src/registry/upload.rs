@@ -16,7 +16,7 @@ use crate::{
     range::ByteRange,
     registry::{
         Answer, Body, Bound, RETRY_AFTER, Registry, Request,
-        grant::{BlobKind, Reason, from_json, json},
+        grant::{BlobKind, Look, Reason, from_json, is_blob, json},
         respond_with_location, text, value,
     },
     route::UploadStart,
@@ -211,30 +211,34 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<(), Error> {
         let bound = self.bound();
         let blob = key::blob(digest);
-        if self.store.head(&blob).await?.is_some() {
-            // It is there, perhaps through another repository: who has the bytes may have a grant on them.
-            // Who has not is answered as where it is not there: they may have guessed what another repository has.
-            let found = match body {
-                Some(body) => {
-                    let received = self.store.hash(body, digest.algorithm()).await?;
-                    self.metrics.received.inc_by(received.size);
-                    if received.size != length {
-                        return Err(StoreError::Length.into());
+        let seen = match self.store.head(&blob).await? {
+            None => Look::Absent,
+            Some(meta) if !is_blob(&meta) => Look::Aside(meta),
+            Some(_) => {
+                // It is there, perhaps through another repository: who has the bytes may have a grant on them.
+                // Who has not is answered as where it is not there: they may have guessed what another repository has.
+                let found = match body {
+                    Some(body) => {
+                        let received = self.store.hash(body, digest.algorithm()).await?;
+                        self.metrics.received.inc_by(received.size);
+                        if received.size != length {
+                            return Err(StoreError::Length.into());
+                        }
+                        received.digest
                     }
-                    received.digest
+                    None => digest.algorithm().digest(b""),
+                };
+                if found != *digest {
+                    return Err(StoreError::Digest.into());
                 }
-                None => digest.algorithm().digest(b""),
-            };
-            if found != *digest {
-                return Err(StoreError::Digest.into());
+                self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
+                let found = self.record(digest).await?; // 2 look
+                let record = found.ok_or_else(|| swept_meanwhile(digest))?;
+                self.link(name, digest, &record).await;
+                self.metrics.deduplicated.inc_by(record.size());
+                return Ok(());
             }
-            self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
-            let found = self.record(digest).await?; // 2 look
-            let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-            self.link(name, digest, &record).await;
-            self.metrics.deduplicated.inc_by(record.size());
-            return Ok(());
-        }
+        };
 
         let grants = self.keep(name, &[digest], &Reason::Claim, bound).await?; // 1 KEEP
         let content = match body {
@@ -243,12 +247,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         let metadata = json(&BlobKind::Bytes);
         let options = PutOptions {
-            condition: Condition::Absent,
+            condition: seen.condition(),
             digest: Some(digest),
             metadata: &metadata,
         };
         match self.store.put(&blob, content, options).await {
-            // 2, 3: creating it only if absent is the look. 4: the link. 5: 201
+            // 2, 3: creating it only if it is not there is the look. 4: the link. 5: 201
             Ok(Some(meta)) => {
                 self.make_good(name, digest, &Record::Bytes { size: meta.size })
                     .await?;
@@ -504,7 +508,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         self.metrics.blob_bytes.inc_by(size);
     }
 
-    /// Creates the record of a blob if none is there, and answers the one that is.
+    /// Creates the record of a blob if the blob is not there, and answers the one that is.
     async fn create_record(
         &self,
         digest: &Digest,
@@ -514,12 +518,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let metadata = json(&BlobKind::Extents { size: mine.size() });
         // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
         for _ in 0..3 {
-            if let Some(record) = self.record(digest).await? {
+            let seen = self.look(digest).await?;
+            if let Look::Present(record) = seen {
                 return Ok(record);
             }
             bound.check(&self.host)?;
             let options = PutOptions {
-                condition: Condition::Absent,
+                condition: seen.condition(),
                 metadata: &metadata,
                 ..PutOptions::default()
             };

@@ -1,7 +1,7 @@
 //! Keys of the cold tier, drawn once and made here only.
 //!
 //! ```text
-//! blobs/<algorithm>/<xx>/<encoded>                         a blob: its bytes, or a record of its extents
+//! blobs/<algorithm>/<xx>/<encoded>                         a blob: its bytes, a record of its extents, or a note that it was set aside
 //! extents/<upload id>/<step>-<nonce>                       bytes of one body; written once, never moved
 //! refs/<algorithm>/<encoded>/<name>/_grants/<unique id>    why a repository holds a blob
 //! refs/<algorithm>/<encoded>/<name>/_link                  some grant exists and is no mere claim, and the blob's record
@@ -20,6 +20,7 @@
 //! sweep/claims/<name>/_<algorithm>/<encoded>               a manifest that goes by itself is being removed
 //! sweep/cursor                                             how far the sweep has come
 //! sweep/inventory                                          what there was, when it last came to its end
+//! sweep/scrub                                              how far the scrub has come
 //! ```
 //!
 //! What the sweep lists side by side is in the same order: `blobs/`, `refs/`, `layers/` and the marks by digest, `uploads/` and
@@ -40,6 +41,9 @@ pub const SWEEP_CURSOR: &str = "sweep/cursor";
 
 /// The key of what there was when the sweep last came to its end.
 pub const SWEEP_INVENTORY: &str = "sweep/inventory";
+
+/// The key of how far the scrub has come.
+pub const SCRUB_CURSOR: &str = "sweep/scrub";
 
 /// The prefix of every blob.
 pub const BLOBS: &str = "blobs/";

@@ -29,4 +29,12 @@ impl Record {
             Self::Bytes { size } | Self::Extents { size, .. } => *size,
         }
     }
+
+    /// The number of objects that they are in.
+    pub fn objects(&self) -> u32 {
+        match self {
+            Self::Bytes { .. } => 1,
+            Self::Extents { extents, .. } => u32::try_from(extents.len()).unwrap_or(u32::MAX),
+        }
+    }
 }

@@ -146,6 +146,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     fn measure(&self, key: &str, meta: Meta) -> (Meta, u64) {
         let size = match self.read(key, &meta.metadata) {
             Some(BlobKind::Extents { size }) => size,
+            Some(BlobKind::Aside) => 0,
             Some(BlobKind::Bytes) | None => meta.size,
         };
         (meta, size)
@@ -320,7 +321,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Deletes the link of a repository that has no grant. A link is a hint, but for a claim: who claims the blob in the moment between the
     /// look and the deletion is told, when the manifest comes, to push the blob again.
-    async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
+    pub(super) async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
         let link = key::link(digest, name);
         let grants = key::grants(digest, name);
         let prefix = format!("{}{name}/_", key::holders(digest));
@@ -474,7 +475,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 
     /// Deletes what was derived from a layer, and a pass over it that was to go on.
-    async fn delete_derived(&self, digest: &Digest) -> Result<(), Halt> {
+    pub(super) async fn delete_derived(&self, digest: &Digest) -> Result<(), Halt> {
         loop {
             let page = self.list(&key::layer(digest), None, false).await?;
             let mut keys: Vec<String> = page.objects.into_iter().map(|(key, _)| key).collect();
@@ -504,7 +505,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         };
         match self.read(&key, &meta.metadata) {
             None => Ok(Some(None)),
-            Some(BlobKind::Bytes) => Ok(Some(Some(Record::Bytes { size: meta.size }))),
+            // What was set aside has no extents any more.
+            Some(BlobKind::Bytes | BlobKind::Aside) => {
+                Ok(Some(Some(Record::Bytes { size: meta.size })))
+            }
             Some(BlobKind::Extents { .. }) => {
                 self.spend(1)?;
                 let found = self.registry.read_text(&key).await?;

@@ -1,6 +1,6 @@
 //! The work of one step: operations that are counted, listings that are read side by side, and what is told of it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use serde::Serialize;
 
@@ -23,6 +23,15 @@ pub(super) enum Halt {
     Spent,
     /// The store failed.
     Failed(Error),
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spent => f.write_str("it takes more operations than a step has"),
+            Self::Failed(error) => f.write_str(&error.message()),
+        }
+    }
 }
 
 impl From<Error> for Halt {
@@ -62,6 +71,7 @@ pub(super) enum What {
     Manifest,
     Mark,
     Referrer,
+    Repository,
     Tag,
     Upload,
 }
@@ -79,6 +89,7 @@ impl What {
             Self::Manifest => "manifest",
             Self::Mark => "mark",
             Self::Referrer => "referrer",
+            Self::Repository => "repository",
             Self::Tag => "tag",
             Self::Upload => "upload",
         }
@@ -167,6 +178,11 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         }
         self.spent.set(spent);
         Ok(())
+    }
+
+    /// How many operations were taken.
+    pub(super) const fn spent(&self) -> u32 {
+        self.spent.get()
     }
 
     /// How many operations are left.

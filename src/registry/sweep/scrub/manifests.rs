@@ -1,0 +1,493 @@
+//! Scrubbing what repositories have beside blobs: manifests with all that they name, tags, referrers, entries of the catalogue.
+
+use super::{
+    Edges, Finding, Found, Halt, HashSet, Host, Meta, Repair, Scrub, Streams, Values, What,
+    from_json, json, key,
+};
+use crate::{
+    digest::{Algorithm, Digest},
+    manifest::{MAX_SIZE, Manifest},
+    name::{Name, Tag},
+    registry::{
+        grant::{Reason, is_blob},
+        manifest::{Referrer, Stored, TagTarget},
+        sweep::work::Listing,
+    },
+    store::tiers::Wanted,
+};
+
+/// What a key of `repositories/` is.
+enum Held {
+    Manifest(Digest),
+    /// The entry of a manifest among the referrers of its subject.
+    Referrer(Digest, Digest),
+    Tag(Tag),
+}
+
+/// What this step knows of the repository that it is in.
+#[derive(Default)]
+struct Repository {
+    name: Option<Name>,
+    manifests: HashSet<Digest>,
+}
+
+/// The most manifests of a repository that are remembered.
+const MAX_MANIFESTS: usize = 10_000;
+
+/// The most bytes of a tag's or an entry's body.
+const MAX_BODY: u64 = 4 * 1024 * 1024;
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_, S, W, H> {
+    /// Goes through what repositories have, from a key on.
+    pub(super) async fn scrub_manifests(
+        &self,
+        after: &mut Option<String>,
+        edges: &mut Edges,
+    ) -> Result<(), Halt> {
+        let mut listing = Listing::new(key::REPOSITORIES, after.clone(), true);
+        let mut repository = Repository::default();
+        while let Some((key, meta)) = listing.peek(&self.work).await? {
+            if self.is_late() {
+                return Err(Halt::Spent);
+            }
+            let (key, meta) = (key.clone(), meta.clone());
+            if let Some((name, held)) = parse(&key) {
+                if repository.name.as_ref() != Some(&name) {
+                    repository = Repository {
+                        name: Some(name.clone()),
+                        manifests: HashSet::new(),
+                    };
+                }
+                let was_tried = self.begin(&key);
+                let looked = match &held {
+                    Held::Manifest(digest) => {
+                        self.scrub_manifest(&name, digest, &key, &meta, &mut repository, edges)
+                            .await
+                    }
+                    Held::Referrer(subject, manifest) => {
+                        self.scrub_referrer(&name, subject, manifest, &key, &meta, &repository)
+                            .await
+                    }
+                    Held::Tag(tag) => self.scrub_tag(&name, tag, &key, &meta, &repository).await,
+                };
+                match looked {
+                    // What can't be looked at holds up nothing else.
+                    Err(halt) if was_tried => {
+                        self.find(Finding {
+                            found: Found::Unread,
+                            what: held.what(),
+                            key: key.clone(),
+                            why: halt.to_string(),
+                            repair: None,
+                        });
+                        *after = Some(key);
+                        return Err(Halt::Spent);
+                    }
+                    looked => looked?,
+                }
+            }
+            listing.next(&self.work).await?;
+            *after = Some(key);
+        }
+        Ok(())
+    }
+
+    async fn scrub_manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        key: &str,
+        meta: &Meta,
+        repository: &mut Repository,
+        edges: &mut Edges,
+    ) -> Result<(), Halt> {
+        let Some((manifest, size)) = self.read_manifest(name, digest, key, meta).await? else {
+            return Ok(());
+        };
+        self.checked(What::Manifest, size);
+        if repository.manifests.is_empty() {
+            self.scrub_catalog(name).await?;
+        }
+        if repository.manifests.len() < MAX_MANIFESTS {
+            repository.manifests.insert(digest.clone());
+        }
+        for blob in &manifest.blobs {
+            if !edges.has(name, digest, blob) {
+                self.scrub_edge(name, digest, blob).await?;
+                // Should the step end before the manifest does, the next one need not look again.
+                edges.see(name, digest, blob);
+            }
+        }
+        if self.work.registry.mirrored(name).is_none() {
+            for child in &manifest.manifests {
+                if !repository.manifests.contains(child) {
+                    self.require_manifest(name, child, || format!("index {digest} lists it"))
+                        .await?;
+                }
+            }
+        }
+        if let Some(subject) = &manifest.subject {
+            self.scrub_entry(name, subject, digest, &manifest, size)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a manifest, and sets it aside if it is not what it should be; `None` where there is nothing to be seen of it.
+    async fn read_manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        key: &str,
+        meta: &Meta,
+    ) -> Result<Option<(Manifest, u64)>, Halt> {
+        let finding = |found, why: String, repair| Finding {
+            found,
+            what: What::Manifest,
+            key: key.to_owned(),
+            why,
+            repair,
+        };
+        let stored: Option<Stored> = serde_json::from_str(&meta.metadata).ok();
+        if stored.as_ref().is_some_and(|stored| stored.aside) {
+            if self.work.registry.mirrored(name).is_none() {
+                let why = "it was set aside, push it again".to_owned();
+                self.find(finding(Found::Missing, why, None));
+            }
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let mut is_right = false;
+        for _ in 0..2 {
+            let Some((now, read)) = self.read_object(key, MAX_SIZE).await? else {
+                return Ok(None);
+            };
+            if now.etag != meta.etag {
+                return Ok(None);
+            }
+            bytes = read.unwrap_or_default();
+            is_right = digest.algorithm().digest(&bytes) == *digest;
+            if is_right {
+                break;
+            }
+        }
+        let size = bytes.len() as u64;
+        if !is_right {
+            let found = digest.algorithm().digest(&bytes);
+            let why = format!("its bytes have the digest {found}");
+            self.work.require(3)?;
+            self.find(finding(Found::Corrupt, why, Some(Repair::Aside)));
+            if !self.work.is_dry && self.is_still(key, meta).await? {
+                // The bytes stay, for who wants to know what became of them.
+                let metadata = json(&Stored {
+                    media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
+                    aside: true,
+                });
+                self.replace(key, meta, bytes, &metadata).await?;
+                let registry = self.work.registry;
+                registry
+                    .tiers
+                    .withdraw(Wanted::Manifest(name, digest))
+                    .await;
+            }
+            return Ok(None);
+        }
+        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
+        let manifest = match Manifest::parse(media_type, &bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.find(finding(Found::Corrupt, error.to_string(), None));
+                return Ok(None);
+            }
+        };
+        if stored.is_none() {
+            self.work.require(3)?;
+            let why = "its media type can't be read, and its bytes are right".to_owned();
+            self.find(finding(Found::Corrupt, why, Some(Repair::Write)));
+            if !self.work.is_dry && self.is_still(key, meta).await? {
+                let metadata = json(&Stored {
+                    media_type: manifest.media_type.clone(),
+                    aside: false,
+                });
+                self.replace(key, meta, bytes, &metadata).await?;
+                let registry = self.work.registry;
+                registry.tiers.changed(Wanted::Manifest(name, digest));
+            }
+        }
+        Ok(Some((manifest, size)))
+    }
+
+    /// Looks closely at a blob that a manifest names: whether it is there, and held for the manifest.
+    async fn scrub_edge(&self, name: &Name, manifest: &Digest, blob: &Digest) -> Result<(), Halt> {
+        let registry = self.work.registry;
+        self.work.require(GRANTING)?;
+        let key = key::blob(blob);
+        let is_there = self
+            .work
+            .head(&key)
+            .await?
+            .is_some_and(|meta| is_blob(&meta));
+        if !is_there && registry.mirrored(name).is_none() {
+            self.find(Finding {
+                found: Found::Missing,
+                what: What::Blob,
+                key,
+                why: format!("manifest {manifest} in repository {name} needs it, push it again"),
+                repair: None,
+            });
+        }
+        let prefix = key::grants(blob, name);
+        let is_held = |(_, meta): &(String, Meta)| {
+            matches!(
+                serde_json::from_str(&meta.metadata),
+                Ok(Reason::Manifest { digest }) if digest == *manifest
+            )
+        };
+        if self.work.list_below(&prefix).await?.iter().any(is_held) {
+            return Ok(());
+        }
+        // Who has deleted the manifest meanwhile needs no grant of it.
+        if !self.work.is_stored(name, manifest).await? {
+            return Ok(());
+        }
+        self.find(Finding {
+            found: Found::Missing,
+            what: What::Grant,
+            key: prefix,
+            why: format!("manifest {manifest} needs {blob}, and nothing keeps that for it"),
+            repair: Some(Repair::Write),
+        });
+        if self.work.is_dry {
+            return Ok(());
+        }
+        self.work.spend(3)?;
+        let reason = Reason::Manifest {
+            digest: manifest.clone(),
+        };
+        registry
+            .keep(name, &[blob], &reason, registry.bound())
+            .await?;
+        Ok(())
+    }
+
+    /// Looks for a manifest that something names.
+    async fn require_manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        why: impl FnOnce() -> String,
+    ) -> Result<(), Halt> {
+        if !self.work.is_stored(name, digest).await? {
+            self.find(Finding {
+                found: Found::Missing,
+                what: What::Manifest,
+                key: key::manifest(name, digest),
+                why: why(),
+                repair: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks for the entry of a manifest among the referrers of its subject.
+    async fn scrub_entry(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        digest: &Digest,
+        manifest: &Manifest,
+        size: u64,
+    ) -> Result<(), Halt> {
+        self.work.require(3)?;
+        let prefix = key::referrer(name, subject, digest, "");
+        let page = self.work.list(&prefix, None, false).await?;
+        if !page.objects.is_empty() || !self.work.is_stored(name, digest).await? {
+            return Ok(());
+        }
+        self.find(Finding {
+            found: Found::Missing,
+            what: What::Referrer,
+            key: prefix,
+            why: format!("manifest {digest} is about {subject}"),
+            repair: Some(Repair::Write),
+        });
+        if !self.work.is_dry {
+            self.work.spend(1)?;
+            let registry = self.work.registry;
+            registry
+                .write_referrer(name, subject, digest, manifest, size)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for the entry of a repository in the catalogue.
+    async fn scrub_catalog(&self, name: &Name) -> Result<(), Halt> {
+        self.work.require(3)?;
+        let key = key::catalog(name);
+        if self.work.head(&key).await?.is_some() {
+            return Ok(());
+        }
+        self.find(Finding {
+            found: Found::Missing,
+            what: What::Repository,
+            key,
+            why: "the repository has manifests, and no entry in the catalogue".to_owned(),
+            repair: Some(Repair::Write),
+        });
+        if !self.work.is_dry {
+            self.work.spend(2)?;
+            self.work.registry.write_catalog(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn scrub_tag(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        key: &str,
+        meta: &Meta,
+        repository: &Repository,
+    ) -> Result<(), Halt> {
+        self.checked(What::Tag, 0);
+        if let Ok(target) = serde_json::from_str(&meta.metadata) {
+            return match target {
+                TagTarget::Manifest { digest, .. }
+                    if !repository.manifests.contains(&digest)
+                        && self.work.registry.mirrored(name).is_none() =>
+                {
+                    self.require_manifest(name, &digest, || format!("tag {tag} names it"))
+                        .await
+                }
+                TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => Ok(()),
+            };
+        }
+        // Its body says the same.
+        self.work.require(3)?;
+        let body = self.read_object(key, MAX_BODY).await?;
+        let text = body
+            .filter(|(now, _)| now.etag == meta.etag)
+            .and_then(|(_, bytes)| String::from_utf8(bytes?).ok())
+            .filter(|text| from_json::<TagTarget>(key, text).is_ok());
+        self.find(Finding {
+            found: Found::Corrupt,
+            what: What::Tag,
+            key: key.to_owned(),
+            why: "what it names can't be read from its metadata".to_owned(),
+            repair: text.as_ref().map(|_| Repair::Write),
+        });
+        if let Some(text) = text.filter(|_| !self.work.is_dry) {
+            self.replace(key, meta, text.clone().into_bytes(), &text)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn scrub_referrer(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        digest: &Digest,
+        key: &str,
+        meta: &Meta,
+        repository: &Repository,
+    ) -> Result<(), Halt> {
+        self.checked(What::Referrer, 0);
+        self.work.require(8)?;
+        let is_stored =
+            repository.manifests.contains(digest) || self.work.is_stored(name, digest).await?;
+        let finding = |found, why: &str, repair| Finding {
+            found,
+            what: What::Referrer,
+            key: key.to_owned(),
+            why: why.to_owned(),
+            repair: Some(repair),
+        };
+        if !is_stored {
+            // Its manifest is written after it: one that is young may be of a push under way.
+            if self.work.is_old(meta) {
+                let why = "its manifest is not stored";
+                self.find(finding(Found::Orphaned, why, Repair::Delete));
+                self.work.delete(&[key.to_owned()]).await?;
+            }
+            return Ok(());
+        }
+        let is_readable = if meta.metadata.is_empty() {
+            let body = self.read_object(key, MAX_BODY).await?;
+            let bytes = body.and_then(|(_, bytes)| bytes).unwrap_or_default();
+            serde_json::from_slice::<Referrer>(&bytes).is_ok()
+        } else {
+            serde_json::from_str::<Referrer>(&meta.metadata).is_ok()
+        };
+        if is_readable {
+            return Ok(());
+        }
+        let manifest_key = key::manifest(name, digest);
+        let Some((_, Some(bytes))) = self.read_object(&manifest_key, MAX_SIZE).await? else {
+            return Ok(());
+        };
+        let Ok(manifest) = Manifest::parse(None, &bytes) else {
+            return Ok(());
+        };
+        self.find(finding(
+            Found::Corrupt,
+            "what it says of its manifest can't be read",
+            Repair::Write,
+        ));
+        if !self.work.is_dry {
+            self.work.spend(1)?;
+            let registry = self.work.registry;
+            let size = bytes.len() as u64;
+            registry
+                .write_referrer(name, subject, digest, &manifest, size)
+                .await?;
+            self.work.delete(&[key.to_owned()]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The operations of a close look at a blob of a manifest, with a grant.
+const GRANTING: u32 = 6;
+
+impl Held {
+    const fn what(&self) -> What {
+        match self {
+            Self::Manifest(_) => What::Manifest,
+            Self::Referrer(..) => What::Referrer,
+            Self::Tag(_) => What::Tag,
+        }
+    }
+}
+
+impl Edges {
+    /// Notes that a manifest holds a blob that is there.
+    pub(super) fn see(&mut self, name: &Name, manifest: &Digest, blob: &Digest) {
+        self.number += 1;
+        self.seen.insert(name, &edge(manifest, blob));
+    }
+
+    fn has(&self, name: &Name, manifest: &Digest, blob: &Digest) -> bool {
+        self.seen.may_have(name, &edge(manifest, blob))
+    }
+}
+
+/// A name for a blob of a manifest.
+fn edge(manifest: &Digest, blob: &Digest) -> Digest {
+    Algorithm::Sha256.digest(format!("{manifest} {blob}").as_bytes())
+}
+
+/// What a key of `repositories/` names.
+fn parse(key: &str) -> Option<(Name, Held)> {
+    let (name, _) = key.strip_prefix(key::REPOSITORIES)?.split_once("/_")?;
+    let name = name.parse().ok()?;
+    let manifest = key::manifest_of(&name, key).map(Held::Manifest);
+    let referrer = || {
+        let (subject, manifest) = key::referrer_of(&name, key)?;
+        Some(Held::Referrer(subject, manifest))
+    };
+    let tag = || key::tag_of(&name, key).map(Held::Tag);
+    let held = manifest.or_else(referrer).or_else(tag)?;
+    Some((name, held))
+}

@@ -1,0 +1,661 @@
+//! The scrub: each kind of damage is found, told, and mended or set aside; what is set aside is healed by a push; nothing else is touched.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what is not as expected fails the test"
+)]
+
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use pollster::block_on;
+use serde_json::{Value, json};
+use strata::{
+    digest::Digest,
+    manifest::{OCI_INDEX, OCI_MANIFEST},
+    store::{Content, Objects as _, PutOptions, StoreError, key, memory::Memory},
+};
+
+use crate::support::{
+    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image,
+    layers::{Tar, gzip},
+    registry_on,
+    watched::{Verdict, Watched},
+};
+
+#[path = "support/support.rs"]
+mod support;
+
+const GRACE: Duration = Duration::from_secs(24 * 3_600);
+
+/// A day.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// All objects: their bytes and what is said of them.
+type Objects = BTreeMap<String, (Vec<u8>, String)>;
+
+/// What decides what comes of an operation.
+type Plan = Box<dyn FnMut(u64, &'static str, &str) -> Verdict>;
+
+struct Fixture {
+    host: TestHost,
+    registry: TestRegistry<Watched>,
+    settings: Vec<(&'static str, &'static str)>,
+    operations: Rc<Cell<u64>>,
+    plan: Rc<std::cell::RefCell<Plan>>,
+}
+
+impl Fixture {
+    fn new(settings: &[(&'static str, &'static str)]) -> Self {
+        let host = TestHost::default();
+        let operations = Rc::<Cell<u64>>::default();
+        let plan: Rc<std::cell::RefCell<Plan>> =
+            Rc::new(std::cell::RefCell::new(Box::new(|_, _, _| Verdict::Done)));
+        let (counter, planned) = (operations.clone(), plan.clone());
+        let store = Watched::new(
+            Memory::timed(host.now.clone()),
+            move |operation, key: &str| {
+                counter.set(counter.get() + 1);
+                (planned.borrow_mut())(counter.get(), operation, key)
+            },
+        );
+        Self {
+            registry: registry_on(store, host.clone(), settings),
+            settings: settings.to_vec(),
+            host,
+            operations,
+            plan,
+        }
+    }
+
+    /// Lets a plan decide what comes of operations, from now on.
+    fn plan(&self, plan: impl FnMut(u64, &'static str, &str) -> Verdict + 'static) {
+        self.operations.set(0);
+        *self.plan.borrow_mut() = Box::new(plan);
+    }
+
+    fn obey(&self) {
+        self.plan(|_, _, _| Verdict::Done);
+    }
+
+    /// Another isolate over the same store: one that remembers nothing.
+    fn restart(&mut self) {
+        let store = self.registry.store().clone();
+        self.registry = registry_on(store, self.host.clone(), &self.settings);
+    }
+
+    fn ask(&self, line: &str) -> Answer {
+        ask(&self.registry, &Ask::new(line))
+    }
+
+    fn push_whole(&self, name: &str, blob: &[u8]) -> u16 {
+        let line = format!("POST /v2/{name}/blobs/uploads/?digest={}", digest(blob));
+        ask(&self.registry, &Ask::new(&line).body(blob)).status
+    }
+
+    /// Pushes a blob in chunks of so many bytes.
+    fn push_patched(&self, name: &str, blob: &[u8], chunk: usize) -> u16 {
+        let mut location = self
+            .ask(&format!("POST /v2/{name}/blobs/uploads/"))
+            .location();
+        for chunk in blob.chunks(chunk) {
+            let sent = ask(
+                &self.registry,
+                &Ask::new(&format!("PATCH {location}")).stream(chunk),
+            );
+            assert_eq!(sent.status, 202);
+            location = sent.location();
+        }
+        self.ask(&format!("PUT {location}&digest={}", digest(blob)))
+            .status
+    }
+
+    fn push_manifest(&self, name: &str, reference: &str, media_type: &str, manifest: &Value) {
+        let line = format!("PUT /v2/{name}/manifests/{reference}");
+        let answer = ask(
+            &self.registry,
+            &Ask::new(&line).manifest(media_type, manifest),
+        );
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+
+    fn push_image(&self, name: &str) {
+        assert_eq!(self.push_patched(name, LAYER, 4), 201);
+        assert_eq!(self.push_whole(name, CONFIG), 201);
+        self.push_manifest(name, "v1", OCI_MANIFEST, &image());
+    }
+
+    fn is_whole(&self, name: &str) -> bool {
+        self.ask(&format!("GET /v2/{name}/manifests/v1")).status == 200
+            && [LAYER, CONFIG].iter().all(|blob| {
+                let answer = self.ask(&format!("GET /v2/{name}/blobs/{}", digest(blob)));
+                answer.status == 200 && answer.body == *blob
+            })
+    }
+
+    /// A step of the scrub.
+    fn step(&self, query: &str) -> Value {
+        let answer = self.ask(&format!("POST /v2/_strata/scrub{query}"));
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["finished"], answer.status == 200);
+        body
+    }
+
+    /// A pass of the scrub: what was found.
+    fn pass(&self) -> Vec<String> {
+        let mut findings = Vec::new();
+        for _ in 0..10_000 {
+            let body = self.step("");
+            findings.extend(short(&body));
+            if body["finished"] == true {
+                return findings;
+            }
+        }
+        panic!("a pass does not end");
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.registry.store().memory
+    }
+
+    fn keys(&self, prefix: &str) -> Vec<String> {
+        let mut keys = self.memory().keys();
+        keys.retain(|key| key.starts_with(prefix));
+        keys
+    }
+
+    /// All that is stored, but for what the scrub keeps for itself.
+    fn objects(&self) -> Objects {
+        let keys = self.memory().keys().into_iter();
+        keys.filter(|key| key != key::SCRUB_CURSOR)
+            .map(|key| {
+                let meta = block_on(self.memory().head(&key)).unwrap().unwrap();
+                let bytes = self.memory().bytes(&key).unwrap();
+                (key, (bytes, meta.metadata))
+            })
+            .collect()
+    }
+
+    fn metadata(&self, key: &str) -> String {
+        block_on(self.memory().head(key)).unwrap().unwrap().metadata
+    }
+
+    fn put(&self, key: &str, bytes: &[u8], metadata: &str) {
+        let options = PutOptions {
+            metadata,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(bytes.to_vec());
+        block_on(self.memory().put(key, content, options)).unwrap();
+    }
+
+    /// Changes the bytes of an object, and nothing that is said of it.
+    fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.memory().bytes(key).unwrap();
+        change(&mut bytes);
+        self.put(key, &bytes, &self.metadata(key));
+    }
+
+    fn delete(&self, keys: &[String]) {
+        block_on(self.memory().delete(keys)).unwrap();
+    }
+}
+
+fn short(body: &Value) -> Vec<String> {
+    let findings = body["findings"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or("nothing").to_owned();
+    findings
+        .iter()
+        .map(|finding| {
+            let [found, what, repair] =
+                ["found", "what", "repair"].map(|field| text(&finding[field]));
+            format!("{found} {what}: {repair}")
+        })
+        .collect()
+}
+
+fn flip(bytes: &mut Vec<u8>) {
+    bytes[1] ^= 1;
+}
+
+fn name(name: &str) -> strata::name::Name {
+    name.parse().unwrap()
+}
+
+fn manifest_digest() -> Digest {
+    digest(image().to_string().as_bytes())
+}
+
+#[test]
+fn what_is_sound_is_left_as_it_is() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    fixture.push_whole("b", LAYER);
+    let before = fixture.objects();
+    let body = fixture.step("");
+    assert_eq!(body["finished"], true);
+    assert_eq!(
+        body["checked"],
+        json!({ "blob": 2, "grant": 5, "link": 3, "manifest": 1, "tag": 1 })
+    );
+    assert_eq!(
+        body["bytes"],
+        LAYER.len() + CONFIG.len() + image().to_string().len()
+    );
+    assert_eq!((&body["count"], &body["repaired"]), (&json!(0), &json!(0)));
+    assert_eq!(fixture.objects(), before);
+    // And when all is old.
+    fixture.host.pass(3 * GRACE);
+    assert!(fixture.pass().is_empty());
+    assert_eq!(fixture.objects(), before);
+    assert!(fixture.is_whole("a"));
+}
+
+/// Damage to a blob: what is done to the fixture, and whether it is in the layer, or else in the configuration.
+type Damage = (&'static str, fn(&Fixture), &'static [u8]);
+
+const OF_BLOBS: [Damage; 8] = [
+    (
+        "a flipped byte in a whole blob",
+        |fixture| fixture.damage(&key::blob(&digest(CONFIG)), flip),
+        CONFIG,
+    ),
+    (
+        "a whole blob that is cut short",
+        |fixture| fixture.damage(&key::blob(&digest(CONFIG)), |bytes| bytes.truncate(1)),
+        CONFIG,
+    ),
+    (
+        "a flipped byte in an extent",
+        |fixture| fixture.damage(&fixture.keys("extents/")[1], flip),
+        LAYER,
+    ),
+    (
+        "a truncated extent",
+        |fixture| fixture.damage(&fixture.keys("extents/")[0], |bytes| bytes.truncate(2)),
+        LAYER,
+    ),
+    (
+        "a missing extent",
+        |fixture| fixture.delete(&fixture.keys("extents/")[2..3]),
+        LAYER,
+    ),
+    (
+        "a record without bytes",
+        |fixture| fixture.delete(&fixture.keys("extents/")),
+        LAYER,
+    ),
+    (
+        "a record that can't be read, of bytes that are gone",
+        |fixture| {
+            fixture.damage(&key::blob(&digest(LAYER)), |bytes| bytes.truncate(9));
+            fixture.delete(&fixture.keys("extents/"));
+        },
+        LAYER,
+    ),
+    (
+        "metadata that can't be read, of bytes that are wrong",
+        |fixture| {
+            let key = key::blob(&digest(CONFIG));
+            fixture.put(&key, b"()", "?");
+        },
+        CONFIG,
+    ),
+];
+
+const OF_RECORDS: [Damage; 4] = [
+    (
+        "a record that can't be read",
+        |fixture| fixture.damage(&key::blob(&digest(LAYER)), |bytes| bytes.truncate(9)),
+        LAYER,
+    ),
+    (
+        "a record of another size",
+        |fixture| {
+            let key = key::blob(&digest(LAYER));
+            let bytes = fixture.memory().bytes(&key).unwrap();
+            fixture.put(&key, &bytes, r#"{"kind":"extents","size":11}"#);
+        },
+        LAYER,
+    ),
+    (
+        "a record that does not say that it is one",
+        |fixture| {
+            let key = key::blob(&digest(LAYER));
+            let bytes = fixture.memory().bytes(&key).unwrap();
+            fixture.put(&key, &bytes, "");
+        },
+        LAYER,
+    ),
+    (
+        "bytes that do not say that they are",
+        |fixture| fixture.put(&key::blob(&digest(CONFIG)), CONFIG, ""),
+        CONFIG,
+    ),
+];
+
+#[test]
+fn what_a_blob_says_of_its_bytes_is_written_anew_where_they_are_right() {
+    for (what, damage, blob) in OF_RECORDS {
+        let mut fixture = Fixture::new(&[]);
+        fixture.push_image("a");
+        let healthy = fixture.objects();
+        damage(&fixture);
+        assert_ne!(fixture.objects(), healthy, "{what}");
+        assert_eq!(fixture.pass(), ["corrupt blob: write"], "{what}");
+        assert_eq!(fixture.objects(), healthy, "{what}");
+        fixture.restart();
+        assert!(fixture.is_whole("a"), "{what}");
+        assert_eq!(fixture.push_whole("b", blob), 201, "{what}");
+    }
+}
+
+#[test]
+fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
+    for (what, damage, blob) in OF_BLOBS {
+        for patched in [false, true] {
+            let mut fixture = Fixture::new(&[]);
+            fixture.push_image("a");
+            let healthy = fixture.objects();
+            damage(&fixture);
+            assert_eq!(fixture.pass(), ["corrupt blob: aside"], "{what}");
+            // Nothing else was touched.
+            let blob_key = key::blob(&digest(blob));
+            let is_of_blob =
+                |key: &String| *key == blob_key || (blob == LAYER && key.starts_with("extents/"));
+            let mut others = healthy.clone();
+            others.retain(|key, _| !is_of_blob(key));
+            let mut after = fixture.objects();
+            after.retain(|key, _| !is_of_blob(key));
+            assert_eq!(after, others, "{what}");
+            assert_eq!(fixture.metadata(&blob_key), r#"{"kind":"aside"}"#);
+
+            // It is never served, whoever asks, and whatever it is asked by.
+            for _ in 0..2 {
+                let line = format!("/v2/a/blobs/{}", digest(blob));
+                assert_eq!(fixture.ask(&format!("GET {line}")).status, 404, "{what}");
+                assert_eq!(fixture.ask(&format!("HEAD {line}")).status, 404, "{what}");
+                let part = Ask::new(&format!("GET {line}")).header("range", "bytes=0-0");
+                assert_eq!(ask(&fixture.registry, &part).status, 404, "{what}");
+                let mount = format!("POST /v2/b/blobs/uploads/?mount={}&from=a", digest(blob));
+                assert_eq!(fixture.ask(&mount).status, 202, "{what}");
+                fixture.restart();
+            }
+            // What was set aside stays away, and is told of until somebody pushes it.
+            assert_eq!(fixture.pass(), ["missing blob: nothing"], "{what}");
+            let again = Ask::new("PUT /v2/a/manifests/v2").manifest(OCI_MANIFEST, &image());
+            assert_eq!(ask(&fixture.registry, &again).status, 404, "{what}");
+
+            let pushed = if patched {
+                fixture.push_patched("c", blob, 3)
+            } else {
+                fixture.push_whole("c", blob)
+            };
+            assert_eq!(pushed, 201, "{what}");
+            // The manifest that was there is whole again, by its own grants.
+            assert!(fixture.is_whole("a"), "{what}");
+            fixture.restart();
+            assert!(fixture.is_whole("a"), "{what}");
+            assert!(fixture.pass().is_empty(), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_link_without_a_grant_goes_when_it_is_old() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let healthy = fixture.objects();
+    let link = key::link(&digest(LAYER), &name("z"));
+    let record = fixture.memory().bytes(&key::blob(&digest(LAYER))).unwrap();
+    fixture.put(&link, &record, "");
+    assert!(fixture.pass().is_empty());
+    fixture.host.pass(GRACE);
+    let step = fixture.step("?dry-run");
+    assert_eq!(short(&step), ["orphaned link: delete"]);
+    assert!(fixture.keys("").contains(&link));
+    assert_eq!(fixture.pass(), ["orphaned link: delete"]);
+    assert_eq!(fixture.objects(), healthy);
+    let line = format!("GET /v2/z/blobs/{}", digest(LAYER));
+    assert_eq!(fixture.ask(&line).status, 404);
+}
+
+#[test]
+fn a_link_that_says_other_than_the_blob_is_written_anew() {
+    for wrong in [r#"{"kind":"bytes","size":10}"#, "{", "\u{fffd}"] {
+        let mut fixture = Fixture::new(&[]);
+        fixture.push_image("a");
+        let healthy = fixture.objects();
+        fixture.put(&key::link(&digest(LAYER), &name("a")), wrong.as_bytes(), "");
+        assert_eq!(fixture.pass(), ["corrupt link: write"], "{wrong}");
+        assert_eq!(fixture.objects(), healthy, "{wrong}");
+        fixture.restart();
+        assert!(fixture.is_whole("a"), "{wrong}");
+    }
+}
+
+#[test]
+fn an_index_of_no_use_goes_and_is_made_again() {
+    let layer = gzip(&Tar::default().file("a", "hello").end());
+    let other = gzip(
+        &Tar::default()
+            .file("a", "hello")
+            .file("b", "more of it")
+            .end(),
+    );
+    let contents = format!("/v2/a/_strata/layers/{}", digest(&layer));
+    let index = key::index(&digest(&layer));
+    let at = |fixture: &Fixture, change: &dyn Fn(&mut Vec<u8>)| {
+        fixture.damage(&index, |bytes| change(bytes));
+    };
+    let wrong: [(&str, &dyn Fn(&Fixture)); 6] = [
+        ("another version", &|fixture| {
+            at(fixture, &|bytes| bytes[4] = 9)
+        }),
+        ("a flipped byte in its head", &|fixture| {
+            at(fixture, &|bytes| bytes[30] ^= 1)
+        }),
+        ("a flipped byte at its end", &|fixture| {
+            at(fixture, &|bytes| *bytes.last_mut().unwrap() ^= 1);
+        }),
+        ("cut short", &|fixture| {
+            at(fixture, &|bytes| bytes.truncate(bytes.len() - 1))
+        }),
+        ("nothing", &|fixture| at(fixture, &Vec::clear)),
+        ("of another layer", &|fixture| {
+            let theirs = fixture.memory().bytes(&key::index(&digest(&other)));
+            fixture.put(&index, &theirs.unwrap(), "");
+        }),
+    ];
+    for (what, damage) in wrong {
+        let mut fixture = Fixture::new(&[]);
+        for layer in [&layer, &other] {
+            fixture.push_whole("a", layer);
+            let line = format!("GET /v2/a/_strata/layers/{}", digest(layer));
+            assert_eq!(fixture.ask(&line).status, 200);
+        }
+        let healthy = fixture.objects();
+        damage(&fixture);
+        assert_eq!(fixture.pass(), ["corrupt index: delete"], "{what}");
+        let mut left = healthy.clone();
+        left.remove(&index);
+        assert_eq!(fixture.objects(), left, "{what}");
+        fixture.restart();
+        let answer = fixture.ask(&format!("GET {contents}"));
+        assert_eq!(answer.status, 200, "{what}");
+        assert_eq!(fixture.objects(), healthy, "{what}");
+        assert!(fixture.pass().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn an_index_whose_layer_is_gone_goes() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let healthy = fixture.objects();
+    fixture.put(&key::index(&digest(b"other")), b"x", "");
+    assert!(fixture.pass().is_empty());
+    fixture.host.pass(GRACE);
+    assert_eq!(fixture.pass(), ["orphaned index: delete"]);
+    assert_eq!(fixture.objects(), healthy);
+}
+
+#[test]
+fn a_manifest_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let manifest = key::manifest(&name("a"), &manifest_digest());
+    let healthy = fixture.objects();
+    fixture.damage(&manifest, flip);
+    assert_eq!(fixture.pass(), ["corrupt manifest: aside"]);
+    fixture.restart();
+    for reference in ["v1".to_owned(), manifest_digest().to_string()] {
+        let line = format!("GET /v2/a/manifests/{reference}");
+        assert_eq!(fixture.ask(&line).status, 404);
+    }
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [descriptor(OCI_MANIFEST, image().to_string().as_bytes())],
+    });
+    let line = "PUT /v2/a/manifests/all";
+    let refused = ask(
+        &fixture.registry,
+        &Ask::new(line).manifest(OCI_INDEX, &index),
+    );
+    assert_eq!(refused.status, 404);
+    assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
+    // It still holds its blobs, however long it takes until somebody pushes it.
+    for _ in 0..4 {
+        fixture.host.pass(GRACE);
+        assert_eq!(fixture.ask("POST /v2/_strata/sweep").status, 200);
+    }
+    fixture.push_manifest("a", "v1", OCI_MANIFEST, &image());
+    assert!(fixture.is_whole("a"));
+    assert!(fixture.pass().is_empty());
+    assert_eq!(fixture.objects()[&manifest], healthy[&manifest]);
+}
+
+#[test]
+fn the_media_type_of_a_manifest_is_written_anew() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let healthy = fixture.objects();
+    let manifest = key::manifest(&name("a"), &manifest_digest());
+    fixture.put(&manifest, image().to_string().as_bytes(), "");
+    assert_eq!(fixture.pass(), ["corrupt manifest: write"]);
+    assert_eq!(fixture.objects(), healthy);
+    fixture.restart();
+    assert!(fixture.is_whole("a"));
+}
+
+#[test]
+fn a_grant_that_is_missing_is_written_by_keep() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let grants = fixture.keys(&key::grants(&digest(LAYER), &name("a")));
+    fixture.delete(&grants);
+    // A sweep has condemned the blob already.
+    let link = key::link(&digest(LAYER), &name("a"));
+    fixture.delete(&[link]);
+    fixture.host.pass(GRACE);
+    assert_eq!(fixture.ask("POST /v2/_strata/sweep").status, 200);
+    let mark = fixture.keys("sweep/marks/");
+    assert_eq!(mark, [key::mark(&digest(LAYER))]);
+    assert_eq!(short(&fixture.step("?dry-run")), ["missing grant: write"]);
+    assert_eq!(fixture.pass(), ["missing grant: write"]);
+    let lifted = fixture.memory().bytes(&mark[0]).unwrap();
+    assert!(String::from_utf8(lifted).unwrap().contains("lifted"));
+    for _ in 0..4 {
+        assert_eq!(fixture.ask("POST /v2/_strata/sweep").status, 200);
+        fixture.host.pass(GRACE);
+        assert!(fixture.is_whole("a"));
+    }
+    assert!(fixture.pass().is_empty());
+}
+
+#[test]
+fn what_repositories_lack_is_written_or_told() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let signature = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", CONFIG),
+        "layers": [],
+        "subject": descriptor(OCI_MANIFEST, image().to_string().as_bytes()),
+    });
+    fixture.push_manifest("a", "signature", OCI_MANIFEST, &signature);
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [descriptor(OCI_MANIFEST, image().to_string().as_bytes())],
+    });
+    fixture.push_manifest("a", "all", OCI_INDEX, &index);
+    let healthy = fixture.objects();
+    let referrers = |fixture: &Fixture| {
+        fixture
+            .ask(&format!("GET /v2/a/referrers/{}", manifest_digest()))
+            .body
+    };
+    let listed = referrers(&fixture);
+
+    // Entries of the catalogue and among referrers.
+    let entries = fixture.keys("repositories/a/_referrers/");
+    fixture.delete(&[key::catalog(&name("a")), entries[0].clone()]);
+    let mut found = fixture.pass();
+    found.sort();
+    assert_eq!(
+        found,
+        ["missing referrer: write", "missing repository: write"]
+    );
+    assert_eq!(referrers(&fixture), listed);
+    assert!(fixture.keys("").contains(&key::catalog(&name("a"))));
+    let entry = fixture.keys("repositories/a/_referrers/").remove(0);
+    fixture.put(&entry, b"", "?");
+    assert_eq!(fixture.pass(), ["corrupt referrer: write"]);
+    assert_eq!(referrers(&fixture), listed);
+    let orphan = key::referrer(&name("a"), &manifest_digest(), &digest(b"none"), "r");
+    fixture.put(&orphan, b"", "{}");
+    assert!(fixture.pass().is_empty());
+    fixture.host.pass(GRACE);
+    assert_eq!(fixture.pass(), ["orphaned referrer: delete"]);
+    assert_eq!(fixture.objects().len(), healthy.len());
+
+    // A tag says twice what it names.
+    let tag = key::tag(&name("a"), &"v1".parse().unwrap());
+    let body = fixture.memory().bytes(&tag).unwrap();
+    fixture.put(&tag, &body, "?");
+    assert_eq!(fixture.pass(), ["corrupt tag: write"]);
+    assert_eq!(fixture.objects()[&tag], healthy[&tag]);
+    fixture.put(&tag, b"?", "?");
+    assert_eq!(fixture.pass(), ["corrupt tag: nothing"]);
+    fixture.put(&tag, &healthy[&tag].0, &healthy[&tag].1);
+
+    // What nothing can be derived from is told: by all that refer to it, once.
+    let before = fixture.objects();
+    let grant = fixture
+        .keys(&key::grants(&digest(LAYER), &name("a")))
+        .remove(0);
+    fixture.put(&grant, b"", "?");
+    fixture.delete(&[
+        key::manifest(&name("a"), &manifest_digest()),
+        key::blob(&digest(CONFIG)),
+    ]);
+    let mut found = fixture.pass();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "corrupt grant: nothing",
+            "missing blob: nothing",
+            "missing manifest: nothing"
+        ]
+    );
+    assert!(fixture.objects().len() == before.len() - 2);
+    fixture.restart();
+    fixture.push_image("a");
+    assert!(fixture.is_whole("a"));
+}
