@@ -7,8 +7,16 @@
     reason = "what is not as expected fails the test"
 )]
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures_util::task::noop_waker;
 use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
@@ -18,9 +26,10 @@ use strata::{
 };
 
 use crate::support::{
-    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image,
+    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
     layers::{Tar, gzip},
-    registry_on,
+    mirrors::{Mirrors, answer, get, json_of},
+    registry_of, registry_on,
     watched::{Verdict, Watched},
 };
 
@@ -43,15 +52,14 @@ struct Fixture {
     registry: TestRegistry<Watched>,
     settings: Vec<(&'static str, &'static str)>,
     operations: Rc<Cell<u64>>,
-    plan: Rc<std::cell::RefCell<Plan>>,
+    plan: Rc<RefCell<Plan>>,
 }
 
 impl Fixture {
     fn new(settings: &[(&'static str, &'static str)]) -> Self {
         let host = TestHost::default();
         let operations = Rc::<Cell<u64>>::default();
-        let plan: Rc<std::cell::RefCell<Plan>> =
-            Rc::new(std::cell::RefCell::new(Box::new(|_, _, _| Verdict::Done)));
+        let plan: Rc<RefCell<Plan>> = Rc::new(RefCell::new(Box::new(|_, _, _| Verdict::Done)));
         let (counter, planned) = (operations.clone(), plan.clone());
         let store = Watched::new(
             Memory::timed(host.now.clone()),
@@ -141,6 +149,15 @@ impl Fixture {
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(body["finished"], answer.status == 200);
         body
+    }
+
+    /// Asks, and is cut short after so many turns. Whether it was.
+    fn cut_short(&self, line: &str, turns: usize) -> bool {
+        let question = Ask::new(line);
+        let mut asked = pin!(ask_now(&self.registry, &question));
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        !(0..turns).any(|_| asked.as_mut().poll(&mut context) != Poll::Pending)
     }
 
     /// A pass of the scrub: what was found.
@@ -658,4 +675,434 @@ fn what_repositories_lack_is_written_or_told() {
     fixture.restart();
     fixture.push_image("a");
     assert!(fixture.is_whole("a"));
+}
+
+#[test]
+fn what_is_read_wrong_once_or_not_at_all_is_not_wrong() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let healthy = fixture.objects();
+    let reading = fixture.registry.store().reading.clone();
+    let times = Rc::<Cell<u32>>::default();
+    let (wrong, counted) = (digest(b"wrong"), times.clone());
+    *reading.borrow_mut() = Box::new(move |mut received| {
+        counted.set(counted.get() + 1);
+        if counted.get() % 2 == 1 {
+            received.digest = wrong.clone();
+        }
+        Ok(received)
+    });
+    assert!(fixture.pass().is_empty());
+    assert_eq!(times.get(), 4);
+    assert_eq!(fixture.objects(), healthy);
+
+    // A stream that breaks off ends the step; what breaks off again is passed by, and told.
+    *reading.borrow_mut() = Box::new(|_| Err(StoreError::Failed("it broke off".to_owned())));
+    let mut statuses = Vec::new();
+    let last = loop {
+        let answer = fixture.ask("POST /v2/_strata/scrub");
+        statuses.push(answer.status);
+        if answer.status != 503 || statuses.len() > 8 {
+            break json_of(&answer);
+        }
+    };
+    assert_eq!(statuses, [503, 503, 200]);
+    assert_eq!(last["pass"]["found"], json!({ "unread blob": 2 }));
+    assert_eq!(fixture.objects(), healthy);
+    assert!(fixture.is_whole("a"));
+}
+
+/// An image with every kind of damage in other blobs, and beside it one that is sound.
+fn damaged(settings: &[(&'static str, &'static str)]) -> Fixture {
+    let fixture = Fixture::new(settings);
+    fixture.push_image("a");
+    for blob in [b"flipped", b"rewrite", b"missing", b"grantss"] {
+        fixture.push_patched("b", blob, 4);
+    }
+    fixture.push_whole("b", b"whole");
+    let config = descriptor("application/vnd.oci.image.config.v1+json", CONFIG);
+    fixture.push_whole("b", CONFIG);
+    let layers: Vec<Value> = [
+        &b"flipped"[..],
+        b"rewrite",
+        b"missing",
+        b"grantss",
+        b"whole",
+    ]
+    .iter()
+    .map(|blob| descriptor("application/vnd.oci.image.layer.v1.tar", blob))
+    .collect();
+    let broken = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers });
+    fixture.push_manifest("b", "v1", OCI_MANIFEST, &broken);
+    let extents = |blob: &[u8]| {
+        let record = fixture.memory().bytes(&key::blob(&digest(blob))).unwrap();
+        let record: Value = serde_json::from_slice(&record).unwrap();
+        let extents = record["extents"].as_array().unwrap();
+        let key = |extent: &Value| key::extent(extent["key"].as_str().unwrap());
+        extents.iter().map(key).collect::<Vec<String>>()
+    };
+    fixture.damage(&extents(b"flipped")[1], flip);
+    fixture.delete(&extents(b"missing")[..1]);
+    fixture.damage(&key::blob(&digest(b"rewrite")), Vec::clear);
+    fixture.damage(&key::blob(&digest(b"whole")), flip);
+    fixture.put(&key::link(&digest(b"grantss"), &name("b")), b"?", "");
+    fixture.delete(&fixture.keys(&key::grants(&digest(b"grantss"), &name("b"))));
+    fixture
+}
+
+const DAMAGE: [&str; 6] = [
+    "corrupt blob: aside",
+    "corrupt blob: aside",
+    "corrupt blob: aside",
+    "corrupt blob: write",
+    "corrupt link: write",
+    "missing grant: write",
+];
+
+fn sorted(mut findings: Vec<String>) -> Vec<String> {
+    findings.sort();
+    findings
+}
+
+#[test]
+fn a_dry_run_tells_all_of_it_and_writes_nothing() {
+    let fixture = damaged(&[("STRATA_SUBREQUESTS", "50")]);
+    let before = fixture.objects();
+    let (mut found, mut cursor, mut steps) = (Vec::new(), String::new(), 0);
+    loop {
+        let body = fixture.step(&format!("?dry-run{cursor}"));
+        assert_eq!(body["dryRun"], true);
+        found.extend(short(&body));
+        steps += 1;
+        match body["cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert!(steps > 1);
+    // Whoever does not set it aside meets it again.
+    found.retain(|finding| finding != "missing blob: nothing");
+    assert_eq!(sorted(found), DAMAGE);
+    assert_eq!(fixture.objects(), before);
+    assert!(fixture.keys(key::SCRUB_CURSOR).is_empty());
+    assert_eq!(sorted(fixture.pass())[..3], DAMAGE[..3]);
+}
+
+/// What a scrub without failures makes of what is damaged: what is there, and of what kind.
+fn outcome(fixture: &Fixture) -> Vec<(String, String)> {
+    let objects = fixture.objects().into_iter();
+    // Fresh grants have other names.
+    objects
+        .filter(|(key, _)| !key.contains("/_grants/"))
+        .map(|(key, (_, metadata))| (key, metadata))
+        .collect()
+}
+
+#[test]
+fn a_store_that_fails_anywhere_loses_nothing() {
+    let whole = damaged(&[]);
+    whole.pass();
+    let expected = outcome(&whole);
+    let operations = {
+        let fixture = damaged(&[]);
+        fixture.obey();
+        fixture.pass();
+        fixture.operations.get()
+    };
+    for at in 1..=operations {
+        for is_kept in [false, true] {
+            let mut fixture = damaged(&[]);
+            fixture.plan(move |number, _, _| {
+                let error = StoreError::Failed("on purpose".to_owned());
+                match (number == at, is_kept) {
+                    (true, true) => Verdict::Kept(error),
+                    (true, false) => Verdict::Lost(error),
+                    (false, _) => Verdict::Done,
+                }
+            });
+            fixture.ask("POST /v2/_strata/scrub");
+            fixture.obey();
+            assert!(fixture.is_whole("a"), "{at} {is_kept}");
+            fixture.restart();
+            // What was passed over in this pass is met in the next.
+            fixture.pass();
+            fixture.pass();
+            assert_eq!(outcome(&fixture), expected, "{at} {is_kept}");
+            assert!(fixture.is_whole("a"), "{at} {is_kept}");
+        }
+    }
+    println!(
+        "failed at each of {operations} operations of a scrub, kept and lost: nothing is lost"
+    );
+}
+
+#[test]
+fn a_scrub_that_is_killed_anywhere_goes_on() {
+    let whole = damaged(&[]);
+    whole.pass();
+    let expected = outcome(&whole);
+    let mut turns = 1;
+    loop {
+        let mut fixture = damaged(&[]);
+        if !fixture.cut_short("POST /v2/_strata/scrub", turns) {
+            break;
+        }
+        fixture.restart();
+        assert!(fixture.is_whole("a"), "{turns}");
+        fixture.pass();
+        fixture.pass();
+        assert_eq!(outcome(&fixture), expected, "{turns}");
+        assert!(fixture.is_whole("a"), "{turns}");
+        turns += 1;
+    }
+    assert!(turns > 50, "{turns}");
+    println!("killed after each of {turns} turns of a scrub: it goes on");
+}
+
+#[test]
+fn a_scrub_that_is_slow_never_touches_what_was_stored_anew() {
+    for (patched, again) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut turns = 1;
+        loop {
+            let mut fixture = Fixture::new(&[]);
+            fixture.push_image("a");
+            for (key, at) in [(key::blob(&digest(CONFIG)), 1)]
+                .into_iter()
+                .chain(fixture.keys("extents/").into_iter().map(|key| (key, 0)))
+            {
+                fixture.damage(&key, |bytes| bytes[at] ^= 1);
+            }
+            let slow_registry =
+                registry_on(fixture.registry.store().clone(), fixture.host.clone(), &[]);
+            let question = Ask::new("POST /v2/_strata/scrub");
+            let ended = {
+                let mut slow = pin!(ask_now(&slow_registry, &question));
+                let waker = noop_waker();
+                let mut context = Context::from_waker(&waker);
+                let ended = (0..turns).any(|_| slow.as_mut().poll(&mut context) != Poll::Pending);
+                if !ended {
+                    // Another scrub, and who pushes the image again, are quicker.
+                    fixture.pass();
+                    for blob in [LAYER, CONFIG] {
+                        let pushed = if patched {
+                            fixture.push_patched("b", blob, 3)
+                        } else {
+                            fixture.push_whole("b", blob)
+                        };
+                        assert_eq!(pushed, 201);
+                    }
+                    fixture.push_manifest("b", "v1", OCI_MANIFEST, &image());
+                    assert!(fixture.is_whole("b"));
+                    if again {
+                        fixture.pass();
+                    }
+                    block_on(slow);
+                }
+                ended
+            };
+            if ended {
+                break;
+            }
+            fixture.restart();
+            assert!(fixture.is_whole("b"), "{turns} {patched}");
+            assert!(fixture.is_whole("a"), "{turns} {patched}");
+            // The link of who has not pushed again may say where the bytes were: it is a hint.
+            let mut found = fixture.pass();
+            found.retain(|finding| finding != "corrupt link: write");
+            assert!(found.is_empty(), "{turns} {patched} {found:?}");
+            assert!(fixture.pass().is_empty(), "{turns} {patched}");
+            turns += 1;
+        }
+        assert!(turns > 20, "{turns}");
+    }
+}
+
+#[test]
+fn a_pass_takes_the_days_that_it_may() {
+    let settings = [("STRATA_SCRUB_DAYS", "10"), ("STRATA_GRACE_HOURS", "8760")];
+    let mut fixture = Fixture::new(&settings);
+    for number in 0..400_u32 {
+        fixture.push_whole("a", &number.to_be_bytes());
+    }
+    let progress = |fixture: &Fixture| {
+        let text = fixture.memory().bytes(key::SCRUB_CURSOR).unwrap();
+        let cursor: Value = serde_json::from_slice(&text).unwrap();
+        cursor["totals"]["checked"]["blob"].as_u64().unwrap_or(0)
+    };
+    for day in 0..=10 {
+        block_on(fixture.registry.tick());
+        let (checked, due) = (progress(&fixture), 40 * day);
+        assert!(
+            checked.abs_diff(due) < 30,
+            "{checked} blobs after {day} days"
+        );
+        fixture.restart();
+        fixture.host.pass(DAY);
+    }
+    assert_eq!(progress(&fixture), 400);
+    // The next one begins when the days are over.
+    block_on(fixture.registry.tick());
+    assert!(progress(&fixture) < 100);
+
+    let never = Fixture::new(&[("STRATA_SCRUB_DAYS", "0")]);
+    never.push_whole("a", LAYER);
+    for _ in 0..3 {
+        block_on(never.registry.tick());
+        never.host.pass(400 * DAY);
+    }
+    assert!(never.keys(key::SCRUB_CURSOR).is_empty());
+    assert_eq!(never.step("")["finished"], true);
+}
+
+#[test]
+fn a_pass_goes_on_from_where_a_step_ended_and_costs_what_it_says() {
+    let settings = [
+        ("STRATA_SUBREQUESTS", "200"),
+        ("STRATA_GRACE_HOURS", "8760"),
+    ];
+    let mut fixture = Fixture::new(&settings);
+    for number in 0..1_000_u32 {
+        fixture.push_whole("a", &number.to_be_bytes());
+    }
+    for blobs in (0..1_000_u32).collect::<Vec<_>>().chunks(10) {
+        let layers: Vec<Value> = blobs
+            .iter()
+            .map(|number| descriptor("application/octet-stream", &number.to_be_bytes()))
+            .collect();
+        let manifest = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+            "config": layers[0], "layers": layers[1..] });
+        fixture.push_manifest("a", &format!("v{}", blobs[0]), OCI_MANIFEST, &manifest);
+    }
+    let damaged: Vec<u32> = (0..1_000).step_by(100).collect();
+    for number in &damaged {
+        fixture.damage(&key::blob(&digest(&number.to_be_bytes())), flip);
+    }
+    let (mut operations, mut steps, mut found) = (0, 0, 0);
+    let body = loop {
+        let body = fixture.step("");
+        operations += body["operations"].as_u64().unwrap();
+        assert!(body["operations"].as_u64().unwrap() <= 200);
+        found += short(&body)
+            .iter()
+            .filter(|finding| *finding == "corrupt blob: aside")
+            .count();
+        steps += 1;
+        // Each step is another isolate's.
+        fixture.restart();
+        if body["finished"] == true {
+            break body;
+        }
+    };
+    assert_eq!(found, damaged.len());
+    assert_eq!(
+        body["pass"]["checked"],
+        json!({ "blob": 1_000, "grant": 2_000, "link": 1_000, "manifest": 100, "tag": 100 })
+    );
+    println!(
+        "1,000 blobs of one link and 100 manifests, 10 of them damaged: {operations} operations in {steps} steps"
+    );
+    // A read of each blob, of each link, of each manifest; listings again with each step; and what is damaged.
+    assert!(operations < 2_300 + 5 * steps, "{operations}");
+}
+
+#[test]
+fn one_blob_is_looked_at_by_itself() {
+    let fixture = damaged(&[]);
+    let at = |blob: &[u8], query: &str| {
+        let line = format!("POST /v2/_strata/scrub?digest={}{query}", digest(blob));
+        fixture.ask(&line)
+    };
+    assert_eq!(at(b"nothing", "").status, 404);
+    let sound = json_of(&at(LAYER, ""));
+    assert_eq!(
+        (&sound["count"], &sound["finished"]),
+        (&json!(0), &json!(true))
+    );
+    assert_eq!(sound["checked"]["blob"], 1);
+    let told = json_of(&at(b"whole", "&dry-run"));
+    assert_eq!(short(&told), ["corrupt blob: aside"]);
+    assert_eq!(short(&json_of(&at(b"whole", ""))), ["corrupt blob: aside"]);
+    assert_eq!(fixture.push_whole("c", b"whole"), 201);
+    assert!(short(&json_of(&at(b"whole", ""))).is_empty());
+    assert!(fixture.keys(key::SCRUB_CURSOR).is_empty());
+    for wrong in [
+        "?digest=x",
+        "?cursor=x",
+        "?cursor=x&dry-run",
+        "?dry-run=perhaps",
+    ] {
+        let answer = fixture.ask(&format!("POST /v2/_strata/scrub{wrong}"));
+        assert_eq!(answer.status, 400, "{wrong}");
+    }
+    assert_eq!(at(LAYER, "&cursor=x&dry-run").status, 400);
+}
+
+#[test]
+fn what_is_mirrored_is_fetched_again() {
+    let upstream = registry_of(
+        Watched::new(Memory::default(), |_, _| Verdict::Done),
+        &[("STRATA_ANONYMOUS_PULL", "true")],
+    );
+    for blob in [LAYER, CONFIG] {
+        let line = format!("POST /v2/a/blobs/uploads/?digest={}", digest(blob));
+        assert_eq!(ask(&upstream, &Ask::new(&line).body(blob)).status, 201);
+    }
+    let manifest = Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &image());
+    assert_eq!(ask(&upstream, &manifest).status, 201);
+    let mirrors = Mirrors::of(move |question| answer(&upstream, question));
+    let mirror = mirrors.mirror(&json!({}));
+    let blob = format!("/v2/up.example/a/blobs/{}", digest(LAYER));
+    let manifest = format!("/v2/up.example/a/manifests/{}", manifest_digest());
+    let scrub = |registry: &TestRegistry<Watched>| {
+        let answer = ask(registry, &Ask::new("POST /v2/_strata/scrub"));
+        assert_eq!(answer.status, 200);
+        short(&json_of(&answer))
+    };
+    assert_eq!(get(&mirror, &manifest).status, 200);
+    // Blobs come when they are asked for: that they are not there is no damage.
+    assert!(scrub(&mirror).is_empty());
+    assert_eq!(get(&mirror, &blob).body, LAYER);
+    assert!(scrub(&mirror).is_empty());
+    mirrors.asked();
+
+    let memory = mirrors.store.memory.clone();
+    let healthy: Vec<Option<Vec<u8>>> = [
+        key::blob(&digest(LAYER)),
+        key::manifest(&name("up.example/a"), &manifest_digest()),
+    ]
+    .iter()
+    .map(|key| {
+        let bytes = memory.bytes(key).unwrap();
+        let mut wrong = bytes.clone();
+        flip(&mut wrong);
+        let metadata = block_on(memory.head(key)).unwrap().unwrap().metadata;
+        let options = PutOptions {
+            metadata: &metadata,
+            ..PutOptions::default()
+        };
+        block_on(memory.put(key, Content::Bytes(wrong), options)).unwrap();
+        Some(bytes)
+    })
+    .collect();
+    let other = mirrors.mirror(&json!({}));
+    assert_eq!(
+        scrub(&other),
+        ["corrupt blob: aside", "corrupt manifest: aside"]
+    );
+    assert!(mirrors.asked().is_empty());
+    for registry in [&mirror, &other] {
+        assert_eq!(get(registry, &blob).body, LAYER);
+        assert_eq!(get(registry, &manifest).status, 200);
+    }
+    let asked = mirrors.asked();
+    assert!(
+        asked.contains(&format!("GET /v2/a/blobs/{}", digest(LAYER))),
+        "{asked:?}"
+    );
+    let after = [
+        memory.bytes(&key::blob(&digest(LAYER))),
+        memory.bytes(&key::manifest(&name("up.example/a"), &manifest_digest())),
+    ];
+    assert_eq!(after.to_vec(), healthy);
+    assert!(scrub(&other).is_empty());
 }

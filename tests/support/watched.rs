@@ -35,10 +35,14 @@ pub(crate) enum Verdict {
 /// Decides what comes of an operation, by its name and key.
 type Watcher = Box<dyn FnMut(&'static str, &str) -> Verdict>;
 
+/// Decides what comes of reading a stream to hash it.
+type Reading = Box<dyn FnMut(Received) -> Result<Received, StoreError>>;
+
 /// The store in memory, watched. Its clones share all there is.
 #[derive(Clone)]
 pub(crate) struct Watched {
     pub(crate) memory: Rc<Memory>,
+    pub(crate) reading: Rc<RefCell<Reading>>,
     watcher: Rc<RefCell<Watcher>>,
 }
 
@@ -49,6 +53,7 @@ impl Watched {
     ) -> Self {
         Self {
             memory: Rc::new(memory),
+            reading: Rc::new(RefCell::new(Box::new(Ok))),
             watcher: Rc::new(RefCell::new(Box::new(watcher))),
         }
     }
@@ -187,7 +192,8 @@ impl Streams for Watched {
     }
 
     async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
-        self.memory.hash(body, algorithm).await
+        let received = self.memory.hash(body, algorithm).await?;
+        (self.reading.borrow_mut())(received)
     }
 
     async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {

@@ -235,8 +235,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             }
             Ok(BlobKind::Bytes) => Record::Bytes { size: meta.size },
             Ok(BlobKind::Extents { size }) => match self.named(&key, &meta, size).await? {
-                Ok(record) => record,
-                Err(why) => return self.mend(digest, &meta, Vec::new(), why).await,
+                None => return Ok(State::Unknown),
+                Some(Ok(record)) => record,
+                Some(Err(why)) => return self.mend(digest, &meta, Vec::new(), why).await,
             },
             Err(_) => {
                 let whole = Record::Bytes { size: meta.size };
@@ -276,21 +277,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         }
     }
 
-    /// What a record names; or what is wrong with it, which was seen twice.
+    /// What a record names; or what is wrong with it, which was seen twice. `None` where it is another one by now.
     async fn named(
         &self,
         key: &str,
         meta: &Meta,
         size: u64,
-    ) -> Result<Result<Record, String>, Halt> {
+    ) -> Result<Option<Result<Record, String>>, Halt> {
         let mut why = String::new();
         for _ in 0..2 {
-            let Some((now, bytes)) = self.read_object(key, MAX_RECORD).await? else {
-                break;
+            let now = self.read_object(key, MAX_RECORD).await?;
+            let Some((_, bytes)) = now.filter(|(now, _)| now.etag == meta.etag) else {
+                return Ok(None);
             };
-            if now.etag != meta.etag {
-                break;
-            }
             let record: Option<Record> = bytes
                 .as_deref()
                 .and_then(|bytes| serde_json::from_slice(bytes).ok());
@@ -301,7 +300,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 }) if total == size
                     && extents.iter().map(|extent| extent.size).sum::<u64>() == size =>
                 {
-                    return Ok(Ok(Record::Extents { size, extents }));
+                    return Ok(Some(Ok(Record::Extents { size, extents })));
                 }
                 Some(Record::Extents { .. }) => {
                     "its extents have another size than it says".to_owned()
@@ -309,7 +308,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 Some(Record::Bytes { .. }) | None => "its record can't be read".to_owned(),
             };
         }
-        Ok(Err(why))
+        Ok(Some(Err(why)))
     }
 
     /// Reads a blob, and again what was read wrong: it may have been wrong on its way. Where this step can't, the next one does.
@@ -528,8 +527,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             digest: Some(digest).filter(|_| matches!(kind, BlobKind::Bytes)),
             metadata: &metadata,
         };
-        store.put(&key, content, options).await?;
-        Ok(State::Sound(record))
+        let written = store.put(&key, content, options).await?;
+        Ok(written.map_or(State::Unknown, |_| State::Sound(record)))
     }
 
     /// Looks at the grants and links of a blob.
@@ -615,6 +614,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         is_orphaned: bool,
         state: &State,
     ) -> Result<(), Halt> {
+        self.work.require(2)?;
         self.checked(What::Link, 0);
         let finding = |found, why: &str, repair| Finding {
             found,
@@ -624,7 +624,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             repair: Some(repair),
         };
         if is_orphaned {
-            self.work.require(2)?;
             let before = self.work.count();
             self.work.sweep_link(name, digest).await?;
             if self.work.count() > before {
@@ -636,7 +635,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         let State::Sound(record) = state else {
             return Ok(());
         };
-        self.work.require(2)?;
         let Some((_, bytes)) = self.read_object(key, MAX_RECORD).await? else {
             return Ok(());
         };
