@@ -28,7 +28,9 @@
 //! - The right to a blob, checked before KEEP: every push has it, which allows more than the code does.
 //! - More than two blobs in a manifest, two extents in an upload, two sweepers; the order of a manifest's grants among
 //!   themselves (they are written at once, and each protects its own blob only).
-//! - The catalogue's entry, which is written and never swept; what is derived from a blob; caches; healing by the scrub.
+//! - The catalogue's entry, which is written and never swept; what is derived from a blob; caches.
+//! - Of the scrub, what is told or written anew without being in anybody's way: it is the setting aside of a blob, and its healing, that is
+//!   searched. A reading of wrong bytes is one step, for what was read of a key is compared when that is written over.
 //! - Uploads that are written on by the same client while it closes them, other than by two clients.
 //! - Several deletes in one call: each is a step here, in the order that the rules ask for.
 //!

@@ -10,7 +10,7 @@ use crate::{
     promise::Loss,
     rule::Rule,
     scenario::{Operation, Scenario},
-    store::Store,
+    store::{Blob, Store},
 };
 
 /// The removal protocol in one scenario.
@@ -33,6 +33,8 @@ pub struct State {
     pub sweepers: Vec<Sweeper>,
     /// The manifests that a client has deleted, as bits.
     pub deleted: u8,
+    /// Whether the blob that was wrong at the beginning has been right.
+    pub healed: bool,
 }
 
 /// What may happen.
@@ -76,6 +78,7 @@ impl stateright::Model for Removal {
             clients: clients.collect(),
             sweepers: vec![Sweeper::Idle; self.scenario.sweepers],
             deleted: 0,
+            healed: false,
         }]
     }
 
@@ -130,6 +133,7 @@ impl stateright::Model for Removal {
                 next.sweepers.sort_unstable();
             }
         }
+        next.healed |= self.scenario.damaged && next.store.is_right(Blob(0));
         (next != *state).then_some(next)
     }
 

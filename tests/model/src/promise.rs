@@ -32,6 +32,8 @@ pub enum Loss {
     Referrer,
     /// What a tag was moved to.
     Tag,
+    /// The right bytes of a blob that were stored after its wrong ones had been set aside.
+    Healed,
     /// Room: with everyone dead and everything deleted, sweeping leaves something.
     Room,
 }
@@ -47,12 +49,17 @@ impl Loss {
             Self::Child => "the manifests that a stored index lists are there",
             Self::Referrer => "the referrers entry of a stored manifest is there",
             Self::Tag => "a tag names what it was moved to",
+            Self::Healed => "what was healed stays, and right",
             Self::Room => "sweeping leaves nothing",
         }
     }
 
     /// The properties of a scenario: nothing is lost.
     pub(crate) fn properties(scenario: &Scenario) -> Vec<Property<Removal>> {
+        if scenario.damaged {
+            // What was lost before anything began is nobody's to keep.
+            return vec![healed_stays(), found_by_pulls()];
+        }
         let mut properties = vec![
             Property::always(Self::Blob.property(), |model: &Removal, state: &State| {
                 blobs(model, state).all(|(_, blob)| state.store.record(blob).is_some())
@@ -66,11 +73,7 @@ impl Loss {
                 blobs(model, state)
                     .all(|(repository, blob)| is_granted(&state.store, repository, blob))
             }),
-            Property::always(Self::Pull.property(), |model: &Removal, state: &State| {
-                let rereads = model.without != Some(Rule::RecordReread);
-                blobs(model, state)
-                    .all(|(repository, blob)| is_found(&state.store, repository, blob, rereads))
-            }),
+            found_by_pulls(),
             Property::always(Self::Child.property(), children_are_there),
             Property::always(Self::Referrer.property(), referrers_are_there),
             Property::always(Self::Tag.property(), keeps_tag),
@@ -80,6 +83,22 @@ impl Loss {
         }
         properties
     }
+}
+
+/// A pull of a blob that is there finds it.
+fn found_by_pulls() -> Property<Removal> {
+    Property::always(Loss::Pull.property(), |model: &Removal, state: &State| {
+        let rereads = model.without != Some(Rule::RecordReread);
+        blobs(model, state)
+            .all(|(repository, blob)| is_found(&state.store, repository, blob, rereads))
+    })
+}
+
+/// The blob of a manifest that is stored is right, once it was.
+fn healed_stays() -> Property<Removal> {
+    Property::always(Loss::Healed.property(), |model: &Removal, state: &State| {
+        !state.healed || blobs(model, state).all(|(_, blob)| state.store.is_right(blob))
+    })
 }
 
 /// The manifests that are stored. They are stored before they are answered with 201, so what holds of them is a little
@@ -232,6 +251,7 @@ fn sweep(model: &Removal, state: &State) -> Store {
         clients: Vec::new(),
         sweepers: Vec::new(),
         deleted: 0,
+        healed: false,
     };
     for manifest in manifests {
         state.store.delete(manifest);
@@ -282,6 +302,10 @@ pub enum Sight {
     Again,
     /// A blob is there, its own extents gone: another's record came first.
     Deduplicated,
+    /// A blob was set aside.
+    Aside,
+    /// The blob of a manifest that was set aside is there again.
+    Healed,
 }
 
 impl Sight {
@@ -343,6 +367,17 @@ impl Sight {
                     state.clients.iter().any(|client| {
                         matches!(client.at, At::Keep(_, crate::process::After::Again))
                     })
+                })
+            }
+            Self::Aside => {
+                Property::sometimes("a blob is set aside", |_: &Removal, state: &State| {
+                    let mut objects = state.store.list();
+                    objects.any(|(_, object)| object.body == Body::Aside)
+                })
+            }
+            Self::Healed => {
+                Property::sometimes("a manifest is healed", |model: &Removal, state: &State| {
+                    state.healed && blobs(model, state).next().is_some()
                 })
             }
             Self::Deduplicated => Property::sometimes(

@@ -89,6 +89,10 @@ rules! {
     /// the extents leaves no time to those who read its chain. (An owner that leaves the session to the sweep of sessions was
     /// not found to depend on it.)
     CondemnedStands,
+    /// A blob that is wrong is set aside by compare-and-swap of what was read. Without: its object is deleted, whatever is there by then.
+    AsideBySwap,
+    /// The extents of a blob that is wrong go before it is set aside. Without: after, and links name them when it is there again.
+    ExtentsBeforeNote,
 }
 
 impl Rule {
@@ -126,6 +130,8 @@ impl Rule {
             Self::StepsInOrder => (&scenario::STALE_HINT, Loss::Extent),
             Self::FillsHaveNoStrays => (&scenario::FILLED, Loss::Extent),
             Self::CondemnedStands => (&scenario::OWNER_SWEEPS_SESSION, Loss::Extent),
+            Self::AsideBySwap => (&scenario::SCRUB, Loss::Healed),
+            Self::ExtentsBeforeNote => (&scenario::SCRUB_OF_EXTENTS, Loss::Pull),
         }
     }
 }

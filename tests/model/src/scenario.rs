@@ -126,6 +126,8 @@ pub struct Scenario {
     pub owner_sweeps_session: bool,
     /// Whether to sweep every state clean.
     pub leftovers: bool,
+    /// Whether the blob is wrong at the beginning.
+    pub damaged: bool,
     /// What must be seen.
     pub sights: &'static [Sight],
 }
@@ -280,6 +282,7 @@ const NOTHING: Scenario = Scenario {
     links: false,
     owner_sweeps_session: false,
     leftovers: false,
+    damaged: false,
     sights: &[],
 };
 
@@ -621,6 +624,53 @@ pub static FILLED: Scenario = Scenario {
         Sight::Deduplicated,
     ],
     ..NOTHING
+};
+
+/// A blob of a manifest is wrong. Two scrubs set it aside, while clients push it, and a manifest that needs it, and the sweep goes on.
+pub static SCRUB: Scenario = Scenario {
+    name: "scrub",
+    clients: &[&[PUSH, PUT_OTHER], &[PUSH_THERE]],
+    sweepers: 2,
+    tasks: Tasks::BLOBS.and(Tasks::SCRUB),
+    manifests: &[ONE[0], ONE[0]],
+    stored: |store| {
+        store_manifest(store);
+        store.put(Key::Blob(LAYER), Body::Bytes(1));
+    },
+    damaged: true,
+    sights: &[Sight::Created, Sight::Refused, Sight::Aside, Sight::Healed],
+    ..NOTHING
+};
+
+/// As [`SCRUB`], of a blob in extents, which a link names.
+pub static SCRUB_OF_EXTENTS: Scenario = Scenario {
+    name: "scrub of extents",
+    clients: &[&[PUSH_THERE], &[CLOSE_SECOND]],
+    tasks: Tasks::SCRUB,
+    sessions: &[
+        UPLOADS[0],
+        Upload {
+            repository: THERE,
+            blob: LAYER,
+        },
+    ],
+    stored: |store| {
+        store_manifest(store);
+        store_done(store, FIRST);
+        store_session(store, SECOND);
+        let extent = Extent {
+            session: FIRST,
+            step: 1,
+            nonce: 29,
+        };
+        store.put(Key::Extent(extent), Body::Bytes(1));
+        if let Some(record) = store.record(LAYER) {
+            store.put(Key::Link(LAYER, HERE), Body::Record(record));
+        }
+    },
+    links: true,
+    sights: &[Sight::Aside, Sight::Healed],
+    ..SCRUB
 };
 
 /// A tag is moved to another manifest, while the one that it named is deleted.

@@ -185,6 +185,8 @@ pub enum Body {
     Tombstone(Manifest),
     /// Which manifest has the subject.
     Referrer(Manifest),
+    /// A note in the place of a blob whose bytes were wrong.
+    Aside,
 }
 
 impl Body {
@@ -200,7 +202,8 @@ impl Body {
             | Self::Step(_)
             | Self::Target(_)
             | Self::Tombstone(_)
-            | Self::Referrer(_) => self,
+            | Self::Referrer(_)
+            | Self::Aside => self,
         }
     }
 }
@@ -330,12 +333,31 @@ impl Store {
         chain
     }
 
-    /// Reads where a blob's bytes are from the blob itself.
+    /// Reads where a blob's bytes are from the blob itself. One that was set aside is not there.
     pub fn record(&self, blob: Blob) -> Option<Record> {
-        self.get(Key::Blob(blob)).map(|object| match object.body {
-            Body::Record(record) => record,
-            _ => Record::Bytes,
-        })
+        match self.get(Key::Blob(blob))?.body {
+            Body::Aside => None,
+            Body::Record(record) => Some(record),
+            _ => Some(Record::Bytes),
+        }
+    }
+
+    /// Creates a blob if it is not there: if its key is absent, or by swap of the note that it was set aside.
+    pub fn create_blob(&mut self, blob: Blob, body: Body) -> bool {
+        let key = Key::Blob(blob);
+        self.create(key, body) || self.swap(key, Body::Aside, body)
+    }
+
+    /// Whether a blob is there, with the right bytes.
+    pub fn is_right(&self, blob: Blob) -> bool {
+        let is_right = |key| self.get(key).map(|object| object.body) == Some(Body::Bytes(0));
+        match self.record(blob) {
+            None => false,
+            Some(Record::Bytes) => is_right(Key::Blob(blob)),
+            Some(Record::Extents(extents)) => {
+                extents.iter().all(|extent| is_right(Key::Extent(extent)))
+            }
+        }
     }
 
     /// The mark of a blob, and its age.

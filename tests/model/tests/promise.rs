@@ -65,5 +65,7 @@ hold! {
     referrer REFERRER,
     two_blobs TWO_BLOBS,
     index INDEX,
+    scrub SCRUB,
+    scrub_of_extents SCRUB_OF_EXTENTS,
     fill FILLED,
 }

@@ -40,9 +40,9 @@ impl Client {
             return self;
         };
         match at {
-            At::Look => match world.store.has(Key::Blob(blob)) {
-                true => self.accepted(world),
-                false => self.refused(world),
+            At::Look => match world.store.record(blob) {
+                Some(_) => self.accepted(world),
+                None => self.refused(world),
             },
             At::ListGrants => {
                 let mut grants = 0;

@@ -84,7 +84,7 @@ impl Client {
                 let Some(blob) = document.blobs.get(usize::from(number)) else {
                     return self;
                 };
-                if !world.store.has(Key::Blob(*blob)) {
+                if world.store.record(*blob).is_none() {
                     return self.refused(world);
                 }
                 if usize::from(number) + 1 < document.blobs.len() {

@@ -32,14 +32,13 @@ impl Client {
         else {
             return self;
         };
-        let key = Key::Blob(blob);
         let stored = |record| match session {
             Some(_) => self.to(Place::Push(At::Forget(record))),
             None => self.to(Place::Push(At::Link(record))),
         };
         match at {
             At::Head => {
-                let after = if world.store.has(key) {
+                let after = if world.store.record(blob).is_some() {
                     After::Look
                 } else {
                     After::Put
@@ -47,7 +46,7 @@ impl Client {
                 self.to(Place::Keep(keep::At::first(world), after))
             }
             At::Put => {
-                if world.store.create(key, Body::Bytes(0)) {
+                if world.store.create_blob(blob, Body::Bytes(0)) {
                     stored(Record::Bytes).without_link(world)
                 } else {
                     self.to(Place::Push(At::Look))

@@ -33,6 +33,8 @@ pub enum Task {
     Link(Blob, Repository),
     /// Delete a referrers entry that is old, if its manifest is not stored.
     Referrer(Key),
+    /// Set a blob aside whose bytes are wrong: the scrub.
+    Scrub(Blob),
 }
 
 /// Which tasks there are, as bits.
@@ -48,7 +50,9 @@ impl Tasks {
     pub const LINKS: Self = Self(4);
     /// Referrers entries.
     pub const REFERRERS: Self = Self(8);
-    /// Every task.
+    /// Setting aside what is wrong.
+    pub const SCRUB: Self = Self(16);
+    /// Every task of the sweep.
     pub const ALL: Self = Self(15);
 
     /// Both.
@@ -65,6 +69,13 @@ impl Tasks {
     pub fn of(self, store: &Store, grace: u8, without: Option<Rule>) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (key, object) in store.list() {
+            if let Key::Blob(blob) = key
+                && self.has(Self::SCRUB)
+                && store.record(blob).is_some()
+                && !store.is_right(blob)
+            {
+                tasks.push(Task::Scrub(blob));
+            }
             let is_old = object.age >= grace;
             match (key, object.body) {
                 (Key::Grant { repository, .. }, Body::Reason(reason)) if self.has(Self::BLOBS) => {
@@ -178,6 +189,15 @@ pub enum Sweeper {
     Referrer(Key, Manifest),
     /// Delete the entry.
     DeleteReferrer(Key),
+    /// Set aside what was read of a blob: its extents, one by one, then by the note.
+    Aside {
+        /// The blob.
+        blob: Blob,
+        /// What was read.
+        seen: Body,
+        /// Which extent is next; after them the note.
+        number: u8,
+    },
 }
 
 /// What the owner of a mark does next.
@@ -246,6 +266,14 @@ impl Sweeper {
             Task::Session(session) => Self::begin_session(session, world),
             Task::Extent(extent) => Self::Chain(extent),
             Task::Link(blob, repository) => Self::LinkGrants(blob, repository),
+            Task::Scrub(blob) => match world.store.get(Key::Blob(blob)) {
+                Some(object) => Self::Aside {
+                    blob,
+                    seen: object.body,
+                    number: 0,
+                },
+                None => Self::Idle,
+            },
             Task::Referrer(key) => match world.store.get(key).map(|object| object.body) {
                 Some(Body::Referrer(manifest)) => Self::Referrer(key, manifest),
                 _ => Self::Idle,
@@ -477,6 +505,35 @@ impl Sweeper {
                 }
                 _ => Self::Idle,
             },
+            Self::Aside { blob, seen, number } => {
+                let extents = match seen {
+                    Body::Record(Record::Extents(extents)) => extents,
+                    _ => Extents::default(),
+                };
+                let last = extents.0.iter().flatten().count();
+                let at = usize::from(number);
+                let extent = if world.keeps(Rule::ExtentsBeforeNote) {
+                    extents.0.get(at).copied().flatten()
+                } else {
+                    at.checked_sub(1)
+                        .and_then(|at| extents.0.get(at).copied().flatten())
+                };
+                let key = Key::Blob(blob);
+                match extent {
+                    Some(extent) => world.store.delete(Key::Extent(extent)),
+                    None if !world.keeps(Rule::AsideBySwap) => world.store.delete(key),
+                    None if !world.store.swap(key, seen, Body::Aside) => return Self::Idle,
+                    None => {}
+                }
+                if at == last {
+                    return Self::Idle;
+                }
+                Self::Aside {
+                    blob,
+                    seen,
+                    number: number + 1,
+                }
+            }
         }
     }
 
@@ -529,6 +586,7 @@ impl Sweeper {
 fn own(blob: Blob, at: Own, world: &mut World<'_>) -> Option<Own> {
     match at {
         Own::Read => match world.store.record(blob) {
+            None if world.store.has(Key::Blob(blob)) => Some(Own::Record),
             None => Some(Own::Mark),
             Some(Record::Bytes) => Some(Own::Record),
             Some(Record::Extents(extents)) => Some(Own::Extent(extents, 0)),

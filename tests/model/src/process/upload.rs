@@ -315,7 +315,7 @@ impl Client {
                     return self.refused(world);
                 }
                 let record = Record::Extents(extents);
-                if world.store.create(Key::Blob(blob), Body::Record(record)) {
+                if world.store.create_blob(blob, Body::Record(record)) {
                     let is_mine = true;
                     self.to(Place::Upload(At::Finish {
                         closing,
