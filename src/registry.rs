@@ -347,17 +347,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(response)
     }
 
-    /// Does what is due by the clock: a step of the sweep, one of the scrub, and passes over layers that were paused go on. What fails is
-    /// logged.
+    /// Does what is due by the clock: a step of the sweep, passes over layers that were paused, a step of the scrub. What fails is logged.
     pub async fn tick(&self) {
         if let Err(error) = self.sweep_due().await {
             self.log_failure("not swept", &error);
         }
-        if let Err(error) = self.scrub_due().await {
-            self.log_failure("not scrubbed", &error);
-        }
         if let Err(error) = self.advance_passes().await {
             self.log_failure("layers not indexed", &error);
+        }
+        // The last: what it reads may take longer than the platform allows.
+        if let Err(error) = self.scrub_due().await {
+            self.log_failure("not scrubbed", &error);
         }
     }
 

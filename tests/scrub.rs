@@ -1106,3 +1106,38 @@ fn what_is_mirrored_is_fetched_again() {
     assert_eq!(after.to_vec(), healthy);
     assert!(scrub(&other).is_empty());
 }
+
+#[test]
+fn a_blob_that_takes_too_long_holds_up_nothing_else() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let slow = vec![7; 300 * 1024];
+    fixture.push_whole("a", &slow);
+    let reading = fixture.registry.store().reading.clone();
+    // The platform ends a step that hashes it.
+    let line = "POST /v2/_strata/scrub";
+    let is_reading = Rc::<Cell<bool>>::default();
+    let (noted, length) = (is_reading.clone(), slow.len() as u64);
+    *reading.borrow_mut() = Box::new(move |received| {
+        noted.set(noted.get() || received.size == length);
+        Ok(received)
+    });
+    for _ in 0..2 {
+        is_reading.set(false);
+        let question = Ask::new(line);
+        let mut asked = pin!(ask_now(&fixture.registry, &question));
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        while !is_reading.get() {
+            assert_eq!(asked.as_mut().poll(&mut context), Poll::Pending);
+        }
+        fixture.host.pass(Duration::from_secs(300));
+    }
+    is_reading.set(false);
+    let found = fixture.pass();
+    assert_eq!(found, ["unread blob: nothing"]);
+    assert!(!is_reading.get());
+    // In the next pass it is tried again.
+    assert!(fixture.pass().is_empty());
+    assert!(is_reading.get());
+}

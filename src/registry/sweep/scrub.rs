@@ -45,6 +45,8 @@ struct Cursor {
     /// When this pass began, or the next one may.
     time: Timestamp,
     place: Place,
+    /// Whether a step has begun and not come to its end.
+    is_open: bool,
     /// What did not come to its end when it was last tried.
     trying: Option<String>,
     /// What was read wrong once.
@@ -179,6 +181,8 @@ struct Next {
     key: Option<String>,
     /// What was not read to its end before.
     trying: Option<String>,
+    /// Whether the step before did not come to its end: what it was at may take longer than the platform allows.
+    was_killed: bool,
     /// What is to be read again by the next step, and what was left to this one.
     doubt: Option<String>,
     doubted: Option<String>,
@@ -200,8 +204,14 @@ struct Outcome {
     pass: Totals,
 }
 
-/// A blob of so many bytes is not begun twice, where that was cut short.
+/// A blob of so many bytes is announced before it is read.
 const LARGE: u64 = 256 * 1024 * 1024;
+
+/// One of so many is, after a step that was killed.
+const SMALL: u64 = 256 * 1024;
+
+/// A step that was not heard of for so long was killed.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// How long a step takes. What is begun is read to its end: a hash can't be put by.
 const STEP: Duration = Duration::from_secs(15);
@@ -251,13 +261,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let due = period.map_or(1.0, |period| {
             now.since(cursor.time).as_secs_f64() / period.as_secs_f64()
         });
+        let is_quiet = |meta: &Meta| now.since(meta.uploaded) >= QUIET;
         let next = Next {
             trying: cursor.trying.take(),
+            was_killed: cursor.is_open && stored.as_ref().is_some_and(|(meta, _)| is_quiet(meta)),
             doubted: cursor.doubt.take(),
             ..Next::default()
         };
-        let scrub = Scrub::new(self, allowance, false, due, next);
         let mut etag = stored.map(|(meta, _)| meta.etag);
+        cursor.is_open = true;
+        self.store_scrub(&cursor, &mut etag).await?;
+        let scrub = Scrub::new(self, allowance, false, due, next);
         let began = (cursor.place.clone(), cursor.edges.number);
         let halt = scrub.go_on(&mut cursor, &mut etag).await;
         cursor.totals.add(&scrub.report.borrow().totals);
@@ -267,6 +281,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             cursor.trying = key;
         }
         cursor.doubt = doubt;
+        cursor.is_open = false;
         let is_finished = cursor.place == Place::Rest;
         if is_finished {
             self.tell_of_pass(&cursor);

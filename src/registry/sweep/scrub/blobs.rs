@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cursor, Edges, Finding, Found, Halt, Host, LARGE, Meta, Repair, Scrub, Streams, Values, What,
-    json, key,
+    Cursor, Edges, Finding, Found, Halt, Host, LARGE, Meta, Repair, SMALL, Scrub, Streams, Values,
+    What, json, key,
 };
 use crate::{
     digest::Digest,
@@ -107,19 +107,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 .await?
                 .map(|(_, meta)| meta);
             if let Some(meta) = &blob
-                && meta.size >= LARGE
-                && !self.work.is_dry
+                && self.is_announced(&digest, meta)
                 && place.reference.is_none()
             {
                 // Should it take longer than the platform allows, the next step knows.
-                let trying = Some(key::blob(&digest));
-                if self.next.borrow().trying != trying {
-                    let mut before = cursor.clone();
-                    before.trying = trying;
-                    before.totals.add(&self.report.borrow().totals);
-                    self.work.spend(1)?;
-                    self.work.registry.store_scrub(&before, etag).await?;
-                }
+                let mut before = cursor.clone();
+                before.trying = Some(key::blob(&digest));
+                before.totals.add(&self.report.borrow().totals);
+                self.work.spend(1)?;
+                self.work.registry.store_scrub(&before, etag).await?;
             }
             let was_tried = self.begin(&key::blob(&digest));
             let scrubbed = self
@@ -147,6 +143,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             };
             cursor.place = super::Place::Blobs(place.clone());
         }
+    }
+
+    /// Whether it is stored that a blob is being read, before it is.
+    fn is_announced(&self, digest: &Digest, meta: &Meta) -> bool {
+        let size = match serde_json::from_str(&meta.metadata) {
+            Ok(BlobKind::Extents { size }) => size,
+            Ok(BlobKind::Bytes | BlobKind::Aside) | Err(_) => meta.size,
+        };
+        let next = self.next.borrow();
+        let least = if next.was_killed { SMALL } else { LARGE };
+        size >= least && !self.work.is_dry && next.trying != Some(key::blob(digest))
     }
 
     /// Looks at one blob, wherever the pass is. Whether there was anything to look at.
@@ -257,8 +264,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 self.operations
             ));
         }
-        if was_tried && record.size() >= LARGE {
-            return unread("it was not read to its end when it was last tried".to_owned());
+        if was_tried && self.next.borrow().was_killed {
+            return unread("reading it takes longer than a step may".to_owned());
         }
         let verdict = self.look_twice(digest, &meta, &record, objects).await?;
         self.checked(What::Blob, record.size());
