@@ -104,7 +104,7 @@ test("what is sound is read natively and left as it is", async () => {
 test("damage is found, served to nobody, and healed by a push", async () => {
   const image = await pushImage("a/image", "image");
   const before = await keys(strata);
-  const [config, large, patched] = image.blobs.map(digestOf);
+  const [config, large, patched] = image.blobs.map((blob) => digestOf(blob));
   const damages = [
     { digest: config, plant: () => flip(strata, blobKey(config)) },
     { digest: large, plant: () => flip(strata, blobKey(large), 2 * MIB) },
@@ -147,7 +147,7 @@ test("damage is found, served to nobody, and healed by a push", async () => {
 test("what can be derived is written anew", async () => {
   const image = await pushImage("a/derived", "derived");
   const bucket = await strata.bucket();
-  const [, large, patched] = image.blobs.map(digestOf);
+  const [, large, patched] = image.blobs.map((blob) => digestOf(blob));
   const record = await (await bucket.get(blobKey(patched))).text();
   const { customMetadata } = await bucket.head(blobKey(patched));
   await bucket.put(blobKey(patched), "?", { customMetadata });
@@ -162,7 +162,7 @@ test("what can be derived is written anew", async () => {
 
 test("a read that fails says nothing of what is stored", async () => {
   const image = await pushImage("a/failing", "failing");
-  const [, large] = image.blobs.map(digestOf);
+  const [, large] = image.blobs.map((blob) => digestOf(blob));
   await strata.fail({ call: "r2.get", key: blobKey(large), times: 20 });
   const reply = await strata.send("POST", `/v2/_strata/scrub?digest=${large}`);
   assert.equal(reply.status, 503);
@@ -176,7 +176,7 @@ test("what is mirrored is fetched again", async () => {
   const name = "up.example/a/mirrored";
   await isWhole(mirror, name, image);
   assert.deepEqual(await pass(mirror), []);
-  const [config, large] = image.blobs.map(digestOf);
+  const [config, large] = image.blobs.map((blob) => digestOf(blob));
   await flip(mirror, blobKey(config));
   for (const extent of await extentsOf(mirror, large)) await flip(mirror, extent);
   await flip(mirror, `repositories/${name}/_manifests/sha256/${hashOf(image.manifest.digest)}`);
