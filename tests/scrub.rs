@@ -376,6 +376,10 @@ fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
             let mut fixture = Fixture::new(&[]);
             fixture.push_image("a");
             let healthy = fixture.objects();
+            // This isolate has it in memory, and knows that it is there.
+            assert!(fixture.is_whole("a"));
+            let line = format!("HEAD /v2/a/blobs/{}", digest(blob));
+            assert_eq!(fixture.ask(&line).status, 200);
             damage(&fixture);
             assert_eq!(fixture.pass(), ["corrupt blob: aside"], "{what}");
             // Nothing else was touched.

@@ -562,6 +562,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 continue;
             };
             if holder.as_ref() != Some(&name) {
+                if matches!(state, State::Absent) && !self.work.is_dry {
+                    // This isolate may believe that it is there.
+                    self.work
+                        .registry
+                        .tiers
+                        .changed(Wanted::Link(&name, digest));
+                }
                 is_counted |= holder.is_some();
                 holder = Some(name.clone());
                 grants = 0;
