@@ -910,7 +910,16 @@ mod tests {
         ] {
             parses(&format!("/v2/_strata/sweep{query}"), route);
         }
-        let digest = DIGEST.parse().unwrap();
+        let digest: Digest = DIGEST.parse().unwrap();
+        let scrub = |is_dry, digest: Option<&Digest>| Route::Scrub {
+            is_dry,
+            digest: digest.cloned(),
+            cursor: None,
+        };
+        parses("/v2/_strata/scrub", scrub(false, None));
+        parses("/v2/_strata/scrub?dry-run=true", scrub(true, None));
+        let one = format!("/v2/_strata/scrub?digest={DIGEST}&dry-run=false");
+        parses(&one, scrub(false, Some(&digest)));
         parses(
             &format!("/v2/_strata/blobs/{DIGEST}"),
             Route::Holders { digest },

@@ -326,7 +326,7 @@ mod tests {
     fn have_defaults() {
         let settings = Settings::parse(|_| None).unwrap();
         assert_eq!(settings.grace, Duration::from_secs(86_400));
-        assert_eq!(settings.subrequests, 10_000);
+        assert_eq!((settings.subrequests, settings.scrub_days), (10_000, 30));
         assert!(!settings.access.is_configured());
         assert_eq!(settings.log, Log::Requests);
         assert_eq!((settings.origin, settings.uploads), (None, 64));
@@ -395,6 +395,11 @@ mod tests {
                 "STRATA_SUBREQUESTS",
                 "49",
                 "setting STRATA_SUBREQUESTS: \"49\" is not allowed, expected a number of at least 50",
+            ),
+            (
+                "STRATA_SCRUB_DAYS",
+                "366",
+                "setting STRATA_SCRUB_DAYS: \"366\" is not allowed, expected a number of days from 0 to 365",
             ),
             (
                 "STRATA_GRACE_HOURS",

@@ -632,7 +632,11 @@ pub static SCRUB: Scenario = Scenario {
     clients: &[&[PUSH, PUT_OTHER], &[PUSH_THERE]],
     sweepers: 2,
     tasks: Tasks::BLOBS.and(Tasks::SCRUB),
-    manifests: &[ONE[0], ONE[0]],
+    manifests: &[Document {
+        blobs: &[LAYER],
+        children: &[],
+        subject: false,
+    }; 2],
     stored: |store| {
         store_manifest(store);
         store.put(Key::Blob(LAYER), Body::Bytes(1));
@@ -648,7 +652,10 @@ pub static SCRUB_OF_EXTENTS: Scenario = Scenario {
     clients: &[&[PUSH_THERE], &[CLOSE_SECOND]],
     tasks: Tasks::SCRUB,
     sessions: &[
-        UPLOADS[0],
+        Upload {
+            repository: HERE,
+            blob: LAYER,
+        },
         Upload {
             repository: THERE,
             blob: LAYER,
