@@ -829,7 +829,8 @@ fn what_an_index_lists_and_what_is_about_an_image_stays_with_it() {
         document["annotations"] = json!({ "note": note });
         document
     };
-    let inner = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, manifest(1).as_bytes())] });
+    // An index need not say that it is one.
+    let inner = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST, manifest(1).as_bytes())] });
     fixture.push_manifest("a", &by_digest(&inner), OCI_INDEX, &inner);
     let outer = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_INDEX, inner.to_string().as_bytes())] });
     fixture.push_manifest("a", "all", OCI_INDEX, &outer);
@@ -859,6 +860,31 @@ fn what_an_index_lists_and_what_is_about_an_image_stays_with_it() {
     ] {
         assert_eq!(stays(document), expected, "{document}");
     }
+}
+
+/// What an index lists that can't be read is not known, so nothing of its repository goes.
+#[test]
+fn nothing_goes_beside_an_index_that_cant_be_read() {
+    let policy = r#"[{"repositories": ["**"], "untagged_days": 2}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    fixture.push_image("a", "old");
+    let child = versioned(1).to_string();
+    let listed = digest(child.as_bytes());
+    fixture.push_manifest("a", &listed.to_string(), OCI_MANIFEST, &versioned(1));
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, child.as_bytes())] });
+    fixture.push_manifest("a", "all", OCI_INDEX, &index);
+    let stored = digest(index.to_string().as_bytes());
+    let key = key::manifest(&"a".parse().unwrap(), &stored);
+    fixture.put(
+        &key,
+        b"{",
+        r#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#,
+    );
+    fixture.host.pass(2 * DAY);
+    fixture.round();
+    assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 3);
+    let log = fixture.host.log.borrow().join("\n");
+    assert!(log.contains("a manifest can't be read"), "{log}");
 }
 
 #[test]

@@ -18,7 +18,10 @@ use crate::{
     host::Level,
     manifest::{MAX_SIZE, Manifest},
     name::{Name, Tag},
-    registry::{RETRY_AFTER, for_each, manifest::TagTarget},
+    registry::{
+        RETRY_AFTER, for_each,
+        manifest::{Stored, TagTarget},
+    },
     retention::Policy,
     store::{Condition, Content, Meta, PutOptions, tiers::Wanted},
 };
@@ -285,7 +288,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             };
             staying.extend(referrers.remove(&digest).unwrap_or_default());
             if !indexes.contains_key(&digest) {
-                let children = self.children(name, &digest, &meta).await?;
+                let Some(children) = self.children(name, &digest, &meta).await? else {
+                    // What it lists can't be told from what nobody does.
+                    let (name, digest) = (name.to_string(), digest.to_string());
+                    let fields = [("repository", &*name), ("manifest", &*digest)];
+                    let host = &self.registry.host;
+                    host.log(
+                        Level::Error,
+                        "not retained by policy, a manifest can't be read",
+                        &fields,
+                    );
+                    return Ok(BTreeMap::new());
+                };
                 indexes.insert(digest.clone(), children);
             }
             staying.extend(indexes.get(&digest).into_iter().flatten().cloned());
@@ -293,30 +307,33 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         Ok(manifests)
     }
 
-    /// The manifests that a manifest lists.
+    /// The manifests that a manifest lists; `None` where it can't be read.
     async fn children(
         &self,
         name: &Name,
         digest: &Digest,
         meta: &Meta,
-    ) -> Result<BTreeSet<Digest>, Halt> {
+    ) -> Result<Option<BTreeSet<Digest>>, Halt> {
         // Only those of images and artifacts say so in what a listing has of them.
         if meta.metadata.contains("image.manifest")
             || meta.metadata.contains("distribution.manifest.v2")
         {
-            return Ok(BTreeSet::new());
+            return Ok(Some(BTreeSet::new()));
         }
         self.spend(1)?;
         let store = &self.registry.store;
         let Some(object) = store.get(&key::manifest(name, digest), None).await? else {
-            return Ok(BTreeSet::new());
+            return Ok(Some(BTreeSet::new()));
         };
         let bytes = store
             .collect(object.body, MAX_SIZE)
             .await?
             .unwrap_or_default();
-        Ok(Manifest::parse(None, &bytes)
-            .map_or_else(|_| BTreeSet::new(), |manifest| manifest.manifests))
+        // The document itself need not say what it is.
+        let stored: Option<Stored> = self.read(&key::manifest(name, digest), &meta.metadata);
+        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
+        let manifest = Manifest::parse(media_type, &bytes);
+        Ok(manifest.ok().map(|manifest| manifest.manifests))
     }
 
     /// Claims a manifest, unless somebody has; answers when.

@@ -424,10 +424,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             return Ok(());
         }
         let manifest_key = key::manifest(name, digest);
-        let Some((_, Some(bytes))) = self.read_object(&manifest_key, MAX_SIZE).await? else {
+        let Some((meta, Some(bytes))) = self.read_object(&manifest_key, MAX_SIZE).await? else {
             return Ok(());
         };
-        let Ok(manifest) = Manifest::parse(None, &bytes) else {
+        let stored: Option<Stored> = serde_json::from_str(&meta.metadata).ok();
+        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
+        let Ok(manifest) = Manifest::parse(media_type, &bytes) else {
             return Ok(());
         };
         self.find(finding(
