@@ -493,8 +493,8 @@ fn fifty_reads_inflate_a_layer_once() {
     let before = inflated(&first, "span");
     world.log.borrow_mut().clear();
     read_all(&first);
-    assert_eq!(inflated(&first, "span"), before);
     assert_eq!(*world.log.borrow(), Vec::<String>::new());
+    assert_eq!(inflated(&first, "span"), before);
     assert!(metric(&first, "strata_tier_hits_total{kind=\"span\",tier=\"hot\"}") > spans);
 
     // What is warm is not inflated again by any isolate.
@@ -923,30 +923,29 @@ fn a_layer_is_indexed_in_steps_that_come_to_the_same() {
 
 #[test]
 fn the_clock_goes_on_with_what_somebody_began() {
+    // The scrub has work to do by the clock as well.
+    let settings = [SMALL, STEP, ("STRATA_SCRUB_DAYS", "0")];
     for (_, writer) in WRITERS {
         let (layer, _) = long_layer(writer);
         let world = World::with_layer(&layer);
         assert_eq!(
-            get(&world.isolate(&[SMALL, STEP]), &contents(&layer)).status,
+            get(&world.isolate(&settings), &contents(&layer)).status,
             202
         );
         let mut ticks = 0;
         while progress(&world, &layer).is_some() {
-            block_on(world.isolate(&[SMALL, STEP]).tick());
+            block_on(world.isolate(&settings).tick());
             ticks += 1;
             assert!(ticks < 16, "{writer}");
         }
-        let isolate = world.isolate(&[SMALL, STEP]);
+        let isolate = world.isolate(&settings);
         assert_eq!(get(&isolate, &contents(&layer)).status, 200, "{writer}");
         assert_eq!(inflated(&isolate, "pass"), 0);
-        let (_, log) = world.ask(&isolate, &Ask::new("GET /metrics"));
+        world.log.borrow_mut().clear();
         block_on(isolate.tick());
         assert_eq!(
-            (log.len(), &**world.log.borrow()),
-            (
-                0,
-                &["cold get cursor", "cold list progress"].map(str::to_owned)[..]
-            )
+            *world.log.borrow(),
+            ["cold get cursor", "cold list progress"]
         );
     }
 }
