@@ -179,7 +179,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 self.leave(&mut hold, nominee, size, inventory);
                 hold.name.clone_from(&name);
             }
-            let old = self.is_old(&meta);
+            // As it was listed: its reason may have been looked at before now.
+            let old = self.was_old(&meta, references.asked);
             match name {
                 Some(_) if key.ends_with("/_link") => hold.has_old_link = old,
                 Some(name) => match self

@@ -169,6 +169,12 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         self.age(meta) >= self.registry.settings.grace
     }
 
+    /// Whether something was as old as the grace period when a listing that has it was asked for. What is looked at since then was looked
+    /// at later; by now it may have grown old meanwhile.
+    pub(super) fn was_old(&self, meta: &Meta, asked: Timestamp) -> bool {
+        asked.since(meta.uploaded) >= self.registry.settings.grace
+    }
+
     /// Counts operations that are about to be done, if there are as many left and time for them.
     pub(super) fn spend(&self, operations: u32) -> Result<(), Halt> {
         let spent = self.spent.get().saturating_add(operations);
@@ -393,10 +399,12 @@ pub(super) struct Listing {
     is_read: bool,
     /// How many pages were read.
     pub(super) pages: u64,
+    /// When the last of them was asked for.
+    pub(super) asked: Timestamp,
 }
 
 impl Listing {
-    pub(super) const fn new(prefix: &'static str, after: Option<String>, metadata: bool) -> Self {
+    pub(super) fn new(prefix: &'static str, after: Option<String>, metadata: bool) -> Self {
         Self {
             prefix,
             metadata,
@@ -404,6 +412,7 @@ impl Listing {
             page: VecDeque::new(),
             is_read: false,
             pages: 0,
+            asked: Timestamp::default(),
         }
     }
 
@@ -433,6 +442,7 @@ impl Listing {
         work: &Work<'_, S, W, H>,
     ) -> Result<Option<&(String, Meta)>, Halt> {
         while self.page.is_empty() && !self.is_read {
+            self.asked = work.registry.host.now();
             let page = work
                 .list(self.prefix, self.after.as_deref(), self.metadata)
                 .await?;
