@@ -1,8 +1,8 @@
-// Everybody at once for ten minutes, with seconds of grace and a Worker that is killed: what is lost, and what is left.
+// Everybody at once for thirteen minutes, with seconds of grace and a Worker that is killed: what is lost, and what is left.
 import { soak as play } from "../tests/edge/soak.mjs";
 
-const SECONDS = 600;
-const KILLS = 5;
+const SECONDS = 780;
+const KILLS = 6;
 
 export async function soak(print) {
   const say = process.stderr.isTTY ? (line) => process.stderr.write(`\r${line.padEnd(120)}`) : (line) => console.error(line);
