@@ -12,7 +12,7 @@ use std::{cell::RefCell, pin::pin, rc::Rc, sync::LazyLock, time::Duration};
 use futures_util::{
     StreamExt as _,
     future::{Either, join, join_all, select},
-    stream,
+    stream::{self, LocalBoxStream},
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pollster::block_on;
@@ -821,6 +821,14 @@ async fn begin(registry: &TestRegistry<Watched>, path: &str) -> Begun {
     (parts, body, rest)
 }
 
+/// The items of a body that is made while it is read.
+fn items_of(body: MemoryBody) -> LocalBoxStream<'static, Result<Vec<u8>, StoreError>> {
+    let MemoryBody::Made(MadeItems(items)) = body else {
+        panic!("the reply was not made while it was read");
+    };
+    items
+}
+
 /// A pull to its end: the status, and the bytes or why they broke off.
 async fn pull(registry: &TestRegistry<Watched>, path: &str) -> (u16, Result<Vec<u8>, StoreError>) {
     let (parts, body, rest) = begin(registry, path).await;
@@ -844,9 +852,7 @@ fn a_large_blob_is_sent_on_while_it_is_stored() {
         let (parts, body, rest) = begin(&mirror, &path).await;
         assert_eq!(parts.headers["x-strata-tier"], "upstream");
         assert_eq!(parts.headers["content-length"], "9000001");
-        let MemoryBody::Made(MadeItems(mut items)) = body else {
-            panic!("the reply was not made while it was read");
-        };
+        let mut items = items_of(body);
         // Before the client has its first bytes nothing is written, though they are there.
         let mut finishing = pin!(mirror.finish(rest));
         let turns = pin!(async {
@@ -976,9 +982,7 @@ fn a_client_that_leaves_takes_little_with_it() {
         block_on(async {
             let (_, body, rest) = begin(&mirror, &path).await;
             let leaving = async {
-                let MemoryBody::Made(MadeItems(mut items)) = body else {
-                    panic!("the reply was not made while it was read");
-                };
+                let mut items = items_of(body);
                 let mut read = 0;
                 while read < taken {
                     read += items.next().await.unwrap().unwrap().len();
@@ -1006,9 +1010,7 @@ fn a_slow_client_holds_up_nobody() {
     let path = blob(&bytes);
     block_on(async {
         let (_, body, rest) = begin(&mirror, &path).await;
-        let MemoryBody::Made(MadeItems(mut items)) = body else {
-            panic!("the reply was not made while it was read");
-        };
+        let mut items = items_of(body);
         let first = async { items.next().await.unwrap().unwrap() };
         let (mut read, ()) = join(first, mirror.finish(rest)).await;
         assert_eq!(
@@ -1188,9 +1190,7 @@ fn a_blob_that_breaks_off_is_gone_on_with() {
 /// Pulls the large blob until this much was taken of it, and is gone: what was left to do after the reply ends with it.
 async fn interrupt(registry: &TestRegistry<Watched>, bytes: &[u8], taken: usize) {
     let (_, body, rest) = begin(registry, &blob(bytes)).await;
-    let MemoryBody::Made(MadeItems(mut items)) = body else {
-        panic!("the reply was not made while it was read");
-    };
+    let mut items = items_of(body);
     let reading = pin!(async {
         let mut read = 0;
         while read < taken {
