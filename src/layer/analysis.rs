@@ -426,15 +426,16 @@ impl Analyser {
             return;
         };
         let node = self.image.child_or_new(parent, name);
-        if replaces {
-            self.clear(node);
-        }
         let mut row = self.row_of(entry);
         if let Some(floor) = own_floor.filter(|_| row.is_directory()) {
             row.size = floor;
             row.flags |= FLOORED;
         }
+        // Before the rows of what is in it, which `sum` relies on.
         self.put(node, row);
+        if replaces {
+            self.clear(node);
+        }
     }
 
     /// Takes away what a whiteout in a directory does.
@@ -1252,6 +1253,14 @@ mod tests {
         );
         has(&found, "d/e/", &["removed f 4 of 1", "added g 16 of 1"]);
         assert_eq!(counts(&found)[1], [1, 1, 2, 24]);
+    }
+
+    #[test]
+    fn what_a_directory_has_again_after_a_file_took_its_place_is_counted() {
+        let found = analysis(&[&["d/", "d/a 1"], &["d", "d/", "d/a 2"]]);
+        has(&found, "", &["changed d/ 2 of 1"]);
+        has(&found, "d/", &["changed a 2 of 1"]);
+        assert_eq!(counts(&found)[1], [0, 1, 0, 2]);
     }
 
     #[test]
