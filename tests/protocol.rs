@@ -307,7 +307,7 @@ fn no_write_begins_once_half_the_grace_period_has_passed() {
     );
     let image: fn(&Fixture) -> Answer = Fixture::push_image;
     let patched: fn(&Fixture) -> Answer = |fixture| fixture.push_patched(LAYER);
-    let rows: [Row; 7] = [
+    let rows: [Row; 8] = [
         (
             "manifest, before it is stored",
             image,
@@ -321,6 +321,13 @@ fn no_write_begins_once_half_the_grace_period_has_passed() {
             "list sweep",
             1,
             "repositories/",
+        ),
+        (
+            "manifest, before it is tagged",
+            image,
+            "put repositories",
+            1,
+            "repositories/a/_tags/",
         ),
         (
             "chunk, after the session was read",

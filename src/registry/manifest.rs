@@ -280,9 +280,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             invalidated: None,
         };
         for_each(&tags, |(tag, refusal)| {
-            self.write_tag(name, tag, &target, refusal.as_ref())
+            self.write_tag(name, tag, &target, refusal.as_ref(), bound)
         })
-        .await?; // 6
+        .await?; // 6 BOUND
         if self.settings.layers.on_push {
             trace.index(manifest.layers.iter().cloned());
         }
@@ -351,12 +351,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Lets a tag name a manifest; with a refusal, only if that moves it from no other.
-    pub(super) async fn write_tag(
+    async fn write_tag(
         &self,
         name: &Name,
         tag: &Tag,
         target: &TagTarget,
         refusal: Option<&Error>,
+        bound: Bound,
     ) -> Result<(), Error> {
         let digest = target.digest();
         let target = json(target);
@@ -377,6 +378,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             };
             let content = store::Content::Bytes(target.as_bytes().to_vec());
             let key = key::tag(name, tag);
+            // Retention takes no manifest before it is as old as the grace period, so none that is tagged in time.
+            bound.check(&self.host)?;
             if self.store.put(&key, content, options).await?.is_some() {
                 return Ok(());
             }
