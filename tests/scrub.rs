@@ -601,6 +601,34 @@ fn a_grant_that_is_missing_is_written_by_keep() {
 }
 
 #[test]
+fn an_entry_that_grows_old_while_its_manifest_is_looked_for_stays() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let subject = manifest_digest();
+    let entry = key::referrer(&name("a"), &subject, &digest(b"on its way"), "r");
+    fixture.put(&entry, b"", "{}");
+    fixture.host.pass(GRACE - Duration::from_secs(1));
+    let clock = fixture.host.clone();
+    let looked = Rc::<Cell<u64>>::default();
+    let (manifest, looks) = (
+        key::manifest(&name("a"), &digest(b"on its way")),
+        looked.clone(),
+    );
+    fixture.plan(move |_, operation, key| {
+        if operation == "head" && *key == manifest {
+            looks.set(looks.get() + 1);
+            clock.pass(Duration::from_secs(2));
+        }
+        Verdict::Done
+    });
+    assert!(fixture.pass().is_empty());
+    assert_eq!(looked.get(), 1);
+    assert_eq!(fixture.keys("repositories/a/_referrers/"), [entry]);
+    fixture.obey();
+    assert_eq!(fixture.pass(), ["orphaned referrer: delete"]);
+}
+
+#[test]
 fn what_repositories_lack_is_written_or_told() {
     let mut fixture = Fixture::new(&[]);
     fixture.push_image("a");

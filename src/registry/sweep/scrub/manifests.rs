@@ -395,6 +395,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     ) -> Result<(), Halt> {
         self.checked(What::Referrer, 0);
         self.work.require(8)?;
+        // Its manifest is written after it: one that is young may be of a push under way, and so may one that grows old while the
+        // manifest is looked for.
+        let is_old = self.work.is_old(meta);
         let is_stored =
             repository.manifests.contains(digest) || self.work.is_stored(name, digest).await?;
         let finding = |found, why: &str, repair| Finding {
@@ -405,8 +408,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             repair: Some(repair),
         };
         if !is_stored {
-            // Its manifest is written after it: one that is young may be of a push under way.
-            if self.work.is_old(meta) {
+            if is_old {
                 let why = "its manifest is not stored";
                 self.find(finding(Found::Orphaned, why, Repair::Delete));
                 self.work.delete(&[key.to_owned()]).await?;
