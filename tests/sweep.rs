@@ -268,6 +268,43 @@ fn who_pushes_again_in_time_keeps_the_blob() {
     );
 }
 
+#[test]
+fn of_the_grants_of_a_manifest_that_is_pushed_again_and_again_one_stays() {
+    let fixture = Fixture::new(&[]);
+    for _ in 0..5 {
+        fixture.push_image("a", "v1");
+        fixture.push_image("b", "v1");
+    }
+    let other = versioned(1);
+    fixture.push_manifest("a", "v2", OCI_MANIFEST, &other);
+    let grants = |blob, name: &str| {
+        let grants = fixture.keys(&key::grants(&digest(blob), &name.parse().unwrap()));
+        grants.len()
+    };
+    let all = |blob| [grants(blob, "a"), grants(blob, "b")];
+    assert!(all(LAYER).iter().all(|number| *number >= 10));
+    fixture.host.pass(GRACE);
+    // Young ones stay, however many.
+    for _ in 0..3 {
+        fixture.push_manifest("b", "v1", OCI_MANIFEST, &image());
+    }
+    let removals = fixture.round();
+    let again = |removal: &&Value| removal["why"] == "it has another grant for the same manifest";
+    // Four of five pushes, two blobs, two repositories.
+    assert_eq!(removals.iter().filter(again).count(), 16);
+    assert_eq!((all(LAYER), all(CONFIG)), ([2, 4], [2, 4]));
+    fixture.host.pass(GRACE);
+    fixture.round();
+    assert_eq!((all(LAYER), all(CONFIG)), ([2, 1], [2, 1]));
+    assert!(fixture.round().is_empty());
+    assert!(fixture.is_whole("a", "v1") && fixture.is_whole("b", "v1"));
+    for name in ["a", "b"] {
+        fixture.delete_image(name);
+    }
+    fixture.round();
+    assert_eq!((all(LAYER), all(CONFIG)), ([1, 0], [1, 0]));
+}
+
 /// What is planted: its name, objects with their bytes and metadata, and what is done to it.
 type Planted<'a> = (
     &'static str,

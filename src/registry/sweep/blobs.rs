@@ -53,6 +53,7 @@ struct Hold {
     name: Option<Name>,
     grants: u64,
     has_old_link: bool,
+    /// The manifests that grants are for which stay.
     manifests: HashSet<Digest>,
 }
 
@@ -183,11 +184,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             let old = self.was_old(&meta, references.asked);
             match name {
                 Some(_) if key.ends_with("/_link") => hold.has_old_link = old,
-                Some(name) => match self
-                    .reason_gone(&name, &key, &meta, old, manifests, looks)
-                    .await?
-                {
-                    Some(why) => {
+                Some(name) => {
+                    let reason: Option<Reason> = self.read(&key, &meta.metadata);
+                    let gone = match &reason {
+                        Some(reason) if old => {
+                            self.reason_gone(&name, reason, &hold, manifests, looks)
+                                .await?
+                        }
+                        Some(_) | None => None,
+                    };
+                    if let Some(why) = gone {
                         self.tell(Removal {
                             action: Action::Delete,
                             what: What::Grant,
@@ -196,19 +202,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                             why,
                         });
                         self.delete_soon(&key).await?;
-                    }
-                    None => {
+                    } else {
                         hold.grants += 1;
                         nominee.is_held = true;
                         place.is_held = true;
-                        let reason = serde_json::from_str(&meta.metadata);
-                        if let Ok(Reason::Manifest { digest }) = reason
+                        if let Some(Reason::Manifest { digest }) = reason
                             && hold.manifests.len() < MAX_MANIFESTS
                         {
                             hold.manifests.insert(digest);
                         }
                     }
-                },
+                }
                 // What it is can't be told: it holds the blob.
                 None => {
                     nominee.is_held = true;
@@ -248,42 +252,41 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         }
     }
 
-    /// Why a grant that was listed goes, if it does: an upload's when it is old, a manifest's when it is old and that is not stored.
+    /// Why an old grant that was listed goes, if it does: an upload's, a manifest's that is not stored, and one of several for a manifest.
     async fn reason_gone(
         &self,
         name: &Name,
-        key: &str,
-        meta: &Meta,
-        old: bool,
+        reason: &Reason,
+        hold: &Hold,
         manifests: &Filter,
         looks: &mut Looks,
     ) -> Result<Option<&'static str>, Halt> {
-        if !old {
-            return Ok(None);
-        }
-        match self.read(key, &meta.metadata) {
-            Some(Reason::Upload) => Ok(Some(
+        match reason {
+            Reason::Upload => Ok(Some(
                 "no manifest came for this upload within the grace period",
             )),
-            Some(Reason::Claim) => Ok(Some(
+            Reason::Claim => Ok(Some(
                 "the bytes that were announced are late by the grace period",
             )),
-            Some(Reason::Manifest { digest }) => {
-                if manifests.may_have(name, &digest) {
+            Reason::Manifest { digest } => {
+                // The first of them stays, whoever looks: so no two sweeps take each other's.
+                if hold.manifests.contains(digest) {
+                    return Ok(Some("it has another grant for the same manifest"));
+                }
+                if manifests.may_have(name, digest) {
                     return Ok(None);
                 }
-                let manifest = key::manifest(name, &digest);
+                let manifest = key::manifest(name, digest);
                 let is_stored = match looks.stored.get(&manifest) {
                     Some(is_stored) => *is_stored,
                     None => {
-                        let is_stored = self.is_stored(name, &digest).await?;
+                        let is_stored = self.is_stored(name, digest).await?;
                         looks.stored.insert(manifest, is_stored);
                         is_stored
                     }
                 };
                 Ok((!is_stored).then_some("its manifest is not stored"))
             }
-            None => Ok(None),
         }
     }
 
