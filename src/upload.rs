@@ -102,6 +102,9 @@ pub enum Step {
     Done {
         /// The blob.
         digest: Digest,
+        /// How many they are.
+        #[serde(default)]
+        extents: u64,
     },
     /// Cancelled, swept, or the blob was there already: the extents are nobody's.
     Dead,
@@ -287,8 +290,9 @@ mod tests {
             (
                 Step::Done {
                     digest: digest.clone(),
+                    extents: 2,
                 },
-                format!(r#"{{"step":"done","digest":"{digest}"}}"#),
+                format!(r#"{{"step":"done","digest":"{digest}","extents":2}}"#),
             ),
             (Step::Dead, r#"{"step":"dead"}"#.to_owned()),
         ];
@@ -366,7 +370,7 @@ mod tests {
             })
             .is_open()
         );
-        assert!(!upload(Step::Done { digest }).is_open());
+        assert!(!upload(Step::Done { digest, extents: 1 }).is_open());
         assert!(!upload(Step::Dead).is_open());
     }
 }

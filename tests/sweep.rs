@@ -397,35 +397,52 @@ fn each_kind_of_rest_goes_and_only_when_it_is_old() {
     }
 }
 
-/// What came of a fill that was gone on with, and is in no record, goes; what the record names stays.
+/// What came of a fill that several went on with, and is in no record, goes; what the record names stays.
 #[test]
 fn what_a_fill_stored_twice_goes() {
     let other = digest(b"other");
     let name = "a".parse().unwrap();
     let id = "00112233445566778899aabbccddeeff".parse().unwrap();
-    let fixture = Fixture::new(&[]);
-    let [mine, stray, young] = [1, 2, 3].map(|step| key::extent(&key::extent_name(id, step, "ff")));
-    fixture.put(&key::fill(&other, &name), id.to_string().as_bytes(), "");
-    let closed = format!(r#"{{"step":"done","digest":"{other}"}}"#);
-    fixture.put(&key::step(&name, id, 0), b"", r#"{"step":"start"}"#);
-    fixture.put(&key::step(&name, id, 2), b"", &closed);
-    fixture.put(&mine, b"other", "");
-    fixture.put(&stray, b"oth", "");
     let record =
         format!(r#"{{"kind":"extents","size":5,"extents":[{{"key":"{id}/1-ff","size":5}}]}}"#);
-    let kind = r#"{"kind":"extents","size":5}"#;
-    fixture.put(&key::blob(&other), record.as_bytes(), kind);
-    fixture.host.pass(GRACE);
-    fixture.put(&young, b"oth", "");
-    let grant = key::grant(&other, &name, "g");
-    fixture.put(&grant, b"", r#"{"reason":"upload"}"#);
-    assert_eq!(short(&fixture.round()), ["delete extent"]);
-    assert_eq!(fixture.keys("extents/"), [mine.clone(), young.clone()]);
-    fixture.host.pass(GRACE);
-    fixture.put(&grant, b"", r#"{"reason":"upload"}"#);
-    assert_eq!(short(&fixture.round()), ["delete extent", "delete hint"]);
-    assert_eq!(fixture.keys("extents/"), [mine]);
-    assert_eq!(fixture.keys("blobs/").len(), 1);
+    let done = format!(r#"{{"step":"done","digest":"{other}","extents":1}}"#);
+    let closing = format!(r#"{{"step":"closing","digest":"{other}"}}"#);
+    // Whose closer could say that it was done, and whose could not any more.
+    for (last, ended) in [(&done, false), (&closing, true)] {
+        let fixture = Fixture::new(&[]);
+        let [mine, stray, late] =
+            [1, 2, 3].map(|step| key::extent(&key::extent_name(id, step, "ff")));
+        fixture.put(&key::step(&name, id, 0), b"", r#"{"step":"start"}"#);
+        fixture.put(&key::step(&name, id, 2), b"", last);
+        fixture.put(&mine, b"other", "");
+        fixture.put(&stray, b"oth", "");
+        let kind = r#"{"kind":"extents","size":5}"#;
+        fixture.put(&key::blob(&other), record.as_bytes(), kind);
+        let manifest = digest(image().to_string().as_bytes());
+        fixture.put(&key::manifest(&name, &manifest), b"{}", "{}");
+        let reason = format!(r#"{{"reason":"manifest","digest":"{manifest}"}}"#);
+        fixture.put(&key::grant(&other, &name, "g"), b"", &reason);
+        let first = fixture.step("");
+        assert_eq!(first["removals"], json!([]));
+        fixture.host.pass(GRACE);
+        let expected: &[&str] = if ended {
+            &["delete extent", "end upload"]
+        } else {
+            &["delete extent"]
+        };
+        assert_eq!(short(&fixture.round()), expected);
+        assert_eq!(fixture.keys("extents/"), std::slice::from_ref(&mine));
+        fixture.put(&late, b"oth", "");
+        fixture.host.pass(GRACE);
+        assert_eq!(short(&fixture.round()), ["delete extent"]);
+        assert_eq!(fixture.keys("extents/"), [mine]);
+        assert_eq!(fixture.keys("blobs/").len(), 1);
+        fixture.host.pass(GRACE);
+        let last = fixture.step("");
+        assert_eq!(last["removals"], json!([]));
+        // A closer that was done said how many it named: nothing is looked at again.
+        assert_eq!(last["operations"] == first["operations"], !ended);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! retention   catalog/                                        tags and manifests go that no policy keeps
 //! holdings    repositories/                                   what repositories have: referrers without a manifest go
 //! chains      uploads/  extents/                              uploads that were given up, extents that are no upload's
-//! fills       fills/                                          hints at fills that are over
+//! fills       fills/                                          hints at fills that nobody goes on with
 //! blobs       refs/  blobs/  sweep/marks/  layers/            grants without a reason, links without grants, blobs without grants
 //! ```
 

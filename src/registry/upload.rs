@@ -478,19 +478,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<(), Error> {
         self.keep(name, &[digest], &Reason::Upload, bound).await?; // 4 KEEP
         let size = extents.iter().map(|extent| extent.size).sum();
+        let done = Step::Done {
+            digest: digest.clone(),
+            extents: extents.len() as u64,
+        };
         let mine = Record::Extents { size, extents };
         let record = self.create_record(digest, &mine, bound).await?; // 5 look
         bound.check(&self.host)?;
         if record == mine {
-            self.write_step(
-                name,
-                id,
-                closing + 1,
-                &Step::Done {
-                    digest: digest.clone(),
-                },
-            )
-            .await?; // 6
+            self.write_step(name, id, closing + 1, &done).await?; // 6
             self.count_stored(size);
         } else {
             self.metrics.deduplicated.inc_by(size);
@@ -550,7 +546,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
     ) -> Result<(), Error> {
         match last {
-            Step::Closing { digest: closed } | Step::Done { digest: closed }
+            Step::Closing { digest: closed } | Step::Done { digest: closed, .. }
                 if closed == digest =>
             {
                 let bound = self.bound();

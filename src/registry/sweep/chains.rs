@@ -11,7 +11,7 @@ use crate::{
     digest::Digest,
     name::Name,
     store::{Meta, record::Record},
-    upload::{Step, UploadId},
+    upload::{Extent, Step, UploadId},
 };
 
 /// What the listings have of an upload.
@@ -91,8 +91,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                     | Step::Received { .. }
                     | Step::Closing { .. }
                     | Step::Dead => is_old,
-                    // Its extents go with the record that names them, before it.
-                    Step::Done { .. } => is_old && nominee.present == 0,
+                    // Its extents go with the record that names them, before it. What a mirror fills may have others.
+                    Step::Done { extents, .. } => {
+                        let has_others = nominee.named.is_empty() && nominee.present != *extents;
+                        is_old && (nominee.present == 0 || has_others)
+                    }
                 };
                 if is_nominated {
                     return self.sweep_upload(name, id, nominee.bytes).await;
@@ -135,22 +138,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let strays: Vec<_> = strays
             .iter()
             .filter(|(key, _)| !named.contains(key))
+            .cloned()
             .collect();
-        for strays in strays.chunks(1_000) {
-            let mut keys = Vec::new();
-            for (key, bytes) in strays {
-                self.tell(Removal {
-                    action: Action::Delete,
-                    what: What::Extent,
-                    key: key.clone(),
-                    bytes: *bytes,
-                    why,
-                });
-                keys.push(key.clone());
-            }
-            self.delete(&keys).await?;
-        }
-        Ok(())
+        self.delete_extents(&strays, why).await
     }
 
     /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
@@ -166,7 +156,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             let Some(step) = self.read::<Step>(key, &meta.metadata) else {
                 return Ok(());
             };
-            if let Step::Closing { digest } | Step::Done { digest } = &step {
+            if let Step::Closing { digest } | Step::Done { digest, .. } = &step {
                 closed = Some(digest.clone());
             }
             if let Step::Received { extent, .. } = &step {
@@ -207,6 +197,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 Some(Some(Record::Extents { extents, .. })) => {
                     let mine = format!("{id}/");
                     if extents.iter().any(|extent| extent.key.starts_with(&mine)) {
+                        if named.is_empty() {
+                            return self.sweep_untaken(id, &extents).await;
+                        }
                         return Ok(());
                     }
                 }
@@ -235,6 +228,42 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             for (key, _) in &steps {
                 self.delete(std::slice::from_ref(key)).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes the extents of a fill that the record of its blob does not name. It has ended, so nothing names them any more.
+    async fn sweep_untaken(&self, id: UploadId, named: &[Extent]) -> Result<(), Halt> {
+        let named: HashSet<String> = named.iter().map(|one| key::extent(&one.key)).collect();
+        let mut all = self.list_below(&key::extents(id)).await?;
+        all.retain(|(key, _)| !named.contains(key));
+        let all: Vec<_> = all
+            .into_iter()
+            .map(|(key, meta)| (key, meta.size))
+            .collect();
+        self.delete_extents(&all, "the record of its blob does not name it")
+            .await
+    }
+
+    /// Deletes extents, with their sizes.
+    async fn delete_extents(
+        &self,
+        extents: &[(String, u64)],
+        why: &'static str,
+    ) -> Result<(), Halt> {
+        for extents in extents.chunks(1_000) {
+            let mut keys = Vec::new();
+            for (key, bytes) in extents {
+                self.tell(Removal {
+                    action: Action::Delete,
+                    what: What::Extent,
+                    key: key.clone(),
+                    bytes: *bytes,
+                    why,
+                });
+                keys.push(key.clone());
+            }
+            self.delete(&keys).await?;
         }
         Ok(())
     }
