@@ -17,6 +17,7 @@ use strata::{
 use crate::support::{
     Answer, Ask, TestRegistry, ask, image,
     mirrors::{Mirrors, Said, get, json_of, says, target, text},
+    registry_on,
     watched::Watched,
 };
 
@@ -183,6 +184,42 @@ fn what_was_not_there_and_who_was_not_there_are_asked_again() {
         get(&mirror, V1);
         assert_eq!(!mirrors.asked().is_empty(), is_asked, "{said:?}");
     }
+}
+
+#[test]
+fn more_tags_than_a_request_may_write_are_not_begun_with() {
+    let (mirrors, named) = world();
+    let settings = [
+        ("STRATA_UPSTREAMS", r#"[{"name":"up.example"}]"#),
+        ("STRATA_SUBREQUESTS", "50"),
+    ];
+    let mirror = registry_on(mirrors.store.clone(), mirrors.host.clone(), &settings);
+    let pull = |number: u32| get(&mirror, &format!("{V1}.{number}")).body;
+    for number in 0..40 {
+        assert_eq!(pull(number), version(1));
+    }
+    named.set(2);
+    assert_eq!(json_of(&invalidate(&mirror, ALL))["invalidated"], 40);
+    for number in 0..41 {
+        assert_eq!(pull(number), version(2));
+    }
+    named.set(3);
+    mirrors.asked();
+    let refused = invalidate(&mirror, ALL);
+    assert_eq!(refused.status, 413);
+    let why = text(&refused);
+    assert!(
+        why.contains("41 tags of up.example/team/app are stored")
+            && why.contains("a request 50 operations: name one by `tag`"),
+        "{why}"
+    );
+    assert_eq!(pull(0), version(2), "it is as fresh as it was");
+    assert!(mirrors.asked().is_empty());
+    let one = invalidate(&mirror, &format!("{TAG_V1}.0"));
+    assert_eq!(
+        (one.status, pull(0), pull(1)),
+        (202, version(3), version(2))
+    );
 }
 
 #[test]
