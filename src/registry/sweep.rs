@@ -19,13 +19,13 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::Error,
     host::Host,
     registry::{Registry, grant::json},
-    store::{Condition, Content, PutOptions, Streams, Values, key},
+    store::{Condition, Content, Meta, PutOptions, Streams, Values, key},
     time::Timestamp,
 };
 
@@ -130,12 +130,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Does a step of the sweep. Where `if_due`, a round begins only some time after the last.
     async fn sweep(&self, allowance: Allowance, if_due: bool) -> Result<Option<Outcome>, Error> {
-        let stored = self.read_text(key::SWEEP_CURSOR).await?;
-        // One that another version has written is begun anew.
-        let cursor = stored
-            .as_ref()
-            .and_then(|(_, text)| serde_json::from_str(text).ok());
-        let mut cursor: Cursor = cursor.unwrap_or_default();
+        let (mut cursor, stored): (Cursor, _) = self.read_cursor(key::SWEEP_CURSOR).await?;
         let now = self.host.now();
         if cursor.place == Place::Rest {
             if if_due && now < cursor.time {
@@ -149,21 +144,47 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             cursor.time = now + self.settings.grace / ROUNDS;
             self.store_inventory(&cursor.inventory).await?;
         }
-        let condition = match &stored {
-            Some((meta, _)) => Condition::Matches(&meta.etag),
+        let mut etag = stored.map(|meta| meta.etag);
+        self.store_cursor(key::SWEEP_CURSOR, &cursor, &mut etag)
+            .await?;
+        match halt {
+            Some(Halt::Failed(error)) => Err(error),
+            Some(Halt::Spent) | None => Ok(Some(work.outcome(cursor.place))),
+        }
+    }
+
+    /// Reads how far a sweep has come. What another version has written is begun anew.
+    async fn read_cursor<C: Default + DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<(C, Option<Meta>), Error> {
+        let Some((meta, text)) = self.read_text(key).await? else {
+            return Ok((C::default(), None));
+        };
+        let cursor = serde_json::from_str(&text).unwrap_or_default();
+        Ok((cursor, Some(meta)))
+    }
+
+    /// Stores how far a sweep has come. Where another one was quicker, that one's place counts: what was done here is done.
+    async fn store_cursor(
+        &self,
+        key: &str,
+        cursor: &impl Serialize,
+        etag: &mut Option<String>,
+    ) -> Result<(), Error> {
+        let condition = match etag {
+            Some(etag) => Condition::Matches(etag),
             None => Condition::Absent,
         };
         let options = PutOptions {
             condition,
             ..PutOptions::default()
         };
-        let content = Content::Bytes(json(&cursor).into_bytes());
-        // Where another sweep was quicker, that one's place counts: what was done here is done.
-        self.store.put(key::SWEEP_CURSOR, content, options).await?;
-        match halt {
-            Some(Halt::Failed(error)) => Err(error),
-            Some(Halt::Spent) | None => Ok(Some(work.outcome(cursor.place))),
+        let content = Content::Bytes(json(cursor).into_bytes());
+        if let Some(meta) = self.store.put(key, content, options).await? {
+            *etag = Some(meta.etag);
         }
+        Ok(())
     }
 
     /// Tells what the sweep would do from a place on, and writes nothing.

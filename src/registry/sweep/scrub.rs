@@ -245,12 +245,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         allowance: Allowance,
         period: Option<Duration>,
     ) -> Result<Option<Outcome>, Error> {
-        let stored = self.read_text(key::SCRUB_CURSOR).await?;
-        // One that another version has written is begun anew.
-        let cursor = stored
-            .as_ref()
-            .and_then(|(_, text)| serde_json::from_str(text).ok());
-        let mut cursor: Cursor = cursor.unwrap_or_default();
+        let (mut cursor, stored): (Cursor, _) = self.read_cursor(key::SCRUB_CURSOR).await?;
         let now = self.host.now();
         if cursor.place == Place::Rest {
             if period.is_some() && now < cursor.time {
@@ -264,13 +259,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let is_quiet = |meta: &Meta| now.since(meta.uploaded) >= QUIET;
         let next = Next {
             trying: cursor.trying.take(),
-            was_killed: cursor.is_open && stored.as_ref().is_some_and(|(meta, _)| is_quiet(meta)),
+            was_killed: cursor.is_open && stored.as_ref().is_some_and(is_quiet),
             doubted: cursor.doubt.take(),
             ..Next::default()
         };
-        let mut etag = stored.map(|(meta, _)| meta.etag);
+        let mut etag = stored.map(|meta| meta.etag);
         cursor.is_open = true;
-        self.store_scrub(&cursor, &mut etag).await?;
+        self.store_cursor(key::SCRUB_CURSOR, &cursor, &mut etag)
+            .await?;
         let scrub = Scrub::new(self, allowance, false, due, next);
         let began = (cursor.place.clone(), cursor.edges.number);
         let halt = scrub.go_on(&mut cursor, &mut etag).await;
@@ -288,7 +284,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             cursor.time = cursor.time + period.unwrap_or_else(|| DAY * self.settings.scrub_days);
             cursor.edges.seen = Filter::default();
         }
-        self.store_scrub(&cursor, &mut etag).await?;
+        self.store_cursor(key::SCRUB_CURSOR, &cursor, &mut etag)
+            .await?;
         match halt {
             Some(Halt::Failed(error)) => Err(error),
             Some(Halt::Spent) | None => Ok(Some(scrub.outcome(&cursor))),
@@ -330,23 +327,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             },
             ..Cursor::default()
         }
-    }
-
-    /// Stores how far the scrub has come. Where another one was quicker, that one's place counts: what was done here is done.
-    async fn store_scrub(&self, cursor: &Cursor, etag: &mut Option<String>) -> Result<(), Error> {
-        let condition = match etag {
-            Some(etag) => Condition::Matches(etag),
-            None => Condition::Absent,
-        };
-        let options = PutOptions {
-            condition,
-            ..PutOptions::default()
-        };
-        let content = Content::Bytes(json(cursor).into_bytes());
-        if let Some(meta) = self.store.put(key::SCRUB_CURSOR, content, options).await? {
-            *etag = Some(meta.etag);
-        }
-        Ok(())
     }
 
     fn tell_of_pass(&self, cursor: &Cursor) {

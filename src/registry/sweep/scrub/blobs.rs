@@ -115,7 +115,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 before.trying = Some(key::blob(&digest));
                 before.totals.add(&self.report.borrow().totals);
                 self.work.spend(1)?;
-                self.work.registry.store_scrub(&before, etag).await?;
+                self.work
+                    .registry
+                    .store_cursor(key::SCRUB_CURSOR, &before, etag)
+                    .await?;
             }
             let was_tried = self.begin(&key::blob(&digest));
             let scrubbed = self
