@@ -3,12 +3,12 @@
 //! Four listings are read side by side, blob by blob. They find what is of no use without an operation for what is, and only nominate:
 //! for a blob without grants the mark is read, *then* its grants are listed afresh, *then* the mark is moved.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HashSet, Host, Inventory, Streams, Values,
+    Host, Inventory, Streams, Values,
     filter::Filter,
     key,
     work::{Action, Halt, Listing, Removal, What, Work},
@@ -53,8 +53,53 @@ struct Hold {
     name: Option<Name>,
     grants: u64,
     has_old_link: bool,
-    /// The manifests that grants are for which stay.
-    manifests: HashSet<Digest>,
+    /// The youngest grant for each manifest that has one.
+    manifests: HashMap<Digest, Youngest>,
+}
+
+/// The youngest grant that a listing has, so far, for a manifest.
+struct Youngest {
+    written: Timestamp,
+    key: String,
+    is_old: bool,
+}
+
+impl Hold {
+    /// Notes a grant for a manifest. Of it and the one that was the youngest so far, answers the other one, if that is old.
+    ///
+    /// It goes whether or not the manifest is stored, and by then another sweeper, to whom it was not, may have told the younger one to go.
+    /// That one looked when the younger one was old, so whoever stores the manifest after it has a grant that is younger still.
+    fn surpassed(
+        &mut self,
+        manifest: Digest,
+        key: &str,
+        meta: &Meta,
+        is_old: bool,
+    ) -> Option<String> {
+        let is_full = self.manifests.len() >= MAX_MANIFESTS;
+        let grant = Youngest {
+            written: meta.uploaded,
+            key: key.to_owned(),
+            is_old,
+        };
+        match self.manifests.entry(manifest) {
+            Entry::Vacant(_) if is_full => None,
+            Entry::Vacant(vacant) => {
+                vacant.insert(grant);
+                None
+            }
+            Entry::Occupied(mut occupied) => {
+                let (other, is) = (occupied.get(), &grant);
+                let is_younger = (is.written, &is.key) > (other.written, &other.key);
+                let older = if is_younger {
+                    occupied.insert(grant)
+                } else {
+                    grant
+                };
+                older.is_old.then_some(older.key)
+            }
+        }
+    }
 }
 
 /// Which manifests are stored, by looks that came after the grants had been listed.
@@ -188,28 +233,22 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                     let reason: Option<Reason> = self.read(&key, &meta.metadata);
                     let gone = match &reason {
                         Some(reason) if old => {
-                            self.reason_gone(&name, reason, &hold, manifests, looks)
-                                .await?
+                            self.reason_gone(&name, reason, manifests, looks).await?
                         }
                         Some(_) | None => None,
                     };
                     if let Some(why) = gone {
-                        self.tell(Removal {
-                            action: Action::Delete,
-                            what: What::Grant,
-                            key: key.clone(),
-                            bytes: 0,
-                            why,
-                        });
-                        self.delete_soon(&key).await?;
+                        self.delete_grant(&key, why).await?;
                     } else {
                         hold.grants += 1;
                         nominee.is_held = true;
                         place.is_held = true;
                         if let Some(Reason::Manifest { digest }) = reason
-                            && hold.manifests.len() < MAX_MANIFESTS
+                            && let Some(grant) = hold.surpassed(digest, &key, &meta, old)
                         {
-                            hold.manifests.insert(digest);
+                            hold.grants -= 1;
+                            let why = "it has a younger grant for the same manifest";
+                            self.delete_grant(&grant, why).await?;
                         }
                     }
                 }
@@ -252,12 +291,22 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         }
     }
 
-    /// Why an old grant that was listed goes, if it does: an upload's, a manifest's that is not stored, and one of several for a manifest.
+    async fn delete_grant(&self, key: &str, why: &'static str) -> Result<(), Halt> {
+        self.tell(Removal {
+            action: Action::Delete,
+            what: What::Grant,
+            key: key.to_owned(),
+            bytes: 0,
+            why,
+        });
+        self.delete_soon(key).await
+    }
+
+    /// Why an old grant that was listed goes, if it does: an upload's, and a manifest's that is not stored.
     async fn reason_gone(
         &self,
         name: &Name,
         reason: &Reason,
-        hold: &Hold,
         manifests: &Filter,
         looks: &mut Looks,
     ) -> Result<Option<&'static str>, Halt> {
@@ -269,10 +318,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 "the bytes that were announced are late by the grace period",
             )),
             Reason::Manifest { digest } => {
-                // The first of them stays, whoever looks: so no two sweeps take each other's.
-                if hold.manifests.contains(digest) {
-                    return Ok(Some("it has another grant for the same manifest"));
-                }
                 if manifests.may_have(name, digest) {
                     return Ok(None);
                 }
