@@ -5,7 +5,10 @@
 //! by reads of its own. So a slow client holds up nobody, and nothing waits in memory for it. The last chunk is handed to nobody
 //! before the digest of all was seen to be right, and only then does the blob get a record.
 
-use std::{cell::RefCell, collections::HashMap, mem::replace, pin::pin, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell, cmp::Reverse, collections::HashMap, mem::replace, pin::pin, rc::Rc,
+    time::Duration,
+};
 
 use futures_util::{
     StreamExt as _,
@@ -254,8 +257,6 @@ pub(super) struct Begun {
     bound: Bound,
     /// What is stored without a gap, from the start.
     extents: Vec<Extent>,
-    /// The number of the last extent.
-    number: u32,
 }
 
 impl Begun {
@@ -312,7 +313,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             size,
             mut begun,
         } = source;
-        let is_resumed = begun.number > 0;
         let received = self
             .receive_fill(&mut reader, size, mirrored, digest, &mut begun, fill)
             .await;
@@ -328,13 +328,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let extents = begun.extents.clone();
                 let sealed = self.seal(name, id, 1, extents, digest, bound).await;
                 if let Err(error) = sealed {
+                    if error.code() == Code::BlobUploadUnknown
+                        && self.is_closed(name, id, digest).await
+                    {
+                        // By another isolate that went on with it as well. What is read here is stored, and right.
+                        return Ok(());
+                    }
                     self.drop_fill(name, digest, begun).await;
                     return Err(UpstreamError::Store(error.message()));
                 }
-                if !is_resumed {
-                    // Else the sweep looks for what came of it twice.
-                    self.forget(&[key::fill(digest, name)]).await;
-                }
+                self.forget(&[key::fill(digest, name)]).await;
                 Ok(())
             }
             Err(error) => {
@@ -353,7 +356,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             id: UploadId::new(self.host.random()),
             bound: self.bound(),
             extents: Vec::new(),
-            number: 0,
         }
     }
 
@@ -381,17 +383,26 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 key: name.to_owned(),
                 size: meta.size,
             };
-            Some((key::extent_step(name)?, extent))
+            Some((key::extent_place(name)?, extent))
         });
-        let mut extents: Vec<_> = extents.collect();
-        extents.sort_by_key(|(number, _)| *number);
-        begun.number = extents.last().map_or(0, |(number, _)| *number);
-        // Behind a gap they are of no use. Nor is the last one: were it the end of the blob, there would be no rest to ask for.
-        let extents = (1..begun.number).zip(extents);
-        let in_order =
-            extents.map_while(|(next, (number, extent))| (number == next).then_some(extent));
-        begun.extents = in_order.collect();
+        begun.extents = longest(extents.collect());
+        // The last one is of no use: were it the end of the blob, there would be no rest to ask for.
+        begun.extents.pop();
         Ok(Some(begun))
+    }
+
+    /// Whether an upload became a blob, or is about to.
+    async fn is_closed(&self, name: &Name, id: UploadId, digest: &Digest) -> bool {
+        match self
+            .read_upload(name, id, 1)
+            .await
+            .map(|upload| upload.last)
+        {
+            Ok(Step::Closing { digest: closed } | Step::Done { digest: closed, .. }) => {
+                closed == *digest
+            }
+            Ok(Step::Start { .. } | Step::Received { .. } | Step::Dead) | Err(_) => false,
+        }
     }
 
     /// Gives up what a fill has stored: nobody goes on with it.
@@ -460,7 +471,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         hashed.map_err(unstored)?;
         let mut hasher = Some(hasher);
         let mut writes = FuturesOrdered::new();
-        let (mut offset, mut want, mut number) = (begun.offset(), FIRST, begun.number);
+        let (mut offset, mut want) = (begun.offset(), FIRST);
         let extents = &mut begun.extents;
         let mut resumed = None;
         let mut land = |landed: Result<(u64, Extent), StoreError>| {
@@ -521,19 +532,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                         )));
                     }
                 }
-                number += 1;
                 bound
                     .check(&self.host)
                     .map_err(|error| UpstreamError::Store(error.message()))?;
                 let extent = Extent {
-                    key: key::extent_name(id, number, &self.nonce()),
+                    key: key::extent_name(id, offset, &self.nonce()),
                     size: length,
                 };
                 fill.receive(offset, chunk.clone(), self.host.now());
                 writes.push_back(async move {
                     // The client's first bytes don't wait for what is written.
                     fill.get_under_way(&self.host).await;
-                    if number == 1 {
+                    if offset == 0 {
                         self.start_fill(&mirrored.name, digest, id).await?;
                     }
                     self.store.write(&key::extent(&extent.key), &chunk).await?;
@@ -562,4 +572,27 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         received.and(landed)
     }
+}
+
+/// Of extents, by where they begin, those that reach farthest from the start without a gap, in order. Where a fill was interrupted more
+/// than once, or several go on with it, there may be several for one place.
+fn longest(mut extents: Vec<(u64, Extent)>) -> Vec<Extent> {
+    extents.retain(|(_, extent)| extent.size > 0);
+    extents.sort_by_key(|(start, _)| Reverse(*start));
+    // The extent at each place from where to get farthest, and how far that is.
+    let mut best = HashMap::<u64, (u64, Extent)>::new();
+    for (start, extent) in extents {
+        let end = start.saturating_add(extent.size);
+        let reach = best.get(&end).map_or(end, |(reach, _)| *reach);
+        if best.get(&start).is_none_or(|(other, _)| reach > *other) {
+            best.insert(start, (reach, extent));
+        }
+    }
+    let mut at = 0;
+    let in_order = std::iter::from_fn(|| {
+        let (_, extent) = best.remove(&at)?;
+        at += extent.size;
+        Some(extent)
+    });
+    in_order.collect()
 }

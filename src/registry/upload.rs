@@ -311,7 +311,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(upload);
         }
         let number = upload.number + 1;
-        let extent = key::extent_name(id, number, &self.nonce());
+        let extent = key::extent_name(id, number.into(), &self.nonce());
         let extent_key = key::extent(&extent);
         let received = self
             .store

@@ -114,9 +114,10 @@ pub fn blob(digest: &Digest) -> String {
     )
 }
 
-/// The key of an extent, below `extents/`: as records name it.
-pub fn extent_name(upload: UploadId, step: u32, nonce: &str) -> String {
-    format!("{upload}/{step}-{nonce}")
+/// The key of an extent, below `extents/`: as records name it. Its place is the number of the step that it came with, or, in what a
+/// mirror fills, where in the blob it begins.
+pub fn extent_name(upload: UploadId, place: u64, nonce: &str) -> String {
+    format!("{upload}/{place}-{nonce}")
 }
 
 /// The key of an extent that a record names.
@@ -124,8 +125,8 @@ pub fn extent(name: &str) -> String {
     format!("extents/{name}")
 }
 
-/// The number of the step that an extent came with, by its name.
-pub fn extent_step(name: &str) -> Option<u32> {
+/// The place of an extent, by its name.
+pub fn extent_place(name: &str) -> Option<u64> {
     name.split_once('/')?.1.split_once('-')?.0.parse().ok()
 }
 
