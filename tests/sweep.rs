@@ -35,6 +35,8 @@ struct Fixture {
     operations: Rc<Cell<u64>>,
     /// The operation that fails, from now on.
     fails: Rc<Cell<Option<(u64, Fault)>>>,
+    /// How long each operation takes, from now on.
+    pace: Rc<Cell<Duration>>,
 }
 
 /// What comes of an operation that fails.
@@ -49,9 +51,12 @@ impl Fixture {
         let host = TestHost::default();
         let operations = Rc::<Cell<u64>>::default();
         let fails = Rc::<Cell<Option<(u64, Fault)>>>::default();
+        let pace = Rc::<Cell<Duration>>::default();
         let (counter, failing) = (operations.clone(), fails.clone());
+        let (clock, takes) = (host.clone(), pace.clone());
         let store = Watched::new(Memory::timed(host.now.clone()), move |_, _| {
             counter.set(counter.get() + 1);
+            clock.pass(takes.get());
             let error = StoreError::Failed("on purpose".to_owned());
             match failing.get() {
                 Some((at, Fault::Lost)) if at == counter.get() => Verdict::Lost(error),
@@ -64,6 +69,7 @@ impl Fixture {
             host,
             operations,
             fails,
+            pace,
         }
     }
 
@@ -241,6 +247,34 @@ fn a_deleted_image_goes_after_two_grace_periods_and_nothing_is_left_of_it() {
             "sweep/inventory"
         ]
     );
+}
+
+/// Who pushes a blob that is being removed is told to wait: so a step that has no time left removes what it has begun to.
+#[test]
+fn what_is_being_removed_is_gone_when_a_step_ends_for_want_of_time() {
+    let fixture = Fixture::new(&[]);
+    for number in 0..30_u8 {
+        fixture.push_patched("a", &[number; 9]);
+    }
+    fixture.host.pass(GRACE);
+    fixture.round();
+    fixture.host.pass(GRACE);
+    fixture.pace.set(Duration::from_millis(300));
+    let (mut steps, mut left) = (0, 30);
+    while left > 0 {
+        fixture.step("");
+        steps += 1;
+        let marks = fixture.keys("sweep/marks/");
+        assert!(!marks.iter().any(|mark| {
+            let text = String::from_utf8(fixture.memory().bytes(mark).unwrap()).unwrap();
+            text.contains("deleting")
+        }));
+        let blobs = fixture.keys("blobs/").len();
+        assert!(blobs < left || steps < 3, "{blobs} after {steps}");
+        left = blobs;
+    }
+    assert!(steps > 3, "{steps}");
+    assert!(fixture.keys("extents/").is_empty());
 }
 
 #[test]

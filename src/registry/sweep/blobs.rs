@@ -453,7 +453,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         }
         let claimed = self.registry.host.now();
         if self.write_mark(digest, meta.as_ref(), next).await? {
-            self.remove(digest, claimed).await?;
+            self.to_its_end(self.remove(digest, claimed)).await?;
         }
         Ok(())
     }

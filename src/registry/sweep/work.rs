@@ -134,6 +134,8 @@ pub(super) struct Work<'a, S, W: Values, H> {
     going: RefCell<HashSet<String>>,
     /// Manifests that a dry run takes for removed.
     missing: RefCell<HashSet<String>>,
+    /// Whether what is being done is done to its end.
+    is_late_allowed: Cell<bool>,
 }
 
 impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'a, S, W, H> {
@@ -147,6 +149,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
             report: RefCell::default(),
             going: RefCell::default(),
             missing: RefCell::default(),
+            is_late_allowed: Cell::default(),
         }
     }
 
@@ -179,11 +182,23 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     pub(super) fn spend(&self, operations: u32) -> Result<(), Halt> {
         let spent = self.spent.get().saturating_add(operations);
         let is_late = self.registry.host.now().since(self.start) >= self.allowance.time;
-        if spent.saturating_add(RESERVE) > self.allowance.operations || is_late {
+        let is_over = is_late && !self.is_late_allowed.get();
+        if spent.saturating_add(RESERVE) > self.allowance.operations || is_over {
             return Err(Halt::Spent);
         }
         self.spent.set(spent);
         Ok(())
+    }
+
+    /// Does to its end what others would wait for if it were left, though it is late: those who own something, for as long as they do.
+    pub(super) async fn to_its_end<T>(
+        &self,
+        owning: impl Future<Output = Result<T, Halt>>,
+    ) -> Result<T, Halt> {
+        self.is_late_allowed.set(true);
+        let done = owning.await;
+        self.is_late_allowed.set(false);
+        done
     }
 
     /// How many operations were taken.
