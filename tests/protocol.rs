@@ -248,6 +248,25 @@ fn a_condemned_blob_is_lifted() {
     );
 }
 
+/// A mark that was lifted stays with its blob, and costs those who push it nothing.
+#[test]
+fn what_was_lifted_is_not_read_again() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.push_image().status, 201);
+    assert_eq!(fixture.push_manifest().status, 201);
+    let usual = fixture.log();
+    for blob in [LAYER, CONFIG] {
+        fixture.mark(blob, "condemned");
+    }
+    assert_eq!(fixture.push_manifest().status, 201);
+    assert_eq!(fixture.log().len(), usual.len() + 2 * 2);
+    assert_eq!(fixture.push_manifest().status, 201);
+    assert_eq!(fixture.log().len(), usual.len());
+    assert_eq!(fixture.push_whole(LAYER).status, 201);
+    assert!(!fixture.log().contains(&"get sweep".to_owned()));
+    assert_eq!(fixture.mark_of(LAYER)["state"], "lifted");
+}
+
 #[test]
 fn a_blob_being_deleted_is_not_pushed_now() {
     for push in [Fixture::push_whole, Fixture::push_patched] {

@@ -138,43 +138,43 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(grants)
     }
 
-    /// Which of these blobs have a mark: one read for one blob, one listing for several.
+    /// Which of these blobs have a mark that is not known to be lifted: one read for one blob, one listing for several.
     async fn marked(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
-        if let [digest] = digests {
-            let mark = self.store.head(&key::mark(digest)).await?;
-            return Ok(mark.into_iter().map(|_| (*digest).clone()).collect());
-        }
-        let page = self
-            .store
-            .list(
-                key::MARKS,
-                ListOptions {
-                    limit: 1_000,
-                    ..ListOptions::default()
-                },
+        let is_lifted = |meta: &Meta| {
+            let mark = serde_json::from_str(&meta.metadata);
+            matches!(
+                mark,
+                Ok(Mark {
+                    state: MarkState::Lifted,
+                    ..
+                })
             )
-            .await?;
-        if page.truncated {
-            // So many are marked that looking at ours costs less than listing all.
-            let found = for_each(digests, |digest| async move {
-                Ok(self
-                    .store
-                    .head(&key::mark(digest))
-                    .await?
-                    .map(|_| (*digest).clone()))
-            });
-            return Ok(found.await?.into_iter().flatten().collect());
-        }
-        let has_mark = |digest: &&&Digest| {
-            page.objects
-                .iter()
-                .any(|(key, _)| *key == key::mark(digest))
         };
-        Ok(digests
-            .iter()
-            .filter(has_mark)
-            .map(|digest| (*digest).clone())
-            .collect())
+        if digests.len() > 1 {
+            let options = ListOptions {
+                limit: 1_000,
+                metadata: true,
+                ..ListOptions::default()
+            };
+            let page = self.store.list(key::MARKS, options).await?;
+            if !page.truncated {
+                let is_marked = |digest: &&&Digest| {
+                    let mark = key::mark(digest);
+                    let mut marks = page.objects.iter();
+                    marks.any(|(key, meta)| *key == mark && !is_lifted(meta))
+                };
+                let marked = digests.iter().filter(is_marked);
+                return Ok(marked.map(|digest| (*digest).clone()).collect());
+            }
+            // So many are marked that looking at ours costs less than listing all.
+        }
+        let marked = for_each(digests, |digest| async move {
+            let mark = self.store.head(&key::mark(digest)).await?;
+            Ok(mark
+                .filter(|meta| !is_lifted(meta))
+                .map(|_| (*digest).clone()))
+        });
+        Ok(marked.await?.into_iter().flatten().collect())
     }
 
     /// Lifts the mark of a blob that is wanted again.
@@ -194,23 +194,40 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 }
                 MarkState::Condemned => {
                     bound.check(&self.host)?;
-                    let lifted = Mark {
-                        state: MarkState::Lifted,
-                        time: self.host.now(),
-                        nonce: self.nonce(),
-                    };
-                    let condition = Condition::Matches(&meta.etag);
-                    let options = PutOptions {
-                        condition,
-                        ..PutOptions::default()
-                    };
-                    let content = Content::Bytes(json(&lifted).into_bytes());
-                    if self.store.put(&key, content, options).await?.is_some() {
+                    let lifted = MarkState::Lifted;
+                    if self.write_mark(digest, Some(&meta), lifted).await? {
                         return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Writes a mark, if what was seen is still there, and says whether it was written.
+    pub(super) async fn write_mark(
+        &self,
+        digest: &Digest,
+        seen: Option<&Meta>,
+        state: MarkState,
+    ) -> Result<bool, StoreError> {
+        // No two have the same etag, which is of the body. Listings have what is said beside it.
+        let mark = json(&Mark {
+            state,
+            time: self.host.now(),
+            nonce: self.nonce(),
+        });
+        let condition = match seen {
+            None => Condition::Absent,
+            Some(meta) => Condition::Matches(&meta.etag),
+        };
+        let options = PutOptions {
+            condition,
+            metadata: &mark,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(mark.clone().into_bytes());
+        let written = self.store.put(&key::mark(digest), content, options).await?;
+        Ok(written.is_some())
     }
 
     /// Where a blob's bytes are, if this repository may read it. The link answers where it is there; else the grants

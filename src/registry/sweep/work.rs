@@ -12,8 +12,8 @@ use crate::{
     digest::Digest,
     host::Level,
     name::Name,
-    registry::grant::{Mark, MarkState, json},
-    store::{Condition, Content, ListOptions, Meta, PutOptions, StoreError},
+    registry::grant::{Mark, MarkState},
+    store::{ListOptions, Meta, StoreError},
 };
 
 /// Why a step ends before the round does.
@@ -368,27 +368,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         state: MarkState,
     ) -> Result<bool, Halt> {
         self.spend(1)?;
-        let mark = Mark {
-            state,
-            time: self.registry.host.now(),
-            nonce: self.registry.nonce(),
-        };
-        let condition = match seen {
-            None => Condition::Absent,
-            Some(meta) => Condition::Matches(&meta.etag),
-        };
-        let options = PutOptions {
-            condition,
-            ..PutOptions::default()
-        };
-        let content = Content::Bytes(json(&mark).into_bytes());
-        let key = key::mark(digest);
-        Ok(self
-            .registry
-            .store
-            .put(&key, content, options)
-            .await?
-            .is_some())
+        Ok(self.registry.write_mark(digest, seen, state).await?)
     }
 
     /// Reads what was stored as JSON. What can't be read is left alone, and the log tells of it.
