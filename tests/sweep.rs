@@ -7,7 +7,14 @@
     reason = "what is not as expected fails the test"
 )]
 
-use std::{cell::Cell, collections::BTreeSet, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -18,7 +25,7 @@ use strata::{
 };
 
 use crate::support::{
-    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image,
+    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
     registry_on,
     watched::{Verdict, Watched},
 };
@@ -33,6 +40,8 @@ struct Fixture {
     registry: TestRegistry<Watched>,
     /// The operations that were done.
     operations: Rc<Cell<u64>>,
+    /// The one that was begun last, and its key.
+    begun: Rc<RefCell<String>>,
     /// The operation that fails, from now on.
     fails: Rc<Cell<Option<(u64, Fault)>>>,
     /// How long each operation takes, from now on.
@@ -51,12 +60,16 @@ impl Fixture {
         let host = TestHost::default();
         let operations = Rc::<Cell<u64>>::default();
         let fails = Rc::<Cell<Option<(u64, Fault)>>>::default();
-        let pace = Rc::<Cell<Duration>>::default();
-        let (counter, failing) = (operations.clone(), fails.clone());
+        let (pace, begun) = (
+            Rc::<Cell<Duration>>::default(),
+            Rc::<RefCell<String>>::default(),
+        );
+        let (counter, failing, last) = (operations.clone(), fails.clone(), begun.clone());
         let (clock, takes) = (host.clone(), pace.clone());
-        let store = Watched::new(Memory::timed(host.now.clone()), move |_, _| {
+        let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
             counter.set(counter.get() + 1);
             clock.pass(takes.get());
+            *last.borrow_mut() = format!("{operation} {key}");
             let error = StoreError::Failed("on purpose".to_owned());
             match failing.get() {
                 Some((at, Fault::Lost)) if at == counter.get() => Verdict::Lost(error),
@@ -68,9 +81,26 @@ impl Fixture {
             registry: registry_on(store, host.clone(), settings),
             host,
             operations,
+            begun,
             fails,
             pace,
         }
+    }
+
+    /// Sweeps, and does each of these just before the sweep does an operation that begins so.
+    fn sweep_with(&self, meanwhile: &[(&str, &dyn Fn())]) {
+        let line = Ask::new("POST /v2/_strata/sweep");
+        let mut sweep = pin!(ask_now(&self.registry, &line));
+        let mut context = Context::from_waker(Waker::noop());
+        for (operation, action) in meanwhile {
+            self.begun.borrow_mut().clear();
+            while !self.begun.borrow().starts_with(operation) {
+                let polled = sweep.as_mut().poll(&mut context);
+                assert!(polled.is_pending(), "the sweep never does {operation}");
+            }
+            action();
+        }
+        assert_eq!(block_on(sweep).status, 200);
     }
 
     fn ask(&self, line: &str) -> Answer {
@@ -994,6 +1024,21 @@ fn nothing_goes_beside_an_index_that_cant_be_read() {
     assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 3);
     let log = fixture.host.log.borrow().join("\n");
     assert!(log.contains("a manifest can't be read"), "{log}");
+}
+
+/// It has another etag than the one that was listed, though it names what that named.
+#[test]
+fn a_tag_that_is_pushed_again_meanwhile_stays() {
+    let policy = r#"[{"repositories": ["**"], "tag_days": 2}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    fixture.push_image("a", "v1");
+    fixture.host.pass(2 * DAY);
+    let push = || fixture.push_manifest("a", "v1", OCI_MANIFEST, &image());
+    fixture.sweep_with(&[("put repositories/a/_tags/v1", &push)]);
+    assert!(fixture.is_whole("a", "v1"));
+    fixture.host.pass(2 * DAY);
+    fixture.round();
+    assert!(!fixture.is_whole("a", "v1"));
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) struct Stored {
     pub(super) aside: bool,
 }
 
-/// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
+/// What a tag names: the metadata of a tag. The body of one that is no tombstone says it as well, and which push has said so.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub(super) enum TagTarget {
@@ -361,6 +361,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<(), Error> {
         let digest = target.digest();
         let target = json(target);
+        // Bytes of its own: retention buries what it has listed by etag, and a tag that was pushed again as it was is not that any more.
+        let bytes = format!("{target}\n{}\n", self.nonce());
         loop {
             let seen = match refusal {
                 Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
@@ -376,7 +378,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 metadata: &target,
                 ..PutOptions::default()
             };
-            let content = store::Content::Bytes(target.as_bytes().to_vec());
+            let content = store::Content::Bytes(bytes.as_bytes().to_vec());
             let key = key::tag(name, tag);
             // Retention takes no manifest before it is as old as the grace period, so none that is tagged in time.
             bound.check(&self.host)?;
