@@ -1041,6 +1041,32 @@ fn a_tag_that_is_pushed_again_meanwhile_stays() {
     assert!(!fixture.is_whole("a", "v1"));
 }
 
+/// What it lists is read again, though it was gone when the sweep first wanted to read it.
+#[test]
+fn an_index_that_is_pushed_again_meanwhile_keeps_what_it_lists() {
+    let policy = r#"[{"repositories": ["**"], "untagged_days": 2}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    fixture.push_image("a", "v1");
+    let image = image().to_string();
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, image.as_bytes())] });
+    let push = || fixture.push_manifest("a", "all", OCI_INDEX, &index);
+    push();
+    fixture.ask("DELETE /v2/a/manifests/v1");
+    fixture.host.pass(2 * DAY);
+    let listing = digest(index.to_string().as_bytes());
+    let delete = || {
+        let deleted = fixture.ask(&format!("DELETE /v2/a/manifests/{listing}"));
+        assert_eq!(deleted.status, 202);
+    };
+    let read = format!("get {}", key::manifest(&"a".parse().unwrap(), &listing));
+    fixture.sweep_with(&[(&read, &delete), ("put sweep/claims/a/", &push)]);
+    let kept = digest(image.as_bytes());
+    for reference in ["all", &kept.to_string()] {
+        let answer = fixture.ask(&format!("GET /v2/a/manifests/{reference}"));
+        assert_eq!(answer.status, 200, "{reference}");
+    }
+}
+
 #[test]
 fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;

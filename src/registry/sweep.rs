@@ -42,7 +42,7 @@ mod fills;
 mod filter;
 mod holdings;
 pub(super) mod inventory;
-mod retention;
+pub(super) mod retention;
 mod scrub;
 mod work;
 

@@ -20,6 +20,7 @@ use crate::{
     name::{Name, Tag},
     registry::{
         RETRY_AFTER, for_each,
+        grant::from_json,
         manifest::{Stored, TagTarget},
     },
     retention::Policy,
@@ -32,8 +33,21 @@ const MAX_MANIFESTS: usize = 20_000;
 /// Operations that reading a repository again may take: pages of tags, manifests and referrers, and indexes that are new.
 const READING: u32 = 20;
 
+/// What a manifest lists.
+#[derive(Debug)]
+pub(in crate::registry) enum Children {
+    /// These, or none.
+    Listed(BTreeSet<Digest>),
+    /// Nobody can say what.
+    Unreadable,
+    /// It has been deleted meanwhile.
+    Gone,
+}
+
 /// What a repository has, at one reading.
 struct Holdings {
+    /// When the reading began.
+    asked: Timestamp,
     /// The tags that stay, with what they name.
     tagged: BTreeSet<Digest>,
     manifests: BTreeMap<Digest, Meta>,
@@ -46,6 +60,30 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     pub(in crate::registry) fn removes_untagged(&self, name: &Name) -> bool {
         let policy = self.settings.retention.of(name);
         policy.is_some_and(|policy| policy.untagged().is_some())
+    }
+
+    /// The manifests that a manifest lists.
+    pub(in crate::registry) async fn children(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        meta: &Meta,
+    ) -> Result<Children, Error> {
+        if !may_list(meta) {
+            return Ok(Children::Listed(BTreeSet::new()));
+        }
+        let key = key::manifest(name, digest);
+        let Some(object) = self.store.get(&key, None).await? else {
+            return Ok(Children::Gone);
+        };
+        let bytes = self.store.collect(object.body, MAX_SIZE).await?;
+        // The document itself need not say what it is.
+        let stored = from_json::<Stored>(&key, &object.meta.metadata).ok();
+        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
+        let manifest = Manifest::parse(media_type, &bytes.unwrap_or_default());
+        Ok(manifest.map_or(Children::Unreadable, |manifest| {
+            Children::Listed(manifest.manifests)
+        }))
     }
 
     /// Refuses to name manifests that are being removed at this moment. They were stored, or seen, before.
@@ -123,13 +161,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 
     async fn retain_in(&self, name: &Name, policy: &Policy) -> Result<(), Halt> {
+        let asked = self.registry.host.now();
         let tagged = self.retain_tags(name, policy).await?;
         let Some(time) = policy.untagged() else {
             return Ok(());
         };
         let time = time.max(self.registry.settings.grace);
         let mut indexes = BTreeMap::new();
-        let Some(first) = self.read_holdings(name, tagged).await? else {
+        let Some(first) = self.read_holdings(name, asked, tagged).await? else {
             return Ok(());
         };
         let mut claimed = BTreeMap::new();
@@ -161,9 +200,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             return Ok(());
         }
         // The reading that counts comes after the claims.
+        let asked = self.registry.host.now();
         let tags = self.list_tags(name).await?;
         let tagged = tags.into_iter().map(|(_, _, named)| named).collect();
-        let Some(second) = self.read_holdings(name, tagged).await? else {
+        let Some(second) = self.read_holdings(name, asked, tagged).await? else {
             return Ok(());
         };
         let still = self.unused(name, second, time, &mut indexes).await?;
@@ -229,9 +269,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     async fn read_holdings(
         &self,
         name: &Name,
+        asked: Timestamp,
         tagged: BTreeSet<Digest>,
     ) -> Result<Option<Holdings>, Halt> {
         let mut holdings = Holdings {
+            asked,
             tagged,
             manifests: BTreeMap::new(),
             referrers: BTreeMap::new(),
@@ -274,11 +316,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         indexes: &mut BTreeMap<Digest, BTreeSet<Digest>>,
     ) -> Result<BTreeMap<Digest, Meta>, Halt> {
         let Holdings {
+            asked,
             tagged,
             mut manifests,
             mut referrers,
         } = holdings;
-        let is_young = |meta: &Meta| self.age(meta) < time;
+        // A tag is written before its manifest is that old: of one that was when the reading began, its tags were there to be listed.
+        let is_young = |meta: &Meta| asked.since(meta.uploaded) < time;
         let young = manifests.iter().filter(|(_, meta)| is_young(meta));
         let mut staying: Vec<Digest> = young.map(|(digest, _)| digest.clone()).collect();
         staying.extend(tagged);
@@ -288,52 +332,31 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             };
             staying.extend(referrers.remove(&digest).unwrap_or_default());
             if !indexes.contains_key(&digest) {
-                let Some(children) = self.children(name, &digest, &meta).await? else {
-                    // What it lists can't be told from what nobody does.
-                    let (name, digest) = (name.to_string(), digest.to_string());
-                    let fields = [("repository", &*name), ("manifest", &*digest)];
-                    let host = &self.registry.host;
-                    host.log(
-                        Level::Error,
-                        "not retained by policy, a manifest can't be read",
-                        &fields,
-                    );
-                    return Ok(BTreeMap::new());
+                if may_list(&meta) {
+                    self.spend(1)?;
+                }
+                let children = match self.registry.children(name, &digest, &meta).await? {
+                    Children::Listed(children) => children,
+                    // For this reading only: it may be pushed again before the next.
+                    Children::Gone => continue,
+                    Children::Unreadable => {
+                        // What it lists can't be told from what nobody does.
+                        let (name, digest) = (name.to_string(), digest.to_string());
+                        let fields = [("repository", &*name), ("manifest", &*digest)];
+                        let host = &self.registry.host;
+                        host.log(
+                            Level::Error,
+                            "not retained by policy, a manifest can't be read",
+                            &fields,
+                        );
+                        return Ok(BTreeMap::new());
+                    }
                 };
                 indexes.insert(digest.clone(), children);
             }
             staying.extend(indexes.get(&digest).into_iter().flatten().cloned());
         }
         Ok(manifests)
-    }
-
-    /// The manifests that a manifest lists; `None` where it can't be read.
-    async fn children(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        meta: &Meta,
-    ) -> Result<Option<BTreeSet<Digest>>, Halt> {
-        // Only those of images and artifacts say so in what a listing has of them.
-        if meta.metadata.contains("image.manifest")
-            || meta.metadata.contains("distribution.manifest.v2")
-        {
-            return Ok(Some(BTreeSet::new()));
-        }
-        self.spend(1)?;
-        let store = &self.registry.store;
-        let Some(object) = store.get(&key::manifest(name, digest), None).await? else {
-            return Ok(Some(BTreeSet::new()));
-        };
-        let bytes = store
-            .collect(object.body, MAX_SIZE)
-            .await?
-            .unwrap_or_default();
-        // The document itself need not say what it is.
-        let stored: Option<Stored> = self.read(&key::manifest(name, digest), &meta.metadata);
-        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
-        let manifest = Manifest::parse(media_type, &bytes);
-        Ok(manifest.ok().map(|manifest| manifest.manifests))
     }
 
     /// Claims a manifest, unless somebody has; answers when.
@@ -363,6 +386,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         self.require_young(since)?;
         self.delete(&[key::claim(name, digest)]).await
     }
+}
+
+/// Whether a manifest may be one that lists others: only those of images and artifacts say in what a listing has of them that they are not.
+fn may_list(meta: &Meta) -> bool {
+    !meta.metadata.contains("image.manifest") && !meta.metadata.contains("distribution.manifest.v2")
 }
 
 fn removal(name: &Name, digest: &Digest, meta: &Meta) -> Removal {
