@@ -1067,6 +1067,50 @@ fn an_index_that_is_pushed_again_meanwhile_keeps_what_it_lists() {
     }
 }
 
+/// What the inner index lists goes before that does, if nothing names either: by its removal or before it the outer one comes too late.
+#[test]
+fn an_index_of_indexes_is_taken_with_all_that_they_list() {
+    let policy = r#"[{"repositories": ["a"], "untagged_days": 1}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    let listing = |media_type, document: &Value| {
+        let listed = descriptor(media_type, document.to_string().as_bytes());
+        json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed] })
+    };
+    let inner = listing(OCI_MANIFEST, &image());
+    let outer = listing(OCI_INDEX, &inner);
+    let listed = digest(image().to_string().as_bytes());
+    let push = |name: &str| {
+        let line = format!("PUT /v2/{name}/manifests/all");
+        ask(
+            &fixture.registry,
+            &Ask::new(&line).manifest(OCI_INDEX, &outer),
+        )
+    };
+    for name in ["a", "b"] {
+        fixture.push_image(name, "v1");
+        fixture.push_manifest(name, "inner", OCI_INDEX, &inner);
+        fixture.put(
+            &key::claim(&name.parse().unwrap(), &listed),
+            b"somebody",
+            "",
+        );
+    }
+    let refused = push("a");
+    assert_eq!(refused.status, 503);
+    let body = String::from_utf8_lossy(&refused.body).into_owned();
+    let said = format!("manifest {listed} is being removed");
+    assert!(body.contains(&said), "{body}");
+    assert_eq!(push("b").status, 201, "where none goes by itself");
+    fixture.host.pass(GRACE);
+    assert_eq!(push("a").status, 201, "who claimed it is gone");
+    fixture.delete_image("a");
+    let refused = push("a");
+    assert_eq!(refused.status, 404);
+    let body = String::from_utf8_lossy(&refused.body).into_owned();
+    let said = format!("{listed} in repository a, push first");
+    assert!(body.contains(&said), "{body}");
+}
+
 #[test]
 fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;

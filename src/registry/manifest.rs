@@ -18,7 +18,9 @@ use crate::{
         blob::IMMUTABLE,
         describe_content, for_each,
         grant::{Reason, from_json, json},
-        is_unchanged, respond, respond_with_location, text, value,
+        is_unchanged, respond, respond_with_location,
+        sweep::retention::Children,
+        text, value,
     },
     store::{
         self, Bytes as _, Condition, Meta, PutOptions, Streams, Values, key,
@@ -242,7 +244,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let for_tags = tags
             .iter()
             .map(|(_, refusal)| if refusal.is_some() { 3 } else { 1 });
-        self.require_operations(name, &manifest, for_tags.sum())?;
+        let for_tags = for_tags.sum();
+        self.require_operations(name, &manifest, for_tags)?;
         for (tag, refusal) in &tags {
             if let Some(refusal) = refusal {
                 self.unmoved(name, tag, &digest, refusal).await?;
@@ -251,15 +254,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
         // 1 the right to each blob, before granting; and every manifest that an index lists
         let mut missing = self.unreadable_blobs(name, &manifest).await?;
-        let absent = for_each(&manifest.manifests, |child| async move {
-            let key = key::manifest(name, child);
-            let is_there = match self.store.head(&key).await? {
-                Some(meta) => !from_json::<Stored>(&key, &meta.metadata)?.aside,
-                None => false,
-            };
-            Ok((!is_there).then(|| child.clone()))
-        });
-        missing.extend(absent.await?.into_iter().flatten());
+        let (listed, absent) = self.listed(name, &manifest, for_tags).await?;
+        missing.extend(absent);
         require_none_missing(name, &missing)?;
 
         let size = bytes.len() as u64;
@@ -270,8 +266,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
         self.write_manifest(name, &digest, &manifest, bytes, bound)
             .await?;
-        let children = manifest.manifests.iter().chain([&digest]);
-        self.require_staying(name, children).await?;
+        let named = listed.iter().chain([&digest]);
+        self.require_staying(name, named).await?;
         let target = TagTarget::Manifest {
             digest: digest.clone(),
             media_type: manifest.media_type,
@@ -296,6 +292,56 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             headers.insert(OCI_SUBJECT, value(&subject.to_string()));
         }
         Ok(response)
+    }
+
+    /// The manifests that an index lists, and those of them that are not there. Where manifests go by themselves also those that these
+    /// list: what goes first is what nothing names but what goes as well.
+    async fn listed(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        for_tags: usize,
+    ) -> Result<(BTreeSet<Digest>, Vec<Digest>), Error> {
+        let mut listed = BTreeSet::new();
+        let (mut absent, mut read) = (Vec::new(), 0);
+        let mut next = manifest.manifests.clone();
+        while !next.is_empty() {
+            let looked = for_each(&next, |child| async move {
+                let key = key::manifest(name, child);
+                let Some(meta) = self.store.head(&key).await? else {
+                    return Ok(Err(child.clone()));
+                };
+                if from_json::<Stored>(&key, &meta.metadata)?.aside {
+                    return Ok(Err(child.clone()));
+                }
+                if !self.removes_untagged(name) {
+                    return Ok(Ok(BTreeSet::new()));
+                }
+                Ok(match self.children(name, child, &meta).await? {
+                    Children::Listed(children) => Ok(children),
+                    // Nobody can say what it lists.
+                    Children::Unreadable => Ok(BTreeSet::new()),
+                    Children::Gone => Err(child.clone()),
+                })
+            });
+            let looked = looked.await?;
+            listed.append(&mut next);
+            for looked in looked {
+                match looked {
+                    Ok(children) => {
+                        read += usize::from(!children.is_empty());
+                        next.extend(children);
+                    }
+                    Err(child) => absent.push(child),
+                }
+            }
+            next.retain(|child| !listed.contains(child));
+            // Of each of those a look, then a claim and another look; and perhaps it has to be read.
+            let deeper = (listed.len() + next.len()).saturating_sub(manifest.manifests.len());
+            let more = 3 * deeper + read + next.len();
+            self.require_operations(name, manifest, for_tags + more)?;
+        }
+        Ok((listed, absent))
     }
 
     /// KEEP, for all blobs of a manifest: fresh grants even where it is stored.
@@ -411,7 +457,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         name: &Name,
         manifest: &Manifest,
-        for_tags: usize,
+        more: usize,
     ) -> Result<(), Error> {
         let children = manifest.manifests.len();
         // Where manifests go by themselves, a claim and a look for each child, and its own.
@@ -420,8 +466,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         } else {
             0
         };
-        // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags.
-        let needed = 3 * manifest.blobs.len() + children + 5 + for_tags + claims;
+        // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags, and what
+        // children list.
+        let needed = 3 * manifest.blobs.len() + children + 5 + claims + more;
         let allowed = self.settings.subrequests;
         if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
             return Ok(());
