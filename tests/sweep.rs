@@ -87,20 +87,25 @@ impl Fixture {
         }
     }
 
-    /// Sweeps, and does each of these just before the sweep does an operation that begins so.
-    fn sweep_with(&self, meanwhile: &[(&str, &dyn Fn())]) {
-        let line = Ask::new("POST /v2/_strata/sweep");
-        let mut sweep = pin!(ask_now(&self.registry, &line));
+    /// Asks, and does each of these just before an operation of the store that begins so.
+    fn ask_with(&self, line: &str, meanwhile: &[(&str, &dyn Fn())]) -> Answer {
+        let line = Ask::new(line);
+        let mut answer = pin!(ask_now(&self.registry, &line));
         let mut context = Context::from_waker(Waker::noop());
         for (operation, action) in meanwhile {
             self.begun.borrow_mut().clear();
             while !self.begun.borrow().starts_with(operation) {
-                let polled = sweep.as_mut().poll(&mut context);
-                assert!(polled.is_pending(), "the sweep never does {operation}");
+                let polled = answer.as_mut().poll(&mut context);
+                assert!(polled.is_pending(), "there is no {operation}");
             }
             action();
         }
-        assert!(matches!(block_on(sweep).status, 200 | 202));
+        block_on(answer)
+    }
+
+    fn sweep_with(&self, meanwhile: &[(&str, &dyn Fn())]) {
+        let answer = self.ask_with("POST /v2/_strata/sweep", meanwhile);
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
     }
 
     fn ask(&self, line: &str) -> Answer {
@@ -367,6 +372,34 @@ fn of_the_grants_of_a_manifest_that_is_pushed_again_and_again_one_stays() {
     }
     fixture.round();
     assert_eq!((all(LAYER), all(CONFIG)), ([1, 0], [1, 0]));
+}
+
+/// What is derived from a layer is written whenever a pass over it ends, by then perhaps after the layer is gone.
+#[test]
+fn what_a_late_pass_derives_from_a_layer_that_is_gone_goes() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a", "v1");
+    let layer = digest(LAYER);
+    let remove = || {
+        fixture.delete_image("a");
+        fixture.sweep_clean();
+        assert_eq!(fixture.keys("blobs/"), Vec::<String>::new());
+    };
+    let line = format!("GET /v2/a/_strata/layers/{layer}");
+    fixture.ask_with(&line, &[("put layers/", &remove)]);
+    let derived = || fixture.keys("layers/");
+    assert_eq!(derived(), [key::index(&layer)]);
+    assert!(fixture.round().is_empty(), "it is young");
+    fixture.host.pass(GRACE);
+    let removals = fixture.round();
+    assert_eq!(removals.len(), 1);
+    assert_eq!(removals[0]["why"], "its layer is not stored");
+    assert_eq!(derived(), Vec::<String>::new());
+    // What a layer that is stored has stays.
+    fixture.push_image("a", "v1");
+    fixture.ask(&line);
+    fixture.sweep_clean();
+    assert_eq!(derived(), [key::index(&layer)]);
 }
 
 /// A sweep that is late deletes a grant whose manifest was not there when it looked.
