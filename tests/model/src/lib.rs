@@ -1,7 +1,9 @@
 //! The removal protocol as a model, which is searched state by state.
 //!
 //! The promise: *a manifest that was accepted with 201 can be pulled, whole, until it is deleted*, under any interleaving of
-//! pushes, mounts, deletes and sweeps, and across a crash at any point.
+//! pushes, mounts, deletes and sweeps, and across a crash at any point. Where manifests go by themselves, it holds for what a tag names,
+//! with all that indexes list and all that is about it; what nothing names has its time, from when it was pushed. A tag names nothing that
+//! is not there.
 //!
 //! # What is modelled
 //!
@@ -20,6 +22,7 @@
 //! - A write takes less than half the grace period. BOUND says that none is begun once the other half has passed: so what is
 //!   BOUND takes effect before the grace period has, or never. The model lets it come as late as that, which is why it needs
 //!   the grace period in ticks only, and not its half.
+//! - What nothing names goes when it is as old as the grace period, and so do tags: the least that a policy can say, though it says more.
 //! - A write whose answer is lost is not made again by the same request, unless it finds its own in what is there.
 //! - Identifiers and nonces are unique. Digests stand for bytes.
 //!
@@ -28,19 +31,31 @@
 //! - The right to a blob, checked before KEEP: every push has it, which allows more than the code does.
 //! - More than two blobs in a manifest, two extents in an upload, two sweepers; the order of a manifest's grants among
 //!   themselves (they are written at once, and each protects its own blob only).
-//! - The catalogue's entry, which is written and never swept; what is derived from a blob; caches.
+//! - The catalogue's entry, which is written and never swept; caches.
+//! - What is derived from a layer, and how far a pass over it has come. Nothing that is promised depends on it: whoever misses it, or a part
+//!   of it, has it made anew from the blob. It can't be wrong for another life of the blob, for its key and the blob's are made of one
+//!   digest, and a pass begins with the same bytes. It is not BOUND, so it may be written after the blob has gone; but it does not stay, for
+//!   the sweep lists it beside the blobs, as a digest of its own, and takes what is old and has no blob (`tests/sweep.rs` holds it to that).
+//!   A blob that is pushed and indexed between that look and the deletion loses its index, and nothing else.
+//! - Of retention: limits of a policy that keep more (newest tags, patterns, immutable tags); more than one tag, so that a listing of them
+//!   has no middle; the order in which a push looks for several claims, which it does at once, each protecting its own manifest only; that
+//!   a manifest is about another than the first; that a step takes seconds, which alone would make up for
+//!   [`AgeBeforeReading`](rule::Rule::AgeBeforeReading). What is about a manifest goes with it, or while that is pushed again: nothing but
+//!   a tag on that, or on what lists it, keeps it.
+//! - Of two grants for one manifest by different clients, both old, which was written last: neither goes.
 //! - Of the scrub, what is told or written anew without being in anybody's way: it is the setting aside of a blob, and its healing, that is
 //!   searched. A reading of wrong bytes is one step, for what was read of a key is compared when that is written over.
 //! - Uploads that are written on by the same client while it closes them, other than by two clients.
 //! - Several deletes in one call: each is a step here, in the order that the rules ask for.
 //!
-//! After everything was deleted, sweeping leaves tags that are tombstones, and nothing else of what is modelled.
+//! After everything was deleted, sweeping leaves tags, which are tombstones then, and nothing else of what is modelled.
 //!
 //! # How it is searched
 //!
 //! Breadth first, by `stateright`: about half a million transitions a second on one slow core. Its search by symmetry is
 //! depth first only, so [`model::State`] is kept in a canonical form instead: idle sweepers are alike and in order, nonces
-//! are the smallest that nobody knows, and ages stop at the grace period.
+//! are the smallest that nobody knows, and ages stop at the grace period. Ages of manifests and tags are kept only where they go by
+//! themselves.
 //!
 //! ```
 //! use strata_model::{Search, model::Removal, rule::Rule, scenario};

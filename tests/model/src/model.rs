@@ -10,7 +10,7 @@ use crate::{
     promise::Loss,
     rule::Rule,
     scenario::{Operation, Scenario},
-    store::{Blob, Store},
+    store::{Blob, Key, Store},
 };
 
 /// The removal protocol in one scenario.
@@ -31,7 +31,7 @@ pub struct State {
     pub clients: Vec<Client>,
     /// The sweepers, which are all alike: in order, so that states that differ only in who is who are one.
     pub sweepers: Vec<Sweeper>,
-    /// The manifests that a client has deleted, as bits.
+    /// The manifests that a client has deleted, and nobody pushed since, as bits.
     pub deleted: u8,
     /// Whether the blob that was wrong at the beginning has been right.
     pub healed: bool,
@@ -52,8 +52,9 @@ pub enum Action {
 
 impl State {
     /// Lets a tick pass.
-    pub fn tick(&mut self, grace: u8) {
-        self.store.tick(grace);
+    pub fn tick(&mut self, scenario: &Scenario) {
+        let grace = scenario.grace;
+        self.store.tick(grace, scenario.tasks.retained());
         for client in &mut self.clients {
             client.tick(grace);
         }
@@ -97,7 +98,7 @@ impl stateright::Model for Removal {
                 let tasks = self
                     .scenario
                     .tasks
-                    .of(&state.store, self.scenario.grace, self.without);
+                    .of(&state.store, self.scenario, self.without);
                 actions.extend(tasks.into_iter().map(|task| Action::Begin(number, task)));
             }
         }
@@ -112,7 +113,7 @@ impl stateright::Model for Removal {
             store: &mut next.store,
         };
         match action {
-            Action::Tick => next.tick(self.scenario.grace),
+            Action::Tick => next.tick(self.scenario),
             Action::Client(number) => {
                 let client = *state.clients.get(number)?;
                 if let (
@@ -122,7 +123,13 @@ impl stateright::Model for Removal {
                 {
                     next.deleted |= 1 << manifest.0;
                 }
-                *next.clients.get_mut(number)? = client.step(&mut world);
+                let client = client.step(&mut world);
+                for (key, _) in next.store.list() {
+                    if let Key::Manifest(_, manifest) = key {
+                        next.deleted &= !(1 << manifest.0);
+                    }
+                }
+                *next.clients.get_mut(number)? = client;
             }
             Action::Begin(number, task) => {
                 *next.sweepers.get_mut(number)? = Sweeper::begin(task, &world);

@@ -5,15 +5,17 @@
 
 use crate::{
     model::{Removal, State},
+    process::sweep::Sweeper,
     rule::Rule,
     scenario::Operation,
-    store::{Blob, Key, Manifest, Mark, MarkState, Reason, Repository, Store},
+    store::{Blob, Body, Key, Manifest, Mark, MarkState, Reason, Repository, Store},
 };
 
 pub mod blob;
 pub mod keep;
 pub mod manifest;
 pub mod push;
+pub mod retention;
 pub mod sweep;
 pub mod upload;
 
@@ -32,6 +34,23 @@ impl World<'_> {
     /// Whether a rule is kept.
     pub fn keeps(&self, rule: Rule) -> bool {
         self.model.without != Some(rule)
+    }
+
+    /// A claim that nobody has seen.
+    pub fn fresh_claim(&self) -> Body {
+        if !self.keeps(Rule::NonceInClaim) {
+            return Body::Claim(None);
+        }
+        let in_store = self.store.list().map(|(_, object)| object.body);
+        let in_sweepers = self.before.sweepers.iter().filter_map(Sweeper::claim_seen);
+        let used = in_store
+            .chain(in_sweepers)
+            .filter_map(|body| match body {
+                Body::Claim(nonce) => nonce,
+                _ => None,
+            })
+            .fold(0_u32, |used, nonce| used | 1 << nonce);
+        Body::Claim(u8::try_from(used.trailing_ones()).ok())
     }
 
     /// A mark that nobody has seen.
@@ -190,13 +209,17 @@ impl Client {
     /// The operation has been answered; the next one comes, whatever the answer was.
     #[must_use]
     pub fn answer(mut self, accepted: bool, world: &World<'_>) -> Self {
-        self.since = None;
         self.operation += 1;
         self.at = if self.operation(world.model).is_some() {
             At::Begin
         } else {
             At::End { accepted }
         };
+        // What goes by policy has its time from when it was pushed.
+        let retained = world.model.scenario.tasks.retained().manifests;
+        if !retained || self.at != (At::End { accepted: true }) {
+            self.since = None;
+        }
         self
     }
 

@@ -8,6 +8,7 @@ use crate::{
     model::{Removal, State},
     process::{
         At, Client, World,
+        retention::{self, SUBJECT},
         sweep::{Own, Sweeper, Tasks},
     },
     rule::Rule,
@@ -32,6 +33,12 @@ pub enum Loss {
     Referrer,
     /// What a tag was moved to.
     Tag,
+    /// A manifest that a tag names, or that such a one lists, though nobody deleted it.
+    Tagged,
+    /// A manifest, or what it lists, before it was as old as what nothing names has to be.
+    Young,
+    /// A manifest about one that a tag names.
+    About,
     /// The right bytes of a blob that were stored after its wrong ones had been set aside.
     Healed,
     /// Room: with everyone dead and everything deleted, sweeping leaves something.
@@ -49,6 +56,9 @@ impl Loss {
             Self::Child => "the manifests that a stored index lists are there",
             Self::Referrer => "the referrers entry of a stored manifest is there",
             Self::Tag => "a tag names what it was moved to",
+            Self::Tagged => "what a tag names is there, with all that it lists",
+            Self::Young => "what was pushed is there for its time, with all that it lists",
+            Self::About => "what is about a manifest that a tag names is there",
             Self::Healed => "what was healed stays, and right",
             Self::Room => "sweeping leaves nothing",
         }
@@ -74,10 +84,17 @@ impl Loss {
                     .all(|(repository, blob)| is_granted(&state.store, repository, blob))
             }),
             found_by_pulls(),
-            Property::always(Self::Child.property(), children_are_there),
+            Property::always(Self::Tagged.property(), tagged_are_there),
             Property::always(Self::Referrer.property(), referrers_are_there),
             Property::always(Self::Tag.property(), keeps_tag),
         ];
+        if scenario.tasks.retained().manifests {
+            properties.push(Property::always(Self::Young.property(), young_are_there));
+            properties.push(Property::always(Self::About.property(), abouts_are_there));
+        } else {
+            // By policy, what an index lists goes before it, where nothing names that, and where its push was refused.
+            properties.push(Property::always(Self::Child.property(), children_are_there));
+        }
         if scenario.leftovers {
             properties.push(Property::always(Self::Room.property(), sweeps_clean));
         }
@@ -130,6 +147,65 @@ fn children_are_there(model: &Removal, state: &State) -> bool {
                 state.store.has(Key::Manifest(repository, *child))
                     || state.deleted & 1 << child.0 != 0
             })
+    })
+}
+
+/// Whether a manifest is there, with all that it lists. Who deletes one of them gets what was asked for.
+fn is_whole(model: &Removal, state: &State, repository: Repository, manifest: Manifest) -> bool {
+    let whole = model.scenario.whole(manifest);
+    whole.into_iter().all(|manifest| {
+        let is_deleted = state.deleted & 1 << manifest.0 != 0;
+        is_deleted || state.store.has(Key::Manifest(repository, manifest))
+    })
+}
+
+/// Whether what tags name is there.
+fn tagged_are_there(model: &Removal, state: &State) -> bool {
+    state
+        .store
+        .list()
+        .all(|(key, object)| match (key, object.body) {
+            (Key::Tag(repository), Body::Target { manifest, .. }) => {
+                is_whole(model, state, repository, manifest)
+            }
+            _ => true,
+        })
+}
+
+/// The manifests whose push was the last of a client, and was answered with 201; and how many ticks ago it began.
+fn pushed<'a>(
+    model: &'a Removal,
+    state: &'a State,
+) -> impl Iterator<Item = (Repository, Manifest, Option<u8>)> + 'a {
+    let clients = state.clients.iter().zip(model.scenario.clients);
+    clients.filter_map(|(client, script)| match (client.at, script.last()) {
+        (
+            At::End { accepted: true },
+            Some(Operation::PutManifest {
+                repository,
+                manifest,
+                ..
+            }),
+        ) => Some((*repository, *manifest, client.since)),
+        _ => None,
+    })
+}
+
+/// Whether what was pushed less than the grace period ago is there: that is the least time of a policy.
+fn young_are_there(model: &Removal, state: &State) -> bool {
+    let grace = model.scenario.grace;
+    pushed(model, state).all(|(repository, manifest, since)| {
+        since.is_none_or(|since| since >= grace) || is_whole(model, state, repository, manifest)
+    })
+}
+
+/// Whether what was pushed with a subject is there, where a tag names that. In no scenario is such a tag moved.
+fn abouts_are_there(model: &Removal, state: &State) -> bool {
+    pushed(model, state).all(|(repository, manifest, _)| {
+        let tag = state.store.get(Key::Tag(repository)).map(|tag| tag.body);
+        let is_tagged = matches!(tag, Some(Body::Target { manifest, .. }) if manifest == SUBJECT);
+        let is_about = is_tagged && model.scenario.manifest(manifest).subject;
+        !is_about || is_whole(model, state, repository, manifest)
     })
 }
 
@@ -191,7 +267,7 @@ fn is_there(store: &Store, record: Record) -> bool {
 }
 
 /// Whether the tag names the manifest that a client has moved it to. In no scenario is it moved twice, or that manifest
-/// deleted.
+/// deleted. Where tags go by policy, they do when they are as old as the grace period.
 fn keeps_tag(model: &Removal, state: &State) -> bool {
     state
         .clients
@@ -206,11 +282,13 @@ fn keeps_tag(model: &Removal, state: &State) -> bool {
                     tag: true,
                 }),
             ) => {
-                state
-                    .store
-                    .get(Key::Tag(*repository))
-                    .map(|object| object.body)
-                    == Some(Body::Target(*manifest))
+                let may_go = model.scenario.tasks.retained().tags
+                    && client
+                        .since
+                        .is_none_or(|since| since >= model.scenario.grace);
+                let tag = state.store.get(Key::Tag(*repository)).map(|tag| tag.body);
+                may_go
+                    || matches!(tag, Some(Body::Target { manifest: named, .. }) if named == *manifest)
             }
             _ => true,
         })
@@ -256,11 +334,12 @@ fn sweep(model: &Removal, state: &State) -> Store {
     for manifest in manifests {
         state.store.delete(manifest);
     }
+    let tasks = Tasks::ALL.and(model.scenario.tasks);
     let grace = model.scenario.grace;
     let mut quiet = 0;
     while quiet <= grace {
         let before = state.store.clone();
-        for task in Tasks::ALL.of(&state.store, grace, model.without) {
+        for task in tasks.of(&state.store, model.scenario, model.without) {
             let mut store = state.store.clone();
             let mut world = World {
                 model,
@@ -274,7 +353,7 @@ fn sweep(model: &Removal, state: &State) -> Store {
             state.store = store;
         }
         quiet = if state.store == before { quiet + 1 } else { 0 };
-        state.tick(grace);
+        state.tick(model.scenario);
     }
     state.store
 }
@@ -306,6 +385,12 @@ pub enum Sight {
     Aside,
     /// The blob of a manifest that was set aside is there again.
     Healed,
+    /// A manifest goes by policy.
+    Untagged,
+    /// A tag went by policy.
+    Buried,
+    /// A claim that was old is claimed by another.
+    Reclaimed,
 }
 
 impl Sight {
@@ -375,6 +460,22 @@ impl Sight {
                     objects.any(|(_, object)| object.body == Body::Aside)
                 })
             }
+            Self::Untagged => {
+                Property::sometimes("a manifest goes by policy", |_: &Removal, state: &State| {
+                    retains(state, |at| matches!(at, retention::At::Delete { .. }))
+                })
+            }
+            Self::Buried => {
+                Property::sometimes("a tag goes by policy", |_: &Removal, state: &State| {
+                    let mut objects = state.store.list();
+                    objects.any(|(_, object)| matches!(object.body, Body::Tombstone(_)))
+                })
+            }
+            Self::Reclaimed => {
+                Property::sometimes("an old claim is claimed", |_: &Removal, state: &State| {
+                    retains(state, |at| matches!(at, retention::At::Claim(_, Some(_))))
+                })
+            }
             Self::Healed => {
                 Property::sometimes("a manifest is healed", |model: &Removal, state: &State| {
                     state.healed && blobs(model, state).next().is_some()
@@ -412,6 +513,13 @@ fn owns(state: &State, is_seen: impl Fn(bool, Own) -> bool) -> bool {
         Sweeper::Own {
             is_takeover, at, ..
         } => is_seen(*is_takeover, *at),
+        _ => false,
+    })
+}
+
+fn retains(state: &State, is_seen: impl Fn(retention::At) -> bool) -> bool {
+    state.sweepers.iter().any(|sweeper| match sweeper {
+        Sweeper::Retain(retention) => is_seen(retention.at),
         _ => false,
     })
 }

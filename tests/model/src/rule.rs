@@ -93,6 +93,41 @@ rules! {
     AsideBySwap,
     /// The extents of a blob that is wrong go before it is set aside. Without: after, and links name them when it is there again.
     ExtentsBeforeNote,
+    /// Of several grants for a manifest the one stays that was written last. Without: the first by its key, which a late sweeper may
+    /// delete, for it looked before the manifest was pushed again.
+    LastGrantStays,
+    /// BOUND on a tag.
+    BoundOnTag,
+    /// What a tag's body says is another thing with each push. Without: a tag that is pushed again, as it was, goes as the old one.
+    NonceInTag,
+    /// What nothing names is claimed before the reading that counts. Without: after.
+    ClaimBeforeReading,
+    /// Who pushes looks for claims after the manifest is stored. Without: before.
+    ClaimsAfterStoring,
+    /// Who pushes looks for a claim first, and then whether what it may be of is still there. Without: the other way round.
+    StillThereAfterClaims,
+    /// Who pushes an index looks for claims on what it lists as well.
+    LooksAtChildren,
+    /// And on what the indexes list that it lists.
+    LooksThroughIndexes,
+    /// What is not there is claimed only if no claim is.
+    ClaimIfAbsent,
+    /// A claim that is old is taken over by compare-and-swap.
+    ClaimBySwap,
+    /// A nonce in a claim's body.
+    NonceInClaim,
+    /// BOUND on a claimer's life: the age of its claim is looked at before a manifest is deleted.
+    BoundOnClaimer,
+    /// And before the claim is.
+    BoundOnUnclaim,
+    /// What is young stays, though nothing names it yet.
+    YoungStay,
+    /// What is about a manifest that stays, stays.
+    ReferrersStay,
+    /// What is young is told by when the reading began. Without: by when it is listed, which is after the tags were.
+    AgeBeforeReading,
+    /// Of an index that was gone when it was read, it is not known what it lists. Without: nothing, even when it is there again.
+    GoneIsNotEmpty,
 }
 
 impl Rule {
@@ -131,6 +166,24 @@ impl Rule {
             Self::FillsHaveNoStrays => (&scenario::FILLED, Loss::Extent),
             Self::CondemnedStands => (&scenario::OWNER_SWEEPS_SESSION, Loss::Extent),
             Self::AsideBySwap => (&scenario::SCRUB, Loss::Healed),
+            Self::LastGrantStays => (&scenario::PUSHED_AGAIN, Loss::Grant),
+            Self::BoundOnTag
+            | Self::ClaimBeforeReading
+            | Self::ClaimsAfterStoring
+            | Self::StillThereAfterClaims
+            | Self::ClaimIfAbsent
+            | Self::ClaimBySwap
+            | Self::NonceInClaim
+            | Self::BoundOnClaimer
+            | Self::BoundOnUnclaim
+            | Self::AgeBeforeReading => (&scenario::UNTAGGED, Loss::Tagged),
+            Self::LooksAtChildren | Self::GoneIsNotEmpty => {
+                (&scenario::UNTAGGED_INDEX, Loss::Tagged)
+            }
+            Self::YoungStay => (&scenario::UNTAGGED, Loss::Young),
+            Self::ReferrersStay => (&scenario::UNTAGGED_REFERRER, Loss::About),
+            Self::LooksThroughIndexes => (&scenario::UNTAGGED_INDEXES, Loss::Tagged),
+            Self::NonceInTag => (&scenario::OLD_TAG, Loss::Tag),
             Self::ExtentsBeforeNote => (&scenario::SCRUB_OF_EXTENTS, Loss::Pull),
         }
     }

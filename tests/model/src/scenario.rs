@@ -1,11 +1,11 @@
 //! Scenarios: who does what, with what in the store at the beginning.
 
 use crate::{
-    process::sweep::Tasks,
+    process::{manifest::SHARED_NONCE, sweep::Tasks},
     promise::Sight,
     store::{
-        Blob, Body, Extent, Extents, Key, Manifest, Reason, Record, Repository, Session, Step,
-        Store,
+        Blob, Body, Extent, Extents, Key, Manifest, Reason, Record, Repository, Retained, Session,
+        Step, Store,
     },
 };
 
@@ -120,6 +120,8 @@ pub struct Scenario {
     pub sessions: &'static [Upload],
     /// What is stored at the beginning.
     pub stored: fn(&mut Store),
+    /// How many manifests a sweeper claims at once.
+    pub claims: u8,
     /// Whether links are written.
     pub links: bool,
     /// Whether the owner of a mark deletes the steps of the extents' session, and not only the sweep of sessions.
@@ -149,6 +151,17 @@ impl Scenario {
             .copied()
             .unwrap_or_default()
     }
+
+    /// A manifest with all that it lists, and what that lists.
+    pub fn whole(&self, manifest: Manifest) -> Vec<Manifest> {
+        let mut whole = vec![manifest];
+        let mut looked = 0;
+        while let Some(next) = whole.get(looked).copied() {
+            whole.extend(self.manifest(next).children);
+            looked += 1;
+        }
+        whole
+    }
 }
 
 const HERE: Repository = Repository(0);
@@ -157,6 +170,7 @@ const LAYER: Blob = Blob(0);
 const CONFIG: Blob = Blob(1);
 const IMAGE: Manifest = Manifest(0);
 const OTHER: Manifest = Manifest(1);
+const THIRD: Manifest = Manifest(2);
 const FIRST: Session = Session(0);
 const SECOND: Session = Session(1);
 
@@ -234,6 +248,16 @@ const MOUNT_HERE: Operation = Operation::Mount {
     repository: HERE,
     blob: LAYER,
 };
+const PUT_BY_TAG: Operation = Operation::PutManifest {
+    repository: HERE,
+    manifest: IMAGE,
+    tag: true,
+};
+const PUT_THIRD_BY_TAG: Operation = Operation::PutManifest {
+    repository: HERE,
+    manifest: THIRD,
+    tag: true,
+};
 const PUT_OTHER: Operation = Operation::PutManifest {
     repository: HERE,
     manifest: OTHER,
@@ -250,6 +274,8 @@ const DELETE_OTHER: Operation = Operation::DeleteManifest {
 };
 
 const BLOBS_AND_SESSIONS: Tasks = Tasks::BLOBS.and(Tasks::SESSIONS);
+
+const BLOBS_AND_RETENTION: Tasks = Tasks::BLOBS.and(Tasks::RETENTION);
 
 /// One manifest with one blob.
 const ONE: &[Document] = &[Document {
@@ -279,6 +305,7 @@ const NOTHING: Scenario = Scenario {
     manifests: ONE,
     sessions: UPLOADS,
     stored: |_| (),
+    claims: 2,
     links: false,
     owner_sweeps_session: false,
     leftovers: false,
@@ -383,6 +410,32 @@ pub static AGAIN: Scenario = Scenario {
     clients: &[&[DELETE, PUT], &[PUT], &[DELETE_BLOB]],
     sweepers: 2,
     stored: store_manifest,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+    ],
+    ..NOTHING
+};
+
+/// A manifest is deleted and pushed again: of its grants one stays.
+pub static PUSHED_AGAIN: Scenario = Scenario {
+    name: "pushed again",
+    clients: &[&[DELETE, PUT]],
+    sweepers: 2,
+    stored: |store| {
+        store_blob(store);
+        // The first of those that there will be.
+        let key = Key::Grant {
+            blob: LAYER,
+            repository: HERE,
+            id: 0,
+        };
+        store.put(key, Body::Reason(Reason::Manifest(IMAGE)));
+        store.put(Key::Manifest(HERE, IMAGE), Body::Empty);
+    },
+    leftovers: true,
     sights: &[
         Sight::Created,
         Sight::Refused,
@@ -692,7 +745,7 @@ pub static TAG: Scenario = Scenario {
     }; 2],
     stored: |store| {
         store.put(Key::Manifest(HERE, IMAGE), Body::Empty);
-        store.put(Key::Tag(HERE), Body::Target(IMAGE));
+        store.put(Key::Tag(HERE), tagged(IMAGE));
     },
     sights: &[Sight::Created],
     ..NOTHING
@@ -790,6 +843,151 @@ pub static INDEX: Scenario = Scenario {
     ..NOTHING
 };
 
+/// The tag as it was pushed before.
+const fn tagged(manifest: Manifest) -> Body {
+    Body::Target {
+        manifest,
+        nonce: SHARED_NONCE,
+    }
+}
+
+/// Stores a manifest that is old.
+fn store_old(store: &mut Store, manifest: Manifest) {
+    let retained = Retained {
+        manifests: true,
+        tags: true,
+    };
+    store.put(Key::Manifest(HERE, manifest), Body::Empty);
+    for _ in 0..NOTHING.grace {
+        store.tick(NOTHING.grace, retained);
+    }
+}
+
+/// A manifest that no tag names goes by policy, while it is pushed by tag.
+pub static UNTAGGED: Scenario = Scenario {
+    name: "untagged",
+    clients: &[&[PUT_BY_TAG]],
+    sweepers: 2,
+    tasks: Tasks::RETENTION,
+    manifests: &[Document {
+        blobs: &[],
+        children: &[],
+        subject: false,
+    }],
+    stored: |store| store_old(store, IMAGE),
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Untagged,
+        Sight::Reclaimed,
+    ],
+    ..NOTHING
+};
+
+/// An index that a tag names is deleted and pushed again, while what it lists goes by policy.
+pub static UNTAGGED_INDEX: Scenario = Scenario {
+    name: "untagged, in an index",
+    clients: &[&[DELETE_OTHER, PUT_OTHER_BY_TAG]],
+    sweepers: 1,
+    manifests: &[
+        Document {
+            blobs: &[],
+            children: &[],
+            subject: false,
+        },
+        Document {
+            blobs: &[],
+            children: &[IMAGE],
+            subject: false,
+        },
+    ],
+    stored: |store| {
+        store_old(store, IMAGE);
+        store.put(Key::Manifest(HERE, OTHER), Body::Empty);
+        store.put(Key::Tag(HERE), tagged(OTHER));
+    },
+    sights: &[Sight::Created, Sight::Refused, Sight::Untagged],
+    ..UNTAGGED
+};
+
+/// An index is pushed that lists an old one. What that lists goes by policy before it.
+pub static UNTAGGED_INDEXES: Scenario = Scenario {
+    name: "untagged, in an index of indexes",
+    clients: &[&[PUT_THIRD_BY_TAG]],
+    sweepers: 1,
+    claims: 1,
+    manifests: &[
+        Document {
+            blobs: &[],
+            children: &[],
+            subject: false,
+        },
+        Document {
+            blobs: &[],
+            children: &[IMAGE],
+            subject: false,
+        },
+        Document {
+            blobs: &[],
+            children: &[OTHER],
+            subject: false,
+        },
+    ],
+    stored: |store| {
+        store_old(store, IMAGE);
+        store_old(store, OTHER);
+    },
+    sights: &[Sight::Created, Sight::Refused, Sight::Untagged],
+    ..UNTAGGED
+};
+
+/// A manifest about one that a tag names is pushed again, while what nothing names goes by policy.
+pub static UNTAGGED_REFERRER: Scenario = Scenario {
+    name: "untagged, with a subject",
+    clients: &[&[DELETE_OTHER, PUT_OTHER]],
+    tasks: Tasks::RETENTION.and(Tasks::REFERRERS),
+    manifests: &[
+        Document {
+            blobs: &[],
+            children: &[],
+            subject: false,
+        },
+        Document {
+            blobs: &[],
+            children: &[],
+            subject: true,
+        },
+    ],
+    stored: |store| {
+        store.put(Key::Referrer(HERE, 28), Body::Referrer(OTHER));
+        store_old(store, OTHER);
+        store_old(store, IMAGE);
+        store.put(Key::Tag(HERE), tagged(IMAGE));
+    },
+    leftovers: false,
+    sights: &[Sight::Created, Sight::Refused],
+    ..UNTAGGED
+};
+
+/// A tag goes by policy, and what it names after it, while that is pushed again by the same tag.
+pub static OLD_TAG: Scenario = Scenario {
+    name: "old tag",
+    tasks: Tasks::TAG_RETENTION,
+    sweepers: 1,
+    stored: |store| {
+        store.put(Key::Tag(HERE), tagged(IMAGE));
+        store_old(store, IMAGE);
+    },
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Untagged,
+        Sight::Buried,
+    ],
+    ..UNTAGGED
+};
+
 /// As [`CLOSING`], while another client deletes the blob and both push the manifest.
 pub static CLOSING_AND_ALL: Scenario = Scenario {
     name: "closing and all",
@@ -839,6 +1037,65 @@ pub static AGAIN_FINER: Scenario = Scenario {
     ..AGAIN
 };
 
+/// As [`UNTAGGED`], with a finer clock.
+pub static UNTAGGED_FINER: Scenario = Scenario {
+    name: "untagged, finer clock",
+    grace: 4,
+    leftovers: false,
+    ..UNTAGGED
+};
+
+/// As [`UNTAGGED`], of a manifest with a blob, which is swept as well.
+pub static UNTAGGED_BLOB: Scenario = Scenario {
+    name: "untagged, with a blob",
+    clients: &[&[PUSH, PUT_BY_TAG]],
+    tasks: BLOBS_AND_RETENTION,
+    manifests: ONE,
+    stored: |store| {
+        store_manifest(store);
+        store_old(store, IMAGE);
+    },
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+        Sight::Untagged,
+    ],
+    ..UNTAGGED
+};
+
+/// As [`UNTAGGED_INDEX`], with two sweepers.
+pub static UNTAGGED_INDEX_TWICE: Scenario = Scenario {
+    name: "untagged, in an index, twice",
+    sweepers: 2,
+    leftovers: false,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Untagged,
+        Sight::Reclaimed,
+    ],
+    ..UNTAGGED_INDEX
+};
+
+/// As [`UNTAGGED_INDEXES`], with two sweepers.
+pub static UNTAGGED_INDEXES_TWICE: Scenario = Scenario {
+    name: "untagged, in an index of indexes, twice",
+    sweepers: 2,
+    claims: 2,
+    leftovers: false,
+    ..UNTAGGED_INDEXES
+};
+
+/// As [`OLD_TAG`], with two sweepers and two who push.
+pub static OLD_TAG_AND_ALL: Scenario = Scenario {
+    name: "old tag, and all",
+    clients: &[&[PUT_BY_TAG], &[PUT_BY_TAG]],
+    sweepers: 2,
+    ..OLD_TAG
+};
+
 /// As [`CLOSING`], with a finer clock.
 pub static CLOSING_FINER: Scenario = Scenario {
     name: "closing, finer clock",
@@ -851,6 +1108,7 @@ pub static CLOSING_FINER: Scenario = Scenario {
 pub static SMALL: &[&Scenario] = &[
     &WHOLE,
     &AGAIN,
+    &PUSHED_AGAIN,
     &TAKEOVER,
     &TAKEOVER_OF_EXTENTS,
     &CLOSING,
@@ -871,6 +1129,13 @@ pub static SMALL: &[&Scenario] = &[
     &TWO_BLOBS,
     &INDEX,
     &FILLED,
+    &SCRUB,
+    &SCRUB_OF_EXTENTS,
+    &UNTAGGED,
+    &UNTAGGED_INDEX,
+    &UNTAGGED_INDEXES,
+    &UNTAGGED_REFERRER,
+    &OLD_TAG,
 ];
 
 /// The scenarios that take longer.
@@ -882,4 +1147,9 @@ pub static LARGE: &[&Scenario] = &[
     &CLOSING_AND_TWO_SWEEPERS,
     &CHUNKS_AND_ALL,
     &TWO_BLOBS_TWICE,
+    &UNTAGGED_FINER,
+    &UNTAGGED_BLOB,
+    &UNTAGGED_INDEX_TWICE,
+    &UNTAGGED_INDEXES_TWICE,
+    &OLD_TAG_AND_ALL,
 ];

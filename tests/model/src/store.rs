@@ -162,6 +162,8 @@ pub enum Key {
     Step(Session, u8),
     /// `sweep/marks/<blob>`
     Mark(Blob),
+    /// `sweep/claims/<repository>/<manifest>`
+    Claim(Repository, Manifest),
 }
 
 /// The body of an object, or its metadata where that says all.
@@ -180,11 +182,18 @@ pub enum Body {
     /// Of an upload.
     Step(Step),
     /// What a tag names.
-    Target(Manifest),
+    Target {
+        /// The manifest.
+        manifest: Manifest,
+        /// Of the push that wrote it.
+        nonce: u8,
+    },
     /// That a tag names this no more.
     Tombstone(Manifest),
     /// Which manifest has the subject.
     Referrer(Manifest),
+    /// Of a claim: a nonce. `None` where the claim has no bytes.
+    Claim(Option<u8>),
     /// A note in the place of a blob whose bytes were wrong.
     Aside,
 }
@@ -193,16 +202,17 @@ impl Body {
     /// What compare-and-swap compares.
     const fn etag(self) -> Self {
         match self {
-            Self::Mark(Mark { nonce: None, .. }) => Self::Empty,
+            Self::Mark(Mark { nonce: None, .. }) | Self::Claim(None) => Self::Empty,
             Self::Empty
             | Self::Bytes(_)
             | Self::Record(_)
             | Self::Reason(_)
             | Self::Mark(_)
             | Self::Step(_)
-            | Self::Target(_)
+            | Self::Target { .. }
             | Self::Tombstone(_)
             | Self::Referrer(_)
+            | Self::Claim(_)
             | Self::Aside => self,
         }
     }
@@ -369,12 +379,14 @@ impl Store {
             })
     }
 
-    /// Lets a tick pass.
-    pub fn tick(&mut self, grace: u8) {
+    /// Lets a tick pass. Who asks how old manifests and tags are is retention only.
+    pub fn tick(&mut self, grace: u8, retained: Retained) {
         let mut last: Option<Session> = None;
         for (key, object) in self.0.iter_mut().rev() {
             let ages = match key {
-                Key::Grant { .. } | Key::Extent(_) | Key::Referrer(..) => true,
+                Key::Grant { .. } | Key::Extent(_) | Key::Referrer(..) | Key::Claim(..) => true,
+                Key::Manifest(..) => retained.manifests,
+                Key::Tag(_) => retained.tags,
                 Key::Step(session, _) => {
                     let is_last = last != Some(*session);
                     last = Some(*session);
@@ -387,7 +399,7 @@ impl Store {
                         ..
                     })
                 ),
-                Key::Blob(_) | Key::Link(..) | Key::Manifest(..) | Key::Tag(_) => false,
+                Key::Blob(_) | Key::Link(..) => false,
             };
             if ages {
                 object.age = (object.age + 1).min(grace);
@@ -398,6 +410,15 @@ impl Store {
     fn place(&self, key: Key) -> Result<usize, usize> {
         self.0.binary_search_by_key(&key, |(key, _)| *key)
     }
+}
+
+/// What goes by itself, by policy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retained {
+    /// Manifests that nothing names.
+    pub manifests: bool,
+    /// Tags that are old.
+    pub tags: bool,
 }
 
 /// The steps of an upload as one listing finds them.

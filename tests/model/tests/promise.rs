@@ -68,4 +68,10 @@ hold! {
     scrub SCRUB,
     scrub_of_extents SCRUB_OF_EXTENTS,
     fill FILLED,
+    pushed_again PUSHED_AGAIN,
+    untagged UNTAGGED,
+    untagged_index UNTAGGED_INDEX,
+    untagged_indexes UNTAGGED_INDEXES,
+    untagged_referrer UNTAGGED_REFERRER,
+    old_tag OLD_TAG,
 }

@@ -1,5 +1,6 @@
-//! Manifest PUT: 1 the right to each blob; 2 KEEP; 3 look at each; 4 referrers entry; 5 BOUND, put the manifest; 6 tag;
-//! 7 201. Manifest DELETE: the tag to a tombstone; the manifest.
+//! Manifest PUT: 1 the right to each blob; 2 KEEP; 3 look at each; 4 referrers entry; 5 BOUND, put the manifest; where manifests go by
+//! themselves, look for a claim on it and on each that it lists, and then whether that is still there; 6 BOUND, tag; 7 201. Manifest
+//! DELETE: the tag to a tombstone; the manifest.
 //!
 //! Step 1 is taken as given: who has no right is refused before the first write, and who had it may have lost it since.
 
@@ -10,11 +11,18 @@ use crate::{
     store::{Body, Key, Manifest},
 };
 
+/// The nonce of every tag that has none of its own, and of those that were there before.
+pub const SHARED_NONCE: u8 = 31;
+
 /// Where a client is in an operation on a manifest.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum At {
     /// 1 look whether this one of the manifests that an index lists is there.
     Child(u8),
+    /// Look for a claim on this one of the manifests that may be going: the one that is pushed, and those that it lists.
+    Claim(Manifest),
+    /// Look whether it is still there.
+    Still(Manifest),
     /// 3 look at this one of the blobs.
     Look(u8),
     /// 4 referrers entry.
@@ -25,8 +33,8 @@ pub enum At {
     Tag,
     /// DELETE: read the tag.
     ReadTag,
-    /// DELETE: move the tag to a tombstone.
-    Tombstone(Manifest),
+    /// DELETE: move the tag, as it was seen, to a tombstone.
+    Tombstone(Body),
     /// DELETE: delete the manifest.
     Delete,
 }
@@ -37,7 +45,7 @@ impl Client {
         let Operation::PutManifest { manifest, .. } = operation else {
             return self;
         };
-        if !world.model.scenario.manifest(manifest).children.is_empty() {
+        if !listed(manifest, world).is_empty() {
             return self.manifest(At::Child(0), operation, world);
         }
         if world.model.scenario.manifest(manifest).blobs.is_empty() {
@@ -51,28 +59,29 @@ impl Client {
 
     /// One step of an operation on a manifest.
     pub(crate) fn manifest(self, at: At, operation: Operation, world: &mut World<'_>) -> Self {
-        let (repository, manifest, tag) = match operation {
-            Operation::PutManifest {
-                repository,
-                manifest,
-                tag,
-            } => (repository, manifest, tag),
-            Operation::DeleteManifest {
-                repository,
-                manifest,
-            } => (repository, manifest, false),
-            _ => return self,
+        let (Operation::PutManifest {
+            repository,
+            manifest,
+            ..
+        }
+        | Operation::DeleteManifest {
+            repository,
+            manifest,
+        }) = operation
+        else {
+            return self;
         };
         let document = world.model.scenario.manifest(manifest);
         match at {
             At::Child(number) => {
-                let Some(child) = document.children.get(usize::from(number)) else {
+                let children = listed(manifest, world);
+                let Some(child) = children.get(usize::from(number)) else {
                     return self;
                 };
                 if !world.store.has(Key::Manifest(repository, *child)) {
                     return self.refused(world);
                 }
-                if usize::from(number) + 1 < document.children.len() {
+                if usize::from(number) + 1 < children.len() {
                     return self.to(Place::Manifest(At::Child(number + 1)));
                 }
                 if document.blobs.is_empty() {
@@ -113,7 +122,7 @@ impl Client {
                     } else {
                         self
                     };
-                    client.to(Place::Manifest(At::Put))
+                    client.put(manifest, world)
                 } else {
                     self.accepted(world)
                 }
@@ -125,18 +134,39 @@ impl Client {
                 world
                     .store
                     .put(Key::Manifest(repository, manifest), Body::Empty);
-                if tag {
-                    return self.to(Place::Manifest(At::Tag));
+                let client = if self.since.is_none() {
+                    self.bound()
+                } else {
+                    self
+                };
+                client.after(at, operation, world)
+            }
+            At::Claim(of) => {
+                // One that is as old as the grace period is nobody's.
+                let claim = world.store.get(Key::Claim(repository, of));
+                if claim.is_some_and(|claim| claim.age < world.model.scenario.grace) {
+                    return self.refused(world);
                 }
-                if document.subject && !world.keeps(Rule::ReferrerBeforeManifest) {
-                    return self.to(Place::Manifest(At::Referrer));
+                self.after(at, operation, world)
+            }
+            At::Still(of) => {
+                if !world.store.has(Key::Manifest(repository, of)) {
+                    return self.refused(world);
                 }
-                self.accepted(world)
+                self.after(at, operation, world)
             }
             At::Tag => {
+                if !self.is_in_bound(Rule::BoundOnTag, world) {
+                    return self.refused(world);
+                }
+                let nonce = if world.keeps(Rule::NonceInTag) {
+                    self.id()
+                } else {
+                    SHARED_NONCE
+                };
                 world
                     .store
-                    .put(Key::Tag(repository), Body::Target(manifest));
+                    .put(Key::Tag(repository), Body::Target { manifest, nonce });
                 self.accepted(world)
             }
             At::ReadTag => match world
@@ -144,16 +174,20 @@ impl Client {
                 .get(Key::Tag(repository))
                 .map(|object| object.body)
             {
-                Some(Body::Target(target)) if target == manifest => {
-                    self.to(Place::Manifest(At::Tombstone(target)))
-                }
+                Some(
+                    seen @ Body::Target {
+                        manifest: target, ..
+                    },
+                ) if target == manifest => self.to(Place::Manifest(At::Tombstone(seen))),
                 _ => self.to(Place::Manifest(At::Delete)),
             },
-            At::Tombstone(target) => {
+            At::Tombstone(seen) => {
                 let (key, tombstone) = (Key::Tag(repository), Body::Tombstone(manifest));
                 if world.keeps(Rule::TombstoneBySwap) {
-                    // Lost: the tag names another manifest now, or has gone already.
-                    world.store.swap(key, Body::Target(target), tombstone);
+                    // Lost: it was written again, has gone already, or names another manifest now.
+                    if !world.store.swap(key, seen, tombstone) {
+                        return self.to(Place::Manifest(At::ReadTag));
+                    }
                 } else {
                     world.store.put(key, tombstone);
                 }
@@ -166,6 +200,24 @@ impl Client {
         }
     }
 
+    /// What comes after putting the manifest, or looking whether it and what it lists stays.
+    fn after(self, at: At, operation: Operation, world: &World<'_>) -> Self {
+        let Operation::PutManifest { manifest, tag, .. } = operation else {
+            return self;
+        };
+        let order = order(manifest, world);
+        let next = order.iter().skip_while(|step| **step != at).nth(1);
+        let has_subject = world.model.scenario.manifest(manifest).subject;
+        match next {
+            Some(next) => self.to(Place::Manifest(*next)),
+            None if tag => self.to(Place::Manifest(At::Tag)),
+            None if has_subject && !world.keeps(Rule::ReferrerBeforeManifest) => {
+                self.to(Place::Manifest(At::Referrer))
+            }
+            None => self.accepted(world),
+        }
+    }
+
     /// Each blob has been looked at.
     pub(crate) fn looked(self, operation: Operation, world: &World<'_>) -> Self {
         let Operation::PutManifest { manifest, .. } = operation else {
@@ -173,9 +225,49 @@ impl Client {
         };
         let document = world.model.scenario.manifest(manifest);
         if document.subject && world.keeps(Rule::ReferrerBeforeManifest) {
-            self.to(Place::Manifest(At::Referrer))
-        } else {
-            self.to(Place::Manifest(At::Put))
+            return self.to(Place::Manifest(At::Referrer));
         }
+        self.put(manifest, world)
     }
+
+    /// Everything that is written before the manifest is.
+    fn put(self, manifest: Manifest, world: &World<'_>) -> Self {
+        let first = order(manifest, world).first().copied();
+        self.to(Place::Manifest(first.unwrap_or(At::Put)))
+    }
+}
+
+/// What a manifest lists; where manifests go by themselves, what that lists as well.
+fn listed(manifest: Manifest, world: &World<'_>) -> Vec<Manifest> {
+    let scenario = world.model.scenario;
+    if scenario.tasks.retained().manifests && world.keeps(Rule::LooksThroughIndexes) {
+        scenario.whole(manifest).split_off(1)
+    } else {
+        scenario.manifest(manifest).children.to_vec()
+    }
+}
+
+/// In which order the manifest is put, claims are looked for, and whether what may have been claimed is still there.
+fn order(manifest: Manifest, world: &World<'_>) -> Vec<At> {
+    if !world.model.scenario.tasks.retained().manifests {
+        return vec![At::Put];
+    }
+    let mut named = listed(manifest, world);
+    if !world.keeps(Rule::LooksAtChildren) {
+        named.clear();
+    }
+    named.push(manifest);
+    if !world.keeps(Rule::ClaimsAfterStoring) {
+        let claims = named.iter().copied().map(At::Claim);
+        let there = named.iter().copied().map(At::Still);
+        return claims.chain([At::Put]).chain(there).collect();
+    }
+    let looks = named.into_iter().flat_map(|manifest| {
+        if world.keeps(Rule::StillThereAfterClaims) {
+            [At::Claim(manifest), At::Still(manifest)]
+        } else {
+            [At::Still(manifest), At::Claim(manifest)]
+        }
+    });
+    [At::Put].into_iter().chain(looks).collect()
 }

@@ -1,18 +1,20 @@
 //! The sweeper. An idle one picks any task that a listing shows to be there; so every order of tasks is searched.
 //!
-//! Grants: list those older than the grace period; then read the reason; then delete. Marks: read the mark; list the grants;
-//! none → condemned, by create-if-absent or compare-and-swap; condemned for as long as the grace period → deleting. The owner
+//! Grants: list those older than the grace period; then read the reason, or see that a later one has it; then delete. Marks:
+//! read the mark; list the grants; none → condemned, by create-if-absent or compare-and-swap; condemned for as long as the grace period → deleting. The owner
 //! of a mark that is deleting: read the record; delete its extents, the record, the mark, and look at the age of its claim
 //! before each. Sessions: one whose last step is old is killed; read the record; delete the extents it does not name; the
 //! steps once the last of them is old and dead or done, in their order. Extents: one that is old and that its session does
 //! not name, where it names others or is not there: what a mirror fills has no step for its extents, and they are listed. Links and referrers entries: those without reason.
+//! What goes by policy is in [`retention`](super::retention).
 
 use crate::{
-    process::World,
+    process::{World, retention::Retention},
     rule::Rule,
+    scenario::Scenario,
     store::{
         Blob, Body, Extent, Extents, Key, Manifest, Mark, MarkState, Reason, Record, Repository,
-        Session, Step, Store,
+        Retained, Session, Step, Store,
     },
 };
 
@@ -35,6 +37,8 @@ pub enum Task {
     Referrer(Key),
     /// Set a blob aside whose bytes are wrong: the scrub.
     Scrub(Blob),
+    /// Remove what goes from a repository by policy.
+    Retain(Repository),
 }
 
 /// Which tasks there are, as bits.
@@ -52,6 +56,10 @@ impl Tasks {
     pub const REFERRERS: Self = Self(8);
     /// Setting aside what is wrong.
     pub const SCRUB: Self = Self(16);
+    /// What goes by policy: manifests that nothing names.
+    pub const RETENTION: Self = Self(32);
+    /// And tags that are old.
+    pub const TAG_RETENTION: Self = Self(32 + 64);
     /// Every task of the sweep.
     pub const ALL: Self = Self(15);
 
@@ -61,13 +69,25 @@ impl Tasks {
         Self(self.0 | other.0)
     }
 
+    /// What goes by itself.
+    pub const fn retained(self) -> Retained {
+        Retained {
+            manifests: self.has(Self::RETENTION),
+            tags: self.0 & 64 != 0,
+        }
+    }
+
     const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
     /// The tasks that a listing of the store shows.
-    pub fn of(self, store: &Store, grace: u8, without: Option<Rule>) -> Vec<Task> {
+    pub fn of(self, store: &Store, scenario: &Scenario, without: Option<Rule>) -> Vec<Task> {
+        let grace = scenario.grace;
         let mut tasks = Vec::new();
+        if self.has(Self::RETENTION) && Retention::has_work(store, scenario) {
+            tasks.push(Task::Retain(Repository(0)));
+        }
         for (key, object) in store.list() {
             if let Key::Blob(blob) = key
                 && self.has(Self::SCRUB)
@@ -198,6 +218,8 @@ pub enum Sweeper {
         /// Which extent is next; after them the note.
         number: u8,
     },
+    /// Remove what goes from a repository by policy.
+    Retain(Retention),
 }
 
 /// What the owner of a mark does next.
@@ -224,10 +246,20 @@ impl Sweeper {
         }
     }
 
+    /// The claim whose etag it knows.
+    pub const fn claim_seen(&self) -> Option<Body> {
+        match self {
+            Self::Retain(retention) => retention.seen(),
+            _ => None,
+        }
+    }
+
     /// Lets a tick pass.
     pub fn tick(&mut self, grace: u8) {
-        if let Self::Own { since, .. } = self {
-            *since = (*since + 1).min(grace);
+        match self {
+            Self::Own { since, .. } => *since = (*since + 1).min(grace),
+            Self::Retain(retention) => retention.tick(grace),
+            _ => {}
         }
     }
 
@@ -237,6 +269,9 @@ impl Sweeper {
         match task {
             Task::Grant(key) => match world.store.get(key).map(|object| object.body) {
                 Some(Body::Reason(Reason::Upload)) => Self::DeleteGrant(key),
+                Some(Body::Reason(Reason::Manifest(_))) if has_later(key, world) => {
+                    Self::DeleteGrant(key)
+                }
                 Some(Body::Reason(Reason::Manifest(manifest))) => Self::Reason(key, manifest),
                 _ => Self::Idle,
             },
@@ -274,6 +309,7 @@ impl Sweeper {
                 },
                 None => Self::Idle,
             },
+            Task::Retain(repository) => Self::Retain(Retention::begin(repository, world)),
             Task::Referrer(key) => match world.store.get(key).map(|object| object.body) {
                 Some(Body::Referrer(manifest)) => Self::Referrer(key, manifest),
                 _ => Self::Idle,
@@ -340,6 +376,7 @@ impl Sweeper {
         let grace = world.model.scenario.grace;
         match self {
             Self::Idle => self,
+            Self::Retain(retention) => retention.step(world),
             Self::Reason(key, manifest) => match key {
                 Key::Grant { repository, .. }
                     if !world.store.has(Key::Manifest(repository, manifest)) =>
@@ -581,6 +618,43 @@ impl Sweeper {
         }
     }
 }
+
+/// Whether a listing has another grant for the same manifest that was written after this one. Of two that were written by different
+/// clients, and are both as old as ages go, it can't be told here: neither goes.
+fn has_later(key: Key, world: &World<'_>) -> bool {
+    let Key::Grant {
+        blob,
+        repository,
+        id,
+    } = key
+    else {
+        return false;
+    };
+    let Some(object) = world.store.get(key) else {
+        return false;
+    };
+    let is_later = |other: Key, by: u8| {
+        let age = world.store.get(other).map_or(0, |object| object.age);
+        let is_before_all = id >= STORED;
+        let is_same_client = by / 4 == id / 4 && by > id;
+        age < object.age || (age == object.age && (is_before_all || is_same_client))
+    };
+    world.store.grants(blob).any(|(other, of, why)| {
+        let is_other = other != key && of == repository && object.body == Body::Reason(why);
+        let Key::Grant { id: by, .. } = other else {
+            return false;
+        };
+        is_other
+            && if world.keeps(Rule::LastGrantStays) {
+                is_later(other, by)
+            } else {
+                by < id
+            }
+    })
+}
+
+/// The least id of what was stored before anybody began.
+const STORED: u8 = 28;
 
 /// One step of the owner of a mark.
 fn own(blob: Blob, at: Own, world: &mut World<'_>) -> Option<Own> {
