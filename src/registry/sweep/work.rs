@@ -384,6 +384,35 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     }
 }
 
+/// Of keys that say the same, the one that was written last, as far as a listing has come.
+#[derive(Debug)]
+pub(super) struct Youngest {
+    written: Timestamp,
+    key: String,
+    is_old: bool,
+}
+
+impl Youngest {
+    pub(super) fn new(key: &str, meta: &Meta, is_old: bool) -> Self {
+        Self {
+            written: meta.uploaded,
+            key: key.to_owned(),
+            is_old,
+        }
+    }
+
+    /// Takes another one's place if it is younger. Answers the key of the older one, if that is old.
+    ///
+    /// It goes whether or not what it tells of is stored, and by then another sweeper, to whom it was not, may have told the younger one to
+    /// go. That one looked when the younger one was old, so whoever stores it after that has written one that is younger still.
+    pub(super) fn surpass(&mut self, mut other: Self) -> Option<String> {
+        if (other.written, &other.key) > (self.written, &self.key) {
+            std::mem::swap(self, &mut other);
+        }
+        other.is_old.then_some(other.key)
+    }
+}
+
 /// A listing that is read page by page, and entry by entry.
 #[derive(Debug)]
 pub(super) struct Listing {
