@@ -47,7 +47,7 @@ pub(super) struct Stored {
     pub(super) aside: bool,
 }
 
-/// What a tag names: the metadata of a tag. The body of one that is no tombstone says it as well, and which push has said so.
+/// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub(super) enum TagTarget {
@@ -60,6 +60,9 @@ pub(super) enum TagTarget {
         media_type: String,
         /// Its size in bytes.
         size: u64,
+        /// Of the push, where it was pushed: retention buries what it has listed by etag, and what was pushed again as it was is not that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nonce: Option<String>,
         /// When an upstream said so, where it is mirrored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<Timestamp>,
@@ -272,6 +275,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             digest: digest.clone(),
             media_type: manifest.media_type,
             size,
+            nonce: Some(self.nonce()),
             seen: None,
             invalidated: None,
         };
@@ -407,8 +411,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<(), Error> {
         let digest = target.digest();
         let target = json(target);
-        // Bytes of its own: retention buries what it has listed by etag, and a tag that was pushed again as it was is not that any more.
-        let bytes = format!("{target}\n{}\n", self.nonce());
         loop {
             let seen = match refusal {
                 Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
@@ -424,7 +426,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 metadata: &target,
                 ..PutOptions::default()
             };
-            let content = store::Content::Bytes(bytes.as_bytes().to_vec());
+            let content = store::Content::Bytes(target.as_bytes().to_vec());
             let key = key::tag(name, tag);
             // Retention takes no manifest before it is as old as the grace period, so none that is tagged in time.
             bound.check(&self.host)?;

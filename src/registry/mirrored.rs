@@ -423,6 +423,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 digest,
                 media_type: content.media_type.clone(),
                 size: content.bytes.len(),
+                nonce: None,
                 seen: Some(seen),
                 invalidated: None,
             });
