@@ -1200,6 +1200,50 @@ fn an_index_of_indexes_is_taken_with_all_that_they_list() {
     assert!(body.contains(&said), "{body}");
 }
 
+/// On a plan that allows a request little, an upload of many chunks takes many steps; or has more than can be listed in one.
+#[test]
+fn an_upload_that_is_too_much_for_a_request_holds_up_nobody() {
+    for (chunks, is_listed) in [(60, true), (9_000, false)] {
+        let fixture = Fixture::new(&[("STRATA_SUBREQUESTS", "50")]);
+        let name = "a".parse().unwrap();
+        let long = "00112233445566778899aabbccddeeff".parse().unwrap();
+        fixture.put(&key::step(&name, long, 0), b"", r#"{"step":"start"}"#);
+        for number in 1..=chunks {
+            let extent = key::extent_name(long, number.into(), "ff");
+            let received = json!({
+                "step": "received",
+                "extent": { "key": &extent, "size": 1 },
+                "offset": number - 1,
+                "digest": digest(b"x"),
+            });
+            fixture.put(&key::step(&name, long, number), b"", &received.to_string());
+            fixture.put(&key::extent(&extent), b"x", "");
+        }
+        let short = "ff112233445566778899aabbccddeeff".parse().unwrap();
+        fixture.put(&key::step(&name, short, 0), b"", r#"{"step":"start"}"#);
+        fixture.host.pass(3 * GRACE);
+        let mut ticks = 0;
+        while fixture
+            .memory()
+            .keys()
+            .contains(&key::step(&name, short, 0))
+        {
+            fixture.host.pass(GRACE / 4);
+            block_on(fixture.registry.tick());
+            ticks += 1;
+            assert!(ticks < 40);
+        }
+        let log = fixture.host.log.borrow().join("\n");
+        assert!(log.contains("not swept at once"), "{log}");
+        // What takes room went first.
+        assert_eq!(fixture.keys("extents/").is_empty(), is_listed);
+        // What is done on demand has more, and takes all.
+        fixture.sweep_clean();
+        fixture.sweep_clean();
+        assert!(fixture.keys("extents/").is_empty());
+    }
+}
+
 #[test]
 fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
+    host::Level,
     name::Name,
     store::{Meta, record::Record},
     upload::{Extent, Step, UploadId},
@@ -42,6 +43,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let below = |prefix| after.as_ref().map(|id| format!("{prefix}{id}/~"));
         let mut steps = Listing::new(key::UPLOADS, below(key::UPLOADS), true);
         let mut extents = Listing::new(key::EXTENTS, below(key::EXTENTS), false);
+        let mut is_first = true;
         loop {
             self.require_more()?;
             let next = [
@@ -51,25 +53,46 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             let Some(id) = next.into_iter().flatten().min() else {
                 return Ok(());
             };
-            let mut nominee = Nominee::default();
-            while let Some((key, meta)) = steps.take(self, &id, key::upload_of).await? {
-                self.read_step(&key, &meta, &mut nominee);
+            let swept = self.sweep_chain(id, &mut steps, &mut extents, inventory);
+            let swept = swept.await;
+            if matches!(swept, Err(Halt::Spent)) && is_first {
+                // A whole step was not enough for it: others have their turn before it goes on.
+                let id = id.to_string();
+                let host = &self.registry.host;
+                let what = "not swept at once, a request may do too little";
+                host.log(Level::Error, what, &[("upload", &*id)]);
+                *after = Some(id);
             }
-            while let Some((key, meta)) = extents.take(self, &id, key::upload_of).await? {
-                let is_named = nominee.named.contains(&key);
-                // What a mirror fills has no step for each extent.
-                nominee.present += u64::from(is_named || nominee.named.is_empty());
-                nominee.bytes += meta.size;
-                if !is_named && self.is_old(&meta) {
-                    nominee.strays.push((key, meta.size));
-                }
-            }
-            inventory.extent_bytes += nominee.bytes;
-            inventory.uploads +=
-                u64::from(!matches!(nominee.last, Some((Step::Done { .. }, _)) | None));
-            self.settle_upload(id, &nominee).await?;
+            swept?;
+            is_first = false;
             *after = Some(id.to_string());
         }
+    }
+
+    async fn sweep_chain(
+        &self,
+        id: UploadId,
+        steps: &mut Listing,
+        extents: &mut Listing,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let mut nominee = Nominee::default();
+        while let Some((key, meta)) = steps.take(self, &id, key::upload_of).await? {
+            self.read_step(&key, &meta, &mut nominee);
+        }
+        while let Some((key, meta)) = extents.take(self, &id, key::upload_of).await? {
+            let is_named = nominee.named.contains(&key);
+            // What a mirror fills has no step for each extent.
+            nominee.present += u64::from(is_named || nominee.named.is_empty());
+            nominee.bytes += meta.size;
+            if !is_named && self.is_old(&meta) {
+                nominee.strays.push((key, meta.size));
+            }
+        }
+        inventory.extent_bytes += nominee.bytes;
+        inventory.uploads +=
+            u64::from(!matches!(nominee.last, Some((Step::Done { .. }, _)) | None));
+        self.settle_upload(id, &nominee).await
     }
 
     fn read_step(&self, key: &str, meta: &Meta, nominee: &mut Nominee) {
