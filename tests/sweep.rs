@@ -1244,6 +1244,84 @@ fn an_upload_that_is_too_much_for_a_request_holds_up_nobody() {
     }
 }
 
+/// Whoever pushes one of them meanwhile waits for as long as it is claimed.
+#[test]
+fn untagged_manifests_go_in_batches_and_no_claim_outlives_its_step() {
+    let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
+    for (subrequests, pace, manifests) in [("50", 0, 30), ("10000", 100, 160)] {
+        let settings = [
+            ("STRATA_RETENTION", policy),
+            ("STRATA_SUBREQUESTS", subrequests),
+        ];
+        let fixture = Fixture::new(&settings);
+        fixture.push_image("a", "v1");
+        for version in 1..=manifests {
+            let digest = digest(versioned(version).to_string().as_bytes()).to_string();
+            fixture.push_manifest("a", &digest, OCI_MANIFEST, &versioned(version));
+        }
+        fixture.host.pass(DAY);
+        fixture.pace.set(Duration::from_millis(pace));
+        let left = || fixture.keys("repositories/a/_manifests/").len();
+        let mut ticks = 0;
+        while left() > 1 {
+            let before = left();
+            fixture.host.pass(DAY / 4);
+            block_on(fixture.registry.tick());
+            ticks += 1;
+            assert!(left() < before || ticks < 3, "{before} after {ticks}");
+            assert_eq!(fixture.keys(key::CLAIMS), Vec::<String>::new());
+        }
+        assert!(ticks > 1, "{ticks}");
+        let log = fixture.host.log.borrow().join("\n");
+        assert!(!log.contains("not retained"), "{log}");
+        fixture.pace.set(Duration::ZERO);
+        assert!(fixture.is_whole("a", "v1"));
+    }
+}
+
+#[test]
+fn claims_of_those_who_are_gone_go_under_any_policy() {
+    let digest = digest(image().to_string().as_bytes());
+    for policy in ["", r#"[{"repositories": ["**"], "untagged_days": 1}]"#] {
+        let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+        fixture.push_image("a", "v1");
+        for name in ["a", "b"] {
+            let claim = key::claim(&name.parse().unwrap(), &digest);
+            fixture.put(&claim, b"somebody", "");
+        }
+        fixture.round();
+        assert_eq!(fixture.keys(key::CLAIMS).len(), 2, "they are young");
+        fixture.host.pass(GRACE);
+        fixture.round();
+        assert_eq!(fixture.keys(key::CLAIMS), Vec::<String>::new());
+        assert!(fixture.is_whole("a", "v1"));
+    }
+}
+
+#[test]
+fn what_an_index_that_is_wrong_listed_stays() {
+    let policy = r#"[{"repositories": ["a"], "untagged_days": 1}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    fixture.push_image("a", "v1");
+    let child = versioned(1);
+    let listed = descriptor(OCI_MANIFEST, child.to_string().as_bytes());
+    let digest_of = |document: &Value| digest(document.to_string().as_bytes());
+    let (child, listed) = (digest_of(&child), (child, listed));
+    fixture.push_manifest("a", &child.to_string(), OCI_MANIFEST, &listed.0);
+    let mut index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed.1] });
+    fixture.push_manifest("a", "all", OCI_INDEX, &index);
+    let stored = key::manifest(&"a".parse().unwrap(), &digest_of(&index));
+    let said = block_on(fixture.memory().head(&stored)).unwrap().unwrap();
+    // It still is an index, and lists nothing.
+    index["manifests"] = json!([]);
+    fixture.put(&stored, index.to_string().as_bytes(), &said.metadata);
+    fixture.host.pass(2 * DAY);
+    fixture.round();
+    assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 3);
+    let log = fixture.host.log.borrow().join("\n");
+    assert!(log.contains("a manifest can't be read"), "{log}");
+}
+
 #[test]
 fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;

@@ -214,24 +214,22 @@ pub fn referrer_of(name: &Name, key: &str) -> Option<(Digest, Digest)> {
 }
 
 /// The prefix of the claims of manifests that go by themselves.
-pub fn claims(name: &Name) -> String {
-    format!("sweep/claims/{name}/_")
-}
+pub const CLAIMS: &str = "sweep/claims/";
 
 /// The key of the claim of one who removes a manifest.
 pub fn claim(name: &Name, digest: &Digest) -> String {
     format!(
-        "{}{}/{}",
-        claims(name),
+        "{CLAIMS}{name}/_{}/{}",
         digest.algorithm(),
         digest.encoded()
     )
 }
 
-/// The manifest of a claim.
-pub fn claim_of(name: &Name, key: &str) -> Option<Digest> {
-    let rest = key.strip_prefix(&claims(name))?;
-    rest.replacen('/', ":", 1).parse().ok()
+/// The repository and the manifest of a claim.
+pub fn claimed(key: &str) -> Option<(Name, Digest)> {
+    let (name, digest) = key.strip_prefix(CLAIMS)?.rsplit_once("/_")?;
+    let digest = digest.replacen('/', ":", 1).parse().ok()?;
+    Some((name.parse().ok()?, digest))
 }
 
 /// The prefix of the entries of the referrers of a manifest.
@@ -408,8 +406,8 @@ mod tests {
             Some(digest.clone())
         );
         assert_eq!(
-            claim_of(&name, &claim(&name, &digest)),
-            Some(digest.clone())
+            claimed(&claim(&name, &digest)),
+            Some((name.clone(), digest.clone()))
         );
         assert_eq!(
             tag_of(&name, &tag(&name, &"v1".parse().unwrap())),

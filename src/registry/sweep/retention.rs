@@ -30,8 +30,8 @@ use crate::{
 /// The most manifests of a repository that are looked at together. Where there are more, none goes.
 const MAX_MANIFESTS: usize = 20_000;
 
-/// Operations that reading a repository again may take: pages of tags, manifests and referrers, and indexes that are new.
-const READING: u32 = 20;
+/// The most manifests that are claimed together: who pushes one of them meanwhile is told to come again.
+const BATCH: u64 = 50;
 
 /// What a manifest lists.
 #[derive(Debug)]
@@ -77,10 +77,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(Children::Gone);
         };
         let bytes = self.store.collect(object.body, MAX_SIZE).await?;
+        let bytes = bytes.unwrap_or_default();
+        if digest.algorithm().digest(&bytes) != *digest {
+            // It may have listed others.
+            return Ok(Children::Unreadable);
+        }
         // The document itself need not say what it is.
         let stored = from_json::<Stored>(&key, &object.meta.metadata).ok();
         let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
-        let manifest = Manifest::parse(media_type, &bytes.unwrap_or_default());
+        let manifest = Manifest::parse(media_type, &bytes);
         Ok(manifest.map_or(Children::Unreadable, |manifest| {
             Children::Listed(manifest.manifests)
         }))
@@ -125,7 +130,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     pub(super) async fn retain(&self, after: &mut Option<String>) -> Result<(), Halt> {
         let registry = self.registry;
         if !registry.settings.retention.remove_anything() {
-            return Ok(());
+            return self.sweep_claims().await;
         }
         let mut listing = Listing::new(key::CATALOG, after.clone(), false);
         let mut is_first = true;
@@ -157,76 +162,135 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             }
             *after = Some(key);
         }
-        Ok(())
+        self.sweep_claims().await
     }
 
     async fn retain_in(&self, name: &Name, policy: &Policy) -> Result<(), Halt> {
-        let asked = self.registry.host.now();
-        let tagged = self.retain_tags(name, policy).await?;
+        let (asked, before) = (self.registry.host.now(), self.spent());
+        let tags = self.list_tags(name).await?;
+        let for_tags = self.spent() - before;
+        let tagged = self.retain_tags(name, policy, tags).await?;
         let Some(time) = policy.untagged() else {
             return Ok(());
         };
         let time = time.max(self.registry.settings.grace);
+        let before = self.spent();
         let mut indexes = BTreeMap::new();
         let Some(first) = self.read_holdings(name, asked, tagged).await? else {
             return Ok(());
         };
-        let mut claimed = BTreeMap::new();
-        let unused = self.unused(name, first, time, &mut indexes).await?;
-        // Who claims has what it takes to read the repository again, and to remove what is claimed.
-        let most = usize::try_from(self.left().saturating_sub(READING) / 4).unwrap_or_default();
-        if !self.is_dry && !unused.is_empty() && most == 0 {
-            return Err(Halt::Spent);
-        }
-        let taken = if self.is_dry { usize::MAX } else { most };
-        for (digest, meta) in unused.iter().take(taken) {
-            if self.is_dry {
+        let mut unused = self.unused(name, first, time, &mut indexes).await?;
+        if self.is_dry {
+            for (digest, meta) in &unused {
                 self.tell(removal(name, digest, meta));
                 self.miss(key::manifest(name, digest));
-            } else if let Some(since) = self.claim(name, digest).await? {
-                claimed.insert(digest, since);
             }
-        }
-        // Claims of those who are gone, of manifests that are of use again or gone.
-        for (key, _) in self.list_below(&key::claims(name)).await? {
-            if let Some(digest) = key::claim_of(name, &key).filter(|_| !self.is_dry)
-                && !unused.contains_key(&digest)
-                && let Some(since) = self.claim(name, &digest).await?
-            {
-                self.unclaim(name, &digest, since).await?;
-            }
-        }
-        if claimed.is_empty() {
             return Ok(());
         }
-        // The reading that counts comes after the claims.
-        let asked = self.registry.host.now();
-        let tags = self.list_tags(name).await?;
-        let tagged = tags.into_iter().map(|(_, _, named)| named).collect();
-        let Some(second) = self.read_holdings(name, asked, tagged).await? else {
-            return Ok(());
-        };
-        let still = self.unused(name, second, time, &mut indexes).await?;
-        for (digest, since) in claimed {
-            if let Some(meta) = still.get(digest) {
-                self.require_young(since)?;
+        let reading = for_tags + self.spent() - before;
+        while !unused.is_empty() {
+            self.require_more()?;
+            self.spend(0)?;
+            // Who claims has what it takes: a look and a claim for each, to read the repository again, and two deletions.
+            let most = self.left().saturating_sub(reading + 2) / 2;
+            let most = self.removals_left().min(most.into()).min(BATCH);
+            if most == 0 {
+                return Err(Halt::Spent);
+            }
+            let next = unused.keys().nth(most.try_into().unwrap_or(usize::MAX));
+            let next = next.cloned();
+            let rest = next.map(|next| unused.split_off(&next)).unwrap_or_default();
+            let batch = std::mem::replace(&mut unused, rest);
+            let removed = self.remove_unused(name, time, batch.keys(), &mut indexes);
+            self.to_its_end(removed).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes those of these manifests that are of no use still, when they are claimed.
+    async fn remove_unused(
+        &self,
+        name: &Name,
+        time: Duration,
+        batch: impl Iterator<Item = &Digest>,
+        indexes: &mut BTreeMap<Digest, BTreeSet<Digest>>,
+    ) -> Result<(), Halt> {
+        let registry = self.registry;
+        let began = registry.host.now();
+        let mut claimed = BTreeMap::new();
+        let removed = async {
+            for digest in batch {
+                // Of a bound that is short most is left to those who remove.
+                if registry.host.now().since(began) >= registry.settings.grace / 8 {
+                    break;
+                }
+                if let Some(since) = self.claim(name, digest).await? {
+                    claimed.insert(digest, since);
+                }
+            }
+            let Some(first) = claimed.values().min() else {
+                return Ok(());
+            };
+            // The reading that counts comes after the claims.
+            let asked = registry.host.now();
+            let tags = self.list_tags(name).await?;
+            let tagged = tags.into_iter().map(|(_, _, named)| named).collect();
+            let Some(second) = self.read_holdings(name, asked, tagged).await? else {
+                return Ok(());
+            };
+            let still = self.unused(name, second, time, indexes).await?;
+            let going: Vec<_> = claimed
+                .keys()
+                .filter_map(|digest| still.get_key_value(*digest))
+                .collect();
+            self.require_young(*first)?;
+            let mut keys = Vec::new();
+            for (digest, meta) in &going {
                 self.tell(removal(name, digest, meta));
-                self.delete(&[key::manifest(name, digest)]).await?;
-                let tiers = &self.registry.tiers;
-                tiers.withdraw(Wanted::Manifest(name, digest)).await;
+                keys.push(key::manifest(name, digest));
             }
-            self.unclaim(name, digest, since).await?;
-        }
-        if unused.len() > taken {
-            return Err(Halt::Spent);
+            self.delete(&keys).await?;
+            for (digest, _) in going {
+                registry
+                    .tiers
+                    .withdraw(Wanted::Manifest(name, digest))
+                    .await;
+            }
+            Ok(())
+        };
+        let removed: Result<(), Halt> = removed.await;
+        // Given back whatever came of it: who pushes one of them waits for that.
+        let ours = claimed
+            .into_iter()
+            .filter(|(_, since)| self.require_young(*since).is_ok());
+        let ours = ours.map(|(digest, _)| key::claim(name, digest));
+        let given_back = self.delete_at_last(&ours.collect::<Vec<_>>()).await;
+        removed.and(given_back)
+    }
+
+    /// Gives back the claims of those who are gone: what nobody wanted to remove since is of use again, gone, or stays by another policy.
+    async fn sweep_claims(&self) -> Result<(), Halt> {
+        for (key, meta) in self.list_below(key::CLAIMS).await? {
+            self.require_more()?;
+            if self.is_old(&meta)
+                && let Some((name, digest)) = key::claimed(&key).filter(|_| !self.is_dry)
+                && let Some(since) = self.claim(&name, &digest).await?
+            {
+                self.require_young(since)?;
+                self.delete(&[key]).await?;
+            }
         }
         Ok(())
     }
 
     /// Makes tombstones of the tags that go; answers what the others name.
-    async fn retain_tags(&self, name: &Name, policy: &Policy) -> Result<BTreeSet<Digest>, Halt> {
+    async fn retain_tags(
+        &self,
+        name: &Name,
+        policy: &Policy,
+        mut tags: Vec<(Tag, Meta, Digest)>,
+    ) -> Result<BTreeSet<Digest>, Halt> {
         let registry = self.registry;
-        let mut tags = self.list_tags(name).await?;
         let written = tags
             .iter()
             .map(|(tag, meta, _)| (tag.clone(), meta.uploaded));
@@ -379,12 +443,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let content = Content::Bytes(registry.nonce().into_bytes());
         let claimed = registry.store.put(&key, content, options).await?;
         Ok(claimed.map(|_| since))
-    }
-
-    /// Gives a claim back, while it is ours.
-    async fn unclaim(&self, name: &Name, digest: &Digest, since: Timestamp) -> Result<(), Halt> {
-        self.require_young(since)?;
-        self.delete(&[key::claim(name, digest)]).await
     }
 }
 

@@ -227,11 +227,15 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
 
     /// Ends the step, if as much was removed as may be.
     pub(super) fn require_more(&self) -> Result<(), Halt> {
-        if self.count() < self.allowance.removals {
-            Ok(())
-        } else {
-            Err(Halt::Spent)
+        match self.removals_left() {
+            0 => Err(Halt::Spent),
+            _ => Ok(()),
         }
+    }
+
+    /// How many more removals may be begun.
+    pub(super) fn removals_left(&self) -> u64 {
+        self.allowance.removals.saturating_sub(self.count())
     }
 
     /// Tells of a removal, before it is made.
@@ -340,15 +344,20 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         }
     }
 
-    /// Deletes what is to be deleted with others. What is kept back of the allowance is for this.
+    /// Deletes what is to be deleted with others.
     pub(super) async fn flush(&self) -> Result<(), Halt> {
         if self.is_dry {
             return Ok(());
         }
         let keys: Vec<String> = self.going.borrow_mut().drain().collect();
+        self.delete_at_last(&keys).await
+    }
+
+    /// Deletes what is left to be deleted when a step ends. What is kept back of the allowance is for this.
+    pub(super) async fn delete_at_last(&self, keys: &[String]) -> Result<(), Halt> {
         if !keys.is_empty() {
             self.spent.set(self.spent.get().saturating_add(1));
-            self.registry.store.delete(&keys).await?;
+            self.registry.store.delete(keys).await?;
         }
         Ok(())
     }
