@@ -330,7 +330,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         objects: u32,
     ) -> Result<Verdict, Halt> {
         let verdict = self.hash(digest, meta, record, objects).await?;
-        let doubt = Some(format!("{digest} {}", meta.etag));
+        // Where the record can't be read, another one is tried.
+        let record_digest = digest.algorithm().digest(json(record).as_bytes());
+        let doubt = Some(format!("{digest} {} {record_digest}", meta.etag));
         if !matches!(verdict, Verdict::Wrong(_)) || self.next.borrow().doubted == doubt {
             return Ok(verdict);
         }
