@@ -571,6 +571,56 @@ fn each_kind_of_rest_goes_and_only_when_it_is_old() {
     }
 }
 
+/// A grant that grows old while others are looked at stays: its manifest was looked for when it was young, and may have come since.
+#[test]
+fn a_grant_that_grows_old_during_a_step_stays() {
+    let host = TestHost::default();
+    let name = "a".parse().unwrap();
+    let [wanted, other] = [b"wanted", b"others"].map(|bytes| digest(bytes));
+    let (stored, slow) = (key::manifest(&name, &wanted), key::manifest(&name, &other));
+    let meanwhile = Rc::<RefCell<Option<Box<dyn FnOnce()>>>>::default();
+    let happens = meanwhile.clone();
+    let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
+        if operation == "head" && key == slow {
+            happens.take().unwrap()();
+        }
+        Verdict::Done
+    });
+    let memory = store.memory.clone();
+    let fixture = Fixture {
+        registry: registry_on(store, host.clone(), &[("STRATA_GRACE_SECONDS", "8")]),
+        host: host.clone(),
+        operations: Rc::default(),
+        begun: Rc::default(),
+        fails: Rc::default(),
+        pace: Rc::default(),
+    };
+    let blob = digest(LAYER);
+    let grant = |id, manifest: &Digest| {
+        let reason = format!(r#"{{"reason":"manifest","digest":"{manifest}"}}"#);
+        fixture.put(&key::grant(&blob, &name, id), b"", &reason);
+    };
+    fixture.put(&key::blob(&blob), LAYER, r#"{"kind":"bytes"}"#);
+    grant("1", &wanted);
+    grant("2", &other);
+    host.pass(Duration::from_secs(8));
+    // Somebody pushes the manifest again, and stores it in time; the sweep, which has looked for it before, is slower.
+    grant("3", &wanted);
+    host.pass(Duration::from_secs(2));
+    *meanwhile.borrow_mut() = Some(Box::new(move || {
+        let metadata = json!({ "mediaType": OCI_MANIFEST }).to_string();
+        let options = PutOptions {
+            metadata: &metadata,
+            ..PutOptions::default()
+        };
+        block_on(memory.put(&stored, Content::Bytes(b"wanted".to_vec()), options)).unwrap();
+        host.pass(Duration::from_secs(7));
+    }));
+    assert_eq!(short(&fixture.round()), ["delete grant", "delete grant"]);
+    assert!(meanwhile.borrow().is_none());
+    assert_eq!(fixture.keys("refs/"), [key::grant(&blob, &name, "3")]);
+}
+
 /// What came of a fill that several went on with, and is in no record, goes; what the record names stays.
 #[test]
 fn what_a_fill_stored_twice_goes() {
