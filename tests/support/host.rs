@@ -35,7 +35,8 @@ pub(crate) struct TestHost {
     pub(crate) log: Rc<RefCell<Vec<String>>>,
     /// What else was logged.
     pub(crate) told: Rc<RefCell<Vec<String>>>,
-    random: Rc<Cell<u64>>,
+    /// How often random bytes were asked for.
+    pub(crate) random: Rc<Cell<u64>>,
     servers: Rc<RefCell<Servers>>,
 }
 

@@ -21,7 +21,7 @@ use strata::{
     registry::{Body, Registry, Request},
     settings::Settings,
     store::{
-        Bytes as _, Streams, Values,
+        Bytes as _, StoreError, Streams, Values,
         memory::{MemoryBody, MemoryBytes, MemoryValues},
     },
 };
@@ -170,6 +170,19 @@ where
     S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
+    let answer = try_ask_now(registry, ask).await;
+    answer.unwrap_or_else(|error| panic!("the response broke off: {error}"))
+}
+
+/// The same, of a response that may break off.
+pub(crate) async fn try_ask_now<S, W>(
+    registry: &TestRegistry<S, W>,
+    ask: &Ask,
+) -> Result<Answer, StoreError>
+where
+    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    W: Values<Bytes = MemoryBytes>,
+{
     let mut headers = HeaderMap::new();
     for (name, value) in &ask.headers {
         headers.insert(
@@ -203,15 +216,11 @@ where
     };
     // What fills a reply goes on while it is read.
     let (body, ()) = join(read, registry.finish(rest)).await;
-    let body = match body {
-        Ok(bytes) => bytes,
-        Err(error) => panic!("the response broke off: {error}"),
-    };
-    Answer {
+    Ok(Answer {
         status: parts.status.as_u16(),
         headers: parts.headers,
-        body,
-    }
+        body: body?,
+    })
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> Digest {

@@ -1,0 +1,308 @@
+//! Those who use a registry: who pushes, pulls, deletes, sweeps and scrubs.
+
+use serde_json::json;
+use strata::manifest::{OCI_INDEX, OCI_MANIFEST};
+
+use super::{
+    play::Running,
+    world::{Promises, Registry, World},
+};
+use crate::support::{Answer, Ask, CONFIG, LAYER, ask_now, descriptor, digest, image, try_ask_now};
+
+pub(crate) async fn done(registry: &Registry, request: &Ask) -> Answer {
+    ask_now(registry, request).await
+}
+
+async fn push_blob(registry: &Registry, name: &str, blob: &[u8]) -> bool {
+    let line = format!("POST /v2/{name}/blobs/uploads/?digest={}", digest(blob));
+    // Once more, where the store or a mark was against it.
+    for _ in 0..2 {
+        if done(registry, &Ask::new(&line).body(blob)).await.status == 201 {
+            return true;
+        }
+    }
+    false
+}
+
+async fn push_by_patch(registry: &Registry, name: &str, blob: &[u8], chunk: usize) -> bool {
+    match send_chunks(registry, name, blob, chunk).await {
+        Some(location) => close(registry, &location, blob).await,
+        None => false,
+    }
+}
+
+/// Begins an upload, and sends all of its chunks; answers where it goes on.
+pub(crate) async fn send_chunks(
+    registry: &Registry,
+    name: &str,
+    blob: &[u8],
+    chunk: usize,
+) -> Option<String> {
+    let line = format!("POST /v2/{name}/blobs/uploads/");
+    let mut last = done(registry, &Ask::new(&line)).await;
+    for chunk in blob.chunks(chunk) {
+        let location = last.header("location").map(str::to_owned)?;
+        last = send(registry, &location, chunk).await;
+    }
+    last.header("location").map(str::to_owned)
+}
+
+async fn send(registry: &Registry, location: &str, chunk: &[u8]) -> Answer {
+    let line = format!("PATCH {location}");
+    done(registry, &Ask::new(&line).stream(chunk)).await
+}
+
+/// Closes an upload; once more, where that fails.
+async fn close(registry: &Registry, location: &str, blob: &[u8]) -> bool {
+    let mark = if location.contains('?') { '&' } else { '?' };
+    let close = format!("PUT {location}{mark}digest={}", digest(blob));
+    for _ in 0..2 {
+        if done(registry, &Ask::new(&close)).await.status == 201 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Pushes the manifest, and has it promised where that was accepted and nobody deletes it meanwhile. The status, where it was not accepted.
+async fn push_manifest(
+    promises: &Promises,
+    registry: &Registry,
+    name: &str,
+    tag: &str,
+) -> Result<(), u16> {
+    let line = format!("PUT /v2/{name}/manifests/{tag}");
+    let mut refused = 0;
+    for _ in 0..2 {
+        let deletions = promises.deletions.get();
+        let request = Ask::new(&line).manifest(OCI_MANIFEST, &image());
+        refused = done(registry, &request).await.status;
+        if refused == 201 {
+            if deletions == promises.deletions.get() && deletions.is_multiple_of(2) {
+                promises.accepted.borrow_mut().insert(name.to_owned());
+            }
+            return Ok(());
+        }
+    }
+    Err(refused)
+}
+
+/// Pushes the image to a repository, its layer in chunks of this size or whole.
+fn push(world: &World, registry: Registry, name: &'static str, chunk: Option<usize>) -> Running {
+    let (promises, host, grace) = (world.promises.clone(), world.host.clone(), world.grace);
+    Box::pin(async move {
+        let begun = host.now.get();
+        let has_layer = match chunk {
+            Some(chunk) => push_by_patch(&registry, name, LAYER, chunk).await,
+            None => push_blob(&registry, name, LAYER).await,
+        };
+        let has_both = push_blob(&registry, name, CONFIG).await && has_layer;
+        let is_accepted = push_manifest(&promises, &registry, name, "v1").await;
+        let took = host.now.get().since(begun);
+        if has_both && is_accepted.is_err_and(|status| status == 404) && took < grace {
+            let wrong = format!("{name} has not the blobs that were pushed to it {took:?} ago");
+            *promises.wrong.borrow_mut() = Some(wrong);
+        }
+    })
+}
+
+pub(crate) fn whole_to_a(world: &World, registry: Registry) -> Running {
+    push(world, registry, "a", None)
+}
+
+pub(crate) fn whole_to_b(world: &World, registry: Registry) -> Running {
+    push(world, registry, "b", None)
+}
+
+pub(crate) fn patch_to_a(world: &World, registry: Registry) -> Running {
+    push(world, registry, "a", Some(LAYER.len()))
+}
+
+pub(crate) fn patch_to_b(world: &World, registry: Registry) -> Running {
+    push(world, registry, "b", Some(4))
+}
+
+pub(crate) fn mount_to_c(world: &World, registry: Registry) -> Running {
+    let promises = world.promises.clone();
+    Box::pin(async move {
+        for blob in [LAYER, CONFIG] {
+            let mount = format!("POST /v2/c/blobs/uploads/?mount={}&from=a", digest(blob));
+            done(&registry, &Ask::new(&mount)).await;
+        }
+        let _ = push_manifest(&promises, &registry, "c", "v1").await;
+    })
+}
+
+pub(crate) fn manifest_to_a(world: &World, registry: Registry) -> Running {
+    let promises = world.promises.clone();
+    Box::pin(async move {
+        let _ = push_manifest(&promises, &registry, "a", "v1").await;
+    })
+}
+
+/// Closes the upload that was begun in `a`, and pushes the rest of the image.
+pub(crate) fn close_in_a(world: &World, registry: Registry) -> Running {
+    let (promises, location) = (world.promises.clone(), world.location.borrow().clone());
+    Box::pin(async move {
+        close(&registry, &location, LAYER).await;
+        push_blob(&registry, "a", CONFIG).await;
+        let _ = push_manifest(&promises, &registry, "a", "v1").await;
+    })
+}
+
+/// Sends the layer to the upload that was begun in `a`, closes it, and pushes the rest of the image.
+pub(crate) fn send_in_a(world: &World, registry: Registry) -> Running {
+    let (promises, location) = (world.promises.clone(), world.location.borrow().clone());
+    Box::pin(async move {
+        let sent = send(&registry, &location, LAYER).await;
+        let next = sent.header("location").unwrap_or(&location);
+        close(&registry, next, LAYER).await;
+        push_blob(&registry, "a", CONFIG).await;
+        let _ = push_manifest(&promises, &registry, "a", "v1").await;
+    })
+}
+
+/// Gives the upload up that was begun in `a`.
+pub(crate) fn cancel_in_a(world: &World, registry: Registry) -> Running {
+    let location = world.location.borrow().clone();
+    Box::pin(async move {
+        done(&registry, &Ask::new(&format!("DELETE {location}"))).await;
+    })
+}
+
+pub(crate) fn delete_manifest(world: &World, registry: Registry) -> Running {
+    let (promises, manifest) = (world.promises.clone(), world.manifest());
+    Box::pin(async move {
+        promises.deletions.set(promises.deletions.get() + 1);
+        promises.accepted.borrow_mut().remove("a");
+        let line = format!("DELETE /v2/a/manifests/{manifest}");
+        done(&registry, &Ask::new(&line)).await;
+        // What was pushed meanwhile may have been deleted by this.
+        promises.deletions.set(promises.deletions.get() + 1);
+    })
+}
+
+pub(crate) fn delete_blob(_: &World, registry: Registry) -> Running {
+    Box::pin(async move {
+        let line = format!("DELETE /v2/a/blobs/{}", digest(LAYER));
+        done(&registry, &Ask::new(&line)).await;
+    })
+}
+
+pub(crate) fn sweep_once(_: &World, registry: Registry) -> Running {
+    Box::pin(async move {
+        done(&registry, &Ask::new("POST /v2/_strata/sweep")).await;
+    })
+}
+
+pub(crate) fn sweep(_: &World, registry: Registry) -> Running {
+    Box::pin(async move {
+        for _ in 0..2 {
+            done(&registry, &Ask::new("POST /v2/_strata/sweep")).await;
+        }
+    })
+}
+
+/// Pushes the image again by a tag: from then on it stays.
+pub(crate) fn tag_in_a(world: &World, registry: Registry) -> Running {
+    let promises = world.promises.clone();
+    Box::pin(async move {
+        let _ = push_manifest(&promises, &registry, "a", "v2").await;
+    })
+}
+
+/// Pushes an index that lists the image: from then on it stays.
+pub(crate) fn list_in_a(world: &World, registry: Registry) -> Running {
+    let promises = world.promises.clone();
+    Box::pin(async move {
+        let listed = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed] });
+        let request = Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index);
+        for _ in 0..2 {
+            if done(&registry, &request).await.status == 201 {
+                promises.accepted.borrow_mut().insert("a".to_owned());
+                return;
+            }
+        }
+    })
+}
+
+/// Pushes the image until it is accepted by a push that began when no blob was wrong: what was wrong then is nobody's promise.
+fn heal(world: &World, registry: Registry, name: &'static str, chunk: Option<usize>) -> Running {
+    let promises = world.promises.clone();
+    let is_sound = world.look();
+    Box::pin(async move {
+        for _ in 0..3 {
+            let was_sound = is_sound();
+            let before = promises.accepted.borrow().clone();
+            match chunk {
+                Some(chunk) => push_by_patch(&registry, name, LAYER, chunk).await,
+                None => push_blob(&registry, name, LAYER).await,
+            };
+            push_blob(&registry, name, CONFIG).await;
+            let is_accepted = push_manifest(&promises, &registry, name, "v1").await;
+            if is_accepted.is_ok() && was_sound {
+                return;
+            }
+            if !before.contains(name) {
+                promises.accepted.borrow_mut().remove(name);
+            }
+        }
+    })
+}
+
+pub(crate) fn heal_in_a(world: &World, registry: Registry) -> Running {
+    heal(world, registry, "a", Some(LAYER.len()))
+}
+
+pub(crate) fn heal_in_b(world: &World, registry: Registry) -> Running {
+    heal(world, registry, "b", None)
+}
+
+pub(crate) fn heal_in_c(world: &World, registry: Registry) -> Running {
+    heal(world, registry, "c", Some(4))
+}
+
+pub(crate) fn scrub(_: &World, registry: Registry) -> Running {
+    Box::pin(async move {
+        for _ in 0..2 {
+            done(&registry, &Ask::new("POST /v2/_strata/scrub")).await;
+        }
+    })
+}
+
+/// Pulls from the mirror. What is answered is right, and what is stored then stays.
+fn pull(world: &World, registry: Registry, with_manifest: bool) -> Running {
+    let (promises, name) = (world.promises.clone(), world.names[0]);
+    let (manifest, layer) = (world.image().to_string(), world.layer.clone());
+    let hold = world.hold();
+    Box::pin(async move {
+        let blobs = [&**layer, CONFIG].map(|blob| (format!("blobs/{}", digest(blob)), blob));
+        let document = ("manifests/v1".to_owned(), manifest.as_bytes());
+        let manifest = with_manifest.then_some(document);
+        for (path, bytes) in manifest.into_iter().chain(blobs) {
+            // Once more, where the upstream or the store was against it.
+            for _ in 0..2 {
+                let line = format!("GET /v2/{name}/{path}");
+                let Ok(answer) = try_ask_now(&registry, &Ask::new(&line)).await else {
+                    continue;
+                };
+                hold();
+                if answer.status == 200 {
+                    if answer.body != bytes {
+                        *promises.wrong.borrow_mut() = Some(format!("{line} has other bytes"));
+                    }
+                    break;
+                }
+            }
+        }
+    })
+}
+
+pub(crate) fn pull_image(world: &World, registry: Registry) -> Running {
+    pull(world, registry, true)
+}
+
+pub(crate) fn pull_blobs(world: &World, registry: Registry) -> Running {
+    pull(world, registry, false)
+}

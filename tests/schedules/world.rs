@@ -1,0 +1,388 @@
+//! A store, those who use it, and what they were promised.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+    time::Duration,
+};
+
+use pollster::block_on;
+use serde_json::Value;
+use strata::{
+    digest::Digest,
+    manifest::OCI_MANIFEST,
+    store::{Content, Meta, Objects as _, PutOptions, StoreError, key, memory::Memory},
+    upload::UploadId,
+};
+
+use super::play::{Chance, Fault, Scenario};
+use crate::support::{
+    Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest, registry_on,
+    watched::{Verdict, Watched},
+};
+
+pub(crate) type Registry = Rc<TestRegistry<Watched>>;
+
+/// All objects, as they were, and where random bytes are.
+pub(crate) type Saved = (Vec<(String, Meta, Vec<u8>)>, u64);
+
+/// A store, those who use it, and what they were promised.
+pub(crate) struct World {
+    pub(crate) host: TestHost,
+    pub(crate) store: Watched,
+    pub(crate) registries: RefCell<Vec<Registry>>,
+    pub(crate) promises: Promises,
+    /// The repositories.
+    pub(crate) names: &'static [&'static str],
+    /// The layer of the image that is pushed and pulled.
+    pub(crate) layer: Rc<Vec<u8>>,
+    pub(crate) grace: Duration,
+    /// What happens to those who use the store.
+    pub(crate) chance: Rc<Chance>,
+    /// An upload that was begun.
+    pub(crate) location: RefCell<String>,
+    settings: Vec<(&'static str, String)>,
+}
+
+/// What was promised, and what was seen that must not be.
+#[derive(Clone, Default)]
+pub(crate) struct Promises {
+    /// Repositories whose image was accepted, and that nobody has begun to delete since.
+    pub(crate) accepted: Rc<RefCell<BTreeSet<String>>>,
+    /// Blobs that were stored while a stored manifest held them.
+    pub(crate) held: Rc<RefCell<BTreeSet<String>>>,
+    /// How often somebody has begun or ended to delete an image.
+    pub(crate) deletions: Rc<Cell<u64>>,
+    /// What somebody was answered that is wrong.
+    pub(crate) wrong: Rc<RefCell<Option<String>>>,
+}
+
+impl Promises {
+    /// As it was when this was accepted.
+    pub(crate) fn begin(&self, accepted: &BTreeSet<String>) {
+        self.accepted.borrow_mut().clone_from(accepted);
+        self.held.borrow_mut().clear();
+        self.deletions.set(0);
+        self.wrong.take();
+    }
+}
+
+/// What there is of a blob.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    Absent,
+    Aside,
+    Whole,
+    /// Not all of it is there, or not what should be.
+    Wrong(String),
+}
+
+impl World {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let host = TestHost::default();
+        let chance = Rc::<Chance>::default();
+        let decides = chance.clone();
+        let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
+            let error = StoreError::Failed("on purpose".to_owned());
+            match decides.ask(operation, key) {
+                Some(Fault::Lost) => Verdict::Lost(error),
+                Some(Fault::Kept) => Verdict::Kept(error),
+                Some(Fault::KilledBefore | Fault::KilledAfter) | None => Verdict::Done,
+            }
+        });
+        let mut settings = vec![
+            // Nothing is remembered: what counts is what is stored.
+            ("STRATA_HOT_BYTES", "0".to_owned()),
+            ("STRATA_WARM_SECONDS", "0".to_owned()),
+            ("STRATA_ABSENT_SECONDS", "0".to_owned()),
+            ("STRATA_LOG", "errors".to_owned()),
+            ("STRATA_GRACE_SECONDS", scenario.grace.as_secs().to_string()),
+        ];
+        settings.extend(
+            scenario
+                .settings
+                .iter()
+                .map(|(key, value)| (*key, (*value).to_owned())),
+        );
+        let world = Self {
+            host,
+            store,
+            registries: RefCell::default(),
+            promises: Promises::default(),
+            names: scenario.names,
+            layer: Rc::new((scenario.layer)()),
+            grace: scenario.grace,
+            chance,
+            location: RefCell::default(),
+            settings,
+        };
+        world.start();
+        world
+    }
+
+    /// Starts everybody's registry anew.
+    pub(crate) fn start(&self) {
+        let settings: Vec<(&str, &str)> = self
+            .settings
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+            .collect();
+        let registry = || {
+            Rc::new(registry_on(
+                self.store.clone(),
+                self.host.clone(),
+                &settings,
+            ))
+        };
+        *self.registries.borrow_mut() = (0..6).map(|_| registry()).collect();
+    }
+
+    /// The registry of one who uses the store.
+    pub(crate) fn registry(&self, number: usize) -> Registry {
+        let registries = self.registries.borrow();
+        registries[number % registries.len()].clone()
+    }
+
+    /// What is pushed and pulled: the layer, the configuration.
+    pub(crate) fn blobs(&self) -> [&[u8]; 2] {
+        [&self.layer, CONFIG]
+    }
+
+    pub(crate) fn image(&self) -> Value {
+        image_of(&self.layer)
+    }
+
+    pub(crate) fn manifest(&self) -> Digest {
+        digest(self.image().to_string().as_bytes())
+    }
+
+    /// All there is.
+    pub(crate) fn save(&self) -> Saved {
+        let memory = &self.store.memory;
+        let saved = memory.keys().into_iter().map(|key| {
+            let meta = block_on(memory.head(&key)).unwrap().unwrap();
+            let bytes = memory.bytes(&key).unwrap();
+            (key, meta, bytes)
+        });
+        (saved.collect(), self.host.random.get())
+    }
+
+    /// Makes all as it was.
+    pub(crate) fn restore(&self, (objects, random): &Saved) {
+        let memory = &self.store.memory;
+        block_on(memory.delete(&memory.keys())).unwrap();
+        let now = self.host.now.get();
+        for (key, meta, bytes) in objects {
+            self.host.now.set(meta.uploaded);
+            let options = PutOptions {
+                metadata: &meta.metadata,
+                ..PutOptions::default()
+            };
+            block_on(memory.put(key, Content::Bytes(bytes.clone()), options)).unwrap();
+        }
+        self.host.now.set(now);
+        self.host.random.set(*random);
+        self.host.log.borrow_mut().clear();
+    }
+
+    /// A round of the sweep, when the grace period has passed.
+    pub(crate) fn sweep(&self) {
+        self.host.pass(self.grace);
+        self.to_the_end("POST /v2/_strata/sweep");
+    }
+
+    /// Asks for a step until there is none left.
+    pub(crate) fn to_the_end(&self, line: &str) {
+        let registry = self.registry(0);
+        for _ in 0..50 {
+            if ask(&registry, &Ask::new(line)).status == 200 {
+                return;
+            }
+        }
+        panic!("{line} comes to no end");
+    }
+
+    /// What there is of a blob.
+    pub(crate) fn state(&self, blob: &[u8]) -> State {
+        state_of(&self.store.memory, blob)
+    }
+
+    /// Looks whether no blob is wrong, at any time.
+    pub(crate) fn look(&self) -> impl Fn() -> bool + use<> {
+        let (memory, layer) = (self.store.memory.clone(), self.layer.clone());
+        move || {
+            let blobs = [&**layer, CONFIG];
+            !blobs
+                .iter()
+                .any(|blob| matches!(state_of(&memory, blob), State::Wrong(_)))
+        }
+    }
+
+    /// Notes which blobs are stored while the manifest is, at any time: its grants were written before it, and from then on they stay.
+    pub(crate) fn hold(&self) -> impl Fn() + use<> {
+        let (memory, layer) = (self.store.memory.clone(), self.layer.clone());
+        let (promises, manifest) = (self.promises.clone(), self.manifest_in(self.names[0]));
+        move || {
+            if memory.bytes(&manifest).is_none() {
+                return;
+            }
+            for blob in [&**layer, CONFIG] {
+                let key = key::blob(&digest(blob));
+                if memory.bytes(&key).is_some() {
+                    promises.held.borrow_mut().insert(key);
+                }
+            }
+        }
+    }
+
+    fn manifest_in(&self, name: &str) -> String {
+        key::manifest(&name.parse().unwrap(), &self.manifest())
+    }
+
+    /// Whether a repository has the manifest.
+    pub(crate) fn has_manifest(&self, name: &str) -> bool {
+        self.store.memory.bytes(&self.manifest_in(name)).is_some()
+    }
+
+    /// What breaks the promise to those who push, by what is stored: a manifest stays until it is deleted, and is whole as long as it is stored.
+    pub(crate) fn lost(&self) -> Option<String> {
+        for name in self.names {
+            if !self.has_manifest(name) {
+                if self.promises.accepted.borrow().contains(*name) {
+                    return Some(format!("the manifest in {name} is lost"));
+                }
+                continue;
+            }
+            for blob in self.blobs() {
+                let state = self.state(blob);
+                if state != State::Whole {
+                    let key = key::blob(&digest(blob));
+                    return Some(format!(
+                        "{key}, which the manifest in {name} needs: {state:?}"
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// What breaks the promise to those who push what was set aside: what they pushed stays.
+    pub(crate) fn unhealed(&self) -> Option<String> {
+        for name in self.promises.accepted.borrow().iter() {
+            if !self.has_manifest(name) {
+                return Some(format!("the manifest in {name} is lost"));
+            }
+            for blob in self.blobs() {
+                let state = self.state(blob);
+                if state != State::Whole {
+                    return Some(format!("{}, healed in {name}: {state:?}", digest(blob)));
+                }
+            }
+        }
+        None
+    }
+
+    /// What breaks the promise to those who pull from a mirror: a blob that is stored, and that a stored manifest holds, stays.
+    pub(crate) fn unmirrored(&self) -> Option<String> {
+        for blob in self.blobs() {
+            let key = key::blob(&digest(blob));
+            let state = self.state(blob);
+            if self.promises.held.borrow().contains(&key) && state != State::Whole {
+                return Some(format!("{key}, which was mirrored: {state:?}"));
+            }
+        }
+        None
+    }
+
+    /// What of the manifests that are stored can't be pulled.
+    pub(crate) fn unpulled(&self) -> Option<String> {
+        let registry = self.registry(0);
+        for name in self.names {
+            let line = format!("HEAD /v2/{name}/manifests/{}", self.manifest());
+            if ask(&registry, &Ask::new(&line)).status != 200 {
+                continue;
+            }
+            for blob in self.blobs() {
+                let line = format!("GET /v2/{name}/blobs/{}", digest(blob));
+                let answer = ask(&registry, &Ask::new(&line));
+                if (answer.status, &*answer.body) != (200, blob) {
+                    return Some(format!("{line}: {}", answer.status));
+                }
+            }
+        }
+        None
+    }
+
+    /// What the sweep has left that nothing needs.
+    pub(crate) fn left(&self) -> Option<String> {
+        let memory = &self.store.memory;
+        let keys = memory.keys();
+        let mut named = BTreeSet::new();
+        for key in keys.iter().filter(|key| key.starts_with(key::BLOBS)) {
+            let meta = block_on(memory.head(key)).unwrap().unwrap();
+            if meta.metadata.contains("extents") {
+                named.extend(extents_of(&memory.bytes(key).unwrap()));
+            }
+        }
+        let uploads: BTreeSet<UploadId> =
+            named.iter().filter_map(|key| key::upload_of(key)).collect();
+        keys.into_iter().find_map(|key| {
+            let is_of_use = if key.starts_with(key::EXTENTS) {
+                named.contains(&key)
+            } else if key.starts_with(key::UPLOADS) {
+                key::upload_of(&key).is_some_and(|id| uploads.contains(&id))
+            } else {
+                !key.starts_with(key::FILLS) && !key.starts_with("sweep/claims/")
+            };
+            (!is_of_use).then(|| format!("{key} is left"))
+        })
+    }
+}
+
+/// What there is of a blob.
+fn state_of(memory: &Memory, blob: &[u8]) -> State {
+    let key = key::blob(&digest(blob));
+    let (Some(meta), Some(bytes)) = (block_on(memory.head(&key)).unwrap(), memory.bytes(&key))
+    else {
+        return State::Absent;
+    };
+    if meta.metadata.contains("aside") {
+        return State::Aside;
+    }
+    let mut found = Vec::new();
+    if meta.metadata.contains("bytes") {
+        found = bytes;
+    } else {
+        for key in extents_of(&bytes) {
+            match memory.bytes(&key) {
+                Some(bytes) => found.extend(bytes),
+                None => return State::Wrong(format!("{key} is gone")),
+            }
+        }
+    }
+    if found == blob {
+        State::Whole
+    } else {
+        State::Wrong(format!("{key} has other bytes"))
+    }
+}
+
+/// The keys of the extents that a record names.
+fn extents_of(record: &[u8]) -> Vec<String> {
+    let record: Value = serde_json::from_slice(record).unwrap();
+    let extents = record["extents"].as_array().unwrap().iter();
+    extents
+        .map(|extent| format!("extents/{}", extent["key"].as_str().unwrap()))
+        .collect()
+}
+
+/// An image of this layer.
+pub(crate) fn image_of(layer: &[u8]) -> Value {
+    serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", CONFIG),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+    })
+}
