@@ -176,7 +176,7 @@ fn until(actors: usize) -> impl Strategy<Value = Step> {
 
 /// Somebody goes on to a change.
 fn change(actors: usize) -> impl Strategy<Value = Step> {
-    (0..actors, 0..10_u32).prop_map(|(who, after)| Step::Change { who, after })
+    (0..actors, 0..8_u32).prop_map(|(who, after)| Step::Change { who, after })
 }
 
 fn pass() -> impl Strategy<Value = Step> {
@@ -209,7 +209,7 @@ fn schedules(actors: usize) -> impl Strategy<Value = Vec<Step>> {
     prop_oneof![
         1 => vec(steps, 0..60),
         1 => vec(deadly, 0..60),
-        2 => vec(parked, 2..14),
+        4 => vec(parked, 2..12),
     ]
 }
 
