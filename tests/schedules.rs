@@ -50,7 +50,7 @@ const GRACE: Duration = Duration::from_secs(4);
 const TICK: Duration = Duration::from_millis(1_750);
 
 /// How many schedules of each scenario are played.
-const CASES: u32 = 1_500;
+const CASES: u32 = 1_700;
 
 /// Pushes of one image to three repositories.
 const PUSHES: Scenario = Scenario {
@@ -83,6 +83,7 @@ const MIRROR: Scenario = Scenario {
 const HEALED: Scenario = Scenario {
     broken: World::unhealed,
     ends: scrubbed,
+    cases: CASES / 4,
     ..PUSHES
 };
 
