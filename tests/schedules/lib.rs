@@ -3,6 +3,7 @@
 //! A schedule says who goes on and for how many operations, when the clock goes on, who is killed in the middle, and which operation of
 //! the store fails. One that breaks the promise is made as short as it can be.
 
+#![cfg(all(test, not(target_arch = "wasm32")))]
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -34,13 +35,10 @@ use crate::{
     world::{State, World},
 };
 
-#[path = "schedules/actors.rs"]
 mod actors;
-#[path = "schedules/play.rs"]
 mod play;
-#[path = "support/support.rs"]
+#[path = "../support/support.rs"]
 mod support;
-#[path = "schedules/world.rs"]
 mod world;
 
 /// The grace period: a step of the sweep may take five times as long, so that all it does can be late.
