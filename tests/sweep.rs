@@ -44,6 +44,8 @@ struct Fixture {
     begun: Rc<RefCell<String>>,
     /// The operation that fails, from now on.
     fails: Rc<Cell<Option<(u64, Fault)>>>,
+    /// The next operation that begins so fails, too.
+    fails_next: Rc<RefCell<Option<String>>>,
     /// How long each operation takes, from now on.
     pace: Rc<Cell<Duration>>,
 }
@@ -65,15 +67,20 @@ impl Fixture {
             Rc::<RefCell<String>>::default(),
         );
         let (counter, failing, last) = (operations.clone(), fails.clone(), begun.clone());
-        let (clock, takes) = (host.clone(), pace.clone());
+        let fails_next = Rc::<RefCell<Option<String>>>::default();
+        let (clock, takes, next) = (host.clone(), pace.clone(), fails_next.clone());
         let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
             counter.set(counter.get() + 1);
             clock.pass(takes.get());
-            *last.borrow_mut() = format!("{operation} {key}");
+            let what = format!("{operation} {key}");
+            let is_next = |next: &String| what.starts_with(next.as_str());
+            let fails = next.borrow_mut().take_if(|next| is_next(next)).is_some();
+            *last.borrow_mut() = what;
             let error = StoreError::Failed("on purpose".to_owned());
             match failing.get() {
                 Some((at, Fault::Lost)) if at == counter.get() => Verdict::Lost(error),
                 Some((at, Fault::Kept)) if at == counter.get() => Verdict::Kept(error),
+                Some(_) | None if fails => Verdict::Lost(error),
                 Some(_) | None => Verdict::Done,
             }
         });
@@ -83,6 +90,7 @@ impl Fixture {
             operations,
             begun,
             fails,
+            fails_next,
             pace,
         }
     }
@@ -593,6 +601,7 @@ fn a_grant_that_grows_old_during_a_step_stays() {
         operations: Rc::default(),
         begun: Rc::default(),
         fails: Rc::default(),
+        fails_next: Rc::default(),
         pace: Rc::default(),
     };
     let blob = digest(LAYER);
@@ -1327,6 +1336,38 @@ fn untagged_manifests_go_in_batches_and_no_claim_outlives_its_step() {
         fixture.pace.set(Duration::ZERO);
         assert!(fixture.is_whole("a", "v1"));
     }
+}
+
+/// One that failed may be done later: who pushed the manifest meanwhile, and was told that nobody claims it, would lose it.
+#[test]
+fn after_a_deletion_that_failed_claims_stay() {
+    let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
+    let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
+    for version in 0..3 {
+        let digest = digest(versioned(version).to_string().as_bytes()).to_string();
+        fixture.push_patched("a", LAYER);
+        fixture.push_whole("a", CONFIG);
+        fixture.push_manifest("a", &digest, OCI_MANIFEST, &versioned(version));
+    }
+    fixture.host.pass(DAY);
+    // The reading that counts, and the deletion.
+    for (operation, is_claimed) in [
+        ("list repositories/a/_referrers/", false),
+        ("delete repositories/a/_manifests/", true),
+    ] {
+        let fails = || *fixture.fails_next.borrow_mut() = Some(operation.to_owned());
+        let answer = fixture.ask_with("POST /v2/_strata/sweep", &[("put sweep/claims/", &fails)]);
+        assert_eq!(answer.status, 503);
+        assert_eq!(
+            fixture.keys(key::CLAIMS).len(),
+            if is_claimed { 3 } else { 0 }
+        );
+        assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 3);
+    }
+    fixture.host.pass(GRACE);
+    fixture.round();
+    assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 0);
+    assert_eq!(fixture.keys(key::CLAIMS).len(), 0);
 }
 
 #[test]

@@ -197,8 +197,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             if most == 0 {
                 return Err(Halt::Spent);
             }
-            let next = unused.keys().nth(most.try_into().unwrap_or(usize::MAX));
-            let next = next.cloned();
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let next = unused.keys().nth(most).cloned();
             let rest = next.map(|next| unused.split_off(&next)).unwrap_or_default();
             let batch = std::mem::replace(&mut unused, rest);
             let removed = self.remove_unused(name, time, batch.keys(), &mut indexes);
@@ -218,6 +218,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let registry = self.registry;
         let began = registry.host.now();
         let mut claimed = BTreeMap::new();
+        let mut may_be_going = false;
         let removed = async {
             for digest in batch {
                 // Of a bound that is short most is left to those who remove.
@@ -249,7 +250,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 self.tell(removal(name, digest, meta));
                 keys.push(key::manifest(name, digest));
             }
-            self.delete(&keys).await?;
+            let deleted = self.delete(&keys).await;
+            may_be_going = matches!(deleted, Err(Halt::Failed(_)));
+            deleted?;
             for (digest, _) in going {
                 registry
                     .tiers
@@ -259,7 +262,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             Ok(())
         };
         let removed: Result<(), Halt> = removed.await;
-        // Given back whatever came of it: who pushes one of them waits for that.
+        if may_be_going {
+            // A deletion that failed may be done later than that was known: until it can't any more nobody is to push them.
+            return removed;
+        }
+        // Given back whatever else came of it: who pushes one of them waits for that.
         let ours = claimed
             .into_iter()
             .filter(|(_, since)| self.require_young(*since).is_ok());
