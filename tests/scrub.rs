@@ -27,9 +27,10 @@ use strata::{
 
 use crate::support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
+    is_whole,
     layers::{Tar, gzip},
     mirrors::{Mirrors, answer, get, json_of},
-    registry_of, registry_on,
+    push_manifest, registry_of, registry_on,
     watched::{Verdict, Watched},
 };
 
@@ -120,12 +121,7 @@ impl Fixture {
     }
 
     fn push_manifest(&self, name: &str, reference: &str, media_type: &str, manifest: &Value) {
-        let line = format!("PUT /v2/{name}/manifests/{reference}");
-        let answer = ask(
-            &self.registry,
-            &Ask::new(&line).manifest(media_type, manifest),
-        );
-        assert_eq!(answer.status, 201, "{answer:?}");
+        push_manifest(&self.registry, name, reference, media_type, manifest);
     }
 
     fn push_image(&self, name: &str) {
@@ -135,11 +131,7 @@ impl Fixture {
     }
 
     fn is_whole(&self, name: &str) -> bool {
-        self.ask(&format!("GET /v2/{name}/manifests/v1")).status == 200
-            && [LAYER, CONFIG].iter().all(|blob| {
-                let answer = self.ask(&format!("GET /v2/{name}/blobs/{}", digest(blob)));
-                answer.status == 200 && answer.body == *blob
-            })
+        is_whole(&self.registry, name, "v1")
     }
 
     /// A step of the scrub.
@@ -178,9 +170,7 @@ impl Fixture {
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
-        let mut keys = self.memory().keys();
-        keys.retain(|key| key.starts_with(prefix));
-        keys
+        self.registry.store().keys(prefix)
     }
 
     /// All that is stored, but for what the scrub keeps for itself.
@@ -200,12 +190,7 @@ impl Fixture {
     }
 
     fn put(&self, key: &str, bytes: &[u8], metadata: &str) {
-        let options = PutOptions {
-            metadata,
-            ..PutOptions::default()
-        };
-        let content = Content::Bytes(bytes.to_vec());
-        block_on(self.memory().put(key, content, options)).unwrap();
+        self.registry.store().plant(key, bytes, metadata);
     }
 
     /// Changes the bytes of an object, and nothing that is said of it.

@@ -26,7 +26,7 @@ use strata::{
 
 use crate::support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
-    registry_on,
+    is_whole, push_manifest, registry_on,
     watched::{Verdict, Watched},
 };
 
@@ -141,12 +141,7 @@ impl Fixture {
     }
 
     fn push_manifest(&self, name: &str, reference: &str, media_type: &str, manifest: &Value) {
-        let line = format!("PUT /v2/{name}/manifests/{reference}");
-        let answer = ask(
-            &self.registry,
-            &Ask::new(&line).manifest(media_type, manifest),
-        );
-        assert_eq!(answer.status, 201, "{answer:?}");
+        push_manifest(&self.registry, name, reference, media_type, manifest);
     }
 
     fn push_image(&self, name: &str, tag: &str) {
@@ -162,11 +157,7 @@ impl Fixture {
     }
 
     fn is_whole(&self, name: &str, tag: &str) -> bool {
-        self.ask(&format!("GET /v2/{name}/manifests/{tag}")).status == 200
-            && [LAYER, CONFIG].iter().all(|blob| {
-                let answer = self.ask(&format!("GET /v2/{name}/blobs/{}", digest(blob)));
-                answer.status == 200 && answer.body == *blob
-            })
+        is_whole(&self.registry, name, tag)
     }
 
     /// A step of the sweep.
@@ -205,18 +196,11 @@ impl Fixture {
 
     /// The keys below a prefix.
     fn keys(&self, prefix: &str) -> Vec<String> {
-        let mut keys = self.memory().keys();
-        keys.retain(|key| key.starts_with(prefix));
-        keys
+        self.registry.store().keys(prefix)
     }
 
     fn put(&self, key: &str, bytes: &[u8], metadata: &str) {
-        let options = PutOptions {
-            metadata,
-            ..PutOptions::default()
-        };
-        let content = Content::Bytes(bytes.to_vec());
-        block_on(self.memory().put(key, content, options)).unwrap();
+        self.registry.store().plant(key, bytes, metadata);
     }
 
     fn mark(&self, blob: &[u8]) -> Option<String> {

@@ -136,6 +136,33 @@ pub(crate) fn registry_with<S: Streams<Body = MemoryBody>, W: Values<Bytes = S::
     Registry::new(store, warm, host, settings_of(settings), metrics)
 }
 
+/// Pushes a manifest, which is accepted.
+pub(crate) fn push_manifest<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+    name: &str,
+    reference: &str,
+    media_type: &str,
+    manifest: &Value,
+) {
+    let line = format!("PUT /v2/{name}/manifests/{reference}");
+    let answer = ask(registry, &Ask::new(&line).manifest(media_type, manifest));
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+/// Whether all of the [`image`] can be pulled.
+pub(crate) fn is_whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+    name: &str,
+    tag: &str,
+) -> bool {
+    let get = |path: String| ask(registry, &Ask::new(&format!("GET /v2/{name}/{path}")));
+    get(format!("manifests/{tag}")).status == 200
+        && [LAYER, CONFIG].iter().all(|blob| {
+            let answer = get(format!("blobs/{}", digest(blob)));
+            answer.status == 200 && answer.body == *blob
+        })
+}
+
 /// These settings, with the user that [`ask`] signs in as.
 pub(crate) fn settings_of(settings: &[(&str, &str)]) -> Settings {
     let key = host::key(b"secret", &[0; 16], 1);

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use pollster::block_on;
 use strata::{
     digest::Algorithm,
     range::ByteRange,
@@ -56,6 +57,23 @@ impl Watched {
             reading: Rc::new(RefCell::new(Box::new(Ok))),
             watcher: Rc::new(RefCell::new(Box::new(watcher))),
         }
+    }
+
+    /// The keys below a prefix.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        let mut keys = self.memory.keys();
+        keys.retain(|key| key.starts_with(prefix));
+        keys
+    }
+
+    /// Stores an object that nobody watches.
+    pub(crate) fn plant(&self, key: &str, bytes: &[u8], metadata: &str) {
+        let options = PutOptions {
+            metadata,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(bytes.to_vec());
+        block_on(self.memory.put(key, content, options)).unwrap();
     }
 
     async fn watch<T>(
