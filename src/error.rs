@@ -120,6 +120,12 @@ impl Error {
         )
     }
 
+    /// The same error, with what led to it said before what was found.
+    pub fn because(mut self, why: &str) -> Self {
+        self.found = format!("{why}: {}", self.found);
+        self
+    }
+
     /// Replaces the status that goes with the code.
     pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }

@@ -14,7 +14,7 @@ use crate::{
     range::{ByteRange, Selection},
     registry::{
         Answer, Body, Registry, Request, describe_content,
-        grant::{BlobKind, is_blob},
+        grant::{BlobKind, Readable, is_blob},
         is_unchanged, respond, text, value,
     },
     store::{
@@ -55,8 +55,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
             // The link was stale: what the blob itself says decides.
             if let Some(fresh) = self.record(digest).await? {
-                self.link(name, digest, &fresh).await;
-                let known = Known::new(fresh, self.host.now());
+                self.link(name, digest, &fresh, known.right).await;
+                let known = Known::new(fresh, known.right, self.host.now());
                 let opened = self.open_blob(request, digest, &known, trace).await?;
                 return opened.ok_or_else(|| {
                     let found = format!("the bytes of {digest} are gone, push it again");
@@ -93,19 +93,26 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<Option<Rc<Known>>, Error> {
         let cold = async || {
             let asked = self.host.now();
-            let record = self.readable(name, digest).await?;
-            Ok(record.map_or(Found::Absent, |record| {
-                Found::Link(Rc::new(Known::new(record, asked)))
-            }))
+            let readable = self.readable(name, digest).await?;
+            Ok(
+                readable.map_or(Found::Absent, |Readable { record, right }| {
+                    Found::Link(Rc::new(Known::new(record, right, asked)))
+                }),
+            )
         };
-        match self
-            .tiers
-            .read(Wanted::Link(name, digest), trace, cold)
-            .await?
+        let wanted = Wanted::Link(name, digest);
+        let mut found = self.tiers.read(wanted, trace, cold).await?;
+        if let Found::Link(known) = &found
+            && !self.is_right(name, known.right)
         {
-            Found::Link(known) => Ok(Some(known)),
-            Found::Absent | Found::Content(_) => Ok(None),
+            // It came with a warm manifest that was written by an older version, or before the name was mirrored.
+            self.tiers.changed(wanted);
+            found = self.tiers.read(wanted, trace, cold).await?;
         }
+        Ok(match found {
+            Found::Link(known) => Some(known).filter(|known| self.is_right(name, known.right)),
+            Found::Absent | Found::Content(_) => None,
+        })
     }
 
     /// What is known of a blob, which is asked of the upstream where it is mirrored and not there yet.

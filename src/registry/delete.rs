@@ -87,8 +87,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let mut uploads = Vec::new();
         for (key, meta) in self.list_all(&key::grants(digest, name)).await?.objects {
             match from_json(&key, &meta.metadata)? {
-                Reason::Upload | Reason::Claim => uploads.push(key),
-                Reason::Manifest { digest: manifest } => {
+                Reason::Upload | Reason::Claim | Reason::Filled => uploads.push(key),
+                Reason::Manifest { digest: manifest } | Reason::Mirrored { digest: manifest } => {
                     if self
                         .store
                         .head(&key::manifest(name, &manifest))

@@ -22,7 +22,11 @@ use crate::{
     host::Host,
     name::Name,
     range::ByteRange,
-    registry::{Bound, Registry, upstream::UpstreamError},
+    registry::{
+        Bound, Registry,
+        upload::{By, Sealed},
+        upstream::UpstreamError,
+    },
     store::{
         Bytes as _, Content, HELD, Hasher as _, Made, Piece, PutOptions, Reader as _, StoreError,
         Streams, Values, key,
@@ -326,8 +330,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Ok(()) => {
                 let Begun { id, bound, .. } = begun;
                 let extents = begun.extents.clone();
-                let sealed = self.seal(name, id, 1, extents, digest, bound).await;
-                if let Err(error) = sealed {
+                let sealed = Sealed {
+                    number: 1,
+                    extents,
+                    by: By::Fill,
+                };
+                if let Err(error) = self.seal(name, id, sealed, digest, bound).await {
                     if error.code() == Code::BlobUploadUnknown
                         && self.is_closed(name, id, digest).await
                     {

@@ -16,9 +16,11 @@ use crate::{
     registry::{Bound, RETRY_AFTER, Registry, for_each},
     store::{
         Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams, Values, key,
-        record::Record, tiers::Wanted,
+        record::{Linked, Record, Right},
+        tiers::Wanted,
     },
     time::Timestamp,
+    upstream::Mirrored,
 };
 
 /// Why a repository holds a blob: the metadata of a grant.
@@ -30,11 +32,39 @@ pub(super) enum Reason {
     /// Somebody says that it has these bytes and is sending them. Keeps the blob as an upload does, and gives no right to it:
     /// who breaks off may never have had them. The link that is written when they were right does.
     Claim,
-    /// A manifest of the repository needs it; counts while that manifest is stored.
+    /// A manifest that was pushed to the repository needs it; counts while that manifest is stored.
     Manifest {
         /// The manifest.
         digest: Digest,
     },
+    /// All bytes were hashed here for this repository, as an upstream sent them. It gives a right in every repository, whatever the settings
+    /// say. It counts for the grace period, and after that while a grant for a manifest of the repository counts.
+    Filled,
+    /// A manifest that an upstream sent names it. It keeps the blob while that manifest is stored, and never gives a right: an upstream may
+    /// name blobs that it does not have.
+    Mirrored {
+        /// The manifest.
+        digest: Digest,
+    },
+}
+
+impl Reason {
+    /// The manifest while which is stored the grant counts.
+    pub(super) const fn manifest(&self) -> Option<&Digest> {
+        match self {
+            Self::Manifest { digest } | Self::Mirrored { digest } => Some(digest),
+            Self::Upload | Self::Claim | Self::Filled => None,
+        }
+    }
+}
+
+/// A blob that a repository may read.
+#[derive(Debug)]
+pub(super) struct Readable {
+    /// Where its bytes are.
+    pub(super) record: Record,
+    /// Which kind of grant gives the right; `None` if a link of an older version does.
+    pub(super) right: Option<Right>,
 }
 
 /// What a sweeper has said of a blob: the body of a mark. Time and nonce make every mark's etag another.
@@ -230,30 +260,46 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(written.is_some())
     }
 
-    /// Where a blob's bytes are, if this repository may read it. The link answers where it is there; else the grants
+    /// Where a blob's bytes are, if this repository may read it. The link answers if it is there and records a right; else the grants
     /// decide, and the link is written again.
     pub(super) async fn readable(
         &self,
         name: &Name,
         digest: &Digest,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Option<Readable>, Error> {
         let link = key::link(digest, name);
-        if let Some((_, text)) = self.read_text(&link).await? {
-            return Ok(Some(from_json(&link, &text)?));
+        if let Some((meta, text)) = self.read_text(&link).await? {
+            let right = Linked::parse(&meta.metadata);
+            if self.is_right(name, right) {
+                let record = from_json(&link, &text)?;
+                return Ok(Some(Readable { record, right }));
+            }
         }
         // Of what is mirrored most is not there yet, and the upstream is to be asked soon. Elsewhere a look would tell by its time who
         // has no right to it that the blob is there.
-        if self.mirrored(name).is_some() && self.store.head(&key::blob(digest)).await?.is_none() {
+        if self.is_upstreams(name) && self.store.head(&key::blob(digest)).await?.is_none() {
             return Ok(None);
         }
-        if !self.is_granted(name, digest).await? {
+        let Some(right) = self.right_by_grants(name, digest).await? else {
             return Ok(None);
-        }
+        };
+        let right = Some(right);
         let record = self.record(digest).await?;
         if let Some(record) = &record {
-            self.write_link(name, digest, record).await;
+            self.write_link(name, digest, record, right).await;
         }
-        Ok(record)
+        Ok(record.map(|record| Readable { record, right }))
+    }
+
+    /// Whether a repository is an upstream's by today's settings: it is mirrored, or has a name below an upstream's that is not.
+    pub(super) fn is_upstreams(&self, name: &Name) -> bool {
+        !matches!(self.settings.upstreams.resolve(name, None), Ok(None))
+    }
+
+    /// Whether a link that records this right gives one to a repository. An upstream's manifests, and the grants that older versions wrote
+    /// for them, say nothing of who has the bytes: in a repository of an upstream only hashed bytes count.
+    pub(super) fn is_right(&self, name: &Name, right: Option<Right>) -> bool {
+        right == Some(Right::Filled) || !self.is_upstreams(name)
     }
 
     /// Whether a caller may have what is in a repository.
@@ -266,7 +312,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         caller: &Caller,
         digest: &Digest,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Option<Readable>, Error> {
         let prefix = key::holders(digest);
         let options = ListOptions {
             limit: 1_000,
@@ -281,32 +327,101 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         names.dedup();
         names.retain(|name| self.may_pull(caller, name));
         for name in names {
-            if let Some(record) = self.readable(&name, digest).await? {
-                return Ok(Some(record));
+            if let Some(readable) = self.readable(&name, digest).await? {
+                return Ok(Some(readable));
             }
         }
         Ok(None)
     }
 
-    /// Whether a grant that counts is there: an upload's, or that of a manifest that is stored.
-    async fn is_granted(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
-        for (key, meta) in self.list_all(&key::grants(digest, name)).await?.objects {
-            match from_json(&key, &meta.metadata)? {
-                Reason::Upload => return Ok(true),
-                Reason::Claim => {}
-                Reason::Manifest { digest } => {
-                    if self
-                        .store
-                        .head(&key::manifest(name, &digest))
-                        .await?
-                        .is_some()
-                    {
-                        return Ok(true);
-                    }
-                }
+    /// The right that the grants of a repository give: by bytes that were hashed, by an upload, or by a manifest that was pushed and is
+    /// stored. In a repository of an upstream the first alone does.
+    async fn right_by_grants(&self, name: &Name, digest: &Digest) -> Result<Option<Right>, Error> {
+        let grants = self.list_all(&key::grants(digest, name)).await?.objects;
+        let (mut reasons, mut unread) = (Vec::new(), None);
+        for (key, meta) in &grants {
+            match from_json(key, &meta.metadata) {
+                Ok(reason) => reasons.push(reason),
+                Err(error) => unread = Some(error),
             }
         }
-        Ok(false)
+        if reasons.contains(&Reason::Filled) {
+            return Ok(Some(Right::Filled));
+        }
+        if self.is_upstreams(name) {
+            return Ok(None);
+        }
+        if reasons.contains(&Reason::Upload) {
+            return Ok(Some(Right::Pushed));
+        }
+        for reason in &reasons {
+            match reason {
+                Reason::Manifest { digest } => {
+                    let manifest = key::manifest(name, digest);
+                    if self.store.head(&manifest).await?.is_some() {
+                        return Ok(Some(Right::Pushed));
+                    }
+                }
+                Reason::Upload | Reason::Claim | Reason::Filled | Reason::Mirrored { .. } => {}
+            }
+        }
+        // A grant that can't be read may have been the one that gives the right.
+        match unread {
+            Some(error) => Err(error.into()),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a repository holds a blob only by what gave a right in older versions and gives none in a mirrored repository.
+    pub(super) async fn has_old_hold(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
+        let link = key::link(digest, name);
+        let prefix = link.strip_suffix("_link").unwrap_or(&link);
+        let options = ListOptions {
+            limit: 1_000,
+            metadata: true,
+            ..ListOptions::default()
+        };
+        let page = self.store.list(prefix, options).await?;
+        let mut has_old = false;
+        for (key, meta) in &page.objects {
+            if *key == link {
+                has_old |= Linked::parse(&meta.metadata) != Some(Right::Filled);
+                continue;
+            }
+            match serde_json::from_str(&meta.metadata) {
+                Ok(Reason::Filled) => return Ok(false),
+                Ok(Reason::Upload | Reason::Claim | Reason::Manifest { .. }) => has_old = true,
+                Ok(Reason::Mirrored { .. }) | Err(_) => {}
+            }
+        }
+        Ok(has_old)
+    }
+
+    /// Whether bytes of this blob were hashed for another repository of the same upstream, as far as the first page of its holders tells.
+    pub(super) async fn is_filled_from(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
+        let prefix = key::holders(digest);
+        let options = ListOptions {
+            limit: 1_000,
+            metadata: true,
+            ..ListOptions::default()
+        };
+        let page = self.store.list(&prefix, options).await?;
+        let is_filled = |(key, meta): &(String, Meta)| {
+            let name = key.strip_prefix(&prefix).and_then(key::holder);
+            let of = name.and_then(|name| {
+                let of = self.mirrored(&name)?;
+                // By default a name without an upstream means another repository than the one that is stored as that.
+                (of.name == name).then_some(of)
+            });
+            !key.ends_with("/_link")
+                && matches!(serde_json::from_str(&meta.metadata), Ok(Reason::Filled))
+                && of.is_some_and(|of| of.upstream.name() == mirrored.upstream.name())
+        };
+        Ok(page.objects.iter().any(is_filled))
     }
 
     /// Reads a short text that was stored as an object's body.
@@ -353,32 +468,56 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         name: &Name,
         digest: &Digest,
         record: &Record,
+        right: Option<Right>,
     ) -> Result<(), Error> {
-        let content = Content::Bytes(json(record).into_bytes());
-        self.store
-            .put(&key::link(digest, name), content, PutOptions::default())
-            .await?;
+        self.put_link(name, digest, record, right).await?;
         self.tiers.changed(Wanted::Link(name, digest));
         Ok(())
     }
 
     /// Writes the link from a repository to a blob that it has got.
-    pub(super) async fn link(&self, name: &Name, digest: &Digest, record: &Record) {
-        self.write_link(name, digest, record).await;
+    pub(super) async fn link(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        record: &Record,
+        right: Option<Right>,
+    ) {
+        self.write_link(name, digest, record, right).await;
         self.tiers.changed(Wanted::Link(name, digest));
     }
 
-    /// Writes a link. It is a hint: where writing fails, reading costs more and that is all.
-    pub(super) async fn write_link(&self, name: &Name, digest: &Digest, record: &Record) {
-        let content = Content::Bytes(json(record).into_bytes());
-        if let Err(error) = self
-            .store
-            .put(&key::link(digest, name), content, PutOptions::default())
-            .await
-        {
+    /// Writes a link. It is a hint: if writing fails, reading costs more and that is all.
+    pub(super) async fn write_link(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        record: &Record,
+        right: Option<Right>,
+    ) {
+        if let Err(error) = self.put_link(name, digest, record, right).await {
             let fields = [("error", &*error.to_string())];
             self.host.log(Level::Error, "link not written", &fields);
         }
+    }
+
+    async fn put_link(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        record: &Record,
+        right: Option<Right>,
+    ) -> Result<(), StoreError> {
+        let metadata = Linked::metadata(right);
+        let options = PutOptions {
+            metadata: &metadata,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(json(record).into_bytes());
+        self.store
+            .put(&key::link(digest, name), content, options)
+            .await
+            .map(drop)
     }
 
     /// Which blobs of a manifest this repository has no right to or that are not there.
@@ -406,3 +545,35 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
 /// More bytes than a record of as many extents as an upload may have.
 const MAX_RECORD: u64 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Grants outlive the version that wrote them.
+    #[test]
+    fn reasons_are_what_is_stored() {
+        let digest = crate::digest::Algorithm::Sha256.digest(b"manifest");
+        let of = |reason: &str| format!(r#"{{"reason":"{reason}","digest":"{digest}"}}"#);
+        for (reason, stored) in [
+            (Reason::Upload, r#"{"reason":"upload"}"#.to_owned()),
+            (Reason::Claim, r#"{"reason":"claim"}"#.to_owned()),
+            (Reason::Filled, r#"{"reason":"filled"}"#.to_owned()),
+            (
+                Reason::Manifest {
+                    digest: digest.clone(),
+                },
+                of("manifest"),
+            ),
+            (
+                Reason::Mirrored {
+                    digest: digest.clone(),
+                },
+                of("mirrored"),
+            ),
+        ] {
+            assert_eq!(json(&reason), stored);
+            assert_eq!(serde_json::from_str::<Reason>(&stored).unwrap(), reason);
+        }
+    }
+}

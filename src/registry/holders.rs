@@ -24,7 +24,11 @@ use crate::{
 struct Hold {
     uploads: u64,
     claims: u64,
+    /// How often its bytes were hashed for the repository, as an upstream sent them.
+    filled: u64,
     manifests: BTreeSet<Digest>,
+    /// Manifests that an upstream sent: they keep the blob, and give no right.
+    mirrored: BTreeSet<Digest>,
     is_linked: bool,
 }
 
@@ -65,14 +69,22 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             match from_json(key, &meta.metadata)? {
                 Reason::Upload => hold.uploads += 1,
                 Reason::Claim => hold.claims += 1,
+                Reason::Filled => hold.filled += 1,
                 Reason::Manifest { digest } => {
                     hold.manifests.insert(digest);
                 }
+                Reason::Mirrored { digest } => {
+                    hold.mirrored.insert(digest);
+                }
             }
         }
-        let manifests = holds
+        let manifests: BTreeSet<(&Name, &Digest)> = holds
             .iter()
-            .flat_map(|(name, hold)| hold.manifests.iter().map(move |digest| (name, digest)));
+            .flat_map(|(name, hold)| {
+                let manifests = hold.manifests.iter().chain(&hold.mirrored);
+                manifests.map(move |digest| (name, digest))
+            })
+            .collect();
         let stored = for_each(manifests, |(name, manifest)| async move {
             let found = self.store.head(&key::manifest(name, manifest)).await?;
             Ok(found.map(|_| (name.clone(), manifest.clone())))
@@ -81,20 +93,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let repositories: Vec<Value> = holds
             .iter()
             .map(|(name, hold)| {
-                let manifests = hold.manifests.iter().map(|manifest| {
-                    let is_stored = stored.contains(&(name.clone(), manifest.clone()));
-                    json!({ "digest": manifest.to_string(), "stored": is_stored })
-                });
+                let told = |manifests: &BTreeSet<Digest>| -> Vec<Value> {
+                    let told = manifests.iter().map(|manifest| {
+                        let is_stored = stored.contains(&(name.clone(), manifest.clone()));
+                        json!({ "digest": manifest.to_string(), "stored": is_stored })
+                    });
+                    told.collect()
+                };
                 json!({
                     "name": name.as_str(),
                     "uploads": hold.uploads,
                     "claims": hold.claims,
-                    "manifests": manifests.collect::<Vec<_>>(),
+                    "filled": hold.filled,
+                    "manifests": told(&hold.manifests),
+                    "mirrored": told(&hold.mirrored),
                     "linked": hold.is_linked,
                 })
             })
             .collect();
-        let uploads: u64 = holds.values().map(|hold| hold.uploads + hold.claims).sum();
+        let uploads: u64 = holds
+            .values()
+            .map(|hold| hold.uploads + hold.claims + hold.filled)
+            .sum();
         let body = json!({
             "digest": digest.to_string(),
             "stored": record.is_some(),

@@ -45,6 +45,28 @@ pub(super) struct Stored {
     /// Whether the bytes are wrong: for all who read it, the manifest is not there. It still holds its blobs, until it is pushed again or deleted.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub(super) aside: bool,
+    /// Whether an upstream sent it. If not, it was pushed, or an older version wrote it.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub(super) mirrored: bool,
+}
+
+/// Where a manifest comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Origin {
+    /// A client, who had a right to each of its blobs.
+    Push,
+    /// An upstream, which may name what it likes.
+    Upstream,
+}
+
+impl Origin {
+    /// The reason of the grants that keep the blobs of a manifest.
+    pub(super) const fn reason(self, digest: Digest) -> Reason {
+        match self {
+            Self::Push => Reason::Manifest { digest },
+            Self::Upstream => Reason::Mirrored { digest },
+        }
+    }
 }
 
 /// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
@@ -264,10 +286,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let size = bytes.len() as u64;
         self.metrics.received.inc_by(size);
         let bound = self.bound();
-        self.keep_blobs(name, &digest, &manifest, bound).await?;
+        let origin = Origin::Push;
+        self.keep_blobs(name, &digest, &manifest, origin, bound)
+            .await?;
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
         require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
-        self.write_manifest(name, &digest, &manifest, bytes, bound)
+        self.write_manifest(name, &digest, &manifest, bytes, origin, bound)
             .await?;
         let named = listed.iter().chain([&digest]);
         self.require_staying(name, named).await?;
@@ -354,15 +378,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         name: &Name,
         digest: &Digest,
         manifest: &Manifest,
+        origin: Origin,
         bound: Bound,
     ) -> Result<(), Error> {
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
         if blobs.is_empty() {
             return Ok(());
         }
-        let reason = Reason::Manifest {
-            digest: digest.clone(),
-        };
+        let reason = origin.reason(digest.clone());
         self.keep(name, &blobs, &reason, bound).await?; // 2
         Ok(())
     }
@@ -374,6 +397,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         manifest: &Manifest,
         bytes: Vec<u8>,
+        origin: Origin,
         bound: Bound,
     ) -> Result<(), Error> {
         if let Some(subject) = &manifest.subject {
@@ -385,6 +409,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let stored = json(&Stored {
             media_type: manifest.media_type.clone(),
             aside: false,
+            mirrored: origin == Origin::Upstream,
         });
         let options = PutOptions {
             digest: Some(digest),

@@ -17,9 +17,10 @@ use crate::{
         Answer, Body, DOCKER_CONTENT_DIGEST, Registry,
         blob::{describe, whole},
         fill::{Fill, Part, Source},
-        grant::{from_json, json},
-        manifest::TagTarget,
+        grant::{Look, from_json, json},
+        manifest::{Origin, TagTarget},
         respond,
+        upload::By,
         upstream::{Question, UpstreamError},
     },
     store::{
@@ -407,8 +408,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     parsed.map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
                 self.require_operations(&name, &manifest, 1)?;
                 let bound = self.bound();
-                self.keep_blobs(&name, &digest, &manifest, bound).await?;
-                self.write_manifest(&name, &digest, &manifest, bytes, bound)
+                let origin = Origin::Upstream;
+                self.keep_blobs(&name, &digest, &manifest, origin, bound)
+                    .await?;
+                self.write_manifest(&name, &digest, &manifest, bytes, origin, bound)
                     .await?;
                 Some(content)
             }
@@ -449,14 +452,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
         let start = self.host.now();
-        let size = self.size_of_blob(mirrored, digest).await;
-        let size = size.map_err(|error| no_blob(mirrored, &error))?;
+        let size = match self.size_of_blob(mirrored, digest).await {
+            Ok(size) => size,
+            Err(error) => return Err(self.no_blob(mirrored, digest, &error).await),
+        };
         trace.step("blob", Tier::Upstream, self.host.now().since(start));
-        let size = size.ok_or_else(|| {
-            let error = UpstreamError::Wrong(format!("blob {digest}: it says not how long it is"));
-            no_blob(mirrored, &error)
-        })?;
-        Ok(whole(digest, size))
+        match size {
+            Some(size) => Ok(whole(digest, size)),
+            None => {
+                let found = format!("blob {digest}: the upstream sent no content-length");
+                let error = UpstreamError::Wrong(found);
+                Err(self.no_blob(mirrored, digest, &error).await)
+            }
+        }
     }
 
     /// Sends on a blob that is not stored yet; `None` where it now is. The upstream is asked once for all who want it at the same
@@ -471,9 +479,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let key = key::link(digest, &mirrored.name);
         let reader = match self.acquaintance.fills.join(&key, start) {
             Part::Leads(reader) => {
-                let work = self.begin_fill(mirrored, digest, &key, &reader.fill).await;
-                if let Some(work) = work.map_err(|error| no_blob(mirrored, &error))? {
-                    trace.work(work);
+                match self.begin_fill(mirrored, digest, &key, &reader.fill).await {
+                    Ok(Some(work)) => trace.work(work),
+                    Ok(None) => {}
+                    Err(error) => return Err(self.no_blob(mirrored, digest, &error).await),
                 }
                 reader
             }
@@ -482,8 +491,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 reader
             }
         };
-        let size = reader.fill.wait(&self.host).await;
-        let size = size.map_err(|error| no_blob(mirrored, &error))?;
+        let size = match reader.fill.wait(&self.host).await {
+            Ok(size) => size,
+            Err(error) => return Err(self.no_blob(mirrored, digest, &error).await),
+        };
         trace.step("blob", Tier::Upstream, self.host.now().since(start));
         let Some(size) = size else { return Ok(None) };
         let pieces = self.read_fill(reader, size);
@@ -517,7 +528,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Ok(reply) => reply,
             // It may be the range that it does not like: what that is of the whole is decided here.
             Err(UpstreamError::Failed(_)) => return Ok(None),
-            Err(error) => return Err(no_blob(mirrored, &error)),
+            Err(error) => return Err(self.no_blob(mirrored, digest, &error).await),
         };
         let Some(body) = reply.body.take() else {
             return Ok(None);
@@ -636,13 +647,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<Option<Source<S::Reader>>, UpstreamError> {
         let name = &mirrored.name;
         let failed = |error: Error| UpstreamError::Store(error.message());
-        let (record, begun) = join(self.record(digest), self.begun(name, digest)).await;
-        let begun = begun.map_err(failed)?;
-        if record.map_err(failed)?.is_some() {
-            // It is here through another repository. That the upstream has it there is what gives this one a right to it.
-            self.size_of_blob(mirrored, digest).await?;
-            if self.keep_present(name, digest).await.map_err(failed)? {
-                return Ok(None);
+        let (seen, begun) = join(self.look(digest), self.begun(name, digest)).await;
+        let (seen, begun) = (seen.map_err(failed)?, begun.map_err(failed)?);
+        if let Look::Present(record) = &seen {
+            let given = self.is_given(mirrored, digest, record.size()).await;
+            if given.map_err(failed)? {
+                let kept = self.keep_present(name, digest, By::Fill).await;
+                if kept.map_err(failed)? {
+                    return Ok(None);
+                }
             }
         }
         let most = mirrored.upstream.most_bytes;
@@ -701,7 +714,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             // What is small, or of a length that nobody knows, is stored before it is served.
             length => {
                 let taken = match length {
-                    Some(length) => self.push_whole(Some(body), length, name, digest).await,
+                    Some(length) => {
+                        self.fill_whole(Some(body), length, name, digest, &seen)
+                            .await
+                    }
                     None => self.take_blob(body, None, name, digest).await,
                 };
                 taken.map(|()| None).map_err(|error| match error.code() {
@@ -710,6 +726,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 })
             }
         }
+    }
+
+    /// Whether a stored blob of so many bytes need not be fetched again for a repository of an upstream: its bytes were hashed for another
+    /// repository of the same upstream, and the upstream says that it has as many here. Neither alone is enough. The one is no word of
+    /// this repository, and the other no more than a word.
+    async fn is_given(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<bool, Error> {
+        if !self.is_filled_from(mirrored, digest).await? {
+            return Ok(false);
+        }
+        // What it refuses here, it refuses by `GET` as well.
+        let said = self.size_of_blob(mirrored, digest).await;
+        Ok(said.is_ok_and(|said| said == Some(size)))
     }
 
     /// Opens the rest of a blob that broke off, and says how long all of it is; `None` where the upstream gives no such part.
@@ -775,7 +808,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             headers: HeaderMap::new(),
         };
         let reply = self.ask_upstream(mirrored, &question).await?;
-        Ok(length(&reply.headers))
+        Ok(length(&reply.headers).filter(|_| reply.status == StatusCode::OK))
     }
 
     /// Notes that what is stored is served in place of an answer.
@@ -787,10 +820,26 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     fn no_manifest(&self, mirrored: &Mirrored, error: &UpstreamError) -> Error {
         error.answer(&mirrored.upstream, Code::ManifestUnknown)
     }
-}
 
-fn no_blob(mirrored: &Mirrored, error: &UpstreamError) -> Error {
-    error.answer(&mirrored.upstream, Code::BlobUnknown)
+    /// What a client hears that wanted a blob. A repository that was able to read it in an older version, or before it was mirrored, says
+    /// why it asked the upstream.
+    async fn no_blob(&self, mirrored: &Mirrored, digest: &Digest, error: &UpstreamError) -> Error {
+        let answer = error.answer(&mirrored.upstream, Code::BlobUnknown);
+        if !error.is_outage() {
+            return answer;
+        }
+        match self.has_old_hold(&mirrored.name, digest).await {
+            Ok(true) => answer.because(&format!(
+                "no bytes of blob {digest} were hashed for repository {}, so they must be fetched from the upstream again",
+                mirrored.name
+            )),
+            Ok(false) => answer,
+            Err(error) => {
+                self.log_failure("grants not listed", &error);
+                answer
+            }
+        }
+    }
 }
 
 /// How long all of it is, by a `Content-Range` (RFC 9110) of everything from an offset on.

@@ -19,11 +19,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let known = self
                     .tiers
                     .known(name, &digest)
-                    .filter(|known| known.seen.get())?;
+                    .filter(|known| known.seen.get() && self.is_right(name, known.right))?;
                 Some(Link {
                     digest,
                     record: known.record.clone(),
                     confirmed: known.confirmed,
+                    right: known.right,
                 })
             });
             known.collect()

@@ -21,10 +21,48 @@ use crate::{
     },
     route::UploadStart,
     store::{
-        Condition, Content, Piece, PutOptions, StoreError, Streams, Values, key, record::Record,
+        Bytes as _, Condition, Content, Piece, PutOptions, StoreError, Streams, Values, key,
+        record::{Record, Right},
     },
     upload::{ChunkError, Extent, Step, Upload, UploadId},
 };
+
+/// How a repository gets a blob whose bytes were hashed, or which it was given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum By {
+    /// A client pushed or mounted it.
+    Push,
+    /// An upstream sent it, or has it as another repository of the upstream has.
+    Fill,
+}
+
+impl By {
+    /// The reason of the grant that KEEP writes.
+    pub(super) const fn reason(self) -> Reason {
+        match self {
+            Self::Push => Reason::Upload,
+            Self::Fill => Reason::Filled,
+        }
+    }
+
+    /// What the link records.
+    pub(super) const fn right(self) -> Option<Right> {
+        match self {
+            Self::Push => Some(Right::Pushed),
+            Self::Fill => Some(Right::Filled),
+        }
+    }
+}
+
+/// An upload whose extents are known to be a blob.
+pub(super) struct Sealed {
+    /// The number of its step that closes it.
+    pub(super) number: u32,
+    /// All of its bytes, in this order.
+    pub(super) extents: Vec<Extent>,
+    /// How the repository gets the blob.
+    pub(super) by: By,
+}
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -70,7 +108,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
         let upload = self.receive(request, name, id, upload, bound).await?;
-        self.close(name, id, upload, digest, bound).await?;
+        self.close(name, id, upload, digest, By::Push, bound)
+            .await?;
         Ok(created(name, digest))
     }
 
@@ -91,17 +130,22 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if source.is_none() {
             return Ok(false);
         }
-        self.keep_present(name, digest).await
+        self.keep_present(name, digest, By::Push).await
     }
 
     /// Gives a repository a blob that is there: whether it still is.
-    pub(super) async fn keep_present(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
+    pub(super) async fn keep_present(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        by: By,
+    ) -> Result<bool, Error> {
         let bound = self.bound();
-        self.keep(name, &[digest], &Reason::Upload, bound).await?; // KEEP
+        self.keep(name, &[digest], &by.reason(), bound).await?; // KEEP
         let Some(record) = self.record(digest).await? else {
             return Ok(false);
         };
-        self.link(name, digest, &record).await;
+        self.link(name, digest, &record, by.right()).await;
         self.metrics.deduplicated.inc_by(record.size());
         Ok(true)
     }
@@ -186,15 +230,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 }
                 None => {
                     let upload = self.receive(request, name, id, upload, bound).await?;
-                    self.close(name, id, upload, digest, bound).await?;
+                    self.close(name, id, upload, digest, By::Push, bound)
+                        .await?;
                 }
             },
             Step::Received { .. } => {
                 let upload = self.receive(request, name, id, upload, bound).await?;
-                self.close(name, id, upload, digest, bound).await?;
+                self.close(name, id, upload, digest, By::Push, bound)
+                    .await?;
             }
             Step::Closing { .. } | Step::Done { .. } => {
-                self.close_again(name, id, &upload.last, digest).await?;
+                self.close_again(name, id, &upload.last, digest, By::Push)
+                    .await?;
             }
             Step::Dead => return Err(unknown(id)),
         }
@@ -234,7 +281,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
                 let found = self.record(digest).await?; // 2 look
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-                self.link(name, digest, &record).await;
+                self.link(name, digest, &record, By::Push.right()).await;
                 self.metrics.deduplicated.inc_by(record.size());
                 return Ok(());
             }
@@ -254,7 +301,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         match self.store.put(&blob, content, options).await {
             // 2, 3: creating it only if it is not there is the look. 4: the link. 5: 201
             Ok(Some(meta)) => {
-                self.make_good(name, digest, &Record::Bytes { size: meta.size })
+                let record = Record::Bytes { size: meta.size };
+                self.make_good(name, digest, &record, By::Push.right())
                     .await?;
                 self.metrics.received.inc_by(meta.size);
                 self.count_stored(meta.size);
@@ -262,7 +310,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Ok(None) => {
                 let found = self.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-                self.make_good(name, digest, &record).await?;
+                self.make_good(name, digest, &record, By::Push.right())
+                    .await?;
                 self.metrics.received.inc_by(length);
                 self.metrics.deduplicated.inc_by(record.size());
             }
@@ -274,6 +323,56 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 return Err(error.into());
             }
         }
+        Ok(())
+    }
+
+    /// Fill of a small blob, `seen` before: it is held in memory and hashed before anything is written, so no claim has to keep its place.
+    pub(super) async fn fill_whole(
+        &self,
+        body: Option<S::Body>,
+        length: u64,
+        name: &Name,
+        digest: &Digest,
+        seen: &Look,
+    ) -> Result<(), Error> {
+        let bound = self.bound();
+        let bytes = match body {
+            Some(body) => self.store.hold(body, length).await?,
+            None => S::Bytes::copy_from(b""),
+        };
+        self.metrics.received.inc_by(length);
+        if bytes.digest(digest.algorithm()).await? != *digest {
+            return Err(StoreError::Digest.into());
+        }
+        let by = By::Fill;
+        self.keep(name, &[digest], &by.reason(), bound).await?; // 1 KEEP
+        let metadata = json(&BlobKind::Bytes);
+        let options = PutOptions {
+            condition: seen.condition(),
+            digest: Some(digest),
+            metadata: &metadata,
+        };
+        let content = if length == 0 {
+            Content::Bytes(Vec::new())
+        } else {
+            let pieces = vec![Piece::Held(bytes)];
+            Content::Stream(self.store.concatenate(pieces, length), length)
+        };
+        bound.check(&self.host)?;
+        // 2, 3: creating it only if it is not there is the look
+        let record = match self.store.put(&key::blob(digest), content, options).await? {
+            Some(meta) => {
+                self.count_stored(meta.size);
+                Record::Bytes { size: meta.size }
+            }
+            None => {
+                let found = self.record(digest).await?;
+                let record = found.ok_or_else(|| swept_meanwhile(digest))?;
+                self.metrics.deduplicated.inc_by(record.size());
+                record
+            }
+        };
+        self.link(name, digest, &record, by.right()).await; // 4
         Ok(())
     }
 
@@ -369,7 +468,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let upload = self
             .receive_body(body, length, name, id, upload, bound)
             .await?;
-        let Err(error) = self.close(name, id, upload.clone(), digest, bound).await else {
+        let closed = self.close(name, id, upload.clone(), digest, By::Fill, bound);
+        let Err(error) = closed.await else {
             return Ok(());
         };
         // Nobody comes back to mend it.
@@ -392,12 +492,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         id: UploadId,
         upload: Upload,
         digest: &Digest,
+        by: By,
         bound: Bound,
     ) -> Result<(), Error> {
         let extents = match &upload.last {
             Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
-                self.push_whole(None, 0, name, digest).await?;
+                match by {
+                    By::Push => self.push_whole(None, 0, name, digest).await?,
+                    By::Fill => {
+                        self.fill_whole(None, 0, name, digest, &Look::Absent)
+                            .await?;
+                    }
+                }
                 self.forget(&[key::step(name, id, 0)]).await;
                 return Ok(());
             }
@@ -438,11 +545,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             if listed.is_open() {
                 return Err(out_of_order(name, id, &listed, "the upload has moved on"));
             }
-            return self.close_again(name, id, &listed.last, digest).await;
+            return self.close_again(name, id, &listed.last, digest, by).await;
         }
 
-        self.record_extents(name, id, upload.number + 1, extents, digest, bound)
-            .await
+        let sealed = Sealed {
+            number: upload.number + 1,
+            extents,
+            by,
+        };
+        self.record_extents(name, id, sealed, digest, bound).await
     }
 
     /// Closes an upload of extents that are known to be the blob, and that nobody else can have closed.
@@ -450,8 +561,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         name: &Name,
         id: UploadId,
-        number: u32,
-        extents: Vec<Extent>,
+        sealed: Sealed,
         digest: &Digest,
         bound: Bound,
     ) -> Result<(), Error> {
@@ -459,24 +569,27 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let closing = Step::Closing {
             digest: digest.clone(),
         };
-        if !self.write_step(name, id, number, &closing).await? {
+        if !self.write_step(name, id, sealed.number, &closing).await? {
             return Err(unknown(id));
         }
-        self.record_extents(name, id, number, extents, digest, bound)
-            .await
+        self.record_extents(name, id, sealed, digest, bound).await
     }
 
-    /// Push, by PATCH: what comes after the upload is closing, by its step of this number.
+    /// Push, by PATCH, and fill: what comes after the upload is closing.
     async fn record_extents(
         &self,
         name: &Name,
         id: UploadId,
-        closing: u32,
-        extents: Vec<Extent>,
+        sealed: Sealed,
         digest: &Digest,
         bound: Bound,
     ) -> Result<(), Error> {
-        self.keep(name, &[digest], &Reason::Upload, bound).await?; // 4 KEEP
+        let Sealed {
+            number: closing,
+            extents,
+            by,
+        } = sealed;
+        self.keep(name, &[digest], &by.reason(), bound).await?; // 4 KEEP
         let size = extents.iter().map(|extent| extent.size).sum();
         let done = Step::Done {
             digest: digest.clone(),
@@ -495,7 +608,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.delete_extents(extents).await;
             }
         }
-        self.link(name, digest, &record).await;
+        self.link(name, digest, &record, by.right()).await;
         Ok(())
     }
 
@@ -544,16 +657,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         id: UploadId,
         last: &Step,
         digest: &Digest,
+        by: By,
     ) -> Result<(), Error> {
         match last {
             Step::Closing { digest: closed } | Step::Done { digest: closed, .. }
                 if closed == digest =>
             {
                 let bound = self.bound();
-                self.keep(name, &[digest], &Reason::Upload, bound).await?;
+                self.keep(name, &[digest], &by.reason(), bound).await?;
                 match self.record(digest).await? {
                     Some(record) => {
-                        self.link(name, digest, &record).await;
+                        self.link(name, digest, &record, by.right()).await;
                         Ok(())
                     }
                     None if matches!(last, Step::Closing { .. }) => Err(Error::unavailable(

@@ -31,7 +31,7 @@ use crate::{
         hot::Hot,
         key,
         policy::{Kind, Policy, Tier},
-        record::Record,
+        record::{Record, Right},
         trace::Trace,
         warm::{Content, Link, Value},
     },
@@ -81,6 +81,8 @@ impl<B> Clone for Found<B> {
 pub struct Known {
     /// Where its bytes are.
     pub record: Record,
+    /// Which kind of grant gave the repository the right to it; `None` if an older version said so.
+    pub right: Option<Right>,
     /// Whether the bytes were seen there. A link alone is a hint.
     pub seen: Cell<bool>,
     /// When the cold tier said so.
@@ -89,9 +91,10 @@ pub struct Known {
 
 impl Known {
     /// What a link says, before anybody has looked at the blob.
-    pub fn new(record: Record, confirmed: Timestamp) -> Self {
+    pub fn new(record: Record, right: Option<Right>, confirmed: Timestamp) -> Self {
         Self {
             record,
+            right,
             seen: Cell::new(false),
             confirmed,
         }
@@ -441,6 +444,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
                 self.believe(&key::blob(&link.digest), Warmth::Until(blob_until));
                 let known = Known {
                     record: link.record,
+                    right: link.right,
                     seen: Cell::new(true),
                     confirmed: link.confirmed,
                 };

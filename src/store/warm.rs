@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::{Algorithm, Digest},
-    store::{Bytes, StoreError, policy::Policy, record::Record},
+    store::{
+        Bytes, StoreError,
+        policy::Policy,
+        record::{Record, Right},
+    },
     time::Timestamp,
 };
 
@@ -56,6 +60,9 @@ pub struct Link {
     pub record: Record,
     /// When the cold tier said so.
     pub confirmed: Timestamp,
+    /// Which kind of grant gave the right to it; `None` in values of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right: Option<Right>,
 }
 
 /// What is kept warm.
@@ -208,7 +215,27 @@ mod tests {
                 digest: Algorithm::Sha256.digest(b"layer"),
                 record: Record::Bytes { size: 5 },
                 confirmed: Timestamp(1_799_999_999_000),
+                right: Some(Right::Filled),
             }],
+        }
+    }
+
+    /// Values outlive the version that wrote them: this is the form of a link, with and without its right.
+    #[test]
+    fn have_links_in_the_form_that_is_stored() {
+        let digest = Algorithm::Sha256.digest(b"layer");
+        let before = format!(
+            r#"{{"digest":"{digest}","record":{{"kind":"bytes","size":5}},"confirmed":1800000000000}}"#
+        );
+        let mut link: Link = serde_json::from_str(&before).unwrap();
+        assert_eq!(link.right, None);
+        assert_eq!(serde_json::to_string(&link).unwrap(), before);
+        for (right, name) in [(Right::Filled, "filled"), (Right::Pushed, "pushed")] {
+            link.right = Some(right);
+            let stored = serde_json::to_string(&link).unwrap();
+            let end = format!(r#","right":"{name}"}}"#);
+            assert_eq!(stored, before.strip_suffix('}').unwrap().to_owned() + &end);
+            assert_eq!(serde_json::from_str::<Link>(&stored).unwrap(), link);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Four listings are read side by side, blob by blob. They find what is of no use without an operation for what is, and only nominate:
 //! for a blob without grants the mark is read, *then* its grants are listed afresh, *then* the mark is moved.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,15 +53,27 @@ struct Hold {
     name: Option<Name>,
     grants: u64,
     has_old_link: bool,
-    /// The youngest grant for each manifest that has one.
+    /// The youngest grant for each manifest that was pushed and has one.
     manifests: HashMap<Digest, Youngest>,
+    /// The same, for each manifest that an upstream sent. A grant of the one kind takes the place of none of the other: what was pushed
+    /// would lose its right.
+    mirrored: HashMap<Digest, Youngest>,
+    /// Old grants by bytes that were hashed. They stay while a grant for a manifest does.
+    filled: Vec<String>,
+    /// Whether there are grants of which it is not known what they are: the step before has read them, or they can't be read.
+    is_partial: bool,
 }
 
 impl Hold {
-    /// Notes a grant for a manifest. Of it and the one that was the youngest so far, answers the older one, if that is old.
-    fn surpass(&mut self, manifest: Digest, grant: Youngest) -> Option<String> {
-        let is_full = self.manifests.len() >= MAX_MANIFESTS;
-        match self.manifests.entry(manifest) {
+    /// Notes a grant that stays. Of it and the one for the same manifest that was the youngest so far, answers the older one, if that is old.
+    fn surpass(&mut self, reason: Reason, grant: Youngest) -> Option<String> {
+        let (youngest, manifest) = match reason {
+            Reason::Manifest { digest } => (&mut self.manifests, digest),
+            Reason::Mirrored { digest } => (&mut self.mirrored, digest),
+            Reason::Upload | Reason::Claim | Reason::Filled => return None,
+        };
+        let is_full = youngest.len() >= MAX_MANIFESTS;
+        match youngest.entry(manifest) {
             Entry::Occupied(mut youngest) => youngest.get_mut().surpass(grant),
             Entry::Vacant(vacant) => {
                 if !is_full {
@@ -182,7 +194,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let digest = nominee.digest.clone();
         let prefix = key::holders(&digest);
         let size = nominee.blob.as_ref().map_or(0, |(_, size)| *size);
-        let mut hold = Hold::default();
+        let held = place.reference.as_deref();
+        let mut hold = Hold {
+            name: held.and_then(|key| key.strip_prefix(&prefix).and_then(key::holder)),
+            is_partial: true,
+            ..Hold::default()
+        };
         while let Some((key, meta)) = references.take(self, &digest, key::digest_of).await? {
             if looks.page != references.pages {
                 // Reasons are read after the grants were listed, and not before.
@@ -193,7 +210,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             }
             let name = key.strip_prefix(&prefix).and_then(key::holder);
             if name != hold.name {
-                self.leave(&mut hold, nominee, size, inventory);
+                self.leave(&mut hold, nominee, place, size, inventory)
+                    .await?;
                 hold.name.clone_from(&name);
             }
             // As it was listed: its reason may have been looked at before now.
@@ -210,13 +228,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                     };
                     if let Some(why) = gone {
                         self.delete_grant(&key, why).await?;
+                    } else if old && reason == Some(Reason::Filled) {
+                        hold.filled.push(key.clone());
                     } else {
                         hold.grants += 1;
+                        hold.is_partial |= reason.is_none();
                         nominee.is_held = true;
                         place.is_held = true;
-                        if let Some(Reason::Manifest { digest }) = reason
+                        if let Some(reason) = reason
                             && let Some(grant) =
-                                hold.surpass(digest, Youngest::new(&key, &meta, old))
+                                hold.surpass(reason, Youngest::new(&key, &meta, old))
                         {
                             hold.grants -= 1;
                             let why = "it has a younger grant for the same manifest";
@@ -232,27 +253,53 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             }
             place.reference = Some(key);
         }
-        self.leave(&mut hold, nominee, size, inventory);
-        Ok(())
+        self.leave(&mut hold, nominee, place, size, inventory).await
     }
 
     /// Has read all that a repository has on a blob.
-    fn leave(&self, hold: &mut Hold, nominee: &mut Nominee, size: u64, inventory: &mut Inventory) {
+    ///
+    /// Old grants by hashed bytes go, if no grant for a manifest stays. A pull may store one at this moment: its grant keeps the blob, and
+    /// the right to it comes with the next pull. The link that says so may stay for longer. It harms nobody: what it says stays true, for
+    /// all bytes were hashed for this repository, and it goes when the repository has no grant any more.
+    async fn leave(
+        &self,
+        hold: &mut Hold,
+        nominee: &mut Nominee,
+        place: &mut Place,
+        size: u64,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
         let Hold {
             name,
-            grants,
+            mut grants,
             has_old_link,
             manifests,
+            mirrored,
+            filled,
+            is_partial,
         } = std::mem::take(hold);
-        let Some(name) = name else { return };
+        let Some(name) = name else { return Ok(()) };
+        if is_partial || !manifests.is_empty() || !mirrored.is_empty() {
+            grants += filled.len() as u64;
+        } else {
+            for key in &filled {
+                let why = "no manifest of the repository needs the blob that was filled";
+                self.delete_grant(key, why).await?;
+            }
+        }
+        if grants > 0 {
+            nominee.is_held = true;
+            place.is_held = true;
+        }
         if grants == 0 {
             if has_old_link {
                 nominee.linked.push(name);
             }
-            return;
+            return Ok(());
         }
         if nominee.blob.is_some() {
-            let times = manifests.len().max(1) as u64;
+            let named: HashSet<&Digest> = manifests.keys().chain(mirrored.keys()).collect();
+            let times = named.len().max(1) as u64;
             let undivided = size.saturating_mul(times);
             inventory.undivided_bytes += undivided;
             inventory.count(&name, |holding| {
@@ -261,6 +308,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 holding.undivided_bytes += undivided;
             });
         }
+        Ok(())
     }
 
     async fn delete_grant(&self, key: &str, why: &'static str) -> Result<(), Halt> {
@@ -289,7 +337,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             Reason::Claim => Ok(Some(
                 "the bytes that were announced are late by the grace period",
             )),
-            Reason::Manifest { digest } => {
+            // It stays while another grant does, which is known when all of them are.
+            Reason::Filled => Ok(None),
+            Reason::Manifest { digest } | Reason::Mirrored { digest } => {
                 if manifests.may_have(name, digest) {
                     return Ok(None);
                 }

@@ -17,7 +17,11 @@ use crate::{
         grant::{BlobKind, Reason},
         sweep::work::Listing,
     },
-    store::{Condition, Content, PutOptions, StoreError, record::Record, tiers::Wanted},
+    store::{
+        Condition, Content, PutOptions, StoreError,
+        record::{Linked, Record},
+        tiers::Wanted,
+    },
     time::Timestamp,
     upload::{Extent, UploadId},
 };
@@ -603,7 +607,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     ) {
         self.checked(What::Grant, 0);
         match serde_json::from_str(&meta.metadata) {
-            Ok(Reason::Manifest { digest: manifest }) => {
+            Ok(Reason::Manifest { digest: manifest } | Reason::Mirrored { digest: manifest }) => {
                 // What is mirrored comes when it is asked for.
                 let is_there = match state {
                     State::Sound(_) | State::Unknown => true,
@@ -613,7 +617,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                     edges.see(name, &manifest, digest);
                 }
             }
-            Ok(Reason::Upload | Reason::Claim) => {}
+            Ok(Reason::Upload | Reason::Claim | Reason::Filled) => {}
             // Why it holds the blob is known to nobody any more, so it does. A manifest that it was for gets another one.
             Err(error) => self.find(Finding {
                 found: Found::Corrupt,
@@ -654,7 +658,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         let State::Sound(record) = state else {
             return Ok(());
         };
-        let Some((_, bytes)) = self.read_object(key, MAX_RECORD).await? else {
+        let Some((meta, bytes)) = self.read_object(key, MAX_RECORD).await? else {
             return Ok(());
         };
         let linked: Option<Record> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -667,7 +671,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         if !self.work.is_dry {
             self.work.spend(1)?;
             let registry = self.work.registry;
-            registry.make_good(name, digest, record).await?;
+            // Where the bytes are says nothing of who may read them: the link keeps the right that it records.
+            let right = Linked::parse(&meta.metadata);
+            registry.make_good(name, digest, record, right).await?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::{
     name::{Name, Tag},
     registry::{
         grant::{Reason, is_blob},
-        manifest::{Referrer, Stored, TagTarget},
+        manifest::{Origin, Referrer, Stored, TagTarget},
         sweep::work::Listing,
     },
     store::tiers::Wanted,
@@ -101,7 +101,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         repository: &mut Repository,
         edges: &mut Edges,
     ) -> Result<(), Halt> {
-        let Some((manifest, size)) = self.read_manifest(name, digest, key, meta).await? else {
+        let read = self.read_manifest(name, digest, key, meta).await?;
+        let Some((manifest, size, origin)) = read else {
             return Ok(());
         };
         self.checked(What::Manifest, size);
@@ -113,7 +114,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         }
         for blob in &manifest.blobs {
             if !edges.has(name, digest, blob) {
-                self.scrub_edge(name, digest, blob).await?;
+                self.scrub_edge(name, digest, blob, origin).await?;
                 // Should the step end before the manifest does, the next one need not look again.
                 edges.see(name, digest, blob);
             }
@@ -140,7 +141,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         digest: &Digest,
         key: &str,
         meta: &Meta,
-    ) -> Result<Option<(Manifest, u64)>, Halt> {
+    ) -> Result<Option<(Manifest, u64, Origin)>, Halt> {
         let finding = |found, why: String, repair| Finding {
             found,
             what: What::Manifest,
@@ -156,6 +157,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             }
             return Ok(None);
         }
+        let origin = self.origin(name, stored.as_ref());
         let mut bytes = Vec::new();
         let mut is_right = false;
         for _ in 0..2 {
@@ -180,6 +182,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             if !self.work.is_dry && self.is_still(key, meta).await? {
                 // The bytes stay, for who wants to know what became of them.
                 let metadata = json(&Stored {
+                    mirrored: origin == Origin::Upstream,
                     media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
                     aside: true,
                 });
@@ -208,17 +211,35 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 let metadata = json(&Stored {
                     media_type: manifest.media_type.clone(),
                     aside: false,
+                    mirrored: origin == Origin::Upstream,
                 });
                 self.replace(key, meta, bytes, &metadata).await?;
                 let registry = self.work.registry;
                 registry.tiers.changed(Wanted::Manifest(name, digest));
             }
         }
-        Ok(Some((manifest, size)))
+        Ok(Some((manifest, size, origin)))
+    }
+
+    /// Where a manifest comes from, as far as anybody can say. Of one whose metadata can't be read nobody can, so it is taken for an
+    /// upstream's: grants that are repaired for it keep its blobs, and give no right that was not there.
+    fn origin(&self, name: &Name, stored: Option<&Stored>) -> Origin {
+        let is_upstreams = || self.work.registry.is_upstreams(name);
+        if stored.is_none_or(|stored| stored.mirrored) || is_upstreams() {
+            Origin::Upstream
+        } else {
+            Origin::Push
+        }
     }
 
     /// Looks closely at a blob that a manifest names: whether it is there, and held for the manifest.
-    async fn scrub_edge(&self, name: &Name, manifest: &Digest, blob: &Digest) -> Result<(), Halt> {
+    async fn scrub_edge(
+        &self,
+        name: &Name,
+        manifest: &Digest,
+        blob: &Digest,
+        origin: Origin,
+    ) -> Result<(), Halt> {
         let registry = self.work.registry;
         self.work.require(GRANTING)?;
         let key = key::blob(blob);
@@ -238,10 +259,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         }
         let prefix = key::grants(blob, name);
         let is_held = |(_, meta): &(String, Meta)| {
-            matches!(
-                serde_json::from_str(&meta.metadata),
-                Ok(Reason::Manifest { digest }) if digest == *manifest
-            )
+            let reason: Option<Reason> = serde_json::from_str(&meta.metadata).ok();
+            reason.is_some_and(|reason| reason.manifest() == Some(manifest))
         };
         if self.work.list_below(&prefix).await?.iter().any(is_held) {
             return Ok(());
@@ -261,9 +280,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             return Ok(());
         }
         self.work.spend(3)?;
-        let reason = Reason::Manifest {
-            digest: manifest.clone(),
-        };
+        let reason = origin.reason(manifest.clone());
         registry
             .keep(name, &[blob], &reason, registry.bound())
             .await?;
