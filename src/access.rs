@@ -106,9 +106,10 @@ impl<'a> Need<'a> {
             Route::Version => Self::SignIn,
             Route::Token { .. } => Self::Token,
             Route::Metrics => Self::Registry(Action::Metrics),
-            Route::Sweep { .. } | Route::Scrub { .. } | Route::Holders { .. } => {
-                Self::Registry(Action::Administer)
-            }
+            Route::Sweep { .. }
+            | Route::Scrub { .. }
+            | Route::Holders { .. }
+            | Route::Rights { .. } => Self::Registry(Action::Administer),
             Route::Extensions => Self::Entry,
             Route::Catalog { .. } => Self::Catalog,
             Route::Layer { name, .. }

@@ -43,6 +43,7 @@ mod list;
 mod manifest;
 mod mirrored;
 mod promote;
+mod rights;
 mod sweep;
 mod token;
 mod upload;
@@ -492,6 +493,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     .await
             }
             (Route::Holders { digest }, "GET" | "HEAD") => self.blob_holders(&digest).await,
+            (Route::Rights { cursor }, "GET" | "HEAD") => {
+                self.doubtful_rights(cursor.as_deref()).await
+            }
             (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
             (
                 Route::Manifest {
@@ -575,6 +579,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 | Route::Sweep { .. }
                 | Route::Scrub { .. }
                 | Route::Holders { .. }
+                | Route::Rights { .. }
                 | Route::Catalog { .. }
                 | Route::Blob { .. }
                 | Route::Manifest { .. }

@@ -17,6 +17,7 @@
 //! -                     POST                 /v2/_strata/sweep                ?dry-run= &max= &cursor=
 //! -                     POST                 /v2/_strata/scrub                ?dry-run= &digest= &cursor=
 //! -                     GET HEAD             /v2/_strata/blobs/<digest>
+//! -                     GET HEAD             /v2/_strata/rights               ?cursor=
 //! -                     GET HEAD POST        /v2/_strata/token                ?service= &scope= &scope=
 //! -                     GET HEAD             /metrics
 //! ```
@@ -120,6 +121,11 @@ pub enum Route {
     Holders {
         /// The blob.
         digest: Digest,
+    },
+    /// Which repositories may have rights that older versions gave by the word of an upstream.
+    Rights {
+        /// Where the request before ended.
+        cursor: Option<String>,
     },
     /// The catalogue: the names of all repositories.
     Catalog {
@@ -337,6 +343,10 @@ impl Route {
             };
             return Some(made());
         }
+        if rest == "rights" {
+            let cursor = query.get("cursor").map(str::to_owned);
+            return Some(Ok(Self::Rights { cursor }));
+        }
         let digest = percent_decode_str(rest.strip_prefix("blobs/")?)
             .decode_utf8()
             .ok()?;
@@ -406,6 +416,7 @@ impl Route {
             | Self::Metrics
             | Self::Extensions
             | Self::Holders { .. }
+            | Self::Rights { .. }
             | Self::Catalog { .. }
             | Self::Layer { .. }
             | Self::LayerFile { .. }
@@ -434,6 +445,7 @@ impl Route {
             Self::Sweep { .. } => "sweep",
             Self::Scrub { .. } => "scrub",
             Self::Holders { .. } => "holders",
+            Self::Rights { .. } => "rights",
             Self::Catalog { .. } => "catalog",
             Self::Layer { .. } => "layer",
             Self::LayerFile { .. } => "layer_file",
@@ -457,6 +469,7 @@ impl Route {
             | Self::Sweep { .. }
             | Self::Scrub { .. }
             | Self::Holders { .. }
+            | Self::Rights { .. }
             | Self::Catalog { .. } => {}
             Self::Blob { name, .. }
             | Self::Layer { name, .. }
@@ -482,6 +495,7 @@ impl Route {
             | Self::Sweep { .. }
             | Self::Scrub { .. }
             | Self::Holders { .. }
+            | Self::Rights { .. }
             | Self::Catalog { .. } => None,
             Self::Blob { name, .. }
             | Self::Layer { name, .. }
@@ -924,6 +938,11 @@ mod tests {
             &format!("/v2/_strata/blobs/{DIGEST}"),
             Route::Holders { digest },
         );
+        let rights = |cursor: Option<&str>| Route::Rights {
+            cursor: cursor.map(str::to_owned),
+        };
+        parses("/v2/_strata/rights", rights(None));
+        parses("/v2/_strata/rights?cursor=abc", rights(Some("abc")));
         for (target, message) in [
             (
                 "sweep?dry-run=yes",

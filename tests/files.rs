@@ -2126,6 +2126,7 @@ fn extensions_are_discovered() {
         ("_strata", "/v2/{name}/_strata/invalidate"),
         ("_strata", "/v2/_strata/sweep"),
         ("_strata", "/v2/_strata/blobs/{digest}"),
+        ("_strata", "/v2/_strata/rights"),
     ] {
         let found = extensions
             .iter()

@@ -573,9 +573,9 @@ fn of_many_who_miss_a_blob_one_asks() {
     assert_eq!(world.asked().len(), 1);
 }
 
-/// Another repository has it already: then it is not sent again, and who asks here gets it only if the upstream has it here.
+/// What a repository of this registry's own has is no word of the upstream: its bytes come from there, and are stored once.
 #[test]
-fn a_blob_that_is_here_is_not_sent_again() {
+fn a_blob_that_was_pushed_elsewhere_is_sent_all_the_same() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     for bytes in [LAYER, b"of nobody else"] {
@@ -585,8 +585,9 @@ fn a_blob_that_is_here_is_not_sent_again() {
     assert_eq!(get(&mirror, &blob(LAYER)).body, LAYER);
     assert_eq!(
         world.asked(),
-        [format!("HEAD /v2/team/app/blobs/{} 200", digest(LAYER))]
+        [format!("GET /v2/team/app/blobs/{} 200", digest(LAYER))]
     );
+    assert_eq!(world.store.keys("blobs/").len(), 2);
     let answer = get(&mirror, &blob(b"of nobody else"));
     assert_eq!(answer.status, 404, "{}", text(&answer));
 }

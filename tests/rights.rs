@@ -27,7 +27,7 @@ use crate::support::{
     Answer, Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest,
     host::key as derived,
     layers::{Tar, noise},
-    mirrors::{Said, says, target, text},
+    mirrors::{Said, json_of, says, target, text},
     watched::{Verdict, Watched, WatchedValues},
 };
 
@@ -662,4 +662,391 @@ fn what_was_pushed_before_the_name_was_mirrored_is_asked_for() {
         get(&world.isolate(&[]), &blob_of(PULLED, CONFIG)).status,
         200
     );
+}
+
+impl World {
+    /// A round of the sweep, in steps of so many operations at most: the keys that were deleted.
+    fn sweep(&self, upstreams: &[&str], operations: &str) -> Vec<String> {
+        let isolate = self.isolate_with(upstreams, &[("STRATA_SUBREQUESTS", operations)]);
+        let mut deleted = Vec::new();
+        for _ in 0..1_000 {
+            let answer = ask(&isolate, &by("root", "POST /v2/_strata/sweep"));
+            let body = json_of(&answer);
+            let removals = body["removals"].as_array().unwrap().iter();
+            deleted.extend(
+                removals
+                    .filter(|removal| removal["action"] == "delete")
+                    .map(|removal| removal["key"].as_str().unwrap().to_owned()),
+            );
+            if body["finished"] == true {
+                return deleted;
+            }
+        }
+        panic!("a round does not end");
+    }
+
+    /// A pass of the scrub: what was found.
+    fn scrub(&self, upstreams: &[&str]) -> Vec<String> {
+        let isolate = self.isolate(upstreams);
+        let mut found = Vec::new();
+        for _ in 0..1_000 {
+            let answer = ask(&isolate, &by("root", "POST /v2/_strata/scrub"));
+            let body = json_of(&answer);
+            let findings = body["findings"].as_array().unwrap().iter();
+            found.extend(findings.map(|finding| {
+                let word = |field: &str| finding[field].as_str().unwrap_or("nothing").to_owned();
+                format!("{} {}: {}", word("found"), word("what"), word("repair"))
+            }));
+            if body["finished"] == true {
+                return found;
+            }
+        }
+        panic!("a pass does not end");
+    }
+
+    /// Has an image pulled whole through the mirror: its digest.
+    fn pull(&self, remote: &str, layer: &[u8]) -> Digest {
+        let found = self.publish(remote, "v1", &image_of(CONFIG, &[layer]));
+        for blob in [CONFIG, layer] {
+            self.serve(remote, blob);
+        }
+        let name = format!("up.example/{remote}");
+        let mirror = self.mirror();
+        for path in [
+            format!("/v2/{name}/manifests/v1"),
+            blob_of(&name, CONFIG),
+            blob_of(&name, layer),
+        ] {
+            assert_eq!(get(&mirror, &path).status, 200, "{path}");
+        }
+        found
+    }
+
+    fn delete_manifest(&self, name: &str, found: &Digest) {
+        let key = key::manifest(&name.parse().unwrap(), found);
+        block_on(self.store.memory.delete(&[key])).unwrap();
+    }
+
+    fn keys_of(&self, name: &str, blob: &[u8]) -> Vec<String> {
+        let encoded = digest(blob).encoded().to_owned();
+        self.store.keys(&format!("refs/sha256/{encoded}/{name}/"))
+    }
+}
+
+const UP: [&str; 2] = ["up.example", "other.example"];
+
+/// A right stays while a manifest of the repository needs the blob, and goes with it; whether the upstream is mirrored still or not.
+#[test]
+fn the_sweep_keeps_a_filled_blob_while_a_manifest_needs_it() {
+    for upstreams in [&UP[..], &[]] {
+        let world = World::new();
+        let layer = noise(1, 100);
+        let found = world.pull("x", &layer);
+        let kept = world.keys_of(PULLED, &layer);
+        assert_eq!(kept.len(), 3, "two grants and a link: {kept:?}");
+        for _ in 0..4 {
+            world.host.pass(GRACE);
+            let deleted = world.sweep(upstreams, "10000");
+            assert!(
+                !deleted.iter().any(|key| key.contains(PULLED)),
+                "{deleted:?}"
+            );
+        }
+        assert_eq!(world.keys_of(PULLED, &layer), kept);
+        world.delete_manifest(PULLED, &found);
+        let mut deleted = world.sweep(upstreams, "10000");
+        deleted.retain(|key| kept.contains(key));
+        deleted.sort();
+        assert_eq!(deleted, kept);
+        for _ in 0..3 {
+            world.host.pass(GRACE);
+            world.sweep(upstreams, "10000");
+        }
+        assert!(world.store.keys(&key::blob(&digest(&layer))).is_empty());
+    }
+}
+
+/// A blob that no manifest names is a right for the grace period.
+#[test]
+fn the_sweep_keeps_a_filled_blob_for_the_grace_period() {
+    let world = World::new();
+    world.serve("x", CONFIG);
+    assert_eq!(get(&world.mirror(), &blob_of(PULLED, CONFIG)).status, 200);
+    world.host.pass(GRACE - Duration::from_secs(1));
+    world.sweep(&UP, "10000");
+    assert_eq!(world.keys_of(PULLED, CONFIG).len(), 2);
+    world.host.pass(Duration::from_secs(1));
+    world.sweep(&UP, "10000");
+    assert!(world.keys_of(PULLED, CONFIG).is_empty());
+}
+
+/// Of several grants for one manifest the youngest stays: of those that keep and of those that give a right, each by itself.
+#[test]
+fn the_sweep_lets_no_grant_take_the_place_of_one_of_another_kind() {
+    let world = World::new();
+    let document = image_of(CONFIG, &[]);
+    world.push("root", PULLED, CONFIG);
+    let found = world.plant_manifest(PULLED, &document).to_string();
+    let manifest = json!({ "reason": "manifest", "digest": found });
+    let mirrored = json!({ "reason": "mirrored", "digest": found });
+    let filled = json!({ "reason": "filled" });
+    for (id, reason) in [
+        ("1", &mirrored),
+        ("2", &filled),
+        ("3", &manifest),
+        ("4", &mirrored),
+        ("5", &manifest),
+        ("6", &filled),
+    ] {
+        world.host.pass(Duration::from_secs(1));
+        world.plant_grant(PULLED, CONFIG, id, reason);
+    }
+    world.host.pass(GRACE);
+    world.sweep(&[], "10000");
+    assert_eq!(
+        world.reasons(PULLED, CONFIG),
+        [manifest, mirrored, filled.clone(), filled]
+    );
+    assert_eq!(world.keys_of(PULLED, CONFIG).len(), 5);
+}
+
+/// A step that ends among the grants of a repository tells the next one nothing of those before: no right goes by what comes after alone.
+#[test]
+fn the_sweep_takes_no_right_by_a_part_of_the_grants() {
+    let world = World::new();
+    let document = image_of(CONFIG, &[]);
+    world.push("root", PULLED, CONFIG);
+    let found = world.plant_manifest(PULLED, &document).to_string();
+    let mirrored = |digest: &str| json!({ "reason": "mirrored", "digest": digest });
+    world.plant_grant(PULLED, CONFIG, "0", &mirrored(&found));
+    // Each costs a look at a manifest that is not stored.
+    for number in 0..100 {
+        let gone = digest(format!("gone {number}").as_bytes()).to_string();
+        world.plant_grant(PULLED, CONFIG, &format!("1{number:03}"), &mirrored(&gone));
+    }
+    let filled = json!({ "reason": "filled" });
+    world.plant_grant(PULLED, CONFIG, "2", &filled);
+    world.host.pass(GRACE);
+    for _ in 0..3 {
+        world.sweep(&UP, "50");
+        assert!(world.reasons(PULLED, CONFIG).contains(&filled));
+        world.host.pass(GRACE);
+    }
+    assert_eq!(world.reasons(PULLED, CONFIG), [mirrored(&found), filled]);
+}
+
+/// What the scrub writes for the manifest of an upstream gives no right, now or when the upstream is gone from the settings.
+#[test]
+fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
+    for upstreams in [&UP[..], &[]] {
+        for metadata in [None, Some("")] {
+            let world = World::new();
+            let document = image_of(CONFIG, &[&secret()]);
+            let found = world.publish("x", "v1", &document);
+            get(&world.mirror(), &format!("/v2/{PULLED}/manifests/v1"));
+            assert!(
+                world.scrub(&UP).is_empty(),
+                "grants for what is not filled yet"
+            );
+            let mirrored = [json!({ "reason": "mirrored", "digest": found.to_string() })];
+            let lost = world.keys_of(PULLED, &secret());
+            block_on(world.store.memory.delete(&lost)).unwrap();
+            let mut expected = vec!["missing grant: write"];
+            if let Some(metadata) = metadata {
+                // Nor where nobody can say any more whose the manifest is.
+                let config = world.keys_of(PULLED, CONFIG);
+                block_on(world.store.memory.delete(&config)).unwrap();
+                let manifest = key::manifest(&PULLED.parse().unwrap(), &found);
+                let bytes = document.to_string().into_bytes();
+                world.store.plant(&manifest, &bytes, metadata);
+                expected = vec![
+                    "corrupt manifest: write",
+                    "missing grant: write",
+                    "missing grant: write",
+                ];
+            }
+            let mut findings = world.scrub(upstreams);
+            findings.retain(|finding| !finding.starts_with("missing blob"));
+            assert_eq!(findings, expected);
+            assert_eq!(world.reasons(PULLED, &secret()), mirrored);
+            let manifest = key::manifest(&PULLED.parse().unwrap(), &found);
+            assert_eq!(world.metadata(&manifest)["mirrored"], true);
+            world.assert_closed("scrubbed", upstreams, PULLED);
+        }
+    }
+}
+
+/// A manifest of an older version in a mirrored repository is an upstream's, whatever its metadata does not say.
+#[test]
+fn the_scrub_takes_manifests_of_mirrored_repositories_for_the_upstreams() {
+    let world = World::new();
+    let document = image_of(&secret(), &[]);
+    let found = world.plant_manifest(PULLED, &document);
+    assert!(
+        world
+            .scrub(&UP)
+            .contains(&"missing grant: write".to_owned())
+    );
+    let mirrored = [json!({ "reason": "mirrored", "digest": found.to_string() })];
+    assert_eq!(world.reasons(PULLED, &secret()), mirrored);
+    // That grant keeps the blob, so no other is written once the upstream is gone.
+    assert!(
+        !world
+            .scrub(&[])
+            .contains(&"missing grant: write".to_owned())
+    );
+    assert_eq!(world.reasons(PULLED, &secret()), mirrored);
+    world.assert_closed("an older manifest", &[], PULLED);
+}
+
+/// A link keeps the right that it records when the scrub writes it anew.
+#[test]
+fn the_scrub_writes_a_link_anew_with_its_right() {
+    let world = World::new();
+    world.serve("x", CONFIG);
+    get(&world.mirror(), &blob_of(PULLED, CONFIG));
+    for reason in [r#"{"reason":"filled"}"#, r#"{"reason":"pushed"}"#, ""] {
+        world.store.plant(&link(PULLED, CONFIG), b"{", reason);
+        assert_eq!(world.scrub(&UP), ["corrupt link: write"]);
+        let expected = serde_json::from_str(reason).unwrap_or(Value::Null);
+        assert_eq!(world.linked(PULLED, CONFIG), Some(expected));
+    }
+}
+
+/// Deleting a blob takes the right to it away, once the repository is no longer mirrored; a manifest that needs it still stands in the way.
+#[test]
+fn a_filled_blob_can_be_deleted_when_no_manifest_needs_it() {
+    let world = World::new();
+    let layer = noise(2, 100);
+    let found = world.pull("x", &layer);
+    let line = format!("DELETE {}", blob_of(PULLED, &layer));
+    let alone = world.isolate(&[]);
+    assert_eq!(ask(&alone, &by("root", &line)).status, 405);
+    world.delete_manifest(PULLED, &found);
+    assert_eq!(ask(&alone, &by("root", &line)).status, 202);
+    let alone = world.isolate(&[]);
+    assert_eq!(get(&alone, &blob_of(PULLED, &layer)).status, 404);
+}
+
+/// Who asks which repository holds a blob is told by what.
+#[test]
+fn holders_are_told_by_their_reasons() {
+    let world = World::new();
+    let found = world.pull("x", &secret()).to_string();
+    let line = format!("GET /v2/_strata/blobs/{}", digest(&secret()));
+    let body = json_of(&ask(&world.mirror(), &by("root", &line)));
+    assert_eq!(
+        body["repositories"],
+        json!([
+            { "name": SECRET, "uploads": 0, "claims": 1, "filled": 0, "manifests": [], "mirrored": [], "linked": true },
+            { "name": PULLED, "uploads": 0, "claims": 0, "filled": 1, "manifests": [],
+              "mirrored": [{ "digest": found, "stored": true }], "linked": true },
+        ]),
+        "{body}"
+    );
+    assert_eq!(body["references"], 3);
+}
+
+/// All that the end-point for doubtful rights tells, request by request, where the store lists so many keys at once.
+fn doubtful(world: &World, upstreams: &[&str], page: u32) -> (Vec<Value>, Vec<Value>) {
+    world.store.page.set(page);
+    let isolate = world.isolate_with(upstreams, &[("STRATA_SUBREQUESTS", "50")]);
+    let (mut repositories, mut blobs) = (Vec::new(), Vec::new());
+    let mut path = "GET /v2/_strata/rights".to_owned();
+    for _ in 0..1_000 {
+        let answer = ask(&isolate, &by("root", &path));
+        assert_eq!(answer.status, 200, "{}", text(&answer));
+        let body = json_of(&answer);
+        assert!(body["operations"].as_u64().unwrap() <= 40, "{body}");
+        repositories.extend(body["repositories"].as_array().unwrap().clone());
+        blobs.extend(body["blobs"].as_array().unwrap().clone());
+        if body["finished"] == true {
+            assert_eq!(body.get("cursor"), None);
+            return (repositories, blobs);
+        }
+        path = format!(
+            "GET /v2/_strata/rights?cursor={}",
+            body["cursor"].as_str().unwrap()
+        );
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn doubtful_rights_are_told_to_who_administers() {
+    let world = World::new();
+    world.pull("x", &noise(3, 100));
+    // An older version: a tag that an upstream was asked for, and a manifest that does not say so.
+    let document = image_of(CONFIG, &[&secret()]);
+    let found = world.plant_manifest("up.example/old", &document);
+    let tag = json!({ "kind": "manifest", "digest": found.to_string(), "mediaType": OCI_MANIFEST, "size": 1, "seen": 5 });
+    let name = "up.example/old".parse().unwrap();
+    world.store.plant(
+        &key::tag(&name, &"v9".parse().unwrap()),
+        b"",
+        &tag.to_string(),
+    );
+    let reason = json!({ "reason": "manifest", "digest": found.to_string() });
+    let before = world.host.now.get();
+    world.plant_grant("up.example/old", &secret(), "m", &reason);
+    // Somebody has mounted it since.
+    world.host.pass(Duration::from_secs(5));
+    let after = world.host.now.get();
+    world.plant_grant("mallory/x", &secret(), "u", &json!({ "reason": "upload" }));
+    world.plant_grant("mallory/y", &secret(), "c", &json!({ "reason": "claim" }));
+    // Nothing is doubtful of what only mirrored repositories have, or of what was filled.
+    world.plant_link("up.example/old", CONFIG);
+    world.serve("y", &secret());
+    get(&world.mirror(), &blob_of("up.example/y", &secret()));
+
+    // Blobs that lie before and after it.
+    for number in 0..60 {
+        let grant = json!({ "reason": "upload" });
+        world.plant_grant("z", &noise(number, 50), "u", &grant);
+    }
+    for page in [1, 2, 3, 1_000] {
+        let (repositories, blobs) = doubtful(&world, &UP, page);
+        assert!(repositories.is_empty(), "{repositories:?}");
+        assert_eq!(
+            blobs,
+            [json!({
+                "digest": digest(&secret()).to_string(),
+                "doubtful": [{ "name": "up.example/old", "since": before }],
+                "elsewhere": [
+                    { "name": "mallory/x", "since": after },
+                    { "name": SECRET, "since": before },
+                ],
+                "complete": true,
+            })]
+        );
+        // Without the upstreams their repositories are this registry's own, and some say that they were not.
+        let (repositories, blobs) = doubtful(&world, &[], page);
+        let names: Vec<&str> = repositories
+            .iter()
+            .map(|repository| repository["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["up.example/old", PULLED]);
+        assert_eq!(repositories[0]["why"], "tag v9 was pulled from an upstream");
+        assert!(blobs.is_empty(), "{blobs:?}");
+    }
+    let wrong = by("root", "GET /v2/_strata/rights?cursor=x");
+    assert_eq!(ask(&world.mirror(), &wrong).status, 400);
+    let other = by("mallory", "GET /v2/_strata/rights");
+    assert_eq!(ask(&world.mirror(), &other).status, 403);
+}
+
+/// A blob that more repositories hold than a request can read of is told in parts, and holds nothing up.
+#[test]
+fn doubtful_rights_of_a_blob_with_many_holders_are_told_in_parts() {
+    let world = World::new();
+    let upload = json!({ "reason": "upload" });
+    for number in 0..150 {
+        world.plant_grant(&format!("v/{number:03}"), &secret(), "u", &upload);
+    }
+    world.plant_grant("up.example/x", &secret(), "u", &upload);
+    let (_, blobs) = doubtful(&world, &UP, 1);
+    assert_eq!((blobs.len(), &blobs[0]["complete"]), (1, &json!(false)));
+    let (_, blobs) = doubtful(&world, &UP, 1_000);
+    assert_eq!((blobs.len(), &blobs[0]["complete"]), (1, &json!(false)));
+    assert_eq!(blobs[0]["elsewhere"].as_array().unwrap().len(), 100);
 }

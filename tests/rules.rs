@@ -83,6 +83,7 @@ end_points! {
     Sweep "/v2/_strata/sweep" POST InRegistry(Administer);
     Scrub "/v2/_strata/scrub" POST InRegistry(Administer);
     Holders "/v2/_strata/blobs/LAYER" GET InRegistry(Administer), HEAD InRegistry(Administer);
+    Rights "/v2/_strata/rights" GET InRegistry(Administer), HEAD InRegistry(Administer);
     Blob "/v2/NAME/blobs/LAYER" GET In(Pull), HEAD In(Pull), DELETE In(Delete);
     Manifest "/v2/NAME/manifests/v1" GET In(Pull), HEAD In(Pull), PUT In(Push), DELETE In(Delete);
     StartUpload "/v2/NAME/blobs/uploads/" POST In(Push);

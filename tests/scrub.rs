@@ -434,7 +434,9 @@ fn a_link_that_says_other_than_the_blob_is_written_anew() {
         let mut fixture = Fixture::new(&[]);
         fixture.push_image("a");
         let healthy = fixture.objects();
-        fixture.put(&key::link(&digest(LAYER), &name("a")), wrong.as_bytes(), "");
+        let reason = r#"{"reason":"pushed"}"#;
+        let link = key::link(&digest(LAYER), &name("a"));
+        fixture.put(&link, wrong.as_bytes(), reason);
         assert_eq!(fixture.pass(), ["corrupt link: write"], "{wrong}");
         assert_eq!(fixture.objects(), healthy, "{wrong}");
         fixture.restart();

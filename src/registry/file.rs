@@ -108,7 +108,7 @@ pub(super) fn extensions<S: Streams>() -> Response<Body<S>> {
         },
         {
             "name": "_strata",
-            "description": "looks into layers and images: tables of contents, files and directories; invalidates what is mirrored; sweeps, scrubs, and tells who holds a blob",
+            "description": "looks into layers and images: tables of contents, files and directories; invalidates what is mirrored; sweeps, scrubs, and tells who holds a blob and which rights are doubtful",
             "url": concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/extension.md"),
             "endpoints": [
                 "/v2/{name}/_strata/layers/{digest}",
@@ -118,6 +118,7 @@ pub(super) fn extensions<S: Streams>() -> Response<Body<S>> {
                 "/v2/_strata/sweep",
                 "/v2/_strata/scrub",
                 "/v2/_strata/blobs/{digest}",
+                "/v2/_strata/rights",
             ],
         },
     ]});

@@ -44,6 +44,8 @@ type Reading = Box<dyn FnMut(Received) -> Result<Received, StoreError>>;
 pub(crate) struct Watched {
     pub(crate) memory: Rc<Memory>,
     pub(crate) reading: Rc<RefCell<Reading>>,
+    /// The most objects of a page: a store may list fewer than it is asked for.
+    pub(crate) page: Rc<Cell<u32>>,
     watcher: Rc<RefCell<Watcher>>,
 }
 
@@ -55,6 +57,7 @@ impl Watched {
         Self {
             memory: Rc::new(memory),
             reading: Rc::new(RefCell::new(Box::new(Ok))),
+            page: Rc::new(Cell::new(1_000)),
             watcher: Rc::new(RefCell::new(Box::new(watcher))),
         }
     }
@@ -180,6 +183,10 @@ impl Objects for Watched {
     }
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
+        let options = ListOptions {
+            limit: options.limit.min(self.page.get()),
+            ..options
+        };
         self.watch("list", prefix, self.memory.list(prefix, options))
             .await
     }

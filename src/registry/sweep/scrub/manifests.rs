@@ -157,7 +157,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             }
             return Ok(None);
         }
-        let origin = self.origin(name, stored.as_ref());
         let mut bytes = Vec::new();
         let mut is_right = false;
         for _ in 0..2 {
@@ -182,7 +181,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             if !self.work.is_dry && self.is_still(key, meta).await? {
                 // The bytes stay, for who wants to know what became of them.
                 let metadata = json(&Stored {
-                    mirrored: origin == Origin::Upstream,
+                    // Of bytes that are wrong nobody can say what they named.
+                    mirrored: stored.as_ref().is_none_or(|stored| stored.mirrored),
                     media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
                     aside: true,
                 });
@@ -203,6 +203,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 return Ok(None);
             }
         };
+        let origin = match &stored {
+            Some(stored) => self.origin(name, stored),
+            None => self.origin_by_grants(name, digest, &manifest).await?,
+        };
         if stored.is_none() {
             self.work.require(3)?;
             let why = "its media type can't be read, and its bytes are right".to_owned();
@@ -221,15 +225,40 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         Ok(Some((manifest, size, origin)))
     }
 
-    /// Where a manifest comes from, as far as anybody can say. Of one whose metadata can't be read nobody can, so it is taken for an
-    /// upstream's: grants that are repaired for it keep its blobs, and give no right that was not there.
-    fn origin(&self, name: &Name, stored: Option<&Stored>) -> Origin {
-        let is_upstreams = || self.work.registry.is_upstreams(name);
-        if stored.is_none_or(|stored| stored.mirrored) || is_upstreams() {
+    /// Where a manifest comes from, by its metadata and the settings.
+    fn origin(&self, name: &Name, stored: &Stored) -> Origin {
+        if stored.mirrored || self.work.registry.is_upstreams(name) {
             Origin::Upstream
         } else {
             Origin::Push
         }
+    }
+
+    /// Where a manifest comes from whose metadata can't be read: what its grants say. If they are gone too, nobody can say, so it is taken
+    /// for an upstream's. Grants that are repaired for it then keep its blobs, and give no right that was not there.
+    async fn origin_by_grants(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        manifest: &Manifest,
+    ) -> Result<Origin, Halt> {
+        if self.work.registry.is_upstreams(name) {
+            return Ok(Origin::Upstream);
+        }
+        for blob in &manifest.blobs {
+            for (_, meta) in self.work.list_below(&key::grants(blob, name)).await? {
+                match serde_json::from_str(&meta.metadata) {
+                    Ok(Reason::Manifest { digest: other }) if other == *digest => {
+                        return Ok(Origin::Push);
+                    }
+                    Ok(Reason::Mirrored { digest: other }) if other == *digest => {
+                        return Ok(Origin::Upstream);
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        Ok(Origin::Upstream)
     }
 
     /// Looks closely at a blob that a manifest names: whether it is there, and held for the manifest.

@@ -1,0 +1,293 @@
+//! Rights that older versions gave by the word of an upstream: which repositories may still have some, and which may have been used.
+//!
+//! Two listings, one after the other. Repositories whose tags or manifests came from an upstream, and that no upstream is for by today's
+//! settings: there the grants of older versions count as those of pushes do. And blobs on which a mirrored repository has grants of older
+//! versions, held by other repositories as well: one of these may have got the blob by a mount from it.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::Host,
+    name::Name,
+    registry::{
+        Answer, Registry,
+        grant::{Reason, json as text},
+        list::bytes,
+        manifest::{Stored, TagTarget},
+        respond_with_json,
+    },
+    store::{
+        ListOptions, Meta, Page, Streams, Values, key,
+        record::{Linked, Right},
+    },
+    time::Timestamp,
+};
+
+/// Where among the keys a search is: after one of these.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "place")]
+enum Place {
+    Repositories { after: Option<String> },
+    Blobs { after: Option<String> },
+}
+
+/// The repositories that hold one blob, each with the time of the oldest grant or link that it has.
+#[derive(Default)]
+struct Holds {
+    digest: Option<Digest>,
+    /// Mirrored ones, by what gave a right in older versions.
+    doubtful: BTreeMap<Name, Timestamp>,
+    /// This registry's own.
+    elsewhere: BTreeMap<Name, Timestamp>,
+    is_cut: bool,
+}
+
+/// What a request has found.
+#[derive(Default)]
+struct Found {
+    repositories: Vec<Value>,
+    blobs: Vec<Value>,
+    /// The entries of both.
+    count: usize,
+    operations: u32,
+}
+
+/// The most pages that a request lists, of a thousand keys each.
+const MAX_PAGES: u32 = 200;
+
+/// The most entries of an answer, but for those of the blob that is the last.
+const MAX_FOUND: usize = 1_000;
+
+/// The most repositories that are named for a blob, of each kind. Who holds it is told in full by the end-point for that.
+const MAX_HOLDERS: usize = 100;
+
+/// The operations that are left for what is no listing.
+const OTHERS: u32 = 10;
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+    /// Tells of doubtful rights, as far as a request may look; the next one goes on from the cursor.
+    pub(super) async fn doubtful_rights(&self, cursor: Option<&str>) -> Answer<S> {
+        let mut place = match cursor.map(parse_cursor) {
+            None => Place::Repositories { after: None },
+            Some(Some(place)) => place,
+            Some(None) => {
+                let found = "query parameter cursor is not what such a request was answered with";
+                let error = Error::new(Code::Unsupported, found);
+                return Err(error.with_status(StatusCode::BAD_REQUEST));
+            }
+        };
+        let most = self.settings.subrequests.saturating_sub(OTHERS);
+        let most = most.clamp(1, MAX_PAGES);
+        let mut found = Found::default();
+        let is_finished = loop {
+            let is_done = match &mut place {
+                Place::Repositories { after } => {
+                    self.find_repositories(after, most, &mut found).await?
+                }
+                Place::Blobs { after } => self.find_blobs(after, most, &mut found).await?,
+            };
+            match (&place, is_done) {
+                (_, false) => break false,
+                (Place::Repositories { .. }, true) => place = Place::Blobs { after: None },
+                (Place::Blobs { .. }, true) => break true,
+            }
+            if found.operations >= most {
+                break false;
+            }
+        };
+        let mut body = json!({
+            "finished": is_finished,
+            "operations": found.operations,
+            "repositories": found.repositories,
+            "blobs": found.blobs,
+        });
+        if let (false, Some(body)) = (is_finished, body.as_object_mut()) {
+            let cursor = URL_SAFE_NO_PAD.encode(text(&place));
+            body.insert("cursor".to_owned(), cursor.into());
+        }
+        Ok(respond_with_json(StatusCode::OK, bytes(&body)))
+    }
+
+    /// Finds repositories that have something from an upstream and are no upstream's by today's settings. Whether all were looked at. One in
+    /// whose middle a request ends may be told again by the next.
+    async fn find_repositories(
+        &self,
+        after: &mut Option<String>,
+        most: u32,
+        found: &mut Found,
+    ) -> Result<bool, Error> {
+        let mut told: Option<Name> = None;
+        while found.operations < most && found.count < MAX_FOUND {
+            let page = self
+                .page_of(key::REPOSITORIES, after.as_deref(), found)
+                .await?;
+            for (key, meta) in page.objects {
+                if let Some(name) = repository_of(&key)
+                    && told.as_ref() != Some(&name)
+                    && !self.is_upstreams(&name)
+                    && let Some(why) = from_upstream(&name, &key, &meta)
+                {
+                    let entry = json!({ "name": name.as_str(), "why": why });
+                    found.repositories.push(entry);
+                    found.count += 1;
+                    told = Some(name);
+                }
+                *after = Some(key);
+            }
+            if !page.truncated {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds blobs that a mirrored repository has doubtful grants on, and that others hold. Whether all were looked at.
+    async fn find_blobs(
+        &self,
+        after: &mut Option<String>,
+        most: u32,
+        found: &mut Found,
+    ) -> Result<bool, Error> {
+        let mut holds = Holds::default();
+        let mut read = after.clone();
+        let began = after.clone();
+        while found.operations < most && found.count < MAX_FOUND {
+            let page = self.page_of(key::REFS, read.as_deref(), found).await?;
+            for (key, meta) in page.objects {
+                let digest = key::digest_of(&key);
+                if digest != holds.digest {
+                    found.tell(&mut holds);
+                    // The request before may have ended in its middle.
+                    holds.is_cut = began.as_deref().and_then(key::digest_of) == digest;
+                    holds.digest = digest;
+                    // The blob before is done with.
+                    after.clone_from(&read);
+                }
+                self.note_hold(&mut holds, &key, &meta);
+                read = Some(key);
+            }
+            if !page.truncated {
+                found.tell(&mut holds);
+                *after = read;
+                return Ok(true);
+            }
+        }
+        if *after == began && read != began {
+            // So many hold this blob that a request can't read of all: what it has read is told, and the next one goes on after it.
+            holds.is_cut = true;
+            found.tell(&mut holds);
+            *after = read;
+        }
+        Ok(false)
+    }
+
+    /// Notes what a grant or a link says of who holds a blob.
+    fn note_hold(&self, holds: &mut Holds, key: &str, meta: &Meta) {
+        let Some(digest) = &holds.digest else { return };
+        let name = key
+            .strip_prefix(&key::holders(digest))
+            .and_then(key::holder);
+        let Some(name) = name else { return };
+        let reason = serde_json::from_str(&meta.metadata);
+        let is_link = key.ends_with("/_link");
+        let to = if self.is_upstreams(&name) {
+            let is_doubtful = if is_link {
+                Linked::parse(&meta.metadata) != Some(Right::Filled)
+            } else {
+                matches!(reason, Ok(Reason::Upload | Reason::Manifest { .. }))
+            };
+            is_doubtful.then_some(&mut holds.doubtful)
+        } else {
+            let has_right =
+                is_link || !matches!(reason, Ok(Reason::Claim | Reason::Mirrored { .. }));
+            has_right.then_some(&mut holds.elsewhere)
+        };
+        let Some(to) = to else { return };
+        if to.len() >= MAX_HOLDERS && !to.contains_key(&name) {
+            holds.is_cut = true;
+            return;
+        }
+        let since = to.entry(name).or_insert(meta.uploaded);
+        *since = (*since).min(meta.uploaded);
+    }
+
+    async fn page_of(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        found: &mut Found,
+    ) -> Result<Page, Error> {
+        found.operations += 1;
+        let options = ListOptions {
+            after,
+            limit: 1_000,
+            metadata: true,
+        };
+        Ok(self.store.list(prefix, options).await?)
+    }
+}
+
+impl Found {
+    /// Tells of a blob, if a repository may have got it by a doubtful right of another one.
+    fn tell(&mut self, holds: &mut Holds) {
+        let Holds {
+            digest,
+            doubtful,
+            elsewhere,
+            is_cut,
+        } = std::mem::take(holds);
+        let Some(digest) = digest.filter(|_| !doubtful.is_empty() && !elsewhere.is_empty()) else {
+            return;
+        };
+        self.count += doubtful.len() + elsewhere.len();
+        let named = |holders: BTreeMap<Name, Timestamp>| -> Vec<Value> {
+            let named = holders
+                .into_iter()
+                .map(|(name, since)| json!({ "name": name.as_str(), "since": since }));
+            named.collect()
+        };
+        self.blobs.push(json!({
+            "digest": digest.to_string(),
+            "doubtful": named(doubtful),
+            "elsewhere": named(elsewhere),
+            "complete": !is_cut,
+        }));
+    }
+}
+
+/// The repository that a key of `repositories/` is of.
+fn repository_of(key: &str) -> Option<Name> {
+    let (name, _) = key.strip_prefix(key::REPOSITORIES)?.split_once("/_")?;
+    name.parse().ok()
+}
+
+/// What of a repository says that it came from an upstream.
+fn from_upstream(name: &Name, key: &str, meta: &Meta) -> Option<String> {
+    if let Some(tag) = key::tag_of(name, key) {
+        return match serde_json::from_str(&meta.metadata) {
+            Ok(TagTarget::Manifest { seen: Some(_), .. }) => {
+                Some(format!("tag {tag} was pulled from an upstream"))
+            }
+            Ok(TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. }) | Err(_) => {
+                None
+            }
+        };
+    }
+    let digest = key::manifest_of(name, key)?;
+    let stored: Stored = serde_json::from_str(&meta.metadata).ok()?;
+    stored
+        .mirrored
+        .then(|| format!("manifest {digest} was pulled from an upstream"))
+}
+
+fn parse_cursor(text: &str) -> Option<Place> {
+    let json = URL_SAFE_NO_PAD.decode(text).ok()?;
+    serde_json::from_slice(&json).ok()
+}
