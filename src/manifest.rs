@@ -1,11 +1,28 @@
 //! Manifests: what one refers to, and whether a registry may take it.
 //!
+//! The media type of a manifest is a function of its bytes. A client's `Content-Type` may repeat it and can't choose it:
+//! else whoever pushes the same bytes again relabels what others pushed.
+//!
+//! | the document has | media type |
+//! |---|---|
+//! | `mediaType` | what it says, if the document has the fields of that type |
+//! | `config` and `layers` | an OCI image manifest |
+//! | `manifests` | an OCI image index |
+//! | anything else | none: it is refused |
+//!
+//! `null` is the same as no field. A document that two readers may take for different things is refused: an image and an
+//! index at once, a field twice, a field in other letters (decoders of some languages ignore case), `blobs` in anything but
+//! an artifact manifest, a type that is one of ours in other letters.
+//!
 //! Sources: image-spec v1.1.1, `manifest.md` and `image-index.md`; Docker Image Manifest Version 2, Schema 2. Only the
 //! fields that a registry acts on are read; the bytes are kept and returned as they were pushed.
 
 use std::{collections::BTreeSet, fmt};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
@@ -21,6 +38,18 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The media type of a Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// The media type of the artifact manifest that image-spec v1.1 dropped again, and that some clients still push.
+pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+
+/// The types that clients act on. They compare them letter by letter.
+const KNOWN: [&str; 5] = [
+    OCI_MANIFEST,
+    OCI_INDEX,
+    DOCKER_MANIFEST,
+    DOCKER_LIST,
+    OCI_ARTIFACT,
+];
 
 const DOCKER_SCHEMA_1: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+json",
@@ -47,8 +76,7 @@ pub struct Manifest {
 }
 
 /// A manifest's fields; those not named here concern clients only.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default)]
 struct Document {
     schema_version: Option<u64>,
     media_type: Option<String>,
@@ -56,19 +84,16 @@ struct Document {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
-    /// Of the artifact manifest that image-spec v1.1 dropped again, and some clients still push.
     blobs: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
     annotations: Option<Map<String, Value>>,
+    /// The layers of Docker's first format.
+    has_fs_layers: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Descriptor {
     media_type: String,
     digest: Digest,
-    #[serde(rename = "size")]
-    _size: u64,
 }
 
 impl Descriptor {
@@ -91,9 +116,9 @@ impl Descriptor {
     }
 }
 
-impl Manifest {
-    /// Reads a manifest that was pushed with a `Content-Type`.
-    pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ParseManifestError> {
+impl Document {
+    /// Reads the fields. Annotations are as long as a client likes, so only who needs them has them read.
+    fn read(bytes: &[u8], has_annotations: bool) -> Result<Self, ParseManifestError> {
         // A sequence of the fields' values would be read as well, and no client would read it.
         if bytes
             .trim_ascii_start()
@@ -102,41 +127,147 @@ impl Manifest {
         {
             return Err(ParseManifestError::Json("not a JSON object".to_owned()));
         }
-        let document: Document = serde_json::from_slice(bytes)
-            .map_err(|error| ParseManifestError::Json(error.to_string()))?;
-        let header = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-        let media_type = match (
-            header.filter(|value| !value.is_empty()),
-            document.media_type,
-        ) {
-            (Some(header), Some(field)) if !header.eq_ignore_ascii_case(&field) => {
-                return Err(ParseManifestError::MediaTypes {
-                    header: header.to_owned(),
-                    field,
-                });
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let document = Fields { has_annotations }.deserialize(&mut reader);
+        document
+            .and_then(|document| reader.end().map(|()| document))
+            .map_err(|error| ParseManifestError::Json(error.to_string()))
+    }
+
+    /// The media type, if the document is one that all readers take for the same.
+    fn media_type(&self) -> Result<String, ParseManifestError> {
+        let is_image = self.config.is_some() || self.layers.is_some();
+        let is_index = self.manifests.is_some();
+        let media_type = match &self.media_type {
+            Some(media_type) => media_type.as_str(),
+            None if self.has_fs_layers || self.schema_version == Some(1) => {
+                return Err(ParseManifestError::Schema1);
             }
-            (_, Some(field)) => field,
-            (Some(header), None) => header.to_ascii_lowercase(),
-            (None, None) => return Err(ParseManifestError::NoMediaType),
+            None if is_image && is_index => return Err(ParseManifestError::ImageAndIndex),
+            None if is_index => OCI_INDEX,
+            None if self.config.is_some() && self.layers.is_some() => OCI_MANIFEST,
+            None => return Err(ParseManifestError::NoMediaType),
         };
-        if DOCKER_SCHEMA_1.contains(&media_type.as_str()) {
+        if DOCKER_SCHEMA_1.contains(&media_type) {
             return Err(ParseManifestError::Schema1);
         }
-        if document.schema_version != Some(2) {
-            return Err(ParseManifestError::SchemaVersion(document.schema_version));
+        require_media_type(media_type)?;
+        let is_artifact = media_type == OCI_ARTIFACT;
+        match self.schema_version {
+            Some(2) => {}
+            // image-spec v1.1.0-rc2, artifact.md: an artifact manifest has no such field.
+            None if is_artifact => {}
+            other => return Err(ParseManifestError::SchemaVersion(other)),
+        }
+        if is_image && is_index {
+            return Err(ParseManifestError::ImageAndIndex);
+        }
+        let media_type = media_type.to_owned();
+        if self.blobs.is_some() && !is_artifact {
+            return Err(ParseManifestError::Blobs { media_type });
         }
         let required: &[(&'static str, bool)] = match media_type.as_str() {
             OCI_MANIFEST | DOCKER_MANIFEST => &[
-                ("config", document.config.is_some()),
-                ("layers", document.layers.is_some()),
+                ("config", self.config.is_some()),
+                ("layers", self.layers.is_some()),
             ],
-            OCI_INDEX | DOCKER_LIST => &[("manifests", document.manifests.is_some())],
+            OCI_INDEX | DOCKER_LIST => &[("manifests", self.manifests.is_some())],
             _ => &[],
         };
-        if let Some((field, _)) = required.iter().find(|(_, present)| !present) {
-            return Err(ParseManifestError::Missing { field, media_type });
+        match required.iter().find(|(_, is_present)| !is_present) {
+            Some((field, _)) => Err(ParseManifestError::Missing { field, media_type }),
+            None => Ok(media_type),
         }
+    }
+}
 
+/// Whether a text may be the media type of a manifest: `application/` and a name of RFC 6838, section 4.2, which is a header
+/// of every answer as it is.
+fn require_media_type(media_type: &str) -> Result<(), ParseManifestError> {
+    let wrong = |why| {
+        let found = media_type.to_owned();
+        Err(ParseManifestError::MediaType { found, why })
+    };
+    if let Some(known) = KNOWN
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(media_type) && **known != media_type)
+    {
+        return wrong(format!(
+            "clients compare letter by letter, spell it {known:?}"
+        ));
+    }
+    let Some(name) = media_type.strip_prefix("application/") else {
+        return wrong("a manifest's type begins with \"application/\"".to_owned());
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+    if !name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        || name.len() > 127
+        || !name.bytes().all(is_name)
+    {
+        return wrong("expected \"application/\" and a name, without parameters".to_owned());
+    }
+    Ok(())
+}
+
+/// The media type of a manifest: what its bytes say, whoever pushed them and with whatever header.
+pub fn media_type(bytes: &[u8]) -> Result<String, ParseManifestError> {
+    Document::read(bytes, false)?.media_type()
+}
+
+/// The manifests that a stored document may list; `None` if nobody can say. A document without a media type was stored
+/// before such were refused: of those every digest in it counts, wherever it is.
+pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
+    let typed = Document::read(bytes, false)
+        .and_then(|document| document.media_type().map(|_| document.manifests));
+    match typed {
+        Ok(manifests) => {
+            let manifests = manifests.into_iter().flatten();
+            Some(manifests.map(|manifest| manifest.digest).collect())
+        }
+        Err(_) => {
+            let mut digests = BTreeSet::new();
+            let mut reader = serde_json::Deserializer::from_slice(bytes);
+            let read = Digests(&mut digests).deserialize(&mut reader);
+            read.and_then(|()| reader.end()).ok().map(|()| digests)
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest that was pushed with a `Content-Type`. No header is fine, another type than that of the bytes is not.
+    pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ParseManifestError> {
+        let header = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+        let header = header.filter(|value| !value.is_empty());
+        let document = Document::read(bytes, true)?;
+        let other = |media_type: &str| {
+            let header = header.filter(|header| !header.eq_ignore_ascii_case(media_type))?;
+            Some(ParseManifestError::MediaTypes {
+                header: header.to_owned(),
+                media_type: media_type.to_owned(),
+            })
+        };
+        if let Some(error) = document.media_type.as_deref().and_then(other) {
+            return Err(error);
+        }
+        let is_schema_1 =
+            |header: &str| DOCKER_SCHEMA_1.contains(&header.to_ascii_lowercase().as_str());
+        if header.is_some_and(is_schema_1) {
+            return Err(ParseManifestError::Schema1);
+        }
+        let manifest = Self::of(document)?;
+        match other(&manifest.media_type) {
+            Some(error) => Err(error),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Reads a manifest by its bytes alone: one that is stored, or that an upstream sent.
+    pub fn read(bytes: &[u8]) -> Result<Self, ParseManifestError> {
+        Self::of(Document::read(bytes, true)?)
+    }
+
+    fn of(document: Document) -> Result<Self, ParseManifestError> {
+        let media_type = document.media_type()?;
         let config_type = document
             .config
             .as_ref()
@@ -174,17 +305,217 @@ impl Manifest {
     }
 }
 
+/// The field of these that a key names; `None` for one that is none of them. A key that decoders which ignore case (Go's, for
+/// one) would take for a field is refused, and so is a field that comes twice: of these some readers keep the first, others
+/// the last.
+fn field<E: serde::de::Error>(
+    key: &str,
+    fields: &[&'static str],
+    seen: &mut Vec<&'static str>,
+) -> Result<Option<&'static str>, E> {
+    // The two letters outside of ASCII that are equal to one inside, if case is ignored.
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    let is_named = |name: &&&str| key.chars().map(fold).eq(name.chars().map(fold));
+    let Some(name) = fields.iter().find(is_named).copied() else {
+        return Ok(None);
+    };
+    if key != name {
+        return Err(E::custom(format_args!(
+            "field {key:?} is {name:?} for readers that ignore case, spell it so or leave it out"
+        )));
+    }
+    if seen.contains(&name) {
+        return Err(E::custom(format_args!(
+            "field {name:?} twice, leave one out"
+        )));
+    }
+    seen.push(name);
+    Ok(Some(name))
+}
+
+/// Reads the fields of a document.
+struct Fields {
+    has_annotations: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Fields {
+    type Value = Document;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Document, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a manifest")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        const FIELDS: [&str; 10] = [
+            "schemaVersion",
+            "mediaType",
+            "artifactType",
+            "config",
+            "layers",
+            "manifests",
+            "blobs",
+            "subject",
+            "annotations",
+            "fsLayers",
+        ];
+        let mut document = Document::default();
+        let mut seen = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            match field(&key, &FIELDS, &mut seen)? {
+                Some("schemaVersion") => document.schema_version = map.next_value()?,
+                Some("mediaType") => document.media_type = map.next_value()?,
+                Some("artifactType") => document.artifact_type = map.next_value()?,
+                Some("config") => document.config = map.next_value()?,
+                Some("layers") => document.layers = map.next_value()?,
+                Some("manifests") => document.manifests = map.next_value()?,
+                Some("blobs") => document.blobs = map.next_value()?,
+                Some("subject") => document.subject = map.next_value()?,
+                Some("annotations") if self.has_annotations => {
+                    document.annotations = map.next_value()?;
+                }
+                Some("fsLayers") => {
+                    document.has_fs_layers = map.next_value::<Option<IgnoredAny>>()?.is_some();
+                }
+                Some(_) | None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(document)
+    }
+}
+
+impl<'de> Deserialize<'de> for Descriptor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts;
+
+        impl<'de> Visitor<'de> for Parts {
+            type Value = Descriptor;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a descriptor")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Descriptor, A::Error> {
+                let mut seen = Vec::new();
+                let (mut media_type, mut digest, mut size) = (None, None, None::<u64>);
+                while let Some(key) = map.next_key::<String>()? {
+                    match field(&key, &["mediaType", "digest", "size"], &mut seen)? {
+                        Some("mediaType") => media_type = Some(map.next_value()?),
+                        Some("digest") => digest = Some(map.next_value()?),
+                        Some("size") => size = Some(map.next_value()?),
+                        Some(_) | None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                let missing = A::Error::missing_field;
+                let descriptor = Descriptor {
+                    media_type: media_type.ok_or_else(|| missing("mediaType"))?,
+                    digest: digest.ok_or_else(|| missing("digest"))?,
+                };
+                size.ok_or_else(|| missing("size"))?;
+                Ok(descriptor)
+            }
+        }
+
+        deserializer.deserialize_map(Parts)
+    }
+}
+
+/// Collects every text of a document that is a digest, names of fields among them.
+struct Digests<'a>(&'a mut BTreeSet<Digest>);
+
+impl<'de> DeserializeSeed<'de> for Digests<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Digests<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.0.extend(text.parse::<Digest>());
+        Ok(())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Digests(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key_seed(Digests(self.0))?.is_some() {
+            map.next_value_seed(Digests(self.0))?;
+        }
+        Ok(())
+    }
+}
+
 /// Why bytes are not a manifest that can be taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ParseManifestError {
     /// Not JSON, or a field has the wrong shape.
     Json(String),
-    /// The header and the manifest name different media types.
+    /// A field `blobs` in what is no artifact manifest.
+    Blobs {
+        /// The media type.
+        media_type: String,
+    },
+    /// An image and an index at once.
+    ImageAndIndex,
+    /// The media type is none that a manifest may have.
+    MediaType {
+        /// The media type.
+        found: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The header names another media type than the manifest has.
     MediaTypes {
         /// The `Content-Type` header.
         header: String,
-        /// The field `mediaType`.
-        field: String,
+        /// What the manifest's bytes say.
+        media_type: String,
     },
     /// A field that its media type requires is missing.
     Missing {
@@ -193,7 +524,7 @@ pub enum ParseManifestError {
         /// The media type.
         media_type: String,
     },
-    /// Neither the header nor the manifest names a media type.
+    /// The manifest neither names a media type nor has the fields that would tell it.
     NoMediaType,
     /// Docker's first format, which was withdrawn.
     Schema1,
@@ -205,18 +536,28 @@ impl fmt::Display for ParseManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(error) => f.write_str(error),
-            Self::MediaTypes { header, field } => {
+            Self::Blobs { media_type } => {
                 write!(
                     f,
-                    "content-type header says {header:?}, the manifest's mediaType {field:?}"
+                    "field \"blobs\" in a manifest of type {media_type:?}, only an artifact manifest has blobs: leave it out"
+                )
+            }
+            Self::ImageAndIndex => f.write_str(
+                "field \"manifests\" beside \"config\" or \"layers\": an image and an index at once, push two manifests",
+            ),
+            Self::MediaType { found, why } => write!(f, "mediaType is {found:?}: {why}"),
+            Self::MediaTypes { header, media_type } => {
+                write!(
+                    f,
+                    "content-type header says {header:?}, the manifest's bytes {media_type:?}: send that"
                 )
             }
             Self::Missing { field, media_type } => {
                 write!(f, "no field {field:?} in a manifest of type {media_type:?}")
             }
-            Self::NoMediaType => {
-                f.write_str("neither a content-type header nor a field \"mediaType\"")
-            }
+            Self::NoMediaType => f.write_str(
+                "no field \"mediaType\", and neither \"config\" with \"layers\" nor \"manifests\" that would tell it: add \"mediaType\" to the manifest",
+            ),
             Self::Schema1 => f.write_str(
                 "docker image manifest schema 1 is not supported, push schema 2 or an OCI manifest",
             ),
@@ -323,24 +664,221 @@ mod tests {
         );
     }
 
+    /// Whether a document is taken with a header; if not, what the error says among other things.
+    #[track_caller]
+    fn assert_type(header: Option<&str>, text: &str, expected: Result<&str, &str>) {
+        let parsed = Manifest::parse(header, text.as_bytes());
+        match (parsed, expected) {
+            (Ok(manifest), Ok(expected)) => {
+                assert_eq!(manifest.media_type, expected, "{text}");
+                assert_eq!(media_type(text.as_bytes()), Ok(manifest.media_type));
+                assert_eq!(may_list(text.as_bytes()), Some(manifest.manifests));
+            }
+            (Err(error), Err(expected)) => {
+                assert!(error.to_string().contains(expected), "{text}: {error}");
+            }
+            (parsed, _) => panic!("{header:?} {text}: {parsed:?}, expected {expected:?}"),
+        }
+    }
+
     #[test]
-    fn takes_the_media_type_from_where_it_is() {
-        let mut document = image();
-        document.as_object_mut().unwrap().remove("mediaType");
-        assert_eq!(
-            parse(
-                Some("application/vnd.OCI.image.manifest.v1+json; charset=utf-8"),
-                &document
-            )
-            .unwrap()
-            .media_type,
-            OCI_MANIFEST
+    fn the_media_type_is_a_function_of_the_bytes() {
+        let one = descriptor("application/vnd.example", "one").to_string();
+        let image = format!(r#""config": {one}, "layers": [{one}]"#);
+        let index = format!(r#""manifests": [{one}]"#);
+        let typed = |media_type: &str, rest: &str| {
+            format!(r#"{{"schemaVersion": 2, "mediaType": "{media_type}", {rest}}}"#)
+        };
+        let untyped = |rest: &str| format!(r#"{{"schemaVersion": 2, {rest}}}"#);
+        let custom = "application/vnd.example.Thing-2+json";
+        let taken = [
+            (untyped(&image), OCI_MANIFEST),
+            (untyped(&index), OCI_INDEX),
+            (untyped(r#""manifests": []"#), OCI_INDEX),
+            (
+                untyped(&format!(r#""mediaType": null, "manifests": null, {image}"#)),
+                OCI_MANIFEST,
+            ),
+            (
+                untyped(&format!(r#""config": null, "layers": null, {index}"#)),
+                OCI_INDEX,
+            ),
+            (typed(OCI_MANIFEST, &image), OCI_MANIFEST),
+            (typed(DOCKER_MANIFEST, &image), DOCKER_MANIFEST),
+            (typed(OCI_INDEX, &index), OCI_INDEX),
+            (typed(DOCKER_LIST, &index), DOCKER_LIST),
+            (typed(custom, &image), custom),
+            (typed(custom, &index), custom),
+            (typed(custom, r#""anything": "else""#), custom),
+            (
+                typed(OCI_ARTIFACT, &format!(r#""blobs": [{one}]"#)),
+                OCI_ARTIFACT,
+            ),
+            (
+                format!(r#"{{"mediaType": "{OCI_ARTIFACT}", "subject": {one}}}"#),
+                OCI_ARTIFACT,
+            ),
+        ];
+        let many = [
+            OCI_MANIFEST,
+            OCI_INDEX,
+            DOCKER_MANIFEST,
+            DOCKER_LIST,
+            OCI_ARTIFACT,
+            custom,
+            "text/html",
+            "application/json",
+        ];
+        for (text, media_type) in &taken {
+            for header in [None, Some(""), Some(" ; charset=utf-8")] {
+                assert_type(header, text, Ok(media_type));
+            }
+            for header in many {
+                let expected = if header == *media_type {
+                    Ok(header)
+                } else {
+                    Err("content-type header says")
+                };
+                assert_type(Some(header), text, expected);
+                let loud = format!("{} ; charset=utf-8", header.to_ascii_uppercase());
+                assert_type(Some(&loud), text, expected);
+            }
+            for schema_1 in DOCKER_SCHEMA_1 {
+                assert!(Manifest::parse(Some(schema_1), text.as_bytes()).is_err());
+            }
+        }
+        let at_once = "an image and an index at once";
+        let refused = [
+            (untyped(r#""anything": "else""#), r#"add "mediaType""#),
+            (
+                untyped(&format!(r#""config": {one}"#)),
+                r#"add "mediaType""#,
+            ),
+            (untyped(r#""layers": []"#), r#"add "mediaType""#),
+            (
+                untyped(&format!(r#""subject": {one}"#)),
+                r#"add "mediaType""#,
+            ),
+            (untyped(&format!("{image}, {index}")), at_once),
+            (untyped(&format!(r#"{index}, "layers": []"#)), at_once),
+            (typed(OCI_MANIFEST, &format!("{image}, {index}")), at_once),
+            (
+                typed(OCI_INDEX, &format!(r#"{index}, "layers": []"#)),
+                at_once,
+            ),
+            (typed(custom, &format!("{image}, {index}")), at_once),
+            (typed(OCI_MANIFEST, &index), r#"no field "config""#),
+            (typed(OCI_INDEX, &image), r#"no field "manifests""#),
+            (
+                typed(OCI_MANIFEST, &format!(r#"{image}, "blobs": []"#)),
+                r#"field "blobs""#,
+            ),
+            (
+                untyped(&format!(r#"{index}, "blobs": []"#)),
+                r#"field "blobs""#,
+            ),
+            (untyped(r#""blobs": []"#), r#"add "mediaType""#),
+            (typed("text/html", &image), r#"begins with "application/""#),
+            (typed("", &image), r#"begins with "application/""#),
+            (typed("application/", &image), "and a name"),
+            (typed("application/a;b=c", &image), "and a name"),
+            (typed("application/a b", &image), "and a name"),
+            (typed(r"application/a\r\nb", &image), "and a name"),
+            (typed("application/.", &image), "and a name"),
+            (
+                typed(&format!("application/{}", "a".repeat(128)), &image),
+                "and a name",
+            ),
+            (typed(&OCI_MANIFEST.to_uppercase(), &image), "spell it"),
+            (
+                typed("application/vnd.OCI.image.index.v1+json", &index),
+                "spell it",
+            ),
+            (
+                untyped(&format!(r#""mediaType": 3, {image}"#)),
+                "invalid type: integer `3`",
+            ),
+            (
+                untyped(&format!(r#""mediaType": ["a"], {image}"#)),
+                "invalid type: sequence",
+            ),
+            (
+                untyped(r#""config": "a", "layers": []"#),
+                "invalid type: string",
+            ),
+            (untyped(r#""manifests": {}"#), "invalid type: map"),
+            (
+                untyped(&format!("{image}, {image}")),
+                r#"field "config" twice"#,
+            ),
+            (
+                typed(OCI_MANIFEST, &format!(r#"{image}, "mediaType": null"#)),
+                r#"field "mediaType" twice"#,
+            ),
+            (
+                untyped(&format!(r#"{image}, "MediaType": "{OCI_INDEX}""#)),
+                r#"field "MediaType" is "mediaType" for readers that ignore case"#,
+            ),
+            (
+                untyped(&format!(r#"{image}, "Manifests": []"#)),
+                r#""Manifests" is "manifests""#,
+            ),
+            (
+                untyped(&format!(r#"{index}, "\u006cayer\u017f": []"#)),
+                r#"is "layers""#,
+            ),
+            (
+                untyped(r#""manifests": [{"mediaType": "a", "digest": 1}]"#),
+                "invalid type",
+            ),
+            (
+                untyped(&format!(
+                    r#""manifests": [{}]"#,
+                    one.replacen("\"digest\"", "\"Digest\": \"\", \"digest\"", 1)
+                )),
+                r#"field "Digest" is "digest""#,
+            ),
+            (
+                r#"{"schemaVersion": 1, "fsLayers": []}"#.to_owned(),
+                "schema 1",
+            ),
+            (
+                r#"{"schemaVersion": 2, "fsLayers": []}"#.to_owned(),
+                "schema 1",
+            ),
+            (
+                r#"{"schemaVersion": 1, "signatures": []}"#.to_owned(),
+                "schema 1",
+            ),
+            (typed(DOCKER_SCHEMA_1[0], &image), "schema 1"),
+        ];
+        for (text, expected) in &refused {
+            assert_type(None, text, Err(expected));
+            assert!(Manifest::read(text.as_bytes()).is_err(), "{text}");
+            for header in many {
+                assert!(Manifest::parse(Some(header), text.as_bytes()).is_err());
+            }
+        }
+        for header in DOCKER_SCHEMA_1 {
+            let text = r#"{"schemaVersion": 1, "fsLayers": []}"#;
+            assert_type(Some(header), text, Err("schema 1"));
+        }
+    }
+
+    #[test]
+    fn what_has_no_type_may_list_every_digest_in_it() {
+        let [one, other] = [digest("one"), digest("other")];
+        let text = format!(
+            r#"{{"a": [{{"b": "{one}"}}, null, 1, -1, 1.5, true], "a": {{"{}": "sha256:"}}}}"#,
+            other.to_string().replacen("sha", r"\u0073ha", 1)
         );
         assert_eq!(
-            parse(None, &document).unwrap_err(),
-            "neither a content-type header nor a field \"mediaType\""
+            may_list(text.as_bytes()),
+            Some(BTreeSet::from([one.clone(), other]))
         );
-        assert_eq!(parse(Some(""), &image()).unwrap().media_type, OCI_MANIFEST);
+        for broken in ["", "{", "{} {}", &format!(r#"{{"a": "{one}""#)] {
+            assert_eq!(may_list(broken.as_bytes()), None, "{broken}");
+        }
     }
 
     #[test]
@@ -387,7 +925,7 @@ mod tests {
             ),
             (
                 with("mediaType", json!(OCI_INDEX)),
-                "content-type header says \"application/vnd.oci.image.manifest.v1+json\", the manifest's mediaType \"application/vnd.oci.image.index.v1+json\"",
+                "content-type header says \"application/vnd.oci.image.manifest.v1+json\", the manifest's bytes \"application/vnd.oci.image.index.v1+json\": send that",
             ),
         ];
         for (document, message) in rejected {

@@ -1389,10 +1389,14 @@ fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy), ("STRATA_SUBREQUESTS", "50")]);
     fixture.push_image("a", "v1");
     fixture.push_image("b", "v1");
+    // Each index has to be read before it is known that none lists the manifest without a tag.
+    let listed = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
     for version in 0..60 {
-        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": { "version": version.to_string() } });
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed], "annotations": { "version": version.to_string() } });
         fixture.push_manifest("a", &format!("v{version}"), OCI_INDEX, &index);
     }
+    let loose = digest(versioned(0).to_string().as_bytes()).to_string();
+    fixture.push_manifest("a", &loose, OCI_MANIFEST, &versioned(0));
     for version in 0..30 {
         let digest = digest(versioned(version).to_string().as_bytes()).to_string();
         fixture.push_manifest("b", &digest, OCI_MANIFEST, &versioned(version));
@@ -1400,6 +1404,7 @@ fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     fixture.host.pass(DAY);
     fixture.round();
     assert_eq!(fixture.keys("repositories/b/_manifests/").len(), 1);
+    assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 60 + 2);
     let log = fixture.host.log.borrow().join("\n");
     assert!(log.contains("not retained by policy"), "{log}");
 }

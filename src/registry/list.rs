@@ -14,11 +14,13 @@ use crate::{
     manifest::OCI_INDEX,
     name::{Name, Tag},
     registry::{
-        Answer, Body, Registry, for_each, grant::from_json, manifest::Referrer, respond_with_json,
-        value,
+        Answer, Body, Registry, for_each,
+        grant::from_json,
+        manifest::{Referrer, Stored},
+        respond_with_json, value,
     },
     route::{self, Route},
-    store::{ListOptions, Meta, StoreError, Streams, Values, key, trace::Trace},
+    store::{ListOptions, Meta, StoreError, Streams, Values, key, tiers::Wanted, trace::Trace},
 };
 
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -166,14 +168,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             last = Some(digest);
         }
         let mut found = for_each(candidates, |(digest, id, metadata)| async move {
-            if self
-                .store
-                .head(&key::manifest(name, &digest))
-                .await?
-                .is_none()
-            {
+            let wanted = Wanted::Manifest(name, &digest);
+            let Some(meta) = self.store.head(&wanted.key()).await? else {
                 return Ok(None);
-            }
+            };
             let text = if metadata.is_empty() {
                 let key = format!("{}{id}", key::referrers(name, subject));
                 self.read_text(&key).await?.map(|(_, text)| text)
@@ -181,7 +179,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Some(metadata)
             };
             let Some(text) = text else { return Ok(None) };
-            let referrer: Referrer = from_json(&id, &text)?;
+            let mut referrer: Referrer = from_json(&id, &text)?;
+            if let Some(media_type) = self.stored_media_type(wanted, &meta).await? {
+                referrer.media_type = media_type;
+            }
             Ok(Some((digest, referrer)))
         })
         .await?;
@@ -199,6 +200,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             format!("n={limit}&last={last}{}", filter.unwrap_or_default())
         });
         Ok((referrers, next))
+    }
+
+    /// The media type of a stored manifest, by its bytes; `None` if nobody can say. One that was stored while clients chose the type is read
+    /// for it.
+    async fn stored_media_type(
+        &self,
+        wanted: Wanted<'_>,
+        meta: &Meta,
+    ) -> Result<Option<String>, Error> {
+        match serde_json::from_str::<Stored>(&meta.metadata) {
+            Ok(stored) if stored.lists.is_some() => Ok(Some(stored.media_type)),
+            Ok(_) => {
+                let content = self.stored_manifest(wanted).await?;
+                Ok(content.map(|content| content.media_type))
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     /// Reads all of a listing, with metadata. Several pages are not one reading: what is listed may change between them.

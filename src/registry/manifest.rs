@@ -11,7 +11,7 @@ use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::Host,
-    manifest::{MAX_SIZE, Manifest},
+    manifest::{self, MAX_SIZE, Manifest},
     name::{Name, Reference, Tag},
     registry::{
         Answer, Body, Bound, Registry, Request,
@@ -19,7 +19,7 @@ use crate::{
         describe_content, for_each,
         grant::{Reason, from_json, json},
         is_unchanged, respond, respond_with_location,
-        sweep::retention::Children,
+        sweep::retention::{Children, may_list},
         text, value,
     },
     store::{
@@ -38,10 +38,14 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// The metadata of a stored manifest.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stored {
     pub(super) media_type: String,
+    /// Whether the manifest lists others, as its bytes say. Absent in what was stored while clients chose the media type: then that is no more
+    /// than a label, and the bytes have to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lists: Option<bool>,
     /// Whether the bytes are wrong: for all who read it, the manifest is not there. It still holds its blobs, until it is pushed again or deleted.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub(super) aside: bool,
@@ -65,6 +69,18 @@ impl Origin {
         match self {
             Self::Push => Reason::Manifest { digest },
             Self::Upstream => Reason::Mirrored { digest },
+        }
+    }
+}
+
+impl Stored {
+    /// What is stored of a manifest whose bytes were read.
+    pub(super) fn of(manifest: &Manifest, origin: Origin) -> Self {
+        Self {
+            media_type: manifest.media_type.clone(),
+            lists: Some(!manifest.manifests.is_empty()),
+            aside: false,
+            mirrored: origin == Origin::Upstream,
         }
     }
 }
@@ -113,7 +129,7 @@ impl TagTarget {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Referrer {
-    media_type: String,
+    pub(super) media_type: String,
     digest: Digest,
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,7 +200,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(None);
         }
         let bytes = self.store.hold(object.body, object.meta.size).await?;
-        let media_type = stored.media_type;
+        // The label decides only for bytes that have no type, which were stored before such were refused.
+        let media_type = manifest::media_type(&bytes.to_vec()).unwrap_or(stored.media_type);
         Ok(Some(Content { media_type, bytes }))
     }
 
@@ -343,12 +360,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     return Ok(Err(child.clone()));
                 }
                 if !self.removes_untagged(name) {
-                    return Ok(Ok(BTreeSet::new()));
+                    return Ok(Ok((BTreeSet::new(), false)));
                 }
+                let was_read = may_list(&meta);
                 Ok(match self.children(name, child, &meta).await? {
-                    Children::Listed(children) => Ok(children),
+                    Children::Listed(children) => Ok((children, was_read)),
                     // Nobody can say what it lists.
-                    Children::Unreadable => Ok(BTreeSet::new()),
+                    Children::Unreadable => Ok((BTreeSet::new(), was_read)),
                     Children::Gone => Err(child.clone()),
                 })
             });
@@ -356,8 +374,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             listed.append(&mut next);
             for looked in looked {
                 match looked {
-                    Ok(children) => {
-                        read += usize::from(!children.is_empty());
+                    Ok((children, was_read)) => {
+                        read += usize::from(was_read);
                         next.extend(children);
                     }
                     Err(child) => absent.push(child),
@@ -406,11 +424,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .await?; // 4
         }
         self.write_catalog(name).await?;
-        let stored = json(&Stored {
-            media_type: manifest.media_type.clone(),
-            aside: false,
-            mirrored: origin == Origin::Upstream,
-        });
+        let stored = json(&Stored::of(manifest, origin));
         let options = PutOptions {
             digest: Some(digest),
             metadata: &stored,

@@ -13,7 +13,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     pub(super) async fn promote(&self, promotion: Promotion<S::Bytes>) {
         let links = promotion.name.as_ref().map_or_else(Vec::new, |name| {
             let content = &promotion.content;
-            let parsed = Manifest::parse(Some(&content.media_type), &content.bytes.to_vec());
+            let parsed = Manifest::read(&content.bytes.to_vec());
             let blobs = parsed.map(|manifest| manifest.blobs).unwrap_or_default();
             let known = blobs.into_iter().filter_map(|digest| {
                 let known = self

@@ -22,6 +22,7 @@ use crate::{
     digest::Digest,
     error::Error,
     host::{Host, Level},
+    manifest,
     metrics::{Demotion, Fault, Metrics},
     name::Name,
     store::{
@@ -418,7 +419,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
                 return None;
             }
         };
-        let value = match opened {
+        let mut value = match opened {
             Ok(Ok(value)) => value,
             Ok(Err(poisoned)) => {
                 self.pass_over(Tier::Warm, kind, Fault::Poisoned, &poisoned);
@@ -438,6 +439,10 @@ impl<W: Values, H: Host> Tiers<W, H> {
         self.metrics.hit(Tier::Warm, kind);
         self.believe(key, Warmth::Until(until));
         if let Wanted::Manifest(name, _) = wanted {
+            // The digest is of the bytes alone: what else the value says of them may be another's.
+            if let Ok(media_type) = manifest::media_type(&value.content.bytes.to_vec()) {
+                value.content.media_type = media_type;
+            }
             for link in value.links {
                 // Who pulled the image pulled its blobs as well.
                 let blob_until = self.policy.warm_until(Kind::Blob, link.confirmed);

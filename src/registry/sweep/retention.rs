@@ -16,11 +16,10 @@ use super::{
 use crate::{
     digest::Digest,
     host::Level,
-    manifest::{MAX_SIZE, Manifest},
+    manifest::{self, MAX_SIZE},
     name::{Name, Tag},
     registry::{
         RETRY_AFTER, for_each,
-        grant::from_json,
         manifest::{Stored, TagTarget},
     },
     retention::Policy,
@@ -82,13 +81,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             // It may have listed others.
             return Ok(Children::Unreadable);
         }
-        // The document itself need not say what it is.
-        let stored = from_json::<Stored>(&key, &object.meta.metadata).ok();
-        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
-        let manifest = Manifest::parse(media_type, &bytes);
-        Ok(manifest.map_or(Children::Unreadable, |manifest| {
-            Children::Listed(manifest.manifests)
-        }))
+        Ok(manifest::may_list(&bytes).map_or(Children::Unreadable, Children::Listed))
     }
 
     /// Refuses to name manifests that are being removed at this moment. They were stored, or seen, before.
@@ -401,6 +394,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             let Some(meta) = manifests.remove(&digest) else {
                 continue;
             };
+            if manifests.is_empty() {
+                // All stay: what this one lists can keep no other.
+                break;
+            }
             staying.extend(referrers.remove(&digest).unwrap_or_default());
             if !indexes.contains_key(&digest) {
                 if may_list(&meta) {
@@ -453,9 +450,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 }
 
-/// Whether a manifest may be one that lists others: only those of images and artifacts say in what a listing has of them that they are not.
-fn may_list(meta: &Meta) -> bool {
-    !meta.metadata.contains("image.manifest") && !meta.metadata.contains("distribution.manifest.v2")
+/// Whether a manifest may be one that lists others: all but those whose bytes were read when they were stored, and listed none. A media type
+/// says nothing of it: clients chose it once.
+pub(in crate::registry) fn may_list(meta: &Meta) -> bool {
+    serde_json::from_str::<Stored>(&meta.metadata)
+        .map_or(true, |stored| stored.lists != Some(false))
 }
 
 fn removal(name: &Name, digest: &Digest, meta: &Meta) -> Removal {

@@ -184,6 +184,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                     // Of bytes that are wrong nobody can say what they named.
                     mirrored: stored.as_ref().is_none_or(|stored| stored.mirrored),
                     media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
+                    lists: None,
                     aside: true,
                 });
                 self.replace(key, meta, bytes, &metadata).await?;
@@ -195,10 +196,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             }
             return Ok(None);
         }
-        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
-        let manifest = match Manifest::parse(media_type, &bytes) {
+        let manifest = match Manifest::read(&bytes) {
             Ok(manifest) => manifest,
             Err(error) => {
+                // It keeps the label that it was stored with: nobody can say a better one.
                 self.find(finding(Found::Corrupt, error.to_string(), None));
                 return Ok(None);
             }
@@ -207,16 +208,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             Some(stored) => self.origin(name, stored),
             None => self.origin_by_grants(name, digest, &manifest).await?,
         };
-        if stored.is_none() {
+        let right = Stored::of(&manifest, origin);
+        // What was stored before it was noted whether it lists others says nothing wrong of that.
+        let is_right = |stored: &Stored| {
+            stored.media_type == right.media_type
+                && stored.lists.is_none_or(|lists| Some(lists) == right.lists)
+        };
+        if !stored.as_ref().is_some_and(is_right) {
             self.work.require(3)?;
-            let why = "its media type can't be read, and its bytes are right".to_owned();
+            let why = match &stored {
+                Some(stored) => format!(
+                    "it is stored as {:?}, and its bytes are {:?}",
+                    stored.media_type, right.media_type
+                ),
+                None => "its media type can't be read, and its bytes are right".to_owned(),
+            };
             self.find(finding(Found::Corrupt, why, Some(Repair::Write)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
-                let metadata = json(&Stored {
-                    media_type: manifest.media_type.clone(),
-                    aside: false,
-                    mirrored: origin == Origin::Upstream,
-                });
+                let metadata = json(&right);
                 self.replace(key, meta, bytes, &metadata).await?;
                 let registry = self.work.registry;
                 registry.tiers.changed(Wanted::Manifest(name, digest));
@@ -472,12 +481,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             return Ok(());
         }
         let manifest_key = key::manifest(name, digest);
-        let Some((meta, Some(bytes))) = self.read_object(&manifest_key, MAX_SIZE).await? else {
+        let Some((_, Some(bytes))) = self.read_object(&manifest_key, MAX_SIZE).await? else {
             return Ok(());
         };
-        let stored: Option<Stored> = serde_json::from_str(&meta.metadata).ok();
-        let media_type = stored.as_ref().map(|stored| stored.media_type.as_str());
-        let Ok(manifest) = Manifest::parse(media_type, &bytes) else {
+        let Ok(manifest) = Manifest::read(&bytes) else {
             return Ok(());
         };
         self.find(finding(
