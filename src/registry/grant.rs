@@ -145,6 +145,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         reason: &Reason,
         bound: Bound,
     ) -> Result<Vec<String>, Error> {
+        let (grants, marked) = self.grant(name, digests, reason, bound).await?;
+        self.lift_all(&marked, bound).await?;
+        Ok(grants)
+    }
+
+    /// The first half of KEEP: writes the grants, then looks at the marks. Answers the keys of the grants, and the blobs whose marks are to be
+    /// lifted before the caller looks at them.
+    pub(super) async fn grant(
+        &self,
+        name: &Name,
+        digests: &[&Digest],
+        reason: &Reason,
+        bound: Bound,
+    ) -> Result<(Vec<String>, Vec<Digest>), Error> {
         let metadata = json(reason);
         let grants = for_each(digests, |digest| {
             let key = key::grant(digest, name, &self.nonce());
@@ -162,10 +176,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         })
         .await?;
-        for digest in self.marked(digests).await? {
-            self.lift(&digest, bound).await?;
+        Ok((grants, self.marked(digests).await?))
+    }
+
+    /// The second half of KEEP.
+    pub(super) async fn lift_all(&self, marked: &[Digest], bound: Bound) -> Result<(), Error> {
+        for digest in marked {
+            self.lift(digest, bound).await?;
         }
-        Ok(grants)
+        Ok(())
     }
 
     /// Which of these blobs have a mark that is not known to be lifted: one read for one blob, one listing for several.
@@ -275,11 +294,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 return Ok(Some(Readable { record, right }));
             }
         }
-        // Of what is mirrored most is not there yet, and the upstream is to be asked soon. Elsewhere a look would tell by its time who
-        // has no right to it that the blob is there.
-        if self.is_upstreams(name) && self.store.head(&key::blob(digest)).await?.is_none() {
-            return Ok(None);
-        }
+        // No look at the blob before the grants: its time would tell a caller without a right that the blob is there.
         let Some(right) = self.right_by_grants(name, digest).await? else {
             return Ok(None);
         };

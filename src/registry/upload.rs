@@ -262,28 +262,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             None => Look::Absent,
             Some(meta) if !is_blob(&meta) => Look::Aside(meta),
             Some(_) => {
-                // It is there, perhaps through another repository: who has the bytes may have a grant on them.
-                // Who has not is answered as where it is not there: they may have guessed what another repository has.
-                let found = match body {
-                    Some(body) => {
-                        let received = self.store.hash(body, digest.algorithm()).await?;
-                        self.metrics.received.inc_by(received.size);
-                        if received.size != length {
-                            return Err(StoreError::Length.into());
-                        }
-                        received.digest
-                    }
-                    None => digest.algorithm().digest(b""),
-                };
-                if found != *digest {
-                    return Err(StoreError::Digest.into());
-                }
-                self.keep(name, &[digest], &Reason::Upload, bound).await?; // 1 KEEP
-                let found = self.record(digest).await?; // 2 look
-                let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-                self.link(name, digest, &record, By::Push.right()).await;
-                self.metrics.deduplicated.inc_by(record.size());
-                return Ok(());
+                return self.push_present(body, length, name, digest, bound).await;
             }
         };
 
@@ -316,14 +295,83 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.metrics.deduplicated.inc_by(record.size());
             }
             Err(error) => {
-                if matches!(error, StoreError::Digest | StoreError::Length) {
-                    // The bytes were others: the claim is void. Where the client is gone it stays for a while, and gives nothing.
-                    self.forget(&grants).await;
-                }
+                self.void(&grants, &error).await;
                 return Err(error.into());
             }
         }
         Ok(())
+    }
+
+    /// Push, whole, of a blob that is there, perhaps through another repository: who has the bytes may have a grant on them.
+    ///
+    /// A client that does not have them must not learn that somebody else does: a push of other bytes takes the same operations in the same
+    /// order as if the blob were not there, and is answered the same. So the claim is written before the body is read, a mark is lifted only
+    /// once the bytes were right, and wrong bytes are followed by a write that is refused, as that of the blob itself would be.
+    async fn push_present(
+        &self,
+        body: Option<S::Body>,
+        length: u64,
+        name: &Name,
+        digest: &Digest,
+        bound: Bound,
+    ) -> Result<(), Error> {
+        // 1 KEEP: the grant, then a look at the mark
+        let (grants, marked) = self.grant(name, &[digest], &Reason::Claim, bound).await?;
+        let received = match body {
+            Some(body) => {
+                let received = self.store.hash(body, digest.algorithm()).await;
+                received.map(|received| (received.size, received.digest))
+            }
+            None => Ok((length, digest.algorithm().digest(b""))),
+        };
+        let right = received.and_then(|(size, found)| {
+            if size != length {
+                Err(StoreError::Length)
+            } else if found != *digest {
+                Err(StoreError::Digest)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = right {
+            self.write_refused(digest).await;
+            self.void(&grants, &error).await;
+            return Err(error.into());
+        }
+        self.metrics.received.inc_by(length);
+        self.lift_all(&marked, bound).await?; // 1 KEEP: the mark, if it was not lifted
+        bound.check(&self.host)?;
+        let found = self.record(digest).await?; // 2 look
+        let record = found.ok_or_else(|| swept_meanwhile(digest))?;
+        self.make_good(name, digest, &record, By::Push.right())
+            .await?; // 4 the link
+        self.metrics.deduplicated.inc_by(record.size());
+        Ok(())
+    }
+
+    /// Asks the store for a write that it refuses: of bytes that are not the blob, and on the condition that the blob is not there.
+    async fn write_refused(&self, digest: &Digest) {
+        let empty = Vec::new();
+        let other = if digest.algorithm().digest(&empty) == *digest {
+            vec![0]
+        } else {
+            empty
+        };
+        let options = PutOptions {
+            condition: Condition::Absent,
+            digest: Some(digest),
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(other);
+        // Refused by either the digest or the condition; whatever else comes of it concerns nobody.
+        drop(self.store.put(&key::blob(digest), content, options).await);
+    }
+
+    /// Takes a claim back, if the bytes were others. If the client is gone it stays for a while, and gives nothing.
+    async fn void(&self, grants: &[String], error: &StoreError) {
+        if matches!(error, StoreError::Digest | StoreError::Length) {
+            self.forget(grants).await;
+        }
     }
 
     /// Fill of a small blob, `seen` before: it is held in memory and hashed before anything is written, so no claim has to keep its place.

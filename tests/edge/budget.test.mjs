@@ -176,9 +176,9 @@ const parts = digestOf(buffer(6 << 20, "budget parts"));
 for (const [what, path, bound] of [
   ["manifest of 5 layers by tag, mirrored, not stored", "fresh.example/budget/image/manifests/latest", [10, 2]],
   ["manifest by tag, mirrored, fresh", "fresh.example/budget/image/manifests/latest", [0, 2, 0, 1]],
-  ["blob, mirrored, not stored", `fresh.example/budget/image/blobs/${config.digest}`, [3, 7]],
+  ["blob, mirrored, not stored", `fresh.example/budget/image/blobs/${config.digest}`, [4, 6]],
   ["blob, mirrored, hot", `fresh.example/budget/image/blobs/${config.digest}`, [0, 1]],
-  ["blob of 6 MiB, mirrored, not stored", `fresh.example/budget/image/blobs/${parts}`, [24, 22, 1]],
+  ["blob of 6 MiB, mirrored, not stored", `fresh.example/budget/image/blobs/${parts}`, [25, 21, 1]],
   ["blob of 6 MiB, mirrored, stored", `fresh.example/budget/image/blobs/${parts}`, [0, 17]],
   ["manifest by tag, mirrored, for another upstream", "stale.example/budget/image/manifests/latest", [10, 2]],
   ["manifest by tag, mirrored, to be asked for again and unchanged", "stale.example/budget/image/manifests/latest", [1, 3, 0, 1]],
