@@ -11,7 +11,7 @@ use std::{
 
 use http::HeaderMap;
 use strata::{
-    host::{Ask, FetchError, Host, Level, Reply},
+    host::{Ask, FetchError, Host, Level, Reply, SignIns},
     metrics::Metrics,
     registry::{Registry, Request},
     settings::Settings,
@@ -44,7 +44,7 @@ impl Host for Nowhere {
         Err(FetchError::Failed("nobody is anywhere".to_owned()))
     }
 
-    async fn admits(&self, _key: &str) -> bool {
+    async fn admits(&self, _counted: SignIns, _key: &str) -> bool {
         true
     }
 

@@ -4,7 +4,7 @@
 //! and distribution's token specification). Either way the [`rule`]s decide, at each request, what the [`user`] may do. A
 //! [`token`] can only narrow that.
 
-use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Method, header};
@@ -19,7 +19,7 @@ use crate::{
         user::{User, Users},
     },
     error::{Code, Error},
-    host::Host,
+    host::{Host, SignIns},
     name::Name,
     route::{Route, TOKEN_PATH},
     time::Timestamp,
@@ -39,7 +39,7 @@ pub struct Access {
     rules: Rules,
     signer: Signer,
     /// Whose credentials have been verified, and when, by the digest of the credentials.
-    verified: RefCell<HashMap<[u8; 32], Verified>>,
+    verified: RefCell<BTreeMap<[u8; 32], Verified>>,
     attempts: Attempts,
 }
 
@@ -269,8 +269,29 @@ impl Access {
         };
         let Credentials { user, password } = credentials;
         let now = host.now();
-        // First of all: what others have had verified answers at once, and is not there to be guessed at.
-        if let Some(wait) = self.attempts.wait_of_user(visit.address, user, now) {
+        let who = self.attempts.who(visit.address, user, || host.random());
+        let wrong = || Self::unauthorized("unknown user or wrong password", visit, need, None);
+        let unverified = |cause: String| {
+            Error::unavailable("passwords can't be verified", Duration::from_secs(5))
+                .with_cause(cause)
+        };
+        // A token can't be guessed and takes one hash to verify: a right one passes whatever others
+        // try.
+        if user::is_token(password) {
+            let found = self.users.verify(user, password, host).await;
+            if let Some(found) = found.map_err(unverified)? {
+                return Ok(signed_in(&found));
+            }
+            let wait = self.attempts.wait_of_user(&who, now);
+            let wait = wait.or_else(|| {
+                let wait = self.attempts.wait_of_network(&who, now);
+                self.attempts.begin(&who, now);
+                wait
+            });
+            return Err(wait.map_or_else(wrong, too_many));
+        }
+        // Before the remembered credentials: they answer at once, and must not be guessed at.
+        if let Some(wait) = self.attempts.wait_of_user(&who, now) {
             return Err(too_many(wait));
         }
         let fingerprint = credentials.fingerprint();
@@ -280,32 +301,26 @@ impl Access {
         {
             return Ok(signed_in(&verified.user));
         }
-        let wait = self.attempts.wait_of_address(visit.address, now);
+        let wait = self.attempts.wait_of_network(&who, now);
         // Whether or not it will be verified: it was not what is remembered, and who tries it learns that.
-        self.attempts.begin(visit.address, user, now);
+        self.attempts.begin(&who, now);
         if let Some(wait) = wait {
             return Err(too_many(wait));
         }
-        // Tokens can't be guessed; that what takes long to verify isn't asked for too often is for the platform as well, which
-        // knows what other isolates were asked.
-        let is_slow = !user::is_token(password);
-        if is_slow && !host.admits(&attempts::of_user(visit.address, user)).await {
+        // The platform knows what other isolates were asked.
+        let network = network(visit.address);
+        let is_admitted = host.admits(SignIns::OfAddress, &network).await
+            && host
+                .admits(SignIns::OfUser, &attempts::of_user(visit.address, user))
+                .await;
+        if !is_admitted {
             return Err(too_many(Attempts::WINDOW));
         }
         let found = self.users.verify(user, password, host).await;
-        let found = found.map_err(|cause| {
-            Error::unavailable("passwords can't be verified", Duration::from_secs(5))
-                .with_cause(cause)
-        })?;
-        let Some(found) = found else {
-            return Err(Self::unauthorized(
-                "unknown user or wrong password",
-                visit,
-                need,
-                None,
-            ));
+        let Some(found) = found.map_err(unverified)? else {
+            return Err(wrong());
         };
-        self.attempts.succeed(visit.address, user);
+        self.attempts.succeed(&who, now);
         let mut remembered = self.verified.borrow_mut();
         if remembered.len() >= Self::MAX_REMEMBERED {
             remembered.retain(|_, verified| lasts(verified));

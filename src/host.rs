@@ -31,11 +31,20 @@ pub trait Host: Clone + 'static {
     /// Makes a request to another server, and follows no redirection.
     fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Reply<Self::Body>, FetchError>>;
 
-    /// Whether the platform's rate limiter lets one more of this pass; where it has none, everything passes.
-    fn admits(&self, key: &str) -> impl Future<Output = bool>;
+    /// Whether the platform's rate limiter lets one more sign-in pass. Without a limiter, all pass.
+    fn admits(&self, counted: SignIns, key: &str) -> impl Future<Output = bool>;
 
     /// Writes one line to the log: a fixed message, and fields.
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]);
+}
+
+/// What the platform's rate limiter counts sign-ins by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SignIns {
+    /// The address, whoever is named.
+    OfAddress,
+    /// The user and the address.
+    OfUser,
 }
 
 /// A request to another server.

@@ -402,7 +402,7 @@ fn asks_the_platforms_limiter_before_deriving_a_key() {
     for _ in 0..3 {
         assert!(admit(&access, &host, Action::Pull, Some(&bob)).is_ok());
     }
-    assert_eq!(*host.limited.borrow(), ["192.0.2.1 bob"]);
+    assert_eq!(*host.limited.borrow(), ["192.0.2.1", "192.0.2.1 bob"]);
     host.admits.set(false);
     assert!(
         admit(&access, &host, Action::Pull, Some(&bob)).is_ok(),

@@ -1,111 +1,320 @@
 //! Failed sign-ins: who may not try for a while.
 //!
-//! A try counts from when it begins: many may be made at once, and none of them has failed yet. One that succeeds counts no more.
+//! A try counts from when it begins: many may be made at once, and none of them has failed yet.
+//! One that succeeds counts no more.
+//!
+//! Strangers choose names and come from many addresses, so a table of failures could be filled.
+//! The counts are in count-min sketches instead, whose size is fixed:
+//!
+//! ```text
+//! what is counted                   most in a minute   counted while
+//! user from a network               20                 the network is below its limit
+//! network: IPv4 address, IPv6 /64   100                it is below its limit
+//! site: IPv6 /48                    1,000              it is below its limit
+//! crowd: a sixteenth of all users   20                 the network or the site is above its limit
+//! ```
+//!
+//! A key has one counter in each row of a sketch, and its count is the smallest of them. That is
+//! too high if other keys share all four counters, and never too low: no flood lets a guess pass.
+//! The counters are found by a hash with a secret of the isolate, so nobody can choose names that
+//! share the counters of a victim.
+//!
+//! A network above its limit adds to its crowds alone, and only until they are full. However many
+//! names it makes up, it adds 420 in a minute, and so fills 21 of the 16,384 counters of a row.
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
+use sha2::{Digest as _, Sha256};
+
 use crate::time::Timestamp;
 
-/// Sign-ins that failed lately, by address and by address and user.
+/// Sign-ins that failed lately.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(RefCell<HashMap<String, Tries>>);
+pub(super) struct Attempts(RefCell<Option<Counts>>);
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Tries {
-    since: Timestamp,
-    count: u32,
+/// Who tries to sign in, by the places where it is counted.
+#[derive(Debug)]
+pub(super) struct Who {
+    user: Places,
+    network: Places,
+    site: Option<Places>,
+    /// The crowd that the user is in while the network is above its limit, and while the site is.
+    crowd: Places,
+    site_crowd: Option<Places>,
 }
 
 impl Attempts {
     /// How long a failure counts.
     pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
-    /// How many sign-ins of one user may fail in that time from one address.
-    pub(super) const MOST_OF_USER: u32 = 20;
+    /// How many sign-ins of one user may fail in that time from one network.
+    pub(super) const MOST_OF_USER: u16 = 20;
 
-    /// How many sign-ins of any users may fail in that time from one address.
-    pub(super) const MOST_OF_ADDRESS: u32 = 100;
+    /// How many sign-ins of any users may fail in that time from one network.
+    pub(super) const MOST_OF_NETWORK: u16 = 100;
 
-    /// How many addresses and users are counted. Where there are more, those that come late are not: guessing from so many
-    /// addresses is not stopped by counting.
-    const MOST_COUNTED: usize = 10_000;
+    /// How many sign-ins may fail in that time from all networks of one site. A customer with one
+    /// site of IPv6 has 65,536 networks.
+    const MOST_OF_SITE: u16 = 1_000;
 
-    /// How long to wait before another try as this user.
-    pub(super) fn wait_of_user(
-        &self,
-        address: &str,
-        user: &str,
-        now: Timestamp,
-    ) -> Option<Duration> {
-        self.wait(&of_user(address, user), Self::MOST_OF_USER, now)
-    }
-
-    /// How long to wait before another try as anyone.
-    pub(super) fn wait_of_address(&self, address: &str, now: Timestamp) -> Option<Duration> {
-        self.wait(&network(address), Self::MOST_OF_ADDRESS, now)
-    }
-
-    fn wait(&self, key: &str, most: u32, now: Timestamp) -> Option<Duration> {
-        let tries = self.0.borrow();
-        let tries = tries.get(key).filter(|tries| tries.count >= most)?;
-        Self::WINDOW
-            .checked_sub(now.since(tries.since))
-            .filter(|left| !left.is_zero())
-    }
-
-    /// Counts a try.
-    pub(super) fn begin(&self, address: &str, user: &str, now: Timestamp) {
-        let mut tries = self.0.borrow_mut();
-        for key in [network(address), of_user(address, user)] {
-            if tries.len() >= Self::MOST_COUNTED && !tries.contains_key(&key) {
-                tries.retain(|_, tries| now.since(tries.since) < Self::WINDOW);
-                if tries.len() >= Self::MOST_COUNTED {
-                    continue;
-                }
-            }
-            let entry = tries.entry(key).or_default();
-            if now.since(entry.since) >= Self::WINDOW {
-                *entry = Tries {
-                    since: now,
-                    count: 0,
-                };
-            }
-            entry.count += 1;
+    /// Finds the places where a user from an address is counted. The first call draws the secret.
+    pub(super) fn who(&self, address: &str, user: &str, random: impl FnOnce() -> [u8; 16]) -> Who {
+        let mut counts = self.0.borrow_mut();
+        let counts = counts.get_or_insert_with(|| Counts::new(random()));
+        let (network, site) = (network(address), site(address));
+        let place = |kind: &str, of: &str, user: &str| places(&counts.secret, kind, of, user);
+        let user = place("user", &network, user);
+        let network = place("network", &network, "");
+        let site = site.map(|site| place("site", &site, ""));
+        let [Place(random), ..] = user;
+        let crowd = |places: Places| places.map(|place| place.of_crowd(random >> 60));
+        Who {
+            user,
+            network,
+            site,
+            crowd: crowd(network),
+            site_crowd: site.map(crowd),
         }
     }
 
-    /// Counts a try no more, because it was right.
-    pub(super) fn succeed(&self, address: &str, user: &str) {
-        let mut tries = self.0.borrow_mut();
-        for key in [network(address), of_user(address, user)] {
-            if let Some(entry) = tries.get_mut(&key) {
-                entry.count = entry.count.saturating_sub(1);
-            }
+    /// How long to wait before another try as this user.
+    pub(super) fn wait_of_user(&self, who: &Who, now: Timestamp) -> Option<Duration> {
+        let counts = self.0.borrow();
+        let counts = counts.as_ref()?;
+        let (mut count, mut left) = counts.users.count(&who.user, now);
+        if let Some((_, crowd)) = counts.above_limit(who, now) {
+            let (more, longer) = counts.users.count(crowd, now);
+            count = count.saturating_add(more);
+            left = left.max(longer);
+        }
+        (count >= Self::MOST_OF_USER).then_some(left)
+    }
+
+    /// How long to wait before another try as anyone.
+    pub(super) fn wait_of_network(&self, who: &Who, now: Timestamp) -> Option<Duration> {
+        let counts = self.0.borrow();
+        let (wait, _) = counts.as_ref()?.above_limit(who, now)?;
+        Some(wait)
+    }
+
+    /// Counts a try.
+    pub(super) fn begin(&self, who: &Who, now: Timestamp) {
+        let mut counts = self.0.borrow_mut();
+        let Some(counts) = counts.as_mut() else {
+            return;
+        };
+        if let Some((_, crowd)) = counts.above_limit(who, now) {
+            counts.users.add(crowd, now);
+            return;
+        }
+        counts.users.add(&who.user, now);
+        counts.networks.add(&who.network, now);
+        if let Some(site) = &who.site {
+            counts.networks.add(site, now);
+        }
+    }
+
+    /// Counts a try no more that began at a moment, because it was right.
+    pub(super) fn succeed(&self, who: &Who, began: Timestamp) {
+        let mut counts = self.0.borrow_mut();
+        let Some(counts) = counts.as_mut() else {
+            return;
+        };
+        counts.users.take(&who.user, began);
+        counts.networks.take(&who.network, began);
+        if let Some(site) = &who.site {
+            counts.networks.take(site, began);
         }
     }
 }
 
-/// What an address and a user are counted by together.
+/// What is counted in one isolate.
+#[derive(Debug)]
+struct Counts {
+    secret: [u8; 16],
+    users: Sketch<USERS>,
+    networks: Sketch<NETWORKS>,
+}
+
+impl Counts {
+    fn new(secret: [u8; 16]) -> Self {
+        Self {
+            secret,
+            users: Sketch::new(),
+            networks: Sketch::new(),
+        }
+    }
+
+    /// The wait of a network or site above its limit, and the crowd that its users are counted in.
+    fn above_limit<'a>(&self, who: &'a Who, now: Timestamp) -> Option<(Duration, &'a Places)> {
+        let over = |places: &Places, most| {
+            let (count, left) = self.networks.count(places, now);
+            (count >= most).then_some(left)
+        };
+        // The site first: crowds of each of its networks would be without bound.
+        let of_site = who.site.as_ref().zip(who.site_crowd.as_ref());
+        let of_site =
+            of_site.and_then(|(site, crowd)| Some((over(site, Attempts::MOST_OF_SITE)?, crowd)));
+        of_site.or_else(|| Some((over(&who.network, Attempts::MOST_OF_NETWORK)?, &who.crowd)))
+    }
+}
+
+/// Where a key is counted: one number at random for each row.
+type Places = [Place; ROWS];
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Place(u64);
+
+fn places(secret: &[u8; 16], kind: &str, of: &str, user: &str) -> Places {
+    let mut hash = Sha256::new().chain_update(secret);
+    for part in [kind, of, user] {
+        hash = hash
+            .chain_update((part.len() as u64).to_be_bytes())
+            .chain_update(part);
+    }
+    let mut places = Places::default();
+    for (place, bytes) in places.iter_mut().zip(hash.finalize().chunks_exact(8)) {
+        *place = Place(
+            bytes
+                .iter()
+                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
+        );
+    }
+    places
+}
+
+/// Counters in rows of `WIDTH`, each with a window of its own.
+#[derive(Debug)]
+struct Sketch<const WIDTH: usize>(Box<[[Counter; WIDTH]]>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counter {
+    /// When the window began, in seconds since the Unix epoch.
+    since: u32,
+    count: u16,
+}
+
+const ROWS: usize = 4;
+
+/// Counters of a row, by what is counted: 8 bytes each, 640 KiB in all.
+const USERS: usize = 16_384;
+const NETWORKS: usize = 4_096;
+
+fn seconds(time: Timestamp) -> u32 {
+    u32::try_from(time.0 / 1_000).unwrap_or(u32::MAX)
+}
+
+impl Counter {
+    /// How long its window still lasts; `None` if it is over.
+    fn left(self, now: Timestamp) -> Option<Duration> {
+        let passed = seconds(now).saturating_sub(self.since);
+        let left = Attempts::WINDOW.checked_sub(Duration::from_secs(passed.into()))?;
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+impl<const WIDTH: usize> Sketch<WIDTH> {
+    fn new() -> Self {
+        Self(vec![[Counter::default(); WIDTH]; ROWS].into())
+    }
+
+    /// The count of a key, and how long it lasts: that of the smallest of its counters.
+    fn count(&self, places: &Places, now: Timestamp) -> (u16, Duration) {
+        let counters = self.0.iter().zip(places).map(|(row, place)| {
+            let counter = row.get(place.within(WIDTH));
+            let live = counter.and_then(|counter| Some((counter.count, counter.left(now)?)));
+            live.unwrap_or_default()
+        });
+        counters.min().unwrap_or_default()
+    }
+
+    fn each(&mut self, places: &Places, change: impl Fn(&mut Counter)) {
+        for (row, place) in self.0.iter_mut().zip(places) {
+            if let Some(counter) = row.get_mut(place.within(WIDTH)) {
+                change(counter);
+            }
+        }
+    }
+
+    fn add(&mut self, places: &Places, now: Timestamp) {
+        self.each(places, |counter| {
+            if counter.left(now).is_none() {
+                *counter = Counter {
+                    since: seconds(now),
+                    count: 0,
+                };
+            }
+            counter.count = counter.count.saturating_add(1);
+        });
+    }
+
+    /// Takes back what was added at a moment, unless another window has begun since.
+    fn take(&mut self, places: &Places, began: Timestamp) {
+        self.each(places, |counter| {
+            if counter.since <= seconds(began) {
+                counter.count = counter.count.saturating_sub(1);
+            }
+        });
+    }
+}
+
+impl Place {
+    /// Where the users of a network or site are counted that are in one of its sixteen crowds.
+    fn of_crowd(self, number: u64) -> Self {
+        // By an odd number, so that each crowd has a place of its own.
+        Self(
+            self.0
+                .wrapping_add((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        )
+    }
+
+    fn within(self, width: usize) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the remainder is smaller than the width"
+        )]
+        let at = (self.0 % width as u64) as usize;
+        at
+    }
+}
+
+/// What the platform's limiter counts a user from an address by.
 pub(super) fn of_user(address: &str, user: &str) -> String {
-    // A client may send a name as long as a header: what is counted by takes little room.
+    // A client may send a name as long as a header.
     let user: String = user.chars().take(64).collect();
     format!("{} {user}", network(address))
 }
 
 /// What an address is counted by: of IPv6, the 64 bits that one customer has.
 pub fn network(address: &str) -> String {
-    match address.parse() {
-        Ok(IpAddr::V6(address)) => {
-            let bits = address.to_bits() & !u128::from(u64::MAX);
-            Ipv6Addr::from_bits(bits).to_string()
-        }
-        Ok(IpAddr::V4(_)) | Err(_) => address.to_owned(),
+    match address
+        .parse()
+        .map(|address: IpAddr| address.to_canonical())
+    {
+        Ok(IpAddr::V6(address)) => prefix(address, 64),
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => address.to_owned(),
     }
+}
+
+/// The 48 bits that one site of IPv6 has; none of IPv4, whose addresses are not cheap.
+fn site(address: &str) -> Option<String> {
+    match address
+        .parse()
+        .map(|address: IpAddr| address.to_canonical())
+    {
+        Ok(IpAddr::V6(address)) => Some(prefix(address, 48)),
+        Ok(IpAddr::V4(_)) | Err(_) => None,
+    }
+}
+
+fn prefix(address: Ipv6Addr, bits: u32) -> String {
+    let rest = u128::MAX.checked_shr(bits).unwrap_or_default();
+    Ipv6Addr::from_bits(address.to_bits() & !rest).to_string()
 }
 
 #[cfg(test)]
@@ -117,25 +326,50 @@ mod tests {
 
     const START: Timestamp = Timestamp(1_800_000_000_000);
 
+    impl Attempts {
+        fn of(&self, address: &str, user: &str) -> Who {
+            self.who(address, user, || [7; 16])
+        }
+
+        fn add(&self, address: &str, user: &str, now: Timestamp) {
+            self.begin(&self.of(address, user), now);
+        }
+
+        fn wait(&self, address: &str, user: &str, now: Timestamp) -> Option<Duration> {
+            self.wait_of_user(&self.of(address, user), now)
+        }
+
+        fn wait_of(&self, address: &str, now: Timestamp) -> Option<Duration> {
+            self.wait_of_network(&self.of(address, ""), now)
+        }
+
+        /// What all counters of users say together.
+        fn sum(&self) -> u64 {
+            let counts = self.0.borrow();
+            let rows = &counts.as_ref().unwrap().users.0;
+            rows.iter().flatten().map(|one| u64::from(one.count)).sum()
+        }
+    }
+
     #[test]
     fn of_one_user_from_one_address_are_few() {
         let attempts = Attempts::default();
         for _ in 0..Attempts::MOST_OF_USER {
-            assert_eq!(attempts.wait_of_user("192.0.2.1", "ann", START), None);
-            attempts.begin("192.0.2.1", "ann", START);
+            assert_eq!(attempts.wait("192.0.2.1", "ann", START), None);
+            attempts.add("192.0.2.1", "ann", START);
         }
         let later = START + Duration::from_secs(20);
         assert_eq!(
-            attempts.wait_of_user("192.0.2.1", "ann", later),
+            attempts.wait("192.0.2.1", "ann", later),
             Some(Duration::from_secs(40))
         );
-        assert_eq!(attempts.wait_of_user("192.0.2.1", "bob", later), None);
-        assert_eq!(attempts.wait_of_user("192.0.2.2", "ann", later), None);
+        assert_eq!(attempts.wait("192.0.2.1", "bob", later), None);
+        assert_eq!(attempts.wait("192.0.2.2", "ann", later), None);
         let over = START + Attempts::WINDOW;
-        assert_eq!(attempts.wait_of_user("192.0.2.1", "ann", over), None);
-        attempts.begin("192.0.2.1", "ann", over);
+        assert_eq!(attempts.wait("192.0.2.1", "ann", over), None);
+        attempts.add("192.0.2.1", "ann", over);
         assert_eq!(
-            attempts.wait_of_user("192.0.2.1", "ann", over),
+            attempts.wait("192.0.2.1", "ann", over),
             None,
             "a new count has begun"
         );
@@ -144,44 +378,131 @@ mod tests {
     #[test]
     fn of_one_network_are_few_whoever_is_named() {
         let attempts = Attempts::default();
-        for number in 0..Attempts::MOST_OF_ADDRESS {
-            assert_eq!(attempts.wait_of_address("2001:db8::1", START), None);
+        for number in 0..Attempts::MOST_OF_NETWORK {
+            assert_eq!(attempts.wait_of("2001:db8::1", START), None);
             let address = format!("2001:db8::{number:x}");
-            attempts.begin(&address, &format!("user-{number}"), START);
+            attempts.add(&address, &format!("user-{number}"), START);
         }
         assert_eq!(
-            attempts.wait_of_address("2001:db8:0:0:ffff::1", START),
+            attempts.wait_of("2001:db8:0:0:ffff::1", START),
             Some(Attempts::WINDOW)
         );
-        assert_eq!(attempts.wait_of_address("2001:db8:0:1::1", START), None);
+        assert_eq!(attempts.wait_of("2001:db8:0:1::1", START), None);
+    }
+
+    #[test]
+    fn of_one_site_are_few_whatever_its_networks() {
+        let attempts = Attempts::default();
+        for number in 0..Attempts::MOST_OF_SITE {
+            let address = format!("2001:db8:7:{number:x}::1");
+            assert_eq!(attempts.wait_of(&address, START), None, "{number}");
+            attempts.add(&address, "ann", START);
+        }
+        assert_eq!(
+            attempts.wait_of("2001:db8:7:ffff::1", START),
+            Some(Attempts::WINDOW)
+        );
+        assert_eq!(attempts.wait_of("2001:db8:8::1", START), None);
     }
 
     #[test]
     fn that_were_right_do_not_count() {
         let attempts = Attempts::default();
+        let ann = attempts.of("192.0.2.1", "ann");
         for _ in 0..1_000 {
-            attempts.begin("192.0.2.1", "ann", START);
-            assert_eq!(attempts.wait_of_user("192.0.2.1", "ann", START), None);
-            attempts.succeed("192.0.2.1", "ann");
+            attempts.begin(&ann, START);
+            assert_eq!(attempts.wait_of_user(&ann, START), None);
+            attempts.succeed(&ann, START);
         }
         for _ in 0..Attempts::MOST_OF_USER {
-            attempts.begin("192.0.2.1", "ann", START);
+            attempts.begin(&ann, START);
         }
         assert!(
-            attempts.wait_of_user("192.0.2.1", "ann", START).is_some(),
+            attempts.wait_of_user(&ann, START).is_some(),
             "those at once count as soon as they begin"
         );
+        // One that began in the window before takes nothing from this one.
+        let over = START + Attempts::WINDOW;
+        for _ in 0..Attempts::MOST_OF_USER {
+            attempts.begin(&ann, over);
+            attempts.succeed(&ann, START);
+        }
+        assert!(attempts.wait_of_user(&ann, over).is_some());
+    }
+
+    /// An address adds its first hundred tries, and what fills its crowds.
+    #[test]
+    fn of_one_address_add_a_bounded_amount() {
+        let attempts = Attempts::default();
+        let mut begun = 0;
+        for number in 0..100_000_u32 {
+            let who = attempts.of("192.0.2.1", &format!("made-up-{number}"));
+            if attempts.wait_of_user(&who, START).is_none() {
+                attempts.begin(&who, START);
+                begun += 1;
+            }
+        }
+        let most = u64::from(Attempts::MOST_OF_NETWORK) + 16 * u64::from(Attempts::MOST_OF_USER);
+        assert!(begun <= most, "{begun} of 100,000 tries were counted");
+        assert_eq!(attempts.sum(), begun * ROWS as u64);
+    }
+
+    /// What a flood from many addresses does to other users.
+    #[test]
+    fn of_many_addresses_hinder_few_others() {
+        let attempts = Attempts::default();
+        // Three tries at one name from each of 10,000 addresses.
+        for number in 0..30_000_u32 {
+            let number = number % 10_000;
+            let address = format!("10.0.{}.{}", number >> 8, number & 255);
+            attempts.add(&address, &format!("made-up-{number}"), START);
+        }
+        assert_eq!(hindered(&attempts), 0, "of 4,000 users");
+        // The most that each address can do: five users to their limit, then all crowds.
+        let attempts = Attempts::default();
+        for address in 0..200_u32 {
+            let address = format!("10.1.{}.{}", address >> 8, address & 255);
+            for number in 0..600 {
+                let user = format!("made-up-{}", if number < 100 { number % 5 } else { number });
+                let who = attempts.of(&address, &user);
+                if attempts.wait_of_user(&who, START).is_none() {
+                    attempts.begin(&who, START);
+                }
+            }
+        }
+        let found = hindered(&attempts);
+        assert!((1..40).contains(&found), "{found} of 4,000 users");
+    }
+
+    /// How many of 4,000 honest users have to wait.
+    fn hindered(attempts: &Attempts) -> usize {
+        let waits = |number: &u32| {
+            let address = format!("192.0.2.{}", number & 255);
+            let user = format!("user-{number}");
+            attempts.wait(&address, &user, START).is_some()
+                || attempts.wait_of(&address, START).is_some()
+        };
+        (0..4_000).filter(waits).count()
     }
 
     #[test]
-    fn take_bounded_room() {
-        let attempts = Attempts::default();
-        for number in 0..20_000_u32 {
-            attempts.begin(&number.to_string(), &"long".repeat(1_000), START);
+    fn take_the_same_room_from_the_first_on() {
+        assert_eq!(size_of::<Counter>(), 8);
+        let size = size_of::<[Counter; USERS]>() + size_of::<[Counter; NETWORKS]>();
+        assert_eq!(size * ROWS, 640 * 1024);
+    }
+
+    #[test]
+    fn are_counted_by_what_one_customer_has() {
+        for (address, expected, of_site) in [
+            ("192.0.2.1", "192.0.2.1", None),
+            ("::ffff:192.0.2.1", "192.0.2.1", None),
+            ("2001:db8:1:2:3::4", "2001:db8:1:2::", Some("2001:db8:1::")),
+            ("", "", None),
+            ("no address", "no address", None),
+        ] {
+            assert_eq!(network(address), expected, "{address}");
+            assert_eq!(site(address).as_deref(), of_site, "{address}");
         }
-        assert_eq!(attempts.0.borrow().len(), Attempts::MOST_COUNTED);
-        assert!(attempts.0.borrow().keys().all(|key| key.len() < 100));
-        attempts.begin("192.0.2.1", "ann", START + Attempts::WINDOW);
-        assert_eq!(attempts.0.borrow().len(), 2, "those of before made room");
     }
 }

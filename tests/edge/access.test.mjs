@@ -181,7 +181,7 @@ describe("the platform's rate limiter", () => {
 
   test("lets twenty passwords of a user from an address be verified in a minute, as configured", async () => {
     const { ratelimits } = configured(join(root, "wrangler.toml")).workerOptions;
-    assert.deepEqual(Object.keys(ratelimits), ["SIGN_INS"]);
+    assert.deepEqual(Object.keys(ratelimits), ["SIGN_INS", "SIGN_INS_OF_ADDRESS"]);
     await within(ratelimits, async (send) => {
       const guess = (index) => send(basic("bob", `guess ${index}`), "192.0.2.1");
       // Fewer failures than the isolate itself allows: the right one in between does not count there.
@@ -191,6 +191,15 @@ describe("the platform's rate limiter", () => {
       const last = await guess(20);
       const others = [await send(basic("ann", "guess"), "192.0.2.1"), await send(bob, "192.0.2.2")];
       return () => assert.deepEqual([first, right, rest, last, others], [Array(15).fill(401), 200, Array(4).fill(401), 429, [401, 200]]);
+    });
+  });
+
+  test("is asked for all users of an address together, and not for robots' tokens", async () => {
+    await within({ SIGN_INS_OF_ADDRESS: { simple: { limit: 3, period: 60 } } }, async (send) => {
+      const wrong = await times(4, (index) => send(basic(`user-${index}`, "guess"), "192.0.2.1"));
+      const robots = await times(5, () => send(ci, "192.0.2.1"));
+      const other = await send(bob, "192.0.2.2");
+      return () => assert.deepEqual([wrong, robots, other], [[401, 401, 401, 429], Array(5).fill(200), 200]);
     });
   });
 

@@ -10,7 +10,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use strata::{
-    host::{Ask, FetchError, Host, Level, Reply},
+    host::{Ask, FetchError, Host, Level, Reply, SignIns},
     store::memory::MemoryBody,
     time::Timestamp,
 };
@@ -119,7 +119,7 @@ impl Host for TestHost {
         Ok(key(password, salt, iterations))
     }
 
-    async fn admits(&self, key: &str) -> bool {
+    async fn admits(&self, _: SignIns, key: &str) -> bool {
         self.limited.borrow_mut().push(key.to_owned());
         self.admits.get()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gloo_timers::future;
 use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array};
 use strata::{
-    host::{Ask, FetchError, Host, Level, Reply},
+    host::{Ask, FetchError, Host, Level, Reply, SignIns},
     time::Timestamp,
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
@@ -49,16 +49,20 @@ extern "C" {
 #[derive(Clone, Debug)]
 pub(crate) struct Edge {
     sign_ins: Option<RateLimit>,
+    sign_ins_of_address: Option<RateLimit>,
 }
 
 impl Edge {
-    /// With the rate limiter of the environment, where it has one.
+    /// With the rate limiters of the environment, if it has any.
     pub(crate) fn of(env: &JsValue) -> Self {
-        let binding = Reflect::get(env, &"SIGN_INS".into()).ok();
+        let limiter = |name: &str| {
+            let binding = Reflect::get(env, &name.into()).ok();
+            let binding = binding.filter(JsValue::is_object)?;
+            Some(binding.unchecked_into())
+        };
         Self {
-            sign_ins: binding
-                .filter(JsValue::is_object)
-                .map(|binding| binding.unchecked_into()),
+            sign_ins: limiter("SIGN_INS"),
+            sign_ins_of_address: limiter("SIGN_INS_OF_ADDRESS"),
         }
     }
 }
@@ -111,8 +115,12 @@ impl Host for Edge {
             .map_err(|_| "the platform derived no 32 bytes".to_owned())
     }
 
-    async fn admits(&self, key: &str) -> bool {
-        let Some(limiter) = &self.sign_ins else {
+    async fn admits(&self, counted: SignIns, key: &str) -> bool {
+        let limiter = match counted {
+            SignIns::OfAddress => &self.sign_ins_of_address,
+            SignIns::OfUser => &self.sign_ins,
+        };
+        let Some(limiter) = limiter else {
             return true;
         };
         let ask = async || {
