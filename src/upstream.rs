@@ -16,7 +16,7 @@
 //! | `repositories` | `["**"]` | what of it is mirrored, by patterns of its own names |
 //! | `default` | `false` | whether a name without an upstream is one of it, where a pattern names it |
 //! | `library` | `false` | whether a name of one component is one of `library/`, as Docker Hub has it |
-//! | `auth` | none | hosts that may give tokens, beside its own and those below its name |
+//! | `auth` | none | hosts that may give tokens, beside its own and, if the name is a domain that the address is in, those below the name |
 //! | `redirects` | none | hosts that it may send to for blobs, as `cdn.example` or `*.example`; `*` for every one with a name |
 //! | `fresh_seconds` | 300 | how long it is believed that a tag names what it named |
 //! | `immutable` | none | patterns of tags that never move |
@@ -218,15 +218,28 @@ impl Upstream {
         self.credentials.as_ref()
     }
 
-    /// Whether tokens may be asked for at an address that the upstream named: one of its own, below its name, or configured.
+    /// Whether tokens may be asked for at an address that the upstream named: its own origin, a
+    /// host of `auth`, or a host below its name if that is a domain that it belongs to.
     pub fn may_give_tokens(&self, address: &str) -> bool {
         Origin::parse(address, self.is_insecure).is_ok_and(|origin| {
-            let rest = origin.host.strip_suffix(&self.name);
-            let is_below = rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+            let is_downgrade = self.origin.scheme == "https" && origin.scheme != "https";
             origin == self.origin
-                || (is_below && origin.is_usual())
                 || self.auth.iter().any(|pattern| pattern.matches(&origin))
+                || (self.is_in_its_name()
+                    && is_within(&origin.host, &self.name)
+                    && origin.is_usual()
+                    && !is_downgrade)
         })
+    }
+
+    /// Whether the name is a domain that has the address in it. Any other name says nothing of
+    /// where the upstream is: somebody else may own the hosts that end so.
+    fn is_in_its_name(&self) -> bool {
+        let has_dot = self.name.contains('.');
+        let last = self.name.rsplit('.').next().unwrap_or_default();
+        // The end of an IP address is no domain.
+        let is_domain = has_dot && !last.bytes().all(|b| b.is_ascii_digit());
+        is_domain && is_within(&self.origin.host, &self.name)
     }
 
     /// Whether it may send to an address for a blob.
@@ -294,6 +307,12 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials")
     }
+}
+
+/// Whether a host is a domain or below it.
+fn is_within(host: &str, domain: &str) -> bool {
+    let rest = host.strip_suffix(domain);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Scheme, host and port.

@@ -1,6 +1,6 @@
 //! Asking upstreams: signing in to them, following where they send to, and heeding how often they may be asked.
 
-use std::{cell::RefCell, collections::HashMap, fmt, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -36,6 +36,9 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// How long a token is good for where the upstream does not say.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
+/// How long a token is used at the most, whatever the upstream says.
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+
 /// How long before its end a token is used no more.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 
@@ -47,13 +50,13 @@ const MAX_DOCUMENT: u64 = 64 * 1024;
 pub(super) struct Acquaintance<B> {
     pub(super) tags: Tags<B>,
     pub(super) lists: Lists,
-    tokens: RefCell<HashMap<String, Token>>,
+    tokens: RefCell<Tokens>,
     signing_in: Flights<Result<(), UpstreamError>>,
     pub(super) fills: Fills<B>,
     /// Upstreams that are left alone: until when, and why.
-    resting: RefCell<HashMap<String, (Timestamp, UpstreamError)>>,
+    resting: RefCell<BTreeMap<String, (Timestamp, UpstreamError)>>,
     /// Upstreams that have no pulls left for us: until when they are not asked for manifests.
-    spent: RefCell<HashMap<String, Timestamp>>,
+    spent: RefCell<BTreeMap<String, Timestamp>>,
 }
 
 impl<B> Default for Acquaintance<B> {
@@ -74,6 +77,56 @@ impl<B> Default for Acquaintance<B> {
 struct Token {
     text: HeaderValue,
     until: Timestamp,
+}
+
+/// The tokens of upstreams, by upstream and scope. Clients choose the scopes by the names they pull,
+/// so both the number of tokens and their bytes are bounded.
+#[derive(Debug, Default)]
+struct Tokens {
+    by_scope: BTreeMap<String, (u64, Token)>,
+    bytes: usize,
+    /// How many have been kept so far.
+    count: u64,
+}
+
+impl Tokens {
+    /// The most tokens that are kept, and their most bytes.
+    const MOST: usize = 1_000;
+    const MOST_BYTES: usize = 4 << 20;
+
+    fn find(&self, scope: &str, now: Timestamp) -> Option<HeaderValue> {
+        let (_, token) = self.by_scope.get(scope)?;
+        (token.until > now).then(|| token.text.clone())
+    }
+
+    /// Keeps a token in place of one for the same scope. For want of room, those go that end first.
+    fn keep(&mut self, scope: &str, token: Token, now: Timestamp) {
+        self.remove(scope);
+        let ended = |(scope, (_, token)): (&String, &(u64, Token))| {
+            (token.until <= now).then(|| scope.clone())
+        };
+        for scope in self.by_scope.iter().filter_map(ended).collect::<Vec<_>>() {
+            self.remove(&scope);
+        }
+        let weight = scope.len() + token.text.len();
+        while self.by_scope.len() >= Self::MOST || self.bytes + weight > Self::MOST_BYTES {
+            let ends = |(_, (number, token)): &(&String, &(u64, Token))| (token.until, *number);
+            let Some((scope, _)) = self.by_scope.iter().min_by_key(ends) else {
+                break;
+            };
+            let scope = scope.clone();
+            self.remove(&scope);
+        }
+        self.bytes += weight;
+        self.count += 1;
+        self.by_scope.insert(scope.to_owned(), (self.count, token));
+    }
+
+    fn remove(&mut self, scope: &str) {
+        if let Some((_, token)) = self.by_scope.remove(scope) {
+            self.bytes -= scope.len() + token.text.len();
+        }
+    }
 }
 
 /// Why an upstream did not give what it was asked for.
@@ -263,9 +316,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             .share(&key, &self.host, async || {
                 let token = self.fetch_token(upstream, &address).await?;
                 let mut tokens = self.acquaintance.tokens.borrow_mut();
-                let now = self.host.now();
-                tokens.retain(|_, token| token.until > now);
-                tokens.insert(key.clone(), token);
+                tokens.keep(&key, token, self.host.now());
                 Ok(())
             })
             .await;
@@ -304,7 +355,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let lifetime = given
             .as_ref()
             .and_then(|given| given.expires_in)
-            .map_or(TOKEN_LIFETIME, Duration::from_secs);
+            .map_or(TOKEN_LIFETIME, Duration::from_secs)
+            .min(MAX_TOKEN_LIFETIME);
         let token = given.and_then(|given| given.token.or(given.access_token));
         let text = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
         Ok(Token {
@@ -319,8 +371,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     fn token_of(&self, upstream: &Upstream, scope: &str) -> Option<HeaderValue> {
         let tokens = self.acquaintance.tokens.borrow();
-        let token = tokens.get(&token_key(upstream, scope))?;
-        (token.until > self.host.now()).then(|| token.text.clone())
+        tokens.find(&token_key(upstream, scope), self.host.now())
     }
 
     /// Asks at an address of an upstream, and wherever it may send to. Credentials go to its own address only.
