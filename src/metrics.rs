@@ -409,7 +409,7 @@ impl Metrics {
             counted_layers: RefCell::default(),
             upstream_requests: maker.counters(
                 "strata_upstream_requests_total",
-                "Requests to upstreams, by the status of the reply: late or failed where there was none",
+                "Requests to upstreams, by the status of the reply: late or failed if there was none, other if it is none of HTTP",
                 &["upstream", "method", "status"],
             )?,
             upstream_remaining: maker.gauges(
@@ -605,7 +605,9 @@ impl Metrics {
     /// Counts a request to an upstream.
     pub fn asked_upstream(&self, upstream: &str, method: &str, outcome: UpstreamOutcome) {
         let status = match outcome {
-            UpstreamOutcome::Answered(status) => status.to_string(),
+            // Each is a series, and an upstream may say any number: RFC 9110 has no others.
+            UpstreamOutcome::Answered(status @ 100..600) => status.to_string(),
+            UpstreamOutcome::Answered(_) => "other".to_owned(),
             UpstreamOutcome::Late => "late".to_owned(),
             UpstreamOutcome::Failed => "failed".to_owned(),
         };

@@ -13,7 +13,7 @@
 //! the form of distribution's token specification; it only ever narrows: what the user may do is looked up again when the token
 //! is used. The key comes from the text of the secret that has the users: with another text, older tokens end.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -233,7 +233,7 @@ type Signature = [u8; 32];
 /// Tokens that were verified, by what of them is signed: a client sends the same one with each request of a pull.
 #[derive(Default)]
 struct Known {
-    tokens: HashMap<Box<str>, (Signature, Rc<Claims>)>,
+    tokens: BTreeMap<Box<str>, (Signature, Rc<Claims>)>,
     bytes: usize,
 }
 

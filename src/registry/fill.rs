@@ -6,7 +6,7 @@
 //! before the digest of all was seen to be right, and only then does the blob get a record.
 
 use std::{
-    cell::RefCell, cmp::Reverse, collections::HashMap, mem::replace, pin::pin, rc::Rc,
+    cell::RefCell, cmp::Reverse, collections::BTreeMap, mem::replace, pin::pin, rc::Rc,
     time::Duration,
 };
 
@@ -38,7 +38,7 @@ use crate::{
 
 /// The blobs that this isolate is filling.
 #[derive(Debug)]
-pub(super) struct Fills<B>(RefCell<HashMap<String, Rc<Fill<B>>>>);
+pub(super) struct Fills<B>(RefCell<BTreeMap<String, Rc<Fill<B>>>>);
 
 impl<B> Default for Fills<B> {
     fn default() -> Self {
@@ -107,6 +107,9 @@ impl<B: crate::store::Bytes> Fills<B> {
         if let Some(fill) = fills.get(key).filter(|fill| fill.is_alive(now)) {
             return Part::Follows(Reader::of(fill, false));
         }
+        // The platform drops nothing of a request that it cancels: what its fill holds goes with the
+        // next one.
+        fills.retain(|_, fill| fill.is_alive(now));
         let fill = Rc::new(Fill(RefCell::new(Progress {
             size: None,
             chunks: Vec::new(),
@@ -588,7 +591,7 @@ fn longest(mut extents: Vec<(u64, Extent)>) -> Vec<Extent> {
     extents.retain(|(_, extent)| extent.size > 0);
     extents.sort_by_key(|(start, _)| Reverse(*start));
     // The extent at each place from where to get farthest, and how far that is.
-    let mut best = HashMap::<u64, (u64, Extent)>::new();
+    let mut best = BTreeMap::<u64, (u64, Extent)>::new();
     for (start, extent) in extents {
         let end = start.saturating_add(extent.size);
         let reach = best.get(&end).map_or(end, |(reach, _)| *reach);
@@ -603,4 +606,26 @@ fn longest(mut extents: Vec<(u64, Extent)>) -> Vec<Extent> {
         Some(extent)
     });
     in_order.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use crate::store::memory::MemoryBytes;
+
+    /// A fill whose request was cancelled holds its chunks until somebody comes, for any blob.
+    #[test]
+    fn of_cancelled_requests_are_forgotten() {
+        let fills = Fills::<MemoryBytes>::default();
+        let begin = |number: u64| {
+            let now = Timestamp(1_800_000_000_000) + Duration::from_secs(number);
+            std::mem::forget(fills.join(&format!("made-up-{number}"), now));
+        };
+        (0..1_000).for_each(begin);
+        let most = PATIENCE.as_secs();
+        assert!(fills.0.borrow().len() as u64 <= most, "{most}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Pulling what is mirrored: what is stored while it is fresh, what the upstream says after that, and what is stored again
 //! where the upstream says nothing.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use futures_util::future::{LocalBoxFuture, join};
 
@@ -46,8 +46,8 @@ const SMALL: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Tags<B> {
     /// What was said of those that are not stored yet.
-    seen: RefCell<HashMap<String, Learning>>,
-    absent: RefCell<HashMap<String, (Timestamp, UpstreamError)>>,
+    seen: RefCell<BTreeMap<String, Learning>>,
+    absent: RefCell<BTreeMap<String, (Timestamp, UpstreamError)>>,
     asking: Flights<Result<Tagged<B>, UpstreamError>>,
 }
 

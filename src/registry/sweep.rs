@@ -15,7 +15,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashSet,
+    collections::BTreeSet,
     time::Duration,
 };
 

@@ -1,6 +1,6 @@
 //! Bodies that are being taken: how many of one user at the same time.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use http::{HeaderValue, header};
 
@@ -8,7 +8,7 @@ use crate::error::{Code, Error};
 
 /// How many bodies an isolate is taking, by who sends them.
 #[derive(Debug, Default)]
-pub(super) struct Uploads(RefCell<HashMap<String, u32>>);
+pub(super) struct Uploads(RefCell<BTreeMap<String, u32>>);
 
 impl Uploads {
     /// Counts one more body of a sender, for as long as what is returned is kept.

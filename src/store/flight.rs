@@ -4,7 +4,7 @@
 //! followers look for it on timers of their own, and a lease that has run out, because the platform cancelled its leader,
 //! can be taken by anyone.
 
-use std::{cell::RefCell, collections::HashMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use crate::{host::Host, time::Timestamp};
 
@@ -17,9 +17,35 @@ pub struct Flights<V> {
 #[derive(Debug)]
 struct Air<V> {
     /// The flight that those who come now join.
-    boarding: HashMap<String, u64>,
-    flights: HashMap<u64, Flight<V>>,
+    boarding: BTreeMap<String, u64>,
+    flights: BTreeMap<u64, Flight<V>>,
     next: u64,
+    /// When the flights of cancelled requests were last forgotten, and how many flights there may
+    /// be until that is done again.
+    cleared: Timestamp,
+    room: usize,
+}
+
+impl<V> Air<V> {
+    /// Forgets flights whose leaders or followers were cancelled: the platform drops nothing that a
+    /// cancelled request holds, and clients choose the keys.
+    fn clear(&mut self, now: Timestamp) {
+        if self.flights.len() < self.room && now.since(self.cleared) < LEASE {
+            return;
+        }
+        self.flights.retain(|_, flight| {
+            let lease = match flight.state {
+                State::Running => LEASE,
+                State::Landed(_) => 2 * LEASE,
+            };
+            now.since(flight.since) < lease
+        });
+        let flights = &self.flights;
+        self.boarding
+            .retain(|_, number| flights.contains_key(number));
+        self.cleared = now;
+        self.room = (2 * self.flights.len()).max(64);
+    }
 }
 
 #[derive(Debug)]
@@ -81,9 +107,11 @@ impl<V> Default for Flights<V> {
     fn default() -> Self {
         Self {
             air: RefCell::new(Air {
-                boarding: HashMap::new(),
-                flights: HashMap::new(),
+                boarding: BTreeMap::new(),
+                flights: BTreeMap::new(),
                 next: 0,
+                cleared: Timestamp(0),
+                room: 0,
             }),
         }
     }
@@ -103,6 +131,7 @@ impl<V: Clone> Flights<V> {
                 number,
             });
         }
+        air.clear(now);
         let number = air.next;
         air.next = number.wrapping_add(1);
         if let Some(cancelled) = air.boarding.insert(key.to_owned(), number) {
@@ -313,6 +342,43 @@ mod tests {
         assert_eq!(waiting.look(late), Sight::Landed(2));
         drop((follower, waiting));
         assert!(flights.is_empty());
+    }
+
+    /// The platform drops no future of a request that it cancels: what that request held stays.
+    #[test]
+    fn keeps_few_of_those_that_were_cancelled() {
+        let flights = Flights::default();
+        for number in 0..5_000 {
+            let now = START + Duration::from_secs(number / 100);
+            let key = format!("made-up-{number}");
+            std::mem::forget(lead(&flights, &key, now));
+            if number % 2 == 0 {
+                std::mem::forget(follow(&flights, &key, now));
+            }
+        }
+        assert!(flights.len() <= 2_100, "{} flights", flights.len());
+        let air = flights.air.borrow();
+        assert!(
+            air.boarding.len() <= flights.len(),
+            "{}",
+            air.boarding.len()
+        );
+        drop(air);
+        // A flight that has landed, and whose followers were cancelled.
+        let now = START + Duration::from_secs(60);
+        let leader = lead(&flights, "a", now);
+        std::mem::forget(follow(&flights, "a", now));
+        leader.land(&1);
+        let waiting = lead(&flights, "b", now);
+        for number in 0..1_000_u64 {
+            let now = now + LEASE + Duration::from_secs(number);
+            waiting.renew(now);
+            std::mem::forget(lead(&flights, &format!("late-{number}"), now));
+        }
+        assert!(flights.len() < 100, "{} flights", flights.len());
+        let now = now + LEASE + Duration::from_secs(999);
+        let follower = follow(&flights, "b", now);
+        assert_eq!(follower.look(now), Sight::Waiting, "one under way is kept");
     }
 
     #[test]

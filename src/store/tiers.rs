@@ -10,7 +10,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
-    hash::{BuildHasher as _, RandomState},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::pin,
     rc::Rc,
     time::Duration,
@@ -193,12 +193,12 @@ impl<W: Values, H: Host> Tiers<W, H> {
     /// Makes tiers that hold nothing yet.
     pub fn new(warm: W, host: H, policy: Policy, metrics: Rc<Metrics>) -> Self {
         Self {
-            warm,
-            host,
             hot: RefCell::new(Hot::new(policy.hot_bytes)),
             frequency: RefCell::new(Frequency::new(policy.half_life)),
             warmth: RefCell::new(Hot::new(REMEMBERED)),
-            changes: Changes::default(),
+            changes: Changes::new(host.random()),
+            warm,
+            host,
             flights: Flights::default(),
             policy,
             metrics,
@@ -606,20 +606,19 @@ impl<W: Values, H: Host> Tiers<W, H> {
 /// with the same hash makes an answer less believed, never more.
 #[derive(Debug)]
 struct Changes {
-    hasher: RandomState,
+    /// Random bytes, so that nobody can choose keys that meet.
+    seed: [u8; 16],
     moments: RefCell<Box<[Timestamp]>>,
 }
 
-impl Default for Changes {
-    fn default() -> Self {
+impl Changes {
+    fn new(seed: [u8; 16]) -> Self {
         Self {
-            hasher: RandomState::new(),
+            seed,
             moments: RefCell::new(vec![Timestamp::default(); 4_096].into()),
         }
     }
-}
 
-impl Changes {
     fn note(&self, key: &str, now: Timestamp) {
         let mut moments = self.moments.borrow_mut();
         let at = self.at(key, moments.len());
@@ -637,11 +636,14 @@ impl Changes {
     }
 
     fn at(&self, key: &str, length: usize) -> usize {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.seed);
+        key.hash(&mut hasher);
         #[expect(
             clippy::cast_possible_truncation,
             reason = "the remainder is smaller than the length"
         )]
-        let at = (self.hasher.hash_one(key) % length as u64) as usize;
+        let at = (hasher.finish() % length as u64) as usize;
         at
     }
 }

@@ -3,7 +3,7 @@
 //! Four listings are read side by side, blob by blob. They find what is of no use without an operation for what is, and only nominate:
 //! for a blob without grants the mark is read, *then* its grants are listed afresh, *then* the mark is moved.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,10 +54,10 @@ struct Hold {
     grants: u64,
     has_old_link: bool,
     /// The youngest grant for each manifest that was pushed and has one.
-    manifests: HashMap<Digest, Youngest>,
+    manifests: BTreeMap<Digest, Youngest>,
     /// The same, for each manifest that an upstream sent. A grant of the one kind takes the place of none of the other: what was pushed
     /// would lose its right.
-    mirrored: HashMap<Digest, Youngest>,
+    mirrored: BTreeMap<Digest, Youngest>,
     /// Old grants by bytes that were hashed. They stay while a grant for a manifest does.
     filled: Vec<String>,
     /// Whether there are grants of which it is not known what they are: the step before has read them, or they can't be read.
@@ -89,7 +89,7 @@ impl Hold {
 #[derive(Default)]
 struct Looks {
     page: u64,
-    stored: HashMap<String, bool>,
+    stored: BTreeMap<String, bool>,
 }
 
 /// The most manifests of a repository that are told apart, where they have one blob in common.
@@ -298,7 +298,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             return Ok(());
         }
         if nominee.blob.is_some() {
-            let named: HashSet<&Digest> = manifests.keys().chain(mirrored.keys()).collect();
+            let named: BTreeSet<&Digest> = manifests.keys().chain(mirrored.keys()).collect();
             let times = named.len().max(1) as u64;
             let undivided = size.saturating_mul(times);
             inventory.undivided_bytes += undivided;

@@ -4,7 +4,7 @@
 //! it is ended by a step of its own, and the record of its blob is read before an extent goes.
 
 use super::{
-    Duration, HashSet, Host, Inventory, Streams, Values, key,
+    BTreeSet, Duration, Host, Inventory, Streams, Values, key,
     work::{Action, Halt, Listing, Removal, What, Work},
 };
 use crate::{
@@ -23,7 +23,7 @@ struct Nominee {
     /// The last step, and its age; none where that can't be read.
     last: Option<(Step, Duration)>,
     /// Extents that its steps name.
-    named: HashSet<String>,
+    named: BTreeSet<String>,
     /// Extents that are as old as the grace period and that no step names, with their sizes.
     strays: Vec<(String, u64)>,
     /// The bytes of all extents.
@@ -139,7 +139,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     /// Deletes old extents that no step of their upload names. They can't be added to it any more (BOUND).
     async fn sweep_strays(&self, id: UploadId, strays: &[(String, u64)]) -> Result<(), Halt> {
         let steps = self.list_below(&key::chain(id)).await?;
-        let mut named = HashSet::new();
+        let mut named = BTreeSet::new();
         for (key, meta) in &steps {
             match self.read::<Step>(key, &meta.metadata) {
                 Some(Step::Received { extent, .. }) => {
@@ -257,7 +257,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Deletes the extents of a fill that the record of its blob does not name. It has ended, so nothing names them any more.
     async fn sweep_untaken(&self, id: UploadId, named: &[Extent]) -> Result<(), Halt> {
-        let named: HashSet<String> = named.iter().map(|one| key::extent(&one.key)).collect();
+        let named: BTreeSet<String> = named.iter().map(|one| key::extent(&one.key)).collect();
         let mut all = self.list_below(&key::extents(id)).await?;
         all.retain(|(key, _)| !named.contains(key));
         let all: Vec<_> = all

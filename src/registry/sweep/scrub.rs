@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Allowance, HashSet, Host, RESERVE, RefCell, Registry, Streams, Values,
+    Allowance, BTreeSet, Host, RESERVE, RefCell, Registry, Streams, Values,
     filter::Filter,
     key,
     work::{Halt, What, Work},
@@ -155,7 +155,7 @@ struct Report {
     findings: Vec<Finding>,
     totals: Totals,
     /// The keys that were told of.
-    told: HashSet<String>,
+    told: BTreeSet<String>,
 }
 
 /// The most findings that are told one by one.

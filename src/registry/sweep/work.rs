@@ -5,8 +5,8 @@ use std::{collections::VecDeque, fmt};
 use serde::Serialize;
 
 use super::{
-    Allowance, Cell, Deserialize, Duration, Error, HashSet, Host, Outcome, Place, RESERVE, RefCell,
-    Registry, Streams, Timestamp, Values, key,
+    Allowance, BTreeSet, Cell, Deserialize, Duration, Error, Host, Outcome, Place, RESERVE,
+    RefCell, Registry, Streams, Timestamp, Values, key,
 };
 use crate::{
     digest::Digest,
@@ -131,9 +131,9 @@ pub(super) struct Work<'a, S, W: Values, H> {
     spent: Cell<u32>,
     report: RefCell<Report>,
     /// What was told to go and is still there: what waits to be deleted together, or all in a dry run.
-    going: RefCell<HashSet<String>>,
+    going: RefCell<BTreeSet<String>>,
     /// Manifests that a dry run takes for removed.
-    missing: RefCell<HashSet<String>>,
+    missing: RefCell<BTreeSet<String>>,
     /// Whether what is being done is done to its end.
     is_late_allowed: Cell<bool>,
 }
@@ -349,7 +349,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         if self.is_dry {
             return Ok(());
         }
-        let keys: Vec<String> = self.going.borrow_mut().drain().collect();
+        let keys: Vec<String> = self.going.take().into_iter().collect();
         self.delete_at_last(&keys).await
     }
 

@@ -1,6 +1,6 @@
 //! The promise: what must hold in every state, and what must be seen in some.
 
-use std::{cell::RefCell, collections::HashSet};
+use std::{cell::RefCell, collections::BTreeSet};
 
 use stateright::Property;
 
@@ -296,7 +296,7 @@ fn keeps_tag(model: &Removal, state: &State) -> bool {
 
 thread_local! {
     /// Stores that sweeping was seen to empty: many states share one.
-    static CLEAN: RefCell<HashSet<Store>> = RefCell::default();
+    static CLEAN: RefCell<BTreeSet<Store>> = RefCell::default();
 }
 
 /// Whether, with everyone dead and every manifest deleted, sweeping to a fixpoint leaves nothing but what is documented:

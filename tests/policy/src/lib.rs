@@ -11,7 +11,7 @@
     reason = "the indices of traffic are of its own values"
 )]
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use strata::{store::frequency::Frequency, time::Timestamp};
 
@@ -138,7 +138,7 @@ impl Writes {
 /// Counts what is written to the warm tier: what is read for the third time lately, if it is not there already.
 pub fn writes(traffic: &Traffic) -> Writes {
     let mut frequency = Frequency::new(HALF_LIFE);
-    let mut written: HashMap<usize, Timestamp> = HashMap::new();
+    let mut written: BTreeMap<usize, Timestamp> = BTreeMap::new();
     let mut now = Timestamp(1_700_000_000_000);
     let mut writes = Writes::default();
     for (value, phase) in &traffic.reads {

@@ -1,6 +1,6 @@
 //! Scrubbing blobs: their bytes, and what is derived of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -389,7 +389,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             .iter()
             .filter_map(|extent| extent.key.split('/').next()?.parse().ok());
         let uploads: BTreeSet<UploadId> = uploads.collect();
-        let mut sizes = HashMap::new();
+        let mut sizes = BTreeMap::new();
         for id in uploads {
             let stored = self.work.list_below(&key::extents(id)).await?;
             sizes.extend(stored.into_iter().map(|(key, meta)| (key, meta.size)));

@@ -1,7 +1,7 @@
 //! Scrubbing what repositories have beside blobs: manifests with all that they name, tags, referrers, entries of the catalogue.
 
 use super::{
-    Edges, Finding, Found, Halt, HashSet, Host, Meta, Repair, Scrub, Streams, Values, What,
+    BTreeSet, Edges, Finding, Found, Halt, Host, Meta, Repair, Scrub, Streams, Values, What,
     from_json, json, key,
 };
 use crate::{
@@ -28,7 +28,7 @@ enum Held {
 #[derive(Default)]
 struct Repository {
     name: Option<Name>,
-    manifests: HashSet<Digest>,
+    manifests: BTreeSet<Digest>,
 }
 
 /// The most manifests of a repository that are remembered.
@@ -55,7 +55,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 if repository.name.as_ref() != Some(&name) {
                     repository = Repository {
                         name: Some(name.clone()),
-                        manifests: HashSet::new(),
+                        manifests: BTreeSet::new(),
                     };
                 }
                 let was_tried = self.begin(&key);
