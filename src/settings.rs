@@ -155,16 +155,14 @@ impl Settings {
         )?;
         let (users, rules) = (get("STRATA_USERS"), get("STRATA_RULES"));
         let access = Access::parse(users.as_deref(), rules.as_deref(), anonymous_pull)
-            .map_err(|(name, problem)| ParseSettingsError { name, problem })?;
+            .map_err(|(name, problem)| ParseSettingsError::new(name, &problem))?;
         let (upstreams, credentials) =
             (get("STRATA_UPSTREAMS"), get("STRATA_UPSTREAM_CREDENTIALS"));
         let upstreams = Upstreams::parse(upstreams.as_deref(), credentials.as_deref())
-            .map_err(|(name, problem)| ParseSettingsError { name, problem })?;
+            .map_err(|(name, problem)| ParseSettingsError::new(name, &problem))?;
         let retention = match get("STRATA_RETENTION").filter(|text| !text.trim().is_empty()) {
-            Some(text) => Policies::parse(&text).map_err(|problem| ParseSettingsError {
-                name: "STRATA_RETENTION",
-                problem,
-            })?,
+            Some(text) => Policies::parse(&text)
+                .map_err(|problem| ParseSettingsError::new("STRATA_RETENTION", &problem))?,
             None => Policies::default(),
         };
         Ok(Self {
@@ -288,27 +286,68 @@ fn value<T: FromStr>(
     let Some(text) = get(name).filter(|text| !text.trim().is_empty()) else {
         return Ok(default);
     };
-    text.trim()
-        .parse()
-        .ok()
-        .filter(check)
-        .ok_or_else(|| ParseSettingsError {
-            name,
-            problem: format!("{text:?} is not allowed, expected {allowed}"),
-        })
+    text.trim().parse().ok().filter(check).ok_or_else(|| {
+        let problem = format!("{text:?} is not allowed, expected {allowed}");
+        ParseSettingsError::new(name, &problem)
+    })
 }
 
 /// A setting that can't be used.
+///
+/// Every request is answered with it, signed in or not. So its text is the name alone: a value may
+/// be a secret, or have one in it. The log has the problem.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ParseSettingsError {
     name: &'static str,
     problem: String,
 }
 
+impl ParseSettingsError {
+    fn new(name: &'static str, problem: &str) -> Self {
+        Self {
+            name,
+            problem: without_credentials(problem),
+        }
+    }
+
+    /// The setting.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What is wrong with it, for the log: without the credentials of addresses, and nothing of a
+    /// setting that is a secret.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
 impl fmt::Display for ParseSettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "setting {}: {}", self.name, self.problem)
+        let name = self.name;
+        write!(
+            f,
+            "setting {name} can't be used: the registry's log says why"
+        )
     }
+}
+
+/// Takes the credentials out of an address that a text quotes: `"https://…@host"`. A password may
+/// have any characters, so all goes from the quotation mark to the last `@`.
+fn without_credentials(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let first = before.find('@').unwrap_or(before.len());
+    let (start, _) = before.split_at(first);
+    let quoted = start.find(['"', '`']).map_or(0, |at| at + 1);
+    let (start, value) = before.split_at(quoted);
+    let scheme = value.split_once("://").filter(|(scheme, _)| {
+        let mut bytes = scheme.bytes();
+        !scheme.is_empty() && bytes.all(|b| b.is_ascii_alphanumeric())
+    });
+    let scheme = scheme.map_or_else(String::new, |(scheme, _)| format!("{scheme}://"));
+    format!("{start}{scheme}…@{host}")
 }
 
 impl std::error::Error for ParseSettingsError {}
@@ -319,7 +358,7 @@ mod tests {
 
     fn parse(name: &str, text: &str) -> Result<Settings, String> {
         Settings::parse(|asked| (asked == name).then(|| text.to_owned()))
-            .map_err(|error| error.to_string())
+            .map_err(|error| format!("setting {}: {}", error.name(), error.problem()))
     }
 
     #[test]

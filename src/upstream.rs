@@ -153,8 +153,13 @@ impl Upstreams {
             }
             made.push(Rc::new(upstream));
         }
+        // The name is of a secret, and may be a user's or a password.
         match credentials.into_keys().next() {
-            Some(name) => Err((CREDENTIALS, format!("{name:?} is no upstream"))),
+            Some(_) => {
+                let names: Vec<&str> = made.iter().map(|upstream| upstream.name()).collect();
+                let found = format!("an entry is for no upstream, there are {names:?}");
+                Err((CREDENTIALS, found))
+            }
             None => Ok(Self(made)),
         }
     }
@@ -498,10 +503,9 @@ impl Entry {
             .parse::<Uri>()
             .is_ok_and(|uri| uri.path_and_query().is_some_and(|path| path != "/"));
         if has_path {
-            return Err(format!("{address:?}: the address has a path"));
+            return Err("the address has a path".to_owned());
         }
-        let origin = Origin::parse(&address, self.insecure)
-            .map_err(|error| format!("{address:?}: {error}"))?;
+        let origin = Origin::parse(&address, self.insecure)?;
         Ok(Upstream {
             name: self.name,
             aliases: self.aliases,
@@ -708,10 +712,7 @@ mod tests {
             let text = format!(r#"[{{"name": "a", "address": {address:?}}}]"#);
             let (setting, error) = Upstreams::parse(Some(&text), None).unwrap_err();
             assert_eq!(setting, "STRATA_UPSTREAMS");
-            assert!(
-                error.starts_with(&format!("upstream \"a\": {address:?}: the address ")),
-                "{error}"
-            );
+            assert!(error.starts_with("upstream \"a\": the address "), "{error}");
         }
     }
 
@@ -761,7 +762,7 @@ mod tests {
             (
                 r#"[{"name": "a.b"}]"#,
                 r#"{"c.d": {"user": "u", "password": "hunter2"}}"#,
-                "\"c.d\" is no upstream",
+                "an entry is for no upstream, there are [\"a.b\"]",
             ),
             (
                 r#"[{"name": "a.b"}]"#,

@@ -7,6 +7,7 @@ use std::{cell::RefCell, error::Error, rc::Rc};
 
 use js_sys::{JSON, Promise, Reflect};
 use strata::{
+    host::{Host as _, Level},
     metrics::Metrics,
     registry::{self, Registry},
     settings::Settings,
@@ -53,8 +54,12 @@ fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
         if let Some(registry) = registry {
             return Ok(registry.clone());
         }
-        let settings = Settings::parse(|name| setting(env, name))?;
         let edge = Edge::of(env);
+        let settings = Settings::parse(|name| setting(env, name)).inspect_err(|error| {
+            // Whoever asks hears the name of the setting only.
+            let fields = [("setting", error.name()), ("problem", error.problem())];
+            edge.log(Level::Error, "setting refused", &fields);
+        })?;
         let metrics = Rc::new(Metrics::new()?);
         let cold = Counted::new(Bucket::of(env, "BUCKET"), metrics.clone());
         let warm = Counted::new(Namespace::of(env, "WARM"), metrics.clone());
