@@ -229,8 +229,9 @@ impl Access {
         let invalid = |found| Self::unauthorized(found, visit, need, Some("invalid_token"));
         let claims = self
             .signer
-            .verify(token, host.now())
+            .verify(token, &token::audience(visit.origin), host.now())
             .map_err(|error| match error {
+                TokenError::Audience => invalid("the token is for another registry"),
                 TokenError::Invalid => invalid("the token is not one of this registry"),
                 TokenError::Expired => invalid("the token has expired"),
             })?;
@@ -398,11 +399,13 @@ impl Access {
         caller.user.is_some() || self.rules.are_for_everyone()
     }
 
-    /// Makes a token for as much of what is asked for as the caller may do. Says too what it is for. `meant` is what a client
-    /// means by the name of a repository.
+    /// Makes a token for as much of what is asked for as the caller may do, at the registry that the
+    /// visit is to. Says too what it is for. `meant` is what a client means by the name of a
+    /// repository.
     pub fn issue<'a>(
         &self,
         caller: &Caller,
+        visit: Visit<'_>,
         scopes: impl IntoIterator<Item = &'a str>,
         meant: impl Fn(Name) -> Name,
         host: &impl Host,
@@ -422,6 +425,7 @@ impl Access {
         }
         let claims = Claims {
             sub: caller.user().unwrap_or_default().to_owned(),
+            aud: token::audience(visit.origin),
             iat: now,
             exp: now + Self::TOKEN_LIFETIME.as_secs(),
             jti: hex::encode(host.random()),

@@ -5,13 +5,13 @@
 //! ```text
 //! token  ::= header "." claims "." signature                 each in base64url without padding
 //! header ::= {"alg":"HS256","typ":"JWT"}                     these bytes and no others
-//! claims ::= {"sub": user, "iat": seconds, "exp": seconds, "jti": id, "access": [{"type", "name", "actions"}]}
+//! claims ::= {"sub": user, "aud": host, "iat": seconds, "exp": seconds, "jti": id, "access": [{"type", "name", "actions"}]}
 //! scope  ::= type ":" name ":" action ("," action)*          as clients ask for it
 //! ```
 //!
 //! The header is compared and never read, so a client chooses no algorithm. `sub` is empty for who did not sign in. `access` has
 //! the form of distribution's token specification; it only ever narrows: what the user may do is looked up again when the token
-//! is used. The key comes from the text of the secret that has the users: with another text, older tokens end.
+//! is used. `aud` is the registry that gave it, for another one may have the same secret. The key comes from the text of the secret that has the users: with another text, older tokens end.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -36,6 +36,8 @@ const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 pub struct Claims {
     /// The user; empty for who did not sign in.
     pub sub: String,
+    /// The registry that it is for, by its host.
+    pub aud: String,
     /// When it was issued, in seconds since the Unix epoch.
     pub iat: u64,
     /// When it ends.
@@ -156,6 +158,22 @@ pub(super) enum TokenError {
     Invalid,
     /// It has ended.
     Expired,
+    /// It is for another registry.
+    Audience,
+}
+
+/// What a registry that is reached at an origin is called in its tokens: host and port, without the
+/// port that is usual.
+pub(super) fn audience(origin: &str) -> String {
+    let (scheme, rest) = origin.split_once("://").unwrap_or(("", origin));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let usual = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let host = authority.strip_suffix(usual).unwrap_or(authority);
+    host.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// What signs tokens.
@@ -191,8 +209,14 @@ impl Signer {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Reads a token of ours that has not ended: its signature once, and when it ends each time.
-    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Rc<Claims>, TokenError> {
+    /// Reads a token of ours for an audience that has not ended: its signature once, and whom it is
+    /// for and when it ends each time.
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<Rc<Claims>, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
@@ -208,6 +232,9 @@ impl Signer {
                 claims
             }
         };
+        if claims.aud != audience {
+            return Err(TokenError::Audience);
+        }
         if now.0 / 1_000 >= claims.exp {
             return Err(TokenError::Expired);
         }
@@ -276,11 +303,13 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
+    const HOST: &str = "registry.example";
 
     fn claims() -> Claims {
         let scopes = ["repository:a/b:pull,push", "registry:catalog:*"];
         Claims {
             sub: "ann".to_owned(),
+            aud: HOST.to_owned(),
             iat: 1_800_000_000,
             exp: 1_800_000_300,
             jti: "00".to_owned(),
@@ -295,11 +324,11 @@ mod tests {
     fn are_read_until_they_end() {
         let signer = Signer::new("secret");
         let token = signer.sign(&claims());
-        assert_eq!(signer.verify(&token, NOW), Ok(Rc::new(claims())));
+        assert_eq!(signer.verify(&token, HOST, NOW), Ok(Rc::new(claims())));
         let last = Timestamp(NOW.0 + 299_999);
-        assert_eq!(signer.verify(&token, last), Ok(Rc::new(claims())));
+        assert_eq!(signer.verify(&token, HOST, last), Ok(Rc::new(claims())));
         let end = Timestamp(NOW.0 + 300_000);
-        assert_eq!(signer.verify(&token, end), Err(TokenError::Expired));
+        assert_eq!(signer.verify(&token, HOST, end), Err(TokenError::Expired));
     }
 
     #[test]
@@ -329,24 +358,24 @@ mod tests {
         let signer = Signer::new("secret");
         let token = signer.sign(&claims());
         // What is remembered of it must not help what is like it.
-        assert!(signer.verify(&token, NOW).is_ok());
+        assert!(signer.verify(&token, HOST, NOW).is_ok());
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
             assert_eq!(
-                signer.verify(&changed, NOW),
+                signer.verify(&changed, HOST, NOW),
                 Err(TokenError::Invalid),
                 "byte {at}"
             );
             let cut = token.get(..at).unwrap();
-            assert_eq!(signer.verify(cut, NOW), Err(TokenError::Invalid));
+            assert_eq!(signer.verify(cut, HOST, NOW), Err(TokenError::Invalid));
         }
         let other = Signer::new("secret ");
-        assert_eq!(other.verify(&token, NOW), Err(TokenError::Invalid));
+        assert_eq!(other.verify(&token, HOST, NOW), Err(TokenError::Invalid));
         for more in ["=", ".", "A", " "] {
             let longer = format!("{token}{more}");
-            assert_eq!(signer.verify(&longer, NOW), Err(TokenError::Invalid));
+            assert_eq!(signer.verify(&longer, HOST, NOW), Err(TokenError::Invalid));
         }
     }
 
@@ -358,11 +387,14 @@ mod tests {
             signer.sign(&Claims { jti, ..claims() })
         };
         let first = sign(0);
-        let read = signer.verify(&first, NOW).unwrap();
-        assert!(Rc::ptr_eq(&read, &signer.verify(&first, NOW).unwrap()));
+        let read = signer.verify(&first, HOST, NOW).unwrap();
+        assert!(Rc::ptr_eq(
+            &read,
+            &signer.verify(&first, HOST, NOW).unwrap()
+        ));
         let mut most = 0;
         for number in 1..10 {
-            signer.verify(&sign(number), NOW).unwrap();
+            signer.verify(&sign(number), HOST, NOW).unwrap();
             let known = signer.known.borrow();
             let bytes = known.tokens.keys().map(|token| token.len()).sum();
             assert_eq!(known.bytes, bytes);
@@ -370,7 +402,7 @@ mod tests {
             most = most.max(bytes);
         }
         assert!(most > Known::MOST - first.len());
-        let again = signer.verify(&first, NOW).unwrap();
+        let again = signer.verify(&first, HOST, NOW).unwrap();
         assert_eq!(read, again);
         assert!(!Rc::ptr_eq(&read, &again), "the first is forgotten");
     }
@@ -403,7 +435,7 @@ mod tests {
             ] {
                 let token = format!("{signed}.{signature}");
                 assert_eq!(
-                    signer.verify(&token, NOW),
+                    signer.verify(&token, HOST, NOW),
                     Err(TokenError::Invalid),
                     "{header} {signature}"
                 );
@@ -419,7 +451,7 @@ mod tests {
             &format!("{HEADER}.{payload}."),
         ] {
             assert_eq!(
-                signer.verify(token, NOW),
+                signer.verify(token, HOST, NOW),
                 Err(TokenError::Invalid),
                 "{token}"
             );

@@ -18,6 +18,9 @@ use crate::{
 /// More bytes than a form with a scope for each repository of a large push.
 const MAX_FORM: u64 = 64 * 1024;
 
+/// The most scopes that one token is asked for: clients ask for two or three.
+const MAX_SCOPES: usize = 100;
+
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Gives a token for as much of what is asked for as the caller may do.
     pub(super) async fn token(
@@ -28,6 +31,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Answer<S> {
         let access = &self.settings.access;
         let mut scopes = scopes.to_vec();
+        require_few(&scopes)?;
         let caller = if request.method == Method::POST {
             let form = match request.body.take() {
                 Some(body) => self.store.collect(body, MAX_FORM).await?,
@@ -38,6 +42,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             })?;
             let credentials = credentials(text(&request.headers, header::CONTENT_TYPE), &form)?;
             scopes.extend(route::scopes(&form));
+            require_few(&scopes)?;
             access
                 .sign_in(&credentials, self.visit(request), Need::Token, &self.host)
                 .await?
@@ -53,7 +58,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Some(mirrored) => mirrored.name,
             None => name,
         };
-        let (token, claims) = access.issue(&caller, scopes, meant, &self.host);
+        let visit = self.visit(request);
+        let (token, claims) = access.issue(&caller, visit, scopes, meant, &self.host);
         let granted: Vec<String> = claims.access.iter().map(Grant::scope).collect();
         let body = json!({
             "token": token,
@@ -68,6 +74,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
     }
+}
+
+fn require_few(scopes: &[String]) -> Result<(), Error> {
+    if scopes.len() <= MAX_SCOPES {
+        return Ok(());
+    }
+    let found = format!(
+        "{} scopes are asked for, at most {MAX_SCOPES} are given: ask for several tokens",
+        scopes.len()
+    );
+    Err(bad_form(&found))
 }
 
 fn credentials(content_type: Option<&str>, form: &[u8]) -> Result<Credentials, Error> {
