@@ -7,20 +7,27 @@ import path from "node:path";
 
 import { build, checkSize } from "./build.mjs";
 import { ROOT } from "./command.mjs";
+import { advice, configurationOf } from "./configuration.mjs";
 import { buildPage, checkPage } from "./page.mjs";
-import { ensureAll } from "./setup.mjs";
+import { ensureAll, ensureNode, ensurePackages } from "./setup.mjs";
 import { again, Failure, main, parse, say } from "./terminal.mjs";
 
-const HELP = `npm run deploy [-- --dry-run]
+const HELP = `npm run deploy [-- OPTIONS]
 
   Builds the Worker and deploys it as wrangler.toml says.
 
+  --env NAME  an environment of wrangler.toml, instead of its top level
   --dry-run   everything but the upload; so too where no account is set`;
 
 main(import.meta.url, async () => {
-  const { values } = parse(HELP, { "dry-run": { type: "boolean" } });
+  const { values } = parse(HELP, { "dry-run": { type: "boolean" }, env: { type: "string" } });
   const dry = values["dry-run"] || !account();
-  if (!dry && !/^\s*id\s*=\s*"[0-9a-f]+"/m.test(fs.readFileSync(path.join(ROOT, "wrangler.toml"), "utf8"))) {
+  ensureNode();
+  await ensurePackages();
+  // Before the long part, not after it.
+  const environment = values.env ?? process.env.CLOUDFLARE_ENV ?? "";
+  const configured = await configurationOf(CONFIGURATION, environment);
+  if (!dry && !configured.kv_namespaces.some(({ binding, id }) => binding === "WARM" && /^[0-9a-f]+$/.test(id ?? ""))) {
     throw new Failure(`wrangler.toml has no id for the KV namespace WARM: npx wrangler kv namespace create WARM prints one; fill it in, then ${again()}`);
   }
   await ensureAll();
@@ -32,9 +39,14 @@ main(import.meta.url, async () => {
   }
   const wrangler = path.join(ROOT, "node_modules/.bin/wrangler");
   const env = { ...process.env, WRANGLER_SEND_METRICS: "false" };
-  const { status } = spawnSync(wrangler, ["deploy", ...(dry ? ["--dry-run"] : [])], { cwd: ROOT, env, stdio: "inherit" });
+  // What was checked is what is deployed: by its name, whatever other files and variables say.
+  const args = ["deploy", "--config", CONFIGURATION, "--env", environment, ...(dry ? ["--dry-run"] : [])];
+  const { status } = spawnSync(wrangler, args, { cwd: ROOT, env, stdio: "inherit" });
   if (status !== 0) throw new Failure(`wrangler did not deploy: what it says is above; when that is mended, ${again()}`);
+  for (const line of advice(configured)) say(`\n${line}`);
 });
+
+const CONFIGURATION = path.join(ROOT, "wrangler.toml");
 
 /** Whether wrangler has an account to deploy to, as far as this machine knows: a token, or what `wrangler login` left. */
 function account() {

@@ -1,0 +1,56 @@
+// What a deployment requires of wrangler.toml, which is read by wrangler's own reader: with its rules
+// of what an environment inherits.
+
+import path from "node:path";
+
+import { Failure, again } from "./terminal.mjs";
+
+/**
+ * The configuration of an environment, or of the top level if its name is empty. Fails unless every
+ * environment of the file says that old versions answer at no address of their own: any of them may
+ * be deployed next.
+ */
+export async function configurationOf(file, environment) {
+  const { experimental_readRawConfig: readRaw, unstable_readConfig: read } = await import("wrangler");
+  const name = path.basename(file);
+  const attempt = (work) => {
+    try {
+      return work();
+    } catch ({ message }) {
+      throw new Failure(`${name} can't be read: ${message.trim().replace(/\s*\n\s*/g, " ")}; when that is mended, ${again()}`);
+    }
+  };
+  const { rawConfig } = attempt(() => readRaw({ config: file }));
+  const environments = ["", ...Object.keys(rawConfig.env ?? {})];
+  if (!environments.includes(environment)) {
+    throw new Failure(`${name} has no environment ${environment}: it has ${environments.slice(1).join(", ") || "none"}`);
+  }
+  const all = new Map(environments.map((one) => [one, attempt(() => read({ config: file, env: one }, { hideWarnings: true }))]));
+  for (const [one, { preview_urls, workers_dev }] of all) {
+    const where = one === "" ? name : `environment ${one} of ${name}`;
+    if (preview_urls !== false) {
+      const found = preview_urls === undefined ? "leaves preview_urls out" : "sets preview_urls = true";
+      throw new Failure(
+        `${where} ${found}: each old version would go on answering at an address of its own, with its old users and rules, on the same bucket, and without logs. Set preview_urls = false there, then ${again()}`,
+      );
+    }
+    if (workers_dev === undefined) {
+      throw new Failure(
+        `${where} leaves workers_dev out: it would change with the routes. Set workers_dev = true there, or false if the registry has a domain of its own, then ${again()}`,
+      );
+    }
+  }
+  return all.get(environment);
+}
+
+/** What to say after a deployment of how the registry is reached. */
+export function advice({ workers_dev, route, routes }) {
+  const domains = [route, ...(routes ?? [])].filter(Boolean).map((one) => one.pattern ?? one);
+  if (!workers_dev) {
+    return domains.length > 0 ? [] : ["workers_dev is false and there are no routes: the registry is reached by domains that the dashboard gave it, or not at all."];
+  }
+  if (domains.length > 0) {
+    return [`The registry answers at ${domains.join(", ")}, and at its workers.dev address as well, where no rule of your zone applies: set workers_dev = false in wrangler.toml, and deploy again.`];
+  }
+  return ["The registry answers at its workers.dev address. Once it has a domain of its own, set workers_dev = false in wrangler.toml, and deploy again: no rule of your zone applies at workers.dev."];
+}
