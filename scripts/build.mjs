@@ -107,7 +107,7 @@ export const OPTIMIZE = ["-O1", "--debuginfo", ...FEATURES.map((name) => `--enab
 
 /** Compiles a crate to wasm; resolves with the path of what came out. */
 export async function compile(folder, dev, detail) {
-  const args = ["build", "--lib", "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics"];
+  const args = ["build", "--locked", "--lib", "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics"];
   const { code, stdout, output } = await run("cargo", dev ? args : [...args, "--release"], {
     cwd: folder,
     // SHA-256 takes 30 % less time by vectors, and a pass over a layer 10 %.

@@ -18,28 +18,28 @@ const DENIED = ["--", "-D", "warnings"];
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
   { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
-  { name: "clippy", commands: [["cargo", "clippy", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-schedules", "--all-targets", ...DENIED]] },
+  { name: "clippy", commands: [["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-schedules", "--all-targets", ...DENIED]] },
   {
     name: "clippy wasm32",
     commands: [
-      ["cargo", "clippy", "-p", "strata", "-p", "strata-inspect", "-p", "strata-layers", "-p", "strata-suite", "-p", "strata-worker", "--lib", ...WASM32, ...DENIED],
-      ["cargo", "clippy", "-p", "strata", "-p", "strata-inspect", "--lib", "--profile=test", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-inspect", "-p", "strata-layers", "-p", "strata-suite", "-p", "strata-worker", "--lib", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-inspect", "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
   },
-  { name: "docs", commands: [["cargo", "doc", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
+  { name: "docs", commands: [["cargo", "doc", "--locked", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
   {
     name: "docs wasm32",
-    commands: [["cargo", "doc", "-p", "strata-inspect", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
+    commands: [["cargo", "doc", "--locked", "-p", "strata-inspect", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
     env: { RUSTDOCFLAGS: "-D warnings" },
   },
   // Layers are written by other programs than ours.
-  { name: "core", commands: [["cargo", "test", "-p", "strata"]], count: countCargo, programs: { gzip: "gzip", tar: "tar", zstd: "zstd" } },
-  { name: "schedules", commands: [["cargo", "test", "-p", "strata-schedules"]], count: countCargo },
-  { name: "model", commands: [["cargo", "test", "-p", "strata-model"]], count: countCargo },
-  { name: "policy", commands: [["cargo", "test", "-p", "strata-policy"]], count: countCargo },
+  { name: "core", commands: [["cargo", "test", "--locked", "-p", "strata"]], count: countCargo, programs: { gzip: "gzip", tar: "tar", zstd: "zstd" } },
+  { name: "schedules", commands: [["cargo", "test", "--locked", "-p", "strata-schedules"]], count: countCargo },
+  { name: "model", commands: [["cargo", "test", "--locked", "-p", "strata-model"]], count: countCargo },
+  { name: "policy", commands: [["cargo", "test", "--locked", "-p", "strata-policy"]], count: countCargo },
   {
     name: "core wasm32",
-    commands: [["cargo", "test", "-p", "strata", "-p", "strata-inspect", "--lib", ...WASM32]],
+    commands: [["cargo", "test", "--locked", "-p", "strata", "-p", "strata-inspect", "--lib", ...WASM32]],
     env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: path.join(TOOLS, "bin/wasm-bindgen-test-runner") },
     count: countCargo,
   },

@@ -18,7 +18,7 @@ main(import.meta.url, async () => {
 });
 
 async function checkDependencies() {
-  const tree = await cargo("tree", "--package", "strata", "--edges", "normal", "--target", "all", "--prefix", "none", "--format", "{p}");
+  const tree = await cargo("tree", "--locked", "--package", "strata", "--edges", "normal", "--target", "all", "--prefix", "none", "--format", "{p}");
   const names = [...new Set(tree.split("\n").filter(Boolean).map((line) => line.split(" ")[0]))];
   const found = names.filter((name) => PLATFORM.test(name));
   if (found.length > 0) throw new Failure(`the core depends on ${found.join(", ")}: platforms belong into worker/`, tree);
@@ -30,11 +30,18 @@ async function checkImports() {
   const folder = path.join(ROOT, "target/purity");
   fs.mkdirSync(folder, { recursive: true });
   fs.writeFileSync(path.join(folder, "Cargo.toml"), MANIFEST);
-  // The versions that the workspace uses.
-  fs.copyFileSync(path.join(ROOT, "Cargo.lock"), path.join(folder, "Cargo.lock"));
+  // The versions that the workspace uses: cargo takes out the packages that are not needed, and puts
+  // this one in.
+  const lock = path.join(folder, "Cargo.lock");
+  const workspace = fs.readFileSync(path.join(ROOT, "Cargo.lock"), "utf8");
+  fs.writeFileSync(lock, workspace);
   const manifest = path.join(folder, "Cargo.toml");
   await cargo("fmt", "--manifest-path", manifest, "--check");
-  const messages = await cargo("build", "--manifest-path", manifest, "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics");
+  await cargo("update", "--workspace", "--manifest-path", manifest);
+  const [known, used] = [workspace, fs.readFileSync(lock, "utf8")].map(packages);
+  const moved = used.filter((one) => one.name !== "strata-purity" && !known.some(({ name, version }) => name === one.name && version === one.version));
+  if (moved.length > 0) throw new Failure(`the core was built with ${moved.map(({ name, version }) => `${name} ${version}`).join(", ")}, which Cargo.lock does not have`);
+  const messages = await cargo("build", "--locked", "--manifest-path", manifest, "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics");
   const artefact = messages
     .split("\n")
     .flatMap((line) => (line.startsWith("{") ? (JSON.parse(line).filenames ?? []) : []))
@@ -64,6 +71,11 @@ async function checkImports() {
     if (answered !== status) throw new Failure(`as a module the core answers ${request} with ${answered}, not with ${status}`);
   }
   say(`${MARKS.passed} as a module it imports nothing and gives ${conversation.length} right answers`);
+}
+
+/** The packages of a lock file. */
+function packages(text) {
+  return [...text.matchAll(/^name = "(.+)"\nversion = "(.+)"$/gm)].map(([, name, version]) => ({ name, version }));
 }
 
 async function cargo(...args) {

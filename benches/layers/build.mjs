@@ -22,7 +22,7 @@ export async function build() {
     copyFileSync(join(out, "layers.js"), join(out, "layers.cjs"));
     const wasm = join(out, "layers_bg.wasm");
     await must(join(ROOT, "node_modules/.bin/wasm-opt"), [wasm, "-o", wasm, ...OPTIMIZE]);
-    const { stdout } = await must("cargo", ["build", "--release", "--bin", "strata-layers", "--message-format=json-render-diagnostics"], { cwd: folder, line: detail });
+    const { stdout } = await must("cargo", ["build", "--locked", "--release", "--bin", "strata-layers", "--message-format=json-render-diagnostics"], { cwd: folder, line: detail });
     const messages = stdout.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
     return { script: join(out, "layers.cjs"), program: messages.findLast(({ executable }) => executable).executable };
   });
