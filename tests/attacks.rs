@@ -360,7 +360,7 @@ mod tokens {
         }
         // Of what the rules do not give, no token that says so makes more.
         let key = key_of(&users().to_string());
-        let everything = json!({ "sub": "mallory", "iat": 0, "exp": 2_000_000_000_u64, "jti": "0", "access": [
+        let everything = json!({ "sub": "mallory", "aud": "registry.example", "iat": 0, "exp": 2_000_000_000_u64, "jti": "0", "access": [
             { "type": "repository", "name": "private/app", "actions": ["pull", "push", "overwrite", "delete"] },
             { "type": "registry", "name": "catalog", "actions": ["*"] },
         ] });
