@@ -1,5 +1,5 @@
-// What a deployment requires of wrangler.toml, which is read by wrangler's own reader: with its rules
-// of what an environment inherits.
+// What a deployment requires of wrangler.toml. Wrangler's own reader reads it, with its rules of
+// what an environment inherits.
 
 import path from "node:path";
 

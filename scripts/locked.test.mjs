@@ -23,7 +23,7 @@ function files(folder) {
 /** The commands of cargo in a text that resolve versions, each with what follows it. */
 export function commandsIn(text) {
   const verbs = RESOLVES.join("|");
-  // As arguments in a script: "cargo", ["build", …] or cargo("build", …); as it is typed: cargo build ….
+  // As arguments in a script, "cargo", ["build", …] or cargo("build", …), and as it is typed.
   const called = new RegExp(`\\bcargo"?(?:, \\[|, |\\()"(?:${verbs})"[^\\])]*`, "g");
   const typed = new RegExp(`\\bcargo (?:\\+\\S+ )?(?:${verbs})\\b[^\`\\n]*`, "g");
   return [...text.matchAll(called), ...text.matchAll(typed)].map(([command]) => command);

@@ -399,8 +399,8 @@ impl Access {
         caller.user.is_some() || self.rules.are_for_everyone()
     }
 
-    /// Makes a token for as much of what is asked for as the caller may do, at the registry that the
-    /// visit is to. Says too what it is for. `meant` is what a client means by the name of a
+    /// Makes a token for as much of what is asked for as the caller may do, at the registry that
+    /// is visited. Says too what it is for. `meant` is what a client means by the name of a
     /// repository.
     pub fn issue<'a>(
         &self,

@@ -16,7 +16,7 @@
 //! | `repositories` | `["**"]` | what of it is mirrored, by patterns of its own names |
 //! | `default` | `false` | whether a name without an upstream is one of it, where a pattern names it |
 //! | `library` | `false` | whether a name of one component is one of `library/`, as Docker Hub has it |
-//! | `auth` | none | hosts that may give tokens, beside its own and, if the name is a domain that the address is in, those below the name |
+//! | `auth` | none | hosts that may give tokens, beside its own and those of [its domain](Upstream::may_give_tokens) |
 //! | `redirects` | none | hosts that it may send to for blobs, as `cdn.example` or `*.example`; `*` for every one with a name |
 //! | `fresh_seconds` | 300 | how long it is believed that a tag names what it named |
 //! | `immutable` | none | patterns of tags that never move |

@@ -8,8 +8,8 @@ use strata::{
     store::memory::Memory,
 };
 
-/// Settings with a password in them, each wrong in another way: the name, the text, and what the log
-/// has to say.
+/// Settings with a password in them, each wrong in another way: the name, the text, and what the
+/// log has to say.
 fn wrong() -> Vec<(&'static str, String, &'static str)> {
     let upstream = |fields: &str| format!(r#"[{{"name": "up.example", {fields}}}]"#);
     vec![

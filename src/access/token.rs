@@ -5,13 +5,15 @@
 //! ```text
 //! token  ::= header "." claims "." signature                 each in base64url without padding
 //! header ::= {"alg":"HS256","typ":"JWT"}                     these bytes and no others
-//! claims ::= {"sub": user, "aud": host, "iat": seconds, "exp": seconds, "jti": id, "access": [{"type", "name", "actions"}]}
+//! claims ::= {"sub": user, "aud": host, "iat": seconds, "exp": seconds, "jti": id,
+//!             "access": [{"type", "name", "actions"}]}
 //! scope  ::= type ":" name ":" action ("," action)*          as clients ask for it
 //! ```
 //!
 //! The header is compared and never read, so a client chooses no algorithm. `sub` is empty for who did not sign in. `access` has
 //! the form of distribution's token specification; it only ever narrows: what the user may do is looked up again when the token
-//! is used. `aud` is the registry that gave it, for another one may have the same secret. The key comes from the text of the secret that has the users: with another text, older tokens end.
+//! is used. `aud` is the registry that gave it, for another one may have the same secret. The key
+//! comes from the text of the secret that has the users: with another text, older tokens end.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 

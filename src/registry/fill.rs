@@ -107,8 +107,8 @@ impl<B: crate::store::Bytes> Fills<B> {
         if let Some(fill) = fills.get(key).filter(|fill| fill.is_alive(now)) {
             return Part::Follows(Reader::of(fill, false));
         }
-        // The platform drops nothing of a request that it cancels: what its fill holds goes with the
-        // next one.
+        // The platform drops nothing of a request that it cancels: the fill of one goes with the
+        // next fill.
         fills.retain(|_, fill| fill.is_alive(now));
         let fill = Rc::new(Fill(RefCell::new(Progress {
             size: None,

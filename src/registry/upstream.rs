@@ -79,8 +79,8 @@ struct Token {
     until: Timestamp,
 }
 
-/// The tokens of upstreams, by upstream and scope. Clients choose the scopes by the names they pull,
-/// so both the number of tokens and their bytes are bounded.
+/// The tokens of upstreams, by upstream and scope. Clients choose the scopes by the names they
+/// pull, so the number of tokens and their bytes are bounded.
 #[derive(Debug, Default)]
 struct Tokens {
     by_scope: BTreeMap<String, (u64, Token)>,

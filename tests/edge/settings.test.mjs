@@ -1,5 +1,5 @@
-// A setting that can't be used, on the real runtime: what everybody hears, and what the log has. And a
-// token at another address of the same Worker.
+// A setting that can't be used, on the real runtime: what everybody hears, and what the log has.
+// And a token at another address of the same Worker.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { basic, start } from "./harness.mjs";
