@@ -28,6 +28,7 @@ use crate::{
 pub use attempts::network;
 
 mod attempts;
+pub mod cross_site;
 pub mod rule;
 pub mod token;
 pub mod user;

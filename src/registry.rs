@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use serde_json::json;
 
 use crate::{
-    access::{Caller, Need, Visit, network, rule::Action},
+    access::{Caller, Need, Visit, cross_site, network, rule::Action},
     digest::Digest,
     error::{Code, Error},
     host::{Host, Level},
@@ -59,6 +59,10 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
 /// Which tiers were asked, and how long they took.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Which origins may load a response (Fetch, section 3.7).
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
 
 /// Which upstream an answer is from, to a client that named one.
 const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
@@ -126,14 +130,16 @@ impl<B> Request<B> {
 }
 
 /// The headers that the core looks at.
-pub const HEADERS: [HeaderName; 7] = [
+pub const HEADERS: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
     header::CONTENT_TYPE,
     header::IF_NONE_MATCH,
     header::IF_RANGE,
+    header::ORIGIN,
     header::RANGE,
+    cross_site::SEC_FETCH_SITE,
 ];
 
 /// The body of a response.
@@ -379,6 +385,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
         require_lengths(request)?;
+        if let Some(found) = cross_site::foreign(&request.headers, self.origin(request)) {
+            self.permit_foreign(route.as_ref().ok(), &request.method, found)?;
+        }
         let has_method = |route: &Route| route.methods().contains(&request.method);
         if let Ok(route @ Route::Token { scopes }) = &route
             && has_method(route)
@@ -592,6 +601,22 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
+    /// Refuses a request that another site's page caused, unless it only reads what is stored here.
+    fn permit_foreign(
+        &self,
+        route: Option<&Route>,
+        method: &Method,
+        found: cross_site::Foreign,
+    ) -> Result<(), Error> {
+        let is_mirrored = route
+            .and_then(Route::repository)
+            .is_some_and(|name| self.mirrored(name).is_some());
+        if cross_site::only_reads(route, method, is_mirrored) {
+            return Ok(());
+        }
+        Err(found.into())
+    }
+
     /// Starts the clock of an operation that must not go on for longer than half the grace period.
     fn bound(&self) -> Bound {
         Bound {
@@ -702,15 +727,7 @@ fn describe_response<S: Streams>(
             .entry(header::CONTENT_TYPE)
             .or_insert(HeaderValue::from_static("application/octet-stream"));
     }
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    // A file of an image is whatever somebody put there: where a browser shows it, it runs no script and loads nothing.
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; sandbox"),
-    );
+    harden(headers);
     if origin.starts_with("https:") {
         headers.insert(
             header::STRICT_TRANSPORT_SECURITY,
@@ -730,12 +747,29 @@ fn describe_response<S: Streams>(
     }
 }
 
+/// Keeps a browser from running, styling with, embedding or guessing the type of a reply. The bytes of blobs, manifests and
+/// files are anybody's, and the page that shows them has the same origin.
+fn harden(headers: &mut HeaderMap) {
+    const HARDENING: [(HeaderName, &str); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; sandbox",
+        ),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    ];
+    for (name, text) in HARDENING {
+        headers.insert(name, HeaderValue::from_static(text));
+    }
+}
+
 /// The answer to every request while the registry can't be set up.
 pub fn refuse<S: Streams>(error: &impl fmt::Display) -> Response<Body<S>> {
-    respond_with_error(&Error::unavailable(
-        error.to_string(),
-        Duration::from_secs(60),
-    ))
+    let error = Error::unavailable(error.to_string(), Duration::from_secs(60));
+    let mut response = respond_with_error(&error);
+    harden(response.headers_mut());
+    response
 }
 
 /// BOUND of the removal protocol: an operation starts no further write once half the grace period has passed since its
@@ -873,8 +907,24 @@ fn value(text: &str) -> HeaderValue {
 /// Headers of content that is named by its digest and so never changes.
 fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
     headers.insert(header::CONTENT_TYPE, value(media_type));
+    if !is_json(media_type) {
+        // A browser that opens it by its address saves it, whatever its type would make of it.
+        let attachment = HeaderValue::from_static("attachment");
+        headers.insert(header::CONTENT_DISPOSITION, attachment);
+    }
     headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
     headers.insert(header::ETAG, value(&format!("\"{digest}\"")));
+}
+
+/// Whether a media type is JSON, which a browser shows as text. The type of a manifest is its author's text: of a list of
+/// types a browser would believe another one than the last.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let is_one = essence
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+/".contains(&byte));
+    let essence = essence.to_ascii_lowercase();
+    is_one && (essence == "application/json" || essence.ends_with("+json"))
 }
 
 /// Whether `If-None-Match` names this content (RFC 9110, section 13.1.2).

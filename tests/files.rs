@@ -2034,29 +2034,17 @@ fn nothing_of_a_layer_runs_in_a_browser() {
     let names = [
         ("a.txt", "text/plain; charset=utf-8", "inline"),
         ("a.png", "image/png", "inline"),
-        (
-            "a.html",
-            "text/html; charset=utf-8",
-            "attachment; filename*=UTF-8''a.html",
-        ),
+        ("a.html", "text/plain; charset=utf-8", "inline"),
         (
             "a.svg",
-            "image/svg+xml",
+            "application/octet-stream",
             "attachment; filename*=UTF-8''a.svg",
         ),
-        (
-            "a.xml",
-            "text/xml; charset=utf-8",
-            "attachment; filename*=UTF-8''a.xml",
-        ),
-        (
-            "a.js",
-            "text/javascript; charset=utf-8",
-            "attachment; filename*=UTF-8''a.js",
-        ),
+        ("a.xml", "text/plain; charset=utf-8", "inline"),
+        ("a.js", "text/plain; charset=utf-8", "inline"),
         (
             "a.pdf",
-            "application/pdf",
+            "application/octet-stream",
             "attachment; filename*=UTF-8''a.pdf",
         ),
         (
@@ -2074,11 +2062,7 @@ fn nothing_of_a_layer_runs_in_a_browser() {
             "application/octet-stream",
             "attachment; filename*=UTF-8''%C3%A9%27%2A%25.bin",
         ),
-        (
-            "..html",
-            "text/html; charset=utf-8",
-            "attachment; filename*=UTF-8''..html",
-        ),
+        ("..html", "text/plain; charset=utf-8", "inline"),
     ];
     let tar = names.iter().fold(Tar::default(), |tar, (name, _, _)| {
         tar.file(format!("dir/{name}"), "<script>")
@@ -2097,7 +2081,7 @@ fn nothing_of_a_layer_runs_in_a_browser() {
         assert_eq!(answer.header("content-disposition"), Some(disposition));
         assert_eq!(
             answer.header("content-security-policy"),
-            Some("default-src 'none'; sandbox")
+            Some("default-src 'none'; frame-ancestors 'none'; sandbox")
         );
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }

@@ -542,14 +542,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         trace.step("blob", Tier::Upstream, self.host.now().since(start));
         let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
-        for name in [
-            header::CONTENT_RANGE,
-            header::CONTENT_LENGTH,
-            header::CONTENT_TYPE,
-        ] {
+        for name in [header::CONTENT_RANGE, header::CONTENT_LENGTH] {
             if let Some(value) = reply.headers.get(&name) {
                 response.headers_mut().insert(name, value.clone());
             }
+        }
+        // Of several ranges it has the boundary. Any other type would be the upstream's word for anybody's bytes.
+        let media_type = reply.headers.get(header::CONTENT_TYPE);
+        if let Some(media_type) = media_type.filter(|media_type| is_multipart(media_type)) {
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, media_type.clone());
         }
         *response.body_mut() = Body::Stream(body);
         Ok(Some(response))
@@ -847,6 +849,13 @@ fn rest_of(range: &str, offset: u64) -> Option<u64> {
     let size: u64 = size.parse().ok()?;
     let expected = format!("bytes {offset}-{}/{size}", size.checked_sub(1)?);
     (range == expected).then_some(size)
+}
+
+/// Whether a reply has several ranges (RFC 9110, section 14.6). A browser would read a list of types by its last one.
+fn is_multipart(media_type: &HeaderValue) -> bool {
+    let text = media_type.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("multipart/byteranges") && !text.contains(',')
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

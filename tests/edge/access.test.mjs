@@ -226,7 +226,7 @@ test("every answer is one that no browser runs, and https is kept to where there
     try {
       for (const [method, path, authorization] of [["GET", "/v2/", undefined], ["GET", "/v2/", bob], ["GET", "/metrics", ann], ["POST", "/v2/team/app/blobs/uploads/", bob], ["GET", "/v2/team/app/tags/list", bob], ["GET", "/nowhere", bob], ["PUT", "/v2/", bob]]) {
         const { headers } = await strata.send(method, path, as(authorization));
-        assert.equal(headers["content-security-policy"], "default-src 'none'; sandbox", path);
+        assert.equal(headers["content-security-policy"], "default-src 'none'; frame-ancestors 'none'; sandbox", path);
         assert.equal(headers["x-content-type-options"], "nosniff", path);
         assert.equal(headers["strict-transport-security"], https ? "max-age=31536000" : undefined, path);
       }

@@ -148,6 +148,9 @@ function isJson(name: string, type: string | undefined): boolean {
   return /\.(json|webmanifest|jsonld)$/i.test(name) || /[/+]json$/.test(type ?? "");
 }
 
+const SVG = "image/svg+xml";
+const BYTES = "application/octet-stream";
+
 const PICTURES: [string, (head: Uint8Array) => boolean][] = [
   ["image/png", (head) => starts(head, [0x89, 0x50, 0x4e, 0x47])],
   ["image/jpeg", (head) => starts(head, [0xff, 0xd8, 0xff])],
@@ -164,7 +167,7 @@ function starts(head: Uint8Array, with_: number[]): boolean {
 
 function pictureOf(name: string, head: Uint8Array): string | undefined {
   const found = PICTURES.find(([, is]) => is(head))?.[0];
-  return found ?? (/\.svg$/i.test(name) && isText(head) ? "image/svg+xml" : undefined);
+  return found ?? (/\.svg$/i.test(name) && isText(head) ? SVG : undefined);
 }
 
 function kindOf(name: string, head: Uint8Array, size: number): Kind {
@@ -319,7 +322,16 @@ function Picture({ of, path, name, size }: { of: Shown; path: string; name: stri
   const content = loaded.value?.bytes;
   useEffect(() => {
     if (!content) return undefined;
-    const made = URL.createObjectURL(new Blob([content as BlobPart], { type: pictureOf(name, content) ?? "" }));
+    // Always with a type: a browser guesses one for a blob without, and finds HTML where a stranger put it.
+    const blob = new Blob([content as BlobPart], { type: pictureOf(name, content) ?? BYTES });
+    if (blob.type === SVG) {
+      // Opened in a tab of its own, a blob: address is a document of this page's origin, and an SVG loads scripts. A data: address has an origin that is nobody's.
+      const reader = new FileReader();
+      reader.onload = () => setAddress(String(reader.result));
+      reader.readAsDataURL(blob);
+      return () => reader.abort();
+    }
+    const made = URL.createObjectURL(blob);
     setAddress(made);
     return () => URL.revokeObjectURL(made);
   }, [content]);
@@ -353,7 +365,7 @@ function Download({ of, path, name, size }: { of: Shown; path: string; name: str
     told(0);
     try {
       const parts = of.address ? await fetched(of.address(path), told, controller.signal) : await readWhole(of.source, path, size, told, controller.signal);
-      const address = URL.createObjectURL(new Blob(parts));
+      const address = URL.createObjectURL(new Blob(parts, { type: BYTES }));
       const link = document.createElement("a");
       link.href = address;
       link.download = name;
