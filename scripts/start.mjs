@@ -1,5 +1,6 @@
 // `npm start`: the registry on this machine, on the real runtime, rebuilt whenever its source changes.
 
+import dns from "node:dns/promises";
 import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
@@ -7,6 +8,7 @@ import path from "node:path";
 import { build } from "./build.mjs";
 import { ROOT } from "./command.mjs";
 import { developmentUser } from "./development.mjs";
+import { isLoopback } from "./hosts.mjs";
 import { buildPage } from "./page.mjs";
 import { ensureAll, ensureNode } from "./setup.mjs";
 import { again, bold, cyan, dim, Failure, main, parse, say, SIGNALS } from "./terminal.mjs";
@@ -18,7 +20,8 @@ const HELP = `npm start [-- OPTIONS]
   --port N      the port to serve on; 0 takes a free one (default 8787)
   --host NAME   the address to serve on (default 127.0.0.1)
   --state DIR   where blobs, manifests and tags are kept (default .wrangler/state, which wrangler dev uses too)
-  --open        no users: whoever reaches the port may do everything, without signing in`;
+  --open        no users: whoever reaches the port may do everything, without signing in. Requests have to name localhost, an address that
+                begins with 127, or the NAME of --host, so that no web page reaches it under a name of its own`;
 
 main(import.meta.url, async () => {
   const { values } = parse(HELP, {
@@ -27,7 +30,7 @@ main(import.meta.url, async () => {
     state: { type: "string", default: ".wrangler/state" },
     open: { type: "boolean", default: false },
   });
-  if (values.open && !LOOPBACK.test(values.host)) {
+  if (values.open && !(await leadsHere(values.host))) {
     throw new Failure(`--open would let the network that reaches ${values.host} push and delete: leave out --open, or --host`);
   }
   const port = Number(values.port);
@@ -53,6 +56,30 @@ async function make() {
 export function opened(options) {
   const rules = [{ repositories: ["**"], who: ["everyone"], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] }];
   return { ...options, bindings: { ...options.bindings, STRATA_USERS: "", STRATA_RULES: JSON.stringify(rules) } };
+}
+
+/** The modules of a built Worker, behind one that answers to loopback and to this host alone. */
+export function guarded(script, host) {
+  const folder = path.dirname(script);
+  const built = fs.readdirSync(folder).filter((name) => /\.(js|wasm)$/.test(name));
+  const read = (name, file) => ({
+    type: name.endsWith(".wasm") ? "CompiledWasm" : "ESModule",
+    path: path.join(folder, name),
+    contents: name.endsWith(".wasm") ? fs.readFileSync(file) : fs.readFileSync(file, "utf8"),
+  });
+  const first = `import { onlyFor } from "./hosts.mjs";\nimport worker from "./${path.basename(script)}";\nexport default onlyFor(${JSON.stringify(host)}, worker);\n`;
+  return [
+    { type: "ESModule", path: path.join(folder, "open.mjs"), contents: first },
+    read("hosts.mjs", new URL("hosts.mjs", import.meta.url)),
+    ...built.map((name) => read(name, path.join(folder, name))),
+  ];
+}
+
+/** Whether an address or a name is of this machine alone. */
+async function leadsHere(host) {
+  if (isLoopback(host)) return true;
+  const found = await dns.lookup(host, { all: true }).catch(() => []);
+  return found.length > 0 && found.every(({ address }) => isLoopback(address));
 }
 
 async function ensureFree(host, port) {
@@ -99,7 +126,7 @@ async function serve({ host, port, state, built, user }) {
     defaultPersistRoot: path.join(state, "v3"),
     // Would be fetched, and tells nothing that a registry asks for.
     cf: false,
-    workers: [{ name: "strata", rootPath: path.dirname(script), scriptPath: script, modules: true, ...configured() }],
+    workers: [{ name: "strata", rootPath: path.dirname(script), ...(user ? { scriptPath: script, modules: true } : { modules: guarded(script, host), modulesRoot: path.dirname(script) }), ...configured() }],
   });
 
   const miniflare = new Miniflare(options(built.script, port));
@@ -214,5 +241,3 @@ ${commands.join("\n\n")}
 }
 
 const INDENT = " ".repeat(12);
-
-const LOOPBACK = /^(localhost|::1|127(\.\d{1,3}){3})$/;

@@ -5,11 +5,13 @@ import { spawn } from "node:child_process";
 import crypto from "node:crypto";
 import { once } from "node:events";
 import fs from "node:fs";
+import http from "node:http";
 import os from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { ROOT, run } from "./command.mjs";
+import { isServed } from "./hosts.mjs";
 import { opened, page } from "./start.mjs";
 
 describe("npm start", { timeout: 300_000 }, () => {
@@ -36,6 +38,16 @@ describe("npm start", { timeout: 300_000 }, () => {
       assert.equal((await fetch(`${running.url}/v2/open/blobs/${digest}`, { method: "DELETE" })).status, 202);
       assert.equal((await fetch(`${running.url}/metrics`)).status, 200);
       assert.equal(vars(), before);
+      // A page that reaches it under a name of its own, and says of the simulator's headers what it likes.
+      const own = `127.0.0.1:${running.port}`;
+      const forged = { "mf-original-url": `http://${own}/v2/`, "mf-route-override": "strata" };
+      for (const [host, status] of [[own, 200], [`localhost:${running.port}`, 200], ["LOCALHOST", 200], [`evil.example:${running.port}`, 403], ["127.0.0.1.evil.example", 403], ["localhost.", 403]]) {
+        assert.equal((await named(running.url, "/v2/", host)).status, status, host);
+        if (status === 403) assert.equal((await named(running.url, "/v2/", host, forged)).status, 403, host);
+      }
+      const refused = await named(running.url, "/v2/_strata/sweep", "evil.example", { ...forged, "sec-fetch-site": "same-origin" }, "POST");
+      assert.equal(refused.status, 403);
+      assert.match(refused.body, /"DENIED".*not to \\"evil\.example\\"/);
     } finally {
       assert.equal(await running.interrupt(), 0);
     }
@@ -129,6 +141,13 @@ describe("an open registry", () => {
     ]);
   });
 
+  it("answers to loopback and to the name it was given", () => {
+    const served = ["localhost", "localhost:8787", "LocalHost:80", "127.0.0.1", "127.255.1.2:1", "[::1]", "[::1]:8787", "registry.test", "Registry.Test:8787"];
+    const others = [undefined, null, "", ":8787", "localhost.", "localhost.evil.example", "evil.localhost", "127.0.0.1.evil.example", "1270.0.0.1", "127.0.0", "[::2]", "::1", "[::1", "[::1].evil.example", "evil.example", "evil.registry.test", "registry.test.", "localhost:1:2", "user@localhost", "localhost/x", "0.0.0.0"];
+    for (const host of served) assert.equal(isServed(host, "registry.test"), true, host);
+    for (const host of others) assert.equal(isServed(host, "registry.test"), false, host);
+  });
+
   it("is shown with the commands of the others but signing in", () => {
     const commands = (user) => {
       const lines = page({ address: { hostname: "127.0.0.1", port: "8787" }, state: ROOT, user }).split("\n");
@@ -140,6 +159,15 @@ describe("an open registry", () => {
     assert.deepEqual(commands(undefined), signed.filter((command) => !command.includes("login")));
   });
 });
+
+/** What is answered to a request that names this host. */
+async function named(url, target, host, headers = {}, method = "GET") {
+  const request = http.request(new URL(target, url), { method, headers: { ...headers, host }, agent: false }).end();
+  const [response] = await once(request, "response");
+  let body = "";
+  for await (const part of response.setEncoding("utf8")) body += part;
+  return { status: response.statusCode, body };
+}
 
 /** Starts on a free port, and waits until it is ready. */
 async function start(state, ...options) {

@@ -181,6 +181,70 @@ describe("files of an image", () => {
   });
 });
 
+describe("a browser that signed in by its own prompt", () => {
+  let strata;
+  const bytes = Buffer.from("somebody else's\n");
+  before(async () => {
+    strata = await start({ page: true });
+    await blob(strata, "theirs", bytes, "application/octet-stream");
+  });
+  after(() => strata?.stop());
+
+  for (const [site, host] of [["another site", "localhost"], ["another port of the same host", "127.0.0.1"]]) {
+    test(`changes nothing for a page of ${site}`, async (t) => {
+      const { url } = await foreign(t, host);
+      const context = await browser.newContext({ httpCredentials: { username: user, password, origin: strata.url.origin, send: "unauthorized" } });
+      const page = await context.newPage();
+      page.setDefaultTimeout(10_000);
+      assert.equal((await page.goto(`${strata.url.origin}/metrics`)).status(), 200);
+      const asked = [];
+      context.on("request", (request) => request.url().startsWith(strata.url.origin) && asked.push(request));
+      const mount = `${strata.url.origin}/v2/mine/blobs/uploads/?mount=${digestOf(bytes)}&from=theirs`;
+      const sweep = `${strata.url.origin}/v2/_strata/sweep`;
+      const targets = [mount, sweep];
+      const answers = async () => {
+        const all = Object.entries(await strata.metrics());
+        return Object.fromEntries(all.filter(([name]) => /^strata_requests_total\{.*"(sweep|start_upload|layer_file)"/.test(name)));
+      };
+      const before = await answers();
+      await strata.reset();
+
+      await page.goto(url);
+      for (const target of targets) {
+        await page.evaluate((to) => fetch(to, { method: "POST", mode: "no-cors", credentials: "include" }).catch(() => {}), target);
+        await page.evaluate((to) => fetch(to, { method: "DELETE", credentials: "include" }).catch(() => {}), target);
+        await page.goto(url);
+        await page.evaluate((to) => {
+          const form = Object.assign(document.createElement("form"), { method: "POST", action: to });
+          document.body.append(form);
+          form.submit();
+        }, target);
+        await page.waitForURL(target);
+        assert.match(await page.locator("body").innerText(), /DENIED.*a page of another site/s);
+        await page.goto(url);
+      }
+      await page.evaluate((to) => new Promise((resolve) => Object.assign(new Image(), { onload: resolve, onerror: resolve, src: to })), `${strata.url.origin}/v2/theirs/_strata/layers/${digestOf(bytes)}/files/x.png`);
+
+      assert.deepEqual(await strata.calls(), []);
+      const after = await answers();
+      const grown = Object.entries(after).filter(([name, count]) => count !== (before[name] ?? 0));
+      const statuses = grown.map(([name, count]) => `${/route="(\w+)"/.exec(name)[1]} ${/status="(\d+)"/.exec(name)[1]} ×${count - (before[name] ?? 0)}`);
+      for (const expected of ["sweep 403 ×2", "start_upload 403 ×2", "layer_file 403 ×1"]) assert.ok(statuses.includes(expected), statuses.join(", "));
+      const sent = await Promise.all(asked.filter((request) => request.method() === "POST").map((request) => request.allHeaders()));
+      assert.equal(sent.length, 4);
+      assert.ok(sent.some(({ authorization }) => /^Basic /.test(authorization ?? "")), "the browser sent what it keeps");
+
+      // The registry's own page, and addresses that are typed.
+      await page.goto(`${strata.url.origin}/`);
+      const status = (to) => page.evaluate((target) => fetch(target, { method: "POST" }).then(({ status }) => status), to);
+      assert.equal(await status(mount), 201);
+      assert.equal(await status(`${sweep}?dry-run`), 200);
+      assert.equal((await page.goto(`${strata.url.origin}/v2/_catalog`)).status(), 200);
+      await context.close();
+    });
+  }
+});
+
 /** Runs in a page: loads each file by each means and says which had an effect. Documents write theirs down by themselves. */
 async function loadAll(files) {
   const done = [];
