@@ -44,6 +44,7 @@ mod manifest;
 mod mirrored;
 mod promote;
 mod rights;
+mod stack;
 mod sweep;
 mod token;
 mod upload;

@@ -341,6 +341,15 @@ impl Index {
         first..end
     }
 
+    /// About the memory that the head takes.
+    pub fn weight(&self) -> usize {
+        let paths: usize = self.blocks.iter().map(|block| block.first.len()).sum();
+        size_of::<Self>()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.blocks.capacity() * size_of::<Block>()
+            + paths
+    }
+
     /// The number of blocks of the table of contents.
     pub const fn blocks(&self) -> usize {
         self.blocks.len()

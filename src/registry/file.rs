@@ -26,9 +26,11 @@ use crate::{
     registry::{
         Answer, Body, Registry, Request,
         blob::IMMUTABLE,
-        layer::{Layer, Opened, Progress, Reading, Stack},
+        layer::{Layer, Opened, Progress, Reading},
         list::{bytes, link_next, page_limit},
-        respond, respond_with_json, text, value,
+        respond, respond_with_json,
+        stack::{Stack, spent},
+        text, value,
     },
     route::PathPage,
     store::{Bytes as _, Made, Piece, StoreError, Streams, Values, trace::Trace},
@@ -153,9 +155,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 last.max(prefix.to_vec())
             },
         );
+        let mut stack = Stack::new(self, name, trace);
+        stack.push(layer.clone()).await?;
         let (mut entries, mut last, mut more) = (Vec::new(), None, false);
         let mut weight = 0;
-        while let Some(found) = self.seek(&layer, &from, trace).await? {
+        while let Some(found) = stack.find(0, &from).await? {
             let Some(path) = found.first().map(|entry| entry.path.clone()) else {
                 break;
             };
@@ -163,7 +167,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 break;
             }
             // Entries of one path are never parted, and count as one.
-            more = entries.len() >= limit || weight > tree::MAX_WEIGHT;
+            more = entries.len() >= limit
+                || weight > tree::MAX_WEIGHT
+                || (last.is_some() && stack.spent().is_page_spent());
             if more {
                 break;
             }
@@ -211,17 +217,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         page: &PathPage,
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
-        let layer = match self.open_layer(name, digest, trace).await? {
-            Opened::Layer(layer) => layer,
+        tree::check_path(path).map_err(refused)?;
+        let mut stack = Stack::new(self, name, trace);
+        match self.open_layer(name, digest, trace).await? {
+            Opened::Layer(layer) => stack.push(layer).await?,
             Opened::Indexing(progress) => return Ok(indexing(digest, progress)),
-        };
-        let stack = Stack {
-            registry: self,
-            layers: vec![layer],
-            trace,
-        };
+        }
         let place = format!("/v2/{name}/_strata/layers/{digest}/files/");
-        self.file(request, &stack, &place, "", path, page, IMMUTABLE)
+        self.file(request, &stack, &place, "", path, page, IMMUTABLE, trace)
             .await
     }
 
@@ -234,30 +237,30 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         page: &PathPage,
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
+        tree::check_path(path).map_err(refused)?;
         let document = self.image(image, trace).await?;
         if document.layers.len() > MAX_LAYERS {
             let found = format!("an image of {} layers", document.layers.len());
             return Err(Error::new(Code::ManifestInvalid, found)
                 .with_status(StatusCode::UNPROCESSABLE_ENTITY));
         }
-        let mut layers = Vec::<Rc<Layer<S::Bytes>>>::with_capacity(document.layers.len());
+        let mut stack = Stack::new(self, image.name, trace);
+        let mut diff_ids = Vec::with_capacity(document.layers.len());
         for part in &document.layers {
-            if let Some(same) = layers.iter().find(|layer| layer.digest == part.digest) {
-                layers.push(same.clone());
+            if let Some(diff_id) = stack.repeat(&part.digest) {
+                diff_ids.push(diff_id);
                 continue;
             }
             match self.open_layer(image.name, &part.digest, trace).await? {
-                Opened::Layer(layer) => layers.push(layer),
+                Opened::Layer(layer) => {
+                    diff_ids.push(layer.index.diff_id.clone());
+                    stack.push(layer).await?;
+                }
                 Opened::Indexing(progress) => return Ok(indexing(&part.digest, progress)),
             }
         }
-        self.check_diff_ids(image.name, &document, &layers, trace)
+        self.check_diff_ids(image.name, &document, &diff_ids, trace)
             .await?;
-        let stack = Stack {
-            registry: self,
-            layers,
-            trace,
-        };
         let reference = image.reference.to_string();
         let place = format!("/v2/{}/_strata/images/{reference}/files/", image.name);
         let query = image
@@ -268,7 +271,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
         };
         let query = query.unwrap_or_default();
-        self.file(request, &stack, &place, &query, path, page, cache)
+        self.file(request, &stack, &place, &query, path, page, cache, trace)
             .await
     }
 
@@ -322,7 +325,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         name: &Name,
         document: &Document,
-        layers: &[Rc<Layer<S::Bytes>>],
+        diff_ids: &[Digest],
         trace: &Trace<S::Bytes>,
     ) -> Result<(), Error> {
         let Some(config) = &document.config else {
@@ -335,8 +338,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let Ok(Config { rootfs }) = serde_json::from_slice(&bytes) else {
             return Ok(());
         };
-        for (layer, said) in layers.iter().zip(&rootfs.diff_ids) {
-            let found = &layer.index.diff_id;
+        for ((layer, found), said) in document.layers.iter().zip(diff_ids).zip(&rootfs.diff_ids) {
             if found.algorithm() == said.algorithm() && found != said {
                 let found = format!(
                     "layer {} inflates to {found}, and the configuration of the image says {said}",
@@ -362,6 +364,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         path: &[u8],
         page: &PathPage,
         cache: HeaderValue,
+        trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
         if path.is_empty() || path.ends_with(b"/") {
             let limit = page_limit(page.limit, MAX_PAGE);
@@ -369,14 +372,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let listed = tree::list(stack, path, last, limit)
                 .await
                 .map_err(refused)?;
-            for layer in &stack.layers {
-                self.metrics.layer_read(&layer.digest);
+            for digest in stack.digests() {
+                self.metrics.layer_read(digest);
             }
-            let digests: Vec<_> = stack
-                .layers
-                .iter()
-                .map(|layer| layer.digest.to_string())
-                .collect();
+            let digests: Vec<_> = stack.digests().map(ToString::to_string).collect();
             let children: Vec<Value> = listed
                 .children
                 .iter()
@@ -387,11 +386,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             body.insert("children".to_owned(), children.into());
             let mut response = respond_with_json(StatusCode::OK, bytes(&body.into()));
             response.headers_mut().insert(header::CACHE_CONTROL, cache);
-            if let (true, Some(last)) = (listed.more, listed.children.last()) {
+            if let (true, Some(last)) = (listed.more, &listed.last) {
                 let target = format!(
                     "{place}{}?n={limit}&last={}{query}",
                     json::encode(path),
-                    json::encode(&last.name)
+                    json::encode(last)
                 );
                 link_next(&mut response, &target);
             }
@@ -414,12 +413,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)
             );
         }
-        let Some(layer) = stack.layers.get(*layer) else {
-            return Err(is_directory(&found));
-        };
+        let layer = stack.layer(*layer).await?;
         self.metrics.layer_read(&layer.digest);
-        self.file_bytes(request, layer, entry, stack.trace, cache)
-            .await
+        self.file_bytes(request, &layer, entry, trace, cache).await
     }
 
     /// Answers the bytes of a file, or what is selected of them.
@@ -666,10 +662,11 @@ fn media_type_of(name: &str) -> &'static str {
 fn refused(error: tree::Error<Error>) -> Error {
     match error {
         tree::Error::Layers(error) => error,
+        tree::Error::Spent(limit) => spent(limit),
         tree::Error::NotFound { .. }
         | tree::Error::Dangling { .. }
         | tree::Error::NotADirectory { .. } => Error::new(Code::FileUnknown, error.to_string()),
-        tree::Error::Loop { .. } | tree::Error::Through { .. } => {
+        tree::Error::Loop { .. } | tree::Error::Through { .. } | tree::Error::TooLong { .. } => {
             Error::new(Code::FileUnknown, error.to_string())
                 .with_status(StatusCode::UNPROCESSABLE_ENTITY)
         }

@@ -23,7 +23,6 @@ use crate::{
         held::MAX_INPUT,
         index::{self, Index, IndexError, Known as Inside, Refusal, Span, SpanStart},
         pass::{PART, Pass, PassError},
-        tree,
     },
     metrics::{Inflating, Outcome},
     name::Name,
@@ -49,11 +48,18 @@ pub(super) struct Layer<B> {
     /// The index, or its head alone.
     content: Rc<Content<B>>,
     pub(super) index: Index,
-    /// Blocks of the table of contents that were read for this request.
-    blocks: RefCell<BTreeMap<usize, Rc<[Entry]>>>,
 }
 
 impl<B: crate::store::Bytes> Layer<B> {
+    /// About the memory that it takes.
+    pub(super) fn weight(&self) -> usize {
+        let held = usize::try_from(self.content.bytes.len()).unwrap_or(usize::MAX);
+        let objects = usize::try_from(self.record.objects()).unwrap_or(usize::MAX);
+        let record = objects.saturating_mul(EXTENT);
+        held.saturating_add(self.index.weight())
+            .saturating_add(record)
+    }
+
     /// What spans that are here have of these bytes of the archive.
     pub(super) fn held(
         &self,
@@ -167,7 +173,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                         record: record.clone(),
                         content,
                         index,
-                        blocks: RefCell::default(),
                     }));
                 }
                 Ok(Inside::Refused(refusal)) => return Err(refused(digest, &refusal)),
@@ -506,35 +511,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    /// The first path of a layer that is not before this one, with its entries.
-    pub(super) async fn seek(
+    /// A block of the table of contents of a layer.
+    pub(super) async fn block(
         &self,
         layer: &Layer<S::Bytes>,
-        from: &[u8],
+        block: usize,
         trace: &Trace<S::Bytes>,
-    ) -> Result<Option<Vec<Entry>>, Error> {
-        let read = async |block: usize| {
-            if let Some(entries) = layer.blocks.borrow().get(&block) {
-                return Ok(entries.clone());
+    ) -> Result<Rc<[Entry]>, Error> {
+        let range = layer.index.range_of(block).unwrap_or_default();
+        let bytes = self.part(layer, &range, trace).await?;
+        match layer.index.read_block(block, &bytes) {
+            Ok(entries) => Ok(entries.into()),
+            Err(error) => {
+                let page = Wanted::Page(&layer.digest, range.start, range.end);
+                self.tiers.changed(page);
+                Err(self.distrust(&layer.digest, &error).await)
             }
-            let range = layer.index.range_of(block).unwrap_or_default();
-            let bytes = self.part(layer, &range, trace).await?;
-            let entries: Rc<[Entry]> = match layer.index.read_block(block, &bytes) {
-                Ok(entries) => entries.into(),
-                Err(error) => {
-                    let page = Wanted::Page(&layer.digest, range.start, range.end);
-                    self.tiers.changed(page);
-                    return Err(self.distrust(&layer.digest, &error).await);
-                }
-            };
-            let mut blocks = layer.blocks.borrow_mut();
-            if blocks.len() >= MAX_BLOCKS {
-                blocks.clear();
-            }
-            blocks.insert(block, entries.clone());
-            Ok(entries)
-        };
-        layer.index.seek(from, read).await
+        }
     }
 
     /// Decides how these ranges of the archive of a layer are read. Where they are in few spans, those are read now, from the
@@ -779,30 +772,6 @@ impl<B: crate::store::Bytes> Fetched<B> {
     }
 }
 
-/// Layers over each other, the lowest first, as one request sees them.
-pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
-    pub(super) registry: &'a Registry<S, W, H>,
-    pub(super) layers: Vec<Rc<Layer<S::Bytes>>>,
-    pub(super) trace: &'a Trace<S::Bytes>,
-}
-
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> tree::Layers
-    for Stack<'_, S, W, H>
-{
-    type Error = Error;
-
-    fn count(&self) -> usize {
-        self.layers.len()
-    }
-
-    async fn seek(&self, layer: usize, from: &[u8]) -> Result<Option<Vec<Entry>>, Error> {
-        match self.layers.get(layer) {
-            Some(layer) => self.registry.seek(layer, from, self.trace).await,
-            None => Ok(None),
-        }
-    }
-}
-
 /// Why a pass did not go on.
 enum Failure {
     /// The layer.
@@ -857,8 +826,8 @@ const MAX_SAVED: u64 = 96 * 1024 * 1024;
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
 /// So do those that are in spans of more bytes, unless that is one.
 const MAX_HELD: u64 = 2 * MAX_KEPT;
-/// The blocks of a table of contents that are held at once: each takes some hundred kilobytes.
-const MAX_BLOCKS: usize = 16;
+/// About the memory that an extent of a blob's record takes.
+const EXTENT: usize = 128;
 /// About how many bytes of those are inflated from one range of the layer.
 const FETCHED: u64 = 4 * 1024 * 1024;
 /// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.

@@ -101,8 +101,8 @@ impl Layer {
         let children = page.children.iter();
         let children = children.map(|child| json::describe_child(child, |_| None));
         body.insert("children".to_owned(), children.collect::<Value>());
-        let last = page.children.last().filter(|_| page.more);
-        body.extend(last.map(|last| ("next".to_owned(), json::encode(&last.name).into())));
+        let last = page.last.filter(|_| page.more);
+        body.extend(last.map(|last| ("next".to_owned(), json::encode(&last).into())));
         Ok(Value::from(body).to_string())
     }
 

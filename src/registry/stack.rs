@@ -1,0 +1,205 @@
+//! The layers of an image over each other, as one request sees them: what it may spend, and what it holds of them.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use http::StatusCode;
+
+use crate::{
+    budget::{Budget, Shelf, Spent},
+    digest::Digest,
+    error::{Code, Error},
+    host::Host,
+    layer::{entry::Entry, tree},
+    name::Name,
+    registry::{
+        RETRY_AFTER, Registry,
+        layer::{Layer, Opened},
+    },
+    store::{Streams, Values, trace::Trace},
+};
+
+/// Layers over each other, the lowest first. A layer that comes several times is opened once, and one that follows on itself
+/// changes nothing.
+///
+/// Of all layers together, indexes and blocks of tables of contents are held up to a limit; others are read again.
+pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
+    registry: &'a Registry<S, W, H>,
+    name: &'a Name,
+    trace: &'a Trace<S::Bytes>,
+    budget: Budget,
+    /// The layers, as numbers of the different ones.
+    order: Vec<usize>,
+    known: Vec<Known>,
+    indexes: RefCell<Shelf<usize, Rc<Layer<S::Bytes>>>>,
+    /// By layer and number.
+    blocks: RefCell<Shelf<(usize, usize), Rc<[Entry]>>>,
+}
+
+/// What is known of a layer for as long as the request lasts.
+struct Known {
+    digest: Digest,
+    diff_id: Digest,
+}
+
+impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack<'a, S, W, H> {
+    /// No layers.
+    pub(super) fn new(
+        registry: &'a Registry<S, W, H>,
+        name: &'a Name,
+        trace: &'a Trace<S::Bytes>,
+    ) -> Self {
+        Self {
+            registry,
+            name,
+            trace,
+            budget: Budget::default(),
+            order: Vec::new(),
+            known: Vec::new(),
+            indexes: RefCell::new(Shelf::new(INDEXES)),
+            blocks: RefCell::new(Shelf::new(BLOCKS)),
+        }
+    }
+
+    /// What this request may spend.
+    pub(super) fn spent(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Puts a layer over the others, if it is among them already. Answers its diff ID.
+    pub(super) fn repeat(&mut self, digest: &Digest) -> Option<Digest> {
+        let number = self
+            .known
+            .iter()
+            .position(|known| known.digest == *digest)?;
+        if self.order.last() != Some(&number) {
+            self.order.push(number);
+        }
+        let known = self.known.get(number)?;
+        Some(known.diff_id.clone())
+    }
+
+    /// Puts a layer over the others.
+    pub(super) async fn push(&mut self, layer: Rc<Layer<S::Bytes>>) -> Result<(), Error> {
+        let number = self.known.len();
+        self.known.push(Known {
+            digest: layer.digest.clone(),
+            diff_id: layer.index.diff_id.clone(),
+        });
+        self.order.push(number);
+        self.keep(number, layer).await
+    }
+
+    /// The digests of the layers, the lowest first.
+    pub(super) fn digests(&self) -> impl Iterator<Item = &Digest> {
+        let known = self.order.iter().map(|number| self.known.get(*number));
+        known.flatten().map(|known| &known.digest)
+    }
+
+    /// A layer, opened again if it is held no longer.
+    pub(super) async fn layer(&self, layer: usize) -> Result<Rc<Layer<S::Bytes>>, Error> {
+        let number = self.order.get(layer).copied().unwrap_or(usize::MAX);
+        let held = self.indexes.borrow().get(&number);
+        if let Some(layer) = held {
+            return Ok(layer);
+        }
+        let gone = |what| Error::unavailable(format!("{what}, try again"), RETRY_AFTER);
+        let Some(Known { digest, .. }) = self.known.get(number) else {
+            return Err(gone(format!("there is no layer {layer}")));
+        };
+        match self
+            .registry
+            .open_layer(self.name, digest, self.trace)
+            .await?
+        {
+            Opened::Layer(layer) => {
+                self.keep(number, layer.clone()).await?;
+                Ok(layer)
+            }
+            Opened::Indexing(_) => Err(gone(format!("the index of {digest} was there and is not"))),
+        }
+    }
+
+    async fn keep(&self, number: usize, layer: Rc<Layer<S::Bytes>>) -> Result<(), Error> {
+        let weight = layer.weight();
+        self.work(OPEN + 2 * weight).await?;
+        self.indexes.borrow_mut().insert(number, layer, weight);
+        Ok(())
+    }
+
+    /// The first path of a layer that is not before this one, with its entries.
+    pub(super) async fn find(
+        &self,
+        layer: usize,
+        from: &[u8],
+    ) -> Result<Option<Vec<Entry>>, Error> {
+        let Some(number) = self.order.get(layer).copied() else {
+            return Ok(None);
+        };
+        let layer = self.layer(layer).await?;
+        let read = async |block: usize| {
+            let key = (number, block);
+            let held = self.blocks.borrow().get(&key);
+            if let Some(entries) = held {
+                return Ok(entries);
+            }
+            let entries = self.registry.block(&layer, block, self.trace).await?;
+            let weight = entries.iter().map(Entry::weight).sum();
+            self.work(2 * weight).await?;
+            self.blocks
+                .borrow_mut()
+                .insert(key, entries.clone(), weight);
+            Ok(entries)
+        };
+        layer.index.seek(from, read).await
+    }
+
+    async fn work(&self, bytes: usize) -> Result<(), Error> {
+        self.budget.work(bytes).map_err(spent)?;
+        if self.budget.is_turn() {
+            tree::Layers::turn(self).await;
+        }
+        Ok(())
+    }
+}
+
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> tree::Layers
+    for Stack<'_, S, W, H>
+{
+    type Error = Error;
+
+    fn count(&self) -> usize {
+        self.order.len()
+    }
+
+    fn identity(&self, layer: usize) -> usize {
+        self.order.get(layer).copied().unwrap_or(layer)
+    }
+
+    fn budget(&self) -> Budget {
+        self.budget.clone()
+    }
+
+    async fn seek(&self, layer: usize, from: &[u8]) -> Result<Option<Vec<Entry>>, Error> {
+        self.find(layer, from).await
+    }
+
+    async fn turn(&self) {
+        // If what is awaited is there already, nothing else of the isolate runs.
+        self.registry.host.sleep(Duration::ZERO).await;
+    }
+}
+
+/// The answer if a request would have to spend more than it may.
+pub(super) fn spent(spent: Spent) -> Error {
+    let found = format!(
+        "{spent}, which is more than one request may take: ask for a path without links, or look into the layers one by one"
+    );
+    Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+/// The memory for indexes that are held at once: a real one takes some kilobytes for each megabyte of its layer.
+const INDEXES: usize = 8 << 20;
+/// The memory for blocks of tables of contents that are held at once: each takes up to some hundred kilobytes.
+const BLOCKS: usize = 8 << 20;
+/// The work of opening a layer, beside its index.
+const OPEN: usize = 64 << 10;
