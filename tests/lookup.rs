@@ -6,12 +6,18 @@
     reason = "what is not as expected fails the test"
 )]
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
 
 use pollster::block_on;
-use strata::layer::{
-    entry::{Entry, EntryKind},
-    tree::{self, Error, Follow, Layers, Page},
+use strata::{
+    budget::{Budget, Limits},
+    layer::{
+        entry::{Entry, EntryKind},
+        tree::{self, Error, Follow, Layers, Page},
+    },
 };
 
 /// Layers in memory that count what they are asked.
@@ -19,6 +25,10 @@ use strata::layer::{
 struct Counted {
     layers: Vec<BTreeMap<Vec<u8>, Vec<Entry>>>,
     seeks: Cell<u64>,
+    /// How often others had their turn.
+    turns: Cell<u64>,
+    /// That of the last request.
+    budget: RefCell<Budget>,
 }
 
 /// More than any request may need; it ends a test that would otherwise run for minutes.
@@ -29,6 +39,15 @@ impl Layers for Counted {
 
     fn count(&self) -> usize {
         self.layers.len()
+    }
+
+    fn budget(&self) -> Budget {
+        self.budget.replace(Budget::default());
+        self.budget.borrow().clone()
+    }
+
+    async fn turn(&self) {
+        self.turns.set(self.turns.get() + 1);
     }
 
     async fn seek(&self, layer: usize, from: &[u8]) -> Result<Option<Vec<Entry>>, &'static str> {
@@ -70,6 +89,7 @@ impl Counted {
 
     fn resolve(&self, path: &str) -> (Result<String, String>, u64) {
         self.seeks.set(0);
+        self.turns.set(0);
         let found = block_on(tree::resolve(self, path.as_bytes(), Follow::All));
         let found = found.map(|found| String::from_utf8(found.path).unwrap());
         (found.map_err(|error| error.to_string()), self.seeks.get())
@@ -175,6 +195,7 @@ fn a_lookup_that_goes_on_and_on_is_refused() {
     assert!(seeks <= SEEKS, "{seeks}");
     let error = found.unwrap_err();
     assert!(error.contains("more than"), "{error}");
+    assert!(image.turns.get() > seeks / 4_096, "{}", image.turns.get());
 }
 
 #[test]
@@ -229,4 +250,185 @@ fn a_page_ends_where_whiteouts_are_spread_over_layers() {
     assert_eq!(names, ["~"]);
     assert!(pages > 1);
     assert!(most <= SEEKS / 2, "{most}");
+}
+
+#[test]
+fn heavy_entries_end_a_page_and_are_no_more_than_remembered() {
+    let mut image = Counted::default().with((0..2_000).map(|number| format!("d/{number:04}")));
+    for entries in image.layers.iter_mut().flat_map(BTreeMap::values_mut) {
+        for entry in entries {
+            entry.attributes = vec![(b"user.x".to_vec(), vec![7; 60 * 1024])];
+        }
+    }
+    let (page, _) = image.list("d", None);
+    let page = page.unwrap();
+    assert!(page.more);
+    assert!(page.children.len() < 20, "{}", page.children.len());
+    let (names, pages, _) = image.pages("d");
+    assert_eq!(names.len(), 2_000);
+    assert!(pages > 100);
+}
+
+#[test]
+fn what_costs_no_seeks_is_counted_as_well() {
+    // One entry is found again and again, by a name of which each part might be a directory that comes before it.
+    let names = (0..200).map(|number| format!("d/{number:03}{}", ".".repeat(4_000)));
+    let image = Counted::default().with(names);
+    let mut after = None;
+    let mut pages = 0;
+    loop {
+        let (page, seeks) = image.list("d", after.as_deref());
+        let page = page.unwrap();
+        assert!(seeks < 2_000, "{seeks}");
+        assert!(image.budget.borrow().worked() <= Limits::REQUEST.work / 2);
+        pages += 1;
+        after = page.last;
+        if !page.more {
+            break;
+        }
+    }
+    assert!(pages > 1);
+}
+
+/// An image as people have them, but with as many layers as an image may have, and 100,000 files: a base with a package manager's
+/// and Python's files, and layers that each install, change and remove something.
+fn large() -> (Counted, Vec<String>) {
+    const LAYERS: usize = 500;
+    const BASE: usize = 30_000;
+    let packages = "usr/lib/python3/dist-packages";
+    let mut base: Vec<String> = [
+        "bin -> usr/bin",
+        "lib -> usr/lib",
+        "usr/",
+        "usr/bin/",
+        "usr/lib/",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    base.extend(["usr/lib/python3/".to_owned(), format!("{packages}/")]);
+    base.extend(
+        (0..300).map(|number| format!("usr/bin/tool{number} -> ../lib/tools/{number}/run")),
+    );
+    base.extend((0..300).map(|number| format!("usr/lib/tools/{number}/run")));
+    base.extend((0..BASE).map(|number| match number % 4 {
+        0 => format!(
+            "{packages}/package{}/module{}.py",
+            number % 977,
+            number / 977
+        ),
+        1 => format!(
+            "usr/share/doc/package{}/part{}/{number}.gz",
+            number % 977,
+            number % 3
+        ),
+        2 => format!("var/lib/dpkg/info/package{number}.list"),
+        _ => format!("usr/lib/x86_64-linux-gnu/lib{number}.so.{}", number % 9),
+    }));
+    let mut files: Vec<_> = base
+        .iter()
+        .filter(|line| !line.ends_with('/') && !line.contains(" -> "))
+        .cloned()
+        .collect();
+    let mut image = Counted::default().with(base);
+    for layer in 1..LAYERS {
+        let mut lines: Vec<String> = [
+            "app/",
+            "usr/",
+            "usr/lib/",
+            "usr/lib/python3/",
+            "var/",
+            "var/cache/",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        lines.push(format!("{packages}/"));
+        lines.push(format!("app/release -> releases/{layer}"));
+        let new = (0..140).map(|number| match number % 4 {
+            0 => format!(
+                "{packages}/added{layer}/core/inner{}/module{number}.py",
+                number % 5
+            ),
+            1 => format!("app/releases/{layer}/src/part{}/{number}.js", number % 7),
+            2 => format!(
+                "app/node_modules/@scope/library{}/dist/esm/{layer}-{number}.js",
+                layer % 50
+            ),
+            _ if layer % 10 == 5 => format!("var/cache/apt/archives/{layer}-{number}.deb"),
+            _ => format!("usr/share/locale/{number}/LC_MESSAGES/{layer}.mo"),
+        });
+        let new: Vec<_> = new.collect();
+        let is_removed = |line: &&String| {
+            layer % 10 == 5 && line.starts_with("var/cache/") && layer + 5 < LAYERS
+        };
+        files.extend(new.iter().filter(|line| !is_removed(line)).cloned());
+        lines.extend(new);
+        // What an earlier layer left in the cache is removed.
+        if layer % 10 == 0 {
+            let gone = (3..140).step_by(4);
+            lines.extend(
+                gone.map(|number| format!("var/cache/apt/archives/.wh.{}-{number}.deb", layer - 5)),
+            );
+        }
+        image = image.with(lines);
+    }
+    (image, files)
+}
+
+#[test]
+fn an_image_of_500_layers_and_100_000_files_is_listed_and_read_whole() {
+    let (image, files) = large();
+    let entries = image.layers.iter().flat_map(BTreeMap::values).map(Vec::len);
+    assert!(entries.sum::<usize>() > 100_000);
+    let (mut listed, mut most, mut work, mut pages) = (Vec::new(), 0, 0, 0);
+    let mut left = vec![String::new()];
+    while let Some(path) = left.pop() {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let (page, seeks) = image.list(&path, after.as_deref());
+            let page = page.unwrap();
+            pages += 1;
+            most = most.max(seeks);
+            work = work.max(image.budget.borrow().worked());
+            for child in &page.children {
+                let name = String::from_utf8(child.name.clone()).unwrap();
+                let inner = format!("{path}{name}");
+                if child.node.is_directory() {
+                    left.push(format!("{inner}/"));
+                } else {
+                    listed.push(inner);
+                }
+            }
+            after = page.last;
+            if !page.more {
+                break;
+            }
+        }
+    }
+    listed.retain(|path| {
+        !path.starts_with("bin")
+            && !path.starts_with("usr/bin/")
+            && path != "lib"
+            && path != "app/release"
+    });
+    listed.sort();
+    let mut expected = files.clone();
+    expected.sort();
+    assert_eq!(listed.len(), expected.len());
+    assert!(listed == expected);
+    let (most_of_pages, work_of_pages) = (most, work);
+    (most, work) = (0, 0);
+    let links = (0..300).map(|number| format!("bin/tool{number}"));
+    for path in files.iter().step_by(397).cloned().chain(links.step_by(29)) {
+        let (found, seeks) = image.resolve(&path);
+        found.unwrap_or_else(|error| panic!("{path}: {error}"));
+        most = most.max(seeks);
+        work = work.max(image.budget.borrow().worked());
+    }
+    println!(
+        "{} files, {pages} pages; most of a page: {most_of_pages} seeks, {work_of_pages} bytes; of a file: {most} seeks, {work} bytes; limits: {:?}",
+        files.len(),
+        Limits::REQUEST
+    );
+    assert!(most_of_pages.max(most) < Limits::REQUEST.seeks / 3);
+    assert!(work_of_pages.max(work) < Limits::REQUEST.work / 3);
 }

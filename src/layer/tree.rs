@@ -2358,6 +2358,49 @@ pub(crate) mod tests {
             #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
             #[test]
+            fn a_layer_that_follows_on_itself_changes_nothing(
+                layers in proptest::collection::vec((proptest::collection::vec(any_entry(), 0..7), 1_usize..4), 1..5),
+            ) {
+                let times = layers.iter().zip(0..).flat_map(|((_, times), layer)| vec![layer; *times]);
+                let times: Vec<usize> = times.collect();
+                let entries = |layer: &usize| layers[*layer].0.clone();
+                let naive = made_of(times.iter().map(entries).collect());
+                let once = made_of((0..layers.len()).map(|layer| entries(&layer)).collect());
+                let of_naive = |mut node: Node| {
+                    if let Node::Entry(sited) = &mut node {
+                        sited.layer = times[sited.layer];
+                    }
+                    node
+                };
+                let (mut many, mut one) = (walk(&naive), walk(&once));
+                loop {
+                    let found = pollster::block_on(many.next()).unwrap();
+                    let expected = pollster::block_on(one.next()).unwrap();
+                    let is_end = expected.is_none();
+                    prop_assert_eq!(found.map(|(path, node)| (path, of_naive(node))), expected);
+                    if is_end {
+                        break;
+                    }
+                }
+                // A hard link may lead to what the layer itself put there the time before.
+                let is_hard = |entry: &Entry| entry.kind == EntryKind::HardLink;
+                if layers.iter().any(|(layer, _)| layer.iter().any(is_hard)) {
+                    return Ok(());
+                }
+                for path in paths() {
+                    for end in ["", "/", "/..", "/../b"] {
+                        let path = format!("{path}{end}").into_bytes();
+                        for follow in [Follow::All, Follow::Parents] {
+                            let found = pollster::block_on(resolve(&naive, &path, follow));
+                            let found = found.map(|found| (found.path, of_naive(found.node)));
+                            let expected = pollster::block_on(resolve(&once, &path, follow));
+                            prop_assert_eq!(found, expected.map(|found| (found.path, found.node)));
+                        }
+                    }
+                }
+            }
+
+            #[test]
             fn lookups_find_what_applying_the_layers_makes(
                 layers in proptest::collection::vec(proptest::collection::vec(any_entry(), 0..7), 1..5),
             ) {
