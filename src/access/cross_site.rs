@@ -78,6 +78,8 @@ pub fn only_reads(route: Option<&Route>, method: &Method, is_mirrored: bool) -> 
         | Route::Tags { .. }
         | Route::Referrers { .. } => !is_mirrored,
         Route::Layer { .. } | Route::LayerFile { .. } | Route::ImageFile { .. } => false,
+        // A walk over the bucket, of hundreds of operations.
+        Route::Rights { .. } => false,
         Route::Token { .. } => false,
         // These have no safe method: the answer says which they have.
         Route::StartUpload { .. }
