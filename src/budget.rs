@@ -27,7 +27,7 @@ impl Limits {
     pub const REQUEST: Self = Self {
         seeks: 100_000,
         work: 512 << 20,
-        held: 4 << 20,
+        held: 1 << 20,
     };
 
     /// No limits.

@@ -18,7 +18,9 @@ use crate::{
     host::{Host, Level},
     metrics::{self, Metrics},
     name::Reference,
-    registry::{audit::Change, layer::Progress, uploads::Uploads, upstream::Acquaintance},
+    registry::{
+        audit::Change, layer::Progress, stack::Blocks, uploads::Uploads, upstream::Acquaintance,
+    },
     route::{self, Route},
     settings::{Log, Settings},
     store::{
@@ -79,6 +81,8 @@ pub struct Registry<S, W: Values, H> {
     settings: Rc<Settings>,
     metrics: Rc<Metrics>,
     passes: Rc<Flights<Progress>>,
+    /// Blocks of tables of contents, for all requests together.
+    blocks: Rc<Blocks>,
     /// The bodies that are being taken, by who sends them.
     uploads: Rc<Uploads>,
     /// What is known of upstreams.
@@ -98,6 +102,7 @@ impl<S, W: Values, H: Clone> Clone for Registry<S, W, H> {
             settings: self.settings.clone(),
             metrics: self.metrics.clone(),
             passes: self.passes.clone(),
+            blocks: self.blocks.clone(),
             uploads: self.uploads.clone(),
             acquaintance: self.acquaintance.clone(),
             isolate: self.isolate.clone(),
@@ -176,6 +181,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             settings: Rc::new(settings),
             metrics,
             passes: Rc::default(),
+            blocks: Rc::default(),
             uploads: Rc::default(),
             acquaintance: Rc::default(),
             requests: Rc::default(),

@@ -306,21 +306,11 @@ fn large() -> (Counted, Vec<String>) {
     .map(str::to_owned)
     .to_vec();
     base.extend(["usr/lib/python3/".to_owned(), format!("{packages}/")]);
-    base.extend(
-        (0..300).map(|number| format!("usr/bin/tool{number} -> ../lib/tools/{number}/run")),
-    );
-    base.extend((0..300).map(|number| format!("usr/lib/tools/{number}/run")));
+    base.extend((0..300).map(|number| format!("usr/bin/tool{number} -> ../lib/tools/run{number}")));
+    base.extend((0..300).map(|number| format!("usr/lib/tools/run{number}")));
     base.extend((0..BASE).map(|number| match number % 4 {
-        0 => format!(
-            "{packages}/package{}/module{}.py",
-            number % 977,
-            number / 977
-        ),
-        1 => format!(
-            "usr/share/doc/package{}/part{}/{number}.gz",
-            number % 977,
-            number % 3
-        ),
+        0 => format!("{packages}/package{}/module{}.py", number % 97, number / 97),
+        1 => format!("usr/share/doc/package{}/{number}.gz", number % 97),
         2 => format!("var/lib/dpkg/info/package{number}.list"),
         _ => format!("usr/lib/x86_64-linux-gnu/lib{number}.so.{}", number % 9),
     }));
@@ -344,11 +334,8 @@ fn large() -> (Counted, Vec<String>) {
         lines.push(format!("{packages}/"));
         lines.push(format!("app/release -> releases/{layer}"));
         let new = (0..140).map(|number| match number % 4 {
-            0 => format!(
-                "{packages}/added{layer}/core/inner{}/module{number}.py",
-                number % 5
-            ),
-            1 => format!("app/releases/{layer}/src/part{}/{number}.js", number % 7),
+            0 => format!("{packages}/added{}/module{layer}-{number}.py", layer / 10),
+            1 => format!("app/releases/{}/{layer}-{number}.js", layer / 10),
             2 => format!(
                 "app/node_modules/@scope/library{}/dist/esm/{layer}-{number}.js",
                 layer % 50
@@ -418,7 +405,7 @@ fn an_image_of_500_layers_and_100_000_files_is_listed_and_read_whole() {
     let (most_of_pages, work_of_pages) = (most, work);
     (most, work) = (0, 0);
     let links = (0..300).map(|number| format!("bin/tool{number}"));
-    for path in files.iter().step_by(397).cloned().chain(links.step_by(29)) {
+    for path in files.iter().step_by(797).cloned().chain(links.step_by(29)) {
         let (found, seeks) = image.resolve(&path);
         found.unwrap_or_else(|error| panic!("{path}: {error}"));
         most = most.max(seeks);

@@ -400,6 +400,11 @@ impl Index {
         Some(start..start + u64::from(block.length))
     }
 
+    /// The CRC-32 of the bytes of a block.
+    pub fn check_of(&self, block: usize) -> Option<u32> {
+        self.blocks.get(block).map(|block| block.check)
+    }
+
     /// Reads a block.
     pub fn read_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<Entry>, IndexError> {
         self.blocks

@@ -247,11 +247,11 @@ pub async fn resolve<L: Layers>(
     follow: Follow,
 ) -> Result<Found, Error<L::Error>> {
     let mut lookup = Lookup::new(layers, layers.budget());
-    let (mut found, trail) = lookup.find(path, follow, &Until::END).await?;
+    let (mut found, _) = lookup.find(path, follow, &Until::END).await?;
     if let (Node::Entry(sited), None) = (&found.node, &found.target)
         && sited.entry.kind == EntryKind::HardLink
     {
-        found.target = Some(lookup.target(sited, &trail).await?);
+        found.target = Some(lookup.target(sited).await?);
     }
     Ok(found)
 }
@@ -415,11 +415,28 @@ enum Located {
 /// What one layer has at a path.
 struct Place {
     /// The last of the entries that remain.
-    last: Option<Entry>,
+    last: Option<Last>,
     /// What came up to this offset below the path is gone.
     floor: Option<u64>,
     /// Whether what the layers below have there is gone.
     replaces: bool,
+}
+
+/// One of the entries of a path: copied only if it is the answer, because it may be large.
+struct Last {
+    found: Rc<[Entry]>,
+    at: usize,
+}
+
+impl Last {
+    fn entry(&self) -> Option<&Entry> {
+        self.found.get(self.at)
+    }
+
+    fn is_directory(&self) -> bool {
+        self.entry()
+            .is_some_and(|entry| entry.kind == EntryKind::Directory)
+    }
 }
 
 /// What one layer makes of a path in a directory that it has a part in.
@@ -427,9 +444,9 @@ enum Part {
     /// Nothing.
     None,
     /// A directory, with its entry if there is one.
-    Directory(Source, Option<Entry>),
+    Directory(Source, Option<Last>),
     /// What is not a directory.
-    Other(Entry),
+    Other(Last),
 }
 
 /// A layer that has something in a directory.
@@ -516,18 +533,19 @@ impl Trail {
         self.path = path;
     }
 
-    /// Goes back to the directory after so many components, the root at least. Answers the last that it left.
-    fn back(&mut self, depth: usize) -> Option<Directory> {
+    /// Goes back to the directory after so many components, the root at least. Answers the memory that it gives back.
+    fn back(&mut self, depth: usize) -> usize {
         let left = self
             .directories
             .drain((depth + 1).min(self.directories.len())..);
-        let left = left.last();
-        self.path.truncate(
-            self.directories
-                .last()
-                .map_or(0, |directory| directory.length),
-        );
-        left
+        let sources = left.map(|directory| directory.sources.len());
+        let weight = sources.sum::<usize>() * SOURCE;
+        let length = self
+            .directories
+            .last()
+            .map_or(0, |directory| directory.length);
+        self.path.truncate(length);
+        weight
     }
 
     /// The path after so many components.
@@ -539,14 +557,6 @@ impl Trail {
 
     fn source(&self, depth: usize, number: usize) -> Option<Source> {
         self.directories.get(depth)?.sources.get(number).copied()
-    }
-
-    fn weight(&self) -> usize {
-        let directories = self.directories.iter();
-        let sources = directories.map(|directory| directory.sources.capacity());
-        self.directories.len() * size_of::<Directory>()
-            + sources.sum::<usize>() * size_of::<Source>()
-            + self.path.capacity()
     }
 }
 
@@ -607,7 +617,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
             let name = match rest.pop_front() {
                 Some(Step::Here) => continue,
                 Some(Step::Parent) => {
-                    trail.back(trail.depth().saturating_sub(1));
+                    let left = trail.back(trail.depth().saturating_sub(1));
+                    self.budget.release(left);
                     self.work(STEP).await?;
                     continue;
                 }
@@ -637,7 +648,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 return Ok((found(None), trail));
             }
             let target = if sited.entry.kind == EntryKind::HardLink {
-                Some(self.target(&sited, &trail).await?)
+                Some(self.target(&sited).await?)
             } else {
                 None
             };
@@ -664,7 +675,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 return Err(not_found());
             }
             if link.starts_with(b"/") {
-                trail.back(0);
+                let left = trail.back(0);
+                self.budget.release(left);
             }
             let steps = steps(link);
             self.work(STEP * steps.len()).await?;
@@ -674,14 +686,12 @@ impl<'a, L: Layers> Lookup<'a, L> {
         }
     }
 
-    /// Finds what a hard link links to: what was there when it came. `trail` is held meanwhile.
-    async fn target(&mut self, link: &Sited, trail: &Trail) -> Result<Sited, Error<L::Error>> {
+    /// Finds what a hard link links to: what was there when it came.
+    async fn target(&mut self, link: &Sited) -> Result<Sited, Error<L::Error>> {
         let dangling = || Error::Dangling {
             path: link.entry.path.clone(),
             target: link.entry.link.clone(),
         };
-        let held = trail.weight();
-        self.budget.hold(held).map_err(Error::Spent)?;
         let mut last = link.clone();
         // Each was there before the one that links to it, so it ends.
         while last.entry.kind == EntryKind::HardLink {
@@ -699,7 +709,10 @@ impl<'a, L: Layers> Lookup<'a, L> {
             let result = find.await;
             self.depth -= 1;
             let node = match result {
-                Ok((found, _)) => found.node,
+                Ok((found, mut trail)) => {
+                    self.budget.release(trail.back(0));
+                    found.node
+                }
                 Err(Error::NotFound { .. } | Error::NotADirectory { .. }) => return Err(dangling()),
                 Err(error) => return Err(error),
             };
@@ -708,7 +721,6 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 Node::Entry(_) | Node::Directory => return Err(dangling()),
             }
         }
-        self.budget.release(held);
         Ok(last)
     }
 
@@ -729,8 +741,9 @@ impl<'a, L: Layers> Lookup<'a, L> {
         if self.source(trail, depth, 0, until).await?.is_some() {
             return Ok(Located::Directory);
         }
-        let left = trail.back(depth - 1);
-        let other = left.and_then(|directory| directory.other);
+        let directory = trail.directories.last_mut();
+        let other = directory.and_then(|directory| directory.other.take());
+        trail.back(depth - 1);
         Ok(other.map_or(Located::Missing, Located::Other))
     }
 
@@ -750,11 +763,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
             let (layer, limit) = (source.layer, until.offset(source.layer));
             // The last entry, if it has not gone, whatever came before it.
             let place = self.place(layer, &trail.path, None, limit).await?;
-            if let Some(entry) = place
-                .last
-                .filter(|entry| entry.kind == EntryKind::Directory)
-            {
-                return Ok(Some(Sited { layer, entry }));
+            if let Some(last) = place.last.filter(Last::is_directory) {
+                return self.sited(layer, &last).await;
             }
         }
         Ok(None)
@@ -815,12 +825,14 @@ impl<'a, L: Layers> Lookup<'a, L> {
             directory.is_whole = replaces;
             match part {
                 Part::None => {}
-                Part::Directory(source, _) => directory.sources.push(source),
-                Part::Other(entry) => {
+                Part::Directory(source, _) => {
+                    directory.sources.push(source);
+                    self.budget.hold(SOURCE).map_err(Error::Spent)?;
+                }
+                Part::Other(last) => {
                     directory.is_whole = true;
                     if directory.sources.is_empty() {
-                        let layer = source.layer;
-                        directory.other = Some(Sited { layer, entry });
+                        directory.other = self.sited(source.layer, &last).await?;
                     }
                 }
             }
@@ -840,10 +852,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
         let place = self.place(layer, path, floor, limit).await?;
         let inner = |has_entry| Source::new(layer, place.floor, has_entry);
         let part = match place.last {
-            Some(entry) if entry.kind == EntryKind::Directory => {
-                Part::Directory(inner(true), Some(entry))
-            }
-            Some(entry) => Part::Other(entry),
+            Some(last) if last.is_directory() => Part::Directory(inner(true), Some(last)),
+            Some(last) => Part::Other(last),
             None if self.beneath(layer, path, floor, limit).await? => {
                 Part::Directory(inner(false), None)
             }
@@ -948,11 +958,14 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 match self.part(source, path, u64::MAX).await?.0 {
                     Part::None => {}
                     Part::Directory(_, None) => node = Some(Node::Directory),
-                    Part::Directory(_, Some(entry)) => {
-                        return Ok(Some(Sited { layer, entry }.into()));
+                    Part::Directory(_, Some(last)) => {
+                        return Ok(self.sited(layer, &last).await?.map(Node::from));
                     }
-                    Part::Other(entry) => {
-                        return Ok(node.or_else(|| Some(Sited { layer, entry }.into())));
+                    Part::Other(last) => {
+                        if node.is_none() {
+                            node = self.sited(layer, &last).await?.map(Node::from);
+                        }
+                        break;
                     }
                 }
             }
@@ -1038,22 +1051,31 @@ impl<'a, L: Layers> Lookup<'a, L> {
             floor,
             replaces: false,
         };
-        let mut last: Option<&Entry> = None;
-        let found = found.iter();
-        for entry in found.take_while(|entry| entry.path == path && entry.offset <= limit) {
+        let mut last: Option<(usize, bool)> = None;
+        let up_to_limit = |entry: &&Entry| entry.path == path && entry.offset <= limit;
+        for (at, entry) in found.iter().take_while(up_to_limit).enumerate() {
             let directory = entry.kind == EntryKind::Directory;
             place.replaces |= !directory;
             if floor.is_some_and(|floor| entry.offset <= floor) {
                 continue;
             }
             // Nothing came below it before it was a directory again.
-            if directory && last.is_some_and(|last| last.kind != EntryKind::Directory) {
+            if directory && last.is_some_and(|(_, was_directory)| !was_directory) {
                 place.floor = Some(entry.offset);
             }
-            last = Some(entry);
+            last = Some((at, directory));
         }
-        place.last = last.cloned();
+        place.last = last.map(|(at, _)| Last { found, at });
         Ok(place)
+    }
+
+    /// Copies an entry.
+    async fn sited(&self, layer: usize, last: &Last) -> Result<Option<Sited>, Error<L::Error>> {
+        let Some(entry) = last.entry().cloned() else {
+            return Ok(None);
+        };
+        self.work(entry.weight()).await?;
+        Ok(Some(Sited { layer, entry }))
     }
 
     /// Whether a layer has anything below a path that came after the offset `since` and up to `limit`.
@@ -1252,13 +1274,16 @@ const PAST: &[u8] = b"0";
 const LINKS: usize = 40;
 
 /// A page that takes so much memory is full.
-pub const MAX_WEIGHT: usize = 1024 * 1024;
+pub const MAX_WEIGHT: usize = 512 * 1024;
 
 /// The memory of the answers that are remembered.
-const SEEN: usize = 2 * 1024 * 1024;
+const SEEN: usize = 512 * 1024;
 
 /// What an answer takes that is remembered, beside its entries and its key.
 const ANSWER: usize = 64;
+
+/// The memory of a layer that has a part in a directory on the way.
+const SOURCE: usize = 2 * size_of::<Source>();
 
 /// The work of looking at one more of anything.
 const STEP: usize = 64;

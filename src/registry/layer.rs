@@ -51,13 +51,12 @@ pub(super) struct Layer<B> {
 }
 
 impl<B: crate::store::Bytes> Layer<B> {
-    /// About the memory that it takes.
-    pub(super) fn weight(&self) -> usize {
-        let held = usize::try_from(self.content.bytes.len()).unwrap_or(usize::MAX);
+    /// About the memory that it takes: here, and in the platform's memory.
+    pub(super) fn weight(&self) -> (usize, usize) {
         let objects = usize::try_from(self.record.objects()).unwrap_or(usize::MAX);
         let record = objects.saturating_mul(EXTENT);
-        held.saturating_add(self.index.weight())
-            .saturating_add(record)
+        let outside = usize::try_from(self.content.bytes.len()).unwrap_or(usize::MAX);
+        (self.index.weight().saturating_add(record), outside)
     }
 
     /// What spans that are here have of these bytes of the archive.

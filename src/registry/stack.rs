@@ -18,10 +18,23 @@ use crate::{
     store::{Streams, Values, trace::Trace},
 };
 
+/// Blocks of tables of contents that were unpacked lately, for all requests of an isolate together. They are told by their layer,
+/// their number and their checksum, because an index may be made anew.
+#[derive(Debug)]
+pub(super) struct Blocks(RefCell<Shelf<Block, Rc<[Entry]>>>);
+
+type Block = (Digest, usize, u32);
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self(RefCell::new(Shelf::new(BLOCKS)))
+    }
+}
+
 /// Layers over each other, the lowest first. A layer that comes several times is opened once, and one that follows on itself
 /// changes nothing.
 ///
-/// Of all layers together, indexes and blocks of tables of contents are held up to a limit; others are read again.
+/// Of the indexes of all layers together, as many are held as a limit allows. The others are read again when they are needed.
 pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
     registry: &'a Registry<S, W, H>,
     name: &'a Name,
@@ -31,8 +44,6 @@ pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
     order: Vec<usize>,
     known: Vec<Known>,
     indexes: RefCell<Shelf<usize, Rc<Layer<S::Bytes>>>>,
-    /// By layer and number.
-    blocks: RefCell<Shelf<(usize, usize), Rc<[Entry]>>>,
 }
 
 /// What is known of a layer for as long as the request lasts.
@@ -56,7 +67,6 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
             order: Vec::new(),
             known: Vec::new(),
             indexes: RefCell::new(Shelf::new(INDEXES)),
-            blocks: RefCell::new(Shelf::new(BLOCKS)),
         }
     }
 
@@ -120,7 +130,8 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
     }
 
     async fn keep(&self, number: usize, layer: Rc<Layer<S::Bytes>>) -> Result<(), Error> {
-        let weight = layer.weight();
+        let (weight, outside) = layer.weight();
+        let weight = weight + outside / OUTSIDE;
         self.work(OPEN + 2 * weight).await?;
         self.indexes.borrow_mut().insert(number, layer, weight);
         Ok(())
@@ -132,22 +143,22 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         layer: usize,
         from: &[u8],
     ) -> Result<Option<Vec<Entry>>, Error> {
-        let Some(number) = self.order.get(layer).copied() else {
+        if layer >= self.order.len() {
             return Ok(None);
-        };
+        }
         let layer = self.layer(layer).await?;
+        let blocks = &self.registry.blocks.0;
         let read = async |block: usize| {
-            let key = (number, block);
-            let held = self.blocks.borrow().get(&key);
+            let check = layer.index.check_of(block).unwrap_or_default();
+            let key = (layer.digest.clone(), block, check);
+            let held = blocks.borrow().get(&key);
             if let Some(entries) = held {
                 return Ok(entries);
             }
             let entries = self.registry.block(&layer, block, self.trace).await?;
             let weight = entries.iter().map(Entry::weight).sum();
             self.work(2 * weight).await?;
-            self.blocks
-                .borrow_mut()
-                .insert(key, entries.clone(), weight);
+            blocks.borrow_mut().insert(key, entries.clone(), weight);
             Ok(entries)
         };
         layer.index.seek(from, read).await
@@ -197,9 +208,11 @@ pub(super) fn spent(spent: Spent) -> Error {
     Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// The memory for indexes that are held at once: a real one takes some kilobytes for each megabyte of its layer.
-const INDEXES: usize = 8 << 20;
-/// The memory for blocks of tables of contents that are held at once: each takes up to some hundred kilobytes.
+/// The memory for the indexes that a request holds at once: one of 200 files takes some two kilobytes.
+const INDEXES: usize = 1 << 20;
+/// The bytes of an index are in the platform's memory and mostly those of the hot tier: they count by this part.
+const OUTSIDE: usize = 8;
+/// The memory for blocks of tables of contents: each takes up to some hundred kilobytes.
 const BLOCKS: usize = 8 << 20;
 /// The work of opening a layer, beside its index.
 const OPEN: usize = 64 << 10;
