@@ -408,7 +408,7 @@ enum Located {
     /// A directory: the trail leads there from then on.
     Directory,
     /// What is not a directory.
-    Other(Sited),
+    Other(Box<Sited>),
     Missing,
 }
 
@@ -636,7 +636,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
             let sited = match self.locate(&mut trail, &name, until).await? {
                 Located::Directory => continue,
                 Located::Missing => return Err(not_found()),
-                Located::Other(sited) => sited,
+                Located::Other(sited) => *sited,
             };
             let at = sited.entry.path.clone();
             let found = |target| Found {
@@ -744,7 +744,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         let directory = trail.directories.last_mut();
         let other = directory.and_then(|directory| directory.other.take());
         trail.back(depth - 1);
-        Ok(other.map_or(Located::Missing, Located::Other))
+        Ok(other.map_or(Located::Missing, |sited| Located::Other(Box::new(sited))))
     }
 
     /// Finds the entry of the directory that a trail leads to.
