@@ -1,4 +1,5 @@
-//! What one request may spend on looking into layers: counted, so that it does not depend on a clock.
+//! What one request may spend on looking into layers: counted, so that it does not depend on a
+//! clock.
 //!
 //! | what | at most |
 //! |---|---|
@@ -6,8 +7,9 @@
 //! | work: bytes compared, copied or unpacked | [`Limits::work`] |
 //! | memory of what a lookup holds | [`Limits::held`], and that of each [`Shelf`] |
 //!
-//! A lookup that needs more fails. A page of a listing ends earlier, by [`Budget::is_page_spent`], and the next page goes on.
-//! Other requests run in between: whoever spends asks [`Budget::is_turn`].
+//! A lookup that needs more fails. A page of a listing ends earlier, by [`Budget::is_page_spent`],
+//! and the next page goes on. Other requests run in between: whoever spends asks
+//! [`Budget::is_turn`].
 
 use std::{cell::Cell, collections::BTreeMap, fmt, rc::Rc};
 
@@ -23,7 +25,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of a request. docs/access.md has the largest image that was tried, and what it needs of each.
+    /// The limits of a request. docs/access.md has the largest image that was tried, and what it
+    /// needs of each.
     pub const REQUEST: Self = Self {
         seeks: 100_000,
         work: 512 << 20,
@@ -101,7 +104,8 @@ impl Budget {
         self.work(SEEK)
     }
 
-    /// Counts bytes that are compared, copied or unpacked. What makes no seek costs processor time too.
+    /// Counts bytes that are compared, copied or unpacked. What makes no seek costs processor time
+    /// too.
     pub fn work(&self, bytes: usize) -> Result<(), Spent> {
         let State { limits, work, .. } = &*self.0;
         let total = work.get().saturating_add(bytes as u64);
@@ -134,7 +138,8 @@ impl Budget {
         self.seeks() >= seeks / PAGE || self.worked() >= work / PAGE
     }
 
-    /// Whether other requests should have their turn before this one goes on. Each turn is asked for once.
+    /// Whether other requests should have their turn before this one goes on. Each turn is asked
+    /// for once.
     pub fn is_turn(&self) -> bool {
         let is_turn = self.worked() - self.0.turn.get() >= TURN;
         if is_turn {
@@ -163,8 +168,9 @@ impl std::error::Error for Spent {}
 
 /// Values that can be made again, kept while they fit into so many bytes. The newest always fits.
 ///
-/// A victim is chosen at random: lookups go through the layers of an image from the highest to the lowest, again and again, and
-/// with the least recently used as the victim such a scan finds nothing that it left before.
+/// A victim is chosen at random: lookups go through the layers of an image from the highest to the
+/// lowest, again and again, and with the least recently used as the victim such a scan finds
+/// nothing that it left before.
 #[derive(Debug)]
 pub struct Shelf<K, V> {
     limit: usize,

@@ -1,4 +1,5 @@
-//! What one request may spend when it looks into layers and images: seeks, work, memory and pages, counted.
+//! What one request may spend when it looks into layers and images: seeks, work, memory and pages,
+//! counted.
 
 #![expect(
     clippy::panic,
@@ -182,7 +183,8 @@ fn each_parent_is_found_from_where_the_lookup_is() {
 
 #[test]
 fn a_lookup_that_goes_on_and_on_is_refused() {
-    // Each link leads to directories that only the lowest layer has: each time, all others are asked first.
+    // Each link leads to directories that only the lowest layer has: each time, all others are
+    // asked first.
     let deep = nested("d", 100);
     let steps: String = (0..120).map(|number| format!("x{number}/../")).collect();
     let directories = (0..120).map(|number| format!("{deep}/x{number}/"));
@@ -271,7 +273,8 @@ fn heavy_entries_end_a_page_and_are_no_more_than_remembered() {
 
 #[test]
 fn what_costs_no_seeks_is_counted_as_well() {
-    // One entry is found again and again, by a name of which each part might be a directory that comes before it.
+    // One entry is found again and again, by a name of which each part might be a directory that
+    // comes before it.
     let names = (0..200).map(|number| format!("d/{number:03}{}", ".".repeat(4_000)));
     let image = Counted::default().with(names);
     let mut after = None;
@@ -290,8 +293,9 @@ fn what_costs_no_seeks_is_counted_as_well() {
     assert!(pages > 1);
 }
 
-/// An image as people have them, but with as many layers as an image may have, and 100,000 files: a base with a package manager's
-/// and Python's files, and layers that each install, change and remove something.
+/// An image as people have them, but with as many layers as an image may have, and 100,000 files: a
+/// base with a package manager's and Python's files, and layers that each install, change and
+/// remove something.
 fn large() -> (Counted, Vec<String>) {
     const LAYERS: usize = 500;
     const BASE: usize = 30_000;

@@ -1,4 +1,5 @@
-//! Looking into images through the registry: what is refused, what is opened again, what counts once.
+//! Looking into images through the registry: what is refused, what is opened again, what counts
+//! once.
 
 #![expect(
     clippy::indexing_slicing,

@@ -51,12 +51,14 @@ pub trait Layers {
         from: &[u8],
     ) -> impl Future<Output = Result<Option<Vec<Entry>>, Self::Error>>;
 
-    /// A number that layers share if they have the same table of contents: what is known of one is known of the others.
+    /// A number that layers share if they have the same table of contents: what is known of one is
+    /// known of the others.
     fn identity(&self, layer: usize) -> usize {
         layer
     }
 
-    /// What a lookup may spend. What [`Layers::seek`] does itself counts too, if both have the same budget.
+    /// What a lookup may spend. What [`Layers::seek`] does itself counts too, if both have the same
+    /// budget.
     fn budget(&self) -> Budget {
         Budget::default()
     }
@@ -117,7 +119,8 @@ pub struct Child {
 /// Some of what is in a directory, in the order of the names' bytes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
-    /// As many as were asked for, or all that remain; fewer, even none, if they take much memory or much work to find.
+    /// As many as were asked for, or all that remain; fewer, even none, if they take much memory or
+    /// much work to find.
     pub children: Vec<Child>,
     /// Whether there may be any after them.
     pub more: bool,
@@ -155,7 +158,8 @@ pub enum Error<E> {
         /// Where the link is.
         path: Vec<u8>,
     },
-    /// A path, or the target of a link, is longer than [`MAX_PATH`] or has more than [`MAX_COMPONENTS`].
+    /// A path, or the target of a link, is longer than [`MAX_PATH`] or has more than
+    /// [`MAX_COMPONENTS`].
     TooLong {
         /// How it begins.
         start: Vec<u8>,
@@ -256,8 +260,9 @@ pub async fn resolve<L: Layers>(
     Ok(found)
 }
 
-/// Lists what is in the directory that a path leads to: up to `limit` names that come after `after`. A page is shorter if what is
-/// said of them takes much memory, or if they are hard to find: then it may even be empty, and [`Page::last`] says where to go on.
+/// Lists what is in the directory that a path leads to: up to `limit` names that come after
+/// `after`. A page is shorter if what is said of them takes much memory, or if they are hard to
+/// find: then it may even be empty, and [`Page::last`] says where to go on.
 pub async fn list<L: Layers>(
     layers: &L,
     path: &[u8],
@@ -313,8 +318,8 @@ pub fn check_path<E>(path: &[u8]) -> Result<(), Error<E>> {
     })
 }
 
-/// Walks all of an image: the root, then what is in it in the order of names, each directory before what is in it. Nothing bounds
-/// what that takes but the image.
+/// Walks all of an image: the root, then what is in it in the order of names, each directory before
+/// what is in it. Nothing bounds what that takes but the image.
 pub fn walk<L: Layers>(layers: &L) -> Walk<'_, L> {
     Walk {
         lookup: Lookup::new(layers, Budget::new(Limits::NONE)),
@@ -488,7 +493,8 @@ struct Trail {
     directories: Vec<Directory>,
 }
 
-/// A directory, and the layers that have a part in it: found as far as they were needed, the highest first.
+/// A directory, and the layers that have a part in it: found as far as they were needed, the
+/// highest first.
 struct Directory {
     /// The length of its path.
     length: usize,
@@ -533,7 +539,8 @@ impl Trail {
         self.path = path;
     }
 
-    /// Goes back to the directory after so many components, the root at least. Answers the memory that it gives back.
+    /// Goes back to the directory after so many components, the root at least. Answers the memory
+    /// that it gives back.
     fn back(&mut self, depth: usize) -> usize {
         let left = self
             .directories
@@ -599,8 +606,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
         }
     }
 
-    /// Finds what a path leads to when the layers have been applied so far, and the way there if it is a directory. The target
-    /// of a hard link is found if it had to be.
+    /// Finds what a path leads to when the layers have been applied so far, and the way there if it
+    /// is a directory. The target of a hard link is found if it had to be.
     async fn find(
         &mut self,
         path: &[u8],
@@ -840,8 +847,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(trail.source(depth, number))
     }
 
-    /// Finds what a layer that has a part in a directory makes of a path in it, and whether what the layers below have there is
-    /// gone.
+    /// Finds what a layer that has a part in a directory makes of a path in it, and whether what
+    /// the layers below have there is gone.
     async fn part(
         &mut self,
         source: &Source,

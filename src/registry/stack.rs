@@ -1,4 +1,5 @@
-//! The layers of an image over each other, as one request sees them: what it may spend, and what it holds of them.
+//! The layers of an image over each other, as one request sees them: what it may spend, and what it
+//! holds of them.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -18,8 +19,9 @@ use crate::{
     store::{Streams, Values, trace::Trace},
 };
 
-/// Blocks of tables of contents that were unpacked lately, for all requests of an isolate together. They are told by their layer,
-/// their number and their checksum, because an index may be made anew.
+/// Blocks of tables of contents that were unpacked lately, for all requests of an isolate together.
+/// They are told by their layer, their number and their checksum, because an index may be made
+/// anew.
 #[derive(Debug)]
 pub(super) struct Blocks(RefCell<Shelf<Block, Rc<[Entry]>>>);
 
@@ -31,10 +33,11 @@ impl Default for Blocks {
     }
 }
 
-/// Layers over each other, the lowest first. A layer that comes several times is opened once, and one that follows on itself
-/// changes nothing.
+/// Layers over each other, the lowest first. A layer that comes several times is opened once, and
+/// one that follows on itself changes nothing.
 ///
-/// Of the indexes of all layers together, as many are held as a limit allows. The others are read again when they are needed.
+/// Of the indexes of all layers together, as many are held as a limit allows. The others are read
+/// again when they are needed.
 pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
     registry: &'a Registry<S, W, H>,
     name: &'a Name,
@@ -208,9 +211,11 @@ pub(super) fn spent(spent: Spent) -> Error {
     Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// The memory for the indexes that a request holds at once: one of 200 files takes some two kilobytes.
+/// The memory for the indexes that a request holds at once: one of 200 files takes some two
+/// kilobytes.
 const INDEXES: usize = 1 << 20;
-/// The bytes of an index are in the platform's memory and mostly those of the hot tier: they count by this part.
+/// The bytes of an index are in the platform's memory and mostly those of the hot tier: they count
+/// by this part.
 const OUTSIDE: usize = 8;
 /// The memory for blocks of tables of contents: each takes up to some hundred kilobytes.
 const BLOCKS: usize = 8 << 20;

@@ -1,5 +1,5 @@
-// What one request may spend when it looks into images, on the real runtime: it ends with an answer that says why, others are
-// answered meanwhile, and memory stays bounded.
+// What one request may spend when it looks into images, on the real runtime: it ends with an answer
+// that says why, others are answered meanwhile, and memory stays bounded.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
