@@ -1,11 +1,7 @@
 //! What one request may spend when it looks into layers and images: seeks, work, memory and pages,
 //! counted.
 
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "what is not as expected fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::{
     cell::{Cell, RefCell},

@@ -621,9 +621,9 @@ fn unchanged<S: Streams>(etag: &str, cache: HeaderValue) -> Response<Body<S>> {
     response
 }
 
-/// Describes a file by its name, and returns its media type. Anybody may have made it, and the
-/// inspector has the same origin. So no file has a type that a browser runs, styles with or opens
-/// as a document: pictures of [`PICTURES`] and plain text are shown, and a browser saves the rest.
+/// Describes a file by its name, and returns its media type. Anybody may have made it, and the inspector has the same origin.
+/// So no file has a type that a browser runs, styles with or opens as a document: pictures of [`PICTURES`] and plain text are
+/// shown, and a browser saves the rest.
 fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) -> &'static str {
     let name = json::lossy(path);
     let name = name.rsplit('/').next().unwrap_or_default();
@@ -691,8 +691,8 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The pictures that a browser shows, by the ending of the name. SVG is left out: opened by itself,
-/// it is a document with scripts.
+/// The pictures that a browser shows, by the ending of the name. SVG is left out: opened by itself, it is a document with
+/// scripts.
 const PICTURES: [(&str, &str); 9] = [
     ("avif", "image/avif"),
     ("bmp", "image/bmp"),
