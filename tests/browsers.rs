@@ -1,11 +1,5 @@
 //! Browsers: what they may make of a reply, and which requests of other sites' pages are refused.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "what is not as expected fails the test"
-)]
-
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use serde_json::{Value, json};
