@@ -139,17 +139,19 @@ describe("files of an image", () => {
       await page.getByText(size).waitFor();
       const address = await page.getByRole("img", { name }).getAttribute("src");
       // As a script of the page opens it, with the page's origin and policy if the address has them; as the browser does.
-      const [popup] = await Promise.all([page.waitForEvent("popup"), page.evaluate((to) => void window.open(to), address)]);
+      // Chromium opens no tab of its own for a data: address that a script names.
+      const [popup] = await Promise.all([page.waitForEvent("popup", { timeout: 2000 }).catch(() => undefined), page.evaluate((to) => void window.open(to), address)]);
+      assert.ok(popup || address.startsWith("data:"));
       const typed = await page.context().newPage();
       await typed.goto(address).catch(() => {});
-      for (const tab of [popup, typed]) {
+      for (const tab of [popup, typed].filter(Boolean)) {
         await tab.waitForLoadState("networkidle");
         const seen = await tab.evaluate(() => ({ ran: globalThis.ran ?? [], origin: self.origin, href: location.href.slice(0, 30) }));
         assert.deepEqual(seen.ran.filter((one) => one.includes("from-svg") || one.endsWith(strata.url.origin)), [], `${name} at ${seen.href} in ${seen.origin}`);
         const isDrawing = seen.href.startsWith("blob:") || seen.href.startsWith("data:");
         assert.ok(!(name.endsWith(".svg") && isDrawing && seen.origin === strata.url.origin), "an SVG is a document of the registry's origin");
       }
-      await visited.clean();
+      await visited.clean({ expected: /Not allowed to navigate top frame to data URL/ });
       await visited.close();
     }
   });
