@@ -18,7 +18,7 @@ const DENIED = ["--", "-D", "warnings"];
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
   { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
-  { name: "clippy", commands: [["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-schedules", "--all-targets", ...DENIED]] },
+  { name: "clippy", commands: [["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-fuzz", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-schedules", "--all-targets", ...DENIED]] },
   {
     name: "clippy wasm32",
     commands: [
@@ -34,6 +34,7 @@ const RUST = [
   },
   // Layers are written by other programs than ours.
   { name: "core", commands: [["cargo", "test", "--locked", "-p", "strata"]], count: countCargo, programs: { gzip: "gzip", tar: "tar", zstd: "zstd" } },
+  { name: "fuzz seeds", commands: [["cargo", "test", "--locked", "-p", "strata-fuzz"]], count: countCargo, programs: { gzip: "gzip", tar: "tar", zstd: "zstd" } },
   { name: "schedules", commands: [["cargo", "test", "--locked", "-p", "strata-schedules"]], count: countCargo },
   { name: "model", commands: [["cargo", "test", "--locked", "-p", "strata-model"]], count: countCargo },
   { name: "policy", commands: [["cargo", "test", "--locked", "-p", "strata-policy"]], count: countCargo },

@@ -1,0 +1,137 @@
+//! Amplification: the seeks and the memory that lookups in an image take.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use pollster::block_on;
+use strata::layer::{
+    entry::Entry,
+    index::{Index, IndexError, Known},
+    pass::{Options, Pass},
+    tree::{self, Follow, Layers},
+};
+
+use crate::{
+    bounds::{LOOKUP_MEMORY, LOOKUP_SEEKS},
+    input::Input,
+    layers::{self, Bounds},
+    peak_of,
+};
+
+pub(crate) const WORDS: &[&[u8]] = &[b"../", b"a/../", b"d/"];
+
+const BOUNDS: Bounds = Bounds {
+    archive: 300_000,
+    repeats: 511,
+    run: 65_536,
+};
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let program: Vec<u8> = (0..120_u16).map(|n| (n * 13 + n / 5) as u8).collect();
+    let mut seeds = Vec::new();
+    for (layers, path) in [(1, "usr/lib/a"), (3, "a/../b/../usr"), (8, "d/d/d/d"), (2, "")] {
+        let head = [layers, 1, path.len() as u8];
+        seeds.push([head.as_slice(), path.as_bytes(), &program].concat());
+    }
+    seeds
+}
+
+/// Why a table of contents was not read.
+#[derive(Debug)]
+enum Refused {
+    Index(IndexError),
+    /// More seeks were made than are granted.
+    Seeks,
+}
+
+impl From<IndexError> for Refused {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+/// Layers as the registry has them: heads are in memory, blocks are unpacked, one of each layer is kept.
+struct Image {
+    layers: Vec<Rc<(Index, Vec<u8>)>>,
+    blocks: RefCell<Vec<Option<(usize, Rc<[Entry]>)>>>,
+    seeks: Cell<usize>,
+    most: usize,
+}
+
+impl Layers for Image {
+    type Error = Refused;
+
+    fn count(&self) -> usize {
+        self.layers.len()
+    }
+
+    async fn seek(&self, layer: usize, from: &[u8]) -> Result<Option<Vec<Entry>>, Refused> {
+        self.seeks.set(self.seeks.get() + 1);
+        if self.seeks.get() > self.most {
+            return Err(Refused::Seeks);
+        }
+        let (index, bytes) = &*self.layers[layer];
+        let read = async |block: usize| {
+            if let Some((at, entries)) = &self.blocks.borrow()[layer]
+                && *at == block
+            {
+                return Ok::<_, Refused>(entries.clone());
+            }
+            let range = index.range_of(block).unwrap();
+            let packed = &bytes[range.start as usize..range.end as usize];
+            let entries: Rc<[Entry]> = index.read_block(block, packed)?.into();
+            self.blocks.borrow_mut()[layer] = Some((block, entries.clone()));
+            Ok(entries)
+        };
+        index.seek(from, read).await
+    }
+}
+
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let count = input.below(16) + 1;
+    let times = input.below(200) + 1;
+    let length = input.below(64);
+    let path = input.take(length).repeat(times);
+    let archive = layers::archive(&mut input, BOUNDS);
+    let layer = layers::gzip(&archive, 1);
+    let mut pass = Pass::new(layer.len() as u64, Options::default());
+    let Ok(Some(bytes)) = pass.push(&layer).and_then(|()| pass.finish()) else {
+        return;
+    };
+    let Ok(Known::Index(index)) = Known::parse(&bytes) else {
+        panic!("an index of a pass can't be parsed");
+    };
+    drop((pass, archive));
+    let components = path.iter().filter(|byte| **byte == b'/').count() + 1;
+    let most = LOOKUP_SEEKS.of(components * count);
+    let shared = Rc::new((index, bytes));
+    let image = |layers: usize| Image {
+        layers: vec![shared.clone(); layers],
+        blocks: RefCell::new(vec![None; layers]),
+        seeks: Cell::default(),
+        most,
+    };
+    let size = layer.len() * count;
+    // The last path of the layer, which has what repeats stand before.
+    for what in ["resolve", "list"] {
+        let image = image(count);
+        let (outcome, peak) = peak_of(|| match what {
+            "resolve" => block_on(tree::resolve(&image, &path, Follow::All)).map(drop),
+            _ => block_on(tree::list(&image, &path, None, 1_000)).map(drop),
+        });
+        crate::report(what, size, peak);
+        crate::report("seeks", components * count, image.seeks.get());
+        let granted = LOOKUP_MEMORY.of(size);
+        assert!(
+            peak <= granted,
+            "a lookup ({what}) in {count} layers of {} bytes took {peak} bytes of memory, more than {granted}",
+            layer.len()
+        );
+        if let Err(tree::Error::Layers(refused)) = outcome {
+            panic!("a lookup ({what}) of {components} components in {count} layers: {refused:?} after {most} seeks");
+        }
+    }
+}

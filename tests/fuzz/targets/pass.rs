@@ -1,0 +1,183 @@
+//! The pass over a layer: the same index however it is cut and wherever it pauses; a damaged state never panics.
+
+use strata::layer::pass::{Options, Pass, PassError};
+
+use crate::{
+    input::{Input, pieces},
+    layers::{self, Bounds, Wrap, wrap},
+};
+
+pub(crate) const WORDS: &[&[u8]] = &[b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x80\x80\x01"];
+
+const BOUNDS: Bounds = Bounds {
+    archive: 200_000,
+    repeats: 40,
+    run: 5_000,
+};
+
+fn options(salt: u8) -> Options {
+    Options {
+        span: [512, 4_096, 65_536][usize::from(salt) % 3],
+        window: 1 << 20,
+        ..Options::default()
+    }
+}
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    // What each mode takes: how it is compressed and cut, changes of the state, and the archive.
+    let program: Vec<u8> = (0..400_u16).map(|n| (n * 7 + n / 9) as u8).collect();
+    let mut seeds = Vec::new();
+    for mode in 0..3 {
+        for wrap in 0..5 {
+            let changes = [mode, wrap, 3, 9, 2, 77, 0, 255, 60, 0, 1];
+            seeds.push([changes.as_slice(), &program].concat());
+        }
+    }
+    seeds
+}
+
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let mode = input.below(3);
+    let wrapped = input.pick(&Wrap::ALL);
+    let salt = input.byte();
+    let pauses = input.byte();
+    let changes: Vec<_> = (0..input.below(6)).map(|_| (input.word(), input.byte(), input.bool())).collect();
+    if mode == 2 {
+        return damaged(input.rest(), salt);
+    }
+    let archive = layers::archive(&mut input, BOUNDS);
+    let layer = wrap(wrapped, &archive);
+    let options = options(salt);
+    let size = layer.len() as u64;
+
+    let mut pass = Pass::new(size, options.clone());
+    let mut objects = Vec::new();
+    let whole = layer
+        .chunks(1_024)
+        .try_for_each(|piece| {
+            pass.push(piece)?;
+            objects.extend(std::iter::from_fn(|| pass.object()));
+            Ok(())
+        })
+        .and_then(|()| pass.finish());
+    objects.extend(std::iter::from_fn(|| pass.object()));
+    if mode == 0 {
+        let (paused, others) = paused(&layer, &options, salt, pauses);
+        assert_eq!(paused, whole, "paused, and at once");
+        if whole.is_ok() {
+            assert_eq!(objects, others, "objects of a pass that paused, and of one that did not");
+        }
+        return;
+    }
+
+    // The state that the first pause leaves, changed.
+    let mut pass = Pass::new(size, options.clone());
+    pass.pause();
+    for piece in layer.chunks(1_024) {
+        if pass.push(piece).is_err() {
+            return;
+        }
+        while pass.object().is_some() {}
+        if pass.is_paused() {
+            break;
+        }
+    }
+    if !pass.is_paused() {
+        return;
+    }
+    let mut state = pass.save();
+    for (at, byte, is_cut) in changes {
+        let at = at % state.len();
+        if is_cut {
+            state.splice(at..(at + 1).min(state.len()), [byte | 0x80; 3]);
+        } else {
+            state[at] = byte;
+        }
+    }
+    go_on(&state, &layer, &options);
+}
+
+/// A pass that pauses, is saved, and goes on from what was saved.
+fn paused(
+    layer: &[u8],
+    options: &Options,
+    salt: u8,
+    pauses: u8,
+) -> (Result<Option<Vec<u8>>, PassError>, Vec<(u32, Vec<u8>)>) {
+    let size = layer.len() as u64;
+    let mut pass = Pass::new(size, options.clone());
+    let mut objects = Vec::new();
+    let mut turns = 0_u32;
+    loop {
+        // Each saved state goes on from where it was; now and then nobody has it pause.
+        turns += 1;
+        let mut wait = pauses.rotate_left(turns) % 16;
+        let mut from = pass.position().0 as usize;
+        if from > layer.len() {
+            panic!("a pass at byte {from} of {}", layer.len());
+        }
+        let rest = &layer[from..];
+        for piece in pieces(rest, salt.wrapping_add(turns as u8)) {
+            for part in piece.chunks(1_024) {
+                if wait == 0 && turns < 60 {
+                    pass.pause();
+                }
+                wait = wait.wrapping_sub(1);
+                if let Err(error) = pass.push(part) {
+                    return (Err(error), objects);
+                }
+                objects.extend(std::iter::from_fn(|| pass.object()));
+                if pass.is_paused() {
+                    break;
+                }
+            }
+            if pass.is_paused() {
+                break;
+            }
+        }
+        if !pass.is_paused() {
+            match pass.finish() {
+                Ok(None) => {}
+                other => {
+                    objects.extend(std::iter::from_fn(|| pass.object()));
+                    return (other, objects);
+                }
+            }
+        }
+        objects.extend(std::iter::from_fn(|| pass.object()));
+        let state = pass.save();
+        pass = Pass::load(&state, size, options).expect("a saved pass can be loaded");
+        from = pass.position().0 as usize;
+        assert!(from <= layer.len(), "a loaded pass at byte {from} of {}", layer.len());
+    }
+}
+
+/// Bytes that may be a saved state, after what every state begins with.
+fn damaged(bytes: &[u8], salt: u8) {
+    let options = options(salt);
+    let layer = layers::gzip(&[7; 5_000], 1);
+    let state = Pass::new(layer.len() as u64, options.clone()).save();
+    // The kind of the source, and what comes after it.
+    let head = &state[..state.len().min(28)];
+    let at = head.len() - usize::from(salt % 16);
+    go_on(&[&head[..at], bytes].concat(), &layer, &options);
+}
+
+fn go_on(state: &[u8], layer: &[u8], options: &Options) {
+    let Some(mut pass) = Pass::load(state, layer.len() as u64, options) else {
+        return;
+    };
+    let (read, _) = pass.position();
+    let rest = layer.get(usize::try_from(read).unwrap_or(usize::MAX)..).unwrap_or_default();
+    for piece in rest.chunks(1_024) {
+        if pass.push(piece).is_err() {
+            return;
+        }
+        while pass.object().is_some() {}
+    }
+    let _ = pass.finish();
+    let _ = pass.object();
+    let mut again = Pass::load(state, layer.len() as u64, options).unwrap();
+    let _ = Pass::load(&again.save(), layer.len() as u64, options);
+}

@@ -1,0 +1,76 @@
+//! `Range` headers: they select what a reading with large numbers selects.
+
+use strata::range::{ByteRange, Selection};
+
+use crate::input::Input;
+
+pub(crate) const WORDS: &[&[u8]] =
+    &[b"bytes=", b"bytes ", b"0-", b"-1", b",", b"18446744073709551615", b"/*"];
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    ["bytes=0-1,3-,-5", "bytes=99999999999999999999-", "bytes=5-2", "bytes 0-9/20", "0-9", "bytes= 1-2 , 4-4"]
+        .iter()
+        .flat_map(|text| [[0, 0], [10, 0], [0, 200]].map(|size| [&size, text.as_bytes()].concat()))
+        .collect()
+}
+
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let size = (input.word() as u64) << input.0.first().map_or(0, |byte| byte % 48);
+    let text = input.text();
+    match Selection::of(Some(&text), size) {
+        Selection::All => {}
+        Selection::Unsatisfiable => assert!(expected(&text, size).is_some_and(|all| all.is_empty())),
+        Selection::Ranges(ranges) => {
+            let found: Vec<_> = ranges.iter().map(|range| (range.first(), range.last())).collect();
+            assert_eq!(Some(found), expected(&text, size), "{text} of {size}");
+            assert!(ranges.len() <= Selection::MAX_RANGES);
+            assert!(ranges.iter().all(|range| range.last() < size && range.length() > 0));
+        }
+    }
+    if let Some(all) = expected(&text, size)
+        && all.len() == 1
+    {
+        let (first, last) = all[0];
+        let range = ByteRange::new(first, last).unwrap();
+        assert_eq!(Selection::of(Some(&text), size), Selection::Ranges(vec![range]));
+    }
+    if let Ok(range) = text.parse::<ByteRange>() {
+        assert!(range.first() <= range.last());
+        assert_eq!(range.to_string().parse(), Ok(range), "a range, written and parsed");
+    }
+}
+
+/// The ranges that a header selects; none if it is malformed.
+fn expected(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
+    let digits = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // Beyond 64 bits, all numbers are alike.
+        let number = text.trim_start_matches('0');
+        let number = if number.len() > 30 { "9".repeat(30) } else { format!("0{number}") };
+        is_number.then(|| number.parse::<u128>().unwrap())
+    };
+    let mut all = Vec::new();
+    for spec in header.strip_prefix("bytes=")?.split(',') {
+        let (first, last) = spec.trim_matches([' ', '\t']).split_once('-')?;
+        let size = u128::from(size);
+        let (first, last) = match (first, last) {
+            ("", suffix) => {
+                let suffix = digits(suffix)?.min(size);
+                (size - suffix, size)
+            }
+            (first, "") => (digits(first)?, size),
+            (first, last) => {
+                let (first, last) = (digits(first)?, digits(last)?);
+                if first > last {
+                    return None;
+                }
+                (first, size.min(last + 1))
+            }
+        };
+        if first < last {
+            all.push((first as u64, (last - 1) as u64));
+        }
+    }
+    Some(all)
+}

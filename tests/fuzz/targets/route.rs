@@ -1,0 +1,212 @@
+//! Routes: no target panics, and what is read of one, written again, is the same route.
+
+use std::fmt::Write as _;
+
+use http::Method;
+use strata::{
+    access::Need,
+    name::Reference,
+    route::{PathPage, Route, TOKEN_PATH, UploadStart},
+};
+
+use crate::input::Input;
+
+pub(crate) const WORDS: &[&[u8]] = &[
+    b"/v2/",
+    b"/blobs/",
+    b"/blobs/uploads/",
+    b"/manifests/",
+    b"/tags/list",
+    b"/referrers/",
+    b"/_strata/layers/",
+    b"/_strata/images/",
+    b"/files/",
+    b"/v2/_strata/",
+    b"sweep",
+    b"scrub",
+    b"/v2/_catalog",
+    b"?n=",
+    b"&last=",
+    b"mount=",
+    b"&from=",
+    b"digest=",
+    b"%2F",
+    b"%FF",
+    b"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    b"00112233445566778899aabbccddeeff",
+];
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    [
+        "/v2/",
+        "/metrics",
+        "/v2/_oci/ext/discover",
+        "/v2/_catalog?n=3&last=a/b",
+        "/v2/a/b/tags/list?n=10&last=v1",
+        "/v2/a/manifests/v1.2?tag=a&tag=b",
+        "/v2/a/manifests/DIGEST",
+        "/v2/a/blobs/DIGEST",
+        "/v2/a/blobs/uploads/?mount=DIGEST&from=b/c",
+        "/v2/a/blobs/uploads/?digest=DIGEST",
+        "/v2/a/blobs/uploads/?digest-algorithm=sha512",
+        "/v2/a/blobs/uploads/00112233445566778899aabbccddeeff?step=3&digest=DIGEST",
+        "/v2/a/referrers/DIGEST?artifactType=a%2Fb&n=1&last=DIGEST",
+        "/v2/_strata/token?scope=repository:a:pull&service=strata",
+        "/v2/_strata/sweep?dry-run&max=3&cursor=abc",
+        "/v2/_strata/scrub?dry-run=1&digest=DIGEST",
+        "/v2/_strata/blobs/DIGEST",
+        "/v2/a/b/_strata/layers/DIGEST?n=5&last=%FFx&prefix=usr%2F",
+        "/v2/a/b/_strata/layers/DIGEST/files/usr/lib%2Fx",
+        "/v2/a/b/_strata/images/v1/files/etc?platform=linux%2Famd64",
+        "/v2/a/_strata/invalidate?tag=v1",
+    ]
+    .iter()
+    .map(|target| target.replace("DIGEST", DIGEST).into_bytes())
+    .collect()
+}
+
+pub(crate) fn run(bytes: &[u8]) {
+    let target = Input(bytes).text();
+    let Ok(route) = Route::parse(&target) else {
+        return;
+    };
+    let written = write(&route);
+    match Route::parse(&written) {
+        Ok(again) => assert_eq!(again, route, "{target} written as {written}"),
+        Err(error) => panic!("{target} written as {written}: {}", error.message()),
+    }
+    assert!(!route.methods().is_empty() && !route.name().is_empty());
+    for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
+        let _ = Need::of(&route, &method);
+    }
+    if let Some(name) = route.repository() {
+        let moved = route.clone().in_repository("other/name".parse().unwrap());
+        assert_eq!(moved.repository().unwrap().as_str(), "other/name");
+        assert_eq!(moved.in_repository(name.clone()), route);
+    }
+}
+
+/// A query whose values are percent-encoded.
+#[derive(Default)]
+struct Query(String);
+
+impl Query {
+    fn add(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        self.0.push(if self.0.is_empty() { '?' } else { '&' });
+        let _ = write!(self.0, "{name}={}", encode(value.as_ref()));
+    }
+
+    fn add_some<T: ToString>(&mut self, name: &str, value: Option<&T>) {
+        if let Some(value) = value {
+            self.add(name, value.to_string());
+        }
+    }
+
+    fn page(&mut self, page: &PathPage) {
+        self.add_some("n", page.limit.as_ref());
+        if let Some(last) = &page.last {
+            self.add("last", last);
+        }
+    }
+}
+
+fn encode(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "%{byte:02X}");
+        text
+    })
+}
+
+/// A target that is read as this route.
+fn write(route: &Route) -> String {
+    let mut query = Query::default();
+    let path = match route {
+        Route::Version => "/v2/".to_owned(),
+        Route::Token { scopes } => {
+            scopes.iter().for_each(|scope| query.add("scope", scope));
+            TOKEN_PATH.to_owned()
+        }
+        Route::Metrics => "/metrics".to_owned(),
+        Route::Extensions => "/v2/_oci/ext/discover".to_owned(),
+        Route::Layer { name, digest, prefix, page } => {
+            query.page(page);
+            query.add("prefix", prefix);
+            format!("/v2/{name}/_strata/layers/{digest}")
+        }
+        Route::LayerFile { name, digest, path, page } => {
+            query.page(page);
+            format!("/v2/{name}/_strata/layers/{digest}/files/{}", encode(path))
+        }
+        Route::ImageFile { name, reference, platform, path, page } => {
+            query.page(page);
+            query.add_some("platform", platform.as_ref());
+            let reference = shown(reference);
+            format!("/v2/{name}/_strata/images/{reference}/files/{}", encode(path))
+        }
+        Route::Invalidate { name, tag } => {
+            query.add_some("tag", tag.as_ref());
+            format!("/v2/{name}/_strata/invalidate")
+        }
+        Route::Sweep { is_dry, max, cursor } => {
+            query.add("dry-run", is_dry.to_string());
+            query.add_some("max", max.as_ref());
+            query.add_some("cursor", cursor.as_ref());
+            "/v2/_strata/sweep".to_owned()
+        }
+        Route::Scrub { is_dry, digest, cursor } => {
+            query.add("dry-run", is_dry.to_string());
+            query.add_some("digest", digest.as_ref());
+            query.add_some("cursor", cursor.as_ref());
+            "/v2/_strata/scrub".to_owned()
+        }
+        Route::Holders { digest } => format!("/v2/_strata/blobs/{digest}"),
+        Route::Catalog { limit, last } => {
+            query.add_some("n", limit.as_ref());
+            query.add_some("last", last.as_ref());
+            "/v2/_catalog".to_owned()
+        }
+        Route::Blob { name, digest } => format!("/v2/{name}/blobs/{digest}"),
+        Route::Manifest { name, reference, tags } => {
+            tags.iter().for_each(|tag| query.add("tag", tag.as_str()));
+            format!("/v2/{name}/manifests/{}", shown(reference))
+        }
+        Route::StartUpload { name, start } => {
+            match start {
+                UploadStart::Session { algorithm } => {
+                    query.add("digest-algorithm", algorithm.as_str());
+                }
+                UploadStart::Whole(digest) => query.add("digest", digest.to_string()),
+                UploadStart::Mount { digest, from } => {
+                    query.add("mount", digest.to_string());
+                    query.add_some("from", from.as_ref());
+                }
+            }
+            format!("/v2/{name}/blobs/uploads/")
+        }
+        Route::Upload { name, id, step, digest } => {
+            query.add("step", step.to_string());
+            query.add_some("digest", digest.as_ref());
+            format!("/v2/{name}/blobs/uploads/{id}")
+        }
+        Route::Tags { name, limit, last } => {
+            query.add_some("n", limit.as_ref());
+            query.add_some("last", last.as_ref());
+            format!("/v2/{name}/tags/list")
+        }
+        Route::Referrers { name, subject, artifact_type, limit, last } => {
+            query.add_some("artifactType", artifact_type.as_ref());
+            query.add_some("n", limit.as_ref());
+            query.add_some("last", last.as_ref());
+            format!("/v2/{name}/referrers/{subject}")
+        }
+    };
+    path + &query.0
+}
+
+fn shown(reference: &Reference) -> String {
+    match reference {
+        Reference::Tag(tag) => tag.to_string(),
+        Reference::Digest(digest) => digest.to_string(),
+    }
+}

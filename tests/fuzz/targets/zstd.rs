@@ -1,0 +1,141 @@
+//! Zstandard: accepted if libzstd accepts it, with the same bytes, however it is cut and from every frame.
+
+use strata::layer::zstd::{Event, Unzstd, ZstdError};
+
+use crate::{
+    input::{Input, pieces},
+    programs,
+};
+
+pub(crate) const WORDS: &[&[u8]] = &[
+    b"\x28\xb5\x2f\xfd",
+    b"\x28\xb5\x2f\xfd\x00\x58",
+    b"\x50\x2a\x4d\x18\x04\0\0\0",
+    b"\x01\x00\x00",
+];
+
+/// The largest window, in bits.
+const WINDOW: u32 = 20;
+/// So much is decoded of any input.
+const MOST: usize = 1 << 20;
+
+#[derive(Debug)]
+enum Stop {
+    Zstd(ZstdError),
+    Enough,
+}
+
+impl From<ZstdError> for Stop {
+    fn from(error: ZstdError) -> Self {
+        Self::Zstd(error)
+    }
+}
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let text = [programs::words(1, 3_000), vec![b'a'; 500], programs::noise(1, 200)].concat();
+    let mut seeds = Vec::new();
+    for command in [
+        "zstd -q1 --no-check",
+        "zstd -q19 --no-check",
+        "zstd -q3",
+        "zstd -q --ultra -22 --no-check --no-content-size",
+    ] {
+        for text in [text.as_slice(), &text[..400], b"aaaaaaaaaaaaaaaaab", b""] {
+            let frame = programs::through(command, text);
+            seeds.push([&[7], frame.as_slice()].concat());
+        }
+    }
+    let frames: Vec<u8> = text
+        .chunks(700)
+        .flat_map(|part| programs::through("zstd -q5 --no-check", part))
+        .collect();
+    seeds.push([&[3], frames.as_slice()].concat());
+    seeds.push([&[4], b"\x50\x2a\x4d\x18\x04\0\0\0abcd".as_slice(), &frames].concat());
+    seeds
+}
+
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let salt = input.byte();
+    let stream = input.rest();
+    let (ours, frames, outcome) = by_us(0, 0, pieces(stream, salt));
+    if matches!(outcome, Err(Stop::Enough)) {
+        return;
+    }
+    let (whole, _, other) = by_us(0, 0, [stream]);
+    assert_eq!(outcome.is_ok(), other.is_ok(), "in pieces and at once");
+    // What an error cuts off depends on the pieces.
+    let both = ours.len().min(whole.len());
+    assert!(ours[..both] == whole[..both], "in pieces, other bytes come out");
+    #[cfg(libfuzzer)]
+    beside_libzstd(stream, &ours, &outcome);
+    if outcome.is_err() {
+        return;
+    }
+    for (input, output) in frames {
+        let tail = &stream[input as usize..];
+        let (tail, _, outcome) = by_us(input, output, pieces(tail, salt.rotate_left(1)));
+        assert!(outcome.is_ok() && tail == ours[output as usize..], "from the frame at {input}");
+    }
+}
+
+type Decoded = (Vec<u8>, Vec<(u64, u64)>, Result<(), Stop>);
+
+/// What comes out, where frames begin, and whether all of it is right.
+fn by_us<'a>(input: u64, output: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+    let mut unzstd = Unzstd::at(input, output, 1 << WINDOW);
+    let (mut out, mut frames) = (Vec::new(), Vec::new());
+    let mut keep = |event: Event<'_>| {
+        match event {
+            Event::Frame { input, output: at } => {
+                assert_eq!(at, output + out.len() as u64, "where a frame begins");
+                frames.push((input, at));
+            }
+            Event::Bytes(bytes) => out.extend_from_slice(bytes),
+        }
+        if out.len() > MOST { Err(Stop::Enough) } else { Ok(()) }
+    };
+    let mut pieces = pieces.into_iter();
+    let pushed = pieces.try_for_each(|piece| unzstd.push(piece, &mut keep));
+    let outcome = pushed.and_then(|()| unzstd.finish().map_err(Stop::from));
+    (out, frames, outcome)
+}
+
+#[cfg(libfuzzer)]
+fn beside_libzstd(stream: &[u8], ours: &[u8], outcome: &Result<(), Stop>) {
+    use zstd::stream::raw::{Decoder, DParameter, InBuffer, Operation as _, OutBuffer};
+
+    let mut decoder = Decoder::new().unwrap();
+    decoder.set_parameter(DParameter::WindowLogMax(WINDOW)).unwrap();
+    let (mut theirs, mut room) = (Vec::new(), vec![0; 128 << 10]);
+    let mut from = InBuffer::around(stream);
+    let mut hint = 1;
+    let accepted = loop {
+        let mut to = OutBuffer::around(&mut room);
+        let before = from.pos();
+        match decoder.run(&mut from, &mut to) {
+            Ok(next) => hint = next,
+            Err(_) => break false,
+        }
+        let wrote = to.pos();
+        theirs.extend_from_slice(to.as_slice());
+        if from.pos() == before && wrote == 0 {
+            break hint == 0 && from.pos() == stream.len();
+        }
+        if theirs.len() > MOST {
+            return;
+        }
+    };
+    // It takes an empty stream, in which we miss a frame.
+    let accepted = accepted && !stream.is_empty();
+    let window = |error: &ZstdError| error.is_limit();
+    if let Err(Stop::Zstd(error)) = outcome
+        && window(error)
+    {
+        return;
+    }
+    assert_eq!(outcome.is_ok(), accepted, "accepted by us ({outcome:?}), and by libzstd");
+    if accepted {
+        assert!(ours == theirs, "we decode it to other bytes than libzstd");
+    }
+}
