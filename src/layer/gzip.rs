@@ -233,9 +233,11 @@ impl Gunzip {
             window,
         } = &checkpoint.start
         {
-            let window = decompress_to_vec_with_limit(window, WINDOW)
-                .map_err(|_| gunzip.fail(Problem::Window))?;
-            gunzip.restore(&window, &boundary(*count, *bits));
+            let window = decompress_to_vec_with_limit(window, WINDOW).ok();
+            let (Some(window), Some(state)) = (window, boundary(*count, *bits)) else {
+                return Err(gunzip.fail(Problem::Window));
+            };
+            gunzip.restore(&window, &state);
         }
         Ok(gunzip)
     }
@@ -286,7 +288,7 @@ impl Gunzip {
         match reader.byte()? {
             MEMBER => {}
             BLOCK => {
-                let state = boundary(reader.byte()?, reader.byte()?);
+                let state = boundary(reader.byte()?, reader.byte()?)?;
                 let window = reader.bytes()?;
                 let length = gunzip.output.checked_sub(gunzip.member)?;
                 if window.len() > WINDOW || length < window.len() as u64 {
@@ -720,13 +722,13 @@ impl Pending {
     }
 }
 
-/// The state of a decoder between two blocks of which all else has been decided.
-fn boundary(count: u8, bits: u8) -> BlockBoundaryState {
-    BlockBoundaryState {
+/// The state of a decoder between two blocks, of which so many bits of a byte are left: less than a byte.
+fn boundary(count: u8, bits: u8) -> Option<BlockBoundaryState> {
+    (count < 8).then(|| BlockBoundaryState {
         num_bits: count,
         bit_buf: bits,
         ..BlockBoundaryState::default()
-    }
+    })
 }
 
 #[expect(
