@@ -537,7 +537,43 @@ impl Pass {
         pass.spans.windows = reader.bytes()?.to_vec();
         pass.spans.object = reader.bytes()?.to_vec();
         pass.spans.objects = reader.number()?.try_into().ok()?;
-        reader.is_empty().then_some(pass)
+        let summed = summed(&state)?;
+        (reader.is_empty() && summed == pass.archive.length && pass.is_consistent()).then_some(pass)
+    }
+
+    /// Whether the counters that were loaded fit each other. A pass that goes on from others would overflow.
+    fn is_consistent(&self) -> bool {
+        let length = self.archive.length;
+        let source = match &self.source {
+            Source::Unknown(read) => length == 0 && read.len() < LONGEST_MAGIC,
+            Source::Plain => length <= self.size,
+            Source::Gzip(gunzip) => {
+                let (input, output) = gunzip.position();
+                input <= self.size && output == length
+            }
+            Source::Zstd(frames) => {
+                let (input, output) = frames.frame;
+                let begun = frames.bytes.len();
+                let is_begun = begun < frames.room(self.options.span) && begun as u64 <= length;
+                let follows = match frames.start {
+                    Begun::Frame(first) => first <= input,
+                    Begun::Middle => true,
+                };
+                input <= self.size && output <= length && is_begun && follows
+            }
+        };
+        let windows = self.spans.windows.len() as u64;
+        let are_within = self.spans.rows.iter().all(|row| {
+            let end = row.window.checked_add(row.length.into());
+            let has_window = row.start != Row::BLOCK || end.is_some_and(|end| end <= windows);
+            row.output <= length && has_window
+        });
+        let contents = &self.archive.contents;
+        source
+            && are_within
+            && length <= self.archive.limit
+            && contents.entries() <= self.options.entries
+            && contents.size() <= self.archive.contents_limit
     }
 
     /// Says how the layer is compressed, by its first bytes.
@@ -771,10 +807,7 @@ impl Frames {
                 let mut end = at - bytes.len() as u64;
                 archive.take(bytes, output)?;
                 while !bytes.is_empty() {
-                    let room = match *start {
-                        Begun::Frame(_) => span_bytes.saturating_mul(LONG),
-                        Begun::Middle => span_bytes,
-                    };
+                    let room = start.room(span_bytes);
                     let length = (room - begun.len()).min(bytes.len());
                     let (now, later) = bytes.split_at(length);
                     begun.extend_from_slice(now);
@@ -794,6 +827,10 @@ impl Frames {
     fn finish(&mut self, spans: &mut Spans) -> Result<(), PassError> {
         self.decoder.finish()?;
         let (input, output) = self.decoder.position();
+        if output < self.known {
+            // What was saved is of another layer: not even that much comes out of this one.
+            return Err(PassError::Size(input));
+        }
         let begun = std::mem::take(&mut self.bytes);
         match self.start {
             _ if begun.is_empty() => Ok(()),
@@ -802,6 +839,20 @@ impl Frames {
                 Ok(())
             }
             Begun::Middle => spans.store(output - begun.len() as u64, &begun, u64::MAX),
+        }
+    }
+
+    /// How many bytes complete the span that has begun.
+    fn room(&self, span: u64) -> usize {
+        self.start.room(usize::try_from(span).unwrap_or(usize::MAX))
+    }
+}
+
+impl Begun {
+    const fn room(self, span: usize) -> usize {
+        match self {
+            Self::Frame(_) => span.saturating_mul(LONG),
+            Self::Middle => span,
         }
     }
 }
@@ -818,6 +869,14 @@ impl Spans {
             ..Row::default()
         });
     }
+}
+
+/// How many bytes a saved sum is of, by its blocks of 64 bytes and what came after them.
+fn summed(state: &SerializedState<Sha256>) -> Option<u64> {
+    let mut reader = Reader(state);
+    reader.take(size_of::<[u32; 8]>())?;
+    let blocks = u64::from_le_bytes(reader.array()?);
+    blocks.checked_mul(64)?.checked_add(reader.byte()?.into())
 }
 
 /// The longest sequence of bytes by which a format is known.
