@@ -1,4 +1,4 @@
-//! `Range` headers: they select what a reading with large numbers selects.
+//! `Range` headers: they select what a plain reading of RFC 9110 selects.
 
 use strata::range::{ByteRange, Selection};
 
@@ -44,11 +44,10 @@ pub(crate) fn run(bytes: &[u8]) {
 /// The ranges that a header selects; none if it is malformed.
 fn expected(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
     let digits = |text: &str| {
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // Beyond 64 bits, all numbers are alike.
-        let number = text.trim_start_matches('0');
-        let number = if number.len() > 30 { "9".repeat(30) } else { format!("0{number}") };
-        is_number.then(|| number.parse::<u128>().unwrap())
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        // Beyond 64 bits is no number, and the header is ignored.
+        let number = is_number.then(|| text.parse::<u64>().ok());
+        number.flatten().map(u128::from)
     };
     let mut all = Vec::new();
     for spec in header.strip_prefix("bytes=")?.split(',') {

@@ -109,19 +109,19 @@ fn beside_libzstd(stream: &[u8], ours: &[u8], outcome: &Result<(), Stop>) {
     decoder.set_parameter(DParameter::WindowLogMax(WINDOW)).unwrap();
     let (mut theirs, mut room) = (Vec::new(), vec![0; 128 << 10]);
     let mut from = InBuffer::around(stream);
-    let mut hint = 1;
+    // Whether all that was begun has ended: what is said without progress is of the next frame.
+    let mut is_between = false;
     let accepted = loop {
         let mut to = OutBuffer::around(&mut room);
         let before = from.pos();
-        match decoder.run(&mut from, &mut to) {
-            Ok(next) => hint = next,
-            Err(_) => break false,
-        }
-        let wrote = to.pos();
+        let Ok(hint) = decoder.run(&mut from, &mut to) else {
+            break false;
+        };
         theirs.extend_from_slice(to.as_slice());
-        if from.pos() == before && wrote == 0 {
-            break hint == 0 && from.pos() == stream.len();
+        if from.pos() == before && to.pos() == 0 {
+            break is_between && from.pos() == stream.len();
         }
+        is_between = hint == 0;
         if theirs.len() > MOST {
             return;
         }
