@@ -1,6 +1,9 @@
 //! What `npm run fuzz` runs: one target under libFuzzer, by the name in `STRATA_FUZZ_TARGET`.
 #![cfg_attr(libfuzzer, no_main)]
-#![expect(clippy::expect_used, reason = "scripts/fuzz.mjs sets the variables")]
+#![cfg_attr(
+    libfuzzer,
+    expect(clippy::expect_used, reason = "scripts/fuzz.mjs sets the variables")
+)]
 
 /// Writes the seeds of a target into a folder, and its words into a dictionary of libFuzzer's format beside it.
 #[cfg(libfuzzer)]

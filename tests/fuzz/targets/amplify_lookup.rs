@@ -41,21 +41,24 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 /// Why a table of contents was not read.
 #[derive(Debug)]
 enum Refused {
-    Index(IndexError),
+    Index,
     /// More seeks were made than are granted.
     Seeks,
 }
 
 impl From<IndexError> for Refused {
-    fn from(error: IndexError) -> Self {
-        Self::Index(error)
+    fn from(_: IndexError) -> Self {
+        Self::Index
     }
 }
+
+/// The number of a block, and its entries.
+type Unpacked = (usize, Rc<[Entry]>);
 
 /// Layers as the registry has them: heads are in memory, blocks are unpacked, one of each layer is kept.
 struct Image {
     layers: Vec<Rc<(Index, Vec<u8>)>>,
-    blocks: RefCell<Vec<Option<(usize, Rc<[Entry]>)>>>,
+    blocks: RefCell<Vec<Option<Unpacked>>>,
     seeks: Cell<usize>,
     most: usize,
 }

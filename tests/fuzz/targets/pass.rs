@@ -98,13 +98,16 @@ pub(crate) fn run(bytes: &[u8]) {
     go_on(&state, &layer, &options);
 }
 
+/// The index or why there is none, and the objects beside it.
+type Passed = (Result<Option<Vec<u8>>, PassError>, Vec<(u32, Vec<u8>)>);
+
 /// A pass that pauses, is saved, and goes on from what was saved.
 fn paused(
     layer: &[u8],
     options: &Options,
     salt: u8,
     pauses: u8,
-) -> (Result<Option<Vec<u8>>, PassError>, Vec<(u32, Vec<u8>)>) {
+) -> Passed {
     let size = layer.len() as u64;
     let mut pass = Pass::new(size, options.clone());
     let mut objects = Vec::new();

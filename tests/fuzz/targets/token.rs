@@ -51,7 +51,7 @@ impl Host for Nobody {
     }
 
     async fn sleep(&self, _: Duration) {
-        pending().await
+        pending::<()>().await;
     }
 
     async fn derive(&self, _: &[u8], _: &[u8], _: u32) -> Result<[u8; 32], String> {
