@@ -23,10 +23,10 @@ pub(crate) const LAYER_MEMORY: Bound = Bound {
     factor: 4,
 };
 
-/// Bytes of entries that a pass handles, by the bytes of the archive.
+/// Bytes that a pass allocates one after the other, by the bytes of the archive.
 pub(crate) const LAYER_WORK: Bound = Bound {
-    constant: 64 * MIB,
-    factor: 16,
+    constant: 512 * MIB,
+    factor: 64,
 };
 
 /// Bytes of memory that a lookup takes, by the bytes of the layers.
@@ -39,6 +39,12 @@ pub(crate) const LOOKUP_MEMORY: Bound = Bound {
 pub(crate) const LOOKUP_SEEKS: Bound = Bound {
     constant: 20_000,
     factor: 8,
+};
+
+/// Bytes that a lookup allocates one after the other, by the bytes of the layers and of the path.
+pub(crate) const LOOKUP_WORK: Bound = Bound {
+    constant: 512 * MIB,
+    factor: 64,
 };
 
 /// Bytes of memory that parsing a manifest takes, by its bytes.

@@ -228,6 +228,39 @@ pub(crate) fn archive(input: &mut Input<'_>, bounds: Bounds) -> Vec<u8> {
     tar.bytes
 }
 
+/// Inputs of [`archive`] that make archives which are right in all of their parts.
+pub(crate) fn programs() -> Vec<Vec<u8>> {
+    // Directories, files of one byte and of noise, links, and a whiteout, by what stands for each of them.
+    let plain: &[&[u8]] = &[
+        &[4, 0x23, 2, 3],
+        &[0, 0x43, 2, 3, 0, b'x', 200, 2],
+        &[0, 3, 1, b'y', 0, 0],
+        &[3, 5, 80, 40, 0x23, 2, 0],
+        &[5, 3, 9, 0x43, 2, 3, 0],
+        &[6, 3, 0, 3, 1],
+        &[0, 0x23, 2, 7, 0, 0, 0],
+    ];
+    // A path, a time, an attribute and an owner's name in records, the last for all that follows.
+    let records: &[&[u8]] = &[
+        &[7, 0, 0, 4, 5, b'a', b'/', b'p', b'a', b'x', 1],
+        &[0, 3, 0, b'z', 9, 0],
+        &[7, 1, 7, 2, 9, 9, 5, 1, 10, 4, 3, 1, 2, 3, 1],
+        &[0, 3, 1, b'z', 9, 0],
+        &[9, 0, 5, 4, 3, b'b', b'o', b'b', 1],
+        &[0, 3, 9, b'z', 9, 0],
+    ];
+    let numbered: &[&[u8]] = &[&[10, 1, 200, 0, 1]];
+    let same: &[&[u8]] = &[&[10, 0, 200, 0, 0]];
+    [
+        vec![plain],
+        vec![plain, records],
+        vec![plain, records, numbered],
+        vec![records, same, plain],
+    ]
+    .map(|parts| parts.concat().concat())
+    .to_vec()
+}
+
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wrap {

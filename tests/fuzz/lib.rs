@@ -15,6 +15,7 @@
 
 use std::{fs, path::Path};
 
+use cap::Cap;
 use peak_alloc::PeakAlloc;
 
 mod bounds;
@@ -25,9 +26,9 @@ mod layers;
 #[expect(dead_code, reason = "others use the rest")]
 mod programs;
 
-/// Counts the memory of the process.
+/// Counts the memory of the process, and all that was ever allocated.
 #[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
+static MEMORY: Cap<PeakAlloc> = Cap::new(PeakAlloc, usize::MAX);
 
 /// The most bytes of memory that one input may take: what an isolate has.
 pub const MOST_MEMORY: usize = 128 << 20;
@@ -94,7 +95,7 @@ impl Target {
 
     /// Runs the target on one input, and panics if that takes more than [`MOST_MEMORY`].
     pub fn run(&self, bytes: &[u8]) {
-        let ((), peak) = peak_of(|| (self.run)(bytes));
+        let ((), Cost { peak, .. }) = cost_of(|| (self.run)(bytes));
         assert!(
             peak <= MOST_MEMORY,
             "{peak} bytes of memory for an input of {} bytes",
@@ -120,12 +121,25 @@ impl Target {
     }
 }
 
-/// What a function gives, and the most memory that was held beside what was held before it.
-pub(crate) fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = MEMORY.current_usage();
-    MEMORY.reset_peak_usage();
+/// What a function costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// The most bytes of memory that were held beside those that were held before.
+    pub(crate) peak: usize,
+    /// The bytes that were allocated one after the other: what is copied, packed or made again counts each time.
+    pub(crate) work: usize,
+}
+
+/// What a function gives, and what it costs.
+pub(crate) fn cost_of<T>(f: impl FnOnce() -> T) -> (T, Cost) {
+    let (before, begun) = (PeakAlloc.current_usage(), MEMORY.total_allocated());
+    PeakAlloc.reset_peak_usage();
     let made = f();
-    (made, MEMORY.peak_usage().saturating_sub(before))
+    let cost = Cost {
+        peak: PeakAlloc.peak_usage().saturating_sub(before),
+        work: MEMORY.total_allocated() - begun,
+    };
+    (made, cost)
 }
 
 #[cfg(test)]
@@ -145,9 +159,9 @@ fn run_seeds(name: &str) {
     }
 }
 
-/// Tells how much an input was amplified, if somebody asks.
-pub(crate) fn report(what: &str, input: usize, cost: usize) {
+/// Tells what an input of so many bytes costs, if somebody asks.
+pub(crate) fn report(what: &str, input: usize, cost: Cost) {
     if std::env::var_os("STRATA_FUZZ_REPORT").is_some() {
-        eprintln!("{what}: {input} in, {cost} out");
+        eprintln!("{what} of {input} bytes: {cost:?}");
     }
 }

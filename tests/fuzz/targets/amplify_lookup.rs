@@ -1,4 +1,4 @@
-//! Amplification: the seeks and the memory that lookups in an image take.
+//! Amplification: the seeks, the work and the memory that lookups in an image take.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,10 +14,10 @@ use strata::layer::{
 };
 
 use crate::{
-    bounds::{LOOKUP_MEMORY, LOOKUP_SEEKS},
+    bounds::{LOOKUP_MEMORY, LOOKUP_SEEKS, LOOKUP_WORK},
+    cost_of,
     input::Input,
     layers::{self, Bounds},
-    peak_of,
 };
 
 pub(crate) const WORDS: &[&[u8]] = &[b"../", b"a/../", b"d/"];
@@ -29,11 +29,12 @@ const BOUNDS: Bounds = Bounds {
 };
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let program: Vec<u8> = (0..120_u16).map(|n| (n * 13 + n / 5) as u8).collect();
     let mut seeds = Vec::new();
-    for (layers, path) in [(1, "usr/lib/a"), (3, "a/../b/../usr"), (8, "d/d/d/d"), (2, "")] {
-        let head = [layers, 1, path.len() as u8];
-        seeds.push([head.as_slice(), path.as_bytes(), &program].concat());
+    for (layers, path) in [(1, "usr/lib/a"), (3, "usr/../usr/lib/.."), (8, "x/y/../"), (2, "")] {
+        for program in layers::programs() {
+            let head = [layers, 1, path.len() as u8];
+            seeds.push([head.as_slice(), path.as_bytes(), &program].concat());
+        }
     }
     seeds
 }
@@ -121,16 +122,22 @@ pub(crate) fn run(bytes: &[u8]) {
     // The last path of the layer, which has what repeats stand before.
     for what in ["resolve", "list"] {
         let image = image(count);
-        let (outcome, peak) = peak_of(|| match what {
+        let (outcome, cost) = cost_of(|| match what {
             "resolve" => block_on(tree::resolve(&image, &path, Follow::All)).map(drop),
             _ => block_on(tree::list(&image, &path, None, 1_000)).map(drop),
         });
-        crate::report(what, size, peak);
-        crate::report("seeks", components * count, image.seeks.get());
+        crate::report(what, size, cost);
+        let (peak, work) = (cost.peak, cost.work);
         let granted = LOOKUP_MEMORY.of(size);
         assert!(
             peak <= granted,
             "a lookup ({what}) in {count} layers of {} bytes took {peak} bytes of memory, more than {granted}",
+            layer.len()
+        );
+        let granted = LOOKUP_WORK.of(size + path.len());
+        assert!(
+            work <= granted,
+            "a lookup ({what}) of {components} components in {count} layers of {} bytes allocated {work} bytes, more than {granted}",
             layer.len()
         );
         if let Err(tree::Error::Layers(refused)) = outcome {

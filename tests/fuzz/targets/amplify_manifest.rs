@@ -2,7 +2,7 @@
 
 use strata::manifest::Manifest;
 
-use crate::{bounds::MANIFEST_MEMORY, input::Input, peak_of};
+use crate::{bounds::MANIFEST_MEMORY, cost_of, input::Input};
 
 /// Of which documents are made.
 const PARTS: [&str; 24] = [
@@ -87,12 +87,13 @@ pub(crate) fn run(bytes: &[u8]) {
     }
     let document = parts.concat();
     drop(parts);
-    let (parsed, peak) = peak_of(|| Manifest::parse(None, &document).map(drop));
+    let (parsed, cost) = cost_of(|| Manifest::parse(None, &document).map(drop));
+    crate::report("manifest", document.len(), cost);
+    let peak = cost.peak;
     let most = MANIFEST_MEMORY.of(document.len());
     assert!(
         peak <= most,
         "parsing a manifest of {} bytes took {peak} bytes of memory, more than {most}: {parsed:?}",
         document.len()
     );
-    crate::report("manifest", document.len(), peak);
 }

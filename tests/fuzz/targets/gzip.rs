@@ -39,13 +39,17 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         seeds.push([&[0, 7], gzip.as_slice()].concat());
         seeds.push([&[0, 3], gzip.as_slice(), gzip.as_slice()].concat());
         seeds.push([&[0, 2], gzip.as_slice(), b"garbage"].concat());
-        seeds.push([&[1, 1], &gzip[10..gzip.len() - 8]].concat());
+        seeds.push([&[1, 1, 8], &gzip[10..gzip.len() - 8]].concat());
     }
     let mut deflate = Compress::new(Compression::new(0), false);
     let mut stored = Vec::with_capacity(9_000);
     let done = deflate.compress_vec(&text, &mut stored, FlushCompress::Finish);
     assert_eq!(done.unwrap(), Status::StreamEnd);
-    seeds.push([&[1, 4], stored.as_slice()].concat());
+    seeds.push([&[1, 4, 8], stored.as_slice()].concat());
+    // What refers far back, over several blocks.
+    let far = programs::noise(3, 20_000).repeat(3);
+    let gzip = programs::through("gzip -9n", &far);
+    seeds.push([&[0, 200], gzip.as_slice()].concat());
     // A header with all of its fields.
     let header = b"\x1f\x8b\x08\x1e\0\0\0\0\0\x03\x03\0abcname\0comment\0";
     let check = crc32fast::hash(header).to_le_bytes();
@@ -58,15 +62,20 @@ pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input(bytes);
     let wrapped = input.bool();
     let salt = input.byte();
+    let flipped = if wrapped { input.byte() } else { 0 };
     let mut gzip = input.rest().to_vec();
     if wrapped {
-        // The checksum and the length are right, so that what is inflated counts.
+        // The checksum and the length are right, so that what is inflated counts; or one of their bytes is not.
         let header = b"\x1f\x8b\x08\0\0\0\0\0\0\xff";
         let (length, out, _) = inflate(Decompress::new(false), &gzip);
         gzip.truncate(length);
         let length = out.len() as u32;
         let check = crc32fast::hash(&out);
         gzip = [header, &gzip[..], &check.to_le_bytes(), &length.to_le_bytes()].concat();
+        let trailer = gzip.len() - 8;
+        if let Some(byte) = gzip[trailer..].get_mut(usize::from(flipped)) {
+            *byte ^= 1;
+        }
     }
     let Some(expected) = by_zlib(&gzip) else {
         return;

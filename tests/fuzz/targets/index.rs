@@ -24,14 +24,16 @@ const BOUNDS: Bounds = Bounds {
 };
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let program: Vec<u8> = (0..300_u16).map(|n| (n * 11 + n / 7) as u8).collect();
-    let mut seeds: Vec<_> = (0..5).map(|wrap| [&[0, wrap], program.as_slice()].concat()).collect();
+    let mut seeds = Vec::new();
     for wrap in 0..5 {
-        let mut input = Input(&program);
-        let archive = layers::archive(&mut input, BOUNDS);
-        if let Some(index) = indexed(&layers::wrap(Wrap::ALL[wrap], &archive)) {
-            seeds.push([&[1], index.as_slice()].concat());
+        for program in layers::programs() {
+            seeds.push([&[0, wrap], program.as_slice()].concat());
         }
+    }
+    for (wrapped, program) in Wrap::ALL.into_iter().zip(layers::programs()) {
+        let archive = layers::archive(&mut Input(&program), BOUNDS);
+        let index = indexed(&wrap(wrapped, &archive)).expect("the layer is right");
+        seeds.push([&[1], index.as_slice()].concat());
     }
     seeds.push(b"\x02\x05reason that kind".to_vec());
     seeds

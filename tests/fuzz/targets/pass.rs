@@ -24,13 +24,14 @@ fn options(salt: u8) -> Options {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    // What each mode takes: how it is compressed and cut, changes of the state, and the archive.
-    let program: Vec<u8> = (0..400_u16).map(|n| (n * 7 + n / 9) as u8).collect();
+    // What each mode takes: how it is compressed, cut and paused, changes of the state, and the archive.
     let mut seeds = Vec::new();
     for mode in 0..3 {
         for wrap in 0..5 {
-            let changes = [mode, wrap, 3, 9, 2, 77, 0, 255, 60, 0, 1];
-            seeds.push([changes.as_slice(), &program].concat());
+            for program in layers::programs() {
+                let changes = [mode, wrap, 3, 9, 2, 77, 0, 255, 0, 60, 0, 1, 0];
+                seeds.push([changes.as_slice(), &program].concat());
+            }
         }
     }
     seeds

@@ -53,6 +53,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         let tar = programs::run(&folder.0, &format!("tar c -b1 --mtime=@1 {options} *"));
         seeds.push([&[0, 7], tar.as_slice()].concat());
     }
+    for program in layers::programs() {
+        seeds.push([&[1, 2], program.as_slice()].concat());
+    }
     let program = (0..=255_u8).flat_map(|byte| [byte, byte.wrapping_mul(37)]);
     seeds.push([1, 3].into_iter().chain(program.clone()).collect());
     seeds.push([2, 3].into_iter().chain(program).collect());
@@ -152,14 +155,22 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
     for entry in theirs.entries().unwrap() {
         let Ok(mut entry) = entry else { return };
         let kind = entry.header().entry_type();
-        // It forgets global records as Go does, and knows neither sparse files of pax nor all of their sizes.
-        let odd = matches!(kind, EntryType::XGlobalHeader | EntryType::GNUSparse);
+        // It forgets global records as Go does, takes extensions of an unknown dialect for files, as Go does not, and knows neither
+        // sparse files of pax nor all of their sizes.
+        let is_odd = matches!(
+            kind,
+            EntryType::XGlobalHeader
+                | EntryType::XHeader
+                | EntryType::GNULongName
+                | EntryType::GNULongLink
+                | EntryType::GNUSparse
+        );
         let extensions = entry.pax_extensions().map(|all| {
             all.into_iter().flatten().any(|one| {
                 one.is_err() || one.is_ok_and(|one| one.key_bytes().starts_with(b"GNU.sparse"))
             })
         });
-        if odd || !matches!(extensions, Ok(false)) {
+        if is_odd || !matches!(extensions, Ok(false)) {
             return;
         }
         let path = entry.path_bytes().into_owned();
