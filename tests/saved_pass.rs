@@ -65,7 +65,8 @@ fn never_panics(layer: &[u8], after: usize) {
         }
     };
     // After the limits, which must be the same, counters come first and last; windows and blocks are deflate, of which a part does for all.
-    let chosen = |at: &usize| (28..320).contains(at) || at % 997 == 0 || at + 100 > state.len();
+    let chosen =
+        |at: &usize| (28..320).contains(at) || at.is_multiple_of(997) || at + 100 > state.len();
     for at in (0..state.len()).filter(chosen) {
         for byte in [0x7f, 0xff] {
             let mut changed = state.clone();

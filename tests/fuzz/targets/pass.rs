@@ -88,10 +88,16 @@ pub(crate) fn run(bytes: &[u8]) {
         return;
     }
     let mut state = pass.save();
-    for (at, byte, is_cut) in changes {
-        let at = at % state.len();
-        if is_cut {
-            state.splice(at..(at + 1).min(state.len()), [byte | 0x80; 3]);
+    for (at, byte, is_number) in changes {
+        // Counters come first and last.
+        let at = match at % 4 {
+            0 => at / 4 % state.len(),
+            1 => state.len() - 1 - at / 4 % state.len().min(160),
+            _ => at / 4 % state.len().min(320),
+        };
+        if is_number {
+            // The largest number.
+            state.splice(at..=at, [[0xff; 9].as_slice(), &[1]].concat());
         } else {
             state[at] = byte;
         }
