@@ -64,7 +64,12 @@ pub(crate) fn run(bytes: &[u8]) {
     let first = Manifest::parse(content_type, document);
     assert_eq!(first, Manifest::parse(content_type, document), "parsed twice");
     let Ok(manifest) = first else { return };
-    let value: serde_json::Value = serde_json::from_slice(document).unwrap();
+    // Texts that nothing is read of may have escapes of half a character, which this wants to read as well.
+    let value: serde_json::Value = match serde_json::from_slice(document) {
+        Ok(value) => value,
+        Err(error) if error.to_string().contains("code point") || error.to_string().contains("surrogate") => return,
+        Err(error) => panic!("a manifest that is no JSON: {error}"),
+    };
     let object = value.as_object().expect("a manifest is an object");
     let names: Vec<_> = ["config", "layers", "manifests", "blobs", "subject"]
         .iter()

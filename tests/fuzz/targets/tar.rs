@@ -155,8 +155,8 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
     for entry in theirs.entries().unwrap() {
         let Ok(mut entry) = entry else { return };
         let kind = entry.header().entry_type();
-        // It forgets global records as Go does, takes extensions of an unknown dialect for files, as Go does not, and knows neither
-        // sparse files of pax nor all of their sizes.
+        // It forgets global records as Go does, takes extensions of an unknown dialect for files, as Go does not, and knows no
+        // sparse files of pax, nor that an empty value takes a record back.
         let is_odd = matches!(
             kind,
             EntryType::XGlobalHeader
@@ -167,7 +167,10 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
         );
         let extensions = entry.pax_extensions().map(|all| {
             all.into_iter().flatten().any(|one| {
-                one.is_err() || one.is_ok_and(|one| one.key_bytes().starts_with(b"GNU.sparse"))
+                one.is_err()
+                    || one.is_ok_and(|one| {
+                        one.key_bytes().starts_with(b"GNU.sparse") || one.value_bytes().is_empty()
+                    })
             })
         });
         if is_odd || !matches!(extensions, Ok(false)) {
