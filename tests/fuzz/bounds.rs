@@ -35,15 +35,15 @@ pub(crate) const LOOKUP_MEMORY: Bound = Bound {
     factor: 4,
 };
 
-/// Seeks that a lookup makes, by the components of its path.
+/// Seeks that a lookup makes, however many components its path has: as many as the budget of a request grants.
 pub(crate) const LOOKUP_SEEKS: Bound = Bound {
-    constant: 20_000,
-    factor: 8,
+    constant: 100_000,
+    factor: 0,
 };
 
 /// Bytes that a lookup allocates one after the other, by the bytes of the layers and of the path.
 pub(crate) const LOOKUP_WORK: Bound = Bound {
-    constant: 512 * MIB,
+    constant: 1024 * MIB,
     factor: 64,
 };
 

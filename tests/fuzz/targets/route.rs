@@ -56,6 +56,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "/v2/_strata/sweep?dry-run&max=3&cursor=abc",
         "/v2/_strata/scrub?dry-run=1&digest=DIGEST",
         "/v2/_strata/blobs/DIGEST",
+        "/v2/_strata/rights?cursor=a",
         "/v2/a/b/_strata/layers/DIGEST?n=5&last=%FFx&prefix=usr%2F",
         "/v2/a/b/_strata/layers/DIGEST/files/usr/lib%2Fx",
         "/v2/a/b/_strata/images/v1/files/etc?platform=linux%2Famd64",
@@ -161,6 +162,10 @@ fn write(route: &Route) -> String {
             "/v2/_strata/scrub".to_owned()
         }
         Route::Holders { digest } => format!("/v2/_strata/blobs/{digest}"),
+        Route::Rights { cursor } => {
+            query.add_some("cursor", cursor.as_ref());
+            "/v2/_strata/rights".to_owned()
+        }
         Route::Catalog { limit, last } => {
             query.add_some("n", limit.as_ref());
             query.add_some("last", last.as_ref());

@@ -177,6 +177,10 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
             return;
         }
         let path = entry.path_bytes().into_owned();
+        // It takes the name for empty that an empty extension gives; Go passes over that.
+        if path.is_empty() {
+            return;
+        }
         let offset = entry.raw_file_position();
         let mut bytes = Vec::new();
         if entry.read_to_end(&mut bytes).is_err() {

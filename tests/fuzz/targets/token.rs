@@ -7,7 +7,7 @@ use pollster::block_on;
 use sha2::{Digest as _, Sha256};
 use strata::{
     access::{Access, Caller, Need, Visit, rule::Action},
-    host::{Ask, FetchError, Host, Level, Reply},
+    host::{Ask, FetchError, Host, Level, Reply, SignIns},
     name::Name,
     time::Timestamp,
 };
@@ -62,7 +62,7 @@ impl Host for Nobody {
         Err(FetchError::Failed(format!("nobody is at {}", ask.url)))
     }
 
-    async fn admits(&self, _: &str) -> bool {
+    async fn admits(&self, _: SignIns, _: &str) -> bool {
         true
     }
 
@@ -127,7 +127,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 /// A token for scopes gives what the user may do, and nothing that was not asked for.
 fn scopes(access: &Access, caller: &Caller, text: &str) {
-    let (token, claims) = access.issue(caller, text.split('\n'), |name| name, &Nobody);
+    let (token, claims) = access.issue(caller, visit(None), text.split('\n'), |name| name, &Nobody);
     let by_token = identify(access, Some(&format!("Bearer {token}"))).expect("a token signs in");
     assert_eq!(by_token.user(), caller.user());
     let may = |caller, name: &Name, action| {
@@ -163,7 +163,7 @@ fn scopes(access: &Access, caller: &Caller, text: &str) {
 /// A token that was changed is none.
 fn changed(access: &Access, user: &Caller, input: &mut Input<'_>) {
     let scopes = ["repository:team/a:pull"];
-    let (token, _) = access.issue(user, scopes, |name| name, &Nobody);
+    let (token, _) = access.issue(user, visit(None), scopes, |name| name, &Nobody);
     let mut bytes = token.clone().into_bytes();
     while !input.is_empty() {
         let at = input.word() % (bytes.len() + 1);

@@ -178,14 +178,15 @@ fn pages(image: &Image, path: &str, limit: usize) -> Vec<String> {
     let mut after: Option<Vec<u8>> = None;
     loop {
         let listed = block_on(tree::list(image, path.as_bytes(), after.as_deref(), limit));
-        let Page { children, more } = listed.unwrap();
+        let Page { children, more, last } = listed.unwrap();
         assert!(children.len() <= limit);
         for child in &children {
             names.push(format!("{}: {}", String::from_utf8_lossy(&child.name), place(&child.node)));
         }
-        match children.last() {
-            Some(last) if more => after = Some(last.name.clone()),
-            _ => return names,
+        if !more {
+            return names;
         }
+        assert!(last > after, "a page ends after it has begun");
+        after = last;
     }
 }
