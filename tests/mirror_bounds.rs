@@ -1,11 +1,6 @@
 //! What strangers can make an isolate remember: each of it is bounded, whatever they ask for.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "what is not as expected fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 

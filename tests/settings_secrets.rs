@@ -1,7 +1,5 @@
 //! What is said of a setting that can't be used: which one it is, and never what is in it.
 
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
-
 use strata::{
     registry::{self, Body},
     settings::Settings,

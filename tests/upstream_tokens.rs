@@ -1,11 +1,6 @@
 //! Where an upstream may have credentials sent to, and how many of its tokens are kept.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "what is not as expected fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
