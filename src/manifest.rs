@@ -1,7 +1,8 @@
 //! Manifests: what one refers to, and whether a registry may take it.
 //!
-//! The media type of a manifest is a function of its bytes. A client's `Content-Type` may repeat it and can't choose it:
-//! else whoever pushes the same bytes again relabels what others pushed.
+//! The media type of a manifest is a function of its bytes. A client's `Content-Type` may repeat
+//! it and can't choose it: else a client that pushes the same bytes again relabels what others
+//! pushed.
 //!
 //! | the document has | media type |
 //! |---|---|
@@ -10,9 +11,9 @@
 //! | `manifests` | an OCI image index |
 //! | anything else | none: it is refused |
 //!
-//! `null` is the same as no field. A document that two readers may take for different things is refused: an image and an
-//! index at once, a field twice, a field in other letters (decoders of some languages ignore case), `blobs` in anything but
-//! an artifact manifest, a type that is one of ours in other letters.
+//! `null` is the same as no field. A document that two readers may take for different things is
+//! refused: an image and an index at once, a field twice, a field in other letters (Go's decoder
+//! ignores case), `blobs` in anything but an artifact manifest, a known type in other letters.
 //!
 //! Sources: image-spec v1.1.1, `manifest.md` and `image-index.md`; Docker Image Manifest Version 2, Schema 2. Only the
 //! fields that a registry acts on are read; the bytes are kept and returned as they were pushed.
@@ -39,7 +40,8 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// The media type of a Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// The media type of the artifact manifest that image-spec v1.1 dropped again, and that some clients still push.
+/// The media type of the artifact manifest, which image-spec v1.1 dropped and some clients still
+/// push.
 pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 
 /// The types that clients act on. They compare them letter by letter.
@@ -117,7 +119,7 @@ impl Descriptor {
 }
 
 impl Document {
-    /// Reads the fields. Annotations are as long as a client likes, so only who needs them has them read.
+    /// Reads the fields. Annotations are as long as a client likes, and few callers need them.
     fn read(bytes: &[u8], has_annotations: bool) -> Result<Self, ParseManifestError> {
         // A sequence of the fields' values would be read as well, and no client would read it.
         if bytes
@@ -181,8 +183,8 @@ impl Document {
     }
 }
 
-/// Whether a text may be the media type of a manifest: `application/` and a name of RFC 6838, section 4.2, which is a header
-/// of every answer as it is.
+/// Whether a text may be the media type of a manifest: `application/` and a name of RFC 6838,
+/// section 4.2. Every response repeats it in a header.
 fn require_media_type(media_type: &str) -> Result<(), ParseManifestError> {
     let wrong = |why| {
         let found = media_type.to_owned();
@@ -214,8 +216,8 @@ pub fn media_type(bytes: &[u8]) -> Result<String, ParseManifestError> {
     Document::read(bytes, false)?.media_type()
 }
 
-/// The manifests that a stored document may list; `None` if nobody can say. A document without a media type was stored
-/// before such were refused: of those every digest in it counts, wherever it is.
+/// The manifests that a stored document may list; `None` if it is no JSON. In a document without a
+/// media type, stored before those were refused, every digest counts, wherever it is.
 pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
     let typed = Document::read(bytes, false)
         .and_then(|document| document.media_type().map(|_| document.manifests));
@@ -234,7 +236,8 @@ pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
 }
 
 impl Manifest {
-    /// Reads a manifest that was pushed with a `Content-Type`. No header is fine, another type than that of the bytes is not.
+    /// Reads a manifest that was pushed with a `Content-Type`. The header may be absent, and may
+    /// name no other type than the bytes.
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ParseManifestError> {
         let header = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
         let header = header.filter(|value| !value.is_empty());
@@ -305,9 +308,9 @@ impl Manifest {
     }
 }
 
-/// The field of these that a key names; `None` for one that is none of them. A key that decoders which ignore case (Go's, for
-/// one) would take for a field is refused, and so is a field that comes twice: of these some readers keep the first, others
-/// the last.
+/// The field that a key names; `None` for a key that names none of them. A key that is a field only
+/// for decoders that ignore case, such as Go's, is refused. So is a field that comes twice: some
+/// readers keep the first, others the last.
 fn field<E: serde::de::Error>(
     key: &str,
     fields: &[&'static str],

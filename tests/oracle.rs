@@ -1,7 +1,11 @@
-//! What a request costs does not tell whether a repository that the caller can't see holds a blob: the same operations of the store, in the same
-//! order, and the same answer, whether it is there or not.
+//! What a request costs does not tell whether a repository that the caller can't see holds a blob:
+//! the same operations of the store in the same order, and the same answer, in both cases.
 
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what is not as expected fails the test"
+)]
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -71,7 +75,7 @@ struct World {
 }
 
 impl World {
-    /// A store in which the blob is there or not, and a new isolate over it that writes down what it does.
+    /// A store in which the blob is there or not, and a new isolate over it that logs its operations.
     fn new(there: There) -> Self {
         let log = Rc::<RefCell<Vec<String>>>::default();
         let written = log.clone();
@@ -166,7 +170,8 @@ impl World {
         }
     }
 
-    /// The operations that were done, with what is random in their keys left out, and whether the body was read to its end.
+    /// The operations that were done, without the random parts of their keys, and whether the body
+    /// was read to its end.
     fn operations(&self) -> (Vec<String>, bool) {
         let log = self.log.borrow();
         let (read, operations): (Vec<_>, Vec<_>) =
@@ -383,8 +388,8 @@ fn a_wrong_push_claims_looks_is_refused_and_leaves_nothing() {
     }
 }
 
-/// The write that a wrong push of a blob that is there is charged for is one that no store keeps: neither the condition nor the digest
-/// holds. So a sweep may take the blob at that very moment.
+/// The write that follows wrong bytes is refused by its digest even if the condition holds: a sweep
+/// may delete the blob at that moment.
 #[test]
 fn what_a_wrong_push_writes_is_kept_by_no_store() {
     let empty = digest(b"");

@@ -1,4 +1,5 @@
-//! The media type of a manifest is a function of its bytes: no client, no upstream and no label that was stored before decides it.
+//! The media type of a manifest is a function of its bytes: no client, no upstream and no label
+//! that was stored before decides it.
 
 #![expect(
     clippy::indexing_slicing,
@@ -46,19 +47,22 @@ const PUSHERS: (&str, &str) = (
     r#"[{"repositories": ["**"], "who": ["user:dev"], "may": ["pull", "push"]}]"#,
 );
 
+/// An operation and its key, and what is done just before it.
+type Meanwhile = Rc<RefCell<Option<(String, Box<dyn FnOnce()>)>>>;
+
 /// A registry whose isolates share a store and a clock.
 struct Fixture {
     host: TestHost,
     store: Watched,
     /// What is done just before the next operation of this name and key.
-    meanwhile: Rc<RefCell<Option<(String, Box<dyn FnOnce()>)>>>,
+    meanwhile: Meanwhile,
 }
 
 impl Fixture {
     fn new() -> Self {
         let host = TestHost::default();
         let memory = Memory::timed(host.now.clone());
-        let meanwhile = Rc::<RefCell<Option<(String, Box<dyn FnOnce()>)>>>::default();
+        let meanwhile = Meanwhile::default();
         let planned = meanwhile.clone();
         let store = Watched::new(memory, move |operation, key| {
             let is_next = |(next, _): &mut _| *next == format!("{operation} {key}");
@@ -158,8 +162,7 @@ impl Fixture {
 
     /// Whether the image of [`untyped`] can be pulled whole.
     fn has_image(&self) -> bool {
-        let [image, layer, config] =
-            [untyped().to_string().as_bytes(), LAYER, CONFIG].map(|bytes| digest(bytes));
+        let [image, layer, config] = [untyped().to_string().as_bytes(), LAYER, CONFIG].map(digest);
         [
             format!("manifests/{image}"),
             format!("blobs/{layer}"),
@@ -255,7 +258,8 @@ fn an_index_that_was_relabelled_before_keeps_what_it_lists() {
     assert!(fixture.has_image());
 }
 
-/// Each of these was stored under its label before, lists the image in a way of its own, and has no type by its bytes.
+/// Each of these was stored under its label before, lists the image in a way of its own, and has no
+/// type by its bytes.
 #[test]
 fn what_has_no_type_keeps_its_label_and_all_that_it_may_list() {
     let image = digest_of(&untyped()).to_string();
@@ -435,7 +439,7 @@ fn what_an_upstream_sends_without_a_type_is_named_and_not_stored() {
     }
 }
 
-/// Documents as clients and attackers send them: any of the fields, any of their values, in any order.
+/// Documents as clients and attackers send them: any fields, any of their values, in any order.
 fn documents() -> impl Strategy<Value = String> {
     let listed = [
         descriptor(OCI_MANIFEST, b"child"),

@@ -150,8 +150,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(grants)
     }
 
-    /// The first half of KEEP: writes the grants, then looks at the marks. Answers the keys of the grants, and the blobs whose marks are to be
-    /// lifted before the caller looks at them.
+    /// The first half of KEEP: writes the grants, then looks at the marks. Returns the keys of the
+    /// grants, and the blobs whose marks must be lifted before the caller looks at them.
     pub(super) async fn grant(
         &self,
         name: &Name,
@@ -294,7 +294,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 return Ok(Some(Readable { record, right }));
             }
         }
-        // No look at the blob before the grants: its time would tell a caller without a right that the blob is there.
+        // Never look at the blob before the grants: the time of that look would tell a caller without
+        // a right that the blob is there.
         let Some(right) = self.right_by_grants(name, digest).await? else {
             return Ok(None);
         };

@@ -202,8 +202,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok((referrers, next))
     }
 
-    /// The media type of a stored manifest, by its bytes; `None` if nobody can say. One that was stored while clients chose the type is read
-    /// for it.
+    /// The media type of a stored manifest, by its bytes; `None` if it can't be read. The bytes are
+    /// read only if the manifest was stored while clients chose the type.
     async fn stored_media_type(
         &self,
         wanted: Wanted<'_>,

@@ -42,8 +42,9 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stored {
     pub(super) media_type: String,
-    /// Whether the manifest lists others, as its bytes say. Absent in what was stored while clients chose the media type: then that is no more
-    /// than a label, and the bytes have to be asked.
+    /// Whether the manifest lists others, computed from its bytes when it was stored. Absent in
+    /// records from the time when clients chose the media type: those don't prove anything, and the
+    /// bytes must be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) lists: Option<bool>,
     /// Whether the bytes are wrong: for all who read it, the manifest is not there. It still holds its blobs, until it is pushed again or deleted.
@@ -200,7 +201,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(None);
         }
         let bytes = self.store.hold(object.body, object.meta.size).await?;
-        // The label decides only for bytes that have no type, which were stored before such were refused.
+        // The label counts only for bytes without a type, stored before those were refused.
         let media_type = manifest::media_type(&bytes.to_vec()).unwrap_or(stored.media_type);
         Ok(Some(Content { media_type, bytes }))
     }

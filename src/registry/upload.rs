@@ -302,11 +302,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(())
     }
 
-    /// Push, whole, of a blob that is there, perhaps through another repository: who has the bytes may have a grant on them.
+    /// Push, whole, of a blob that is there, perhaps through another repository. A client that has
+    /// the bytes may have a grant on them.
     ///
-    /// A client that does not have them must not learn that somebody else does: a push of other bytes takes the same operations in the same
-    /// order as if the blob were not there, and is answered the same. So the claim is written before the body is read, a mark is lifted only
-    /// once the bytes were right, and wrong bytes are followed by a write that is refused, as that of the blob itself would be.
+    /// A client that does not have them must not learn that somebody else does. So a push of other
+    /// bytes takes the same operations in the same order as if the blob were not there, and gets the
+    /// same answer: the claim is written before the body is read, a mark is lifted only once the
+    /// bytes were right, and after wrong bytes comes a write that the store refuses, as it refuses
+    /// to create a blob of wrong bytes.
     async fn push_present(
         &self,
         body: Option<S::Body>,
@@ -349,7 +352,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(())
     }
 
-    /// Asks the store for a write that it refuses: of bytes that are not the blob, and on the condition that the blob is not there.
+    /// Asks the store for a write that it refuses: of bytes that are not the blob, and on the
+    /// condition that the blob is not there.
     async fn write_refused(&self, digest: &Digest) {
         let empty = Vec::new();
         let other = if digest.algorithm().digest(&empty) == *digest {
@@ -363,11 +367,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             ..PutOptions::default()
         };
         let content = Content::Bytes(other);
-        // Refused by either the digest or the condition; whatever else comes of it concerns nobody.
+        // Either the digest or the condition refuses it; another failure changes nothing.
         drop(self.store.put(&key::blob(digest), content, options).await);
     }
 
-    /// Takes a claim back, if the bytes were others. If the client is gone it stays for a while, and gives nothing.
+    /// Deletes a claim if the bytes were wrong. If the client is gone, the claim stays until it
+    /// expires, and gives no right.
     async fn void(&self, grants: &[String], error: &StoreError) {
         if matches!(error, StoreError::Digest | StoreError::Length) {
             self.forget(grants).await;

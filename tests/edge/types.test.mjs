@@ -1,5 +1,6 @@
-// The media type of a manifest on the real runtime: no header, no upstream and no label that was stored before decides it. And the cost of a
-// wrong push: the same whether somebody else has the blob or not.
+// The media type of a manifest on the real runtime: no header, no upstream and no label that was
+// stored before decides it. And the cost of a wrong push: the same whether another repository has
+// the blob or not.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";

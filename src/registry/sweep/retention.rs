@@ -450,8 +450,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 }
 
-/// Whether a manifest may be one that lists others: all but those whose bytes were read when they were stored, and listed none. A media type
-/// says nothing of it: clients chose it once.
+/// Whether a manifest may list others: unless its bytes were read when it was stored and listed
+/// none. The stored media type proves nothing, because clients chose it once.
 pub(in crate::registry) fn may_list(meta: &Meta) -> bool {
     serde_json::from_str::<Stored>(&meta.metadata)
         .map_or(true, |stored| stored.lists != Some(false))
