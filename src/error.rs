@@ -120,7 +120,7 @@ impl Error {
         )
     }
 
-    /// The same error, with what led to it said before what was found.
+    /// Puts the reason why the registry tried before what was found.
     pub fn because(mut self, why: &str) -> Self {
         self.found = format!("{why}: {}", self.found);
         self

@@ -573,7 +573,8 @@ fn of_many_who_miss_a_blob_one_asks() {
     assert_eq!(world.asked().len(), 1);
 }
 
-/// What a repository of this registry's own has is no word of the upstream: its bytes come from there, and are stored once.
+/// What a repository of this registry's own has is no word of the upstream: its bytes come from
+/// there, and are stored once.
 #[test]
 fn a_blob_that_was_pushed_elsewhere_is_sent_all_the_same() {
     let world = World::new();

@@ -1,4 +1,5 @@
-//! Rights in mirrored repositories: only bytes that were hashed for a repository let its callers read a blob.
+//! Rights in mirrored repositories: only bytes that were hashed for a repository let its callers
+//! read a blob.
 
 #![expect(
     clippy::indexing_slicing,
@@ -44,6 +45,9 @@ const SECRET: &str = "team/secret";
 /// What a path of an upstream has: a media type, and bytes.
 type Served = Rc<RefCell<BTreeMap<String, (String, Vec<u8>)>>>;
 
+/// What an upstream answers in place of what it serves.
+type Weather = Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Said>>>>;
+
 /// A bucket, two upstreams, and the isolates in front of them.
 struct World {
     host: TestHost,
@@ -51,8 +55,7 @@ struct World {
     warm: WatchedValues,
     served: Served,
     asked: Rc<RefCell<Vec<String>>>,
-    /// What an upstream answers in place of what it serves.
-    weather: Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Said>>>>,
+    weather: Weather,
 }
 
 /// The layer that only `team/secret` has: an archive, so that its files could be read.
@@ -66,8 +69,7 @@ impl World {
         let host = TestHost::default();
         let served = Served::default();
         let asked = Rc::<RefCell<Vec<String>>>::default();
-        let weather: Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Said>>>> =
-            Rc::new(RefCell::new(Box::new(|_| None)));
+        let weather: Weather = Rc::new(RefCell::new(Box::new(|_| None)));
         let (shelf, written, sky) = (served.clone(), asked.clone(), weather.clone());
         host.serve(move |question| {
             let path = target(question).split('?').next().unwrap();
@@ -140,7 +142,8 @@ impl World {
         self.isolate(&["up.example", "other.example"])
     }
 
-    /// A user pushes a blob to a repository of this registry's own, or one that is not mirrored yet.
+    /// A user pushes a blob to a repository of this registry's own, or one that is not mirrored
+    /// yet.
     fn push(&self, user: &str, name: &str, blob: &[u8]) {
         let line = format!("POST /v2/{name}/blobs/uploads/?digest={}", digest(blob));
         let pushed = ask(&self.isolate(&[]), &by(user, &line).body(blob));
@@ -351,8 +354,8 @@ fn a_manifest_of_an_upstream_gives_no_right_to_the_blobs_that_it_names() {
     }
 }
 
-/// Grants and links of a mirrored repository as they were written before: by pulls, and by blobs that were pushed before the name was
-/// mirrored.
+/// Grants and links of a mirrored repository as they were written before: by pulls, and by blobs
+/// that were pushed before the name was mirrored.
 #[test]
 fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
     for with_link in [true, false] {
@@ -406,7 +409,8 @@ fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
     }
 }
 
-/// A repository below the name of an upstream that is not among those that it mirrors can be no client's own.
+/// A repository below the name of an upstream that is not among those that it mirrors can be no
+/// client's own.
 #[test]
 fn what_was_granted_before_gives_no_right_below_the_name_of_an_upstream() {
     let world = World::new();
@@ -529,8 +533,8 @@ fn the_head_of_an_upstream_gives_no_right() {
     }
 }
 
-/// Bytes that were hashed for one repository of an upstream need not come again for another one, if the upstream says that it has as many
-/// there.
+/// Bytes that were hashed for one repository of an upstream need not come again for another one, if
+/// the upstream says that it has as many there.
 #[test]
 fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
     let world = World::new();
@@ -545,7 +549,10 @@ fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
     assert_eq!(get(&world.mirror(), &second).body, blob);
     assert_eq!(world.asked(), [format!("HEAD /v2/y/blobs/{found}")]);
     let filled = json!({ "reason": "filled" });
-    assert_eq!(world.reasons("up.example/y", &blob), [filled.clone()]);
+    assert_eq!(
+        world.reasons("up.example/y", &blob),
+        [json!({ "reason": "filled" })]
+    );
     assert_eq!(world.linked("up.example/y", &blob), Some(filled));
     // Another upstream has to send them.
     let line = blob_of(OTHER, &blob);
@@ -570,7 +577,8 @@ fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
     );
 }
 
-/// A large blob that is stored already is hashed as it comes, for a repository that had no right to it, and nothing is stored twice.
+/// A large blob that is stored already is hashed as it comes, for a repository that had no right to
+/// it, and nothing is stored twice.
 #[test]
 fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
     let world = World::new();
@@ -582,7 +590,10 @@ fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
     assert_eq!((answer.status, answer.body.len()), (200, blob.len()));
     assert_eq!(world.store.keys("extents/"), before);
     let filled = json!({ "reason": "filled" });
-    assert_eq!(world.reasons(PULLED, &blob), [filled.clone()]);
+    assert_eq!(
+        world.reasons(PULLED, &blob),
+        [json!({ "reason": "filled" })]
+    );
     assert_eq!(world.linked(PULLED, &blob), Some(filled));
     world.asked();
     assert_eq!(get(&world.mirror(), &blob_of(PULLED, &blob)).body, blob);
@@ -612,8 +623,9 @@ fn a_pull_says_where_it_is_from() {
     world.serve("x", CONFIG);
     get(&world.mirror(), &format!("/v2/{PULLED}/manifests/v1"));
     let mirrored = json!({ "reason": "mirrored", "digest": found.to_string() });
-    assert_eq!(world.reasons(PULLED, CONFIG), [mirrored.clone()]);
-    assert_eq!(world.reasons(PULLED, &secret()), [mirrored.clone()]);
+    for blob in [CONFIG, &secret()] {
+        assert_eq!(world.reasons(PULLED, blob), std::slice::from_ref(&mirrored));
+    }
     let manifest = key::manifest(&PULLED.parse().unwrap(), &found);
     assert_eq!(world.metadata(&manifest)["mirrored"], true);
     get(&world.mirror(), &blob_of(PULLED, CONFIG));
@@ -650,7 +662,8 @@ fn a_link_is_repaired_from_a_right() {
     assert!(world.asked().is_empty());
 }
 
-/// What was pushed before the name was mirrored is asked for again, and is there again once it is not mirrored.
+/// What was pushed before the name was mirrored is asked for again, and is there again once it is
+/// not mirrored.
 #[test]
 fn what_was_pushed_before_the_name_was_mirrored_is_asked_for() {
     let world = World::new();
@@ -735,7 +748,8 @@ impl World {
 
 const UP: [&str; 2] = ["up.example", "other.example"];
 
-/// A right stays while a manifest of the repository needs the blob, and goes with it; whether the upstream is mirrored still or not.
+/// A right stays while a manifest of the repository needs the blob, and goes with it; whether the
+/// upstream is mirrored still or not.
 #[test]
 fn the_sweep_keeps_a_filled_blob_while_a_manifest_needs_it() {
     for upstreams in [&UP[..], &[]] {
@@ -780,7 +794,8 @@ fn the_sweep_keeps_a_filled_blob_for_the_grace_period() {
     assert!(world.keys_of(PULLED, CONFIG).is_empty());
 }
 
-/// Of several grants for one manifest the youngest stays: of those that keep and of those that give a right, each by itself.
+/// Of several grants for one manifest the youngest stays: of those that keep and of those that give
+/// a right, each by itself.
 #[test]
 fn the_sweep_lets_no_grant_take_the_place_of_one_of_another_kind() {
     let world = World::new();
@@ -810,7 +825,8 @@ fn the_sweep_lets_no_grant_take_the_place_of_one_of_another_kind() {
     assert_eq!(world.keys_of(PULLED, CONFIG).len(), 5);
 }
 
-/// A step that ends among the grants of a repository tells the next one nothing of those before: no right goes by what comes after alone.
+/// A step that ends among the grants of a repository tells the next one nothing of those before: no
+/// right goes by what comes after alone.
 #[test]
 fn the_sweep_takes_no_right_by_a_part_of_the_grants() {
     let world = World::new();
@@ -835,7 +851,8 @@ fn the_sweep_takes_no_right_by_a_part_of_the_grants() {
     assert_eq!(world.reasons(PULLED, CONFIG), [mirrored(&found), filled]);
 }
 
-/// What the scrub writes for the manifest of an upstream gives no right, now or when the upstream is gone from the settings.
+/// What the scrub writes for the manifest of an upstream gives no right, now or when the upstream
+/// is gone from the settings.
 #[test]
 fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
     for upstreams in [&UP[..], &[]] {
@@ -876,7 +893,8 @@ fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
     }
 }
 
-/// A manifest of an older version in a mirrored repository is an upstream's, whatever its metadata does not say.
+/// A manifest of an older version in a mirrored repository is an upstream's, whatever its metadata
+/// does not say.
 #[test]
 fn the_scrub_takes_manifests_of_mirrored_repositories_for_the_upstreams() {
     let world = World::new();
@@ -913,7 +931,8 @@ fn the_scrub_writes_a_link_anew_with_its_right() {
     }
 }
 
-/// Deleting a blob takes the right to it away, once the repository is no longer mirrored; a manifest that needs it still stands in the way.
+/// Deleting a blob takes the right to it away, once the repository is no longer mirrored; a
+/// manifest that needs it still stands in the way.
 #[test]
 fn a_filled_blob_can_be_deleted_when_no_manifest_needs_it() {
     let world = World::new();
@@ -947,7 +966,8 @@ fn holders_are_told_by_their_reasons() {
     assert_eq!(body["references"], 3);
 }
 
-/// All that the end-point for doubtful rights tells, request by request, where the store lists so many keys at once.
+/// All that the end-point for doubtful rights tells, request by request, where the store lists so
+/// many keys at once.
 fn doubtful(world: &World, upstreams: &[&str], page: u32) -> (Vec<Value>, Vec<Value>) {
     world.store.page.set(page);
     let isolate = world.isolate_with(upstreams, &[("STRATA_SUBREQUESTS", "50")]);
@@ -1019,7 +1039,8 @@ fn doubtful_rights_are_told_to_who_administers() {
                 "complete": true,
             })]
         );
-        // Without the upstreams their repositories are this registry's own, and some say that they were not.
+        // Without the upstreams their repositories are this registry's own, and some say that they
+        // were not.
         let (repositories, blobs) = doubtful(&world, &[], page);
         let names: Vec<&str> = repositories
             .iter()
@@ -1035,7 +1056,8 @@ fn doubtful_rights_are_told_to_who_administers() {
     assert_eq!(ask(&world.mirror(), &other).status, 403);
 }
 
-/// A blob that more repositories hold than a request can read of is told in parts, and holds nothing up.
+/// A blob that more repositories hold than a request can read of is told in parts, and holds
+/// nothing up.
 #[test]
 fn doubtful_rights_of_a_blob_with_many_holders_are_told_in_parts() {
     let world = World::new();

@@ -105,7 +105,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if let Found::Link(known) = &found
             && !self.is_right(name, known.right)
         {
-            // It came with a warm manifest that was written by an older version, or before the name was mirrored.
+            // The link came with a warm manifest, written by an older version or before the name
+            // was mirrored: ask the cold tier.
             self.tiers.changed(wanted);
             found = self.tiers.read(wanted, trace, cold).await?;
         }

@@ -24,7 +24,7 @@ use crate::{
     range::ByteRange,
     registry::{
         Bound, Registry,
-        upload::{By, Sealed},
+        upload::{Delivery, Sealed},
         upstream::UpstreamError,
     },
     store::{
@@ -336,7 +336,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let sealed = Sealed {
                     number: 1,
                     extents,
-                    by: By::Fill,
+                    by: Delivery::Fill,
                 };
                 if let Err(error) = self.seal(name, id, sealed, digest, bound).await {
                     if error.code() == Code::BlobUploadUnknown

@@ -37,11 +37,12 @@ pub(super) enum Reason {
         /// The manifest.
         digest: Digest,
     },
-    /// All bytes were hashed here for this repository, as an upstream sent them. It gives a right in every repository, whatever the settings
-    /// say. It counts for the grace period, and after that while a grant for a manifest of the repository counts.
+    /// All bytes were hashed here for this repository, as an upstream sent them. It gives a right
+    /// in every repository, whatever the settings say. It counts for the grace period, and after
+    /// that while a grant for a manifest of the repository counts.
     Filled,
-    /// A manifest that an upstream sent names it. It keeps the blob while that manifest is stored, and never gives a right: an upstream may
-    /// name blobs that it does not have.
+    /// A manifest that an upstream sent names it. It keeps the blob while that manifest is stored,
+    /// and never gives a right: an upstream may name blobs that it does not have.
     Mirrored {
         /// The manifest.
         digest: Digest,
@@ -49,7 +50,7 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    /// The manifest while which is stored the grant counts.
+    /// The manifest that this grant depends on, if any: the grant counts while that is stored.
     pub(super) const fn manifest(&self) -> Option<&Digest> {
         match self {
             Self::Manifest { digest } | Self::Mirrored { digest } => Some(digest),
@@ -279,8 +280,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(written.is_some())
     }
 
-    /// Where a blob's bytes are, if this repository may read it. The link answers if it is there and records a right; else the grants
-    /// decide, and the link is written again.
+    /// Resolves a blob for a repository that may read it. A link that records a right is enough.
+    /// Otherwise the grants decide, and the link is written again.
     pub(super) async fn readable(
         &self,
         name: &Name,
@@ -307,15 +308,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(record.map(|record| Readable { record, right }))
     }
 
-    /// Whether a repository is an upstream's by today's settings: it is mirrored, or has a name below an upstream's that is not.
-    pub(super) fn is_upstreams(&self, name: &Name) -> bool {
+    /// Whether the settings place this name under an upstream, even if its patterns leave the
+    /// repository out. Such a repository can't be pushed to.
+    pub(super) fn is_under_upstream(&self, name: &Name) -> bool {
         !matches!(self.settings.upstreams.resolve(name, None), Ok(None))
     }
 
-    /// Whether a link that records this right gives one to a repository. An upstream's manifests, and the grants that older versions wrote
-    /// for them, say nothing of who has the bytes: in a repository of an upstream only hashed bytes count.
+    /// Whether a link that records `right` is believed for this repository. Under an upstream only
+    /// `Filled` is: manifests of an upstream, and grants that older versions wrote for them, prove
+    /// nothing about the bytes.
     pub(super) fn is_right(&self, name: &Name, right: Option<Right>) -> bool {
-        right == Some(Right::Filled) || !self.is_upstreams(name)
+        right == Some(Right::Filled) || !self.is_under_upstream(name)
     }
 
     /// Whether a caller may have what is in a repository.
@@ -350,8 +353,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(None)
     }
 
-    /// The right that the grants of a repository give: by bytes that were hashed, by an upload, or by a manifest that was pushed and is
-    /// stored. In a repository of an upstream the first alone does.
+    /// The right that the grants of a repository give. `Filled` gives one everywhere. An upload
+    /// gives one, and so does the grant of a pushed manifest that is stored, but not under an
+    /// upstream.
     async fn right_by_grants(&self, name: &Name, digest: &Digest) -> Result<Option<Right>, Error> {
         let grants = self.list_all(&key::grants(digest, name)).await?.objects;
         let (mut reasons, mut unread) = (Vec::new(), None);
@@ -364,7 +368,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if reasons.contains(&Reason::Filled) {
             return Ok(Some(Right::Filled));
         }
-        if self.is_upstreams(name) {
+        if self.is_under_upstream(name) {
             return Ok(None);
         }
         if reasons.contains(&Reason::Upload) {
@@ -381,14 +385,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Reason::Upload | Reason::Claim | Reason::Filled | Reason::Mirrored { .. } => {}
             }
         }
-        // A grant that can't be read may have been the one that gives the right.
+        // An unreadable grant may be the one that gives the right, so "no" would be a guess.
         match unread {
             Some(error) => Err(error.into()),
             None => Ok(None),
         }
     }
 
-    /// Whether a repository holds a blob only by what gave a right in older versions and gives none in a mirrored repository.
+    /// Whether a repository holds a blob only by grants or a link that gave a right in older
+    /// versions. They give none in a mirrored repository.
     pub(super) async fn has_old_hold(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
         let link = key::link(digest, name);
         let prefix = link.strip_suffix("_link").unwrap_or(&link);
@@ -413,7 +418,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(has_old)
     }
 
-    /// Whether bytes of this blob were hashed for another repository of the same upstream, as far as the first page of its holders tells.
+    /// Whether a repository mirrored from the same upstream has a `Filled` grant on this blob.
+    /// Reads the first page of holders only: a miss costs one more fetch.
     pub(super) async fn is_filled_from(
         &self,
         mirrored: &Mirrored,
@@ -430,7 +436,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let name = key.strip_prefix(&prefix).and_then(key::holder);
             let of = name.and_then(|name| {
                 let of = self.mirrored(&name)?;
-                // By default a name without an upstream means another repository than the one that is stored as that.
+                // With a default upstream, a stored name without prefix resolves to another
+                // repository than itself.
                 (of.name == name).then_some(of)
             });
             !key.ends_with("/_link")

@@ -20,7 +20,7 @@ use crate::{
         grant::{Look, from_json, json},
         manifest::{Origin, TagTarget},
         respond,
-        upload::By,
+        upload::Delivery,
         upstream::{Question, UpstreamError},
     },
     store::{
@@ -651,9 +651,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let (seen, begun) = join(self.look(digest), self.begun(name, digest)).await;
         let (seen, begun) = (seen.map_err(failed)?, begun.map_err(failed)?);
         if let Look::Present(record) = &seen {
-            let given = self.is_given(mirrored, digest, record.size()).await;
+            let given = self.may_reuse_bytes(mirrored, digest, record.size()).await;
             if given.map_err(failed)? {
-                let kept = self.keep_present(name, digest, By::Fill).await;
+                let kept = self.keep_present(name, digest, Delivery::Fill).await;
                 if kept.map_err(failed)? {
                     return Ok(None);
                 }
@@ -729,10 +729,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    /// Whether a stored blob of so many bytes need not be fetched again for a repository of an upstream: its bytes were hashed for another
-    /// repository of the same upstream, and the upstream says that it has as many here. Neither alone is enough. The one is no word of
-    /// this repository, and the other no more than a word.
-    async fn is_given(
+    /// Whether a stored blob of this size may be linked to a mirrored repository without fetching
+    /// it again. Two things must hold: its bytes were hashed for another repository of the same
+    /// upstream, and the upstream's `HEAD` in this repository is 200 with the stored length. The
+    /// first alone says nothing about this repository. The second alone is an unverified claim.
+    async fn may_reuse_bytes(
         &self,
         mirrored: &Mirrored,
         digest: &Digest,
@@ -741,7 +742,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if !self.is_filled_from(mirrored, digest).await? {
             return Ok(false);
         }
-        // What it refuses here, it refuses by `GET` as well.
+        // A failed `HEAD` is no error: the `GET` that follows decides.
         let said = self.size_of_blob(mirrored, digest).await;
         Ok(said.is_ok_and(|said| said == Some(size)))
     }
@@ -822,8 +823,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         error.answer(&mirrored.upstream, Code::ManifestUnknown)
     }
 
-    /// What a client hears that wanted a blob. A repository that was able to read it in an older version, or before it was mirrored, says
-    /// why it asked the upstream.
+    /// The error for a client whose blob could not be fetched. If the repository could read the
+    /// blob in an older version, or before it was mirrored, the message says why the upstream was
+    /// asked.
     async fn no_blob(&self, mirrored: &Mirrored, digest: &Digest, error: &UpstreamError) -> Error {
         let answer = error.answer(&mirrored.upstream, Code::BlobUnknown);
         if !error.is_outage() {

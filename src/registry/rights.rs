@@ -1,8 +1,9 @@
-//! Rights that older versions gave by the word of an upstream: which repositories may still have some, and which may have been used.
+//! Lists rights that an older version may have given by mistake, on the word of an upstream.
 //!
-//! Two listings, one after the other. Repositories whose tags or manifests came from an upstream, and that no upstream is for by today's
-//! settings: there the grants of older versions count as those of pushes do. And blobs on which a mirrored repository has grants of older
-//! versions, held by other repositories as well: one of these may have got the blob by a mount from it.
+//! Two listings, one after the other. First, repositories with tags or manifests that came from an
+//! upstream, if today's settings don't place them under one: there the grants of older versions
+//! count like those of pushes. Second, blobs on which a mirrored repository has grants of an older
+//! version, and which other repositories hold too: one of these may have mounted the blob from it.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Where among the keys a search is: after one of these.
+/// How far the listings have come: after this key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "place")]
 enum Place {
@@ -42,9 +43,9 @@ enum Place {
 #[derive(Default)]
 struct Holds {
     digest: Option<Digest>,
-    /// Mirrored ones, by what gave a right in older versions.
+    /// Mirrored repositories with grants or a link that gave a right in older versions.
     doubtful: BTreeMap<Name, Timestamp>,
-    /// This registry's own.
+    /// Repositories of this registry's own that have a right to the blob.
     elsewhere: BTreeMap<Name, Timestamp>,
     is_cut: bool,
 }
@@ -62,17 +63,18 @@ struct Found {
 /// The most pages that a request lists, of a thousand keys each.
 const MAX_PAGES: u32 = 200;
 
-/// The most entries of an answer, but for those of the blob that is the last.
+/// A request ends after the page in which it reaches this many entries.
 const MAX_FOUND: usize = 1_000;
 
-/// The most repositories that are named for a blob, of each kind. Who holds it is told in full by the end-point for that.
+/// The most repositories named for a blob, of each kind. `/v2/_strata/blobs/<digest>` names all.
 const MAX_HOLDERS: usize = 100;
 
-/// The operations that are left for what is no listing.
+/// Operations kept back from the budget of a request.
 const OTHERS: u32 = 10;
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
-    /// Tells of doubtful rights, as far as a request may look; the next one goes on from the cursor.
+    /// Lists doubtful rights, within the budget of one request. The next request resumes at the
+    /// cursor.
     pub(super) async fn doubtful_rights(&self, cursor: Option<&str>) -> Answer<S> {
         let mut place = match cursor.map(parse_cursor) {
             None => Place::Repositories { after: None },
@@ -115,8 +117,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(respond_with_json(StatusCode::OK, bytes(&body)))
     }
 
-    /// Finds repositories that have something from an upstream and are no upstream's by today's settings. Whether all were looked at. One in
-    /// whose middle a request ends may be told again by the next.
+    /// Finds repositories that hold something from an upstream and are not under one by today's
+    /// settings. Returns whether the listing is complete. A repository that two requests share may
+    /// be listed twice.
     async fn find_repositories(
         &self,
         after: &mut Option<String>,
@@ -131,7 +134,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             for (key, meta) in page.objects {
                 if let Some(name) = repository_of(&key)
                     && told.as_ref() != Some(&name)
-                    && !self.is_upstreams(&name)
+                    && !self.is_under_upstream(&name)
                     && let Some(why) = from_upstream(&name, &key, &meta)
                 {
                     let entry = json!({ "name": name.as_str(), "why": why });
@@ -148,7 +151,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(false)
     }
 
-    /// Finds blobs that a mirrored repository has doubtful grants on, and that others hold. Whether all were looked at.
+    /// Finds blobs that a mirrored repository has doubtful grants on, and that others hold too.
+    /// Returns whether the listing is complete.
     async fn find_blobs(
         &self,
         after: &mut Option<String>,
@@ -167,7 +171,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     // The request before may have ended in its middle.
                     holds.is_cut = began.as_deref().and_then(key::digest_of) == digest;
                     holds.digest = digest;
-                    // The blob before is done with.
+                    // The previous blob is complete: a cursor may stand here.
                     after.clone_from(&read);
                 }
                 self.note_hold(&mut holds, &key, &meta);
@@ -180,7 +184,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         }
         if *after == began && read != began {
-            // So many hold this blob that a request can't read of all: what it has read is told, and the next one goes on after it.
+            // One request can't read all holders of this blob. Report what was read and resume
+            // after it, or the listing would never advance.
             holds.is_cut = true;
             found.tell(&mut holds);
             *after = read;
@@ -188,7 +193,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(false)
     }
 
-    /// Notes what a grant or a link says of who holds a blob.
+    /// Sorts the repository of one grant or link into the holders of the blob.
     fn note_hold(&self, holds: &mut Holds, key: &str, meta: &Meta) {
         let Some(digest) = &holds.digest else { return };
         let name = key
@@ -197,7 +202,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let Some(name) = name else { return };
         let reason = serde_json::from_str(&meta.metadata);
         let is_link = key.ends_with("/_link");
-        let to = if self.is_upstreams(&name) {
+        let to = if self.is_under_upstream(&name) {
             let is_doubtful = if is_link {
                 Linked::parse(&meta.metadata) != Some(Right::Filled)
             } else {
@@ -235,7 +240,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 }
 
 impl Found {
-    /// Tells of a blob, if a repository may have got it by a doubtful right of another one.
+    /// Reports a blob that has both doubtful and other holders.
     fn tell(&mut self, holds: &mut Holds) {
         let Holds {
             digest,
@@ -268,7 +273,7 @@ fn repository_of(key: &str) -> Option<Name> {
     name.parse().ok()
 }
 
-/// What of a repository says that it came from an upstream.
+/// Why a repository seems to have been mirrored, if this key shows it.
 fn from_upstream(name: &Name, key: &str, meta: &Meta) -> Option<String> {
     if let Some(tag) = key::tag_of(name, key) {
         return match serde_json::from_str(&meta.metadata) {

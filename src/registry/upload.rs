@@ -27,16 +27,16 @@ use crate::{
     upload::{ChunkError, Extent, Step, Upload, UploadId},
 };
 
-/// How a repository gets a blob whose bytes were hashed, or which it was given.
+/// How a blob comes to a repository: decides the reason of its grant and what its link records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum By {
+pub(super) enum Delivery {
     /// A client pushed or mounted it.
     Push,
-    /// An upstream sent it, or has it as another repository of the upstream has.
+    /// An upstream sent it, or another repository of the same upstream has it.
     Fill,
 }
 
-impl By {
+impl Delivery {
     /// The reason of the grant that KEEP writes.
     pub(super) const fn reason(self) -> Reason {
         match self {
@@ -61,7 +61,7 @@ pub(super) struct Sealed {
     /// All of its bytes, in this order.
     pub(super) extents: Vec<Extent>,
     /// How the repository gets the blob.
-    pub(super) by: By,
+    pub(super) by: Delivery,
 }
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -108,7 +108,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
         let upload = self.receive(request, name, id, upload, bound).await?;
-        self.close(name, id, upload, digest, By::Push, bound)
+        self.close(name, id, upload, digest, Delivery::Push, bound)
             .await?;
         Ok(created(name, digest))
     }
@@ -130,7 +130,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if source.is_none() {
             return Ok(false);
         }
-        self.keep_present(name, digest, By::Push).await
+        self.keep_present(name, digest, Delivery::Push).await
     }
 
     /// Gives a repository a blob that is there: whether it still is.
@@ -138,7 +138,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         name: &Name,
         digest: &Digest,
-        by: By,
+        by: Delivery,
     ) -> Result<bool, Error> {
         let bound = self.bound();
         self.keep(name, &[digest], &by.reason(), bound).await?; // KEEP
@@ -230,17 +230,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 }
                 None => {
                     let upload = self.receive(request, name, id, upload, bound).await?;
-                    self.close(name, id, upload, digest, By::Push, bound)
+                    self.close(name, id, upload, digest, Delivery::Push, bound)
                         .await?;
                 }
             },
             Step::Received { .. } => {
                 let upload = self.receive(request, name, id, upload, bound).await?;
-                self.close(name, id, upload, digest, By::Push, bound)
+                self.close(name, id, upload, digest, Delivery::Push, bound)
                     .await?;
             }
             Step::Closing { .. } | Step::Done { .. } => {
-                self.close_again(name, id, &upload.last, digest, By::Push)
+                self.close_again(name, id, &upload.last, digest, Delivery::Push)
                     .await?;
             }
             Step::Dead => return Err(unknown(id)),
@@ -281,7 +281,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             // 2, 3: creating it only if it is not there is the look. 4: the link. 5: 201
             Ok(Some(meta)) => {
                 let record = Record::Bytes { size: meta.size };
-                self.make_good(name, digest, &record, By::Push.right())
+                self.make_good(name, digest, &record, Delivery::Push.right())
                     .await?;
                 self.metrics.received.inc_by(meta.size);
                 self.count_stored(meta.size);
@@ -289,7 +289,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Ok(None) => {
                 let found = self.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-                self.make_good(name, digest, &record, By::Push.right())
+                self.make_good(name, digest, &record, Delivery::Push.right())
                     .await?;
                 self.metrics.received.inc_by(length);
                 self.metrics.deduplicated.inc_by(record.size());
@@ -346,7 +346,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         bound.check(&self.host)?;
         let found = self.record(digest).await?; // 2 look
         let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-        self.make_good(name, digest, &record, By::Push.right())
+        self.make_good(name, digest, &record, Delivery::Push.right())
             .await?; // 4 the link
         self.metrics.deduplicated.inc_by(record.size());
         Ok(())
@@ -379,7 +379,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    /// Fill of a small blob, `seen` before: it is held in memory and hashed before anything is written, so no claim has to keep its place.
+    /// Stores a small blob of an upstream. `seen` is the look before the fetch. The bytes are held
+    /// in memory and hashed before anything is written, so no claim is needed.
     pub(super) async fn fill_whole(
         &self,
         body: Option<S::Body>,
@@ -397,7 +398,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if bytes.digest(digest.algorithm()).await? != *digest {
             return Err(StoreError::Digest.into());
         }
-        let by = By::Fill;
+        let by = Delivery::Fill;
         self.keep(name, &[digest], &by.reason(), bound).await?; // 1 KEEP
         let metadata = json(&BlobKind::Bytes);
         let options = PutOptions {
@@ -521,7 +522,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let upload = self
             .receive_body(body, length, name, id, upload, bound)
             .await?;
-        let closed = self.close(name, id, upload.clone(), digest, By::Fill, bound);
+        let closed = self.close(name, id, upload.clone(), digest, Delivery::Fill, bound);
         let Err(error) = closed.await else {
             return Ok(());
         };
@@ -545,15 +546,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         id: UploadId,
         upload: Upload,
         digest: &Digest,
-        by: By,
+        by: Delivery,
         bound: Bound,
     ) -> Result<(), Error> {
         let extents = match &upload.last {
             Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
                 match by {
-                    By::Push => self.push_whole(None, 0, name, digest).await?,
-                    By::Fill => {
+                    Delivery::Push => self.push_whole(None, 0, name, digest).await?,
+                    Delivery::Fill => {
                         self.fill_whole(None, 0, name, digest, &Look::Absent)
                             .await?;
                     }
@@ -710,7 +711,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         id: UploadId,
         last: &Step,
         digest: &Digest,
-        by: By,
+        by: Delivery,
     ) -> Result<(), Error> {
         match last {
             Step::Closing { digest: closed } | Step::Done { digest: closed, .. }

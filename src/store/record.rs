@@ -22,9 +22,11 @@ pub enum Record {
     },
 }
 
-/// Which kind of grant gave a repository the right to read a blob. Recorded by the link, and by copies of it in the tiers.
+/// Which kind of grant gave a repository the right to read a blob. Recorded by the link, and by
+/// copies of it in the tiers.
 ///
-/// A link that records none was written by an older version. A repository that is mirrored believes [`Right::Filled`] only.
+/// A link that records none was written by an older version. A repository that is mirrored believes
+/// [`Right::Filled`] only.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
@@ -42,7 +44,8 @@ pub struct Linked {
 }
 
 impl Linked {
-    /// Reads the metadata of a link. `None` for a link of an older version, and for metadata that can't be read.
+    /// Reads the metadata of a link. `None` for a link of an older version, and for metadata that
+    /// can't be read.
     pub fn parse(metadata: &str) -> Option<Right> {
         let linked: Option<Self> = serde_json::from_str(metadata).ok();
         linked.map(|linked| linked.reason)

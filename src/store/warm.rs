@@ -220,7 +220,8 @@ mod tests {
         }
     }
 
-    /// Values outlive the version that wrote them: this is the form of a link, with and without its right.
+    /// Values outlive the version that wrote them: this is the form of a link, with and without its
+    /// right.
     #[test]
     fn have_links_in_the_form_that_is_stored() {
         let digest = Algorithm::Sha256.digest(b"layer");

@@ -55,17 +55,19 @@ struct Hold {
     has_old_link: bool,
     /// The youngest grant for each manifest that was pushed and has one.
     manifests: BTreeMap<Digest, Youngest>,
-    /// The same, for each manifest that an upstream sent. A grant of the one kind takes the place of none of the other: what was pushed
-    /// would lose its right.
+    /// The same for manifests that an upstream sent. The two kinds never replace each other: a
+    /// pushed manifest would lose its right to the blob.
     mirrored: BTreeMap<Digest, Youngest>,
-    /// Old grants by bytes that were hashed. They stay while a grant for a manifest does.
+    /// Old `Filled` grants. They stay while a grant for a manifest does.
     filled: Vec<String>,
-    /// Whether there are grants of which it is not known what they are: the step before has read them, or they can't be read.
+    /// Whether some grants of the repository are unknown: the previous step read them, or they
+    /// can't be read. No `Filled` grant is deleted then.
     is_partial: bool,
 }
 
 impl Hold {
-    /// Notes a grant that stays. Of it and the one for the same manifest that was the youngest so far, answers the older one, if that is old.
+    /// Notes a grant that stays. Returns the older one of it and the youngest so far for the same
+    /// manifest, if that is past the grace period.
     fn surpass(&mut self, reason: Reason, grant: Youngest) -> Option<String> {
         let (youngest, manifest) = match reason {
             Reason::Manifest { digest } => (&mut self.manifests, digest),
@@ -258,9 +260,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Has read all that a repository has on a blob.
     ///
-    /// Old grants by hashed bytes go, if no grant for a manifest stays. A pull may store one at this moment: its grant keeps the blob, and
-    /// the right to it comes with the next pull. The link that says so may stay for longer. It harms nobody: what it says stays true, for
-    /// all bytes were hashed for this repository, and it goes when the repository has no grant any more.
+    /// Deletes old `Filled` grants if no grant for a manifest stays. A pull may store a manifest at
+    /// this moment. Its grant keeps the blob, and the next pull of the blob asks the upstream
+    /// again. A link that records `filled` may outlive its grant. That is harmless: the bytes were
+    /// hashed for this repository, and the link goes when the repository has no grant on the blob.
     async fn leave(
         &self,
         hold: &mut Hold,
@@ -337,7 +340,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             Reason::Claim => Ok(Some(
                 "the bytes that were announced are late by the grace period",
             )),
-            // It stays while another grant does, which is known when all of them are.
+            // Decided once all grants of the repository were read.
             Reason::Filled => Ok(None),
             Reason::Manifest { digest } | Reason::Mirrored { digest } => {
                 if manifests.may_have(name, digest) {

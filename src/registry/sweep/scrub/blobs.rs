@@ -671,7 +671,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         if !self.work.is_dry {
             self.work.spend(1)?;
             let registry = self.work.registry;
-            // Where the bytes are says nothing of who may read them: the link keeps the right that it records.
+            // The repair concerns where the bytes are. The recorded right stays as it is.
             let right = Linked::parse(&meta.metadata);
             registry.make_good(name, digest, record, right).await?;
         }

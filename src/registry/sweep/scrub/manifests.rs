@@ -181,7 +181,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             if !self.work.is_dry && self.is_still(key, meta).await? {
                 // The bytes stay, for who wants to know what became of them.
                 let metadata = json(&Stored {
-                    // Of bytes that are wrong nobody can say what they named.
+                    // If neither bytes nor metadata are right, repairs must not create a right.
                     mirrored: stored.as_ref().is_none_or(|stored| stored.mirrored),
                     media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
                     lists: None,
@@ -236,22 +236,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
 
     /// Where a manifest comes from, by its metadata and the settings.
     fn origin(&self, name: &Name, stored: &Stored) -> Origin {
-        if stored.mirrored || self.work.registry.is_upstreams(name) {
+        if stored.mirrored || self.work.registry.is_under_upstream(name) {
             Origin::Upstream
         } else {
             Origin::Push
         }
     }
 
-    /// Where a manifest comes from whose metadata can't be read: what its grants say. If they are gone too, nobody can say, so it is taken
-    /// for an upstream's. Grants that are repaired for it then keep its blobs, and give no right that was not there.
+    /// Where a manifest with unreadable metadata comes from, judged by its grants. If there are
+    /// none, it counts as an upstream's: the grants that the scrub writes then keep its blobs and
+    /// create no right.
     async fn origin_by_grants(
         &self,
         name: &Name,
         digest: &Digest,
         manifest: &Manifest,
     ) -> Result<Origin, Halt> {
-        if self.work.registry.is_upstreams(name) {
+        if self.work.registry.is_under_upstream(name) {
             return Ok(Origin::Upstream);
         }
         for blob in &manifest.blobs {
