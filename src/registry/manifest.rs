@@ -587,3 +587,23 @@ fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
     Err(Error::new(Code::ManifestBlobUnknown, found)
         .with_detail(detail!({ "name": name.as_str(), "digests": digests })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Metadata outlives the version that wrote it.
+    #[test]
+    fn the_metadata_of_manifests_is_what_is_stored() {
+        for (aside, mirrored, rest) in [
+            (false, false, ""),
+            (true, false, r#","aside":true"#),
+            (false, true, r#","mirrored":true"#),
+        ] {
+            let stored = format!(r#"{{"mediaType":"a/b"{rest}}}"#);
+            let read: Stored = serde_json::from_str(&stored).unwrap();
+            assert_eq!((read.aside, read.mirrored), (aside, mirrored));
+            assert_eq!(json(&read), stored);
+        }
+    }
+}
