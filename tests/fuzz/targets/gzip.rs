@@ -46,6 +46,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let done = deflate.compress_vec(&text, &mut stored, FlushCompress::Finish);
     assert_eq!(done.unwrap(), Status::StreamEnd);
     seeds.push([&[1, 4, 8], stored.as_slice()].concat());
+    // One of the checksum and the length is wrong, each in any byte.
+    let short = programs::through("gzip -9n", b"short");
+    for flipped in 0..9 {
+        seeds.push([&[1, 1, flipped], &short[10..short.len() - 8]].concat());
+    }
     // What refers far back, over several blocks.
     let far = programs::noise(3, 20_000).repeat(3);
     let gzip = programs::through("gzip -9n", &far);

@@ -105,6 +105,7 @@ fn made(input: &mut Input<'_>) {
     }
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (path, entries) in &found {
+        assert_eq!(seek(&index, &bytes, path).unwrap().as_ref(), Some(entries), "a path itself");
         let all = &expected[path];
         assert!(all.ends_with(entries), "the last entries of a path");
         assert!(all.len() > 1_000 || all == entries, "all entries of a path");
