@@ -5,12 +5,22 @@
 //! with all that indexes list and all that is about it; what nothing names has its time, from when it was pushed. A tag names nothing that
 //! is not there.
 //!
+//! The promise of rights has two sides. *Nobody reads a blob without a chain to bytes that were
+//! hashed*: a repository has a right only if the blob's bytes were hashed for it, or for a
+//! repository that it mounted the blob from, or for one of the same upstream if the upstream says
+//! that this one has it too. It holds under any settings for what this version writes, and in
+//! mirrored repositories for what older versions wrote. *Nothing that was accepted is lost*: a
+//! pushed manifest keeps its right while its repository is mirrored and after that; a blob that was
+//! there while a stored manifest names it stays; a filled blob is there for the grace period, and
+//! it and the right stay while a manifest that names it is stored.
+//!
 //! # What is modelled
 //!
 //! Clients and sweepers that do one store operation a step, in any order, over a store that promises what R2 promises
 //! ([`store`]). The operations are in [`process`], with the steps named as in the comments of the registry's code: KEEP,
 //! look, closing, BOUND. Nothing has to go on: so a crash after any step, and a process that is as slow as it likes, are in
-//! every scenario. [`promise`] says what must hold in each state and what must be seen in some; [`scenario`] says who does
+//! every scenario. [`rights`] says which grants and links give a right. [`promise`] says what must
+//! hold in each state and what must be seen in some; [`scenario`] says who does
 //! what; [`rule`] lists the rules that can be taken away, and where that shows.
 //!
 //! # What is assumed
@@ -25,10 +35,31 @@
 //! - What nothing names goes when it is as old as the grace period, and so do tags: the least that a policy can say, though it says more.
 //! - A write whose answer is lost is not made again by the same request, unless it finds its own in what is there.
 //! - Identifiers and nonces are unique. Digests stand for bytes.
+//! - A client that pushes a blob has its bytes. The code hashes them, but for one client: of two
+//!   that create a blob at the same moment the second is believed.
+//! - Each isolate has its settings for its whole life. An operation goes on by the settings that it
+//!   began with.
+//! - An upstream is known by its name. What it sends and what its `HEAD` says may be anything.
+//!
+//! # What is not promised
+//!
+//! - The right to a filled blob, if a manifest comes to name it while a sweep deletes the grant:
+//!   the sweep has listed the grant as old and has seen no manifest. The bytes stay. Usually the
+//!   link still gives the right; if that was never written, the next pull asks the upstream again.
+//!   Nothing is condemned for it, so no lock is worth its cost.
+//! - A link that was written for a fill may outlive its grant. That is harmless: it says that bytes
+//!   with this digest were hashed for this repository, and that stays true. It goes when the
+//!   repository has no grant on the blob.
+//! - Privacy for grants of older versions once their upstream is removed from the settings: nothing
+//!   tells them from those of pushes.
 //!
 //! # What is not modelled
 //!
-//! - The right to a blob, checked before KEEP: every push has it, which allows more than the code does.
+//! - The right to a blob, checked before KEEP, outside of the scenarios of rights: every push has
+//!   it, which allows more than the code does.
+//! - Of rights: copies of links in the tiers, which hold what the link says; several pages of one
+//!   repository's grants, in which case the sweep keeps its fills for a round; a repair of a grant
+//!   beside marks, for it is KEEP as in any push.
 //! - More than two blobs in a manifest, two extents in an upload, two sweepers; the order of a manifest's grants among
 //!   themselves (they are written at once, and each protects its own blob only).
 //! - The catalogue's entry, which is written and never swept; caches.
@@ -69,6 +100,7 @@
 pub mod model;
 pub mod process;
 pub mod promise;
+pub mod rights;
 pub mod rule;
 pub mod scenario;
 mod search;

@@ -8,6 +8,7 @@ use crate::{
         sweep::{Sweeper, Task},
     },
     promise::Loss,
+    rights::Known,
     rule::Rule,
     scenario::{Operation, Scenario},
     store::{Blob, Key, Store},
@@ -35,6 +36,8 @@ pub struct State {
     pub deleted: u8,
     /// Whether the blob that was wrong at the beginning has been right.
     pub healed: bool,
+    /// The settings, and what only the search knows of rights.
+    pub known: Known,
 }
 
 /// What may happen.
@@ -80,6 +83,7 @@ impl stateright::Model for Removal {
             sweepers: vec![Sweeper::Idle; self.scenario.sweepers],
             deleted: 0,
             healed: false,
+            known: Known::new(self.scenario),
         }]
     }
 
@@ -111,6 +115,7 @@ impl stateright::Model for Removal {
             model: self,
             before: state,
             store: &mut next.store,
+            known: &mut next.known,
         };
         match action {
             Action::Tick => next.tick(self.scenario),
@@ -141,6 +146,9 @@ impl stateright::Model for Removal {
             }
         }
         next.healed |= self.scenario.damaged && next.store.is_right(Blob(0));
+        if self.scenario.rights {
+            next.known.hold(self.scenario, &next.store);
+        }
         (next != *state).then_some(next)
     }
 

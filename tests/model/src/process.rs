@@ -6,6 +6,7 @@
 use crate::{
     model::{Removal, State},
     process::sweep::Sweeper,
+    rights::Known,
     rule::Rule,
     scenario::Operation,
     store::{Blob, Body, Key, Manifest, Mark, MarkState, Reason, Repository, Store},
@@ -14,6 +15,7 @@ use crate::{
 pub mod blob;
 pub mod keep;
 pub mod manifest;
+pub mod mirror;
 pub mod push;
 pub mod retention;
 pub mod sweep;
@@ -28,6 +30,8 @@ pub struct World<'a> {
     pub before: &'a State,
     /// The store.
     pub store: &'a mut Store,
+    /// The settings, and what only the search knows of rights.
+    pub known: &'a mut Known,
 }
 
 impl World<'_> {
@@ -90,6 +94,8 @@ pub struct Client {
     pub since: Option<u8>,
     /// Where it is in the operation.
     pub at: At,
+    /// The repositories that are mirrored by the settings of its isolate, as bits.
+    pub mirrored: u8,
 }
 
 /// Where a client is in an operation: what it does next.
@@ -107,6 +113,8 @@ pub enum At {
     Manifest(manifest::At),
     /// Mount and blob DELETE.
     Blob(blob::At),
+    /// Pulls, and what a mirror stores.
+    Mirror(mirror::At),
     /// The script has ended; whether its last operation was answered with success.
     End {
         /// 201 or 202.
@@ -125,6 +133,7 @@ impl Client {
             operation: 0,
             since: None,
             at: At::Begin,
+            mirrored: 0,
         }
     }
 
@@ -151,12 +160,16 @@ impl Client {
             return self;
         };
         match self.at {
-            At::Begin => self.begin(operation, world),
+            At::Begin => {
+                let mirrored = world.known.mirrored;
+                Self { mirrored, ..self }.begin(operation, world)
+            }
             At::Keep(at, after) => self.keep(at, after, operation, world),
             At::Push(at) => self.push(at, operation, world),
             At::Upload(at) => self.upload(at, operation, world),
             At::Manifest(at) => self.manifest(at, operation, world),
             At::Blob(at) => self.blob(at, operation, world),
+            At::Mirror(at) => self.mirror(at, operation, world),
             At::End { .. } => self,
         }
     }
@@ -172,10 +185,23 @@ impl Client {
             | Operation::Close { .. } => self.read_chain(operation, world),
             Operation::Fill { .. } => self.bound().upload(upload::At::Start, operation, world),
             Operation::Cancel { .. } => self.upload(upload::At::List, operation, world),
-            Operation::Mount { .. } => {
+            Operation::Mount { from: Some(_), .. } => {
+                self.mirror(mirror::At::first(), operation, world)
+            }
+            Operation::Mount { from: None, .. } => {
                 self.keep(keep::At::first(world), After::Mount, operation, world)
             }
+            Operation::PutManifest { .. } if world.model.scenario.rights => {
+                self.mirror(mirror::At::first(), operation, world)
+            }
             Operation::PutManifest { .. } => self.begin_manifest(operation, world),
+            Operation::Pull { .. } => self.mirror(mirror::At::first(), operation, world),
+            Operation::Mirror { .. } => self.begin_mirror(operation, world),
+            Operation::Guess { .. } => self.mirror(mirror::At::Head, operation, world),
+            Operation::Configure { mirrored } => {
+                world.known.mirrored = mirrored;
+                self.accepted(world)
+            }
             Operation::DeleteManifest { .. } => {
                 self.manifest(manifest::At::ReadTag, operation, world)
             }
@@ -210,14 +236,17 @@ impl Client {
     #[must_use]
     pub fn answer(mut self, accepted: bool, world: &World<'_>) -> Self {
         self.operation += 1;
+        self.mirrored = 0;
         self.at = if self.operation(world.model).is_some() {
             At::Begin
         } else {
             At::End { accepted }
         };
-        // What goes by policy has its time from when it was pushed.
-        let retained = world.model.scenario.tasks.retained().manifests;
-        if !retained || self.at != (At::End { accepted: true }) {
+        // What goes by policy has its time from when it was pushed; a filled blob has it from its
+        // grant.
+        let has_time =
+            world.model.scenario.tasks.retained().manifests || world.model.scenario.rights;
+        if !has_time || self.at != (At::End { accepted: true }) {
             self.since = None;
         }
         self
@@ -252,6 +281,7 @@ impl Client {
             | At::Upload(_)
             | At::Manifest(_)
             | At::Blob(_)
+            | At::Mirror(_)
             | At::End { .. } => None,
         }
     }
@@ -266,12 +296,18 @@ pub(crate) fn kept(
         Operation::Push {
             repository, blob, ..
         }
-        | Operation::Mount { repository, blob } => Some((repository, one(blob), Reason::Upload)),
-        Operation::Patch { session, .. }
-        | Operation::Close { session, .. }
-        | Operation::Fill { session } => {
+        | Operation::Mount {
+            repository, blob, ..
+        } => Some((repository, one(blob), Reason::Upload)),
+        Operation::Guess { repository, blob } => Some((repository, one(blob), Reason::Claim)),
+        Operation::Pull { repository, blob } => Some((repository, one(blob), Reason::Filled)),
+        Operation::Patch { session, .. } | Operation::Close { session, .. } => {
             let upload = model.scenario.session(session);
             Some((upload.repository, one(upload.blob), Reason::Upload))
+        }
+        Operation::Fill { session } => {
+            let upload = model.scenario.session(session);
+            Some((upload.repository, one(upload.blob), Reason::Filled))
         }
         Operation::PutManifest {
             repository,
@@ -281,9 +317,17 @@ pub(crate) fn kept(
             let blobs = model.scenario.manifest(manifest).blobs;
             Some((repository, blobs, Reason::Manifest(manifest)))
         }
+        Operation::Mirror {
+            repository,
+            manifest,
+        } => {
+            let blobs = model.scenario.manifest(manifest).blobs;
+            Some((repository, blobs, Reason::Mirrored(manifest)))
+        }
         Operation::Cancel { .. }
         | Operation::DeleteManifest { .. }
-        | Operation::DeleteBlob { .. } => None,
+        | Operation::DeleteBlob { .. }
+        | Operation::Configure { .. } => None,
     }
 }
 
@@ -298,7 +342,8 @@ const fn one(blob: Blob) -> &'static [Blob] {
 /// The id of every grant that is not written afresh.
 pub(crate) const fn shared_id(reason: Reason) -> u8 {
     match reason {
-        Reason::Upload => 30,
-        Reason::Manifest(Manifest(_)) => 31,
+        Reason::Upload | Reason::Claim => 30,
+        Reason::Manifest(Manifest(_)) | Reason::Mirrored(Manifest(_)) => 31,
+        Reason::Filled => 29,
     }
 }

@@ -11,6 +11,7 @@ use crate::{
         retention::{self, SUBJECT},
         sweep::{Own, Sweeper, Tasks},
     },
+    rights::{Known, has_right},
     rule::Rule,
     scenario::{Operation, Scenario},
     store::{Blob, Body, Key, Manifest, MarkState, Reason, Record, Repository, Step, Store},
@@ -41,6 +42,16 @@ pub enum Loss {
     About,
     /// The right bytes of a blob that were stored after its wrong ones had been set aside.
     Healed,
+    /// Privacy: a repository has a right to a blob whose bytes were hashed neither for it nor for
+    /// one that it has the blob from.
+    Right,
+    /// A blob that was there while a manifest of an upstream named it.
+    Held,
+    /// A blob that was filled, before it was as old as what nothing names has to be.
+    Fresh,
+    /// A blob that was filled, or the right to it, while a manifest that was there all the time
+    /// names it.
+    Filled,
     /// Room: with everyone dead and everything deleted, sweeping leaves something.
     Room,
 }
@@ -60,6 +71,10 @@ impl Loss {
             Self::Young => "what was pushed is there for its time, with all that it lists",
             Self::About => "what is about a manifest that a tag names is there",
             Self::Healed => "what was healed stays, and right",
+            Self::Right => "only those can read a blob for whom its bytes were hashed",
+            Self::Held => "a blob that was there while a stored manifest names it stays",
+            Self::Fresh => "what was filled is there for its time",
+            Self::Filled => "what was filled can be read while a manifest names it",
             Self::Room => "sweeping leaves nothing",
         }
     }
@@ -69,6 +84,9 @@ impl Loss {
         if scenario.damaged {
             // What was lost before anything began is nobody's to keep.
             return vec![healed_stays(), found_by_pulls()];
+        }
+        if scenario.rights {
+            return Self::properties_of_rights(scenario);
         }
         let mut properties = vec![
             Property::always(Self::Blob.property(), |model: &Removal, state: &State| {
@@ -102,6 +120,91 @@ impl Loss {
     }
 }
 
+impl Loss {
+    /// The properties of a scenario of rights. What a mirror stores of a manifest comes before its
+    /// blobs.
+    fn properties_of_rights(scenario: &Scenario) -> Vec<Property<Removal>> {
+        let mut properties = vec![
+            Property::always(Self::Right.property(), nobody_reads_without_hash),
+            Property::always(Self::Held.property(), |model: &Removal, state: &State| {
+                blobs(model, state)
+                    .filter(|(repository, blob)| {
+                        *repository == Repository(0) && state.known.is_held(*blob)
+                    })
+                    .all(|(_, blob)| state.store.record(blob).is_some())
+            }),
+            Property::always(Self::Fresh.property(), |model: &Removal, state: &State| {
+                let grace = model.scenario.grace;
+                filled(model, state)
+                    .filter(|(.., since)| since.is_some_and(|since| since < grace))
+                    .all(|(repository, blob, _)| is_readable(model, state, repository, blob))
+            }),
+            Property::always(Self::Grant.property(), |model: &Removal, state: &State| {
+                blobs_of(model, state, |manifest| {
+                    state.known.pushed & 1 << manifest.0 != 0
+                })
+                .all(|(repository, blob)| is_granted(&state.store, repository, blob))
+            }),
+            found_by_pulls(),
+        ];
+        if scenario.fills_stay {
+            properties.push(Property::always(
+                Self::Filled.property(),
+                |model: &Removal, state: &State| {
+                    filled(model, state)
+                        .all(|(repository, blob, _)| is_readable(model, state, repository, blob))
+                },
+            ));
+        }
+        if scenario.leftovers {
+            properties.push(Property::always(Self::Room.property(), sweeps_clean));
+        }
+        properties
+    }
+}
+
+/// Whether each repository that has a right to a blob has it by bytes that were hashed: by any
+/// settings, for what this version writes. What an older version wrote can't be told from pushes
+/// once the upstream is removed.
+fn nobody_reads_without_hash(model: &Removal, state: &State) -> bool {
+    let mirrored = if model.scenario.old_forms {
+        state.known.mirrored
+    } else {
+        0
+    };
+    (0..4).map(Repository).all(|repository| {
+        [Blob(0), Blob(1)].into_iter().all(|blob| {
+            state.known.is_hashed(repository, blob)
+                || !has_right(model, &state.store, mirrored, repository, blob)
+        })
+    })
+}
+
+/// Whether a blob is there, and a repository has a right to it.
+fn is_readable(model: &Removal, state: &State, repository: Repository, blob: Blob) -> bool {
+    state.store.record(blob).is_some()
+        && has_right(model, &state.store, state.known.mirrored, repository, blob)
+}
+
+/// The blobs whose pull or fill was the last of a client, and was answered with 200; and how many
+/// ticks ago they were kept, if by that.
+fn filled<'a>(
+    model: &'a Removal,
+    state: &'a State,
+) -> impl Iterator<Item = (Repository, Blob, Option<u8>)> + 'a {
+    let clients = state.clients.iter().zip(model.scenario.clients);
+    clients.filter_map(|(client, script)| match (client.at, script.last()) {
+        (At::End { accepted: true }, Some(Operation::Pull { repository, blob })) => {
+            Some((*repository, *blob, client.since))
+        }
+        (At::End { accepted: true }, Some(Operation::Fill { session })) => {
+            let upload = model.scenario.session(*session);
+            Some((upload.repository, upload.blob, client.since))
+        }
+        _ => None,
+    })
+}
+
 /// A pull of a blob that is there finds it.
 fn found_by_pulls() -> Property<Removal> {
     Property::always(Loss::Pull.property(), |model: &Removal, state: &State| {
@@ -129,7 +232,17 @@ fn manifests(state: &State) -> impl Iterator<Item = (Repository, Manifest)> {
 
 /// The blobs of the manifests that are stored.
 fn blobs(model: &Removal, state: &State) -> impl Iterator<Item = (Repository, Blob)> {
-    manifests(state).flat_map(|(repository, manifest)| {
+    blobs_of(model, state, |_| true)
+}
+
+/// The blobs of some of the manifests that are stored.
+fn blobs_of(
+    model: &Removal,
+    state: &State,
+    is_one: impl Fn(Manifest) -> bool,
+) -> impl Iterator<Item = (Repository, Blob)> {
+    let manifests = manifests(state).filter(move |(_, manifest)| is_one(*manifest));
+    manifests.flat_map(|(repository, manifest)| {
         let blobs = model.scenario.manifest(manifest).blobs;
         blobs.iter().map(move |blob| (repository, *blob))
     })
@@ -225,8 +338,9 @@ fn is_granted(store: &Store, repository: Repository, blob: Blob) -> bool {
     store.grants(blob).any(|(_, of, reason)| {
         of == repository
             && match reason {
-                Reason::Upload => true,
+                Reason::Upload | Reason::Filled => true,
                 Reason::Manifest(manifest) => store.has(Key::Manifest(repository, manifest)),
+                Reason::Claim | Reason::Mirrored(_) => false,
             }
     })
 }
@@ -237,11 +351,12 @@ fn is_found(store: &Store, repository: Repository, blob: Blob, rereads: bool) ->
     let Some(record) = store.record(blob).filter(|record| is_there(store, *record)) else {
         return true;
     };
-    let Some(Body::Record(link)) = store
-        .get(Key::Link(blob, repository))
-        .map(|object| object.body)
-    else {
-        return true;
+    let link = match store.get(Key::Link(blob, repository)) {
+        Some(object) => match object.body {
+            Body::Record(link) | Body::Link(link, _) => link,
+            _ => return true,
+        },
+        None => return true,
     };
     let is_opened = match link {
         Record::Bytes => record == Record::Bytes,
@@ -330,7 +445,9 @@ fn sweep(model: &Removal, state: &State) -> Store {
         sweepers: Vec::new(),
         deleted: 0,
         healed: false,
+        known: state.known,
     };
+    let mut known: Known = state.known;
     for manifest in manifests {
         state.store.delete(manifest);
     }
@@ -345,6 +462,7 @@ fn sweep(model: &Removal, state: &State) -> Store {
                 model,
                 before: &state,
                 store: &mut store,
+                known: &mut known,
             };
             let mut sweeper = Sweeper::begin(task, &world);
             while sweeper != Sweeper::Idle {
@@ -391,6 +509,16 @@ pub enum Sight {
     Buried,
     /// A claim that was old is claimed by another.
     Reclaimed,
+    /// A pull was answered with 200.
+    Pulled,
+    /// A pull was refused, or the upstream was needed and didn't answer.
+    Unpulled,
+    /// A fill was deleted by a sweep.
+    Lapsed,
+    /// The bytes of a blob that was there were not fetched.
+    Reused,
+    /// A grant was repaired.
+    Repaired,
 }
 
 impl Sight {
@@ -474,6 +602,43 @@ impl Sight {
             Self::Reclaimed => {
                 Property::sometimes("an old claim is claimed", |_: &Removal, state: &State| {
                     retains(state, |at| matches!(at, retention::At::Claim(_, Some(_))))
+                })
+            }
+            Self::Pulled => {
+                Property::sometimes("a pull is answered", |model: &Removal, state: &State| {
+                    filled(model, state).next().is_some()
+                })
+            }
+            Self::Unpulled => {
+                Property::sometimes("a pull is refused", |model: &Removal, state: &State| {
+                    let mut clients = state.clients.iter().zip(model.scenario.clients);
+                    clients.any(|(client, script)| {
+                        client.at == At::End { accepted: false }
+                            && matches!(script.last(), Some(Operation::Pull { .. }))
+                    })
+                })
+            }
+            Self::Lapsed => Property::sometimes("a fill lapses", |_: &Removal, state: &State| {
+                state.sweepers.iter().any(|sweeper| match sweeper {
+                    Sweeper::DeleteGrant(key) => {
+                        let grant = state.store.get(*key).map(|object| object.body);
+                        grant == Some(Body::Reason(Reason::Filled))
+                    }
+                    _ => false,
+                })
+            }),
+            Self::Reused => {
+                Property::sometimes("a blob is reused", |_: &Removal, state: &State| {
+                    let mut clients = state.clients.iter();
+                    clients.any(|client| {
+                        matches!(client.at, At::Keep(_, crate::process::After::Present))
+                    })
+                })
+            }
+            Self::Repaired => {
+                Property::sometimes("a grant is repaired", |_: &Removal, state: &State| {
+                    let mut sweepers = state.sweepers.iter();
+                    sweepers.any(|sweeper| matches!(sweeper, Sweeper::Regrant(..)))
                 })
             }
             Self::Healed => {

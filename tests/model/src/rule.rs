@@ -128,6 +128,41 @@ rules! {
     AgeBeforeReading,
     /// Of an index that was gone when it was read, it is not known what it lists. Without: nothing, even when it is there again.
     GoneIsNotEmpty,
+    /// A grant `Mirrored` gives no right, whatever the settings say. Without: it does, if its
+    /// manifest is stored.
+    MirroredGivesNoRight,
+    /// A grant `Claim` gives no right.
+    ClaimGivesNoRight,
+    /// In a mirrored repository only `Filled` gives a right. Without: `Upload` and `Manifest` do,
+    /// which an older version wrote for blobs that nobody had hashed for it.
+    OldGrantsGiveNoRight,
+    /// In a mirrored repository a link is believed only if it says that it was written for a fill.
+    LinkSaysWhy,
+    /// `Filled` is written after the bytes are hashed. Without: before, and it stays if they are
+    /// wrong.
+    HashBeforeFilled,
+    /// The bytes of a blob that is there are fetched, unless a mirrored repository has `Filled` on
+    /// it. Without: the upstream's `HEAD` is enough.
+    ReuseNeedsRight,
+    /// That repository is mirrored from the same upstream.
+    ReuseOfSameUpstream,
+    /// And the upstream's `HEAD` for the repository that asks is 200.
+    ReuseNeedsHead,
+    /// A blob that is reused is looked at after KEEP. Without: what was seen before is enough.
+    LookAfterReuse,
+    /// A filled blob is created after KEEP. Without: before.
+    KeepBeforeFill,
+    /// A stored manifest says that it came from an upstream. Without: a repair writes `Manifest`
+    /// for it once the upstream is removed.
+    ManifestSaysOrigin,
+    /// `Filled` stays while a manifest of the repository names the blob. Without: it goes after the
+    /// grace period.
+    FilledStays,
+    /// `Filled` goes after the grace period if no manifest names the blob. Without: it stays.
+    FilledGoes,
+    /// Of several grants for a manifest those of one reason are compared. Without: a younger
+    /// `Mirrored` takes the place of `Manifest`.
+    KindsApart,
 }
 
 impl Rule {
@@ -185,6 +220,18 @@ impl Rule {
             Self::LooksThroughIndexes => (&scenario::UNTAGGED_INDEXES, Loss::Tagged),
             Self::NonceInTag => (&scenario::OLD_TAG, Loss::Tag),
             Self::ExtentsBeforeNote => (&scenario::SCRUB_OF_EXTENTS, Loss::Pull),
+            Self::MirroredGivesNoRight | Self::HashBeforeFilled | Self::ReuseNeedsRight => {
+                (&scenario::ATTACK, Loss::Right)
+            }
+            Self::ClaimGivesNoRight => (&scenario::GUESS, Loss::Right),
+            Self::OldGrantsGiveNoRight | Self::LinkSaysWhy => (&scenario::OLD_FORMS, Loss::Right),
+            Self::ReuseOfSameUpstream | Self::ReuseNeedsHead => (&scenario::REUSE, Loss::Right),
+            Self::LookAfterReuse => (&scenario::REUSE, Loss::Fresh),
+            Self::KeepBeforeFill => (&scenario::PULLED, Loss::Fresh),
+            Self::ManifestSaysOrigin => (&scenario::REPAIRED, Loss::Right),
+            Self::FilledStays => (&scenario::MIRRORED, Loss::Filled),
+            Self::FilledGoes => (&scenario::PULLED, Loss::Room),
+            Self::KindsApart => (&scenario::PUSHED_BEFORE, Loss::Grant),
         }
     }
 }

@@ -4,8 +4,8 @@ use crate::{
     process::{manifest::SHARED_NONCE, sweep::Tasks},
     promise::Sight,
     store::{
-        Blob, Body, Extent, Extents, Key, Manifest, Reason, Record, Repository, Retained, Session,
-        Step, Store,
+        Blob, Body, Extent, Extents, Key, Manifest, Reason, Record, Repository, Retained, Right,
+        Session, Step, Store,
     },
 };
 
@@ -55,6 +55,8 @@ pub enum Operation {
         repository: Repository,
         /// What.
         blob: Blob,
+        /// Where from, which has to have a right to it. `None` if the right is taken as given.
+        from: Option<Repository>,
     },
     /// Manifest PUT.
     PutManifest {
@@ -79,6 +81,43 @@ pub enum Operation {
         /// What.
         blob: Blob,
     },
+    /// Pull of a blob: by right; else, if the repository is mirrored, by a fill of a small blob.
+    Pull {
+        /// Where.
+        repository: Repository,
+        /// What.
+        blob: Blob,
+    },
+    /// Pull of a manifest through the mirror, which stores it.
+    Mirror {
+        /// Where.
+        repository: Repository,
+        /// What.
+        manifest: Manifest,
+    },
+    /// Push of other bytes than are announced.
+    Guess {
+        /// Where to.
+        repository: Repository,
+        /// What is announced.
+        blob: Blob,
+    },
+    /// Change of the settings. Operations that have begun go on by the settings before it.
+    Configure {
+        /// The repositories that are mirrored from then on, as bits.
+        mirrored: u8,
+    },
+}
+
+/// What the upstream of a repository says of its blobs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Remote {
+    /// Which upstream it is.
+    pub upstream: u8,
+    /// Whether its `HEAD` is 200, with the length that is stored.
+    pub head: bool,
+    /// What bytes it sends, if it does; right are `0`.
+    pub bytes: Option<u8>,
 }
 
 /// What a manifest refers to.
@@ -130,6 +169,20 @@ pub struct Scenario {
     pub leftovers: bool,
     /// Whether the blob is wrong at the beginning.
     pub damaged: bool,
+    /// Whether rights are looked at, and what mirrors do.
+    pub rights: bool,
+    /// The repositories that are mirrored at the beginning, as bits.
+    pub mirrored: u8,
+    /// What the upstreams of the repositories say.
+    pub remotes: &'static [Remote],
+    /// The blobs whose bytes were hashed for a repository before the beginning.
+    pub hashed: &'static [(Repository, Blob)],
+    /// The manifests that were pushed to the first repository before the beginning, as bits.
+    pub pushed: u8,
+    /// Whether a manifest names what is filled all the time.
+    pub fills_stay: bool,
+    /// Whether an older version has written grants that can't be told from those of pushes.
+    pub old_forms: bool,
     /// What must be seen.
     pub sights: &'static [Sight],
 }
@@ -142,6 +195,12 @@ impl Scenario {
             repository: HERE,
             blob: LAYER,
         })
+    }
+
+    /// What the upstream of a repository says.
+    pub fn remote(&self, repository: Repository) -> Remote {
+        let remote = self.remotes.get(usize::from(repository.0)).copied();
+        remote.unwrap_or_default()
     }
 
     /// The manifest of an operation.
@@ -166,6 +225,8 @@ impl Scenario {
 
 const HERE: Repository = Repository(0);
 const THERE: Repository = Repository(1);
+const ELSEWHERE: Repository = Repository(2);
+const FOURTH: Repository = Repository(3);
 const LAYER: Blob = Blob(0);
 const CONFIG: Blob = Blob(1);
 const IMAGE: Manifest = Manifest(0);
@@ -243,11 +304,43 @@ const DELETE_BLOB_THERE: Operation = Operation::DeleteBlob {
     repository: THERE,
     blob: LAYER,
 };
+const DELETE_THERE: Operation = Operation::DeleteManifest {
+    repository: THERE,
+    manifest: IMAGE,
+};
 const FILL: Operation = Operation::Fill { session: FIRST };
 const MOUNT_HERE: Operation = Operation::Mount {
     repository: HERE,
     blob: LAYER,
+    from: None,
 };
+const MOUNT_FROM_HERE: Operation = Operation::Mount {
+    repository: ELSEWHERE,
+    blob: LAYER,
+    from: Some(HERE),
+};
+const PULL: Operation = pull(HERE);
+const MIRROR: Operation = Operation::Mirror {
+    repository: HERE,
+    manifest: IMAGE,
+};
+const MIRROR_OTHER: Operation = Operation::Mirror {
+    repository: HERE,
+    manifest: OTHER,
+};
+const GUESS_HERE: Operation = Operation::Guess {
+    repository: HERE,
+    blob: LAYER,
+};
+const UNMIRROR: Operation = Operation::Configure { mirrored: 0 };
+const MIRROR_AGAIN: Operation = Operation::Configure { mirrored: 1 };
+
+const fn pull(repository: Repository) -> Operation {
+    Operation::Pull {
+        repository,
+        blob: LAYER,
+    }
+}
 const PUT_BY_TAG: Operation = Operation::PutManifest {
     repository: HERE,
     manifest: IMAGE,
@@ -284,6 +377,13 @@ const ONE: &[Document] = &[Document {
     subject: false,
 }];
 
+/// Two manifests with one blob.
+const TWO: &[Document] = &[Document {
+    blobs: &[LAYER],
+    children: &[],
+    subject: false,
+}; 2];
+
 /// Two uploads of one blob.
 const UPLOADS: &[Upload] = &[
     Upload {
@@ -310,6 +410,13 @@ const NOTHING: Scenario = Scenario {
     owner_sweeps_session: false,
     leftovers: false,
     damaged: false,
+    rights: false,
+    mirrored: 0,
+    remotes: &[],
+    hashed: &[],
+    pushed: 0,
+    fills_stay: false,
+    old_forms: false,
     sights: &[],
 };
 
@@ -988,6 +1095,237 @@ pub static OLD_TAG: Scenario = Scenario {
     ..UNTAGGED
 };
 
+/// An upstream that has the blob.
+const HONEST: Remote = Remote {
+    upstream: 0,
+    head: true,
+    bytes: Some(0),
+};
+
+/// An upstream that says it has the blob, and sends other bytes.
+const LYING: Remote = Remote {
+    upstream: 0,
+    head: true,
+    bytes: Some(1),
+};
+
+/// The first repository is mirrored.
+const MIRRORING: Scenario = Scenario {
+    tasks: Tasks::BLOBS.and(Tasks::LINKS),
+    links: true,
+    rights: true,
+    mirrored: 1,
+    remotes: &[HONEST],
+    ..NOTHING
+};
+
+fn store_grant(store: &mut Store, repository: Repository, id: u8, reason: Reason) {
+    let key = Key::Grant {
+        blob: LAYER,
+        repository,
+        id,
+    };
+    store.put(key, Body::Reason(reason));
+}
+
+/// A blob that was pushed to another repository, which is private.
+fn store_private(store: &mut Store) {
+    store_blob(store);
+    store_grant(store, THERE, 28, Reason::Manifest(IMAGE));
+    store.put(Key::Manifest(THERE, IMAGE), Body::Empty);
+}
+
+/// Lets all that is stored grow old.
+fn age(store: &mut Store) {
+    for _ in 0..NOTHING.grace {
+        store.tick(NOTHING.grace, Retained::default());
+    }
+}
+
+/// A blob is pulled through a mirror, whose manifest is stored. No link is written: it's a hint,
+/// and writing it may fail.
+pub static MIRRORED: Scenario = Scenario {
+    name: "mirrored",
+    clients: &[&[PULL], &[PULL]],
+    sweepers: 2,
+    tasks: Tasks::BLOBS,
+    stored: |store| {
+        store_grant(store, HERE, 28, Reason::Mirrored(IMAGE));
+        store.put(Key::Manifest(HERE, IMAGE), Body::Upstream);
+        age(store);
+    },
+    links: false,
+    fills_stay: true,
+    leftovers: true,
+    sights: &[Sight::Pulled],
+    ..MIRRORING
+};
+
+/// A blob that nobody holds is swept while it is pulled through a mirror, and so is its manifest.
+pub static PULLED: Scenario = Scenario {
+    name: "pulled",
+    clients: &[&[PULL], &[MIRROR, PULL]],
+    stored: store_blob,
+    leftovers: true,
+    sights: &[
+        Sight::Pulled,
+        Sight::Unpulled,
+        Sight::Deleted,
+        Sight::Lifted,
+        Sight::Lapsed,
+    ],
+    ..MIRRORING
+};
+
+/// A manifest of an upstream names a private blob, which the upstream says it has. The upstream is
+/// removed, and there again.
+pub static ATTACK: Scenario = Scenario {
+    name: "attack",
+    clients: &[
+        &[MIRROR, PULL],
+        &[MOUNT_FROM_HERE],
+        &[UNMIRROR, PUT, MIRROR_AGAIN],
+    ],
+    remotes: &[LYING],
+    stored: store_private,
+    hashed: &[(THERE, LAYER)],
+    sights: &[Sight::Unpulled],
+    ..MIRRORING
+};
+
+/// An older version has written grants and a link to a private blob in a mirrored repository.
+pub static OLD_FORMS: Scenario = Scenario {
+    name: "old forms",
+    clients: &[&[PULL], &[MOUNT_FROM_HERE], &[MIRROR, PULL]],
+    remotes: &[LYING],
+    stored: |store| {
+        store_private(store);
+        store_grant(store, HERE, 28, Reason::Upload);
+        store_grant(store, HERE, 29, Reason::Claim);
+        store_grant(store, HERE, 30, Reason::Manifest(IMAGE));
+        store.put(Key::Manifest(HERE, IMAGE), Body::Empty);
+        store.put(Key::Link(LAYER, HERE), Body::Record(Record::Bytes));
+    },
+    hashed: &[(THERE, LAYER)],
+    old_forms: true,
+    sights: &[Sight::Unpulled],
+    ..MIRRORING
+};
+
+/// A blob was pushed before its repository was mirrored. It is pulled through the mirror, which is
+/// removed and there again.
+pub static PUSHED_BEFORE: Scenario = Scenario {
+    name: "pushed before",
+    clients: &[&[MIRROR, PULL], &[UNMIRROR, PULL, MIRROR_AGAIN]],
+    stored: |store| {
+        store_manifest(store);
+        age(store);
+        store.put(
+            Key::Link(LAYER, HERE),
+            Body::Link(Record::Bytes, Right::Pushed),
+        );
+    },
+    hashed: &[(HERE, LAYER)],
+    pushed: 1,
+    sights: &[Sight::Pulled],
+    ..MIRRORING
+};
+
+/// An upstream is removed, while the image is pulled by isolates that don't know of it yet; it is
+/// pushed, and the upstream is there again.
+pub static REMOVED: Scenario = Scenario {
+    name: "removed",
+    clients: &[&[MIRROR, PULL], &[UNMIRROR, PUSH, PUT, MIRROR_AGAIN]],
+    leftovers: true,
+    sights: &[
+        Sight::Pulled,
+        Sight::Unpulled,
+        Sight::Deleted,
+        Sight::Lifted,
+        Sight::Lapsed,
+    ],
+    ..MIRRORING
+};
+
+/// A large blob is filled, and pulled, while its manifest is.
+pub static FILLED_BY_EXTENTS: Scenario = Scenario {
+    name: "fill, mirrored",
+    clients: &[&[FILL], &[MIRROR, PULL]],
+    tasks: BLOBS_AND_SESSIONS.and(Tasks::LINKS),
+    sights: &[
+        Sight::Pulled,
+        Sight::Unpulled,
+        Sight::Deleted,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Lapsed,
+    ],
+    ..MIRRORING
+};
+
+/// A client without the bytes announces a blob, while another pushes it and a third mounts it.
+pub static GUESS: Scenario = Scenario {
+    name: "guess",
+    clients: &[&[GUESS_HERE], &[PUSH_THERE], &[MOUNT_FROM_HERE]],
+    mirrored: 0,
+    sights: &[],
+    ..MIRRORING
+};
+
+/// The grant of a manifest of an upstream is missing, and repaired, while the upstream is removed
+/// and there again.
+pub static REPAIRED: Scenario = Scenario {
+    name: "repaired",
+    clients: &[&[UNMIRROR, MIRROR_AGAIN], &[MIRROR_OTHER, PULL]],
+    tasks: Tasks::REPAIR,
+    manifests: TWO,
+    remotes: &[LYING],
+    stored: |store| {
+        store_private(store);
+        store.put(Key::Manifest(HERE, OTHER), Body::Upstream);
+    },
+    hashed: &[(THERE, LAYER)],
+    sights: &[Sight::Repaired, Sight::Unpulled],
+    ..MIRRORING
+};
+
+/// A blob of one mirrored repository is pulled in three others: of the same upstream, of another,
+/// and of the same which has it not there.
+pub static REUSE: Scenario = Scenario {
+    name: "reuse",
+    clients: &[&[PULL], &[pull(ELSEWHERE)], &[pull(FOURTH)]],
+    mirrored: 15,
+    remotes: &[
+        Remote {
+            bytes: None,
+            ..HONEST
+        },
+        HONEST,
+        Remote {
+            upstream: 1,
+            ..LYING
+        },
+        Remote {
+            upstream: 0,
+            head: false,
+            bytes: None,
+        },
+    ],
+    stored: |store| {
+        store_blob(store);
+        store_grant(store, THERE, 28, Reason::Filled);
+    },
+    hashed: &[(THERE, LAYER)],
+    sights: &[
+        Sight::Pulled,
+        Sight::Unpulled,
+        Sight::Reused,
+        Sight::Deleted,
+        Sight::Lapsed,
+    ],
+    ..MIRRORING
+};
+
 /// As [`CLOSING`], while another client deletes the blob and both push the manifest.
 pub static CLOSING_AND_ALL: Scenario = Scenario {
     name: "closing and all",
@@ -1104,6 +1442,77 @@ pub static CLOSING_FINER: Scenario = Scenario {
     ..CLOSING
 };
 
+/// As [`ATTACK`], with two sweepers, while the private image is deleted.
+pub static ATTACK_AND_ALL: Scenario = Scenario {
+    name: "attack, and all",
+    clients: &[
+        &[MIRROR, PULL],
+        &[MOUNT_FROM_HERE],
+        &[UNMIRROR, PUT, MIRROR_AGAIN],
+        &[DELETE_THERE],
+    ],
+    sweepers: 2,
+    sights: &[Sight::Unpulled, Sight::Deleted],
+    ..ATTACK
+};
+
+/// As [`OLD_FORMS`], with two sweepers.
+pub static OLD_FORMS_TWICE: Scenario = Scenario {
+    name: "old forms, twice",
+    sweepers: 2,
+    ..OLD_FORMS
+};
+
+/// As [`PULLED`], with two sweepers.
+pub static PULLED_TWICE: Scenario = Scenario {
+    name: "pulled, twice",
+    sweepers: 2,
+    leftovers: false,
+    ..PULLED
+};
+
+/// As [`PULLED`], with a finer clock.
+pub static PULLED_FINER: Scenario = Scenario {
+    name: "pulled, finer clock",
+    grace: 4,
+    leftovers: false,
+    ..PULLED
+};
+
+/// As [`PUSHED_BEFORE`], with two sweepers, and the manifest pushed again.
+pub static PUSHED_BEFORE_AND_ALL: Scenario = Scenario {
+    name: "pushed before, and all",
+    clients: &[
+        &[MIRROR, PULL],
+        &[UNMIRROR, DELETE, PUSH, PUT],
+        &[MIRROR_AGAIN, PULL],
+    ],
+    sweepers: 2,
+    ..PUSHED_BEFORE
+};
+
+/// As [`REMOVED`], with two sweepers.
+pub static REMOVED_TWICE: Scenario = Scenario {
+    name: "removed, twice",
+    sweepers: 2,
+    leftovers: false,
+    ..REMOVED
+};
+
+/// As [`REUSE`], with two sweepers.
+pub static REUSE_TWICE: Scenario = Scenario {
+    name: "reuse, twice",
+    sweepers: 2,
+    ..REUSE
+};
+
+/// As [`FILLED_BY_EXTENTS`], with two sweepers.
+pub static FILLED_BY_EXTENTS_TWICE: Scenario = Scenario {
+    name: "fill, mirrored, twice",
+    sweepers: 2,
+    ..FILLED_BY_EXTENTS
+};
+
 /// The scenarios that are searched in tests.
 pub static SMALL: &[&Scenario] = &[
     &WHOLE,
@@ -1136,6 +1545,16 @@ pub static SMALL: &[&Scenario] = &[
     &UNTAGGED_INDEXES,
     &UNTAGGED_REFERRER,
     &OLD_TAG,
+    &MIRRORED,
+    &PULLED,
+    &ATTACK,
+    &OLD_FORMS,
+    &PUSHED_BEFORE,
+    &GUESS,
+    &REPAIRED,
+    &REUSE,
+    &REMOVED,
+    &FILLED_BY_EXTENTS,
 ];
 
 /// The scenarios that take longer.
@@ -1152,4 +1571,12 @@ pub static LARGE: &[&Scenario] = &[
     &UNTAGGED_INDEX_TWICE,
     &UNTAGGED_INDEXES_TWICE,
     &OLD_TAG_AND_ALL,
+    &ATTACK_AND_ALL,
+    &OLD_FORMS_TWICE,
+    &PULLED_TWICE,
+    &PULLED_FINER,
+    &PUSHED_BEFORE_AND_ALL,
+    &REMOVED_TWICE,
+    &REUSE_TWICE,
+    &FILLED_BY_EXTENTS_TWICE,
 ];

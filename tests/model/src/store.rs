@@ -80,8 +80,33 @@ impl Record {
 pub enum Reason {
     /// An upload or a mount; expires.
     Upload,
-    /// A manifest; counts while that is stored.
+    /// An upload whose bytes are still on their way; expires.
+    Claim,
+    /// A manifest that was pushed; counts while that is stored.
     Manifest(Manifest),
+    /// A fill whose bytes were hashed; expires, unless a manifest names the blob.
+    Filled,
+    /// A manifest that came from an upstream; counts while that is stored.
+    Mirrored(Manifest),
+}
+
+impl Reason {
+    /// The manifest that names the blob.
+    pub const fn manifest(self) -> Option<Manifest> {
+        match self {
+            Self::Manifest(manifest) | Self::Mirrored(manifest) => Some(manifest),
+            Self::Upload | Self::Claim | Self::Filled => None,
+        }
+    }
+}
+
+/// The right that a link was written for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Right {
+    /// By a push or a mount.
+    Pushed,
+    /// By a fill.
+    Filled,
 }
 
 /// What a sweeper has said of a blob.
@@ -173,8 +198,12 @@ pub enum Body {
     Empty,
     /// Some bytes. What a blob should have is `0`.
     Bytes(u8),
-    /// Where a blob's bytes are: of a link, and of a blob in extents.
+    /// Where a blob's bytes are: of a blob in extents, and of a link that an older version wrote.
     Record(Record),
+    /// Of a link: where the blob's bytes are, and the right.
+    Link(Record, Right),
+    /// Of a manifest that came from an upstream.
+    Upstream,
     /// Of a grant.
     Reason(Reason),
     /// Of a mark.
@@ -206,6 +235,8 @@ impl Body {
             Self::Empty
             | Self::Bytes(_)
             | Self::Record(_)
+            | Self::Link(..)
+            | Self::Upstream
             | Self::Reason(_)
             | Self::Mark(_)
             | Self::Step(_)

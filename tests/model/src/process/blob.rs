@@ -1,11 +1,12 @@
-//! Mount: KEEP; look. Blob DELETE: list the upload grants; refuse if a manifest stored there needs the blob; delete exactly
+//! Mount: KEEP; look. Blob DELETE: list the grants of uploads and fills; refuse if a manifest
+//! stored there needs the blob; delete exactly
 //! those listed, then the link.
 
 use crate::{
     process::{At as Place, Client, World},
     rule::Rule,
     scenario::Operation,
-    store::{Key, Manifest, Reason},
+    store::{Key, Manifest},
 };
 
 /// Where a client is in a mount or a blob DELETE.
@@ -13,7 +14,7 @@ use crate::{
 pub enum At {
     /// Mount: look.
     Look,
-    /// DELETE: list the upload grants.
+    /// DELETE: list the grants of uploads and fills.
     ListGrants,
     /// DELETE: look whether this manifest is stored.
     Need {
@@ -34,8 +35,10 @@ pub enum At {
 impl Client {
     /// One step of a mount or a blob DELETE.
     pub(crate) fn blob(self, at: At, operation: Operation, world: &mut World<'_>) -> Self {
-        let (Operation::Mount { repository, blob } | Operation::DeleteBlob { repository, blob }) =
-            operation
+        let (Operation::Mount {
+            repository, blob, ..
+        }
+        | Operation::DeleteBlob { repository, blob }) = operation
         else {
             return self;
         };
@@ -47,7 +50,8 @@ impl Client {
             At::ListGrants => {
                 let mut grants = 0;
                 for (key, of, reason) in world.store.grants(blob) {
-                    let is_ours = reason == Reason::Upload || !world.keeps(Rule::UploadGrantsOnly);
+                    let is_ours =
+                        reason.manifest().is_none() || !world.keeps(Rule::UploadGrantsOnly);
                     if let Key::Grant { id, .. } = key
                         && of == repository
                         && is_ours

@@ -1,10 +1,10 @@
 //! KEEP: write a fresh grant on each blob; then read the marks; then, and only then, look at the blobs.
 
 use crate::{
-    process::{At as Place, Client, World, blob, kept, manifest, push, shared_id, upload},
+    process::{At as Place, Client, World, blob, kept, manifest, mirror, push, shared_id, upload},
     rule::Rule,
     scenario::Operation,
-    store::{Body, Extents, Key, Mark, MarkState},
+    store::{Body, Extents, Key, Mark, MarkState, Reason, Record},
 };
 
 /// Where a client is in KEEP.
@@ -59,6 +59,23 @@ pub enum After {
     Mount,
     /// Manifest PUT: look at each.
     Manifest,
+    /// Fill: create the blob if absent.
+    Fill,
+    /// Fill of a blob that was there: look again.
+    Present,
+    /// Fill, with KEEP after the blob is created: a rule is taken away.
+    Filled(Record),
+    /// A manifest of an upstream: put it.
+    Store,
+    /// Push of other bytes than were announced: the store refuses them.
+    Guess,
+}
+
+impl After {
+    /// Whether it is what a fill does.
+    const fn is_fill(self) -> bool {
+        matches!(self, Self::Fill | Self::Present | Self::Filled(_))
+    }
 }
 
 impl Client {
@@ -72,6 +89,11 @@ impl Client {
     ) -> Self {
         let Some((repository, blobs, reason)) = kept(operation, world.model) else {
             return self;
+        };
+        // A whole blob that isn't there yet is announced: its bytes come after KEEP.
+        let reason = match after {
+            After::Put => Reason::Claim,
+            _ => reason,
         };
         let blob_of = |marked: u8| blobs.get(marked.trailing_zeros() as usize).copied();
         match at {
@@ -95,7 +117,8 @@ impl Client {
                     },
                     Body::Reason(reason),
                 );
-                if matches!(after, After::Manifest) && number == 0 {
+                let is_bound = matches!(after, After::Manifest | After::Store) || after.is_fill();
+                if is_bound && number == 0 {
                     self = self.bound();
                 }
                 if usize::from(number) + 1 < blobs.len() {
@@ -189,6 +212,11 @@ impl Client {
             }
             After::Again => self.to(Place::Upload(upload::At::LookAgain)),
             After::Mount => self.to(Place::Blob(blob::At::Look)),
+            After::Fill => self.to(Place::Mirror(mirror::At::Put)),
+            After::Present => self.to(Place::Mirror(mirror::At::Look)),
+            After::Filled(record) => self.link_filled(record, operation, world),
+            After::Store => self.to(Place::Mirror(mirror::At::Store)),
+            After::Guess => self.to(Place::Mirror(mirror::At::Forget)),
             After::Manifest => {
                 if world.keeps(Rule::MarkBeforeBlob) && world.keeps(Rule::LookAtBlobs) {
                     self.to(Place::Manifest(manifest::At::Look(0)))

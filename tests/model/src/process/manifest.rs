@@ -2,13 +2,14 @@
 //! themselves, look for a claim on it and on each that it lists, and then whether that is still there; 6 BOUND, tag; 7 201. Manifest
 //! DELETE: the tag to a tombstone; the manifest.
 //!
-//! Step 1 is taken as given: who has no right is refused before the first write, and who had it may have lost it since.
+//! Step 1 is taken as given, but in scenarios of rights (see [`mirror`](super::mirror)): who has no
+//! right is refused before the first write, and who had it may have lost it since.
 
 use crate::{
     process::{After, At as Place, Client, World, keep},
     rule::Rule,
     scenario::Operation,
-    store::{Body, Key, Manifest},
+    store::{Body, Key, Manifest, Repository},
 };
 
 /// The nonce of every tag that has none of its own, and of those that were there before.
@@ -134,6 +135,9 @@ impl Client {
                 world
                     .store
                     .put(Key::Manifest(repository, manifest), Body::Empty);
+                if world.model.scenario.rights && repository == Repository(0) {
+                    world.known.pushed |= 1 << manifest.0;
+                }
                 let client = if self.since.is_none() {
                     self.bound()
                 } else {
@@ -195,6 +199,9 @@ impl Client {
             }
             At::Delete => {
                 world.store.delete(Key::Manifest(repository, manifest));
+                if repository == Repository(0) {
+                    world.known.pushed &= !(1 << manifest.0);
+                }
                 self.accepted(world)
             }
         }

@@ -3,7 +3,7 @@
 use crate::{
     process::{After, At as Place, Client, World, keep},
     scenario::Operation,
-    store::{Body, Key, Record},
+    store::{Body, Key, Record, Right},
 };
 
 /// Where a client is in a push.
@@ -39,6 +39,7 @@ impl Client {
         match at {
             At::Head => {
                 let after = if world.store.record(blob).is_some() {
+                    world.known.hash(repository, blob);
                     After::Look
                 } else {
                     After::Put
@@ -46,6 +47,9 @@ impl Client {
                 self.to(Place::Keep(keep::At::first(world), after))
             }
             At::Put => {
+                // Of two that create a blob at the same moment, the second is believed: see the
+                // assumptions.
+                world.known.hash(repository, blob);
                 if world.store.create_blob(blob, Body::Bytes(0)) {
                     stored(Record::Bytes).without_link(world)
                 } else {
@@ -63,9 +67,10 @@ impl Client {
                 self.to(Place::Push(At::Link(record))).without_link(world)
             }
             At::Link(record) => {
-                world
-                    .store
-                    .put(Key::Link(blob, repository), Body::Record(record));
+                world.store.put(
+                    Key::Link(blob, repository),
+                    Body::Link(record, Right::Pushed),
+                );
                 self.accepted(world)
             }
         }

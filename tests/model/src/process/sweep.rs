@@ -1,6 +1,9 @@
 //! The sweeper. An idle one picks any task that a listing shows to be there; so every order of tasks is searched.
 //!
-//! Grants: list those older than the grace period; then read the reason, or see that a later one has it; then delete. Marks:
+//! Grants: list those older than the grace period; then read the reason, or see that a later one
+//! has it; then delete. A grant `Filled` that is old goes if the same listing has no grant of a
+//! manifest for that repository that stays: a young one stays, of an old one the manifest is looked
+//! at. Marks:
 //! read the mark; list the grants; none → condemned, by create-if-absent or compare-and-swap; condemned for as long as the grace period → deleting. The owner
 //! of a mark that is deleting: read the record; delete its extents, the record, the mark, and look at the age of its claim
 //! before each. Sessions: one whose last step is old is killed; read the record; delete the extents it does not name; the
@@ -10,6 +13,7 @@
 
 use crate::{
     process::{World, retention::Retention},
+    rights::is_mirrored,
     rule::Rule,
     scenario::Scenario,
     store::{
@@ -39,6 +43,8 @@ pub enum Task {
     Scrub(Blob),
     /// Remove what goes from a repository by policy.
     Retain(Repository),
+    /// Write the grant that a stored manifest should have on a blob: the scrub.
+    Repair(Repository, Manifest, Blob),
 }
 
 /// Which tasks there are, as bits.
@@ -60,6 +66,8 @@ impl Tasks {
     pub const RETENTION: Self = Self(32);
     /// And tags that are old.
     pub const TAG_RETENTION: Self = Self(32 + 64);
+    /// Writing grants that are missing.
+    pub const REPAIR: Self = Self(128);
     /// Every task of the sweep.
     pub const ALL: Self = Self(15);
 
@@ -105,10 +113,18 @@ impl Tasks {
                         {
                             tasks.push(Task::Reason(repository, manifest));
                         }
-                        Reason::Manifest(_) | Reason::Upload if is_old => {
-                            tasks.push(Task::Grant(key));
+                        _ if is_old => tasks.push(Task::Grant(key)),
+                        _ => {}
+                    }
+                }
+                (Key::Manifest(repository, manifest), _) if self.has(Self::REPAIR) => {
+                    for blob in scenario.manifest(manifest).blobs {
+                        let is_missing = !store.grants(*blob).any(|(_, of, reason)| {
+                            of == repository && reason.manifest() == Some(manifest)
+                        });
+                        if is_missing {
+                            tasks.push(Task::Repair(repository, manifest, *blob));
                         }
-                        Reason::Manifest(_) | Reason::Upload => {}
                     }
                 }
                 (Key::Blob(blob) | Key::Mark(blob), _) if self.has(Self::BLOBS) => {
@@ -144,8 +160,16 @@ pub enum Sweeper {
     Reason(Key, Manifest),
     /// List the old grants of a manifest that was not stored: a rule is taken away.
     OldGrants(Repository, Manifest),
+    /// An old grant of a fill: look whether the first of these manifests is stored, which would
+    /// keep it.
+    Filled(Key, u8),
     /// Delete the grant.
     DeleteGrant(Key),
+    /// No grant of a stored manifest on a blob was listed: look whether the manifest still is. The
+    /// reason was decided by what was listed.
+    Repair(Repository, Manifest, Blob, Reason),
+    /// Write the grant, by KEEP.
+    Regrant(Repository, Blob, Reason),
     /// The mark was read: list the grants.
     Grants(Blob, Option<Mark>),
     /// There are none: move the mark.
@@ -268,13 +292,30 @@ impl Sweeper {
         let grace = world.model.scenario.grace;
         match task {
             Task::Grant(key) => match world.store.get(key).map(|object| object.body) {
-                Some(Body::Reason(Reason::Upload)) => Self::DeleteGrant(key),
-                Some(Body::Reason(Reason::Manifest(_))) if has_later(key, world) => {
+                Some(Body::Reason(Reason::Upload | Reason::Claim)) => Self::DeleteGrant(key),
+                Some(Body::Reason(Reason::Filled)) => Self::begin_filled(key, world),
+                Some(Body::Reason(Reason::Manifest(_) | Reason::Mirrored(_)))
+                    if has_later(key, world) =>
+                {
                     Self::DeleteGrant(key)
                 }
-                Some(Body::Reason(Reason::Manifest(manifest))) => Self::Reason(key, manifest),
+                Some(Body::Reason(Reason::Manifest(manifest) | Reason::Mirrored(manifest))) => {
+                    Self::Reason(key, manifest)
+                }
                 _ => Self::Idle,
             },
+            Task::Repair(repository, manifest, blob) => {
+                let stored = world.store.get(Key::Manifest(repository, manifest));
+                let says_so = stored.is_some_and(|object| object.body == Body::Upstream);
+                let is_from_upstream = (says_so && world.keeps(Rule::ManifestSaysOrigin))
+                    || is_mirrored(world.known.mirrored, repository);
+                let reason = if is_from_upstream {
+                    Reason::Mirrored(manifest)
+                } else {
+                    Reason::Manifest(manifest)
+                };
+                Self::Repair(repository, manifest, blob, reason)
+            }
             Task::Reason(repository, manifest) => {
                 if world.store.has(Key::Manifest(repository, manifest)) {
                     Self::Idle
@@ -314,6 +355,47 @@ impl Sweeper {
                 Some(Body::Referrer(manifest)) => Self::Referrer(key, manifest),
                 _ => Self::Idle,
             },
+        }
+    }
+
+    /// Judges an old grant of a fill by one listing.
+    fn begin_filled(key: Key, world: &World<'_>) -> Self {
+        let Key::Grant {
+            blob, repository, ..
+        } = key
+        else {
+            return Self::Idle;
+        };
+        if !world.keeps(Rule::FilledGoes) {
+            return Self::Idle;
+        }
+        if !world.keeps(Rule::FilledStays) {
+            return Self::DeleteGrant(key);
+        }
+        let grace = world.model.scenario.grace;
+        let mut manifests = 0;
+        for (other, of, reason) in world.store.grants(blob) {
+            if let Some(manifest) = reason.manifest()
+                && of == repository
+            {
+                if world
+                    .store
+                    .get(other)
+                    .is_some_and(|grant| grant.age < grace)
+                {
+                    return Self::Idle;
+                }
+                manifests |= 1 << manifest.0;
+            }
+        }
+        Self::filled(key, manifests)
+    }
+
+    const fn filled(key: Key, manifests: u8) -> Self {
+        if manifests == 0 {
+            Self::DeleteGrant(key)
+        } else {
+            Self::Filled(key, manifests)
         }
     }
 
@@ -397,6 +479,34 @@ impl Sweeper {
                     _ => None,
                 });
                 old.map_or(Self::Idle, Self::DeleteGrant)
+            }
+            Self::Filled(key, manifests) => {
+                let manifest = Manifest(u8::try_from(manifests.trailing_zeros()).unwrap_or(0));
+                match key {
+                    Key::Grant { repository, .. }
+                        if !world.store.has(Key::Manifest(repository, manifest)) =>
+                    {
+                        Self::filled(key, manifests & (manifests - 1))
+                    }
+                    _ => Self::Idle,
+                }
+            }
+            Self::Repair(repository, manifest, blob, reason) => {
+                if world.store.has(Key::Manifest(repository, manifest)) {
+                    Self::Regrant(repository, blob, reason)
+                } else {
+                    Self::Idle
+                }
+            }
+            Self::Regrant(repository, blob, reason) => {
+                let id = REPAIRED;
+                let key = Key::Grant {
+                    blob,
+                    repository,
+                    id,
+                };
+                world.store.put(key, Body::Reason(reason));
+                Self::Idle
             }
             Self::DeleteGrant(key) | Self::DeleteReferrer(key) => {
                 world.store.delete(key);
@@ -640,7 +750,12 @@ fn has_later(key: Key, world: &World<'_>) -> bool {
         age < object.age || (age == object.age && (is_before_all || is_same_client))
     };
     world.store.grants(blob).any(|(other, of, why)| {
-        let is_other = other != key && of == repository && object.body == Body::Reason(why);
+        let is_same = if world.keeps(Rule::KindsApart) {
+            object.body == Body::Reason(why)
+        } else {
+            matches!(object.body, Body::Reason(reason) if reason.manifest() == why.manifest())
+        };
+        let is_other = other != key && of == repository && is_same;
         let Key::Grant { id: by, .. } = other else {
             return false;
         };
@@ -655,6 +770,9 @@ fn has_later(key: Key, world: &World<'_>) -> bool {
 
 /// The least id of what was stored before anybody began.
 const STORED: u8 = 28;
+
+/// The id of a grant that the scrub writes.
+const REPAIRED: u8 = 27;
 
 /// One step of the owner of a mark.
 fn own(blob: Blob, at: Own, world: &mut World<'_>) -> Option<Own> {

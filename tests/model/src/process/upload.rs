@@ -9,7 +9,7 @@ use crate::{
     process::{After, At as Place, Client, World, keep, push},
     rule::Rule,
     scenario::Operation,
-    store::{Body, Extent, Extents, Key, Record, Session, Step},
+    store::{Body, Extent, Extents, Key, Record, Right, Session, Step},
 };
 
 /// Where a client is in an upload.
@@ -130,7 +130,11 @@ fn session_of(operation: Operation) -> Option<(Session, u8)> {
         | Operation::Mount { .. }
         | Operation::PutManifest { .. }
         | Operation::DeleteManifest { .. }
-        | Operation::DeleteBlob { .. } => None,
+        | Operation::DeleteBlob { .. }
+        | Operation::Pull { .. }
+        | Operation::Mirror { .. }
+        | Operation::Guess { .. }
+        | Operation::Configure { .. } => None,
     }
 }
 
@@ -285,6 +289,7 @@ impl Client {
                 {
                     return self.to(Place::Upload(At::Lost));
                 }
+                world.known.hash(upload.repository, blob);
                 let after = After::Close { closing, extents };
                 self.bound().to(Place::Keep(keep::At::first(world), after))
             }
@@ -370,9 +375,14 @@ impl Client {
                 }
             }
             At::Link(record) => {
-                world
-                    .store
-                    .put(Key::Link(blob, upload.repository), Body::Record(record));
+                let right = match operation {
+                    Operation::Fill { .. } => Right::Filled,
+                    _ => Right::Pushed,
+                };
+                world.store.put(
+                    Key::Link(blob, upload.repository),
+                    Body::Link(record, right),
+                );
                 self.accepted(world)
             }
             At::LookAgain => match world.store.record(blob) {
@@ -424,7 +434,11 @@ impl Client {
             | Operation::Mount { .. }
             | Operation::PutManifest { .. }
             | Operation::DeleteManifest { .. }
-            | Operation::DeleteBlob { .. } => self.read_to_close(number, last, world),
+            | Operation::DeleteBlob { .. }
+            | Operation::Pull { .. }
+            | Operation::Mirror { .. }
+            | Operation::Guess { .. }
+            | Operation::Configure { .. } => self.read_to_close(number, last, world),
         }
     }
 
