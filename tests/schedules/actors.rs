@@ -271,16 +271,28 @@ pub(crate) fn scrub(_: &World, registry: Registry) -> Running {
     })
 }
 
-/// Pulls from the mirror. What is answered is right, and what is stored then stays.
-fn pull(world: &World, registry: Registry, with_manifest: bool) -> Running {
-    let (promises, name) = (world.promises.clone(), world.names[0]);
+/// What is pulled.
+#[derive(Clone, Copy)]
+enum Pulled {
+    Image,
+    Blobs,
+    Manifest,
+}
+
+/// Pulls from a mirror. What is answered is right, and what is stored then stays.
+fn pull(world: &World, registry: Registry, name: &'static str, pulled: Pulled) -> Running {
+    let promises = world.promises.clone();
     let (manifest, layer) = (world.image().to_string(), world.layer.clone());
     let hold = world.hold();
     Box::pin(async move {
         let blobs = [&**layer, CONFIG].map(|blob| (format!("blobs/{}", digest(blob)), blob));
         let document = ("manifests/v1".to_owned(), manifest.as_bytes());
-        let manifest = with_manifest.then_some(document);
-        for (path, bytes) in manifest.into_iter().chain(blobs) {
+        let (manifest, blobs) = match pulled {
+            Pulled::Image => (Some(document), &blobs[..]),
+            Pulled::Blobs => (None, &blobs[..]),
+            Pulled::Manifest => (Some(document), &blobs[..0]),
+        };
+        for (path, bytes) in manifest.iter().chain(blobs) {
             // Once more, where the upstream or the store was against it.
             for _ in 0..2 {
                 let line = format!("GET /v2/{name}/{path}");
@@ -289,7 +301,7 @@ fn pull(world: &World, registry: Registry, with_manifest: bool) -> Running {
                 };
                 hold();
                 if answer.status == 200 {
-                    if answer.body != bytes {
+                    if answer.body != *bytes {
                         *promises.wrong.borrow_mut() = Some(format!("{line} has other bytes"));
                     }
                     break;
@@ -300,9 +312,84 @@ fn pull(world: &World, registry: Registry, with_manifest: bool) -> Running {
 }
 
 pub(crate) fn pull_image(world: &World, registry: Registry) -> Running {
-    pull(world, registry, true)
+    pull(world, registry, world.names[0], Pulled::Image)
 }
 
 pub(crate) fn pull_blobs(world: &World, registry: Registry) -> Running {
-    pull(world, registry, false)
+    pull(world, registry, world.names[0], Pulled::Blobs)
 }
+
+pub(crate) fn pull_manifest(world: &World, registry: Registry) -> Running {
+    pull(world, registry, world.names[0], Pulled::Manifest)
+}
+
+/// Pulls the blobs from another repository of the same upstream.
+pub(crate) fn pull_blobs_elsewhere(world: &World, registry: Registry) -> Running {
+    pull(world, registry, "up.example/other", Pulled::Blobs)
+}
+
+pub(crate) fn pull_in_app(world: &World, registry: Registry) -> Running {
+    pull(world, registry, APP, Pulled::Image)
+}
+
+/// Pushes the image to a repository that is mirrored by other settings.
+pub(crate) fn whole_to_app(world: &World, registry: Registry) -> Running {
+    push(world, registry, APP, None)
+}
+
+/// Asks a mirrored repository in every way for a layer whose bytes were not hashed for it. Nothing
+/// that is answered may be the layer, and nothing may come by it.
+fn spy(world: &World, registry: Registry, name: &'static str) -> Running {
+    let (promises, layer, image) = (
+        world.promises.clone(),
+        world.layer.clone(),
+        world.image().to_string(),
+    );
+    let tell = move |found: String| {
+        promises.wrong.borrow_mut().get_or_insert(found);
+    };
+    Box::pin(async move {
+        let blob = digest(&layer);
+        for reference in ["v1".to_owned(), digest(image.as_bytes()).to_string()] {
+            let line = format!("GET /v2/{name}/manifests/{reference}");
+            let _ = try_ask_now(&registry, &Ask::new(&line)).await;
+        }
+        let line = format!("GET /v2/{name}/blobs/{blob}");
+        let get = Ask::new(&line);
+        for request in [get.clone(), get.clone().header("range", "bytes=0-"), get] {
+            if let Ok(answer) = try_ask_now(&registry, &request).await
+                && answer.body == **layer
+            {
+                tell(format!("{line} answers a private blob"));
+            }
+        }
+        let mount = format!("POST /v2/c/blobs/uploads/?mount={blob}&from={name}");
+        if done(&registry, &Ask::new(&mount)).await.status == 201 {
+            tell(format!("{mount} mounts a private blob"));
+        }
+        push_blob(&registry, "c", CONFIG).await;
+        let put = Ask::new("PUT /v2/c/manifests/v1").header("content-type", OCI_MANIFEST);
+        if done(&registry, &put.stream(image)).await.status == 201 {
+            tell("a manifest in c was accepted, which names a private blob".to_owned());
+        }
+    })
+}
+
+/// Of an upstream that says it has the layer, and sends other bytes.
+pub(crate) fn spy_in_evil(world: &World, registry: Registry) -> Running {
+    spy(world, registry, EVIL)
+}
+
+/// Of an upstream that has the layer in another repository only.
+pub(crate) fn spy_in_none(world: &World, registry: Registry) -> Running {
+    spy(world, registry, NONE)
+}
+
+/// A mirrored repository of an honest upstream.
+pub(crate) const APP: &str = "up.example/app";
+
+/// A mirrored repository whose upstream says that it has the layer, and sends other bytes.
+pub(crate) const EVIL: &str = "other.example/evil";
+
+/// A mirrored repository that doesn't have the layer, though another of its upstream has.
+pub(crate) const NONE: &str = "up.example/none";

@@ -26,9 +26,11 @@ use strata::{
 
 use crate::{
     actors::{
-        cancel_in_a, close_in_a, delete_blob, delete_manifest, heal_in_a, heal_in_b, heal_in_c,
-        list_in_a, manifest_to_a, mount_to_c, patch_to_a, patch_to_b, pull_blobs, pull_image,
-        scrub, send_chunks, send_in_a, sweep, sweep_once, tag_in_a, whole_to_a, whole_to_b,
+        APP, EVIL, NONE, cancel_in_a, close_in_a, delete_blob, delete_manifest, heal_in_a,
+        heal_in_b, heal_in_c, list_in_a, manifest_to_a, mount_to_c, patch_to_a, patch_to_b,
+        pull_blobs, pull_blobs_elsewhere, pull_image, pull_in_app, pull_manifest, scrub,
+        send_chunks, send_in_a, spy_in_evil, spy_in_none, sweep, sweep_once, tag_in_a, whole_to_a,
+        whole_to_app, whole_to_b,
     },
     play::{Area, Operation, Scenario},
     support::{Ask, CONFIG, LAYER, ask, digest, mirrors::says, try_ask_now},
@@ -55,6 +57,7 @@ const PUSHES: Scenario = Scenario {
     begins: nothing,
     actors: &[],
     settings: &[],
+    later: None,
     grace: GRACE,
     ticks: [Duration::from_millis(750), TICK],
     names: &["a", "b", "c"],
@@ -75,6 +78,35 @@ const MIRROR: Scenario = Scenario {
     remembers: true,
     cases: CASES / 15,
     ..PUSHES
+};
+
+/// An image of small blobs that several pull from one upstream.
+const SMALL_MIRROR: Scenario = Scenario {
+    layer: || LAYER.to_vec(),
+    cases: CASES / 4,
+    ..MIRROR
+};
+
+/// A private image, whose layer is named by manifests of upstreams.
+const PRIVATE: Scenario = Scenario {
+    begins: private_in_a,
+    settings: &[(
+        "STRATA_UPSTREAMS",
+        r#"[{"name": "up.example"}, {"name": "other.example"}]"#,
+    )],
+    names: &["a", "b"],
+    ends: stays_private,
+    remembers: true,
+    cases: CASES / 4,
+    ..PUSHES
+};
+
+/// An image in a repository that is mirrored by the settings of half of the isolates.
+const REMOVED: Scenario = Scenario {
+    later: Some(&[]),
+    names: &[APP],
+    broken: World::unkept,
+    ..PRIVATE
 };
 
 /// An image of which a blob is wrong, pushed again.
@@ -188,6 +220,50 @@ scenarios! {
         begins: interrupted,
         actors: &[pull_image, pull_blobs, sweep, sweep],
         ..MIRROR
+    };
+    small_fills_of_what_is_condemned: Scenario {
+        begins: condemned_and_upstream,
+        actors: &[pull_image, pull_image, sweep, sweep],
+        ..SMALL_MIRROR
+    };
+    fills_of_what_another_repository_of_the_upstream_has: Scenario {
+        begins: filled_elsewhere,
+        actors: &[pull_image, pull_image, pull_blobs_elsewhere, sweep, sweep],
+        ..SMALL_MIRROR
+    };
+    a_private_blob_that_an_upstream_names: Scenario {
+        actors: &[spy_in_evil, spy_in_evil, delete_manifest, whole_to_b, sweep, sweep],
+        ..PRIVATE
+    };
+    a_private_blob_that_an_older_version_gave_away: Scenario {
+        begins: given_away,
+        actors: &[spy_in_evil, spy_in_evil, whole_to_b, sweep, sweep],
+        ..PRIVATE
+    };
+    a_blob_of_another_upstream: Scenario {
+        begins: kept,
+        actors: &[spy_in_evil, spy_in_evil, sweep, sweep],
+        names: &["up.example/kept"],
+        broken: World::unmirrored,
+        ..PRIVATE
+    };
+    a_blob_of_another_repository_of_the_upstream: Scenario {
+        begins: kept,
+        actors: &[spy_in_none, spy_in_none, sweep, sweep],
+        names: &["up.example/kept"],
+        broken: World::unmirrored,
+        ..PRIVATE
+    };
+    an_image_that_was_pushed_before_it_was_mirrored: Scenario {
+        begins: pushed_before,
+        actors: &[pull_manifest, pull_manifest, sweep, sweep],
+        ..REMOVED
+    };
+    an_upstream_that_is_removed: Scenario {
+        begins: private_in_a,
+        actors: &[pull_in_app, spy_in_evil, sweep, whole_to_app, spy_in_evil, sweep],
+        names: &["a", APP],
+        ..REMOVED
     };
     damage_that_is_scrubbed_while_it_is_pushed_again: Scenario {
         begins: damaged_whole,
@@ -392,6 +468,96 @@ fn interrupted(world: &World) {
     world.host.pass(GRACE - TICK);
 }
 
+/// An image that was deleted: nobody has a grant on its blobs, and they are condemned. An upstream
+/// has it as well.
+fn condemned_and_upstream(world: &World) {
+    for blob in world.blobs() {
+        let line = format!("POST /v2/a/blobs/uploads/?digest={}", digest(blob));
+        let push = Ask::new(&line).body(blob);
+        assert_eq!(ask(&world.registry(0), &push).status, 201);
+    }
+    world.sweep();
+    assert_eq!(world.store.keys("sweep/marks/").len(), 2);
+    world.host.pass(GRACE);
+    upstream(world);
+}
+
+/// Blobs of another repository of the upstream, whose grants are soon as old as the grace period.
+fn filled_elsewhere(world: &World) {
+    upstream(world);
+    block_on(pull_blobs_elsewhere(world, world.registry(0)));
+    assert_eq!(world.store.keys(key::BLOBS).len(), 2);
+    world.host.pass(GRACE - TICK);
+}
+
+/// An image in `a`, which an upstream names and has not.
+fn private_in_a(world: &World) {
+    image_in_a(world);
+    upstream(world);
+}
+
+/// The same, with all that an older version stored in the mirrored repository.
+fn given_away(world: &World) {
+    private_in_a(world);
+    let (name, layer) = (EVIL.parse().unwrap(), digest(LAYER));
+    let manifest = key::manifest(&name, &world.manifest());
+    let stored = format!(r#"{{"mediaType":"{OCI_MANIFEST}"}}"#);
+    let image = world.image().to_string();
+    world.store.plant(&manifest, image.as_bytes(), &stored);
+    let by_manifest = format!(r#"{{"reason":"manifest","digest":"{}"}}"#, world.manifest());
+    let reasons = [
+        r#"{"reason":"upload"}"#,
+        r#"{"reason":"claim"}"#,
+        &by_manifest,
+    ];
+    for (number, reason) in reasons.iter().enumerate() {
+        let grant = key::grant(&layer, &name, &format!("old{number}"));
+        world.store.plant(&grant, b"", reason);
+    }
+    let private = key::link(&layer, &"a".parse().unwrap());
+    let record = world.store.memory.bytes(&private).unwrap();
+    world.store.plant(&key::link(&layer, &name), &record, "");
+}
+
+/// An image that was pulled from another repository.
+fn kept(world: &World) {
+    upstream(world);
+    block_on(pull_image(world, world.registry(0)));
+    assert_eq!(world.store.keys(key::BLOBS).len(), 2);
+}
+
+/// An image that was pushed to a repository by other settings, long ago. Its links were not
+/// written: they are hints.
+fn pushed_before(world: &World) {
+    block_on(whole_to_app(world, world.registry(World::LATER)));
+    assert!(world.promises.accepted.borrow().contains(APP));
+    world.sweep();
+    let links = world.blobs().map(|blob| {
+        let name = APP.parse().unwrap();
+        key::link(&digest(blob), &name)
+    });
+    block_on(world.store.memory.delete(&links)).unwrap();
+    world.sweep();
+    upstream(world);
+}
+
+/// When all is over: what is private is answered by no isolate, whatever its settings, and what was
+/// accepted is pulled.
+fn stays_private(world: &World) -> Option<String> {
+    let answered = answered_in(world, EVIL).or_else(|| answered_in(world, NONE));
+    answered.or_else(|| world.unpulled())
+}
+
+/// Whether an isolate answers the layer in a repository.
+fn answered_in(world: &World, name: &str) -> Option<String> {
+    let line = format!("GET /v2/{name}/blobs/{}", digest(&world.layer));
+    [0, World::LATER].into_iter().find_map(|number| {
+        let answer = block_on(try_ask_now(&world.registry(number), &Ask::new(&line)));
+        let is_answered = answer.is_ok_and(|answer| answer.body == *world.layer);
+        is_answered.then(|| format!("isolate {number}: {line} answers a private blob"))
+    })
+}
+
 /// When all is over and the upstream is not there: what was mirrored is pulled, nothing wrong is, and nothing is left over.
 fn out_of_reach(world: &World) -> Option<String> {
     world
@@ -421,8 +587,10 @@ fn pulled_alone(world: &World) -> Option<String> {
     world.left()
 }
 
-/// An upstream that has the image, and breaks off what is long.
+/// An upstream that has the image, and breaks off what is long. In one of its repositories it lies
+/// about the layer, in another it has not got it.
 fn upstream(world: &World) {
+    let layer = digest(&world.layer).to_string();
     let manifest = world.image().to_string().into_bytes();
     let parts = [
         (
@@ -446,6 +614,17 @@ fn upstream(world: &World) {
         let part = parts.iter().find(|(path, ..)| question.url.ends_with(path));
         let Some((_, bytes, media_type)) = part else {
             return says(404, &[], "");
+        };
+        let is_layer = question.url.ends_with(&layer);
+        if is_layer && question.url.contains("/none/") {
+            return says(404, &[], "");
+        }
+        // It says that it has the layer, and sends as many other bytes.
+        let lies = is_layer && question.url.contains("/evil/");
+        let bytes = &if lies {
+            bytes.iter().map(|byte| !byte).collect()
+        } else {
+            bytes.clone()
         };
         let range = question.headers.get("range");
         let first = range.map_or(0, |range| {

@@ -33,6 +33,8 @@ pub(crate) struct Scenario {
     pub(crate) begins: fn(&World),
     pub(crate) actors: &'static [Actor],
     pub(crate) settings: &'static [(&'static str, &'static str)],
+    /// The settings of every second half of the isolates, if they are others.
+    pub(crate) later: Option<&'static [(&'static str, &'static str)]>,
     pub(crate) grace: Duration,
     /// How far the clock goes on at once: less than half of the grace period, which is what an operation may take.
     pub(crate) ticks: [Duration; 2],

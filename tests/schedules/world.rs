@@ -43,6 +43,8 @@ pub(crate) struct World {
     /// An upload that was begun.
     pub(crate) location: RefCell<String>,
     settings: Vec<(&'static str, String)>,
+    /// The settings of those isolates that were started later.
+    later: Vec<(&'static str, String)>,
 }
 
 /// What was promised, and what was seen that must not be.
@@ -91,7 +93,7 @@ impl World {
                 Some(Fault::KilledBefore | Fault::KilledAfter) | None => Verdict::Done,
             }
         });
-        let mut settings = vec![
+        let common = vec![
             // Nothing is remembered: what counts is what is stored.
             ("STRATA_HOT_BYTES", "0".to_owned()),
             ("STRATA_WARM_SECONDS", "0".to_owned()),
@@ -99,12 +101,17 @@ impl World {
             ("STRATA_LOG", "errors".to_owned()),
             ("STRATA_GRACE_SECONDS", scenario.grace.as_secs().to_string()),
         ];
-        settings.extend(
-            scenario
-                .settings
-                .iter()
-                .map(|(key, value)| (*key, (*value).to_owned())),
-        );
+        let with = |settings: &[(&'static str, &'static str)]| {
+            let mut all = common.clone();
+            all.extend(
+                settings
+                    .iter()
+                    .map(|(key, value)| (*key, (*value).to_owned())),
+            );
+            all
+        };
+        let settings = with(scenario.settings);
+        let later = with(scenario.later.unwrap_or(scenario.settings));
         let world = Self {
             host,
             store,
@@ -116,6 +123,7 @@ impl World {
             chance,
             location: RefCell::default(),
             settings,
+            later,
         };
         world.start();
         world
@@ -123,20 +131,27 @@ impl World {
 
     /// Starts everybody's registry anew.
     pub(crate) fn start(&self) {
-        let settings: Vec<(&str, &str)> = self
-            .settings
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
-            .collect();
-        let registry = || {
+        let registry = |number| {
+            let settings = if number < Self::LATER {
+                &self.settings
+            } else {
+                &self.later
+            };
+            let settings: Vec<(&str, &str)> = settings
+                .iter()
+                .map(|(key, value)| (*key, value.as_str()))
+                .collect();
             Rc::new(registry_on(
                 self.store.clone(),
                 self.host.clone(),
                 &settings,
             ))
         };
-        *self.registries.borrow_mut() = (0..6).map(|_| registry()).collect();
+        *self.registries.borrow_mut() = (0..6).map(registry).collect();
     }
+
+    /// The first of the isolates that were started later.
+    pub(crate) const LATER: usize = 3;
 
     /// The registry of one who uses the store.
     pub(crate) fn registry(&self, number: usize) -> Registry {
@@ -295,9 +310,26 @@ impl World {
         None
     }
 
+    /// What breaks the promise to those who push where a mirror stores manifests before blobs: what
+    /// was accepted is whole.
+    pub(crate) fn unkept(&self) -> Option<String> {
+        for name in self.promises.accepted.borrow().iter() {
+            if !self.has_manifest(name) {
+                return Some(format!("the manifest in {name} is lost"));
+            }
+            for blob in self.blobs() {
+                let state = self.state(blob);
+                if state != State::Whole {
+                    return Some(format!("{}, pushed to {name}: {state:?}", digest(blob)));
+                }
+            }
+        }
+        None
+    }
+
     /// What of the manifests that are stored can't be pulled.
     pub(crate) fn unpulled(&self) -> Option<String> {
-        let registry = self.registry(0);
+        let registry = self.registry(Self::LATER);
         for name in self.names {
             let line = format!("HEAD /v2/{name}/manifests/{}", self.manifest());
             if ask(&registry, &Ask::new(&line)).status != 200 {
