@@ -106,6 +106,7 @@ const REMOVED: Scenario = Scenario {
     later: Some(&[]),
     names: &[APP],
     broken: World::unkept,
+    ends: stays_private_without_upstream,
     ..PRIVATE
 };
 
@@ -546,6 +547,12 @@ fn pushed_before(world: &World) {
 fn stays_private(world: &World) -> Option<String> {
     let answered = answered_in(world, EVIL).or_else(|| answered_in(world, NONE));
     answered.or_else(|| world.unpulled())
+}
+
+/// The same, where a mirror has stored manifests that nobody pushed.
+fn stays_private_without_upstream(world: &World) -> Option<String> {
+    let answered = answered_in(world, EVIL).or_else(|| answered_in(world, NONE));
+    answered.or_else(|| world.accepted_unpulled())
 }
 
 /// Whether an isolate answers the layer in a repository.

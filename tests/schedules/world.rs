@@ -329,8 +329,19 @@ impl World {
 
     /// What of the manifests that are stored can't be pulled.
     pub(crate) fn unpulled(&self) -> Option<String> {
+        self.unpulled_in(self.names.iter().copied())
+    }
+
+    /// What of the manifests that were accepted can't be pulled. A mirror stores others, whose blobs
+    /// it may not have.
+    pub(crate) fn accepted_unpulled(&self) -> Option<String> {
+        let accepted = self.promises.accepted.borrow();
+        self.unpulled_in(accepted.iter().map(String::as_str))
+    }
+
+    fn unpulled_in<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<String> {
         let registry = self.registry(Self::LATER);
-        for name in self.names {
+        for name in names {
             let line = format!("HEAD /v2/{name}/manifests/{}", self.manifest());
             if ask(&registry, &Ask::new(&line)).status != 200 {
                 continue;
