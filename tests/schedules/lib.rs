@@ -232,6 +232,11 @@ scenarios! {
         actors: &[pull_image, pull_image, pull_blobs_elsewhere, sweep, sweep],
         ..SMALL_MIRROR
     };
+    a_mirror_whose_links_were_not_written: Scenario {
+        begins: kept_without_links,
+        actors: &[pull_manifest, pull_manifest, sweep, sweep],
+        ..SMALL_MIRROR
+    };
     a_private_blob_that_an_upstream_names: Scenario {
         actors: &[spy_in_evil, spy_in_evil, delete_manifest, whole_to_b, sweep, sweep],
         ..PRIVATE
@@ -525,6 +530,15 @@ fn kept(world: &World) {
     upstream(world);
     block_on(pull_image(world, world.registry(0)));
     assert_eq!(world.store.keys(key::BLOBS).len(), 2);
+}
+
+/// The same, long ago. Its links were not written: they are hints, and the grants must do.
+fn kept_without_links(world: &World) {
+    kept(world);
+    let name = world.names[0].parse().unwrap();
+    let links = world.blobs().map(|blob| key::link(&digest(blob), &name));
+    block_on(world.store.memory.delete(&links)).unwrap();
+    world.host.pass(GRACE - TICK);
 }
 
 /// An image that was pushed to a repository by other settings, long ago. Its links were not
