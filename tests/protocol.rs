@@ -306,6 +306,55 @@ fn a_manifest_is_not_stored_without_its_blobs_even_if_they_were_readable() {
     assert!(!fixture.has("repositories/"));
 }
 
+/// A client that begins a push before another client's, and ends it after that one, may send anything.
+#[test]
+fn a_push_that_lost_to_another_one_proves_nothing_unless_its_bytes_were_verified() {
+    let wrong = vec![b'w'; LAYER.len()];
+    for (looks_first, bytes, status, is_readable) in [
+        (false, LAYER, 201, true),
+        (false, &wrong, 400, false),
+        (true, LAYER, 503, false),
+        (true, &wrong, 503, false),
+    ] {
+        let other = Rc::<RefCell<Option<Rc<Memory>>>>::default();
+        let memory = other.clone();
+        let store = Watched::new(Memory::default(), move |operation, key| {
+            if operation == "put"
+                && key.starts_with("blobs/")
+                && let Some(memory) = memory.take()
+            {
+                let options = PutOptions {
+                    metadata: r#"{"kind":"bytes"}"#,
+                    ..PutOptions::default()
+                };
+                block_on(memory.put(key, Content::Bytes(LAYER.to_vec()), options)).unwrap();
+            }
+            Verdict::Done
+        });
+        store.looks_first.set(looks_first);
+        other.replace(Some(store.memory.clone()));
+        let registry = registry_on(store, TestHost::default(), &[]);
+        let push = format!("POST /v2/a/blobs/uploads/?digest={}", digest(LAYER));
+        let answer = ask(&registry, &Ask::new(&push).body(bytes));
+        assert_eq!(answer.status, status, "{looks_first}");
+        if status == 503 {
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            let said = String::from_utf8_lossy(&answer.body);
+            assert!(
+                said.contains("by another client at the same moment"),
+                "{said}"
+            );
+            assert!(registry.store().keys("refs/").is_empty());
+        }
+        let pull = format!("GET /v2/a/blobs/{}", digest(LAYER));
+        let pulled = ask(&registry, &Ask::new(&pull)).status == 200;
+        assert_eq!(pulled, is_readable, "{looks_first}");
+        // A client that has the bytes pushes them again.
+        assert_eq!(ask(&registry, &Ask::new(&push).body(LAYER)).status, 201);
+        assert_eq!(ask(&registry, &Ask::new(&pull)).status, 200);
+    }
+}
+
 /// The steps of the first upload.
 const STEPS: [&str; 4] = [
     "uploads/00000000000000000000000000000001/a/_00000",

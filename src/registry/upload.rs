@@ -21,7 +21,7 @@ use crate::{
     },
     route::UploadStart,
     store::{
-        Bytes as _, Condition, Content, Piece, PutOptions, StoreError, Streams, Values, key,
+        Bytes as _, Condition, Content, Meta, Piece, PutOptions, StoreError, Streams, Values, key,
         record::{Record, Right},
     },
     upload::{ChunkError, Extent, Step, Upload, UploadId},
@@ -287,6 +287,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.count_stored(meta.size);
             }
             Ok(None) => {
+                // Another client created it since. Its bytes are no proof that this client has them.
+                if !self.verifies_first(&grants, digest).await {
+                    self.forget(&grants).await;
+                    let found = format!(
+                        "blob {digest} was pushed by another client at the same moment, push it again"
+                    );
+                    return Err(Error::unavailable(found, RETRY_AFTER));
+                }
                 let found = self.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
                 self.make_good(name, digest, &record, Delivery::Push.right())
@@ -337,7 +345,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         });
         if let Err(error) = right {
-            self.write_refused(digest).await;
+            // Either the digest or the condition refuses it; what else comes of it concerns nobody.
+            drop(self.write_refused(&key::blob(digest), digest).await);
             self.void(&grants, &error).await;
             return Err(error.into());
         }
@@ -352,9 +361,22 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(())
     }
 
+    /// Whether the store verifies the digest of a write before its condition. If not, a write that
+    /// lost to another one proves nothing of its bytes. R2's documentation does not say which it
+    /// is, so the store is asked: by a write to a grant that is there, of bytes with another digest.
+    async fn verifies_first(&self, grants: &[String], digest: &Digest) -> bool {
+        match grants.first() {
+            Some(grant) => {
+                let refused = self.write_refused(grant, digest).await;
+                matches!(refused, Err(StoreError::Digest))
+            }
+            None => false,
+        }
+    }
+
     /// Asks the store for a write that it refuses: of bytes that are not the blob, and on the
-    /// condition that the blob is not there.
-    async fn write_refused(&self, digest: &Digest) {
+    /// condition that nothing is at the key.
+    async fn write_refused(&self, key: &str, digest: &Digest) -> Result<Option<Meta>, StoreError> {
         let empty = Vec::new();
         let other = if digest.algorithm().digest(&empty) == *digest {
             vec![0]
@@ -366,9 +388,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             digest: Some(digest),
             ..PutOptions::default()
         };
-        let content = Content::Bytes(other);
-        // Either the digest or the condition refuses it; another failure changes nothing.
-        drop(self.store.put(&key::blob(digest), content, options).await);
+        self.store.put(key, Content::Bytes(other), options).await
     }
 
     /// Deletes a claim if the bytes were wrong. If the client is gone, the claim stays until it

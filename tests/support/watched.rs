@@ -12,8 +12,8 @@ use strata::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received, StoreError,
-        Streams, Values,
+        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
+        StoreError, Streams, Values,
         memory::{Memory, MemoryBody, MemoryBytes, MemoryHasher, MemoryReader, MemoryValues},
     },
 };
@@ -46,6 +46,8 @@ pub(crate) struct Watched {
     pub(crate) reading: Rc<RefCell<Reading>>,
     /// The most objects of a page: a store may list fewer than it is asked for.
     pub(crate) page: Rc<Cell<u32>>,
+    /// Whether a write whose condition does not hold is refused before its bytes are looked at.
+    pub(crate) looks_first: Rc<Cell<bool>>,
     watcher: Rc<RefCell<Watcher>>,
 }
 
@@ -58,6 +60,7 @@ impl Watched {
             memory: Rc::new(memory),
             reading: Rc::new(RefCell::new(Box::new(Ok))),
             page: Rc::new(Cell::new(1_000)),
+            looks_first: Rc::default(),
             watcher: Rc::new(RefCell::new(Box::new(watcher))),
         }
     }
@@ -178,8 +181,15 @@ impl Objects for Watched {
         content: Content<MemoryBody>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
-        self.watch("put", key, self.memory.put(key, content, options))
-            .await
+        let put = async {
+            let is_there = || self.memory.keys().iter().any(|other| other == key);
+            let refused = matches!(options.condition, Condition::Absent) && self.looks_first.get();
+            if refused && is_there() {
+                return Ok(None);
+            }
+            self.memory.put(key, content, options).await
+        };
+        self.watch("put", key, put).await
     }
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
