@@ -19,6 +19,7 @@
 //! | 0 | [`digest`], [`name`], [`pattern`], [`range`], [`time`] | words of the specification, each parsed once into a type that can't be wrong |
 //! | 1 | [`manifest`], [`route`], [`error`], [`host`] | documents: what a manifest refers to, which end-point a request is for, the table of errors; what is asked of the platform |
 //! | 1 | [`layer`] | bytes of a layer in, its index and any part of it out; knows no request and no store |
+//! | 2 | [`ledger`] | who holds how much of an isolate's memory |
 //! | 2 | [`upload`], [`upstream`], [`access`], [`settings`] | decisions, without input or output |
 //! | 3 | [`store`], [`metrics`] | stores by what they promise, their keys, the tiers, the stores in memory, the checks that every store passes; what an isolate has seen and done |
 //! | 4 | [`registry`] | a request and stores in, a response out |
@@ -29,6 +30,7 @@ pub mod digest;
 pub mod error;
 pub mod host;
 pub mod layer;
+pub mod ledger;
 pub mod manifest;
 pub mod metrics;
 pub mod name;

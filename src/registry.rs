@@ -16,6 +16,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::{Host, Level},
+    ledger::{Full, Ledger},
     metrics::{self, Metrics},
     name::Reference,
     registry::{
@@ -85,6 +86,8 @@ pub struct Registry<S, W: Values, H> {
     blocks: Rc<Blocks>,
     /// The bodies that are being taken, by who sends them.
     uploads: Rc<Uploads>,
+    /// Who holds how much of the isolate's memory.
+    ledger: Ledger,
     /// What is known of upstreams.
     acquaintance: Rc<Acquaintance<W::Bytes>>,
     /// What the requests of this isolate are numbered with.
@@ -104,6 +107,7 @@ impl<S, W: Values, H: Clone> Clone for Registry<S, W, H> {
             passes: self.passes.clone(),
             blocks: self.blocks.clone(),
             uploads: self.uploads.clone(),
+            ledger: self.ledger.clone(),
             acquaintance: self.acquaintance.clone(),
             isolate: self.isolate.clone(),
             requests: self.requests.clone(),
@@ -183,9 +187,22 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             passes: Rc::default(),
             blocks: Rc::default(),
             uploads: Rc::default(),
+            ledger: Ledger::default(),
             acquaintance: Rc::default(),
             requests: Rc::default(),
         }
+    }
+
+    /// Draws from this ledger, which others in the isolate share.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.ledger = ledger;
+        self
+    }
+
+    /// The ledger of the isolate's memory.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The store.
@@ -227,7 +244,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .and_then(|route| Change::of(route, &request.method)),
             user: RefCell::default(),
         };
-        let answer = self.dispatch(&mut request, route, &about, &trace).await;
+        let sender = address_of(&request.address);
+        let dispatch = self.dispatch(&mut request, route, &about, &trace);
+        let answer = self.ledger.scope(Some(sender.into()), dispatch).await;
         if let Some(body) = request.body.take() {
             self.store.discard(body).await;
         }
@@ -271,6 +290,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Does what is left to do after a reply.
     pub async fn finish(&self, mut rest: Rest<S::Bytes>) {
+        let sender = rest.sender.take();
+        self.ledger.scope(sender, self.finish_rest(rest)).await;
+    }
+
+    async fn finish_rest(&self, mut rest: Rest<S::Bytes>) {
         rest.work().await;
         for learnt in rest.learnt {
             if let Err(error) = self.store_learnt(learnt).await {
@@ -410,6 +434,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             .identify(self.visit(request), need, &self.host)
             .await?;
         about.made_by(&caller);
+        let sender = match caller.user() {
+            Some(user) => format!("user {user}"),
+            None => address_of(&request.address),
+        };
+        self.ledger.charge(Some(sender.as_str().into()));
+        trace.charge(self.ledger.sender());
         access.permit(&caller, need, self.visit(request))?;
         if let Need::Repository(name, Action::Push | Action::Delete) = need
             && let Some(mirrored) = self.mirrored(name)
@@ -421,10 +451,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         let _taken = match (need, &request.body) {
             (Need::Repository(..), Some(_)) => {
-                let sender = match caller.user() {
-                    Some(user) => format!("user {user}"),
-                    None => format!("address {}", network(&request.address)),
-                };
                 Some(self.uploads.take(sender, self.settings.uploads)?)
             }
             _ => None,
@@ -802,6 +828,20 @@ impl Bound {
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How soon a request that found no memory may be repeated.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        Self::unavailable(full.to_string(), MEMORY_RETRY_AFTER)
+    }
+}
+
+/// Who is charged for a request that nobody signed.
+fn address_of(address: &str) -> String {
+    format!("address {}", network(address))
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
@@ -814,8 +854,8 @@ impl From<StoreError> for Error {
                 "the body ended before or after its announced length",
             ),
             StoreError::Busy => Self::unavailable(
-                "too many uploads at once, try again",
-                Duration::from_secs(5),
+                "no memory is free for the parts of this body: other uploads, yours or others', use it, try again",
+                MEMORY_RETRY_AFTER,
             ),
             StoreError::Throttled(cause) => {
                 Self::unavailable("the store asks for fewer requests, try again", RETRY_AFTER)

@@ -23,7 +23,6 @@ pub mod memory;
 pub mod policy;
 pub mod record;
 pub mod retry;
-pub mod room;
 pub mod suite;
 pub mod tiers;
 pub mod trace;
@@ -350,7 +349,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Digest => f.write_str("the bytes do not have the digest announced"),
             Self::Length => f.write_str("the stream did not have the length announced"),
-            Self::Busy => f.write_str("too many uploads at once"),
+            Self::Busy => f.write_str("no memory is free for the parts of a stream"),
             Self::Throttled(cause) => write!(f, "the store asks for fewer requests: {cause}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }

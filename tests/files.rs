@@ -2195,15 +2195,15 @@ fn what_layers_cost_is_counted() {
 
 #[test]
 fn a_listing_of_much_is_cut_before_it_is_large() {
-    let value = "v".repeat(200_000);
+    let value = "v".repeat(60_000);
     let record = |n: usize| {
         let rest = format!(" SCHILY.xattr.user.a={value}{n:04}\n");
         let length = (1..).find(|n: &usize| n.to_string().len() + rest.len() == *n);
         format!("{}{rest}", length.unwrap())
     };
-    let tar = (0..60).fold(Tar::default(), |tar, n| {
+    let tar = (0..200).fold(Tar::default(), |tar, n| {
         tar.entry(b"x", b'x', "", record(n).as_bytes())
-            .file(format!("dir/file-{n:02}"), "")
+            .file(format!("dir/file-{n:03}"), "")
     });
     let layer = gzip(&tar.end());
     let world = World::with_layer(&layer);
@@ -2213,8 +2213,8 @@ fn a_listing_of_much_is_cut_before_it_is_large() {
         (file(&layer, "dir/"), "children"),
     ] {
         let (found, pages) = pages(&isolate, &target, list);
-        assert_eq!(found.len(), 60);
-        assert!(pages > 3, "{pages} pages");
+        assert_eq!(found.len(), 200);
+        assert!(pages > 2, "{pages} pages");
         let first = get(&isolate, &target);
         assert!(first.body.len() < 6 * MIB, "{}", first.body.len());
     }
@@ -2222,7 +2222,8 @@ fn a_listing_of_much_is_cut_before_it_is_large() {
 
 #[test]
 fn a_path_that_comes_many_times_is_the_last_of_them() {
-    let tar = (0..20_000).fold(Tar::default(), |tar, _| tar.file("same", "old"));
+    let times = |count| (0..count).fold(Tar::default(), |tar, _| tar.file("same", "old"));
+    let tar = times(7_000);
     let layer = tar.file("same", "new").file("z", "z").end();
     let world = World::with_layer(&layer);
     let isolate = world.isolate(&[]);
@@ -2233,4 +2234,14 @@ fn a_path_that_comes_many_times_is_the_last_of_them() {
     let (entries, pages) = pages(&isolate, &format!("{}?n=1", contents(&layer)), "entries");
     assert_eq!(pages, 2);
     assert_eq!(entries.last().unwrap()["path"], "z");
+    // All entries of a path are in memory at once: those of no layer are as many.
+    let layer = times(20_000).end();
+    let world = World::with_layer(&layer);
+    let answer = get(&world.isolate(&[]), &file(&layer, "same"));
+    assert_eq!(answer.status, 422, "{answer:?}");
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(
+        text.contains("more than 2097152 bytes of entries at one path"),
+        "{text}"
+    );
 }

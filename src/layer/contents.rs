@@ -6,6 +6,7 @@
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
+    fmt,
 };
 
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
@@ -42,9 +43,38 @@ pub(crate) struct Sorter {
     entries: u64,
     /// About the bytes that the table will take.
     size: u64,
+    /// The bytes that all entries say, before they are packed.
+    described: u64,
+    /// The bytes that were packed so far, as often as they were.
+    work: u64,
 }
 
 type Run = VecDeque<Vec<u8>>;
+
+/// Why entries make no table of contents.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ContentsError {
+    /// What was loaded is not what was saved, or there is more than can be counted.
+    Broken,
+    /// The entries say far more than those of any real layer.
+    Proportion,
+    /// One path comes too often, or with too much.
+    Path,
+}
+
+impl fmt::Display for ContentsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken => f.write_str("its table of contents has more parts than can be counted"),
+            Self::Proportion => write!(
+                f,
+                "what it says of its entries is out of proportion: more than {} MiB and {EACH} bytes for each entry",
+                DESCRIBED >> 20
+            ),
+            Self::Path => write!(f, "more than {MAX_PATH} bytes of entries at one path"),
+        }
+    }
+}
 
 impl Sorter {
     /// The number of entries so far.
@@ -57,20 +87,43 @@ impl Sorter {
         self.size
     }
 
-    /// Takes an entry. `None` says that what was loaded was not what was saved.
-    pub(crate) fn push(&mut self, entry: Entry) -> Option<()> {
+    /// The bytes that were packed so far. Packing takes several times as long as inflating.
+    pub(crate) const fn work(&self) -> u64 {
+        self.work
+    }
+
+    /// About the memory that it takes: at the end as well, when blocks are merged.
+    pub(crate) fn memory(&self) -> usize {
+        // Sorting takes half as much again, packing some copies of a block, and merging a block of each run.
+        let runs = self.levels.iter().map(Vec::len).max().unwrap_or_default();
+        let merged = (runs + 4).min(FAN + 4) * 2 * BLOCK_BYTES;
+        self.weight + self.weight / 2 + merged + self.size_in_memory()
+    }
+
+    fn size_in_memory(&self) -> usize {
+        usize::try_from(self.size).unwrap_or(usize::MAX)
+    }
+
+    /// Takes an entry.
+    pub(crate) fn push(&mut self, entry: Entry) -> Result<(), ContentsError> {
         self.weight += entry.weight();
+        // What was loaded may say anything.
+        self.described = self.described.saturating_add(entry.described() as u64);
         self.run.push(entry);
         self.entries += 1;
+        if self.described > DESCRIBED + EACH * self.entries {
+            return Err(ContentsError::Proportion);
+        }
         if self.weight >= RUN {
             self.end_run();
             self.merge_full()?;
         }
-        Some(())
+        Ok(())
     }
 
     fn end_run(&mut self) {
         let mut run = std::mem::take(&mut self.run);
+        self.work = self.work.saturating_add(self.weight as u64);
         self.weight = 0;
         run.sort_by(order);
         let mut packer = Packer::default();
@@ -84,44 +137,59 @@ impl Sorter {
         }
         packer.finish().map(&mut put);
         if !blocks.is_empty() {
-            match self.levels.first_mut() {
-                Some(level) => level.push(blocks),
-                None => self.levels.push(vec![blocks]),
-            }
+            self.add_run(0, blocks);
+        }
+    }
+
+    /// Adds a run to a level that is there, or to the one after the last.
+    fn add_run(&mut self, at: usize, run: Run) {
+        match self.levels.get_mut(at) {
+            Some(level) => level.push(run),
+            None => self.levels.push(vec![run]),
         }
     }
 
     /// Merges the runs of each level that is full.
-    fn merge_full(&mut self) -> Option<()> {
+    fn merge_full(&mut self) -> Result<(), ContentsError> {
         let mut at = 0;
-        while let Some(level) = self.levels.get_mut(at)
-            && level.len() >= FAN
-        {
-            let mut run = VecDeque::new();
-            merge(std::mem::take(level), |packed| {
-                run.push_back(packed.bytes);
-                Some(())
-            })?;
+        while self.levels.get(at).is_some_and(|level| level.len() >= FAN) {
+            self.merge_level(at)?;
             at += 1;
-            match self.levels.get_mut(at) {
-                Some(level) => level.push(run),
-                None => self.levels.push(vec![run]),
-            }
         }
-        Some(())
+        Ok(())
     }
 
-    /// Ends with the blocks, and where each of them is. `None` says that there are too many of them to say so, or that what was
-    /// loaded was not what was saved.
-    pub(crate) fn finish(mut self) -> Option<(Vec<Block>, Vec<Vec<u8>>)> {
+    /// Merges the runs of a level into one of the next.
+    fn merge_level(&mut self, at: usize) -> Result<(), ContentsError> {
+        let runs = self.levels.get_mut(at).map(std::mem::take);
+        let mut run = VecDeque::new();
+        let work = merge(runs.unwrap_or_default(), |packed| {
+            run.push_back(packed.bytes);
+            Ok(())
+        })?;
+        self.work = self.work.saturating_add(work);
+        if !run.is_empty() {
+            self.add_run(at + 1, run);
+        }
+        Ok(())
+    }
+
+    /// Ends with the blocks, and where each of them is.
+    pub(crate) fn finish(mut self) -> Result<(Vec<Block>, Vec<Vec<u8>>), ContentsError> {
         self.end_run();
+        // Of no more runs than a level has is a block unpacked at the same time.
+        let mut at = 0;
+        while at + 1 < self.levels.len() {
+            self.merge_level(at)?;
+            at += 1;
+        }
         let (mut blocks, mut bytes) = (Vec::new(), Vec::new());
         let (mut offset, mut paths) = (0, 0);
-        merge(self.levels.into_iter().flatten().collect(), |packed| {
-            let length = u32::try_from(packed.bytes.len()).ok()?;
+        merge(self.levels.pop().unwrap_or_default(), |packed| {
+            let length = u32::try_from(packed.bytes.len()).map_err(|_| ContentsError::Broken)?;
             paths += packed.first.len();
             if paths > MAX_PATHS {
-                return None;
+                return Err(ContentsError::Broken);
             }
             blocks.push(Block {
                 first: packed.first,
@@ -132,38 +200,44 @@ impl Sorter {
             });
             offset += u64::from(length);
             bytes.push(packed.bytes);
-            Some(())
+            Ok(())
         })?;
-        Some((blocks, bytes))
+        Ok((blocks, bytes))
     }
 
-    /// Writes all that it takes to go on.
-    pub(crate) fn save(&mut self, out: &mut Vec<u8>) {
+    /// Writes what it takes to go on, but for the blocks: those are taken out, in the order in which they are to be
+    /// handed to [`Sorter::load`].
+    pub(crate) fn save(&mut self, out: &mut Vec<u8>) -> Vec<Vec<u8>> {
         self.end_run();
-        wire::put(out, self.entries);
-        wire::put(out, self.size);
+        for number in [self.entries, self.size, self.described, self.work] {
+            wire::put(out, number);
+        }
         wire::put(out, self.levels.len() as u64);
         for level in &self.levels {
             wire::put(out, level.len() as u64);
             for run in level {
                 wire::put(out, run.len() as u64);
                 for block in run {
-                    wire::put_bytes(out, block);
+                    wire::put(out, block.len() as u64);
                 }
             }
         }
+        let levels = std::mem::take(&mut self.levels);
+        levels.into_iter().flatten().flatten().collect()
     }
 
-    /// Goes on with what was saved.
-    pub(crate) fn load(reader: &mut Reader<'_>) -> Option<Self> {
+    /// Goes on with what was saved. The blocks come later: each of them is empty, and their lengths are added.
+    pub(crate) fn load(reader: &mut Reader<'_>, lengths: &mut Vec<usize>) -> Option<Self> {
         let (entries, size) = (reader.number()?, reader.number()?);
+        let (described, work) = (reader.number()?, reader.number()?);
         let mut levels = Vec::new();
         for _ in 0..reader.number()? {
             let mut level = Vec::new();
             for _ in 0..reader.number()? {
                 let mut run = VecDeque::new();
                 for _ in 0..reader.number()? {
-                    run.push_back(reader.bytes()?.to_vec());
+                    lengths.push(reader.length()?);
+                    run.push_back(Vec::new());
                 }
                 level.push(run);
             }
@@ -172,29 +246,55 @@ impl Sorter {
         Some(Self {
             entries,
             size,
+            described,
+            work,
             levels,
             ..Self::default()
         })
     }
+
+    /// The blocks of what was loaded, the last one first.
+    pub(crate) fn blocks_from_last(&mut self) -> impl Iterator<Item = &mut Vec<u8>> {
+        let levels = self.levels.iter_mut().rev();
+        let runs = levels.flat_map(|level| level.iter_mut().rev());
+        runs.flat_map(|run| run.iter_mut().rev())
+    }
 }
 
-/// Puts the entries of runs in order, and packs them anew.
-fn merge(runs: Vec<Run>, mut put: impl FnMut(Packed) -> Option<()>) -> Option<()> {
+/// Puts the entries of runs in order, and packs them anew. Answers how many bytes that were.
+fn merge(
+    runs: Vec<Run>,
+    mut put: impl FnMut(Packed) -> Result<(), ContentsError>,
+) -> Result<u64, ContentsError> {
     let mut heads = BinaryHeap::with_capacity(runs.len());
     for blocks in runs {
-        heads.push(Head::new(blocks)?);
+        heads.push(Head::new(blocks).ok_or(ContentsError::Broken)?);
     }
     let mut packer = Packer::default();
+    let mut work = 0;
+    let (mut path, mut weight) = (Vec::new(), 0);
     while let Some(mut head) = heads.peek_mut() {
-        let entry = head.next()?;
+        let entry = head.next().ok_or(ContentsError::Broken)?;
         if head.entries.is_empty() {
             PeekMut::pop(head);
+        }
+        let more = entry.weight();
+        work += more as u64;
+        if path == entry.path {
+            weight += more;
+            if weight > MAX_PATH {
+                return Err(ContentsError::Path);
+            }
+        } else {
+            weight = more;
+            path.clone_from(&entry.path);
         }
         if let Some(packed) = packer.push(entry) {
             put(packed)?;
         }
     }
-    packer.finish().map_or(Some(()), put)
+    packer.finish().map_or(Ok(()), put)?;
+    Ok(work)
 }
 
 /// What is left of a run: never nothing, while it is in a heap.
@@ -252,7 +352,7 @@ fn order(one: &Entry, other: &Entry) -> Ordering {
     (&one.path, one.offset).cmp(&(&other.path, other.offset))
 }
 
-/// Gathers sorted entries into blocks. Entries of one path stand together, unless there are thousands.
+/// Gathers sorted entries into blocks. Entries of one path stand together, unless they are many or large.
 #[derive(Default)]
 struct Packer {
     entries: Vec<Entry>,
@@ -271,6 +371,7 @@ impl Packer {
     fn push(&mut self, entry: Entry) -> Option<Packed> {
         let is_full = self.entries.len() >= BLOCK_ENTRIES || self.weight >= BLOCK_BYTES;
         let goes_on = self.entries.len() < MAX_ENTRIES
+            && self.weight < 2 * BLOCK_BYTES
             && self
                 .entries
                 .last()
@@ -288,10 +389,13 @@ impl Packer {
     fn finish(&mut self) -> Option<Packed> {
         let entries = std::mem::take(&mut self.entries);
         self.weight = 0;
+        let mut bytes = compress_to_vec(&pack(&entries), LEVEL);
+        // It has the room for half of what it was made of.
+        bytes.shrink_to_fit();
         Some(Packed {
             first: entries.first()?.path.clone(),
             count: u32::try_from(entries.len()).ok()?,
-            bytes: compress_to_vec(&pack(&entries), LEVEL),
+            bytes,
         })
     }
 }
@@ -310,6 +414,7 @@ fn pack(entries: &[Entry]) -> Vec<u8> {
             (CHANGED, entry.changed.is_some()),
             (ATTRIBUTES, !entry.attributes.is_empty()),
             (SPARSE, entry.segments.is_some()),
+            (OMITTED, entry.omitted > 0),
         ];
         let kind = EntryKind::ALL
             .iter()
@@ -349,6 +454,9 @@ fn pack(entries: &[Entry]) -> Vec<u8> {
                 wire::put_bytes(extras, value);
             }
         }
+        if entry.omitted > 0 {
+            wire::put(extras, entry.omitted);
+        }
         if let Some(segments) = &entry.segments {
             wire::put(extras, segments.len() as u64);
             for segment in segments {
@@ -370,7 +478,8 @@ fn pack(entries: &[Entry]) -> Vec<u8> {
 pub(crate) fn unpack(bytes: &[u8]) -> Option<Vec<Entry>> {
     let bytes = decompress_to_vec_with_limit(bytes, MAX_BLOCK).ok()?;
     let mut reader = Reader(&bytes);
-    let count = reader.length()?;
+    let count = reader.length().filter(|count| *count <= MAX_ENTRIES)?;
+    let mut weight = 0;
     let mut columns = [Reader(&[]); COLUMNS];
     for column in &mut columns {
         *column = Reader(reader.bytes()?);
@@ -416,6 +525,9 @@ pub(crate) fn unpack(bytes: &[u8]) -> Option<Vec<Entry>> {
                 entry.attributes.push((name, extras.bytes()?.to_vec()));
             }
         }
+        if byte & OMITTED != 0 {
+            entry.omitted = extras.number()?;
+        }
         if byte & SPARSE != 0 {
             let mut segments = Vec::new();
             for _ in 0..extras.number()? {
@@ -425,6 +537,11 @@ pub(crate) fn unpack(bytes: &[u8]) -> Option<Vec<Entry>> {
                 });
             }
             entry.segments = Some(segments);
+        }
+        // Paths are short where they begin as the ones before do.
+        weight += entry.weight();
+        if weight > MAX_BLOCK {
+            return None;
         }
         entries.push(entry);
     }
@@ -466,7 +583,8 @@ const fn has_device(kind: EntryKind) -> bool {
 
 const COLUMNS: usize = 8;
 /// The bits of a kind, and what is said beside it.
-const KIND: u8 = 0x0f;
+const KIND: u8 = 0x07;
+const OMITTED: u8 = 0x08;
 const ACCESSED: u8 = 0x10;
 const CHANGED: u8 = 0x20;
 const ATTRIBUTES: u8 = 0x40;
@@ -478,8 +596,16 @@ const BLOCK_ENTRIES: usize = 512;
 const MAX_ENTRIES: usize = 4 * BLOCK_ENTRIES;
 /// A block is full with entries that take so much memory.
 const BLOCK_BYTES: usize = 256 * 1024;
-/// What a block may inflate to: as much as it may weigh, and one entry with all that an archive may say of it.
-const MAX_BLOCK: usize = 64 * 1024 * 1024;
+/// What a block may inflate to, and what its entries may weigh: as much as makes it full, twice, and one entry with all that an
+/// archive may say of it. A larger one, from before there was this limit, is made anew with its index.
+const MAX_BLOCK: usize = 4 * 1024 * 1024;
+/// The most that the entries of one path may weigh, because a lookup has all of them in memory: some 7,000 entries, or an entry of
+/// 65,536 segments. In real layers a path comes two or three times.
+const MAX_PATH: usize = 2 * 1024 * 1024;
+/// All entries may say so many bytes, and so many more for each of them. Real ones say some 60 to 200 each: a path, and perhaps a
+/// label of SELinux.
+const DESCRIBED: u64 = 32 * 1024 * 1024;
+const EACH: u64 = 512;
 /// The most bytes of paths with which blocks begin: they are in the head of an index, which is read whole.
 const MAX_PATHS: usize = 4 * 1024 * 1024;
 /// The memory for entries that are not sorted yet.
@@ -493,7 +619,7 @@ const LEVEL: u8 = 6;
 mod tests {
     use super::*;
 
-    fn sorter(count: u32, length: usize) -> Sorter {
+    fn sorter(count: u32, length: usize) -> Result<Sorter, ContentsError> {
         let mut sorter = Sorter::default();
         for n in 0..count {
             let mut path = format!("{n:08}").into_bytes();
@@ -502,22 +628,76 @@ mod tests {
                 path,
                 ..Entry::default()
             };
-            sorter.push(entry).unwrap();
+            sorter.push(entry)?;
         }
-        sorter
+        Ok(sorter)
     }
 
     #[test]
-    fn refuses_more_long_paths_than_a_head_has_room_for() {
-        assert!(sorter(1_000, 16_000).finish().is_some());
-        assert!(sorter(5_000, 16_000).finish().is_none());
+    fn refuses_what_no_layer_says_of_its_entries() {
+        assert!(sorter(1_000, 16_000).unwrap().finish().is_ok());
+        let error = sorter(5_000, 16_000).unwrap_err();
+        assert_eq!(error, ContentsError::Proportion);
+        assert_eq!(
+            error.to_string(),
+            "what it says of its entries is out of proportion: more than 32 MiB and 512 bytes for each entry"
+        );
+    }
+
+    #[test]
+    fn refuses_a_path_that_comes_too_often() {
+        let of = |count: u64| {
+            let mut sorter = Sorter::default();
+            for offset in 0..count {
+                let entry = Entry {
+                    path: b"same".to_vec(),
+                    offset,
+                    ..Entry::default()
+                };
+                sorter.push(entry).unwrap();
+            }
+            sorter.finish()
+        };
+        let (blocks, _) = of(7_000).unwrap();
+        assert!(blocks.len() > 3);
+        assert_eq!(of(8_000).unwrap_err(), ContentsError::Path);
+    }
+
+    #[test]
+    fn blocks_are_bounded_by_weight() {
+        let mut sorter = Sorter::default();
+        for number in 0..200_u64 {
+            // Each path comes ten times.
+            let value = vec![b'v'; 60_000];
+            let entry = Entry {
+                path: format!("{:03}", number / 10).into_bytes(),
+                offset: number,
+                attributes: vec![(b"user.x".to_vec(), value)],
+                omitted: number % 3,
+                ..Entry::default()
+            };
+            sorter.push(entry).unwrap();
+        }
+        let (_, bytes) = sorter.finish().unwrap();
+        let mut read = 0;
+        for block in bytes {
+            assert!(block.capacity() == block.len());
+            let entries = unpack(&block).unwrap();
+            let weight: usize = entries.iter().map(Entry::weight).sum();
+            assert!(weight < 2 * BLOCK_BYTES + 64 * 1024, "{weight}");
+            for entry in entries {
+                assert_eq!((entry.offset, entry.omitted), (read, read % 3));
+                read += 1;
+            }
+        }
+        assert_eq!(read, 200);
     }
 
     #[test]
     fn many_runs_are_merged_before_the_end() {
         let mut sorter = Sorter::default();
-        for index in 0..9_000 {
-            let path = format!("{:04}{}", index * 7_919 % 9_000, "/path".repeat(1_600));
+        for index in 0..90_000 {
+            let path = format!("{:05}{}", index * 7_919 % 90_000, "/path".repeat(100));
             let entry = Entry {
                 path: path.into_bytes(),
                 offset: index,
@@ -525,19 +705,24 @@ mod tests {
             };
             sorter.push(entry).unwrap();
             assert!(sorter.levels.iter().all(|level| level.len() < FAN));
-            if index == 8_500 {
+            if index == 85_000 {
                 let mut saved = Vec::new();
-                sorter.save(&mut saved);
-                sorter = Sorter::load(&mut Reader(&saved)).unwrap();
+                let blocks = sorter.save(&mut saved);
+                let mut lengths = Vec::new();
+                sorter = Sorter::load(&mut Reader(&saved), &mut lengths).unwrap();
+                assert!(lengths.iter().copied().eq(blocks.iter().map(Vec::len)));
+                for (room, block) in sorter.blocks_from_last().zip(blocks.into_iter().rev()) {
+                    *room = block;
+                }
             }
         }
         assert_eq!(sorter.levels.len(), 2);
-        assert_eq!(sorter.entries(), 9_000);
+        assert_eq!(sorter.entries(), 90_000);
         let (blocks, bytes) = sorter.finish().unwrap();
         assert_eq!(blocks.len(), bytes.len());
         let entries = bytes.iter().flat_map(|block| unpack(block).unwrap());
-        let paths = entries.map(|entry| entry.path[..4].to_vec());
-        let wanted = (0..9_000).map(|index| format!("{index:04}").into_bytes());
+        let paths = entries.map(|entry| entry.path[..5].to_vec());
+        let wanted = (0..90_000).map(|index| format!("{index:05}").into_bytes());
         assert!(paths.eq(wanted));
     }
 }

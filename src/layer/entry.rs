@@ -28,6 +28,8 @@ pub struct Entry {
     pub device: (u32, u32),
     /// Extended attributes: names and values, in the order of the names.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The number of extended attributes that were left out, because all of them exceed [`MAX_ATTRIBUTES`].
+    pub omitted: u64,
     /// The offset of its bytes in the archive. Of two entries, the one that comes later has the greater one, whether it has
     /// bytes or not.
     pub offset: u64,
@@ -116,16 +118,20 @@ impl Entry {
         name.unwrap_or(&self.path)
     }
 
-    /// About the memory that it takes.
+    /// About the memory that it takes. The same on all machines, because the blocks of an index depend on it.
     pub fn weight(&self) -> usize {
-        let attributes: usize = self
-            .attributes
-            .iter()
-            .map(|(name, value)| 48 + name.len() + value.len())
+        FIXED + self.described()
+    }
+
+    /// About the bytes that its texts, attributes and segments take.
+    pub fn described(&self) -> usize {
+        let attributes = self.attributes.iter();
+        let attributes: usize = attributes
+            .map(|(name, value)| attribute_weight(name.len(), value.len()))
             .sum();
-        let segments = self.segments.as_ref().map_or(0, Vec::len) * size_of::<Segment>();
+        let segments = self.segments.as_ref().map_or(0, Vec::len) * SEGMENT;
         let names = self.user.name.len() + self.group.name.len();
-        size_of::<Self>() + self.path.len() + self.link.len() + names + attributes + segments
+        self.path.len() + self.link.len() + names + attributes + segments
     }
 
     /// What it takes away from the layers below, where it is a whiteout (image-spec v1.1.1, `layer.md`, "Whiteouts").
@@ -137,6 +143,20 @@ impl Entry {
         })
     }
 }
+
+/// About the memory that an extended attribute takes.
+pub(crate) const fn attribute_weight(name: usize, value: usize) -> usize {
+    name.saturating_add(value).saturating_add(ATTRIBUTE)
+}
+
+/// The most memory that the extended attributes of one entry take. Linux gives the names of a file 64 KiB, and ext4 all of its
+/// attributes a block of 4 KiB; in layers the largest are capabilities of 20 bytes and labels of SELinux of some 60.
+pub const MAX_ATTRIBUTES: usize = 64 * 1024;
+/// The memory of an entry without its texts, attributes and segments, on a machine of 64 bits.
+const FIXED: usize = 264;
+/// Two vectors of bytes, and a segment, on such a machine.
+const ATTRIBUTE: usize = 48;
+const SEGMENT: usize = 16;
 
 /// What a whiteout takes away from the layers below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

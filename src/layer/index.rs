@@ -355,17 +355,20 @@ impl Index {
         self.blocks.len()
     }
 
-    /// The first path that is not before this one, with its entries in the order of the archive. `read` reads a block. Of a
-    /// path that comes thousands of times, the last entries are answered.
+    /// The first path that is not before this one, with its entries in the order of the archive. `read` reads a block.
+    ///
+    /// An index from before there was a limit may have more entries of one path than are read at once: then its first ones
+    /// and its last ones are answered.
     pub async fn seek<E>(
         &self,
         from: &[u8],
         read: impl AsyncFn(usize) -> Result<Rc<[Entry]>, E>,
     ) -> Result<Option<Vec<Entry>>, E> {
-        let after = self
+        // What is in blocks that begin with this path may begin in the one before them.
+        let before = self
             .blocks
-            .partition_point(|block| block.first.as_slice() <= from);
-        let mut at = after.saturating_sub(1);
+            .partition_point(|block| block.first.as_slice() < from);
+        let mut at = before.saturating_sub(1);
         while at < self.blocks.len() {
             let entries = read(at).await?;
             let start = entries.partition_point(|entry| entry.path.as_slice() < from);
@@ -378,13 +381,10 @@ impl Index {
                 let last = self
                     .blocks
                     .partition_point(|block| block.first <= found.path);
-                if last > at + 1 {
-                    let more = read(last - 1).await?;
-                    same.extend(
-                        more.iter()
-                            .take_while(|entry| entry.path == found.path)
-                            .cloned(),
-                    );
+                for block in last.saturating_sub(MAX_SAME).max(at + 1)..last {
+                    let more = read(block).await?;
+                    let more = more.iter().take_while(|entry| entry.path == found.path);
+                    same.extend(more.cloned());
                 }
                 return Ok(Some(same));
             }
@@ -483,9 +483,41 @@ impl Row {
     }
 }
 
+/// An index, in pieces of which none was copied.
+#[derive(Clone, Debug, Default)]
+pub struct Encoded {
+    /// The head.
+    pub head: Vec<u8>,
+    /// What comes after it.
+    pub pages: Vec<Vec<u8>>,
+}
+
+impl Encoded {
+    /// The number of bytes.
+    pub fn size(&self) -> u64 {
+        self.head.len() as u64 + self.pages_size()
+    }
+
+    /// The number of bytes after the head.
+    pub fn pages_size(&self) -> u64 {
+        self.pages.iter().map(|page| page.len() as u64).sum()
+    }
+
+    /// All of it.
+    pub fn into_bytes(self) -> Vec<u8> {
+        let mut out = self.head;
+        // It may take more memory than all else: each piece is dropped when it is copied.
+        out.reserve_exact(self.pages.iter().map(Vec::len).sum());
+        for page in self.pages {
+            out.extend(page);
+        }
+        out
+    }
+}
+
 impl Parts {
-    /// The bytes of the index. `None` where it has more parts than can be counted.
-    pub(crate) fn encode(self) -> Option<Vec<u8>> {
+    /// The index. `None` where it has more parts than can be counted.
+    pub(crate) fn encode(self) -> Option<Encoded> {
         let compression = match self.compression {
             Compression::None => 0,
             Compression::Gzip => 1,
@@ -526,15 +558,10 @@ impl Parts {
             rest.extend(block.check.to_le_bytes());
             wire::put_bytes(&mut rest, &block.first);
         }
-        let mut out = seal(&rest)?;
-        drop(rest);
-        // It may take more memory than all else: each block is dropped when it is copied.
-        out.reserve_exact(usize::try_from(payload).ok()?);
-        for block in self.contents {
-            out.extend(block);
-        }
-        out.extend(self.windows);
-        Some(out)
+        let head = seal(&rest)?;
+        let mut pages = self.contents;
+        pages.push(self.windows);
+        Some(Encoded { head, pages })
     }
 }
 
@@ -555,5 +582,7 @@ const CHECK: usize = 8 + 4 + 4;
 pub const FIXED: u64 = CHECK as u64;
 const INDEX: u8 = 0;
 const REFUSAL: u8 = 1;
+/// The most blocks that are read for one path, after its first: all that a pass makes of one.
+const MAX_SAME: usize = 8;
 /// The bytes of a span in the head.
 const ROW: usize = 40;

@@ -102,6 +102,9 @@ pub fn describe(entry: &Entry) -> Map<String, Value> {
             .map(|(name, value)| json!({ "name": lossy(name), "value": encode(value) }));
         put("attributes", attributes.collect());
     }
+    if entry.omitted > 0 {
+        put("attributesOmitted", entry.omitted.into());
+    }
     for (name, owner) in [("user", &entry.user.name), ("group", &entry.group.name)] {
         if !owner.is_empty() {
             put(name, lossy(owner).into());

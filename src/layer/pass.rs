@@ -19,9 +19,9 @@ use sha2::{
 };
 
 use crate::layer::{
-    contents::Sorter,
+    contents::{ContentsError, Sorter},
     gzip::{Checkpoint, Gunzip, GzipError, Start},
-    index::{Compression, Parts, Refusal, Row},
+    index::{Compression, Encoded, Parts, Refusal, Row},
     tar::{self, TarError, Untar},
     wire::{self, Reader},
     zstd::{Event, Unzstd, ZstdError},
@@ -84,6 +84,10 @@ pub enum PassError {
     Size(u64),
     /// There is more of it than an index can say.
     Parts,
+    /// What it says of its entries is out of proportion to any real layer. The reason says how.
+    Proportion(String),
+    /// Indexing it takes more memory than this.
+    Memory(u64),
 }
 
 impl fmt::Display for PassError {
@@ -101,6 +105,8 @@ impl fmt::Display for PassError {
             Self::Waste => f.write_str("it inflates to less than half of its size"),
             Self::Size(size) => write!(f, "it ends after {size} bytes, which is not its size"),
             Self::Parts => f.write_str("it has more parts than an index can hold"),
+            Self::Proportion(reason) => f.write_str(reason),
+            Self::Memory(limit) => write!(f, "indexing it takes more than {limit} bytes of memory"),
         }
     }
 }
@@ -125,6 +131,15 @@ impl From<TarError> for PassError {
     }
 }
 
+impl From<ContentsError> for PassError {
+    fn from(error: ContentsError) -> Self {
+        match error {
+            ContentsError::Broken => Self::Parts,
+            ContentsError::Proportion | ContentsError::Path => Self::Proportion(error.to_string()),
+        }
+    }
+}
+
 impl PassError {
     /// What is kept of it, so that nobody tries again in vain: with other limits, somebody does.
     pub fn refusal(&self, options: &Options) -> Refusal {
@@ -139,6 +154,8 @@ impl PassError {
             Self::Waste => ("waste", false),
             Self::Size(_) => ("length", false),
             Self::Parts => ("parts", true),
+            Self::Proportion(_) => ("proportion", true),
+            Self::Memory(_) => ("memory", true),
         };
         Refusal {
             reason: self.to_string(),
@@ -368,6 +385,33 @@ impl Pass {
         }
     }
 
+    /// About the memory that it takes, and that ending it will take.
+    pub fn memory(&self) -> u64 {
+        let spans = &self.spans;
+        let source = match &self.source {
+            Source::Unknown(_) | Source::Plain => 0,
+            Source::Gzip(_) => GZIP,
+            Source::Zstd(frames) => {
+                let window = usize::try_from(frames.decoder.held()).unwrap_or(usize::MAX);
+                2 * window + frames.bytes.capacity()
+            }
+        };
+        let full: usize = spans.full.iter().map(Vec::len).sum();
+        let rows = 2 * spans.rows.capacity() * size_of::<Row>();
+        let all = source
+            + self.archive.contents.memory()
+            + spans.windows.capacity()
+            + rows
+            + spans.object.capacity()
+            + full;
+        all as u64
+    }
+
+    /// The bytes of entries that were packed so far: each of them takes as long as several bytes of the archive.
+    pub const fn work(&self) -> u64 {
+        self.archive.contents.work()
+    }
+
     /// The next object of spans that is to be stored, in their order: its number and its bytes. Little may inflate to several.
     pub fn object(&mut self) -> Option<(u32, Vec<u8>)> {
         let waiting = u32::try_from(self.spans.full.len()).ok()?;
@@ -378,6 +422,11 @@ impl Pass {
     /// Ends the pass, and answers the index; with it, there may be a last object to be stored. A pass that pauses here
     /// answers none.
     pub fn finish(&mut self) -> Result<Option<Vec<u8>>, PassError> {
+        Ok(self.finish_in_pieces()?.map(Encoded::into_bytes))
+    }
+
+    /// The same, and copies nothing of the index, which may be large.
+    pub fn finish_in_pieces(&mut self) -> Result<Option<Encoded>, PassError> {
         self.end_to(|_| ())?;
         // All others have come to the end wherever they pause.
         if let Source::Gzip(gunzip) = &self.source
@@ -386,7 +435,7 @@ impl Pass {
             return Ok(None);
         }
         let sum = self.archive.sum.take().unwrap_or_default();
-        self.finish_as(sum.finalize().into()).map(Some)
+        self.encode(sum.finalize().into()).map(Some)
     }
 
     /// Says that there are no more bytes, and hands over those of the archive that were held back.
@@ -410,6 +459,10 @@ impl Pass {
 
     /// Ends the pass as [`Pass::finish`] does, after [`Pass::end_to`], with the diff ID that the caller has.
     pub fn finish_as(&mut self, diff_id: [u8; 32]) -> Result<Vec<u8>, PassError> {
+        self.encode(diff_id).map(Encoded::into_bytes)
+    }
+
+    fn encode(&mut self, diff_id: [u8; 32]) -> Result<Encoded, PassError> {
         let compression = match &self.source {
             Source::Unknown(_) | Source::Plain => Compression::None,
             Source::Gzip(_) => Compression::Gzip,
@@ -424,7 +477,7 @@ impl Pass {
         self.spans.end_object();
         let entries = self.archive.contents.entries();
         let contents = std::mem::take(&mut self.archive.contents);
-        let (blocks, contents) = contents.finish().ok_or(PassError::Parts)?;
+        let (blocks, contents) = contents.finish()?;
         let parts = Parts {
             compression,
             span: self.options.span,
@@ -443,6 +496,11 @@ impl Pass {
 
     /// Writes all that it takes to go on, where the pass has paused. Objects that are full are to be stored before.
     pub fn save(&mut self) -> Vec<u8> {
+        self.save_in_pieces().concat()
+    }
+
+    /// The same in pieces, and takes them out instead of copying them: after this, it is of no use any more.
+    pub fn save_in_pieces(&mut self) -> Vec<Vec<u8>> {
         let mut out = vec![SAVED];
         for limit in self.options.limits() {
             wire::put(&mut out, limit);
@@ -469,26 +527,87 @@ impl Pass {
                     }
                     Begun::Middle => out.push(1),
                 }
-                wire::put_bytes(&mut out, &frames.bytes);
             }
         }
         wire::put(&mut out, self.archive.length);
         out.extend(self.archive.sum.clone().unwrap_or_default().serialize());
         self.archive.untar.save(&mut out);
-        self.archive.contents.save(&mut out);
+        let mut pieces = self.archive.contents.save(&mut out);
         wire::put(&mut out, self.spans.rows.len() as u64);
         for row in &self.spans.rows {
             row.write(&mut out);
         }
-        wire::put_bytes(&mut out, &self.spans.windows);
-        wire::put_bytes(&mut out, &self.spans.object);
         wire::put(&mut out, self.spans.objects.into());
-        out
+        // What is large comes last, so that loading it takes little more than its own memory.
+        let bytes = match &mut self.source {
+            Source::Zstd(frames) => std::mem::take(&mut frames.bytes),
+            Source::Unknown(_) | Source::Plain | Source::Gzip(_) => Vec::new(),
+        };
+        let large = [
+            std::mem::take(&mut self.spans.windows),
+            std::mem::take(&mut self.spans.object),
+            bytes,
+        ];
+        for piece in &large {
+            wire::put(&mut out, piece.len() as u64);
+        }
+        pieces.extend(large);
+        pieces.insert(0, out);
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
     }
 
     /// Goes on with what was saved: with the byte at [`Pass::position`]. `None` where it was not saved so, or with other
     /// options; then the pass begins anew.
     pub fn load(bytes: &[u8], size: u64, options: &Options) -> Option<Self> {
+        Self::load_from(bytes.to_vec(), size, options)
+    }
+
+    /// The same, of bytes that are not needed any more: each part is given back when it is copied.
+    pub fn load_from(mut bytes: Vec<u8>, size: u64, options: &Options) -> Option<Self> {
+        let (mut pass, lengths, large) = Self::load_state(&bytes, size, options)?;
+        let mut last = |length: usize| {
+            let rest = bytes.len().checked_sub(length)?;
+            let last = bytes.split_off(rest);
+            if bytes.capacity() > rest + GIVEN_BACK {
+                bytes.shrink_to_fit();
+            }
+            Some(last)
+        };
+        let [windows, object, begun] = large;
+        let begun = last(begun)?;
+        if let Source::Zstd(frames) = &mut pass.source {
+            frames.bytes = begun;
+        }
+        pass.spans.object = last(object)?;
+        // It is the largest: by pieces.
+        let mut pieces = Vec::new();
+        let mut left = windows;
+        while left > 0 {
+            let piece = match left % GIVEN_BACK {
+                0 => GIVEN_BACK,
+                rest => rest,
+            };
+            pieces.push(last(piece)?);
+            left -= piece;
+        }
+        pass.spans.windows.reserve_exact(windows);
+        while let Some(piece) = pieces.pop() {
+            pass.spans.windows.extend(piece);
+        }
+        let blocks = pass.archive.contents.blocks_from_last();
+        for (block, length) in blocks.zip(lengths.iter().rev()) {
+            *block = last(*length)?;
+        }
+        pass.is_consistent().then_some(pass)
+    }
+
+    /// Reads what was saved, but for what is large. Answers the lengths of the parts that come after it, blocks first.
+    fn load_state(
+        bytes: &[u8],
+        size: u64,
+        options: &Options,
+    ) -> Option<(Self, Vec<usize>, [usize; 3])> {
         let mut pass = Self::new(size, options.clone());
         let mut reader = Reader(bytes);
         let reader = &mut reader;
@@ -515,7 +634,7 @@ impl Pass {
                     decoder: Unzstd::at(frame.0, frame.1, options.window),
                     frame,
                     start,
-                    bytes: reader.bytes()?.to_vec(),
+                    bytes: Vec::new(),
                     known: 0,
                 }))
             }
@@ -530,15 +649,20 @@ impl Pass {
         state.copy_from_slice(reader.take(length)?);
         pass.archive.sum = Some(Sha256::deserialize(&state).ok()?);
         pass.archive.untar = Untar::load(reader, options.tar())?;
-        pass.archive.contents = Sorter::load(reader)?;
+        let mut lengths = Vec::new();
+        pass.archive.contents = Sorter::load(reader, &mut lengths)?;
         for _ in 0..reader.number()? {
             pass.spans.rows.push(Row::read(reader)?);
         }
-        pass.spans.windows = reader.bytes()?.to_vec();
-        pass.spans.object = reader.bytes()?.to_vec();
         pass.spans.objects = reader.number()?.try_into().ok()?;
+        let large = [reader.length()?, reader.length()?, reader.length()?];
+        let rest = lengths
+            .iter()
+            .chain(&large)
+            .try_fold(0_usize, |all, length| all.checked_add(*length))?;
         let summed = summed(&state)?;
-        (reader.is_empty() && summed == pass.archive.length && pass.is_consistent()).then_some(pass)
+        let is_whole = reader.0.len() == rest && summed == pass.archive.length;
+        is_whole.then_some((pass, lengths, large))
     }
 
     /// Whether the counters that were loaded fit each other. A pass that goes on from others would overflow.
@@ -612,7 +736,9 @@ impl Pass {
             return Err(PassError::Waste);
         }
         let rows = self.spans.rows.len() * size_of::<Row>();
-        if self.spans.windows.len() + rows > MAX_INDEX {
+        let contents = usize::try_from(self.archive.contents.size()).unwrap_or(usize::MAX);
+        let most = MAX_INDEX.max(usize::try_from(self.options.contents).unwrap_or(usize::MAX));
+        if self.spans.windows.len() + rows + contents > most {
             return Err(PassError::Parts);
         }
         Ok(())
@@ -640,7 +766,7 @@ impl Archive {
         output(bytes);
         let contents = &mut self.contents;
         self.untar.push(bytes, |entry| {
-            contents.push(entry).ok_or(PassError::Parts)?;
+            contents.push(entry)?;
             if contents.size() > self.contents_limit {
                 return Err(PassError::Contents(self.contents_limit));
             }
@@ -887,7 +1013,9 @@ const MAX_WASTE: u64 = 4 << 20;
 pub const PART: usize = 1024;
 /// So much comes out of anything, whatever the ratio.
 const FREE: u64 = 64 << 20;
-/// The most bytes of windows and spans: a pass has them in memory.
+/// What inflating gzip takes.
+const GZIP: usize = 512 * 1024;
+/// The most bytes of windows, spans and contents: a pass has them in memory. 24 MiB are those of some 8 GB of a real layer.
 const MAX_INDEX: usize = 24 << 20;
 /// A frame of more spans than this is stored.
 const LONG: usize = 4;
@@ -895,5 +1023,7 @@ const LONG: usize = 4;
 const OBJECT: usize = 4 << 20;
 /// How hard stored spans are compressed: they take a third of the time that decoding does.
 const STORED_LEVEL: u8 = 3;
+/// Of what was saved, so much is given back at a time.
+const GIVEN_BACK: usize = 1 << 20;
 /// What a saved pass begins with: its version.
-const SAVED: u8 = 1;
+const SAVED: u8 = 2;

@@ -26,7 +26,12 @@
 //! nobody is shown another file than the one that runs. Global records are the exception: Go forgets them, and POSIX, GNU tar
 //! and libarchive apply them.
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    ops::{Bound, Range},
+};
 
 use base64::{
     Engine,
@@ -36,7 +41,7 @@ use base64::{
 use percent_encoding::percent_decode;
 
 use crate::layer::{
-    entry::{Entry, EntryKind, Moment, Owner, Segment},
+    entry::{Entry, EntryKind, MAX_ATTRIBUTES, Moment, Owner, Segment, attribute_weight},
     wire,
 };
 
@@ -87,6 +92,7 @@ enum Problem {
     End,
     Entries(u64),
     Path(usize),
+    Owner,
     Meta,
     Globals,
     Segments,
@@ -98,6 +104,7 @@ impl TarError {
         match self.problem {
             Problem::Entries(_)
             | Problem::Path(_)
+            | Problem::Owner
             | Problem::Meta
             | Problem::Globals
             | Problem::Segments => true,
@@ -157,6 +164,10 @@ impl fmt::Display for TarError {
             Problem::Path(limit) => {
                 write!(f, "a path of more than {limit} bytes in a tar archive")
             }
+            Problem::Owner => write!(
+                f,
+                "the name of a user or group of more than {MAX_OWNER} bytes in a tar archive"
+            ),
             Problem::Meta => write!(
                 f,
                 "a header of more than {MAX_META} bytes before a tar entry"
@@ -545,6 +556,7 @@ impl Untar {
             None => seconds(header.number(MODIFIED, "modification time")?),
         };
         let mut data = self.data(header)?;
+        let (attributes, omitted) = self.attributes()?;
         // In the archive are its low bits in octal, or what a system puts above them.
         let mode = header.number(MODE, "mode")?.cast_unsigned() & MODE_BITS;
         let mut entry = Entry {
@@ -553,11 +565,11 @@ impl Untar {
             mode: u32::try_from(mode).unwrap_or_default(),
             user: Owner {
                 id: self.owner(header, USER, b"uid", "user")?,
-                name: self.name(header, USER_NAME, b"uname"),
+                name: self.name(header, USER_NAME, b"uname")?,
             },
             group: Owner {
                 id: self.owner(header, GROUP, b"gid", "group")?,
-                name: self.name(header, GROUP_NAME, b"gname"),
+                name: self.name(header, GROUP_NAME, b"gname")?,
             },
             size: 0,
             modified,
@@ -574,7 +586,8 @@ impl Untar {
             } else {
                 (0, 0)
             },
-            attributes: self.attributes()?.into_iter().collect(),
+            attributes,
+            omitted,
             offset: self.offset.saturating_add(BLOCK as u64),
             segments: None,
         };
@@ -719,12 +732,16 @@ impl Untar {
         }
     }
 
-    fn name(&self, header: &Header, field: Range<usize>, key: &[u8]) -> Vec<u8> {
+    fn name(&self, header: &Header, field: Range<usize>, key: &[u8]) -> Result<Vec<u8>, Problem> {
         let field = match header.dialect() {
             Dialect::V7 => &[],
             Dialect::Ustar | Dialect::Gnu | Dialect::Star => header.text(field),
         };
-        self.record(key).unwrap_or(field).to_vec()
+        let name = self.record(key).unwrap_or(field);
+        if name.len() > MAX_OWNER {
+            return Err(Problem::Owner);
+        }
+        Ok(name.to_vec())
     }
 
     fn device(&self, header: &Header, field: Range<usize>, key: &[u8]) -> Result<u32, Problem> {
@@ -739,26 +756,47 @@ impl Untar {
         u32::try_from(number).map_err(|_| Problem::Number(what))
     }
 
-    /// The extended attributes, of the entry over those of all entries.
-    fn attributes(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Problem> {
+    /// The extended attributes, of the entry over those of all entries: those that fit into [`MAX_ATTRIBUTES`], and the
+    /// number of the others.
+    fn attributes(&self) -> Result<(Attributes, u64), Problem> {
         let (ours, globals) = (&self.next.records.0, &self.globals.0);
-        let others = globals.iter().filter(|(key, _)| !ours.contains_key(*key));
-        // An empty value takes away what there is. Where there is nothing, it is the value.
-        let ours = ours
-            .iter()
-            .filter(|(key, value)| !value.is_empty() || !globals.contains_key(*key));
-        let mut attributes = BTreeMap::new();
-        for (key, value) in others.chain(ours) {
-            if let Some(name) = key.strip_prefix(SCHILY) {
-                attributes.insert(name.to_vec(), value.clone());
-            } else if let Some(name) = key.strip_prefix(LIBARCHIVE) {
-                // Libarchive writes each both ways, and this is the one that comes first.
-                let value = BASE64.decode(value).map_err(|_| Problem::Attribute)?;
-                let name = percent_decode(name).collect();
-                attributes.insert(name, value);
+        let mut named = BTreeMap::<Cow<'_, [u8]>, (&[u8], bool)>::new();
+        // Libarchive writes each both ways, and star's form comes first.
+        for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
+            let others = with_prefix(globals, prefix).filter(|(key, _)| !ours.contains_key(*key));
+            for (key, value) in others {
+                named.insert(attribute_name(key, prefix), (value, is_encoded));
             }
         }
-        Ok(attributes)
+        for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
+            // An empty value takes away what there is. Where there is nothing, it is the value.
+            let ours = with_prefix(ours, prefix)
+                .filter(|(key, value)| !value.is_empty() || !globals.contains_key(*key));
+            for (key, value) in ours {
+                named.insert(attribute_name(key, prefix), (value, is_encoded));
+            }
+        }
+        let (mut attributes, mut omitted, mut weight) = (Vec::new(), 0, 0);
+        for (name, (value, is_encoded)) in named {
+            let length = if is_encoded {
+                value.len() / 4 * 3
+            } else {
+                value.len()
+            };
+            let more = attribute_weight(name.len(), length);
+            if weight + more > MAX_ATTRIBUTES {
+                omitted += 1;
+                continue;
+            }
+            weight += more;
+            let value = if is_encoded {
+                BASE64.decode(value).map_err(|_| Problem::Attribute)?
+            } else {
+                value.to_vec()
+            };
+            attributes.push((name.into_owned(), value));
+        }
+        Ok((attributes, omitted))
     }
 
     /// The value of a record: the entry's, or else that of all entries. An empty one is none.
@@ -940,6 +978,30 @@ impl Header {
     }
 }
 
+/// Names and values of extended attributes.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The records whose keys begin with a prefix.
+fn with_prefix<'a>(
+    records: &'a BTreeMap<Vec<u8>, Vec<u8>>,
+    prefix: &'static [u8],
+) -> impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+    let from = (Bound::Included(prefix), Bound::Unbounded);
+    records
+        .range::<[u8], _>(from)
+        .take_while(move |(key, _)| key.starts_with(prefix))
+}
+
+/// The name of the attribute of a record: libarchive's are percent-encoded.
+fn attribute_name<'a>(key: &'a [u8], prefix: &[u8]) -> Cow<'a, [u8]> {
+    let name = key.strip_prefix(prefix).unwrap_or_default();
+    if prefix == LIBARCHIVE {
+        percent_decode(name).into()
+    } else {
+        name.into()
+    }
+}
+
 /// The next record: its key, its value, and what is after it.
 fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
@@ -1110,6 +1172,8 @@ const MAX_META: usize = 1 << 20;
 const MAX_GLOBALS: usize = 32 * 1024;
 /// About what fits in a map of the longest.
 const MAX_SEGMENTS: usize = 65_536;
+/// The longest name of a user or group: Linux's own tools take 32 bytes, and its C library 256.
+const MAX_OWNER: usize = 1024;
 const MODE_BITS: u64 = 0o7777;
 const NANOSECONDS: u32 = 1_000_000_000;
 /// An offset and a length in the map of an old sparse file.
@@ -2612,6 +2676,7 @@ mod tests {
                     link: if is_link { link } else { Vec::new() },
                     device: if is_device { device } else { (0, 0) },
                     attributes: attributes.into_iter().collect(),
+                    omitted: 0,
                     offset: 0,
                     segments,
                 }

@@ -86,11 +86,6 @@ impl<'a> Reader<'a> {
         let length = self.length()?;
         self.take(length)
     }
-
-    /// Whether nothing is left.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -115,7 +110,7 @@ mod tests {
         );
         assert!(signed.iter().all(|number| reader.signed() == Some(*number)));
         assert_eq!(reader.bytes(), Some(b"text".as_slice()));
-        assert!(reader.is_empty());
+        assert!(reader.0.is_empty());
     }
 
     #[test]

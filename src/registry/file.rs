@@ -452,7 +452,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         };
         let file = File::from(entry);
-        let mut reading = Reading::Passing;
+        let mut reading = Reading::default();
         if request.method == Method::GET {
             let parts: Vec<_> = ranges
                 .iter()
@@ -519,10 +519,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Vec<Piece<S::Body, S::Bytes>> {
         let bytes = file.archive(&bounds(range));
         let made = match (&file.segments, reading) {
-            (None, Reading::Held(held)) => {
+            (None, Reading::Held(held, None)) => {
                 return layer.held(&bytes, held).map(Piece::Held).collect();
             }
-            (None, Reading::Passing) => self.archive(layer, bytes, reading),
+            (None, Reading::Held(..) | Reading::Passing(_)) => self.archive(layer, bytes, reading),
             (Some(segments), _) => {
                 weave(self.archive(layer, bytes, reading), segments.clone(), range)
             }

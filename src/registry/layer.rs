@@ -20,14 +20,18 @@ use crate::{
     host::{Host, Level},
     layer::{
         entry::Entry,
-        held::MAX_INPUT,
-        index::{self, Index, IndexError, Known as Inside, Refusal, Span, SpanStart},
+        index::{self, Encoded, Index, IndexError, Known as Inside, Refusal, Span, SpanStart},
         pass::{PART, Pass, PassError},
     },
+    ledger::{Lease, Ledger, Memory},
     metrics::{Inflating, Outcome},
     name::Name,
     range::ByteRange,
-    registry::{Body, RETRY_AFTER, Registry, blob::locate},
+    registry::{
+        Body, RETRY_AFTER, Registry,
+        blob::locate,
+        grant::{from_json, json as to_json},
+    },
     store::{
         Bytes as _, Condition, Content as Written, ListOptions, Piece, PutOptions, Reader as _,
         StoreError, Streams, Values,
@@ -85,10 +89,16 @@ impl<B: crate::store::Bytes> Layer<B> {
 
 /// How bytes of the archive of a layer are read.
 pub(super) enum Reading<B> {
-    /// From these spans, which are here.
-    Held(BTreeMap<usize, B>),
-    /// As the reply is.
-    Passing,
+    /// From these spans, which are here, in memory that is leased for as long.
+    Held(BTreeMap<usize, B>, Option<Rc<Lease>>),
+    /// As the reply is, in memory that is leased for as long.
+    Passing(Rc<RefCell<Lease>>),
+}
+
+impl<B> Default for Reading<B> {
+    fn default() -> Self {
+        Self::Held(BTreeMap::new(), None)
+    }
 }
 
 /// How far a pass over a layer has come.
@@ -206,17 +216,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Does a step of the pass over a layer, or waits for one that is being done.
     async fn advance(&self, digest: &Digest, record: &Record) -> Result<Progress, Error> {
         let key = key::indexing(digest);
+        let later = Progress {
+            read: 0,
+            size: record.size(),
+            is_done: false,
+        };
         if self.passes.len() >= MAX_PASSES && !self.passes.is_under_way(&key) {
             // Each takes memory: what asks for one more comes again.
-            return Ok(Progress {
-                read: 0,
-                size: record.size(),
-                is_done: false,
-            });
+            return Ok(later);
         }
         match self.passes.board(&key, self.host.now()) {
             Boarding::Lead(lead) => {
                 let progress = self.step(digest, record, &lead).await?;
+                let progress = progress.unwrap_or(later);
                 lead.land(&progress);
                 Ok(progress)
             }
@@ -230,46 +242,67 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    /// Does a step of the pass over a layer: from where it was saved up to the end, or to where it is saved again.
+    /// Does a step of the pass over a layer: from where it was saved up to the end, or to where it is saved again. `None` if no
+    /// memory is free for it.
     async fn step(
         &self,
         digest: &Digest,
         record: &Record,
         lead: &Lead<'_, Progress>,
-    ) -> Result<Progress, Error> {
+    ) -> Result<Option<Progress>, Error> {
         let settings = &self.settings.layers;
         let saved_key = key::indexing(digest);
         let size = record.size();
-        let saved = match self.store.get(&saved_key, None).await? {
-            Some(object) => self.store.collect(object.body, MAX_SAVED).await?,
-            None => None,
+        let object = self.store.get(&saved_key, None).await?;
+        let was_saved = object.is_some();
+        let saved_size = object.as_ref().map_or(0, |object| object.meta.size);
+        let now = self.host.now();
+        let lease = self
+            .ledger
+            .take_for_all(Memory::Wasm, saved_size + AHEAD, now);
+        let (mut lease, object) = match (lease, object) {
+            // More than a pass saves: it begins anew.
+            (Ok(lease), Some(object)) if object.meta.size > MAX_SAVED => {
+                self.store.discard(object.body).await;
+                (lease, None)
+            }
+            (Ok(lease), object) => (lease, object),
+            (Err(_), object) => {
+                if let Some(object) = object {
+                    self.store.discard(object.body).await;
+                }
+                return Ok(None);
+            }
         };
-        let mut pass = saved
-            .as_deref()
-            .and_then(|saved| Pass::load(saved, size, &settings.options))
+        let mut saved = Vec::new();
+        if let Some(object) = object {
+            saved.reserve_exact(usize::try_from(saved_size).unwrap_or_default());
+            let mut reader = self.store.read(object.body)?;
+            let mut piece = Vec::new();
+            while reader.next(&mut piece).await? {
+                saved.extend_from_slice(&piece);
+            }
+        }
+        let mut pass = Pass::load_from(saved, size, &settings.options)
             .unwrap_or_else(|| Pass::new(size, settings.options.clone()));
-        let was_saved = saved.is_some();
-        drop(saved);
         let begun = pass.position();
-        let outcome = self.read_on(digest, record, &mut pass, lead).await;
+        let outcome = self
+            .read_on(digest, record, &mut pass, lead, &mut lease)
+            .await;
         let (read, length) = pass.position();
         self.metrics
             .inflated(Inflating::Pass, length.saturating_sub(begun.1));
         let (content, outcome) = match outcome {
             Ok(None) => {
-                self.store
-                    .put(
-                        &saved_key,
-                        Written::Bytes(pass.save()),
-                        PutOptions::default(),
-                    )
-                    .await?;
+                let saved = pass.save_in_pieces();
+                drop(pass);
+                self.put_pieces(&saved_key, saved).await?;
                 self.metrics.passed(Outcome::Paused);
-                return Ok(Progress {
+                return Ok(Some(Progress {
                     read,
                     size,
                     is_done: false,
-                });
+                }));
             }
             Ok(Some(index)) => (self.keep_pages(digest, index).await?, Outcome::Indexed),
             Err(Failure::Pass(error)) => {
@@ -298,11 +331,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if was_saved {
             self.store.delete(&[saved_key]).await?;
         }
-        Ok(Progress {
+        Ok(Some(Progress {
             read: size,
             size,
             is_done: true,
-        })
+        }))
+    }
+
+    /// Writes an object of pieces, without a copy of all of them where they are large.
+    async fn put_pieces(&self, key: &str, pieces: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let content = if length <= AHEAD / 4 {
+            Written::Bytes(pieces.concat())
+        } else {
+            let pieces = pieces.into_iter().map(Piece::Bytes).collect();
+            Written::Stream(self.store.concatenate(pieces, length), length)
+        };
+        self.store.put(key, content, PutOptions::default()).await?;
+        Ok(())
     }
 
     /// Reads a layer on from where a pass is. Answers the index at the end, and nothing where the pass has paused.
@@ -312,9 +358,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         record: &Record,
         pass: &mut Pass,
         lead: &Lead<'_, Progress>,
-    ) -> Result<Option<Vec<u8>>, Failure> {
+        lease: &mut Lease,
+    ) -> Result<Option<Encoded>, Failure> {
         let size = record.size();
         let (first, length) = pass.position();
+        let packed = pass.work();
         if let Some(rest) = size
             .checked_sub(1)
             .and_then(|last| ByteRange::new(first, last))
@@ -332,7 +380,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let (mut read, mut turn) = (0, 0);
             while reader.next(&mut piece).await? {
                 read += piece.len() as u64;
-                lead.renew(self.host.now());
                 let mut outcome = Ok(());
                 for part in piece.chunks(PART) {
                     outcome = pass.push(part);
@@ -342,7 +389,35 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     if outcome.is_err() || pass.is_paused() {
                         break;
                     }
+                    let (now_read, now_length) = pass.position();
+                    if pass.repeats() {
+                        from = now_read;
+                    }
+                    // What does not shrink takes time as well, and so does packing entries.
+                    let cost = (now_length - length).max(3 * now_read.saturating_sub(from))
+                        + PACKING * (pass.work() - packed);
+                    if cost >= self.settings.layers.step {
+                        pass.pause();
+                    }
+                    let now = self.host.now();
+                    let needed = pass.memory() + AHEAD;
+                    if needed > Ledger::WASM {
+                        outcome = Err(PassError::Memory(Ledger::WASM));
+                        break;
+                    }
+                    if needed > lease.bytes() && lease.resize(needed + AHEAD / 2, now).is_err() {
+                        // It goes on when others have ended.
+                        pass.pause();
+                    }
+                    // Where the next piece is there already, awaiting it lets nothing else of the isolate run.
+                    if cost / TURN > turn {
+                        turn = cost / TURN;
+                        lease.renew(now);
+                        lead.renew(now);
+                        self.host.sleep(Duration::ZERO).await;
+                    }
                 }
+                lead.renew(self.host.now());
                 if let Err(error) = outcome {
                     reader.give_up().await;
                     return Err(error.into());
@@ -351,26 +426,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     reader.give_up().await;
                     return Ok(None);
                 }
-                let (now_read, now_length) = pass.position();
-                if pass.repeats() {
-                    from = now_read;
-                }
-                // What does not shrink takes time as well.
-                let cost = (now_length - length).max(3 * now_read.saturating_sub(from));
-                if cost >= self.settings.layers.step {
-                    pass.pause();
-                }
-                // Where the next piece is there already, awaiting it lets nothing else of the isolate run.
-                if cost / TURN > turn {
-                    turn = cost / TURN;
-                    self.host.sleep(Duration::ZERO).await;
-                }
             }
             if read != rest.length() {
                 return Err(gone(digest).into());
             }
         }
-        let index = pass.finish()?;
+        let index = pass.finish_in_pieces()?;
         while let Some((number, object)) = pass.object() {
             self.keep_object(digest, number, object).await?;
         }
@@ -392,24 +453,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Stores the rest of an index that is large, and answers what is to be read whole.
-    async fn keep_pages(&self, digest: &Digest, mut index: Vec<u8>) -> Result<Vec<u8>, Error> {
-        if index.len() as u64 <= MAX_WHOLE {
-            return Ok(index);
+    async fn keep_pages(&self, digest: &Digest, index: Encoded) -> Result<Vec<u8>, Error> {
+        if index.size() <= MAX_WHOLE {
+            return Ok(index.into_bytes());
         }
-        let head = match Inside::parse(&index) {
-            Ok(Inside::Index(parsed)) => usize::try_from(parsed.head()).unwrap_or(index.len()),
-            Ok(Inside::Refused(_)) | Err(_) => index.len(),
-        };
-        let pages = index.split_off(head);
-        self.metrics.index_bytes.inc_by(pages.len() as u64);
-        self.store
-            .put(
-                &key::pages(digest),
-                Written::Bytes(pages),
-                PutOptions::default(),
-            )
-            .await?;
-        Ok(index)
+        self.metrics.index_bytes.inc_by(index.pages_size());
+        self.put_pieces(&key::pages(digest), index.pages).await?;
+        Ok(index.head)
     }
 
     /// Indexes layers that were pushed and have no index yet, as far as a step each goes. Should that be cut short, the cron
@@ -438,9 +488,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Goes on with passes that were paused: each a step, as many as there is time for. One that fails does not keep others from
-    /// their turn.
+    /// their turn, and one that ended the isolate several times is given up: it is announced before each step.
     pub(super) async fn advance_passes(&self) -> Result<(), Error> {
         let mut steps = 0;
+        let mut tries: Option<Tries> = None;
         let options = ListOptions {
             limit: PASSES_AT_ONCE,
             ..ListOptions::default()
@@ -455,10 +506,25 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 None => None,
             };
             match (digest, record) {
-                (Some(digest), Some(record)) => match self.advance(&digest, &record).await {
-                    Ok(_) => steps += 1,
-                    Err(error) => self.log_failure("layer not indexed", &error),
-                },
+                (Some(digest), Some(record)) => {
+                    let tries = match &mut tries {
+                        Some(tries) => tries,
+                        None => tries.insert(self.read_tries().await?),
+                    };
+                    let encoded = digest.to_string();
+                    let tried = tries.get(&encoded).copied().unwrap_or_default();
+                    if tried >= MAX_TRIES {
+                        self.give_up(&digest).await?;
+                    } else {
+                        tries.insert(encoded.clone(), tried + 1);
+                        self.write_tries(tries).await?;
+                        match self.advance(&digest, &record).await {
+                            Ok(_) => steps += 1,
+                            Err(error) => self.log_failure("layer not indexed", &error),
+                        }
+                    }
+                    tries.remove(&encoded);
+                }
                 // Nobody will ask for it again.
                 _ => self.store.delete(&[key]).await?,
             }
@@ -466,6 +532,47 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 break;
             }
         }
+        match tries {
+            Some(tries) => self.write_tries(&tries).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Which passes the trigger began and did not end, and how often.
+    async fn read_tries(&self) -> Result<Tries, Error> {
+        Ok(match self.read_text(key::SWEEP_PASSES).await? {
+            Some((_, text)) => from_json(key::SWEEP_PASSES, &text).unwrap_or_default(),
+            None => Tries::new(),
+        })
+    }
+
+    async fn write_tries(&self, tries: &Tries) -> Result<(), Error> {
+        if tries.is_empty() {
+            self.store.delete(&[key::SWEEP_PASSES.to_owned()]).await?;
+            return Ok(());
+        }
+        let content = Written::Bytes(to_json(tries).into_bytes());
+        self.store
+            .put(key::SWEEP_PASSES, content, PutOptions::default())
+            .await?;
+        Ok(())
+    }
+
+    /// Remembers that a layer is not to be indexed, because that never came to an end.
+    async fn give_up(&self, digest: &Digest) -> Result<(), Error> {
+        let refusal = Refusal {
+            reason: format!("indexing it ended the isolate {MAX_TRIES} times"),
+            kind: "unfinished".to_owned(),
+            limits: Some(self.settings.layers.options.limits()),
+        };
+        self.metrics.refused(&refusal.kind);
+        let fields = [("layer", &*digest.to_string()), ("reason", &refusal.reason)];
+        self.host.log(Level::Error, "layer not indexed", &fields);
+        let content = Written::Bytes(refusal.encode());
+        self.store
+            .put(&key::index(digest), content, PutOptions::default())
+            .await?;
+        self.store.delete(&[key::indexing(digest)]).await?;
         Ok(())
     }
 
@@ -544,6 +651,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let wanted: u64 = ranges.iter().map(|bytes| bytes.end - bytes.start).sum();
         let mut spans = BTreeSet::new();
         let mut held = 0;
+        let mut largest = 0;
         // As many as are held, and one more.
         for at in ranges.iter().flat_map(|bytes| index.spans_of(bytes)) {
             if held > MAX_HELD && spans.len() > 1 {
@@ -551,6 +659,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
             if spans.insert(at) {
                 held += length(&at);
+                largest = largest.max(length(&at));
             }
         }
         if wanted > MAX_KEPT || (held > MAX_HELD && spans.len() > 1) {
@@ -559,8 +668,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let all = ranges.iter().map(work).sum::<u64>();
             let is_less = ranges.len() < 2 || all <= work(whole) + MAX_HELD;
             trace.step("span", Tier::Cold, Duration::ZERO);
-            return Ok(is_less.then_some(Reading::Passing));
+            if !is_less {
+                return Ok(None);
+            }
+            // What is fetched and what is inflated of it, at a time.
+            let bytes = 2 * FETCHED.max(largest);
+            let lease = self.ledger.wait(&self.host, Memory::Buffer, bytes).await?;
+            return Ok(Some(Reading::Passing(Rc::new(RefCell::new(lease)))));
         }
+        let lease = self
+            .ledger
+            .wait_if_large(&self.host, Memory::Buffer, held)
+            .await?;
         let mut found = BTreeMap::new();
         while let Some(first) = spans.pop_first() {
             let mut end = first + 1;
@@ -570,7 +689,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let read = self.spans(layer, first..end, Some(trace)).await?;
             found.extend((first..end).zip(read));
         }
-        Ok(Some(Reading::Held(found)))
+        // What is small has been sent soon.
+        let lease = lease.filter(|_| wanted > SMALL).map(Rc::new);
+        Ok(Some(Reading::Held(found, lease)))
     }
 
     /// The bytes of the archive of a layer, in their order.
@@ -581,13 +702,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         reading: &Reading<S::Bytes>,
     ) -> LocalBoxStream<'static, Result<S::Bytes, StoreError>> {
         let spans = layer.index.spans_of(&bytes);
-        if let Reading::Held(held) = reading {
-            return stream::iter(layer.held(&bytes, held).map(Ok)).boxed_local();
-        }
+        let lease = match reading {
+            Reading::Held(held, lease) => {
+                let lease = lease.clone();
+                let leased = move |bytes| {
+                    let _lease = &lease;
+                    Ok(bytes)
+                };
+                return stream::iter(layer.held(&bytes, held).map(leased)).boxed_local();
+            }
+            Reading::Passing(lease) => lease.clone(),
+        };
+        let sender = self.ledger.sender();
         let (registry, layer) = (self.clone(), layer.clone());
         let together = usize::try_from(FETCHED / layer.index.span.max(1)).unwrap_or(1);
         let made = stream::try_unfold(spans, move |left| {
             let (registry, layer, bytes) = (registry.clone(), layer.clone(), bytes.clone());
+            let (lease, sender) = (lease.clone(), sender.clone());
             async move {
                 if left.is_empty() {
                     return Ok(None);
@@ -595,7 +726,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let end = left.end.min(left.start + together.max(1));
                 // Others have their turn, whom a layer that is near and a client that is quick would leave none.
                 registry.host.sleep(Duration::ZERO).await;
-                match registry.spans(&layer, left.start..end, None).await {
+                lease.borrow_mut().renew(registry.host.now());
+                let spans = registry.spans(&layer, left.start..end, None);
+                match registry.ledger.scope(sender, spans).await {
                     Ok(found) => {
                         let found = (left.start..end).zip(found);
                         let cut = found.map(move |(at, whole)| Ok(layer.cut(at, &whole, &bytes)));
@@ -640,6 +773,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     let got = self.fetch(layer, now, trace).await?;
                     *fetched.borrow_mut() = Some(got);
                 }
+                // Inflating is done at once, in wasm's memory.
+                let taken = span.length() + span.input.end.saturating_sub(span.input.start);
+                let _lease = match span.start {
+                    SpanStart::Plain => None,
+                    _ if taken > MAX_INFLATED => return Err(too_large(digest, taken)),
+                    _ => {
+                        self.ledger
+                            .wait_if_large(&self.host, Memory::Wasm, taken)
+                            .await?
+                    }
+                };
                 let inflated = {
                     let fetched = fetched.borrow();
                     let Some(fetched) = fetched.as_ref() else {
@@ -699,13 +843,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let Some(range) = range else {
             return Err(self.distrust(digest, &IndexError::Corrupt).await);
         };
-        if range.length() > MAX_INPUT {
-            let found = format!(
-                "{} bytes of {digest} would have to be read for {} of a file",
-                range.length(),
-                last.output.end - first.output.start
-            );
-            return Err(Error::new(Code::LayerInvalid, found));
+        if range.length() > MAX_INFLATED {
+            return Err(too_large(digest, range.length()));
         }
         let pieces = match first.start {
             SpanStart::Stored(object) => {
@@ -771,6 +910,9 @@ impl<B: crate::store::Bytes> Fetched<B> {
     }
 }
 
+/// How often the clock's trigger began passes that did not end, by the layer.
+type Tries = BTreeMap<String, u32>;
+
 /// Why a pass did not go on.
 enum Failure {
     /// The layer.
@@ -797,6 +939,13 @@ impl From<StoreError> for Failure {
     }
 }
 
+fn too_large(digest: &Digest, bytes: u64) -> Error {
+    let found = format!(
+        "{bytes} bytes of {digest} would have to be in memory at once to read a part of it, at most {MAX_INFLATED} are"
+    );
+    Error::new(Code::LayerInvalid, found)
+}
+
 fn refused(digest: &Digest, refusal: &Refusal) -> Error {
     Error::new(Code::LayerInvalid, format!("{digest}: {}", refusal.reason))
         .with_detail(json!({ "digest": digest.to_string(), "reason": refusal.kind }))
@@ -819,16 +968,26 @@ fn gone(digest: &Digest) -> Error {
 
 /// An index of up to this many bytes is read whole. It is no more than what the hot tier keeps.
 const MAX_WHOLE: u64 = 2 * 1024 * 1024;
-/// More than a pass over a layer with as many entries as are allowed.
-const MAX_SAVED: u64 = 96 * 1024 * 1024;
+/// More than a pass saves: 24 MiB of windows, spans and contents, an object of spans, and what of the archive was begun.
+const MAX_SAVED: u64 = 40 * 1024 * 1024;
+/// The memory that is leased ahead of what a pass takes.
+const AHEAD: u64 = 4 * 1024 * 1024;
+/// The most bytes that are in memory at once to inflate a span. zlib's blocks inflate to 4 MiB at most, and others' are shorter.
+const MAX_INFLATED: u64 = 24 * 1024 * 1024;
+/// How many bytes of an archive take as long as packing one of its table of contents.
+const PACKING: u64 = 4;
+/// How often the clock's trigger begins a pass that ends the isolate.
+const MAX_TRIES: u32 = 3;
 /// Files, and parts of them, of more bytes pass by: the tiers are for what is small and read often.
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
-/// So do those that are in spans of more bytes, unless that is one.
-const MAX_HELD: u64 = 2 * MAX_KEPT;
+/// The memory of a reply of no more bytes is given back when it begins.
+const SMALL: u64 = 256 * 1024;
+/// So do those that are in spans of more bytes, unless that is one: the first and the last may be read for a part.
+const MAX_HELD: u64 = MAX_KEPT + 2 * 1024 * 1024;
 /// About the memory that an extent of a blob's record takes.
 const EXTENT: usize = 128;
 /// About how many bytes of those are inflated from one range of the layer.
-const FETCHED: u64 = 4 * 1024 * 1024;
+const FETCHED: u64 = 2 * 1024 * 1024;
 /// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.
 const TURN: u64 = 4 * 1024 * 1024;
 /// The passes that an isolate does at the same time: each takes some tens of megabytes at the most.

@@ -21,6 +21,7 @@
 //! sweep/cursor                                             how far the sweep has come
 //! sweep/inventory                                          what there was, when it last came to its end
 //! sweep/scrub                                              how far the scrub has come
+//! sweep/passes                                             passes that the clock's trigger began and did not end
 //! ```
 //!
 //! What the sweep lists side by side is in the same order: `blobs/`, `refs/`, `layers/` and the marks by digest, `uploads/` and
@@ -44,6 +45,9 @@ pub const SWEEP_INVENTORY: &str = "sweep/inventory";
 
 /// The key of how far the scrub has come.
 pub const SCRUB_CURSOR: &str = "sweep/scrub";
+
+/// The key of the passes that the clock's trigger began and did not end.
+pub const SWEEP_PASSES: &str = "sweep/passes";
 
 /// The prefix of every blob.
 pub const BLOBS: &str = "blobs/";

@@ -40,6 +40,8 @@ pub struct Rest<B> {
     pub learnt: Vec<Learnt<B>>,
     /// What has to go on while the reply is read.
     work: Vec<Work>,
+    /// Who is charged for the memory that all of it takes.
+    pub sender: Option<Rc<str>>,
 }
 
 struct Work(LocalBoxFuture<'static, ()>);
@@ -93,6 +95,7 @@ impl<B> Default for Trace<B> {
                 layers: Vec::new(),
                 learnt: Vec::new(),
                 work: Vec::new(),
+                sender: None,
             }),
         }
     }
@@ -147,6 +150,11 @@ impl<B> Trace<B> {
     /// Notes what an upstream said, to be stored after the reply.
     pub fn learn(&self, learnt: Learnt<B>) {
         self.rest.borrow_mut().learnt.push(learnt);
+    }
+
+    /// Notes who is charged for the memory of what is left to do.
+    pub fn charge(&self, sender: Option<Rc<str>>) {
+        self.rest.borrow_mut().sender = sender;
     }
 
     /// Notes what has to go on while the reply is read.

@@ -64,7 +64,8 @@ fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
         let cold = Counted::new(Bucket::of(env, "BUCKET"), metrics.clone());
         let warm = Counted::new(Namespace::of(env, "WARM"), metrics.clone());
         let cold = Retry::new(cold, edge.clone());
-        let made = Rc::new(Registry::new(cold, warm, edge, settings, metrics));
+        let made = Registry::new(cold, warm, edge, settings, metrics);
+        let made = Rc::new(made.with_ledger(parts::ledger()));
         *registry = Some(made.clone());
         Ok(made)
     })

@@ -7,18 +7,15 @@ use std::{cell::RefCell, time::Duration};
 
 use gloo_timers::future;
 use js_sys::Uint8Array;
-use strata::store::{
-    StoreError,
-    room::{Lease, Room},
+use strata::{
+    ledger::{Lease, Ledger, Memory},
+    store::StoreError,
 };
 
 use crate::clock::now;
 
 /// The size of a part: the smallest that R2 takes.
 pub(crate) const PART: u32 = 5 * 1024 * 1024;
-
-/// How many buffers an isolate has at most: 45 of its 128 MiB.
-const MAX_PARTS: usize = 9;
 
 /// How many are kept when nobody uploads.
 const MAX_IDLE: usize = 2;
@@ -28,13 +25,14 @@ const MAX_IDLE: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
 
-struct Pool {
-    room: Room,
-    idle: Vec<Uint8Array>,
+thread_local! {
+    static LEDGER: Ledger = Ledger::default();
+    static IDLE: RefCell<Vec<Uint8Array>> = const { RefCell::new(Vec::new()) };
 }
 
-thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { room: Room::new(MAX_PARTS), idle: Vec::new() }) };
+/// The ledger of this isolate, which the registry shares.
+pub(crate) fn ledger() -> Ledger {
+    LEDGER.with(Clone::clone)
 }
 
 /// The right to one part buffer, and the buffer while nobody writes to it.
@@ -46,12 +44,10 @@ pub(crate) struct Part {
 impl Part {
     /// Takes a buffer if one is free.
     pub(crate) fn take() -> Option<Self> {
-        POOL.with_borrow_mut(|pool| {
-            let lease = pool.room.take(now())?;
-            Some(Self {
-                lease,
-                buffer: pool.idle.pop(),
-            })
+        let lease = LEDGER.with(|ledger| ledger.take(Memory::Buffer, PART.into(), now()));
+        Some(Self {
+            lease: lease.ok()?,
+            buffer: IDLE.with_borrow_mut(Vec::pop),
         })
     }
 
@@ -71,7 +67,7 @@ impl Part {
 
     /// Hands out the buffer, to be put back by [`Part::restore`] when it was read from.
     pub(crate) fn lend(&mut self) -> Uint8Array {
-        POOL.with_borrow_mut(|pool| pool.room.renew(self.lease, now()));
+        self.lease.renew(now());
         self.buffer
             .take()
             .unwrap_or_else(|| Uint8Array::new_with_length(PART))
@@ -85,10 +81,9 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        POOL.with_borrow_mut(|pool| {
-            pool.room.give(self.lease);
-            if let Some(buffer) = self.buffer.take().filter(|_| pool.idle.len() < MAX_IDLE) {
-                pool.idle.push(buffer);
+        IDLE.with_borrow_mut(|idle| {
+            if let Some(buffer) = self.buffer.take().filter(|_| idle.len() < MAX_IDLE) {
+                idle.push(buffer);
             }
         });
     }

@@ -1,0 +1,478 @@
+//! The ledger of an isolate's memory: who holds how many bytes, bounded for all together and for each sender.
+//!
+//! Part buffers of streams, passes over layers, large manifests, lists and spans that are being inflated draw from one ledger,
+//! because they share the 128 MB of one isolate. A *sender* is a user, or an address if nobody signed in.
+//!
+//! ```
+//! use strata::{ledger::{Ledger, Memory}, time::Timestamp};
+//!
+//! let ledger = Ledger::new(3_000);
+//! let lease = ledger.take(Memory::Buffer, 2_000, Timestamp(0))?;
+//! assert!(ledger.take(Memory::Buffer, 2_000, Timestamp(0)).is_err());
+//! drop(lease);
+//! assert_eq!(ledger.used(), 0);
+//! # Ok::<(), strata::ledger::Full>(())
+//! ```
+
+use std::{
+    cell::RefCell,
+    fmt,
+    future::{Future, poll_fn},
+    mem::{replace, swap},
+    pin::pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{host::Host, time::Timestamp};
+
+/// Counts the memory in use in one isolate. Clones are the same ledger.
+///
+/// The platform may cancel a request, and then no destructor runs. So a lease that was not renewed for [`Ledger::LEASE`] no
+/// longer counts. If its holder was slow and still lives, renewing it exceeds the bound by as much, until the holder ends.
+#[derive(Clone, Debug)]
+pub struct Ledger(Rc<RefCell<Book>>);
+
+#[derive(Debug)]
+struct Book {
+    bound: u64,
+    leases: Vec<Row>,
+    next: u64,
+    /// Who is charged for what is taken now.
+    sender: Option<Rc<str>>,
+    /// The most bytes that all leases of [`Memory::Wasm`] ever had together.
+    wasm_peak: u64,
+}
+
+#[derive(Debug)]
+struct Row {
+    id: u64,
+    memory: Memory,
+    bytes: u64,
+    sender: Option<Rc<str>>,
+    renewed: Timestamp,
+}
+
+/// What kind of memory a lease is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Memory {
+    /// The platform's, which is given back.
+    Buffer,
+    /// This module's. WebAssembly's memory never shrinks, so its peak counts for good.
+    Wasm,
+}
+
+/// The right to hold some bytes of memory, given back when it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    book: Rc<RefCell<Book>>,
+    row: Row,
+}
+
+/// Why there is no memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Full {
+    /// The bytes that were asked for.
+    pub wanted: u64,
+    /// The bytes that are in use.
+    pub used: u64,
+    /// The most that may be.
+    pub bound: u64,
+    /// Whether the sender's own requests use them.
+    pub is_own: bool,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            wanted,
+            used,
+            bound,
+            is_own,
+        } = self;
+        let (wanted, used, bound) = (kib(*wanted), kib(*used), kib(*bound));
+        if *is_own {
+            write!(
+                f,
+                "this request needs {wanted} KiB of memory, and other requests of yours use {used} of your {bound} KiB, try again"
+            )
+        } else {
+            write!(
+                f,
+                "this request needs {wanted} KiB of memory, and {used} of {bound} KiB are in use, try again"
+            )
+        }
+    }
+}
+
+impl std::error::Error for Full {}
+
+const fn kib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024)
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new(Self::BOUND)
+    }
+}
+
+impl Ledger {
+    /// The bytes of an isolate: beside them, its 128 MB hold 32 MiB of hot values, the module, and the platform's own objects.
+    /// A third of them are five part buffers: Docker uploads five layers at a time.
+    pub const BOUND: u64 = 75 * MIB;
+    /// The part of those that WebAssembly's memory may grow by.
+    pub const WASM: u64 = 48 * MIB;
+    /// How long a lease counts after it was taken or renewed: the time a client of 140 kbit/s needs for a part of 5 MiB.
+    pub const LEASE: Duration = Duration::from_secs(300);
+    /// How long [`Ledger::wait`] waits.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
+    /// What takes no more than this is not counted: nearly all manifests, configurations and lists.
+    pub const FREE: u64 = 64 * 1024;
+
+    /// Makes a ledger of so many bytes.
+    pub fn new(bound: u64) -> Self {
+        Self(Rc::new(RefCell::new(Book {
+            bound,
+            leases: Vec::new(),
+            next: 0,
+            sender: None,
+            wasm_peak: 0,
+        })))
+    }
+
+    /// The most bytes of one sender.
+    pub fn share(&self) -> u64 {
+        self.0.borrow().bound / 3
+    }
+
+    /// The bytes that are in use, without what WebAssembly's memory has grown by and does not use.
+    pub fn used(&self) -> u64 {
+        self.0.borrow().leases.iter().map(|row| row.bytes).sum()
+    }
+
+    /// Takes bytes if they are free, for the sender who is charged.
+    pub fn take(&self, memory: Memory, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
+        let sender = self.0.borrow().sender.clone();
+        self.take_for(sender, memory, bytes, now)
+    }
+
+    /// Takes bytes if they are free, for work that is everybody's: no sender is charged.
+    pub fn take_for_all(&self, memory: Memory, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
+        self.take_for(None, memory, bytes, now)
+    }
+
+    fn take_for(
+        &self,
+        sender: Option<Rc<str>>,
+        memory: Memory,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Result<Lease, Full> {
+        let mut book = self.0.borrow_mut();
+        book.expire(now);
+        book.admit(sender.as_deref(), memory, bytes)?;
+        let id = book.next;
+        book.next = id.wrapping_add(1);
+        let row = || Row {
+            id,
+            memory,
+            bytes,
+            sender: sender.clone(),
+            renewed: now,
+        };
+        book.enter(row());
+        Ok(Lease {
+            book: self.0.clone(),
+            row: row(),
+        })
+    }
+
+    /// Takes bytes, waiting for a while for them to be free. It looks on timers of its own: the platform cancels a request that
+    /// waits for another one's promise.
+    pub async fn wait(&self, host: &impl Host, memory: Memory, bytes: u64) -> Result<Lease, Full> {
+        let start = host.now();
+        loop {
+            match self.take(memory, bytes, host.now()) {
+                Ok(lease) => return Ok(lease),
+                Err(full) if host.now().since(start) >= Self::PATIENCE => return Err(full),
+                Err(_) => host.sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Takes bytes as [`Ledger::wait`] does if they are more than [`Ledger::FREE`].
+    pub async fn wait_if_large(
+        &self,
+        host: &impl Host,
+        memory: Memory,
+        bytes: u64,
+    ) -> Result<Option<Lease>, Full> {
+        if bytes <= Self::FREE {
+            return Ok(None);
+        }
+        self.wait(host, memory, bytes).await.map(Some)
+    }
+
+    /// Who is charged now.
+    pub fn sender(&self) -> Option<Rc<str>> {
+        self.0.borrow().sender.clone()
+    }
+
+    /// Charges a sender from now on, until the scope is left that this is called in.
+    pub fn charge(&self, sender: Option<Rc<str>>) {
+        self.0.borrow_mut().sender = sender;
+    }
+
+    /// Charges a sender for all that a future takes. Other futures that run in between are not concerned.
+    pub async fn scope<F: Future>(&self, sender: Option<Rc<str>>, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let mut own = sender;
+        poll_fn(|context| {
+            swap(&mut self.0.borrow_mut().sender, &mut own);
+            let outcome = future.as_mut().poll(context);
+            swap(&mut self.0.borrow_mut().sender, &mut own);
+            outcome
+        })
+        .await
+    }
+}
+
+impl Book {
+    fn expire(&mut self, now: Timestamp) {
+        self.leases
+            .retain(|row| now.since(row.renewed) < Ledger::LEASE);
+    }
+
+    /// Whether there is room for so many more bytes.
+    fn admit(&self, sender: Option<&str>, memory: Memory, wanted: u64) -> Result<(), Full> {
+        let sum = |is: &dyn Fn(&Row) -> bool| -> u64 {
+            let rows = self.leases.iter().filter(|row| is(row));
+            rows.map(|row| row.bytes).sum()
+        };
+        let check = |used: u64, bound: u64, is_own| {
+            if used.saturating_add(wanted) <= bound {
+                return Ok(());
+            }
+            Err(Full {
+                wanted,
+                used,
+                bound,
+                is_own,
+            })
+        };
+        if sender.is_some() {
+            let own = sum(&|row| row.sender.as_deref() == sender);
+            check(own, self.bound / 3, true)?;
+        }
+        let wasm = sum(&|row| row.memory == Memory::Wasm);
+        let buffers = sum(&|row| row.memory == Memory::Buffer);
+        match memory {
+            Memory::Wasm => {
+                check(wasm, Ledger::WASM.min(self.bound), false)?;
+                // What has grown already is there to be used.
+                let grown = self.wasm_peak.max(wasm.saturating_add(wanted));
+                check(buffers + grown - wanted, self.bound, false)
+            }
+            Memory::Buffer => check(buffers + self.wasm_peak.max(wasm), self.bound, false),
+        }
+    }
+
+    fn enter(&mut self, row: Row) {
+        self.leases.push(row);
+        let wasm = self.leases.iter().filter(|row| row.memory == Memory::Wasm);
+        self.wasm_peak = self.wasm_peak.max(wasm.map(|row| row.bytes).sum());
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.leases.retain(|row| row.id != id);
+    }
+}
+
+impl Lease {
+    /// Says that the holder is alive.
+    pub fn renew(&mut self, now: Timestamp) {
+        let mut book = self.book.borrow_mut();
+        book.remove(self.row.id);
+        self.row.renewed = now;
+        let row = self.row.copy();
+        book.enter(row);
+    }
+
+    /// Makes it one of so many bytes, if there is room for them, and renews it. Fewer bytes than before are always had.
+    pub fn resize(&mut self, bytes: u64, now: Timestamp) -> Result<(), Full> {
+        let mut book = self.book.borrow_mut();
+        book.expire(now);
+        book.remove(self.row.id);
+        let before = replace(&mut self.row.bytes, bytes);
+        let admitted = if bytes > before {
+            book.admit(self.row.sender.as_deref(), self.row.memory, bytes)
+        } else {
+            Ok(())
+        };
+        if admitted.is_err() {
+            self.row.bytes = before;
+        }
+        self.row.renewed = now;
+        let row = self.row.copy();
+        book.enter(row);
+        admitted
+    }
+
+    /// The bytes that it is for.
+    pub const fn bytes(&self) -> u64 {
+        self.row.bytes
+    }
+}
+
+impl Row {
+    fn copy(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            ..*self
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.book.borrow_mut().remove(self.row.id);
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
+/// How often those who wait look.
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    const START: Timestamp = Timestamp(1_000_000);
+
+    fn buffer(ledger: &Ledger, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
+        ledger.take(Memory::Buffer, bytes, now)
+    }
+
+    fn wasm(ledger: &Ledger, bytes: u64) -> Result<Lease, Full> {
+        ledger.take(Memory::Wasm, bytes, START)
+    }
+
+    #[test]
+    fn is_bounded() {
+        let ledger = Ledger::new(100);
+        let first = buffer(&ledger, 60, START).unwrap();
+        let _second = buffer(&ledger, 40, START).unwrap();
+        let full = buffer(&ledger, 1, START).unwrap_err();
+        assert_eq!(
+            full,
+            Full {
+                wanted: 1,
+                used: 100,
+                bound: 100,
+                is_own: false
+            }
+        );
+        drop(first);
+        let third = buffer(&ledger, 30, START).unwrap();
+        assert_eq!((ledger.used(), third.bytes()), (70, 30));
+    }
+
+    #[test]
+    fn one_sender_has_a_third() {
+        let ledger = Ledger::new(90);
+        ledger.charge(Some("user ann".into()));
+        let _own = [10, 20].map(|bytes| buffer(&ledger, bytes, START).unwrap());
+        let full = buffer(&ledger, 1, START).unwrap_err();
+        assert_eq!((full.used, full.bound, full.is_own), (30, 30, true));
+        ledger.charge(Some("user bob".into()));
+        assert!(buffer(&ledger, 31, START).is_err());
+        let _others = buffer(&ledger, 30, START).unwrap();
+        ledger.charge(None);
+        assert!(buffer(&ledger, 31, START).is_err());
+        assert!(buffer(&ledger, 30, START).is_ok());
+        // What is everybody's takes no sender's share.
+        ledger.charge(Some("user ann".into()));
+        assert!(ledger.take_for_all(Memory::Buffer, 30, START).is_ok());
+    }
+
+    #[test]
+    fn the_peak_of_wasm_counts_for_good() {
+        let ledger = Ledger::new(100);
+        let lease = wasm(&ledger, 60).unwrap();
+        assert!(buffer(&ledger, 41, START).is_err());
+        drop(lease);
+        assert_eq!(ledger.used(), 0);
+        assert!(buffer(&ledger, 41, START).is_err());
+        let _buffer = buffer(&ledger, 40, START).unwrap();
+        // It is there to be used by wasm itself, and can't grow beside the buffer.
+        assert!(wasm(&ledger, 61).is_err());
+        let mut again = wasm(&ledger, 60).unwrap();
+        assert!(again.resize(61, START).is_err());
+        assert_eq!(again.bytes(), 60);
+        again.resize(10, START).unwrap();
+        assert_eq!(ledger.used(), 50);
+    }
+
+    #[test]
+    fn wasm_has_a_bound_of_its_own() {
+        let ledger = Ledger::default();
+        assert!(wasm(&ledger, Ledger::WASM + 1).is_err());
+        assert!(wasm(&ledger, Ledger::WASM).is_ok());
+    }
+
+    #[test]
+    fn forgets_those_who_were_cancelled() {
+        let ledger = Ledger::new(1);
+        // A request that was cancelled runs no destructor.
+        std::mem::forget(buffer(&ledger, 1, START).unwrap());
+        let before = START + (Ledger::LEASE - Duration::from_millis(1));
+        assert!(buffer(&ledger, 1, before).is_err());
+        assert!(buffer(&ledger, 1, START + Ledger::LEASE).is_ok());
+    }
+
+    #[test]
+    fn keeps_those_who_are_slow() {
+        let ledger = Ledger::new(1);
+        let mut slow = buffer(&ledger, 1, START).unwrap();
+        let late = START + Ledger::LEASE;
+        let other = buffer(&ledger, 1, late).unwrap();
+        slow.renew(late);
+        assert_eq!(ledger.used(), 2);
+        drop(other);
+        assert!(buffer(&ledger, 1, late).is_err(), "the slow one holds all");
+        drop(slow);
+        assert_eq!(ledger.used(), 0);
+    }
+
+    #[test]
+    fn a_scope_charges_what_it_runs_and_nothing_else() {
+        let ledger = Ledger::new(90);
+        let sender = |name: &str| Some(Rc::<str>::from(name));
+        let inner = ledger.clone();
+        let mut polls = 0;
+        let work = poll_fn(move |_| {
+            polls += 1;
+            match polls {
+                1 => {
+                    assert_eq!(inner.sender().as_deref(), Some("address"));
+                    inner.charge(Some("user".into()));
+                    Poll::Pending
+                }
+                _ => Poll::Ready(inner.sender()),
+            }
+        });
+        let mut scope = pin!(ledger.scope(sender("address"), work));
+        let mut context = Context::from_waker(Waker::noop());
+        ledger.charge(sender("other"));
+        assert!(scope.as_mut().poll(&mut context).is_pending());
+        assert_eq!(ledger.sender(), sender("other"));
+        assert_eq!(
+            scope.as_mut().poll(&mut context),
+            Poll::Ready(sender("user"))
+        );
+        assert_eq!(ledger.sender(), sender("other"));
+    }
+}
