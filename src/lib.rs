@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | 0 | [`budget`] | what one request may spend |
 //! | 0 | [`digest`], [`name`], [`pattern`], [`range`], [`time`] | words of the specification, each parsed once into a type that can't be wrong |
-//! | 1 | [`manifest`], [`route`], [`error`], [`host`] | documents: what a manifest refers to, which end-point a request is for, the table of errors; what is asked of the platform |
+//! | 1 | [`annotations`], [`manifest`], [`route`], [`error`], [`host`] | documents: what a manifest refers to, which end-point a request is for, the table of errors; what is asked of the platform |
 //! | 1 | [`layer`] | bytes of a layer in, its index and any part of it out; knows no request and no store |
 //! | 2 | [`ledger`] | who holds how much of an isolate's memory |
 //! | 2 | [`upload`], [`upstream`], [`access`], [`settings`] | decisions, without input or output |
@@ -25,6 +25,7 @@
 //! | 4 | [`registry`] | a request and stores in, a response out |
 
 pub mod access;
+pub mod annotations;
 pub mod budget;
 pub mod digest;
 pub mod error;

@@ -24,9 +24,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
-use crate::digest::Digest;
+use crate::{annotations::Annotations, digest::Digest};
 
 /// The largest manifest, in bytes: what the specification asks every registry to take at least.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
@@ -73,8 +73,8 @@ pub struct Manifest {
     pub subject: Option<Digest>,
     /// The artifact type: the manifest's own, else its config's media type.
     pub artifact_type: Option<String>,
-    /// The annotations, as referrers lists repeat them.
-    pub annotations: Option<Map<String, Value>>,
+    /// The annotations of one that is about another, as referrers lists repeat them. No others are kept.
+    pub annotations: Option<Annotations>,
 }
 
 /// A manifest's fields; those not named here concern clients only.
@@ -88,7 +88,7 @@ struct Document {
     manifests: Option<Vec<Descriptor>>,
     blobs: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
-    annotations: Option<Map<String, Value>>,
+    annotations: Option<Box<RawValue>>,
     /// The layers of Docker's first format.
     has_fs_layers: bool,
 }
@@ -257,6 +257,10 @@ impl Manifest {
         if header.is_some_and(is_schema_1) {
             return Err(ParseManifestError::Schema1);
         }
+        if let Some(text) = &document.annotations {
+            Annotations::check(text)
+                .map_err(|error| ParseManifestError::Json(format!("annotations: {error}")))?;
+        }
         let manifest = Self::of(document)?;
         match other(&manifest.media_type) {
             Some(error) => Err(error),
@@ -271,6 +275,7 @@ impl Manifest {
 
     fn of(document: Document) -> Result<Self, ParseManifestError> {
         let media_type = document.media_type()?;
+        let annotations = document.annotations.filter(|_| document.subject.is_some());
         let config_type = document
             .config
             .as_ref()
@@ -303,7 +308,7 @@ impl Manifest {
                 .artifact_type
                 .filter(|value| !value.is_empty())
                 .or(config_type),
-            annotations: document.annotations,
+            annotations: annotations.map(Annotations::of),
         })
     }
 }
@@ -574,7 +579,7 @@ impl std::error::Error for ParseManifestError {}
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -624,7 +629,7 @@ mod tests {
             manifest.artifact_type.as_deref(),
             Some("application/vnd.oci.image.config.v1+json")
         );
-        assert_eq!(manifest.annotations.unwrap().get("a"), Some(&json!("b")));
+        assert_eq!(manifest.annotations, None);
     }
 
     #[test]
@@ -661,6 +666,7 @@ mod tests {
         document["subject"] = descriptor(OCI_MANIFEST, "subject");
         let manifest = parse(None, &document).unwrap();
         assert_eq!(manifest.subject, Some(digest("subject")));
+        assert_eq!(manifest.annotations.unwrap().text(), r#"{"a":"b"}"#);
         assert_eq!(
             manifest.artifact_type.as_deref(),
             Some("application/vnd.example.sbom")

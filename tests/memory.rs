@@ -3,15 +3,36 @@
 #![cfg(target_os = "linux")]
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what is not as expected fails the test"
 )]
 
-use std::{env, fs, process::Command};
+use std::{
+    cell::Cell,
+    env, fs,
+    pin::pin,
+    process::Command,
+    rc::Rc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
-use strata::layer::pass::{Options, PART, Pass};
+use pollster::block_on;
+use serde_json::Value;
+use strata::{
+    layer::pass::{Options, PART, Pass},
+    ledger::{Ledger, Memory as Kind},
+    manifest::OCI_MANIFEST,
+    store::{key, memory::Memory},
+};
 
-use crate::support::layers::{Tar, gzip};
+use crate::support::{
+    Ask, TestHost, TestRegistry, ask, digest,
+    layers::{Tar, gzip},
+    registry_of, registry_on,
+    watched::{Verdict, Watched},
+};
 
 #[path = "support/support.rs"]
 mod support;
@@ -163,4 +184,158 @@ fn many_paths_under_global_attributes() {
             }
         }
     });
+}
+
+/// Stores the config of a manifest, and answers its descriptor.
+fn config(registry: &TestRegistry<Memory>) -> String {
+    let digest = digest(b"{}");
+    let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(b"{}");
+    assert_eq!(ask(registry, &push).status, 201);
+    format!(
+        r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":2}}"#
+    )
+}
+
+fn push(registry: &TestRegistry<Memory>, body: &str) -> (u16, String) {
+    let digest = digest(body.as_bytes());
+    let push = Ask::new(&format!("PUT /v2/a/manifests/{digest}"))
+        .header("content-type", OCI_MANIFEST)
+        .body(body);
+    let answer = ask(registry, &push);
+    (answer.status, String::from_utf8(answer.body).unwrap())
+}
+
+#[test]
+fn a_manifest_of_nested_annotations() {
+    alone("a_manifest_of_nested_annotations", || {
+        let registry = registry_of(Memory::default(), &[]);
+        let config = config(&registry);
+        let nested = "[],".repeat(1_100_000);
+        let body = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{config},"layers":[],"annotations":{{"a":[{nested}0]}}}}"#
+        );
+        let ((status, text), peak) = peak(|| push(&registry, &body));
+        println!("{} KiB of manifest, {} MiB at most", body.len() >> 10, peak / MIB);
+        assert_eq!(status, 400, "{text}");
+        assert!(text.contains("annotations: invalid type: sequence, expected a string"), "{text}");
+        assert!(peak < 24 * MIB, "{peak} bytes");
+        assert_eq!(registry.ledger().used(), 0);
+    });
+}
+
+#[test]
+fn a_list_of_referrers_with_large_annotations() {
+    alone("a_list_of_referrers_with_large_annotations", || {
+        let registry = registry_of(Memory::default(), &[]);
+        let config = config(&registry);
+        let subject = digest(b"subject");
+        for number in 0..20 {
+            let pairs: Vec<String> = (0..60_000).map(|n| format!(r#""{n:05}":"""#)).collect();
+            let pairs = pairs.join(",");
+            let body = format!(
+                r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","artifactType":"a/{number}","config":{config},"layers":[],"annotations":{{{pairs}}},"subject":{{"mediaType":"{OCI_MANIFEST}","digest":"{subject}","size":7}}}}"#
+            );
+            assert_eq!(push(&registry, &body).0, 201);
+        }
+        let (mut found, mut pages) = (0, 0);
+        let mut next = Some(format!("/v2/a/referrers/{subject}"));
+        while let Some(target) = next {
+            let (answer, peak) = peak(|| ask(&registry, &Ask::new(&format!("GET {target}"))));
+            println!("{} KiB of list, {} MiB at most", answer.body.len() >> 10, peak / MIB);
+            assert_eq!(answer.status, 200);
+            assert!(peak < 24 * MIB, "{peak} bytes");
+            assert!(answer.body.len() < 5 << 20);
+            let list: Value = serde_json::from_slice(&answer.body).unwrap();
+            let manifests = list["manifests"].as_array().unwrap();
+            assert!(manifests.iter().all(|one| one["annotations"]["00000"] == ""));
+            found += manifests.len();
+            pages += 1;
+            let link = answer.header("link");
+            next = link.map(|link| link[1..link.find('>').unwrap()].to_owned());
+        }
+        assert_eq!((found, registry.ledger().used()), (20, 0));
+        assert!(pages > 2);
+        // One that is of another type is not read for its annotations.
+        let target = format!("GET /v2/a/referrers/{subject}?artifactType=a/7");
+        let (answer, peak) = peak(|| ask(&registry, &Ask::new(&target)));
+        let list: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(list["manifests"].as_array().unwrap().len(), 1);
+        assert!(peak < 8 * MIB, "{peak} bytes");
+    });
+}
+
+#[test]
+fn a_large_manifest_waits_for_memory_and_is_told_so() {
+    let registry = registry_of(Memory::default(), &[]);
+    config(&registry);
+    let ledger = registry.ledger().clone();
+    ledger.charge(Some("user dev".into()));
+    let now = strata::host::Host::now(registry.host());
+    let lease = ledger.take(Kind::Wasm, ledger.share(), now).unwrap();
+    ledger.charge(None);
+    let spaces = " ".repeat(100_000);
+    let (status, text) = push(&registry, &spaces);
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("other requests of yours use 25600 of your 25600 KiB"), "{text}");
+    // A small one takes nothing, and so do the others that people have.
+    assert_eq!(push(&registry, "{}").0, 400);
+    drop(lease);
+    assert_eq!(push(&registry, &spaces).0, 400);
+    assert_eq!(ledger.used(), 0);
+}
+
+#[test]
+fn one_user_has_a_third_of_the_part_buffers() {
+    let ledger = Ledger::default();
+    let part = || ledger.take(Kind::Buffer, 5 * MIB, strata::time::Timestamp(0));
+    ledger.charge(Some("user one".into()));
+    let first: Vec<_> = (0..64).map_while(|_| part().ok()).collect();
+    assert_eq!(first.len(), 5);
+    ledger.charge(Some("user two".into()));
+    assert!(part().is_ok());
+}
+
+#[test]
+fn a_pass_that_ends_the_isolate_is_given_up() {
+    let host = TestHost::default();
+    let ends = Rc::new(Cell::new(false));
+    let ending = ends.clone();
+    let tries = Rc::<Cell<u32>>::default();
+    let tried = tries.clone();
+    let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
+        if operation == "get" && key.starts_with("blobs/") {
+            tried.set(tried.get() + 1);
+            if ending.get() {
+                return Verdict::Never;
+            }
+        }
+        Verdict::Done
+    });
+    let layer = gzip(&Tar::default().file("a", "b").end());
+    let digest = digest(&layer);
+    let isolate = || registry_on(store.clone(), host.clone(), &[("STRATA_INDEX_ON_PUSH", "true")]);
+    let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(&layer);
+    assert_eq!(ask(&isolate(), &push).status, 201);
+    store.plant(&key::indexing(&digest), b"", "");
+    ends.set(true);
+    for _ in 0..3 {
+        // What ends the isolate runs no destructor.
+        let registry = Box::leak(Box::new(isolate()));
+        let mut tick = Box::pin(registry.tick());
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..1_000 {
+            assert!(pin!(&mut tick).poll(&mut context).is_pending());
+        }
+        std::mem::forget(tick);
+        host.pass(Duration::from_secs(300));
+    }
+    assert_eq!(tries.get(), 3);
+    block_on(isolate().tick());
+    assert_eq!(tries.get(), 3, "it was tried again");
+    assert!(store.keys("indexing/").is_empty() && store.keys("sweep/passes").is_empty());
+    let look = Ask::new(&format!("GET /v2/a/_strata/layers/{digest}"));
+    let answer = ask(&isolate(), &look);
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 422, "{text}");
+    assert!(text.contains("indexing it ended the isolate 3 times"), "{text}");
 }

@@ -705,7 +705,7 @@ mod tests {
             };
             sorter.push(entry).unwrap();
             assert!(sorter.levels.iter().all(|level| level.len() < FAN));
-            if index == 85_000 {
+            if index == 80_000 {
                 let mut saved = Vec::new();
                 let blocks = sorter.save(&mut saved);
                 let mut lengths = Vec::new();

@@ -9,6 +9,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::Host,
+    ledger::Memory,
     manifest::MAX_SIZE,
     name::Name,
     range::{ByteRange, Selection},
@@ -142,6 +143,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if known.record.size() > MAX_SIZE {
             return Ok(None);
         }
+        let size = known.record.size();
+        let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
+        let _lease = lease.await?;
         let own = Trace::default();
         let bytes = match self.source(digest, &known, &own).await? {
             Some(Source::Held(content)) => content.bytes.to_vec(),

@@ -15,6 +15,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::Host,
+    ledger::Memory,
     layer::{
         entry::{Entry, EntryKind, Segment},
         file::File,
@@ -279,6 +280,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     async fn image(&self, image: &ImageOf<'_>, trace: &Trace<S::Bytes>) -> Result<Document, Error> {
         let read = async |reference: &Reference| {
             let (digest, content) = self.read_manifest(image.name, reference, trace).await?;
+            let size = content.bytes.len();
+            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
+            let _lease = lease.await?;
             let document: Document =
                 serde_json::from_slice(&content.bytes.to_vec()).map_err(|error| {
                     Error::new(Code::ManifestInvalid, format!("{digest}: {error}"))

@@ -567,7 +567,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 }
 
 /// More bytes than a record of as many extents as an upload may have.
-const MAX_RECORD: u64 = 4 * 1024 * 1024;
+const MAX_RECORD: u64 = 4 * 1024 * 1024 + 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! each thousand that are looked at for what is missing.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -11,11 +12,12 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::Host,
+    ledger::{Lease, Memory},
     manifest::OCI_INDEX,
     name::{Name, Tag},
     registry::{
         Answer, Body, Registry, for_each,
-        grant::from_json,
+        grant::{from_json, json as to_json},
         manifest::{Referrer, Stored},
         respond_with_json, value,
     },
@@ -27,6 +29,12 @@ pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-
 
 /// The most entries of one page: what the store lists in one operation.
 const MAX_PAGE: u64 = 1_000;
+
+/// The most bytes of one page of referrers, unless it is one: clients read lists of some MiB.
+const MAX_REFERRERS_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The memory of a page of referrers, in bytes for each of its own: what is read, what is made of it, the reply.
+const WEIGHT: u64 = 3;
 
 /// The most referrers of one page: each costs an operation, to see whether its manifest is stored.
 const MAX_REFERRERS: u64 = 100;
@@ -129,18 +137,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .list_mirrored_referrers(&mirrored, called, wanted, trace)
                 .await;
         }
-        let (referrers, next) = self.stored_referrers(name, wanted).await?;
+        let (referrers, next, _lease) = self.stored_referrers(name, wanted).await?;
         let next = next.as_deref();
         Ok(respond_with_referrers(called, wanted, &referrers, next))
     }
 
-    /// A page of the referrers that are stored, with the query of the next one. An entry whose manifest is not stored is left
-    /// out: it is the sweep's.
+    /// A page of the referrers that are stored, with the query of the next one and the memory that it takes. An entry whose
+    /// manifest is not stored is left out: it is the sweep's.
     pub(super) async fn stored_referrers(
         &self,
         name: &Name,
         wanted: &WantedReferrers<'_>,
-    ) -> Result<(Vec<Referrer>, Option<String>), Error> {
+    ) -> Result<(Vec<Referrer>, Option<String>, Option<Lease>), Error> {
         let WantedReferrers {
             subject,
             artifact_type,
@@ -150,29 +158,48 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let limit = page_limit(limit, MAX_REFERRERS);
         let prefix = key::referrers(name, subject);
         let after = last.map(|last| key::after_referrer(name, subject, last));
-        let (entries, more) = self
+        let (entries, mut more) = self
             .page(&prefix, after, limit, true, |id, meta| {
-                Some((id.to_owned(), meta.metadata.clone()))
+                Some((id.to_owned(), meta.metadata.clone(), meta.size))
             })
             .await?;
         let mut last: Option<Digest> = None;
-        let mut candidates: Vec<(Digest, String, String)> = Vec::new();
-        for (id, metadata) in entries {
+        let mut candidates: Vec<(Digest, String, String, u64)> = Vec::new();
+        let mut length = 0;
+        for (id, metadata, size) in entries {
             let digest = key::referrer_digest(&id).ok_or_else(|| {
                 StoreError::Failed(format!("{prefix}{id} is not the entry of a referrer"))
             })?;
             // A manifest that was pushed again has an entry of each push, side by side.
-            if candidates.last().is_none_or(|(other, ..)| *other != digest) {
-                candidates.push((digest.clone(), id, metadata));
+            if last.as_ref() != Some(&digest) {
+                let is_other = |text: &str| {
+                    let referrer = from_json::<Referrer>(&id, text);
+                    referrer.is_ok_and(|referrer| !wanted.has(&referrer))
+                };
+                if !metadata.is_empty() && artifact_type.is_some() && is_other(&metadata) {
+                    last = Some(digest);
+                    continue;
+                }
+                let bytes = metadata.len() as u64 + size;
+                if length > 0 && length + bytes > MAX_REFERRERS_BYTES {
+                    more = true;
+                    break;
+                }
+                length += bytes;
+                candidates.push((digest.clone(), id, metadata, size));
             }
             last = Some(digest);
         }
-        let mut found = for_each(candidates, |(digest, id, metadata)| async move {
+        let lease = self
+            .ledger
+            .wait_if_large(&self.host, Memory::Wasm, WEIGHT * length)
+            .await?;
+        let mut found = for_each(candidates, |(digest, id, metadata, size)| async move {
             let wanted = Wanted::Manifest(name, &digest);
             let Some(meta) = self.store.head(&wanted.key()).await? else {
                 return Ok(None);
             };
-            let text = if metadata.is_empty() {
+            let text = if metadata.is_empty() || size > 0 {
                 let key = format!("{}{id}", key::referrers(name, subject));
                 self.read_text(&key).await?.map(|(_, text)| text)
             } else {
@@ -199,7 +226,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             });
             format!("n={limit}&last={last}{}", filter.unwrap_or_default())
         });
-        Ok((referrers, next))
+        Ok((referrers, next, lease))
     }
 
     /// The media type of a stored manifest, by its bytes; `None` if it can't be read. The bytes are
@@ -369,8 +396,12 @@ pub(super) fn respond_with_referrers<S: Streams>(
     referrers: &[Referrer],
     next: Option<&str>,
 ) -> Response<Body<S>> {
-    let body = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": referrers });
-    let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+    let body = ReferrersList {
+        schema_version: 2,
+        media_type: OCI_INDEX,
+        manifests: referrers,
+    };
+    let mut response = respond_with_json(StatusCode::OK, to_json(&body).into_bytes());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
     if wanted.artifact_type.is_some() {
@@ -382,6 +413,15 @@ pub(super) fn respond_with_referrers<S: Streams>(
         link_next(&mut response, &called.page(&path, next));
     }
     response
+}
+
+/// A list of referrers, as clients read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReferrersList<'a> {
+    schema_version: u32,
+    media_type: &'static str,
+    manifests: &'a [Referrer],
 }
 
 /// All of a listing.

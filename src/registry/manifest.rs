@@ -8,9 +8,11 @@ use serde_json::json as detail;
 
 use crate::{
     access::{Caller, Need, rule::Action},
+    annotations::Annotations,
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::Host,
+    ledger::Memory,
     manifest::{self, MAX_SIZE, Manifest},
     name::{Name, Reference, Tag},
     registry::{
@@ -126,7 +128,8 @@ impl TagTarget {
     }
 }
 
-/// What a list of referrers says of a manifest: the metadata of its entry where that is short, else the body.
+/// What a list of referrers says of a manifest: the metadata of its entry if that is short. Else the metadata leaves the
+/// annotations out and the body has all; where that is too long as well, there is only the body.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Referrer {
@@ -136,8 +139,11 @@ pub(super) struct Referrer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) artifact_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<serde_json::Map<String, serde_json::Value>>,
+    annotations: Option<Annotations>,
 }
+
+/// The memory of a manifest, in bytes for each of its own.
+const WEIGHT: u64 = 3;
 
 /// The most bytes of metadata that every store takes, with room for its name.
 const MAX_METADATA: usize = 1_900;
@@ -243,16 +249,29 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         more_tags: &[Tag],
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
-        let bytes = match request.body.take() {
-            Some(body) => self.store.collect(body, MAX_SIZE).await?.ok_or_else(|| {
-                Error::new(
-                    Code::ManifestInvalid,
-                    format!("larger than {MAX_SIZE} bytes"),
-                )
-                .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-            })?,
-            None => Vec::new(),
+        let announced = text(&request.headers, header::CONTENT_LENGTH)
+            .and_then(|length| length.parse::<u64>().ok())
+            .unwrap_or(MAX_SIZE);
+        let too_large = || {
+            let found = format!("larger than {MAX_SIZE} bytes");
+            Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE)
         };
+        if announced > MAX_SIZE {
+            return Err(too_large());
+        }
+        // Its bytes, with room to grow, and what it names.
+        let lease = self
+            .ledger
+            .wait_if_large(&self.host, Memory::Wasm, WEIGHT * announced);
+        let mut lease = lease.await?;
+        let bytes = match request.body.take() {
+            Some(body) => self.store.collect(body, announced).await?,
+            None => Some(Vec::new()),
+        };
+        let bytes = bytes.ok_or_else(too_large)?;
+        if let Some(lease) = &mut lease {
+            lease.resize(WEIGHT * bytes.len() as u64, self.host.now())?;
+        }
         let content_type = text(&request.headers, header::CONTENT_TYPE);
         let manifest = Manifest::parse(content_type, &bytes)
             .map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
@@ -541,7 +560,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let (metadata, body) = if entry.len() <= MAX_METADATA {
             (entry, Vec::new())
         } else {
-            (String::new(), entry.into_bytes())
+            let short = json(&Referrer {
+                media_type: manifest.media_type.clone(),
+                digest: digest.clone(),
+                size,
+                artifact_type: manifest.artifact_type.clone(),
+                annotations: None,
+            });
+            let short = Some(short).filter(|short| short.len() <= MAX_METADATA);
+            (short.unwrap_or_default(), entry.into_bytes())
         };
         let options = PutOptions {
             metadata: &metadata,

@@ -11,6 +11,7 @@ use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::{Host, Level, Reply},
+    ledger::Memory,
     manifest::{self, DOCKER_LIST, DOCKER_MANIFEST, MAX_SIZE, Manifest, OCI_INDEX, OCI_MANIFEST},
     name::{Name, Reference, Tag},
     registry::{
@@ -321,7 +322,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let what = path.split('?').next().unwrap_or_default();
         let wrong = |found: String| UpstreamError::Wrong(format!("{what}: {found}"));
         let bytes = match (reply.status, reply.body) {
-            (StatusCode::OK, Some(body)) => self.store.collect(body, most).await,
+            (StatusCode::OK, Some(body)) => {
+                let length = length(&reply.headers).unwrap_or(most).min(most);
+                let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, length);
+                let _lease = lease
+                    .await
+                    .map_err(|full| UpstreamError::Store(full.to_string()))?;
+                self.store.collect(body, most).await
+            }
             (status, body) => {
                 if let Some(body) = body {
                     self.store.discard(body).await;

@@ -120,7 +120,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let tagged = self.tagged_referrers(mirrored, wanted, trace).await?;
             return respond(tagged.unwrap_or_default(), None);
         }
-        let (stored, next) = self.stored_referrers(&mirrored.name, wanted).await?;
+        let (stored, next, _lease) = self.stored_referrers(&mirrored.name, wanted).await?;
         let (stored, next) = if stored.is_empty() {
             let tagged = self.tagged_referrers(mirrored, wanted, trace).await;
             (tagged.ok().flatten().unwrap_or_default(), None)

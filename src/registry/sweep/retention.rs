@@ -16,6 +16,7 @@ use super::{
 use crate::{
     digest::Digest,
     host::Level,
+    ledger::Memory,
     manifest::{self, MAX_SIZE},
     name::{Name, Tag},
     registry::{
@@ -75,6 +76,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let Some(object) = self.store.get(&key, None).await? else {
             return Ok(Children::Gone);
         };
+        let size = object.meta.size;
+        let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
+        let _lease = lease.await?;
         let bytes = self.store.collect(object.body, MAX_SIZE).await?;
         let bytes = bytes.unwrap_or_default();
         if digest.algorithm().digest(&bytes) != *digest {

@@ -1,0 +1,158 @@
+//! Annotations of a manifest (image-spec v1.1.1, `annotations.md`): strings by strings, kept as the text that they came in.
+//!
+//! Nothing here looks into them, so no map is made of them: one takes many times the memory of its text.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// The annotations of a manifest, as JSON without white space between its parts.
+#[derive(Clone, Debug)]
+pub struct Annotations(Box<RawValue>);
+
+impl Annotations {
+    /// Those of a manifest, whatever is in them.
+    pub fn of(text: Box<RawValue>) -> Self {
+        let dense = match dense(text.get()) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(dense) => RawValue::from_string(dense).ok(),
+        };
+        Self(dense.unwrap_or(text))
+    }
+
+    /// Whether a text is a map of strings, as those have to be of a manifest that is pushed.
+    pub fn check(text: &RawValue) -> Result<(), serde_json::Error> {
+        serde_json::from_str::<Strings>(text.get()).map(drop)
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for Annotations {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Annotations {}
+
+impl Serialize for Annotations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Those that are stored, or of an upstream, are repeated as they are.
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Self)
+    }
+}
+
+/// JSON without white space between its parts: metadata of an object is a line.
+fn dense(text: &str) -> Cow<'_, str> {
+    let (mut is_string, mut is_escaped) = (false, false);
+    let mut is_kept = move |character: char| {
+        if is_string {
+            is_string = is_escaped || character != '"';
+            is_escaped = !is_escaped && character == '\\';
+            return true;
+        }
+        is_string = character == '"';
+        !matches!(character, ' ' | '\t' | '\n' | '\r')
+    };
+    let mut probe = is_kept.clone();
+    if text.chars().all(&mut probe) {
+        return text.into();
+    }
+    let mut dense = String::with_capacity(text.len());
+    dense.extend(text.chars().filter(|character| is_kept(*character)));
+    dense.into()
+}
+
+/// A map of strings, of which nothing is kept.
+struct Strings;
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strings {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value::<Text>()?;
+        }
+        Ok(self)
+    }
+}
+
+/// A string, of which nothing is kept.
+struct Text;
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Self)
+    }
+}
+
+impl Visitor<'_> for Text {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        let raw = RawValue::from_string(text.to_owned()).unwrap();
+        Annotations::check(&raw).map_err(|error| error.to_string())?;
+        Ok(Annotations::of(raw).text().to_owned())
+    }
+
+    #[test]
+    fn are_kept_without_white_space_between_them() {
+        let dense = r#"{"a":" \" b","\\":" c\n","d":"\\"}"#;
+        assert_eq!(parse(dense).unwrap(), dense);
+        let wide = "{ \"a\" :\n\t\" \\\" b\",\r\n\"\\\\\": \" c\\n\",\"d\":\"\\\\\" }";
+        assert_eq!(parse(wide).unwrap(), dense);
+        assert_eq!(parse("{ }").unwrap(), "{}");
+    }
+
+    #[test]
+    fn are_strings_by_strings() {
+        for (text, found) in [
+            (r#"{"a":{"b":"c"}}"#, "invalid type: map, expected a string at line 1 column 5"),
+            (r#"{"a":1}"#, "invalid type: integer `1`, expected a string at line 1 column 6"),
+            (r#"{"a":null}"#, "invalid type: null, expected a string at line 1 column 9"),
+            (r#"["a"]"#, "invalid type: sequence, expected a map of strings at line 1 column 0"),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), found, "{text}");
+        }
+    }
+}
