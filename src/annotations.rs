@@ -68,7 +68,7 @@ fn dense(text: &str) -> Cow<'_, str> {
         is_string = character == '"';
         !matches!(character, ' ' | '\t' | '\n' | '\r')
     };
-    let mut probe = is_kept.clone();
+    let mut probe = is_kept;
     if text.chars().all(&mut probe) {
         return text.into();
     }
@@ -147,10 +147,22 @@ mod tests {
     #[test]
     fn are_strings_by_strings() {
         for (text, found) in [
-            (r#"{"a":{"b":"c"}}"#, "invalid type: map, expected a string at line 1 column 5"),
-            (r#"{"a":1}"#, "invalid type: integer `1`, expected a string at line 1 column 6"),
-            (r#"{"a":null}"#, "invalid type: null, expected a string at line 1 column 9"),
-            (r#"["a"]"#, "invalid type: sequence, expected a map of strings at line 1 column 0"),
+            (
+                r#"{"a":{"b":"c"}}"#,
+                "invalid type: map, expected a string at line 1 column 5",
+            ),
+            (
+                r#"{"a":1}"#,
+                "invalid type: integer `1`, expected a string at line 1 column 6",
+            ),
+            (
+                r#"{"a":null}"#,
+                "invalid type: null, expected a string at line 1 column 9",
+            ),
+            (
+                r#"["a"]"#,
+                "invalid type: sequence, expected a map of strings at line 1 column 0",
+            ),
         ] {
             assert_eq!(parse(text).unwrap_err(), found, "{text}");
         }

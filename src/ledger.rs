@@ -154,7 +154,7 @@ impl Ledger {
     /// Takes bytes if they are free, for the sender who is charged.
     pub fn take(&self, memory: Memory, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
         let sender = self.0.borrow().sender.clone();
-        self.take_for(sender, memory, bytes, now)
+        self.take_for(sender.as_ref(), memory, bytes, now)
     }
 
     /// Takes bytes if they are free, for work that is everybody's: no sender is charged.
@@ -164,21 +164,21 @@ impl Ledger {
 
     fn take_for(
         &self,
-        sender: Option<Rc<str>>,
+        sender: Option<&Rc<str>>,
         memory: Memory,
         bytes: u64,
         now: Timestamp,
     ) -> Result<Lease, Full> {
         let mut book = self.0.borrow_mut();
         book.expire(now);
-        book.admit(sender.as_deref(), memory, bytes)?;
+        book.admit(sender.map(AsRef::as_ref), memory, bytes)?;
         let id = book.next;
         book.next = id.wrapping_add(1);
         let row = || Row {
             id,
             memory,
             bytes,
-            sender: sender.clone(),
+            sender: sender.cloned(),
             renewed: now,
         };
         book.enter(row());

@@ -1,12 +1,7 @@
 //! How much memory strangers can make the registry hold: each case runs in a process of its own, whose peak is read from outside.
 
 #![cfg(target_os = "linux")]
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "what is not as expected fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::{
     cell::Cell,
@@ -215,9 +210,16 @@ fn a_manifest_of_nested_annotations() {
             r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{config},"layers":[],"annotations":{{"a":[{nested}0]}}}}"#
         );
         let ((status, text), peak) = peak(|| push(&registry, &body));
-        println!("{} KiB of manifest, {} MiB at most", body.len() >> 10, peak / MIB);
+        println!(
+            "{} KiB of manifest, {} MiB at most",
+            body.len() >> 10,
+            peak / MIB
+        );
         assert_eq!(status, 400, "{text}");
-        assert!(text.contains("annotations: invalid type: sequence, expected a string"), "{text}");
+        assert!(
+            text.contains("annotations: invalid type: sequence, expected a string"),
+            "{text}"
+        );
         assert!(peak < 24 * MIB, "{peak} bytes");
         assert_eq!(registry.ledger().used(), 0);
     });
@@ -241,13 +243,21 @@ fn a_list_of_referrers_with_large_annotations() {
         let mut next = Some(format!("/v2/a/referrers/{subject}"));
         while let Some(target) = next {
             let (answer, peak) = peak(|| ask(&registry, &Ask::new(&format!("GET {target}"))));
-            println!("{} KiB of list, {} MiB at most", answer.body.len() >> 10, peak / MIB);
+            println!(
+                "{} KiB of list, {} MiB at most",
+                answer.body.len() >> 10,
+                peak / MIB
+            );
             assert_eq!(answer.status, 200);
             assert!(peak < 24 * MIB, "{peak} bytes");
             assert!(answer.body.len() < 5 << 20);
             let list: Value = serde_json::from_slice(&answer.body).unwrap();
             let manifests = list["manifests"].as_array().unwrap();
-            assert!(manifests.iter().all(|one| one["annotations"]["00000"] == ""));
+            assert!(
+                manifests
+                    .iter()
+                    .all(|one| one["annotations"]["00000"] == "")
+            );
             found += manifests.len();
             pages += 1;
             let link = answer.header("link");
@@ -276,7 +286,10 @@ fn a_large_manifest_waits_for_memory_and_is_told_so() {
     let spaces = " ".repeat(100_000);
     let (status, text) = push(&registry, &spaces);
     assert_eq!(status, 503, "{text}");
-    assert!(text.contains("other requests of yours use 25600 of your 25600 KiB"), "{text}");
+    assert!(
+        text.contains("other requests of yours use 25600 of your 25600 KiB"),
+        "{text}"
+    );
     // A small one takes nothing, and so do the others that people have.
     assert_eq!(push(&registry, "{}").0, 400);
     drop(lease);
@@ -313,7 +326,13 @@ fn a_pass_that_ends_the_isolate_is_given_up() {
     });
     let layer = gzip(&Tar::default().file("a", "b").end());
     let digest = digest(&layer);
-    let isolate = || registry_on(store.clone(), host.clone(), &[("STRATA_INDEX_ON_PUSH", "true")]);
+    let isolate = || {
+        registry_on(
+            store.clone(),
+            host.clone(),
+            &[("STRATA_INDEX_ON_PUSH", "true")],
+        )
+    };
     let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(&layer);
     assert_eq!(ask(&isolate(), &push).status, 201);
     store.plant(&key::indexing(&digest), b"", "");
@@ -337,5 +356,8 @@ fn a_pass_that_ends_the_isolate_is_given_up() {
     let answer = ask(&isolate(), &look);
     let text = String::from_utf8(answer.body).unwrap();
     assert_eq!(answer.status, 422, "{text}");
-    assert!(text.contains("indexing it ended the isolate 3 times"), "{text}");
+    assert!(
+        text.contains("indexing it ended the isolate 3 times"),
+        "{text}"
+    );
 }

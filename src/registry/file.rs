@@ -15,13 +15,13 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::Host,
-    ledger::Memory,
     layer::{
         entry::{Entry, EntryKind, Segment},
         file::File,
         index, json,
         tree::{self, Follow, Found, Sited},
     },
+    ledger::Memory,
     name::{Name, Reference},
     range::{ByteRange, Selection},
     registry::{

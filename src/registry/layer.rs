@@ -52,6 +52,8 @@ pub(super) struct Layer<B> {
     /// The index, or its head alone.
     content: Rc<Content<B>>,
     pub(super) index: Index,
+    /// The memory of the head of the index.
+    _lease: Option<Lease>,
 }
 
 impl<B: crate::store::Bytes> Layer<B> {
@@ -177,7 +179,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             };
             match self.inside(&content.bytes) {
                 Ok(Inside::Index(index)) => {
+                    let memory = index.weight() as u64;
+                    let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
                     return Ok(Some(Layer {
+                        _lease: lease.await?,
                         digest: digest.clone(),
                         record: record.clone(),
                         content,

@@ -129,6 +129,12 @@ fn made(env: &JsValue, broken: Option<usize>) -> ReadableStream {
 const ITEM: usize = 1024 * 1024;
 const ITEMS: usize = 1024;
 
+/// How many bytes of part buffers are still leased, if there are any.
+fn given_back() -> Option<String> {
+    let used = parts::ledger().used();
+    (used > 0).then(|| format!("{used} bytes of part buffers are in use"))
+}
+
 async fn check(env: &JsValue) -> String {
     let bucket = r2::Bucket::of(env, "BUCKET");
     let body = |bytes: &[u8]| {
@@ -144,6 +150,7 @@ async fn check(env: &JsValue) -> String {
         .iter()
         .chain(&values)
         .map(|outcome| json!({ "name": outcome.name, "failure": outcome.result.as_ref().err() }))
+        .chain([json!({ "name": "gives_back_all_part_buffers", "failure": given_back() })])
         .collect::<serde_json::Value>()
         .to_string()
 }
