@@ -425,8 +425,8 @@ fn table() -> Vec<Row> {
     ]
 }
 
-/// The random bytes of the response that has a boundary: the host counts, and four were taken to push two blobs.
-const BOUNDARY: &str = "00000000000000000000000000000004";
+/// The random bytes of the response that has a boundary: the host counts, and six were taken: two as the isolate began, four to push two blobs.
+const BOUNDARY: &str = "00000000000000000000000000000006";
 
 #[test]
 fn answers_as_the_table_says() {
@@ -600,13 +600,13 @@ fn a_patched_blob_is_one_extent_and_one_record() {
         keys(&registry),
         [
             "blobs/sha256/84/7882",
-            "extents/0002/0003",
-            "refs/sha256/7882/a/_grants/0004",
+            "extents/0004/0005",
+            "refs/sha256/7882/a/_grants/0006",
             "refs/sha256/7882/a/_link",
-            "uploads/0002/a/_00000",
-            "uploads/0002/a/_00001",
-            "uploads/0002/a/_00002",
-            "uploads/0002/a/_00003",
+            "uploads/0004/a/_00000",
+            "uploads/0004/a/_00001",
+            "uploads/0004/a/_00002",
+            "uploads/0004/a/_00003",
         ]
     );
 }
@@ -629,7 +629,7 @@ fn a_whole_blob_leaves_no_session() {
         keys(&registry),
         [
             "blobs/sha256/84/7882",
-            "refs/sha256/7882/a/_grants/0003",
+            "refs/sha256/7882/a/_grants/0005",
             "refs/sha256/7882/a/_link"
         ]
     );
