@@ -414,7 +414,9 @@ fn signs_in_where_it_has_to() {
     assert!(users.access.is_configured());
     let world = World::with(&[]);
     let credentials = r#"{"up.example": {"user": "dev", "password": "secret"}}"#;
-    let mirror = world.mirror_with(&json!({}), &[("STRATA_UPSTREAM_CREDENTIALS", credentials)]);
+    // Its tokens come from another host than its own.
+    let auth = json!({ "auth": ["up.example"] });
+    let mirror = world.mirror_with(&auth, &[("STRATA_UPSTREAM_CREDENTIALS", credentials)]);
     let path = "/v2/up.example/team/app/manifests/v1";
     assert_eq!(get(&mirror, path).status, 200);
     assert_eq!(
@@ -444,7 +446,7 @@ fn signs_in_where_it_has_to() {
         "",
         r#"{"up.example": {"user": "dev", "password": "wrong"}}"#,
     ] {
-        let mirror = world.mirror_with(&json!({}), &[("STRATA_UPSTREAM_CREDENTIALS", credentials)]);
+        let mirror = world.mirror_with(&auth, &[("STRATA_UPSTREAM_CREDENTIALS", credentials)]);
         let answer = get(&mirror, other);
         assert_eq!(answer.status, 403, "{}", text(&answer));
         assert_eq!(world.asked().len(), 2);
