@@ -1,14 +1,13 @@
-// What a deployment requires of wrangler.toml. Wrangler's own reader reads it, with its rules of
-// what an environment inherits.
+// The checks of wrangler.toml before a deployment. Wrangler's own parser reads it, with its rules
+// for what an environment inherits.
 
 import path from "node:path";
 
 import { Failure, again } from "./terminal.mjs";
 
 /**
- * The configuration of an environment, or of the top level if its name is empty. Fails unless every
- * environment of the file says that old versions answer at no address of their own: any of them may
- * be deployed next.
+ * The configuration of an environment, or of the top level if the name is empty. Fails unless every
+ * environment of the file turns version URLs off: any of them may be deployed next.
  */
 export async function configurationOf(file, environment) {
   const { experimental_readRawConfig: readRaw, unstable_readConfig: read } = await import("wrangler");
@@ -17,7 +16,7 @@ export async function configurationOf(file, environment) {
     try {
       return work();
     } catch ({ message }) {
-      throw new Failure(`${name} can't be read: ${message.trim().replace(/\s*\n\s*/g, " ")}; when that is mended, ${again()}`);
+      throw new Failure(`${name} can't be read: ${message.trim().replace(/\s*\n\s*/g, " ")}; fix it, then ${again()}`);
     }
   };
   const { rawConfig } = attempt(() => readRaw({ config: file }));
@@ -36,21 +35,21 @@ export async function configurationOf(file, environment) {
     }
     if (workers_dev === undefined) {
       throw new Failure(
-        `${where} leaves workers_dev out: it would change with the routes. Set workers_dev = true there, or false if the registry has a domain of its own, then ${again()}`,
+        `${where} leaves workers_dev out: whether the registry answers at workers.dev would then depend on its routes. Set workers_dev = true there, or false if the registry has a domain of its own, then ${again()}`,
       );
     }
   }
   return all.get(environment);
 }
 
-/** What to say after a deployment of how the registry is reached. */
+/** Advice to print after a deployment: the addresses at which the registry answers. */
 export function advice({ workers_dev, route, routes }) {
   const domains = [route, ...(routes ?? [])].filter(Boolean).map((one) => one.pattern ?? one);
   if (!workers_dev) {
-    return domains.length > 0 ? [] : ["workers_dev is false and there are no routes: the registry is reached by domains that the dashboard gave it, or not at all."];
+    return domains.length > 0 ? [] : ["workers_dev is false and there are no routes: unless a domain was added in the dashboard, the registry has no address."];
   }
   if (domains.length > 0) {
-    return [`The registry answers at ${domains.join(", ")}, and at its workers.dev address as well, where no rule of your zone applies: set workers_dev = false in wrangler.toml, and deploy again.`];
+    return [`The registry answers at ${domains.join(", ")}, and at its workers.dev address as well, where the rules of your zone (firewall, rate limits) don't apply: set workers_dev = false in wrangler.toml, and deploy again.`];
   }
-  return ["The registry answers at its workers.dev address. Once it has a domain of its own, set workers_dev = false in wrangler.toml, and deploy again: no rule of your zone applies at workers.dev."];
+  return ["The registry answers at its workers.dev address. Once it has a domain of its own, set workers_dev = false in wrangler.toml, and deploy again: the rules of your zone don't apply at workers.dev."];
 }

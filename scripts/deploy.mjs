@@ -24,7 +24,7 @@ main(import.meta.url, async () => {
   const dry = values["dry-run"] || !account();
   ensureNode();
   await ensurePackages();
-  // Before the long part, not after it.
+  // Fail before the long part.
   const environment = values.env ?? process.env.CLOUDFLARE_ENV ?? "";
   const configured = await configurationOf(CONFIGURATION, environment);
   if (!dry && !configured.kv_namespaces.some(({ binding, id }) => binding === "WARM" && /^[0-9a-f]+$/.test(id ?? ""))) {
@@ -39,7 +39,7 @@ main(import.meta.url, async () => {
   }
   const wrangler = path.join(ROOT, "node_modules/.bin/wrangler");
   const env = { ...process.env, WRANGLER_SEND_METRICS: "false" };
-  // What was checked is what is deployed: by its name, whatever other files and variables say.
+  // Name the file and the environment that were checked, so that nothing else is deployed.
   const args = ["deploy", "--config", CONFIGURATION, "--env", environment, ...(dry ? ["--dry-run"] : [])];
   const { status } = spawnSync(wrangler, args, { cwd: ROOT, env, stdio: "inherit" });
   if (status !== 0) throw new Failure(`wrangler did not deploy: what it says is above; when that is mended, ${again()}`);

@@ -1,4 +1,4 @@
-// What npm run deploy requires of wrangler.toml, and what it says.
+// The checks of wrangler.toml by npm run deploy, and its messages.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -64,7 +64,7 @@ describe("deploying", () => {
     }
     const top = `workers_dev = true\n[env.production]\n${sound}`;
     assert.match(await refusal(top, { environment: "production" }), /^wrangler.toml leaves preview_urls out: /);
-    // By what it would be, and not by how it is written.
+    // The parsed value counts, not how it is written.
     assert.match(await refusal(`${sound}env = { "odd one" = { preview_urls = true } }\n`), /^environment odd one of wrangler.toml sets preview_urls = true: /);
   });
 
@@ -73,7 +73,7 @@ describe("deploying", () => {
   });
 
   it("is refused with what is wrong in the file, or without such an environment", async () => {
-    assert.match(await refusal("preview_urls = \n"), /^wrangler.toml can't be read: .*; when that is mended, /);
+    assert.match(await refusal("preview_urls = \n"), /^wrangler.toml can't be read: .*; fix it, then /);
     assert.match(await refusal(`preview_urls = "false"\n`), /^wrangler.toml can't be read: .*Expected "preview_urls" to be of type boolean/);
     assert.equal(await refusal(sound, { environment: "staging" }), "wrangler.toml has no environment staging: it has none");
     assert.equal(await refusal(`${sound}[env.a]\n[env.b]\n`, { environment: "c" }), "wrangler.toml has no environment c: it has a, b");
@@ -81,7 +81,7 @@ describe("deploying", () => {
   });
 
   it("stops before anything is built", () => {
-    // A project that has no more than the scripts: what came after would fail otherwise.
+    // A project that has only the scripts: any later step would fail.
     const project = fs.mkdtempSync(path.join(folder, "project-"));
     fs.cpSync(path.join(ROOT, "scripts"), path.join(project, "scripts"), { recursive: true });
     for (const name of ["package.json", "package-lock.json"]) fs.copyFileSync(path.join(ROOT, name), path.join(project, name));

@@ -1,4 +1,4 @@
-// `npm run fuzz`: the targets in tests/fuzz/ under libFuzzer, one after the other.
+// `npm run fuzz`: runs the targets in tests/fuzz/ under libFuzzer, one after the other.
 
 import { spawn } from "node:child_process";
 import fs from "node:fs";
@@ -10,28 +10,28 @@ import { again, dim, Failure, main, MARKS, parse, say, SIGNALS, task } from "./t
 
 const HELP = `npm run fuzz [-- [TARGET…] [OPTIONS]]
 
-  Fuzzes all targets, or those that are named, and stops at the first input that a target fails on. The inputs that it
-  finds of interest are kept in target/fuzz/corpus/.
+  Fuzzes all targets, or the named ones, and stops at the first input that fails. Inputs that reach new code are kept in
+  target/fuzz/corpus/.
 
   --seconds N    how long each target runs; 60 if not given
   --input FILE   runs a target on one input, to see it fail again
-  --minimize     has --input look for a shorter input that fails
-  --list         names the targets, with what each holds`;
+  --minimize     with --input: looks for a shorter input that fails
+  --list         lists the targets, and what each checks`;
 
 const TARGETS = path.join(ROOT, "tests/fuzz/targets");
 const BUILD = path.join(ROOT, "target/fuzz");
 
-/** Has rustc count edges, and hand comparisons to libFuzzer, as the sanitizers' coverage does; no sanitizer is linked. */
+/** Flags for sanitizer coverage: rustc counts edges and reports comparisons to libFuzzer. No sanitizer is linked. */
 const COVERAGE = [
   "--cfg=libfuzzer",
   "-Cpasses=sancov-module",
   ...["level=4", "inline-8bit-counters", "pc-table", "trace-compares"].map((option) => `-Cllvm-args=-sanitizer-coverage-${option}`),
 ];
 
-/** What the process may have at most, in MiB: the core's 128 for an input, which the targets count themselves, and libFuzzer's own. */
+/** The memory limit of the process in MiB: 128 for an input, which the targets check themselves, and the rest for libFuzzer. */
 const MOST_MEMORY = 1024;
 
-/** How long one input may take, in seconds, on a machine that does something else as well. */
+/** The timeout of one input in seconds, for a busy machine. */
 const TIMEOUT = 25;
 
 main(import.meta.url, async () => {
@@ -49,7 +49,7 @@ main(import.meta.url, async () => {
   const chosen = positionals.length > 0 ? positionals : targets;
   if (values.list) return chosen.forEach((name) => say(`${name.padEnd(18)}${about(name)}`));
   const seconds = Number(values.seconds ?? 60);
-  if (!Number.isInteger(seconds) || seconds < 1) throw new Failure(`--seconds ${values.seconds} is not a whole number of seconds`);
+  if (!Number.isInteger(seconds) || seconds < 1) throw new Failure(`--seconds ${values.seconds} is not a whole number of seconds from 1 on`);
   if (values.input !== undefined && positionals.length !== 1) throw new Failure("--input needs the name of one target");
   if (values.input !== undefined && !fs.existsSync(values.input)) throw new Failure(`there is no file ${values.input}`);
 
@@ -64,23 +64,23 @@ function about(name) {
   return line.replace(/^\/\/! /, "");
 }
 
-/** Builds the targets with libFuzzer, in a folder of their own, and answers the program. */
+/** Builds the targets with libFuzzer in a separate target folder. Resolves with the program's path. */
 async function build() {
   await ensureRust();
   const { stdout: version } = await run("rustc", ["-vV"]);
   const host = /^host: (.+)$/m.exec(version)?.[1];
-  if (!host) throw new Failure("rustc does not say which machine it is for: rustc -vV", version);
+  if (!host) throw new Failure("rustc -vV prints no host", version);
   // With --target, build scripts and macros are compiled without these flags.
   const args = ["build", "--locked", "--package=strata-fuzz", "--bin=fuzz", "--profile=fuzz", `--target=${host}`];
   const env = { CARGO_ENCODED_RUSTFLAGS: COVERAGE.join("\x1f"), CARGO_TARGET_DIR: BUILD };
   await task("build", async (detail) => {
     const { code, output } = await run("cargo", args, { env, line: detail });
-    if (code !== 0) throw new Failure(`the targets can't be built: libFuzzer and libzstd need a C++ compiler; then ${again()}`, output);
+    if (code !== 0) throw new Failure(`the targets can't be built: install a C++ compiler, which libFuzzer and libzstd need, then ${again()}`, output);
   });
   return path.join(BUILD, host, "fuzz/fuzz");
 }
 
-/** Fuzzes one target for a while, beginning with its seeds and what earlier runs have found. */
+/** Fuzzes one target for some seconds, starting from its seeds and the corpus of earlier runs. */
 async function fuzz(program, name, seconds) {
   const corpus = path.join(BUILD, "corpus", name);
   const seeds = path.join(BUILD, "seeds", name);
@@ -116,7 +116,7 @@ async function fuzz(program, name, seconds) {
       `target ${name} fails on ${file}`,
       `  again:   npm run fuzz -- ${name} --input ${file}`,
       `  shorter: npm run fuzz -- ${name} --input ${file} --minimize`,
-      `  once it is mended, keep it: cp ${file} tests/fuzz/seeds/${name}/WHAT-IT-SHOWS`,
+      `  once it is fixed, keep it: cp ${file} tests/fuzz/seeds/${name}/WHAT-IT-SHOWS`,
     ].join("\n"),
     lastLines(output),
   );
@@ -129,10 +129,10 @@ async function replay(program, name, input, minimizes, seconds) {
   const { code, output } = await follow(program, name, args, () => {});
   if (minimizes && fs.existsSync(shorter)) return say(`${fs.statSync(shorter).size} bytes: ${path.relative(ROOT, shorter)}`);
   if (code !== 0) throw new Failure(`target ${name} fails on ${path.relative(ROOT, input)}`, lastLines(output));
-  say(`${MARKS.passed} target ${name} holds on ${path.relative(ROOT, input)}`);
+  say(`${MARKS.passed} target ${name} passes on ${path.relative(ROOT, input)}`);
 }
 
-/** Runs the program to its end, and hands over its lines as they come. */
+/** Runs the program to its end, and calls `each` with every line as it comes. */
 function follow(program, name, args, each) {
   const dictionary = path.join(BUILD, "seeds", `${name}.dict`);
   const limits = [`-rss_limit_mb=${MOST_MEMORY}`, `-timeout=${TIMEOUT}`, "-print_final_stats=1", "-use_value_profile=1"];
@@ -154,7 +154,7 @@ function follow(program, name, args, each) {
   });
 }
 
-/** What was said from the failure on, without what libFuzzer says of its progress. */
+/** The output from the failure on, without libFuzzer's progress. */
 function lastLines(output) {
   const at = output.search(/^thread '|^==\d+==/m);
   return output.slice(Math.max(at, 0)).split("\n").slice(0, 60).join("\n");

@@ -1,4 +1,4 @@
-// Every build takes the versions of the lock file, and no others that a registry has had since.
+// Every build uses the versions of the lock file, and none that was published since.
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -8,10 +8,10 @@ import { describe, it } from "node:test";
 import { LANES } from "./checks.mjs";
 import { ROOT } from "./command.mjs";
 
-/** What cargo resolves versions for. */
+/** The commands of cargo that resolve versions. */
 const RESOLVES = ["bench", "build", "check", "clippy", "doc", "install", "metadata", "run", "rustc", "test", "tree"];
 
-/** The files of a folder that a command can be in. */
+/** The files of a folder that may contain a command. */
 function files(folder) {
   return fs.readdirSync(path.join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
     const file = path.join(folder, entry.name);
@@ -20,7 +20,7 @@ function files(folder) {
   });
 }
 
-/** The commands of cargo in a text that resolve versions, each with what follows it. */
+/** The commands of cargo in a text that resolve versions, each with its arguments. */
 export function commandsIn(text) {
   const verbs = RESOLVES.join("|");
   // As arguments in a script, "cargo", ["build", …] or cargo("build", …), and as it is typed.

@@ -30,8 +30,8 @@ async function checkImports() {
   const folder = path.join(ROOT, "target/purity");
   fs.mkdirSync(folder, { recursive: true });
   fs.writeFileSync(path.join(folder, "Cargo.toml"), MANIFEST);
-  // The versions that the workspace uses: cargo takes out the packages that are not needed, and
-  // puts this one in.
+  // Start from the workspace's lock file: cargo removes the packages that are not needed, and adds
+  // this one.
   const lock = path.join(folder, "Cargo.lock");
   const workspace = fs.readFileSync(path.join(ROOT, "Cargo.lock"), "utf8");
   fs.writeFileSync(lock, workspace);

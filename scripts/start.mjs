@@ -20,8 +20,8 @@ const HELP = `npm start [-- OPTIONS]
   --port N      the port to serve on; 0 takes a free one (default 8787)
   --host NAME   the address to serve on (default 127.0.0.1)
   --state DIR   where blobs, manifests and tags are kept (default .wrangler/state, which wrangler dev uses too)
-  --open        no users: whoever reaches the port may do everything, without signing in. Requests have to name localhost, an address that
-                begins with 127, or the NAME of --host, so that no web page reaches it under a name of its own`;
+  --open        no users: any client that reaches the port may do everything without signing in. Only requests to localhost, an
+                address of 127.0.0.0/8, [::1] or the NAME of --host are answered, which protects it from web pages (DNS rebinding)`;
 
 main(import.meta.url, async () => {
   const { values } = parse(HELP, {
@@ -58,7 +58,7 @@ export function opened(options) {
   return { ...options, bindings: { ...options.bindings, STRATA_USERS: "", STRATA_RULES: JSON.stringify(rules) } };
 }
 
-/** The modules of a built Worker, behind one that answers to loopback and to this host alone. */
+/** The modules of a built Worker, behind one that answers only requests to loopback names and this host. */
 export function guarded(script, host) {
   const folder = path.dirname(script);
   const built = fs.readdirSync(folder).filter((name) => /\.(js|wasm)$/.test(name));
@@ -75,7 +75,7 @@ export function guarded(script, host) {
   ];
 }
 
-/** Whether an address or a name is of this machine alone. */
+/** Whether an address, or all addresses that a name resolves to, are loopback addresses. */
 async function leadsHere(host) {
   if (isLoopback(host)) return true;
   const found = await dns.lookup(host, { all: true }).catch(() => []);

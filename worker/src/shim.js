@@ -56,5 +56,5 @@ const HARDENED = {
 
 function failed(error) {
   console.error(error);
-  return new Response("internal error: the registry's log tells more\n", { status: 500, headers: HARDENED });
+  return new Response("internal error: the registry's log has the cause\n", { status: 500, headers: HARDENED });
 }
