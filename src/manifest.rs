@@ -1,8 +1,8 @@
 //! Manifests: what one refers to, and whether a registry may take it.
 //!
 //! The media type of a manifest is a function of its bytes. A client's `Content-Type` may repeat
-//! it and can't choose it: else a client that pushes the same bytes again relabels what others
-//! pushed.
+//! it, but can't choose it: otherwise a client could push the same bytes again and relabel a
+//! manifest of others.
 //!
 //! | the document has | media type |
 //! |---|---|
@@ -11,9 +11,9 @@
 //! | `manifests` | an OCI image index |
 //! | anything else | none: it is refused |
 //!
-//! `null` is the same as no field. A document that two readers may take for different things is
-//! refused: an image and an index at once, a field twice, a field in other letters (Go's decoder
-//! ignores case), `blobs` in anything but an artifact manifest, a known type in other letters.
+//! A field that is `null` counts as absent. A document that two readers could read as different
+//! things is refused: an image and an index at once, a field twice, a field or a known type in
+//! another case (Go's decoder ignores case), `blobs` in anything but an artifact manifest.
 //!
 //! Sources: image-spec v1.1.1, `manifest.md` and `image-index.md`; Docker Image Manifest Version 2, Schema 2. Only the
 //! fields that a registry acts on are read; the bytes are kept and returned as they were pushed.
@@ -44,7 +44,7 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 /// push.
 pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 
-/// The types that clients act on. They compare them letter by letter.
+/// The types that clients act on. They compare them case-sensitively.
 const KNOWN: [&str; 5] = [
     OCI_MANIFEST,
     OCI_INDEX,
@@ -119,7 +119,7 @@ impl Descriptor {
 }
 
 impl Document {
-    /// Reads the fields. Annotations are as long as a client likes, and few callers need them.
+    /// Reads the fields. Annotations may be long, and few callers need them.
     fn read(bytes: &[u8], has_annotations: bool) -> Result<Self, ParseManifestError> {
         // A sequence of the fields' values would be read as well, and no client would read it.
         if bytes
@@ -136,7 +136,7 @@ impl Document {
             .map_err(|error| ParseManifestError::Json(error.to_string()))
     }
 
-    /// The media type, if the document is one that all readers take for the same.
+    /// The media type. Fails if two readers could read the document as different things.
     fn media_type(&self) -> Result<String, ParseManifestError> {
         let is_image = self.config.is_some() || self.layers.is_some();
         let is_index = self.manifests.is_some();
@@ -195,11 +195,11 @@ fn require_media_type(media_type: &str) -> Result<(), ParseManifestError> {
         .find(|known| known.eq_ignore_ascii_case(media_type) && **known != media_type)
     {
         return wrong(format!(
-            "clients compare letter by letter, spell it {known:?}"
+            "clients compare types case-sensitively, spell it {known:?}"
         ));
     }
     let Some(name) = media_type.strip_prefix("application/") else {
-        return wrong("a manifest's type begins with \"application/\"".to_owned());
+        return wrong("expected a type that begins with \"application/\"".to_owned());
     };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
     if !name.starts_with(|first: char| first.is_ascii_alphanumeric())
@@ -211,13 +211,13 @@ fn require_media_type(media_type: &str) -> Result<(), ParseManifestError> {
     Ok(())
 }
 
-/// The media type of a manifest: what its bytes say, whoever pushed them and with whatever header.
+/// The media type of a manifest, by its bytes alone.
 pub fn media_type(bytes: &[u8]) -> Result<String, ParseManifestError> {
     Document::read(bytes, false)?.media_type()
 }
 
-/// The manifests that a stored document may list; `None` if it is no JSON. In a document without a
-/// media type, stored before those were refused, every digest counts, wherever it is.
+/// The manifests that a stored document may list; `None` if it is no JSON. Older versions stored
+/// documents without a media type: in those, every digest counts, wherever it occurs.
 pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
     let typed = Document::read(bytes, false)
         .and_then(|document| document.media_type().map(|_| document.manifests));
@@ -321,7 +321,7 @@ fn field<E: serde::de::Error>(
     fields: &[&'static str],
     seen: &mut Vec<&'static str>,
 ) -> Result<Option<&'static str>, E> {
-    // The two letters outside of ASCII that are equal to one inside, if case is ignored.
+    // The only two letters outside of ASCII that fold to an ASCII letter.
     let fold = |letter: char| match letter {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
@@ -333,12 +333,12 @@ fn field<E: serde::de::Error>(
     };
     if key != name {
         return Err(E::custom(format_args!(
-            "field {key:?} is {name:?} for readers that ignore case, spell it so or leave it out"
+            "field {key:?} differs from {name:?} only in case, which some clients ignore: spell it {name:?} or remove it"
         )));
     }
     if seen.contains(&name) {
         return Err(E::custom(format_args!(
-            "field {name:?} twice, leave one out"
+            "field {name:?} occurs twice, remove one"
         )));
     }
     seen.push(name);
@@ -443,7 +443,7 @@ impl<'de> Deserialize<'de> for Descriptor {
     }
 }
 
-/// Collects every text of a document that is a digest, names of fields among them.
+/// Collects every string of a document that is a digest, including names of fields.
 struct Digests<'a>(&'a mut BTreeSet<Digest>);
 
 impl<'de> DeserializeSeed<'de> for Digests<'_> {
@@ -504,14 +504,14 @@ impl<'de> Visitor<'de> for Digests<'_> {
 pub enum ParseManifestError {
     /// Not JSON, or a field has the wrong shape.
     Json(String),
-    /// A field `blobs` in what is no artifact manifest.
+    /// A field `blobs` in a manifest that is no artifact manifest.
     Blobs {
         /// The media type.
         media_type: String,
     },
     /// An image and an index at once.
     ImageAndIndex,
-    /// The media type is none that a manifest may have.
+    /// A manifest may not have this media type.
     MediaType {
         /// The media type.
         found: String,
@@ -532,7 +532,7 @@ pub enum ParseManifestError {
         /// The media type.
         media_type: String,
     },
-    /// The manifest neither names a media type nor has the fields that would tell it.
+    /// The manifest neither names a media type nor has the fields to derive it from.
     NoMediaType,
     /// Docker's first format, which was withdrawn.
     Schema1,
@@ -547,24 +547,24 @@ impl fmt::Display for ParseManifestError {
             Self::Blobs { media_type } => {
                 write!(
                     f,
-                    "field \"blobs\" in a manifest of type {media_type:?}, only an artifact manifest has blobs: leave it out"
+                    "field \"blobs\" in a manifest of type {media_type:?}: only artifact manifests have it, remove it"
                 )
             }
             Self::ImageAndIndex => f.write_str(
-                "field \"manifests\" beside \"config\" or \"layers\": an image and an index at once, push two manifests",
+                "the manifest is an image and an index at once, with \"manifests\" beside \"config\" or \"layers\": push two manifests",
             ),
             Self::MediaType { found, why } => write!(f, "mediaType is {found:?}: {why}"),
             Self::MediaTypes { header, media_type } => {
                 write!(
                     f,
-                    "content-type header says {header:?}, the manifest's bytes {media_type:?}: send that"
+                    "content-type header says {header:?}, but the manifest's bytes say {media_type:?}: send that type"
                 )
             }
             Self::Missing { field, media_type } => {
                 write!(f, "no field {field:?} in a manifest of type {media_type:?}")
             }
             Self::NoMediaType => f.write_str(
-                "no field \"mediaType\", and neither \"config\" with \"layers\" nor \"manifests\" that would tell it: add \"mediaType\" to the manifest",
+                "no field \"mediaType\", and no \"config\" with \"layers\" or \"manifests\" to derive it from: add \"mediaType\" to the manifest",
             ),
             Self::Schema1 => f.write_str(
                 "docker image manifest schema 1 is not supported, push schema 2 or an OCI manifest",
@@ -673,7 +673,7 @@ mod tests {
         );
     }
 
-    /// Whether a document is taken with a header; if not, what the error says among other things.
+    /// Whether a document is accepted with a header; if not, a part of the error's text.
     #[track_caller]
     fn assert_type(header: Option<&str>, text: &str, expected: Result<&str, &str>) {
         let parsed = Manifest::parse(header, text.as_bytes());
@@ -818,23 +818,23 @@ mod tests {
             (untyped(r#""manifests": {}"#), "invalid type: map"),
             (
                 untyped(&format!("{image}, {image}")),
-                r#"field "config" twice"#,
+                r#"field "config" occurs twice"#,
             ),
             (
                 typed(OCI_MANIFEST, &format!(r#"{image}, "mediaType": null"#)),
-                r#"field "mediaType" twice"#,
+                r#"field "mediaType" occurs twice"#,
             ),
             (
                 untyped(&format!(r#"{image}, "MediaType": "{OCI_INDEX}""#)),
-                r#"field "MediaType" is "mediaType" for readers that ignore case"#,
+                r#"field "MediaType" differs from "mediaType" only in case"#,
             ),
             (
                 untyped(&format!(r#"{image}, "Manifests": []"#)),
-                r#""Manifests" is "manifests""#,
+                r#""Manifests" differs from "manifests""#,
             ),
             (
                 untyped(&format!(r#"{index}, "\u006cayer\u017f": []"#)),
-                r#"is "layers""#,
+                r#"differs from "layers" only in case"#,
             ),
             (
                 untyped(r#""manifests": [{"mediaType": "a", "digest": 1}]"#),
@@ -845,7 +845,7 @@ mod tests {
                     r#""manifests": [{}]"#,
                     one.replacen("\"digest\"", "\"Digest\": \"\", \"digest\"", 1)
                 )),
-                r#"field "Digest" is "digest""#,
+                r#"field "Digest" differs from "digest""#,
             ),
             (
                 r#"{"schemaVersion": 1, "fsLayers": []}"#.to_owned(),
@@ -934,7 +934,7 @@ mod tests {
             ),
             (
                 with("mediaType", json!(OCI_INDEX)),
-                "content-type header says \"application/vnd.oci.image.manifest.v1+json\", the manifest's bytes \"application/vnd.oci.image.index.v1+json\": send that",
+                "content-type header says \"application/vnd.oci.image.manifest.v1+json\", but the manifest's bytes say \"application/vnd.oci.image.index.v1+json\": send that type",
             ),
         ];
         for (document, message) in rejected {
