@@ -232,7 +232,9 @@ impl Access {
             .signer
             .verify(token, &token::audience(visit.origin), host.now())
             .map_err(|error| match error {
-                TokenError::Audience => invalid("the token is for another registry"),
+                TokenError::Audience => {
+                    invalid("the token is for another registry, get one from this one")
+                }
                 TokenError::Invalid => invalid("the token is not one of this registry"),
                 TokenError::Expired => invalid("the token has expired"),
             })?;
@@ -277,8 +279,8 @@ impl Access {
             Error::unavailable("passwords can't be verified", Duration::from_secs(5))
                 .with_cause(cause)
         };
-        // A token can't be guessed and takes one hash to verify: a right one passes whatever others
-        // try.
+        // A robot's token can't be guessed, and takes one hash to verify: a right one passes even
+        // if others have reached the limits.
         if user::is_token(password) {
             let found = self.users.verify(user, password, host).await;
             if let Some(found) = found.map_err(unverified)? {
@@ -292,7 +294,8 @@ impl Access {
             });
             return Err(wait.map_or_else(wrong, too_many));
         }
-        // Before the remembered credentials: they answer at once, and must not be guessed at.
+        // Before the cache of verified credentials: it answers at once, and must not serve
+        // guesses.
         if let Some(wait) = self.attempts.wait_of_user(&who, now) {
             return Err(too_many(wait));
         }
@@ -309,7 +312,7 @@ impl Access {
         if let Some(wait) = wait {
             return Err(too_many(wait));
         }
-        // The platform knows what other isolates were asked.
+        // The platform's rate limiter also counts the sign-ins at other isolates.
         let network = network(visit.address);
         let is_admitted = host.admits(SignIns::OfAddress, &network).await
             && host
@@ -400,9 +403,8 @@ impl Access {
         caller.user.is_some() || self.rules.are_for_everyone()
     }
 
-    /// Makes a token for as much of what is asked for as the caller may do, at the registry that
-    /// is visited. Says too what it is for. `meant` is what a client means by the name of a
-    /// repository.
+    /// Makes a token for those of the requested scopes that the caller may use, at the visited
+    /// registry. Returns its claims too. `meant` resolves the name of a repository in a scope.
     pub fn issue<'a>(
         &self,
         caller: &Caller,

@@ -41,9 +41,9 @@ pub trait Host: Clone + 'static {
 /// What the platform's rate limiter counts sign-ins by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SignIns {
-    /// The address, whoever is named.
+    /// The address, for all users together.
     OfAddress,
-    /// The user and the address.
+    /// One user at one address.
     OfUser,
 }
 

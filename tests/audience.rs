@@ -112,7 +112,7 @@ fn a_token_is_for_the_registry_that_gave_it() {
     let (status, challenge, message) = with(&registry, other, &mine);
     assert_eq!(status, 401);
     assert!(
-        message.contains("the token is for another registry"),
+        message.contains("the token is for another registry, get one from this one"),
         "{message}"
     );
     assert_eq!(
@@ -258,7 +258,7 @@ fn a_request_asks_for_a_hundred_scopes_at_most() {
         let message = body["errors"][0]["message"].as_str().unwrap();
         assert_eq!(status, 400);
         assert!(
-            message.contains("101 scopes are asked for, at most 100 are given"),
+            message.contains("the request has 101 scopes, at most 100 are allowed"),
             "{message}"
         );
     }

@@ -1,26 +1,27 @@
 //! Failed sign-ins: who may not try for a while.
 //!
-//! A try counts from when it begins: many may be made at once, and none of them has failed yet.
-//! One that succeeds counts no more.
+//! An attempt counts as soon as it begins, because many concurrent ones may not have failed yet. A
+//! successful attempt is subtracted again.
 //!
-//! Strangers choose names and come from many addresses, so a table of failures could be filled.
-//! The counts are in count-min sketches instead, whose size is fixed:
+//! Attackers choose the names and use many addresses, so they could fill a table of failures.
+//! The counts are in count-min sketches of fixed size instead:
 //!
 //! ```text
-//! what is counted                   most in a minute   counted while
+//! counted                           limit per minute   counted while
 //! user from a network               20                 the network is below its limit
 //! network: IPv4 address, IPv6 /64   100                it is below its limit
 //! site: IPv6 /48                    1,000              it is below its limit
 //! crowd: a sixteenth of all users   20                 the network or the site is above its limit
 //! ```
 //!
-//! A key has one counter in each row of a sketch, and its count is the smallest of them. That is
-//! too high if other keys share all four counters, and never too low: no flood lets a guess pass.
-//! The counters are found by a hash with a secret of the isolate, so nobody can choose names that
-//! share the counters of a victim.
+//! A key has one counter in each row of a sketch, and its count is the smallest of them. The count
+//! is too high if other keys share all four counters, and never too low: no flood lets an attempt
+//! pass that should be refused. A hash with a secret of the isolate selects the counters, so nobody
+//! can choose names that share the counters of a victim.
 //!
-//! A network above its limit adds to its crowds alone, and only until they are full. However many
-//! names it makes up, it adds 420 in a minute, and so fills 21 of the 16,384 counters of a row.
+//! A network above its limit adds only to its crowds, and only until they are full. However many
+//! names it makes up, it adds at most 420 in a minute (100, and 20 for each of 16 crowds), and so
+//! fills 21 of the 16,384 counters of a row.
 
 use std::{
     cell::RefCell,
@@ -32,17 +33,17 @@ use sha2::{Digest as _, Sha256};
 
 use crate::time::Timestamp;
 
-/// Sign-ins that failed lately.
+/// The counts of recent failed sign-ins.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(RefCell<Option<Counts>>);
 
-/// Who tries to sign in, by the places where it is counted.
+/// The counters of one user at one address.
 #[derive(Debug)]
 pub(super) struct Who {
     user: Places,
     network: Places,
     site: Option<Places>,
-    /// The crowd that the user is in while the network is above its limit, and while the site is.
+    /// The user's crowd, for while the network is above its limit; `site_crowd` is for the site.
     crowd: Places,
     site_crowd: Option<Places>,
 }
@@ -51,17 +52,17 @@ impl Attempts {
     /// How long a failure counts.
     pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
-    /// How many sign-ins of one user may fail in that time from one network.
+    /// The failed sign-ins allowed in that time to one user from one network.
     pub(super) const MOST_OF_USER: u16 = 20;
 
-    /// How many sign-ins of any users may fail in that time from one network.
+    /// The failed sign-ins allowed in that time to all users from one network.
     pub(super) const MOST_OF_NETWORK: u16 = 100;
 
-    /// How many sign-ins may fail in that time from all networks of one site. A customer with one
-    /// site of IPv6 has 65,536 networks.
+    /// The failed sign-ins allowed in that time from all networks of one site. A customer with one
+    /// IPv6 site has 65,536 networks.
     const MOST_OF_SITE: u16 = 1_000;
 
-    /// Finds the places where a user from an address is counted. The first call draws the secret.
+    /// Finds the counters of a user at an address. The first call draws the secret.
     pub(super) fn who(&self, address: &str, user: &str, random: impl FnOnce() -> [u8; 16]) -> Who {
         let mut counts = self.0.borrow_mut();
         let counts = counts.get_or_insert_with(|| Counts::new(random()));
@@ -101,7 +102,7 @@ impl Attempts {
         Some(wait)
     }
 
-    /// Counts a try.
+    /// Counts an attempt that begins.
     pub(super) fn begin(&self, who: &Who, now: Timestamp) {
         let mut counts = self.0.borrow_mut();
         let Some(counts) = counts.as_mut() else {
@@ -118,7 +119,7 @@ impl Attempts {
         }
     }
 
-    /// Counts a try no more that began at a moment, because it was right.
+    /// Subtracts a successful attempt that began at `began`.
     pub(super) fn succeed(&self, who: &Who, began: Timestamp) {
         let mut counts = self.0.borrow_mut();
         let Some(counts) = counts.as_mut() else {
@@ -132,7 +133,7 @@ impl Attempts {
     }
 }
 
-/// What is counted in one isolate.
+/// The counts of one isolate.
 #[derive(Debug)]
 struct Counts {
     secret: [u8; 16],
@@ -149,13 +150,14 @@ impl Counts {
         }
     }
 
-    /// The wait of a network or site above its limit, and the crowd that its users are counted in.
+    /// If the network or site is above its limit: how long to wait, and the crowd that counts the
+    /// user meanwhile.
     fn above_limit<'a>(&self, who: &'a Who, now: Timestamp) -> Option<(Duration, &'a Places)> {
         let over = |places: &Places, most| {
             let (count, left) = self.networks.count(places, now);
             (count >= most).then_some(left)
         };
-        // The site first: crowds of each of its networks would be without bound.
+        // The site first: otherwise each of its 65,536 networks would fill crowds of its own.
         let of_site = who.site.as_ref().zip(who.site_crowd.as_ref());
         let of_site =
             of_site.and_then(|(site, crowd)| Some((over(site, Attempts::MOST_OF_SITE)?, crowd)));
@@ -163,7 +165,7 @@ impl Counts {
     }
 }
 
-/// Where a key is counted: one number at random for each row.
+/// The counters of a key: one pseudorandom number for each row.
 type Places = [Place; ROWS];
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -187,7 +189,7 @@ fn places(secret: &[u8; 16], kind: &str, of: &str, user: &str) -> Places {
     places
 }
 
-/// Counters in rows of `WIDTH`, each with a window of its own.
+/// A count-min sketch: rows of `WIDTH` counters, each with a window of its own.
 #[derive(Debug)]
 struct Sketch<const WIDTH: usize>(Box<[[Counter; WIDTH]]>);
 
@@ -209,7 +211,7 @@ fn seconds(time: Timestamp) -> u32 {
 }
 
 impl Counter {
-    /// How long its window still lasts; `None` if it is over.
+    /// The time left in the counter's window; `None` if the window is over.
     fn left(self, now: Timestamp) -> Option<Duration> {
         let passed = seconds(now).saturating_sub(self.since);
         let left = Attempts::WINDOW.checked_sub(Duration::from_secs(passed.into()))?;
@@ -222,7 +224,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
         Self(vec![[Counter::default(); WIDTH]; ROWS].into())
     }
 
-    /// The count of a key, and how long it lasts: that of the smallest of its counters.
+    /// The count of a key, and the time left in its window: those of its smallest counter.
     fn count(&self, places: &Places, now: Timestamp) -> (u16, Duration) {
         let counters = self.0.iter().zip(places).map(|(row, place)| {
             let counter = row.get(place.within(WIDTH));
@@ -252,7 +254,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
         });
     }
 
-    /// Takes back what was added at a moment, unless another window has begun since.
+    /// Subtracts what was added at `began`, unless a new window has begun since.
     fn take(&mut self, places: &Places, began: Timestamp) {
         self.each(places, |counter| {
             if counter.since <= seconds(began) {
@@ -263,9 +265,9 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
 }
 
 impl Place {
-    /// Where the users of a network or site are counted that are in one of its sixteen crowds.
+    /// The counter of one of the sixteen crowds of a network or site.
     fn of_crowd(self, number: u64) -> Self {
-        // By an odd number, so that each crowd has a place of its own.
+        // An odd factor, so that each crowd has a counter of its own.
         Self(
             self.0
                 .wrapping_add((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
@@ -282,7 +284,7 @@ impl Place {
     }
 }
 
-/// What the platform's limiter counts a user from an address by.
+/// The key of the platform's rate limiter for a user at an address.
 pub(super) fn of_user(address: &str, user: &str) -> String {
     // A client may send a name as long as a header.
     let user: String = user.chars().take(64).collect();
@@ -301,7 +303,7 @@ pub fn network(address: &str) -> String {
     }
 }
 
-/// The 48 bits that one site of IPv6 has; none of IPv4, whose addresses are not cheap.
+/// The `/48` of one IPv6 site. IPv4 has none: its addresses are not cheap.
 fn site(address: &str) -> Option<String> {
     match address
         .parse()
@@ -343,7 +345,7 @@ mod tests {
             self.wait_of_network(&self.of(address, ""), now)
         }
 
-        /// What all counters of users say together.
+        /// The sum of all counters of users.
         fn sum(&self) -> u64 {
             let counts = self.0.borrow();
             let rows = &counts.as_ref().unwrap().users.0;
@@ -421,7 +423,7 @@ mod tests {
             attempts.wait_of_user(&ann, START).is_some(),
             "those at once count as soon as they begin"
         );
-        // One that began in the window before takes nothing from this one.
+        // Success of an attempt of the previous window subtracts nothing from this one.
         let over = START + Attempts::WINDOW;
         for _ in 0..Attempts::MOST_OF_USER {
             attempts.begin(&ann, over);
@@ -430,7 +432,7 @@ mod tests {
         assert!(attempts.wait_of_user(&ann, over).is_some());
     }
 
-    /// An address adds its first hundred tries, and what fills its crowds.
+    /// An address adds its first hundred attempts, and until its crowds are full.
     #[test]
     fn of_one_address_add_a_bounded_amount() {
         let attempts = Attempts::default();
@@ -447,11 +449,11 @@ mod tests {
         assert_eq!(attempts.sum(), begun * ROWS as u64);
     }
 
-    /// What a flood from many addresses does to other users.
+    /// A flood from many addresses makes few other users wait.
     #[test]
     fn of_many_addresses_hinder_few_others() {
         let attempts = Attempts::default();
-        // Three tries at one name from each of 10,000 addresses.
+        // Three attempts at one name from each of 10,000 addresses.
         for number in 0..30_000_u32 {
             let number = number % 10_000;
             let address = format!("10.0.{}.{}", number >> 8, number & 255);

@@ -1,15 +1,16 @@
-//! Cross-site requests: what a page of another site makes a browser send (cross-site request forgery).
+//! Cross-site requests: requests that a page of another site makes a browser send (CSRF).
 //!
-//! A browser that signed in by its own prompt, as for `/metrics`, adds the credentials to every request to the registry,
-//! whichever page caused it. It also says where the request comes from, in headers that no page can set or leave out:
+//! If a user signed in at the browser's own prompt, as for `/metrics`, the browser adds the
+//! credentials to every request to the registry, whichever page caused it. The browser also sends
+//! headers that name the cause, and no page can set or omit them:
 //!
 //! ```text
 //! Sec-Fetch-Site: same-origin | none | same-site | cross-site    (Fetch Metadata Request Headers, section 2.3)
 //! Origin: <scheme>://<host>[:<port>] | null                      (Fetch, section 3.2)
 //! ```
 //!
-//! `none` is an address that somebody typed, or a bookmark. Registry clients send neither header. The same rule holds for all
-//! credentials, and for none.
+//! `none` means a typed address or a bookmark. Registry clients send neither header. The same rule
+//! holds for all credentials, and for none.
 
 use std::fmt;
 
@@ -20,10 +21,10 @@ use crate::{
     route::Route,
 };
 
-/// Where a browser says that a request comes from.
+/// The relation between the site that caused a request and the registry.
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What says that a page of another site caused a request.
+/// The header that shows a foreign request: one that a page of another site caused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Foreign {
     /// The value of `Sec-Fetch-Site`.
@@ -37,8 +38,8 @@ pub enum Foreign {
     },
 }
 
-/// Finds the header that says that a page of another site caused a request. `own` is the origin by which clients reach the
-/// registry. An unknown value counts as foreign.
+/// Finds the header that shows that a request is foreign. `own` is the origin by which clients
+/// reach the registry. An unknown value counts as foreign.
 pub fn foreign(headers: &HeaderMap, own: &str) -> Option<Foreign> {
     let values = |name| {
         headers
@@ -57,8 +58,9 @@ pub fn foreign(headers: &HeaderMap, own: &str) -> Option<Foreign> {
     })
 }
 
-/// Whether a request only reads what this registry stores, so that a page of another site may cause it. That page can't read
-/// the answer. All other requests change something, index a layer, ask an upstream, or issue a token.
+/// Whether a request only reads what this registry stores. Foreign requests may do that: the page
+/// that caused them can't read the answer. All other requests change something, index a layer, ask
+/// an upstream, list the bucket, or issue a token.
 pub fn only_reads(route: Option<&Route>, method: &Method, is_mirrored: bool) -> bool {
     if !method.is_safe() {
         return false;
@@ -78,10 +80,10 @@ pub fn only_reads(route: Option<&Route>, method: &Method, is_mirrored: bool) -> 
         | Route::Tags { .. }
         | Route::Referrers { .. } => !is_mirrored,
         Route::Layer { .. } | Route::LayerFile { .. } | Route::ImageFile { .. } => false,
-        // A walk over the bucket, of hundreds of operations.
+        // Lists the bucket, by up to hundreds of operations.
         Route::Rights { .. } => false,
         Route::Token { .. } => false,
-        // These have no safe method: the answer says which they have.
+        // These have no safe method: the answer is 405 with the allowed ones.
         Route::StartUpload { .. }
         | Route::Invalidate { .. }
         | Route::Sweep { .. }
@@ -117,7 +119,7 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// As much of a value as a message repeats.
+/// The start of a value, as messages quote it.
 fn shown(value: &str) -> String {
     value.chars().take(MAX_SHOWN).collect()
 }
@@ -128,7 +130,7 @@ impl From<Foreign> for Error {
     }
 }
 
-/// The most characters of a header that a message repeats.
+/// The most characters of a header that a message quotes.
 const MAX_SHOWN: usize = 100;
 
 #[cfg(test)]

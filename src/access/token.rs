@@ -12,8 +12,8 @@
 //!
 //! The header is compared and never read, so a client chooses no algorithm. `sub` is empty for who did not sign in. `access` has
 //! the form of distribution's token specification; it only ever narrows: what the user may do is looked up again when the token
-//! is used. `aud` is the registry that gave it, for another one may have the same secret. The key
-//! comes from the text of the secret that has the users: with another text, older tokens end.
+//! is used. `aud` is the registry that issued it, because another one may have the same secret. The
+//! key is derived from the text of `STRATA_USERS`: if that changes, older tokens are refused.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -38,7 +38,7 @@ const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 pub struct Claims {
     /// The user; empty for who did not sign in.
     pub sub: String,
-    /// The registry that it is for, by its host.
+    /// The audience: the host of the registry that the token is for.
     pub aud: String,
     /// When it was issued, in seconds since the Unix epoch.
     pub iat: u64,
@@ -160,12 +160,11 @@ pub(super) enum TokenError {
     Invalid,
     /// It has ended.
     Expired,
-    /// It is for another registry.
+    /// The token is for another registry.
     Audience,
 }
 
-/// What a registry that is reached at an origin is called in its tokens: host and port, without the
-/// port that is usual.
+/// The audience of the registry at an origin: host and port, without the scheme's default port.
 pub(super) fn audience(origin: &str) -> String {
     let (scheme, rest) = origin.split_once("://").unwrap_or(("", origin));
     let authority = rest.split('/').next().unwrap_or_default();
@@ -211,8 +210,8 @@ impl Signer {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Reads a token of ours for an audience that has not ended: its signature once, and whom it is
-    /// for and when it ends each time.
+    /// Verifies a token: its signature once (the result is cached), its audience and expiry each
+    /// time.
     pub(super) fn verify(
         &self,
         token: &str,

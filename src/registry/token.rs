@@ -81,7 +81,7 @@ fn require_few(scopes: &[String]) -> Result<(), Error> {
         return Ok(());
     }
     let found = format!(
-        "{} scopes are asked for, at most {MAX_SCOPES} are given: ask for several tokens",
+        "the request has {} scopes, at most {MAX_SCOPES} are allowed: ask for several tokens",
         scopes.len()
     );
     Err(bad_form(&found))
