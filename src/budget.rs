@@ -1,32 +1,35 @@
-//! What one request may spend on looking into layers: counted, so that it does not depend on a
-//! clock.
+//! The budget of one request for lookups in layers. It counts seeks and bytes, so that limits don't
+//! depend on a clock.
 //!
-//! | what | at most |
+//! | resource | limit |
 //! |---|---|
 //! | seeks in tables of contents | [`Limits::seeks`] |
-//! | work: bytes compared, copied or unpacked | [`Limits::work`] |
-//! | memory of what a lookup holds | [`Limits::held`], and that of each [`Shelf`] |
+//! | work: bytes compared, copied or decompressed | [`Limits::work`] |
+//! | memory of a lookup | [`Limits::held`], and that of each [`Shelf`] |
 //!
-//! A lookup that needs more fails. A page of a listing ends earlier, by [`Budget::is_page_spent`],
-//! and the next page goes on. Other requests run in between: whoever spends asks
+//! A lookup that needs more fails. A page of a listing ends earlier, if [`Budget::is_page_spent`],
+//! and the next page resumes there. A caller that does work yields to other requests whenever
 //! [`Budget::is_turn`].
+//!
+//! To add a limit: a field of [`Limits`] with its value in [`Limits::REQUEST`], a counter in
+//! `State`, a variant of [`Spent`] with its text, and a row of docs/access.md.
 
 use std::{cell::Cell, collections::BTreeMap, fmt, rc::Rc};
 
-/// What one request may spend.
+/// The limits of one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Seeks in tables of contents.
     pub seeks: u64,
     /// Bytes compared, copied or unpacked; see [`Budget::work`].
     pub work: u64,
-    /// Bytes of memory for what a lookup holds and can't do without.
+    /// Bytes of memory that a lookup must hold, and can't evict.
     pub held: usize,
 }
 
 impl Limits {
-    /// The limits of a request. docs/access.md has the largest image that was tried, and what it
-    /// needs of each.
+    /// The limits of a request. docs/access.md has the largest image that was tested, and how much
+    /// of each limit it needs.
     pub const REQUEST: Self = Self {
         seeks: 100_000,
         work: 512 << 20,
@@ -41,7 +44,7 @@ impl Limits {
     };
 }
 
-/// What a request has spent. Clones share it.
+/// The budget of a request. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct Budget(Rc<State>);
 
@@ -51,18 +54,18 @@ struct State {
     seeks: Cell<u64>,
     work: Cell<u64>,
     held: Cell<usize>,
-    /// The work at which others had their last turn.
+    /// The work that was done when the request last yielded.
     turn: Cell<u64>,
 }
 
-/// A limit of a request that would be exceeded.
+/// The limit that a request would exceed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Spent {
-    /// So many seeks.
+    /// The limit of seeks.
     Seeks(u64),
-    /// So many bytes of work.
+    /// The limit of work, in bytes.
     Work(u64),
-    /// So many bytes of memory.
+    /// The limit of memory, in bytes.
     Held(usize),
 }
 
@@ -73,7 +76,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A budget of which nothing is spent.
+    /// An unspent budget.
     pub fn new(limits: Limits) -> Self {
         Self(Rc::new(State {
             limits,
@@ -104,8 +107,8 @@ impl Budget {
         self.work(SEEK)
     }
 
-    /// Counts bytes that are compared, copied or unpacked. What makes no seek costs processor time
-    /// too.
+    /// Counts bytes that are compared, copied or decompressed: they cost processor time without a
+    /// seek.
     pub fn work(&self, bytes: usize) -> Result<(), Spent> {
         let State { limits, work, .. } = &*self.0;
         let total = work.get().saturating_add(bytes as u64);
@@ -116,7 +119,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts memory that is held until [`Budget::release`].
+    /// Counts memory that the lookup holds until [`Budget::release`].
     pub fn hold(&self, bytes: usize) -> Result<(), Spent> {
         let State { limits, held, .. } = &*self.0;
         let total = held.get().saturating_add(bytes);
@@ -127,19 +130,19 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts memory that is held no longer.
+    /// Returns memory that the lookup held.
     pub fn release(&self, bytes: usize) {
         self.0.held.set(self.0.held.get().saturating_sub(bytes));
     }
 
-    /// Whether a page of a listing should end: what is left is for finding the directory again.
+    /// Whether a page of a listing should end. The rest of the budget is reserved: the next page
+    /// must find the directory again before it lists.
     pub fn is_page_spent(&self) -> bool {
         let Limits { seeks, work, .. } = self.0.limits;
         self.seeks() >= seeks / PAGE || self.worked() >= work / PAGE
     }
 
-    /// Whether other requests should have their turn before this one goes on. Each turn is asked
-    /// for once.
+    /// Whether this request should yield to others before it goes on. True once per turn.
     pub fn is_turn(&self) -> bool {
         let is_turn = self.worked() - self.0.turn.get() >= TURN;
         if is_turn {
@@ -154,23 +157,19 @@ impl fmt::Display for Spent {
         match self {
             Self::Seeks(limit) => write!(f, "more than {limit} seeks in tables of contents"),
             Self::Work(limit) => {
-                write!(
-                    f,
-                    "more than {limit} bytes of tables of contents to go through"
-                )
+                write!(f, "more than {limit} bytes of work on tables of contents")
             }
-            Self::Held(limit) => write!(f, "more than {limit} bytes of directories to remember"),
+            Self::Held(limit) => write!(f, "more than {limit} bytes of memory for directories"),
         }
     }
 }
 
 impl std::error::Error for Spent {}
 
-/// Values that can be made again, kept while they fit into so many bytes. The newest always fits.
+/// A cache bounded in bytes. The newest value always fits.
 ///
-/// A victim is chosen at random: lookups go through the layers of an image from the highest to the
-/// lowest, again and again, and with the least recently used as the victim such a scan finds
-/// nothing that it left before.
+/// The evicted value is chosen at random. Lookups scan the layers of an image from the highest to
+/// the lowest, again and again, and with LRU eviction every read of such a scan is a miss.
 #[derive(Debug)]
 pub struct Shelf<K, V> {
     limit: usize,
@@ -181,7 +180,7 @@ pub struct Shelf<K, V> {
 }
 
 impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
-    /// An empty shelf for so many bytes.
+    /// An empty cache with a limit in bytes.
     pub const fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -192,18 +191,18 @@ impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
         }
     }
 
-    /// The bytes of the values that are kept.
+    /// The bytes of the cached values.
     pub const fn weight(&self) -> usize {
         self.weight
     }
 
-    /// Answers a value that is kept.
+    /// Returns a cached value.
     pub fn get(&self, key: &K) -> Option<V> {
         let (_, value, _) = self.values.get(*self.places.get(key)?)?;
         Some(value.clone())
     }
 
-    /// Keeps a value of so many bytes, instead of others if there is no room.
+    /// Caches a value of `weight` bytes, and evicts others if it doesn't fit.
     pub fn insert(&mut self, key: K, value: V, weight: usize) {
         if let Some(place) = self.places.get(&key) {
             self.remove(*place);
@@ -232,11 +231,11 @@ impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
     }
 }
 
-/// The work of a seek, beside the bytes that it compares and copies.
+/// The work of a seek, in addition to the bytes that it compares and copies.
 const SEEK: usize = 1024;
-/// Others have their turn after so much work: some milliseconds, and at most 4,096 seeks.
+/// A request yields after this much work: some milliseconds, and at most 4,096 seeks.
 const TURN: u64 = 4 << 20;
-/// A page may take this part of a budget.
+/// A page ends after one part in so many of the budget.
 const PAGE: u64 = 4;
 
 #[cfg(test)]

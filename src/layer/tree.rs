@@ -230,12 +230,12 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
                 components,
             } => write!(
                 f,
-                "a path of {bytes} bytes and {components} components, of at most {MAX_PATH} bytes and {MAX_COMPONENTS} components: {}…",
+                "path too long, with {bytes} bytes and {components} components of at most {MAX_PATH} bytes and {MAX_COMPONENTS} components: {}…",
                 shown(start)
             ),
             Self::Spent(spent) => write!(
                 f,
-                "{spent}, which is more than one request may take: ask for a path without links, or look into the layers one by one"
+                "the lookup needs {spent}, the limit of one request: ask for a path without links, or look into the layers one by one"
             ),
             Self::Layers(error) => error.fmt(f),
         }

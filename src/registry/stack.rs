@@ -1,5 +1,4 @@
-//! The layers of an image over each other, as one request sees them: what it may spend, and what it
-//! holds of them.
+//! The stacked layers of an image, for one request: its budget, and its cache of their indexes.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -19,9 +18,8 @@ use crate::{
     store::{Streams, Values, trace::Trace},
 };
 
-/// Blocks of tables of contents that were unpacked lately, for all requests of an isolate together.
-/// They are told by their layer, their number and their checksum, because an index may be made
-/// anew.
+/// A cache of decompressed blocks of tables of contents, shared by all requests of an isolate.
+/// The key is the layer, the block's number and its checksum, because an index may be made again.
 #[derive(Debug)]
 pub(super) struct Blocks(RefCell<Shelf<Block, Rc<[Entry]>>>);
 
@@ -33,30 +31,30 @@ impl Default for Blocks {
     }
 }
 
-/// Layers over each other, the lowest first. A layer that comes several times is opened once, and
-/// one that follows on itself changes nothing.
+/// Stacked layers, the lowest first. A layer that occurs several times is opened once, and a copy
+/// right above itself changes nothing.
 ///
-/// Of the indexes of all layers together, as many are held as a limit allows. The others are read
-/// again when they are needed.
+/// The indexes of the layers are cached up to a limit in bytes. An evicted one is read again when
+/// it is needed.
 pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
     registry: &'a Registry<S, W, H>,
     name: &'a Name,
     trace: &'a Trace<S::Bytes>,
     budget: Budget,
-    /// The layers, as numbers of the different ones.
+    /// The layers, as positions in `known`.
     order: Vec<usize>,
     known: Vec<Known>,
     indexes: RefCell<Shelf<usize, Rc<Layer<S::Bytes>>>>,
 }
 
-/// What is known of a layer for as long as the request lasts.
+/// The digests of a layer, kept for the whole request.
 struct Known {
     digest: Digest,
     diff_id: Digest,
 }
 
 impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack<'a, S, W, H> {
-    /// No layers.
+    /// An empty stack.
     pub(super) fn new(
         registry: &'a Registry<S, W, H>,
         name: &'a Name,
@@ -73,12 +71,13 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         }
     }
 
-    /// What this request may spend.
+    /// The budget of this request.
     pub(super) fn spent(&self) -> &Budget {
         &self.budget
     }
 
-    /// Puts a layer over the others, if it is among them already. Answers its diff ID.
+    /// Stacks a layer again that is in the stack already. Returns its diff ID, or `None` if the
+    /// layer is not there yet.
     pub(super) fn repeat(&mut self, digest: &Digest) -> Option<Digest> {
         let number = self
             .known
@@ -91,7 +90,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         Some(known.diff_id.clone())
     }
 
-    /// Puts a layer over the others.
+    /// Stacks a layer that is new to the stack.
     pub(super) async fn push(&mut self, layer: Rc<Layer<S::Bytes>>) -> Result<(), Error> {
         let number = self.known.len();
         self.known.push(Known {
@@ -108,7 +107,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         known.flatten().map(|known| &known.digest)
     }
 
-    /// A layer, opened again if it is held no longer.
+    /// A layer, opened again if its index was evicted.
     pub(super) async fn layer(&self, layer: usize) -> Result<Rc<Layer<S::Bytes>>, Error> {
         let number = self.order.get(layer).copied().unwrap_or(usize::MAX);
         let held = self.indexes.borrow().get(&number);
@@ -117,7 +116,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         }
         let gone = |what| Error::unavailable(format!("{what}, try again"), RETRY_AFTER);
         let Some(Known { digest, .. }) = self.known.get(number) else {
-            return Err(gone(format!("there is no layer {layer}")));
+            return Err(gone(format!("layer {layer} of the image is not open")));
         };
         match self
             .registry
@@ -128,7 +127,9 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
                 self.keep(number, layer.clone()).await?;
                 Ok(layer)
             }
-            Opened::Indexing(_) => Err(gone(format!("the index of {digest} was there and is not"))),
+            Opened::Indexing(_) => Err(gone(format!(
+                "the index of layer {digest} was deleted during the request"
+            ))),
         }
     }
 
@@ -140,7 +141,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         Ok(())
     }
 
-    /// The first path of a layer that is not before this one, with its entries.
+    /// The entries of a layer's first path that is not before `from`.
     pub(super) async fn find(
         &self,
         layer: usize,
@@ -198,26 +199,26 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> tree::Lay
     }
 
     async fn turn(&self) {
-        // If what is awaited is there already, nothing else of the isolate runs.
+        // Awaiting a ready future yields to nothing, so await a timer.
         self.registry.host.sleep(Duration::ZERO).await;
     }
 }
 
-/// The answer if a request would have to spend more than it may.
+/// The answer if a lookup would exceed the budget of its request.
 pub(super) fn spent(spent: Spent) -> Error {
     let found = format!(
-        "{spent}, which is more than one request may take: ask for a path without links, or look into the layers one by one"
+        "the lookup needs {spent}, the limit of one request: ask for a path without links, or look into the layers one by one"
     );
     Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// The memory for the indexes that a request holds at once: one of 200 files takes some two
+/// The memory for the indexes that a request caches: an index of 200 files takes some two
 /// kilobytes.
 const INDEXES: usize = 1 << 20;
-/// The bytes of an index are in the platform's memory and mostly those of the hot tier: they count
-/// by this part.
+/// Divisor for an index's bytes in the platform's memory: most of them are shared with the hot
+/// tier.
 const OUTSIDE: usize = 8;
-/// The memory for blocks of tables of contents: each takes up to some hundred kilobytes.
+/// The memory for cached blocks of tables of contents: each takes up to some hundred kilobytes.
 const BLOCKS: usize = 8 << 20;
-/// The work of opening a layer, beside its index.
+/// The work of opening a layer, in addition to its index.
 const OPEN: usize = 64 << 10;
