@@ -409,7 +409,7 @@ impl Metrics {
             counted_layers: RefCell::default(),
             upstream_requests: maker.counters(
                 "strata_upstream_requests_total",
-                "Requests to upstreams, by the status of the reply: late or failed if there was none, other if it is none of HTTP",
+                "Requests to upstreams, by the status of the reply: late or failed without a reply, other if the status is not from 100 to 599",
                 &["upstream", "method", "status"],
             )?,
             upstream_remaining: maker.gauges(

@@ -327,7 +327,7 @@ impl fmt::Display for ParseSettingsError {
         let name = self.name;
         write!(
             f,
-            "setting {name} can't be used: the registry's log says why"
+            "setting {name} is invalid: the registry's log has the reason"
         )
     }
 }

@@ -157,7 +157,9 @@ impl Upstreams {
         match credentials.into_keys().next() {
             Some(_) => {
                 let names: Vec<&str> = made.iter().map(|upstream| upstream.name()).collect();
-                let found = format!("an entry is for no upstream, there are {names:?}");
+                let found = format!(
+                    "an entry is for no upstream of STRATA_UPSTREAMS, expected one of {names:?}"
+                );
                 Err((CREDENTIALS, found))
             }
             None => Ok(Self(made)),
@@ -503,7 +505,9 @@ impl Entry {
             .parse::<Uri>()
             .is_ok_and(|uri| uri.path_and_query().is_some_and(|path| path != "/"));
         if has_path {
-            return Err("the address has a path".to_owned());
+            return Err(
+                "the address has a path or a query, expected a scheme and a host".to_owned(),
+            );
         }
         let origin = Origin::parse(&address, self.insecure)?;
         Ok(Upstream {
@@ -762,7 +766,7 @@ mod tests {
             (
                 r#"[{"name": "a.b"}]"#,
                 r#"{"c.d": {"user": "u", "password": "hunter2"}}"#,
-                "an entry is for no upstream, there are [\"a.b\"]",
+                "an entry is for no upstream of STRATA_UPSTREAMS, expected one of [\"a.b\"]",
             ),
             (
                 r#"[{"name": "a.b"}]"#,

@@ -111,7 +111,7 @@ pub(super) fn extensions<S: Streams>() -> Response<Body<S>> {
         },
         {
             "name": "_strata",
-            "description": "looks into layers and images: tables of contents, files and directories; invalidates what is mirrored; sweeps, scrubs, and tells who holds a blob and which rights are doubtful",
+            "description": "looks into layers and images: tables of contents, files and directories; invalidates what is mirrored; sweeps and scrubs; lists the holders of a blob and doubtful rights",
             "url": concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/extension.md"),
             "endpoints": [
                 "/v2/{name}/_strata/layers/{digest}",

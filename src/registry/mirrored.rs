@@ -841,7 +841,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         match self.has_old_hold(&mirrored.name, digest).await {
             Ok(true) => answer.because(&format!(
-                "no bytes of blob {digest} were hashed for repository {}, so they must be fetched from the upstream again",
+                "blob {digest} has not been verified for repository {}, so it must be fetched from the upstream again",
                 mirrored.name
             )),
             Ok(false) => answer,

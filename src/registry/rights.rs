@@ -1,4 +1,4 @@
-//! Lists rights that an older version may have given by mistake, on the word of an upstream.
+//! Lists doubtful rights: those that an older version gave because an upstream named a blob.
 //!
 //! Two listings, one after the other. First, repositories with tags or manifests that came from an
 //! upstream, if today's settings don't place them under one: there the grants of older versions
@@ -31,7 +31,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// How far the listings have come: after this key.
+/// The cursor: the listing, and the key to resume after.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "place")]
 enum Place {
@@ -39,7 +39,7 @@ enum Place {
     Blobs { after: Option<String> },
 }
 
-/// The repositories that hold one blob, each with the time of the oldest grant or link that it has.
+/// The repositories that hold one blob, each with the time of its oldest grant or link.
 #[derive(Default)]
 struct Holds {
     digest: Option<Digest>,
@@ -50,17 +50,17 @@ struct Holds {
     is_cut: bool,
 }
 
-/// What a request has found.
+/// The findings of one request.
 #[derive(Default)]
 struct Found {
     repositories: Vec<Value>,
     blobs: Vec<Value>,
-    /// The entries of both.
+    /// The number of entries in both lists.
     count: usize,
     operations: u32,
 }
 
-/// The most pages that a request lists, of a thousand keys each.
+/// The most pages, of a thousand keys each, that a request lists.
 const MAX_PAGES: u32 = 200;
 
 /// A request ends after the page in which it reaches this many entries.
@@ -80,7 +80,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             None => Place::Repositories { after: None },
             Some(Some(place)) => place,
             Some(None) => {
-                let found = "query parameter cursor is not what such a request was answered with";
+                let found = "query parameter cursor is not one of this listing: take it from the last answer";
                 let error = Error::new(Code::Unsupported, found);
                 return Err(error.with_status(StatusCode::BAD_REQUEST));
             }
@@ -168,10 +168,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let digest = key::digest_of(&key);
                 if digest != holds.digest {
                     found.tell(&mut holds);
-                    // The request before may have ended in its middle.
+                    // The previous request may have ended in the middle of this blob.
                     holds.is_cut = began.as_deref().and_then(key::digest_of) == digest;
                     holds.digest = digest;
-                    // The previous blob is complete: a cursor may stand here.
+                    // The previous blob is complete, so a cursor may point here.
                     after.clone_from(&read);
                 }
                 self.note_hold(&mut holds, &key, &meta);
@@ -267,7 +267,7 @@ impl Found {
     }
 }
 
-/// The repository that a key of `repositories/` is of.
+/// The repository in a key below `repositories/`.
 fn repository_of(key: &str) -> Option<Name> {
     let (name, _) = key.strip_prefix(key::REPOSITORIES)?.split_once("/_")?;
     name.parse().ok()

@@ -23,7 +23,7 @@ test("a wrong setting is named to everybody, and its value to nobody", async () 
           const reply = await strata.send("GET", "/v2/", { headers: { authorization } });
           assert.equal(reply.status, 503);
           const [{ message }] = reply.json().errors;
-          assert.match(message, new RegExp(`setting ${name} can't be used: the registry's log says why$`));
+          assert.match(message, new RegExp(`setting ${name} is invalid: the registry's log has the reason$`));
           assert.ok(!JSON.stringify([reply.headers, reply.body.toString()]).includes(secret), name);
         }
         await strata.tick();

@@ -286,7 +286,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             grants += filled.len() as u64;
         } else {
             for key in &filled {
-                let why = "no manifest of the repository needs the blob that was filled";
+                let why = "no manifest of the repository needs the filled blob";
                 self.delete_grant(key, why).await?;
             }
         }

@@ -218,10 +218,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             self.work.require(3)?;
             let why = match &stored {
                 Some(stored) => format!(
-                    "it is stored as {:?}, and its bytes are {:?}",
+                    "its stored media type is {:?}, but its bytes say {:?}",
                     stored.media_type, right.media_type
                 ),
-                None => "its media type can't be read, and its bytes are right".to_owned(),
+                None => "its stored media type can't be read; its bytes are right".to_owned(),
             };
             self.find(finding(Found::Corrupt, why, Some(Repair::Write)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
