@@ -1,8 +1,9 @@
-//! How much memory and work an input may cause: what the targets `amplify_*` hold the core to.
+//! The bounds on the memory and work that an input may cause. The targets `amplify_*` assert them.
 //!
-//! Each bound is a constant and a factor of the input, so that libFuzzer looks for inputs that cost more than they weigh.
+//! Each bound is a constant plus a factor of the input's size, so that libFuzzer looks for small
+//! inputs of high cost.
 
-/// A constant and a factor.
+/// A bound that is linear in the size of the input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bound {
     pub(crate) constant: usize,
@@ -17,37 +18,37 @@ impl Bound {
 
 const MIB: usize = 1 << 20;
 
-/// Bytes of memory that a pass over a layer takes, by the bytes of the layer.
+/// Peak memory of a pass over a layer, by the bytes of the layer.
 pub(crate) const LAYER_MEMORY: Bound = Bound {
     constant: 64 * MIB,
     factor: 4,
 };
 
-/// Bytes that a pass allocates one after the other, by the bytes of the archive.
+/// Total bytes that a pass allocates, by the bytes of the archive.
 pub(crate) const LAYER_WORK: Bound = Bound {
     constant: 512 * MIB,
     factor: 64,
 };
 
-/// Bytes of memory that a lookup takes, by the bytes of the layers.
+/// Peak memory of a lookup, by the bytes of the layers.
 pub(crate) const LOOKUP_MEMORY: Bound = Bound {
     constant: 32 * MIB,
     factor: 4,
 };
 
-/// Seeks that a lookup makes, however many components its path has: as many as the budget of a request grants.
+/// Seeks of a lookup, for a path of any length: the budget of a request.
 pub(crate) const LOOKUP_SEEKS: Bound = Bound {
     constant: 100_000,
     factor: 0,
 };
 
-/// Bytes that a lookup allocates one after the other, by the bytes of the layers and of the path.
+/// Total bytes that a lookup allocates, by the bytes of the layers and of the path.
 pub(crate) const LOOKUP_WORK: Bound = Bound {
     constant: 1024 * MIB,
     factor: 64,
 };
 
-/// Bytes of memory that parsing a manifest takes, by its bytes.
+/// Peak memory of parsing a manifest, by its bytes.
 pub(crate) const MANIFEST_MEMORY: Bound = Bound {
     constant: 64 << 10,
     factor: 24,

@@ -1,4 +1,4 @@
-//! A file system in memory, to which layers are applied entry by entry: what lookups in layers must agree with.
+//! The oracle for lookups: a file system in memory, to which layers are applied entry by entry.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,14 +19,14 @@ pub(crate) enum Failure {
     Through,
 }
 
-/// What has names: what was made by one entry.
+/// An inode: the file or directory that one entry created.
 #[derive(Clone, Debug)]
 struct Inode {
     site: Site,
     link: Option<Vec<u8>>,
 }
 
-/// A file with the inode that it had at once, or why it has none.
+/// A file with the inode that it got when it was created, or the reason why it got none.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaf {
     site: Site,
@@ -61,7 +61,8 @@ impl Directory {
         }
     }
 
-    /// The directory that a name is in, made where it is not there; none below a file of the same layer.
+    /// The parent directory of a name, created if it is absent; `None` below a file of the same
+    /// layer.
     fn make(&mut self, names: &[&[u8]], layer: usize) -> Option<&mut Self> {
         self.layer = layer;
         let Some((first, rest)) = names.split_first() else {
@@ -83,7 +84,7 @@ impl Directory {
         }
     }
 
-    /// Removes what is not of this layer.
+    /// Removes the entries of lower layers.
     fn clear(&mut self, layer: usize) {
         self.children.retain(|_, child| match child {
             Thing::Leaf(leaf) => leaf.site.0 == layer,
@@ -107,7 +108,7 @@ impl Directory {
         directory.children.get(last)
     }
 
-    /// What a path leads to, and how many symbolic links it took.
+    /// The number of symbolic links on a path, and the path that it resolves to.
     fn resolve(&self, path: &[u8], follow: Follow) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
         let mut links = 0;
         let found = self.lead(path, follow, &mut links);
@@ -251,7 +252,7 @@ impl Directory {
         }
     }
 
-    /// What a path leads to, in a line.
+    /// The inode that a path resolves to, as a line of text.
     pub(crate) fn found(&self, path: &[u8], follow: Follow) -> Result<String, Failure> {
         let (mut links, found) = self.resolve(path, follow);
         let at = found?;

@@ -1,11 +1,12 @@
-//! What `npm run fuzz` runs: one target under libFuzzer, by the name in `STRATA_FUZZ_TARGET`.
+//! The program of `npm run fuzz`: one target under libFuzzer, named by `STRATA_FUZZ_TARGET`.
 #![cfg_attr(libfuzzer, no_main)]
 #![cfg_attr(
     libfuzzer,
     expect(clippy::expect_used, reason = "scripts/fuzz.mjs sets the variables")
 )]
 
-/// Writes the seeds of a target into a folder, and its words into a dictionary of libFuzzer's format beside it.
+/// Writes the seeds of a target into a folder, and its words into a libFuzzer dictionary beside the
+/// folder.
 #[cfg(libfuzzer)]
 fn write_seeds(target: strata_fuzz::Target, folder: &str) -> std::io::Result<()> {
     use std::{fmt::Write as _, fs, path::Path};

@@ -1,6 +1,6 @@
-//! Reading decisions from the bytes of an input.
+//! Reads a target's decisions from the bytes of an input.
 
-/// What is left of an input. Beyond its end, all numbers are zero.
+/// The unread rest of an input. Beyond its end, all numbers are zero.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
@@ -42,7 +42,7 @@ impl<'a> Input<'a> {
         self.take(usize::MAX)
     }
 
-    /// The rest as text; what is no UTF-8 is replaced.
+    /// The rest as text; invalid UTF-8 is replaced.
     pub(crate) fn text(&mut self) -> String {
         String::from_utf8_lossy(self.rest()).into_owned()
     }

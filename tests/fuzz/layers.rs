@@ -1,4 +1,4 @@
-//! Archives that are built as an input says, and compressed.
+//! Builds archives from inputs, and compresses them.
 
 use std::{io::Write as _, ops::Range};
 
@@ -7,7 +7,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use crate::input::Input;
 
-/// Keys of pax records that say something.
+/// Keys of pax records that the reader acts on.
 const KEYS: [&str; 22] = [
     "path",
     "linkpath",
@@ -33,12 +33,12 @@ const KEYS: [&str; 22] = [
     "GNU.sparse.numbytes",
 ];
 
-/// How large what is built may become.
+/// The size limits of a built archive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// The archive, give or take an entry.
     pub(crate) archive: usize,
-    /// What is repeated, how many times.
+    /// The limit of repetitions.
     pub(crate) repeats: usize,
     /// A value that is one byte again and again.
     pub(crate) run: usize,
@@ -48,7 +48,7 @@ pub(crate) struct Bounds {
 #[derive(Debug, Default)]
 struct Builder {
     bytes: Vec<u8>,
-    /// Where the entries are, with their extensions apart.
+    /// The byte ranges of the items: entries, and extensions as items of their own.
     items: Vec<Range<usize>>,
 }
 
@@ -79,7 +79,7 @@ impl Builder {
         self.items.push(start..self.bytes.len());
     }
 
-    /// An entry, after what its long path needs.
+    /// Appends an entry, after the extensions that its long path needs.
     fn entry(&mut self, flag: u8, path: &[u8], link: &[u8], bytes: &[u8]) {
         for (flag, text) in [(b'L', path), (b'K', link)] {
             if text.len() > 100 {
@@ -174,7 +174,7 @@ fn records(input: &mut Input<'_>, bounds: Bounds) -> Vec<u8> {
     records
 }
 
-/// An archive as the rest of an input says.
+/// Builds an archive from the rest of an input.
 pub(crate) fn archive(input: &mut Input<'_>, bounds: Bounds) -> Vec<u8> {
     let mut tar = Builder::default();
     while !input.is_empty() && tar.bytes.len() < bounds.archive {
@@ -228,7 +228,7 @@ pub(crate) fn archive(input: &mut Input<'_>, bounds: Bounds) -> Vec<u8> {
     tar.bytes
 }
 
-/// Inputs of [`archive`] that make archives which are right in all of their parts.
+/// Inputs from which [`archive`] builds valid archives.
 pub(crate) fn programs() -> Vec<Vec<u8>> {
     // Directories, files of one byte and of noise, links, and a whiteout, by what stands for each of them.
     let plain: &[&[u8]] = &[

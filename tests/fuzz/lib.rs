@@ -1,7 +1,8 @@
-//! The core under inputs that libFuzzer makes.
+//! Fuzz targets for the core.
 //!
-//! A target is a function of bytes that panics if a promise is broken. `cargo test` runs each over its seeds: inputs that the
-//! target makes, and regressions in `seeds/`. `npm run fuzz` has libFuzzer look for more.
+//! A target is a function of bytes that panics if a promise is broken. `cargo test` runs each
+//! target over its seeds: inputs that the target generates, and regressions in `seeds/`.
+//! `npm run fuzz` runs it under libFuzzer.
 
 #![cfg(not(target_arch = "wasm32"))]
 #![expect(
@@ -26,14 +27,14 @@ mod layers;
 #[expect(dead_code, reason = "others use the rest")]
 mod programs;
 
-/// Counts the memory of the process, and all that was ever allocated.
+/// Counts the peak memory of the process, and the total of its allocations.
 #[global_allocator]
 static MEMORY: Cap<PeakAlloc> = Cap::new(PeakAlloc, usize::MAX);
 
-/// The most bytes of memory that one input may take: what an isolate has.
+/// The most bytes of memory that one input may take: the memory of an isolate.
 pub const MOST_MEMORY: usize = 128 << 20;
 
-/// Something that is fuzzed.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// The name of its file in `targets/`.
@@ -103,7 +104,7 @@ impl Target {
         );
     }
 
-    /// The inputs to begin with: those that the target makes, then the regressions in `seeds/`.
+    /// The seeds: inputs that the target generates, then the regressions in `seeds/`.
     pub fn seeds(&self) -> Vec<(String, Vec<u8>)> {
         let made = (self.seeds)().into_iter().enumerate();
         let mut seeds: Vec<_> = made
@@ -121,16 +122,16 @@ impl Target {
     }
 }
 
-/// What a function costs.
+/// The cost of a function.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
-    /// The most bytes of memory that were held beside those that were held before.
+    /// Peak memory in bytes, above the memory held before.
     pub(crate) peak: usize,
-    /// The bytes that were allocated one after the other: what is copied, packed or made again counts each time.
+    /// Total allocated bytes: each copy, compression or rebuild counts.
     pub(crate) work: usize,
 }
 
-/// What a function gives, and what it costs.
+/// Runs a function, and returns its result and its cost.
 pub(crate) fn cost_of<T>(f: impl FnOnce() -> T) -> (T, Cost) {
     let (before, begun) = (PeakAlloc.current_usage(), MEMORY.total_allocated());
     PeakAlloc.reset_peak_usage();
@@ -159,7 +160,7 @@ fn run_seeds(name: &str) {
     }
 }
 
-/// Tells what an input of so many bytes costs, if somebody asks.
+/// Prints the cost of an input of so many bytes, if the environment asks for it.
 pub(crate) fn report(what: &str, input: usize, cost: Cost) {
     if std::env::var_os("STRATA_FUZZ_REPORT").is_some() {
         eprintln!("{what} of {input} bytes: {cost:?}");

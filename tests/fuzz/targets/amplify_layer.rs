@@ -1,4 +1,4 @@
-//! Amplification: the memory that a pass over a layer takes for each byte of the layer, and its work for each of the archive.
+//! Amplification: a pass takes memory and work in proportion to a layer and its archive.
 
 use strata::layer::pass::{Options, Pass, PassError};
 

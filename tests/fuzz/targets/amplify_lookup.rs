@@ -1,4 +1,4 @@
-//! Amplification: the seeks, the work and the memory that lookups in an image take.
+//! Amplification: lookups in an image take bounded seeks, work and memory.
 
 use std::{
     cell::{Cell, RefCell},
@@ -43,7 +43,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 #[derive(Debug)]
 enum Refused {
     Index,
-    /// More seeks were made than are granted.
+    /// The lookup made more seeks than its budget has.
     Seeks,
 }
 

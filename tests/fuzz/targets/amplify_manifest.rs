@@ -1,10 +1,10 @@
-//! Amplification: the memory that parsing a manifest takes, for each of its bytes.
+//! Amplification: parsing a manifest takes bounded memory for each of its bytes.
 
 use strata::manifest::Manifest;
 
 use crate::{bounds::MANIFEST_MEMORY, cost_of, input::Input};
 
-/// Of which documents are made.
+/// The parts of generated documents.
 const PARTS: [&str; 24] = [
     "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\"",
     "{\"schemaVersion\":2,\"mediaType\":\"a/b\"",
@@ -34,7 +34,7 @@ const PARTS: [&str; 24] = [
 
 pub(crate) const WORDS: &[&[u8]] = &[];
 
-/// Documents are up to so long.
+/// The longest generated document, in bytes.
 const MOST: usize = 1 << 20;
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! What an upstream says: how it wants to be signed in to, and where it sends.
+//! An upstream's challenges and redirects: parsed by RFC 9110; credentials go to allowed hosts.
 
 use http::Uri;
 use strata::upstream::{Upstreams, challenge::Challenge};
@@ -64,7 +64,7 @@ fn check(challenge: &Challenge) {
     }
 }
 
-/// What is written as RFC 9110 says is read as it was.
+/// A challenge written as RFC 9110 says is parsed back to the same values.
 fn quoted(text: &str) {
     let is_text = |c: &char| matches!(c, ' '..='~');
     let mut fields = text.split('\n').map(|field| field.chars().filter(is_text).collect::<String>());

@@ -1,4 +1,4 @@
-//! Gzip: accepted if zlib accepts it, with the same bytes, however it is cut and from every checkpoint.
+//! Gzip: accepted if zlib accepts it, with the same bytes, for any chunking and any checkpoint.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use strata::layer::gzip::{Checkpoint, Gunzip, GzipError};
@@ -15,7 +15,7 @@ pub(crate) const WORDS: &[&[u8]] = &[
     b"\x03\x00",
 ];
 
-/// So much is inflated of any input.
+/// The most bytes that are inflated of an input.
 const MOST: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -128,7 +128,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// What comes out, and whether all of it is right.
+/// The output, and whether the stream is valid.
 fn by_us<'a>(mut gunzip: Gunzip, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     let mut keep = |bytes: &[u8]| {
@@ -140,7 +140,7 @@ fn by_us<'a>(mut gunzip: Gunzip, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
     (out, is_right)
 }
 
-/// The same by zlib, member by member; none if it is too much.
+/// The same by zlib, member by member; `None` if the output is too large.
 fn by_zlib(gzip: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (mut rest, mut out) = (gzip, Vec::new());
     loop {
@@ -156,7 +156,7 @@ fn by_zlib(gzip: &[u8]) -> Option<(Vec<u8>, bool)> {
     }
 }
 
-/// How many bytes were read of a stream, what came out, and whether it ended.
+/// The number of bytes that were read of a stream, the output, and whether the stream ended.
 fn inflate(mut decoder: Decompress, bytes: &[u8]) -> (usize, Vec<u8>, bool) {
     let mut out = Vec::new();
     loop {

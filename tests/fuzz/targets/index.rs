@@ -1,4 +1,4 @@
-//! Layer indexes: one that a pass made gives all entries and bytes back; a damaged one never panics.
+//! Layer indexes: an index of a pass returns all entries and bytes; a damaged one never panics.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -139,7 +139,7 @@ fn seek(index: &Index, bytes: &[u8], from: &[u8]) -> Result<Option<Vec<Entry>>, 
     block_on(index.seek(from, read))
 }
 
-/// Bytes in the place of an index, whose checksum is right.
+/// An index of arbitrary bytes with a valid checksum.
 fn damaged(bytes: &[u8]) {
     let _ = Known::parse(bytes);
     let mut bytes = [b"strata\0i\x01\0\0\0", bytes.get(12..).unwrap_or_default()].concat();

@@ -1,4 +1,4 @@
-//! Keys of the store: what made one is read from it, and no other text panics.
+//! Keys of the store: a key parses back to the values that made it; no other text panics.
 
 use strata::{
     digest::{Algorithm, Digest},

@@ -1,4 +1,4 @@
-//! Manifests: no document panics, and what is read of one is in it.
+//! Manifests: no document panics, and each parsed value occurs in the document.
 
 use strata::manifest::Manifest;
 

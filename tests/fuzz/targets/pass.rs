@@ -1,4 +1,4 @@
-//! The pass over a layer: the same index however it is cut and wherever it pauses; a damaged state never panics.
+//! The pass over a layer: the same index for any chunking and pauses; no damaged state panics.
 
 use strata::layer::pass::{Options, Pass, PassError};
 
@@ -72,7 +72,7 @@ pub(crate) fn run(bytes: &[u8]) {
         return;
     }
 
-    // The state that the first pause leaves, changed.
+    // The saved state of the first pause, damaged.
     let mut pass = Pass::new(size, options.clone());
     pass.pause();
     for piece in layer.chunks(1_024) {
@@ -108,7 +108,7 @@ pub(crate) fn run(bytes: &[u8]) {
 /// The index or why there is none, and the objects beside it.
 type Passed = (Result<Option<Vec<u8>>, PassError>, Vec<(u32, Vec<u8>)>);
 
-/// A pass that pauses, is saved, and goes on from what was saved.
+/// Runs a pass that pauses, is saved, and resumes from the saved state.
 fn paused(
     layer: &[u8],
     options: &Options,
@@ -163,7 +163,7 @@ fn paused(
     }
 }
 
-/// Bytes that may be a saved state, after what every state begins with.
+/// A saved state of arbitrary bytes, after the prefix of every saved state.
 fn damaged(bytes: &[u8], salt: u8) {
     let options = options(salt);
     let layer = layers::gzip(&[7; 5_000], 1);

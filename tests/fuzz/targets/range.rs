@@ -1,4 +1,4 @@
-//! `Range` headers: they select what a plain reading of RFC 9110 selects.
+//! `Range` headers: they select the same bytes as a naive parser of RFC 9110.
 
 use strata::range::{ByteRange, Selection};
 
@@ -41,7 +41,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// The ranges that a header selects; none if it is malformed.
+/// The ranges that a header selects; `None` if it is malformed.
 fn expected(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
     let digits = |text: &str| {
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());

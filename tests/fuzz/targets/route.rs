@@ -1,4 +1,4 @@
-//! Routes: no target panics, and what is read of one, written again, is the same route.
+//! Routes: no request target panics, and a parsed route, formatted again, parses to the same route.
 
 use std::fmt::Write as _;
 
@@ -119,7 +119,7 @@ fn encode(bytes: &[u8]) -> String {
     })
 }
 
-/// A target that is read as this route.
+/// A request target that parses to this route.
 fn write(route: &Route) -> String {
     let mut query = Query::default();
     let path = match route {

@@ -4,7 +4,7 @@ use strata::{retention::Policies, settings::Settings};
 
 use crate::input::Input;
 
-/// What stands in secrets, and in nothing that may be said.
+/// A marker that occurs in secrets only, so no message may contain it.
 const SECRET: &str = "hunter2XYZ";
 
 const NAMES: [&str; 22] = [
@@ -75,7 +75,7 @@ pub(crate) fn run(bytes: &[u8]) {
         let found = lines.iter().find(|(other, _)| *other == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    // A secret may be said if it stands in what is none as well.
+    // The marker may be quoted if it also occurs in a setting that is no secret.
     let is_secret = lines.iter().all(|(name, value)| {
         matches!(*name, "STRATA_USERS" | "STRATA_UPSTREAM_CREDENTIALS") || !value.contains(SECRET)
     });

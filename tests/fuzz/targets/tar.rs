@@ -1,4 +1,4 @@
-//! Tar: the same entries however it is cut, in the form that is promised, and those that the crate `tar` reads or has written.
+//! Tar: the same valid entries for any chunking, and the same as the crate `tar` reads or wrote.
 
 use std::io::Read as _;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// Sets the checksums of what the headers of an archive may be.
+/// Sets the checksum of every block that may be a header.
 fn mended(archive: &[u8]) -> Vec<u8> {
     let mut archive = archive.to_vec();
     let mut next = 0;
@@ -96,7 +96,7 @@ fn mended(archive: &[u8]) -> Vec<u8> {
     archive
 }
 
-/// The entries, each checked, and why there are no more.
+/// The entries, each checked, and the error that ended them.
 fn by_us<'a>(
     archive: &[u8],
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -148,7 +148,8 @@ fn by_us<'a>(
     (entries, error)
 }
 
-/// If the crate `tar` accepts the archive too, it reads the same of it, as far as it reads the dialect.
+/// If the crate `tar` accepts the archive too, it reads the same entries, as far as it supports the
+/// dialect.
 fn beside_tar(archive: &[u8], ours: &[Entry]) {
     let mut theirs = Archive::new(archive);
     let mut read = Vec::new();
@@ -202,7 +203,7 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
     }
 }
 
-/// What the crate writes is read as it was written.
+/// An archive that the crate writes is read back as written.
 fn round_trip(input: &mut Input<'_>, salt: u8) {
     let mut builder = Builder::new(Vec::new());
     let mut expected = Vec::new();

@@ -1,4 +1,4 @@
-//! Signing in: no header panics or lets anybody in who has no secret, and a token gives no more than its user may do.
+//! Signing in: no header signs in without a secret; a token allows only what its user may do.
 
 use std::{future::pending, time::Duration};
 
@@ -125,7 +125,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// A token for scopes gives what the user may do, and nothing that was not asked for.
+/// A token allows only actions that its scopes name and its user may do.
 fn scopes(access: &Access, caller: &Caller, text: &str) {
     let (token, claims) = access.issue(caller, visit(None), text.split('\n'), |name| name, &Nobody);
     let by_token = identify(access, Some(&format!("Bearer {token}"))).expect("a token signs in");
@@ -160,7 +160,7 @@ fn scopes(access: &Access, caller: &Caller, text: &str) {
     }
 }
 
-/// A token that was changed is none.
+/// A changed token is refused.
 fn changed(access: &Access, user: &Caller, input: &mut Input<'_>) {
     let scopes = ["repository:team/a:pull"];
     let (token, _) = access.issue(user, visit(None), scopes, |name| name, &Nobody);

@@ -1,4 +1,4 @@
-//! Lookups in layers: they find what applying the layers to a file system makes.
+//! Lookups in layers: they find the same files as a file system to which the layers were applied.
 
 use std::{cell::Cell, collections::BTreeMap, convert::Infallible};
 
@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) const WORDS: &[&[u8]] = &[];
 
-/// Names of which paths are made.
+/// The components of generated paths.
 const NAMES: [&str; 6] = ["a", "a-", "b", ".wh.a", ".wh.b", ".wh..wh..opq"];
 
 const LINKS: [&str; 18] = [
@@ -157,7 +157,7 @@ fn place(node: &Node) -> String {
     }
 }
 
-/// What a path leads to, in a line; else the name of the error.
+/// The entry that a path resolves to, or the name of the error, as a line of text.
 fn found(image: &Image, path: &[u8], follow: Follow) -> Result<String, String> {
     match block_on(tree::resolve(image, path, follow)) {
         Ok(found) => {

@@ -1,4 +1,4 @@
-//! Zstandard: what libzstd writes is read, and what is accepted libzstd decodes to the same bytes, however it is cut.
+//! Zstandard: the same bytes as libzstd, for its own frames and every accepted one, in any chunks.
 
 use strata::layer::zstd::{Event, Unzstd, ZstdError};
 
@@ -16,7 +16,7 @@ pub(crate) const WORDS: &[&[u8]] = &[
 
 /// The largest window, in bits.
 const WINDOW: u32 = 20;
-/// So much is decoded of any input.
+/// The most bytes that are decoded of an input.
 const MOST: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 type Decoded = (Vec<u8>, Vec<(u64, u64)>, Result<(), Stop>);
 
-/// What comes out, where frames begin, and whether all of it is right.
+/// The output, the offsets of the frames, and whether the input is valid.
 fn by_us<'a>(input: u64, output: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
     let mut unzstd = Unzstd::at(input, output, 1 << WINDOW);
     let (mut out, mut frames) = (Vec::new(), Vec::new());
@@ -144,7 +144,7 @@ fn beside_libzstd(stream: &[u8], frames: &[(u64, u64)], ours: &[u8]) {
     }
 }
 
-/// What libzstd writes at any level is read as it was.
+/// A frame that libzstd writes at any level is decoded to its content.
 #[cfg(libfuzzer)]
 fn round_trip(content: &[u8], salt: u8) {
     let level = i32::from(salt & 0xf) * 3 / 2 - 1;
