@@ -51,19 +51,19 @@ pub trait Layers {
         from: &[u8],
     ) -> impl Future<Output = Result<Option<Vec<Entry>>, Self::Error>>;
 
-    /// A number that layers share if they have the same table of contents: what is known of one is
-    /// known of the others.
+    /// A number that layers with the same table of contents share, so that they share cached
+    /// answers.
     fn identity(&self, layer: usize) -> usize {
         layer
     }
 
-    /// What a lookup may spend. What [`Layers::seek`] does itself counts too, if both have the same
+    /// The budget of a lookup. The work inside of [`Layers::seek`] counts too if both use the same
     /// budget.
     fn budget(&self) -> Budget {
         Budget::default()
     }
 
-    /// Lets others have their turn. A lookup asks for it each few thousand seeks.
+    /// Yields to other requests. A lookup calls it after each few thousand seeks.
     fn turn(&self) -> impl Future<Output = ()> {
         std::future::ready(())
     }
@@ -119,12 +119,12 @@ pub struct Child {
 /// Some of what is in a directory, in the order of the names' bytes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
-    /// As many as were asked for, or all that remain; fewer, even none, if they take much memory or
-    /// much work to find.
+    /// As many children as were asked for, or all that remain. Fewer, even none, if they take much
+    /// memory or much work to find.
     pub children: Vec<Child>,
-    /// Whether there may be any after them.
+    /// Whether there may be more children.
     pub more: bool,
-    /// The name after which the next page begins: that of the last child, or of one that is hidden.
+    /// The name after which the next page begins: the last child's, or that of a hidden one.
     pub last: Option<Vec<u8>>,
 }
 
@@ -161,14 +161,14 @@ pub enum Error<E> {
     /// A path, or the target of a link, is longer than [`MAX_PATH`] or has more than
     /// [`MAX_COMPONENTS`].
     TooLong {
-        /// How it begins.
+        /// The start of the path.
         start: Vec<u8>,
-        /// How many bytes it has.
+        /// The length in bytes.
         bytes: usize,
-        /// How many components it has.
+        /// The number of components in the first [`MAX_PATH`] bytes.
         components: usize,
     },
-    /// More would have to be spent than one request may.
+    /// The lookup would exceed the budget of its request.
     Spent(Spent),
     /// A table of contents can't be read.
     Layers(E),
@@ -261,8 +261,8 @@ pub async fn resolve<L: Layers>(
 }
 
 /// Lists what is in the directory that a path leads to: up to `limit` names that come after
-/// `after`. A page is shorter if what is said of them takes much memory, or if they are hard to
-/// find: then it may even be empty, and [`Page::last`] says where to go on.
+/// `after`. A page is shorter, or even empty, if the entries take much memory or much work to find.
+/// [`Page::last`] is the name to resume after.
 pub async fn list<L: Layers>(
     layers: &L,
     path: &[u8],
@@ -300,11 +300,11 @@ pub async fn list<L: Layers>(
     Ok(page)
 }
 
-/// Fails if a path is longer than any that is looked up.
+/// Fails if a path exceeds [`MAX_PATH`] or [`MAX_COMPONENTS`].
 pub fn check_path<E>(path: &[u8]) -> Result<(), Error<E>> {
     let is_component = |part: &&[u8]| !matches!(*part, b"" | b".");
     let bytes = path.len();
-    // What is too long is not gone through.
+    // Count components only as far as a valid path can go.
     let start = path.get(..=MAX_PATH).unwrap_or(path);
     let parts = start.split(|byte| *byte == b'/');
     let components = parts.filter(is_component).count();
@@ -318,8 +318,8 @@ pub fn check_path<E>(path: &[u8]) -> Result<(), Error<E>> {
     })
 }
 
-/// Walks all of an image: the root, then what is in it in the order of names, each directory before
-/// what is in it. Nothing bounds what that takes but the image.
+/// Walks a whole image in the order of names, each directory before its children. It has no budget:
+/// only the size of the image bounds its cost.
 pub fn walk<L: Layers>(layers: &L) -> Walk<'_, L> {
     Walk {
         lookup: Lookup::new(layers, Budget::new(Limits::NONE)),
@@ -410,7 +410,7 @@ enum Step {
 
 /// What is at a path that has no `..` and is not to lead through symbolic links.
 enum Located {
-    /// A directory: the trail leads there from then on.
+    /// A directory, which the trail has entered.
     Directory,
     /// What is not a directory.
     Other(Box<Sited>),
@@ -427,7 +427,7 @@ struct Place {
     replaces: bool,
 }
 
-/// One of the entries of a path: copied only if it is the answer, because it may be large.
+/// One of the entries of a path. It is copied only if it is the answer, because it may be large.
 struct Last {
     found: Rc<[Entry]>,
     at: usize,
@@ -444,7 +444,7 @@ impl Last {
     }
 }
 
-/// What one layer makes of a path in a directory that it has a part in.
+/// The effect of one layer on a path in a directory that the layer is a source of.
 enum Part {
     /// Nothing.
     None,
@@ -460,19 +460,19 @@ struct Source {
     layer: usize,
     /// What came up to this offset is gone.
     floor: Option<u64>,
-    /// Whether it may have an entry for the directory.
+    /// Whether the layer may have an entry for the directory.
     has_entry: bool,
-    /// The whiteouts in the directory, once they have been looked for.
+    /// The layer's whiteouts in the directory, once they were looked up.
     whiteouts: Option<Whiteouts>,
 }
 
-/// Which whiteouts a layer has in a directory.
+/// The whiteouts of a layer in a directory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Whiteouts {
     None,
-    /// Some that take a name away.
+    /// Whiteouts of single names.
     Names,
-    /// One that takes everything away.
+    /// An opaque whiteout, which hides everything in lower layers.
     All,
 }
 
@@ -487,23 +487,23 @@ impl Source {
     }
 }
 
-/// The directories that a lookup is in, from the root on: `..` leads back to what is known of them.
+/// The directories from the root to the current one, kept so that `..` costs no new lookup.
 struct Trail {
     path: Vec<u8>,
     directories: Vec<Directory>,
 }
 
-/// A directory, and the layers that have a part in it: found as far as they were needed, the
-/// highest first.
+/// A directory and its sources: the layers that have entries in it, the highest first, found as far
+/// as they were needed.
 struct Directory {
     /// The length of its path.
     length: usize,
     sources: Vec<Source>,
-    /// How many sources of the directory that it is in have been asked.
+    /// The number of the parent's sources that were asked so far.
     asked: usize,
     /// Whether there are no more sources.
     is_whole: bool,
-    /// What is in its place if it has no source.
+    /// The entry in its place if it has no source.
     other: Option<Sited>,
 }
 
@@ -539,8 +539,8 @@ impl Trail {
         self.path = path;
     }
 
-    /// Goes back to the directory after so many components, the root at least. Answers the memory
-    /// that it gives back.
+    /// Goes back to the directory after so many components, the root at least. Returns the freed
+    /// memory in bytes.
     fn back(&mut self, depth: usize) -> usize {
         let left = self
             .directories
@@ -573,7 +573,7 @@ struct Listing {
     sources: Vec<Listed>,
 }
 
-/// A layer that has a part in a directory that is being listed.
+/// A source of a directory that is being listed.
 struct Listed {
     source: Source,
     /// The next name.
@@ -584,9 +584,9 @@ struct Listed {
 struct Lookup<'a, L> {
     layers: &'a L,
     budget: Budget,
-    /// By layer, the entries of the first path not before the one in the key, if there is one.
+    /// Cached answers: by layer and path, the entries of the first path that is not before it.
     seen: BTreeMap<usize, BTreeMap<Vec<u8>, Rc<[Entry]>>>,
-    /// About the memory that these take.
+    /// The approximate memory of the cached answers.
     weight: usize,
     /// How many symbolic links were followed.
     links: usize,
@@ -606,8 +606,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
         }
     }
 
-    /// Finds what a path leads to when the layers have been applied so far, and the way there if it
-    /// is a directory. The target of a hard link is found if it had to be.
+    /// Resolves a path in the layers up to `until`. Returns the trail if it is a directory, and the
+    /// target of a hard link if that was needed on the way.
     async fn find(
         &mut self,
         path: &[u8],
@@ -731,7 +731,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(last)
     }
 
-    /// Finds what a name is in the directory that a trail leads to, and enters it if it is one.
+    /// Finds a name in the directory of a trail, and enters it if it is a directory.
     async fn locate(
         &mut self,
         trail: &mut Trail,
@@ -754,7 +754,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(other.map_or(Located::Missing, |sited| Located::Other(Box::new(sited))))
     }
 
-    /// Finds the entry of the directory that a trail leads to.
+    /// Finds the entry of the directory of a trail.
     async fn describe(
         &mut self,
         trail: &mut Trail,
@@ -768,7 +768,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 continue;
             }
             let (layer, limit) = (source.layer, until.offset(source.layer));
-            // The last entry, if it has not gone, whatever came before it.
+            // The last entry wins, unless a whiteout removed it.
             let place = self.place(layer, &trail.path, None, limit).await?;
             if let Some(last) = place.last.filter(Last::is_directory) {
                 return self.sited(layer, &last).await;
@@ -785,7 +785,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         number: usize,
         until: &Until<'_>,
     ) -> Result<Option<Source>, Error<L::Error>> {
-        // What is wanted of each directory, for what is wanted of the one in it.
+        // The source that each parent needs so that its child gets the wanted one.
         let mut wanted = vec![(depth, number)];
         while let Some((depth, number)) = wanted.last().copied() {
             let Some(directory) = trail.directories.get(depth) else {
@@ -847,8 +847,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(trail.source(depth, number))
     }
 
-    /// Finds what a layer that has a part in a directory makes of a path in it, and whether what
-    /// the layers below have there is gone.
+    /// Finds the effect of a source on a path in its directory, and whether it hides the path in
+    /// lower layers.
     async fn part(
         &mut self,
         source: &Source,
@@ -869,7 +869,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok((part, place.replaces))
     }
 
-    /// Begins to list the directory that a trail leads to.
+    /// Begins to list the directory of a trail.
     async fn open(
         &mut self,
         mut trail: Trail,
@@ -886,7 +886,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         self.listing(sources, trail.path, after).await
     }
 
-    /// Begins to list a directory that these layers have a part in, the highest first.
+    /// Begins to list a directory with these sources, the highest first.
     async fn listing(
         &mut self,
         parts: Vec<Source>,
@@ -897,7 +897,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         let count = parts.len();
         for mut source in parts {
             let layer = source.layer;
-            // What the lowest takes away concerns nobody.
+            // Whiteouts of the lowest layer hide nothing.
             if sources.len() + 1 == count {
                 source.whiteouts = Some(Whiteouts::None);
             }
@@ -930,7 +930,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(inner)
     }
 
-    /// Goes on listing a directory: the next name, and what is there, if it can be seen.
+    /// Returns the next name of a listing, with its node unless the name is hidden.
     async fn next(
         &mut self,
         listing: &mut Listing,
@@ -1122,7 +1122,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         })
     }
 
-    /// Finds which whiteouts a layer has in a directory that it has a part in.
+    /// Finds the whiteouts of a source in its directory.
     async fn whiteouts(
         &mut self,
         source: &mut Source,
@@ -1191,7 +1191,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(found)
     }
 
-    /// Counts work, and lets others have their turn.
+    /// Counts work, and yields if it is time.
     async fn work(&self, bytes: usize) -> Result<(), Error<L::Error>> {
         self.budget.work(bytes).map_err(Error::Spent)?;
         if self.budget.is_turn() {
@@ -1283,22 +1283,22 @@ const LINKS: usize = 40;
 /// A page that takes so much memory is full.
 pub const MAX_WEIGHT: usize = 512 * 1024;
 
-/// The memory of the answers that are remembered.
+/// The memory for cached answers.
 const SEEN: usize = 512 * 1024;
 
-/// What an answer takes that is remembered, beside its entries and its key.
+/// The memory of a cached answer, in addition to its entries and its key.
 const ANSWER: usize = 64;
 
-/// The memory of a layer that has a part in a directory on the way.
+/// The memory of a source of a directory on the trail.
 const SOURCE: usize = 2 * size_of::<Source>();
 
-/// The work of looking at one more of anything.
+/// The work of one step: a child, a source or an entry that is looked at.
 const STEP: usize = 64;
 
-/// The most bytes of a path that is looked up, and of the target of a link: `PATH_MAX` of Linux.
+/// The most bytes of a path or of the target of a link: `PATH_MAX` of Linux.
 pub const MAX_PATH: usize = 4096;
 
-/// The most components of such a path.
+/// The most components of a path or of the target of a link.
 pub const MAX_COMPONENTS: usize = 256;
 
 #[cfg(test)]
