@@ -294,8 +294,8 @@ fn value<T: FromStr>(
 
 /// A setting that can't be used.
 ///
-/// Every request is answered with it, signed in or not. So its text is the name alone: a value may
-/// be a secret, or have one in it. The log has the problem.
+/// It is the answer to every request, signed in or not. So its `Display` has the name alone: a
+/// value may be or contain a secret. The log has the problem.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ParseSettingsError {
     name: &'static str,
@@ -315,7 +315,7 @@ impl ParseSettingsError {
         self.name
     }
 
-    /// What is wrong with it, for the log: without the credentials of addresses, and nothing of a
+    /// The problem, for the log: without credentials of addresses, and without any text of a
     /// setting that is a secret.
     pub fn problem(&self) -> &str {
         &self.problem
@@ -332,8 +332,8 @@ impl fmt::Display for ParseSettingsError {
     }
 }
 
-/// Takes the credentials out of an address that a text quotes: `"https://…@host"`. A password may
-/// have any characters, so all goes from the quotation mark to the last `@`.
+/// Redacts the credentials of an address that a text quotes: `"https://…@host"`. A password may
+/// have any characters, so everything between the scheme and the last `@` is removed.
 fn without_credentials(text: &str) -> String {
     let Some((before, host)) = text.rsplit_once('@') else {
         return text.to_owned();

@@ -153,7 +153,7 @@ impl Upstreams {
             }
             made.push(Rc::new(upstream));
         }
-        // The name is of a secret, and may be a user's or a password.
+        // Don't quote the key: it is part of a secret, and may be a misplaced user or password.
         match credentials.into_keys().next() {
             Some(_) => {
                 let names: Vec<&str> = made.iter().map(|upstream| upstream.name()).collect();
@@ -225,8 +225,9 @@ impl Upstream {
         self.credentials.as_ref()
     }
 
-    /// Whether tokens may be asked for at an address that the upstream named: its own origin, a
-    /// host of `auth`, or a host below its name if that is a domain that it belongs to.
+    /// Whether the upstream's credentials may go to a token server at this address: the upstream's
+    /// own origin, a host of `auth`, or a host below its name if the name is a domain that contains
+    /// the upstream's address.
     pub fn may_give_tokens(&self, address: &str) -> bool {
         Origin::parse(address, self.is_insecure).is_ok_and(|origin| {
             let is_downgrade = self.origin.scheme == "https" && origin.scheme != "https";
@@ -239,12 +240,12 @@ impl Upstream {
         })
     }
 
-    /// Whether the name is a domain that has the address in it. Any other name says nothing of
-    /// where the upstream is: somebody else may own the hosts that end so.
+    /// Whether the name is a domain that contains the address. For any other name, somebody else
+    /// may own the hosts below it.
     fn is_in_its_name(&self) -> bool {
         let has_dot = self.name.contains('.');
         let last = self.name.rsplit('.').next().unwrap_or_default();
-        // The end of an IP address is no domain.
+        // The last octets of an IP address are no domain.
         let is_domain = has_dot && !last.bytes().all(|b| b.is_ascii_digit());
         is_domain && is_within(&self.origin.host, &self.name)
     }

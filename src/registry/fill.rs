@@ -107,8 +107,8 @@ impl<B: crate::store::Bytes> Fills<B> {
         if let Some(fill) = fills.get(key).filter(|fill| fill.is_alive(now)) {
             return Part::Follows(Reader::of(fill, false));
         }
-        // The platform drops nothing of a request that it cancels: the fill of one goes with the
-        // next fill.
+        // The platform runs no destructors for a request that it cancels: the next fill removes
+        // fills of such requests.
         fills.retain(|_, fill| fill.is_alive(now));
         let fill = Rc::new(Fill(RefCell::new(Progress {
             size: None,
@@ -616,7 +616,7 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryBytes;
 
-    /// A fill whose request was cancelled holds its chunks until somebody comes, for any blob.
+    /// A fill of a cancelled request holds its chunks until the next fill of any blob.
     #[test]
     fn of_cancelled_requests_are_forgotten() {
         let fills = Fills::<MemoryBytes>::default();

@@ -54,7 +54,7 @@ impl Delivery {
     }
 }
 
-/// An upload whose extents are known to be a blob.
+/// An upload whose extents were verified to be a blob.
 pub(super) struct Sealed {
     /// The number of its step that closes it.
     pub(super) number: u32,
@@ -278,7 +278,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             metadata: &metadata,
         };
         match self.store.put(&blob, content, options).await {
-            // 2, 3: creating it only if it is not there is the look. 4: the link. 5: 201
+            // 2, 3: creating the blob only if it is absent is the look. 4: the link. 5: 201
             Ok(Some(meta)) => {
                 let record = Record::Bytes { size: meta.size };
                 self.make_good(name, digest, &record, Delivery::Push.right())
@@ -287,7 +287,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.count_stored(meta.size);
             }
             Ok(None) => {
-                // Another client created it since. Its bytes are no proof that this client has them.
+                // Another client created the blob since. That does not prove that this client has
+                // its bytes.
                 if !self.verifies_first(&grants, digest).await {
                     self.forget(&grants).await;
                     let found = format!(
@@ -345,7 +346,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         });
         if let Err(error) = right {
-            // Either the digest or the condition refuses it; what else comes of it concerns nobody.
+            // The store refuses it by the digest or by the condition. Any other outcome is ignored:
+            // the write only costs what a push of a new blob would.
             drop(self.write_refused(&key::blob(digest), digest).await);
             self.void(&grants, &error).await;
             return Err(error.into());
@@ -362,8 +364,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Whether the store verifies the digest of a write before its condition. If not, a write that
-    /// lost to another one proves nothing of its bytes. R2's documentation does not say which it
-    /// is, so the store is asked: by a write to a grant that is there, of bytes with another digest.
+    /// lost to another one proves nothing about its bytes. R2's documentation does not say, so a
+    /// probe asks the store: a write of bytes with another digest to an existing grant.
     async fn verifies_first(&self, grants: &[String], digest: &Digest) -> bool {
         match grants.first() {
             Some(grant) => {
@@ -374,8 +376,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    /// Asks the store for a write that it refuses: of bytes that are not the blob, and on the
-    /// condition that nothing is at the key.
+    /// Makes a write that the store refuses: bytes that don't have the digest, on the condition
+    /// that the key is absent.
     async fn write_refused(&self, key: &str, digest: &Digest) -> Result<Option<Meta>, StoreError> {
         let empty = Vec::new();
         let other = if digest.algorithm().digest(&empty) == *digest {
@@ -433,7 +435,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Content::Stream(self.store.concatenate(pieces, length), length)
         };
         bound.check(&self.host)?;
-        // 2, 3: creating it only if it is not there is the look
+        // 2, 3: creating the blob only if it is absent is the look
         let record = match self.store.put(&key::blob(digest), content, options).await? {
             Some(meta) => {
                 self.count_stored(meta.size);

@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// How long a token is good for where the upstream does not say.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// How long a token is used at the most, whatever the upstream says.
+/// The longest time that a token is cached, whatever the upstream says.
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 
 /// How long before its end a token is used no more.
@@ -79,18 +79,18 @@ struct Token {
     until: Timestamp,
 }
 
-/// The tokens of upstreams, by upstream and scope. Clients choose the scopes by the names they
-/// pull, so the number of tokens and their bytes are bounded.
+/// A cache of upstreams' tokens, by upstream and scope. Clients choose the scopes by the names that
+/// they pull, so the cache is bounded in entries and bytes.
 #[derive(Debug, Default)]
 struct Tokens {
     by_scope: BTreeMap<String, (u64, Token)>,
     bytes: usize,
-    /// How many have been kept so far.
+    /// The number of tokens inserted so far.
     count: u64,
 }
 
 impl Tokens {
-    /// The most tokens that are kept, and their most bytes.
+    /// The most cached tokens, and their most bytes.
     const MOST: usize = 1_000;
     const MOST_BYTES: usize = 4 << 20;
 
@@ -99,7 +99,8 @@ impl Tokens {
         (token.until > now).then(|| token.text.clone())
     }
 
-    /// Keeps a token in place of one for the same scope. For want of room, those go that end first.
+    /// Caches a token, and replaces one for the same scope. If the cache is full, the tokens that
+    /// expire first are evicted.
     fn keep(&mut self, scope: &str, token: Token, now: Timestamp) {
         self.remove(scope);
         let ended = |(scope, (_, token)): (&String, &(u64, Token))| {

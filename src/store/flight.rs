@@ -20,15 +20,15 @@ struct Air<V> {
     boarding: BTreeMap<String, u64>,
     flights: BTreeMap<u64, Flight<V>>,
     next: u64,
-    /// When the flights of cancelled requests were last forgotten, and how many flights there may
-    /// be until that is done again.
+    /// When flights of cancelled requests were last removed, and the number of flights at which
+    /// that is done again.
     cleared: Timestamp,
     room: usize,
 }
 
 impl<V> Air<V> {
-    /// Forgets flights whose leaders or followers were cancelled: the platform drops nothing that a
-    /// cancelled request holds, and clients choose the keys.
+    /// Removes flights whose leaders or followers were cancelled. The platform runs no destructors
+    /// for a cancelled request, and clients choose the keys, so flights would pile up.
     fn clear(&mut self, now: Timestamp) {
         if self.flights.len() < self.room && now.since(self.cleared) < LEASE {
             return;
@@ -344,7 +344,7 @@ mod tests {
         assert!(flights.is_empty());
     }
 
-    /// The platform drops no future of a request that it cancels: what that request held stays.
+    /// The platform drops no future of a request that it cancels, so its flights stay.
     #[test]
     fn keeps_few_of_those_that_were_cancelled() {
         let flights = Flights::default();
