@@ -1,6 +1,5 @@
-//! Annotations of a manifest (image-spec v1.1.1, `annotations.md`): strings by strings, kept as the text that they came in.
-//!
-//! Nothing here looks into them, so no map is made of them: one takes many times the memory of its text.
+//! Annotations of a manifest (image-spec v1.1.1, `annotations.md`): a map of strings, kept as JSON
+//! text. Nothing reads single annotations, and a parsed map takes many times the memory.
 
 use std::{borrow::Cow, fmt};
 
@@ -15,7 +14,7 @@ use serde_json::value::RawValue;
 pub struct Annotations(Box<RawValue>);
 
 impl Annotations {
-    /// Those of a manifest, whatever is in them.
+    /// The annotations of a manifest, unchecked.
     pub fn of(text: Box<RawValue>) -> Self {
         let dense = match dense(text.get()) {
             Cow::Borrowed(_) => None,
@@ -24,7 +23,7 @@ impl Annotations {
         Self(dense.unwrap_or(text))
     }
 
-    /// Whether a text is a map of strings, as those have to be of a manifest that is pushed.
+    /// Fails unless the text is a map of strings, as a pushed manifest must have it.
     pub fn check(text: &RawValue) -> Result<(), serde_json::Error> {
         serde_json::from_str::<Strings>(text.get()).map(drop)
     }
@@ -49,7 +48,7 @@ impl Serialize for Annotations {
     }
 }
 
-/// Those that are stored, or of an upstream, are repeated as they are.
+/// Stored annotations, and those of an upstream, are repeated unchecked.
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(Self)

@@ -1,7 +1,8 @@
-//! The ledger of an isolate's memory: who holds how many bytes, bounded for all together and for each sender.
+//! The ledger of an isolate's memory. It bounds the bytes of all leases together, and those of each
+//! sender.
 //!
-//! Part buffers of streams, passes over layers, large manifests, lists and spans that are being inflated draw from one ledger,
-//! because they share the 128 MB of one isolate. A *sender* is a user, or an address if nobody signed in.
+//! Part buffers, passes over layers, large manifests, lists and spans draw from one ledger, because
+//! they share the 128 MB of an isolate. A *sender* is a user, or an address if nobody signed in.
 //!
 //! ```
 //! use strata::{ledger::{Ledger, Memory}, time::Timestamp};
@@ -28,8 +29,9 @@ use crate::{host::Host, time::Timestamp};
 
 /// Counts the memory in use in one isolate. Clones are the same ledger.
 ///
-/// The platform may cancel a request, and then no destructor runs. So a lease that was not renewed for [`Ledger::LEASE`] no
-/// longer counts. If its holder was slow and still lives, renewing it exceeds the bound by as much, until the holder ends.
+/// If the platform cancels a request, no destructor runs. So a lease expires if it is not renewed
+/// for [`Ledger::LEASE`]. If its holder was only slow, renewing it exceeds the bound by its bytes,
+/// until the holder ends.
 #[derive(Clone, Debug)]
 pub struct Ledger(Rc<RefCell<Book>>);
 
@@ -38,7 +40,7 @@ struct Book {
     bound: u64,
     leases: Vec<Row>,
     next: u64,
-    /// Who is charged for what is taken now.
+    /// The sender that is charged for new leases.
     sender: Option<Rc<str>>,
     /// The most bytes that all leases of [`Memory::Wasm`] ever had together.
     wasm_peak: u64,
@@ -53,12 +55,12 @@ struct Row {
     renewed: Timestamp,
 }
 
-/// What kind of memory a lease is for.
+/// The kind of memory of a lease.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Memory {
-    /// The platform's, which is given back.
+    /// Memory of the platform, which is freed.
     Buffer,
-    /// This module's. WebAssembly's memory never shrinks, so its peak counts for good.
+    /// Memory of this module. WebAssembly's memory never shrinks, so its peak keeps counting.
     Wasm,
 }
 
@@ -72,13 +74,13 @@ pub struct Lease {
 /// Why there is no memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Full {
-    /// The bytes that were asked for.
+    /// The requested bytes.
     pub wanted: u64,
-    /// The bytes that are in use.
+    /// The bytes in use.
     pub used: u64,
-    /// The most that may be.
+    /// The most bytes that may be in use.
     pub bound: u64,
-    /// Whether the sender's own requests use them.
+    /// Whether the limit is the sender's own share.
     pub is_own: bool,
 }
 
@@ -118,19 +120,20 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The bytes of an isolate: beside them, its 128 MB hold 32 MiB of hot values, the module, and the platform's own objects.
-    /// A third of them are five part buffers: Docker uploads five layers at a time.
+    /// The bytes of an isolate. The rest of its 128 MB holds 32 MiB of hot values, the module, and
+    /// the platform's own objects. A third is five part buffers: Docker uploads five layers at a
+    /// time.
     pub const BOUND: u64 = 75 * MIB;
-    /// The part of those that WebAssembly's memory may grow by.
+    /// The part of [`Ledger::BOUND`] by which WebAssembly's memory may grow.
     pub const WASM: u64 = 48 * MIB;
-    /// How long a lease counts after it was taken or renewed: the time a client of 140 kbit/s needs for a part of 5 MiB.
+    /// The time after which a lease expires: a client of 140 kbit/s needs it for a part of 5 MiB.
     pub const LEASE: Duration = Duration::from_secs(300);
-    /// How long [`Ledger::wait`] waits.
+    /// The timeout of [`Ledger::wait`].
     pub const PATIENCE: Duration = Duration::from_secs(10);
-    /// What takes no more than this is not counted: nearly all manifests, configurations and lists.
+    /// Smaller objects are not counted: nearly all manifests, configurations and lists.
     pub const FREE: u64 = 64 * 1024;
 
-    /// Makes a ledger of so many bytes.
+    /// Makes a ledger with a bound in bytes.
     pub fn new(bound: u64) -> Self {
         Self(Rc::new(RefCell::new(Book {
             bound,
@@ -157,7 +160,7 @@ impl Ledger {
         self.take_for(sender.as_ref(), memory, bytes, now)
     }
 
-    /// Takes bytes if they are free, for work that is everybody's: no sender is charged.
+    /// Takes bytes if they are free, for shared work: no sender is charged.
     pub fn take_for_all(&self, memory: Memory, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
         self.take_for(None, memory, bytes, now)
     }
@@ -188,8 +191,8 @@ impl Ledger {
         })
     }
 
-    /// Takes bytes, waiting for a while for them to be free. It looks on timers of its own: the platform cancels a request that
-    /// waits for another one's promise.
+    /// Takes bytes, and waits up to [`Ledger::PATIENCE`] until they are free. It polls by timers,
+    /// because the platform cancels a request that awaits a promise of another request.
     pub async fn wait(&self, host: &impl Host, memory: Memory, bytes: u64) -> Result<Lease, Full> {
         let start = host.now();
         loop {
@@ -214,17 +217,18 @@ impl Ledger {
         self.wait(host, memory, bytes).await.map(Some)
     }
 
-    /// Who is charged now.
+    /// The sender that is charged.
     pub fn sender(&self) -> Option<Rc<str>> {
         self.0.borrow().sender.clone()
     }
 
-    /// Charges a sender from now on, until the scope is left that this is called in.
+    /// Charges a sender until the end of the enclosing [`Ledger::scope`].
     pub fn charge(&self, sender: Option<Rc<str>>) {
         self.0.borrow_mut().sender = sender;
     }
 
-    /// Charges a sender for all that a future takes. Other futures that run in between are not concerned.
+    /// Charges a sender for the leases of one future, and not for those of others that run in
+    /// between.
     pub async fn scope<F: Future>(&self, sender: Option<Rc<str>>, future: F) -> F::Output {
         let mut future = pin!(future);
         let mut own = sender;
@@ -244,7 +248,7 @@ impl Book {
             .retain(|row| now.since(row.renewed) < Ledger::LEASE);
     }
 
-    /// Whether there is room for so many more bytes.
+    /// Fails if `wanted` more bytes exceed a bound.
     fn admit(&self, sender: Option<&str>, memory: Memory, wanted: u64) -> Result<(), Full> {
         let sum = |is: &dyn Fn(&Row) -> bool| -> u64 {
             let rows = self.leases.iter().filter(|row| is(row));
@@ -270,7 +274,7 @@ impl Book {
         match memory {
             Memory::Wasm => {
                 check(wasm, Ledger::WASM.min(self.bound), false)?;
-                // What has grown already is there to be used.
+                // Memory up to the peak is allocated already, so using it costs nothing.
                 let grown = self.wasm_peak.max(wasm.saturating_add(wanted));
                 check(buffers + grown - wanted, self.bound, false)
             }
@@ -290,7 +294,7 @@ impl Book {
 }
 
 impl Lease {
-    /// Says that the holder is alive.
+    /// Renews the lease: the holder is alive.
     pub fn renew(&mut self, now: Timestamp) {
         let mut book = self.book.borrow_mut();
         book.remove(self.row.id);
@@ -299,7 +303,7 @@ impl Lease {
         book.enter(row);
     }
 
-    /// Makes it one of so many bytes, if there is room for them, and renews it. Fewer bytes than before are always had.
+    /// Changes the bytes of the lease, and renews it. Fails if more bytes are wanted than are free.
     pub fn resize(&mut self, bytes: u64, now: Timestamp) -> Result<(), Full> {
         let mut book = self.book.borrow_mut();
         book.expire(now);
@@ -319,7 +323,7 @@ impl Lease {
         admitted
     }
 
-    /// The bytes that it is for.
+    /// The bytes of the lease.
     pub const fn bytes(&self) -> u64 {
         self.row.bytes
     }

@@ -854,7 +854,7 @@ impl From<StoreError> for Error {
                 "the body ended before or after its announced length",
             ),
             StoreError::Busy => Self::unavailable(
-                "no memory is free for the parts of this body: other uploads, yours or others', use it, try again",
+                "no memory is free for this body while other uploads use it, try again",
                 MEMORY_RETRY_AFTER,
             ),
             StoreError::Throttled(cause) => {

@@ -68,7 +68,7 @@ impl fmt::Display for ContentsError {
             Self::Broken => f.write_str("its table of contents has more parts than can be counted"),
             Self::Proportion => write!(
                 f,
-                "what it says of its entries is out of proportion: more than {} MiB and {EACH} bytes for each entry",
+                "its table of contents is out of proportion: more than {} MiB and {EACH} bytes for each entry",
                 DESCRIBED >> 20
             ),
             Self::Path => write!(f, "more than {MAX_PATH} bytes of entries at one path"),
@@ -640,7 +640,7 @@ mod tests {
         assert_eq!(error, ContentsError::Proportion);
         assert_eq!(
             error.to_string(),
-            "what it says of its entries is out of proportion: more than 32 MiB and 512 bytes for each entry"
+            "its table of contents is out of proportion: more than 32 MiB and 512 bytes for each entry"
         );
     }
 

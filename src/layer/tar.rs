@@ -166,7 +166,7 @@ impl fmt::Display for TarError {
             }
             Problem::Owner => write!(
                 f,
-                "the name of a user or group of more than {MAX_OWNER} bytes in a tar archive"
+                "a name of a user or group of more than {MAX_OWNER} bytes in a tar archive"
             ),
             Problem::Meta => write!(
                 f,

@@ -946,7 +946,7 @@ impl From<StoreError> for Failure {
 
 fn too_large(digest: &Digest, bytes: u64) -> Error {
     let found = format!(
-        "{bytes} bytes of {digest} would have to be in memory at once to read a part of it, at most {MAX_INFLATED} are"
+        "reading a part of {digest} needs {bytes} bytes of memory at once, at most {MAX_INFLATED} are allowed: pull the whole layer"
     );
     Error::new(Code::LayerInvalid, found)
 }
