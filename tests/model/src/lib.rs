@@ -35,8 +35,8 @@
 //! - What nothing names goes when it is as old as the grace period, and so do tags: the least that a policy can say, though it says more.
 //! - A write whose answer is lost is not made again by the same request, unless it finds its own in what is there.
 //! - Identifiers and nonces are unique. Digests stand for bytes.
-//! - A client that pushes a blob has its bytes. The code hashes them, but for one client: of two
-//!   that create a blob at the same moment the second is believed.
+//! - A client that pushes a blob has its bytes. The code hashes them. If two clients create a blob at
+//!   the same moment, the loser gets a right only if the store verified its bytes.
 //! - Each isolate has its settings for its whole life. An operation goes on by the settings that it
 //!   began with.
 //! - An upstream is known by its name. What it sends and what its `HEAD` says may be anything.

@@ -47,8 +47,7 @@ impl Client {
                 self.to(Place::Keep(keep::At::first(world), after))
             }
             At::Put => {
-                // Of two that create a blob at the same moment, the second is believed: see the
-                // assumptions.
+                // The loser of a race to create the blob has its bytes too: see the assumptions.
                 world.known.hash(repository, blob);
                 if world.store.create_blob(blob, Body::Bytes(0)) {
                     stored(Record::Bytes).without_link(world)
