@@ -42,7 +42,7 @@ struct Book {
     next: u64,
     /// The sender that is charged for new leases.
     sender: Option<Rc<str>>,
-    /// The most bytes that all leases of [`Memory::Wasm`] ever had together.
+    /// The most bytes that all leases of [`Memory::Wasm`] ever had together, up to their bound.
     wasm_peak: u64,
 }
 
@@ -271,6 +271,40 @@ impl Book {
         }
         let wasm = sum(&|row| row.memory == Memory::Wasm);
         let buffers = sum(&|row| row.memory == Memory::Buffer);
+        let most_wasm = Ledger::WASM.min(self.bound);
+        let for_buffers = self.bound / BUFFERS;
+        let for_wasm = most_wasm / MANIFESTS;
+        let (room, reserve, grown) = match memory {
+            Memory::Wasm => (
+                most_wasm,
+                for_wasm,
+                self.wasm_peak.max(wasm.saturating_add(wanted)),
+            ),
+            Memory::Buffer => {
+                let grown = self.wasm_peak.max(wasm);
+                (self.bound.saturating_sub(grown), for_buffers, grown)
+            }
+        };
+        if let Some(sender) = sender {
+            let is_charged = |row: &Row| row.memory == memory && row.sender.is_some();
+            let is_own = |row: &Row| row.sender.as_deref() == Some(sender);
+            if sum(&|row| is_charged(row) && is_own(row)) > 0 {
+                check(sum(&is_charged), room.saturating_sub(reserve), false)?;
+            }
+            if is_stranger(sender) {
+                let of_strangers = |row: &Row| {
+                    row.memory == memory && row.sender.as_deref().is_some_and(is_stranger)
+                };
+                check(sum(&of_strangers), room / 3 * 2, false)?;
+                // And of what both kinds have together, enough to grow by.
+                let reserve = for_buffers + for_wasm.min(most_wasm.saturating_sub(grown));
+                let all = match memory {
+                    Memory::Wasm => buffers + grown.saturating_sub(wanted),
+                    Memory::Buffer => buffers + grown,
+                };
+                check(all, self.bound.saturating_sub(reserve), false)?;
+            }
+        }
         match memory {
             Memory::Wasm => {
                 check(wasm, Ledger::WASM.min(self.bound), false)?;
@@ -285,7 +319,10 @@ impl Book {
     fn enter(&mut self, row: Row) {
         self.leases.push(row);
         let wasm = self.leases.iter().filter(|row| row.memory == Memory::Wasm);
-        self.wasm_peak = self.wasm_peak.max(wasm.map(|row| row.bytes).sum());
+        let wasm: u64 = wasm.map(|row| row.bytes).sum();
+        // Holders that renew late may have more together than their bound. If all of that counted for good, no buffer
+        // would ever be free again.
+        self.wasm_peak = self.wasm_peak.max(wasm.min(Ledger::WASM));
     }
 
     fn remove(&mut self, id: u64) {
@@ -344,7 +381,19 @@ impl Drop for Lease {
     }
 }
 
+/// What the name of a sender begins with who did not sign in: an address, and there is no end of those. All of them
+/// together hold at most two thirds of each kind of memory.
+pub(crate) const STRANGER: &str = "address ";
+
+fn is_stranger(sender: &str) -> bool {
+    sender.starts_with(STRANGER)
+}
+
 const MIB: u64 = 1024 * 1024;
+/// A sender who holds memory already leaves this part of it to others: a part buffer.
+const BUFFERS: u64 = 15;
+/// The same of WebAssembly's: what a manifest of 4 MiB takes.
+const MANIFESTS: u64 = 4;
 /// How often those who wait look.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -449,6 +498,74 @@ mod tests {
         assert!(buffer(&ledger, 1, late).is_err(), "the slow one holds all");
         drop(slow);
         assert_eq!(ledger.used(), 0);
+    }
+
+    #[test]
+    fn holders_that_come_back_late_leave_room_for_buffers() {
+        let ledger = Ledger::default();
+        ledger.charge(Some("user ann".into()));
+        let mut now = START;
+        let mut late = Vec::new();
+        for _ in 0..4 {
+            // A third, held by a body that comes more slowly than a lease lasts.
+            late.push(ledger.take(Memory::Wasm, 24 * MIB, now).unwrap());
+            now = now + Ledger::LEASE;
+        }
+        for lease in &mut late {
+            lease.resize(24 * MIB, now).unwrap();
+        }
+        drop(late);
+        assert_eq!(ledger.used(), 0);
+        ledger.charge(Some("user bob".into()));
+        assert!(buffer(&ledger, 5 * MIB, now).is_ok());
+    }
+
+    #[test]
+    fn strangers_leave_room_for_who_signed_in() {
+        for peak in [0, Ledger::WASM] {
+            let ledger = Ledger::default();
+            drop(wasm(&ledger, peak).unwrap());
+            let mut held = Vec::new();
+            for number in 0..100 {
+                ledger.charge(Some(format!("{STRANGER}192.0.2.{number}").into()));
+                held.extend((0..9).map_while(|_| buffer(&ledger, 4 * MIB, START).ok()));
+                held.extend((0..9).map_while(|_| wasm(&ledger, MIB).ok()));
+            }
+            assert!(held.len() > 4);
+            ledger.charge(Some("user ann".into()));
+            assert!(buffer(&ledger, 5 * MIB, START).is_ok(), "{peak}");
+            assert!(wasm(&ledger, 12 * MIB).is_ok(), "{peak}");
+        }
+    }
+
+    #[test]
+    fn one_sender_leaves_room_for_another_one() {
+        let ledger = Ledger::default();
+        drop(wasm(&ledger, Ledger::WASM).unwrap());
+        ledger.charge(Some("user ann".into()));
+        let own: Vec<_> = (0..9)
+            .map_while(|_| buffer(&ledger, 5 * MIB, START).ok())
+            .collect();
+        assert_eq!(own.len(), 4);
+        let full = buffer(&ledger, 5 * MIB, START).unwrap_err();
+        assert!(!full.is_own, "{full}");
+        ledger.charge(Some("user bob".into()));
+        let first = buffer(&ledger, 5 * MIB, START);
+        assert!(first.is_ok());
+        assert!(buffer(&ledger, 5 * MIB, START).is_err());
+    }
+
+    #[test]
+    fn two_senders_leave_room_for_a_manifest_of_a_third_one() {
+        let ledger = Ledger::default();
+        let mut held = Vec::new();
+        for name in ["user ann", "user bob"] {
+            ledger.charge(Some(name.into()));
+            held.extend((0..9).map_while(|_| wasm(&ledger, 12 * MIB).ok()));
+        }
+        assert_eq!(held.len(), 3);
+        ledger.charge(Some("user carl".into()));
+        assert!(wasm(&ledger, 12 * MIB).is_ok());
     }
 
     #[test]

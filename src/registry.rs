@@ -16,7 +16,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::{Host, Level},
-    ledger::{Full, Ledger},
+    ledger::{Full, Ledger, STRANGER},
     metrics::{self, Metrics},
     name::Reference,
     registry::{
@@ -839,7 +839,7 @@ impl From<Full> for Error {
 
 /// Who is charged for a request that nobody signed.
 fn address_of(address: &str) -> String {
-    format!("address {}", network(address))
+    format!("{STRANGER}{}", network(address))
 }
 
 impl From<StoreError> for Error {
