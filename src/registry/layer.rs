@@ -226,7 +226,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             size: record.size(),
             is_done: false,
         };
-        if self.passes.len() >= MAX_PASSES && !self.passes.is_under_way(&key) {
+        if self.passes.running(self.host.now()) >= MAX_PASSES && !self.passes.is_under_way(&key) {
             // Each takes memory: what asks for one more comes again.
             return Ok(later);
         }
@@ -260,24 +260,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let size = record.size();
         let object = self.store.get(&saved_key, None).await?;
         let was_saved = object.is_some();
+        let object = match object {
+            // More than a pass saves, from before there was this limit: it begins anew.
+            Some(object) if object.meta.size > MAX_SAVED => {
+                self.store.discard(object.body).await;
+                None
+            }
+            object => object,
+        };
         let saved_size = object.as_ref().map_or(0, |object| object.meta.size);
-        let now = self.host.now();
         let lease = self
             .ledger
-            .take_for_all(Memory::Wasm, saved_size + AHEAD, now);
-        let (mut lease, object) = match (lease, object) {
-            // More than a pass saves: it begins anew.
-            (Ok(lease), Some(object)) if object.meta.size > MAX_SAVED => {
+            .take_for_all(Memory::Wasm, saved_size + AHEAD, self.host.now());
+        let Ok(mut lease) = lease else {
+            if let Some(object) = object {
                 self.store.discard(object.body).await;
-                (lease, None)
             }
-            (Ok(lease), object) => (lease, object),
-            (Err(_), object) => {
-                if let Some(object) = object {
-                    self.store.discard(object.body).await;
-                }
-                return Ok(None);
-            }
+            return Ok(None);
         };
         let mut saved = Vec::new();
         if let Some(object) = object {

@@ -175,6 +175,15 @@ impl<V: Clone> Flights<V> {
         self.air.borrow().boarding.contains_key(key)
     }
 
+    /// The number of reads that somebody does: who was cancelled says so by a lease that has run out.
+    pub fn running(&self, now: Timestamp) -> usize {
+        let air = self.air.borrow();
+        let is_running = |flight: &&Flight<V>| {
+            matches!(flight.state, State::Running) && now.since(flight.since) < LEASE
+        };
+        air.flights.values().filter(is_running).count()
+    }
+
     /// The number of reads that somebody does or waits for.
     pub fn len(&self) -> usize {
         self.air.borrow().flights.len()

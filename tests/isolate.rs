@@ -1,0 +1,188 @@
+//! What an isolate goes on doing whatever it was asked before, and what it counts of the memory that it holds.
+
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what is not as expected fails the test"
+)]
+
+use std::{
+    cell::{Cell, RefCell},
+    env, fs,
+    process::Command,
+    rc::Rc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use strata::{
+    manifest::{OCI_INDEX, OCI_MANIFEST},
+    store::{key, memory::Memory},
+};
+
+use crate::support::{
+    Ask, CONFIG, LAYER, TestHost, ask, ask_now, descriptor, digest, image,
+    layers::{Tar, gzip},
+    registry_on,
+    watched::{Verdict, Watched},
+};
+
+#[path = "support/support.rs"]
+mod support;
+
+/// What version 0.1.0 saved of a pass has up to 96 MiB, and the ledger has no room for as much.
+#[test]
+fn a_saved_pass_that_is_too_large_begins_anew() {
+    let host = TestHost::default();
+    let store = Watched::new(Memory::timed(host.now.clone()), |_, _| Verdict::Done);
+    let registry = registry_on(store.clone(), host, &[]);
+    let layer = gzip(&Tar::default().file("a", "b").end());
+    let digest = digest(&layer);
+    let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(&layer);
+    assert_eq!(ask(&registry, &push).status, 201);
+    store.plant(&key::indexing(&digest), &vec![0; 60 << 20], "");
+    let look = Ask::new(&format!("GET /v2/a/_strata/layers/{digest}"));
+    let answer = ask(&registry, &look);
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 200, "{text}");
+    assert!(store.keys("indexing/").is_empty());
+    assert_eq!(registry.ledger().used(), 0);
+}
+
+/// The resident memory of this process.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib: u64 = line
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    kib * 1024
+}
+
+/// What an index of images lists is not held by many requests at once that wait for the image that was chosen of it. Its
+/// process is its own, because memory is counted for all of a process.
+#[test]
+fn an_index_of_images_is_not_held_while_its_image_is_read() {
+    const NAME: &str = "an_index_of_images_is_not_held_while_its_image_is_read";
+    if env::var_os("STRATA_ALONE").is_none() {
+        let output = Command::new(env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env("STRATA_ALONE", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}{errors}");
+        return;
+    }
+    let host = TestHost::default();
+    let never = Rc::<RefCell<Option<String>>>::default();
+    let awaited = never.clone();
+    let store = Watched::new(
+        Memory::timed(host.now.clone()),
+        move |operation, key| match awaited.borrow().as_deref() {
+            Some(never) if operation == "get" && key == never => Verdict::Never,
+            _ => Verdict::Done,
+        },
+    );
+    let isolate = || registry_on(store.clone(), host.clone(), &[]);
+    let registry = isolate();
+    for bytes in [CONFIG, LAYER] {
+        let digest = digest(bytes);
+        let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(bytes);
+        assert_eq!(ask(&registry, &push).status, 201);
+    }
+    let image = image().to_string();
+    let chosen = digest(image.as_bytes());
+    let push = |reference: &str, media_type: &str, body: &str| {
+        let line = format!("PUT /v2/a/manifests/{reference}");
+        let request = Ask::new(&line)
+            .header("content-type", media_type)
+            .body(body);
+        assert_eq!(ask(&registry, &request).status, 201);
+    };
+    push(&chosen.to_string(), OCI_MANIFEST, &image);
+    let mut listed = descriptor(OCI_MANIFEST, image.as_bytes());
+    let platform = json!({ "os": "linux", "architecture": "amd64" });
+    listed
+        .as_object_mut()
+        .unwrap()
+        .insert("platform".to_owned(), platform);
+    let other = descriptor(OCI_MANIFEST, image.as_bytes());
+    let mut manifests = vec![other; 20_000];
+    manifests.push(listed);
+    let index: Value = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": manifests,
+    });
+    let index = index.to_string();
+    push("v1", OCI_INDEX, &index);
+
+    let name = "a".parse().unwrap();
+    *never.borrow_mut() = Some(key::manifest(&name, &chosen));
+    let registry = isolate();
+    let look = Ask::new("GET /v2/a/_strata/images/v1/files/");
+    let before = resident();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waiting: Vec<_> = (0..32)
+        .map(|_| Box::pin(ask_now(&registry, &look)))
+        .collect();
+    for asked in &mut waiting {
+        for _ in 0..1_000 {
+            assert!(asked.as_mut().poll(&mut context).is_pending());
+        }
+    }
+    let held = resident().saturating_sub(before);
+    let counted = registry.ledger().used();
+    assert!(
+        held < counted + (32 << 20),
+        "{held} bytes are held, {counted} are counted"
+    );
+}
+
+/// A request that the platform cancels runs no destructor, and its pass is nobody's any more.
+#[test]
+fn passes_that_were_cancelled_leave_their_places_to_others() {
+    let host = TestHost::default();
+    let never = Rc::new(Cell::new(true));
+    let awaited = never.clone();
+    let store = Watched::new(
+        Memory::timed(host.now.clone()),
+        move |operation, key| match operation {
+            "get" if key.starts_with("blobs/") && awaited.get() => Verdict::Never,
+            _ => Verdict::Done,
+        },
+    );
+    let registry = registry_on(store, host.clone(), &[]);
+    let layers = ["a", "b", "c"].map(|name| gzip(&Tar::default().file(name, name).end()));
+    let look = |layer: &[u8]| Ask::new(&format!("GET /v2/a/_strata/layers/{}", digest(layer)));
+    for layer in &layers {
+        let line = format!("POST /v2/a/blobs/uploads/?digest={}", digest(layer));
+        assert_eq!(ask(&registry, &Ask::new(&line).body(layer)).status, 201);
+    }
+    let registry: &'static _ = Box::leak(Box::new(registry));
+    let mut context = Context::from_waker(Waker::noop());
+    for layer in &layers[..2] {
+        let request: &'static _ = Box::leak(Box::new(look(layer)));
+        let mut asked = Box::pin(ask_now(registry, request));
+        for _ in 0..1_000 {
+            assert!(asked.as_mut().poll(&mut context).is_pending());
+        }
+        std::mem::forget(asked);
+    }
+    never.set(false);
+    assert_eq!(
+        ask(registry, &look(&layers[2])).status,
+        202,
+        "each takes memory"
+    );
+    host.pass(Duration::from_secs(60));
+    assert_eq!(ask(registry, &look(&layers[2])).status, 200);
+}
