@@ -1,11 +1,7 @@
 //! What an isolate goes on doing whatever it was asked before, and what it counts of the memory that it holds.
 
 #![cfg(target_os = "linux")]
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "what is not as expected fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::{
     cell::{Cell, RefCell},

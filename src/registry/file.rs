@@ -280,17 +280,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     async fn image(&self, image: &ImageOf<'_>, trace: &Trace<S::Bytes>) -> Result<Document, Error> {
         let read = async |reference: &Reference| {
             let (digest, content) = self.read_manifest(image.name, reference, trace).await?;
-            let size = content.bytes.len();
-            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
-            let _lease = lease.await?;
+            let needed = WEIGHT * content.bytes.len();
+            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, needed);
+            let lease = lease.await?;
             let document: Document =
                 serde_json::from_slice(&content.bytes.to_vec()).map_err(|error| {
                     Error::new(Code::ManifestInvalid, format!("{digest}: {error}"))
                         .with_status(StatusCode::UNPROCESSABLE_ENTITY)
                 })?;
-            Ok::<_, Error>((digest, document))
+            Ok::<_, Error>((digest, document, lease))
         };
-        let (digest, document) = read(image.reference).await?;
+        let (digest, document, lease) = read(image.reference).await?;
         if document.manifests.is_empty() {
             return Ok(document);
         }
@@ -314,7 +314,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let found = format!("{digest} has no image for {asked}, name one by ?platform=");
             Error::new(Code::ManifestUnknown, found).with_detail(json!({ "platforms": names }))
         })?;
-        let (digest, document) = read(&Reference::Digest(chosen.digest.clone())).await?;
+        let chosen = Reference::Digest(chosen.digest.clone());
+        // What was listed beside it is held no longer.
+        drop((document, lease));
+        let (digest, document, _lease) = read(&chosen).await?;
         if document.manifests.is_empty() {
             Ok(document)
         } else {
@@ -721,5 +724,8 @@ const DEFAULT_PLATFORM: &str = "linux/amd64";
 const MAX_LAYERS: usize = 500;
 /// The longest name that a header says: as long as any on Linux.
 const MAX_NAME: usize = 255;
+/// The memory of a manifest and of what is read of it, in bytes for each of its own: descriptors that have a digest alone
+/// are the heaviest.
+const WEIGHT: u64 = 5;
 /// The bytes of a hole that are made at once.
 const ZEROS: usize = 64 * 1024;

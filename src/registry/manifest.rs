@@ -143,7 +143,7 @@ pub(super) struct Referrer {
 }
 
 /// The memory of a manifest, in bytes for each of its own.
-const WEIGHT: u64 = 3;
+pub(super) const WEIGHT: u64 = 3;
 
 /// The most bytes of metadata that every store takes, with room for its name.
 const MAX_METADATA: usize = 1_900;

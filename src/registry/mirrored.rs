@@ -11,7 +11,7 @@ use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::{Host, Level, Reply},
-    ledger::Memory,
+    ledger::{Full, Lease, Memory},
     manifest::{self, DOCKER_LIST, DOCKER_MANIFEST, MAX_SIZE, Manifest, OCI_INDEX, OCI_MANIFEST},
     name::{Name, Reference, Tag},
     registry::{
@@ -19,7 +19,7 @@ use crate::{
         blob::{describe, whole},
         fill::{Fill, Part, Source},
         grant::{Look, from_json, json},
-        manifest::{Origin, TagTarget},
+        manifest::{Origin, TagTarget, WEIGHT},
         respond,
         upload::Delivery,
         upstream::{Question, UpstreamError},
@@ -305,14 +305,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             || announced(&reply.headers).is_some_and(|announced| announced == *digest))
     }
 
-    /// Reads a document of so many bytes at most from an upstream.
+    /// Reads a document of so many bytes at most from an upstream, with the memory that it takes to be parsed.
     async fn fetch_document(
         &self,
         mirrored: &Mirrored,
         path: &str,
         headers: HeaderMap,
         most: u64,
-    ) -> Result<(HeaderMap, Vec<u8>), UpstreamError> {
+    ) -> Result<(HeaderMap, Vec<u8>, Option<Lease>), UpstreamError> {
         let question = Question {
             method: Method::GET,
             path,
@@ -321,14 +321,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let reply = self.ask_upstream(mirrored, &question).await?;
         let what = path.split('?').next().unwrap_or_default();
         let wrong = |found: String| UpstreamError::Wrong(format!("{what}: {found}"));
-        let bytes = match (reply.status, reply.body) {
+        let full = |full: Full| UpstreamError::Store(full.to_string());
+        let leased = |bytes| self.ledger.wait_if_large(&self.host, Memory::Wasm, bytes);
+        let (bytes, lease) = match (reply.status, reply.body) {
             (StatusCode::OK, Some(body)) => {
                 let length = length(&reply.headers).unwrap_or(most).min(most);
-                let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, length);
-                let _lease = lease
-                    .await
-                    .map_err(|full| UpstreamError::Store(full.to_string()))?;
-                self.store.collect(body, most).await
+                let lease = leased(length).await.map_err(full)?;
+                (self.store.collect(body, most).await, lease)
             }
             (status, body) => {
                 if let Some(body) = body {
@@ -340,7 +339,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let bytes = bytes
             .map_err(|error| UpstreamError::Failed(error.to_string()))?
             .ok_or_else(|| wrong(format!("larger than {most} bytes")))?;
-        Ok((reply.headers, bytes))
+        // It is parsed next.
+        let needed = WEIGHT * bytes.len() as u64;
+        let lease = match lease {
+            Some(mut lease) => {
+                lease.resize(needed, self.host.now()).map_err(full)?;
+                Some(lease)
+            }
+            None => leased(needed).await.map_err(full)?,
+        };
+        Ok((reply.headers, bytes, lease))
     }
 
     /// Reads a manifest from an upstream, and believes nothing of it unseen.
@@ -351,7 +359,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         expected: Option<&Digest>,
     ) -> Result<(Digest, Rc<Content<S::Bytes>>), UpstreamError> {
         let path = format!("/manifests/{reference}");
-        let (headers, bytes) = self
+        let (headers, bytes, _lease) = self
             .fetch_document(mirrored, &path, accepting_manifests(), MAX_SIZE)
             .await?;
         let wrong = |found: String| UpstreamError::Wrong(format!("manifest {reference}: {found}"));
@@ -409,6 +417,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         } = learnt;
         let content = match content {
             Some(content) => {
+                let needed = WEIGHT * content.bytes.len();
+                let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, needed);
+                let _lease = lease.await?;
                 let bytes = content.bytes.to_vec();
                 let parsed = Manifest::read(&bytes);
                 let manifest =

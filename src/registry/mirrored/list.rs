@@ -145,7 +145,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         read: fn(&[u8]) -> Result<Vec<T>, String>,
     ) -> Asked<T> {
         let accept = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
-        let (headers, bytes) = self
+        let (headers, bytes, _lease) = self
             .fetch_document(mirrored, path, accept, MAX_PAGE)
             .await?;
         let wrong = |found: String| {
