@@ -24,6 +24,7 @@ use crate::{
     range::ByteRange,
     registry::{
         Bound, Registry,
+        grant::Look,
         upload::{Delivery, Sealed},
         upstream::UpstreamError,
     },
@@ -359,6 +360,86 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Err(error)
             }
         }
+    }
+
+    /// Stores a blob whose length its upstream does not say, up to this many bytes. Nobody reads it
+    /// before its digest is known to be right.
+    pub(super) async fn fill_unsized(
+        &self,
+        body: S::Body,
+        most: u64,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let mut begun = self.begin_anew();
+        let mut reader = self.store.read(body)?;
+        let received = self
+            .receive_unsized(&mut reader, most, name, digest, &mut begun)
+            .await;
+        reader.give_up().await;
+        let sealed = match received {
+            Ok(()) if begun.extents.is_empty() => {
+                let seen = Look::Absent;
+                return self.fill_whole(None, 0, name, digest, &seen).await;
+            }
+            Ok(()) => {
+                let sealed = Sealed {
+                    number: 1,
+                    extents: begun.extents.clone(),
+                    by: Delivery::Fill,
+                };
+                let bound = begun.bound;
+                self.seal(name, begun.id, sealed, digest, bound).await
+            }
+            Err(error) => Err(error),
+        };
+        if sealed.is_err() {
+            self.drop_fill(name, digest, begun).await;
+        }
+        sealed
+    }
+
+    /// Reads a body of unknown length into extents, and verifies its digest. The extents are noted
+    /// in `begun` before they are written, so that none is left over.
+    async fn receive_unsized(
+        &self,
+        reader: &mut S::Reader,
+        most: u64,
+        name: &Name,
+        digest: &Digest,
+        begun: &mut Begun,
+    ) -> Result<(), Error> {
+        let mut hasher = self.store.hasher(digest.algorithm())?;
+        let mut size = 0;
+        while let Some(chunk) = reader.hold(HELD).await? {
+            let offset = size;
+            size += chunk.len();
+            self.metrics.received.inc_by(chunk.len());
+            if size > most {
+                let found = format!("more than the {most} bytes that `most_bytes` allows");
+                return Err(Error::new(Code::SizeInvalid, found));
+            }
+            hasher.update(&chunk).await?;
+            begun.bound.check(&self.host)?;
+            if offset == 0 {
+                let start = Step::Start {
+                    algorithm: digest.algorithm(),
+                };
+                self.write_step(name, begun.id, 0, &start).await?;
+            }
+            let extent = Extent {
+                key: key::extent_name(begun.id, offset, &self.nonce()),
+                size: chunk.len(),
+            };
+            begun.extents.push(extent.clone());
+            self.store.write(&key::extent(&extent.key), &chunk).await?;
+        }
+        let found = hasher.finish().await?;
+        if found != *digest {
+            let found = format!("its bytes have the digest {found}");
+            return Err(Error::new(Code::DigestInvalid, found));
+        }
+        Ok(())
     }
 
     /// A fill that begins.

@@ -738,7 +738,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                         self.fill_whole(Some(body), length, name, digest, &seen)
                             .await
                     }
-                    None => self.take_blob(body, None, name, digest).await,
+                    None => self.fill_unsized(body, most, name, digest).await,
                 };
                 taken.map(|()| None).map_err(|error| match error.code() {
                     Code::DigestInvalid | Code::SizeInvalid => wrong(error.message()),

@@ -108,8 +108,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
         let upload = self.receive(request, name, id, upload, bound).await?;
-        self.close(name, id, upload, digest, Delivery::Push, bound)
-            .await?;
+        self.close(name, id, upload, digest, bound).await?;
         Ok(created(name, digest))
     }
 
@@ -230,18 +229,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 }
                 None => {
                     let upload = self.receive(request, name, id, upload, bound).await?;
-                    self.close(name, id, upload, digest, Delivery::Push, bound)
-                        .await?;
+                    self.close(name, id, upload, digest, bound).await?;
                 }
             },
             Step::Received { .. } => {
                 let upload = self.receive(request, name, id, upload, bound).await?;
-                self.close(name, id, upload, digest, Delivery::Push, bound)
-                    .await?;
+                self.close(name, id, upload, digest, bound).await?;
             }
             Step::Closing { .. } | Step::Done { .. } => {
-                self.close_again(name, id, &upload.last, digest, Delivery::Push)
-                    .await?;
+                self.close_again(name, id, &upload.last, digest).await?;
             }
             Step::Dead => return Err(unknown(id)),
         }
@@ -523,43 +519,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Err(out_of_order(name, id, &upload, "another chunk came first"))
     }
 
-    /// Takes a blob that another server sends, as an upload of one body: nothing of it is read before it was seen to be right.
-    pub(super) async fn take_blob(
-        &self,
-        body: S::Body,
-        length: Option<u64>,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<(), Error> {
-        let bound = self.bound();
-        let id = UploadId::new(self.host.random());
-        let upload = Upload {
-            number: 0,
-            last: Step::Start {
-                algorithm: digest.algorithm(),
-            },
-        };
-        self.write_step(name, id, upload.number, &upload.last)
-            .await?;
-        let upload = self
-            .receive_body(body, length, name, id, upload, bound)
-            .await?;
-        let closed = self.close(name, id, upload.clone(), digest, Delivery::Fill, bound);
-        let Err(error) = closed.await else {
-            return Ok(());
-        };
-        // Nobody comes back to mend it.
-        if upload.is_open()
-            && self
-                .write_step(name, id, upload.number + 1, &Step::Dead)
-                .await?
-            && let Step::Received { extent, .. } = upload.last
-        {
-            self.delete_extents(&[extent]).await;
-        }
-        Err(error)
-    }
-
     /// Push, by PATCH: closes an upload. BOUND counts from before the session was read: a sweeper may take one that was not
     /// moved for that long for abandoned.
     async fn close(
@@ -568,19 +527,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         id: UploadId,
         upload: Upload,
         digest: &Digest,
-        by: Delivery,
         bound: Bound,
     ) -> Result<(), Error> {
         let extents = match &upload.last {
             Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
-                match by {
-                    Delivery::Push => self.push_whole(None, 0, name, digest).await?,
-                    Delivery::Fill => {
-                        self.fill_whole(None, 0, name, digest, &Look::Absent)
-                            .await?;
-                    }
-                }
+                self.push_whole(None, 0, name, digest).await?;
                 self.forget(&[key::step(name, id, 0)]).await;
                 return Ok(());
             }
@@ -621,13 +573,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             if listed.is_open() {
                 return Err(out_of_order(name, id, &listed, "the upload has moved on"));
             }
-            return self.close_again(name, id, &listed.last, digest, by).await;
+            return self.close_again(name, id, &listed.last, digest).await;
         }
 
         let sealed = Sealed {
             number: upload.number + 1,
             extents,
-            by,
+            by: Delivery::Push,
         };
         self.record_extents(name, id, sealed, digest, bound).await
     }
@@ -733,8 +685,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         id: UploadId,
         last: &Step,
         digest: &Digest,
-        by: Delivery,
     ) -> Result<(), Error> {
+        let by = Delivery::Push;
         match last {
             Step::Closing { digest: closed } | Step::Done { digest: closed, .. }
                 if closed == digest =>
