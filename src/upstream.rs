@@ -227,16 +227,18 @@ impl Upstream {
 
     /// Whether the upstream's credentials may go to a token server at this address: the upstream's
     /// own origin, a host of `auth`, or a host below its name if the name is a domain that contains
-    /// the upstream's address.
+    /// the upstream's address. Never by http, if the upstream is reached by https.
     pub fn may_give_tokens(&self, address: &str) -> bool {
         Origin::parse(address, self.is_insecure).is_ok_and(|origin| {
             let is_downgrade = self.origin.scheme == "https" && origin.scheme != "https";
+            let is_below_its_name = || {
+                let is_within = is_within(&origin.host, &self.name);
+                self.is_in_its_name() && is_within && origin.is_usual()
+            };
             origin == self.origin
-                || self.auth.iter().any(|pattern| pattern.matches(&origin))
-                || (self.is_in_its_name()
-                    && is_within(&origin.host, &self.name)
-                    && origin.is_usual()
-                    && !is_downgrade)
+                || (!is_downgrade
+                    && (self.auth.iter().any(|pattern| pattern.matches(&origin))
+                        || is_below_its_name()))
         })
     }
 

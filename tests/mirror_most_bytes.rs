@@ -1,7 +1,5 @@
 //! The largest blob that a mirror takes, if the upstream does not say its length.
 
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
-
 use std::{cell::Cell, rc::Rc};
 
 use futures_util::{StreamExt as _, stream};

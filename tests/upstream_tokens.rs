@@ -244,6 +244,19 @@ fn credentials_stay_at_an_insecure_upstream() {
             "http://r.lab.example/token",
             false,
         ),
+        // Not to a host of `auth` either.
+        (
+            "lab.example",
+            "https://r.lab.example",
+            "http://named.example/token",
+            false,
+        ),
+        (
+            "lab.example",
+            "http://r.lab.example",
+            "http://named.example/token",
+            true,
+        ),
     ] {
         let found = may_ask(name, address, true, realm);
         assert_eq!(found, expected, "{name} at {address}, tokens at {realm}");
