@@ -72,5 +72,5 @@ test("R2 is a store of objects, and KV one of values", async (t) => {
   for (const { name, failure } of outcomes) {
     await t.test(name.replaceAll("_", " "), () => assert.equal(failure, null));
   }
-  assert.equal(outcomes.length, 31);
+  assert.equal(outcomes.length, 32);
 });
