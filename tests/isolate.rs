@@ -12,10 +12,18 @@ use std::{
     time::Duration,
 };
 
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
+use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
+    ledger::Memory as Kind,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    store::{key, memory::Memory},
+    registry::{Body, Request},
+    store::{
+        key,
+        memory::{MadeItems, Memory, MemoryBody},
+    },
 };
 
 use crate::support::{
@@ -181,4 +189,114 @@ fn passes_that_were_cancelled_leave_their_places_to_others() {
     );
     host.pass(Duration::from_secs(60));
     assert_eq!(ask(registry, &look(&layers[2])).status, 200);
+}
+
+/// A record of a pax header.
+fn record(key: &str, value: &str) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    format!("{length} {key}={value}\n").into_bytes()
+}
+
+/// A reply to a slow client holds the index of its layer as long as it lasts.
+#[test]
+fn a_slow_reply_counts_its_index_to_the_end() {
+    let host = TestHost::default();
+    let registry = registry_on(Memory::timed(host.now.clone()), host.clone(), &[]);
+    let mut tar = Tar::default().file("large", vec![0; 16 << 20]);
+    for number in 0..400 {
+        let path = record("path", &format!("{number:08000}"));
+        tar = tar.entry(b"pax", b'x', "", &path).file("long", b"");
+    }
+    let layer = tar.end();
+    let digest = digest(&layer);
+    let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(&layer);
+    assert_eq!(ask(&registry, &push).status, 201);
+    let place = format!("/v2/a/_strata/layers/{digest}");
+    assert_eq!(
+        ask(&registry, &Ask::new(&format!("GET {place}?n=1"))).status,
+        200
+    );
+
+    let request = Request {
+        method: Method::GET,
+        target: format!("{place}/files/large"),
+        origin: "http://registry.example".to_owned(),
+        address: "192.0.2.1".to_owned(),
+        headers: HeaderMap::from_iter([(
+            AUTHORIZATION,
+            HeaderValue::from_static("Basic ZGV2OnNlY3JldA=="),
+        )]),
+        body: None,
+    };
+    let (response, _rest) = block_on(registry.answer(request));
+    let Body::Stream(MemoryBody::Made(MadeItems(mut items))) = response.into_body() else {
+        panic!("the file is not sent as it is read");
+    };
+    let used = || {
+        // What was not renewed is taken from the ledger when somebody else wants something.
+        let none = registry.ledger().take(Kind::Wasm, 0, host.now.get());
+        none.unwrap();
+        registry.ledger().used()
+    };
+    let held = used();
+    for _ in 0..3 {
+        host.pass(Duration::from_secs(200));
+        for _ in 0..4 {
+            assert!(block_on(items.next()).unwrap().is_ok());
+        }
+        assert_eq!(used(), held);
+    }
+    drop(items);
+    assert_eq!(used(), 0);
+}
+
+/// A span that takes megabytes to make one is counted before they are read.
+#[test]
+fn what_a_span_is_inflated_from_counts_before_it_is_read() {
+    let host = TestHost::default();
+    let never = Rc::new(Cell::new(false));
+    let awaited = never.clone();
+    let store = Watched::new(
+        Memory::timed(host.now.clone()),
+        move |operation, key| match operation {
+            "get" if key.starts_with("blobs/") && awaited.get() => Verdict::Never,
+            _ => Verdict::Done,
+        },
+    );
+    let registry = registry_on(store, host, &[]);
+    let tar = Tar::default().file("a", vec![0; 8 << 20]).end();
+    let (first, rest) = tar.split_at(7 << 20);
+    let (small, rest) = rest.split_at(2_048);
+    // After a small span, a member of empty blocks that are stored: they are a part of that span.
+    let mut layer = [gzip(first), gzip(small)].concat();
+    layer.extend([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
+    layer.extend([0, 0, 0, 0xff, 0xff].repeat(1_200_000));
+    layer.extend([1, 0, 0, 0xff, 0xff]);
+    layer.extend([0; 8]);
+    layer.extend(gzip(rest));
+    let digest = digest(&layer);
+    let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(&layer);
+    assert_eq!(ask(&registry, &push).status, 201);
+    let place = format!("/v2/a/_strata/layers/{digest}");
+    let answer = ask(&registry, &Ask::new(&format!("GET {place}")));
+    assert_eq!(
+        answer.status,
+        200,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+
+    never.set(true);
+    let look = Ask::new(&format!("GET {place}/files/a")).header("range", "bytes=7340000-7340500");
+    let mut asked = Box::pin(ask_now(&registry, &look));
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..1_000 {
+        assert!(asked.as_mut().poll(&mut context).is_pending());
+    }
+    let used = registry.ledger().used();
+    assert!(used >= 5_000_000, "{used}");
 }

@@ -43,6 +43,7 @@ use crate::{
         trace::Trace,
         warm::Content,
     },
+    time::Timestamp,
 };
 
 /// A layer that can be read from the middle.
@@ -53,7 +54,7 @@ pub(super) struct Layer<B> {
     content: Rc<Content<B>>,
     pub(super) index: Index,
     /// The memory of the head of the index.
-    _lease: Option<Lease>,
+    lease: Option<RefCell<Lease>>,
 }
 
 impl<B: crate::store::Bytes> Layer<B> {
@@ -63,6 +64,13 @@ impl<B: crate::store::Bytes> Layer<B> {
         let record = objects.saturating_mul(EXTENT);
         let outside = usize::try_from(self.content.bytes.len()).unwrap_or(usize::MAX);
         (self.index.weight().saturating_add(record), outside)
+    }
+
+    /// Says that its memory is still held.
+    fn renew(&self, now: Timestamp) {
+        if let Some(lease) = &self.lease {
+            lease.borrow_mut().renew(now);
+        }
     }
 
     /// What spans that are here have of these bytes of the archive.
@@ -182,7 +190,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     let memory = index.weight() as u64;
                     let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
                     return Ok(Some(Layer {
-                        _lease: lease.await?,
+                        lease: lease.await?.map(RefCell::new),
                         digest: digest.clone(),
                         record: record.clone(),
                         content,
@@ -730,7 +738,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 let end = left.end.min(left.start + together.max(1));
                 // Others have their turn, whom a layer that is near and a client that is quick would leave none.
                 registry.host.sleep(Duration::ZERO).await;
-                lease.borrow_mut().renew(registry.host.now());
+                let now = registry.host.now();
+                lease.borrow_mut().renew(now);
+                layer.renew(now);
                 let spans = registry.spans(&layer, left.start..end, None);
                 match registry.ledger.scope(sender, spans).await {
                     Ok(found) => {
@@ -834,6 +844,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<Fetched<S::Bytes>, Error> {
         let digest = &layer.digest;
         let own = Trace::default();
+        let is_passing = trace.is_none();
         let trace = trace.unwrap_or(&own);
         let all = layer.index.spans.get(spans.clone()).unwrap_or_default();
         let (Some(first), Some(last)) = (all.first(), all.last()) else {
@@ -856,6 +867,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
             _ => locate(&layer.record, digest, Some(range)),
         };
+        // It is in memory while spans are inflated, and a span may be made of far more bytes than it has. Of what passes by,
+        // so much is leased already.
+        let lease = match first.start {
+            SpanStart::Plain => None,
+            _ if is_passing && range.length() <= FETCHED => None,
+            _ => {
+                self.ledger
+                    .wait_if_large(&self.host, Memory::Buffer, range.length())
+                    .await?
+            }
+        };
         self.metrics.layer_ranges.inc_by(pieces.len() as u64);
         self.metrics.layer_range_bytes.inc_by(range.length());
         let input = match self.open(pieces, range.length()).await? {
@@ -876,6 +898,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let windows = windows.reduce(|all, window| all.start..window.end);
         let windows = windows.unwrap_or_default();
         Ok(Fetched {
+            _lease: lease,
             spans,
             first: first.input.start,
             input,
@@ -891,6 +914,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
 /// What neighbouring spans are inflated from.
 struct Fetched<B> {
+    _lease: Option<Lease>,
     spans: Range<usize>,
     first: u64,
     input: B,
