@@ -65,6 +65,8 @@ struct Progress<B> {
     readers: u32,
     /// Whether a reader took the first chunk and came for more, or was waited for.
     is_under_way: bool,
+    /// Whether it ends before the blob does, because nobody reads it.
+    is_given_up: bool,
 }
 
 /// What a request is to a fill.
@@ -119,6 +121,7 @@ impl<B: crate::store::Bytes> Fills<B> {
             moved: now,
             readers: 0,
             is_under_way: false,
+            is_given_up: false,
         })));
         fills.insert(key.to_owned(), fill.clone());
         Part::Leads(Reader::of(&fill, true))
@@ -137,7 +140,8 @@ impl<B: crate::store::Bytes> Fills<B> {
 impl<B: crate::store::Bytes> Fill<B> {
     fn is_alive(&self, now: Timestamp) -> bool {
         let progress = self.0.borrow();
-        progress.outcome.is_none() && now.since(progress.moved) < PATIENCE
+        let is_at_work = progress.outcome.is_none() && !progress.is_given_up;
+        is_at_work && now.since(progress.moved) < PATIENCE
     }
 
     /// Says how long the blob is, and what of it is stored already.
@@ -186,10 +190,14 @@ impl<B: crate::store::Bytes> Fill<B> {
         progress.moved = now;
     }
 
-    /// Whether it is worth going on: somebody reads it, or most of it is there.
+    /// Whether it is worth going on: somebody reads it, or most of it is there. A fill that is given
+    /// up takes no new readers, because it does not end at once.
     fn is_wanted(&self, offset: u64) -> bool {
-        let progress = self.0.borrow();
-        progress.readers > 0 || offset.saturating_mul(2) >= progress.size.unwrap_or_default()
+        let mut progress = self.0.borrow_mut();
+        let is_mostly_there = offset.saturating_mul(2) >= progress.size.unwrap_or_default();
+        let is_wanted = progress.readers > 0 || is_mostly_there;
+        progress.is_given_up |= !is_wanted;
+        is_wanted
     }
 
     /// Waits until a client has its first bytes, but not for long: one may be slow, or gone.
@@ -696,6 +704,25 @@ mod tests {
 
     use super::*;
     use crate::store::memory::MemoryBytes;
+
+    /// A client that comes while a fill is being given up begins another one.
+    #[test]
+    fn that_are_given_up_take_no_readers() {
+        let fills = Fills::<MemoryBytes>::default();
+        let now = Timestamp(1_800_000_000_000);
+        let Part::Leads(reader) = fills.join("blob", now) else {
+            panic!("nobody fills it");
+        };
+        let fill = reader.fill.clone();
+        fill.0.borrow_mut().size = Some(10);
+        assert!(fill.is_wanted(1), "it has a reader");
+        assert!(matches!(fills.join("blob", now), Part::Follows(_)));
+        drop(reader);
+        assert!(fill.is_wanted(5), "half of it is there");
+        assert!(matches!(fills.join("blob", now), Part::Follows(_)));
+        assert!(!fill.is_wanted(4));
+        assert!(matches!(fills.join("blob", now), Part::Leads(_)));
+    }
 
     /// A fill of a cancelled request holds its chunks until the next fill of any blob.
     #[test]
