@@ -179,7 +179,8 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
         }
         let path = entry.path_bytes().into_owned();
         // It takes the name for empty that an empty extension gives; Go passes over that.
-        if path.is_empty() {
+        // A path ends at its first NUL for GNU tar and for the kernel; the crate keeps what follows.
+        if path.is_empty() || path.contains(&0) {
             return;
         }
         let offset = entry.raw_file_position();
