@@ -446,7 +446,7 @@ mod tests {
         ledger.charge(None);
         assert!(buffer(&ledger, 31, START).is_err());
         assert!(buffer(&ledger, 30, START).is_ok());
-        // What is everybody's takes no sender's share.
+        // Shared work takes no sender's share.
         ledger.charge(Some("user ann".into()));
         assert!(ledger.take_for_all(Memory::Buffer, 30, START).is_ok());
     }

@@ -837,7 +837,7 @@ impl From<Full> for Error {
     }
 }
 
-/// Who is charged for a request that nobody signed.
+/// The sender that is charged for a request without credentials.
 fn address_of(address: &str) -> String {
     format!("{STRANGER}{}", network(address))
 }

@@ -54,7 +54,7 @@ type Run = VecDeque<Vec<u8>>;
 /// Why entries make no table of contents.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ContentsError {
-    /// What was loaded is not what was saved, or there is more than can be counted.
+    /// The saved state is damaged, or a count exceeds its type.
     Broken,
     /// The entries say far more than those of any real layer.
     Proportion,
@@ -107,7 +107,7 @@ impl Sorter {
     /// Takes an entry.
     pub(crate) fn push(&mut self, entry: Entry) -> Result<(), ContentsError> {
         self.weight += entry.weight();
-        // What was loaded may say anything.
+        // A saved state may hold any number.
         self.described = self.described.saturating_add(entry.described() as u64);
         self.run.push(entry);
         self.entries += 1;

@@ -364,7 +364,7 @@ impl Index {
         from: &[u8],
         read: impl AsyncFn(usize) -> Result<Rc<[Entry]>, E>,
     ) -> Result<Option<Vec<Entry>>, E> {
-        // What is in blocks that begin with this path may begin in the one before them.
+        // Entries of this path may begin in the block before the first one that begins with it.
         let before = self
             .blocks
             .partition_point(|block| block.first.as_slice() < from);
@@ -488,7 +488,7 @@ impl Row {
 pub struct Encoded {
     /// The head.
     pub head: Vec<u8>,
-    /// What comes after it.
+    /// The windows and blocks of contents, which follow the head.
     pub pages: Vec<Vec<u8>>,
 }
 

@@ -84,7 +84,7 @@ pub enum PassError {
     Size(u64),
     /// There is more of it than an index can say.
     Parts,
-    /// What it says of its entries is out of proportion to any real layer. The reason says how.
+    /// Its table of contents is larger than that of any real layer. The reason says how.
     Proportion(String),
     /// Indexing it takes more memory than this.
     Memory(u64),
@@ -538,7 +538,7 @@ impl Pass {
             row.write(&mut out);
         }
         wire::put(&mut out, self.spans.objects.into());
-        // What is large comes last, so that loading it takes little more than its own memory.
+        // Large parts come last, so that loading one takes little more than its own memory.
         let bytes = match &mut self.source {
             Source::Zstd(frames) => std::mem::take(&mut frames.bytes),
             Source::Unknown(_) | Source::Plain | Source::Gzip(_) => Vec::new(),
@@ -954,7 +954,7 @@ impl Frames {
         self.decoder.finish()?;
         let (input, output) = self.decoder.position();
         if output < self.known {
-            // What was saved is of another layer: not even that much comes out of this one.
+            // The saved pass is of another layer: this one inflates to fewer bytes.
             return Err(PassError::Size(input));
         }
         let begun = std::mem::take(&mut self.bytes);

@@ -315,7 +315,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Error::new(Code::ManifestUnknown, found).with_detail(json!({ "platforms": names }))
         })?;
         let chosen = Reference::Digest(chosen.digest.clone());
-        // What was listed beside it is held no longer.
+        // The index is not held while its image is read.
         drop((document, lease));
         let (digest, document, _lease) = read(&chosen).await?;
         if document.manifests.is_empty() {

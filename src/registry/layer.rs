@@ -405,7 +405,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     if pass.repeats() {
                         from = now_read;
                     }
-                    // What does not shrink takes time as well, and so does packing entries.
+                    // Bytes that do not shrink cost time as well, and so does packing entries.
                     let cost = (now_length - length).max(3 * now_read.saturating_sub(from))
                         + PACKING * (pass.work() - packed);
                     if cost >= self.settings.layers.step {
@@ -683,7 +683,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             if !is_less {
                 return Ok(None);
             }
-            // What is fetched and what is inflated of it, at a time.
+            // The compressed bytes of one fetch, and the bytes inflated from them.
             let bytes = 2 * FETCHED.max(largest);
             let lease = self.ledger.wait(&self.host, Memory::Buffer, bytes).await?;
             return Ok(Some(Reading::Passing(Rc::new(RefCell::new(lease)))));
@@ -701,7 +701,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let read = self.spans(layer, first..end, Some(trace)).await?;
             found.extend((first..end).zip(read));
         }
-        // What is small has been sent soon.
+        // A small reply is sent soon.
         let lease = lease.filter(|_| wanted > SMALL).map(Rc::new);
         Ok(Some(Reading::Held(found, lease)))
     }

@@ -60,7 +60,7 @@ pub(super) struct Stored {
 /// Where a manifest comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
-    /// A client, who had a right to each of its blobs.
+    /// A client that had a right to each of its blobs.
     Push,
     /// An upstream, which may name what it likes.
     Upstream,
@@ -77,7 +77,7 @@ impl Origin {
 }
 
 impl Stored {
-    /// What is stored of a manifest whose bytes were read.
+    /// The stored metadata of a manifest whose bytes were read.
     pub(super) fn of(manifest: &Manifest, origin: Origin) -> Self {
         Self {
             media_type: manifest.media_type.clone(),

@@ -603,7 +603,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         self.record_extents(name, id, sealed, digest, bound).await
     }
 
-    /// Push, by PATCH, and fill: what comes after the upload is closing.
+    /// Push, by PATCH, and fill: the steps after the upload is closing.
     async fn record_extents(
         &self,
         name: &Name,

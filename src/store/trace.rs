@@ -40,7 +40,7 @@ pub struct Rest<B> {
     pub learnt: Vec<Learnt<B>>,
     /// What has to go on while the reply is read.
     work: Vec<Work>,
-    /// Who is charged for the memory that all of it takes.
+    /// The sender that is charged for the memory of the request.
     pub sender: Option<Rc<str>>,
 }
 

@@ -56,7 +56,7 @@ fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
         }
         let edge = Edge::of(env);
         let settings = Settings::parse(|name| setting(env, name)).inspect_err(|error| {
-            // Whoever asks hears the name of the setting only.
+            // Clients hear the name of the setting only.
             let fields = [("setting", error.name()), ("problem", error.problem())];
             edge.log(Level::Error, "setting refused", &fields);
         })?;

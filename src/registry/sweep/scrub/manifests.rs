@@ -209,7 +209,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             None => self.origin_by_grants(name, digest, &manifest).await?,
         };
         let right = Stored::of(&manifest, origin);
-        // What was stored before it was noted whether it lists others says nothing wrong of that.
+        // Metadata of an older version has no `lists`, which is not wrong.
         let is_right = |stored: &Stored| {
             stored.media_type == right.media_type
                 && stored.lists.is_none_or(|lists| Some(lists) == right.lists)
