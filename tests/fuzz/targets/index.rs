@@ -18,9 +18,9 @@ use crate::{
 pub(crate) const WORDS: &[&[u8]] = &[b"strata\0i\x01\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff"];
 
 const BOUNDS: Bounds = Bounds {
-    archive: 200_000,
-    repeats: 200,
-    run: 5_000,
+    archive: 60_000,
+    repeats: 100,
+    run: 2_000,
 };
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

@@ -10,9 +10,9 @@ use crate::{
 pub(crate) const WORDS: &[&[u8]] = &[b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x80\x80\x01"];
 
 const BOUNDS: Bounds = Bounds {
-    archive: 200_000,
+    archive: 60_000,
     repeats: 40,
-    run: 5_000,
+    run: 2_000,
 };
 
 fn options(salt: u8) -> Options {

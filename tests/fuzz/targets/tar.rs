@@ -1,6 +1,6 @@
 //! Tar: the same valid entries for any chunking, and the same as the crate `tar` reads or wrote.
 
-use std::io::Read as _;
+use std::{collections::BTreeSet, io::Read as _};
 
 use strata::layer::{
     entry::{Entry, EntryKind},
@@ -166,11 +166,15 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
                 | EntryType::GNULongLink
                 | EntryType::GNUSparse
         );
+        // Of two records with one key it takes the first; POSIX, Go and GNU tar take the last.
+        let mut keys = BTreeSet::new();
         let extensions = entry.pax_extensions().map(|all| {
             all.into_iter().flatten().any(|one| {
                 one.is_err()
                     || one.is_ok_and(|one| {
-                        one.key_bytes().starts_with(b"GNU.sparse") || one.value_bytes().is_empty()
+                        one.key_bytes().starts_with(b"GNU.sparse")
+                            || one.value_bytes().is_empty()
+                            || !keys.insert(one.key_bytes().to_vec())
                     })
             })
         });
