@@ -97,7 +97,9 @@ fn address(text: &str) {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         uri.scheme_str() == Some("https") && !authority.contains('@')
     });
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().to_ascii_lowercase();
+    // A host with a final dot is the same host.
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
     let own = host == "registry-1.docker.io";
     let below = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
     if upstream.is_own(text) {
