@@ -156,6 +156,10 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
     for entry in theirs.entries().unwrap() {
         let Ok(mut entry) = entry else { return };
         let kind = entry.header().entry_type();
+        if kind.as_byte() == b'V' {
+            // GNU tar does not extract the label of a volume.
+            continue;
+        }
         // It forgets global records as Go does, takes extensions of an unknown dialect for files, as Go does not, and knows no
         // sparse files of pax, nor that an empty value takes a record back.
         let is_odd = matches!(
