@@ -30,6 +30,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "\x02https://docker.io.attacker.dev/",
         "\x02https://user@registry-1.docker.io:443/v2/",
         "\x02http://127.0.0.1:5000/",
+        "\x02https://attackerdocker.io/token",
+        "\x02https://attackerblobs.example/",
+        "\x01https://a/\"t\"\na\\b\n\\\"",
     ]
     .iter()
     .map(|text| text.as_bytes().to_vec())

@@ -1,6 +1,10 @@
 //! Gzip: accepted if zlib accepts it, with the same bytes, for any chunking and any checkpoint.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use std::io::Write as _;
+
+use flate2::{
+    Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status, write::GzEncoder,
+};
 use strata::layer::gzip::{Checkpoint, Gunzip, GzipError};
 
 use crate::{
@@ -55,6 +59,14 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let far = programs::noise(3, 20_000).repeat(3);
     let gzip = programs::through("gzip -9n", &far);
     seeds.push([&[0, 200], gzip.as_slice()].concat());
+    // The same in short blocks, and longer than what is decoded at once: a checkpoint in the middle
+    // needs all of its window.
+    let mut blocks = GzEncoder::new(Vec::new(), Compression::best());
+    for part in far.repeat(3).chunks(5_000) {
+        blocks.write_all(part).unwrap();
+        blocks.flush().unwrap();
+    }
+    seeds.push([&[0, 200], blocks.finish().unwrap().as_slice()].concat());
     // A header with all of its fields.
     let header = b"\x1f\x8b\x08\x1e\0\0\0\0\0\x03\x03\0abcname\0comment\0";
     let check = crc32fast::hash(header).to_le_bytes();

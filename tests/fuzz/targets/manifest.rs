@@ -1,5 +1,8 @@
 //! Manifests: no document panics, and each parsed value occurs in the document.
 
+use std::collections::BTreeSet;
+
+use serde_json::Map;
 use strata::manifest::Manifest;
 
 use crate::input::Input;
@@ -30,8 +33,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let image = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[{},{}],"subject":{},"annotations":{{"a":"b"}}}}"#,
         one("config.v1+json"),
-        one("layer.v1.tar+gzip"),
-        one("layer.nondistributable.v1.tar"),
+        one("layer.v1.tar+gzip").replace("e3b0", "e3b1"),
+        one("layer.nondistributable.v1.tar").replace("e3b0", "e3b2"),
         one("manifest.v1+json"),
     );
     let index = format!(
@@ -84,4 +87,51 @@ pub(crate) fn run(bytes: &[u8]) {
         assert!(names.contains(&digest.to_string()), "{digest} is no descriptor of the document");
     }
     assert!(manifest.media_type.is_ascii() || object.contains_key("mediaType"));
+    is_complete(&manifest, object);
+    has_one_reading(document, object);
+}
+
+/// A manifest has the digests of all descriptors. Layers that nobody may distribute are no blobs
+/// of it.
+fn is_complete(manifest: &Manifest, object: &Map<String, serde_json::Value>) {
+    let of = |field: &str| -> Vec<(String, String)> {
+        let descriptors = match object.get(field) {
+            None | Some(serde_json::Value::Null) => Vec::new(),
+            Some(serde_json::Value::Array(all)) => all.iter().collect(),
+            Some(one) => vec![one],
+        };
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let pair = |one: &serde_json::Value| (text(&one["mediaType"]), text(&one["digest"]));
+        descriptors.into_iter().map(pair).collect()
+    };
+    let is_foreign = |media_type: &str| {
+        media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
+    };
+    let blobs: BTreeSet<_> = [of("config"), of("layers"), of("blobs")]
+        .concat()
+        .into_iter()
+        .filter_map(|(media_type, digest)| (!is_foreign(&media_type)).then_some(digest))
+        .collect();
+    assert_eq!(manifest.blobs.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), blobs);
+    let manifests: BTreeSet<_> = of("manifests").into_iter().map(|(_, digest)| digest).collect();
+    let found: BTreeSet<_> = manifest.manifests.iter().map(ToString::to_string).collect();
+    assert_eq!(found, manifests);
+    let subject = of("subject").pop().map(|(_, digest)| digest);
+    assert_eq!(manifest.subject.as_ref().map(ToString::to_string), subject);
+}
+
+/// A manifest that has a field twice, or a field in another case, is refused: its readers could
+/// read different things.
+fn has_one_reading(document: &[u8], object: &Map<String, serde_json::Value>) {
+    let fields = document.trim_ascii_start().strip_prefix(b"{").expect("a manifest is an object");
+    for field in ["mediaType", "config", "layers", "manifests", "blobs", "subject", "annotations"] {
+        let mut names = vec![field.to_uppercase()];
+        names.extend(object.contains_key(field).then(|| field.to_owned()));
+        for name in names {
+            let changed = [format!("{{\"{name}\":null,").as_bytes(), fields].concat();
+            let parsed = Manifest::parse(None, &changed);
+            assert!(parsed.is_err(), "the manifest with field {name:?} too: {parsed:?}");
+        }
+    }
 }

@@ -34,6 +34,15 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             }
         }
     }
+    // One byte of the beginning of a saved state is 255, or the largest number.
+    let program = layers::programs().remove(0);
+    for (wrap, is_number) in [(0, 0), (3, 1)] {
+        for at in 0..96_u16 {
+            let [low, high] = (at * 4).to_le_bytes();
+            let damage = [1, wrap, 0, 0, 1, low, high, 255, is_number];
+            seeds.push([damage.as_slice(), &program].concat());
+        }
+    }
     seeds
 }
 
@@ -179,6 +188,7 @@ fn go_on(state: &[u8], layer: &[u8], options: &Options) {
         return;
     };
     let (read, _) = pass.position();
+    assert!(read <= layer.len() as u64, "a loaded pass at byte {read} of {}", layer.len());
     let rest = layer.get(usize::try_from(read).unwrap_or(usize::MAX)..).unwrap_or_default();
     for piece in rest.chunks(1_024) {
         if pass.push(piece).is_err() {

@@ -77,6 +77,12 @@ pub(crate) fn run(bytes: &[u8]) {
         Ok(again) => assert_eq!(again, route, "{target} written as {written}"),
         Err(error) => panic!("{target} written as {written}: {}", error.message()),
     }
+    if let Route::Layer { page, .. }
+    | Route::LayerFile { page, .. }
+    | Route::ImageFile { page, .. } = &route
+    {
+        assert_eq!(page.last, value(&target, "last"), "the last path of {target}");
+    }
     assert!(!route.methods().is_empty() && !route.name().is_empty());
     for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
         let _ = Need::of(&route, &method);
@@ -86,6 +92,25 @@ pub(crate) fn run(bytes: &[u8]) {
         assert_eq!(moved.repository().unwrap().as_str(), "other/name");
         assert_eq!(moved.in_repository(name.clone()), route);
     }
+}
+
+/// The value of a name in the query, decoded byte by byte: paths need not be UTF-8.
+fn value(target: &str, name: &str) -> Option<Vec<u8>> {
+    let (_, query) = target.split_once('?')?;
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.find(|(key, _)| *key == name)?.1.as_bytes();
+    let digit = |at: usize| char::from(*value.get(at)?).to_digit(16);
+    let (mut decoded, mut at) = (Vec::new(), 0);
+    while let Some(byte) = value.get(at) {
+        let (byte, length) = match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => ((high * 16 + low) as u8, 3),
+            (b'+', ..) => (b' ', 1),
+            (byte, ..) => (*byte, 1),
+        };
+        decoded.push(byte);
+        at += length;
+    }
+    Some(decoded).filter(|decoded| !decoded.is_empty())
 }
 
 /// A query whose values are percent-encoded.

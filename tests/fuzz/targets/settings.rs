@@ -50,6 +50,9 @@ pub(crate) const WORDS: &[&[u8]] = &[
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     [
         "\x00{\"users\":{\"ann\":\"pbkdf2-sha256$100000$c2FsdHNhbHQ$aHVudGVyMlhZWmh1bnRlcjJYWVpodW50ZXIyWFk\",\"bob\":{\"secret\":\"hunter2XYZ\",\"groups\":[\"team\"]}}}",
+        "\x00{\"users\":\"hunter2XYZ\"}",
+        "\x00{\"users\":{\"bob\":{\"secret\":[\"hunter2XYZ\"]}}}",
+        "\x01{\"docker.io\":\"hunter2XYZ\"}",
         "\x01{\"docker.io\":{\"user\":\"me\",\"password\":\"hunter2XYZ\"}}\n\x03[{\"name\":\"docker.io\",\"library\":true,\"default\":true,\"redirects\":[\"*.example\"]}]",
         "\x02[{\"repositories\":[\"team/**\"],\"who\":[\"group:team\"],\"may\":[\"pull\",\"push\"]}]",
         "\x04[{\"repositories\":[\"**\"],\"keep_newest\":3,\"keep_tags\":[\"v*\"],\"untagged_days\":7,\"immutable_tags\":[\"v*\"]}]",
@@ -87,7 +90,7 @@ pub(crate) fn run(bytes: &[u8]) {
             assert!(!origin.contains(['"', '\\', '@']) && !origin.ends_with('/'));
         }
         Err(error) => {
-            let said = error.to_string();
+            let said = format!("{error}: {}", error.problem());
             // The name of a user or of an upstream is no secret.
             let is_name = lines.iter().any(|(_, value)| value.contains("hunter2XYZ\":"));
             assert!(!is_secret || is_name || !said.contains(SECRET), "a secret is said: {said}");

@@ -53,6 +53,20 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         let tar = programs::run(&folder.0, &format!("tar c -b1 --mtime=@1 {options} *"));
         seeds.push([&[0, 7], tar.as_slice()].concat());
     }
+    // The segments of a sparse file in another order, and a size that is in a record only. The
+    // bytes of that file are zeros: a reader that takes it for empty sees the end of the archive.
+    let sparse = [("GNU.sparse.map", "8,4,0,4"), ("GNU.sparse.size", "16")];
+    for (records, size, bytes) in [(&sparse[..], 8, [b'x'; 8]), (&[("size", "8")], 0, [0; 8])] {
+        let mut builder = Builder::new(Vec::new());
+        let records = records.iter().map(|(key, value)| (*key, value.as_bytes()));
+        builder.append_pax_extensions(records).unwrap();
+        let mut header = Header::new_ustar();
+        header.set_path("a").unwrap();
+        header.set_size(size);
+        header.set_cksum();
+        builder.append(&header, bytes.as_slice()).unwrap();
+        seeds.push([&[0, 7], builder.into_inner().unwrap().as_slice()].concat());
+    }
     for program in layers::programs() {
         seeds.push([&[1, 2], program.as_slice()].concat());
     }

@@ -71,7 +71,7 @@ impl Host for Nobody {
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let basic = STANDARD.encode(format!("ann:{CREDENTIAL}"));
-    [
+    let mut seeds = [
         "\x00repository:team/a:pull,push\nrepository:open/a:*\nregistry:catalog:*".to_owned(),
         "\x01repository:team/a:pull\nrepository(x):host:5000/a:delete".to_owned(),
         "\x02\x00\x05\x00A\x20\x00B".to_owned(),
@@ -80,7 +80,16 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "\x03Basic Og==".to_owned(),
     ]
     .map(String::into_bytes)
-    .to_vec()
+    .to_vec();
+    // A token whose header, claims or signature has another first letter.
+    let token = token(&access());
+    let parts = token.match_indices('.').map(|(dot, _)| dot + 1);
+    for at in [0].into_iter().chain(parts) {
+        let letter = if token.as_bytes()[at] == b'A' { b'B' } else { b'A' };
+        let [low, high, ..] = at.to_le_bytes();
+        seeds.push(vec![2, low, high, letter]);
+    }
+    seeds
 }
 
 fn access() -> Access {
@@ -89,6 +98,14 @@ fn access() -> Access {
     let secret = format!("token-sha256${}${}", STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(key));
     let users = format!(r#"{{"users": {{"ann": {{"secret": "{secret}", "groups": ["team"]}}}}}}"#);
     Access::parse(Some(&users), Some(RULES), false).unwrap()
+}
+
+/// A token of the user, for pulls.
+fn token(access: &Access) -> String {
+    let basic = format!("Basic {}", STANDARD.encode(format!("ann:{CREDENTIAL}")));
+    let user = identify(access, Some(&basic)).expect("the user signs in");
+    let scopes = ["repository:team/a:pull"];
+    access.issue(&user, visit(None), scopes, |name| name, &Nobody).0
 }
 
 fn visit(authorization: Option<&str>) -> Visit<'_> {
@@ -112,7 +129,7 @@ pub(crate) fn run(bytes: &[u8]) {
     match mode {
         0 => scopes(&access, &user, &input.text()),
         1 => scopes(&access, &identify(&access, None).unwrap(), &input.text()),
-        2 => changed(&access, &user, &mut input),
+        2 => changed(&access, &mut input),
         _ => {
             let header = input.text();
             if let Some(caller) = identify(&access, Some(&header)) {
@@ -161,9 +178,8 @@ fn scopes(access: &Access, caller: &Caller, text: &str) {
 }
 
 /// A changed token is refused.
-fn changed(access: &Access, user: &Caller, input: &mut Input<'_>) {
-    let scopes = ["repository:team/a:pull"];
-    let (token, _) = access.issue(user, visit(None), scopes, |name| name, &Nobody);
+fn changed(access: &Access, input: &mut Input<'_>) {
+    let token = token(access);
     let mut bytes = token.clone().into_bytes();
     while !input.is_empty() {
         let at = input.word() % (bytes.len() + 1);

@@ -24,9 +24,12 @@ const LINKS: [&str; 18] = [
 ];
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    (0..12_u8)
+    let mut seeds: Vec<_> = (0..12_u8)
         .map(|salt| crate::programs::noise(u64::from(salt), 20 + usize::from(salt) * 8))
-        .collect()
+        .collect();
+    // A directory with a file in it, replaced by a file, and by a directory again: it is empty.
+    seeds.push(vec![2, 0, 0, 0, 1, 0, 2, 0, 0, 0, 2, 0, 0]);
+    seeds
 }
 
 /// Layers in memory.

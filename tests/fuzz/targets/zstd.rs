@@ -52,6 +52,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds.push([&[3], frames.as_slice()].concat());
     seeds.push([&[4], b"\x50\x2a\x4d\x18\x04\0\0\0abcd".as_slice(), &frames].concat());
     seeds.push([&[0xff], text.as_slice()].concat());
+    // A frame of five bytes whose header announces six.
+    seeds.push(b"\x00\x28\xb5\x2f\xfd\x20\x06\x2b\0\0a".to_vec());
     seeds
 }
 
@@ -79,10 +81,47 @@ pub(crate) fn run(bytes: &[u8]) {
     }
     #[cfg(libfuzzer)]
     beside_libzstd(stream, &frames, &ours);
+    for (number, (input, output)) in frames.iter().enumerate() {
+        let end = frames.get(number + 1).map_or(ours.len() as u64, |(_, next)| *next);
+        frame(stream, *input as usize, end - output);
+    }
     for (input, output) in frames {
         let tail = &stream[input as usize..];
         let (tail, _, outcome) = by_us(input, output, pieces(tail, salt.rotate_left(1)));
         assert!(outcome.is_ok() && tail == ours[output as usize..], "from the frame at {input}");
+    }
+}
+
+/// A frame has the length that its header announces (RFC 8878, section 3.1.1), and is refused with
+/// another checksum.
+fn frame(stream: &[u8], start: usize, length: u64) {
+    let descriptor = stream[start + 4];
+    let is_single = descriptor & 0x20 != 0;
+    let mut at = start + 5 + usize::from(!is_single) + [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let size = match descriptor >> 6 {
+        0 => usize::from(is_single),
+        flag => 1 << flag,
+    };
+    if size > 0 {
+        let mut announced = [0; 8];
+        announced[..size].copy_from_slice(&stream[at..at + size]);
+        let announced = u64::from_le_bytes(announced) + if size == 2 { 256 } else { 0 };
+        assert_eq!(length, announced, "the length of the frame at {start}");
+        at += size;
+    }
+    if descriptor & 4 != 0 {
+        loop {
+            let block = u32::from_le_bytes([stream[at], stream[at + 1], stream[at + 2], 0]);
+            let is_run = block >> 1 & 3 == 1;
+            at += 3 + if is_run { 1 } else { block as usize >> 3 };
+            if block & 1 == 1 {
+                break;
+            }
+        }
+        let mut changed = stream[start..at + 4].to_vec();
+        changed[at - start] ^= 1;
+        let (_, _, outcome) = by_us(0, 0, [changed.as_slice()]);
+        assert!(outcome.is_err(), "the frame at {start} with another checksum");
     }
 }
 
