@@ -174,6 +174,8 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
             // GNU tar does not extract the label of a volume.
             continue;
         }
+        // Where GNU tar has times, Go once wrote the begin of a path, and both Go and we still read that.
+        let has_prefix = entry.header().as_gnu().is_some() && entry.header().as_bytes()[345] != 0;
         // It forgets global records as Go does, takes extensions of an unknown dialect for files, as Go does not, and knows no
         // sparse files of pax, nor that an empty value takes a record back.
         let is_odd = matches!(
@@ -196,7 +198,7 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
                     })
             })
         });
-        if is_odd || !matches!(extensions, Ok(false)) {
+        if is_odd || has_prefix || !matches!(extensions, Ok(false)) {
             return;
         }
         let path = entry.path_bytes().into_owned();
