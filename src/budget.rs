@@ -5,7 +5,8 @@
 //! |---|---|
 //! | seeks in tables of contents | [`Limits::seeks`] |
 //! | work: bytes compared, copied or decompressed | [`Limits::work`] |
-//! | memory of a lookup | [`Limits::held`], and that of each [`Shelf`] |
+//! | memory that a lookup can't evict | [`Limits::held`] |
+//! | memory of caches | that of each [`Shelf`], and [`Budget::cache`] only counts it |
 //!
 //! A lookup that needs more fails. A page of a listing ends earlier, if [`Budget::is_page_spent`],
 //! and the next page resumes there. A caller that does work yields to other requests whenever
@@ -23,7 +24,8 @@ pub struct Limits {
     pub seeks: u64,
     /// Bytes compared, copied or unpacked; see [`Budget::work`].
     pub work: u64,
-    /// Bytes of memory that a lookup must hold, and can't evict.
+    /// Bytes of memory that a lookup must hold, and can't evict: the sources of directories on the
+    /// way, and the next name of each source of a listing.
     pub held: usize,
 }
 
@@ -54,6 +56,7 @@ struct State {
     seeks: Cell<u64>,
     work: Cell<u64>,
     held: Cell<usize>,
+    cached: Cell<usize>,
     /// The work that was done when the request last yielded.
     turn: Cell<u64>,
 }
@@ -83,6 +86,7 @@ impl Budget {
             seeks: Cell::default(),
             work: Cell::default(),
             held: Cell::default(),
+            cached: Cell::default(),
             turn: Cell::default(),
         }))
     }
@@ -133,6 +137,21 @@ impl Budget {
     /// Returns memory that the lookup held.
     pub fn release(&self, bytes: usize) {
         self.0.held.set(self.0.held.get().saturating_sub(bytes));
+    }
+
+    /// Counts memory that has a limit elsewhere: cached answers, and the entries of a page.
+    pub fn cache(&self, bytes: usize) {
+        self.0.cached.set(self.0.cached.get().saturating_add(bytes));
+    }
+
+    /// Returns memory that was counted by [`Budget::cache`].
+    pub fn evict(&self, bytes: usize) {
+        self.0.cached.set(self.0.cached.get().saturating_sub(bytes));
+    }
+
+    /// The bytes of memory that the lookup has in use.
+    pub fn memory(&self) -> usize {
+        self.0.held.get().saturating_add(self.0.cached.get())
     }
 
     /// Whether a page of a listing should end. The rest of the budget is reserved: the next page
@@ -204,9 +223,7 @@ impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
 
     /// Caches a value of `weight` bytes, and evicts others if it doesn't fit.
     pub fn insert(&mut self, key: K, value: V, weight: usize) {
-        if let Some(place) = self.places.get(&key) {
-            self.remove(*place);
-        }
+        self.evict(&key);
         while !self.values.is_empty() && self.weight.saturating_add(weight) > self.limit {
             // The constants are those of Knuth's MMIX.
             self.state = self
@@ -219,6 +236,13 @@ impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
         self.weight = self.weight.saturating_add(weight);
         self.places.insert(key.clone(), self.values.len());
         self.values.push((key, value, weight));
+    }
+
+    /// Removes a value, if it is cached.
+    pub fn evict(&mut self, key: &K) {
+        if let Some(place) = self.places.get(key) {
+            self.remove(*place);
+        }
     }
 
     fn remove(&mut self, place: usize) {

@@ -20,7 +20,11 @@ use crate::{
     metrics::{self, Metrics},
     name::Reference,
     registry::{
-        audit::Change, layer::Progress, stack::Blocks, uploads::Uploads, upstream::Acquaintance,
+        audit::Change,
+        layer::Progress,
+        stack::{Blocks, Indexes},
+        uploads::Uploads,
+        upstream::Acquaintance,
     },
     route::{self, Route},
     settings::{Log, Settings},
@@ -84,6 +88,8 @@ pub struct Registry<S, W: Values, H> {
     passes: Rc<Flights<Progress>>,
     /// Blocks of tables of contents, for all requests together.
     blocks: Rc<Blocks>,
+    /// Indexes of layers that requests have open, for all of them together.
+    indexes: Rc<Indexes<W::Bytes>>,
     /// The bodies that are being taken, by who sends them.
     uploads: Rc<Uploads>,
     /// Who holds how much of the isolate's memory.
@@ -106,6 +112,7 @@ impl<S, W: Values, H: Clone> Clone for Registry<S, W, H> {
             metrics: self.metrics.clone(),
             passes: self.passes.clone(),
             blocks: self.blocks.clone(),
+            indexes: self.indexes.clone(),
             uploads: self.uploads.clone(),
             ledger: self.ledger.clone(),
             acquaintance: self.acquaintance.clone(),
@@ -186,6 +193,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             metrics,
             passes: Rc::default(),
             blocks: Rc::default(),
+            indexes: Rc::default(),
             uploads: Rc::default(),
             ledger: Ledger::default(),
             acquaintance: Rc::default(),

@@ -156,6 +156,34 @@ pub fn head(bytes: &[u8]) -> Result<u64, IndexError> {
     length.map(u64::from).ok_or(IndexError::Corrupt)
 }
 
+/// The most memory that [`Known::parse`] takes for what it returns, by the first [`COUNTS`] bytes
+/// and the length of all bytes. Callers reserve the memory before they parse.
+pub fn memory(bytes: &[u8], length: u64) -> Result<u64, IndexError> {
+    let head = head(bytes)?;
+    if head > length {
+        return Err(IndexError::Corrupt);
+    }
+    let mut reader = Reader(bytes.get(CHECK + 4..).unwrap_or_default());
+    if reader
+        .array()
+        .is_none_or(|[kind, ..]: [u8; 4]| kind == REFUSAL)
+    {
+        return Ok(head);
+    }
+    let counts = bytes.get(COUNTED..).unwrap_or_default();
+    let mut reader = Reader(counts);
+    let mut count = |each: u64| {
+        let count = reader.array().map_or(u32::MAX, u32::from_le_bytes);
+        u64::from(count).min(head / each)
+    };
+    let spans = count(ROW as u64);
+    let blocks = count(SHORTEST);
+    Ok(head
+        + size_of::<Index>() as u64
+        + spans * size_of::<Span>() as u64
+        + blocks * size_of::<Block>() as u64)
+}
+
 impl Known {
     /// Reads what is known of a layer: the head of an index, or a refusal.
     pub fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
@@ -225,6 +253,8 @@ fn parse(bytes: &[u8], length: u64) -> Option<Known> {
         payload,
     };
     let rows = reader.take(usize::try_from(spans).ok()?.checked_mul(ROW)?)?;
+    // Exactly as many as there are: vectors that grow take up to twice the memory.
+    index.spans.reserve_exact(rows.len() / ROW);
     for row in rows.chunks_exact(ROW) {
         let Row {
             output,
@@ -284,6 +314,11 @@ fn parse(bytes: &[u8], length: u64) -> Option<Known> {
         return None;
     }
     let mut offset = 0;
+    let blocks = usize::try_from(blocks).ok()?;
+    let shortest = usize::try_from(SHORTEST).ok()?;
+    index
+        .blocks
+        .reserve_exact(blocks.min(reader.0.len() / shortest));
     for _ in 0..blocks {
         let length = reader.number()?.try_into().ok()?;
         index.blocks.push(Block {
@@ -580,6 +615,12 @@ const MAGIC: &[u8; 8] = b"strata\0i";
 const CHECK: usize = 8 + 4 + 4;
 /// The number of bytes that tell how long the head is.
 pub const FIXED: u64 = CHECK as u64;
+/// Where in the head the numbers of spans and blocks are.
+const COUNTED: usize = 64;
+/// The number of bytes that tell how much memory the head takes once it is parsed.
+pub const COUNTS: u64 = COUNTED as u64 + 8;
+/// The bytes of the shortest block in the head: two numbers, a checksum, and an empty path.
+const SHORTEST: u64 = 7;
 const INDEX: u8 = 0;
 const REFUSAL: u8 = 1;
 /// The most blocks that are read for one path, after its first: all that a pass makes of one.

@@ -284,10 +284,12 @@ pub async fn list<L: Layers>(
                 page.more = true;
                 break;
             }
-            weight += size_of::<Child>() + name.len();
+            let mut more = size_of::<Child>() + name.len();
             if let Node::Entry(sited) = &node {
-                weight += sited.entry.weight();
+                more += sited.entry.weight();
             }
+            weight += more;
+            budget.cache(more);
             let name = name.clone();
             page.children.push(Child { name, node });
         }
@@ -903,6 +905,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
             }
             let whiteouts = self.whiteouts(&mut source, &path, u64::MAX).await?;
             let next = self.name_after(layer, &path, after).await?;
+            self.hold_name(next.as_deref())?;
             sources.push(Listed { source, next });
             if whiteouts == Whiteouts::All {
                 break;
@@ -943,12 +946,22 @@ impl<'a, L: Layers> Lookup<'a, L> {
         let node = self.child(&mut listing.sources, &path, &name).await?;
         for Listed { source, next } in &mut listing.sources {
             if next.as_ref() == Some(&name) {
-                *next = self
+                let after = self
                     .name_after(source.layer, &listing.path, next.as_deref())
                     .await?;
+                self.budget.release(next.as_ref().map_or(0, Vec::len));
+                self.hold_name(after.as_deref())?;
+                *next = after;
             }
         }
         Ok(Some((name, node)))
+    }
+
+    /// Counts the memory of the next name of a source of a listing. Nothing but the limit for
+    /// paths of layers bounds a name, and a listing holds one for each layer.
+    fn hold_name(&self, name: Option<&[u8]>) -> Result<(), Error<L::Error>> {
+        let length = name.map_or(0, <[u8]>::len);
+        self.budget.hold(length).map_err(Error::Spent)
     }
 
     /// Finds what the layers that have a part in a directory make of a name in it.
@@ -1183,9 +1196,11 @@ impl<'a, L: Layers> Lookup<'a, L> {
         self.work(weight).await?;
         if self.weight.saturating_add(weight) > SEEN {
             self.seen.clear();
+            self.budget.evict(self.weight);
             self.weight = 0;
         }
         self.weight = self.weight.saturating_add(weight);
+        self.budget.cache(weight);
         let seen = self.seen.entry(identity).or_default();
         seen.insert(from.to_vec(), Rc::clone(&found));
         Ok(found)
@@ -1284,7 +1299,7 @@ const LINKS: usize = 40;
 pub const MAX_WEIGHT: usize = 512 * 1024;
 
 /// The memory for cached answers.
-const SEEN: usize = 512 * 1024;
+pub const SEEN: usize = 512 * 1024;
 
 /// The memory of a cached answer, in addition to its entries and its key.
 const ANSWER: usize = 64;

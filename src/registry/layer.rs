@@ -185,12 +185,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
                 return Ok(None);
             };
+            // Requests that wait for memory hold no parsed head.
+            let counts = content.bytes.slice(0, index::COUNTS).to_vec();
+            let memory = index::memory(&counts, content.bytes.len()).unwrap_or_default();
+            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
+            let lease = lease.await?;
             match self.inside(&content.bytes) {
                 Ok(Inside::Index(index)) => {
-                    let memory = index.weight() as u64;
-                    let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
                     return Ok(Some(Layer {
-                        lease: lease.await?.map(RefCell::new),
+                        lease: lease.map(RefCell::new),
                         digest: digest.clone(),
                         record: record.clone(),
                         content,

@@ -1,15 +1,21 @@
 //! The stacked layers of an image, for one request: its budget, and its cache of their indexes.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    time::Duration,
+};
 
 use http::StatusCode;
 
 use crate::{
-    budget::{Budget, Shelf, Spent},
+    budget::{Budget, Limits, Shelf, Spent},
     digest::Digest,
     error::{Code, Error},
     host::Host,
     layer::{entry::Entry, tree},
+    ledger::{Lease, Memory},
     name::Name,
     registry::{
         RETRY_AFTER, Registry,
@@ -31,20 +37,52 @@ impl Default for Blocks {
     }
 }
 
+/// A cache of the indexes that requests have open, shared by all requests of an isolate: however
+/// many requests there are, it has one limit. The key is the stack, and the layer in it, because
+/// each request checks by itself whether its repository may read a layer.
+pub(super) struct Indexes<B> {
+    shelf: RefCell<Shelf<Position, Rc<Layer<B>>>>,
+    /// The number of the next stack.
+    next: Cell<u64>,
+}
+
+/// A stack's number, and a layer's position in its `known`.
+type Position = (u64, usize);
+
+impl<B> Default for Indexes<B> {
+    fn default() -> Self {
+        Self {
+            shelf: RefCell::new(Shelf::new(INDEXES)),
+            next: Cell::default(),
+        }
+    }
+}
+
+impl<B> fmt::Debug for Indexes<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Indexes")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Stacked layers, the lowest first. A layer that occurs several times is opened once, and a copy
 /// right above itself changes nothing.
 ///
-/// The indexes of the layers are cached up to a limit in bytes. An evicted one is read again when
-/// it is needed.
+/// The indexes of the layers are cached, see [`Indexes`]. An evicted one is read again when it is
+/// needed.
 pub(super) struct Stack<'a, S: Streams, W: Values<Bytes = S::Bytes>, H> {
     registry: &'a Registry<S, W, H>,
     name: &'a Name,
     trace: &'a Trace<S::Bytes>,
     budget: Budget,
+    /// The memory of a lookup that takes much.
+    lease: RefCell<Option<Lease>>,
+    /// The key of this stack in [`Indexes`].
+    number: u64,
     /// The layers, as positions in `known`.
     order: Vec<usize>,
     known: Vec<Known>,
-    indexes: RefCell<Shelf<usize, Rc<Layer<S::Bytes>>>>,
 }
 
 /// The digests of a layer, kept for the whole request.
@@ -60,14 +98,18 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         name: &'a Name,
         trace: &'a Trace<S::Bytes>,
     ) -> Self {
+        let next = &registry.indexes.next;
+        let number = next.get();
+        next.set(number.wrapping_add(1));
         Self {
             registry,
             name,
             trace,
             budget: Budget::default(),
+            lease: RefCell::default(),
+            number,
             order: Vec::new(),
             known: Vec::new(),
-            indexes: RefCell::new(Shelf::new(INDEXES)),
         }
     }
 
@@ -110,7 +152,12 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
     /// A layer, opened again if its index was evicted.
     pub(super) async fn layer(&self, layer: usize) -> Result<Rc<Layer<S::Bytes>>, Error> {
         let number = self.order.get(layer).copied().unwrap_or(usize::MAX);
-        let held = self.indexes.borrow().get(&number);
+        let held = self
+            .registry
+            .indexes
+            .shelf
+            .borrow()
+            .get(&(self.number, number));
         if let Some(layer) = held {
             return Ok(layer);
         }
@@ -135,9 +182,10 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
 
     async fn keep(&self, number: usize, layer: Rc<Layer<S::Bytes>>) -> Result<(), Error> {
         let (weight, outside) = layer.weight();
+        self.work(OPEN + 2 * (weight + outside / READ)).await?;
         let weight = weight + outside / OUTSIDE;
-        self.work(OPEN + 2 * weight).await?;
-        self.indexes.borrow_mut().insert(number, layer, weight);
+        let mut shelf = self.registry.indexes.shelf.borrow_mut();
+        shelf.insert((self.number, number), layer, weight);
         Ok(())
     }
 
@@ -150,6 +198,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
         if layer >= self.order.len() {
             return Ok(None);
         }
+        self.lease().await?;
         let layer = self.layer(layer).await?;
         let blocks = &self.registry.blocks.0;
         let read = async |block: usize| {
@@ -166,6 +215,18 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Stack
             Ok(entries)
         };
         layer.index.seek(from, read).await
+    }
+
+    /// Leases the memory of a lookup that takes much. All that it may ever take is leased at once,
+    /// while it holds little: lookups that hold much never wait for each other.
+    async fn lease(&self) -> Result<(), Error> {
+        if self.lease.borrow().is_some() || self.budget.memory() <= FREE {
+            return Ok(());
+        }
+        let Registry { ledger, host, .. } = self.registry;
+        let lease = ledger.wait(host, Memory::Wasm, LOOKUP as u64).await?;
+        self.lease.replace(Some(lease));
+        Ok(())
     }
 
     async fn work(&self, bytes: usize) -> Result<(), Error> {
@@ -201,6 +262,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> tree::Lay
     async fn turn(&self) {
         // Awaiting a ready future yields to nothing, so await a timer.
         self.registry.host.sleep(Duration::ZERO).await;
+        if let Some(lease) = &mut *self.lease.borrow_mut() {
+            lease.renew(self.registry.host.now());
+        }
+    }
+}
+
+/// Without it, indexes of requests that have ended would evict those of others.
+impl<S: Streams, W: Values<Bytes = S::Bytes>, H> Drop for Stack<'_, S, W, H> {
+    fn drop(&mut self) {
+        let mut shelf = self.registry.indexes.shelf.borrow_mut();
+        for number in 0..self.known.len() {
+            shelf.evict(&(self.number, number));
+        }
     }
 }
 
@@ -212,12 +286,19 @@ pub(super) fn spent(spent: Spent) -> Error {
     Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// The memory for the indexes that a request caches: an index of 200 files takes some two
-/// kilobytes.
-const INDEXES: usize = 1 << 20;
-/// Divisor for an index's bytes in the platform's memory: most of them are shared with the hot
-/// tier.
-const OUTSIDE: usize = 8;
+/// The memory for the indexes that all requests of an isolate cache: an index of 200 files takes
+/// some two kilobytes, so that those of an image of 500 layers take one megabyte.
+const INDEXES: usize = 4 << 20;
+/// Divisor for the bytes of an index in the platform's memory, where they count as memory: many of
+/// them are shared with the hot tier.
+const OUTSIDE: usize = 2;
+/// The same where they count as work: the platform reads them faster than this module.
+const READ: usize = 8;
+/// The memory that a lookup takes without a lease: more than nearly all lookups need.
+const FREE: usize = 256 << 10;
+/// The most memory of a lookup, without what all requests share: directories, cached answers, and a
+/// page.
+const LOOKUP: usize = Limits::REQUEST.held + tree::SEEN + tree::MAX_WEIGHT;
 /// The memory for cached blocks of tables of contents: each takes up to some hundred kilobytes.
 const BLOCKS: usize = 8 << 20;
 /// The work of opening a layer, in addition to its index.
