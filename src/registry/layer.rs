@@ -53,8 +53,8 @@ pub(super) struct Layer<B> {
     /// The index, or its head alone.
     content: Rc<Content<B>>,
     pub(super) index: Index,
-    /// The memory of the head of the index.
-    lease: Option<RefCell<Lease>>,
+    /// The memory of the content outside of this module, and of the head of the index.
+    leases: RefCell<Vec<Lease>>,
 }
 
 impl<B: crate::store::Bytes> Layer<B> {
@@ -68,8 +68,8 @@ impl<B: crate::store::Bytes> Layer<B> {
 
     /// Says that its memory is still held.
     fn renew(&self, now: Timestamp) {
-        if let Some(lease) = &self.lease {
-            lease.borrow_mut().renew(now);
+        for lease in &mut *self.leases.borrow_mut() {
+            lease.renew(now);
         }
     }
 
@@ -167,11 +167,21 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         trace: &Trace<S::Bytes>,
     ) -> Result<Option<Layer<S::Bytes>>, Error> {
         let wanted = Wanted::Index(digest);
+        let read: RefCell<Option<Lease>> = RefCell::default();
         let cold = async || {
             let Some(object) = self.store.get(&wanted.key(), None).await? else {
                 return Ok(Found::Absent);
             };
-            let bytes = self.store.hold(object.body, object.meta.size).await?;
+            let size = object.meta.size;
+            let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, size);
+            match lease.await {
+                Ok(lease) => drop(read.replace(lease)),
+                Err(full) => {
+                    self.store.discard(object.body).await;
+                    return Err(full.into());
+                }
+            }
+            let bytes = self.store.hold(object.body, size).await?;
             match self.inside(&bytes) {
                 Ok(_) => {
                     let media_type = String::new();
@@ -185,15 +195,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
                 return Ok(None);
             };
+            let length = content.bytes.len();
+            let outside = match read.take() {
+                // This request read it from the bucket.
+                Some(lease) => Some(lease),
+                None => {
+                    let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, length);
+                    lease.await?
+                }
+            };
             // Requests that wait for memory hold no parsed head.
             let counts = content.bytes.slice(0, index::COUNTS).to_vec();
-            let memory = index::memory(&counts, content.bytes.len()).unwrap_or_default();
+            let memory = index::memory(&counts, length).unwrap_or_default();
             let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
             let lease = lease.await?;
             match self.inside(&content.bytes) {
                 Ok(Inside::Index(index)) => {
                     return Ok(Some(Layer {
-                        lease: lease.map(RefCell::new),
+                        leases: RefCell::new(outside.into_iter().chain(lease).collect()),
                         digest: digest.clone(),
                         record: record.clone(),
                         content,
