@@ -399,30 +399,20 @@ impl Gunzip {
         let Phase::Header(read) = &mut self.phase else {
             return Ok(0);
         };
-        let before = read.len();
-        let more = bytes.len().min(MAX_HEADER.saturating_sub(before));
-        read.extend(bytes.iter().take(more));
-        let length = header_length(read).map_err(|problem| match problem {
+        let (taken, is_whole) = take_header(read, bytes).map_err(|problem| match problem {
             // What comes after a member is nothing, or another one.
             Problem::Magic if self.input > 0 => self.fail(Problem::Garbage),
             problem => self.fail(problem),
         })?;
-        match length {
-            None if more == 0 => Err(self.fail(Problem::Header)),
-            None => {
-                self.input += more as u64;
-                Ok(more)
-            }
-            Some(length) => {
-                let read = length.saturating_sub(before);
-                self.input += read as u64;
-                *self.decoder = DecompressorOxide::new();
-                self.sums.begin_member();
-                self.member = self.output;
-                self.phase = Phase::Body;
-                Ok(read)
-            }
+        self.input += taken as u64;
+        if is_whole {
+            // Its tables of 10 KiB are overwritten before they are used.
+            self.decoder.init();
+            self.sums.begin_member();
+            self.member = self.output;
+            self.phase = Phase::Body;
         }
+        Ok(taken)
     }
 
     /// Notes the beginning of a member, which is a checkpoint that costs nothing.
@@ -739,6 +729,25 @@ const fn remainder(offset: u64, size: usize) -> usize {
     (offset % size as u64) as usize
 }
 
+/// Takes the bytes of a header after those that were read of it. Returns how many it took, and
+/// whether the header is whole.
+fn take_header(read: &mut Vec<u8>, bytes: &[u8]) -> Result<(usize, bool), Problem> {
+    let before = read.len();
+    let more = bytes.len().min(MAX_HEADER.saturating_sub(before));
+    // Most headers come whole. Copying would take all that follows in the chunk along.
+    if before == 0
+        && let Some(length) = header_length(bytes.get(..more).unwrap_or_default())?
+    {
+        return Ok((length, true));
+    }
+    read.extend_from_slice(bytes.get(..more).unwrap_or_default());
+    match header_length(read)? {
+        Some(length) => Ok((length.saturating_sub(before), true)),
+        None if more == 0 => Err(Problem::Header),
+        None => Ok((more, false)),
+    }
+}
+
 /// The number of bytes of a header, if all of it is there (RFC 1952, section 2.3).
 fn header_length(bytes: &[u8]) -> Result<Option<usize>, Problem> {
     for (byte, magic) in bytes.iter().zip([0x1f, 0x8b]) {
@@ -1001,6 +1010,26 @@ mod tests {
         assert_eq!(
             inflate(b"", 64, 100).unwrap_err().to_string(),
             "gzip that ends too early, at byte 0"
+        );
+    }
+
+    /// A chunk may hold thousands of members: a header that copied the rest of the chunk would make
+    /// the work quadratic.
+    #[test]
+    fn copies_no_header_that_came_whole() {
+        let mut bytes = member(b"", 6, NAME | EXTRA | CHECK);
+        let length = header_length(&bytes).unwrap().unwrap();
+        bytes.resize(CHUNK, 7);
+        let mut read = Vec::new();
+        assert_eq!(take_header(&mut read, &bytes), Ok((length, true)));
+        assert_eq!(read.capacity(), 0);
+        // One that is cut is kept until the rest of it comes.
+        let mut read = Vec::new();
+        assert_eq!(take_header(&mut read, &bytes[..12]), Ok((12, false)));
+        assert_eq!(read, bytes[..12]);
+        assert_eq!(
+            take_header(&mut read, &bytes[12..]),
+            Ok((length - 12, true))
         );
     }
 
