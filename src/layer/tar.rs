@@ -95,6 +95,7 @@ enum Problem {
     Owner,
     Meta,
     Globals,
+    Proportion,
     Segments,
 }
 
@@ -107,6 +108,7 @@ impl TarError {
             | Problem::Owner
             | Problem::Meta
             | Problem::Globals
+            | Problem::Proportion
             | Problem::Segments => true,
             Problem::Magic
             | Problem::Checksum
@@ -173,6 +175,11 @@ impl fmt::Display for TarError {
                 "a header of more than {MAX_META} bytes before a tar entry"
             ),
             Problem::Globals => write!(f, "global pax headers of more than {MAX_GLOBALS} bytes"),
+            Problem::Proportion => write!(
+                f,
+                "global pax headers that apply to too many tar entries: more than {} MiB and {EACH} bytes for each entry in all",
+                APPLIED >> 20
+            ),
             Problem::Segments => write!(f, "a sparse file of more than {MAX_SEGMENTS} segments"),
         }?;
         write!(f, ", at byte {}", self.offset)
@@ -200,6 +207,8 @@ pub struct Untar {
     next: Next,
     /// What applies to all entries that come.
     globals: Records,
+    /// The bytes of `globals`.
+    globals_size: u64,
 }
 
 /// What the next piece is.
@@ -281,6 +290,7 @@ impl Untar {
             entries: 0,
             next: Next::default(),
             globals: Records::default(),
+            globals_size: 0,
         }
     }
 
@@ -411,6 +421,7 @@ impl Untar {
                 records.0.insert(key.to_vec(), value.to_vec());
             }
         }
+        untar.globals_size = untar.globals.size();
         (untar.wanted() <= MAX_META && untar.piece.len() <= untar.wanted()).then_some(untar)
     }
 
@@ -474,7 +485,13 @@ impl Untar {
         match extension {
             // Of two, the first is forgotten, as Go does.
             Extension::Records => self.next.records = Records::parse(data)?,
-            Extension::Globals => self.globals.merge(Records::parse(data)?)?,
+            Extension::Globals => {
+                self.globals.merge(Records::parse(data)?);
+                self.globals_size = self.globals.size();
+                if self.globals_size > MAX_GLOBALS {
+                    return Err(Problem::Globals);
+                }
+            }
             Extension::Path => self.next.path = text(data).to_vec(),
             Extension::Link => self.next.link = text(data).to_vec(),
         }
@@ -534,6 +551,12 @@ impl Untar {
     fn entry(&mut self, header: &Header, blocks: &[u8]) -> Result<Entry, Problem> {
         if self.entries >= self.limits.entries {
             return Err(Problem::Entries(self.limits.entries));
+        }
+        // Each entry reads the global records again, also those that say nothing of it. As if
+        // they had applied from the first entry on: that is stored nowhere.
+        let applied = self.globals_size.saturating_mul(self.entries);
+        if applied > APPLIED.saturating_add(EACH.saturating_mul(self.entries)) {
+            return Err(Problem::Proportion);
         }
         let (kind, sparse) = (self.kind(header)?, self.sparse(header)?);
         let is_link = matches!(kind, EntryKind::HardLink | EntryKind::SymbolicLink);
@@ -877,22 +900,18 @@ impl Records {
     }
 
     /// Puts others over these; empty ones take away.
-    fn merge(&mut self, others: Self) -> Result<(), Problem> {
+    fn merge(&mut self, others: Self) {
         for (key, value) in others.0 {
             if !value.is_empty() || self.0.remove(&key).is_none() {
                 self.0.insert(key, value);
             }
         }
-        // They are looked through for each entry.
-        let size: usize = self
-            .0
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
-        if size > MAX_GLOBALS {
-            return Err(Problem::Globals);
-        }
-        Ok(())
+    }
+
+    /// The bytes of the keys and values.
+    fn size(&self) -> u64 {
+        let sizes = self.0.iter().map(|(key, value)| key.len() + value.len());
+        sizes.sum::<usize>() as u64
     }
 }
 
@@ -1169,7 +1188,11 @@ const BLOCK: usize = 512;
 /// The longest data of an extension, and the longest map: what Go takes.
 const MAX_META: usize = 1 << 20;
 /// The longest path twice, or a hundred times what is usual.
-const MAX_GLOBALS: usize = 32 * 1024;
+const MAX_GLOBALS: u64 = 32 * 1024;
+/// The bytes of global records that may be read for all entries together, and those more for each
+/// entry: in proportion to what entries may describe in a table of contents.
+const APPLIED: u64 = 32 * 1024 * 1024;
+const EACH: u64 = 512;
 /// About what fits in a map of the longest.
 const MAX_SEGMENTS: usize = 65_536;
 /// The longest name of a user or group: Linux's own tools take 32 bytes, and its C library 256.
@@ -1785,6 +1808,42 @@ mod tests {
             [pair("user.b", "2"), pair("user.c", "")]
         );
         assert_eq!(entries[2].attributes, entries[0].attributes);
+    }
+
+    /// Global records are read again for each entry. Those that say nothing of it cost as much as
+    /// those that do.
+    #[test]
+    fn refuses_global_headers_out_of_proportion() {
+        let spellings: Vec<String> = (0..600_u32)
+            .map(|number| {
+                let bits = (0..10).map(|bit| if number >> bit & 1 == 0 { "a" } else { "%61" });
+                format!("LIBARCHIVE.xattr.{}", bits.collect::<String>())
+            })
+            .collect();
+        let spelled: Vec<_> = spellings.iter().map(|key| (&**key, "YQ")).collect();
+        let map = "0,0,".repeat(6_000) + "0,0";
+        for records in [
+            spelled.as_slice(),
+            &[("GNU.sparse.map", &map)],
+            &[("linkpath", &"./".repeat(8_000)), ("path", &"./".repeat(8_000))],
+        ] {
+            let mut parts = vec![pax(b'g', records)];
+            parts.extend((0..5_000).map(|_| Block::ustar("a", b'0', 0).sealed()));
+            let found = read_with(&parts.concat(), usize::MAX, Limits::default());
+            let error = found.1.unwrap_err();
+            assert!(error.is_limit(), "{error}");
+            assert!(
+                error.to_string().contains("global pax headers"),
+                "{error}"
+            );
+            assert!(found.0.len() < 2_500, "{} entries", found.0.len());
+        }
+        // As much as a label of SELinux, for any number of entries.
+        let label = "system_u:object_r:container_file_t:s0:".to_owned() + &"c1,".repeat(100);
+        let mut parts = vec![pax(b'g', &[("SCHILY.xattr.security.selinux", &label)])];
+        parts.extend((0..100_000).map(|_| Block::ustar("a", b'0', 0).sealed()));
+        let found = read_with(&parts.concat(), usize::MAX, Limits::default());
+        assert_eq!((found.0.len(), found.1), (100_000, Ok(())));
     }
 
     #[test]
