@@ -565,7 +565,7 @@ impl Untar {
             Some(Sparse::Records | Sparse::Data) => self.record(b"GNU.sparse.name"),
             Some(Sparse::Old) | None => None,
         };
-        let path = path.map_or_else(|| self.path(header), <[u8]>::to_vec);
+        let path = path.map_or_else(|| self.path(header), Cow::Borrowed);
         let link = match self.next.link.as_slice() {
             b"" => self.record(b"linkpath").unwrap_or(header.text(LINK)),
             link => link,
@@ -733,12 +733,12 @@ impl Untar {
     }
 
     /// The path as it stands in the archive.
-    fn path(&self, header: &Header) -> Vec<u8> {
+    fn path<'a>(&'a self, header: &'a Header) -> Cow<'a, [u8]> {
         match self.next.path.as_slice() {
             b"" => self
                 .record(b"path")
-                .map_or_else(|| header.path(), <[u8]>::to_vec),
-            path => path.to_vec(),
+                .map_or_else(|| header.path(), Cow::Borrowed),
+            path => path.into(),
         }
     }
 
@@ -965,7 +965,7 @@ impl Header {
         }
     }
 
-    fn path(&self) -> Vec<u8> {
+    fn path(&self) -> Cow<'_, [u8]> {
         let prefix = match self.dialect() {
             Dialect::V7 => &[],
             Dialect::Ustar => self.text(PREFIX),
@@ -977,8 +977,8 @@ impl Header {
             Dialect::Gnu => &[],
         };
         match prefix {
-            b"" => self.text(PATH).to_vec(),
-            prefix => [prefix, self.text(PATH)].join(&b'/'),
+            b"" => self.text(PATH).into(),
+            prefix => [prefix, self.text(PATH)].join(&b'/').into(),
         }
     }
 
@@ -1808,6 +1808,19 @@ mod tests {
             [pair("user.b", "2"), pair("user.c", "")]
         );
         assert_eq!(entries[2].attributes, entries[0].attributes);
+    }
+
+    /// A map is read block by block, and each block asks for the path.
+    #[test]
+    fn copies_no_path_to_look_at_it() {
+        let mut untar = Untar::new(Limits::default());
+        let header = Header(Block::v7("short", 0, 0).0);
+        let long = vec![b'a'; MAX_META];
+        assert!(matches!(untar.path(&header), Cow::Borrowed(b"short")));
+        untar.next.records.0.insert(b"path".to_vec(), long.clone());
+        assert!(matches!(untar.path(&header), Cow::Borrowed(path) if path == long));
+        untar.next.path = long;
+        assert!(matches!(untar.path(&header), Cow::Borrowed(path) if path == untar.next.path));
     }
 
     /// Global records are read again for each entry. Those that say nothing of it cost as much as
