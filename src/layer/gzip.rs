@@ -76,6 +76,7 @@ enum Problem {
     Length,
     Window,
     Block,
+    Blocks,
     End,
 }
 
@@ -97,6 +98,11 @@ impl fmt::Display for GzipError {
                 "a block of deflate of more than {} MiB, in which no file can be read by itself",
                 MAX_SPAN >> 20
             ),
+            Problem::Blocks => write!(
+                f,
+                "more than {MAX_BLOCKS} blocks of deflate that inflate to less than {} MiB",
+                STRETCH >> 20
+            ),
             Problem::End => f.write_str("gzip that ends too early"),
         }?;
         write!(f, ", at byte {}", self.offset)
@@ -108,7 +114,7 @@ impl std::error::Error for GzipError {}
 impl GzipError {
     /// Whether the bytes are gzip, but go beyond what is indexed.
     pub const fn is_limit(&self) -> bool {
-        matches!(self.problem, Problem::Block)
+        matches!(self.problem, Problem::Block | Problem::Blocks)
     }
 }
 
@@ -126,8 +132,14 @@ pub struct Gunzip {
     member: u64,
     sums: Sums,
     marks: Option<Marks>,
-    /// Output that was decoded and waits for room.
+    /// Output that was decoded and waits for room, or a block that may need no more input.
     is_full: bool,
+    /// Whether the last piece ended at the end of a block, and this one belongs to it.
+    goes_on: bool,
+    /// The number of blocks that were inflated here.
+    blocks: u64,
+    /// Where a stretch of the output begins, and the number of blocks since then.
+    stretch: (u64, u32),
 }
 
 /// Checksums of the output, which is summed once.
@@ -161,6 +173,8 @@ struct Marks {
     last: Checkpoint,
     pending: Option<Pending>,
     pause: Pause,
+    /// Whether the next end of a block becomes a checkpoint.
+    due: bool,
 }
 
 /// Whether inflating stops at the next checkpoint.
@@ -202,6 +216,9 @@ impl Default for Gunzip {
             sums: Sums::default(),
             marks: None,
             is_full: false,
+            goes_on: false,
+            blocks: 0,
+            stretch: (0, 0),
         }
     }
 }
@@ -311,6 +328,12 @@ impl Gunzip {
     /// The number of compressed bytes that were read, and of those that came out.
     pub const fn position(&self) -> (u64, u64) {
         (self.input, self.output)
+    }
+
+    /// The number of blocks that were inflated, without those before the state was saved. The
+    /// tables of a block take as long as a kilobyte of output, whether or not it has bytes.
+    pub const fn blocks(&self) -> u64 {
+        self.blocks
     }
 
     /// The next checkpoint, in their order, when all that is kept of its window is known.
@@ -435,19 +458,25 @@ impl Gunzip {
         bytes: &[u8],
         output: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
-        let due = match &self.marks {
+        let position = self.position();
+        let at = self.place();
+        // Blocks are counted one by one, but pieces end where they ended without that.
+        let begins = !self.goes_on || at == 0;
+        let due = match &mut self.marks {
             Some(marks) if self.output - marks.last.output > MAX_SPAN => {
                 return Err(self.fail(Problem::Block).into());
             }
-            Some(marks) => marks.is_due(self.position()),
+            Some(marks) => {
+                marks.due = if begins {
+                    marks.is_due(position)
+                } else {
+                    marks.due
+                };
+                marks.due
+            }
             None => false,
         };
-        let flags = if due {
-            TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY
-        } else {
-            TINFL_FLAG_HAS_MORE_INPUT
-        };
-        let at = self.place();
+        let flags = TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
         let (status, read, written) =
             decompress(&mut self.decoder, bytes, &mut self.ring, at, flags);
         let inflated = self.ring.get(at..at + written).unwrap_or_default();
@@ -461,17 +490,42 @@ impl Gunzip {
         self.input += read as u64;
         self.output += written as u64;
         self.is_full = status == TINFLStatus::HasMoreOutput;
+        self.goes_on = status == TINFLStatus::BlockBoundary && !due;
         match status {
-            TINFLStatus::Done => self.phase = Phase::Trailer(Vec::with_capacity(TRAILER)),
-            // Bits that were read in an earlier piece can't be given back as bytes: then a later boundary has to do.
-            TINFLStatus::BlockBoundary if read > 0 => self.mark(),
-            TINFLStatus::BlockBoundary
-            | TINFLStatus::NeedsMoreInput
-            | TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::Done => {
+                self.count_block()?;
+                self.phase = Phase::Trailer(Vec::with_capacity(TRAILER));
+            }
+            TINFLStatus::BlockBoundary => {
+                self.count_block()?;
+                if !due {
+                    self.is_full = true;
+                } else if read > 0 {
+                    // Bits that were read in an earlier piece can't be given back as bytes: then a
+                    // later boundary has to do.
+                    self.mark();
+                }
+            }
+            TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => {}
             // Whatever else there is, or will be, is a failure.
             _ => return Err(self.fail(Problem::Deflate).into()),
         }
         Ok(read)
+    }
+
+    /// Counts a block that ended, and refuses what has far more of them than any writer makes.
+    fn count_block(&mut self) -> Result<(), GzipError> {
+        self.blocks += 1;
+        let (start, count) = self.stretch;
+        self.stretch = if self.output - start >= STRETCH {
+            (self.output, 1)
+        } else {
+            (start, count + 1)
+        };
+        if self.stretch.1 > MAX_BLOCKS {
+            return Err(self.fail(Problem::Blocks));
+        }
+        Ok(())
     }
 
     /// Begins a checkpoint here, between two blocks.
@@ -614,6 +668,7 @@ impl Marks {
             last,
             pending: None,
             pause: Pause::No,
+            due: false,
         }
     }
 
@@ -808,6 +863,10 @@ const MAX_HEADER: usize = 256 * 1024;
 /// The most that comes out between two checkpoints: reading anything in it takes inflating what is before. A block of zlib's
 /// is 8 MiB at most, and a boundary may pass unseen.
 const MAX_SPAN: u64 = 32 * 1024 * 1024;
+/// The most blocks in so much output: each takes microseconds, and may have ten bits. A writer that
+/// flushes after every file ends a block every 512 bytes.
+const MAX_BLOCKS: u32 = 16_384;
+const STRETCH: u64 = 1024 * 1024;
 /// What a saved state begins with: a member's header, or a block.
 const MEMBER: u8 = 0;
 const BLOCK: u8 = 1;
@@ -1011,6 +1070,55 @@ mod tests {
             inflate(b"", 64, 100).unwrap_err().to_string(),
             "gzip that ends too early, at byte 0"
         );
+    }
+
+    /// A member of so many blocks and one more. A block of no bytes has ten bits, and making its tables takes microseconds.
+    fn empty_blocks(count: usize) -> Vec<u8> {
+        let mut bits = Vec::new();
+        for _ in 0..count {
+            bits.extend([0_u8, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        bits.extend([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let bytes = bits.chunks(8);
+        let bytes = bytes.map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | bit));
+        let mut member = member(b"", 6, 0);
+        let trailer = member.split_off(member.len() - TRAILER);
+        member.truncate(10);
+        member.extend(bytes);
+        member.extend(trailer);
+        member
+    }
+
+    #[test]
+    fn refuses_blocks_out_of_proportion() {
+        let most = MAX_BLOCKS as usize;
+        for piece in [usize::MAX, 1_021] {
+            assert!(inflate(&empty_blocks(most - 1), piece, 1 << 20).is_ok());
+            let error = inflate(&empty_blocks(most), piece, 1 << 20).unwrap_err();
+            assert!(error.is_limit(), "{error}");
+            assert!(error.to_string().contains("16384 blocks"), "{error}");
+            // And so many members.
+            let members = member(b"", 6, 0).repeat(most + 1);
+            let error = inflate(&members, piece, 1 << 20).unwrap_err();
+            assert!(error.is_limit(), "{error}");
+        }
+        // Where reading goes on from a checkpoint as well.
+        let start = Checkpoint::default();
+        let mut gunzip = Gunzip::from_checkpoint(&start).unwrap();
+        let error = gunzip.push(&empty_blocks(most), |_| Ok::<_, GzipError>(()));
+        assert!(error.unwrap_err().is_limit());
+        // Small members are no problem, however many they are: an archive may have one for each file.
+        let members = member(&[7; 200], 6, 0).repeat(100_000);
+        assert_eq!(
+            inflate(&members, usize::MAX, 1 << 20).unwrap().0.len(),
+            20_000_000
+        );
+        let mut gunzip = Gunzip::with_checkpoints(1 << 20);
+        gunzip
+            .push(&empty_blocks(99), |_| Ok::<_, GzipError>(()))
+            .unwrap();
+        gunzip.finish(|_| Ok::<_, GzipError>(())).unwrap();
+        assert_eq!(gunzip.blocks(), 100);
     }
 
     /// A chunk may hold thousands of members: a header that copied the rest of the chunk would make

@@ -1838,17 +1838,17 @@ mod tests {
         for records in [
             spelled.as_slice(),
             &[("GNU.sparse.map", &map)],
-            &[("linkpath", &"./".repeat(8_000)), ("path", &"./".repeat(8_000))],
+            &[
+                ("linkpath", &"./".repeat(8_000)),
+                ("path", &"./".repeat(8_000)),
+            ],
         ] {
             let mut parts = vec![pax(b'g', records)];
             parts.extend((0..5_000).map(|_| Block::ustar("a", b'0', 0).sealed()));
             let found = read_with(&parts.concat(), usize::MAX, Limits::default());
             let error = found.1.unwrap_err();
             assert!(error.is_limit(), "{error}");
-            assert!(
-                error.to_string().contains("global pax headers"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("global pax headers"), "{error}");
             assert!(found.0.len() < 2_500, "{} entries", found.0.len());
         }
         // As much as a label of SELinux, for any number of entries.
