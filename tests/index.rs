@@ -389,6 +389,23 @@ fn a_changed_index_is_noticed() {
     assert!(span.inflate(&other, input, span.length()).is_err());
 }
 
+/// A step of a pass ends by what it has worked, also where hardly anything came out.
+#[test]
+fn blocks_of_no_bytes_are_work() {
+    let mut blocks = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    blocks.extend([0, 0, 0, 0xff, 0xff].repeat(1 << 16));
+    let mut frames = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0];
+    frames.extend([0, 0, 0].repeat(1 << 16));
+    for layer in [blocks, frames] {
+        let mut pass = Pass::new(layer.len() as u64, options());
+        assert_eq!(pass.work(), 0);
+        // Gzip is inflated in pieces of 64 KiB: these are 13,105 blocks.
+        let first = layer.chunks(1 << 10).take(64);
+        first.for_each(|part| pass.push(part).unwrap_or_default());
+        assert!(pass.work() > 13_000 * 256, "{}", pass.work());
+    }
+}
+
 #[test]
 fn what_is_no_layer_is_refused_with_a_reason() {
     let refused = |bytes: &[u8], options: Options| {
@@ -433,8 +450,21 @@ fn what_is_no_layer_is_refused_with_a_reason() {
         )
     );
     // Empty blocks of deflate, of which a writer may put any number between two bytes.
-    let mut waste = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-    waste.extend([0, 0, 0, 0xff, 0xff].repeat(1 << 20));
+    let mut blocks = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    blocks.extend([0, 0, 0, 0xff, 0xff].repeat(1 << 20));
+    assert_eq!(
+        refused(&blocks, options()),
+        (
+            "more than 16384 blocks of deflate that inflate to less than 1 MiB, at byte 81935"
+                .to_owned(),
+            true
+        )
+    );
+    // Members of nothing but a long name.
+    let mut member = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3];
+    member.extend([b'n'; 200_000]);
+    member.extend([0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let waste = member.repeat(30);
     assert_eq!(
         refused(&waste, options()),
         (

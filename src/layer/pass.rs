@@ -407,9 +407,17 @@ impl Pass {
         all as u64
     }
 
-    /// The bytes of entries that were packed so far: each of them takes as long as several bytes of the archive.
+    /// The work so far that the bytes of the archive do not show, in bytes of entries packed: each of them takes as long as several
+    /// bytes of the archive. Blocks count as well, because one of no bytes takes as long as one of a kilobyte. What was done
+    /// before the pass was saved may be missing.
     pub const fn work(&self) -> u64 {
-        self.archive.contents.work()
+        let blocks = match &self.source {
+            Source::Unknown(_) | Source::Plain => 0,
+            Source::Gzip(gunzip) => gunzip.blocks(),
+            Source::Zstd(frames) => frames.decoder.units(),
+        };
+        let blocks = blocks.saturating_mul(BLOCK_WORK);
+        self.archive.contents.work().saturating_add(blocks)
     }
 
     /// The next object of spans that is to be stored, in their order: its number and its bytes. Little may inflate to several.
@@ -1013,6 +1021,8 @@ const MAX_WASTE: u64 = 4 << 20;
 pub const PART: usize = 1024;
 /// So much comes out of anything, whatever the ratio.
 const FREE: u64 = 64 << 20;
+/// A block takes as long as packing so many bytes.
+const BLOCK_WORK: u64 = 256;
 /// What inflating gzip takes.
 const GZIP: usize = 512 * 1024;
 /// The most bytes of windows, spans and contents: a pass has them in memory. 24 MiB are those of some 8 GB of a real layer.

@@ -52,6 +52,7 @@ enum Problem {
     Block,
     Check,
     Length,
+    Units,
     End,
     Refused,
 }
@@ -59,7 +60,7 @@ enum Problem {
 impl ZstdError {
     /// Whether it is valid, as far as it was read, and takes more memory than was allowed.
     pub const fn is_limit(&self) -> bool {
-        matches!(self.problem, Problem::Window { .. })
+        matches!(self.problem, Problem::Window { .. } | Problem::Units)
     }
 }
 
@@ -77,6 +78,11 @@ impl fmt::Display for ZstdError {
             Problem::Block => f.write_str("a block of a zstd frame can't be decoded"),
             Problem::Check => f.write_str("a zstd frame has another checksum"),
             Problem::Length => f.write_str("a zstd frame has another length"),
+            Problem::Units => write!(
+                f,
+                "more than {MAX_UNITS} frames and blocks of zstd that decompress to less than {} MiB",
+                STRETCH >> 20
+            ),
             Problem::End => f.write_str("zstd that ends too early"),
             Problem::Refused => f.write_str("what came out of zstd was refused"),
         }?;
@@ -99,6 +105,10 @@ pub struct Unzstd {
     start: u64,
     input: u64,
     output: u64,
+    /// The number of headers and blocks that were decoded here.
+    units: u64,
+    /// Where a stretch of the output begins, and the number of headers and blocks since then.
+    stretch: (u64, u32),
     failed: Option<ZstdError>,
 }
 
@@ -133,6 +143,8 @@ impl Unzstd {
             start: input,
             input,
             output,
+            units: 0,
+            stretch: (output, 0),
             failed: None,
         }
     }
@@ -140,6 +152,12 @@ impl Unzstd {
     /// The number of compressed bytes that were decoded, and of those that came out.
     pub const fn position(&self) -> (u64, u64) {
         (self.input, self.output)
+    }
+
+    /// The number of headers and blocks that were decoded. The tables of a block take as long as a
+    /// kilobyte of output, whether or not it has bytes.
+    pub const fn units(&self) -> u64 {
+        self.units
     }
 
     /// The most bytes that were decoded and are held back.
@@ -231,10 +249,31 @@ impl Unzstd {
         bytes: &[u8],
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.count_unit()?;
         match self.frame.take() {
             Some(frame) => self.block(frame, bytes, each),
             None => self.header(bytes, each),
         }
+    }
+
+    /// Counts a header or a block, and refuses what has far more of them than any writer makes.
+    fn count_unit(&mut self) -> Result<(), ZstdError> {
+        self.units += 1;
+        let (start, count) = self.stretch;
+        self.stretch = if self.output - start >= STRETCH {
+            (self.output, 1)
+        } else {
+            (start, count + 1)
+        };
+        // While the first window of a frame is held back, nobody can say how much came out.
+        let held = match self.frame {
+            Some(frame) if self.output == frame.start => frame.window,
+            Some(_) | None => 0,
+        };
+        if u64::from(self.stretch.1) > u64::from(MAX_UNITS) + held / HELD_UNIT {
+            return Err(self.fail(Problem::Units));
+        }
+        Ok(())
     }
 
     fn header<E: From<ZstdError>>(
@@ -287,6 +326,10 @@ impl Unzstd {
             result: Ok(()),
         };
         let drained = self.decoder.collect_to_writer(&mut sink);
+        if sink.taken > 0 && self.output == frame.start && frame.window >= STRETCH {
+            // What was held back until now was more than a stretch.
+            self.stretch = (self.output, 0);
+        }
         self.output += sink.taken;
         sink.result?;
         drained.map_err(|_| self.fail(Problem::Block))?;
@@ -508,6 +551,11 @@ fn number(bytes: &[u8]) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
+/// The most headers and blocks in so much output: each takes microseconds, and may have a few bytes.
+const MAX_UNITS: u32 = 16_384;
+const STRETCH: u64 = 1024 * 1024;
+/// One more of them for so many bytes that may be held back.
+const HELD_UNIT: u64 = 256;
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The low half of the first byte may be anything.
 const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
@@ -748,6 +796,40 @@ mod tests {
             unzstd.finish().unwrap_err().to_string(),
             "zstd that ends too early, at byte 4099008"
         );
+    }
+
+    /// A frame of no bytes has nine, and decoding it takes microseconds.
+    #[test]
+    fn refuses_frames_and_blocks_out_of_proportion() {
+        let most = usize::try_from(MAX_UNITS).unwrap();
+        let frames = |count| empty().repeat(count);
+        let blocks = |count| {
+            let mut blocks = vec![raw(false, b""); count - 2];
+            blocks.push(raw(true, b""));
+            frame(0, &[SMALLEST], &blocks)
+        };
+        let skippables = |count| skippable(b"").repeat(count);
+        for bytes in [frames(most / 2), blocks(most - 1), skippables(most)] {
+            assert_eq!(seen(Unzstd::new(LIMIT), &bytes, usize::MAX).error, None);
+        }
+        for bytes in [frames(most / 2 + 1), blocks(most + 5), skippables(most + 1)] {
+            for piece in [usize::MAX, 1_021] {
+                let error = seen(Unzstd::new(LIMIT), &bytes, piece).error.unwrap();
+                assert!(error.contains("16384 frames and blocks"), "{error}");
+            }
+            let mut unzstd = Unzstd::new(LIMIT);
+            let each = |_: Event<'_>| Ok::<_, ZstdError>(());
+            assert!(unzstd.push(&bytes, each).unwrap_err().is_limit());
+        }
+        // A window of 1 MiB holds back 1 MiB, which may be of 4,096 blocks.
+        let mut flushed = vec![block(REPEATED, false, 60, &[9]); most + 4_000];
+        flushed.push(raw(true, b""));
+        let flushed = seen(Unzstd::new(LIMIT), &frame(0, &[0x50], &flushed), 4_099);
+        assert_eq!(flushed.error, None);
+        // Small frames are no problem, however many they are: zstd:chunked has some for each file.
+        let small = frame(SINGLE, &[200], &[block(REPEATED, true, 200, &[9])]);
+        let seen = seen(Unzstd::new(LIMIT), &small.repeat(50_000), usize::MAX);
+        assert_eq!((seen.error, seen.out.len()), (None, 10_000_000));
     }
 
     #[test]
