@@ -93,7 +93,6 @@ fn requests(upload: &str) -> Vec<(String, bool)> {
         allowed("/v2/_catalog"),
         allowed("/v2/_oci/ext/discover"),
         allowed("/metrics"),
-        allowed(&format!("/v2/_strata/blobs/{layer}")),
         allowed(&format!("/v2/a/blobs/{layer}")),
         allowed("/v2/a/manifests/v1"),
         allowed("/v2/a/tags/list"),
@@ -125,6 +124,8 @@ fn requests(upload: &str) -> Vec<(String, bool)> {
         refused(&read, &format!("/v2/a/_strata/layers/{layer}")),
         refused(&read, &format!("/v2/a/_strata/layers/{layer}/files/etc")),
         refused(&read, "/v2/a/_strata/images/v1/files/"),
+        // It looks at a manifest for each grant.
+        refused(&read, &format!("/v2/_strata/blobs/{layer}")),
         // They issue a token.
         refused(&["GET", "HEAD", "POST"], "/v2/_strata/token?service=strata"),
         // They ask an upstream.

@@ -73,15 +73,14 @@ pub fn only_reads(route: Option<&Route>, method: &Method, is_mirrored: bool) -> 
         | Route::Metrics
         | Route::Extensions
         | Route::Catalog { .. }
-        | Route::Holders { .. }
         | Route::Upload { .. } => true,
         Route::Blob { .. }
         | Route::Manifest { .. }
         | Route::Tags { .. }
         | Route::Referrers { .. } => !is_mirrored,
         Route::Layer { .. } | Route::LayerFile { .. } | Route::ImageFile { .. } => false,
-        // Lists the bucket, by up to hundreds of operations.
-        Route::Rights { .. } => false,
+        // Hundreds of operations: one lists the bucket, the other looks at the manifest of each grant.
+        Route::Rights { .. } | Route::Holders { .. } => false,
         Route::Token { .. } => false,
         // These have no safe method: the answer is 405 with the allowed ones.
         Route::StartUpload { .. }
