@@ -28,6 +28,16 @@ impl Annotations {
         serde_json::from_str::<Strings>(text.get()).map(drop)
     }
 
+    /// Leaves out what is no string; `None` if there is no map at all. An upstream may send
+    /// anything, and clients read a map of strings.
+    pub fn into_strings(self) -> Option<Self> {
+        if Self::check(&self.0).is_ok() {
+            return Some(self);
+        }
+        let Kept(text) = serde_json::from_str(self.text()).ok()?;
+        RawValue::from_string(text).ok().map(Self)
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         self.0.get()
@@ -48,7 +58,8 @@ impl Serialize for Annotations {
     }
 }
 
-/// Stored annotations, and those of an upstream, are repeated unchecked.
+/// Stored annotations are repeated unchecked. Those of an upstream go through
+/// [`Annotations::into_strings`].
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(Self)
@@ -96,6 +107,40 @@ impl<'de> Visitor<'de> for Strings {
         while map.next_key::<IgnoredAny>()?.is_some() {
             map.next_value::<Text>()?;
         }
+        Ok(self)
+    }
+}
+
+/// The strings of a map, as JSON. A parsed map takes many times the memory.
+struct Kept(String);
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self("{".to_owned()))
+    }
+}
+
+impl<'de> Visitor<'de> for Kept {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        let Self(text) = &mut self;
+        while let Some((key, value)) = map.next_entry::<Cow<'_, str>, &RawValue>()? {
+            if serde_json::from_str::<Text>(value.get()).is_err() {
+                continue;
+            }
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&serde_json::to_string(&key).map_err(A::Error::custom)?);
+            text.push(':');
+            text.push_str(value.get());
+        }
+        text.push('}');
         Ok(self)
     }
 }

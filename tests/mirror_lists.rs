@@ -351,3 +351,41 @@ fn referrers_are_an_index() {
     let filtered = get(&mirrors.mirror(&json!({})), &referrers("?artifactType=b/b"));
     assert_eq!(types(&filtered), ["b/b"]);
 }
+
+/// Annotations are strings by strings. What is not would break clients that read it so.
+#[test]
+fn referrers_have_no_annotations_that_are_no_strings() {
+    let mirrors = Mirrors::of(|question: &Asked| {
+        if !target(question).contains("/referrers/") {
+            return says(404, &[], "{}");
+        }
+        let referrer = |number: u8, annotations: Value| {
+            json!({
+                "mediaType": OCI_MANIFEST, "digest": digest(&[number]), "size": 7,
+                "annotations": annotations,
+            })
+        };
+        let list = json!({
+            "schemaVersion": 2, "mediaType": OCI_INDEX,
+            "manifests": [
+                referrer(1, json!({ "a": "b", "\u{e4}\"": "c\n" })),
+                referrer(2, json!({ "a": "b", "c": 1, "d": { "e": "f" }, "g": null, "h": ["i"] })),
+                referrer(3, json!({ "c": 1 })),
+                referrer(4, json!(["a"])),
+                referrer(5, json!("a")),
+            ],
+        });
+        says(200, &[("content-type", OCI_INDEX)], list.to_string())
+    });
+    let answer = json_of(&get(&mirrors.mirror(&json!({})), &referrers("")));
+    let found = answer["manifests"].as_array().unwrap().iter();
+    let found: Vec<_> = found.map(|one| &one["annotations"]).collect();
+    let expected = [
+        json!({ "a": "b", "\u{e4}\"": "c\n" }),
+        json!({ "a": "b" }),
+        json!({}),
+        Value::Null,
+        Value::Null,
+    ];
+    assert_eq!(found, expected.iter().collect::<Vec<_>>());
+}

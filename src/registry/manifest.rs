@@ -142,6 +142,16 @@ pub(super) struct Referrer {
     annotations: Option<Annotations>,
 }
 
+impl Referrer {
+    /// Leaves out annotations that are no strings.
+    pub(super) fn with_strings(self) -> Self {
+        Self {
+            annotations: self.annotations.and_then(Annotations::into_strings),
+            ..self
+        }
+    }
+}
+
 /// The memory of a manifest, in bytes for each of its own.
 pub(super) const WEIGHT: u64 = 3;
 

@@ -230,7 +230,8 @@ fn read_index(bytes: &[u8]) -> Result<Vec<Referrer>, String> {
     if index.schema_version != 2 || !is_index {
         return Err("not an OCI image index".to_owned());
     }
-    Ok(index.manifests.unwrap_or_default())
+    let manifests = index.manifests.unwrap_or_default().into_iter();
+    Ok(manifests.map(Referrer::with_strings).collect())
 }
 
 /// The query of the next page (RFC 8288): all that is believed of where an upstream says it is.
