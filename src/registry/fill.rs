@@ -90,6 +90,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first chunk is small, so that a client hears soon. They grow while they come quickly, and shrink where they don't.
 const FIRST: u64 = 64 * 1024;
+/// Nobody hears of a blob of unknown length before all of it came, but those who wait see that it moves.
+const FIRST_UNSIZED: u64 = 1024 * 1024;
 const QUICK: Duration = Duration::from_millis(200);
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -175,6 +177,11 @@ impl<B: crate::store::Bytes> Fill<B> {
             host.sleep(pause).await;
             pause = (pause * 2).min(LAST_LOOK);
         }
+    }
+
+    /// Notes that bytes came, so that those who wait go on waiting.
+    fn moves(&self, now: Timestamp) {
+        self.0.borrow_mut().moved = now;
     }
 
     fn receive(&self, offset: u64, chunk: B, now: Timestamp) {
@@ -378,11 +385,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         most: u64,
         name: &Name,
         digest: &Digest,
+        fill: &Fill<S::Bytes>,
     ) -> Result<(), Error> {
         let mut begun = self.begin_anew();
         let mut reader = self.store.read(body)?;
         let received = self
-            .receive_unsized(&mut reader, most, name, digest, &mut begun)
+            .receive_unsized(&mut reader, most, (name, digest), &mut begun, fill)
             .await;
         reader.give_up().await;
         let sealed = match received {
@@ -413,13 +421,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         reader: &mut S::Reader,
         most: u64,
-        name: &Name,
-        digest: &Digest,
+        (name, digest): (&Name, &Digest),
         begun: &mut Begun,
+        fill: &Fill<S::Bytes>,
     ) -> Result<(), Error> {
         let mut hasher = self.store.hasher(digest.algorithm())?;
-        let mut size = 0;
-        while let Some(chunk) = reader.hold(HELD).await? {
+        let (mut size, mut want) = (0, FIRST_UNSIZED);
+        loop {
+            let asked = self.host.now();
+            let Some(chunk) = reader.hold(want).await? else {
+                break;
+            };
+            let now = self.host.now();
+            fill.moves(now);
+            want = next_want(want, now.since(asked));
             let offset = size;
             size += chunk.len();
             self.metrics.received.inc_by(chunk.len());
@@ -549,7 +564,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let mut reader = self.store.read(object.body)?;
             while let Some(bytes) = reader.hold(HELD).await? {
                 hasher.update(&bytes).await?;
-                fill.0.borrow_mut().moved = self.host.now();
+                fill.moves(self.host.now());
             }
         }
         Ok(())
@@ -652,11 +667,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 offset += length;
                 // Those who read have their turn: an upstream that is near would leave them none.
                 self.host.sleep(Duration::ZERO).await;
-                want = match self.host.now().since(asked) {
-                    took if took < QUICK => (want * 2).min(HELD),
-                    took if took > SLOW => (want / 2).max(FIRST),
-                    _ => want,
-                };
+                want = next_want(want, self.host.now().since(asked));
                 while writes.len() >= WRITES {
                     let landed = writes.next().await;
                     landed.map_or(Ok(()), &mut land)?;
@@ -671,6 +682,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             landed = landed.and(land(write));
         }
         received.and(landed)
+    }
+}
+
+/// How many bytes to read next, after a chunk of `want` bytes took so long.
+fn next_want(want: u64, took: Duration) -> u64 {
+    match took {
+        took if took < QUICK => (want * 2).min(HELD),
+        took if took > SLOW => (want / 2).max(FIRST),
+        _ => want,
     }
 }
 

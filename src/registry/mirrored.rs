@@ -632,7 +632,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         fill: &Rc<Fill<S::Bytes>>,
     ) -> Result<Option<LocalBoxFuture<'static, ()>>, UpstreamError> {
         let fills = &self.acquaintance.fills;
-        let source = match self.open_source(mirrored, digest).await {
+        let source = match self.open_source(mirrored, digest, fill).await {
             Ok(Some(source)) => source,
             Ok(None) => {
                 fills.end(key, fill, Ok(()));
@@ -664,6 +664,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         mirrored: &Mirrored,
         digest: &Digest,
+        fill: &Fill<S::Bytes>,
     ) -> Result<Option<Source<S::Reader>>, UpstreamError> {
         let name = &mirrored.name;
         let failed = |error: Error| UpstreamError::Store(error.message());
@@ -738,7 +739,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                         self.fill_whole(Some(body), length, name, digest, &seen)
                             .await
                     }
-                    None => self.fill_unsized(body, most, name, digest).await,
+                    None => self.fill_unsized(body, most, name, digest, fill).await,
                 };
                 taken.map(|()| None).map_err(|error| match error.code() {
                     Code::DigestInvalid | Code::SizeInvalid => wrong(error.message()),
