@@ -54,10 +54,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             if let Some(response) = self.open_blob(request, digest, &known, trace).await? {
                 return Ok(response);
             }
-            // The link was stale: what the blob itself says decides.
-            if let Some(fresh) = self.record(digest).await? {
-                self.link(name, digest, &fresh, known.right).await;
-                let known = Known::new(fresh, known.right, self.host.now());
+            // The link was stale. The blob itself says where its bytes are, and the store whether
+            // the right that came with the cached link is still there.
+            let right = self.readable(name, digest).await?.map(|found| found.right);
+            if right.is_none() {
+                self.tiers.changed(Wanted::Link(name, digest));
+            }
+            if let Some(right) = right
+                && let Some(fresh) = self.record(digest).await?
+            {
+                self.link(name, digest, &fresh, right).await;
+                let known = Known::new(fresh, right, self.host.now());
                 let opened = self.open_blob(request, digest, &known, trace).await?;
                 return opened.ok_or_else(|| {
                     let found = format!("the bytes of {digest} are gone, push it again");
