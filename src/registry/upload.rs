@@ -121,7 +121,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         from: Option<&Name>,
     ) -> Result<bool, Error> {
-        let source = match from {
+        // As pulls find it: the name may be one of the default upstream.
+        let from = match from.map(|from| (from, self.settings.upstreams.resolve(from, None))) {
+            Some((from, Ok(mirrored))) => {
+                Some(mirrored.map_or_else(|| from.clone(), |mirrored| mirrored.name))
+            }
+            Some((_, Err(_))) => return Ok(false),
+            None => None,
+        };
+        let source = match &from {
             Some(from) if self.may_pull(caller, from) => self.readable(from, digest).await?,
             Some(_) => None,
             None => self.readable_anywhere(caller, digest).await?,
