@@ -1,4 +1,4 @@
-//! A blob whose upstream does not say its length, for those who wait while another request fetches it.
+//! Requests that wait while another one fetches a blob whose upstream does not say its length.
 
 use std::time::Duration;
 

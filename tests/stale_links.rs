@@ -1,7 +1,5 @@
 //! A link that an isolate has cached, whose blob is elsewhere meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
-
 use std::time::Duration;
 
 use pollster::block_on;

@@ -79,7 +79,7 @@ pub fn only_reads(route: Option<&Route>, method: &Method, is_mirrored: bool) -> 
         | Route::Tags { .. }
         | Route::Referrers { .. } => !is_mirrored,
         Route::Layer { .. } | Route::LayerFile { .. } | Route::ImageFile { .. } => false,
-        // Hundreds of operations: one lists the bucket, the other looks at the manifest of each grant.
+        // Hundreds of operations: one lists the bucket, the other reads a manifest for each grant.
         Route::Rights { .. } | Route::Holders { .. } => false,
         Route::Token { .. } => false,
         // These have no safe method: the answer is 405 with the allowed ones.

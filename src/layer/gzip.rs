@@ -1072,7 +1072,8 @@ mod tests {
         );
     }
 
-    /// A member of so many blocks and one more. A block of no bytes has ten bits, and making its tables takes microseconds.
+    /// A member of so many blocks and one more. A block of no bytes has ten bits, and making its
+    /// tables takes microseconds.
     fn empty_blocks(count: usize) -> Vec<u8> {
         let mut bits = Vec::new();
         for _ in 0..count {
@@ -1107,7 +1108,7 @@ mod tests {
         let mut gunzip = Gunzip::from_checkpoint(&start).unwrap();
         let error = gunzip.push(&empty_blocks(most), |_| Ok::<_, GzipError>(()));
         assert!(error.unwrap_err().is_limit());
-        // Small members are no problem, however many they are: an archive may have one for each file.
+        // Small members are no problem: an archive may have one for each file.
         let members = member(&[7; 200], 6, 0).repeat(100_000);
         assert_eq!(
             inflate(&members, usize::MAX, 1 << 20).unwrap().0.len(),

@@ -407,9 +407,9 @@ impl Pass {
         all as u64
     }
 
-    /// The work so far that the bytes of the archive do not show, in bytes of entries packed: each of them takes as long as several
-    /// bytes of the archive. Blocks count as well, because one of no bytes takes as long as one of a kilobyte. What was done
-    /// before the pass was saved may be missing.
+    /// The work so far that the length of the archive does not show, in bytes of packed entries.
+    /// Packing a byte takes as long as several bytes of the archive. A block of no bytes takes as
+    /// long as one of a kilobyte, so blocks count as well: those since the pass was loaded.
     pub const fn work(&self) -> u64 {
         let blocks = match &self.source {
             Source::Unknown(_) | Source::Plain => 0,

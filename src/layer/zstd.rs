@@ -551,7 +551,7 @@ fn number(bytes: &[u8]) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The most headers and blocks in so much output: each takes microseconds, and may have a few bytes.
+/// The most headers and blocks in so much output: one of a few bytes takes microseconds.
 const MAX_UNITS: u32 = 16_384;
 const STRETCH: u64 = 1024 * 1024;
 /// One more of them for so many bytes that may be held back.

@@ -90,7 +90,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first chunk is small, so that a client hears soon. They grow while they come quickly, and shrink where they don't.
 const FIRST: u64 = 64 * 1024;
-/// Nobody hears of a blob of unknown length before all of it came, but those who wait see that it moves.
+/// The first chunk of a blob of unknown length: followers time out if it takes too long.
 const FIRST_UNSIZED: u64 = 1024 * 1024;
 const QUICK: Duration = Duration::from_millis(200);
 const SLOW: Duration = Duration::from_secs(1);
