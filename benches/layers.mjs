@@ -214,7 +214,6 @@ async function memory(print, { script, folder, tar, made }) {
   await kept("1,000,000 headers", ODD.headers(1e6, false), { gzip: true });
   await kept("1,000,000 headers of random names", ODD.headers(1e6, true), { gzip: true }, "contents: ");
   await kept("10,000 members", ODD.members(10_000));
-  await kept("20 MB of a block a byte", ODD.blocks(20e6), undefined, "waste: ");
   await packed("zstd, a window of 8 MiB", `zstd -q -3 --long=23 -c "$1" > "$2"`);
   await packed("zstd, a window of 16 MiB", `zstd -q -3 --long=24 -c "$1" > "$2"`);
   await packed("zstd, a window of 128 MiB", `zstd -q -3 --long=27 -c "$1" > "$2"`, "zstd: ");

@@ -5,7 +5,7 @@ import { createWriteStream, statSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { crc32, createGzip, gzipSync } from "node:zlib";
+import { createGzip, gzipSync } from "node:zlib";
 import { find, ROOT, run } from "../../scripts/command.mjs";
 import { Failure, tail, task } from "../../scripts/terminal.mjs";
 
@@ -56,7 +56,7 @@ export function compress(name, from, to) {
 }
 
 /** Bytes that ask for much, piece by piece. */
-export const ODD = { headers, zeros, members, blocks };
+export const ODD = { headers, zeros, members };
 
 /** Writes pieces to a file. */
 export function write(name, pieces, path, { gzip = false } = {}) {
@@ -96,28 +96,6 @@ function* members(count) {
   const tar = Buffer.concat([header("members", size, 0), Buffer.alloc(size, "strata "), Buffer.alloc(1024 + ((512 - (size % 512)) % 512))]);
   const length = Math.ceil(tar.length / count);
   for (let at = 0; at < tar.length; at += length) yield gzipSync(tar.subarray(at, at + length));
-}
-
-/** A block of deflate for every byte, and an empty one after it: what a flush after every byte leaves. */
-function* blocks(compressed) {
-  const size = Math.floor(compressed / 7 / 512) * 512;
-  const tar = Buffer.concat([header("blocks", size, 0), Buffer.alloc(size), Buffer.alloc(1024)]);
-  for (let at = 512; at < 512 + size; at += 1) tar[at] = (at * 2654435761) >>> 13;
-  const codes = Array.from({ length: 256 }, (_, byte) => {
-    // 0, 01, the literal, 0000000; 0, 00 and whole bytes from there on (RFC 1951, sections 3.2.3 to 3.2.6).
-    const literal = byte < 144 ? (0x30 + byte).toString(2).padStart(8, "0") : (0x190 + byte - 144).toString(2);
-    const bits = `010${literal}0000000000`.padEnd(24, "0");
-    const bytes = bits.match(/.{8}/g).map((bits) => parseInt([...bits].reverse().join(""), 2));
-    return Buffer.from([...bytes, 0, 0, 0xff, 0xff]);
-  });
-  yield Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
-  for (let at = 0; at < tar.length; at += 4096) yield Buffer.concat([...tar.subarray(at, at + 4096)].map((byte) => codes[byte]));
-  const end = Buffer.alloc(10);
-  // The last block: 1, 01, 0000000.
-  end[0] = 3;
-  end.writeUInt32LE(crc32(tar), 2);
-  end.writeUInt32LE(tar.length, 6);
-  yield end;
 }
 
 /** The header of a file (POSIX.1-1988). */
