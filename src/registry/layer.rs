@@ -200,7 +200,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 // This request read it from the bucket.
                 Some(lease) => Some(lease),
                 None => {
-                    let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, length);
+                    let lease = self
+                        .ledger
+                        .wait_if_large(&self.host, Memory::Buffer, length);
                     lease.await?
                 }
             };
