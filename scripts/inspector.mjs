@@ -9,8 +9,8 @@ import { ROOT } from "./command.mjs";
 import { ensureAll, TOOLS } from "./setup.mjs";
 import { main, task } from "./terminal.mjs";
 
-/** Bytes of the wasm and its script, gzipped: of 300 kB, 110 are left to the page. A lookup counts what it spends, here too. */
-const LIMIT = 190_000;
+/** Bytes of the wasm and its script, gzipped: of 300 kB, 105 are left to the page. Lookups and passes count what they spend, here too. */
+const LIMIT = 195_000;
 
 const FOLDER = path.join(ROOT, "www");
 const NAMES = ["inspect.js", "inspect.d.ts", "inspect_bg.wasm"];
