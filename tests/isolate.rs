@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
-    ledger::Memory as Kind,
+    ledger::{Ledger, Memory as Kind},
     manifest::{OCI_INDEX, OCI_MANIFEST},
     registry::{Body, Request},
     store::{
@@ -254,6 +254,41 @@ fn a_slow_reply_counts_its_index_to_the_end() {
     assert_eq!(used(), 0);
 }
 
+/// The bytes of an index are outside of the module, and counted before they are read.
+#[test]
+fn an_index_counts_before_it_is_read() {
+    let host = TestHost::default();
+    let store = Watched::new(Memory::timed(host.now.clone()), |_, _| Verdict::Done);
+    let isolate = || registry_on(store.clone(), host.clone(), &[]);
+    let mut tar = Tar::default();
+    for number in 0..8_000_u32 {
+        // Names that do not shrink.
+        let name = digest(&number.to_le_bytes());
+        tar = tar.file(&name.encoded()[..40], b"");
+    }
+    let layer = gzip(&tar.end());
+    let digest = digest(&layer);
+    let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(&layer);
+    assert_eq!(ask(&isolate(), &push).status, 201);
+    let look = Ask::new(&format!("GET /v2/a/_strata/layers/{digest}?n=1"));
+    assert_eq!(ask(&isolate(), &look).status, 200);
+    let size = store.memory.bytes(&key::index(&digest)).unwrap().len() as u64;
+    assert!(size > Ledger::FREE, "the index has {size} bytes");
+
+    let registry = isolate();
+    let rest = Ledger::BOUND - size + 1;
+    let others = registry
+        .ledger()
+        .take_for_all(Kind::Buffer, rest, host.now.get());
+    let answer = ask(&registry, &look);
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 503, "{text}");
+    assert!(text.contains("of memory"), "{text}");
+    drop(others.unwrap());
+    assert_eq!(ask(&registry, &look).status, 200);
+    assert_eq!(registry.ledger().used(), 0);
+}
+
 /// A span that takes megabytes to make one is counted before they are read.
 #[test]
 fn what_a_span_is_inflated_from_counts_before_it_is_read() {
@@ -271,13 +306,11 @@ fn what_a_span_is_inflated_from_counts_before_it_is_read() {
     let tar = Tar::default().file("a", vec![0; 8 << 20]).end();
     let (first, rest) = tar.split_at(7 << 20);
     let (small, rest) = rest.split_at(2_048);
-    // After a small span, a member of empty blocks that are stored: they are a part of that span.
-    let mut layer = [gzip(first), gzip(small)].concat();
-    layer.extend([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
-    layer.extend([0, 0, 0, 0xff, 0xff].repeat(1_200_000));
-    layer.extend([1, 0, 0, 0xff, 0xff]);
-    layer.extend([0; 8]);
-    layer.extend(gzip(rest));
+    // After a small span, empty members with long names: they are a part of that span.
+    let mut member = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3];
+    member.extend([b'n'; 200_000]);
+    member.extend([0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let layer = [gzip(first), gzip(small), member.repeat(30), gzip(rest)].concat();
     let digest = digest(&layer);
     let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(&layer);
     assert_eq!(ask(&registry, &push).status, 201);
