@@ -30,6 +30,7 @@ use crate::{
     settings::{Log, Settings},
     store::{
         Bytes as _, StoreError, Streams, Values,
+        bucket::Bucket,
         flight::Flights,
         policy::Tier,
         tiers::Tiers,
@@ -80,7 +81,7 @@ const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
 /// A registry over a store, with tiers before it.
 #[derive(Debug)]
 pub struct Registry<S, W: Values, H> {
-    store: Rc<S>,
+    store: Bucket<S>,
     tiers: Rc<Tiers<W, H>>,
     host: H,
     settings: Rc<Settings>,
@@ -179,7 +180,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     pub fn new(store: S, warm: W, host: H, settings: Settings, metrics: Rc<Metrics>) -> Self {
         let policy = settings.policy.clone();
         Self {
-            store: Rc::new(store),
+            store: Bucket::new(store),
             tiers: Rc::new(Tiers::new(warm, host.clone(), policy, metrics.clone())),
             isolate: host
                 .random()

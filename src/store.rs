@@ -14,14 +14,15 @@ use crate::{
     time::Timestamp,
 };
 
+pub mod bucket;
 pub mod counted;
+pub mod document;
 pub mod flight;
 pub mod frequency;
 pub mod hot;
 pub mod key;
 pub mod memory;
 pub mod policy;
-pub mod record;
 pub mod retry;
 pub mod suite;
 pub mod tiers;

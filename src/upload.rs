@@ -15,7 +15,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
     digest::{Algorithm, Digest},
@@ -53,6 +53,19 @@ impl FromStr for UploadId {
     }
 }
 
+impl Serialize for UploadId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UploadId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
 /// A text is not the identifier of an upload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ParseUploadIdError;
@@ -65,11 +78,54 @@ impl fmt::Display for ParseUploadIdError {
 
 impl std::error::Error for ParseUploadIdError {}
 
+/// The name of an extent: its key after `extents/`, by which records name it.
+///
+/// It begins with the upload and the place. The place of an extent that a client sent is the number
+/// of its step; of one that a mirror fills, the offset in the blob.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct ExtentName(String);
+
+impl ExtentName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Names an extent. The nonce tells apart extents of one place.
+    pub fn new(upload: UploadId, place: u64, nonce: &str) -> Self {
+        Self(format!("{upload}/{place}-{nonce}"))
+    }
+
+    /// The upload that it belongs to. `None` if the name is not of this version.
+    pub fn upload(&self) -> Option<UploadId> {
+        self.0.split_once('/')?.0.parse().ok()
+    }
+
+    /// Its place. `None` if the name is not of this version.
+    pub fn place(&self) -> Option<u64> {
+        self.0.split_once('/')?.1.split_once('-')?.0.parse().ok()
+    }
+}
+
+impl fmt::Display for ExtentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The key of an extent after `extents/`, which may be any text.
+impl From<&str> for ExtentName {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 /// Bytes that came in one body, stored once under a key of their own.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Extent {
     /// The extent's key below `extents/`.
-    pub key: String,
+    pub key: ExtentName,
     /// The number of bytes.
     pub size: u64,
 }
@@ -227,7 +283,7 @@ mod tests {
 
     fn received(number: u32, offset: u64, size: u64) -> Upload {
         let extent = Extent {
-            key: "e".to_owned(),
+            key: ExtentName::from("e"),
             size,
         };
         Upload {

@@ -31,13 +31,13 @@ use strata::{
     digest::Digest,
     manifest::OCI_MANIFEST,
     registry::Request,
-    store::{Content, ListOptions, Objects as _, PutOptions, key, memory::Memory},
+    store::{Content, ListOptions, Objects as _, PutOptions, memory::Memory},
 };
 
 use crate::{
     host::key as derived,
     support::{
-        Answer, Ask, CONFIG, TestHost, TestRegistry, ask, ask_now, descriptor, digest, host,
+        Answer, Ask, CONFIG, TestHost, TestRegistry, ask, ask_now, descriptor, digest, host, key,
         layers::Tar,
         registry_with, settings_of,
         watched::{Verdict, Watched, WatchedValues},

@@ -23,7 +23,7 @@ use strata::{
     manifest::{OCI_INDEX, OCI_MANIFEST},
     registry::{Body, Request},
     store::{
-        Bytes as _, Content, Objects as _, PutOptions, StoreError, Values as _, key,
+        Bytes as _, Content, Objects as _, PutOptions, StoreError, Values as _,
         memory::{Memory, MemoryBody, MemoryBytes},
         warm,
     },
@@ -32,6 +32,7 @@ use strata::{
 use crate::support::{
     Answer, Ask, TestHost, TestRegistry, ask, ask_now, descriptor, digest,
     host::turn,
+    key,
     layers::{Folder, Tar, gzip, noise, run, through, words},
     registry_with,
     watched::{Verdict, Watched, WatchedValues},

@@ -20,14 +20,11 @@ use strata::{
     ledger::{Ledger, Memory as Kind},
     manifest::{OCI_INDEX, OCI_MANIFEST},
     registry::{Body, Request},
-    store::{
-        key,
-        memory::{MadeItems, Memory, MemoryBody},
-    },
+    store::memory::{MadeItems, Memory, MemoryBody},
 };
 
 use crate::support::{
-    Ask, CONFIG, LAYER, TestHost, ask, ask_now, descriptor, digest, image,
+    Ask, CONFIG, LAYER, TestHost, ask, ask_now, descriptor, digest, image, key,
     layers::{Tar, gzip},
     registry_on,
     watched::{Verdict, Watched},

@@ -19,11 +19,11 @@ use strata::{
     layer::pass::{Options, PART, Pass},
     ledger::{Ledger, Memory as Kind},
     manifest::OCI_MANIFEST,
-    store::{key, memory::Memory},
+    store::memory::Memory,
 };
 
 use crate::support::{
-    Ask, TestHost, TestRegistry, ask, digest,
+    Ask, TestHost, TestRegistry, ask, digest, key,
     layers::{Tar, gzip},
     registry_of, registry_on,
     watched::{Verdict, Watched},

@@ -22,14 +22,14 @@ use strata::{
     manifest::OCI_MANIFEST,
     registry::{Body, Request},
     store::{
-        Bytes as _, StoreError, key,
+        Bytes as _, StoreError,
         memory::{MadeItems, Memory, MemoryBody, MemoryBytes},
         trace::Rest,
     },
 };
 
 use crate::support::{
-    Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image,
+    Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, key,
     mirrors::{self, Said, answer, get, target, text, watched},
     registry_on,
     watched::{Verdict, Watched},

@@ -17,13 +17,13 @@ use strata::{
     digest::Digest,
     registry::{Body, Request},
     store::{
-        Condition, Content, Objects as _, PutOptions, key,
+        Condition, Content, Objects as _, PutOptions,
         memory::{MadeItems, Memory, MemoryBody},
     },
 };
 
 use crate::support::{
-    Answer, Ask, TestHost, TestRegistry, ask, digest,
+    Answer, Ask, TestHost, TestRegistry, ask, digest, key,
     mirrors::{says, target},
     registry_on,
     watched::{Verdict, Watched},

@@ -8,11 +8,11 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
     manifest::OCI_MANIFEST,
-    store::{Content, Objects as _, PutOptions, StoreError, key, memory::Memory},
+    store::{Content, Objects as _, PutOptions, StoreError, memory::Memory},
 };
 
 use crate::support::{
-    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, registry_on,
+    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, key, registry_on,
     watched::{Verdict, Watched},
 };
 

@@ -21,12 +21,13 @@ use strata::{
     metrics::Metrics,
     registry::Registry,
     settings::Settings,
-    store::{Bytes as _, Objects as _, Values as _, key, memory::Memory, memory::MemoryBytes},
+    store::{Bytes as _, Objects as _, Values as _, memory::Memory, memory::MemoryBytes},
 };
 
 use crate::support::{
     Answer, Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest,
     host::key as derived,
+    key,
     layers::{Tar, noise},
     mirrors::{Said, json_of, says, target, text},
     watched::{Verdict, Watched, WatchedValues},

@@ -22,12 +22,12 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    store::{Content, Objects as _, PutOptions, StoreError, key, memory::Memory},
+    store::{Content, Objects as _, PutOptions, StoreError, memory::Memory},
 };
 
 use crate::support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
-    is_whole,
+    is_whole, key,
     layers::{Tar, gzip},
     mirrors::{Mirrors, answer, get, json_of},
     push_manifest, registry_of, registry_on,

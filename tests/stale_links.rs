@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use pollster::block_on;
-use strata::store::{Objects as _, key};
+use strata::store::Objects as _;
 
 use crate::support::{
-    Ask, LAYER, TestHost, TestRegistry, ask, digest, mirrors::watched, registry_on,
+    Ask, LAYER, TestHost, TestRegistry, ask, digest, key, mirrors::watched, registry_on,
     watched::Watched,
 };
 

@@ -21,12 +21,12 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    store::{Content, Objects as _, PutOptions, StoreError, key, memory::Memory},
+    store::{Content, Objects as _, PutOptions, StoreError, memory::Memory},
 };
 
 use crate::support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
-    is_whole, push_manifest, registry_on,
+    is_whole, key, push_manifest, registry_on,
     watched::{Verdict, Watched},
 };
 

@@ -9,10 +9,10 @@ use std::{cell::Cell, fs, rc::Rc, time::Duration};
 
 use pollster::block_on;
 use serde_json::{Value, json};
-use strata::store::{Content, Objects as _, PutOptions, key, memory::Memory};
+use strata::store::{Content, Objects as _, PutOptions, memory::Memory};
 
 use crate::support::{
-    Ask, TestHost, ask, digest, registry_on,
+    Ask, TestHost, ask, digest, key, registry_on,
     watched::{Verdict, Watched},
 };
 

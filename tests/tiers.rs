@@ -15,14 +15,13 @@ use strata::{
     store::{
         Bytes as _, Objects as _, StoreError, Streams, Values,
         counted::Counted,
-        key,
         memory::{Memory, MemoryBody, MemoryBytes},
     },
 };
 
 use crate::support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
-    registry_with, settings_of,
+    key, registry_with, settings_of,
     watched::{Verdict, Watched, WatchedValues},
 };
 

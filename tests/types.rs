@@ -17,14 +17,14 @@ use strata::{
     manifest::{DOCKER_MANIFEST, Manifest, OCI_INDEX, OCI_MANIFEST},
     name::Name,
     store::{
-        self, Bytes as _, Objects as _, PutOptions, Values as _, key,
+        self, Bytes as _, Objects as _, PutOptions, Values as _,
         memory::{Memory, MemoryBytes, MemoryValues},
         warm::{Content, Value as Warm},
     },
 };
 
 use crate::support::{
-    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image,
+    Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image, key,
     mirrors::{Mirrors, get, says, text},
     registry_on, registry_with,
     watched::{Verdict, Watched},

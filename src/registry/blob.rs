@@ -14,14 +14,14 @@ use crate::{
     name::Name,
     range::{ByteRange, Selection},
     registry::{
-        Answer, Body, Registry, Request, describe_content,
-        grant::{BlobKind, Readable, is_blob},
-        is_unchanged, respond, text, value,
+        Answer, Body, Registry, Request, describe_content, grant::Readable, is_unchanged, respond,
+        text, value,
     },
     store::{
-        Bytes, Meta, Piece, Streams, Values, key,
+        Bytes, Meta, Piece, Streams, Values,
+        document::{BlobKind, Record, is_blob},
+        key::Key,
         policy::{Kind, Tier},
-        record::Record,
         tiers::{Found, Known, Wanted},
         trace::Trace,
         warm::Content,
@@ -184,7 +184,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if request.method == http::Method::HEAD {
             if !known.seen.get() {
                 let start = self.host.now();
-                let found = self.store.head(&key::blob(digest)).await?;
+                let found = self.store.head(&Key::blob(digest)).await?;
                 trace.step("blob", Tier::Cold, self.host.now().since(start));
                 known.seen.set(found.is_some_and(|meta| is_blob(&meta)));
             }
@@ -313,10 +313,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<Option<Body<S>>, Error> {
         for piece in &mut pieces {
             if let Piece::Object(key, range) = piece {
-                let found = match self.store.get(key, *range).await {
+                let key = Key::parse(key);
+                let found = match self.store.get(&key, *range).await {
                     Ok(found) => found,
                     // What stands for bytes is shorter than they are: the range may not be in it.
-                    Err(error) if range.is_some() => match self.store.head(key).await? {
+                    Err(error) if range.is_some() => match self.store.head(&key).await? {
                         Some(meta) if stands_for_bytes(&meta) => return Ok(None),
                         Some(_) | None => return Err(error.into()),
                     },
@@ -381,7 +382,7 @@ pub(super) fn locate<B, Y>(
     match record {
         Record::Bytes { size } => {
             let range = range.filter(|range| range.length() < *size);
-            vec![Piece::Object(key::blob(digest), range)]
+            vec![Piece::Object(Key::blob(digest).to_string(), range)]
         }
         Record::Extents { extents, .. } => {
             let Some(range) = range else {
@@ -396,7 +397,7 @@ pub(super) fn locate<B, Y>(
                 if let Some(part) = covered.and_then(|covered| covered.intersection(range)) {
                     let within = ByteRange::new(part.first() - offset, part.last() - offset);
                     pieces.push(Piece::Object(
-                        key::extent(name),
+                        Key::extent(name).to_string(),
                         within.filter(|within| within.length() < *size),
                     ));
                 }

@@ -12,20 +12,20 @@ use crate::{
     error::{Code, Error},
     host::Host,
     name::{Name, Tag},
-    registry::{
-        Answer, Body, Registry,
-        grant::{Reason, from_json, json},
-        manifest::TagTarget,
-        respond, value,
+    registry::{Answer, Body, Registry, respond, value},
+    store::{
+        Condition, Content, Meta, PutOptions, Streams, Values,
+        document::{Reason, TagTarget, from_json, to_json},
+        key::{Key, Prefix},
+        tiers::Wanted,
     },
-    store::{Condition, Content, Meta, PutOptions, Streams, Values, key, tiers::Wanted},
 };
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// end-9, by tag: the tag goes, the manifest stays.
     pub(super) async fn delete_tag(&self, caller: &Caller, name: &Name, tag: &Tag) -> Answer<S> {
         self.require_deletable(caller, name, tag)?;
-        let key = key::tag(name, tag);
+        let key = Key::tag(name, tag);
         let unknown = || {
             Error::new(Code::ManifestUnknown, format!("{tag} in repository {name}"))
                 .with_detail(detail!({ "name": name.as_str(), "reference": tag.as_str() }))
@@ -50,7 +50,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         name: &Name,
         digest: &Digest,
     ) -> Answer<S> {
-        let manifest = key::manifest(name, digest);
+        let manifest = Key::manifest(name, digest);
         if self.store.head(&manifest).await?.is_none() {
             let error = Error::new(
                 Code::ManifestUnknown,
@@ -60,14 +60,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .with_detail(detail!({ "name": name.as_str(), "reference": digest.to_string() })));
         }
         // Tags that still name it become tombstones, each by compare-and-swap: one that was moved meanwhile stays.
-        let tags = self.list_all(&key::tags(name)).await?.objects;
+        let tags = self.list_all(Prefix::Tags(name)).await?.objects;
         for (key, meta) in &tags {
             let target: TagTarget = from_json(key, &meta.metadata)?;
-            if let (TagTarget::Manifest { digest: named, .. }, Some(tag)) =
-                (target, key::tag_of(name, key))
+            if let (TagTarget::Manifest { digest: named, .. }, Key::Tag { tag, .. }) = (target, key)
                 && named == *digest
             {
-                self.require_deletable(caller, name, &tag)?;
+                self.require_deletable(caller, name, tag)?;
             }
         }
         for (key, meta) in tags {
@@ -85,13 +84,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .with_detail(detail!({ "name": name.as_str(), "digest": digest.to_string() }))
         };
         let mut uploads = Vec::new();
-        for (key, meta) in self.list_all(&key::grants(digest, name)).await?.objects {
+        for (key, meta) in self.list_all(Prefix::Grants(digest, name)).await?.objects {
             match from_json(&key, &meta.metadata)? {
                 Reason::Upload | Reason::Claim | Reason::Filled => uploads.push(key),
                 Reason::Manifest { digest: manifest } | Reason::Mirrored { digest: manifest } => {
                     if self
                         .store
-                        .head(&key::manifest(name, &manifest))
+                        .head(&Key::manifest(name, &manifest))
                         .await?
                         .is_some()
                     {
@@ -111,7 +110,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         for uploads in uploads.chunks(1_000) {
             self.store.delete(uploads).await?;
         }
-        self.store.delete(&[key::link(digest, name)]).await?;
+        self.store.delete(&[Key::link(digest, name)]).await?;
         self.tiers.withdraw(Wanted::Link(name, digest)).await;
         Ok(accepted())
     }
@@ -133,7 +132,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     async fn bury_while_named(
         &self,
-        key: &str,
+        key: &Key,
         mut meta: Meta,
         digest: &Digest,
     ) -> Result<(), Error> {
@@ -156,11 +155,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Makes a tag a tombstone, if it still is what was seen.
     pub(super) async fn bury(
         &self,
-        key: &str,
+        key: &Key,
         seen: &Meta,
         digest: &Digest,
     ) -> Result<bool, Error> {
-        let tombstone = json(&TagTarget::Tombstone {
+        let tombstone = to_json(&TagTarget::Tombstone {
             digest: digest.clone(),
             time: self.host.now(),
         });

@@ -30,10 +30,11 @@ use crate::{
     },
     store::{
         Bytes as _, Content, HELD, Hasher as _, Made, Piece, PutOptions, Reader as _, StoreError,
-        Streams, Values, key,
+        Streams, Values,
+        key::{Key, Prefix},
     },
     time::Timestamp,
-    upload::{Extent, Step, UploadId},
+    upload::{Extent, ExtentName, Step, UploadId},
     upstream::Mirrored,
 };
 
@@ -229,7 +230,11 @@ impl<B: crate::store::Bytes> Fill<B> {
             && at < offset + extent.size
         {
             let range = ByteRange::new(at - offset, extent.size - 1).filter(|_| at > *offset);
-            return Next::Stored(key::extent(&extent.key), range, offset + extent.size);
+            return Next::Stored(
+                Key::extent(&extent.key).to_string(),
+                range,
+                offset + extent.size,
+            );
         }
         let has = |(offset, chunk): &&(u64, B)| (*offset..offset + chunk.len()).contains(&at);
         match progress.chunks.iter().find(has).filter(|_| keeps_pace) {
@@ -364,7 +369,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     self.drop_fill(name, digest, begun).await;
                     return Err(UpstreamError::Store(error.message()));
                 }
-                self.forget(&[key::fill(digest, name)]).await;
+                self.forget(&[Key::fill(digest, name)]).await;
                 Ok(())
             }
             Err(error) => {
@@ -451,11 +456,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.write_step(name, begun.id, 0, &start).await?;
             }
             let extent = Extent {
-                key: key::extent_name(begun.id, offset, &self.nonce()),
+                key: ExtentName::new(begun.id, offset, &self.nonce()),
                 size: chunk.len(),
             };
             begun.extents.push(extent.clone());
-            self.store.write(&key::extent(&extent.key), &chunk).await?;
+            self.store.write(&Key::extent(&extent.key), &chunk).await?;
         }
         let found = hasher.finish().await?;
         if found != *digest {
@@ -478,7 +483,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// one, one closes it.
     pub(super) async fn begun(&self, name: &Name, digest: &Digest) -> Result<Option<Begun>, Error> {
         let mut begun = self.begin_anew();
-        let Some((_, hint)) = self.read_text(&key::fill(digest, name)).await? else {
+        let Some((_, hint)) = self.store.text(&Key::fill(digest, name)).await? else {
             return Ok(None);
         };
         let Ok(id) = hint.parse() else {
@@ -491,14 +496,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Err(error) if error.code() == Code::BlobUploadUnknown => return Ok(None),
             Err(error) => return Err(error),
         }
-        let listing = self.list_all(&key::extents(id)).await?;
+        let listing = self.list_all(Prefix::ExtentsOf(id)).await?;
         let extents = listing.objects.iter().filter_map(|(stored, meta)| {
-            let name = stored.strip_prefix(key::EXTENTS)?;
-            let extent = Extent {
-                key: name.to_owned(),
-                size: meta.size,
+            let Key::Extent(key) = stored.clone() else {
+                return None;
             };
-            Some((key::extent_place(name)?, extent))
+            let size = meta.size;
+            Some((key.place()?, Extent { key, size }))
         });
         begun.extents = longest(extents.collect());
         // The last one is of no use: were it the end of the blob, there would be no rest to ask for.
@@ -527,7 +531,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             && matches!(self.write_step(name, id, 1, &Step::Dead).await, Ok(true))
         {
             self.delete_extents(&extents).await;
-            self.forget(&[key::fill(digest, name)]).await;
+            self.forget(&[Key::fill(digest, name)]).await;
         }
     }
 
@@ -543,7 +547,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         let started = self.write_step(name, id, 0, &start);
         let hint = Content::Bytes(id.to_string().into_bytes());
-        let fill = key::fill(digest, name);
+        let fill = Key::fill(digest, name);
         let hinted = self.store.put(&fill, hint, PutOptions::default());
         let (started, hinted) = join(started, hinted).await;
         started.map_err(|error| StoreError::Failed(error.message()))?;
@@ -558,7 +562,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         fill: &Fill<S::Bytes>,
     ) -> Result<(), StoreError> {
         for extent in &begun.extents {
-            let key = key::extent(&extent.key);
+            let key = Key::extent(&extent.key);
             let object = self.store.get(&key, None).await?;
             let object = object.ok_or_else(|| StoreError::Failed(format!("{key} is gone")))?;
             let mut reader = self.store.read(object.body)?;
@@ -651,7 +655,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     .check(&self.host)
                     .map_err(|error| UpstreamError::Store(error.message()))?;
                 let extent = Extent {
-                    key: key::extent_name(id, offset, &self.nonce()),
+                    key: ExtentName::new(id, offset, &self.nonce()),
                     size: length,
                 };
                 fill.receive(offset, chunk.clone(), self.host.now());
@@ -661,7 +665,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     if offset == 0 {
                         self.start_fill(&mirrored.name, digest, id).await?;
                     }
-                    self.store.write(&key::extent(&extent.key), &chunk).await?;
+                    self.store.write(&Key::extent(&extent.key), &chunk).await?;
                     Ok((offset, extent))
                 });
                 offset += length;

@@ -4,8 +4,6 @@
 //! removal protocol). The order is the protocol: a sweeper that did not see the grant has not yet set the mark, and one that
 //! sets the mark now will see the grant.
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     access::{Caller, rule::Action},
     digest::Digest,
@@ -15,49 +13,15 @@ use crate::{
     name::Name,
     registry::{Bound, RETRY_AFTER, Registry, for_each},
     store::{
-        Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams, Values, key,
-        record::{Linked, Record, Right},
+        Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams, Values,
+        document::{
+            BlobKind, Linked, Mark, MarkState, Reason, Record, Right, from_json, is_blob, to_json,
+        },
+        key::{Key, Prefix},
         tiers::Wanted,
     },
-    time::Timestamp,
     upstream::Mirrored,
 };
-
-/// Why a repository holds a blob: the metadata of a grant.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "reason")]
-pub(super) enum Reason {
-    /// It was uploaded or mounted; expires after the grace period, by when a manifest should need it.
-    Upload,
-    /// Somebody says that it has these bytes and is sending them. Keeps the blob as an upload does, and gives no right to it:
-    /// who breaks off may never have had them. The link that is written when they were right does.
-    Claim,
-    /// A manifest that was pushed to the repository needs it; counts while that manifest is stored.
-    Manifest {
-        /// The manifest.
-        digest: Digest,
-    },
-    /// All bytes were hashed here for this repository, as an upstream sent them. It gives a right
-    /// in every repository, whatever the settings say. It counts for the grace period, and after
-    /// that while a grant for a manifest of the repository counts.
-    Filled,
-    /// A manifest that an upstream sent names it. It keeps the blob while that manifest is stored,
-    /// and never gives a right: an upstream may name blobs that it does not have.
-    Mirrored {
-        /// The manifest.
-        digest: Digest,
-    },
-}
-
-impl Reason {
-    /// The manifest that this grant depends on, if any: the grant counts while that is stored.
-    pub(super) const fn manifest(&self) -> Option<&Digest> {
-        match self {
-            Self::Manifest { digest } | Self::Mirrored { digest } => Some(digest),
-            Self::Upload | Self::Claim | Self::Filled => None,
-        }
-    }
-}
 
 /// A blob that a repository may read.
 #[derive(Debug)]
@@ -66,38 +30,6 @@ pub(super) struct Readable {
     pub(super) record: Record,
     /// Which kind of grant gives the right; `None` if a link of an older version does.
     pub(super) right: Option<Right>,
-}
-
-/// What a sweeper has said of a blob: the body of a mark. Time and nonce make every mark's etag another.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Mark {
-    pub(super) state: MarkState,
-    pub(super) time: Timestamp,
-    pub(super) nonce: String,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum MarkState {
-    /// No grant was seen; it may be deleted after the grace period.
-    Condemned,
-    /// It is being deleted.
-    Deleting,
-    /// A grant was written after it had been condemned.
-    Lifted,
-}
-
-/// The metadata of a blob: whether its object is the bytes, or what stands for them.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase", tag = "kind")]
-pub(super) enum BlobKind {
-    Bytes,
-    Extents {
-        /// The number of bytes of all.
-        size: u64,
-    },
-    /// A note that the bytes were wrong and are gone: for all who look, the blob is not there. Who has the bytes writes over it.
-    Aside,
 }
 
 /// What a look at a blob finds.
@@ -121,21 +53,6 @@ impl Look {
     }
 }
 
-/// Whether an object at a blob's key is the blob: its bytes or its record.
-pub(super) fn is_blob(meta: &Meta) -> bool {
-    !matches!(serde_json::from_str(&meta.metadata), Ok(BlobKind::Aside))
-}
-
-/// JSON of a type of ours, which has no map with keys that are not text and so always has one.
-pub(super) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-/// Reads what was stored as JSON.
-pub(super) fn from_json<'a, T: Deserialize<'a>>(key: &str, text: &'a str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Failed(format!("{key}: {error}")))
-}
-
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// KEEP, for blobs at once: writes a fresh grant on each, then looks at their marks. Only after it may the caller look
     /// at the blobs. Answers the keys of the grants.
@@ -145,7 +62,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digests: &[&Digest],
         reason: &Reason,
         bound: Bound,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<Key>, Error> {
         let (grants, marked) = self.grant(name, digests, reason, bound).await?;
         self.lift_all(&marked, bound).await?;
         Ok(grants)
@@ -159,10 +76,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digests: &[&Digest],
         reason: &Reason,
         bound: Bound,
-    ) -> Result<(Vec<String>, Vec<Digest>), Error> {
-        let metadata = json(reason);
+    ) -> Result<(Vec<Key>, Vec<Digest>), Error> {
+        let metadata = to_json(reason);
         let grants = for_each(digests, |digest| {
-            let key = key::grant(digest, name, &self.nonce());
+            let key = Key::grant(digest, name, &self.nonce());
             let metadata = &metadata;
             async move {
                 bound.check(&self.host)?;
@@ -206,10 +123,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 metadata: true,
                 ..ListOptions::default()
             };
-            let page = self.store.list(key::MARKS, options).await?;
+            let page = self.store.list(Prefix::Marks, options).await?;
             if !page.truncated {
                 let is_marked = |digest: &&&Digest| {
-                    let mark = key::mark(digest);
+                    let mark = Key::mark(digest);
                     let mut marks = page.objects.iter();
                     marks.any(|(key, meta)| *key == mark && !is_lifted(meta))
                 };
@@ -219,7 +136,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             // So many are marked that looking at ours costs less than listing all.
         }
         let marked = for_each(digests, |digest| async move {
-            let mark = self.store.head(&key::mark(digest)).await?;
+            let mark = self.store.head(&Key::mark(digest)).await?;
             Ok(mark
                 .filter(|meta| !is_lifted(meta))
                 .map(|_| (*digest).clone()))
@@ -229,12 +146,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Lifts the mark of a blob that is wanted again.
     async fn lift(&self, digest: &Digest, bound: Bound) -> Result<(), Error> {
-        let key = key::mark(digest);
+        let key = Key::mark(digest);
         loop {
-            let Some((meta, text)) = self.read_text(&key).await? else {
+            let Some((meta, mark)) = self.store.document::<Mark>(&key).await? else {
                 return Ok(());
             };
-            let mark: Mark = from_json(&key, &text)?;
             match mark.state {
                 MarkState::Lifted => return Ok(()),
                 MarkState::Deleting => {
@@ -261,7 +177,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         state: MarkState,
     ) -> Result<bool, StoreError> {
         // No two have the same etag, which is of the body. Listings have what is said beside it.
-        let mark = json(&Mark {
+        let mark = to_json(&Mark {
             state,
             time: self.host.now(),
             nonce: self.nonce(),
@@ -276,7 +192,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             ..PutOptions::default()
         };
         let content = Content::Bytes(mark.clone().into_bytes());
-        let written = self.store.put(&key::mark(digest), content, options).await?;
+        let written = self.store.put(&Key::mark(digest), content, options).await?;
         Ok(written.is_some())
     }
 
@@ -287,8 +203,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         name: &Name,
         digest: &Digest,
     ) -> Result<Option<Readable>, Error> {
-        let link = key::link(digest, name);
-        if let Some((meta, text)) = self.read_text(&link).await? {
+        let link = Key::link(digest, name);
+        if let Some((meta, text)) = self.store.text(&link).await? {
             let right = Linked::parse(&meta.metadata);
             if self.is_right(name, right) {
                 let record = from_json(&link, &text)?;
@@ -332,16 +248,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         caller: &Caller,
         digest: &Digest,
     ) -> Result<Option<Readable>, Error> {
-        let prefix = key::holders(digest);
         let options = ListOptions {
             limit: 1_000,
             ..ListOptions::default()
         };
-        let page = self.store.list(&prefix, options).await?;
+        let page = self.store.list(Prefix::Holders(digest), options).await?;
         let mut names: Vec<Name> = page
             .objects
             .iter()
-            .filter_map(|(key, _)| key::holder(key.strip_prefix(&prefix)?))
+            .filter_map(|(key, _)| key.holder().cloned())
             .collect();
         names.dedup();
         names.retain(|name| self.may_pull(caller, name));
@@ -357,7 +272,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// gives one, and so does the grant of a pushed manifest that is stored, but not under an
     /// upstream.
     async fn right_by_grants(&self, name: &Name, digest: &Digest) -> Result<Option<Right>, Error> {
-        let grants = self.list_all(&key::grants(digest, name)).await?.objects;
+        let grants = self.list_all(Prefix::Grants(digest, name)).await?.objects;
         let (mut reasons, mut unread) = (Vec::new(), None);
         for (key, meta) in &grants {
             match from_json(key, &meta.metadata) {
@@ -377,7 +292,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         for reason in &reasons {
             match reason {
                 Reason::Manifest { digest } => {
-                    let manifest = key::manifest(name, digest);
+                    let manifest = Key::manifest(name, digest);
                     if self.store.head(&manifest).await?.is_some() {
                         return Ok(Some(Right::Pushed));
                     }
@@ -395,14 +310,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Whether a repository holds a blob only by grants or a link that gave a right in older
     /// versions. They give none in a mirrored repository.
     pub(super) async fn has_old_hold(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
-        let link = key::link(digest, name);
-        let prefix = link.strip_suffix("_link").unwrap_or(&link);
+        let link = Key::link(digest, name);
         let options = ListOptions {
             limit: 1_000,
             metadata: true,
             ..ListOptions::default()
         };
-        let page = self.store.list(prefix, options).await?;
+        let page = self.store.list(Prefix::Held(digest, name), options).await?;
         let mut has_old = false;
         for (key, meta) in &page.objects {
             if *key == link {
@@ -425,38 +339,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         mirrored: &Mirrored,
         digest: &Digest,
     ) -> Result<bool, Error> {
-        let prefix = key::holders(digest);
         let options = ListOptions {
             limit: 1_000,
             metadata: true,
             ..ListOptions::default()
         };
-        let page = self.store.list(&prefix, options).await?;
-        let is_filled = |(key, meta): &(String, Meta)| {
-            let name = key.strip_prefix(&prefix).and_then(key::holder);
-            let of = name.and_then(|name| {
-                let of = self.mirrored(&name)?;
-                // With a default upstream, a stored name without prefix resolves to another
-                // repository than itself.
-                (of.name == name).then_some(of)
-            });
-            !key.ends_with("/_link")
-                && matches!(serde_json::from_str(&meta.metadata), Ok(Reason::Filled))
+        let page = self.store.list(Prefix::Holders(digest), options).await?;
+        let is_filled = |(key, meta): &(Key, Meta)| {
+            let Key::Grant { name, .. } = key else {
+                return false;
+            };
+            // With a default upstream, a stored name without prefix resolves to another
+            // repository than itself.
+            let of = self.mirrored(name).filter(|of| of.name == *name);
+            matches!(serde_json::from_str(&meta.metadata), Ok(Reason::Filled))
                 && of.is_some_and(|of| of.upstream.name() == mirrored.upstream.name())
         };
         Ok(page.objects.iter().any(is_filled))
-    }
-
-    /// Reads a short text that was stored as an object's body.
-    pub(super) async fn read_text(&self, key: &str) -> Result<Option<(Meta, String)>, StoreError> {
-        let Some(object) = self.store.get(key, None).await? else {
-            return Ok(None);
-        };
-        let bytes = self.store.collect(object.body, MAX_RECORD).await?;
-        // What is no text, or a long one, is none that can be read: whoever does says so.
-        let bytes = bytes.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Some((object.meta, text)))
     }
 
     /// Reads where a blob's bytes are from the blob itself.
@@ -469,14 +368,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Looks at a blob.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look, Error> {
-        let key = key::blob(digest);
+        let key = Key::blob(digest);
         let Some(meta) = self.store.head(&key).await? else {
             return Ok(Look::Absent);
         };
         Ok(match from_json(&key, &meta.metadata)? {
             BlobKind::Bytes => Look::Present(Record::Bytes { size: meta.size }),
             BlobKind::Aside => Look::Aside(meta),
-            BlobKind::Extents { .. } => match self.read_text(&key).await? {
+            BlobKind::Extents { .. } => match self.store.text(&key).await? {
                 // Set aside since.
                 Some((meta, _)) if !is_blob(&meta) => Look::Aside(meta),
                 Some((_, text)) => Look::Present(from_json(&key, &text)?),
@@ -536,9 +435,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             metadata: &metadata,
             ..PutOptions::default()
         };
-        let content = Content::Bytes(json(record).into_bytes());
+        let content = Content::Bytes(to_json(record).into_bytes());
         self.store
-            .put(&key::link(digest, name), content, options)
+            .put(&Key::link(digest, name), content, options)
             .await
             .map(drop)
     }
@@ -559,44 +458,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Which of these blobs are not there: the look that comes after KEEP.
     pub(super) async fn absent_blobs(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
         let absent = for_each(digests, |digest| async move {
-            let found = self.store.head(&key::blob(digest)).await?;
+            let found = self.store.head(&Key::blob(digest)).await?;
             Ok((!found.is_some_and(|meta| is_blob(&meta))).then(|| (*digest).clone()))
         });
         Ok(absent.await?.into_iter().flatten().collect())
-    }
-}
-
-/// More bytes than a record of as many extents as an upload may have.
-const MAX_RECORD: u64 = 4 * 1024 * 1024 + 64 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Grants outlive the version that wrote them.
-    #[test]
-    fn reasons_are_what_is_stored() {
-        let digest = crate::digest::Algorithm::Sha256.digest(b"manifest");
-        let of = |reason: &str| format!(r#"{{"reason":"{reason}","digest":"{digest}"}}"#);
-        for (reason, stored) in [
-            (Reason::Upload, r#"{"reason":"upload"}"#.to_owned()),
-            (Reason::Claim, r#"{"reason":"claim"}"#.to_owned()),
-            (Reason::Filled, r#"{"reason":"filled"}"#.to_owned()),
-            (
-                Reason::Manifest {
-                    digest: digest.clone(),
-                },
-                of("manifest"),
-            ),
-            (
-                Reason::Mirrored {
-                    digest: digest.clone(),
-                },
-                of("mirrored"),
-            ),
-        ] {
-            assert_eq!(json(&reason), stored);
-            assert_eq!(serde_json::from_str::<Reason>(&stored).unwrap(), reason);
-        }
     }
 }

@@ -10,13 +10,12 @@ use crate::{
     error::{Code, Error},
     host::Host,
     name::Name,
-    registry::{
-        Answer, Registry, for_each,
-        grant::{Mark, Reason, from_json},
-        list::bytes,
-        respond_with_json,
+    registry::{Answer, Registry, for_each, list::bytes, respond_with_json},
+    store::{
+        ListOptions, Streams, Values,
+        document::{Mark, Reason, Record, from_json},
+        key::{Key, Prefix},
     },
-    store::{ListOptions, Streams, Values, key, record::Record},
 };
 
 /// What a repository has on a blob.
@@ -39,30 +38,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Tells who holds a blob, and where it is.
     pub(super) async fn blob_holders(&self, digest: &Digest) -> Answer<S> {
         let record = self.record(digest).await?;
-        let mark_key = key::mark(digest);
-        let mark = match self.read_text(&mark_key).await? {
-            Some((_, text)) => Some(from_json::<Mark>(&mark_key, &text)?),
-            None => None,
-        };
-        let prefix = key::holders(digest);
+        let mark = self.store.document::<Mark>(&Key::mark(digest)).await?;
+        let mark = mark.map(|(_, mark)| mark);
         let options = ListOptions {
             // Each grant may cost a look at its manifest.
             limit: self.settings.subrequests.saturating_sub(OTHERS).min(1_000),
             metadata: true,
             ..ListOptions::default()
         };
-        let page = self.store.list(&prefix, options).await?;
+        let page = self.store.list(Prefix::Holders(digest), options).await?;
         if record.is_none() && mark.is_none() && page.objects.is_empty() {
             return Err(Error::new(Code::BlobUnknown, digest.to_string())
                 .with_detail(json!({ "digest": digest.to_string() })));
         }
         let mut holds: BTreeMap<Name, Hold> = BTreeMap::new();
         for (key, meta) in &page.objects {
-            let Some(name) = key.strip_prefix(&prefix).and_then(key::holder) else {
-                continue;
-            };
-            let hold = holds.entry(name).or_default();
-            if key.ends_with("/_link") {
+            let Some(name) = key.holder() else { continue };
+            let hold = holds.entry(name.clone()).or_default();
+            if matches!(key, Key::Link { .. }) {
                 hold.is_linked = true;
                 continue;
             }
@@ -86,7 +79,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             })
             .collect();
         let stored = for_each(manifests, |(name, manifest)| async move {
-            let found = self.store.head(&key::manifest(name, manifest)).await?;
+            let found = self.store.head(&Key::manifest(name, manifest)).await?;
             Ok(found.map(|_| (name.clone(), manifest.clone())))
         });
         let stored: BTreeSet<(Name, Digest)> = stored.await?.into_iter().flatten().collect();
@@ -139,12 +132,12 @@ const fn kind(record: &Record) -> &'static str {
 }
 
 /// The upload that a blob came by, where it has left extents.
-fn upload(record: &Record) -> Option<&str> {
+fn upload(record: &Record) -> Option<String> {
     match record {
         Record::Bytes { .. } => None,
         Record::Extents { extents, .. } => {
             let first = extents.first()?;
-            first.key.split_once('/').map(|(id, _)| id)
+            Some(first.key.upload()?.to_string())
         }
     }
 }

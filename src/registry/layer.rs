@@ -27,18 +27,14 @@ use crate::{
     metrics::{Inflating, Outcome},
     name::Name,
     range::ByteRange,
-    registry::{
-        Body, RETRY_AFTER, Registry,
-        blob::locate,
-        grant::{from_json, json as to_json},
-    },
+    registry::{Body, RETRY_AFTER, Registry, blob::locate},
     store::{
         Bytes as _, Condition, Content as Written, ListOptions, Piece, PutOptions, Reader as _,
         StoreError, Streams, Values,
+        document::{Record, from_json},
         flight::{Boarding, Lead},
-        key,
+        key::{Key, Prefix},
         policy::Tier,
-        record::Record,
         tiers::{Found, Wanted},
         trace::Trace,
         warm::Content,
@@ -169,7 +165,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let wanted = Wanted::Index(digest);
         let read: RefCell<Option<Lease>> = RefCell::default();
         let cold = async || {
-            let Some(object) = self.store.get(&wanted.key(), None).await? else {
+            let Some(object) = self.store.get(&Key::index(digest), None).await? else {
                 return Ok(Found::Absent);
             };
             let size = object.meta.size;
@@ -232,7 +228,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Has an index made anew that a part of is not as it was written, or gone.
     async fn distrust(&self, digest: &Digest, error: &impl std::fmt::Display) -> Error {
         self.tiers.withdraw(Wanted::Index(digest)).await;
-        let deleted = self.store.delete(&[key::index(digest)]).await;
+        let deleted = self.store.delete(&[Key::index(digest)]).await;
         let again = deleted.err().map(|error| format!(", {error}"));
         broken(digest, &format!("{error}{}", again.unwrap_or_default()))
     }
@@ -252,7 +248,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Does a step of the pass over a layer, or waits for one that is being done.
     async fn advance(&self, digest: &Digest, record: &Record) -> Result<Progress, Error> {
-        let key = key::indexing(digest);
+        let key = Key::indexing(digest).to_string();
         let later = Progress {
             read: 0,
             size: record.size(),
@@ -288,7 +284,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         lead: &Lead<'_, Progress>,
     ) -> Result<Option<Progress>, Error> {
         let settings = &self.settings.layers;
-        let saved_key = key::indexing(digest);
+        let saved_key = Key::indexing(digest);
         let size = record.size();
         let object = self.store.get(&saved_key, None).await?;
         let was_saved = object.is_some();
@@ -354,7 +350,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let bytes = S::Bytes::copy_from(&content);
         self.store
             .put(
-                &key::index(digest),
+                &Key::index(digest),
                 Written::Bytes(content),
                 PutOptions::default(),
             )
@@ -375,7 +371,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Writes an object of pieces, without a copy of all of them where they are large.
-    async fn put_pieces(&self, key: &str, pieces: Vec<Vec<u8>>) -> Result<(), StoreError> {
+    async fn put_pieces(&self, key: &Key, pieces: Vec<Vec<u8>>) -> Result<(), StoreError> {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
         let content = if length <= AHEAD / 4 {
             Written::Bytes(pieces.concat())
@@ -482,7 +478,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         bytes: Vec<u8>,
     ) -> Result<(), StoreError> {
         self.metrics.index_bytes.inc_by(bytes.len() as u64);
-        let key = key::stored(digest, number);
+        let key = Key::stored_spans(digest, number);
         let content = Written::Bytes(bytes);
         self.store.put(&key, content, PutOptions::default()).await?;
         Ok(())
@@ -494,7 +490,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(index.into_bytes());
         }
         self.metrics.index_bytes.inc_by(index.pages_size());
-        self.put_pieces(&key::pages(digest), index.pages).await?;
+        self.put_pieces(&Key::pages(digest), index.pages).await?;
         Ok(index.head)
     }
 
@@ -503,14 +499,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     pub(super) async fn index_pushed(&self, layers: &[Digest]) -> Result<(), Error> {
         let mut left = Vec::new();
         for digest in layers {
-            if self.store.head(&key::index(digest)).await?.is_none() {
+            if self.store.head(&Key::index(digest)).await?.is_none() {
                 let options = PutOptions {
                     condition: Condition::Absent,
                     ..PutOptions::default()
                 };
                 let begun = Written::Bytes(Vec::new());
                 self.store
-                    .put(&key::indexing(digest), begun, options)
+                    .put(&Key::indexing(digest), begun, options)
                     .await?;
                 left.push(digest);
             }
@@ -532,11 +528,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             limit: PASSES_AT_ONCE,
             ..ListOptions::default()
         };
-        let page = self.store.list(key::INDEXING, options).await?;
+        let page = self.store.list(Prefix::Indexing, options).await?;
         for (key, _) in page.objects {
-            let digest = key
-                .strip_prefix(key::INDEXING)
-                .and_then(key::indexing_digest);
+            let digest = match &key {
+                Key::Indexing(digest) => Some(digest.clone()),
+                _ => None,
+            };
             let record = match &digest {
                 Some(digest) => self.record(digest).await?,
                 None => None,
@@ -576,20 +573,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Which passes the trigger began and did not end, and how often.
     async fn read_tries(&self) -> Result<Tries, Error> {
-        Ok(match self.read_text(key::SWEEP_PASSES).await? {
-            Some((_, text)) => from_json(key::SWEEP_PASSES, &text).unwrap_or_default(),
+        Ok(match self.store.text(&Key::Passes).await? {
+            Some((_, text)) => from_json(&Key::Passes, &text).unwrap_or_default(),
             None => Tries::new(),
         })
     }
 
     async fn write_tries(&self, tries: &Tries) -> Result<(), Error> {
         if tries.is_empty() {
-            self.store.delete(&[key::SWEEP_PASSES.to_owned()]).await?;
+            self.store.delete(&[Key::Passes]).await?;
             return Ok(());
         }
-        let content = Written::Bytes(to_json(tries).into_bytes());
         self.store
-            .put(key::SWEEP_PASSES, content, PutOptions::default())
+            .put_document(&Key::Passes, tries, Condition::Always)
             .await?;
         Ok(())
     }
@@ -606,9 +602,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         self.host.log(Level::Error, "layer not indexed", &fields);
         let content = Written::Bytes(refusal.encode());
         self.store
-            .put(&key::index(digest), content, PutOptions::default())
+            .put(&Key::index(digest), content, PutOptions::default())
             .await?;
-        self.store.delete(&[key::indexing(digest)]).await?;
+        self.store.delete(&[Key::indexing(digest)]).await?;
         Ok(())
     }
 
@@ -633,7 +629,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(Vec::new());
         };
         let cold = async || {
-            let key = key::pages(&layer.digest);
+            let key = Key::pages(&layer.digest);
             let Some(object) = self.store.get(&key, Some(range_of_pages)).await? else {
                 return Ok(Found::Absent);
             };
@@ -887,7 +883,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         let pieces = match first.start {
             SpanStart::Stored(object) => {
-                vec![Piece::Object(key::stored(digest, object), Some(range))]
+                vec![Piece::Object(
+                    Key::stored_spans(digest, object).to_string(),
+                    Some(range),
+                )]
             }
             _ => locate(&layer.record, digest, Some(range)),
         };

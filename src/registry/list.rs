@@ -15,14 +15,14 @@ use crate::{
     ledger::{Lease, Memory},
     manifest::OCI_INDEX,
     name::{Name, Tag},
-    registry::{
-        Answer, Body, Registry, for_each,
-        grant::{from_json, json as to_json},
-        manifest::{Referrer, Stored},
-        respond_with_json, value,
-    },
+    registry::{Answer, Body, Registry, for_each, respond_with_json, value},
     route::{self, Route},
-    store::{ListOptions, Meta, StoreError, Streams, Values, key, tiers::Wanted, trace::Trace},
+    store::{
+        ListOptions, Meta, StoreError, Streams, Values,
+        document::{Referrer, Stored, from_json, to_json},
+        key::{Key, Prefix},
+        trace::Trace,
+    },
 };
 
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -49,12 +49,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         last: Option<&Name>,
     ) -> Answer<S> {
         let limit = page_limit(limit, MAX_PAGE);
-        let after = last.map(key::catalog);
+        let after = last.map(|last| Key::catalog(last).to_string());
         let (names, more) = self
-            .page(key::CATALOG, after, limit, false, |text, _| {
-                let name = text.parse().ok()?;
+            .page(Prefix::Catalog, after, limit, false, |key, _| {
+                let Key::Catalog(name) = key else { return None };
                 let sees = self.settings.access.sees(caller, &name);
-                sees.then(|| text.to_owned())
+                sees.then(|| name.to_string())
             })
             .await?;
         let mut body = json!({ "repositories": names });
@@ -106,16 +106,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         last: Option<&Tag>,
     ) -> Result<Option<(Vec<String>, Option<String>)>, Error> {
         let limit = page_limit(limit, MAX_PAGE);
-        let after = last.map(|tag| key::tag(name, tag));
-        let prefix = key::tags(name);
+        let after = last.map(|tag| Key::tag(name, tag).to_string());
         // Tombstones stay, are no tags, and are known by having no bytes: so no metadata is asked for, which makes pages short.
-        let page = self.page(&prefix, after, limit, false, |tag, meta| {
-            (meta.size > 0).then(|| tag.to_owned())
+        let page = self.page(Prefix::Tags(name), after, limit, false, |key, meta| {
+            let Key::Tag { tag, .. } = key else {
+                return None;
+            };
+            (meta.size > 0).then(|| tag.to_string())
         });
         let (tags, more) = page.await?;
         if tags.is_empty()
             && last.is_none()
-            && self.store.head(&key::catalog(name)).await?.is_none()
+            && self.store.head(&Key::catalog(name)).await?.is_none()
         {
             return Ok(None);
         }
@@ -156,24 +158,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             last,
         } = *wanted;
         let limit = page_limit(limit, MAX_REFERRERS);
-        let prefix = key::referrers(name, subject);
-        let after = last.map(|last| key::after_referrer(name, subject, last));
+        let after = last.map(|last| Prefix::Referrer(name, subject, last).end());
+        let prefix = Prefix::Referrers(name, subject);
         let (entries, mut more) = self
-            .page(&prefix, after, limit, true, |id, meta| {
-                Some((id.to_owned(), meta.metadata.clone(), meta.size))
+            .page(prefix, after, limit, true, |key, meta| {
+                Some((key, meta.metadata.clone(), meta.size))
             })
             .await?;
         let mut last: Option<Digest> = None;
-        let mut candidates: Vec<(Digest, String, String, u64)> = Vec::new();
+        let mut candidates: Vec<(Digest, Key, String, u64)> = Vec::new();
         let mut length = 0;
-        for (id, metadata, size) in entries {
-            let digest = key::referrer_digest(&id).ok_or_else(|| {
-                StoreError::Failed(format!("{prefix}{id} is not the entry of a referrer"))
-            })?;
+        for (key, metadata, size) in entries {
+            let Key::Referrer {
+                manifest: digest, ..
+            } = key.clone()
+            else {
+                let found = format!("{key} is not the entry of a referrer");
+                return Err(StoreError::Failed(found).into());
+            };
             // A manifest that was pushed again has an entry of each push, side by side.
             if last.as_ref() != Some(&digest) {
                 let is_other = |text: &str| {
-                    let referrer = from_json::<Referrer>(&id, text);
+                    let referrer = from_json::<Referrer>(&key, text);
                     referrer.is_ok_and(|referrer| !wanted.has(&referrer))
                 };
                 if !metadata.is_empty() && artifact_type.is_some() && is_other(&metadata) {
@@ -186,7 +192,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     break;
                 }
                 length += bytes;
-                candidates.push((digest.clone(), id, metadata, size));
+                candidates.push((digest.clone(), key, metadata, size));
             }
             last = Some(digest);
         }
@@ -194,20 +200,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             .ledger
             .wait_if_large(&self.host, Memory::Wasm, WEIGHT * length)
             .await?;
-        let mut found = for_each(candidates, |(digest, id, metadata, size)| async move {
-            let wanted = Wanted::Manifest(name, &digest);
-            let Some(meta) = self.store.head(&wanted.key()).await? else {
+        let mut found = for_each(candidates, |(digest, key, metadata, size)| async move {
+            let Some(meta) = self.store.head(&Key::manifest(name, &digest)).await? else {
                 return Ok(None);
             };
             let text = if metadata.is_empty() || size > 0 {
-                let key = format!("{}{id}", key::referrers(name, subject));
-                self.read_text(&key).await?.map(|(_, text)| text)
+                self.store.text(&key).await?.map(|(_, text)| text)
             } else {
                 Some(metadata)
             };
             let Some(text) = text else { return Ok(None) };
-            let mut referrer: Referrer = from_json(&id, &text)?;
-            if let Some(media_type) = self.stored_media_type(wanted, &meta).await? {
+            let mut referrer: Referrer = from_json(&key, &text)?;
+            if let Some(media_type) = self.stored_media_type(name, &digest, &meta).await? {
                 referrer.media_type = media_type;
             }
             Ok(Some((digest, referrer)))
@@ -233,13 +237,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// read only if the manifest was stored while clients chose the type.
     async fn stored_media_type(
         &self,
-        wanted: Wanted<'_>,
+        name: &Name,
+        digest: &Digest,
         meta: &Meta,
     ) -> Result<Option<String>, Error> {
         match serde_json::from_str::<Stored>(&meta.metadata) {
             Ok(stored) if stored.lists.is_some() => Ok(Some(stored.media_type)),
             Ok(_) => {
-                let content = self.stored_manifest(wanted).await?;
+                let content = self.stored_manifest(name, digest).await?;
                 Ok(content.map(|content| content.media_type))
             }
             Err(_) => Ok(None),
@@ -247,15 +252,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Reads all of a listing, with metadata. Several pages are not one reading: what is listed may change between them.
-    pub(super) async fn list_all(&self, prefix: &str) -> Result<Listing, StoreError> {
+    pub(super) async fn list_all(&self, prefix: Prefix<'_>) -> Result<Listing, StoreError> {
         let mut listing = Listing {
             objects: Vec::new(),
             is_one_reading: true,
         };
         loop {
-            let after = listing.objects.last().map(|(key, _)| key.as_str());
+            let after = listing.objects.last().map(|(key, _)| key.to_string());
             let options = ListOptions {
-                after,
+                after: after.as_deref(),
                 limit: 1_000,
                 metadata: true,
             };
@@ -271,11 +276,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Reads entries of a listing until a page is full, and says whether there is more.
     async fn page<T>(
         &self,
-        prefix: &str,
+        prefix: Prefix<'_>,
         mut after: Option<String>,
         limit: usize,
         metadata: bool,
-        read: impl Fn(&str, &Meta) -> Option<T>,
+        read: impl Fn(Key, &Meta) -> Option<T>,
     ) -> Result<(Vec<T>, bool), Error> {
         let mut entries = Vec::new();
         let mut wanted = limit;
@@ -292,8 +297,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 )
                 .await?;
             let before = entries.len();
-            for (key, meta) in &page.objects {
-                entries.extend(read(key.strip_prefix(prefix).unwrap_or(key), meta));
+            let listed = page.objects.len();
+            after = page
+                .objects
+                .last()
+                .map(|(key, _)| key.to_string())
+                .or(after);
+            for (key, meta) in page.objects {
+                entries.extend(read(key, &meta));
             }
             if entries.len() > limit {
                 entries.truncate(limit);
@@ -303,17 +314,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 return Ok((entries, false));
             }
             // Where some are left out, so may be thousands after them: those are not looked at one by one.
-            wanted = if entries.len() - before < page.objects.len() {
+            wanted = if entries.len() - before < listed {
                 page_limit(None, MAX_PAGE)
             } else {
                 limit - entries.len()
             };
-            after = page
-                .objects
-                .into_iter()
-                .next_back()
-                .map(|(key, _)| key)
-                .or(after);
         }
         Ok((entries, true))
     }
@@ -427,7 +432,7 @@ struct ReferrersList<'a> {
 /// All of a listing.
 pub(super) struct Listing {
     /// Keys, with what is known of each object.
-    pub(super) objects: Vec<(String, Meta)>,
+    pub(super) objects: Vec<(Key, Meta)>,
     /// Whether it came in one page, as it was at one moment.
     pub(super) is_one_reading: bool,
 }

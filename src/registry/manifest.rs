@@ -1,14 +1,12 @@
 //! Pulling and pushing manifests: end-3, end-7.
 
-use std::{collections::BTreeSet, ops::Not, rc::Rc};
+use std::{collections::BTreeSet, rc::Rc};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde::{Deserialize, Serialize};
 use serde_json::json as detail;
 
 use crate::{
     access::{Caller, Need, rule::Action},
-    annotations::Annotations,
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::Host,
@@ -18,139 +16,25 @@ use crate::{
     registry::{
         Answer, Body, Bound, Registry, Request,
         blob::IMMUTABLE,
-        describe_content, for_each,
-        grant::{Reason, from_json, json},
-        is_unchanged, respond, respond_with_location,
+        describe_content, for_each, is_unchanged, respond, respond_with_location,
         sweep::retention::{Children, may_list},
         text, value,
     },
     store::{
-        self, Bytes as _, Condition, Meta, PutOptions, Streams, Values, key,
+        self, Bytes as _, Condition, Meta, PutOptions, Streams, Values,
+        document::{Origin, Referrer, Stored, TagTarget, from_json, to_json},
+        key::Key,
         policy::Tier,
         tiers::{Found, Wanted},
         trace::Trace,
         warm::Content,
     },
-    time::Timestamp,
 };
 
 /// Says that the registry lists a manifest among the referrers of this one (end-7).
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 /// Says that a tag named in the query was set (end-7b).
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
-
-/// The metadata of a stored manifest.
-#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Stored {
-    pub(super) media_type: String,
-    /// Whether the manifest lists others, computed from its bytes when it was stored. Absent in
-    /// records from the time when clients chose the media type: those don't prove anything, and the
-    /// bytes must be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) lists: Option<bool>,
-    /// Whether the bytes are wrong: for all who read it, the manifest is not there. It still holds its blobs, until it is pushed again or deleted.
-    #[serde(default, skip_serializing_if = "Not::not")]
-    pub(super) aside: bool,
-    /// Whether an upstream sent it. If not, it was pushed, or an older version wrote it.
-    #[serde(default, skip_serializing_if = "Not::not")]
-    pub(super) mirrored: bool,
-}
-
-/// Where a manifest comes from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Origin {
-    /// A client that had a right to each of its blobs.
-    Push,
-    /// An upstream, which may name what it likes.
-    Upstream,
-}
-
-impl Origin {
-    /// The reason of the grants that keep the blobs of a manifest.
-    pub(super) const fn reason(self, digest: Digest) -> Reason {
-        match self {
-            Self::Push => Reason::Manifest { digest },
-            Self::Upstream => Reason::Mirrored { digest },
-        }
-    }
-}
-
-impl Stored {
-    /// The stored metadata of a manifest whose bytes were read.
-    pub(super) fn of(manifest: &Manifest, origin: Origin) -> Self {
-        Self {
-            media_type: manifest.media_type.clone(),
-            lists: Some(!manifest.manifests.is_empty()),
-            aside: false,
-            mirrored: origin == Origin::Upstream,
-        }
-    }
-}
-
-/// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", tag = "kind")]
-pub(super) enum TagTarget {
-    /// A manifest.
-    Manifest {
-        /// Its digest.
-        digest: Digest,
-        /// Its media type.
-        #[serde(rename = "mediaType")]
-        media_type: String,
-        /// Its size in bytes.
-        size: u64,
-        /// Of the push, where it was pushed: retention buries what it has listed by etag, and what was pushed again as it was is not that.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        nonce: Option<String>,
-        /// When an upstream said so, where it is mirrored.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        seen: Option<Timestamp>,
-        /// When somebody wanted the upstream to be asked again, where it was not since.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        invalidated: Option<Timestamp>,
-    },
-    /// Nothing any more: the manifest that it named was deleted.
-    Tombstone {
-        /// The manifest.
-        digest: Digest,
-        /// When.
-        time: Timestamp,
-    },
-}
-
-impl TagTarget {
-    const fn digest(&self) -> &Digest {
-        match self {
-            Self::Manifest { digest, .. } | Self::Tombstone { digest, .. } => digest,
-        }
-    }
-}
-
-/// What a list of referrers says of a manifest: the metadata of its entry if that is short. Else the metadata leaves the
-/// annotations out and the body has all; where that is too long as well, there is only the body.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Referrer {
-    pub(super) media_type: String,
-    digest: Digest,
-    size: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) artifact_type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<Annotations>,
-}
-
-impl Referrer {
-    /// Leaves out annotations that are no strings.
-    pub(super) fn with_strings(self) -> Self {
-        Self {
-            annotations: self.annotations.and_then(Annotations::into_strings),
-            ..self
-        }
-    }
-}
 
 /// The memory of a manifest, in bytes for each of its own.
 pub(super) const WEIGHT: u64 = 3;
@@ -181,7 +65,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(tag) => {
-                let key = key::tag(name, tag);
+                let key = Key::tag(name, tag);
                 let start = self.host.now();
                 let meta = self.store.head(&key).await?.ok_or_else(unknown)?;
                 trace.step("tag", Tier::Cold, self.host.now().since(start));
@@ -193,7 +77,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         let wanted = Wanted::Manifest(name, &digest);
         let cold = async || {
-            let content = self.stored_manifest(wanted).await?;
+            let content = self.stored_manifest(name, &digest).await?;
             Ok(content.map_or(Found::Absent, |content| Found::Content(Rc::new(content))))
         };
         match self.tiers.read(wanted, trace, cold).await? {
@@ -205,9 +89,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Reads a manifest from the cold tier.
     pub(super) async fn stored_manifest(
         &self,
-        wanted: Wanted<'_>,
+        name: &Name,
+        digest: &Digest,
     ) -> Result<Option<Content<S::Bytes>>, Error> {
-        let key = wanted.key();
+        let key = Key::manifest(name, digest);
         let Some(object) = self.store.get(&key, None).await? else {
             return Ok(None);
         };
@@ -382,7 +267,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let mut next = manifest.manifests.clone();
         while !next.is_empty() {
             let looked = for_each(&next, |child| async move {
-                let key = key::manifest(name, child);
+                let key = Key::manifest(name, child);
                 let Some(meta) = self.store.head(&key).await? else {
                     return Ok(Err(child.clone()));
                 };
@@ -454,7 +339,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .await?; // 4
         }
         self.write_catalog(name).await?;
-        let stored = json(&Stored::of(manifest, origin));
+        let stored = to_json(&Stored::of(manifest, origin));
         let options = PutOptions {
             digest: Some(digest),
             metadata: &stored,
@@ -463,7 +348,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         bound.check(&self.host)?; // 5 BOUND
         let content = store::Content::Bytes(bytes);
         self.store
-            .put(&key::manifest(name, digest), content, options)
+            .put(&Key::manifest(name, digest), content, options)
             .await?;
         self.tiers.changed(Wanted::Manifest(name, digest));
         Ok(())
@@ -479,7 +364,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         bound: Bound,
     ) -> Result<(), Error> {
         let digest = target.digest();
-        let target = json(target);
+        let target = to_json(target);
         loop {
             let seen = match refusal {
                 Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
@@ -496,7 +381,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 ..PutOptions::default()
             };
             let content = store::Content::Bytes(target.as_bytes().to_vec());
-            let key = key::tag(name, tag);
+            let key = Key::tag(name, tag);
             // Retention takes no manifest before it is as old as the grace period, so none that is tagged in time.
             bound.check(&self.host)?;
             if self.store.put(&key, content, options).await?.is_some() {
@@ -513,7 +398,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         refusal: &Error,
     ) -> Result<Option<Meta>, Error> {
-        let key = key::tag(name, tag);
+        let key = Key::tag(name, tag);
         let Some(meta) = self.store.head(&key).await? else {
             return Ok(None);
         };
@@ -558,19 +443,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         manifest: &Manifest,
         size: u64,
     ) -> Result<(), Error> {
-        let entry = json(&Referrer {
+        let entry = to_json(&Referrer {
             media_type: manifest.media_type.clone(),
             digest: digest.clone(),
             size,
             artifact_type: manifest.artifact_type.clone(),
             annotations: manifest.annotations.clone(),
         });
-        let key = key::referrer(name, subject, digest, &self.nonce());
+        let key = Key::referrer(name, subject, digest, &self.nonce());
         // A listing reads metadata only; an entry with long annotations costs a read of its own.
         let (metadata, body) = if entry.len() <= MAX_METADATA {
             (entry, Vec::new())
         } else {
-            let short = json(&Referrer {
+            let short = to_json(&Referrer {
                 media_type: manifest.media_type.clone(),
                 digest: digest.clone(),
                 size,
@@ -592,7 +477,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Enters a repository into the catalogue, where it is not in it yet.
     pub(super) async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
-        let key = key::catalog(name);
+        let key = Key::catalog(name);
         if self.store.head(&key).await?.is_none() {
             let options = PutOptions {
                 condition: Condition::Absent,
@@ -623,24 +508,4 @@ fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
     let found = format!("{} in repository {name}, push first", digests.join(", "));
     Err(Error::new(Code::ManifestBlobUnknown, found)
         .with_detail(detail!({ "name": name.as_str(), "digests": digests })))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Metadata outlives the version that wrote it.
-    #[test]
-    fn the_metadata_of_manifests_is_what_is_stored() {
-        for (aside, mirrored, rest) in [
-            (false, false, ""),
-            (true, false, r#","aside":true"#),
-            (false, true, r#","mirrored":true"#),
-        ] {
-            let stored = format!(r#"{{"mediaType":"a/b"{rest}}}"#);
-            let read: Stored = serde_json::from_str(&stored).unwrap();
-            assert_eq!((read.aside, read.mirrored), (aside, mirrored));
-            assert_eq!(json(&read), stored);
-        }
-    }
 }

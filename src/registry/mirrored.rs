@@ -18,16 +18,17 @@ use crate::{
         Answer, Body, DOCKER_CONTENT_DIGEST, Registry,
         blob::{describe, whole},
         fill::{Fill, Part, Source},
-        grant::{Look, from_json, json},
-        manifest::{Origin, TagTarget, WEIGHT},
+        grant::Look,
+        manifest::WEIGHT,
         respond,
         upload::Delivery,
         upstream::{Question, UpstreamError},
     },
     store::{
         self, Bytes as _, Condition, Piece, PutOptions, Reader as _, Streams, Values,
+        document::{Origin, TagTarget, from_json, to_json},
         flight::Flights,
-        key,
+        key::Key,
         policy::{Kind, Tier},
         tiers::{Found, Known, Wanted},
         trace::{Learnt, Sighted, Trace},
@@ -47,8 +48,8 @@ const SMALL: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Tags<B> {
     /// What was said of those that are not stored yet.
-    seen: RefCell<BTreeMap<String, Learning>>,
-    absent: RefCell<BTreeMap<String, (Timestamp, UpstreamError)>>,
+    seen: RefCell<BTreeMap<Key, Learning>>,
+    absent: RefCell<BTreeMap<Key, (Timestamp, UpstreamError)>>,
     asking: Flights<Result<Tagged<B>, UpstreamError>>,
 }
 
@@ -66,20 +67,20 @@ impl<B> Tags<B> {
     /// How many tags are known of. Where there are more, all are asked for again.
     const MOST: usize = 4_096;
 
-    fn see(&self, key: &str, learning: Learning) {
+    fn see(&self, key: &Key, learning: Learning) {
         let mut seen = self.seen.borrow_mut();
         if seen.len() >= Self::MOST {
             seen.clear();
         }
-        seen.insert(key.to_owned(), learning);
+        seen.insert(key.clone(), learning);
     }
 
-    fn miss(&self, key: &str, until: Timestamp, error: &UpstreamError) {
+    fn miss(&self, key: &Key, until: Timestamp, error: &UpstreamError) {
         let mut absent = self.absent.borrow_mut();
         if absent.len() >= Self::MOST {
             absent.clear();
         }
-        absent.insert(key.to_owned(), (until, error.clone()));
+        absent.insert(key.clone(), (until, error.clone()));
     }
 }
 
@@ -147,7 +148,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let digest = tagged.digest;
         let wanted = Wanted::Manifest(&mirrored.name, &digest);
         let far = async || {
-            if let Some(content) = self.stored_manifest(wanted).await? {
+            if let Some(content) = self.stored_manifest(&mirrored.name, &digest).await? {
                 return Ok((Found::Content(Rc::new(content)), Tier::Cold));
             }
             let fetched = self
@@ -179,7 +180,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         trace: &Trace<S::Bytes>,
     ) -> Result<Tagged<S::Bytes>, Error> {
         let tags = &self.acquaintance.tags;
-        let key = key::tag(&mirrored.name, tag);
+        let key = Key::tag(&mirrored.name, tag);
         let start = self.host.now();
         let is_fresh = |sighting: &&Sighting| {
             mirrored.upstream.is_immutable(tag)
@@ -386,7 +387,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// What is stored of a tag.
-    async fn stored_tag(&self, key: &str) -> Result<StoredTag, Error> {
+    async fn stored_tag(&self, key: &Key) -> Result<StoredTag, Error> {
         let Some(meta) = self.store.head(key).await? else {
             return Ok(StoredTag::default());
         };
@@ -433,14 +434,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     .await?;
                 Some(content)
             }
-            None if tag.is_some() => {
-                let wanted = Wanted::Manifest(&name, &digest);
-                self.stored_manifest(wanted).await?.map(Rc::new)
-            }
+            None if tag.is_some() => self.stored_manifest(&name, &digest).await?.map(Rc::new),
             None => None,
         };
         if let (Some(Sighted { tag, seen, over }), Some(content)) = (tag, content) {
-            let target = json(&TagTarget::Manifest {
+            let target = to_json(&TagTarget::Manifest {
                 digest,
                 media_type: content.media_type.clone(),
                 size: content.bytes.len(),
@@ -456,7 +454,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             };
             let content = store::Content::Bytes(target.as_bytes().to_vec());
             self.store
-                .put(&key::tag(&name, &tag), content, options)
+                .put(&Key::tag(&name, &tag), content, options)
                 .await?;
         }
         Ok(())
@@ -494,7 +492,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         trace: &Trace<S::Bytes>,
     ) -> Result<Option<Response<Body<S>>>, Error> {
         let start = self.host.now();
-        let key = key::link(digest, &mirrored.name);
+        let key = Key::link(digest, &mirrored.name).to_string();
         let reader = match self.acquaintance.fills.join(&key, start) {
             Part::Leads(reader) => {
                 match self.begin_fill(mirrored, digest, &key, &reader.fill).await {
@@ -580,7 +578,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     fn fill_behind(&self, mirrored: &Mirrored, digest: &Digest) -> LocalBoxFuture<'static, ()> {
         let (registry, mirrored, digest) = (self.clone(), mirrored.clone(), digest.clone());
         Box::pin(async move {
-            let key = key::link(&digest, &mirrored.name);
+            let key = Key::link(&digest, &mirrored.name).to_string();
             let fills = &registry.acquaintance.fills;
             if let Part::Leads(reader) = fills.join(&key, registry.host.now()) {
                 // The reader stands for the client, so that it is not given up for want of one.

@@ -17,16 +17,12 @@ use crate::{
     error::{Code, Error},
     host::Host,
     name::Name,
-    registry::{
-        Answer, Registry,
-        grant::{Reason, json as text},
-        list::bytes,
-        manifest::{Stored, TagTarget},
-        respond_with_json,
-    },
+    registry::{Answer, Registry, list::bytes, respond_with_json},
     store::{
-        ListOptions, Meta, Page, Streams, Values, key,
-        record::{Linked, Right},
+        ListOptions, Meta, Streams, Values,
+        bucket::Page,
+        document::{Linked, Reason, Right, Stored, TagTarget, to_json},
+        key::{Key, Prefix},
     },
     time::Timestamp,
 };
@@ -35,8 +31,8 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "place")]
 enum Place {
-    Repositories { after: Option<String> },
-    Blobs { after: Option<String> },
+    Repositories { after: Option<Key> },
+    Blobs { after: Option<Key> },
 }
 
 /// The repositories that hold one blob, each with the time of its oldest grant or link.
@@ -111,7 +107,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             "blobs": found.blobs,
         });
         if let (false, Some(body)) = (is_finished, body.as_object_mut()) {
-            let cursor = URL_SAFE_NO_PAD.encode(text(&place));
+            let cursor = URL_SAFE_NO_PAD.encode(to_json(&place));
             body.insert("cursor".to_owned(), cursor.into());
         }
         Ok(respond_with_json(StatusCode::OK, bytes(&body)))
@@ -122,25 +118,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// be listed twice.
     async fn find_repositories(
         &self,
-        after: &mut Option<String>,
+        after: &mut Option<Key>,
         most: u32,
         found: &mut Found,
     ) -> Result<bool, Error> {
         let mut told: Option<Name> = None;
         while found.operations < most && found.count < MAX_FOUND {
             let page = self
-                .page_of(key::REPOSITORIES, after.as_deref(), found)
+                .page_of(Prefix::Repositories, after.as_ref(), found)
                 .await?;
             for (key, meta) in page.objects {
-                if let Some(name) = repository_of(&key)
-                    && told.as_ref() != Some(&name)
-                    && !self.is_under_upstream(&name)
-                    && let Some(why) = from_upstream(&name, &key, &meta)
+                if let Some((name, why)) = from_upstream(&key, &meta)
+                    && told.as_ref() != Some(name)
+                    && !self.is_under_upstream(name)
                 {
                     let entry = json!({ "name": name.as_str(), "why": why });
                     found.repositories.push(entry);
                     found.count += 1;
-                    told = Some(name);
+                    told = Some(name.clone());
                 }
                 *after = Some(key);
             }
@@ -155,7 +150,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Returns whether the listing is complete.
     async fn find_blobs(
         &self,
-        after: &mut Option<String>,
+        after: &mut Option<Key>,
         most: u32,
         found: &mut Found,
     ) -> Result<bool, Error> {
@@ -163,13 +158,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let mut read = after.clone();
         let began = after.clone();
         while found.operations < most && found.count < MAX_FOUND {
-            let page = self.page_of(key::REFS, read.as_deref(), found).await?;
+            let page = self
+                .page_of(Prefix::References, read.as_ref(), found)
+                .await?;
             for (key, meta) in page.objects {
-                let digest = key::digest_of(&key);
+                let digest = key.digest();
                 if digest != holds.digest {
                     found.tell(&mut holds);
                     // The previous request may have ended in the middle of this blob.
-                    holds.is_cut = began.as_deref().and_then(key::digest_of) == digest;
+                    holds.is_cut = began.as_ref().and_then(Key::digest) == digest;
                     holds.digest = digest;
                     // The previous blob is complete, so a cursor may point here.
                     after.clone_from(&read);
@@ -194,15 +191,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Sorts the repository of one grant or link into the holders of the blob.
-    fn note_hold(&self, holds: &mut Holds, key: &str, meta: &Meta) {
-        let Some(digest) = &holds.digest else { return };
-        let name = key
-            .strip_prefix(&key::holders(digest))
-            .and_then(key::holder);
-        let Some(name) = name else { return };
+    fn note_hold(&self, holds: &mut Holds, key: &Key, meta: &Meta) {
+        let Some(name) = key.holder() else { return };
         let reason = serde_json::from_str(&meta.metadata);
-        let is_link = key.ends_with("/_link");
-        let to = if self.is_under_upstream(&name) {
+        let is_link = matches!(key, Key::Link { .. });
+        let to = if self.is_under_upstream(name) {
             let is_doubtful = if is_link {
                 Linked::parse(&meta.metadata) != Some(Right::Filled)
             } else {
@@ -215,23 +208,24 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             has_right.then_some(&mut holds.elsewhere)
         };
         let Some(to) = to else { return };
-        if to.len() >= MAX_HOLDERS && !to.contains_key(&name) {
+        if to.len() >= MAX_HOLDERS && !to.contains_key(name) {
             holds.is_cut = true;
             return;
         }
-        let since = to.entry(name).or_insert(meta.uploaded);
+        let since = to.entry(name.clone()).or_insert(meta.uploaded);
         *since = (*since).min(meta.uploaded);
     }
 
     async fn page_of(
         &self,
-        prefix: &str,
-        after: Option<&str>,
+        prefix: Prefix<'_>,
+        after: Option<&Key>,
         found: &mut Found,
     ) -> Result<Page, Error> {
         found.operations += 1;
+        let after = after.map(Key::to_string);
         let options = ListOptions {
-            after,
+            after: after.as_deref(),
             limit: 1_000,
             metadata: true,
         };
@@ -267,29 +261,26 @@ impl Found {
     }
 }
 
-/// The repository in a key below `repositories/`.
-fn repository_of(key: &str) -> Option<Name> {
-    let (name, _) = key.strip_prefix(key::REPOSITORIES)?.split_once("/_")?;
-    name.parse().ok()
-}
-
-/// Why a repository seems to have been mirrored, if this key shows it.
-fn from_upstream(name: &Name, key: &str, meta: &Meta) -> Option<String> {
-    if let Some(tag) = key::tag_of(name, key) {
-        return match serde_json::from_str(&meta.metadata) {
+/// The repository of a tag or manifest that was pulled from an upstream, and what shows it.
+fn from_upstream<'k>(key: &'k Key, meta: &Meta) -> Option<(&'k Name, String)> {
+    match key {
+        Key::Tag { name, tag } => match serde_json::from_str(&meta.metadata) {
             Ok(TagTarget::Manifest { seen: Some(_), .. }) => {
-                Some(format!("tag {tag} was pulled from an upstream"))
+                Some((name, format!("tag {tag} was pulled from an upstream")))
             }
             Ok(TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. }) | Err(_) => {
                 None
             }
-        };
+        },
+        Key::Manifest { name, digest } => {
+            let stored: Stored = serde_json::from_str(&meta.metadata).ok()?;
+            stored.mirrored.then(|| {
+                let why = format!("manifest {digest} was pulled from an upstream");
+                (name, why)
+            })
+        }
+        _ => None,
     }
-    let digest = key::manifest_of(name, key)?;
-    let stored: Stored = serde_json::from_str(&meta.metadata).ok()?;
-    stored
-        .mirrored
-        .then(|| format!("manifest {digest} was pulled from an upstream"))
 }
 
 fn parse_cursor(text: &str) -> Option<Place> {

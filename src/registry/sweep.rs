@@ -24,9 +24,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::Error,
     host::Host,
-    registry::{Registry, grant::json},
-    store::{Condition, Content, Meta, PutOptions, Streams, Values, key},
+    registry::Registry,
+    store::{Condition, Meta, Streams, Values, key::Key},
     time::Timestamp,
+    upload::UploadId,
 };
 
 use self::{
@@ -67,13 +68,13 @@ enum Place {
     #[default]
     Rest,
     /// After this key of `catalog/`.
-    Retention { after: Option<String> },
+    Retention { after: Option<Key> },
     /// After this key of `repositories/`.
-    Holdings { after: Option<String> },
+    Holdings { after: Option<Key> },
     /// After this upload.
-    Chains { after: Option<String> },
+    Chains { after: Option<UploadId> },
     /// After this key of `fills/`.
-    Fills { after: Option<String> },
+    Fills { after: Option<Key> },
     /// Among blobs.
     Blobs(blobs::Place),
 }
@@ -130,7 +131,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Does a step of the sweep. Where `if_due`, a round begins only some time after the last.
     async fn sweep(&self, allowance: Allowance, if_due: bool) -> Result<Option<Outcome>, Error> {
-        let (mut cursor, stored): (Cursor, _) = self.read_cursor(key::SWEEP_CURSOR).await?;
+        let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::SweepCursor).await?;
         let now = self.host.now();
         if cursor.place == Place::Rest {
             if if_due && now < cursor.time {
@@ -145,7 +146,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             self.store_inventory(&cursor.inventory).await?;
         }
         let mut etag = stored.map(|meta| meta.etag);
-        self.store_cursor(key::SWEEP_CURSOR, &cursor, &mut etag)
+        self.store_cursor(&Key::SweepCursor, &cursor, &mut etag)
             .await?;
         match halt {
             Some(Halt::Failed(error)) => Err(error),
@@ -156,9 +157,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Reads how far a sweep has come. What another version has written is begun anew.
     async fn read_cursor<C: Default + DeserializeOwned>(
         &self,
-        key: &str,
+        key: &Key,
     ) -> Result<(C, Option<Meta>), Error> {
-        let Some((meta, text)) = self.read_text(key).await? else {
+        let Some((meta, text)) = self.store.text(key).await? else {
             return Ok((C::default(), None));
         };
         let cursor = serde_json::from_str(&text).unwrap_or_default();
@@ -168,7 +169,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Stores how far a sweep has come. Where another one was quicker, that one's place counts: what was done here is done.
     async fn store_cursor(
         &self,
-        key: &str,
+        key: &Key,
         cursor: &impl Serialize,
         etag: &mut Option<String>,
     ) -> Result<(), Error> {
@@ -176,12 +177,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Some(etag) => Condition::Matches(etag),
             None => Condition::Absent,
         };
-        let options = PutOptions {
-            condition,
-            ..PutOptions::default()
-        };
-        let content = Content::Bytes(json(cursor).into_bytes());
-        if let Some(meta) = self.store.put(key, content, options).await? {
+        if let Some(meta) = self.store.put_document(key, cursor, condition).await? {
             *etag = Some(meta.etag);
         }
         Ok(())

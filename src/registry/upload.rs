@@ -15,16 +15,16 @@ use crate::{
     name::Name,
     range::ByteRange,
     registry::{
-        Answer, Body, Bound, RETRY_AFTER, Registry, Request,
-        grant::{BlobKind, Look, Reason, from_json, is_blob, json},
-        respond_with_location, text, value,
+        Answer, Body, Bound, RETRY_AFTER, Registry, Request, grant::Look, respond_with_location,
+        text, value,
     },
     route::UploadStart,
     store::{
-        Bytes as _, Condition, Content, Meta, Piece, PutOptions, StoreError, Streams, Values, key,
-        record::{Record, Right},
+        Bytes as _, Condition, Content, Meta, Piece, PutOptions, StoreError, Streams, Values,
+        document::{BlobKind, Reason, Record, Right, from_json, is_blob, to_json},
+        key::{Key, Prefix},
     },
-    upload::{ChunkError, Extent, Step, Upload, UploadId},
+    upload::{ChunkError, Extent, ExtentName, Step, Upload, UploadId},
 };
 
 /// How a blob comes to a repository: decides the reason of its grant and what its link records.
@@ -233,7 +233,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     self.push_whole(request.body.take(), length, name, digest)
                         .await?;
                     // No extent is at stake: the session may go at once.
-                    self.forget(&[key::step(name, id, 0)]).await;
+                    self.forget(&[Key::step(name, id, 0)]).await;
                 }
                 None => {
                     let upload = self.receive(request, name, id, upload, bound).await?;
@@ -261,7 +261,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
     ) -> Result<(), Error> {
         let bound = self.bound();
-        let blob = key::blob(digest);
+        let blob = Key::blob(digest);
         let seen = match self.store.head(&blob).await? {
             None => Look::Absent,
             Some(meta) if !is_blob(&meta) => Look::Aside(meta),
@@ -275,7 +275,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Some(body) => Content::Stream(body, length),
             None => Content::Bytes(Vec::new()),
         };
-        let metadata = json(&BlobKind::Bytes);
+        let metadata = to_json(&BlobKind::Bytes);
         let options = PutOptions {
             condition: seen.condition(),
             digest: Some(digest),
@@ -352,7 +352,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if let Err(error) = right {
             // The store refuses it by the digest or by the condition. Any other outcome is ignored:
             // the write only costs what a push of a new blob would.
-            drop(self.write_refused(&key::blob(digest), digest).await);
+            drop(self.write_refused(&Key::blob(digest), digest).await);
             self.void(&grants, &error).await;
             return Err(error.into());
         }
@@ -370,7 +370,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Whether the store verifies the digest of a write before its condition. If not, a write that
     /// lost to another one proves nothing about its bytes. R2's documentation does not say, so a
     /// probe asks the store: a write of bytes with another digest to an existing grant.
-    async fn verifies_first(&self, grants: &[String], digest: &Digest) -> bool {
+    async fn verifies_first(&self, grants: &[Key], digest: &Digest) -> bool {
         match grants.first() {
             Some(grant) => {
                 let refused = self.write_refused(grant, digest).await;
@@ -382,7 +382,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Makes a write that the store refuses: bytes that don't have the digest, on the condition
     /// that the key is absent.
-    async fn write_refused(&self, key: &str, digest: &Digest) -> Result<Option<Meta>, StoreError> {
+    async fn write_refused(&self, key: &Key, digest: &Digest) -> Result<Option<Meta>, StoreError> {
         let empty = Vec::new();
         let other = if digest.algorithm().digest(&empty) == *digest {
             vec![0]
@@ -399,7 +399,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Deletes a claim if the bytes were wrong. If the client is gone, the claim stays until it
     /// expires, and gives no right.
-    async fn void(&self, grants: &[String], error: &StoreError) {
+    async fn void(&self, grants: &[Key], error: &StoreError) {
         if matches!(error, StoreError::Digest | StoreError::Length) {
             self.forget(grants).await;
         }
@@ -426,7 +426,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         let by = Delivery::Fill;
         self.keep(name, &[digest], &by.reason(), bound).await?; // 1 KEEP
-        let metadata = json(&BlobKind::Bytes);
+        let metadata = to_json(&BlobKind::Bytes);
         let options = PutOptions {
             condition: seen.condition(),
             digest: Some(digest),
@@ -440,7 +440,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         bound.check(&self.host)?;
         // 2, 3: creating the blob only if it is absent is the look
-        let record = match self.store.put(&key::blob(digest), content, options).await? {
+        let record = match self.store.put(&Key::blob(digest), content, options).await? {
             Some(meta) => {
                 self.count_stored(meta.size);
                 Record::Bytes { size: meta.size }
@@ -490,8 +490,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(upload);
         }
         let number = upload.number + 1;
-        let extent = key::extent_name(id, number.into(), &self.nonce());
-        let extent_key = key::extent(&extent);
+        let extent = ExtentName::new(id, number.into(), &self.nonce());
+        let extent_key = Key::extent(&extent);
         let received = self
             .store
             .receive(&extent_key, body, upload.algorithm())
@@ -541,7 +541,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
                 self.push_whole(None, 0, name, digest).await?;
-                self.forget(&[key::step(name, id, 0)]).await;
+                self.forget(&[Key::step(name, id, 0)]).await;
                 return Ok(());
             }
             Step::Received {
@@ -660,7 +660,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         mine: &Record,
         bound: Bound,
     ) -> Result<Record, Error> {
-        let metadata = json(&BlobKind::Extents { size: mine.size() });
+        let metadata = to_json(&BlobKind::Extents { size: mine.size() });
         // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
         for _ in 0..3 {
             let seen = self.look(digest).await?;
@@ -673,10 +673,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 metadata: &metadata,
                 ..PutOptions::default()
             };
-            let content = Content::Bytes(json(mine).into_bytes());
+            let content = Content::Bytes(to_json(mine).into_bytes());
             if self
                 .store
-                .put(&key::blob(digest), content, options)
+                .put(&Key::blob(digest), content, options)
                 .await?
                 .is_some()
             {
@@ -734,11 +734,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let number = hint.min(Upload::MAX_STEPS);
         if self
             .store
-            .head(&key::step(name, id, number + 1))
+            .head(&Key::step(name, id, number + 1))
             .await?
             .is_none()
         {
-            let here = key::step(name, id, number);
+            let here = Key::step(name, id, number);
             if let Some(meta) = self.store.head(&here).await? {
                 return Ok(Upload {
                     number,
@@ -754,16 +754,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Reads all steps of an upload, and the extents received.
     async fn list_steps(&self, name: &Name, id: UploadId) -> Result<(Upload, Vec<Extent>), Error> {
-        let prefix = key::upload(name, id);
-        let listing = self.list_all(&prefix).await?;
+        let listing = self.list_all(Prefix::Steps(name, id)).await?;
         let mut last = None;
         let mut extents = Vec::new();
         for (key, meta) in &listing.objects {
-            let number = key
-                .strip_prefix(&prefix)
-                .and_then(|number| number.parse().ok());
-            let number: u32 =
-                number.ok_or_else(|| StoreError::Failed(format!("{key} is not a step")))?;
+            let Key::Step { number, .. } = *key else {
+                return Err(StoreError::Failed(format!("{key} is not a step")).into());
+            };
             let step = from_json(key, &meta.metadata)?;
             if let Step::Received { extent, .. } = &step {
                 extents.push(extent.clone());
@@ -772,7 +769,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         let upload: Upload = last.ok_or_else(|| unknown(id))?;
         // A session that was swept between two pages has lost its last step as well.
-        let last = key::step(name, id, upload.number);
+        let last = Key::step(name, id, upload.number);
         if !listing.is_one_reading && self.store.head(&last).await?.is_none() {
             return Err(unknown(id));
         }
@@ -787,7 +784,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         number: u32,
         step: &Step,
     ) -> Result<bool, Error> {
-        let metadata = json(step);
+        let metadata = to_json(step);
         let options = PutOptions {
             condition: Condition::Absent,
             metadata: &metadata,
@@ -796,7 +793,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let written = self
             .store
             .put(
-                &key::step(name, id, number),
+                &Key::step(name, id, number),
                 Content::Bytes(Vec::new()),
                 options,
             )
@@ -807,7 +804,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     async fn require_digest_of(&self, digest: &Digest, extents: &[Extent]) -> Result<(), Error> {
         let pieces = extents
             .iter()
-            .map(|extent| Piece::Object(key::extent(&extent.key), None))
+            .map(|extent| Piece::Object(Key::extent(&extent.key).to_string(), None))
             .collect();
         let length = extents.iter().map(|extent| extent.size).sum();
         let received = self
@@ -818,9 +815,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     pub(super) async fn delete_extents(&self, extents: &[Extent]) {
-        let keys: Vec<String> = extents
+        let keys: Vec<Key> = extents
             .iter()
-            .map(|extent| key::extent(&extent.key))
+            .map(|extent| Key::extent(&extent.key))
             .collect();
         for keys in keys.chunks(1_000) {
             self.forget(keys).await;
@@ -828,7 +825,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Deletes what is of no more use. Where that fails the sweep will do it, so the client need not hear of it.
-    pub(super) async fn forget(&self, keys: &[String]) {
+    pub(super) async fn forget(&self, keys: &[Key]) {
         if let Err(error) = self.store.delete(keys).await {
             self.host.log(
                 Level::Error,

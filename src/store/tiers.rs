@@ -27,12 +27,12 @@ use crate::{
     name::Name,
     store::{
         Bytes, StoreError, Values,
+        document::{Record, Right},
         flight::{Boarding, Flights},
         frequency::Frequency,
         hot::Hot,
-        key,
+        key::{Key, Prefix},
         policy::{Kind, Policy, Tier},
-        record::{Record, Right},
         trace::Trace,
         warm::{Content, Link, Value},
     },
@@ -151,12 +151,14 @@ impl Wanted<'_> {
     /// The key of the cold tier that it is read from, by which every tier knows it.
     pub fn key(&self) -> String {
         match self {
-            Self::Manifest(name, digest) => key::manifest(name, digest),
-            Self::Blob(digest) => key::blob(digest),
-            Self::Link(name, digest) => key::link(digest, name),
-            Self::Index(digest) => key::index(digest),
-            Self::Page(digest, first, end) => format!("{}#{first}-{end}", key::index(digest)),
-            Self::Span(digest, first, end) => key::span(digest, *first, *end),
+            Self::Manifest(name, digest) => Key::manifest(name, digest).to_string(),
+            Self::Blob(digest) => Key::blob(digest).to_string(),
+            Self::Link(name, digest) => Key::link(digest, name).to_string(),
+            Self::Index(digest) => Key::index(digest).to_string(),
+            Self::Page(digest, first, end) => format!("{}#{first}-{end}", Key::index(digest)),
+            Self::Span(digest, first, end) => {
+                format!("{}archive/{first}-{end}", Prefix::Layer(digest))
+            }
         }
     }
 
@@ -280,7 +282,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
     /// What is known of a blob in a repository without asking any other tier.
     pub fn known(&self, name: &Name, digest: &Digest) -> Option<Rc<Known>> {
         let hot = self.hot.borrow();
-        match hot.peek(&key::link(digest, name)) {
+        match hot.peek(&Key::link(digest, name).to_string()) {
             Some(Entry {
                 found: Found::Link(known),
                 until,
@@ -446,7 +448,10 @@ impl<W: Values, H: Host> Tiers<W, H> {
             for link in value.links {
                 // Who pulled the image pulled its blobs as well.
                 let blob_until = self.policy.warm_until(Kind::Blob, link.confirmed);
-                self.believe(&key::blob(&link.digest), Warmth::Until(blob_until));
+                self.believe(
+                    &Key::blob(&link.digest).to_string(),
+                    Warmth::Until(blob_until),
+                );
                 let known = Known {
                     record: link.record,
                     right: link.right,
@@ -454,7 +459,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
                     confirmed: link.confirmed,
                 };
                 self.keep(
-                    &key::link(&link.digest, name),
+                    &Key::link(&link.digest, name).to_string(),
                     Kind::Link,
                     &Found::Link(Rc::new(known)),
                     link.confirmed,
@@ -655,7 +660,7 @@ fn weight(record: &Record) -> u64 {
         Record::Extents { extents, .. } => {
             extents
                 .iter()
-                .map(|extent| 64 + extent.key.len() as u64)
+                .map(|extent| 64 + extent.key.as_str().len() as u64)
                 .sum::<u64>()
                 + 64
         }

@@ -20,8 +20,8 @@ use crate::{
     digest::{Algorithm, Digest},
     store::{
         Bytes, StoreError,
+        document::{Record, Right},
         policy::Policy,
-        record::{Record, Right},
     },
     time::Timestamp,
 };

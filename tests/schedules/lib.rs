@@ -21,7 +21,7 @@ use pollster::block_on;
 use strata::{
     host::FetchError,
     manifest::OCI_MANIFEST,
-    store::{Content, ListOptions, Objects as _, PutOptions, key, memory::MemoryBody},
+    store::{Content, ListOptions, Objects as _, PutOptions, memory::MemoryBody},
 };
 
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
         whole_to_app, whole_to_b,
     },
     play::{Area, Operation, Scenario},
-    support::{Ask, CONFIG, LAYER, ask, digest, mirrors::says, try_ask_now},
+    support::{Ask, CONFIG, LAYER, ask, digest, key, mirrors::says, try_ask_now},
     world::{State, World},
 };
 

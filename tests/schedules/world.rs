@@ -12,13 +12,13 @@ use serde_json::Value;
 use strata::{
     digest::Digest,
     manifest::OCI_MANIFEST,
-    store::{Content, Meta, Objects as _, PutOptions, StoreError, key, memory::Memory},
+    store::{Content, Meta, Objects as _, PutOptions, StoreError, memory::Memory},
     upload::UploadId,
 };
 
 use super::play::{Chance, Fault, Scenario};
 use crate::support::{
-    Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest, registry_on,
+    Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest, key, registry_on,
     watched::{Verdict, Watched},
 };
 

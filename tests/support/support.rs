@@ -29,6 +29,7 @@ use strata::{
 pub(crate) use self::host::TestHost;
 
 pub(crate) mod host;
+pub(crate) mod key;
 pub(crate) mod layers;
 pub(crate) mod mirrors;
 pub(crate) mod watched;

@@ -10,14 +10,12 @@ use crate::{
     error::{Code, Error},
     host::Host,
     name::{Name, Tag},
-    registry::{
-        Answer, Registry, for_each,
-        grant::{self, from_json},
-        list::bytes,
-        manifest::TagTarget,
-        respond_with_json,
+    registry::{Answer, Registry, for_each, list::bytes, respond_with_json},
+    store::{
+        Condition, Content, Meta, PutOptions, Streams, Values,
+        document::{TagTarget, from_json, to_json},
+        key::{Key, Prefix},
     },
-    store::{Condition, Content, Meta, PutOptions, Streams, Values, key},
 };
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
@@ -33,11 +31,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         })?;
         let stored = match tag {
             Some(tag) => {
-                let key = key::tag(name, tag);
+                let key = Key::tag(name, tag);
                 let meta = self.store.head(&key).await?;
                 meta.map(|meta| (key, meta)).into_iter().collect()
             }
-            None => self.list_all(&key::tags(name)).await?.objects,
+            None => self.list_all(Prefix::Tags(name)).await?.objects,
         };
         let allowed = self.settings.subrequests;
         if u32::try_from(stored.len() + 10).is_ok_and(|needed| needed > allowed) {
@@ -52,9 +50,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let invalidated = for_each(stored, |(key, meta)| self.invalidate_stored(key, meta)).await?;
         let invalidated = invalidated.into_iter().filter(|done| *done).count();
         // What is believed not to be there is not stored anywhere.
-        let is_meant = |key: &String| match tag {
-            Some(tag) => *key == key::tag(name, tag),
-            None => key.starts_with(&key::tags(name)),
+        let is_meant = |key: &Key| match key {
+            Key::Tag {
+                name: other,
+                tag: found,
+            } => other == name && tag.is_none_or(|tag| tag == found),
+            _ => false,
         };
         let tags = &self.acquaintance.tags;
         tags.absent.borrow_mut().retain(|key, _| !is_meant(key));
@@ -65,7 +66,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Invalidates what is stored of a tag, if an upstream said it.
-    async fn invalidate_stored(&self, key: String, mut meta: Meta) -> Result<bool, Error> {
+    async fn invalidate_stored(&self, key: Key, mut meta: Meta) -> Result<bool, Error> {
         loop {
             let mut target: TagTarget = from_json(&key, &meta.metadata)?;
             match &mut target {
@@ -78,7 +79,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     return Ok(false);
                 }
             }
-            let target = grant::json(&target);
+            let target = to_json(&target);
             let options = PutOptions {
                 condition: Condition::Matches(&meta.etag),
                 metadata: &target,

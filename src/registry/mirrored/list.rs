@@ -20,11 +20,13 @@ use crate::{
             Called, OCI_FILTERS_APPLIED, WantedReferrers, respond_with_referrers,
             respond_with_tags, without_namespace,
         },
-        manifest::Referrer,
         text,
         upstream::UpstreamError,
     },
-    store::{Bytes as _, Streams, Values, flight::Flights, policy::Tier, trace::Trace},
+    store::{
+        Bytes as _, Streams, Values, document::Referrer, flight::Flights, policy::Tier,
+        trace::Trace,
+    },
     upstream::Mirrored,
 };
 

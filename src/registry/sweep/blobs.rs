@@ -10,14 +10,17 @@ use serde::{Deserialize, Serialize};
 use super::{
     Host, Inventory, Streams, Values,
     filter::Filter,
-    key,
     work::{Action, Halt, Listing, Removal, What, Work, Youngest},
 };
 use crate::{
     digest::Digest,
     name::Name,
-    registry::grant::{BlobKind, Mark, MarkState, Reason},
-    store::{Meta, record::Record, tiers::Wanted},
+    store::{
+        Meta,
+        document::{BlobKind, Mark, MarkState, Reason, Record},
+        key::{Key, Prefix},
+        tiers::Wanted,
+    },
     time::Timestamp,
 };
 
@@ -28,7 +31,7 @@ pub(super) struct Place {
     /// The last blob that is done with.
     after: Option<Digest>,
     /// The last grant or link that is done with, which may be of the next blob.
-    reference: Option<String>,
+    reference: Option<Key>,
     /// Whether that one has a grant that stays.
     is_held: bool,
 }
@@ -59,7 +62,7 @@ struct Hold {
     /// pushed manifest would lose its right to the blob.
     mirrored: BTreeMap<Digest, Youngest>,
     /// Old `Filled` grants. They stay while a grant for a manifest does.
-    filled: Vec<String>,
+    filled: Vec<Key>,
     /// Whether some grants of the repository are unknown: the previous step read them, or they
     /// can't be read. No `Filled` grant is deleted then.
     is_partial: bool,
@@ -68,7 +71,7 @@ struct Hold {
 impl Hold {
     /// Notes a grant that stays. Returns the older one of it and the youngest so far for the same
     /// manifest, if that is past the grace period.
-    fn surpass(&mut self, reason: Reason, grant: Youngest) -> Option<String> {
+    fn surpass(&mut self, reason: Reason, grant: Youngest) -> Option<Key> {
         let (youngest, manifest) = match reason {
             Reason::Manifest { digest } => (&mut self.manifests, digest),
             Reason::Mirrored { digest } => (&mut self.mirrored, digest),
@@ -91,7 +94,7 @@ impl Hold {
 #[derive(Default)]
 struct Looks {
     page: u64,
-    stored: BTreeMap<String, bool>,
+    stored: BTreeMap<Key, bool>,
 }
 
 /// The most manifests of a repository that are told apart, where they have one blob in common.
@@ -121,30 +124,37 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         let after = place.after.as_ref();
-        // Names and what is derived come before `~`.
-        let below = |prefix: String| format!("{prefix}~");
-        let past = after.map(|digest| below(key::holders(digest)));
-        let mut references = Listing::new(key::REFS, place.reference.clone().max(past), true);
-        let mut blobs = Listing::new(key::BLOBS, after.map(key::blob), true);
-        let mut marks = Listing::new(key::MARKS, after.map(key::mark), false);
-        let past = after.map(|digest| below(key::layer(digest)));
-        let mut derived = Listing::new(key::LAYERS, past, false);
+        let past = after.map(|digest| Prefix::Holders(digest).end());
+        let reference = place.reference.as_ref().map(Key::to_string);
+        let mut references = Listing::new(Prefix::References, reference.max(past), true);
+        let mut blobs = Listing::new(
+            Prefix::Blobs,
+            after.map(|digest| Key::blob(digest).to_string()),
+            true,
+        );
+        let mut marks = Listing::new(
+            Prefix::Marks,
+            after.map(|digest| Key::mark(digest).to_string()),
+            false,
+        );
+        let past = after.map(|digest| Prefix::Layer(digest).end());
+        let mut derived = Listing::new(Prefix::Layers, past, false);
         let mut looks = Looks::default();
         loop {
             self.require_more()?;
             let next = [
-                references.peek_of(self, key::digest_of).await?,
-                blobs.peek_of(self, key::digest_of).await?,
-                marks.peek_of(self, key::digest_of).await?,
-                derived.peek_of(self, key::digest_of).await?,
+                references.peek_of(self, Key::digest).await?,
+                blobs.peek_of(self, Key::digest).await?,
+                marks.peek_of(self, Key::digest).await?,
+                derived.peek_of(self, Key::digest).await?,
             ];
             let Some(digest) = next.into_iter().flatten().min() else {
                 return Ok(());
             };
-            let blob = blobs.take(self, &digest, key::digest_of).await?;
+            let blob = blobs.take(self, &digest, Key::digest).await?;
             let mut nominee = Nominee {
                 blob: blob.map(|(key, meta)| self.measure(&key, meta)),
-                is_marked: marks.take(self, &digest, key::digest_of).await?.is_some(),
+                is_marked: marks.take(self, &digest, Key::digest).await?.is_some(),
                 is_held: place.is_held,
                 linked: Vec::new(),
                 derived: None,
@@ -159,7 +169,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 inventory,
             )
             .await?;
-            while let Some((_, meta)) = derived.take(self, &nominee.digest, key::digest_of).await? {
+            while let Some((_, meta)) = derived.take(self, &nominee.digest, Key::digest).await? {
                 nominee.derived = nominee.derived.max(Some(meta.uploaded));
             }
             self.settle(&nominee).await?;
@@ -174,7 +184,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 
     /// The size of a blob, by its object.
-    fn measure(&self, key: &str, meta: Meta) -> (Meta, u64) {
+    fn measure(&self, key: &Key, meta: Meta) -> (Meta, u64) {
         let size = match self.read(key, &meta.metadata) {
             Some(BlobKind::Extents { size }) => size,
             Some(BlobKind::Aside) => 0,
@@ -194,15 +204,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         let digest = nominee.digest.clone();
-        let prefix = key::holders(&digest);
         let size = nominee.blob.as_ref().map_or(0, |(_, size)| *size);
-        let held = place.reference.as_deref();
         let mut hold = Hold {
-            name: held.and_then(|key| key.strip_prefix(&prefix).and_then(key::holder)),
+            name: (place.reference.as_ref())
+                .filter(|reference| reference.digest().as_ref() == Some(&digest))
+                .and_then(|reference| reference.holder().cloned()),
             is_partial: true,
             ..Hold::default()
         };
-        while let Some((key, meta)) = references.take(self, &digest, key::digest_of).await? {
+        while let Some((key, meta)) = references.take(self, &digest, Key::digest).await? {
             if looks.page != references.pages {
                 // Reasons are read after the grants were listed, and not before.
                 *looks = Looks {
@@ -210,7 +220,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                     ..Looks::default()
                 };
             }
-            let name = key.strip_prefix(&prefix).and_then(key::holder);
+            let name = key.holder().cloned();
             if name != hold.name {
                 self.leave(&mut hold, nominee, place, size, inventory)
                     .await?;
@@ -218,13 +228,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             }
             // As it was listed: its reason may have been looked at before now.
             let old = self.was_old(&meta, references.asked);
-            match name {
-                Some(_) if key.ends_with("/_link") => hold.has_old_link = old,
-                Some(name) => {
+            match &key {
+                Key::Link { .. } => hold.has_old_link = old,
+                Key::Grant { name, .. } => {
                     let reason: Option<Reason> = self.read(&key, &meta.metadata);
                     let gone = match &reason {
                         Some(reason) if old => {
-                            self.reason_gone(&name, reason, manifests, looks).await?
+                            self.reason_gone(name, reason, manifests, looks).await?
                         }
                         Some(_) | None => None,
                     };
@@ -247,8 +257,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                         }
                     }
                 }
-                // What it is can't be told: it holds the blob.
-                None => {
+                // A key of another version may be a reason to hold the blob.
+                _ => {
                     nominee.is_held = true;
                     place.is_held = true;
                 }
@@ -314,11 +324,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         Ok(())
     }
 
-    async fn delete_grant(&self, key: &str, why: &'static str) -> Result<(), Halt> {
+    async fn delete_grant(&self, key: &Key, why: &'static str) -> Result<(), Halt> {
         self.tell(Removal {
             action: Action::Delete,
             what: What::Grant,
-            key: key.to_owned(),
+            key: key.to_string(),
             bytes: 0,
             why,
         });
@@ -346,7 +356,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 if manifests.may_have(name, digest) {
                     return Ok(None);
                 }
-                let manifest = key::manifest(name, digest);
+                let manifest = Key::manifest(name, digest);
                 let is_stored = match looks.stored.get(&manifest) {
                     Some(is_stored) => *is_stored,
                     None => {
@@ -377,14 +387,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         if let Some(written) = nominee.derived
             && !is_there
             && self.registry.host.now().since(written) >= self.registry.settings.grace
-            && self.head(&key::blob(digest)).await?.is_none()
+            && self.head(&Key::blob(digest)).await?.is_none()
         {
             // Written by a pass over the layer that went on while it was removed. Who pushes it again, and looks inside
             // before this is done, makes it again.
             self.tell(Removal {
                 action: Action::Delete,
                 what: What::Index,
-                key: key::layer(digest),
+                key: Prefix::Layer(digest).to_string(),
                 bytes: 0,
                 why: "its layer is not stored",
             });
@@ -396,19 +406,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     /// Deletes the link of a repository that has no grant. A link is a hint, but for a claim: who claims the blob in the moment between the
     /// look and the deletion is told, when the manifest comes, to push the blob again.
     pub(super) async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
-        let link = key::link(digest, name);
-        let grants = key::grants(digest, name);
-        let prefix = format!("{}{name}/_", key::holders(digest));
-        let page = self.list(&prefix, None, false).await?;
-        let is_old = |(key, meta): &(String, Meta)| *key == link && self.is_old(meta);
-        let is_grant = |(key, _): &(String, Meta)| key.starts_with(&grants) && !self.is_going(key);
+        let link = Key::link(digest, name);
+        let page = self.list(Prefix::Held(digest, name), None, false).await?;
+        let is_old = |(key, meta): &(Key, Meta)| *key == link && self.is_old(meta);
+        // A key of another version counts as a grant.
+        let is_grant = |(key, _): &(Key, Meta)| *key != link && !self.is_going(key);
         if page.truncated || page.objects.iter().any(is_grant) || !page.objects.iter().any(is_old) {
             return Ok(());
         }
         self.tell(Removal {
             action: Action::Delete,
             what: What::Link,
-            key: link.clone(),
+            key: link.to_string(),
             bytes: 0,
             why: "the repository has no grant on the blob",
         });
@@ -428,9 +437,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 What::Mark
             },
             key: if nominee.blob.is_some() {
-                key::blob(digest)
+                Key::blob(digest).to_string()
             } else {
-                key::mark(digest)
+                Key::mark(digest).to_string()
             },
             bytes: nominee.blob.as_ref().map_or(0, |(_, size)| *size),
             why,
@@ -485,16 +494,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Whether anybody has a grant on a blob, at this moment.
     async fn has_grant(&self, digest: &Digest) -> Result<bool, Halt> {
-        let prefix = key::holders(digest);
-        let mut after = None;
+        let mut after: Option<String> = None;
         loop {
-            let page = self.list(&prefix, after.as_deref(), false).await?;
+            let prefix = Prefix::Holders(digest);
+            let page = self.list(prefix, after.as_deref(), false).await?;
             let is_grant =
-                |(key, _): &(String, Meta)| !key.ends_with("/_link") && !self.is_going(key);
+                |(key, _): &(Key, Meta)| !matches!(key, Key::Link { .. }) && !self.is_going(key);
             if page.objects.iter().any(is_grant) {
                 return Ok(true);
             }
-            after = page.objects.into_iter().next_back().map(|(key, _)| key);
+            after = page.objects.last().map(|(key, _)| key.to_string());
             if !page.truncated || after.is_none() {
                 return Ok(false);
             }
@@ -510,29 +519,28 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             // It can't be read: what it names is not known.
             Some(None) => return Ok(()),
         };
-        let extents: Vec<String> = extents
+        let extents: Vec<Key> = extents
             .iter()
-            .map(|extent| key::extent(&extent.key))
+            .map(|extent| Key::extent(&extent.key))
             .collect();
         for extents in extents.chunks(1_000) {
             self.delete_as_owner(extents, claimed).await?;
         }
         if record.is_some() {
-            self.delete_as_owner(&[key::blob(digest)], claimed).await?;
+            self.delete_as_owner(&[Key::blob(digest)], claimed).await?;
         }
         self.registry.tiers.changed(Wanted::Blob(digest));
         self.require_young(claimed)?;
         self.delete_derived(digest).await?;
-        let prefix = key::holders(digest);
         loop {
-            let page = self.list(&prefix, None, false).await?;
-            let is_link = |key: &String| key.ends_with("/_link");
+            let page = self.list(Prefix::Holders(digest), None, false).await?;
+            let is_link = |key: &Key| matches!(key, Key::Link { .. });
             let links = page.objects.into_iter().map(|(key, _)| key);
-            let links: Vec<String> = links.filter(is_link).collect();
+            let links: Vec<Key> = links.filter(is_link).collect();
             self.delete_as_owner(&links, claimed).await?;
             for link in &links {
-                if let Some(name) = link.strip_prefix(&prefix).and_then(key::holder) {
-                    self.registry.tiers.changed(Wanted::Link(&name, digest));
+                if let Some(name) = link.holder() {
+                    self.registry.tiers.changed(Wanted::Link(name, digest));
                 }
             }
             // Grants that were written meanwhile stay, and may fill a page.
@@ -540,10 +548,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 break;
             }
         }
-        self.delete_as_owner(&[key::mark(digest)], claimed).await
+        self.delete_as_owner(&[Key::mark(digest)], claimed).await
     }
 
-    async fn delete_as_owner(&self, keys: &[String], claimed: Timestamp) -> Result<(), Halt> {
+    async fn delete_as_owner(&self, keys: &[Key], claimed: Timestamp) -> Result<(), Halt> {
         self.require_young(claimed)?;
         self.delete(keys).await
     }
@@ -551,12 +559,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     /// Deletes what was derived from a layer, and a pass over it that was to go on.
     pub(super) async fn delete_derived(&self, digest: &Digest) -> Result<(), Halt> {
         loop {
-            let page = self.list(&key::layer(digest), None, false).await?;
-            let mut keys: Vec<String> = page.objects.into_iter().map(|(key, _)| key).collect();
+            let page = self.list(Prefix::Layer(digest), None, false).await?;
+            let mut keys: Vec<Key> = page.objects.into_iter().map(|(key, _)| key).collect();
             // With the first page: 999 more fit into a call.
             keys.truncate(999);
             let is_last = !page.truncated && keys.len() < 999;
-            keys.push(key::indexing(digest));
+            keys.push(Key::indexing(digest));
             self.delete(&keys).await?;
             if is_last || self.is_dry {
                 break;
@@ -573,7 +581,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         &self,
         digest: &Digest,
     ) -> Result<Option<Option<Record>>, Halt> {
-        let key = key::blob(digest);
+        let key = Key::blob(digest);
         let Some(meta) = self.head(&key).await? else {
             return Ok(None);
         };
@@ -585,7 +593,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             }
             Some(BlobKind::Extents { .. }) => {
                 self.spend(1)?;
-                let found = self.registry.read_text(&key).await?;
+                let found = self.registry.store.text(&key).await?;
                 Ok(found.map(|(_, text)| self.read(&key, &text)))
             }
         }

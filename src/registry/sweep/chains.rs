@@ -4,14 +4,18 @@
 //! it is ended by a step of its own, and the record of its blob is read before an extent goes.
 
 use super::{
-    BTreeSet, Duration, Host, Inventory, Streams, Values, key,
+    BTreeSet, Duration, Host, Inventory, Streams, Values,
     work::{Action, Halt, Listing, Removal, What, Work},
 };
 use crate::{
     digest::Digest,
     host::Level,
     name::Name,
-    store::{Meta, record::Record},
+    store::{
+        Meta,
+        document::Record,
+        key::{Key, Prefix},
+    },
     upload::{Extent, Step, UploadId},
 };
 
@@ -23,9 +27,9 @@ struct Nominee {
     /// The last step, and its age; none where that can't be read.
     last: Option<(Step, Duration)>,
     /// Extents that its steps name.
-    named: BTreeSet<String>,
+    named: BTreeSet<Key>,
     /// Extents that are as old as the grace period and that no step names, with their sizes.
-    strays: Vec<(String, u64)>,
+    strays: Vec<(Key, u64)>,
     /// The bytes of all extents.
     bytes: u64,
     /// How many extents are there that a step names, or, where none does, at all.
@@ -36,19 +40,25 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     /// Goes through all uploads, from one on.
     pub(super) async fn sweep_chains(
         &self,
-        after: &mut Option<String>,
+        after: &mut Option<UploadId>,
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
-        // What is below an upload comes before `~`.
-        let below = |prefix| after.as_ref().map(|id| format!("{prefix}{id}/~"));
-        let mut steps = Listing::new(key::UPLOADS, below(key::UPLOADS), true);
-        let mut extents = Listing::new(key::EXTENTS, below(key::EXTENTS), false);
+        let mut steps = Listing::new(
+            Prefix::Uploads,
+            after.map(|id| Prefix::Upload(id).end()),
+            true,
+        );
+        let mut extents = Listing::new(
+            Prefix::Extents,
+            after.map(|id| Prefix::ExtentsOf(id).end()),
+            false,
+        );
         let mut is_first = true;
         loop {
             self.require_more()?;
             let next = [
-                steps.peek_of(self, key::upload_of).await?,
-                extents.peek_of(self, key::upload_of).await?,
+                steps.peek_of(self, Key::upload).await?,
+                extents.peek_of(self, Key::upload).await?,
             ];
             let Some(id) = next.into_iter().flatten().min() else {
                 return Ok(());
@@ -57,15 +67,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             let swept = swept.await;
             if matches!(swept, Err(Halt::Spent)) && is_first {
                 // A whole step was not enough for it: others have their turn before it goes on.
-                let id = id.to_string();
                 let host = &self.registry.host;
                 let what = "not swept at once, a request may do too little";
-                host.log(Level::Error, what, &[("upload", &*id)]);
+                host.log(Level::Error, what, &[("upload", &*id.to_string())]);
                 *after = Some(id);
             }
             swept?;
             is_first = false;
-            *after = Some(id.to_string());
+            *after = Some(id);
         }
     }
 
@@ -77,10 +86,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         let mut nominee = Nominee::default();
-        while let Some((key, meta)) = steps.take(self, &id, key::upload_of).await? {
+        while let Some((key, meta)) = steps.take(self, &id, Key::upload).await? {
             self.read_step(&key, &meta, &mut nominee);
         }
-        while let Some((key, meta)) = extents.take(self, &id, key::upload_of).await? {
+        while let Some((key, meta)) = extents.take(self, &id, Key::upload).await? {
             let is_named = nominee.named.contains(&key);
             // What a mirror fills has no step for each extent.
             nominee.present += u64::from(is_named || nominee.named.is_empty());
@@ -95,12 +104,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         self.settle_upload(id, &nominee).await
     }
 
-    fn read_step(&self, key: &str, meta: &Meta, nominee: &mut Nominee) {
+    fn read_step(&self, key: &Key, meta: &Meta, nominee: &mut Nominee) {
         let step = self.read::<Step>(key, &meta.metadata);
         if let Some(Step::Received { extent, .. }) = &step {
-            nominee.named.insert(key::extent(&extent.key));
+            nominee.named.insert(Key::extent(&extent.key));
         }
-        nominee.name = key::step_of(key).map(|(name, _)| name);
+        nominee.name = match key {
+            Key::Step { name, .. } => Some(name.clone()),
+            _ => None,
+        };
         nominee.last = step.map(|step| (step, self.age(meta)));
     }
 
@@ -137,13 +149,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 
     /// Deletes old extents that no step of their upload names. They can't be added to it any more (BOUND).
-    async fn sweep_strays(&self, id: UploadId, strays: &[(String, u64)]) -> Result<(), Halt> {
-        let steps = self.list_below(&key::chain(id)).await?;
+    async fn sweep_strays(&self, id: UploadId, strays: &[(Key, u64)]) -> Result<(), Halt> {
+        let steps = self.list_below(Prefix::Upload(id)).await?;
         let mut named = BTreeSet::new();
         for (key, meta) in &steps {
             match self.read::<Step>(key, &meta.metadata) {
                 Some(Step::Received { extent, .. }) => {
-                    named.insert(key::extent(&extent.key));
+                    named.insert(Key::extent(&extent.key));
                 }
                 Some(_) => {}
                 None => return Ok(()),
@@ -168,12 +180,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
     async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
-        let steps = self.list_below(&key::chain(id)).await?;
+        let steps = self.list_below(Prefix::Upload(id)).await?;
         let mut closed: Option<Digest> = None;
         let mut named = Vec::new();
         let mut last = None;
         for (key, meta) in &steps {
-            let Some((_, number)) = key::step_of(key) else {
+            let Key::Step { number, .. } = *key else {
                 return Ok(());
             };
             let Some(step) = self.read::<Step>(key, &meta.metadata) else {
@@ -183,7 +195,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 closed = Some(digest.clone());
             }
             if let Step::Received { extent, .. } = &step {
-                named.push(key::extent(&extent.key));
+                named.push(Key::extent(&extent.key));
             }
             last = Some((number, step, self.is_old(meta)));
         }
@@ -193,7 +205,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let removal = |action, why| Removal {
             action,
             what: What::Upload,
-            key: key::upload(name, id),
+            key: Prefix::Steps(name, id).to_string(),
             bytes,
             why,
         };
@@ -218,8 +230,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 // It can't be told what it names.
                 Some(None) => return Ok(()),
                 Some(Some(Record::Extents { extents, .. })) => {
-                    let mine = format!("{id}/");
-                    if extents.iter().any(|extent| extent.key.starts_with(&mine)) {
+                    if extents.iter().any(|extent| extent.key.upload() == Some(id)) {
                         if named.is_empty() {
                             return self.sweep_untaken(id, &extents).await;
                         }
@@ -240,7 +251,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         }
         if closed.is_some() && named.is_empty() {
             // What a mirror has filled: no step names its extents.
-            self.delete_all(&key::extents(id)).await?;
+            self.delete_all(Prefix::ExtentsOf(id)).await?;
         }
         // What no step names, and may be on its way to one, goes when no step is left.
         for named in named.chunks(1_000) {
@@ -257,8 +268,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
 
     /// Deletes the extents of a fill that the record of its blob does not name. It has ended, so nothing names them any more.
     async fn sweep_untaken(&self, id: UploadId, named: &[Extent]) -> Result<(), Halt> {
-        let named: BTreeSet<String> = named.iter().map(|one| key::extent(&one.key)).collect();
-        let mut all = self.list_below(&key::extents(id)).await?;
+        let named: BTreeSet<Key> = named.iter().map(|one| Key::extent(&one.key)).collect();
+        let mut all = self.list_below(Prefix::ExtentsOf(id)).await?;
         all.retain(|(key, _)| !named.contains(key));
         let all: Vec<_> = all
             .into_iter()
@@ -269,18 +280,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 
     /// Deletes extents, with their sizes.
-    async fn delete_extents(
-        &self,
-        extents: &[(String, u64)],
-        why: &'static str,
-    ) -> Result<(), Halt> {
+    async fn delete_extents(&self, extents: &[(Key, u64)], why: &'static str) -> Result<(), Halt> {
         for extents in extents.chunks(1_000) {
             let mut keys = Vec::new();
             for (key, bytes) in extents {
                 self.tell(Removal {
                     action: Action::Delete,
                     what: What::Extent,
-                    key: key.clone(),
+                    key: key.to_string(),
                     bytes: *bytes,
                     why,
                 });
@@ -292,10 +299,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 
     /// Deletes all that is below a prefix.
-    async fn delete_all(&self, prefix: &str) -> Result<(), Halt> {
+    async fn delete_all(&self, prefix: Prefix<'_>) -> Result<(), Halt> {
         loop {
             let page = self.list(prefix, None, false).await?;
-            let keys: Vec<String> = page.objects.into_iter().map(|(key, _)| key).collect();
+            let keys: Vec<Key> = page.objects.into_iter().map(|(key, _)| key).collect();
             self.delete(&keys).await?;
             if !page.truncated {
                 return Ok(());

@@ -4,10 +4,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Allowance, Host, Place, RESERVE, Registry, STEP, Streams, Values, json as text};
+use super::{Allowance, Host, Place, RESERVE, Registry, STEP, Streams, Values};
 use crate::{
     error::{Code, Error},
     registry::{Answer, list::bytes, respond_with_json},
+    store::document::to_json,
 };
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
@@ -55,7 +56,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             "removals": outcome.report.removals,
         });
         if is_dry && !outcome.is_finished {
-            let cursor = URL_SAFE_NO_PAD.encode(text(&outcome.place));
+            let cursor = URL_SAFE_NO_PAD.encode(to_json(&outcome.place));
             if let Some(body) = body.as_object_mut() {
                 body.insert("cursor".to_owned(), cursor.into());
             }

@@ -1,14 +1,15 @@
 //! Sweeping hints at fills. What those have stored goes with their uploads.
 
 use super::{
-    Host, Streams, Values, key,
+    Host, Streams, Values,
     work::{Action, Halt, Listing, Removal, What, Work},
 };
+use crate::store::key::{Key, Prefix};
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, S, W, H> {
     /// Goes through all hints from one on.
-    pub(super) async fn sweep_fills(&self, after: &mut Option<String>) -> Result<(), Halt> {
-        let mut hints = Listing::new(key::FILLS, after.clone(), false);
+    pub(super) async fn sweep_fills(&self, after: &mut Option<Key>) -> Result<(), Halt> {
+        let mut hints = Listing::new(Prefix::Fills, after.as_ref().map(Key::to_string), false);
         while let Some((hint, meta)) = hints.next(self).await? {
             self.require_more()?;
             if self.is_old(&meta) {
@@ -16,7 +17,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 self.tell(Removal {
                     action: Action::Delete,
                     what: What::Hint,
-                    key: hint.clone(),
+                    key: hint.to_string(),
                     bytes: 0,
                     why: "nobody went on with this fill within the grace period",
                 });

@@ -6,49 +6,45 @@
 use super::{
     Host, Inventory, Streams, Values,
     filter::Filter,
-    key,
     work::{Action, Halt, Listing, Removal, What, Work, Youngest},
 };
-use crate::{digest::Digest, name::Name, store::Meta};
-
-/// What a key of `repositories/` is.
-enum Held {
-    Manifest(Digest),
-    /// The entry of this manifest.
-    Referrer(Digest),
-    Tag,
-}
+use crate::store::{
+    Meta,
+    key::{Key, Prefix},
+};
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, S, W, H> {
     /// Goes through what repositories have, from a key on.
     pub(super) async fn sweep_holdings(
         &self,
-        after: &mut Option<String>,
+        after: &mut Option<Key>,
         manifests: &mut Filter,
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
-        let mut listing = Listing::new(key::REPOSITORIES, after.clone(), false);
-        // The entries of one manifest, which stand side by side: what their keys have in common, and the youngest.
-        let mut entries: Option<(String, Youngest)> = None;
+        let mut listing = Listing::new(
+            Prefix::Repositories,
+            after.as_ref().map(Key::to_string),
+            false,
+        );
+        // The youngest of the referrers of one manifest, which are listed one after the other.
+        let mut entries: Option<(Key, Youngest)> = None;
         let walked = async {
             while let Some((key, meta)) = listing.next(self).await? {
                 self.require_more()?;
-                if let Some((name, held)) = parse(&key)
-                    && self
-                        .sweep_holding(&key, &meta, &name, &held, manifests, inventory)
-                        .await?
+                if self
+                    .sweep_holding(&key, &meta, manifests, inventory)
+                    .await?
                 {
                     let entry = Youngest::new(&key, &meta, self.is_old(&meta));
-                    let common = key.rsplit_once('-').map_or("", |(common, _)| common);
                     match &mut entries {
-                        Some((same, youngest)) if same == common => {
+                        Some((first, youngest)) if is_of_one_manifest(first, &key) => {
                             if let Some(older) = youngest.surpass(entry) {
                                 let why = "its manifest has a younger one";
                                 // What is said of one manifest is as long each time.
                                 self.delete_referrer(&older, meta.size, why).await?;
                             }
                         }
-                        other => *other = Some((common.to_owned(), entry)),
+                        other => *other = Some((key.clone(), entry)),
                     }
                 }
                 *after = Some(key);
@@ -64,27 +60,27 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     /// Looks at one key. Whether it is an entry among referrers that stays.
     async fn sweep_holding(
         &self,
-        key: &str,
+        key: &Key,
         meta: &Meta,
-        name: &Name,
-        held: &Held,
         manifests: &mut Filter,
         inventory: &mut Inventory,
     ) -> Result<bool, Halt> {
-        match held {
-            Held::Manifest(_) if self.is_missed(key) => {}
-            Held::Manifest(digest) => {
+        match key {
+            Key::Manifest { .. } if self.is_missed(key) => {}
+            Key::Manifest { name, digest } => {
                 manifests.insert(name, digest);
                 inventory.manifests += 1;
                 inventory.count(name, |holding| holding.manifests += 1);
             }
-            Held::Tag if meta.size > 0 => {
+            Key::Tag { name, .. } if meta.size > 0 => {
                 inventory.tags += 1;
                 inventory.count(name, |holding| holding.tags += 1);
             }
-            // A tombstone.
-            Held::Tag => {}
-            Held::Referrer(digest) => {
+            Key::Referrer {
+                name,
+                manifest: digest,
+                ..
+            } => {
                 // Its manifest is written after it, and looked for after it was listed.
                 let is_gone = self.is_old(meta)
                     && !manifests.may_have(name, digest)
@@ -95,15 +91,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 }
                 return Ok(!is_gone);
             }
+            // Tombstones stay, and so does what this version does not know.
+            _ => {}
         }
         Ok(false)
     }
 
-    async fn delete_referrer(&self, key: &str, bytes: u64, why: &'static str) -> Result<(), Halt> {
+    async fn delete_referrer(&self, key: &Key, bytes: u64, why: &'static str) -> Result<(), Halt> {
         self.tell(Removal {
             action: Action::Delete,
             what: What::Referrer,
-            key: key.to_owned(),
+            key: key.to_string(),
             bytes,
             why,
         });
@@ -111,16 +109,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     }
 }
 
-/// What a key of `repositories/` names.
-fn parse(key: &str) -> Option<(Name, Held)> {
-    let (name, rest) = key.strip_prefix(key::REPOSITORIES)?.split_once("/_")?;
-    let name = name.parse().ok()?;
-    let (kind, rest) = rest.split_once('/')?;
-    let held = match kind {
-        "manifests" => Held::Manifest(rest.replacen('/', ":", 1).parse().ok()?),
-        "referrers" => Held::Referrer(key::referrer_digest(rest.rsplit_once('/')?.1)?),
-        "tags" => Held::Tag,
-        _ => return None,
-    };
-    Some((name, held))
+/// Whether two referrers are entries of one manifest with one subject.
+fn is_of_one_manifest(one: &Key, other: &Key) -> bool {
+    match (one, other) {
+        (
+            Key::Referrer {
+                name,
+                subject,
+                manifest,
+                id: _,
+            },
+            Key::Referrer {
+                name: other_name,
+                subject: other_subject,
+                manifest: other_manifest,
+                id: _,
+            },
+        ) => (name, subject, manifest) == (other_name, other_subject, other_manifest),
+        _ => false,
+    }
 }

@@ -8,11 +8,8 @@ use crate::{
     error::Error,
     host::Host,
     name::Name,
-    registry::{
-        Registry,
-        grant::{from_json, json},
-    },
-    store::{Content, PutOptions, Streams, Values, key},
+    registry::Registry,
+    store::{Condition, Streams, Values, key::Key},
     time::Timestamp,
 };
 
@@ -76,22 +73,17 @@ impl Inventory {
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
     /// Stores what a round has counted.
     pub(super) async fn store_inventory(&self, inventory: &Inventory) -> Result<(), Error> {
-        let content = Content::Bytes(json(inventory).into_bytes());
         self.store
-            .put(key::SWEEP_INVENTORY, content, PutOptions::default())
+            .put_document(&Key::Inventory, inventory, Condition::Always)
             .await?;
         Ok(())
     }
 
     /// Shows in the metrics what the last round has counted. Where that can't be read, they go without.
     pub(in crate::registry) async fn show_inventory(&self) {
-        let stored = match self.read_text(key::SWEEP_INVENTORY).await {
-            Ok(Some((_, text))) => from_json::<Inventory>(key::SWEEP_INVENTORY, &text),
+        let inventory = match self.store.document::<Inventory>(&Key::Inventory).await {
+            Ok(Some((_, inventory))) => inventory,
             Ok(None) => return,
-            Err(error) => Err(error),
-        };
-        let inventory = match stored {
-            Ok(inventory) => inventory,
             Err(error) => {
                 self.log_failure("the inventory is not shown", &error.into());
                 return;

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Duration, Error, Host, Registry, Streams, Timestamp, Values, key,
+    Duration, Error, Host, Registry, Streams, Timestamp, Values,
     work::{Action, Halt, Listing, Removal, What, Work},
 };
 use crate::{
@@ -19,12 +19,14 @@ use crate::{
     ledger::Memory,
     manifest::{self, MAX_SIZE},
     name::{Name, Tag},
-    registry::{
-        RETRY_AFTER, for_each,
-        manifest::{Stored, TagTarget},
-    },
+    registry::{RETRY_AFTER, for_each},
     retention::Policy,
-    store::{Condition, Content, Meta, PutOptions, tiers::Wanted},
+    store::{
+        Condition, Content, Meta, PutOptions,
+        document::{Stored, TagTarget},
+        key::{Key, Prefix},
+        tiers::Wanted,
+    },
 };
 
 /// The most manifests of a repository that are looked at together. Where there are more, none goes.
@@ -72,7 +74,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if !may_list(meta) {
             return Ok(Children::Listed(BTreeSet::new()));
         }
-        let key = key::manifest(name, digest);
+        let key = Key::manifest(name, digest);
         let Some(object) = self.store.get(&key, None).await? else {
             return Ok(Children::Gone);
         };
@@ -98,7 +100,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(());
         }
         let removed = for_each(digests, |digest| async move {
-            let claim = self.store.head(&key::claim(name, digest)).await?;
+            let claim = self.store.head(&Key::claim(name, digest)).await?;
             // One that is as old as the grace period is nobody's.
             let is_young =
                 |claim: Meta| self.host.now().since(claim.uploaded) < self.settings.grace;
@@ -106,7 +108,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let is_going = claim.is_some_and(is_young)
                 || self
                     .store
-                    .head(&key::manifest(name, digest))
+                    .head(&Key::manifest(name, digest))
                     .await?
                     .is_none();
             Ok(is_going.then(|| digest.clone()))
@@ -124,25 +126,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, S, W, H> {
     /// Goes through all repositories, from one on.
-    pub(super) async fn retain(&self, after: &mut Option<String>) -> Result<(), Halt> {
+    pub(super) async fn retain(&self, after: &mut Option<Key>) -> Result<(), Halt> {
         let registry = self.registry;
         if !registry.settings.retention.remove_anything() {
             return self.sweep_claims().await;
         }
-        let mut listing = Listing::new(key::CATALOG, after.clone(), false);
+        let mut listing = Listing::new(Prefix::Catalog, after.as_ref().map(Key::to_string), false);
         let mut is_first = true;
         while let Some((key, _)) = listing.next(self).await? {
             self.require_more()?;
-            let name = key
-                .strip_prefix(key::CATALOG)
-                .and_then(|name| name.parse().ok());
             // What is mirrored is the upstream's to keep.
-            if let Some(name) = name.filter(|name| registry.mirrored(name).is_none())
-                && let Some(policy) = registry.settings.retention.of(&name)
+            if let Key::Catalog(name) = &key
+                && registry.mirrored(name).is_none()
+                && let Some(policy) = registry.settings.retention.of(name)
                 && policy.removes_anything()
             {
                 let before = self.count();
-                let retained = self.retain_in(&name, policy).await;
+                let retained = self.retain_in(name, policy).await;
                 if matches!(retained, Err(Halt::Spent)) && is_first && self.count() == before {
                     // A whole step was not enough to begin with: others have their turn.
                     let fields = [("repository", name.as_str())];
@@ -180,7 +180,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         if self.is_dry {
             for (digest, meta) in &unused {
                 self.tell(removal(name, digest, meta));
-                self.miss(key::manifest(name, digest));
+                self.miss(Key::manifest(name, digest));
             }
             return Ok(());
         }
@@ -245,7 +245,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             let mut keys = Vec::new();
             for (digest, meta) in &going {
                 self.tell(removal(name, digest, meta));
-                keys.push(key::manifest(name, digest));
+                keys.push(Key::manifest(name, digest));
             }
             let deleted = self.delete(&keys).await;
             may_be_going = matches!(deleted, Err(Halt::Failed(_)));
@@ -267,18 +267,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let ours = claimed
             .into_iter()
             .filter(|(_, since)| self.require_young(*since).is_ok());
-        let ours = ours.map(|(digest, _)| key::claim(name, digest));
+        let ours = ours.map(|(digest, _)| Key::claim(name, digest));
         let given_back = self.delete_at_last(&ours.collect::<Vec<_>>()).await;
         removed.and(given_back)
     }
 
     /// Gives back the claims of those who are gone: what nobody wanted to remove since is of use again, gone, or stays by another policy.
     async fn sweep_claims(&self) -> Result<(), Halt> {
-        for (key, meta) in self.list_below(key::CLAIMS).await? {
+        for (key, meta) in self.list_below(Prefix::Claims).await? {
             self.require_more()?;
             if self.is_old(&meta)
-                && let Some((name, digest)) = key::claimed(&key).filter(|_| !self.is_dry)
-                && let Some(since) = self.claim(&name, &digest).await?
+                && !self.is_dry
+                && let Key::Claim { name, manifest } = &key
+                && let Some(since) = self.claim(name, manifest).await?
             {
                 self.require_young(since)?;
                 self.delete(&[key]).await?;
@@ -304,11 +305,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 continue;
             };
             let (tag, meta, digest) = tags.swap_remove(at);
-            let key = key::tag(name, &tag);
+            let key = Key::tag(name, &tag);
             self.tell(Removal {
                 action: Action::Delete,
                 what: What::Tag,
-                key: key.clone(),
+                key: key.to_string(),
                 bytes: 0,
                 why,
             });
@@ -323,11 +324,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     /// The tags of a repository, with what they name.
     async fn list_tags(&self, name: &Name) -> Result<Vec<(Tag, Meta, Digest)>, Halt> {
         let mut tags = Vec::new();
-        for (key, meta) in self.list_below(&key::tags(name)).await? {
-            if let Some(tag) = key::tag_of(name, &key)
+        for (key, meta) in self.list_below(Prefix::Tags(name)).await? {
+            if let Key::Tag { tag, .. } = &key
                 && let Some(TagTarget::Manifest { digest, .. }) = self.read(&key, &meta.metadata)
             {
-                tags.push((tag, meta, digest));
+                tags.push((tag.clone(), meta, digest));
             }
         }
         Ok(tags)
@@ -346,8 +347,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             manifests: BTreeMap::new(),
             referrers: BTreeMap::new(),
         };
-        let manifests = self.list_below(&key::manifests(name)).await?;
-        let referrers = self.list_below(&key::all_referrers(name)).await?;
+        let manifests = self.list_below(Prefix::Manifests(name)).await?;
+        let referrers = self.list_below(Prefix::AllReferrers(name)).await?;
         if manifests.len().max(referrers.len()) > MAX_MANIFESTS {
             let fields = [("repository", name.as_str())];
             let host = &self.registry.host;
@@ -359,17 +360,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             return Ok(None);
         }
         for (key, meta) in manifests {
-            if let Some(digest) = key::manifest_of(name, &key) {
+            if let Key::Manifest { digest, .. } = key {
                 holdings.manifests.insert(digest, meta);
             }
         }
         for (key, _) in referrers {
-            if let Some((subject, referrer)) = key::referrer_of(name, &key) {
+            if let Key::Referrer {
+                subject, manifest, ..
+            } = key
+            {
                 holdings
                     .referrers
                     .entry(subject)
                     .or_default()
-                    .insert(referrer);
+                    .insert(manifest);
             }
         }
         Ok(Some(holdings))
@@ -434,7 +438,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
     /// Claims a manifest, unless somebody has; answers when.
     async fn claim(&self, name: &Name, digest: &Digest) -> Result<Option<Timestamp>, Halt> {
         let registry = self.registry;
-        let key = key::claim(name, digest);
+        let key = Key::claim(name, digest);
         let seen = self.head(&key).await?;
         let condition = match &seen {
             None => Condition::Absent,
@@ -465,7 +469,7 @@ fn removal(name: &Name, digest: &Digest, meta: &Meta) -> Removal {
     Removal {
         action: Action::Delete,
         what: What::Manifest,
-        key: key::manifest(name, digest),
+        key: Key::manifest(name, digest).to_string(),
         bytes: meta.size,
         why: "no tag names it, nor a manifest that stays",
     }

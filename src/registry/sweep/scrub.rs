@@ -21,15 +21,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     Allowance, BTreeSet, Host, RESERVE, RefCell, Registry, Streams, Values,
     filter::Filter,
-    key,
     work::{Halt, What, Work},
 };
 use crate::{
     digest::Digest,
     error::Error,
     host::Level,
-    registry::grant::{from_json, json},
-    store::{Condition, Content, Meta, PutOptions},
+    store::{Condition, Content, Meta, PutOptions, document::to_json, key::Key},
     time::Timestamp,
 };
 
@@ -48,7 +46,7 @@ struct Cursor {
     /// Whether a step has begun and not come to its end.
     is_open: bool,
     /// What did not come to its end when it was last tried.
-    trying: Option<String>,
+    trying: Option<Key>,
     /// What was read wrong once.
     doubt: Option<String>,
     edges: Edges,
@@ -65,7 +63,7 @@ enum Place {
     /// Among blobs.
     Blobs(blobs::Place),
     /// After this key of `repositories/`.
-    Manifests { after: Option<String> },
+    Manifests { after: Option<Key> },
 }
 
 impl Place {
@@ -178,9 +176,9 @@ struct Scrub<'a, S, W: Values, H> {
 #[derive(Debug, Default)]
 struct Next {
     /// What is being read.
-    key: Option<String>,
+    key: Option<Key>,
     /// What was not read to its end before.
-    trying: Option<String>,
+    trying: Option<Key>,
     /// Whether the step before did not come to its end: what it was at may take longer than the platform allows.
     was_killed: bool,
     /// What is to be read again by the next step, and what was left to this one.
@@ -245,7 +243,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         allowance: Allowance,
         period: Option<Duration>,
     ) -> Result<Option<Outcome>, Error> {
-        let (mut cursor, stored): (Cursor, _) = self.read_cursor(key::SCRUB_CURSOR).await?;
+        let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::ScrubCursor).await?;
         let now = self.host.now();
         if cursor.place == Place::Rest {
             if period.is_some() && now < cursor.time {
@@ -265,7 +263,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         let mut etag = stored.map(|meta| meta.etag);
         cursor.is_open = true;
-        self.store_cursor(key::SCRUB_CURSOR, &cursor, &mut etag)
+        self.store_cursor(&Key::ScrubCursor, &cursor, &mut etag)
             .await?;
         let scrub = Scrub::new(self, allowance, false, due, next);
         let began = (cursor.place.clone(), cursor.edges.number);
@@ -284,7 +282,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             cursor.time = cursor.time + period.unwrap_or_else(|| DAY * self.settings.scrub_days);
             cursor.edges.seen = Filter::default();
         }
-        self.store_cursor(key::SCRUB_CURSOR, &cursor, &mut etag)
+        self.store_cursor(&Key::ScrubCursor, &cursor, &mut etag)
             .await?;
         match halt {
             Some(Halt::Failed(error)) => Err(error),
@@ -337,9 +335,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             repaired,
         } = &cursor.totals;
         let fields = [
-            ("checked", &*json(checked)),
+            ("checked", &*to_json(checked)),
             ("bytes", &*bytes.to_string()),
-            ("found", &*json(found)),
+            ("found", &*to_json(found)),
             ("repaired", &*repaired.to_string()),
         ];
         self.host.log(Level::Info, "scrubbed", &fields);
@@ -409,9 +407,9 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub
     }
 
     /// Begins to look at something. Whether it was tried before, in vain.
-    fn begin(&self, key: &str) -> bool {
+    fn begin(&self, key: &Key) -> bool {
         let mut next = self.next.borrow_mut();
-        next.key = Some(key.to_owned());
+        next.key = Some(key.clone());
         next.was_tried()
     }
 
@@ -465,7 +463,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub
     }
 
     /// Whether an object is still what was read: nobody has written it since.
-    async fn is_still(&self, key: &str, seen: &Meta) -> Result<bool, Halt> {
+    async fn is_still(&self, key: &Key, seen: &Meta) -> Result<bool, Halt> {
         let now = self.work.head(key).await?;
         Ok(now.is_some_and(|now| now.etag == seen.etag && now.uploaded == seen.uploaded))
     }
@@ -473,7 +471,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub
     /// Reads an object of so many bytes at most: what is known of it, and its bytes if there are no more.
     async fn read_object(
         &self,
-        key: &str,
+        key: &Key,
         most: u64,
     ) -> Result<Option<(Meta, Option<Vec<u8>>)>, Halt> {
         self.work.spend(1)?;
@@ -488,7 +486,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub
     /// Writes over what was read, if it is still there. Whether it was.
     async fn replace(
         &self,
-        key: &str,
+        key: &Key,
         seen: &Meta,
         content: Vec<u8>,
         metadata: &str,

@@ -6,14 +6,18 @@ use serde::Serialize;
 
 use super::{
     Allowance, BTreeSet, Cell, Deserialize, Duration, Error, Host, Outcome, Place, RESERVE,
-    RefCell, Registry, Streams, Timestamp, Values, key,
+    RefCell, Registry, Streams, Timestamp, Values,
 };
 use crate::{
     digest::Digest,
     host::Level,
     name::Name,
-    registry::grant::{Mark, MarkState},
-    store::{ListOptions, Meta, StoreError},
+    store::{
+        ListOptions, Meta, StoreError,
+        bucket::Page,
+        document::{Mark, MarkState},
+        key::{Key, Prefix},
+    },
 };
 
 /// Why a step ends before the round does.
@@ -131,9 +135,9 @@ pub(super) struct Work<'a, S, W: Values, H> {
     spent: Cell<u32>,
     report: RefCell<Report>,
     /// What was told to go and is still there: what waits to be deleted together, or all in a dry run.
-    going: RefCell<BTreeSet<String>>,
+    going: RefCell<BTreeSet<Key>>,
     /// Manifests that a dry run takes for removed.
-    missing: RefCell<BTreeSet<String>>,
+    missing: RefCell<BTreeSet<Key>>,
     /// Whether what is being done is done to its end.
     is_late_allowed: Cell<bool>,
 }
@@ -256,18 +260,18 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     }
 
     /// Takes a manifest for removed, in a dry run.
-    pub(super) fn miss(&self, key: String) {
+    pub(super) fn miss(&self, key: Key) {
         self.missing.borrow_mut().insert(key);
     }
 
     /// Whether a manifest is taken for removed.
-    pub(super) fn is_missed(&self, key: &str) -> bool {
+    pub(super) fn is_missed(&self, key: &Key) -> bool {
         self.missing.borrow().contains(key)
     }
 
     /// Whether a manifest is stored.
     pub(super) async fn is_stored(&self, name: &Name, digest: &Digest) -> Result<bool, Halt> {
-        let key = key::manifest(name, digest);
+        let key = Key::manifest(name, digest);
         Ok(!self.is_missed(&key) && self.head(&key).await?.is_some())
     }
 
@@ -282,10 +286,10 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     }
 
     /// Reads all of a listing, with metadata.
-    pub(super) async fn list_below(&self, prefix: &str) -> Result<Vec<(String, Meta)>, Halt> {
-        let mut objects: Vec<(String, Meta)> = Vec::new();
+    pub(super) async fn list_below(&self, prefix: Prefix<'_>) -> Result<Vec<(Key, Meta)>, Halt> {
+        let mut objects: Vec<(Key, Meta)> = Vec::new();
         loop {
-            let after = objects.last().map(|(key, _)| key.clone());
+            let after = objects.last().map(|(key, _)| key.to_string());
             let page = self.list(prefix, after.as_deref(), true).await?;
             objects.extend(page.objects);
             if !page.truncated {
@@ -294,17 +298,17 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         }
     }
 
-    pub(super) async fn head(&self, key: &str) -> Result<Option<Meta>, Halt> {
+    pub(super) async fn head(&self, key: &Key) -> Result<Option<Meta>, Halt> {
         self.spend(1)?;
         Ok(self.registry.store.head(key).await?)
     }
 
     pub(super) async fn list(
         &self,
-        prefix: &str,
+        prefix: Prefix<'_>,
         after: Option<&str>,
         metadata: bool,
-    ) -> Result<crate::store::Page, Halt> {
+    ) -> Result<Page, Halt> {
         self.spend(1)?;
         let options = ListOptions {
             after,
@@ -315,7 +319,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     }
 
     /// Deletes up to 1,000 keys now.
-    pub(super) async fn delete(&self, keys: &[String]) -> Result<(), Halt> {
+    pub(super) async fn delete(&self, keys: &[Key]) -> Result<(), Halt> {
         if keys.is_empty() || self.is_dry {
             return Ok(());
         }
@@ -324,8 +328,8 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     }
 
     /// Deletes a key, which nobody writes again, with others.
-    pub(super) async fn delete_soon(&self, key: &str) -> Result<(), Halt> {
-        self.going.borrow_mut().insert(key.to_owned());
+    pub(super) async fn delete_soon(&self, key: &Key) -> Result<(), Halt> {
+        self.going.borrow_mut().insert(key.clone());
         if self.going.borrow().len() >= 1_000 {
             self.flush().await?;
         }
@@ -333,7 +337,7 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     }
 
     /// Whether a key was told to go.
-    pub(super) fn is_going(&self, key: &str) -> bool {
+    pub(super) fn is_going(&self, key: &Key) -> bool {
         self.going.borrow().contains(key)
     }
 
@@ -349,12 +353,12 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
         if self.is_dry {
             return Ok(());
         }
-        let keys: Vec<String> = self.going.take().into_iter().collect();
+        let keys: Vec<Key> = self.going.take().into_iter().collect();
         self.delete_at_last(&keys).await
     }
 
     /// Deletes what is left to be deleted when a step ends. What is kept back of the allowance is for this.
-    pub(super) async fn delete_at_last(&self, keys: &[String]) -> Result<(), Halt> {
+    pub(super) async fn delete_at_last(&self, keys: &[Key]) -> Result<(), Halt> {
         if !keys.is_empty() {
             self.spent.set(self.spent.get().saturating_add(1));
             self.registry.store.delete(keys).await?;
@@ -365,8 +369,9 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     /// Reads a mark. One that can't be read is nobody's to move.
     pub(super) async fn mark(&self, digest: &Digest) -> Result<Option<(Meta, Option<Mark>)>, Halt> {
         self.spend(1)?;
-        let found = self.registry.read_text(&key::mark(digest)).await?;
-        Ok(found.map(|(meta, text)| (meta, self.read(&key::mark(digest), &text))))
+        let key = Key::mark(digest);
+        let found = self.registry.store.text(&key).await?;
+        Ok(found.map(|(meta, text)| (meta, self.read(&key, &text))))
     }
 
     /// Writes a mark, if what was seen is still there, and says whether it was written.
@@ -381,10 +386,10 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
     }
 
     /// Reads what was stored as JSON. What can't be read is left alone, and the log tells of it.
-    pub(super) fn read<'t, T: Deserialize<'t>>(&self, key: &str, text: &'t str) -> Option<T> {
+    pub(super) fn read<'t, T: Deserialize<'t>>(&self, key: &Key, text: &'t str) -> Option<T> {
         let read = serde_json::from_str(text);
         if let Err(error) = &read {
-            let fields = [("key", key), ("error", &*error.to_string())];
+            let fields = [("key", &*key.to_string()), ("error", &error.to_string())];
             self.registry
                 .host
                 .log(Level::Error, "not swept, as it can't be read", &fields);
@@ -397,15 +402,15 @@ impl<'a, S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<
 #[derive(Debug)]
 pub(super) struct Youngest {
     written: Timestamp,
-    key: String,
+    key: Key,
     is_old: bool,
 }
 
 impl Youngest {
-    pub(super) fn new(key: &str, meta: &Meta, is_old: bool) -> Self {
+    pub(super) fn new(key: &Key, meta: &Meta, is_old: bool) -> Self {
         Self {
             written: meta.uploaded,
-            key: key.to_owned(),
+            key: key.clone(),
             is_old,
         }
     }
@@ -414,7 +419,7 @@ impl Youngest {
     ///
     /// It goes whether or not what it tells of is stored, and by then another sweeper, to whom it was not, may have told the younger one to
     /// go. That one looked when the younger one was old, so whoever stores it after that has written one that is younger still.
-    pub(super) fn surpass(&mut self, mut other: Self) -> Option<String> {
+    pub(super) fn surpass(&mut self, mut other: Self) -> Option<Key> {
         if (other.written, &other.key) > (self.written, &self.key) {
             std::mem::swap(self, &mut other);
         }
@@ -425,10 +430,10 @@ impl Youngest {
 /// A listing that is read page by page, and entry by entry.
 #[derive(Debug)]
 pub(super) struct Listing {
-    prefix: &'static str,
+    prefix: Prefix<'static>,
     metadata: bool,
     after: Option<String>,
-    page: VecDeque<(String, Meta)>,
+    page: VecDeque<(Key, Meta)>,
     is_read: bool,
     /// How many pages were read.
     pub(super) pages: u64,
@@ -437,7 +442,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn new(prefix: &'static str, after: Option<String>, metadata: bool) -> Self {
+    pub(super) fn new(prefix: Prefix<'static>, after: Option<String>, metadata: bool) -> Self {
         Self {
             prefix,
             metadata,
@@ -458,7 +463,7 @@ impl Listing {
     >(
         &mut self,
         work: &Work<'_, S, W, H>,
-        of: impl Fn(&str) -> Option<T>,
+        of: impl Fn(&Key) -> Option<T>,
     ) -> Result<Option<T>, Halt> {
         while let Some((key, _)) = self.peek(work).await? {
             if let Some(named) = of(key) {
@@ -473,7 +478,7 @@ impl Listing {
     pub(super) async fn peek<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>>(
         &mut self,
         work: &Work<'_, S, W, H>,
-    ) -> Result<Option<&(String, Meta)>, Halt> {
+    ) -> Result<Option<&(Key, Meta)>, Halt> {
         while self.page.is_empty() && !self.is_read {
             self.asked = work.registry.host.now();
             let page = work
@@ -483,7 +488,7 @@ impl Listing {
             self.page = page.objects.into();
             self.pages += 1;
             if let Some((last, _)) = self.page.back() {
-                self.after = Some(last.clone());
+                self.after = Some(last.to_string());
             }
         }
         Ok(self.page.front())
@@ -494,8 +499,8 @@ impl Listing {
         &mut self,
         work: &Work<'_, S, W, H>,
         wanted: &T,
-        of: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<(String, Meta)>, Halt>
+        of: impl Fn(&Key) -> Option<T>,
+    ) -> Result<Option<(Key, Meta)>, Halt>
     where
         W: Values<Bytes = S::Bytes>,
         H: Host<Body = S::Body>,
@@ -511,7 +516,7 @@ impl Listing {
     pub(super) async fn next<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>>(
         &mut self,
         work: &Work<'_, S, W, H>,
-    ) -> Result<Option<(String, Meta)>, Halt> {
+    ) -> Result<Option<(Key, Meta)>, Halt> {
         self.peek(work).await?;
         Ok(self.page.pop_front())
     }

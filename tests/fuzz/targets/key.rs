@@ -1,10 +1,10 @@
-//! Keys of the store: a key parses back to the values that made it; no other text panics.
+//! Keys of the bucket: every text parses to a key that is displayed as that text.
 
 use strata::{
     digest::{Algorithm, Digest},
     name::{Name, Tag},
-    store::key,
-    upload::UploadId,
+    store::key::{Key, Prefix},
+    upload::{ExtentName, UploadId},
 };
 
 use crate::input::Input;
@@ -23,6 +23,12 @@ pub(crate) const WORDS: &[&[u8]] = &[
     b"/_sha256/",
     b"sha256-",
     b"sha512",
+    b"catalog/",
+    b"fills/sha256/",
+    b"indexing/sha256/",
+    b"/spans/",
+    b"/_grants/",
+    b"/_link",
 ];
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
@@ -30,23 +36,40 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let other = Algorithm::Sha512.digest(b"y");
     let name: Name = "a/b-c".parse().unwrap();
     let id = UploadId::new([7; 16]);
-    let keys = [
-        key::blob(&digest),
-        key::mark(&other),
-        key::claim(&name, &digest),
-        key::grant(&digest, &name, "00"),
-        key::link(&other, &name),
-        key::manifest(&name, &digest),
-        key::tag(&name, &"v1".parse().unwrap()),
-        key::referrer(&name, &digest, &other, "7"),
-        key::step(&name, id, 12),
-        key::extent(&key::extent_name(id, 3, "n")),
-        key::indexing(&digest),
-        key::index(&digest),
-    ];
-    let mut seeds: Vec<_> = keys.iter().map(|key| [b"\x00", key.as_bytes()].concat()).collect();
+    let keys = keys(&digest, &other, &name, &"v1".parse().unwrap(), id, 12);
+    let mut seeds: Vec<_> = keys
+        .iter()
+        .map(|key| [b"\x00", key.to_string().as_bytes()].concat())
+        .collect();
+    seeds.push(b"\x00layers/sha256/00/spans/1".to_vec());
     seeds.push(b"\x01\x02\x03some/name-of.a_repository\0v1.2\0".to_vec());
     seeds
+}
+
+/// A key of each kind.
+fn keys(digest: &Digest, other: &Digest, name: &Name, tag: &Tag, id: UploadId, number: u32) -> Vec<Key> {
+    vec![
+        Key::blob(digest),
+        Key::extent(&ExtentName::new(id, u64::from(number), "ff")),
+        Key::grant(digest, name, "00"),
+        Key::link(other, name),
+        Key::manifest(name, digest),
+        Key::tag(name, tag),
+        Key::referrer(name, digest, other, "7"),
+        Key::catalog(name),
+        Key::step(name, id, number),
+        Key::fill(other, name),
+        Key::index(digest),
+        Key::pages(digest),
+        Key::stored_spans(digest, number),
+        Key::indexing(other),
+        Key::mark(other),
+        Key::claim(name, digest),
+        Key::SweepCursor,
+        Key::Inventory,
+        Key::ScrubCursor,
+        Key::Passes,
+    ]
 }
 
 pub(crate) fn run(bytes: &[u8]) {
@@ -55,27 +78,23 @@ pub(crate) fn run(bytes: &[u8]) {
         return made(&mut input);
     }
     let text = input.text();
-    let name: Name = "a".parse().unwrap();
-    let _ = (key::upload_of(&text), key::extent_place(&text), key::step_of(&text));
-    let _ = (key::holder(&text), key::referrer_digest(&text), key::indexing_digest(&text));
-    let _ = key::referrer_of(&name, &text);
-    if let Some(digest) = key::digest_of(&text) {
-        assert!(text.contains(digest.encoded()));
+    let key = Key::parse(&text);
+    assert_eq!(key.to_string(), text);
+    if let Some(digest) = key.digest() {
+        assert!(text.contains(digest.encoded()), "{key:?}");
     }
-    if let Some(tag) = key::tag_of(&name, &text) {
-        assert_eq!(key::tag(&name, &tag), text);
+    if let Some(upload) = key.upload() {
+        assert!(text.contains(&upload.to_string()), "{key:?}");
     }
-    if let Some(digest) = key::manifest_of(&name, &text) {
-        assert_eq!(key::manifest(&name, &digest), text);
-    }
-    if let Some((name, digest)) = key::claimed(&text) {
-        assert_eq!(key::claim(&name, &digest), text);
+    if let Key::Extent(name) = &key {
+        let place = name.place().map(|place| place.to_string());
+        assert!(place.is_none_or(|place| text.contains(&place)), "{key:?}");
     }
 }
 
+/// A key that was made parses to itself, and begins with the prefixes that list it.
 fn made(input: &mut Input<'_>) {
-    let algorithm = input.pick(&Algorithm::ALL);
-    let digest = algorithm.digest(&[input.byte()]);
+    let digest = input.pick(&Algorithm::ALL).digest(&[input.byte()]);
     let other = input.pick(&Algorithm::ALL).digest(&[input.byte(), 1]);
     let mut random = [0; 16];
     random.fill_with(|| input.byte());
@@ -89,43 +108,25 @@ fn made(input: &mut Input<'_>) {
     ) else {
         return;
     };
-    for key in [
-        key::blob(&digest),
-        key::mark(&digest),
-        key::holders(&digest),
-        key::grant(&digest, &name, "00112233445566778899aabbccddeeff"),
-        key::link(&digest, &name),
-        key::layer(&digest),
-        key::index(&digest),
-        key::stored(&digest, number),
-        key::span(&digest, 1, 2),
-    ] {
-        assert_eq!(key::digest_of(&key).as_ref(), Some(&digest), "{key}");
+    let keys = keys(&digest, &other, &name, &tag, id, number);
+    for key in &keys {
+        assert_eq!(Key::parse(&key.to_string()), *key);
     }
-    for key in [
-        key::grant(&digest, &name, "00112233445566778899aabbccddeeff"),
-        key::link(&digest, &name),
-    ] {
-        let entry = key.strip_prefix(&key::holders(&digest)).unwrap();
-        assert_eq!(key::holder(entry).as_ref(), Some(&name), "{key}");
-    }
-    let step = key::step(&name, id, number);
-    assert_eq!(key::upload_of(&step), Some(id), "{step}");
-    assert_eq!(key::step_of(&step), Some((name.clone(), number)), "{step}");
-    let extent = key::extent_name(id, u64::from(number), "nonce");
-    assert_eq!(key::upload_of(&key::extent(&extent)), Some(id), "{extent}");
-    assert_eq!(key::extent_place(&extent), Some(u64::from(number)), "{extent}");
-    let key = key::tag(&name, &tag);
-    assert_eq!(key::tag_of(&name, &key), Some(tag), "{key}");
-    let key = key::manifest(&name, &digest);
-    assert_eq!(key::manifest_of(&name, &key), Some(digest.clone()), "{key}");
-    let key = key::claim(&name, &digest);
-    assert_eq!(key::claimed(&key), Some((name.clone(), digest.clone())), "{key}");
-    let key = key::referrer(&name, &digest, &other, "nonce");
-    let both: Option<(Digest, Digest)> = Some((digest.clone(), other.clone()));
-    assert_eq!(key::referrer_of(&name, &key), both, "{key}");
-    assert!(key < key::after_referrer(&name, &digest, &other), "{key}");
-    let key = key::indexing(&digest);
-    let rest = key.strip_prefix(key::INDEXING).unwrap();
-    assert_eq!(key::indexing_digest(rest), Some(digest), "{key}");
+    let listed = |prefix: Prefix<'_>| {
+        let begin = prefix.to_string();
+        let listed = keys.iter().filter(|key| key.to_string().starts_with(&begin));
+        let listed: Vec<&Key> = listed.collect();
+        assert!(listed.iter().all(|key| key.to_string() < prefix.end()), "{prefix:?}");
+        listed
+    };
+    assert!(matches!(listed(Prefix::Grants(&digest, &name))[..], [Key::Grant { .. }]));
+    assert!(matches!(listed(Prefix::Tags(&name))[..], [Key::Tag { .. }]));
+    assert!(matches!(listed(Prefix::Manifests(&name))[..], [Key::Manifest { .. }]));
+    assert!(matches!(listed(Prefix::Referrer(&name, &digest, &other))[..], [Key::Referrer { .. }]));
+    assert!(matches!(listed(Prefix::Steps(&name, id))[..], [Key::Step { .. }]));
+    assert!(matches!(listed(Prefix::ExtentsOf(id))[..], [Key::Extent(_)]));
+    assert!(matches!(
+        listed(Prefix::Layer(&digest))[..],
+        [Key::Index(_), Key::Pages(_), Key::StoredSpans { .. }]
+    ));
 }

@@ -6,20 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cursor, Edges, Finding, Found, Halt, Host, LARGE, Meta, Repair, SMALL, Scrub, Streams, Values,
-    What, json, key,
+    What,
 };
 use crate::{
     digest::Digest,
     name::Name,
     range::ByteRange,
-    registry::{
-        blob::locate,
-        grant::{BlobKind, Reason},
-        sweep::work::Listing,
-    },
+    registry::{blob::locate, sweep::work::Listing},
     store::{
         Condition, Content, PutOptions, StoreError,
-        record::{Linked, Record},
+        document::{BlobKind, Linked, Reason, Record, to_json},
+        key::{Key, Prefix},
         tiers::Wanted,
     },
     time::Timestamp,
@@ -33,7 +30,7 @@ pub(super) struct Place {
     /// The last blob that is done with.
     after: Option<Digest>,
     /// The last grant or link that is done with, of the next blob.
-    reference: Option<String>,
+    reference: Option<Key>,
 }
 
 /// What is known of a blob.
@@ -86,15 +83,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         };
         let mut place = place.clone();
         let after = place.after.as_ref();
-        // Names and what is derived come before `~`.
-        let below = |prefix: String| format!("{prefix}~");
-        let past = after.map(|digest| below(key::holders(digest)));
+        let past = after.map(|digest| Prefix::Holders(digest).end());
+        let reference = place.reference.as_ref().map(Key::to_string);
         let mut listings = Listings {
-            references: Listing::new(key::REFS, place.reference.clone().max(past), true),
-            blobs: Listing::new(key::BLOBS, after.map(key::blob), true),
+            references: Listing::new(Prefix::References, reference.max(past), true),
+            blobs: Listing::new(
+                Prefix::Blobs,
+                after.map(|digest| Key::blob(digest).to_string()),
+                true,
+            ),
             derived: Listing::new(
-                key::LAYERS,
-                after.map(|digest| below(key::layer(digest))),
+                Prefix::Layers,
+                after.map(|digest| Prefix::Layer(digest).end()),
                 false,
             ),
         };
@@ -107,7 +107,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             }
             let blob = listings
                 .blobs
-                .take(&self.work, &digest, key::digest_of)
+                .take(&self.work, &digest, Key::digest)
                 .await?
                 .map(|(_, meta)| meta);
             if let Some(meta) = &blob
@@ -116,15 +116,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             {
                 // Should it take longer than the platform allows, the next step knows.
                 let mut before = cursor.clone();
-                before.trying = Some(key::blob(&digest));
+                before.trying = Some(Key::blob(&digest));
                 before.totals.add(&self.report.borrow().totals);
                 self.work.spend(1)?;
                 self.work
                     .registry
-                    .store_cursor(key::SCRUB_CURSOR, &before, etag)
+                    .store_cursor(&Key::ScrubCursor, &before, etag)
                     .await?;
             }
-            let was_tried = self.begin(&key::blob(&digest));
+            let was_tried = self.begin(&Key::blob(&digest));
             let scrubbed = self
                 .scrub_blob(&digest, blob, &mut listings, &mut place, &mut cursor.edges)
                 .await;
@@ -160,26 +160,35 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         };
         let next = self.next.borrow();
         let least = if next.was_killed { SMALL } else { LARGE };
-        size >= least && !self.work.is_dry && next.trying != Some(key::blob(digest))
+        size >= least && !self.work.is_dry && next.trying != Some(Key::blob(digest))
     }
 
     /// Looks at one blob, wherever the pass is. Whether there was anything to look at.
     pub(super) async fn scrub_only(&self, digest: &Digest) -> Result<bool, Halt> {
+        // The text before the last character comes before every key that begins with the prefix.
         let before = |mut prefix: String| {
             prefix.pop();
             Some(prefix)
         };
         let mut listings = Listings {
-            references: Listing::new(key::REFS, before(key::holders(digest)), true),
-            blobs: Listing::new(key::BLOBS, before(key::blob(digest)), true),
-            derived: Listing::new(key::LAYERS, before(key::layer(digest)), false),
+            references: Listing::new(
+                Prefix::References,
+                before(Prefix::Holders(digest).to_string()),
+                true,
+            ),
+            blobs: Listing::new(Prefix::Blobs, before(Key::blob(digest).to_string()), true),
+            derived: Listing::new(
+                Prefix::Layers,
+                before(Prefix::Layer(digest).to_string()),
+                false,
+            ),
         };
         if self.next_blob(&mut listings).await?.as_ref() != Some(digest) {
             return Ok(false);
         }
         let blob = listings
             .blobs
-            .take(&self.work, digest, key::digest_of)
+            .take(&self.work, digest, Key::digest)
             .await?
             .map(|(_, meta)| meta);
         let (mut place, mut edges) = (Place::default(), Edges::default());
@@ -191,9 +200,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     async fn next_blob(&self, listings: &mut Listings) -> Result<Option<Digest>, Halt> {
         let work = &self.work;
         let next = [
-            listings.references.peek_of(work, key::digest_of).await?,
-            listings.blobs.peek_of(work, key::digest_of).await?,
-            listings.derived.peek_of(work, key::digest_of).await?,
+            listings.references.peek_of(work, Key::digest).await?,
+            listings.blobs.peek_of(work, Key::digest).await?,
+            listings.derived.peek_of(work, Key::digest).await?,
         ];
         Ok(next.into_iter().flatten().min())
     }
@@ -222,7 +231,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         let mut derived = Vec::new();
         while let Some(object) = listings
             .derived
-            .take(&self.work, digest, key::digest_of)
+            .take(&self.work, digest, Key::digest)
             .await?
         {
             derived.push(object);
@@ -239,7 +248,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
 
     /// Reads a blob, and sets it aside if it is not what it should be.
     async fn read_blob(&self, digest: &Digest, meta: Meta) -> Result<State, Halt> {
-        let key = key::blob(digest);
+        let key = Key::blob(digest);
         let was_tried = self.next.borrow().was_tried();
         let kind = serde_json::from_str(&meta.metadata);
         let record = match kind {
@@ -294,7 +303,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     /// What a record names; or what is wrong with it, which was seen twice. `None` where it is another one by now.
     async fn named(
         &self,
-        key: &str,
+        key: &Key,
         meta: &Meta,
         size: u64,
     ) -> Result<Option<Result<Record, String>>, Halt> {
@@ -335,7 +344,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     ) -> Result<Verdict, Halt> {
         let verdict = self.hash(digest, meta, record, objects).await?;
         // Where the record can't be read, another one is tried.
-        let record_digest = digest.algorithm().digest(json(record).as_bytes());
+        let record_digest = digest.algorithm().digest(to_json(record).as_bytes());
         let doubt = Some(format!("{digest} {} {record_digest}", meta.etag));
         if !matches!(verdict, Verdict::Wrong(_)) || self.next.borrow().doubted == doubt {
             return Ok(verdict);
@@ -366,7 +375,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             Ok(received) if received.digest == *digest => return Ok(Verdict::Sound),
             Ok(_) | Err(_) => {}
         }
-        if !self.is_still(&key::blob(digest), meta).await? {
+        if !self.is_still(&Key::blob(digest), meta).await? {
             return Ok(Verdict::Changed);
         }
         if let Record::Extents { extents, .. } = record
@@ -385,17 +394,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
 
     /// What the first extent lacks that is not as it was written.
     async fn examine(&self, extents: &[Extent]) -> Result<Option<String>, Halt> {
-        let uploads = extents
-            .iter()
-            .filter_map(|extent| extent.key.split('/').next()?.parse().ok());
+        let uploads = extents.iter().filter_map(|extent| extent.key.upload());
         let uploads: BTreeSet<UploadId> = uploads.collect();
         let mut sizes = BTreeMap::new();
         for id in uploads {
-            let stored = self.work.list_below(&key::extents(id)).await?;
+            let stored = self.work.list_below(Prefix::ExtentsOf(id)).await?;
             sizes.extend(stored.into_iter().map(|(key, meta)| (key, meta.size)));
         }
         let wrong = extents.iter().find_map(|extent| {
-            let key = key::extent(&extent.key);
+            let key = Key::extent(&extent.key);
             match sizes.get(&key) {
                 None => Some(format!("{key} is not there")),
                 Some(size) if *size != extent.size => {
@@ -418,7 +425,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         extents: &[Extent],
         why: String,
     ) -> Result<State, Halt> {
-        let key = key::blob(digest);
+        let key = Key::blob(digest);
         if !self.is_still(&key, meta).await? {
             return Ok(State::Unknown);
         }
@@ -428,7 +435,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         self.find(Finding {
             found: Found::Corrupt,
             what: What::Blob,
-            key: key.clone(),
+            key: key.to_string(),
             why: why.clone(),
             repair: Some(Repair::Aside),
         });
@@ -436,19 +443,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             return Ok(State::Absent);
         }
         for extents in extents.chunks(1_000) {
-            let keys: Vec<String> = extents
+            let keys: Vec<Key> = extents
                 .iter()
-                .map(|extent| key::extent(&extent.key))
+                .map(|extent| Key::extent(&extent.key))
                 .collect();
             self.work.delete(&keys).await?;
         }
         let registry = self.work.registry;
-        let note = json(&Note {
+        let note = to_json(&Note {
             why: &why,
             time: registry.host.now(),
             nonce: registry.nonce(),
         });
-        let metadata = json(&BlobKind::Aside);
+        let metadata = to_json(&BlobKind::Aside);
         let is_aside = self
             .replace(&key, meta, note.into_bytes(), &metadata)
             .await?;
@@ -469,10 +476,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         mut records: Vec<Record>,
         why: String,
     ) -> Result<State, Halt> {
-        let mut sources = vec![key::blob(digest)];
-        let held = self.work.list(&key::holders(digest), None, false).await?;
+        let mut sources = vec![Key::blob(digest)];
+        let held = self.work.list(Prefix::Holders(digest), None, false).await?;
         let held = held.objects.into_iter().map(|(key, _)| key);
-        sources.extend(held.filter(|key| key.ends_with("/_link")).take(MAX_LINKS));
+        sources.extend(
+            held.filter(|key| matches!(key, Key::Link { .. }))
+                .take(MAX_LINKS),
+        );
         for source in sources {
             if let Some((_, Some(bytes))) = self.read_object(&source, MAX_RECORD).await?
                 && let Ok(Record::Extents { extents, .. }) = serde_json::from_slice(&bytes)
@@ -514,11 +524,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     ) -> Result<State, Halt> {
         self.checked(What::Blob, record.size());
         self.work.require(2)?;
-        let key = key::blob(digest);
+        let key = Key::blob(digest);
         self.find(Finding {
             found: Found::Corrupt,
             what: What::Blob,
-            key: key.clone(),
+            key: key.to_string(),
             why,
             repair: Some(Repair::Write),
         });
@@ -529,7 +539,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         let store = &self.work.registry.store;
         let (content, kind) = match &record {
             Record::Extents { size, .. } => {
-                let content = Content::Bytes(json(&record).into_bytes());
+                let content = Content::Bytes(to_json(&record).into_bytes());
                 (content, BlobKind::Extents { size: *size })
             }
             Record::Bytes { size } => match store.get(&key, None).await? {
@@ -537,7 +547,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 None => return Ok(State::Unknown),
             },
         };
-        let metadata = json(&kind);
+        let metadata = to_json(&kind);
         let options = PutOptions {
             condition: Condition::Matches(&meta.etag),
             digest: Some(digest).filter(|_| matches!(kind, BlobKind::Bytes)),
@@ -556,17 +566,16 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         place: &mut Place,
         edges: &mut Edges,
     ) -> Result<(), Halt> {
-        let prefix = key::holders(digest);
         let mut holder: Option<Name> = None;
         let mut grants = 0;
         // Where a step has ended among the grants of a repository, they are not counted again.
         let mut is_counted = place.reference.is_none();
         let (work, references) = (&self.work, &mut listings.references);
-        while references.peek_of(work, key::digest_of).await?.as_ref() == Some(digest) {
+        while references.peek_of(work, Key::digest).await?.as_ref() == Some(digest) {
             let Some((key, meta)) = references.peek(work).await?.cloned() else {
                 break;
             };
-            let Some(name) = key.strip_prefix(&prefix).and_then(key::holder) else {
+            let Some(name) = key.holder().cloned() else {
                 references.next(work).await?;
                 continue;
             };
@@ -582,7 +591,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
                 holder = Some(name.clone());
                 grants = 0;
             }
-            if key.ends_with("/_link") {
+            if matches!(key, Key::Link { .. }) {
                 let is_orphaned = is_counted && grants == 0 && self.work.is_old(&meta);
                 self.scrub_link(digest, &name, &key, is_orphaned, state)
                     .await?;
@@ -600,7 +609,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         &self,
         digest: &Digest,
         name: &Name,
-        key: &str,
+        key: &Key,
         meta: &Meta,
         state: &State,
         edges: &mut Edges,
@@ -622,7 +631,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             Err(error) => self.find(Finding {
                 found: Found::Corrupt,
                 what: What::Grant,
-                key: key.to_owned(),
+                key: key.to_string(),
                 why: format!("its reason can't be read: {error}"),
                 repair: None,
             }),
@@ -633,7 +642,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         &self,
         digest: &Digest,
         name: &Name,
-        key: &str,
+        key: &Key,
         is_orphaned: bool,
         state: &State,
     ) -> Result<(), Halt> {
@@ -642,7 +651,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         let finding = |found, why: &str, repair| Finding {
             found,
             what: What::Link,
-            key: key.to_owned(),
+            key: key.to_string(),
             why: why.to_owned(),
             repair: Some(repair),
         };
@@ -691,7 +700,7 @@ fn unread(digest: &Digest, why: String) -> Finding {
     Finding {
         found: Found::Unread,
         what: What::Blob,
-        key: key::blob(digest),
+        key: Key::blob(digest).to_string(),
         why,
         repair: None,
     }

@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::{
     Allowance, Digest, Halt, Host, Next, Outcome, Place, RESERVE, Registry, STEP, Scrub, Streams,
-    Totals, Values, json as text,
+    Totals, Values,
 };
 use crate::{
     error::{Code, Error},
     registry::{Answer, list::bytes, respond_with_json},
+    store::document::to_json,
 };
 
 impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
@@ -70,7 +71,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 body.insert("pass".to_owned(), json!(outcome.pass));
             }
             if is_dry && !is_finished {
-                let cursor = URL_SAFE_NO_PAD.encode(text(&outcome.place));
+                let cursor = URL_SAFE_NO_PAD.encode(to_json(&outcome.place));
                 body.insert("cursor".to_owned(), cursor.into());
             }
         }

@@ -1,9 +1,10 @@
 //! Scrubbing what is derived from layers: it is deleted where it is of no use, and made again when somebody looks inside.
 
-use super::{Finding, Found, Halt, Host, Meta, Repair, Scrub, Streams, Values, What, key};
+use super::{Finding, Found, Halt, Host, Meta, Repair, Scrub, Streams, Values, What};
 use crate::{
     digest::Digest,
     layer::index::{self, Index, IndexError, Known},
+    store::key::Key,
 };
 
 /// The most bytes of an index that is read whole, and more.
@@ -15,13 +16,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         &self,
         digest: &Digest,
         size: Option<u64>,
-        derived: &[(String, Meta)],
+        derived: &[(Key, Meta)],
     ) -> Result<(), Halt> {
-        let index = key::index(digest);
+        let index = Key::index(digest);
         let why = match size {
             None => {
                 let is_young = derived.iter().any(|(_, meta)| !self.work.is_old(meta));
-                if is_young || self.work.head(&key::blob(digest)).await?.is_some() {
+                if is_young || self.work.head(&Key::blob(digest)).await?.is_some() {
                     return Ok(());
                 }
                 Some((Found::Orphaned, "its layer is not stored".to_owned()))
@@ -43,7 +44,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         self.find(Finding {
             found,
             what: What::Index,
-            key: index,
+            key: index.to_string(),
             why,
             repair: Some(Repair::Delete),
         });
@@ -58,9 +59,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         &self,
         digest: &Digest,
         size: u64,
-        derived: &[(String, Meta)],
+        derived: &[(Key, Meta)],
     ) -> Result<Option<String>, Halt> {
-        let key = key::index(digest);
+        let key = Key::index(digest);
         let Some((_, bytes)) = self.read_object(&key, MAX_INDEX).await? else {
             return Ok(None);
         };
@@ -77,10 +78,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             }
             Err(error) => return Ok(Some(error.to_string())),
         };
-        let has = |key: &str, size: Option<u64>| {
+        let has = |key: &Key, size: Option<u64>| {
             derived
                 .iter()
-                .any(|(other, meta)| *other == key && size.is_none_or(|size| meta.size == size))
+                .any(|(other, meta)| other == key && size.is_none_or(|size| meta.size == size))
         };
         let is_whole = bytes.len() as u64 == index.size();
         let rest = index.size().saturating_sub(index.head());
@@ -88,9 +89,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             format!("it is of a layer of {} bytes", index.compressed)
         } else if !is_whole && bytes.len() as u64 != index.head() {
             "it is not whole".to_owned()
-        } else if !is_whole && !has(&key::pages(digest), Some(rest)) {
+        } else if !is_whole && !has(&Key::pages(digest), Some(rest)) {
             "the rest of it is not there".to_owned()
-        } else if !(0..index.objects).all(|number| has(&key::stored(digest, number), None)) {
+        } else if !(0..index.objects).all(|number| has(&Key::stored_spans(digest, number), None)) {
             "spans that it names are not there".to_owned()
         } else if is_whole && !has_blocks(&index, &bytes) {
             "its contents can't be read".to_owned()

@@ -2,27 +2,18 @@
 
 use super::{
     BTreeSet, Edges, Finding, Found, Halt, Host, Meta, Repair, Scrub, Streams, Values, What,
-    from_json, json, key,
 };
 use crate::{
     digest::{Algorithm, Digest},
     manifest::{MAX_SIZE, Manifest},
     name::{Name, Tag},
-    registry::{
-        grant::{Reason, is_blob},
-        manifest::{Origin, Referrer, Stored, TagTarget},
-        sweep::work::Listing,
+    registry::sweep::work::Listing,
+    store::{
+        document::{Origin, Reason, Referrer, Stored, TagTarget, from_json, is_blob, to_json},
+        key::{Key, Prefix},
+        tiers::Wanted,
     },
-    store::tiers::Wanted,
 };
-
-/// What a key of `repositories/` is.
-enum Held {
-    Manifest(Digest),
-    /// The entry of a manifest among the referrers of its subject.
-    Referrer(Digest, Digest),
-    Tag(Tag),
-}
 
 /// What this step knows of the repository that it is in.
 #[derive(Default)]
@@ -41,50 +32,36 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     /// Goes through what repositories have, from a key on.
     pub(super) async fn scrub_manifests(
         &self,
-        after: &mut Option<String>,
+        after: &mut Option<Key>,
         edges: &mut Edges,
     ) -> Result<(), Halt> {
-        let mut listing = Listing::new(key::REPOSITORIES, after.clone(), true);
+        let mut listing = Listing::new(
+            Prefix::Repositories,
+            after.as_ref().map(Key::to_string),
+            true,
+        );
         let mut repository = Repository::default();
         while let Some((key, meta)) = listing.peek(&self.work).await? {
             if self.is_late() {
                 return Err(Halt::Spent);
             }
             let (key, meta) = (key.clone(), meta.clone());
-            if let Some((name, held)) = parse(&key) {
-                if repository.name.as_ref() != Some(&name) {
-                    repository = Repository {
-                        name: Some(name.clone()),
-                        manifests: BTreeSet::new(),
-                    };
+            let was_tried = self.begin(&key);
+            let looked = self.scrub_held(&key, &meta, &mut repository, edges).await;
+            match looked {
+                // What can't be looked at holds up nothing else.
+                Err(halt) if was_tried => {
+                    self.find(Finding {
+                        found: Found::Unread,
+                        what: what(&key),
+                        key: key.to_string(),
+                        why: halt.to_string(),
+                        repair: None,
+                    });
+                    *after = Some(key);
+                    return Err(Halt::Spent);
                 }
-                let was_tried = self.begin(&key);
-                let looked = match &held {
-                    Held::Manifest(digest) => {
-                        self.scrub_manifest(&name, digest, &key, &meta, &mut repository, edges)
-                            .await
-                    }
-                    Held::Referrer(subject, manifest) => {
-                        self.scrub_referrer(&name, subject, manifest, &key, &meta, &repository)
-                            .await
-                    }
-                    Held::Tag(tag) => self.scrub_tag(&name, tag, &key, &meta, &repository).await,
-                };
-                match looked {
-                    // What can't be looked at holds up nothing else.
-                    Err(halt) if was_tried => {
-                        self.find(Finding {
-                            found: Found::Unread,
-                            what: held.what(),
-                            key: key.clone(),
-                            why: halt.to_string(),
-                            repair: None,
-                        });
-                        *after = Some(key);
-                        return Err(Halt::Spent);
-                    }
-                    looked => looked?,
-                }
+                looked => looked?,
             }
             listing.next(&self.work).await?;
             *after = Some(key);
@@ -92,11 +69,43 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         Ok(())
     }
 
+    /// Looks at a manifest, a tag or a referrer.
+    async fn scrub_held(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        repository: &mut Repository,
+        edges: &mut Edges,
+    ) -> Result<(), Halt> {
+        match key {
+            Key::Manifest { name, digest } => {
+                repository.enter(name);
+                self.scrub_manifest(name, digest, key, meta, repository, edges)
+                    .await
+            }
+            Key::Referrer {
+                name,
+                subject,
+                manifest,
+                ..
+            } => {
+                repository.enter(name);
+                self.scrub_referrer(name, subject, manifest, key, meta, repository)
+                    .await
+            }
+            Key::Tag { name, tag } => {
+                repository.enter(name);
+                self.scrub_tag(name, tag, key, meta, repository).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn scrub_manifest(
         &self,
         name: &Name,
         digest: &Digest,
-        key: &str,
+        key: &Key,
         meta: &Meta,
         repository: &mut Repository,
         edges: &mut Edges,
@@ -139,13 +148,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         &self,
         name: &Name,
         digest: &Digest,
-        key: &str,
+        key: &Key,
         meta: &Meta,
     ) -> Result<Option<(Manifest, u64, Origin)>, Halt> {
         let finding = |found, why: String, repair| Finding {
             found,
             what: What::Manifest,
-            key: key.to_owned(),
+            key: key.to_string(),
             why,
             repair,
         };
@@ -180,7 +189,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             self.find(finding(Found::Corrupt, why, Some(Repair::Aside)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
                 // The bytes stay, for who wants to know what became of them.
-                let metadata = json(&Stored {
+                let metadata = to_json(&Stored {
                     // If neither bytes nor metadata are right, repairs must not create a right.
                     mirrored: stored.as_ref().is_none_or(|stored| stored.mirrored),
                     media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
@@ -225,7 +234,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             };
             self.find(finding(Found::Corrupt, why, Some(Repair::Write)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
-                let metadata = json(&right);
+                let metadata = to_json(&right);
                 self.replace(key, meta, bytes, &metadata).await?;
                 let registry = self.work.registry;
                 registry.tiers.changed(Wanted::Manifest(name, digest));
@@ -256,7 +265,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             return Ok(Origin::Upstream);
         }
         for blob in &manifest.blobs {
-            for (_, meta) in self.work.list_below(&key::grants(blob, name)).await? {
+            for (_, meta) in self.work.list_below(Prefix::Grants(blob, name)).await? {
                 match serde_json::from_str(&meta.metadata) {
                     Ok(Reason::Manifest { digest: other }) if other == *digest => {
                         return Ok(Origin::Push);
@@ -281,7 +290,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     ) -> Result<(), Halt> {
         let registry = self.work.registry;
         self.work.require(GRANTING)?;
-        let key = key::blob(blob);
+        let key = Key::blob(blob);
         let is_there = self
             .work
             .head(&key)
@@ -291,17 +300,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             self.find(Finding {
                 found: Found::Missing,
                 what: What::Blob,
-                key,
+                key: key.to_string(),
                 why: format!("manifest {manifest} in repository {name} needs it, push it again"),
                 repair: None,
             });
         }
-        let prefix = key::grants(blob, name);
-        let is_held = |(_, meta): &(String, Meta)| {
+        let prefix = Prefix::Grants(blob, name);
+        let is_held = |(_, meta): &(Key, Meta)| {
             let reason: Option<Reason> = serde_json::from_str(&meta.metadata).ok();
             reason.is_some_and(|reason| reason.manifest() == Some(manifest))
         };
-        if self.work.list_below(&prefix).await?.iter().any(is_held) {
+        if self.work.list_below(prefix).await?.iter().any(is_held) {
             return Ok(());
         }
         // Who has deleted the manifest meanwhile needs no grant of it.
@@ -311,7 +320,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         self.find(Finding {
             found: Found::Missing,
             what: What::Grant,
-            key: prefix,
+            key: prefix.to_string(),
             why: format!("manifest {manifest} needs {blob}, and nothing keeps that for it"),
             repair: Some(Repair::Write),
         });
@@ -337,7 +346,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             self.find(Finding {
                 found: Found::Missing,
                 what: What::Manifest,
-                key: key::manifest(name, digest),
+                key: Key::manifest(name, digest).to_string(),
                 why: why(),
                 repair: None,
             });
@@ -355,15 +364,15 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         size: u64,
     ) -> Result<(), Halt> {
         self.work.require(3)?;
-        let prefix = key::referrer(name, subject, digest, "");
-        let page = self.work.list(&prefix, None, false).await?;
+        let prefix = Prefix::Referrer(name, subject, digest);
+        let page = self.work.list(prefix, None, false).await?;
         if !page.objects.is_empty() || !self.work.is_stored(name, digest).await? {
             return Ok(());
         }
         self.find(Finding {
             found: Found::Missing,
             what: What::Referrer,
-            key: prefix,
+            key: prefix.to_string(),
             why: format!("manifest {digest} is about {subject}"),
             repair: Some(Repair::Write),
         });
@@ -380,14 +389,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
     /// Looks for the entry of a repository in the catalogue.
     async fn scrub_catalog(&self, name: &Name) -> Result<(), Halt> {
         self.work.require(3)?;
-        let key = key::catalog(name);
+        let key = Key::catalog(name);
         if self.work.head(&key).await?.is_some() {
             return Ok(());
         }
         self.find(Finding {
             found: Found::Missing,
             what: What::Repository,
-            key,
+            key: key.to_string(),
             why: "the repository has manifests, and no entry in the catalogue".to_owned(),
             repair: Some(Repair::Write),
         });
@@ -402,7 +411,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         &self,
         name: &Name,
         tag: &Tag,
-        key: &str,
+        key: &Key,
         meta: &Meta,
         repository: &Repository,
     ) -> Result<(), Halt> {
@@ -429,7 +438,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         self.find(Finding {
             found: Found::Corrupt,
             what: What::Tag,
-            key: key.to_owned(),
+            key: key.to_string(),
             why: "what it names can't be read from its metadata".to_owned(),
             repair: text.as_ref().map(|_| Repair::Write),
         });
@@ -445,7 +454,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         name: &Name,
         subject: &Digest,
         digest: &Digest,
-        key: &str,
+        key: &Key,
         meta: &Meta,
         repository: &Repository,
     ) -> Result<(), Halt> {
@@ -459,7 +468,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         let finding = |found, why: &str, repair| Finding {
             found,
             what: What::Referrer,
-            key: key.to_owned(),
+            key: key.to_string(),
             why: why.to_owned(),
             repair: Some(repair),
         };
@@ -467,7 +476,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             if is_old {
                 let why = "its manifest is not stored";
                 self.find(finding(Found::Orphaned, why, Repair::Delete));
-                self.work.delete(&[key.to_owned()]).await?;
+                self.work.delete(&[key.clone()]).await?;
             }
             return Ok(());
         }
@@ -481,7 +490,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
         if is_readable {
             return Ok(());
         }
-        let manifest_key = key::manifest(name, digest);
+        let manifest_key = Key::manifest(name, digest);
         let Some((_, Some(bytes))) = self.read_object(&manifest_key, MAX_SIZE).await? else {
             return Ok(());
         };
@@ -500,24 +509,35 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             registry
                 .write_referrer(name, subject, digest, &manifest, size)
                 .await?;
-            self.work.delete(&[key.to_owned()]).await?;
+            self.work.delete(&[key.clone()]).await?;
         }
         Ok(())
     }
 }
 
-/// The operations of a close look at a blob of a manifest, with a grant.
-const GRANTING: u32 = 6;
-
-impl Held {
-    const fn what(&self) -> What {
-        match self {
-            Self::Manifest(_) => What::Manifest,
-            Self::Referrer(..) => What::Referrer,
-            Self::Tag(_) => What::Tag,
+impl Repository {
+    /// Forgets the manifests of another repository.
+    fn enter(&mut self, name: &Name) {
+        if self.name.as_ref() != Some(name) {
+            *self = Self {
+                name: Some(name.clone()),
+                manifests: BTreeSet::new(),
+            };
         }
     }
 }
+
+/// The kind of what a key of `repositories/` has.
+const fn what(key: &Key) -> What {
+    match key {
+        Key::Tag { .. } => What::Tag,
+        Key::Referrer { .. } => What::Referrer,
+        _ => What::Manifest,
+    }
+}
+
+/// The operations of a close look at a blob of a manifest, with a grant.
+const GRANTING: u32 = 6;
 
 impl Edges {
     /// Notes that a manifest holds a blob that is there.
@@ -534,18 +554,4 @@ impl Edges {
 /// A name for a blob of a manifest.
 fn edge(manifest: &Digest, blob: &Digest) -> Digest {
     Algorithm::Sha256.digest(format!("{manifest} {blob}").as_bytes())
-}
-
-/// What a key of `repositories/` names.
-fn parse(key: &str) -> Option<(Name, Held)> {
-    let (name, _) = key.strip_prefix(key::REPOSITORIES)?.split_once("/_")?;
-    let name = name.parse().ok()?;
-    let manifest = key::manifest_of(&name, key).map(Held::Manifest);
-    let referrer = || {
-        let (subject, manifest) = key::referrer_of(&name, key)?;
-        Some(Held::Referrer(subject, manifest))
-    };
-    let tag = || key::tag_of(&name, key).map(Held::Tag);
-    let held = manifest.or_else(referrer).or_else(tag)?;
-    Some((name, held))
 }

@@ -1,0 +1,156 @@
+//! The bucket: the cold tier by its keys.
+
+use std::{ops::Deref, rc::Rc};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    digest::Algorithm,
+    range::ByteRange,
+    store::{
+        Condition, Content, ListOptions, Meta, Object, Objects, PutOptions, Received, StoreError,
+        Streams,
+        document::{from_json, to_json},
+        key::{Key, Prefix},
+    },
+};
+
+/// The cold tier, asked by [`Key`] instead of text.
+///
+/// Clones are the same bucket.
+#[derive(Debug)]
+pub struct Bucket<S>(Rc<S>);
+
+/// One page of a listing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Page {
+    /// Keys, with the metadata of each object.
+    pub objects: Vec<(Key, Meta)>,
+    /// Whether there is more after the last key.
+    pub truncated: bool,
+}
+
+impl<S> Clone for Bucket<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// The store itself, for its streams.
+impl<S> Deref for Bucket<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S: Objects> Bucket<S> {
+    /// Makes a bucket of a store.
+    pub fn new(store: S) -> Self {
+        Self(Rc::new(store))
+    }
+
+    /// Reads the metadata of an object.
+    pub async fn head(&self, key: &Key) -> Result<Option<Meta>, StoreError> {
+        self.0.head(&key.to_string()).await
+    }
+
+    /// Reads an object, or a range of it.
+    pub async fn get(
+        &self,
+        key: &Key,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object<S::Body>>, StoreError> {
+        self.0.get(&key.to_string(), range).await
+    }
+
+    /// Writes an object. Returns `None` if the condition did not hold.
+    pub async fn put(
+        &self,
+        key: &Key,
+        content: Content<S::Body>,
+        options: PutOptions<'_>,
+    ) -> Result<Option<Meta>, StoreError> {
+        self.0.put(&key.to_string(), content, options).await
+    }
+
+    /// Lists the objects with a prefix, in the order of their keys.
+    pub async fn list(
+        &self,
+        prefix: Prefix<'_>,
+        options: ListOptions<'_>,
+    ) -> Result<Page, StoreError> {
+        let page = self.0.list(&prefix.to_string(), options).await?;
+        let objects = page.objects.into_iter();
+        Ok(Page {
+            objects: objects
+                .map(|(key, meta)| (Key::parse(&key), meta))
+                .collect(),
+            truncated: page.truncated,
+        })
+    }
+
+    /// Writes a document as the body of an object. Returns `None` if the condition did not hold.
+    pub async fn put_document(
+        &self,
+        key: &Key,
+        document: &impl Serialize,
+        condition: Condition<'_>,
+    ) -> Result<Option<Meta>, StoreError> {
+        let content = Content::Bytes(to_json(document).into_bytes());
+        let options = PutOptions {
+            condition,
+            ..PutOptions::default()
+        };
+        self.put(key, content, options).await
+    }
+
+    /// Deletes up to 1,000 objects.
+    pub async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
+        self.0.delete(&keys).await
+    }
+}
+
+impl<S: Streams> Bucket<S> {
+    /// Reads a document that is the body of an object, with the metadata of the object.
+    pub async fn document<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+    ) -> Result<Option<(Meta, T)>, StoreError> {
+        let Some((meta, text)) = self.text(key).await? else {
+            return Ok(None);
+        };
+        Ok(Some((meta, from_json(key, &text)?)))
+    }
+
+    /// Reads the body of an object as text. Bytes that are not UTF-8 are replaced, and a body that
+    /// is longer than any document is read as an empty one: parsing it fails.
+    pub async fn text(&self, key: &Key) -> Result<Option<(Meta, String)>, StoreError> {
+        let Some(object) = self.get(key, None).await? else {
+            return Ok(None);
+        };
+        let bytes = self.0.collect(object.body, MAX_DOCUMENT).await?;
+        let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+        Ok(Some((object.meta, text)))
+    }
+
+    /// Writes a stream of unknown length as one object, hashing it on the way.
+    pub async fn receive(
+        &self,
+        key: &Key,
+        body: S::Body,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
+        self.0.receive(&key.to_string(), body, algorithm).await
+    }
+
+    /// Writes bytes of the platform's memory as an object.
+    pub async fn write(&self, key: &Key, bytes: &S::Bytes) -> Result<(), StoreError> {
+        self.0.write(&key.to_string(), bytes).await
+    }
+}
+
+/// The most bytes of a document: more than a record has of as many extents as an upload may have.
+const MAX_DOCUMENT: u64 = 4 * 1024 * 1024 + 64 * 1024;

@@ -1,0 +1,385 @@
+//! Documents: the JSON that the bucket has, as metadata of objects and as their bodies.
+//!
+//! Buckets keep what older versions wrote, and versions run side by side while one is deployed. A
+//! field that is new has a default, and no field changes its meaning.
+//!
+//! | key | metadata | body |
+//! |---|---|---|
+//! | `Blob` | [`BlobKind`] | the bytes, or a [`Record`] |
+//! | `Grant` | [`Reason`] | |
+//! | `Link` | [`Linked`] | [`Record`] |
+//! | `Manifest` | [`Stored`] | the bytes |
+//! | `Tag` | [`TagTarget`] | the same; none of a tombstone |
+//! | `Referrer` | [`Referrer`], if short | [`Referrer`], if long |
+//! | `Mark` | [`Mark`] | the same |
+//! | `Step` | [`Step`](crate::upload::Step) | |
+
+use std::ops::Not;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    annotations::Annotations,
+    digest::Digest,
+    manifest::Manifest,
+    store::{Meta, StoreError, key::Key},
+    time::Timestamp,
+    upload::Extent,
+};
+
+/// The JSON of a document.
+///
+/// No document has a map whose keys are not text, so serializing never fails.
+pub fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Parses a document. An error names the key.
+///
+/// # Errors
+///
+/// [`StoreError::Failed`] if the text is not the JSON of such a document.
+pub fn from_json<'a, T: Deserialize<'a>>(key: &Key, text: &'a str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Failed(format!("{key}: {error}")))
+}
+
+/// Why a repository holds a blob: the metadata of a grant.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "reason")]
+pub enum Reason {
+    /// It was uploaded or mounted; expires after the grace period, by when a manifest should need it.
+    Upload,
+    /// Somebody says that it has these bytes and is sending them. Keeps the blob as an upload does, and gives no right to it:
+    /// who breaks off may never have had them. The link that is written when they were right does.
+    Claim,
+    /// A manifest that was pushed to the repository needs it; counts while that manifest is stored.
+    Manifest {
+        /// The manifest.
+        digest: Digest,
+    },
+    /// All bytes were hashed here for this repository, as an upstream sent them. It gives a right
+    /// in every repository, whatever the settings say. It counts for the grace period, and after
+    /// that while a grant for a manifest of the repository counts.
+    Filled,
+    /// A manifest that an upstream sent names it. It keeps the blob while that manifest is stored,
+    /// and never gives a right: an upstream may name blobs that it does not have.
+    Mirrored {
+        /// The manifest.
+        digest: Digest,
+    },
+}
+
+impl Reason {
+    /// The manifest that this grant depends on, if any: the grant counts while that is stored.
+    pub const fn manifest(&self) -> Option<&Digest> {
+        match self {
+            Self::Manifest { digest } | Self::Mirrored { digest } => Some(digest),
+            Self::Upload | Self::Claim | Self::Filled => None,
+        }
+    }
+}
+
+/// The sweep's mark of a blob: body and metadata. Time and nonce make the etag of every mark different.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Mark {
+    /// The state of the blob.
+    pub state: MarkState,
+    /// When it was written, by the clock of its writer.
+    pub time: Timestamp,
+    /// Random text.
+    pub nonce: String,
+}
+
+/// The state of a marked blob.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MarkState {
+    /// No grant was seen; it may be deleted after the grace period.
+    Condemned,
+    /// It is being deleted.
+    Deleting,
+    /// A grant was written after it had been condemned.
+    Lifted,
+}
+
+/// The metadata of a blob: whether its object is the bytes, or stands for them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum BlobKind {
+    /// The object is the bytes.
+    Bytes,
+    /// The object is a record of extents.
+    Extents {
+        /// The number of bytes of all.
+        size: u64,
+    },
+    /// A note that the bytes were wrong and are gone: for all who look, the blob is not there. Who has the bytes writes over it.
+    Aside,
+}
+
+/// Whether an object at a blob's key is the blob: its bytes or its record.
+pub fn is_blob(meta: &Meta) -> bool {
+    !matches!(serde_json::from_str(&meta.metadata), Ok(BlobKind::Aside))
+}
+
+/// Where the bytes of a blob are: the body of a link, and of a blob that is a record.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Record {
+    /// At the blob's own key.
+    Bytes {
+        /// The number of bytes.
+        size: u64,
+    },
+    /// In extents, in this order.
+    Extents {
+        /// The number of bytes of all.
+        size: u64,
+        /// The extents.
+        extents: Vec<Extent>,
+    },
+}
+
+/// Which kind of grant gave a repository the right to read a blob. Recorded by the link, and by
+/// copies of it in the tiers.
+///
+/// A link that records none was written by an older version. A repository that is mirrored believes
+/// [`Right::Filled`] only.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// All bytes were hashed here, as they came from an upstream.
+    Filled,
+    /// The blob was pushed or mounted, or a manifest that was pushed needs it.
+    Pushed,
+}
+
+/// The metadata of a link.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Linked {
+    /// Which kind of grant the link was written for.
+    pub reason: Right,
+}
+
+impl Linked {
+    /// Reads the metadata of a link. `None` for a link of an older version, and for metadata that
+    /// can't be read.
+    pub fn parse(metadata: &str) -> Option<Right> {
+        let linked: Option<Self> = serde_json::from_str(metadata).ok();
+        linked.map(|linked| linked.reason)
+    }
+
+    /// The metadata of a link. Empty if the reason is not known, as in links of an older version.
+    pub fn metadata(right: Option<Right>) -> String {
+        match right {
+            None => String::new(),
+            Some(Right::Filled) => r#"{"reason":"filled"}"#.to_owned(),
+            Some(Right::Pushed) => r#"{"reason":"pushed"}"#.to_owned(),
+        }
+    }
+}
+
+impl Record {
+    /// The number of bytes.
+    pub const fn size(&self) -> u64 {
+        match self {
+            Self::Bytes { size } | Self::Extents { size, .. } => *size,
+        }
+    }
+
+    /// The number of objects that they are in.
+    pub fn objects(&self) -> u32 {
+        match self {
+            Self::Bytes { .. } => 1,
+            Self::Extents { extents, .. } => u32::try_from(extents.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// The metadata of a stored manifest.
+#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stored {
+    /// The media type.
+    pub media_type: String,
+    /// Whether the manifest lists others, computed from its bytes when it was stored. Absent in
+    /// records from the time when clients chose the media type: those don't prove anything, and the
+    /// bytes must be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<bool>,
+    /// Whether the bytes are wrong: for all who read it, the manifest is not there. It still holds its blobs, until it is pushed again or deleted.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub aside: bool,
+    /// Whether an upstream sent it. If not, it was pushed, or an older version wrote it.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub mirrored: bool,
+}
+
+/// Where a manifest comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// A client that had a right to each of its blobs.
+    Push,
+    /// An upstream, which may name what it likes.
+    Upstream,
+}
+
+impl Origin {
+    /// The reason of the grants that keep the blobs of a manifest.
+    pub const fn reason(self, digest: Digest) -> Reason {
+        match self {
+            Self::Push => Reason::Manifest { digest },
+            Self::Upstream => Reason::Mirrored { digest },
+        }
+    }
+}
+
+impl Stored {
+    /// The stored metadata of a manifest whose bytes were read.
+    pub fn of(manifest: &Manifest, origin: Origin) -> Self {
+        Self {
+            media_type: manifest.media_type.clone(),
+            lists: Some(!manifest.manifests.is_empty()),
+            aside: false,
+            mirrored: origin == Origin::Upstream,
+        }
+    }
+}
+
+/// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum TagTarget {
+    /// A manifest.
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// Its media type.
+        #[serde(rename = "mediaType")]
+        media_type: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Of the push, where it was pushed: retention buries what it has listed by etag, and what was pushed again as it was is not that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nonce: Option<String>,
+        /// When an upstream said so, where it is mirrored.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<Timestamp>,
+        /// When somebody wanted the upstream to be asked again, where it was not since.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invalidated: Option<Timestamp>,
+    },
+    /// Nothing any more: the manifest that it named was deleted.
+    Tombstone {
+        /// The manifest.
+        digest: Digest,
+        /// When.
+        time: Timestamp,
+    },
+}
+
+impl TagTarget {
+    /// The manifest that it names, or named.
+    pub const fn digest(&self) -> &Digest {
+        match self {
+            Self::Manifest { digest, .. } | Self::Tombstone { digest, .. } => digest,
+        }
+    }
+}
+
+/// What a list of referrers says of a manifest: the metadata of its entry if that is short. Else the metadata leaves the
+/// annotations out and the body has all; where that is too long as well, there is only the body.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Referrer {
+    /// The media type of the manifest.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The type of the artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The annotations of the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Annotations>,
+}
+
+impl Referrer {
+    /// Leaves out annotations that are no strings.
+    #[must_use]
+    pub fn with_strings(self) -> Self {
+        Self {
+            annotations: self.annotations.and_then(Annotations::into_strings),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Grants outlive the version that wrote them.
+    #[test]
+    fn reasons_are_what_is_stored() {
+        let digest = crate::digest::Algorithm::Sha256.digest(b"manifest");
+        let of = |reason: &str| format!(r#"{{"reason":"{reason}","digest":"{digest}"}}"#);
+        for (reason, stored) in [
+            (Reason::Upload, r#"{"reason":"upload"}"#.to_owned()),
+            (Reason::Claim, r#"{"reason":"claim"}"#.to_owned()),
+            (Reason::Filled, r#"{"reason":"filled"}"#.to_owned()),
+            (
+                Reason::Manifest {
+                    digest: digest.clone(),
+                },
+                of("manifest"),
+            ),
+            (
+                Reason::Mirrored {
+                    digest: digest.clone(),
+                },
+                of("mirrored"),
+            ),
+        ] {
+            assert_eq!(to_json(&reason), stored);
+            assert_eq!(serde_json::from_str::<Reason>(&stored).unwrap(), reason);
+        }
+    }
+
+    /// Metadata outlives the version that wrote it.
+    #[test]
+    fn the_metadata_of_manifests_is_what_is_stored() {
+        for (aside, mirrored, rest) in [
+            (false, false, ""),
+            (true, false, r#","aside":true"#),
+            (false, true, r#","mirrored":true"#),
+        ] {
+            let stored = format!(r#"{{"mediaType":"a/b"{rest}}}"#);
+            let read: Stored = serde_json::from_str(&stored).unwrap();
+            assert_eq!((read.aside, read.mirrored), (aside, mirrored));
+            assert_eq!(to_json(&read), stored);
+        }
+    }
+
+    #[test]
+    fn the_metadata_of_links_is_what_is_stored() {
+        for (right, stored) in [
+            (None, ""),
+            (Some(Right::Filled), r#"{"reason":"filled"}"#),
+            (Some(Right::Pushed), r#"{"reason":"pushed"}"#),
+        ] {
+            assert_eq!(Linked::metadata(right), stored);
+            assert_eq!(Linked::parse(stored), right);
+        }
+        for other in [
+            "{}",
+            "filled",
+            r#"{"reason":"other"}"#,
+            r#"{"reason":null}"#,
+        ] {
+            assert_eq!(Linked::parse(other), None, "{other}");
+        }
+    }
+}
