@@ -363,6 +363,63 @@ mod tests {
         }
     }
 
+    /// Each text is as a version of this registry has stored it.
+    #[track_caller]
+    fn is_kept<T: for<'de> Deserialize<'de> + Serialize>(stored: &str) {
+        let read: T = serde_json::from_str(stored).unwrap();
+        assert_eq!(to_json(&read), stored);
+    }
+
+    #[test]
+    fn documents_of_all_versions_are_read_and_written_as_they_were() {
+        const DIGEST: &str =
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let named = |rest: &str| format!(r#"{{"digest":"{DIGEST}",{rest}}}"#);
+        for kind in [
+            r#"{"kind":"bytes"}"#,
+            r#"{"kind":"extents","size":7}"#,
+            r#"{"kind":"aside"}"#,
+        ] {
+            is_kept::<BlobKind>(kind);
+        }
+        is_kept::<Record>(r#"{"kind":"bytes","size":7}"#);
+        let extent = "07070707070707070707070707070707/1-ff";
+        is_kept::<Record>(&format!(
+            r#"{{"kind":"extents","size":7,"extents":[{{"key":"{extent}","size":7}}]}}"#
+        ));
+        for state in ["condemned", "deleting", "lifted"] {
+            is_kept::<Mark>(&format!(r#"{{"state":"{state}","time":7,"nonce":"ff"}}"#));
+        }
+        for rest in [
+            "",
+            r#","lists":true"#,
+            r#","lists":false,"mirrored":true"#,
+            r#","aside":true"#,
+        ] {
+            is_kept::<Stored>(&format!(r#"{{"mediaType":"a/b"{rest}}}"#));
+        }
+        for rest in [
+            "",
+            r#","nonce":"ff""#,
+            r#","seen":7"#,
+            r#","seen":7,"invalidated":8"#,
+        ] {
+            let text = named(&format!(r#""mediaType":"a/b","size":7{rest}"#));
+            is_kept::<TagTarget>(&text.replacen('{', r#"{"kind":"manifest","#, 1));
+        }
+        let text = named(r#""time":7"#);
+        is_kept::<TagTarget>(&text.replacen('{', r#"{"kind":"tombstone","#, 1));
+        for rest in [
+            "",
+            r#","artifactType":"a/b""#,
+            r#","annotations":{"a":"b"}"#,
+        ] {
+            is_kept::<Referrer>(&format!(
+                r#"{{"mediaType":"a/b","digest":"{DIGEST}","size":7{rest}}}"#
+            ));
+        }
+    }
+
     #[test]
     fn the_metadata_of_links_is_what_is_stored() {
         for (right, stored) in [
