@@ -7,7 +7,7 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -21,7 +21,7 @@ use crate::{
     error::{Code, Error},
     host::{Host, SignIns},
     name::Name,
-    route::{Route, TOKEN_PATH},
+    route::TOKEN_PATH,
     time::Timestamp,
 };
 
@@ -95,44 +95,6 @@ pub enum Need<'a> {
     Registry(Action),
     /// An action in a repository.
     Repository(&'a Name, Action),
-}
-
-impl<'a> Need<'a> {
-    /// What a request to an end-point needs. Of a method that the end-point does not have, no more than to be let in.
-    pub fn of(route: &'a Route, method: &Method) -> Self {
-        if !route.methods().contains(method) {
-            return Self::Entry;
-        }
-        match route {
-            Route::Version => Self::SignIn,
-            Route::Token { .. } => Self::Token,
-            Route::Metrics => Self::Registry(Action::Metrics),
-            Route::Sweep { .. }
-            | Route::Scrub { .. }
-            | Route::Holders { .. }
-            | Route::Rights { .. } => Self::Registry(Action::Administer),
-            Route::Extensions => Self::Entry,
-            Route::Catalog { .. } => Self::Catalog,
-            Route::Layer { name, .. }
-            | Route::LayerFile { name, .. }
-            | Route::ImageFile { name, .. }
-            | Route::Tags { name, .. }
-            | Route::Referrers { name, .. } => Self::Repository(name, Action::Pull),
-            Route::Invalidate { name, .. } => Self::Repository(name, Action::Administer),
-            // Moving a tag, and the source of a mount, need more: what is there decides.
-            Route::StartUpload { name, .. } | Route::Upload { name, .. } => {
-                Self::Repository(name, Action::Push)
-            }
-            Route::Blob { name, .. } | Route::Manifest { name, .. } => {
-                let action = match *method {
-                    Method::GET | Method::HEAD => Action::Pull,
-                    Method::DELETE => Action::Delete,
-                    _ => Action::Push,
-                };
-                Self::Repository(name, action)
-            }
-        }
-    }
 }
 
 impl Access {

@@ -5,10 +5,11 @@
 //! hand in their own.
 //!
 //! ```
-//! use strata::{digest::Digest, manifest::Manifest, name::Reference, route::Route};
+//! use http::Method;
+//! use strata::{name::Reference, route::{InRepository, Operation}};
 //!
-//! let route = Route::parse("/v2/library/alpine/manifests/3.22")?;
-//! let Route::Manifest { name, reference: Reference::Tag(tag), .. } = route else { unreachable!() };
+//! let operation = Operation::parse(&Method::GET, "/v2/library/alpine/manifests/3.22")?;
+//! let Operation::In(name, InRepository::PullManifest(Reference::Tag(tag))) = operation else { unreachable!() };
 //! assert_eq!((name.as_str(), tag.as_str()), ("library/alpine", "3.22"));
 //! # Ok::<(), strata::error::Error>(())
 //! ```
@@ -20,7 +21,7 @@
 //! | 1 | [`annotations`], [`manifest`], [`route`], [`error`], [`host`] | documents: what a manifest refers to, which end-point a request is for, the table of errors; what is asked of the platform |
 //! | 1 | [`layer`] | bytes of a layer in, its index and any part of it out; knows no request and no store |
 //! | 2 | [`ledger`] | who holds how much of an isolate's memory |
-//! | 2 | [`upload`], [`upstream`], [`access`], [`settings`] | decisions, without input or output |
+//! | 2 | [`upload`], [`upstream`], [`access`], [`end_point`], [`settings`] | decisions, without input or output |
 //! | 3 | [`store`], [`metrics`] | stores by what they promise, their keys, the tiers, the stores in memory, the checks that every store passes; what an isolate has seen and done |
 //! | 4 | [`registry`] | a request and stores in, a response out |
 
@@ -28,6 +29,7 @@ pub mod access;
 pub mod annotations;
 pub mod budget;
 pub mod digest;
+pub mod end_point;
 pub mod error;
 pub mod host;
 pub mod layer;

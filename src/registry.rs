@@ -14,19 +14,19 @@ use serde_json::json;
 use crate::{
     access::{Caller, Need, Visit, cross_site, network, rule::Action},
     digest::Digest,
+    end_point::{Change, EndPoint},
     error::{Code, Error},
     host::{Host, Level},
     ledger::{Full, Ledger, STRANGER},
     metrics::{self, Metrics},
-    name::Reference,
+    name::{Name, Reference},
     registry::{
-        audit::Change,
         layer::Progress,
         stack::{Blocks, Indexes},
         uploads::Uploads,
         upstream::Acquaintance,
     },
-    route::{self, Route},
+    route::{self, InRepository, Operation},
     settings::{Log, Settings},
     store::{
         Bytes as _, StoreError, Streams, Values,
@@ -237,24 +237,27 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let id = format!("{}-{number}", self.isolate);
         let trace = Trace::default();
         let namespace = route::namespace(&request.target);
-        let route = Route::parse(&request.target)
-            .and_then(|route| self.settle(route, namespace.as_deref()));
+        let asked = Operation::parse(&request.method, &request.target);
+        let operation = match &asked {
+            Ok(operation) => self.settle(operation.clone(), namespace.as_deref()),
+            Err(error) => Err(error.clone()),
+        };
+        let end_point = operation.as_ref().ok().map(EndPoint::of);
         let about = About {
             id: &id,
-            route: route.as_ref().map_or("unknown", Route::name),
-            repository: route
+            route: end_point.as_ref().map_or("unknown", |row| row.name),
+            asked: asked.as_ref().ok().and_then(Operation::repository),
+            is_version: matches!(operation, Ok(Operation::Version)),
+            repository: operation
                 .as_ref()
                 .ok()
-                .and_then(Route::repository)
+                .and_then(Operation::repository)
                 .map(ToString::to_string),
-            change: route
-                .as_ref()
-                .ok()
-                .and_then(|route| Change::of(route, &request.method)),
+            change: end_point.as_ref().and_then(|row| row.change.clone()),
             user: RefCell::default(),
         };
         let sender = address_of(&request.address);
-        let dispatch = self.dispatch(&mut request, route, &about, &trace);
+        let dispatch = self.dispatch(&mut request, operation.as_ref(), end_point, &about, &trace);
         let answer = self.ledger.scope(Some(sender.into()), dispatch).await;
         if let Some(body) = request.body.take() {
             self.store.discard(body).await;
@@ -276,7 +279,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if request.method == Method::HEAD {
             *response.body_mut() = Body::Empty;
         }
-        if about.route == Route::Version.name() {
+        if about.is_version {
             // Docker asks this one, and believes no other.
             let version = HeaderValue::from_static("registry/2.0");
             let headers = response.headers_mut();
@@ -319,9 +322,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Finds the repository that is meant: of an upstream, where the client, the name or the settings say so.
-    fn settle(&self, route: Route, namespace: Option<&str>) -> Result<Route, Error> {
-        let Some(name) = route.repository() else {
-            return Ok(route);
+    fn settle(&self, operation: Operation, namespace: Option<&str>) -> Result<Operation, Error> {
+        let Some(name) = operation.repository() else {
+            return Ok(operation);
         };
         let found = self.settings.upstreams.resolve(name, namespace);
         let mirrored = found.map_err(|error| {
@@ -329,8 +332,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .with_detail(json!({ "name": name.as_str(), "ns": namespace }))
         })?;
         Ok(match mirrored {
-            Some(mirrored) => route.in_repository(mirrored.name),
-            None => route,
+            Some(mirrored) => operation.in_repository(mirrored.name),
+            None => operation,
         })
     }
 
@@ -417,27 +420,21 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         self.host.log(Level::Error, what, &fields);
     }
 
+    /// Lets a request in, and has it answered.
     async fn dispatch(
         &self,
         request: &mut Request<S::Body>,
-        route: Result<Route, Error>,
+        operation: Result<&Operation, &Error>,
+        end_point: Option<EndPoint<'_>>,
         about: &About<'_>,
         trace: &Trace<S::Bytes>,
     ) -> Answer<S> {
         require_lengths(request)?;
-        if let Some(found) = cross_site::foreign(&request.headers, self.origin(request)) {
-            self.permit_foreign(route.as_ref().ok(), &request.method, found)?;
-        }
-        let has_method = |route: &Route| route.methods().contains(&request.method);
-        if let Ok(route @ Route::Token { scopes }) = &route
-            && has_method(route)
-        {
+        self.require_own_site(request, end_point.as_ref())?;
+        if let Ok(Operation::IssueToken { scopes }) = operation {
             return self.token(request, scopes, about).await;
         }
-        let need = match &route {
-            Ok(route) => Need::of(route, &request.method),
-            Err(_) => Need::Entry,
-        };
+        let need = end_point.map_or(Need::Entry, |row| row.need);
         let access = &self.settings.access;
         let caller = access
             .identify(self.visit(request), need, &self.host)
@@ -469,191 +466,154 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let pushes = access.may(&caller, name, Action::Push);
             trace.believes_absence.set(!pushes);
         }
-        let route = route?;
-        match (route, request.method.as_str()) {
-            (Route::Version, "GET" | "HEAD") => {
-                Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()))
-            }
-            (Route::Catalog { limit, last }, "GET" | "HEAD") => {
-                self.list_repositories(&caller, limit, last.as_ref()).await
-            }
-            (Route::Blob { name, digest }, "GET" | "HEAD") => {
-                self.pull_blob(request, &name, &digest, trace).await
-            }
-            (Route::Metrics, "GET" | "HEAD") => self.metrics().await,
-            (Route::Extensions, "GET" | "HEAD") => Ok(file::extensions()),
-            (
-                Route::Layer {
+        match operation.map_err(Error::clone)? {
+            Operation::In(name, operation) => {
+                let asked = about.asked.unwrap_or(name);
+                let of = Of {
+                    caller: &caller,
                     name,
-                    digest,
-                    prefix,
-                    page,
-                },
-                "GET" | "HEAD",
-            ) => {
-                self.layer_contents(request, &name, &digest, &prefix, &page, trace)
-                    .await
-            }
-            (
-                Route::LayerFile {
-                    name,
-                    digest,
-                    path,
-                    page,
-                },
-                "GET" | "HEAD",
-            ) => {
-                self.layer_file(request, &name, &digest, &path, &page, trace)
-                    .await
-            }
-            (
-                Route::ImageFile {
-                    name,
-                    reference,
-                    platform,
-                    path,
-                    page,
-                },
-                "GET" | "HEAD",
-            ) => {
-                let image = file::ImageOf {
-                    name: &name,
-                    reference: &reference,
-                    platform: platform.as_deref(),
+                    asked,
+                    trace,
                 };
-                self.image_file(request, &image, &path, &page, trace).await
+                self.dispatch_in(request, operation, of).await
             }
-            (Route::Invalidate { name, tag }, "POST") => self.invalidate(&name, tag.as_ref()).await,
-            (
-                Route::Sweep {
-                    is_dry,
-                    max,
-                    cursor,
-                },
-                "POST",
-            ) => self.sweep_on_demand(is_dry, max, cursor.as_deref()).await,
-            (
-                Route::Scrub {
-                    is_dry,
-                    digest,
-                    cursor,
-                },
-                "POST",
-            ) => {
-                self.scrub_on_demand(is_dry, digest.as_ref(), cursor.as_deref())
-                    .await
-            }
-            (Route::Holders { digest }, "GET" | "HEAD") => self.blob_holders(&digest).await,
-            (Route::Rights { cursor }, "GET" | "HEAD") => {
-                self.doubtful_rights(cursor.as_deref()).await
-            }
-            (Route::Blob { name, digest }, "DELETE") => self.delete_blob(&name, &digest).await,
-            (
-                Route::Manifest {
-                    name, reference, ..
-                },
-                "GET" | "HEAD",
-            ) => self.pull_manifest(request, &name, &reference, trace).await,
-            (
-                Route::Manifest {
-                    name,
-                    reference,
-                    tags,
-                },
-                "PUT",
-            ) => {
-                self.push_manifest(request, &caller, &name, &reference, &tags, trace)
-                    .await
-            }
-            (
-                Route::Manifest {
-                    name, reference, ..
-                },
-                "DELETE",
-            ) => match reference {
-                Reference::Digest(digest) => self.delete_manifest(&caller, &name, &digest).await,
-                Reference::Tag(tag) => self.delete_tag(&caller, &name, &tag).await,
-            },
-            (Route::StartUpload { name, start }, "POST") => {
-                self.start_upload(request, &caller, &name, &start).await
-            }
-            (Route::Upload { name, id, .. }, "GET") => self.upload_status(&name, id).await,
-            (Route::Upload { name, id, step, .. }, "PATCH") => {
-                self.push_chunk(request, &name, id, step).await
-            }
-            (
-                Route::Upload {
-                    name,
-                    id,
-                    step,
-                    digest,
-                },
-                "PUT",
-            ) => {
-                self.close_upload(request, &name, id, step, digest.as_ref())
-                    .await
-            }
-            (Route::Upload { name, id, .. }, "DELETE") => self.cancel_upload(&name, id).await,
-            (Route::Tags { name, limit, last }, "GET" | "HEAD") => {
-                let called = list::Called::of(&request.target, &name);
-                self.list_tags(&called, &name, limit, last.as_ref(), trace)
-                    .await
-            }
-            (
-                Route::Referrers {
-                    name,
-                    subject,
-                    artifact_type,
-                    limit,
-                    last,
-                },
-                "GET" | "HEAD",
-            ) => {
-                let called = list::Called::of(&request.target, &name);
-                let wanted = list::WantedReferrers {
-                    subject: &subject,
-                    artifact_type: artifact_type.as_deref(),
-                    limit,
-                    last: last.as_ref(),
-                };
-                self.list_referrers(&called, &name, &wanted, trace).await
-            }
-            (
-                route @ (Route::Version
-                | Route::Token { .. }
-                | Route::Metrics
-                | Route::Extensions
-                | Route::Layer { .. }
-                | Route::LayerFile { .. }
-                | Route::ImageFile { .. }
-                | Route::Invalidate { .. }
-                | Route::Sweep { .. }
-                | Route::Scrub { .. }
-                | Route::Holders { .. }
-                | Route::Rights { .. }
-                | Route::Catalog { .. }
-                | Route::Blob { .. }
-                | Route::Manifest { .. }
-                | Route::StartUpload { .. }
-                | Route::Upload { .. }
-                | Route::Tags { .. }
-                | Route::Referrers { .. }),
-                _,
-            ) => Err(no_such_method(&route, &request.method)),
+            of_registry => self.dispatch_registry(of_registry, &caller).await,
         }
     }
 
-    /// Refuses a request that another site's page caused, unless it only reads what is stored here.
-    fn permit_foreign(
+    /// Answers a request to an end-point of the registry.
+    async fn dispatch_registry(&self, operation: &Operation, caller: &Caller) -> Answer<S> {
+        match operation {
+            Operation::ShowMetrics => self.metrics().await,
+            Operation::ListExtensions => Ok(file::extensions()),
+            Operation::ListRepositories { limit, last } => {
+                self.list_repositories(caller, *limit, last.as_ref()).await
+            }
+            Operation::Sweep {
+                is_dry,
+                max,
+                cursor,
+            } => self.sweep_on_demand(*is_dry, *max, cursor.as_deref()).await,
+            Operation::Scrub {
+                is_dry,
+                digest,
+                cursor,
+            } => {
+                self.scrub_on_demand(*is_dry, digest.as_ref(), cursor.as_deref())
+                    .await
+            }
+            Operation::ListHolders(digest) => self.blob_holders(digest).await,
+            Operation::ListDoubtfulRights { cursor } => {
+                self.doubtful_rights(cursor.as_deref()).await
+            }
+            // The others were answered before.
+            Operation::Version | Operation::IssueToken { .. } | Operation::In(..) => {
+                Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()))
+            }
+        }
+    }
+
+    /// Answers a request to an end-point of a repository.
+    async fn dispatch_in(
         &self,
-        route: Option<&Route>,
-        method: &Method,
-        found: cross_site::Foreign,
+        request: &mut Request<S::Body>,
+        operation: &InRepository,
+        Of {
+            caller,
+            name,
+            asked,
+            trace,
+        }: Of<'_, S::Bytes>,
+    ) -> Answer<S> {
+        use InRepository as In;
+        let called = || list::Called::of(&request.target, asked);
+        match operation {
+            In::PullBlob(digest) => self.pull_blob(request, name, digest, trace).await,
+            In::DeleteBlob(digest) => self.delete_blob(name, digest).await,
+            In::PullManifest(reference) => {
+                self.pull_manifest(request, name, reference, trace).await
+            }
+            In::PushManifest { reference, tags } => {
+                self.push_manifest(request, caller, name, reference, tags, trace)
+                    .await
+            }
+            In::DeleteManifest(Reference::Digest(digest)) => {
+                self.delete_manifest(caller, name, digest).await
+            }
+            In::DeleteManifest(Reference::Tag(tag)) => self.delete_tag(caller, name, tag).await,
+            In::StartUpload(start) => self.start_upload(request, caller, name, start).await,
+            In::ShowUpload(id) => self.upload_status(name, *id).await,
+            In::PushChunk { id, step } => self.push_chunk(request, name, *id, *step).await,
+            In::CloseUpload { id, step, digest } => {
+                self.close_upload(request, name, *id, *step, digest.as_ref())
+                    .await
+            }
+            In::CancelUpload(id) => self.cancel_upload(name, *id).await,
+            In::ListTags { limit, last } => {
+                self.list_tags(&called(), name, *limit, last.as_ref(), trace)
+                    .await
+            }
+            In::ListReferrers {
+                subject,
+                artifact_type,
+                limit,
+                last,
+            } => {
+                let wanted = list::WantedReferrers {
+                    subject,
+                    artifact_type: artifact_type.as_deref(),
+                    limit: *limit,
+                    last: last.as_ref(),
+                };
+                self.list_referrers(&called(), name, &wanted, trace).await
+            }
+            In::ListLayer {
+                digest,
+                prefix,
+                page,
+            } => {
+                self.layer_contents(request, name, digest, prefix, page, trace)
+                    .await
+            }
+            In::ReadLayerFile { digest, path, page } => {
+                self.layer_file(request, name, digest, path, page, trace)
+                    .await
+            }
+            In::ReadImageFile {
+                reference,
+                platform,
+                path,
+                page,
+            } => {
+                let platform = platform.as_deref();
+                let image = file::ImageOf {
+                    name,
+                    reference,
+                    platform,
+                };
+                self.image_file(request, &image, path, page, trace).await
+            }
+            In::Invalidate { tag } => self.invalidate(name, tag.as_ref()).await,
+        }
+    }
+
+    /// Refuses a request that a page of another site caused, unless it only reads what is stored here.
+    fn require_own_site(
+        &self,
+        request: &Request<S::Body>,
+        end_point: Option<&EndPoint<'_>>,
     ) -> Result<(), Error> {
-        let is_mirrored = route
-            .and_then(Route::repository)
-            .is_some_and(|name| self.mirrored(name).is_some());
-        if cross_site::only_reads(route, method, is_mirrored) {
+        let Some(found) = cross_site::foreign(&request.headers, self.origin(request)) else {
+            return Ok(());
+        };
+        let is_open = end_point.is_none_or(|row| {
+            let is_mirrored = match row.need {
+                Need::Repository(name, _) => self.mirrored(name).is_some(),
+                _ => false,
+            };
+            row.effect.is_open(is_mirrored)
+        });
+        if request.method.is_safe() && is_open {
             return Ok(());
         }
         Err(found.into())
@@ -686,10 +646,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 }
 
+/// The repository that a request is about, and who makes it.
+struct Of<'a, B> {
+    caller: &'a Caller,
+    name: &'a Name,
+    /// The name by which the client asked for the repository.
+    asked: &'a Name,
+    trace: &'a Trace<B>,
+}
+
 /// What the log and the metrics say a request is about.
 struct About<'a> {
     id: &'a str,
     route: &'static str,
+    /// The name by which the client asked for the repository.
+    asked: Option<&'a Name>,
+    /// Whether it asks whether this is a registry, as every client does first.
+    is_version: bool,
     repository: Option<String>,
     /// What it changes, if it succeeds.
     change: Option<Change>,
@@ -894,13 +867,6 @@ async fn for_each<T, R, F: Future<Output = Result<R, Error>>>(
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await
-}
-
-fn no_such_method(route: &Route, method: &Method) -> Error {
-    let methods: Vec<_> = route.methods().iter().map(Method::as_str).collect();
-    let allow = methods.join(", ");
-    let found = format!("method {method} on this end-point, which has {allow}");
-    Error::new(Code::Unsupported, found).with_header(header::ALLOW, value(&allow))
 }
 
 fn respond_with_error<S: Streams>(error: &Error) -> Response<Body<S>> {

@@ -1,4 +1,4 @@
-//! Routes: which end-point of the specification a request is for.
+//! Routes: the operation that a request asks for, by its method, path and query.
 //!
 //! ```text
 //! end-1                 GET HEAD             /v2/
@@ -30,7 +30,7 @@
 
 use std::{borrow::Cow, str::FromStr};
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use percent_encoding::percent_decode_str;
 
 use crate::{
@@ -40,164 +40,159 @@ use crate::{
     upload::UploadId,
 };
 
-/// Where tokens are given.
+/// The path of the token end-point.
 pub const TOKEN_PATH: &str = "/v2/_strata/token";
 
-/// An end-point, with what its path and query name.
+/// The operation that a request asks for, with the parameters of its path and query.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Route {
-    /// end-1: whether this is a registry.
+pub enum Operation {
+    /// Tells whether this is a registry (end-1).
     Version,
-    /// A token, for who signs in.
-    Token {
-        /// What it is to be for.
+    /// Gives a token.
+    IssueToken {
+        /// The scopes asked for.
         scopes: Vec<String>,
     },
-    /// What this isolate has seen and done.
-    Metrics,
-    /// The extensions that there are.
-    Extensions,
-    /// The table of contents of a layer.
-    Layer {
-        /// The repository.
-        name: Name,
+    /// Shows the metrics of this isolate.
+    ShowMetrics,
+    /// Lists the extensions.
+    ListExtensions,
+    /// Lists the repositories: Docker's catalogue.
+    ListRepositories {
+        /// The most names to list.
+        limit: Option<u64>,
+        /// The name to list after.
+        last: Option<Name>,
+    },
+    /// Does a step of the sweep.
+    Sweep {
+        /// Whether it only tells what it would remove.
+        is_dry: bool,
+        /// The removals after which nothing else is begun.
+        max: Option<u64>,
+        /// The place at which a dry run resumes.
+        cursor: Option<String>,
+    },
+    /// Does a step of the scrub.
+    Scrub {
+        /// Whether it only tells what it would repair.
+        is_dry: bool,
+        /// The only blob to look at.
+        digest: Option<Digest>,
+        /// The place at which a dry run resumes.
+        cursor: Option<String>,
+    },
+    /// Lists the repositories that hold a blob.
+    ListHolders(Digest),
+    /// Lists rights that older versions gave by the word of an upstream.
+    ListDoubtfulRights {
+        /// The place at which the listing resumes.
+        cursor: Option<String>,
+    },
+    /// An operation in a repository.
+    In(Name, InRepository),
+}
+
+/// An operation in a repository.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum InRepository {
+    /// Pulls a blob (end-2).
+    PullBlob(Digest),
+    /// Deletes a blob (end-10).
+    DeleteBlob(Digest),
+    /// Pulls a manifest (end-3).
+    PullManifest(Reference),
+    /// Pushes a manifest (end-7).
+    PushManifest {
+        /// The name of the manifest.
+        reference: Reference,
+        /// Tags that it gets beside its reference (end-7b).
+        tags: Vec<Tag>,
+    },
+    /// Deletes a manifest or a tag (end-9).
+    DeleteManifest(Reference),
+    /// Starts an upload (end-4, end-11).
+    StartUpload(UploadStart),
+    /// Tells how much of an upload was received (end-13).
+    ShowUpload(UploadId),
+    /// Receives a chunk of an upload (end-5).
+    PushChunk {
+        /// The upload.
+        id: UploadId,
+        /// The last step that the client knows of: a hint that saves a listing.
+        step: u32,
+    },
+    /// Closes an upload (end-6).
+    CloseUpload {
+        /// The upload.
+        id: UploadId,
+        /// The last step that the client knows of.
+        step: u32,
+        /// The digest of the blob.
+        digest: Option<Digest>,
+    },
+    /// Cancels an upload (end-14).
+    CancelUpload(UploadId),
+    /// Lists the tags (end-8).
+    ListTags {
+        /// The most tags to list.
+        limit: Option<u64>,
+        /// The tag to list after.
+        last: Option<Tag>,
+    },
+    /// Lists the manifests that name a manifest as their subject (end-12).
+    ListReferrers {
+        /// The subject.
+        subject: Digest,
+        /// The only artifact type to list.
+        artifact_type: Option<String>,
+        /// The most manifests to list.
+        limit: Option<u64>,
+        /// The manifest to list after.
+        last: Option<Digest>,
+    },
+    /// Lists the table of contents of a layer.
+    ListLayer {
         /// The layer.
         digest: Digest,
-        /// List paths that begin with these bytes only.
+        /// The bytes with which listed paths begin.
         prefix: Vec<u8>,
-        /// Which of them.
+        /// The part of the list.
         page: PathPage,
     },
-    /// A file of a layer, or what is in one of its directories.
-    LayerFile {
-        /// The repository.
-        name: Name,
+    /// Reads a file of a layer, or lists a directory.
+    ReadLayerFile {
         /// The layer.
         digest: Digest,
         /// The path in the layer.
         path: Vec<u8>,
-        /// What is listed of a directory.
+        /// The part of the list of a directory.
         page: PathPage,
     },
-    /// A file of an image, or what is in one of its directories.
-    ImageFile {
-        /// The repository.
-        name: Name,
+    /// Reads a file of an image, or lists a directory.
+    ReadImageFile {
         /// The image, or an index of images.
         reference: Reference,
-        /// Which of the images of an index, as `os/architecture` or `os/architecture/variant`.
+        /// The image of an index, as `os/architecture` or `os/architecture/variant`.
         platform: Option<String>,
         /// The path in the image.
         path: Vec<u8>,
-        /// What is listed of a directory.
+        /// The part of the list of a directory.
         page: PathPage,
     },
-    /// What is mirrored is asked for again.
+    /// Has the upstream asked again.
     Invalidate {
-        /// The repository.
-        name: Name,
-        /// The tag; without one, all of the repository.
+        /// The tag; without one, all tags.
         tag: Option<Tag>,
-    },
-    /// A step of the sweep.
-    Sweep {
-        /// Whether nothing is to be removed, and only told.
-        is_dry: bool,
-        /// After how many removals nothing else is begun.
-        max: Option<u64>,
-        /// Where a dry run goes on.
-        cursor: Option<String>,
-    },
-    /// A step of the scrub.
-    Scrub {
-        /// Whether nothing is to be repaired, and only told.
-        is_dry: bool,
-        /// The only blob that is looked at.
-        digest: Option<Digest>,
-        /// Where a dry run goes on.
-        cursor: Option<String>,
-    },
-    /// Who holds a blob.
-    Holders {
-        /// The blob.
-        digest: Digest,
-    },
-    /// Which repositories may have rights that older versions gave by the word of an upstream.
-    Rights {
-        /// Where the request before ended.
-        cursor: Option<String>,
-    },
-    /// The catalogue: the names of all repositories.
-    Catalog {
-        /// The most names to list.
-        limit: Option<u64>,
-        /// List names after this one only.
-        last: Option<Name>,
-    },
-    /// end-2, end-10: a blob.
-    Blob {
-        /// The repository.
-        name: Name,
-        /// The blob.
-        digest: Digest,
-    },
-    /// end-3, end-7, end-9: a manifest.
-    Manifest {
-        /// The repository.
-        name: Name,
-        /// The manifest.
-        reference: Reference,
-        /// Tags that a pushed manifest gets beside its reference (end-7b).
-        tags: Vec<Tag>,
-    },
-    /// end-4, end-11: the start of an upload.
-    StartUpload {
-        /// The repository.
-        name: Name,
-        /// What the upload begins with.
-        start: UploadStart,
-    },
-    /// end-5, end-6, end-13, end-14: an upload under way.
-    Upload {
-        /// The repository.
-        name: Name,
-        /// The upload.
-        id: UploadId,
-        /// The last step the client knows of: a hint that saves a listing.
-        step: u32,
-        /// The digest of the blob that ends here.
-        digest: Option<Digest>,
-    },
-    /// end-8: the tags of a repository.
-    Tags {
-        /// The repository.
-        name: Name,
-        /// The most tags to list.
-        limit: Option<u64>,
-        /// List tags after this one only.
-        last: Option<Tag>,
-    },
-    /// end-12: the manifests that name a manifest as their subject.
-    Referrers {
-        /// The repository.
-        name: Name,
-        /// The manifest that they name.
-        subject: Digest,
-        /// List manifests of this artifact type only.
-        artifact_type: Option<String>,
-        /// The most manifests to list.
-        limit: Option<u64>,
-        /// List manifests after this one only.
-        last: Option<Digest>,
     },
 }
 
-/// Which part of a list of paths is wanted.
+/// The part of a list of paths that a client asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PathPage {
     /// The most paths or names to list.
     pub limit: Option<u64>,
-    /// List what comes after this one only.
+    /// The path or name to list after.
     pub last: Option<Vec<u8>>,
 }
 
@@ -220,153 +215,231 @@ pub enum UploadStart {
     },
 }
 
-impl Route {
-    /// Reads a path, with its query where there is one.
-    pub fn parse(target: &str) -> Result<Self, Error> {
+impl Operation {
+    /// Parses a method, a path and its query.
+    ///
+    /// # Errors
+    ///
+    /// 404 for a path that is none, 405 with `Allow` for a method that the path does not have, and 400 or
+    /// 404 for a name, digest, tag or number that is invalid.
+    pub fn parse(method: &Method, target: &str) -> Result<Self, Error> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let asked = Asked { method, query };
         if path == TOKEN_PATH {
             let scopes = scopes(query.as_bytes());
-            return Ok(Self::Token { scopes });
+            return asked.one_of("GET, HEAD, POST", Self::IssueToken { scopes });
         }
         if let Some(rest) = path.strip_prefix("/v2/_strata/") {
-            return Self::parse_registry(rest, query).ok_or_else(|| unknown(path))?;
+            return asked.of_registry(rest).ok_or_else(|| unknown(path))?;
         }
         if let Some((name, rest)) = path.split_once("/_strata/") {
-            return Self::parse_strata(name, rest, query).ok_or_else(|| unknown(path))?;
+            return asked
+                .of_extension(name, rest)
+                .ok_or_else(|| unknown(path))?;
         }
         let path = percent_decode_str(path)
             .decode_utf8()
             .map_err(|_| unknown(path))?;
         if path == "/metrics" {
-            return Ok(Self::Metrics);
+            return asked.get(Self::ShowMetrics);
         }
-        let Some(rest) = path.strip_prefix("/v2") else {
-            return Err(unknown(&path));
-        };
+        let rest = path.strip_prefix("/v2").ok_or_else(|| unknown(&path))?;
         if rest.is_empty() || rest == "/" {
-            return Ok(Self::Version);
+            return asked.get(Self::Version);
         }
-        let Some(rest) = rest.strip_prefix('/') else {
-            return Err(unknown(&path));
-        };
-        let query = Query::parse(query);
-        if rest == "_oci/ext/discover" {
-            return Ok(Self::Extensions);
-        }
-        if rest == "_catalog" {
-            return Ok(Self::Catalog {
-                limit: query.number("n")?,
-                last: query.parsed("last")?,
-            });
-        }
-
-        // The last three segments decide; what is before them is the name.
-        let (rest, last) = rest.rsplit_once('/').ok_or_else(|| unknown(&path))?;
-        let (before, word) = rest.rsplit_once('/').unwrap_or(("", rest));
-        match (word, last) {
-            ("tags", "list") => Ok(Self::Tags {
-                name: before.parse()?,
-                limit: query.number("n")?,
-                last: query.parsed("last")?,
-            }),
-            ("manifests", reference) => Ok(Self::Manifest {
-                name: before.parse()?,
-                reference: reference.parse()?,
-                tags: query.tags()?,
-            }),
-            ("referrers", subject) => Ok(Self::Referrers {
-                name: before.parse()?,
-                subject: subject.parse()?,
-                artifact_type: query.get("artifactType").map(str::to_owned),
-                limit: query.number("n")?,
-                last: query.parsed("last")?,
-            }),
-            ("blobs", "uploads") => Ok(Self::StartUpload {
-                name: before.parse()?,
-                start: query.start()?,
-            }),
-            ("blobs", digest) => Ok(Self::Blob {
-                name: before.parse()?,
-                digest: digest.parse()?,
-            }),
-            ("uploads", last) => {
-                let name = before
-                    .strip_suffix("/blobs")
-                    .ok_or_else(|| unknown(&path))?
-                    .parse()?;
-                if last.is_empty() {
-                    return Ok(Self::StartUpload {
-                        name,
-                        start: query.start()?,
-                    });
-                }
-                let digest = query.parsed("digest")?;
-                let id = last.parse().map_err(|_| {
-                    let found = format!("{last:?} is not an upload of this registry");
-                    Error::new(Code::BlobUploadUnknown, found)
-                })?;
-                let step = query
-                    .get("step")
-                    .and_then(|step| step.parse().ok())
-                    .unwrap_or_default();
-                Ok(Self::Upload {
-                    name,
-                    id,
-                    step,
-                    digest,
+        match rest.strip_prefix('/').ok_or_else(|| unknown(&path))? {
+            "_oci/ext/discover" => asked.get(Self::ListExtensions),
+            "_catalog" => {
+                let query = Query::parse(query);
+                asked.get(Self::ListRepositories {
+                    limit: query.number("n")?,
+                    last: query.parsed("last")?,
                 })
             }
-            _ => Err(unknown(&path)),
+            rest => asked.of_distribution(rest).ok_or_else(|| unknown(&path))?,
         }
     }
 
-    /// Reads what comes after `/v2/_strata/`.
-    fn parse_registry(rest: &str, query: &str) -> Option<Result<Self, Error>> {
-        let query = Query::parse(query);
-        if rest == "sweep" {
-            let made = || {
-                Ok(Self::Sweep {
-                    is_dry: query.flag("dry-run")?,
-                    max: query.number("max")?,
-                    cursor: query.get("cursor").map(str::to_owned),
-                })
-            };
-            return Some(made());
+    /// The repository that it is in.
+    pub const fn repository(&self) -> Option<&Name> {
+        match self {
+            Self::In(name, _) => Some(name),
+            _ => None,
         }
-        if rest == "scrub" {
-            let made = || {
-                Ok(Self::Scrub {
-                    is_dry: query.flag("dry-run")?,
-                    digest: query.parsed("digest")?,
-                    cursor: query.get("cursor").map(str::to_owned),
-                })
-            };
-            return Some(made());
-        }
-        if rest == "rights" {
-            let cursor = query.get("cursor").map(str::to_owned);
-            return Some(Ok(Self::Rights { cursor }));
-        }
-        let digest = percent_decode_str(rest.strip_prefix("blobs/")?)
-            .decode_utf8()
-            .ok()?;
-        let digest = digest.parse().map_err(Error::from);
-        Some(digest.map(|digest| Self::Holders { digest }))
     }
 
-    /// Reads what comes before and after `/_strata/`.
-    fn parse_strata(name: &str, rest: &str, query: &str) -> Option<Result<Self, Error>> {
+    /// The same operation in another repository.
+    #[must_use]
+    pub fn in_repository(self, other: Name) -> Self {
+        match self {
+            Self::In(_, operation) => Self::In(other, operation),
+            of_registry => of_registry,
+        }
+    }
+}
+
+/// The method and the query of a request whose path is being parsed.
+struct Asked<'a> {
+    method: &'a Method,
+    query: &'a str,
+}
+
+impl Asked<'_> {
+    /// The operation, if the method is one of those that the path allows.
+    fn one_of(&self, allowed: &'static str, operation: Operation) -> Result<Operation, Error> {
+        if allowed.split(", ").any(|method| self.method == method) {
+            Ok(operation)
+        } else {
+            Err(self.not_allowed(allowed))
+        }
+    }
+
+    fn get(&self, operation: Operation) -> Result<Operation, Error> {
+        self.one_of("GET, HEAD", operation)
+    }
+
+    fn post(&self, operation: Operation) -> Result<Operation, Error> {
+        self.one_of("POST", operation)
+    }
+
+    fn not_allowed(&self, allowed: &'static str) -> Error {
+        let found = format!(
+            "method {} on this end-point, which has {allowed}",
+            self.method
+        );
+        Error::new(Code::Unsupported, found)
+            .with_header(header::ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// Parses the rest of a path of the specification, after `/v2/`. `None` if it is none.
+    fn of_distribution(&self, rest: &str) -> Option<Result<Operation, Error>> {
+        // The last three segments decide; the name is before them.
+        let (rest, last) = rest.rsplit_once('/')?;
+        let (before, word) = rest.rsplit_once('/').unwrap_or(("", rest));
+        Some(match (word, last) {
+            ("tags", "list") => self.tags(before),
+            ("manifests", reference) => self.manifest(before, reference),
+            ("referrers", subject) => self.referrers(before, subject),
+            ("blobs", "uploads") => self.uploads(before),
+            ("blobs", digest) => self.blob(before, digest),
+            ("uploads", "") => self.uploads(before.strip_suffix("/blobs")?),
+            ("uploads", id) => self.upload(before.strip_suffix("/blobs")?, id),
+            _ => return None,
+        })
+    }
+
+    fn tags(&self, name: &str) -> Result<Operation, Error> {
+        let query = Query::parse(self.query);
+        let name = name.parse()?;
+        let tags = InRepository::ListTags {
+            limit: query.number("n")?,
+            last: query.parsed("last")?,
+        };
+        self.get(Operation::In(name, tags))
+    }
+
+    fn referrers(&self, name: &str, subject: &str) -> Result<Operation, Error> {
+        let query = Query::parse(self.query);
+        let name = name.parse()?;
+        let referrers = InRepository::ListReferrers {
+            subject: subject.parse()?,
+            artifact_type: query.get("artifactType").map(str::to_owned),
+            limit: query.number("n")?,
+            last: query.parsed("last")?,
+        };
+        self.get(Operation::In(name, referrers))
+    }
+
+    fn manifest(&self, name: &str, reference: &str) -> Result<Operation, Error> {
+        let name = name.parse()?;
+        let reference = reference.parse()?;
+        let tags = Query::parse(self.query).tags()?;
+        let operation = match self.method.as_str() {
+            "GET" | "HEAD" => InRepository::PullManifest(reference),
+            "PUT" => InRepository::PushManifest { reference, tags },
+            "DELETE" => InRepository::DeleteManifest(reference),
+            _ => return Err(self.not_allowed("GET, HEAD, PUT, DELETE")),
+        };
+        Ok(Operation::In(name, operation))
+    }
+
+    fn blob(&self, name: &str, digest: &str) -> Result<Operation, Error> {
+        let name = name.parse()?;
+        let digest = digest.parse()?;
+        let operation = match self.method.as_str() {
+            "GET" | "HEAD" => InRepository::PullBlob(digest),
+            "DELETE" => InRepository::DeleteBlob(digest),
+            _ => return Err(self.not_allowed("GET, HEAD, DELETE")),
+        };
+        Ok(Operation::In(name, operation))
+    }
+
+    fn uploads(&self, name: &str) -> Result<Operation, Error> {
+        let name = name.parse()?;
+        let start = Query::parse(self.query).start()?;
+        self.post(Operation::In(name, InRepository::StartUpload(start)))
+    }
+
+    fn upload(&self, name: &str, id: &str) -> Result<Operation, Error> {
+        let query = Query::parse(self.query);
+        let name = name.parse()?;
+        let digest = query.parsed("digest")?;
+        let id = id.parse().map_err(|_| {
+            let found = format!("{id:?} is not an upload of this registry");
+            Error::new(Code::BlobUploadUnknown, found)
+        })?;
+        let step = query.get("step").and_then(|step| step.parse().ok());
+        let step = step.unwrap_or_default();
+        let operation = match self.method.as_str() {
+            "GET" => InRepository::ShowUpload(id),
+            "PATCH" => InRepository::PushChunk { id, step },
+            "PUT" => InRepository::CloseUpload { id, step, digest },
+            "DELETE" => InRepository::CancelUpload(id),
+            _ => return Err(self.not_allowed("GET, PATCH, PUT, DELETE")),
+        };
+        Ok(Operation::In(name, operation))
+    }
+
+    /// Parses the rest of a path after `/v2/_strata/`. `None` if it is none.
+    fn of_registry(&self, rest: &str) -> Option<Result<Operation, Error>> {
+        let query = Query::parse(self.query);
+        let cursor = query.get("cursor").map(str::to_owned);
+        Some(match rest {
+            "sweep" => self.sweep(&query, cursor),
+            "scrub" => self.scrub(&query, cursor),
+            "rights" => self.get(Operation::ListDoubtfulRights { cursor }),
+            _ => {
+                let digest = percent_decode_str(rest.strip_prefix("blobs/")?);
+                let digest: Result<_, _> = digest.decode_utf8().ok()?.parse();
+                let holders = digest.map(Operation::ListHolders).map_err(Error::from);
+                holders.and_then(|holders| self.get(holders))
+            }
+        })
+    }
+
+    fn sweep(&self, query: &Query<'_>, cursor: Option<String>) -> Result<Operation, Error> {
+        self.post(Operation::Sweep {
+            is_dry: query.flag("dry-run")?,
+            max: query.number("max")?,
+            cursor,
+        })
+    }
+
+    fn scrub(&self, query: &Query<'_>, cursor: Option<String>) -> Result<Operation, Error> {
+        self.post(Operation::Scrub {
+            is_dry: query.flag("dry-run")?,
+            digest: query.parsed("digest")?,
+            cursor,
+        })
+    }
+
+    /// Parses the parts of a path before and after `/_strata/`. `None` if they are none.
+    fn of_extension(&self, name: &str, rest: &str) -> Option<Result<Operation, Error>> {
         let name = percent_decode_str(name.strip_prefix("/v2/")?)
             .decode_utf8()
             .ok()?;
         if rest == "invalidate" {
-            let made = || {
-                Ok(Self::Invalidate {
-                    name: name.parse()?,
-                    tag: Query::parse(query).parsed("tag")?,
-                })
-            };
-            return Some(made());
+            return Some(self.invalidate(&name));
         }
         let (kind, rest) = rest.split_once('/')?;
         let (of, path) = match rest.split_once('/') {
@@ -376,138 +449,57 @@ impl Route {
         };
         let of = percent_decode_str(of).decode_utf8().ok()?;
         let path = path.map(|path| percent_decode_str(path).collect());
-        let words = Query::parse(query);
-        let made = || {
-            let name = name.parse()?;
-            let page = PathPage {
-                limit: words.number("n")?,
-                last: query_bytes(query, "last"),
-            };
-            Ok(match (kind, path) {
-                ("layers", None) => Some(Self::Layer {
-                    name,
-                    digest: of.parse()?,
-                    prefix: query_bytes(query, "prefix").unwrap_or_default(),
-                    page,
-                }),
-                ("layers", Some(path)) => Some(Self::LayerFile {
-                    name,
-                    digest: of.parse()?,
-                    path,
-                    page,
-                }),
-                ("images", Some(path)) => Some(Self::ImageFile {
-                    name,
-                    reference: of.parse()?,
-                    platform: words.get("platform").map(str::to_owned),
-                    path,
-                    page,
-                }),
-                _ => None,
-            })
+        match (kind, path) {
+            ("layers", None) => Some(self.layer(&name, &of)),
+            ("layers", Some(path)) => Some(self.layer_file(&name, &of, path)),
+            ("images", Some(path)) => Some(self.image_file(&name, &of, path)),
+            _ => None,
+        }
+    }
+
+    fn invalidate(&self, name: &str) -> Result<Operation, Error> {
+        let name = name.parse()?;
+        let tag = Query::parse(self.query).parsed("tag")?;
+        self.post(Operation::In(name, InRepository::Invalidate { tag }))
+    }
+
+    fn layer(&self, name: &str, digest: &str) -> Result<Operation, Error> {
+        let name = name.parse()?;
+        let page = self.path_page()?;
+        let layer = InRepository::ListLayer {
+            digest: digest.parse()?,
+            prefix: query_bytes(self.query, "prefix").unwrap_or_default(),
+            page,
         };
-        made().transpose()
+        self.get(Operation::In(name, layer))
     }
 
-    /// The methods of the end-point, as the `Allow` header lists them.
-    pub const fn methods(&self) -> &'static [Method] {
-        match self {
-            Self::Version
-            | Self::Metrics
-            | Self::Extensions
-            | Self::Holders { .. }
-            | Self::Rights { .. }
-            | Self::Catalog { .. }
-            | Self::Layer { .. }
-            | Self::LayerFile { .. }
-            | Self::ImageFile { .. }
-            | Self::Tags { .. }
-            | Self::Referrers { .. } => &[Method::GET, Method::HEAD],
-            Self::Blob { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
-            Self::Manifest { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-            Self::StartUpload { .. }
-            | Self::Invalidate { .. }
-            | Self::Sweep { .. }
-            | Self::Scrub { .. } => &[Method::POST],
-            Self::Token { .. } => &[Method::GET, Method::HEAD, Method::POST],
-            Self::Upload { .. } => &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE],
-        }
+    fn layer_file(&self, name: &str, digest: &str, path: Vec<u8>) -> Result<Operation, Error> {
+        let name = name.parse()?;
+        let page = self.path_page()?;
+        let digest = digest.parse()?;
+        let file = InRepository::ReadLayerFile { digest, path, page };
+        self.get(Operation::In(name, file))
     }
 
-    /// The name by which metrics and the log call the end-point.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Version => "version",
-            Self::Token { .. } => "token",
-            Self::Metrics => "metrics",
-            Self::Extensions => "extensions",
-            Self::Invalidate { .. } => "invalidate",
-            Self::Sweep { .. } => "sweep",
-            Self::Scrub { .. } => "scrub",
-            Self::Holders { .. } => "holders",
-            Self::Rights { .. } => "rights",
-            Self::Catalog { .. } => "catalog",
-            Self::Layer { .. } => "layer",
-            Self::LayerFile { .. } => "layer_file",
-            Self::ImageFile { .. } => "image_file",
-            Self::Blob { .. } => "blob",
-            Self::Manifest { .. } => "manifest",
-            Self::StartUpload { .. } => "start_upload",
-            Self::Upload { .. } => "upload",
-            Self::Tags { .. } => "tags",
-            Self::Referrers { .. } => "referrers",
-        }
+    fn image_file(&self, name: &str, reference: &str, path: Vec<u8>) -> Result<Operation, Error> {
+        let name = name.parse()?;
+        let page = self.path_page()?;
+        let platform = Query::parse(self.query).get("platform").map(str::to_owned);
+        let file = InRepository::ReadImageFile {
+            reference: reference.parse()?,
+            platform,
+            path,
+            page,
+        };
+        self.get(Operation::In(name, file))
     }
 
-    /// The same end-point of another repository.
-    pub fn in_repository(mut self, other: Name) -> Self {
-        match &mut self {
-            Self::Version
-            | Self::Token { .. }
-            | Self::Metrics
-            | Self::Extensions
-            | Self::Sweep { .. }
-            | Self::Scrub { .. }
-            | Self::Holders { .. }
-            | Self::Rights { .. }
-            | Self::Catalog { .. } => {}
-            Self::Blob { name, .. }
-            | Self::Layer { name, .. }
-            | Self::LayerFile { name, .. }
-            | Self::ImageFile { name, .. }
-            | Self::Invalidate { name, .. }
-            | Self::Manifest { name, .. }
-            | Self::StartUpload { name, .. }
-            | Self::Upload { name, .. }
-            | Self::Tags { name, .. }
-            | Self::Referrers { name, .. } => *name = other,
-        }
-        self
-    }
-
-    /// The repository that it is about.
-    pub const fn repository(&self) -> Option<&Name> {
-        match self {
-            Self::Version
-            | Self::Token { .. }
-            | Self::Metrics
-            | Self::Extensions
-            | Self::Sweep { .. }
-            | Self::Scrub { .. }
-            | Self::Holders { .. }
-            | Self::Rights { .. }
-            | Self::Catalog { .. } => None,
-            Self::Blob { name, .. }
-            | Self::Layer { name, .. }
-            | Self::LayerFile { name, .. }
-            | Self::ImageFile { name, .. }
-            | Self::Invalidate { name, .. }
-            | Self::Manifest { name, .. }
-            | Self::StartUpload { name, .. }
-            | Self::Upload { name, .. }
-            | Self::Tags { name, .. }
-            | Self::Referrers { name, .. } => Some(name),
-        }
+    fn path_page(&self) -> Result<PathPage, Error> {
+        Ok(PathPage {
+            limit: Query::parse(self.query).number("n")?,
+            last: query_bytes(self.query, "last"),
+        })
     }
 }
 
@@ -620,7 +612,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    use super::*;
+    use super::{InRepository as In, *};
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const ID: &str = "00112233445566778899aabbccddeeff";
@@ -629,18 +621,29 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// A method by which an operation is asked for.
+    fn method(operation: &Operation) -> Method {
+        match operation {
+            Operation::Sweep { .. }
+            | Operation::Scrub { .. }
+            | Operation::In(_, In::StartUpload(_) | In::Invalidate { .. }) => Method::POST,
+            Operation::In(_, In::CloseUpload { .. } | In::PushManifest { .. }) => Method::PUT,
+            _ => Method::GET,
+        }
+    }
+
     #[track_caller]
-    fn parses(target: &str, route: Route) {
+    fn parses(target: &str, operation: Operation) {
         assert_eq!(
-            Route::parse(target).map_err(|error| error.message()),
-            Ok(route),
+            Operation::parse(&method(&operation), target).map_err(|error| error.message()),
+            Ok(operation),
             "{target}"
         );
     }
 
     #[track_caller]
     fn refuses(target: &str, code: Code, status: u16, message: &str) {
-        let error = Route::parse(target).unwrap_err();
+        let error = Operation::parse(&Method::GET, target).unwrap_err();
         assert_eq!(
             (
                 error.code(),
@@ -656,68 +659,64 @@ mod tests {
     fn parses_every_end_point() {
         let digest: Digest = DIGEST.parse().unwrap();
         let id: UploadId = ID.parse().unwrap();
-        parses("/v2", Route::Version);
-        parses("/v2/", Route::Version);
-        parses("/v2/?x=y", Route::Version);
+        parses("/v2", Operation::Version);
+        parses("/v2/", Operation::Version);
+        parses("/v2/?x=y", Operation::Version);
         for text in ["a", "a/b", "a/b/c", "a/b/c/d", "a/b/c/d/e", "a/b/c/d/e/f"] {
             let name = name(text);
             parses(
                 &format!("/v2/{text}/blobs/{DIGEST}"),
-                Route::Blob {
-                    name: name.clone(),
-                    digest: digest.clone(),
-                },
+                Operation::In(name.clone(), In::PullBlob(digest.clone())),
             );
             parses(
                 &format!("/v2/{text}/manifests/{DIGEST}"),
-                Route::Manifest {
-                    name: name.clone(),
-                    reference: Reference::Digest(digest.clone()),
-                    tags: Vec::new(),
-                },
+                Operation::In(
+                    name.clone(),
+                    In::PullManifest(Reference::Digest(digest.clone())),
+                ),
             );
             parses(
                 &format!("/v2/{text}/manifests/v1"),
-                Route::Manifest {
-                    name: name.clone(),
-                    reference: "v1".parse().unwrap(),
-                    tags: Vec::new(),
-                },
+                Operation::In(name.clone(), In::PullManifest("v1".parse().unwrap())),
             );
             parses(
                 &format!("/v2/{text}/tags/list"),
-                Route::Tags {
-                    name: name.clone(),
-                    limit: None,
-                    last: None,
-                },
+                Operation::In(
+                    name.clone(),
+                    In::ListTags {
+                        limit: None,
+                        last: None,
+                    },
+                ),
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads/"),
-                Route::StartUpload {
-                    name: name.clone(),
-                    start: UploadStart::Session {
+                Operation::In(
+                    name.clone(),
+                    In::StartUpload(UploadStart::Session {
                         algorithm: Algorithm::Sha256,
-                    },
-                },
+                    }),
+                ),
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads"),
-                Route::StartUpload {
-                    name: name.clone(),
-                    start: UploadStart::Session {
+                Operation::In(
+                    name.clone(),
+                    In::StartUpload(UploadStart::Session {
                         algorithm: Algorithm::Sha256,
-                    },
-                },
+                    }),
+                ),
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads/{ID}"),
-                Route::Upload {
+                Operation::In(
                     name,
-                    id,
-                    step: 0,
-                    digest: None,
-                },
+                    In::CloseUpload {
+                        id,
+                        step: 0,
+                        digest: None,
+                    },
+                ),
             );
         }
     }
@@ -729,36 +728,42 @@ mod tests {
         let encoded = DIGEST.replace(':', "%3A");
         parses(
             &format!("/v2/a/blobs/uploads/?digest={encoded}"),
-            Route::StartUpload {
-                name: name("a"),
-                start: UploadStart::Whole(digest.clone()),
-            },
+            Operation::In(
+                name("a"),
+                In::StartUpload(UploadStart::Whole(digest.clone())),
+            ),
         );
         parses(
             &format!("/v2/a/blobs/uploads/{ID}?step=3&digest={encoded}"),
-            Route::Upload {
-                name: name("a"),
-                id,
-                step: 3,
-                digest: Some(digest),
-            },
+            Operation::In(
+                name("a"),
+                In::CloseUpload {
+                    id,
+                    step: 3,
+                    digest: Some(digest),
+                },
+            ),
         );
         parses(
             &format!("/v2/a/blobs/uploads/{ID}?step=x&digest="),
-            Route::Upload {
-                name: name("a"),
-                id,
-                step: 0,
-                digest: None,
-            },
+            Operation::In(
+                name("a"),
+                In::CloseUpload {
+                    id,
+                    step: 0,
+                    digest: None,
+                },
+            ),
         );
         parses(
             "/v2/a/tags/list?n=10&last=v1",
-            Route::Tags {
-                name: name("a"),
-                limit: Some(10),
-                last: Some("v1".parse().unwrap()),
-            },
+            Operation::In(
+                name("a"),
+                In::ListTags {
+                    limit: Some(10),
+                    last: Some("v1".parse().unwrap()),
+                },
+            ),
         );
     }
 
@@ -777,35 +782,30 @@ mod tests {
         ] {
             parses(
                 &format!("/v2/{text}/blobs/{DIGEST}"),
-                Route::Blob {
-                    name: name(text),
-                    digest: digest.clone(),
-                },
+                Operation::In(name(text), In::PullBlob(digest.clone())),
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads/"),
-                Route::StartUpload {
-                    name: name(text),
-                    start: UploadStart::Session {
+                Operation::In(
+                    name(text),
+                    In::StartUpload(UploadStart::Session {
                         algorithm: Algorithm::Sha256,
-                    },
-                },
+                    }),
+                ),
             );
             parses(
                 &format!("/v2/{text}/tags/list"),
-                Route::Tags {
-                    name: name(text),
-                    limit: None,
-                    last: None,
-                },
+                Operation::In(
+                    name(text),
+                    In::ListTags {
+                        limit: None,
+                        last: None,
+                    },
+                ),
             );
             parses(
                 &format!("/v2/{text}/manifests/list"),
-                Route::Manifest {
-                    name: name(text),
-                    reference: "list".parse().unwrap(),
-                    tags: Vec::new(),
-                },
+                Operation::In(name(text), In::PullManifest("list".parse().unwrap())),
             );
         }
     }
@@ -814,10 +814,7 @@ mod tests {
     fn decodes_percents() {
         parses(
             &format!("/v2/a%2Fb/blobs/{}", DIGEST.replace(':', "%3a")),
-            Route::Blob {
-                name: name("a/b"),
-                digest: DIGEST.parse().unwrap(),
-            },
+            Operation::In(name("a/b"), In::PullBlob(DIGEST.parse().unwrap())),
         );
         refuses(
             "/v2/%ff/tags/list",
@@ -830,21 +827,23 @@ mod tests {
     #[test]
     fn parses_what_looks_into_layers_and_images() {
         let digest: Digest = DIGEST.parse().unwrap();
-        parses("/v2/_oci/ext/discover", Route::Extensions);
+        parses("/v2/_oci/ext/discover", Operation::ListExtensions);
         for text in ["a", "a/b/c", "files", "layers/images"] {
             let name = name(text);
             let layer = format!("/v2/{text}/_strata/layers/{DIGEST}");
             parses(
                 &format!("{layer}?n=5&last=b&prefix=etc/"),
-                Route::Layer {
-                    name: name.clone(),
-                    digest: digest.clone(),
-                    prefix: b"etc/".to_vec(),
-                    page: PathPage {
-                        limit: Some(5),
-                        last: Some(b"b".to_vec()),
+                Operation::In(
+                    name.clone(),
+                    In::ListLayer {
+                        digest: digest.clone(),
+                        prefix: b"etc/".to_vec(),
+                        page: PathPage {
+                            limit: Some(5),
+                            last: Some(b"b".to_vec()),
+                        },
                     },
-                },
+                ),
             );
             for (path, bytes) in [
                 ("/files", b"".as_slice()),
@@ -860,12 +859,14 @@ mod tests {
             ] {
                 parses(
                     &format!("{layer}{path}"),
-                    Route::LayerFile {
-                        name: name.clone(),
-                        digest: digest.clone(),
-                        path: bytes.to_vec(),
-                        page: PathPage::default(),
-                    },
+                    Operation::In(
+                        name.clone(),
+                        In::ReadLayerFile {
+                            digest: digest.clone(),
+                            path: bytes.to_vec(),
+                            page: PathPage::default(),
+                        },
+                    ),
                 );
             }
             for reference in ["v1", DIGEST, &DIGEST.replace(':', "%3A")] {
@@ -873,16 +874,18 @@ mod tests {
                     &format!(
                         "/v2/{text}/_strata/images/{reference}/files/a?platform=linux%2Farm64&last=%ff+x"
                     ),
-                    Route::ImageFile {
-                        name: name.clone(),
-                        reference: reference.replace("%3A", ":").parse().unwrap(),
-                        platform: Some("linux/arm64".to_owned()),
-                        path: b"a".to_vec(),
-                        page: PathPage {
-                            limit: None,
-                            last: Some(b"\xff x".to_vec()),
+                    Operation::In(
+                        name.clone(),
+                        In::ReadImageFile {
+                            reference: reference.replace("%3A", ":").parse().unwrap(),
+                            platform: Some("linux/arm64".to_owned()),
+                            path: b"a".to_vec(),
+                            page: PathPage {
+                                limit: None,
+                                last: Some(b"\xff x".to_vec()),
+                            },
                         },
-                    },
+                    ),
                 );
             }
         }
@@ -893,10 +896,12 @@ mod tests {
         for (query, tag) in [("", None), ("?tag=", None), ("?tag=v1&ns=x", Some("v1"))] {
             parses(
                 &format!("/v2/a/b/_strata/invalidate{query}"),
-                Route::Invalidate {
-                    name: name("a/b"),
-                    tag: tag.map(|tag| tag.parse().unwrap()),
-                },
+                Operation::In(
+                    name("a/b"),
+                    In::Invalidate {
+                        tag: tag.map(|tag| tag.parse().unwrap()),
+                    },
+                ),
             );
         }
         refuses(
@@ -909,12 +914,12 @@ mod tests {
 
     #[test]
     fn parses_what_concerns_the_registry() {
-        let sweep = |is_dry, max| Route::Sweep {
+        let sweep = |is_dry, max| Operation::Sweep {
             is_dry,
             max,
             cursor: None,
         };
-        for (query, route) in [
+        for (query, operation) in [
             ("", sweep(false, None)),
             ("?dry-run", sweep(true, None)),
             ("?dry-run=", sweep(true, None)),
@@ -922,10 +927,10 @@ mod tests {
             ("?dry-run=1", sweep(true, None)),
             ("?dry-run=false&cursor=", sweep(false, None)),
         ] {
-            parses(&format!("/v2/_strata/sweep{query}"), route);
+            parses(&format!("/v2/_strata/sweep{query}"), operation);
         }
         let digest: Digest = DIGEST.parse().unwrap();
-        let scrub = |is_dry, digest: Option<&Digest>| Route::Scrub {
+        let scrub = |is_dry, digest: Option<&Digest>| Operation::Scrub {
             is_dry,
             digest: digest.cloned(),
             cursor: None,
@@ -936,9 +941,9 @@ mod tests {
         parses(&one, scrub(false, Some(&digest)));
         parses(
             &format!("/v2/_strata/blobs/{DIGEST}"),
-            Route::Holders { digest },
+            Operation::ListHolders(digest),
         );
-        let rights = |cursor: Option<&str>| Route::Rights {
+        let rights = |cursor: Option<&str>| Operation::ListDoubtfulRights {
             cursor: cursor.map(str::to_owned),
         };
         parses("/v2/_strata/rights", rights(None));
@@ -981,19 +986,19 @@ mod tests {
             format!("/v2/%ff/_strata/layers/{DIGEST}"),
             "/v2/_oci/ext/discover/".to_owned(),
         ] {
-            let error = Route::parse(&target).unwrap_err();
+            let error = Operation::parse(&Method::GET, &target).unwrap_err();
             assert_eq!(
                 (error.code(), error.status().as_u16()),
                 (Code::Unsupported, 404),
                 "{target}"
             );
         }
-        let of = |target: &str| Route::parse(target).unwrap_err().code();
+        let of = |target: &str| Operation::parse(&Method::GET, target).unwrap_err().code();
         assert_eq!(of("/v2/a/_strata/layers/latest"), Code::DigestInvalid);
         assert_eq!(of("/v2/a/_strata/images/.x/files/"), Code::ManifestInvalid);
         for name in ["A", "a/_b", "a/_strata/layers/b"] {
             let other = format!("/v2/{name}/_strata/layers/{DIGEST}");
-            assert!(Route::parse(&other).is_err(), "{other}");
+            assert!(Operation::parse(&Method::GET, &other).is_err(), "{other}");
         }
         // No name of a repository has such a component, so nothing else is shadowed.
         for target in [
@@ -1001,7 +1006,7 @@ mod tests {
             "/v2/a/_strata/manifests/v1".to_owned(),
             "/v2/a/_strata/tags/list".to_owned(),
         ] {
-            assert!(Route::parse(&target).is_err(), "{target}");
+            assert!(Operation::parse(&Method::GET, &target).is_err(), "{target}");
         }
     }
 
@@ -1086,7 +1091,7 @@ mod tests {
             "/v2/a/referrers",
             "//v2/",
         ] {
-            let error = Route::parse(target).unwrap_err();
+            let error = Operation::parse(&Method::GET, target).unwrap_err();
             assert_eq!(
                 (error.code(), error.status().as_u16()),
                 (Code::Unsupported, 404),

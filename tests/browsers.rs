@@ -4,7 +4,8 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use serde_json::{Value, json};
 use strata::{
-    host::FetchError, manifest::OCI_MANIFEST, registry, route::Route, store::memory::Memory,
+    end_point::EndPoint, host::FetchError, manifest::OCI_MANIFEST, registry, route::Operation,
+    store::memory::Memory,
 };
 
 use crate::support::{
@@ -176,15 +177,14 @@ mod another_sites_page {
         let mut asked = BTreeSet::new();
         let mut has = BTreeSet::new();
         for (line, _) in requests(&world.upload) {
-            let (method, target) = line.split_once(' ').unwrap();
-            if let Ok(route) = Route::parse(target) {
-                asked.insert((route.name(), method.to_owned()));
-                has.extend(
-                    route
-                        .methods()
-                        .iter()
-                        .map(|method| (route.name(), method.to_string())),
-                );
+            let (asked_by, target) = line.split_once(' ').unwrap();
+            for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+                let operation = Operation::parse(&method.parse().unwrap(), target);
+                if let Ok(operation) = operation {
+                    let name = EndPoint::of(&operation).name;
+                    has.insert((name, method.to_owned()));
+                    asked.insert((name, asked_by.to_owned()));
+                }
             }
         }
         let missing: Vec<_> = has.difference(&asked).collect();

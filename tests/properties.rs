@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, rc::Rc, sync::LazyLock, time::Duration};
 
+use http::Method;
 use proptest::prelude::*;
 use regex::Regex;
 use strata::{
@@ -17,7 +18,7 @@ use strata::{
     manifest::Manifest,
     name::{Name, Reference, Tag},
     range::{ByteRange, Selection},
-    route::Route,
+    route::{InRepository, Operation},
     store::{frequency::Frequency, hot::Hot, memory::Memory},
     time::Timestamp,
 };
@@ -122,10 +123,12 @@ proptest! {
         ".{0,40}",
         "/v2/[a-z0-9/]{0,12}(blobs|manifests|tags|referrers|uploads|list|_catalog|/){0,4}[a-z0-9:/?=&%]{0,12}",
     ]) {
-        if let Ok(Route::Tags { name, .. }) = Route::parse(&target) {
+        let parsed = Operation::parse(&Method::GET, &target);
+        if let Ok(Operation::In(name, InRepository::ListTags { .. })) = parsed {
             let path = format!("/v2/{name}/tags/list");
-            let again = Route::parse(&path).ok();
-            prop_assert_eq!(again, Some(Route::Tags { name, limit: None, last: None }));
+            let again = Operation::parse(&Method::GET, &path).ok();
+            let tags = InRepository::ListTags { limit: None, last: None };
+            prop_assert_eq!(again, Some(Operation::In(name, tags)));
         }
     }
 

@@ -14,12 +14,12 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
-use http::Method;
 use serde_json::{Value, json};
 use strata::{
     access::rule::Action::{self, Administer, Delete, Metrics, Overwrite, Pull, Push},
+    end_point::EndPoint,
     manifest::OCI_MANIFEST,
-    route::Route,
+    route::{InRepository as In, Operation},
     store::memory::Memory,
 };
 
@@ -55,42 +55,64 @@ enum Needs {
 }
 use Needs::{Catalog, Entry, Form, In, InByPassword, InRegistry, Password, SignIn};
 
-/// Makes the table, and a function that has to know every end-point there is.
-macro_rules! end_points {
-    ($($variant:ident $target:literal $($method:ident $needs:expr),+;)*) => {
-        const END_POINTS: &[(&str, &str, &[(&str, Needs)])] = &[
-            $((stringify!($variant), $target, &[$((stringify!($method), $needs)),+]),)*
-        ];
+/// The row of an operation, by its name. An operation that is added without one does not compile.
+const fn row_of(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::Version => "version",
+        Operation::IssueToken { .. } => "token",
+        Operation::ShowMetrics => "metrics",
+        Operation::ListExtensions => "extensions",
+        Operation::ListRepositories { .. } => "catalog",
+        Operation::Sweep { .. } => "sweep",
+        Operation::Scrub { .. } => "scrub",
+        Operation::ListHolders(_) => "holders",
+        Operation::ListDoubtfulRights { .. } => "rights",
+        Operation::In(_, operation) => match operation {
+            In::PullBlob(_) | In::DeleteBlob(_) => "blob",
+            In::PullManifest(_) | In::PushManifest { .. } | In::DeleteManifest(_) => "manifest",
+            In::StartUpload(_) => "start_upload",
+            In::ShowUpload(_) | In::PushChunk { .. } => "upload",
+            In::CloseUpload { .. } | In::CancelUpload(_) => "upload",
+            In::ListTags { .. } => "tags",
+            In::ListReferrers { .. } => "referrers",
+            In::ListLayer { .. } => "layer",
+            In::ReadLayerFile { .. } => "layer_file",
+            In::ReadImageFile { .. } => "image_file",
+            In::Invalidate { .. } => "invalidate",
+        },
+    }
+}
 
-        fn variant(route: &Route) -> &'static str {
-            match route {
-                $(Route::$variant { .. } => stringify!($variant),)*
-            }
-        }
+/// Makes the table.
+macro_rules! end_points {
+    ($($name:ident $target:literal $($method:ident $needs:expr),+;)*) => {
+        const END_POINTS: &[(&str, &str, &[(&str, Needs)])] = &[
+            $((stringify!($name), $target, &[$((stringify!($method), $needs)),+]),)*
+        ];
     };
 }
 
 end_points! {
-    Version "/v2/" GET SignIn, HEAD SignIn;
-    Token "/v2/_strata/token" GET Password, HEAD Password, POST Form;
-    Metrics "/metrics" GET InRegistry(Metrics), HEAD InRegistry(Metrics);
-    Extensions "/v2/_oci/ext/discover" GET Entry, HEAD Entry;
-    Catalog "/v2/_catalog" GET Catalog, HEAD Catalog;
-    Layer "/v2/NAME/_strata/layers/LAYER" GET In(Pull), HEAD In(Pull);
-    LayerFile "/v2/NAME/_strata/layers/LAYER/files/etc/passwd" GET In(Pull), HEAD In(Pull);
-    ImageFile "/v2/NAME/_strata/images/v1/files/etc/passwd" GET In(Pull), HEAD In(Pull);
-    Invalidate "/v2/NAME/_strata/invalidate?tag=v1" POST InByPassword(Administer);
-    Sweep "/v2/_strata/sweep" POST InRegistry(Administer);
-    Scrub "/v2/_strata/scrub" POST InRegistry(Administer);
-    Holders "/v2/_strata/blobs/LAYER" GET InRegistry(Administer), HEAD InRegistry(Administer);
-    Rights "/v2/_strata/rights" GET InRegistry(Administer), HEAD InRegistry(Administer);
-    Blob "/v2/NAME/blobs/LAYER" GET In(Pull), HEAD In(Pull), DELETE In(Delete);
-    Manifest "/v2/NAME/manifests/v1" GET In(Pull), HEAD In(Pull), PUT In(Push), DELETE In(Delete);
-    StartUpload "/v2/NAME/blobs/uploads/" POST In(Push);
-    Upload "/v2/NAME/blobs/uploads/00112233445566778899aabbccddeeff?digest=LAYER"
+    version "/v2/" GET SignIn, HEAD SignIn;
+    token "/v2/_strata/token" GET Password, HEAD Password, POST Form;
+    metrics "/metrics" GET InRegistry(Metrics), HEAD InRegistry(Metrics);
+    extensions "/v2/_oci/ext/discover" GET Entry, HEAD Entry;
+    catalog "/v2/_catalog" GET Catalog, HEAD Catalog;
+    layer "/v2/NAME/_strata/layers/LAYER" GET In(Pull), HEAD In(Pull);
+    layer_file "/v2/NAME/_strata/layers/LAYER/files/etc/passwd" GET In(Pull), HEAD In(Pull);
+    image_file "/v2/NAME/_strata/images/v1/files/etc/passwd" GET In(Pull), HEAD In(Pull);
+    invalidate "/v2/NAME/_strata/invalidate?tag=v1" POST InByPassword(Administer);
+    sweep "/v2/_strata/sweep" POST InRegistry(Administer);
+    scrub "/v2/_strata/scrub" POST InRegistry(Administer);
+    holders "/v2/_strata/blobs/LAYER" GET InRegistry(Administer), HEAD InRegistry(Administer);
+    rights "/v2/_strata/rights" GET InRegistry(Administer), HEAD InRegistry(Administer);
+    blob "/v2/NAME/blobs/LAYER" GET In(Pull), HEAD In(Pull), DELETE In(Delete);
+    manifest "/v2/NAME/manifests/v1" GET In(Pull), HEAD In(Pull), PUT In(Push), DELETE In(Delete);
+    start_upload "/v2/NAME/blobs/uploads/" POST In(Push);
+    upload "/v2/NAME/blobs/uploads/00112233445566778899aabbccddeeff?digest=LAYER"
         GET In(Push), PATCH In(Push), PUT In(Push), DELETE In(Push);
-    Tags "/v2/NAME/tags/list" GET In(Pull), HEAD In(Pull);
-    Referrers "/v2/NAME/referrers/LAYER" GET In(Pull), HEAD In(Pull);
+    tags "/v2/NAME/tags/list" GET In(Pull), HEAD In(Pull);
+    referrers "/v2/NAME/referrers/LAYER" GET In(Pull), HEAD In(Pull);
 }
 
 /// Every method that an end-point may have, and one that none has.
@@ -309,11 +331,24 @@ enum Way {
 #[test]
 fn every_end_point_has_a_row_of_its_own_with_all_of_its_methods() {
     for (name, template, methods) in END_POINTS {
-        let route = Route::parse(&target(template, "a/b")).unwrap();
-        assert_eq!(variant(&route), *name);
         let of_row: Vec<&str> = methods.iter().map(|(method, _)| *method).collect();
-        let of_route: Vec<&str> = route.methods().iter().map(Method::as_str).collect();
-        assert_eq!(of_row, of_route, "{name}");
+        for method in METHODS {
+            let parsed = Operation::parse(&method.parse().unwrap(), &target(template, "a/b"));
+            match parsed {
+                Ok(operation) => {
+                    assert!(of_row.contains(&method), "{method} of {name}");
+                    assert_eq!(row_of(&operation), *name);
+                    assert_eq!(EndPoint::of(&operation).name, *name);
+                }
+                Err(error) => {
+                    assert!(!of_row.contains(&method), "{method} of {name}");
+                    assert_eq!(error.status(), 405, "{method} of {name}");
+                    let mut headers = error.headers().iter();
+                    let allow = headers.find(|(header, _)| header == "allow").unwrap();
+                    assert_eq!(allow.1, of_row.join(", "), "{name}");
+                }
+            }
+        }
     }
 }
 

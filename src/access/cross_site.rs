@@ -14,12 +14,9 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, header};
 
-use crate::{
-    error::{Code, Error},
-    route::Route,
-};
+use crate::error::{Code, Error};
 
 /// The relation between the site that caused a request and the registry.
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -58,35 +55,26 @@ pub fn foreign(headers: &HeaderMap, own: &str) -> Option<Foreign> {
     })
 }
 
-/// Whether a request only reads what this registry stores. Foreign requests may do that: the page
-/// that caused them can't read the answer. All other requests change something, index a layer, ask
-/// an upstream, list the bucket, or issue a token.
-pub fn only_reads(route: Option<&Route>, method: &Method, is_mirrored: bool) -> bool {
-    if !method.is_safe() {
-        return false;
-    }
-    let Some(route) = route else {
-        return true;
-    };
-    match route {
-        Route::Version
-        | Route::Metrics
-        | Route::Extensions
-        | Route::Catalog { .. }
-        | Route::Upload { .. } => true,
-        Route::Blob { .. }
-        | Route::Manifest { .. }
-        | Route::Tags { .. }
-        | Route::Referrers { .. } => !is_mirrored,
-        Route::Layer { .. } | Route::LayerFile { .. } | Route::ImageFile { .. } => false,
-        // Hundreds of operations: one lists the bucket, the other reads a manifest for each grant.
-        Route::Rights { .. } | Route::Holders { .. } => false,
-        Route::Token { .. } => false,
-        // These have no safe method: the answer is 405 with the allowed ones.
-        Route::StartUpload { .. }
-        | Route::Invalidate { .. }
-        | Route::Sweep { .. }
-        | Route::Scrub { .. } => true,
+/// What a request can do beside giving an answer. The page of another site that caused it can't
+/// read the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// It only reads what this registry stores.
+    Reads,
+    /// It does so in a repository that is not mirrored. In one that is, it asks an upstream.
+    ReadsStored,
+    /// It changes something, indexes a layer, lists the bucket, or issues a token.
+    Works,
+}
+
+impl Effect {
+    /// Whether the page of another site may cause such a request.
+    pub const fn is_open(self, is_mirrored: bool) -> bool {
+        match self {
+            Self::Reads => true,
+            Self::ReadsStored => !is_mirrored,
+            Self::Works => false,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     manifest::OCI_INDEX,
     name::{Name, Tag},
     registry::{Answer, Body, Registry, for_each, respond_with_json, value},
-    route::{self, Route},
+    route,
     store::{
         ListOptions, Meta, StoreError, Streams, Values,
         document::{Referrer, Stored, from_json, to_json},
@@ -334,13 +334,11 @@ pub(super) struct Called {
 }
 
 impl Called {
-    /// Reads it from path and query. `name` is how the repository is called here.
+    /// Reads the query of a request for a repository by this name.
     pub(super) fn of(target: &str, name: &Name) -> Self {
         let (_, query) = target.split_once('?').unwrap_or_default();
-        let route = Route::parse(target).ok();
-        let asked = route.as_ref().and_then(Route::repository);
         Self {
-            name: asked.unwrap_or(name).clone(),
+            name: name.clone(),
             namespace: route::namespace(target),
             query: without_namespace(query),
         }

@@ -1,12 +1,12 @@
-//! Routes: no request target panics, and a parsed route, formatted again, parses to the same route.
+//! Routes: no request panics, and a parsed operation, formatted again, parses to the same operation.
 
 use std::fmt::Write as _;
 
 use http::Method;
 use strata::{
-    access::Need,
+    end_point::EndPoint,
     name::Reference,
-    route::{PathPage, Route, TOKEN_PATH, UploadStart},
+    route::{InRepository as In, Operation, PathPage, TOKEN_PATH, UploadStart},
 };
 
 use crate::input::Input;
@@ -69,28 +69,31 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 
 pub(crate) fn run(bytes: &[u8]) {
     let target = Input(bytes).text();
-    let Ok(route) = Route::parse(&target) else {
-        return;
-    };
-    let written = write(&route);
-    match Route::parse(&written) {
-        Ok(again) => assert_eq!(again, route, "{target} written as {written}"),
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
+        if let Ok(operation) = Operation::parse(&method, &target) {
+            parsed(&method, &target, &operation);
+        }
+    }
+}
+
+fn parsed(method: &Method, target: &str, operation: &Operation) {
+    let written = write(operation);
+    match Operation::parse(method, &written) {
+        Ok(again) => assert_eq!(again, *operation, "{target} written as {written}"),
         Err(error) => panic!("{target} written as {written}: {}", error.message()),
     }
-    if let Route::Layer { page, .. }
-    | Route::LayerFile { page, .. }
-    | Route::ImageFile { page, .. } = &route
+    if let Operation::In(
+        _,
+        In::ListLayer { page, .. } | In::ReadLayerFile { page, .. } | In::ReadImageFile { page, .. },
+    ) = operation
     {
-        assert_eq!(page.last, value(&target, "last"), "the last path of {target}");
+        assert_eq!(page.last, value(target, "last"), "the last path of {target}");
     }
-    assert!(!route.methods().is_empty() && !route.name().is_empty());
-    for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
-        let _ = Need::of(&route, &method);
-    }
-    if let Some(name) = route.repository() {
-        let moved = route.clone().in_repository("other/name".parse().unwrap());
+    assert!(!EndPoint::of(operation).name.is_empty());
+    if let Some(name) = operation.repository() {
+        let moved = operation.clone().in_repository("other/name".parse().unwrap());
         assert_eq!(moved.repository().unwrap().as_str(), "other/name");
-        assert_eq!(moved.in_repository(name.clone()), route);
+        assert_eq!(moved.in_repository(name.clone()), *operation);
     }
 }
 
@@ -144,94 +147,104 @@ fn encode(bytes: &[u8]) -> String {
     })
 }
 
-/// A request target that parses to this route.
-fn write(route: &Route) -> String {
+/// A request target that parses to this operation.
+fn write(operation: &Operation) -> String {
     let mut query = Query::default();
-    let path = match route {
-        Route::Version => "/v2/".to_owned(),
-        Route::Token { scopes } => {
+    let path = match operation {
+        Operation::Version => "/v2/".to_owned(),
+        Operation::IssueToken { scopes } => {
             scopes.iter().for_each(|scope| query.add("scope", scope));
             TOKEN_PATH.to_owned()
         }
-        Route::Metrics => "/metrics".to_owned(),
-        Route::Extensions => "/v2/_oci/ext/discover".to_owned(),
-        Route::Layer { name, digest, prefix, page } => {
-            query.page(page);
-            query.add("prefix", prefix);
-            format!("/v2/{name}/_strata/layers/{digest}")
-        }
-        Route::LayerFile { name, digest, path, page } => {
-            query.page(page);
-            format!("/v2/{name}/_strata/layers/{digest}/files/{}", encode(path))
-        }
-        Route::ImageFile { name, reference, platform, path, page } => {
-            query.page(page);
-            query.add_some("platform", platform.as_ref());
-            let reference = shown(reference);
-            format!("/v2/{name}/_strata/images/{reference}/files/{}", encode(path))
-        }
-        Route::Invalidate { name, tag } => {
-            query.add_some("tag", tag.as_ref());
-            format!("/v2/{name}/_strata/invalidate")
-        }
-        Route::Sweep { is_dry, max, cursor } => {
+        Operation::ShowMetrics => "/metrics".to_owned(),
+        Operation::ListExtensions => "/v2/_oci/ext/discover".to_owned(),
+        Operation::Sweep { is_dry, max, cursor } => {
             query.add("dry-run", is_dry.to_string());
             query.add_some("max", max.as_ref());
             query.add_some("cursor", cursor.as_ref());
             "/v2/_strata/sweep".to_owned()
         }
-        Route::Scrub { is_dry, digest, cursor } => {
+        Operation::Scrub { is_dry, digest, cursor } => {
             query.add("dry-run", is_dry.to_string());
             query.add_some("digest", digest.as_ref());
             query.add_some("cursor", cursor.as_ref());
             "/v2/_strata/scrub".to_owned()
         }
-        Route::Holders { digest } => format!("/v2/_strata/blobs/{digest}"),
-        Route::Rights { cursor } => {
+        Operation::ListHolders(digest) => format!("/v2/_strata/blobs/{digest}"),
+        Operation::ListDoubtfulRights { cursor } => {
             query.add_some("cursor", cursor.as_ref());
             "/v2/_strata/rights".to_owned()
         }
-        Route::Catalog { limit, last } => {
+        Operation::ListRepositories { limit, last } => {
             query.add_some("n", limit.as_ref());
             query.add_some("last", last.as_ref());
             "/v2/_catalog".to_owned()
         }
-        Route::Blob { name, digest } => format!("/v2/{name}/blobs/{digest}"),
-        Route::Manifest { name, reference, tags } => {
+        Operation::In(name, operation) => format!("/v2/{name}/{}", rest(operation, &mut query)),
+    };
+    path + &query.0
+}
+
+/// The rest of the path, after the repository.
+fn rest(operation: &In, query: &mut Query) -> String {
+    match operation {
+        In::PullBlob(digest) | In::DeleteBlob(digest) => format!("blobs/{digest}"),
+        In::PullManifest(reference) | In::DeleteManifest(reference) => format!("manifests/{}", shown(reference)),
+        In::PushManifest { reference, tags } => {
             tags.iter().for_each(|tag| query.add("tag", tag.as_str()));
-            format!("/v2/{name}/manifests/{}", shown(reference))
+            format!("manifests/{}", shown(reference))
         }
-        Route::StartUpload { name, start } => {
+        In::StartUpload(start) => {
             match start {
-                UploadStart::Session { algorithm } => {
-                    query.add("digest-algorithm", algorithm.as_str());
-                }
+                UploadStart::Session { algorithm } => query.add("digest-algorithm", algorithm.as_str()),
                 UploadStart::Whole(digest) => query.add("digest", digest.to_string()),
                 UploadStart::Mount { digest, from } => {
                     query.add("mount", digest.to_string());
                     query.add_some("from", from.as_ref());
                 }
             }
-            format!("/v2/{name}/blobs/uploads/")
+            "blobs/uploads/".to_owned()
         }
-        Route::Upload { name, id, step, digest } => {
+        In::ShowUpload(id) | In::CancelUpload(id) => format!("blobs/uploads/{id}"),
+        In::PushChunk { id, step } => {
+            query.add("step", step.to_string());
+            format!("blobs/uploads/{id}")
+        }
+        In::CloseUpload { id, step, digest } => {
             query.add("step", step.to_string());
             query.add_some("digest", digest.as_ref());
-            format!("/v2/{name}/blobs/uploads/{id}")
+            format!("blobs/uploads/{id}")
         }
-        Route::Tags { name, limit, last } => {
+        In::ListTags { limit, last } => {
             query.add_some("n", limit.as_ref());
             query.add_some("last", last.as_ref());
-            format!("/v2/{name}/tags/list")
+            "tags/list".to_owned()
         }
-        Route::Referrers { name, subject, artifact_type, limit, last } => {
+        In::ListReferrers { subject, artifact_type, limit, last } => {
             query.add_some("artifactType", artifact_type.as_ref());
             query.add_some("n", limit.as_ref());
             query.add_some("last", last.as_ref());
-            format!("/v2/{name}/referrers/{subject}")
+            format!("referrers/{subject}")
         }
-    };
-    path + &query.0
+        In::ListLayer { digest, prefix, page } => {
+            query.page(page);
+            query.add("prefix", prefix);
+            format!("_strata/layers/{digest}")
+        }
+        In::ReadLayerFile { digest, path, page } => {
+            query.page(page);
+            format!("_strata/layers/{digest}/files/{}", encode(path))
+        }
+        In::ReadImageFile { reference, platform, path, page } => {
+            query.page(page);
+            query.add_some("platform", platform.as_ref());
+            format!("_strata/images/{}/files/{}", shown(reference), encode(path))
+        }
+        In::Invalidate { tag } => {
+            query.add_some("tag", tag.as_ref());
+            "_strata/invalidate".to_owned()
+        }
+    }
 }
 
 fn shown(reference: &Reference) -> String {
