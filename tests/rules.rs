@@ -19,7 +19,7 @@ use strata::{
     access::rule::Action::{self, Administer, Delete, Metrics, Overwrite, Pull, Push},
     end_point::EndPoint,
     manifest::OCI_MANIFEST,
-    route::{InRepository as In, Operation},
+    route::{InRepository, Operation},
     store::memory::Memory,
 };
 
@@ -68,17 +68,19 @@ const fn row_of(operation: &Operation) -> &'static str {
         Operation::ListHolders(_) => "holders",
         Operation::ListDoubtfulRights { .. } => "rights",
         Operation::In(_, operation) => match operation {
-            In::PullBlob(_) | In::DeleteBlob(_) => "blob",
-            In::PullManifest(_) | In::PushManifest { .. } | In::DeleteManifest(_) => "manifest",
-            In::StartUpload(_) => "start_upload",
-            In::ShowUpload(_) | In::PushChunk { .. } => "upload",
-            In::CloseUpload { .. } | In::CancelUpload(_) => "upload",
-            In::ListTags { .. } => "tags",
-            In::ListReferrers { .. } => "referrers",
-            In::ListLayer { .. } => "layer",
-            In::ReadLayerFile { .. } => "layer_file",
-            In::ReadImageFile { .. } => "image_file",
-            In::Invalidate { .. } => "invalidate",
+            InRepository::PullBlob(_) | InRepository::DeleteBlob(_) => "blob",
+            InRepository::PullManifest(_)
+            | InRepository::PushManifest { .. }
+            | InRepository::DeleteManifest(_) => "manifest",
+            InRepository::StartUpload(_) => "start_upload",
+            InRepository::ShowUpload(_) | InRepository::PushChunk { .. } => "upload",
+            InRepository::CloseUpload { .. } | InRepository::CancelUpload(_) => "upload",
+            InRepository::ListTags { .. } => "tags",
+            InRepository::ListReferrers { .. } => "referrers",
+            InRepository::ListLayer { .. } => "layer",
+            InRepository::ReadLayerFile { .. } => "layer_file",
+            InRepository::ReadImageFile { .. } => "image_file",
+            InRepository::Invalidate { .. } => "invalidate",
         },
     }
 }

@@ -693,6 +693,38 @@ fn what_cant_be_read_stays() {
     assert!(!fixture.host.log.borrow().is_empty());
 }
 
+/// Versions run side by side while one is deployed, and a deployment may be taken back.
+#[test]
+fn keys_of_another_version_keep_what_they_are_about() {
+    let name = "a".parse().unwrap();
+    let [held, other] = [b"held".as_slice(), b"other"].map(digest);
+    let id = "00112233445566778899aabbccddeeff".parse().unwrap();
+    let fixture = Fixture::new(&[]);
+    for blob in [&held, &other] {
+        fixture.put(&key::blob(blob), b"blob", r#"{"kind":"bytes"}"#);
+    }
+    let holders = key::grants(&held, &name).replace("_grants/", "");
+    let unknown = [
+        format!("{holders}_lease"),
+        format!("{}soci", key::layer(&held)),
+        key::step(&name, id, 0).replace("_00000", "_x"),
+        "repositories/a/_signatures/x".to_owned(),
+        "sweep/replicas".to_owned(),
+        "catalog/A".to_owned(),
+    ];
+    for key in &unknown {
+        fixture.put(key, b"x", "{}");
+    }
+    let step = key::step(&name, id, 0);
+    fixture.put(&step, b"", r#"{"step":"start"}"#);
+    fixture.sweep_clean();
+    assert!(!fixture.keys("").contains(&key::blob(&other)));
+    let kept = [key::blob(&held), step];
+    for key in kept.iter().chain(&unknown) {
+        assert!(fixture.keys("").contains(key), "{key}");
+    }
+}
+
 #[test]
 fn an_upload_that_goes_on_is_not_ended_and_one_that_was_ended_takes_nothing_more() {
     let fixture = Fixture::new(&[]);

@@ -191,20 +191,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
                 return Ok(None);
             };
-            let length = content.bytes.len();
-            let outside = match read.take() {
-                // This request read it from the bucket.
-                Some(lease) => Some(lease),
-                None => {
-                    let lease = self
-                        .ledger
-                        .wait_if_large(&self.host, Memory::Buffer, length);
-                    lease.await?
-                }
-            };
+            // The bytes are shared with the hot tier. The request that read them from the bucket counts them.
+            let outside = read.take();
             // Requests that wait for memory hold no parsed head.
             let counts = content.bytes.slice(0, index::COUNTS).to_vec();
-            let memory = index::memory(&counts, length).unwrap_or_default();
+            let memory = index::memory(&counts, content.bytes.len()).unwrap_or_default();
             let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
             let lease = lease.await?;
             match self.inside(&content.bytes) {
