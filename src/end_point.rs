@@ -81,7 +81,7 @@ impl<'a> EndPoint<'a> {
                 row("manifest", push, Works).changes(
                     true,
                     "push manifest",
-                    names.join(" "),
+                    &names.join(" "),
                     StatusCode::CREATED,
                 )
             }
@@ -112,7 +112,7 @@ impl<'a> EndPoint<'a> {
                 row.changes(
                     of.is_some(),
                     "push blob",
-                    of.unwrap_or_default(),
+                    &of.unwrap_or_default(),
                     StatusCode::CREATED,
                 )
             }
@@ -138,7 +138,7 @@ impl<'a> EndPoint<'a> {
         self,
         is_change: bool,
         what: &'static str,
-        of: impl ToString,
+        of: &(impl ToString + ?Sized),
         status: StatusCode,
     ) -> Self {
         let change = || Change {

@@ -476,7 +476,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             if is_old {
                 let why = "its manifest is not stored";
                 self.find(finding(Found::Orphaned, why, Repair::Delete));
-                self.work.delete(&[key.clone()]).await?;
+                self.work.delete(std::slice::from_ref(key)).await?;
             }
             return Ok(());
         }
@@ -509,7 +509,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             registry
                 .write_referrer(name, subject, digest, &manifest, size)
                 .await?;
-            self.work.delete(&[key.clone()]).await?;
+            self.work.delete(std::slice::from_ref(key)).await?;
         }
         Ok(())
     }
