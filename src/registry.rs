@@ -238,26 +238,33 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let trace = Trace::default();
         let namespace = route::namespace(&request.target);
         let asked = Operation::parse(&request.method, &request.target);
-        let operation = match &asked {
-            Ok(operation) => self.settle(operation.clone(), namespace.as_deref()),
-            Err(error) => Err(error.clone()),
+        // A request that is refused for its method has an end-point and a repository, too.
+        let at = match &asked {
+            Ok(operation) => Some(operation.clone()),
+            Err(_) => Operation::at(&request.target),
         };
-        let end_point = operation.as_ref().ok().map(EndPoint::of);
+        let settled = at
+            .clone()
+            .map(|operation| self.settle(operation, namespace.as_deref()));
+        let operation = match (&settled, &asked) {
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(Ok(operation)), Ok(_)) | (None, Ok(operation)) => Ok(operation),
+        };
+        let named = settled.as_ref().and_then(|settled| settled.as_ref().ok());
+        let end_point = operation.ok().map(EndPoint::of);
         let about = About {
             id: &id,
-            route: end_point.as_ref().map_or("unknown", |row| row.name),
-            asked: asked.as_ref().ok().and_then(Operation::repository),
-            is_version: matches!(operation, Ok(Operation::Version)),
-            repository: operation
-                .as_ref()
-                .ok()
+            route: named.map_or("unknown", |named| EndPoint::of(named).name),
+            asked: at.as_ref().and_then(Operation::repository),
+            is_version: matches!(named, Some(Operation::Version)),
+            repository: named
                 .and_then(Operation::repository)
                 .map(ToString::to_string),
             change: end_point.as_ref().and_then(|row| row.change.clone()),
             user: RefCell::default(),
         };
         let sender = address_of(&request.address);
-        let dispatch = self.dispatch(&mut request, operation.as_ref(), end_point, &about, &trace);
+        let dispatch = self.dispatch(&mut request, operation, end_point, &about, &trace);
         let answer = self.ledger.scope(Some(sender.into()), dispatch).await;
         if let Some(body) = request.body.take() {
             self.store.discard(body).await;
@@ -434,6 +441,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         if let Ok(Operation::IssueToken { scopes }) = operation {
             return self.token(request, scopes, about).await;
         }
+        // A path or a method that there is none of needs no more than to be let in.
         let need = end_point.map_or(Need::Entry, |row| row.need);
         let access = &self.settings.access;
         let caller = access
@@ -506,9 +514,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Operation::ListDoubtfulRights { cursor } => {
                 self.doubtful_rights(cursor.as_deref()).await
             }
-            // The others were answered before.
-            Operation::Version | Operation::IssueToken { .. } | Operation::In(..) => {
-                Ok(respond_with_json(StatusCode::OK, b"{}".to_vec()))
+            Operation::Version => Ok(respond_with_json(StatusCode::OK, b"{}".to_vec())),
+            Operation::IssueToken { .. } | Operation::In(..) => {
+                let found = "this end-point is not the registry's own";
+                Err(Error::unavailable(found, RETRY_AFTER))
             }
         }
     }

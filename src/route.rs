@@ -220,8 +220,8 @@ impl Operation {
     ///
     /// # Errors
     ///
-    /// 404 for a path that is none, 405 with `Allow` for a method that the path does not have, and 400 or
-    /// 404 for a name, digest, tag or number that is invalid.
+    /// 404 for a path that is none; 400 or 404 for a name, digest, tag or number that is invalid; and
+    /// 405 with `Allow` for a method that the path does not have.
     pub fn parse(method: &Method, target: &str) -> Result<Self, Error> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let asked = Asked { method, query };
@@ -258,6 +258,14 @@ impl Operation {
             }
             rest => asked.of_distribution(rest).ok_or_else(|| unknown(&path))?,
         }
+    }
+
+    /// The operation of a path by a method that it allows: to name the end-point of a request that is
+    /// refused for its method.
+    pub fn at(target: &str) -> Option<Self> {
+        let methods = [Method::GET, Method::POST];
+        let mut operations = methods.iter().map(|method| Self::parse(method, target));
+        operations.find_map(Result::ok)
     }
 
     /// The repository that it is in.

@@ -285,7 +285,7 @@ fn table() -> Vec<Row> {
         // end-1
         row("version", Given::Nothing, get("/v2/"), 200, &[("docker-distribution-api-version", "registry/2.0")], Expected::Json(json!({}))),
         row("version, no user", Given::Nothing, get("/v2/").anonymous(), 401, &[("www-authenticate", "Bearer realm=\"http://registry.example/v2/_strata/token\",service=\"strata\"")], error("UNAUTHORIZED", "sign in")),
-        row("version, wrong method", Given::Nothing, Ask::new("DELETE /v2/"), 405, &[("allow", "GET, HEAD")], error("UNSUPPORTED", "method DELETE")),
+        row("version, wrong method", Given::Nothing, Ask::new("DELETE /v2/"), 405, &[("allow", "GET, HEAD"), ("docker-distribution-api-version", "registry/2.0")], error("UNSUPPORTED", "method DELETE")),
         row("no end-point", Given::Nothing, get("/v2/a/nothing"), 404, &[], error("UNSUPPORTED", "no end-point at \"/v2/a/nothing\"")),
         row("no end-point, no user", Given::Nothing, get("/v2/a/nothing").anonymous(), 401, &[], error("UNAUTHORIZED", "sign in")),
         // end-2

@@ -480,3 +480,26 @@ fn the_catalogue_has_what_the_caller_may_pull() {
         assert_eq!(body, json!({ "repositories": expected }), "{user}");
     }
 }
+
+#[test]
+fn a_request_with_a_wrong_method_has_its_end_point_and_repository_in_the_log() {
+    let host = TestHost::default();
+    let told = host.told.clone();
+    let registry = registry_on(
+        Memory::timed(host.now.clone()),
+        host,
+        &[("STRATA_LOG", "requests")],
+    );
+    assert_eq!(
+        ask(&registry, &Ask::new("POST /v2/a/tags/list")).status,
+        405
+    );
+    let log = told.borrow().join("\n");
+    for field in [
+        r#"("route", "tags")"#,
+        r#"("repository", "a")"#,
+        r#"("status", "405")"#,
+    ] {
+        assert!(log.contains(field), "{field}: {log}");
+    }
+}

@@ -256,7 +256,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let mut names: Vec<Name> = page
             .objects
             .iter()
-            .filter_map(|(key, _)| key.holder().cloned())
+            .filter_map(|(key, _)| key.holder())
             .collect();
         names.dedup();
         names.retain(|name| self.may_pull(caller, name));

@@ -54,7 +54,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let mut holds: BTreeMap<Name, Hold> = BTreeMap::new();
         for (key, meta) in &page.objects {
             let Some(name) = key.holder() else { continue };
-            let hold = holds.entry(name.clone()).or_default();
+            let hold = holds.entry(name).or_default();
             if matches!(key, Key::Link { .. }) {
                 hold.is_linked = true;
                 continue;

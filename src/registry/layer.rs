@@ -188,11 +188,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         };
         for _ in 0..2 {
+            let was_hot = self.tiers.is_hot(wanted);
             let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
                 return Ok(None);
             };
-            // The bytes are shared with the hot tier. The request that read them from the bucket counts them.
-            let outside = read.take();
+            // Bytes that were hot are shared, and counted there.
+            let outside = match read.take() {
+                None if !was_hot => {
+                    let size = content.bytes.len();
+                    let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, size);
+                    lease.await?
+                }
+                read => read,
+            };
             // Requests that wait for memory hold no parsed head.
             let counts = content.bytes.slice(0, index::COUNTS).to_vec();
             let memory = index::memory(&counts, content.bytes.len()).unwrap_or_default();

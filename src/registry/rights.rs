@@ -195,7 +195,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let Some(name) = key.holder() else { return };
         let reason = serde_json::from_str(&meta.metadata);
         let is_link = matches!(key, Key::Link { .. });
-        let to = if self.is_under_upstream(name) {
+        let to = if self.is_under_upstream(&name) {
             let is_doubtful = if is_link {
                 Linked::parse(&meta.metadata) != Some(Right::Filled)
             } else {
@@ -208,11 +208,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             has_right.then_some(&mut holds.elsewhere)
         };
         let Some(to) = to else { return };
-        if to.len() >= MAX_HOLDERS && !to.contains_key(name) {
+        if to.len() >= MAX_HOLDERS && !to.contains_key(&name) {
             holds.is_cut = true;
             return;
         }
-        let since = to.entry(name.clone()).or_insert(meta.uploaded);
+        let since = to.entry(name).or_insert(meta.uploaded);
         *since = (*since).min(meta.uploaded);
     }
 

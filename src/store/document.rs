@@ -13,6 +13,9 @@
 //! | `Referrer` | [`Referrer`], if short | [`Referrer`], if long |
 //! | `Mark` | [`Mark`] | the same |
 //! | `Step` | [`Step`](crate::upload::Step) | |
+//!
+//! The cursors, the inventory, and the note in the place of a blob that was set aside are documents of
+//! the sweep and the scrub, who alone read them. The body of a `Fill` is the upload as text.
 
 use std::ops::Not;
 

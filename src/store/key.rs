@@ -45,6 +45,8 @@ use crate::{
 /// Every text parses, and is displayed as it was: a key that this version does not know is
 /// [`Key::Unknown`], so that code which deletes has to decide about it.
 ///
+/// The order of keys is not that of their texts, in which a bucket lists them.
+///
 /// ```
 /// use strata::store::key::Key;
 ///
@@ -264,10 +266,14 @@ impl Key {
         }
     }
 
-    /// The repository of a grant or a link.
-    pub const fn holder(&self) -> Option<&Name> {
+    /// The repository of a key in `refs/`, of unknown keys too.
+    pub fn holder(&self) -> Option<Name> {
         match self {
-            Self::Grant { name, .. } | Self::Link { name, .. } => Some(name),
+            Self::Grant { name, .. } | Self::Link { name, .. } => Some(name.clone()),
+            Self::Unknown(UnknownKey(text)) => {
+                let (_, rest) = digest_and_rest(text.strip_prefix("refs/")?)?;
+                rest.split_once("/_")?.0.parse().ok()
+            }
             _ => None,
         }
     }
@@ -460,7 +466,7 @@ impl fmt::Display for Prefix<'_> {
 }
 
 impl Prefix<'_> {
-    /// A text that comes after every key with this prefix, and before those of the next name or
+    /// A text that comes after every known key with this prefix, and before those of the next name or
     /// digest: to go on behind them in a listing.
     pub fn end(&self) -> String {
         // No name, tag, digest or id has a `~`, and every character that they have comes before it.
@@ -566,6 +572,9 @@ fn parse_held(name: Name, kind: &str, rest: &str) -> Option<Key> {
             let (subject, entry) = digest_and_rest(rest)?;
             let (algorithm, entry) = entry.split_once('-')?;
             let (encoded, id) = entry.split_once('-')?;
+            if id.contains(['-', '/']) {
+                return None;
+            }
             Key::Referrer {
                 name,
                 subject,
@@ -748,12 +757,19 @@ mod tests {
             ("catalog/A", false, false),
             ("other", false, false),
             ("", false, false),
+            (
+                &*format!("repositories/a/_referrers/sha256/{HASH}/sha256-{HASH}-a-b"),
+                false,
+                false,
+            ),
         ] {
             let key = Key::parse(text);
             assert!(matches!(key, Key::Unknown(_)), "{text}: {key:?}");
             assert_eq!(key.to_string(), text);
             assert_eq!(key.digest(), of.then(digest), "{text}");
             assert_eq!(key.upload().is_some(), upload_of, "{text}");
+            let is_held = text.ends_with("_lease");
+            assert_eq!(key.holder(), is_held.then(name), "{text}");
         }
     }
 

@@ -208,7 +208,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let mut hold = Hold {
             name: (place.reference.as_ref())
                 .filter(|reference| reference.digest().as_ref() == Some(&digest))
-                .and_then(|reference| reference.holder().cloned()),
+                .and_then(Key::holder),
             is_partial: true,
             ..Hold::default()
         };
@@ -220,7 +220,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                     ..Looks::default()
                 };
             }
-            let name = key.holder().cloned();
+            let name = key.holder();
             if name != hold.name {
                 self.leave(&mut hold, nominee, place, size, inventory)
                     .await?;
@@ -259,6 +259,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
                 }
                 // A key of another version may be a reason to hold the blob.
                 _ => {
+                    hold.grants += 1;
+                    hold.is_partial = true;
                     nominee.is_held = true;
                     place.is_held = true;
                 }
@@ -540,7 +542,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
             self.delete_as_owner(&links, claimed).await?;
             for link in &links {
                 if let Some(name) = link.holder() {
-                    self.registry.tiers.changed(Wanted::Link(name, digest));
+                    self.registry.tiers.changed(Wanted::Link(&name, digest));
                 }
             }
             // Grants that were written meanwhile stay, and may fill a page.

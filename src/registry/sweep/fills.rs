@@ -12,7 +12,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Work<'_, 
         let mut hints = Listing::new(Prefix::Fills, after.as_ref().map(Key::to_string), false);
         while let Some((hint, meta)) = hints.next(self).await? {
             self.require_more()?;
-            if self.is_old(&meta) {
+            if matches!(hint, Key::Fill { .. }) && self.is_old(&meta) {
                 // Who puts another one in its place now only has to begin anew, should that be interrupted.
                 self.tell(Removal {
                     action: Action::Delete,

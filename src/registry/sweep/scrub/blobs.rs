@@ -575,7 +575,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Scrub<'_,
             let Some((key, meta)) = references.peek(work).await?.cloned() else {
                 break;
             };
-            let Some(name) = key.holder().cloned() else {
+            let Some(name) = key.holder() else {
                 references.next(work).await?;
                 continue;
             };
