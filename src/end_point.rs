@@ -74,7 +74,7 @@ impl<'a> EndPoint<'a> {
                 StatusCode::ACCEPTED,
             ),
             In::PullManifest(_) => row("manifest", pull, ReadsStored),
-            // Moving a tag needs more: what is there decides.
+            // A push that moves a tag needs `overwrite` too: the stored tag decides.
             In::PushManifest { reference, tags } => {
                 let mut names = vec![reference.to_string()];
                 names.extend(tags.iter().map(Tag::to_string));
@@ -91,7 +91,7 @@ impl<'a> EndPoint<'a> {
                 reference,
                 StatusCode::ACCEPTED,
             ),
-            // The source of a mount needs more.
+            // A mount needs `pull` in its source, too.
             In::StartUpload(start) => {
                 let row = row("start_upload", push, Works);
                 match start {

@@ -327,7 +327,7 @@ impl Unzstd {
         };
         let drained = self.decoder.collect_to_writer(&mut sink);
         if sink.taken > 0 && self.output == frame.start && frame.window >= STRETCH {
-            // What was held back until now was more than a stretch.
+            // The bytes that were held back until now were more than a stretch.
             self.stretch = (self.output, 0);
         }
         self.output += sink.taken;
