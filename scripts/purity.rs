@@ -13,6 +13,7 @@ use http::HeaderMap;
 use strata::{
     host::{Ask, FetchError, Host, Level, Reply, SignIns},
     metrics::Metrics,
+    platform::Composed,
     registry::{Registry, Request},
     settings::Settings,
     store::memory::{Memory, MemoryBody, MemoryValues},
@@ -53,10 +54,10 @@ impl Host for Nowhere {
 
 thread_local! {
     static REQUEST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static REGISTRY: Registry<Memory, MemoryValues, Nowhere> = registry();
+    static REGISTRY: Registry<Composed<Memory, MemoryValues, Nowhere>> = registry();
 }
 
-fn registry() -> Registry<Memory, MemoryValues, Nowhere> {
+fn registry() -> Registry<Composed<Memory, MemoryValues, Nowhere>> {
     let settings = Settings::parse(|name| (name == "STRATA_USERS").then(|| USERS.to_owned()));
     let metrics = Rc::new(Metrics::new().unwrap());
     Registry::new(

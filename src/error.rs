@@ -10,9 +10,15 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    digest::ParseDigestError,
-    name::{ParseNameError, ParseReferenceError, ParseTagError},
+    digest::{Digest, ParseDigestError},
+    name::{Name, ParseNameError, ParseReferenceError, ParseTagError},
 };
+
+/// How soon a request that met a passing condition may be repeated.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How soon a request that found no memory may be repeated.
+pub(crate) const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Declares the table: variant, code on the wire, status where a request does not choose another, message.
 macro_rules! codes {
@@ -110,6 +116,19 @@ impl Error {
             headers: Vec::new(),
             cause: None,
         }
+    }
+
+    /// The repository has no such blob, or no right to it.
+    pub fn blob_unknown(name: &Name, digest: &Digest) -> Self {
+        Self::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
+            .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
+    }
+
+    /// The repository has no manifest by this tag or digest.
+    pub fn manifest_unknown(name: &Name, reference: &impl fmt::Display) -> Self {
+        let found = format!("{reference} in repository {name}");
+        Self::new(Code::ManifestUnknown, found)
+            .with_detail(json!({ "name": name.as_str(), "reference": reference.to_string() }))
     }
 
     /// The registry can't answer now and should be asked again after a while.

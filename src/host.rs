@@ -17,6 +17,11 @@ pub trait Host: Clone + 'static {
     /// Random bytes, fit for identifiers that nobody can guess.
     fn random(&self) -> [u8; 16];
 
+    /// Random text, in hexadecimal: keeps the keys and etags of two writers apart.
+    fn nonce(&self) -> String {
+        hex::encode(self.random())
+    }
+
     /// Ends after a while.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 

@@ -25,7 +25,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{host::Host, time::Timestamp};
+use crate::{
+    error::{Error, MEMORY_RETRY_AFTER},
+    host::Host,
+    time::Timestamp,
+};
 
 /// Counts the memory in use in one isolate. Clones are the same ledger.
 ///
@@ -108,6 +112,12 @@ impl fmt::Display for Full {
 }
 
 impl std::error::Error for Full {}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        Self::unavailable(full.to_string(), MEMORY_RETRY_AFTER)
+    }
+}
 
 const fn kib(bytes: u64) -> u64 {
     bytes.div_ceil(1024)

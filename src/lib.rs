@@ -38,6 +38,7 @@ pub mod manifest;
 pub mod metrics;
 pub mod name;
 pub mod pattern;
+pub mod platform;
 pub mod range;
 pub mod registry;
 pub mod retention;

@@ -3,210 +3,166 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
-    future::Future,
     rc::Rc,
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    access::{Caller, Need, Visit, cross_site, network, rule::Action},
-    digest::Digest,
+    access::{Caller, Need, cross_site, network, rule::Action},
     end_point::{Change, EndPoint},
-    error::{Code, Error},
-    host::{Host, Level},
-    ledger::{Full, Ledger, STRANGER},
+    error::{Code, Error, RETRY_AFTER},
+    host::{Host as _, Level},
+    ledger::{Ledger, STRANGER},
     metrics::{self, Metrics},
     name::{Name, Reference},
+    platform::Platform,
     registry::{
-        layer::Progress,
-        stack::{Blocks, Indexes},
-        uploads::Uploads,
-        upstream::Acquaintance,
+        blob::Blobs,
+        grant::Grants,
+        inside::Inside,
+        list::Lists,
+        manifest::Manifests,
+        mirror::{Mirror, Services},
+        parts::Parts,
+        reply::{
+            Answer, OCI_NAMESPACE, ResponseOf, describe_response, log_failure, respond,
+            respond_with_error, respond_with_json, value,
+        },
+        request::text,
+        slots::Slots,
+        upkeep::Upkeep,
+        upload::Uploads,
+        visit::{origin, visit},
     },
     route::{self, InRepository, Operation},
     settings::{Log, Settings},
     store::{
-        Bytes as _, StoreError, Streams, Values,
+        Bytes as _, Streams as _,
         bucket::Bucket,
-        flight::Flights,
         policy::Tier,
         tiers::Tiers,
         trace::{Rest, Trace},
     },
-    time::Timestamp,
+};
+
+pub use self::{
+    reply::{Body, refuse},
+    request::{HEADERS, Request},
 };
 
 mod audit;
 mod blob;
-mod delete;
-mod file;
-mod fill;
+mod bound;
 mod grant;
-mod holders;
-mod layer;
+mod inside;
 mod list;
 mod manifest;
-mod mirrored;
-mod promote;
-mod rights;
-mod stack;
-mod sweep;
+mod mirror;
+mod parts;
+mod reply;
+mod request;
+mod slots;
 mod token;
+mod upkeep;
 mod upload;
-mod uploads;
-mod upstream;
+mod visit;
 
-/// The digest of what a response is about.
-const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// Which request a response is to, in its header and in the log.
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The tier that gave what a response is made of.
-const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
-/// Which tiers were asked, and how long they took.
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-
-/// Which origins may load a response (Fetch, section 3.7).
-const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
-    HeaderName::from_static("cross-origin-resource-policy");
-
-/// Which upstream an answer is from, to a client that named one.
-const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
-/// Why what is stored was served, where an upstream should have been asked again.
-const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
-
-/// A registry over a store, with tiers before it.
-#[derive(Debug)]
-pub struct Registry<S, W: Values, H> {
-    store: Bucket<S>,
-    tiers: Rc<Tiers<W, H>>,
-    host: H,
+/// A registry: authenticates requests, calls the service of each operation, and describes the
+/// response.
+pub struct Registry<P: Platform> {
+    store: Bucket<P::Cold>,
+    host: P::Host,
     settings: Rc<Settings>,
     metrics: Rc<Metrics>,
-    passes: Rc<Flights<Progress>>,
-    /// Blocks of tables of contents, for all requests together.
-    blocks: Rc<Blocks>,
-    /// Indexes of layers that requests have open, for all of them together.
-    indexes: Rc<Indexes<W::Bytes>>,
-    /// The bodies that are being taken, by who sends them.
-    uploads: Rc<Uploads>,
-    /// Who holds how much of the isolate's memory.
     ledger: Ledger,
-    /// What is known of upstreams.
-    acquaintance: Rc<Acquaintance<W::Bytes>>,
-    /// What the requests of this isolate are numbered with.
-    isolate: Rc<str>,
-    requests: Rc<Cell<u64>>,
+    uploads: Rc<Uploads<P>>,
+    blobs: Rc<Blobs<P>>,
+    manifests: Rc<Manifests<P>>,
+    lists: Rc<Lists<P>>,
+    mirror: Rc<Mirror<P>>,
+    inside: Rc<Inside<P>>,
+    upkeep: Upkeep<P>,
+    slots: Rc<Slots>,
+    /// The prefix of the ids of this isolate's requests.
+    isolate: String,
+    requests: Cell<u64>,
 }
 
-/// Clones are the same registry: a reply that is made while it is read takes one along.
-impl<S, W: Values, H: Clone> Clone for Registry<S, W, H> {
-    fn clone(&self) -> Self {
-        Self {
-            store: self.store.clone(),
-            tiers: self.tiers.clone(),
-            host: self.host.clone(),
-            settings: self.settings.clone(),
-            metrics: self.metrics.clone(),
-            passes: self.passes.clone(),
-            blocks: self.blocks.clone(),
-            indexes: self.indexes.clone(),
-            uploads: self.uploads.clone(),
-            ledger: self.ledger.clone(),
-            acquaintance: self.acquaintance.clone(),
-            isolate: self.isolate.clone(),
-            requests: self.requests.clone(),
-        }
+impl<P: Platform> fmt::Debug for Registry<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("isolate", &self.isolate)
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
     }
 }
 
-/// A request as the core needs it.
-#[derive(Debug)]
-pub struct Request<B> {
-    /// The method.
-    pub method: Method,
-    /// Path and query, as sent.
-    pub target: String,
-    /// How the client reached the registry, as `https://registry.example.com`.
-    pub origin: String,
-    /// The address that it comes from, as text; empty where that is not known.
-    pub address: String,
-    /// The headers; of those that a client may send, only [`HEADERS`] are looked at.
-    pub headers: HeaderMap,
-    /// The body, where there is one.
-    pub body: Option<B>,
-}
-
-impl<B> Request<B> {
-    /// Whether it says who makes it.
-    fn is_signed(&self) -> bool {
-        self.headers.contains_key(header::AUTHORIZATION)
+impl<P: Platform> Registry<P> {
+    /// Makes a registry with a ledger of its own.
+    pub fn new(
+        cold: P::Cold,
+        warm: P::Warm,
+        host: P::Host,
+        settings: Settings,
+        metrics: Rc<Metrics>,
+    ) -> Self {
+        Self::with_ledger(cold, warm, host, settings, metrics, Ledger::default())
     }
-}
 
-/// The headers that the core looks at.
-pub const HEADERS: [HeaderName; 9] = [
-    header::AUTHORIZATION,
-    header::CONTENT_LENGTH,
-    header::CONTENT_RANGE,
-    header::CONTENT_TYPE,
-    header::IF_NONE_MATCH,
-    header::IF_RANGE,
-    header::ORIGIN,
-    header::RANGE,
-    cross_site::SEC_FETCH_SITE,
-];
-
-/// The body of a response.
-#[derive(Debug)]
-pub enum Body<S: Streams> {
-    /// None. A `Content-Length` is that of the same request made by `GET`.
-    Empty,
-    /// Bytes that are in memory.
-    Bytes(Vec<u8>),
-    /// Bytes that are in the platform's memory.
-    Held(S::Bytes),
-    /// A stream, handed on untouched.
-    Stream(S::Body),
-}
-
-type Answer<S> = Result<Response<Body<S>>, Error>;
-
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
-    /// Makes a registry of its parts: the cold store, the warm one, and what counts their operations and the rest.
-    pub fn new(store: S, warm: W, host: H, settings: Settings, metrics: Rc<Metrics>) -> Self {
+    /// Makes a registry that draws from a ledger which others in the isolate share.
+    pub fn with_ledger(
+        cold: P::Cold,
+        warm: P::Warm,
+        host: P::Host,
+        settings: Settings,
+        metrics: Rc<Metrics>,
+        ledger: Ledger,
+    ) -> Self {
         let policy = settings.policy.clone();
-        Self {
-            store: Bucket::new(store),
+        let parts = Parts::<P> {
+            store: Bucket::new(cold),
             tiers: Rc::new(Tiers::new(warm, host.clone(), policy, metrics.clone())),
-            isolate: host
-                .random()
-                .iter()
-                .take(6)
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-                .into(),
             host,
             settings: Rc::new(settings),
             metrics,
-            passes: Rc::default(),
-            blocks: Rc::default(),
-            indexes: Rc::default(),
-            uploads: Rc::default(),
-            ledger: Ledger::default(),
-            acquaintance: Rc::default(),
-            requests: Rc::default(),
+            ledger,
+        };
+        let grants = Rc::new(Grants::new(&parts));
+        let uploads = Rc::new(Uploads::new(&parts, grants.clone()));
+        let blobs = Rc::new(Blobs::new(&parts, grants.clone()));
+        let manifests = Rc::new(Manifests::new(&parts, grants.clone()));
+        let lists = Rc::new(Lists::new(&parts, manifests.clone()));
+        let services = Services {
+            grants: grants.clone(),
+            uploads: uploads.clone(),
+            blobs: blobs.clone(),
+            manifests: manifests.clone(),
+            lists: lists.clone(),
+        };
+        let mirror = Rc::new(Mirror::new(&parts, services));
+        let inside = Inside::new(&parts, grants.clone(), blobs.clone(), mirror.clone());
+        let upkeep = Upkeep::new(&parts, grants, uploads.clone(), manifests.clone());
+        let random = parts.host.random();
+        Self {
+            isolate: hex::encode(random.get(..6).unwrap_or_default()),
+            store: parts.store,
+            host: parts.host,
+            settings: parts.settings,
+            metrics: parts.metrics,
+            ledger: parts.ledger,
+            uploads,
+            blobs,
+            manifests,
+            lists,
+            mirror,
+            inside: Rc::new(inside),
+            upkeep,
+            slots: Rc::default(),
+            requests: Cell::default(),
         }
-    }
-
-    /// Draws from this ledger, which others in the isolate share.
-    #[must_use]
-    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
-        self.ledger = ledger;
-        self
     }
 
     /// The ledger of the isolate's memory.
@@ -215,21 +171,18 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// The store.
-    pub fn store(&self) -> &S {
+    pub fn store(&self) -> &P::Cold {
         &self.store
     }
 
     /// The host.
-    pub const fn host(&self) -> &H {
+    pub const fn host(&self) -> &P::Host {
         &self.host
     }
 
     /// Answers a request. There is always an answer; where it is an error that is not the client's, it is logged. What is
     /// left to do after it is for [`Registry::finish`].
-    pub async fn answer(
-        &self,
-        mut request: Request<S::Body>,
-    ) -> (Response<Body<S>>, Rest<S::Bytes>) {
+    pub async fn answer(&self, mut request: Request<P::Body>) -> (ResponseOf<P>, Rest<P::Bytes>) {
         let _in_flight = InFlight::enter(&self.metrics);
         let start = self.host.now();
         let number = self.requests.get();
@@ -292,7 +245,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             let headers = response.headers_mut();
             headers.insert("docker-distribution-api-version", version);
         }
-        describe_response(&mut response, self.origin(&request), &id, &trace);
+        describe_response(&mut response, origin(&self.settings, &request), &id, &trace);
         if let Some(namespace) = namespace
             .as_deref()
             .filter(|_| response.status().is_success())
@@ -308,23 +261,23 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Does what is left to do after a reply.
-    pub async fn finish(&self, mut rest: Rest<S::Bytes>) {
+    pub async fn finish(&self, mut rest: Rest<P::Bytes>) {
         let sender = rest.sender.take();
         self.ledger.scope(sender, self.finish_rest(rest)).await;
     }
 
-    async fn finish_rest(&self, mut rest: Rest<S::Bytes>) {
+    async fn finish_rest(&self, mut rest: Rest<P::Bytes>) {
         rest.work().await;
         for learnt in rest.learnt {
-            if let Err(error) = self.store_learnt(learnt).await {
-                self.log_failure("what an upstream said is not stored", &error);
+            if let Err(error) = self.mirror.store_learnt(learnt).await {
+                log_failure(&self.host, "what an upstream said is not stored", &error);
             }
         }
         for promotion in rest.promotions {
-            self.promote(promotion).await;
+            self.manifests.promote(promotion).await;
         }
-        if let Err(error) = self.index_pushed(&rest.layers).await {
-            self.log_failure("layers not indexed", &error);
+        if let Err(error) = self.inside.index_pushed(&rest.layers).await {
+            log_failure(&self.host, "layers not indexed", &error);
         }
     }
 
@@ -349,8 +302,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         about: &About<'_>,
         method: &Method,
-        response: &Response<Body<S>>,
-        trace: &Trace<S::Bytes>,
+        response: &ResponseOf<P>,
+        trace: &Trace<P::Bytes>,
         took: Duration,
     ) {
         let status = response.status();
@@ -389,8 +342,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
     }
 
-    async fn metrics(&self) -> Answer<S> {
-        self.show_inventory().await;
+    async fn metrics(&self) -> Answer<P> {
+        self.upkeep.show_inventory().await;
         let text = self.metrics.text().map_err(|error| {
             Error::unavailable("the metrics can't be written", Duration::from_secs(60))
                 .with_cause(error.to_string())
@@ -406,36 +359,27 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Does what is due by the clock: a step of the sweep, passes over layers that were paused, a step of the scrub. What fails is logged.
     pub async fn tick(&self) {
-        if let Err(error) = self.sweep_due().await {
-            self.log_failure("not swept", &error);
+        if let Err(error) = self.upkeep.sweep_due().await {
+            log_failure(&self.host, "not swept", &error);
         }
-        if let Err(error) = self.advance_passes().await {
-            self.log_failure("layers not indexed", &error);
+        if let Err(error) = self.inside.advance_passes().await {
+            log_failure(&self.host, "layers not indexed", &error);
         }
         // The last: what it reads may take longer than the platform allows.
-        if let Err(error) = self.scrub_due().await {
-            self.log_failure("not scrubbed", &error);
+        if let Err(error) = self.upkeep.scrub_due().await {
+            log_failure(&self.host, "not scrubbed", &error);
         }
-    }
-
-    fn log_failure(&self, what: &'static str, error: &Error) {
-        let message = error.message();
-        let fields = [
-            ("error", &*message),
-            ("cause", error.cause().unwrap_or_default()),
-        ];
-        self.host.log(Level::Error, what, &fields);
     }
 
     /// Lets a request in, and has it answered.
     async fn dispatch(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         operation: Result<&Operation, &Error>,
         end_point: Option<EndPoint<'_>>,
         about: &About<'_>,
-        trace: &Trace<S::Bytes>,
-    ) -> Answer<S> {
+        trace: &Trace<P::Bytes>,
+    ) -> Answer<P> {
         require_lengths(request)?;
         self.require_own_site(request, end_point.as_ref())?;
         if let Ok(Operation::IssueToken { scopes }) = operation {
@@ -445,7 +389,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let need = end_point.map_or(Need::Entry, |row| row.need);
         let access = &self.settings.access;
         let caller = access
-            .identify(self.visit(request), need, &self.host)
+            .identify(visit(&self.settings, request), need, &self.host)
             .await?;
         about.made_by(&caller);
         let sender = match caller.user() {
@@ -454,9 +398,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         };
         self.ledger.charge(Some(sender.as_str().into()));
         trace.charge(self.ledger.sender());
-        access.permit(&caller, need, self.visit(request))?;
+        access.permit(&caller, need, visit(&self.settings, request))?;
         if let Need::Repository(name, Action::Push | Action::Delete) = need
-            && let Some(mirrored) = self.mirrored(name)
+            && let Some(mirrored) = self.settings.upstreams.mirrored(name)
         {
             let upstream = mirrored.upstream.name();
             let found = format!("{name} is mirrored from {upstream}, push to and delete from that");
@@ -465,7 +409,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
         let _taken = match (need, &request.body) {
             (Need::Repository(..), Some(_)) => {
-                Some(self.uploads.take(sender, self.settings.uploads)?)
+                Some(self.slots.take(sender, self.settings.uploads)?)
             }
             _ => None,
         };
@@ -490,29 +434,36 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// Answers a request to an end-point of the registry.
-    async fn dispatch_registry(&self, operation: &Operation, caller: &Caller) -> Answer<S> {
+    async fn dispatch_registry(&self, operation: &Operation, caller: &Caller) -> Answer<P> {
         match operation {
             Operation::ShowMetrics => self.metrics().await,
-            Operation::ListExtensions => Ok(file::extensions()),
+            Operation::ListExtensions => Ok(inside::file::extensions()),
             Operation::ListRepositories { limit, last } => {
-                self.list_repositories(caller, *limit, last.as_ref()).await
+                self.lists
+                    .list_repositories(caller, *limit, last.as_ref())
+                    .await
             }
             Operation::Sweep {
                 is_dry,
                 max,
                 cursor,
-            } => self.sweep_on_demand(*is_dry, *max, cursor.as_deref()).await,
+            } => {
+                self.upkeep
+                    .sweep_on_demand(*is_dry, *max, cursor.as_deref())
+                    .await
+            }
             Operation::Scrub {
                 is_dry,
                 digest,
                 cursor,
             } => {
-                self.scrub_on_demand(*is_dry, digest.as_ref(), cursor.as_deref())
+                self.upkeep
+                    .scrub_on_demand(*is_dry, digest.as_ref(), cursor.as_deref())
                     .await
             }
-            Operation::ListHolders(digest) => self.blob_holders(digest).await,
+            Operation::ListHolders(digest) => self.upkeep.blob_holders(digest).await,
             Operation::ListDoubtfulRights { cursor } => {
-                self.doubtful_rights(cursor.as_deref()).await
+                self.upkeep.doubtful_rights(cursor.as_deref()).await
             }
             Operation::Version => Ok(respond_with_json(StatusCode::OK, b"{}".to_vec())),
             Operation::IssueToken { .. } | Operation::In(..) => {
@@ -525,43 +476,73 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Answers a request to an end-point of a repository.
     async fn dispatch_in(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         operation: &InRepository,
         Of {
             caller,
             name,
             asked,
             trace,
-        }: Of<'_, S::Bytes>,
-    ) -> Answer<S> {
+        }: Of<'_, P::Bytes>,
+    ) -> Answer<P> {
         use InRepository as In;
         let called = || list::Called::of(&request.target, asked);
+        let mirrored = self.settings.upstreams.mirrored(name);
         match operation {
-            In::PullBlob(digest) => self.pull_blob(request, name, digest, trace).await,
-            In::DeleteBlob(digest) => self.delete_blob(name, digest).await,
+            In::PullBlob(digest) => {
+                let stored = self.blobs.pull(request, name, digest, trace).await?;
+                match (stored, mirrored) {
+                    (Some(response), _) => Ok(response),
+                    (None, Some(mirrored)) => {
+                        self.mirror.pull(request, &mirrored, digest, trace).await
+                    }
+                    (None, None) => Err(Error::blob_unknown(name, digest)),
+                }
+            }
+            In::DeleteBlob(digest) => self.blobs.delete(name, digest).await,
             In::PullManifest(reference) => {
-                self.pull_manifest(request, name, reference, trace).await
+                let read = self.mirror.read_manifest(name, reference, trace);
+                let (digest, content) = read.await?;
+                Ok(self
+                    .manifests
+                    .respond(request, reference, &digest, &content))
             }
             In::PushManifest { reference, tags } => {
-                self.push_manifest(request, caller, name, reference, tags, trace)
+                self.manifests
+                    .push_manifest(request, caller, name, reference, tags, trace)
                     .await
             }
             In::DeleteManifest(Reference::Digest(digest)) => {
-                self.delete_manifest(caller, name, digest).await
+                self.manifests.delete_manifest(caller, name, digest).await
             }
-            In::DeleteManifest(Reference::Tag(tag)) => self.delete_tag(caller, name, tag).await,
-            In::StartUpload(start) => self.start_upload(request, caller, name, start).await,
-            In::ShowUpload(id) => self.upload_status(name, *id).await,
-            In::PushChunk { id, step } => self.push_chunk(request, name, *id, *step).await,
+            In::DeleteManifest(Reference::Tag(tag)) => {
+                self.manifests.delete_tag(caller, name, tag).await
+            }
+            In::StartUpload(start) => {
+                self.uploads
+                    .start_upload(request, caller, name, start)
+                    .await
+            }
+            In::ShowUpload(id) => self.uploads.upload_status(name, *id).await,
+            In::PushChunk { id, step } => self.uploads.push_chunk(request, name, *id, *step).await,
             In::CloseUpload { id, step, digest } => {
-                self.close_upload(request, name, *id, *step, digest.as_ref())
+                self.uploads
+                    .close_upload(request, name, *id, *step, digest.as_ref())
                     .await
             }
-            In::CancelUpload(id) => self.cancel_upload(name, *id).await,
-            In::ListTags { limit, last } => {
-                self.list_tags(&called(), name, *limit, last.as_ref(), trace)
-                    .await
-            }
+            In::CancelUpload(id) => self.uploads.cancel_upload(name, *id).await,
+            In::ListTags { limit, last } => match mirrored {
+                Some(mirrored) => {
+                    self.mirror
+                        .list_mirrored_tags(&mirrored, &called(), *limit, last.as_ref(), trace)
+                        .await
+                }
+                None => {
+                    self.lists
+                        .list_tags(&called(), name, *limit, last.as_ref())
+                        .await
+                }
+            },
             In::ListReferrers {
                 subject,
                 artifact_type,
@@ -574,18 +555,27 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     limit: *limit,
                     last: last.as_ref(),
                 };
-                self.list_referrers(&called(), name, &wanted, trace).await
+                match mirrored {
+                    Some(mirrored) => {
+                        self.mirror
+                            .list_mirrored_referrers(&mirrored, &called(), &wanted, trace)
+                            .await
+                    }
+                    None => self.lists.list_referrers(&called(), name, &wanted).await,
+                }
             }
             In::ListLayer {
                 digest,
                 prefix,
                 page,
             } => {
-                self.layer_contents(request, name, digest, prefix, page, trace)
+                self.inside
+                    .layer_contents(request, name, digest, prefix, page, trace)
                     .await
             }
             In::ReadLayerFile { digest, path, page } => {
-                self.layer_file(request, name, digest, path, page, trace)
+                self.inside
+                    .layer_file(request, name, digest, path, page, trace)
                     .await
             }
             In::ReadImageFile {
@@ -595,29 +585,32 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 page,
             } => {
                 let platform = platform.as_deref();
-                let image = file::ImageOf {
+                let image = inside::file::ImageOf {
                     name,
                     reference,
                     platform,
                 };
-                self.image_file(request, &image, path, page, trace).await
+                self.inside
+                    .image_file(request, &image, path, page, trace)
+                    .await
             }
-            In::Invalidate { tag } => self.invalidate(name, tag.as_ref()).await,
+            In::Invalidate { tag } => self.mirror.invalidate(name, tag.as_ref()).await,
         }
     }
 
     /// Refuses a request that a page of another site caused, unless it only reads what is stored here.
     fn require_own_site(
         &self,
-        request: &Request<S::Body>,
+        request: &Request<P::Body>,
         end_point: Option<&EndPoint<'_>>,
     ) -> Result<(), Error> {
-        let Some(found) = cross_site::foreign(&request.headers, self.origin(request)) else {
+        let Some(found) = cross_site::foreign(&request.headers, origin(&self.settings, request))
+        else {
             return Ok(());
         };
         let is_open = end_point.is_none_or(|row| {
             let is_mirrored = match row.need {
-                Need::Repository(name, _) => self.mirrored(name).is_some(),
+                Need::Repository(name, _) => self.settings.upstreams.mirrored(name).is_some(),
                 _ => false,
             };
             row.effect.is_open(is_mirrored)
@@ -626,32 +619,6 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(());
         }
         Err(found.into())
-    }
-
-    /// Starts the clock of an operation that must not go on for longer than half the grace period.
-    fn bound(&self) -> Bound {
-        Bound {
-            start: self.host.now(),
-            limit: self.settings.grace / 2,
-        }
-    }
-
-    fn nonce(&self) -> String {
-        hex::encode(self.host.random())
-    }
-
-    /// What a request says of who makes it.
-    fn visit<'a>(&'a self, request: &'a Request<S::Body>) -> Visit<'a> {
-        Visit {
-            authorization: text(&request.headers, header::AUTHORIZATION),
-            address: &request.address,
-            origin: self.origin(request),
-        }
-    }
-
-    /// How clients reach the registry.
-    fn origin<'a>(&'a self, request: &'a Request<S::Body>) -> &'a str {
-        self.settings.origin.as_deref().unwrap_or(&request.origin)
     }
 }
 
@@ -733,238 +700,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Headers that every response has.
-fn describe_response<S: Streams>(
-    response: &mut Response<Body<S>>,
-    origin: &str,
-    id: &str,
-    trace: &Trace<S::Bytes>,
-) {
-    let is_bare = matches!(
-        response.status(),
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    );
-    let headers = response.headers_mut();
-    if !is_bare {
-        // The platform compresses a reply without a type, an empty one as well, and drops its length.
-        headers
-            .entry(header::CONTENT_TYPE)
-            .or_insert(HeaderValue::from_static("application/octet-stream"));
-    }
-    harden(headers);
-    if origin.starts_with("https:") {
-        headers.insert(
-            header::STRICT_TRANSPORT_SECURITY,
-            HeaderValue::from_static("max-age=31536000"),
-        );
-    }
-    headers.insert(X_REQUEST_ID, value(id));
-    if let Some(tier) = trace.tier() {
-        headers.insert(X_STRATA_TIER, HeaderValue::from_static(tier.name()));
-        headers.insert(SERVER_TIMING, value(&trace.server_timing()));
-    }
-    if let Some(reason) = trace.stale.get() {
-        headers.insert(X_STRATA_STALE, HeaderValue::from_static(reason));
-        // RFC 7234, section 5.5.1.
-        let warning = HeaderValue::from_static("110 strata \"Response is Stale\"");
-        headers.insert(header::WARNING, warning);
-    }
-}
-
-/// Keeps a browser from running, styling with, embedding or guessing the type of a reply. The bytes of blobs, manifests and
-/// files are anybody's, and the page that shows them has the same origin.
-fn harden(headers: &mut HeaderMap) {
-    const HARDENING: [(HeaderName, &str); 4] = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'; sandbox",
-        ),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
-    ];
-    for (name, text) in HARDENING {
-        headers.insert(name, HeaderValue::from_static(text));
-    }
-}
-
-/// The answer to every request while the registry can't be set up.
-pub fn refuse<S: Streams>(error: &impl fmt::Display) -> Response<Body<S>> {
-    let error = Error::unavailable(error.to_string(), Duration::from_secs(60));
-    let mut response = respond_with_error(&error);
-    harden(response.headers_mut());
-    response
-}
-
-/// BOUND of the removal protocol: an operation starts no further write once half the grace period has passed since its
-/// first, because from then on a sweeper may take what it wrote for abandoned.
-#[derive(Clone, Copy, Debug)]
-struct Bound {
-    start: Timestamp,
-    limit: Duration,
-}
-
-impl Bound {
-    fn check(self, host: &impl Host) -> Result<(), Error> {
-        if host.now().since(self.start) < self.limit {
-            Ok(())
-        } else {
-            Err(Error::unavailable(
-                "this push took longer than half the grace period, start it again",
-                RETRY_AFTER,
-            ))
-        }
-    }
-}
-
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// How soon a request that found no memory may be repeated.
-const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-impl From<Full> for Error {
-    fn from(full: Full) -> Self {
-        Self::unavailable(full.to_string(), MEMORY_RETRY_AFTER)
-    }
-}
-
 /// The sender that is charged for a request without credentials.
 fn address_of(address: &str) -> String {
     format!("{STRANGER}{}", network(address))
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Digest => Self::new(
-                Code::DigestInvalid,
-                "the bytes received have another digest",
-            ),
-            StoreError::Length => Self::new(
-                Code::SizeInvalid,
-                "the body ended before or after its announced length",
-            ),
-            StoreError::Busy => Self::unavailable(
-                "no memory is free for this body while other uploads use it, try again",
-                MEMORY_RETRY_AFTER,
-            ),
-            StoreError::Throttled(cause) => {
-                Self::unavailable("the store asks for fewer requests, try again", RETRY_AFTER)
-                    .with_cause(cause)
-            }
-            StoreError::Failed(cause) => Self::unavailable(
-                "the store did not do what it was asked, try again",
-                RETRY_AFTER,
-            )
-            .with_cause(cause),
-        }
-    }
-}
-
-/// How many store operations of one request run at the same time: the platform lets six wait for their headers.
-const CONCURRENCY: usize = 6;
-
-/// Runs an operation for each item, several at a time, and answers their results in no particular order; the first
-/// failure ends it.
-async fn for_each<T, R, F: Future<Output = Result<R, Error>>>(
-    items: impl IntoIterator<Item = T>,
-    operation: impl FnMut(T) -> F,
-) -> Result<Vec<R>, Error> {
-    use futures_util::{StreamExt as _, TryStreamExt as _};
-    futures_util::stream::iter(items)
-        .map(operation)
-        .buffer_unordered(CONCURRENCY)
-        .try_collect()
-        .await
-}
-
-fn respond_with_error<S: Streams>(error: &Error) -> Response<Body<S>> {
-    let mut response = respond_with_json(error.status(), error.body());
-    for (name, value) in error.headers() {
-        response.headers_mut().append(name, value.clone());
-    }
-    response
-}
-
-fn respond_with_json<S: Streams>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<S>> {
-    let mut response = respond(status);
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    *response.body_mut() = Body::Bytes(bytes);
-    response
-}
-
-fn respond<S: Streams>(status: StatusCode) -> Response<Body<S>> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = status;
-    response
-}
-
-/// A response that says where something is, with no body.
-fn respond_with_location<S: Streams>(
-    status: StatusCode,
-    location: &str,
-    digest: Option<&Digest>,
-) -> Response<Body<S>> {
-    let mut response = respond(status);
-    let headers = response.headers_mut();
-    headers.insert(header::LOCATION, value(location));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-    if let Some(digest) = digest {
-        headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
-    }
-    response
-}
-
-/// A header of the request, where it is text.
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// A header of a response. What is put there was parsed or made here and is printable ASCII; but for a media type, which a
-/// client may have made of anything and which is then left empty.
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text)
-        .ok()
-        .filter(|_| text.is_ascii())
-        .unwrap_or_else(|| HeaderValue::from_static(""))
-}
-
-/// Headers of content that is named by its digest and so never changes.
-fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
-    headers.insert(header::CONTENT_TYPE, value(media_type));
-    if !is_json(media_type) {
-        // A browser that opens it by its address saves it, whatever its type would make of it.
-        let attachment = HeaderValue::from_static("attachment");
-        headers.insert(header::CONTENT_DISPOSITION, attachment);
-    }
-    headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
-    headers.insert(header::ETAG, value(&format!("\"{digest}\"")));
-}
-
-/// Whether a media type is JSON, which a browser shows as text. The type of a manifest is its author's text: of a list of
-/// types a browser would believe another one than the last.
-fn is_json(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    let is_one = essence
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+/".contains(&byte));
-    let essence = essence.to_ascii_lowercase();
-    is_one && (essence == "application/json" || essence.ends_with("+json"))
-}
-
-/// Whether `If-None-Match` names this content (RFC 9110, section 13.1.2).
-fn is_unchanged(headers: &HeaderMap, digest: &Digest) -> bool {
-    let etag = format!("\"{digest}\"");
-    text(headers, header::IF_NONE_MATCH).is_some_and(|value| {
-        value
-            .split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-    })
 }

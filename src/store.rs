@@ -10,6 +10,7 @@ use futures_util::stream::LocalBoxStream;
 
 use crate::{
     digest::{Algorithm, Digest},
+    error::{Code, Error, MEMORY_RETRY_AFTER, RETRY_AFTER},
     range::ByteRange,
     time::Timestamp,
 };
@@ -358,3 +359,31 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Digest => Self::new(
+                Code::DigestInvalid,
+                "the bytes received have another digest",
+            ),
+            StoreError::Length => Self::new(
+                Code::SizeInvalid,
+                "the body ended before or after its announced length",
+            ),
+            StoreError::Busy => Self::unavailable(
+                "no memory is free for this body while other uploads use it, try again",
+                MEMORY_RETRY_AFTER,
+            ),
+            StoreError::Throttled(cause) => {
+                Self::unavailable("the store asks for fewer requests, try again", RETRY_AFTER)
+                    .with_cause(cause)
+            }
+            StoreError::Failed(cause) => Self::unavailable(
+                "the store did not do what it was asked, try again",
+                RETRY_AFTER,
+            )
+            .with_cause(cause),
+        }
+    }
+}

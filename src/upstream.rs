@@ -166,6 +166,12 @@ impl Upstreams {
         }
     }
 
+    /// The upstream's repository that a stored name mirrors; `None` if it is a repository of this
+    /// registry's own.
+    pub fn mirrored(&self, name: &Name) -> Option<Mirrored> {
+        self.resolve(name, None).ok().flatten()
+    }
+
     /// What of an upstream a name is, with the `ns=` of the request; `None` where it is a repository of this registry's own.
     pub fn resolve(&self, name: &Name, ns: Option<&str>) -> Result<Option<Mirrored>, ResolveError> {
         let text = name.as_str();

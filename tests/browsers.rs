@@ -4,8 +4,12 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use serde_json::{Value, json};
 use strata::{
-    end_point::EndPoint, host::FetchError, manifest::OCI_MANIFEST, registry, route::Operation,
-    store::memory::Memory,
+    end_point::EndPoint,
+    host::FetchError,
+    manifest::OCI_MANIFEST,
+    registry,
+    route::Operation,
+    store::memory::{Memory, MemoryBody, MemoryBytes},
 };
 
 use crate::support::{
@@ -331,7 +335,7 @@ mod replies {
 
     #[test]
     fn are_hardened_where_the_registry_can_not_be_set_up() {
-        let response = registry::refuse::<Memory>(&"a setting is wrong");
+        let response = registry::refuse::<MemoryBody, MemoryBytes>(&"a setting is wrong");
         let answer = Answer {
             status: response.status().as_u16(),
             headers: response.headers().clone(),

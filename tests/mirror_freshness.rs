@@ -133,11 +133,11 @@ fn an_answer_under_way_does_not_outlive_it() {
     for is_first in [true, false] {
         let (mirrors, named) = world();
         let settings = json!({ "fresh_seconds": 60 });
-        let (one, two) = (mirrors.mirror(&settings), mirrors.mirror(&settings));
+        let [one, two] = [(); 2].map(|()| Rc::new(mirrors.mirror(&settings)));
         get(&one, V1);
         mirrors.host.pass(Duration::from_secs(60));
         named.set(2);
-        let other = Rc::new(if is_first { one.clone() } else { two.clone() });
+        let other = if is_first { one.clone() } else { two.clone() };
         let (mut upstream, moved, asked) = (manifests(&named), named.clone(), Cell::new(0));
         mirrors.answers(move |question| {
             let said = upstream(question);

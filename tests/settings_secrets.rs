@@ -3,7 +3,7 @@
 use strata::{
     registry::{self, Body},
     settings::Settings,
-    store::memory::Memory,
+    store::memory::{MemoryBody, MemoryBytes},
 };
 
 /// Settings with a password in them, each wrong in another way: the name, the text, and what the
@@ -129,7 +129,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
 fn of_a_wrong_setting_a_client_hears_the_name_alone() {
     for (name, text, _) in wrong() {
         let error = Settings::parse(|asked| (asked == name).then(|| text.clone())).unwrap_err();
-        let response = registry::refuse::<Memory>(&error);
+        let response = registry::refuse::<MemoryBody, MemoryBytes>(&error);
         assert_eq!(response.status().as_u16(), 503, "{text}");
         let Body::Bytes(body) = response.into_body() else {
             unreachable!()

@@ -11,6 +11,7 @@ use serde_json::json;
 use strata::{
     manifest::OCI_MANIFEST,
     metrics::Metrics,
+    platform::Composed,
     registry::Registry,
     store::{
         Bytes as _, Objects as _, StoreError, Streams, Values,
@@ -826,7 +827,7 @@ fn every_request_is_told_of_in_one_line_without_a_secret() {
 fn metrics_add_up_to_a_bill() {
     let world = World::new();
     let metrics = Rc::new(Metrics::new().unwrap());
-    let isolate = Registry::new(
+    let isolate = Registry::<Composed<_, _, TestHost>>::new(
         Counted::new(world.cold.clone(), metrics.clone()),
         Counted::new(world.warm.clone(), metrics.clone()),
         world.host.clone(),

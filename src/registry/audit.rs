@@ -3,21 +3,21 @@
 //! It is written whatever `STRATA_LOG` says, and has who, what, from where, and the id of the request. Names that clients only
 //! claim are not in it: some put a password where the name belongs.
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 
 use crate::{
-    host::{Host, Level},
-    registry::{About, Body, Registry, Request},
-    store::{Streams, Values},
+    host::{Host as _, Level},
+    platform::Platform,
+    registry::{About, Registry, reply::ResponseOf, request::Request},
 };
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+impl<P: Platform> Registry<P> {
     /// Writes the line, where there is one to write.
     pub(super) fn audit(
         &self,
         about: &About<'_>,
-        request: &Request<S::Body>,
-        response: &Response<Body<S>>,
+        request: &Request<P::Body>,
+        response: &ResponseOf<P>,
     ) {
         let status = response.status();
         let is_refused = matches!(

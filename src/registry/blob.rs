@@ -3,93 +3,149 @@
 use std::{rc::Rc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::json as detail;
 
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host,
-    ledger::Memory,
-    manifest::MAX_SIZE,
+    host::Host as _,
+    metrics::Metrics,
     name::Name,
+    platform::Platform,
     range::{ByteRange, Selection},
     registry::{
-        Answer, Body, Registry, Request, describe_content, grant::Readable, is_unchanged, respond,
-        text, value,
+        grant::{Grants, Readable},
+        parts::Parts,
+        reply::{
+            Answer, Body, BodyOf, ResponseOf, accepted, describe_content, is_unchanged, respond,
+            value,
+        },
+        request::{Request, text},
     },
     store::{
-        Bytes, Meta, Piece, Streams, Values,
-        document::{BlobKind, Record, is_blob},
-        key::Key,
+        Bytes, Meta, Piece, Streams as _,
+        bucket::Bucket,
+        document::{BlobKind, Reason, Record, from_json, is_blob},
+        key::{Key, Prefix},
         policy::{Kind, Tier},
-        tiers::{Found, Known, Wanted},
+        tiers::{Found, Known, Tiers, Wanted},
         trace::Trace,
         warm::Content,
     },
     upload::Extent,
 };
 
+/// Stored blobs: reading and deleting them.
+pub(super) struct Blobs<P: Platform> {
+    store: Bucket<P::Cold>,
+    tiers: Rc<Tiers<P>>,
+    host: P::Host,
+    metrics: Rc<Metrics>,
+    grants: Rc<Grants<P>>,
+}
+
 /// What is named by a digest never changes; it may be private, and must reach the client as it was pushed.
 pub(super) const IMMUTABLE: HeaderValue =
     HeaderValue::from_static("private, max-age=31536000, immutable, no-transform");
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
-    /// end-2.
-    pub(super) async fn pull_blob(
+impl<P: Platform> Blobs<P> {
+    pub(super) fn new(parts: &Parts<P>, grants: Rc<Grants<P>>) -> Self {
+        Self {
+            store: parts.store.clone(),
+            tiers: parts.tiers.clone(),
+            host: parts.host.clone(),
+            metrics: parts.metrics.clone(),
+            grants,
+        }
+    }
+
+    /// Pulls a blob (end-2); `None` if this repository may not read it.
+    pub(super) async fn pull(
         &self,
-        request: &Request<S::Body>,
+        request: &Request<P::Body>,
         name: &Name,
         digest: &Digest,
-        trace: &Trace<S::Bytes>,
-    ) -> Answer<S> {
-        let unknown = || {
-            Error::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
-                .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<ResponseOf<P>>, Error> {
+        let Some(known) = self.known(name, digest, trace).await? else {
+            return Ok(None);
         };
-        if let Some(known) = self.known(name, digest, trace).await? {
-            if is_unchanged(&request.headers, digest) {
-                // A client that has the bytes and may read them needs no look at the blob.
-                return Ok(describe(respond(StatusCode::NOT_MODIFIED), digest));
-            }
-            if let Some(response) = self.open_blob(request, digest, &known, trace).await? {
-                return Ok(response);
-            }
-            // The link was stale. The blob itself says where its bytes are, and the store whether
-            // the right that came with the cached link is still there.
-            let right = self.readable(name, digest).await?.map(|found| found.right);
-            if right.is_none() {
-                self.tiers.changed(Wanted::Link(name, digest));
-            }
-            if let Some(right) = right
-                && let Some(fresh) = self.record(digest).await?
-            {
-                self.link(name, digest, &fresh, right).await;
-                let known = Known::new(fresh, right, self.host.now());
-                let opened = self.open_blob(request, digest, &known, trace).await?;
-                return opened.ok_or_else(|| {
-                    let found = format!("the bytes of {digest} are gone, push it again");
-                    Error::unavailable(found, Duration::from_secs(60))
-                });
-            }
+        if let Some(response) = self.respond(request, digest, &known, trace).await? {
+            return Ok(Some(response));
         }
-        let mirrored = self.mirrored(name).ok_or_else(unknown)?;
-        if request.method == http::Method::HEAD {
-            return self.look_at_blob(&mirrored, digest, trace).await;
-        }
-        let sent = match request.headers.get(header::RANGE) {
-            Some(range) => self.pass_range(&mirrored, digest, range, trace).await?,
-            None => self.send_on(&mirrored, digest, trace).await?,
+        // The link was stale. The blob itself says where its bytes are, and the store whether
+        // the right that came with the cached link is still there.
+        let right = self.grants.readable(name, digest).await?;
+        let Some(Readable { right, .. }) = right else {
+            self.tiers.changed(Wanted::Link(name, digest));
+            return Ok(None);
         };
-        if let Some(response) = sent {
-            return Ok(response);
-        }
-        let known = self.known_or_obtained(name, digest, trace).await?;
-        let known = known.ok_or_else(unknown)?;
-        if is_unchanged(&request.headers, digest) {
-            return Ok(describe(respond(StatusCode::NOT_MODIFIED), digest));
-        }
+        let Some(fresh) = self.grants.record(digest).await? else {
+            return Ok(None);
+        };
+        self.grants.link(name, digest, &fresh, right).await;
+        let known = Known::new(fresh, right, self.host.now());
         let opened = self.open_blob(request, digest, &known, trace).await?;
-        opened.ok_or_else(unknown)
+        opened.map(Some).ok_or_else(|| {
+            let found = format!("the bytes of {digest} are gone, push it again");
+            Error::unavailable(found, Duration::from_secs(60))
+        })
+    }
+
+    /// Responds with what a request selects of a blob; `None` if its bytes are not where the record
+    /// says.
+    pub(super) async fn respond(
+        &self,
+        request: &Request<P::Body>,
+        digest: &Digest,
+        known: &Known,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<ResponseOf<P>>, Error> {
+        if is_unchanged(&request.headers, digest) {
+            // A client that has the bytes and may read them needs no look at the blob.
+            let response = describe(respond(StatusCode::NOT_MODIFIED), digest);
+            return Ok(Some(response));
+        }
+        self.open_blob(request, digest, known, trace).await
+    }
+
+    /// end-10: Blob DELETE of the removal protocol. What a manifest holds stays; other repositories keep theirs.
+    pub(super) async fn delete(&self, name: &Name, digest: &Digest) -> Answer<P> {
+        let mut uploads = Vec::new();
+        for (key, meta) in self
+            .store
+            .list_all(Prefix::Grants(digest, name))
+            .await?
+            .objects
+        {
+            match from_json(&key, &meta.metadata)? {
+                Reason::Upload | Reason::Claim | Reason::Filled => uploads.push(key),
+                Reason::Manifest { digest: manifest } | Reason::Mirrored { digest: manifest } => {
+                    if self
+                        .store
+                        .head(&Key::manifest(name, &manifest))
+                        .await?
+                        .is_some()
+                    {
+                        let found = format!(
+                            "manifest {manifest} in repository {name} needs it, delete that first"
+                        );
+                        return Err(Error::new(Code::Unsupported, found)
+                            .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+                            .with_detail(detail!({ "digest": digest.to_string(), "manifest": manifest.to_string() })));
+                    }
+                }
+            }
+        }
+        if uploads.is_empty() {
+            return Err(Error::blob_unknown(name, digest));
+        }
+        for uploads in uploads.chunks(1_000) {
+            self.store.delete(uploads).await?;
+        }
+        self.store.delete(&[Key::link(digest, name)]).await?;
+        self.tiers.withdraw(Wanted::Link(name, digest)).await;
+        Ok(accepted())
     }
 
     /// What is known of a blob, if this repository may read it.
@@ -97,11 +153,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         name: &Name,
         digest: &Digest,
-        trace: &Trace<S::Bytes>,
+        trace: &Trace<P::Bytes>,
     ) -> Result<Option<Rc<Known>>, Error> {
         let cold = async || {
             let asked = self.host.now();
-            let readable = self.readable(name, digest).await?;
+            let readable = self.grants.readable(name, digest).await?;
             Ok(
                 readable.map_or(Found::Absent, |Readable { record, right }| {
                     Found::Link(Rc::new(Known::new(record, right, asked)))
@@ -111,7 +167,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let wanted = Wanted::Link(name, digest);
         let mut found = self.tiers.read(wanted, trace, cold).await?;
         if let Found::Link(known) = &found
-            && !self.is_right(name, known.right)
+            && !self.grants.is_right(name, known.right)
         {
             // The link came with a warm manifest, written by an older version or before the name
             // was mirrored: ask the cold tier.
@@ -119,67 +175,21 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             found = self.tiers.read(wanted, trace, cold).await?;
         }
         Ok(match found {
-            Found::Link(known) => Some(known).filter(|known| self.is_right(name, known.right)),
+            Found::Link(known) => {
+                Some(known).filter(|known| self.grants.is_right(name, known.right))
+            }
             Found::Absent | Found::Content(_) => None,
         })
-    }
-
-    /// What is known of a blob, which is asked of the upstream where it is mirrored and not there yet.
-    pub(super) async fn known_or_obtained(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        trace: &Trace<S::Bytes>,
-    ) -> Result<Option<Rc<Known>>, Error> {
-        match (self.known(name, digest, trace).await?, self.mirrored(name)) {
-            (None, Some(mirrored)) => self.obtain(&mirrored, digest, trace).await.map(Some),
-            (known, _) => Ok(known),
-        }
-    }
-
-    /// Reads a small blob that this repository may read; `None` where there is none, or a large one.
-    pub(super) async fn read_blob(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        trace: &Trace<S::Bytes>,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let Some(known) = self.known_or_obtained(name, digest, trace).await? else {
-            return Ok(None);
-        };
-        if known.record.size() > MAX_SIZE {
-            return Ok(None);
-        }
-        let size = known.record.size();
-        let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
-        let _lease = lease.await?;
-        let own = Trace::default();
-        let bytes = match self.source(digest, &known, &own).await? {
-            Some(Source::Held(content)) => content.bytes.to_vec(),
-            Some(Source::Record(record)) => {
-                let size = record.size();
-                let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
-                match self.open(locate(record, digest, all), size).await? {
-                    Some(Body::Stream(body)) => {
-                        return Ok(self.store.collect(body, MAX_SIZE).await?);
-                    }
-                    Some(Body::Held(bytes)) => bytes.to_vec(),
-                    Some(Body::Empty | Body::Bytes(_)) | None => return Ok(None),
-                }
-            }
-            None => return Ok(None),
-        };
-        Ok(Some(bytes))
     }
 
     /// Opens what a request selects of a blob; `None` where the bytes are not where the record says.
     async fn open_blob(
         &self,
-        request: &Request<S::Body>,
+        request: &Request<P::Body>,
         digest: &Digest,
         known: &Known,
-        trace: &Trace<S::Bytes>,
-    ) -> Result<Option<Response<Body<S>>>, Error> {
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<ResponseOf<P>>, Error> {
         let size = known.record.size();
         if request.method == http::Method::HEAD {
             if !known.seen.get() {
@@ -239,12 +249,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Where a blob's bytes come from: the nearest tier for those that are held in memory, else the cold one, whose streams
     /// pass by. `None` where the bytes are not where the record says.
-    async fn source<'a>(
+    pub(super) async fn source<'a>(
         &self,
         digest: &Digest,
         known: &'a Known,
-        trace: &Trace<S::Bytes>,
-    ) -> Result<Option<Source<'a, S::Bytes>>, Error> {
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<Source<'a, P::Bytes>>, Error> {
         let size = known.record.size();
         if !self.tiers.policy().holds_blob(size) {
             trace.step("blob", Tier::Cold, Duration::ZERO);
@@ -258,7 +268,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 None => return Ok(Found::Absent),
                 Some(Body::Stream(body)) => self.store.hold(body, size).await?,
                 Some(Body::Held(bytes)) => bytes,
-                Some(Body::Empty | Body::Bytes(_)) => S::Bytes::copy_from(b""),
+                Some(Body::Empty | Body::Bytes(_)) => P::Bytes::copy_from(b""),
             };
             let media_type = BLOB_TYPE.to_owned();
             Ok(Found::Content(Rc::new(Content { media_type, bytes })))
@@ -273,11 +283,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     async fn open_ranges(
         &self,
         digest: &Digest,
-        source: &Source<'_, S::Bytes>,
+        source: &Source<'_, P::Bytes>,
         size: u64,
         ranges: &[ByteRange],
-    ) -> Result<Option<(Response<Body<S>>, Body<S>)>, Error> {
-        let boundary = self.nonce();
+    ) -> Result<Option<(ResponseOf<P>, BodyOf<P>)>, Error> {
+        let boundary = self.host.nonce();
         let mut pieces = Vec::new();
         let mut length = 0;
         for range in ranges {
@@ -308,9 +318,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// response begins; `None` says so.
     pub(super) async fn open(
         &self,
-        mut pieces: Vec<Piece<S::Body, S::Bytes>>,
+        mut pieces: Vec<Piece<P::Body, P::Bytes>>,
         length: u64,
-    ) -> Result<Option<Body<S>>, Error> {
+    ) -> Result<Option<BodyOf<P>>, Error> {
         for piece in &mut pieces {
             if let Piece::Object(key, range) = piece {
                 let key = Key::parse(key);
@@ -352,7 +362,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 }
 
 /// Where a blob's bytes come from.
-enum Source<'a, Y> {
+pub(super) enum Source<'a, Y> {
     /// The platform's memory.
     Held(Rc<Content<Y>>),
     /// The cold tier.
@@ -418,7 +428,7 @@ fn stands_for_bytes(meta: &Meta) -> bool {
 
 const BLOB_TYPE: &str = "application/octet-stream";
 
-pub(super) fn whole<S: Streams>(digest: &Digest, size: u64) -> Response<Body<S>> {
+pub(super) fn whole<S, Y>(digest: &Digest, size: u64) -> Response<Body<S, Y>> {
     let mut response = describe(respond(StatusCode::OK), digest);
     response
         .headers_mut()
@@ -426,10 +436,10 @@ pub(super) fn whole<S: Streams>(digest: &Digest, size: u64) -> Response<Body<S>>
     response
 }
 
-pub(super) fn describe<S: Streams>(
-    mut response: Response<Body<S>>,
+pub(super) fn describe<S, Y>(
+    mut response: Response<Body<S, Y>>,
     digest: &Digest,
-) -> Response<Body<S>> {
+) -> Response<Body<S, Y>> {
     let headers = response.headers_mut();
     describe_content(headers, digest, BLOB_TYPE);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -4,24 +4,40 @@
 //! removal protocol). The order is the protocol: a sweeper that did not see the grant has not yet set the mark, and one that
 //! sets the mark now will see the grant.
 
+use std::rc::Rc;
+
 use crate::{
     access::{Caller, rule::Action},
     digest::Digest,
-    error::Error,
-    host::{Host, Level},
+    error::{Error, RETRY_AFTER},
+    host::{Host as _, Level},
     manifest::Manifest,
     name::Name,
-    registry::{Bound, RETRY_AFTER, Registry, for_each},
+    platform::Platform,
+    registry::{
+        bound::{Bound, for_each},
+        parts::Parts,
+    },
+    settings::Settings,
     store::{
-        Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams, Values,
+        Condition, Content, ListOptions, Meta, PutOptions, StoreError,
+        bucket::Bucket,
         document::{
             BlobKind, Linked, Mark, MarkState, Reason, Record, Right, from_json, is_blob, to_json,
         },
         key::{Key, Prefix},
-        tiers::Wanted,
+        tiers::{Tiers, Wanted},
     },
     upstream::Mirrored,
 };
+
+/// Grants, marks and links: which repository may read a blob, and what keeps a blob stored.
+pub(super) struct Grants<P: Platform> {
+    store: Bucket<P::Cold>,
+    tiers: Rc<Tiers<P>>,
+    host: P::Host,
+    settings: Rc<Settings>,
+}
 
 /// A blob that a repository may read.
 #[derive(Debug)]
@@ -53,7 +69,21 @@ impl Look {
     }
 }
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+impl<P: Platform> Grants<P> {
+    pub(super) fn new(parts: &Parts<P>) -> Self {
+        Self {
+            store: parts.store.clone(),
+            tiers: parts.tiers.clone(),
+            host: parts.host.clone(),
+            settings: parts.settings.clone(),
+        }
+    }
+
+    /// Starts the clock of an operation that must not go on for longer than half the grace period.
+    pub(super) fn bound(&self) -> Bound {
+        Bound::start(&self.host, self.settings.grace)
+    }
+
     /// KEEP, for blobs at once: writes a fresh grant on each, then looks at their marks. Only after it may the caller look
     /// at the blobs. Answers the keys of the grants.
     pub(super) async fn keep(
@@ -79,7 +109,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     ) -> Result<(Vec<Key>, Vec<Digest>), Error> {
         let metadata = to_json(reason);
         let grants = for_each(digests, |digest| {
-            let key = Key::grant(digest, name, &self.nonce());
+            let key = Key::grant(digest, name, &self.host.nonce());
             let metadata = &metadata;
             async move {
                 bound.check(&self.host)?;
@@ -180,7 +210,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let mark = to_json(&Mark {
             state,
             time: self.host.now(),
-            nonce: self.nonce(),
+            nonce: self.host.nonce(),
         });
         let condition = match seen {
             None => Condition::Absent,
@@ -272,7 +302,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// gives one, and so does the grant of a pushed manifest that is stored, but not under an
     /// upstream.
     async fn right_by_grants(&self, name: &Name, digest: &Digest) -> Result<Option<Right>, Error> {
-        let grants = self.list_all(Prefix::Grants(digest, name)).await?.objects;
+        let grants = self
+            .store
+            .list_all(Prefix::Grants(digest, name))
+            .await?
+            .objects;
         let (mut reasons, mut unread) = (Vec::new(), None);
         for (key, meta) in &grants {
             match from_json(key, &meta.metadata) {
@@ -351,7 +385,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             };
             // With a default upstream, a stored name without prefix resolves to another
             // repository than itself.
-            let of = self.mirrored(name).filter(|of| of.name == *name);
+            let of = self
+                .settings
+                .upstreams
+                .mirrored(name)
+                .filter(|of| of.name == *name);
             matches!(serde_json::from_str(&meta.metadata), Ok(Reason::Filled))
                 && of.is_some_and(|of| of.upstream.name() == mirrored.upstream.name())
         };

@@ -3,27 +3,44 @@
 //! A page costs one operation of the store however large the registry is; where entries are left out, it costs another one for
 //! each thousand that are looked at for what is missing.
 
+use std::rc::Rc;
+
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::{
     access::Caller,
     digest::Digest,
     error::{Code, Error},
-    host::Host,
-    ledger::{Lease, Memory},
+    ledger::{Lease, Ledger, Memory},
     manifest::OCI_INDEX,
     name::{Name, Tag},
-    registry::{Answer, Body, Registry, for_each, respond_with_json, value},
+    platform::Platform,
+    registry::{
+        bound::for_each,
+        manifest::Manifests,
+        parts::Parts,
+        reply::{Answer, Body, bytes, link_next, page_limit, respond_with_json},
+    },
     route,
+    settings::Settings,
     store::{
-        ListOptions, Meta, StoreError, Streams, Values,
+        ListOptions, Meta, StoreError,
+        bucket::Bucket,
         document::{Referrer, Stored, from_json, to_json},
         key::{Key, Prefix},
-        trace::Trace,
     },
 };
+
+/// Stored lists: the catalogue, tags and referrers.
+pub(super) struct Lists<P: Platform> {
+    store: Bucket<P::Cold>,
+    host: P::Host,
+    settings: Rc<Settings>,
+    ledger: Ledger,
+    manifests: Rc<Manifests<P>>,
+}
 
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -39,7 +56,17 @@ const WEIGHT: u64 = 3;
 /// The most referrers of one page: each costs an operation, to see whether its manifest is stored.
 const MAX_REFERRERS: u64 = 100;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+impl<P: Platform> Lists<P> {
+    pub(super) fn new(parts: &Parts<P>, manifests: Rc<Manifests<P>>) -> Self {
+        Self {
+            store: parts.store.clone(),
+            host: parts.host.clone(),
+            settings: parts.settings.clone(),
+            ledger: parts.ledger.clone(),
+            manifests,
+        }
+    }
+
     /// Lists the names of repositories that manifests were pushed to, those that the caller may pull from, and says which of
     /// them are mirrored.
     pub(super) async fn list_repositories(
@@ -47,7 +74,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         caller: &Caller,
         limit: Option<u64>,
         last: Option<&Name>,
-    ) -> Answer<S> {
+    ) -> Answer<P> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|last| Key::catalog(last).to_string());
         let (names, more) = self
@@ -59,7 +86,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             .await?;
         let mut body = json!({ "repositories": names });
         let upstream = |name: &String| {
-            let mirrored = self.mirrored(&name.parse().ok()?)?;
+            let mirrored = self.settings.upstreams.mirrored(&name.parse().ok()?)?;
             Some((name.clone(), mirrored.upstream.name().into()))
         };
         let mirrored: Map<_, _> = names.iter().filter_map(upstream).collect();
@@ -76,20 +103,14 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(response)
     }
 
-    /// end-8.
+    /// Lists the stored tags of a repository (end-8).
     pub(super) async fn list_tags(
         &self,
         called: &Called,
         name: &Name,
         limit: Option<u64>,
         last: Option<&Tag>,
-        trace: &Trace<S::Bytes>,
-    ) -> Answer<S> {
-        if let Some(mirrored) = self.mirrored(name) {
-            return self
-                .list_mirrored_tags(&mirrored, called, limit, last, trace)
-                .await;
-        }
+    ) -> Answer<P> {
         let stored = self.stored_tags(name, limit, last).await?;
         let (tags, next) = stored.ok_or_else(|| {
             let found = format!("no manifest was ever pushed to {name}");
@@ -126,19 +147,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(Some((tags, next)))
     }
 
-    /// end-12.
+    /// Lists the stored referrers of a manifest (end-12).
     pub(super) async fn list_referrers(
         &self,
         called: &Called,
         name: &Name,
         wanted: &WantedReferrers<'_>,
-        trace: &Trace<S::Bytes>,
-    ) -> Answer<S> {
-        if let Some(mirrored) = self.mirrored(name) {
-            return self
-                .list_mirrored_referrers(&mirrored, called, wanted, trace)
-                .await;
-        }
+    ) -> Answer<P> {
         let (referrers, next, _lease) = self.stored_referrers(name, wanted).await?;
         let next = next.as_deref();
         Ok(respond_with_referrers(called, wanted, &referrers, next))
@@ -244,32 +259,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         match serde_json::from_str::<Stored>(&meta.metadata) {
             Ok(stored) if stored.lists.is_some() => Ok(Some(stored.media_type)),
             Ok(_) => {
-                let content = self.stored_manifest(name, digest).await?;
+                let content = self.manifests.stored_manifest(name, digest).await?;
                 Ok(content.map(|content| content.media_type))
             }
             Err(_) => Ok(None),
-        }
-    }
-
-    /// Reads all of a listing, with metadata. Several pages are not one reading: what is listed may change between them.
-    pub(super) async fn list_all(&self, prefix: Prefix<'_>) -> Result<Listing, StoreError> {
-        let mut listing = Listing {
-            objects: Vec::new(),
-            is_one_reading: true,
-        };
-        loop {
-            let after = listing.objects.last().map(|(key, _)| key.to_string());
-            let options = ListOptions {
-                after: after.as_deref(),
-                limit: 1_000,
-                metadata: true,
-            };
-            let page = self.store.list(prefix, options).await?;
-            listing.objects.extend(page.objects);
-            if !page.truncated {
-                return Ok(listing);
-            }
-            listing.is_one_reading = false;
         }
     }
 
@@ -380,11 +373,11 @@ impl WantedReferrers<'_> {
     }
 }
 
-pub(super) fn respond_with_tags<S: Streams>(
+pub(super) fn respond_with_tags<S, Y>(
     called: &Called,
     tags: &[String],
     next: Option<&str>,
-) -> Response<Body<S>> {
+) -> Response<Body<S, Y>> {
     let body = json!({ "name": called.name.as_str(), "tags": tags });
     let mut response = respond_with_json(StatusCode::OK, bytes(&body));
     if let Some(next) = next {
@@ -393,12 +386,12 @@ pub(super) fn respond_with_tags<S: Streams>(
     response
 }
 
-pub(super) fn respond_with_referrers<S: Streams>(
+pub(super) fn respond_with_referrers<S, Y>(
     called: &Called,
     wanted: &WantedReferrers<'_>,
     referrers: &[Referrer],
     next: Option<&str>,
-) -> Response<Body<S>> {
+) -> Response<Body<S, Y>> {
     let body = ReferrersList {
         schema_version: 2,
         media_type: OCI_INDEX,
@@ -427,29 +420,6 @@ struct ReferrersList<'a> {
     manifests: &'a [Referrer],
 }
 
-/// All of a listing.
-pub(super) struct Listing {
-    /// Keys, with what is known of each object.
-    pub(super) objects: Vec<(Key, Meta)>,
-    /// Whether it came in one page, as it was at one moment.
-    pub(super) is_one_reading: bool,
-}
-
 fn key_of(entry: &Option<(Digest, Referrer)>) -> Option<&Digest> {
     entry.as_ref().map(|(digest, _)| digest)
-}
-
-pub(super) fn page_limit(asked: Option<u64>, most: u64) -> usize {
-    usize::try_from(asked.unwrap_or(most).min(most)).unwrap_or_default()
-}
-
-pub(super) fn bytes(value: &Value) -> Vec<u8> {
-    value.to_string().into_bytes()
-}
-
-/// Says where the next page is (RFC 8288).
-pub(super) fn link_next<S: Streams>(response: &mut Response<Body<S>>, target: &str) {
-    response
-        .headers_mut()
-        .insert(header::LINK, value(&format!("<{target}>; rel=\"next\"")));
 }

@@ -9,27 +9,51 @@ use crate::{
     access::{Caller, Need, rule::Action},
     digest::{Algorithm, Digest},
     error::{Code, Error},
-    host::Host,
-    ledger::Memory,
+    host::Host as _,
+    ledger::{Ledger, Memory},
     manifest::{self, MAX_SIZE, Manifest},
+    metrics::Metrics,
     name::{Name, Reference, Tag},
+    platform::Platform,
     registry::{
-        Answer, Body, Bound, Registry, Request,
         blob::IMMUTABLE,
-        describe_content, for_each, is_unchanged, respond, respond_with_location,
-        sweep::retention::{Children, may_list},
-        text, value,
+        bound::{Bound, for_each},
+        grant::Grants,
+        manifest::children::{Children, may_list},
+        parts::Parts,
+        reply::{
+            Answer, Body, ResponseOf, describe_content, is_unchanged, respond,
+            respond_with_location, value,
+        },
+        request::{Request, text},
+        visit::visit,
     },
+    settings::Settings,
     store::{
-        self, Bytes as _, Condition, Meta, PutOptions, Streams, Values,
+        self, Bytes as _, Condition, Meta, PutOptions, Streams as _,
+        bucket::Bucket,
         document::{Origin, Referrer, Stored, TagTarget, from_json, to_json},
         key::Key,
         policy::Tier,
-        tiers::{Found, Wanted},
+        tiers::{Found, Promotion, Tiers, Wanted},
         trace::Trace,
-        warm::Content,
+        warm::{Content, Link},
     },
 };
+
+pub(super) mod children;
+mod delete;
+
+/// Stored manifests, tags and entries of referrers: reading, pushing and deleting them.
+pub(super) struct Manifests<P: Platform> {
+    store: Bucket<P::Cold>,
+    tiers: Rc<Tiers<P>>,
+    host: P::Host,
+    settings: Rc<Settings>,
+    metrics: Rc<Metrics>,
+    ledger: Ledger,
+    grants: Rc<Grants<P>>,
+}
 
 /// Says that the registry lists a manifest among the referrers of this one (end-7).
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -42,26 +66,27 @@ pub(super) const WEIGHT: u64 = 3;
 /// The most bytes of metadata that every store takes, with room for its name.
 const MAX_METADATA: usize = 1_900;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
-    /// Reads a manifest from the nearest tier.
-    pub(super) async fn read_manifest(
+impl<P: Platform> Manifests<P> {
+    pub(super) fn new(parts: &Parts<P>, grants: Rc<Grants<P>>) -> Self {
+        Self {
+            store: parts.store.clone(),
+            tiers: parts.tiers.clone(),
+            host: parts.host.clone(),
+            settings: parts.settings.clone(),
+            metrics: parts.metrics.clone(),
+            ledger: parts.ledger.clone(),
+            grants,
+        }
+    }
+
+    /// Reads a stored manifest from the nearest tier.
+    pub(super) async fn read(
         &self,
         name: &Name,
         reference: &Reference,
-        trace: &Trace<S::Bytes>,
-    ) -> Result<(Digest, Rc<Content<S::Bytes>>), Error> {
-        if let Some(mirrored) = self.mirrored(name) {
-            return self
-                .read_mirrored_manifest(&mirrored, reference, trace)
-                .await;
-        }
-        let unknown = || {
-            Error::new(
-                Code::ManifestUnknown,
-                format!("{reference} in repository {name}"),
-            )
-            .with_detail(detail!({ "name": name.as_str(), "reference": reference.to_string() }))
-        };
+        trace: &Trace<P::Bytes>,
+    ) -> Result<(Digest, Rc<Content<P::Bytes>>), Error> {
+        let unknown = || Error::manifest_unknown(name, reference);
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(tag) => {
@@ -91,7 +116,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         &self,
         name: &Name,
         digest: &Digest,
-    ) -> Result<Option<Content<S::Bytes>>, Error> {
+    ) -> Result<Option<Content<P::Bytes>>, Error> {
         let key = Key::manifest(name, digest);
         let Some(object) = self.store.get(&key, None).await? else {
             return Ok(None);
@@ -107,43 +132,42 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok(Some(Content { media_type, bytes }))
     }
 
-    /// end-3.
-    pub(super) async fn pull_manifest(
+    /// Responds with a manifest (end-3).
+    pub(super) fn respond(
         &self,
-        request: &Request<S::Body>,
-        name: &Name,
+        request: &Request<P::Body>,
         reference: &Reference,
-        trace: &Trace<S::Bytes>,
-    ) -> Answer<S> {
-        let (digest, content) = self.read_manifest(name, reference, trace).await?;
+        digest: &Digest,
+        content: &Content<P::Bytes>,
+    ) -> ResponseOf<P> {
         let mut response = respond(StatusCode::OK);
         let headers = response.headers_mut();
-        describe_content(headers, &digest, &content.media_type);
+        describe_content(headers, digest, &content.media_type);
         let cache = match reference {
             Reference::Digest(_) => IMMUTABLE,
             Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
         };
         headers.insert(header::CACHE_CONTROL, cache);
-        if is_unchanged(&request.headers, &digest) {
+        if is_unchanged(&request.headers, digest) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(response);
+            return response;
         }
         let length = HeaderValue::from(content.bytes.len());
         headers.insert(header::CONTENT_LENGTH, length);
         *response.body_mut() = Body::Held(content.bytes.clone());
-        Ok(response)
+        response
     }
 
     /// end-7: Manifest PUT of the removal protocol.
     pub(super) async fn push_manifest(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         caller: &Caller,
         name: &Name,
         reference: &Reference,
         more_tags: &[Tag],
-        trace: &Trace<S::Bytes>,
-    ) -> Answer<S> {
+        trace: &Trace<P::Bytes>,
+    ) -> Answer<P> {
         let announced = text(&request.headers, header::CONTENT_LENGTH)
             .and_then(|length| length.parse::<u64>().ok())
             .unwrap_or(MAX_SIZE);
@@ -189,7 +213,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         // Who may not move a tag looks at it, before the push and when it is written.
         let overwrite = Need::Repository(name, Action::Overwrite);
         let access = &self.settings.access;
-        let denied = access.permit(caller, overwrite, self.visit(request)).err();
+        let denied = access
+            .permit(caller, overwrite, visit(&self.settings, request))
+            .err();
         let refusal = |tag: &Tag| {
             let is_immutable = self.settings.retention.is_immutable(name, tag);
             is_immutable
@@ -210,19 +236,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         }
 
         // 1 the right to each blob, before granting; and every manifest that an index lists
-        let mut missing = self.unreadable_blobs(name, &manifest).await?;
+        let mut missing = self.grants.unreadable_blobs(name, &manifest).await?;
         let (listed, absent) = self.listed(name, &manifest, for_tags).await?;
         missing.extend(absent);
         require_none_missing(name, &missing)?;
 
         let size = bytes.len() as u64;
         self.metrics.received.inc_by(size);
-        let bound = self.bound();
+        let bound = self.grants.bound();
         let origin = Origin::Push;
         self.keep_blobs(name, &digest, &manifest, origin, bound)
             .await?;
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
-        require_none_missing(name, &self.absent_blobs(&blobs).await?)?; // 3 look at each
+        require_none_missing(name, &self.grants.absent_blobs(&blobs).await?)?; // 3 look at each
         self.write_manifest(name, &digest, &manifest, bytes, origin, bound)
             .await?;
         let named = listed.iter().chain([&digest]);
@@ -231,7 +257,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             digest: digest.clone(),
             media_type: manifest.media_type,
             size,
-            nonce: Some(self.nonce()),
+            nonce: Some(self.host.nonce()),
             seen: None,
             invalidated: None,
         };
@@ -305,6 +331,30 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         Ok((listed, absent))
     }
 
+    /// Writes content to the warm tier. A manifest takes the links of its blobs along, as far as this isolate has seen the
+    /// blobs there: who reads the manifest will ask for them, and then one read has answered all.
+    pub(super) async fn promote(&self, promotion: Promotion<P::Bytes>) {
+        let links = promotion.name.as_ref().map_or_else(Vec::new, |name| {
+            let content = &promotion.content;
+            let parsed = Manifest::read(&content.bytes.to_vec());
+            let blobs = parsed.map(|manifest| manifest.blobs).unwrap_or_default();
+            let known = blobs.into_iter().filter_map(|digest| {
+                let known = self
+                    .tiers
+                    .known(name, &digest)
+                    .filter(|known| known.seen.get() && self.grants.is_right(name, known.right))?;
+                Some(Link {
+                    digest,
+                    record: known.record.clone(),
+                    confirmed: known.confirmed,
+                    right: known.right,
+                })
+            });
+            known.collect()
+        });
+        self.tiers.promote(promotion, links).await;
+    }
+
     /// KEEP, for all blobs of a manifest: fresh grants even where it is stored.
     pub(super) async fn keep_blobs(
         &self,
@@ -319,7 +369,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(());
         }
         let reason = origin.reason(digest.clone());
-        self.keep(name, &blobs, &reason, bound).await?; // 2
+        self.grants.keep(name, &blobs, &reason, bound).await?; // 2
         Ok(())
     }
 
@@ -450,7 +500,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             artifact_type: manifest.artifact_type.clone(),
             annotations: manifest.annotations.clone(),
         });
-        let key = Key::referrer(name, subject, digest, &self.nonce());
+        let key = Key::referrer(name, subject, digest, &self.host.nonce());
         // A listing reads metadata only; an entry with long annotations costs a read of its own.
         let (metadata, body) = if entry.len() <= MAX_METADATA {
             (entry, Vec::new())

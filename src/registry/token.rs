@@ -9,10 +9,15 @@ use serde_json::json;
 use crate::{
     access::{Access, Credentials, Need, token::Grant},
     error::{Code, Error},
-    host::Host,
-    registry::{About, Answer, Registry, Request, list::bytes, respond_with_json, text},
+    platform::Platform,
+    registry::{
+        About, Registry,
+        reply::{Answer, bytes, respond_with_json},
+        request::{Request, text},
+        visit::visit,
+    },
     route,
-    store::{Streams, Values},
+    store::Streams as _,
 };
 
 /// More bytes than a form with a scope for each repository of a large push.
@@ -21,14 +26,14 @@ const MAX_FORM: u64 = 64 * 1024;
 /// The most scopes that one token is asked for: clients ask for two or three.
 const MAX_SCOPES: usize = 100;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+impl<P: Platform> Registry<P> {
     /// Gives a token for as much of what is asked for as the caller may do.
     pub(super) async fn token(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         scopes: &[String],
         about: &About<'_>,
-    ) -> Answer<S> {
+    ) -> Answer<P> {
         let access = &self.settings.access;
         let mut scopes = scopes.to_vec();
         require_few(&scopes)?;
@@ -44,21 +49,26 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             scopes.extend(route::scopes(&form));
             require_few(&scopes)?;
             access
-                .sign_in(&credentials, self.visit(request), Need::Token, &self.host)
+                .sign_in(
+                    &credentials,
+                    visit(&self.settings, request),
+                    Need::Token,
+                    &self.host,
+                )
                 .await?
         } else {
             access
-                .identify(self.visit(request), Need::Token, &self.host)
+                .identify(visit(&self.settings, request), Need::Token, &self.host)
                 .await?
         };
         about.made_by(&caller);
-        access.permit(&caller, Need::Token, self.visit(request))?;
+        access.permit(&caller, Need::Token, visit(&self.settings, request))?;
         let scopes = scopes.iter().map(String::as_str);
-        let meant = |name| match self.mirrored(&name) {
+        let meant = |name| match self.settings.upstreams.mirrored(&name) {
             Some(mirrored) => mirrored.name,
             None => name,
         };
-        let visit = self.visit(request);
+        let visit = visit(&self.settings, request);
         let (token, claims) = access.issue(&caller, visit, scopes, meant, &self.host);
         let granted: Vec<String> = claims.access.iter().map(Grant::scope).collect();
         let body = json!({

@@ -4,28 +4,46 @@
 //! key. A body that comes by `PATCH` becomes an extent as it streams in, and closing the upload writes a record that names
 //! the extents. The comments name the steps of the removal protocol.
 
+use std::rc::Rc;
+
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json as detail;
 
 use crate::{
     access::Caller,
     digest::Digest,
-    error::{Code, Error},
-    host::{Host, Level},
+    error::{Code, Error, RETRY_AFTER},
+    host::{Host as _, Level},
+    metrics::Metrics,
     name::Name,
+    platform::Platform,
     range::ByteRange,
     registry::{
-        Answer, Body, Bound, RETRY_AFTER, Registry, Request, grant::Look, respond_with_location,
-        text, value,
+        bound::Bound,
+        grant::{Grants, Look},
+        parts::Parts,
+        reply::{Answer, Body, respond, respond_with_location, value},
+        request::{Request, text},
     },
     route::UploadStart,
+    settings::Settings,
     store::{
-        Bytes as _, Condition, Content, Meta, Piece, PutOptions, StoreError, Streams, Values,
+        Bytes as _, Condition, Content, Meta, Piece, PutOptions, StoreError, Streams as _,
+        bucket::Bucket,
         document::{BlobKind, Reason, Record, Right, from_json, is_blob, to_json},
         key::{Key, Prefix},
     },
     upload::{ChunkError, Extent, ExtentName, Step, Upload, UploadId},
 };
+
+/// Uploads: bytes that are received, hashed, and become blobs.
+pub(super) struct Uploads<P: Platform> {
+    store: Bucket<P::Cold>,
+    host: P::Host,
+    settings: Rc<Settings>,
+    metrics: Rc<Metrics>,
+    grants: Rc<Grants<P>>,
+}
 
 /// How a blob comes to a repository: decides the reason of its grant and what its link records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,16 +87,26 @@ const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uu
 /// The largest object that is written in one piece; what is larger goes by an extent.
 const MAX_WHOLE: u64 = 5 * 1024 * 1024 * 1024;
 
-impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<S, W, H> {
+impl<P: Platform> Uploads<P> {
+    pub(super) fn new(parts: &Parts<P>, grants: Rc<Grants<P>>) -> Self {
+        Self {
+            store: parts.store.clone(),
+            host: parts.host.clone(),
+            settings: parts.settings.clone(),
+            metrics: parts.metrics.clone(),
+            grants,
+        }
+    }
+
     /// end-4, end-11: starts an upload, or takes a blob that comes whole or is there already.
     pub(super) async fn start_upload(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         caller: &Caller,
         name: &Name,
         start: &UploadStart,
-    ) -> Answer<S> {
-        let bound = self.bound();
+    ) -> Answer<P> {
+        let bound = self.grants.bound();
         let algorithm = match start {
             UploadStart::Session { algorithm } => *algorithm,
             UploadStart::Whole(digest) => {
@@ -130,9 +158,11 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             None => None,
         };
         let source = match &from {
-            Some(from) if self.may_pull(caller, from) => self.readable(from, digest).await?,
+            Some(from) if self.grants.may_pull(caller, from) => {
+                self.grants.readable(from, digest).await?
+            }
             Some(_) => None,
-            None => self.readable_anywhere(caller, digest).await?,
+            None => self.grants.readable_anywhere(caller, digest).await?,
         };
         if source.is_none() {
             return Ok(false);
@@ -147,18 +177,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         digest: &Digest,
         by: Delivery,
     ) -> Result<bool, Error> {
-        let bound = self.bound();
-        self.keep(name, &[digest], &by.reason(), bound).await?; // KEEP
-        let Some(record) = self.record(digest).await? else {
+        let bound = self.grants.bound();
+        self.grants
+            .keep(name, &[digest], &by.reason(), bound)
+            .await?; // KEEP
+        let Some(record) = self.grants.record(digest).await? else {
             return Ok(false);
         };
-        self.link(name, digest, &record, by.right()).await;
+        self.grants.link(name, digest, &record, by.right()).await;
         self.metrics.deduplicated.inc_by(record.size());
         Ok(true)
     }
 
     /// end-13: says how far an upload has come.
-    pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Answer<S> {
+    pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Answer<P> {
         let upload = self.list_steps(name, id).await?.0;
         if !upload.is_open() {
             return Err(unknown(id));
@@ -170,8 +202,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     }
 
     /// end-14: gives an upload up.
-    pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Answer<S> {
-        let bound = self.bound();
+    pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Answer<P> {
+        let bound = self.grants.bound();
         loop {
             let (upload, extents) = self.list_steps(name, id).await?;
             if !upload.is_open() {
@@ -183,7 +215,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 .await?
             {
                 self.delete_extents(&extents).await;
-                let mut response = super::respond(StatusCode::NO_CONTENT);
+                let mut response = respond(StatusCode::NO_CONTENT);
                 response
                     .headers_mut()
                     .insert(DOCKER_UPLOAD_UUID, value(&id.to_string()));
@@ -195,12 +227,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// end-5: receives a chunk.
     pub(super) async fn push_chunk(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         name: &Name,
         id: UploadId,
         step: u32,
-    ) -> Answer<S> {
-        let bound = self.bound();
+    ) -> Answer<P> {
+        let bound = self.grants.bound();
         let upload = self.read_upload(name, id, step).await?;
         if !upload.is_open() {
             return Err(unknown(id));
@@ -212,19 +244,19 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// end-6: closes an upload, with a last chunk or without.
     pub(super) async fn close_upload(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         name: &Name,
         id: UploadId,
         step: u32,
         digest: Option<&Digest>,
-    ) -> Answer<S> {
+    ) -> Answer<P> {
         let digest = digest.ok_or_else(|| {
             Error::new(
                 Code::DigestInvalid,
                 "no query parameter digest, which names the blob that the upload is",
             )
         })?;
-        let bound = self.bound();
+        let bound = self.grants.bound();
         let upload = self.read_upload(name, id, step).await?;
         match &upload.last {
             Step::Start { .. } => match whole_length(request)? {
@@ -255,12 +287,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// Push, whole.
     pub(super) async fn push_whole(
         &self,
-        body: Option<S::Body>,
+        body: Option<P::Body>,
         length: u64,
         name: &Name,
         digest: &Digest,
     ) -> Result<(), Error> {
-        let bound = self.bound();
+        let bound = self.grants.bound();
         let blob = Key::blob(digest);
         let seen = match self.store.head(&blob).await? {
             None => Look::Absent,
@@ -270,7 +302,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             }
         };
 
-        let grants = self.keep(name, &[digest], &Reason::Claim, bound).await?; // 1 KEEP
+        let grants = self
+            .grants
+            .keep(name, &[digest], &Reason::Claim, bound)
+            .await?; // 1 KEEP
         let content = match body {
             Some(body) => Content::Stream(body, length),
             None => Content::Bytes(Vec::new()),
@@ -285,7 +320,8 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             // 2, 3: creating the blob only if it is absent is the look. 4: the link. 5: 201
             Ok(Some(meta)) => {
                 let record = Record::Bytes { size: meta.size };
-                self.make_good(name, digest, &record, Delivery::Push.right())
+                self.grants
+                    .make_good(name, digest, &record, Delivery::Push.right())
                     .await?;
                 self.metrics.received.inc_by(meta.size);
                 self.count_stored(meta.size);
@@ -300,9 +336,10 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                     );
                     return Err(Error::unavailable(found, RETRY_AFTER));
                 }
-                let found = self.record(digest).await?;
+                let found = self.grants.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-                self.make_good(name, digest, &record, Delivery::Push.right())
+                self.grants
+                    .make_good(name, digest, &record, Delivery::Push.right())
                     .await?;
                 self.metrics.received.inc_by(length);
                 self.metrics.deduplicated.inc_by(record.size());
@@ -325,14 +362,17 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// to create a blob of wrong bytes.
     async fn push_present(
         &self,
-        body: Option<S::Body>,
+        body: Option<P::Body>,
         length: u64,
         name: &Name,
         digest: &Digest,
         bound: Bound,
     ) -> Result<(), Error> {
         // 1 KEEP: the grant, then a look at the mark
-        let (grants, marked) = self.grant(name, &[digest], &Reason::Claim, bound).await?;
+        let (grants, marked) = self
+            .grants
+            .grant(name, &[digest], &Reason::Claim, bound)
+            .await?;
         let received = match body {
             Some(body) => {
                 let received = self.store.hash(body, digest.algorithm()).await;
@@ -357,11 +397,12 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Err(error.into());
         }
         self.metrics.received.inc_by(length);
-        self.lift_all(&marked, bound).await?; // 1 KEEP: the mark, if it was not lifted
+        self.grants.lift_all(&marked, bound).await?; // 1 KEEP: the mark, if it was not lifted
         bound.check(&self.host)?;
-        let found = self.record(digest).await?; // 2 look
+        let found = self.grants.record(digest).await?; // 2 look
         let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-        self.make_good(name, digest, &record, Delivery::Push.right())
+        self.grants
+            .make_good(name, digest, &record, Delivery::Push.right())
             .await?; // 4 the link
         self.metrics.deduplicated.inc_by(record.size());
         Ok(())
@@ -409,23 +450,25 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// in memory and hashed before anything is written, so no claim is needed.
     pub(super) async fn fill_whole(
         &self,
-        body: Option<S::Body>,
+        body: Option<P::Body>,
         length: u64,
         name: &Name,
         digest: &Digest,
         seen: &Look,
     ) -> Result<(), Error> {
-        let bound = self.bound();
+        let bound = self.grants.bound();
         let bytes = match body {
             Some(body) => self.store.hold(body, length).await?,
-            None => S::Bytes::copy_from(b""),
+            None => P::Bytes::copy_from(b""),
         };
         self.metrics.received.inc_by(length);
         if bytes.digest(digest.algorithm()).await? != *digest {
             return Err(StoreError::Digest.into());
         }
         let by = Delivery::Fill;
-        self.keep(name, &[digest], &by.reason(), bound).await?; // 1 KEEP
+        self.grants
+            .keep(name, &[digest], &by.reason(), bound)
+            .await?; // 1 KEEP
         let metadata = to_json(&BlobKind::Bytes);
         let options = PutOptions {
             condition: seen.condition(),
@@ -446,20 +489,20 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 Record::Bytes { size: meta.size }
             }
             None => {
-                let found = self.record(digest).await?;
+                let found = self.grants.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
                 self.metrics.deduplicated.inc_by(record.size());
                 record
             }
         };
-        self.link(name, digest, &record, by.right()).await; // 4
+        self.grants.link(name, digest, &record, by.right()).await; // 4
         Ok(())
     }
 
     /// Push, by PATCH: receives one body as an extent and adds it to the upload.
     async fn receive(
         &self,
-        request: &mut Request<S::Body>,
+        request: &mut Request<P::Body>,
         name: &Name,
         id: UploadId,
         upload: Upload,
@@ -478,7 +521,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
     /// The same of a body by itself, of this length if that is known.
     async fn receive_body(
         &self,
-        body: S::Body,
+        body: P::Body,
         length: Option<u64>,
         name: &Name,
         id: UploadId,
@@ -490,7 +533,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             return Ok(upload);
         }
         let number = upload.number + 1;
-        let extent = ExtentName::new(id, number.into(), &self.nonce());
+        let extent = ExtentName::new(id, number.into(), &self.host.nonce());
         let extent_key = Key::extent(&extent);
         let received = self
             .store
@@ -625,7 +668,9 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             extents,
             by,
         } = sealed;
-        self.keep(name, &[digest], &by.reason(), bound).await?; // 4 KEEP
+        self.grants
+            .keep(name, &[digest], &by.reason(), bound)
+            .await?; // 4 KEEP
         let size = extents.iter().map(|extent| extent.size).sum();
         let done = Step::Done {
             digest: digest.clone(),
@@ -644,7 +689,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
                 self.delete_extents(extents).await;
             }
         }
-        self.link(name, digest, &record, by.right()).await;
+        self.grants.link(name, digest, &record, by.right()).await;
         Ok(())
     }
 
@@ -663,7 +708,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
         let metadata = to_json(&BlobKind::Extents { size: mine.size() });
         // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
         for _ in 0..3 {
-            let seen = self.look(digest).await?;
+            let seen = self.grants.look(digest).await?;
             if let Look::Present(record) = seen {
                 return Ok(record);
             }
@@ -699,11 +744,13 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
             Step::Closing { digest: closed } | Step::Done { digest: closed, .. }
                 if closed == digest =>
             {
-                let bound = self.bound();
-                self.keep(name, &[digest], &by.reason(), bound).await?;
-                match self.record(digest).await? {
+                let bound = self.grants.bound();
+                self.grants
+                    .keep(name, &[digest], &by.reason(), bound)
+                    .await?;
+                match self.grants.record(digest).await? {
                     Some(record) => {
-                        self.link(name, digest, &record, by.right()).await;
+                        self.grants.link(name, digest, &record, by.right()).await;
                         Ok(())
                     }
                     None if matches!(last, Step::Closing { .. }) => Err(Error::unavailable(
@@ -754,7 +801,7 @@ impl<S: Streams, W: Values<Bytes = S::Bytes>, H: Host<Body = S::Body>> Registry<
 
     /// Reads all steps of an upload, and the extents received.
     async fn list_steps(&self, name: &Name, id: UploadId) -> Result<(Upload, Vec<Extent>), Error> {
-        let listing = self.list_all(Prefix::Steps(name, id)).await?;
+        let listing = self.store.list_all(Prefix::Steps(name, id)).await?;
         let mut last = None;
         let mut extents = Vec::new();
         for (key, meta) in &listing.objects {
@@ -918,8 +965,8 @@ fn out_of_order(name: &Name, id: UploadId, upload: &Upload, found: &str) -> Erro
     error
 }
 
-fn accepted<S: Streams>(name: &Name, id: UploadId, upload: &Upload) -> Response<Body<S>> {
-    let mut response = super::respond(StatusCode::ACCEPTED);
+fn accepted<S, Y>(name: &Name, id: UploadId, upload: &Upload) -> Response<Body<S, Y>> {
+    let mut response = respond(StatusCode::ACCEPTED);
     response
         .headers_mut()
         .insert(header::CONTENT_LENGTH, HeaderValue::from(0));
@@ -943,7 +990,7 @@ fn progress(name: &Name, id: UploadId, upload: &Upload) -> [(HeaderName, HeaderV
     ]
 }
 
-fn created<S: Streams>(name: &Name, digest: &Digest) -> Response<Body<S>> {
+fn created<S, Y>(name: &Name, digest: &Digest) -> Response<Body<S, Y>> {
     respond_with_location(
         StatusCode::CREATED,
         &format!("/v2/{name}/blobs/{digest}"),

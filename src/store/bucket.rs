@@ -30,6 +30,15 @@ pub struct Page {
     pub truncated: bool,
 }
 
+/// All of a listing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listing {
+    /// Keys, with what is known of each object.
+    pub objects: Vec<(Key, Meta)>,
+    /// Whether it came in one page, as it was at one moment.
+    pub is_one_reading: bool,
+}
+
 impl<S> Clone for Bucket<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -89,6 +98,28 @@ impl<S: Objects> Bucket<S> {
                 .collect(),
             truncated: page.truncated,
         })
+    }
+
+    /// Reads all of a listing, with metadata. Several pages are not one reading: what is listed may change between them.
+    pub async fn list_all(&self, prefix: Prefix<'_>) -> Result<Listing, StoreError> {
+        let mut listing = Listing {
+            objects: Vec::new(),
+            is_one_reading: true,
+        };
+        loop {
+            let after = listing.objects.last().map(|(key, _)| key.to_string());
+            let options = ListOptions {
+                after: after.as_deref(),
+                limit: 1_000,
+                metadata: true,
+            };
+            let page = self.list(prefix, options).await?;
+            listing.objects.extend(page.objects);
+            if !page.truncated {
+                return Ok(listing);
+            }
+            listing.is_one_reading = false;
+        }
     }
 
     /// Writes a document as the body of an object. Returns `None` if the condition did not hold.

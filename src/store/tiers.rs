@@ -25,6 +25,7 @@ use crate::{
     manifest,
     metrics::{Demotion, Fault, Metrics},
     name::Name,
+    platform::Platform,
     store::{
         Bytes, StoreError, Values,
         document::{Record, Right},
@@ -115,17 +116,17 @@ pub struct Promotion<B> {
 }
 
 /// The tiers of one isolate. The cold one is handed in with each read.
-pub struct Tiers<W: Values, H> {
-    warm: W,
-    host: H,
+pub struct Tiers<P: Platform> {
+    warm: P::Warm,
+    host: P::Host,
     policy: Policy,
     metrics: Rc<Metrics>,
-    hot: RefCell<Hot<Entry<W::Bytes>>>,
+    hot: RefCell<Hot<Entry<P::Bytes>>>,
     frequency: RefCell<Frequency>,
     /// What is believed of the warm tier.
     warmth: RefCell<Hot<Warmth>>,
     changes: Changes,
-    flights: Flights<(Found<W::Bytes>, Timestamp, Tier)>,
+    flights: Flights<(Found<P::Bytes>, Timestamp, Tier)>,
 }
 
 /// What is believed of content in the warm tier.
@@ -182,7 +183,7 @@ impl Wanted<'_> {
     }
 }
 
-impl<W: Values, H: fmt::Debug> fmt::Debug for Tiers<W, H> {
+impl<P: Platform> fmt::Debug for Tiers<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tiers")
             .field("policy", &self.policy)
@@ -191,9 +192,9 @@ impl<W: Values, H: fmt::Debug> fmt::Debug for Tiers<W, H> {
     }
 }
 
-impl<W: Values, H: Host> Tiers<W, H> {
+impl<P: Platform> Tiers<P> {
     /// Makes tiers that hold nothing yet.
-    pub fn new(warm: W, host: H, policy: Policy, metrics: Rc<Metrics>) -> Self {
+    pub fn new(warm: P::Warm, host: P::Host, policy: Policy, metrics: Rc<Metrics>) -> Self {
         Self {
             hot: RefCell::new(Hot::new(policy.hot_bytes)),
             frequency: RefCell::new(Frequency::new(policy.half_life)),
@@ -216,9 +217,9 @@ impl<W: Values, H: Host> Tiers<W, H> {
     pub async fn read(
         &self,
         wanted: Wanted<'_>,
-        trace: &Trace<W::Bytes>,
-        cold: impl AsyncFn() -> Result<Found<W::Bytes>, Error>,
-    ) -> Result<Found<W::Bytes>, Error> {
+        trace: &Trace<P::Bytes>,
+        cold: impl AsyncFn() -> Result<Found<P::Bytes>, Error>,
+    ) -> Result<Found<P::Bytes>, Error> {
         let far = async || Ok((cold().await?, Tier::Cold));
         self.read_through(wanted, trace, far).await
     }
@@ -227,9 +228,9 @@ impl<W: Values, H: Host> Tiers<W, H> {
     pub async fn read_through(
         &self,
         wanted: Wanted<'_>,
-        trace: &Trace<W::Bytes>,
-        far: impl AsyncFn() -> Result<(Found<W::Bytes>, Tier), Error>,
-    ) -> Result<Found<W::Bytes>, Error> {
+        trace: &Trace<P::Bytes>,
+        far: impl AsyncFn() -> Result<(Found<P::Bytes>, Tier), Error>,
+    ) -> Result<Found<P::Bytes>, Error> {
         let (key, kind) = (wanted.key(), wanted.kind());
         let start = self.host.now();
         let believed =
@@ -267,7 +268,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
     }
 
     /// Takes in content that this isolate has just put into the cold tier.
-    pub fn made(&self, wanted: Wanted<'_>, content: Content<W::Bytes>) {
+    pub fn made(&self, wanted: Wanted<'_>, content: Content<P::Bytes>) {
         let found = Found::Content(Rc::new(content));
         self.keep(&wanted.key(), wanted.kind(), &found, self.host.now());
     }
@@ -311,7 +312,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
 
     /// Writes content to the warm tier, with the links of the blobs that it names. It failing is counted and logged, and
     /// harms nobody.
-    pub async fn promote(&self, promotion: Promotion<W::Bytes>, links: Vec<Link>) {
+    pub async fn promote(&self, promotion: Promotion<P::Bytes>, links: Vec<Link>) {
         let Promotion {
             content,
             key,
@@ -356,7 +357,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
     }
 
     /// What memory holds, and when the cold tier said so.
-    fn recall(&self, key: &str, kind: Kind) -> Option<(Found<W::Bytes>, Timestamp)> {
+    fn recall(&self, key: &str, kind: Kind) -> Option<(Found<P::Bytes>, Timestamp)> {
         let found = match self.hot.borrow_mut().get(key) {
             Some(entry) if entry.until > self.host.now() => {
                 Some((entry.found.clone(), entry.confirmed))
@@ -377,8 +378,8 @@ impl<W: Values, H: Host> Tiers<W, H> {
         &self,
         wanted: Wanted<'_>,
         key: &str,
-        far: &impl AsyncFn() -> Result<(Found<W::Bytes>, Tier), Error>,
-    ) -> Result<(Found<W::Bytes>, Timestamp, Tier), Error> {
+        far: &impl AsyncFn() -> Result<(Found<P::Bytes>, Tier), Error>,
+    ) -> Result<(Found<P::Bytes>, Timestamp, Tier), Error> {
         let kind = wanted.kind();
         if let Some((content, confirmed)) = self.fill_from_warm(wanted, key).await {
             let found = Found::Content(Rc::new(content));
@@ -400,7 +401,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
         &self,
         wanted: Wanted<'_>,
         key: &str,
-    ) -> Option<(Content<W::Bytes>, Timestamp)> {
+    ) -> Option<(Content<P::Bytes>, Timestamp)> {
         let kind = wanted.kind();
         if !self.policy.has_warm() || !self.may_be_warm(kind, key) {
             return None;
@@ -475,7 +476,7 @@ impl<W: Values, H: Host> Tiers<W, H> {
     }
 
     /// Keeps what was found hot, unless something was pushed or deleted since the question was asked.
-    fn keep(&self, key: &str, kind: Kind, found: &Found<W::Bytes>, confirmed: Timestamp) {
+    fn keep(&self, key: &str, kind: Kind, found: &Found<P::Bytes>, confirmed: Timestamp) {
         let (until, bytes) = match found {
             Found::Content(content) => {
                 (self.policy.hot_until(kind, confirmed), content.bytes.len())
@@ -520,9 +521,9 @@ impl<W: Values, H: Host> Tiers<W, H> {
         &self,
         wanted: Wanted<'_>,
         key: &str,
-        content: &Rc<Content<W::Bytes>>,
+        content: &Rc<Content<P::Bytes>>,
         confirmed: Timestamp,
-        trace: &Trace<W::Bytes>,
+        trace: &Trace<P::Bytes>,
     ) {
         let now = self.host.now();
         let reads = self.frequency.borrow_mut().touch(key, now);

@@ -18,6 +18,7 @@ use strata::{
     digest::{Algorithm, Digest},
     manifest::OCI_MANIFEST,
     metrics::Metrics,
+    platform::Composed,
     registry::{Body, Registry, Request},
     settings::Settings,
     store::{
@@ -34,7 +35,7 @@ pub(crate) mod layers;
 pub(crate) mod mirrors;
 pub(crate) mod watched;
 
-pub(crate) type TestRegistry<S, W = MemoryValues> = Registry<S, W, TestHost>;
+pub(crate) type TestRegistry<S, W = MemoryValues> = Registry<Composed<S, W, TestHost>>;
 
 pub(crate) const LAYER: &[u8] = b"0123456789";
 pub(crate) const CONFIG: &[u8] = b"{}";

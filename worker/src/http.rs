@@ -5,7 +5,6 @@ use js_sys::{Array, Uint8Array};
 use strata::{
     host::{Ask, FetchError, Reply},
     registry::{Body, HEADERS, Request},
-    store::Streams,
 };
 use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
 use web_sys::{ReadableStream, Response};
@@ -82,7 +81,7 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
 
 /// Makes the response that the core has decided on. Streams are handed on untouched.
 pub(crate) fn response(
-    response: http::Response<Body<impl Streams<Body = ReadableStream, Bytes = Bytes>>>,
+    response: http::Response<Body<ReadableStream, Bytes>>,
 ) -> Result<Response, JsValue> {
     let (parts, body) = response.into_parts();
     let head = lines(&parts.headers);

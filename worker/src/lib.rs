@@ -9,6 +9,7 @@ use js_sys::{JSON, Promise, Reflect};
 use strata::{
     host::{Host as _, Level},
     metrics::Metrics,
+    platform::Composed,
     registry::{self, Registry},
     settings::Settings,
     store::{counted::Counted, retry::Retry},
@@ -42,7 +43,7 @@ extern "C" {
 }
 
 type Cold = Retry<Counted<Bucket>, Edge>;
-type EdgeRegistry = Registry<Cold, Counted<Namespace>, Edge>;
+type EdgeRegistry = Registry<Composed<Cold, Counted<Namespace>, Edge>>;
 
 thread_local! {
     /// One registry an isolate: settings are read and parsed once.
@@ -64,8 +65,9 @@ fn registry(env: &JsValue) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
         let cold = Counted::new(Bucket::of(env, "BUCKET"), metrics.clone());
         let warm = Counted::new(Namespace::of(env, "WARM"), metrics.clone());
         let cold = Retry::new(cold, edge.clone());
-        let made = Registry::new(cold, warm, edge, settings, metrics);
-        let made = Rc::new(made.with_ledger(parts::ledger()));
+        let ledger = parts::ledger();
+        let made = Registry::with_ledger(cold, warm, edge, settings, metrics, ledger);
+        let made = Rc::new(made);
         *registry = Some(made.clone());
         Ok(made)
     })
@@ -90,7 +92,7 @@ pub fn fetch(request: Request, env: JsValue, context: Context) -> Result<JsValue
         let registry = match registry(&env) {
             Ok(registry) => registry,
             Err(error) => {
-                return http::response(registry::refuse::<Cold>(&error)).map(JsValue::from);
+                return http::response(registry::refuse(&error)).map(JsValue::from);
             }
         };
         let (response, after) = registry.answer(http::request(&request)?).await;

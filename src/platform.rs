@@ -1,0 +1,60 @@
+//! The platform: the types that a registry runs on.
+
+use std::{fmt, marker::PhantomData};
+
+use crate::{
+    host::Host,
+    store::{Bytes, Streams, Values},
+};
+
+/// The types of one platform: its streams, its stores and its host.
+///
+/// A Worker and every test name theirs once, instead of handing three parameters with their bounds
+/// to each service.
+pub trait Platform: 'static {
+    /// A stream of bytes, from a client, a store or another server.
+    type Body: 'static;
+
+    /// Bytes in the platform's memory.
+    type Bytes: Bytes;
+
+    /// The cold tier.
+    type Cold: Streams<Body = Self::Body, Bytes = Self::Bytes>;
+
+    /// The warm tier.
+    type Warm: Values<Bytes = Self::Bytes>;
+
+    /// The clock, randomness, requests to other servers and the log.
+    type Host: Host<Body = Self::Body>;
+}
+
+/// A platform that is composed of a cold store, a warm store and a host.
+pub struct Composed<S, W, H> {
+    stores: PhantomData<fn() -> (S, W)>,
+    host: PhantomData<fn() -> H>,
+}
+
+impl<S, W, H> fmt::Debug for Composed<S, W, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Composed")
+    }
+}
+
+impl<S, W, H> Platform for Composed<S, W, H>
+where
+    S: Streams<Body: 'static>,
+    W: Values<Bytes = S::Bytes>,
+    H: Host<Body = S::Body>,
+{
+    type Body = S::Body;
+    type Bytes = S::Bytes;
+    type Cold = S;
+    type Warm = W;
+    type Host = H;
+}
+
+/// The reader of a platform's streams.
+pub type ReaderOf<P> = <<P as Platform>::Cold as Streams>::Reader;
+
+/// The hasher of a platform's bytes.
+pub type HasherOf<P> = <<P as Platform>::Cold as Streams>::Hasher;

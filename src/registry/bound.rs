@@ -1,0 +1,57 @@
+//! Bounds of operations: how long one may write, how many run at once, how soon to try again.
+
+use std::{future::Future, time::Duration};
+
+use crate::{
+    error::{Error, RETRY_AFTER},
+    host::Host,
+    time::Timestamp,
+};
+
+/// BOUND of the removal protocol: an operation starts no further write once half the grace period has
+/// passed since its first, because from then on a sweeper may take what it wrote for abandoned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    start: Timestamp,
+    limit: Duration,
+}
+
+impl Bound {
+    /// Starts the clock of an operation.
+    pub(super) fn start(host: &impl Host, grace: Duration) -> Self {
+        Self {
+            start: host.now(),
+            limit: grace / 2,
+        }
+    }
+
+    /// Refuses to go on once the time is over.
+    pub(super) fn check(self, host: &impl Host) -> Result<(), Error> {
+        if host.now().since(self.start) < self.limit {
+            Ok(())
+        } else {
+            Err(Error::unavailable(
+                "this push took longer than half the grace period, start it again",
+                RETRY_AFTER,
+            ))
+        }
+    }
+}
+
+/// The store operations of one request that run at the same time: the platform lets six wait for
+/// their headers.
+const CONCURRENCY: usize = 6;
+
+/// Runs an operation for each item, several at a time, and returns their results in no particular
+/// order; the first failure ends it.
+pub(super) async fn for_each<T, R, F: Future<Output = Result<R, Error>>>(
+    items: impl IntoIterator<Item = T>,
+    operation: impl FnMut(T) -> F,
+) -> Result<Vec<R>, Error> {
+    use futures_util::{StreamExt as _, TryStreamExt as _};
+    futures_util::stream::iter(items)
+        .map(operation)
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await
+}

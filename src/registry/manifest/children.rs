@@ -1,0 +1,100 @@
+//! The manifests that a manifest lists, and manifests that retention is removing.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    digest::Digest,
+    error::{Error, RETRY_AFTER},
+    host::Host as _,
+    ledger::Memory,
+    manifest::{self, MAX_SIZE},
+    name::Name,
+    platform::Platform,
+    registry::{bound::for_each, manifest::Manifests},
+    store::{Meta, Streams as _, document::Stored, key::Key},
+};
+
+/// What a manifest lists.
+#[derive(Debug)]
+pub(in crate::registry) enum Children {
+    /// These, or none.
+    Listed(BTreeSet<Digest>),
+    /// Nobody can say what.
+    Unreadable,
+    /// It has been deleted meanwhile.
+    Gone,
+}
+
+impl<P: Platform> Manifests<P> {
+    /// Whether manifests of a repository go by themselves.
+    pub(in crate::registry) fn removes_untagged(&self, name: &Name) -> bool {
+        let policy = self.settings.retention.of(name);
+        policy.is_some_and(|policy| policy.untagged().is_some())
+    }
+
+    /// The manifests that a manifest lists.
+    pub(in crate::registry) async fn children(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        meta: &Meta,
+    ) -> Result<Children, Error> {
+        if !may_list(meta) {
+            return Ok(Children::Listed(BTreeSet::new()));
+        }
+        let key = Key::manifest(name, digest);
+        let Some(object) = self.store.get(&key, None).await? else {
+            return Ok(Children::Gone);
+        };
+        let size = object.meta.size;
+        let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
+        let _lease = lease.await?;
+        let bytes = self.store.collect(object.body, MAX_SIZE).await?;
+        let bytes = bytes.unwrap_or_default();
+        if digest.algorithm().digest(&bytes) != *digest {
+            // It may have listed others.
+            return Ok(Children::Unreadable);
+        }
+        Ok(manifest::may_list(&bytes).map_or(Children::Unreadable, Children::Listed))
+    }
+
+    /// Refuses to name manifests that are being removed at this moment. They were stored, or seen, before.
+    pub(in crate::registry) async fn require_staying<'d>(
+        &self,
+        name: &Name,
+        digests: impl Iterator<Item = &'d Digest>,
+    ) -> Result<(), Error> {
+        if !self.removes_untagged(name) {
+            return Ok(());
+        }
+        let removed = for_each(digests, |digest| async move {
+            let claim = self.store.head(&Key::claim(name, digest)).await?;
+            // One that is as old as the grace period is nobody's.
+            let is_young =
+                |claim: Meta| self.host.now().since(claim.uploaded) < self.settings.grace;
+            // A claim may have come and gone since, and what was claimed with it.
+            let is_going = claim.is_some_and(is_young)
+                || self
+                    .store
+                    .head(&Key::manifest(name, digest))
+                    .await?
+                    .is_none();
+            Ok(is_going.then(|| digest.clone()))
+        });
+        match removed.await?.into_iter().flatten().next() {
+            None => Ok(()),
+            Some(digest) => {
+                let found =
+                    format!("manifest {digest} is being removed, push it again in a moment");
+                Err(Error::unavailable(found, RETRY_AFTER))
+            }
+        }
+    }
+}
+
+/// Whether a manifest may list others: unless its bytes were read when it was stored and listed
+/// none. The stored media type proves nothing, because clients chose it once.
+pub(in crate::registry) fn may_list(meta: &Meta) -> bool {
+    serde_json::from_str::<Stored>(&meta.metadata)
+        .map_or(true, |stored| stored.lists != Some(false))
+}

@@ -1,0 +1,104 @@
+//! Invalidating tags: the next who asks for one is told what the upstream says then.
+//!
+//! What is stored of a tag is written anew, by compare-and-swap, as something that has to be asked for. Every isolate looks at
+//! that before it believes what it knows, and what was asked for before can't be stored over it.
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::{
+    error::{Code, Error},
+    host::Host as _,
+    name::{Name, Tag},
+    platform::Platform,
+    registry::{
+        bound::for_each,
+        mirror::Mirror,
+        reply::{Answer, bytes, respond_with_json},
+    },
+    store::{
+        Condition, Content, Meta, PutOptions,
+        document::{TagTarget, from_json, to_json},
+        key::{Key, Prefix},
+    },
+};
+
+impl<P: Platform> Mirror<P> {
+    /// Lets the upstream be asked again for a tag, or for all of a repository.
+    pub(in crate::registry) async fn invalidate(
+        &self,
+        name: &Name,
+        tag: Option<&Tag>,
+    ) -> Answer<P> {
+        let mirrored = self.settings.upstreams.mirrored(name).ok_or_else(|| {
+            let found = format!("{name} is not mirrored, what is pushed is never stale");
+            Error::new(Code::NameUnknown, found).with_detail(json!({ "name": name.as_str() }))
+        })?;
+        let stored = match tag {
+            Some(tag) => {
+                let key = Key::tag(name, tag);
+                let meta = self.store.head(&key).await?;
+                meta.map(|meta| (key, meta)).into_iter().collect()
+            }
+            None => self.store.list_all(Prefix::Tags(name)).await?.objects,
+        };
+        let allowed = self.settings.subrequests;
+        if u32::try_from(stored.len() + 10).is_ok_and(|needed| needed > allowed) {
+            let found = format!(
+                "{} tags of {name} are stored, the setting STRATA_SUBREQUESTS allows a request {allowed} operations: name one by `tag`",
+                stored.len()
+            );
+            return Err(
+                Error::new(Code::Unsupported, found).with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            );
+        }
+        let invalidated = for_each(stored, |(key, meta)| self.invalidate_stored(key, meta)).await?;
+        let invalidated = invalidated.into_iter().filter(|done| *done).count();
+        // What is believed not to be there is not stored anywhere.
+        let is_meant = |key: &Key| match key {
+            Key::Tag {
+                name: other,
+                tag: found,
+            } => other == name && tag.is_none_or(|tag| tag == found),
+            _ => false,
+        };
+        let tags = &self.tags;
+        tags.absent.borrow_mut().retain(|key, _| !is_meant(key));
+        tags.seen.borrow_mut().retain(|key, _| !is_meant(key));
+        self.client.forget_failure(&mirrored.upstream);
+        let body = json!({ "name": name.as_str(), "invalidated": invalidated });
+        Ok(respond_with_json(StatusCode::ACCEPTED, bytes(&body)))
+    }
+
+    /// Invalidates what is stored of a tag, if an upstream said it.
+    async fn invalidate_stored(&self, key: Key, mut meta: Meta) -> Result<bool, Error> {
+        loop {
+            let mut target: TagTarget = from_json(&key, &meta.metadata)?;
+            match &mut target {
+                TagTarget::Manifest {
+                    seen: Some(_),
+                    invalidated,
+                    ..
+                } => *invalidated = Some(self.host.now()),
+                TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. } => {
+                    return Ok(false);
+                }
+            }
+            let target = to_json(&target);
+            let options = PutOptions {
+                condition: Condition::Matches(&meta.etag),
+                metadata: &target,
+                ..PutOptions::default()
+            };
+            let content = Content::Bytes(target.as_bytes().to_vec());
+            if self.store.put(&key, content, options).await?.is_some() {
+                return Ok(true);
+            }
+            // Somebody stored what the upstream said, maybe before this was asked for.
+            let Some(found) = self.store.head(&key).await? else {
+                return Ok(false);
+            };
+            meta = found;
+        }
+    }
+}

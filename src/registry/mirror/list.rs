@@ -1,0 +1,248 @@
+//! Listing what is mirrored: tags (end-8) and referrers (end-12), as the upstream has them, and what is stored where it says
+//! nothing.
+//!
+//! Lists are asked for each time, once for all who ask for the same page at the same moment, and kept nowhere.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::Host as _,
+    manifest::OCI_INDEX,
+    name::{ParseTagError, Reference, Tag},
+    platform::Platform,
+    registry::{
+        list::{
+            Called, OCI_FILTERS_APPLIED, WantedReferrers, respond_with_referrers,
+            respond_with_tags, without_namespace,
+        },
+        mirror::Mirror,
+        mirror::client::UpstreamError,
+        reply::Answer,
+        request::text,
+    },
+    store::{Bytes as _, document::Referrer, flight::Flights, policy::Tier, trace::Trace},
+    upstream::Mirrored,
+};
+
+/// The most bytes of a page.
+const MAX_PAGE: u64 = 4 * 1024 * 1024;
+
+/// The pages that this isolate is asking for.
+#[derive(Debug, Default)]
+pub(in crate::registry) struct Lists {
+    tags: Flights<Asked<String>>,
+    referrers: Flights<Asked<Referrer>>,
+}
+
+type Asked<T> = Result<Rc<Page<T>>, UpstreamError>;
+
+/// A page as an upstream gave it.
+#[derive(Debug)]
+struct Page<T> {
+    entries: Vec<T>,
+    /// The query of the next one.
+    next: Option<String>,
+    /// Whether it has only what is of the type that was asked for.
+    is_filtered: bool,
+}
+
+impl<P: Platform> Mirror<P> {
+    /// end-8, of a mirrored repository.
+    pub(in crate::registry) async fn list_mirrored_tags(
+        &self,
+        mirrored: &Mirrored,
+        called: &Called,
+        limit: Option<u64>,
+        last: Option<&Tag>,
+        trace: &Trace<P::Bytes>,
+    ) -> Answer<P> {
+        let start = self.host.now();
+        let path = path("/tags/list", called);
+        let key = format!("{} {path}", mirrored.name);
+        let ask = async || self.fetch_page(mirrored, &path, JSON, read_tags).await;
+        let asked = self.pages.tags.share(&key, &self.host, ask);
+        let error = match asked.await {
+            Ok(page) => {
+                trace.step("tags", Tier::Upstream, self.host.now().since(start));
+                let next = page.next.as_deref();
+                return Ok(respond_with_tags(called, &page.entries, next));
+            }
+            Err(error) => error,
+        };
+        if error.is_outage() || mirrored.upstream.serves_gone {
+            let stored = self.lists.stored_tags(&mirrored.name, limit, last).await?;
+            if let Some((tags, next)) = stored.filter(|(tags, _)| !tags.is_empty()) {
+                self.serve_stale(mirrored, &error, trace);
+                trace.step("tags", Tier::Cold, self.host.now().since(start));
+                return Ok(respond_with_tags(called, &tags, next.as_deref()));
+            }
+        }
+        Err(error.answer(&mirrored.upstream, Code::NameUnknown))
+    }
+
+    /// end-12, of a mirrored repository. An upstream that has no such end-point may have a tag in its place.
+    pub(in crate::registry) async fn list_mirrored_referrers(
+        &self,
+        mirrored: &Mirrored,
+        called: &Called,
+        wanted: &WantedReferrers<'_>,
+        trace: &Trace<P::Bytes>,
+    ) -> Answer<P> {
+        let start = self.host.now();
+        let path = path(&format!("/referrers/{}", wanted.subject), called);
+        let key = format!("{} {path}", mirrored.name);
+        let ask = async || {
+            self.fetch_page(mirrored, &path, OCI_INDEX, read_index)
+                .await
+        };
+        let asked = self.pages.referrers.share(&key, &self.host, ask);
+        let respond = |referrers: Vec<Referrer>, next: Option<&str>| {
+            Ok(respond_with_referrers(called, wanted, &referrers, next))
+        };
+        let error = match asked.await {
+            Ok(page) => {
+                trace.step("referrers", Tier::Upstream, self.host.now().since(start));
+                let has = |referrer: &&Referrer| page.is_filtered || wanted.has(referrer);
+                let referrers = page.entries.iter().filter(has).cloned().collect();
+                return respond(referrers, page.next.as_deref());
+            }
+            Err(error) => error,
+        };
+        if !error.is_outage() {
+            let tagged = self.tagged_referrers(mirrored, wanted, trace).await?;
+            return respond(tagged.unwrap_or_default(), None);
+        }
+        let (stored, next, _lease) = self.lists.stored_referrers(&mirrored.name, wanted).await?;
+        let (stored, next) = if stored.is_empty() {
+            let tagged = self.tagged_referrers(mirrored, wanted, trace).await;
+            (tagged.ok().flatten().unwrap_or_default(), None)
+        } else {
+            trace.step("referrers", Tier::Cold, self.host.now().since(start));
+            (stored, next)
+        };
+        if stored.is_empty() {
+            // Who asks for signatures must not hear that there are none because nobody could be asked.
+            return Err(error.answer(&mirrored.upstream, Code::ManifestUnknown));
+        }
+        self.serve_stale(mirrored, &error, trace);
+        respond(stored, next.as_deref())
+    }
+
+    /// Asks an upstream for a page of a list.
+    async fn fetch_page<T>(
+        &self,
+        mirrored: &Mirrored,
+        path: &str,
+        accept: &'static str,
+        read: fn(&[u8]) -> Result<Vec<T>, String>,
+    ) -> Asked<T> {
+        let accept = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+        let (headers, bytes, _lease) = self
+            .fetch_document(mirrored, path, accept, MAX_PAGE)
+            .await?;
+        let wrong = |found: String| {
+            let what = path.split('?').next().unwrap_or_default();
+            UpstreamError::Wrong(format!("{what}: {found}"))
+        };
+        let asked = path.split_once('?').map(|(_, query)| query);
+        let applied = text(&headers, OCI_FILTERS_APPLIED).unwrap_or_default();
+        Ok(Rc::new(Page {
+            entries: read(&bytes).map_err(wrong)?,
+            // One that is the same again would never end.
+            next: next_query(&headers).filter(|next| asked != Some(next)),
+            is_filtered: applied
+                .split(',')
+                .any(|filter| filter.trim() == "artifactType"),
+        }))
+    }
+
+    /// The referrers that the tag of the referrers tag schema names; `None` where there is no such tag.
+    async fn tagged_referrers(
+        &self,
+        mirrored: &Mirrored,
+        wanted: &WantedReferrers<'_>,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<Vec<Referrer>>, Error> {
+        let reference = Reference::Tag(schema_tag(wanted.subject)?);
+        let read = self.read_mirrored_manifest(mirrored, &reference, trace);
+        let content = match read.await {
+            Ok((_, content)) => content,
+            Err(error) if error.code() == Code::ManifestUnknown => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let referrers = read_index(&content.bytes.to_vec()).map_err(|found| {
+            let error = UpstreamError::Wrong(format!("manifest {reference}: {found}"));
+            error.answer(&mirrored.upstream, Code::ManifestUnknown)
+        })?;
+        let has = |referrer: &Referrer| wanted.has(referrer);
+        Ok(Some(referrers.into_iter().filter(has).collect()))
+    }
+}
+
+/// What a list of tags comes as.
+const JSON: &str = "application/json";
+
+fn path(end_point: &str, called: &Called) -> String {
+    if called.query.is_empty() {
+        end_point.to_owned()
+    } else {
+        format!("{end_point}?{}", called.query)
+    }
+}
+
+/// The tag of the referrers tag schema, for registries without the end-point (distribution-spec, "Referrers Tag Schema").
+fn schema_tag(subject: &Digest) -> Result<Tag, ParseTagError> {
+    let encoded = subject.encoded();
+    let encoded = encoded.get(..64).unwrap_or(encoded);
+    format!("{}-{encoded}", subject.algorithm()).parse()
+}
+
+/// The tags of a list, those that are tags.
+fn read_tags(bytes: &[u8]) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct List {
+        // Go's registries say null for none.
+        tags: Option<Vec<String>>,
+    }
+    let list: List = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let tags = list.tags.unwrap_or_default().into_iter();
+    Ok(tags.filter(|tag| tag.parse::<Tag>().is_ok()).collect())
+}
+
+fn read_index(bytes: &[u8]) -> Result<Vec<Referrer>, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Index {
+        schema_version: u32,
+        media_type: Option<String>,
+        manifests: Option<Vec<Referrer>>,
+    }
+    let index: Index = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let is_index = index.media_type.is_none_or(|found| found == OCI_INDEX);
+    if index.schema_version != 2 || !is_index {
+        return Err("not an OCI image index".to_owned());
+    }
+    let manifests = index.manifests.unwrap_or_default().into_iter();
+    Ok(manifests.map(Referrer::with_strings).collect())
+}
+
+/// The query of the next page (RFC 8288): all that is believed of where an upstream says it is.
+fn next_query(headers: &HeaderMap) -> Option<String> {
+    let links = headers.get_all(header::LINK).iter();
+    let mut links = links
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split('<').skip(1));
+    links.find_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        let is_next = parameters
+            .split([';', ','])
+            .any(|parameter| matches!(parameter.trim(), "rel=next" | "rel=\"next\""));
+        let (_, query) = target.split_once('?').filter(|_| is_next)?;
+        Some(without_namespace(query))
+    })
+}

@@ -1,0 +1,241 @@
+//! Responses: how they are made, and the headers that all of them have.
+
+use std::{fmt, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
+
+use crate::{
+    digest::Digest,
+    error::Error,
+    host::{Host, Level},
+    platform::Platform,
+    registry::request::text,
+    store::trace::Trace,
+};
+
+/// The digest of what a response is about.
+pub(super) const DOCKER_CONTENT_DIGEST: HeaderName =
+    HeaderName::from_static("docker-content-digest");
+
+/// Which request a response is to, in its header and in the log.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The tier that gave what a response is made of.
+pub(super) const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
+/// Which tiers were asked, and how long they took.
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Which origins may load a response (Fetch, section 3.7).
+pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
+
+/// Which upstream an answer is from, to a client that named one.
+pub(super) const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+/// Why what is stored was served, where an upstream should have been asked again.
+pub(super) const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
+
+/// The body of a response.
+#[derive(Debug)]
+pub enum Body<S, Y> {
+    /// None. A `Content-Length` is that of the same request made by `GET`.
+    Empty,
+    /// Bytes that are in memory.
+    Bytes(Vec<u8>),
+    /// Bytes that are in the platform's memory.
+    Held(Y),
+    /// A stream, handed on untouched.
+    Stream(S),
+}
+
+/// The body of a response on a platform.
+pub(super) type BodyOf<P> = Body<<P as Platform>::Body, <P as Platform>::Bytes>;
+
+/// A response on a platform.
+pub(super) type ResponseOf<P> = Response<BodyOf<P>>;
+
+/// The answer to a request: a response, or the error that one is made of.
+pub(super) type Answer<P> = Result<ResponseOf<P>, Error>;
+
+/// Headers that every response has.
+pub(super) fn describe_response<S, Y>(
+    response: &mut Response<Body<S, Y>>,
+    origin: &str,
+    id: &str,
+    trace: &Trace<Y>,
+) {
+    let is_bare = matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    let headers = response.headers_mut();
+    if !is_bare {
+        // The platform compresses a reply without a type, an empty one as well, and drops its length.
+        headers
+            .entry(header::CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static("application/octet-stream"));
+    }
+    harden(headers);
+    if origin.starts_with("https:") {
+        headers.insert(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        );
+    }
+    headers.insert(X_REQUEST_ID, value(id));
+    if let Some(tier) = trace.tier() {
+        headers.insert(X_STRATA_TIER, HeaderValue::from_static(tier.name()));
+        headers.insert(SERVER_TIMING, value(&trace.server_timing()));
+    }
+    if let Some(reason) = trace.stale.get() {
+        headers.insert(X_STRATA_STALE, HeaderValue::from_static(reason));
+        // RFC 7234, section 5.5.1.
+        let warning = HeaderValue::from_static("110 strata \"Response is Stale\"");
+        headers.insert(header::WARNING, warning);
+    }
+}
+
+/// Keeps a browser from running, styling with, embedding or guessing the type of a reply. The bytes of blobs, manifests and
+/// files are anybody's, and the page that shows them has the same origin.
+pub(super) fn harden(headers: &mut HeaderMap) {
+    const HARDENING: [(HeaderName, &str); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; sandbox",
+        ),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    ];
+    for (name, text) in HARDENING {
+        headers.insert(name, HeaderValue::from_static(text));
+    }
+}
+
+/// The answer to every request while the registry can't be set up.
+pub fn refuse<S, Y>(error: &impl fmt::Display) -> Response<Body<S, Y>> {
+    let error = Error::unavailable(error.to_string(), Duration::from_secs(60));
+    let mut response = respond_with_error(&error);
+    harden(response.headers_mut());
+    response
+}
+
+pub(super) fn respond_with_error<S, Y>(error: &Error) -> Response<Body<S, Y>> {
+    let mut response = respond_with_json(error.status(), error.body());
+    for (name, value) in error.headers() {
+        response.headers_mut().append(name, value.clone());
+    }
+    response
+}
+
+pub(super) fn respond_with_json<S, Y>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<S, Y>> {
+    let mut response = respond(status);
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    *response.body_mut() = Body::Bytes(bytes);
+    response
+}
+
+pub(super) fn respond<S, Y>(status: StatusCode) -> Response<Body<S, Y>> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+/// A response that says where something is, with no body.
+pub(super) fn respond_with_location<S, Y>(
+    status: StatusCode,
+    location: &str,
+    digest: Option<&Digest>,
+) -> Response<Body<S, Y>> {
+    let mut response = respond(status);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, value(location));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    if let Some(digest) = digest {
+        headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
+    }
+    response
+}
+
+/// A header of a response. What is put there was parsed or made here and is printable ASCII; but for a media type, which a
+/// client may have made of anything and which is then left empty.
+pub(super) fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| text.is_ascii())
+        .unwrap_or_else(|| HeaderValue::from_static(""))
+}
+
+/// Headers of content that is named by its digest and so never changes.
+pub(super) fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
+    headers.insert(header::CONTENT_TYPE, value(media_type));
+    if !is_json(media_type) {
+        // A browser that opens it by its address saves it, whatever its type would make of it.
+        let attachment = HeaderValue::from_static("attachment");
+        headers.insert(header::CONTENT_DISPOSITION, attachment);
+    }
+    headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
+    headers.insert(header::ETAG, value(&format!("\"{digest}\"")));
+}
+
+/// Whether a media type is JSON, which a browser shows as text. The type of a manifest is its author's text: of a list of
+/// types a browser would believe another one than the last.
+pub(super) fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let is_one = essence
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+/".contains(&byte));
+    let essence = essence.to_ascii_lowercase();
+    is_one && (essence == "application/json" || essence.ends_with("+json"))
+}
+
+/// Whether `If-None-Match` names this content (RFC 9110, section 13.1.2).
+pub(super) fn is_unchanged(headers: &HeaderMap, digest: &Digest) -> bool {
+    let etag = format!("\"{digest}\"");
+    text(headers, header::IF_NONE_MATCH).is_some_and(|value| {
+        value
+            .split(',')
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    })
+}
+
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// Adds the address of the next page (RFC 8288).
+pub(super) fn link_next<S, Y>(response: &mut Response<Body<S, Y>>, target: &str) {
+    response
+        .headers_mut()
+        .insert(header::LINK, value(&format!("<{target}>; rel=\"next\"")));
+}
+
+/// The number of entries of a page, of those that a client asked for.
+pub(super) fn page_limit(asked: Option<u64>, most: u64) -> usize {
+    usize::try_from(asked.unwrap_or(most).min(most)).unwrap_or_default()
+}
+
+/// Logs a failure of work that no client waits for.
+pub(super) fn log_failure(host: &impl Host, what: &'static str, error: &Error) {
+    let message = error.message();
+    let fields = [
+        ("error", &*message),
+        ("cause", error.cause().unwrap_or_default()),
+    ];
+    host.log(Level::Error, what, &fields);
+}
+
+/// 202 with no body, as deletions are answered.
+pub(super) fn accepted<S, Y>() -> Response<Body<S, Y>> {
+    let mut response = respond(StatusCode::ACCEPTED);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, value("0"));
+    response
+}

@@ -1,0 +1,85 @@
+//! Upkeep: the work on what is stored that no client waits for.
+
+use std::rc::Rc;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::Error,
+    metrics::Metrics,
+    platform::Platform,
+    registry::{grant::Grants, manifest::Manifests, parts::Parts, upload::Uploads},
+    settings::Settings,
+    store::{Condition, Meta, bucket::Bucket, key::Key, tiers::Tiers},
+};
+
+mod blob;
+mod filter;
+mod holders;
+mod inventory;
+mod listing;
+mod rights;
+mod scrub;
+mod step;
+mod sweep;
+
+/// The work on what is stored: the sweep with its retention, the scrub, and reports.
+pub(super) struct Upkeep<P: Platform> {
+    store: Bucket<P::Cold>,
+    tiers: Rc<Tiers<P>>,
+    host: P::Host,
+    settings: Rc<Settings>,
+    metrics: Rc<Metrics>,
+    grants: Rc<Grants<P>>,
+    uploads: Rc<Uploads<P>>,
+    manifests: Rc<Manifests<P>>,
+}
+
+impl<P: Platform> Upkeep<P> {
+    pub(super) fn new(
+        parts: &Parts<P>,
+        grants: Rc<Grants<P>>,
+        uploads: Rc<Uploads<P>>,
+        manifests: Rc<Manifests<P>>,
+    ) -> Self {
+        Self {
+            store: parts.store.clone(),
+            tiers: parts.tiers.clone(),
+            host: parts.host.clone(),
+            settings: parts.settings.clone(),
+            metrics: parts.metrics.clone(),
+            grants,
+            uploads,
+            manifests,
+        }
+    }
+
+    /// Reads how far a background job has come. What another version has written is begun anew.
+    async fn read_cursor<C: Default + DeserializeOwned>(
+        &self,
+        key: &Key,
+    ) -> Result<(C, Option<Meta>), Error> {
+        let Some((meta, text)) = self.store.text(key).await? else {
+            return Ok((C::default(), None));
+        };
+        let cursor = serde_json::from_str(&text).unwrap_or_default();
+        Ok((cursor, Some(meta)))
+    }
+
+    /// Stores how far a background job has come. Where another one was quicker, that one's place counts: what was done here is done.
+    async fn store_cursor(
+        &self,
+        key: &Key,
+        cursor: &impl Serialize,
+        etag: &mut Option<String>,
+    ) -> Result<(), Error> {
+        let condition = match etag {
+            Some(etag) => Condition::Matches(etag),
+            None => Condition::Absent,
+        };
+        if let Some(meta) = self.store.put_document(key, cursor, condition).await? {
+            *etag = Some(meta.etag);
+        }
+        Ok(())
+    }
+}

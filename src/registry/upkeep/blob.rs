@@ -1,0 +1,82 @@
+//! Operations on one blob that the sweep and the scrub share.
+
+use crate::{
+    digest::Digest,
+    name::Name,
+    platform::Platform,
+    registry::upkeep::step::{Action, Halt, JobStep, Removal, What},
+    store::{
+        Meta,
+        document::{BlobKind, Record},
+        key::{Key, Prefix},
+        tiers::Wanted,
+    },
+};
+
+impl<P: Platform> JobStep<'_, P> {
+    /// Reads where a blob's bytes are, from the blob itself. `Some(None)` where that can't be read.
+    pub(super) async fn read_record(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<Option<Record>>, Halt> {
+        let key = Key::blob(digest);
+        let Some(meta) = self.head(&key).await? else {
+            return Ok(None);
+        };
+        match self.read(&key, &meta.metadata) {
+            None => Ok(Some(None)),
+            // What was set aside has no extents any more.
+            Some(BlobKind::Bytes | BlobKind::Aside) => {
+                Ok(Some(Some(Record::Bytes { size: meta.size })))
+            }
+            Some(BlobKind::Extents { .. }) => {
+                self.spend(1)?;
+                let found = self.upkeep.store.text(&key).await?;
+                Ok(found.map(|(_, text)| self.read(&key, &text)))
+            }
+        }
+    }
+
+    /// Deletes the link of a repository that has no grant. A link is a hint, but for a claim: who claims the blob in the moment between the
+    /// look and the deletion is told, when the manifest comes, to push the blob again.
+    pub(super) async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
+        let link = Key::link(digest, name);
+        let page = self.list(Prefix::Held(digest, name), None, false).await?;
+        let is_old = |(key, meta): &(Key, Meta)| *key == link && self.is_old(meta);
+        // A key of another version counts as a grant.
+        let is_grant = |(key, _): &(Key, Meta)| *key != link && !self.is_going(key);
+        if page.truncated || page.objects.iter().any(is_grant) || !page.objects.iter().any(is_old) {
+            return Ok(());
+        }
+        self.tell(Removal {
+            action: Action::Delete,
+            what: What::Link,
+            key: link.to_string(),
+            bytes: 0,
+            why: "the repository has no grant on the blob",
+        });
+        self.delete(&[link]).await?;
+        self.upkeep.tiers.changed(Wanted::Link(name, digest));
+        Ok(())
+    }
+
+    /// Deletes what was derived from a layer, and a pass over it that was to go on.
+    pub(super) async fn delete_derived(&self, digest: &Digest) -> Result<(), Halt> {
+        loop {
+            let page = self.list(Prefix::Layer(digest), None, false).await?;
+            let mut keys: Vec<Key> = page.objects.into_iter().map(|(key, _)| key).collect();
+            // With the first page: 999 more fit into a call.
+            keys.truncate(999);
+            let is_last = !page.truncated && keys.len() < 999;
+            keys.push(Key::indexing(digest));
+            self.delete(&keys).await?;
+            if is_last || self.is_dry {
+                break;
+            }
+        }
+        if !self.is_dry {
+            self.upkeep.tiers.withdraw(Wanted::Index(digest)).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Lists doubtful rights: those that an older version gave because an upstream named a blob.
+//!
+//! Two listings, one after the other. First, repositories with tags or manifests that came from an
+//! upstream, if today's settings don't place them under one: there the grants of older versions
+//! count like those of pushes. Second, blobs on which a mirrored repository has grants of an older
+//! version, and which other repositories hold too: one of these may have mounted the blob from it.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    name::Name,
+    platform::Platform,
+    registry::{
+        reply::{Answer, bytes, respond_with_json},
+        upkeep::Upkeep,
+    },
+    store::{
+        ListOptions, Meta,
+        bucket::Page,
+        document::{Linked, Reason, Right, Stored, TagTarget, to_json},
+        key::{Key, Prefix},
+    },
+    time::Timestamp,
+};
+
+/// The cursor: the listing, and the key to resume after.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "place")]
+enum Place {
+    Repositories { after: Option<Key> },
+    Blobs { after: Option<Key> },
+}
+
+/// The repositories that hold one blob, each with the time of its oldest grant or link.
+#[derive(Default)]
+struct Holds {
+    digest: Option<Digest>,
+    /// Mirrored repositories with grants or a link that gave a right in older versions.
+    doubtful: BTreeMap<Name, Timestamp>,
+    /// Repositories of this registry's own that have a right to the blob.
+    elsewhere: BTreeMap<Name, Timestamp>,
+    is_cut: bool,
+}
+
+/// The findings of one request.
+#[derive(Default)]
+struct Found {
+    repositories: Vec<Value>,
+    blobs: Vec<Value>,
+    /// The number of entries in both lists.
+    count: usize,
+    operations: u32,
+}
+
+/// The most pages, of a thousand keys each, that a request lists.
+const MAX_PAGES: u32 = 200;
+
+/// A request ends after the page in which it reaches this many entries.
+const MAX_FOUND: usize = 1_000;
+
+/// The most repositories named for a blob, of each kind. `/v2/_strata/blobs/<digest>` names all.
+const MAX_HOLDERS: usize = 100;
+
+/// Operations kept back from the budget of a request.
+const OTHERS: u32 = 10;
+
+impl<P: Platform> Upkeep<P> {
+    /// Lists doubtful rights, within the budget of one request. The next request resumes at the
+    /// cursor.
+    pub(in crate::registry) async fn doubtful_rights(&self, cursor: Option<&str>) -> Answer<P> {
+        let mut place = match cursor.map(parse_cursor) {
+            None => Place::Repositories { after: None },
+            Some(Some(place)) => place,
+            Some(None) => {
+                let found = "query parameter cursor is not one of this listing: take it from the last answer";
+                let error = Error::new(Code::Unsupported, found);
+                return Err(error.with_status(StatusCode::BAD_REQUEST));
+            }
+        };
+        let most = self.settings.subrequests.saturating_sub(OTHERS);
+        let most = most.clamp(1, MAX_PAGES);
+        let mut found = Found::default();
+        let is_finished = loop {
+            let is_done = match &mut place {
+                Place::Repositories { after } => {
+                    self.find_repositories(after, most, &mut found).await?
+                }
+                Place::Blobs { after } => self.find_blobs(after, most, &mut found).await?,
+            };
+            match (&place, is_done) {
+                (_, false) => break false,
+                (Place::Repositories { .. }, true) => place = Place::Blobs { after: None },
+                (Place::Blobs { .. }, true) => break true,
+            }
+            if found.operations >= most {
+                break false;
+            }
+        };
+        let mut body = json!({
+            "finished": is_finished,
+            "operations": found.operations,
+            "repositories": found.repositories,
+            "blobs": found.blobs,
+        });
+        if let (false, Some(body)) = (is_finished, body.as_object_mut()) {
+            let cursor = URL_SAFE_NO_PAD.encode(to_json(&place));
+            body.insert("cursor".to_owned(), cursor.into());
+        }
+        Ok(respond_with_json(StatusCode::OK, bytes(&body)))
+    }
+
+    /// Finds repositories that hold something from an upstream and are not under one by today's
+    /// settings. Returns whether the listing is complete. A repository that two requests share may
+    /// be listed twice.
+    async fn find_repositories(
+        &self,
+        after: &mut Option<Key>,
+        most: u32,
+        found: &mut Found,
+    ) -> Result<bool, Error> {
+        let mut told: Option<Name> = None;
+        while found.operations < most && found.count < MAX_FOUND {
+            let page = self
+                .page_of(Prefix::Repositories, after.as_ref(), found)
+                .await?;
+            for (key, meta) in page.objects {
+                if let Some((name, why)) = from_upstream(&key, &meta)
+                    && told.as_ref() != Some(name)
+                    && !self.grants.is_under_upstream(name)
+                {
+                    let entry = json!({ "name": name.as_str(), "why": why });
+                    found.repositories.push(entry);
+                    found.count += 1;
+                    told = Some(name.clone());
+                }
+                *after = Some(key);
+            }
+            if !page.truncated {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds blobs that a mirrored repository has doubtful grants on, and that others hold too.
+    /// Returns whether the listing is complete.
+    async fn find_blobs(
+        &self,
+        after: &mut Option<Key>,
+        most: u32,
+        found: &mut Found,
+    ) -> Result<bool, Error> {
+        let mut holds = Holds::default();
+        let mut read = after.clone();
+        let began = after.clone();
+        while found.operations < most && found.count < MAX_FOUND {
+            let page = self
+                .page_of(Prefix::References, read.as_ref(), found)
+                .await?;
+            for (key, meta) in page.objects {
+                let digest = key.digest();
+                if digest != holds.digest {
+                    found.tell(&mut holds);
+                    // The previous request may have ended in the middle of this blob.
+                    holds.is_cut = began.as_ref().and_then(Key::digest) == digest;
+                    holds.digest = digest;
+                    // The previous blob is complete, so a cursor may point here.
+                    after.clone_from(&read);
+                }
+                self.note_hold(&mut holds, &key, &meta);
+                read = Some(key);
+            }
+            if !page.truncated {
+                found.tell(&mut holds);
+                *after = read;
+                return Ok(true);
+            }
+        }
+        if *after == began && read != began {
+            // One request can't read all holders of this blob. Report what was read and resume
+            // after it, or the listing would never advance.
+            holds.is_cut = true;
+            found.tell(&mut holds);
+            *after = read;
+        }
+        Ok(false)
+    }
+
+    /// Sorts the repository of one grant or link into the holders of the blob.
+    fn note_hold(&self, holds: &mut Holds, key: &Key, meta: &Meta) {
+        let Some(name) = key.holder() else { return };
+        let reason = serde_json::from_str(&meta.metadata);
+        let is_link = matches!(key, Key::Link { .. });
+        let to = if self.grants.is_under_upstream(&name) {
+            let is_doubtful = if is_link {
+                Linked::parse(&meta.metadata) != Some(Right::Filled)
+            } else {
+                matches!(reason, Ok(Reason::Upload | Reason::Manifest { .. }))
+            };
+            is_doubtful.then_some(&mut holds.doubtful)
+        } else {
+            let has_right =
+                is_link || !matches!(reason, Ok(Reason::Claim | Reason::Mirrored { .. }));
+            has_right.then_some(&mut holds.elsewhere)
+        };
+        let Some(to) = to else { return };
+        if to.len() >= MAX_HOLDERS && !to.contains_key(&name) {
+            holds.is_cut = true;
+            return;
+        }
+        let since = to.entry(name).or_insert(meta.uploaded);
+        *since = (*since).min(meta.uploaded);
+    }
+
+    async fn page_of(
+        &self,
+        prefix: Prefix<'_>,
+        after: Option<&Key>,
+        found: &mut Found,
+    ) -> Result<Page, Error> {
+        found.operations += 1;
+        let after = after.map(Key::to_string);
+        let options = ListOptions {
+            after: after.as_deref(),
+            limit: 1_000,
+            metadata: true,
+        };
+        Ok(self.store.list(prefix, options).await?)
+    }
+}
+
+impl Found {
+    /// Reports a blob that has both doubtful and other holders.
+    fn tell(&mut self, holds: &mut Holds) {
+        let Holds {
+            digest,
+            doubtful,
+            elsewhere,
+            is_cut,
+        } = std::mem::take(holds);
+        let Some(digest) = digest.filter(|_| !doubtful.is_empty() && !elsewhere.is_empty()) else {
+            return;
+        };
+        self.count += doubtful.len() + elsewhere.len();
+        let named = |holders: BTreeMap<Name, Timestamp>| -> Vec<Value> {
+            let named = holders
+                .into_iter()
+                .map(|(name, since)| json!({ "name": name.as_str(), "since": since }));
+            named.collect()
+        };
+        self.blobs.push(json!({
+            "digest": digest.to_string(),
+            "doubtful": named(doubtful),
+            "elsewhere": named(elsewhere),
+            "complete": !is_cut,
+        }));
+    }
+}
+
+/// The repository of a tag or manifest that was pulled from an upstream, and what shows it.
+fn from_upstream<'k>(key: &'k Key, meta: &Meta) -> Option<(&'k Name, String)> {
+    match key {
+        Key::Tag { name, tag } => match serde_json::from_str(&meta.metadata) {
+            Ok(TagTarget::Manifest { seen: Some(_), .. }) => {
+                Some((name, format!("tag {tag} was pulled from an upstream")))
+            }
+            Ok(TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. }) | Err(_) => {
+                None
+            }
+        },
+        Key::Manifest { name, digest } => {
+            let stored: Stored = serde_json::from_str(&meta.metadata).ok()?;
+            stored.mirrored.then(|| {
+                let why = format!("manifest {digest} was pulled from an upstream");
+                (name, why)
+            })
+        }
+        _ => None,
+    }
+}
+
+fn parse_cursor(text: &str) -> Option<Place> {
+    let json = URL_SAFE_NO_PAD.decode(text).ok()?;
+    serde_json::from_slice(&json).ok()
+}

@@ -1,0 +1,388 @@
+//! The scrub: what is stored is read again, and what is wrong is told, mended, or set aside.
+//!
+//! It goes through the store in the order of its keys, in steps, and stores where a step ended. Blobs come first: what was seen of their grants
+//! is noted in a filter, so that a manifest costs one read, and a closer look only where something may be missing.
+//!
+//! ```text
+//! blobs       blobs/  refs/  layers/     bytes, extents, links, grants, indexes
+//! manifests   repositories/              manifests and all that they name, tags, referrers
+//! ```
+//!
+//! What is derived is written anew or deleted. Of a blob whose bytes are wrong there is nothing to derive it from: it is *set aside*. Its extents
+//! are deleted, and a note is written over its object by compare-and-swap of what was read, so that a copy that somebody has stored since is never touched. To all
+//! who look, the blob is not there; its grants stay. Who pushes it again writes over the note, and all that refer to it are whole again.
+//!
+//! A read that fails says nothing of what is stored. What is read is wrong when it was so twice, and what was read is still there.
+
+use std::{cell::RefCell, time::Duration};
+
+use crate::{
+    error::Error,
+    host::{Host as _, Level},
+    platform::Platform,
+    registry::upkeep::{
+        Upkeep,
+        filter::Filter,
+        scrub::{
+            cursor::{AmongBlobs, Cursor, Edges, Place},
+            report::{Finding, Repair, Report, Totals},
+        },
+        step::{Allowance, Halt, JobStep, RESERVE, What},
+    },
+    store::{Condition, Content, Meta, PutOptions, Streams as _, document::to_json, key::Key},
+    time::Timestamp,
+};
+
+mod blobs;
+mod cursor;
+mod endpoint;
+mod layers;
+mod manifests;
+mod report;
+
+/// The most findings that are told one by one.
+const MAX_TOLD: usize = 1_000;
+
+/// One step of the scrub.
+struct Scrub<'a, P: Platform> {
+    work: JobStep<'a, P>,
+    /// When nothing more is begun.
+    until: Timestamp,
+    next: RefCell<Next>,
+    report: RefCell<Report>,
+    /// The operations of a step.
+    operations: u32,
+    /// Which part of all blobs may be looked at by now, from 0 to 1.
+    due: f64,
+}
+
+/// What a step is at.
+#[derive(Debug, Default)]
+struct Next {
+    /// What is being read.
+    key: Option<Key>,
+    /// What was not read to its end before.
+    trying: Option<Key>,
+    /// Whether the step before did not come to its end: what it was at may take longer than the platform allows.
+    was_killed: bool,
+    /// What is to be read again by the next step, and what was left to this one.
+    doubt: Option<String>,
+    doubted: Option<String>,
+}
+
+impl Next {
+    /// Whether what is being read was tried before, in vain.
+    fn was_tried(&self) -> bool {
+        self.key.is_some() && self.key == self.trying
+    }
+}
+
+/// What came of a step.
+struct Outcome {
+    report: Report,
+    place: Place,
+    operations: u32,
+    /// The whole pass, as far as it is.
+    pass: Totals,
+}
+
+/// A blob of so many bytes is announced before it is read.
+const LARGE: u64 = 256 * 1024 * 1024;
+
+/// One of so many is, after a step that was killed.
+const SMALL: u64 = 256 * 1024;
+
+/// A step that was not heard of for so long was killed.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How long a step takes. What is begun is read to its end: a hash can't be put by.
+const STEP: Duration = Duration::from_secs(15);
+
+/// How many edges are expected at first.
+const EDGES: u64 = 64 * 1024;
+
+/// A day.
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl<P: Platform> Upkeep<P> {
+    /// What is due of the scrub: as much as keeps a pass in step with the days that it may take.
+    pub(in crate::registry) async fn scrub_due(&self) -> Result<(), Error> {
+        let days = self.settings.scrub_days;
+        if days == 0 {
+            return Ok(());
+        }
+        let allowance = Allowance {
+            // The sweep has taken the half, and passes over layers go on as well.
+            operations: self.settings.subrequests / 5 * 2,
+            time: STEP,
+            removals: u64::MAX,
+        };
+        let period = DAY * days;
+        self.scrub(allowance, Some(period)).await.map(|_| ())
+    }
+
+    /// Does a step of the scrub; where a pass is to take a time, no more than is due.
+    async fn scrub(
+        &self,
+        allowance: Allowance,
+        period: Option<Duration>,
+    ) -> Result<Option<Outcome>, Error> {
+        let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::ScrubCursor).await?;
+        let now = self.host.now();
+        if cursor.place == Place::Rest {
+            if period.is_some() && now < cursor.time {
+                return Ok(None);
+            }
+            cursor = self.begin_scrub(&cursor);
+        }
+        let due = period.map_or(1.0, |period| {
+            now.since(cursor.time).as_secs_f64() / period.as_secs_f64()
+        });
+        let is_quiet = |meta: &Meta| now.since(meta.uploaded) >= QUIET;
+        let next = Next {
+            trying: cursor.trying.take(),
+            was_killed: cursor.is_open && stored.as_ref().is_some_and(is_quiet),
+            doubted: cursor.doubt.take(),
+            ..Next::default()
+        };
+        let mut etag = stored.map(|meta| meta.etag);
+        cursor.is_open = true;
+        self.store_cursor(&Key::ScrubCursor, &cursor, &mut etag)
+            .await?;
+        let scrub = Scrub::new(self, allowance, false, due, next);
+        let began = (cursor.place.clone(), cursor.edges.number);
+        let halt = scrub.go_on(&mut cursor, &mut etag).await;
+        cursor.totals.add(&scrub.report.borrow().totals);
+        let Next { key, doubt, .. } = scrub.next.take();
+        let stands_still = began == (cursor.place.clone(), cursor.edges.number) && doubt.is_none();
+        if stands_still || matches!(halt, Some(Halt::Failed(_))) {
+            cursor.trying = key;
+        }
+        cursor.doubt = doubt;
+        cursor.is_open = false;
+        let is_finished = cursor.place == Place::Rest;
+        if is_finished {
+            self.tell_of_pass(&cursor);
+            cursor.time = cursor.time + period.unwrap_or_else(|| DAY * self.settings.scrub_days);
+            cursor.edges.seen = Filter::default();
+        }
+        self.store_cursor(&Key::ScrubCursor, &cursor, &mut etag)
+            .await?;
+        match halt {
+            Some(Halt::Failed(error)) => Err(error),
+            Some(Halt::Spent) | None => Ok(Some(scrub.outcome(&cursor))),
+        }
+    }
+
+    /// Tells what the scrub would do from a place on, and writes nothing.
+    async fn rehearse_scrub(
+        &self,
+        allowance: Allowance,
+        place: Option<Place>,
+    ) -> Result<Outcome, Error> {
+        let mut cursor = self.begin_scrub(&Cursor::default());
+        if let Some(place) = place {
+            // What was seen before is forgotten: each manifest is looked at closely.
+            cursor.place = place;
+        }
+        let scrub = Scrub::new(self, allowance, true, 1.0, Next::default());
+        let halt = scrub.go_on(&mut cursor, &mut None).await;
+        cursor.totals.add(&scrub.report.borrow().totals);
+        match halt {
+            Some(Halt::Failed(error)) => Err(error),
+            Some(Halt::Spent) | None => Ok(scrub.outcome(&cursor)),
+        }
+    }
+
+    /// The beginning of a pass.
+    fn begin_scrub(&self, last: &Cursor) -> Cursor {
+        let expected = match last.edges.number {
+            0 => EDGES,
+            number => number.saturating_add(number / 4),
+        };
+        Cursor {
+            time: self.host.now(),
+            place: Place::Blobs(AmongBlobs::default()),
+            edges: Edges {
+                seen: Filter::new(expected, self.host.random()),
+                number: 0,
+            },
+            ..Cursor::default()
+        }
+    }
+
+    fn tell_of_pass(&self, cursor: &Cursor) {
+        let Totals {
+            checked,
+            bytes,
+            found,
+            repaired,
+        } = &cursor.totals;
+        let fields = [
+            ("checked", &*to_json(checked)),
+            ("bytes", &*bytes.to_string()),
+            ("found", &*to_json(found)),
+            ("repaired", &*repaired.to_string()),
+        ];
+        self.host.log(Level::Info, "scrubbed", &fields);
+    }
+}
+
+impl<'a, P: Platform> Scrub<'a, P> {
+    fn new(
+        upkeep: &'a Upkeep<P>,
+        allowance: Allowance,
+        is_dry: bool,
+        due: f64,
+        next: Next,
+    ) -> Self {
+        let until = upkeep.host.now() + allowance.time;
+        let allowance = Allowance {
+            // What is begun is ended, whatever time it takes.
+            time: Duration::MAX,
+            ..allowance
+        };
+        Self {
+            work: JobStep::new(upkeep, allowance, is_dry),
+            until,
+            next: RefCell::new(next),
+            report: RefCell::default(),
+            operations: allowance.operations.saturating_sub(RESERVE),
+            due,
+        }
+    }
+
+    fn outcome(self, cursor: &Cursor) -> Outcome {
+        Outcome {
+            report: self.report.into_inner(),
+            place: cursor.place.clone(),
+            operations: self.work.spent(),
+            pass: cursor.totals.clone(),
+        }
+    }
+
+    /// Goes through the store, as far as the allowance reaches. Whatever ends it, the cursor is where it ended.
+    async fn go_on(&self, cursor: &mut Cursor, etag: &mut Option<String>) -> Option<Halt> {
+        loop {
+            let done = match &cursor.place {
+                Place::Rest => return None,
+                Place::Blobs(_) => self.scrub_blobs(cursor, etag).await,
+                Place::Manifests { .. } => {
+                    let Cursor { place, edges, .. } = &mut *cursor;
+                    match place {
+                        Place::Manifests { after } => self.scrub_manifests(after, edges).await,
+                        Place::Rest | Place::Blobs(_) => Ok(()),
+                    }
+                }
+            };
+            if let Err(halt) = done {
+                return Some(halt);
+            }
+            cursor.place = match cursor.place {
+                Place::Blobs(_) => Place::Manifests { after: None },
+                Place::Manifests { .. } | Place::Rest => Place::Rest,
+            };
+        }
+    }
+
+    /// Whether nothing more is begun.
+    fn is_late(&self) -> bool {
+        self.work.upkeep.host.now() >= self.until
+    }
+
+    /// Begins to look at something. Whether it was tried before, in vain.
+    fn begin(&self, key: &Key) -> bool {
+        let mut next = self.next.borrow_mut();
+        next.key = Some(key.clone());
+        next.was_tried()
+    }
+
+    /// Counts something that was looked at.
+    fn checked(&self, what: What, bytes: u64) {
+        let mut report = self.report.borrow_mut();
+        report.totals.bytes += bytes;
+        *report
+            .totals
+            .checked
+            .entry(what.name().to_owned())
+            .or_default() += 1;
+        self.work.upkeep.metrics.scrubbed(what.name(), bytes);
+    }
+
+    /// Tells of a finding, before it is repaired; once in a step.
+    fn find(&self, finding: Finding) {
+        let upkeep = self.work.upkeep;
+        let mut report = self.report.borrow_mut();
+        let Finding {
+            found,
+            what,
+            key,
+            why,
+            repair,
+        } = &finding;
+        if !report.told.insert(format!("{} {key}", what.name())) {
+            return;
+        }
+        let repair = repair.map_or("", Repair::name);
+        let fields = [
+            ("found", found.name()),
+            ("what", what.name()),
+            ("key", key),
+            ("why", why),
+            ("repair", repair),
+            ("dry", if self.work.is_dry { "true" } else { "false" }),
+        ];
+        upkeep
+            .host
+            .log(Level::Error, "the scrub has found something", &fields);
+        let label = format!("{} {}", found.name(), what.name());
+        *report.totals.found.entry(label).or_default() += 1;
+        report.totals.repaired += u64::from(!repair.is_empty());
+        if !self.work.is_dry {
+            upkeep.metrics.found(found.name(), what.name(), repair);
+        }
+        if report.findings.len() < MAX_TOLD {
+            report.findings.push(finding);
+        }
+    }
+
+    /// Whether an object is still what was read: nobody has written it since.
+    async fn is_still(&self, key: &Key, seen: &Meta) -> Result<bool, Halt> {
+        let now = self.work.head(key).await?;
+        Ok(now.is_some_and(|now| now.etag == seen.etag && now.uploaded == seen.uploaded))
+    }
+
+    /// Reads an object of so many bytes at most: what is known of it, and its bytes if there are no more.
+    async fn read_object(
+        &self,
+        key: &Key,
+        most: u64,
+    ) -> Result<Option<(Meta, Option<Vec<u8>>)>, Halt> {
+        self.work.spend(1)?;
+        let store = &self.work.upkeep.store;
+        let Some(object) = store.get(key, None).await? else {
+            return Ok(None);
+        };
+        let bytes = store.collect(object.body, most).await?;
+        Ok(Some((object.meta, bytes)))
+    }
+
+    /// Writes over what was read, if it is still there. Whether it was.
+    async fn replace(
+        &self,
+        key: &Key,
+        seen: &Meta,
+        content: Vec<u8>,
+        metadata: &str,
+    ) -> Result<bool, Halt> {
+        self.work.spend(1)?;
+        let options = PutOptions {
+            condition: Condition::Matches(&seen.etag),
+            metadata,
+            ..PutOptions::default()
+        };
+        let content = Content::Bytes(content);
+        let store = &self.work.upkeep.store;
+        Ok(store.put(key, content, options).await?.is_some())
+    }
+}

@@ -1,0 +1,121 @@
+//! Scrubbing what is derived from layers: it is deleted where it is of no use, and made again when somebody looks inside.
+
+use crate::{
+    digest::Digest,
+    layer::index::{self, Index, IndexError, Known},
+    platform::Platform,
+    registry::upkeep::{
+        scrub::{
+            Scrub,
+            report::{Finding, Found, Repair},
+        },
+        step::{Halt, What},
+    },
+    store::{Meta, key::Key},
+};
+
+/// The most bytes of an index that is read whole, and more.
+const MAX_INDEX: u64 = 4 * 1024 * 1024;
+
+impl<P: Platform> Scrub<'_, P> {
+    /// Looks at what is derived from a layer of this size; of one that is not there, or not known, at whose it is.
+    pub(super) async fn scrub_derived(
+        &self,
+        digest: &Digest,
+        size: Option<u64>,
+        derived: &[(Key, Meta)],
+    ) -> Result<(), Halt> {
+        let index = Key::index(digest);
+        let why = match size {
+            None => {
+                let is_young = derived.iter().any(|(_, meta)| !self.work.is_old(meta));
+                if is_young || self.work.head(&Key::blob(digest)).await?.is_some() {
+                    return Ok(());
+                }
+                Some((Found::Orphaned, "its layer is not stored".to_owned()))
+            }
+            Some(_) if !derived.iter().any(|(key, _)| *key == index) => {
+                // A pass over the layer has not come to its end.
+                return Ok(());
+            }
+            Some(size) => {
+                self.checked(What::Index, 0);
+                let wrong = self.examine_index(digest, size, derived).await?;
+                wrong.map(|why| (Found::Corrupt, why))
+            }
+        };
+        let Some((found, why)) = why else {
+            return Ok(());
+        };
+        self.work.require(2)?;
+        self.find(Finding {
+            found,
+            what: What::Index,
+            key: index.to_string(),
+            why,
+            repair: Some(Repair::Delete),
+        });
+        if self.work.is_dry {
+            return Ok(());
+        }
+        self.work.delete_derived(digest).await
+    }
+
+    /// What is wrong with the index of a layer of this size.
+    async fn examine_index(
+        &self,
+        digest: &Digest,
+        size: u64,
+        derived: &[(Key, Meta)],
+    ) -> Result<Option<String>, Halt> {
+        let key = Key::index(digest);
+        let Some((_, bytes)) = self.read_object(&key, MAX_INDEX).await? else {
+            return Ok(None);
+        };
+        let bytes = bytes.unwrap_or_default();
+        let index = match Known::parse(&bytes) {
+            Ok(Known::Index(index)) => index,
+            Ok(Known::Refused(_)) => return Ok(None),
+            Err(IndexError::Version(version)) => {
+                let found = format!(
+                    "it is of version {version}, this registry reads version {}",
+                    index::VERSION
+                );
+                return Ok(Some(found));
+            }
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        let has = |key: &Key, size: Option<u64>| {
+            derived
+                .iter()
+                .any(|(other, meta)| other == key && size.is_none_or(|size| meta.size == size))
+        };
+        let is_whole = bytes.len() as u64 == index.size();
+        let rest = index.size().saturating_sub(index.head());
+        let why = if index.compressed != size {
+            format!("it is of a layer of {} bytes", index.compressed)
+        } else if !is_whole && bytes.len() as u64 != index.head() {
+            "it is not whole".to_owned()
+        } else if !is_whole && !has(&Key::pages(digest), Some(rest)) {
+            "the rest of it is not there".to_owned()
+        } else if !(0..index.objects).all(|number| has(&Key::stored_spans(digest, number), None)) {
+            "spans that it names are not there".to_owned()
+        } else if is_whole && !has_blocks(&index, &bytes) {
+            "its contents can't be read".to_owned()
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(why))
+    }
+}
+
+/// Whether each block of contents of an index can be read.
+fn has_blocks(index: &Index, bytes: &[u8]) -> bool {
+    let read = |block| {
+        let range = index.range_of(block)?;
+        let first = usize::try_from(range.start).ok()?;
+        let end = usize::try_from(range.end).ok()?;
+        index.read_block(block, bytes.get(first..end)?).ok()
+    };
+    (0..index.blocks()).all(|block| read(block).is_some())
+}

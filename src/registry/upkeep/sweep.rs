@@ -1,0 +1,150 @@
+//! The sweep: what nobody refers to any more is removed, while everybody goes on.
+//!
+//! It goes through the store in the order of its keys, in rounds, and each round in steps that are as long as a request may
+//! take. Where a step ended is stored. Listings that have the same order are read side by side, so that what is in use costs a part of
+//! one operation in a thousand keys. They only nominate: what they have shown to be of no use is looked at again by the exact steps of the
+//! removal protocol (`retention`, `repositories`, `uploads`, `blobs`), whose order is what keeps two sweeps, and all who push meanwhile, apart.
+//!
+//! ```text
+//! retention   catalog/                                        tags and manifests go that no policy keeps
+//! holdings    repositories/                                   what repositories have: referrers without a manifest go
+//! chains      uploads/  extents/                              uploads that were given up, extents that are no upload's
+//! fills       fills/                                          hints at fills that nobody goes on with
+//! blobs       refs/  blobs/  sweep/marks/  layers/            grants without a reason, links without grants, blobs without grants
+//! ```
+
+use std::time::Duration;
+
+use crate::{
+    error::Error,
+    host::Host as _,
+    platform::Platform,
+    registry::upkeep::{
+        Upkeep,
+        filter::Filter,
+        step::{Allowance, Halt, JobStep, Report},
+        sweep::cursor::{AmongBlobs, Cursor, Place},
+    },
+    store::key::Key,
+};
+
+mod blobs;
+mod cursor;
+mod endpoint;
+mod fills;
+mod repositories;
+mod retention;
+mod uploads;
+
+/// What came of a step.
+#[derive(Debug)]
+struct Outcome {
+    report: Report,
+    /// Whether the round has come to its end.
+    is_finished: bool,
+    /// Where the next step begins.
+    place: Place,
+    operations: u32,
+}
+
+impl Outcome {
+    fn of<P: Platform>(step: JobStep<'_, P>, place: Place) -> Self {
+        let (report, operations) = step.into_report();
+        Self {
+            report,
+            is_finished: place == Place::Rest,
+            place,
+            operations,
+        }
+    }
+}
+
+impl<P: Platform> Upkeep<P> {
+    /// What is due of the sweep: the next step of a round, or the first of one when the last was long enough ago.
+    pub(in crate::registry) async fn sweep_due(&self) -> Result<(), Error> {
+        let allowance = Allowance {
+            // The platform counts what else is due by the clock as well.
+            operations: self.settings.subrequests / 2,
+            time: STEP,
+            removals: u64::MAX,
+        };
+        self.sweep(allowance, true).await.map(|_| ())
+    }
+
+    /// Does a step of the sweep. Where `if_due`, a round begins only some time after the last.
+    async fn sweep(&self, allowance: Allowance, if_due: bool) -> Result<Option<Outcome>, Error> {
+        let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::SweepCursor).await?;
+        let now = self.host.now();
+        if cursor.place == Place::Rest {
+            if if_due && now < cursor.time {
+                return Ok(None);
+            }
+            cursor = Cursor::begin(&cursor, now, self.host.random());
+        }
+        let work = JobStep::new(self, allowance, false);
+        let halt = self.go_on(&work, &mut cursor).await;
+        if cursor.place == Place::Rest {
+            cursor.time = now + self.settings.grace / ROUNDS;
+            self.store_inventory(&cursor.inventory).await?;
+        }
+        let mut etag = stored.map(|meta| meta.etag);
+        self.store_cursor(&Key::SweepCursor, &cursor, &mut etag)
+            .await?;
+        match halt {
+            Some(Halt::Failed(error)) => Err(error),
+            Some(Halt::Spent) | None => Ok(Some(Outcome::of(work, cursor.place))),
+        }
+    }
+
+    /// Tells what the sweep would do from a place on, and writes nothing.
+    async fn rehearse(&self, allowance: Allowance, place: Option<Place>) -> Result<Outcome, Error> {
+        let now = self.host.now();
+        let mut cursor = Cursor::begin(&Cursor::default(), now, self.host.random());
+        cursor.manifests = Filter::new(u64::MAX, self.host.random());
+        if let Some(place) = place {
+            // What was listed before is forgotten: each reason is looked at.
+            cursor.place = place;
+        }
+        let work = JobStep::new(self, allowance, true);
+        match self.go_on(&work, &mut cursor).await {
+            Some(Halt::Failed(error)) => Err(error),
+            Some(Halt::Spent) | None => Ok(Outcome::of(work, cursor.place)),
+        }
+    }
+
+    /// Goes through the store, as far as the allowance reaches. Whatever ends it, the cursor is where it ended.
+    async fn go_on(&self, work: &JobStep<'_, P>, cursor: &mut Cursor) -> Option<Halt> {
+        loop {
+            let done = match &mut cursor.place {
+                Place::Rest => return None,
+                Place::Retention { after } => work.retain(after).await,
+                Place::Holdings { after } => {
+                    let (manifests, inventory) = (&mut cursor.manifests, &mut cursor.inventory);
+                    work.sweep_holdings(after, manifests, inventory).await
+                }
+                Place::Chains { after } => work.sweep_uploads(after, &mut cursor.inventory).await,
+                Place::Fills { after } => work.sweep_fills(after).await,
+                Place::Blobs(place) => {
+                    let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
+                    work.sweep_blobs(place, manifests, inventory).await
+                }
+            };
+            if let Err(halt) = done {
+                return Some(halt);
+            }
+            cursor.place = match cursor.place {
+                Place::Retention { .. } => Place::Holdings { after: None },
+                Place::Holdings { .. } => Place::Chains { after: None },
+                Place::Chains { .. } => Place::Fills { after: None },
+                Place::Fills { .. } => Place::Blobs(AmongBlobs::default()),
+                Place::Blobs(_) | Place::Rest => Place::Rest,
+            };
+        }
+    }
+}
+
+/// How long a step by the clock takes.
+const STEP: Duration = Duration::from_secs(20);
+
+/// How many rounds begin in a grace period, at most.
+const ROUNDS: u32 = 4;

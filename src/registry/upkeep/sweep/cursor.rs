@@ -1,0 +1,83 @@
+//! The cursor of the sweep: what is stored between two steps.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    registry::upkeep::{filter::Filter, inventory::Inventory},
+    store::key::Key,
+    time::Timestamp,
+    upload::UploadId,
+};
+
+/// How far the sweep has come: what is stored between two steps.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cursor {
+    /// When this round began, or the next one may.
+    pub(super) time: Timestamp,
+    pub(super) place: Place,
+    /// The manifests that were stored when this round listed them.
+    pub(super) manifests: Filter,
+    /// What there is, as far as this round has come.
+    pub(super) inventory: Inventory,
+}
+
+/// Where in a round the sweep is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "phase")]
+pub(super) enum Place {
+    /// Between two rounds.
+    #[default]
+    Rest,
+    /// After this key of `catalog/`.
+    Retention { after: Option<Key> },
+    /// After this key of `repositories/`.
+    Holdings { after: Option<Key> },
+    /// After this upload.
+    Chains { after: Option<UploadId> },
+    /// After this key of `fills/`.
+    Fills { after: Option<Key> },
+    /// Among blobs.
+    Blobs(AmongBlobs),
+}
+
+/// Where among the blobs the sweep is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AmongBlobs {
+    /// The last blob that is done with.
+    pub(super) after: Option<Digest>,
+    /// The last grant or link that is done with, which may be of the next blob.
+    pub(super) reference: Option<Key>,
+    /// Whether that one has a grant that stays.
+    pub(super) is_held: bool,
+}
+
+impl Place {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Retention { .. } => "retention",
+            Self::Holdings { .. } => "holdings",
+            Self::Chains { .. } => "chains",
+            Self::Fills { .. } => "fills",
+            Self::Blobs(_) => "blobs",
+        }
+    }
+}
+
+impl Cursor {
+    /// The beginning of a round.
+    pub(super) fn begin(last: &Self, now: Timestamp, seed: [u8; 16]) -> Self {
+        Self {
+            time: now,
+            place: Place::Retention { after: None },
+            manifests: Filter::new(last.inventory.manifests, seed),
+            inventory: Inventory {
+                began: now,
+                ..Inventory::default()
+            },
+        }
+    }
+}

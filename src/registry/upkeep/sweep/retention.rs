@@ -1,0 +1,393 @@
+//! Retention: tags and manifests that go by themselves, by the policy of their repository.
+//!
+//! A tag becomes a tombstone by compare-and-swap of what was listed: one that was written meanwhile stays.
+//!
+//! A manifest that nothing names any more can't be deleted on a condition, and somebody may push it again, or an index that lists it, at
+//! this moment. So it is claimed first; *then* the repository is read, and what is of no use in that reading goes, while the claim is young.
+//! Who pushes stores the manifest first, *then* looks for claims, and *then* whether it and what it lists is still there: either the
+//! reading finds what was pushed, or that push finds the claim, or what went with it, and is told to come again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    digest::Digest,
+    host::{Host as _, Level},
+    name::{Name, Tag},
+    platform::Platform,
+    registry::{
+        manifest::children::{Children, may_list},
+        upkeep::{
+            listing::Listing,
+            step::{Action, Halt, JobStep, Removal, What},
+        },
+    },
+    retention::Policy,
+    store::{
+        Condition, Content, Meta, PutOptions,
+        document::TagTarget,
+        key::{Key, Prefix},
+        tiers::Wanted,
+    },
+    time::Timestamp,
+};
+
+/// The most manifests of a repository that are looked at together. Where there are more, none goes.
+const MAX_MANIFESTS: usize = 20_000;
+
+/// The most manifests that are claimed together: who pushes one of them meanwhile is told to come again.
+const BATCH: u64 = 50;
+
+/// What a repository has, at one reading.
+struct Holdings {
+    /// When the reading began.
+    asked: Timestamp,
+    /// The tags that stay, with what they name.
+    tagged: BTreeSet<Digest>,
+    manifests: BTreeMap<Digest, Meta>,
+    /// Manifests by their subject.
+    referrers: BTreeMap<Digest, BTreeSet<Digest>>,
+}
+
+impl<P: Platform> JobStep<'_, P> {
+    /// Goes through all repositories, from one on.
+    pub(super) async fn retain(&self, after: &mut Option<Key>) -> Result<(), Halt> {
+        let upkeep = self.upkeep;
+        if !upkeep.settings.retention.remove_anything() {
+            return self.sweep_claims().await;
+        }
+        let mut listing = Listing::new(Prefix::Catalog, after.as_ref().map(Key::to_string), false);
+        let mut is_first = true;
+        while let Some((key, _)) = listing.next(self).await? {
+            self.require_more()?;
+            // What is mirrored is the upstream's to keep.
+            if let Key::Catalog(name) = &key
+                && upkeep.settings.upstreams.mirrored(name).is_none()
+                && let Some(policy) = upkeep.settings.retention.of(name)
+                && policy.removes_anything()
+            {
+                let before = self.count();
+                let retained = self.retain_in(name, policy).await;
+                if matches!(retained, Err(Halt::Spent)) && is_first && self.count() == before {
+                    // A whole step was not enough to begin with: others have their turn.
+                    let fields = [("repository", name.as_str())];
+                    let host = &upkeep.host;
+                    host.log(
+                        Level::Error,
+                        "not retained by policy, a request may do too little",
+                        &fields,
+                    );
+                    *after = Some(key.clone());
+                }
+                retained?;
+                is_first = false;
+            }
+            *after = Some(key);
+        }
+        self.sweep_claims().await
+    }
+
+    async fn retain_in(&self, name: &Name, policy: &Policy) -> Result<(), Halt> {
+        let (asked, before) = (self.upkeep.host.now(), self.spent());
+        let tags = self.list_tags(name).await?;
+        let for_tags = self.spent() - before;
+        let tagged = self.retain_tags(name, policy, tags).await?;
+        let Some(time) = policy.untagged() else {
+            return Ok(());
+        };
+        let time = time.max(self.upkeep.settings.grace);
+        let before = self.spent();
+        let mut indexes = BTreeMap::new();
+        let Some(first) = self.read_holdings(name, asked, tagged).await? else {
+            return Ok(());
+        };
+        let mut unused = self.unused(name, first, time, &mut indexes).await?;
+        if self.is_dry {
+            for (digest, meta) in &unused {
+                self.tell(removal(name, digest, meta));
+                self.miss(Key::manifest(name, digest));
+            }
+            return Ok(());
+        }
+        let reading = for_tags + self.spent() - before;
+        while !unused.is_empty() {
+            self.require_more()?;
+            self.spend(0)?;
+            // Who claims has what it takes: a look and a claim for each, to read the repository again, and two deletions.
+            let most = self.left().saturating_sub(reading + 2) / 2;
+            let most = self.removals_left().min(most.into()).min(BATCH);
+            if most == 0 {
+                return Err(Halt::Spent);
+            }
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let next = unused.keys().nth(most).cloned();
+            let rest = next.map(|next| unused.split_off(&next)).unwrap_or_default();
+            let batch = std::mem::replace(&mut unused, rest);
+            let removed = self.remove_unused(name, time, batch.keys(), &mut indexes);
+            self.to_its_end(removed).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes those of these manifests that are of no use still, when they are claimed.
+    async fn remove_unused(
+        &self,
+        name: &Name,
+        time: Duration,
+        batch: impl Iterator<Item = &Digest>,
+        indexes: &mut BTreeMap<Digest, BTreeSet<Digest>>,
+    ) -> Result<(), Halt> {
+        let upkeep = self.upkeep;
+        let began = upkeep.host.now();
+        let mut claimed = BTreeMap::new();
+        let mut may_be_going = false;
+        let removed = async {
+            for digest in batch {
+                // Of a bound that is short most is left to those who remove.
+                if upkeep.host.now().since(began) >= upkeep.settings.grace / 8 {
+                    break;
+                }
+                if let Some(since) = self.claim(name, digest).await? {
+                    claimed.insert(digest, since);
+                }
+            }
+            let Some(first) = claimed.values().min() else {
+                return Ok(());
+            };
+            // The reading that counts comes after the claims.
+            let asked = upkeep.host.now();
+            let tags = self.list_tags(name).await?;
+            let tagged = tags.into_iter().map(|(_, _, named)| named).collect();
+            let Some(second) = self.read_holdings(name, asked, tagged).await? else {
+                return Ok(());
+            };
+            let still = self.unused(name, second, time, indexes).await?;
+            let going: Vec<_> = claimed
+                .keys()
+                .filter_map(|digest| still.get_key_value(*digest))
+                .collect();
+            self.require_young(*first)?;
+            let mut keys = Vec::new();
+            for (digest, meta) in &going {
+                self.tell(removal(name, digest, meta));
+                keys.push(Key::manifest(name, digest));
+            }
+            let deleted = self.delete(&keys).await;
+            may_be_going = matches!(deleted, Err(Halt::Failed(_)));
+            deleted?;
+            for (digest, _) in going {
+                upkeep.tiers.withdraw(Wanted::Manifest(name, digest)).await;
+            }
+            Ok(())
+        };
+        let removed: Result<(), Halt> = removed.await;
+        if may_be_going {
+            // A deletion that failed may be done later than that was known: until it can't any more nobody is to push them.
+            return removed;
+        }
+        // Given back whatever else came of it: who pushes one of them waits for that.
+        let ours = claimed
+            .into_iter()
+            .filter(|(_, since)| self.require_young(*since).is_ok());
+        let ours = ours.map(|(digest, _)| Key::claim(name, digest));
+        let given_back = self.delete_at_last(&ours.collect::<Vec<_>>()).await;
+        removed.and(given_back)
+    }
+
+    /// Gives back the claims of those who are gone: what nobody wanted to remove since is of use again, gone, or stays by another policy.
+    async fn sweep_claims(&self) -> Result<(), Halt> {
+        for (key, meta) in self.list_below(Prefix::Claims).await? {
+            self.require_more()?;
+            if self.is_old(&meta)
+                && !self.is_dry
+                && let Key::Claim { name, manifest } = &key
+                && let Some(since) = self.claim(name, manifest).await?
+            {
+                self.require_young(since)?;
+                self.delete(&[key]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes tombstones of the tags that go; answers what the others name.
+    async fn retain_tags(
+        &self,
+        name: &Name,
+        policy: &Policy,
+        mut tags: Vec<(Tag, Meta, Digest)>,
+    ) -> Result<BTreeSet<Digest>, Halt> {
+        let upkeep = self.upkeep;
+        let written = tags
+            .iter()
+            .map(|(tag, meta, _)| (tag.clone(), meta.uploaded));
+        let (now, grace) = (upkeep.host.now(), upkeep.settings.grace);
+        for (stale, why) in policy.stale(written.collect(), now, grace) {
+            let Some(at) = tags.iter().position(|(tag, ..)| *tag == stale) else {
+                continue;
+            };
+            let (tag, meta, digest) = tags.swap_remove(at);
+            let key = Key::tag(name, &tag);
+            self.tell(Removal {
+                action: Action::Delete,
+                what: What::Tag,
+                key: key.to_string(),
+                bytes: 0,
+                why,
+            });
+            if !self.is_dry {
+                self.spend(1)?;
+                upkeep.manifests.bury(&key, &meta, &digest).await?;
+            }
+        }
+        Ok(tags.into_iter().map(|(_, _, digest)| digest).collect())
+    }
+
+    /// The tags of a repository, with what they name.
+    async fn list_tags(&self, name: &Name) -> Result<Vec<(Tag, Meta, Digest)>, Halt> {
+        let mut tags = Vec::new();
+        for (key, meta) in self.list_below(Prefix::Tags(name)).await? {
+            if let Key::Tag { tag, .. } = &key
+                && let Some(TagTarget::Manifest { digest, .. }) = self.read(&key, &meta.metadata)
+            {
+                tags.push((tag.clone(), meta, digest));
+            }
+        }
+        Ok(tags)
+    }
+
+    /// Reads what a repository has; `None` where that is too much to be looked at together.
+    async fn read_holdings(
+        &self,
+        name: &Name,
+        asked: Timestamp,
+        tagged: BTreeSet<Digest>,
+    ) -> Result<Option<Holdings>, Halt> {
+        let mut holdings = Holdings {
+            asked,
+            tagged,
+            manifests: BTreeMap::new(),
+            referrers: BTreeMap::new(),
+        };
+        let manifests = self.list_below(Prefix::Manifests(name)).await?;
+        let referrers = self.list_below(Prefix::AllReferrers(name)).await?;
+        if manifests.len().max(referrers.len()) > MAX_MANIFESTS {
+            let fields = [("repository", name.as_str())];
+            let host = &self.upkeep.host;
+            host.log(
+                Level::Error,
+                "too many manifests to be retained by policy",
+                &fields,
+            );
+            return Ok(None);
+        }
+        for (key, meta) in manifests {
+            if let Key::Manifest { digest, .. } = key {
+                holdings.manifests.insert(digest, meta);
+            }
+        }
+        for (key, _) in referrers {
+            if let Key::Referrer {
+                subject, manifest, ..
+            } = key
+            {
+                holdings
+                    .referrers
+                    .entry(subject)
+                    .or_default()
+                    .insert(manifest);
+            }
+        }
+        Ok(Some(holdings))
+    }
+
+    /// The manifests that no tag names, nor an index that stays, nor are about one that stays; and that are old enough.
+    async fn unused(
+        &self,
+        name: &Name,
+        holdings: Holdings,
+        time: Duration,
+        indexes: &mut BTreeMap<Digest, BTreeSet<Digest>>,
+    ) -> Result<BTreeMap<Digest, Meta>, Halt> {
+        let Holdings {
+            asked,
+            tagged,
+            mut manifests,
+            mut referrers,
+        } = holdings;
+        // A tag is written before its manifest is that old: of one that was when the reading began, its tags were there to be listed.
+        let is_young = |meta: &Meta| asked.since(meta.uploaded) < time;
+        let young = manifests.iter().filter(|(_, meta)| is_young(meta));
+        let mut staying: Vec<Digest> = young.map(|(digest, _)| digest.clone()).collect();
+        staying.extend(tagged);
+        while let Some(digest) = staying.pop() {
+            let Some(meta) = manifests.remove(&digest) else {
+                continue;
+            };
+            if manifests.is_empty() {
+                // All stay: what this one lists can keep no other.
+                break;
+            }
+            staying.extend(referrers.remove(&digest).unwrap_or_default());
+            if !indexes.contains_key(&digest) {
+                if may_list(&meta) {
+                    self.spend(1)?;
+                }
+                let children = match self.upkeep.manifests.children(name, &digest, &meta).await? {
+                    Children::Listed(children) => children,
+                    // For this reading only: it may be pushed again before the next.
+                    Children::Gone => continue,
+                    Children::Unreadable => {
+                        // What it lists can't be told from what nobody does.
+                        let (name, digest) = (name.to_string(), digest.to_string());
+                        let fields = [("repository", &*name), ("manifest", &*digest)];
+                        let host = &self.upkeep.host;
+                        host.log(
+                            Level::Error,
+                            "not retained by policy, a manifest can't be read",
+                            &fields,
+                        );
+                        return Ok(BTreeMap::new());
+                    }
+                };
+                indexes.insert(digest.clone(), children);
+            }
+            staying.extend(indexes.get(&digest).into_iter().flatten().cloned());
+        }
+        Ok(manifests)
+    }
+
+    /// Claims a manifest, unless somebody has; answers when.
+    async fn claim(&self, name: &Name, digest: &Digest) -> Result<Option<Timestamp>, Halt> {
+        let upkeep = self.upkeep;
+        let key = Key::claim(name, digest);
+        let seen = self.head(&key).await?;
+        let condition = match &seen {
+            None => Condition::Absent,
+            Some(meta) if self.is_old(meta) => Condition::Matches(&meta.etag),
+            Some(_) => return Ok(None),
+        };
+        self.spend(1)?;
+        let since = upkeep.host.now();
+        let options = PutOptions {
+            condition,
+            ..PutOptions::default()
+        };
+        // A body of its own, so that no two have the same etag.
+        let content = Content::Bytes(upkeep.host.nonce().into_bytes());
+        let claimed = upkeep.store.put(&key, content, options).await?;
+        Ok(claimed.map(|_| since))
+    }
+}
+
+fn removal(name: &Name, digest: &Digest, meta: &Meta) -> Removal {
+    Removal {
+        action: Action::Delete,
+        what: What::Manifest,
+        key: Key::manifest(name, digest).to_string(),
+        bytes: meta.size,
+        why: "no tag names it, nor a manifest that stays",
+    }
+}

@@ -1,0 +1,319 @@
+//! Sweeping uploads: those that were given up, those whose blob is gone, and extents that are no upload's.
+//!
+//! Two listings are read side by side, upload by upload. What they nominate is looked at again: the steps of the upload are listed afresh,
+//! it is ended by a step of its own, and the record of its blob is read before an extent goes.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{
+    digest::Digest,
+    host::{Host as _, Level},
+    name::Name,
+    platform::Platform,
+    registry::upkeep::{
+        inventory::Inventory,
+        listing::Listing,
+        step::{Action, Halt, JobStep, Removal, What},
+    },
+    store::{
+        Meta,
+        document::Record,
+        key::{Key, Prefix},
+    },
+    upload::{Extent, Step, UploadId},
+};
+
+/// What the listings have of an upload.
+#[derive(Default)]
+struct Nominee {
+    /// The repository; none where no step is there.
+    name: Option<Name>,
+    /// The last step, and its age; none where that can't be read.
+    last: Option<(Step, Duration)>,
+    /// Extents that its steps name.
+    named: BTreeSet<Key>,
+    /// Extents that are as old as the grace period and that no step names, with their sizes.
+    strays: Vec<(Key, u64)>,
+    /// The bytes of all extents.
+    bytes: u64,
+    /// How many extents are there that a step names, or, where none does, at all.
+    present: u64,
+}
+
+impl<P: Platform> JobStep<'_, P> {
+    /// Goes through all uploads, from one on.
+    pub(super) async fn sweep_uploads(
+        &self,
+        after: &mut Option<UploadId>,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let mut steps = Listing::new(
+            Prefix::Uploads,
+            after.map(|id| Prefix::Upload(id).end()),
+            true,
+        );
+        let mut extents = Listing::new(
+            Prefix::Extents,
+            after.map(|id| Prefix::ExtentsOf(id).end()),
+            false,
+        );
+        let mut is_first = true;
+        loop {
+            self.require_more()?;
+            let next = [
+                steps.peek_of(self, Key::upload).await?,
+                extents.peek_of(self, Key::upload).await?,
+            ];
+            let Some(id) = next.into_iter().flatten().min() else {
+                return Ok(());
+            };
+            let swept = self.sweep_chain(id, &mut steps, &mut extents, inventory);
+            let swept = swept.await;
+            if matches!(swept, Err(Halt::Spent)) && is_first {
+                // A whole step was not enough for it: others have their turn before it goes on.
+                let host = &self.upkeep.host;
+                let what = "not swept at once, a request may do too little";
+                host.log(Level::Error, what, &[("upload", &*id.to_string())]);
+                *after = Some(id);
+            }
+            swept?;
+            is_first = false;
+            *after = Some(id);
+        }
+    }
+
+    async fn sweep_chain(
+        &self,
+        id: UploadId,
+        steps: &mut Listing,
+        extents: &mut Listing,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let mut nominee = Nominee::default();
+        while let Some((key, meta)) = steps.take(self, &id, Key::upload).await? {
+            self.read_step(&key, &meta, &mut nominee);
+        }
+        while let Some((key, meta)) = extents.take(self, &id, Key::upload).await? {
+            let is_named = nominee.named.contains(&key);
+            // What a mirror fills has no step for each extent.
+            nominee.present += u64::from(is_named || nominee.named.is_empty());
+            nominee.bytes += meta.size;
+            if !is_named && self.is_old(&meta) {
+                nominee.strays.push((key, meta.size));
+            }
+        }
+        inventory.extent_bytes += nominee.bytes;
+        inventory.uploads +=
+            u64::from(!matches!(nominee.last, Some((Step::Done { .. }, _)) | None));
+        self.settle_upload(id, &nominee).await
+    }
+
+    fn read_step(&self, key: &Key, meta: &Meta, nominee: &mut Nominee) {
+        let step = self.read::<Step>(key, &meta.metadata);
+        if let Some(Step::Received { extent, .. }) = &step {
+            nominee.named.insert(Key::extent(&extent.key));
+        }
+        nominee.name = match key {
+            Key::Step { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        nominee.last = step.map(|step| (step, self.age(meta)));
+    }
+
+    async fn settle_upload(&self, id: UploadId, nominee: &Nominee) -> Result<(), Halt> {
+        let grace = self.upkeep.settings.grace;
+        match (&nominee.name, &nominee.last) {
+            (Some(name), Some((last, age))) => {
+                let is_old = *age >= grace;
+                let is_nominated = match last {
+                    Step::Start { .. }
+                    | Step::Received { .. }
+                    | Step::Closing { .. }
+                    | Step::Dead => is_old,
+                    // Its extents go with the record that names them, before it. What a mirror fills may have others.
+                    Step::Done { extents, .. } => {
+                        let has_others = nominee.named.is_empty() && nominee.present != *extents;
+                        is_old && (nominee.present == 0 || has_others)
+                    }
+                };
+                if is_nominated {
+                    return self.sweep_upload(name, id, nominee.bytes).await;
+                }
+                if !nominee.named.is_empty() && !nominee.strays.is_empty() {
+                    return self.sweep_strays(id, &nominee.strays).await;
+                }
+                Ok(())
+            }
+            (None, None) if !nominee.strays.is_empty() => {
+                self.sweep_strays(id, &nominee.strays).await
+            }
+            // There are steps that can't be read.
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes old extents that no step of their upload names. They can't be added to it any more (BOUND).
+    async fn sweep_strays(&self, id: UploadId, strays: &[(Key, u64)]) -> Result<(), Halt> {
+        let steps = self.list_below(Prefix::Upload(id)).await?;
+        let mut named = BTreeSet::new();
+        for (key, meta) in &steps {
+            match self.read::<Step>(key, &meta.metadata) {
+                Some(Step::Received { extent, .. }) => {
+                    named.insert(Key::extent(&extent.key));
+                }
+                Some(_) => {}
+                None => return Ok(()),
+            }
+        }
+        if !steps.is_empty() && named.is_empty() {
+            // A mirror fills it: its extents are in no step.
+            return Ok(());
+        }
+        let why = if steps.is_empty() {
+            "its upload is not there"
+        } else {
+            "its upload has not taken it"
+        };
+        let strays: Vec<_> = strays
+            .iter()
+            .filter(|(key, _)| !named.contains(key))
+            .cloned()
+            .collect();
+        self.delete_extents(&strays, why).await
+    }
+
+    /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
+    async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
+        let steps = self.list_below(Prefix::Upload(id)).await?;
+        let mut closed: Option<Digest> = None;
+        let mut named = Vec::new();
+        let mut last = None;
+        for (key, meta) in &steps {
+            let Key::Step { number, .. } = *key else {
+                return Ok(());
+            };
+            let Some(step) = self.read::<Step>(key, &meta.metadata) else {
+                return Ok(());
+            };
+            if let Step::Closing { digest } | Step::Done { digest, .. } = &step {
+                closed = Some(digest.clone());
+            }
+            if let Step::Received { extent, .. } = &step {
+                named.push(Key::extent(&extent.key));
+            }
+            last = Some((number, step, self.is_old(meta)));
+        }
+        let Some((number, step, true)) = last else {
+            return Ok(());
+        };
+        let removal = |action, why| Removal {
+            action,
+            what: What::Upload,
+            key: Prefix::Steps(name, id).to_string(),
+            bytes,
+            why,
+        };
+        let has_ended = match step {
+            Step::Done { .. } | Step::Dead => true,
+            Step::Start { .. } | Step::Received { .. } | Step::Closing { .. } => false,
+        };
+        if !has_ended {
+            self.tell(removal(Action::End, "nobody moved it for the grace period"));
+            if self.is_dry {
+                return Ok(());
+            }
+            self.spend(1)?;
+            // It is ended before an extent goes: of a closer and a sweep, one makes the next step.
+            let ended = self
+                .upkeep
+                .uploads
+                .write_step(name, id, number + 1, &Step::Dead);
+            if !ended.await? {
+                return Ok(());
+            }
+        }
+        if let Some(digest) = &closed {
+            match self.read_record(digest).await? {
+                // It can't be told what it names.
+                Some(None) => return Ok(()),
+                Some(Some(Record::Extents { extents, .. })) => {
+                    if extents.iter().any(|extent| extent.key.upload() == Some(id)) {
+                        if named.is_empty() {
+                            return self.sweep_untaken(id, &extents).await;
+                        }
+                        return Ok(());
+                    }
+                }
+                Some(Some(Record::Bytes { .. })) | None => {}
+            }
+        }
+        if has_ended {
+            self.tell(removal(
+                Action::Delete,
+                "it has ended, and no blob has its extents",
+            ));
+        }
+        if self.is_dry {
+            return Ok(());
+        }
+        if closed.is_some() && named.is_empty() {
+            // What a mirror has filled: no step names its extents.
+            self.delete_all(Prefix::ExtentsOf(id)).await?;
+        }
+        // What no step names, and may be on its way to one, goes when no step is left.
+        for named in named.chunks(1_000) {
+            self.delete(named).await?;
+        }
+        if has_ended {
+            // From the first to the last, each in a call of its own: nobody may take what is left of the chain for an open one.
+            for (key, _) in &steps {
+                self.delete(std::slice::from_ref(key)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the extents of a fill that the record of its blob does not name. It has ended, so nothing names them any more.
+    async fn sweep_untaken(&self, id: UploadId, named: &[Extent]) -> Result<(), Halt> {
+        let named: BTreeSet<Key> = named.iter().map(|one| Key::extent(&one.key)).collect();
+        let mut all = self.list_below(Prefix::ExtentsOf(id)).await?;
+        all.retain(|(key, _)| !named.contains(key));
+        let all: Vec<_> = all
+            .into_iter()
+            .map(|(key, meta)| (key, meta.size))
+            .collect();
+        self.delete_extents(&all, "the record of its blob does not name it")
+            .await
+    }
+
+    /// Deletes extents, with their sizes.
+    async fn delete_extents(&self, extents: &[(Key, u64)], why: &'static str) -> Result<(), Halt> {
+        for extents in extents.chunks(1_000) {
+            let mut keys = Vec::new();
+            for (key, bytes) in extents {
+                self.tell(Removal {
+                    action: Action::Delete,
+                    what: What::Extent,
+                    key: key.to_string(),
+                    bytes: *bytes,
+                    why,
+                });
+                keys.push(key.clone());
+            }
+            self.delete(&keys).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all that is below a prefix.
+    async fn delete_all(&self, prefix: Prefix<'_>) -> Result<(), Halt> {
+        loop {
+            let page = self.list(prefix, None, false).await?;
+            let keys: Vec<Key> = page.objects.into_iter().map(|(key, _)| key).collect();
+            self.delete(&keys).await?;
+            if !page.truncated {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Who makes a request, and how clients reach the registry.
+
+use http::header;
+
+use crate::{
+    access::Visit,
+    registry::request::{Request, text},
+    settings::Settings,
+};
+
+/// The credentials and the address of a request.
+pub(super) fn visit<'a, B>(settings: &'a Settings, request: &'a Request<B>) -> Visit<'a> {
+    Visit {
+        authorization: text(&request.headers, header::AUTHORIZATION),
+        address: &request.address,
+        origin: origin(settings, request),
+    }
+}
+
+/// The origin by which clients reach the registry.
+pub(super) fn origin<'a, B>(settings: &'a Settings, request: &'a Request<B>) -> &'a str {
+    settings.origin.as_deref().unwrap_or(&request.origin)
+}
