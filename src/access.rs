@@ -98,8 +98,8 @@ pub enum Need<'a> {
 }
 
 impl Access {
-    /// The most iterations that the platform derives a key with.
-    pub const MAX_ITERATIONS: u32 = 100_000;
+    /// The most iterations of a password entry.
+    pub const MAX_ITERATIONS: u32 = user::MAX_ITERATIONS;
 
     /// How long verified credentials are remembered, so that a push derives one key and not one a request.
     pub const REMEMBERED: Duration = Duration::from_secs(300);

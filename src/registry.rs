@@ -11,15 +11,15 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    access::{Caller, Need, cross_site, network, rule::Action},
-    end_point::{Change, EndPoint},
-    error::{Code, Error, RETRY_AFTER},
+    access::network,
+    end_point::EndPoint,
+    error::{Code, Error},
     host::{Host as _, Level},
     ledger::{Ledger, STRANGER},
     metrics::{self, Metrics},
-    name::{Name, Reference},
     platform::Platform,
     registry::{
+        about::About,
         blob::Blobs,
         grant::Grants,
         inside::Inside,
@@ -29,23 +29,16 @@ use crate::{
         parts::Parts,
         reply::{
             Answer, OCI_NAMESPACE, ResponseOf, describe_response, log_failure, respond,
-            respond_with_error, respond_with_json, value,
+            respond_with_error, value,
         },
-        request::text,
         slots::Slots,
         upkeep::Upkeep,
         upload::Uploads,
-        visit::{origin, visit},
+        visit::origin,
     },
-    route::{self, InRepository, Operation},
-    settings::{Log, Settings},
-    store::{
-        Bytes as _, Streams as _,
-        bucket::Bucket,
-        policy::Tier,
-        tiers::Tiers,
-        trace::{Rest, Trace},
-    },
+    route::{self, Operation},
+    settings::Settings,
+    store::{Streams as _, after::After, bucket::Bucket, tiers::Tiers, trace::Trace},
 };
 
 pub use self::{
@@ -53,12 +46,15 @@ pub use self::{
     request::{HEADERS, Request},
 };
 
+mod about;
 mod audit;
 mod blob;
 mod bound;
+mod dispatch;
 mod grant;
 mod inside;
 mod list;
+mod log;
 mod manifest;
 mod mirror;
 mod parts;
@@ -182,7 +178,7 @@ impl<P: Platform> Registry<P> {
 
     /// Answers a request. There is always an answer; where it is an error that is not the client's, it is logged. What is
     /// left to do after it is for [`Registry::finish`].
-    pub async fn answer(&self, mut request: Request<P::Body>) -> (ResponseOf<P>, Rest<P::Bytes>) {
+    pub async fn answer(&self, mut request: Request<P::Body>) -> (ResponseOf<P>, After<P::Bytes>) {
         let _in_flight = InFlight::enter(&self.metrics);
         let start = self.host.now();
         let number = self.requests.get();
@@ -257,16 +253,16 @@ impl<P: Platform> Registry<P> {
         let took = self.host.now().since(start);
         self.count(&about, &request.method, &response, &trace, took);
         self.audit(&about, &request, &response);
-        (response, trace.into_rest())
+        (response, trace.after.into_after())
     }
 
     /// Does what is left to do after a reply.
-    pub async fn finish(&self, mut rest: Rest<P::Bytes>) {
+    pub async fn finish(&self, mut rest: After<P::Bytes>) {
         let sender = rest.sender.take();
-        self.ledger.scope(sender, self.finish_rest(rest)).await;
+        self.ledger.scope(sender, self.finish_after(rest)).await;
     }
 
-    async fn finish_rest(&self, mut rest: Rest<P::Bytes>) {
+    async fn finish_after(&self, mut rest: After<P::Bytes>) {
         rest.work().await;
         for learnt in rest.learnt {
             if let Err(error) = self.mirror.store_learnt(learnt).await {
@@ -297,51 +293,6 @@ impl<P: Platform> Registry<P> {
         })
     }
 
-    /// Counts a request that was answered, and tells the log of it.
-    fn count(
-        &self,
-        about: &About<'_>,
-        method: &Method,
-        response: &ResponseOf<P>,
-        trace: &Trace<P::Bytes>,
-        took: Duration,
-    ) {
-        let status = response.status();
-        let sent = match response.body() {
-            Body::Empty => 0,
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::Held(bytes) => bytes.len(),
-            Body::Stream(_) => text(response.headers(), header::CONTENT_LENGTH)
-                .and_then(|length| length.parse().ok())
-                .unwrap_or_default(),
-        };
-        // A method that no end-point has is the client's word, and counters are not for those.
-        let method = match method.as_str() {
-            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => known,
-            _ => "other",
-        };
-        self.metrics.sent.inc_by(sent);
-        self.metrics
-            .answered(about.route, method, status.as_str(), took.as_secs_f64());
-        if self.settings.log == Log::Requests {
-            let fields = [
-                ("request", about.id),
-                ("user", &about.user.borrow()),
-                ("method", method),
-                ("route", about.route),
-                (
-                    "repository",
-                    about.repository.as_deref().unwrap_or_default(),
-                ),
-                ("status", status.as_str()),
-                ("tier", trace.tier().map_or("", Tier::name)),
-                ("milliseconds", &took.as_millis().to_string()),
-                ("bytes", &sent.to_string()),
-            ];
-            self.host.log(Level::Info, "request", &fields);
-        }
-    }
-
     async fn metrics(&self) -> Answer<P> {
         self.upkeep.show_inventory().await;
         let text = self.metrics.text().map_err(|error| {
@@ -369,318 +320,6 @@ impl<P: Platform> Registry<P> {
         if let Err(error) = self.upkeep.scrub_due().await {
             log_failure(&self.host, "not scrubbed", &error);
         }
-    }
-
-    /// Lets a request in, and has it answered.
-    async fn dispatch(
-        &self,
-        request: &mut Request<P::Body>,
-        operation: Result<&Operation, &Error>,
-        end_point: Option<EndPoint<'_>>,
-        about: &About<'_>,
-        trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
-        require_lengths(request)?;
-        self.require_own_site(request, end_point.as_ref())?;
-        if let Ok(Operation::IssueToken { scopes }) = operation {
-            return self.token(request, scopes, about).await;
-        }
-        // A path or a method that there is none of needs no more than to be let in.
-        let need = end_point.map_or(Need::Entry, |row| row.need);
-        let access = &self.settings.access;
-        let caller = access
-            .identify(visit(&self.settings, request), need, &self.host)
-            .await?;
-        about.made_by(&caller);
-        let sender = match caller.user() {
-            Some(user) => format!("user {user}"),
-            None => address_of(&request.address),
-        };
-        self.ledger.charge(Some(sender.as_str().into()));
-        trace.charge(self.ledger.sender());
-        access.permit(&caller, need, visit(&self.settings, request))?;
-        if let Need::Repository(name, Action::Push | Action::Delete) = need
-            && let Some(mirrored) = self.settings.upstreams.mirrored(name)
-        {
-            let upstream = mirrored.upstream.name();
-            let found = format!("{name} is mirrored from {upstream}, push to and delete from that");
-            return Err(Error::new(Code::Unsupported, found)
-                .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
-        }
-        let _taken = match (need, &request.body) {
-            (Need::Repository(..), Some(_)) => {
-                Some(self.slots.take(sender, self.settings.uploads)?)
-            }
-            _ => None,
-        };
-        if let Need::Repository(name, _) = need {
-            // Who may push may have pushed a moment ago, through another isolate.
-            let pushes = access.may(&caller, name, Action::Push);
-            trace.believes_absence.set(!pushes);
-        }
-        match operation.map_err(Error::clone)? {
-            Operation::In(name, operation) => {
-                let asked = about.asked.unwrap_or(name);
-                let of = Of {
-                    caller: &caller,
-                    name,
-                    asked,
-                    trace,
-                };
-                self.dispatch_in(request, operation, of).await
-            }
-            of_registry => self.dispatch_registry(of_registry, &caller).await,
-        }
-    }
-
-    /// Answers a request to an end-point of the registry.
-    async fn dispatch_registry(&self, operation: &Operation, caller: &Caller) -> Answer<P> {
-        match operation {
-            Operation::ShowMetrics => self.metrics().await,
-            Operation::ListExtensions => Ok(inside::file::extensions()),
-            Operation::ListRepositories { limit, last } => {
-                self.lists
-                    .list_repositories(caller, *limit, last.as_ref())
-                    .await
-            }
-            Operation::Sweep {
-                is_dry,
-                max,
-                cursor,
-            } => {
-                self.upkeep
-                    .sweep_on_demand(*is_dry, *max, cursor.as_deref())
-                    .await
-            }
-            Operation::Scrub {
-                is_dry,
-                digest,
-                cursor,
-            } => {
-                self.upkeep
-                    .scrub_on_demand(*is_dry, digest.as_ref(), cursor.as_deref())
-                    .await
-            }
-            Operation::ListHolders(digest) => self.upkeep.blob_holders(digest).await,
-            Operation::ListDoubtfulRights { cursor } => {
-                self.upkeep.doubtful_rights(cursor.as_deref()).await
-            }
-            Operation::Version => Ok(respond_with_json(StatusCode::OK, b"{}".to_vec())),
-            Operation::IssueToken { .. } | Operation::In(..) => {
-                let found = "this end-point is not the registry's own";
-                Err(Error::unavailable(found, RETRY_AFTER))
-            }
-        }
-    }
-
-    /// Answers a request to an end-point of a repository.
-    async fn dispatch_in(
-        &self,
-        request: &mut Request<P::Body>,
-        operation: &InRepository,
-        Of {
-            caller,
-            name,
-            asked,
-            trace,
-        }: Of<'_, P::Bytes>,
-    ) -> Answer<P> {
-        use InRepository as In;
-        let called = || list::Called::of(&request.target, asked);
-        let mirrored = self.settings.upstreams.mirrored(name);
-        match operation {
-            In::PullBlob(digest) => {
-                let stored = self.blobs.pull(request, name, digest, trace).await?;
-                match (stored, mirrored) {
-                    (Some(response), _) => Ok(response),
-                    (None, Some(mirrored)) => {
-                        self.mirror.pull(request, &mirrored, digest, trace).await
-                    }
-                    (None, None) => Err(Error::blob_unknown(name, digest)),
-                }
-            }
-            In::DeleteBlob(digest) => self.blobs.delete(name, digest).await,
-            In::PullManifest(reference) => {
-                let read = self.mirror.read_manifest(name, reference, trace);
-                let (digest, content) = read.await?;
-                Ok(self
-                    .manifests
-                    .respond(request, reference, &digest, &content))
-            }
-            In::PushManifest { reference, tags } => {
-                self.manifests
-                    .push_manifest(request, caller, name, reference, tags, trace)
-                    .await
-            }
-            In::DeleteManifest(Reference::Digest(digest)) => {
-                self.manifests.delete_manifest(caller, name, digest).await
-            }
-            In::DeleteManifest(Reference::Tag(tag)) => {
-                self.manifests.delete_tag(caller, name, tag).await
-            }
-            In::StartUpload(start) => {
-                self.uploads
-                    .start_upload(request, caller, name, start)
-                    .await
-            }
-            In::ShowUpload(id) => self.uploads.upload_status(name, *id).await,
-            In::PushChunk { id, step } => self.uploads.push_chunk(request, name, *id, *step).await,
-            In::CloseUpload { id, step, digest } => {
-                self.uploads
-                    .close_upload(request, name, *id, *step, digest.as_ref())
-                    .await
-            }
-            In::CancelUpload(id) => self.uploads.cancel_upload(name, *id).await,
-            In::ListTags { limit, last } => match mirrored {
-                Some(mirrored) => {
-                    self.mirror
-                        .list_mirrored_tags(&mirrored, &called(), *limit, last.as_ref(), trace)
-                        .await
-                }
-                None => {
-                    self.lists
-                        .list_tags(&called(), name, *limit, last.as_ref())
-                        .await
-                }
-            },
-            In::ListReferrers {
-                subject,
-                artifact_type,
-                limit,
-                last,
-            } => {
-                let wanted = list::WantedReferrers {
-                    subject,
-                    artifact_type: artifact_type.as_deref(),
-                    limit: *limit,
-                    last: last.as_ref(),
-                };
-                match mirrored {
-                    Some(mirrored) => {
-                        self.mirror
-                            .list_mirrored_referrers(&mirrored, &called(), &wanted, trace)
-                            .await
-                    }
-                    None => self.lists.list_referrers(&called(), name, &wanted).await,
-                }
-            }
-            In::ListLayer {
-                digest,
-                prefix,
-                page,
-            } => {
-                self.inside
-                    .layer_contents(request, name, digest, prefix, page, trace)
-                    .await
-            }
-            In::ReadLayerFile { digest, path, page } => {
-                self.inside
-                    .layer_file(request, name, digest, path, page, trace)
-                    .await
-            }
-            In::ReadImageFile {
-                reference,
-                platform,
-                path,
-                page,
-            } => {
-                let platform = platform.as_deref();
-                let image = inside::file::ImageOf {
-                    name,
-                    reference,
-                    platform,
-                };
-                self.inside
-                    .image_file(request, &image, path, page, trace)
-                    .await
-            }
-            In::Invalidate { tag } => self.mirror.invalidate(name, tag.as_ref()).await,
-        }
-    }
-
-    /// Refuses a request that a page of another site caused, unless it only reads what is stored here.
-    fn require_own_site(
-        &self,
-        request: &Request<P::Body>,
-        end_point: Option<&EndPoint<'_>>,
-    ) -> Result<(), Error> {
-        let Some(found) = cross_site::foreign(&request.headers, origin(&self.settings, request))
-        else {
-            return Ok(());
-        };
-        let is_open = end_point.is_none_or(|row| {
-            let is_mirrored = match row.need {
-                Need::Repository(name, _) => self.settings.upstreams.mirrored(name).is_some(),
-                _ => false,
-            };
-            row.effect.is_open(is_mirrored)
-        });
-        if request.method.is_safe() && is_open {
-            return Ok(());
-        }
-        Err(found.into())
-    }
-}
-
-/// The repository that a request is about, and who makes it.
-struct Of<'a, B> {
-    caller: &'a Caller,
-    name: &'a Name,
-    /// The name by which the client asked for the repository.
-    asked: &'a Name,
-    trace: &'a Trace<B>,
-}
-
-/// What the log and the metrics say a request is about.
-struct About<'a> {
-    id: &'a str,
-    route: &'static str,
-    /// The name by which the client asked for the repository.
-    asked: Option<&'a Name>,
-    /// Whether it asks whether this is a registry, as every client does first.
-    is_version: bool,
-    repository: Option<String>,
-    /// What it changes, if it succeeds.
-    change: Option<Change>,
-    /// Who makes it; empty for who did not sign in.
-    user: RefCell<String>,
-}
-
-impl About<'_> {
-    fn made_by(&self, caller: &Caller) {
-        self.user
-            .replace(caller.user().unwrap_or_default().to_owned());
-    }
-}
-
-/// The most bytes of a path with its query.
-const MAX_TARGET: usize = 8 * 1024;
-
-/// The most bytes of a header: a token for many repositories fits.
-const MAX_HEADER: usize = 16 * 1024;
-
-fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
-    if request.target.len() > MAX_TARGET {
-        let found = format!(
-            "path and query have {} bytes, at most {MAX_TARGET} are taken",
-            request.target.len()
-        );
-        return Err(Error::new(Code::Unsupported, found).with_status(StatusCode::URI_TOO_LONG));
-    }
-    match request
-        .headers
-        .iter()
-        .find(|(_, value)| value.len() > MAX_HEADER)
-    {
-        Some((name, value)) => {
-            let found = format!(
-                "header {name} has {} bytes, at most {MAX_HEADER} are taken",
-                value.len()
-            );
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            Err(Error::new(Code::Unsupported, found).with_status(status))
-        }
-        None => Ok(()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     time::Timestamp,
 };
 
+pub mod after;
 pub mod bucket;
 pub mod counted;
 pub mod document;

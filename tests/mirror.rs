@@ -23,8 +23,8 @@ use strata::{
     registry::{Body, Request},
     store::{
         Bytes as _, StoreError,
+        after::After,
         memory::{MadeItems, Memory, MemoryBody, MemoryBytes},
-        trace::Rest,
     },
 };
 
@@ -793,7 +793,7 @@ fn serve(world: &World, bytes: &[u8], announced: usize) {
     });
 }
 
-type Begun = (http::response::Parts, MemoryBody, Rest<MemoryBytes>);
+type Begun = (http::response::Parts, MemoryBody, After<MemoryBytes>);
 
 /// A pull whose body is not read yet.
 async fn begin(registry: &TestRegistry<Watched>, path: &str) -> Begun {

@@ -20,7 +20,10 @@ use serde::{Deserialize, Deserializer, de};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::{access::Access, host::Host};
+use crate::host::Host;
+
+/// The most iterations that the platform derives a key with.
+pub(super) const MAX_ITERATIONS: u32 = 100_000;
 
 /// A user.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Users {
         let users = document.users.0;
         let iterations = users.values().filter_map(|entry| entry.secret.iterations());
         Ok(Self {
-            iterations: iterations.max().unwrap_or(Access::MAX_ITERATIONS),
+            iterations: iterations.max().unwrap_or(MAX_ITERATIONS),
             by_name: users
                 .into_iter()
                 .map(|(name, entry)| {
@@ -185,7 +188,7 @@ impl Secret {
                 let iterations = iterations
                     .parse()
                     .map_err(|_| "the number of iterations is not a number")?;
-                if !(1..=Access::MAX_ITERATIONS).contains(&iterations) {
+                if !(1..=MAX_ITERATIONS).contains(&iterations) {
                     return Err(
                         "the number of iterations is not from 1 to 100000, where the platform stops",
                     );

@@ -8,7 +8,7 @@ use http::StatusCode;
 use crate::{
     host::{Host as _, Level},
     platform::Platform,
-    registry::{About, Registry, reply::ResponseOf, request::Request},
+    registry::{Registry, about::About, reply::ResponseOf, request::Request},
 };
 
 impl<P: Platform> Registry<P> {

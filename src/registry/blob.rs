@@ -14,7 +14,7 @@ use crate::{
     platform::Platform,
     range::{ByteRange, Selection},
     registry::{
-        grant::{Grants, Readable},
+        grant::{Grants, right::Readable},
         parts::Parts,
         reply::{
             Answer, Body, BodyOf, ResponseOf, accepted, describe_content, is_unchanged, respond,

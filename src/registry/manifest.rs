@@ -1,41 +1,34 @@
 //! Pulling and pushing manifests: end-3, end-7.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::rc::Rc;
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde_json::json as detail;
+use http::{HeaderValue, StatusCode, header};
 
 use crate::{
-    access::{Caller, Need, rule::Action},
-    digest::{Algorithm, Digest},
-    error::{Code, Error},
+    digest::Digest,
+    error::Error,
     host::Host as _,
-    ledger::{Ledger, Memory},
-    manifest::{self, MAX_SIZE, Manifest},
+    ledger::Ledger,
+    manifest::{self, Manifest},
     metrics::Metrics,
-    name::{Name, Reference, Tag},
+    name::{Name, Reference},
     platform::Platform,
     registry::{
         blob::IMMUTABLE,
-        bound::{Bound, for_each},
         grant::Grants,
-        manifest::children::{Children, may_list},
         parts::Parts,
-        reply::{
-            Answer, Body, ResponseOf, describe_content, is_unchanged, respond,
-            respond_with_location, value,
-        },
-        request::{Request, text},
-        visit::visit,
+        reply::{Body, ResponseOf, describe_content, is_unchanged, respond},
+        request::Request,
     },
     settings::Settings,
     store::{
-        self, Bytes as _, Condition, Meta, PutOptions, Streams as _,
+        Bytes as _, Streams as _,
+        after::Promotion,
         bucket::Bucket,
-        document::{Origin, Referrer, Stored, TagTarget, from_json, to_json},
+        document::{Stored, TagTarget, from_json},
         key::Key,
         policy::Tier,
-        tiers::{Found, Promotion, Tiers, Wanted},
+        tiers::{Found, Tiers, Wanted},
         trace::Trace,
         warm::{Content, Link},
     },
@@ -43,6 +36,7 @@ use crate::{
 
 pub(super) mod children;
 mod delete;
+pub(super) mod push;
 
 /// Stored manifests, tags and entries of referrers: reading, pushing and deleting them.
 pub(super) struct Manifests<P: Platform> {
@@ -55,16 +49,8 @@ pub(super) struct Manifests<P: Platform> {
     grants: Rc<Grants<P>>,
 }
 
-/// Says that the registry lists a manifest among the referrers of this one (end-7).
-const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
-/// Says that a tag named in the query was set (end-7b).
-const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
-
 /// The memory of a manifest, in bytes for each of its own.
 pub(super) const WEIGHT: u64 = 3;
-
-/// The most bytes of metadata that every store takes, with room for its name.
-const MAX_METADATA: usize = 1_900;
 
 impl<P: Platform> Manifests<P> {
     pub(super) fn new(parts: &Parts<P>, grants: Rc<Grants<P>>) -> Self {
@@ -158,179 +144,6 @@ impl<P: Platform> Manifests<P> {
         response
     }
 
-    /// end-7: Manifest PUT of the removal protocol.
-    pub(super) async fn push_manifest(
-        &self,
-        request: &mut Request<P::Body>,
-        caller: &Caller,
-        name: &Name,
-        reference: &Reference,
-        more_tags: &[Tag],
-        trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
-        let announced = text(&request.headers, header::CONTENT_LENGTH)
-            .and_then(|length| length.parse::<u64>().ok())
-            .unwrap_or(MAX_SIZE);
-        let too_large = || {
-            let found = format!("larger than {MAX_SIZE} bytes");
-            Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE)
-        };
-        if announced > MAX_SIZE {
-            return Err(too_large());
-        }
-        // Its bytes, with room to grow, and what it names.
-        let lease = self
-            .ledger
-            .wait_if_large(&self.host, Memory::Wasm, WEIGHT * announced);
-        let mut lease = lease.await?;
-        let bytes = match request.body.take() {
-            Some(body) => self.store.collect(body, announced).await?,
-            None => Some(Vec::new()),
-        };
-        let bytes = bytes.ok_or_else(too_large)?;
-        if let Some(lease) = &mut lease {
-            lease.resize(WEIGHT * bytes.len() as u64, self.host.now())?;
-        }
-        let content_type = text(&request.headers, header::CONTENT_TYPE);
-        let manifest = Manifest::parse(content_type, &bytes)
-            .map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
-        let algorithm = match reference {
-            Reference::Digest(digest) => digest.algorithm(),
-            Reference::Tag(_) => Algorithm::Sha256,
-        };
-        let digest = algorithm.digest(&bytes);
-        if let Reference::Digest(expected) = reference
-            && *expected != digest
-        {
-            let found = format!("the manifest received has the digest {digest}, not {expected}");
-            return Err(Error::new(Code::DigestInvalid, found));
-        }
-        let tags = match reference {
-            Reference::Tag(tag) => Some(tag),
-            Reference::Digest(_) => None,
-        };
-        let tags: BTreeSet<&Tag> = tags.into_iter().chain(more_tags).collect();
-        // Who may not move a tag looks at it, before the push and when it is written.
-        let overwrite = Need::Repository(name, Action::Overwrite);
-        let access = &self.settings.access;
-        let denied = access
-            .permit(caller, overwrite, visit(&self.settings, request))
-            .err();
-        let refusal = |tag: &Tag| {
-            let is_immutable = self.settings.retention.is_immutable(name, tag);
-            is_immutable
-                .then(|| immutable(name, tag))
-                .or(denied.clone())
-        };
-        let tags: Vec<(&Tag, Option<Error>)> =
-            tags.into_iter().map(|tag| (tag, refusal(tag))).collect();
-        let for_tags = tags
-            .iter()
-            .map(|(_, refusal)| if refusal.is_some() { 3 } else { 1 });
-        let for_tags = for_tags.sum();
-        self.require_operations(name, &manifest, for_tags)?;
-        for (tag, refusal) in &tags {
-            if let Some(refusal) = refusal {
-                self.unmoved(name, tag, &digest, refusal).await?;
-            }
-        }
-
-        // 1 the right to each blob, before granting; and every manifest that an index lists
-        let mut missing = self.grants.unreadable_blobs(name, &manifest).await?;
-        let (listed, absent) = self.listed(name, &manifest, for_tags).await?;
-        missing.extend(absent);
-        require_none_missing(name, &missing)?;
-
-        let size = bytes.len() as u64;
-        self.metrics.received.inc_by(size);
-        let bound = self.grants.bound();
-        let origin = Origin::Push;
-        self.keep_blobs(name, &digest, &manifest, origin, bound)
-            .await?;
-        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
-        require_none_missing(name, &self.grants.absent_blobs(&blobs).await?)?; // 3 look at each
-        self.write_manifest(name, &digest, &manifest, bytes, origin, bound)
-            .await?;
-        let named = listed.iter().chain([&digest]);
-        self.require_staying(name, named).await?;
-        let target = TagTarget::Manifest {
-            digest: digest.clone(),
-            media_type: manifest.media_type,
-            size,
-            nonce: Some(self.host.nonce()),
-            seen: None,
-            invalidated: None,
-        };
-        for_each(&tags, |(tag, refusal)| {
-            self.write_tag(name, tag, &target, refusal.as_ref(), bound)
-        })
-        .await?; // 6 BOUND
-        if self.settings.layers.on_push {
-            trace.index(manifest.layers.iter().cloned());
-        }
-        let location = format!("/v2/{name}/manifests/{digest}");
-        let mut response = respond_with_location(StatusCode::CREATED, &location, Some(&digest)); // 7
-        let headers = response.headers_mut();
-        for tag in more_tags {
-            headers.append(OCI_TAG, value(tag.as_str()));
-        }
-        if let Some(subject) = &manifest.subject {
-            headers.insert(OCI_SUBJECT, value(&subject.to_string()));
-        }
-        Ok(response)
-    }
-
-    /// The manifests that an index lists, and those of them that are not there. Where manifests go by themselves also those that these
-    /// list: what goes first is what nothing names but what goes as well.
-    async fn listed(
-        &self,
-        name: &Name,
-        manifest: &Manifest,
-        for_tags: usize,
-    ) -> Result<(BTreeSet<Digest>, Vec<Digest>), Error> {
-        let mut listed = BTreeSet::new();
-        let (mut absent, mut read) = (Vec::new(), 0);
-        let mut next = manifest.manifests.clone();
-        while !next.is_empty() {
-            let looked = for_each(&next, |child| async move {
-                let key = Key::manifest(name, child);
-                let Some(meta) = self.store.head(&key).await? else {
-                    return Ok(Err(child.clone()));
-                };
-                if from_json::<Stored>(&key, &meta.metadata)?.aside {
-                    return Ok(Err(child.clone()));
-                }
-                if !self.removes_untagged(name) {
-                    return Ok(Ok((BTreeSet::new(), false)));
-                }
-                let was_read = may_list(&meta);
-                Ok(match self.children(name, child, &meta).await? {
-                    Children::Listed(children) => Ok((children, was_read)),
-                    // Nobody can say what it lists.
-                    Children::Unreadable => Ok((BTreeSet::new(), was_read)),
-                    Children::Gone => Err(child.clone()),
-                })
-            });
-            let looked = looked.await?;
-            listed.append(&mut next);
-            for looked in looked {
-                match looked {
-                    Ok((children, was_read)) => {
-                        read += usize::from(was_read);
-                        next.extend(children);
-                    }
-                    Err(child) => absent.push(child),
-                }
-            }
-            next.retain(|child| !listed.contains(child));
-            // Of each of those a look, then a claim and another look; and perhaps it has to be read.
-            let deeper = (listed.len() + next.len()).saturating_sub(manifest.manifests.len());
-            let more = 3 * deeper + read + next.len();
-            self.require_operations(name, manifest, for_tags + more)?;
-        }
-        Ok((listed, absent))
-    }
-
     /// Writes content to the warm tier. A manifest takes the links of its blobs along, as far as this isolate has seen the
     /// blobs there: who reads the manifest will ask for them, and then one read has answered all.
     pub(super) async fn promote(&self, promotion: Promotion<P::Bytes>) {
@@ -354,208 +167,4 @@ impl<P: Platform> Manifests<P> {
         });
         self.tiers.promote(promotion, links).await;
     }
-
-    /// KEEP, for all blobs of a manifest: fresh grants even where it is stored.
-    pub(super) async fn keep_blobs(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        manifest: &Manifest,
-        origin: Origin,
-        bound: Bound,
-    ) -> Result<(), Error> {
-        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
-        if blobs.is_empty() {
-            return Ok(());
-        }
-        let reason = origin.reason(digest.clone());
-        self.grants.keep(name, &blobs, &reason, bound).await?; // 2
-        Ok(())
-    }
-
-    /// Stores a manifest whose blobs are kept.
-    pub(super) async fn write_manifest(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        manifest: &Manifest,
-        bytes: Vec<u8>,
-        origin: Origin,
-        bound: Bound,
-    ) -> Result<(), Error> {
-        if let Some(subject) = &manifest.subject {
-            bound.check(&self.host)?;
-            self.write_referrer(name, subject, digest, manifest, bytes.len() as u64)
-                .await?; // 4
-        }
-        self.write_catalog(name).await?;
-        let stored = to_json(&Stored::of(manifest, origin));
-        let options = PutOptions {
-            digest: Some(digest),
-            metadata: &stored,
-            ..PutOptions::default()
-        };
-        bound.check(&self.host)?; // 5 BOUND
-        let content = store::Content::Bytes(bytes);
-        self.store
-            .put(&Key::manifest(name, digest), content, options)
-            .await?;
-        self.tiers.changed(Wanted::Manifest(name, digest));
-        Ok(())
-    }
-
-    /// Lets a tag name a manifest; with a refusal, only if that moves it from no other.
-    async fn write_tag(
-        &self,
-        name: &Name,
-        tag: &Tag,
-        target: &TagTarget,
-        refusal: Option<&Error>,
-        bound: Bound,
-    ) -> Result<(), Error> {
-        let digest = target.digest();
-        let target = to_json(target);
-        loop {
-            let seen = match refusal {
-                Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
-                None => None,
-            };
-            let condition = match &seen {
-                None => Condition::Always,
-                Some(None) => Condition::Absent,
-                Some(Some(meta)) => Condition::Matches(&meta.etag),
-            };
-            let options = PutOptions {
-                condition,
-                metadata: &target,
-                ..PutOptions::default()
-            };
-            let content = store::Content::Bytes(target.as_bytes().to_vec());
-            let key = Key::tag(name, tag);
-            // Retention takes no manifest before it is as old as the grace period, so none that is tagged in time.
-            bound.check(&self.host)?;
-            if self.store.put(&key, content, options).await?.is_some() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// What is stored of a tag, unless it names another manifest than this one.
-    async fn unmoved(
-        &self,
-        name: &Name,
-        tag: &Tag,
-        digest: &Digest,
-        refusal: &Error,
-    ) -> Result<Option<Meta>, Error> {
-        let key = Key::tag(name, tag);
-        let Some(meta) = self.store.head(&key).await? else {
-            return Ok(None);
-        };
-        match from_json(&key, &meta.metadata)? {
-            TagTarget::Manifest { digest: named, .. } if named != *digest => Err(refusal.clone()),
-            TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => Ok(Some(meta)),
-        }
-    }
-
-    /// Refuses, before anything is written, a push that the platform would break off in the middle.
-    pub(super) fn require_operations(
-        &self,
-        name: &Name,
-        manifest: &Manifest,
-        more: usize,
-    ) -> Result<(), Error> {
-        let children = manifest.manifests.len();
-        // Where manifests go by themselves, a claim and a look for each child, and its own.
-        let claims = if self.removes_untagged(name) {
-            2 * (children + 1)
-        } else {
-            0
-        };
-        // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags, and what
-        // children list.
-        let needed = 3 * manifest.blobs.len() + children + 5 + claims + more;
-        let allowed = self.settings.subrequests;
-        if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
-            return Ok(());
-        }
-        let found = format!(
-            "this manifest takes {needed} store operations, the setting STRATA_SUBREQUESTS allows a request {allowed}"
-        );
-        Err(Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE))
-    }
-
-    pub(super) async fn write_referrer(
-        &self,
-        name: &Name,
-        subject: &Digest,
-        digest: &Digest,
-        manifest: &Manifest,
-        size: u64,
-    ) -> Result<(), Error> {
-        let entry = to_json(&Referrer {
-            media_type: manifest.media_type.clone(),
-            digest: digest.clone(),
-            size,
-            artifact_type: manifest.artifact_type.clone(),
-            annotations: manifest.annotations.clone(),
-        });
-        let key = Key::referrer(name, subject, digest, &self.host.nonce());
-        // A listing reads metadata only; an entry with long annotations costs a read of its own.
-        let (metadata, body) = if entry.len() <= MAX_METADATA {
-            (entry, Vec::new())
-        } else {
-            let short = to_json(&Referrer {
-                media_type: manifest.media_type.clone(),
-                digest: digest.clone(),
-                size,
-                artifact_type: manifest.artifact_type.clone(),
-                annotations: None,
-            });
-            let short = Some(short).filter(|short| short.len() <= MAX_METADATA);
-            (short.unwrap_or_default(), entry.into_bytes())
-        };
-        let options = PutOptions {
-            metadata: &metadata,
-            ..PutOptions::default()
-        };
-        self.store
-            .put(&key, store::Content::Bytes(body), options)
-            .await?;
-        Ok(())
-    }
-
-    /// Enters a repository into the catalogue, where it is not in it yet.
-    pub(super) async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
-        let key = Key::catalog(name);
-        if self.store.head(&key).await?.is_none() {
-            let options = PutOptions {
-                condition: Condition::Absent,
-                ..PutOptions::default()
-            };
-            self.store
-                .put(&key, store::Content::Bytes(Vec::new()), options)
-                .await?;
-        }
-        Ok(())
-    }
-}
-
-/// The answer to who would move a tag that does not move.
-fn immutable(name: &Name, tag: &Tag) -> Error {
-    let found = format!(
-        "tag {tag} in repository {name} is immutable and names another manifest, push another tag"
-    );
-    Error::new(Code::Denied, found)
-        .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() }))
-}
-
-fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let digests: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    let found = format!("{} in repository {name}, push first", digests.join(", "));
-    Err(Error::new(Code::ManifestBlobUnknown, found)
-        .with_detail(detail!({ "name": name.as_str(), "digests": digests })))
 }

@@ -19,20 +19,20 @@ pub(super) const DOCKER_CONTENT_DIGEST: HeaderName =
     HeaderName::from_static("docker-content-digest");
 
 /// Which request a response is to, in its header and in the log.
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The tier that gave what a response is made of.
-pub(super) const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
+const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
 /// Which tiers were asked, and how long they took.
-pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Which origins may load a response (Fetch, section 3.7).
-pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
 /// Which upstream an answer is from, to a client that named one.
 pub(super) const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// Why what is stored was served, where an upstream should have been asked again.
-pub(super) const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
+const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
 
 /// The body of a response.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub(super) fn describe_response<S, Y>(
 
 /// Keeps a browser from running, styling with, embedding or guessing the type of a reply. The bytes of blobs, manifests and
 /// files are anybody's, and the page that shows them has the same origin.
-pub(super) fn harden(headers: &mut HeaderMap) {
+fn harden(headers: &mut HeaderMap) {
     const HARDENING: [(HeaderName, &str); 4] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (
@@ -185,7 +185,7 @@ pub(super) fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_t
 
 /// Whether a media type is JSON, which a browser shows as text. The type of a manifest is its author's text: of a list of
 /// types a browser would believe another one than the last.
-pub(super) fn is_json(media_type: &str) -> bool {
+fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     let is_one = essence
         .bytes()

@@ -35,7 +35,7 @@ impl Slots {
 
 /// The slot of a body, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(in crate::registry) struct Taken {
     slots: Rc<Slots>,
     sender: String,
 }

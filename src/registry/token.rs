@@ -11,7 +11,8 @@ use crate::{
     error::{Code, Error},
     platform::Platform,
     registry::{
-        About, Registry,
+        Registry,
+        about::About,
         reply::{Answer, bytes, respond_with_json},
         request::{Request, text},
         visit::visit,

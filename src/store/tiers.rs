@@ -10,7 +10,6 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::pin,
     rc::Rc,
     time::Duration,
@@ -28,92 +27,24 @@ use crate::{
     platform::Platform,
     store::{
         Bytes, StoreError, Values,
-        document::{Record, Right},
+        after::Promotion,
+        document::Record,
         flight::{Boarding, Flights},
         frequency::Frequency,
         hot::Hot,
-        key::{Key, Prefix},
+        key::Key,
         policy::{Kind, Policy, Tier},
+        tiers::changes::Changes,
         trace::Trace,
         warm::{Content, Link, Value},
     },
     time::Timestamp,
 };
 
-/// Something that tiers hold.
-#[derive(Clone, Copy, Debug)]
-pub enum Wanted<'a> {
-    /// A manifest of a repository.
-    Manifest(&'a Name, &'a Digest),
-    /// The bytes of a blob.
-    Blob(&'a Digest),
-    /// Where the bytes of a blob are, for a repository that may read them.
-    Link(&'a Name, &'a Digest),
-    /// What is known of the inside of a layer.
-    Index(&'a Digest),
-    /// These bytes of the index of a layer.
-    Page(&'a Digest, u64, u64),
-    /// The bytes of a layer's archive from the one offset up to the other.
-    Span(&'a Digest, u64, u64),
-}
+pub use self::wanted::{Found, Known, Wanted};
 
-/// What was found.
-#[derive(Debug)]
-pub enum Found<B> {
-    /// Content.
-    Content(Rc<Content<B>>),
-    /// Where the bytes of a blob are.
-    Link(Rc<Known>),
-    /// Nothing: the repository does not have it.
-    Absent,
-}
-
-impl<B> Clone for Found<B> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Content(content) => Self::Content(content.clone()),
-            Self::Link(known) => Self::Link(known.clone()),
-            Self::Absent => Self::Absent,
-        }
-    }
-}
-
-/// What is known of a blob in a repository.
-#[derive(Debug)]
-pub struct Known {
-    /// Where its bytes are.
-    pub record: Record,
-    /// Which kind of grant gave the repository the right to it; `None` if an older version said so.
-    pub right: Option<Right>,
-    /// Whether the bytes were seen there. A link alone is a hint.
-    pub seen: Cell<bool>,
-    /// When the cold tier said so.
-    pub confirmed: Timestamp,
-}
-
-impl Known {
-    /// What a link says, before anybody has looked at the blob.
-    pub fn new(record: Record, right: Option<Right>, confirmed: Timestamp) -> Self {
-        Self {
-            record,
-            right,
-            seen: Cell::new(false),
-            confirmed,
-        }
-    }
-}
-
-/// Content that has earned a place in the warm tier.
-#[derive(Debug)]
-pub struct Promotion<B> {
-    /// The repository whose manifest it is; none for what is no manifest.
-    pub name: Option<Name>,
-    /// The content.
-    pub content: Rc<Content<B>>,
-    key: String,
-    kind: Kind,
-    confirmed: Timestamp,
-}
+mod changes;
+mod wanted;
 
 /// The tiers of one isolate. The cold one is handed in with each read.
 pub struct Tiers<P: Platform> {
@@ -146,41 +77,6 @@ struct Entry<B> {
     confirmed: Timestamp,
     until: Timestamp,
     bytes: u64,
-}
-
-impl Wanted<'_> {
-    /// The key of the cold tier that it is read from, by which every tier knows it.
-    pub fn key(&self) -> String {
-        match self {
-            Self::Manifest(name, digest) => Key::manifest(name, digest).to_string(),
-            Self::Blob(digest) => Key::blob(digest).to_string(),
-            Self::Link(name, digest) => Key::link(digest, name).to_string(),
-            Self::Index(digest) => Key::index(digest).to_string(),
-            Self::Page(digest, first, end) => format!("{}#{first}-{end}", Key::index(digest)),
-            Self::Span(digest, first, end) => {
-                format!("{}archive/{first}-{end}", Prefix::Layer(digest))
-            }
-        }
-    }
-
-    const fn kind(&self) -> Kind {
-        match self {
-            Self::Manifest(..) => Kind::Manifest,
-            Self::Blob(_) => Kind::Blob,
-            Self::Link(..) => Kind::Link,
-            Self::Index(_) => Kind::Index,
-            Self::Page(..) => Kind::Page,
-            Self::Span(..) => Kind::Span,
-        }
-    }
-
-    /// The digest by which its content is named.
-    const fn digest(&self) -> Option<&Digest> {
-        match self {
-            Self::Manifest(_, digest) | Self::Blob(digest) => Some(digest),
-            Self::Link(..) | Self::Index(_) | Self::Page(..) | Self::Span(..) => None,
-        }
-    }
 }
 
 impl<P: Platform> fmt::Debug for Tiers<P> {
@@ -543,7 +439,7 @@ impl<P: Platform> Tiers<P> {
             Wanted::Manifest(name, _) => Some(name.clone()),
             _ => None,
         };
-        trace.promote(Promotion {
+        trace.after.promote(Promotion {
             name,
             content: content.clone(),
             key: key.to_owned(),
@@ -603,54 +499,6 @@ impl<P: Platform> Tiers<P> {
             ("cause", &cause.to_string()),
         ];
         self.host.log(Level::Error, "tier passed over", &fields);
-    }
-}
-
-/// When keys were last changed by this isolate.
-///
-/// Moments are kept by a hash of the key, so that their number is bounded and none is ever forgotten; that of another key
-/// with the same hash makes an answer less believed, never more.
-#[derive(Debug)]
-struct Changes {
-    /// Random bytes, so that nobody can choose keys that meet.
-    seed: [u8; 16],
-    moments: RefCell<Box<[Timestamp]>>,
-}
-
-impl Changes {
-    fn new(seed: [u8; 16]) -> Self {
-        Self {
-            seed,
-            moments: RefCell::new(vec![Timestamp::default(); 4_096].into()),
-        }
-    }
-
-    fn note(&self, key: &str, now: Timestamp) {
-        let mut moments = self.moments.borrow_mut();
-        let at = self.at(key, moments.len());
-        if let Some(moment) = moments.get_mut(at) {
-            *moment = now;
-        }
-    }
-
-    /// Whether a key was changed at a moment or after it. Clocks that stand still while code runs make that "or".
-    fn since(&self, key: &str, moment: Timestamp) -> bool {
-        let moments = self.moments.borrow();
-        moments
-            .get(self.at(key, moments.len()))
-            .is_some_and(|changed| *changed >= moment)
-    }
-
-    fn at(&self, key: &str, length: usize) -> usize {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(&self.seed);
-        key.hash(&mut hasher);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the remainder is smaller than the length"
-        )]
-        let at = (hasher.finish() % length as u64) as usize;
-        at
     }
 }
 

@@ -1,16 +1,11 @@
 //! The stacked layers of an image, for one request: its budget, and its cache of their indexes.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use http::StatusCode;
 
 use crate::{
-    budget::{Budget, Limits, Shelf, Spent},
+    budget::{Budget, Limits, Spent},
     digest::Digest,
     error::{Code, Error, RETRY_AFTER},
     host::Host as _,
@@ -18,58 +13,19 @@ use crate::{
     ledger::{Lease, Memory},
     name::Name,
     platform::Platform,
-    registry::inside::{Inside, Layer, Opened},
+    registry::inside::{
+        Inside,
+        layer::{Layer, Opened},
+    },
     store::trace::Trace,
 };
-
-/// A cache of decompressed blocks of tables of contents, shared by all requests of an isolate.
-/// The key is the layer, the block's number and its checksum, because an index may be made again.
-#[derive(Debug)]
-pub(in crate::registry) struct Blocks(RefCell<Shelf<Block, Rc<[Entry]>>>);
-
-type Block = (Digest, usize, u32);
-
-impl Default for Blocks {
-    fn default() -> Self {
-        Self(RefCell::new(Shelf::new(BLOCKS)))
-    }
-}
-
-/// A cache of the indexes that requests have open, shared by all requests of an isolate: however
-/// many requests there are, it has one limit. The key is the stack, and the layer in it, because
-/// each request checks by itself whether its repository may read a layer.
-pub(in crate::registry) struct Indexes<B> {
-    shelf: RefCell<Shelf<Position, Rc<Layer<B>>>>,
-    /// The number of the next stack.
-    next: Cell<u64>,
-}
-
-/// A stack's number, and a layer's position in its `known`.
-type Position = (u64, usize);
-
-impl<B> Default for Indexes<B> {
-    fn default() -> Self {
-        Self {
-            shelf: RefCell::new(Shelf::new(INDEXES)),
-            next: Cell::default(),
-        }
-    }
-}
-
-impl<B> fmt::Debug for Indexes<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Indexes")
-            .field("next", &self.next)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Stacked layers, the lowest first. A layer that occurs several times is opened once, and a copy
 /// right above itself changes nothing.
 ///
 /// The indexes of the layers are cached, see [`Indexes`]. An evicted one is read again when it is
 /// needed.
-pub(in crate::registry) struct Stack<'a, P: Platform> {
+pub(super) struct Stack<'a, P: Platform> {
     inside: &'a Inside<P>,
     name: &'a Name,
     trace: &'a Trace<P::Bytes>,
@@ -91,11 +47,7 @@ struct Known {
 
 impl<'a, P: Platform> Stack<'a, P> {
     /// An empty stack.
-    pub(in crate::registry) fn new(
-        inside: &'a Inside<P>,
-        name: &'a Name,
-        trace: &'a Trace<P::Bytes>,
-    ) -> Self {
+    pub(super) fn new(inside: &'a Inside<P>, name: &'a Name, trace: &'a Trace<P::Bytes>) -> Self {
         let next = &inside.indexes.next;
         let number = next.get();
         next.set(number.wrapping_add(1));
@@ -112,13 +64,13 @@ impl<'a, P: Platform> Stack<'a, P> {
     }
 
     /// The budget of this request.
-    pub(in crate::registry) fn spent(&self) -> &Budget {
+    pub(super) fn spent(&self) -> &Budget {
         &self.budget
     }
 
     /// Stacks a layer again that is in the stack already. Returns its diff ID, or `None` if the
     /// layer is not there yet.
-    pub(in crate::registry) fn repeat(&mut self, digest: &Digest) -> Option<Digest> {
+    pub(super) fn repeat(&mut self, digest: &Digest) -> Option<Digest> {
         let number = self
             .known
             .iter()
@@ -131,10 +83,7 @@ impl<'a, P: Platform> Stack<'a, P> {
     }
 
     /// Stacks a layer that is new to the stack.
-    pub(in crate::registry) async fn push(
-        &mut self,
-        layer: Rc<Layer<P::Bytes>>,
-    ) -> Result<(), Error> {
+    pub(super) async fn push(&mut self, layer: Rc<Layer<P::Bytes>>) -> Result<(), Error> {
         let number = self.known.len();
         self.known.push(Known {
             digest: layer.digest.clone(),
@@ -145,16 +94,13 @@ impl<'a, P: Platform> Stack<'a, P> {
     }
 
     /// The digests of the layers, the lowest first.
-    pub(in crate::registry) fn digests(&self) -> impl Iterator<Item = &Digest> {
+    pub(super) fn digests(&self) -> impl Iterator<Item = &Digest> {
         let known = self.order.iter().map(|number| self.known.get(*number));
         known.flatten().map(|known| &known.digest)
     }
 
     /// A layer, opened again if its index was evicted.
-    pub(in crate::registry) async fn layer(
-        &self,
-        layer: usize,
-    ) -> Result<Rc<Layer<P::Bytes>>, Error> {
+    pub(super) async fn layer(&self, layer: usize) -> Result<Rc<Layer<P::Bytes>>, Error> {
         let number = self.order.get(layer).copied().unwrap_or(usize::MAX);
         let held = self
             .inside
@@ -194,7 +140,7 @@ impl<'a, P: Platform> Stack<'a, P> {
     }
 
     /// The entries of a layer's first path that is not before `from`.
-    pub(in crate::registry) async fn find(
+    pub(super) async fn find(
         &self,
         layer: usize,
         from: &[u8],
@@ -281,16 +227,13 @@ impl<P: Platform> Drop for Stack<'_, P> {
 }
 
 /// The answer if a lookup would exceed the budget of its request.
-pub(in crate::registry) fn spent(spent: Spent) -> Error {
+pub(super) fn spent(spent: Spent) -> Error {
     let found = format!(
         "the lookup needs {spent}, the limit of one request: ask for a path without links, or look into the layers one by one"
     );
     Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// The memory for the indexes that all requests of an isolate cache: an index of 200 files takes
-/// some two kilobytes, so that those of an image of 500 layers take one megabyte.
-const INDEXES: usize = 4 << 20;
 /// Divisor for the bytes of an index in the platform's memory, where they count as memory: many of
 /// them are shared with the hot tier.
 const OUTSIDE: usize = 2;
@@ -301,7 +244,5 @@ const FREE: usize = 256 << 10;
 /// The most memory of a lookup, without what all requests share: directories, cached answers, and a
 /// page.
 const LOOKUP: usize = Limits::REQUEST.held + tree::SEEN + tree::MAX_WEIGHT;
-/// The memory for cached blocks of tables of contents: each takes up to some hundred kilobytes.
-const BLOCKS: usize = 8 << 20;
 /// The work of opening a layer, in addition to its index.
 const OPEN: usize = 64 << 10;

@@ -27,7 +27,7 @@ pub(in crate::registry) enum Children {
 
 impl<P: Platform> Manifests<P> {
     /// Whether manifests of a repository go by themselves.
-    pub(in crate::registry) fn removes_untagged(&self, name: &Name) -> bool {
+    pub(super) fn removes_untagged(&self, name: &Name) -> bool {
         let policy = self.settings.retention.of(name);
         policy.is_some_and(|policy| policy.untagged().is_some())
     }
@@ -59,7 +59,7 @@ impl<P: Platform> Manifests<P> {
     }
 
     /// Refuses to name manifests that are being removed at this moment. They were stored, or seen, before.
-    pub(in crate::registry) async fn require_staying<'d>(
+    pub(super) async fn require_staying<'d>(
         &self,
         name: &Name,
         digests: impl Iterator<Item = &'d Digest>,

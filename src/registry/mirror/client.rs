@@ -1,22 +1,25 @@
 //! Asking upstreams: signing in to them, following where they send to, and heeding how often they may be asked.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    error::{Code, Error},
     host::{Ask, FetchError, Host as _, Reply},
     metrics::{Metrics, UpstreamOutcome},
     platform::Platform,
-    registry::parts::Parts,
+    registry::{
+        mirror::{client::token::Tokens, error::UpstreamError},
+        parts::Parts,
+    },
     store::{Streams as _, bucket::Bucket, flight::Flights},
     time::Timestamp,
     upstream::{Mirrored, Upstream, challenge::Challenge},
 };
+
+mod sign_in;
+mod token;
 
 /// How long the head of an upstream's reply may take.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -30,20 +33,11 @@ const REST: Duration = Duration::from_secs(60);
 /// How long an upstream is left alone that could not be reached, or took too long.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// How long a token is good for where the upstream does not say.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
-
-/// The longest time that a token is cached, whatever the upstream says.
-const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
-
-/// How long before its end a token is used no more.
-const TOKEN_MARGIN: Duration = Duration::from_secs(10);
-
 /// The most bytes of a token's reply, and of a message.
 const MAX_DOCUMENT: u64 = 64 * 1024;
 
 /// The client of upstreams, with what this isolate knows of them between requests.
-pub(in crate::registry) struct Client<P: Platform> {
+pub(super) struct Client<P: Platform> {
     store: Bucket<P::Cold>,
     host: P::Host,
     metrics: Rc<Metrics>,
@@ -55,180 +49,18 @@ pub(in crate::registry) struct Client<P: Platform> {
     spent: RefCell<BTreeMap<String, Timestamp>>,
 }
 
-#[derive(Clone, Debug)]
-struct Token {
-    text: HeaderValue,
-    until: Timestamp,
-}
-
-/// A cache of upstreams' tokens, by upstream and scope. Clients choose the scopes by the names that
-/// they pull, so the cache is bounded in entries and bytes.
-#[derive(Debug, Default)]
-struct Tokens {
-    by_scope: BTreeMap<String, (u64, Token)>,
-    bytes: usize,
-    /// The number of tokens inserted so far.
-    count: u64,
-}
-
-impl Tokens {
-    /// The most cached tokens, and their most bytes.
-    const MOST: usize = 1_000;
-    const MOST_BYTES: usize = 4 << 20;
-
-    fn find(&self, scope: &str, now: Timestamp) -> Option<HeaderValue> {
-        let (_, token) = self.by_scope.get(scope)?;
-        (token.until > now).then(|| token.text.clone())
-    }
-
-    /// Caches a token, and replaces one for the same scope. If the cache is full, the tokens that
-    /// expire first are evicted.
-    fn keep(&mut self, scope: &str, token: Token, now: Timestamp) {
-        self.remove(scope);
-        let ended = |(scope, (_, token)): (&String, &(u64, Token))| {
-            (token.until <= now).then(|| scope.clone())
-        };
-        for scope in self.by_scope.iter().filter_map(ended).collect::<Vec<_>>() {
-            self.remove(&scope);
-        }
-        let weight = scope.len() + token.text.len();
-        while self.by_scope.len() >= Self::MOST || self.bytes + weight > Self::MOST_BYTES {
-            let ends = |(_, (number, token)): &(&String, &(u64, Token))| (token.until, *number);
-            let Some((scope, _)) = self.by_scope.iter().min_by_key(ends) else {
-                break;
-            };
-            let scope = scope.clone();
-            self.remove(&scope);
-        }
-        self.bytes += weight;
-        self.count += 1;
-        self.by_scope.insert(scope.to_owned(), (self.count, token));
-    }
-
-    fn remove(&mut self, scope: &str) {
-        if let Some((_, token)) = self.by_scope.remove(scope) {
-            self.bytes -= scope.len() + token.text.len();
-        }
-    }
-}
-
-/// Why an upstream did not give what it was asked for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::registry) enum UpstreamError {
-    /// It has no such thing.
-    Unknown(String),
-    /// It does not let this registry have it.
-    Refused(String),
-    /// It, or this registry on its word, wants fewer requests.
-    Limited(Duration, String),
-    /// It took too long.
-    Late,
-    /// It could not be reached, or failed.
-    Failed(String),
-    /// What it said can't be used.
-    Wrong(String),
-    /// What it gave could not be stored.
-    Store(String),
-}
-
-impl UpstreamError {
-    /// Whether what is stored may be served in place of an answer.
-    pub(in crate::registry) const fn is_outage(&self) -> bool {
-        match self {
-            Self::Refused(_)
-            | Self::Limited(..)
-            | Self::Late
-            | Self::Failed(_)
-            | Self::Wrong(_)
-            | Self::Store(_) => true,
-            Self::Unknown(_) => false,
-        }
-    }
-
-    /// The word for it in headers and metrics.
-    pub(in crate::registry) const fn reason(&self) -> &'static str {
-        match self {
-            Self::Unknown(_) => "gone",
-            Self::Refused(_) => "refused",
-            Self::Limited(..) => "limited",
-            Self::Late => "late",
-            Self::Failed(_) => "failed",
-            Self::Wrong(_) => "wrong",
-            Self::Store(_) => "store",
-        }
-    }
-
-    /// What a client hears, for want of anything better. `unknown` is the code of what it asked for.
-    pub(in crate::registry) fn answer(&self, upstream: &Upstream, unknown: Code) -> Error {
-        let name = upstream.name();
-        let retry_after = |error: Error, after: Duration| {
-            let seconds = HeaderValue::from(after.as_secs().max(1));
-            error.with_header(header::RETRY_AFTER, seconds)
-        };
-        match self {
-            Self::Unknown(said) => {
-                Error::new(unknown, format!("upstream {name} has it not: {said}"))
-            }
-            Self::Refused(said) => {
-                Error::new(Code::Denied, format!("upstream {name} refuses: {said}"))
-            }
-            Self::Limited(after, said) => {
-                let found = format!("upstream {name} asks for fewer requests: {said}");
-                retry_after(Error::new(Code::TooManyRequests, found), *after)
-            }
-            Self::Late => {
-                let found = format!("upstream {name} took too long to answer");
-                Error::unavailable(found, Duration::from_secs(5))
-                    .with_status(StatusCode::GATEWAY_TIMEOUT)
-            }
-            Self::Store(said) => {
-                let found = format!("what upstream {name} gave could not be stored: {said}");
-                Error::unavailable(found, Duration::from_secs(1))
-            }
-            Self::Failed(said) | Self::Wrong(said) => {
-                let found = format!("upstream {name} failed: {said}");
-                Error::unavailable(found, Duration::from_secs(5))
-                    .with_status(StatusCode::BAD_GATEWAY)
-            }
-        }
-    }
-}
-
-impl fmt::Display for UpstreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Late => f.write_str("it took too long"),
-            Self::Unknown(said)
-            | Self::Refused(said)
-            | Self::Limited(_, said)
-            | Self::Failed(said)
-            | Self::Wrong(said)
-            | Self::Store(said) => f.write_str(said),
-        }
-    }
-}
-
-impl From<FetchError> for UpstreamError {
-    fn from(error: FetchError) -> Self {
-        match error {
-            FetchError::Late => Self::Late,
-            FetchError::Failed(cause) => Self::Failed(cause),
-        }
-    }
-}
-
 /// A question to an upstream.
 #[derive(Clone, Debug)]
-pub(in crate::registry) struct Question<'a> {
-    pub(in crate::registry) method: Method,
+pub(super) struct Question<'a> {
+    pub(super) method: Method,
     /// The path after the name of the repository, with the slash before it.
-    pub(in crate::registry) path: &'a str,
+    pub(super) path: &'a str,
     /// Beside those that sign in.
-    pub(in crate::registry) headers: HeaderMap,
+    pub(super) headers: HeaderMap,
 }
 
 impl<P: Platform> Client<P> {
-    pub(in crate::registry) fn new(parts: &Parts<P>) -> Self {
+    pub(super) fn new(parts: &Parts<P>) -> Self {
         Self {
             store: parts.store.clone(),
             host: parts.host.clone(),
@@ -241,7 +73,7 @@ impl<P: Platform> Client<P> {
     }
 
     /// Asks an upstream about a repository of it: a reply of a status below 400.
-    pub(in crate::registry) async fn ask(
+    pub(super) async fn ask(
         &self,
         mirrored: &Mirrored,
         question: &Question<'_>,
@@ -285,87 +117,6 @@ impl<P: Platform> Client<P> {
             };
             tried = Some(next.ok_or_else(refused)?);
         }
-    }
-
-    /// What an upstream is signed in to with, by a challenge of it; `None` where there is nothing.
-    async fn sign_in_to(
-        &self,
-        upstream: &Upstream,
-        challenge: &Challenge,
-        scope: &str,
-    ) -> Result<Option<HeaderValue>, UpstreamError> {
-        let Some(address) = challenge.token_address(scope) else {
-            return Ok(basic(upstream));
-        };
-        if !upstream.may_give_tokens(&address) {
-            let host = host_of(&address);
-            return Err(UpstreamError::Wrong(format!(
-                "it sends to {host} for tokens, which is not among the hosts in `auth` of its settings"
-            )));
-        }
-        let key = token_key(upstream, scope);
-        // Many who are refused at once are one request for a token.
-        let asked = self
-            .signing_in
-            .share(&key, &self.host, async || {
-                let token = self.fetch_token(upstream, &address).await?;
-                let mut tokens = self.tokens.borrow_mut();
-                tokens.keep(&key, token, self.host.now());
-                Ok(())
-            })
-            .await;
-        asked?;
-        Ok(self.token_of(upstream, scope))
-    }
-
-    async fn fetch_token(
-        &self,
-        upstream: &Upstream,
-        address: &str,
-    ) -> Result<Token, UpstreamError> {
-        #[derive(Deserialize)]
-        struct Given {
-            token: Option<String>,
-            access_token: Option<String>,
-            expires_in: Option<u64>,
-        }
-        let question = Question {
-            method: Method::GET,
-            path: "",
-            headers: HeaderMap::new(),
-        };
-        let asked = self.host.now();
-        let reply = self
-            .request(upstream, address, &question, basic(upstream).as_ref())
-            .await?;
-        let reply = self.understand(upstream, reply).await?;
-        let body = match reply.body {
-            Some(body) if reply.status == StatusCode::OK => {
-                self.store.collect(body, MAX_DOCUMENT).await.ok().flatten()
-            }
-            _ => None,
-        };
-        let given = body.and_then(|body| serde_json::from_slice::<Given>(&body).ok());
-        let lifetime = given
-            .as_ref()
-            .and_then(|given| given.expires_in)
-            .map_or(TOKEN_LIFETIME, Duration::from_secs)
-            .min(MAX_TOKEN_LIFETIME);
-        let token = given.and_then(|given| given.token.or(given.access_token));
-        let text = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
-        Ok(Token {
-            text: text.ok_or_else(|| UpstreamError::Wrong("it gave no token".to_owned()))?,
-            // One that is about to end is good for the request that it was asked for.
-            until: asked
-                + lifetime
-                    .saturating_sub(TOKEN_MARGIN)
-                    .max(Duration::from_secs(1)),
-        })
-    }
-
-    fn token_of(&self, upstream: &Upstream, scope: &str) -> Option<HeaderValue> {
-        let tokens = self.tokens.borrow();
-        tokens.find(&token_key(upstream, scope), self.host.now())
     }
 
     /// Asks at an address of an upstream, and wherever it may send to. Credentials go to its own address only.
@@ -473,7 +224,7 @@ impl<P: Platform> Client<P> {
     }
 
     /// Forgets that an upstream failed, so that it is asked again at once; not that it asked for fewer requests.
-    pub(in crate::registry) fn forget_failure(&self, upstream: &Upstream) {
+    pub(super) fn forget_failure(&self, upstream: &Upstream) {
         let mut resting = self.resting.borrow_mut();
         if let Some((_, error)) = resting.get(upstream.name())
             && !matches!(error, UpstreamError::Limited(..))
@@ -558,16 +309,6 @@ fn retry_after(headers: &HeaderMap) -> Duration {
 fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
     Challenge::parse(values.filter_map(|value| value.to_str().ok()))
-}
-
-fn basic(upstream: &Upstream) -> Option<HeaderValue> {
-    let credentials = upstream.credentials()?;
-    let text = STANDARD.encode(format!("{}:{}", credentials.user, credentials.password));
-    HeaderValue::from_str(&format!("Basic {text}")).ok()
-}
-
-fn token_key(upstream: &Upstream, scope: &str) -> String {
-    format!("{} {scope}", upstream.name())
 }
 
 /// The words of an upstream: of the specification's form where they have it, and never long.

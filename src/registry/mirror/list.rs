@@ -20,36 +20,20 @@ use crate::{
             Called, OCI_FILTERS_APPLIED, WantedReferrers, respond_with_referrers,
             respond_with_tags, without_namespace,
         },
-        mirror::Mirror,
-        mirror::client::UpstreamError,
+        mirror::{
+            Mirror,
+            error::UpstreamError,
+            pages::{Asked, Page},
+        },
         reply::Answer,
         request::text,
     },
-    store::{Bytes as _, document::Referrer, flight::Flights, policy::Tier, trace::Trace},
+    store::{Bytes as _, document::Referrer, policy::Tier, trace::Trace},
     upstream::Mirrored,
 };
 
 /// The most bytes of a page.
 const MAX_PAGE: u64 = 4 * 1024 * 1024;
-
-/// The pages that this isolate is asking for.
-#[derive(Debug, Default)]
-pub(in crate::registry) struct Lists {
-    tags: Flights<Asked<String>>,
-    referrers: Flights<Asked<Referrer>>,
-}
-
-type Asked<T> = Result<Rc<Page<T>>, UpstreamError>;
-
-/// A page as an upstream gave it.
-#[derive(Debug)]
-struct Page<T> {
-    entries: Vec<T>,
-    /// The query of the next one.
-    next: Option<String>,
-    /// Whether it has only what is of the type that was asked for.
-    is_filtered: bool,
-}
 
 impl<P: Platform> Mirror<P> {
     /// end-8, of a mirrored repository.

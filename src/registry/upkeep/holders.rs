@@ -28,10 +28,10 @@ struct Hold {
     uploads: u64,
     claims: u64,
     /// How often its bytes were hashed for the repository, as an upstream sent them.
-    filled: u64,
-    manifests: BTreeSet<Digest>,
+    pub(super) filled: u64,
+    pub(super) manifests: BTreeSet<Digest>,
     /// Manifests that an upstream sent: they keep the blob, and give no right.
-    mirrored: BTreeSet<Digest>,
+    pub(super) mirrored: BTreeSet<Digest>,
     is_linked: bool,
 }
 

@@ -34,11 +34,17 @@ use crate::{
 };
 
 mod blobs;
+mod bytes;
 mod cursor;
+mod edges;
 mod endpoint;
 mod layers;
 mod manifests;
+mod references;
 mod report;
+mod repository;
+mod state;
+mod tags;
 
 /// The most findings that are told one by one.
 const MAX_TOLD: usize = 1_000;

@@ -15,8 +15,8 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub(super) struct Cursor {
     /// When this round began, or the next one may.
-    pub(super) time: Timestamp,
-    pub(super) place: Place,
+    pub(in crate::registry) time: Timestamp,
+    pub(in crate::registry) place: Place,
     /// The manifests that were stored when this round listed them.
     pub(super) manifests: Filter,
     /// What there is, as far as this round has come.
@@ -47,9 +47,9 @@ pub(super) enum Place {
 #[serde(rename_all = "camelCase")]
 pub(super) struct AmongBlobs {
     /// The last blob that is done with.
-    pub(super) after: Option<Digest>,
+    pub(in crate::registry) after: Option<Digest>,
     /// The last grant or link that is done with, which may be of the next blob.
-    pub(super) reference: Option<Key>,
+    pub(in crate::registry) reference: Option<Key>,
     /// Whether that one has a grant that stays.
     pub(super) is_held: bool,
 }

@@ -25,7 +25,7 @@ use crate::{
 
 /// What the listings have of an upload.
 #[derive(Default)]
-struct Nominee {
+struct Candidate {
     /// The repository; none where no step is there.
     name: Option<Name>,
     /// The last step, and its age; none where that can't be read.
@@ -89,40 +89,42 @@ impl<P: Platform> JobStep<'_, P> {
         extents: &mut Listing,
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
-        let mut nominee = Nominee::default();
+        let mut candidate = Candidate::default();
         while let Some((key, meta)) = steps.take(self, &id, Key::upload).await? {
-            self.read_step(&key, &meta, &mut nominee);
+            self.read_step(&key, &meta, &mut candidate);
         }
         while let Some((key, meta)) = extents.take(self, &id, Key::upload).await? {
-            let is_named = nominee.named.contains(&key);
+            let is_named = candidate.named.contains(&key);
             // What a mirror fills has no step for each extent.
-            nominee.present += u64::from(is_named || nominee.named.is_empty());
-            nominee.bytes += meta.size;
+            candidate.present += u64::from(is_named || candidate.named.is_empty());
+            candidate.bytes += meta.size;
             if !is_named && self.is_old(&meta) {
-                nominee.strays.push((key, meta.size));
+                candidate.strays.push((key, meta.size));
             }
         }
-        inventory.extent_bytes += nominee.bytes;
-        inventory.uploads +=
-            u64::from(!matches!(nominee.last, Some((Step::Done { .. }, _)) | None));
-        self.settle_upload(id, &nominee).await
+        inventory.extent_bytes += candidate.bytes;
+        inventory.uploads += u64::from(!matches!(
+            candidate.last,
+            Some((Step::Done { .. }, _)) | None
+        ));
+        self.settle_upload(id, &candidate).await
     }
 
-    fn read_step(&self, key: &Key, meta: &Meta, nominee: &mut Nominee) {
+    fn read_step(&self, key: &Key, meta: &Meta, candidate: &mut Candidate) {
         let step = self.read::<Step>(key, &meta.metadata);
         if let Some(Step::Received { extent, .. }) = &step {
-            nominee.named.insert(Key::extent(&extent.key));
+            candidate.named.insert(Key::extent(&extent.key));
         }
-        nominee.name = match key {
+        candidate.name = match key {
             Key::Step { name, .. } => Some(name.clone()),
             _ => None,
         };
-        nominee.last = step.map(|step| (step, self.age(meta)));
+        candidate.last = step.map(|step| (step, self.age(meta)));
     }
 
-    async fn settle_upload(&self, id: UploadId, nominee: &Nominee) -> Result<(), Halt> {
+    async fn settle_upload(&self, id: UploadId, candidate: &Candidate) -> Result<(), Halt> {
         let grace = self.upkeep.settings.grace;
-        match (&nominee.name, &nominee.last) {
+        match (&candidate.name, &candidate.last) {
             (Some(name), Some((last, age))) => {
                 let is_old = *age >= grace;
                 let is_nominated = match last {
@@ -132,20 +134,21 @@ impl<P: Platform> JobStep<'_, P> {
                     | Step::Dead => is_old,
                     // Its extents go with the record that names them, before it. What a mirror fills may have others.
                     Step::Done { extents, .. } => {
-                        let has_others = nominee.named.is_empty() && nominee.present != *extents;
-                        is_old && (nominee.present == 0 || has_others)
+                        let has_others =
+                            candidate.named.is_empty() && candidate.present != *extents;
+                        is_old && (candidate.present == 0 || has_others)
                     }
                 };
                 if is_nominated {
-                    return self.sweep_upload(name, id, nominee.bytes).await;
+                    return self.sweep_upload(name, id, candidate.bytes).await;
                 }
-                if !nominee.named.is_empty() && !nominee.strays.is_empty() {
-                    return self.sweep_strays(id, &nominee.strays).await;
+                if !candidate.named.is_empty() && !candidate.strays.is_empty() {
+                    return self.sweep_strays(id, &candidate.strays).await;
                 }
                 Ok(())
             }
-            (None, None) if !nominee.strays.is_empty() => {
-                self.sweep_strays(id, &nominee.strays).await
+            (None, None) if !candidate.strays.is_empty() => {
+                self.sweep_strays(id, &candidate.strays).await
             }
             // There are steps that can't be read.
             _ => Ok(()),

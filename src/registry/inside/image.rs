@@ -1,0 +1,238 @@
+//! Images: the layers of one, and what its configuration says of them.
+
+use std::rc::Rc;
+
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    layer::{
+        json,
+        tree::{self},
+    },
+    ledger::Memory,
+    name::{Name, Reference},
+    platform::Platform,
+    registry::{
+        blob::IMMUTABLE,
+        inside::{
+            Inside,
+            file::{indexing, refused},
+            layer::Opened,
+            stack::Stack,
+        },
+        reply::Answer,
+        request::Request,
+    },
+    route::PathPage,
+    store::{Bytes as _, trace::Trace},
+};
+
+/// An image that was asked for.
+pub(in crate::registry) struct ImageOf<'a> {
+    pub(in crate::registry) name: &'a Name,
+    pub(in crate::registry) reference: &'a Reference,
+    pub(in crate::registry) platform: Option<&'a str>,
+}
+
+/// What is read of a manifest: of an image, or of an index of images.
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default)]
+    config: Option<Part>,
+    #[serde(default)]
+    layers: Vec<Part>,
+    #[serde(default)]
+    manifests: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    digest: Digest,
+    platform: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+/// What is read of the configuration of an image.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+impl Target {
+    fn name(&self) -> String {
+        let variant = self.variant.as_deref().map(|variant| format!("/{variant}"));
+        format!(
+            "{}/{}{}",
+            self.os,
+            self.architecture,
+            variant.unwrap_or_default()
+        )
+    }
+
+    /// Whether it is what was asked for: without a variant, any.
+    fn is(&self, asked: &str) -> bool {
+        let name = self.name();
+        name == asked
+            || name
+                .strip_prefix(asked)
+                .is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+/// What is taken of an index of images when nobody says.
+const DEFAULT_PLATFORM: &str = "linux/amd64";
+
+/// The most layers of an image: file systems over each other take 500 on Linux (overlayfs), and Docker stops at 127.
+const MAX_LAYERS: usize = 500;
+
+/// The memory of a manifest and of what is read of it, in bytes for each of its own: descriptors that have a digest alone
+/// are the heaviest.
+const WEIGHT: u64 = 5;
+
+impl<P: Platform> Inside<P> {
+    /// A file of an image, or what is in one of its directories.
+    pub(in crate::registry) async fn image_file(
+        self: &Rc<Self>,
+        request: &Request<P::Body>,
+        image: &ImageOf<'_>,
+        path: &[u8],
+        page: &PathPage,
+        trace: &Trace<P::Bytes>,
+    ) -> Answer<P> {
+        tree::check_path(path).map_err(refused)?;
+        let document = self.image(image, trace).await?;
+        if document.layers.len() > MAX_LAYERS {
+            let found = format!("an image of {} layers", document.layers.len());
+            return Err(Error::new(Code::ManifestInvalid, found)
+                .with_status(StatusCode::UNPROCESSABLE_ENTITY));
+        }
+        let mut stack = Stack::new(self, image.name, trace);
+        let mut diff_ids = Vec::with_capacity(document.layers.len());
+        for part in &document.layers {
+            if let Some(diff_id) = stack.repeat(&part.digest) {
+                diff_ids.push(diff_id);
+                continue;
+            }
+            match self.open_layer(image.name, &part.digest, trace).await? {
+                Opened::Layer(layer) => {
+                    diff_ids.push(layer.index.diff_id.clone());
+                    stack.push(layer).await?;
+                }
+                Opened::Indexing(progress) => return Ok(indexing(&part.digest, progress)),
+            }
+        }
+        self.check_diff_ids(image.name, &document, &diff_ids, trace)
+            .await?;
+        let reference = image.reference.to_string();
+        let place = format!("/v2/{}/_strata/images/{reference}/files/", image.name);
+        let query = image
+            .platform
+            .map(|platform| format!("&platform={}", json::encode(platform.as_bytes())));
+        let cache = match image.reference {
+            Reference::Digest(_) => IMMUTABLE,
+            Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
+        };
+        let query = query.unwrap_or_default();
+        self.file(request, &stack, &place, &query, path, page, cache, trace)
+            .await
+    }
+
+    /// The manifest of an image: the one that was asked for, or one of the index that was.
+    async fn image(&self, image: &ImageOf<'_>, trace: &Trace<P::Bytes>) -> Result<Document, Error> {
+        let read = async |reference: &Reference| {
+            let (digest, content) = self
+                .mirror
+                .read_manifest(image.name, reference, trace)
+                .await?;
+            let needed = WEIGHT * content.bytes.len();
+            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, needed);
+            let lease = lease.await?;
+            let document: Document =
+                serde_json::from_slice(&content.bytes.to_vec()).map_err(|error| {
+                    Error::new(Code::ManifestInvalid, format!("{digest}: {error}"))
+                        .with_status(StatusCode::UNPROCESSABLE_ENTITY)
+                })?;
+            Ok::<_, Error>((digest, document, lease))
+        };
+        let (digest, document, lease) = read(image.reference).await?;
+        if document.manifests.is_empty() {
+            return Ok(document);
+        }
+        // What is not for a platform is about an image, and none.
+        let images: Vec<(&Part, &Target)> = document
+            .manifests
+            .iter()
+            .filter_map(|part| Some((part, part.platform.as_ref()?)))
+            .filter(|(_, platform)| platform.os != "unknown")
+            .collect();
+        let asked = image.platform.unwrap_or(DEFAULT_PLATFORM);
+        let chosen = match (images.as_slice(), image.platform) {
+            ([(only, _)], None) => Some(only),
+            (images, _) => images
+                .iter()
+                .find(|(_, platform)| platform.is(asked))
+                .map(|(part, _)| part),
+        };
+        let chosen = chosen.ok_or_else(|| {
+            let names: Vec<_> = images.iter().map(|(_, platform)| platform.name()).collect();
+            let found = format!("{digest} has no image for {asked}, name one by ?platform=");
+            Error::new(Code::ManifestUnknown, found).with_detail(json!({ "platforms": names }))
+        })?;
+        let chosen = Reference::Digest(chosen.digest.clone());
+        // The index is not held while its image is read.
+        drop((document, lease));
+        let (digest, document, _lease) = read(&chosen).await?;
+        if document.manifests.is_empty() {
+            Ok(document)
+        } else {
+            let found = format!("{digest} is an index within an index");
+            Err(Error::new(Code::ManifestInvalid, found)
+                .with_status(StatusCode::UNPROCESSABLE_ENTITY))
+        }
+    }
+
+    /// Compares what layers inflate to with what the configuration of their image says.
+    async fn check_diff_ids(
+        &self,
+        name: &Name,
+        document: &Document,
+        diff_ids: &[Digest],
+        trace: &Trace<P::Bytes>,
+    ) -> Result<(), Error> {
+        let Some(config) = &document.config else {
+            return Ok(());
+        };
+        let Some(bytes) = self.mirror.read_blob(name, &config.digest, trace).await? else {
+            return Ok(());
+        };
+        // What is no configuration of an image says nothing: an artifact's may be anything.
+        let Ok(Config { rootfs }) = serde_json::from_slice(&bytes) else {
+            return Ok(());
+        };
+        for ((layer, found), said) in document.layers.iter().zip(diff_ids).zip(&rootfs.diff_ids) {
+            if found.algorithm() == said.algorithm() && found != said {
+                let found = format!(
+                    "layer {} inflates to {found}, and the configuration of the image says {said}",
+                    layer.digest
+                );
+                return Err(Error::new(Code::LayerInvalid, found));
+            }
+        }
+        Ok(())
+    }
+}

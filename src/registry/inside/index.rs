@@ -1,0 +1,230 @@
+//! The index of a layer: opening it, and reading its blocks.
+
+use std::{cell::RefCell, ops::Range, rc::Rc, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error, RETRY_AFTER},
+    layer::{
+        entry::Entry,
+        index::{self, IndexError, Known as Inner, Refusal},
+    },
+    ledger::{Lease, Memory},
+    name::Name,
+    platform::Platform,
+    range::ByteRange,
+    registry::inside::{
+        Inside,
+        layer::{Layer, Opened},
+    },
+    store::{
+        Bytes as _, Streams as _,
+        document::Record,
+        key::Key,
+        tiers::{Found, Wanted},
+        trace::Trace,
+        warm::Content,
+    },
+};
+
+fn refused(digest: &Digest, refusal: &Refusal) -> Error {
+    Error::new(Code::LayerInvalid, format!("{digest}: {}", refusal.reason))
+        .with_detail(json!({ "digest": digest.to_string(), "reason": refusal.kind }))
+}
+
+fn broken(digest: &Digest, error: &impl std::fmt::Display) -> Error {
+    Error::unavailable(
+        format!("a part of layer {digest} could not be read"),
+        Duration::from_secs(60),
+    )
+    .with_cause(error.to_string())
+}
+
+pub(super) fn gone(digest: &Digest) -> Error {
+    Error::unavailable(
+        format!("the bytes of {digest} are gone, push it again"),
+        Duration::from_secs(60),
+    )
+}
+
+impl<P: Platform> Inside<P> {
+    /// Opens a layer that this repository may read. Where it has no index, a step of the pass that makes one is done.
+    pub(super) async fn open_layer(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Opened<P::Bytes>, Error> {
+        let known = self
+            .mirror
+            .known_or_obtained(name, digest, trace)
+            .await?
+            .ok_or_else(|| Error::blob_unknown(name, digest))?;
+        if let Some(layer) = self.read_index(digest, &known.record, trace).await? {
+            return Ok(Opened::Layer(Rc::new(layer)));
+        }
+        let progress = self.advance(digest, &known.record).await?;
+        if !progress.is_done {
+            return Ok(Opened::Indexing(progress));
+        }
+        match self.read_index(digest, &known.record, trace).await? {
+            Some(layer) => Ok(Opened::Layer(Rc::new(layer))),
+            None => Err(Error::unavailable(
+                format!("the index of {digest} was there and is not, try again"),
+                RETRY_AFTER,
+            )),
+        }
+    }
+
+    /// Reads what is known of the inside of a layer; `None` where nothing is that is of use.
+    async fn read_index(
+        &self,
+        digest: &Digest,
+        record: &Record,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<Layer<P::Bytes>>, Error> {
+        let wanted = Wanted::Index(digest);
+        let read: RefCell<Option<Lease>> = RefCell::default();
+        let cold = async || {
+            let Some(object) = self.store.get(&Key::index(digest), None).await? else {
+                return Ok(Found::Absent);
+            };
+            let size = object.meta.size;
+            let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, size);
+            match lease.await {
+                Ok(lease) => drop(read.replace(lease)),
+                Err(full) => {
+                    self.store.discard(object.body).await;
+                    return Err(full.into());
+                }
+            }
+            let bytes = self.store.hold(object.body, size).await?;
+            match self.inside(&bytes) {
+                Ok(_) => {
+                    let media_type = String::new();
+                    Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+                }
+                // It is made anew.
+                Err(_) => Ok(Found::Absent),
+            }
+        };
+        for _ in 0..2 {
+            let was_hot = self.tiers.is_hot(wanted);
+            let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
+                return Ok(None);
+            };
+            // Bytes that were hot are shared, and counted there.
+            let outside = match read.take() {
+                None if !was_hot => {
+                    let size = content.bytes.len();
+                    let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, size);
+                    lease.await?
+                }
+                read => read,
+            };
+            // Requests that wait for memory hold no parsed head.
+            let counts = content.bytes.slice(0, index::COUNTS).to_vec();
+            let memory = index::memory(&counts, content.bytes.len()).unwrap_or_default();
+            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
+            let lease = lease.await?;
+            match self.inside(&content.bytes) {
+                Ok(Inner::Index(index)) => {
+                    return Ok(Some(Layer {
+                        leases: RefCell::new(outside.into_iter().chain(lease).collect()),
+                        digest: digest.clone(),
+                        record: record.clone(),
+                        content,
+                        index,
+                    }));
+                }
+                Ok(Inner::Refused(refusal)) => return Err(refused(digest, &refusal)),
+                // A tier before the cold one has what is of no use any more: there may be another one behind it.
+                Err(_) => self.tiers.withdraw(wanted).await,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has an index made anew that a part of is not as it was written, or gone.
+    pub(super) async fn distrust(&self, digest: &Digest, error: &impl std::fmt::Display) -> Error {
+        self.tiers.withdraw(Wanted::Index(digest)).await;
+        let deleted = self.store.delete(&[Key::index(digest)]).await;
+        let again = deleted.err().map(|error| format!(", {error}"));
+        broken(digest, &format!("{error}{}", again.unwrap_or_default()))
+    }
+
+    /// What bytes say of a layer. A refusal for limits that are others now says nothing.
+    fn inside(&self, bytes: &P::Bytes) -> Result<Inner, IndexError> {
+        let head = index::head(&bytes.slice(0, index::FIXED).to_vec())?;
+        let inside = Inner::parse(&bytes.slice(0, head).to_vec())?;
+        match &inside {
+            Inner::Refused(Refusal {
+                limits: Some(limits),
+                ..
+            }) if *limits != self.settings.layers.options.limits() => Err(IndexError::Corrupt),
+            Inner::Index(_) | Inner::Refused(_) => Ok(inside),
+        }
+    }
+
+    /// A part of an index.
+    pub(super) async fn part(
+        &self,
+        layer: &Layer<P::Bytes>,
+        range: &Range<u64>,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Vec<u8>, Error> {
+        let bytes = &layer.content.bytes;
+        if range.end <= bytes.len() {
+            return Ok(bytes.slice(range.start, range.end).to_vec());
+        }
+        let head = layer.index.head();
+        let within = range
+            .start
+            .checked_sub(head)
+            .zip(range.end.checked_sub(head + 1));
+        let Some(range_of_pages) = within.and_then(|(first, last)| ByteRange::new(first, last))
+        else {
+            return Ok(Vec::new());
+        };
+        let cold = async || {
+            let key = Key::pages(&layer.digest);
+            let Some(object) = self.store.get(&key, Some(range_of_pages)).await? else {
+                return Ok(Found::Absent);
+            };
+            let bytes = self
+                .store
+                .hold(object.body, range_of_pages.length())
+                .await?;
+            let media_type = String::new();
+            Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+        };
+        let wanted = Wanted::Page(&layer.digest, range.start, range.end);
+        match self.tiers.read(wanted, trace, cold).await? {
+            Found::Content(content) => Ok(content.bytes.to_vec()),
+            Found::Absent | Found::Link(_) => {
+                Err(self.distrust(&layer.digest, &IndexError::Corrupt).await)
+            }
+        }
+    }
+
+    /// A block of the table of contents of a layer.
+    pub(super) async fn block(
+        &self,
+        layer: &Layer<P::Bytes>,
+        block: usize,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Rc<[Entry]>, Error> {
+        let range = layer.index.range_of(block).unwrap_or_default();
+        let bytes = self.part(layer, &range, trace).await?;
+        match layer.index.read_block(block, &bytes) {
+            Ok(entries) => Ok(entries.into()),
+            Err(error) => {
+                let page = Wanted::Page(&layer.digest, range.start, range.end);
+                self.tiers.changed(page);
+                Err(self.distrust(&layer.digest, &error).await)
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A layer that can be read from the middle.
+
+use std::{cell::RefCell, collections::BTreeMap, ops::Range, rc::Rc};
+
+use crate::{
+    digest::Digest,
+    layer::index::{Index, Span},
+    ledger::Lease,
+    store::{document::Record, warm::Content},
+    time::Timestamp,
+};
+
+/// A layer that can be read from the middle.
+pub(super) struct Layer<B> {
+    pub(super) digest: Digest,
+    pub(super) record: Record,
+    /// The index, or its head alone.
+    pub(super) content: Rc<Content<B>>,
+    pub(super) index: Index,
+    /// The memory of the content outside of this module, and of the head of the index.
+    pub(super) leases: RefCell<Vec<Lease>>,
+}
+
+impl<B: crate::store::Bytes> Layer<B> {
+    /// About the memory that it takes: here, and in the platform's memory.
+    pub(super) fn weight(&self) -> (usize, usize) {
+        let objects = usize::try_from(self.record.objects()).unwrap_or(usize::MAX);
+        let record = objects.saturating_mul(EXTENT);
+        let outside = usize::try_from(self.content.bytes.len()).unwrap_or(usize::MAX);
+        (self.index.weight().saturating_add(record), outside)
+    }
+
+    /// Says that its memory is still held.
+    pub(super) fn renew(&self, now: Timestamp) {
+        for lease in &mut *self.leases.borrow_mut() {
+            lease.renew(now);
+        }
+    }
+
+    /// What spans that are here have of these bytes of the archive.
+    pub(super) fn held(
+        &self,
+        bytes: &Range<u64>,
+        held: &BTreeMap<usize, B>,
+    ) -> std::vec::IntoIter<B> {
+        let spans = held.range(self.index.spans_of(bytes));
+        let found: Vec<B> = spans
+            .map(|(at, whole)| self.cut(*at, whole, bytes))
+            .collect();
+        found.into_iter()
+    }
+
+    /// What a span has of these bytes of the archive.
+    pub(super) fn cut(&self, at: usize, whole: &B, bytes: &Range<u64>) -> B {
+        let Some(Span { output, .. }) = self.index.spans.get(at) else {
+            return whole.slice(0, 0);
+        };
+        let first = bytes.start.saturating_sub(output.start);
+        let end = bytes.end.min(output.end).saturating_sub(output.start);
+        whole.slice(first, end)
+    }
+}
+
+/// How bytes of the archive of a layer are read.
+pub(super) enum Reading<B> {
+    /// From these spans, which are here, in memory that is leased for as long.
+    Held(BTreeMap<usize, B>, Option<Rc<Lease>>),
+    /// As the reply is, in memory that is leased for as long.
+    Passing(Rc<RefCell<Lease>>),
+}
+
+impl<B> Default for Reading<B> {
+    fn default() -> Self {
+        Self::Held(BTreeMap::new(), None)
+    }
+}
+
+/// How far a pass over a layer has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Progress {
+    /// The bytes of the layer that were read.
+    pub(super) read: u64,
+    /// Its size.
+    pub(super) size: u64,
+    /// Whether what there is to know of it is known.
+    pub(super) is_done: bool,
+}
+
+/// A layer, as far as it is known.
+pub(super) enum Opened<B> {
+    Layer(Rc<Layer<B>>),
+    Indexing(Progress),
+}
+
+/// About the memory that an extent of a blob's record takes.
+const EXTENT: usize = 128;

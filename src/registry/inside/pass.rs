@@ -1,0 +1,328 @@
+//! Passes over layers: they make indexes, in as many steps as a layer needs.
+
+use std::time::Duration;
+
+use crate::{
+    digest::Digest,
+    error::{Error, RETRY_AFTER},
+    host::{Host as _, Level},
+    layer::{
+        index::Encoded,
+        pass::{PART, Pass, PassError},
+    },
+    ledger::{Lease, Ledger, Memory},
+    metrics::{Inflating, Outcome},
+    platform::Platform,
+    range::ByteRange,
+    registry::{
+        blob::locate,
+        inside::{Inside, index::gone, layer::Progress},
+        reply::Body,
+    },
+    store::{
+        Bytes as _, Content as Written, Piece, PutOptions, Reader as _, StoreError, Streams as _,
+        document::Record,
+        flight::{Boarding, Lead},
+        key::Key,
+        tiers::Wanted,
+        warm::Content,
+    },
+};
+
+/// Why a pass did not go on.
+enum Failure {
+    /// The layer.
+    Pass(PassError),
+    /// The store.
+    Store(Error),
+}
+
+impl From<PassError> for Failure {
+    fn from(error: PassError) -> Self {
+        Self::Pass(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// An index of up to this many bytes is read whole. It is no more than what the hot tier keeps.
+const MAX_WHOLE: u64 = 2 * 1024 * 1024;
+
+/// More than a pass saves: 24 MiB of windows, spans and contents, an object of spans, and what of the archive was begun.
+const MAX_SAVED: u64 = 40 * 1024 * 1024;
+
+/// The memory that is leased ahead of what a pass takes.
+const AHEAD: u64 = 4 * 1024 * 1024;
+
+/// How many bytes of an archive take as long as packing one of its table of contents.
+const PACKING: u64 = 4;
+
+/// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.
+const TURN: u64 = 4 * 1024 * 1024;
+
+/// The passes that an isolate does at the same time: each takes some tens of megabytes at the most.
+const MAX_PASSES: usize = 2;
+
+impl<P: Platform> Inside<P> {
+    /// Does a step of the pass over a layer, or waits for one that is being done.
+    pub(super) async fn advance(
+        &self,
+        digest: &Digest,
+        record: &Record,
+    ) -> Result<Progress, Error> {
+        let key = Key::indexing(digest).to_string();
+        let later = Progress {
+            read: 0,
+            size: record.size(),
+            is_done: false,
+        };
+        if self.passes.running(self.host.now()) >= MAX_PASSES && !self.passes.is_under_way(&key) {
+            // Each takes memory: what asks for one more comes again.
+            return Ok(later);
+        }
+        match self.passes.board(&key, self.host.now()) {
+            Boarding::Lead(lead) => {
+                let progress = self.step(digest, record, &lead).await?;
+                let progress = progress.unwrap_or(later);
+                lead.land(&progress);
+                Ok(progress)
+            }
+            Boarding::Follow(follow) => match follow.wait(&self.host).await {
+                Some(progress) => Ok(progress),
+                None => Err(Error::unavailable(
+                    format!("indexing {digest} was broken off, try again"),
+                    RETRY_AFTER,
+                )),
+            },
+        }
+    }
+
+    /// Does a step of the pass over a layer: from where it was saved up to the end, or to where it is saved again. `None` if no
+    /// memory is free for it.
+    async fn step(
+        &self,
+        digest: &Digest,
+        record: &Record,
+        lead: &Lead<'_, Progress>,
+    ) -> Result<Option<Progress>, Error> {
+        let settings = &self.settings.layers;
+        let saved_key = Key::indexing(digest);
+        let size = record.size();
+        let object = self.store.get(&saved_key, None).await?;
+        let was_saved = object.is_some();
+        let object = match object {
+            // More than a pass saves, from before there was this limit: it begins anew.
+            Some(object) if object.meta.size > MAX_SAVED => {
+                self.store.discard(object.body).await;
+                None
+            }
+            object => object,
+        };
+        let saved_size = object.as_ref().map_or(0, |object| object.meta.size);
+        let lease = self
+            .ledger
+            .take_for_all(Memory::Wasm, saved_size + AHEAD, self.host.now());
+        let Ok(mut lease) = lease else {
+            if let Some(object) = object {
+                self.store.discard(object.body).await;
+            }
+            return Ok(None);
+        };
+        let mut saved = Vec::new();
+        if let Some(object) = object {
+            saved.reserve_exact(usize::try_from(saved_size).unwrap_or_default());
+            let mut reader = self.store.read(object.body)?;
+            let mut piece = Vec::new();
+            while reader.next(&mut piece).await? {
+                saved.extend_from_slice(&piece);
+            }
+        }
+        let mut pass = Pass::load_from(saved, size, &settings.options)
+            .unwrap_or_else(|| Pass::new(size, settings.options.clone()));
+        let begun = pass.position();
+        let outcome = self
+            .read_on(digest, record, &mut pass, lead, &mut lease)
+            .await;
+        let (read, length) = pass.position();
+        self.metrics
+            .inflated(Inflating::Pass, length.saturating_sub(begun.1));
+        let (content, outcome) = match outcome {
+            Ok(None) => {
+                let saved = pass.save_in_pieces();
+                drop(pass);
+                self.put_pieces(&saved_key, saved).await?;
+                self.metrics.passed(Outcome::Paused);
+                return Ok(Some(Progress {
+                    read,
+                    size,
+                    is_done: false,
+                }));
+            }
+            Ok(Some(index)) => (self.keep_pages(digest, index).await?, Outcome::Indexed),
+            Err(Failure::Pass(error)) => {
+                let refusal = error.refusal(&settings.options);
+                self.metrics.refused(&refusal.kind);
+                let fields = [("layer", &*digest.to_string()), ("reason", &refusal.reason)];
+                self.host.log(Level::Info, "layer not indexed", &fields);
+                (refusal.encode(), Outcome::Refused)
+            }
+            Err(Failure::Store(error)) => return Err(error),
+        };
+        self.metrics.index_bytes.inc_by(content.len() as u64);
+        let bytes = P::Bytes::copy_from(&content);
+        self.store
+            .put(
+                &Key::index(digest),
+                Written::Bytes(content),
+                PutOptions::default(),
+            )
+            .await?;
+        self.metrics.passed(outcome);
+        // Whoever has waited for it reads it next.
+        let media_type = String::new();
+        self.tiers
+            .made(Wanted::Index(digest), Content { media_type, bytes });
+        if was_saved {
+            self.store.delete(&[saved_key]).await?;
+        }
+        Ok(Some(Progress {
+            read: size,
+            size,
+            is_done: true,
+        }))
+    }
+
+    /// Writes an object of pieces, without a copy of all of them where they are large.
+    async fn put_pieces(&self, key: &Key, pieces: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let content = if length <= AHEAD / 4 {
+            Written::Bytes(pieces.concat())
+        } else {
+            let pieces = pieces.into_iter().map(Piece::Bytes).collect();
+            Written::Stream(self.store.concatenate(pieces, length), length)
+        };
+        self.store.put(key, content, PutOptions::default()).await?;
+        Ok(())
+    }
+
+    /// Reads a layer on from where a pass is. Answers the index at the end, and nothing where the pass has paused.
+    async fn read_on(
+        &self,
+        digest: &Digest,
+        record: &Record,
+        pass: &mut Pass,
+        lead: &Lead<'_, Progress>,
+        lease: &mut Lease,
+    ) -> Result<Option<Encoded>, Failure> {
+        let size = record.size();
+        let (first, length) = pass.position();
+        let packed = pass.work();
+        if let Some(rest) = size
+            .checked_sub(1)
+            .and_then(|last| ByteRange::new(first, last))
+        {
+            let pieces = locate(record, digest, Some(rest));
+            let body = match self.blobs.open(pieces, rest.length()).await? {
+                Some(Body::Stream(body)) => body,
+                Some(Body::Empty | Body::Bytes(_) | Body::Held(_)) | None => {
+                    return Err(gone(digest).into());
+                }
+            };
+            let mut from = first;
+            let mut reader = self.store.read(body)?;
+            let mut piece = Vec::new();
+            let (mut read, mut turn) = (0, 0);
+            while reader.next(&mut piece).await? {
+                read += piece.len() as u64;
+                let mut outcome = Ok(());
+                for part in piece.chunks(PART) {
+                    outcome = pass.push(part);
+                    while let Some((number, object)) = pass.object() {
+                        self.keep_object(digest, number, object).await?;
+                    }
+                    if outcome.is_err() || pass.is_paused() {
+                        break;
+                    }
+                    let (now_read, now_length) = pass.position();
+                    if pass.repeats() {
+                        from = now_read;
+                    }
+                    // Bytes that do not shrink cost time as well, and so does packing entries.
+                    let cost = (now_length - length).max(3 * now_read.saturating_sub(from))
+                        + PACKING * (pass.work() - packed);
+                    if cost >= self.settings.layers.step {
+                        pass.pause();
+                    }
+                    let now = self.host.now();
+                    let needed = pass.memory() + AHEAD;
+                    if needed > Ledger::WASM {
+                        outcome = Err(PassError::Memory(Ledger::WASM));
+                        break;
+                    }
+                    if needed > lease.bytes() && lease.resize(needed + AHEAD / 2, now).is_err() {
+                        // It goes on when others have ended.
+                        pass.pause();
+                    }
+                    // Where the next piece is there already, awaiting it lets nothing else of the isolate run.
+                    if cost / TURN > turn {
+                        turn = cost / TURN;
+                        lease.renew(now);
+                        lead.renew(now);
+                        self.host.sleep(Duration::ZERO).await;
+                    }
+                }
+                lead.renew(self.host.now());
+                if let Err(error) = outcome {
+                    reader.give_up().await;
+                    return Err(error.into());
+                }
+                if pass.is_paused() {
+                    reader.give_up().await;
+                    return Ok(None);
+                }
+            }
+            if read != rest.length() {
+                return Err(gone(digest).into());
+            }
+        }
+        let index = pass.finish_in_pieces()?;
+        while let Some((number, object)) = pass.object() {
+            self.keep_object(digest, number, object).await?;
+        }
+        Ok(index)
+    }
+
+    /// Stores spans that can't be read from the layer itself.
+    async fn keep_object(
+        &self,
+        digest: &Digest,
+        number: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.metrics.index_bytes.inc_by(bytes.len() as u64);
+        let key = Key::stored_spans(digest, number);
+        let content = Written::Bytes(bytes);
+        self.store.put(&key, content, PutOptions::default()).await?;
+        Ok(())
+    }
+
+    /// Stores the rest of an index that is large, and answers what is to be read whole.
+    async fn keep_pages(&self, digest: &Digest, index: Encoded) -> Result<Vec<u8>, Error> {
+        if index.size() <= MAX_WHOLE {
+            return Ok(index.into_bytes());
+        }
+        self.metrics.index_bytes.inc_by(index.pages_size());
+        self.put_pieces(&Key::pages(digest), index.pages).await?;
+        Ok(index.head)
+    }
+}

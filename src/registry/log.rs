@@ -1,0 +1,65 @@
+//! The log and the metrics of requests.
+
+use std::time::Duration;
+
+use http::{Method, header};
+
+use crate::{
+    host::{Host as _, Level},
+    platform::Platform,
+    registry::{
+        Registry,
+        about::About,
+        reply::{Body, ResponseOf},
+        request::text,
+    },
+    settings::Log,
+    store::{Bytes as _, policy::Tier, trace::Trace},
+};
+
+impl<P: Platform> Registry<P> {
+    /// Counts a request that was answered, and tells the log of it.
+    pub(super) fn count(
+        &self,
+        about: &About<'_>,
+        method: &Method,
+        response: &ResponseOf<P>,
+        trace: &Trace<P::Bytes>,
+        took: Duration,
+    ) {
+        let status = response.status();
+        let sent = match response.body() {
+            Body::Empty => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Held(bytes) => bytes.len(),
+            Body::Stream(_) => text(response.headers(), header::CONTENT_LENGTH)
+                .and_then(|length| length.parse().ok())
+                .unwrap_or_default(),
+        };
+        // A method that no end-point has is the client's word, and counters are not for those.
+        let method = match method.as_str() {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => known,
+            _ => "other",
+        };
+        self.metrics.sent.inc_by(sent);
+        self.metrics
+            .answered(about.route, method, status.as_str(), took.as_secs_f64());
+        if self.settings.log == Log::Requests {
+            let fields = [
+                ("request", about.id),
+                ("user", &about.user.borrow()),
+                ("method", method),
+                ("route", about.route),
+                (
+                    "repository",
+                    about.repository.as_deref().unwrap_or_default(),
+                ),
+                ("status", status.as_str()),
+                ("tier", trace.tier().map_or("", Tier::name)),
+                ("milliseconds", &took.as_millis().to_string()),
+                ("bytes", &sent.to_string()),
+            ];
+            self.host.log(Level::Info, "request", &fields);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Why an upstream gave no answer.
+
+use std::{fmt, time::Duration};
+
+use http::{HeaderValue, StatusCode, header};
+
+use crate::{
+    error::{Code, Error},
+    host::FetchError,
+    upstream::Upstream,
+};
+
+/// Why an upstream did not give what it was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum UpstreamError {
+    /// It has no such thing.
+    Unknown(String),
+    /// It does not let this registry have it.
+    Refused(String),
+    /// It, or this registry on its word, wants fewer requests.
+    Limited(Duration, String),
+    /// It took too long.
+    Late,
+    /// It could not be reached, or failed.
+    Failed(String),
+    /// What it said can't be used.
+    Wrong(String),
+    /// What it gave could not be stored.
+    Store(String),
+}
+
+impl UpstreamError {
+    /// Whether what is stored may be served in place of an answer.
+    pub(super) const fn is_outage(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::Limited(..)
+            | Self::Late
+            | Self::Failed(_)
+            | Self::Wrong(_)
+            | Self::Store(_) => true,
+            Self::Unknown(_) => false,
+        }
+    }
+
+    /// The word for it in headers and metrics.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "gone",
+            Self::Refused(_) => "refused",
+            Self::Limited(..) => "limited",
+            Self::Late => "late",
+            Self::Failed(_) => "failed",
+            Self::Wrong(_) => "wrong",
+            Self::Store(_) => "store",
+        }
+    }
+
+    /// What a client hears, for want of anything better. `unknown` is the code of what it asked for.
+    pub(super) fn answer(&self, upstream: &Upstream, unknown: Code) -> Error {
+        let name = upstream.name();
+        let retry_after = |error: Error, after: Duration| {
+            let seconds = HeaderValue::from(after.as_secs().max(1));
+            error.with_header(header::RETRY_AFTER, seconds)
+        };
+        match self {
+            Self::Unknown(said) => {
+                Error::new(unknown, format!("upstream {name} has it not: {said}"))
+            }
+            Self::Refused(said) => {
+                Error::new(Code::Denied, format!("upstream {name} refuses: {said}"))
+            }
+            Self::Limited(after, said) => {
+                let found = format!("upstream {name} asks for fewer requests: {said}");
+                retry_after(Error::new(Code::TooManyRequests, found), *after)
+            }
+            Self::Late => {
+                let found = format!("upstream {name} took too long to answer");
+                Error::unavailable(found, Duration::from_secs(5))
+                    .with_status(StatusCode::GATEWAY_TIMEOUT)
+            }
+            Self::Store(said) => {
+                let found = format!("what upstream {name} gave could not be stored: {said}");
+                Error::unavailable(found, Duration::from_secs(1))
+            }
+            Self::Failed(said) | Self::Wrong(said) => {
+                let found = format!("upstream {name} failed: {said}");
+                Error::unavailable(found, Duration::from_secs(5))
+                    .with_status(StatusCode::BAD_GATEWAY)
+            }
+        }
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => f.write_str("it took too long"),
+            Self::Unknown(said)
+            | Self::Refused(said)
+            | Self::Limited(_, said)
+            | Self::Failed(said)
+            | Self::Wrong(said)
+            | Self::Store(said) => f.write_str(said),
+        }
+    }
+}
+
+impl From<FetchError> for UpstreamError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Late => Self::Late,
+            FetchError::Failed(cause) => Self::Failed(cause),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Opening a blob of an upstream.
+
+use std::rc::Rc;
+
+use futures_util::future::{LocalBoxFuture, join};
+use http::{HeaderMap, Method, StatusCode, header};
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error},
+    host::{Host as _, Level, Reply},
+    platform::{Platform, ReaderOf},
+    registry::{
+        grant::Look,
+        mirror::{Mirror, client::Question, download::Source, error::UpstreamError, fill::Fill},
+        reply::value,
+        request::text,
+        upload::delivery::Delivery,
+    },
+    store::{Reader as _, Streams as _},
+    upstream::Mirrored,
+};
+
+/// How long all of it is, by a `Content-Range` (RFC 9110) of everything from an offset on.
+fn rest_of(range: &str, offset: u64) -> Option<u64> {
+    let (_, size) = range.rsplit_once('/')?;
+    let size: u64 = size.parse().ok()?;
+    let expected = format!("bytes {offset}-{}/{size}", size.checked_sub(1)?);
+    (range == expected).then_some(size)
+}
+
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    text(headers, header::CONTENT_LENGTH)?.parse().ok()
+}
+
+/// The largest blob that is stored before it is served: in one operation, and without a session.
+const SMALL: u64 = 1024 * 1024;
+
+impl<P: Platform> Mirror<P> {
+    /// Asks for a blob, and says what is left to do for it; nothing, where it is stored already.
+    pub(super) async fn begin_fill(
+        self: &Rc<Self>,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        key: &str,
+        fill: &Rc<Fill<P::Bytes>>,
+    ) -> Result<Option<LocalBoxFuture<'static, ()>>, UpstreamError> {
+        let fills = &self.fills;
+        let source = match self.open_source(mirrored, digest, fill).await {
+            Ok(Some(source)) => source,
+            Ok(None) => {
+                fills.end(key, fill, Ok(()));
+                return Ok(None);
+            }
+            Err(error) => {
+                fills.end(key, fill, Err(error.clone()));
+                return Err(error);
+            }
+        };
+        fill.begin(source.size, &source.begun.extents, self.host.now());
+        let (mirror, mirrored, digest) = (self.clone(), mirrored.clone(), digest.clone());
+        let (key, fill) = (key.to_owned(), fill.clone());
+        Ok(Some(Box::pin(async move {
+            let outcome = mirror.fill(source, &mirrored, &digest, &fill).await;
+            if let Err(error) = &outcome {
+                let (name, error) = (mirrored.name.to_string(), error.to_string());
+                let fields = [("repository", &*name), ("error", &*error)];
+                mirror.host.log(Level::Error, "blob not mirrored", &fields);
+            }
+            mirror.fills.end(&key, &fill, outcome);
+        })))
+    }
+
+    /// Opens a blob of an upstream; `None` where it is stored without, or now is.
+    async fn open_source(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        fill: &Fill<P::Bytes>,
+    ) -> Result<Option<Source<ReaderOf<P>>>, UpstreamError> {
+        let name = &mirrored.name;
+        let failed = |error: Error| UpstreamError::Store(error.message());
+        let (seen, begun) = join(self.grants.look(digest), self.begun(name, digest)).await;
+        let (seen, begun) = (seen.map_err(failed)?, begun.map_err(failed)?);
+        if let Look::Present(record) = &seen {
+            let given = self.may_reuse_bytes(mirrored, digest, record.size()).await;
+            if given.map_err(failed)? {
+                let kept = self
+                    .uploads
+                    .keep_present(name, digest, Delivery::Fill)
+                    .await;
+                if kept.map_err(failed)? {
+                    return Ok(None);
+                }
+            }
+        }
+        let most = mirrored.upstream.most_bytes;
+        let mut all = None;
+        if let Some(begun) = begun.filter(|begun| begun.offset() > 0) {
+            let offset = begun.offset();
+            match self.ask_for_blob(mirrored, digest, Some(offset)).await {
+                Ok(reply) if reply.status == StatusCode::OK => all = Some(reply),
+                Ok(reply) => match self.read_rest(reply, offset).await? {
+                    Some((reader, size)) if size <= most => {
+                        return Ok(Some(Source {
+                            reader,
+                            size,
+                            begun,
+                        }));
+                    }
+                    Some((reader, _)) => reader.give_up().await,
+                    None => {}
+                },
+                // It may be the range that it does not like.
+                Err(UpstreamError::Failed(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let reply = match all {
+            Some(reply) => reply,
+            None => self.ask_for_blob(mirrored, digest, None).await?,
+        };
+        let wrong = |found: String| UpstreamError::Wrong(format!("blob {digest}: {found}"));
+        let length = length(&reply.headers);
+        let Reply {
+            status: StatusCode::OK,
+            body: Some(body),
+            ..
+        } = reply
+        else {
+            return Err(wrong(format!("status {}", reply.status.as_u16())));
+        };
+        match length {
+            Some(length) if length > most => {
+                self.store.discard(body).await;
+                Err(wrong(format!(
+                    "{length} bytes, more than the {most} that `most_bytes` allows"
+                )))
+            }
+            Some(size) if size > SMALL => {
+                let reader = self.store.read(body);
+                let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
+                let begun = self.begin_anew();
+                Ok(Some(Source {
+                    reader,
+                    size,
+                    begun,
+                }))
+            }
+            // What is small, or of a length that nobody knows, is stored before it is served.
+            length => {
+                let taken = match length {
+                    Some(length) => {
+                        self.uploads
+                            .fill_whole(Some(body), length, name, digest, &seen)
+                            .await
+                    }
+                    None => self.fill_unsized(body, most, name, digest, fill).await,
+                };
+                taken.map(|()| None).map_err(|error| match error.code() {
+                    Code::DigestInvalid | Code::SizeInvalid => wrong(error.message()),
+                    _ => failed(error),
+                })
+            }
+        }
+    }
+
+    /// Whether a stored blob of this size may be linked to a mirrored repository without fetching
+    /// it again. Two things must hold: its bytes were hashed for another repository of the same
+    /// upstream, and the upstream's `HEAD` in this repository is 200 with the stored length. The
+    /// first alone says nothing about this repository. The second alone is an unverified claim.
+    async fn may_reuse_bytes(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<bool, Error> {
+        if !self.grants.is_filled_from(mirrored, digest).await? {
+            return Ok(false);
+        }
+        // A failed `HEAD` is no error: the `GET` that follows decides.
+        let said = self.size_of_blob(mirrored, digest).await;
+        Ok(said.is_ok_and(|said| said == Some(size)))
+    }
+
+    /// Opens the rest of a blob that broke off, and says how long all of it is; `None` where the upstream gives no such part.
+    pub(super) async fn open_rest(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<Option<(ReaderOf<P>, u64)>, UpstreamError> {
+        let reply = self.ask_for_blob(mirrored, digest, Some(offset)).await?;
+        self.read_rest(reply, offset).await
+    }
+
+    /// Asks for a blob, from this byte on.
+    async fn ask_for_blob(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        offset: Option<u64>,
+    ) -> Result<Reply<P::Body>, UpstreamError> {
+        let mut headers = HeaderMap::new();
+        if let Some(offset) = offset {
+            headers.insert(header::RANGE, value(&format!("bytes={offset}-")));
+        }
+        let question = Question {
+            method: Method::GET,
+            path: &format!("/blobs/{digest}"),
+            headers,
+        };
+        self.client.ask(mirrored, &question).await
+    }
+
+    /// Begins to read all of a blob from this byte on; `None` where a reply has something else.
+    async fn read_rest(
+        &self,
+        reply: Reply<P::Body>,
+        offset: u64,
+    ) -> Result<Option<(ReaderOf<P>, u64)>, UpstreamError> {
+        let Some(body) = reply.body else {
+            return Ok(None);
+        };
+        let size = text(&reply.headers, header::CONTENT_RANGE)
+            .filter(|_| reply.status == StatusCode::PARTIAL_CONTENT)
+            .and_then(|range| rest_of(range, offset));
+        let Some(size) = size else {
+            self.store.discard(body).await;
+            return Ok(None);
+        };
+        let reader = self.store.read(body);
+        let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
+        Ok(Some((reader, size)))
+    }
+
+    /// How many bytes a blob of an upstream has, if it says so.
+    pub(super) async fn size_of_blob(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+    ) -> Result<Option<u64>, UpstreamError> {
+        let question = Question {
+            method: Method::HEAD,
+            path: &format!("/blobs/{digest}"),
+            headers: HeaderMap::new(),
+        };
+        let reply = self.client.ask(mirrored, &question).await?;
+        Ok(length(&reply.headers).filter(|_| reply.status == StatusCode::OK))
+    }
+}

@@ -1,0 +1,193 @@
+//! Tags of upstreams: fresh ones from the bucket, others from the upstream.
+
+use http::{Method, StatusCode, header};
+
+use crate::{
+    digest::Digest,
+    error::Error,
+    host::Host as _,
+    name::Tag,
+    platform::Platform,
+    registry::{
+        mirror::{
+            Mirror,
+            client::Question,
+            error::UpstreamError,
+            manifest::{accepting_manifests, announced},
+            tags::{Learning, Sighting, Tagged},
+        },
+        reply::value,
+    },
+    store::{
+        after::{Learnt, Sighted},
+        document::{TagTarget, from_json},
+        key::Key,
+        policy::Tier,
+        tiers::Wanted,
+        trace::Trace,
+    },
+    upstream::Mirrored,
+};
+
+/// What is stored of a tag.
+#[derive(Debug, Default)]
+struct StoredTag {
+    etag: Option<String>,
+    sighting: Option<Sighting>,
+    is_invalidated: bool,
+}
+
+impl<P: Platform> Mirror<P> {
+    /// What a mirrored tag names: by what is stored while that is fresh, else by the upstream.
+    pub(super) async fn read_mirrored_tag(
+        &self,
+        mirrored: &Mirrored,
+        tag: &Tag,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Tagged<P::Bytes>, Error> {
+        let tags = &self.tags;
+        let key = Key::tag(&mirrored.name, tag);
+        let start = self.host.now();
+        let is_fresh = |sighting: &&Sighting| {
+            mirrored.upstream.is_immutable(tag)
+                || start.since(sighting.seen) < mirrored.upstream.freshness
+        };
+        let named = |sighting: &Sighting| Tagged {
+            digest: sighting.digest.clone(),
+            content: None,
+        };
+        let stored = self.stored_tag(&key).await?;
+        let is_valid = |_: &&Sighting| !stored.is_invalidated;
+        let fresh = stored.sighting.as_ref().filter(is_valid);
+        if let Some(fresh) = fresh.filter(is_fresh) {
+            trace.step("tag", Tier::Cold, self.host.now().since(start));
+            return Ok(named(fresh));
+        }
+        // What was asked for a moment ago is stored after the reply.
+        let known = tags.seen.borrow().get(&key).and_then(|learning| {
+            let sighting = Some(&learning.sighting).filter(|_| learning.over == stored.etag);
+            sighting.filter(is_fresh).map(named)
+        });
+        if let Some(known) = known {
+            trace.step("tag", Tier::Hot, self.host.now().since(start));
+            return Ok(known);
+        }
+        let absent = tags.absent.borrow().get(&key).cloned();
+        let asked = match absent.filter(|(until, _)| *until > start) {
+            Some((_, error)) => Err(error),
+            None => {
+                let ask = async || self.ask_for_tag(mirrored, tag, &stored, trace).await;
+                // Who comes after something else was stored is no follower of one who asked before.
+                let flight = format!("{key} {}", stored.etag.as_deref().unwrap_or_default());
+                tags.asking.share(&flight, &self.host, ask).await
+            }
+        };
+        match (asked, stored.sighting) {
+            (Ok(tagged), _) => {
+                let sighting = Sighting {
+                    digest: tagged.digest.clone(),
+                    seen: start,
+                };
+                let over = stored.etag;
+                tags.see(&key, Learning { sighting, over });
+                trace.step("tag", Tier::Upstream, self.host.now().since(start));
+                Ok(tagged)
+            }
+            (Err(error), Some(stale)) if error.is_outage() || mirrored.upstream.serves_gone => {
+                self.serve_stale(mirrored, &error, trace);
+                trace.step("tag", Tier::Cold, self.host.now().since(start));
+                Ok(named(&stale))
+            }
+            (Err(error), _) => {
+                if !error.is_outage() {
+                    let until = start + self.tiers.policy().absence;
+                    tags.miss(&key, until, &error);
+                }
+                Err(self.no_manifest(mirrored, &error))
+            }
+        }
+    }
+
+    /// Asks an upstream what a tag names. Whether it is what it was costs no more than a `HEAD`, which Docker Hub does not count.
+    async fn ask_for_tag(
+        &self,
+        mirrored: &Mirrored,
+        tag: &Tag,
+        stored: &StoredTag,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Tagged<P::Bytes>, UpstreamError> {
+        let asked = self.host.now();
+        let sighting = stored.sighting.as_ref();
+        let unchanged = match sighting {
+            Some(sighting) => self.look_at_tag(mirrored, tag, &sighting.digest).await?,
+            None => false,
+        };
+        let tagged = match sighting.filter(|_| unchanged) {
+            Some(stored) => Tagged {
+                digest: stored.digest.clone(),
+                content: None,
+            },
+            None => {
+                let (digest, content) = self.fetch_manifest(mirrored, tag.as_str(), None).await?;
+                let wanted = Wanted::Manifest(&mirrored.name, &digest);
+                self.tiers.made(wanted, (*content).clone());
+                Tagged {
+                    digest,
+                    content: Some(content),
+                }
+            }
+        };
+        trace.after.learn(Learnt {
+            name: mirrored.name.clone(),
+            digest: tagged.digest.clone(),
+            content: tagged.content.clone(),
+            tag: Some(Sighted {
+                tag: tag.clone(),
+                seen: asked,
+                over: stored.etag.clone(),
+            }),
+        });
+        Ok(tagged)
+    }
+
+    /// Whether a tag still names what it named, by the head of the manifest.
+    async fn look_at_tag(
+        &self,
+        mirrored: &Mirrored,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<bool, UpstreamError> {
+        let mut headers = accepting_manifests();
+        headers.insert(header::IF_NONE_MATCH, value(&format!("\"{digest}\"")));
+        let question = Question {
+            method: Method::HEAD,
+            path: &format!("/manifests/{tag}"),
+            headers,
+        };
+        let reply = self.client.ask(mirrored, &question).await?;
+        Ok(reply.status == StatusCode::NOT_MODIFIED
+            || announced(&reply.headers).is_some_and(|announced| announced == *digest))
+    }
+
+    /// What is stored of a tag.
+    async fn stored_tag(&self, key: &Key) -> Result<StoredTag, Error> {
+        let Some(meta) = self.store.head(key).await? else {
+            return Ok(StoredTag::default());
+        };
+        let (sighting, is_invalidated) = match from_json(key, &meta.metadata)? {
+            TagTarget::Manifest {
+                digest,
+                seen: Some(seen),
+                invalidated,
+                ..
+            } => (Some(Sighting { digest, seen }), invalidated.is_some()),
+            // Pushed before the name was mirrored: it says nothing of the upstream.
+            TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. } => (None, false),
+        };
+        Ok(StoredTag {
+            etag: Some(meta.etag),
+            sighting,
+            is_invalidated,
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! What this isolate knows of the tags of upstreams.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use crate::{
+    digest::Digest,
+    registry::mirror::error::UpstreamError,
+    store::{flight::Flights, key::Key, warm::Content},
+    time::Timestamp,
+};
+
+/// What this isolate knows of mirrored tags.
+#[derive(Debug)]
+pub(super) struct Tags<B> {
+    /// What was said of those that are not stored yet.
+    pub(super) seen: RefCell<BTreeMap<Key, Learning>>,
+    pub(super) absent: RefCell<BTreeMap<Key, (Timestamp, UpstreamError)>>,
+    pub(super) asking: Flights<Result<Tagged<B>, UpstreamError>>,
+}
+
+impl<B> Default for Tags<B> {
+    fn default() -> Self {
+        Self {
+            seen: RefCell::default(),
+            absent: RefCell::default(),
+            asking: Flights::default(),
+        }
+    }
+}
+
+impl<B> Tags<B> {
+    /// How many tags are known of. Where there are more, all are asked for again.
+    const MOST: usize = 4_096;
+
+    pub(super) fn see(&self, key: &Key, learning: Learning) {
+        let mut seen = self.seen.borrow_mut();
+        if seen.len() >= Self::MOST {
+            seen.clear();
+        }
+        seen.insert(key.clone(), learning);
+    }
+
+    pub(super) fn miss(&self, key: &Key, until: Timestamp, error: &UpstreamError) {
+        let mut absent = self.absent.borrow_mut();
+        if absent.len() >= Self::MOST {
+            absent.clear();
+        }
+        absent.insert(key.clone(), (until, error.clone()));
+    }
+}
+
+/// What a tag named, when the upstream was last asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Sighting {
+    pub(super) digest: Digest,
+    pub(super) seen: Timestamp,
+}
+
+/// What was said of a tag, and the etag of what was stored of it before. Once something else is stored, that counts.
+#[derive(Debug)]
+pub(in crate::registry) struct Learning {
+    pub(super) sighting: Sighting,
+    pub(super) over: Option<String>,
+}
+
+/// What a tag names, with the manifest where the upstream gave it with its answer.
+#[derive(Debug)]
+pub(super) struct Tagged<B> {
+    pub(super) digest: Digest,
+    pub(super) content: Option<Rc<Content<B>>>,
+}
+
+impl<B> Clone for Tagged<B> {
+    fn clone(&self) -> Self {
+        Self {
+            digest: self.digest.clone(),
+            content: self.content.clone(),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Reading the bytes of a blob, and repairing or setting aside the blob.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::{
+    digest::Digest,
+    host::Host as _,
+    platform::Platform,
+    range::ByteRange,
+    registry::{
+        blob::locate,
+        upkeep::{
+            scrub::{
+                Scrub,
+                report::{Finding, Found, Repair},
+                state::{State, Verdict},
+            },
+            step::{Halt, What},
+        },
+    },
+    store::{
+        Condition, Content, Meta, PutOptions, Streams as _,
+        document::{BlobKind, Record, to_json},
+        key::{Key, Prefix},
+        tiers::Wanted,
+    },
+    time::Timestamp,
+    upload::{Extent, UploadId},
+};
+
+/// A note in the place of a blob that was set aside. The nonce makes every note's etag another.
+#[derive(Serialize)]
+struct Note<'a> {
+    why: &'a str,
+    time: Timestamp,
+    nonce: String,
+}
+
+/// What a record may have at most.
+pub(super) const MAX_RECORD: u64 = 4 * 1024 * 1024;
+
+/// The most links that are asked where the bytes are.
+const MAX_LINKS: usize = 3;
+
+/// What is looked at beside the objects of a blob, at most.
+const BESIDE: u32 = 8;
+
+/// The finding that a blob could not be looked at.
+pub(super) fn unread(digest: &Digest, why: String) -> Finding {
+    Finding {
+        found: Found::Unread,
+        what: What::Blob,
+        key: Key::blob(digest).to_string(),
+        why,
+        repair: None,
+    }
+}
+
+impl<P: Platform> Scrub<'_, P> {
+    /// Reads a blob, and sets it aside if it is not what it should be.
+    pub(super) async fn read_blob(&self, digest: &Digest, meta: Meta) -> Result<State, Halt> {
+        let key = Key::blob(digest);
+        let was_tried = self.next.borrow().was_tried();
+        let kind = serde_json::from_str(&meta.metadata);
+        let record = match kind {
+            Ok(BlobKind::Aside) => {
+                self.checked(What::Blob, 0);
+                return Ok(State::Absent);
+            }
+            Ok(BlobKind::Bytes) => Record::Bytes { size: meta.size },
+            Ok(BlobKind::Extents { size }) => match self.named(&key, &meta, size).await? {
+                None => return Ok(State::Unknown),
+                Some(Ok(record)) => record,
+                Some(Err(why)) => return self.mend(digest, &meta, Vec::new(), why).await,
+            },
+            Err(_) => {
+                let whole = Record::Bytes { size: meta.size };
+                let why = "its metadata can't be read".to_owned();
+                return self.mend(digest, &meta, vec![whole], why).await;
+            }
+        };
+        let objects = record.objects();
+        let needed = objects.saturating_add(BESIDE);
+        let unread = |why: String| {
+            self.find(unread(digest, why));
+            Ok(State::Unknown)
+        };
+        if needed > self.operations {
+            return unread(format!(
+                "it takes {needed} operations, the setting STRATA_SUBREQUESTS leaves a step {}",
+                self.operations
+            ));
+        }
+        if was_tried && self.next.borrow().was_killed {
+            return unread("reading it takes longer than a step may".to_owned());
+        }
+        let verdict = self.look_twice(digest, &meta, &record, objects).await?;
+        self.checked(What::Blob, record.size());
+        match verdict {
+            Verdict::Sound => Ok(State::Sound(record)),
+            Verdict::Changed => Ok(State::Unknown),
+            Verdict::Failed(error) if was_tried => unread(error.to_string()),
+            Verdict::Failed(error) => Err(error.into()),
+            Verdict::Wrong(why) => {
+                let extents = match &record {
+                    Record::Extents { extents, .. } => extents.as_slice(),
+                    Record::Bytes { .. } => &[],
+                };
+                self.set_aside(digest, &meta, extents, why).await
+            }
+        }
+    }
+
+    /// What a record names; or what is wrong with it, which was seen twice. `None` where it is another one by now.
+    async fn named(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        size: u64,
+    ) -> Result<Option<Result<Record, String>>, Halt> {
+        let mut why = String::new();
+        for _ in 0..2 {
+            let now = self.read_object(key, MAX_RECORD).await?;
+            let Some((_, bytes)) = now.filter(|(now, _)| now.etag == meta.etag) else {
+                return Ok(None);
+            };
+            let record: Option<Record> = bytes
+                .as_deref()
+                .and_then(|bytes| serde_json::from_slice(bytes).ok());
+            why = match record {
+                Some(Record::Extents {
+                    size: total,
+                    extents,
+                }) if total == size
+                    && extents.iter().map(|extent| extent.size).sum::<u64>() == size =>
+                {
+                    return Ok(Some(Ok(Record::Extents { size, extents })));
+                }
+                Some(Record::Extents { .. }) => {
+                    "its extents have another size than it says".to_owned()
+                }
+                Some(Record::Bytes { .. }) | None => "its record can't be read".to_owned(),
+            };
+        }
+        Ok(Some(Err(why)))
+    }
+
+    /// Reads a blob, and again what was read wrong: it may have been wrong on its way. Where this step can't, the next one does.
+    async fn look_twice(
+        &self,
+        digest: &Digest,
+        meta: &Meta,
+        record: &Record,
+        objects: u32,
+    ) -> Result<Verdict, Halt> {
+        let verdict = self.hash(digest, meta, record, objects).await?;
+        // Where the record can't be read, another one is tried.
+        let record_digest = digest.algorithm().digest(to_json(record).as_bytes());
+        let doubt = Some(format!("{digest} {} {record_digest}", meta.etag));
+        if !matches!(verdict, Verdict::Wrong(_)) || self.next.borrow().doubted == doubt {
+            return Ok(verdict);
+        }
+        if self.work.left() < objects.saturating_add(BESIDE) {
+            self.next.borrow_mut().doubt = doubt;
+            return Err(Halt::Spent);
+        }
+        self.hash(digest, meta, record, objects).await
+    }
+
+    /// Reads all bytes of a blob natively: none of them comes in here.
+    async fn hash(
+        &self,
+        digest: &Digest,
+        meta: &Meta,
+        record: &Record,
+        objects: u32,
+    ) -> Result<Verdict, Halt> {
+        let size = record.size();
+        let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+        self.work.require(objects)?;
+        self.work.spend(objects)?;
+        let store = &self.work.upkeep.store;
+        let body = store.concatenate(locate(record, digest, all), size);
+        let hashed = store.hash(body, digest.algorithm()).await;
+        match &hashed {
+            Ok(received) if received.digest == *digest => return Ok(Verdict::Sound),
+            Ok(_) | Err(_) => {}
+        }
+        if !self.is_still(&Key::blob(digest), meta).await? {
+            return Ok(Verdict::Changed);
+        }
+        if let Record::Extents { extents, .. } = record
+            && let Some(why) = self.examine(extents).await?
+        {
+            return Ok(Verdict::Wrong(why));
+        }
+        Ok(match hashed {
+            Ok(received) => Verdict::Wrong(format!(
+                "its {} bytes have the digest {}",
+                received.size, received.digest
+            )),
+            Err(error) => Verdict::Failed(error),
+        })
+    }
+
+    /// What the first extent lacks that is not as it was written.
+    async fn examine(&self, extents: &[Extent]) -> Result<Option<String>, Halt> {
+        let uploads = extents.iter().filter_map(|extent| extent.key.upload());
+        let uploads: BTreeSet<UploadId> = uploads.collect();
+        let mut sizes = BTreeMap::new();
+        for id in uploads {
+            let stored = self.work.list_below(Prefix::ExtentsOf(id)).await?;
+            sizes.extend(stored.into_iter().map(|(key, meta)| (key, meta.size)));
+        }
+        let wrong = extents.iter().find_map(|extent| {
+            let key = Key::extent(&extent.key);
+            match sizes.get(&key) {
+                None => Some(format!("{key} is not there")),
+                Some(size) if *size != extent.size => {
+                    Some(format!("{key} has {size} bytes of {}", extent.size))
+                }
+                Some(_) => None,
+            }
+        });
+        Ok(wrong)
+    }
+
+    /// Sets a blob aside that was seen to be wrong twice.
+    ///
+    /// Its extents go first: links name them as well, and they have been wrong. Their keys are never written again. Then the note is written
+    /// over what was read; who has stored the blob anew meanwhile has changed that, and keeps it.
+    async fn set_aside(
+        &self,
+        digest: &Digest,
+        meta: &Meta,
+        extents: &[Extent],
+        why: String,
+    ) -> Result<State, Halt> {
+        let key = Key::blob(digest);
+        if !self.is_still(&key, meta).await? {
+            return Ok(State::Unknown);
+        }
+        let calls = extents.len().div_ceil(1_000).saturating_add(1);
+        self.work
+            .require(u32::try_from(calls).unwrap_or(u32::MAX))?;
+        self.find(Finding {
+            found: Found::Corrupt,
+            what: What::Blob,
+            key: key.to_string(),
+            why: why.clone(),
+            repair: Some(Repair::Aside),
+        });
+        if self.work.is_dry {
+            return Ok(State::Absent);
+        }
+        for extents in extents.chunks(1_000) {
+            let keys: Vec<Key> = extents
+                .iter()
+                .map(|extent| Key::extent(&extent.key))
+                .collect();
+            self.work.delete(&keys).await?;
+        }
+        let upkeep = self.work.upkeep;
+        let note = to_json(&Note {
+            why: &why,
+            time: upkeep.host.now(),
+            nonce: upkeep.host.nonce(),
+        });
+        let metadata = to_json(&BlobKind::Aside);
+        let is_aside = self
+            .replace(&key, meta, note.into_bytes(), &metadata)
+            .await?;
+        upkeep.tiers.changed(Wanted::Blob(digest));
+        Ok(if is_aside {
+            State::Absent
+        } else {
+            State::Unknown
+        })
+    }
+
+    /// Finds out where the bytes of a blob are whose object does not say so any more: what is left of its record may, and its links have
+    /// copies of that. Where the bytes are nowhere, it is set aside.
+    async fn mend(
+        &self,
+        digest: &Digest,
+        meta: &Meta,
+        mut records: Vec<Record>,
+        why: String,
+    ) -> Result<State, Halt> {
+        let mut sources = vec![Key::blob(digest)];
+        let held = self.work.list(Prefix::Holders(digest), None, false).await?;
+        let held = held.objects.into_iter().map(|(key, _)| key);
+        sources.extend(
+            held.filter(|key| matches!(key, Key::Link { .. }))
+                .take(MAX_LINKS),
+        );
+        for source in sources {
+            if let Some((_, Some(bytes))) = self.read_object(&source, MAX_RECORD).await?
+                && let Ok(Record::Extents { extents, .. }) = serde_json::from_slice(&bytes)
+            {
+                let size = extents.iter().map(|extent: &Extent| extent.size).sum();
+                let record = Record::Extents { size, extents };
+                if !records.contains(&record) {
+                    records.push(record);
+                }
+            }
+        }
+        let mut wrong = Vec::new();
+        for record in records {
+            match self
+                .look_twice(digest, meta, &record, record.objects())
+                .await?
+            {
+                Verdict::Sound => return self.rewrite(digest, meta, record, why).await,
+                Verdict::Changed => return Ok(State::Unknown),
+                Verdict::Failed(error) => return Err(error.into()),
+                Verdict::Wrong(_) => {
+                    if let Record::Extents { extents, .. } = record {
+                        wrong.extend(extents);
+                    }
+                }
+            }
+        }
+        self.checked(What::Blob, 0);
+        self.set_aside(digest, meta, &wrong, why).await
+    }
+
+    /// Writes anew what the object of a blob says, whose bytes are right.
+    async fn rewrite(
+        &self,
+        digest: &Digest,
+        meta: &Meta,
+        record: Record,
+        why: String,
+    ) -> Result<State, Halt> {
+        self.checked(What::Blob, record.size());
+        self.work.require(2)?;
+        let key = Key::blob(digest);
+        self.find(Finding {
+            found: Found::Corrupt,
+            what: What::Blob,
+            key: key.to_string(),
+            why,
+            repair: Some(Repair::Write),
+        });
+        if self.work.is_dry {
+            return Ok(State::Sound(record));
+        }
+        self.work.spend(2)?;
+        let store = &self.work.upkeep.store;
+        let (content, kind) = match &record {
+            Record::Extents { size, .. } => {
+                let content = Content::Bytes(to_json(&record).into_bytes());
+                (content, BlobKind::Extents { size: *size })
+            }
+            Record::Bytes { size } => match store.get(&key, None).await? {
+                Some(object) => (Content::Stream(object.body, *size), BlobKind::Bytes),
+                None => return Ok(State::Unknown),
+            },
+        };
+        let metadata = to_json(&kind);
+        let options = PutOptions {
+            condition: Condition::Matches(&meta.etag),
+            digest: Some(digest).filter(|_| matches!(kind, BlobKind::Bytes)),
+            metadata: &metadata,
+        };
+        let written = store.put(&key, content, options).await?;
+        Ok(written.map_or(State::Unknown, |_| State::Sound(record)))
+    }
+}

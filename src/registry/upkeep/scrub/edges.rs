@@ -1,0 +1,136 @@
+//! Edges: the grants that a manifest needs on its blobs.
+
+use crate::{
+    digest::{Algorithm, Digest},
+    manifest::Manifest,
+    name::Name,
+    platform::Platform,
+    registry::upkeep::{
+        scrub::{
+            Scrub,
+            cursor::Edges,
+            report::{Finding, Found, Repair},
+        },
+        step::{Halt, What},
+    },
+    store::{
+        Meta,
+        document::{Origin, Reason, Stored, is_blob},
+        key::{Key, Prefix},
+    },
+};
+
+/// The operations of a close look at a blob of a manifest, with a grant.
+const GRANTING: u32 = 6;
+
+impl Edges {
+    /// Notes that a manifest holds a blob that is there.
+    pub(super) fn see(&mut self, name: &Name, manifest: &Digest, blob: &Digest) {
+        self.number += 1;
+        self.seen.insert(name, &edge(manifest, blob));
+    }
+
+    pub(super) fn has(&self, name: &Name, manifest: &Digest, blob: &Digest) -> bool {
+        self.seen.may_have(name, &edge(manifest, blob))
+    }
+}
+
+/// A name for a blob of a manifest.
+fn edge(manifest: &Digest, blob: &Digest) -> Digest {
+    Algorithm::Sha256.digest(format!("{manifest} {blob}").as_bytes())
+}
+
+impl<P: Platform> Scrub<'_, P> {
+    /// Looks closely at a blob that a manifest names: whether it is there, and held for the manifest.
+    pub(super) async fn scrub_edge(
+        &self,
+        name: &Name,
+        manifest: &Digest,
+        blob: &Digest,
+        origin: Origin,
+    ) -> Result<(), Halt> {
+        let upkeep = self.work.upkeep;
+        self.work.require(GRANTING)?;
+        let key = Key::blob(blob);
+        let is_there = self
+            .work
+            .head(&key)
+            .await?
+            .is_some_and(|meta| is_blob(&meta));
+        if !is_there && upkeep.settings.upstreams.mirrored(name).is_none() {
+            self.find(Finding {
+                found: Found::Missing,
+                what: What::Blob,
+                key: key.to_string(),
+                why: format!("manifest {manifest} in repository {name} needs it, push it again"),
+                repair: None,
+            });
+        }
+        let prefix = Prefix::Grants(blob, name);
+        let is_held = |(_, meta): &(Key, Meta)| {
+            let reason: Option<Reason> = serde_json::from_str(&meta.metadata).ok();
+            reason.is_some_and(|reason| reason.manifest() == Some(manifest))
+        };
+        if self.work.list_below(prefix).await?.iter().any(is_held) {
+            return Ok(());
+        }
+        // Who has deleted the manifest meanwhile needs no grant of it.
+        if !self.work.is_stored(name, manifest).await? {
+            return Ok(());
+        }
+        self.find(Finding {
+            found: Found::Missing,
+            what: What::Grant,
+            key: prefix.to_string(),
+            why: format!("manifest {manifest} needs {blob}, and nothing keeps that for it"),
+            repair: Some(Repair::Write),
+        });
+        if self.work.is_dry {
+            return Ok(());
+        }
+        self.work.spend(3)?;
+        let reason = origin.reason(manifest.clone());
+        upkeep
+            .grants
+            .keep(name, &[blob], &reason, upkeep.grants.bound())
+            .await?;
+        Ok(())
+    }
+
+    /// Where a manifest comes from, by its metadata and the settings.
+    pub(super) fn origin(&self, name: &Name, stored: &Stored) -> Origin {
+        if stored.mirrored || self.work.upkeep.grants.is_under_upstream(name) {
+            Origin::Upstream
+        } else {
+            Origin::Push
+        }
+    }
+
+    /// Where a manifest with unreadable metadata comes from, judged by its grants. If there are
+    /// none, it counts as an upstream's: the grants that the scrub writes then keep its blobs and
+    /// create no right.
+    pub(super) async fn origin_by_grants(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        manifest: &Manifest,
+    ) -> Result<Origin, Halt> {
+        if self.work.upkeep.grants.is_under_upstream(name) {
+            return Ok(Origin::Upstream);
+        }
+        for blob in &manifest.blobs {
+            for (_, meta) in self.work.list_below(Prefix::Grants(blob, name)).await? {
+                match serde_json::from_str(&meta.metadata) {
+                    Ok(Reason::Manifest { digest: other }) if other == *digest => {
+                        return Ok(Origin::Push);
+                    }
+                    Ok(Reason::Mirrored { digest: other }) if other == *digest => {
+                        return Ok(Origin::Upstream);
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        Ok(Origin::Upstream)
+    }
+}

@@ -1,0 +1,201 @@
+//! Sweeping grants and links: those whose reason is gone.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    digest::Digest,
+    name::Name,
+    platform::Platform,
+    registry::upkeep::{
+        filter::Filter,
+        inventory::Inventory,
+        listing::{Listing, Youngest},
+        step::{Action, Halt, JobStep, Removal, What},
+        sweep::{
+            cursor::AmongBlobs,
+            nominee::{Hold, Looks, Nominee},
+        },
+    },
+    store::{document::Reason, key::Key},
+};
+
+impl<P: Platform> JobStep<'_, P> {
+    /// Reads the grants and links of a blob. Grants whose reason is gone go.
+    pub(super) async fn read_references(
+        &self,
+        references: &mut Listing,
+        nominee: &mut Nominee,
+        place: &mut AmongBlobs,
+        manifests: &Filter,
+        looks: &mut Looks,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let digest = nominee.digest.clone();
+        let size = nominee.blob.as_ref().map_or(0, |(_, size)| *size);
+        let mut hold = Hold {
+            name: (place.reference.as_ref())
+                .filter(|reference| reference.digest().as_ref() == Some(&digest))
+                .and_then(Key::holder),
+            is_partial: true,
+            ..Hold::default()
+        };
+        while let Some((key, meta)) = references.take(self, &digest, Key::digest).await? {
+            if looks.page != references.pages {
+                // Reasons are read after the grants were listed, and not before.
+                *looks = Looks {
+                    page: references.pages,
+                    ..Looks::default()
+                };
+            }
+            let name = key.holder();
+            if name != hold.name {
+                self.leave(&mut hold, nominee, place, size, inventory)
+                    .await?;
+                hold.name.clone_from(&name);
+            }
+            // As it was listed: its reason may have been looked at before now.
+            let old = self.was_old(&meta, references.asked);
+            match &key {
+                Key::Link { .. } => hold.has_old_link = old,
+                Key::Grant { name, .. } => {
+                    let reason: Option<Reason> = self.read(&key, &meta.metadata);
+                    let gone = match &reason {
+                        Some(reason) if old => {
+                            self.reason_gone(name, reason, manifests, looks).await?
+                        }
+                        Some(_) | None => None,
+                    };
+                    if let Some(why) = gone {
+                        self.delete_grant(&key, why).await?;
+                    } else if old && reason == Some(Reason::Filled) {
+                        hold.filled.push(key.clone());
+                    } else {
+                        hold.grants += 1;
+                        hold.is_partial |= reason.is_none();
+                        nominee.is_held = true;
+                        place.is_held = true;
+                        if let Some(reason) = reason
+                            && let Some(grant) =
+                                hold.surpass(reason, Youngest::new(&key, &meta, old))
+                        {
+                            hold.grants -= 1;
+                            let why = "it has a younger grant for the same manifest";
+                            self.delete_grant(&grant, why).await?;
+                        }
+                    }
+                }
+                // A key of another version may be a reason to hold the blob.
+                _ => {
+                    hold.grants += 1;
+                    hold.is_partial = true;
+                    nominee.is_held = true;
+                    place.is_held = true;
+                }
+            }
+            place.reference = Some(key);
+        }
+        self.leave(&mut hold, nominee, place, size, inventory).await
+    }
+
+    /// Has read all that a repository has on a blob.
+    ///
+    /// Deletes old `Filled` grants if no grant for a manifest stays. A pull may store a manifest at
+    /// this moment. Its grant keeps the blob, and the next pull of the blob asks the upstream
+    /// again. A link that records `filled` may outlive its grant. That is harmless: the bytes were
+    /// hashed for this repository, and the link goes when the repository has no grant on the blob.
+    async fn leave(
+        &self,
+        hold: &mut Hold,
+        nominee: &mut Nominee,
+        place: &mut AmongBlobs,
+        size: u64,
+        inventory: &mut Inventory,
+    ) -> Result<(), Halt> {
+        let Hold {
+            name,
+            mut grants,
+            has_old_link,
+            manifests,
+            mirrored,
+            filled,
+            is_partial,
+        } = std::mem::take(hold);
+        let Some(name) = name else { return Ok(()) };
+        if is_partial || !manifests.is_empty() || !mirrored.is_empty() {
+            grants += filled.len() as u64;
+        } else {
+            for key in &filled {
+                let why = "no manifest of the repository needs the filled blob";
+                self.delete_grant(key, why).await?;
+            }
+        }
+        if grants > 0 {
+            nominee.is_held = true;
+            place.is_held = true;
+        }
+        if grants == 0 {
+            if has_old_link {
+                nominee.linked.push(name);
+            }
+            return Ok(());
+        }
+        if nominee.blob.is_some() {
+            let named: BTreeSet<&Digest> = manifests.keys().chain(mirrored.keys()).collect();
+            let times = named.len().max(1) as u64;
+            let undivided = size.saturating_mul(times);
+            inventory.undivided_bytes += undivided;
+            inventory.count(&name, |holding| {
+                holding.blobs += 1;
+                holding.bytes += size;
+                holding.undivided_bytes += undivided;
+            });
+        }
+        Ok(())
+    }
+
+    async fn delete_grant(&self, key: &Key, why: &'static str) -> Result<(), Halt> {
+        self.tell(Removal {
+            action: Action::Delete,
+            what: What::Grant,
+            key: key.to_string(),
+            bytes: 0,
+            why,
+        });
+        self.delete_soon(key).await
+    }
+
+    /// Why an old grant that was listed goes, if it does: an upload's, and a manifest's that is not stored.
+    async fn reason_gone(
+        &self,
+        name: &Name,
+        reason: &Reason,
+        manifests: &Filter,
+        looks: &mut Looks,
+    ) -> Result<Option<&'static str>, Halt> {
+        match reason {
+            Reason::Upload => Ok(Some(
+                "no manifest came for this upload within the grace period",
+            )),
+            Reason::Claim => Ok(Some(
+                "the bytes that were announced are late by the grace period",
+            )),
+            // Decided once all grants of the repository were read.
+            Reason::Filled => Ok(None),
+            Reason::Manifest { digest } | Reason::Mirrored { digest } => {
+                if manifests.may_have(name, digest) {
+                    return Ok(None);
+                }
+                let manifest = Key::manifest(name, digest);
+                let is_stored = match looks.stored.get(&manifest) {
+                    Some(is_stored) => *is_stored,
+                    None => {
+                        let is_stored = self.is_stored(name, digest).await?;
+                        looks.stored.insert(manifest, is_stored);
+                        is_stored
+                    }
+                };
+                Ok((!is_stored).then_some("its manifest is not stored"))
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Chunks: bodies that are received as extents.
+
+use http::header;
+
+use crate::{
+    error::{Code, Error},
+    host::Host as _,
+    name::Name,
+    platform::Platform,
+    range::ByteRange,
+    registry::{
+        bound::Bound,
+        reply::Answer,
+        request::{Request, text},
+        upload::{
+            Uploads,
+            response::{accepted, content_length, out_of_order, unknown},
+        },
+    },
+    store::{Streams as _, key::Key},
+    upload::{ChunkError, Extent, ExtentName, Step, Upload, UploadId},
+};
+
+/// Whether the body of a request may come next in an upload. Answers the body's length, as far as it is announced.
+pub(super) fn check_chunk<B>(
+    upload: &Upload,
+    request: &Request<B>,
+    id: UploadId,
+    name: &Name,
+) -> Result<Option<u64>, Error> {
+    let length = content_length(request)?;
+    let range: Option<ByteRange> = text(&request.headers, header::CONTENT_RANGE)
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: crate::range::ParseRangeError| {
+            Error::new(Code::BlobUploadInvalid, format!("content-range: {error}"))
+        })?;
+    // An empty body closes an upload whatever range a client may name for it.
+    if request.body.is_none() || length == Some(0) {
+        return Ok(Some(0));
+    }
+    upload.admit(range, length).map_err(|error| match error {
+        ChunkError::OutOfOrder { .. } => out_of_order(name, id, upload, &error.to_string()),
+        ChunkError::Length { .. } => Error::new(Code::SizeInvalid, error.to_string()),
+        ChunkError::TooMany => Error::new(Code::BlobUploadInvalid, error.to_string()),
+    })?;
+    Ok(length.or(range.map(ByteRange::length)))
+}
+
+impl<P: Platform> Uploads<P> {
+    /// end-5: receives a chunk.
+    pub(in crate::registry) async fn push_chunk(
+        &self,
+        request: &mut Request<P::Body>,
+        name: &Name,
+        id: UploadId,
+        step: u32,
+    ) -> Answer<P> {
+        let bound = self.grants.bound();
+        let upload = self.read_upload(name, id, step).await?;
+        if !upload.is_open() {
+            return Err(unknown(id));
+        }
+        let upload = self.receive(request, name, id, upload, bound).await?;
+        Ok(accepted(name, id, &upload))
+    }
+
+    /// Push, by PATCH: receives one body as an extent and adds it to the upload.
+    pub(super) async fn receive(
+        &self,
+        request: &mut Request<P::Body>,
+        name: &Name,
+        id: UploadId,
+        upload: Upload,
+        bound: Bound,
+    ) -> Result<Upload, Error> {
+        let length = check_chunk(&upload, request, id, name)?;
+        match request.body.take() {
+            Some(body) => {
+                self.receive_body(body, length, name, id, upload, bound)
+                    .await
+            }
+            None => Ok(upload),
+        }
+    }
+
+    /// The same of a body by itself, of this length if that is known.
+    async fn receive_body(
+        &self,
+        body: P::Body,
+        length: Option<u64>,
+        name: &Name,
+        id: UploadId,
+        upload: Upload,
+        bound: Bound,
+    ) -> Result<Upload, Error> {
+        if length == Some(0) {
+            self.store.discard(body).await;
+            return Ok(upload);
+        }
+        let number = upload.number + 1;
+        let extent = ExtentName::new(id, number.into(), &self.host.nonce());
+        let extent_key = Key::extent(&extent);
+        let received = self
+            .store
+            .receive(&extent_key, body, upload.algorithm())
+            .await?; // 1 put the extent
+        self.metrics.received.inc_by(received.size);
+        if received.size == 0 {
+            self.forget(&[extent_key]).await;
+            return Ok(upload);
+        }
+        if let Some(length) = length.filter(|length| *length != received.size) {
+            self.forget(&[extent_key]).await;
+            let found = format!("{} bytes received, {length} announced", received.size);
+            return Err(Error::new(Code::SizeInvalid, found));
+        }
+        bound.check(&self.host)?;
+        let last = Step::Received {
+            extent: Extent {
+                key: extent,
+                size: received.size,
+            },
+            offset: upload.offset(),
+            digest: received.digest,
+        };
+        // 2 add it to the session: of two for one offset, one wins
+        if self.write_step(name, id, number, &last).await? {
+            return Ok(Upload { number, last });
+        }
+        self.forget(&[extent_key]).await;
+        let upload = self.list_steps(name, id).await?.0;
+        if !upload.is_open() {
+            return Err(unknown(id));
+        }
+        Err(out_of_order(name, id, &upload, "another chunk came first"))
+    }
+}

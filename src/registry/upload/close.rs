@@ -1,0 +1,300 @@
+//! Closing an upload: its extents become a blob.
+
+use serde_json::json as detail;
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error, RETRY_AFTER},
+    name::Name,
+    platform::Platform,
+    registry::{
+        bound::Bound,
+        grant::Look,
+        reply::Answer,
+        request::Request,
+        upload::{
+            Uploads,
+            chunk::check_chunk,
+            delivery::Delivery,
+            response::{created, out_of_order, swept_meanwhile, unknown, whole_length},
+        },
+    },
+    store::{
+        Content, Piece, PutOptions, Streams as _,
+        document::{BlobKind, Record, to_json},
+        key::Key,
+    },
+    upload::{Extent, Step, Upload, UploadId},
+};
+
+/// An upload whose extents were verified to be a blob.
+pub(in crate::registry) struct Sealed {
+    /// The number of its step that closes it.
+    pub(in crate::registry) number: u32,
+    /// All of its bytes, in this order.
+    pub(in crate::registry) extents: Vec<Extent>,
+    /// How the repository gets the blob.
+    pub(in crate::registry) by: Delivery,
+}
+
+fn require_digest(expected: &Digest, found: &Digest) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::DigestInvalid,
+        format!("the bytes received have the digest {found}, not {expected}"),
+    )
+    .with_detail(detail!({ "expected": expected.to_string(), "found": found.to_string() })))
+}
+
+impl<P: Platform> Uploads<P> {
+    /// end-6: closes an upload, with a last chunk or without.
+    pub(in crate::registry) async fn close_upload(
+        &self,
+        request: &mut Request<P::Body>,
+        name: &Name,
+        id: UploadId,
+        step: u32,
+        digest: Option<&Digest>,
+    ) -> Answer<P> {
+        let digest = digest.ok_or_else(|| {
+            Error::new(
+                Code::DigestInvalid,
+                "no query parameter digest, which names the blob that the upload is",
+            )
+        })?;
+        let bound = self.grants.bound();
+        let upload = self.read_upload(name, id, step).await?;
+        match &upload.last {
+            Step::Start { .. } => match whole_length(request)? {
+                Some(length) => {
+                    check_chunk(&upload, request, id, name)?;
+                    self.push_whole(request.body.take(), length, name, digest)
+                        .await?;
+                    // No extent is at stake: the session may go at once.
+                    self.forget(&[Key::step(name, id, 0)]).await;
+                }
+                None => {
+                    let upload = self.receive(request, name, id, upload, bound).await?;
+                    self.close(name, id, upload, digest, bound).await?;
+                }
+            },
+            Step::Received { .. } => {
+                let upload = self.receive(request, name, id, upload, bound).await?;
+                self.close(name, id, upload, digest, bound).await?;
+            }
+            Step::Closing { .. } | Step::Done { .. } => {
+                self.close_again(name, id, &upload.last, digest).await?;
+            }
+            Step::Dead => return Err(unknown(id)),
+        }
+        Ok(created(name, digest))
+    }
+
+    /// Push, by PATCH: closes an upload. BOUND counts from before the session was read: a sweeper may take one that was not
+    /// moved for that long for abandoned.
+    pub(super) async fn close(
+        &self,
+        name: &Name,
+        id: UploadId,
+        upload: Upload,
+        digest: &Digest,
+        bound: Bound,
+    ) -> Result<(), Error> {
+        let extents = match &upload.last {
+            Step::Start { .. } => {
+                // Nothing was received: the blob has no bytes.
+                self.push_whole(None, 0, name, digest).await?;
+                self.forget(&[Key::step(name, id, 0)]).await;
+                return Ok(());
+            }
+            Step::Received {
+                extent,
+                offset: 0,
+                digest: received,
+            } => {
+                let extents = vec![extent.clone()];
+                if received.algorithm() == digest.algorithm() {
+                    require_digest(digest, received)?;
+                } else {
+                    self.require_digest_of(digest, &extents).await?;
+                }
+                extents
+            }
+            Step::Received { .. } => {
+                let (listed, extents) = self.list_steps(name, id).await?;
+                if listed != upload {
+                    return Err(out_of_order(name, id, &listed, "the upload has moved on"));
+                }
+                self.require_digest_of(digest, &extents).await?;
+                extents
+            }
+            Step::Closing { .. } | Step::Done { .. } | Step::Dead => return Err(unknown(id)),
+        };
+
+        // 3 close: open → closing, by exactly one closer, ever
+        bound.check(&self.host)?;
+        let closing = Step::Closing {
+            digest: digest.clone(),
+        };
+        if !self
+            .write_step(name, id, upload.number + 1, &closing)
+            .await?
+        {
+            let listed = self.list_steps(name, id).await?.0;
+            if listed.is_open() {
+                return Err(out_of_order(name, id, &listed, "the upload has moved on"));
+            }
+            return self.close_again(name, id, &listed.last, digest).await;
+        }
+
+        let sealed = Sealed {
+            number: upload.number + 1,
+            extents,
+            by: Delivery::Push,
+        };
+        self.record_extents(name, id, sealed, digest, bound).await
+    }
+
+    /// Closes an upload of extents that are known to be the blob, and that nobody else can have closed.
+    pub(in crate::registry) async fn seal(
+        &self,
+        name: &Name,
+        id: UploadId,
+        sealed: Sealed,
+        digest: &Digest,
+        bound: Bound,
+    ) -> Result<(), Error> {
+        bound.check(&self.host)?;
+        let closing = Step::Closing {
+            digest: digest.clone(),
+        };
+        if !self.write_step(name, id, sealed.number, &closing).await? {
+            return Err(unknown(id));
+        }
+        self.record_extents(name, id, sealed, digest, bound).await
+    }
+
+    /// Push, by PATCH, and fill: the steps after the upload is closing.
+    async fn record_extents(
+        &self,
+        name: &Name,
+        id: UploadId,
+        sealed: Sealed,
+        digest: &Digest,
+        bound: Bound,
+    ) -> Result<(), Error> {
+        let Sealed {
+            number: closing,
+            extents,
+            by,
+        } = sealed;
+        self.grants
+            .keep(name, &[digest], &by.reason(), bound)
+            .await?; // 4 KEEP
+        let size = extents.iter().map(|extent| extent.size).sum();
+        let done = Step::Done {
+            digest: digest.clone(),
+            extents: extents.len() as u64,
+        };
+        let mine = Record::Extents { size, extents };
+        let record = self.create_record(digest, &mine, bound).await?; // 5 look
+        bound.check(&self.host)?;
+        if record == mine {
+            self.write_step(name, id, closing + 1, &done).await?; // 6
+            self.count_stored(size);
+        } else {
+            self.metrics.deduplicated.inc_by(size);
+            self.write_step(name, id, closing + 1, &Step::Dead).await?;
+            if let Record::Extents { extents, .. } = &mine {
+                self.delete_extents(extents).await;
+            }
+        }
+        self.grants.link(name, digest, &record, by.right()).await;
+        Ok(())
+    }
+
+    /// Creates the record of a blob if the blob is not there, and answers the one that is.
+    async fn create_record(
+        &self,
+        digest: &Digest,
+        mine: &Record,
+        bound: Bound,
+    ) -> Result<Record, Error> {
+        let metadata = to_json(&BlobKind::Extents { size: mine.size() });
+        // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
+        for _ in 0..3 {
+            let seen = self.grants.look(digest).await?;
+            if let Look::Present(record) = seen {
+                return Ok(record);
+            }
+            bound.check(&self.host)?;
+            let options = PutOptions {
+                condition: seen.condition(),
+                metadata: &metadata,
+                ..PutOptions::default()
+            };
+            let content = Content::Bytes(to_json(mine).into_bytes());
+            if self
+                .store
+                .put(&Key::blob(digest), content, options)
+                .await?
+                .is_some()
+            {
+                return Ok(mine.clone());
+            }
+        }
+        Err(swept_meanwhile(digest))
+    }
+
+    /// A closing that was retried only looks, and writes and deletes nothing of the session's.
+    async fn close_again(
+        &self,
+        name: &Name,
+        id: UploadId,
+        last: &Step,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let by = Delivery::Push;
+        match last {
+            Step::Closing { digest: closed } | Step::Done { digest: closed, .. }
+                if closed == digest =>
+            {
+                let bound = self.grants.bound();
+                self.grants
+                    .keep(name, &[digest], &by.reason(), bound)
+                    .await?;
+                match self.grants.record(digest).await? {
+                    Some(record) => {
+                        self.grants.link(name, digest, &record, by.right()).await;
+                        Ok(())
+                    }
+                    None if matches!(last, Step::Closing { .. }) => Err(Error::unavailable(
+                        "the upload is being closed, try again",
+                        RETRY_AFTER,
+                    )),
+                    None => Err(unknown(id)),
+                }
+            }
+            Step::Start { .. }
+            | Step::Received { .. }
+            | Step::Closing { .. }
+            | Step::Done { .. }
+            | Step::Dead => Err(unknown(id)),
+        }
+    }
+
+    async fn require_digest_of(&self, digest: &Digest, extents: &[Extent]) -> Result<(), Error> {
+        let pieces = extents
+            .iter()
+            .map(|extent| Piece::Object(Key::extent(&extent.key).to_string(), None))
+            .collect();
+        let length = extents.iter().map(|extent| extent.size).sum();
+        let received = self
+            .store
+            .hash(self.store.concatenate(pieces, length), digest.algorithm())
+            .await?;
+        require_digest(digest, &received.digest)
+    }
+}

@@ -1,0 +1,82 @@
+//! Checks: their outcomes, and what they compare.
+
+use std::{cell::Cell, fmt::Debug, rc::Rc};
+
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, Stream},
+};
+
+use crate::store::{Bytes, ListOptions, Made, Piece, StoreError};
+
+/// What came of one check.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was checked.
+    pub name: &'static str,
+    /// What was found instead of what was expected.
+    pub result: Result<(), String>,
+}
+
+pub(super) type Check = Result<(), String>;
+
+/// A piece that is made of these items.
+pub(super) fn made<B: 'static, Y: Bytes, const N: usize>(items: [&'static str; N]) -> Piece<B, Y> {
+    let items = stream::iter(items).map(|item| Ok(Piece::Held(Y::copy_from(item.as_bytes()))));
+    Piece::Made(Made(items.boxed_local()))
+}
+
+/// A piece that is made of so many items, and counts those that were made.
+pub(super) fn counted<B: 'static, Y: Bytes>(
+    length: usize,
+    items: usize,
+    count: &Rc<Cell<usize>>,
+) -> Piece<B, Y> {
+    let items = counted_items(length, items, count).map_ok(Piece::Held);
+    Piece::Made(Made(items.boxed_local()))
+}
+
+pub(super) fn counted_items<Y: Bytes>(
+    length: usize,
+    items: usize,
+    count: &Rc<Cell<usize>>,
+) -> impl Stream<Item = Result<Y, StoreError>> + 'static {
+    let count = Rc::clone(count);
+    stream::iter(0..items).map(move |_| {
+        count.set(count.get() + 1);
+        Ok(Y::copy_from(&pattern(length)))
+    })
+}
+
+/// A page of so many objects, with their metadata.
+pub(super) const fn page_of(limit: u32) -> ListOptions<'static> {
+    ListOptions {
+        after: None,
+        limit,
+        metadata: true,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+pub(super) fn text(error: StoreError) -> String {
+    error.to_string()
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what is compared is made for it"
+)]
+pub(super) fn equal<T: Debug + PartialEq>(what: &str, found: T, expected: T) -> Check {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: found {found:?}, expected {expected:?}"))
+    }
+}
+
+/// Bytes that are not the same at any two offsets a part apart.
+pub(super) fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64)
+        .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56).to_le_bytes()[0])
+        .collect()
+}

@@ -1,0 +1,113 @@
+//! What tiers are asked for, and what they find.
+
+use std::{cell::Cell, rc::Rc};
+
+use crate::{
+    digest::Digest,
+    name::Name,
+    store::{
+        document::{Record, Right},
+        key::{Key, Prefix},
+        policy::Kind,
+        warm::Content,
+    },
+    time::Timestamp,
+};
+
+/// Something that tiers hold.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// A manifest of a repository.
+    Manifest(&'a Name, &'a Digest),
+    /// The bytes of a blob.
+    Blob(&'a Digest),
+    /// Where the bytes of a blob are, for a repository that may read them.
+    Link(&'a Name, &'a Digest),
+    /// What is known of the inside of a layer.
+    Index(&'a Digest),
+    /// These bytes of the index of a layer.
+    Page(&'a Digest, u64, u64),
+    /// The bytes of a layer's archive from the one offset up to the other.
+    Span(&'a Digest, u64, u64),
+}
+
+impl Wanted<'_> {
+    /// The key of the cold tier that it is read from, by which every tier knows it.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Manifest(name, digest) => Key::manifest(name, digest).to_string(),
+            Self::Blob(digest) => Key::blob(digest).to_string(),
+            Self::Link(name, digest) => Key::link(digest, name).to_string(),
+            Self::Index(digest) => Key::index(digest).to_string(),
+            Self::Page(digest, first, end) => format!("{}#{first}-{end}", Key::index(digest)),
+            Self::Span(digest, first, end) => {
+                format!("{}archive/{first}-{end}", Prefix::Layer(digest))
+            }
+        }
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::Manifest(..) => Kind::Manifest,
+            Self::Blob(_) => Kind::Blob,
+            Self::Link(..) => Kind::Link,
+            Self::Index(_) => Kind::Index,
+            Self::Page(..) => Kind::Page,
+            Self::Span(..) => Kind::Span,
+        }
+    }
+
+    /// The digest by which its content is named.
+    pub(super) const fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Manifest(_, digest) | Self::Blob(digest) => Some(digest),
+            Self::Link(..) | Self::Index(_) | Self::Page(..) | Self::Span(..) => None,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub enum Found<B> {
+    /// Content.
+    Content(Rc<Content<B>>),
+    /// Where the bytes of a blob are.
+    Link(Rc<Known>),
+    /// Nothing: the repository does not have it.
+    Absent,
+}
+
+impl<B> Clone for Found<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Content(content) => Self::Content(content.clone()),
+            Self::Link(known) => Self::Link(known.clone()),
+            Self::Absent => Self::Absent,
+        }
+    }
+}
+
+/// What is known of a blob in a repository.
+#[derive(Debug)]
+pub struct Known {
+    /// Where its bytes are.
+    pub record: Record,
+    /// Which kind of grant gave the repository the right to it; `None` if an older version said so.
+    pub right: Option<Right>,
+    /// Whether the bytes were seen there. A link alone is a hint.
+    pub seen: Cell<bool>,
+    /// When the cold tier said so.
+    pub confirmed: Timestamp,
+}
+
+impl Known {
+    /// What a link says, before anybody has looked at the blob.
+    pub fn new(record: Record, right: Option<Right>, confirmed: Timestamp) -> Self {
+        Self {
+            record,
+            right,
+            seen: Cell::new(false),
+            confirmed,
+        }
+    }
+}
