@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     access::{
-        attempts::Attempts,
+        attempts::{Attempts, Who},
         rule::{Action, Actions, Rules},
         token::{Claims, Scope, Signer, TokenError},
         user::{User, Users},
@@ -245,16 +245,10 @@ impl Access {
         // if others have reached the limits.
         if user::is_token(password) {
             let found = self.users.verify(user, password, host).await;
-            if let Some(found) = found.map_err(unverified)? {
-                return Ok(signed_in(&found));
-            }
-            let wait = self.attempts.wait_of_user(&who, now);
-            let wait = wait.or_else(|| {
-                let wait = self.attempts.wait_of_network(&who, now);
-                self.attempts.begin(&who, now);
-                wait
-            });
-            return Err(wait.map_or_else(wrong, too_many));
+            return match found.map_err(unverified)? {
+                Some(found) => Ok(signed_in(&found)),
+                None => Err(self.count_token(&who, now).map_or_else(wrong, too_many)),
+            };
         }
         // Before the cache of verified credentials: it answers at once, and must not serve
         // guesses.
@@ -288,19 +282,30 @@ impl Access {
             return Err(wrong());
         };
         self.attempts.succeed(&who, now);
+        let caller = signed_in(&found);
+        self.remember(fingerprint, found, now);
+        Ok(caller)
+    }
+
+    /// Counts a robot's token that was wrong, and returns how long to wait before the next attempt.
+    fn count_token(&self, who: &Who, now: Timestamp) -> Option<Duration> {
+        self.attempts.wait_of_user(who, now).or_else(|| {
+            let wait = self.attempts.wait_of_network(who, now);
+            self.attempts.begin(who, now);
+            wait
+        })
+    }
+
+    /// Caches credentials that were verified. If the cache is full, expired ones are evicted first.
+    fn remember(&self, fingerprint: [u8; 32], user: Rc<User>, now: Timestamp) {
         let mut remembered = self.verified.borrow_mut();
         if remembered.len() >= Self::MAX_REMEMBERED {
-            remembered.retain(|_, verified| lasts(verified));
+            remembered.retain(|_, verified| now.since(verified.since) < Self::REMEMBERED);
         }
-        let caller = signed_in(&found);
         if remembered.len() < Self::MAX_REMEMBERED {
-            let verified = Verified {
-                user: found,
-                since: now,
-            };
+            let verified = Verified { user, since: now };
             remembered.insert(fingerprint, verified);
         }
-        Ok(caller)
     }
 
     /// Lets a request pass, or says why not: 401 where signing in, or a token for more, could help, and 403 where not. What is

@@ -45,6 +45,7 @@ pub mod retention;
 pub mod route;
 pub mod settings;
 pub mod store;
+pub mod tier;
 pub mod time;
 pub mod upload;
 pub mod upstream;

@@ -27,11 +27,11 @@ use crate::{
         bucket::Bucket,
         document::{BlobKind, Reason, Record, from_json, is_blob},
         key::{Key, Prefix},
-        policy::{Kind, Tier},
         tiers::{Found, Known, Tiers, Wanted},
         trace::Trace,
         warm::Content,
     },
+    tier::{Kind, Tier},
     upload::Extent,
 };
 

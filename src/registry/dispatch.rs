@@ -4,6 +4,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::{
     access::{Caller, Need, cross_site, rule::Action},
+    digest::Digest,
     end_point::EndPoint,
     error::{Code, Error, RETRY_AFTER},
     name::{Name, Reference},
@@ -14,6 +15,7 @@ use crate::{
         address_of,
         inside::{extensions::extensions, image::ImageOf},
         list::{Called, WantedReferrers},
+        manifest::push::Names,
         reply::{Answer, respond_with_json},
         request::Request,
         visit::{origin, visit},
@@ -23,6 +25,7 @@ use crate::{
 };
 
 /// The repository that a request is about, and who makes it.
+#[derive(Clone, Copy)]
 struct Of<'a, B> {
     caller: &'a Caller,
     name: &'a Name,
@@ -54,6 +57,11 @@ fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
         }
         None => Ok(()),
     }
+}
+
+/// An operation that came to the wrong part of the dispatch: an error of this registry.
+fn misdirected() -> Error {
+    Error::unavailable("the request was not dispatched", RETRY_AFTER)
 }
 
 /// The most bytes of a path with its query.
@@ -158,10 +166,7 @@ impl<P: Platform> Registry<P> {
                 self.upkeep.doubtful_rights(cursor.as_deref()).await
             }
             Operation::Version => Ok(respond_with_json(StatusCode::OK, b"{}".to_vec())),
-            Operation::IssueToken { .. } | Operation::In(..) => {
-                let found = "this end-point is not the registry's own";
-                Err(Error::unavailable(found, RETRY_AFTER))
-            }
+            Operation::IssueToken { .. } | Operation::In(..) => Err(misdirected()),
         }
     }
 
@@ -170,77 +175,101 @@ impl<P: Platform> Registry<P> {
         &self,
         request: &mut Request<P::Body>,
         operation: &InRepository,
-        Of {
-            caller,
-            name,
-            asked,
-            trace,
-        }: Of<'_, P::Bytes>,
+        of: Of<'_, P::Bytes>,
     ) -> Answer<P> {
         use InRepository as In;
-        let called = || Called::of(&request.target, asked);
-        let mirrored = self.settings.upstreams.mirrored(name);
+        let Of {
+            caller,
+            name,
+            trace,
+            ..
+        } = of;
+        let (uploads, manifests) = (&self.uploads, &self.manifests);
         match operation {
-            In::PullBlob(digest) => {
-                let stored = self.blobs.pull(request, name, digest, trace).await?;
-                match (stored, mirrored) {
-                    (Some(response), _) => Ok(response),
-                    (None, Some(mirrored)) => {
-                        self.mirror.pull(request, &mirrored, digest, trace).await
-                    }
-                    (None, None) => Err(Error::blob_unknown(name, digest)),
-                }
-            }
+            In::PullBlob(digest) => self.pull_blob(request, name, digest, trace).await,
             In::DeleteBlob(digest) => self.blobs.delete(name, digest).await,
             In::PullManifest(reference) => {
                 let read = self.mirror.read_manifest(name, reference, trace);
                 let (digest, content) = read.await?;
-                Ok(self
-                    .manifests
-                    .respond(request, reference, &digest, &content))
+                Ok(manifests.respond(request, reference, &digest, &content))
             }
             In::PushManifest { reference, tags } => {
-                self.manifests
-                    .push_manifest(request, caller, name, reference, tags, trace)
-                    .await
+                let names = Names { reference, tags };
+                manifests.push(request, caller, name, names, trace).await
             }
             In::DeleteManifest(Reference::Digest(digest)) => {
-                self.manifests.delete_manifest(caller, name, digest).await
+                manifests.delete_manifest(caller, name, digest).await
             }
             In::DeleteManifest(Reference::Tag(tag)) => {
-                self.manifests.delete_tag(caller, name, tag).await
+                manifests.delete_tag(caller, name, tag).await
             }
-            In::StartUpload(start) => {
-                self.uploads
-                    .start_upload(request, caller, name, start)
-                    .await
-            }
-            In::ShowUpload(id) => self.uploads.upload_status(name, *id).await,
-            In::PushChunk { id, step } => self.uploads.push_chunk(request, name, *id, *step).await,
+            In::StartUpload(start) => uploads.start_upload(request, caller, name, start).await,
+            In::ShowUpload(id) => uploads.upload_status(name, *id).await,
+            In::PushChunk { id, step } => uploads.push_chunk(request, name, *id, *step).await,
             In::CloseUpload { id, step, digest } => {
-                self.uploads
-                    .close_upload(request, name, *id, *step, digest.as_ref())
+                let digest = digest.as_ref();
+                uploads
+                    .close_upload(request, name, *id, *step, digest)
                     .await
             }
-            In::CancelUpload(id) => self.uploads.cancel_upload(name, *id).await,
-            In::ListTags { limit, last } => match mirrored {
-                Some(mirrored) => {
-                    self.mirror
-                        .list_mirrored_tags(&mirrored, &called(), *limit, last.as_ref(), trace)
-                        .await
-                }
-                None => {
-                    self.lists
-                        .list_tags(&called(), name, *limit, last.as_ref())
-                        .await
-                }
-            },
-            In::ListReferrers {
-                subject,
-                artifact_type,
-                limit,
-                last,
-            } => {
+            In::CancelUpload(id) => uploads.cancel_upload(name, *id).await,
+            In::ListTags { .. } | In::ListReferrers { .. } => {
+                self.list(request, operation, of).await
+            }
+            In::ListLayer { .. } | In::ReadLayerFile { .. } | In::ReadImageFile { .. } => {
+                self.look_inside(request, operation, of).await
+            }
+            In::Invalidate { tag } => self.mirror.invalidate(name, tag.as_ref()).await,
+        }
+    }
+
+    /// Pulls a blob: a stored one, or one of an upstream.
+    async fn pull_blob(
+        &self,
+        request: &Request<P::Body>,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<P::Bytes>,
+    ) -> Answer<P> {
+        if let Some(response) = self.blobs.pull(request, name, digest, trace).await? {
+            return Ok(response);
+        }
+        match self.settings.upstreams.mirrored(name) {
+            Some(mirrored) => self.mirror.pull(request, &mirrored, digest, trace).await,
+            None => Err(Error::blob_unknown(name, digest)),
+        }
+    }
+
+    /// Lists tags or referrers: stored ones, or those of an upstream.
+    async fn list(
+        &self,
+        request: &Request<P::Body>,
+        operation: &InRepository,
+        Of {
+            name, asked, trace, ..
+        }: Of<'_, P::Bytes>,
+    ) -> Answer<P> {
+        let called = Called::of(&request.target, asked);
+        let mirrored = self.settings.upstreams.mirrored(name);
+        let (lists, mirror) = (&self.lists, &self.mirror);
+        match (operation, mirrored) {
+            (InRepository::ListTags { limit, last }, Some(mirrored)) => {
+                mirror
+                    .list_tags(&mirrored, &called, *limit, last.as_ref(), trace)
+                    .await
+            }
+            (InRepository::ListTags { limit, last }, None) => {
+                lists.list_tags(&called, name, *limit, last.as_ref()).await
+            }
+            (
+                InRepository::ListReferrers {
+                    subject,
+                    artifact_type,
+                    limit,
+                    last,
+                },
+                mirrored,
+            ) => {
                 let wanted = WantedReferrers {
                     subject,
                     artifact_type: artifact_type.as_deref(),
@@ -249,44 +278,54 @@ impl<P: Platform> Registry<P> {
                 };
                 match mirrored {
                     Some(mirrored) => {
-                        self.mirror
-                            .list_mirrored_referrers(&mirrored, &called(), &wanted, trace)
+                        mirror
+                            .list_referrers(&mirrored, &called, &wanted, trace)
                             .await
                     }
-                    None => self.lists.list_referrers(&called(), name, &wanted).await,
+                    None => lists.list_referrers(&called, name, &wanted).await,
                 }
             }
-            In::ListLayer {
+            _ => Err(misdirected()),
+        }
+    }
+
+    /// Looks into a layer or an image.
+    async fn look_inside(
+        &self,
+        request: &Request<P::Body>,
+        operation: &InRepository,
+        Of { name, trace, .. }: Of<'_, P::Bytes>,
+    ) -> Answer<P> {
+        let inside = &self.inside;
+        match operation {
+            InRepository::ListLayer {
                 digest,
                 prefix,
                 page,
             } => {
-                self.inside
+                inside
                     .layer_contents(request, name, digest, prefix, page, trace)
                     .await
             }
-            In::ReadLayerFile { digest, path, page } => {
-                self.inside
+            InRepository::ReadLayerFile { digest, path, page } => {
+                inside
                     .layer_file(request, name, digest, path, page, trace)
                     .await
             }
-            In::ReadImageFile {
+            InRepository::ReadImageFile {
                 reference,
                 platform,
                 path,
                 page,
             } => {
-                let platform = platform.as_deref();
                 let image = ImageOf {
                     name,
                     reference,
-                    platform,
+                    platform: platform.as_deref(),
                 };
-                self.inside
-                    .image_file(request, &image, path, page, trace)
-                    .await
+                inside.image_file(request, &image, path, page, trace).await
             }
-            In::Invalidate { tag } => self.mirror.invalidate(name, tag.as_ref()).await,
+            _ => Err(misdirected()),
         }
     }
 

@@ -180,37 +180,14 @@ impl<P: Platform> Lists<P> {
                 Some((key, meta.metadata.clone(), meta.size))
             })
             .await?;
-        let mut last: Option<Digest> = None;
-        let mut candidates: Vec<(Digest, Key, String, u64)> = Vec::new();
-        let mut length = 0;
-        for (key, metadata, size) in entries {
-            let Key::Referrer {
-                manifest: digest, ..
-            } = key.clone()
-            else {
-                let found = format!("{key} is not the entry of a referrer");
-                return Err(StoreError::Failed(found).into());
-            };
-            // A manifest that was pushed again has an entry of each push, side by side.
-            if last.as_ref() != Some(&digest) {
-                let is_other = |text: &str| {
-                    let referrer = from_json::<Referrer>(&key, text);
-                    referrer.is_ok_and(|referrer| !wanted.has(&referrer))
-                };
-                if !metadata.is_empty() && artifact_type.is_some() && is_other(&metadata) {
-                    last = Some(digest);
-                    continue;
-                }
-                let bytes = metadata.len() as u64 + size;
-                if length > 0 && length + bytes > MAX_REFERRERS_BYTES {
-                    more = true;
-                    break;
-                }
-                length += bytes;
-                candidates.push((digest.clone(), key, metadata, size));
-            }
-            last = Some(digest);
-        }
+        let candidates = Candidates::of(entries, wanted)?;
+        more |= candidates.is_cut;
+        let Candidates {
+            list: candidates,
+            last,
+            bytes: length,
+            ..
+        } = candidates;
         let lease = self
             .ledger
             .wait_if_large(&self.host, Memory::Wasm, WEIGHT * length)
@@ -314,6 +291,57 @@ impl<P: Platform> Lists<P> {
             };
         }
         Ok((entries, true))
+    }
+}
+
+/// The entries of a page of referrers whose manifests are looked for.
+#[derive(Default)]
+struct Candidates {
+    /// The manifest, the key of its entry, and the entry's metadata and size.
+    list: Vec<(Digest, Key, String, u64)>,
+    /// The last manifest that was read, listed or not.
+    last: Option<Digest>,
+    /// The bytes of all entries.
+    bytes: u64,
+    /// Whether entries were left for the next page.
+    is_cut: bool,
+}
+
+impl Candidates {
+    fn of(
+        entries: Vec<(Key, String, u64)>,
+        wanted: &WantedReferrers<'_>,
+    ) -> Result<Self, StoreError> {
+        let mut candidates = Self::default();
+        for (key, metadata, size) in entries {
+            let Key::Referrer {
+                manifest: digest, ..
+            } = key.clone()
+            else {
+                let found = format!("{key} is not the entry of a referrer");
+                return Err(StoreError::Failed(found));
+            };
+            // A manifest that was pushed again has an entry of each push, side by side.
+            if candidates.last.as_ref() != Some(&digest) {
+                let is_other = |text: &str| {
+                    let referrer = from_json::<Referrer>(&key, text);
+                    referrer.is_ok_and(|referrer| !wanted.has(&referrer))
+                };
+                if !metadata.is_empty() && wanted.artifact_type.is_some() && is_other(&metadata) {
+                    candidates.last = Some(digest);
+                    continue;
+                }
+                let bytes = metadata.len() as u64 + size;
+                if candidates.bytes > 0 && candidates.bytes + bytes > MAX_REFERRERS_BYTES {
+                    candidates.is_cut = true;
+                    break;
+                }
+                candidates.bytes += bytes;
+                candidates.list.push((digest.clone(), key, metadata, size));
+            }
+            candidates.last = Some(digest);
+        }
+        Ok(candidates)
     }
 }
 

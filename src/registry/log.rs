@@ -14,7 +14,8 @@ use crate::{
         request::text,
     },
     settings::Log,
-    store::{Bytes as _, policy::Tier, trace::Trace},
+    store::{Bytes as _, trace::Trace},
+    tier::Tier,
 };
 
 impl<P: Platform> Registry<P> {

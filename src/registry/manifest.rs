@@ -27,11 +27,11 @@ use crate::{
         bucket::Bucket,
         document::{Stored, TagTarget, from_json},
         key::Key,
-        policy::Tier,
         tiers::{Found, Tiers, Wanted},
         trace::Trace,
         warm::{Content, Link},
     },
+    tier::Tier,
 };
 
 pub(super) mod children;

@@ -7,7 +7,8 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use crate::{
     digest::Digest,
     name::{Name, Tag},
-    store::{policy::Kind, warm::Content},
+    store::warm::Content,
+    tier::Kind,
     time::Timestamp,
 };
 

@@ -33,11 +33,12 @@ use crate::{
         frequency::Frequency,
         hot::Hot,
         key::Key,
-        policy::{Kind, Policy, Tier},
+        policy::Policy,
         tiers::changes::Changes,
         trace::Trace,
         warm::{Content, Link, Value},
     },
+    tier::{Kind, Tier},
     time::Timestamp,
 };
 

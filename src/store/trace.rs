@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::store::{after::Notes, policy::Tier};
+use crate::{store::after::Notes, tier::Tier};
 
 /// What one request asked of the tiers.
 #[derive(Debug)]

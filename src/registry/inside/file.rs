@@ -139,25 +139,7 @@ impl<P: Platform> Inside<P> {
             return Ok(unchanged(&etag, cache));
         }
         let size = entry.size;
-        let condition = text(&request.headers, header::IF_RANGE);
-        let range = text(&request.headers, header::RANGE)
-            .filter(|_| request.method == Method::GET)
-            .filter(|_| condition.is_none_or(|condition| condition == etag));
-        let all: Vec<_> = ByteRange::new(0, size.saturating_sub(1))
-            .filter(|_| size > 0)
-            .into_iter()
-            .collect();
-        let (mut status, mut ranges) = match Selection::of(range, size) {
-            Selection::All => (StatusCode::OK, all.clone()),
-            Selection::Ranges(ranges) => (StatusCode::PARTIAL_CONTENT, ranges),
-            Selection::Unsatisfiable => {
-                let found = format!("range outside of the file's {size} bytes");
-                let error = Error::new(Code::SizeInvalid, found)
-                    .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
-                    .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
-                return Err(error);
-            }
-        };
+        let (mut status, mut ranges) = select(request, &etag, size)?;
         let file = File::from(entry);
         let mut reading = Reading::default();
         if request.method == Method::GET {
@@ -169,7 +151,7 @@ impl<P: Platform> Inside<P> {
             match self.reading(layer, &parts, &whole, trace).await? {
                 Some(found) => reading = found,
                 // Ranges so far apart ask for more work than all of it, which may be answered (RFC 9110, section 14.2).
-                None => (status, ranges) = (StatusCode::OK, all),
+                None => (status, ranges) = (StatusCode::OK, all_of(size)),
             }
         }
         let mut response = respond(status);
@@ -236,6 +218,37 @@ impl<P: Platform> Inside<P> {
         };
         vec![Piece::Made(Made(made.map_ok(Piece::Held).boxed_local()))]
     }
+}
+
+/// The ranges that a request selects of a file, and the status of the response.
+fn select<B>(
+    request: &Request<B>,
+    etag: &str,
+    size: u64,
+) -> Result<(StatusCode, Vec<ByteRange>), Error> {
+    let condition = text(&request.headers, header::IF_RANGE);
+    let range = text(&request.headers, header::RANGE)
+        .filter(|_| request.method == Method::GET)
+        .filter(|_| condition.is_none_or(|condition| condition == etag));
+    match Selection::of(range, size) {
+        Selection::All => Ok((StatusCode::OK, all_of(size))),
+        Selection::Ranges(ranges) => Ok((StatusCode::PARTIAL_CONTENT, ranges)),
+        Selection::Unsatisfiable => {
+            let found = format!("range outside of the file's {size} bytes");
+            let error = Error::new(Code::SizeInvalid, found)
+                .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
+                .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
+            Err(error)
+        }
+    }
+}
+
+/// All bytes of a file; none if it has none.
+fn all_of(size: u64) -> Vec<ByteRange> {
+    let last = size.checked_sub(1);
+    last.and_then(|last| ByteRange::new(0, last))
+        .into_iter()
+        .collect()
 }
 
 /// The answer while a layer is being indexed.

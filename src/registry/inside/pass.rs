@@ -29,6 +29,59 @@ use crate::{
     },
 };
 
+/// A pass that goes on, with the memory that it takes.
+struct Resumed {
+    pass: Pass,
+    lease: Lease,
+    /// Whether an object in the bucket holds what was saved of it.
+    was_saved: bool,
+}
+
+/// The cost of a step of a pass, in bytes of an archive.
+struct Cost {
+    bytes: u64,
+    /// The bytes of the archive, and the work of packing entries, before this step.
+    length: u64,
+    packed: u64,
+    /// The byte of the layer from which on reading counts: where the pass stopped repeating itself.
+    from: u64,
+    /// The turns that other requests were given.
+    turns: u64,
+}
+
+impl Cost {
+    fn start(pass: &Pass) -> Self {
+        let (from, length) = pass.position();
+        Self {
+            bytes: 0,
+            length,
+            packed: pass.work(),
+            from,
+            turns: 0,
+        }
+    }
+
+    /// Adds what a pass has done since it was last asked, and returns the cost so far.
+    fn add(&mut self, pass: &Pass) -> u64 {
+        let (read, length) = pass.position();
+        if pass.repeats() {
+            self.from = read;
+        }
+        // Bytes that do not shrink cost time as well, and so does packing entries.
+        self.bytes = (length - self.length).max(3 * read.saturating_sub(self.from))
+            + PACKING * (pass.work() - self.packed);
+        self.bytes
+    }
+
+    /// Whether other requests are to have their turn now.
+    fn is_turn(&mut self) -> bool {
+        let turns = self.bytes / TURN;
+        let is_turn = turns > self.turns;
+        self.turns = self.turns.max(turns);
+        is_turn
+    }
+}
+
 /// Why a pass did not go on.
 enum Failure {
     /// The layer.
@@ -118,37 +171,14 @@ impl<P: Platform> Inside<P> {
         let settings = &self.settings.layers;
         let saved_key = Key::indexing(digest);
         let size = record.size();
-        let object = self.store.get(&saved_key, None).await?;
-        let was_saved = object.is_some();
-        let object = match object {
-            // More than a pass saves, from before there was this limit: it begins anew.
-            Some(object) if object.meta.size > MAX_SAVED => {
-                self.store.discard(object.body).await;
-                None
-            }
-            object => object,
-        };
-        let saved_size = object.as_ref().map_or(0, |object| object.meta.size);
-        let lease = self
-            .ledger
-            .take_for_all(Memory::Wasm, saved_size + AHEAD, self.host.now());
-        let Ok(mut lease) = lease else {
-            if let Some(object) = object {
-                self.store.discard(object.body).await;
-            }
+        let Some(resumed) = self.resume(&saved_key, size).await? else {
             return Ok(None);
         };
-        let mut saved = Vec::new();
-        if let Some(object) = object {
-            saved.reserve_exact(usize::try_from(saved_size).unwrap_or_default());
-            let mut reader = self.store.read(object.body)?;
-            let mut piece = Vec::new();
-            while reader.next(&mut piece).await? {
-                saved.extend_from_slice(&piece);
-            }
-        }
-        let mut pass = Pass::load_from(saved, size, &settings.options)
-            .unwrap_or_else(|| Pass::new(size, settings.options.clone()));
+        let Resumed {
+            mut pass,
+            mut lease,
+            was_saved,
+        } = resumed;
         let begun = pass.position();
         let outcome = self
             .read_on(digest, record, &mut pass, lead, &mut lease)
@@ -202,6 +232,47 @@ impl<P: Platform> Inside<P> {
         }))
     }
 
+    /// Loads a pass that was paused, or begins one; `None` if no memory is free for it.
+    async fn resume(&self, saved_key: &Key, size: u64) -> Result<Option<Resumed>, Error> {
+        let object = self.store.get(saved_key, None).await?;
+        let was_saved = object.is_some();
+        let object = match object {
+            // More than a pass saves, from before there was this limit: it begins anew.
+            Some(object) if object.meta.size > MAX_SAVED => {
+                self.store.discard(object.body).await;
+                None
+            }
+            object => object,
+        };
+        let saved_size = object.as_ref().map_or(0, |object| object.meta.size);
+        let lease = self
+            .ledger
+            .take_for_all(Memory::Wasm, saved_size + AHEAD, self.host.now());
+        let Ok(lease) = lease else {
+            if let Some(object) = object {
+                self.store.discard(object.body).await;
+            }
+            return Ok(None);
+        };
+        let mut saved = Vec::new();
+        if let Some(object) = object {
+            saved.reserve_exact(usize::try_from(saved_size).unwrap_or_default());
+            let mut reader = self.store.read(object.body)?;
+            let mut piece = Vec::new();
+            while reader.next(&mut piece).await? {
+                saved.extend_from_slice(&piece);
+            }
+        }
+        let options = &self.settings.layers.options;
+        let pass = Pass::load_from(saved, size, options)
+            .unwrap_or_else(|| Pass::new(size, options.clone()));
+        Ok(Some(Resumed {
+            pass,
+            lease,
+            was_saved,
+        }))
+    }
+
     /// Writes an object of pieces, without a copy of all of them where they are large.
     async fn put_pieces(&self, key: &Key, pieces: Vec<Vec<u8>>) -> Result<(), StoreError> {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -224,13 +295,10 @@ impl<P: Platform> Inside<P> {
         lead: &Lead<'_, Progress>,
         lease: &mut Lease,
     ) -> Result<Option<Encoded>, Failure> {
-        let size = record.size();
-        let (first, length) = pass.position();
-        let packed = pass.work();
-        if let Some(rest) = size
-            .checked_sub(1)
-            .and_then(|last| ByteRange::new(first, last))
-        {
+        let (first, _) = pass.position();
+        let mut cost = Cost::start(pass);
+        let rest = record.size().checked_sub(1);
+        if let Some(rest) = rest.and_then(|last| ByteRange::new(first, last)) {
             let pieces = locate(record, digest, Some(rest));
             let body = match self.blobs.open(pieces, rest.length()).await? {
                 Some(Body::Stream(body)) => body,
@@ -238,57 +306,17 @@ impl<P: Platform> Inside<P> {
                     return Err(gone(digest).into());
                 }
             };
-            let mut from = first;
             let mut reader = self.store.read(body)?;
             let mut piece = Vec::new();
-            let (mut read, mut turn) = (0, 0);
+            let mut read = 0;
             while reader.next(&mut piece).await? {
                 read += piece.len() as u64;
-                let mut outcome = Ok(());
-                for part in piece.chunks(PART) {
-                    outcome = pass.push(part);
-                    while let Some((number, object)) = pass.object() {
-                        self.keep_object(digest, number, object).await?;
-                    }
-                    if outcome.is_err() || pass.is_paused() {
-                        break;
-                    }
-                    let (now_read, now_length) = pass.position();
-                    if pass.repeats() {
-                        from = now_read;
-                    }
-                    // Bytes that do not shrink cost time as well, and so does packing entries.
-                    let cost = (now_length - length).max(3 * now_read.saturating_sub(from))
-                        + PACKING * (pass.work() - packed);
-                    if cost >= self.settings.layers.step {
-                        pass.pause();
-                    }
-                    let now = self.host.now();
-                    let needed = pass.memory() + AHEAD;
-                    if needed > Ledger::WASM {
-                        outcome = Err(PassError::Memory(Ledger::WASM));
-                        break;
-                    }
-                    if needed > lease.bytes() && lease.resize(needed + AHEAD / 2, now).is_err() {
-                        // It goes on when others have ended.
-                        pass.pause();
-                    }
-                    // Where the next piece is there already, awaiting it lets nothing else of the isolate run.
-                    if cost / TURN > turn {
-                        turn = cost / TURN;
-                        lease.renew(now);
-                        lead.renew(now);
-                        self.host.sleep(Duration::ZERO).await;
-                    }
-                }
+                let pushed = self.push_piece(digest, &piece, pass, &mut cost, lead, lease);
+                let pushed = pushed.await;
                 lead.renew(self.host.now());
-                if let Err(error) = outcome {
+                if pushed.is_err() || pass.is_paused() {
                     reader.give_up().await;
-                    return Err(error.into());
-                }
-                if pass.is_paused() {
-                    reader.give_up().await;
-                    return Ok(None);
+                    return pushed.map(|()| None);
                 }
             }
             if read != rest.length() {
@@ -300,6 +328,47 @@ impl<P: Platform> Inside<P> {
             self.keep_object(digest, number, object).await?;
         }
         Ok(index)
+    }
+
+    /// Pushes one piece of a layer through a pass, which may pause within it.
+    async fn push_piece(
+        &self,
+        digest: &Digest,
+        piece: &[u8],
+        pass: &mut Pass,
+        cost: &mut Cost,
+        lead: &Lead<'_, Progress>,
+        lease: &mut Lease,
+    ) -> Result<(), Failure> {
+        for part in piece.chunks(PART) {
+            let pushed = pass.push(part);
+            while let Some((number, object)) = pass.object() {
+                self.keep_object(digest, number, object).await?;
+            }
+            pushed?;
+            if pass.is_paused() {
+                return Ok(());
+            }
+            if cost.add(pass) >= self.settings.layers.step {
+                pass.pause();
+            }
+            let now = self.host.now();
+            let needed = pass.memory() + AHEAD;
+            if needed > Ledger::WASM {
+                return Err(PassError::Memory(Ledger::WASM).into());
+            }
+            if needed > lease.bytes() && lease.resize(needed + AHEAD / 2, now).is_err() {
+                // It goes on when others have ended.
+                pass.pause();
+            }
+            // If the next piece is there already, awaiting it lets nothing else of the isolate run.
+            if cost.is_turn() {
+                lease.renew(now);
+                lead.renew(now);
+                self.host.sleep(Duration::ZERO).await;
+            }
+        }
+        Ok(())
     }
 
     /// Stores spans that can't be read from the layer itself.

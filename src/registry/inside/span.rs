@@ -34,11 +34,11 @@ use crate::{
     store::{
         Bytes as _, Piece, StoreError, Streams as _,
         key::Key,
-        policy::Tier,
         tiers::{Found, Wanted},
         trace::Trace,
         warm::Content,
     },
+    tier::Tier,
 };
 
 /// What neighbouring spans are inflated from.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, Response, StatusCode, header};
 use serde_json::json as detail;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::Host as _,
-    ledger::Memory,
+    ledger::{Lease, Memory},
     manifest::{MAX_SIZE, Manifest},
     name::{Name, Reference, Tag},
     platform::Platform,
@@ -20,7 +20,7 @@ use crate::{
             Manifests, WEIGHT,
             children::{Children, may_list},
         },
-        reply::{Answer, respond_with_location, value},
+        reply::{Answer, Body, respond_with_location, value},
         request::{Request, text},
         visit::visit,
     },
@@ -32,6 +32,54 @@ use crate::{
         trace::Trace,
     },
 };
+
+/// The names that a push gives to a manifest.
+#[derive(Clone, Copy)]
+pub(in crate::registry) struct Names<'a> {
+    pub(in crate::registry) reference: &'a Reference,
+    /// Tags beside the reference (end-7b).
+    pub(in crate::registry) tags: &'a [Tag],
+}
+
+/// A manifest that was received.
+struct Document {
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+/// A tag that a push writes.
+struct TagPush<'a> {
+    tag: &'a Tag,
+    /// The answer if the tag names another manifest; `None` if the caller may move it.
+    refusal: Option<Error>,
+}
+
+impl TagPush<'_> {
+    /// The store operations that it takes.
+    const fn operations(&self) -> usize {
+        if self.refusal.is_some() { 3 } else { 1 }
+    }
+}
+
+/// 201, with the names that were given.
+fn pushed<S, Y>(
+    name: &Name,
+    names: Names<'_>,
+    digest: &Digest,
+    manifest: &Manifest,
+) -> Response<Body<S, Y>> {
+    let location = format!("/v2/{name}/manifests/{digest}");
+    let mut response = respond_with_location(StatusCode::CREATED, &location, Some(digest));
+    let headers = response.headers_mut();
+    for tag in names.tags {
+        headers.append(OCI_TAG, value(tag.as_str()));
+    }
+    if let Some(subject) = &manifest.subject {
+        headers.insert(OCI_SUBJECT, value(&subject.to_string()));
+    }
+    response
+}
 
 /// The answer to who would move a tag that does not move.
 fn immutable(name: &Name, tag: &Tag) -> Error {
@@ -63,15 +111,71 @@ const MAX_METADATA: usize = 1_900;
 
 impl<P: Platform> Manifests<P> {
     /// end-7: Manifest PUT of the removal protocol.
-    pub(in crate::registry) async fn push_manifest(
+    pub(in crate::registry) async fn push(
         &self,
         request: &mut Request<P::Body>,
         caller: &Caller,
         name: &Name,
-        reference: &Reference,
-        more_tags: &[Tag],
+        names: Names<'_>,
         trace: &Trace<P::Bytes>,
     ) -> Answer<P> {
+        let (document, _lease) = self.receive(request, names.reference).await?;
+        let Document {
+            manifest,
+            bytes,
+            digest,
+        } = document;
+        let tags = self.tags_to_write(request, caller, name, names);
+        let for_tags = tags.iter().map(TagPush::operations).sum();
+        self.require_operations(name, &manifest, for_tags)?;
+        for TagPush { tag, refusal } in &tags {
+            if let Some(refusal) = refusal {
+                self.unmoved(name, tag, &digest, refusal).await?;
+            }
+        }
+
+        // 1 the right to each blob, before granting; and every manifest that an index lists
+        let mut missing = self.grants.unreadable_blobs(name, &manifest).await?;
+        let (listed, absent) = self.listed(name, &manifest, for_tags).await?;
+        missing.extend(absent);
+        require_none_missing(name, &missing)?;
+
+        let size = bytes.len() as u64;
+        self.metrics.received.inc_by(size);
+        let bound = self.grants.bound();
+        let origin = Origin::Push;
+        self.keep_blobs(name, &digest, &manifest, origin, bound)
+            .await?;
+        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
+        require_none_missing(name, &self.grants.absent_blobs(&blobs).await?)?; // 3 look at each
+        self.write_manifest(name, &digest, &manifest, bytes, origin, bound)
+            .await?;
+        let named = listed.iter().chain([&digest]);
+        self.require_staying(name, named).await?;
+        let target = TagTarget::Manifest {
+            digest: digest.clone(),
+            media_type: manifest.media_type.clone(),
+            size,
+            nonce: Some(self.host.nonce()),
+            seen: None,
+            invalidated: None,
+        };
+        for_each(&tags, |TagPush { tag, refusal }| {
+            self.write_tag(name, tag, &target, refusal.as_ref(), bound)
+        })
+        .await?; // 6 BOUND
+        if self.settings.layers.on_push {
+            trace.after.index(manifest.layers.iter().cloned());
+        }
+        Ok(pushed(name, names, &digest, &manifest)) // 7
+    }
+
+    /// Receives the bytes of a manifest, in memory that is leased, and parses them.
+    async fn receive(
+        &self,
+        request: &mut Request<P::Body>,
+        reference: &Reference,
+    ) -> Result<(Document, Option<Lease>), Error> {
         let announced = text(&request.headers, header::CONTENT_LENGTH)
             .and_then(|length| length.parse::<u64>().ok())
             .unwrap_or(MAX_SIZE);
@@ -109,79 +213,42 @@ impl<P: Platform> Manifests<P> {
             let found = format!("the manifest received has the digest {digest}, not {expected}");
             return Err(Error::new(Code::DigestInvalid, found));
         }
-        let tags = match reference {
-            Reference::Tag(tag) => Some(tag),
-            Reference::Digest(_) => None,
+        let document = Document {
+            manifest,
+            bytes,
+            digest,
         };
-        let tags: BTreeSet<&Tag> = tags.into_iter().chain(more_tags).collect();
-        // Who may not move a tag looks at it, before the push and when it is written.
+        Ok((document, lease))
+    }
+
+    /// The tags that a push writes. A caller who may not move a tag has it looked at, before the
+    /// push and when it is written.
+    fn tags_to_write<'n>(
+        &self,
+        request: &Request<P::Body>,
+        caller: &Caller,
+        name: &Name,
+        Names { reference, tags }: Names<'n>,
+    ) -> Vec<TagPush<'n>> {
         let overwrite = Need::Repository(name, Action::Overwrite);
-        let access = &self.settings.access;
-        let denied = access
-            .permit(caller, overwrite, visit(&self.settings, request))
-            .err();
+        let visit = visit(&self.settings, request);
+        let denied = self.settings.access.permit(caller, overwrite, visit).err();
         let refusal = |tag: &Tag| {
             let is_immutable = self.settings.retention.is_immutable(name, tag);
             is_immutable
                 .then(|| immutable(name, tag))
                 .or(denied.clone())
         };
-        let tags: Vec<(&Tag, Option<Error>)> =
-            tags.into_iter().map(|tag| (tag, refusal(tag))).collect();
-        let for_tags = tags
-            .iter()
-            .map(|(_, refusal)| if refusal.is_some() { 3 } else { 1 });
-        let for_tags = for_tags.sum();
-        self.require_operations(name, &manifest, for_tags)?;
-        for (tag, refusal) in &tags {
-            if let Some(refusal) = refusal {
-                self.unmoved(name, tag, &digest, refusal).await?;
-            }
-        }
-
-        // 1 the right to each blob, before granting; and every manifest that an index lists
-        let mut missing = self.grants.unreadable_blobs(name, &manifest).await?;
-        let (listed, absent) = self.listed(name, &manifest, for_tags).await?;
-        missing.extend(absent);
-        require_none_missing(name, &missing)?;
-
-        let size = bytes.len() as u64;
-        self.metrics.received.inc_by(size);
-        let bound = self.grants.bound();
-        let origin = Origin::Push;
-        self.keep_blobs(name, &digest, &manifest, origin, bound)
-            .await?;
-        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
-        require_none_missing(name, &self.grants.absent_blobs(&blobs).await?)?; // 3 look at each
-        self.write_manifest(name, &digest, &manifest, bytes, origin, bound)
-            .await?;
-        let named = listed.iter().chain([&digest]);
-        self.require_staying(name, named).await?;
-        let target = TagTarget::Manifest {
-            digest: digest.clone(),
-            media_type: manifest.media_type,
-            size,
-            nonce: Some(self.host.nonce()),
-            seen: None,
-            invalidated: None,
+        let reference = match reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
         };
-        for_each(&tags, |(tag, refusal)| {
-            self.write_tag(name, tag, &target, refusal.as_ref(), bound)
-        })
-        .await?; // 6 BOUND
-        if self.settings.layers.on_push {
-            trace.after.index(manifest.layers.iter().cloned());
-        }
-        let location = format!("/v2/{name}/manifests/{digest}");
-        let mut response = respond_with_location(StatusCode::CREATED, &location, Some(&digest)); // 7
-        let headers = response.headers_mut();
-        for tag in more_tags {
-            headers.append(OCI_TAG, value(tag.as_str()));
-        }
-        if let Some(subject) = &manifest.subject {
-            headers.insert(OCI_SUBJECT, value(&subject.to_string()));
-        }
-        Ok(response)
+        let tags: BTreeSet<&Tag> = reference.into_iter().chain(tags).collect();
+        let tags = tags.into_iter().map(|tag| TagPush {
+            tag,
+            refusal: refusal(tag),
+        });
+        tags.collect()
     }
 
     /// The manifests that an index lists, and those of them that are not there. Where manifests go by themselves also those that these

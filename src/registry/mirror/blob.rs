@@ -30,12 +30,9 @@ use crate::{
         request::Request,
     },
     store::{
-        Bytes as _, Made, Piece, StoreError, Streams as _,
-        key::Key,
-        policy::{Kind, Tier},
-        tiers::Known,
-        trace::Trace,
+        Bytes as _, Made, Piece, StoreError, Streams as _, key::Key, tiers::Known, trace::Trace,
     },
+    tier::{Kind, Tier},
     upstream::{Mirrored, Ranges},
 };
 

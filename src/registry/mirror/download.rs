@@ -4,7 +4,7 @@ use std::{mem::replace, pin::pin, time::Duration};
 
 use futures_util::{
     StreamExt as _,
-    future::{Either, select},
+    future::{Either, LocalBoxFuture, select},
     stream::FuturesOrdered,
 };
 
@@ -13,21 +13,21 @@ use crate::{
     error::{Code, Error},
     host::Host,
     name::Name,
-    platform::{Platform, ReaderOf},
+    platform::{HasherOf, Platform, ReaderOf},
     registry::{
         grant::Look,
         mirror::{Mirror, error::UpstreamError, fill::Fill, resume::Begun},
         upload::{close::Sealed, delivery::Delivery},
     },
     store::{Bytes as _, HELD, Hasher as _, Reader as _, StoreError, Streams, key::Key},
-    upload::{Extent, ExtentName, Step},
+    upload::{Extent, ExtentName, Step, UploadId},
     upstream::Mirrored,
 };
 
-/// A blob that is sent on, from the reply of an upstream.
-pub(super) struct Source<R> {
-    /// What comes after what is stored.
-    pub(super) reader: R,
+/// A blob of an upstream that is about to be stored.
+pub(super) struct Source<P: Platform> {
+    /// Reads what comes after the stored part.
+    pub(super) reader: ReaderOf<P>,
     pub(super) size: u64,
     pub(super) begun: Begun,
 }
@@ -58,24 +58,33 @@ impl<P: Platform> Mirror<P> {
     /// Reads a blob from an upstream into the store, and says on the way how far it has come.
     pub(super) async fn fill(
         &self,
-        source: Source<ReaderOf<P>>,
+        source: Source<P>,
         mirrored: &Mirrored,
         digest: &Digest,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), UpstreamError> {
         let Source {
-            mut reader,
+            reader,
             size,
             mut begun,
         } = source;
-        let received = self
-            .receive_fill(&mut reader, size, mirrored, digest, &mut begun, fill)
-            .await;
+        let mut download = Download {
+            mirror: self,
+            mirrored,
+            digest,
+            reader,
+            hasher: None,
+            size,
+            offset: begun.offset(),
+            want: FIRST,
+            resumed: None,
+        };
+        let received = self.receive_fill(&mut download, &mut begun, fill).await;
         if let Err(error) = &received {
             // Before anything else is waited for: nobody joins it any more.
             fill.0.borrow_mut().outcome = Some(Err(error.clone()));
         }
-        reader.give_up().await;
+        download.reader.give_up().await;
         let name = &mirrored.name;
         match received {
             Ok(()) => {
@@ -199,117 +208,209 @@ impl<P: Platform> Mirror<P> {
         Ok(())
     }
 
+    /// Stores a blob chunk by chunk. What is being written is waited for even if the rest fails: it
+    /// has to be known so that it can be deleted.
     async fn receive_fill(
         &self,
-        reader: &mut ReaderOf<P>,
-        size: u64,
-        mirrored: &Mirrored,
-        digest: &Digest,
+        download: &mut Download<'_, P>,
         begun: &mut Begun,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), UpstreamError> {
-        let unstored = |error: StoreError| UpstreamError::Store(error.to_string());
-        let (id, bound) = (begun.id, begun.bound);
-        let mut hasher = self.store.hasher(digest.algorithm()).map_err(unstored)?;
-        let hashed = self.hash_begun(&mut hasher, begun, fill).await;
-        hashed.map_err(unstored)?;
-        let mut hasher = Some(hasher);
-        let mut writes = FuturesOrdered::new();
-        let (mut offset, mut want) = (begun.offset(), FIRST);
-        let extents = &mut begun.extents;
-        let mut resumed = None;
-        let mut land = |landed: Result<(u64, Extent), StoreError>| {
-            let (offset, extent) = landed.map_err(unstored)?;
-            extents.push(extent.clone());
-            fill.store(offset, extent, self.host.now());
-            Ok::<_, UpstreamError>(())
+        let bound = begun.bound;
+        download.hash_begun(begun, fill).await?;
+        let mut writes = Writes {
+            mirror: self,
+            name: &download.mirrored.name,
+            digest: download.digest,
+            id: begun.id,
+            fill,
+            queue: FuturesOrdered::new(),
+            stored: &mut begun.extents,
         };
         let received = async {
-            while offset < size {
+            while download.offset < download.size {
+                let offset = download.offset;
                 if !fill.is_wanted(offset) {
-                    return Err(UpstreamError::Failed(
-                        "nobody waits for it any more".to_owned(),
-                    ));
+                    let found = "nobody waits for it any more".to_owned();
+                    return Err(UpstreamError::Failed(found));
                 }
                 let asked = self.host.now();
-                let chunk = {
-                    let mut reading = pin!(reader.hold(want.min(size - offset)));
-                    loop {
-                        if writes.is_empty() {
-                            break reading.await;
-                        }
-                        match select(reading, writes.next()).await {
-                            Either::Left((chunk, _)) => break chunk,
-                            Either::Right((landed, rest)) => {
-                                landed.map_or(Ok(()), &mut land)?;
-                                reading = rest;
-                            }
-                        }
-                    }
-                };
-                let Ok(Some(chunk)) = chunk else {
-                    let found = format!("it broke off after {offset} of {size} bytes");
-                    let error = UpstreamError::Failed(found);
-                    if resumed == Some(offset) {
-                        return Err(error);
-                    }
-                    // Once from each place: what got on may get on again.
-                    (resumed, want) = (Some(offset), FIRST);
-                    let rest = self.open_rest(mirrored, digest, offset).await?;
-                    let (rest, _) = rest.filter(|(_, all)| *all == size).ok_or(error)?;
-                    let before = replace(reader, rest);
-                    before.give_up().await;
+                let Some(chunk) = download.next(&mut writes).await? else {
                     continue;
                 };
-                let length = chunk.len();
-                if let Some(hasher) = &mut hasher {
-                    hasher.update(&chunk).await.map_err(unstored)?;
-                }
-                if offset + length == size {
-                    let hasher = hasher
-                        .take()
-                        .ok_or_else(|| UpstreamError::Wrong("it has two ends".to_owned()))?;
-                    let found = hasher.finish().await.map_err(unstored)?;
-                    if found != *digest {
-                        return Err(UpstreamError::Wrong(format!(
-                            "blob {digest} came with the digest {found}"
-                        )));
-                    }
-                }
                 bound
                     .check(&self.host)
                     .map_err(|error| UpstreamError::Store(error.message()))?;
-                let extent = Extent {
-                    key: ExtentName::new(id, offset, &self.host.nonce()),
-                    size: length,
-                };
                 fill.receive(offset, chunk.clone(), self.host.now());
-                writes.push_back(async move {
-                    // The client's first bytes don't wait for what is written.
-                    fill.get_under_way(&self.host).await;
-                    if offset == 0 {
-                        self.start_fill(&mirrored.name, digest, id).await?;
-                    }
-                    self.store.write(&Key::extent(&extent.key), &chunk).await?;
-                    Ok((offset, extent))
-                });
-                offset += length;
+                writes.push(offset, chunk);
                 // Those who read have their turn: an upstream that is near would leave them none.
                 self.host.sleep(Duration::ZERO).await;
-                want = next_want(want, self.host.now().since(asked));
-                while writes.len() >= WRITES {
-                    let landed = writes.next().await;
-                    landed.map_or(Ok(()), &mut land)?;
-                }
+                download.want = next_want(download.want, self.host.now().since(asked));
+                writes.land_below(WRITES).await?;
             }
             Ok(())
         };
         let received = received.await;
-        // What is being written is waited for also where the rest is not: it has to be known to be cleared away.
-        let mut landed = Ok(());
-        while let Some(write) = writes.next().await {
-            landed = landed.and(land(write));
-        }
+        let landed = writes.land_all().await;
         received.and(landed)
+    }
+}
+
+/// A blob that is read from an upstream, and hashed.
+struct Download<'a, P: Platform> {
+    mirror: &'a Mirror<P>,
+    mirrored: &'a Mirrored,
+    digest: &'a Digest,
+    reader: ReaderOf<P>,
+    /// `None` before the stored part was hashed, and once all of the blob was.
+    hasher: Option<HasherOf<P>>,
+    size: u64,
+    offset: u64,
+    /// The length of the next chunk.
+    want: u64,
+    /// The offset from which the upstream was last asked for the rest.
+    resumed: Option<u64>,
+}
+
+impl<P: Platform> Download<'_, P> {
+    /// Hashes the part of the blob that is stored.
+    async fn hash_begun(
+        &mut self,
+        begun: &Begun,
+        fill: &Fill<P::Bytes>,
+    ) -> Result<(), UpstreamError> {
+        let hasher = self.mirror.store.hasher(self.digest.algorithm());
+        let mut hasher = hasher.map_err(UpstreamError::from)?;
+        let hashed = self.mirror.hash_begun(&mut hasher, begun, fill).await;
+        hashed.map_err(UpstreamError::from)?;
+        self.hasher = Some(hasher);
+        Ok(())
+    }
+
+    /// Reads the next chunk while writes land; `None` if the upstream broke off and was asked for the
+    /// rest. The digest is verified before the last chunk is returned.
+    async fn next(
+        &mut self,
+        writes: &mut Writes<'_, P>,
+    ) -> Result<Option<P::Bytes>, UpstreamError> {
+        let most = self.want.min(self.size - self.offset);
+        let Ok(Some(chunk)) = writes.land_beside(self.reader.hold(most)).await? else {
+            self.resume().await?;
+            return Ok(None);
+        };
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&chunk).await.map_err(UpstreamError::from)?;
+        }
+        self.offset += chunk.len();
+        if self.offset == self.size {
+            let hasher = self.hasher.take();
+            let hasher =
+                hasher.ok_or_else(|| UpstreamError::Wrong("it has two ends".to_owned()))?;
+            let found = hasher.finish().await.map_err(UpstreamError::from)?;
+            if found != *self.digest {
+                let digest = self.digest;
+                let found = format!("blob {digest} came with the digest {found}");
+                return Err(UpstreamError::Wrong(found));
+            }
+        }
+        Ok(Some(chunk))
+    }
+
+    /// Asks an upstream that broke off for the rest, once from each offset: if it made progress, it
+    /// may make more.
+    async fn resume(&mut self) -> Result<(), UpstreamError> {
+        let (offset, size) = (self.offset, self.size);
+        let found = format!("it broke off after {offset} of {size} bytes");
+        let error = UpstreamError::Failed(found);
+        if self.resumed == Some(offset) {
+            return Err(error);
+        }
+        (self.resumed, self.want) = (Some(offset), FIRST);
+        let rest = self.mirror.open_rest(self.mirrored, self.digest, offset);
+        let rest = rest.await?.filter(|(_, all)| *all == size);
+        let (rest, _) = rest.ok_or(error)?;
+        let before = replace(&mut self.reader, rest);
+        before.give_up().await;
+        Ok(())
+    }
+}
+
+/// Extents that are being written, in the order of their offsets.
+struct Writes<'a, P: Platform> {
+    mirror: &'a Mirror<P>,
+    name: &'a Name,
+    digest: &'a Digest,
+    id: UploadId,
+    fill: &'a Fill<P::Bytes>,
+    queue: FuturesOrdered<LocalBoxFuture<'a, Result<(u64, Extent), StoreError>>>,
+    /// The extents that were written.
+    stored: &'a mut Vec<Extent>,
+}
+
+impl<P: Platform> Writes<'_, P> {
+    /// Begins to write a chunk as an extent.
+    fn push(&mut self, offset: u64, chunk: P::Bytes) {
+        let (mirror, name, digest, id, fill) =
+            (self.mirror, self.name, self.digest, self.id, self.fill);
+        let extent = Extent {
+            key: ExtentName::new(id, offset, &mirror.host.nonce()),
+            size: chunk.len(),
+        };
+        self.queue.push_back(Box::pin(async move {
+            // The client's first bytes don't wait for what is written.
+            fill.get_under_way(&mirror.host).await;
+            if offset == 0 {
+                mirror.start_fill(name, digest, id).await?;
+            }
+            let key = Key::extent(&extent.key);
+            mirror.store.write(&key, &chunk).await?;
+            Ok((offset, extent))
+        }));
+    }
+
+    /// Notes an extent that was written, or fails with its write.
+    fn land(&mut self, written: Result<(u64, Extent), StoreError>) -> Result<(), UpstreamError> {
+        let (offset, extent) = written.map_err(UpstreamError::from)?;
+        self.stored.push(extent.clone());
+        self.fill.store(offset, extent, self.mirror.host.now());
+        Ok(())
+    }
+
+    /// Awaits a read, while writes land.
+    async fn land_beside<T>(
+        &mut self,
+        reading: impl Future<Output = T>,
+    ) -> Result<T, UpstreamError> {
+        let mut reading = pin!(reading);
+        loop {
+            if self.queue.is_empty() {
+                return Ok(reading.await);
+            }
+            match select(reading, self.queue.next()).await {
+                Either::Left((read, _)) => return Ok(read),
+                Either::Right((written, rest)) => {
+                    written.map_or(Ok(()), |written| self.land(written))?;
+                    reading = rest;
+                }
+            }
+        }
+    }
+
+    /// Waits until fewer than `most` extents are being written.
+    async fn land_below(&mut self, most: usize) -> Result<(), UpstreamError> {
+        while self.queue.len() >= most {
+            let written = self.queue.next().await;
+            written.map_or(Ok(()), |written| self.land(written))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all that is being written, and returns the first failure.
+    async fn land_all(&mut self) -> Result<(), UpstreamError> {
+        let mut landed = Ok(());
+        while let Some(written) = self.queue.next().await {
+            landed = landed.and(self.land(written));
+        }
+        landed
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::{
     error::{Code, Error},
     host::FetchError,
+    store::StoreError,
     upstream::Upstream,
 };
 
@@ -112,5 +113,11 @@ impl From<FetchError> for UpstreamError {
             FetchError::Late => Self::Late,
             FetchError::Failed(cause) => Self::Failed(cause),
         }
+    }
+}
+
+impl From<StoreError> for UpstreamError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
     }
 }

@@ -28,7 +28,8 @@ use crate::{
         reply::Answer,
         request::text,
     },
-    store::{Bytes as _, document::Referrer, policy::Tier, trace::Trace},
+    store::{Bytes as _, document::Referrer, trace::Trace},
+    tier::Tier,
     upstream::Mirrored,
 };
 
@@ -37,7 +38,7 @@ const MAX_PAGE: u64 = 4 * 1024 * 1024;
 
 impl<P: Platform> Mirror<P> {
     /// end-8, of a mirrored repository.
-    pub(in crate::registry) async fn list_mirrored_tags(
+    pub(in crate::registry) async fn list_tags(
         &self,
         mirrored: &Mirrored,
         called: &Called,
@@ -70,7 +71,7 @@ impl<P: Platform> Mirror<P> {
     }
 
     /// end-12, of a mirrored repository. An upstream that has no such end-point may have a tag in its place.
-    pub(in crate::registry) async fn list_mirrored_referrers(
+    pub(in crate::registry) async fn list_referrers(
         &self,
         mirrored: &Mirrored,
         called: &Called,

@@ -23,11 +23,11 @@ use crate::{
         after::{Learnt, Sighted},
         document::{Origin, TagTarget, to_json},
         key::Key,
-        policy::Tier,
         tiers::{Found, Wanted},
         trace::Trace,
         warm::Content,
     },
+    tier::Tier,
     upstream::Mirrored,
 };
 

@@ -12,7 +12,10 @@ use crate::{
     platform::{Platform, ReaderOf},
     registry::{
         grant::Look,
-        mirror::{Mirror, client::Question, download::Source, error::UpstreamError, fill::Fill},
+        mirror::{
+            Mirror, client::Question, download::Source, error::UpstreamError, fill::Fill,
+            resume::Begun,
+        },
         reply::value,
         request::text,
         upload::delivery::Delivery,
@@ -35,6 +38,16 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
 
 /// The largest blob that is stored before it is served: in one operation, and without a session.
 const SMALL: u64 = 1024 * 1024;
+
+/// What an upstream answers when it is asked for the rest of a blob.
+enum Rest<P: Platform> {
+    /// The rest.
+    Source(Source<P>),
+    /// All of the blob.
+    All(Reply<P::Body>),
+    /// Nothing of use.
+    Refused,
+}
 
 impl<P: Platform> Mirror<P> {
     /// Asks for a blob, and says what is left to do for it; nothing, where it is stored already.
@@ -77,7 +90,7 @@ impl<P: Platform> Mirror<P> {
         mirrored: &Mirrored,
         digest: &Digest,
         fill: &Fill<P::Bytes>,
-    ) -> Result<Option<Source<ReaderOf<P>>>, UpstreamError> {
+    ) -> Result<Option<Source<P>>, UpstreamError> {
         let name = &mirrored.name;
         let failed = |error: Error| UpstreamError::Store(error.message());
         let (seen, begun) = join(self.grants.look(digest), self.begun(name, digest)).await;
@@ -94,32 +107,63 @@ impl<P: Platform> Mirror<P> {
                 }
             }
         }
-        let most = mirrored.upstream.most_bytes;
-        let mut all = None;
-        if let Some(begun) = begun.filter(|begun| begun.offset() > 0) {
-            let offset = begun.offset();
-            match self.ask_for_blob(mirrored, digest, Some(offset)).await {
-                Ok(reply) if reply.status == StatusCode::OK => all = Some(reply),
-                Ok(reply) => match self.read_rest(reply, offset).await? {
-                    Some((reader, size)) if size <= most => {
-                        return Ok(Some(Source {
-                            reader,
-                            size,
-                            begun,
-                        }));
-                    }
-                    Some((reader, _)) => reader.give_up().await,
-                    None => {}
-                },
-                // It may be the range that it does not like.
-                Err(UpstreamError::Failed(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let reply = match all {
+        let begun = begun.filter(|begun| begun.offset() > 0);
+        let reply = match begun {
+            Some(begun) => match self.continue_source(mirrored, digest, begun).await? {
+                Rest::Source(source) => return Ok(Some(source)),
+                Rest::All(reply) => Some(reply),
+                Rest::Refused => None,
+            },
+            None => None,
+        };
+        let reply = match reply {
             Some(reply) => reply,
             None => self.ask_for_blob(mirrored, digest, None).await?,
         };
+        self.begin_source(mirrored, digest, reply, &seen, fill)
+            .await
+    }
+
+    /// Asks an upstream for the rest of a blob, of which a part is stored.
+    async fn continue_source(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        begun: Begun,
+    ) -> Result<Rest<P>, UpstreamError> {
+        let offset = begun.offset();
+        match self.ask_for_blob(mirrored, digest, Some(offset)).await {
+            Ok(reply) if reply.status == StatusCode::OK => Ok(Rest::All(reply)),
+            Ok(reply) => match self.read_rest(reply, offset).await? {
+                Some((reader, size)) if size <= mirrored.upstream.most_bytes => {
+                    Ok(Rest::Source(Source {
+                        reader,
+                        size,
+                        begun,
+                    }))
+                }
+                Some((reader, _)) => {
+                    reader.give_up().await;
+                    Ok(Rest::Refused)
+                }
+                None => Ok(Rest::Refused),
+            },
+            // It may be the range that it does not like.
+            Err(UpstreamError::Failed(_)) => Ok(Rest::Refused),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins to read all of a blob; `None` if it is stored by now.
+    async fn begin_source(
+        &self,
+        mirrored: &Mirrored,
+        digest: &Digest,
+        reply: Reply<P::Body>,
+        seen: &Look,
+        fill: &Fill<P::Bytes>,
+    ) -> Result<Option<Source<P>>, UpstreamError> {
+        let (name, most) = (&mirrored.name, mirrored.upstream.most_bytes);
         let wrong = |found: String| UpstreamError::Wrong(format!("blob {digest}: {found}"));
         let length = length(&reply.headers);
         let Reply {
@@ -152,14 +196,14 @@ impl<P: Platform> Mirror<P> {
                 let taken = match length {
                     Some(length) => {
                         self.uploads
-                            .fill_whole(Some(body), length, name, digest, &seen)
+                            .fill_whole(Some(body), length, name, digest, seen)
                             .await
                     }
                     None => self.fill_unsized(body, most, name, digest, fill).await,
                 };
                 taken.map(|()| None).map_err(|error| match error.code() {
                     Code::DigestInvalid | Code::SizeInvalid => wrong(error.message()),
-                    _ => failed(error),
+                    _ => UpstreamError::Store(error.message()),
                 })
             }
         }

@@ -22,10 +22,10 @@ use crate::{
         after::{Learnt, Sighted},
         document::{TagTarget, from_json},
         key::Key,
-        policy::Tier,
         tiers::Wanted,
         trace::Trace,
     },
+    tier::Tier,
     upstream::Mirrored,
 };
 

@@ -16,7 +16,7 @@ use crate::{
         upkeep::Upkeep,
     },
     store::{
-        ListOptions,
+        ListOptions, Meta, StoreError,
         document::{Mark, Reason, Record, from_json},
         key::{Key, Prefix},
     },
@@ -55,26 +55,7 @@ impl<P: Platform> Upkeep<P> {
             return Err(Error::new(Code::BlobUnknown, digest.to_string())
                 .with_detail(json!({ "digest": digest.to_string() })));
         }
-        let mut holds: BTreeMap<Name, Hold> = BTreeMap::new();
-        for (key, meta) in &page.objects {
-            let Some(name) = key.holder() else { continue };
-            let hold = holds.entry(name).or_default();
-            if matches!(key, Key::Link { .. }) {
-                hold.is_linked = true;
-                continue;
-            }
-            match from_json(key, &meta.metadata)? {
-                Reason::Upload => hold.uploads += 1,
-                Reason::Claim => hold.claims += 1,
-                Reason::Filled => hold.filled += 1,
-                Reason::Manifest { digest } => {
-                    hold.manifests.insert(digest);
-                }
-                Reason::Mirrored { digest } => {
-                    hold.mirrored.insert(digest);
-                }
-            }
-        }
+        let holds = read_holds(&page.objects)?;
         let manifests: BTreeSet<(&Name, &Digest)> = holds
             .iter()
             .flat_map(|(name, hold)| {
@@ -87,27 +68,8 @@ impl<P: Platform> Upkeep<P> {
             Ok(found.map(|_| (name.clone(), manifest.clone())))
         });
         let stored: BTreeSet<(Name, Digest)> = stored.await?.into_iter().flatten().collect();
-        let repositories: Vec<Value> = holds
-            .iter()
-            .map(|(name, hold)| {
-                let told = |manifests: &BTreeSet<Digest>| -> Vec<Value> {
-                    let told = manifests.iter().map(|manifest| {
-                        let is_stored = stored.contains(&(name.clone(), manifest.clone()));
-                        json!({ "digest": manifest.to_string(), "stored": is_stored })
-                    });
-                    told.collect()
-                };
-                json!({
-                    "name": name.as_str(),
-                    "uploads": hold.uploads,
-                    "claims": hold.claims,
-                    "filled": hold.filled,
-                    "manifests": told(&hold.manifests),
-                    "mirrored": told(&hold.mirrored),
-                    "linked": hold.is_linked,
-                })
-            })
-            .collect();
+        let told = holds.iter().map(|(name, hold)| hold.tell(name, &stored));
+        let repositories: Vec<Value> = told.collect();
         let uploads: u64 = holds
             .values()
             .map(|hold| hold.uploads + hold.claims + hold.filled)
@@ -125,6 +87,53 @@ impl<P: Platform> Upkeep<P> {
             "repositories": repositories,
         });
         Ok(respond_with_json(StatusCode::OK, bytes(&body)))
+    }
+}
+
+/// Sorts grants and links by the repositories that have them.
+fn read_holds(objects: &[(Key, Meta)]) -> Result<BTreeMap<Name, Hold>, StoreError> {
+    let mut holds: BTreeMap<Name, Hold> = BTreeMap::new();
+    for (key, meta) in objects {
+        let Some(name) = key.holder() else { continue };
+        let hold = holds.entry(name).or_default();
+        if matches!(key, Key::Link { .. }) {
+            hold.is_linked = true;
+            continue;
+        }
+        match from_json(key, &meta.metadata)? {
+            Reason::Upload => hold.uploads += 1,
+            Reason::Claim => hold.claims += 1,
+            Reason::Filled => hold.filled += 1,
+            Reason::Manifest { digest } => {
+                hold.manifests.insert(digest);
+            }
+            Reason::Mirrored { digest } => {
+                hold.mirrored.insert(digest);
+            }
+        }
+    }
+    Ok(holds)
+}
+
+impl Hold {
+    /// What a repository has on a blob, with those of its manifests that are stored.
+    fn tell(&self, name: &Name, stored: &BTreeSet<(Name, Digest)>) -> Value {
+        let told = |manifests: &BTreeSet<Digest>| -> Vec<Value> {
+            let told = manifests.iter().map(|manifest| {
+                let is_stored = stored.contains(&(name.clone(), manifest.clone()));
+                json!({ "digest": manifest.to_string(), "stored": is_stored })
+            });
+            told.collect()
+        };
+        json!({
+            "name": name.as_str(),
+            "uploads": self.uploads,
+            "claims": self.claims,
+            "filled": self.filled,
+            "manifests": told(&self.manifests),
+            "mirrored": told(&self.mirrored),
+            "linked": self.is_linked,
+        })
     }
 }
 

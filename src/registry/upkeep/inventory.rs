@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Error,
+    metrics::{All, Of},
     name::Name,
     platform::Platform,
     registry::{reply::log_failure, upkeep::Upkeep},
@@ -102,33 +103,29 @@ impl<P: Platform> Upkeep<P> {
             others,
         } = inventory;
         let shown = &self.metrics.inventory;
-        shown.clear();
-        for (what, number) in [
-            ("began_seconds", began.0 / 1_000),
-            ("blobs", blobs),
-            ("bytes", bytes),
-            ("undivided_bytes", undivided_bytes),
-            ("manifests", manifests),
-            ("tags", tags),
-            ("uploads", uploads),
-            ("extent_bytes", extent_bytes),
-        ] {
-            shown.show(what, number);
-        }
+        shown.show(All {
+            began_seconds: began.0 / 1_000,
+            blobs,
+            bytes,
+            undivided_bytes,
+            manifests,
+            tags,
+            uploads,
+            extent_bytes,
+        });
         let named = repositories
             .iter()
             .map(|(name, holding)| (&**name, holding));
         // No name of a repository begins so.
         for (name, holding) in named.chain([("_others", &others)]) {
-            for (what, number) in [
-                ("blobs", holding.blobs),
-                ("bytes", holding.bytes),
-                ("undivided_bytes", holding.undivided_bytes),
-                ("manifests", holding.manifests),
-                ("tags", holding.tags),
-            ] {
-                shown.show_of(name, what, number);
-            }
+            let of = Of {
+                blobs: holding.blobs,
+                bytes: holding.bytes,
+                undivided_bytes: holding.undivided_bytes,
+                manifests: holding.manifests,
+                tags: holding.tags,
+            };
+            shown.show_of(name, of);
         }
     }
 }

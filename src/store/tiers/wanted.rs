@@ -8,9 +8,9 @@ use crate::{
     store::{
         document::{Record, Right},
         key::{Key, Prefix},
-        policy::Kind,
         warm::Content,
     },
+    tier::Kind,
     time::Timestamp,
 };
 

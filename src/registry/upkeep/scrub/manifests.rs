@@ -138,6 +138,49 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
+    /// Reads a manifest, and again if its bytes are wrong: they may have been wrong on their way.
+    /// `None` if it is no longer what was listed.
+    async fn read_twice(
+        &self,
+        digest: &Digest,
+        key: &Key,
+        meta: &Meta,
+    ) -> Result<Option<Vec<u8>>, Halt> {
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            let Some((now, read)) = self.read_object(key, MAX_SIZE).await? else {
+                return Ok(None);
+            };
+            if now.etag != meta.etag {
+                return Ok(None);
+            }
+            bytes = read.unwrap_or_default();
+            if digest.algorithm().digest(&bytes) == *digest {
+                break;
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Sets a manifest aside whose bytes are wrong. The bytes stay, for people who look into it.
+    async fn set_manifest_aside(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        stored: Option<Stored>,
+        bytes: Vec<u8>,
+    ) -> Result<(), Halt> {
+        let metadata = to_json(&Stored {
+            // If neither bytes nor metadata are right, repairs must not create a right.
+            mirrored: stored.as_ref().is_none_or(|stored| stored.mirrored),
+            media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
+            lists: None,
+            aside: true,
+        });
+        self.replace(key, meta, bytes, &metadata).await?;
+        Ok(())
+    }
+
     /// Reads a manifest, and sets it aside if it is not what it should be; `None` where there is nothing to be seen of it.
     async fn read_manifest(
         &self,
@@ -161,37 +204,17 @@ impl<P: Platform> Scrub<'_, P> {
             }
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        let mut is_right = false;
-        for _ in 0..2 {
-            let Some((now, read)) = self.read_object(key, MAX_SIZE).await? else {
-                return Ok(None);
-            };
-            if now.etag != meta.etag {
-                return Ok(None);
-            }
-            bytes = read.unwrap_or_default();
-            is_right = digest.algorithm().digest(&bytes) == *digest;
-            if is_right {
-                break;
-            }
-        }
+        let Some(bytes) = self.read_twice(digest, key, meta).await? else {
+            return Ok(None);
+        };
         let size = bytes.len() as u64;
-        if !is_right {
-            let found = digest.algorithm().digest(&bytes);
+        let found = digest.algorithm().digest(&bytes);
+        if found != *digest {
             let why = format!("its bytes have the digest {found}");
             self.work.require(3)?;
             self.find(finding(Found::Corrupt, why, Some(Repair::Aside)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
-                // The bytes stay, for who wants to know what became of them.
-                let metadata = to_json(&Stored {
-                    // If neither bytes nor metadata are right, repairs must not create a right.
-                    mirrored: stored.as_ref().is_none_or(|stored| stored.mirrored),
-                    media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
-                    lists: None,
-                    aside: true,
-                });
-                self.replace(key, meta, bytes, &metadata).await?;
+                self.set_manifest_aside(key, meta, stored, bytes).await?;
                 let upkeep = self.work.upkeep;
                 upkeep.tiers.withdraw(Wanted::Manifest(name, digest)).await;
             }

@@ -40,6 +40,16 @@ struct Candidate {
     present: u64,
 }
 
+/// The steps of an upload.
+struct Chain {
+    /// The blob that it was closed as.
+    closed: Option<Digest>,
+    /// The extents that its steps name.
+    named: Vec<Key>,
+    /// The last step, with its number.
+    last: (u32, Step),
+}
+
 impl<P: Platform> JobStep<'_, P> {
     /// Goes through all uploads, from one on.
     pub(super) async fn sweep_uploads(
@@ -185,30 +195,40 @@ impl<P: Platform> JobStep<'_, P> {
         self.delete_extents(&strays, why).await
     }
 
-    /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
-    async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
-        let steps = self.list_below(Prefix::Upload(id)).await?;
-        let mut closed: Option<Digest> = None;
-        let mut named = Vec::new();
-        let mut last = None;
-        for (key, meta) in &steps {
+    /// Reads the steps of an upload; `None` if one can't be read, or if the last one is young.
+    fn read_chain(&self, steps: &[(Key, Meta)]) -> Option<Chain> {
+        let (mut closed, mut named, mut last) = (None, Vec::new(), None);
+        for (key, meta) in steps {
             let Key::Step { number, .. } = *key else {
-                return Ok(());
+                return None;
             };
-            let Some(step) = self.read::<Step>(key, &meta.metadata) else {
-                return Ok(());
-            };
+            let step = self.read::<Step>(key, &meta.metadata)?;
             if let Step::Closing { digest } | Step::Done { digest, .. } = &step {
                 closed = Some(digest.clone());
             }
             if let Step::Received { extent, .. } = &step {
                 named.push(Key::extent(&extent.key));
             }
-            last = Some((number, step, self.is_old(meta)));
+            last = Some((number, step)).filter(|_| self.is_old(meta));
         }
-        let Some((number, step, true)) = last else {
+        Some(Chain {
+            closed,
+            named,
+            last: last?,
+        })
+    }
+
+    /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
+    async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
+        let steps = self.list_below(Prefix::Upload(id)).await?;
+        let Some(chain) = self.read_chain(&steps) else {
             return Ok(());
         };
+        let Chain {
+            closed,
+            named,
+            last: (number, step),
+        } = chain;
         let removal = |action, why| Removal {
             action,
             what: What::Upload,
