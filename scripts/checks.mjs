@@ -18,7 +18,7 @@ const DENIED = ["--", "-D", "warnings"];
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
   { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
-  { name: "clippy", commands: [["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-fuzz", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-schedules", "--all-targets", ...DENIED]] },
+  { name: "clippy", commands: [["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-fuzz", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-schedules", "-p", "strata-support", "--all-targets", ...DENIED]] },
   {
     name: "clippy wasm32",
     commands: [
@@ -26,7 +26,7 @@ const RUST = [
       ["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-inspect", "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
   },
-  { name: "docs", commands: [["cargo", "doc", "--locked", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
+  { name: "docs", commands: [["cargo", "doc", "--locked", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-support", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
   {
     name: "docs wasm32",
     commands: [["cargo", "doc", "--locked", "-p", "strata-inspect", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],

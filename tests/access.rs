@@ -14,12 +14,7 @@ use strata::{
     access::{Access, Caller, Need, Visit, rule::Action},
     error::{Code, Error},
 };
-
-use crate::host::{TestHost, key};
-
-#[expect(dead_code, reason = "nobody else is asked here")]
-#[path = "support/host.rs"]
-mod host;
+use strata_support::host::{TestHost, key};
 
 const ROBOT: &str = "strata_0123456789abcdefghijABCDEFGHIJ0123456789";
 

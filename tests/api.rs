@@ -17,13 +17,9 @@ use strata::{
     manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
     store::memory::Memory,
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestRegistry, ask, descriptor, digest, image, registry_of,
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 fn registry(settings: &[(&str, &str)]) -> TestRegistry<Memory> {
     registry_of(Memory::default(), settings)

@@ -33,19 +33,14 @@ use strata::{
     registry::Request,
     store::{Content, ListOptions, Objects as _, PutOptions, memory::Memory},
 };
-
-use crate::{
+use strata_support::{
+    Answer, Ask, CONFIG, TestHost, TestRegistry, ask, ask_now, descriptor, digest,
     host::key as derived,
-    support::{
-        Answer, Ask, CONFIG, TestHost, TestRegistry, ask, ask_now, descriptor, digest, host, key,
-        layers::Tar,
-        registry_with, settings_of,
-        watched::{Verdict, Watched, WatchedValues},
-    },
+    key,
+    layers::Tar,
+    registry_with, settings_of,
+    watched::{Verdict, Watched, WatchedValues},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// What nobody but alice and root may ever see, and what everybody may.
 const PRIVATE: &str = "the private bytes";

@@ -19,11 +19,7 @@ use strata::{
     registry::{Body, Request},
     store::memory::{Memory, MemoryBody},
 };
-
-use crate::support::{TestHost, TestRegistry, host::key, registry_on};
-
-#[path = "support/support.rs"]
-mod support;
+use strata_support::{TestHost, TestRegistry, host::key, registry_on};
 
 const HERE: &str = "https://registry.example";
 

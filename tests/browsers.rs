@@ -11,17 +11,13 @@ use strata::{
     route::Operation,
     store::memory::{Memory, MemoryBody, MemoryBytes},
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image,
     layers::{Tar, gzip},
     mirrors::{Mirrors, says},
     registry_with,
     watched::{Verdict, Watched, WatchedValues},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// A registry with an image as `a:v1` and an upload under way, and all that it asked of its stores and of other servers.
 struct World {

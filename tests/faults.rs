@@ -20,14 +20,10 @@ use strata::{
         retry::Retry,
     },
 };
-
-use crate::support::{
+use strata_support::{
     Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image, registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// A push: requests that each follow from the answer before. Answers whether all went well.
 type Push<S> = fn(&TestRegistry<S>) -> bool;

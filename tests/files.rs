@@ -28,8 +28,7 @@ use strata::{
         warm,
     },
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, ask_now, descriptor, digest,
     host::turn,
     key,
@@ -37,9 +36,6 @@ use crate::support::{
     registry_with,
     watched::{Verdict, Watched, WatchedValues},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// Decides what comes of an operation, by its tier, name and kind of key.
 type Fault = Rc<RefCell<Box<dyn FnMut(&str) -> Verdict>>>;
@@ -426,7 +422,7 @@ fn check_ranges(isolate: &Isolate, target: &str, bytes: &[u8], etag: &str) {
             .header("range", "bytes=0-0")
             .header("if-range", condition);
         assert_eq!(
-            support::ask(isolate, &request).status,
+            strata_support::ask(isolate, &request).status,
             status,
             "{condition}"
         );
@@ -735,7 +731,7 @@ fn many_ranges_of_a_large_file_are_not_held_at_once() {
 
 #[test]
 fn holes_of_a_sparse_file_are_zeros() {
-    let folder = Folder::new();
+    let folder = Folder::create();
     let mut bytes = vec![0; 3 * MIB];
     for (at, seed) in [(0, 1), (MIB, 2), (2 * MIB + 8_192, 3)] {
         bytes[at..at + 40_000].copy_from_slice(&words(seed, 40_000));
@@ -1200,7 +1196,7 @@ fn what_was_beyond_a_limit_is_tried_again_under_another() {
 #[test]
 fn a_small_layer_that_would_inflate_to_much_is_stopped_early() {
     let command = "head -c 1073741824 /dev/zero | zstd -1";
-    let zeros = run(&Folder::new().0, command);
+    let zeros = run(&Folder::create().0, command);
     let world = World::with_layer(&zeros);
     let isolate = world.isolate(&[]);
     let (_, detail) = refused(&get(&isolate, &contents(&zeros)), 422, "LAYER_INVALID");

@@ -10,12 +10,7 @@ use base64::{
 use pollster::block_on;
 use sha2::{Digest as _, Sha256};
 use strata::access::{Access, Need, Visit};
-
-use crate::host::{TestHost, key};
-
-#[expect(dead_code, reason = "no other server is asked here")]
-#[path = "support/host.rs"]
-mod host;
+use strata_support::host::{TestHost, key};
 
 const ROBOT: &str = "strata_0123456789abcdefghijABCDEFGHIJ0123456789";
 

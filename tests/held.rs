@@ -5,17 +5,13 @@
     reason = "what is not as expected fails the test"
 )]
 
-#[path = "support/layers.rs"]
-#[expect(dead_code, reason = "others use the rest")]
-mod layers;
-
 use std::ops::Range;
 
-use layers::{Tar, gzip, noise, through, words};
 use strata::layer::{
     held::{HeldLayer, ReadError},
     pass::{Options, Pass},
 };
+use strata_support::layers::{Folder, Tar, gzip, noise, run, through, words};
 
 const SPAN: u64 = 1 << 20;
 
@@ -128,9 +124,9 @@ fn any_range_of_a_file_takes_the_spans_that_it_is_in() {
 
 #[test]
 fn a_sparse_file_has_its_holes() {
-    let folder = layers::Folder::new();
+    let folder = Folder::create();
     let make = "truncate -s 3G sparse; printf abc | dd of=sparse bs=1 seek=2000000000 conv=notrunc status=none; tar -S -c sparse";
-    let held = Held::new(layers::run(&folder.0, make));
+    let held = Held::new(run(&folder.0, make));
     assert!(held.bytes.len() < 100_000);
     let (found, _, inflated) = held.read("sparse", 1_999_999_998..2_000_000_005).unwrap();
     assert_eq!(

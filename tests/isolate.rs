@@ -22,16 +22,12 @@ use strata::{
     registry::{Body, Request},
     store::memory::{MadeItems, Memory, MemoryBody},
 };
-
-use crate::support::{
+use strata_support::{
     Ask, CONFIG, LAYER, TestHost, ask, ask_now, descriptor, digest, image, key,
     layers::{Tar, gzip},
     registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// What version 0.1.0 saved of a pass has up to 96 MiB, and the ledger has no room for as much.
 #[test]

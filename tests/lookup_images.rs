@@ -11,16 +11,12 @@ use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
 use serde_json::{Value, json};
 use strata::{manifest::OCI_MANIFEST, store::memory::Memory};
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, descriptor, digest,
     layers::{Tar, gzip, words},
     registry_with,
     watched::{Verdict, Watched, WatchedValues},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 type Isolate = TestRegistry<Watched, WatchedValues>;
 

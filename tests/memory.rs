@@ -21,16 +21,12 @@ use strata::{
     manifest::OCI_MANIFEST,
     store::memory::Memory,
 };
-
-use crate::support::{
+use strata_support::{
     Ask, TestHost, TestRegistry, ask, digest, key,
     layers::{Tar, gzip},
     registry_of, registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const MIB: u64 = 1 << 20;
 

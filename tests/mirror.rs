@@ -27,16 +27,12 @@ use strata::{
         memory::{MadeItems, Memory, MemoryBody, MemoryBytes},
     },
 };
-
-use crate::support::{
+use strata_support::{
     Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, key,
     mirrors::{self, Said, answer, get, target, text, watched},
     registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// What happens to a request on its way to the upstream: `None` lets it pass.
 type Weather = Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Said>>>>;
@@ -410,7 +406,7 @@ fn a_connection_that_is_lost_is_tried_once_more() {
 /// An upstream with users, which gives tokens.
 #[test]
 fn signs_in_where_it_has_to() {
-    let users = support::settings_of(&[]);
+    let users = strata_support::settings_of(&[]);
     assert!(users.access.is_configured());
     let world = World::with(&[]);
     let credentials = r#"{"up.example": {"user": "dev", "password": "secret"}}"#;
@@ -568,7 +564,7 @@ fn of_many_who_miss_a_blob_one_asks() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     let request = Ask::new(&format!("GET {}", blob(LAYER)));
-    let all = (0..32).map(|_| support::ask_now(&mirror, &request));
+    let all = (0..32).map(|_| strata_support::ask_now(&mirror, &request));
     for answer in block_on(join_all(all)) {
         assert_eq!((answer.status, answer.body.as_slice()), (200, LAYER));
     }
@@ -780,7 +776,7 @@ fn serve(world: &World, bytes: &[u8], announced: usize) {
         }
         let items: Vec<_> = bytes.chunks(100_000).map(<[u8]>::to_vec).collect();
         let items = stream::iter(items).then(async |item| {
-            support::host::turn().await;
+            strata_support::host::turn().await;
             Ok(item)
         });
         let mut headers = HeaderMap::new();
@@ -857,7 +853,7 @@ fn a_large_blob_is_sent_on_while_it_is_stored() {
         let mut finishing = pin!(mirror.finish(rest));
         let turns = pin!(async {
             for _ in 0..60 {
-                support::host::turn().await;
+                strata_support::host::turn().await;
             }
         });
         assert!(matches!(

@@ -8,15 +8,11 @@ use http::HeaderMap;
 use pollster::block_on;
 use serde_json::json;
 use strata::{manifest::OCI_MANIFEST, registry::Request};
-
-use crate::support::{
+use strata_support::{
     Ask, TestRegistry, ask, image,
     mirrors::{Mirrors, says, target},
     watched::Watched,
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// How many tags a mirror remembers, of those that there are and of those that there are not.
 const TAGS: usize = 4_096;

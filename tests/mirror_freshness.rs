@@ -13,16 +13,12 @@ use strata::{
     host::{Ask as Asked, FetchError},
     manifest::OCI_MANIFEST,
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, TestRegistry, ask, image,
     mirrors::{Mirrors, Said, get, json_of, says, target, text},
     registry_on,
     watched::Watched,
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const V1: &str = "/v2/up.example/team/app/manifests/v1";
 const V2: &str = "/v2/up.example/team/app/manifests/v2";
@@ -45,7 +41,7 @@ fn manifests(of: &Version) -> impl FnMut(&Asked) -> Said + 'static {
             return says(404, &[], "{}");
         }
         let bytes = version(of.get());
-        let digest = support::digest(&bytes).to_string();
+        let digest = strata_support::digest(&bytes).to_string();
         let headers = [
             ("content-type", OCI_MANIFEST),
             ("docker-content-digest", &digest),

@@ -12,15 +12,11 @@ use strata::{
     host::{Ask as Asked, FetchError},
     manifest::{OCI_INDEX, OCI_MANIFEST},
 };
-
-use crate::support::{
+use strata_support::{
     Ask, CONFIG, LAYER, TestHost, ask, ask_now, descriptor, digest, image,
     mirrors::{Mirrors, Said, answer, get, json_of, says, target, text, watched},
     registry_on,
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const TAGS: &str = "/v2/up.example/team/app/tags/list";
 
@@ -196,7 +192,7 @@ fn about_image(artifact_type: &str) -> Value {
     manifest
 }
 
-fn types(answer: &support::Answer) -> Vec<Value> {
+fn types(answer: &strata_support::Answer) -> Vec<Value> {
     assert_eq!(answer.status, 200, "{}", text(answer));
     assert_eq!(answer.header("content-type"), Some(OCI_INDEX));
     let body = json_of(answer);

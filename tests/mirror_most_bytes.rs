@@ -10,11 +10,7 @@ use strata::{
     host::Reply,
     store::{Made, Piece, Streams as _, memory::Memory},
 };
-
-use crate::support::mirrors::{Mirrors, get, text};
-
-#[path = "support/support.rs"]
-mod support;
+use strata_support::mirrors::{Mirrors, get, text};
 
 const MIB: usize = 1024 * 1024;
 

@@ -2,14 +2,10 @@
 
 use serde_json::json;
 use strata::host::Ask as Asked;
-
-use crate::support::{
+use strata_support::{
     Ask, LAYER, ask, digest,
     mirrors::{Mirrors, get, says, target},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// A name that leads pulls to the default upstream leads mounts there as well.
 #[test]

@@ -11,14 +11,10 @@ use strata::{
     host::Reply,
     store::{Made, Piece, Streams as _, memory::Memory},
 };
-
-use crate::support::{
+use strata_support::{
     Ask, ask_now,
     mirrors::{Mirrors, text},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const PIECE: usize = 256 * 1024;
 const PIECES: usize = 40;
@@ -26,18 +22,18 @@ const PIECES: usize = 40;
 /// The blob takes 80 seconds, and each piece of it two.
 #[test]
 fn followers_wait_for_a_blob_as_long_as_its_bytes_come() {
-    let clock = std::rc::Rc::new(std::cell::RefCell::new(None::<support::TestHost>));
+    let clock = std::rc::Rc::new(std::cell::RefCell::new(None::<strata_support::TestHost>));
     let host = clock.clone();
     let world = Mirrors::of(move |_| {
         let host = host.clone();
         let pieces = stream::iter(0..PIECES).then(move |_| {
             let host = host.clone();
             async move {
-                support::host::turn().await;
+                strata_support::host::turn().await;
                 if let Some(host) = &*host.borrow() {
                     host.pass(Duration::from_secs(2));
                 }
-                support::host::turn().await;
+                strata_support::host::turn().await;
                 Ok(Piece::Bytes(vec![b'x'; PIECE]))
             }
         });

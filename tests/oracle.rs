@@ -21,16 +21,12 @@ use strata::{
         memory::{MadeItems, Memory, MemoryBody},
     },
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, digest, key,
     mirrors::{says, target},
     registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// The bytes of a layer that somebody else may have pushed.
 const SECRET: &[u8] = b"the bytes of somebody's private layer";

@@ -22,15 +22,11 @@ use strata::{
     store::{frequency::Frequency, hot::Hot, memory::Memory},
     time::Timestamp,
 };
-
-use crate::support::{
+use strata_support::{
     Ask, ask, digest,
     layers::{Tar, gzip, noise},
     registry_of,
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// distribution-spec v1.1.1, "Pulling manifests".
 static NAME: LazyLock<Regex> = LazyLock::new(|| {

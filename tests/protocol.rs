@@ -10,14 +10,10 @@ use strata::{
     manifest::OCI_MANIFEST,
     store::{Content, Objects as _, PutOptions, StoreError, memory::Memory},
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, key, registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const GRACE: Duration = Duration::from_secs(24 * 3_600);
 

@@ -23,8 +23,7 @@ use strata::{
     settings::Settings,
     store::{Bytes as _, Objects as _, Values as _, memory::Memory, memory::MemoryBytes},
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest,
     host::key as derived,
     key,
@@ -32,9 +31,6 @@ use crate::support::{
     mirrors::{Said, json_of, says, target, text},
     watched::{Verdict, Watched, WatchedValues},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const GRACE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -610,7 +606,7 @@ fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
         "mallory",
         &format!("GET {}", blob_of("other.example/w", &blob)),
     );
-    let broken = block_on(support::try_ask_now(&world.mirror(), &line));
+    let broken = block_on(strata_support::try_ask_now(&world.mirror(), &line));
     assert!(broken.is_err(), "{broken:?}");
     assert!(world.reasons("other.example/w", &blob).is_empty());
 }

@@ -22,16 +22,12 @@ use strata::{
     route::{InRepository, Operation},
     store::memory::Memory,
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest,
     host::key,
     image, registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// What a method of an end-point needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

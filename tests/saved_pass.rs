@@ -5,14 +5,10 @@
     reason = "what is not as expected fails the test"
 )]
 
-#[path = "support/layers.rs"]
-#[expect(dead_code, reason = "others use the rest")]
-mod layers;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use layers::{Tar, gzip, noise, through};
 use strata::layer::pass::{Options, Pass};
+use strata_support::layers::{Tar, gzip, noise, through};
 
 fn options() -> Options {
     Options {

@@ -4,14 +4,10 @@ use std::time::Duration;
 
 use pollster::block_on;
 use strata::store::Objects as _;
-
-use crate::support::{
+use strata_support::{
     Ask, LAYER, TestHost, TestRegistry, ask, digest, key, mirrors::watched, registry_on,
     watched::Watched,
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 fn push_in_chunks(registry: &TestRegistry<Watched>, name: &str) {
     let start = ask(

@@ -23,15 +23,11 @@ use strata::{
     manifest::{OCI_INDEX, OCI_MANIFEST},
     store::{Content, Objects as _, PutOptions, StoreError, memory::Memory},
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
     is_whole, key, push_manifest, registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const GRACE: Duration = Duration::from_secs(24 * 3_600);
 

@@ -10,14 +10,10 @@ use std::{cell::Cell, fs, rc::Rc, time::Duration};
 use pollster::block_on;
 use serde_json::{Value, json};
 use strata::store::{Content, Objects as _, PutOptions, memory::Memory};
-
-use crate::support::{
+use strata_support::{
     Ask, TestHost, ask, digest, key, registry_on,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const BLOBS: u32 = 100_000;
 

@@ -19,15 +19,11 @@ use strata::{
         memory::{Memory, MemoryBody, MemoryBytes},
     },
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
     key, registry_with, settings_of,
     watched::{Verdict, Watched, WatchedValues},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// Decides what comes of an operation, by its tier, name and key.
 type Fault = Rc<RefCell<Box<dyn FnMut(&str) -> Verdict>>>;

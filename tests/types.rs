@@ -22,16 +22,12 @@ use strata::{
         warm::{Content, Value as Warm},
     },
 };
-
-use crate::support::{
+use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image, key,
     mirrors::{Mirrors, get, says, text},
     registry_on, registry_with,
     watched::{Verdict, Watched},
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -264,7 +260,7 @@ fn an_index_that_was_relabelled_before_keeps_what_it_lists() {
 fn what_has_no_type_keeps_its_label_and_all_that_it_may_list() {
     let image = digest_of(&untyped()).to_string();
     let both = {
-        let mut both = support::image();
+        let mut both = strata_support::image();
         both["manifests"] = untyped_index()["manifests"].clone();
         both
     };

@@ -6,15 +6,11 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
 use serde_json::json;
 use strata::upstream::Upstreams;
-
-use crate::support::{
+use strata_support::{
     Ask, ask,
     mirrors::{Mirrors, says, target},
     registry_on,
 };
-
-#[path = "support/support.rs"]
-mod support;
 
 /// Whether an upstream of this name and address may have credentials sent to a realm.
 fn may_ask(name: &str, address: &str, is_insecure: bool, realm: &str) -> bool {
@@ -332,7 +328,7 @@ fn pull(
 }
 
 fn pull_from(
-    mirror: &support::TestRegistry<support::watched::Watched>,
+    mirror: &strata_support::TestRegistry<strata_support::watched::Watched>,
     given: &RefCell<Vec<String>>,
     names: impl Iterator<Item = u32>,
 ) -> usize {

@@ -18,14 +18,12 @@ use std::{fs, path::Path};
 
 use cap::Cap;
 use peak_alloc::PeakAlloc;
+use strata_support::layers as programs;
 
 mod bounds;
 mod filesystem;
 mod input;
 mod layers;
-#[path = "../support/layers.rs"]
-#[expect(dead_code, reason = "others use the rest")]
-mod programs;
 
 /// Counts the peak memory of the process, and the total of its allocations.
 #[global_allocator]

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 use strata::manifest::{OCI_INDEX, OCI_MANIFEST};
+use strata_support::{Answer, Ask, CONFIG, LAYER, ask_now, descriptor, digest, image, try_ask_now};
 
 use super::{
     play::Running,
     world::{Promises, Registry, World},
 };
-use crate::support::{Answer, Ask, CONFIG, LAYER, ask_now, descriptor, digest, image, try_ask_now};
 
 pub(crate) async fn done(registry: &Registry, request: &Ask) -> Answer {
     ask_now(registry, request).await

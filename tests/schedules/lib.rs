@@ -23,6 +23,7 @@ use strata::{
     manifest::OCI_MANIFEST,
     store::{Content, ListOptions, Objects as _, PutOptions, memory::MemoryBody},
 };
+use strata_support::{Ask, CONFIG, LAYER, ask, digest, key, mirrors::says, try_ask_now};
 
 use crate::{
     actors::{
@@ -33,14 +34,11 @@ use crate::{
         whole_to_app, whole_to_b,
     },
     play::{Area, Operation, Scenario},
-    support::{Ask, CONFIG, LAYER, ask, digest, key, mirrors::says, try_ask_now},
     world::{State, World},
 };
 
 mod actors;
 mod play;
-#[path = "../support/support.rs"]
-mod support;
 mod world;
 
 /// The grace period: a step of the sweep may take five times as long, so that all it does can be late.

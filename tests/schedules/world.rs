@@ -15,12 +15,12 @@ use strata::{
     store::{Content, Meta, Objects as _, PutOptions, StoreError, memory::Memory},
     upload::UploadId,
 };
-
-use super::play::{Chance, Fault, Scenario};
-use crate::support::{
+use strata_support::{
     Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest, key, registry_on,
     watched::{Verdict, Watched},
 };
+
+use super::play::{Chance, Fault, Scenario};
 
 pub(crate) type Registry = Rc<TestRegistry<Watched>>;
 

@@ -1,4 +1,5 @@
-//! A host for native tests: a clock that the test moves, random bytes that count up, and hashing that costs nothing.
+//! A host for tests: the test sets its clock, its random bytes count up, and deriving a key is
+//! cheap.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,28 +16,28 @@ use strata::{
     time::Timestamp,
 };
 
-/// Other servers, as a test plays them.
-pub(crate) type Servers = Box<dyn FnMut(&Ask) -> Result<Reply<MemoryBody>, FetchError>>;
+/// Answers the requests that a registry sends to other servers.
+pub type Servers = Box<dyn FnMut(&Ask) -> Result<Reply<MemoryBody>, FetchError>>;
 
-/// The host of a test. Its clones share all there is.
+/// The host of a test. Clones share all state.
 #[derive(Clone)]
-pub(crate) struct TestHost {
-    /// The time now.
-    pub(crate) now: Rc<Cell<Timestamp>>,
-    /// How many keys were derived.
-    pub(crate) derived: Rc<Cell<u32>>,
-    /// How many iterations that took.
-    pub(crate) iterations: Rc<Cell<u32>>,
-    /// What the platform's rate limiter was asked for.
-    pub(crate) limited: Rc<RefCell<Vec<String>>>,
-    /// What it answers.
-    pub(crate) admits: Rc<Cell<bool>>,
-    /// What was logged as an error.
-    pub(crate) log: Rc<RefCell<Vec<String>>>,
-    /// What else was logged.
-    pub(crate) told: Rc<RefCell<Vec<String>>>,
-    /// How often random bytes were asked for.
-    pub(crate) random: Rc<Cell<u64>>,
+pub struct TestHost {
+    /// The current time.
+    pub now: Rc<Cell<Timestamp>>,
+    /// The number of derived keys.
+    pub derived: Rc<Cell<u32>>,
+    /// The iterations of all derived keys.
+    pub iterations: Rc<Cell<u32>>,
+    /// The keys that were checked against the platform's rate limiter.
+    pub limited: Rc<RefCell<Vec<String>>>,
+    /// Whether the rate limiter admits.
+    pub admits: Rc<Cell<bool>>,
+    /// Messages that were logged as errors.
+    pub log: Rc<RefCell<Vec<String>>>,
+    /// Messages that were logged as information.
+    pub told: Rc<RefCell<Vec<String>>>,
+    /// The number of calls for random bytes.
+    pub random: Rc<Cell<u64>>,
     servers: Rc<RefCell<Servers>>,
 }
 
@@ -59,16 +60,16 @@ impl Default for TestHost {
 }
 
 impl TestHost {
-    /// Answers what is asked of other servers.
-    pub(crate) fn serve(
+    /// Sets the function that answers requests to other servers.
+    pub fn serve(
         &self,
         servers: impl FnMut(&Ask) -> Result<Reply<MemoryBody>, FetchError> + 'static,
     ) {
         *self.servers.borrow_mut() = Box::new(servers);
     }
 
-    /// Lets time pass.
-    pub(crate) fn pass(&self, duration: Duration) {
+    /// Moves the clock forward.
+    pub fn pass(&self, duration: Duration) {
         self.now.set(self.now.get() + duration);
     }
 }
@@ -83,7 +84,7 @@ impl Host for TestHost {
     type Body = MemoryBody;
 
     async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
-        // Others run first: the way to another server is long.
+        // A request to another server takes time: other tasks run before and after it.
         turn().await;
         let reply = (self.servers.borrow_mut())(&ask);
         turn().await;
@@ -101,7 +102,8 @@ impl Host for TestHost {
 
     async fn sleep(&self, duration: Duration) {
         let end = self.now.get() + duration;
-        // Others run first: what a store does at once takes no time. They may sleep as well; it is as late as for the latest.
+        // Other tasks run first, because operations of a store take no time. They may sleep as
+        // well: the clock then shows the latest of all ends.
         for _ in 0..3 {
             turn().await;
         }
@@ -133,8 +135,8 @@ impl Host for TestHost {
     }
 }
 
-/// What this host derives: not PBKDF2, which the real runtime is tested with.
-pub(crate) fn key(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
+/// Derives a key as [`TestHost`] does. It is not PBKDF2, which tests in the real runtime cover.
+pub fn key(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
     Sha256::new()
         .chain_update(password)
         .chain_update(salt)
@@ -143,8 +145,8 @@ pub(crate) fn key(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
         .into()
 }
 
-/// Lets all others run until they wait.
-pub(crate) async fn turn() {
+/// Yields once to all other tasks.
+pub async fn turn() {
     let mut waited = false;
     poll_fn(|context| {
         if waited {

@@ -1,4 +1,4 @@
-//! Layers for native tests: archives written entry by entry, and compressed by the system's tools.
+//! Layers for tests: archives written entry by entry, and compressed by programs of the system.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,12 +6,13 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// An archive that is being written.
+/// A tar archive under construction.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tar(Vec<u8>);
+pub struct Tar(Vec<u8>);
 
 impl Tar {
-    pub(crate) fn entry(mut self, path: &[u8], flag: u8, link: &str, bytes: &[u8]) -> Self {
+    /// Appends an entry with any type flag.
+    pub fn entry(mut self, path: &[u8], flag: u8, link: &str, bytes: &[u8]) -> Self {
         let mut header = [0; 512];
         header[..path.len()].copy_from_slice(path);
         header[100..108].copy_from_slice(b"0000644\0");
@@ -31,36 +32,40 @@ impl Tar {
         self
     }
 
-    pub(crate) fn file(self, path: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> Self {
+    /// Appends a regular file.
+    pub fn file(self, path: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> Self {
         self.entry(path.as_ref(), b'0', "", bytes.as_ref())
     }
 
-    pub(crate) fn directory(self, path: &str) -> Self {
+    /// Appends a directory.
+    pub fn directory(self, path: &str) -> Self {
         self.entry(path.as_bytes(), b'5', "", b"")
     }
 
-    pub(crate) fn symlink(self, path: &str, link: &str) -> Self {
+    /// Appends a symbolic link.
+    pub fn symlink(self, path: &str, link: &str) -> Self {
         self.entry(path.as_bytes(), b'2', link, b"")
     }
 
-    pub(crate) fn hard_link(self, path: &str, link: &str) -> Self {
+    /// Appends a hard link.
+    pub fn hard_link(self, path: &str, link: &str) -> Self {
         self.entry(path.as_bytes(), b'1', link, b"")
     }
 
-    /// The offset at which the next header is.
-    pub(crate) fn length(&self) -> usize {
+    /// The length so far, which is the offset of the next header.
+    pub fn length(&self) -> usize {
         self.0.len()
     }
 
-    /// Ends it.
-    pub(crate) fn end(mut self) -> Vec<u8> {
+    /// Appends the end of the archive, and returns all of it.
+    pub fn end(mut self) -> Vec<u8> {
         self.0.extend([0; 1024]);
         self.0
     }
 }
 
-/// Bytes that do not compress; others for another seed.
-pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+/// Incompressible bytes, which depend on the seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = || {
         state ^= state << 13;
@@ -71,8 +76,8 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// Bytes that compress by about a half, as programs do.
-pub(crate) fn words(seed: u64, length: usize) -> Vec<u8> {
+/// Bytes that compress to about a half, as programs do.
+pub fn words(seed: u64, length: usize) -> Vec<u8> {
     let noise = noise(seed, length.div_ceil(2));
     let pairs = noise
         .iter()
@@ -80,11 +85,13 @@ pub(crate) fn words(seed: u64, length: usize) -> Vec<u8> {
     pairs.take(length).collect()
 }
 
-/// A folder that is gone after the test.
-pub(crate) struct Folder(pub(crate) PathBuf);
+/// A temporary folder, removed when dropped.
+#[derive(Debug)]
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    pub(crate) fn new() -> Self {
+    /// Creates a folder.
+    pub fn create() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("strata-layers-{}-{number}", std::process::id());
@@ -100,9 +107,9 @@ impl Drop for Folder {
     }
 }
 
-/// What a command writes to its standard output.
+/// Runs a shell command in a folder, and returns its standard output.
 #[track_caller]
-pub(crate) fn run(folder: &Path, command: &str) -> Vec<u8> {
+pub fn run(folder: &Path, command: &str) -> Vec<u8> {
     let output = Command::new("sh")
         .args(["-ec", command])
         .current_dir(folder)
@@ -116,14 +123,15 @@ pub(crate) fn run(folder: &Path, command: &str) -> Vec<u8> {
     output.stdout
 }
 
-/// What a command makes of bytes.
+/// Runs a shell command with bytes as its standard input, and returns its standard output.
 #[track_caller]
-pub(crate) fn through(command: &str, bytes: &[u8]) -> Vec<u8> {
-    let folder = Folder::new();
+pub fn through(command: &str, bytes: &[u8]) -> Vec<u8> {
+    let folder = Folder::create();
     std::fs::write(folder.0.join("in"), bytes).unwrap();
     run(&folder.0, &format!("{command} < in"))
 }
 
-pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+/// Compresses bytes with the program `gzip`.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     through("gzip -6n", bytes)
 }

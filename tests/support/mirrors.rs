@@ -1,4 +1,4 @@
-//! An upstream that a test plays, and mirrors in front of it.
+//! An upstream that a test answers for, and mirrors of it.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -14,30 +14,40 @@ use strata::{
     },
 };
 
-use super::{
+use crate::{
     Answer, Ask, TestHost, TestRegistry, ask, registry_on,
     watched::{Verdict, Watched},
 };
 
-pub(crate) type Said = Result<Reply<MemoryBody>, FetchError>;
+/// A reply of the upstream.
+pub type Said = Result<Reply<MemoryBody>, FetchError>;
 
 type Upstream = Rc<RefCell<Box<dyn FnMut(&Asked) -> Said>>>;
 
-/// An upstream, and what mirrors of it share.
-pub(crate) struct Mirrors {
-    pub(crate) host: TestHost,
-    pub(crate) store: Watched,
+/// An upstream, and the host and store that its mirrors share.
+pub struct Mirrors {
+    /// The host of the mirrors.
+    pub host: TestHost,
+    /// The cold store of the mirrors.
+    pub store: Watched,
     asked: Rc<RefCell<Vec<String>>>,
     upstream: Upstream,
 }
 
-pub(crate) fn watched() -> Watched {
+impl std::fmt::Debug for Mirrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mirrors").finish_non_exhaustive()
+    }
+}
+
+/// An empty store in memory, in which every operation succeeds.
+pub fn watched() -> Watched {
     Watched::new(Memory::default(), |_, _| Verdict::Done)
 }
 
 impl Mirrors {
-    /// Of an upstream that answers so.
-    pub(crate) fn of(upstream: impl FnMut(&Asked) -> Said + 'static) -> Self {
+    /// Creates an upstream that answers with this function.
+    pub fn of(upstream: impl FnMut(&Asked) -> Said + 'static) -> Self {
         let host = TestHost::default();
         let asked = Rc::<RefCell<Vec<String>>>::default();
         let upstream: Upstream = Rc::new(RefCell::new(Box::new(upstream)));
@@ -55,18 +65,18 @@ impl Mirrors {
         }
     }
 
-    /// From now on it answers so.
-    pub(crate) fn answers(&self, upstream: impl FnMut(&Asked) -> Said + 'static) {
+    /// Replaces the function that answers.
+    pub fn answers(&self, upstream: impl FnMut(&Asked) -> Said + 'static) {
         *self.upstream.borrow_mut() = Box::new(upstream);
     }
 
-    /// What it was asked since this was last looked at.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    /// The requests to the upstream since the last call, as in `GET /v2/`.
+    pub fn asked(&self) -> Vec<String> {
         self.asked.take()
     }
 
-    /// A mirror that has just started.
-    pub(crate) fn mirror(&self, upstream: &Value) -> TestRegistry<Watched> {
+    /// Starts a mirror, with these settings of its upstream.
+    pub fn mirror(&self, upstream: &Value) -> TestRegistry<Watched> {
         let mut all = json!({ "name": "up.example" });
         for (key, value) in upstream.as_object().unwrap() {
             all[key] = value.clone();
@@ -77,13 +87,14 @@ impl Mirrors {
     }
 }
 
-/// Path and query of a question.
-pub(crate) fn target(question: &Asked) -> &str {
+/// The path and query of a request to an upstream.
+pub fn target(question: &Asked) -> &str {
     let rest = question.url.split_once("://").unwrap().1;
     rest.find('/').map_or("/", |at| &rest[at..])
 }
 
-pub(crate) fn says(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>) -> Said {
+/// A reply with this status, headers and body.
+pub fn says(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>) -> Said {
     let mut all = HeaderMap::new();
     for (name, value) in headers {
         let value = HeaderValue::from_str(value).unwrap();
@@ -96,8 +107,8 @@ pub(crate) fn says(status: u16, headers: &[(&'static str, &str)], body: impl AsR
     })
 }
 
-/// What a registry answers to a question over the network.
-pub(crate) fn answer(registry: &TestRegistry<Watched>, question: &Asked) -> Said {
+/// Lets a registry answer a request, as the upstream.
+pub fn answer(registry: &TestRegistry<Watched>, question: &Asked) -> Said {
     let request = Request {
         method: question.method.clone(),
         target: target(question).to_owned(),
@@ -121,14 +132,17 @@ pub(crate) fn answer(registry: &TestRegistry<Watched>, question: &Asked) -> Said
     })
 }
 
-pub(crate) fn get(registry: &TestRegistry<Watched>, path: &str) -> Answer {
+/// Sends a `GET` request to a registry.
+pub fn get(registry: &TestRegistry<Watched>, path: &str) -> Answer {
     ask(registry, &Ask::new(&format!("GET {path}")))
 }
 
-pub(crate) fn text(answer: &Answer) -> String {
+/// The body as text.
+pub fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-pub(crate) fn json_of(answer: &Answer) -> Value {
+/// The body as JSON, which it must be.
+pub fn json_of(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{}", text(answer)))
 }

@@ -1,4 +1,4 @@
-//! A store over another one that lets a test watch each operation, and decide what comes of it.
+//! Stores in memory that let a test watch each operation, and decide its outcome.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,41 +18,50 @@ use strata::{
     },
 };
 
-use super::host::turn;
+use crate::host::turn;
 
-/// What comes of an operation.
+/// The outcome of an operation.
 #[derive(Clone, Debug)]
-pub(crate) enum Verdict {
-    /// It is done.
+pub enum Verdict {
+    /// It is done, and succeeds.
     Done,
     /// It is not done, and fails.
     Lost(StoreError),
-    /// It is done, and fails all the same.
+    /// It is done, and fails.
     Kept(StoreError),
-    /// There is never an answer.
+    /// It never answers.
     Never,
 }
 
-/// Decides what comes of an operation, by its name and key.
+/// Decides the outcome of an operation, by its name and key.
 type Watcher = Box<dyn FnMut(&'static str, &str) -> Verdict>;
 
-/// Decides what comes of reading a stream to hash it.
+/// Decides the outcome of hashing a stream.
 type Reading = Box<dyn FnMut(Received) -> Result<Received, StoreError>>;
 
-/// The store in memory, watched. Its clones share all there is.
+/// The cold store in memory. Clones share all state.
 #[derive(Clone)]
-pub(crate) struct Watched {
-    pub(crate) memory: Rc<Memory>,
-    pub(crate) reading: Rc<RefCell<Reading>>,
-    /// The most objects of a page: a store may list fewer than it is asked for.
-    pub(crate) page: Rc<Cell<u32>>,
-    /// Whether a write whose condition does not hold is refused before its bytes are looked at.
-    pub(crate) looks_first: Rc<Cell<bool>>,
+pub struct Watched {
+    /// The store itself, whose operations are not watched.
+    pub memory: Rc<Memory>,
+    /// Decides the outcome of hashing a stream.
+    pub reading: Rc<RefCell<Reading>>,
+    /// The most objects of a page: a store may list fewer than the limit of the request.
+    pub page: Rc<Cell<u32>>,
+    /// Whether a conditional write of an existing key is refused before its body is read.
+    pub looks_first: Rc<Cell<bool>>,
     watcher: Rc<RefCell<Watcher>>,
 }
 
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
+}
+
 impl Watched {
-    pub(crate) fn new(
+    /// Creates a store whose operations a function decides on.
+    pub fn new(
         memory: Memory,
         watcher: impl FnMut(&'static str, &str) -> Verdict + 'static,
     ) -> Self {
@@ -65,15 +74,15 @@ impl Watched {
         }
     }
 
-    /// The keys below a prefix.
-    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+    /// All keys with a prefix.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
         let mut keys = self.memory.keys();
         keys.retain(|key| key.starts_with(prefix));
         keys
     }
 
-    /// Stores an object that nobody watches.
-    pub(crate) fn plant(&self, key: &str, bytes: &[u8], metadata: &str) {
+    /// Stores an object without the watcher.
+    pub fn plant(&self, key: &str, bytes: &[u8], metadata: &str) {
         let options = PutOptions {
             metadata,
             ..PutOptions::default()
@@ -97,7 +106,7 @@ async fn decide<T>(
     verdict: Verdict,
     outcome: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    // A store is never as quick as memory: whoever else is there has a turn before it is done, and before that is heard.
+    // Real stores take time: other tasks run before the operation, and before its answer.
     turn().await;
     match verdict {
         Verdict::Done => {
@@ -114,17 +123,25 @@ async fn decide<T>(
     }
 }
 
-/// Values in memory, watched. Clones share all there is.
+/// The warm store in memory. Clones share all state.
 #[derive(Clone)]
-pub(crate) struct WatchedValues {
-    pub(crate) memory: Rc<MemoryValues>,
-    /// Whether deletions are heard of late, as it is elsewhere than where they were made.
-    pub(crate) is_deaf: Rc<Cell<bool>>,
+pub struct WatchedValues {
+    /// The store itself, whose operations are not watched.
+    pub memory: Rc<MemoryValues>,
+    /// Whether deletions have no effect yet, as in a location far from the deletion.
+    pub is_deaf: Rc<Cell<bool>>,
     watcher: Rc<RefCell<Watcher>>,
 }
 
+impl std::fmt::Debug for WatchedValues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatchedValues").finish_non_exhaustive()
+    }
+}
+
 impl WatchedValues {
-    pub(crate) fn new(watcher: impl FnMut(&'static str, &str) -> Verdict + 'static) -> Self {
+    /// Creates a store whose operations a function decides on.
+    pub fn new(watcher: impl FnMut(&'static str, &str) -> Verdict + 'static) -> Self {
         Self {
             memory: Rc::default(),
             is_deaf: Rc::default(),

@@ -34,7 +34,7 @@ const BOUNDS: Bounds = Bounds {
 };
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let folder = programs::Folder::new();
+    let folder = programs::Folder::create();
     let long = "n".repeat(180);
     let made = format!(
         "mkdir d && echo text > d/f && ln -s d/f link && ln d/f hard && touch {long}

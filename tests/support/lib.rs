@@ -1,10 +1,11 @@
-//! What native tests of the registry share: a small client, a host, a store that can be watched, and an image.
-#![expect(dead_code, reason = "no test uses all of it")]
+//! Fixtures that the native tests of the core share: a small client, a host, a store that a test
+//! can watch, an upstream, layers and an image.
+
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "what is not as expected fails the test"
+    reason = "an unexpected value must fail the test that uses the fixture"
 )]
 
 use std::rc::Rc;
@@ -27,32 +28,43 @@ use strata::{
     },
 };
 
-pub(crate) use self::host::TestHost;
+pub use self::host::TestHost;
 
-pub(crate) mod host;
-pub(crate) mod key;
-pub(crate) mod layers;
-pub(crate) mod mirrors;
-pub(crate) mod watched;
+pub mod host;
+pub mod key;
+pub mod layers;
+pub mod mirrors;
+pub mod watched;
 
-pub(crate) type TestRegistry<S, W = MemoryValues> = Registry<Composed<S, W, TestHost>>;
+/// A registry on the host of a test.
+pub type TestRegistry<S, W = MemoryValues> = Registry<Composed<S, W, TestHost>>;
 
-pub(crate) const LAYER: &[u8] = b"0123456789";
-pub(crate) const CONFIG: &[u8] = b"{}";
+/// The bytes of the only layer of [`image`].
+pub const LAYER: &[u8] = b"0123456789";
 
-/// A request, in short.
+/// The bytes of the config of [`image`].
+pub const CONFIG: &[u8] = b"{}";
+
+/// A request to a registry.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask {
-    pub(crate) method: Method,
-    pub(crate) target: String,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Option<Vec<u8>>,
-    pub(crate) signed_in: bool,
-    pub(crate) address: String,
+pub struct Ask {
+    /// The method.
+    pub method: Method,
+    /// The path, and the query if there is one.
+    pub target: String,
+    /// The headers, by lower-case names.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body, if there is one.
+    pub body: Option<Vec<u8>>,
+    /// Whether the request has the credentials of the user `dev`.
+    pub signed_in: bool,
+    /// The address of the client.
+    pub address: String,
 }
 
 impl Ask {
-    pub(crate) fn new(line: &str) -> Self {
+    /// Parses a method and a target, as in `GET /v2/`. The user `dev` is signed in.
+    pub fn new(line: &str) -> Self {
         let (method, target) = line.split_once(' ').unwrap();
         Self {
             method: method.parse().unwrap(),
@@ -64,62 +76,70 @@ impl Ask {
         }
     }
 
-    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    /// Adds a header.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// A body whose length is announced.
-    pub(crate) fn body(self, bytes: impl AsRef<[u8]>) -> Self {
+    /// Sets a body, and its `Content-Length`.
+    pub fn body(self, bytes: impl AsRef<[u8]>) -> Self {
         let length = bytes.as_ref().len().to_string();
         self.header("content-length", length).stream(bytes)
     }
 
-    /// A body whose length is not announced.
-    pub(crate) fn stream(mut self, bytes: impl AsRef<[u8]>) -> Self {
+    /// Sets a body without `Content-Length`.
+    pub fn stream(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.body = Some(bytes.as_ref().to_vec());
         self
     }
 
-    pub(crate) fn manifest(self, media_type: &str, document: &Value) -> Self {
+    /// Sets a manifest as the body, and its media type.
+    pub fn manifest(self, media_type: &str, document: &Value) -> Self {
         self.header("content-type", media_type)
             .stream(document.to_string())
     }
 
-    pub(crate) fn anonymous(mut self) -> Self {
+    /// Removes the credentials.
+    pub fn anonymous(mut self) -> Self {
         self.signed_in = false;
         self
     }
 }
 
-/// A response, read whole.
+/// A response, read to its end.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// The value of a header, if the response has it.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    pub(crate) fn location(&self) -> String {
+    /// The value of `Location`, which the response must have.
+    pub fn location(&self) -> String {
         self.header("location").unwrap().to_owned()
     }
 }
 
-/// A registry over a store, with the user that [`ask`] signs in as, and these settings.
-pub(crate) fn registry_of<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+/// Creates a registry on a store, with the user `dev` and these settings.
+pub fn registry_of<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     store: S,
     settings: &[(&str, &str)],
 ) -> TestRegistry<S> {
     registry_on(store, TestHost::default(), settings)
 }
 
-/// A registry over a store and a host of the caller's.
-pub(crate) fn registry_on<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+/// Creates a registry on a store and a host.
+pub fn registry_on<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     store: S,
     host: TestHost,
     settings: &[(&str, &str)],
@@ -127,8 +147,8 @@ pub(crate) fn registry_on<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry_with(store, MemoryValues::default(), host, settings)
 }
 
-/// A registry over stores and a host of the caller's.
-pub(crate) fn registry_with<S: Streams<Body = MemoryBody>, W: Values<Bytes = S::Bytes>>(
+/// Creates a registry on a cold and a warm store, and a host.
+pub fn registry_with<S: Streams<Body = MemoryBody>, W: Values<Bytes = S::Bytes>>(
     store: S,
     warm: W,
     host: TestHost,
@@ -138,8 +158,8 @@ pub(crate) fn registry_with<S: Streams<Body = MemoryBody>, W: Values<Bytes = S::
     Registry::new(store, warm, host, settings_of(settings), metrics)
 }
 
-/// Pushes a manifest, which is accepted.
-pub(crate) fn push_manifest<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+/// Pushes a manifest, which the registry must accept.
+pub fn push_manifest<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
     name: &str,
     reference: &str,
@@ -151,8 +171,8 @@ pub(crate) fn push_manifest<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
-/// Whether all of the [`image`] can be pulled.
-pub(crate) fn is_whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+/// Whether the manifest and both blobs of the [`image`] can be pulled.
+pub fn is_whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
     name: &str,
     tag: &str,
@@ -165,8 +185,8 @@ pub(crate) fn is_whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
         })
 }
 
-/// These settings, with the user that [`ask`] signs in as.
-pub(crate) fn settings_of(settings: &[(&str, &str)]) -> Settings {
+/// Parses settings, and adds the user `dev` if they name no users.
+pub fn settings_of(settings: &[(&str, &str)]) -> Settings {
     let key = host::key(b"secret", &[0; 16], 1);
     let entry = format!(
         "pbkdf2-sha256$1${}${}",
@@ -184,8 +204,8 @@ pub(crate) fn settings_of(settings: &[(&str, &str)]) -> Settings {
     settings.unwrap()
 }
 
-/// Asks a registry, as the user `dev` unless the request says otherwise, and lets it do what is left to do after the reply.
-pub(crate) fn ask<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
+/// Sends a request to a registry, and runs its work that is left after the reply.
+pub fn ask<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
 where
     S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
@@ -193,8 +213,8 @@ where
     block_on(ask_now(registry, ask))
 }
 
-/// The same, in a future.
-pub(crate) async fn ask_now<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
+/// [`ask`], as a future.
+pub async fn ask_now<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
 where
     S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
@@ -203,8 +223,8 @@ where
     answer.unwrap_or_else(|error| panic!("the response broke off: {error}"))
 }
 
-/// The same, of a response that may break off.
-pub(crate) async fn try_ask_now<S, W>(
+/// [`ask_now`], if the body of the response may fail.
+pub async fn try_ask_now<S, W>(
     registry: &TestRegistry<S, W>,
     ask: &Ask,
 ) -> Result<Answer, StoreError>
@@ -243,7 +263,7 @@ where
             Body::Stream(body) => body.read().await,
         }
     };
-    // What fills a reply goes on while it is read.
+    // The work after the reply may write its body: run both at once.
     let (body, ()) = join(read, registry.finish(rest)).await;
     Ok(Answer {
         status: parts.status.as_u16(),
@@ -252,16 +272,18 @@ where
     })
 }
 
-pub(crate) fn digest(bytes: &[u8]) -> Digest {
+/// The SHA-256 digest of bytes.
+pub fn digest(bytes: &[u8]) -> Digest {
     Algorithm::Sha256.digest(bytes)
 }
 
-pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+/// The descriptor of bytes.
+pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": digest(bytes).to_string(), "size": bytes.len() })
 }
 
-/// An image of one layer.
-pub(crate) fn image() -> Value {
+/// The manifest of an image with one layer.
+pub fn image() -> Value {
     json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
