@@ -1,0 +1,351 @@
+//! A store that fails at every step of every kind of push, having kept the write or not: the same push repeated ends right, and
+//! nothing that is named is missing.
+
+use std::{cell::Cell, rc::Rc};
+
+use serde_json::{Value, json};
+use strata::{
+    digest::Digest,
+    manifest::{OCI_INDEX, OCI_MANIFEST},
+    store::{
+        StoreError, Streams,
+        memory::{Memory, MemoryBody, MemoryBytes},
+        retry::Retry,
+    },
+};
+use strata_support::{
+    Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image, registry_on,
+    watched::{Verdict, Watched},
+};
+
+/// A push: requests that each follow from the answer before. Answers whether all went well.
+type Push<S> = fn(&TestRegistry<S>) -> bool;
+
+fn went_well<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+    request: &Ask,
+) -> bool {
+    let answer = ask(registry, request);
+    assert!(
+        answer.status < 500 || answer.header("retry-after").is_some(),
+        "{request:?}: {answer:?}"
+    );
+    answer.status < 300
+}
+
+fn whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    went_well(
+        registry,
+        &Ask::new(&format!(
+            "POST /v2/a/blobs/uploads/?digest={}",
+            digest(LAYER)
+        ))
+        .body(LAYER),
+    )
+}
+
+fn in_two<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    let start = ask(registry, &Ask::new("POST /v2/a/blobs/uploads/"));
+    let Some(location) = start.header("location") else {
+        return false;
+    };
+    went_well(
+        registry,
+        &Ask::new(&format!("PUT {location}?digest={}", digest(LAYER))).body(LAYER),
+    )
+}
+
+fn patched<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    chunked_by(registry, LAYER.len())
+}
+
+fn chunked<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    chunked_by(registry, 4)
+}
+
+fn chunked_by<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+    length: usize,
+) -> bool {
+    let mut last = ask(registry, &Ask::new("POST /v2/a/blobs/uploads/"));
+    for chunk in LAYER.chunks(length) {
+        let Some(location) = last.header("location") else {
+            return false;
+        };
+        last = ask(
+            registry,
+            &Ask::new(&format!("PATCH {location}")).stream(chunk),
+        );
+    }
+    let Some(location) = last.header("location") else {
+        return false;
+    };
+    let separator = if location.contains('?') { '&' } else { '?' };
+    went_well(
+        registry,
+        &Ask::new(&format!(
+            "PUT {location}{separator}digest={}",
+            digest(LAYER)
+        )),
+    )
+}
+
+fn mounted<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    let other = format!("POST /v2/other/blobs/uploads/?digest={}", digest(LAYER));
+    if !went_well(registry, &Ask::new(&other).body(LAYER)) {
+        return false;
+    }
+    let mount = Ask::new(&format!(
+        "POST /v2/a/blobs/uploads/?mount={}&from=other",
+        digest(LAYER)
+    ));
+    ask(registry, &mount).status == 201
+}
+
+fn config<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    went_well(
+        registry,
+        &Ask::new(&format!(
+            "POST /v2/a/blobs/uploads/?digest={}",
+            digest(CONFIG)
+        ))
+        .body(CONFIG),
+    )
+}
+
+fn tagged<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    whole(registry)
+        && config(registry)
+        && went_well(
+            registry,
+            &Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &image()),
+        )
+}
+
+fn indexed<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+    let manifest = image();
+    let target = digest(manifest.to_string().as_bytes());
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [descriptor(OCI_MANIFEST, manifest.to_string().as_bytes())],
+        "subject": descriptor(OCI_MANIFEST, b"elsewhere"),
+    });
+    patched(registry)
+        && config(registry)
+        && went_well(
+            registry,
+            &Ask::new(&format!("PUT /v2/a/manifests/{target}")).manifest(OCI_MANIFEST, &manifest),
+        )
+        && went_well(
+            registry,
+            &Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index),
+        )
+}
+
+/// Deletes what it pushed and pushes it again.
+fn replaced<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+    registry: &TestRegistry<S>,
+) -> bool {
+    let target = digest(image().to_string().as_bytes());
+    if !tagged(registry) {
+        return false;
+    }
+    for request in [
+        "DELETE /v2/a/manifests/v1".to_owned(),
+        format!("DELETE /v2/a/manifests/{target}"),
+        format!("DELETE /v2/a/blobs/{}", digest(LAYER)),
+    ] {
+        let status = ask(registry, &Ask::new(&request)).status;
+        // What is gone already may have been deleted by the try before.
+        if status != 202 && status != 404 {
+            return false;
+        }
+    }
+    tagged(registry)
+}
+
+/// Everything that is named is there, and is what its name says.
+fn check_whole(what: &str, memory: &Memory) {
+    let text = |key: &str| {
+        memory
+            .bytes(key)
+            .unwrap_or_else(|| panic!("{what}: {key} is missing"))
+    };
+    let metadata = |key: &str| -> Value {
+        let head = pollster::block_on(strata::store::Objects::head(memory, key)).unwrap();
+        serde_json::from_str(
+            &head
+                .unwrap_or_else(|| panic!("{what}: {key} is missing"))
+                .metadata,
+        )
+        .unwrap()
+    };
+    let blob = |digest: &str| {
+        let (algorithm, encoded) = digest.split_once(':').unwrap();
+        format!("blobs/{algorithm}/{}/{encoded}", &encoded[..2])
+    };
+    for key in memory.keys() {
+        let parts: Vec<&str> = key.split('/').collect();
+        match parts[0] {
+            "blobs" => {
+                let bytes = if metadata(&key)["kind"] == "bytes" {
+                    text(&key)
+                } else {
+                    let record: Value = serde_json::from_slice(&text(&key)).unwrap();
+                    let extents = record["extents"].as_array().unwrap();
+                    extents
+                        .iter()
+                        .flat_map(|extent| {
+                            text(&format!("extents/{}", extent["key"].as_str().unwrap()))
+                        })
+                        .collect()
+                };
+                let named: Digest = format!("{}:{}", parts[1], parts[3]).parse().unwrap();
+                assert_eq!(named.algorithm().digest(&bytes), named, "{what}");
+            }
+            "repositories" if key.contains("/_manifests/") => {
+                let manifest: Value = serde_json::from_slice(&text(&key)).unwrap();
+                let layers = manifest["layers"].as_array().cloned().unwrap_or_default();
+                for descriptor in layers.iter().chain(manifest.get("config")) {
+                    text(&blob(descriptor["digest"].as_str().unwrap()));
+                }
+            }
+            "repositories" if key.contains("/_tags/") && metadata(&key)["kind"] == "manifest" => {
+                let named = metadata(&key)["digest"].as_str().unwrap().replace(':', "/");
+                text(&format!("repositories/{}/_manifests/{named}", parts[1]));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A store that fails once, at the operation of this number; and how many operations there were.
+fn failing(at: usize, verdict: Verdict) -> (Watched, Rc<Cell<usize>>) {
+    let count = Rc::new(Cell::new(0));
+    let counter = count.clone();
+    let watched = Watched::new(Memory::default(), move |_, _| {
+        counter.set(counter.get() + 1);
+        if counter.get() == at {
+            verdict.clone()
+        } else {
+            Verdict::Done
+        }
+    });
+    (watched, count)
+}
+
+const PUSHES: [(&str, Push<Watched>); 8] = [
+    ("whole", whole),
+    ("in two", in_two),
+    ("patched", patched),
+    ("chunked", chunked),
+    ("mounted", mounted),
+    ("tagged", tagged),
+    ("indexed", indexed),
+    ("replaced", replaced),
+];
+
+#[test]
+fn a_push_repeated_after_a_failure_ends_right() {
+    let error = StoreError::Failed("on purpose".to_owned());
+    for (what, push) in PUSHES {
+        let (store, count) = failing(0, Verdict::Done);
+        assert!(
+            push(&registry_on(store, TestHost::default(), &[])),
+            "{what}"
+        );
+        let operations = count.get();
+        let mut failures = 0;
+        for at in 1..=operations {
+            for verdict in [Verdict::Lost(error.clone()), Verdict::Kept(error.clone())] {
+                let what = format!("{what}, {verdict:?} at {at} of {operations}");
+                let (store, _) = failing(at, verdict);
+                let registry = registry_on(store, TestHost::default(), &[]);
+                let first = push(&registry);
+                failures += usize::from(!first);
+                check_whole(&what, &registry.store().memory);
+                assert!(push(&registry), "{what}: the same push repeated");
+                check_whole(&what, &registry.store().memory);
+                let pulled = ask(
+                    &registry,
+                    &Ask::new(&format!("GET /v2/a/blobs/{}", digest(LAYER))),
+                );
+                assert_eq!(pulled.body, LAYER, "{what}");
+            }
+        }
+        assert!(
+            failures > operations / 2,
+            "{what}: {failures} failures were seen by the client"
+        );
+    }
+}
+
+#[test]
+fn a_store_that_asks_for_patience_once_is_not_noticed() {
+    const RETRIED: [(&str, Push<Retry<Watched, TestHost>>); 6] = [
+        ("in two", in_two),
+        ("patched", patched),
+        ("mounted", mounted),
+        ("tagged", tagged),
+        ("indexed", indexed),
+        ("replaced", replaced),
+    ];
+    for (what, push) in RETRIED {
+        for at in 1..60 {
+            let host = TestHost::default();
+            let count = Rc::new(Cell::new(0));
+            let counter = count.clone();
+            let store = Watched::new(Memory::default(), move |operation, key| {
+                counter.set(counter.get() + 1);
+                // A stream can't be read twice: the client hears of it.
+                let is_stream =
+                    operation == "receive" || (operation == "put" && key.starts_with("blobs/"));
+                if counter.get() == at && !is_stream {
+                    return Verdict::Lost(StoreError::Throttled("on purpose".to_owned()));
+                }
+                Verdict::Done
+            });
+            let registry = registry_on(Retry::new(store, host.clone()), host, &[]);
+            assert!(push(&registry), "{what}, at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_goes_on_failing_is_given_up_after_four_tries() {
+    let (host, count) = (TestHost::default(), Rc::new(Cell::new(0)));
+    let counter = count.clone();
+    let store = Watched::new(Memory::default(), move |_, _| {
+        counter.set(counter.get() + 1);
+        Verdict::Lost(StoreError::Failed("on purpose".to_owned()))
+    });
+    let start = host.now.get();
+    let registry = registry_on(Retry::new(store, host.clone()), host.clone(), &[]);
+    let answer = ask(&registry, &Ask::new("GET /v2/a/tags/list"));
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(count.get(), 4);
+    assert_eq!(host.now.get().since(start).as_millis(), 1_700);
+}
+
+#[test]
+fn a_conditional_write_that_may_have_been_kept_is_not_repeated() {
+    let (host, count) = (TestHost::default(), Rc::new(Cell::new(0)));
+    let counter = count.clone();
+    let store = Watched::new(Memory::default(), move |operation, key| {
+        if operation == "put" && key.starts_with("uploads/") {
+            counter.set(counter.get() + 1);
+            return Verdict::Kept(StoreError::Failed("on purpose".to_owned()));
+        }
+        Verdict::Done
+    });
+    let registry = registry_on(Retry::new(store, host.clone()), host, &[]);
+    assert_eq!(
+        ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/")).status,
+        503
+    );
+    assert_eq!(count.get(), 1);
+}

@@ -1,0 +1,5 @@
+//! Lookups of files in layers and images: what a request may cost.
+
+mod budget;
+mod images;
+mod memory;
