@@ -1,0 +1,101 @@
+//! Attacks by mounts: from repositories that the caller cannot pull from.
+
+use super::*;
+
+fn mount(of: &Digest, from: Option<&str>) -> String {
+    let from = from.map(|from| format!("&from={from}")).unwrap_or_default();
+    format!("POST /v2/mallory/app/blobs/uploads/?mount={of}{from}")
+}
+
+/// What an answer says besides the upload's id.
+fn told(answer: &Answer, of: &Digest) -> (u16, Vec<(String, String)>, String) {
+    let id = answer
+        .header("docker-upload-uuid")
+        .unwrap_or("-")
+        .to_owned();
+    said(answer, &[&id, &of.to_string()])
+}
+
+#[test]
+fn takes_nothing_from_where_one_may_not_pull() {
+    let fixture = Fixture::new();
+    let (private, nothing) = (digest(&layer(PRIVATE)), digest(b"nowhere"));
+    let public = digest(&layer(PUBLIC));
+    let wide = "repository:mallory/app:pull,push";
+    let narrow = fixture.token("mallory", &[wide]);
+    let asked = fixture.token("mallory", &[wide, "repository:private/app:pull"]);
+    let alices = fixture.token("alice", &["repository:mallory/app:pull,push"]);
+    for from in [
+        Some("private/app"),
+        Some("private/nop"),
+        Some("mallory/app"),
+        None,
+    ] {
+        for (who, sign) in [
+            ("basic", &(|line: &str| by("mallory", line)) as Sign<'_>),
+            ("narrow", &|line: &str| with(&narrow, line)),
+            ("asked", &|line: &str| with(&asked, line)),
+        ] {
+            let about = format!("{who} {from:?}");
+            let answer = fixture.ask(&sign(&mount(&private, from)));
+            let operations = fixture.operations.borrow().len();
+            assert_eq!(answer.status, 202, "{about}");
+            assert_eq!(
+                fixture.keys(&format!("refs/sha256/{}/mallory/", private.encoded())),
+                BTreeSet::new(),
+                "{about}"
+            );
+            let absent = fixture.ask(&sign(&mount(&nothing, from)));
+            assert_eq!(told(&answer, &private), told(&absent, &nothing), "{about}");
+            assert_eq!(
+                operations,
+                fixture.operations.borrow().len(),
+                "{about}: nothing more is looked at"
+            );
+            let read = format!("GET /v2/mallory/app/blobs/{private}");
+            assert_eq!(fixture.status(&by("mallory", &read)), 404, "{about}");
+        }
+    }
+    // Who may pull but not push gets no further.
+    assert_eq!(
+        fixture.status(&with(&alices, &mount(&private, Some("private/app")))),
+        403
+    );
+    // A token without the source is one for nothing there, whoever has it.
+    for from in [Some("public/app"), None] {
+        let answer = fixture.ask(&with(&narrow, &mount(&public, from)));
+        assert_eq!(answer.status, 202, "{from:?}");
+        assert_eq!(
+            fixture.keys(&format!("refs/sha256/{}/mallory/", public.encoded())),
+            BTreeSet::new()
+        );
+    }
+}
+
+#[test]
+fn takes_what_one_may_pull() {
+    for from in [Some("public/app"), None] {
+        let fixture = Fixture::new();
+        let public = digest(&layer(PUBLIC));
+        let both = fixture.token(
+            "mallory",
+            &[
+                "repository:mallory/app:pull,push",
+                "repository:public/app:pull",
+            ],
+        );
+        for request in [
+            by("mallory", &mount(&public, from)),
+            with(&both, &mount(&public, from)),
+        ] {
+            let answer = fixture.ask(&request);
+            assert_eq!(answer.status, 201, "{from:?}");
+            assert_eq!(
+                answer.header("docker-content-digest"),
+                Some(&*public.to_string())
+            );
+        }
+        let read = format!("GET /v2/mallory/app/blobs/{public}");
+        assert_eq!(fixture.ask(&by("mallory", &read)).body, layer(PUBLIC));
+    }
+}
