@@ -1,0 +1,183 @@
+//! Interrupted fills of blobs: resumed, or restarted if the upstream has no ranges.
+
+use super::*;
+
+/// An upstream that has parts of its large blob, and breaks off after so many bytes each time. Answers where it was asked to begin.
+fn serve_parts(world: &World, bytes: Vec<u8>, at_once: usize) -> Rc<RefCell<Vec<usize>>> {
+    let begun = Rc::<RefCell<Vec<usize>>>::default();
+    let starts = begun.clone();
+    let path = format!("/blobs/{}", digest(&large()));
+    world.weather(move |question| {
+        if !question.url.ends_with(&path) {
+            return None;
+        }
+        let range = question.headers.get("range");
+        let first = range.map_or(0, |range| {
+            let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
+            range.strip_suffix('-').unwrap().parse().unwrap()
+        });
+        starts.borrow_mut().push(first);
+        let (size, end) = (bytes.len(), bytes.len().min(first.saturating_add(at_once)));
+        let mut headers = HeaderMap::new();
+        headers.insert("content-length", HeaderValue::from(size - first));
+        let shown = format!("bytes {first}-{}/{size}", size - 1);
+        let mut status = StatusCode::OK;
+        if range.is_some() {
+            headers.insert("content-range", HeaderValue::from_str(&shown).unwrap());
+            status = StatusCode::PARTIAL_CONTENT;
+        }
+        let part = bytes[first..end].to_vec();
+        let body = match end {
+            end if end < size => MemoryBody::Broken(part),
+            _ => MemoryBody::Bytes(part),
+        };
+        Some(Ok(Reply {
+            status,
+            headers,
+            body: Some(body),
+        }))
+    });
+    begun
+}
+
+/// Where an upstream breaks off, the rest is asked for as a part: the client hears nothing of it.
+#[test]
+fn a_blob_that_breaks_off_is_gone_on_with() {
+    let (world, bytes) = (World::new(), large());
+    let begun = serve_parts(&world, bytes.clone(), 3_000_000);
+    let mirror = world.mirror(&json!({}));
+    let (status, read) = block_on(pull(&mirror, &blob(&bytes)));
+    assert!(status == 200 && read.unwrap() == bytes);
+    let begun = begun.take();
+    assert!((3..=5).contains(&begun.len()), "{begun:?}");
+    assert!(begun.is_sorted() && begun[0] == 0, "{begun:?}");
+    assert_eq!(count(&world, "blobs/"), 1);
+    let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));
+    assert!(read.unwrap() == bytes);
+}
+
+/// Pulls the large blob until this much was taken of it, and is gone: what was left to do after the reply ends with it.
+async fn interrupt(registry: &TestRegistry<Watched>, bytes: &[u8], taken: usize) {
+    let (_, body, rest) = begin(registry, &blob(bytes)).await;
+    let mut items = items_of(body);
+    let reading = pin!(async {
+        let mut read = 0;
+        while read < taken {
+            read += items.next().await.unwrap().unwrap().len();
+        }
+    });
+    select(reading, pin!(registry.finish(rest))).await;
+}
+
+/// What was stored when a fill was interrupted is not asked for again, by whoever comes next.
+#[test]
+fn an_interrupted_fill_is_gone_on_with() {
+    let (world, bytes) = (World::new(), large());
+    let begun = serve_parts(&world, bytes.clone(), usize::MAX);
+    block_on(async {
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.unwrap() == bytes);
+    });
+    let begun = begun.take();
+    assert!(begun.len() == 2 && begun[1] > 400_000, "{begun:?}");
+    assert_eq!((count(&world, "blobs/"), count(&world, "fills/")), (1, 0));
+    let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));
+    assert!(read.unwrap() == bytes);
+    assert_eq!(world.asked().len(), 2);
+}
+
+/// However often: what the one before stored behind the place from where the next went on is in nobody's way.
+#[test]
+fn a_fill_that_is_interrupted_again_and_again_is_gone_on_with() {
+    let (world, bytes) = (World::new(), large());
+    let begun = serve_parts(&world, bytes.clone(), usize::MAX);
+    block_on(async {
+        for taken in [2_000_000, 4_000_000, 5_000_000, 6_500_000] {
+            interrupt(&world.mirror(&json!({})), &bytes, taken).await;
+        }
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.unwrap() == bytes);
+    });
+    let begun = begun.take();
+    assert!(
+        begun.len() == 5 && begun.is_sorted_by(|one, other| one < other),
+        "{begun:?}"
+    );
+    assert_eq!((count(&world, "blobs/"), count(&world, "fills/")), (1, 0));
+    // Some of it was stored twice.
+    assert!(
+        count(&world, "extents/") > named_extents(&world),
+        "{:?}",
+        world.store.memory.keys()
+    );
+    let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));
+    assert!(read.unwrap() == bytes);
+}
+
+/// How many extents the record of the large blob names.
+fn named_extents(world: &World) -> usize {
+    let record = world.store.memory.bytes(&key::blob(&digest(&large())));
+    let record: Value = serde_json::from_slice(&record.unwrap()).unwrap();
+    record["extents"].as_array().unwrap().len()
+}
+
+/// Where the upstream has no parts, the reply to the one question that is asked is all of it.
+#[test]
+fn an_interrupted_fill_begins_anew_where_there_are_no_parts() {
+    let (world, bytes) = (World::new(), large());
+    serve(&world, &bytes, bytes.len());
+    block_on(async {
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.unwrap() == bytes);
+    });
+    assert_eq!(world.asked().len(), 2);
+    assert_eq!(count(&world, "blobs/"), 1);
+}
+
+/// A fill that was wrong from the start is wrong when somebody goes on with it, and then it is thrown away.
+#[test]
+fn what_was_wrong_when_a_fill_was_interrupted_is_thrown_away() {
+    let (world, bytes) = (World::new(), large());
+    let mut wrong = bytes.clone();
+    wrong[10] ^= 1;
+    block_on(async {
+        serve_parts(&world, wrong, usize::MAX);
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let begun = serve_parts(&world, bytes.clone(), usize::MAX);
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.is_err());
+        assert!(begun.borrow()[0] > 0, "{begun:?}");
+        assert_eq!((count(&world, "blobs/"), count(&world, "fills/")), (0, 0));
+        let (_, read) = pull(&world.mirror(&json!({})), &blob(&bytes)).await;
+        assert!(read.unwrap() == bytes);
+        assert_eq!(begun.borrow()[1..], [0]);
+    });
+}
+
+/// Two isolates may go on with one fill: both give the right bytes, and one of them stores the blob.
+#[test]
+fn two_who_go_on_with_one_fill_are_both_right() {
+    let (world, bytes) = (World::new(), large());
+    let begun = serve_parts(&world, bytes.clone(), usize::MAX);
+    block_on(async {
+        interrupt(&world.mirror(&json!({})), &bytes, 4_000_000).await;
+        let mirrors = [world.mirror(&json!({})), world.mirror(&json!({}))];
+        let path = blob(&bytes);
+        let pulls = mirrors.iter().map(|mirror| pull(mirror, &path));
+        for (status, read) in join_all(pulls).await {
+            assert!(status == 200 && read.unwrap() == bytes);
+        }
+    });
+    assert!(
+        begun.borrow()[1..].iter().all(|start| *start > 0),
+        "{begun:?}"
+    );
+    assert_eq!(count(&world, "blobs/"), 1);
+    // The one that did not close it has not failed.
+    let log = world.host.log.borrow().join("\n");
+    assert!(!log.contains("blob not mirrored"), "{log}");
+    let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));
+    assert!(read.unwrap() == bytes);
+}
