@@ -1,0 +1,174 @@
+//! Removal of unused blobs and manifests after two grace periods.
+
+use super::*;
+
+#[test]
+fn what_is_in_use_stays() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a", "v1");
+    fixture.push_whole("b", LAYER);
+    let before = fixture.keys("");
+    for _ in 0..6 {
+        fixture.host.pass(GRACE / 2);
+        fixture.round();
+        assert!(fixture.is_whole("a", "v1"));
+    }
+    // Uploads' grants have done their duty, and what another repository pushed for nothing is gone.
+    let is_left = |key: &&String| !fixture.memory().keys().contains(key);
+    let gone: BTreeSet<&String> = before.iter().filter(is_left).collect();
+    assert!(gone.iter().all(|key| key.starts_with("refs/")), "{gone:?}");
+    assert_eq!(gone.len(), 4, "{gone:?}");
+    assert!(fixture.keys("sweep/marks/").is_empty());
+}
+
+#[test]
+fn a_deleted_image_goes_after_two_grace_periods_and_nothing_is_left_of_it() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a", "v1");
+    fixture.host.pass(GRACE);
+    fixture.round();
+    fixture.delete_image("a");
+    let expected = [
+        "condemn blob",
+        "condemn blob",
+        "delete grant",
+        "delete grant",
+        "delete link",
+        "delete link",
+    ];
+    assert_eq!(short(&fixture.round()), expected);
+    assert_eq!(fixture.mark(LAYER).as_deref(), Some("condemned"));
+    // Not before the grace period is over.
+    fixture.host.pass(GRACE - Duration::from_millis(1));
+    assert!(fixture.round().is_empty());
+    fixture.host.pass(Duration::from_millis(1));
+    assert_eq!(short(&fixture.round()), ["delete blob", "delete blob"]);
+    assert!(fixture.keys("extents/").is_empty() && fixture.keys("blobs/").is_empty());
+    // The upload that the extents came by is found without them.
+    assert_eq!(short(&fixture.round()), ["delete upload"]);
+    assert_eq!(
+        fixture.keys(""),
+        [
+            "catalog/a",
+            "repositories/a/_tags/v1",
+            "sweep/cursor",
+            "sweep/inventory"
+        ]
+    );
+}
+
+/// Who pushes a blob that is being removed is told to wait: so a step that has no time left removes what it has begun to.
+#[test]
+fn what_is_being_removed_is_gone_when_a_step_ends_for_want_of_time() {
+    let fixture = Fixture::new(&[]);
+    for number in 0..30_u8 {
+        fixture.push_patched("a", &[number; 9]);
+    }
+    fixture.host.pass(GRACE);
+    fixture.round();
+    fixture.host.pass(GRACE);
+    fixture.pace.set(Duration::from_millis(300));
+    let (mut steps, mut left) = (0, 30);
+    while left > 0 {
+        fixture.step("");
+        steps += 1;
+        let marks = fixture.keys("sweep/marks/");
+        assert!(!marks.iter().any(|mark| {
+            let text = String::from_utf8(fixture.memory().bytes(mark).unwrap()).unwrap();
+            text.contains("deleting")
+        }));
+        let blobs = fixture.keys("blobs/").len();
+        assert!(blobs < left || steps < 3, "{blobs} after {steps}");
+        left = blobs;
+    }
+    assert!(steps > 3, "{steps}");
+    assert!(fixture.keys("extents/").is_empty());
+}
+
+#[test]
+fn who_pushes_again_in_time_keeps_the_blob() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a", "v1");
+    fixture.host.pass(GRACE);
+    fixture.round();
+    fixture.delete_image("a");
+    fixture.round();
+    fixture.host.pass(GRACE);
+    fixture.push_image("b", "v1");
+    assert_eq!(fixture.mark(LAYER).as_deref(), Some("lifted"));
+    for _ in 0..4 {
+        fixture.round();
+        fixture.host.pass(GRACE);
+        assert!(fixture.is_whole("b", "v1"));
+    }
+    // A lifted mark is condemned again, and goes with the blob.
+    fixture.delete_image("b");
+    fixture.sweep_clean();
+    assert_eq!(
+        fixture.keys("blobs/").len() + fixture.keys("sweep/marks/").len(),
+        0
+    );
+}
+
+/// What is derived from a layer is written whenever a pass over it ends, by then perhaps after the layer is gone.
+#[test]
+fn what_a_late_pass_derives_from_a_layer_that_is_gone_goes() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a", "v1");
+    let layer = digest(LAYER);
+    let remove = || {
+        fixture.delete_image("a");
+        fixture.sweep_clean();
+        assert_eq!(fixture.keys("blobs/"), Vec::<String>::new());
+    };
+    let line = format!("GET /v2/a/_strata/layers/{layer}");
+    fixture.ask_with(&line, &[("put layers/", &remove)]);
+    let derived = || fixture.keys("layers/");
+    assert_eq!(derived(), [key::index(&layer)]);
+    assert!(fixture.round().is_empty(), "it is young");
+    fixture.host.pass(GRACE);
+    let removals = fixture.round();
+    assert_eq!(removals.len(), 1);
+    assert_eq!(removals[0]["why"], "its layer is not stored");
+    assert_eq!(derived(), Vec::<String>::new());
+    // What a layer that is stored has stays.
+    fixture.push_image("a", "v1");
+    fixture.ask(&line);
+    fixture.sweep_clean();
+    assert_eq!(derived(), [key::index(&layer)]);
+}
+
+/// Two digests of one blob are two blobs.
+#[test]
+fn digests_of_each_algorithm_are_swept_alike() {
+    let fixture = Fixture::new(&[]);
+    let long: Digest = strata::digest::Algorithm::Sha512.digest(LAYER);
+    for digest in [&long, &digest(LAYER)] {
+        let line = format!("POST /v2/a/blobs/uploads/?digest={digest}");
+        assert_eq!(
+            ask(&fixture.registry, &Ask::new(&line).body(LAYER)).status,
+            201
+        );
+    }
+    fixture.sweep_clean();
+    assert!(fixture.keys("blobs/").is_empty() && fixture.keys("refs/").is_empty());
+}
+
+#[test]
+fn children_and_referrers_are_as_manifests_are() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a", "v1");
+    let target = digest(image().to_string().as_bytes());
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [descriptor(OCI_MANIFEST, image().to_string().as_bytes())],
+        "subject": descriptor(OCI_MANIFEST, image().to_string().as_bytes()),
+    });
+    fixture.push_manifest("a", "all", OCI_INDEX, &index);
+    fixture.sweep_clean();
+    assert!(fixture.is_whole("a", "v1"));
+    let referrers = fixture.ask(&format!("GET /v2/a/referrers/{target}"));
+    let referrers: Value = serde_json::from_slice(&referrers.body).unwrap();
+    assert_eq!(referrers["manifests"].as_array().unwrap().len(), 1);
+}
