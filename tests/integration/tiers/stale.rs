@@ -1,0 +1,221 @@
+//! Stale values: after deletions, and how long each tier answers with them.
+
+use super::*;
+
+#[test]
+fn what_is_deleted_is_answered_by_no_tier_of_this_isolate() {
+    let world = World::with_image();
+    let isolate = world.isolate(&[]);
+    popularise(&isolate);
+    // Even where the warm tier goes on giving it, as it does for a minute.
+    world.warm.is_deaf.set(true);
+    assert_eq!(
+        ask(&isolate, &Ask::new(&format!("DELETE {}", manifest()))).status,
+        202
+    );
+    for _ in 0..3 {
+        let (answer, operations) = world.ask(&isolate, &Ask::new(&format!("GET {}", manifest())));
+        assert_eq!(answer.status, 404, "{operations:?}");
+    }
+    assert_eq!(
+        ask(&isolate, &Ask::new(&format!("DELETE {}", blob(LAYER)))).status,
+        202
+    );
+    for method in ["GET", "HEAD"] {
+        assert_eq!(
+            ask(&isolate, &Ask::new(&format!("{method} {}", blob(LAYER)))).status,
+            404
+        );
+    }
+    // Pushed again, it is there again.
+    push(&isolate);
+    for target in [manifest(), blob(LAYER)] {
+        assert_eq!(
+            ask(&isolate, &Ask::new(&format!("GET {target}"))).status,
+            200
+        );
+    }
+}
+
+#[test]
+fn a_read_under_way_keeps_nothing_of_what_is_deleted_meanwhile() {
+    let world = World::with_image();
+    let isolate = world.isolate(&[("STRATA_WARM_READS", "1")]);
+    let pull = Ask::new(&format!("GET {}", manifest()));
+    let delete = Ask::new(&format!("DELETE {}", manifest()));
+    // Of two requests that run in turns, whichever comes first at each step.
+    for lead in 0..12 {
+        push(&isolate);
+        world.host.pass(Duration::from_secs(61));
+        let mut pulling = Box::pin(ask_now(&isolate, &pull));
+        let context = &mut Context::from_waker(noop_waker_ref());
+        let mut pulled = None;
+        for _ in 0..lead {
+            if pulled.is_none()
+                && let std::task::Poll::Ready(answer) = pulling.as_mut().poll(context)
+            {
+                pulled = Some(answer);
+            }
+        }
+        assert_eq!(ask(&isolate, &delete).status, 202);
+        if pulled.is_none() {
+            // Who comes after the deletion gets nothing of a read that began before it.
+            let (later, _) = block_on(join(ask_now(&isolate, &pull), pulling));
+            assert_eq!(later.status, 404, "beside it, after {lead} steps");
+        }
+        assert_eq!(ask(&isolate, &pull).status, 404, "after {lead} steps");
+        assert!(
+            world
+                .warm
+                .memory
+                .keys()
+                .iter()
+                .all(|(key, _)| kind(key) != "manifest"),
+            "after {lead} steps"
+        );
+    }
+}
+
+#[test]
+fn what_is_deleted_elsewhere_is_answered_for_a_stated_time() {
+    let world = World::with_image();
+    let settings = [("STRATA_STALE_SECONDS", "600")];
+    let (one, other, third) = (
+        world.isolate(&settings),
+        world.isolate(&settings),
+        world.isolate(&settings),
+    );
+    popularise(&one);
+    popularise(&other);
+    // Where the third isolate is, nobody has heard of the deletions yet.
+    world.warm.is_deaf.set(true);
+    world.host.pass(Duration::from_secs(300));
+    for target in [manifest(), blob(LAYER)] {
+        assert_eq!(
+            ask(&one, &Ask::new(&format!("DELETE {target}"))).status,
+            202
+        );
+    }
+    // Another isolate believes what it knows, and may even write it to the warm tier again.
+    world.host.pass(Duration::from_secs(299));
+    for target in [manifest(), blob(LAYER)] {
+        for isolate in [&other, &other, &other, &other, &third] {
+            ask(isolate, &Ask::new(&format!("GET {target}")));
+        }
+        assert_eq!(ask(&other, &Ask::new(&format!("GET {target}"))).status, 200);
+    }
+    world.host.pass(Duration::from_secs(2));
+    for isolate in [&one, &other, &third] {
+        for target in [manifest(), blob(LAYER)] {
+            assert_eq!(
+                ask(isolate, &Ask::new(&format!("GET {target}"))).status,
+                404
+            );
+        }
+    }
+}
+
+#[test]
+fn those_who_can_not_push_believe_that_something_is_not_there() {
+    let world = World::with_image();
+    let isolate = world.isolate(&[("STRATA_ANONYMOUS_PULL", "true")]);
+    let missing = format!("GET /v2/a/manifests/{}", digest(b"missing"));
+    let anonymous = Ask::new(&missing).anonymous();
+    let count = |request: &Ask| {
+        let (answer, operations) = world.ask(&isolate, request);
+        assert_eq!(answer.status, 404);
+        operations.len()
+    };
+    assert_eq!(count(&anonymous), 2);
+    assert_eq!(count(&anonymous), 0);
+    assert_eq!(
+        count(&Ask::new(&missing)),
+        2,
+        "a user may have pushed it a moment ago"
+    );
+    world.host.pass(Duration::from_secs(5));
+    assert_eq!(count(&anonymous), 2);
+    // What is pushed through this isolate is there at once.
+    let bytes = b"another layer";
+    let get = Ask::new(&format!("GET {}", blob(bytes))).anonymous();
+    assert_eq!(ask(&isolate, &get).status, 404);
+    let post = format!("POST /v2/a/blobs/uploads/?digest={}", digest(bytes));
+    assert_eq!(ask(&isolate, &Ask::new(&post).body(bytes)).status, 201);
+    assert_eq!(ask(&isolate, &get).status, 200);
+    // So is a manifest.
+    let document = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor("application/json", CONFIG), "layers": [descriptor("application/json", bytes)] });
+    let get = Ask::new(&format!(
+        "GET /v2/a/manifests/{}",
+        digest(document.to_string().as_bytes())
+    ))
+    .anonymous();
+    assert_eq!(ask(&isolate, &get).status, 404);
+    assert_eq!(
+        ask(
+            &isolate,
+            &Ask::new("PUT /v2/a/manifests/v2").manifest(OCI_MANIFEST, &document)
+        )
+        .status,
+        201
+    );
+    assert_eq!(ask(&isolate, &get).status, 200);
+}
+
+#[test]
+fn what_is_hot_is_kept_for_its_time_and_no_longer() {
+    let world = World::with_image();
+    let isolate = world.isolate(&[("STRATA_HOT_SECONDS", "60"), ("STRATA_WARM_SECONDS", "0")]);
+    let request = format!("GET {}", manifest());
+    world.expect(&isolate, &request, 200, &["cold get manifest"]);
+    world.host.pass(Duration::from_secs(59));
+    world.expect(&isolate, &request, 200, &[]);
+    world.host.pass(Duration::from_secs(1));
+    world.expect(&isolate, &request, 200, &["cold get manifest"]);
+}
+
+#[test]
+fn a_stale_link_leads_to_the_blob_all_the_same() {
+    let world = World::with_image();
+    let isolate = world.isolate(&[("STRATA_HOT_BLOB_BYTES", "0"), ("STRATA_WARM_SECONDS", "0")]);
+    let get = format!("GET {}", blob(LAYER));
+    assert_eq!(ask(&isolate, &Ask::new(&get)).status, 200);
+    // The blob is swept, and pushed again, by PATCH, through another isolate: its bytes are elsewhere.
+    block_on(world.cold.memory.delete(&[key::blob(&digest(LAYER))])).unwrap();
+    let other = world.isolate(&[]);
+    let start = ask(&other, &Ask::new("POST /v2/a/blobs/uploads/"));
+    let chunk = ask(
+        &other,
+        &Ask::new(&format!("PATCH {}", start.location())).stream(LAYER),
+    );
+    let put = format!("PUT {}&digest={}", chunk.location(), digest(LAYER));
+    assert_eq!(ask(&other, &Ask::new(&put)).status, 201);
+    world.host.pass(Duration::from_secs(1));
+    let answer = ask(&isolate, &Ask::new(&get));
+    assert_eq!((answer.status, &*answer.body), (200, LAYER));
+}
+
+#[test]
+fn a_link_whose_blob_nobody_saw_goes_nowhere() {
+    let world = World::with_image();
+    block_on(world.cold.memory.delete(&[key::blob(&digest(LAYER))])).unwrap();
+    let isolate = world.isolate(&[]);
+    let etag = format!("\"{}\"", digest(LAYER));
+    let unchanged = Ask::new(&format!("GET {}", blob(LAYER))).header("if-none-match", etag);
+    for _ in 0..3 {
+        assert_eq!(ask(&isolate, &unchanged).status, 304);
+        assert_eq!(
+            ask(&isolate, &Ask::new(&format!("GET {}", manifest()))).status,
+            200
+        );
+    }
+    assert_eq!(world.warm.memory.keys().len(), 1, "the manifest is warm");
+    let other = world.isolate(&[]);
+    assert_eq!(
+        ask(&other, &Ask::new(&format!("GET {}", manifest()))).status,
+        200
+    );
+    for isolate in [&isolate, &other] {
+        let head = Ask::new(&format!("HEAD {}", blob(LAYER)));
+        assert_eq!(ask(isolate, &head).status, 404);
+    }
+}
