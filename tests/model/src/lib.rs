@@ -66,7 +66,7 @@
 //! - What is derived from a layer, and how far a pass over it has come. Nothing that is promised depends on it: whoever misses it, or a part
 //!   of it, has it made anew from the blob. It can't be wrong for another life of the blob, for its key and the blob's are made of one
 //!   digest, and a pass begins with the same bytes. It is not BOUND, so it may be written after the blob has gone; but it does not stay, for
-//!   the sweep lists it beside the blobs, as a digest of its own, and takes what is old and has no blob (`tests/sweep.rs` holds it to that).
+//!   the sweep lists it beside the blobs, as a digest of its own, and takes what is old and has no blob (`tests/integration/sweep/` holds it to that).
 //!   A blob that is pushed and indexed between that look and the deletion loses its index, and nothing else.
 //! - Of retention: limits of a policy that keep more (newest tags, patterns, immutable tags); more than one tag, so that a listing of them
 //!   has no middle; the order in which a push looks for several claims, which it does at once, each protecting its own manifest only; that
