@@ -9,8 +9,8 @@ use strata::{
     host::{Ask as Asked, FetchError, Reply},
     registry::{Body, Request},
     store::{
-        Bytes as _,
-        memory::{Memory, MemoryBody},
+        Bytes as _, Streams, Values,
+        memory::{Memory, MemoryBody, MemoryBytes},
     },
 };
 
@@ -108,7 +108,11 @@ pub fn says(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]
 }
 
 /// Lets a registry answer a request, as the upstream.
-pub fn answer(registry: &TestRegistry<Watched>, question: &Asked) -> Said {
+pub fn answer<S, W>(registry: &TestRegistry<S, W>, question: &Asked) -> Said
+where
+    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    W: Values<Bytes = MemoryBytes>,
+{
     let request = Request {
         method: question.method.clone(),
         target: target(question).to_owned(),
@@ -133,7 +137,11 @@ pub fn answer(registry: &TestRegistry<Watched>, question: &Asked) -> Said {
 }
 
 /// Sends a `GET` request to a registry.
-pub fn get(registry: &TestRegistry<Watched>, path: &str) -> Answer {
+pub fn get<S, W>(registry: &TestRegistry<S, W>, path: &str) -> Answer
+where
+    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    W: Values<Bytes = MemoryBytes>,
+{
     ask(registry, &Ask::new(&format!("GET {path}")))
 }
 
