@@ -1,4 +1,5 @@
-//! Who is let in, what it costs, and what is said to those who are not.
+//! Sign-in and permissions: whom the registry admits, what a sign-in costs, and what rejected
+//! callers are told.
 
 use std::time::Duration;
 

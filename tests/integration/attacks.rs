@@ -1,4 +1,4 @@
-//! What somebody tries who wants more than the rules give: each defence met by the attack that it is there for.
+//! Attempts to get more than the rules grant: for each defence, the attack that it stops.
 
 use std::{
     cell::RefCell,

@@ -1,4 +1,4 @@
-//! Whom a token is for, and how much one request may ask for.
+//! The audience of tokens, and how much one request for a token may ask for.
 
 use base64::{
     Engine as _,

@@ -1,4 +1,4 @@
-//! Browsers: what they may make of a reply, and which requests of other sites' pages are refused.
+//! Browsers: restrictions in replies, and requests of other sites' pages that are refused.
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 

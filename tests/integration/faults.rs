@@ -1,5 +1,5 @@
-//! A store that fails at every step of every kind of push, having kept the write or not: the same push repeated ends right, and
-//! nothing that is named is missing.
+//! A store that fails at each operation of each kind of push, with and without keeping the write:
+//! the same push repeated succeeds, and nothing that is named is missing.
 
 use std::{cell::Cell, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! Looking into layers: what every request answers, what it costs, and what is left when something fails on the way.
+//! Files in layers and images: answers, costs, and what is left after failures.
 
 use std::{
     cell::RefCell, collections::BTreeMap, fs::File, os::unix::fs::FileExt as _, pin::pin, rc::Rc,

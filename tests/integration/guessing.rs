@@ -1,5 +1,5 @@
-//! Guessing at passwords: how many guesses are tried while somebody floods the counts of failed
-//! sign-ins.
+//! Password guessing: how many guesses are checked while somebody floods the counts of failed sign-
+//! ins.
 
 use base64::{
     Engine as _,

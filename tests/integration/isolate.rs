@@ -1,4 +1,4 @@
-//! What an isolate goes on doing whatever it was asked before, and what it counts of the memory that it holds.
+//! An isolate keeps working whatever it was asked before, and counts the memory that it holds.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,5 @@
-//! How much memory strangers can make the registry hold: each case runs in a process of its own, whose peak is read from outside.
+//! Memory that clients can make the registry hold. A case that measures it runs in a process of its
+//! own.
 
 #![cfg(target_os = "linux")]
 

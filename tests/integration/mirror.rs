@@ -1,4 +1,5 @@
-//! A registry in front of another one: what it asks it for, what it serves without, and what it says when that one fails.
+//! A mirror: its requests to an upstream, its answers without one, and the errors if the upstream
+//! fails.
 
 use std::{cell::RefCell, pin::pin, rc::Rc, sync::LazyLock, time::Duration};
 

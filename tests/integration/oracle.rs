@@ -1,5 +1,5 @@
-//! What a request costs does not tell whether a repository that the caller can't see holds a blob:
-//! the same operations of the store in the same order, and the same answer, in both cases.
+//! The cost of a request does not reveal whether a repository that the caller cannot see holds a
+//! blob: in both cases the operations of the store, their order and the answer are the same.
 
 use std::{cell::RefCell, rc::Rc};
 

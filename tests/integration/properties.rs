@@ -1,5 +1,5 @@
-//! What holds for every input: parsers agree with the specification's grammars and never panic, and an upload is the bytes that
-//! were taken, in order, whatever clients do. What is remembered is bounded, and right.
+//! Properties for every input: parsers agree with the grammars of the specification and never
+//! panic, an upload has the accepted bytes in order, and caches are bounded and right.
 
 use std::{collections::BTreeMap, rc::Rc, sync::LazyLock, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The removal protocol's side of a push: what is written before what is looked at, and what a mark or a clock forbids.
+//! The removal protocol in pushes: what is written before what is read, and what a mark or a clock
+//! forbids.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 

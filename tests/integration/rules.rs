@@ -1,6 +1,7 @@
-//! Who may do what, at every end-point: rules × callers × end-points, each allowed, 401 or 403.
+//! Permissions at every end-point: rules × callers × end-points, each allowed, 401 or 403.
 //!
-//! The end-points are in one table, by the name of their variant: one that is added without a row does not compile.
+//! One table has the end-points, by the name of their variant: one that is added without a row does
+//! not compile.
 
 use std::{cell::Cell, rc::Rc};
 

@@ -1,4 +1,5 @@
-//! The scrub: each kind of damage is found, told, and mended or set aside; what is set aside is healed by a push; nothing else is touched.
+//! The scrub: each kind of damage is found, reported, and repaired or quarantined. A push heals
+//! quarantined objects, and nothing else is touched.
 
 use std::{
     cell::{Cell, RefCell},

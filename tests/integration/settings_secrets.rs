@@ -1,4 +1,4 @@
-//! What is said of a setting that can't be used: which one it is, and never what is in it.
+//! Errors about settings: they name the setting, and never contain its value.
 
 use strata::{
     registry::{self, Body},

@@ -1,4 +1,4 @@
-//! A link that an isolate has cached, whose blob is elsewhere meanwhile.
+//! A cached link whose blob is stored elsewhere meanwhile.
 
 use std::time::Duration;
 

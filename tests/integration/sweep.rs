@@ -1,4 +1,5 @@
-//! The sweep: what goes, when, and what stays; what a step costs, and that it goes on from where one ended.
+//! The sweep: what it removes and when, what stays, what a step costs, and how the next one
+//! resumes.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,5 @@
-//! The tiers: what each read costs, who answers when one of them does not, and what is no longer answered.
+//! The tiers: what each read costs, which tier answers if another one fails, and when stale values
+//! end.
 
 use std::{cell::RefCell, future::Future as _, pin::pin, rc::Rc, task::Context, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The media type of a manifest is a function of its bytes: no client, no upstream and no label
-//! that was stored before decides it.
+//! The media type of a manifest is a function of its bytes: no client, no upstream and no stored
+//! label decides it.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 

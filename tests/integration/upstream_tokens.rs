@@ -1,4 +1,4 @@
-//! Where an upstream may have credentials sent to, and how many of its tokens are kept.
+//! Credentials of upstreams: where they may be sent, and how many tokens are kept.
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Gzip in every form that writers give it: inflated whole, in pieces, from each checkpoint, cut and changed, beside what the
-//! program gzip makes of the same bytes.
+//! Gzip in every form that writers produce: inflated whole, in pieces and from each checkpoint, cut
+//! and changed, and compared with the program `gzip`.
 
 use std::{
     io::Write as _,

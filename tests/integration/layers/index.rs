@@ -1,4 +1,5 @@
-//! Indexing a layer in one pass, and reading any file of it from the index: what comes out is what the file system has.
+//! Indexing a layer in one pass, and reading any of its files through the index, compared with the
+//! file system.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Reading a layer whose index is in memory: bytes of its files, and what that costs.
+//! Reads of files of a layer whose index is in memory, and their costs.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! States of passes that are not as they were saved: they are refused, or end in an error or an index, and never in a panic.
+//! Damaged states of saved passes: each is refused, or ends in an error or an index, and never in a
+//! panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

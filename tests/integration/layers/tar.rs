@@ -1,5 +1,5 @@
-//! What the tar parser says of archives that GNU tar makes, against what the file system says of the files in them: another
-//! program's archives of files that are odd in every way that the formats allow, in all of its formats.
+//! The tar parser on archives of GNU tar, in all of its formats, compared with the file system: the
+//! files are odd in every way that the formats allow.
 
 #![cfg(target_os = "linux")]
 use std::{

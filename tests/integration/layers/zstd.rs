@@ -1,5 +1,5 @@
-//! What the reference compresses is what comes out: layers of zstd against the program `zstd` (a Debian package of that name),
-//! over its levels, windows and kinds of block. It fails where the program is missing.
+//! Layers of zstd compared with the program `zstd` (a Debian package of that name), over its
+//! levels, windows and kinds of block. The tests fail if the program is missing.
 
 use std::{
     fs::{self, File},

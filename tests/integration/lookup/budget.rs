@@ -1,5 +1,4 @@
-//! What one request may spend when it looks into layers and images: seeks, work, memory and pages,
-//! counted.
+//! The budget of a request that looks into layers and images: seeks, work, memory and pages.
 
 use std::{
     cell::{Cell, RefCell},

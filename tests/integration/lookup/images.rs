@@ -1,4 +1,4 @@
-//! Looking into images through the registry: what is refused, what is opened again, what counts
+//! Lookups in images through the registry: what is refused, what is opened again, and what counts
 //! once.
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};

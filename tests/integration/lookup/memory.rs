@@ -1,5 +1,5 @@
-//! The memory of lookups in images: what one of them may hold, and what the head of an index takes
-//! before it is parsed.
+//! The memory of lookups in images: the bound of one lookup, and the head of an index before it is
+//! parsed.
 
 use std::iter::repeat_n;
 

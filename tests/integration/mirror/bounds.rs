@@ -1,4 +1,4 @@
-//! What strangers can make an isolate remember: each of it is bounded, whatever they ask for.
+//! State that clients can make an isolate keep: all of it is bounded, whatever they ask for.
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 

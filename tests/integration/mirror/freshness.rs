@@ -1,4 +1,5 @@
-//! When an upstream is asked again: for what was invalidated, and while it has no pulls left for us.
+//! When a mirror asks an upstream again: after an invalidation, and while the upstream allows no
+//! more pulls.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 

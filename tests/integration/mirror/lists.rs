@@ -1,4 +1,4 @@
-//! Lists of a registry in front of another one: tags and referrers.
+//! Lists of a mirror: tags and referrers.
 
 use pollster::block_on;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The largest blob that a mirror takes, if the upstream does not say its length.
+//! The largest blob that a mirror stores if the upstream sends no `Content-Length`.
 
 use std::{cell::Cell, rc::Rc};
 

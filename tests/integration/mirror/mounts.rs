@@ -1,4 +1,4 @@
-//! Mounts of blobs from repositories that are mirrored.
+//! Mounts of blobs from mirrored repositories.
 
 use serde_json::json;
 use strata::host::Ask as Asked;

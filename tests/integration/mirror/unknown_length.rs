@@ -1,4 +1,5 @@
-//! Requests that wait while another one fetches a blob whose upstream does not say its length.
+//! Requests that wait while another one fetches a blob for which the upstream sends no `Content-
+//! Length`.
 
 use std::time::Duration;
 
