@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer, digestOf } from "../tests/edge/bytes.mjs";
-import { start } from "../tests/edge/harness.mjs";
 import { manifestOf, whole } from "../tests/edge/push.mjs";
 import { COLD, MIB, NO_MEMORY, QUIET } from "./contestants.mjs";
 import { bill, NAMES } from "./prices.mjs";
+import { expect, settled, within } from "./registry.mjs";
 import { storage } from "./storage.mjs";
 
 const NAME = "bench/cost";
@@ -93,29 +93,4 @@ async function pull(strata, { manifest, blobs }, by) {
   const reply = await expect(200, strata.send("GET", `/v2/${NAME}/manifests/${reference}`, { headers }));
   for (const { digest } of blobs) await expect(200, strata.send("GET", `/v2/${NAME}/blobs/${digest}`));
   return reply.headers["x-strata-tier"];
-}
-
-/** Waits until nothing more is asked of the stores: writing to KV is not waited for by the request that it is for. */
-export async function settled(strata) {
-  let [before, now] = [undefined, 0];
-  while (now !== before) {
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    [before, now] = [now, (await strata.calls()).length];
-  }
-}
-
-/** Runs a step with a registry that is stopped in the end. */
-export async function within(options, step) {
-  const strata = await start(options);
-  try {
-    return await step(strata);
-  } finally {
-    await strata.stop();
-  }
-}
-
-export async function expect(status, sent) {
-  const reply = await sent;
-  assert.equal(reply.status, status, reply.body.toString());
-  return reply;
 }

@@ -5,8 +5,8 @@ import { manifestOf, whole } from "../tests/edge/push.mjs";
 import { blobPath } from "../tests/images/layout.mjs";
 import { image } from "../tests/images/images.mjs";
 import { NO_MEMORY } from "./contestants.mjs";
-import { expect, settled, within } from "./cost.mjs";
 import { STORED } from "./prices.mjs";
+import { expect, settled, within } from "./registry.mjs";
 import { figure } from "./table.mjs";
 
 const REPOSITORIES = ["bench/one", "bench/two", "bench/three"];

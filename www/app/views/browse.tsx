@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 
-import { type Analysable, type Analysing, useAnalysis } from "../analysis";
+import { type Analysing, useAnalysis } from "../analysis";
 import { bytes, number, percent, plural } from "../format";
 import { useLoad } from "../load";
 import type { Analyser } from "../local/analysis";
@@ -11,22 +11,9 @@ import { Failed, Icon, Name, Search, Stratum, Waiting } from "../parts/parts";
 import { type Child, iconOf, type Shelf, sizeOf, type Sort, Tree, useRowHeight } from "../parts/tree";
 import { Treemap } from "../parts/treemap";
 import { Rows } from "../parts/virtual";
-import { encode, go, href, type Query, type Route } from "../route";
-import type { Source } from "../source";
+import { encode, go, href, type Query } from "../route";
+import { type Browsed, Crumbs } from "./crumbs";
 import { File } from "./file";
-
-export interface Browsed {
-  id: string;
-  title: string;
-  source: Source;
-  layers: { digest: string; size: number }[];
-  /** The only layer that is looked at. */
-  only?: number | undefined;
-  analysable?: Analysable | undefined;
-  /** Where a file can be fetched from without this page; none for what is on the disk. */
-  address?: ((path: string) => string) | undefined;
-  route: (path: string) => Route;
-}
 
 const VIEWS = { tree: "Files", map: "Sizes", waste: "Waste" } as const;
 
@@ -187,43 +174,6 @@ function Results({ analyser, find, only, address }: { analyser: Analyser; find: 
       />
     </>
   );
-}
-
-export function Crumbs({ path, address }: { path: string; address: (path: string) => string }) {
-  const parts = path.split("/").filter(Boolean);
-  return (
-    <nav class="path" aria-label="Path">
-      <a href={address("")}>/</a>
-      {parts.map((part, index) => {
-        const last = index === parts.length - 1;
-        const to = `${parts.slice(0, index + 1).join("/")}${last && !path.endsWith("/") ? "" : "/"}`;
-        const text = textOf(part);
-        return (
-          <span key={index}>
-            {last ? (
-              <strong>
-                <Name text={text ?? part} encoded={text === undefined ? part : undefined} />
-              </strong>
-            ) : (
-              <a href={address(to)}>
-                <Name text={text ?? part} encoded={text === undefined ? part : undefined} />
-              </a>
-            )}
-            {(!last || path.endsWith("/")) && <span class="muted">/</span>}
-          </span>
-        );
-      })}
-    </nav>
-  );
-}
-
-/** A percent-encoded name as text, where it is text. */
-export function textOf(encoded: string): string | undefined {
-  try {
-    return decodeURIComponent(encoded);
-  } catch {
-    return undefined;
-  }
 }
 
 function Waste({ analyser, layers, address }: { analyser: Analyser; layers: Browsed["layers"]; address: (path: string) => string }) {

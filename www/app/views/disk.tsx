@@ -7,7 +7,8 @@ import type { LocalLayer } from "../local/layer";
 import { Icon } from "../parts/parts";
 import { go, type Query } from "../route";
 import { store, useStore } from "../store";
-import { Browse, type Browsed } from "./browse";
+import { Browse } from "./browse";
+import type { Browsed } from "./crumbs";
 
 interface Opening {
   file: File;

@@ -11,7 +11,7 @@ import { Rows } from "../parts/virtual";
 import { go, href, type Query, type Route } from "../route";
 import type { Entry, Source } from "../source";
 import { useStore } from "../store";
-import { type Browsed, Crumbs, textOf } from "./browse";
+import { type Browsed, Crumbs, textOf } from "./crumbs";
 
 /** So much is fetched and shown at a time. */
 const WINDOW = 128 * 1024;

@@ -11,7 +11,8 @@ import { useLoad } from "../load";
 import { Failed, Waiting } from "../parts/parts";
 import { go, type Query, type Route } from "../route";
 import { Remote } from "../source";
-import { Browse, type Browsed } from "./browse";
+import { Browse } from "./browse";
+import type { Browsed } from "./crumbs";
 
 export function Files({ name, reference, path, query }: { name: string; reference: string; path: string; query: Query }) {
   const of = useLoad(

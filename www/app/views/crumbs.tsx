@@ -1,0 +1,56 @@
+// What is browsed, and the path in it with a link for each part.
+
+import type { Analysable } from "../analysis";
+import { Name } from "../parts/parts";
+import type { Route } from "../route";
+import type { Source } from "../source";
+
+export interface Browsed {
+  id: string;
+  title: string;
+  source: Source;
+  layers: { digest: string; size: number }[];
+  /** The only layer that is looked at. */
+  only?: number | undefined;
+  analysable?: Analysable | undefined;
+  /** Where a file can be fetched from without this page; none for what is on the disk. */
+  address?: ((path: string) => string) | undefined;
+  route: (path: string) => Route;
+}
+
+export function Crumbs({ path, address }: { path: string; address: (path: string) => string }) {
+  const parts = path.split("/").filter(Boolean);
+  return (
+    <nav class="path" aria-label="Path">
+      <a href={address("")}>/</a>
+      {parts.map((part, index) => {
+        const last = index === parts.length - 1;
+        const to = `${parts.slice(0, index + 1).join("/")}${last && !path.endsWith("/") ? "" : "/"}`;
+        const text = textOf(part);
+        return (
+          <span key={index}>
+            {last ? (
+              <strong>
+                <Name text={text ?? part} encoded={text === undefined ? part : undefined} />
+              </strong>
+            ) : (
+              <a href={address(to)}>
+                <Name text={text ?? part} encoded={text === undefined ? part : undefined} />
+              </a>
+            )}
+            {(!last || path.endsWith("/")) && <span class="muted">/</span>}
+          </span>
+        );
+      })}
+    </nav>
+  );
+}
+
+/** A percent-encoded name as text, where it is text. */
+export function textOf(encoded: string): string | undefined {
+  try {
+    return decodeURIComponent(encoded);
+  } catch {
+    return undefined;
+  }
+}
