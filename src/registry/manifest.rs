@@ -37,6 +37,7 @@ use crate::{
 pub(super) mod children;
 mod delete;
 pub(super) mod push;
+mod write;
 
 /// Stored manifests, tags and entries of referrers: reading, pushing and deleting them.
 pub(super) struct Manifests<P: Platform> {

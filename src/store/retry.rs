@@ -37,7 +37,7 @@ impl<S, H> Retry<S, H> {
     }
 }
 
-impl<S: Objects, H: Host> Retry<S, H> {
+impl<S, H: Host> Retry<S, H> {
     async fn repeat<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         name: &'static str,

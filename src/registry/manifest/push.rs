@@ -15,7 +15,7 @@ use crate::{
     name::{Name, Reference, Tag},
     platform::Platform,
     registry::{
-        bound::{Bound, for_each},
+        bound::for_each,
         manifest::{
             Manifests, WEIGHT,
             children::{Children, may_list},
@@ -25,13 +25,21 @@ use crate::{
         visit::visit,
     },
     store::{
-        self, Condition, Meta, PutOptions, Streams as _,
-        document::{Origin, Referrer, Stored, TagTarget, from_json, to_json},
+        Streams as _,
+        document::{Origin, Stored, TagTarget, from_json},
         key::Key,
-        tiers::Wanted,
         trace::Trace,
     },
 };
+
+/// The answer to who would move a tag that does not move.
+fn immutable(name: &Name, tag: &Tag) -> Error {
+    let found = format!(
+        "tag {tag} in repository {name} is immutable and names another manifest, push another tag"
+    );
+    Error::new(Code::Denied, found)
+        .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() }))
+}
 
 /// The names that a push gives to a manifest.
 #[derive(Clone, Copy)]
@@ -81,15 +89,6 @@ fn pushed<S, Y>(
     response
 }
 
-/// The answer to who would move a tag that does not move.
-fn immutable(name: &Name, tag: &Tag) -> Error {
-    let found = format!(
-        "tag {tag} in repository {name} is immutable and names another manifest, push another tag"
-    );
-    Error::new(Code::Denied, found)
-        .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() }))
-}
-
 fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
     if missing.is_empty() {
         return Ok(());
@@ -105,9 +104,6 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// Says that a tag named in the query was set (end-7b).
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
-
-/// The most bytes of metadata that every store takes, with room for its name.
-const MAX_METADATA: usize = 1_900;
 
 impl<P: Platform> Manifests<P> {
     /// end-7: Manifest PUT of the removal protocol.
@@ -302,109 +298,6 @@ impl<P: Platform> Manifests<P> {
         Ok((listed, absent))
     }
 
-    /// KEEP, for all blobs of a manifest: fresh grants even where it is stored.
-    pub(in crate::registry) async fn keep_blobs(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        manifest: &Manifest,
-        origin: Origin,
-        bound: Bound,
-    ) -> Result<(), Error> {
-        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
-        if blobs.is_empty() {
-            return Ok(());
-        }
-        let reason = origin.reason(digest.clone());
-        self.grants.keep(name, &blobs, &reason, bound).await?; // 2
-        Ok(())
-    }
-
-    /// Stores a manifest whose blobs are kept.
-    pub(in crate::registry) async fn write_manifest(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        manifest: &Manifest,
-        bytes: Vec<u8>,
-        origin: Origin,
-        bound: Bound,
-    ) -> Result<(), Error> {
-        if let Some(subject) = &manifest.subject {
-            bound.check(&self.host)?;
-            self.write_referrer(name, subject, digest, manifest, bytes.len() as u64)
-                .await?; // 4
-        }
-        self.write_catalog(name).await?;
-        let stored = to_json(&Stored::of(manifest, origin));
-        let options = PutOptions {
-            digest: Some(digest),
-            metadata: &stored,
-            ..PutOptions::default()
-        };
-        bound.check(&self.host)?; // 5 BOUND
-        let content = store::Content::Bytes(bytes);
-        self.store
-            .put(&Key::manifest(name, digest), content, options)
-            .await?;
-        self.tiers.changed(Wanted::Manifest(name, digest));
-        Ok(())
-    }
-
-    /// Lets a tag name a manifest; with a refusal, only if that moves it from no other.
-    async fn write_tag(
-        &self,
-        name: &Name,
-        tag: &Tag,
-        target: &TagTarget,
-        refusal: Option<&Error>,
-        bound: Bound,
-    ) -> Result<(), Error> {
-        let digest = target.digest();
-        let target = to_json(target);
-        loop {
-            let seen = match refusal {
-                Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
-                None => None,
-            };
-            let condition = match &seen {
-                None => Condition::Always,
-                Some(None) => Condition::Absent,
-                Some(Some(meta)) => Condition::Matches(&meta.etag),
-            };
-            let options = PutOptions {
-                condition,
-                metadata: &target,
-                ..PutOptions::default()
-            };
-            let content = store::Content::Bytes(target.as_bytes().to_vec());
-            let key = Key::tag(name, tag);
-            // Retention takes no manifest before it is as old as the grace period, so none that is tagged in time.
-            bound.check(&self.host)?;
-            if self.store.put(&key, content, options).await?.is_some() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// What is stored of a tag, unless it names another manifest than this one.
-    async fn unmoved(
-        &self,
-        name: &Name,
-        tag: &Tag,
-        digest: &Digest,
-        refusal: &Error,
-    ) -> Result<Option<Meta>, Error> {
-        let key = Key::tag(name, tag);
-        let Some(meta) = self.store.head(&key).await? else {
-            return Ok(None);
-        };
-        match from_json(&key, &meta.metadata)? {
-            TagTarget::Manifest { digest: named, .. } if named != *digest => Err(refusal.clone()),
-            TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => Ok(Some(meta)),
-        }
-    }
-
     /// Refuses, before anything is written, a push that the platform would break off in the middle.
     pub(in crate::registry) fn require_operations(
         &self,
@@ -430,60 +323,5 @@ impl<P: Platform> Manifests<P> {
             "this manifest takes {needed} store operations, the setting STRATA_SUBREQUESTS allows a request {allowed}"
         );
         Err(Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE))
-    }
-
-    pub(in crate::registry) async fn write_referrer(
-        &self,
-        name: &Name,
-        subject: &Digest,
-        digest: &Digest,
-        manifest: &Manifest,
-        size: u64,
-    ) -> Result<(), Error> {
-        let entry = to_json(&Referrer {
-            media_type: manifest.media_type.clone(),
-            digest: digest.clone(),
-            size,
-            artifact_type: manifest.artifact_type.clone(),
-            annotations: manifest.annotations.clone(),
-        });
-        let key = Key::referrer(name, subject, digest, &self.host.nonce());
-        // A listing reads metadata only; an entry with long annotations costs a read of its own.
-        let (metadata, body) = if entry.len() <= MAX_METADATA {
-            (entry, Vec::new())
-        } else {
-            let short = to_json(&Referrer {
-                media_type: manifest.media_type.clone(),
-                digest: digest.clone(),
-                size,
-                artifact_type: manifest.artifact_type.clone(),
-                annotations: None,
-            });
-            let short = Some(short).filter(|short| short.len() <= MAX_METADATA);
-            (short.unwrap_or_default(), entry.into_bytes())
-        };
-        let options = PutOptions {
-            metadata: &metadata,
-            ..PutOptions::default()
-        };
-        self.store
-            .put(&key, store::Content::Bytes(body), options)
-            .await?;
-        Ok(())
-    }
-
-    /// Enters a repository into the catalogue, where it is not in it yet.
-    pub(in crate::registry) async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
-        let key = Key::catalog(name);
-        if self.store.head(&key).await?.is_none() {
-            let options = PutOptions {
-                condition: Condition::Absent,
-                ..PutOptions::default()
-            };
-            self.store
-                .put(&key, store::Content::Bytes(Vec::new()), options)
-                .await?;
-        }
-        Ok(())
     }
 }
