@@ -83,6 +83,8 @@ impl Caller {
 /// What a request needs to be allowed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Need<'a> {
+    /// Nothing: credentials are not looked at.
+    Nothing,
     /// To be given a token: to sign in by Basic, or to be allowed anything without.
     Token,
     /// To have signed in, where there are users: clients learn from the answer how to.
@@ -154,6 +156,9 @@ impl Access {
         need: Need<'_>,
         host: &impl Host,
     ) -> Result<Caller, Error> {
+        if need == Need::Nothing {
+            return Ok(Caller::ANONYMOUS);
+        }
         if !self.is_configured() {
             return Err(Error::new(
                 Code::Denied,
@@ -312,6 +317,7 @@ impl Access {
     /// stored is not looked at: who may not pull learns nothing of what is there.
     pub fn permit(&self, caller: &Caller, need: Need<'_>, visit: Visit<'_>) -> Result<(), Error> {
         let is_allowed = match need {
+            Need::Nothing => true,
             Need::SignIn => {
                 self.users.is_empty() || visit.authorization.is_some() && self.may_enter(caller)
             }
@@ -330,7 +336,7 @@ impl Access {
             });
         }
         let is_covered = caller.claims.as_ref().is_none_or(|claims| match need {
-            Need::SignIn | Need::Entry => true,
+            Need::Nothing | Need::SignIn | Need::Entry => true,
             Need::Catalog => claims.cover_catalog(),
             // No token is for these: what administers asks for a password each time, and no token lives on by getting another.
             Need::Token | Need::Registry(_) | Need::Repository(_, Action::Administer) => false,
@@ -410,7 +416,7 @@ impl Access {
             Need::Token | Need::Registry(_) | Need::Repository(_, Action::Administer) => {
                 "Basic realm=\"Strata\", charset=\"UTF-8\"".to_owned()
             }
-            Need::SignIn | Need::Entry | Need::Catalog | Need::Repository(..) => {
+            Need::Nothing | Need::SignIn | Need::Entry | Need::Catalog | Need::Repository(..) => {
                 let mut challenge = format!(
                     "Bearer realm=\"{}{TOKEN_PATH}\",service=\"{SERVICE}\"",
                     visit.origin
@@ -440,7 +446,7 @@ const SERVICE: &str = "strata";
 /// What a client should ask a token for.
 fn scope(need: Need<'_>) -> Option<String> {
     match need {
-        Need::Token | Need::SignIn | Need::Entry | Need::Registry(_) => None,
+        Need::Nothing | Need::Token | Need::SignIn | Need::Entry | Need::Registry(_) => None,
         Need::Catalog => Some("registry:catalog:*".to_owned()),
         Need::Repository(name, action) => {
             let actions = match action {
@@ -465,7 +471,7 @@ fn to(need: Need<'_>) -> String {
         Action::Metrics => "read the metrics of",
     };
     match need {
-        Need::Token | Need::SignIn | Need::Entry => "use this registry".to_owned(),
+        Need::Nothing | Need::Token | Need::SignIn | Need::Entry => "use this registry".to_owned(),
         Need::Catalog => "list the repositories".to_owned(),
         Need::Registry(action) => format!("{} this registry", verb(action)),
         Need::Repository(name, action) => format!("{} repository {name}", verb(action)),
@@ -481,7 +487,12 @@ fn denied(user: Option<&str>, need: Need<'_>) -> Error {
         Need::Repository(name, action) => {
             error.with_detail(json!({ "name": name.as_str(), "action": action.name() }))
         }
-        Need::Token | Need::SignIn | Need::Entry | Need::Catalog | Need::Registry(_) => error,
+        Need::Nothing
+        | Need::Token
+        | Need::SignIn
+        | Need::Entry
+        | Need::Catalog
+        | Need::Registry(_) => error,
     }
 }
 

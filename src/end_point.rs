@@ -42,6 +42,8 @@ impl<'a> EndPoint<'a> {
             Operation::Version => row("version", Need::SignIn, Reads),
             Operation::IssueToken { .. } => row("token", Need::Token, Works),
             Operation::ShowMetrics => row("metrics", Need::Registry(Action::Metrics), Reads),
+            Operation::CheckHealth => row("healthz", Need::Nothing, Reads),
+            Operation::CheckReadiness => row("readyz", Need::Nothing, Reads),
             Operation::ListExtensions => row("extensions", Need::Entry, Reads),
             Operation::ListRepositories { .. } => row("catalog", Need::Catalog, Reads),
             Operation::Sweep { is_dry, .. } => {

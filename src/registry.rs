@@ -27,6 +27,7 @@ use crate::{
         manifest::Manifests,
         mirror::{Mirror, Services},
         parts::Parts,
+        readiness::Readiness,
         reply::{
             Answer, OCI_NAMESPACE, ResponseOf, describe_response, log_failure, respond,
             respond_with_error, value,
@@ -58,6 +59,7 @@ mod log;
 mod manifest;
 mod mirror;
 mod parts;
+mod readiness;
 mod reply;
 mod request;
 mod slots;
@@ -81,6 +83,7 @@ pub struct Registry<P: Platform> {
     mirror: Rc<Mirror<P>>,
     inside: Rc<Inside<P>>,
     upkeep: Upkeep<P>,
+    readiness: Readiness<P>,
     slots: Rc<Slots>,
     /// The prefix of the ids of this isolate's requests.
     isolate: String,
@@ -141,6 +144,7 @@ impl<P: Platform> Registry<P> {
         let mirror = Rc::new(Mirror::new(&parts, services));
         let inside = Inside::new(&parts, grants.clone(), blobs.clone(), mirror.clone());
         let upkeep = Upkeep::new(&parts, grants, uploads.clone(), manifests.clone());
+        let readiness = Readiness::new(&parts);
         let random = parts.host.random();
         Self {
             isolate: hex::encode(random.get(..6).unwrap_or_default()),
@@ -156,6 +160,7 @@ impl<P: Platform> Registry<P> {
             mirror,
             inside: Rc::new(inside),
             upkeep,
+            readiness,
             slots: Rc::default(),
             requests: Cell::default(),
         }

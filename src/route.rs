@@ -20,6 +20,8 @@
 //! -                     GET HEAD             /v2/_strata/rights               ?cursor=
 //! -                     GET HEAD POST        /v2/_strata/token                ?service= &scope= &scope=
 //! -                     GET HEAD             /metrics
+//! -                     GET HEAD             /healthz
+//! -                     GET HEAD             /readyz
 //! ```
 //!
 //! The numbers are those of distribution-spec v1.1.1 and, from end-13 on, of its main branch; the catalogue is Docker's.
@@ -55,6 +57,10 @@ pub enum Operation {
     },
     /// Shows the metrics of this isolate.
     ShowMetrics,
+    /// Tells that this isolate answers.
+    CheckHealth,
+    /// Tells whether the bucket answers.
+    CheckReadiness,
     /// Lists the extensions.
     ListExtensions,
     /// Lists the repositories: Docker's catalogue.
@@ -240,8 +246,11 @@ impl Operation {
         let path = percent_decode_str(path)
             .decode_utf8()
             .map_err(|_| unknown(path))?;
-        if path == "/metrics" {
-            return asked.get(Self::ShowMetrics);
+        match &*path {
+            "/metrics" => return asked.get(Self::ShowMetrics),
+            "/healthz" => return asked.get(Self::CheckHealth),
+            "/readyz" => return asked.get(Self::CheckReadiness),
+            _ => {}
         }
         let rest = path.strip_prefix("/v2").ok_or_else(|| unknown(&path))?;
         if rest.is_empty() || rest == "/" {
@@ -1094,6 +1103,8 @@ mod tests {
             "/v2/a/tags/list/",
             "/v2/a/blobs",
             "/metrics/",
+            "/healthz/",
+            "/v2/readyz",
             "/v2/metrics",
             "/v2/_catalog/x",
             "/v2/a/referrers",

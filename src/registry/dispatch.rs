@@ -16,6 +16,7 @@ use crate::{
         inside::{extensions::extensions, image::ImageOf},
         list::{Called, WantedReferrers},
         manifest::push::Names,
+        readiness::healthy,
         reply::{Answer, respond_with_json},
         request::Request,
         visit::{origin, visit},
@@ -137,6 +138,8 @@ impl<P: Platform> Registry<P> {
     async fn dispatch_registry(&self, operation: &Operation, caller: &Caller) -> Answer<P> {
         match operation {
             Operation::ShowMetrics => self.metrics().await,
+            Operation::CheckHealth => Ok(healthy()),
+            Operation::CheckReadiness => self.readiness.check().await.map(|()| healthy()),
             Operation::ListExtensions => Ok(extensions()),
             Operation::ListRepositories { limit, last } => {
                 self.lists

@@ -97,6 +97,8 @@ fn requests(upload: &str) -> Vec<(String, bool)> {
         allowed("/v2/_catalog"),
         allowed("/v2/_oci/ext/discover"),
         allowed("/metrics"),
+        allowed("/healthz"),
+        allowed("/readyz"),
         allowed(&format!("/v2/a/blobs/{layer}")),
         allowed("/v2/a/manifests/v1"),
         allowed("/v2/a/tags/list"),

@@ -26,6 +26,7 @@ mod oracle;
 mod process;
 mod properties;
 mod protocol;
+mod readiness;
 mod rights;
 mod rules;
 mod scrub;

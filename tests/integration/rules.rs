@@ -27,6 +27,8 @@ use strata_support::{
 /// What a method of an end-point needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Needs {
+    /// Nothing.
+    Nothing,
     /// To have signed in.
     SignIn,
     /// To be allowed anything.
@@ -44,7 +46,7 @@ enum Needs {
     /// The same, and no token.
     InByPassword(Action),
 }
-use Needs::{Catalog, Entry, Form, In, InByPassword, InRegistry, Password, SignIn};
+use Needs::{Catalog, Entry, Form, In, InByPassword, InRegistry, Nothing, Password, SignIn};
 
 /// The row of an operation, by its name. An operation that is added without one does not compile.
 const fn row_of(operation: &Operation) -> &'static str {
@@ -52,6 +54,8 @@ const fn row_of(operation: &Operation) -> &'static str {
         Operation::Version => "version",
         Operation::IssueToken { .. } => "token",
         Operation::ShowMetrics => "metrics",
+        Operation::CheckHealth => "healthz",
+        Operation::CheckReadiness => "readyz",
         Operation::ListExtensions => "extensions",
         Operation::ListRepositories { .. } => "catalog",
         Operation::Sweep { .. } => "sweep",
@@ -89,6 +93,8 @@ end_points! {
     version "/v2/" GET SignIn, HEAD SignIn;
     token "/v2/_strata/token" GET Password, HEAD Password, POST Form;
     metrics "/metrics" GET InRegistry(Metrics), HEAD InRegistry(Metrics);
+    healthz "/healthz" GET Nothing, HEAD Nothing;
+    readyz "/readyz" GET Nothing, HEAD Nothing;
     extensions "/v2/_oci/ext/discover" GET Entry, HEAD Entry;
     catalog "/v2/_catalog" GET Catalog, HEAD Catalog;
     layer "/v2/NAME/_strata/layers/LAYER" GET In(Pull), HEAD In(Pull);
@@ -415,6 +421,7 @@ fn expected(case: &Case, user: &str, way: Way, needs: Needs, name: &str) -> Opti
     let has_token = !matches!(way, Way::Basic);
     let may_enter = !user.is_empty() || case.is_open;
     let (is_allowed, needs_scope) = match needs {
+        Nothing => (true, false),
         // Without credentials, a client is told how to sign in, whatever it may do.
         SignIn => (!user.is_empty() || (has_token && case.is_open), false),
         Entry => (may_enter, false),

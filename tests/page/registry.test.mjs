@@ -48,7 +48,7 @@ describe("the page beside the API", () => {
   test("never answers for the API, not even with files of the same names", async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "strata-assets-"));
     t.after(() => rm(folder, { recursive: true }));
-    for (const file of ["index.html", "metrics", "v2/index.html", "v2/_catalog", "v2/a/tags/list", "v2/_strata/token"]) {
+    for (const file of ["index.html", "metrics", "healthz", "readyz", "v2/index.html", "v2/_catalog", "v2/a/tags/list", "v2/_strata/token"]) {
       await mkdir(dirname(join(folder, file)), { recursive: true });
       await writeFile(join(folder, file), "a file");
     }
@@ -60,6 +60,10 @@ describe("the page beside the API", () => {
       const { headers, status } = await strata.send("GET", path, bare);
       assert.ok(headers["x-request-id"], `${path} was answered by the Worker`);
       assert.ok([401, 403, 404].includes(status), `${path}: ${status}`);
+    }
+    for (const path of ["/healthz", "/readyz"]) {
+      const { body, headers, status } = await strata.send("GET", path, bare);
+      assert.deepEqual([status, body.toString(), headers["cache-control"]], [200, '{"status":"ok"}', "no-store"], path);
     }
     assert.equal((await strata.send("GET", "/v2/")).headers["docker-distribution-api-version"], "registry/2.0");
     for (const method of ["PUT", "POST", "PATCH", "DELETE"]) {

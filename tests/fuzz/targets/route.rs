@@ -41,6 +41,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     [
         "/v2/",
         "/metrics",
+        "/healthz",
+        "/readyz",
         "/v2/_oci/ext/discover",
         "/v2/_catalog?n=3&last=a/b",
         "/v2/a/b/tags/list?n=10&last=v1",
@@ -157,6 +159,8 @@ fn write(operation: &Operation) -> String {
             TOKEN_PATH.to_owned()
         }
         Operation::ShowMetrics => "/metrics".to_owned(),
+        Operation::CheckHealth => "/healthz".to_owned(),
+        Operation::CheckReadiness => "/readyz".to_owned(),
         Operation::ListExtensions => "/v2/_oci/ext/discover".to_owned(),
         Operation::Sweep { is_dry, max, cursor } => {
             query.add("dry-run", is_dry.to_string());

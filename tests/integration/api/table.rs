@@ -182,6 +182,9 @@ fn table() -> Vec<Row> {
         row("version, no user", Given::Nothing, get("/v2/").anonymous(), 401, &[("www-authenticate", "Bearer realm=\"http://registry.example/v2/_strata/token\",service=\"strata\"")], error("UNAUTHORIZED", "sign in")),
         row("version, wrong method", Given::Nothing, Ask::new("DELETE /v2/"), 405, &[("allow", "GET, HEAD"), ("docker-distribution-api-version", "registry/2.0")], error("UNSUPPORTED", "method DELETE")),
         row("no end-point", Given::Nothing, get("/v2/a/nothing"), 404, &[], error("UNSUPPORTED", "no end-point at \"/v2/a/nothing\"")),
+        row("health, no user", Given::Nothing, get("/healthz").anonymous(), 200, &[("cache-control", "no-store")], Expected::Json(json!({ "status": "ok" }))),
+        row("readiness, no user", Given::Nothing, get("/readyz").anonymous(), 200, &[("cache-control", "no-store")], Expected::Json(json!({ "status": "ok" }))),
+        row("health, wrong method", Given::Nothing, Ask::new("POST /healthz"), 405, &[("allow", "GET, HEAD")], error("UNSUPPORTED", "method POST")),
         row("no end-point, no user", Given::Nothing, get("/v2/a/nothing").anonymous(), 401, &[], error("UNAUTHORIZED", "sign in")),
         // end-2
         row("blob", Given::Blobs, get(&blob), 200, &blob_headers, Expected::Bytes(LAYER.to_vec())),

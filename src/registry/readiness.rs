@@ -1,0 +1,115 @@
+//! Health and readiness, for load balancers and monitors: without credentials, and without work that
+//! anybody could cause.
+
+use std::{cell::Cell, pin::pin, time::Duration};
+
+use futures_util::future::{Either, select};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::{
+    error::Error,
+    host::Host as _,
+    platform::Platform,
+    registry::{
+        parts::Parts,
+        reply::{Body, respond_with_json},
+    },
+    store::{StoreError, bucket::Bucket, key::Key},
+    time::Timestamp,
+};
+
+/// Whether the bucket answers. However many ask, an isolate asks the bucket at most once in
+/// [`INTERVAL`].
+pub(super) struct Readiness<P: Platform> {
+    store: Bucket<P::Cold>,
+    host: P::Host,
+    /// When the bucket was last asked.
+    asked: Cell<Option<Timestamp>>,
+    /// The last outcome, and when the bucket was asked for it.
+    outcome: Cell<Option<(Timestamp, Outcome)>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Ready,
+    Late,
+    Failed,
+}
+
+/// How often the bucket is asked at most.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long an outcome stands while the next one is awaited: its request may have been cancelled.
+const LASTS: Duration = Duration::from_secs(30);
+
+/// How long the bucket may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a request looks for the outcome of another one.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl<P: Platform> Readiness<P> {
+    pub(super) fn new(parts: &Parts<P>) -> Self {
+        Self {
+            store: parts.store.clone(),
+            host: parts.host.clone(),
+            asked: Cell::default(),
+            outcome: Cell::default(),
+        }
+    }
+
+    /// Checks whether the bucket answers, or answered a moment ago.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        let now = self.host.now();
+        let is_asked = |asked: Timestamp| now.since(asked) < INTERVAL;
+        let outcome = if self.asked.get().is_some_and(is_asked) {
+            self.wait(now).await
+        } else {
+            self.asked.set(Some(now));
+            let outcome = self.ask().await;
+            self.outcome.set(Some((now, outcome)));
+            outcome
+        };
+        let found = match outcome {
+            Outcome::Ready => return Ok(()),
+            Outcome::Late => format!("the bucket gave no answer within {PATIENCE:?}"),
+            Outcome::Failed => "the bucket failed".to_owned(),
+        };
+        Err(Error::unavailable(found, INTERVAL))
+    }
+
+    /// The last outcome, or the first one once it is there.
+    async fn wait(&self, now: Timestamp) -> Outcome {
+        while self.host.now().since(now) < PATIENCE {
+            if let Some((asked, outcome)) = self.outcome.get()
+                && now.since(asked) < LASTS
+            {
+                return outcome;
+            }
+            self.host.sleep(LOOK).await;
+        }
+        Outcome::Late
+    }
+
+    /// Asks the bucket for an object, which need not be there.
+    async fn ask(&self) -> Outcome {
+        let head = pin!(self.store.head(&Key::SweepCursor));
+        let late = pin!(self.host.sleep(PATIENCE));
+        match select(head, late).await {
+            // A bucket that asks for fewer requests is there.
+            Either::Left((Ok(_) | Err(StoreError::Throttled(_)), _)) => Outcome::Ready,
+            Either::Left((Err(_), _)) => Outcome::Failed,
+            Either::Right(_) => Outcome::Late,
+        }
+    }
+}
+
+/// 200, which nobody caches.
+pub(super) fn healthy<S, Y>() -> http::Response<Body<S, Y>> {
+    let mut response = respond_with_json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec());
+    let no_store = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, no_store);
+    response
+}
