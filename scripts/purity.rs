@@ -6,64 +6,29 @@ use std::{
     pin::pin,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use http::HeaderMap;
 use strata::{
-    host::{Ask, FetchError, Host, Level, Reply, SignIns},
+    memory::{Memory, MemoryBody, MemoryHost, MemoryPlatform, MemoryValues},
     metrics::Metrics,
-    platform::Composed,
     registry::{Registry, Request},
     settings::Settings,
-    store::memory::{Memory, MemoryBody, MemoryValues},
     time::Timestamp,
 };
 
-/// A host that offers nothing.
-#[derive(Clone)]
-struct Nowhere;
-
-impl Host for Nowhere {
-    type Body = MemoryBody;
-
-    fn now(&self) -> Timestamp {
-        Timestamp::default()
-    }
-
-    fn random(&self) -> [u8; 16] {
-        [7; 16]
-    }
-
-    async fn sleep(&self, _: Duration) {}
-
-    async fn derive(&self, _: &[u8], _: &[u8], _: u32) -> Result<[u8; 32], String> {
-        Ok([0; 32])
-    }
-
-    async fn fetch(&self, _ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
-        Err(FetchError::Failed("nobody is anywhere".to_owned()))
-    }
-
-    async fn admits(&self, _counted: SignIns, _key: &str) -> bool {
-        true
-    }
-
-    fn log(&self, _: Level, _: &'static str, _: &[(&'static str, &str)]) {}
-}
-
 thread_local! {
     static REQUEST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static REGISTRY: Registry<Composed<Memory, MemoryValues, Nowhere>> = registry();
+    static REGISTRY: Registry<MemoryPlatform> = registry();
 }
 
-fn registry() -> Registry<Composed<Memory, MemoryValues, Nowhere>> {
+fn registry() -> Registry<MemoryPlatform> {
     let settings = Settings::parse(|name| (name == "STRATA_USERS").then(|| USERS.to_owned()));
     let metrics = Rc::new(Metrics::new().unwrap());
     Registry::new(
         Memory::default(),
         MemoryValues::default(),
-        Nowhere,
+        MemoryHost::new([7; 16], Timestamp::default()),
         settings.unwrap(),
         metrics,
     )
@@ -110,8 +75,8 @@ fn now<F: Future>(future: F) -> F::Output {
     output
 }
 
-/// A user whose key is what [`Nowhere`] derives from any password.
-const USERS: &str = r#"{"users":{"pure":"pbkdf2-sha256$1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#;
+/// A user whose password is `pure`.
+const USERS: &str = r#"{"users":{"pure":"pbkdf2-sha256$1$AAAAAAAAAAAAAAAAAAAAAA$jKjbbtWl8hRQH7qxnxtx1iU79oon2ily79XnmMeoofA"}}"#;
 
 /// Of the only documents that are pushed here; blobs don't mind.
 const MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";

@@ -4,13 +4,10 @@ use std::{fmt, future::Future, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::time::Timestamp;
+use crate::{store::Streams, time::Timestamp};
 
-/// Time, randomness, slow hashing, requests to others and a log. Clones are the same host.
-pub trait Host: Clone + 'static {
-    /// A stream of bytes, from another server.
-    type Body;
-
+/// Time, randomness, streams, slow hashing, requests to others and a log. Clones are the same host.
+pub trait Host: Streams + Clone + 'static {
     /// The time now. It may stand still while code runs, and moves when something was awaited.
     fn now(&self) -> Timestamp;
 

@@ -35,6 +35,7 @@ pub mod host;
 pub mod layer;
 pub mod ledger;
 pub mod manifest;
+pub mod memory;
 pub mod metrics;
 pub mod name;
 pub mod pattern;

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use crate::{
     host::Host,
-    store::{Bytes, Streams, Values},
+    store::{Bytes, Objects, Streams, Values},
 };
 
 /// The types of one platform: its streams, its stores and its host.
@@ -19,13 +19,13 @@ pub trait Platform: 'static {
     type Bytes: Bytes;
 
     /// The cold tier.
-    type Cold: Streams<Body = Self::Body, Bytes = Self::Bytes>;
+    type Cold: Objects<Body = Self::Body, Bytes = Self::Bytes>;
 
     /// The warm tier.
     type Warm: Values<Bytes = Self::Bytes>;
 
-    /// The clock, randomness, requests to other servers and the log.
-    type Host: Host<Body = Self::Body>;
+    /// The rest: the clock, randomness, streams, requests to other servers and the log.
+    type Host: Host<Body = Self::Body, Bytes = Self::Bytes>;
 }
 
 /// A platform that is composed of a cold store, a warm store and a host.
@@ -42,9 +42,9 @@ impl<S, W, H> fmt::Debug for Composed<S, W, H> {
 
 impl<S, W, H> Platform for Composed<S, W, H>
 where
-    S: Streams<Body: 'static>,
+    S: Objects<Body: 'static>,
     W: Values<Bytes = S::Bytes>,
-    H: Host<Body = S::Body>,
+    H: Host<Body = S::Body, Bytes = S::Bytes>,
 {
     type Body = S::Body;
     type Bytes = S::Bytes;
@@ -54,7 +54,7 @@ where
 }
 
 /// The reader of a platform's streams.
-pub type ReaderOf<P> = <<P as Platform>::Cold as Streams>::Reader;
+pub type ReaderOf<P> = <<P as Platform>::Host as Streams>::Reader;
 
 /// The hasher of a platform's bytes.
-pub type HasherOf<P> = <<P as Platform>::Cold as Streams>::Hasher;
+pub type HasherOf<P> = <<P as Platform>::Host as Streams>::Hasher;

@@ -173,7 +173,7 @@ impl<P: Platform> Registry<P> {
 
     /// The store.
     pub fn store(&self) -> &P::Cold {
-        &self.store
+        self.store.store()
     }
 
     /// The host.
@@ -221,7 +221,7 @@ impl<P: Platform> Registry<P> {
         let dispatch = self.dispatch(&mut request, operation, end_point, &about, &trace);
         let answer = self.ledger.scope(Some(sender.into()), dispatch).await;
         if let Some(body) = request.body.take() {
-            self.store.discard(body).await;
+            self.host.discard(body).await;
         }
         let mut response = answer.unwrap_or_else(|error| {
             if error.status().is_server_error() {

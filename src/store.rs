@@ -2,11 +2,11 @@
 //!
 //! The cold tier is [`Objects`], the only truth; the warm one is [`Values`], which may forget; the hot one is memory, which
 //! [`tiers`] holds. Bodies are streams of the platform's own: they pass from a client to a store and back without coming
-//! through this crate, and [`Streams`] names what can be done with them on the way. [`Bytes`] are in the platform's memory.
+//! through this crate, and [`Streams`] names what the platform can do with them on the way. [`Bytes`] are in the platform's memory.
 
 use std::{fmt, future::Future, time::Duration};
 
-use futures_util::stream::LocalBoxStream;
+use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
 
 use crate::{
     digest::{Algorithm, Digest},
@@ -23,7 +23,6 @@ pub mod flight;
 pub mod frequency;
 pub mod hot;
 pub mod key;
-pub mod memory;
 pub mod policy;
 pub mod retry;
 pub mod suite;
@@ -39,6 +38,9 @@ pub trait Objects: 'static {
     /// A stream of bytes, from a client or from the store.
     type Body;
 
+    /// Bytes in the platform's memory.
+    type Bytes: Bytes;
+
     /// Reads what is known of an object without its bytes.
     fn head(&self, key: &str) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
 
@@ -53,7 +55,7 @@ pub trait Objects: 'static {
     fn put(
         &self,
         key: &str,
-        content: Content<Self::Body>,
+        content: Content<Self::Body, Self::Bytes>,
         options: PutOptions<'_>,
     ) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
 
@@ -67,10 +69,24 @@ pub trait Objects: 'static {
 
     /// Deletes up to 1,000 objects; those that are not there count as deleted.
     fn delete(&self, keys: &[String]) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
+    ///
+    /// If it fails, nothing is stored. A stream that a client broke off is a failure, never a short
+    /// object.
+    fn receive(
+        &self,
+        key: &str,
+        body: Self::Body,
+        algorithm: Algorithm,
+    ) -> impl Future<Output = Result<Received, StoreError>>;
 }
 
-/// What can be done with streams: without reading them here, or piece by piece.
-pub trait Streams: Objects {
+/// What a platform does with streams: without reading them here, or piece by piece.
+pub trait Streams {
+    /// A stream of bytes, from a client, a store or another server.
+    type Body: 'static;
+
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
@@ -80,41 +96,27 @@ pub trait Streams: Objects {
     /// A hash of bytes that come one after the other.
     type Hasher: Hasher<Bytes = Self::Bytes>;
 
-    /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
-    ///
-    /// Where it fails, nothing is stored. A stream that a client broke off is a failure, never a short object.
-    fn receive(
-        &self,
-        key: &str,
-        body: Self::Body,
-        algorithm: Algorithm,
-    ) -> impl Future<Output = Result<Received, StoreError>>;
-
-    /// Reads a stream to its end and answers its digest and length.
+    /// Reads a stream to its end, and returns its digest and length.
     fn hash(
         &self,
         body: Self::Body,
         algorithm: Algorithm,
     ) -> impl Future<Output = Result<Received, StoreError>>;
 
-    /// Reads a stream into memory; `None` where it has more than `limit` bytes.
+    /// Reads a stream into memory; `None` if it has more than `limit` bytes.
     fn collect(
         &self,
         body: Self::Body,
         limit: u64,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>>;
 
-    /// Reads a stream of this many bytes into the platform's memory; one that is shorter or longer fails with
-    /// [`StoreError::Length`].
+    /// Reads a stream of this many bytes into the platform's memory; one that is shorter or longer
+    /// fails with [`StoreError::Length`].
     fn hold(
         &self,
         body: Self::Body,
         length: u64,
     ) -> impl Future<Output = Result<Self::Bytes, StoreError>>;
-
-    /// Writes bytes of the platform's memory as an object.
-    fn write(&self, key: &str, bytes: &Self::Bytes)
-    -> impl Future<Output = Result<(), StoreError>>;
 
     /// Begins to hash.
     fn hasher(&self, algorithm: Algorithm) -> Result<Self::Hasher, StoreError>;
@@ -124,8 +126,8 @@ pub trait Streams: Objects {
 
     /// Makes one stream of several pieces, `length` bytes in all, each opened when its turn comes.
     ///
-    /// A piece that fails breaks the stream off, and so does another length: its reader sees an error. Who gives the stream
-    /// up drops the pieces that are left.
+    /// A piece that fails breaks the stream off, and so does another length: its reader sees an error.
+    /// A reader that gives the stream up drops the pieces that are left.
     fn concatenate(&self, pieces: Vec<Piece<Self::Body, Self::Bytes>>, length: u64) -> Self::Body;
 
     /// Gives up a stream that nobody will read.
@@ -247,9 +249,11 @@ pub struct Object<B> {
 
 /// What is written into an object.
 #[derive(Debug)]
-pub enum Content<B> {
+pub enum Content<B, Y> {
     /// Bytes that are in memory.
     Bytes(Vec<u8>),
+    /// Bytes that are in the platform's memory.
+    Held(Y),
     /// A stream that has this many bytes.
     Stream(B, u64),
 }
@@ -317,10 +321,19 @@ pub enum Piece<B, Y> {
     Held(Y),
     /// A stream that is open already.
     Stream(B),
-    /// An object, or a range of it, to be opened when its turn comes.
-    Object(String, Option<ByteRange>),
+    /// A stream that is opened when its turn comes.
+    Later(Later<B>),
     /// Pieces that are made when their turn comes.
     Made(Made<B, Y>),
+}
+
+/// A stream that is not open yet.
+pub struct Later<B>(pub LocalBoxFuture<'static, Result<B, StoreError>>);
+
+impl<B> fmt::Debug for Later<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Later").finish_non_exhaustive()
+    }
 }
 
 /// Pieces that are made one after the other, each when the one before has been taken: at most one is made ahead.

@@ -24,7 +24,7 @@ use crate::{
     },
     store::{
         Bytes, Meta, Piece, Streams as _,
-        bucket::Bucket,
+        bucket::{Bucket, Part},
         document::{BlobKind, Reason, Record, from_json, is_blob},
         key::{Key, Prefix},
         tiers::{Found, Known, Tiers, Wanted},
@@ -266,7 +266,7 @@ impl<P: Platform> Blobs<P> {
             let body = self.open(locate(&known.record, digest, all), size).await?;
             let bytes = match body {
                 None => return Ok(Found::Absent),
-                Some(Body::Stream(body)) => self.store.hold(body, size).await?,
+                Some(Body::Stream(body)) => self.host.hold(body, size).await?,
                 Some(Body::Held(bytes)) => bytes,
                 Some(Body::Empty | Body::Bytes(_)) => P::Bytes::copy_from(b""),
             };
@@ -295,12 +295,12 @@ impl<P: Platform> Blobs<P> {
                 "\r\n--{boundary}\r\ncontent-type: {BLOB_TYPE}\r\ncontent-range: bytes {range}/{size}\r\n\r\n"
             );
             length += head.len() as u64 + range.length();
-            pieces.push(Piece::Bytes(head.into_bytes()));
+            pieces.push(Part::Piece(Piece::Bytes(head.into_bytes())));
             pieces.extend(source.pieces(digest, Some(*range)));
         }
         let tail = format!("\r\n--{boundary}--\r\n");
         length += tail.len() as u64;
-        pieces.push(Piece::Bytes(tail.into_bytes()));
+        pieces.push(Part::Piece(Piece::Bytes(tail.into_bytes())));
         let Some(body) = self.open(pieces, length).await? else {
             return Ok(None);
         };
@@ -318,16 +318,15 @@ impl<P: Platform> Blobs<P> {
     /// response begins; `None` says so.
     pub(super) async fn open(
         &self,
-        mut pieces: Vec<Piece<P::Body, P::Bytes>>,
+        mut pieces: Vec<Part<P::Body, P::Bytes>>,
         length: u64,
     ) -> Result<Option<BodyOf<P>>, Error> {
         for piece in &mut pieces {
-            if let Piece::Object(key, range) = piece {
-                let key = Key::parse(key);
-                let found = match self.store.get(&key, *range).await {
+            if let Part::Object(key, range) = piece {
+                let found = match self.store.get(key, *range).await {
                     Ok(found) => found,
                     // What stands for bytes is shorter than they are: the range may not be in it.
-                    Err(error) if range.is_some() => match self.store.head(&key).await? {
+                    Err(error) if range.is_some() => match self.store.head(key).await? {
                         Some(meta) if stands_for_bytes(&meta) => return Ok(None),
                         Some(_) | None => return Err(error.into()),
                     },
@@ -338,17 +337,17 @@ impl<P: Platform> Blobs<P> {
                 };
                 if stands_for_bytes(&object.meta) {
                     // Swept and pushed again by PATCH since the link was written, or set aside: these are not the blob's bytes.
-                    self.store.discard(object.body).await;
+                    self.host.discard(object.body).await;
                     return Ok(None);
                 }
-                *piece = Piece::Stream(object.body);
+                *piece = Part::Piece(Piece::Stream(object.body));
                 break;
             }
         }
         if pieces.len() == 1 {
             match pieces.pop() {
-                Some(Piece::Stream(body)) => return Ok(Some(Body::Stream(body))),
-                Some(Piece::Held(bytes)) => return Ok(Some(Body::Held(bytes))),
+                Some(Part::Piece(Piece::Stream(body))) => return Ok(Some(Body::Stream(body))),
+                Some(Part::Piece(Piece::Held(bytes))) => return Ok(Some(Body::Held(bytes))),
                 Some(other) => pieces.push(other),
                 None => {}
             }
@@ -356,7 +355,7 @@ impl<P: Platform> Blobs<P> {
         Ok(Some(if pieces.is_empty() {
             Body::Empty
         } else {
-            Body::Stream(self.store.concatenate(pieces, length))
+            Body::Stream(self.store.concatenate(&self.host, pieces, length))
         }))
     }
 }
@@ -371,12 +370,14 @@ pub(super) enum Source<'a, Y> {
 
 impl<Y: Bytes> Source<'_, Y> {
     /// What has a range of the bytes; none for a blob of no bytes.
-    fn pieces<B>(&self, digest: &Digest, range: Option<ByteRange>) -> Vec<Piece<B, Y>> {
+    fn pieces<B>(&self, digest: &Digest, range: Option<ByteRange>) -> Vec<Part<B, Y>> {
         match (self, range) {
             (Self::Record(record), range) => locate(record, digest, range),
             (Self::Held(content), Some(range)) => {
                 let end = range.first() + range.length();
-                vec![Piece::Held(content.bytes.slice(range.first(), end))]
+                vec![Part::Piece(Piece::Held(
+                    content.bytes.slice(range.first(), end),
+                ))]
             }
             (Self::Held(_), None) => Vec::new(),
         }
@@ -388,11 +389,11 @@ pub(super) fn locate<B, Y>(
     record: &Record,
     digest: &Digest,
     range: Option<ByteRange>,
-) -> Vec<Piece<B, Y>> {
+) -> Vec<Part<B, Y>> {
     match record {
         Record::Bytes { size } => {
             let range = range.filter(|range| range.length() < *size);
-            vec![Piece::Object(Key::blob(digest).to_string(), range)]
+            vec![Part::Object(Key::blob(digest), range)]
         }
         Record::Extents { extents, .. } => {
             let Some(range) = range else {
@@ -406,8 +407,8 @@ pub(super) fn locate<B, Y>(
                     .and_then(|last| ByteRange::new(offset, offset + last));
                 if let Some(part) = covered.and_then(|covered| covered.intersection(range)) {
                     let within = ByteRange::new(part.first() - offset, part.last() - offset);
-                    pieces.push(Piece::Object(
-                        Key::extent(name).to_string(),
+                    pieces.push(Part::Object(
+                        Key::extent(name),
                         within.filter(|within| within.length() < *size),
                     ));
                 }

@@ -167,7 +167,7 @@ impl<P: Platform> Grants<P> {
     async fn lift(&self, digest: &Digest, bound: Bound) -> Result<(), Error> {
         let key = Key::mark(digest);
         loop {
-            let Some((meta, mark)) = self.store.document::<Mark>(&key).await? else {
+            let Some((meta, mark)) = self.store.document::<Mark>(&self.host, &key).await? else {
                 return Ok(());
             };
             match mark.state {
@@ -232,7 +232,7 @@ impl<P: Platform> Grants<P> {
         Ok(match from_json(&key, &meta.metadata)? {
             BlobKind::Bytes => Look::Present(Record::Bytes { size: meta.size }),
             BlobKind::Aside => Look::Aside(meta),
-            BlobKind::Extents { .. } => match self.store.text(&key).await? {
+            BlobKind::Extents { .. } => match self.store.text(&self.host, &key).await? {
                 // Set aside since.
                 Some((meta, _)) if !is_blob(&meta) => Look::Aside(meta),
                 Some((_, text)) => Look::Present(from_json(&key, &text)?),

@@ -197,7 +197,10 @@ impl<P: Platform> Lists<P> {
                 return Ok(None);
             };
             let text = if metadata.is_empty() || size > 0 {
-                self.store.text(&key).await?.map(|(_, text)| text)
+                self.store
+                    .text(&self.host, &key)
+                    .await?
+                    .map(|(_, text)| text)
             } else {
                 Some(metadata)
             };

@@ -110,10 +110,10 @@ impl<P: Platform> Manifests<P> {
         };
         let stored: Stored = from_json(&key, &object.meta.metadata)?;
         if stored.aside {
-            self.store.discard(object.body).await;
+            self.host.discard(object.body).await;
             return Ok(None);
         }
-        let bytes = self.store.hold(object.body, object.meta.size).await?;
+        let bytes = self.host.hold(object.body, object.meta.size).await?;
         // The label counts only for bytes without a type, stored before those were refused.
         let media_type = manifest::media_type(&bytes.to_vec()).unwrap_or(stored.media_type);
         Ok(Some(Content { media_type, bytes }))

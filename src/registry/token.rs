@@ -40,7 +40,7 @@ impl<P: Platform> Registry<P> {
         require_few(&scopes)?;
         let caller = if request.method == Method::POST {
             let form = match request.body.take() {
-                Some(body) => self.store.collect(body, MAX_FORM).await?,
+                Some(body) => self.host.collect(body, MAX_FORM).await?,
                 None => Some(Vec::new()),
             };
             let form = form.ok_or_else(|| {

@@ -59,7 +59,7 @@ impl<P: Platform> Upkeep<P> {
         &self,
         key: &Key,
     ) -> Result<(C, Option<Meta>), Error> {
-        let Some((meta, text)) = self.store.text(key).await? else {
+        let Some((meta, text)) = self.store.text(&self.host, key).await? else {
             return Ok((C::default(), None));
         };
         let cursor = serde_json::from_str(&text).unwrap_or_default();

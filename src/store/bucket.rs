@@ -1,6 +1,6 @@
 //! The bucket: the cold tier by its keys.
 
-use std::{ops::Deref, rc::Rc};
+use std::rc::Rc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -8,8 +8,8 @@ use crate::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        Condition, Content, ListOptions, Meta, Object, Objects, PutOptions, Received, StoreError,
-        Streams,
+        Condition, Content, Later, ListOptions, Meta, Object, Objects, Piece, PutOptions, Received,
+        StoreError, Streams,
         document::{from_json, to_json},
         key::{Key, Prefix},
     },
@@ -30,6 +30,15 @@ pub struct Page {
     pub truncated: bool,
 }
 
+/// A part of a stream that is put together: an object, or a piece of the platform's.
+#[derive(Debug)]
+pub enum Part<B, Y> {
+    /// An object, or a range of it.
+    Object(Key, Option<ByteRange>),
+    /// A piece.
+    Piece(Piece<B, Y>),
+}
+
 /// All of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listing {
@@ -45,19 +54,15 @@ impl<S> Clone for Bucket<S> {
     }
 }
 
-/// The store itself, for its streams.
-impl<S> Deref for Bucket<S> {
-    type Target = S;
-
-    fn deref(&self) -> &S {
-        &self.0
-    }
-}
-
 impl<S: Objects> Bucket<S> {
     /// Makes a bucket of a store.
     pub fn new(store: S) -> Self {
         Self(Rc::new(store))
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &S {
+        &self.0
     }
 
     /// Reads the metadata of an object.
@@ -78,7 +83,7 @@ impl<S: Objects> Bucket<S> {
     pub async fn put(
         &self,
         key: &Key,
-        content: Content<S::Body>,
+        content: Content<S::Body, S::Bytes>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
         self.0.put(&key.to_string(), content, options).await
@@ -144,29 +149,7 @@ impl<S: Objects> Bucket<S> {
     }
 }
 
-impl<S: Streams> Bucket<S> {
-    /// Reads a document that is the body of an object, with the metadata of the object.
-    pub async fn document<T: DeserializeOwned>(
-        &self,
-        key: &Key,
-    ) -> Result<Option<(Meta, T)>, StoreError> {
-        let Some((meta, text)) = self.text(key).await? else {
-            return Ok(None);
-        };
-        Ok(Some((meta, from_json(key, &text)?)))
-    }
-
-    /// Reads the body of an object as text. Bytes that are not UTF-8 are replaced, and a body that
-    /// is longer than any document is read as an empty one: parsing it fails.
-    pub async fn text(&self, key: &Key) -> Result<Option<(Meta, String)>, StoreError> {
-        let Some(object) = self.get(key, None).await? else {
-            return Ok(None);
-        };
-        let bytes = self.0.collect(object.body, MAX_DOCUMENT).await?;
-        let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-        Ok(Some((object.meta, text)))
-    }
-
+impl<S: Objects> Bucket<S> {
     /// Writes a stream of unknown length as one object, hashing it on the way.
     pub async fn receive(
         &self,
@@ -177,9 +160,55 @@ impl<S: Streams> Bucket<S> {
         self.0.receive(&key.to_string(), body, algorithm).await
     }
 
-    /// Writes bytes of the platform's memory as an object.
-    pub async fn write(&self, key: &Key, bytes: &S::Bytes) -> Result<(), StoreError> {
-        self.0.write(&key.to_string(), bytes).await
+    /// A piece that reads an object, or a range of it, when its turn comes.
+    pub fn piece(&self, key: &Key, range: Option<ByteRange>) -> Piece<S::Body, S::Bytes> {
+        let (store, key) = (self.0.clone(), key.to_string());
+        Piece::Later(Later(Box::pin(async move {
+            let found = store.get(&key, range).await?;
+            let gone = || StoreError::Failed(format!("{key} is gone"));
+            found.map(|object| object.body).ok_or_else(gone)
+        })))
+    }
+
+    /// Puts parts together as one stream of `length` bytes. Objects are opened when their turn comes.
+    pub fn concatenate(
+        &self,
+        host: &impl Streams<Body = S::Body, Bytes = S::Bytes>,
+        parts: Vec<Part<S::Body, S::Bytes>>,
+        length: u64,
+    ) -> S::Body {
+        let pieces = parts.into_iter().map(|part| match part {
+            Part::Object(key, range) => self.piece(&key, range),
+            Part::Piece(piece) => piece,
+        });
+        host.concatenate(pieces.collect(), length)
+    }
+
+    /// Reads a document that is the body of an object, with the metadata of the object.
+    pub async fn document<T: DeserializeOwned>(
+        &self,
+        host: &impl Streams<Body = S::Body>,
+        key: &Key,
+    ) -> Result<Option<(Meta, T)>, StoreError> {
+        let Some((meta, text)) = self.text(host, key).await? else {
+            return Ok(None);
+        };
+        Ok(Some((meta, from_json(key, &text)?)))
+    }
+
+    /// Reads the body of an object as text. Bytes that are not UTF-8 are replaced, and a body that
+    /// is longer than any document is read as an empty one: parsing it fails.
+    pub async fn text(
+        &self,
+        host: &impl Streams<Body = S::Body>,
+        key: &Key,
+    ) -> Result<Option<(Meta, String)>, StoreError> {
+        let Some(object) = self.get(key, None).await? else {
+            return Ok(None);
+        };
+        let bytes = host.collect(object.body, MAX_DOCUMENT).await?;
+        let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+        Ok(Some((object.meta, text)))
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
     host::{Host, Level},
     range::ByteRange,
     store::{
-        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
-        StoreError, Streams,
+        Condition, Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received,
+        StoreError,
     },
 };
 
@@ -77,8 +77,10 @@ const fn is_refused(error: &StoreError) -> bool {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<S: Objects, H: Host> Objects for Retry<S, H> {
     type Body = S::Body;
+    type Bytes = S::Bytes;
 
     async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         self.repeat("head", is_passing, || self.store.head(key))
@@ -97,16 +99,22 @@ impl<S: Objects, H: Host> Objects for Retry<S, H> {
     async fn put(
         &self,
         key: &str,
-        content: Content<S::Body>,
+        content: Content<S::Body, S::Bytes>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
+        let is_safe = if options.condition == Condition::Always {
+            is_passing
+        } else {
+            is_refused
+        };
         match content {
+            Content::Held(bytes) => {
+                self.repeat("put", is_safe, || {
+                    self.store.put(key, Content::Held(bytes.clone()), options)
+                })
+                .await
+            }
             Content::Bytes(bytes) => {
-                let is_safe = if options.condition == Condition::Always {
-                    is_passing
-                } else {
-                    is_refused
-                };
                 self.repeat("put", is_safe, || {
                     self.store.put(key, Content::Bytes(bytes.clone()), options)
                 })
@@ -125,12 +133,6 @@ impl<S: Objects, H: Host> Objects for Retry<S, H> {
         self.repeat("delete", is_passing, || self.store.delete(keys))
             .await
     }
-}
-
-impl<S: Streams, H: Host> Streams for Retry<S, H> {
-    type Bytes = S::Bytes;
-    type Reader = S::Reader;
-    type Hasher = S::Hasher;
 
     async fn receive(
         &self,
@@ -139,38 +141,5 @@ impl<S: Streams, H: Host> Streams for Retry<S, H> {
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
         self.store.receive(key, body, algorithm).await
-    }
-
-    async fn hash(&self, body: S::Body, algorithm: Algorithm) -> Result<Received, StoreError> {
-        self.store.hash(body, algorithm).await
-    }
-
-    async fn collect(&self, body: S::Body, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.collect(body, limit).await
-    }
-
-    async fn hold(&self, body: S::Body, length: u64) -> Result<S::Bytes, StoreError> {
-        self.store.hold(body, length).await
-    }
-
-    async fn write(&self, key: &str, bytes: &S::Bytes) -> Result<(), StoreError> {
-        self.repeat("put", is_passing, || self.store.write(key, bytes))
-            .await
-    }
-
-    fn hasher(&self, algorithm: Algorithm) -> Result<S::Hasher, StoreError> {
-        self.store.hasher(algorithm)
-    }
-
-    fn read(&self, body: S::Body) -> Result<S::Reader, StoreError> {
-        self.store.read(body)
-    }
-
-    fn concatenate(&self, pieces: Vec<Piece<S::Body, S::Bytes>>, length: u64) -> S::Body {
-        self.store.concatenate(pieces, length)
-    }
-
-    async fn discard(&self, body: S::Body) {
-        self.store.discard(body).await;
     }
 }

@@ -1,9 +1,13 @@
 //! The checks that every store passes: one list, run on the store in memory and on the one at the edge.
 
+use std::rc::Rc;
+
 use crate::{
+    platform::Platform,
     range::ByteRange,
     store::{
-        Condition, Content, Meta, PutOptions, Reader as _, StoreError, Streams,
+        Condition, Content, Later, Meta, Objects as _, Piece, PutOptions, Reader as _, StoreError,
+        Streams,
         suite::check::{Check, text},
     },
 };
@@ -19,12 +23,18 @@ mod values;
 
 /// Runs every check on an empty store. `body` makes a stream of bytes; large streams are checked as well, in pieces of
 /// `part` bytes where the store has such a thing.
-pub async fn run<S: Streams>(
-    store: &S,
-    body: impl Fn(&[u8]) -> S::Body,
+pub async fn run<P: Platform>(
+    store: &Rc<P::Cold>,
+    host: &P::Host,
+    body: impl Fn(&[u8]) -> P::Body,
     part: usize,
 ) -> Vec<Outcome> {
-    let suite = Suite { store, body, part };
+    let suite = Suite::<P, _> {
+        store,
+        host,
+        body,
+        part,
+    };
     macro_rules! outcomes {
         ($($check:ident)*) => {
             vec![$(Outcome { name: stringify!($check), result: suite.$check().await },)*]
@@ -61,13 +71,14 @@ pub async fn run<S: Streams>(
     }
 }
 
-struct Suite<'a, S, F> {
-    store: &'a S,
+struct Suite<'a, P: Platform, F> {
+    store: &'a Rc<P::Cold>,
+    host: &'a P::Host,
     body: F,
     part: usize,
 }
 
-impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
+impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     async fn put(&self, key: &str, bytes: &[u8], metadata: &str) -> Result<Meta, String> {
         let options = PutOptions {
             metadata,
@@ -97,21 +108,31 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             .map_err(text)
     }
 
-    async fn open(&self, key: &str, range: Option<ByteRange>) -> Result<S::Body, String> {
+    async fn open(&self, key: &str, range: Option<ByteRange>) -> Result<P::Body, String> {
         let object = self.store.get(key, range).await.map_err(text)?;
         let object = object.ok_or_else(|| format!("{key} is not there"))?;
         Ok(object.body)
     }
 
+    /// A piece that is an object, or a range of it.
+    fn later(&self, key: &'static str, range: Option<ByteRange>) -> Piece<P::Body, P::Bytes> {
+        let store = self.store.clone();
+        Piece::Later(Later(Box::pin(async move {
+            let found = store.get(key, range).await?;
+            let gone = || StoreError::Failed(format!("{key} is gone"));
+            found.map(|object| object.body).ok_or_else(gone)
+        })))
+    }
+
     async fn bytes(&self, key: &str) -> Result<Vec<u8>, String> {
         let body = self.open(key, None).await?;
-        let bytes = self.store.collect(body, u64::MAX).await.map_err(text)?;
+        let bytes = self.host.collect(body, u64::MAX).await.map_err(text)?;
         bytes.ok_or_else(|| format!("{key} has no end"))
     }
 
     /// Reads a stream piece by piece to its end.
-    async fn pass(&self, body: S::Body) -> Result<u64, StoreError> {
-        let mut reader = self.store.read(body)?;
+    async fn pass(&self, body: P::Body) -> Result<u64, StoreError> {
+        let mut reader = self.host.read(body)?;
         let mut piece = Vec::new();
         let mut length = 0;
         while reader.next(&mut piece).await? {
@@ -137,13 +158,17 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::{Memory, MemoryBody, MemoryValues};
+    use crate::{
+        memory::{MemoryBody, MemoryHost, MemoryPlatform, MemoryValues},
+        time::Timestamp,
+    };
 
     #[test]
     fn passes_in_memory() {
-        let store = Memory::default();
+        let (store, host) = (Rc::default(), MemoryHost::new([0; 16], Timestamp(0)));
         let body = |bytes: &[u8]| MemoryBody::Bytes(bytes.to_vec());
-        let mut outcomes = pollster::block_on(run(&store, body, 100));
+        let checks = run::<MemoryPlatform>(&store, &host, body, 100);
+        let mut outcomes = pollster::block_on(checks);
         outcomes.extend(pollster::block_on(run_values(&MemoryValues::default())));
         let failed: Vec<&Outcome> = outcomes
             .iter()

@@ -202,7 +202,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::store::memory::MemoryBytes;
+    use crate::memory::MemoryBytes;
 
     fn value(bytes: &[u8]) -> Value<MemoryBytes> {
         Value {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use strata::{
     digest::{Algorithm, Digest},
     manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
-    store::memory::Memory,
+    memory::Memory,
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestRegistry, ask, descriptor, digest, image, registry_of,

@@ -23,8 +23,9 @@ use strata::{
     access::Access,
     digest::Digest,
     manifest::OCI_MANIFEST,
+    memory::Memory,
     registry::Request,
-    store::{Content, ListOptions, Objects as _, PutOptions, memory::Memory},
+    store::{Content, ListOptions, Objects as _, PutOptions},
 };
 use strata_support::{
     Answer, Ask, CONFIG, TestHost, TestRegistry, ask, ask_now, descriptor, digest,

@@ -10,8 +10,8 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 use strata::{
+    memory::{Memory, MemoryBody},
     registry::{Body, Request},
-    store::memory::{Memory, MemoryBody},
 };
 use strata_support::{TestHost, TestRegistry, host::key, registry_on};
 

@@ -7,9 +7,9 @@ use strata::{
     end_point::EndPoint,
     host::FetchError,
     manifest::OCI_MANIFEST,
+    memory::{Memory, MemoryBody, MemoryBytes},
     registry,
     route::Operation,
-    store::memory::{Memory, MemoryBody, MemoryBytes},
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image,

@@ -7,11 +7,8 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    store::{
-        StoreError, Streams,
-        memory::{Memory, MemoryBody, MemoryBytes},
-        retry::Retry,
-    },
+    memory::{Memory, MemoryBody, MemoryBytes},
+    store::{Objects, StoreError, retry::Retry},
 };
 use strata_support::{
     Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, descriptor, digest, image, registry_on,
@@ -21,7 +18,7 @@ use strata_support::{
 /// A push: requests that each follow from the answer before. Answers whether all went well.
 type Push<S> = fn(&TestRegistry<S>) -> bool;
 
-fn went_well<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+fn went_well<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
     request: &Ask,
 ) -> bool {
@@ -33,7 +30,7 @@ fn went_well<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     answer.status < 300
 }
 
-fn whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn whole<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     went_well(
         registry,
         &Ask::new(&format!(
@@ -44,7 +41,7 @@ fn whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegi
     )
 }
 
-fn in_two<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn in_two<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     let start = ask(registry, &Ask::new("POST /v2/a/blobs/uploads/"));
     let Some(location) = start.header("location") else {
         return false;
@@ -55,15 +52,15 @@ fn in_two<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestReg
     )
 }
 
-fn patched<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn patched<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     chunked_by(registry, LAYER.len())
 }
 
-fn chunked<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn chunked<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     chunked_by(registry, 4)
 }
 
-fn chunked_by<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+fn chunked_by<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
     length: usize,
 ) -> bool {
@@ -90,7 +87,7 @@ fn chunked_by<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
     )
 }
 
-fn mounted<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn mounted<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     let other = format!("POST /v2/other/blobs/uploads/?digest={}", digest(LAYER));
     if !went_well(registry, &Ask::new(&other).body(LAYER)) {
         return false;
@@ -102,7 +99,7 @@ fn mounted<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRe
     ask(registry, &mount).status == 201
 }
 
-fn config<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn config<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     went_well(
         registry,
         &Ask::new(&format!(
@@ -113,7 +110,7 @@ fn config<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestReg
     )
 }
 
-fn tagged<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn tagged<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     whole(registry)
         && config(registry)
         && went_well(
@@ -122,7 +119,7 @@ fn tagged<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestReg
         )
 }
 
-fn indexed<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
+fn indexed<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRegistry<S>) -> bool {
     let manifest = image();
     let target = digest(manifest.to_string().as_bytes());
     let index = json!({
@@ -144,7 +141,7 @@ fn indexed<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRe
 }
 
 /// Deletes what it pushed and pushes it again.
-fn replaced<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+fn replaced<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
 ) -> bool {
     let target = digest(image().to_string().as_bytes());
@@ -173,7 +170,7 @@ fn check_whole(what: &str, memory: &Memory) {
             .unwrap_or_else(|| panic!("{what}: {key} is missing"))
     };
     let metadata = |key: &str| -> Value {
-        let head = pollster::block_on(strata::store::Objects::head(memory, key)).unwrap();
+        let head = pollster::block_on(Objects::head(memory, key)).unwrap();
         serde_json::from_str(
             &head
                 .unwrap_or_else(|| panic!("{what}: {key} is missing"))

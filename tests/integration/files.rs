@@ -14,12 +14,9 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
+    memory::{Memory, MemoryBody, MemoryBytes},
     registry::{Body, Request},
-    store::{
-        Bytes as _, Content, Objects as _, PutOptions, StoreError, Values as _,
-        memory::{Memory, MemoryBody, MemoryBytes},
-        warm,
-    },
+    store::{Bytes as _, Content, Objects as _, PutOptions, StoreError, Values as _, warm},
 };
 use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, ask_now, descriptor, digest,

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use strata::{
     ledger::{Ledger, Memory as Kind},
     manifest::{OCI_INDEX, OCI_MANIFEST},
+    memory::{MadeItems, Memory, MemoryBody},
     registry::{Body, Request},
-    store::memory::{MadeItems, Memory, MemoryBody},
 };
 use strata_support::{
     Ask, CONFIG, LAYER, TestHost, ask, ask_now, descriptor, digest, image, key,

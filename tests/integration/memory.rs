@@ -18,7 +18,7 @@ use strata::{
     layer::pass::{Options, PART, Pass},
     ledger::{Ledger, Memory as Kind},
     manifest::OCI_MANIFEST,
-    store::memory::Memory,
+    memory::Memory,
 };
 use strata_support::{
     Ask, TestHost, TestRegistry, ask, digest, key,

@@ -14,12 +14,9 @@ use serde_json::{Value, json};
 use strata::{
     host::{Ask as Asked, FetchError, Reply},
     manifest::OCI_MANIFEST,
+    memory::{MadeItems, Memory, MemoryBody, MemoryBytes},
     registry::{Body, Request},
-    store::{
-        Bytes as _, StoreError,
-        after::After,
-        memory::{MadeItems, Memory, MemoryBody, MemoryBytes},
-    },
+    store::{Bytes as _, StoreError, after::After},
 };
 use strata_support::{
     Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, key,

@@ -9,11 +9,9 @@ use pollster::block_on;
 use serde_json::json;
 use strata::{
     digest::Digest,
+    memory::{MadeItems, Memory, MemoryBody},
     registry::{Body, Request},
-    store::{
-        Condition, Content, Objects as _, PutOptions,
-        memory::{MadeItems, Memory, MemoryBody},
-    },
+    store::{Condition, Content, Objects as _, PutOptions},
 };
 use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, digest, key,

@@ -14,10 +14,11 @@ use strata::{
         pass::{Options, Pass},
     },
     manifest::Manifest,
+    memory::Memory,
     name::{Name, Reference, Tag},
     range::{ByteRange, Selection},
     route::{InRepository, Operation},
-    store::{frequency::Frequency, hot::Hot, memory::Memory},
+    store::{frequency::Frequency, hot::Hot},
     time::Timestamp,
 };
 use strata_support::{

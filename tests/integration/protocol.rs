@@ -7,7 +7,8 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
     manifest::OCI_MANIFEST,
-    store::{Content, Objects as _, PutOptions, StoreError, memory::Memory},
+    memory::Memory,
+    store::{Content, Objects as _, PutOptions, StoreError},
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest, image, key, registry_on,

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::join_all;
 use pollster::block_on;
-use strata::store::{StoreError, memory::Memory};
+use strata::{memory::Memory, store::StoreError};
 use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, ask_now, registry_on,
     watched::{Verdict, Watched},

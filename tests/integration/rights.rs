@@ -11,10 +11,11 @@ use strata::{
     digest::{Algorithm, Digest},
     host::{Ask as Asked, FetchError},
     manifest::{OCI_INDEX, OCI_MANIFEST},
+    memory::{Memory, MemoryBytes},
     metrics::Metrics,
     registry::Registry,
     settings::Settings,
-    store::{Bytes as _, Objects as _, Values as _, memory::Memory, memory::MemoryBytes},
+    store::{Bytes as _, Objects as _, Values as _},
 };
 use strata_support::{
     Answer, Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest,

@@ -14,8 +14,8 @@ use strata::{
     access::rule::Action::{self, Administer, Delete, Metrics, Overwrite, Pull, Push},
     end_point::EndPoint,
     manifest::OCI_MANIFEST,
+    memory::Memory,
     route::{InRepository, Operation},
-    store::memory::Memory,
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest,

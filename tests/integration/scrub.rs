@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    store::{Content, Objects as _, PutOptions, StoreError, memory::Memory},
+    memory::Memory,
+    store::{Content, Objects as _, PutOptions, StoreError},
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,

@@ -1,9 +1,9 @@
 //! Errors about settings: they name the setting, and never contain its value.
 
 use strata::{
+    memory::{MemoryBody, MemoryBytes},
     registry::{self, Body},
     settings::Settings,
-    store::memory::{MemoryBody, MemoryBytes},
 };
 
 /// Settings with a password in them, each wrong in another way: the name, the text, and what the

@@ -11,14 +11,11 @@ use pollster::block_on;
 use serde_json::json;
 use strata::{
     manifest::OCI_MANIFEST,
+    memory::{Memory, MemoryBody, MemoryBytes},
     metrics::Metrics,
     platform::Composed,
     registry::Registry,
-    store::{
-        Bytes as _, Objects as _, StoreError, Streams, Values,
-        counted::Counted,
-        memory::{Memory, MemoryBody, MemoryBytes},
-    },
+    store::{Bytes as _, Objects, StoreError, Values, counted::Counted},
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
@@ -133,7 +130,7 @@ fn text(answer: &Answer) -> String {
 
 fn push<S, W>(isolate: &TestRegistry<S, W>)
 where
-    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
     for blob in [LAYER, CONFIG] {
@@ -156,7 +153,7 @@ fn blob(bytes: &[u8]) -> String {
 /// Pulls the image as often as it takes for all of it to be warm.
 fn popularise<S, W>(isolate: &TestRegistry<S, W>)
 where
-    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
     for _ in 0..3 {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{DOCKER_MANIFEST, Manifest, OCI_INDEX, OCI_MANIFEST},
+    memory::{Memory, MemoryBytes, MemoryValues},
     name::Name,
     store::{
         self, Bytes as _, Objects as _, PutOptions, Values as _,
-        memory::{Memory, MemoryBytes, MemoryValues},
         warm::{Content, Value as Warm},
     },
 };

@@ -21,7 +21,8 @@ use pollster::block_on;
 use strata::{
     host::FetchError,
     manifest::OCI_MANIFEST,
-    store::{Content, ListOptions, Objects as _, PutOptions, memory::MemoryBody},
+    memory::MemoryBody,
+    store::{Content, ListOptions, Objects as _, PutOptions},
 };
 use strata_support::{Ask, CONFIG, LAYER, ask, digest, key, mirrors::says, try_ask_now};
 

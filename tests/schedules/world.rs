@@ -12,7 +12,8 @@ use serde_json::Value;
 use strata::{
     digest::Digest,
     manifest::OCI_MANIFEST,
-    store::{Content, Meta, Objects as _, PutOptions, StoreError, memory::Memory},
+    memory::Memory,
+    store::{Content, Meta, Objects as _, PutOptions, StoreError},
     upload::UploadId,
 };
 use strata_support::{

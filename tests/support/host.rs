@@ -11,13 +11,18 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use strata::{
+    digest::Algorithm,
     host::{Ask, FetchError, Host, Level, Reply, SignIns},
-    store::memory::MemoryBody,
+    memory::{MemoryBody, MemoryBytes, MemoryHasher, MemoryReader, MemoryStreams},
+    store::{Piece, Received, StoreError, Streams},
     time::Timestamp,
 };
 
 /// Answers the requests that a registry sends to other servers.
 pub type Servers = Box<dyn FnMut(&Ask) -> Result<Reply<MemoryBody>, FetchError>>;
+
+/// Decides the outcome of hashing a stream.
+pub type Reading = Box<dyn FnMut(Received) -> Result<Received, StoreError>>;
 
 /// The host of a test. Clones share all state.
 #[derive(Clone)]
@@ -38,6 +43,8 @@ pub struct TestHost {
     pub told: Rc<RefCell<Vec<String>>>,
     /// The number of calls for random bytes.
     pub random: Rc<Cell<u64>>,
+    /// Decides the outcome of hashing a stream.
+    pub reading: Rc<RefCell<Reading>>,
     servers: Rc<RefCell<Servers>>,
 }
 
@@ -52,6 +59,7 @@ impl Default for TestHost {
             log: Rc::default(),
             told: Rc::default(),
             random: Rc::default(),
+            reading: Rc::new(RefCell::new(Box::new(Ok))),
             servers: Rc::new(RefCell::new(Box::new(|ask| {
                 Err(FetchError::Failed(format!("nobody is at {}", ask.url)))
             }))),
@@ -80,9 +88,43 @@ impl std::fmt::Debug for TestHost {
     }
 }
 
-impl Host for TestHost {
+impl Streams for TestHost {
     type Body = MemoryBody;
+    type Bytes = MemoryBytes;
+    type Reader = MemoryReader;
+    type Hasher = MemoryHasher;
 
+    async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
+        let received = MemoryStreams.hash(body, algorithm).await?;
+        (self.reading.borrow_mut())(received)
+    }
+
+    async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        MemoryStreams.collect(body, limit).await
+    }
+
+    async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
+        MemoryStreams.hold(body, length).await
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<MemoryHasher, StoreError> {
+        MemoryStreams.hasher(algorithm)
+    }
+
+    fn read(&self, body: MemoryBody) -> Result<MemoryReader, StoreError> {
+        MemoryStreams.read(body)
+    }
+
+    fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
+        MemoryStreams.concatenate(pieces, length)
+    }
+
+    async fn discard(&self, body: MemoryBody) {
+        MemoryStreams.discard(body).await;
+    }
+}
+
+impl Host for TestHost {
     async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
         // A request to another server takes time: other tasks run before and after it.
         turn().await;

@@ -18,14 +18,12 @@ use serde_json::{Value, json};
 use strata::{
     digest::{Algorithm, Digest},
     manifest::OCI_MANIFEST,
+    memory::{MemoryBody, MemoryBytes, MemoryValues},
     metrics::Metrics,
     platform::Composed,
     registry::{Body, Registry, Request},
     settings::Settings,
-    store::{
-        Bytes as _, StoreError, Streams, Values,
-        memory::{MemoryBody, MemoryBytes, MemoryValues},
-    },
+    store::{Bytes as _, Objects, StoreError, Values},
 };
 
 pub use self::host::TestHost;
@@ -131,7 +129,7 @@ impl Answer {
 }
 
 /// Creates a registry on a store, with the user `dev` and these settings.
-pub fn registry_of<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+pub fn registry_of<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     store: S,
     settings: &[(&str, &str)],
 ) -> TestRegistry<S> {
@@ -139,7 +137,7 @@ pub fn registry_of<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
 }
 
 /// Creates a registry on a store and a host.
-pub fn registry_on<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+pub fn registry_on<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     store: S,
     host: TestHost,
     settings: &[(&str, &str)],
@@ -148,7 +146,10 @@ pub fn registry_on<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
 }
 
 /// Creates a registry on a cold and a warm store, and a host.
-pub fn registry_with<S: Streams<Body = MemoryBody>, W: Values<Bytes = S::Bytes>>(
+pub fn registry_with<
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
+    W: Values<Bytes = MemoryBytes>,
+>(
     store: S,
     warm: W,
     host: TestHost,
@@ -159,7 +160,7 @@ pub fn registry_with<S: Streams<Body = MemoryBody>, W: Values<Bytes = S::Bytes>>
 }
 
 /// Pushes a manifest, which the registry must accept.
-pub fn push_manifest<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+pub fn push_manifest<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
     name: &str,
     reference: &str,
@@ -172,7 +173,7 @@ pub fn push_manifest<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
 }
 
 /// Whether the manifest and both blobs of the [`image`] can be pulled.
-pub fn is_whole<S: Streams<Body = MemoryBody, Bytes = MemoryBytes>>(
+pub fn is_whole<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
     name: &str,
     tag: &str,
@@ -207,7 +208,7 @@ pub fn settings_of(settings: &[(&str, &str)]) -> Settings {
 /// Sends a request to a registry, and runs its work that is left after the reply.
 pub fn ask<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
 where
-    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
     block_on(ask_now(registry, ask))
@@ -216,7 +217,7 @@ where
 /// [`ask`], as a future.
 pub async fn ask_now<S, W>(registry: &TestRegistry<S, W>, ask: &Ask) -> Answer
 where
-    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
     let answer = try_ask_now(registry, ask).await;
@@ -229,7 +230,7 @@ pub async fn try_ask_now<S, W>(
     ask: &Ask,
 ) -> Result<Answer, StoreError>
 where
-    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
     let mut headers = HeaderMap::new();

@@ -7,11 +7,9 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
     host::{Ask as Asked, FetchError, Reply},
+    memory::{Memory, MemoryBody, MemoryBytes},
     registry::{Body, Request},
-    store::{
-        Bytes as _, Streams, Values,
-        memory::{Memory, MemoryBody, MemoryBytes},
-    },
+    store::{Bytes as _, Objects, Values},
 };
 
 use crate::{
@@ -110,7 +108,7 @@ pub fn says(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<[u8]
 /// Lets a registry answer a request, as the upstream.
 pub fn answer<S, W>(registry: &TestRegistry<S, W>, question: &Asked) -> Said
 where
-    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
     let request = Request {
@@ -139,7 +137,7 @@ where
 /// Sends a `GET` request to a registry.
 pub fn get<S, W>(registry: &TestRegistry<S, W>, path: &str) -> Answer
 where
-    S: Streams<Body = MemoryBody, Bytes = MemoryBytes>,
+    S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
     W: Values<Bytes = MemoryBytes>,
 {
     ask(registry, &Ask::new(&format!("GET {path}")))

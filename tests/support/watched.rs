@@ -10,11 +10,11 @@ use std::{
 use pollster::block_on;
 use strata::{
     digest::Algorithm,
+    memory::{Memory, MemoryBody, MemoryBytes, MemoryValues},
     range::ByteRange,
     store::{
-        Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions, Received,
-        StoreError, Streams, Values,
-        memory::{Memory, MemoryBody, MemoryBytes, MemoryHasher, MemoryReader, MemoryValues},
+        Condition, Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received,
+        StoreError, Values,
     },
 };
 
@@ -36,16 +36,11 @@ pub enum Verdict {
 /// Decides the outcome of an operation, by its name and key.
 type Watcher = Box<dyn FnMut(&'static str, &str) -> Verdict>;
 
-/// Decides the outcome of hashing a stream.
-type Reading = Box<dyn FnMut(Received) -> Result<Received, StoreError>>;
-
 /// The cold store in memory. Clones share all state.
 #[derive(Clone)]
 pub struct Watched {
     /// The store itself, whose operations are not watched.
     pub memory: Rc<Memory>,
-    /// Decides the outcome of hashing a stream.
-    pub reading: Rc<RefCell<Reading>>,
     /// The most objects of a page: a store may list fewer than the limit of the request.
     pub page: Rc<Cell<u32>>,
     /// Whether a conditional write of an existing key is refused before its body is read.
@@ -67,7 +62,6 @@ impl Watched {
     ) -> Self {
         Self {
             memory: Rc::new(memory),
-            reading: Rc::new(RefCell::new(Box::new(Ok))),
             page: Rc::new(Cell::new(1_000)),
             looks_first: Rc::default(),
             watcher: Rc::new(RefCell::new(Box::new(watcher))),
@@ -179,6 +173,7 @@ impl Values for WatchedValues {
 
 impl Objects for Watched {
     type Body = MemoryBody;
+    type Bytes = MemoryBytes;
 
     async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         self.watch("head", key, self.memory.head(key)).await
@@ -195,7 +190,7 @@ impl Objects for Watched {
     async fn put(
         &self,
         key: &str,
-        content: Content<MemoryBody>,
+        content: Content<MemoryBody, MemoryBytes>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
         let put = async {
@@ -226,12 +221,6 @@ impl Objects for Watched {
         )
         .await
     }
-}
-
-impl Streams for Watched {
-    type Bytes = MemoryBytes;
-    type Reader = MemoryReader;
-    type Hasher = MemoryHasher;
 
     async fn receive(
         &self,
@@ -241,38 +230,5 @@ impl Streams for Watched {
     ) -> Result<Received, StoreError> {
         self.watch("receive", key, self.memory.receive(key, body, algorithm))
             .await
-    }
-
-    async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
-        let received = self.memory.hash(body, algorithm).await?;
-        (self.reading.borrow_mut())(received)
-    }
-
-    async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        self.memory.collect(body, limit).await
-    }
-
-    async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
-        self.memory.hold(body, length).await
-    }
-
-    async fn write(&self, key: &str, bytes: &MemoryBytes) -> Result<(), StoreError> {
-        self.watch("put", key, self.memory.write(key, bytes)).await
-    }
-
-    fn hasher(&self, algorithm: Algorithm) -> Result<MemoryHasher, StoreError> {
-        self.memory.hasher(algorithm)
-    }
-
-    fn read(&self, body: MemoryBody) -> Result<MemoryReader, StoreError> {
-        self.memory.read(body)
-    }
-
-    fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
-        self.memory.concatenate(pieces, length)
-    }
-
-    async fn discard(&self, body: MemoryBody) {
-        self.memory.discard(body).await;
     }
 }

@@ -34,7 +34,7 @@ impl<P: Platform> Grants<P> {
         digest: &Digest,
     ) -> Result<Option<Readable>, Error> {
         let link = Key::link(digest, name);
-        if let Some((meta, text)) = self.store.text(&link).await? {
+        if let Some((meta, text)) = self.store.text(&self.host, &link).await? {
             let right = Linked::parse(&meta.metadata);
             if self.is_right(name, right) {
                 let record = from_json(&link, &text)?;

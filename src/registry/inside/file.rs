@@ -32,7 +32,7 @@ use crate::{
         request::{Request, text},
     },
     route::PathPage,
-    store::{Made, Piece, trace::Trace},
+    store::{Made, Piece, bucket::Part, trace::Trace},
 };
 
 impl<P: Platform> Inside<P> {
@@ -183,12 +183,12 @@ impl<P: Platform> Inside<P> {
                         "\r\n--{boundary}\r\ncontent-type: {media_type}\r\ncontent-range: bytes {range}/{size}\r\n\r\n"
                     );
                     length = length.saturating_add(head.len() as u64 + range.length());
-                    pieces.push(Piece::Bytes(head.into_bytes()));
+                    pieces.push(Part::Piece(Piece::Bytes(head.into_bytes())));
                     pieces.extend(self.read_file(layer, &file, *range, &reading));
                 }
                 let tail = format!("\r\n--{boundary}--\r\n");
                 length = length.saturating_add(tail.len() as u64);
-                pieces.push(Piece::Bytes(tail.into_bytes()));
+                pieces.push(Part::Piece(Piece::Bytes(tail.into_bytes())));
             }
         }
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -205,18 +205,22 @@ impl<P: Platform> Inside<P> {
         file: &File,
         range: ByteRange,
         reading: &Reading<P::Bytes>,
-    ) -> Vec<Piece<P::Body, P::Bytes>> {
+    ) -> Vec<Part<P::Body, P::Bytes>> {
         let bytes = file.archive(&bounds(range));
         let made = match (&file.segments, reading) {
             (None, Reading::Held(held, None)) => {
-                return layer.held(&bytes, held).map(Piece::Held).collect();
+                return layer
+                    .held(&bytes, held)
+                    .map(|bytes| Part::Piece(Piece::Held(bytes)))
+                    .collect();
             }
             (None, Reading::Held(..) | Reading::Passing(_)) => self.archive(layer, bytes, reading),
             (Some(segments), _) => {
                 weave(self.archive(layer, bytes, reading), segments.clone(), range)
             }
         };
-        vec![Piece::Made(Made(made.map_ok(Piece::Held).boxed_local()))]
+        let made = Made(made.map_ok(Piece::Held).boxed_local());
+        vec![Part::Piece(Piece::Made(made))]
     }
 }
 

@@ -96,11 +96,11 @@ impl<P: Platform> Inside<P> {
             match lease.await {
                 Ok(lease) => drop(read.replace(lease)),
                 Err(full) => {
-                    self.store.discard(object.body).await;
+                    self.host.discard(object.body).await;
                     return Err(full.into());
                 }
             }
-            let bytes = self.store.hold(object.body, size).await?;
+            let bytes = self.host.hold(object.body, size).await?;
             match self.inside(&bytes) {
                 Ok(_) => {
                     let media_type = String::new();
@@ -193,10 +193,7 @@ impl<P: Platform> Inside<P> {
             let Some(object) = self.store.get(&key, Some(range_of_pages)).await? else {
                 return Ok(Found::Absent);
             };
-            let bytes = self
-                .store
-                .hold(object.body, range_of_pages.length())
-                .await?;
+            let bytes = self.host.hold(object.body, range_of_pages.length()).await?;
             let media_type = String::new();
             Ok(Found::Content(Rc::new(Content { media_type, bytes })))
         };

@@ -239,7 +239,7 @@ impl<P: Platform> Inside<P> {
         let object = match object {
             // More than a pass saves, from before there was this limit: it begins anew.
             Some(object) if object.meta.size > MAX_SAVED => {
-                self.store.discard(object.body).await;
+                self.host.discard(object.body).await;
                 None
             }
             object => object,
@@ -250,14 +250,14 @@ impl<P: Platform> Inside<P> {
             .take_for_all(Memory::Wasm, saved_size + AHEAD, self.host.now());
         let Ok(lease) = lease else {
             if let Some(object) = object {
-                self.store.discard(object.body).await;
+                self.host.discard(object.body).await;
             }
             return Ok(None);
         };
         let mut saved = Vec::new();
         if let Some(object) = object {
             saved.reserve_exact(usize::try_from(saved_size).unwrap_or_default());
-            let mut reader = self.store.read(object.body)?;
+            let mut reader = self.host.read(object.body)?;
             let mut piece = Vec::new();
             while reader.next(&mut piece).await? {
                 saved.extend_from_slice(&piece);
@@ -280,7 +280,7 @@ impl<P: Platform> Inside<P> {
             Written::Bytes(pieces.concat())
         } else {
             let pieces = pieces.into_iter().map(Piece::Bytes).collect();
-            Written::Stream(self.store.concatenate(pieces, length), length)
+            Written::Stream(self.host.concatenate(pieces, length), length)
         };
         self.store.put(key, content, PutOptions::default()).await?;
         Ok(())
@@ -306,7 +306,7 @@ impl<P: Platform> Inside<P> {
                     return Err(gone(digest).into());
                 }
             };
-            let mut reader = self.store.read(body)?;
+            let mut reader = self.host.read(body)?;
             let mut piece = Vec::new();
             let mut read = 0;
             while reader.next(&mut piece).await? {

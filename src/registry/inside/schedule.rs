@@ -108,7 +108,7 @@ impl<P: Platform> Inside<P> {
 
     /// Which passes the trigger began and did not end, and how often.
     async fn read_tries(&self) -> Result<Tries, Error> {
-        Ok(match self.store.text(&Key::Passes).await? {
+        Ok(match self.store.text(&self.host, &Key::Passes).await? {
             Some((_, text)) => from_json(&Key::Passes, &text).unwrap_or_default(),
             None => Tries::new(),
         })

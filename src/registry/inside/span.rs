@@ -32,7 +32,8 @@ use crate::{
         reply::Body,
     },
     store::{
-        Bytes as _, Piece, StoreError, Streams as _,
+        Bytes as _, StoreError, Streams as _,
+        bucket::Part,
         key::Key,
         tiers::{Found, Wanted},
         trace::Trace,
@@ -305,10 +306,7 @@ impl<P: Platform> Inside<P> {
         }
         let pieces = match first.start {
             SpanStart::Stored(object) => {
-                vec![Piece::Object(
-                    Key::stored_spans(digest, object).to_string(),
-                    Some(range),
-                )]
+                vec![Part::Object(Key::stored_spans(digest, object), Some(range))]
             }
             _ => locate(&layer.record, digest, Some(range)),
         };
@@ -326,7 +324,7 @@ impl<P: Platform> Inside<P> {
         self.metrics.layer_ranges.inc_by(pieces.len() as u64);
         self.metrics.layer_range_bytes.inc_by(range.length());
         let input = match self.blobs.open(pieces, range.length()).await? {
-            Some(Body::Stream(body)) => match self.store.hold(body, range.length()).await {
+            Some(Body::Stream(body)) => match self.host.hold(body, range.length()).await {
                 Ok(input) => input,
                 Err(StoreError::Length) => return Err(gone(digest)),
                 Err(error) => return Err(error.into()),

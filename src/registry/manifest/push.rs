@@ -188,7 +188,7 @@ impl<P: Platform> Manifests<P> {
             .wait_if_large(&self.host, Memory::Wasm, WEIGHT * announced);
         let mut lease = lease.await?;
         let bytes = match request.body.take() {
-            Some(body) => self.store.collect(body, announced).await?,
+            Some(body) => self.host.collect(body, announced).await?,
             None => Some(Vec::new()),
         };
         let bytes = bytes.ok_or_else(too_large)?;

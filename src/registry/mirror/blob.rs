@@ -110,7 +110,7 @@ impl<P: Platform> Mirror<P> {
                 let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
                 match self.blobs.open(locate(record, digest, all), size).await? {
                     Some(Body::Stream(body)) => {
-                        return Ok(self.store.collect(body, MAX_SIZE).await?);
+                        return Ok(self.host.collect(body, MAX_SIZE).await?);
                     }
                     Some(Body::Held(bytes)) => bytes.to_vec(),
                     Some(Body::Empty | Body::Bytes(_)) | None => return Ok(None),
@@ -177,7 +177,7 @@ impl<P: Platform> Mirror<P> {
         let pieces = self.read_fill(reader, size);
         let mut response = whole(digest, size);
         let pieces = vec![Piece::Made(pieces)];
-        *response.body_mut() = Body::Stream(self.store.concatenate(pieces, size));
+        *response.body_mut() = Body::Stream(self.host.concatenate(pieces, size));
         Ok(Some(response))
     }
 
@@ -212,7 +212,7 @@ impl<P: Platform> Mirror<P> {
         };
         if reply.status != StatusCode::PARTIAL_CONTENT {
             // An upstream without ranges: the part is found in what is stored.
-            self.store.discard(body).await;
+            self.host.discard(body).await;
             return Ok(None);
         }
         if mirrored.upstream.ranges == Ranges::Both {
@@ -237,9 +237,9 @@ impl<P: Platform> Mirror<P> {
 
     /// A blob that is being filled, as pieces of a reply.
     pub(super) fn read_fill(&self, reader: Reader<P::Bytes>, size: u64) -> Made<P::Body, P::Bytes> {
-        let host = self.host.clone();
+        let (host, store) = (self.host.clone(), self.store.clone());
         let pieces = stream::try_unfold((reader, 0), move |(reader, at)| {
-            let host = host.clone();
+            let (host, store) = (host.clone(), store.clone());
             async move {
                 if at >= size {
                     return Ok(None);
@@ -252,7 +252,7 @@ impl<P: Platform> Mirror<P> {
                             return Ok(Some((Piece::Held(bytes), (reader, end))));
                         }
                         Next::Stored(key, range, end) => {
-                            return Ok(Some((Piece::Object(key, range), (reader, end))));
+                            return Ok(Some((store.piece(&key, range), (reader, end))));
                         }
                         Next::Nothing => {
                             host.sleep(pause).await;
@@ -304,7 +304,7 @@ impl<P: Platform> Mirror<P> {
                 }
             };
             // Read to its end, beside what fills it where that is this request.
-            let reading = self.store.hash(body, digest.algorithm());
+            let reading = self.host.hash(body, digest.algorithm());
             let mut rest = own.after.into_after();
             let (read, ()) = join(reading, rest.work()).await;
             read?;

@@ -13,7 +13,7 @@ use crate::{
         mirror::{client::token::Tokens, error::UpstreamError},
         parts::Parts,
     },
-    store::{Streams as _, bucket::Bucket, flight::Flights},
+    store::{Streams as _, flight::Flights},
     time::Timestamp,
     upstream::{Mirrored, Upstream, challenge::Challenge},
 };
@@ -38,7 +38,6 @@ const MAX_DOCUMENT: u64 = 64 * 1024;
 
 /// The client of upstreams, with what this isolate knows of them between requests.
 pub(super) struct Client<P: Platform> {
-    store: Bucket<P::Cold>,
     host: P::Host,
     metrics: Rc<Metrics>,
     tokens: RefCell<Tokens>,
@@ -62,7 +61,6 @@ pub(super) struct Question<'a> {
 impl<P: Platform> Client<P> {
     pub(super) fn new(parts: &Parts<P>) -> Self {
         Self {
-            store: parts.store.clone(),
             host: parts.host.clone(),
             metrics: parts.metrics.clone(),
             tokens: RefCell::default(),
@@ -144,7 +142,7 @@ impl<P: Platform> Client<P> {
             let location = location.to_str().unwrap_or_default();
             let next = resolve(&url, location);
             if let Some(body) = reply.body.take() {
-                self.store.discard(body).await;
+                self.host.discard(body).await;
             }
             let Some(next) = next.filter(|next| upstream.may_redirect(next)) else {
                 let host = host_of(location);
@@ -244,7 +242,7 @@ impl<P: Platform> Client<P> {
             return Ok(reply);
         }
         let said = match reply.body.take() {
-            Some(body) => self.store.collect(body, MAX_DOCUMENT).await.ok().flatten(),
+            Some(body) => self.host.collect(body, MAX_DOCUMENT).await.ok().flatten(),
             None => None,
         };
         let said = message(status, &said.unwrap_or_default());

@@ -19,7 +19,10 @@ use crate::{
         mirror::{Mirror, error::UpstreamError, fill::Fill, resume::Begun},
         upload::{close::Sealed, delivery::Delivery},
     },
-    store::{Bytes as _, HELD, Hasher as _, Reader as _, StoreError, Streams, key::Key},
+    store::{
+        Bytes as _, Content, HELD, Hasher as _, PutOptions, Reader as _, StoreError, Streams,
+        key::Key,
+    },
     upload::{Extent, ExtentName, Step, UploadId},
     upstream::Mirrored,
 };
@@ -129,7 +132,7 @@ impl<P: Platform> Mirror<P> {
         fill: &Fill<P::Bytes>,
     ) -> Result<(), Error> {
         let mut begun = self.begin_anew();
-        let mut reader = self.store.read(body)?;
+        let mut reader = self.host.read(body)?;
         let received = self
             .receive_unsized(&mut reader, most, (name, digest), &mut begun, fill)
             .await;
@@ -168,7 +171,7 @@ impl<P: Platform> Mirror<P> {
         begun: &mut Begun,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), Error> {
-        let mut hasher = self.store.hasher(digest.algorithm())?;
+        let mut hasher = self.host.hasher(digest.algorithm())?;
         let (mut size, mut want) = (0, FIRST_UNSIZED);
         loop {
             let asked = self.host.now();
@@ -198,7 +201,11 @@ impl<P: Platform> Mirror<P> {
                 size: chunk.len(),
             };
             begun.extents.push(extent.clone());
-            self.store.write(&Key::extent(&extent.key), &chunk).await?;
+            let content = Content::Held(chunk);
+            let options = PutOptions::default();
+            self.store
+                .put(&Key::extent(&extent.key), content, options)
+                .await?;
         }
         let found = hasher.finish().await?;
         if found != *digest {
@@ -279,7 +286,7 @@ impl<P: Platform> Download<'_, P> {
         begun: &Begun,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), UpstreamError> {
-        let hasher = self.mirror.store.hasher(self.digest.algorithm());
+        let hasher = self.mirror.host.hasher(self.digest.algorithm());
         let mut hasher = hasher.map_err(UpstreamError::from)?;
         let hashed = self.mirror.hash_begun(&mut hasher, begun, fill).await;
         hashed.map_err(UpstreamError::from)?;
@@ -363,7 +370,9 @@ impl<P: Platform> Writes<'_, P> {
                 mirror.start_fill(name, digest, id).await?;
             }
             let key = Key::extent(&extent.key);
-            mirror.store.write(&key, &chunk).await?;
+            let content = Content::Held(chunk);
+            let options = PutOptions::default();
+            mirror.store.put(&key, content, options).await?;
             Ok((offset, extent))
         }));
     }

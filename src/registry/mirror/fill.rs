@@ -55,7 +55,7 @@ pub(super) enum Part<B> {
 /// What there is at a place in a blob.
 pub(super) enum Next<B> {
     Held(B),
-    Stored(String, Option<ByteRange>, u64),
+    Stored(Key, Option<ByteRange>, u64),
     Nothing,
     Lost(UpstreamError),
 }
@@ -194,11 +194,7 @@ impl<B: crate::store::Bytes> Fill<B> {
             && at < offset + extent.size
         {
             let range = ByteRange::new(at - offset, extent.size - 1).filter(|_| at > *offset);
-            return Next::Stored(
-                Key::extent(&extent.key).to_string(),
-                range,
-                offset + extent.size,
-            );
+            return Next::Stored(Key::extent(&extent.key), range, offset + extent.size);
         }
         let has = |(offset, chunk): &&(u64, B)| (*offset..offset + chunk.len()).contains(&at);
         match progress.chunks.iter().find(has).filter(|_| keeps_pace) {
@@ -240,7 +236,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
-    use crate::store::memory::MemoryBytes;
+    use crate::memory::MemoryBytes;
 
     /// A client that comes while a fill is being given up begins another one.
     #[test]

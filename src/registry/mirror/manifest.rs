@@ -111,11 +111,11 @@ impl<P: Platform> Mirror<P> {
             (StatusCode::OK, Some(body)) => {
                 let length = length(&reply.headers).unwrap_or(most).min(most);
                 let lease = leased(length).await.map_err(full)?;
-                (self.store.collect(body, most).await, lease)
+                (self.host.collect(body, most).await, lease)
             }
             (status, body) => {
                 if let Some(body) = body {
-                    self.store.discard(body).await;
+                    self.host.discard(body).await;
                 }
                 return Err(wrong(format!("status {}", status.as_u16())));
             }

@@ -74,7 +74,11 @@ impl<P: Platform> Mirror<P> {
     /// one, one closes it.
     pub(super) async fn begun(&self, name: &Name, digest: &Digest) -> Result<Option<Begun>, Error> {
         let mut begun = self.begin_anew();
-        let Some((_, hint)) = self.store.text(&Key::fill(digest, name)).await? else {
+        let Some((_, hint)) = self
+            .store
+            .text(&self.host, &Key::fill(digest, name))
+            .await?
+        else {
             return Ok(None);
         };
         let Ok(id) = hint.parse() else {
@@ -160,7 +164,7 @@ impl<P: Platform> Mirror<P> {
             let key = Key::extent(&extent.key);
             let object = self.store.get(&key, None).await?;
             let object = object.ok_or_else(|| StoreError::Failed(format!("{key} is gone")))?;
-            let mut reader = self.store.read(object.body)?;
+            let mut reader = self.host.read(object.body)?;
             while let Some(bytes) = reader.hold(HELD).await? {
                 hasher.update(&bytes).await?;
                 fill.moves(self.host.now());

@@ -176,13 +176,13 @@ impl<P: Platform> Mirror<P> {
         };
         match length {
             Some(length) if length > most => {
-                self.store.discard(body).await;
+                self.host.discard(body).await;
                 Err(wrong(format!(
                     "{length} bytes, more than the {most} that `most_bytes` allows"
                 )))
             }
             Some(size) if size > SMALL => {
-                let reader = self.store.read(body);
+                let reader = self.host.read(body);
                 let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
                 let begun = self.begin_anew();
                 Ok(Some(Source {
@@ -270,10 +270,10 @@ impl<P: Platform> Mirror<P> {
             .filter(|_| reply.status == StatusCode::PARTIAL_CONTENT)
             .and_then(|range| rest_of(range, offset));
         let Some(size) = size else {
-            self.store.discard(body).await;
+            self.host.discard(body).await;
             return Ok(None);
         };
-        let reader = self.store.read(body);
+        let reader = self.host.read(body);
         let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
         Ok(Some((reader, size)))
     }

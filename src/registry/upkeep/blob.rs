@@ -31,7 +31,7 @@ impl<P: Platform> JobStep<'_, P> {
             }
             Some(BlobKind::Extents { .. }) => {
                 self.spend(1)?;
-                let found = self.upkeep.store.text(&key).await?;
+                let found = self.upkeep.store.text(&self.upkeep.host, &key).await?;
                 Ok(found.map(|(_, text)| self.read(&key, &text)))
             }
         }

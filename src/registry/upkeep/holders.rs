@@ -42,7 +42,10 @@ impl<P: Platform> Upkeep<P> {
     /// Tells who holds a blob, and where it is.
     pub(in crate::registry) async fn blob_holders(&self, digest: &Digest) -> Answer<P> {
         let record = self.grants.record(digest).await?;
-        let mark = self.store.document::<Mark>(&Key::mark(digest)).await?;
+        let mark = self
+            .store
+            .document::<Mark>(&self.host, &Key::mark(digest))
+            .await?;
         let mark = mark.map(|(_, mark)| mark);
         let options = ListOptions {
             // Each grant may cost a look at its manifest.

@@ -82,7 +82,11 @@ impl<P: Platform> Upkeep<P> {
 
     /// Shows in the metrics what the last round has counted. Where that can't be read, they go without.
     pub(in crate::registry) async fn show_inventory(&self) {
-        let inventory = match self.store.document::<Inventory>(&Key::Inventory).await {
+        let inventory = match self
+            .store
+            .document::<Inventory>(&self.host, &Key::Inventory)
+            .await
+        {
             Ok(Some((_, inventory))) => inventory,
             Ok(None) => return,
             Err(error) => {

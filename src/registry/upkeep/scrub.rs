@@ -365,11 +365,11 @@ impl<'a, P: Platform> Scrub<'a, P> {
         most: u64,
     ) -> Result<Option<(Meta, Option<Vec<u8>>)>, Halt> {
         self.work.spend(1)?;
-        let store = &self.work.upkeep.store;
+        let Upkeep { store, host, .. } = self.work.upkeep;
         let Some(object) = store.get(key, None).await? else {
             return Ok(None);
         };
-        let bytes = store.collect(object.body, most).await?;
+        let bytes = host.collect(object.body, most).await?;
         Ok(Some((object.meta, bytes)))
     }
 

@@ -386,7 +386,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
     pub(super) async fn mark(&self, digest: &Digest) -> Result<Option<(Meta, Option<Mark>)>, Halt> {
         self.spend(1)?;
         let key = Key::mark(digest);
-        let found = self.upkeep.store.text(&key).await?;
+        let found = self.upkeep.store.text(&self.upkeep.host, &key).await?;
         Ok(found.map(|(meta, text)| (meta, self.read(&key, &text))))
     }
 

@@ -95,7 +95,7 @@ impl<P: Platform> Uploads<P> {
         bound: Bound,
     ) -> Result<Upload, Error> {
         if length == Some(0) {
-            self.store.discard(body).await;
+            self.host.discard(body).await;
             return Ok(upload);
         }
         let number = upload.number + 1;

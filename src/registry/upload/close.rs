@@ -20,7 +20,8 @@ use crate::{
         },
     },
     store::{
-        Content, Piece, PutOptions, Streams as _,
+        Content, PutOptions, Streams as _,
+        bucket::Part,
         document::{BlobKind, Record, to_json},
         key::Key,
     },
@@ -288,12 +289,15 @@ impl<P: Platform> Uploads<P> {
     async fn require_digest_of(&self, digest: &Digest, extents: &[Extent]) -> Result<(), Error> {
         let pieces = extents
             .iter()
-            .map(|extent| Piece::Object(Key::extent(&extent.key).to_string(), None))
+            .map(|extent| Part::Object(Key::extent(&extent.key), None))
             .collect();
         let length = extents.iter().map(|extent| extent.size).sum();
         let received = self
-            .store
-            .hash(self.store.concatenate(pieces, length), digest.algorithm())
+            .host
+            .hash(
+                self.store.concatenate(&self.host, pieces, length),
+                digest.algorithm(),
+            )
             .await?;
         require_digest(digest, &received.digest)
     }

@@ -11,7 +11,7 @@ use crate::{
         upload::{Uploads, delivery::Delivery, response::swept_meanwhile},
     },
     store::{
-        Bytes as _, Condition, Content, Meta, Piece, PutOptions, StoreError, Streams as _,
+        Bytes as _, Condition, Content, Meta, PutOptions, StoreError, Streams as _,
         document::{BlobKind, Reason, Record, is_blob, to_json},
         key::Key,
     },
@@ -109,7 +109,7 @@ impl<P: Platform> Uploads<P> {
             .await?;
         let received = match body {
             Some(body) => {
-                let received = self.store.hash(body, digest.algorithm()).await;
+                let received = self.host.hash(body, digest.algorithm()).await;
                 received.map(|received| (received.size, received.digest))
             }
             None => Ok((length, digest.algorithm().digest(b""))),
@@ -192,7 +192,7 @@ impl<P: Platform> Uploads<P> {
     ) -> Result<(), Error> {
         let bound = self.grants.bound();
         let bytes = match body {
-            Some(body) => self.store.hold(body, length).await?,
+            Some(body) => self.host.hold(body, length).await?,
             None => P::Bytes::copy_from(b""),
         };
         self.metrics.received.inc_by(length);
@@ -212,8 +212,7 @@ impl<P: Platform> Uploads<P> {
         let content = if length == 0 {
             Content::Bytes(Vec::new())
         } else {
-            let pieces = vec![Piece::Held(bytes)];
-            Content::Stream(self.store.concatenate(pieces, length), length)
+            Content::Held(bytes)
         };
         bound.check(&self.host)?;
         // 2, 3: creating the blob only if it is absent is the look

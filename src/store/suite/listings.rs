@@ -1,14 +1,17 @@
 //! The checks of listings.
 
-use crate::store::{
-    ListOptions, Streams,
-    suite::{
-        Suite,
-        check::{Check, equal, page_of, text},
+use crate::{
+    platform::Platform,
+    store::{
+        ListOptions, Objects as _,
+        suite::{
+            Suite,
+            check::{Check, equal, page_of, text},
+        },
     },
 };
 
-impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
+impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     pub(super) async fn lists_in_order_of_bytes(&self) -> Check {
         for key in [
             "order/b",

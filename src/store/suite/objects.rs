@@ -2,9 +2,10 @@
 
 use crate::{
     digest::Algorithm,
+    platform::Platform,
     range::ByteRange,
     store::{
-        Condition, Content, PutOptions, StoreError, Streams,
+        Condition, Content, Objects as _, PutOptions, StoreError, Streams,
         suite::{
             Suite,
             check::{Check, equal, page_of, pattern, text},
@@ -12,7 +13,7 @@ use crate::{
     },
 };
 
-impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
+impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     pub(super) async fn finds_nothing_where_nothing_is(&self) -> Check {
         equal("head", self.store.head("nothing").await, Ok(None))?;
         equal(
@@ -55,7 +56,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         )?;
         equal(
             "bytes",
-            self.store.collect(object.body, 100).await,
+            self.host.collect(object.body, 100).await,
             Ok(Some(b"some bytes".to_vec())),
         )?;
         self.put("read/empty", b"", "").await?;
@@ -91,7 +92,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             equal("size of all", object.meta.size, 10)?;
             equal(
                 "bytes",
-                self.store.collect(object.body, 100).await,
+                self.host.collect(object.body, 100).await,
                 Ok(Some(expected.as_bytes().to_vec())),
             )?;
         }

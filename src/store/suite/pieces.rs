@@ -8,6 +8,7 @@ use futures_util::{
 };
 
 use crate::{
+    platform::Platform,
     range::ByteRange,
     store::{
         Bytes, Made, PIECE, Piece, Reader as _, StoreError, Streams,
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 
-impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
+impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     pub(super) async fn concatenates_pieces(&self) -> Check {
         let long = pattern(300_000);
         self.put("pieces/a", b"0123456789", "").await?;
@@ -26,31 +27,31 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         let pieces = vec![
             Piece::Bytes(b"<".to_vec()),
             Piece::Stream((self.body)(b"stream")),
-            Piece::Object("pieces/a".to_owned(), ByteRange::new(3, 5)),
+            self.later("pieces/a", ByteRange::new(3, 5)),
             made(["m", "", "ade"]),
-            Piece::Held(S::Bytes::copy_from(b"|")),
+            Piece::Held(P::Bytes::copy_from(b"|")),
             made([]),
             Piece::Bytes(Vec::new()),
-            Piece::Object("pieces/b".to_owned(), None),
+            self.later("pieces/b", None),
             Piece::Bytes(b">".to_vec()),
             made(["at the ", "end"]),
         ];
         let expected = [b"<stream345made|".as_slice(), &long, b">at the end"].concat();
-        let body = self.store.concatenate(pieces, expected.len() as u64);
+        let body = self.host.concatenate(pieces, expected.len() as u64);
         equal(
             "bytes",
-            self.store
+            self.host
                 .collect(body, 1_000_000)
                 .await
                 .map(|all| all == Some(expected)),
             Ok(true),
         )?;
         let body = self
-            .store
-            .concatenate(vec![Piece::Object("pieces/none".to_owned(), None)], 1);
+            .host
+            .concatenate(vec![self.later("pieces/none", None)], 1);
         equal(
             "a piece that is gone",
-            self.store.collect(body, 100).await.is_err(),
+            self.host.collect(body, 100).await.is_err(),
             true,
         )
     }
@@ -61,10 +62,10 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         let pieces = vec![
             Piece::Bytes(pattern(ITEM)),
             counted(ITEM, 10, &count),
-            Piece::Held(S::Bytes::copy_from(&pattern(ITEM))),
+            Piece::Held(P::Bytes::copy_from(&pattern(ITEM))),
         ];
-        let body = self.store.concatenate(pieces, 12 * ITEM as u64);
-        let mut reader = self.store.read(body).map_err(text)?;
+        let body = self.host.concatenate(pieces, 12 * ITEM as u64);
+        let mut reader = self.host.read(body).map_err(text)?;
         let mut piece = Vec::new();
         let mut taken = 0;
         while reader.next(&mut piece).await.map_err(text)? {
@@ -87,8 +88,8 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         for pieces in [0, 1, 5] {
             let count = Rc::new(Cell::new(0));
             let made = vec![counted(ITEM, 100, &count)];
-            let body = self.store.concatenate(made, 100 * ITEM as u64);
-            let mut reader = self.store.read(body).map_err(text)?;
+            let body = self.host.concatenate(made, 100 * ITEM as u64);
+            let mut reader = self.host.read(body).map_err(text)?;
             let mut piece = Vec::new();
             for _ in 0..pieces {
                 equal("more", reader.next(&mut piece).await, Ok(true))?;
@@ -100,9 +101,9 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         }
         let count = Rc::new(Cell::new(0));
         let made = vec![counted(ITEM, 100, &count)];
-        let body = self.store.concatenate(made, 100 * ITEM as u64);
+        let body = self.host.concatenate(made, 100 * ITEM as u64);
         self.wait().await?;
-        self.store.discard(body).await;
+        self.host.discard(body).await;
         self.wait().await?;
         equal("few made of none read", count.get() <= 1, true)?;
         equal("it is dropped as well", Rc::strong_count(&count), 1)
@@ -127,7 +128,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
                 Piece::Made(Made(items.map_ok(Piece::Held).boxed_local())),
                 Piece::Bytes(vec![0; after * PIECE]),
             ];
-            let body = self.store.concatenate(pieces, (length * PIECE) as u64);
+            let body = self.host.concatenate(pieces, (length * PIECE) as u64);
             let found = self.pass(body).await;
             equal(
                 "an error",
@@ -152,12 +153,12 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         ] {
             let count = Rc::new(Cell::new(0));
             let pieces = vec![counted(PIECE, 3, &count)];
-            let body = self.store.concatenate(pieces, length as u64);
+            let body = self.host.concatenate(pieces, length as u64);
             let found = self.pass(body).await;
             equal("whole", found.is_ok(), whole)?;
             let pieces = vec![Piece::Bytes(bytes.clone())];
-            let body = self.store.concatenate(pieces, length as u64);
-            let found = self.store.collect(body, u64::MAX).await;
+            let body = self.host.concatenate(pieces, length as u64);
+            let found = self.host.collect(body, u64::MAX).await;
             equal("whole, collected", found.is_ok(), whole)?;
         }
         Ok(())

@@ -2,9 +2,11 @@
 
 use crate::{
     digest::Algorithm,
+    platform::Platform,
     range::ByteRange,
     store::{
-        Bytes, HELD, Hasher as _, PIECE, Reader as _, StoreError, Streams,
+        Bytes, Content, HELD, Hasher as _, Objects as _, PIECE, PutOptions, Reader as _,
+        StoreError, Streams,
         suite::{
             Suite,
             check::{Check, equal, pattern, text},
@@ -12,7 +14,7 @@ use crate::{
     },
 };
 
-impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
+impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     pub(super) async fn receives_streams_of_any_length(&self) -> Check {
         let part = self.part;
         for length in [
@@ -46,7 +48,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
             for length in [0, 1, 100_000] {
                 let bytes = pattern(length);
                 let received = self
-                    .store
+                    .host
                     .hash((self.body)(&bytes), algorithm)
                     .await
                     .map_err(text)?;
@@ -60,14 +62,14 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
     pub(super) async fn collects_up_to_a_limit(&self) -> Check {
         for length in [0, 1, 65_536, 65_537, 200_000] {
             let bytes = pattern(length);
-            let all = self.store.collect((self.body)(&bytes), length as u64).await;
+            let all = self.host.collect((self.body)(&bytes), length as u64).await;
             equal(
                 "at the limit",
                 all.map(|all| all == Some(bytes.clone())),
                 Ok(true),
             )?;
             if let Some(less) = (length as u64).checked_sub(1) {
-                let none = self.store.collect((self.body)(&bytes), less).await;
+                let none = self.host.collect((self.body)(&bytes), less).await;
                 equal("over the limit", none, Ok(None))?;
             }
         }
@@ -89,7 +91,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
                 streams.push((self.open("pass/a", range).await?, 1));
             }
             for (body, first) in streams {
-                let mut reader = self.store.read(body).map_err(text)?;
+                let mut reader = self.host.read(body).map_err(text)?;
                 let mut piece = b"what was there before".to_vec();
                 let expected = bytes.get(first..).unwrap_or_default();
                 for expected in expected.chunks(PIECE) {
@@ -112,7 +114,7 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         self.put("pass/b", &bytes, "").await?;
         for pieces in [0, 1, 3] {
             for body in [self.open("pass/b", None).await?, (self.body)(&bytes)] {
-                let mut reader = self.store.read(body).map_err(text)?;
+                let mut reader = self.host.read(body).map_err(text)?;
                 let mut piece = Vec::new();
                 for expected in bytes.chunks(PIECE).take(pieces) {
                     equal("more", reader.next(&mut piece).await, Ok(true))?;
@@ -129,15 +131,17 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
         for length in [0, 1, PIECE, most - 1, most, most + 1, 3 * most + 5] {
             let bytes = pattern(length);
             for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-                let reader = self.store.read((self.body)(&bytes));
+                let reader = self.host.read((self.body)(&bytes));
                 let mut reader = reader.map_err(text)?;
-                let mut hasher = self.store.hasher(algorithm).map_err(text)?;
+                let mut hasher = self.host.hasher(algorithm).map_err(text)?;
                 let (mut at, mut want) = (0, 1_000);
                 while let Some(held) = reader.hold(want as u64).await.map_err(text)? {
                     let end = bytes.len().min(at + most.min(want));
                     hasher.update(&held).await.map_err(text)?;
                     let key = format!("held/{length}-{at}-{algorithm}");
-                    self.store.write(&key, &held).await.map_err(text)?;
+                    let content = Content::Held(held.clone());
+                    let options = PutOptions::default();
+                    self.store.put(&key, content, options).await.map_err(text)?;
                     let copy = held.clone();
                     drop(held);
                     let expected = bytes.get(at..end);
@@ -157,14 +161,14 @@ impl<S: Streams, F: Fn(&[u8]) -> S::Body> Suite<'_, S, F> {
 
     pub(super) async fn holds_streams_of_the_length_announced(&self) -> Check {
         let bytes = pattern(1_000_000);
-        let hold = async |length| self.store.hold((self.body)(&bytes), length).await;
+        let hold = async |length| self.host.hold((self.body)(&bytes), length).await;
         let held = hold(1_000_000).await.map_err(text)?;
         equal("bytes", held.to_vec() == bytes, true)?;
         for length in [0, 999_999, 1_000_001] {
             let refused = hold(length).await.err();
             equal("refused", refused, Some(StoreError::Length))?;
         }
-        let none = self.store.hold((self.body)(b""), 0).await.map_err(text)?;
+        let none = self.host.hold((self.body)(b""), 0).await.map_err(text)?;
         equal("none", none.len(), 0)
     }
 }

@@ -4,7 +4,7 @@
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
 use serde_json::{Value, json};
-use strata::{manifest::OCI_MANIFEST, store::memory::Memory};
+use strata::{manifest::OCI_MANIFEST, memory::Memory};
 use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, descriptor, digest,
     layers::{Tar, gzip, words},

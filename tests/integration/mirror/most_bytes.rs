@@ -8,7 +8,8 @@ use serde_json::json;
 use strata::{
     digest::Algorithm,
     host::Reply,
-    store::{Made, Piece, Streams as _, memory::Memory},
+    memory::MemoryStreams,
+    store::{Made, Piece, Streams as _},
 };
 use strata_support::mirrors::{Mirrors, get, text};
 
@@ -29,7 +30,7 @@ fn upstream(size: usize) -> (Mirrors, Rc<Cell<usize>>) {
         Ok(Reply {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
-            body: Some(Memory::default().concatenate(pieces, (size * MIB) as u64)),
+            body: Some(MemoryStreams.concatenate(pieces, (size * MIB) as u64)),
         })
     });
     (world, read)

@@ -10,7 +10,8 @@ use serde_json::json;
 use strata::{
     digest::Algorithm,
     host::Reply,
-    store::{Made, Piece, Streams as _, memory::Memory},
+    memory::MemoryStreams,
+    store::{Made, Piece, Streams as _},
 };
 use strata_support::{
     Ask, ask_now,
@@ -42,7 +43,7 @@ fn followers_wait_for_a_blob_as_long_as_its_bytes_come() {
         Ok(Reply {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
-            body: Some(Memory::default().concatenate(pieces, (PIECES * PIECE) as u64)),
+            body: Some(MemoryStreams.concatenate(pieces, (PIECES * PIECE) as u64)),
         })
     });
     *clock.borrow_mut() = Some(world.host.clone());

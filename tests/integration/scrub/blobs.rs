@@ -186,7 +186,7 @@ fn what_is_read_wrong_once_or_not_at_all_is_not_wrong() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let healthy = fixture.objects();
-    let reading = fixture.registry.store().reading.clone();
+    let reading = fixture.host.reading.clone();
     let times = Rc::<Cell<u32>>::default();
     let (wrong, counted) = (digest(b"wrong"), times.clone());
     *reading.borrow_mut() = Box::new(move |mut received| {
@@ -324,7 +324,7 @@ fn a_blob_that_takes_too_long_holds_up_nothing_else() {
     fixture.push_image("a");
     let slow = vec![7; 300 * 1024];
     fixture.push_whole("a", &slow);
-    let reading = fixture.registry.store().reading.clone();
+    let reading = fixture.host.reading.clone();
     // The platform ends a step that hashes it.
     let line = "POST /v2/_strata/scrub";
     let is_reading = Rc::<Cell<bool>>::default();

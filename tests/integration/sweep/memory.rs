@@ -6,7 +6,10 @@ use std::{cell::Cell, fs, rc::Rc, time::Duration};
 
 use pollster::block_on;
 use serde_json::{Value, json};
-use strata::store::{Content, Objects as _, PutOptions, memory::Memory};
+use strata::{
+    memory::Memory,
+    store::{Content, Objects as _, PutOptions},
+};
 use strata_support::{
     Ask, TestHost, ask, digest, key, registry_on,
     watched::{Verdict, Watched},

@@ -74,7 +74,7 @@ impl<P: Platform> Client<P> {
         let reply = self.understand(upstream, reply).await?;
         let body = match reply.body {
             Some(body) if reply.status == StatusCode::OK => {
-                self.store.collect(body, MAX_DOCUMENT).await.ok().flatten()
+                self.host.collect(body, MAX_DOCUMENT).await.ok().flatten()
             }
             _ => None,
         };

@@ -12,6 +12,7 @@ use crate::{
     registry::{
         blob::locate,
         upkeep::{
+            Upkeep,
             scrub::{
                 Scrub,
                 report::{Finding, Found, Repair},
@@ -181,9 +182,9 @@ impl<P: Platform> Scrub<'_, P> {
         let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
         self.work.require(objects)?;
         self.work.spend(objects)?;
-        let store = &self.work.upkeep.store;
-        let body = store.concatenate(locate(record, digest, all), size);
-        let hashed = store.hash(body, digest.algorithm()).await;
+        let Upkeep { store, host, .. } = self.work.upkeep;
+        let body = store.concatenate(host, locate(record, digest, all), size);
+        let hashed = host.hash(body, digest.algorithm()).await;
         match &hashed {
             Ok(received) if received.digest == *digest => return Ok(Verdict::Sound),
             Ok(_) | Err(_) => {}

@@ -1,0 +1,61 @@
+//! Streams in memory.
+
+use std::fmt;
+
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, LocalBoxStream},
+};
+
+use crate::store::StoreError;
+
+/// A stream in memory, or one that breaks off.
+#[derive(Debug)]
+pub enum MemoryBody {
+    /// These bytes, then the end.
+    Bytes(Vec<u8>),
+    /// These bytes, then a failure: a client that went away.
+    Broken(Vec<u8>),
+    /// These items, each made when it is read.
+    Made(MadeItems),
+}
+
+impl MemoryBody {
+    /// Reads it to its end.
+    ///
+    /// # Errors
+    ///
+    /// What it breaks off with.
+    pub async fn read(self) -> Result<Vec<u8>, StoreError> {
+        self.items().try_concat().await
+    }
+
+    pub(super) fn items(self) -> Items {
+        match self {
+            Self::Bytes(bytes) => stream::iter([Ok(bytes)]).boxed_local(),
+            Self::Broken(bytes) => {
+                let gone = StoreError::Failed("the client went away".to_owned());
+                stream::iter([Ok(bytes), Err(gone)]).boxed_local()
+            }
+            Self::Made(MadeItems(items)) => items,
+        }
+    }
+}
+
+/// What a stream has, as it is read.
+pub(super) type Items = LocalBoxStream<'static, Result<Vec<u8>, StoreError>>;
+
+/// Items that are made when they are read.
+pub struct MadeItems(pub Items);
+
+impl fmt::Debug for MadeItems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MadeItems").finish_non_exhaustive()
+    }
+}
+
+impl From<Vec<u8>> for MemoryBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}

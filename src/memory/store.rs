@@ -1,0 +1,194 @@
+//! Objects in memory.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
+
+use crate::{
+    digest::Algorithm,
+    memory::{body::MemoryBody, bytes::MemoryBytes},
+    range::ByteRange,
+    store::{
+        Bytes, Condition, Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received,
+        StoreError,
+    },
+    time::Timestamp,
+};
+
+/// Objects in memory, with the promises of [`Objects`]: each operation is done at once, so all see the same order.
+#[derive(Debug, Default)]
+pub struct Memory {
+    objects: Contents,
+    clock: Option<Rc<Cell<Timestamp>>>,
+}
+
+/// Objects by their keys, with what is known of each.
+type Contents = RefCell<BTreeMap<String, (Meta, Vec<u8>)>>;
+
+impl Memory {
+    /// Makes one that writes by a clock. Without, nothing grows old.
+    pub fn timed(clock: Rc<Cell<Timestamp>>) -> Self {
+        Self {
+            clock: Some(clock),
+            ..Self::default()
+        }
+    }
+
+    /// The keys of all objects, in their order.
+    pub fn keys(&self) -> Vec<String> {
+        self.objects.borrow().keys().cloned().collect()
+    }
+
+    /// The bytes of an object.
+    pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.objects
+            .borrow()
+            .get(key)
+            .map(|(_, bytes)| bytes.clone())
+    }
+}
+
+fn find(
+    objects: &Contents,
+    key: &str,
+    range: Option<ByteRange>,
+) -> Result<Option<(Meta, Vec<u8>)>, StoreError> {
+    let objects = objects.borrow();
+    let Some((meta, bytes)) = objects.get(key) else {
+        return Ok(None);
+    };
+    let bytes = match range {
+        None => bytes.clone(),
+        Some(range) => usize::try_from(range.first())
+            .ok()
+            .zip(usize::try_from(range.last()).ok())
+            .and_then(|(first, last)| bytes.get(first..=last))
+            .ok_or_else(|| StoreError::Failed(format!("range {range} is not within {key}")))?
+            .to_vec(),
+    };
+    Ok(Some((meta.clone(), bytes)))
+}
+
+impl Objects for Memory {
+    type Body = MemoryBody;
+    type Bytes = MemoryBytes;
+
+    async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
+        Ok(self.objects.borrow().get(key).map(|(meta, _)| meta.clone()))
+    }
+
+    async fn get(
+        &self,
+        key: &str,
+        range: Option<ByteRange>,
+    ) -> Result<Option<Object<MemoryBody>>, StoreError> {
+        let found = find(&self.objects, key, range)?;
+        Ok(found.map(|(meta, bytes)| Object {
+            meta,
+            body: bytes.into(),
+        }))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        content: Content<MemoryBody, MemoryBytes>,
+        options: PutOptions<'_>,
+    ) -> Result<Option<Meta>, StoreError> {
+        let bytes = match content {
+            Content::Bytes(bytes) => bytes,
+            Content::Held(bytes) => bytes.to_vec(),
+            Content::Stream(body, length) => {
+                let bytes = body.read().await?;
+                if bytes.len() as u64 != length {
+                    return Err(StoreError::Length);
+                }
+                bytes
+            }
+        };
+        if options
+            .digest
+            .is_some_and(|digest| digest.algorithm().digest(&bytes) != *digest)
+        {
+            return Err(StoreError::Digest);
+        }
+        let mut objects = self.objects.borrow_mut();
+        let holds = match options.condition {
+            Condition::Always => true,
+            Condition::Absent => !objects.contains_key(key),
+            Condition::Matches(etag) => objects.get(key).is_some_and(|(meta, _)| meta.etag == etag),
+        };
+        if !holds {
+            return Ok(None);
+        }
+        let meta = Meta {
+            size: bytes.len() as u64,
+            // As R2's, an etag says what the bytes are, not which write they came by.
+            etag: Algorithm::Sha256.digest(&bytes).encoded().to_owned(),
+            uploaded: self
+                .clock
+                .as_ref()
+                .map_or(Timestamp(u64::MAX), |clock| clock.get()),
+            metadata: options.metadata.to_owned(),
+        };
+        objects.insert(key.to_owned(), (meta.clone(), bytes));
+        Ok(Some(meta))
+    }
+
+    async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
+        let objects = self.objects.borrow();
+        let mut found = objects
+            .range(prefix.to_owned()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter(|(key, _)| options.after.is_none_or(|after| key.as_str() > after))
+            .map(|(key, (meta, _))| {
+                let metadata = if options.metadata {
+                    meta.metadata.clone()
+                } else {
+                    String::new()
+                };
+                (
+                    key.clone(),
+                    Meta {
+                        metadata,
+                        ..meta.clone()
+                    },
+                )
+            });
+        let page = found
+            .by_ref()
+            .take(options.limit.min(1_000) as usize)
+            .collect();
+        Ok(Page {
+            objects: page,
+            truncated: found.next().is_some(),
+        })
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        let mut objects = self.objects.borrow_mut();
+        for key in keys {
+            objects.remove(key);
+        }
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        key: &str,
+        body: MemoryBody,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
+        let bytes = body.read().await?;
+        let received = Received {
+            size: bytes.len() as u64,
+            digest: algorithm.digest(&bytes),
+            writes: 1,
+        };
+        self.put(key, Content::Bytes(bytes), PutOptions::default())
+            .await?;
+        Ok(received)
+    }
+}

@@ -1,0 +1,180 @@
+//! What a host in memory does with streams.
+
+use std::{
+    fmt,
+    io::{Cursor, Read as _},
+};
+
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, LocalBoxStream},
+};
+
+use crate::{
+    digest::{Algorithm, Digest},
+    memory::{
+        body::{Items, MadeItems, MemoryBody},
+        bytes::MemoryBytes,
+    },
+    store::{
+        Bytes, HELD, Hasher, Later, Made, PIECE, Piece, Reader, Received, StoreError, Streams,
+    },
+};
+
+/// Streams in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryStreams;
+
+/// The items of pieces, each opened when its turn comes.
+fn flow(
+    pieces: LocalBoxStream<'static, Result<Piece<MemoryBody, MemoryBytes>, StoreError>>,
+) -> Items {
+    let open = |piece: Piece<MemoryBody, MemoryBytes>| match piece {
+        Piece::Bytes(bytes) => MemoryBody::Bytes(bytes).items(),
+        Piece::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()).items(),
+        Piece::Stream(body) => body.items(),
+        Piece::Later(Later(body)) => stream::once(body)
+            .map_ok(MemoryBody::items)
+            .try_flatten()
+            .boxed_local(),
+        Piece::Made(Made(pieces)) => flow(pieces),
+    };
+    pieces.map_ok(open).try_flatten().boxed_local()
+}
+
+/// The same items, and an error where they have another length.
+fn exactly(length: u64, items: Items) -> Items {
+    stream::try_unfold((items, length), async |(mut items, left)| {
+        let Some(item) = items.try_next().await? else {
+            return if left == 0 {
+                Ok(None)
+            } else {
+                Err(StoreError::Length)
+            };
+        };
+        let left = left.checked_sub(item.len() as u64);
+        Ok(Some((item, (items, left.ok_or(StoreError::Length)?))))
+    })
+    .boxed_local()
+}
+
+impl Streams for MemoryStreams {
+    type Body = MemoryBody;
+    type Bytes = MemoryBytes;
+    type Reader = MemoryReader;
+    type Hasher = MemoryHasher;
+
+    async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
+        let bytes = body.read().await?;
+        Ok(Received {
+            size: bytes.len() as u64,
+            digest: algorithm.digest(&bytes),
+            writes: 0,
+        })
+    }
+
+    async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let bytes = body.read().await?;
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    }
+
+    async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
+        let bytes = body.read().await?;
+        if bytes.len() as u64 == length {
+            Ok(MemoryBytes(bytes.into()))
+        } else {
+            Err(StoreError::Length)
+        }
+    }
+
+    fn read(&self, body: MemoryBody) -> Result<MemoryReader, StoreError> {
+        Ok(MemoryReader {
+            items: body.items(),
+            rest: Cursor::default(),
+        })
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<MemoryHasher, StoreError> {
+        Ok(MemoryHasher {
+            algorithm,
+            bytes: Vec::new(),
+        })
+    }
+
+    fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
+        let pieces = stream::iter(pieces).map(Ok).boxed_local();
+        MemoryBody::Made(MadeItems(exactly(length, flow(pieces))))
+    }
+
+    async fn discard(&self, _body: MemoryBody) {}
+}
+
+/// A stream in memory that is being read.
+pub struct MemoryReader {
+    items: Items,
+    rest: Cursor<Vec<u8>>,
+}
+
+impl fmt::Debug for MemoryReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryReader").finish_non_exhaustive()
+    }
+}
+
+impl Reader for MemoryReader {
+    type Bytes = MemoryBytes;
+
+    async fn hold(&mut self, most: u64) -> Result<Option<MemoryBytes>, StoreError> {
+        let most = usize::try_from(most.min(HELD)).unwrap_or(usize::MAX);
+        let mut held = Vec::new();
+        while held.len() < most {
+            let left = (most - held.len()) as u64;
+            let rest = self.rest.by_ref().take(left).read_to_end(&mut held);
+            if rest.map_err(|error| StoreError::Failed(error.to_string()))? > 0 {
+                continue;
+            }
+            let Some(item) = self.items.try_next().await? else {
+                break;
+            };
+            self.rest = Cursor::new(item);
+        }
+        Ok((!held.is_empty()).then(|| MemoryBytes(held.into())))
+    }
+
+    async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, StoreError> {
+        piece.clear();
+        while let left @ 1.. = PIECE - piece.len() {
+            let rest = self.rest.by_ref().take(left as u64).read_to_end(piece);
+            if rest.map_err(|error| StoreError::Failed(error.to_string()))? > 0 {
+                continue;
+            }
+            let Some(item) = self.items.try_next().await? else {
+                break;
+            };
+            self.rest = Cursor::new(item);
+        }
+        Ok(!piece.is_empty())
+    }
+
+    async fn give_up(self) {}
+}
+
+/// A hash of bytes in memory.
+#[derive(Debug)]
+pub struct MemoryHasher {
+    algorithm: Algorithm,
+    bytes: Vec<u8>,
+}
+
+impl Hasher for MemoryHasher {
+    type Bytes = MemoryBytes;
+
+    async fn update(&mut self, bytes: &MemoryBytes) -> Result<(), StoreError> {
+        self.bytes.extend_from_slice(&bytes.0);
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Digest, StoreError> {
+        Ok(self.algorithm.digest(&self.bytes))
+    }
+}
