@@ -3,12 +3,12 @@
 //!
 //! Nothing lasts, and the host reaches no other server.
 
-use crate::platform::Composed;
-
 pub use self::{
     body::{MadeItems, MemoryBody},
     bytes::MemoryBytes,
     host::MemoryHost,
+    platform::MemoryPlatform,
+    registry::{ask, open_registry},
     store::Memory,
     streams::{MemoryHasher, MemoryReader, MemoryStreams},
     values::MemoryValues,
@@ -17,9 +17,8 @@ pub use self::{
 mod body;
 mod bytes;
 mod host;
+mod platform;
+mod registry;
 mod store;
 mod streams;
 mod values;
-
-/// A platform of stores, streams and a host in memory.
-pub type MemoryPlatform = Composed<Memory, MemoryValues, MemoryHost>;

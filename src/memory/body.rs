@@ -27,10 +27,11 @@ impl MemoryBody {
     ///
     /// What it breaks off with.
     pub async fn read(self) -> Result<Vec<u8>, StoreError> {
-        self.items().try_concat().await
+        self.into_stream().try_concat().await
     }
 
-    pub(super) fn items(self) -> Items {
+    /// Its chunks.
+    pub fn into_stream(self) -> LocalBoxStream<'static, Result<Vec<u8>, StoreError>> {
         match self {
             Self::Bytes(bytes) => stream::iter([Ok(bytes)]).boxed_local(),
             Self::Broken(bytes) => {

@@ -9,6 +9,7 @@ use futures_util::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, LocalBoxStream},
 };
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::{
     digest::{Algorithm, Digest},
@@ -30,11 +31,11 @@ fn flow(
     pieces: LocalBoxStream<'static, Result<Piece<MemoryBody, MemoryBytes>, StoreError>>,
 ) -> Items {
     let open = |piece: Piece<MemoryBody, MemoryBytes>| match piece {
-        Piece::Bytes(bytes) => MemoryBody::Bytes(bytes).items(),
-        Piece::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()).items(),
-        Piece::Stream(body) => body.items(),
+        Piece::Bytes(bytes) => MemoryBody::Bytes(bytes).into_stream(),
+        Piece::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()).into_stream(),
+        Piece::Stream(body) => body.into_stream(),
         Piece::Later(Later(body)) => stream::once(body)
-            .map_ok(MemoryBody::items)
+            .map_ok(MemoryBody::into_stream)
             .try_flatten()
             .boxed_local(),
         Piece::Made(Made(pieces)) => flow(pieces),
@@ -65,40 +66,46 @@ impl Streams for MemoryStreams {
     type Hasher = MemoryHasher;
 
     async fn hash(&self, body: MemoryBody, algorithm: Algorithm) -> Result<Received, StoreError> {
-        let bytes = body.read().await?;
+        let mut hasher = MemoryHasher::new(algorithm);
+        let (mut items, mut size) = (body.into_stream(), 0);
+        while let Some(item) = items.try_next().await? {
+            size += item.len() as u64;
+            hasher.add(&item);
+        }
         Ok(Received {
-            size: bytes.len() as u64,
-            digest: algorithm.digest(&bytes),
+            size,
+            digest: hasher.finish().await?,
             writes: 0,
         })
     }
 
     async fn collect(&self, body: MemoryBody, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let bytes = body.read().await?;
-        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+        let (mut items, mut bytes) = (body.into_stream(), Vec::new());
+        while let Some(item) = items.try_next().await? {
+            if (bytes.len() + item.len()) as u64 > limit {
+                return Ok(None);
+            }
+            bytes.extend(item);
+        }
+        Ok(Some(bytes))
     }
 
     async fn hold(&self, body: MemoryBody, length: u64) -> Result<MemoryBytes, StoreError> {
-        let bytes = body.read().await?;
-        if bytes.len() as u64 == length {
-            Ok(MemoryBytes(bytes.into()))
-        } else {
-            Err(StoreError::Length)
+        match self.collect(body, length).await? {
+            Some(bytes) if bytes.len() as u64 == length => Ok(MemoryBytes(bytes.into())),
+            Some(_) | None => Err(StoreError::Length),
         }
     }
 
     fn read(&self, body: MemoryBody) -> Result<MemoryReader, StoreError> {
         Ok(MemoryReader {
-            items: body.items(),
+            items: body.into_stream(),
             rest: Cursor::default(),
         })
     }
 
     fn hasher(&self, algorithm: Algorithm) -> Result<MemoryHasher, StoreError> {
-        Ok(MemoryHasher {
-            algorithm,
-            bytes: Vec::new(),
-        })
+        Ok(MemoryHasher::new(algorithm))
     }
 
     fn concatenate(&self, pieces: Vec<Piece<MemoryBody, MemoryBytes>>, length: u64) -> MemoryBody {
@@ -161,20 +168,43 @@ impl Reader for MemoryReader {
 
 /// A hash of bytes in memory.
 #[derive(Debug)]
-pub struct MemoryHasher {
-    algorithm: Algorithm,
-    bytes: Vec<u8>,
+pub struct MemoryHasher(State);
+
+#[derive(Debug)]
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl MemoryHasher {
+    fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+        })
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(hash) => hash.update(bytes),
+            State::Sha512(hash) => hash.update(bytes),
+        }
+    }
 }
 
 impl Hasher for MemoryHasher {
     type Bytes = MemoryBytes;
 
     async fn update(&mut self, bytes: &MemoryBytes) -> Result<(), StoreError> {
-        self.bytes.extend_from_slice(&bytes.0);
+        self.add(&bytes.0);
         Ok(())
     }
 
     async fn finish(self) -> Result<Digest, StoreError> {
-        Ok(self.algorithm.digest(&self.bytes))
+        let digest = match self.0 {
+            State::Sha256(hash) => Digest::from_hash(Algorithm::Sha256, &hash.finalize()),
+            State::Sha512(hash) => Digest::from_hash(Algorithm::Sha512, &hash.finalize()),
+        };
+        digest.ok_or_else(|| StoreError::Failed("a hash has another length".to_owned()))
     }
 }

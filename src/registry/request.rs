@@ -1,6 +1,6 @@
 //! Requests, as the core needs them.
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::access::cross_site;
 
@@ -22,6 +22,33 @@ pub struct Request<B> {
 }
 
 impl<B> Request<B> {
+    /// Creates a request without headers and body, from an unknown address.
+    pub fn new(method: Method, target: impl Into<String>) -> Self {
+        Self {
+            method,
+            target: target.into(),
+            origin: String::new(),
+            address: String::new(),
+            headers: HeaderMap::new(),
+            body: None,
+        }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Adds a body of `length` bytes.
+    #[must_use]
+    pub fn with_body(self, body: impl Into<B>, length: u64) -> Self {
+        let mut request = self.with_header(header::CONTENT_LENGTH, length.into());
+        request.body = Some(body.into());
+        request
+    }
+
     /// Whether it carries credentials.
     pub(super) fn is_signed(&self) -> bool {
         self.headers.contains_key(header::AUTHORIZATION)

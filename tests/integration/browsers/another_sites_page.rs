@@ -21,7 +21,7 @@ fn is_asked_of_every_end_point_by_every_method() {
     let missing: Vec<_> = has.difference(&asked).collect();
     assert!(missing.is_empty(), "{missing:?}");
     let names: BTreeSet<_> = has.iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 18, "{names:?}");
+    assert_eq!(names.len(), 20, "{names:?}");
 }
 
 #[test]
