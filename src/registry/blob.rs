@@ -27,7 +27,7 @@ use crate::{
         bucket::{Bucket, Part},
         document::{BlobKind, Reason, Record, from_json, is_blob},
         key::{Key, Prefix},
-        tiers::{Found, Known, Tiers, Wanted},
+        tiers::{Known, Tiers, Wanted},
         trace::Trace,
         warm::Content,
     },
@@ -158,28 +158,18 @@ impl<P: Platform> Blobs<P> {
         let cold = async || {
             let asked = self.host.now();
             let readable = self.grants.readable(name, digest).await?;
-            Ok(
-                readable.map_or(Found::Absent, |Readable { record, right }| {
-                    Found::Link(Rc::new(Known::new(record, right, asked)))
-                }),
-            )
+            let known = |Readable { record, right }| Known::new(record, right, asked);
+            Ok(readable.map(known))
         };
-        let wanted = Wanted::Link(name, digest);
-        let mut found = self.tiers.read(wanted, trace, cold).await?;
-        if let Found::Link(known) = &found
-            && !self.grants.is_right(name, known.right)
-        {
+        let is_right = |known: &Rc<Known>| self.grants.is_right(name, known.right);
+        let mut found = self.tiers.link(name, digest, trace, cold).await?;
+        if found.as_ref().is_some_and(|known| !is_right(known)) {
             // The link came with a warm manifest, written by an older version or before the name
             // was mirrored: ask the cold tier.
-            self.tiers.changed(wanted);
-            found = self.tiers.read(wanted, trace, cold).await?;
+            self.tiers.changed(Wanted::Link(name, digest));
+            found = self.tiers.link(name, digest, trace, cold).await?;
         }
-        Ok(match found {
-            Found::Link(known) => {
-                Some(known).filter(|known| self.grants.is_right(name, known.right))
-            }
-            Found::Absent | Found::Content(_) => None,
-        })
+        Ok(found.filter(is_right))
     }
 
     /// Opens what a request selects of a blob; `None` where the bytes are not where the record says.
@@ -265,18 +255,16 @@ impl<P: Platform> Blobs<P> {
             let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
             let body = self.open(locate(&known.record, digest, all), size).await?;
             let bytes = match body {
-                None => return Ok(Found::Absent),
+                None => return Ok(None),
                 Some(Body::Stream(body)) => self.host.hold(body, size).await?,
                 Some(Body::Held(bytes)) => bytes,
                 Some(Body::Empty | Body::Bytes(_)) => P::Bytes::copy_from(b""),
             };
             let media_type = BLOB_TYPE.to_owned();
-            Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+            Ok(Some(Content { media_type, bytes }))
         };
-        match self.tiers.read(Wanted::Blob(digest), trace, cold).await? {
-            Found::Content(content) => Ok(Some(Source::Held(content))),
-            Found::Absent | Found::Link(_) => Ok(None),
-        }
+        let content = self.tiers.content(Wanted::Blob(digest), trace, cold);
+        Ok(content.await?.map(Source::Held))
     }
 
     /// Opens several ranges as `multipart/byteranges` (RFC 9110, section 14.6).

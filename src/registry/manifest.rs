@@ -27,7 +27,7 @@ use crate::{
         bucket::Bucket,
         document::{Stored, TagTarget, from_json},
         key::Key,
-        tiers::{Found, Tiers, Wanted},
+        tiers::{Tiers, Wanted},
         trace::Trace,
         warm::{Content, Link},
     },
@@ -88,14 +88,9 @@ impl<P: Platform> Manifests<P> {
             }
         };
         let wanted = Wanted::Manifest(name, &digest);
-        let cold = async || {
-            let content = self.stored_manifest(name, &digest).await?;
-            Ok(content.map_or(Found::Absent, |content| Found::Content(Rc::new(content))))
-        };
-        match self.tiers.read(wanted, trace, cold).await? {
-            Found::Content(content) => Ok((digest, content)),
-            Found::Absent | Found::Link(_) => Err(unknown()),
-        }
+        let cold = async || self.stored_manifest(name, &digest).await;
+        let content = self.tiers.content(wanted, trace, cold).await?;
+        Ok((digest, content.ok_or_else(unknown)?))
     }
 
     /// Reads a manifest from the cold tier.

@@ -42,7 +42,9 @@ use crate::{
     time::Timestamp,
 };
 
-pub use self::wanted::{Found, Known, Wanted};
+pub use self::wanted::{Known, Wanted};
+
+use self::wanted::Found;
 
 mod changes;
 mod wanted;
@@ -110,19 +112,70 @@ impl<P: Platform> Tiers<P> {
         &self.policy
     }
 
-    /// Reads from the nearest tier that has it. `cold` reads from the cold one.
-    pub async fn read(
+    /// Reads content from the nearest tier, where `cold` reads it from the bucket; `None` if it is not
+    /// there. Of many who want it at the same time, one reads it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `cold`.
+    pub async fn content(
         &self,
         wanted: Wanted<'_>,
         trace: &Trace<P::Bytes>,
-        cold: impl AsyncFn() -> Result<Found<P::Bytes>, Error>,
-    ) -> Result<Found<P::Bytes>, Error> {
-        let far = async || Ok((cold().await?, Tier::Cold));
-        self.read_through(wanted, trace, far).await
+        cold: impl AsyncFn() -> Result<Option<Content<P::Bytes>>, Error>,
+    ) -> Result<Option<Rc<Content<P::Bytes>>>, Error> {
+        let far = async || Ok((cold().await?.map(Rc::new), Tier::Cold));
+        self.content_from(wanted, trace, far).await
     }
 
-    /// The same, where the cold tier has another one behind it: `far` reads from them, and says which of the two answered.
-    pub async fn read_through(
+    /// The same, where `far` reads it from the bucket or an upstream, and says from which.
+    ///
+    /// # Errors
+    ///
+    /// Those of `far`.
+    pub async fn content_from(
+        &self,
+        wanted: Wanted<'_>,
+        trace: &Trace<P::Bytes>,
+        far: impl AsyncFn() -> Result<(Option<Rc<Content<P::Bytes>>>, Tier), Error>,
+    ) -> Result<Option<Rc<Content<P::Bytes>>>, Error> {
+        let far = async || {
+            let (content, tier) = far().await?;
+            Ok((content.map_or(Found::Absent, Found::Content), tier))
+        };
+        Ok(match self.read_through(wanted, trace, far).await? {
+            Found::Content(content) => Some(content),
+            // The key of content is the key of no link.
+            Found::Absent | Found::Link(_) => None,
+        })
+    }
+
+    /// Reads what is known of a blob in a repository; `None` if it may not read the blob.
+    ///
+    /// # Errors
+    ///
+    /// Those of `cold`.
+    pub async fn link(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<P::Bytes>,
+        cold: impl AsyncFn() -> Result<Option<Known>, Error>,
+    ) -> Result<Option<Rc<Known>>, Error> {
+        let far = async || {
+            let known = cold().await?.map(Rc::new);
+            Ok((known.map_or(Found::Absent, Found::Link), Tier::Cold))
+        };
+        let wanted = Wanted::Link(name, digest);
+        Ok(match self.read_through(wanted, trace, far).await? {
+            Found::Link(known) => Some(known),
+            // The key of a link is the key of no content.
+            Found::Absent | Found::Content(_) => None,
+        })
+    }
+
+    /// Reads through the tiers: hot, then warm, then `far`.
+    async fn read_through(
         &self,
         wanted: Wanted<'_>,
         trace: &Trace<P::Bytes>,

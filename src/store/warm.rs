@@ -29,10 +29,20 @@ use crate::{
 /// Content that is named by its digest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Content<B> {
-    /// What it is said to be.
+    /// Its media type; empty for bytes that no client is told a type of.
     pub media_type: String,
     /// Its bytes.
     pub bytes: B,
+}
+
+impl<B> Content<B> {
+    /// Bytes that no client is told a type of: an index, a page of one, a span.
+    pub const fn untyped(bytes: B) -> Self {
+        Self {
+            media_type: String::new(),
+            bytes,
+        }
+    }
 }
 
 /// What a warm value says of its content.

@@ -20,11 +20,7 @@ use crate::{
         layer::{Layer, Opened},
     },
     store::{
-        Bytes as _, Streams as _,
-        document::Record,
-        key::Key,
-        tiers::{Found, Wanted},
-        trace::Trace,
+        Bytes as _, Streams as _, document::Record, key::Key, tiers::Wanted, trace::Trace,
         warm::Content,
     },
 };
@@ -89,7 +85,7 @@ impl<P: Platform> Inside<P> {
         let read: RefCell<Option<Lease>> = RefCell::default();
         let cold = async || {
             let Some(object) = self.store.get(&Key::index(digest), None).await? else {
-                return Ok(Found::Absent);
+                return Ok(None);
             };
             let size = object.meta.size;
             let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, size);
@@ -102,17 +98,14 @@ impl<P: Platform> Inside<P> {
             }
             let bytes = self.host.hold(object.body, size).await?;
             match self.inside(&bytes) {
-                Ok(_) => {
-                    let media_type = String::new();
-                    Ok(Found::Content(Rc::new(Content { media_type, bytes })))
-                }
+                Ok(_) => Ok(Some(Content::untyped(bytes))),
                 // It is made anew.
-                Err(_) => Ok(Found::Absent),
+                Err(_) => Ok(None),
             }
         };
         for _ in 0..2 {
             let was_hot = self.tiers.is_hot(wanted);
-            let Found::Content(content) = self.tiers.read(wanted, trace, cold).await? else {
+            let Some(content) = self.tiers.content(wanted, trace, cold).await? else {
                 return Ok(None);
             };
             // Bytes that were hot are shared, and counted there.
@@ -191,18 +184,15 @@ impl<P: Platform> Inside<P> {
         let cold = async || {
             let key = Key::pages(&layer.digest);
             let Some(object) = self.store.get(&key, Some(range_of_pages)).await? else {
-                return Ok(Found::Absent);
+                return Ok(None);
             };
             let bytes = self.host.hold(object.body, range_of_pages.length()).await?;
-            let media_type = String::new();
-            Ok(Found::Content(Rc::new(Content { media_type, bytes })))
+            Ok(Some(Content::untyped(bytes)))
         };
         let wanted = Wanted::Page(&layer.digest, range.start, range.end);
-        match self.tiers.read(wanted, trace, cold).await? {
-            Found::Content(content) => Ok(content.bytes.to_vec()),
-            Found::Absent | Found::Link(_) => {
-                Err(self.distrust(&layer.digest, &IndexError::Corrupt).await)
-            }
+        match self.tiers.content(wanted, trace, cold).await? {
+            Some(content) => Ok(content.bytes.to_vec()),
+            None => Err(self.distrust(&layer.digest, &IndexError::Corrupt).await),
         }
     }
 

@@ -219,9 +219,8 @@ impl<P: Platform> Inside<P> {
             .await?;
         self.metrics.passed(outcome);
         // Whoever has waited for it reads it next.
-        let media_type = String::new();
-        self.tiers
-            .made(Wanted::Index(digest), Content { media_type, bytes });
+        let content = Content::untyped(bytes);
+        self.tiers.made(Wanted::Index(digest), content);
         if was_saved {
             self.store.delete(&[saved_key]).await?;
         }

@@ -32,11 +32,7 @@ use crate::{
         reply::Body,
     },
     store::{
-        Bytes as _, StoreError, Streams as _,
-        bucket::Part,
-        key::Key,
-        tiers::{Found, Wanted},
-        trace::Trace,
+        Bytes as _, StoreError, Streams as _, bucket::Part, key::Key, tiers::Wanted, trace::Trace,
         warm::Content,
     },
     tier::Tier,
@@ -262,15 +258,10 @@ impl<P: Platform> Inside<P> {
             };
             found.push(match trace {
                 Some(trace) => {
-                    let cold = async || {
-                        let bytes = inflate().await?;
-                        let media_type = String::new();
-                        Ok(Found::Content(Rc::new(Content { media_type, bytes })))
-                    };
-                    match self.tiers.read(wanted(span), trace, cold).await? {
-                        Found::Content(content) => content.bytes.clone(),
-                        Found::Absent | Found::Link(_) => return Err(gone(digest)),
-                    }
+                    let cold = async || Ok(Some(Content::untyped(inflate().await?)));
+                    let content = self.tiers.content(wanted(span), trace, cold);
+                    let content = content.await?.ok_or_else(|| gone(digest))?;
+                    content.bytes.clone()
                 }
                 None => inflate().await?,
             });

@@ -23,7 +23,7 @@ use crate::{
         after::{Learnt, Sighted},
         document::{Origin, TagTarget, to_json},
         key::Key,
-        tiers::{Found, Wanted},
+        tiers::Wanted,
         trace::Trace,
         warm::Content,
     },
@@ -69,7 +69,7 @@ impl<P: Platform> Mirror<P> {
                 .stored_manifest(&mirrored.name, &digest)
                 .await?
             {
-                return Ok((Found::Content(Rc::new(content)), Tier::Cold));
+                return Ok((Some(Rc::new(content)), Tier::Cold));
             }
             let fetched = self
                 .fetch_manifest(mirrored, &digest.to_string(), Some(&digest))
@@ -81,12 +81,11 @@ impl<P: Platform> Mirror<P> {
                 content: Some(content.clone()),
                 tag: None,
             });
-            Ok((Found::Content(content), Tier::Upstream))
+            Ok((Some(content), Tier::Upstream))
         };
-        match self.tiers.read_through(wanted, trace, far).await? {
-            Found::Content(content) => Ok((digest, content)),
-            Found::Absent | Found::Link(_) => Err(Error::manifest_unknown(&mirrored.name, &digest)),
-        }
+        let content = self.tiers.content_from(wanted, trace, far).await?;
+        let content = content.ok_or_else(|| Error::manifest_unknown(&mirrored.name, &digest))?;
+        Ok((digest, content))
     }
 
     /// Reads a document of so many bytes at most from an upstream, with the memory that it takes to be parsed.

@@ -68,7 +68,7 @@ impl Wanted<'_> {
 
 /// What was found.
 #[derive(Debug)]
-pub enum Found<B> {
+pub(super) enum Found<B> {
     /// Content.
     Content(Rc<Content<B>>),
     /// Where the bytes of a blob are.
