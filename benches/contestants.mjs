@@ -57,7 +57,8 @@ export function far() {
   return {
     "index.js": `import worker from "./worker.js";
       const far = (binding) => new Proxy(binding, {
-        get: (_, name) => async (...args) => {
+        // Which kind of binding it is, the Worker sees by its class.
+        get: (_, name) => name === "constructor" ? binding.constructor : async (...args) => {
           await scheduler.wait(${DISTANCE});
           return binding[name](...args);
         },

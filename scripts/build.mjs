@@ -11,8 +11,12 @@ import { ROOT, run } from "./command.mjs";
 import { ensureAll, TOOLS } from "./setup.mjs";
 import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
 
-/** Bytes of the wasm and its script, gzipped. Ours to raise with a reason; the platform's own ceiling is 3 MB on the free plan. */
-const LIMIT = 1_000_000;
+/**
+ * Bytes of the wasm and its script, gzipped. Ours to raise with a reason. The platform's own limits are 3 MB on the free plan, and
+ * one second for the start: 1,042 kB took 85 ms to compile and 7 ms to instantiate where 996 kB took 81 and 5 ms. The `worker` crate
+ * brought these 46 kB, and the registry grows; the limit is far below both.
+ */
+const LIMIT = 1_400_000;
 
 /**
  * Builds the crate in a folder of the workspace into that folder's build/, on a machine that has what it takes (`ensureAll`). What
@@ -98,7 +102,7 @@ function replace(text, from, to, times) {
   return parts.join(to);
 }
 
-const SHIM = ["shim.js", "guard.js"].map((name) => path.join(ROOT, "worker/src", name));
+const SHIM = ["shim.js", "guard.js", "http.js"].map((name) => path.join(ROOT, "worker/src", name));
 
 /** What the platform's engine has, named one by one: with all features binaryen writes encodings that it does not know yet. */
 const FEATURES = ["bulk-memory", "multivalue", "mutable-globals", "nontrapping-float-to-int", "reference-types", "sign-ext", "simd"];

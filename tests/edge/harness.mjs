@@ -26,11 +26,13 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  * @param {Record<string, any>} [options.vars] added to the environment, text or what JSON can say; undefined takes one away
  * @param {Record<string, { simple: { limit: number, period: 10 | 60 } }>} [options.limiters] the platform's rate limiters by their
  *   bindings; without them nothing is limited, as tests sign in often
+ * @param {string[]} [options.buckets] names that an R2 bucket is bound to
+ * @param {string[]} [options.namespaces] names that a KV namespace is bound to
  * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules by name, `index.js` first
  * @param {boolean | string} [options.page] serve the built page beside it, as wrangler.toml says, or the files of another folder
  * @param {number} [options.isolates] how many isolates run it, on the same R2 and KV; see `isolate`
  */
-export async function start({ https = false, probe = true, folder, vars = {}, limiters = {}, modules = modulesOf(build), page = false, isolates = 1 } = {}) {
+export async function start({ https = false, probe = true, folder, vars = {}, limiters = {}, buckets = ["BUCKET"], namespaces = ["WARM"], modules = modulesOf(build), page = false, isolates = 1 } = {}) {
   const before = runtimes();
   const printed = [];
   const bindings = { STRATA_USERS: users(), STRATA_ANONYMOUS_PULL: "false", ...vars };
@@ -44,8 +46,8 @@ export async function start({ https = false, probe = true, folder, vars = {}, li
     ...compatibility(),
     ...(assets && { assets }),
     bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
-    r2Buckets: ["BUCKET"],
-    kvNamespaces: ["WARM"],
+    r2Buckets: buckets,
+    kvNamespaces: namespaces,
     ratelimits: limiters,
   }));
   const control = {
@@ -149,7 +151,12 @@ class Running {
     return (await this.#ask("read")).faults;
   }
 
-  /** Forgets calls and faults. */
+  /** Calls from wasm to JavaScript since the last reset, by the name of the import. */
+  async crossings() {
+    return (await this.#ask("read")).crossings;
+  }
+
+  /** Forgets calls, crossings and faults. */
   async reset() {
     await this.#ask("reset");
   }

@@ -66,6 +66,24 @@ test("nothing more is made for clients that go away", async () => {
   await noneIsMade();
 });
 
+test("a stream of 5 GiB says its length, and breaks off where its pieces end", async () => {
+  const reply = await open(new URL("/long", suite.url));
+  assert.equal(Number(reply.headers["content-length"]), 5 * GIB);
+  let length = 0;
+  await assert.rejects(async () => {
+    for await (const chunk of reply.stream) length += chunk.length;
+  });
+  assert.ok(length <= 1024 * 1024, `${length} bytes came`);
+});
+
+test("a stream that is read already is refused, and the instance goes on", async () => {
+  const before = Number((await suite.send("GET", "/count")).body);
+  const reply = await suite.send("GET", "/locked");
+  assert.equal(reply.status, 200, reply.body.toString());
+  assert.match(reply.body.toString(), /^the store failed: .*locked/);
+  assert.equal(Number((await suite.send("GET", "/count")).body), before + 1);
+});
+
 test("R2 is a store of objects, and KV one of values", async (t) => {
   const response = await suite.send("GET", "/");
   const outcomes = response.json();

@@ -2,124 +2,126 @@
 
 use std::{fmt, rc::Rc};
 
-use js_sys::{ArrayBuffer, Uint8Array};
+use js_sys::Uint8Array;
 use strata::{
     digest::{Algorithm, Digest},
     store::{self, StoreError},
 };
-use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
-use web_sys::ReadableStream;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{ReadableStream, ReadableWritablePair, Response};
 
 use crate::{
+    failure::failed,
     parts::Part,
-    r2::failed,
+    platform::{self, CompressionStream, DecompressionStream},
     stream::{self, platform_name},
 };
-
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = digest)]
-    async fn hash(algorithm: &str, data: &Uint8Array) -> Result<JsValue, JsValue>;
-
-    /// <https://developers.cloudflare.com/workers/runtime-apis/web-standards/#compression-streams>
-    type CompressionStream;
-
-    #[wasm_bindgen(constructor)]
-    fn new(format: &str) -> CompressionStream;
-
-    type DecompressionStream;
-
-    #[wasm_bindgen(constructor)]
-    fn new(format: &str) -> DecompressionStream;
-
-    type Source;
-
-    #[wasm_bindgen(method, js_name = pipeThrough)]
-    fn pipe_through(this: &Source, transform: &JsValue) -> ReadableStream;
-
-    type Collector;
-
-    #[wasm_bindgen(method, catch, js_name = arrayBuffer)]
-    async fn array_buffer(this: &Collector) -> Result<JsValue, JsValue>;
-}
 
 /// RFC 1950, which the platform calls so.
 const ZLIB: &str = "deflate";
 
 /// A view of bytes that stay in JavaScript's memory. Nobody writes to them, while a clone is there of those that are in a part buffer.
 #[derive(Clone)]
-pub(crate) struct Bytes(pub(crate) Uint8Array, Option<Rc<Part>>);
+pub(crate) struct Bytes {
+    pub(crate) view: Uint8Array,
+    /// That of the view, which is asked for more often than the bytes are.
+    length: u32,
+    part: Option<Rc<Part>>,
+}
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bytes").field(&self.0).finish()
+        f.debug_tuple("Bytes").field(&self.view).finish()
     }
 }
 
 impl Bytes {
-    /// Bytes in memory of their own.
-    pub(crate) const fn of(view: Uint8Array) -> Self {
-        Self(view, None)
+    /// Bytes in memory of their own, and how many they are.
+    pub(crate) const fn of(view: Uint8Array, length: u32) -> Self {
+        Self {
+            view,
+            length,
+            part: None,
+        }
     }
 
     /// Bytes in a part buffer, which is free again when the last clone of them is dropped.
-    pub(crate) fn of_part(view: Uint8Array, mut part: Part) -> Self {
+    pub(crate) fn of_part(view: Uint8Array, length: u32, mut part: Part) -> Self {
         part.restore(&view);
-        Self(view, Some(Rc::new(part)))
+        Self {
+            view,
+            length,
+            part: Some(Rc::new(part)),
+        }
+    }
+
+    /// All bytes of a stream.
+    pub(crate) async fn read(stream: &ReadableStream) -> Result<Self, StoreError> {
+        let response = Response::new_with_opt_readable_stream(Some(stream)).map_err(failed)?;
+        let buffer = JsFuture::from(response.array_buffer().map_err(failed)?);
+        let buffer = buffer.await.map_err(failed)?;
+        let view = Uint8Array::new(&buffer);
+        let length = view.byte_length();
+        Ok(Self::of(view, length))
     }
 
     /// The bytes as a stream, through a transform.
-    fn through(&self, transform: &JsValue) -> Result<ReadableStream, StoreError> {
-        let response = web_sys::Response::new_with_opt_js_u8_array(Some(&self.0));
-        let body = response.map_err(|error| failed(&error))?.body();
+    fn through(&self, transform: &ReadableWritablePair) -> Result<ReadableStream, StoreError> {
+        let response = Response::new_with_opt_js_u8_array(Some(&self.view)).map_err(failed)?;
+        let body = response.body();
         let body = body.ok_or_else(|| StoreError::Failed("bytes are no stream".to_owned()))?;
-        Ok(body.unchecked_ref::<Source>().pipe_through(transform))
+        Ok(body.pipe_through(transform))
     }
 }
 
 impl store::Bytes for Bytes {
     fn copy_from(bytes: &[u8]) -> Self {
-        Self::of(Uint8Array::from(bytes))
+        Self::of(Uint8Array::from(bytes), length_of(bytes))
     }
 
     fn to_vec(&self) -> Vec<u8> {
-        self.0.to_vec()
+        self.view.to_vec()
     }
 
     fn len(&self) -> u64 {
-        u64::from(self.0.byte_length())
+        u64::from(self.length)
     }
 
     fn slice(&self, first: u64, end: u64) -> Self {
-        let at = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self(self.0.subarray(at(first), at(end)), self.1.clone())
+        let at = |offset| u32::try_from(offset).unwrap_or(u32::MAX).min(self.length);
+        let (first, end) = (at(first), at(end));
+        Self {
+            view: self.view.subarray(first, end),
+            length: end.saturating_sub(first),
+            part: self.part.clone(),
+        }
     }
 
     fn prefixed(&self, prefix: &[u8]) -> Self {
-        let length = u32::try_from(prefix.len()).unwrap_or(u32::MAX);
-        let joined = Uint8Array::new_with_length(length.saturating_add(self.0.byte_length()));
+        let before = length_of(prefix);
+        let length = before.saturating_add(self.length);
+        let joined = Uint8Array::new_with_length(length);
         joined.set(&Uint8Array::from(prefix), 0);
-        joined.set(&self.0, length);
-        Self::of(joined)
+        joined.set(&self.view, before);
+        Self::of(joined, length)
     }
 
     async fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
-        let hash = hash(platform_name(algorithm), &self.0).await;
-        let hash: ArrayBuffer = hash.map_err(|error| failed(&error))?.unchecked_into();
-        stream::digest(algorithm, &hash)
+        let hash = platform::hash(platform_name(algorithm), &self.view).await;
+        stream::digest(algorithm, &Uint8Array::new(&hash.map_err(failed)?))
     }
 
     async fn compress(&self) -> Result<Self, StoreError> {
-        let stream = self.through(&CompressionStream::new(ZLIB))?;
-        let response = web_sys::Response::new_with_opt_readable_stream(Some(&stream));
-        let response = response.map_err(|error| failed(&error))?;
-        let buffer = response.unchecked_ref::<Collector>().array_buffer().await;
-        let buffer = buffer.map_err(|error| failed(&error))?;
-        Ok(Self::of(Uint8Array::new(&buffer)))
+        Self::read(&self.through(&CompressionStream::new(ZLIB))?).await
     }
 
     async fn decompress(&self, length: u64) -> Result<Self, StoreError> {
         let stream = self.through(&DecompressionStream::new(ZLIB))?;
-        stream::hold(&stream, length).await.map(Self::of)
+        stream::hold(&stream, length).await
     }
+}
+
+/// How many bytes there are in wasm's memory, which has addresses of 32 bits.
+fn length_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

@@ -1,70 +1,49 @@
 //! Time, randomness, slow hashing and the log, as the platform gives them.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use gloo_timers::future;
-use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array};
+use js_sys::{Array, Reflect, Uint8Array};
 use strata::{
     host::{Ask, FetchError, Host, Level, Reply, SignIns},
     time::Timestamp,
 };
-use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
-use web_sys::{ReadableStream, console};
+use wasm_bindgen::JsCast as _;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{CryptoKey, Pbkdf2Params, ReadableStream, WorkerGlobalScope};
+use worker::{Env, RateLimiter, console_error, console_log};
 
-use crate::{clock, http, r2::describe};
-
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
-    fn get_random_values(array: &mut [u8]);
-
-    #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = importKey)]
-    async fn import_key(
-        format: &str,
-        key: &Uint8Array,
-        algorithm: &str,
-        extractable: bool,
-        usages: &Array,
-    ) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = deriveBits)]
-    async fn derive_bits(
-        algorithm: &Object,
-        key: &JsValue,
-        length: u32,
-    ) -> Result<JsValue, JsValue>;
-}
-
-#[wasm_bindgen]
-extern "C" {
-    /// A binding that limits how often something is done.
-    #[derive(Clone, Debug)]
-    type RateLimit;
-
-    #[wasm_bindgen(method, catch)]
-    async fn limit(this: &RateLimit, options: &Object) -> Result<JsValue, JsValue>;
-}
+use crate::{clock, failure::describe, http, platform};
 
 /// The isolate that the Worker runs in.
 #[derive(Clone, Debug)]
 pub(crate) struct Edge {
-    sign_ins: Option<RateLimit>,
-    sign_ins_of_address: Option<RateLimit>,
+    sign_ins: Option<Rc<RateLimiter>>,
+    sign_ins_of_address: Option<Rc<RateLimiter>>,
 }
 
 impl Edge {
     /// With the rate limiters of the environment, if it has any.
-    pub(crate) fn of(env: &JsValue) -> Self {
-        let limiter = |name: &str| {
-            let binding = Reflect::get(env, &name.into()).ok();
-            let binding = binding.filter(JsValue::is_object)?;
-            Some(binding.unchecked_into())
-        };
+    pub(crate) fn of(env: &Env) -> Self {
         Self {
-            sign_ins: limiter("SIGN_INS"),
-            sign_ins_of_address: limiter("SIGN_INS_OF_ADDRESS"),
+            sign_ins: limiter(env, "SIGN_INS"),
+            sign_ins_of_address: limiter(env, "SIGN_INS_OF_ADDRESS"),
         }
     }
+}
+
+/// The rate limiter that is bound to a name. A binding of another kind is an error in the log: it
+/// limits nothing, and whoever bound it believes that it does.
+fn limiter(env: &Env, name: &str) -> Option<Rc<RateLimiter>> {
+    let bound = Reflect::get(env, &name.into());
+    if bound.is_ok_and(|binding| binding.is_undefined()) {
+        return None;
+    }
+    let limiter = env.rate_limiter(name).inspect_err(|error| {
+        let fields = [("binding", name), ("error", &*error.to_string())];
+        log(Level::Error, "binding is no rate limiter", &fields);
+    });
+    limiter.ok().map(Rc::new)
 }
 
 impl Host for Edge {
@@ -80,7 +59,7 @@ impl Host for Edge {
 
     fn random(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        get_random_values(&mut bytes);
+        platform::random(&mut bytes);
         bytes
     }
 
@@ -95,20 +74,17 @@ impl Host for Edge {
         iterations: u32,
     ) -> Result<[u8; 32], String> {
         let derive = async || {
+            let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
+            let subtle = scope.crypto()?.subtle();
+            let password = Uint8Array::from(password);
             let usages = Array::of1(&"deriveBits".into());
-            let key =
-                import_key("raw", &Uint8Array::from(password), "PBKDF2", false, &usages).await?;
-            let algorithm = Object::new();
-            Reflect::set(&algorithm, &"name".into(), &"PBKDF2".into())?;
-            Reflect::set(&algorithm, &"hash".into(), &"SHA-256".into())?;
-            Reflect::set(&algorithm, &"salt".into(), &Uint8Array::from(salt))?;
-            Reflect::set(&algorithm, &"iterations".into(), &iterations.into())?;
-            derive_bits(&algorithm, &key, 256).await
+            let key = subtle.import_key_with_str("raw", &password, "PBKDF2", false, &usages)?;
+            let key: CryptoKey = JsFuture::from(key).await?.unchecked_into();
+            let salt = Uint8Array::from(salt);
+            let algorithm = Pbkdf2Params::new_with_str("PBKDF2", "SHA-256", iterations, &salt);
+            JsFuture::from(subtle.derive_bits_with_object(&algorithm, &key, 256)?).await
         };
-        let bits: ArrayBuffer = derive()
-            .await
-            .map_err(|error| describe(&error))?
-            .unchecked_into();
+        let bits = derive().await.map_err(describe)?;
         Uint8Array::new(&bits)
             .to_vec()
             .try_into()
@@ -123,17 +99,11 @@ impl Host for Edge {
         let Some(limiter) = limiter else {
             return true;
         };
-        let ask = async || {
-            let options = Object::new();
-            Reflect::set(&options, &"key".into(), &key.into())?;
-            let outcome = limiter.limit(&options).await?;
-            Reflect::get(&outcome, &"success".into())
-        };
-        match ask().await {
-            Ok(success) => success.is_truthy(),
+        match limiter.limit(key.to_owned()).await {
+            Ok(outcome) => outcome.success,
             Err(error) => {
                 // What counts is out of order: the isolate's own count of failures is left.
-                let fields = [("error", &*describe(&error))];
+                let fields = [("error", &*describe(error))];
                 self.log(Level::Error, "rate limiter failed", &fields);
                 true
             }
@@ -141,16 +111,20 @@ impl Host for Edge {
     }
 
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
-        let mut line = serde_json::Map::from_iter([("message".to_owned(), message.into())]);
-        line.extend(
-            fields
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).into())),
-        );
-        let line = serde_json::Value::Object(line).to_string().into();
-        match level {
-            Level::Error => console::error_1(&line),
-            Level::Info => console::log_1(&line),
-        }
+        log(level, message, fields);
+    }
+}
+
+fn log(level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
+    let mut line = serde_json::Map::from_iter([("message".to_owned(), message.into())]);
+    line.extend(
+        fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into())),
+    );
+    let line = serde_json::Value::Object(line);
+    match level {
+        Level::Error => console_error!("{line}"),
+        Level::Info => console_log!("{line}"),
     }
 }

@@ -22,27 +22,3 @@ export function respond(status, head, body) {
   for (let line = 1; line < lines.length; line += 2) headers.append(lines[line - 1], lines[line]);
   return response;
 }
-
-/**
- * A request to another server, whose head may take so long. Redirections are the core's to follow. `head` is the method, the URL and then
- * names and values of headers in turns, a line each; what comes back has `status`, `head` in the same form and `body`. It is `null` when
- * it took too long.
- */
-export async function ask(head, milliseconds) {
-  const [method, url, ...lines] = head.split("\n");
-  const headers = new Headers();
-  for (let line = 1; line < lines.length; line += 2) headers.append(lines[line - 1], lines[line]);
-  const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(), milliseconds);
-  try {
-    const response = await fetch(url, { method, headers, redirect: "manual", signal: controller.signal });
-    let head = "";
-    for (const [name, value] of response.headers) head += `${name}\n${value}\n`;
-    return { status: response.status, head, body: response.body };
-  } catch (error) {
-    if (controller.signal.aborted) return null;
-    throw error;
-  } finally {
-    clearTimeout(timer);
-  }
-}

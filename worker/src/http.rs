@@ -1,39 +1,24 @@
 //! Requests and responses, from the platform's form into the core's and back.
 
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+use gloo_timers::future::sleep;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use js_sys::{Array, Uint8Array};
 use strata::{
     host::{Ask, FetchError, Reply},
     registry::{Body, HEADERS, Request},
 };
-use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::JsValue;
 use web_sys::{ReadableStream, Response};
+use worker::{AbortController, Fetch, Headers, RequestInit, RequestRedirect, ResponseBody};
 
-use crate::{bytes::Bytes, r2::describe};
-
-#[wasm_bindgen(module = "/src/http.js")]
-extern "C" {
-    #[wasm_bindgen(catch)]
-    fn read(request: &web_sys::Request, names: &Array) -> Result<String, JsValue>;
-
-    #[wasm_bindgen(catch, js_name = ask)]
-    async fn ask_platform(head: &str, milliseconds: f64) -> Result<JsValue, JsValue>;
-
-    /// What another server said.
-    type Said;
-
-    #[wasm_bindgen(method, getter)]
-    fn status(this: &Said) -> u16;
-
-    #[wasm_bindgen(method, getter)]
-    fn head(this: &Said) -> String;
-
-    #[wasm_bindgen(method, getter)]
-    fn body(this: &Said) -> Option<ReadableStream>;
-
-    #[wasm_bindgen(catch)]
-    fn respond(status: u16, head: &str, body: &JsValue) -> Result<Response, JsValue>;
-}
+use crate::{
+    bytes::Bytes,
+    failure::describe,
+    platform::{read, respond},
+};
 
 /// Where the platform says from which address a request comes; what a client puts there, it replaces.
 const ADDRESS: &str = "cf-connecting-ip";
@@ -88,7 +73,7 @@ pub(crate) fn response(
     let body = match body {
         Body::Empty => JsValue::UNDEFINED,
         Body::Bytes(bytes) => Uint8Array::from(bytes.as_slice()).into(),
-        Body::Held(bytes) => bytes.0.into(),
+        Body::Held(bytes) => bytes.view.into(),
         Body::Stream(stream) => stream.into(),
     };
     respond(parts.status.as_u16(), &head, &body)
@@ -96,29 +81,50 @@ pub(crate) fn response(
 
 /// Makes a request to another server.
 pub(crate) async fn ask(ask: &Ask) -> Result<Reply<ReadableStream>, FetchError> {
-    let head = format!("{}\n{}\n{}", ask.method, ask.url, lines(&ask.headers));
-    let milliseconds = ask.patience.as_secs_f64() * 1_000.0;
-    let said = ask_platform(&head, milliseconds)
-        .await
-        .map_err(|error| FetchError::Failed(describe(&error)))?;
-    if said.is_null() {
-        return Err(FetchError::Late);
-    }
-    let said: Said = said.unchecked_into();
+    let failed = |error: worker::Error| FetchError::Failed(describe(error));
+    let fetch = Fetch::Request(outgoing(ask).map_err(failed)?);
+    let controller = AbortController::default();
+    let signal = controller.signal();
+    let sent = pin!(fetch.send_with_signal(&signal));
+    let late = pin!(sleep(ask.patience));
+    let response = match select(sent, late).await {
+        Either::Left((response, _)) => response.map_err(failed)?,
+        Either::Right(((), _)) => {
+            controller.abort();
+            return Err(FetchError::Late);
+        }
+    };
+    let status = StatusCode::from_u16(response.status_code())
+        .map_err(|error| FetchError::Failed(error.to_string()))?;
     let mut headers = HeaderMap::new();
-    let text = said.head();
-    let mut lines = text.split('\n');
-    while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+    for (name, value) in response.headers() {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
             headers.append(name, value);
         }
     }
+    let body = match response.into_parts() {
+        (_, ResponseBody::Stream(body)) => Some(body),
+        // Only a response that was made here has bytes.
+        (_, ResponseBody::Empty | ResponseBody::Body(_)) => None,
+    };
     Ok(Reply {
-        status: StatusCode::from_u16(said.status())
-            .map_err(|error| FetchError::Failed(error.to_string()))?,
+        status,
         headers,
-        body: said.body(),
+        body,
     })
+}
+
+/// The request as the platform sends it. The core follows redirections itself.
+fn outgoing(ask: &Ask) -> Result<worker::Request, worker::Error> {
+    let headers = Headers::new();
+    for (name, value) in &ask.headers {
+        headers.append(name.as_str(), value.to_str().unwrap_or_default())?;
+    }
+    let mut init = RequestInit::new();
+    init.with_method(ask.method.as_str().to_owned().into())
+        .with_redirect(RequestRedirect::Manual)
+        .with_headers(headers);
+    worker::Request::new_with_init(&ask.url, &init)
 }
 
 /// Names and values of headers in turns, a line each.

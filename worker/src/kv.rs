@@ -4,42 +4,41 @@
 
 use std::time::Duration;
 
-use js_sys::{Object, Reflect, Uint8Array};
 use strata::store::{StoreError, Values};
-use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::JsValue;
+use worker::{
+    Env, KvStore,
+    kv::{KvError, ToRawKvValue},
+};
 
-use crate::{bytes::Bytes, r2::failed};
+use crate::{bytes::Bytes, failure::failed};
 
-#[wasm_bindgen]
-extern "C" {
-    /// The binding.
-    #[derive(Clone, Debug)]
-    type KvNamespace;
-
-    #[wasm_bindgen(method, catch)]
-    async fn get(this: &KvNamespace, key: &str, kind: &str) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn put(
-        this: &KvNamespace,
-        key: &str,
-        value: &Uint8Array,
-        options: &Object,
-    ) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn delete(this: &KvNamespace, key: &str) -> Result<JsValue, JsValue>;
-}
-
-/// A namespace.
+/// A namespace, or why there is none.
 #[derive(Clone, Debug)]
-pub(crate) struct Namespace(KvNamespace);
+pub(crate) struct Namespace(Result<KvStore, StoreError>);
 
 impl Namespace {
-    /// The namespace that is bound to a name. Where nothing is, its first use fails and says so.
-    pub(crate) fn of(env: &JsValue, name: &str) -> Self {
-        let binding = Reflect::get(env, &name.into()).unwrap_or_default();
-        Self(binding.unchecked_into())
+    /// The namespace that is bound to a name. If there is none, each use fails and says so.
+    pub(crate) fn of(env: &Env, name: &str) -> Self {
+        let namespace = env.kv(name).map_err(|error| {
+            StoreError::Failed(format!(
+                "no KV namespace is bound to {name} ({error}): bind one in wrangler.toml"
+            ))
+        });
+        Self(namespace)
+    }
+
+    fn store(&self) -> Result<&KvStore, StoreError> {
+        self.0.as_ref().map_err(StoreError::clone)
+    }
+}
+
+/// Bytes as a value: `worker` takes a slice, which would bring them through wasm's memory.
+struct Value(Bytes);
+
+impl ToRawKvValue for Value {
+    fn raw_kv_value(&self) -> Result<JsValue, KvError> {
+        Ok((&self.0.view).into())
     }
 }
 
@@ -47,26 +46,20 @@ impl Values for Namespace {
     type Bytes = Bytes;
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let found = self.0.get(key, "arrayBuffer").await;
-        let found = found.map_err(|error| failed(&error))?;
-        Ok((!found.is_null()).then(|| Bytes::of(Uint8Array::new(&found))))
+        // As a stream: `bytes` copies the value into wasm's memory.
+        match self.store()?.get(key).stream().await.map_err(failed)? {
+            Some(stream) => Bytes::read(&stream).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn put(&self, key: &str, value: Bytes, time_to_live: Duration) -> Result<(), StoreError> {
-        let options = Object::new();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a time to live is some years at most"
-        )]
-        let seconds = time_to_live.as_secs() as f64;
-        let set = Reflect::set(&options, &"expirationTtl".into(), &seconds.into());
-        set.map_err(|error| failed(&error))?;
-        let written = self.0.put(key, &value.0, &options).await;
-        written.map(drop).map_err(|error| failed(&error))
+        let put = self.store()?.put(key, Value(value)).map_err(failed)?;
+        let put = put.expiration_ttl(time_to_live.as_secs());
+        put.execute().await.map_err(failed)
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let deleted = self.0.delete(key).await;
-        deleted.map(drop).map_err(|error| failed(&error))
+        self.store()?.delete(key).await.map_err(failed)
     }
 }

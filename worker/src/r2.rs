@@ -7,9 +7,9 @@ use futures_util::{
     future::{join, try_join},
     stream::{self, LocalBoxStream},
 };
-use js_sys::{Array, Date, Object as JsObject, Promise, Reflect, Uint8Array};
+use js_sys::{Promise, Uint8Array};
 use strata::{
-    digest::{Algorithm, Digest},
+    digest::Algorithm,
     range::ByteRange,
     store::{
         Condition, Content, Hasher as _, ListOptions, Made, Meta, Object, Objects, Page, Piece,
@@ -17,140 +17,81 @@ use strata::{
     },
     time::Timestamp,
 };
-use wasm_bindgen::{JsCast as _, JsValue, prelude::wasm_bindgen};
-use wasm_bindgen_futures::future_to_promise;
-use web_sys::{ReadableStream, console};
+use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
+use web_sys::ReadableStream;
+use worker::{
+    Conditional, Data, Env, Include, Range, ResponseBody, console_error,
+    worker_sys::{R2Bucket, R2MultipartUpload},
+};
 
 use crate::{
     bytes::Bytes,
+    failure::{describe, failed},
     parts::{PART, Part},
-    stream::{self as streams, Hasher, Pieces, Pipe, Reader, whole},
+    platform::{Reader, wait_until},
+    stream::{self as streams, Hasher, Pieces, Pipe},
 };
 
-#[wasm_bindgen(module = "cloudflare:workers")]
-extern "C" {
-    /// Keeps the event that is being answered at work on a promise.
-    #[wasm_bindgen(js_name = waitUntil)]
-    fn wait_until(promise: &Promise);
-}
+/// The field of an object's metadata that the core's metadata is kept in.
+const METADATA: &str = "strata";
 
-#[wasm_bindgen]
-extern "C" {
-    /// The binding.
-    #[derive(Clone, Debug)]
-    type R2Bucket;
-
-    #[wasm_bindgen(method, catch)]
-    async fn head(this: &R2Bucket, key: &str) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn get(this: &R2Bucket, key: &str, options: &JsObject) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn put(
-        this: &R2Bucket,
-        key: &str,
-        value: &JsValue,
-        options: &JsObject,
-    ) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn list(this: &R2Bucket, options: &JsObject) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn delete(this: &R2Bucket, keys: &Array) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch, js_name = createMultipartUpload)]
-    async fn create_multipart_upload(this: &R2Bucket, key: &str) -> Result<JsValue, JsValue>;
-
-    /// An upload in parts.
-    type R2MultipartUpload;
-
-    #[wasm_bindgen(method, catch, js_name = uploadPart)]
-    async fn upload_part(
-        this: &R2MultipartUpload,
-        number: u32,
-        value: &Uint8Array,
-    ) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn complete(this: &R2MultipartUpload, parts: &Array) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    async fn abort(this: &R2MultipartUpload) -> Result<JsValue, JsValue>;
-
-    /// An object, with or without its body.
-    type R2Object;
-
-    #[wasm_bindgen(method, getter)]
-    fn key(this: &R2Object) -> String;
-
-    #[wasm_bindgen(method, getter)]
-    fn size(this: &R2Object) -> f64;
-
-    #[wasm_bindgen(method, getter)]
-    fn etag(this: &R2Object) -> String;
-
-    #[wasm_bindgen(method, getter)]
-    fn uploaded(this: &R2Object) -> Date;
-
-    #[wasm_bindgen(method, getter)]
-    fn body(this: &R2Object) -> ReadableStream;
-
-    #[wasm_bindgen(method, getter, js_name = customMetadata)]
-    fn custom_metadata(this: &R2Object) -> Option<Metadata>;
-
-    /// The one field that the core's metadata is kept in.
-    type Metadata;
-
-    #[wasm_bindgen(method, getter)]
-    fn strata(this: &Metadata) -> Option<String>;
-
-    /// A page of a listing.
-    type R2Objects;
-
-    #[wasm_bindgen(method, getter)]
-    fn objects(this: &R2Objects) -> Vec<R2Object>;
-
-    #[wasm_bindgen(method, getter)]
-    fn truncated(this: &R2Objects) -> bool;
-}
-
-/// A bucket.
+/// A bucket, or why there is none.
 #[derive(Clone, Debug)]
-pub(crate) struct Bucket(R2Bucket);
+pub(crate) struct Bucket(Result<worker::Bucket, StoreError>);
 
 impl Bucket {
-    /// The bucket that is bound to a name. Where nothing is, its first use fails and says so.
-    pub(crate) fn of(env: &JsValue, name: &str) -> Self {
-        Self(
-            Reflect::get(env, &name.into())
-                .unwrap_or_default()
-                .unchecked_into(),
-        )
+    /// The bucket that is bound to a name. If there is none, each use fails and says so.
+    pub(crate) fn of(env: &Env, name: &str) -> Self {
+        let bucket = env.bucket(name).map_err(|error| {
+            StoreError::Failed(format!(
+                "no R2 bucket is bound to {name} ({error}): bind one in wrangler.toml"
+            ))
+        });
+        Self(bucket)
+    }
+
+    fn bucket(&self) -> Result<&worker::Bucket, StoreError> {
+        self.0.as_ref().map_err(StoreError::clone)
+    }
+
+    /// The binding itself, for bytes in JavaScript's memory: [`Data`] has no variant for them, and
+    /// would copy them through wasm's.
+    fn binding(&self) -> Result<&R2Bucket, StoreError> {
+        let binding: &JsValue = self.bucket()?.as_ref();
+        Ok(binding.unchecked_ref())
     }
 
     async fn open(
         &self,
         key: &str,
         range: Option<ByteRange>,
-    ) -> Result<Option<Object<ReadableStream>>, JsValue> {
-        let options = JsObject::new();
+    ) -> Result<Option<Object<ReadableStream>>, StoreError> {
+        let mut get = self.bucket()?.get(key);
         if let Some(range) = range {
-            let wanted = JsObject::new();
-            set(&wanted, "offset", &number(range.first()))?;
-            set(&wanted, "length", &number(range.length()))?;
-            set(&options, "range", &wanted)?;
+            get = get.range(Range::OffsetWithLength {
+                offset: range.first(),
+                length: range.length(),
+            });
         }
-        let found = self.0.get(key, &options).await?;
-        if found.is_null() {
+        let Some(object) = get.execute().await.map_err(failed)? else {
             return Ok(None);
-        }
-        let object: R2Object = found.unchecked_into();
+        };
+        let body = object.body().map(worker::ObjectBody::response_body);
+        let Some(ResponseBody::Stream(body)) = body.transpose().map_err(failed)? else {
+            return Err(StoreError::Failed(format!("R2 gave {key} without a body")));
+        };
         Ok(Some(Object {
-            meta: meta(&object),
-            body: object.body(),
+            meta: meta(&object)?,
+            body,
         }))
+    }
+
+    /// Writes a view as an object.
+    async fn put_view(&self, key: &str, view: &Uint8Array) -> Result<(), StoreError> {
+        let options = JsValue::UNDEFINED;
+        let put = self.binding()?.put(key.to_owned(), view.into(), options);
+        settled(put).await.map(drop)
     }
 
     /// Lets pieces flow into a pipe, one after the other.
@@ -162,10 +103,11 @@ impl Bucket {
         while let Some(piece) = pieces.next().await {
             match piece.map_err(|error| JsValue::from(error.to_string()))? {
                 Piece::Bytes(bytes) => pipe.write(&Uint8Array::from(bytes.as_slice())).await?,
-                Piece::Held(bytes) => pipe.write(&bytes.0).await?,
+                Piece::Held(bytes) => pipe.write(&bytes.view).await?,
                 Piece::Stream(body) => pipe.forward(&body).await?,
                 Piece::Object(key, range) => {
-                    let object = self.open(&key, range).await?;
+                    let object = self.open(&key, range).await;
+                    let object = object.map_err(|error| JsValue::from(error.to_string()))?;
                     let object = object.ok_or_else(|| JsValue::from(format!("{key} is gone")))?;
                     pipe.forward(&object.body).await?;
                 }
@@ -182,19 +124,14 @@ impl Bucket {
         reader: &Reader,
         hasher: &Hasher,
         first: (Part, Uint8Array),
-    ) -> Result<(Array, u64), StoreError> {
-        let land = async |number: u32, mut part: Part, view: Uint8Array| {
-            let uploaded = async {
-                upload
-                    .upload_part(number, &view)
-                    .await
-                    .map_err(|error| failed(&error))
-            };
+    ) -> Result<(Vec<JsValue>, u64), StoreError> {
+        let land = async |number: u16, mut part: Part, view: Uint8Array| {
+            let uploaded = settled(upload.upload_part(number, JsValue::from(&view)));
             let (uploaded, ()) = try_join(uploaded, hasher.update_view(&view)).await?;
             part.restore(&view);
             Ok::<_, StoreError>((uploaded, part))
         };
-        let uploaded = Array::new();
+        let mut uploaded = Vec::new();
         let mut size = u64::from(first.1.byte_length());
         let mut number = 1;
         let mut landing = Some(Box::pin(land(number, first.0, first.1)));
@@ -205,7 +142,7 @@ impl Bucket {
                 None => match landing.take() {
                     Some(landing) => {
                         let (done, part) = landing.await?;
-                        uploaded.push(&done);
+                        uploaded.push(done);
                         part
                     }
                     None => Part::wait().await?,
@@ -217,9 +154,9 @@ impl Bucket {
                     None => Ok(None),
                 }
             };
-            let (view, landed) = join(reader.fill(part.lend()), landed).await;
+            let (view, landed) = join(reader.fill(part.lend(), PART), landed).await;
             if let Some((done, part)) = landed? {
-                uploaded.push(&done);
+                uploaded.push(done);
                 spare = Some(part);
             }
             let view = view?;
@@ -228,7 +165,8 @@ impl Bucket {
                 return Ok((uploaded, size));
             }
             size += u64::from(view.byte_length());
-            number += 1;
+            // R2 refuses a part long before this: it takes 10,000.
+            number = number.checked_add(1).ok_or(StoreError::Length)?;
             landing = Some(Box::pin(land(number, part, view)));
         }
     }
@@ -241,15 +179,14 @@ impl Bucket {
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
         let mut part = Part::wait().await?;
-        let view = reader.fill(part.lend()).await?;
+        let view = reader.fill(part.lend(), PART).await?;
         let hasher = Hasher::new(algorithm)?;
         if view.byte_length() < PART {
             hasher.update_view(&view).await?;
             let digest = hasher.finish().await?;
             let size = u64::from(view.byte_length());
             if size > 0 {
-                let stored = self.0.put(key, &view, &JsObject::new()).await;
-                stored.map_err(|error| failed(&error))?;
+                self.put_view(key, &view).await?;
             }
             part.restore(&view);
             return Ok(Received {
@@ -258,21 +195,16 @@ impl Bucket {
                 writes: u64::from(size > 0),
             });
         }
-        let upload = self
-            .0
-            .create_multipart_upload(key)
-            .await
-            .map_err(|error| failed(&error))?;
-        let upload: R2MultipartUpload = upload.unchecked_into();
+        // A handle of the crate's would be gone once it was asked to complete, and could not abort.
+        let binding = self.binding()?;
+        let upload = settled(binding.create_multipart_upload(key.to_owned(), JsValue::UNDEFINED));
+        let upload: R2MultipartUpload = upload.await?.unchecked_into();
         let received = async {
             let (parts, size) = Self::receive_parts(&upload, reader, &hasher, (part, view)).await?;
             let digest = hasher.finish().await?;
-            upload
-                .complete(&parts)
-                .await
-                .map_err(|error| failed(&error))?;
             // Its creation, each of its parts, its completion.
-            let writes = u64::from(parts.length()) + 2;
+            let writes = parts.len() as u64 + 2;
+            settled(upload.complete(parts)).await?;
             Ok(Received {
                 size,
                 digest,
@@ -282,7 +214,7 @@ impl Bucket {
         let received = received.await;
         if received.is_err() {
             // What can't be aborted now, R2 aborts after seven days.
-            let _ = upload.abort().await;
+            let _ = settled(upload.abort()).await;
         }
         received
     }
@@ -292,8 +224,8 @@ impl Objects for Bucket {
     type Body = ReadableStream;
 
     async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
-        let found = self.0.head(key).await.map_err(|error| failed(&error))?;
-        Ok((!found.is_null()).then(|| meta(&found.unchecked_into())))
+        let found = self.bucket()?.head(key).await.map_err(failed)?;
+        found.as_ref().map(meta).transpose()
     }
 
     async fn get(
@@ -301,7 +233,7 @@ impl Objects for Bucket {
         key: &str,
         range: Option<ByteRange>,
     ) -> Result<Option<Object<ReadableStream>>, StoreError> {
-        self.open(key, range).await.map_err(|error| failed(&error))
+        self.open(key, range).await
     }
 
     async fn put(
@@ -310,18 +242,45 @@ impl Objects for Bucket {
         content: Content<ReadableStream>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
-        let value: JsValue = match content {
-            Content::Bytes(bytes) => Uint8Array::from(bytes.as_slice()).into(),
-            // The platform knows the length of a request's body, where the client announced it.
-            Content::Stream(body, _) => body.into(),
+        let value = match content {
+            Content::Bytes(bytes) => Data::Bytes(bytes),
+            // The platform knows the length of a request's body, if the client announced it.
+            Content::Stream(body, _) => Data::ReadableStream(body),
         };
-        let options = put_options(options).map_err(|error| failed(&error))?;
-        let written = self
-            .0
-            .put(key, &value, &options)
-            .await
-            .map_err(|error| failed(&error))?;
-        Ok((!written.is_null()).then(|| meta(&written.unchecked_into())))
+        let PutOptions {
+            condition,
+            digest,
+            metadata,
+        } = options;
+        let mut put = self.bucket()?.put(key, value);
+        if !metadata.is_empty() {
+            put = put.custom_metadata([(METADATA.to_owned(), metadata.to_owned())]);
+        }
+        put = match condition {
+            Condition::Always => put,
+            Condition::Absent => put.only_if(Conditional {
+                etag_does_not_match: Some("*".to_owned()),
+                ..Conditional::default()
+            }),
+            Condition::Matches(etag) => put.only_if(Conditional {
+                etag_matches: Some(etag.to_owned()),
+                ..Conditional::default()
+            }),
+        };
+        if let Some(digest) = digest {
+            put = match digest.algorithm() {
+                Algorithm::Sha256 => put.sha256(digest.hash()),
+                Algorithm::Sha512 => put.sha512(digest.hash()),
+            };
+        }
+        let Some(written) = put.execute().await.map_err(failed)? else {
+            return Ok(None);
+        };
+        // To read the metadata takes seven crossings, and it is what was written.
+        Ok(Some(Meta {
+            metadata: metadata.to_owned(),
+            ..without_metadata(&written)
+        }))
     }
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
@@ -330,27 +289,27 @@ impl Objects for Bucket {
             limit,
             metadata,
         } = options;
-        let list = async || {
-            let options = JsObject::new();
-            set(&options, "prefix", &prefix.into())?;
-            set(&options, "limit", &limit.into())?;
-            if metadata {
-                set(&options, "include", &Array::of1(&"customMetadata".into()))?;
-            }
-            if let Some(after) = after {
-                set(&options, "startAfter", &after.into())?;
-            }
-            self.0.list(&options).await
-        };
-        let page: R2Objects = list()
-            .await
-            .map_err(|error| failed(&error))?
-            .unchecked_into();
+        let mut list = self.bucket()?.list().prefix(prefix).limit(limit);
+        if metadata {
+            list = list.include(vec![Include::CustomMetadata]);
+        }
+        if let Some(after) = after {
+            list = list.start_after(after);
+        }
+        let page = list.execute().await.map_err(failed)?;
         let objects = page
             .objects()
             .iter()
-            .map(|object| (object.key(), meta(object)))
-            .collect();
+            .map(|object| {
+                // Objects that are listed without metadata have none to be read.
+                let meta = if metadata {
+                    meta(object)?
+                } else {
+                    without_metadata(object)
+                };
+                Ok((object.key(), meta))
+            })
+            .collect::<Result<_, StoreError>>()?;
         Ok(Page {
             objects,
             truncated: page.truncated(),
@@ -358,12 +317,9 @@ impl Objects for Bucket {
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        let keys: Array = keys.iter().map(JsValue::from).collect();
-        self.0
-            .delete(&keys)
-            .await
-            .map(drop)
-            .map_err(|error| failed(&error))
+        let keys = keys.iter().map(String::as_str).collect();
+        let deleted = self.bucket()?.delete_multiple(keys).await;
+        deleted.map_err(failed)
     }
 }
 
@@ -408,12 +364,11 @@ impl Streams for Bucket {
     }
 
     async fn hold(&self, body: ReadableStream, length: u64) -> Result<Bytes, StoreError> {
-        streams::hold(&body, length).await.map(Bytes::of)
+        streams::hold(&body, length).await
     }
 
     async fn write(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
-        let written = self.0.put(key, &bytes.0, &JsObject::new()).await;
-        written.map(drop).map_err(|error| failed(&error))
+        self.put_view(key, &bytes.view).await
     }
 
     fn hasher(&self, algorithm: Algorithm) -> Result<Hasher, StoreError> {
@@ -438,8 +393,7 @@ impl Streams for Bucket {
             let pieces = stream::iter(pieces).map(Ok).boxed_local();
             let outcome = bucket.forward(pieces, &pipe).await;
             if let Err(error) = pipe.end(outcome).await {
-                let line = format!("a response was broken off: {}", describe(&error));
-                console::error_1(&line.into());
+                console_error!("a response was broken off: {}", describe(error));
             }
             Ok(JsValue::UNDEFINED)
         }));
@@ -451,80 +405,26 @@ impl Streams for Bucket {
     }
 }
 
-fn put_options(options: PutOptions<'_>) -> Result<JsObject, JsValue> {
-    let object = JsObject::new();
-    if !options.metadata.is_empty() {
-        let metadata = JsObject::new();
-        set(&metadata, "strata", &options.metadata.into())?;
-        set(&object, "customMetadata", &metadata)?;
-    }
-    let condition = JsObject::new();
-    match options.condition {
-        Condition::Always => {}
-        Condition::Absent => set(&condition, "etagDoesNotMatch", &"*".into())?,
-        Condition::Matches(etag) => set(&condition, "etagMatches", &etag.into())?,
-    }
-    if options.condition != Condition::Always {
-        set(&object, "onlyIf", &condition)?;
-    }
-    if let Some(digest) = options.digest {
-        set(
-            &object,
-            checksum_name(digest),
-            &Uint8Array::from(digest.hash().as_slice()),
-        )?;
-    }
-    Ok(object)
+fn meta(object: &worker::Object) -> Result<Meta, StoreError> {
+    let mut metadata = object.custom_metadata().map_err(failed)?;
+    Ok(Meta {
+        metadata: metadata.remove(METADATA).unwrap_or_default(),
+        ..without_metadata(object)
+    })
 }
 
-const fn checksum_name(digest: &Digest) -> &'static str {
-    match digest.algorithm() {
-        Algorithm::Sha256 => "sha256",
-        Algorithm::Sha512 => "sha512",
-    }
-}
-
-fn set(object: &JsObject, name: &str, value: &JsValue) -> Result<(), JsValue> {
-    Reflect::set(object, &name.into(), value).map(drop)
-}
-
-fn number(value: u64) -> JsValue {
-    #[expect(clippy::cast_precision_loss, reason = "offsets are smaller than 8 PiB")]
-    JsValue::from_f64(value as f64)
-}
-
-fn meta(object: &R2Object) -> Meta {
+fn without_metadata(object: &worker::Object) -> Meta {
     Meta {
-        size: whole(object.size()),
+        size: object.size(),
         etag: object.etag(),
-        uploaded: Timestamp(whole(object.uploaded().get_time())),
-        metadata: object
-            .custom_metadata()
-            .and_then(|metadata| metadata.strata())
-            .unwrap_or_default(),
+        uploaded: Timestamp(object.uploaded().as_millis()),
+        metadata: String::new(),
     }
 }
 
-/// What went wrong, by the number that R2 ends its messages with.
-///
-/// <https://developers.cloudflare.com/r2/api/error-codes/>
-pub(crate) fn failed(error: &JsValue) -> StoreError {
-    let text = describe(error);
-    if text.contains("(10037)") {
-        StoreError::Digest
-    } else if text.contains("(10058)") || text.contains("(429)") {
-        StoreError::Throttled(text)
-    } else {
-        StoreError::Failed(text)
-    }
-}
-
-/// The text of an error of JavaScript's.
-pub(crate) fn describe(error: &JsValue) -> String {
-    let message = error
-        .dyn_ref::<js_sys::Error>()
-        .map(|error| String::from(error.message()));
-    message
-        .or_else(|| error.as_string())
-        .unwrap_or_else(|| format!("{error:?}"))
+/// What comes of a call that made a promise.
+async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
+    JsFuture::from(promise.map_err(failed)?)
+        .await
+        .map_err(failed)
 }

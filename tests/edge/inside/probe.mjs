@@ -1,6 +1,6 @@
 // Stands in front of a built Worker, in its isolate: counts what it asks of R2 and KV, fails chosen calls, measures its wasm memory.
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { memories } from "./memories.mjs";
+import { crossings, memories } from "./memories.mjs";
 import worker from "./index.js";
 
 /**
@@ -25,12 +25,13 @@ export default class extends WorkerEntrypoint {
 export class Probe extends WorkerEntrypoint {
   read() {
     const wasm = [...memories].reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
-    return { calls, wasm, faults: faults.length };
+    return { calls, wasm, faults: faults.length, crossings: Object.fromEntries(crossings) };
   }
 
   reset() {
     calls = [];
     faults = [];
+    crossings.clear();
   }
 
   fail(fault) {

@@ -11,18 +11,21 @@ use serde_json::json;
 use strata::store::{Bytes as _, Made, Piece, Reader as _, StoreError, Streams as _, suite};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen, throw_str};
 use web_sys::{ReadableStream, Request, Response};
+use worker::Env;
 
 // The Worker's own files: what is checked is what is deployed.
 #[path = "../../../worker/src/bytes.rs"]
 mod bytes;
 #[path = "../../../worker/src/clock.rs"]
 mod clock;
+#[path = "../../../worker/src/failure.rs"]
+mod failure;
 #[path = "../../../worker/src/kv.rs"]
 mod kv;
-#[path = "../../../worker/src/panics.rs"]
-mod panics;
 #[path = "../../../worker/src/parts.rs"]
 mod parts;
+#[path = "../../../worker/src/platform.rs"]
+mod platform;
 #[path = "../../../worker/src/promise.rs"]
 mod promise;
 #[path = "../../../worker/src/r2.rs"]
@@ -44,7 +47,7 @@ thread_local! {
 ///
 /// Those of the platform, and the one that is asked for.
 #[wasm_bindgen]
-pub fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<JsValue, JsValue> {
+pub fn fetch(request: Request, env: Env, _context: JsValue) -> Result<JsValue, JsValue> {
     promise::outcome(async move {
         let url = request.url();
         if url.contains("/later/") {
@@ -69,6 +72,19 @@ pub fn fetch(request: Request, env: JsValue, _context: JsValue) -> Result<JsValu
             Some(name @ ("made" | "broken")) => {
                 let body = made(&env, (name == "broken").then_some(3));
                 return Response::new_with_opt_readable_stream(Some(&body)).map(Into::into);
+            }
+            Some("long") => {
+                let body = concatenated(&env, vec![Piece::Bytes(vec![7; ITEM])], 5 << 30);
+                return Response::new_with_opt_readable_stream(Some(&body)).map(Into::into);
+            }
+            Some("locked") => {
+                let bucket = r2::Bucket::of(&env, "BUCKET");
+                let body = made(&env, None);
+                let _reader = bucket.read(body.clone());
+                let text = bucket
+                    .read(body)
+                    .map_or_else(|error| error.to_string(), |_| String::new());
+                return Response::new_with_opt_str(Some(&text)).map(Into::into);
             }
             Some("makers") => {
                 let text = MAKERS.with(|maker| Rc::strong_count(maker) - 1).to_string();
@@ -95,7 +111,7 @@ fn overflow(depth: u64) -> u64 {
 }
 
 /// Makes a stream of 1 GiB here and reads it here; answers by how many bytes the instance's memory grew.
-async fn pass(env: &JsValue) -> Result<usize, StoreError> {
+async fn pass(env: &Env) -> Result<usize, StoreError> {
     let before = memory_size::<0>();
     let mut reader = r2::Bucket::of(env, "BUCKET").read(made(env, None))?;
     let mut piece = Vec::new();
@@ -112,7 +128,7 @@ async fn pass(env: &JsValue) -> Result<usize, StoreError> {
 }
 
 /// A stream of 1 GiB that is made here, and fails at one of its items.
-fn made(env: &JsValue, broken: Option<usize>) -> ReadableStream {
+fn made(env: &Env, broken: Option<usize>) -> ReadableStream {
     let item = vec![7; ITEM];
     let maker = MAKERS.with(Rc::clone);
     let items = iter(0..ITEMS).map(move |number| {
@@ -123,7 +139,15 @@ fn made(env: &JsValue, broken: Option<usize>) -> ReadableStream {
         }
     });
     let pieces = vec![Piece::Made(Made(items.boxed_local()))];
-    r2::Bucket::of(env, "BUCKET").concatenate(pieces, (ITEM * ITEMS) as u64)
+    concatenated(env, pieces, (ITEM * ITEMS) as u64)
+}
+
+fn concatenated(
+    env: &Env,
+    pieces: Vec<Piece<ReadableStream, bytes::Bytes>>,
+    length: u64,
+) -> ReadableStream {
+    r2::Bucket::of(env, "BUCKET").concatenate(pieces, length)
 }
 
 const ITEM: usize = 1024 * 1024;
@@ -135,7 +159,7 @@ fn given_back() -> Option<String> {
     (used > 0).then(|| format!("{used} bytes of part buffers are in use"))
 }
 
-async fn check(env: &JsValue) -> String {
+async fn check(env: &Env) -> String {
     let bucket = r2::Bucket::of(env, "BUCKET");
     let body = |bytes: &[u8]| {
         // A response's body is a stream of the platform's own, of a length it knows: as a request's is.

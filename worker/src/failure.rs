@@ -1,0 +1,31 @@
+//! Errors of JavaScript, as the core names them.
+
+use strata::store::StoreError;
+use wasm_bindgen::{JsCast as _, JsValue};
+
+/// What went wrong in a store, by the number that R2 ends its messages with.
+///
+/// The errors of `worker` give back the JavaScript error that they were made of.
+///
+/// <https://developers.cloudflare.com/r2/api/error-codes/>
+pub(crate) fn failed(error: impl Into<JsValue>) -> StoreError {
+    let text = describe(error);
+    if text.contains("(10037)") {
+        StoreError::Digest
+    } else if text.contains("(10058)") || text.contains("(429)") {
+        StoreError::Throttled(text)
+    } else {
+        StoreError::Failed(text)
+    }
+}
+
+/// The text of an error.
+pub(crate) fn describe(error: impl Into<JsValue>) -> String {
+    let error = error.into();
+    let message = error
+        .dyn_ref::<js_sys::Error>()
+        .map(|error| String::from(error.message()));
+    message
+        .or_else(|| error.as_string())
+        .unwrap_or_else(|| format!("{error:?}"))
+}
