@@ -40,8 +40,8 @@ pub(crate) fn reader(body: &ReadableStream) -> Result<Reader, StoreError> {
 }
 
 impl Reader {
-    /// Fills a buffer of this length, as far as the stream goes on. The view that comes back is of the same memory; it is
-    /// empty at the end of the stream.
+    /// Fills a buffer of this length, as far as the stream goes on. The view that comes back is of the same memory. A shorter
+    /// view means that the stream has ended: a stream that breaks off is an error.
     pub(crate) async fn fill(
         &self,
         buffer: Uint8Array,
@@ -50,12 +50,6 @@ impl Reader {
         let read = self.read_at_least(length, buffer).await;
         let view = read.map_err(failed)?.unchecked_into::<Read>().value();
         Ok(view.unwrap_or_else(|| Uint8Array::new_with_length(0)))
-    }
-
-    /// Whether nothing more comes.
-    async fn is_at_end(&self) -> Result<bool, StoreError> {
-        let view = self.fill(Uint8Array::new_with_length(1), 1).await?;
-        Ok(view.byte_length() == 0)
     }
 
     /// Gives the stream up.
@@ -208,14 +202,14 @@ pub(crate) async fn collect(
     loop {
         let view = reader.fill(buffer, COLLECTED_AT_ONCE).await?;
         let length = view.byte_length();
-        if length == 0 {
-            return Ok(Some(bytes));
-        }
         if bytes.len() as u64 + u64::from(length) > limit {
             reader.give_up().await;
             return Ok(None);
         }
         bytes.extend(view.to_vec());
+        if length < COLLECTED_AT_ONCE {
+            return Ok(Some(bytes));
+        }
         buffer = Uint8Array::new(&view.buffer());
     }
 }
@@ -223,13 +217,13 @@ pub(crate) async fn collect(
 /// Reads a stream of this many bytes into JavaScript's memory.
 pub(crate) async fn hold(body: &ReadableStream, length: u64) -> Result<Bytes, StoreError> {
     let length = u32::try_from(length).map_err(|_| StoreError::Length)?;
+    // With one byte more, a single read tells whether the stream is longer.
+    let longer = length.checked_add(1).ok_or(StoreError::Length)?;
     let reader = reader(body)?;
-    let mut held = Uint8Array::new_with_length(0);
-    if length > 0 {
-        let buffer = Uint8Array::new_with_length(length);
-        held = reader.fill(buffer, length).await?;
-    }
-    if held.byte_length() == length && reader.is_at_end().await? {
+    let held = reader
+        .fill(Uint8Array::new_with_length(longer), longer)
+        .await?;
+    if held.byte_length() == length {
         return Ok(Bytes::of(held, length));
     }
     reader.give_up().await;
