@@ -11,10 +11,11 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{ReadableStream, ReadableWritablePair, Response};
 
 use crate::{
+    digest::{digest, platform_name},
     failure::failed,
     parts::Part,
     platform::{self, CompressionStream, DecompressionStream},
-    stream::{self, platform_name},
+    reader,
 };
 
 /// RFC 1950, which the platform calls so.
@@ -65,6 +66,12 @@ impl Bytes {
         Ok(Self::of(view, length))
     }
 
+    /// All bytes of a stream that has this many.
+    pub(crate) async fn hold(stream: &ReadableStream, length: u64) -> Result<Self, StoreError> {
+        let length = u32::try_from(length).map_err(|_| StoreError::Length)?;
+        Ok(Self::of(reader::hold(stream, length).await?, length))
+    }
+
     /// The bytes as a stream, through a transform.
     fn through(&self, transform: &ReadableWritablePair) -> Result<ReadableStream, StoreError> {
         let response = Response::new_with_opt_js_u8_array(Some(&self.view)).map_err(failed)?;
@@ -108,7 +115,7 @@ impl store::Bytes for Bytes {
 
     async fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
         let hash = platform::hash(platform_name(algorithm), &self.view).await;
-        stream::digest(algorithm, &Uint8Array::new(&hash.map_err(failed)?))
+        digest(algorithm, &Uint8Array::new(&hash.map_err(failed)?))
     }
 
     async fn compress(&self) -> Result<Self, StoreError> {
@@ -117,7 +124,7 @@ impl store::Bytes for Bytes {
 
     async fn decompress(&self, length: u64) -> Result<Self, StoreError> {
         let stream = self.through(&DecompressionStream::new(ZLIB))?;
-        stream::hold(&stream, length).await
+        Self::hold(&stream, length).await
     }
 }
 

@@ -1,11 +1,13 @@
-//! Time, randomness, slow hashing and the log, as the platform gives them.
+//! Time, randomness, streams, slow hashing and the log, as the platform gives them.
 
 use std::{rc::Rc, time::Duration};
 
 use gloo_timers::future;
 use js_sys::{Array, Reflect, Uint8Array};
 use strata::{
+    digest::Algorithm,
     host::{Ask, FetchError, Host, Level, Reply, SignIns},
+    store::{Piece, Received, StoreError, Streams},
     time::Timestamp,
 };
 use wasm_bindgen::JsCast as _;
@@ -13,7 +15,14 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{CryptoKey, Pbkdf2Params, ReadableStream, WorkerGlobalScope};
 use worker::{Env, RateLimiter, console_error, console_log};
 
-use crate::{clock, failure::describe, http, platform};
+use crate::{
+    bytes::Bytes,
+    clock,
+    failure::describe,
+    http, platform,
+    reader::reader,
+    stream::{self, Hasher, Pieces},
+};
 
 /// The isolate that the Worker runs in.
 #[derive(Clone, Debug)]
@@ -46,9 +55,59 @@ fn limiter(env: &Env, name: &str) -> Option<Rc<RateLimiter>> {
     limiter.ok().map(Rc::new)
 }
 
-impl Host for Edge {
+impl Streams for Edge {
     type Body = ReadableStream;
+    type Bytes = Bytes;
+    type Reader = Pieces;
+    type Hasher = Hasher;
 
+    async fn hash(
+        &self,
+        body: ReadableStream,
+        algorithm: Algorithm,
+    ) -> Result<Received, StoreError> {
+        let reader = reader(&body)?;
+        let received = stream::hash(&reader, algorithm).await;
+        if received.is_err() {
+            reader.give_up().await;
+        }
+        received
+    }
+
+    async fn collect(
+        &self,
+        body: ReadableStream,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        stream::collect(&body, limit).await
+    }
+
+    async fn hold(&self, body: ReadableStream, length: u64) -> Result<Bytes, StoreError> {
+        Bytes::hold(&body, length).await
+    }
+
+    fn hasher(&self, algorithm: Algorithm) -> Result<Hasher, StoreError> {
+        Hasher::new(algorithm)
+    }
+
+    fn read(&self, body: ReadableStream) -> Result<Pieces, StoreError> {
+        reader(&body).map(Pieces::of)
+    }
+
+    fn concatenate(
+        &self,
+        pieces: Vec<Piece<ReadableStream, Bytes>>,
+        length: u64,
+    ) -> ReadableStream {
+        stream::concatenate(pieces, length)
+    }
+
+    async fn discard(&self, body: ReadableStream) {
+        stream::discard(&body).await;
+    }
+}
+
+impl Host for Edge {
     async fn fetch(&self, ask: Ask) -> Result<Reply<ReadableStream>, FetchError> {
         http::ask(&ask).await
     }

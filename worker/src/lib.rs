@@ -22,6 +22,7 @@ use crate::{host::Edge, kv::Namespace, r2::Bucket};
 
 mod bytes;
 mod clock;
+mod digest;
 mod failure;
 mod host;
 mod http;
@@ -30,6 +31,7 @@ mod parts;
 mod platform;
 mod promise;
 mod r2;
+mod reader;
 mod stream;
 
 type Cold = Retry<Counted<Bucket>, Edge>;

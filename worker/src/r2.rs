@@ -2,35 +2,32 @@
 //!
 //! <https://developers.cloudflare.com/r2/api/workers/workers-api-reference/>
 
-use futures_util::{
-    StreamExt as _,
-    future::{join, try_join},
-    stream::{self, LocalBoxStream},
-};
+use futures_util::future::{join, try_join};
 use js_sys::{Promise, Uint8Array};
 use strata::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        Condition, Content, Hasher as _, ListOptions, Made, Meta, Object, Objects, Page, Piece,
-        PutOptions, Received, StoreError, Streams,
+        self, Condition, Content, Hasher as _, ListOptions, Meta, Object, Objects, Page, Piece,
+        PutOptions, Received, StoreError,
     },
     time::Timestamp,
 };
 use wasm_bindgen::{JsCast as _, JsValue};
-use wasm_bindgen_futures::{JsFuture, future_to_promise};
+use wasm_bindgen_futures::JsFuture;
 use web_sys::ReadableStream;
 use worker::{
-    Conditional, Data, Env, Include, Range, ResponseBody, console_error,
-    worker_sys::{R2Bucket, R2MultipartUpload},
+    Conditional, Data, Date, Env, Include, Range, ResponseBody,
+    worker_sys::{R2Bucket, R2MultipartUpload, R2Object},
 };
 
 use crate::{
     bytes::Bytes,
-    failure::{describe, failed},
+    failure::failed,
     parts::{PART, Part},
-    platform::{Reader, wait_until},
-    stream::{self as streams, Hasher, Pieces, Pipe},
+    platform::Reader,
+    reader::reader,
+    stream::{self as streams, Hasher},
 };
 
 /// The field of an object's metadata that the core's metadata is kept in.
@@ -87,34 +84,17 @@ impl Bucket {
         }))
     }
 
-    /// Writes a view as an object.
-    async fn put_view(&self, key: &str, view: &Uint8Array) -> Result<(), StoreError> {
+    /// Writes a view as an object, whatever is there, without metadata.
+    async fn put_view(&self, key: &str, view: &Uint8Array) -> Result<Meta, StoreError> {
         let options = JsValue::UNDEFINED;
         let put = self.binding()?.put(key.to_owned(), view.into(), options);
-        settled(put).await.map(drop)
-    }
-
-    /// Lets pieces flow into a pipe, one after the other.
-    async fn forward(
-        &self,
-        mut pieces: LocalBoxStream<'static, Result<Piece<ReadableStream, Bytes>, StoreError>>,
-        pipe: &Pipe,
-    ) -> Result<(), JsValue> {
-        while let Some(piece) = pieces.next().await {
-            match piece.map_err(|error| JsValue::from(error.to_string()))? {
-                Piece::Bytes(bytes) => pipe.write(&Uint8Array::from(bytes.as_slice())).await?,
-                Piece::Held(bytes) => pipe.write(&bytes.view).await?,
-                Piece::Stream(body) => pipe.forward(&body).await?,
-                Piece::Object(key, range) => {
-                    let object = self.open(&key, range).await;
-                    let object = object.map_err(|error| JsValue::from(error.to_string()))?;
-                    let object = object.ok_or_else(|| JsValue::from(format!("{key} is gone")))?;
-                    pipe.forward(&object.body).await?;
-                }
-                Piece::Made(Made(pieces)) => Box::pin(self.forward(pieces, pipe)).await?,
-            }
-        }
-        Ok(())
+        let written: R2Object = settled(put).await?.unchecked_into();
+        Ok(Meta {
+            size: u64::from(view.byte_length()),
+            etag: written.etag().map_err(failed)?,
+            uploaded: Timestamp(Date::from(written.uploaded().map_err(failed)?).as_millis()),
+            metadata: String::new(),
+        })
     }
 
     /// Writes a stream in equal parts, of which the first has been read already. While one is hashed and uploaded the
@@ -222,6 +202,7 @@ impl Bucket {
 
 impl Objects for Bucket {
     type Body = ReadableStream;
+    type Bytes = Bytes;
 
     async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
         let found = self.bucket()?.head(key).await.map_err(failed)?;
@@ -239,11 +220,19 @@ impl Objects for Bucket {
     async fn put(
         &self,
         key: &str,
-        content: Content<ReadableStream>,
+        content: Content<ReadableStream, Bytes>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
         let value = match content {
             Content::Bytes(bytes) => Data::Bytes(bytes),
+            Content::Held(bytes) if is_plain(&options) => {
+                return self.put_view(key, &bytes.view).await.map(Some);
+            }
+            Content::Held(bytes) => {
+                let length = store::Bytes::len(&bytes);
+                let pieces = vec![Piece::Held(bytes)];
+                Data::ReadableStream(streams::concatenate(pieces, length))
+            }
             // The platform knows the length of a request's body, if the client announced it.
             Content::Stream(body, _) => Data::ReadableStream(body),
         };
@@ -321,12 +310,6 @@ impl Objects for Bucket {
         let deleted = self.bucket()?.delete_multiple(keys).await;
         deleted.map_err(failed)
     }
-}
-
-impl Streams for Bucket {
-    type Bytes = Bytes;
-    type Reader = Pieces;
-    type Hasher = Hasher;
 
     async fn receive(
         &self,
@@ -334,74 +317,12 @@ impl Streams for Bucket {
         body: ReadableStream,
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
-        let reader = streams::reader(&body)?;
+        let reader = reader(&body)?;
         let received = self.receive_all(key, &reader, algorithm).await;
         if received.is_err() {
             reader.give_up().await;
         }
         received
-    }
-
-    async fn hash(
-        &self,
-        body: ReadableStream,
-        algorithm: Algorithm,
-    ) -> Result<Received, StoreError> {
-        let reader = streams::reader(&body)?;
-        let received = streams::hash(&reader, algorithm).await;
-        if received.is_err() {
-            reader.give_up().await;
-        }
-        received
-    }
-
-    async fn collect(
-        &self,
-        body: ReadableStream,
-        limit: u64,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        streams::collect(&body, limit).await
-    }
-
-    async fn hold(&self, body: ReadableStream, length: u64) -> Result<Bytes, StoreError> {
-        streams::hold(&body, length).await
-    }
-
-    async fn write(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
-        self.put_view(key, &bytes.view).await
-    }
-
-    fn hasher(&self, algorithm: Algorithm) -> Result<Hasher, StoreError> {
-        Hasher::new(algorithm)
-    }
-
-    fn read(&self, body: ReadableStream) -> Result<Pieces, StoreError> {
-        streams::reader(&body).map(Pieces::of)
-    }
-
-    fn concatenate(
-        &self,
-        pieces: Vec<Piece<ReadableStream, Bytes>>,
-        length: u64,
-    ) -> ReadableStream {
-        let pipe = Pipe::new(length);
-        let readable = pipe.readable();
-        let bucket = self.clone();
-        // To its end even when the client goes away: of a request that is cancelled no write ever comes back, and what makes the
-        // pieces would be held for ever.
-        wait_until(&future_to_promise(async move {
-            let pieces = stream::iter(pieces).map(Ok).boxed_local();
-            let outcome = bucket.forward(pieces, &pipe).await;
-            if let Err(error) = pipe.end(outcome).await {
-                console_error!("a response was broken off: {}", describe(error));
-            }
-            Ok(JsValue::UNDEFINED)
-        }));
-        readable
-    }
-
-    async fn discard(&self, body: ReadableStream) {
-        streams::discard(&body).await;
     }
 }
 
@@ -420,6 +341,13 @@ fn without_metadata(object: &worker::Object) -> Meta {
         uploaded: Timestamp(object.uploaded().as_millis()),
         metadata: String::new(),
     }
+}
+
+/// Whether an object is written whatever is there, with nothing beside its bytes.
+fn is_plain(options: &PutOptions<'_>) -> bool {
+    options.condition == Condition::Always
+        && options.digest.is_none()
+        && options.metadata.is_empty()
 }
 
 /// What comes of a call that made a promise.

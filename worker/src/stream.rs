@@ -1,63 +1,32 @@
 //! Streams of the platform: read in large pieces, hashed natively, put together, without passing through wasm unless they are
 //! wanted there.
 
+use futures_util::{
+    StreamExt as _,
+    stream::{self, LocalBoxStream},
+};
 use js_sys::{BigInt, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
-    store::{self, Hasher as _, PIECE, Received, StoreError},
+    store::{self, Hasher as _, Later, Made, PIECE, Piece, Received, StoreError},
 };
-use wasm_bindgen::{JsCast as _, JsValue, throw_val};
-use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    ReadableStream, ReadableStreamGetReaderOptions, ReadableStreamReaderMode, StreamPipeOptions,
-    WritableStreamDefaultWriter,
-};
+use wasm_bindgen::{JsValue, throw_val};
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
+use web_sys::{ReadableStream, StreamPipeOptions, WritableStreamDefaultWriter};
 use worker::{
+    console_error,
     crypto::{DigestStream, DigestStreamAlgorithm},
     worker_sys::FixedLengthStream,
 };
 
 use crate::{
     bytes::Bytes,
-    failure::failed,
+    digest::digest,
+    failure::{describe, failed},
     parts::{PART, Part},
-    platform::{Lockable, Read, Reader},
+    platform::{Reader, wait_until},
+    reader::reader,
 };
-
-thread_local! {
-    /// The options of every reader: made once, because making them takes two crossings.
-    static BYOB: ReadableStreamGetReaderOptions = {
-        let options = ReadableStreamGetReaderOptions::new();
-        options.set_mode(ReadableStreamReaderMode::Byob);
-        options
-    };
-}
-
-/// Opens a stream for reads into buffers of ours.
-pub(crate) fn reader(body: &ReadableStream) -> Result<Reader, StoreError> {
-    let body = body.unchecked_ref::<Lockable>();
-    BYOB.with(|options| body.lock(options)).map_err(failed)
-}
-
-impl Reader {
-    /// Fills a buffer of this length, as far as the stream goes on. The view that comes back is of the same memory. A shorter
-    /// view means that the stream has ended: a stream that breaks off is an error.
-    pub(crate) async fn fill(
-        &self,
-        buffer: Uint8Array,
-        length: u32,
-    ) -> Result<Uint8Array, StoreError> {
-        let read = self.read_at_least(length, buffer).await;
-        let view = read.map_err(failed)?.unchecked_into::<Read>().value();
-        Ok(view.unwrap_or_else(|| Uint8Array::new_with_length(0)))
-    }
-
-    /// Gives the stream up.
-    pub(crate) async fn give_up(&self) {
-        // It may have failed already, and then there is nothing to give up.
-        let _ = JsFuture::from(self.cancel()).await;
-    }
-}
 
 /// A stream that is read into wasm's memory, through one buffer of JavaScript's.
 pub(crate) struct Pieces {
@@ -153,13 +122,6 @@ impl store::Hasher for Hasher {
     }
 }
 
-/// The digest that the platform has computed.
-pub(crate) fn digest(algorithm: Algorithm, hash: &Uint8Array) -> Result<Digest, StoreError> {
-    Digest::from_hash(algorithm, &hash.to_vec()).ok_or_else(|| {
-        StoreError::Failed("the platform's hash has another length than the algorithm".to_owned())
-    })
-}
-
 /// Reads a stream to its end, for its digest and its length. Large reads into one buffer cost half of what the platform
 /// takes to pipe a stream into its hash, and hold no more than that buffer.
 pub(crate) async fn hash(reader: &Reader, algorithm: Algorithm) -> Result<Received, StoreError> {
@@ -181,13 +143,6 @@ pub(crate) async fn hash(reader: &Reader, algorithm: Algorithm) -> Result<Receiv
             });
         }
         size += u64::from(length);
-    }
-}
-
-pub(crate) const fn platform_name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Sha256 => "SHA-256",
-        Algorithm::Sha512 => "SHA-512",
     }
 }
 
@@ -214,24 +169,46 @@ pub(crate) async fn collect(
     }
 }
 
-/// Reads a stream of this many bytes into JavaScript's memory.
-pub(crate) async fn hold(body: &ReadableStream, length: u64) -> Result<Bytes, StoreError> {
-    let length = u32::try_from(length).map_err(|_| StoreError::Length)?;
-    // With one byte more, a single read tells whether the stream is longer.
-    let longer = length.checked_add(1).ok_or(StoreError::Length)?;
-    let reader = reader(body)?;
-    let held = reader
-        .fill(Uint8Array::new_with_length(longer), longer)
-        .await?;
-    if held.byte_length() == length {
-        return Ok(Bytes::of(held, length));
-    }
-    reader.give_up().await;
-    Err(StoreError::Length)
-}
-
 /// Most manifests and all records of a few extents come in one read.
 const COLLECTED_AT_ONCE: u32 = 64 * 1024;
+
+/// Makes one stream of pieces, `length` bytes in all, each opened when its turn comes.
+pub(crate) fn concatenate(
+    pieces: Vec<Piece<ReadableStream, Bytes>>,
+    length: u64,
+) -> ReadableStream {
+    let pipe = Pipe::new(length);
+    let readable = pipe.readable();
+    // To its end even if the client goes away: of a request that is cancelled no write ever comes back, and the makers of the
+    // pieces would be held for ever.
+    wait_until(&future_to_promise(async move {
+        let pieces = stream::iter(pieces).map(Ok).boxed_local();
+        let outcome = forward(pieces, &pipe).await;
+        if let Err(error) = pipe.end(outcome).await {
+            console_error!("a response was broken off: {}", describe(error));
+        }
+        Ok(JsValue::UNDEFINED)
+    }));
+    readable
+}
+
+/// Lets pieces flow into a pipe, one after the other.
+async fn forward(
+    mut pieces: LocalBoxStream<'static, Result<Piece<ReadableStream, Bytes>, StoreError>>,
+    pipe: &Pipe,
+) -> Result<(), JsValue> {
+    let broken = |error: StoreError| JsValue::from(error.to_string());
+    while let Some(piece) = pieces.next().await {
+        match piece.map_err(broken)? {
+            Piece::Bytes(bytes) => pipe.write(&Uint8Array::from(bytes.as_slice())).await?,
+            Piece::Held(bytes) => pipe.write(&bytes.view).await?,
+            Piece::Stream(body) => pipe.forward(&body).await?,
+            Piece::Later(Later(body)) => pipe.forward(&body.await.map_err(broken)?).await?,
+            Piece::Made(Made(pieces)) => Box::pin(forward(pieces, pipe)).await?,
+        }
+    }
+    Ok(())
+}
 
 /// Gives a stream up.
 pub(crate) async fn discard(body: &ReadableStream) {

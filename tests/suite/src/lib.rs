@@ -8,7 +8,10 @@ use std::{
 use futures_util::{StreamExt as _, stream::iter};
 use gloo_timers::future;
 use serde_json::json;
-use strata::store::{Bytes as _, Made, Piece, Reader as _, StoreError, Streams as _, suite};
+use strata::{
+    platform::Composed,
+    store::{Bytes as _, Made, Piece, Reader as _, StoreError, Streams as _, suite},
+};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen, throw_str};
 use web_sys::{ReadableStream, Request, Response};
 use worker::Env;
@@ -18,8 +21,18 @@ use worker::Env;
 mod bytes;
 #[path = "../../../worker/src/clock.rs"]
 mod clock;
+#[path = "../../../worker/src/digest.rs"]
+mod digest;
 #[path = "../../../worker/src/failure.rs"]
 mod failure;
+#[path = "../../../worker/src/host.rs"]
+mod host;
+#[expect(
+    dead_code,
+    reason = "the host asks other servers, and nobody asks the suite"
+)]
+#[path = "../../../worker/src/http.rs"]
+mod http;
 #[path = "../../../worker/src/kv.rs"]
 mod kv;
 #[path = "../../../worker/src/parts.rs"]
@@ -30,8 +43,13 @@ mod platform;
 mod promise;
 #[path = "../../../worker/src/r2.rs"]
 mod r2;
+#[path = "../../../worker/src/reader.rs"]
+mod reader;
 #[path = "../../../worker/src/stream.rs"]
 mod stream;
+
+/// What is checked.
+type Platform = Composed<r2::Bucket, kv::Namespace, host::Edge>;
 
 thread_local! {
     /// How often this instance was asked to count.
@@ -78,10 +96,10 @@ pub fn fetch(request: Request, env: Env, _context: JsValue) -> Result<JsValue, J
                 return Response::new_with_opt_readable_stream(Some(&body)).map(Into::into);
             }
             Some("locked") => {
-                let bucket = r2::Bucket::of(&env, "BUCKET");
+                let host = host::Edge::of(&env);
                 let body = made(&env, None);
-                let _reader = bucket.read(body.clone());
-                let text = bucket
+                let _reader = host.read(body.clone());
+                let text = host
                     .read(body)
                     .map_or_else(|error| error.to_string(), |_| String::new());
                 return Response::new_with_opt_str(Some(&text)).map(Into::into);
@@ -113,7 +131,7 @@ fn overflow(depth: u64) -> u64 {
 /// Makes a stream of 1 GiB here and reads it here; answers by how many bytes the instance's memory grew.
 async fn pass(env: &Env) -> Result<usize, StoreError> {
     let before = memory_size::<0>();
-    let mut reader = r2::Bucket::of(env, "BUCKET").read(made(env, None))?;
+    let mut reader = host::Edge::of(env).read(made(env, None))?;
     let mut piece = Vec::new();
     let mut length = 0;
     while reader.next(&mut piece).await? {
@@ -147,7 +165,7 @@ fn concatenated(
     pieces: Vec<Piece<ReadableStream, bytes::Bytes>>,
     length: u64,
 ) -> ReadableStream {
-    r2::Bucket::of(env, "BUCKET").concatenate(pieces, length)
+    host::Edge::of(env).concatenate(pieces, length)
 }
 
 const ITEM: usize = 1024 * 1024;
@@ -160,7 +178,7 @@ fn given_back() -> Option<String> {
 }
 
 async fn check(env: &Env) -> String {
-    let bucket = r2::Bucket::of(env, "BUCKET");
+    let bucket = Rc::new(r2::Bucket::of(env, "BUCKET"));
     let body = |bytes: &[u8]| {
         // A response's body is a stream of the platform's own, of a length it knows: as a request's is.
         let bytes = js_sys::Uint8Array::from(bytes);
@@ -168,7 +186,8 @@ async fn check(env: &Env) -> String {
         let body = response.ok().and_then(|response| response.body());
         body.unwrap_or_else(|| throw_str("the platform made no stream of bytes"))
     };
-    let outcomes = suite::run(&bucket, body, parts::PART as usize).await;
+    let outcomes =
+        suite::run::<Platform>(&bucket, &host::Edge::of(env), body, parts::PART as usize).await;
     let values = suite::run_values(&kv::Namespace::of(env, "WARM")).await;
     outcomes
         .iter()
