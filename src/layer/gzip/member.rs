@@ -1,0 +1,123 @@
+//! The header of a member (RFC 1952, section 2.3), and the sums that its trailer is compared with.
+
+use crate::layer::gzip::error::Problem;
+
+/// Checksums of the output, which is summed once.
+#[derive(Default)]
+pub(super) struct Sums {
+    /// What came since the last end of a member or a span.
+    pub(super) piece: crc32fast::Hasher,
+    /// The member so far, but for the piece; none where its beginning was not seen.
+    pub(super) member: Option<crc32fast::Hasher>,
+    /// The span so far, but for the piece; none where there are no spans.
+    pub(super) span: Option<crc32fast::Hasher>,
+}
+
+impl Sums {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        if self.member.is_some() || self.span.is_some() {
+            self.piece.update(bytes);
+        }
+    }
+
+    /// Adds the piece to the sums that it is part of.
+    fn cut(&mut self) {
+        let piece = std::mem::take(&mut self.piece);
+        for sum in [&mut self.member, &mut self.span].into_iter().flatten() {
+            sum.combine(&piece);
+        }
+    }
+
+    pub(super) fn begin_member(&mut self) {
+        self.cut();
+        self.member = Some(crc32fast::Hasher::new());
+    }
+
+    /// The sum of the member, if all of it was seen.
+    pub(super) fn end_member(&mut self) -> Option<u32> {
+        self.cut();
+        self.member.take().map(crc32fast::Hasher::finalize)
+    }
+
+    /// The sum of the span that ends here; another one begins.
+    pub(super) fn end_span(&mut self) -> u32 {
+        self.cut();
+        self.span
+            .as_mut()
+            .map_or(0, |span| std::mem::take(span).finalize())
+    }
+}
+
+/// Takes the bytes of a header after those that were read of it. Returns how many it took, and
+/// whether the header is whole.
+pub(super) fn take_header(read: &mut Vec<u8>, bytes: &[u8]) -> Result<(usize, bool), Problem> {
+    let before = read.len();
+    let more = bytes.len().min(MAX_HEADER.saturating_sub(before));
+    // Most headers come whole. Copying would take all that follows in the chunk along.
+    if before == 0
+        && let Some(length) = header_length(bytes.get(..more).unwrap_or_default())?
+    {
+        return Ok((length, true));
+    }
+    read.extend_from_slice(bytes.get(..more).unwrap_or_default());
+    match header_length(read)? {
+        Some(length) => Ok((length.saturating_sub(before), true)),
+        None if more == 0 => Err(Problem::Header),
+        None => Ok((more, false)),
+    }
+}
+
+/// The number of bytes of a header, if all of it is there (RFC 1952, section 2.3).
+pub(super) fn header_length(bytes: &[u8]) -> Result<Option<usize>, Problem> {
+    for (byte, magic) in bytes.iter().zip([0x1f, 0x8b]) {
+        if *byte != magic {
+            return Err(Problem::Magic);
+        }
+    }
+    if let Some(method) = bytes.get(2).filter(|method| **method != 8) {
+        return Err(Problem::Method(*method));
+    }
+    let Some(flags) = bytes.get(3).copied() else {
+        return Ok(None);
+    };
+    if flags & 0b1110_0000 != 0 {
+        return Err(Problem::Flags(flags));
+    }
+    let mut at = 10;
+    if flags & EXTRA != 0 {
+        let Some([low, high]) = bytes.get(at..at + 2) else {
+            return Ok(None);
+        };
+        at += 2 + usize::from(u16::from_le_bytes([*low, *high]));
+    }
+    for flag in [NAME, COMMENT] {
+        if flags & flag != 0 {
+            let Some(end) = bytes
+                .get(at..)
+                .and_then(|rest| rest.iter().position(|byte| *byte == 0))
+            else {
+                return Ok(None);
+            };
+            at += end + 1;
+        }
+    }
+    if flags & CHECK != 0 {
+        let Some([low, high]) = bytes.get(at..at + 2) else {
+            return Ok(None);
+        };
+        let check = crc32fast::hash(bytes.get(..at).unwrap_or_default()) & 0xffff;
+        if check != u32::from(u16::from_le_bytes([*low, *high])) {
+            return Err(Problem::HeaderCheck);
+        }
+        at += 2;
+    }
+    Ok((bytes.len() >= at).then_some(at))
+}
+
+/// The longest header: a name and a comment as long as no file system has them.
+const MAX_HEADER: usize = 256 * 1024;
+pub(super) const TRAILER: usize = 8;
+pub(super) const CHECK: u8 = 2;
+pub(super) const EXTRA: u8 = 4;
+pub(super) const NAME: u8 = 8;
+pub(super) const COMMENT: u8 = 16;
