@@ -3,19 +3,32 @@
 //! It says where the layer can be read from the middle, and has its table of contents. docs/layer-index.md describes the bytes.
 //! The head is read whole; blocks of the table of contents and windows are read one by one, as they are needed.
 
-use std::{fmt, ops::Range, rc::Rc};
+mod encoding;
+mod envelope;
+mod error;
+mod refusal;
+mod span;
+
+pub use self::{
+    encoding::Encoded,
+    envelope::{FIXED, VERSION, head},
+    error::IndexError,
+    refusal::Refusal,
+    span::{Span, SpanStart},
+};
+pub(crate) use self::{encoding::Parts, span::Row};
+
+use std::{ops::Range, rc::Rc};
 
 use crate::{
     digest::{Algorithm, Digest},
     layer::{
         contents::{self, Block},
         entry::Entry,
-        wire::{self, Reader},
+        index::{envelope::CHECK, refusal::REFUSAL, span::ROW},
+        wire::Reader,
     },
 };
-
-/// The version of the format. An index of another one is made anew.
-pub const VERSION: u32 = 1;
 
 /// What is known of a layer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,72 +75,6 @@ pub enum Compression {
     Zstd,
 }
 
-/// A part of the archive that can be read without what is before it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Span {
-    /// Its bytes: offsets in the archive.
-    pub output: Range<u64>,
-    /// What it is inflated from: offsets in the layer, or in an object that is stored beside it.
-    pub input: Range<u64>,
-    /// The CRC-32 of its bytes.
-    pub check: u32,
-    /// How reading begins.
-    pub start: SpanStart,
-}
-
-/// How reading a span begins.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SpanStart {
-    /// The bytes are the layer's.
-    Plain,
-    /// With the header of a gzip member.
-    Member,
-    /// With a block of deflate, in the middle of a gzip member.
-    Block {
-        /// How many bits of the byte before the input are yet to be read: 0 to 7.
-        count: u8,
-        /// Those bits.
-        bits: u8,
-        /// Where in the index the window is.
-        window: Range<u64>,
-    },
-    /// With a frame of zstd.
-    Frame,
-    /// With a stream of deflate (RFC 1951), in this one of the stored objects.
-    Stored(u32),
-}
-
-/// Why a layer has no index.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refusal {
-    /// What was found, in lower case and without a full stop.
-    pub reason: String,
-    /// The word by which metrics count it.
-    pub kind: String,
-    /// The limits that it was beyond, as they were then; none where other limits would not help.
-    pub limits: Option<Vec<u64>>,
-}
-
-/// Why bytes are no index.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IndexError {
-    /// They are one of another version.
-    Version(u32),
-    /// They are not as they were written.
-    Corrupt,
-}
-
-impl fmt::Display for IndexError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Version(version) => write!(f, "an index of version {version}, not {VERSION}"),
-            Self::Corrupt => f.write_str("an index that is not as it was written"),
-        }
-    }
-}
-
-impl std::error::Error for IndexError {}
-
 impl Compression {
     /// The word by which listings call it.
     pub const fn name(self) -> &'static str {
@@ -137,23 +84,6 @@ impl Compression {
             Self::Zstd => "zstd",
         }
     }
-}
-
-/// The number of bytes of the head, by the first [`FIXED`] of what is kept of a layer.
-pub fn head(bytes: &[u8]) -> Result<u64, IndexError> {
-    let mut reader = Reader(bytes);
-    if reader.array() != Some(*MAGIC) {
-        return Err(IndexError::Corrupt);
-    }
-    let version = reader
-        .array()
-        .map(u32::from_le_bytes)
-        .ok_or(IndexError::Corrupt)?;
-    if version != VERSION {
-        return Err(IndexError::Version(version));
-    }
-    let length = reader.array().map(u32::from_le_bytes);
-    length.map(u64::from).ok_or(IndexError::Corrupt)
 }
 
 /// The most memory that [`Known::parse`] takes for what it returns, by the first [`COUNTS`] bytes
@@ -333,24 +263,6 @@ fn parse(bytes: &[u8], length: u64) -> Option<Known> {
     Some(Known::Index(index))
 }
 
-impl Refusal {
-    /// The bytes that are kept.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut rest = vec![REFUSAL, 0, 0, 0];
-        wire::put_bytes(&mut rest, self.reason.as_bytes());
-        wire::put_bytes(&mut rest, self.kind.as_bytes());
-        match &self.limits {
-            None => rest.push(0),
-            Some(limits) => {
-                rest.push(1);
-                wire::put(&mut rest, limits.len() as u64);
-                limits.iter().for_each(|limit| wire::put(&mut rest, *limit));
-            }
-        }
-        seal(&rest).unwrap_or_default()
-    }
-}
-
 impl Index {
     /// The number of bytes of the head, which is read whole.
     pub const fn head(&self) -> u64 {
@@ -450,171 +362,6 @@ impl Index {
     }
 }
 
-/// Everything that an index is made of, as a pass has it.
-pub(crate) struct Parts {
-    pub(crate) compression: Compression,
-    pub(crate) span: u64,
-    pub(crate) compressed: u64,
-    pub(crate) inflated: u64,
-    pub(crate) entries: u64,
-    pub(crate) diff_id: [u8; 32],
-    pub(crate) rows: Vec<Row>,
-    pub(crate) objects: u32,
-    pub(crate) blocks: Vec<Block>,
-    pub(crate) contents: Vec<Vec<u8>>,
-    pub(crate) windows: Vec<u8>,
-}
-
-/// A span, as it is written.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Row {
-    pub(crate) output: u64,
-    pub(crate) input: u64,
-    /// Of the window, from the first of them on.
-    pub(crate) window: u64,
-    /// Of the window, or of what is inflated where the next span does not say so.
-    pub(crate) length: u32,
-    pub(crate) check: u32,
-    pub(crate) object: u32,
-    pub(crate) start: u8,
-    pub(crate) count: u8,
-    pub(crate) bits: u8,
-}
-
-impl Row {
-    pub(crate) const PLAIN: u8 = 0;
-    pub(crate) const MEMBER: u8 = 1;
-    pub(crate) const BLOCK: u8 = 2;
-    pub(crate) const FRAME: u8 = 3;
-    pub(crate) const STORED: u8 = 4;
-
-    pub(crate) fn write(self, out: &mut Vec<u8>) {
-        for number in [self.output, self.input, self.window] {
-            out.extend(number.to_le_bytes());
-        }
-        for number in [self.length, self.check, self.object] {
-            out.extend(number.to_le_bytes());
-        }
-        out.extend([self.start, self.count, self.bits, 0]);
-    }
-
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
-        let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
-        let [output, input, window] = [u64(reader)?, u64(reader)?, u64(reader)?];
-        let [length, check, object] = [u32(reader)?, u32(reader)?, u32(reader)?];
-        let [start, count, bits, _] = reader.array()?;
-        Some(Self {
-            output,
-            input,
-            window,
-            length,
-            check,
-            object,
-            start,
-            count,
-            bits,
-        })
-    }
-}
-
-/// An index, in pieces of which none was copied.
-#[derive(Clone, Debug, Default)]
-pub struct Encoded {
-    /// The head.
-    pub head: Vec<u8>,
-    /// The windows and blocks of contents, which follow the head.
-    pub pages: Vec<Vec<u8>>,
-}
-
-impl Encoded {
-    /// The number of bytes.
-    pub fn size(&self) -> u64 {
-        self.head.len() as u64 + self.pages_size()
-    }
-
-    /// The number of bytes after the head.
-    pub fn pages_size(&self) -> u64 {
-        self.pages.iter().map(|page| page.len() as u64).sum()
-    }
-
-    /// All of it.
-    pub fn into_bytes(self) -> Vec<u8> {
-        let mut out = self.head;
-        // It may take more memory than all else: each piece is dropped when it is copied.
-        out.reserve_exact(self.pages.iter().map(Vec::len).sum());
-        for page in self.pages {
-            out.extend(page);
-        }
-        out
-    }
-}
-
-impl Parts {
-    /// The index. `None` where it has more parts than can be counted.
-    pub(crate) fn encode(self) -> Option<Encoded> {
-        let compression = match self.compression {
-            Compression::None => 0,
-            Compression::Gzip => 1,
-            Compression::Zstd => 2,
-        };
-        let contents: usize = self.contents.iter().map(Vec::len).sum();
-        let contents = contents as u64;
-        let payload = contents + self.windows.len() as u64;
-        let mut rest = vec![INDEX, compression, 0, 0];
-        for number in [
-            self.span,
-            self.compressed,
-            self.inflated,
-            self.entries,
-            payload,
-        ] {
-            rest.extend(number.to_le_bytes());
-        }
-        let count = |length: usize| u32::try_from(length).ok();
-        for number in [
-            count(self.rows.len())?,
-            count(self.blocks.len())?,
-            self.objects,
-            0,
-        ] {
-            rest.extend(number.to_le_bytes());
-        }
-        rest.extend(self.diff_id);
-        for mut row in self.rows {
-            if row.start == Row::BLOCK {
-                row.window += contents;
-            }
-            row.write(&mut rest);
-        }
-        for block in self.blocks {
-            wire::put(&mut rest, block.length.into());
-            wire::put(&mut rest, block.count.into());
-            rest.extend(block.check.to_le_bytes());
-            wire::put_bytes(&mut rest, &block.first);
-        }
-        let head = seal(&rest)?;
-        let mut pages = self.contents;
-        pages.push(self.windows);
-        Some(Encoded { head, pages })
-    }
-}
-
-/// Puts magic, version, length and check before the rest of a head.
-fn seal(rest: &[u8]) -> Option<Vec<u8>> {
-    let mut out = MAGIC.to_vec();
-    out.extend(VERSION.to_le_bytes());
-    out.extend(u32::try_from(CHECK + 4 + rest.len()).ok()?.to_le_bytes());
-    out.extend(crc32fast::hash(rest).to_le_bytes());
-    out.extend(rest);
-    Some(out)
-}
-
-const MAGIC: &[u8; 8] = b"strata\0i";
-/// Magic, version and length.
-const CHECK: usize = 8 + 4 + 4;
-/// The number of bytes that tell how long the head is.
-pub const FIXED: u64 = CHECK as u64;
 /// Where in the head the numbers of spans and blocks are.
 const COUNTED: usize = 64;
 /// The number of bytes that tell how much memory the head takes once it is parsed.
@@ -622,8 +369,5 @@ pub const COUNTS: u64 = COUNTED as u64 + 8;
 /// The bytes of the shortest block in the head: two numbers, a checksum, and an empty path.
 const SHORTEST: u64 = 7;
 const INDEX: u8 = 0;
-const REFUSAL: u8 = 1;
 /// The most blocks that are read for one path, after its first: all that a pass makes of one.
 const MAX_SAME: usize = 8;
-/// The bytes of a span in the head.
-const ROW: usize = 40;

@@ -1,0 +1,34 @@
+//! Why a layer has no index.
+
+use crate::layer::{index::envelope::seal, wire};
+
+/// Why a layer has no index.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// What was found, in lower case and without a full stop.
+    pub reason: String,
+    /// The word by which metrics count it.
+    pub kind: String,
+    /// The limits that it was beyond, as they were then; none where other limits would not help.
+    pub limits: Option<Vec<u64>>,
+}
+
+impl Refusal {
+    /// The bytes that are kept.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut rest = vec![REFUSAL, 0, 0, 0];
+        wire::put_bytes(&mut rest, self.reason.as_bytes());
+        wire::put_bytes(&mut rest, self.kind.as_bytes());
+        match &self.limits {
+            None => rest.push(0),
+            Some(limits) => {
+                rest.push(1);
+                wire::put(&mut rest, limits.len() as u64);
+                limits.iter().for_each(|limit| wire::put(&mut rest, *limit));
+            }
+        }
+        seal(&rest).unwrap_or_default()
+    }
+}
+
+pub(super) const REFUSAL: u8 = 1;
