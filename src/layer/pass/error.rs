@@ -1,0 +1,112 @@
+//! Why a layer can't be indexed.
+
+use std::fmt;
+
+use crate::layer::{
+    contents::ContentsError, gzip::GzipError, index::Refusal, pass::options::Options,
+    tar::TarError, zstd::ZstdError,
+};
+
+/// Why a layer can't be indexed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PassError {
+    /// It is not gzip.
+    Gzip(GzipError),
+    /// It is not zstd.
+    Zstd(ZstdError),
+    /// What is in it is not a tar archive.
+    Tar(TarError),
+    /// It is compressed by something else.
+    Foreign(&'static str),
+    /// The archive is larger than this.
+    Inflated(u64),
+    /// The table of contents is larger than this.
+    Contents(u64),
+    /// The archive is more times larger than the layer than this.
+    Ratio(u64),
+    /// It inflates to less than half of its size: no writer does that, and each byte of it takes tens of times as long.
+    Waste,
+    /// It has not as many bytes as it should.
+    Size(u64),
+    /// There is more of it than an index can say.
+    Parts,
+    /// Its table of contents is larger than that of any real layer. The reason says how.
+    Proportion(String),
+    /// Indexing it takes more memory than this.
+    Memory(u64),
+}
+
+impl fmt::Display for PassError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gzip(error) => error.fmt(f),
+            Self::Zstd(error) => error.fmt(f),
+            Self::Tar(error) => write!(f, "{error} of what it inflates to"),
+            Self::Foreign(what) => write!(f, "compressed by {what}; gzip and zstd are read"),
+            Self::Inflated(limit) => write!(f, "it inflates to more than {limit} bytes"),
+            Self::Contents(limit) => {
+                write!(f, "its table of contents takes more than {limit} bytes")
+            }
+            Self::Ratio(limit) => write!(f, "it inflates to more than {limit} times its size"),
+            Self::Waste => f.write_str("it inflates to less than half of its size"),
+            Self::Size(size) => write!(f, "it ends after {size} bytes, which is not its size"),
+            Self::Parts => f.write_str("it has more parts than an index can hold"),
+            Self::Proportion(reason) => f.write_str(reason),
+            Self::Memory(limit) => write!(f, "indexing it takes more than {limit} bytes of memory"),
+        }
+    }
+}
+
+impl std::error::Error for PassError {}
+
+impl From<GzipError> for PassError {
+    fn from(error: GzipError) -> Self {
+        Self::Gzip(error)
+    }
+}
+
+impl From<ZstdError> for PassError {
+    fn from(error: ZstdError) -> Self {
+        Self::Zstd(error)
+    }
+}
+
+impl From<TarError> for PassError {
+    fn from(error: TarError) -> Self {
+        Self::Tar(error)
+    }
+}
+
+impl From<ContentsError> for PassError {
+    fn from(error: ContentsError) -> Self {
+        match error {
+            ContentsError::Broken => Self::Parts,
+            ContentsError::Proportion | ContentsError::Path => Self::Proportion(error.to_string()),
+        }
+    }
+}
+
+impl PassError {
+    /// What is kept of it, so that nobody tries again in vain: with other limits, somebody does.
+    pub fn refusal(&self, options: &Options) -> Refusal {
+        let (kind, is_limit) = match self {
+            Self::Gzip(error) => ("gzip", error.is_limit()),
+            Self::Zstd(error) => ("zstd", error.is_limit()),
+            Self::Tar(error) => ("tar", error.is_limit()),
+            Self::Foreign(_) => ("compression", false),
+            Self::Inflated(_) => ("size", true),
+            Self::Contents(_) => ("contents", true),
+            Self::Ratio(_) => ("ratio", true),
+            Self::Waste => ("waste", false),
+            Self::Size(_) => ("length", false),
+            Self::Parts => ("parts", true),
+            Self::Proportion(_) => ("proportion", true),
+            Self::Memory(_) => ("memory", true),
+        };
+        Refusal {
+            reason: self.to_string(),
+            kind: kind.to_owned(),
+            limits: is_limit.then(|| options.limits()),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The spans as they are found: rows of the index, windows, and objects of stored spans.
+
+use std::collections::VecDeque;
+
+use miniz_oxide::deflate::compress_to_vec;
+
+use crate::layer::{
+    gzip::{Checkpoint, Gunzip, Start},
+    index::Row,
+    pass::error::PassError,
+};
+
+/// What is known of the spans.
+#[derive(Debug, Default)]
+pub(super) struct Spans {
+    pub(super) rows: Vec<Row>,
+    pub(super) windows: Vec<u8>,
+    /// The object that is being filled, and those that are full.
+    pub(super) object: Vec<u8>,
+    pub(super) full: VecDeque<Vec<u8>>,
+    pub(super) objects: u32,
+}
+
+impl Spans {
+    /// Takes bytes of a layer that is not compressed.
+    pub(super) fn plain(&mut self, at: u64, bytes: &[u8], span: u64) {
+        let mut at = at;
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            let end = (at / span + 1) * span;
+            let length = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            let (now, later) = bytes.split_at(length);
+            if at.is_multiple_of(span) {
+                self.rows.push(Row {
+                    output: at,
+                    input: at,
+                    start: Row::PLAIN,
+                    ..Row::default()
+                });
+            }
+            if let Some(row) = self.rows.last_mut() {
+                let mut sum = crc32fast::Hasher::new_with_initial(row.check);
+                sum.update(now);
+                row.check = sum.finalize();
+            }
+            at += now.len() as u64;
+            bytes = later;
+        }
+    }
+
+    /// Takes the checkpoints that inflating has left.
+    pub(super) fn checkpoints(&mut self, gunzip: &mut Gunzip) -> Result<(), PassError> {
+        while let Some(checkpoint) = gunzip.checkpoint() {
+            let Checkpoint {
+                input,
+                output,
+                start,
+                check,
+            } = checkpoint;
+            self.end(output);
+            let row = Row {
+                output,
+                input,
+                check,
+                ..Row::default()
+            };
+            self.rows.push(match start {
+                Start::Member => Row {
+                    start: Row::MEMBER,
+                    ..row
+                },
+                Start::Block {
+                    count,
+                    bits,
+                    window,
+                } => {
+                    let offset = self.windows.len() as u64;
+                    self.windows.extend_from_slice(&window);
+                    Row {
+                        start: Row::BLOCK,
+                        window: offset,
+                        length: window.len().try_into().map_err(|_| PassError::Parts)?,
+                        count,
+                        bits,
+                        ..row
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Says that the last span ends here. One of no bytes is none.
+    pub(super) fn end(&mut self, output: u64) {
+        if let Some(last) = self.rows.pop_if(|last| last.output == output)
+            && last.start == Row::BLOCK
+        {
+            let length = self.windows.len() - usize::try_from(last.length).unwrap_or_default();
+            self.windows.truncate(length);
+        }
+    }
+
+    /// Stores bytes that can't be read from the layer without what is before them.
+    pub(super) fn store(&mut self, output: u64, bytes: &[u8], span: u64) -> Result<(), PassError> {
+        let mut output = output;
+        for bytes in bytes.chunks(usize::try_from(span).unwrap_or(usize::MAX)) {
+            let packed = compress_to_vec(bytes, STORED_LEVEL);
+            if self.object.len() + packed.len() > OBJECT {
+                self.end_object();
+            }
+            self.rows.push(Row {
+                output,
+                input: self.object.len() as u64,
+                length: packed.len().try_into().map_err(|_| PassError::Parts)?,
+                check: crc32fast::hash(bytes),
+                object: self.objects,
+                start: Row::STORED,
+                ..Row::default()
+            });
+            self.object.extend(packed);
+            output += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_object(&mut self) {
+        if !self.object.is_empty() {
+            self.full.push_back(std::mem::take(&mut self.object));
+            self.objects = self.objects.saturating_add(1);
+        }
+    }
+}
+
+impl Spans {
+    /// Notes a span of whole frames.
+    pub(super) fn frame(&mut self, first: u64, input: u64, output: u64, bytes: &[u8]) {
+        self.rows.push(Row {
+            output: output - bytes.len() as u64,
+            input: first,
+            length: u32::try_from(input - first).unwrap_or(u32::MAX),
+            check: crc32fast::hash(bytes),
+            start: Row::FRAME,
+            ..Row::default()
+        });
+    }
+}
+
+/// The largest object of stored spans, unless a span is larger.
+const OBJECT: usize = 4 << 20;
+/// How hard stored spans are compressed: they take a third of the time that decoding does.
+const STORED_LEVEL: u8 = 3;
