@@ -1,0 +1,252 @@
+//! The nodes and rows of an image, with the names and owners that they refer to by number.
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use hashbrown::HashTable;
+
+use crate::layer::{
+    analysis::{
+        listing::{Changes, Child, State},
+        row::{DIFFERS, FRESH, IMPLIED, NONE, Node, REMOVED, ROOT, Row, TOUCHED},
+    },
+    arena::Arena,
+    entry::{Entry, Moment, Owner},
+    wire::{self, Reader},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Image {
+    pub(super) nodes: Arena<Node>,
+    pub(super) rows: Arena<Row>,
+    /// The bytes of files below each node.
+    pub(super) totals: Arena<u64>,
+    /// Names and links.
+    pub(super) text: Vec<u8>,
+    pub(super) owners: Vec<(Owner, Owner)>,
+    pub(super) owner_table: HashTable<u32>,
+    /// Nodes by what they are in and their names.
+    pub(super) table: HashTable<u32>,
+    /// What the table is ordered by, so that nobody can make up names that meet in it.
+    pub(super) seed: u64,
+    pub(super) layers: Vec<Changes>,
+    pub(super) entries: u64,
+}
+
+impl Image {
+    /// The node of a name in a directory.
+    pub(super) fn child(&self, parent: u32, name: &[u8]) -> Option<u32> {
+        let hash = self.hash(parent, name);
+        let is = |number: &u32| {
+            let node = self.nodes.at(*number);
+            node.parent == parent && self.read(node.name) == name
+        };
+        self.table.find(hash, is).copied()
+    }
+
+    pub(super) fn child_or_new(&mut self, parent: u32, name: &[u8]) -> u32 {
+        if let Some(found) = self.child(parent, name) {
+            return found;
+        }
+        let name_number = self.write(name);
+        let sibling = self.nodes.at(parent).child;
+        let number = self.nodes.push(Node {
+            parent,
+            sibling,
+            name: name_number,
+            ..Node::EMPTY
+        });
+        self.nodes.change(parent, |parent| parent.child = number);
+        let hash = self.hash(parent, name);
+        let mut table = std::mem::take(&mut self.table);
+        table.insert_unique(hash, number, |number| {
+            let node = self.nodes.at(*number);
+            self.hash(node.parent, self.read(node.name))
+        });
+        self.table = table;
+        number
+    }
+
+    pub(super) fn hash(&self, parent: u32, name: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.seed);
+        hasher.write_u32(parent);
+        hasher.write(name);
+        hasher.finish()
+    }
+
+    /// The number of a user and a group.
+    pub(super) fn owner(&mut self, user: &Owner, group: &Owner) -> u32 {
+        let seed = self.seed;
+        let hash = |user: &Owner, group: &Owner| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u64(seed);
+            for owner in [user, group] {
+                hasher.write_u64(owner.id);
+                hasher.write(&owner.name);
+            }
+            hasher.finish()
+        };
+        let owners = &self.owners;
+        let is = |number: &u32| {
+            let found = owners.get(*number as usize);
+            found.is_some_and(|(one, other)| (one, other) == (user, group))
+        };
+        let wanted = hash(user, group);
+        if let Some(number) = self.owner_table.find(wanted, is) {
+            return *number;
+        }
+        let number = u32::try_from(self.owners.len()).unwrap_or(NONE);
+        self.owners.push((user.clone(), group.clone()));
+        let owners = &self.owners;
+        self.owner_table.insert_unique(wanted, number, |number| {
+            let found = owners.get(*number as usize);
+            found.map_or(0, |(user, group)| hash(user, group))
+        });
+        number
+    }
+
+    pub(super) fn write(&mut self, text: &[u8]) -> u32 {
+        let number = u32::try_from(self.text.len()).unwrap_or(NONE);
+        wire::put_bytes(&mut self.text, text);
+        number
+    }
+
+    pub(super) fn read(&self, number: u32) -> &[u8] {
+        let rest = self.text.get(number as usize..).unwrap_or_default();
+        Reader(rest).bytes().unwrap_or_default()
+    }
+
+    /// What is seen of a path from the layer of a row on: an entry, or a directory that has none; nothing where it is not there.
+    pub(super) fn top(&self, mut number: u32) -> Option<Row> {
+        while number != NONE {
+            let row = self.rows.at(number);
+            if row.is(REMOVED) {
+                return None;
+            }
+            if !row.is(IMPLIED) || row.is(FRESH) || row.below == NONE {
+                return Some(row);
+            }
+            number = row.below;
+        }
+        None
+    }
+
+    /// Whether a directory is another one than in the layers below.
+    pub(super) fn differs(&self, row: &Row, number: u32) -> bool {
+        let described = |row: &Row| (row.kind, row.is(IMPLIED), row.mode, row.owner);
+        match (self.top(row.below), self.top(number)) {
+            (Some(was), Some(is)) => described(&was) != described(&is),
+            _ => false,
+        }
+    }
+
+    /// What became of a path in the layer of a row.
+    pub(super) fn state(&self, row: &Row) -> State {
+        if row.is(REMOVED) {
+            State::Removed
+        } else if self.top(row.below).is_none() {
+            State::Added
+        } else if row.is_directory() && !row.is(DIFFERS | TOUCHED) {
+            State::Unchanged
+        } else {
+            State::Changed
+        }
+    }
+
+    /// What became of a path in all layers above the lowest.
+    fn state_of_all(&self, node: &Node) -> State {
+        let latest = self.rows.at(node.row);
+        if latest.is(REMOVED) {
+            return State::Removed;
+        }
+        let mut state = State::Unchanged;
+        let mut row = latest;
+        while row.below != NONE {
+            if !row.is_directory() || row.is(DIFFERS | TOUCHED | REMOVED) {
+                state = State::Changed;
+            }
+            row = self.rows.at(row.below);
+        }
+        if row.layer == 0 { state } else { State::Added }
+    }
+
+    pub(super) fn path(&self, mut number: u32) -> Vec<u8> {
+        let mut names = Vec::new();
+        while number != ROOT && number != NONE {
+            let node = self.nodes.at(number);
+            names.push(self.read(node.name));
+            number = node.parent;
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    pub(super) fn entry(&self, row: &Row, name: &[u8]) -> Option<Entry> {
+        if row.is(IMPLIED) {
+            return None;
+        }
+        let (user, group) = self
+            .owners
+            .get(row.owner as usize)
+            .cloned()
+            .unwrap_or_default();
+        Some(Entry {
+            path: name.to_vec(),
+            kind: row.kind,
+            mode: row.mode.into(),
+            user,
+            group,
+            size: if row.is_directory() { 0 } else { row.size },
+            modified: Moment {
+                seconds: row.seconds,
+                nanoseconds: row.nanoseconds,
+            },
+            link: if row.link == NONE {
+                Vec::new()
+            } else {
+                self.read(row.link).to_vec()
+            },
+            ..Entry::default()
+        })
+    }
+
+    /// What is said of a node in the image as it is in the end.
+    pub(super) fn merged(&self, number: u32) -> Child {
+        let node = self.nodes.at(number);
+        let latest = self.rows.at(node.row);
+        let top = self.top(node.row).unwrap_or(latest);
+        let name = self.read(node.name).to_vec();
+        Child {
+            entry: self.entry(&top, &name),
+            name,
+            state: self.state_of_all(&node),
+            whiteout: latest.whiteout(),
+            layer: top.layer.into(),
+            total: self.totals.at(number),
+        }
+    }
+
+    /// What a layer says of a node, if it says anything.
+    pub(super) fn said(&self, number: u32, layer: u16) -> Option<Child> {
+        let node = self.nodes.at(number);
+        let mut at = node.row;
+        loop {
+            let row = self.rows.at(at);
+            if at == NONE || row.layer < layer {
+                return None;
+            }
+            if row.layer == layer {
+                let name = self.read(node.name).to_vec();
+                return Some(Child {
+                    entry: self.entry(&row, &name),
+                    name,
+                    state: self.state(&row),
+                    whiteout: row.whiteout(),
+                    layer: layer.into(),
+                    total: row.size,
+                });
+            }
+            at = row.below;
+        }
+    }
+}

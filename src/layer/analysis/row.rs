@@ -1,0 +1,105 @@
+//! Rows and nodes: what one layer has at one path, and the tree that they are in.
+
+use crate::layer::entry::EntryKind;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Node {
+    pub(super) parent: u32,
+    /// The node that is in it and came last, and the one that came before this one in the same directory.
+    pub(super) child: u32,
+    pub(super) sibling: u32,
+    /// The row of the highest layer.
+    pub(super) row: u32,
+    pub(super) name: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Row {
+    /// The bytes of a file; of a directory, those that its layer has below it, or takes away there.
+    pub(super) size: u64,
+    pub(super) seconds: i64,
+    pub(super) nanoseconds: u32,
+    pub(super) node: u32,
+    /// The row of a layer below.
+    pub(super) below: u32,
+    pub(super) owner: u32,
+    pub(super) link: u32,
+    pub(super) layer: u16,
+    pub(super) mode: u16,
+    pub(super) kind: EntryKind,
+    pub(super) flags: u8,
+}
+
+impl Row {
+    pub(super) fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == EntryKind::Directory
+    }
+}
+
+impl Row {
+    /// A directory of which a layer has no entry.
+    pub(super) const IMPLIED: Self = Self {
+        size: 0,
+        seconds: 0,
+        nanoseconds: 0,
+        node: ROOT,
+        below: NONE,
+        owner: NONE,
+        link: NONE,
+        layer: 0,
+        mode: 0,
+        kind: EntryKind::Directory,
+        flags: IMPLIED,
+    };
+    /// One that is not that of the layers below.
+    pub(super) const FRESH: Self = Self {
+        flags: IMPLIED | FRESH,
+        ..Self::IMPLIED
+    };
+
+    pub(super) const fn entry(self) -> Self {
+        Self { flags: 0, ..self }
+    }
+
+    pub(super) fn whiteout(&self) -> Option<&'static str> {
+        match (self.is(REMOVED), self.is(OPAQUE)) {
+            (true, _) => self.is(NAMED).then_some("name"),
+            (false, is_opaque) => is_opaque.then_some("opaque"),
+        }
+    }
+}
+
+impl Node {
+    pub(super) const EMPTY: Self = Self {
+        parent: ROOT,
+        child: NONE,
+        sibling: NONE,
+        row: NONE,
+        name: 0,
+    };
+}
+
+/// The root's node.
+pub(super) const ROOT: u32 = 0;
+/// No node, no row, no text.
+pub(super) const NONE: u32 = u32::MAX;
+/// The path is gone.
+pub(super) const REMOVED: u8 = 1;
+/// The layer has no entry for the directory.
+pub(super) const IMPLIED: u8 = 2;
+/// Nothing of the layers below is seen.
+pub(super) const FRESH: u8 = 4;
+/// The directory is another one than in the layers below.
+pub(super) const DIFFERS: u8 = 8;
+/// Something in the directory is not unchanged.
+pub(super) const TOUCHED: u8 = 16;
+/// A whiteout took all away that was in the directory.
+pub(super) const OPAQUE: u8 = 32;
+/// A whiteout took the path away.
+pub(super) const NAMED: u8 = 64;
+/// While its layer is read, the size is up to where what came below the directory is gone.
+pub(super) const FLOORED: u8 = 128;

@@ -1,0 +1,527 @@
+use serde_json::Value;
+
+use crate::layer::{
+    analysis::analyser::MAX_SAME,
+    entry::{Entry, EntryKind, Moment, Owner},
+    json,
+};
+
+use super::*;
+
+/// An entry: `d/` is a directory, `f 10` a file of 10 bytes, `l -> t` a symbolic link, `l = t` a hard link.
+fn entry(text: &str, offset: u64) -> Entry {
+    let (path, kind, link, size) = if let Some((path, link)) = text.split_once(" -> ") {
+        (path, EntryKind::SymbolicLink, link, 0)
+    } else if let Some((path, link)) = text.split_once(" = ") {
+        (path, EntryKind::HardLink, link, 0)
+    } else if let Some(path) = text.strip_suffix('/') {
+        (path, EntryKind::Directory, "", 0)
+    } else {
+        let (path, size) = text.split_once(' ').unwrap_or((text, "0"));
+        (path, EntryKind::File, "", size.parse().unwrap())
+    };
+    Entry {
+        path: path.into(),
+        kind,
+        link: link.into(),
+        size,
+        offset,
+        ..Entry::default()
+    }
+}
+
+fn analysed(layers: &[Vec<Entry>]) -> Analysis {
+    let mut analyser = Analyser::new(7);
+    for layer in layers {
+        let mut layer = layer.clone();
+        layer.sort_by(|one, other| (&one.path, one.offset).cmp(&(&other.path, other.offset)));
+        for entry in layer {
+            analyser.push(entry).unwrap();
+        }
+        analyser.end_layer().unwrap();
+    }
+    analyser.finish()
+}
+
+fn analysis(layers: &[&[&str]]) -> Analysis {
+    let layers = layers.iter().map(|layer| {
+        let entries = layer.iter().zip(0..);
+        entries.map(|(text, offset)| entry(text, offset)).collect()
+    });
+    analysed(&layers.collect::<Vec<_>>())
+}
+
+/// A child in a line: state, name, size of all below, and the layer.
+fn line(child: &Child) -> String {
+    let kind = match &child.entry {
+        Some(entry) if entry.kind == EntryKind::Directory => "/",
+        None => "/?",
+        Some(_) => "",
+    };
+    let whiteout = child.whiteout.map(|whiteout| format!(" by {whiteout}"));
+    format!(
+        "{} {}{kind} {} of {}{}",
+        child.state.name(),
+        json::lossy(&child.name),
+        child.total,
+        child.layer,
+        whiteout.unwrap_or_default()
+    )
+}
+
+#[track_caller]
+fn has(analysis: &Analysis, directory: &str, expected: &[&str]) {
+    let children = analysis.children(directory.as_bytes()).unwrap();
+    assert_eq!(children.iter().map(line).collect::<Vec<_>>(), expected);
+}
+
+#[track_caller]
+fn layer_has(analysis: &Analysis, layer: usize, directory: &str, expected: &[&str]) {
+    let children = analysis
+        .layer_children(layer, directory.as_bytes())
+        .unwrap();
+    assert_eq!(children.iter().map(line).collect::<Vec<_>>(), expected);
+}
+
+fn counts(analysis: &Analysis) -> Vec<[u64; 4]> {
+    let counts = analysis.changes().iter();
+    let counts = counts.map(|it| [it.added, it.changed, it.removed, it.bytes]);
+    counts.collect()
+}
+
+#[test]
+fn each_layer_adds_changes_and_removes() {
+    let found = analysis(&[
+        &[
+            "etc/",
+            "etc/a 1",
+            "etc/b 20",
+            "usr/",
+            "usr/x/",
+            "usr/x/y 300",
+        ],
+        &["etc/", "etc/.wh.a", "etc/b 25", "etc/c 4000"],
+        &[".wh.usr", "etc/d -> c"],
+    ]);
+    assert_eq!(
+        counts(&found),
+        [[6, 0, 0, 321], [1, 1, 1, 4025], [1, 0, 3, 0]]
+    );
+    has(
+        &found,
+        "",
+        &["changed etc/ 4025 of 1", "removed usr/ 300 of 2 by name"],
+    );
+    let etc = [
+        "removed a 1 of 1 by name",
+        "changed b 25 of 1",
+        "added c 4000 of 1",
+        "added d 0 of 2",
+    ];
+    has(&found, "etc/", &etc);
+    has(&found, "usr", &["removed x/ 300 of 2"]);
+    has(&found, "usr/x/", &["removed y 300 of 2"]);
+    layer_has(&found, 0, "etc/", &["added a 1 of 0", "added b 20 of 0"]);
+    layer_has(&found, 1, "", &["changed etc/ 4025 of 1"]);
+    layer_has(
+        &found,
+        1,
+        "etc",
+        &[
+            "removed a 1 of 1 by name",
+            "changed b 25 of 1",
+            "added c 4000 of 1",
+        ],
+    );
+    layer_has(&found, 1, "usr/", &[]);
+    layer_has(
+        &found,
+        2,
+        "",
+        &["changed etc/? 0 of 2", "removed usr/ 300 of 2 by name"],
+    );
+    layer_has(&found, 2, "usr/x", &["removed y 300 of 2"]);
+}
+
+#[test]
+fn a_directory_that_is_only_named_again_is_unchanged() {
+    let found = analysis(&[&["d/", "d/a 1", "e/"], &["d/", "e/", "e/b 1"]]);
+    has(&found, "", &["unchanged d/ 1 of 1", "changed e/ 1 of 1"]);
+    assert_eq!(counts(&found)[1], [1, 0, 0, 1]);
+    let mut other = entry("d/", 0);
+    other.mode = 0o700;
+    let found = analysed(&[vec![entry("d/", 0)], vec![other]]);
+    has(&found, "", &["changed d/ 0 of 1"]);
+    assert_eq!(counts(&found)[1], [0, 1, 0, 0]);
+}
+
+#[test]
+fn an_opaque_directory_takes_away_all_that_is_below_it_and_nothing_of_its_own() {
+    let found = analysis(&[
+        &["d/", "d/a 1", "d/+ 2", "d/e/", "d/e/f 4"],
+        // By name, one comes before the whiteout and the other after it.
+        &["d/+ 8", "d/.wh..wh..opq", "d/e/", "d/e/g 16"],
+    ]);
+    has(&found, "", &["changed d/ 24 of 0 by opaque"]);
+    has(
+        &found,
+        "d/",
+        &["changed + 8 of 1", "removed a 1 of 1", "changed e/ 16 of 1"],
+    );
+    has(&found, "d/e/", &["removed f 4 of 1", "added g 16 of 1"]);
+    assert_eq!(counts(&found)[1], [1, 1, 2, 24]);
+}
+
+#[test]
+fn what_a_directory_has_again_after_a_file_took_its_place_is_counted() {
+    let found = analysis(&[&["d/", "d/a 1"], &["d", "d/", "d/a 2"]]);
+    has(&found, "", &["changed d/ 2 of 1"]);
+    has(&found, "d/", &["changed a 2 of 1"]);
+    assert_eq!(counts(&found)[1], [0, 1, 0, 2]);
+}
+
+#[test]
+fn a_file_in_the_place_of_a_directory_takes_away_what_was_in_it() {
+    let found = analysis(&[&["d/", "d/a 1", "f 2"], &["d 4", "f/", "f/b 8"]]);
+    has(&found, "", &["changed d 4 of 1", "changed f/ 8 of 1"]);
+    has(&found, "d", &["removed a 1 of 1"]);
+    assert_eq!(counts(&found)[1], [1, 2, 1, 12]);
+    // A layer that has something below a link has a directory there.
+    let found = analysis(&[&["d/", "l -> d"], &["l/x 1"]]);
+    has(&found, "", &["unchanged d/ 0 of 0", "changed l/? 1 of 1"]);
+}
+
+#[test]
+fn what_comes_back_was_there_before() {
+    let found = analysis(&[&["a 1", "b 1"], &[".wh.a", ".wh.b"], &["a 2"]]);
+    has(
+        &found,
+        "",
+        &["changed a 2 of 2", "removed b 1 of 1 by name"],
+    );
+    layer_has(&found, 2, "", &["added a 2 of 2"]);
+}
+
+#[test]
+fn whiteouts_of_nothing_change_nothing() {
+    let found = analysis(&[&[".wh.x", "a 1"], &[".wh.y", ".wh.z/b 1", "a/.wh..wh..opq"]]);
+    // What is below a file of a lower layer makes a directory of it, be it a whiteout.
+    has(&found, "", &["changed a/? 0 of 1 by opaque"]);
+    assert_eq!(counts(&found), [[1, 0, 0, 1], [0, 1, 0, 0]]);
+}
+
+#[test]
+fn of_several_entries_of_a_path_the_last_one_counts() {
+    let found = analysis(&[&["d/", "d/a 1", "d", "d/b 2", "d/", "d/c 4", "e 8", "e 16"]]);
+    has(&found, "", &["unchanged d/ 4 of 0", "unchanged e 16 of 0"]);
+    has(&found, "d/", &["unchanged c 4 of 0"]);
+    assert_eq!(counts(&found), [[3, 0, 0, 20]]);
+}
+
+#[track_caller]
+fn wastes(analysis: &Analysis, least: u64, all: u64, bytes: u64, offenders: &[&str]) {
+    let waste = analysis.waste(10);
+    let line = |it: &Offender| format!("{} {}x {}", json::lossy(&it.path), it.times, it.bytes);
+    assert_eq!(
+        waste.offenders.iter().map(line).collect::<Vec<_>>(),
+        offenders
+    );
+    assert_eq!(waste.bytes, bytes);
+    assert!(
+        (waste.efficiency - least as f64 / all as f64).abs() < 1e-12,
+        "{}",
+        waste.efficiency
+    );
+}
+
+#[test]
+fn waste_is_what_comes_more_than_once_or_is_taken_away() {
+    wastes(&analysis(&[&["a 10", "b 5"]]), 15, 15, 0, &[]);
+    let twice = analysis(&[&["a 10", "b 5"], &["a 30"]]);
+    wastes(&twice, 15, 45, 40, &["a 2x 40"]);
+    let gone = analysis(&[&["a 10", "b 5"], &["a 30"], &[".wh.a"]]);
+    wastes(&gone, 5, 45, 40, &["a 3x 40"]);
+    let all = analysis(&[&["d/", "d/a 10", "d/b 20", "c 1"], &[".wh.d", "c = x"]]);
+    wastes(&all, 0, 31, 31, &["d/b 2x 20", "d/a 2x 10", "c 2x 1"]);
+    assert_eq!(all.waste(1).offenders.len(), 1);
+    let empty = analysis(&[&[]]).waste(1);
+    assert_eq!((empty.efficiency, empty.bytes), (1.0, 0));
+}
+
+#[test]
+fn names_are_searched_for_and_paths_where_there_is_a_slash() {
+    let found = analysis(&[
+        &["usr/", "usr/Bin/", "usr/Bin/bash 1", "gone 1"],
+        &[".wh.gone", "usr/sbin/nobash 2"],
+    ]);
+    let paths = |text: &str, limit| -> Vec<String> {
+        let matches = found.search(text.as_bytes(), limit);
+        matches.iter().map(|it| json::lossy(&it.path)).collect()
+    };
+    assert_eq!(paths("BASH", 9), ["usr/Bin/bash", "usr/sbin/nobash"]);
+    assert_eq!(paths("bash", 1), ["usr/Bin/bash"]);
+    assert_eq!(paths("bin/ba", 9), ["usr/Bin/bash"]);
+    assert_eq!(paths("gone", 9), Vec::<String>::new());
+    assert_eq!(paths("", 9), Vec::<String>::new());
+    let [found] = found.search(b"nobash", 9).try_into().unwrap();
+    assert_eq!(line(&found.child), "added nobash 2 of 1");
+}
+
+#[test]
+fn a_path_that_comes_without_end_takes_no_memory_without_end() {
+    let mut analyser = Analyser::new(1);
+    for offset in 0..20_000 {
+        analyser
+            .push(entry(&format!("a {offset}"), offset))
+            .unwrap();
+        assert!(analyser.group.len() <= MAX_SAME);
+    }
+    analyser.end_layer().unwrap();
+    let found = analyser.finish();
+    assert_eq!(found.entries(), 20_000);
+    has(&found, "", &["unchanged a 19999 of 0"]);
+}
+
+#[test]
+fn says_what_is_not_there() {
+    let found = analysis(&[&["d/"]]);
+    let error = |found: Result<Vec<Child>, AnalysisError>| found.unwrap_err().to_string();
+    assert_eq!(
+        error(found.children(b"d/\n/")),
+        "no such directory: /d/\\n/"
+    );
+    assert_eq!(
+        error(found.layer_children(1, b"")),
+        "the image has no layer 1, counted from 0"
+    );
+}
+
+#[test]
+fn a_listing_says_all_that_an_entry_does() {
+    let mut link = entry("d/\u{fffd} -> x", 0);
+    link.path = b"d/\xff".to_vec();
+    link.mode = 0o777;
+    link.user = Owner {
+        id: 1 << 40,
+        name: b"root".to_vec(),
+    };
+    link.modified = Moment {
+        seconds: -1,
+        nanoseconds: 5,
+    };
+    let found = analysed(&[vec![link]]);
+    let [child] = found.children(b"d").unwrap().try_into().unwrap();
+    let expected = serde_json::json!({
+        "name": "\u{fffd}", "nameEncoded": "%FF", "type": "symlink", "mode": 511, "uid": 1_u64 << 40, "gid": 0, "user": "root",
+        "size": 0, "modified": "-1.000000005", "link": "x", "state": "unchanged", "layerIndex": 0, "totalSize": 0,
+    });
+    assert_eq!(Value::from(child.describe()), expected);
+    let [found] = found.search(b"\xff", 1).try_into().unwrap();
+    assert_eq!(found.describe()["pathEncoded"], "d/%FF");
+}
+
+#[test]
+fn an_entry_takes_some_hundred_bytes_however_deep_it_is() {
+    for path in ["usr/lib/node_modules/package/dist/", &"d/".repeat(500)] {
+        let mut analyser = Analyser::new(1);
+        for layer in 0..3 {
+            for number in 0..30_000 {
+                let path = format!("{path}file-{layer}-{number}.js").into_bytes();
+                let entry = Entry {
+                    path,
+                    size: 1,
+                    ..Entry::default()
+                };
+                analyser.push(entry).unwrap();
+            }
+            analyser.end_layer().unwrap();
+        }
+        let found = analyser.finish();
+        let each = found.memory() / 90_000;
+        println!("{each} bytes an entry");
+        assert!(each < 120, "{each} bytes an entry");
+        assert_eq!(found.children(b"").unwrap()[0].total, 90_000);
+    }
+}
+
+/// Layers of any entries, against what lookups find in them one layer after the other.
+#[cfg(not(target_arch = "wasm32"))]
+mod model {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::layer::tree::{
+        self, Node,
+        tests::{made_of, model::any_entry},
+    };
+
+    /// What is at each path: where its entry is, and what it is; of a directory that has none, nothing.
+    type Seen = BTreeMap<Vec<u8>, Option<(usize, Entry)>>;
+
+    fn seen(layers: &[Vec<Entry>]) -> Seen {
+        let image = made_of(layers.to_vec());
+        let mut walk = tree::walk(&image);
+        let mut seen = Seen::new();
+        while let Some((path, node)) = pollster::block_on(walk.next()).unwrap() {
+            let node = match node {
+                Node::Entry(sited) => Some((sited.layer, sited.entry)),
+                Node::Directory => None,
+            };
+            seen.insert(path, node);
+        }
+        seen
+    }
+
+    fn is_directory(node: &Option<(usize, Entry)>) -> bool {
+        node.as_ref()
+            .is_none_or(|(_, entry)| entry.kind == EntryKind::Directory)
+    }
+
+    /// What became of each path in a layer, by what was seen without it and with it.
+    fn states(layer: usize, before: &Seen, after: &Seen) -> BTreeMap<Vec<u8>, State> {
+        let mut states = BTreeMap::new();
+        for path in before
+            .keys()
+            .chain(after.keys())
+            .filter(|path| !path.is_empty())
+        {
+            let state = match (before.get(path), after.get(path)) {
+                (None, Some(_)) => State::Added,
+                (Some(_), None) => State::Removed,
+                (Some(was), Some(is)) if is_directory(was) && is_directory(is) => {
+                    let mode =
+                        |it: &Option<(usize, Entry)>| it.as_ref().map(|(_, entry)| entry.mode);
+                    if mode(was) == mode(is) {
+                        State::Unchanged
+                    } else {
+                        State::Changed
+                    }
+                }
+                (_, Some(Some((from, _)))) if *from < layer => State::Unchanged,
+                _ => State::Changed,
+            };
+            states.insert(path.clone(), state);
+        }
+        let changed = states
+            .iter()
+            .filter(|(_, state)| **state != State::Unchanged);
+        let changed: Vec<_> = changed.map(|(path, _)| path.clone()).collect();
+        for path in changed {
+            for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+                let above = states
+                    .entry(path[..at].to_vec())
+                    .or_insert(State::Unchanged);
+                if *above == State::Unchanged {
+                    *above = State::Changed;
+                }
+            }
+        }
+        states
+    }
+
+    /// All paths of a listing, with what is said of them.
+    fn listed(
+        list: &impl Fn(&[u8]) -> Vec<Child>,
+        directory: &[u8],
+        all: &mut BTreeMap<Vec<u8>, Child>,
+    ) {
+        for child in list(directory) {
+            let path = [directory, &child.name].concat();
+            listed(list, &[path.as_slice(), b"/"].concat(), all);
+            all.insert(path, child);
+        }
+    }
+
+    fn total(seen: &Seen, path: &[u8]) -> u64 {
+        let below = [path, b"/"].concat();
+        let counts = |found: &&Vec<u8>| *found == path || found.starts_with(&below);
+        let sizes = seen.iter().filter(|(found, _)| counts(found));
+        sizes
+            .filter_map(|(_, node)| Some(node.as_ref()?.1.size))
+            .sum()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_says_what_lookups_find_layer_by_layer(
+            mut layers in proptest::collection::vec(proptest::collection::vec((any_entry(), 0..2_u32), 0..8), 1..5),
+            is_early: bool,
+        ) {
+            let layers: Vec<Vec<Entry>> = layers.iter_mut().map(|layer| {
+                let entries = layer.iter_mut().zip(0..);
+                entries.map(|((entry, mode), offset)| {
+                    if is_early {
+                        // By name, it comes before all whiteouts.
+                        entry.path.iter_mut().filter(|byte| **byte == b'b').for_each(|byte| *byte = b'+');
+                    }
+                    entry.mode = *mode;
+                    entry.offset = offset;
+                    if entry.kind == EntryKind::File {
+                        entry.size = 1 << (offset * 3);
+                    }
+                    entry.clone()
+                }).collect()
+            }).collect();
+            let found = analysed(&layers);
+            let mut before = Seen::new();
+            let mut sizes = BTreeMap::<Vec<u8>, Vec<u64>>::new();
+            for layer in 0..layers.len() {
+                let after = seen(&layers[..=layer]);
+                let states = states(layer, &before, &after);
+                let mut said = BTreeMap::new();
+                listed(&|directory| found.layer_children(layer, directory).unwrap(), b"", &mut said);
+                for (path, state) in &states {
+                    let is = said.get(path).map_or(State::Unchanged, |child| child.state);
+                    prop_assert_eq!(is, *state, "{:?} in layer {}", json::lossy(path), layer);
+                    if *state == State::Removed {
+                        let child = &said[path];
+                        if is_directory(&before[path]) == child.entry.as_ref().is_none_or(|entry| entry.kind == EntryKind::Directory) {
+                            continue;
+                        }
+                        prop_assert!(false, "{:?} was something else", json::lossy(path));
+                    }
+                }
+                prop_assert!(said.keys().all(|path| states.contains_key(path)));
+                for (path, node) in &after {
+                    if let Some((from, entry)) = node && *from == layer && !path.is_empty() {
+                        sizes.entry(path.clone()).or_default().push(entry.size);
+                    }
+                }
+                for path in before.keys().filter(|path| !after.contains_key(*path)) {
+                    sizes.entry(path.clone()).or_default().push(0);
+                }
+                let bytes = after.values().flatten().filter(|(from, _)| *from == layer);
+                prop_assert_eq!(found.changes()[layer].bytes, bytes.map(|(_, entry)| entry.size).sum::<u64>());
+                before = after;
+            }
+
+            let mut said = BTreeMap::new();
+            listed(&|directory| found.children(directory).unwrap(), b"", &mut said);
+            for (path, node) in before.iter().filter(|(path, _)| !path.is_empty()) {
+                let child = &said[path];
+                prop_assert_ne!(child.state, State::Removed, "{:?}", json::lossy(path));
+                let expected = node.as_ref().map(|(layer, entry)| (*layer, entry.kind, entry.size, &entry.link, entry.mode));
+                let is = child.entry.as_ref().map(|entry| (child.layer, entry.kind, entry.size, &entry.link, entry.mode));
+                prop_assert_eq!(is, expected, "{:?}", json::lossy(path));
+                prop_assert_eq!(child.total, total(&before, path), "{:?}", json::lossy(path));
+            }
+            let there = said.iter().filter(|(_, child)| child.state != State::Removed);
+            prop_assert_eq!(there.count() + 1, before.len());
+
+            let waste = found.waste(usize::MAX);
+            let least: u64 = sizes.values().filter_map(|sizes| sizes.iter().min()).sum();
+            let all: u64 = sizes.values().flatten().sum();
+            let twice = sizes.iter().filter(|(_, sizes)| sizes.len() > 1);
+            let twice: BTreeMap<_, _> = twice.map(|(path, sizes)| (path.clone(), sizes.iter().sum::<u64>())).filter(|(_, sum)| *sum > 0).collect();
+            prop_assert_eq!(waste.bytes, twice.values().sum::<u64>());
+            let offenders: BTreeMap<_, _> = waste.offenders.into_iter().map(|it| (it.path, it.bytes)).collect();
+            prop_assert_eq!(offenders, twice);
+            let expected = if all == 0 { 1.0 } else { least as f64 / all as f64 };
+            prop_assert!((waste.efficiency - expected).abs() < 1e-12);
+        }
+    }
+}
