@@ -1,0 +1,82 @@
+//! Paths and their components.
+
+use crate::layer::tree::error::{Error, MAX_COMPONENTS, MAX_PATH};
+
+/// Fails if a path exceeds [`MAX_PATH`] or [`MAX_COMPONENTS`].
+pub fn check_path<E>(path: &[u8]) -> Result<(), Error<E>> {
+    let is_component = |part: &&[u8]| !matches!(*part, b"" | b".");
+    let bytes = path.len();
+    // Count components only as far as a valid path can go.
+    let start = path.get(..=MAX_PATH).unwrap_or(path);
+    let parts = start.split(|byte| *byte == b'/');
+    let components = parts.filter(is_component).count();
+    if bytes <= MAX_PATH && components <= MAX_COMPONENTS {
+        return Ok(());
+    }
+    Err(Error::TooLong {
+        start: path.get(..64).unwrap_or(path).to_vec(),
+        bytes,
+        components,
+    })
+}
+
+/// A component of a path.
+#[derive(Debug)]
+pub(super) enum Step {
+    Name(Vec<u8>),
+    Parent,
+    /// What comes before it is a directory.
+    Here,
+}
+
+/// The components of a path that anybody may have written.
+pub(super) fn steps(path: &[u8]) -> Vec<Step> {
+    let mut steps: Vec<_> = path
+        .split(|byte| *byte == b'/')
+        .filter_map(|component| match component {
+            b"" | b"." => None,
+            b".." => Some(Step::Parent),
+            name => Some(Step::Name(name.to_vec())),
+        })
+        .collect();
+    if matches!(path, b"." | [.., b'/'] | [.., b'/', b'.']) {
+        steps.push(Step::Here);
+    }
+    steps
+}
+
+/// The path of the directory that a path is in.
+pub(super) fn parent(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    slash.and_then(|at| path.get(..at)).unwrap_or_default()
+}
+
+/// The last component of a path.
+pub(super) fn name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+/// The path of a name in a directory.
+pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    [&below(path), name].concat()
+}
+
+/// What all paths in a directory begin with.
+pub(super) fn below(path: &[u8]) -> Vec<u8> {
+    match path {
+        b"" => Vec::new(),
+        path => [path, b"/"].concat(),
+    }
+}
+
+/// The path of the whiteout that takes this path away.
+pub(super) fn whiteout(path: &[u8]) -> Vec<u8> {
+    join(parent(path), &[WHITEOUT, name(path)].concat())
+}
+
+/// What the names of whiteouts begin with.
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+/// The name of the whiteout of all that is in a directory.
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What follows on the path of a directory is behind all that is in it: the byte after the slash.
+pub(super) const PAST: &[u8] = b"0";

@@ -1,0 +1,1167 @@
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+};
+
+use crate::layer::entry::Entry;
+
+use super::*;
+
+/// Layers in memory, which say what they were asked for.
+#[derive(Debug)]
+pub(crate) struct Image {
+    layers: Vec<BTreeMap<Vec<u8>, Vec<Entry>>>,
+    seeks: RefCell<Vec<(usize, String)>>,
+}
+
+impl Layers for Image {
+    type Error = Infallible;
+
+    fn count(&self) -> usize {
+        self.layers.len()
+    }
+
+    async fn seek(&self, layer: usize, from: &[u8]) -> Result<Option<Vec<Entry>>, Infallible> {
+        let text = String::from_utf8_lossy(from).into_owned();
+        self.seeks.borrow_mut().push((layer, text));
+        let first = self.layers[layer].range(from.to_vec()..).next();
+        Ok(first.map(|(_, entries)| entries.clone()))
+    }
+}
+
+impl Image {
+    /// The layers that have been asked, and how often.
+    fn asked(&self) -> Vec<usize> {
+        let mut asked = vec![0; self.layers.len()];
+        for (layer, _) in self.seeks.take() {
+            asked[layer] += 1;
+        }
+        asked
+    }
+}
+
+fn entry(kind: EntryKind, path: &str, link: &str) -> Entry {
+    Entry {
+        path: path.into(),
+        kind,
+        link: link.into(),
+        ..Entry::default()
+    }
+}
+
+/// An image of layers of entries: `dir/` is a directory, `file` a file, `link -> target` a symbolic link, `link = target` a
+/// hard link. The offset of an entry is its number in its layer.
+fn image(layers: &[&[&str]]) -> Image {
+    let parse = |text: &&str| {
+        if let Some((path, target)) = text.split_once(" -> ") {
+            entry(EntryKind::SymbolicLink, path, target)
+        } else if let Some((path, target)) = text.split_once(" = ") {
+            entry(EntryKind::HardLink, path, target)
+        } else if let Some(path) = text.strip_suffix('/') {
+            entry(EntryKind::Directory, path, "")
+        } else {
+            entry(EntryKind::File, text, "")
+        }
+    };
+    made_of(
+        layers
+            .iter()
+            .map(|layer| layer.iter().map(parse).collect())
+            .collect(),
+    )
+}
+
+pub(crate) fn made_of(layers: Vec<Vec<Entry>>) -> Image {
+    let sorted = layers.into_iter().map(|layer| {
+        let mut paths = BTreeMap::<_, Vec<_>>::new();
+        for (mut entry, offset) in layer.into_iter().zip(0..) {
+            entry.offset = offset;
+            paths.entry(entry.path.clone()).or_default().push(entry);
+        }
+        paths
+    });
+    Image {
+        layers: sorted.collect(),
+        seeks: RefCell::default(),
+    }
+}
+
+/// Layer and number of an entry, and what kind it is; for what has none, its kind only.
+fn summary(node: &Node) -> String {
+    match node {
+        Node::Entry(sited) => site(sited),
+        Node::Directory => "directory".to_owned(),
+    }
+}
+
+fn site(Sited { layer, entry }: &Sited) -> String {
+    format!("{} {layer}.{}", entry.kind.name(), entry.offset)
+}
+
+/// What a path leads to, in a line.
+fn found(image: &Image, path: &str, follow: Follow) -> String {
+    match pollster::block_on(resolve(image, path.as_bytes(), follow)) {
+        Ok(found) => {
+            let path = String::from_utf8(found.path).unwrap();
+            let target = found.target.map(|target| format!(" to {}", site(&target)));
+            format!(
+                "/{path}: {}{}",
+                summary(&found.node),
+                target.unwrap_or_default()
+            )
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[track_caller]
+fn leads(image: &Image, path: &str, expected: &str) {
+    assert_eq!(found(image, path, Follow::All), expected);
+}
+
+#[track_caller]
+fn is_missing(image: &Image, path: &str) {
+    leads(image, path, &format!("no such file or directory: {path}"));
+}
+
+/// The names in a directory, in pages.
+fn pages(image: &Image, path: &str, limit: usize, summary: fn(&Node) -> String) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = list(image, path.as_bytes(), after.as_deref(), limit);
+        let page = pollster::block_on(page).unwrap();
+        assert!(page.children.len() == limit || !page.more);
+        for child in &page.children {
+            let name = String::from_utf8(child.name.clone()).unwrap();
+            names.push(format!("{name}: {}", summary(&child.node)));
+        }
+        if !page.more {
+            return names;
+        }
+        after = page.last;
+    }
+}
+
+#[track_caller]
+fn has(image: &Image, path: &str, expected: &[&str]) {
+    for limit in [1, 2, 100] {
+        assert_eq!(
+            pages(image, path, limit, summary),
+            expected,
+            "in pages of {limit}"
+        );
+    }
+}
+
+fn walked(image: &Image) -> Vec<String> {
+    let mut walk = walk(image);
+    let mut all = Vec::new();
+    while let Some((path, node)) = pollster::block_on(walk.next()).unwrap() {
+        all.push(format!(
+            "/{}: {}",
+            String::from_utf8(path).unwrap(),
+            summary(&node)
+        ));
+    }
+    all
+}
+
+#[test]
+fn the_root_is_a_directory_with_or_without_an_entry() {
+    leads(&image(&[]), "", "/: directory");
+    leads(&image(&[&["a"]]), "/", "/: directory");
+    leads(&image(&[&["/"], &["a"]]), "/", "/: directory 0.0");
+    leads(&image(&[&["/"], &["/"]]), ".", "/: directory 1.0");
+    has(&image(&[]), "/", &[]);
+    has(&image(&[&["/", "a"]]), "/", &["a: file 0.1"]);
+}
+
+#[test]
+fn a_higher_layer_replaces_a_file_and_adds_to_a_directory() {
+    let image = image(&[&["d/", "d/a", "d/b"], &["d/", "d/b", "d/c"]]);
+    leads(&image, "d", "/d: directory 1.0");
+    leads(&image, "d/a", "/d/a: file 0.1");
+    leads(&image, "d/b", "/d/b: file 1.1");
+    has(&image, "d", &["a: file 0.1", "b: file 1.1", "c: file 1.2"]);
+}
+
+#[test]
+fn a_file_replaces_a_directory_with_all_in_it() {
+    let image = image(&[&["d/", "d/a", "d/e/", "d/e/b"], &["d"], &["x"]]);
+    leads(&image, "d", "/d: file 1.0");
+    leads(&image, "d/a", "not a directory: d");
+    has(&image, "/", &["d: file 1.0", "x: file 2.0"]);
+}
+
+#[test]
+fn a_directory_after_a_file_after_a_directory_begins_anew() {
+    let three = image(&[&["d/", "d/a"], &["d"], &["d/", "d/b"]]);
+    is_missing(&three, "d/a");
+    has(&three, "d", &["b: file 2.1"]);
+    let two = image(&[&["d/", "d/a"], &["d", "d/", "d/b"]]);
+    is_missing(&two, "d/a");
+    has(&two, "d", &["b: file 1.2"]);
+}
+
+#[test]
+fn a_whiteout_hides_lower_layers_only_wherever_it_comes() {
+    for layer in [["d/.wh.a", "d/a"], ["d/a", "d/.wh.a"]] {
+        let image = image(&[&["d/", "d/a", "d/b"], &layer]);
+        let number = layer.iter().position(|path| *path == "d/a").unwrap();
+        leads(&image, "d/a", &format!("/d/a: file 1.{number}"));
+        leads(&image, "d/b", "/d/b: file 0.2");
+    }
+    let image = image(&[&["d/", "d/a/", "d/a/x", "d/b"], &["d/.wh.a"], &["d/c"]]);
+    is_missing(&image, "d/a");
+    is_missing(&image, "d/a/x");
+    has(&image, "d", &["b: file 0.3", "c: file 2.0"]);
+}
+
+#[test]
+fn what_a_whiteout_hid_can_come_back() {
+    let image = image(&[&["d/", "d/a"], &[".wh.d"], &["d/", "d/b"]]);
+    leads(&image, "d", "/d: directory 2.0");
+    has(&image, "d", &["b: file 2.1"]);
+}
+
+#[test]
+fn an_opaque_directory_hides_lower_layers_only_wherever_it_comes() {
+    for layer in [["d/.wh..wh..opq", "d/e/b"], ["d/e/b", "d/.wh..wh..opq"]] {
+        let image = image(&[&["d/", "d/a", "d/e/", "d/e/c"], &layer, &["x"]]);
+        leads(&image, "d", "/d: directory 0.0");
+        is_missing(&image, "d/a");
+        is_missing(&image, "d/e/c");
+        has(&image, "d", &["e: directory"]);
+        let number = layer.iter().position(|path| *path == "d/e/b").unwrap();
+        has(&image, "d/e", &[&format!("b: file 1.{number}")]);
+    }
+}
+
+#[test]
+fn the_root_can_be_opaque() {
+    let image = image(&[&["a", "d/", "d/b"], &[".wh..wh..opq", "c"]]);
+    is_missing(&image, "a");
+    is_missing(&image, "d");
+    has(&image, "/", &["c: file 1.1"]);
+}
+
+#[test]
+fn whiteouts_are_never_seen() {
+    let whiteouts = image(&[&[
+        ".wh.a",
+        ".wh..wh..opq",
+        ".wh..wh.plnk/1",
+        "d/.wh.",
+        ".wh/x",
+        ".wh.y-z",
+        ".wh.y/z",
+        "b",
+    ]]);
+    for path in [
+        ".wh.a",
+        ".wh..wh..opq",
+        ".wh..wh.plnk",
+        ".wh..wh.plnk/1",
+        "d/.wh.",
+    ] {
+        is_missing(&whiteouts, path);
+    }
+    has(
+        &whiteouts,
+        "/",
+        &[".wh: directory", "b: file 0.7", "d: directory"],
+    );
+    has(&whiteouts, "d", &[]);
+    let below = image(&[&[".wh.y-z", ".wh.y/z", "b"]]);
+    has(&below, "/", &["b: file 0.2"]);
+}
+
+#[test]
+fn a_name_that_begins_as_a_whiteout_does_hides_nothing_else() {
+    let image = image(&[&["a", "b", "bc"], &[".wh.b", ".wh.x/a"]]);
+    has(&image, "/", &["a: file 0.0", "bc: file 0.2"]);
+    leads(&image, "bc", "/bc: file 0.2");
+}
+
+#[test]
+fn of_two_entries_in_a_layer_the_last_one_counts() {
+    leads(&image(&[&["a", "a -> b", "a"]]), "a", "/a: file 0.2");
+    let twice = image(&[&["d/", "d/a", "d/"]]);
+    leads(&twice, "d", "/d: directory 0.2");
+    leads(&twice, "d/a", "/d/a: file 0.1");
+}
+
+#[test]
+fn a_file_after_a_directory_in_a_layer_takes_away_what_came_before_it() {
+    let gone = image(&[&["d/", "d/a", "d"]]);
+    leads(&gone, "d", "/d: file 0.2");
+    leads(&gone, "d/a", "not a directory: d");
+    let anew = image(&[&["d/", "d/a", "d/e/x", "d", "d/", "d/b"]]);
+    is_missing(&anew, "d/a");
+    is_missing(&anew, "d/e");
+    has(&anew, "d", &["b: file 0.5"]);
+}
+
+#[test]
+fn what_comes_below_a_file_of_its_layer_is_left_out() {
+    let image = image(&[&["d", "d/a", "d/", "d/b"], &["e", "e/a"]]);
+    has(&image, "d", &["b: file 0.3"]);
+    is_missing(&image, "d/a");
+    leads(&image, "e", "/e: file 1.0");
+    leads(&image, "e/a", "not a directory: e");
+}
+
+#[test]
+fn a_directory_without_an_entry_is_described_by_a_lower_layer() {
+    let image = image(&[&["d/", "e/", "f/"], &["d/a", "e", "f/b/c"], &["e/a"]]);
+    leads(&image, "d", "/d: directory 0.0");
+    leads(&image, "e", "/e: directory");
+    leads(&image, "f", "/f: directory 0.2");
+    leads(&image, "f/b", "/f/b: directory");
+    has(
+        &image,
+        "/",
+        &["d: directory 0.0", "e: directory", "f: directory 0.2"],
+    );
+}
+
+#[test]
+fn a_directory_without_an_entry_replaces_a_lower_symbolic_link() {
+    let image = image(&[
+        &["usr/", "usr/lib/", "usr/lib/a", "lib -> usr/lib"],
+        &["lib/b"],
+    ]);
+    leads(&image, "lib", "/lib: directory");
+    leads(&image, "lib/b", "/lib/b: file 1.0");
+    is_missing(&image, "lib/a");
+    is_missing(&image, "usr/lib/b");
+}
+
+#[test]
+fn a_path_through_a_symbolic_link_with_entries_of_its_layer_below_it_is_refused() {
+    let through = image(&[&["t/", "l -> t", "l/a"]]);
+    let refused = "a symbolic link with entries below it in its own layer: l";
+    leads(&through, "l", refused);
+    leads(&through, "l/a", refused);
+    leads(
+        &image(&[&["t/", "t/a"], &["l -> t", "l/.wh.a"]]),
+        "l/a",
+        refused,
+    );
+    assert_eq!(found(&through, "l", Follow::Parents), "/l: symlink 0.1");
+    leads(
+        &image(&[&["t/", "l/a", "l -> t"]]),
+        "l",
+        "/t: directory 0.0",
+    );
+}
+
+#[test]
+fn a_whiteout_makes_the_directory_that_it_is_in() {
+    let image = image(&[&["d"], &["d/.wh.x"]]);
+    leads(&image, "d", "/d: directory");
+    has(&image, "d", &[]);
+}
+
+#[test]
+fn symbolic_links_lead_where_they_say() {
+    let image = image(&[&[
+        "a/",
+        "a/b/",
+        "a/b/f",
+        "rel -> a/b",
+        "a/up -> ../a/b/f",
+        "abs -> /a",
+        "a/b/abs -> /a/b/f",
+        "slash -> a/b/f/",
+        "nothing -> x",
+        "empty -> ",
+    ]]);
+    leads(&image, "rel", "/a/b: directory 0.1");
+    leads(&image, "rel/f", "/a/b/f: file 0.2");
+    leads(&image, "a/up", "/a/b/f: file 0.2");
+    leads(&image, "abs/up", "/a/b/f: file 0.2");
+    leads(&image, "rel/abs", "/a/b/f: file 0.2");
+    leads(&image, "slash", "not a directory: a/b/f");
+    is_missing(&image, "nothing");
+    is_missing(&image, "empty");
+    leads(&image, "a/up/x", "not a directory: a/b/f");
+    has(&image, "abs/b/", &["abs: symlink 0.6", "f: file 0.2"]);
+}
+
+#[test]
+fn a_symbolic_link_leads_to_what_any_layer_has() {
+    let image = image(&[
+        &["v1/", "v1/a", "now -> v1"],
+        &["v2/", "v2/a"],
+        &["now -> v2"],
+        &["v2/a"],
+    ]);
+    leads(&image, "now/a", "/v2/a: file 3.0");
+}
+
+#[test]
+fn the_last_symbolic_link_is_not_followed_where_that_is_not_asked_for() {
+    let image = image(&[&["d/", "d/m -> n", "l -> d"]]);
+    assert_eq!(found(&image, "l", Follow::Parents), "/l: symlink 0.2");
+    assert_eq!(found(&image, "l/m", Follow::Parents), "/d/m: symlink 0.1");
+    assert_eq!(found(&image, "l/", Follow::Parents), "/d: directory 0.0");
+    assert_eq!(found(&image, "l/.", Follow::Parents), "/d: directory 0.0");
+}
+
+#[test]
+fn nothing_leads_out_of_the_image() {
+    let image = image(&[&[
+        "a/",
+        "a/out -> ../../../etc",
+        "etc/",
+        "etc/f",
+        "b -> /../..",
+    ]]);
+    leads(&image, "a/out/f", "/etc/f: file 0.3");
+    leads(&image, "../../etc/f", "/etc/f: file 0.3");
+    leads(&image, "b/etc/f", "/etc/f: file 0.3");
+    leads(&image, "a/../..", "/: directory");
+}
+
+#[test]
+fn dots_and_slashes_are_those_of_a_kernel() {
+    let image = image(&[&["a/", "a/b/", "a/b/f", "l -> a/b", "f"]]);
+    leads(&image, "//a/./b//f", "/a/b/f: file 0.2");
+    leads(&image, "l/..", "/a: directory 0.0");
+    leads(&image, "l/../b/f", "/a/b/f: file 0.2");
+    leads(&image, "f/", "not a directory: f");
+    leads(&image, "f/.", "not a directory: f");
+    leads(&image, "f/..", "not a directory: f");
+    is_missing(&image, "x/..");
+}
+
+#[test]
+fn forty_symbolic_links_are_followed_and_no_more() {
+    let links: Vec<_> = (1..=41)
+        .map(|number| format!("{number} -> {}", number - 1))
+        .collect();
+    let mut layer: Vec<_> = links.iter().map(String::as_str).collect();
+    layer.extend(["0", "x -> y", "y -> x", "self -> self/self"]);
+    let image = image(&[&layer]);
+    leads(&image, "40", "/0: file 0.41");
+    leads(&image, "41", "more than 40 symbolic links: 41");
+    leads(&image, "x", "more than 40 symbolic links: x");
+    leads(&image, "self/a", "more than 40 symbolic links: self/a");
+}
+
+#[test]
+fn a_hard_link_is_what_its_target_was_when_it_came() {
+    leads(
+        &image(&[&["a", "b = a", "a"]]),
+        "b",
+        "/b: hardlink 0.1 to file 0.0",
+    );
+    leads(
+        &image(&[&["a"], &["b = a", "a"]]),
+        "b",
+        "/b: hardlink 1.0 to file 0.0",
+    );
+    leads(
+        &image(&[&["a", "b = a"], &[".wh.a"], &["a"]]),
+        "b",
+        "/b: hardlink 0.1 to file 0.0",
+    );
+    leads(
+        &image(&[&["a"], &["b = a", ".wh.a"]]),
+        "b",
+        "/b: hardlink 1.0 to file 0.0",
+    );
+    let image = image(&[&["d/", "d/a"], &["d/", "d/a", "b = d/a", "d", "c = d"]]);
+    leads(&image, "b", "/b: hardlink 1.2 to file 1.1");
+    leads(&image, "c", "/c: hardlink 1.4 to file 1.3");
+}
+
+#[test]
+fn a_hard_link_to_a_hard_link_is_the_file() {
+    let image = image(&[&["a", "b = a"], &["c = b", "b"], &["d = c"]]);
+    leads(&image, "d", "/d: hardlink 2.0 to file 0.0");
+}
+
+#[test]
+fn a_long_chain_of_hard_links_ends() {
+    let mut layer = vec!["0".to_owned()];
+    layer.extend((1..2000).map(|number| format!("{number} = {}", number - 1)));
+    let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
+    leads(&image, "1999", "/1999: hardlink 0.1999 to file 0.0");
+}
+
+#[test]
+fn hard_links_on_the_way_to_hard_links_end() {
+    let mut layer = vec!["t/".to_owned(), "0 -> t".to_owned(), "t/a -> /t".to_owned()];
+    let deeper = |number| format!("{number} = {}/a", number - 1);
+    layer.extend((1..10_000).map(deeper));
+    let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
+    leads(&image, "20/a/", "/t: directory 0.0");
+    let text = found(&image, "9999/a", Follow::All);
+    assert!(text.starts_with("more than 40 symbolic links"), "{text}");
+}
+
+#[test]
+fn a_hard_link_to_a_symbolic_link_is_that_link() {
+    let image = image(&[&["d/", "d/f", "s -> d", "h = s", "e/", "e/h = s"], &["s"]]);
+    assert_eq!(
+        found(&image, "h", Follow::Parents),
+        "/h: hardlink 0.3 to symlink 0.2"
+    );
+    leads(&image, "h", "/d: directory 0.0");
+    leads(&image, "h/f", "/d/f: file 0.1");
+    is_missing(&image, "e/h");
+}
+
+#[test]
+fn a_hard_link_is_found_through_symbolic_links_of_its_time() {
+    let image = image(&[
+        &["d/", "d/f", "s -> d", "e/", "e/f"],
+        &["h = s/f", "s -> e"],
+    ]);
+    leads(&image, "h", "/h: hardlink 1.0 to file 0.1");
+    leads(&image, "s/f", "/e/f: file 0.4");
+}
+
+#[test]
+fn a_hard_link_comes_after_the_directory_that_it_is_in() {
+    let image = image(&[&["d/", "d/f", "s -> d"], &["h = s/f", "s/h = s/f"]]);
+    leads(&image, "h", "/h: hardlink 1.0 to file 0.1");
+    let text = "no such file: s/f, which s/h is a hard link to";
+    leads(&image, "s/h", text);
+}
+
+#[test]
+fn a_hard_link_to_nothing_says_so() {
+    let text = "no such file: a, which b is a hard link to";
+    leads(&image(&[&["b = a"]]), "b", text);
+    leads(&image(&[&["b = a", "a"]]), "b", text);
+    leads(&image(&[&["b = a"], &["a"]]), "b", text);
+    leads(&image(&[&["a/", "b = a"]]), "b", text);
+    leads(&image(&[&["a"], &[".wh.a", "b = a"]]), "b", text);
+    leads(&image(&[&["b = a"]]), "b/c", text);
+    leads(
+        &image(&[&["a = a"]]),
+        "a",
+        "no such file: a, which a is a hard link to",
+    );
+    // The directory goes to make room for the link.
+    let image = image(&[&["a/", "a/f"], &["a = a/f"]]);
+    leads(&image, "a", "no such file: a/f, which a is a hard link to");
+    has(&image, "/", &["a: hardlink 1.0"]);
+}
+
+#[test]
+fn names_are_in_the_order_of_bytes_whether_they_have_entries_or_not() {
+    let image = image(&[
+        &["a-b", "a.c", "a/x", "a0", "a"],
+        &["b-/x", "b/y", "b.d", "b./z", "b!"],
+    ]);
+    has(
+        &image,
+        "/",
+        &[
+            "a: file 0.4",
+            "a-b: file 0.0",
+            "a.c: file 0.1",
+            "a0: file 0.3",
+            "b: directory",
+            "b!: file 1.4",
+            "b-: directory",
+            "b.: directory",
+            "b.d: file 1.2",
+        ],
+    );
+}
+
+#[test]
+fn a_page_begins_after_any_name() {
+    let image = image(&[&["a/x", "a-b", "c"]]);
+    for (after, count) in [
+        ("", 3),
+        ("a", 2),
+        ("a-", 2),
+        ("a-b", 1),
+        ("b", 1),
+        ("c", 0),
+        ("d", 0),
+    ] {
+        let page = pollster::block_on(list(&image, b"/", Some(after.as_bytes()), 9)).unwrap();
+        assert_eq!(
+            (page.children.len(), page.more),
+            (count, false),
+            "after {after}"
+        );
+    }
+    let none = pollster::block_on(list(&image, b"/", None, 0)).unwrap();
+    assert!(none.children.is_empty() && none.more);
+}
+
+#[test]
+fn what_is_no_directory_is_not_listed() {
+    let image = image(&[&["f", "l -> f"]]);
+    let error = pollster::block_on(list(&image, b"l", None, 9)).unwrap_err();
+    assert_eq!(error.to_string(), "not a directory: f");
+}
+
+#[test]
+fn a_walk_passes_each_directory_before_what_is_in_it() {
+    let image = image(&[
+        &["a/", "a/x", "a-b", "l -> a"],
+        &["a/y/z", ".wh.l", "b/.wh.x"],
+    ]);
+    let expected = [
+        "/: directory",
+        "/a: directory 0.0",
+        "/a/x: file 0.1",
+        "/a/y: directory",
+        "/a/y/z: file 1.0",
+        "/a-b: file 0.2",
+        "/b: directory",
+    ];
+    assert_eq!(walked(&image), expected);
+}
+
+#[test]
+fn what_is_in_the_highest_layer_is_found_there() {
+    let lower: &[&str] = &["usr/", "usr/bin/", "usr/bin/a", "usr/bin/b"];
+    let image = image(&[lower, lower, lower]);
+    leads(&image, "usr/bin/a", "/usr/bin/a: file 2.2");
+    assert_eq!(image.asked(), [0, 0, 3]);
+}
+
+#[test]
+fn a_layer_is_asked_twice_for_each_directory_on_the_way_that_it_has() {
+    let image = image(&[
+        &["usr/", "usr/bin/", "usr/bin/a"],
+        &["usr/", "usr/lib/", "usr/lib/b"],
+        &["etc/", "etc/c"],
+    ]);
+    leads(&image, "usr/bin/a", "/usr/bin/a: file 0.2");
+    // Entry and whiteouts in the root of both; in the second, also in usr, of which it has no bin.
+    assert_eq!(image.asked(), [3, 4, 2]);
+}
+
+#[test]
+fn a_whiteout_on_the_way_is_the_last_that_is_asked_for() {
+    let image = image(&[&["d/", "d/a"], &["d/.wh.a"], &["e"]]);
+    is_missing(&image, "d/a");
+    assert_eq!(image.asked()[0], 0);
+}
+
+#[test]
+fn a_listing_passes_over_what_is_further_below() {
+    let mut layer = Vec::new();
+    for name in ["a", "b", "c.d"] {
+        layer.push(format!("top/{name}/"));
+        layer.extend((0..3_333).map(|number| format!("top/{name}/{}/{number}", number % 7)));
+    }
+    let layer: Vec<_> = layer.iter().map(String::as_str).collect();
+    let image = image(&[&layer, &["top/"]]);
+    let names = pages(&image, "top", 100, summary);
+    assert_eq!(
+        names,
+        [
+            "a: directory 0.0",
+            "b: directory 0.3334",
+            "c.d: directory 0.6668"
+        ]
+    );
+    let asked: usize = image.asked().iter().sum();
+    assert!(asked <= 20, "{asked}");
+}
+
+#[test]
+fn a_listing_asks_about_once_for_each_file() {
+    let layer: Vec<_> = (0..1000)
+        .map(|number| format!("lib/lib{number:03}.so.{number}"))
+        .collect();
+    let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
+    assert_eq!(pages(&image, "lib", 2000, summary).len(), 1000);
+    let asked: usize = image.asked().iter().sum();
+    assert!(asked <= 1010, "{asked}");
+}
+
+#[test]
+fn what_a_table_of_contents_fails_with_is_passed_on() {
+    struct Broken;
+    impl Layers for Broken {
+        type Error = &'static str;
+
+        fn count(&self) -> usize {
+            1
+        }
+
+        async fn seek(&self, _: usize, _: &[u8]) -> Result<Option<Vec<Entry>>, &'static str> {
+            Err("unreadable")
+        }
+    }
+    let error = pollster::block_on(resolve(&Broken, b"a", Follow::All)).unwrap_err();
+    assert_eq!(error, Error::Layers("unreadable"));
+    assert_eq!(error.to_string(), "unreadable");
+}
+
+/// Layers that are applied to a file system in memory, entry by entry.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod model {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Layer and number of an entry.
+    type Site = (usize, usize);
+
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum Failure {
+        NotFound,
+        Dangling,
+        NotADirectory,
+        Loop,
+        Through,
+    }
+
+    /// What has names: what was made by one entry.
+    #[derive(Clone, Debug)]
+    struct Inode {
+        site: Site,
+        link: Option<Vec<u8>>,
+    }
+
+    /// A file with the inode that it had at once, or why it has none.
+    #[derive(Clone, Debug)]
+    struct Leaf {
+        site: Site,
+        hard: bool,
+        inode: Result<Inode, Failure>,
+        /// How many symbolic links led to the inode.
+        links: usize,
+        /// Whether there are entries below it in its layer.
+        through: bool,
+    }
+
+    #[derive(Clone, Debug)]
+    struct Directory {
+        entry: Option<Site>,
+        /// The last layer that had something in it.
+        layer: usize,
+        children: BTreeMap<Vec<u8>, Thing>,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Thing {
+        Leaf(Leaf),
+        Directory(Directory),
+    }
+
+    impl Directory {
+        fn new(layer: usize) -> Self {
+            Self {
+                entry: None,
+                layer,
+                children: BTreeMap::new(),
+            }
+        }
+
+        /// The directory that a name is in, made where it is not there; none below a file of the same layer.
+        fn make(&mut self, names: &[&[u8]], layer: usize) -> Option<&mut Self> {
+            self.layer = layer;
+            let Some((first, rest)) = names.split_first() else {
+                return Some(self);
+            };
+            let child = self.children.entry(first.to_vec());
+            let child = child.or_insert_with(|| Thing::Directory(Self::new(layer)));
+            match child {
+                Thing::Leaf(leaf) if leaf.site.0 == layer => {
+                    leaf.through = true;
+                    return None;
+                }
+                Thing::Leaf(_) => *child = Thing::Directory(Self::new(layer)),
+                Thing::Directory(_) => {}
+            }
+            match child {
+                Thing::Directory(directory) => directory.make(rest, layer),
+                Thing::Leaf(_) => unreachable!(),
+            }
+        }
+
+        /// Removes what is not of this layer.
+        fn clear(&mut self, layer: usize) {
+            self.children.retain(|_, child| match child {
+                Thing::Leaf(leaf) => leaf.site.0 == layer,
+                Thing::Directory(directory) => {
+                    directory.entry = directory.entry.filter(|site| site.0 == layer);
+                    directory.clear(layer);
+                    directory.layer == layer
+                }
+            });
+        }
+
+        fn at(&self, path: &[Vec<u8>]) -> Option<&Thing> {
+            let (last, parents) = path.split_last()?;
+            let mut directory = self;
+            for name in parents {
+                match directory.children.get(name)? {
+                    Thing::Directory(inner) => directory = inner,
+                    Thing::Leaf(_) => return None,
+                }
+            }
+            directory.children.get(last)
+        }
+
+        /// What a path leads to, and how many symbolic links it took.
+        fn resolve(&self, path: &[u8], follow: Follow) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
+            let mut links = 0;
+            let found = self.lead(path, follow, &mut links);
+            (links, found)
+        }
+
+        fn lead(
+            &self,
+            path: &[u8],
+            follow: Follow,
+            links: &mut usize,
+        ) -> Result<Vec<Vec<u8>>, Failure> {
+            let components = |path: &[u8]| {
+                let all: Vec<_> = path
+                    .split(|byte| *byte == b'/')
+                    .map(<[u8]>::to_vec)
+                    .collect();
+                all
+            };
+            let mut rest: VecDeque<_> = components(path).into();
+            let mut at: Vec<Vec<u8>> = Vec::new();
+            while let Some(name) = rest.pop_front() {
+                match name.as_slice() {
+                    b"" | b"." => continue,
+                    b".." => {
+                        at.pop();
+                        continue;
+                    }
+                    _ => at.push(name),
+                }
+                let leaf = match self.at(&at).ok_or(Failure::NotFound)? {
+                    Thing::Directory(_) => continue,
+                    Thing::Leaf(leaf) => leaf,
+                };
+                if rest.is_empty() && follow == Follow::Parents {
+                    break;
+                }
+                *links += leaf.links;
+                if *links > 40 {
+                    return Err(Failure::Loop);
+                }
+                let inode = leaf.inode.as_ref().map_err(|failure| *failure)?;
+                if let Some(link) = &inode.link {
+                    *links += 1;
+                    if *links > 40 {
+                        return Err(Failure::Loop);
+                    }
+                    if leaf.through {
+                        return Err(Failure::Through);
+                    }
+                    if link.is_empty() {
+                        return Err(Failure::NotFound);
+                    }
+                    at.pop();
+                    if link.starts_with(b"/") {
+                        at.clear();
+                    }
+                    for name in components(link).into_iter().rev() {
+                        rest.push_front(name);
+                    }
+                } else if !rest.is_empty() {
+                    return Err(Failure::NotADirectory);
+                }
+            }
+            Ok(at)
+        }
+
+        fn apply(&mut self, site: Site, entry: &Entry) {
+            let layer = site.0;
+            if entry.path.is_empty() {
+                self.entry = Some(site);
+                return;
+            }
+            let names: Vec<_> = entry.path.split(|byte| *byte == b'/').collect();
+            let seen = names
+                .iter()
+                .take_while(|name| !name.starts_with(b".wh."))
+                .count();
+            let last = names[seen.min(names.len() - 1)];
+            let Some(parent) = self.make(&names[..seen.min(names.len() - 1)], layer) else {
+                return;
+            };
+            if seen + 1 < names.len() {
+                return;
+            }
+            if last == b".wh..wh..opq" {
+                parent.clear(layer);
+                return;
+            }
+            if let Some(name) = last.strip_prefix(b".wh.") {
+                let mut alone = Self::new(layer);
+                alone.children.extend(parent.children.remove_entry(name));
+                alone.clear(layer);
+                parent.children.append(&mut alone.children);
+                return;
+            }
+            if entry.kind == EntryKind::Directory {
+                let child = parent.children.entry(last.to_vec());
+                let child = child.or_insert_with(|| Thing::Directory(Self::new(layer)));
+                if matches!(child, Thing::Leaf(_)) {
+                    *child = Thing::Directory(Self::new(layer));
+                }
+                if let Thing::Directory(directory) = child {
+                    directory.entry = Some(site);
+                    directory.layer = layer;
+                }
+                return;
+            }
+            parent.children.remove(last);
+            let (links, inode) = match entry.kind {
+                EntryKind::HardLink => self.linked(&entry.link),
+                EntryKind::SymbolicLink => (
+                    0,
+                    Ok(Inode {
+                        site,
+                        link: Some(entry.link.clone()),
+                    }),
+                ),
+                _ => (0, Ok(Inode { site, link: None })),
+            };
+            let leaf = Leaf {
+                site,
+                hard: entry.kind == EntryKind::HardLink,
+                inode,
+                links,
+                through: false,
+            };
+            let parent = self.make(&names[..names.len() - 1], layer).unwrap();
+            parent.children.insert(last.to_vec(), Thing::Leaf(leaf));
+        }
+
+        fn linked(&self, target: &[u8]) -> (usize, Result<Inode, Failure>) {
+            let (links, found) = self.resolve(target, Follow::Parents);
+            match found {
+                Ok(path) => match self.at(&path) {
+                    Some(Thing::Leaf(leaf)) => (links + leaf.links, leaf.inode.clone()),
+                    _ => (links, Err(Failure::Dangling)),
+                },
+                Err(Failure::NotFound | Failure::NotADirectory) => (links, Err(Failure::Dangling)),
+                Err(failure) => (links, Err(failure)),
+            }
+        }
+
+        /// As [`found`] has it.
+        fn found(&self, path: &[u8], follow: Follow) -> Result<String, Failure> {
+            let (mut links, found) = self.resolve(path, follow);
+            let at = found?;
+            let path = String::from_utf8(at.join(&b'/')).unwrap();
+            let is = match self.at(&at) {
+                Some(Thing::Leaf(leaf)) if leaf.hard => {
+                    if follow == Follow::Parents {
+                        links += leaf.links;
+                    }
+                    if links > 40 {
+                        return Err(Failure::Loop);
+                    }
+                    let inode = leaf.inode.as_ref().map_err(|failure| *failure)?;
+                    format!("{:?} to {:?}", leaf.site, inode.site)
+                }
+                Some(thing) => thing.summary(),
+                None => Thing::Directory(self.clone()).summary(),
+            };
+            Ok(format!("/{path}: {is}"))
+        }
+
+        fn list(&self) -> Vec<String> {
+            let children = self.children.iter();
+            let line = |(name, thing): (&Vec<u8>, &Thing)| {
+                format!("{}: {}", String::from_utf8_lossy(name), thing.summary())
+            };
+            children.map(line).collect()
+        }
+
+        fn walk(&self, path: &str, all: &mut Vec<(String, Option<Vec<String>>)>) {
+            for (name, thing) in &self.children {
+                let path = format!("{path}/{}", String::from_utf8_lossy(name));
+                let line = format!("{path}: {}", thing.summary());
+                match thing {
+                    Thing::Leaf(_) => all.push((line, None)),
+                    Thing::Directory(directory) => {
+                        all.push((line, Some(directory.list())));
+                        directory.walk(&path, all);
+                    }
+                }
+            }
+        }
+    }
+
+    impl Thing {
+        fn summary(&self) -> String {
+            match self {
+                Self::Leaf(leaf) => format!("{:?}", leaf.site),
+                Self::Directory(Directory {
+                    entry: Some(site), ..
+                }) => format!("{site:?}"),
+                Self::Directory(_) => "directory".to_owned(),
+            }
+        }
+    }
+
+    fn place(node: &Node) -> String {
+        match node {
+            Node::Entry(sited) => format!("{:?}", (sited.layer, sited.entry.offset)),
+            Node::Directory => "directory".to_owned(),
+        }
+    }
+
+    fn actual(image: &Image, path: &[u8], follow: Follow) -> Result<String, Failure> {
+        match pollster::block_on(resolve(image, path, follow)) {
+            Ok(found) => {
+                let path = String::from_utf8(found.path).unwrap();
+                let target = found
+                    .target
+                    .map(|target| format!(" to {}", place(&target.into())));
+                Ok(format!(
+                    "/{path}: {}{}",
+                    place(&found.node),
+                    target.unwrap_or_default()
+                ))
+            }
+            Err(Error::NotFound { .. }) => Err(Failure::NotFound),
+            Err(Error::Dangling { .. }) => Err(Failure::Dangling),
+            Err(Error::NotADirectory { .. }) => Err(Failure::NotADirectory),
+            Err(Error::Loop { .. }) => Err(Failure::Loop),
+            Err(Error::Through { .. }) => Err(Failure::Through),
+            Err(error @ (Error::TooLong { .. } | Error::Spent(_))) => panic!("{error}"),
+            Err(Error::Layers(never)) => match never {},
+        }
+    }
+
+    const NAMES: [&str; 3] = ["a", "a-", "b"];
+
+    fn paths() -> Vec<String> {
+        let mut paths = vec![String::new()];
+        let mut last = paths.clone();
+        for _ in 0..3 {
+            let deeper = |path: &String| NAMES.map(|name| format!("{path}/{name}"));
+            last = last.iter().flat_map(deeper).collect();
+            paths.extend(last.clone());
+        }
+        paths
+    }
+
+    fn any_name() -> impl Strategy<Value = &'static str> {
+        prop_oneof![8 => proptest::sample::select(&NAMES[..]), 1 => Just(".wh.a"), 1 => Just(".wh.b")]
+    }
+
+    fn any_path() -> impl Strategy<Value = String> {
+        let names = proptest::collection::vec(any_name(), 1..=3);
+        names.prop_map(|names| names.join("/"))
+    }
+
+    pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
+        let links = [
+            "a", "b", "a-", "a/b", "b/a", "/a", "/b/a-", "..", "../a", "../b/a", "../../..", "/",
+            ".", "a/", "a/..", "x", "", "a-/../b",
+        ];
+        let link = proptest::sample::select(links.to_vec());
+        prop_oneof![
+            5 => any_path().prop_map(|path| entry(EntryKind::File, &path, "")),
+            5 => any_path().prop_map(|path| entry(EntryKind::Directory, &path, "")),
+            5 => (any_path(), link).prop_map(|(path, link)| entry(EntryKind::SymbolicLink, &path, link)),
+            5 => (any_path(), any_path()).prop_map(|(path, link)| entry(EntryKind::HardLink, &path, &link)),
+            2 => any_path().prop_map(|path| entry(EntryKind::File, &format!("{path}/.wh..wh..opq"), "")),
+            1 => Just(entry(EntryKind::File, ".wh..wh..opq", "")),
+            1 => Just(entry(EntryKind::Directory, "", "")),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_layer_that_follows_on_itself_changes_nothing(
+            layers in proptest::collection::vec((proptest::collection::vec(any_entry(), 0..7), 1_usize..4), 1..5),
+        ) {
+            let times = layers.iter().zip(0..).flat_map(|((_, times), layer)| vec![layer; *times]);
+            let times: Vec<usize> = times.collect();
+            let entries = |layer: &usize| layers[*layer].0.clone();
+            let naive = made_of(times.iter().map(entries).collect());
+            let once = made_of((0..layers.len()).map(|layer| entries(&layer)).collect());
+            let of_naive = |mut node: Node| {
+                if let Node::Entry(sited) = &mut node {
+                    sited.layer = times[sited.layer];
+                }
+                node
+            };
+            let (mut many, mut one) = (walk(&naive), walk(&once));
+            loop {
+                let found = pollster::block_on(many.next()).unwrap();
+                let expected = pollster::block_on(one.next()).unwrap();
+                let is_end = expected.is_none();
+                prop_assert_eq!(found.map(|(path, node)| (path, of_naive(node))), expected);
+                if is_end {
+                    break;
+                }
+            }
+            // A hard link may lead to what the layer itself put there the time before.
+            let is_hard = |entry: &Entry| entry.kind == EntryKind::HardLink;
+            if layers.iter().any(|(layer, _)| layer.iter().any(is_hard)) {
+                return Ok(());
+            }
+            for path in paths() {
+                for end in ["", "/", "/..", "/../b"] {
+                    let path = format!("{path}{end}").into_bytes();
+                    for follow in [Follow::All, Follow::Parents] {
+                        let found = pollster::block_on(resolve(&naive, &path, follow));
+                        let found = found.map(|found| (found.path, of_naive(found.node)));
+                        let expected = pollster::block_on(resolve(&once, &path, follow));
+                        prop_assert_eq!(found, expected.map(|found| (found.path, found.node)));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn lookups_find_what_applying_the_layers_makes(
+            layers in proptest::collection::vec(proptest::collection::vec(any_entry(), 0..7), 1..5),
+        ) {
+            let mut root = Directory::new(0);
+            for (number, layer) in layers.iter().enumerate() {
+                for (offset, entry) in layer.iter().enumerate() {
+                    root.apply((number, offset), entry);
+                }
+            }
+            let image = made_of(layers);
+            for path in paths() {
+                for end in ["", "/", "/..", "/../b"] {
+                    let path = format!("{path}{end}");
+                    for follow in [Follow::All, Follow::Parents] {
+                        let expected = root.found(path.as_bytes(), follow);
+                        let actual = actual(&image, path.as_bytes(), follow);
+                        prop_assert_eq!(actual, expected, "{} {:?}", path, follow);
+                    }
+                }
+            }
+            let summary = Thing::Directory(root.clone()).summary();
+            let mut expected = vec![(format!("/: {summary}"), Some(root.list()))];
+            root.walk("", &mut expected);
+            let mut walk = walk(&image);
+            for (line, list) in expected {
+                let (path, node) = pollster::block_on(walk.next()).unwrap().unwrap();
+                let path = String::from_utf8(path).unwrap();
+                prop_assert_eq!(format!("/{path}: {}", place(&node)), line);
+                let Some(list) = list else { continue };
+                for limit in [1, 2, 9] {
+                    prop_assert_eq!(&pages(&image, &path, limit, place), &list, "{} by {}", path, limit);
+                }
+            }
+            prop_assert_eq!(pollster::block_on(walk.next()).unwrap(), None);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The directories on the way to a path, and the layers that have a part in each of them.
+
+use crate::layer::tree::node::Sited;
+
+/// How far the layers have been applied.
+pub(super) struct Until<'a> {
+    /// The highest layer of which there is anything.
+    pub(super) layer: usize,
+    /// Its entries up to this offset are there.
+    pub(super) offset: u64,
+    /// What has just been taken away, for the entry at this offset to be put in its place.
+    pub(super) gone: Option<&'a [u8]>,
+}
+
+impl Until<'_> {
+    /// All of them.
+    pub(super) const END: Self = Self {
+        layer: usize::MAX,
+        offset: u64::MAX,
+        gone: None,
+    };
+
+    pub(super) fn offset(&self, layer: usize) -> u64 {
+        if layer == self.layer {
+            self.offset
+        } else {
+            u64::MAX
+        }
+    }
+}
+
+/// A layer that has something in a directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) layer: usize,
+    /// What came up to this offset is gone.
+    pub(super) floor: Option<u64>,
+    /// Whether the layer may have an entry for the directory.
+    pub(super) has_entry: bool,
+    /// The layer's whiteouts in the directory, once they were looked up.
+    pub(super) whiteouts: Option<Whiteouts>,
+}
+
+/// The whiteouts of a layer in a directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Whiteouts {
+    None,
+    /// Whiteouts of single names.
+    Names,
+    /// An opaque whiteout, which hides everything in lower layers.
+    All,
+}
+
+impl Source {
+    pub(super) const fn new(layer: usize, floor: Option<u64>, has_entry: bool) -> Self {
+        Self {
+            layer,
+            floor,
+            has_entry,
+            whiteouts: None,
+        }
+    }
+}
+
+/// The directories from the root to the current one, kept so that `..` costs no new lookup.
+pub(super) struct Trail {
+    pub(super) path: Vec<u8>,
+    pub(super) directories: Vec<Directory>,
+}
+
+/// A directory and its sources: the layers that have entries in it, the highest first, found as far
+/// as they were needed.
+pub(super) struct Directory {
+    /// The length of its path.
+    pub(super) length: usize,
+    pub(super) sources: Vec<Source>,
+    /// The number of the parent's sources that were asked so far.
+    pub(super) asked: usize,
+    /// Whether there are no more sources.
+    pub(super) is_whole: bool,
+    /// The entry in its place if it has no source.
+    pub(super) other: Option<Sited>,
+}
+
+impl Trail {
+    pub(super) fn new(count: usize, until: &Until<'_>) -> Self {
+        let layers = (0..count).rev().filter(|layer| *layer <= until.layer);
+        let root = Directory {
+            length: 0,
+            sources: layers.map(|layer| Source::new(layer, None, true)).collect(),
+            asked: 0,
+            is_whole: true,
+            other: None,
+        };
+        Self {
+            path: Vec::new(),
+            directories: vec![root],
+        }
+    }
+
+    /// The number of components of the path.
+    pub(super) const fn depth(&self) -> usize {
+        self.directories.len() - 1
+    }
+
+    pub(super) fn enter(&mut self, path: Vec<u8>) {
+        self.directories.push(Directory {
+            length: path.len(),
+            sources: Vec::new(),
+            asked: 0,
+            is_whole: false,
+            other: None,
+        });
+        self.path = path;
+    }
+
+    /// Goes back to the directory after so many components, the root at least. Returns the freed
+    /// memory in bytes.
+    pub(super) fn back(&mut self, depth: usize) -> usize {
+        let left = self
+            .directories
+            .drain((depth + 1).min(self.directories.len())..);
+        let sources = left.map(|directory| directory.sources.len());
+        let weight = sources.sum::<usize>() * SOURCE;
+        let length = self
+            .directories
+            .last()
+            .map_or(0, |directory| directory.length);
+        self.path.truncate(length);
+        weight
+    }
+
+    /// The path after so many components.
+    pub(super) fn path(&self, depth: usize) -> &[u8] {
+        let directory = self.directories.get(depth);
+        let path = directory.and_then(|directory| self.path.get(..directory.length));
+        path.unwrap_or_default()
+    }
+
+    pub(super) fn source(&self, depth: usize, number: usize) -> Option<Source> {
+        self.directories.get(depth)?.sources.get(number).copied()
+    }
+}
+
+/// The memory of a source of a directory on the trail.
+pub(super) const SOURCE: usize = 2 * size_of::<Source>();

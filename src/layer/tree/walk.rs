@@ -1,0 +1,65 @@
+//! Walking a whole image.
+
+use std::fmt;
+
+use crate::{
+    budget::{Budget, Limits},
+    layer::tree::{
+        Follow, Lookup, error::Error, layers::Layers, listing::Listing, node::Node, path::join,
+        trail::Until,
+    },
+};
+
+/// Walks a whole image in the order of names, each directory before its children. It has no budget:
+/// only the size of the image bounds its cost.
+pub fn walk<L: Layers>(layers: &L) -> Walk<'_, L> {
+    Walk {
+        lookup: Lookup::new(layers, Budget::new(Limits::NONE)),
+        begun: false,
+        open: Vec::new(),
+    }
+}
+
+/// A walk of all of an image.
+pub struct Walk<'a, L> {
+    pub(super) lookup: Lookup<'a, L>,
+    begun: bool,
+    pub(super) open: Vec<Listing>,
+}
+
+impl<L: Layers> fmt::Debug for Walk<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Walk")
+            .field("depth", &self.open.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<L: Layers> Walk<'_, L> {
+    /// Answers the next path, in the form of [`Entry::path`], and what is there. None at the end.
+    pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Node)>, Error<L::Error>> {
+        if !self.begun {
+            self.begun = true;
+            let (root, trail) = self.lookup.find(b"", Follow::All, &Until::END).await?;
+            self.open.push(self.lookup.open(trail, None).await?);
+            return Ok(Some((root.path, root.node)));
+        }
+        while let Some(listing) = self.open.last_mut() {
+            let Some((name, node)) = self.lookup.next(listing).await? else {
+                self.open.pop();
+                continue;
+            };
+            let Some(node) = node else {
+                continue;
+            };
+            let path = join(&listing.path, &name);
+            if node.is_directory() {
+                let sources = self.lookup.descend(listing, &path).await?;
+                let listing = self.lookup.listing(sources, path.clone(), None).await?;
+                self.open.push(listing);
+            }
+            return Ok(Some((path, node)));
+        }
+        Ok(None)
+    }
+}
