@@ -1,0 +1,139 @@
+//! Sparse files: the map that says where in a file its data belongs, in the formats of GNU tar.
+
+use crate::layer::{
+    entry::Segment,
+    tar::{
+        Untar,
+        error::Problem,
+        header::{BLOCK, Dialect, Header, MAP, MORE_BLOCKS, number},
+        limits::MAX_SEGMENTS,
+        pax::decimal,
+    },
+};
+
+/// Where the map of a sparse file is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sparse {
+    /// In the header, and in blocks after it.
+    Old,
+    /// In the records: versions 0.0 and 0.1.
+    Records,
+    /// At the beginning of the data: version 1.0.
+    Data,
+}
+
+/// The header of a sparse file, and the blocks after it that say where its bytes belong.
+#[derive(Clone, Debug)]
+pub(super) struct Map {
+    pub(super) header: Header,
+    pub(super) blocks: Vec<u8>,
+    pub(super) lines: u64,
+}
+
+impl Untar {
+    pub(super) fn sparse(&self, header: &Header) -> Result<Option<Sparse>, Problem> {
+        if header.flag() == b'S' {
+            // Star has sparse files of the same flag, laid out in another way.
+            return match header.dialect() {
+                Dialect::Gnu => Ok(Some(Sparse::Old)),
+                Dialect::V7 | Dialect::Ustar | Dialect::Star => Err(Problem::SparseVersion),
+            };
+        }
+        let version = (
+            self.record(b"GNU.sparse.major"),
+            self.record(b"GNU.sparse.minor"),
+        );
+        match version {
+            (None, None) => Ok(self.record(b"GNU.sparse.map").map(|_| Sparse::Records)),
+            (Some(b"0"), Some(b"0" | b"1")) => Ok(Some(Sparse::Records)),
+            (Some(b"1"), Some(b"0")) => Ok(Some(Sparse::Data)),
+            _ => Err(Problem::SparseVersion),
+        }
+    }
+
+    pub(super) fn segments(
+        &self,
+        header: &Header,
+        sparse: Sparse,
+        blocks: &[u8],
+        size: u64,
+    ) -> Result<Vec<Segment>, Problem> {
+        match sparse {
+            Sparse::Old => {
+                let more = blocks
+                    .chunks(BLOCK)
+                    .filter_map(|block| block.get(..MORE_BLOCKS));
+                let maps = std::iter::once(header.field(MAP)).chain(more);
+                // The first that is not written ends each.
+                let pairs = maps.flat_map(|map| {
+                    map.chunks(PAIR)
+                        .take_while(|pair| pair.first().is_some_and(|byte| *byte != 0))
+                });
+                segments(
+                    size,
+                    pairs.flat_map(|pair| pair.chunks(PAIR / 2)),
+                    |field| number(field).and_then(|number| u64::try_from(number).ok()),
+                )
+            }
+            Sparse::Records => {
+                let map = self.record(b"GNU.sparse.map").unwrap_or_default();
+                let commas = map.split(|byte| *byte == b',');
+                let numbers = || commas.clone().filter(|_| !map.is_empty());
+                let count = self.unsigned(b"GNU.sparse.numblocks", "number of segments")?;
+                if let Some(count) = count
+                    && count.checked_mul(2) != Some(numbers().count() as u64)
+                {
+                    return Err(Problem::SparseMap);
+                }
+                segments(size, numbers(), decimal)
+            }
+            Sparse::Data => {
+                let count = lines(blocks).next().and_then(decimal::<usize>);
+                let numbers = count.unwrap_or_default().saturating_mul(2);
+                segments(size, lines(blocks).skip(1).take(numbers), decimal)
+            }
+        }
+    }
+}
+
+/// Reads the numbers of a map, which are pairs.
+pub(super) fn segments<'a>(
+    size: u64,
+    mut numbers: impl Iterator<Item = &'a [u8]>,
+    number: impl Fn(&[u8]) -> Option<u64>,
+) -> Result<Vec<Segment>, Problem> {
+    let mut segments = Vec::new();
+    let mut before = 0;
+    while let Some(offset) = numbers.next() {
+        let offset = number(offset).ok_or(Problem::SparseMap)?;
+        let length = numbers.next().and_then(&number);
+        let length = length.ok_or(Problem::SparseMap)?;
+        let end = offset.checked_add(length).filter(|end| *end <= size);
+        let end = end.ok_or(Problem::SparseOrder)?;
+        if offset < before {
+            return Err(Problem::SparseOrder);
+        }
+        before = end;
+        // GNU tar marks the end of a file that ends in a hole by an empty one.
+        if length > 0 {
+            segments.push(Segment { offset, length });
+        }
+        if segments.len() > MAX_SEGMENTS {
+            return Err(Problem::Segments);
+        }
+    }
+    Ok(segments)
+}
+
+/// The lines that are ended.
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|byte| *byte == b'\n')
+        .map_while(|line| line.strip_suffix(b"\n"))
+}
+
+pub(super) fn count_lines(text: &[u8]) -> u64 {
+    text.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// An offset and a length in the map of an old sparse file.
+const PAIR: usize = 24;
