@@ -27,29 +27,25 @@
 //! and libarchive apply them.
 
 mod attributes;
+mod entry;
 mod error;
 mod header;
 mod limits;
 mod overrides;
+mod path;
 mod pax;
 mod sparse;
 
 pub use self::{error::TarError, limits::Limits};
 
-use std::borrow::Cow;
-
 use crate::layer::{
-    entry::{Entry, EntryKind, Owner},
+    entry::{Entry, EntryKind},
     tar::{
         error::Problem,
-        header::{
-            BLOCK, GROUP, GROUP_NAME, Header, LINK, MAJOR, MINOR, MODE, MODIFIED, MORE,
-            MORE_BLOCKS, REAL_SIZE, SIZE, USER, USER_NAME, is_zero, padding, seconds, text,
-        },
-        limits::{APPLIED, EACH, MAX_GLOBALS, MAX_META},
-        overrides::{Extension, Next, clean},
-        pax::{Records, decimal},
-        sparse::{Map, Sparse, count_lines, lines},
+        header::{BLOCK, Header, MORE, SIZE, is_zero, padding},
+        limits::MAX_META,
+        overrides::{Extension, Overrides},
+        sparse::{Map, Sparse},
     },
     wire,
 };
@@ -69,12 +65,8 @@ pub struct Untar {
     piece: Vec<u8>,
     /// The number of entries so far.
     entries: u64,
-    /// What applies to the next entry.
-    next: Next,
-    /// What applies to all entries that come.
-    globals: Records,
-    /// The bytes of `globals`.
-    globals_size: u64,
+    /// The extensions that apply to the next entry.
+    overrides: Overrides,
 }
 
 /// What the next piece is.
@@ -103,9 +95,7 @@ impl Untar {
             padding: 0,
             piece: Vec::new(),
             entries: 0,
-            next: Next::default(),
-            globals: Records::default(),
-            globals_size: 0,
+            overrides: Overrides::default(),
         }
     }
 
@@ -150,7 +140,7 @@ impl Untar {
     pub fn finish(&self) -> Result<(), TarError> {
         let nothing = self.skip <= self.padding && self.piece.is_empty();
         let whole = match &self.phase {
-            Phase::Header => nothing && self.next == Next::default(),
+            Phase::Header => nothing && !self.overrides.wait_for_an_entry(),
             Phase::Zeros => nothing,
             Phase::Extension(..) | Phase::Map(_) => false,
             Phase::End => true,
@@ -188,16 +178,8 @@ impl Untar {
                 wire::put(out, *size as u64);
             }
         }
-        for bytes in [&self.piece, &self.next.path, &self.next.link] {
-            wire::put_bytes(out, bytes);
-        }
-        for records in [&self.next.records, &self.globals] {
-            wire::put(out, records.0.len() as u64);
-            for (key, value) in &records.0 {
-                wire::put_bytes(out, key);
-                wire::put_bytes(out, value);
-            }
-        }
+        wire::put_bytes(out, &self.piece);
+        self.overrides.save(out);
     }
 
     /// Reads what [`Untar::save`] wrote.
@@ -213,13 +195,7 @@ impl Untar {
             2 => Phase::End,
             3 => {
                 let header = Header(reader.array()?);
-                let blocks = reader.bytes()?.to_vec();
-                let lines = count_lines(&blocks);
-                Phase::Map(Box::new(Map {
-                    header,
-                    blocks,
-                    lines,
-                }))
+                Phase::Map(Box::new(Map::new(header, reader.bytes()?.to_vec())))
             }
             4 => Phase::Extension(Extension::Records, reader.length()?),
             5 => Phase::Extension(Extension::Globals, reader.length()?),
@@ -228,15 +204,7 @@ impl Untar {
             _ => return None,
         };
         untar.piece = reader.bytes()?.to_vec();
-        untar.next.path = reader.bytes()?.to_vec();
-        untar.next.link = reader.bytes()?.to_vec();
-        for records in [&mut untar.next.records, &mut untar.globals] {
-            for _ in 0..reader.number()? {
-                let (key, value) = (reader.bytes()?, reader.bytes()?);
-                records.0.insert(key.to_vec(), value.to_vec());
-            }
-        }
-        untar.globals_size = untar.globals.size();
+        untar.overrides = Overrides::load(reader)?;
         (untar.wanted() <= MAX_META && untar.piece.len() <= untar.wanted()).then_some(untar)
     }
 
@@ -284,7 +252,7 @@ impl Untar {
             b'M' => return Err(Problem::Volume),
             b'V' => {
                 let size = header.unsigned(SIZE, "size")?;
-                self.next = Next::default();
+                self.overrides.end_entry();
                 return self.pass(size).map(|()| None);
             }
             _ => return self.file(header),
@@ -297,19 +265,7 @@ impl Untar {
     }
 
     fn extension(&mut self, extension: Extension, data: &[u8]) -> Result<(), Problem> {
-        match extension {
-            // Of two, the first is forgotten, as Go does.
-            Extension::Records => self.next.records = Records::parse(data)?,
-            Extension::Globals => {
-                self.globals.merge(Records::parse(data)?);
-                self.globals_size = self.globals.size();
-                if self.globals_size > MAX_GLOBALS {
-                    return Err(Problem::Globals);
-                }
-            }
-            Extension::Path => self.next.path = text(data).to_vec(),
-            Extension::Link => self.next.link = text(data).to_vec(),
-        }
+        self.overrides.add(extension, data)?;
         self.padding = padding(data.len() as u64);
         self.skip = self.padding;
         Ok(())
@@ -317,7 +273,8 @@ impl Untar {
 
     /// Reads the header of an entry: all of it, but for a map that follows.
     fn file(&mut self, header: Header) -> Result<Option<Entry>, Problem> {
-        let (kind, sparse) = (self.kind(&header)?, self.sparse(&header)?);
+        let kind = self.overrides.kind(&header)?;
+        let sparse = self.overrides.sparse(&header)?;
         if kind != EntryKind::File && sparse.is_some() {
             return Err(Problem::SparseKind);
         }
@@ -329,129 +286,46 @@ impl Untar {
         if !follows {
             return self.entry(&header, &[]).map(Some);
         }
-        self.phase = Phase::Map(Box::new(Map {
-            header,
-            blocks: Vec::new(),
-            lines: 0,
-        }));
+        self.phase = Phase::Map(Box::new(Map::new(header, Vec::new())));
         Ok(None)
     }
 
-    /// Reads a block of a map, and the entry when it was the last one.
+    /// Reads a block of a map, and the entry if it was the last block.
     fn map(&mut self, mut map: Box<Map>, block: &[u8]) -> Result<Option<Entry>, Problem> {
-        map.blocks.extend_from_slice(block);
-        map.lines += count_lines(block);
-        let more = if map.header.flag() == b'S' {
-            block.get(MORE_BLOCKS).is_some_and(|more| *more != 0)
-        } else {
-            if map.blocks.len() as u64 > self.data(&map.header)? {
-                return Err(Problem::SparseData);
-            }
-            // A count and twice as many numbers, one a line.
-            let count = lines(&map.blocks).next().and_then(decimal::<u64>);
-            let count = count.ok_or(Problem::SparseMap)?;
-            count > MAX_META as u64 || map.lines <= 2 * count
-        };
-        if !more {
+        if !map.push(block, &self.overrides)? {
             return self.entry(&map.header, &map.blocks).map(Some);
-        }
-        if map.blocks.len() >= MAX_META {
-            return Err(Problem::Segments);
         }
         self.phase = Phase::Map(map);
         Ok(None)
     }
 
-    /// Makes an entry of its header, the blocks of its map, and what was said before them.
+    /// Makes an entry of its header, the blocks of its map, and the extensions before it.
     fn entry(&mut self, header: &Header, blocks: &[u8]) -> Result<Entry, Problem> {
         if self.entries >= self.limits.entries {
             return Err(Problem::Entries(self.limits.entries));
         }
-        // Each entry reads the global records again, also those that say nothing of it. As if
-        // they had applied from the first entry on: that is stored nowhere.
-        let applied = self.globals_size.saturating_mul(self.entries);
-        if applied > APPLIED.saturating_add(EACH.saturating_mul(self.entries)) {
-            return Err(Problem::Proportion);
-        }
-        let (kind, sparse) = (self.kind(header)?, self.sparse(header)?);
-        let is_link = matches!(kind, EntryKind::HardLink | EntryKind::SymbolicLink);
-        let is_device = matches!(kind, EntryKind::CharacterDevice | EntryKind::BlockDevice);
-        let path = match sparse {
-            Some(Sparse::Records | Sparse::Data) => self.record(b"GNU.sparse.name"),
-            Some(Sparse::Old) | None => None,
-        };
-        let path = path.map_or_else(|| self.path(header), Cow::Borrowed);
-        let link = match self.next.link.as_slice() {
-            b"" => self.record(b"linkpath").unwrap_or(header.text(LINK)),
-            link => link,
-        };
-        if path.len() > self.limits.path_bytes || link.len() > self.limits.path_bytes {
-            return Err(Problem::Path(self.limits.path_bytes));
-        }
-        let (accessed, changed) = header.times().unwrap_or_default();
-        let modified = match self.moment(b"mtime", "modification time")? {
-            Some(moment) => moment,
-            None => seconds(header.number(MODIFIED, "modification time")?),
-        };
-        let mut data = self.data(header)?;
-        let (attributes, omitted) = self.attributes()?;
-        // In the archive are its low bits in octal, or what a system puts above them.
-        let mode = header.number(MODE, "mode")?.cast_unsigned() & MODE_BITS;
-        let mut entry = Entry {
-            path: clean(&path),
-            kind,
-            mode: u32::try_from(mode).unwrap_or_default(),
-            user: Owner {
-                id: self.owner(header, USER, b"uid", "user")?,
-                name: self.name(header, USER_NAME, b"uname")?,
-            },
-            group: Owner {
-                id: self.owner(header, GROUP, b"gid", "group")?,
-                name: self.name(header, GROUP_NAME, b"gname")?,
-            },
-            size: 0,
-            modified,
-            accessed: self.moment(b"atime", "access time")?.or(accessed),
-            changed: self.moment(b"ctime", "change time")?.or(changed),
-            link: match kind {
-                EntryKind::HardLink => clean(link),
-                _ if is_link => link.to_vec(),
-                _ => Vec::new(),
-            },
-            device: if is_device {
-                let major = self.device(header, MAJOR, b"SCHILY.devmajor")?;
-                (major, self.device(header, MINOR, b"SCHILY.devminor")?)
-            } else {
-                (0, 0)
-            },
-            attributes,
-            omitted,
-            offset: self.offset.saturating_add(BLOCK as u64),
-            segments: None,
-        };
-        if kind == EntryKind::File {
-            entry.size = data;
-        }
-        if let Some(sparse) = sparse {
-            let real = match sparse {
-                Sparse::Old => Some(header.unsigned(REAL_SIZE, "size")?),
-                Sparse::Records | Sparse::Data => self
-                    .unsigned(b"GNU.sparse.size", "size")?
-                    .or(self.unsigned(b"GNU.sparse.realsize", "size")?),
-            };
-            entry.size = real.unwrap_or(data);
-            let segments = self.segments(header, sparse, blocks, entry.size)?;
+        self.overrides.check_proportion(self.entries)?;
+        let (mut entry, mut data) = self.overrides.describe(header, self.limits.path_bytes)?;
+        entry.offset = self.offset.saturating_add(BLOCK as u64);
+        if let Some(sparse) = self.overrides.sparse(header)? {
             if sparse == Sparse::Data {
                 data = data.saturating_sub(blocks.len() as u64);
             }
-            // All in order and none beyond the end: the sum is no more than the size.
+            entry.size = self
+                .overrides
+                .real_size(header, sparse)?
+                .unwrap_or(entry.size);
+            let segments = self
+                .overrides
+                .segments(header, sparse, blocks, entry.size)?;
+            // The segments are in order and within the file: their sum is no more than its size.
             if data != segments.iter().map(|segment| segment.length).sum::<u64>() {
                 return Err(Problem::SparseData);
             }
             entry.segments = Some(segments);
         }
         self.pass(data)?;
-        self.next = Next::default();
+        self.overrides.end_entry();
         self.entries += 1;
         Ok(entry)
     }
@@ -477,8 +351,6 @@ impl Untar {
         }
     }
 }
-
-const MODE_BITS: u64 = 0o7777;
 
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "what is tested is small")]

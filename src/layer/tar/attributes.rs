@@ -11,55 +11,55 @@ use percent_encoding::percent_decode;
 
 use crate::layer::{
     entry::{MAX_ATTRIBUTES, attribute_weight},
-    tar::{Untar, error::Problem},
+    tar::error::Problem,
 };
 
 /// Names and values of extended attributes.
-type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
-impl Untar {
-    /// The extended attributes, of the entry over those of all entries: those that fit into [`MAX_ATTRIBUTES`], and the
-    /// number of the others.
-    pub(super) fn attributes(&self) -> Result<(Attributes, u64), Problem> {
-        let (ours, globals) = (&self.next.records.0, &self.globals.0);
-        let mut named = BTreeMap::<Cow<'_, [u8]>, (&[u8], bool)>::new();
-        // Libarchive writes each both ways, and star's form comes first.
-        for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
-            let others = with_prefix(globals, prefix).filter(|(key, _)| !ours.contains_key(*key));
-            for (key, value) in others {
-                named.insert(attribute_name(key, prefix), (value, is_encoded));
-            }
+/// The extended attributes, of the entry over those of all entries: those that fit into [`MAX_ATTRIBUTES`], and the
+/// number of the others.
+pub(super) fn attributes(
+    ours: &BTreeMap<Vec<u8>, Vec<u8>>,
+    globals: &BTreeMap<Vec<u8>, Vec<u8>>,
+) -> Result<(Attributes, u64), Problem> {
+    let mut named = BTreeMap::<Cow<'_, [u8]>, (&[u8], bool)>::new();
+    // Libarchive writes each both ways, and star's form comes first.
+    for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
+        let others = with_prefix(globals, prefix).filter(|(key, _)| !ours.contains_key(*key));
+        for (key, value) in others {
+            named.insert(attribute_name(key, prefix), (value, is_encoded));
         }
-        for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
-            // An empty value takes away what there is. Where there is nothing, it is the value.
-            let ours = with_prefix(ours, prefix)
-                .filter(|(key, value)| !value.is_empty() || !globals.contains_key(*key));
-            for (key, value) in ours {
-                named.insert(attribute_name(key, prefix), (value, is_encoded));
-            }
-        }
-        let (mut attributes, mut omitted, mut weight) = (Vec::new(), 0, 0);
-        for (name, (value, is_encoded)) in named {
-            let length = if is_encoded {
-                value.len() / 4 * 3
-            } else {
-                value.len()
-            };
-            let more = attribute_weight(name.len(), length);
-            if weight + more > MAX_ATTRIBUTES {
-                omitted += 1;
-                continue;
-            }
-            weight += more;
-            let value = if is_encoded {
-                BASE64.decode(value).map_err(|_| Problem::Attribute)?
-            } else {
-                value.to_vec()
-            };
-            attributes.push((name.into_owned(), value));
-        }
-        Ok((attributes, omitted))
     }
+    for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
+        // An empty value takes away what there is. Where there is nothing, it is the value.
+        let ours = with_prefix(ours, prefix)
+            .filter(|(key, value)| !value.is_empty() || !globals.contains_key(*key));
+        for (key, value) in ours {
+            named.insert(attribute_name(key, prefix), (value, is_encoded));
+        }
+    }
+    let (mut attributes, mut omitted, mut weight) = (Vec::new(), 0, 0);
+    for (name, (value, is_encoded)) in named {
+        let length = if is_encoded {
+            value.len() / 4 * 3
+        } else {
+            value.len()
+        };
+        let more = attribute_weight(name.len(), length);
+        if weight + more > MAX_ATTRIBUTES {
+            omitted += 1;
+            continue;
+        }
+        weight += more;
+        let value = if is_encoded {
+            BASE64.decode(value).map_err(|_| Problem::Attribute)?
+        } else {
+            value.to_vec()
+        };
+        attributes.push((name.into_owned(), value));
+    }
+    Ok((attributes, omitted))
 }
 
 /// The records whose keys begin with a prefix.

@@ -5,12 +5,13 @@ use std::{borrow::Cow, ops::Range};
 use crate::layer::{
     entry::{EntryKind, Moment},
     tar::{
-        Untar,
+        attributes::{Attributes, attributes},
         error::Problem,
-        header::{Dialect, Header, SIZE},
-        limits::MAX_OWNER,
+        header::{Dialect, Header, LINK, SIZE, text},
+        limits::{APPLIED, EACH, MAX_GLOBALS, MAX_OWNER},
         pax::{Records, decimal, moment},
     },
+    wire,
 };
 
 /// What stands before an entry as if it were a file.
@@ -22,6 +23,7 @@ pub(super) enum Extension {
     Link,
 }
 
+/// The extensions of one entry.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Next {
     pub(super) records: Records,
@@ -29,7 +31,84 @@ pub(super) struct Next {
     pub(super) link: Vec<u8>,
 }
 
-impl Untar {
+/// The extensions that were read and override fields of headers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Overrides {
+    /// Those of the next entry.
+    pub(super) next: Next,
+    /// Those of all entries that follow.
+    pub(super) globals: Records,
+    /// The bytes of `globals`.
+    globals_size: u64,
+}
+
+impl Overrides {
+    /// Adds the data of an extension.
+    pub(super) fn add(&mut self, extension: Extension, data: &[u8]) -> Result<(), Problem> {
+        match extension {
+            // Of two, the second one replaces the first one, as in Go.
+            Extension::Records => self.next.records = Records::parse(data)?,
+            Extension::Globals => {
+                self.globals.merge(Records::parse(data)?);
+                self.globals_size = self.globals.size();
+                if self.globals_size > MAX_GLOBALS {
+                    return Err(Problem::Globals);
+                }
+            }
+            Extension::Path => self.next.path = text(data).to_vec(),
+            Extension::Link => self.next.link = text(data).to_vec(),
+        }
+        Ok(())
+    }
+
+    /// Whether there are extensions whose entry has not come yet.
+    pub(super) fn wait_for_an_entry(&self) -> bool {
+        self.next != Next::default()
+    }
+
+    /// Forgets the extensions of the entry that was read.
+    pub(super) fn end_entry(&mut self) {
+        self.next = Next::default();
+    }
+
+    /// Fails if reading the global records for so many entries costs too much. Every entry reads
+    /// all of them. They count as if they had applied since the first entry: the saved state does
+    /// not store since when they apply.
+    pub(super) const fn check_proportion(&self, entries: u64) -> Result<(), Problem> {
+        let applied = self.globals_size.saturating_mul(entries);
+        if applied > APPLIED.saturating_add(EACH.saturating_mul(entries)) {
+            return Err(Problem::Proportion);
+        }
+        Ok(())
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        for bytes in [&self.next.path, &self.next.link] {
+            wire::put_bytes(out, bytes);
+        }
+        for records in [&self.next.records, &self.globals] {
+            wire::put(out, records.0.len() as u64);
+            for (key, value) in &records.0 {
+                wire::put_bytes(out, key);
+                wire::put_bytes(out, value);
+            }
+        }
+    }
+
+    pub(super) fn load(reader: &mut wire::Reader<'_>) -> Option<Self> {
+        let mut overrides = Self::default();
+        overrides.next.path = reader.bytes()?.to_vec();
+        overrides.next.link = reader.bytes()?.to_vec();
+        for records in [&mut overrides.next.records, &mut overrides.globals] {
+            for _ in 0..reader.number()? {
+                let (key, value) = (reader.bytes()?, reader.bytes()?);
+                records.0.insert(key.to_vec(), value.to_vec());
+            }
+        }
+        overrides.globals_size = overrides.globals.size();
+        Some(overrides)
+    }
+
     pub(super) fn kind(&self, header: &Header) -> Result<EntryKind, Problem> {
         Ok(match header.flag() {
             // Before there was a flag for directories, their paths ended so.
@@ -114,6 +193,19 @@ impl Untar {
         u32::try_from(number).map_err(|_| Problem::Number(what))
     }
 
+    /// The link target that overrides the header's, or the header's.
+    pub(super) fn link<'a>(&'a self, header: &'a Header) -> &'a [u8] {
+        match self.next.link.as_slice() {
+            b"" => self.record(b"linkpath").unwrap_or(header.text(LINK)),
+            link => link,
+        }
+    }
+
+    /// The extended attributes, and the number of those that did not fit.
+    pub(super) fn attributes(&self) -> Result<(Attributes, u64), Problem> {
+        attributes(&self.next.records.0, &self.globals.0)
+    }
+
     /// The value of a record: the entry's, or else that of all entries. An empty one is none.
     pub(super) fn record(&self, key: &[u8]) -> Option<&[u8]> {
         let value = self.next.records.0.get(key);
@@ -134,22 +226,4 @@ impl Untar {
             .map(|moment| moment.ok_or(Problem::Number(what)))
             .transpose()
     }
-}
-
-/// A path from the root: `..` is not above it.
-pub(super) fn clean(path: &[u8]) -> Vec<u8> {
-    let mut clean = Vec::with_capacity(path.len());
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => clean.truncate(clean.iter().rposition(|byte| *byte == b'/').unwrap_or(0)),
-            name => {
-                if !clean.is_empty() {
-                    clean.push(b'/');
-                }
-                clean.extend_from_slice(name);
-            }
-        }
-    }
-    clean
 }

@@ -3,10 +3,10 @@
 use crate::layer::{
     entry::Segment,
     tar::{
-        Untar,
         error::Problem,
-        header::{BLOCK, Dialect, Header, MAP, MORE_BLOCKS, number},
-        limits::MAX_SEGMENTS,
+        header::{BLOCK, Dialect, Header, MAP, MORE_BLOCKS, REAL_SIZE, number},
+        limits::{MAX_META, MAX_SEGMENTS},
+        overrides::Overrides,
         pax::decimal,
     },
 };
@@ -30,7 +30,53 @@ pub(super) struct Map {
     pub(super) lines: u64,
 }
 
-impl Untar {
+impl Map {
+    pub(super) fn new(header: Header, blocks: Vec<u8>) -> Self {
+        Self {
+            header,
+            lines: count_lines(&blocks),
+            blocks,
+        }
+    }
+
+    /// Adds a block. Returns whether another one follows.
+    pub(super) fn push(&mut self, block: &[u8], overrides: &Overrides) -> Result<bool, Problem> {
+        self.blocks.extend_from_slice(block);
+        self.lines += count_lines(block);
+        let more = if self.header.flag() == b'S' {
+            block.get(MORE_BLOCKS).is_some_and(|more| *more != 0)
+        } else {
+            if self.blocks.len() as u64 > overrides.data(&self.header)? {
+                return Err(Problem::SparseData);
+            }
+            // A count and twice as many numbers, one a line.
+            let count = lines(&self.blocks).next().and_then(decimal::<u64>);
+            let count = count.ok_or(Problem::SparseMap)?;
+            count > MAX_META as u64 || self.lines <= 2 * count
+        };
+        if more && self.blocks.len() >= MAX_META {
+            return Err(Problem::Segments);
+        }
+        Ok(more)
+    }
+}
+
+impl Overrides {
+    /// The size of a sparse file with its holes, if a field says it.
+    pub(super) fn real_size(
+        &self,
+        header: &Header,
+        sparse: Sparse,
+    ) -> Result<Option<u64>, Problem> {
+        Ok(match sparse {
+            Sparse::Old => Some(header.unsigned(REAL_SIZE, "size")?),
+            Sparse::Records | Sparse::Data => {
+                self.unsigned(b"GNU.sparse.size", "size")?
+                    .or(self.unsigned(b"GNU.sparse.realsize", "size")?)
+            }
+        })
+    }
+
     pub(super) fn sparse(&self, header: &Header) -> Result<Option<Sparse>, Problem> {
         if header.flag() == b'S' {
             // Star has sparse files of the same flag, laid out in another way.
@@ -89,7 +135,7 @@ impl Untar {
             }
             Sparse::Data => {
                 let count = lines(blocks).next().and_then(decimal::<usize>);
-                let numbers = count.unwrap_or_default().saturating_mul(2);
+                let numbers = count.ok_or(Problem::SparseMap)?.saturating_mul(2);
                 segments(size, lines(blocks).skip(1).take(numbers), decimal)
             }
         }

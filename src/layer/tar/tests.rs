@@ -1,17 +1,17 @@
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
+use super::*;
 use crate::layer::{
-    entry::{Moment, Segment},
+    entry::{Moment, Owner, Segment},
     tar::{
         header::{
-            ACCESSED, CHANGED, CHECKSUM, FLAG, MAGIC, MAP, PATH, PREFIX, STAR_ACCESSED,
-            STAR_CHANGED, TRAILER,
+            ACCESSED, CHANGED, CHECKSUM, FLAG, GROUP, GROUP_NAME, LINK, MAGIC, MAJOR, MAP, MINOR,
+            MODE, MODIFIED, MORE_BLOCKS, PATH, PREFIX, REAL_SIZE, STAR_ACCESSED, STAR_CHANGED,
+            TRAILER, USER, USER_NAME, seconds,
         },
         pax::{NANOSECONDS, TEXTS},
     },
 };
-
-use super::*;
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -577,11 +577,21 @@ fn copies_no_path_to_look_at_it() {
     let mut untar = Untar::new(Limits::default());
     let header = Header(Block::v7("short", 0, 0).0);
     let long = vec![b'a'; MAX_META];
-    assert!(matches!(untar.path(&header), Cow::Borrowed(b"short")));
-    untar.next.records.0.insert(b"path".to_vec(), long.clone());
-    assert!(matches!(untar.path(&header), Cow::Borrowed(path) if path == long));
-    untar.next.path = long;
-    assert!(matches!(untar.path(&header), Cow::Borrowed(path) if path == untar.next.path));
+    assert!(matches!(
+        untar.overrides.path(&header),
+        Cow::Borrowed(b"short")
+    ));
+    untar
+        .overrides
+        .next
+        .records
+        .0
+        .insert(b"path".to_vec(), long.clone());
+    assert!(matches!(untar.overrides.path(&header), Cow::Borrowed(path) if path == long));
+    untar.overrides.next.path = long;
+    assert!(
+        matches!(untar.overrides.path(&header), Cow::Borrowed(path) if path == untar.overrides.next.path)
+    );
 }
 
 /// Global records are read again for each entry. Those that say nothing of it cost as much as
