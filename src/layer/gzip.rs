@@ -11,6 +11,7 @@ mod checkpoint;
 mod error;
 mod limits;
 mod member;
+mod ring;
 
 pub use self::{
     checkpoint::{Checkpoint, Start},
@@ -32,8 +33,9 @@ use crate::layer::{
     gzip::{
         checkpoint::{Marks, Pause, Pending, WINDOW, boundary},
         error::Problem,
-        limits::{MAX_BLOCKS, MAX_SPAN, STRETCH},
+        limits::{Blocks, MAX_SPAN},
         member::{Sums, TRAILER, take_header},
+        ring::{Ring, remainder},
     },
     wire,
 };
@@ -43,7 +45,7 @@ pub struct Gunzip {
     phase: Phase,
     decoder: Box<DecompressorOxide>,
     /// The last of the output, at its offset modulo the size: where decoding goes on does not depend on where it began.
-    ring: Box<[u8]>,
+    ring: Ring,
     /// Input up to the next multiple of [`CHUNK`], for the same reason.
     chunk: Vec<u8>,
     input: u64,
@@ -56,10 +58,7 @@ pub struct Gunzip {
     is_full: bool,
     /// Whether the last piece ended at the end of a block, and this one belongs to it.
     goes_on: bool,
-    /// The number of blocks that were inflated here.
-    blocks: u64,
-    /// Where a stretch of the output begins, and the number of blocks since then.
-    stretch: (u64, u32),
+    blocks: Blocks,
 }
 
 /// Where in a member the next byte is.
@@ -88,7 +87,7 @@ impl Default for Gunzip {
         Self {
             phase: Phase::Header(Vec::new()),
             decoder: Box::default(),
-            ring: vec![0; RING].into(),
+            ring: Ring::default(),
             chunk: Vec::new(),
             input: 0,
             output: 0,
@@ -97,8 +96,7 @@ impl Default for Gunzip {
             marks: None,
             is_full: false,
             goes_on: false,
-            blocks: 0,
-            stretch: (0, 0),
+            blocks: Blocks::default(),
         }
     }
 }
@@ -213,7 +211,7 @@ impl Gunzip {
     /// The number of blocks that were inflated, without those before the state was saved. The
     /// tables of a block take as long as a kilobyte of output, whether or not it has bytes.
     pub const fn blocks(&self) -> u64 {
-        self.blocks
+        self.blocks.all()
     }
 
     /// The next checkpoint, in their order, when all that is kept of its window is known.
@@ -339,7 +337,7 @@ impl Gunzip {
         output: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
         let position = self.position();
-        let at = self.place();
+        let at = Ring::place(self.output);
         // Blocks are counted one by one, but pieces end where they ended without that.
         let begins = !self.goes_on || at == 0;
         let due = match &mut self.marks {
@@ -358,8 +356,8 @@ impl Gunzip {
         };
         let flags = TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
         let (status, read, written) =
-            decompress(&mut self.decoder, bytes, &mut self.ring, at, flags);
-        let inflated = self.ring.get(at..at + written).unwrap_or_default();
+            decompress(&mut self.decoder, bytes, self.ring.bytes_mut(), at, flags);
+        let inflated = self.ring.bytes(at..at + written);
         self.sums.update(inflated);
         if let Some(marks) = &mut self.marks {
             marks.note(bytes.get(..read).unwrap_or_default(), inflated);
@@ -393,19 +391,11 @@ impl Gunzip {
         Ok(read)
     }
 
-    /// Counts a block that ended, and refuses what has far more of them than any writer makes.
     fn count_block(&mut self) -> Result<(), GzipError> {
-        self.blocks += 1;
-        let (start, count) = self.stretch;
-        self.stretch = if self.output - start >= STRETCH {
-            (self.output, 1)
-        } else {
-            (start, count + 1)
-        };
-        if self.stretch.1 > MAX_BLOCKS {
-            return Err(self.fail(Problem::Blocks));
+        if self.blocks.count(self.output) {
+            return Ok(());
         }
-        Ok(())
+        Err(self.fail(Problem::Blocks))
     }
 
     /// Begins a checkpoint here, between two blocks.
@@ -451,36 +441,14 @@ impl Gunzip {
         Ok(read)
     }
 
-    /// Where in the ring the next byte of output goes.
-    const fn place(&self) -> usize {
-        remainder(self.output, RING)
-    }
-
-    /// The output that what follows may refer to: no more than 32 KiB, and none of an earlier member.
+    /// The output that later blocks may refer to: none of an earlier member.
     fn window(&self) -> Vec<u8> {
-        let length = usize::try_from(self.output - self.member)
-            .unwrap_or(WINDOW)
-            .min(WINDOW);
-        let end = self.place();
-        match end.checked_sub(length) {
-            Some(start) => self.ring.get(start..end).unwrap_or_default().to_vec(),
-            None => {
-                let start = self.ring.len() + end - length;
-                let (before, after) = (self.ring.get(start..), self.ring.get(..end));
-                [before.unwrap_or_default(), after.unwrap_or_default()].concat()
-            }
-        }
+        self.ring.window(self.output, self.output - self.member)
     }
 
-    /// Puts a window back to where it was, to go on after it in the middle of a member.
+    /// Restores a window, to continue after it in the middle of a member.
     fn restore(&mut self, window: &[u8], state: &BlockBoundaryState) {
-        let start = self.place() + self.ring.len() - window.len();
-        for (offset, byte) in window.iter().enumerate() {
-            let at = (start + offset) % self.ring.len();
-            if let Some(place) = self.ring.get_mut(at) {
-                *place = *byte;
-            }
-        }
+        self.ring.restore(self.output, window);
         self.member = self.output.saturating_sub(window.len() as u64);
         *self.decoder = DecompressorOxide::from_block_boundary_state(state);
         self.phase = Phase::Body;
@@ -494,16 +462,6 @@ impl Gunzip {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "it is smaller than what it is divided by"
-)]
-const fn remainder(offset: u64, size: usize) -> usize {
-    (offset % size as u64) as usize
-}
-
-/// The output that is kept: what may be referred to, and as much room for what comes.
-const RING: usize = 2 * WINDOW;
 /// The pieces that are decoded at once end at multiples of this.
 const CHUNK: usize = 64 * 1024;
 /// What a saved state begins with: a member's header, or a block.

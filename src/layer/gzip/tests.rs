@@ -1,8 +1,10 @@
 use miniz_oxide::deflate::compress_to_vec;
 
-use crate::layer::gzip::member::{CHECK, COMMENT, EXTRA, NAME, header_length};
-
 use super::*;
+use crate::layer::gzip::{
+    limits::MAX_BLOCKS,
+    member::{CHECK, COMMENT, EXTRA, NAME, header_length},
+};
 
 /// A member with these optional fields.
 fn member(bytes: &[u8], level: u8, flags: u8) -> Vec<u8> {
