@@ -3,16 +3,17 @@
 //! It says where the layer can be read from the middle, and has its table of contents. docs/layer-index.md describes the bytes.
 //! The head is read whole; blocks of the table of contents and windows are read one by one, as they are needed.
 
+mod blocks;
+mod compression;
 mod encoding;
 mod envelope;
-mod error;
 mod refusal;
 mod span;
 
 pub use self::{
+    compression::Compression,
     encoding::Encoded,
-    envelope::{FIXED, VERSION, head},
-    error::IndexError,
+    envelope::{FIXED, IndexError, VERSION, head},
     refusal::Refusal,
     span::{Span, SpanStart},
 };
@@ -25,7 +26,11 @@ use crate::{
     layer::{
         contents::{self, Block},
         entry::Entry,
-        index::{envelope::CHECK, refusal::REFUSAL, span::ROW},
+        index::{
+            blocks::{SHORTEST, read_blocks},
+            envelope::{CHECK, INDEX, REFUSAL, open},
+            span::{ROW, read_spans},
+        },
         wire::Reader,
     },
 };
@@ -63,29 +68,6 @@ pub struct Index {
     payload: u64,
 }
 
-/// How a layer is compressed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// By gzip (RFC 1952).
-    Gzip,
-    /// By zstd (RFC 8878).
-    Zstd,
-}
-
-impl Compression {
-    /// The word by which listings call it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
 /// The most memory that [`Known::parse`] takes for what it returns, by the first [`COUNTS`] bytes
 /// and the length of all bytes. Callers reserve the memory before they parse.
 pub fn memory(bytes: &[u8], length: u64) -> Result<u64, IndexError> {
@@ -118,149 +100,42 @@ impl Known {
     /// Reads what is known of a layer: the head of an index, or a refusal.
     pub fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
         let length = head(bytes)?;
-        parse(bytes, length).ok_or(IndexError::Corrupt)
+        Self::parse_head(bytes, length).ok_or(IndexError::Corrupt)
+    }
+
+    fn parse_head(bytes: &[u8], length: u64) -> Option<Self> {
+        let (kind, compression, mut reader) = open(bytes, length)?;
+        match kind {
+            REFUSAL => Refusal::parse(&mut reader).map(Self::Refused),
+            INDEX => parse(&mut reader, compression, length).map(Self::Index),
+            _ => None,
+        }
     }
 }
 
-fn parse(bytes: &[u8], length: u64) -> Option<Known> {
+/// Reads the head of an index after its kind: numbers, then spans, then blocks of contents.
+fn parse(reader: &mut Reader<'_>, compression: u8, head: u64) -> Option<Index> {
     let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
     let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
-    let bytes = bytes.get(..usize::try_from(length).ok()?)?;
-    let mut reader = Reader(bytes.get(CHECK..)?);
-    let check = u32(&mut reader)?;
-    if crc32fast::hash(reader.0) != check {
-        return None;
-    }
-    let [kind, compression, ..] = reader.array::<4>()?;
-    if kind == REFUSAL {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        let reason = text(reader.bytes()?)?;
-        let kind = text(reader.bytes()?)?;
-        let limits = match reader.byte()? {
-            0 => None,
-            _ => Some(
-                (0..reader.number()?)
-                    .map_while(|_| reader.number())
-                    .collect(),
-            ),
-        };
-        return Some(Known::Refused(Refusal {
-            reason,
-            kind,
-            limits,
-        }));
-    }
-    if kind != INDEX {
-        return None;
-    }
-    let compression =
-        *[Compression::None, Compression::Gzip, Compression::Zstd].get(usize::from(compression))?;
-    let [span, compressed, inflated, entries, payload] = [
-        u64(&mut reader)?,
-        u64(&mut reader)?,
-        u64(&mut reader)?,
-        u64(&mut reader)?,
-        u64(&mut reader)?,
-    ];
-    let [spans, blocks, objects, _] = [
-        u32(&mut reader)?,
-        u32(&mut reader)?,
-        u32(&mut reader)?,
-        u32(&mut reader)?,
-    ];
+    let compression = Compression::from_code(compression)?;
+    let [span, compressed, inflated] = [u64(reader)?, u64(reader)?, u64(reader)?];
+    let [entries, payload] = [u64(reader)?, u64(reader)?];
+    let [spans, blocks, objects, _] = [u32(reader)?, u32(reader)?, u32(reader)?, u32(reader)?];
     let diff_id = Digest::from_hash(Algorithm::Sha256, &reader.array::<32>()?)?;
-    let mut index = Index {
+    let rows = reader.take(usize::try_from(spans).ok()?.checked_mul(ROW)?)?;
+    Some(Index {
         compression,
         span,
         compressed,
         inflated,
         entries,
         diff_id,
-        spans: Vec::new(),
+        spans: read_spans(rows, head, compressed, inflated)?,
         objects,
-        blocks: Vec::new(),
-        head: length,
+        blocks: read_blocks(reader, blocks)?,
+        head,
         payload,
-    };
-    let rows = reader.take(usize::try_from(spans).ok()?.checked_mul(ROW)?)?;
-    // Exactly as many as there are: vectors that grow take up to twice the memory.
-    index.spans.reserve_exact(rows.len() / ROW);
-    for row in rows.chunks_exact(ROW) {
-        let Row {
-            output,
-            input,
-            window,
-            length,
-            check,
-            object,
-            start,
-            count,
-            bits,
-        } = Row::read(&mut Reader(row))?;
-        let mut end = compressed;
-        let start = match start {
-            Row::PLAIN => SpanStart::Plain,
-            Row::MEMBER => SpanStart::Member,
-            Row::BLOCK if count < 8 => {
-                let window = index.head.checked_add(window)?;
-                let window = window..window.checked_add(length.into())?;
-                SpanStart::Block {
-                    count,
-                    bits,
-                    window,
-                }
-            }
-            Row::FRAME => {
-                end = input.checked_add(length.into())?;
-                SpanStart::Frame
-            }
-            Row::STORED => {
-                end = input.checked_add(length.into())?;
-                SpanStart::Stored(object)
-            }
-            _ => return None,
-        };
-        if let Some(last) = index.spans.last_mut() {
-            last.output.end = output;
-            if !matches!(last.start, SpanStart::Stored(_) | SpanStart::Frame) {
-                last.input.end = input;
-            }
-            if last.output.is_empty() || last.input.start > last.input.end {
-                return None;
-            }
-        } else if output != 0 {
-            return None;
-        }
-        index.spans.push(Span {
-            output: output..inflated,
-            input: input..end,
-            check,
-            start,
-        });
-    }
-    if index.spans.last().is_some_and(|last| {
-        last.output.start > last.output.end || last.input.start > last.input.end
-    }) {
-        return None;
-    }
-    let mut offset = 0;
-    let blocks = usize::try_from(blocks).ok()?;
-    let shortest = usize::try_from(SHORTEST).ok()?;
-    index
-        .blocks
-        .reserve_exact(blocks.min(reader.0.len() / shortest));
-    for _ in 0..blocks {
-        let length = reader.number()?.try_into().ok()?;
-        index.blocks.push(Block {
-            offset,
-            length,
-            count: reader.number()?.try_into().ok()?,
-            check: reader.array().map(u32::from_le_bytes)?,
-            first: reader.bytes()?.to_vec(),
-        });
-        offset += u64::from(length);
-    }
-    Some(Known::Index(index))
+    })
 }
 
 impl Index {
@@ -366,8 +241,5 @@ impl Index {
 const COUNTED: usize = 64;
 /// The number of bytes that tell how much memory the head takes once it is parsed.
 pub const COUNTS: u64 = COUNTED as u64 + 8;
-/// The bytes of the shortest block in the head: two numbers, a checksum, and an empty path.
-const SHORTEST: u64 = 7;
-const INDEX: u8 = 0;
 /// The most blocks that are read for one path, after its first: all that a pass makes of one.
 const MAX_SAME: usize = 8;

@@ -2,8 +2,12 @@
 
 use crate::layer::{
     contents::Block,
-    index::{Compression, INDEX, envelope::seal, span::Row},
-    wire,
+    index::{
+        blocks::put_block,
+        compression::Compression,
+        envelope::{INDEX, seal},
+        span::Row,
+    },
 };
 
 /// Everything that an index is made of, as a pass has it.
@@ -56,15 +60,10 @@ impl Encoded {
 impl Parts {
     /// The index. `None` where it has more parts than can be counted.
     pub(crate) fn encode(self) -> Option<Encoded> {
-        let compression = match self.compression {
-            Compression::None => 0,
-            Compression::Gzip => 1,
-            Compression::Zstd => 2,
-        };
         let contents: usize = self.contents.iter().map(Vec::len).sum();
         let contents = contents as u64;
         let payload = contents + self.windows.len() as u64;
-        let mut rest = vec![INDEX, compression, 0, 0];
+        let mut rest = vec![INDEX, self.compression.code(), 0, 0];
         for number in [
             self.span,
             self.compressed,
@@ -91,10 +90,7 @@ impl Parts {
             row.write(&mut rest);
         }
         for block in self.blocks {
-            wire::put(&mut rest, block.length.into());
-            wire::put(&mut rest, block.count.into());
-            rest.extend(block.check.to_le_bytes());
-            wire::put_bytes(&mut rest, &block.first);
+            put_block(&mut rest, &block);
         }
         let head = seal(&rest)?;
         let mut pages = self.contents;

@@ -1,6 +1,9 @@
 //! Why a layer has no index.
 
-use crate::layer::{index::envelope::seal, wire};
+use crate::layer::{
+    index::envelope::{REFUSAL, seal},
+    wire::{self, Reader},
+};
 
 /// Why a layer has no index.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,6 +17,25 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Self> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let reason = text(reader.bytes()?)?;
+        let kind = text(reader.bytes()?)?;
+        let limits = match reader.byte()? {
+            0 => None,
+            _ => Some(
+                (0..reader.number()?)
+                    .map_while(|_| reader.number())
+                    .collect(),
+            ),
+        };
+        Some(Self {
+            reason,
+            kind,
+            limits,
+        })
+    }
+
     /// The bytes that are kept.
     pub fn encode(&self) -> Vec<u8> {
         let mut rest = vec![REFUSAL, 0, 0, 0];
@@ -30,5 +52,3 @@ impl Refusal {
         seal(&rest).unwrap_or_default()
     }
 }
-
-pub(super) const REFUSAL: u8 = 1;

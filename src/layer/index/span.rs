@@ -72,6 +72,39 @@ impl Row {
         out.extend([self.start, self.count, self.bits, 0]);
     }
 
+    /// The span of a row. It ends with the archive and with the layer, unless the row itself says
+    /// the length of the input; the next row may end it earlier.
+    fn span(self, head: u64, compressed: u64, inflated: u64) -> Option<Span> {
+        let mut end = compressed;
+        let start = match self.start {
+            Self::PLAIN => SpanStart::Plain,
+            Self::MEMBER => SpanStart::Member,
+            Self::BLOCK if self.count < 8 => {
+                let window = head.checked_add(self.window)?;
+                SpanStart::Block {
+                    count: self.count,
+                    bits: self.bits,
+                    window: window..window.checked_add(self.length.into())?,
+                }
+            }
+            Self::FRAME => {
+                end = self.input.checked_add(self.length.into())?;
+                SpanStart::Frame
+            }
+            Self::STORED => {
+                end = self.input.checked_add(self.length.into())?;
+                SpanStart::Stored(self.object)
+            }
+            _ => return None,
+        };
+        Some(Span {
+            output: self.output..inflated,
+            input: self.input..end,
+            check: self.check,
+            start,
+        })
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
         let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
@@ -90,6 +123,41 @@ impl Row {
             bits,
         })
     }
+}
+
+/// Reads the spans of these rows. `head` is the length of the head, after which the windows are.
+pub(super) fn read_spans(
+    rows: &[u8],
+    head: u64,
+    compressed: u64,
+    inflated: u64,
+) -> Option<Vec<Span>> {
+    let mut spans: Vec<Span> = Vec::new();
+    // Exactly as many as there are: vectors that grow take up to twice the memory.
+    spans.reserve_exact(rows.len() / ROW);
+    for row in rows.chunks_exact(ROW) {
+        let span = Row::read(&mut Reader(row))?.span(head, compressed, inflated)?;
+        if let Some(last) = spans.last_mut() {
+            last.output.end = span.output.start;
+            if !matches!(last.start, SpanStart::Stored(_) | SpanStart::Frame) {
+                last.input.end = span.input.start;
+            }
+            if last.output.is_empty() || last.input.start > last.input.end {
+                return None;
+            }
+        } else if span.output.start != 0 {
+            return None;
+        }
+        spans.push(span);
+    }
+    let is_reversed = |range: &Range<u64>| range.start > range.end;
+    if spans
+        .last()
+        .is_some_and(|last| is_reversed(&last.output) || is_reversed(&last.input))
+    {
+        return None;
+    }
+    Some(spans)
 }
 
 /// The bytes of a span in the head.

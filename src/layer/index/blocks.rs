@@ -1,0 +1,38 @@
+//! The blocks of the table of contents, as the head of an index lists them.
+
+use crate::layer::{
+    contents::Block,
+    wire::{self, Reader},
+};
+
+/// Reads the list of so many blocks. Each begins where the one before ends.
+pub(super) fn read_blocks(reader: &mut Reader<'_>, count: u32) -> Option<Vec<Block>> {
+    let count = usize::try_from(count).ok()?;
+    let shortest = usize::try_from(SHORTEST).ok()?;
+    let mut blocks = Vec::new();
+    blocks.reserve_exact(count.min(reader.0.len() / shortest));
+    let mut offset = 0;
+    for _ in 0..count {
+        let length = reader.number()?.try_into().ok()?;
+        blocks.push(Block {
+            offset,
+            length,
+            count: reader.number()?.try_into().ok()?,
+            check: reader.array().map(u32::from_le_bytes)?,
+            first: reader.bytes()?.to_vec(),
+        });
+        offset += u64::from(length);
+    }
+    Some(blocks)
+}
+
+/// Writes one block of the list.
+pub(super) fn put_block(out: &mut Vec<u8>, block: &Block) {
+    wire::put(out, block.length.into());
+    wire::put(out, block.count.into());
+    out.extend(block.check.to_le_bytes());
+    wire::put_bytes(out, &block.first);
+}
+
+/// The bytes of the shortest block in the list: two numbers, a checksum, and an empty path.
+pub(super) const SHORTEST: u64 = 7;
