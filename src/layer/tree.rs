@@ -39,6 +39,7 @@ pub use self::{
     lookup::SEEN,
     node::{Child, Found, Node, Page, Sited},
     path::check_path,
+    resolve::Follow,
     walk::{Walk, walk},
 };
 
@@ -46,15 +47,6 @@ use crate::layer::{
     entry::EntryKind,
     tree::{lookup::Lookup, trail::Until},
 };
-
-/// Which symbolic links a path leads through. Those on the way are always followed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Follow {
-    /// The last one too, as `stat` does.
-    All,
-    /// Not the last one, as `lstat` does; but a path that ends in a slash asks for what is behind it.
-    Parents,
-}
 
 /// Finds what a path leads to. It need not begin with a slash; one that ends in a slash asks for a directory.
 pub async fn resolve<L: Layers>(

@@ -1,10 +1,9 @@
 //! Listing a directory: the names of all layers that have a part in it, merged.
 
 use crate::layer::tree::{
-    Lookup,
     error::Error,
     layers::Layers,
-    lookup::STEP,
+    lookup::{Lookup, STEP},
     node::Node,
     overlay::Part,
     path::join,

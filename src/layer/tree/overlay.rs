@@ -5,9 +5,9 @@ use std::rc::Rc;
 use crate::layer::{
     entry::{Entry, EntryKind},
     tree::{
-        Lookup,
         error::Error,
         layers::Layers,
+        lookup::Lookup,
         node::Sited,
         path::{OPAQUE, WHITEOUT, join, parent, whiteout},
         trail::{Directory, SOURCE, Source, Trail, Until, Whiteouts},

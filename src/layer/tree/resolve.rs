@@ -5,16 +5,24 @@ use std::collections::VecDeque;
 use crate::layer::{
     entry::EntryKind,
     tree::{
-        Follow, Lookup,
         error::{Error, LINKS},
         layers::Layers,
-        lookup::STEP,
+        lookup::{Lookup, STEP},
         node::{Found, Node, Sited},
         overlay::Last,
         path::{Step, WHITEOUT, check_path, join, steps},
         trail::{Trail, Until},
     },
 };
+
+/// Which symbolic links a path leads through. Those on the way are always followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Follow {
+    /// The last one too, as `stat` does.
+    All,
+    /// Not the last one, as `lstat` does; but a path that ends in a slash asks for what is behind it.
+    Parents,
+}
 
 /// What is at a path that has no `..` and is not to lead through symbolic links.
 enum Located {
@@ -92,25 +100,43 @@ impl<'a, L: Layers> Lookup<'a, L> {
                     path: path.to_vec(),
                 });
             }
-            let (layer, since) = (sited.layer, Some(sited.entry.offset));
-            if self.beneath(layer, &at, since, until.offset(layer)).await? {
-                return Err(Error::Through { path: at });
-            }
             let link = &file.entry.link;
-            check_path(link)?;
-            if link.is_empty() {
-                return Err(not_found());
-            }
-            if link.starts_with(b"/") {
-                let left = trail.back(0);
-                self.budget.release(left);
-            }
-            let steps = steps(link);
-            self.work(STEP * steps.len()).await?;
-            for step in steps.into_iter().rev() {
-                rest.push_front(step);
-            }
+            self.follow_link(path, &sited, link, &mut rest, &mut trail, until)
+                .await?;
         }
+    }
+
+    /// Puts the components of a symbolic link's target before the rest of the path. A target that
+    /// begins with a slash leads back to the root.
+    async fn follow_link(
+        &mut self,
+        path: &[u8],
+        sited: &Sited,
+        link: &[u8],
+        rest: &mut VecDeque<Step>,
+        trail: &mut Trail,
+        until: &Until<'_>,
+    ) -> Result<(), Error<L::Error>> {
+        let at = &sited.entry.path;
+        let (layer, since) = (sited.layer, Some(sited.entry.offset));
+        if self.beneath(layer, at, since, until.offset(layer)).await? {
+            return Err(Error::Through { path: at.clone() });
+        }
+        check_path(link)?;
+        if link.is_empty() {
+            let path = path.to_vec();
+            return Err(Error::NotFound { path });
+        }
+        if link.starts_with(b"/") {
+            let left = trail.back(0);
+            self.budget.release(left);
+        }
+        let steps = steps(link);
+        self.work(STEP * steps.len()).await?;
+        for step in steps.into_iter().rev() {
+            rest.push_front(step);
+        }
+        Ok(())
     }
 
     /// Finds what a hard link links to: what was there when it came.

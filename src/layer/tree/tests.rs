@@ -4,9 +4,8 @@ use std::{
     convert::Infallible,
 };
 
-use crate::layer::entry::Entry;
-
 use super::*;
+use crate::layer::entry::Entry;
 
 /// Layers in memory, which say what they were asked for.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::fmt;
 use crate::{
     budget::{Budget, Limits},
     layer::tree::{
-        Follow, Lookup, error::Error, layers::Layers, listing::Listing, node::Node, path::join,
-        trail::Until,
+        error::Error, layers::Layers, listing::Listing, lookup::Lookup, node::Node, path::join,
+        resolve::Follow, trail::Until,
     },
 };
 
