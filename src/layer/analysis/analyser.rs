@@ -2,7 +2,7 @@
 
 use crate::layer::{
     analysis::{
-        Analysis,
+        answers::Analysis,
         error::AnalysisError,
         image::Image,
         listing::{Changes, State},

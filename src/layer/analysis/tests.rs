@@ -1,12 +1,11 @@
 use serde_json::Value;
 
+use super::*;
 use crate::layer::{
     analysis::analyser::MAX_SAME,
     entry::{Entry, EntryKind, Moment, Owner},
     json,
 };
-
-use super::*;
 
 /// An entry: `d/` is a directory, `f 10` a file of 10 bytes, `l -> t` a symbolic link, `l = t` a hard link.
 fn entry(text: &str, offset: u64) -> Entry {

@@ -1,9 +1,8 @@
 //! Waste: bytes that are in an image and not seen in it.
 
 use crate::layer::analysis::{
-    Analysis,
+    answers::{Analysis, sort},
     row::{IMPLIED, NONE, REMOVED},
-    sort,
 };
 
 /// A path whose bytes are in an image more often than they are seen.

@@ -1,8 +1,7 @@
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-use crate::layer::zstd::frame::{BLOCK_HEADER, CHECK, COMPRESSED, REPEATED, RESERVED};
-
 use super::*;
+use crate::layer::zstd::frame::{BLOCK_HEADER, CHECK, COMPRESSED, REPEATED, RESERVED};
 
 const LIMIT: u64 = 8 << 20;
 const CHECKED: u8 = 0x04;
