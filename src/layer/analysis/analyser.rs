@@ -18,10 +18,10 @@ use crate::layer::{
 /// Reads the tables of contents of an image.
 #[derive(Debug)]
 pub struct Analyser {
-    pub(super) image: Image,
-    pub(super) layer: u16,
+    image: Image,
+    layer: u16,
     /// The first row of the layer that is being read.
-    pub(super) first: u32,
+    first: u32,
     /// Entries of one path.
     pub(super) group: Vec<Entry>,
     /// The directories that the last path is in, and where their paths end in it.

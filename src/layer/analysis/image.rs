@@ -66,7 +66,7 @@ impl Image {
         number
     }
 
-    pub(super) fn hash(&self, parent: u32, name: &[u8]) -> u64 {
+    fn hash(&self, parent: u32, name: &[u8]) -> u64 {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.seed);
         hasher.write_u32(parent);

@@ -10,8 +10,8 @@ use crate::layer::{
 /// Gathers sorted entries into blocks. Entries of one path stand together, unless they are many or large.
 #[derive(Default)]
 pub(super) struct Packer {
-    pub(super) entries: Vec<Entry>,
-    pub(super) weight: usize,
+    entries: Vec<Entry>,
+    weight: usize,
 }
 
 /// A block, packed.

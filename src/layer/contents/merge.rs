@@ -54,8 +54,8 @@ pub(super) fn merge(
 
 /// What is left of a run: never nothing, while it is in a heap.
 struct Head {
-    pub(super) blocks: Run,
-    pub(super) entries: VecDeque<Entry>,
+    blocks: Run,
+    entries: VecDeque<Entry>,
 }
 
 impl Head {

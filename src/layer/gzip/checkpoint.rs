@@ -76,7 +76,7 @@ pub(super) struct Pending {
     pub(super) state: BlockBoundaryState,
     pub(super) window: Vec<u8>,
     compressed: Vec<u8>,
-    pub(super) inflated: Vec<u8>,
+    inflated: Vec<u8>,
 }
 
 impl Marks {

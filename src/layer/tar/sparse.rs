@@ -27,7 +27,7 @@ pub(super) enum Sparse {
 pub(super) struct Map {
     pub(super) header: Header,
     pub(super) blocks: Vec<u8>,
-    pub(super) lines: u64,
+    lines: u64,
 }
 
 impl Map {

@@ -20,7 +20,7 @@ pub(super) struct Listing {
 pub(super) struct Listed {
     pub(super) source: Source,
     /// The next name.
-    pub(super) next: Option<Vec<u8>>,
+    next: Option<Vec<u8>>,
 }
 
 impl Listing {
@@ -128,7 +128,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
     }
 
     /// Finds what the layers that have a part in a directory make of a name in it.
-    pub(super) async fn child(
+    async fn child(
         &mut self,
         sources: &mut [Listed],
         path: &[u8],

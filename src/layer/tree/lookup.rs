@@ -19,9 +19,9 @@ pub(super) struct Lookup<'a, L> {
     pub(super) layers: &'a L,
     pub(super) budget: Budget,
     /// Cached answers: by layer and path, the entries of the first path that is not before it.
-    pub(super) seen: BTreeMap<usize, BTreeMap<Vec<u8>, Rc<[Entry]>>>,
+    seen: BTreeMap<usize, BTreeMap<Vec<u8>, Rc<[Entry]>>>,
     /// The approximate memory of the cached answers.
-    pub(super) weight: usize,
+    weight: usize,
     /// How many symbolic links were followed.
     pub(super) links: usize,
     /// How many targets of hard links are being looked for, each on the way to the one before.
@@ -87,7 +87,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
     }
 
     /// The component of the first path from here on that follows on `within`, if it begins so.
-    pub(super) async fn component(
+    async fn component(
         &mut self,
         layer: usize,
         from: &[u8],

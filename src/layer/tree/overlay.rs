@@ -19,15 +19,15 @@ pub(super) struct Place {
     /// The last of the entries that remain.
     pub(super) last: Option<Last>,
     /// What came up to this offset below the path is gone.
-    pub(super) floor: Option<u64>,
+    floor: Option<u64>,
     /// Whether what the layers below have there is gone.
-    pub(super) replaces: bool,
+    replaces: bool,
 }
 
 /// One of the entries of a path. It is copied only if it is the answer, because it may be large.
 pub(super) struct Last {
-    pub(super) found: Rc<[Entry]>,
-    pub(super) at: usize,
+    found: Rc<[Entry]>,
+    at: usize,
 }
 
 impl Last {

@@ -72,7 +72,7 @@ pub(super) struct Trail {
 /// as they were needed.
 pub(super) struct Directory {
     /// The length of its path.
-    pub(super) length: usize,
+    length: usize,
     pub(super) sources: Vec<Source>,
     /// The number of the parent's sources that were asked so far.
     pub(super) asked: usize,

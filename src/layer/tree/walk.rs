@@ -22,9 +22,9 @@ pub fn walk<L: Layers>(layers: &L) -> Walk<'_, L> {
 
 /// A walk of all of an image.
 pub struct Walk<'a, L> {
-    pub(super) lookup: Lookup<'a, L>,
+    lookup: Lookup<'a, L>,
     begun: bool,
-    pub(super) open: Vec<Listing>,
+    open: Vec<Listing>,
 }
 
 impl<L: Layers> fmt::Debug for Walk<'_, L> {
