@@ -1,11 +1,11 @@
 //! Gzip (RFC 1952) over deflate (RFC 1951): members in, bytes and checkpoints out.
 //!
-//! A checkpoint is a place at which inflating can begin anew. Deflate needs three things for that: where the next block
-//! begins, to the bit; the 32 KiB of output before it, which it may refer to; and that nothing else is pending, which is so
-//! between two blocks only. The beginning of a member needs none of them.
+//! Inflating can resume at a checkpoint. For that, deflate needs the bit offset of the next block,
+//! the 32 KiB of output before it (the window), and no other state, which holds only between two
+//! blocks. The start of a member needs none of them.
 //!
-//! What a window is for is copying from it, and what follows copies from a tenth of it on average. The rest is set to zero,
-//! so that windows compress: 2 KiB remain of 32.
+//! On average, later output copies from a tenth of its window. The other bytes are set to zero, so
+//! that a window compresses from 32 KiB to 2 KiB.
 
 mod checkpoint;
 mod error;
@@ -40,35 +40,36 @@ use crate::layer::{
     wire,
 };
 
-/// Inflates gzip, from its beginning or from a checkpoint.
+/// Inflates gzip, from the beginning or from a checkpoint.
 pub struct Gunzip {
     phase: Phase,
     decoder: Box<DecompressorOxide>,
-    /// The last of the output, at its offset modulo the size: where decoding goes on does not depend on where it began.
+    /// The last output.
     ring: Ring,
-    /// Input up to the next multiple of [`CHUNK`], for the same reason.
+    /// Input up to the next multiple of [`CHUNK`], so that decoding does not depend on the pieces
+    /// of the input.
     chunk: Vec<u8>,
     input: u64,
     output: u64,
-    /// Where the member began, as far as that was seen.
+    /// Where the current member began, or the restored window.
     member: u64,
     sums: Sums,
     marks: Option<Marks>,
-    /// Output that was decoded and waits for room, or a block that may need no more input.
+    /// Whether output waits for room in the ring, or the current block may need no more input.
     is_full: bool,
-    /// Whether the last piece ended at the end of a block, and this one belongs to it.
+    /// Whether the last piece ended at the end of a block without a checkpoint.
     goes_on: bool,
     blocks: Blocks,
 }
 
-/// Where in a member the next byte is.
+/// The part of a member that the next byte belongs to.
 #[derive(Debug)]
 enum Phase {
-    /// A header, as far as it was read; nothing of it between members.
+    /// The bytes of a header that have come. None between members.
     Header(Vec<u8>),
-    /// Deflate.
+    /// Blocks of deflate.
     Body,
-    /// The checksum and the length, as far as they were read.
+    /// The bytes of the checksum and the length that have come.
     Trailer(Vec<u8>),
 }
 
@@ -102,7 +103,8 @@ impl Default for Gunzip {
 }
 
 impl Gunzip {
-    /// Inflates from the beginning, and leaves a checkpoint wherever output or input has grown by this many bytes.
+    /// Inflates from the beginning, and leaves a checkpoint each time output or input has grown by
+    /// this many bytes.
     pub fn with_checkpoints(span: u64) -> Self {
         let sums = Sums {
             span: Some(crc32fast::Hasher::new()),
@@ -115,7 +117,8 @@ impl Gunzip {
         }
     }
 
-    /// Inflates from a checkpoint. The checksum of the member in whose middle that is can't be known.
+    /// Inflates from a checkpoint. If that is inside a member, the checksum of the member is not
+    /// verified.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self, GzipError> {
         let mut gunzip = Self {
             input: checkpoint.input,
@@ -137,21 +140,22 @@ impl Gunzip {
         Ok(gunzip)
     }
 
-    /// Has inflating stop at the next checkpoint, where it can be saved.
+    /// Pauses at the next checkpoint, where the state can be saved.
     pub fn pause(&mut self) {
         if let Some(marks) = &mut self.marks {
             marks.pause = Pause::Next;
         }
     }
 
-    /// Whether it has stopped. What was pushed beyond [`Gunzip::position`] was not read.
+    /// Whether inflating has paused. Bytes that were pushed beyond [`Gunzip::position`] were not
+    /// read.
     pub fn is_paused(&self) -> bool {
         self.marks
             .as_ref()
             .is_some_and(|marks| marks.pause == Pause::Now)
     }
 
-    /// Writes all that it takes to go on, where inflating has paused.
+    /// Writes the state of a paused decoder.
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
         let Some(marks) = &self.marks else { return };
         for number in [marks.span, self.input, self.output, self.member] {
@@ -168,7 +172,7 @@ impl Gunzip {
         }
     }
 
-    /// Goes on where inflating was saved: with the byte at [`Gunzip::position`].
+    /// Resumes from a saved state, with the byte at [`Gunzip::position`].
     pub(crate) fn load(reader: &mut wire::Reader<'_>) -> Option<Self> {
         let mut gunzip = Self::with_checkpoints(reader.number()?);
         gunzip.input = reader.number()?;
@@ -203,23 +207,23 @@ impl Gunzip {
         Some(gunzip)
     }
 
-    /// The number of compressed bytes that were read, and of those that came out.
+    /// The number of compressed bytes read, and of bytes written.
     pub const fn position(&self) -> (u64, u64) {
         (self.input, self.output)
     }
 
-    /// The number of blocks that were inflated, without those before the state was saved. The
-    /// tables of a block take as long as a kilobyte of output, whether or not it has bytes.
+    /// The number of blocks inflated since the start or since the state was loaded. Even an empty
+    /// block costs as much as a kilobyte of output, because of its tables.
     pub const fn blocks(&self) -> u64 {
         self.blocks.all()
     }
 
-    /// The next checkpoint, in their order, when all that is kept of its window is known.
+    /// The next checkpoint in order, once its window is final.
     pub fn checkpoint(&mut self) -> Option<Checkpoint> {
         self.marks.as_mut()?.done.pop_front()
     }
 
-    /// Inflates bytes. What comes out is handed over in pieces.
+    /// Inflates bytes, and hands over the output in pieces.
     pub fn push<E: From<GzipError>>(
         &mut self,
         mut bytes: &[u8],
@@ -229,7 +233,8 @@ impl Gunzip {
             return self.decode(bytes, &mut output);
         }
         while !bytes.is_empty() && !self.is_paused() {
-            // Decoding sees the same pieces however the bytes come, so that the checkpoints it leaves are the same.
+            // Decode the same pieces for any pieces of the input, so that the checkpoints are the
+            // same.
             let read = self.input + self.chunk.len() as u64;
             let room = CHUNK - remainder(read, CHUNK);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -249,7 +254,7 @@ impl Gunzip {
         Ok(())
     }
 
-    /// Says that there are no more bytes. It may pause before it has come to the end of those that there were.
+    /// Ends the input. It may pause before the last bytes were read.
     pub fn finish<E: From<GzipError>>(
         &mut self,
         mut output: impl FnMut(&[u8]) -> Result<(), E>,
@@ -286,7 +291,7 @@ impl Gunzip {
         Ok(())
     }
 
-    /// Reads a header, and answers how many bytes of it there were.
+    /// Reads a header. Returns how many of the bytes belong to it.
     fn header(&mut self, bytes: &[u8]) -> Result<usize, GzipError> {
         let Phase::Header(read) = &mut self.phase else {
             return Ok(0);
@@ -301,13 +306,13 @@ impl Gunzip {
             return Ok(0);
         };
         let (taken, is_whole) = take_header(read, bytes).map_err(|problem| match problem {
-            // What comes after a member is nothing, or another one.
+            // Only another member may follow a member.
             Problem::Magic if self.input > 0 => self.fail(Problem::Garbage),
             problem => self.fail(problem),
         })?;
         self.input += taken as u64;
         if is_whole {
-            // Its tables of 10 KiB are overwritten before they are used.
+            // This keeps the decoder's tables of 10 KiB: they are overwritten before they are used.
             self.decoder.init();
             self.sums.begin_member();
             self.member = self.output;
@@ -316,7 +321,7 @@ impl Gunzip {
         Ok(taken)
     }
 
-    /// Notes the beginning of a member, which is a checkpoint that costs nothing.
+    /// Places a checkpoint at the start of a member if one is due. It needs no window.
     fn begin(&mut self) {
         let (input, output) = self.position();
         if let Some(marks) = &mut self.marks
@@ -338,7 +343,8 @@ impl Gunzip {
     ) -> Result<usize, E> {
         let position = self.position();
         let at = Ring::place(self.output);
-        // Blocks are counted one by one, but pieces end where they ended without that.
+        // Decoding stops after each block, so that blocks are counted. A piece still spans
+        // several blocks, so that the places of checkpoints do not depend on the count.
         let begins = !self.goes_on || at == 0;
         let due = match &mut self.marks {
             Some(marks) if self.output - marks.last.output > MAX_SPAN => {
@@ -379,13 +385,13 @@ impl Gunzip {
                 if !due {
                     self.is_full = true;
                 } else if read > 0 {
-                    // Bits that were read in an earlier piece can't be given back as bytes: then a
-                    // later boundary has to do.
+                    // Bits of an earlier piece can't be given back as bytes. Then a later boundary
+                    // becomes the checkpoint.
                     self.mark();
                 }
             }
             TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => {}
-            // Whatever else there is, or will be, is a failure.
+            // Every other status is a failure, including ones of later versions.
             _ => return Err(self.fail(Problem::Deflate).into()),
         }
         Ok(read)
@@ -398,7 +404,7 @@ impl Gunzip {
         Err(self.fail(Problem::Blocks))
     }
 
-    /// Begins a checkpoint here, between two blocks.
+    /// Places a checkpoint here, between two blocks.
     fn mark(&mut self) {
         let Some(state) = self.decoder.block_boundary_state() else {
             return;
@@ -462,9 +468,9 @@ impl Gunzip {
     }
 }
 
-/// The pieces that are decoded at once end at multiples of this.
+/// Pieces are decoded up to multiples of this offset.
 const CHUNK: usize = 64 * 1024;
-/// What a saved state begins with: a member's header, or a block.
+/// The first byte of a saved state: at the header of a member, or between two blocks.
 const MEMBER: u8 = 0;
 const BLOCK: u8 = 1;
 

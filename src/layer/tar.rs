@@ -1,7 +1,8 @@
 //! Tar archives: bytes in, entries out, in all the dialects that layers come in.
 //!
-//! An archive is blocks of 512 bytes: a header, the data it announces filled up with zeros, the next header, and two blocks
-//! of zeros in the end. Headers are as POSIX.1-1988 has them (ustar), and those before (v7) and beside it (GNU, star):
+//! An archive is a sequence of blocks of 512 bytes: a header, its data padded with zeros, the next
+//! header, and two blocks of zeros at the end. Headers follow POSIX.1-1988 (ustar), or the formats
+//! before it (v7) and beside it (GNU, star):
 //!
 //! ```text
 //!   0  path        100     257  magic        8     GNU, from 345         star, from 345
@@ -15,16 +16,17 @@
 //! 157  link        100
 //! ```
 //!
-//! What does not fit there comes before it, as if it were a file: paths and links (GNU), and records of keys and values
-//! (POSIX.1-2001, pax; <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>):
+//! Values that do not fit stand before the header, as if they were files: paths and links (GNU),
+//! and records of keys and values (POSIX.1-2001, pax;
+//! <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>):
 //!
 //! ```text
-//! record = length SP key "=" value LF      the length in decimal, its own digits and the line feed included
+//! record = length SP key "=" value LF      length: decimal, counts its own digits and the line feed
 //! ```
 //!
-//! Where readers differ, this one does as Go's `archive/tar` does, with which layers are unpacked nearly everywhere, so that
-//! nobody is shown another file than the one that runs. Global records are the exception: Go forgets them, and POSIX, GNU tar
-//! and libarchive apply them.
+//! If readers differ, this one does as Go's `archive/tar`, because nearly all tools unpack layers
+//! with it: nobody is shown another file than the one that runs. Global records are the exception:
+//! Go ignores them, but POSIX, GNU tar and libarchive apply them.
 
 mod attributes;
 mod entry;
@@ -50,18 +52,18 @@ use crate::layer::{
     wire,
 };
 
-/// Reads a tar archive as its bytes come. Once it has failed, it is of no more use.
+/// Reads a tar archive from bytes in pieces of any size. After an error it must not be used again.
 #[derive(Clone, Debug)]
 pub struct Untar {
     limits: Limits,
     phase: Phase,
-    /// Where the piece begins that is read next.
+    /// Where the next piece begins.
     offset: u64,
-    /// The number of bytes before that: data, and what fills them up to whole blocks.
+    /// The number of bytes before the next piece: data and its padding.
     skip: u64,
-    /// How many of them fill up. The archive may end without those.
+    /// How many of those bytes are padding. An archive may end without them.
     padding: u64,
-    /// The piece that is read next, as far as it came.
+    /// The bytes of the next piece that have come.
     piece: Vec<u8>,
     /// The number of entries so far.
     entries: u64,
@@ -76,7 +78,7 @@ enum Phase {
     Header,
     /// The second block of zeros.
     Zeros,
-    /// The data of an extension, so many bytes.
+    /// The data of an extension of this many bytes.
     Extension(Extension, usize),
     /// A block of the map of a sparse file.
     Map(Box<Map>),
@@ -99,7 +101,7 @@ impl Untar {
         }
     }
 
-    /// Reads bytes. Each entry is handed over as soon as all of its headers were read.
+    /// Reads bytes. Hands over each entry as soon as all of its headers were read.
     pub fn push<E: From<TarError>>(
         &mut self,
         mut bytes: &[u8],
@@ -125,7 +127,7 @@ impl Untar {
             let mut piece = std::mem::take(&mut self.piece);
             let entry = self.read(&piece).map_err(|problem| self.fail(problem))?;
             self.advance(piece.len());
-            // A long piece was an exception.
+            // Free the memory of a long piece: long pieces are rare.
             piece.clear();
             piece.shrink_to(BLOCK);
             self.piece = piece;
@@ -136,7 +138,7 @@ impl Untar {
         Ok(())
     }
 
-    /// Says that there are no more bytes. Archives may end without blocks of zeros.
+    /// Ends the archive. It may end without blocks of zeros.
     pub fn finish(&self) -> Result<(), TarError> {
         let nothing = self.skip <= self.padding && self.piece.is_empty();
         let whole = match &self.phase {
@@ -154,7 +156,7 @@ impl Untar {
         })
     }
 
-    /// Writes all that it takes to go on later.
+    /// Writes the state that [`Untar::load`] resumes from.
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
         for number in [self.offset, self.skip, self.padding, self.entries] {
             wire::put(out, number);
@@ -217,7 +219,7 @@ impl Untar {
         }
     }
 
-    /// Reads a piece, and notes what to skip after it.
+    /// Reads a piece, and sets how many bytes to skip after it.
     fn read(&mut self, piece: &[u8]) -> Result<Option<Entry>, Problem> {
         match std::mem::replace(&mut self.phase, Phase::Header) {
             Phase::Header => self.header(piece),
@@ -271,7 +273,7 @@ impl Untar {
         Ok(())
     }
 
-    /// Reads the header of an entry: all of it, but for a map that follows.
+    /// Reads the header of an entry. If a map follows, the entry waits for it.
     fn file(&mut self, header: Header) -> Result<Option<Entry>, Problem> {
         let kind = self.overrides.kind(&header)?;
         let sparse = self.overrides.sparse(&header)?;
@@ -330,7 +332,7 @@ impl Untar {
         Ok(entry)
     }
 
-    /// Notes that after this block there are so many bytes of data.
+    /// Skips this many bytes of data and their padding after the current block.
     fn pass(&mut self, data: u64) -> Result<(), Problem> {
         self.padding = padding(data);
         self.skip = data.checked_add(self.padding).ok_or(Problem::Beyond)?;
@@ -340,7 +342,7 @@ impl Untar {
     }
 
     const fn advance(&mut self, bytes: usize) {
-        // No more than came, unless a saved state says so.
+        // Only a saved state can hold an offset that overflows.
         self.offset = self.offset.saturating_add(bytes as u64);
     }
 

@@ -1,15 +1,16 @@
-//! Zstandard (RFC 8878): frames in, bytes out, and where frames begin.
+//! Zstandard (RFC 8878): frames in, bytes out, and the offsets of frames.
 //!
-//! Nothing of one frame is needed to decode another, so decoding can begin anew at each of them. Most writers make one frame
-//! of a layer; the seekable format and zstd:chunked make many, and say more about them in frames to be skipped.
+//! Frames are independent, so decoding can begin at each of them. Most writers make a layer of one
+//! frame. The seekable format and zstd:chunked make many, and describe them in skippable frames.
 //!
 //! ```text
 //! stream = 1*( frame / skippable )
-//! frame  = header 1*block [checksum]       header: 6 to 18 bytes, block: 3 bytes and no more than 128 KiB
+//! frame  = header 1*block [checksum]       header: 6 to 18 bytes, block: 3 bytes to 128 KiB
 //! skippable = %x50-5F.2A.4D.18 length *OCTET
 //! ```
 //!
-//! Blocks are decoded whole. What a frame has yet to refer to, its window, is held back until more than that came out.
+//! Blocks are decoded whole. The decoder holds back the window: the output that later blocks of the
+//! frame may refer to.
 
 mod error;
 mod frame;
@@ -30,36 +31,36 @@ use crate::layer::zstd::{
     limits::{HELD_UNIT, MAX_UNITS, MAX_WINDOW, STRETCH},
 };
 
-/// What comes out.
+/// What the decoder found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Event<'a> {
-    /// A frame begins: decoding can begin anew here.
+    /// A frame begins: decoding can begin here.
     Frame {
         /// The offset of its magic number in the compressed stream.
         input: u64,
-        /// The offset in the stream that comes out of its first byte.
+        /// The offset of its first byte in the output.
         output: u64,
     },
-    /// The next bytes.
+    /// The next bytes of output.
     Bytes(&'a [u8]),
 }
 
-/// Decodes zstd, from its beginning or from that of any of its frames.
+/// Decodes zstd, from the beginning of the stream or of any frame.
 pub struct Unzstd {
     decoder: FrameDecoder,
     limit: u64,
-    /// The frame in whose middle this is.
+    /// The current frame.
     frame: Option<Frame>,
     /// How many bytes are still to be skipped.
     skip: u64,
-    /// A header or a block, as far as it was read.
+    /// The bytes of the next header or block that have come.
     gathered: Vec<u8>,
     start: u64,
     input: u64,
     output: u64,
-    /// The number of headers and blocks that were decoded here.
+    /// The number of headers and blocks decoded.
     units: u64,
-    /// Where a stretch of the output begins, and the number of headers and blocks since then.
+    /// Where the current stretch of output begins, and its number of headers and blocks.
     stretch: (u64, u32),
     failed: Option<ZstdError>,
 }
@@ -75,13 +76,13 @@ impl fmt::Debug for Unzstd {
 }
 
 impl Unzstd {
-    /// Decodes from the beginning. A frame whose window is larger than this many bytes is refused. What is held in memory is
-    /// up to twice as much, three times while it grows, and some blocks.
+    /// Decodes from the beginning. A frame is refused if its window exceeds this many bytes. The
+    /// decoder holds twice as much in memory, three times while it grows, and some blocks.
     pub fn new(window_limit: u64) -> Self {
         Self::at(0, 0, window_limit)
     }
 
-    /// Decodes from the beginning of a frame, which is at these offsets.
+    /// Decodes from the beginning of a frame at these offsets.
     pub fn at(input: u64, output: u64, window_limit: u64) -> Self {
         let limit = window_limit.min(MAX_WINDOW);
         let mut decoder = FrameDecoder::new();
@@ -101,23 +102,24 @@ impl Unzstd {
         }
     }
 
-    /// The number of compressed bytes that were decoded, and of those that came out.
+    /// The number of compressed bytes decoded, and of bytes handed over.
     pub const fn position(&self) -> (u64, u64) {
         (self.input, self.output)
     }
 
-    /// The number of headers and blocks that were decoded. The tables of a block take as long as a
-    /// kilobyte of output, whether or not it has bytes.
+    /// The number of headers and blocks decoded. Even an empty block costs as much as a kilobyte of
+    /// output, because of its tables.
     pub const fn units(&self) -> u64 {
         self.units
     }
 
-    /// The most bytes that were decoded and are held back.
+    /// The most bytes that the decoder holds back.
     pub fn held(&self) -> u64 {
         self.frame.map_or(0, |frame| frame.window)
     }
 
-    /// Decodes bytes. What comes out is handed over in pieces. After an error there is nothing but that error.
+    /// Decodes bytes, and hands over the output in pieces. After an error, every call returns that
+    /// error.
     pub fn push<E: From<ZstdError>>(
         &mut self,
         bytes: &[u8],
@@ -133,7 +135,7 @@ impl Unzstd {
         result
     }
 
-    /// Says that there are no more bytes.
+    /// Ends the input.
     pub fn finish(&mut self) -> Result<(), ZstdError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
@@ -177,7 +179,7 @@ impl Unzstd {
         }
     }
 
-    /// Passes over what is to be skipped, and answers what is left.
+    /// Skips bytes of a skippable frame. Returns the remaining bytes.
     fn skip<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let skipped = usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
         self.skip -= skipped as u64;
@@ -185,8 +187,8 @@ impl Unzstd {
         bytes.get(skipped..).unwrap_or_default()
     }
 
-    /// The length of the header or the block that begins with these bytes, as far as they say: if they are fewer, it may be
-    /// more.
+    /// The length of the header or block that begins with these bytes. If too few bytes have come,
+    /// it is a lower bound.
     fn length(&mut self, bytes: &[u8]) -> Result<usize, ZstdError> {
         match &self.frame {
             Some(frame) => frame.block_length(bytes),
@@ -195,7 +197,7 @@ impl Unzstd {
         .map_err(|problem| self.fail(problem))
     }
 
-    /// Takes a whole header or block.
+    /// Decodes a whole header or block.
     fn unit<E: From<ZstdError>>(
         &mut self,
         bytes: &[u8],
@@ -208,7 +210,7 @@ impl Unzstd {
         }
     }
 
-    /// Counts a header or a block, and refuses what has far more of them than any writer makes.
+    /// Counts a header or a block. Fails if there are far more than any writer makes.
     fn count_unit(&mut self) -> Result<(), ZstdError> {
         self.units += 1;
         let (start, count) = self.stretch;
@@ -217,7 +219,7 @@ impl Unzstd {
         } else {
             (start, count + 1)
         };
-        // While the first window of a frame is held back, nobody can say how much came out.
+        // While the first window of a frame is held back, its output is not known.
         let held = match self.frame {
             Some(frame) if self.output == frame.start => frame.window,
             Some(_) | None => 0,
@@ -279,7 +281,7 @@ impl Unzstd {
         };
         let drained = self.decoder.collect_to_writer(&mut sink);
         if sink.taken > 0 && self.output == frame.start && frame.window >= STRETCH {
-            // The bytes that were held back until now were more than a stretch.
+            // The bytes that were held back are more than a stretch.
             self.stretch = (self.output, 0);
         }
         self.output += sink.taken;
@@ -301,7 +303,7 @@ impl Unzstd {
     }
 
     fn fail(&mut self, problem: Problem) -> ZstdError {
-        // What comes after a frame is nothing, or another one.
+        // Only another frame may follow a frame.
         let problem = match problem {
             Problem::Magic if self.input > self.start => Problem::Garbage,
             problem => problem,
@@ -316,7 +318,7 @@ impl Unzstd {
     }
 }
 
-/// Hands over what the decoder writes, until that is refused.
+/// Hands over the output of the decoder, until the receiver fails.
 struct Sink<'a, E, F> {
     each: &'a mut F,
     taken: u64,
@@ -326,7 +328,7 @@ struct Sink<'a, E, F> {
 impl<E, F: FnMut(Event<'_>) -> Result<(), E>> io::Write for Sink<'_, E, F> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, io::Error> {
         self.result = (self.each)(Event::Bytes(bytes));
-        // That nothing is taken ends it.
+        // Taking no bytes stops the decoder.
         let taken = if self.result.is_ok() { bytes.len() } else { 0 };
         self.taken += taken as u64;
         Ok(taken)

@@ -10,31 +10,31 @@ use miniz_oxide::{
     },
 };
 
-/// A place at which inflating can begin anew.
+/// A place where inflating can resume.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
-    /// The offset in the compressed stream of the first whole byte to be read.
+    /// The offset of the first whole byte to read, in the compressed stream.
     pub input: u64,
-    /// The offset in the inflated stream of the first byte that comes out.
+    /// The offset of the first byte written, in the inflated stream.
     pub output: u64,
-    /// What inflating begins with.
+    /// The state to resume with.
     pub start: Start,
-    /// The CRC-32 of what comes out up to the next checkpoint.
+    /// The CRC-32 of the output up to the next checkpoint.
     pub check: u32,
 }
 
-/// What inflating begins with.
+/// The state to resume with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Start {
     /// The header of a member.
     Member,
-    /// A block in the middle of one.
+    /// A block inside a member.
     Block {
-        /// How many bits of the byte before [`Checkpoint::input`] are yet to be read: 0 to 7.
+        /// How many bits of the byte before [`Checkpoint::input`] are still unread: 0 to 7.
         count: u8,
         /// Those bits.
         bits: u8,
-        /// The output before it, as far as it is referred to, in raw deflate.
+        /// The output before it in raw deflate. Bytes that are not referred to are zero.
         window: Vec<u8>,
     },
 }
@@ -50,12 +50,12 @@ impl Default for Checkpoint {
     }
 }
 
-/// Placing checkpoints: at the first boundary of blocks where output or input has grown by a span, give or take the 64 KiB that
-/// are decoded at once.
+/// Places checkpoints: at the first boundary of blocks after output or input has grown by a span.
+/// Decoding in chunks of 64 KiB may delay one by as much.
 pub(super) struct Marks {
     pub(super) span: u64,
     pub(super) done: VecDeque<Checkpoint>,
-    /// The last one, from which the present span began.
+    /// The last checkpoint, where the current span began.
     pub(super) last: Checkpoint,
     pub(super) pending: Option<Pending>,
     pub(super) pause: Pause,
@@ -63,7 +63,7 @@ pub(super) struct Marks {
     pub(super) due: bool,
 }
 
-/// Whether inflating stops at the next checkpoint.
+/// Whether inflating pauses at the next checkpoint.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Pause {
     No,
@@ -71,7 +71,7 @@ pub(super) enum Pause {
     Now,
 }
 
-/// What follows a checkpoint of which it is not known yet what of its window is referred to.
+/// A checkpoint whose window is not final: later blocks show which bytes they refer to.
 pub(super) struct Pending {
     pub(super) state: BlockBoundaryState,
     pub(super) window: Vec<u8>,
@@ -111,7 +111,7 @@ impl Marks {
         self.done.push_back(Checkpoint { check, ..last });
     }
 
-    /// Notes what follows a checkpoint, until nothing more can refer to its window.
+    /// Collects the blocks after a checkpoint, until nothing more can refer to its window.
     pub(super) fn note(&mut self, compressed: &[u8], inflated: &[u8]) {
         let Some(pending) = &mut self.pending else {
             return;
@@ -124,7 +124,7 @@ impl Marks {
         }
     }
 
-    /// Finishes the last checkpoint: what is kept of its window is known.
+    /// Makes the window of the last checkpoint final.
     fn settle(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.last.start = pending.settle();
@@ -151,8 +151,8 @@ impl Pending {
         }
     }
 
-    /// Sets to zero what is not referred to: what follows is inflated twice more, after windows that say of each byte
-    /// where it is, its low bits in one and its high bits in the other.
+    /// Sets the bytes that are not referred to to zero. For that, the later blocks are inflated
+    /// twice more. The windows then hold the index of each byte: its low bits, then its high bits.
     fn blank(&mut self) {
         if self.compressed.len() > MAX_PENDING {
             return;
@@ -161,7 +161,8 @@ impl Pending {
         let high = self.inflate(|[_, high, ..]| high);
         let mut used = vec![false; self.window.len()];
         for (low, high) in low.iter().zip(&high) {
-            // A literal says some place as well, the same twice: it keeps a byte more than is needed, and no harm is done.
+            // A literal looks like an index too, in both runs. It keeps one byte more than needed,
+            // which is harmless.
             if let Some(used) = used.get_mut(usize::from(*high) << 8 | usize::from(*low)) {
                 *used = true;
             }
@@ -173,7 +174,7 @@ impl Pending {
         }
     }
 
-    /// What follows, after a window made of places.
+    /// The later output, after a window of indexes.
     pub(super) fn inflate(&self, byte: impl Fn([u8; 4]) -> u8) -> Vec<u8> {
         let places = (0_u32..).take(self.window.len());
         let mut out: Vec<u8> = places.map(|place| byte(place.to_le_bytes())).collect();
@@ -186,7 +187,7 @@ impl Pending {
     }
 }
 
-/// The state of a decoder between two blocks, of which so many bits of a byte are left: less than a byte.
+/// The state of a decoder between two blocks, with fewer than eight unread bits.
 pub(super) fn boundary(count: u8, bits: u8) -> Option<BlockBoundaryState> {
     (count < 8).then(|| BlockBoundaryState {
         num_bits: count,
@@ -195,9 +196,9 @@ pub(super) fn boundary(count: u8, bits: u8) -> Option<BlockBoundaryState> {
     })
 }
 
-/// What deflate may refer to.
+/// How far back deflate may refer.
 pub(super) const WINDOW: usize = 32 * 1024;
-/// More compressed bytes than 32 KiB of output take, unless they are written to waste space.
+/// More compressed bytes than 32 KiB of output take, unless the writer wastes space.
 const MAX_PENDING: usize = 256 * 1024;
-/// How hard windows are compressed: 4 gives what 6 does in two thirds of the time.
+/// Level 4 compresses windows as well as level 6, in two thirds of the time.
 const LEVEL: u8 = 4;

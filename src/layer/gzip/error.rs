@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::layer::gzip::limits::{MAX_BLOCKS, MAX_SPAN, STRETCH};
 
-/// Why bytes are not gzip.
+/// Why bytes are refused as gzip.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GzipError {
-    /// The offset in the compressed stream at which it was noticed.
+    /// The offset of the error in the compressed stream.
     pub offset: u64,
     pub(super) problem: Problem,
 }
@@ -61,7 +61,7 @@ impl fmt::Display for GzipError {
 impl std::error::Error for GzipError {}
 
 impl GzipError {
-    /// Whether the bytes are gzip, but go beyond what is indexed.
+    /// Whether the bytes may be valid, and exceed a limit.
     pub const fn is_limit(&self) -> bool {
         matches!(self.problem, Problem::Block | Problem::Blocks)
     }

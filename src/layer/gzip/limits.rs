@@ -4,7 +4,7 @@
 #[derive(Default)]
 pub(super) struct Blocks {
     all: u64,
-    /// Where the stretch begins in the output.
+    /// Where the current stretch begins in the output.
     stretch: u64,
     in_stretch: u32,
 }
@@ -14,8 +14,8 @@ impl Blocks {
         self.all
     }
 
-    /// Counts a block that ends at this offset of the output. Returns whether that is one of no more
-    /// than any writer makes.
+    /// Counts a block that ends at this offset of the output. Returns whether the stretch is within
+    /// [`MAX_BLOCKS`].
     pub(super) const fn count(&mut self, output: u64) -> bool {
         self.all += 1;
         if output - self.stretch >= STRETCH {
@@ -27,10 +27,10 @@ impl Blocks {
     }
 }
 
-/// The most that comes out between two checkpoints: reading anything in it takes inflating what is before. A block of zlib's
-/// is 8 MiB at most, and a boundary may pass unseen.
+/// The most output between two checkpoints: reading any byte of it means inflating all before it.
+/// Blocks of zlib have up to 8 MiB, and a boundary may be missed.
 pub(super) const MAX_SPAN: u64 = 32 * 1024 * 1024;
-/// The most blocks in so much output: each takes microseconds, and may have ten bits. A writer that
-/// flushes after every file ends a block every 512 bytes.
+/// The most blocks in a stretch of output. A block takes microseconds and may have only ten bits. A
+/// writer that flushes after every file writes a block for each 512 bytes.
 pub(super) const MAX_BLOCKS: u32 = 16_384;
 pub(super) const STRETCH: u64 = 1024 * 1024;

@@ -1,15 +1,15 @@
-//! The header of a member (RFC 1952, section 2.3), and the sums that its trailer is compared with.
+//! The header of a member (RFC 1952, section 2.3), and the checksums for its trailer.
 
 use crate::layer::gzip::error::Problem;
 
-/// Checksums of the output, which is summed once.
+/// Checksums of the output, each byte summed once.
 #[derive(Default)]
 pub(super) struct Sums {
-    /// What came since the last end of a member or a span.
+    /// The bytes since the last end of a member or a span.
     pub(super) piece: crc32fast::Hasher,
-    /// The member so far, but for the piece; none where its beginning was not seen.
+    /// The member before the piece. `None` if its start was not read.
     pub(super) member: Option<crc32fast::Hasher>,
-    /// The span so far, but for the piece; none where there are no spans.
+    /// The span before the piece. `None` if there are no spans.
     pub(super) span: Option<crc32fast::Hasher>,
 }
 
@@ -20,7 +20,7 @@ impl Sums {
         }
     }
 
-    /// Adds the piece to the sums that it is part of.
+    /// Adds the piece to the sums that it belongs to.
     fn cut(&mut self) {
         let piece = std::mem::take(&mut self.piece);
         for sum in [&mut self.member, &mut self.span].into_iter().flatten() {
@@ -33,13 +33,13 @@ impl Sums {
         self.member = Some(crc32fast::Hasher::new());
     }
 
-    /// The sum of the member, if all of it was seen.
+    /// The sum of the member, if its start was read.
     pub(super) fn end_member(&mut self) -> Option<u32> {
         self.cut();
         self.member.take().map(crc32fast::Hasher::finalize)
     }
 
-    /// The sum of the span that ends here; another one begins.
+    /// The sum of the span, which ends here. The next one begins.
     pub(super) fn end_span(&mut self) -> u32 {
         self.cut();
         self.span
@@ -48,12 +48,11 @@ impl Sums {
     }
 }
 
-/// Takes the bytes of a header after those that were read of it. Returns how many it took, and
-/// whether the header is whole.
+/// Adds bytes to a partial header. Returns how many belong to it, and whether it is complete.
 pub(super) fn take_header(read: &mut Vec<u8>, bytes: &[u8]) -> Result<(usize, bool), Problem> {
     let before = read.len();
     let more = bytes.len().min(MAX_HEADER.saturating_sub(before));
-    // Most headers come whole. Copying would take all that follows in the chunk along.
+    // Most headers come whole: do not copy them, with all that follows in the chunk.
     if before == 0
         && let Some(length) = header_length(bytes.get(..more).unwrap_or_default())?
     {
@@ -67,7 +66,7 @@ pub(super) fn take_header(read: &mut Vec<u8>, bytes: &[u8]) -> Result<(usize, bo
     }
 }
 
-/// The number of bytes of a header, if all of it is there (RFC 1952, section 2.3).
+/// The number of bytes of a header, if it is complete (RFC 1952, section 2.3).
 pub(super) fn header_length(bytes: &[u8]) -> Result<Option<usize>, Problem> {
     for (byte, magic) in bytes.iter().zip([0x1f, 0x8b]) {
         if *byte != magic {
@@ -114,7 +113,7 @@ pub(super) fn header_length(bytes: &[u8]) -> Result<Option<usize>, Problem> {
     Ok((bytes.len() >= at).then_some(at))
 }
 
-/// The longest header: a name and a comment as long as no file system has them.
+/// The longest header. No file system has names or comments of this length.
 const MAX_HEADER: usize = 256 * 1024;
 pub(super) const TRAILER: usize = 8;
 pub(super) const CHECK: u8 = 2;

@@ -1,4 +1,5 @@
-//! The last output, in a ring: the decoder copies from it, and checkpoints take their windows from it.
+//! The ring of the last output. The decoder copies from it, and checkpoints take their windows from
+//! it.
 
 use std::ops::Range;
 

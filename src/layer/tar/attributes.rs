@@ -17,14 +17,14 @@ use crate::layer::{
 /// Names and values of extended attributes.
 pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The extended attributes, of the entry over those of all entries: those that fit into [`MAX_ATTRIBUTES`], and the
-/// number of the others.
+/// The extended attributes of an entry, which override those of all entries. Returns the attributes
+/// that fit into [`MAX_ATTRIBUTES`], and the number of the others.
 pub(super) fn attributes(
     ours: &BTreeMap<Vec<u8>, Vec<u8>>,
     globals: &BTreeMap<Vec<u8>, Vec<u8>>,
 ) -> Result<(Attributes, u64), Problem> {
     let mut named = BTreeMap::<Cow<'_, [u8]>, (&[u8], bool)>::new();
-    // Libarchive writes each both ways, and star's form comes first.
+    // Libarchive writes each attribute in both forms. The form of star has priority.
     for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
         let others = with_prefix(globals, prefix).filter(|(key, _)| !ours.contains_key(*key));
         for (key, value) in others {
@@ -32,7 +32,7 @@ pub(super) fn attributes(
         }
     }
     for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
-        // An empty value takes away what there is. Where there is nothing, it is the value.
+        // An empty value removes a global attribute. If there is none, the value itself is empty.
         let ours = with_prefix(ours, prefix)
             .filter(|(key, value)| !value.is_empty() || !globals.contains_key(*key));
         for (key, value) in ours {
@@ -73,7 +73,7 @@ fn with_prefix<'a>(
         .take_while(move |(key, _)| key.starts_with(prefix))
 }
 
-/// The name of the attribute of a record: libarchive's are percent-encoded.
+/// The name of an attribute, from the key of its record. Libarchive percent-encodes names.
 fn attribute_name<'a>(key: &'a [u8], prefix: &[u8]) -> Cow<'a, [u8]> {
     let name = key.strip_prefix(prefix).unwrap_or_default();
     if prefix == LIBARCHIVE {
@@ -83,11 +83,11 @@ fn attribute_name<'a>(key: &'a [u8], prefix: &[u8]) -> Cow<'a, [u8]> {
     }
 }
 
-/// Before the name of an extended attribute whose value is as it is.
+/// The prefix of a key whose value is raw.
 pub(super) const SCHILY: &[u8] = b"SCHILY.xattr.";
-/// Before the percent-encoded name of an extended attribute whose value is in base64.
+/// The prefix of a key with a percent-encoded name and a value in base64.
 pub(super) const LIBARCHIVE: &[u8] = b"LIBARCHIVE.xattr.";
-/// Libarchive does not pad, others might.
+/// Libarchive does not pad; other writers might.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()

@@ -42,7 +42,7 @@ impl Overrides {
         };
         let data = self.data(header)?;
         let (attributes, omitted) = self.attributes()?;
-        // In the archive are its low bits in octal, or what a system puts above them.
+        // Some systems write the file type above the twelve low bits.
         let mode = header.number(MODE, "mode")?.cast_unsigned() & MODE_BITS;
         let entry = Entry {
             path: clean(&path),

@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::layer::tar::limits::{APPLIED, EACH, MAX_GLOBALS, MAX_META, MAX_OWNER, MAX_SEGMENTS};
 
-/// Why bytes are not a tar archive, or more of one than is taken.
+/// Why bytes are refused as a tar archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TarError {
-    /// The offset in the archive of the block in which it was noticed.
+    /// The offset of the block with the error, in the archive.
     pub offset: u64,
     pub(super) problem: Problem,
 }
@@ -40,7 +40,7 @@ pub(super) enum Problem {
 }
 
 impl TarError {
-    /// Whether the archive may well be right, and asks for more than the limits grant.
+    /// Whether the archive may be valid, and exceeds a limit.
     pub const fn is_limit(&self) -> bool {
         match self.problem {
             Problem::Entries(_)

@@ -7,7 +7,7 @@ use crate::layer::{entry::Moment, tar::error::Problem};
 #[derive(Clone, Debug)]
 pub(super) struct Header(pub(super) [u8; BLOCK]);
 
-/// Who laid out the second half of a header.
+/// The format of the second half of a header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Dialect {
     V7,
@@ -41,7 +41,8 @@ impl Header {
         u64::try_from(self.number(field, what)?).map_err(|_| Problem::Number(what))
     }
 
-    /// Whether the checksum is right. It is the sum of all bytes, itself taken for spaces; old writers summed signed ones.
+    /// Whether the checksum is right: the sum of all bytes, with spaces in its own place. Old
+    /// writers summed signed bytes.
     pub(super) fn is_sound(&self) -> bool {
         let spaces = CHECKSUM.len() as i64 * i64::from(b' ');
         let (mut unsigned, mut signed) = (spaces, spaces);
@@ -83,7 +84,8 @@ impl Header {
         }
     }
 
-    /// When it was last read and its status last changed, as far as it says so; none if that is not what is written there.
+    /// The times of the last access and the last status change, if the header has them. `None` if
+    /// the fields hold something else.
     pub(super) fn times(&self) -> Option<(Option<Moment>, Option<Moment>)> {
         let (accessed, changed) = match self.dialect() {
             Dialect::V7 | Dialect::Ustar => return Some((None, None)),
@@ -98,12 +100,13 @@ impl Header {
     }
 }
 
-/// A number in octal digits or, where those do not suffice, in base 256.
+/// A number in octal digits, or in base 256 if it is too large for them.
 pub(super) fn number(field: &[u8]) -> Option<i64> {
     let Some((first, rest)) = field.split_first().filter(|(first, _)| **first >= 0x80) else {
         return octal(field);
     };
-    // Two's complement: below the bit that marks the base is the sign. The longest field has 95 bits.
+    // Two's complement: the sign is the bit below the marker of base 256. Fields have up to 95
+    // bits.
     let sign = if first & 0x40 == 0 { 0 } else { -1_i128 };
     let first = sign << 6 | i128::from(first & 0x3f);
     let number = rest
@@ -112,7 +115,7 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
     i64::try_from(number).ok()
 }
 
-/// A number in octal digits, between spaces and zeros; zero where there are none. No field has more than twelve.
+/// A number of up to twelve octal digits, between spaces and zero bytes. No digits mean zero.
 pub(super) fn octal(field: &[u8]) -> Option<i64> {
     let is_blank = |byte: &u8| matches!(byte, 0 | b' ');
     let start = field.iter().position(|byte| !is_blank(byte));
@@ -127,7 +130,7 @@ pub(super) fn octal(field: &[u8]) -> Option<i64> {
     })
 }
 
-/// What is before the first zero byte.
+/// The bytes before the first zero byte.
 pub(super) fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
@@ -136,7 +139,7 @@ pub(super) fn is_zero(block: &[u8]) -> bool {
     block == [0; BLOCK]
 }
 
-/// What is missing to whole blocks.
+/// The number of zero bytes that fill the last block.
 pub(super) const fn padding(length: u64) -> u64 {
     length.wrapping_neg() % BLOCK as u64
 }
@@ -169,7 +172,7 @@ pub(super) const CHANGED: Range<usize> = 357..369;
 pub(super) const MAP: Range<usize> = 386..482;
 pub(super) const MORE: usize = 482;
 pub(super) const REAL_SIZE: Range<usize> = 483..495;
-/// Where a block that goes on with a map says whether there is another one.
+/// The byte of a map block that says whether another one follows.
 pub(super) const MORE_BLOCKS: usize = 504;
 const STAR_PREFIX: Range<usize> = 345..476;
 pub(super) const STAR_ACCESSED: Range<usize> = 476..488;

@@ -1,16 +1,16 @@
 //! How much memory and work one archive may take.
 
-/// How much an archive may ask for.
+/// The limits of one archive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// The bytes of the longest path or link, as it stands in the archive.
+    /// The longest path or link in bytes, as written in the archive.
     pub path_bytes: usize,
-    /// The number of entries.
+    /// The most entries.
     pub entries: u64,
 }
 
 impl Default for Limits {
-    /// Four times the longest path that Linux takes, and more entries than any image has.
+    /// Four times the longest path on Linux, and more entries than any real image has.
     fn default() -> Self {
         Self {
             path_bytes: 16 * 1024,
@@ -19,15 +19,15 @@ impl Default for Limits {
     }
 }
 
-/// The longest data of an extension, and the longest map: what Go takes.
+/// The longest data of an extension, and the longest map. Go has the same limit.
 pub(super) const MAX_META: usize = 1 << 20;
-/// The longest path twice, or a hundred times what is usual.
+/// Twice the longest path: a hundred times the usual size.
 pub(super) const MAX_GLOBALS: u64 = 32 * 1024;
-/// The bytes of global records that may be read for all entries together, and those more for each
-/// entry: in proportion to what entries may describe in a table of contents.
+/// How many bytes of global records all entries together may read: this many, and `EACH` more for
+/// each entry. A table of contents allows the same proportion.
 pub(super) const APPLIED: u64 = 32 * 1024 * 1024;
 pub(super) const EACH: u64 = 512;
-/// About what fits in a map of the longest.
+/// About as many as the longest map holds.
 pub(super) const MAX_SEGMENTS: usize = 65_536;
-/// The longest name of a user or group: Linux's own tools take 32 bytes, and its C library 256.
+/// The longest name of a user or group. Linux tools allow 32 bytes, and the C library 256.
 pub(super) const MAX_OWNER: usize = 1024;

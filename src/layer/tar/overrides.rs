@@ -1,4 +1,5 @@
-//! What stands before an entry and overrides the fields of its header: long names of GNU, pax records.
+//! Extensions: long names of GNU and pax records, which stand before an entry and override the
+//! fields of its header.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -14,7 +15,7 @@ use crate::layer::{
     wire,
 };
 
-/// What stands before an entry as if it were a file.
+/// The kinds of extensions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Extension {
     Records,
@@ -31,12 +32,12 @@ pub(super) struct Next {
     pub(super) link: Vec<u8>,
 }
 
-/// The extensions that were read and override fields of headers.
+/// The extensions in force. They override the fields of headers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overrides {
-    /// Those of the next entry.
+    /// The extensions of the next entry.
     pub(super) next: Next,
-    /// Those of all entries that follow.
+    /// The pax records of all following entries.
     pub(super) globals: Records,
     /// The bytes of `globals`.
     globals_size: u64,
@@ -111,24 +112,25 @@ impl Overrides {
 
     pub(super) fn kind(&self, header: &Header) -> Result<EntryKind, Problem> {
         Ok(match header.flag() {
-            // Before there was a flag for directories, their paths ended so.
+            // Old formats have no flag for directories: their paths end in a slash.
             0 if self.path(header).ends_with(b"/") => EntryKind::Directory,
-            // Contiguous files are files, and old sparse ones have a flag of their own.
+            // A contiguous file is a file. Old sparse files have their own flag.
             0 | b'0' | b'7' | b'S' => EntryKind::File,
             b'1' => EntryKind::HardLink,
             b'2' => EntryKind::SymbolicLink,
             b'3' => EntryKind::CharacterDevice,
             b'4' => EntryKind::BlockDevice,
-            // Incremental archives list in the data of a directory what was in it.
+            // In incremental archives, the data of a directory lists its files.
             b'5' | b'D' => EntryKind::Directory,
             b'6' => EntryKind::Pipe,
-            // POSIX would have them be files; containerd refuses them.
+            // POSIX treats unknown flags as files; containerd refuses them.
             flag => return Err(Problem::Flag(flag)),
         })
     }
 
-    /// The number of bytes after the header. A size that stands elsewhere than with a file means nothing to Go, even with a
-    /// hard link, which POSIX lets have data (cpio's pax archives do), and GNU tar takes it for zero there.
+    /// The number of bytes of data after the header. Like Go, this ignores the size of anything but
+    /// files. POSIX allows data after a hard link, and cpio writes it in pax archives; GNU tar
+    /// ignores that size too.
     pub(super) fn data(&self, header: &Header) -> Result<u64, Problem> {
         let size = header.unsigned(SIZE, "size")?;
         let size = self.unsigned(b"size", "size")?.unwrap_or(size);
@@ -136,7 +138,7 @@ impl Overrides {
         Ok(if has_data { size } else { 0 })
     }
 
-    /// The path as it stands in the archive.
+    /// The path as written in the archive.
     pub(super) fn path<'a>(&'a self, header: &'a Header) -> Cow<'a, [u8]> {
         match self.next.path.as_slice() {
             b"" => self
@@ -193,7 +195,7 @@ impl Overrides {
         u32::try_from(number).map_err(|_| Problem::Number(what))
     }
 
-    /// The link target that overrides the header's, or the header's.
+    /// The target of a link as written in the archive.
     pub(super) fn link<'a>(&'a self, header: &'a Header) -> &'a [u8] {
         match self.next.link.as_slice() {
             b"" => self.record(b"linkpath").unwrap_or(header.text(LINK)),
@@ -206,7 +208,7 @@ impl Overrides {
         attributes(&self.next.records.0, &self.globals.0)
     }
 
-    /// The value of a record: the entry's, or else that of all entries. An empty one is none.
+    /// The value of a record: that of the entry, or the global one. An empty value counts as none.
     pub(super) fn record(&self, key: &[u8]) -> Option<&[u8]> {
         let value = self.next.records.0.get(key);
         let value = value.or_else(|| self.globals.0.get(key))?;

@@ -1,6 +1,6 @@
 //! The form of paths in entries.
 
-/// A path from the root: `..` is not above it.
+/// The path from the root, without `.` and empty components. `..` never leads above the root.
 pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     let mut clean = Vec::with_capacity(path.len());
     for component in path.split(|byte| *byte == b'/') {

@@ -10,7 +10,7 @@ use crate::layer::{
     },
 };
 
-/// Records of a pax header by their keys, those that say something of an [`Entry`].
+/// The records of a pax header by key, as far as an [`Entry`] needs them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Records(pub(super) BTreeMap<Vec<u8>, Vec<u8>>);
 
@@ -22,7 +22,7 @@ impl Records {
             let (key, value, rest) = record(bytes).ok_or(Problem::Record)?;
             bytes = rest;
             match key {
-                // Version 0.0 of sparse files repeats its keys, and 0.1 has their values in one.
+                // Version 0.0 of the sparse format repeats its keys; version 0.1 joins the values.
                 b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                     let is_offset = key.ends_with(b"offset");
                     if is_offset != map.len().is_multiple_of(2) || value.contains(&b',') {
@@ -48,7 +48,7 @@ impl Records {
         Ok(records)
     }
 
-    /// Puts others over these; empty ones take away.
+    /// Merges other records over these. An empty value removes a record.
     pub(super) fn merge(&mut self, others: Self) {
         for (key, value) in others.0 {
             if !value.is_empty() || self.0.remove(&key).is_none() {
@@ -64,7 +64,7 @@ impl Records {
     }
 }
 
-/// The next record: its key, its value, and what is after it.
+/// Splits off a record: its key, its value, and the remaining bytes.
 pub(super) fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let (length, _) = bytes.split_at_checked(space)?;
@@ -75,7 +75,7 @@ pub(super) fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (!key.is_empty() && !key.contains(&0)).then_some((key, value, rest))
 }
 
-/// Whether a record says something of an [`Entry`].
+/// Whether an [`Entry`] needs a record.
 fn is_known(key: &[u8]) -> bool {
     match key {
         b"path" | b"linkpath" | b"size" | b"uid" | b"gid" | b"uname" | b"gname" | b"mtime"
@@ -91,7 +91,7 @@ pub(super) fn decimal<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A moment as a record has it: seconds with a fraction, of which what is less than a nanosecond is rounded down.
+/// Parses a time: seconds with a fraction, rounded down to nanoseconds.
 pub(super) fn moment(text: &[u8]) -> Option<Moment> {
     let point = text.iter().position(|byte| *byte == b'.');
     let (whole, fraction) = match point {
@@ -121,7 +121,7 @@ pub(super) fn moment(text: &[u8]) -> Option<Moment> {
 }
 
 pub(super) const NANOSECONDS: u32 = 1_000_000_000;
-/// The records in which a zero byte would end what some readers see.
+/// Keys whose values must not contain a zero byte: some readers would see only the bytes before it.
 pub(super) const TEXTS: [(&[u8], &str); 5] = [
     (b"path", "path"),
     (b"linkpath", "link"),

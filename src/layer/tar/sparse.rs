@@ -1,4 +1,4 @@
-//! Sparse files: the map that says where in a file its data belongs, in the formats of GNU tar.
+//! Sparse files: the map from data to places in the file, in the formats of GNU tar.
 
 use crate::layer::{
     entry::Segment,
@@ -11,7 +11,7 @@ use crate::layer::{
     },
 };
 
-/// Where the map of a sparse file is.
+/// Where the map of a sparse file is stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Sparse {
     /// In the header, and in blocks after it.
@@ -22,7 +22,7 @@ pub(super) enum Sparse {
     Data,
 }
 
-/// The header of a sparse file, and the blocks after it that say where its bytes belong.
+/// The header of a sparse file, and the blocks of its map that have come.
 #[derive(Clone, Debug)]
 pub(super) struct Map {
     pub(super) header: Header,
@@ -49,7 +49,7 @@ impl Map {
             if self.blocks.len() as u64 > overrides.data(&self.header)? {
                 return Err(Problem::SparseData);
             }
-            // A count and twice as many numbers, one a line.
+            // One number a line: a count, then twice as many numbers.
             let count = lines(&self.blocks).next().and_then(decimal::<u64>);
             let count = count.ok_or(Problem::SparseMap)?;
             count > MAX_META as u64 || self.lines <= 2 * count
@@ -79,7 +79,7 @@ impl Overrides {
 
     pub(super) fn sparse(&self, header: &Header) -> Result<Option<Sparse>, Problem> {
         if header.flag() == b'S' {
-            // Star has sparse files of the same flag, laid out in another way.
+            // Star writes sparse files with the same flag in another format.
             return match header.dialect() {
                 Dialect::Gnu => Ok(Some(Sparse::Old)),
                 Dialect::V7 | Dialect::Ustar | Dialect::Star => Err(Problem::SparseVersion),
@@ -110,7 +110,7 @@ impl Overrides {
                     .chunks(BLOCK)
                     .filter_map(|block| block.get(..MORE_BLOCKS));
                 let maps = std::iter::once(header.field(MAP)).chain(more);
-                // The first that is not written ends each.
+                // The first unused pair ends the list of a block.
                 let pairs = maps.flat_map(|map| {
                     map.chunks(PAIR)
                         .take_while(|pair| pair.first().is_some_and(|byte| *byte != 0))
@@ -142,7 +142,7 @@ impl Overrides {
     }
 }
 
-/// Reads the numbers of a map, which are pairs.
+/// Parses a map, which is a list of pairs.
 pub(super) fn segments<'a>(
     size: u64,
     mut numbers: impl Iterator<Item = &'a [u8]>,
@@ -160,7 +160,7 @@ pub(super) fn segments<'a>(
             return Err(Problem::SparseOrder);
         }
         before = end;
-        // GNU tar marks the end of a file that ends in a hole by an empty one.
+        // GNU tar marks a hole at the end of a file by an empty segment.
         if length > 0 {
             segments.push(Segment { offset, length });
         }
@@ -171,7 +171,7 @@ pub(super) fn segments<'a>(
     Ok(segments)
 }
 
-/// The lines that are ended.
+/// The lines that end in a line feed.
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n')
         .map_while(|line| line.strip_suffix(b"\n"))
@@ -181,5 +181,5 @@ pub(super) fn count_lines(text: &[u8]) -> u64 {
     text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// An offset and a length in the map of an old sparse file.
+/// The size of an offset and a length in the map of an old sparse file.
 const PAIR: usize = 24;

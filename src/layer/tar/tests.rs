@@ -13,7 +13,7 @@ use crate::layer::{
             MODE, MODIFIED, MORE_BLOCKS, PATH, PREFIX, REAL_SIZE, STAR_ACCESSED, STAR_CHANGED,
             TRAILER, USER, USER_NAME, seconds,
         },
-        pax::{NANOSECONDS, TEXTS},
+        pax::TEXTS,
     },
 };
 

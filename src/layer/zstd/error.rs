@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::layer::zstd::limits::{MAX_UNITS, STRETCH};
 
-/// Why bytes can't be decoded.
+/// Why bytes are refused as zstd.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ZstdError {
-    /// The offset in the compressed stream at which it was noticed.
+    /// The offset of the error in the compressed stream.
     pub offset: u64,
     pub(super) problem: Problem,
 }
@@ -28,7 +28,7 @@ pub(super) enum Problem {
 }
 
 impl ZstdError {
-    /// Whether it is valid, as far as it was read, and takes more memory than was allowed.
+    /// Whether the bytes may be valid, and exceed a limit.
     pub const fn is_limit(&self) -> bool {
         matches!(self.problem, Problem::Window { .. } | Problem::Units)
     }

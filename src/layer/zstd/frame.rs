@@ -2,20 +2,20 @@
 
 use crate::layer::{wire::Reader, zstd::error::Problem};
 
-/// What the header of a frame says (RFC 8878, section 3.1.1.1).
+/// The header of a frame (RFC 8878, section 3.1.1.1).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
-    /// The offset of its first byte in the stream that comes out.
+    /// The offset of its first byte in the output.
     pub(super) start: u64,
-    /// How far back it refers.
+    /// The window: how far back its blocks refer.
     pub(super) window: u64,
-    /// The number of bytes that come out, if it is said.
+    /// The number of bytes of output, if the header has it.
     pub(super) content: Option<u64>,
     pub(super) has_check: bool,
 }
 
 impl Frame {
-    /// Reads what follows the magic number.
+    /// Parses the fields after the magic number.
     pub(super) fn parse(bytes: &[u8], start: u64) -> Result<Self, Problem> {
         let mut reader = Reader(bytes);
         let descriptor = Descriptor(reader.byte().unwrap_or_default());
@@ -43,12 +43,13 @@ impl Frame {
         })
     }
 
-    /// The most that a block may hold, and that may come out of it.
+    /// The most bytes in a block, and the most output of it.
     pub(super) fn block_limit(&self) -> u64 {
         self.window.min(MAX_BLOCK)
     }
 
-    /// The length of the block that begins with these bytes, with the checksum if it is the last.
+    /// The length of the block that begins with these bytes. It includes the checksum after the
+    /// last block.
     pub(super) fn block_length(&self, bytes: &[u8]) -> Result<usize, Problem> {
         let Some(header) = bytes.first_chunk::<BLOCK_HEADER>() else {
             return Ok(BLOCK_HEADER);
@@ -63,7 +64,8 @@ impl Frame {
         Ok(BLOCK_HEADER + usize::try_from(size).map_err(|_| Problem::Block)? + check)
     }
 
-    /// The number of literals of a compressed block. The decoder does not compare it with what may come out of a block.
+    /// The number of literals of a compressed block. The decoder itself does not compare it with
+    /// the limit of a block.
     pub(super) fn literals(&self, bytes: &[u8]) -> u64 {
         let Some((header, content)) = bytes.split_first_chunk::<BLOCK_HEADER>() else {
             return 0;
@@ -85,7 +87,7 @@ impl Frame {
     }
 }
 
-/// The byte that says which fields of a header there are (RFC 8878, section 3.1.1.1.1).
+/// The byte that tells which fields a header has (RFC 8878, section 3.1.1.1.1).
 #[derive(Clone, Copy)]
 struct Descriptor(u8);
 
@@ -126,8 +128,8 @@ impl Descriptor {
     }
 }
 
-/// The length of the header that begins with these bytes, as far as they say. What is wrong is noticed at the first byte that
-/// shows it, so that it does not matter how many there are.
+/// The length of the header that begins with these bytes. If too few bytes have come, it is a lower
+/// bound. The first wrong byte is an error, however many bytes follow it.
 pub(super) fn header_length(bytes: &[u8]) -> Result<usize, Problem> {
     let magic = match bytes.first() {
         Some(first) if first & 0xf0 == SKIPPABLE[0] => {
@@ -154,13 +156,13 @@ pub(super) fn header_length(bytes: &[u8]) -> Result<usize, Problem> {
         + descriptor.content_length())
 }
 
-/// What kind of block this is, and the size it says (RFC 8878, section 3.1.1.2).
+/// The type and the size of a block (RFC 8878, section 3.1.1.2).
 fn block_header(bytes: [u8; BLOCK_HEADER]) -> (u64, u64) {
     let header = number(&bytes);
     (header >> 1 & 3, header >> 3)
 }
 
-/// The lowest byte is the first.
+/// A number in little-endian order.
 pub(super) fn number(bytes: &[u8]) -> u64 {
     bytes
         .iter()
@@ -169,13 +171,13 @@ pub(super) fn number(bytes: &[u8]) -> u64 {
 }
 
 pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// The low half of the first byte may be anything.
+/// The low half of the first byte is arbitrary.
 const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 const SKIPPABLE_LENGTH: usize = 4;
 pub(super) const BLOCK_HEADER: usize = 3;
 const MAX_BLOCK: u64 = 128 * 1024;
 pub(super) const CHECK: usize = 4;
-/// One byte, many times.
+/// One byte, repeated.
 pub(super) const REPEATED: u64 = 1;
 pub(super) const COMPRESSED: u64 = 2;
 pub(super) const RESERVED: u64 = 3;

@@ -2,6 +2,9 @@
 
 use super::*;
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 #[test]
 fn reads_what_pax_says_of_the_next_entry_only() {
     let path = "\u{e4}".repeat(2048);

@@ -1,6 +1,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::layer::tar::pax::NANOSECONDS;
 
 /// A path from the root, as entries have it.
 fn paths() -> impl Strategy<Value = Vec<u8>> {
