@@ -1,16 +1,17 @@
-//! What each layer of an image changes, how large all of it is, and what of it is waste.
+//! The changes of each layer of an image, the total sizes, and the waste.
 //!
-//! The tables of contents are read layer by layer, the lowest first. Of each path there is one node, and of each layer that
-//! has something to say of it one row:
+//! The tables of contents are read layer by layer, the lowest first. Each path has one node, and
+//! one row for each layer that changes it:
 //!
 //! ```text
 //! node ──> row of the highest layer ──> row of a layer below it ──> …
-//!            an entry                     what is seen of the path from this layer on
-//!            implied                      a directory that the layer has something in, and no entry for
-//!            removed                      nothing is seen of it from this layer on
+//!            an entry                     the path has this entry from this layer on
+//!            implied                      the layer has paths below the directory, but no entry for it
+//!            removed                      the path is gone from this layer on
 //! ```
 //!
-//! What is seen follows the rules of [`crate::layer::tree`]; whiteouts are no paths of their own, but what they take away is.
+//! The rules are those of [`crate::layer::tree`]. A whiteout has no node of its own; the paths that
+//! it removes have.
 
 mod analyser;
 mod answers;

@@ -1,7 +1,9 @@
-//! The table of contents of a layer: its entries in the order of their paths, in blocks that are read one by one.
+//! The table of contents of a layer: its entries sorted by path, in blocks that are read one by
+//! one.
 //!
-//! Entries come in the order of the archive, as many as there are. They are sorted in runs of bounded size, packed as blocks are,
-//! and merged in the end, so that a million of them take some megabytes. docs/layer-index.md describes a block.
+//! Entries come in the order of the archive. They are sorted in runs of bounded size, packed, and
+//! merged at the end, so that a million entries take only megabytes. docs/layer-index.md describes
+//! a block.
 
 mod block;
 mod error;
@@ -22,18 +24,18 @@ use crate::layer::{
     wire::{self, Reader},
 };
 
-/// A block of entries that is somewhere else.
+/// Where a packed block is, and what it holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Block {
     /// The path of its first entry.
     pub(crate) first: Vec<u8>,
-    /// Where it is, from the first block on.
+    /// Its offset after the start of the first block.
     pub(crate) offset: u64,
-    /// The number of bytes that it takes.
+    /// Its length in bytes.
     pub(crate) length: u32,
     /// The number of entries in it.
     pub(crate) count: u32,
-    /// The CRC-32 of those bytes.
+    /// The CRC-32 of its bytes.
     pub(crate) check: u32,
 }
 
@@ -41,17 +43,17 @@ pub(crate) struct Block {
 #[derive(Debug, Default)]
 pub(crate) struct Sorter {
     run: Vec<Entry>,
-    /// About the memory that the run takes.
+    /// The approximate memory of the run.
     weight: usize,
-    /// Sorted runs of packed blocks. Those of a level are merged into one of the next when they are many, for each takes the
-    /// memory of a block that is unpacked when it is merged.
+    /// Sorted runs of packed blocks. If a level has many, they are merged into one run of the next
+    /// level: merging takes the memory of one unpacked block for each run.
     levels: Vec<Vec<Run>>,
     entries: u64,
-    /// About the bytes that the table will take.
+    /// The approximate size of the table in bytes.
     size: u64,
-    /// The bytes that all entries say, before they are packed.
+    /// The bytes of all entries before packing.
     described: u64,
-    /// The bytes that were packed so far, as often as they were.
+    /// The bytes packed so far. Bytes that are merged count again.
     work: u64,
 }
 
@@ -61,19 +63,20 @@ impl Sorter {
         self.entries
     }
 
-    /// About how many bytes the table takes that they make, but for the last of them.
+    /// The approximate size of the table in bytes, without entries that are not packed.
     pub(crate) const fn size(&self) -> u64 {
         self.size
     }
 
-    /// The bytes that were packed so far. Packing takes several times as long as inflating.
+    /// The bytes packed so far. Packing a byte takes several times as long as inflating it.
     pub(crate) const fn work(&self) -> u64 {
         self.work
     }
 
-    /// About the memory that it takes: at the end as well, when blocks are merged.
+    /// The approximate memory, at the end too, where blocks are merged.
     pub(crate) fn memory(&self) -> usize {
-        // Sorting takes half as much again, packing some copies of a block, and merging a block of each run.
+        // Sorting takes half as much again, packing some copies of a block, and merging one block
+        // for each run.
         let runs = self.levels.iter().map(Vec::len).max().unwrap_or_default();
         let merged = (runs + 4).min(FAN + 4) * 2 * BLOCK_BYTES;
         self.weight + self.weight / 2 + merged + self.size_in_memory()
@@ -83,7 +86,7 @@ impl Sorter {
         usize::try_from(self.size).unwrap_or(usize::MAX)
     }
 
-    /// Takes an entry.
+    /// Adds an entry.
     pub(crate) fn push(&mut self, entry: Entry) -> Result<(), ContentsError> {
         self.weight += entry.weight();
         // A saved state may hold any number.
@@ -120,7 +123,7 @@ impl Sorter {
         }
     }
 
-    /// Adds a run to a level that is there, or to the one after the last.
+    /// Adds a run to a level, or to a new last level.
     fn add_run(&mut self, at: usize, run: Run) {
         match self.levels.get_mut(at) {
             Some(level) => level.push(run),
@@ -128,7 +131,7 @@ impl Sorter {
         }
     }
 
-    /// Merges the runs of each level that is full.
+    /// Merges the runs of each full level.
     fn merge_full(&mut self) -> Result<(), ContentsError> {
         let mut at = 0;
         while self.levels.get(at).is_some_and(|level| level.len() >= FAN) {
@@ -153,10 +156,10 @@ impl Sorter {
         Ok(())
     }
 
-    /// Ends with the blocks, and where each of them is.
+    /// Returns the list of blocks, and their bytes.
     pub(crate) fn finish(mut self) -> Result<(Vec<Block>, Vec<Vec<u8>>), ContentsError> {
         self.end_run();
-        // Of no more runs than a level has is a block unpacked at the same time.
+        // Each level has few runs, so that few blocks are unpacked at the same time.
         let mut at = 0;
         while at + 1 < self.levels.len() {
             self.merge_level(at)?;
@@ -184,8 +187,8 @@ impl Sorter {
         Ok((blocks, bytes))
     }
 
-    /// Writes what it takes to go on, but for the blocks: those are taken out, in the order in which they are to be
-    /// handed to [`Sorter::load`].
+    /// Writes the state without the blocks. Returns the blocks, in the order in which
+    /// [`Sorter::load`] needs them.
     pub(crate) fn save(&mut self, out: &mut Vec<u8>) -> Vec<Vec<u8>> {
         self.end_run();
         for number in [self.entries, self.size, self.described, self.work] {
@@ -205,7 +208,8 @@ impl Sorter {
         levels.into_iter().flatten().flatten().collect()
     }
 
-    /// Goes on with what was saved. The blocks come later: each of them is empty, and their lengths are added.
+    /// Resumes from a saved state. Its blocks are still empty; their lengths are added to
+    /// `lengths`.
     pub(crate) fn load(reader: &mut Reader<'_>, lengths: &mut Vec<usize>) -> Option<Self> {
         let (entries, size) = (reader.number()?, reader.number()?);
         let (described, work) = (reader.number()?, reader.number()?);
@@ -232,7 +236,7 @@ impl Sorter {
         })
     }
 
-    /// The blocks of what was loaded, the last one first.
+    /// The blocks of a loaded state, the last one first.
     pub(crate) fn blocks_from_last(&mut self) -> impl Iterator<Item = &mut Vec<u8>> {
         let levels = self.levels.iter_mut().rev();
         let runs = levels.flat_map(|level| level.iter_mut().rev());
@@ -240,14 +244,14 @@ impl Sorter {
     }
 }
 
-/// By path, and by age where one path comes several times.
+/// Orders entries by path, then by age.
 fn order(one: &Entry, other: &Entry) -> Ordering {
     (&one.path, one.offset).cmp(&(&other.path, other.offset))
 }
 
-/// The memory for entries that are not sorted yet.
+/// The memory for unsorted entries.
 const RUN: usize = 4 * 1024 * 1024;
-/// So many runs are merged into one.
+/// How many runs are merged into one.
 const FAN: usize = 16;
 
 #[cfg(test)]

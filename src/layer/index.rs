@@ -1,7 +1,8 @@
-//! The index of a layer: what was learnt of it in one pass, so that no other is needed.
+//! The index of a layer: everything learnt in one pass over it, so that no other pass is needed.
 //!
-//! It says where the layer can be read from the middle, and has its table of contents. docs/layer-index.md describes the bytes.
-//! The head is read whole; blocks of the table of contents and windows are read one by one, as they are needed.
+//! It lists the places where reading can begin, and holds the table of contents.
+//! docs/layer-index.md describes the bytes. The head is read whole. Blocks of contents and windows
+//! are read one by one, on demand.
 
 mod blocks;
 mod compression;
@@ -35,12 +36,12 @@ use crate::{
     },
 };
 
-/// What is known of a layer.
+/// What is stored about a layer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Known {
     /// Its index.
     Index(Index),
-    /// Why it has none.
+    /// Why it has no index.
     Refused(Refusal),
 }
 
@@ -49,27 +50,27 @@ pub enum Known {
 pub struct Index {
     /// How the layer is compressed.
     pub compression: Compression,
-    /// About how much output is between two places from which the layer can be read, in bytes.
+    /// The usual output between two places where reading can begin, in bytes.
     pub span: u64,
     /// The size of the layer, in bytes.
     pub compressed: u64,
     /// The size of the archive in it, in bytes.
     pub inflated: u64,
-    /// The number of entries of the archive.
+    /// The number of entries in the archive.
     pub entries: u64,
-    /// The SHA-256 of the archive: what an image's configuration calls a diff ID.
+    /// The SHA-256 of the archive: the diff ID in the configuration of an image.
     pub diff_id: Digest,
-    /// The spans, in their order. They cover the archive.
+    /// The spans in order. They cover the archive.
     pub spans: Vec<Span>,
-    /// The number of objects that the spans of a zstd layer are stored in.
+    /// The number of objects that hold stored spans of a zstd layer.
     pub objects: u32,
     pub(crate) blocks: Vec<Block>,
     head: u64,
     payload: u64,
 }
 
-/// The most memory that [`Known::parse`] takes for what it returns, by the first [`COUNTS`] bytes
-/// and the length of all bytes. Callers reserve the memory before they parse.
+/// The most memory that the result of [`Known::parse`] takes. `bytes` are the first [`COUNTS`]
+/// bytes, and `length` is the length of all. Callers reserve the memory before they parse.
 pub fn memory(bytes: &[u8], length: u64) -> Result<u64, IndexError> {
     let head = head(bytes)?;
     if head > length {
@@ -97,7 +98,7 @@ pub fn memory(bytes: &[u8], length: u64) -> Result<u64, IndexError> {
 }
 
 impl Known {
-    /// Reads what is known of a layer: the head of an index, or a refusal.
+    /// Parses the head of an index, or a refusal.
     pub fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
         let length = head(bytes)?;
         Self::parse_head(bytes, length).ok_or(IndexError::Corrupt)
@@ -113,7 +114,7 @@ impl Known {
     }
 }
 
-/// Reads the head of an index after its kind: numbers, then spans, then blocks of contents.
+/// Parses the head of an index after its kind: numbers, spans, then blocks of contents.
 fn parse(reader: &mut Reader<'_>, compression: u8, head: u64) -> Option<Index> {
     let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
     let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
@@ -139,17 +140,17 @@ fn parse(reader: &mut Reader<'_>, compression: u8, head: u64) -> Option<Index> {
 }
 
 impl Index {
-    /// The number of bytes of the head, which is read whole.
+    /// The length of the head in bytes.
     pub const fn head(&self) -> u64 {
         self.head
     }
 
-    /// The number of bytes of the index.
+    /// The length of the index in bytes.
     pub const fn size(&self) -> u64 {
         self.head.saturating_add(self.payload)
     }
 
-    /// The spans that have these bytes of the archive.
+    /// The spans that overlap these bytes of the archive.
     pub fn spans_of(&self, bytes: &Range<u64>) -> Range<usize> {
         if bytes.is_empty() {
             return 0..0;
@@ -163,7 +164,7 @@ impl Index {
         first..end
     }
 
-    /// About the memory that the head takes.
+    /// The approximate memory of the head.
     pub fn weight(&self) -> usize {
         let paths: usize = self.blocks.iter().map(|block| block.first.len()).sum();
         size_of::<Self>()
@@ -177,16 +178,17 @@ impl Index {
         self.blocks.len()
     }
 
-    /// The first path that is not before this one, with its entries in the order of the archive. `read` reads a block.
+    /// The first path that is not before this one, with its entries in the order of the archive.
+    /// `read` reads a block.
     ///
-    /// An index from before there was a limit may have more entries of one path than are read at once: then its first ones
-    /// and its last ones are answered.
+    /// Old indexes may have more entries of one path than are read at once. Then the result has the
+    /// first and the last ones.
     pub async fn seek<E>(
         &self,
         from: &[u8],
         read: impl AsyncFn(usize) -> Result<Rc<[Entry]>, E>,
     ) -> Result<Option<Vec<Entry>>, E> {
-        // Entries of this path may begin in the block before the first one that begins with it.
+        // Entries of this path may begin in the block before the first one that starts with it.
         let before = self
             .blocks
             .partition_point(|block| block.first.as_slice() < from);
@@ -215,7 +217,7 @@ impl Index {
         Ok(None)
     }
 
-    /// Where in the index a block is.
+    /// The range of a block in the index.
     pub fn range_of(&self, block: usize) -> Option<Range<u64>> {
         let block = self.blocks.get(block)?;
         let start = self.head + block.offset;
@@ -227,7 +229,7 @@ impl Index {
         self.blocks.get(block).map(|block| block.check)
     }
 
-    /// Reads a block.
+    /// Checks and unpacks a block.
     pub fn read_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<Entry>, IndexError> {
         self.blocks
             .get(block)
@@ -237,9 +239,9 @@ impl Index {
     }
 }
 
-/// Where in the head the numbers of spans and blocks are.
+/// The offset of the counts of spans and blocks.
 const COUNTED: usize = 64;
-/// The number of bytes that tell how much memory the head takes once it is parsed.
+/// The number of bytes that [`memory`] needs.
 pub const COUNTS: u64 = COUNTED as u64 + 8;
-/// The most blocks that are read for one path, after its first: all that a pass makes of one.
+/// The most blocks read for one path after its first: no pass writes more.
 const MAX_SAME: usize = 8;

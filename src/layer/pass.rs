@@ -1,4 +1,4 @@
-//! The one pass over a layer that leaves its index behind, in bounded memory.
+//! The one pass over a layer that makes its index, in bounded memory.
 //!
 //! ```text
 //!            ┌ gzip ┐            ┌ tar ──> table of contents
@@ -7,8 +7,8 @@
 //!               └──> checkpoints, windows, spans to be stored
 //! ```
 //!
-//! It can pause where reading can begin anew, be saved, and go on in another place. The index does not depend on how the bytes
-//! were cut, nor on where the pass paused.
+//! A pass can pause where reading can begin, be saved, and resume elsewhere. The index does not
+//! depend on the pieces of the input, or on where the pass paused.
 
 mod archive;
 mod error;
@@ -38,7 +38,7 @@ use crate::layer::{
 #[derive(Debug)]
 pub struct Pass {
     options: Options,
-    /// The size that the layer should have.
+    /// The expected size of the layer.
     size: u64,
     source: Source,
     archive: Archive,
@@ -46,10 +46,10 @@ pub struct Pass {
     pauses: bool,
 }
 
-/// Where the archive comes from.
+/// How the layer is compressed, with its decoder.
 #[derive(Debug)]
 enum Source {
-    /// Too few bytes came to know.
+    /// Too few bytes have come to tell.
     Unknown(Vec<u8>),
     /// The layer is the archive.
     Plain,
@@ -84,15 +84,16 @@ impl Pass {
         }
     }
 
-    /// Begins a pass that leaves the diff ID to the caller, who may have a faster SHA-256 at hand: of what [`Pass::push_to`] and
-    /// [`Pass::end_to`] hand over, for [`Pass::finish_as`]. It does not pause, for half a sum can't be saved with it.
+    /// Begins a pass without SHA-256, for callers with a faster one. They sum the bytes from
+    /// [`Pass::push_to`] and [`Pass::end_to`], and give the diff ID to [`Pass::finish_as`]. Such a
+    /// pass does not pause, because a partial sum can't be saved with it.
     pub fn without_diff_id(size: u64, options: Options) -> Self {
         let mut pass = Self::new(size, options);
         pass.archive.sum = None;
         pass
     }
 
-    /// The number of bytes of the layer that were read, and of the archive that came out.
+    /// The number of bytes read of the layer, and written of the archive.
     pub fn position(&self) -> (u64, u64) {
         let read = match &self.source {
             Source::Unknown(read) => read.len() as u64,
@@ -108,7 +109,7 @@ impl Pass {
         self.push_to(bytes, |_| ())
     }
 
-    /// Reads the next bytes of the layer, and hands over those of the archive in pieces.
+    /// Reads the next bytes of the layer, and hands over bytes of the archive in pieces.
     pub fn push_to(
         &mut self,
         bytes: &[u8],
@@ -145,7 +146,7 @@ impl Pass {
         }
     }
 
-    /// Has the pass pause at the next place from which it can go on elsewhere.
+    /// Pauses at the next place where another process can resume.
     pub fn pause(&mut self) {
         if self.archive.sum.is_none() {
             return;
@@ -156,7 +157,7 @@ impl Pass {
         }
     }
 
-    /// Whether it reads again what was read before it was saved, to come to where it was.
+    /// Whether it repeats the part of a frame that was read before the pass was saved.
     pub const fn repeats(&self) -> bool {
         match &self.source {
             Source::Unknown(_) | Source::Plain | Source::Gzip(_) => false,
@@ -164,18 +165,19 @@ impl Pass {
         }
     }
 
-    /// Whether it has paused. What was pushed beyond [`Pass::position`] was not read, and is to be pushed again.
+    /// Whether it has paused. Bytes that were pushed beyond [`Pass::position`] must be pushed
+    /// again.
     pub fn is_paused(&self) -> bool {
         match &self.source {
             Source::Unknown(_) => false,
             Source::Plain => self.pauses,
-            // It has to come to where it was saved before it can go further.
+            // It must pass the place where it was saved first.
             Source::Zstd(frames) => self.pauses && self.archive.length > frames.known,
             Source::Gzip(gunzip) => gunzip.is_paused(),
         }
     }
 
-    /// About the memory that it takes, and that ending it will take.
+    /// The approximate memory of the pass, including its end.
     pub fn memory(&self) -> u64 {
         let spans = &self.spans;
         let source = match &self.source {
@@ -197,9 +199,9 @@ impl Pass {
         all as u64
     }
 
-    /// The work so far that the length of the archive does not show, in bytes of packed entries.
-    /// Packing a byte takes as long as several bytes of the archive. A block of no bytes takes as
-    /// long as one of a kilobyte, so blocks count as well: those since the pass was loaded.
+    /// Work that the length of the archive does not show, in bytes of packed entries. Packing a
+    /// byte takes as long as several bytes of the archive. Blocks count too, since the pass was
+    /// loaded: an empty block takes as long as a kilobyte.
     pub const fn work(&self) -> u64 {
         let blocks = match &self.source {
             Source::Unknown(_) | Source::Plain => 0,
@@ -210,23 +212,24 @@ impl Pass {
         self.archive.contents.work().saturating_add(blocks)
     }
 
-    /// The next object of spans that is to be stored, in their order: its number and its bytes. Little may inflate to several.
+    /// The next object of stored spans: its number and its bytes. A little input may fill several
+    /// objects.
     pub fn object(&mut self) -> Option<(u32, Vec<u8>)> {
         let waiting = u32::try_from(self.spans.full.len()).ok()?;
         let bytes = self.spans.full.pop_front()?;
         Some((self.spans.objects - waiting, bytes))
     }
 
-    /// Ends the pass, and answers the index; with it, there may be a last object to be stored. A pass that pauses here
-    /// answers none.
+    /// Ends the pass, and returns the index. There may be one more object to store. Returns `None`
+    /// if the pass pauses here.
     pub fn finish(&mut self) -> Result<Option<Vec<u8>>, PassError> {
         Ok(self.finish_in_pieces()?.map(Encoded::into_bytes))
     }
 
-    /// The same, and copies nothing of the index, which may be large.
+    /// Like [`Pass::finish`], but copies no piece of the index, which may be large.
     pub fn finish_in_pieces(&mut self) -> Result<Option<Encoded>, PassError> {
         self.end_to(|_| ())?;
-        // All others have come to the end wherever they pause.
+        // Other decoders are at the end wherever they pause.
         if let Source::Gzip(gunzip) = &self.source
             && gunzip.is_paused()
         {
@@ -236,7 +239,7 @@ impl Pass {
         self.encode(sum.finalize().into()).map(Some)
     }
 
-    /// Says that there are no more bytes, and hands over those of the archive that were held back.
+    /// Ends the input, and hands over bytes of the archive that were held back.
     pub fn end_to(&mut self, mut output: impl FnMut(&[u8])) -> Result<(), PassError> {
         if let Source::Unknown(read) = &mut self.source {
             let read = std::mem::take(read);
@@ -255,7 +258,7 @@ impl Pass {
         self.check()
     }
 
-    /// Ends the pass as [`Pass::finish`] does, after [`Pass::end_to`], with the diff ID that the caller has.
+    /// Returns the index after [`Pass::end_to`], with the diff ID of the caller.
     pub fn finish_as(&mut self, diff_id: [u8; 32]) -> Result<Vec<u8>, PassError> {
         self.encode(diff_id).map(Encoded::into_bytes)
     }
@@ -292,7 +295,7 @@ impl Pass {
         parts.encode().ok_or(PassError::Parts)
     }
 
-    /// Says how the layer is compressed, by its first bytes.
+    /// Detects the compression by the first bytes.
     fn recognise(&mut self, bytes: &[u8]) -> Result<(), PassError> {
         self.source = match bytes {
             [0x1f, 0x8b, ..] => Source::Gzip(Box::new(Gunzip::with_checkpoints(self.options.span))),
@@ -337,17 +340,19 @@ impl Pass {
     }
 }
 
-/// The longest sequence of bytes by which a format is known.
+/// The longest magic number that is detected.
 const LONGEST_MAGIC: usize = 6;
-/// So much of a layer may be what nothing comes out of.
+/// How much of a layer may inflate to little.
 const MAX_WASTE: u64 = 4 << 20;
-/// So much of a layer is pushed before its objects are to be taken: a few bytes of zstd may give 128 KiB that deflate does not shrink.
+/// Push at most this many bytes before taking objects: a few bytes of zstd may give 128 KiB that
+/// deflate does not shrink.
 pub const PART: usize = 1024;
-/// So much comes out of anything, whatever the ratio.
+/// The ratio does not apply to archives up to this size.
 const FREE: u64 = 64 << 20;
-/// A block takes as long as packing so many bytes.
+/// A block takes as long as packing this many bytes.
 const BLOCK_WORK: u64 = 256;
-/// What inflating gzip takes.
+/// The memory for inflating gzip.
 const GZIP: usize = 512 * 1024;
-/// The most bytes of windows, spans and contents: a pass has them in memory. 24 MiB are those of some 8 GB of a real layer.
+/// The most bytes of windows, spans and contents, which a pass holds in memory. About 8 GB of a
+/// real layer have 24 MiB of them.
 const MAX_INDEX: usize = 24 << 20;

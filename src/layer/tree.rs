@@ -1,26 +1,32 @@
-//! The file system of an image: what comes of its layers, one over the other, found by lookups in their tables of contents.
+//! The file system of an image: its layers over each other, found by lookups in their tables of
+//! contents.
 //!
-//! Nothing is merged beforehand. A lookup asks the highest layer first, and the others only while the answer may be theirs. The
-//! rules are those of image-spec v1.1.1, `layer.md`, "Applying Changesets" and "Whiteouts":
+//! Nothing is merged in advance. A lookup asks the highest layer first, and lower ones only if they
+//! can contribute. The rules are those of image-spec v1.1.1, `layer.md`, "Applying Changesets" and
+//! "Whiteouts":
 //!
-//! - An entry replaces what the layers below have at its path, with all that is in it, but for a directory over a directory,
-//!   which keeps what is in it. Of several entries of a path in one layer, each replaces the one before in the same way.
-//! - `.wh.x` takes `x` away from the layers below, and `.wh..wh..opq` all of its directory, wherever in the layer they come.
-//!   They are never seen themselves, nor is anything whose path has a component that begins with `.wh.`.
-//! - A hard link is what its target was when the link came. What becomes of the target later does not concern it.
-//! - A layer that has something in a directory has the directory, be it a whiteout only. Where it has no entry for it, the
-//!   directory is described by the highest layer below that has one.
+//! - An entry replaces what the layers below have at its path and below it. Only a directory over a
+//!   directory keeps its children. Several entries of a path in one layer replace each other in the
+//!   same way.
+//! - `.wh.x` removes `x` of the layers below, and `.wh..wh..opq` everything in its directory,
+//!   wherever they come in the layer. They are never shown, nor is any path with a component that
+//!   begins with `.wh.`.
+//! - A hard link is what its target was when the link came. Later changes of the target do not
+//!   affect it.
+//! - A layer that has anything in a directory, even a whiteout, has the directory. If it has no
+//!   entry for it, the highest layer below that has one describes it.
 //!
-//! Tools differ in one case: a layer has something below a path, no entry for the path itself, and a layer below has a symbolic
-//! link there. What extracts over the result of the layers below (umoci, the vfs driver) writes through the link; what extracts
-//! each layer by itself, for overlayfs, makes a directory that replaces the link (containerd's `mkparent`: "Replaced, do not
-//! copy attributes"; Docker and Podman as well). Here it is the latter, which is what containers run on. The same goes for a
-//! file in the place of the link, which umoci refuses.
+//! Tools differ in one case: a layer has something below a path and no entry for the path, and a
+//! layer below has a symbolic link there. Tools that extract over the layers below (umoci, the vfs
+//! driver) write through the link. Tools that extract each layer alone, for overlayfs, make a
+//! directory that replaces the link (containerd's `mkparent`: "Replaced, do not copy attributes";
+//! Docker and Podman as well). Lookups do the latter, because containers run on it. The same holds
+//! for a file in place of the link, which umoci refuses.
 //!
-//! Where link and entry are in the *same* layer, and the entry comes later, all tools write through the link. Which other paths
-//! lead to a directory can't be looked up, so a path through such a link is refused ([`Error::Through`]), never answered from
-//! the wrong file; the directory that it leads to is shown without that entry. What comes below any other file of the same
-//! layer no tool extracts; it is left out.
+//! If the link and a later entry below it are in the *same* layer, all tools write through the
+//! link. Lookups can't find all paths to that directory, so a path through such a link is refused
+//! ([`Error::Through`]) instead of showing the wrong file. The directory itself is listed without
+//! that entry. No tool extracts entries below any other file of the same layer; they are left out.
 
 mod error;
 mod layers;
@@ -48,7 +54,8 @@ use crate::layer::{
     tree::{lookup::Lookup, trail::Until},
 };
 
-/// Finds what a path leads to. It need not begin with a slash; one that ends in a slash asks for a directory.
+/// Resolves a path. It need not begin with a slash. A path that ends in a slash must lead to a
+/// directory.
 pub async fn resolve<L: Layers>(
     layers: &L,
     path: &[u8],
@@ -64,9 +71,9 @@ pub async fn resolve<L: Layers>(
     Ok(found)
 }
 
-/// Lists what is in the directory that a path leads to: up to `limit` names that come after
-/// `after`. A page is shorter, or even empty, if the entries take much memory or much work to find.
-/// [`Page::last`] is the name to resume after.
+/// Lists a directory: up to `limit` names that come after `after`. A page is shorter, or even
+/// empty, if the entries take much memory or much work to find. [`Page::last`] is the name to
+/// resume after.
 pub async fn list<L: Layers>(
     layers: &L,
     path: &[u8],
@@ -108,7 +115,7 @@ pub async fn list<L: Layers>(
 
 impl<'a, L: Layers> Lookup<'a, L> {}
 
-/// A page that takes so much memory is full.
+/// The memory that makes a page full.
 pub const MAX_WEIGHT: usize = 512 * 1024;
 
 #[cfg(test)]

@@ -20,17 +20,18 @@ use crate::layer::{
 pub struct Analyser {
     image: Image,
     layer: u16,
-    /// The first row of the layer that is being read.
+    /// The first row of the current layer.
     first: u32,
-    /// Entries of one path.
+    /// The entries of the current path.
     pub(super) group: Vec<Entry>,
-    /// The directories that the last path is in, and where their paths end in it.
+    /// The parent directories of the last path, and where their names end in it.
     within: Vec<(usize, u32)>,
     last: Vec<u8>,
 }
 
 impl Analyser {
-    /// Begins with the lowest layer. `seed` is any number that whoever made the image can't know.
+    /// Begins with the lowest layer. `seed` is random: the author of the image must not be able to
+    /// guess it.
     pub fn new(seed: u64) -> Self {
         let mut image = Image {
             seed,
@@ -51,7 +52,7 @@ impl Analyser {
         }
     }
 
-    /// Takes the next entry of a layer, in the order of its table of contents.
+    /// Adds the next entry of a layer, in the order of its table of contents.
     pub fn push(&mut self, entry: Entry) -> Result<(), AnalysisError> {
         self.image.entries += 1;
         if self
@@ -68,7 +69,7 @@ impl Analyser {
         Ok(())
     }
 
-    /// Ends the layer; another one may begin.
+    /// Ends the layer. Another one may follow.
     pub fn end_layer(&mut self) -> Result<(), AnalysisError> {
         self.end_group()?;
         self.sum();
@@ -82,13 +83,13 @@ impl Analyser {
         Ok(())
     }
 
-    /// Ends with all that was learnt.
+    /// Ends the image.
     pub fn finish(mut self) -> Analysis {
         let image = &mut self.image;
         for _ in 0..image.nodes.len() {
             image.totals.push(0);
         }
-        // What is in a directory comes after it.
+        // Children have higher numbers than their directory.
         for number in (0..image.nodes.len()).rev() {
             let node = image.nodes.at(number);
             let row = image.rows.at(node.row);
@@ -108,7 +109,7 @@ impl Analyser {
         Analysis(self.image)
     }
 
-    /// Adds what a layer says of one path.
+    /// Adds the entries of one path.
     fn end_group(&mut self) -> Result<(), AnalysisError> {
         let mut group = std::mem::take(&mut self.group);
         if let Some(first) = group.first() {
@@ -142,7 +143,7 @@ impl Analyser {
             }
             return Ok(());
         }
-        // What the last path was in need not be looked for again.
+        // The parents that the last path shares are known.
         let shared = self
             .last
             .iter()
@@ -163,7 +164,8 @@ impl Analyser {
             let rest = path.get(start..).unwrap_or_default();
             let length = rest.iter().position(|byte| *byte == b'/');
             let name = rest.get(..length.unwrap_or(rest.len())).unwrap_or_default();
-            // What came up to the floor is gone; and so is, for another reason, all below what is no directory.
+            // Entries up to the floor are gone. So is everything below a path that is not a
+            // directory.
             if floor.is_some_and(|floor| offset <= floor) || !self.enter(node) {
                 return Ok(());
             }
@@ -186,13 +188,14 @@ impl Analyser {
         }
     }
 
-    /// Up to where what came below a directory of the layer that is being read is gone, because it was something else before.
+    /// The offset up to which entries below a directory of the current layer are gone, because the
+    /// path was not a directory before.
     fn floor(&self, node: u32) -> Option<u64> {
         let row = self.own(node).filter(|row| row.is(FLOORED))?;
         Some(row.size)
     }
 
-    /// Has the layer have something in a directory. Says whether there can be anything.
+    /// Makes sure that the current layer has a directory. Returns whether it can have children.
     fn enter(&mut self, node: u32) -> bool {
         match self.own(node) {
             Some(row) if !row.is(REMOVED) => row.is_directory(),
@@ -205,7 +208,7 @@ impl Analyser {
         }
     }
 
-    /// Puts what the layer has at a path in its place.
+    /// Adds the entries of the current layer at a path.
     fn place(&mut self, parent: u32, name: &[u8], floor: Option<u64>, group: &[Entry]) {
         let mut last: Option<&Entry> = None;
         let mut own_floor = None;
@@ -230,14 +233,14 @@ impl Analyser {
             row.size = floor;
             row.flags |= FLOORED;
         }
-        // Before the rows of what is in it, which `sum` relies on.
+        // Before the rows of its children: `sum` relies on the order.
         self.put(node, row);
         if replaces {
             self.clear(node);
         }
     }
 
-    /// Takes away what a whiteout in a directory does.
+    /// Applies a whiteout in a directory.
     fn hide(&mut self, directory: u32, entry: &Entry) {
         match entry.whiteout() {
             Some(Whiteout::Opaque) => {
@@ -254,7 +257,7 @@ impl Analyser {
         }
     }
 
-    /// Takes away what the layers below have in a directory.
+    /// Removes what the layers below have in a directory.
     fn clear(&mut self, node: u32) {
         let mut child = self.image.nodes.at(node).child;
         while child != NONE {
@@ -263,7 +266,7 @@ impl Analyser {
         }
     }
 
-    /// Takes away what the layers below have at a path.
+    /// Removes what the layers below have at a path.
     pub(super) fn remove(&mut self, node: u32) {
         let mut left = vec![node];
         while let Some(node) = left.pop() {
@@ -292,7 +295,7 @@ impl Analyser {
         }
     }
 
-    /// The row of the layer that is being read.
+    /// The row of the current layer.
     fn own(&self, node: u32) -> Option<Row> {
         let number = self.image.nodes.at(node).row;
         (number != NONE && number >= self.first).then(|| self.image.rows.at(number))
@@ -305,7 +308,7 @@ impl Analyser {
         }
     }
 
-    /// Makes the row of the layer that is being read, or makes it another one.
+    /// Adds or replaces the row of the current layer.
     fn put(&mut self, node: u32, row: Row) {
         let number = self.image.nodes.at(node).row;
         let mut row = Row {
@@ -345,7 +348,7 @@ impl Analyser {
         .entry()
     }
 
-    /// Adds up a layer that was read.
+    /// Sums up the current layer.
     pub(super) fn sum(&mut self) {
         let image = &mut self.image;
         let mut changes = Changes::default();
@@ -357,7 +360,7 @@ impl Analyser {
                 }
             });
         }
-        // What is in a directory comes after it.
+        // Children have higher numbers than their directory.
         for number in (self.first..image.rows.len()).rev() {
             let mut row = image.rows.at(number);
             if !row.is(REMOVED) && row.is_directory() && image.differs(&row, number) {
@@ -390,11 +393,12 @@ impl Analyser {
     }
 }
 
-/// What the names of whiteouts begin with.
+/// The prefix of the names of whiteouts.
 const WHITEOUT: &[u8] = b".wh.";
-/// The most entries of one path: of more, the last ones are regarded, as [`crate::layer::index::Index::seek`] does.
+/// The most entries of one path. Of more, the last ones count, as in
+/// [`crate::layer::index::Index::seek`].
 pub(super) const MAX_SAME: usize = 4096;
-/// The most rows: they take half a gigabyte.
+/// The most rows. They take half a gigabyte.
 const MAX_ROWS: u32 = 8_000_000;
 /// The most bytes of names and links.
 const MAX_TEXT: usize = 512 << 20;

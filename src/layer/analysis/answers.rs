@@ -1,4 +1,4 @@
-//! What can be asked of an image that was analysed.
+//! The answers of an analysis.
 
 use std::cmp::Ordering;
 
@@ -9,22 +9,22 @@ use crate::layer::analysis::{
     row::{NONE, ROOT},
 };
 
-/// An image that was read.
+/// An image that was analysed.
 #[derive(Debug)]
 pub struct Analysis(pub(super) Image);
 
 impl Analysis {
-    /// How many entries there were, in all layers.
+    /// The number of entries in all layers.
     pub const fn entries(&self) -> u64 {
         self.0.entries
     }
 
-    /// How much each layer changes.
+    /// The changes of each layer.
     pub fn changes(&self) -> &[Changes] {
         &self.0.layers
     }
 
-    /// The number of bytes of memory that it takes.
+    /// The memory that it takes, in bytes.
     pub fn memory(&self) -> usize {
         let Image {
             nodes,
@@ -37,12 +37,12 @@ impl Analysis {
         nodes.memory() + rows.memory() + totals.memory() + text.capacity() + table.allocation_size()
     }
 
-    /// What is in a directory of the image, and what was, in the order of names.
+    /// The children of a directory of the image, removed ones included, in the order of names.
     pub fn children(&self, directory: &[u8]) -> Result<Vec<Child>, AnalysisError> {
         self.list(directory, |image, number| Some(image.merged(number)))
     }
 
-    /// What a layer has in a directory, and what it takes away there, in the order of names.
+    /// The children that a layer has or removes in a directory, in the order of names.
     pub fn layer_children(
         &self,
         layer: usize,
@@ -83,8 +83,8 @@ impl Analysis {
         Ok(children.collect())
     }
 
-    /// The paths of the image of which a name has this text in it, whether in capital letters or not; of a text with a slash, the
-    /// paths that have it in them.
+    /// Searches names for a text, or whole paths if the text has a slash. Ignores the case of ASCII
+    /// letters.
     pub fn search(&self, text: &[u8], limit: usize) -> Vec<Match> {
         let image = &self.0;
         let text = text.to_ascii_lowercase();
@@ -115,7 +115,7 @@ impl Analysis {
     }
 }
 
-/// Orders numbers. There is one copy of it, for a page waits for the module that it is in.
+/// Sorts numbers. Not generic, so that the module that a page loads has one copy.
 pub(super) fn sort(numbers: &mut [u32], order: &dyn Fn(u32, u32) -> Ordering) {
     numbers.sort_unstable_by(|one, other| order(*one, *other));
 }

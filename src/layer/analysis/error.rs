@@ -1,17 +1,17 @@
-//! Why an image can't be analysed, or a question has no answer.
+//! Why an image can't be analysed, or a question can't be answered.
 
 use std::{error, fmt};
 
 use crate::layer::json;
 
-/// Why an image can't be analysed, or nothing be said of it.
+/// Why an image can't be analysed, or a question can't be answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AnalysisError {
-    /// Its layers say more than this many things of paths.
+    /// Its layers have more than this many rows.
     Rows(u32),
-    /// Its paths take more bytes than this.
+    /// Its paths have more bytes than this.
     Names(usize),
-    /// It has more layers than this.
+    /// The image has more layers than this.
     Layers(u16),
     /// There is no such directory.
     Directory(Vec<u8>),

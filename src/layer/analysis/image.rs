@@ -18,15 +18,15 @@ use crate::layer::{
 pub(super) struct Image {
     pub(super) nodes: Arena<Node>,
     pub(super) rows: Arena<Row>,
-    /// The bytes of files below each node.
+    /// The bytes of the files below each node.
     pub(super) totals: Arena<u64>,
     /// Names and links.
     pub(super) text: Vec<u8>,
     pub(super) owners: Vec<(Owner, Owner)>,
     pub(super) owner_table: HashTable<u32>,
-    /// Nodes by what they are in and their names.
+    /// Nodes by parent and name.
     pub(super) table: HashTable<u32>,
-    /// What the table is ordered by, so that nobody can make up names that meet in it.
+    /// The seed of the hashes, so that nobody can craft names that collide.
     pub(super) seed: u64,
     pub(super) layers: Vec<Changes>,
     pub(super) entries: u64,
@@ -74,7 +74,7 @@ impl Image {
         hasher.finish()
     }
 
-    /// The number of a user and a group.
+    /// The number of a user and group.
     pub(super) fn owner(&mut self, user: &Owner, group: &Owner) -> u32 {
         let seed = self.seed;
         let hash = |user: &Owner, group: &Owner| {
@@ -116,7 +116,8 @@ impl Image {
         Reader(rest).bytes().unwrap_or_default()
     }
 
-    /// What is seen of a path from the layer of a row on: an entry, or a directory that has none; nothing where it is not there.
+    /// The row that describes a path as of the layer of a row: an entry, or a directory without
+    /// one. `None` if the path does not exist.
     pub(super) fn top(&self, mut number: u32) -> Option<Row> {
         while number != NONE {
             let row = self.rows.at(number);
@@ -131,7 +132,7 @@ impl Image {
         None
     }
 
-    /// Whether a directory is another one than in the layers below.
+    /// Whether a directory differs from the one in the layers below.
     pub(super) fn differs(&self, row: &Row, number: u32) -> bool {
         let described = |row: &Row| (row.kind, row.is(IMPLIED), row.mode, row.owner);
         match (self.top(row.below), self.top(number)) {
@@ -140,7 +141,7 @@ impl Image {
         }
     }
 
-    /// What became of a path in the layer of a row.
+    /// The state of a path in the layer of a row.
     pub(super) fn state(&self, row: &Row) -> State {
         if row.is(REMOVED) {
             State::Removed
@@ -153,7 +154,7 @@ impl Image {
         }
     }
 
-    /// What became of a path in all layers above the lowest.
+    /// The state of a path over all layers above the lowest.
     fn state_of_all(&self, node: &Node) -> State {
         let latest = self.rows.at(node.row);
         if latest.is(REMOVED) {
@@ -210,7 +211,7 @@ impl Image {
         })
     }
 
-    /// What is said of a node in the image as it is in the end.
+    /// Describes a node in the final image.
     pub(super) fn merged(&self, number: u32) -> Child {
         let node = self.nodes.at(number);
         let latest = self.rows.at(node.row);
@@ -226,7 +227,7 @@ impl Image {
         }
     }
 
-    /// What a layer says of a node, if it says anything.
+    /// Describes a node in one layer, if the layer has a row for it.
     pub(super) fn said(&self, number: u32, layer: u16) -> Option<Child> {
         let node = self.nodes.at(number);
         let mut at = node.row;

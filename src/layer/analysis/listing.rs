@@ -1,4 +1,4 @@
-//! What is answered: the state of paths, and their descriptions as JSON.
+//! The descriptions of paths: their states, and their form in JSON.
 
 use serde_json::{Map, Value};
 
@@ -7,21 +7,21 @@ use crate::layer::{
     json,
 };
 
-/// What became of a path.
+/// The state of a path in a layer or an image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// It is there, and was not before.
+    /// It did not exist before.
     Added,
-    /// It is another one than before; or a directory in which something is not unchanged.
+    /// It differs from before. For a directory: it or something in it changed.
     Changed,
-    /// It is not there any more.
+    /// It does not exist any more.
     Removed,
-    /// It is as it was.
+    /// It is the same as before.
     Unchanged,
 }
 
 impl State {
-    /// The word by which listings call it.
+    /// Its name in listings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Added => "added",
@@ -32,53 +32,54 @@ impl State {
     }
 }
 
-/// How much one layer changes. What is only in it to say where something is, is not counted: directories above a change.
+/// How much one layer changes. Directories that are only parents of a change do not count.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Changes {
-    /// Paths that were not there.
+    /// Paths that did not exist.
     pub added: u64,
-    /// Paths that are others now.
+    /// Paths that differ.
     pub changed: u64,
-    /// Paths that are gone.
+    /// Paths that were removed.
     pub removed: u64,
-    /// The bytes of its files.
+    /// The bytes of the layer's files.
     pub bytes: u64,
 }
 
-/// What is said of a path in a directory.
+/// A path in a directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Child {
-    /// What is there, or was there. Its path is the name alone; none for a directory that has no entry.
+    /// Its entry, or the last one of a removed path. The path in it is the name alone. `None` for a
+    /// directory without an entry.
     pub entry: Option<Entry>,
     /// Its name.
     pub name: Vec<u8>,
-    /// What became of it.
+    /// Its state.
     pub state: State,
-    /// Whether a whiteout took it away, or a whiteout took all away that was in it.
+    /// Whether a whiteout removed it, or an opaque whiteout emptied it.
     pub whiteout: Option<&'static str>,
-    /// The layer that it is from, or that took it away.
+    /// The layer that its entry is from, or that removed it.
     pub layer: usize,
-    /// The bytes of all files below it, its own included.
+    /// The bytes of all files at and below it.
     pub total: u64,
 }
 
-/// A path that was searched for.
+/// A path that a search found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Match {
     /// The path.
     pub path: Vec<u8>,
-    /// What is there.
+    /// The description of it.
     pub child: Child,
 }
 
 impl Child {
-    /// What a listing says of it.
+    /// Its form in a listing.
     pub fn describe(&self) -> Map<String, Value> {
         let mut out = match &self.entry {
             Some(entry) => json::describe(entry),
             None => Map::from_iter([("type".to_owned(), EntryKind::Directory.name().into())]),
         };
-        // Where its bytes are in a layer is not kept.
+        // An analysis does not store offsets.
         out.remove("offset");
         json::insert_path(&mut out, "name", &self.name);
         out.insert("state".to_owned(), self.state.name().into());
@@ -93,7 +94,7 @@ impl Child {
 }
 
 impl Match {
-    /// What a list of what was found says of it.
+    /// Its form in a list of matches.
     pub fn describe(&self) -> Map<String, Value> {
         let mut out = Map::new();
         json::insert_path(&mut out, "path", &self.path);

@@ -1,11 +1,11 @@
-//! Rows and nodes: what one layer has at one path, and the tree that they are in.
+//! Nodes and rows: the tree of paths, and what one layer has at one path.
 
 use crate::layer::entry::EntryKind;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Node {
     pub(super) parent: u32,
-    /// The node that is in it and came last, and the one that came before this one in the same directory.
+    /// The last child that was added, and the sibling that was added before this one.
     pub(super) child: u32,
     pub(super) sibling: u32,
     /// The row of the highest layer.
@@ -15,12 +15,12 @@ pub(super) struct Node {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Row {
-    /// The bytes of a file; of a directory, those that its layer has below it, or takes away there.
+    /// The bytes of a file. For a directory, those of its layer below it, or removed there.
     pub(super) size: u64,
     pub(super) seconds: i64,
     pub(super) nanoseconds: u32,
     pub(super) node: u32,
-    /// The row of a layer below.
+    /// The row of the next layer below.
     pub(super) below: u32,
     pub(super) owner: u32,
     pub(super) link: u32,
@@ -41,7 +41,7 @@ impl Row {
 }
 
 impl Row {
-    /// A directory of which a layer has no entry.
+    /// A directory without an entry in its layer.
     pub(super) const IMPLIED: Self = Self {
         size: 0,
         seconds: 0,
@@ -55,7 +55,7 @@ impl Row {
         kind: EntryKind::Directory,
         flags: IMPLIED,
     };
-    /// One that is not that of the layers below.
+    /// A directory that replaces everything of the layers below.
     pub(super) const FRESH: Self = Self {
         flags: IMPLIED | FRESH,
         ..Self::IMPLIED
@@ -83,23 +83,23 @@ impl Node {
     };
 }
 
-/// The root's node.
+/// The node of the root.
 pub(super) const ROOT: u32 = 0;
-/// No node, no row, no text.
+/// No node, row or text.
 pub(super) const NONE: u32 = u32::MAX;
-/// The path is gone.
+/// The path was removed.
 pub(super) const REMOVED: u8 = 1;
 /// The layer has no entry for the directory.
 pub(super) const IMPLIED: u8 = 2;
-/// Nothing of the layers below is seen.
+/// The layers below don't show through.
 pub(super) const FRESH: u8 = 4;
-/// The directory is another one than in the layers below.
+/// The directory differs from the one in the layers below.
 pub(super) const DIFFERS: u8 = 8;
-/// Something in the directory is not unchanged.
+/// Something in the directory changed.
 pub(super) const TOUCHED: u8 = 16;
-/// A whiteout took all away that was in the directory.
+/// An opaque whiteout emptied the directory.
 pub(super) const OPAQUE: u8 = 32;
-/// A whiteout took the path away.
+/// A whiteout removed the path.
 pub(super) const NAMED: u8 = 64;
-/// While its layer is read, the size is up to where what came below the directory is gone.
+/// While its layer is read, `size` is the offset up to which entries below the directory are gone.
 pub(super) const FLOORED: u8 = 128;

@@ -1,34 +1,34 @@
-//! Waste: bytes that are in an image and not seen in it.
+//! Waste: bytes of an image that are not seen in it.
 
 use crate::layer::analysis::{
     answers::{Analysis, sort},
     row::{IMPLIED, NONE, REMOVED},
 };
 
-/// A path whose bytes are in an image more often than they are seen.
+/// A path with bytes in more than one layer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Offender {
     /// The path.
     pub path: Vec<u8>,
-    /// How many layers have it, or take it away.
+    /// How many layers have or remove it.
     pub times: u64,
-    /// Its bytes in all of them.
+    /// Its bytes in all layers.
     pub bytes: u64,
 }
 
-/// What is waste in an image.
+/// The waste of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waste {
-    /// The part of the bytes that there would have to be at the least: 1 where nothing is wasted.
+    /// The share of the bytes that the image needs at least. 1 if nothing is wasted.
     pub efficiency: f64,
-    /// The bytes of all paths that come more than once.
+    /// The bytes of all paths that several layers have.
     pub bytes: u64,
-    /// Those paths, the largest first, as many as a list has room for.
+    /// Those paths, the largest first, up to the limit.
     pub offenders: Vec<Offender>,
 }
 
 impl Analysis {
-    /// What is waste, with up to so many offenders.
+    /// Computes the waste, with up to `limit` offenders.
     pub fn waste(&self, limit: usize) -> Waste {
         let image = &self.0;
         let (mut least, mut all, mut wasted) = (0_u64, 0_u64, 0_u64);

@@ -1,4 +1,4 @@
-//! Blocks: some hundreds of entries, written column by column and compressed.
+//! Blocks: hundreds of entries, written column by column and compressed.
 
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 
@@ -7,14 +7,15 @@ use crate::layer::{
     wire::{self, Reader},
 };
 
-/// Gathers sorted entries into blocks. Entries of one path stand together, unless they are many or large.
+/// Gathers sorted entries into blocks. Entries of one path share a block unless there are many or
+/// large ones.
 #[derive(Default)]
 pub(super) struct Packer {
     entries: Vec<Entry>,
     weight: usize,
 }
 
-/// A block, packed.
+/// A packed block.
 pub(super) struct Packed {
     pub(super) first: Vec<u8>,
     pub(super) count: u32,
@@ -22,7 +23,7 @@ pub(super) struct Packed {
 }
 
 impl Packer {
-    /// Takes an entry, and gives the block before it where that is full.
+    /// Adds an entry. Returns the block before it if that is full.
     pub(super) fn push(&mut self, entry: Entry) -> Option<Packed> {
         let is_full = self.entries.len() >= BLOCK_ENTRIES || self.weight >= BLOCK_BYTES;
         let goes_on = self.entries.len() < MAX_ENTRIES
@@ -45,7 +46,7 @@ impl Packer {
         let entries = std::mem::take(&mut self.entries);
         self.weight = 0;
         let mut bytes = compress_to_vec(&pack(&entries), LEVEL);
-        // It has the room for half of what it was made of.
+        // The compressor reserves half of the length of its input.
         bytes.shrink_to_fit();
         Some(Packed {
             first: entries.first()?.path.clone(),
@@ -55,7 +56,8 @@ impl Packer {
     }
 }
 
-/// Writes entries column by column: what is alike stands together, and compresses by a third more.
+/// Writes entries column by column: similar values stand together, which compresses better by a
+/// third.
 fn pack(entries: &[Entry]) -> Vec<u8> {
     let mut columns = <[Vec<u8>; COLUMNS]>::default();
     let [paths, kinds, modes, owners, sizes, times, offsets, extras] = &mut columns;
@@ -129,7 +131,7 @@ fn pack(entries: &[Entry]) -> Vec<u8> {
     out
 }
 
-/// Reads the entries of a block. `None` says that it is none.
+/// Reads the entries of a block. `None` if the bytes are not a block.
 pub(crate) fn unpack(bytes: &[u8]) -> Option<Vec<Entry>> {
     let bytes = decompress_to_vec_with_limit(bytes, MAX_BLOCK).ok()?;
     let mut reader = Reader(&bytes);
@@ -193,7 +195,7 @@ pub(crate) fn unpack(bytes: &[u8]) -> Option<Vec<Entry>> {
             }
             entry.segments = Some(segments);
         }
-        // Paths are short where they begin as the ones before do.
+        // Packed paths are short if they begin like the ones before them.
         weight += entry.weight();
         if weight > MAX_BLOCK {
             return None;
@@ -210,7 +212,7 @@ fn owner(reader: &mut Reader<'_>) -> Option<Owner> {
     })
 }
 
-/// Moments of one block are near each other.
+/// Times in one block are close to each other.
 fn put_moment(out: &mut Vec<u8>, moment: Moment, near: Moment) {
     wire::put_signed(out, moment.seconds.wrapping_sub(near.seconds));
     wire::put(out, moment.nanoseconds.into());
@@ -223,7 +225,7 @@ fn moment(reader: &mut Reader<'_>, near: Moment) -> Option<Moment> {
     })
 }
 
-/// How many bytes two paths begin with alike.
+/// The length of the common prefix of two paths.
 fn shared(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
@@ -237,21 +239,22 @@ const fn has_device(kind: EntryKind) -> bool {
 }
 
 const COLUMNS: usize = 8;
-/// The bits of a kind, and what is said beside it.
+/// The bits of the kind, and flags for optional values.
 const KIND: u8 = 0x07;
 const OMITTED: u8 = 0x08;
 const ACCESSED: u8 = 0x10;
 const CHANGED: u8 = 0x20;
 const ATTRIBUTES: u8 = 0x40;
 const SPARSE: u8 = 0x80;
-/// A block takes 5 KiB with so many entries, and half a millisecond to read.
+/// A block of this many entries has 5 KiB, and takes half a millisecond to read.
 const BLOCK_ENTRIES: usize = 512;
-/// The most entries in a block, whatever their paths are.
+/// The most entries in a block, even of one path.
 const MAX_ENTRIES: usize = 4 * BLOCK_ENTRIES;
-/// A block is full with entries that take so much memory.
+/// The memory of entries that makes a block full.
 pub(super) const BLOCK_BYTES: usize = 256 * 1024;
-/// What a block may inflate to, and what its entries may weigh: as much as makes it full, twice, and one entry with all that an
-/// archive may say of it. A larger one, from before there was this limit, is made anew with its index.
+/// The most bytes that a block inflates to, and the most memory of its entries: twice a full block,
+/// and one entry of the largest size. Old indexes may have larger blocks; such an index is made
+/// again.
 const MAX_BLOCK: usize = 4 * 1024 * 1024;
-/// How hard blocks are compressed.
+/// The compression level of blocks.
 const LEVEL: u8 = 6;

@@ -4,14 +4,14 @@ use std::fmt;
 
 use crate::layer::contents::limits::{DESCRIBED, EACH, MAX_PATH};
 
-/// Why entries make no table of contents.
+/// Why entries are refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ContentsError {
     /// The saved state is damaged, or a count exceeds its type.
     Broken,
-    /// The entries say far more than those of any real layer.
+    /// The entries are larger than those of any real layer.
     Proportion,
-    /// One path comes too often, or with too much.
+    /// One path has too many or too large entries.
     Path,
 }
 

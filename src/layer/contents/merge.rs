@@ -16,7 +16,7 @@ use crate::layer::{
 
 pub(super) type Run = VecDeque<Vec<u8>>;
 
-/// Puts the entries of runs in order, and packs them anew. Answers how many bytes that were.
+/// Merges runs, and packs the entries again. Returns the number of packed bytes.
 pub(super) fn merge(
     runs: Vec<Run>,
     mut put: impl FnMut(Packed) -> Result<(), ContentsError>,
@@ -52,7 +52,7 @@ pub(super) fn merge(
     Ok(work)
 }
 
-/// What is left of a run: never nothing, while it is in a heap.
+/// The rest of a run. It is never empty while it is in a heap.
 struct Head {
     blocks: Run,
     entries: VecDeque<Entry>,
@@ -64,7 +64,7 @@ impl Head {
         Some(Self { blocks, entries })
     }
 
-    /// The next entry. `None` says that a block is none.
+    /// The next entry. `None` if a block is corrupt.
     fn next(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         if self.entries.is_empty()
@@ -81,7 +81,7 @@ impl Head {
     }
 }
 
-/// The one whose next entry comes first is the greatest, as a heap wants it.
+/// A heap pops the greatest head first: the one with the first entry.
 impl Ord for Head {
     fn cmp(&self, other: &Self) -> Ordering {
         other.place().cmp(&self.place())

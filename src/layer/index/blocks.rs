@@ -1,11 +1,11 @@
-//! The blocks of the table of contents, as the head of an index lists them.
+//! The list of blocks of contents in the head of an index.
 
 use crate::layer::{
     contents::Block,
     wire::{self, Reader},
 };
 
-/// Reads the list of so many blocks. Each begins where the one before ends.
+/// Reads a list of this many blocks. Each block begins where the one before it ends.
 pub(super) fn read_blocks(reader: &mut Reader<'_>, count: u32) -> Option<Vec<Block>> {
     let count = usize::try_from(count).ok()?;
     let shortest = usize::try_from(SHORTEST).ok()?;
@@ -34,5 +34,5 @@ pub(super) fn put_block(out: &mut Vec<u8>, block: &Block) {
     wire::put_bytes(out, &block.first);
 }
 
-/// The bytes of the shortest block in the list: two numbers, a checksum, and an empty path.
+/// The length of the shortest block in the list: two numbers, a checksum, and an empty path.
 pub(super) const SHORTEST: u64 = 7;

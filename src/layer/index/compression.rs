@@ -1,19 +1,19 @@
-//! How a layer is compressed, in listings and in an index.
+//! The compression of a layer, in listings and in an index.
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compression {
-    /// Not at all.
+    /// Not compressed.
     #[default]
     None,
-    /// By gzip (RFC 1952).
+    /// Gzip (RFC 1952).
     Gzip,
-    /// By zstd (RFC 8878).
+    /// Zstd (RFC 8878).
     Zstd,
 }
 
 impl Compression {
-    /// The word by which listings call it.
+    /// Its name in listings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -22,7 +22,7 @@ impl Compression {
         }
     }
 
-    /// The byte of it in an index.
+    /// Its byte in an index.
     pub(super) const fn code(self) -> u8 {
         match self {
             Self::None => 0,

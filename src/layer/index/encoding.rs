@@ -1,4 +1,4 @@
-//! Writing an index.
+//! Encoding an index.
 
 use crate::layer::{
     contents::Block,
@@ -10,7 +10,7 @@ use crate::layer::{
     },
 };
 
-/// Everything that an index is made of, as a pass has it.
+/// The parts of an index, as a pass collects them.
 pub(crate) struct Parts {
     pub(crate) compression: Compression,
     pub(crate) span: u64,
@@ -25,30 +25,30 @@ pub(crate) struct Parts {
     pub(crate) windows: Vec<u8>,
 }
 
-/// An index, in pieces of which none was copied.
+/// An encoded index in pieces. No piece is copied.
 #[derive(Clone, Debug, Default)]
 pub struct Encoded {
     /// The head.
     pub head: Vec<u8>,
-    /// The windows and blocks of contents, which follow the head.
+    /// The blocks of contents and the windows, which follow the head.
     pub pages: Vec<Vec<u8>>,
 }
 
 impl Encoded {
-    /// The number of bytes.
+    /// The length in bytes.
     pub fn size(&self) -> u64 {
         self.head.len() as u64 + self.pages_size()
     }
 
-    /// The number of bytes after the head.
+    /// The length after the head, in bytes.
     pub fn pages_size(&self) -> u64 {
         self.pages.iter().map(|page| page.len() as u64).sum()
     }
 
-    /// All of it.
+    /// All pieces in one.
     pub fn into_bytes(self) -> Vec<u8> {
         let mut out = self.head;
-        // It may take more memory than all else: each piece is dropped when it is copied.
+        // This may be the largest allocation: each piece is freed after it was copied.
         out.reserve_exact(self.pages.iter().map(Vec::len).sum());
         for page in self.pages {
             out.extend(page);
@@ -58,7 +58,7 @@ impl Encoded {
 }
 
 impl Parts {
-    /// The index. `None` where it has more parts than can be counted.
+    /// Encodes the index. `None` if a count exceeds its type.
     pub(crate) fn encode(self) -> Option<Encoded> {
         let contents: usize = self.contents.iter().map(Vec::len).sum();
         let contents = contents as u64;

@@ -1,18 +1,18 @@
-//! How everything that is stored about a layer begins: magic, version, length and checksum.
+//! The start of everything stored about a layer: magic, version, length and checksum.
 
 use std::fmt;
 
 use crate::layer::wire::Reader;
 
-/// The version of the format. An index of another version is made again.
+/// The version of the format. Indexes of other versions are made again.
 pub const VERSION: u32 = 1;
 
-/// Why bytes are no index.
+/// Why bytes are not an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IndexError {
-    /// They are one of another version.
+    /// The index has another version.
     Version(u32),
-    /// They are not as they were written.
+    /// The bytes are corrupt.
     Corrupt,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for IndexError {
 
 impl std::error::Error for IndexError {}
 
-/// The number of bytes of the head, by the first [`FIXED`] of what is kept of a layer.
+/// The length of the head, from the first [`FIXED`] bytes.
 pub fn head(bytes: &[u8]) -> Result<u64, IndexError> {
     let mut reader = Reader(bytes);
     if reader.array() != Some(*MAGIC) {
@@ -44,7 +44,7 @@ pub fn head(bytes: &[u8]) -> Result<u64, IndexError> {
     length.map(u64::from).ok_or(IndexError::Corrupt)
 }
 
-/// Compares the checksum of a head of this length. Returns its kind, the byte after it, and a
+/// Verifies the checksum of a head of this length. Returns its kind, the byte after it, and a
 /// reader of the rest.
 pub(super) fn open(bytes: &[u8], length: u64) -> Option<(u8, u8, Reader<'_>)> {
     let bytes = bytes.get(..usize::try_from(length).ok()?)?;
@@ -57,7 +57,7 @@ pub(super) fn open(bytes: &[u8], length: u64) -> Option<(u8, u8, Reader<'_>)> {
     Some((kind, compression, reader))
 }
 
-/// Puts magic, version, length and check before the rest of a head.
+/// Adds magic, version, length and checksum to the rest of a head.
 pub(super) fn seal(rest: &[u8]) -> Option<Vec<u8>> {
     let mut out = MAGIC.to_vec();
     out.extend(VERSION.to_le_bytes());
@@ -68,9 +68,9 @@ pub(super) fn seal(rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 const MAGIC: &[u8; 8] = b"strata\0i";
-/// Magic, version and length.
+/// The offset of the checksum, after magic, version and length.
 pub(super) const CHECK: usize = 8 + 4 + 4;
-/// The number of bytes that tell how long the head is.
+/// The number of bytes that [`head`] needs.
 pub const FIXED: u64 = CHECK as u64;
 /// The kind of an index.
 pub(super) const INDEX: u8 = 0;

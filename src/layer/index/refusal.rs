@@ -1,4 +1,4 @@
-//! Why a layer has no index.
+//! Refusals: why a layer has no index.
 
 use crate::layer::{
     index::envelope::{REFUSAL, seal},
@@ -8,11 +8,11 @@ use crate::layer::{
 /// Why a layer has no index.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
-    /// What was found, in lower case and without a full stop.
+    /// The reason, in lower case and without a full stop.
     pub reason: String,
-    /// The word by which metrics count it.
+    /// The label in metrics.
     pub kind: String,
-    /// The limits that it was beyond, as they were then; none where other limits would not help.
+    /// The limits in force, if others could admit the layer.
     pub limits: Option<Vec<u64>>,
 }
 
@@ -36,7 +36,7 @@ impl Refusal {
         })
     }
 
-    /// The bytes that are kept.
+    /// Encodes the refusal for the store.
     pub fn encode(&self) -> Vec<u8> {
         let mut rest = vec![REFUSAL, 0, 0, 0];
         wire::put_bytes(&mut rest, self.reason.as_bytes());

@@ -1,52 +1,52 @@
-//! Spans: the parts of an archive that can be read alone, and the rows that they are written as.
+//! Spans: parts of an archive that can be read alone, and their rows in an index.
 
 use std::ops::Range;
 
 use crate::layer::wire::Reader;
 
-/// A part of the archive that can be read without what is before it.
+/// A part of the archive that can be read without the bytes before it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Span {
-    /// Its bytes: offsets in the archive.
+    /// Its range in the archive.
     pub output: Range<u64>,
-    /// What it is inflated from: offsets in the layer, or in an object that is stored beside it.
+    /// The compressed range: in the layer, or in an object stored beside it.
     pub input: Range<u64>,
     /// The CRC-32 of its bytes.
     pub check: u32,
-    /// How reading begins.
+    /// The state that reading begins with.
     pub start: SpanStart,
 }
 
-/// How reading a span begins.
+/// The state that reading a span begins with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpanStart {
-    /// The bytes are the layer's.
+    /// None: the layer is not compressed.
     Plain,
-    /// With the header of a gzip member.
+    /// The header of a gzip member.
     Member,
-    /// With a block of deflate, in the middle of a gzip member.
+    /// A block of deflate inside a gzip member.
     Block {
-        /// How many bits of the byte before the input are yet to be read: 0 to 7.
+        /// How many bits of the byte before the input are still unread: 0 to 7.
         count: u8,
         /// Those bits.
         bits: u8,
-        /// Where in the index the window is.
+        /// The range of the window in the index.
         window: Range<u64>,
     },
-    /// With a frame of zstd.
+    /// A frame of zstd.
     Frame,
-    /// With a stream of deflate (RFC 1951), in this one of the stored objects.
+    /// A stream of deflate (RFC 1951) in the stored object of this number.
     Stored(u32),
 }
 
-/// A span, as it is written.
+/// A span as stored in the head.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Row {
     pub(crate) output: u64,
     pub(crate) input: u64,
-    /// Of the window, from the first of them on.
+    /// The offset of the window after the first window.
     pub(crate) window: u64,
-    /// Of the window, or of what is inflated where the next span does not say so.
+    /// The length of the window, or of the input if the next row does not imply it.
     pub(crate) length: u32,
     pub(crate) check: u32,
     pub(crate) object: u32,
@@ -72,8 +72,8 @@ impl Row {
         out.extend([self.start, self.count, self.bits, 0]);
     }
 
-    /// The span of a row. It ends with the archive and with the layer, unless the row itself says
-    /// the length of the input; the next row may end it earlier.
+    /// The span of a row. It ends with the archive and the layer, unless the row has the length of
+    /// the input. The next row may end it earlier.
     fn span(self, head: u64, compressed: u64, inflated: u64) -> Option<Span> {
         let mut end = compressed;
         let start = match self.start {
@@ -125,7 +125,7 @@ impl Row {
     }
 }
 
-/// Reads the spans of these rows. `head` is the length of the head, after which the windows are.
+/// Reads the spans of rows. `head` is the length of the head: windows come after it.
 pub(super) fn read_spans(
     rows: &[u8],
     head: u64,
@@ -133,7 +133,7 @@ pub(super) fn read_spans(
     inflated: u64,
 ) -> Option<Vec<Span>> {
     let mut spans: Vec<Span> = Vec::new();
-    // Exactly as many as there are: vectors that grow take up to twice the memory.
+    // Reserve exactly: vectors that grow take up to twice the memory.
     spans.reserve_exact(rows.len() / ROW);
     for row in rows.chunks_exact(ROW) {
         let span = Row::read(&mut Reader(row))?.span(head, compressed, inflated)?;
@@ -160,5 +160,5 @@ pub(super) fn read_spans(
     Some(spans)
 }
 
-/// The bytes of a span in the head.
+/// The length of a row.
 pub(super) const ROW: usize = 40;

@@ -1,21 +1,21 @@
-//! The archive as it comes out: its table of contents, its length, and its SHA-256.
+//! The archive inside a layer: its table of contents, length and SHA-256.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::layer::{contents::Sorter, pass::error::PassError, tar::Untar};
 
-/// Where bytes of the archive go.
+/// The receiver of the archive's bytes.
 pub(super) type Output<'a> = &'a mut dyn FnMut(&[u8]);
 
-/// What is learnt of the archive.
+/// The archive as read so far.
 #[derive(Debug)]
 pub(super) struct Archive {
     pub(super) untar: Untar,
     pub(super) contents: Sorter,
-    /// None where the diff ID is left to the caller.
+    /// `None` if the caller computes the diff ID.
     pub(super) sum: Option<Sha256>,
     pub(super) length: u64,
-    /// The most bytes that it may have, and why.
+    /// The most bytes that it may have, and the error for more.
     pub(super) limit: u64,
     pub(super) beyond: PassError,
     pub(super) contents_limit: u64,

@@ -10,29 +10,30 @@ use crate::layer::{
 /// Why a layer can't be indexed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PassError {
-    /// It is not gzip.
+    /// The layer is not valid gzip.
     Gzip(GzipError),
-    /// It is not zstd.
+    /// The layer is not valid zstd.
     Zstd(ZstdError),
-    /// What is in it is not a tar archive.
+    /// The layer does not hold a valid tar archive.
     Tar(TarError),
-    /// It is compressed by something else.
+    /// The compression is not supported.
     Foreign(&'static str),
     /// The archive is larger than this.
     Inflated(u64),
     /// The table of contents is larger than this.
     Contents(u64),
-    /// The archive is more times larger than the layer than this.
+    /// The archive is more than this many times as large as the layer.
     Ratio(u64),
-    /// It inflates to less than half of its size: no writer does that, and each byte of it takes tens of times as long.
+    /// It inflates to less than half of its size. No writer makes such a layer, and each byte of it
+    /// takes tens of times as long.
     Waste,
-    /// It has not as many bytes as it should.
+    /// The layer ends after this many bytes, which is not its size.
     Size(u64),
-    /// There is more of it than an index can say.
+    /// A count exceeds what an index can hold.
     Parts,
-    /// Its table of contents is larger than that of any real layer. The reason says how.
+    /// The table of contents is larger than that of any real layer. The text says why.
     Proportion(String),
-    /// Indexing it takes more memory than this.
+    /// Indexing takes more than this many bytes of memory.
     Memory(u64),
 }
 
@@ -87,7 +88,8 @@ impl From<ContentsError> for PassError {
 }
 
 impl PassError {
-    /// What is kept of it, so that nobody tries again in vain: with other limits, somebody does.
+    /// The refusal to store, so that nobody repeats the pass in vain. Other limits make it worth
+    /// another try.
     pub fn refusal(&self, options: &Options) -> Refusal {
         let (kind, is_limit) = match self {
             Self::Gzip(error) => ("gzip", error.is_limit()),

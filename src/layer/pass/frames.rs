@@ -1,4 +1,4 @@
-//! A layer in zstd: short frames are spans, long ones are stored in pieces.
+//! Layers in zstd: short frames become spans, and long ones are stored in pieces.
 
 use crate::layer::{
     pass::{
@@ -9,25 +9,25 @@ use crate::layer::{
     zstd::{Event, Unzstd},
 };
 
-/// A pass over frames of zstd, of which long ones are stored in spans.
+/// Decodes frames of zstd, and stores the spans of long ones.
 #[derive(Debug)]
 pub(super) struct Frames {
     pub(super) decoder: Unzstd,
-    /// The offsets of the last frame that has begun.
+    /// The offsets of the current frame.
     pub(super) frame: (u64, u64),
-    /// The span that is not yet complete: where it began, and its bytes.
+    /// The current span: where it began, and its bytes.
     pub(super) start: Begun,
     pub(super) bytes: Vec<u8>,
-    /// Where the pass was saved: what comes out before is known already.
+    /// Where the pass was saved. Output before this is already known.
     pub(super) known: u64,
 }
 
-/// Where a span of zstd has begun.
+/// Where a span of zstd began.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Begun {
-    /// With the frame at this offset.
+    /// At the frame with this offset.
     Frame(u64),
-    /// In the middle of one.
+    /// Inside a frame.
     Middle,
 }
 
@@ -48,7 +48,8 @@ impl Frames {
             known,
         } = self;
         let span_bytes = usize::try_from(span).unwrap_or(usize::MAX);
-        // Decoding goes on from the beginning of a frame; up to where it was saved, all is known.
+        // Decoding resumes at the beginning of a frame. Output is known up to where the pass was
+        // saved.
         let mut at = decoder.position().1;
         decoder.push(bytes, |event| match event {
             Event::Frame { input, output } if output < *known || (input, output) == *frame => {
@@ -98,7 +99,7 @@ impl Frames {
         self.decoder.finish()?;
         let (input, output) = self.decoder.position();
         if output < self.known {
-            // The saved pass is of another layer: this one inflates to fewer bytes.
+            // The saved pass belongs to another layer: this one inflates to fewer bytes.
             return Err(PassError::Size(input));
         }
         let begun = std::mem::take(&mut self.bytes);
@@ -112,7 +113,7 @@ impl Frames {
         }
     }
 
-    /// How many bytes complete the span that has begun.
+    /// How many bytes make a span complete.
     pub(super) fn room(&self, span: u64) -> usize {
         self.start.room(usize::try_from(span).unwrap_or(usize::MAX))
     }
@@ -127,5 +128,5 @@ impl Begun {
     }
 }
 
-/// A frame of more spans than this is stored.
+/// Frames of more spans than this are stored.
 const LONG: usize = 4;

@@ -2,27 +2,28 @@
 
 use crate::layer::tar;
 
-/// How a layer is indexed, and how much it may ask for.
+/// How a layer is indexed, and the limits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
-    /// About how much output is between two places from which the layer can be read, in bytes.
+    /// The usual output between two places where reading can begin, in bytes.
     pub span: u64,
     /// The most entries.
     pub entries: u64,
-    /// The largest table of contents, in bytes as it is kept, which is a third of the memory that it takes in the end.
+    /// The largest table of contents as stored, in bytes. It takes three times as much memory at
+    /// the end.
     pub contents: u64,
     /// The longest path, in bytes.
     pub path_bytes: u64,
     /// The largest archive, in bytes.
     pub inflated: u64,
-    /// How many times larger the archive may be than the layer, where it is larger than 64 MiB.
+    /// How many times as large as the layer the archive may be, if it exceeds 64 MiB.
     pub ratio: u64,
-    /// The largest window of zstd, in bytes: memory that a pass takes.
+    /// The largest window of zstd in bytes. The pass holds it in memory.
     pub window: u64,
 }
 
 impl Default for Options {
-    /// More than any image asks for, and what a small machine can do.
+    /// More than any real image needs, within the memory of a small machine.
     fn default() -> Self {
         Self {
             span: 1 << 20,
@@ -37,21 +38,22 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What a program may do that has all of a machine for a layer of this many bytes.
+    /// For a program that has a whole machine for a layer of this many bytes.
     pub fn local(size: u64) -> Self {
         Self {
-            // Windows and spans of a long layer take no more memory than those of a short one.
+            // Longer spans: the windows and spans of a long layer take no more memory than of a
+            // short one.
             span: (size / 2048).next_power_of_two().clamp(1 << 20, 8 << 20),
             contents: 48 << 20,
             entries: 4_000_000,
             inflated: 1 << 40,
-            // As much as zstd's own program takes when nobody says.
+            // The default limit of the zstd program.
             window: 128 << 20,
             ..Self::default()
         }
     }
 
-    /// The limits as a refusal keeps them.
+    /// The limits as stored in a refusal.
     pub fn limits(&self) -> Vec<u64> {
         vec![
             self.span,

@@ -1,4 +1,4 @@
-//! Saving a pass where it has paused, and loading it elsewhere.
+//! Saving a paused pass, and loading it elsewhere.
 
 use sha2::{
     Sha256,
@@ -19,12 +19,13 @@ use crate::layer::{
 };
 
 impl Pass {
-    /// Writes all that it takes to go on, where the pass has paused. Objects that are full are to be stored before.
+    /// Writes the state of a paused pass. Store full objects first.
     pub fn save(&mut self) -> Vec<u8> {
         self.save_in_pieces().concat()
     }
 
-    /// The same in pieces, and takes them out instead of copying them: after this, it is of no use any more.
+    /// Like [`Pass::save`], in pieces that are moved out, not copied. The pass must not be used
+    /// afterwards.
     pub fn save_in_pieces(&mut self) -> Vec<Vec<u8>> {
         let mut out = vec![SAVED];
         for limit in self.options.limits() {
@@ -63,7 +64,7 @@ impl Pass {
             row.write(&mut out);
         }
         wire::put(&mut out, self.spans.objects.into());
-        // Large parts come last, so that loading one takes little more than its own memory.
+        // Large parts come last, so that loading takes little more than their own memory.
         let bytes = match &mut self.source {
             Source::Zstd(frames) => std::mem::take(&mut frames.bytes),
             Source::Unknown(_) | Source::Plain | Source::Gzip(_) => Vec::new(),
@@ -82,13 +83,13 @@ impl Pass {
         pieces
     }
 
-    /// Goes on with what was saved: with the byte at [`Pass::position`]. `None` where it was not saved so, or with other
-    /// options; then the pass begins anew.
+    /// Resumes from a saved state, with the byte at [`Pass::position`]. `None` if the state is
+    /// corrupt or has other options: then begin a new pass.
     pub fn load(bytes: &[u8], size: u64, options: &Options) -> Option<Self> {
         Self::load_from(bytes.to_vec(), size, options)
     }
 
-    /// The same, of bytes that are not needed any more: each part is given back when it is copied.
+    /// Like [`Pass::load`], but frees each part of the bytes after copying it.
     pub fn load_from(mut bytes: Vec<u8>, size: u64, options: &Options) -> Option<Self> {
         let (mut pass, lengths, large) = Self::load_state(&bytes, size, options)?;
         let mut last = |length: usize| {
@@ -105,7 +106,7 @@ impl Pass {
             frames.bytes = begun;
         }
         pass.spans.object = last(object)?;
-        // It is the largest: by pieces.
+        // The windows are the largest part: copy them in pieces.
         let mut pieces = Vec::new();
         let mut left = windows;
         while left > 0 {
@@ -127,7 +128,7 @@ impl Pass {
         pass.is_consistent().then_some(pass)
     }
 
-    /// Reads what was saved, but for what is large. Answers the lengths of the parts that come after it, blocks first.
+    /// Reads the state without its large parts. Returns the lengths of those parts, blocks first.
     fn load_state(
         bytes: &[u8],
         size: u64,
@@ -190,7 +191,7 @@ impl Pass {
         is_whole.then_some((pass, lengths, large))
     }
 
-    /// Whether the counters that were loaded fit each other. A pass that goes on from others would overflow.
+    /// Whether the loaded counters fit each other. Others would overflow later.
     fn is_consistent(&self) -> bool {
         let length = self.archive.length;
         let source = match &self.source {
@@ -226,7 +227,7 @@ impl Pass {
     }
 }
 
-/// How many bytes a saved sum is of, by its blocks of 64 bytes and what came after them.
+/// How many bytes a saved SHA-256 has summed: its blocks of 64 bytes, and the bytes after them.
 fn summed(state: &SerializedState<Sha256>) -> Option<u64> {
     let mut reader = Reader(state);
     reader.take(size_of::<[u32; 8]>())?;
@@ -234,7 +235,7 @@ fn summed(state: &SerializedState<Sha256>) -> Option<u64> {
     blocks.checked_mul(64)?.checked_add(reader.byte()?.into())
 }
 
-/// Of what was saved, so much is given back at a time.
+/// How many bytes are freed at a time.
 const GIVEN_BACK: usize = 1 << 20;
-/// What a saved pass begins with: its version.
+/// The version of a saved pass, in its first byte.
 const SAVED: u8 = 2;

@@ -1,4 +1,4 @@
-//! The spans as they are found: rows of the index, windows, and objects of stored spans.
+//! The spans found so far: rows of the index, windows, and objects of stored spans.
 
 use std::collections::VecDeque;
 
@@ -10,19 +10,19 @@ use crate::layer::{
     pass::error::PassError,
 };
 
-/// What is known of the spans.
+/// The spans found so far.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     pub(super) rows: Vec<Row>,
     pub(super) windows: Vec<u8>,
-    /// The object that is being filled, and those that are full.
+    /// The object that is being filled. `full` holds those before it.
     pub(super) object: Vec<u8>,
     pub(super) full: VecDeque<Vec<u8>>,
     pub(super) objects: u32,
 }
 
 impl Spans {
-    /// Takes bytes of a layer that is not compressed.
+    /// Adds bytes of a layer that is not compressed.
     pub(super) fn plain(&mut self, at: u64, bytes: &[u8], span: u64) {
         let mut at = at;
         let mut bytes = bytes;
@@ -50,7 +50,7 @@ impl Spans {
         }
     }
 
-    /// Takes the checkpoints that inflating has left.
+    /// Adds the checkpoints of the decoder.
     pub(super) fn checkpoints(&mut self, gunzip: &mut Gunzip) -> Result<(), PassError> {
         while let Some(checkpoint) = gunzip.checkpoint() {
             let Checkpoint {
@@ -92,7 +92,7 @@ impl Spans {
         Ok(())
     }
 
-    /// Says that the last span ends here. One of no bytes is none.
+    /// Ends the last span. An empty one is removed.
     pub(super) fn end(&mut self, output: u64) {
         if let Some(last) = self.rows.pop_if(|last| last.output == output)
             && last.start == Row::BLOCK
@@ -102,7 +102,7 @@ impl Spans {
         }
     }
 
-    /// Stores bytes that can't be read from the layer without what is before them.
+    /// Stores bytes that can't be read from the middle of the layer.
     pub(super) fn store(&mut self, output: u64, bytes: &[u8], span: u64) -> Result<(), PassError> {
         let mut output = output;
         for bytes in bytes.chunks(usize::try_from(span).unwrap_or(usize::MAX)) {
@@ -134,7 +134,7 @@ impl Spans {
 }
 
 impl Spans {
-    /// Notes a span of whole frames.
+    /// Adds a span of whole frames.
     pub(super) fn frame(&mut self, first: u64, input: u64, output: u64, bytes: &[u8]) {
         self.rows.push(Row {
             output: output - bytes.len() as u64,
@@ -147,7 +147,7 @@ impl Spans {
     }
 }
 
-/// The largest object of stored spans, unless a span is larger.
+/// The largest object of stored spans, unless one span is larger.
 const OBJECT: usize = 4 << 20;
-/// How hard stored spans are compressed: they take a third of the time that decoding does.
+/// The compression level of stored spans: it takes a third of the time of decoding.
 const STORED_LEVEL: u8 = 3;

@@ -1,35 +1,37 @@
-//! Why a path leads nowhere.
+//! Why a lookup fails.
 
 use std::{error, fmt};
 
 use crate::budget::Spent;
 
-/// Why a path leads nowhere.
+/// Why a lookup fails.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error<E> {
     /// There is nothing at the path.
     NotFound {
-        /// The path that was asked for.
+        /// The requested path.
         path: Vec<u8>,
     },
-    /// There is a hard link, but there was no file at what it links to when it came.
+    /// A hard link had no file at its target when the link came.
     Dangling {
         /// Where the link is.
         path: Vec<u8>,
-        /// What it links to.
+        /// Its target.
         target: Vec<u8>,
     },
-    /// The path goes on after what is not a directory.
+    /// The path continues after a component that is not a directory.
     NotADirectory {
-        /// Where that is.
+        /// Where that component is.
         path: Vec<u8>,
     },
-    /// More than 40 symbolic links are on the way, those on the way to the target of a hard link included.
+    /// The path leads through more than 40 symbolic links. Those to targets of hard links count
+    /// too.
     Loop {
-        /// The path that was asked for.
+        /// The requested path.
         path: Vec<u8>,
     },
-    /// The path goes through a symbolic link below which its own layer has entries, so that it is not known what is there.
+    /// The path leads through a symbolic link whose own layer has entries below it. What is there
+    /// can't be known.
     Through {
         /// Where the link is.
         path: Vec<u8>,
@@ -93,7 +95,7 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
 
 impl<E: error::Error> error::Error for Error<E> {}
 
-/// A path in an error.
+/// A path for messages.
 fn shown(path: &[u8]) -> String {
     match path {
         b"" => "/".to_owned(),
@@ -101,9 +103,9 @@ fn shown(path: &[u8]) -> String {
     }
 }
 
-/// How many symbolic links are followed, as on Linux (path_resolution(7)).
+/// The most symbolic links on a path, as on Linux (path_resolution(7)).
 pub(super) const LINKS: usize = 40;
-/// The most bytes of a path or of the target of a link: `PATH_MAX` of Linux.
+/// The most bytes in a path or the target of a link: `PATH_MAX` of Linux.
 pub const MAX_PATH: usize = 4096;
-/// The most components of a path or of the target of a link.
+/// The most components in a path or the target of a link.
 pub const MAX_COMPONENTS: usize = 256;

@@ -1,4 +1,4 @@
-//! The layers of an image, as lookups ask for them.
+//! The interface through which lookups read layers.
 
 use std::future::Future;
 
@@ -12,22 +12,20 @@ pub trait Layers {
     /// How many layers there are.
     fn count(&self) -> usize;
 
-    /// Answers the first path, in the order of bytes, that is not before `from`, with every entry that the layer has for it, in
-    /// the order of the archive; none where there is no such path.
+    /// The first path, in the order of bytes, that is not before `from`, with all its entries in
+    /// the order of the archive. `None` if there is no such path.
     fn seek(
         &self,
         layer: usize,
         from: &[u8],
     ) -> impl Future<Output = Result<Option<Vec<Entry>>, Self::Error>>;
 
-    /// A number that layers with the same table of contents share, so that they share cached
-    /// answers.
+    /// A number shared by layers with the same table of contents. They share cached answers.
     fn identity(&self, layer: usize) -> usize {
         layer
     }
 
-    /// The budget of a lookup. The work inside of [`Layers::seek`] counts too if both use the same
-    /// budget.
+    /// The budget of a lookup. Work in [`Layers::seek`] counts too if it uses the same budget.
     fn budget(&self) -> Budget {
         Budget::default()
     }

@@ -1,4 +1,4 @@
-//! Listing a directory: the names of all layers that have a part in it, merged.
+//! Listing a directory: the merged names of all its layers.
 
 use crate::layer::tree::{
     error::Error,
@@ -10,7 +10,7 @@ use crate::layer::tree::{
     trail::{Source, Trail, Until, Whiteouts},
 };
 
-/// A directory that is being listed, and the layers that have a part in it, the highest first.
+/// A directory that is being listed, and the layers that have entries in it, the highest first.
 pub(super) struct Listing {
     pub(super) path: Vec<u8>,
     pub(super) sources: Vec<Listed>,
@@ -77,7 +77,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(Listing { path, sources })
     }
 
-    /// Finds which of the layers that have a part in a directory have one in a directory in it.
+    /// Finds the sources of a directory inside a listed one.
     pub(super) async fn descend(
         &mut self,
         listing: &mut Listing,
@@ -120,14 +120,14 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(Some((name, node)))
     }
 
-    /// Counts the memory of the next name of a source of a listing. Nothing but the limit for
-    /// paths of layers bounds a name, and a listing holds one for each layer.
+    /// Counts the memory of the next name of a source. Only the limit for paths bounds a name, and
+    /// a listing holds one for each layer.
     fn hold_name(&self, name: Option<&[u8]>) -> Result<(), Error<L::Error>> {
         let length = name.map_or(0, <[u8]>::len);
         self.budget.hold(length).map_err(Error::Spent)
     }
 
-    /// Finds what the layers that have a part in a directory make of a name in it.
+    /// Finds the node of a name from the sources of its directory.
     async fn child(
         &mut self,
         sources: &mut [Listed],

@@ -1,4 +1,4 @@
-//! Lookups in the tables of contents of single layers, with a cache of their answers.
+//! Lookups in the tables of contents of single layers, with a cache of answers.
 
 use std::{collections::BTreeMap, ops::Bound, rc::Rc};
 
@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-/// Lookups in tables of contents that remember what they have been answered.
+/// A lookup with its cache and its budget.
 pub(super) struct Lookup<'a, L> {
     pub(super) layers: &'a L,
     pub(super) budget: Budget,
-    /// Cached answers: by layer and path, the entries of the first path that is not before it.
+    /// Cached answers by layer and path: the entries of the first path that is not before it.
     seen: BTreeMap<usize, BTreeMap<Vec<u8>, Rc<[Entry]>>>,
     /// The approximate memory of the cached answers.
     weight: usize,
     /// How many symbolic links were followed.
     pub(super) links: usize,
-    /// How many targets of hard links are being looked for, each on the way to the one before.
+    /// The nesting of targets of hard links that are being resolved.
     pub(super) depth: usize,
 }
 
@@ -40,7 +40,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         }
     }
 
-    /// Whether a layer has this path, of what came up to `limit`.
+    /// Whether a layer has this path up to the offset `limit`.
     pub(super) async fn has(
         &mut self,
         layer: usize,
@@ -53,7 +53,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
             .is_some_and(|entry| entry.path == path && entry.offset <= limit))
     }
 
-    /// Whether a layer has a path that begins so.
+    /// Whether a layer has a path with this prefix.
     pub(super) async fn starts(
         &mut self,
         layer: usize,
@@ -63,7 +63,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(path_of(&found).is_some_and(|path| path.starts_with(prefix)))
     }
 
-    /// Whether a layer has anything below a path that came after the offset `since` and up to `limit`.
+    /// Whether a layer has anything below a path, after the offset `since` and up to `limit`.
     pub(super) async fn beneath(
         &mut self,
         layer: usize,
@@ -86,7 +86,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         }
     }
 
-    /// The component of the first path from here on that follows on `within`, if it begins so.
+    /// The component after `within` of the first path from here on, if it begins with `within`.
     async fn component(
         &mut self,
         layer: usize,
@@ -100,8 +100,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(name.map(<[u8]>::to_vec))
     }
 
-    /// Finds the first name in a directory of a layer that comes after another. What is in it is not in the order of names:
-    /// `a-b` comes before `a/b`, which is all there need be of `a`.
+    /// Finds the next name in a directory of a layer. Paths are not in the order of names: `a-b`
+    /// comes before `a/b`, and `a` may have no entry of its own.
     pub(super) async fn name_after(
         &mut self,
         layer: usize,
@@ -109,7 +109,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         after: Option<&[u8]>,
     ) -> Result<Option<Vec<u8>>, Error<L::Error>> {
         let within = below(path);
-        // The root itself is before all that is in it.
+        // The root itself comes before its children.
         let mut from = match after {
             Some(after) => [&within, after, b"\0"].concat(),
             None => [&within, b"\0".as_slice()].concat(),
@@ -122,8 +122,8 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 from = [&within, name.as_slice(), PAST].concat();
                 continue;
             }
-            // Directories without an entry that come before it by name, and after it by path. The lookup that follows this one
-            // anyway shows in most cases that there are none.
+            // Look for directories without an entry that come earlier by name, and later by path.
+            // Usually this seek, which the caller needs anyway, shows that there are none.
             let early = (1..name.len()).filter_map(|length| name.split_at_checked(length));
             let mut early = early
                 .filter(|(start, end)| end.first() < Some(&b'/') && Some(*start) > after)
@@ -142,12 +142,13 @@ impl<'a, L: Layers> Lookup<'a, L> {
             if !name.starts_with(WHITEOUT) {
                 return Ok(Some(name));
             }
-            // All whiteouts are behind this.
+            // Skip the other whiteouts.
             from = [&within, b".wh/".as_slice()].concat();
         }
     }
 
-    /// Answers as [`Layers::seek`] does, from memory where something is known of all that is between. No entries: no path.
+    /// Answers as [`Layers::seek`] does, from the cache if it covers the gap. No entries if there
+    /// is no such path.
     pub(super) async fn seek(
         &mut self,
         layer: usize,

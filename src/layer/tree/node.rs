@@ -1,8 +1,8 @@
-//! What lookups answer.
+//! The results of lookups.
 
 use crate::layer::entry::{Entry, EntryKind};
 
-/// An entry, and the layer that it is from.
+/// An entry with its layer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sited {
     /// The layer.
@@ -14,24 +14,25 @@ pub struct Sited {
 /// What is at a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
-    /// What an entry says. For a hard link, the link.
+    /// An entry. For a hard link, the link itself.
     Entry(Box<Sited>),
-    /// A directory that has no entry, but something in it; or the root.
+    /// The root, or a directory without an entry.
     Directory,
 }
 
-/// What a path leads to.
+/// The result of resolving a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Found {
-    /// Where it is, in the form of [`Entry::path`], with no symbolic link on the way.
+    /// Its place in the form of [`Entry::path`], without symbolic links.
     pub path: Vec<u8>,
     /// What it is.
     pub node: Node,
-    /// For a hard link, what it links to: the entry that has the bytes and all else, never a hard link itself.
+    /// For a hard link, the entry that has the bytes and the metadata. It is never a hard link
+    /// itself.
     pub target: Option<Sited>,
 }
 
-/// What is in a directory.
+/// A child of a directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Child {
     /// Its name.
@@ -40,15 +41,15 @@ pub struct Child {
     pub node: Node,
 }
 
-/// Some of what is in a directory, in the order of the names' bytes.
+/// A page of a directory, in the order of the names' bytes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
-    /// As many children as were asked for, or all that remain. Fewer, even none, if they take much
+    /// As many children as requested, or all that remain. Fewer, even none, if they take much
     /// memory or much work to find.
     pub children: Vec<Child>,
     /// Whether there may be more children.
     pub more: bool,
-    /// The name after which the next page begins: the last child's, or that of a hidden one.
+    /// The name to continue after: the last child's, or a hidden one.
     pub last: Option<Vec<u8>>,
 }
 
@@ -69,7 +70,8 @@ impl Node {
 }
 
 impl Found {
-    /// The entry that says what it is and has its bytes: for a hard link, what it links to. None for a directory that has none.
+    /// The entry with the bytes and the metadata: the target of a hard link, or the entry itself.
+    /// `None` for a directory without an entry.
     pub fn file(&self) -> Option<&Sited> {
         match (&self.target, &self.node) {
             (Some(target), _) => Some(target),

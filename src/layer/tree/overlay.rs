@@ -16,15 +16,15 @@ use crate::layer::{
 
 /// What one layer has at a path.
 pub(super) struct Place {
-    /// The last of the entries that remain.
+    /// The last entry that is not replaced.
     pub(super) last: Option<Last>,
-    /// What came up to this offset below the path is gone.
+    /// Entries below the path up to this offset are gone.
     floor: Option<u64>,
-    /// Whether what the layers below have there is gone.
+    /// Whether it replaces what the layers below have.
     replaces: bool,
 }
 
-/// One of the entries of a path. It is copied only if it is the answer, because it may be large.
+/// One entry of a path. It may be large, so it is copied only if it is the answer.
 pub(super) struct Last {
     found: Rc<[Entry]>,
     at: usize,
@@ -41,18 +41,18 @@ impl Last {
     }
 }
 
-/// The effect of one layer on a path in a directory that the layer is a source of.
+/// The effect of one source on a path in its directory.
 pub(super) enum Part {
     /// Nothing.
     None,
     /// A directory, with its entry if there is one.
     Directory(Source, Option<Last>),
-    /// What is not a directory.
+    /// Anything but a directory.
     Other(Last),
 }
 
 impl<'a, L: Layers> Lookup<'a, L> {
-    /// Finds the layer of this number among those that have a part in a directory on a trail.
+    /// Finds the source of this number of a directory on a trail.
     pub(super) async fn source(
         &mut self,
         trail: &mut Trail,
@@ -60,7 +60,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         number: usize,
         until: &Until<'_>,
     ) -> Result<Option<Source>, Error<L::Error>> {
-        // The source that each parent needs so that its child gets the wanted one.
+        // Each parent must have enough sources so that the child gets the wanted one.
         let mut wanted = vec![(depth, number)];
         while let Some((depth, number)) = wanted.last().copied() {
             let Some(directory) = trail.directories.get(depth) else {
@@ -72,7 +72,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
             }
             let (asked, outer) = (directory.asked, depth - 1);
             let path = trail.path(depth).to_vec();
-            // A whiteout beside it, in the layer that was asked last, is the end.
+            // A whiteout beside it, in the layer that was asked last, ends the search.
             if let Some(mut before) = asked.checked_sub(1).and_then(|at| trail.source(outer, at)) {
                 let limit = until.offset(before.layer);
                 let is_hidden = before.layer == 0 || self.hides(&mut before, &path, limit).await?;
@@ -144,7 +144,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok((part, place.replaces))
     }
 
-    /// What a layer has at a path, of what came up to `limit`.
+    /// What a layer has at a path up to the offset `limit`.
     pub(super) async fn place(
         &mut self,
         layer: usize,
@@ -166,7 +166,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
             if floor.is_some_and(|floor| entry.offset <= floor) {
                 continue;
             }
-            // Nothing came below it before it was a directory again.
+            // Entries below it came before it was a directory again.
             if directory && last.is_some_and(|(_, was_directory)| !was_directory) {
                 place.floor = Some(entry.offset);
             }
@@ -189,7 +189,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(Some(Sited { layer, entry }))
     }
 
-    /// Whether a layer that has a part in a directory takes a path in it away from the layers below.
+    /// Whether a source hides a path in its directory from the layers below.
     pub(super) async fn hides(
         &mut self,
         source: &mut Source,

@@ -25,11 +25,11 @@ pub fn check_path<E>(path: &[u8]) -> Result<(), Error<E>> {
 pub(super) enum Step {
     Name(Vec<u8>),
     Parent,
-    /// What comes before it is a directory.
+    /// A slash at the end: the path before it must be a directory.
     Here,
 }
 
-/// The components of a path that anybody may have written.
+/// The components of a path from any author.
 pub(super) fn steps(path: &[u8]) -> Vec<Step> {
     let mut steps: Vec<_> = path
         .split(|byte| *byte == b'/')
@@ -45,7 +45,7 @@ pub(super) fn steps(path: &[u8]) -> Vec<Step> {
     steps
 }
 
-/// The path of the directory that a path is in.
+/// The path of the parent directory.
 pub(super) fn parent(path: &[u8]) -> &[u8] {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     slash.and_then(|at| path.get(..at)).unwrap_or_default()
@@ -61,7 +61,7 @@ pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     [&below(path), name].concat()
 }
 
-/// What all paths in a directory begin with.
+/// The common prefix of all paths in a directory.
 pub(super) fn below(path: &[u8]) -> Vec<u8> {
     match path {
         b"" => Vec::new(),
@@ -69,14 +69,14 @@ pub(super) fn below(path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The path of the whiteout that takes this path away.
+/// The path of the whiteout for a path.
 pub(super) fn whiteout(path: &[u8]) -> Vec<u8> {
     join(parent(path), &[WHITEOUT, name(path)].concat())
 }
 
-/// What the names of whiteouts begin with.
+/// The prefix of the names of whiteouts.
 pub(super) const WHITEOUT: &[u8] = b".wh.";
-/// The name of the whiteout of all that is in a directory.
+/// The name of an opaque whiteout.
 pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What follows on the path of a directory is behind all that is in it: the byte after the slash.
+/// The byte after the slash: appended to the path of a directory, it comes after all paths in it.
 pub(super) const PAST: &[u8] = b"0";

@@ -15,27 +15,27 @@ use crate::layer::{
     },
 };
 
-/// Which symbolic links a path leads through. Those on the way are always followed.
+/// Which symbolic links a path leads through. Links before the last component are always followed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Follow {
-    /// The last one too, as `stat` does.
+    /// The last one too, like `stat`.
     All,
-    /// Not the last one, as `lstat` does; but a path that ends in a slash asks for what is behind it.
+    /// Not the last one, like `lstat`. A slash at the end still follows it.
     Parents,
 }
 
-/// What is at a path that has no `..` and is not to lead through symbolic links.
+/// What is at a path without `..` and symbolic links.
 enum Located {
-    /// A directory, which the trail has entered.
+    /// A directory. The trail has entered it.
     Directory,
-    /// What is not a directory.
+    /// Anything but a directory.
     Other(Box<Sited>),
     Missing,
 }
 
 impl<'a, L: Layers> Lookup<'a, L> {
-    /// Resolves a path in the layers up to `until`. Returns the trail if it is a directory, and the
-    /// target of a hard link if that was needed on the way.
+    /// Resolves a path in the layers up to `until`. Returns the trail if it is a directory. If a
+    /// hard link was followed, the result has its target.
     pub(super) async fn find(
         &mut self,
         path: &[u8],
@@ -139,14 +139,14 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(())
     }
 
-    /// Finds what a hard link links to: what was there when it came.
+    /// Finds the target of a hard link, as of when the link came.
     pub(super) async fn target(&mut self, link: &Sited) -> Result<Sited, Error<L::Error>> {
         let dangling = || Error::Dangling {
             path: link.entry.path.clone(),
             target: link.entry.link.clone(),
         };
         let mut last = link.clone();
-        // Each was there before the one that links to it, so it ends.
+        // Each target came before its link, so this ends.
         while last.entry.kind == EntryKind::HardLink {
             let until = Until {
                 layer: last.layer,
@@ -177,7 +177,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(last)
     }
 
-    /// Finds a name in the directory of a trail, and enters it if it is a directory.
+    /// Finds a name in the current directory of a trail. Enters it if it is a directory.
     async fn locate(
         &mut self,
         trail: &mut Trail,
@@ -200,7 +200,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         Ok(other.map_or(Located::Missing, |sited| Located::Other(Box::new(sited))))
     }
 
-    /// Finds the entry of the directory of a trail.
+    /// Finds the entry of the current directory of a trail.
     async fn describe(
         &mut self,
         trail: &mut Trail,

@@ -1,8 +1,4 @@
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    convert::Infallible,
-};
+use std::{cell::RefCell, collections::BTreeMap, convert::Infallible};
 
 use super::*;
 use crate::layer::entry::Entry;

@@ -1,19 +1,19 @@
-//! The directories on the way to a path, and the layers that have a part in each of them.
+//! The directories on the way to a path, and the layers that have entries in them.
 
 use crate::layer::tree::node::Sited;
 
-/// How far the layers have been applied.
+/// How far the layers are applied.
 pub(super) struct Until<'a> {
-    /// The highest layer of which there is anything.
+    /// The highest layer that is applied.
     pub(super) layer: usize,
-    /// Its entries up to this offset are there.
+    /// The last offset of that layer that is applied.
     pub(super) offset: u64,
-    /// What has just been taken away, for the entry at this offset to be put in its place.
+    /// A path that was just removed, so that the entry at this offset can replace it.
     pub(super) gone: Option<&'a [u8]>,
 }
 
 impl Until<'_> {
-    /// All of them.
+    /// All layers.
     pub(super) const END: Self = Self {
         layer: usize::MAX,
         offset: u64::MAX,
@@ -29,15 +29,15 @@ impl Until<'_> {
     }
 }
 
-/// A layer that has something in a directory.
+/// A layer that has entries in a directory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     pub(super) layer: usize,
-    /// What came up to this offset is gone.
+    /// Entries up to this offset are gone.
     pub(super) floor: Option<u64>,
     /// Whether the layer may have an entry for the directory.
     pub(super) has_entry: bool,
-    /// The layer's whiteouts in the directory, once they were looked up.
+    /// The layer's whiteouts in the directory, once known.
     pub(super) whiteouts: Option<Whiteouts>,
 }
 
@@ -62,23 +62,23 @@ impl Source {
     }
 }
 
-/// The directories from the root to the current one, kept so that `..` costs no new lookup.
+/// The directories from the root to the current one, so that `..` costs no new lookup.
 pub(super) struct Trail {
     pub(super) path: Vec<u8>,
     pub(super) directories: Vec<Directory>,
 }
 
-/// A directory and its sources: the layers that have entries in it, the highest first, found as far
-/// as they were needed.
+/// A directory and its sources: the layers that have entries in it, the highest first. They are
+/// found on demand.
 pub(super) struct Directory {
     /// The length of its path.
     length: usize,
     pub(super) sources: Vec<Source>,
-    /// The number of the parent's sources that were asked so far.
+    /// How many sources of the parent were asked so far.
     pub(super) asked: usize,
     /// Whether there are no more sources.
     pub(super) is_whole: bool,
-    /// The entry in its place if it has no source.
+    /// The entry at its path if it has no source.
     pub(super) other: Option<Sited>,
 }
 
@@ -114,7 +114,7 @@ impl Trail {
         self.path = path;
     }
 
-    /// Goes back to the directory after so many components, the root at least. Returns the freed
+    /// Goes back to the directory after this many components, the root at least. Returns the freed
     /// memory in bytes.
     pub(super) fn back(&mut self, depth: usize) -> usize {
         let left = self
@@ -130,7 +130,7 @@ impl Trail {
         weight
     }
 
-    /// The path after so many components.
+    /// The path of this many components.
     pub(super) fn path(&self, depth: usize) -> &[u8] {
         let directory = self.directories.get(depth);
         let path = directory.and_then(|directory| self.path.get(..directory.length));
@@ -142,5 +142,5 @@ impl Trail {
     }
 }
 
-/// The memory of a source of a directory on the trail.
+/// The memory of a source of a directory.
 pub(super) const SOURCE: usize = 2 * size_of::<Source>();

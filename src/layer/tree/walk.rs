@@ -20,7 +20,7 @@ pub fn walk<L: Layers>(layers: &L) -> Walk<'_, L> {
     }
 }
 
-/// A walk of all of an image.
+/// A walk of a whole image.
 pub struct Walk<'a, L> {
     lookup: Lookup<'a, L>,
     begun: bool,
@@ -36,7 +36,7 @@ impl<L: Layers> fmt::Debug for Walk<'_, L> {
 }
 
 impl<L: Layers> Walk<'_, L> {
-    /// Answers the next path, in the form of [`Entry::path`], and what is there. None at the end.
+    /// The next path in the form of [`Entry::path`], and its node. `None` at the end.
     pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Node)>, Error<L::Error>> {
         if !self.begun {
             self.begun = true;
