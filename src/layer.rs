@@ -1,8 +1,8 @@
 //! Inside layers: bytes of a layer in, its index and any part of it out.
 //!
-//! A layer is a tar archive, usually compressed. These modules read one in a single pass and bounded memory, and leave
-//! an index behind: the table of contents, and checkpoints from which inflating can begin anew. They know no HTTP and no store,
-//! and are of use without the registry:
+//! A layer is a tar archive, usually compressed. These modules read it in a single pass with
+//! bounded memory, and make an index: the table of contents, and checkpoints where inflating can
+//! resume. They know no HTTP and no store, and are useful without the registry:
 //!
 //! ```
 //! use std::rc::Rc;

@@ -6,7 +6,7 @@
 //! ```text
 //! node ──> row of the highest layer ──> row of a layer below it ──> …
 //!            an entry                     the path has this entry from this layer on
-//!            implied                      the layer has paths below the directory, but no entry for it
+//!            implied                      the layer has paths below the directory, no entry for it
 //!            removed                      the path is gone from this layer on
 //! ```
 //!

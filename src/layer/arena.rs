@@ -1,6 +1,6 @@
-//! Values that are numbered as they come, in memory that grows by pieces: what is there is not copied to make room.
+//! Values by number, in memory that grows in pieces: growing copies nothing.
 
-/// Numbered values.
+/// Values by number.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
     pieces: Vec<Vec<T>>,
@@ -13,14 +13,14 @@ impl<T> Default for Arena<T> {
 }
 
 impl<T: Copy + Default> Arena<T> {
-    /// How many there are.
+    /// The number of values.
     pub(crate) fn len(&self) -> u32 {
         let last = self.pieces.last().map_or(0, Vec::len);
         let full = self.pieces.len().saturating_sub(1) << PIECE_BITS;
         u32::try_from(full + last).unwrap_or(u32::MAX)
     }
 
-    /// Numbers one more.
+    /// Adds a value, and returns its number.
     pub(crate) fn push(&mut self, value: T) -> u32 {
         let number = self.len();
         match self.pieces.last_mut() {
@@ -34,14 +34,14 @@ impl<T: Copy + Default> Arena<T> {
         number
     }
 
-    /// The one of a number; of a number that was not given, nothing in particular.
+    /// The value of a number. The default value for an unknown number.
     pub(crate) fn at(&self, number: u32) -> T {
         let (piece, at) = split(number);
         let found = self.pieces.get(piece).and_then(|piece| piece.get(at));
         found.copied().unwrap_or_default()
     }
 
-    /// Changes the one of a number.
+    /// Changes the value of a number.
     pub(crate) fn change(&mut self, number: u32, change: impl FnOnce(&mut T)) {
         let (piece, at) = split(number);
         if let Some(found) = self
@@ -53,7 +53,7 @@ impl<T: Copy + Default> Arena<T> {
         }
     }
 
-    /// The number of bytes that they take.
+    /// Its memory in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.pieces.len() * PIECE * size_of::<T>()
     }

@@ -24,7 +24,7 @@ use crate::layer::{
     wire::{self, Reader},
 };
 
-/// Where a packed block is, and what it holds.
+/// The place and the size of a packed block.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Block {
     /// The path of its first entry.

@@ -1,49 +1,51 @@
-//! What a tar archive says of one file: paths and numbers, whichever of tar's dialects they came in.
+//! An entry of a tar archive: paths and numbers in one form for all dialects.
 
 /// One entry of a tar archive.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
-    /// Where it is, from the root: components joined by `/`, none of them empty, `.` or `..`; empty for the root itself. Bytes,
-    /// for they need not be UTF-8.
+    /// The path from the root: components joined by `/`, none of them empty, `.` or `..`. Empty for
+    /// the root itself. It need not be UTF-8.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
-    /// The permissions and the set-user-ID, set-group-ID and sticky bits: the low twelve bits of `st_mode`.
+    /// The permissions and the set-user-ID, set-group-ID and sticky bits: the low twelve bits of
+    /// `st_mode`.
     pub mode: u32,
-    /// Who owns it.
+    /// The user that owns it.
     pub user: Owner,
-    /// Which group owns it.
+    /// The group that owns it.
     pub group: Owner,
-    /// The number of bytes that reading the file gives; zero for what is no file.
+    /// The size of a file. Zero for everything else.
     pub size: u64,
-    /// When its bytes were last changed.
+    /// The time of the last change of its bytes.
     pub modified: Moment,
-    /// When it was last read, where the archive says so.
+    /// The time of the last access, if the archive has it.
     pub accessed: Option<Moment>,
-    /// When its status was last changed, where the archive says so.
+    /// The time of the last change of its status, if the archive has it.
     pub changed: Option<Moment>,
-    /// What a symbolic link says, as it is; where a hard link points to, in the form of [`Entry::path`].
+    /// The target of a symbolic link as written, or of a hard link in the form of [`Entry::path`].
     pub link: Vec<u8>,
     /// The major and minor number of a device.
     pub device: (u32, u32),
-    /// Extended attributes: names and values, in the order of the names.
+    /// Extended attributes: names and values, in the order of names.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The number of extended attributes that were left out, because all of them exceed [`MAX_ATTRIBUTES`].
+    /// The number of extended attributes that did not fit into [`MAX_ATTRIBUTES`].
     pub omitted: u64,
-    /// The offset of its bytes in the archive. Of two entries, the one that comes later has the greater one, whether it has
-    /// bytes or not.
+    /// The offset of its bytes in the archive. A later entry has a greater offset, even without
+    /// bytes.
     pub offset: u64,
-    /// Where the bytes of a sparse file belong, in their order; between them are zeros. None for a file that has all its bytes.
+    /// The segments of a sparse file in order. There are zeros between them. `None` for other
+    /// files.
     pub segments: Option<Vec<Segment>>,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum EntryKind {
     /// A file, sparse or not.
     #[default]
     File,
-    /// Another name of a file that came earlier.
+    /// Another name of an earlier file.
     HardLink,
     /// A symbolic link.
     SymbolicLink,
@@ -62,30 +64,30 @@ pub enum EntryKind {
 pub struct Owner {
     /// Its number.
     pub id: u64,
-    /// Its name, where the archive says one.
+    /// Its name, if the archive has one.
     pub name: Vec<u8>,
 }
 
-/// A moment in time, as file systems know it.
+/// A time as in file systems.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Moment {
     /// Whole seconds since the Unix epoch, rounded down.
     pub seconds: i64,
-    /// Nanoseconds after that: less than a thousand million.
+    /// Additional nanoseconds, less than a second.
     pub nanoseconds: u32,
 }
 
-/// A part of a sparse file that has bytes.
+/// A part of a sparse file with bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Segment {
-    /// Where in the file it begins.
+    /// Its offset in the file.
     pub offset: u64,
     /// The number of bytes.
     pub length: u64,
 }
 
 impl EntryKind {
-    /// All kinds, in the order of their numbers.
+    /// All kinds in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::File,
         Self::HardLink,
@@ -96,7 +98,7 @@ impl EntryKind {
         Self::Pipe,
     ];
 
-    /// The word by which listings call it.
+    /// Its name in listings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -111,19 +113,20 @@ impl EntryKind {
 }
 
 impl Entry {
-    /// The last component of the path; empty for the root.
+    /// The last component of the path. Empty for the root.
     pub fn name(&self) -> &[u8] {
         let start = self.path.iter().rposition(|byte| *byte == b'/');
         let name = start.and_then(|slash| self.path.get(slash + 1..));
         name.unwrap_or(&self.path)
     }
 
-    /// About the memory that it takes. The same on all machines, because the blocks of an index depend on it.
+    /// The approximate memory. It is the same on all machines, because the blocks of an index
+    /// depend on it.
     pub fn weight(&self) -> usize {
         FIXED + self.described()
     }
 
-    /// About the bytes that its texts, attributes and segments take.
+    /// The approximate size of its texts, attributes and segments.
     pub fn described(&self) -> usize {
         let attributes = self.attributes.iter();
         let attributes: usize = attributes
@@ -134,7 +137,7 @@ impl Entry {
         self.path.len() + self.link.len() + names + attributes + segments
     }
 
-    /// What it takes away from the layers below, where it is a whiteout (image-spec v1.1.1, `layer.md`, "Whiteouts").
+    /// The whiteout that this entry is, if any (image-spec v1.1.1, `layer.md`, "Whiteouts").
     pub fn whiteout(&self) -> Option<Whiteout<'_>> {
         let hidden = self.name().strip_prefix(b".wh.")?;
         Some(match hidden {
@@ -144,25 +147,26 @@ impl Entry {
     }
 }
 
-/// About the memory that an extended attribute takes.
+/// The approximate memory of an extended attribute.
 pub(crate) const fn attribute_weight(name: usize, value: usize) -> usize {
     name.saturating_add(value).saturating_add(ATTRIBUTE)
 }
 
-/// The most memory that the extended attributes of one entry take. Linux gives the names of a file 64 KiB, and ext4 all of its
-/// attributes a block of 4 KiB; in layers the largest are capabilities of 20 bytes and labels of SELinux of some 60.
+/// The most memory for extended attributes of one entry. Linux allows 64 KiB for the names of a
+/// file, and ext4 a block of 4 KiB for everything. The largest in layers are capabilities of 20
+/// bytes and SELinux labels of about 60.
 pub const MAX_ATTRIBUTES: usize = 64 * 1024;
-/// The memory of an entry without its texts, attributes and segments, on a machine of 64 bits.
+/// The memory of an entry without texts, attributes and segments, with addresses of 64 bits.
 const FIXED: usize = 264;
-/// Two vectors of bytes, and a segment, on such a machine.
+/// The memory of two vectors of bytes, and of a segment, with such addresses.
 const ATTRIBUTE: usize = 48;
 const SEGMENT: usize = 16;
 
-/// What a whiteout takes away from the layers below.
+/// What a whiteout hides of the layers below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Whiteout<'a> {
-    /// Everything in the directory that it is in.
+    /// Everything in its directory.
     Opaque,
-    /// The entry of this name beside it.
+    /// The entry of this name in its directory.
     Name(&'a [u8]),
 }

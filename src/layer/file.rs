@@ -1,4 +1,4 @@
-//! Where in an archive the bytes of a file are, sparse or not.
+//! The bytes of a file in an archive, sparse or not.
 
 use std::{ops::Range, rc::Rc};
 
@@ -7,11 +7,11 @@ use crate::layer::entry::{Entry, Segment};
 /// A file in an archive.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The offset in the archive of its first byte.
+    /// The offset of its first byte in the archive.
     pub offset: u64,
-    /// The number of bytes that reading it gives.
+    /// The size of the file.
     pub size: u64,
-    /// Of a sparse file, what is between the holes. Its bytes stand together in the archive.
+    /// The segments of a sparse file. Their bytes are adjacent in the archive.
     pub segments: Option<Rc<[Segment]>>,
 }
 
@@ -26,17 +26,17 @@ impl From<&Entry> for File {
 }
 
 impl File {
-    /// The bytes of the archive that are its own.
+    /// The range of its bytes in the archive.
     pub fn bytes(&self) -> Range<u64> {
         self.archive(&(0..self.size))
     }
 
-    /// The bytes of the archive that a range of it is made of.
+    /// The bytes of the archive that a range of the file needs.
     pub fn archive(&self, range: &Range<u64>) -> Range<u64> {
         self.at(range.start)..self.at(range.end)
     }
 
-    /// Makes a range of it of those bytes of the archive. `None` where they are too few.
+    /// Builds a range of the file from those bytes. `None` if there are too few.
     pub fn weave(&self, range: &Range<u64>, archive: Vec<u8>) -> Option<Vec<u8>> {
         let length = usize::try_from(range.end - range.start).ok()?;
         let Some(segments) = &self.segments else {
@@ -58,7 +58,7 @@ impl File {
         Some(out)
     }
 
-    /// Where in the archive the first byte is that comes from this offset of the file on.
+    /// The offset in the archive of the first byte at or after this offset of the file.
     fn at(&self, offset: u64) -> u64 {
         let Some(segments) = &self.segments else {
             return self.offset + offset;

@@ -1,8 +1,8 @@
-//! A layer whose index is in memory, as a program has it that reads one layer from its own disk.
+//! A layer whose index is in memory, for programs that read a layer from their own disk.
 //!
 //! ```text
 //! HeldLayer ── list a directory
-//!           └─ open a file ──> Reading ──> Part of the layer, to be read by whoever has it
+//!           └─ open a file ──> Reading ──> Part of the layer, for the program to read
 //!                                 ^                      │
 //!                                 └──────── bytes ───────┘
 //! ```
@@ -20,29 +20,29 @@ use crate::layer::{
     tree::{self, Follow, Layers, Page},
 };
 
-/// A layer, of which only the index is in memory.
+/// A layer with its index in memory. The bytes of the layer stay elsewhere.
 #[derive(Debug)]
 pub struct HeldLayer {
     index: Index,
     bytes: Vec<u8>,
-    /// The block of the table of contents that was read last.
+    /// The block of contents that was read last.
     block: RefCell<Option<(usize, Rc<[Entry]>)>>,
 }
 
-/// Why something of a layer can't be read.
+/// Why a layer can't be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReadError {
     /// The path leads to no file.
     Path(tree::Error<IndexError>),
-    /// What is there has no bytes.
+    /// The path leads to something without bytes.
     Kind(String, &'static str),
-    /// More bytes were asked for at once than this.
+    /// A read is limited to this many bytes.
     Length(u64),
-    /// So much of the layer would have to be read into memory at once.
+    /// A read would need this many bytes of the layer in memory.
     Input(u64),
-    /// The layer is not what it was when it was indexed.
+    /// The layer has changed since it was indexed.
     Span(SpanError),
-    /// Other parts were brought than were asked for.
+    /// The parts are not those that were requested.
     Part,
 }
 
@@ -75,29 +75,29 @@ impl From<tree::Error<IndexError>> for ReadError {
     }
 }
 
-/// Bytes that are to be read.
+/// Bytes to read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Part {
-    /// The object that they are in, of those that the pass left; none for the layer itself.
+    /// The stored object that has them, or `None` for the layer itself.
     pub object: Option<u32>,
-    /// Where they are in it.
+    /// Their range in it.
     pub bytes: Range<u64>,
 }
 
-/// A range of a file that is being read.
+/// A read of a range of a file.
 #[derive(Debug)]
 pub struct Reading {
     file: File,
     range: Range<u64>,
     archive: Range<u64>,
-    /// The spans that are yet to be inflated.
+    /// The spans that are not inflated yet.
     spans: Range<usize>,
     bytes: Vec<u8>,
     inflated: u64,
 }
 
 impl HeldLayer {
-    /// Takes the bytes of an index.
+    /// Parses an index.
     pub fn new(bytes: Vec<u8>) -> Result<Self, IndexError> {
         match Known::parse(&bytes)? {
             Known::Index(index) => Ok(Self {
@@ -114,7 +114,7 @@ impl HeldLayer {
         &self.index
     }
 
-    /// Reads a block of the table of contents, of [`Index::blocks`].
+    /// Unpacks a block of the table of contents, one of [`Index::blocks`].
     pub fn block(&self, block: usize) -> Result<Rc<[Entry]>, IndexError> {
         if let Some((at, entries)) = &*self.block.borrow()
             && *at == block
@@ -128,7 +128,7 @@ impl HeldLayer {
         Ok(entries)
     }
 
-    /// Lists what is in a directory, as [`tree::list`] does.
+    /// Lists a directory, like [`tree::list`].
     pub fn list(
         &self,
         path: &[u8],
@@ -138,7 +138,7 @@ impl HeldLayer {
         at_once(tree::list(self, path, after, limit))
     }
 
-    /// Begins to read a range of the file that a path leads to, as far as the file goes.
+    /// Begins to read a range of the file at a path. It ends with the file.
     pub fn open(&self, path: &[u8], range: Range<u64>) -> Result<Reading, ReadError> {
         let found = at_once(tree::resolve(self, path, Follow::All))?;
         let kind = |kind: EntryKind| ReadError::Kind(json::lossy(&found.path), kind.name());
@@ -187,12 +187,12 @@ impl Reading {
         self.file.size
     }
 
-    /// The number of bytes of the archive that were inflated.
+    /// The number of inflated bytes of the archive.
     pub const fn inflated(&self) -> u64 {
         self.inflated
     }
 
-    /// What is to be read next; nothing where all is here.
+    /// The next part to read. `None` if all parts are here.
     pub fn part(&self, layer: &HeldLayer) -> Result<Option<Part>, ReadError> {
         let Some(span) = self.span(layer) else {
             return Ok(None);
@@ -211,7 +211,7 @@ impl Reading {
         Ok(Some(Part { object, bytes }))
     }
 
-    /// Takes the bytes of [`Reading::part`], and inflates them as far as they are asked for.
+    /// Takes the bytes of [`Reading::part`], and inflates them as far as needed.
     pub fn push(&mut self, layer: &HeldLayer, bytes: &[u8]) -> Result<(), ReadError> {
         let span = self.span(layer).ok_or(ReadError::Part)?;
         let end = self.archive.end.min(span.output.end) - span.output.start;
@@ -227,7 +227,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Ends with the bytes of the file.
+    /// Returns the bytes of the file.
     pub fn finish(self) -> Result<Vec<u8>, ReadError> {
         let woven = self.file.weave(&self.range, self.bytes);
         woven.ok_or(ReadError::Part)
@@ -239,7 +239,7 @@ impl Reading {
     }
 }
 
-/// What comes of a future that nothing has to wait for: all that it reads is in memory.
+/// The result of a future that never waits, because everything is in memory.
 fn at_once<T>(
     future: impl Future<Output = Result<T, tree::Error<IndexError>>>,
 ) -> Result<T, tree::Error<IndexError>> {
@@ -247,7 +247,7 @@ fn at_once<T>(
     result.unwrap_or(Err(tree::Error::Layers(IndexError::Corrupt)))
 }
 
-/// The most bytes of a file that are read at once.
+/// The most bytes of a file in one read.
 const MAX_READ: u64 = 32 << 20;
-/// The most bytes of a layer that are read into memory at once: more than a span takes.
+/// The most bytes of a layer in memory for one read. It is more than a span needs.
 pub const MAX_INPUT: u64 = 64 << 20;

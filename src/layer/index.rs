@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// What is stored about a layer.
+/// The stored knowledge about a layer: its index, or a refusal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Known {
     /// Its index.

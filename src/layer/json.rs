@@ -1,4 +1,4 @@
-//! What listings say of entries, in JSON (docs/extension.md): written, and read again.
+//! Entries in JSON, written and read (docs/extension.md).
 
 use std::{
     borrow::Cow,
@@ -14,12 +14,12 @@ use crate::layer::{
     tree::{Child, Node},
 };
 
-/// Why a text is no page of a table of contents.
+/// Why a text is not a page of a table of contents.
 #[derive(Debug)]
 pub enum PageError {
-    /// It is no JSON, or other JSON.
+    /// It is not JSON of this form.
     Json(serde_json::Error),
-    /// What it says of the entry at this path can't be.
+    /// A value of the entry at this path is out of range.
     Entry(String),
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for PageError {
 
 impl std::error::Error for PageError {}
 
-/// What a listing of a directory says of a child. `layer` names layers.
+/// A child in the listing of a directory. `layer` names layers.
 pub fn describe_child(child: &Child, layer: impl Fn(usize) -> Option<String>) -> Value {
     let mut out = match &child.node {
         Node::Directory => Map::from_iter([("type".to_owned(), "directory".into())]),
@@ -52,7 +52,7 @@ pub fn describe_child(child: &Child, layer: impl Fn(usize) -> Option<String>) ->
     out.into()
 }
 
-/// What a table of contents says of an entry.
+/// An entry in a table of contents.
 pub fn describe_entry(entry: &Entry) -> Value {
     let mut out = describe(entry);
     insert_path(&mut out, "path", &entry.path);
@@ -68,7 +68,7 @@ pub fn describe_entry(entry: &Entry) -> Value {
     out.into()
 }
 
-/// What any listing says of an entry, but for where it is.
+/// The fields that all listings share.
 pub fn describe(entry: &Entry) -> Map<String, Value> {
     let mut out = Map::new();
     let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
@@ -116,17 +116,17 @@ pub fn describe(entry: &Entry) -> Map<String, Value> {
     out
 }
 
-/// Seconds since the epoch, as a number written out: JSON's own have no room for nanoseconds.
+/// Seconds since the epoch in decimal. Numbers of JSON lose nanoseconds.
 fn moment(moment: Moment) -> Value {
     let mut text = moment.seconds.to_string();
     if moment.nanoseconds > 0 {
-        // Writing to a string does not fail.
+        // Writing to a string can't fail.
         let _ = write!(text, ".{:09}", moment.nanoseconds);
     }
     json!(text)
 }
 
-/// Says a path: as text, and percent-encoded where it is none.
+/// Adds a path as text, or percent-encoded if it is not UTF-8.
 pub fn insert_path(out: &mut Map<String, Value>, name: &str, path: &[u8]) {
     out.insert(name.to_owned(), lossy(path).into());
     if std::str::from_utf8(path).is_err() {
@@ -134,17 +134,17 @@ pub fn insert_path(out: &mut Map<String, Value>, name: &str, path: &[u8]) {
     }
 }
 
-/// Text of bytes, in which what is not UTF-8 is replaced.
+/// Bytes as text. Invalid UTF-8 is replaced.
 pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Percent-encodes a path, or anything else in an address.
+/// Percent-encodes a path or another part of a URL.
 pub fn encode(bytes: &[u8]) -> String {
     percent_encode(bytes, PATH).to_string()
 }
 
-/// A page of a table of contents, as far as it is read.
+/// The fields of a page that are read.
 #[derive(Deserialize)]
 struct Page<'a> {
     #[serde(borrow)]
@@ -174,7 +174,7 @@ struct Described<'a> {
     link_encoded: Option<Cow<'a, str>>,
 }
 
-/// Reads the entries of a page of a table of contents, as far as a listing of names, owners and sizes says of them.
+/// Reads the entries of a page of a table of contents: names, owners and sizes.
 pub fn read_page(text: &str) -> Result<Vec<Entry>, PageError> {
     let page: Page<'_> = serde_json::from_str(text).map_err(PageError::Json)?;
     let read = |entry: Described<'_>| {
@@ -208,12 +208,12 @@ impl Described<'_> {
     }
 }
 
-/// The bytes of a path that is said as text, and percent-encoded where it is none.
+/// The bytes of a path from its text or its percent-encoded form.
 fn bytes(text: &str, encoded: Option<&str>) -> Vec<u8> {
     encoded.map_or_else(|| text.as_bytes().to_vec(), decode)
 }
 
-/// Reads what [`encode`] wrote.
+/// Reads the output of [`encode`].
 pub fn decode(encoded: &str) -> Vec<u8> {
     percent_decode_str(encoded).collect()
 }
@@ -226,7 +226,7 @@ fn read_moment(text: &str) -> Option<Moment> {
     })
 }
 
-/// What stands for itself: what is unreserved in an address (RFC 3986, section 2.3), and the slash.
+/// Bytes that are not encoded: unreserved characters (RFC 3986, section 2.3), and the slash.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -1,4 +1,4 @@
-//! Reading one span of a layer, from what its index says of it.
+//! Reading one span of a layer.
 
 use std::{fmt, ops::Range};
 
@@ -13,13 +13,13 @@ use crate::layer::{
 /// Why a span can't be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpanError {
-    /// What it is inflated from is not gzip.
+    /// The compressed bytes are not valid gzip.
     Gzip(GzipError),
-    /// What it is inflated from is not zstd.
+    /// The compressed bytes are not valid zstd.
     Zstd(ZstdError),
-    /// What is stored of it is not deflate.
+    /// The stored bytes are not valid deflate.
     Stored,
-    /// Other bytes came out than in the pass, or fewer.
+    /// The bytes have another checksum than in the pass, or there are too few.
     Check,
 }
 
@@ -36,9 +36,9 @@ impl fmt::Display for SpanError {
 
 impl std::error::Error for SpanError {}
 
-/// Why a decoder was stopped.
+/// Why the decoder stopped.
 enum Stop {
-    /// There is enough.
+    /// There are enough bytes.
     Enough,
     Gzip(GzipError),
     Zstd(ZstdError),
@@ -57,12 +57,12 @@ impl From<ZstdError> for Stop {
 }
 
 impl Span {
-    /// The number of its bytes.
+    /// The length in bytes.
     pub const fn length(&self) -> u64 {
         self.output.end - self.output.start
     }
 
-    /// Where in the index its window is, where it has one.
+    /// The range of its window in the index, if it has one.
     pub fn window(&self) -> Option<Range<u64>> {
         match &self.start {
             SpanStart::Block { window, .. } => Some(window.clone()),
@@ -70,7 +70,7 @@ impl Span {
         }
     }
 
-    /// Whether what it is inflated from is in the same object as that of another span, and after it.
+    /// Whether its input follows that of another span in the same object.
     pub fn follows(&self, other: &Self) -> bool {
         let object = |span: &Self| match span.start {
             SpanStart::Stored(object) => Some(object),
@@ -79,8 +79,8 @@ impl Span {
         object(self) == object(other) && self.input.start >= other.input.end
     }
 
-    /// Inflates the first bytes of the span, `length` of them; where that is all of it, they are checked. `window` is what the
-    /// index has at [`SpanStart::Block`], `bytes` what is at [`Span::input`].
+    /// Inflates the first `length` bytes of the span. If that is all of it, they are verified.
+    /// `window` has the bytes at [`SpanStart::Block`], and `bytes` those at [`Span::input`].
     pub fn inflate(&self, window: &[u8], bytes: &[u8], length: u64) -> Result<Vec<u8>, SpanError> {
         let is_all = length >= self.length();
         let length = usize::try_from(length.min(self.length())).map_err(|_| SpanError::Check)?;

@@ -1,8 +1,8 @@
-//! Numbers and byte strings as the index and saved states write them.
+//! Numbers and byte strings in an index and in saved states.
 //!
 //! ```text
 //! number = *( %x80-FF ) %x00-7F      seven bits a byte, the lowest first (LEB128)
-//! bytes  = number *OCTET             their length, and they
+//! bytes  = number *OCTET             their length, then the bytes
 //! ```
 
 /// Writes a number.
@@ -14,7 +14,7 @@ pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
     out.push(number.to_le_bytes()[0]);
 }
 
-/// Writes a number that may be negative: those near zero are short.
+/// Writes a signed number. Numbers near zero are short.
 pub(crate) fn put_signed(out: &mut Vec<u8>, number: i64) {
     put(
         out,
@@ -22,25 +22,25 @@ pub(crate) fn put_signed(out: &mut Vec<u8>, number: i64) {
     );
 }
 
-/// Writes bytes after their length.
+/// Writes the length of bytes, then the bytes.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-/// Reads what was written. `None` says that it was not written so.
+/// Reads these forms. `None` if the bytes have another form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The next bytes, as many as this.
+    /// The next `length` bytes.
     pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    /// The next bytes, as many as a type says.
+    /// The next bytes, as an array.
     pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -70,18 +70,18 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A number that counts what is in memory.
+    /// A number that counts values in memory.
     pub(crate) fn length(&mut self) -> Option<usize> {
         usize::try_from(self.number()?).ok()
     }
 
-    /// A number that may be negative.
+    /// A signed number.
     pub(crate) fn signed(&mut self) -> Option<i64> {
         let number = self.number()?;
         Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
-    /// Bytes after their length.
+    /// Bytes with their length.
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.length()?;
         self.take(length)

@@ -7,7 +7,8 @@ use crate::layer::{
     json,
 };
 
-/// An entry: `d/` is a directory, `f 10` a file of 10 bytes, `l -> t` a symbolic link, `l = t` a hard link.
+/// An entry: `d/` is a directory, `f 10` a file of 10 bytes, `l -> t` a symbolic link, `l = t` a
+/// hard link.
 fn entry(text: &str, offset: u64) -> Entry {
     let (path, kind, link, size) = if let Some((path, link)) = text.split_once(" -> ") {
         (path, EntryKind::SymbolicLink, link, 0)
@@ -185,7 +186,7 @@ fn a_file_in_the_place_of_a_directory_takes_away_what_was_in_it() {
     has(&found, "", &["changed d 4 of 1", "changed f/ 8 of 1"]);
     has(&found, "d", &["removed a 1 of 1"]);
     assert_eq!(counts(&found)[1], [1, 2, 1, 12]);
-    // A layer that has something below a link has a directory there.
+    // A layer with a path below a link has a directory there.
     let found = analysis(&[&["d/", "l -> d"], &["l/x 1"]]);
     has(&found, "", &["unchanged d/ 0 of 0", "changed l/? 1 of 1"]);
 }
@@ -204,7 +205,7 @@ fn what_comes_back_was_there_before() {
 #[test]
 fn whiteouts_of_nothing_change_nothing() {
     let found = analysis(&[&[".wh.x", "a 1"], &[".wh.y", ".wh.z/b 1", "a/.wh..wh..opq"]]);
-    // What is below a file of a lower layer makes a directory of it, be it a whiteout.
+    // Anything below a file of a lower layer makes a directory of it, even a whiteout.
     has(&found, "", &["changed a/? 0 of 1 by opaque"]);
     assert_eq!(counts(&found), [[1, 0, 0, 1], [0, 1, 0, 0]]);
 }
@@ -343,6 +344,6 @@ fn an_entry_takes_some_hundred_bytes_however_deep_it_is() {
     }
 }
 
-/// Layers of any entries, against what lookups find in them one layer after the other.
+/// Layers of any entries, compared with lookups in them layer by layer.
 #[cfg(not(target_arch = "wasm32"))]
 mod model;

@@ -1,4 +1,4 @@
-//! Checkpoints: where they are placed, and what is stored of their windows.
+//! Checkpoints: their places, and the stored parts of their windows.
 
 use std::collections::VecDeque;
 

@@ -27,7 +27,7 @@ fn member(bytes: &[u8], level: u8, flags: u8) -> Vec<u8> {
     member
 }
 
-/// Bytes that compress as those of programs do, about.
+/// Bytes that compress about as well as programs.
 fn sample(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
@@ -52,7 +52,7 @@ fn sample(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// All that comes out of pieces of this size, and the checkpoints.
+/// All output for pieces of this size, and the checkpoints.
 fn inflate(bytes: &[u8], piece: usize, span: u64) -> Result<(Vec<u8>, Vec<Checkpoint>), GzipError> {
     let mut gunzip = Gunzip::with_checkpoints(span);
     let mut out = Vec::new();
@@ -81,7 +81,7 @@ fn check_checkpoints(bytes: &[u8], inflated: &[u8], checkpoints: &[Checkpoint]) 
             out.extend_from_slice(bytes);
             Ok::<_, GzipError>(())
         };
-        // The bytes up to the next checkpoint, and no more, are all it takes.
+        // A span needs no more than the bytes up to the next checkpoint.
         gunzip
             .push(&bytes[checkpoint.input as usize..until], take)
             .unwrap();
@@ -191,8 +191,8 @@ fn says_what_is_wrong() {
     );
 }
 
-/// A member of so many blocks and one more. A block of no bytes has ten bits, and making its
-/// tables takes microseconds.
+/// A member of so many blocks and one more. An empty block has ten bits, and making its tables
+/// takes microseconds.
 fn empty_blocks(count: usize) -> Vec<u8> {
     let mut bits = Vec::new();
     for _ in 0..count {
@@ -222,7 +222,7 @@ fn refuses_blocks_out_of_proportion() {
         let error = inflate(&members, piece, 1 << 20).unwrap_err();
         assert!(error.is_limit(), "{error}");
     }
-    // Where reading goes on from a checkpoint as well.
+    // Resuming from a checkpoint counts blocks too.
     let start = Checkpoint::default();
     let mut gunzip = Gunzip::from_checkpoint(&start).unwrap();
     let error = gunzip.push(&empty_blocks(most), |_| Ok::<_, GzipError>(()));
@@ -251,7 +251,7 @@ fn copies_no_header_that_came_whole() {
     let mut read = Vec::new();
     assert_eq!(take_header(&mut read, &bytes), Ok((length, true)));
     assert_eq!(read.capacity(), 0);
-    // One that is cut is kept until the rest of it comes.
+    // A partial header is kept until the rest of it comes.
     let mut read = Vec::new();
     assert_eq!(take_header(&mut read, &bytes[..12]), Ok((12, false)));
     assert_eq!(read, bytes[..12]);

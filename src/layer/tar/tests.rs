@@ -74,7 +74,7 @@ impl Block {
         block.0.to_vec()
     }
 
-    /// The header, data, and what fills them up.
+    /// The header, data and padding.
     fn with(self, data: &[u8]) -> Vec<u8> {
         let mut bytes = self.sealed();
         bytes.extend_from_slice(data);
@@ -146,7 +146,7 @@ fn read_with(bytes: &[u8], piece: usize, limits: Limits) -> (Vec<Entry>, Result<
     (entries, pushed.and_then(|()| untar.finish()))
 }
 
-/// All entries, which are the same however the archive is fed.
+/// All entries. They are the same for any pieces of the input.
 #[track_caller]
 fn read(bytes: &[u8]) -> (Vec<Entry>, Result<(), TarError>) {
     let whole = read_with(bytes, usize::MAX, Limits::default());
@@ -305,7 +305,7 @@ fn ends_where_go_does() {
     ] {
         assert_eq!(entries(&[one.clone(), rest]), expected);
     }
-    // What fills up the last block may be missing.
+    // The padding of the last block may be missing.
     assert_eq!(entries(&[one[..513].to_vec()]), expected);
     assert_eq!(entries(&[]), []);
     assert_eq!(entries(std::slice::from_ref(&zero)), []);
@@ -475,8 +475,8 @@ fn gives_of_an_archive_cut_anywhere_the_entries_before() {
         untar.push(&bytes[at..=at], take).unwrap();
     }
     assert_eq!((entries, untar.finish()), (expected, Ok(())));
-    // At the beginning, after each of three entries without data and a block of zeros, and in what fills up the data of
-    // one header and three files.
+    // At the beginning, after each of three entries without data and a block of zeros, and in the
+    // padding of one header and three files.
     assert_eq!(
         ends,
         1 + 3 + 1 + (513 - 37) + (513 - 4) + (513 - 3) + (513 - 100)

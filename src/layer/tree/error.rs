@@ -30,8 +30,8 @@ pub enum Error<E> {
         /// The requested path.
         path: Vec<u8>,
     },
-    /// The path leads through a symbolic link whose own layer has entries below it. What is there
-    /// can't be known.
+    /// The path leads through a symbolic link whose own layer has entries below it. Lookups can't
+    /// find them.
     Through {
         /// Where the link is.
         path: Vec<u8>,

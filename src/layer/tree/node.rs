@@ -11,7 +11,7 @@ pub struct Sited {
     pub entry: Entry,
 }
 
-/// What is at a path.
+/// A file or directory at a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
     /// An entry. For a hard link, the link itself.
@@ -25,7 +25,7 @@ pub enum Node {
 pub struct Found {
     /// Its place in the form of [`Entry::path`], without symbolic links.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The file or directory.
     pub node: Node,
     /// For a hard link, the entry that has the bytes and the metadata. It is never a hard link
     /// itself.
@@ -37,7 +37,7 @@ pub struct Found {
 pub struct Child {
     /// Its name.
     pub name: Vec<u8>,
-    /// What it is.
+    /// The file or directory.
     pub node: Node,
 }
 

@@ -1,4 +1,4 @@
-//! What one layer has at a path, and what it hides of the layers below.
+//! The effect of one layer on a path: its own entries, and those that it hides of the layers below.
 
 use std::rc::Rc;
 

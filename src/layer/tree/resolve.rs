@@ -24,7 +24,7 @@ pub enum Follow {
     Parents,
 }
 
-/// What is at a path without `..` and symbolic links.
+/// The result for a path without `..` and symbolic links.
 enum Located {
     /// A directory. The trail has entered it.
     Directory,

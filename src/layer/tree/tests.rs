@@ -3,7 +3,7 @@ use std::{cell::RefCell, collections::BTreeMap, convert::Infallible};
 use super::*;
 use crate::layer::entry::Entry;
 
-/// Layers in memory, which say what they were asked for.
+/// Layers in memory, which record the seeks.
 #[derive(Debug)]
 pub(crate) struct Image {
     layers: Vec<BTreeMap<Vec<u8>, Vec<Entry>>>,
@@ -45,8 +45,8 @@ fn entry(kind: EntryKind, path: &str, link: &str) -> Entry {
     }
 }
 
-/// An image of layers of entries: `dir/` is a directory, `file` a file, `link -> target` a symbolic link, `link = target` a
-/// hard link. The offset of an entry is its number in its layer.
+/// An image of layers of entries: `dir/` is a directory, `file` a file, `link -> target` a symbolic
+/// link, `link = target` a hard link. The offset of an entry is its number in its layer.
 fn image(layers: &[&[&str]]) -> Image {
     let parse = |text: &&str| {
         if let Some((path, target)) = text.split_once(" -> ") {
@@ -82,7 +82,7 @@ pub(crate) fn made_of(layers: Vec<Vec<Entry>>) -> Image {
     }
 }
 
-/// Layer and number of an entry, and what kind it is; for what has none, its kind only.
+/// Layer, number and kind of an entry. The kind alone for directories without an entry.
 fn summary(node: &Node) -> String {
     match node {
         Node::Entry(sited) => site(sited),
@@ -94,7 +94,7 @@ fn site(Sited { layer, entry }: &Sited) -> String {
     format!("{} {layer}.{}", entry.kind.name(), entry.offset)
 }
 
-/// What a path leads to, in a line.
+/// The result of resolving a path, in a line.
 fn found(image: &Image, path: &str, follow: Follow) -> String {
     match pollster::block_on(resolve(image, path.as_bytes(), follow)) {
         Ok(found) => {

@@ -9,7 +9,7 @@ const SINGLE: u8 = 0x20;
 /// A window of 1 KiB.
 const SMALLEST: u8 = 0;
 
-/// All that is seen of a stream.
+/// All observations of a stream.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Seen {
     out: Vec<u8>,
@@ -54,7 +54,7 @@ fn error(bytes: &[u8]) -> String {
     decode(bytes).error.expect("an error")
 }
 
-/// A frame that is written by hand: its descriptor, its other fields, its blocks.
+/// A frame written by hand: its descriptor, its other fields, its blocks.
 fn frame(descriptor: u8, fields: &[u8], blocks: &[Vec<u8>]) -> Vec<u8> {
     [&MAGIC, [descriptor].as_slice(), fields, &blocks.concat()].concat()
 }
@@ -92,7 +92,7 @@ fn random(seed: u64) -> impl FnMut() -> usize {
     }
 }
 
-/// Bytes that compress as those of programs do, about.
+/// Bytes that compress about as well as programs.
 fn sample(length: usize, seed: u64) -> Vec<u8> {
     let mut random = random(seed);
     let mut bytes = vec![0];
@@ -248,7 +248,7 @@ fn refuses_frames_and_blocks_out_of_proportion() {
         let each = |_: Event<'_>| Ok::<_, ZstdError>(());
         assert!(unzstd.push(&bytes, each).unwrap_err().is_limit());
     }
-    // A window of 1 MiB holds back 1 MiB, which may be of 4,096 blocks.
+    // A window of 1 MiB holds back 1 MiB, which may have 4,096 blocks.
     let mut flushed = vec![block(REPEATED, false, 60, &[9]); most + 4_000];
     flushed.push(raw(true, b""));
     let flushed = seen(Unzstd::new(LIMIT), &frame(0, &[0x50], &flushed), 4_099);
@@ -341,7 +341,7 @@ fn says_what_is_wrong() {
             &[SMALLEST],
             &[block(COMPRESSED, true, 4, &[0x15, 0x40, 9, 0])],
         ),
-        // Literals by the tree of the block before, which there is not.
+        // Literals by the tree of an earlier block, which does not exist.
         frame(
             0,
             &[SMALLEST],
@@ -414,7 +414,7 @@ fn never_lets_a_flipped_bit_pass_unseen() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << bit;
             let seen = seen(Unzstd::new(LIMIT), &flipped, 64);
-            // Whether there is a checksum is itself a bit, and so is whether to skip it all.
+            // One bit says whether there is a checksum, and others whether the frame is skippable.
             let is_checked = flipped[MAGIC.len()] & CHECKED != 0 && flipped[0] == MAGIC[0];
             if seen.error.is_none() && is_checked {
                 assert!(seen.out == sample, "byte {at}");
@@ -423,7 +423,7 @@ fn never_lets_a_flipped_bit_pass_unseen() {
     }
 }
 
-/// The decoder's own checks hold on what no checksum covers: they are compiled into tests.
+/// The decoder's own checks protect bytes without a checksum. They are compiled into tests.
 #[test]
 fn survives_blocks_of_any_bytes() {
     let mut random = random(1);
@@ -436,7 +436,7 @@ fn survives_blocks_of_any_bytes() {
     for round in 0..6_000 {
         let mut bytes = good.clone();
         for _ in 0..1 + random() % 4 {
-            // The tables are at the beginning of a block: most of what is odd is there.
+            // The tables are at the beginning of a block: most errors are there.
             let end = if random().is_multiple_of(2) {
                 start + 60
             } else {

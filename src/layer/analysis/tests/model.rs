@@ -8,7 +8,7 @@ use crate::layer::tree::{
     tests::{made_of, model::any_entry},
 };
 
-/// What is at each path: where its entry is, and what it is; of a directory that has none, nothing.
+/// The layer and the entry of each path. `None` for directories without an entry.
 type Seen = BTreeMap<Vec<u8>, Option<(usize, Entry)>>;
 
 fn seen(layers: &[Vec<Entry>]) -> Seen {
@@ -30,7 +30,7 @@ fn is_directory(node: &Option<(usize, Entry)>) -> bool {
         .is_none_or(|(_, entry)| entry.kind == EntryKind::Directory)
 }
 
-/// What became of each path in a layer, by what was seen without it and with it.
+/// The state of each path in a layer, from the paths without the layer and with it.
 fn states(layer: usize, before: &Seen, after: &Seen) -> BTreeMap<Vec<u8>, State> {
     let mut states = BTreeMap::new();
     for path in before
@@ -71,7 +71,7 @@ fn states(layer: usize, before: &Seen, after: &Seen) -> BTreeMap<Vec<u8>, State>
     states
 }
 
-/// All paths of a listing, with what is said of them.
+/// All paths of a listing with their descriptions.
 fn listed(
     list: &impl Fn(&[u8]) -> Vec<Child>,
     directory: &[u8],

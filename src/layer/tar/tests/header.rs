@@ -8,7 +8,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 #[test]
 fn reads_an_old_header() {
     let block = Block::v7("dir/file", 0, 5);
-    // What is there is not what ustar has there.
+    // These bytes are not fields of ustar.
     let block = block.text(USER_NAME, b"no name").text(PREFIX, b"no prefix");
     let expected = Entry {
         user: Owner {
@@ -22,7 +22,7 @@ fn reads_an_old_header() {
         ..file("dir/file", 5, 512)
     };
     assert_eq!(entry(&[block.with(b"bytes"), end()]), expected);
-    // The kind of the file, as systems have it, is no part of the mode.
+    // The file type above the mode, as in `st_mode`, is ignored.
     let block = Block::v7("dir/file", 0, 5).octal(MODE, 0o100_644);
     assert_eq!(entry(&[block.with(b"bytes"), end()]), expected);
     // Old writers end numbers with a space, or begin with spaces, or put nothing at all.

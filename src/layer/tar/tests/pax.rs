@@ -171,7 +171,7 @@ fn applies_global_headers_until_they_are_overridden() {
         .iter()
         .map(|entry| (entry.user.id, &*entry.user.name))
         .collect();
-    // An empty value takes away the one of all; the header has its own.
+    // An empty value removes the global one; the header has its own.
     assert_eq!(
         users,
         [(5, b"five".as_slice()), (6, b"someone"), (1000, b"seven")]
@@ -211,8 +211,7 @@ fn copies_no_path_to_look_at_it() {
     );
 }
 
-/// Global records are read again for each entry. Those that say nothing of it cost as much as
-/// those that do.
+/// Global records are read again for each entry. Records that entries do not need cost as much.
 #[test]
 fn refuses_global_headers_out_of_proportion() {
     let spellings: Vec<String> = (0..600_u32)

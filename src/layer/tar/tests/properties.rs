@@ -3,7 +3,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::layer::tar::pax::NANOSECONDS;
 
-/// A path from the root, as entries have it.
+/// A path from the root, in the form of entries.
 fn paths() -> impl Strategy<Value = Vec<u8>> {
     let component = prop_oneof![
         4 => vec(prop_oneof![1_u8..b'.', b'0'..=255], 1..20),
@@ -98,7 +98,8 @@ fn decimal(moment: Moment) -> String {
     }
 }
 
-/// Writes an entry, what fits into its header there, and notes where its data are. How is chosen by what is at hand.
+/// Writes an entry, and notes the place of its data. Values stand in the header if they fit, else
+/// in any form that allows long ones.
 fn write(out: &mut Vec<u8>, entry: &mut Entry) {
     let flag = b"0123456"[EntryKind::ALL
         .iter()

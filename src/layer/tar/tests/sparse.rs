@@ -263,7 +263,7 @@ fn bounds_the_number_of_segments() {
         assert_eq!(result, Ok(()));
         assert_eq!(entries[0].segments.as_ref().map(Vec::len), Some(40_000));
     }
-    // A count that nothing follows is not taken at its word.
+    // A huge count makes the map continue up to its limit.
     let block = Block::ustar("a", b'0', 2 << 20)
         .with(&[b"18446744073709551615\n".as_slice(), &[b'\n'; 2 << 20]].concat());
     let records = pax(

@@ -16,14 +16,14 @@ enum Failure {
     Through,
 }
 
-/// What has names: what was made by one entry.
+/// A file, made by one entry. Its names are hard links.
 #[derive(Clone, Debug)]
 struct Inode {
     site: Site,
     link: Option<Vec<u8>>,
 }
 
-/// A file with the inode that it had at once, or why it has none.
+/// A path with the inode at the time of its entry, or the reason that it has none.
 #[derive(Clone, Debug)]
 struct Leaf {
     site: Site,
@@ -38,7 +38,7 @@ struct Leaf {
 #[derive(Clone, Debug)]
 struct Directory {
     entry: Option<Site>,
-    /// The last layer that had something in it.
+    /// The last layer that had anything in it.
     layer: usize,
     children: BTreeMap<Vec<u8>, Thing>,
 }
@@ -58,7 +58,8 @@ impl Directory {
         }
     }
 
-    /// The directory that a name is in, made where it is not there; none below a file of the same layer.
+    /// The parent directory of a name, made if it is missing. `None` below a file of the same
+    /// layer.
     fn make(&mut self, names: &[&[u8]], layer: usize) -> Option<&mut Self> {
         self.layer = layer;
         let Some((first, rest)) = names.split_first() else {
@@ -80,7 +81,7 @@ impl Directory {
         }
     }
 
-    /// Removes what is not of this layer.
+    /// Removes everything of other layers.
     fn clear(&mut self, layer: usize) {
         self.children.retain(|_, child| match child {
             Thing::Leaf(leaf) => leaf.site.0 == layer,
@@ -104,7 +105,7 @@ impl Directory {
         directory.children.get(last)
     }
 
-    /// What a path leads to, and how many symbolic links it took.
+    /// The result of resolving a path, and the number of symbolic links on the way.
     fn resolve(&self, path: &[u8], follow: Follow) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
         let mut links = 0;
         let found = self.lead(path, follow, &mut links);
@@ -248,7 +249,7 @@ impl Directory {
         }
     }
 
-    /// As [`found`] has it.
+    /// In the form of [`found`].
     fn found(&self, path: &[u8], follow: Follow) -> Result<String, Failure> {
         let (mut links, found) = self.resolve(path, follow);
         let at = found?;
@@ -402,7 +403,7 @@ proptest! {
                 break;
             }
         }
-        // A hard link may lead to what the layer itself put there the time before.
+        // A hard link may lead to an earlier entry of its own layer.
         let is_hard = |entry: &Entry| entry.kind == EntryKind::HardLink;
         if layers.iter().any(|(layer, _)| layer.iter().any(is_hard)) {
             return Ok(());
