@@ -121,7 +121,7 @@ impl HeldLayer {
         {
             return Ok(Rc::clone(entries));
         }
-        let range = self.index.range_of(block).unwrap_or_default();
+        let range = self.index.range_of(block).ok_or(IndexError::Corrupt)?;
         let bytes = self.slice(&range).ok_or(IndexError::Corrupt)?;
         let entries = Rc::from(self.index.read_block(block, bytes)?);
         self.block.replace(Some((block, Rc::clone(&entries))));
@@ -215,8 +215,13 @@ impl Reading {
     pub fn push(&mut self, layer: &HeldLayer, bytes: &[u8]) -> Result<(), ReadError> {
         let span = self.span(layer).ok_or(ReadError::Part)?;
         let end = self.archive.end.min(span.output.end) - span.output.start;
-        let window = span.window().unwrap_or_default();
-        let window = layer.slice(&window).unwrap_or_default();
+        let window = match span.window() {
+            Some(window) => {
+                let corrupt = tree::Error::Layers(IndexError::Corrupt);
+                layer.slice(&window).ok_or(ReadError::Path(corrupt))?
+            }
+            None => &[],
+        };
         let out = span.inflate(window, bytes, end).map_err(ReadError::Span)?;
         let skipped = self.archive.start.saturating_sub(span.output.start);
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);

@@ -235,7 +235,7 @@ impl Pass {
         {
             return Ok(None);
         }
-        let sum = self.archive.sum.take().unwrap_or_default();
+        let sum = self.archive.sum.take().ok_or(PassError::DiffId)?;
         self.encode(sum.finalize().into()).map(Some)
     }
 
@@ -356,3 +356,6 @@ const GZIP: usize = 512 * 1024;
 /// The most bytes of windows, spans and contents, which a pass holds in memory. About 8 GB of a
 /// real layer have 24 MiB of them.
 const MAX_INDEX: usize = 24 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ pub enum PassError {
     Parts,
     /// The table of contents is larger than that of any real layer. The text says why.
     Proportion(String),
+    /// The pass computes no diff ID.
+    DiffId,
     /// Indexing takes more than this many bytes of memory.
     Memory(u64),
 }
@@ -53,6 +55,9 @@ impl fmt::Display for PassError {
             Self::Size(size) => write!(f, "it ends after {size} bytes, which is not its size"),
             Self::Parts => f.write_str("it has more parts than an index can hold"),
             Self::Proportion(reason) => f.write_str(reason),
+            Self::DiffId => {
+                f.write_str("the pass computes no diff ID: end it with one, by finish_as")
+            }
             Self::Memory(limit) => write!(f, "indexing it takes more than {limit} bytes of memory"),
         }
     }
@@ -103,6 +108,7 @@ impl PassError {
             Self::Size(_) => ("length", false),
             Self::Parts => ("parts", true),
             Self::Proportion(_) => ("proportion", true),
+            Self::DiffId => ("diff-id", false),
             Self::Memory(_) => ("memory", true),
         };
         Refusal {
