@@ -307,7 +307,11 @@ impl Untar {
             return Err(Problem::Entries(self.limits.entries));
         }
         self.overrides.check_proportion(self.entries)?;
-        let (mut entry, mut data) = self.overrides.describe(header, self.limits.path_bytes)?;
+        let mut entry = self.overrides.describe(header, self.limits.path_bytes)?;
+        let mut data = entry.size;
+        if entry.kind != EntryKind::File {
+            entry.size = 0;
+        }
         entry.offset = self.offset.saturating_add(BLOCK as u64);
         if let Some(sparse) = self.overrides.sparse(header)? {
             if sparse == Sparse::Data {

@@ -17,12 +17,9 @@ use crate::layer::{
 
 impl Overrides {
     /// Describes the entry of a header, as if it were not sparse and at the start of the archive.
-    /// Returns the length of its data as well. `path_bytes` is the longest path or link.
-    pub(super) fn describe(
-        &self,
-        header: &Header,
-        path_bytes: usize,
-    ) -> Result<(Entry, u64), Problem> {
+    /// The size is the length of its data, for directories too. `path_bytes` is the longest path
+    /// or link.
+    pub(super) fn describe(&self, header: &Header, path_bytes: usize) -> Result<Entry, Problem> {
         let (kind, sparse) = (self.kind(header)?, self.sparse(header)?);
         let is_link = matches!(kind, EntryKind::HardLink | EntryKind::SymbolicLink);
         let is_device = matches!(kind, EntryKind::CharacterDevice | EntryKind::BlockDevice);
@@ -44,7 +41,7 @@ impl Overrides {
         let (attributes, omitted) = self.attributes()?;
         // Some systems write the file type above the twelve low bits.
         let mode = header.number(MODE, "mode")?.cast_unsigned() & MODE_BITS;
-        let entry = Entry {
+        Ok(Entry {
             path: clean(&path),
             kind,
             mode: u32::try_from(mode).map_err(|_| Problem::Number("mode"))?,
@@ -56,7 +53,7 @@ impl Overrides {
                 id: self.owner(header, GROUP, b"gid", "group")?,
                 name: self.name(header, GROUP_NAME, b"gname")?,
             },
-            size: if kind == EntryKind::File { data } else { 0 },
+            size: data,
             modified,
             accessed: self.moment(b"atime", "access time")?.or(accessed),
             changed: self.moment(b"ctime", "change time")?.or(changed),
@@ -74,8 +71,7 @@ impl Overrides {
             attributes,
             omitted,
             ..Entry::default()
-        };
-        Ok((entry, data))
+        })
     }
 }
 

@@ -100,43 +100,36 @@ impl<'a, L: Layers> Lookup<'a, L> {
                     path: path.to_vec(),
                 });
             }
-            let link = &file.entry.link;
-            self.follow_link(path, &sited, link, &mut rest, &mut trail, until)
-                .await?;
+            let (layer, since) = (sited.layer, Some(sited.entry.offset));
+            if self.beneath(layer, &at, since, until.offset(layer)).await? {
+                return Err(Error::Through { path: at });
+            }
+            let steps = self.follow_link(path, &file.entry.link, &mut trail)?;
+            self.work(STEP * steps.len()).await?;
+            for step in steps.into_iter().rev() {
+                rest.push_front(step);
+            }
         }
     }
 
-    /// Puts the components of a symbolic link's target before the rest of the path. A target that
-    /// begins with a slash leads back to the root.
-    async fn follow_link(
-        &mut self,
+    /// Reads the target of a symbolic link on a path. Returns its steps. A target that begins with
+    /// a slash leads back to the root.
+    fn follow_link(
+        &self,
         path: &[u8],
-        sited: &Sited,
-        link: &[u8],
-        rest: &mut VecDeque<Step>,
+        target: &[u8],
         trail: &mut Trail,
-        until: &Until<'_>,
-    ) -> Result<(), Error<L::Error>> {
-        let at = &sited.entry.path;
-        let (layer, since) = (sited.layer, Some(sited.entry.offset));
-        if self.beneath(layer, at, since, until.offset(layer)).await? {
-            return Err(Error::Through { path: at.clone() });
-        }
-        check_path(link)?;
-        if link.is_empty() {
+    ) -> Result<Vec<Step>, Error<L::Error>> {
+        check_path(target)?;
+        if target.is_empty() {
             let path = path.to_vec();
             return Err(Error::NotFound { path });
         }
-        if link.starts_with(b"/") {
+        if target.starts_with(b"/") {
             let left = trail.back(0);
             self.budget.release(left);
         }
-        let steps = steps(link);
-        self.work(STEP * steps.len()).await?;
-        for step in steps.into_iter().rev() {
-            rest.push_front(step);
-        }
-        Ok(())
+        Ok(steps(target))
     }
 
     /// Finds the target of a hard link, as of when the link came.
