@@ -70,7 +70,8 @@ impl Overrides {
             },
             attributes,
             omitted,
-            ..Entry::default()
+            offset: 0,
+            segments: None,
         })
     }
 }
