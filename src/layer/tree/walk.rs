@@ -36,7 +36,8 @@ impl<L: Layers> fmt::Debug for Walk<'_, L> {
 }
 
 impl<L: Layers> Walk<'_, L> {
-    /// The next path in the form of [`Entry::path`], and its node. `None` at the end.
+    /// The next path in the form of [`Entry::path`](crate::layer::entry::Entry::path), and its
+    /// node. `None` at the end.
     pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Node)>, Error<L::Error>> {
         if !self.begun {
             self.begun = true;
