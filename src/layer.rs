@@ -19,8 +19,13 @@
 //!
 //! // From then on, a lookup in the table of contents …
 //! let Known::Index(index) = Known::parse(&bytes)? else { unreachable!() };
-//! let slice = |bytes: &[u8], range: std::ops::Range<u64>| bytes[range.start as usize..range.end as usize].to_vec();
-//! let read = async |block| index.read_block(block, &slice(&bytes, index.range_of(block).unwrap())).map(Rc::from);
+//! let slice = |bytes: &[u8], range: std::ops::Range<u64>| {
+//!     bytes[range.start as usize..range.end as usize].to_vec()
+//! };
+//! let read = async |block| {
+//!     let bytes = slice(&bytes, index.range_of(block).unwrap());
+//!     index.read_block(block, &bytes).map(Rc::from)
+//! };
 //! let found = pollster::block_on(index.seek::<IndexError>(b"etc/hostname", read))?.unwrap();
 //! assert_eq!((found[0].path.as_slice(), found[0].mode), (b"etc/hostname".as_slice(), 0o644));
 //!
