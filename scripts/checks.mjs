@@ -48,6 +48,7 @@ const RUST = [
 ];
 
 const WORKER = [
+  { name: "structure", commands: [["node", "scripts/structure.mjs"]] },
   { name: "javascript syntax", commands: [["node", "scripts/syntax.mjs"]] },
   { name: "build", commands: [["node", "scripts/build.mjs"]] },
   { name: "build suite", commands: [["node", "scripts/build.mjs", "tests/suite"]] },

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { bin, carryOut, checkSize, compile, hash, OPTIMIZE, replaceAll, sizes } from "./build.mjs";
+import { bin, carryOut, checkSize, compile, hash, OPTIMIZE, replaceAll, sizes } from "./module.mjs";
 import { ROOT } from "./command.mjs";
 import { ensureAll, TOOLS } from "./setup.mjs";
 import { main, task } from "./terminal.mjs";

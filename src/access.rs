@@ -1,4 +1,5 @@
 //! Who may do what: signing in, tokens and rules.
+//! One file, because its parts decide by the same users, rules and attempts.
 //!
 //! A client signs in by Basic (RFC 7617), or by Basic at the token end-point for a token that it then sends as Bearer (RFC 6750,
 //! and distribution's token specification). Either way the [`rule`]s decide, at each request, what the [`user`] may do. A

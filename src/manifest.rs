@@ -1,4 +1,5 @@
 //! Manifests: what one refers to, and whether a registry may take it.
+//! One file, because all media types are read by the same rules.
 //!
 //! The media type of a manifest is a function of its bytes. A client's `Content-Type` may repeat
 //! it, but can't choose it: otherwise a client could push the same bytes again and relabel a

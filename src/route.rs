@@ -1,4 +1,5 @@
 //! Routes: the operation that a request asks for, by its method, path and query.
+//! One file, because the table below is its only subject.
 //!
 //! ```text
 //! end-1                 GET HEAD             /v2/

@@ -1,4 +1,5 @@
 //! Upstreams: the registries that are mirrored, and what of them.
+//! One file, because an upstream is parsed, resolved and bounded by the same fields.
 //!
 //! ```toml
 //! [[vars.STRATA_UPSTREAMS]]

@@ -2,7 +2,7 @@
 import { copyFileSync, mkdirSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { compile, OPTIMIZE } from "../../scripts/build.mjs";
+import { compile, OPTIMIZE } from "../../scripts/module.mjs";
 import { ROOT, run } from "../../scripts/command.mjs";
 import { ensureAll, TOOLS } from "../../scripts/setup.mjs";
 import { Failure, tail, task } from "../../scripts/terminal.mjs";

@@ -1,4 +1,5 @@
 //! Keys of the bucket.
+//! One file, because the kinds of keys, their text and their order are one table.
 //!
 //! ```text
 //! blobs/<algorithm>/<xx>/<encoded>                         Blob: its bytes, a record of its extents, or a note that it was set aside

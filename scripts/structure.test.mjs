@@ -1,0 +1,54 @@
+// Each rule of structure.mjs finds what it is for.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { check, paths } from "./structure.mjs";
+
+const found = (files) => check(new Map(Object.entries(files)));
+const lines = (count, line) => Array(count).fill(line).join("\n");
+
+test("a function of 81 lines is too long, and braces in strings and comments do not count", () => {
+  const body = (count) => `fn walk() {\n${lines(count, 'let brace = "{"; // {')}\n}`;
+  assert.deepEqual(found({ "src/a.rs": body(78) }), []);
+  assert.match(found({ "src/a.rs": body(79) }).join(), /the function walk has 81 lines/);
+});
+
+test("a file of 401 lines of code is too large, tests and comments apart", () => {
+  const code = lines(400, "const A: u8 = 1;");
+  assert.deepEqual(found({ "src/a.rs": `// A comment.\n${code}\n#[cfg(test)]\nmod tests {\n${code}\n}` }), []);
+  assert.match(found({ "src/a.rs": `${code}\nconst B: u8 = 1;` }).join(), /401 lines of code/);
+});
+
+test("modules that import each other are a circle, by use or by path, through a parent as well", () => {
+  const circle = /import each other in a circle: src\/a\.rs, src\/a\/b\.rs/;
+  assert.match(found({ "src/a.rs": "use crate::a::b::B;", "src/a/b.rs": "use super::A;" }).join(), circle);
+  assert.match(found({ "src/a.rs": "use crate::{c::C, a::{b::B}};", "src/a/b.rs": "fn f(_: crate::a::A) {}", "src/c.rs": "" }).join(), circle);
+  assert.deepEqual(found({ "src/a.rs": "mod b;", "src/a/b.rs": "use crate::a::A;" }), []);
+  assert.match(found({ "www/app/a.tsx": 'import { b } from "./b";', "www/app/b.tsx": 'import type { A } from "./a";' }).join(), /circle/);
+  assert.match(found({ "scripts/a.mjs": 'import "./b.mjs";', "scripts/b.mjs": 'const { a } = await import("./a.mjs");' }).join(), /circle/);
+});
+
+test("a key that is split by hand is found, outside of where keys are parsed", () => {
+  const code = 'let (name, tag) = key.split_once("/_tags/");';
+  assert.match(found({ "src/registry/list.rs": code }).join(), /src\/registry\/list\.rs:1: a key is split by hand/);
+  assert.deepEqual(found({ "src/store/key.rs": code }), []);
+});
+
+test("a list of two bounds of a platform is written once at most", () => {
+  const code = "impl<S: Objects, H: Host> Retry<S, H> {}";
+  assert.deepEqual(found({ "src/a.rs": code }), []);
+  assert.match(found({ "src/a.rs": code, "src/b.rs": code }).join(), /use Platform: src\/a\.rs, src\/b\.rs/);
+});
+
+test("a service neither holds the registry nor lends its stores", () => {
+  const service = (field) => ({ "src/registry/list.rs": `struct Lists<P: Platform> {\n    ${field},\n    host: P::Host,\n}` });
+  assert.deepEqual(found(service("store: Bucket<P::Cold>")), []);
+  assert.match(found(service("pub(super) store: Bucket<P::Cold>")).join(), /Lists lends its stores/);
+  assert.match(found(service("registry: Rc<Registry<P>>")).join(), /Lists holds the registry/);
+});
+
+test("a use tree is read to its leaves", () => {
+  const read = paths("crate::{a::{B, c::D as E}, f}").map((path) => path.join("::"));
+  assert.deepEqual(read, ["crate::a::B", "crate::a::c::D", "crate::f"]);
+});
