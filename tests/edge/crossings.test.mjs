@@ -101,7 +101,7 @@ row("POST ?digest= of 64 KiB", 135, "2 heads and 3 puts of R2", (isolate) => who
 row("POST", 58, "1 put of R2, and a body that is given up", (isolate) => started(isolate.send("POST", `/v2/${name}/blobs/uploads/`)), { status: 202 });
 row("PUT of 64 KiB", 170, "4 heads, 3 puts and 1 delete of R2", (isolate) => close(isolate, location, blobs.closed.digest, blobs.closed.content), { status: 201 });
 test("another upload is begun", async () => expect(await started(strata.send("POST", `/v2/${name}/blobs/uploads/`)), 202));
-row("PATCH of 64 KiB", 131, "2 heads and 2 puts of R2, and 1 read that is hashed", (isolate) => patch(isolate, location, blobs.patched.content), { status: 202 });
+row("PATCH of 64 KiB", 135, "2 heads and 2 puts of R2, and 1 read that is hashed", (isolate) => patch(isolate, location, blobs.patched.content), { status: 202 });
 row("PUT manifest of 1 layer by tag", 329, "3 heads, 2 gets, 4 puts and 1 list of R2, and 3 bodies read", () => putManifest(manifest, "latest"), { status: 201 });
 
 row("GET manifest, cold", 73, "1 get of KV with a timer, and 1 get of R2 whose body is read", getManifest(manifest), { tier: "cold", on: () => isolates[1] });

@@ -1,13 +1,11 @@
 //! Signing in: no header signs in without a secret; a token allows only what its user may do.
 
-use std::{future::pending, time::Duration};
-
 use base64::{Engine as _, engine::general_purpose::{STANDARD, STANDARD_NO_PAD}};
 use pollster::block_on;
 use sha2::{Digest as _, Sha256};
 use strata::{
     access::{Access, Caller, Need, Visit, rule::Action},
-    host::{Ask, FetchError, Host, Level, Reply, SignIns},
+    memory::MemoryHost,
     name::Name,
     time::Timestamp,
 };
@@ -36,37 +34,8 @@ pub(crate) const WORDS: &[&[u8]] = &[
     b"eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0",
 ];
 
-#[derive(Clone)]
-struct Nobody;
-
-impl Host for Nobody {
-    type Body = ();
-
-    fn now(&self) -> Timestamp {
-        Timestamp(1_800_000_000_000)
-    }
-
-    fn random(&self) -> [u8; 16] {
-        [7; 16]
-    }
-
-    async fn sleep(&self, _: Duration) {
-        pending::<()>().await;
-    }
-
-    async fn derive(&self, _: &[u8], _: &[u8], _: u32) -> Result<[u8; 32], String> {
-        Err("nobody derives keys".to_owned())
-    }
-
-    async fn fetch(&self, ask: Ask) -> Result<Reply<()>, FetchError> {
-        Err(FetchError::Failed(format!("nobody is at {}", ask.url)))
-    }
-
-    async fn admits(&self, _: SignIns, _: &str) -> bool {
-        true
-    }
-
-    fn log(&self, _: Level, _: &'static str, _: &[(&'static str, &str)]) {}
+fn host() -> MemoryHost {
+    MemoryHost::new([7; 16], Timestamp(1_800_000_000_000))
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
@@ -105,7 +74,7 @@ fn token(access: &Access) -> String {
     let basic = format!("Basic {}", STANDARD.encode(format!("ann:{CREDENTIAL}")));
     let user = identify(access, Some(&basic)).expect("the user signs in");
     let scopes = ["repository:team/a:pull"];
-    access.issue(&user, visit(None), scopes, |name| name, &Nobody).0
+    access.issue(&user, visit(None), scopes, |name| name, &host()).0
 }
 
 fn visit(authorization: Option<&str>) -> Visit<'_> {
@@ -117,7 +86,7 @@ fn visit(authorization: Option<&str>) -> Visit<'_> {
 }
 
 fn identify(access: &Access, authorization: Option<&str>) -> Option<Caller> {
-    block_on(access.identify(visit(authorization), Need::Token, &Nobody)).ok()
+    block_on(access.identify(visit(authorization), Need::Token, &host())).ok()
 }
 
 pub(crate) fn run(bytes: &[u8]) {
@@ -144,7 +113,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 /// A token allows only actions that its scopes name and its user may do.
 fn scopes(access: &Access, caller: &Caller, text: &str) {
-    let (token, claims) = access.issue(caller, visit(None), text.split('\n'), |name| name, &Nobody);
+    let (token, claims) = access.issue(caller, visit(None), text.split('\n'), |name| name, &host());
     let by_token = identify(access, Some(&format!("Bearer {token}"))).expect("a token signs in");
     assert_eq!(by_token.user(), caller.user());
     let may = |caller, name: &Name, action| {
