@@ -1,7 +1,7 @@
 //! The tiers and their order: hot, then warm, then cold.
 //! One file, because all tiers share the state that decides between them.
 //!
-//! Everything that is read by its digest goes through [`Tiers::read`]: from memory if it is there; else one request of this
+//! Everything that is read by its digest goes through `Tiers`: from memory if it is there; else one request of this
 //! isolate reads it for all who want it, from the warm tier and, where that does not have it, from the cold one. What was read
 //! often goes warm, after the reply. A tier that fails, is late or gives something else than it was asked for is passed over.
 //!
