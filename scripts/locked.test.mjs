@@ -50,7 +50,7 @@ describe("cargo", () => {
   });
 
   it("does so where a crate is compiled for the Worker", () => {
-    const text = fs.readFileSync(path.join(ROOT, "scripts/build.mjs"), "utf8");
+    const text = fs.readFileSync(path.join(ROOT, "scripts/module.mjs"), "utf8");
     assert.match(text, /const args = \["build", "--locked", /);
   });
 });
