@@ -35,7 +35,9 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use strata::{
     digest::{Algorithm, Digest},
-    host::{Ask, FetchError, Host, Level, Reply, SignIns},
+    host::{
+        Ask, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply, SignIns,
+    },
     memory::{
         MadeItems, MemoryBody, MemoryBytes, MemoryHasher, MemoryHost, MemoryReader, MemoryStreams,
         MemoryValues,
@@ -275,11 +277,17 @@ fn failed(error: io::Error) -> StoreError {
 #[derive(Clone)]
 struct Native(MemoryHost);
 
-impl Host for Native {
+impl Clock for Native {
     fn now(&self) -> Timestamp {
         now()
     }
 
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+impl Random for Native {
     fn random(&self) -> [u8; 16] {
         let mut random = [0; 16];
         if let Err(error) = getrandom::fill(&mut random) {
@@ -289,11 +297,9 @@ impl Host for Native {
         }
         random
     }
+}
 
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-
+impl KeyDerivation for Native {
     async fn derive(
         &self,
         password: &[u8],
@@ -302,16 +308,22 @@ impl Host for Native {
     ) -> Result<[u8; 32], String> {
         self.0.derive(password, salt, iterations).await
     }
+}
 
+impl RateLimit for Native {
+    async fn admits(&self, _counted: SignIns, _key: &str) -> bool {
+        true
+    }
+}
+
+impl Fetch for Native {
     async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
         let found = format!("this example mirrors nothing, asked for {}", ask.url);
         Err(FetchError::Failed(found))
     }
+}
 
-    async fn admits(&self, _counted: SignIns, _key: &str) -> bool {
-        true
-    }
-
+impl Log for Native {
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
         let fields = fields.iter().filter(|(_, value)| !value.is_empty());
         let fields: String = fields

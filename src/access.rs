@@ -20,7 +20,7 @@ use crate::{
         user::{User, Users},
     },
     error::{Code, Error},
-    host::{Host, SignIns},
+    host::{Clock, Host, Random, SignIns},
     name::Name,
     route::TOKEN_PATH,
     time::Timestamp,
@@ -193,7 +193,7 @@ impl Access {
         token: &str,
         visit: Visit<'_>,
         need: Need<'_>,
-        host: &impl Host,
+        host: &impl Clock,
     ) -> Result<Caller, Error> {
         let invalid = |found| Self::unauthorized(found, visit, need, Some("invalid_token"));
         let claims = self
@@ -385,7 +385,7 @@ impl Access {
         visit: Visit<'_>,
         scopes: impl IntoIterator<Item = &'a str>,
         meant: impl Fn(Name) -> Name,
-        host: &impl Host,
+        host: &(impl Clock + Random),
     ) -> (String, Claims) {
         let now = host.now().0 / 1_000;
         let mut access = Vec::new();

@@ -6,11 +6,30 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::{store::Streams, time::Timestamp};
 
-/// Time, randomness, streams, slow hashing, requests to others and a log. Clones are the same host.
-pub trait Host: Streams + Clone + 'static {
+/// All that is asked of a platform beside its stores. Clones are the same host.
+///
+/// Code that needs one of these traits asks for that one: a bound says what it may touch.
+pub trait Host:
+    Clock + Random + KeyDerivation + RateLimit + Fetch + Log + Streams + Clone + 'static
+{
+}
+
+impl<H> Host for H where
+    H: Clock + Random + KeyDerivation + RateLimit + Fetch + Log + Streams + Clone + 'static
+{
+}
+
+/// Tells the time and waits.
+pub trait Clock {
     /// The time now. It may stand still while code runs, and moves when something was awaited.
     fn now(&self) -> Timestamp;
 
+    /// Ends after a while.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+}
+
+/// Gives random bytes.
+pub trait Random {
     /// Random bytes, fit for identifiers that nobody can guess.
     fn random(&self) -> [u8; 16];
 
@@ -18,24 +37,41 @@ pub trait Host: Streams + Clone + 'static {
     fn nonce(&self) -> String {
         hex::encode(self.random())
     }
+}
 
-    /// Ends after a while.
-    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
-
+/// Derives keys from passwords, which is slow on purpose.
+pub trait KeyDerivation {
     /// Derives a key from a password by PBKDF2 with HMAC-SHA-256 (RFC 8018).
+    ///
+    /// # Errors
+    ///
+    /// A message of the platform, where it refuses: the number of iterations, say.
     fn derive(
         &self,
         password: &[u8],
         salt: &[u8],
         iterations: u32,
     ) -> impl Future<Output = Result<[u8; 32], String>>;
+}
 
-    /// Makes a request to another server, and follows no redirection.
-    fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Reply<Self::Body>, FetchError>>;
-
+/// Limits how often something may be tried, over all isolates.
+pub trait RateLimit {
     /// Whether the platform's rate limiter lets one more sign-in pass. Without a limiter, all pass.
     fn admits(&self, counted: SignIns, key: &str) -> impl Future<Output = bool>;
+}
 
+/// Makes requests to other servers.
+pub trait Fetch: Streams {
+    /// Makes a request to another server, and follows no redirection.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] where no reply came. A reply of any status is none.
+    fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Reply<Self::Body>, FetchError>>;
+}
+
+/// Writes the log.
+pub trait Log {
     /// Writes one line to the log: a fixed message, and fields.
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]);
 }

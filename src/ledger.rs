@@ -27,7 +27,7 @@ use std::{
 
 use crate::{
     error::{Error, MEMORY_RETRY_AFTER},
-    host::Host,
+    host::Clock,
     time::Timestamp,
 };
 
@@ -203,7 +203,7 @@ impl Ledger {
 
     /// Takes bytes, and waits up to [`Ledger::PATIENCE`] until they are free. It polls by timers,
     /// because the platform cancels a request that awaits a promise of another request.
-    pub async fn wait(&self, host: &impl Host, memory: Memory, bytes: u64) -> Result<Lease, Full> {
+    pub async fn wait(&self, host: &impl Clock, memory: Memory, bytes: u64) -> Result<Lease, Full> {
         let start = host.now();
         loop {
             match self.take(memory, bytes, host.now()) {
@@ -217,7 +217,7 @@ impl Ledger {
     /// Takes bytes as [`Ledger::wait`] does if they are more than [`Ledger::FREE`].
     pub async fn wait_if_large(
         &self,
-        host: &impl Host,
+        host: &impl Clock,
         memory: Memory,
         bytes: u64,
     ) -> Result<Option<Lease>, Full> {

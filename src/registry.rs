@@ -14,7 +14,7 @@ use crate::{
     access::network,
     end_point::EndPoint,
     error::{Code, Error},
-    host::{Host as _, Level},
+    host::{Clock as _, Level, Log as _, Random as _},
     ledger::{Ledger, STRANGER},
     metrics::{self, Metrics},
     platform::Platform,

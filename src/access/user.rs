@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, de};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::host::Host;
+use crate::host::KeyDerivation;
 
 /// The most iterations that the platform derives a key with.
 pub(super) const MAX_ITERATIONS: u32 = 100_000;
@@ -110,7 +110,7 @@ impl Users {
         &self,
         name: &str,
         credential: &str,
-        host: &impl Host,
+        host: &impl KeyDerivation,
     ) -> Result<Option<Rc<User>>, String> {
         let user = self.get(name);
         let matches = if is_token(credential) {

@@ -15,7 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     digest::Algorithm,
-    host::{Ask, FetchError, Host, Level, Reply, SignIns},
+    host::{
+        Ask, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply, SignIns,
+    },
     memory::{
         body::MemoryBody,
         bytes::MemoryBytes,
@@ -68,11 +70,20 @@ impl fmt::Debug for MemoryHost {
     }
 }
 
-impl Host for MemoryHost {
+impl Clock for MemoryHost {
     fn now(&self) -> Timestamp {
         self.now.get()
     }
 
+    async fn sleep(&self, duration: Duration) {
+        let end = self.now.get() + duration;
+        // Other tasks run first, and may sleep as well: the clock then shows the latest of all ends.
+        yield_once().await;
+        self.now.set(self.now.get().max(end));
+    }
+}
+
+impl Random for MemoryHost {
     fn random(&self) -> [u8; 16] {
         let count = self.count.get();
         self.count.set(count.wrapping_add(1));
@@ -86,14 +97,9 @@ impl Host for MemoryHost {
         }
         random
     }
+}
 
-    async fn sleep(&self, duration: Duration) {
-        let end = self.now.get() + duration;
-        // Other tasks run first, and may sleep as well: the clock then shows the latest of all ends.
-        yield_once().await;
-        self.now.set(self.now.get().max(end));
-    }
-
+impl KeyDerivation for MemoryHost {
     async fn derive(
         &self,
         password: &[u8],
@@ -118,16 +124,22 @@ impl Host for MemoryHost {
         }
         Ok(key)
     }
+}
 
+impl RateLimit for MemoryHost {
+    async fn admits(&self, _counted: SignIns, _key: &str) -> bool {
+        true
+    }
+}
+
+impl Fetch for MemoryHost {
     async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
         let found = format!("a host in memory reaches no server, asked for {}", ask.url);
         Err(FetchError::Failed(found))
     }
+}
 
-    async fn admits(&self, _counted: SignIns, _key: &str) -> bool {
-        true
-    }
-
+impl Log for MemoryHost {
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
         let mut log = self.log.borrow_mut();
         if log.len() >= MAX_LINES {

@@ -6,7 +6,7 @@
 use http::StatusCode;
 
 use crate::{
-    host::{Host as _, Level},
+    host::{Level, Log as _},
     platform::Platform,
     registry::{Registry, about::About, reply::ResponseOf, request::Request},
 };

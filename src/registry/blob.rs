@@ -8,7 +8,7 @@ use serde_json::json as detail;
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host as _,
+    host::{Clock as _, Random as _},
     metrics::Metrics,
     name::Name,
     platform::Platform,

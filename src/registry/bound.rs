@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use crate::{
     error::{Error, RETRY_AFTER},
-    host::Host,
+    host::Clock,
     time::Timestamp,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Bound {
 
 impl Bound {
     /// Starts the clock of an operation.
-    pub(super) fn start(host: &impl Host, grace: Duration) -> Self {
+    pub(super) fn start(host: &impl Clock, grace: Duration) -> Self {
         Self {
             start: host.now(),
             limit: grace / 2,
@@ -26,7 +26,7 @@ impl Bound {
     }
 
     /// Refuses to go on once the time is over.
-    pub(super) fn check(self, host: &impl Host) -> Result<(), Error> {
+    pub(super) fn check(self, host: &impl Clock) -> Result<(), Error> {
         if host.now().since(self.start) < self.limit {
             Ok(())
         } else {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::{
     digest::Digest,
     error::{Error, RETRY_AFTER},
-    host::Host as _,
+    host::{Clock as _, Random as _},
     name::Name,
     platform::Platform,
     registry::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Method, header};
 
 use crate::{
-    host::{Host as _, Level},
+    host::{Level, Log as _},
     platform::Platform,
     registry::{
         Registry,

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::{
     digest::Digest,
     error::Error,
-    host::Host as _,
+    host::Clock as _,
     ledger::Ledger,
     manifest::{self, Manifest},
     metrics::Metrics,

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::{
     error::Error,
-    host::Host as _,
+    host::Clock as _,
     platform::Platform,
     registry::{
         parts::Parts,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     digest::Digest,
     error::Error,
-    host::{Host, Level},
+    host::{Level, Log},
     platform::Platform,
     registry::request::text,
     store::trace::Trace,
@@ -222,7 +222,7 @@ pub(super) fn page_limit(asked: Option<u64>, most: u64) -> usize {
 }
 
 /// Logs a failure of work that no client waits for.
-pub(super) fn log_failure(host: &impl Host, what: &'static str, error: &Error) {
+pub(super) fn log_failure(host: &impl Log, what: &'static str, error: &Error) {
     let message = error.message();
     let fields = [
         ("error", &*message),

@@ -12,7 +12,7 @@ use crate::{
     access::Caller,
     digest::Digest,
     error::Error,
-    host::Host as _,
+    host::Random as _,
     metrics::Metrics,
     name::Name,
     platform::Platform,

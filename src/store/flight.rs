@@ -6,7 +6,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
-use crate::{host::Host, time::Timestamp};
+use crate::{host::Clock, time::Timestamp};
 
 /// What is being read in this isolate.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl<V: Clone> Flights<V> {
     }
 
     /// Does something once for all who want it at the same moment. Whose leader is gone becomes one.
-    pub async fn share(&self, key: &str, host: &impl Host, work: impl AsyncFn() -> V) -> V {
+    pub async fn share(&self, key: &str, host: &impl Clock, work: impl AsyncFn() -> V) -> V {
         loop {
             match self.board(key, host.now()) {
                 Boarding::Lead(lead) => {
@@ -246,7 +246,7 @@ impl<V: Clone> Follow<'_, V> {
 
 impl<V: Clone> Follow<'_, V> {
     /// Looks now and then until the leader has landed; `None` where it is gone.
-    pub async fn wait(self, host: &impl Host) -> Option<V> {
+    pub async fn wait(self, host: &impl Clock) -> Option<V> {
         let mut pause = FIRST_LOOK;
         loop {
             host.sleep(pause).await;

@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 
 use crate::{
     digest::Algorithm,
-    host::{Host, Level},
+    host::{Clock, Level, Log},
     range::ByteRange,
     store::{
         Condition, Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received,
@@ -37,7 +37,7 @@ impl<S, H> Retry<S, H> {
     }
 }
 
-impl<S, H: Host> Retry<S, H> {
+impl<S, H: Clock + Log> Retry<S, H> {
     async fn repeat<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         name: &'static str,
@@ -78,7 +78,7 @@ const fn is_refused(error: &StoreError) -> bool {
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl<S: Objects, H: Host> Objects for Retry<S, H> {
+impl<S: Objects, H: Clock + Log + 'static> Objects for Retry<S, H> {
     type Body = S::Body;
     type Bytes = S::Bytes;
 

@@ -21,7 +21,7 @@ use futures_util::future::{Either, select};
 use crate::{
     digest::Digest,
     error::Error,
-    host::{Host, Level},
+    host::{Clock as _, Level, Log as _, Random as _},
     manifest,
     metrics::{Demotion, Fault, Metrics},
     name::Name,

@@ -265,7 +265,7 @@ fn a_large_manifest_waits_for_memory_and_is_told_so() {
     config(&registry);
     let ledger = registry.ledger().clone();
     ledger.charge(Some("user dev".into()));
-    let now = strata::host::Host::now(registry.host());
+    let now = strata::host::Clock::now(registry.host());
     let lease = ledger.take(Kind::Wasm, ledger.share(), now).unwrap();
     ledger.charge(None);
     let spaces = " ".repeat(100_000);

@@ -12,7 +12,9 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use strata::{
     digest::Algorithm,
-    host::{Ask, FetchError, Host, Level, Reply, SignIns},
+    host::{
+        Ask, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply, SignIns,
+    },
     memory::{MemoryBody, MemoryBytes, MemoryHasher, MemoryReader, MemoryStreams},
     store::{Piece, Received, StoreError, Streams},
     time::Timestamp,
@@ -124,22 +126,9 @@ impl Streams for TestHost {
     }
 }
 
-impl Host for TestHost {
-    async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
-        // A request to another server takes time: other tasks run before and after it.
-        turn().await;
-        let reply = (self.servers.borrow_mut())(&ask);
-        turn().await;
-        reply
-    }
-
+impl Clock for TestHost {
     fn now(&self) -> Timestamp {
         self.now.get()
-    }
-
-    fn random(&self) -> [u8; 16] {
-        self.random.set(self.random.get() + 1);
-        u128::from(self.random.get()).to_be_bytes()
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -151,7 +140,16 @@ impl Host for TestHost {
         }
         self.now.set(self.now.get().max(end));
     }
+}
 
+impl Random for TestHost {
+    fn random(&self) -> [u8; 16] {
+        self.random.set(self.random.get() + 1);
+        u128::from(self.random.get()).to_be_bytes()
+    }
+}
+
+impl KeyDerivation for TestHost {
     async fn derive(
         &self,
         password: &[u8],
@@ -162,12 +160,26 @@ impl Host for TestHost {
         self.iterations.set(self.iterations.get() + iterations);
         Ok(key(password, salt, iterations))
     }
+}
 
+impl RateLimit for TestHost {
     async fn admits(&self, _: SignIns, key: &str) -> bool {
         self.limited.borrow_mut().push(key.to_owned());
         self.admits.get()
     }
+}
 
+impl Fetch for TestHost {
+    async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
+        // A request to another server takes time: other tasks run before and after it.
+        turn().await;
+        let reply = (self.servers.borrow_mut())(&ask);
+        turn().await;
+        reply
+    }
+}
+
+impl Log for TestHost {
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
         let mut log = match level {
             Level::Error => self.log.borrow_mut(),

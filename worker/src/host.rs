@@ -6,7 +6,9 @@ use gloo_timers::future;
 use js_sys::{Array, Reflect, Uint8Array};
 use strata::{
     digest::Algorithm,
-    host::{Ask, FetchError, Host, Level, Reply, SignIns},
+    host::{
+        Ask, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply, SignIns,
+    },
     store::{Piece, Received, StoreError, Streams},
     time::Timestamp,
 };
@@ -107,25 +109,25 @@ impl Streams for Edge {
     }
 }
 
-impl Host for Edge {
-    async fn fetch(&self, ask: Ask) -> Result<Reply<ReadableStream>, FetchError> {
-        http::ask(&ask).await
-    }
-
+impl Clock for Edge {
     fn now(&self) -> Timestamp {
         clock::now()
-    }
-
-    fn random(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        platform::random(&mut bytes);
-        bytes
     }
 
     async fn sleep(&self, duration: Duration) {
         future::sleep(duration).await;
     }
+}
 
+impl Random for Edge {
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        platform::random(&mut bytes);
+        bytes
+    }
+}
+
+impl KeyDerivation for Edge {
     async fn derive(
         &self,
         password: &[u8],
@@ -149,7 +151,9 @@ impl Host for Edge {
             .try_into()
             .map_err(|_| "the platform derived no 32 bytes".to_owned())
     }
+}
 
+impl RateLimit for Edge {
     async fn admits(&self, counted: SignIns, key: &str) -> bool {
         let limiter = match counted {
             SignIns::OfAddress => &self.sign_ins_of_address,
@@ -168,7 +172,15 @@ impl Host for Edge {
             }
         }
     }
+}
 
+impl Fetch for Edge {
+    async fn fetch(&self, ask: Ask) -> Result<Reply<ReadableStream>, FetchError> {
+        http::ask(&ask).await
+    }
+}
+
+impl Log for Edge {
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]) {
         log(level, message, fields);
     }

@@ -7,7 +7,7 @@ use std::{cell::RefCell, error::Error, rc::Rc};
 
 use js_sys::{JSON, Reflect};
 use strata::{
-    host::{Host as _, Level},
+    host::{Level, Log as _},
     metrics::Metrics,
     platform::Composed,
     registry::{self, Registry},

@@ -3,7 +3,7 @@
 use crate::{
     digest::Digest,
     error::Error,
-    host::{Host as _, Level},
+    host::{Level, Log as _},
     name::Name,
     platform::Platform,
     registry::grant::Grants,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host as _,
+    host::Random as _,
     layer::{
         entry::{Entry, EntryKind},
         file::File,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     digest::Digest,
     error::{Error, RETRY_AFTER},
-    host::{Host as _, Level},
+    host::{Clock as _, Level, Log as _},
     layer::{
         index::Encoded,
         pass::{PART, Pass, PassError},

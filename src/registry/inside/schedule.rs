@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     digest::Digest,
     error::Error,
-    host::{Host as _, Level},
+    host::{Level, Log as _},
     layer::index::Refusal,
     platform::Platform,
     registry::{inside::Inside, reply::log_failure},

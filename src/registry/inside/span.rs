@@ -16,7 +16,7 @@ use futures_util::{
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host as _,
+    host::Clock as _,
     layer::index::{IndexError, Span, SpanStart},
     ledger::{Lease, Memory},
     metrics::Inflating,

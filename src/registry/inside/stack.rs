@@ -8,7 +8,7 @@ use crate::{
     budget::{Budget, Limits, Spent},
     digest::Digest,
     error::{Code, Error, RETRY_AFTER},
-    host::Host as _,
+    host::Clock as _,
     layer::{entry::Entry, tree},
     ledger::{Lease, Memory},
     name::Name,

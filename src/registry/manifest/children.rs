@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     digest::Digest,
     error::{Error, RETRY_AFTER},
-    host::Host as _,
+    host::Clock as _,
     ledger::Memory,
     manifest::{self, MAX_SIZE},
     name::Name,

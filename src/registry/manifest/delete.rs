@@ -9,7 +9,7 @@ use crate::{
     access::{Caller, rule::Action},
     digest::Digest,
     error::{Code, Error},
-    host::Host as _,
+    host::Clock as _,
     name::{Name, Tag},
     platform::Platform,
     registry::{

@@ -9,7 +9,7 @@ use crate::{
     access::{Caller, Need, rule::Action},
     digest::{Algorithm, Digest},
     error::{Code, Error},
-    host::Host as _,
+    host::{Clock as _, Random as _},
     ledger::{Lease, Memory},
     manifest::{MAX_SIZE, Manifest},
     name::{Name, Reference, Tag},

@@ -3,7 +3,7 @@
 use crate::{
     digest::Digest,
     error::Error,
-    host::Host as _,
+    host::Random as _,
     manifest::Manifest,
     name::{Name, Tag},
     platform::Platform,

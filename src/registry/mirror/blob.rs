@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host as _,
+    host::Clock as _,
     ledger::Memory,
     manifest::MAX_SIZE,
     name::Name,

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use serde_json::Value;
 
 use crate::{
-    host::{Ask, FetchError, Host as _, Reply},
+    host::{Ask, Clock as _, Fetch as _, FetchError, Reply},
     metrics::{Metrics, UpstreamOutcome},
     platform::Platform,
     registry::{

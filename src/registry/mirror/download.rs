@@ -11,7 +11,7 @@ use futures_util::{
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host,
+    host::{Clock as _, Random as _},
     name::Name,
     platform::{HasherOf, Platform, ReaderOf},
     registry::{

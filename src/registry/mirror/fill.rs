@@ -8,7 +8,7 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use crate::{
-    host::Host, range::ByteRange, registry::mirror::error::UpstreamError, store::key::Key,
+    host::Clock, range::ByteRange, registry::mirror::error::UpstreamError, store::key::Key,
     time::Timestamp, upload::Extent,
 };
 
@@ -124,7 +124,7 @@ impl<B: crate::store::Bytes> Fill<B> {
     }
 
     /// Waits until it is known how long the blob is; `None` where it is stored already.
-    pub(super) async fn wait(&self, host: &impl Host) -> Result<Option<u64>, UpstreamError> {
+    pub(super) async fn wait(&self, host: &impl Clock) -> Result<Option<u64>, UpstreamError> {
         let mut pause = FIRST_LOOK;
         loop {
             {
@@ -173,7 +173,7 @@ impl<B: crate::store::Bytes> Fill<B> {
     }
 
     /// Waits until a client has its first bytes, but not for long: one may be slow, or gone.
-    pub(super) async fn get_under_way(&self, host: &impl Host) {
+    pub(super) async fn get_under_way(&self, host: &impl Clock) {
         let until = host.now() + COURTESY;
         while !self.0.borrow().is_under_way && host.now() < until {
             host.sleep(FIRST_LOOK).await;

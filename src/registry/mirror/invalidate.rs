@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     error::{Code, Error},
-    host::Host as _,
+    host::Clock as _,
     name::{Name, Tag},
     platform::Platform,
     registry::{

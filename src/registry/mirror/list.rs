@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host as _,
+    host::Clock as _,
     manifest::OCI_INDEX,
     name::{ParseTagError, Reference, Tag},
     platform::Platform,

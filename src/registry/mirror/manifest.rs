@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
-    host::Host as _,
+    host::Clock as _,
     ledger::{Full, Lease, Memory},
     manifest::{self, DOCKER_LIST, DOCKER_MANIFEST, MAX_SIZE, Manifest, OCI_INDEX, OCI_MANIFEST},
     name::Reference,

@@ -7,7 +7,7 @@ use futures_util::future::join;
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::Host,
+    host::{Clock as _, Random as _},
     name::Name,
     platform::{HasherOf, Platform},
     registry::{

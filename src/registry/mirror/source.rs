@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    host::{Host as _, Level, Reply},
+    host::{Clock as _, Level, Log as _, Reply},
     platform::{Platform, ReaderOf},
     registry::{
         grant::Look,

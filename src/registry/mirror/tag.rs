@@ -5,7 +5,7 @@ use http::{Method, StatusCode, header};
 use crate::{
     digest::Digest,
     error::Error,
-    host::Host as _,
+    host::Clock as _,
     name::Tag,
     platform::Platform,
     registry::{

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    host::Host as _,
+    host::Clock as _,
     platform::Platform,
     registry::upkeep::step::{Halt, JobStep},
     store::{

@@ -18,7 +18,7 @@ use std::{cell::RefCell, time::Duration};
 
 use crate::{
     error::Error,
-    host::{Host as _, Level},
+    host::{Clock as _, Level, Log as _, Random as _},
     platform::Platform,
     registry::upkeep::{
         Upkeep,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     error::Error,
-    host::{Host as _, Level},
+    host::{Clock as _, Level, Log as _},
     name::Name,
     platform::Platform,
     registry::upkeep::Upkeep,

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::{
     error::Error,
-    host::Host as _,
+    host::{Clock as _, Random as _},
     platform::Platform,
     registry::upkeep::{
         Upkeep,

@@ -4,7 +4,7 @@ use http::header;
 
 use crate::{
     error::{Code, Error},
-    host::Host as _,
+    host::Random as _,
     name::Name,
     platform::Platform,
     range::ByteRange,

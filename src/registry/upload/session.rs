@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    host::{Host as _, Level},
+    host::{Level, Log as _},
     name::Name,
     platform::Platform,
     registry::upload::{Uploads, response::unknown},

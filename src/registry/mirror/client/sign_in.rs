@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
 use crate::{
-    host::Host as _,
+    host::Clock as _,
     platform::Platform,
     registry::mirror::{
         client::{

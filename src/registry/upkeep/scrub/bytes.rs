@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     digest::Digest,
-    host::Host as _,
+    host::{Clock as _, Random as _},
     platform::Platform,
     range::ByteRange,
     registry::{

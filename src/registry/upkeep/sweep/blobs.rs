@@ -4,7 +4,7 @@
 //! for a blob without grants the mark is read, *then* its grants are listed afresh, *then* the mark is moved.
 
 use crate::{
-    host::Host as _,
+    host::Clock as _,
     platform::Platform,
     registry::upkeep::{
         filter::Filter,

@@ -2,7 +2,7 @@
 
 use crate::{
     digest::Digest,
-    host::Host as _,
+    host::Clock as _,
     platform::Platform,
     registry::upkeep::{
         step::{Action, Halt, JobStep, Removal, What},

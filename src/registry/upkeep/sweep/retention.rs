@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     digest::Digest,
-    host::{Host as _, Level},
+    host::{Clock as _, Level, Log as _, Random as _},
     name::{Name, Tag},
     platform::Platform,
     registry::{

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     digest::Digest,
-    host::{Host as _, Level},
+    host::{Level, Log as _},
     name::Name,
     platform::Platform,
     registry::upkeep::{
