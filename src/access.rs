@@ -386,7 +386,7 @@ impl Access {
         scopes: impl IntoIterator<Item = &'a str>,
         meant: impl Fn(Name) -> Name,
         host: &(impl Clock + Random),
-    ) -> (String, Claims) {
+    ) -> Result<(String, Claims), Error> {
         let now = host.now().0 / 1_000;
         let mut access = Vec::new();
         for scope in scopes.into_iter().filter_map(Scope::parse) {
@@ -408,7 +408,11 @@ impl Access {
             jti: hex::encode(host.random()),
             access,
         };
-        (self.signer.sign(&claims), claims)
+        let token = self.signer.sign(&claims).map_err(|error| {
+            Error::unavailable("a token can't be made", Duration::from_secs(60))
+                .with_cause(error.to_string())
+        })?;
+        Ok((token, claims))
     }
 
     /// An answer that tells how to sign in.

@@ -202,12 +202,17 @@ impl Signer {
     }
 
     /// Makes a token.
-    pub(super) fn sign(&self, claims: &Claims) -> String {
-        let claims = serde_json::to_vec(claims).unwrap_or_default();
+    ///
+    /// # Errors
+    ///
+    /// Where the claims can't be serialized.
+    pub(super) fn sign(&self, claims: &Claims) -> serde_json::Result<String> {
+        let claims = serde_json::to_vec(claims)?;
         let signed = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(claims));
         let mac = self.key.clone().chain_update(&signed);
         let signature = mac.finalize().into_bytes();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        Ok(format!("{signed}.{signature}"))
     }
 
     /// Verifies a token: its signature once (the result is cached), its audience and expiry each
@@ -324,7 +329,7 @@ mod tests {
     #[test]
     fn are_read_until_they_end() {
         let signer = Signer::new("secret");
-        let token = signer.sign(&claims());
+        let token = signer.sign(&claims()).unwrap();
         assert_eq!(signer.verify(&token, HOST, NOW), Ok(Rc::new(claims())));
         let last = Timestamp(NOW.0 + 299_999);
         assert_eq!(signer.verify(&token, HOST, last), Ok(Rc::new(claims())));
@@ -348,7 +353,7 @@ mod tests {
             hex::encode(signature),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
-        let token = signer.sign(&claims());
+        let token = signer.sign(&claims()).unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let expected = signer.key.chain_update(signed).finalize().into_bytes();
         assert_eq!(signature, URL_SAFE_NO_PAD.encode(expected));
@@ -357,7 +362,7 @@ mod tests {
     #[test]
     fn are_refused_when_anything_is_changed() {
         let signer = Signer::new("secret");
-        let token = signer.sign(&claims());
+        let token = signer.sign(&claims()).unwrap();
         // What is remembered of it must not help what is like it.
         assert!(signer.verify(&token, HOST, NOW).is_ok());
         for at in 0..token.len() {
@@ -385,7 +390,7 @@ mod tests {
         let signer = Signer::new("secret");
         let sign = |number: usize| {
             let jti = format!("{number}{}", "0".repeat(100_000));
-            signer.sign(&Claims { jti, ..claims() })
+            signer.sign(&Claims { jti, ..claims() }).unwrap()
         };
         let first = sign(0);
         let read = signer.verify(&first, HOST, NOW).unwrap();

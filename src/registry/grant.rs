@@ -96,7 +96,7 @@ impl<P: Platform> Grants<P> {
         reason: &Reason,
         bound: Bound,
     ) -> Result<(Vec<Key>, Vec<Digest>), Error> {
-        let metadata = to_json(reason);
+        let metadata = to_json(reason)?;
         let grants = for_each(digests, |digest| {
             let key = Key::grant(digest, name, &self.host.nonce());
             let metadata = &metadata;
@@ -200,7 +200,7 @@ impl<P: Platform> Grants<P> {
             state,
             time: self.host.now(),
             nonce: self.host.nonce(),
-        });
+        })?;
         let condition = match seen {
             None => Condition::Absent,
             Some(meta) => Condition::Matches(&meta.etag),

@@ -156,7 +156,7 @@ impl<P: Platform> Lists<P> {
     ) -> Answer<P> {
         let (referrers, next, _lease) = self.stored_referrers(name, wanted).await?;
         let next = next.as_deref();
-        Ok(respond_with_referrers(called, wanted, &referrers, next))
+        respond_with_referrers(called, wanted, &referrers, next)
     }
 
     /// A page of the referrers that are stored, with the query of the next one and the memory that it takes. An entry whose
@@ -422,13 +422,13 @@ pub(super) fn respond_with_referrers<S, Y>(
     wanted: &WantedReferrers<'_>,
     referrers: &[Referrer],
     next: Option<&str>,
-) -> Response<Body<S, Y>> {
+) -> Result<Response<Body<S, Y>>, Error> {
     let body = ReferrersList {
         schema_version: 2,
         media_type: OCI_INDEX,
         manifests: referrers,
     };
-    let mut response = respond_with_json(StatusCode::OK, to_json(&body).into_bytes());
+    let mut response = respond_with_json(StatusCode::OK, to_json(&body)?.into_bytes());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
     if wanted.artifact_type.is_some() {
@@ -439,7 +439,7 @@ pub(super) fn respond_with_referrers<S, Y>(
         let path = format!("referrers/{}", wanted.subject);
         link_next(&mut response, &called.page(&path, next));
     }
-    response
+    Ok(response)
 }
 
 /// A list of referrers, as clients read it.

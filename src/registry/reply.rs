@@ -162,18 +162,23 @@ pub(super) fn respond_with_location<S, Y>(
     response
 }
 
-/// A header of a response. What is put there was parsed or made here and is printable ASCII; but for a media type, which a
-/// client may have made of anything and which is then left empty.
+/// A header of a response, of text that was parsed or made here and so is printable ASCII.
+///
+/// Text that is not makes a debug build panic, and an empty header otherwise.
 pub(super) fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text)
-        .ok()
-        .filter(|_| text.is_ascii())
-        .unwrap_or_else(|| HeaderValue::from_static(""))
+    let value = HeaderValue::from_str(text).ok();
+    let value = value.filter(|_| text.is_ascii());
+    debug_assert!(value.is_some(), "{text:?} is not printable ASCII");
+    value.unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Headers of content that is named by its digest and so never changes.
 pub(super) fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
-    headers.insert(header::CONTENT_TYPE, value(media_type));
+    // An older version stored labels that are no header, until the scrub corrects them.
+    let label = HeaderValue::from_str(media_type).ok();
+    let label = label.filter(|_| media_type.is_ascii());
+    let unlabelled = HeaderValue::from_static("application/octet-stream");
+    headers.insert(header::CONTENT_TYPE, label.unwrap_or(unlabelled));
     if !is_json(media_type) {
         // A browser that opens it by its address saves it, whatever its type would make of it.
         let attachment = HeaderValue::from_static("attachment");

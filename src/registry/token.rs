@@ -70,7 +70,7 @@ impl<P: Platform> Registry<P> {
             None => name,
         };
         let visit = visit(&self.settings, request);
-        let (token, claims) = access.issue(&caller, visit, scopes, meant, &self.host);
+        let (token, claims) = access.issue(&caller, visit, scopes, meant, &self.host)?;
         let granted: Vec<String> = claims.access.iter().map(Grant::scope).collect();
         let body = json!({
             "token": token,

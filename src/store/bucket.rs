@@ -134,7 +134,7 @@ impl<S: Objects> Bucket<S> {
         document: &impl Serialize,
         condition: Condition<'_>,
     ) -> Result<Option<Meta>, StoreError> {
-        let content = Content::Bytes(to_json(document).into_bytes());
+        let content = Content::Bytes(to_json(document)?.into_bytes());
         let options = PutOptions {
             condition,
             ..PutOptions::default()

@@ -32,9 +32,11 @@ use crate::{
 
 /// The JSON of a document.
 ///
-/// No document has a map whose keys are not text, so serializing never fails.
-pub fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+/// # Errors
+///
+/// [`StoreError::Failed`] if the document can't be serialized: a map has a key that is not text.
+pub fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 /// Parses a document. An error names the key.
@@ -346,7 +348,7 @@ mod tests {
                 of("mirrored"),
             ),
         ] {
-            assert_eq!(to_json(&reason), stored);
+            assert_eq!(to_json(&reason).unwrap(), stored);
             assert_eq!(serde_json::from_str::<Reason>(&stored).unwrap(), reason);
         }
     }
@@ -362,7 +364,7 @@ mod tests {
             let stored = format!(r#"{{"mediaType":"a/b"{rest}}}"#);
             let read: Stored = serde_json::from_str(&stored).unwrap();
             assert_eq!((read.aside, read.mirrored), (aside, mirrored));
-            assert_eq!(to_json(&read), stored);
+            assert_eq!(to_json(&read).unwrap(), stored);
         }
     }
 
@@ -370,7 +372,7 @@ mod tests {
     #[track_caller]
     fn is_kept<T: for<'de> Deserialize<'de> + Serialize>(stored: &str) {
         let read: T = serde_json::from_str(stored).unwrap();
-        assert_eq!(to_json(&read), stored);
+        assert_eq!(to_json(&read).unwrap(), stored);
     }
 
     #[test]

@@ -206,13 +206,15 @@ fn asks_for_a_password_where_no_token_is_taken() {
     let alice = basic("alice", "secret");
     let caller = block_on(access.identify(visit(Some(&alice)), metrics, &host)).unwrap();
     assert!(access.permit(&caller, metrics, visit(Some(&alice))).is_ok());
-    let (token, _) = access.issue(
-        &caller,
-        visit(None),
-        ["registry:strata:*"],
-        |name| name,
-        &host,
-    );
+    let (token, _) = access
+        .issue(
+            &caller,
+            visit(None),
+            ["registry:strata:*"],
+            |name| name,
+            &host,
+        )
+        .unwrap();
     let bearer = format!("Bearer {token}");
     for need in [metrics, Need::Token] {
         let caller = block_on(access.identify(visit(Some(&bearer)), need, &host)).unwrap();

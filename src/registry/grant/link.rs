@@ -67,7 +67,7 @@ impl<P: Platform> Grants<P> {
             metadata: &metadata,
             ..PutOptions::default()
         };
-        let content = Content::Bytes(to_json(record).into_bytes());
+        let content = Content::Bytes(to_json(record)?.into_bytes());
         self.store
             .put(&Key::link(digest, name), content, options)
             .await

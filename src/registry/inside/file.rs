@@ -171,7 +171,7 @@ impl<P: Platform> Inside<P> {
                 }
                 length = range.length();
                 if request.method == Method::GET {
-                    pieces = self.read_file(layer, &file, *range, &reading);
+                    pieces = self.read_file(layer, &file, *range, &reading)?;
                 }
             }
             several => {
@@ -184,7 +184,7 @@ impl<P: Platform> Inside<P> {
                     );
                     length = length.saturating_add(head.len() as u64 + range.length());
                     pieces.push(Part::Piece(Piece::Bytes(head.into_bytes())));
-                    pieces.extend(self.read_file(layer, &file, *range, &reading));
+                    pieces.extend(self.read_file(layer, &file, *range, &reading)?);
                 }
                 let tail = format!("\r\n--{boundary}--\r\n");
                 length = length.saturating_add(tail.len() as u64);
@@ -205,13 +205,13 @@ impl<P: Platform> Inside<P> {
         file: &File,
         range: ByteRange,
         reading: &Reading<P::Bytes>,
-    ) -> Vec<Part<P::Body, P::Bytes>> {
+    ) -> Result<Parts<P>, Error> {
         let bytes = file.archive(&bounds(range));
         let made = match (&file.segments, reading) {
             (None, Reading::Held(held, None)) => {
                 return layer
                     .held(&bytes, held)
-                    .map(|bytes| Part::Piece(Piece::Held(bytes)))
+                    .map(|bytes| Ok(Part::Piece(Piece::Held(bytes?))))
                     .collect();
             }
             (None, Reading::Held(..) | Reading::Passing(_)) => self.archive(layer, bytes, reading),
@@ -220,9 +220,12 @@ impl<P: Platform> Inside<P> {
             }
         };
         let made = Made(made.map_ok(Piece::Held).boxed_local());
-        vec![Part::Piece(Piece::Made(made))]
+        Ok(vec![Part::Piece(Piece::Made(made))])
     }
 }
+
+/// The parts of a reply, in their order.
+type Parts<P> = Vec<Part<<P as Platform>::Body, <P as Platform>::Bytes>>;
 
 /// The ranges that a request selects of a file, and the status of the response.
 fn select<B>(

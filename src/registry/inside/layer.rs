@@ -6,7 +6,7 @@ use crate::{
     digest::Digest,
     layer::index::{Index, Span},
     ledger::Lease,
-    store::{document::Record, warm::Content},
+    store::{StoreError, document::Record, warm::Content},
     time::Timestamp,
 };
 
@@ -42,22 +42,24 @@ impl<B: crate::store::Bytes> Layer<B> {
         &self,
         bytes: &Range<u64>,
         held: &BTreeMap<usize, B>,
-    ) -> std::vec::IntoIter<B> {
+    ) -> std::vec::IntoIter<Result<B, StoreError>> {
         let spans = held.range(self.index.spans_of(bytes));
-        let found: Vec<B> = spans
+        let found: Vec<_> = spans
             .map(|(at, whole)| self.cut(*at, whole, bytes))
             .collect();
         found.into_iter()
     }
 
     /// What a span has of these bytes of the archive.
-    pub(super) fn cut(&self, at: usize, whole: &B, bytes: &Range<u64>) -> B {
+    pub(super) fn cut(&self, at: usize, whole: &B, bytes: &Range<u64>) -> Result<B, StoreError> {
         let Some(Span { output, .. }) = self.index.spans.get(at) else {
-            return whole.slice(0, 0);
+            let layer = &self.digest;
+            let found = format!("the index of layer {layer} has no span {at}");
+            return Err(StoreError::Failed(found));
         };
         let first = bytes.start.saturating_sub(output.start);
         let end = bytes.end.min(output.end).saturating_sub(output.start);
-        whole.slice(first, end)
+        Ok(whole.slice(first, end))
     }
 }
 

@@ -106,7 +106,8 @@ impl<P: Platform> Inside<P> {
         }
     }
 
-    /// Which passes the trigger began and did not end, and how often.
+    /// Which passes the trigger began and did not end, and how often. What another version has
+    /// written counts as none.
     async fn read_tries(&self) -> Result<Tries, Error> {
         Ok(match self.store.text(&self.host, &Key::Passes).await? {
             Some((_, text)) => from_json(&Key::Passes, &text).unwrap_or_default(),

@@ -158,7 +158,7 @@ impl<P: Platform> Inside<P> {
                 let lease = lease.clone();
                 let leased = move |bytes| {
                     let _lease = &lease;
-                    Ok(bytes)
+                    bytes
                 };
                 return stream::iter(layer.held(&bytes, held).map(leased)).boxed_local();
             }
@@ -184,7 +184,7 @@ impl<P: Platform> Inside<P> {
                 match inside.ledger.scope(sender, spans).await {
                     Ok(found) => {
                         let found = (left.start..end).zip(found);
-                        let cut = found.map(move |(at, whole)| Ok(layer.cut(at, &whole, &bytes)));
+                        let cut = found.map(move |(at, whole)| layer.cut(at, &whole, &bytes));
                         Ok(Some((stream::iter(cut), end..left.end)))
                     }
                     Err(error) => {

@@ -49,8 +49,9 @@ impl<P: Platform> Manifests<P> {
         let size = object.meta.size;
         let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
         let _lease = lease.await?;
-        let bytes = self.host.collect(object.body, MAX_SIZE).await?;
-        let bytes = bytes.unwrap_or_default();
+        let Some(bytes) = self.host.collect(object.body, MAX_SIZE).await? else {
+            return Ok(Children::Unreadable);
+        };
         if digest.algorithm().digest(&bytes) != *digest {
             // It may have listed others.
             return Ok(Children::Unreadable);

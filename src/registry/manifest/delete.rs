@@ -124,7 +124,7 @@ impl<P: Platform> Manifests<P> {
         let tombstone = to_json(&TagTarget::Tombstone {
             digest: digest.clone(),
             time: self.host.now(),
-        });
+        })?;
         let options = PutOptions {
             condition: Condition::Matches(&seen.etag),
             metadata: &tombstone,

@@ -54,7 +54,7 @@ impl<P: Platform> Manifests<P> {
                 .await?; // 4
         }
         self.write_catalog(name).await?;
-        let stored = to_json(&Stored::of(manifest, origin));
+        let stored = to_json(&Stored::of(manifest, origin))?;
         let options = PutOptions {
             digest: Some(digest),
             metadata: &stored,
@@ -79,7 +79,7 @@ impl<P: Platform> Manifests<P> {
         bound: Bound,
     ) -> Result<(), Error> {
         let digest = target.digest();
-        let target = to_json(target);
+        let target = to_json(target)?;
         loop {
             let seen = match refusal {
                 Some(refusal) => Some(self.unmoved(name, tag, digest, refusal).await?),
@@ -137,7 +137,7 @@ impl<P: Platform> Manifests<P> {
             size,
             artifact_type: manifest.artifact_type.clone(),
             annotations: manifest.annotations.clone(),
-        });
+        })?;
         let key = Key::referrer(name, subject, digest, &self.host.nonce());
         // A listing reads metadata only; an entry with long annotations costs a read of its own.
         let (metadata, body) = if entry.len() <= MAX_METADATA {
@@ -149,7 +149,7 @@ impl<P: Platform> Manifests<P> {
                 size,
                 artifact_type: manifest.artifact_type.clone(),
                 annotations: None,
-            });
+            })?;
             let short = Some(short).filter(|short| short.len() <= MAX_METADATA);
             (short.unwrap_or_default(), entry.into_bytes())
         };

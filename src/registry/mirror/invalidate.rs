@@ -84,7 +84,7 @@ impl<P: Platform> Mirror<P> {
                     return Ok(false);
                 }
             }
-            let target = to_json(&target);
+            let target = to_json(&target)?;
             let options = PutOptions {
                 condition: Condition::Matches(&meta.etag),
                 metadata: &target,

@@ -87,7 +87,7 @@ impl<P: Platform> Mirror<P> {
         };
         let asked = self.pages.referrers.share(&key, &self.host, ask);
         let respond = |referrers: Vec<Referrer>, next: Option<&str>| {
-            Ok(respond_with_referrers(called, wanted, &referrers, next))
+            respond_with_referrers(called, wanted, &referrers, next)
         };
         let error = match asked.await {
             Ok(page) => {

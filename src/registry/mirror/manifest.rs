@@ -214,7 +214,7 @@ impl<P: Platform> Mirror<P> {
                 nonce: None,
                 seen: Some(seen),
                 invalidated: None,
-            });
+            })?;
             let condition = over.as_deref();
             let options = PutOptions {
                 condition: condition.map_or(Condition::Absent, Condition::Matches),

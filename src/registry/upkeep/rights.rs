@@ -110,7 +110,7 @@ impl<P: Platform> Upkeep<P> {
             "blobs": found.blobs,
         });
         if let (false, Some(body)) = (is_finished, body.as_object_mut()) {
-            let cursor = URL_SAFE_NO_PAD.encode(to_json(&place));
+            let cursor = URL_SAFE_NO_PAD.encode(to_json(&place)?);
             body.insert("cursor".to_owned(), cursor.into());
         }
         Ok(respond_with_json(StatusCode::OK, bytes(&body)))

@@ -168,7 +168,7 @@ impl<P: Platform> Upkeep<P> {
         cursor.is_open = false;
         let is_finished = cursor.place == Place::Rest;
         if is_finished {
-            self.tell_of_pass(&cursor);
+            self.tell_of_pass(&cursor)?;
             cursor.time = cursor.time + period.unwrap_or_else(|| DAY * self.settings.scrub_days);
             cursor.edges.seen = Filter::default();
         }
@@ -217,7 +217,7 @@ impl<P: Platform> Upkeep<P> {
         }
     }
 
-    fn tell_of_pass(&self, cursor: &Cursor) {
+    fn tell_of_pass(&self, cursor: &Cursor) -> Result<(), Error> {
         let Totals {
             checked,
             bytes,
@@ -225,12 +225,13 @@ impl<P: Platform> Upkeep<P> {
             repaired,
         } = &cursor.totals;
         let fields = [
-            ("checked", &*to_json(checked)),
+            ("checked", &*to_json(checked)?),
             ("bytes", &*bytes.to_string()),
-            ("found", &*to_json(found)),
+            ("found", &*to_json(found)?),
             ("repaired", &*repaired.to_string()),
         ];
         self.host.log(Level::Info, "scrubbed", &fields);
+        Ok(())
     }
 }
 

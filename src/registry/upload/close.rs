@@ -223,7 +223,7 @@ impl<P: Platform> Uploads<P> {
         mine: &Record,
         bound: Bound,
     ) -> Result<Record, Error> {
-        let metadata = to_json(&BlobKind::Extents { size: mine.size() });
+        let metadata = to_json(&BlobKind::Extents { size: mine.size() })?;
         // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
         for _ in 0..3 {
             let seen = self.grants.look(digest).await?;
@@ -236,7 +236,7 @@ impl<P: Platform> Uploads<P> {
                 metadata: &metadata,
                 ..PutOptions::default()
             };
-            let content = Content::Bytes(to_json(mine).into_bytes());
+            let content = Content::Bytes(to_json(mine)?.into_bytes());
             if self
                 .store
                 .put(&Key::blob(digest), content, options)

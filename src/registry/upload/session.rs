@@ -82,7 +82,7 @@ impl<P: Platform> Uploads<P> {
         number: u32,
         step: &Step,
     ) -> Result<bool, Error> {
-        let metadata = to_json(step);
+        let metadata = to_json(step)?;
         let options = PutOptions {
             condition: Condition::Absent,
             metadata: &metadata,

@@ -44,7 +44,7 @@ impl<P: Platform> Uploads<P> {
             Some(body) => Content::Stream(body, length),
             None => Content::Bytes(Vec::new()),
         };
-        let metadata = to_json(&BlobKind::Bytes);
+        let metadata = to_json(&BlobKind::Bytes)?;
         let options = PutOptions {
             condition: seen.condition(),
             digest: Some(digest),
@@ -203,7 +203,7 @@ impl<P: Platform> Uploads<P> {
         self.grants
             .keep(name, &[digest], &by.reason(), bound)
             .await?; // 1 KEEP
-        let metadata = to_json(&BlobKind::Bytes);
+        let metadata = to_json(&BlobKind::Bytes)?;
         let options = PutOptions {
             condition: seen.condition(),
             digest: Some(digest),

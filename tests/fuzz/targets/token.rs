@@ -74,7 +74,7 @@ fn token(access: &Access) -> String {
     let basic = format!("Basic {}", STANDARD.encode(format!("ann:{CREDENTIAL}")));
     let user = identify(access, Some(&basic)).expect("the user signs in");
     let scopes = ["repository:team/a:pull"];
-    access.issue(&user, visit(None), scopes, |name| name, &host()).0
+    access.issue(&user, visit(None), scopes, |name| name, &host()).unwrap().0
 }
 
 fn visit(authorization: Option<&str>) -> Visit<'_> {
@@ -113,7 +113,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 /// A token allows only actions that its scopes name and its user may do.
 fn scopes(access: &Access, caller: &Caller, text: &str) {
-    let (token, claims) = access.issue(caller, visit(None), text.split('\n'), |name| name, &host());
+    let (token, claims) = access.issue(caller, visit(None), text.split('\n'), |name| name, &host()).unwrap();
     let by_token = identify(access, Some(&format!("Bearer {token}"))).expect("a token signs in");
     assert_eq!(by_token.user(), caller.user());
     let may = |caller, name: &Name, action| {

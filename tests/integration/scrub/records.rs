@@ -143,6 +143,20 @@ fn a_manifest_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
 }
 
 #[test]
+fn a_manifest_that_is_longer_than_any_is_set_aside() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let manifest = key::manifest(&name("a"), &manifest_digest());
+    let healthy = fixture.objects();
+    fixture.damage(&manifest, |bytes| bytes.resize(4 * 1024 * 1024 + 1, b' '));
+    assert_eq!(fixture.pass(), ["corrupt manifest: aside"]);
+    fixture.restart();
+    assert_eq!(fixture.ask("GET /v2/a/manifests/v1").status, 404);
+    fixture.push_manifest("a", "v1", OCI_MANIFEST, &image());
+    assert_eq!(fixture.objects()[&manifest], healthy[&manifest]);
+}
+
+#[test]
 fn the_media_type_of_a_manifest_is_written_anew() {
     let mut fixture = Fixture::new(&[]);
     fixture.push_image("a");

@@ -158,7 +158,7 @@ impl<P: Platform> Scrub<'_, P> {
     ) -> Result<Verdict, Halt> {
         let verdict = self.hash(digest, meta, record, objects).await?;
         // Where the record can't be read, another one is tried.
-        let record_digest = digest.algorithm().digest(to_json(record).as_bytes());
+        let record_digest = digest.algorithm().digest(to_json(record)?.as_bytes());
         let doubt = Some(format!("{digest} {} {record_digest}", meta.etag));
         if !matches!(verdict, Verdict::Wrong(_)) || self.next.borrow().doubted == doubt {
             return Ok(verdict);
@@ -268,8 +268,8 @@ impl<P: Platform> Scrub<'_, P> {
             why: &why,
             time: upkeep.host.now(),
             nonce: upkeep.host.nonce(),
-        });
-        let metadata = to_json(&BlobKind::Aside);
+        })?;
+        let metadata = to_json(&BlobKind::Aside)?;
         let is_aside = self
             .replace(&key, meta, note.into_bytes(), &metadata)
             .await?;
@@ -353,7 +353,7 @@ impl<P: Platform> Scrub<'_, P> {
         let store = &self.work.upkeep.store;
         let (content, kind) = match &record {
             Record::Extents { size, .. } => {
-                let content = Content::Bytes(to_json(&record).into_bytes());
+                let content = Content::Bytes(to_json(&record)?.into_bytes());
                 (content, BlobKind::Extents { size: *size })
             }
             Record::Bytes { size } => match store.get(&key, None).await? {
@@ -361,7 +361,7 @@ impl<P: Platform> Scrub<'_, P> {
                 None => return Ok(State::Unknown),
             },
         };
-        let metadata = to_json(&kind);
+        let metadata = to_json(&kind)?;
         let options = PutOptions {
             condition: Condition::Matches(&meta.etag),
             digest: Some(digest).filter(|_| matches!(kind, BlobKind::Bytes)),

@@ -76,7 +76,7 @@ impl<P: Platform> Upkeep<P> {
                 body.insert("pass".to_owned(), json!(outcome.pass));
             }
             if is_dry && !is_finished {
-                let cursor = URL_SAFE_NO_PAD.encode(to_json(&outcome.place));
+                let cursor = URL_SAFE_NO_PAD.encode(to_json(&outcome.place)?);
                 body.insert("cursor".to_owned(), cursor.into());
             }
         }

@@ -72,7 +72,10 @@ impl<P: Platform> Scrub<'_, P> {
         let Some((_, bytes)) = self.read_object(&key, MAX_INDEX).await? else {
             return Ok(None);
         };
-        let bytes = bytes.unwrap_or_default();
+        let Some(bytes) = bytes else {
+            let found = format!("it has more than {MAX_INDEX} bytes");
+            return Ok(Some(found));
+        };
         let index = match Known::parse(&bytes) {
             Ok(Known::Index(index)) => index,
             Ok(Known::Refused(_)) => return Ok(None),

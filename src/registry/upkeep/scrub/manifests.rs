@@ -138,6 +138,27 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
+    /// Reads a manifest, and says what is wrong with its bytes. `None` if it is no longer what was
+    /// listed.
+    async fn examine_bytes(
+        &self,
+        digest: &Digest,
+        key: &Key,
+        meta: &Meta,
+    ) -> Result<Option<(Vec<u8>, Option<String>)>, Halt> {
+        if meta.size > MAX_SIZE {
+            // No push and no upstream gives so many bytes: what is there is not read, and not kept.
+            let wrong = format!("it has {} bytes, a manifest at most {MAX_SIZE}", meta.size);
+            return Ok(Some((Vec::new(), Some(wrong))));
+        }
+        let Some(bytes) = self.read_twice(digest, key, meta).await? else {
+            return Ok(None);
+        };
+        let found = digest.algorithm().digest(&bytes);
+        let wrong = (found != *digest).then(|| format!("its bytes have the digest {found}"));
+        Ok(Some((bytes, wrong)))
+    }
+
     /// Reads a manifest, and again if its bytes are wrong: they may have been wrong on their way.
     /// `None` if it is no longer what was listed.
     async fn read_twice(
@@ -154,7 +175,10 @@ impl<P: Platform> Scrub<'_, P> {
             if now.etag != meta.etag {
                 return Ok(None);
             }
-            bytes = read.unwrap_or_default();
+            let Some(read) = read else {
+                return Ok(None);
+            };
+            bytes = read;
             if digest.algorithm().digest(&bytes) == *digest {
                 break;
             }
@@ -162,7 +186,8 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(Some(bytes))
     }
 
-    /// Sets a manifest aside whose bytes are wrong. The bytes stay, for people who look into it.
+    /// Sets a manifest aside whose bytes are wrong. The bytes that were read stay,
+    /// for people who look into it.
     async fn set_manifest_aside(
         &self,
         key: &Key,
@@ -176,7 +201,7 @@ impl<P: Platform> Scrub<'_, P> {
             media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
             lists: None,
             aside: true,
-        });
+        })?;
         self.replace(key, meta, bytes, &metadata).await?;
         Ok(())
     }
@@ -204,13 +229,10 @@ impl<P: Platform> Scrub<'_, P> {
             }
             return Ok(None);
         }
-        let Some(bytes) = self.read_twice(digest, key, meta).await? else {
+        let Some((bytes, wrong)) = self.examine_bytes(digest, key, meta).await? else {
             return Ok(None);
         };
-        let size = bytes.len() as u64;
-        let found = digest.algorithm().digest(&bytes);
-        if found != *digest {
-            let why = format!("its bytes have the digest {found}");
+        if let Some(why) = wrong {
             self.work.require(3)?;
             self.find(finding(Found::Corrupt, why, Some(Repair::Aside)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
@@ -220,6 +242,7 @@ impl<P: Platform> Scrub<'_, P> {
             }
             return Ok(None);
         }
+        let size = bytes.len() as u64;
         let manifest = match Manifest::read(&bytes) {
             Ok(manifest) => manifest,
             Err(error) => {
@@ -249,7 +272,7 @@ impl<P: Platform> Scrub<'_, P> {
             };
             self.find(finding(Found::Corrupt, why, Some(Repair::Write)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
-                let metadata = to_json(&right);
+                let metadata = to_json(&right)?;
                 self.replace(key, meta, bytes, &metadata).await?;
                 let upkeep = self.work.upkeep;
                 upkeep.tiers.changed(Wanted::Manifest(name, digest));

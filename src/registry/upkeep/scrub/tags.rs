@@ -153,8 +153,8 @@ impl<P: Platform> Scrub<'_, P> {
         }
         let is_readable = if meta.metadata.is_empty() {
             let body = self.read_object(key, MAX_BODY).await?;
-            let bytes = body.and_then(|(_, bytes)| bytes).unwrap_or_default();
-            serde_json::from_slice::<Referrer>(&bytes).is_ok()
+            body.and_then(|(_, bytes)| bytes)
+                .is_some_and(|bytes| serde_json::from_slice::<Referrer>(&bytes).is_ok())
         } else {
             serde_json::from_str::<Referrer>(&meta.metadata).is_ok()
         };

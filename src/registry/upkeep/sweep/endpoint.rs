@@ -63,7 +63,7 @@ impl<P: Platform> Upkeep<P> {
             "removals": outcome.report.removals,
         });
         if is_dry && !outcome.is_finished {
-            let cursor = URL_SAFE_NO_PAD.encode(to_json(&outcome.place));
+            let cursor = URL_SAFE_NO_PAD.encode(to_json(&outcome.place)?);
             if let Some(body) = body.as_object_mut() {
                 body.insert("cursor".to_owned(), cursor.into());
             }
