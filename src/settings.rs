@@ -1,44 +1,24 @@
 //! Settings: what the operator of a registry chooses, read once and checked.
 //!
-//! | name | default | meaning |
-//! |---|---|---|
-//! | `STRATA_USERS` | none | users and their passwords, a secret (see [`crate::access::user`]) |
-//! | `STRATA_RULES` | users may do everything | who may do what in which repositories (see [`crate::access::rule`]) |
-//! | `STRATA_ANONYMOUS_PULL` | `false` | whether everyone may pull what no rule keeps from them: a last rule |
-//! | `STRATA_UPSTREAMS` | none | the registries that are mirrored (see [`crate::upstream`]) |
-//! | `STRATA_UPSTREAM_CREDENTIALS` | none | what is signed in to them with, a secret: `{"<name>": {"user": …, "password": …}}` |
-//! | `STRATA_ORIGIN` | as asked | how clients reach the registry, as `https://registry.example.com`, where a proxy hides it |
-//! | `STRATA_UPLOADS` | 64 | how many bodies of one user an isolate takes at the same time |
-//! | `STRATA_SUBREQUESTS` | 10000 | store operations that the platform's plan allows one request |
-//! | `STRATA_GRACE_HOURS` | 24 | how long what nobody refers to is kept; no push may take longer than half of it |
-//! | `STRATA_GRACE_SECONDS` | none | the same in seconds, from 4 on, to try the sweep out: with less than an hour, pushes that take longer than half of it fail |
-//! | `STRATA_SCRUB_DAYS` | 30 | in how many days all that is stored is read again, up to 365; 0 for on demand only |
-//! | `STRATA_RETENTION` | everything stays | which tags and manifests go by themselves, and which tags never move (see [`crate::retention`]) |
-//! | `STRATA_HOT_BYTES` | 33554432 | memory of an isolate for what is hot, up to 96 MiB; 0 for none |
-//! | `STRATA_HOT_BLOB_BYTES` | 1048576 | the largest blob that is kept hot; nothing above an eighth of the memory is |
-//! | `STRATA_HOT_SECONDS` | 3600 | how long something stays hot |
-//! | `STRATA_WARM_BLOB_BYTES` | 1048576 | the largest blob that goes warm, up to 24 MiB; it is read into memory whole |
-//! | `STRATA_WARM_SECONDS` | 86400 | how long a blob stays warm, at least 60, and a manifest, if `STRATA_STALE_SECONDS` is not shorter; 0 leaves the warm tier alone |
-//! | `STRATA_WARM_READS` | 3 | how often something is read, lately, to go warm; up to 255 |
-//! | `STRATA_WARM_SPAN_READS` | 1 | the same for a part of a layer that was inflated |
-//! | `STRATA_WARM_PATIENCE_MS` | 1000 | how long the warm tier may take to answer |
-//! | `STRATA_WARM_COMPRESSION` | `true` | whether warm values are compressed, where that makes them smaller by a tenth |
-//! | `STRATA_HALF_LIFE_SECONDS` | 600 | how long a read counts as lately: after this time, half |
-//! | `STRATA_STALE_SECONDS` | 3600 | how long it is believed that a manifest or blob is there, when another isolate may have deleted it |
-//! | `STRATA_ABSENT_SECONDS` | 5 | how long those who can't push believe that something is not there, up to 60 |
-//! | `STRATA_SPAN_BYTES` | 1048576 | about how much of a layer is inflated to read a byte of it, from 65536 to 4194304 |
-//! | `STRATA_INDEX_STEP_BYTES` | 536870912 | how much of a layer is inflated for its index in one request; the rest is left to the next, or to the cron trigger |
-//! | `STRATA_INDEX_ENTRIES` | 2000000 | the most files of a layer that is indexed |
-//! | `STRATA_INFLATED_BYTES` | 68719476736 | the most bytes that a layer may inflate to |
-//! | `STRATA_INFLATED_RATIO` | 250 | how many times its size that may be, beyond 64 MiB |
-//! | `STRATA_INDEX_ON_PUSH` | `false` | whether layers are indexed when an image is pushed, or when somebody first looks inside |
-//! | `STRATA_LOG` | `requests` | `requests` for a line for each request, `errors` for failures only |
+//! `src/settings/table.rs` is their table. `docs/settings.md` is generated from it:
+//!
+//! ```text
+//! cargo run --example settings > docs/settings.md
+//! ```
 
-use std::{fmt, str::FromStr, time::Duration};
+mod document;
+mod error;
+mod log;
+mod setting;
+mod table;
+
+use std::time::Duration;
 
 use crate::{
     access::Access, layer::pass, retention::Policies, store::policy::Policy, upstream::Upstreams,
 };
+
+pub use self::{document::document, error::ParseSettingsError, log::Log};
 
 /// The settings of a registry.
 #[derive(Debug)]
@@ -78,98 +58,39 @@ pub struct Layers {
     pub on_push: bool,
 }
 
-/// What the log tells.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Log {
-    /// Failures.
-    Errors,
-    /// Failures, and a line for each request.
-    Requests,
-}
-
-impl FromStr for Log {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "errors" => Ok(Self::Errors),
-            "requests" => Ok(Self::Requests),
-            _ => Err(()),
-        }
-    }
-}
-
 impl Settings {
     /// Reads settings by their names.
     pub fn parse(get: impl Fn(&str) -> Option<String>) -> Result<Self, ParseSettingsError> {
-        let anonymous_pull = value(
-            &get,
-            "STRATA_ANONYMOUS_PULL",
-            false,
-            "true or false",
-            |_| true,
-        )?;
-        let subrequests = value(
-            &get,
-            "STRATA_SUBREQUESTS",
-            10_000,
-            "a number of at least 50",
-            |n| *n >= 50,
-        )?;
-        let hours = value(
-            &get,
-            "STRATA_GRACE_HOURS",
-            24_u64,
-            "a number of hours from 1 to 8760",
-            |n| (1..=8_760).contains(n),
-        )?;
-        let grace = value(
-            &get,
-            "STRATA_GRACE_SECONDS",
-            hours * 3_600,
-            "a number of seconds from 4 to 31536000",
-            |n| (4..=8_760 * 3_600).contains(n),
-        )?;
-        let scrub_days = value(
-            &get,
-            "STRATA_SCRUB_DAYS",
-            30,
-            "a number of days from 0 to 365",
-            |n| *n <= 365,
-        )?;
-        let log = value(
-            &get,
-            "STRATA_LOG",
-            Log::Requests,
-            "requests or errors",
-            |_| true,
-        )?;
+        let anonymous_pull = table::STRATA_ANONYMOUS_PULL.read(&get)?;
+        let subrequests = table::STRATA_SUBREQUESTS.read(&get)?;
+        let hours = table::STRATA_GRACE_HOURS.read(&get)?;
+        let grace = table::STRATA_GRACE_SECONDS
+            .find(&get)?
+            .unwrap_or(hours * 3_600);
+        let scrub_days = table::STRATA_SCRUB_DAYS.read(&get)?;
+        let log = table::STRATA_LOG.read(&get)?;
         let policy = policy(&get)?;
         let layers = layers(&get)?;
-        let uploads = value(
-            &get,
-            "STRATA_UPLOADS",
-            64,
-            "a number from 1 to 10000",
-            |n| (1..=10_000).contains(n),
-        )?;
-        let (users, rules) = (get("STRATA_USERS"), get("STRATA_RULES"));
+        let uploads = table::STRATA_UPLOADS.read(&get)?;
+        let users = table::STRATA_USERS.find(&get)?;
+        let rules = table::STRATA_RULES.find(&get)?;
         let access = Access::parse(users.as_deref(), rules.as_deref(), anonymous_pull)
             .map_err(|(name, problem)| ParseSettingsError::new(name, &problem))?;
-        let (upstreams, credentials) =
-            (get("STRATA_UPSTREAMS"), get("STRATA_UPSTREAM_CREDENTIALS"));
+        let upstreams = table::STRATA_UPSTREAMS.find(&get)?;
+        let credentials = table::STRATA_UPSTREAM_CREDENTIALS.find(&get)?;
         let upstreams = Upstreams::parse(upstreams.as_deref(), credentials.as_deref())
             .map_err(|(name, problem)| ParseSettingsError::new(name, &problem))?;
-        let retention = match get("STRATA_RETENTION").filter(|text| !text.trim().is_empty()) {
-            Some(text) => Policies::parse(&text)
-                .map_err(|problem| ParseSettingsError::new("STRATA_RETENTION", &problem))?,
+        let retention = match table::STRATA_RETENTION.find(&get)? {
+            Some(text) => {
+                Policies::parse(&text).map_err(|problem| table::STRATA_RETENTION.error(&problem))?
+            }
             None => Policies::default(),
         };
         Ok(Self {
             access,
             retention,
             upstreams,
-            origin: origin(&get)?,
+            origin: table::STRATA_ORIGIN.find(&get)?,
             uploads,
             grace: Duration::from_secs(grace),
             scrub_days,
@@ -182,183 +103,84 @@ impl Settings {
 }
 
 fn layers(get: &impl Fn(&str) -> Option<String>) -> Result<Layers, ParseSettingsError> {
-    let number = |name, default, least: u64, most: u64| {
-        let allowed = format!("a number from {least} to {most}");
-        value(get, name, default, &allowed, |n| (least..=most).contains(n))
-    };
-    let defaults = pass::Options::default();
     let options = pass::Options {
-        span: number("STRATA_SPAN_BYTES", defaults.span, 64 * 1024, 4 * MIB)?,
-        entries: number("STRATA_INDEX_ENTRIES", defaults.entries, 1, 10_000_000)?,
-        inflated: number("STRATA_INFLATED_BYTES", defaults.inflated, MIB, 1 << 40)?,
-        ratio: number("STRATA_INFLATED_RATIO", defaults.ratio, 2, 10_000)?,
-        ..defaults
+        span: table::STRATA_SPAN_BYTES.read(get)?,
+        entries: table::STRATA_INDEX_ENTRIES.read(get)?,
+        inflated: table::STRATA_INFLATED_BYTES.read(get)?,
+        ratio: table::STRATA_INFLATED_RATIO.read(get)?,
+        ..pass::Options::default()
     };
     Ok(Layers {
         options,
-        step: number("STRATA_INDEX_STEP_BYTES", 512 * MIB, MIB, 1 << 40)?,
-        on_push: value(get, "STRATA_INDEX_ON_PUSH", false, "true or false", |_| {
-            true
-        })?,
+        step: table::STRATA_INDEX_STEP_BYTES.read(get)?,
+        on_push: table::STRATA_INDEX_ON_PUSH.read(get)?,
     })
-}
-
-fn origin(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, ParseSettingsError> {
-    let allowed = "a scheme and a host, as https://registry.example.com";
-    let origin = value(get, "STRATA_ORIGIN", String::new(), allowed, |text| {
-        // It stands in quotes in a header.
-        text.parse::<http::Uri>().is_ok_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.path_and_query().is_none_or(|path| path == "/")
-        }) && !text.contains(['"', '\\', '@'])
-    })?;
-    let origin = origin.trim_end_matches('/');
-    Ok((!origin.is_empty()).then(|| origin.to_owned()))
 }
 
 fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<Policy, ParseSettingsError> {
-    let bytes = |name, default, most: u64| {
-        let allowed = format!("a number of bytes from 0 to {most}");
-        value(get, name, default, &allowed, |n| (0..=most).contains(n))
-    };
-    let seconds = |name, default, least: u64, most: u64| {
-        let allowed = format!("a number of seconds from {least} to {most}");
-        value(get, name, default, &allowed, |n| (least..=most).contains(n)).map(Duration::from_secs)
-    };
-    let warm_seconds = value(
-        get,
-        "STRATA_WARM_SECONDS",
-        DAY,
-        "0, or a number of seconds from 60 to 31536000",
-        |n| *n == 0 || (60..=365 * DAY).contains(n),
-    )?;
-    let patience = value(
-        get,
-        "STRATA_WARM_PATIENCE_MS",
-        1_000,
-        "a number of milliseconds from 10 to 30000",
-        |n| (10..=30_000).contains(n),
-    )?;
+    let warm_retention = table::STRATA_WARM_SECONDS.read(get)?;
+    let patience = table::STRATA_WARM_PATIENCE_MS.read(get)?;
     Ok(Policy {
-        hot_bytes: bytes("STRATA_HOT_BYTES", 32 * MIB, 96 * MIB)?,
-        hot_blob_bytes: bytes("STRATA_HOT_BLOB_BYTES", MIB, 12 * MIB)?,
-        hot_retention: seconds("STRATA_HOT_SECONDS", 3_600, 1, DAY)?,
-        warm_blob_bytes: bytes("STRATA_WARM_BLOB_BYTES", MIB, Policy::MAX_WARM)?,
-        warm_retention: Duration::from_secs(warm_seconds),
-        warm_reads: value(
-            get,
-            "STRATA_WARM_READS",
-            3,
-            "a number of reads from 1 to 255",
-            |n| (1..=255).contains(n),
-        )?,
-        warm_span_reads: value(
-            get,
-            "STRATA_WARM_SPAN_READS",
-            1,
-            "a number of reads from 1 to 255",
-            |n| (1..=255).contains(n),
-        )?,
-        half_life: seconds("STRATA_HALF_LIFE_SECONDS", 600, 1, DAY)?,
+        hot_bytes: table::STRATA_HOT_BYTES.read(get)?,
+        hot_blob_bytes: table::STRATA_HOT_BLOB_BYTES.read(get)?,
+        hot_retention: Duration::from_secs(table::STRATA_HOT_SECONDS.read(get)?),
+        warm_blob_bytes: table::STRATA_WARM_BLOB_BYTES.read(get)?,
+        warm_retention: Duration::from_secs(warm_retention),
+        warm_reads: table::STRATA_WARM_READS.read(get)?,
+        warm_span_reads: table::STRATA_WARM_SPAN_READS.read(get)?,
+        half_life: Duration::from_secs(table::STRATA_HALF_LIFE_SECONDS.read(get)?),
         warm_patience: Duration::from_millis(patience),
-        compresses: value(
-            get,
-            "STRATA_WARM_COMPRESSION",
-            true,
-            "true or false",
-            |_| true,
-        )?,
-        staleness: seconds("STRATA_STALE_SECONDS", 3_600, 1, DAY)?,
-        absence: seconds("STRATA_ABSENT_SECONDS", 5, 0, 60)?,
+        compresses: table::STRATA_WARM_COMPRESSION.read(get)?,
+        staleness: Duration::from_secs(table::STRATA_STALE_SECONDS.read(get)?),
+        absence: Duration::from_secs(table::STRATA_ABSENT_SECONDS.read(get)?),
     })
 }
-
-const MIB: u64 = 1024 * 1024;
-const DAY: u64 = 86_400;
-
-fn value<T: FromStr>(
-    get: impl Fn(&str) -> Option<String>,
-    name: &'static str,
-    default: T,
-    allowed: &str,
-    check: impl Fn(&T) -> bool,
-) -> Result<T, ParseSettingsError> {
-    let Some(text) = get(name).filter(|text| !text.trim().is_empty()) else {
-        return Ok(default);
-    };
-    text.trim().parse().ok().filter(check).ok_or_else(|| {
-        let problem = format!("{text:?} is not allowed, expected {allowed}");
-        ParseSettingsError::new(name, &problem)
-    })
-}
-
-/// A setting that can't be used.
-///
-/// It is the answer to every request, signed in or not. So its `Display` has the name alone: a
-/// value may be or contain a secret. The log has the problem.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ParseSettingsError {
-    name: &'static str,
-    problem: String,
-}
-
-impl ParseSettingsError {
-    fn new(name: &'static str, problem: &str) -> Self {
-        Self {
-            name,
-            problem: without_credentials(problem),
-        }
-    }
-
-    /// The setting.
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// The problem, for the log: without credentials of addresses, and without any text of a
-    /// setting that is a secret.
-    pub fn problem(&self) -> &str {
-        &self.problem
-    }
-}
-
-impl fmt::Display for ParseSettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name;
-        write!(
-            f,
-            "setting {name} is invalid: the registry's log has the reason"
-        )
-    }
-}
-
-/// Redacts the credentials of an address that a text quotes: `"https://…@host"`. A password may
-/// have any characters, so everything between the scheme and the last `@` is removed.
-fn without_credentials(text: &str) -> String {
-    let Some((before, host)) = text.rsplit_once('@') else {
-        return text.to_owned();
-    };
-    let first = before.find('@').unwrap_or(before.len());
-    let (start, _) = before.split_at(first);
-    let quoted = start.find(['"', '`']).map_or(0, |at| at + 1);
-    let (start, value) = before.split_at(quoted);
-    let scheme = value.split_once("://").filter(|(scheme, _)| {
-        let mut bytes = scheme.bytes();
-        !scheme.is_empty() && bytes.all(|b| b.is_ascii_alphanumeric())
-    });
-    let scheme = scheme.map_or_else(String::new, |(scheme, _)| format!("{scheme}://"));
-    format!("{start}{scheme}…@{host}")
-}
-
-impl std::error::Error for ParseSettingsError {}
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     fn parse(name: &str, text: &str) -> Result<Settings, String> {
         Settings::parse(|asked| (asked == name).then(|| text.to_owned()))
             .map_err(|error| format!("setting {}: {}", error.name(), error.problem()))
+    }
+
+    fn rows() -> impl Iterator<Item = setting::Row> {
+        let groups = table::groups().into_iter();
+        groups.flat_map(|group| group.rows)
+    }
+
+    #[test]
+    fn are_those_of_the_table() {
+        let asked = RefCell::new(Vec::new());
+        let get = |name: &str| {
+            asked.borrow_mut().push(name.to_owned());
+            None
+        };
+        Settings::parse(get).unwrap();
+        let mut asked = asked.into_inner();
+        let mut named: Vec<_> = rows().map(|row| row.name).collect();
+        asked.sort();
+        named.sort_unstable();
+        assert_eq!(asked, named);
+    }
+
+    /// The default of a setting that is optional is no value, but a remark.
+    #[test]
+    fn allow_their_defaults() {
+        let refused = rows().filter(|row| parse(row.name, &row.default).is_err());
+        let optional = [
+            "STRATA_USERS",
+            "STRATA_RULES",
+            "STRATA_ORIGIN",
+            "STRATA_UPSTREAMS",
+            "STRATA_UPSTREAM_CREDENTIALS",
+            "STRATA_GRACE_SECONDS",
+            "STRATA_RETENTION",
+        ];
+        assert!(refused.map(|row| row.name).eq(optional));
     }
 
     #[test]

@@ -1,0 +1,232 @@
+//! A setting: its name, its default, and the values that are allowed.
+
+use std::{fmt, str::FromStr};
+
+use crate::settings::error::ParseSettingsError;
+
+/// A setting whose values are of the kind `A`. Its default is a value, or [`Unset`].
+#[derive(Debug)]
+pub(super) struct Setting<A: Allowed, D = <A as Allowed>::Value> {
+    pub(super) name: &'static str,
+    pub(super) allowed: A,
+    pub(super) default: D,
+}
+
+/// The values that are allowed. `Display` is their description, which follows "expected".
+pub(super) trait Allowed: fmt::Display {
+    /// What a text is parsed to.
+    type Value;
+
+    /// Parses a text that is not blank.
+    fn parse(&self, text: &str) -> Option<Self::Value>;
+
+    /// Whether the texts are secrets.
+    fn is_secret(&self) -> bool {
+        false
+    }
+}
+
+/// The default of a setting that is optional: what the documents say of it.
+#[derive(Debug)]
+pub(super) struct Unset(pub(super) &'static str);
+
+impl fmt::Display for Unset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// What the documents say of a setting.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) default: String,
+    pub(super) allowed: String,
+    pub(super) is_secret: bool,
+    pub(super) meaning: &'static str,
+}
+
+impl<A: Allowed, D> Setting<A, D> {
+    /// The value, unless the setting is missing or blank.
+    pub(super) fn find(
+        &self,
+        get: &impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<A::Value>, ParseSettingsError> {
+        let Some(text) = get(self.name).filter(|text| !text.trim().is_empty()) else {
+            return Ok(None);
+        };
+        let value = self.allowed.parse(&text);
+        value.map(Some).ok_or_else(|| {
+            let allowed = &self.allowed;
+            self.error(&format!("{text:?} is not allowed, expected {allowed}"))
+        })
+    }
+
+    /// An error about the setting.
+    pub(super) fn error(&self, problem: &str) -> ParseSettingsError {
+        ParseSettingsError::new(self.name, problem)
+    }
+}
+
+impl<A: Allowed> Setting<A> {
+    /// The value, or the default.
+    pub(super) fn read(
+        self,
+        get: &impl Fn(&str) -> Option<String>,
+    ) -> Result<A::Value, ParseSettingsError> {
+        Ok(self.find(get)?.unwrap_or(self.default))
+    }
+}
+
+impl<A: Allowed, D: fmt::Display> Setting<A, D> {
+    /// The row of the documents.
+    pub(super) fn row(&self, meaning: &'static str) -> Row {
+        Row {
+            name: self.name,
+            default: self.default.to_string(),
+            allowed: self.allowed.to_string(),
+            is_secret: self.allowed.is_secret(),
+            meaning,
+        }
+    }
+}
+
+/// Numbers in a range.
+#[derive(Debug)]
+pub(super) struct Number<T> {
+    least: T,
+    most: Option<T>,
+    unit: Option<&'static str>,
+    /// Whether 0 is allowed too, below the range.
+    or_zero: bool,
+}
+
+impl<T: Copy> Number<T> {
+    /// Numbers from one to another.
+    pub(super) const fn range(least: T, most: T) -> Self {
+        Self {
+            most: Some(most),
+            ..Self::at_least(least)
+        }
+    }
+
+    /// Numbers from one to the largest of the type.
+    pub(super) const fn at_least(least: T) -> Self {
+        Self {
+            least,
+            most: None,
+            unit: None,
+            or_zero: false,
+        }
+    }
+
+    /// Numbers of a unit, such as seconds.
+    pub(super) const fn of(self, unit: &'static str) -> Self {
+        let unit = Some(unit);
+        Self { unit, ..self }
+    }
+
+    /// Zero, or one of these numbers.
+    pub(super) const fn or_zero(self) -> Self {
+        let or_zero = true;
+        Self { or_zero, ..self }
+    }
+}
+
+impl<T: Copy + fmt::Display + From<u8> + FromStr + PartialOrd> Allowed for Number<T> {
+    type Value = T;
+
+    fn parse(&self, text: &str) -> Option<T> {
+        let number: T = text.trim().parse().ok()?;
+        let is_in_range = number >= self.least && self.most.is_none_or(|most| number <= most);
+        let is_zero = self.or_zero && number == T::from(0);
+        (is_in_range || is_zero).then_some(number)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Number<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.or_zero {
+            f.write_str("0, or ")?;
+        }
+        f.write_str("a number")?;
+        if let Some(unit) = self.unit {
+            write!(f, " of {unit}")?;
+        }
+        match &self.most {
+            Some(most) => write!(f, " from {} to {most}", self.least),
+            None => write!(f, " of at least {}", self.least),
+        }
+    }
+}
+
+/// One of some words.
+#[derive(Debug)]
+pub(super) struct Choice<T: 'static>(pub(super) &'static [T]);
+
+impl<T: Copy + fmt::Display> Allowed for Choice<T> {
+    type Value = T;
+
+    fn parse(&self, text: &str) -> Option<T> {
+        let mut values = self.0.iter().copied();
+        values.find(|value| value.to_string() == text.trim())
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Choice<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self.0.iter().map(T::to_string).collect();
+        f.write_str(&words.join(" or "))
+    }
+}
+
+/// An origin of HTTP, without the slash at its end.
+#[derive(Debug)]
+pub(super) struct Origin;
+
+impl Allowed for Origin {
+    type Value = String;
+
+    fn parse(&self, text: &str) -> Option<String> {
+        let text = text.trim();
+        let uri: http::Uri = text.parse().ok()?;
+        let is_origin = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.path_and_query().is_none_or(|path| path == "/")
+            // It stands in quotes in a header.
+            && !text.contains(['"', '\\', '@']);
+        is_origin.then(|| text.trim_end_matches('/').to_owned())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a scheme and a host, as https://registry.example.com")
+    }
+}
+
+/// JSON, whose owner parses it. It stays as it is: keys of tokens are derived from the text.
+#[derive(Debug)]
+pub(super) struct Json {
+    /// Its form, in words.
+    pub(super) form: &'static str,
+    /// Whether it is a secret.
+    pub(super) is_secret: bool,
+}
+
+impl Allowed for Json {
+    type Value = String;
+
+    fn parse(&self, text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn is_secret(&self) -> bool {
+        self.is_secret
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.form)
+    }
+}
