@@ -23,8 +23,8 @@ function files(folder) {
 /** The commands of cargo in a text that resolve versions, each with its arguments. */
 export function commandsIn(text) {
   const verbs = RESOLVES.join("|");
-  // As arguments in a script, "cargo", ["build", …] or cargo("build", …), and as it is typed.
-  const called = new RegExp(`\\bcargo"?(?:, \\[|, |\\()"(?:${verbs})"[^\\])]*`, "g");
+  // As arguments in a script, "cargo", ["build", …] or cargo("build", …), on one line or several, and as it is typed.
+  const called = new RegExp(`\\bcargo"?(?:,\\s*\\[|,|\\()\\s*"(?:${verbs})"[^\\])]*`, "g");
   const typed = new RegExp(`\\bcargo (?:\\+\\S+ )?(?:${verbs})\\b[^\`\\n]*`, "g");
   return [...text.matchAll(called), ...text.matchAll(typed)].map(([command]) => command);
 }
@@ -32,6 +32,7 @@ export function commandsIn(text) {
 describe("cargo", () => {
   it("is found however it is called", () => {
     const calls = ['run("cargo", ["build", "--lib"])', '["cargo", "test", "-p", "strata"]', 'await cargo("tree", "--package", "strata")', "`cargo run --release -p strata-policy` prints", "$ cargo build\n"];
+    calls.push('[\n  "cargo",\n  "test",\n  "-p",\n]', 'run("cargo", [\n  "build",\n])', 'run(\n  "cargo",\n  ["doc"],\n)', 'cargo(\n  "tree",\n)');
     for (const call of calls) assert.equal(commandsIn(call).length, 1, call);
     for (const other of ['run("cargo", args)', '["cargo", "fmt", "--all"]', "cargo is a program", "cargo update"]) assert.deepEqual(commandsIn(other), [], other);
   });
@@ -51,6 +52,6 @@ describe("cargo", () => {
 
   it("does so where a crate is compiled for the Worker", () => {
     const text = fs.readFileSync(path.join(ROOT, "scripts/module.mjs"), "utf8");
-    assert.match(text, /const args = \["build", "--locked", /);
+    assert.match(text, /const args = \[\s*"build",\s*"--locked",/);
   });
 });

@@ -188,7 +188,7 @@ function scriptImports(files) {
   const graph = new Map();
   for (const [name, text] of files) {
     if (!SCRIPTS.some((folder) => name.startsWith(`${folder}/`))) continue;
-    const found = [...text.matchAll(/(?:^(?:import|export)\s(?:[^"';]*?\sfrom\s)?|\bimport\()["'](\.[^"']*)["']/gm)].map(([, other]) => {
+    const found = [...text.matchAll(/(?:^(?:import|export)\s(?:[^"';]*?\sfrom\s)?|\bimport\(\s*)["'](\.[^"']*)["']/gm)].map(([, other]) => {
       const stem = path.posix.join(path.posix.dirname(name), other);
       return [stem, `${stem}.ts`, `${stem}.tsx`, stem.replace(/\.js$/, ".ts")].find((file) => files.has(file));
     });

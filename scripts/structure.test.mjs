@@ -27,6 +27,7 @@ test("modules that import each other are a circle, by use or by path, through a 
   assert.deepEqual(found({ "src/a.rs": "mod b;", "src/a/b.rs": "use crate::a::A;" }), []);
   assert.match(found({ "www/app/a.tsx": 'import { b } from "./b";', "www/app/b.tsx": 'import type { A } from "./a";' }).join(), /circle/);
   assert.match(found({ "scripts/a.mjs": 'import "./b.mjs";', "scripts/b.mjs": 'const { a } = await import("./a.mjs");' }).join(), /circle/);
+  assert.match(found({ "scripts/a.mjs": 'import {\n  b,\n} from "./b.mjs";', "scripts/b.mjs": 'await import(\n  "./a.mjs"\n);' }).join(), /circle/);
 });
 
 test("a key that is split by hand is found, outside of where keys are parsed", () => {
