@@ -10,6 +10,9 @@ import { TOOLS } from "./setup.mjs";
 const WASM32 = ["--target", "wasm32-unknown-unknown"];
 const DENIED = ["--", "-D", "warnings"];
 
+/** The options that make cargo work on these packages. */
+const crates = (...names) => names.flatMap((name) => ["-p", name]);
+
 /**
  * Each check is one or more commands, which must all succeed, and the programs that they need beside the build tools, as program →
  * Debian's package: `programs` that run where they are unpacked, `packages` that must be installed. `count` reads from their output how many tests ran; a check without it counts as one. The lanes share no folder that cargo locks: the first checks and tests, the second builds what is deployed and
@@ -18,18 +21,18 @@ const DENIED = ["--", "-D", "warnings"];
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
   { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
-  { name: "clippy", commands: [["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-fuzz", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-schedules", "-p", "strata-support", "--all-targets", ...DENIED]] },
+  { name: "clippy", commands: [["cargo", "clippy", "--locked", ...crates("strata", "strata-fuzz", "strata-model", "strata-policy", "strata-schedules", "strata-support"), "--all-targets", ...DENIED]] },
   {
     name: "clippy wasm32",
     commands: [
-      ["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-inspect", "-p", "strata-layers", "-p", "strata-suite", "-p", "strata-worker", "--lib", ...WASM32, ...DENIED],
-      ["cargo", "clippy", "--locked", "-p", "strata", "-p", "strata-inspect", "--lib", "--profile=test", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "--locked", ...crates("strata", "strata-inspect", "strata-layers", "strata-suite", "strata-worker"), "--lib", ...WASM32, ...DENIED],
+      ["cargo", "clippy", "--locked", ...crates("strata", "strata-inspect"), "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
   },
-  { name: "docs", commands: [["cargo", "doc", "--locked", "-p", "strata", "-p", "strata-model", "-p", "strata-policy", "-p", "strata-support", "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
+  { name: "docs", commands: [["cargo", "doc", "--locked", ...crates("strata", "strata-model", "strata-policy", "strata-support"), "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
   {
     name: "docs wasm32",
-    commands: [["cargo", "doc", "--locked", "-p", "strata-inspect", "-p", "strata-worker", "-p", "strata-suite", "--no-deps", "--document-private-items", ...WASM32]],
+    commands: [["cargo", "doc", "--locked", ...crates("strata-inspect", "strata-worker", "strata-suite"), "--no-deps", "--document-private-items", ...WASM32]],
     env: { RUSTDOCFLAGS: "-D warnings" },
   },
   // Layers are written by other programs than ours.
@@ -40,7 +43,7 @@ const RUST = [
   { name: "policy", commands: [["cargo", "test", "--locked", "-p", "strata-policy"]], count: countCargo },
   {
     name: "core wasm32",
-    commands: [["cargo", "test", "--locked", "-p", "strata", "-p", "strata-inspect", "--lib", ...WASM32]],
+    commands: [["cargo", "test", "--locked", ...crates("strata", "strata-inspect"), "--lib", ...WASM32]],
     env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: path.join(TOOLS, "bin/wasm-bindgen-test-runner") },
     count: countCargo,
   },
