@@ -35,7 +35,11 @@ async function pulls(print) {
   const rules = [
     { repositories: [near], who: ["users"], may: actions },
     { repositories: [near], who: ["everyone"], may: ["pull"] },
-    ...numbered(RULES, (number) => ({ repositories: [`team-${number}/**`], who: [`group:team-${number}`], may: actions })),
+    ...numbered(RULES, (number) => ({
+      repositories: [`team-${number}/**`],
+      who: [`group:team-${number}`],
+      may: actions,
+    })),
     { repositories: ["**"], who: ["users"], may: actions },
   ];
   const vars = { ...QUIET, STRATA_RULES: JSON.stringify(rules), STRATA_ANONYMOUS_PULL: "true" };
@@ -49,10 +53,17 @@ async function pulls(print) {
       { name: "the same once more", repository: near },
       { name: "Basic, remembered", repository: near, sign: () => basic() },
       { name: "Bearer, for 1 repository", repository: near, sign: () => bearer(running, [near]) },
-      { name: `Bearer, for ${REPOSITORIES} repositories`, repository: near, sign: () => bearer(running, [...others, near]) },
+      {
+        name: `Bearer, for ${REPOSITORIES} repositories`,
+        repository: near,
+        sign: () => bearer(running, [...others, near]),
+      },
       { name: `anonymous, by ${RULES} more rules`, repository: far },
     ];
-    const things = { "manifest by digest, hot": (image) => image.digest, "blob of 1 KiB, hot": (image) => image.blobs[SIZE] };
+    const things = {
+      "manifest by digest, hot": (image) => image.digest,
+      "blob of 1 KiB, hot": (image) => image.blobs[SIZE],
+    };
     for (const [thing, of] of Object.entries(things)) {
       for (const connections of CONNECTIONS) {
         const asked = arms.map((arm) => ({ ...arm, ...of(images[arm.repository]) }));
@@ -78,7 +89,10 @@ async function pull(running, { path, length, headers, sign }, connections) {
 function table(print, title, arms, seen) {
   const rows = arms.map(({ name }, index) => {
     const { [index]: own, 0: first } = seen;
-    const columns = ["rate", "p50", "p99", "processor"].flatMap((key) => [figure(median(own, key)), ratio(own, first, key)]);
+    const columns = ["rate", "p50", "p99", "processor"].flatMap((key) => [
+      figure(median(own, key)),
+      ratio(own, first, key),
+    ]);
     return [name, ...columns];
   });
   const of = "of anonymous";
@@ -126,7 +140,13 @@ async function signIns(print) {
       ["who", "ms", "of the first", "takes longer than it", "processor, ms"],
       arms.map(({ name }, index) => {
         const { [index]: own, 0: first } = seen;
-        return [name, figure(median(own, "p50")), ratio(own, first, "p50"), `${(longer(own, first) * 100).toFixed(0)} %`, figure(mean(own, "processor"))];
+        return [
+          name,
+          figure(median(own, "p50")),
+          ratio(own, first, "p50"),
+          `${(longer(own, first) * 100).toFixed(0)} %`,
+          figure(mean(own, "processor")),
+        ];
       }),
     );
   } finally {
@@ -179,7 +199,9 @@ function ratio(rounds, others, key) {
 /** How often one of these takes longer than one of the others: half of the time where there is nothing to tell them by. */
 function longer(rounds, others) {
   const [own, first] = [rounds, others].map((all) => all.flatMap(({ times }) => times));
-  const counts = own.map((time) => first.filter((other) => time > other).length + first.filter((other) => time === other).length / 2);
+  const counts = own.map(
+    (time) => first.filter((other) => time > other).length + first.filter((other) => time === other).length / 2,
+  );
   return counts.reduce((sum, count) => sum + count, 0) / (own.length * first.length);
 }
 

@@ -34,7 +34,10 @@ class Connection {
       port,
       noDelay: true,
       // One buffer that is read into again and again: what arrives is looked at and forgotten.
-      onread: { buffer: Buffer.allocUnsafe(1 << 18), callback: (count, buffer) => this.read(buffer.subarray(0, count)) },
+      onread: {
+        buffer: Buffer.allocUnsafe(1 << 18),
+        callback: (count, buffer) => this.read(buffer.subarray(0, count)),
+      },
     });
     const { socket } = this;
     let reason = new Error("the connection was closed");
@@ -110,7 +113,8 @@ function check(head) {
   const field = (name) => new RegExp(`^${name}: *(.*?)\r$`, "im").exec(head)?.[1];
   const found = { status, length: Number(field("content-length") ?? NaN), tier: field("x-strata-tier") };
   for (const [name, value] of Object.entries(expected)) {
-    if (value !== undefined && found[name] !== value) throw new Error(`${name} is ${found[name]} where ${value} was expected:\n${head}`);
+    if (value !== undefined && found[name] !== value)
+      throw new Error(`${name} is ${found[name]} where ${value} was expected:\n${head}`);
   }
   if (seen.size < 1000) seen.set(head, found.length);
   return found.length;

@@ -48,15 +48,38 @@ export async function concurrency(print) {
 async function locks(print, measures) {
   const rows = [];
   for (const connections of CONNECTIONS) {
-    const results = await inTurns(measures.flatMap((measure) => [measure, { ...measure, locked: true }]), { connections });
+    const results = await inTurns(
+      measures.flatMap((measure) => [measure, { ...measure, locked: true }]),
+      { connections },
+    );
     for (const [index, { name }] of measures.entries()) {
       const [free, locked] = results.slice(2 * index);
       const ratio = (free.rate / locked.rate).toFixed(2);
-      rows.push([name, connections, free.rate.toFixed(0), locked.rate.toFixed(0), ratio, figure(free.p50), figure(locked.p50)]);
+      rows.push([
+        name,
+        connections,
+        free.rate.toFixed(0),
+        locked.rate.toFixed(0),
+        ratio,
+        figure(free.p50),
+        figure(locked.p50),
+      ]);
     }
   }
-  const columns = ["manifest by digest", "connections", "requests/s", "one at a time", "ratio", "p50, ms", "p50, one at a time"];
-  print("No lock beside one around every request, held by the load generator: waiting for it is part of the time", columns, rows);
+  const columns = [
+    "manifest by digest",
+    "connections",
+    "requests/s",
+    "one at a time",
+    "ratio",
+    "p50, ms",
+    "p50, one at a time",
+  ];
+  print(
+    "No lock beside one around every request, held by the load generator: waiting for it is part of the time",
+    columns,
+    rows,
+  );
 }
 
 /** How small reads fare while large uploads run into the same Worker. */
@@ -76,7 +99,19 @@ async function uploads(print, floor, small) {
     return [measures[index].name, figure(alone), figure(p50), ...ratios.map((ratio) => ratio.toFixed(2)), figure(p99)];
   });
   const title = `Small reads beside ${UPLOADS} uploads of ${SIZE / MIB} MiB, at ${PACE / MIB} MiB/s each, into the same Worker`;
-  print(title, ["read, 1 connection", "p50 alone, ms", "p50 beside, ms", "of alone", "of constant", "of `R2.get`", "p99 beside, ms"], rows);
+  print(
+    title,
+    [
+      "read, 1 connection",
+      "p50 alone, ms",
+      "p50 beside, ms",
+      "of alone",
+      "of constant",
+      "of `R2.get`",
+      "p99 beside, ms",
+    ],
+    rows,
+  );
 }
 
 /** Measures reads alone and then while the blobs are uploaded, which are gone in the end. */

@@ -89,7 +89,8 @@ export const bareBlob = (size) => ({ path: `/${size}`, length: size });
 
 /** Gives a bare Worker blobs of these sizes. */
 export async function fillBare(running, sizes) {
-  for (const size of Object.values(sizes)) await expect(201, running.send("PUT", `/${size}`, { body: buffer(size, "blob") }));
+  for (const size of Object.values(sizes))
+    await expect(201, running.send("PUT", `/${size}`, { body: buffer(size, "blob") }));
 }
 
 /**
@@ -112,7 +113,8 @@ export async function fill(strata, sizes = {}, copies = 1, name = NAME) {
     await expect(201, strata.send("PUT", at(`copy-${copy}`), { body: manifest.body, headers }));
     digest.path.push(at(manifest.digest));
     tag.path.push(at(`copy-${copy}`));
-    for (const ask of [digest, tag]) Object.assign(ask, { length: manifest.body.length, headers: { accept: manifest.mediaType } });
+    for (const ask of [digest, tag])
+      Object.assign(ask, { length: manifest.body.length, headers: { accept: manifest.mediaType } });
     for (const [size, ask] of Object.entries(blobs)) {
       // Of large ones no more than one: they are held nowhere and their reads are not shared.
       if (copy > 0 && size > MIB) continue;
@@ -126,7 +128,8 @@ export async function fill(strata, sizes = {}, copies = 1, name = NAME) {
 /** Reads things often enough, one after the other, that the tiers take them in. */
 export async function read(strata, ...things) {
   for (let time = 0; time < 30; time += 1) {
-    for (const { path, headers } of things) for (const one of path) await expect(200, strata.send("GET", one, { headers }));
+    for (const { path, headers } of things)
+      for (const one of path) await expect(200, strata.send("GET", one, { headers }));
   }
   // What is written behind the client's back is not waited for by its request.
   await new Promise((resolve) => setTimeout(resolve, 500));

@@ -38,7 +38,12 @@ export async function cost(print) {
       const seen = await pulls(size, by);
       for (const state of SHOWN) {
         const { calls, dollars } = seen[state];
-        rows.push([`${LAYERS} × ${name}, by ${by}, ${state}`, ...calls, dollars.toFixed(2), (dollars / seen["without tiers"].dollars).toFixed(2)]);
+        rows.push([
+          `${LAYERS} × ${name}, by ${by}, ${state}`,
+          ...calls,
+          dollars.toFixed(2),
+          (dollars / seen["without tiers"].dollars).toFixed(2),
+        ]);
       }
     }
   }

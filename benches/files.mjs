@@ -4,7 +4,19 @@ import { createReadStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { start } from "../tests/edge/harness.mjs";
-import { changes, entriesOf, hitRate, look, naive, part, push, realLayer, spread, warmed, zipf } from "../tests/edge/looks.mjs";
+import {
+  changes,
+  entriesOf,
+  hitRate,
+  look,
+  naive,
+  part,
+  push,
+  realLayer,
+  spread,
+  warmed,
+  zipf,
+} from "../tests/edge/looks.mjs";
 import { MIB, QUIET } from "./contestants.mjs";
 import { figure, median } from "./table.mjs";
 
@@ -60,15 +72,26 @@ export async function files(print) {
       (seconds / count / (cold.seconds / cold.count)).toFixed(2),
     ]);
     const title = `Files out of a layer of ${figure(layer.size / 1e6)} MB, ${figure(layer.archive / 1e6)} inflated: medians of ${ROUNDS} rounds, the naive ways once`;
-    print(title, ["", "seconds", "p50, ms", "worst, ms", "inflated, MB", "of the layer read, MB", "of a cold read"], rows);
+    print(
+      title,
+      ["", "seconds", "p50, ms", "worst, ms", "inflated, MB", "of the layer read, MB", "of a cold read"],
+      rows,
+    );
     const mixed = ours.at(-1);
     const all = ours.slice(0, 2).reduce((sum, { inflated }) => sum + inflated, 0);
     const naively = theirs[0].inflated;
-    print("Ratios", ["", ""], [
-      ["inflated naively, of the pass and 50 cold reads", (naively / all).toFixed(1)],
-      ["time naively, of the pass and 50 cold reads", (theirs[0].seconds / (ours[0].seconds + cold.seconds)).toFixed(1)],
-      [`hit rate of ${MIXED} mixed reads, %`, (100 * hitRate(mixed)).toFixed(1)],
-    ]);
+    print(
+      "Ratios",
+      ["", ""],
+      [
+        ["inflated naively, of the pass and 50 cold reads", (naively / all).toFixed(1)],
+        [
+          "time naively, of the pass and 50 cold reads",
+          (theirs[0].seconds / (ours[0].seconds + cold.seconds)).toFixed(1),
+        ],
+        [`hit rate of ${MIXED} mixed reads, %`, (100 * hitRate(mixed)).toFixed(1)],
+      ],
+    );
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -86,7 +109,8 @@ async function strata(layer) {
       });
       return { name, ...seen, inflated: seen.passed + seen.inflated, fetched: seen.fetched, ...summary(times) };
     };
-    const contents = async () => assert.equal((await running.send("GET", `/v2/${NAME}/_strata/layers/${layer.digest}`)).status, 200);
+    const contents = async () =>
+      assert.equal((await running.send("GET", `/v2/${NAME}/_strata/layers/${layer.digest}`)).status, 200);
     const first = await measure("Strata: first look, the pass", running, [contents]);
     first.fetched = layer.size;
     const entries = await entriesOf(running, NAME, layer.digest);
@@ -145,5 +169,10 @@ async function timed(step) {
 function summary(times) {
   const sorted = [...times].sort((one, other) => one - other);
   const total = times.reduce((sum, time) => sum + time, 0);
-  return { count: times.length, seconds: total / 1000, p50: sorted[Math.floor(sorted.length / 2)], worst: sorted.at(-1) };
+  return {
+    count: times.length,
+    seconds: total / 1000,
+    p50: sorted[Math.floor(sorted.length / 2)],
+    worst: sorted.at(-1),
+  };
 }

@@ -55,6 +55,8 @@ async function ensureWorkerBuild() {
 async function must(program, args, options) {
   const { code, output } = await run(program, args, options);
   if (code === 0) return;
-  const hint = /openssl/i.test(output) ? ": it links OpenSSL, whose headers Debian calls libssl-dev and finds with pkg-config" : "";
+  const hint = /openssl/i.test(output)
+    ? ": it links OpenSSL, whose headers Debian calls libssl-dev and finds with pkg-config"
+    : "";
   throw new Failure(`${program} failed${hint}`, tail(output, 40));
 }

@@ -50,12 +50,22 @@ async function opened(path, tar) {
       };
       globalThis.layer = await openLayer(file, { signal: new AbortController().signal, onProgress });
       const { size, inflatedSize, entryCount } = layer;
-      return { seconds: (performance.now() - begun) / 1000, times, longest, size, inflatedSize, entryCount, counters: layer.counters() };
+      return {
+        seconds: (performance.now() - begun) / 1000,
+        times,
+        longest,
+        size,
+        inflatedSize,
+        entryCount,
+        counters: layer.counters(),
+      };
     });
     assert.equal(found.size, statSync(path).size);
     assert.equal(found.inflatedSize, tar.size);
     const after = await memory(browser);
-    const names = readFileSync(`${tar.path}.list`, "utf8").split("\0").filter((name) => name && lstatSync(`/${name}`).isFile());
+    const names = readFileSync(`${tar.path}.list`, "utf8")
+      .split("\0")
+      .filter((name) => name && lstatSync(`/${name}`).isFile());
     const chosen = Array.from({ length: READS }, (_, at) => names[Math.floor(((at + 0.5) * names.length) / READS)]);
     const reads = await browser.page.evaluate(async (paths) => {
       const [before, begun] = [{ ...layer.counters() }, performance.now()];
@@ -64,7 +74,13 @@ async function opened(path, tar) {
       for (const path of paths) bytes += (await layer.read(encode(path), 0, 64 * 1024)).bytes.length;
       const after = layer.counters();
       const cost = (name) => (after[name] - before[name]) / paths.length;
-      return { time: (performance.now() - begun) / paths.length, bytes: bytes / paths.length, restarts: cost("restarts"), inflated: cost("bytesInflated"), fetched: cost("bytesRead") };
+      return {
+        time: (performance.now() - begun) / paths.length,
+        bytes: bytes / paths.length,
+        restarts: cost("restarts"),
+        inflated: cost("bytesInflated"),
+        fetched: cost("bytesRead"),
+      };
     }, chosen);
     const cancelled = await browser.page.evaluate(async () => {
       layer.close();
@@ -110,7 +126,17 @@ async function analysed(path) {
       const searching = lap();
       const children = await analyser.children("usr/lib/node_modules/");
       const listing = lap();
-      return { entries: analyser.analysis.entries, opening, memory, analysing, more, searching, found: found.length, listing, children: children.length };
+      return {
+        entries: analyser.analysis.entries,
+        opening,
+        memory,
+        analysing,
+        more,
+        searching,
+        found: found.length,
+        listing,
+        children: children.length,
+      };
     });
     assert.equal(found.entries, 1e6);
     assert.equal(found.found, 100);
@@ -127,7 +153,9 @@ async function memory({ browser }) {
   const sizes = processInfo
     .filter(({ type }) => type === "renderer")
     .map(({ id }) => readFileSync(`/proc/${id}/status`, "utf8"))
-    .map((status) => ["VmRSS", "VmHWM"].map((name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)[1]) * 1024));
+    .map((status) =>
+      ["VmRSS", "VmHWM"].map((name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)[1]) * 1024),
+    );
   const [now, most] = sizes.reduce((one, other) => (one[1] > other[1] ? one : other));
   return { now, most };
 }
@@ -145,14 +173,57 @@ function report(print, { layers, many }, tar) {
     Math.round(longest),
     figure(cancelled),
   ]);
-  const columns = ["layer", "MiB", "seconds", "MB/s inflated", "MiB of the module", "of the tab's process, before → most", "times of progress", "longest between, ms", "ms to cancel"];
-  print(`Opening a layer of ${Math.round(tar.size / MIB)} MiB inflated, ${layers[0].entryCount} entries, in Chromium`, columns, rows);
-  const read = layers.map(({ name, reads }) => [name, figure(reads.time), ...[reads.bytes, reads.inflated, reads.fetched].map((bytes) => Math.round(bytes / 1024)), figure(reads.restarts)]);
-  print(`${READS} files of it, up to 64 KiB of each`, ["layer", "ms each", "KiB of the file", "KiB inflated", "KiB read", "restarts"], read);
+  const columns = [
+    "layer",
+    "MiB",
+    "seconds",
+    "MB/s inflated",
+    "MiB of the module",
+    "of the tab's process, before → most",
+    "times of progress",
+    "longest between, ms",
+    "ms to cancel",
+  ];
+  print(
+    `Opening a layer of ${Math.round(tar.size / MIB)} MiB inflated, ${layers[0].entryCount} entries, in Chromium`,
+    columns,
+    rows,
+  );
+  const read = layers.map(({ name, reads }) => [
+    name,
+    figure(reads.time),
+    ...[reads.bytes, reads.inflated, reads.fetched].map((bytes) => Math.round(bytes / 1024)),
+    figure(reads.restarts),
+  ]);
+  print(
+    `${READS} files of it, up to 64 KiB of each`,
+    ["layer", "ms each", "KiB of the file", "KiB inflated", "KiB read", "restarts"],
+    read,
+  );
   const { entries, opening, memory, analysing, more, searching, listing, children } = many;
   print(
     "A layer of 1,000,000 entries",
-    ["opened, s", "MiB of the module", "analysed, s", "MiB more", "bytes an entry", "searched, ms", "a directory listed, ms", "names in it"],
-    [[figure(opening / 1000), mib(memory), figure(analysing / 1000), mib(more), Math.round(more / entries), Math.round(searching), Math.round(listing), children]],
+    [
+      "opened, s",
+      "MiB of the module",
+      "analysed, s",
+      "MiB more",
+      "bytes an entry",
+      "searched, ms",
+      "a directory listed, ms",
+      "names in it",
+    ],
+    [
+      [
+        figure(opening / 1000),
+        mib(memory),
+        figure(analysing / 1000),
+        mib(more),
+        Math.round(more / entries),
+        Math.round(searching),
+        Math.round(listing),
+        children,
+      ],
+    ],
   );
 }

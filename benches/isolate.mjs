@@ -32,20 +32,38 @@ const WITHIN = [
   { what: "manifest, warm", of: "warm", ...MANIFEST, tier: "warm", times: 3000 },
   { what: "manifest, cold", of: "cold", ...MANIFEST, tier: "cold", times: 3000 },
   { what: "blob of 1 kB, cold", of: "cold", ...BLOB, tier: "cold", times: 2000 },
-  { what: "push of 64 KiB", of: "cold", method: "POST", path: POST + digestOf(pushed), bytes: pushed.toString("base64"), rollback: true, times: 500 },
+  {
+    what: "push of 64 KiB",
+    of: "cold",
+    method: "POST",
+    path: POST + digestOf(pushed),
+    bytes: pushed.toString("base64"),
+    rollback: true,
+    times: 500,
+  },
   { what: "tags", of: "cold", path: `/v2/${NAME}/tags/list`, times: 3000 },
 ];
 
 /** One build, in a runtime for each of its Workers. */
 async function builtFrom(folder) {
   const { "index.js": worker, ...others } = modulesOf(folder);
-  const modules = { "index.js": own("worker.mjs"), "bindings.mjs": own("bindings.mjs"), "worker.js": worker, ...others };
+  const modules = {
+    "index.js": own("worker.mjs"),
+    "bindings.mjs": own("bindings.mjs"),
+    "worker.js": worker,
+    ...others,
+  };
   const runtimes = {};
   for (const [name, vars] of Object.entries({ hot: QUIET, warm: NO_MEMORY, cold: COLD })) {
     runtimes[name] = await start({ probe: false, modules, vars });
     const ask = (asked) => send(runtimes[name], asked);
     await ask({ method: "POST", path: POST + digestOf(config), bytes: config.toString("base64") });
-    await ask({ method: "PUT", path: `/v2/${NAME}/manifests/latest`, bytes: image.body.toString("base64"), headers: { "content-type": image.mediaType } });
+    await ask({
+      method: "PUT",
+      path: `/v2/${NAME}/manifests/latest`,
+      bytes: image.body.toString("base64"),
+      headers: { "content-type": image.mediaType },
+    });
     for (let time = 0; time < 30; time += 1) for (const asked of [MANIFEST, BLOB]) await ask(asked);
   }
   return runtimes;
@@ -68,7 +86,10 @@ async function within(running, asked) {
 /** Processor time of all threads of a process. */
 function nanoseconds(pid) {
   const threads = readdirSync(`/proc/${pid}/task`);
-  return threads.reduce((sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]), 0);
+  return threads.reduce(
+    (sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]),
+    0,
+  );
 }
 
 // All functions are compiled before one is called: the most that a start can take.
@@ -122,21 +143,33 @@ async function inTurns(builds, rounds, warm, take) {
 }
 
 const folders = process.argv.slice(2);
-if (folders.length < 2) throw new Error("name the folders of two builds or more: node benches/isolate.mjs FOLDER FOLDER");
-const columns = (unit) => ["", `${folders[0]}, ${unit}`, ...folders.slice(1).map((folder) => `${folder}, of the first`)];
+if (folders.length < 2)
+  throw new Error("name the folders of two builds or more: node benches/isolate.mjs FOLDER FOLDER");
+const columns = (unit) => [
+  "",
+  `${folders[0]}, ${unit}`,
+  ...folders.slice(1).map((folder) => `${folder}, of the first`),
+];
 
 const started = await inTurns(folders, ROUNDS, 2, startUp);
 print(
   `Start-up: medians of ${ROUNDS} rounds`,
   columns("ms"),
-  ["compile", "instantiate"].map((part) => row(part, started.map((rounds) => rounds.map((one) => one[part])), 2)),
+  ["compile", "instantiate"].map((part) =>
+    row(
+      part,
+      started.map((rounds) => rounds.map((one) => one[part])),
+      2,
+    ),
+  ),
 );
 
 const builds = [];
 try {
   for (const folder of folders) builds.push(await builtFrom(folder));
   const rows = [];
-  for (const asked of WITHIN) rows.push(row(asked.what, await inTurns(builds, ROUNDS, 3, (build) => within(build[asked.of], asked))));
+  for (const asked of WITHIN)
+    rows.push(row(asked.what, await inTurns(builds, ROUNDS, 3, (build) => within(build[asked.of], asked))));
   print(`Processor time within the isolate: medians of ${ROUNDS} rounds`, columns("µs"), rows);
 } finally {
   for (const build of builds) for (const running of Object.values(build)) await running.stop();
@@ -149,7 +182,12 @@ try {
     const { digest, blobs } = await fill(running, { "1 KiB": 1 << 10 });
     await read(running, digest, blobs[1 << 10]);
     const ping = { path: "/v2/", length: (await running.send("GET", "/v2/")).body.length };
-    served.push({ running, ping, "manifest, hot": { ...digest, tier: "hot" }, "blob of 1 KiB, hot": { ...blobs[1 << 10], tier: "hot" } });
+    served.push({
+      running,
+      ping,
+      "manifest, hot": { ...digest, tier: "hot" },
+      "blob of 1 KiB, hot": { ...blobs[1 << 10], tier: "hot" },
+    });
   }
   const rows = [];
   for (const what of ["ping", "manifest, hot", "blob of 1 KiB, hot"]) {

@@ -1,7 +1,18 @@
 // What reading layers costs, registry aside: the index and reads from it, the pass beside what the platform has, and memory.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, mkdirSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  createReadStream,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -40,7 +51,9 @@ export async function layers(print) {
       const path = await compress(name, tar.path, join(folder, `layer-${made.length}`));
       if (path) made.push({ name, path, size: statSync(path).size });
     }
-    const results = { archive: { bytes: tar.size, entries: tar.entries, layers: made.map(({ name, size }) => ({ name, size })) } };
+    const results = {
+      archive: { bytes: tar.size, entries: tar.entries, layers: made.map(({ name, size }) => ({ name, size })) },
+    };
     for (const name of ASKED) results[name] = await FIGURES[name](print, { ...built, folder, tar, made });
     const out = join(ROOT, "target/bench/layers.json");
     mkdirSync(join(ROOT, "target/bench"), { recursive: true });
@@ -98,8 +111,23 @@ function reads(print, { script, tar, made }) {
     ...[one.mean, one.p50, one.p99].map(figure),
     ...[one.fetched, one.taken, one.inflated].map((count) => Math.round(count / KIB)),
   ]);
-  const columns = ["layer, span", "spans", "index", "stored beside", "mean, ms", "p50", "p99", "KiB of layer in its spans", "up to its end", "KiB inflated"];
-  print(`${READS} reads of ${READ / KIB} KiB at random, each cold, in wasm; index in percent of the layer`, columns, rows);
+  const columns = [
+    "layer, span",
+    "spans",
+    "index",
+    "stored beside",
+    "mean, ms",
+    "p50",
+    "p99",
+    "KiB of layer in its spans",
+    "up to its end",
+    "KiB inflated",
+  ];
+  print(
+    `${READS} reads of ${READ / KIB} KiB at random, each cold, in wasm; index in percent of the layer`,
+    columns,
+    rows,
+  );
   return found;
 }
 
@@ -162,7 +190,10 @@ async function passes(print, { script, tar, made }) {
   }
   const rows = Object.keys(ways).map((way) => [
     way,
-    ...found.flatMap(({ rates }) => [rates[way] ? figure(rates[way].rate) : "–", rates[way]?.ratio ? figure(rates[way].ratio) : "–"]),
+    ...found.flatMap(({ rates }) => [
+      rates[way] ? figure(rates[way].rate) : "–",
+      rates[way]?.ratio ? figure(rates[way].ratio) : "–",
+    ]),
   ]);
   const columns = ["in wasm, in turns", ...found.flatMap(({ layer }) => [`${layer}, MB/s`, "of the platform's"])];
   print(`The pass, MB of output in a second of processor time; medians of ${ROUNDS} rounds`, columns, rows);
@@ -192,8 +223,15 @@ async function programs(print, { program, tar, made }) {
     const rates = Object.fromEntries(Object.keys(rounds[0]).map((way) => [way, tar.size / 1e6 / median(rounds, way)]));
     found.push({ layer: name, rates });
   }
-  const rows = Object.keys(ways).map((way) => [way, ...found.map(({ rates }) => (rates[way] ? figure(rates[way]) : "–"))]);
-  print("The same natively, MB of output in a second of processor time", ["program, in turns", ...found.map(({ layer }) => layer)], rows);
+  const rows = Object.keys(ways).map((way) => [
+    way,
+    ...found.map(({ rates }) => (rates[way] ? figure(rates[way]) : "–")),
+  ]);
+  print(
+    "The same natively, MB of output in a second of processor time",
+    ["program, in turns", ...found.map(({ layer }) => layer)],
+    rows,
+  );
   return found;
 }
 
@@ -220,7 +258,11 @@ async function memory(print, { script, folder, tar, made }) {
   // What is refused is refused long before the end.
   const zeros = { size: 40 * MIB, expected: "ratio: " };
   cases.push({ ...zeros, name: "8 GiB of zeros", pieces: () => printed("sh", ["-c", "head -c 8G /dev/zero | gzip"]) });
-  cases.push({ ...zeros, name: "a file of 8 GiB of zeros", pieces: () => Readable.from(ODD.zeros(8 * KIB * MIB)).pipe(createGzip()) });
+  cases.push({
+    ...zeros,
+    name: "a file of 8 GiB of zeros",
+    pieces: () => Readable.from(ODD.zeros(8 * KIB * MIB)).pipe(createGzip()),
+  });
   if (IS_LONG) {
     const long = await archive(join(folder, "long.tar"), KIB * MIB);
     await packed("1 GiB, gzip -6", `gzip -6 -n -c "${long.path}" > "$2"`);
@@ -246,10 +288,27 @@ async function memory(print, { script, folder, tar, made }) {
       assert.ok(expected && error.startsWith(expected), `${name}: ${error}`);
       outcome = error;
     }
-    found.push({ case: name, outcome, stored, inflated: Number(pass.inflated()), peak: memoryOf().buffer.byteLength, time: milliseconds(begun) });
+    found.push({
+      case: name,
+      outcome,
+      stored,
+      inflated: Number(pass.inflated()),
+      peak: memoryOf().buffer.byteLength,
+      time: milliseconds(begun),
+    });
   }
-  const rows = found.map((one) => [one.case, Math.round(one.inflated / MIB), figure(one.time / 1000), figure(one.peak / MIB), one.outcome]);
-  print("Memory of the module at the end of a pass", ["layer", "MiB inflated", "seconds", "MiB of memory", "what came of it"], rows);
+  const rows = found.map((one) => [
+    one.case,
+    Math.round(one.inflated / MIB),
+    figure(one.time / 1000),
+    figure(one.peak / MIB),
+    one.outcome,
+  ]);
+  print(
+    "Memory of the module at the end of a pass",
+    ["layer", "MiB inflated", "seconds", "MiB of memory", "what came of it"],
+    rows,
+  );
   return found;
 }
 

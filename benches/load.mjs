@@ -20,8 +20,14 @@ import { median } from "./table.mjs";
  * @param {boolean} [options.patient] whether a connection that is closed without an answer is made anew, to ask again
  * @param {Promise<unknown>} [options.until] what ends it earlier, and fails it where it fails
  */
-export async function load(url, paths, { headers = {}, expected, connections, seconds = 0.6, least = 1, locked = false, patient = false, until }) {
-  const fields = Object.entries({ host: url.host, ...headers }).flatMap(([name, value]) => (value === undefined ? [] : [`${name}: ${value}`]));
+export async function load(
+  url,
+  paths,
+  { headers = {}, expected, connections, seconds = 0.6, least = 1, locked = false, patient = false, until },
+) {
+  const fields = Object.entries({ host: url.host, ...headers }).flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name}: ${value}`],
+  );
   const client = new Worker(new URL("client.mjs", import.meta.url), {
     workerData: {
       host: url.hostname,
@@ -65,5 +71,9 @@ export async function inTurns(measures, options = {}) {
       if (round > 0) seen[index].push(result);
     }
   }
-  return seen.map((rounds) => ({ rate: median(rounds, "rate"), p50: median(rounds, "p50"), p99: median(rounds, "p99") }));
+  return seen.map((rounds) => ({
+    rate: median(rounds, "rate"),
+    p50: median(rounds, "p50"),
+    p99: median(rounds, "p99"),
+  }));
 }

@@ -53,7 +53,13 @@ async function times(strata, name, upstream) {
   const base = { first: median(seen.upstream, "first"), whole: median(seen.upstream, "whole") };
   return Object.entries(seen).map(([who, rounds]) => {
     const [first, whole] = [median(rounds, "first"), median(rounds, "whole")];
-    return [`${name}: ${who}`, first.toFixed(1), (first / base.first).toFixed(2), whole.toFixed(0), (whole / base.whole).toFixed(2)];
+    return [
+      `${name}: ${who}`,
+      first.toFixed(1),
+      (first / base.first).toFixed(2),
+      whole.toFixed(0),
+      (whole / base.whole).toFixed(2),
+    ];
   });
 }
 
@@ -74,12 +80,22 @@ async function together(print, upstream, vars) {
       const seconds = (performance.now() - began) / 1000;
       await last;
       const grown = (strata.memory().peak - idle) / MIB;
-      rows.push([slow ? `${clients}, and one at 1 MB/s` : clients, await upstream.asked(), seconds.toFixed(1), grown.toFixed(0), ((await strata.wasm()) / MIB).toFixed(1)]);
+      rows.push([
+        slow ? `${clients}, and one at 1 MB/s` : clients,
+        await upstream.asked(),
+        seconds.toFixed(1),
+        grown.toFixed(0),
+        ((await strata.wasm()) / MIB).toFixed(1),
+      ]);
     } finally {
       await strata.stop();
     }
   }
-  print(`${SIZE / MIB} MiB, by many at once`, ["clients", "upstream requests", "seconds", "workerd grew by, MiB", "its wasm has, MiB"], rows);
+  print(
+    `${SIZE / MIB} MiB, by many at once`,
+    ["clients", "upstream requests", "seconds", "workerd grew by, MiB", "its wasm has, MiB"],
+    rows,
+  );
 }
 
 /** Pulls a blob and checks it, on a connection of its own; no faster than so many bytes a second. */

@@ -19,23 +19,33 @@ const GIB = 1 << 30;
 
 export async function page(print) {
   const dist = join(ROOT, "www/dist");
-  const files = readdirSync(dist, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile() && entry.name !== "_headers");
+  const files = readdirSync(dist, { recursive: true, withFileTypes: true }).filter(
+    (entry) => entry.isFile() && entry.name !== "_headers",
+  );
   const sizes = files.map((entry) => {
     const content = readFileSync(join(entry.parentPath ?? entry.path, entry.name));
     return { name: entry.name, raw: content.length, gzipped: gzipSync(content).length };
   });
   const of = (label, test) => {
     const some = sizes.filter(({ name }) => test(name));
-    return [label, some.length, ...["raw", "gzipped"].map((key) => (some.reduce((sum, one) => sum + one[key], 0) / 1000).toFixed(1))];
+    return [
+      label,
+      some.length,
+      ...["raw", "gzipped"].map((key) => (some.reduce((sum, one) => sum + one[key], 0) / 1000).toFixed(1)),
+    ];
   };
   const first = (name) => /^index|\.(html|svg|css)$/.test(name);
   const module = (name) => name.endsWith(".wasm");
-  print("The page's files, each gzipped by itself, kB", ["", "files", "raw", "gzipped"], [
-    of("to begin with", first),
-    of("the module that reads layers", module),
-    of("when it is looked at: its workers, colours and their grammars", (name) => !first(name) && !module(name)),
-    of("all", () => true),
-  ]);
+  print(
+    "The page's files, each gzipped by itself, kB",
+    ["", "files", "raw", "gzipped"],
+    [
+      of("to begin with", first),
+      of("the module that reads layers", module),
+      of("when it is looked at: its workers, colours and their grammars", (name) => !first(name) && !module(name)),
+      of("all", () => true),
+    ],
+  );
 
   const browser = await launch();
   const strata = await start({ page: true, vars: { STRATA_ANONYMOUS_PULL: "true" } });
@@ -52,24 +62,32 @@ export async function page(print) {
     const shown = performance.now() - began;
     const asked = performance.now();
     await tab.getByRole("button", { name: /Compare/ }).click();
-    await tab.waitForFunction((count) => Number(document.querySelector("[role=treegrid]")?.getAttribute("aria-rowcount")) > count, FILES, { timeout: 120_000 });
+    await tab.waitForFunction(
+      (count) => Number(document.querySelector("[role=treegrid]")?.getAttribute("aria-rowcount")) > count,
+      FILES,
+      { timeout: 120_000 },
+    );
     const compared = performance.now() - asked;
     const frames = await tab.evaluate(scroll);
     const elements = await tab.evaluate(() => document.querySelectorAll("*").length);
     const memory = await tab.evaluate(() => performance.memory?.usedJSHeapSize ?? 0);
     const sorted = frames.toSorted((one, other) => one - other);
     const at = (part) => figure(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]);
-    print(`A directory of ${FILES.toLocaleString("en-GB")} files`, ["", "figure"], [
-      ["the first of them shown, from the address, ms", figure(shown)],
-      ["all of them listed and compared, ms", figure(compared)],
-      ["frames while scrolling from end to end", frames.length],
-      ["… p50, ms", at(0.5)],
-      ["… p95, ms", at(0.95)],
-      ["… p99, ms", at(0.99)],
-      ["… longest, ms", at(1)],
-      ["elements in the document", elements],
-      ["JavaScript's heap, MB", figure(memory / 1e6)],
-    ]);
+    print(
+      `A directory of ${FILES.toLocaleString("en-GB")} files`,
+      ["", "figure"],
+      [
+        ["the first of them shown, from the address, ms", figure(shown)],
+        ["all of them listed and compared, ms", figure(compared)],
+        ["frames while scrolling from end to end", frames.length],
+        ["… p50, ms", at(0.5)],
+        ["… p95, ms", at(0.95)],
+        ["… p99, ms", at(0.99)],
+        ["… longest, ms", at(1)],
+        ["elements in the document", elements],
+        ["JavaScript's heap, MB", figure(memory / 1e6)],
+      ],
+    );
     await visited.close();
     await drop(print, browser, strata);
   } finally {
@@ -88,12 +106,17 @@ async function drop(print, browser, strata) {
     await pipeline(Readable.from(large(GIB)), createGzip({ level: 1 }), createWriteStream(path));
     await visited.turn("#/_disk/");
     const choose = async () => {
-      const [chooser] = await Promise.all([tab.waitForEvent("filechooser"), tab.getByRole("button", { name: "Choose a file" }).click()]);
+      const [chooser] = await Promise.all([
+        tab.waitForEvent("filechooser"),
+        tab.getByRole("button", { name: "Choose a file" }).click(),
+      ]);
       await chooser.setFiles(path);
       await tab.getByRole("progressbar", { name: "layer read" }).waitFor();
     };
     await choose();
-    await tab.waitForFunction(() => document.querySelector("progress")?.position > 0.05, undefined, { timeout: 120_000 });
+    await tab.waitForFunction(() => document.querySelector("progress")?.position > 0.05, undefined, {
+      timeout: 120_000,
+    });
     const asked = performance.now();
     await tab.getByRole("button", { name: "Cancel" }).click();
     await tab.getByRole("button", { name: "Choose a file" }).waitFor();
@@ -113,18 +136,24 @@ async function drop(print, browser, strata) {
     const cost = tab.locator(".cost[data-restarts='1']");
     await cost.waitFor();
     const inflated = Number(await cost.getAttribute("data-inflated"));
-    const foreign = visited.asked.filter(({ url }) => !url.startsWith(`${strata.url.origin}/assets/`) && !url.startsWith(`${strata.url.origin}/icon.svg`));
+    const foreign = visited.asked.filter(
+      ({ url }) => !url.startsWith(`${strata.url.origin}/assets/`) && !url.startsWith(`${strata.url.origin}/icon.svg`),
+    );
     await visited.clean();
-    print("A layer of 1 GiB dropped on the page", ["", "figure"], [
-      ["its size, MB", figure(statSync(path).size / 1e6)],
-      ["indexed, s", figure(opened / 1000)],
-      ["of the tab's process before, MiB", figure(before / MIB)],
-      ["… after, MiB", figure(after / MIB)],
-      ["restarts for a file at its end", 1],
-      ["inflated for it, KiB", figure(inflated / 1024)],
-      ["cancelled after, ms", figure(cancelled)],
-      ["requests that left the page", foreign.length],
-    ]);
+    print(
+      "A layer of 1 GiB dropped on the page",
+      ["", "figure"],
+      [
+        ["its size, MB", figure(statSync(path).size / 1e6)],
+        ["indexed, s", figure(opened / 1000)],
+        ["of the tab's process before, MiB", figure(before / MIB)],
+        ["… after, MiB", figure(after / MIB)],
+        ["restarts for a file at its end", 1],
+        ["inflated for it, KiB", figure(inflated / 1024)],
+        ["cancelled after, ms", figure(cancelled)],
+        ["requests that left the page", foreign.length],
+      ],
+    );
   } finally {
     await visited.close();
     rmSync(at, { recursive: true });
@@ -133,7 +162,12 @@ async function drop(print, browser, strata) {
 
 /** An archive of text, with a file at its end, in pieces. */
 function* large(size) {
-  const [file, ...last] = [header({ path: "a/large.log", size }), header({ path: "z/last.txt", size: 13 }), Buffer.from("the last one\n".padEnd(512, "\0")), Buffer.alloc(1024)];
+  const [file, ...last] = [
+    header({ path: "a/large.log", size }),
+    header({ path: "z/last.txt", size: 13 }),
+    Buffer.from("the last one\n".padEnd(512, "\0")),
+    Buffer.alloc(1024),
+  ];
   yield file;
   const some = lines(MIB);
   for (let at = 0; at < size; at += MIB) yield some;
@@ -145,7 +179,9 @@ async function resident(browser) {
   const session = await browser.newBrowserCDPSession();
   const { processInfo } = await session.send("SystemInfo.getProcessInfo");
   const tabs = processInfo.filter(({ type }) => type === "renderer");
-  return Math.max(...tabs.map(({ id }) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${id}/status`, "utf8"))[1]) * 1024));
+  return Math.max(
+    ...tabs.map(({ id }) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${id}/status`, "utf8"))[1]) * 1024),
+  );
 }
 
 /** Scrolls in the page, a two-hundredth of the list a frame: how long each frame took. */

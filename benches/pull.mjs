@@ -4,7 +4,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ROOT } from "../scripts/command.mjs";
 import { start } from "../tests/edge/harness.mjs";
-import { bare, bareBlob, COLD, constant, described, fill, fillBare, LARGE, NO_MEMORY, QUIET, read, SMALL } from "./contestants.mjs";
+import {
+  bare,
+  bareBlob,
+  COLD,
+  constant,
+  described,
+  fill,
+  fillBare,
+  LARGE,
+  NO_MEMORY,
+  QUIET,
+  read,
+  SMALL,
+} from "./contestants.mjs";
 import { hello } from "./hello.mjs";
 import { inTurns, ROUNDS } from "./load.mjs";
 import { bars } from "./plot.mjs";
@@ -116,7 +129,14 @@ async function blobs(print, bare, hot, cold) {
     for (const connections of size < LARGE["100 MiB"] ? CONNECTIONS : [1, 4]) {
       const results = await inTurns(measures, { connections });
       for (const [index, { rate, p50, p99 }] of results.entries()) {
-        rows.push([measures[index].name, connections, figure(rate), (rate / results[0].rate).toFixed(2), figure(p50), figure(p99)]);
+        rows.push([
+          measures[index].name,
+          connections,
+          figure(rate),
+          (rate / results[0].rate).toFixed(2),
+          figure(p50),
+          figure(p99),
+        ]);
       }
     }
     const columns = ["", "connections", "requests/s", "of bare", "p50, ms", "p99, ms"];

@@ -5,10 +5,24 @@ const SECONDS = 780;
 const KILLS = 6;
 
 export async function soak(print) {
-  const say = process.stderr.isTTY ? (line) => process.stderr.write(`\r${line.padEnd(120)}`) : (line) => console.error(line);
+  const say = process.stderr.isTTY
+    ? (line) => process.stderr.write(`\r${line.padEnd(120)}`)
+    : (line) => console.error(line);
   const { lost, orphans, left, ...counts } = await play({ seconds: SECONDS, kills: KILLS, say });
-  const rows = Object.entries(counts).map(([what, count]) => [what.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`), count]);
-  print(`${SECONDS} seconds`, ["what", "how many"], [...rows, ["lost", lost.length], ["orphans after the last sweep", orphans.length], ["left when all was deleted", left.length]]);
+  const rows = Object.entries(counts).map(([what, count]) => [
+    what.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`),
+    count,
+  ]);
+  print(
+    `${SECONDS} seconds`,
+    ["what", "how many"],
+    [
+      ...rows,
+      ["lost", lost.length],
+      ["orphans after the last sweep", orphans.length],
+      ["left when all was deleted", left.length],
+    ],
+  );
   for (const line of [...lost, ...orphans, ...left].slice(0, 20)) console.log(line);
   if (lost.length + orphans.length + left.length > 0) throw new Error("the soak found what should not be");
 }

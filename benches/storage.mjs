@@ -28,12 +28,19 @@ async function family() {
   const sources = [await image("busybox"), await image("files"), await image("tools")];
   const layers = sources.flatMap(({ layout, blobs: [config, ...layers] }) => {
     const diffIds = JSON.parse(readFileSync(blobPath(layout, config.digest), "utf8")).rootfs.diff_ids;
-    return layers.map(({ digest, size }, index) => ({ digest, size, diffId: diffIds[index], path: blobPath(layout, digest) }));
+    return layers.map(({ digest, size }, index) => ({
+      digest,
+      size,
+      diffId: diffIds[index],
+      path: blobPath(layout, digest),
+    }));
   });
   return layers.map((_, last) => {
     const below = layers.slice(0, last + 1);
     const rootfs = { type: "layers", diff_ids: below.map(({ diffId }) => diffId) };
-    const body = Buffer.from(JSON.stringify({ architecture: "amd64", os: "linux", config: { Cmd: ["/bin/sh"] }, rootfs }));
+    const body = Buffer.from(
+      JSON.stringify({ architecture: "amd64", os: "linux", config: { Cmd: ["/bin/sh"] }, rootfs }),
+    );
     const config = { digest: digestOf(body), size: body.length, body };
     const described = [config, ...below].map(({ digest, size }) => ({ digest, size }));
     return { tag: `with-${last}`, blobs: [config, ...below], manifest: manifestOf(described[0], described.slice(1)) };
@@ -91,8 +98,17 @@ async function warm(print, strata, images) {
     ["for the month, compressed", put.bytes, 1],
     ["until a day after, plain", plain, RETENTION_DAYS / MONTH_DAYS],
     ["until a day after, compressed", put.bytes, RETENTION_DAYS / MONTH_DAYS],
-  ].map(([name, bytes, part]) => [name, bytes, (bytes / plain).toFixed(2), `$${((STORED.kv * part * bytes) / plain).toFixed(4)}`]);
-  print(`${put.calls} warm values, each asked for on one day of a month, and how long it is kept`, ["KV", "bytes", "of plain", "a GB of values"], rows);
+  ].map(([name, bytes, part]) => [
+    name,
+    bytes,
+    (bytes / plain).toFixed(2),
+    `$${((STORED.kv * part * bytes) / plain).toFixed(4)}`,
+  ]);
+  print(
+    `${put.calls} warm values, each asked for on one day of a month, and how long it is kept`,
+    ["KV", "bytes", "of plain", "a GB of values"],
+    rows,
+  );
 }
 
 function sum(numbers) {

@@ -19,7 +19,11 @@ const bare = (options) => ({
 
 // How each is sent its bytes; `modules` where it is not Strata.
 const contestants = [
-  { name: "bare `R2.put`", modules: bare("{}"), push: (strata, blob) => whole(strata, "bench/bare", ...announced(blob)) },
+  {
+    name: "bare `R2.put`",
+    modules: bare("{}"),
+    push: (strata, blob) => whole(strata, "bench/bare", ...announced(blob)),
+  },
   {
     name: "`R2.put` with sha256",
     modules: bare(`{ sha256: digest.slice("sha256:".length) }`),

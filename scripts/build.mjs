@@ -30,9 +30,24 @@ export async function build({ crate = "worker", dev = false } = {}) {
   await task(`building ${crate}`, async (detail) => {
     const artefact = await compile(folder, dev, detail);
     // All that makes a module of the artefact: these files with their options, our JavaScript, and the tools.
-    const makers = [fileURLToPath(import.meta.url), path.join(ROOT, "scripts/module.mjs"), ...SHIM, path.join(TOOLS, ".crates.toml"), path.join(ROOT, "package-lock.json")];
-    const fingerprint = hash([dev ? "dev" : "release", ...makers.map((file) => fs.readFileSync(file)), fs.readFileSync(artefact)]);
-    await replaceAll(out, ["index_bg.wasm", "index.js"], (beside) => assemble(artefact, beside, dev, detail), fingerprint);
+    const makers = [
+      fileURLToPath(import.meta.url),
+      path.join(ROOT, "scripts/module.mjs"),
+      ...SHIM,
+      path.join(TOOLS, ".crates.toml"),
+      path.join(ROOT, "package-lock.json"),
+    ];
+    const fingerprint = hash([
+      dev ? "dev" : "release",
+      ...makers.map((file) => fs.readFileSync(file)),
+      fs.readFileSync(artefact),
+    ]);
+    await replaceAll(
+      out,
+      ["index_bg.wasm", "index.js"],
+      (beside) => assemble(artefact, beside, dev, detail),
+      fingerprint,
+    );
   });
   const files = [fs.readFileSync(module), fs.readFileSync(script)];
   return {
@@ -48,8 +63,20 @@ export async function build({ crate = "worker", dev = false } = {}) {
 async function assemble(artefact, folder, dev, detail) {
   const step = (program, args) => carryOut(program, args, folder, detail);
 
-  const bindgen = ["--target", "module", "--no-typescript", "--experimental-reset-state-function", "--out-name", "index", "--out-dir", folder];
-  await step(path.join(TOOLS, "bin/wasm-bindgen"), dev ? [...bindgen, "--debug", "--keep-debug", artefact] : [...bindgen, artefact]);
+  const bindgen = [
+    "--target",
+    "module",
+    "--no-typescript",
+    "--experimental-reset-state-function",
+    "--out-name",
+    "index",
+    "--out-dir",
+    folder,
+  ];
+  await step(
+    path.join(TOOLS, "bin/wasm-bindgen"),
+    dev ? [...bindgen, "--debug", "--keep-debug", artefact] : [...bindgen, artefact],
+  );
 
   let glue = fs.readFileSync(path.join(folder, "index.js"), "utf8");
   // The platform instantiates nothing by itself, and knows no `import source`: what it imports is the module.
@@ -60,14 +87,25 @@ async function assemble(artefact, folder, dev, detail) {
   for (const file of SHIM) fs.copyFileSync(file, path.join(folder, path.basename(file)));
 
   if (!dev) await step(bin("wasm-opt"), ["index_bg.wasm", "-o", "index_bg.wasm", ...OPTIMIZE]);
-  const bundle = ["--bundle", "--format=esm", "--external:./index_bg.wasm", "--external:cloudflare:*", "--log-level=warning", "--outfile=index.js", "--allow-overwrite"];
+  const bundle = [
+    "--bundle",
+    "--format=esm",
+    "--external:./index_bg.wasm",
+    "--external:cloudflare:*",
+    "--log-level=warning",
+    "--outfile=index.js",
+    "--allow-overwrite",
+  ];
   await step(bin("esbuild"), dev ? ["shim.js", ...bundle] : ["shim.js", ...bundle, "--minify"]);
 }
 
 /** Adapts what a tool of a pinned version wrote; fails where that version writes something else. */
 function replace(text, from, to, times) {
   const parts = text.split(from);
-  if (parts.length !== times + 1) throw new Failure(`wasm-bindgen's glue has ${parts.length - 1} times "${from}" and not ${times}: adapt scripts/build.mjs to this version`);
+  if (parts.length !== times + 1)
+    throw new Failure(
+      `wasm-bindgen's glue has ${parts.length - 1} times "${from}" and not ${times}: adapt scripts/build.mjs to this version`,
+    );
   return parts.join(to);
 }
 
@@ -87,7 +125,8 @@ const HELP = `npm run build [-- CRATE] [--dev]
 main(import.meta.url, async () => {
   const { values, positionals } = parse(HELP, { dev: { type: "boolean" } }, true);
   const [crate = "worker"] = positionals;
-  if (!fs.existsSync(path.join(ROOT, crate, "Cargo.toml"))) throw new Failure(`${crate} is not the folder of a crate here`);
+  if (!fs.existsSync(path.join(ROOT, crate, "Cargo.toml")))
+    throw new Failure(`${crate} is not the folder of a crate here`);
   await ensureAll();
   const built = await build({ crate, dev: values.dev });
   if (crate !== "worker") return;

@@ -21,23 +21,78 @@ const crates = (...names) => names.flatMap((name) => ["-p", name]);
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
   { name: "rustfmt", commands: [["cargo", "fmt", "--all", "--check"]] },
-  { name: "clippy", commands: [["cargo", "clippy", "--locked", ...crates("strata", "strata-fuzz", "strata-model", "strata-policy", "strata-schedules", "strata-support"), "--all-targets", ...DENIED]] },
+  {
+    name: "clippy",
+    commands: [
+      [
+        "cargo",
+        "clippy",
+        "--locked",
+        ...crates("strata", "strata-fuzz", "strata-model", "strata-policy", "strata-schedules", "strata-support"),
+        "--all-targets",
+        ...DENIED,
+      ],
+    ],
+  },
   {
     name: "clippy wasm32",
     commands: [
-      ["cargo", "clippy", "--locked", ...crates("strata", "strata-inspect", "strata-layers", "strata-suite", "strata-worker"), "--lib", ...WASM32, ...DENIED],
-      ["cargo", "clippy", "--locked", ...crates("strata", "strata-inspect"), "--lib", "--profile=test", ...WASM32, ...DENIED],
+      [
+        "cargo",
+        "clippy",
+        "--locked",
+        ...crates("strata", "strata-inspect", "strata-layers", "strata-suite", "strata-worker"),
+        "--lib",
+        ...WASM32,
+        ...DENIED,
+      ],
+      [
+        "cargo",
+        "clippy",
+        "--locked",
+        ...crates("strata", "strata-inspect"),
+        "--lib",
+        "--profile=test",
+        ...WASM32,
+        ...DENIED,
+      ],
     ],
   },
-  { name: "docs", commands: [["cargo", "doc", "--locked", ...crates("strata", "strata-model", "strata-policy", "strata-support"), "--no-deps"]], env: { RUSTDOCFLAGS: "-D warnings" } },
+  {
+    name: "docs",
+    commands: [
+      ["cargo", "doc", "--locked", ...crates("strata", "strata-model", "strata-policy", "strata-support"), "--no-deps"],
+    ],
+    env: { RUSTDOCFLAGS: "-D warnings" },
+  },
   {
     name: "docs wasm32",
-    commands: [["cargo", "doc", "--locked", ...crates("strata-inspect", "strata-worker", "strata-suite"), "--no-deps", "--document-private-items", ...WASM32]],
+    commands: [
+      [
+        "cargo",
+        "doc",
+        "--locked",
+        ...crates("strata-inspect", "strata-worker", "strata-suite"),
+        "--no-deps",
+        "--document-private-items",
+        ...WASM32,
+      ],
+    ],
     env: { RUSTDOCFLAGS: "-D warnings" },
   },
   // Layers are written by other programs than ours.
-  { name: "core", commands: [["cargo", "test", "--locked", "-p", "strata"]], count: countCargo, programs: { gzip: "gzip", tar: "tar", zstd: "zstd" } },
-  { name: "fuzz seeds", commands: [["cargo", "test", "--locked", "-p", "strata-fuzz"]], count: countCargo, programs: { gzip: "gzip", tar: "tar", zstd: "zstd" } },
+  {
+    name: "core",
+    commands: [["cargo", "test", "--locked", "-p", "strata"]],
+    count: countCargo,
+    programs: { gzip: "gzip", tar: "tar", zstd: "zstd" },
+  },
+  {
+    name: "fuzz seeds",
+    commands: [["cargo", "test", "--locked", "-p", "strata-fuzz"]],
+    count: countCargo,
+    programs: { gzip: "gzip", tar: "tar", zstd: "zstd" },
+  },
   { name: "schedules", commands: [["cargo", "test", "--locked", "-p", "strata-schedules"]], count: countCargo },
   { name: "model", commands: [["cargo", "test", "--locked", "-p", "strata-model"]], count: countCargo },
   { name: "policy", commands: [["cargo", "test", "--locked", "-p", "strata-policy"]], count: countCargo },
@@ -78,7 +133,9 @@ function nodeTests(folder) {
 /** Adds up the closing lines of cargo's test programs, one for each. */
 function countCargo(output) {
   const counts = { passed: 0, failed: 0, skipped: 0 };
-  for (const [, passed, failed, ignored] of output.matchAll(/^test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored;/gm)) {
+  for (const [, passed, failed, ignored] of output.matchAll(
+    /^test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored;/gm,
+  )) {
     counts.passed += Number(passed);
     counts.failed += Number(failed);
     counts.skipped += Number(ignored);
@@ -99,7 +156,11 @@ function countNode(output) {
 
 /** What a check's commands printed and how they ended, as counts. */
 export function judge({ count }, { code, output, timedOut }) {
-  const counts = count?.(util.stripVTControlCharacters(output)) ?? { passed: code === 0 ? 1 : 0, failed: 0, skipped: 0 };
+  const counts = count?.(util.stripVTControlCharacters(output)) ?? {
+    passed: code === 0 ? 1 : 0,
+    failed: 0,
+    skipped: 0,
+  };
   const { passed, failed, skipped, reasons = [] } = counts;
   const judged = { passed, failed, skipped, reasons, problem: undefined };
   if (timedOut) judged.problem = "did not end in time";

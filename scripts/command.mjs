@@ -19,13 +19,22 @@ process.on("exit", () => running.forEach((child) => stop(child, "SIGTERM")));
 export function run(program, args, { cwd = ROOT, env = {}, line = () => {}, limit } = {}) {
   return new Promise((resolve, reject) => {
     // A group of its own, so that what the program started ends with it.
-    const child = spawn(program, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], detached: true });
+    const child = spawn(program, args, {
+      cwd,
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+    });
     const result = { code: null, stdout: "", output: "", timedOut: false };
     const timer = limit && setTimeout(() => ((result.timedOut = true), stop(child, "SIGKILL")), limit);
     running.add(child);
     const keep = (chunk) => {
       result.output += chunk;
-      const last = result.output.slice(-400).trimEnd().split(/[\r\n]+/).at(-1);
+      const last = result.output
+        .slice(-400)
+        .trimEnd()
+        .split(/[\r\n]+/)
+        .at(-1);
       if (last) line(util.stripVTControlCharacters(last).trim());
     };
     child.stdout.setEncoding("utf8").on("data", (chunk) => {

@@ -22,9 +22,13 @@ export async function configurationOf(file, environment) {
   const { rawConfig } = attempt(() => readRaw({ config: file }));
   const environments = ["", ...Object.keys(rawConfig.env ?? {})];
   if (!environments.includes(environment)) {
-    throw new Failure(`${name} has no environment ${environment}: it has ${environments.slice(1).join(", ") || "none"}`);
+    throw new Failure(
+      `${name} has no environment ${environment}: it has ${environments.slice(1).join(", ") || "none"}`,
+    );
   }
-  const all = new Map(environments.map((one) => [one, attempt(() => read({ config: file, env: one }, { hideWarnings: true }))]));
+  const all = new Map(
+    environments.map((one) => [one, attempt(() => read({ config: file, env: one }, { hideWarnings: true }))]),
+  );
   for (const [one, { preview_urls, workers_dev }] of all) {
     const where = one === "" ? name : `environment ${one} of ${name}`;
     if (preview_urls !== false) {
@@ -46,10 +50,18 @@ export async function configurationOf(file, environment) {
 export function advice({ workers_dev, route, routes }) {
   const domains = [route, ...(routes ?? [])].filter(Boolean).map((one) => one.pattern ?? one);
   if (!workers_dev) {
-    return domains.length > 0 ? [] : ["workers_dev is false and there are no routes: unless a domain was added in the dashboard, the registry has no address."];
+    return domains.length > 0
+      ? []
+      : [
+          "workers_dev is false and there are no routes: unless a domain was added in the dashboard, the registry has no address.",
+        ];
   }
   if (domains.length > 0) {
-    return [`The registry answers at ${domains.join(", ")}, and at its workers.dev address as well, where the rules of your zone (firewall, rate limits) don't apply: set workers_dev = false in wrangler.toml, and deploy again.`];
+    return [
+      `The registry answers at ${domains.join(", ")}, and at its workers.dev address as well, where the rules of your zone (firewall, rate limits) don't apply: set workers_dev = false in wrangler.toml, and deploy again.`,
+    ];
   }
-  return ["The registry answers at its workers.dev address. Once it has a domain of its own, set workers_dev = false in wrangler.toml, and deploy again: the rules of your zone don't apply at workers.dev."];
+  return [
+    "The registry answers at its workers.dev address. Once it has a domain of its own, set workers_dev = false in wrangler.toml, and deploy again: the rules of your zone don't apply at workers.dev.",
+  ];
 }

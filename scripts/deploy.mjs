@@ -28,13 +28,17 @@ main(import.meta.url, async () => {
   const environment = values.env ?? process.env.CLOUDFLARE_ENV ?? "";
   const configured = await configurationOf(CONFIGURATION, environment);
   if (!dry && !configured.kv_namespaces.some(({ binding, id }) => binding === "WARM" && /^[0-9a-f]+$/.test(id ?? ""))) {
-    throw new Failure(`wrangler.toml has no id for the KV namespace WARM: npx wrangler kv namespace create WARM prints one; fill it in, then ${again()}`);
+    throw new Failure(
+      `wrangler.toml has no id for the KV namespace WARM: npx wrangler kv namespace create WARM prints one; fill it in, then ${again()}`,
+    );
   }
   await ensureAll();
   checkSize(await build());
   checkPage(await buildPage());
   if (dry) {
-    const why = values["dry-run"] ? "" : " (no account is set: npx wrangler login signs in, in CI set CLOUDFLARE_API_TOKEN)";
+    const why = values["dry-run"]
+      ? ""
+      : " (no account is set: npx wrangler login signs in, in CI set CLOUDFLARE_API_TOKEN)";
     say(`\nA dry run: nothing is deployed${why}.\n`);
   }
   const wrangler = path.join(ROOT, "node_modules/.bin/wrangler");
@@ -42,7 +46,8 @@ main(import.meta.url, async () => {
   // Name the file and the environment that were checked, so that nothing else is deployed.
   const args = ["deploy", "--config", CONFIGURATION, "--env", environment, ...(dry ? ["--dry-run"] : [])];
   const { status } = spawnSync(wrangler, args, { cwd: ROOT, env, stdio: "inherit" });
-  if (status !== 0) throw new Failure(`wrangler did not deploy: what it says is above; when that is mended, ${again()}`);
+  if (status !== 0)
+    throw new Failure(`wrangler did not deploy: what it says is above; when that is mended, ${again()}`);
   for (const line of advice(configured)) say(`\n${line}`);
 });
 
@@ -52,6 +57,10 @@ const CONFIGURATION = path.join(ROOT, "wrangler.toml");
 function account() {
   const { CLOUDFLARE_API_TOKEN, CLOUDFLARE_API_KEY, CLOUDFLARE_EMAIL, XDG_CONFIG_HOME } = process.env;
   if (CLOUDFLARE_API_TOKEN || (CLOUDFLARE_API_KEY && CLOUDFLARE_EMAIL)) return true;
-  const homes = [os.homedir(), XDG_CONFIG_HOME ?? path.join(os.homedir(), ".config"), path.join(os.homedir(), "Library/Preferences")];
+  const homes = [
+    os.homedir(),
+    XDG_CONFIG_HOME ?? path.join(os.homedir(), ".config"),
+    path.join(os.homedir(), "Library/Preferences"),
+  ];
   return homes.some((home) => fs.existsSync(path.join(home, ".wrangler/config/default.toml")));
 }

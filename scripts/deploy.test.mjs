@@ -40,7 +40,9 @@ describe("deploying", () => {
   });
 
   it("takes what the environments inherit, and what they say themselves", async () => {
-    const file = written(`${sound}[env.staging.vars]\nA = "1"\n[env.production]\nworkers_dev = false\nroutes = ["registry.example/*"]\n`);
+    const file = written(
+      `${sound}[env.staging.vars]\nA = "1"\n[env.production]\nworkers_dev = false\nroutes = ["registry.example/*"]\n`,
+    );
     for (const [environment, expected] of Object.entries({ "": true, staging: true, production: false })) {
       const { workers_dev, preview_urls } = await configurationOf(file, environment);
       assert.deepEqual([workers_dev, preview_urls], [expected, false], environment);
@@ -51,32 +53,61 @@ describe("deploying", () => {
 
   it("is refused if old versions would answer", async () => {
     const why = "each old version would go on answering at an address of its own";
-    for (const text of ["workers_dev = true\n", "", `# preview_urls = false\nworkers_dev = true\n`, `workers_dev = true\n[vars]\npreview_urls = false\n`]) {
-      assert.match(await refusal(text), new RegExp(`^wrangler.toml leaves preview_urls out: ${why}.* Set preview_urls = false there, then `));
+    for (const text of [
+      "workers_dev = true\n",
+      "",
+      `# preview_urls = false\nworkers_dev = true\n`,
+      `workers_dev = true\n[vars]\npreview_urls = false\n`,
+    ]) {
+      assert.match(
+        await refusal(text),
+        new RegExp(`^wrangler.toml leaves preview_urls out: ${why}.* Set preview_urls = false there, then `),
+      );
     }
-    assert.match(await refusal("workers_dev = true\npreview_urls = true\n"), new RegExp(`^wrangler.toml sets preview_urls = true: ${why}`));
+    assert.match(
+      await refusal("workers_dev = true\npreview_urls = true\n"),
+      new RegExp(`^wrangler.toml sets preview_urls = true: ${why}`),
+    );
   });
 
   it("is refused if any environment lets them, whichever is deployed", async () => {
     const staging = `${sound}[env.production]\n[env.staging]\npreview_urls = true\n`;
     for (const environment of ["", "production", "staging"]) {
-      assert.match(await refusal(staging, { environment }), /^environment staging of wrangler.toml sets preview_urls = true: /);
+      assert.match(
+        await refusal(staging, { environment }),
+        /^environment staging of wrangler.toml sets preview_urls = true: /,
+      );
     }
     const top = `workers_dev = true\n[env.production]\n${sound}`;
     assert.match(await refusal(top, { environment: "production" }), /^wrangler.toml leaves preview_urls out: /);
     // The parsed value counts, not how it is written.
-    assert.match(await refusal(`${sound}env = { "odd one" = { preview_urls = true } }\n`), /^environment odd one of wrangler.toml sets preview_urls = true: /);
+    assert.match(
+      await refusal(`${sound}env = { "odd one" = { preview_urls = true } }\n`),
+      /^environment odd one of wrangler.toml sets preview_urls = true: /,
+    );
   });
 
   it("is refused if nobody has said whether it is reached at workers.dev", async () => {
-    assert.match(await refusal("preview_urls = false\n"), /^wrangler.toml leaves workers_dev out: .* Set workers_dev = true there, or false /);
+    assert.match(
+      await refusal("preview_urls = false\n"),
+      /^wrangler.toml leaves workers_dev out: .* Set workers_dev = true there, or false /,
+    );
   });
 
   it("is refused with what is wrong in the file, or without such an environment", async () => {
     assert.match(await refusal("preview_urls = \n"), /^wrangler.toml can't be read: .*; fix it, then /);
-    assert.match(await refusal(`preview_urls = "false"\n`), /^wrangler.toml can't be read: .*Expected "preview_urls" to be of type boolean/);
-    assert.equal(await refusal(sound, { environment: "staging" }), "wrangler.toml has no environment staging: it has none");
-    assert.equal(await refusal(`${sound}[env.a]\n[env.b]\n`, { environment: "c" }), "wrangler.toml has no environment c: it has a, b");
+    assert.match(
+      await refusal(`preview_urls = "false"\n`),
+      /^wrangler.toml can't be read: .*Expected "preview_urls" to be of type boolean/,
+    );
+    assert.equal(
+      await refusal(sound, { environment: "staging" }),
+      "wrangler.toml has no environment staging: it has none",
+    );
+    assert.equal(
+      await refusal(`${sound}[env.a]\n[env.b]\n`, { environment: "c" }),
+      "wrangler.toml has no environment c: it has a, b",
+    );
     await assert.rejects(configurationOf(path.join(folder, "none.toml"), ""), Failure);
   });
 
@@ -84,28 +115,48 @@ describe("deploying", () => {
     // A project that has only the scripts: any later step would fail.
     const project = fs.mkdtempSync(path.join(folder, "project-"));
     fs.cpSync(path.join(ROOT, "scripts"), path.join(project, "scripts"), { recursive: true });
-    for (const name of ["package.json", "package-lock.json"]) fs.copyFileSync(path.join(ROOT, name), path.join(project, name));
+    for (const name of ["package.json", "package-lock.json"])
+      fs.copyFileSync(path.join(ROOT, name), path.join(project, name));
     const long = new Date(0);
     fs.utimesSync(path.join(project, "package-lock.json"), long, long);
     fs.symlinkSync(path.join(ROOT, "node_modules"), path.join(project, "node_modules"));
     const deploy = (text, args = [], more = {}) => {
       fs.writeFileSync(path.join(project, "wrangler.toml"), HEAD + text);
       const env = { PATH: process.env.PATH, HOME: folder, npm_lifecycle_event: "deploy", ...more };
-      const { status, stderr } = spawnSync(process.execPath, ["scripts/deploy.mjs", ...args], { cwd: project, env, encoding: "utf8" });
+      const { status, stderr } = spawnSync(process.execPath, ["scripts/deploy.mjs", ...args], {
+        cwd: project,
+        env,
+        encoding: "utf8",
+      });
       assert.equal(status, 1);
       return stderr.trimEnd();
     };
-    assert.match(deploy("workers_dev = true\n", ["--dry-run"]), /^✗ wrangler.toml leaves preview_urls out: .* Set preview_urls = false there, then run npm run deploy again$/);
-    assert.match(deploy(`${sound}[env.staging]\n`, ["--env", "production"]), /^✗ wrangler.toml has no environment production: it has staging$/);
+    assert.match(
+      deploy("workers_dev = true\n", ["--dry-run"]),
+      /^✗ wrangler.toml leaves preview_urls out: .* Set preview_urls = false there, then run npm run deploy again$/,
+    );
+    assert.match(
+      deploy(`${sound}[env.staging]\n`, ["--env", "production"]),
+      /^✗ wrangler.toml has no environment production: it has staging$/,
+    );
     const namespace = `[[kv_namespaces]]\nbinding = "WARM"\n`;
     const another = `${sound}${namespace}[env.staging]\n[[env.staging.kv_namespaces]]\nbinding = "WARM"\nid = "ab"\n`;
-    assert.match(deploy(another, [], { CLOUDFLARE_API_TOKEN: "none" }), /^✗ wrangler.toml has no id for the KV namespace WARM: /);
+    assert.match(
+      deploy(another, [], { CLOUDFLARE_API_TOKEN: "none" }),
+      /^✗ wrangler.toml has no id for the KV namespace WARM: /,
+    );
   });
 
   it("says when to turn workers.dev off", () => {
     assert.match(advice({ workers_dev: true }).join(), /Once it has a domain of its own, set workers_dev = false/);
-    assert.match(advice({ workers_dev: true, routes: [{ pattern: "registry.example", custom_domain: true }] }).join(), /^The registry answers at registry.example, and at its workers.dev address as well.* set workers_dev = false/);
-    assert.match(advice({ workers_dev: true, route: "registry.example/*" }).join(), /^The registry answers at registry.example\/\*, and/);
+    assert.match(
+      advice({ workers_dev: true, routes: [{ pattern: "registry.example", custom_domain: true }] }).join(),
+      /^The registry answers at registry.example, and at its workers.dev address as well.* set workers_dev = false/,
+    );
+    assert.match(
+      advice({ workers_dev: true, route: "registry.example/*" }).join(),
+      /^The registry answers at registry.example\/\*, and/,
+    );
     assert.deepEqual(advice({ workers_dev: false, routes: ["registry.example/*"] }), []);
     assert.match(advice({ workers_dev: false, routes: [] }).join(), /there are no routes/);
   });

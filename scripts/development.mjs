@@ -19,7 +19,9 @@ export async function developmentUser(file = path.join(ROOT, ".dev.vars")) {
     users = JSON.parse(line.trim().replace(/^(['"`])(.*)\1$/s, "$2")).users;
     if (users === null || typeof users !== "object") throw new SyntaxError("no users");
   } catch {
-    throw new Failure(`STRATA_USERS in .dev.vars is not {"users":{…}}: delete that line for a new development user, or see npm run user -- --help`);
+    throw new Failure(
+      `STRATA_USERS in .dev.vars is not {"users":{…}}: delete that line for a new development user, or see npm run user -- --help`,
+    );
   }
   const password = /^# password of dev: (\S+)$/m.exec(text)?.[1];
   // The line may have been edited since.

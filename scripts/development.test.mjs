@@ -52,7 +52,10 @@ describe("the development user", () => {
 
   it("does not print a password that is no longer right", async () => {
     const { password } = await developmentUser(file);
-    fs.writeFileSync(file, fs.readFileSync(file, "utf8").replace(/"dev":"[^"]*"/, `"dev":"${await hash("another one")}"`));
+    fs.writeFileSync(
+      file,
+      fs.readFileSync(file, "utf8").replace(/"dev":"[^"]*"/, `"dev":"${await hash("another one")}"`),
+    );
     assert.notEqual(password, undefined);
     assert.deepEqual(await developmentUser(file), { names: ["dev"], password: undefined });
   });
@@ -60,7 +63,9 @@ describe("the development user", () => {
   it("says that the line can't be read", async () => {
     for (const value of ["dev", "[]", "null", '{"users":null}']) {
       fs.writeFileSync(file, `STRATA_USERS=${value}\n`);
-      await assert.rejects(developmentUser(file), { message: /^STRATA_USERS in \.dev\.vars is not \{"users":\{…\}\}: delete that line/ });
+      await assert.rejects(developmentUser(file), {
+        message: /^STRATA_USERS in \.dev\.vars is not \{"users":\{…\}\}: delete that line/,
+      });
     }
   });
 });

@@ -25,7 +25,9 @@ const BUILD = path.join(ROOT, "target/fuzz");
 const COVERAGE = [
   "--cfg=libfuzzer",
   "-Cpasses=sancov-module",
-  ...["level=4", "inline-8bit-counters", "pc-table", "trace-compares"].map((option) => `-Cllvm-args=-sanitizer-coverage-${option}`),
+  ...["level=4", "inline-8bit-counters", "pc-table", "trace-compares"].map(
+    (option) => `-Cllvm-args=-sanitizer-coverage-${option}`,
+  ),
 ];
 
 /** The memory limit of the process in MiB: 128 for an input, which the targets check themselves, and the rest for libFuzzer. */
@@ -37,7 +39,12 @@ const TIMEOUT = 25;
 main(import.meta.url, async () => {
   const { values, positionals } = parse(
     HELP,
-    { input: { type: "string" }, list: { type: "boolean" }, minimize: { type: "boolean" }, seconds: { type: "string" } },
+    {
+      input: { type: "string" },
+      list: { type: "boolean" },
+      minimize: { type: "boolean" },
+      seconds: { type: "string" },
+    },
     true,
   );
   const targets = fs
@@ -49,12 +56,14 @@ main(import.meta.url, async () => {
   const chosen = positionals.length > 0 ? positionals : targets;
   if (values.list) return chosen.forEach((name) => say(`${name.padEnd(18)}${about(name)}`));
   const seconds = Number(values.seconds ?? 60);
-  if (!Number.isInteger(seconds) || seconds < 1) throw new Failure(`--seconds ${values.seconds} is not a whole number of seconds from 1 on`);
+  if (!Number.isInteger(seconds) || seconds < 1)
+    throw new Failure(`--seconds ${values.seconds} is not a whole number of seconds from 1 on`);
   if (values.input !== undefined && positionals.length !== 1) throw new Failure("--input needs the name of one target");
   if (values.input !== undefined && !fs.existsSync(values.input)) throw new Failure(`there is no file ${values.input}`);
 
   const program = await build();
-  if (values.input !== undefined) return replay(program, chosen[0], path.resolve(values.input), values.minimize, seconds);
+  if (values.input !== undefined)
+    return replay(program, chosen[0], path.resolve(values.input), values.minimize, seconds);
   for (const name of chosen) await fuzz(program, name, seconds);
 });
 
@@ -75,7 +84,11 @@ async function build() {
   const env = { CARGO_ENCODED_RUSTFLAGS: COVERAGE.join("\x1f"), CARGO_TARGET_DIR: BUILD };
   await task("build", async (detail) => {
     const { code, output } = await run("cargo", args, { env, line: detail });
-    if (code !== 0) throw new Failure(`the targets can't be built: install a C++ compiler, which libFuzzer and libzstd need, then ${again()}`, output);
+    if (code !== 0)
+      throw new Failure(
+        `the targets can't be built: install a C++ compiler, which libFuzzer and libzstd need, then ${again()}`,
+        output,
+      );
   });
   return path.join(BUILD, host, "fuzz/fuzz");
 }
@@ -87,7 +100,9 @@ async function fuzz(program, name, seconds) {
   const crashes = path.join(BUILD, "crashes", name);
   [corpus, crashes].forEach((folder) => fs.mkdirSync(folder, { recursive: true }));
   fs.rmSync(seeds, { force: true, recursive: true });
-  const { code: wrote, output: problem } = await run(program, [], { env: { STRATA_FUZZ_SEEDS: seeds, STRATA_FUZZ_TARGET: name } });
+  const { code: wrote, output: problem } = await run(program, [], {
+    env: { STRATA_FUZZ_SEEDS: seeds, STRATA_FUZZ_TARGET: name },
+  });
   if (wrote !== 0) throw new Failure(`target ${name} can't write its seeds`, problem);
   const before = new Set(fs.readdirSync(crashes));
   const found = { executions: 0, edges: 0, features: 0, memory: 0 };
@@ -97,14 +112,17 @@ async function fuzz(program, name, seconds) {
       follow(program, name, [corpus, seeds, `-max_total_time=${seconds}`, `-artifact_prefix=${crashes}/`], (line) => {
         const [, executions, edges, features] = /^#(\d+)\s.*cov: (\d+) ft: (\d+)/.exec(line) ?? [];
         const memory = /rss: (\d+)Mb/.exec(line)?.[1];
-        if (executions) Object.assign(found, { executions: Number(executions), edges: Number(edges), features: Number(features) });
+        if (executions)
+          Object.assign(found, { executions: Number(executions), edges: Number(edges), features: Number(features) });
         if (memory) found.memory = Math.max(found.memory, Number(memory));
         detail(line);
       }),
     {
       outcome: ({ code }) => ({
         mark: code === 0 ? MARKS.passed : MARKS.failed,
-        note: dim(`${found.executions} executions, ${found.edges} edges, ${found.features} features, ${found.memory} MiB`),
+        note: dim(
+          `${found.executions} executions, ${found.edges} edges, ${found.features} features, ${found.memory} MiB`,
+        ),
       }),
     },
   );
@@ -125,9 +143,12 @@ async function fuzz(program, name, seconds) {
 /** Runs a target on one input. */
 async function replay(program, name, input, minimizes, seconds) {
   const shorter = `${input}.shorter`;
-  const args = minimizes ? ["-minimize_crash=1", `-max_total_time=${seconds}`, `-exact_artifact_path=${shorter}`, input] : [input];
+  const args = minimizes
+    ? ["-minimize_crash=1", `-max_total_time=${seconds}`, `-exact_artifact_path=${shorter}`, input]
+    : [input];
   const { code, output } = await follow(program, name, args, () => {});
-  if (minimizes && fs.existsSync(shorter)) return say(`${fs.statSync(shorter).size} bytes: ${path.relative(ROOT, shorter)}`);
+  if (minimizes && fs.existsSync(shorter))
+    return say(`${fs.statSync(shorter).size} bytes: ${path.relative(ROOT, shorter)}`);
   if (code !== 0) throw new Failure(`target ${name} fails on ${path.relative(ROOT, input)}`, lastLines(output));
   say(`${MARKS.passed} target ${name} passes on ${path.relative(ROOT, input)}`);
 }
@@ -135,11 +156,20 @@ async function replay(program, name, input, minimizes, seconds) {
 /** Runs the program to its end, and calls `each` with every line as it comes. */
 function follow(program, name, args, each) {
   const dictionary = path.join(BUILD, "seeds", `${name}.dict`);
-  const limits = [`-rss_limit_mb=${MOST_MEMORY}`, `-timeout=${TIMEOUT}`, "-print_final_stats=1", "-use_value_profile=1"];
+  const limits = [
+    `-rss_limit_mb=${MOST_MEMORY}`,
+    `-timeout=${TIMEOUT}`,
+    "-print_final_stats=1",
+    "-use_value_profile=1",
+  ];
   const words = fs.existsSync(dictionary) && fs.statSync(dictionary).size > 0 ? [`-dict=${dictionary}`] : [];
   return new Promise((resolve, reject) => {
     const env = { ...process.env, RUST_BACKTRACE: "1", STRATA_FUZZ_TARGET: name };
-    const child = spawn(program, [...limits, ...words, ...args], { cwd: ROOT, env, stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(program, [...limits, ...words, ...args], {
+      cwd: ROOT,
+      env,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     const stop = () => child.kill("SIGTERM");
     Object.keys(SIGNALS).forEach((signal) => process.once(signal, stop));
     let [output, rest] = ["", ""];

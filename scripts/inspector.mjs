@@ -23,10 +23,20 @@ export async function buildInspector() {
   const out = path.join(FOLDER, "build");
   await task("building www", async (detail) => {
     const artefact = await compile(FOLDER, false, detail);
-    const makers = [fileURLToPath(import.meta.url), path.join(TOOLS, ".crates.toml"), path.join(ROOT, "package-lock.json"), artefact];
+    const makers = [
+      fileURLToPath(import.meta.url),
+      path.join(TOOLS, ".crates.toml"),
+      path.join(ROOT, "package-lock.json"),
+      artefact,
+    ];
     const fingerprint = hash([...makers.map((file) => fs.readFileSync(file))]);
     const make = async (beside) => {
-      await carryOut(path.join(TOOLS, "bin/wasm-bindgen"), ["--target", "web", "--out-name", "inspect", "--out-dir", beside, artefact], beside, detail);
+      await carryOut(
+        path.join(TOOLS, "bin/wasm-bindgen"),
+        ["--target", "web", "--out-name", "inspect", "--out-dir", beside, artefact],
+        beside,
+        detail,
+      );
       await carryOut(bin("wasm-opt"), ["inspect_bg.wasm", "-o", "inspect_bg.wasm", ...SMALL], beside, detail);
     };
     await replaceAll(out, NAMES, make, fingerprint);

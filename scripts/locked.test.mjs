@@ -31,23 +31,45 @@ export function commandsIn(text) {
 
 describe("cargo", () => {
   it("is found however it is called", () => {
-    const calls = ['run("cargo", ["build", "--lib"])', '["cargo", "test", "-p", "strata"]', 'await cargo("tree", "--package", "strata")', "`cargo run --release -p strata-policy` prints", "$ cargo build\n"];
-    calls.push('[\n  "cargo",\n  "test",\n  "-p",\n]', 'run("cargo", [\n  "build",\n])', 'run(\n  "cargo",\n  ["doc"],\n)', 'cargo(\n  "tree",\n)');
+    const calls = [
+      'run("cargo", ["build", "--lib"])',
+      '["cargo", "test", "-p", "strata"]',
+      'await cargo("tree", "--package", "strata")',
+      "`cargo run --release -p strata-policy` prints",
+      "$ cargo build\n",
+    ];
+    calls.push(
+      '[\n  "cargo",\n  "test",\n  "-p",\n]',
+      'run("cargo", [\n  "build",\n])',
+      'run(\n  "cargo",\n  ["doc"],\n)',
+      'cargo(\n  "tree",\n)',
+    );
     for (const call of calls) assert.equal(commandsIn(call).length, 1, call);
-    for (const other of ['run("cargo", args)', '["cargo", "fmt", "--all"]', "cargo is a program", "cargo update"]) assert.deepEqual(commandsIn(other), [], other);
+    for (const other of ['run("cargo", args)', '["cargo", "fmt", "--all"]', "cargo is a program", "cargo update"])
+      assert.deepEqual(commandsIn(other), [], other);
   });
 
   it("takes the versions of the lock file, wherever it is called", () => {
     const found = ["scripts", "benches", "tests", "docs", "worker", "www", ".ci"].flatMap(files);
     const all = [...found, "package.json", "wrangler.toml"].filter((file) => !file.endsWith("locked.test.mjs"));
-    const commands = all.flatMap((file) => commandsIn(fs.readFileSync(path.join(ROOT, file), "utf8")).map((command) => ({ file, command })));
+    const commands = all.flatMap((file) =>
+      commandsIn(fs.readFileSync(path.join(ROOT, file), "utf8")).map((command) => ({ file, command })),
+    );
     assert.ok(commands.length >= 10, `only ${commands.length} commands were found`);
-    assert.deepEqual(commands.filter(({ command }) => !command.includes("--locked")), []);
+    assert.deepEqual(
+      commands.filter(({ command }) => !command.includes("--locked")),
+      [],
+    );
   });
 
   it("does so in every check", () => {
-    const commands = LANES.flat().flatMap((check) => check.commands).filter(([program, verb]) => program === "cargo" && RESOLVES.includes(verb));
-    assert.deepEqual(commands.filter((command) => !command.includes("--locked")), []);
+    const commands = LANES.flat()
+      .flatMap((check) => check.commands)
+      .filter(([program, verb]) => program === "cargo" && RESOLVES.includes(verb));
+    assert.deepEqual(
+      commands.filter((command) => !command.includes("--locked")),
+      [],
+    );
   });
 
   it("does so where a crate is compiled for the Worker", () => {

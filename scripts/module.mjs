@@ -9,13 +9,28 @@ import { ROOT, run } from "./command.mjs";
 import { dim, Failure, MARKS, say, tail } from "./terminal.mjs";
 
 /** What the platform's engine has, named one by one: with all features binaryen writes encodings that it does not know yet. */
-const FEATURES = ["bulk-memory", "multivalue", "mutable-globals", "nontrapping-float-to-int", "reference-types", "sign-ext", "simd"];
+const FEATURES = [
+  "bulk-memory",
+  "multivalue",
+  "mutable-globals",
+  "nontrapping-float-to-int",
+  "reference-types",
+  "sign-ext",
+  "simd",
+];
 // More passes than these take twice as long, and make nothing faster that was measured.
 export const OPTIMIZE = ["-O1", "--debuginfo", ...FEATURES.map((name) => `--enable-${name}`)];
 
 /** Compiles a crate to wasm; resolves with the path of what came out. */
 export async function compile(folder, dev, detail) {
-  const args = ["build", "--locked", "--lib", "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics"];
+  const args = [
+    "build",
+    "--locked",
+    "--lib",
+    "--target",
+    "wasm32-unknown-unknown",
+    "--message-format=json-render-diagnostics",
+  ];
   const { code, stdout, output } = await run("cargo", dev ? args : [...args, "--release"], {
     cwd: folder,
     // SHA-256 takes 30 % less time by vectors, and a pass over a layer 10 %.
@@ -25,7 +40,10 @@ export async function compile(folder, dev, detail) {
   const messages = stdout.split("\n").filter((line) => line.startsWith("{"));
   if (code !== 0) {
     const said = output.split("\n").filter((line) => !line.startsWith("{") && !PROGRESS.test(line));
-    throw new Failure(`${path.relative(ROOT, folder)} did not compile: the compiler's messages are above`, said.join("\n"));
+    throw new Failure(
+      `${path.relative(ROOT, folder)} did not compile: the compiler's messages are above`,
+      said.join("\n"),
+    );
   }
   return messages
     .map((line) => JSON.parse(line))
@@ -68,7 +86,9 @@ export const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
 export function checkSize({ raw, gzipped }, { name, limit, script }) {
   const figures = `${kilobytes(gzipped)} gzipped ${dim(`(${kilobytes(raw)} raw, limit ${kilobytes(limit)} gzipped)`)}`;
   if (gzipped > limit) {
-    throw new Failure(`the ${name} is ${kilobytes(gzipped)} gzipped, above ${kilobytes(limit)}: make it smaller, or raise LIMIT in ${script} with a reason`);
+    throw new Failure(
+      `the ${name} is ${kilobytes(gzipped)} gzipped, above ${kilobytes(limit)}: make it smaller, or raise LIMIT in ${script} with a reason`,
+    );
   }
   say(`${MARKS.passed} ${name} ${figures}`);
 }

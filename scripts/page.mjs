@@ -23,7 +23,13 @@ export async function buildPage() {
     const beside = fs.mkdtempSync(path.join(WWW, "dist-"));
     try {
       const vite = path.join(ROOT, "node_modules/.bin/vite");
-      const { code, output } = await run(vite, ["build", "--config", path.join(WWW, "vite.config.mjs"), "--outDir", path.join(beside, "new")]);
+      const { code, output } = await run(vite, [
+        "build",
+        "--config",
+        path.join(WWW, "vite.config.mjs"),
+        "--outDir",
+        path.join(beside, "new"),
+      ]);
       if (code !== 0) throw new Failure("vite did not build the page: its last lines are above", tail(output, 40));
       if (fs.existsSync(DIST)) fs.renameSync(DIST, path.join(beside, "old"));
       fs.renameSync(path.join(beside, "new"), DIST);
@@ -41,9 +47,13 @@ export async function buildPage() {
 export function checkPage({ files }) {
   const [raw, gzipped] = ["raw", "gzipped"].map((key) => files.reduce((sum, file) => sum + file[key], 0));
   if (gzipped > LIMIT) {
-    throw new Failure(`the page is ${kilobytes(gzipped)} gzipped, above ${kilobytes(LIMIT)}: make it smaller, or raise LIMIT in scripts/page.mjs with a reason`);
+    throw new Failure(
+      `the page is ${kilobytes(gzipped)} gzipped, above ${kilobytes(LIMIT)}: make it smaller, or raise LIMIT in scripts/page.mjs with a reason`,
+    );
   }
-  say(`${MARKS.passed} page ${kilobytes(gzipped)} gzipped ${dim(`(${kilobytes(raw)} raw, limit ${kilobytes(LIMIT)} gzipped)`)}`);
+  say(
+    `${MARKS.passed} page ${kilobytes(gzipped)} gzipped ${dim(`(${kilobytes(raw)} raw, limit ${kilobytes(LIMIT)} gzipped)`)}`,
+  );
 }
 
 function sizes(files) {
@@ -54,7 +64,10 @@ function sizes(files) {
 
 function filesOf(folder) {
   const entries = fs.readdirSync(folder, { withFileTypes: true, recursive: true });
-  return entries.filter((entry) => entry.isFile()).map((entry) => path.join(entry.parentPath ?? entry.path, entry.name)).sort();
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.join(entry.parentPath ?? entry.path, entry.name))
+    .sort();
 }
 
 function kilobytes(bytes) {

@@ -18,10 +18,31 @@ main(import.meta.url, async () => {
 });
 
 async function checkDependencies() {
-  const tree = await cargo("tree", "--locked", "--package", "strata", "--edges", "normal", "--target", "all", "--prefix", "none", "--format", "{p}");
-  const names = [...new Set(tree.split("\n").filter(Boolean).map((line) => line.split(" ")[0]))];
+  const tree = await cargo(
+    "tree",
+    "--locked",
+    "--package",
+    "strata",
+    "--edges",
+    "normal",
+    "--target",
+    "all",
+    "--prefix",
+    "none",
+    "--format",
+    "{p}",
+  );
+  const names = [
+    ...new Set(
+      tree
+        .split("\n")
+        .filter(Boolean)
+        .map((line) => line.split(" ")[0]),
+    ),
+  ];
   const found = names.filter((name) => PLATFORM.test(name));
-  if (found.length > 0) throw new Failure(`the core depends on ${found.join(", ")}: platforms belong into worker/`, tree);
+  if (found.length > 0)
+    throw new Failure(`the core depends on ${found.join(", ")}: platforms belong into worker/`, tree);
   say(`${MARKS.passed} the core and ${names.length - 1} crates below it, none of a platform`);
 }
 
@@ -39,9 +60,23 @@ async function checkImports() {
   await cargo("fmt", "--manifest-path", manifest, "--check");
   await cargo("update", "--workspace", "--manifest-path", manifest);
   const [known, used] = [workspace, fs.readFileSync(lock, "utf8")].map(packages);
-  const moved = used.filter((one) => one.name !== "strata-purity" && !known.some(({ name, version }) => name === one.name && version === one.version));
-  if (moved.length > 0) throw new Failure(`the core was built with ${moved.map(({ name, version }) => `${name} ${version}`).join(", ")}, which Cargo.lock does not have`);
-  const messages = await cargo("build", "--locked", "--manifest-path", manifest, "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics");
+  const moved = used.filter(
+    (one) =>
+      one.name !== "strata-purity" && !known.some(({ name, version }) => name === one.name && version === one.version),
+  );
+  if (moved.length > 0)
+    throw new Failure(
+      `the core was built with ${moved.map(({ name, version }) => `${name} ${version}`).join(", ")}, which Cargo.lock does not have`,
+    );
+  const messages = await cargo(
+    "build",
+    "--locked",
+    "--manifest-path",
+    manifest,
+    "--target",
+    "wasm32-unknown-unknown",
+    "--message-format=json-render-diagnostics",
+  );
   const artefact = messages
     .split("\n")
     .flatMap((line) => (line.startsWith("{") ? (JSON.parse(line).filenames ?? []) : []))
@@ -62,13 +97,17 @@ async function checkImports() {
     [`POST /v2/pure/blobs/uploads/?digest=${digest} hello`, 201],
     [`GET /v2/pure/blobs/${digest}`, 200],
     ["PUT /v2/pure/manifests/latest {", 400],
-    [`PUT /v2/pure/manifests/latest {"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`, 201],
+    [
+      `PUT /v2/pure/manifests/latest {"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`,
+      201,
+    ],
     ["GET /v2/pure/tags/list", 200],
   ];
   for (const [request, status] of conversation) {
     for (const byte of Buffer.from(request)) exports.push(byte);
     const answered = exports.answer();
-    if (answered !== status) throw new Failure(`as a module the core answers ${request} with ${answered}, not with ${status}`);
+    if (answered !== status)
+      throw new Failure(`as a module the core answers ${request} with ${answered}, not with ${status}`);
   }
   say(`${MARKS.passed} as a module it imports nothing and gives ${conversation.length} right answers`);
 }

@@ -21,7 +21,9 @@ export function ensureNode() {
   const [major, minor] = process.versions.node.split(".").map(Number);
   // What Vite runs on.
   if (major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19)) return;
-  throw new Failure(`Node 20.19, 22.12 or later is needed, this is ${process.versions.node}: install it from https://nodejs.org, then ${again()}`);
+  throw new Failure(
+    `Node 20.19, 22.12 or later is needed, this is ${process.versions.node}: install it from https://nodejs.org, then ${again()}`,
+  );
 }
 
 /** The packages of package-lock.json, in node_modules. */
@@ -39,7 +41,8 @@ export async function ensurePackages() {
       if (starter && !lives(Number(starter))) fs.rmSync(path.join(TOOLS, name), { recursive: true, force: true });
     }
     try {
-      for (const file of ["package.json", "package-lock.json"]) fs.copyFileSync(path.join(ROOT, file), path.join(beside, file));
+      for (const file of ["package.json", "package-lock.json"])
+        fs.copyFileSync(path.join(ROOT, file), path.join(beside, file));
       await install("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], {
         cwd: beside,
         detail,
@@ -61,7 +64,7 @@ export async function ensurePackages() {
 export async function ensureRust() {
   const text = fs.readFileSync(path.join(ROOT, "rust-toolchain.toml"), "utf8");
   const channel = /^channel = "(.+)"$/m.exec(text)[1];
-  const list = (key) => (new RegExp(`^${key} = \\[(.*)\\]$`, "m").exec(text)?.[1].match(/[\w-]+/g) ?? []);
+  const list = (key) => new RegExp(`^${key} = \\[(.*)\\]$`, "m").exec(text)?.[1].match(/[\w-]+/g) ?? [];
   const components = list("components");
   const targets = list("targets");
 
@@ -73,23 +76,35 @@ export async function ensureRust() {
 
   // Looked up without letting rustup install anything on its own, then used directly: whatever else the machine calls cargo does not matter.
   const bin = async () => {
-    const { code, stdout } = await run("rustup", ["which", "--toolchain", channel, "rustc"], { env: { RUSTUP_AUTO_INSTALL: "0" } });
+    const { code, stdout } = await run("rustup", ["which", "--toolchain", channel, "rustc"], {
+      env: { RUSTUP_AUTO_INSTALL: "0" },
+    });
     return code === 0 ? path.dirname(stdout.trim()) : undefined;
   };
   const complete = (folder) => {
     const installed = read(path.join(folder, "../lib/rustlib/components")).split("\n");
     const has = (name) => installed.some((line) => line === name || line.startsWith(`${name}-`));
-    return components.every((name) => has(name) || has(`${name}-preview`)) && targets.every((name) => has(`rust-std-${name}`));
+    return (
+      components.every((name) => has(name) || has(`${name}-preview`)) &&
+      targets.every((name) => has(`rust-std-${name}`))
+    );
   };
   let folder = await bin();
   if (!folder || !complete(folder)) {
     await task(`Rust ${channel}`, (detail) => {
-      const options = [...components.flatMap((name) => ["--component", name]), ...targets.flatMap((name) => ["--target", name])];
-      return install("rustup", ["toolchain", "install", channel, "--profile", "minimal", "--no-self-update", ...options], {
-        detail,
-        from: "Rust's server",
-        check: "the network and the proxy settings (https_proxy)",
-      });
+      const options = [
+        ...components.flatMap((name) => ["--component", name]),
+        ...targets.flatMap((name) => ["--target", name]),
+      ];
+      return install(
+        "rustup",
+        ["toolchain", "install", channel, "--profile", "minimal", "--no-self-update", ...options],
+        {
+          detail,
+          from: "Rust's server",
+          check: "the network and the proxy settings (https_proxy)",
+        },
+      );
     });
     folder = await bin();
   }
@@ -100,7 +115,8 @@ export async function ensureRust() {
 /** wasm-bindgen's tools, at the version of the library in Cargo.lock. */
 export async function ensureBuildTools() {
   const bindgen = /^name = "wasm-bindgen"\nversion = "(.+)"$/m.exec(read(path.join(ROOT, "Cargo.lock")))?.[1];
-  if (!bindgen) throw new Failure(`Cargo.lock names no wasm-bindgen: restore it with git checkout Cargo.lock, then ${again()}`);
+  if (!bindgen)
+    throw new Failure(`Cargo.lock names no wasm-bindgen: restore it with git checkout Cargo.lock, then ${again()}`);
   // By cargo's own record of what it installed there.
   const missing = () => !read(path.join(TOOLS, ".crates.toml")).includes(`"wasm-bindgen-cli ${bindgen} (`);
   if (!missing()) return;
@@ -148,7 +164,10 @@ export async function ensureUnpacked(programs) {
   if (!process.env.PATH.split(path.delimiter).includes(bin)) process.env.PATH += path.delimiter + bin;
   for (const [program, pack] of Object.entries(programs)) {
     if (find(program)) continue;
-    if (!find("apt-get")) throw new Failure(`${program} missing: install with your system's packages (Debian calls it ${pack}), then ${again()}`);
+    if (!find("apt-get"))
+      throw new Failure(
+        `${program} missing: install with your system's packages (Debian calls it ${pack}), then ${again()}`,
+      );
     await task(`Debian package: ${pack}`, (detail) => unpack(program, pack, bin, detail));
   }
 }
@@ -161,7 +180,11 @@ async function unpack(program, pack, bin, detail) {
   try {
     await download().catch(async (error) => {
       // A fresh machine has no lists of packages yet, and only root may have them brought.
-      if (process.getuid() !== 0) throw new Failure(`${program} missing: install with sudo apt-get install ${pack}, then ${again()}`, error.output);
+      if (process.getuid() !== 0)
+        throw new Failure(
+          `${program} missing: install with sudo apt-get install ${pack}, then ${again()}`,
+          error.output,
+        );
       await install("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=600", "update"], options);
       await download();
     });
@@ -176,7 +199,10 @@ async function unpack(program, pack, bin, detail) {
 /** A C linker, which every Rust program needs. */
 async function ensureLinker() {
   if (find("cc")) return;
-  if (process.platform === "darwin") throw new Failure(`a C linker is missing and Rust needs one: install it with xcode-select --install, then ${again()}`);
+  if (process.platform === "darwin")
+    throw new Failure(
+      `a C linker is missing and Rust needs one: install it with xcode-select --install, then ${again()}`,
+    );
   await installDebianPackages(["build-essential"], () => "Rust needs a C linker (cc)");
 }
 
@@ -208,7 +234,8 @@ async function install(program, args, { detail, from, check, cwd, env }) {
   if (code === 0) return;
   const said = tail(output, 40);
   if (FULL.test(output)) throw new Failure(`the disk is full: make room, then ${again()}`, said);
-  if (UNREACHABLE.test(output)) throw new Failure(`${from} could not be reached: check ${check}, then ${again()}`, said);
+  if (UNREACHABLE.test(output))
+    throw new Failure(`${from} could not be reached: check ${check}, then ${again()}`, said);
   throw new Failure(`${program} failed: its last lines are above; when that is mended, ${again()}`, said);
 }
 

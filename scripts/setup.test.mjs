@@ -17,7 +17,8 @@ describe("setting up", () => {
   /** Builds with these programs on PATH and no others, each a line of shell; the last line that is printed. */
   const build = (programs) => {
     const bin = fs.mkdtempSync(path.join(folder, "bin-"));
-    for (const [name, line] of Object.entries(programs)) fs.writeFileSync(path.join(bin, name), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
+    for (const [name, line] of Object.entries(programs))
+      fs.writeFileSync(path.join(bin, name), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
     const env = { HOME: folder, PATH: bin, npm_lifecycle_event: "build" };
     const { status, stderr } = spawnSync(process.execPath, ["scripts/build.mjs"], { cwd: ROOT, env, encoding: "utf8" });
     assert.equal(status, 1);
@@ -25,12 +26,17 @@ describe("setting up", () => {
   };
 
   it("names rustup where it is missing", () => {
-    assert.deepEqual(build({}), ["✗ rustup is missing: install it from https://rustup.rs, then run npm run build again"]);
+    assert.deepEqual(build({}), [
+      "✗ rustup is missing: install it from https://rustup.rs, then run npm run build again",
+    ]);
   });
 
   it("names what a Rust program needs to link", () => {
     const [line] = build({ rustup: "exit 1" });
-    assert.match(line, /^✗ Rust needs a C linker \(cc\).*: install with .*build-essential.*, then run npm run build again$/);
+    assert.match(
+      line,
+      /^✗ Rust needs a C linker \(cc\).*: install with .*build-essential.*, then run npm run build again$/,
+    );
   });
 
   it("tells an unreachable server, a full disk and anything else apart, after what the tool said", () => {
@@ -45,9 +51,17 @@ describe("setting up", () => {
   });
 
   it("names a program that tests need where there is no package to take it from", () => {
-    const script = 'import { ensureUnpacked } from "./scripts/setup.mjs"; await ensureUnpacked({ "odd-program": "odd" }).catch((error) => error.print());';
+    const script =
+      'import { ensureUnpacked } from "./scripts/setup.mjs"; await ensureUnpacked({ "odd-program": "odd" }).catch((error) => error.print());';
     const env = { HOME: folder, PATH: folder, npm_lifecycle_event: "test" };
-    const { stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], { cwd: ROOT, env, encoding: "utf8" });
-    assert.equal(stderr, "✗ odd-program missing: install with your system's packages (Debian calls it odd), then run npm test again\n");
+    const { stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
+      cwd: ROOT,
+      env,
+      encoding: "utf8",
+    });
+    assert.equal(
+      stderr,
+      "✗ odd-program missing: install with your system's packages (Debian calls it odd), then run npm test again\n",
+    );
   });
 });

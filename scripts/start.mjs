@@ -31,10 +31,13 @@ main(import.meta.url, async () => {
     open: { type: "boolean", default: false },
   });
   if (values.open && !(await leadsHere(values.host))) {
-    throw new Failure(`--open would let the network that reaches ${values.host} push and delete: leave out --open, or --host`);
+    throw new Failure(
+      `--open would let the network that reaches ${values.host} push and delete: leave out --open, or --host`,
+    );
   }
   const port = Number(values.port);
-  if (!/^\d+$/.test(values.port) || port > 65535) throw new Failure(`${values.port} is not a port: choose one from 0 to 65535`);
+  if (!/^\d+$/.test(values.port) || port > 65535)
+    throw new Failure(`${values.port} is not a port: choose one from 0 to 65535`);
 
   ensureNode();
   // Before the long part, not after it.
@@ -54,7 +57,9 @@ async function make() {
 
 /** A Worker's options with access for everybody, whatever users and rules they name. */
 export function opened(options) {
-  const rules = [{ repositories: ["**"], who: ["everyone"], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] }];
+  const rules = [
+    { repositories: ["**"], who: ["everyone"], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] },
+  ];
   return { ...options, bindings: { ...options.bindings, STRATA_USERS: "", STRATA_RULES: JSON.stringify(rules) } };
 }
 
@@ -87,9 +92,15 @@ async function ensureFree(host, port) {
   try {
     await new Promise((resolve, reject) => server.once("error", reject).listen({ host, port }, resolve));
   } catch ({ code }) {
-    if (code === "EADDRINUSE") throw new Failure(`port ${port} is in use: end what uses it, or choose another: npm start -- --port ${port === 9000 ? 9001 : 9000}`);
-    if (code === "EACCES") throw new Failure(`port ${port} is not allowed to you: choose one above 1023: npm start -- --port 9000`);
-    throw new Failure(`${host} is not an address of this machine (${code}): leave --host out, or ${again()} with another`);
+    if (code === "EADDRINUSE")
+      throw new Failure(
+        `port ${port} is in use: end what uses it, or choose another: npm start -- --port ${port === 9000 ? 9001 : 9000}`,
+      );
+    if (code === "EACCES")
+      throw new Failure(`port ${port} is not allowed to you: choose one above 1023: npm start -- --port 9000`);
+    throw new Failure(
+      `${host} is not an address of this machine (${code}): leave --host out, or ${again()} with another`,
+    );
   }
   await new Promise((resolve) => server.close(resolve));
 }
@@ -126,7 +137,16 @@ async function serve({ host, port, state, built, user }) {
     defaultPersistRoot: path.join(state, "v3"),
     // Would be fetched, and tells nothing that a registry asks for.
     cf: false,
-    workers: [{ name: "strata", rootPath: path.dirname(script), ...(user ? { scriptPath: script, modules: true } : { modules: guarded(script, host), modulesRoot: path.dirname(script) }), ...configured() }],
+    workers: [
+      {
+        name: "strata",
+        rootPath: path.dirname(script),
+        ...(user
+          ? { scriptPath: script, modules: true }
+          : { modules: guarded(script, host), modulesRoot: path.dirname(script) }),
+        ...configured(),
+      },
+    ],
   });
 
   const miniflare = new Miniflare(options(built.script, port));
@@ -182,7 +202,8 @@ function watch(changed) {
   };
   const sources = (folder) => {
     cover(folder, () => (fs.existsSync(folder) && sources(folder), true));
-    for (const entry of fs.readdirSync(folder, { withFileTypes: true })) if (entry.isDirectory()) sources(path.join(folder, entry.name));
+    for (const entry of fs.readdirSync(folder, { withFileTypes: true }))
+      if (entry.isDirectory()) sources(path.join(folder, entry.name));
   };
   for (const folder of ["src", "worker/src", "www/app", "www/src"]) sources(path.join(ROOT, folder));
   for (const folder of [".", "worker"]) cover(path.join(ROOT, folder), (file) => SETTINGS.has(file));
@@ -222,7 +243,10 @@ export function page({ address, state, user }) {
     ],
   };
   const commands = Object.entries(clients).map(([client, lines]) => {
-    const shown = lines.filter(Boolean).map((line) => `${INDENT}${line}`).join("\n");
+    const shown = lines
+      .filter(Boolean)
+      .map((line) => `${INDENT}${line}`)
+      .join("\n");
     return shown.replace(INDENT, `    ${bold(client)}${" ".repeat(INDENT.length - 4 - client.length)}`);
   });
   return `

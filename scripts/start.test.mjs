@@ -33,7 +33,10 @@ describe("npm start", { timeout: 300_000 }, () => {
       assert.match(shown.headers.get("content-security-policy"), /^default-src 'none'/);
       assert.match(await shown.text(), /<div id="page">/);
       const digest = `sha256:${crypto.createHash("sha256").update("open").digest("hex")}`;
-      const pushed = await fetch(`${running.url}/v2/open/blobs/uploads/?digest=${digest}`, { method: "POST", body: "open" });
+      const pushed = await fetch(`${running.url}/v2/open/blobs/uploads/?digest=${digest}`, {
+        method: "POST",
+        body: "open",
+      });
       assert.equal(pushed.status, 201, await pushed.text());
       assert.equal((await fetch(`${running.url}/v2/open/blobs/${digest}`, { method: "DELETE" })).status, 202);
       assert.equal((await fetch(`${running.url}/metrics`)).status, 200);
@@ -41,11 +44,24 @@ describe("npm start", { timeout: 300_000 }, () => {
       // A page that reaches it under a name of its own, and says of the simulator's headers what it likes.
       const own = `127.0.0.1:${running.port}`;
       const forged = { "mf-original-url": `http://${own}/v2/`, "mf-route-override": "strata" };
-      for (const [host, status] of [[own, 200], [`localhost:${running.port}`, 200], ["LOCALHOST", 200], [`evil.example:${running.port}`, 403], ["127.0.0.1.evil.example", 403], ["localhost.", 403]]) {
+      for (const [host, status] of [
+        [own, 200],
+        [`localhost:${running.port}`, 200],
+        ["LOCALHOST", 200],
+        [`evil.example:${running.port}`, 403],
+        ["127.0.0.1.evil.example", 403],
+        ["localhost.", 403],
+      ]) {
         assert.equal((await named(running.url, "/v2/", host)).status, status, host);
         if (status === 403) assert.equal((await named(running.url, "/v2/", host, forged)).status, 403, host);
       }
-      const refused = await named(running.url, "/v2/_strata/sweep", "evil.example", { ...forged, "sec-fetch-site": "same-origin" }, "POST");
+      const refused = await named(
+        running.url,
+        "/v2/_strata/sweep",
+        "evil.example",
+        { ...forged, "sec-fetch-site": "same-origin" },
+        "POST",
+      );
       assert.equal(refused.status, 403);
       assert.match(refused.body, /"DENIED".*not to \\"evil\.example\\"/);
     } finally {
@@ -99,7 +115,8 @@ describe("npm start", { timeout: 300_000 }, () => {
       "--prot 9000": "unknown option '--prot': npm start -- --help lists what there is",
       "--port http": "http is not a port: choose one from 0 to 65535",
       "--port 65536": "65536 is not a port: choose one from 0 to 65535",
-      "--host 192.0.2.1": "192.0.2.1 is not an address of this machine (EADDRNOTAVAIL): leave --host out, or run npm start again with another",
+      "--host 192.0.2.1":
+        "192.0.2.1 is not an address of this machine (EADDRNOTAVAIL): leave --host out, or run npm start again with another",
     };
     for (const [options, line] of Object.entries(wrong)) {
       const { code, output } = await run("npm", ["start", "--", ...options.split(" ")]);
@@ -129,7 +146,11 @@ describe("an open registry", () => {
   it("goes by none of the configured users and rules", () => {
     const configured = {
       kvNamespaces: { WARM: "WARM" },
-      bindings: { STRATA_USERS: '{"users":{}}', STRATA_RULES: [{ repositories: ["**"], who: ["users"], may: ["pull"] }], STRATA_LOG: "errors" },
+      bindings: {
+        STRATA_USERS: '{"users":{}}',
+        STRATA_RULES: [{ repositories: ["**"], who: ["users"], may: ["pull"] }],
+        STRATA_LOG: "errors",
+      },
     };
     const { bindings, ...others } = opened(configured);
     const { STRATA_USERS, STRATA_RULES, ...untouched } = bindings;
@@ -137,13 +158,49 @@ describe("an open registry", () => {
     assert.deepEqual(untouched, { STRATA_LOG: "errors" });
     assert.equal(STRATA_USERS, "");
     assert.deepEqual(JSON.parse(STRATA_RULES), [
-      { repositories: ["**"], who: ["everyone"], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] },
+      {
+        repositories: ["**"],
+        who: ["everyone"],
+        may: ["pull", "push", "overwrite", "delete", "administer", "metrics"],
+      },
     ]);
   });
 
   it("answers to loopback and to the name it was given", () => {
-    const served = ["localhost", "localhost:8787", "LocalHost:80", "127.0.0.1", "127.255.1.2:1", "[::1]", "[::1]:8787", "registry.test", "Registry.Test:8787"];
-    const others = [undefined, null, "", ":8787", "localhost.", "localhost.evil.example", "evil.localhost", "127.0.0.1.evil.example", "1270.0.0.1", "127.0.0", "[::2]", "::1", "[::1", "[::1].evil.example", "evil.example", "evil.registry.test", "registry.test.", "localhost:1:2", "user@localhost", "localhost/x", "0.0.0.0"];
+    const served = [
+      "localhost",
+      "localhost:8787",
+      "LocalHost:80",
+      "127.0.0.1",
+      "127.255.1.2:1",
+      "[::1]",
+      "[::1]:8787",
+      "registry.test",
+      "Registry.Test:8787",
+    ];
+    const others = [
+      undefined,
+      null,
+      "",
+      ":8787",
+      "localhost.",
+      "localhost.evil.example",
+      "evil.localhost",
+      "127.0.0.1.evil.example",
+      "1270.0.0.1",
+      "127.0.0",
+      "[::2]",
+      "::1",
+      "[::1",
+      "[::1].evil.example",
+      "evil.example",
+      "evil.registry.test",
+      "registry.test.",
+      "localhost:1:2",
+      "user@localhost",
+      "localhost/x",
+      "0.0.0.0",
+    ];
     for (const host of served) assert.equal(isServed(host, "registry.test"), true, host);
     for (const host of others) assert.equal(isServed(host, "registry.test"), false, host);
   });
@@ -151,12 +208,17 @@ describe("an open registry", () => {
   it("is shown with the commands of the others but signing in", () => {
     const commands = (user) => {
       const lines = page({ address: { hostname: "127.0.0.1", port: "8787" }, state: ROOT, user }).split("\n");
-      return lines.map((line) => line.trim().replace(/^(\w+) +(?=\1 )/, "")).filter((line) => /^(docker|crane|skopeo) /.test(line));
+      return lines
+        .map((line) => line.trim().replace(/^(\w+) +(?=\1 )/, ""))
+        .filter((line) => /^(docker|crane|skopeo) /.test(line));
     };
     const signed = commands({ names: ["dev"], password: "secret" });
     assert.equal(signed.filter((command) => command.includes("login")).length, 3);
     assert.equal(signed.length, 10);
-    assert.deepEqual(commands(undefined), signed.filter((command) => !command.includes("login")));
+    assert.deepEqual(
+      commands(undefined),
+      signed.filter((command) => !command.includes("login")),
+    );
   });
 });
 
@@ -172,10 +234,15 @@ async function named(url, target, host, headers = {}, method = "GET") {
 /** Starts on a free port, and waits until it is ready. */
 async function start(state, ...options) {
   // In a group of its own: an interruption from the keyboard reaches npm as well.
-  const child = spawn("npm", ["start", "--", "--port", "0", "--state", state, ...options], { cwd: ROOT, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn("npm", ["start", "--", "--port", "0", "--state", state, ...options], {
+    cwd: ROOT,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const ended = once(child, "exit");
   let printed = "";
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (chunk) => (printed += chunk));
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (chunk) => (printed += chunk));
   // All of the page, of which the address is the beginning.
   while (!printed.includes("Ctrl-C ends")) {
     assert.equal(child.exitCode, null, printed);

@@ -13,7 +13,14 @@ const LONGEST = 80;
 const LARGEST = 400;
 
 /** Files that are larger: each says in its first lines why it is one. */
-const LARGER = ["src/access.rs", "src/manifest.rs", "src/route.rs", "src/store/key.rs", "src/store/tiers.rs", "src/upstream.rs"];
+const LARGER = [
+  "src/access.rs",
+  "src/manifest.rs",
+  "src/route.rs",
+  "src/store/key.rs",
+  "src/store/tiers.rs",
+  "src/upstream.rs",
+];
 
 /** The folders whose modules may not import each other in circles. */
 const CRATES = ["src", "worker/src", "www/src"];
@@ -26,7 +33,8 @@ const TESTS = /(^|\/)tests(\.rs$|\/)/;
 const SPLITS = /ends_with\("\/_|split_once\("\/_|strip_prefix\(key::|replacen\('\/'/;
 
 /** A list of generics with the bounds of two parts of the platform. */
-const BOUNDS = /<[^<>{}();]*\b\w+: (?:Streams|Values|Objects|Host)\b[^{}();]*?, \w+: (?:Streams|Values|Objects|Host)\b/g;
+const BOUNDS =
+  /<[^<>{}();]*\b\w+: (?:Streams|Values|Objects|Host)\b[^{}();]*?, \w+: (?:Streams|Values|Objects|Host)\b/g;
 
 /** How often such a list may be written: a wrapper of a store needs a host. */
 const MOST_BOUNDS = 1;
@@ -47,7 +55,8 @@ main(import.meta.url, async () => {
 export function check(files) {
   const rust = new Map();
   for (const [name, text] of files) {
-    if (CRATES.some((folder) => name.startsWith(`${folder}/`)) && name.endsWith(".rs") && !TESTS.test(name)) rust.set(name, withoutTests(blank(text)));
+    if (CRATES.some((folder) => name.startsWith(`${folder}/`)) && name.endsWith(".rs") && !TESTS.test(name))
+      rust.set(name, withoutTests(blank(text)));
   }
   const core = [...rust].filter(([name]) => name.startsWith("src/"));
   return [
@@ -63,7 +72,9 @@ export function check(files) {
 
 function longFunctions(name, code) {
   const functions = functionsOf(code).filter(({ lines }) => lines > LONGEST);
-  return functions.map((found) => `${name}: the function ${found.name} has ${found.lines} lines, at most ${LONGEST} are allowed`);
+  return functions.map(
+    (found) => `${name}: the function ${found.name} has ${found.lines} lines, at most ${LONGEST} are allowed`,
+  );
 }
 
 function largeFile(name, code) {
@@ -87,7 +98,10 @@ function repeatedBounds(core) {
 function sharedFields(name, code) {
   if (!name.startsWith("src/registry")) return [];
   return [...code.matchAll(/struct (\w+)(?:<[^>{]*>)? \{([^}]*)\}/g)].flatMap(([, struct, body]) => {
-    const fields = body.split(/,\n/).map((field) => field.trim()).filter(Boolean);
+    const fields = body
+      .split(/,\n/)
+      .map((field) => field.trim())
+      .filter(Boolean);
     const held = fields.filter((field) => /:.*\bRegistry</.test(field));
     const shared = fields.filter((field) => /^pub.*: (Bucket|Rc<Tiers)</.test(field) && struct !== "Parts");
     return [
@@ -99,7 +113,8 @@ function sharedFields(name, code) {
 
 /** The same text with comments, strings and characters blanked, so that each brace is one of code. */
 export function blank(text) {
-  const pattern = /\/\/[^\n]*|\/\*[\s\S]*?\*\/|b?r(#*)"[\s\S]*?"\1|b?"(?:\\[\s\S]|[^"\\])*"|b?'(?:\\x[0-9a-fA-F]{2}|\\u\{[^}]*\}|\\.|[^\\'\n])'/g;
+  const pattern =
+    /\/\/[^\n]*|\/\*[\s\S]*?\*\/|b?r(#*)"[\s\S]*?"\1|b?"(?:\\[\s\S]|[^"\\])*"|b?'(?:\\x[0-9a-fA-F]{2}|\\u\{[^}]*\}|\\.|[^\\'\n])'/g;
   return text.replace(pattern, (found) => found.replace(/[^\n]/g, " "));
 }
 
@@ -144,7 +159,12 @@ function rustImports(folder, files) {
   for (const { name, module, code } of modules.values()) {
     const uses = [...code.matchAll(/^\s*(?:pub )?use ([^;]*);/gm)].flatMap(([, tree]) => paths(tree));
     const rest = code.replace(/^\s*(?:pub )?use [^;]*;/gm, "");
-    uses.push(...[...rest.matchAll(/\b(crate|super)((?:::\w+)+)/g)].map(([, first, more]) => [first, ...more.split("::").slice(1)]));
+    uses.push(
+      ...[...rest.matchAll(/\b(crate|super)((?:::\w+)+)/g)].map(([, first, more]) => [
+        first,
+        ...more.split("::").slice(1),
+      ]),
+    );
     const found = uses.flatMap(([first, ...more]) => {
       const base = { crate: [], self: module, super: module.slice(0, -1) }[first];
       return base ? [target(modules, [...base, ...more])] : [];
@@ -158,8 +178,18 @@ function rustImports(folder, files) {
 export function paths(tree) {
   const text = tree.trim();
   const open = text.indexOf("{");
-  if (open < 0) return [text.split(/\s+as\s+/)[0].split("::").map((part) => part.trim())];
-  const prefix = text.slice(0, open).split("::").map((part) => part.trim()).filter(Boolean);
+  if (open < 0)
+    return [
+      text
+        .split(/\s+as\s+/)[0]
+        .split("::")
+        .map((part) => part.trim()),
+    ];
+  const prefix = text
+    .slice(0, open)
+    .split("::")
+    .map((part) => part.trim())
+    .filter(Boolean);
   const parts = [];
   let [depth, part] = [0, ""];
   for (const character of text.slice(open + 1, text.lastIndexOf("}"))) {
@@ -172,7 +202,9 @@ export function paths(tree) {
       part += character;
     }
   }
-  return [...parts, part].filter((each) => each.trim()).flatMap((each) => paths(each).map((path) => [...prefix, ...path]));
+  return [...parts, part]
+    .filter((each) => each.trim())
+    .flatMap((each) => paths(each).map((path) => [...prefix, ...path]));
 }
 
 /** The file of the longest module that a path begins with. */
@@ -188,7 +220,9 @@ function scriptImports(files) {
   const graph = new Map();
   for (const [name, text] of files) {
     if (!SCRIPTS.some((folder) => name.startsWith(`${folder}/`))) continue;
-    const found = [...text.matchAll(/(?:^(?:import|export)\s(?:[^"';]*?\sfrom\s)?|\bimport\(\s*)["'](\.[^"']*)["']/gm)].map(([, other]) => {
+    const found = [
+      ...text.matchAll(/(?:^(?:import|export)\s(?:[^"';]*?\sfrom\s)?|\bimport\(\s*)["'](\.[^"']*)["']/gm),
+    ].map(([, other]) => {
       const stem = path.posix.join(path.posix.dirname(name), other);
       return [stem, `${stem}.ts`, `${stem}.tsx`, stem.replace(/\.js$/, ".ts")].find((file) => files.has(file));
     });

@@ -23,11 +23,30 @@ test("a file of 401 lines of code is too large, tests and comments apart", () =>
 test("modules that import each other are a circle, by use or by path, through a parent as well", () => {
   const circle = /import each other in a circle: src\/a\.rs, src\/a\/b\.rs/;
   assert.match(found({ "src/a.rs": "use crate::a::b::B;", "src/a/b.rs": "use super::A;" }).join(), circle);
-  assert.match(found({ "src/a.rs": "use crate::{c::C, a::{b::B}};", "src/a/b.rs": "fn f(_: crate::a::A) {}", "src/c.rs": "" }).join(), circle);
+  assert.match(
+    found({
+      "src/a.rs": "use crate::{c::C, a::{b::B}};",
+      "src/a/b.rs": "fn f(_: crate::a::A) {}",
+      "src/c.rs": "",
+    }).join(),
+    circle,
+  );
   assert.deepEqual(found({ "src/a.rs": "mod b;", "src/a/b.rs": "use crate::a::A;" }), []);
-  assert.match(found({ "www/app/a.tsx": 'import { b } from "./b";', "www/app/b.tsx": 'import type { A } from "./a";' }).join(), /circle/);
-  assert.match(found({ "scripts/a.mjs": 'import "./b.mjs";', "scripts/b.mjs": 'const { a } = await import("./a.mjs");' }).join(), /circle/);
-  assert.match(found({ "scripts/a.mjs": 'import {\n  b,\n} from "./b.mjs";', "scripts/b.mjs": 'await import(\n  "./a.mjs"\n);' }).join(), /circle/);
+  assert.match(
+    found({ "www/app/a.tsx": 'import { b } from "./b";', "www/app/b.tsx": 'import type { A } from "./a";' }).join(),
+    /circle/,
+  );
+  assert.match(
+    found({ "scripts/a.mjs": 'import "./b.mjs";', "scripts/b.mjs": 'const { a } = await import("./a.mjs");' }).join(),
+    /circle/,
+  );
+  assert.match(
+    found({
+      "scripts/a.mjs": 'import {\n  b,\n} from "./b.mjs";',
+      "scripts/b.mjs": 'await import(\n  "./a.mjs"\n);',
+    }).join(),
+    /circle/,
+  );
 });
 
 test("a key that is split by hand is found, outside of where keys are parsed", () => {
@@ -43,7 +62,9 @@ test("a list of two bounds of a platform is written once at most", () => {
 });
 
 test("a service neither holds the registry nor lends its stores", () => {
-  const service = (field) => ({ "src/registry/list.rs": `struct Lists<P: Platform> {\n    ${field},\n    host: P::Host,\n}` });
+  const service = (field) => ({
+    "src/registry/list.rs": `struct Lists<P: Platform> {\n    ${field},\n    host: P::Host,\n}`,
+  });
   assert.deepEqual(found(service("store: Bucket<P::Cold>")), []);
   assert.match(found(service("pub(super) store: Bucket<P::Cold>")).join(), /Lists lends its stores/);
   assert.match(found(service("registry: Rc<Registry<P>>")).join(), /Lists holds the registry/);

@@ -108,7 +108,9 @@ export function parse(help, options, allowPositionals = false) {
   } catch (error) {
     const command = /^npm (test|start|run \w+)/.exec(help)[0];
     const [found] = error.message.split(/\. |\n/);
-    throw new Failure(`${found[0].toLowerCase()}${found.slice(1).replace(/\.$/, "")}: ${command} -- --help lists what there is`);
+    throw new Failure(
+      `${found[0].toLowerCase()}${found.slice(1).replace(/\.$/, "")}: ${command} -- --help lists what there is`,
+    );
   }
   say(help);
   process.exit(0);

@@ -24,12 +24,18 @@ const HELP = `npm run user -- COMMAND [OPTIONS]
 main(import.meta.url, async () => {
   const { values, positionals } = parse(
     HELP,
-    { generate: { type: "boolean" }, group: { type: "string", multiple: true }, into: { type: "string" }, robot: { type: "boolean" } },
+    {
+      generate: { type: "boolean" },
+      group: { type: "string", multiple: true },
+      into: { type: "string" },
+      robot: { type: "boolean" },
+    },
     true,
   );
   const [verb, name] = positionals;
   const names = { add: 1, remove: 1, list: 0 };
-  if (!Object.hasOwn(names, verb ?? "") || positionals.length !== 1 + names[verb]) throw new Failure("what to do? npm run user -- --help tells");
+  if (!Object.hasOwn(names, verb ?? "") || positionals.length !== 1 + names[verb])
+    throw new Failure("what to do? npm run user -- --help tells");
   if (verb === "add") return add(name, values);
 
   const { into, ...others } = values;
@@ -50,7 +56,9 @@ async function add(name, { generate: generated, group, into, robot }) {
   const before = users.get(name);
   const secret = robot ? generateToken() : generated ? generate() : await ask(name);
   if ([...secret].length < SHORTEST) {
-    throw new Failure(`the password is too short: ${SHORTEST} characters at least, as the platform limits how slow guessing can be made; or --generate`);
+    throw new Failure(
+      `the password is too short: ${SHORTEST} characters at least, as the platform limits how slow guessing can be made; or --generate`,
+    );
   }
   if (!robot && isToken(secret)) throw new Failure("a robot's token is nobody's password: --robot makes a new one");
   const hashed = robot ? hashToken(secret) : await hash(secret);
@@ -60,7 +68,9 @@ async function add(name, { generate: generated, group, into, robot }) {
   const json = document(users);
   const size = Buffer.byteLength(json);
   if (size > MAX_BYTES) {
-    throw new Failure(`with ${name} the users are ${size} bytes, and the platform keeps ${MAX_BYTES} in one secret: remove some first; a robot's entry is shorter than a person's`);
+    throw new Failure(
+      `with ${name} the users are ${size} bytes, and the platform keeps ${MAX_BYTES} in one secret: remove some first; a robot's entry is shorter than a person's`,
+    );
   }
   if (into !== undefined) write(into, json);
 
@@ -75,7 +85,8 @@ async function add(name, { generate: generated, group, into, robot }) {
 }
 
 function remove(name, users, file) {
-  if (!users.delete(name)) throw new Failure(`${name} is not in ${file}: npm run user -- list --into ${file} tells who is`);
+  if (!users.delete(name))
+    throw new Failure(`${name} is not in ${file}: npm run user -- list --into ${file} tells who is`);
   write(file, document(users));
   say(`${bold(name)} is no longer in ${file}. ${set(file)}`);
 }
@@ -86,12 +97,15 @@ function list(users, file) {
   for (const [name, entry] of users) {
     const who = kind(secretOf(entry)) ?? "unknown scheme";
     const groups = (entry.groups ?? []).join(", ");
-    say(`${bold(name)}${" ".repeat(width - name.length)}  ${groups === "" ? who : `${who.padEnd("person".length)}  ${dim(groups)}`}`);
+    say(
+      `${bold(name)}${" ".repeat(width - name.length)}  ${groups === "" ? who : `${who.padEnd("person".length)}  ${dim(groups)}`}`,
+    );
   }
 }
 
 function check(name, what) {
-  if (!/^[A-Za-z0-9._@+-]{1,64}$/.test(name)) throw new Failure(`${name} can't be ${what}: 1 to 64 of A-Z, a-z, 0-9, '.', '_', '@', '+' and '-'`);
+  if (!/^[A-Za-z0-9._@+-]{1,64}$/.test(name))
+    throw new Failure(`${name} can't be ${what}: 1 to 64 of A-Z, a-z, 0-9, '.', '_', '@', '+' and '-'`);
 }
 
 /** The users in a file by their names, in its order; undefined where there is no such file. */
@@ -109,7 +123,9 @@ function existing(file) {
   const users = new Map(Object.entries(found.users));
   for (const [name, entry] of users) {
     if (isEntry(entry)) continue;
-    throw new Failure(`in ${file} the entry of ${name} is neither "SECRET" nor {"secret":"SECRET","groups":["GROUP"]}: mend it, or name another file`);
+    throw new Failure(
+      `in ${file} the entry of ${name} is neither "SECRET" nor {"secret":"SECRET","groups":["GROUP"]}: mend it, or name another file`,
+    );
   }
   return users;
 }

@@ -35,7 +35,10 @@ describe("tokens", () => {
   const token = `strata_${"0123456789".repeat(4)}`;
 
   it("are kept as scheme, salt and key", () => {
-    assert.equal(hashToken(token, Buffer.alloc(16, 1)), "token-sha256$AQEBAQEBAQEBAQEBAQEBAQ$sQUWdG0ka17L09yU6kNh2Ci0VZr053wPd14DxFFTuUg");
+    assert.equal(
+      hashToken(token, Buffer.alloc(16, 1)),
+      "token-sha256$AQEBAQEBAQEBAQEBAQEBAQ$sQUWdG0ka17L09yU6kNh2Ci0VZr053wPd14DxFFTuUg",
+    );
     assert.notEqual(hashToken(token), hashToken(token));
   });
 
@@ -46,7 +49,14 @@ describe("tokens", () => {
   });
 
   it("are nothing that a person chose", async () => {
-    for (const other of ["correct horse", `${token}0`, token.slice(0, -1), token.replace("0", "-"), token.replace("strata", "Strata"), `${token}\n`]) {
+    for (const other of [
+      "correct horse",
+      `${token}0`,
+      token.slice(0, -1),
+      token.replace("0", "-"),
+      token.replace("strata", "Strata"),
+      `${token}\n`,
+    ]) {
       assert.throws(() => hashToken(other), TypeError);
       assert.equal(await verify(other, hashToken(token)), false);
     }
@@ -63,7 +73,8 @@ describe("tokens", () => {
     const expected = (tokens * 40) / 62;
     assert.equal(Object.keys(counts).length, 62);
     // More than six standard deviations, and half of what bytes modulo 62 would show.
-    for (const count of Object.values(counts)) assert.ok(Math.abs(count / expected - 1) < 0.125, `${count} and not about ${expected}`);
+    for (const count of Object.values(counts))
+      assert.ok(Math.abs(count / expected - 1) < 0.125, `${count} and not about ${expected}`);
   });
 });
 
@@ -73,7 +84,11 @@ describe("npm run user", () => {
   after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
   const user = (args, input = "") => {
-    const { status, stdout, stderr } = spawnSync("node", ["scripts/user.mjs", ...args], { cwd: ROOT, input, encoding: "utf8" });
+    const { status, stdout, stderr } = spawnSync("node", ["scripts/user.mjs", ...args], {
+      cwd: ROOT,
+      input,
+      encoding: "utf8",
+    });
     return { status, stdout, stderr };
   };
 
@@ -102,7 +117,8 @@ describe("npm run user", () => {
   });
 
   const users = (file) => JSON.parse(fs.readFileSync(file, "utf8")).users;
-  const tokenOf = (name, stdout) => new RegExp(`^token of ${name}: (strata_[A-Za-z0-9]{40})  \\(not kept anywhere\\)$`, "m").exec(stdout)[1];
+  const tokenOf = (name, stdout) =>
+    new RegExp(`^token of ${name}: (strata_[A-Za-z0-9]{40})  \\(not kept anywhere\\)$`, "m").exec(stdout)[1];
 
   it("makes a robot's token, which is printed and not kept", async () => {
     const file = path.join(folder, "robots.json");
@@ -126,7 +142,10 @@ describe("npm run user", () => {
       assert.equal(user([...args, "--into", file], "correct horse").status, 0);
       return users(file)[args[1]].groups;
     };
-    assert.deepEqual(groups("add", "alice@example.org", "--group", "staff", "--group", "Ops", "--group", "staff"), ["staff", "Ops"]);
+    assert.deepEqual(groups("add", "alice@example.org", "--group", "staff", "--group", "Ops", "--group", "staff"), [
+      "staff",
+      "Ops",
+    ]);
     assert.equal(await verify("correct horse", users(file)["alice@example.org"].secret), true);
     assert.deepEqual(groups("add", "alice@example.org"), ["staff", "Ops"]);
     assert.deepEqual(groups("add", "alice@example.org", "--group", "staff"), ["staff"]);
@@ -153,14 +172,17 @@ describe("npm run user", () => {
     user(["add", "__proto__", "--robot", "--into", file]);
     user(["add", "ci", "--robot", "--group", "robots", "--into", file]);
     const lines = fs.readFileSync(file, "utf8").split("\n");
-    assert.deepEqual(lines.map((line) => line.replace(/"[a-z0-9-]+\$[^"]+"/, "SECRET")), [
-      '{"users":{',
-      '"alice":{"secret":SECRET,"groups":["staff","ops"]},',
-      '"__proto__":SECRET,',
-      '"ci":{"secret":SECRET,"groups":["robots"]}',
-      "}}",
-      "",
-    ]);
+    assert.deepEqual(
+      lines.map((line) => line.replace(/"[a-z0-9-]+\$[^"]+"/, "SECRET")),
+      [
+        '{"users":{',
+        '"alice":{"secret":SECRET,"groups":["staff","ops"]},',
+        '"__proto__":SECRET,',
+        '"ci":{"secret":SECRET,"groups":["robots"]}',
+        "}}",
+        "",
+      ],
+    );
 
     const list = () => user(["list", "--into", file]).stdout;
     assert.equal(list(), "alice      person  staff, ops\n__proto__  robot\nci         robot   robots\n");
@@ -173,7 +195,10 @@ describe("npm run user", () => {
     user(["remove", "ci", "--into", file]);
     assert.equal(list(), `nobody is in ${file}\n`);
     assert.deepEqual(users(file), {});
-    assert.equal(user(["remove", "ci", "--into", file]).stderr, `✗ ci is not in ${file}: npm run user -- list --into ${file} tells who is\n`);
+    assert.equal(
+      user(["remove", "ci", "--into", file]).stderr,
+      `✗ ci is not in ${file}: npm run user -- list --into ${file} tells who is\n`,
+    );
   });
 
   it("writes nothing that is too large for a secret", () => {
@@ -189,7 +214,10 @@ describe("npm run user", () => {
     const { status, stdout, stderr } = user(["add", "ci", "--robot", "--into", file]);
     assert.equal(status, 1);
     assert.equal(stdout, "");
-    assert.equal(stderr, "✗ with ci the users are 5121 bytes, and the platform keeps 5120 in one secret: remove some first; a robot's entry is shorter than a person's\n");
+    assert.equal(
+      stderr,
+      "✗ with ci the users are 5121 bytes, and the platform keeps 5120 in one secret: remove some first; a robot's entry is shorter than a person's\n",
+    );
     assert.equal(fs.readFileSync(file, "utf8"), before);
 
     assert.equal(user(["list", "--into", file]).stdout, "filler  unknown scheme\n");
@@ -213,12 +241,18 @@ describe("npm run user", () => {
       [["list", "--robot", "--into", broken], "list takes no --robot: only add does"],
       [["list", "--into", nowhere], `there is no ${nowhere}: npm run user -- add NAME --into ${nowhere} makes it`],
       [["list", "--into", broken], `${broken} is not {"users":{…}}: mend it, or name another file`],
-      [["list", "--into", odd], `in ${odd} the entry of alice is neither "SECRET" nor {"secret":"SECRET","groups":["GROUP"]}: mend it, or name another file`],
+      [
+        ["list", "--into", odd],
+        `in ${odd} the entry of alice is neither "SECRET" nor {"secret":"SECRET","groups":["GROUP"]}: mend it, or name another file`,
+      ],
       [["add", "a:b"], `a:b can't be a user's name: ${allowed}`],
       [["add", "alice", "--group", "all staff"], `all staff can't be a group's name: ${allowed}`],
       [["add", "ci", "--robot", "--generate"], "a robot's token is always made here: leave --generate out"],
       [["add", "ci", "--robot", "--into", nowhere], `${nowhere} can't be written (ENOENT): name another file`],
-      [["add", "alice"], "the password is too short: 12 characters at least, as the platform limits how slow guessing can be made; or --generate"],
+      [
+        ["add", "alice"],
+        "the password is too short: 12 characters at least, as the platform limits how slow guessing can be made; or --generate",
+      ],
       [["add", "alice", "--into", broken], `${broken} is not {"users":{…}}: mend it, or name another file`],
     ];
     for (const [args, line] of wrong) {
@@ -228,6 +262,9 @@ describe("npm run user", () => {
       assert.equal(stderr, `✗ ${line}\n`);
     }
     assert.equal(fs.readFileSync(broken, "utf8"), "[]");
-    assert.equal(user(["add", "alice"], generateToken()).stderr, "✗ a robot's token is nobody's password: --robot makes a new one\n");
+    assert.equal(
+      user(["add", "alice"], generateToken()).stderr,
+      "✗ a robot's token is nobody's password: --robot makes a new one\n",
+    );
   });
 });

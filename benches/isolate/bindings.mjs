@@ -1,7 +1,12 @@
 // R2 and KV in the isolate's own memory, with the classes' names of the platform: what they take is
 // little, and the same for every build.
 
-const bytesOf = async (value) => new Uint8Array(value instanceof ReadableStream || value instanceof ArrayBuffer ? await new Response(value).arrayBuffer() : value.slice());
+const bytesOf = async (value) =>
+  new Uint8Array(
+    value instanceof ReadableStream || value instanceof ArrayBuffer
+      ? await new Response(value).arrayBuffer()
+      : value.slice(),
+  );
 
 class Stored {
   constructor(key, bytes, customMetadata, etag) {

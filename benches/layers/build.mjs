@@ -18,12 +18,28 @@ export async function build() {
     rmSync(out, { recursive: true, force: true });
     mkdirSync(out, { recursive: true });
     // Node takes CommonJS by this name whatever package it is in.
-    await must(join(TOOLS, "bin/wasm-bindgen"), ["--target", "nodejs", "--no-typescript", "--out-name", "layers", "--out-dir", out, artefact]);
+    await must(join(TOOLS, "bin/wasm-bindgen"), [
+      "--target",
+      "nodejs",
+      "--no-typescript",
+      "--out-name",
+      "layers",
+      "--out-dir",
+      out,
+      artefact,
+    ]);
     copyFileSync(join(out, "layers.js"), join(out, "layers.cjs"));
     const wasm = join(out, "layers_bg.wasm");
     await must(join(ROOT, "node_modules/.bin/wasm-opt"), [wasm, "-o", wasm, ...OPTIMIZE]);
-    const { stdout } = await must("cargo", ["build", "--locked", "--release", "--bin", "strata-layers", "--message-format=json-render-diagnostics"], { cwd: folder, line: detail });
-    const messages = stdout.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+    const { stdout } = await must(
+      "cargo",
+      ["build", "--locked", "--release", "--bin", "strata-layers", "--message-format=json-render-diagnostics"],
+      { cwd: folder, line: detail },
+    );
+    const messages = stdout
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line));
     return { script: join(out, "layers.cjs"), program: messages.findLast(({ executable }) => executable).executable };
   });
 }

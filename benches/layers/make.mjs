@@ -21,13 +21,30 @@ export const COMPRESSORS = {
 /** Makes a tar of about so many bytes from whole folders of installed packages, the same ones each time. */
 export function archive(path, bytes) {
   return task(`a tar of ${bytes >> 20} MiB`, async () => {
-    const found = await must("find", ["/usr/bin", "/usr/lib", "/usr/share", "-xdev", "(", "-type", "f", "-o", "-type", "l", ")", "-printf", "%s\\t%h\\t%P\\t%H\\n"]);
+    const found = await must("find", [
+      "/usr/bin",
+      "/usr/lib",
+      "/usr/share",
+      "-xdev",
+      "(",
+      "-type",
+      "f",
+      "-o",
+      "-type",
+      "l",
+      ")",
+      "-printf",
+      "%s\\t%h\\t%P\\t%H\\n",
+    ]);
     const folders = new Map();
     for (const line of found.stdout.split("\n").filter(Boolean)) {
       const [size, within, path, start] = line.split("\t");
       if (path === undefined) continue;
       const files = folders.get(within) ?? [];
-      folders.set(within, [...files, { path: `${start}/${path}`.slice(1), size: 512 + Math.ceil(Number(size) / 512) * 512 }]);
+      folders.set(within, [
+        ...files,
+        { path: `${start}/${path}`.slice(1), size: 512 + Math.ceil(Number(size) / 512) * 512 },
+      ]);
     }
     const order = [...folders.keys()].sort((one, other) => (rank(one) < rank(other) ? -1 : 1));
     let [sum, chosen] = [0, []];
@@ -40,7 +57,13 @@ export function archive(path, bytes) {
       sum += size;
     }
     const list = `${path}.list`;
-    writeFileSync(list, chosen.sort().map((path) => `${path}\0`).join(""));
+    writeFileSync(
+      list,
+      chosen
+        .sort()
+        .map((path) => `${path}\0`)
+        .join(""),
+    );
     await must("tar", ["-C", "/", "-c", "--null", "-T", list, "-f", path]);
     return { path, size: statSync(path).size, entries: chosen.length };
   });
@@ -93,7 +116,11 @@ function* zeros(size) {
 /** A member of gzip for every few bytes of a tar. */
 function* members(count) {
   const size = count * 100;
-  const tar = Buffer.concat([header("members", size, 0), Buffer.alloc(size, "strata "), Buffer.alloc(1024 + ((512 - (size % 512)) % 512))]);
+  const tar = Buffer.concat([
+    header("members", size, 0),
+    Buffer.alloc(size, "strata "),
+    Buffer.alloc(1024 + ((512 - (size % 512)) % 512)),
+  ]);
   const length = Math.ceil(tar.length / count);
   for (let at = 0; at < tar.length; at += length) yield gzipSync(tar.subarray(at, at + length));
 }

@@ -29,7 +29,11 @@ const USERS = {
   ci: { secret: hashToken(people.ci[1]), groups: ["robots"] },
 };
 const RULES = [
-  { repositories: ["**"], who: [`user:${user}`], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] },
+  {
+    repositories: ["**"],
+    who: [`user:${user}`],
+    may: ["pull", "push", "overwrite", "delete", "administer", "metrics"],
+  },
   { repositories: ["team/**"], who: ["group:team"], may: ["pull", "push"] },
   { repositories: ["team/**"], who: ["group:robots"], may: ["pull", "push", "overwrite"] },
   { repositories: ["team/**"], who: ["user:bob"], may: ["pull"] },
@@ -65,11 +69,13 @@ const clients = {
       const copy = (who, ...args) => as(who, "cp", "--from-insecure", "--to-insecure", ...args);
       return {
         login: (who) => as(who, "login", "--insecure", host, ...named(who, "--username", "--password")),
-        push: (who, { layout }, name) => as(who, "cp", "--from-oci-layout", "--to-insecure", `${layout}:latest`, at(name)),
+        push: (who, { layout }, name) =>
+          as(who, "cp", "--from-oci-layout", "--to-insecure", `${layout}:latest`, at(name)),
         pull: (who, name, layout) => as(who, "cp", "--from-insecure", "--to-oci-layout", at(name), `${layout}:latest`),
         remove: (who, name) => as(who, "manifest", "delete", "--insecure", "--force", at(name)),
         copy: (who, from, to) => copy(who, at(from), at(to)),
-        carry: (reader, from, who, to) => copy(who, ...named(reader, "--from-username", "--from-password"), at(from), at(to)),
+        carry: (reader, from, who, to) =>
+          copy(who, ...named(reader, "--from-username", "--from-password"), at(from), at(to)),
       };
     },
     asks: "GET",
@@ -106,7 +112,8 @@ const clients = {
         pull: (who, name, layout) => copy(who, remote(name), `oci:${layout}:latest`),
         remove: (who, name) => as(who, "delete", "--tls-verify=false", remote(name)),
         copy: (who, from, to) => copy(who, remote(from), remote(to)),
-        carry: (reader, from, who, to) => copy(who, `--src-creds=${people[reader].join(":")}`, remote(from), remote(to)),
+        carry: (reader, from, who, to) =>
+          copy(who, `--src-creds=${people[reader].join(":")}`, remote(from), remote(to)),
       };
     },
     asks: "GET",
@@ -127,7 +134,10 @@ const clients = {
       const transfer = ["--tls-verify=false", policy];
       return {
         async load({ name, layout }) {
-          await writeFile(join(folder, "policy.json"), JSON.stringify({ default: [{ type: "insecureAcceptAnything" }] }));
+          await writeFile(
+            join(folder, "policy.json"),
+            JSON.stringify({ default: [{ type: "insecureAcceptAnything" }] }),
+          );
           const container = (await within("builder", "nobody", "from", policy, "scratch")).stdout.trim();
           await within("builder", "nobody", "add", container, layout, "/");
           return within("builder", "nobody", "commit", policy, container, name);
@@ -186,7 +196,9 @@ const clients = {
 /** A name and a secret as a client's options. */
 const named = (who, name, secret) => [`${name}=${people[who][0]}`, `${secret}=${people[who][1]}`];
 
-for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, ...quirks }] of Object.entries(clients)) {
+for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, ...quirks }] of Object.entries(
+  clients,
+)) {
   const { isPlain, isCredulous, isTerse } = quirks;
   const skip = skipFor(missing, privilege);
 
@@ -219,7 +231,8 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
 
       for (const image of Object.values(images)) if (client.load) allowed(await client.load(image));
       for (const who of ["root", "ann", "bob", "ci"]) if (client.login) allowed(await client.login(who));
-      for (const repository of ["public", "private"]) allowed(await client.push("root", images.amd64, `${repository}/image:1`));
+      for (const repository of ["public", "private"])
+        allowed(await client.push("root", images.amd64, `${repository}/image:1`));
       allowed(await client.push("ann", images.amd64, "team/image:1"));
     });
     after(() => daemon?.stop());
@@ -278,9 +291,15 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
     });
 
     test("and is denied a pull from, and a push to, where it may not", async () => {
-      denied(await client.pull("ann", "private/image:1", join(made.folder, "denied")), "pull from repository private/image");
+      denied(
+        await client.pull("ann", "private/image:1", join(made.folder, "denied")),
+        "pull from repository private/image",
+      );
       // What is not there is denied alike.
-      denied(await client.pull("ann", "private/absent:1", join(made.folder, "denied")), "pull from repository private/absent");
+      denied(
+        await client.pull("ann", "private/absent:1", join(made.folder, "denied")),
+        "pull from repository private/absent",
+      );
       denied(await client.push("bob", images.arm64, "team/bob:1"), "push to repository team/bob");
       denied(await client.push("ann", images.arm64, "public/ann:1"), "push to repository public/ann");
       for (const repository of ["team/bob", "public/ann"]) {
@@ -302,7 +321,8 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
     if (!lacks.includes("remove")) {
       test("and is denied a deletion", async () => {
         allowed(await client.push("ann", images.amd64, "team/removed:1"));
-        for (const who of ["ann", "ci"]) denied(await client.remove(who, "team/removed:1"), "delete from repository team/removed");
+        for (const who of ["ann", "ci"])
+          denied(await client.remove(who, "team/removed:1"), "delete from repository team/removed");
         assert.equal(await digest("team/removed", "1"), images.amd64.manifest.digest);
         allowed(await client.remove("root", "team/removed:1"));
         assert.equal(await digest("team/removed", "1"), 404);
@@ -357,7 +377,8 @@ describe("a sequence of requests, and not the program,", () => {
 
   before(async () => {
     for (const repository of ["public/image", "private/image", "team/image"]) {
-      for (const content of blobs) assert.equal((await whole(made.strata, repository, digestOf(content), content)).status, 201);
+      for (const content of blobs)
+        assert.equal((await whole(made.strata, repository, digestOf(content), content)).status, 201);
       assert.equal((await put(repository, "1", basic())).status, 201);
     }
     realm = `${made.strata.url.origin}/v2/_strata/token`;
@@ -413,7 +434,12 @@ describe("a sequence of requests, and not the program,", () => {
   test("docker login: a challenge, a token by Basic, and the token is taken", async () => {
     assert.deepEqual(challenge(await send("GET", "/v2/")), { realm, service: "strata" });
     for (const who of ["ann", "ci"]) {
-      const query = new URLSearchParams({ account: who, client_id: "docker", offline_token: "true", service: "strata" });
+      const query = new URLSearchParams({
+        account: who,
+        client_id: "docker",
+        offline_token: "true",
+        service: "strata",
+      });
       const token = bearer(await send("GET", `${realm}?${query}`, basic(...people[who])));
       const { status, headers } = await send("GET", "/v2/", token);
       assert.deepEqual([status, headers["docker-distribution-api-version"]], [200, "registry/2.0"]);
@@ -485,7 +511,9 @@ describe("a sequence of requests, and not the program,", () => {
   test("containerd: a token by a form, several scopes in one, and by GET only where the form is refused", async () => {
     const name = "team/containerd";
     const asked = challenge(await send("HEAD", `/v2/${name}/manifests/1`));
-    const token = bearer(await post("ann", asked.scope, `repository:${name}:pull,push`, "repository:public/image:pull"));
+    const token = bearer(
+      await post("ann", asked.scope, `repository:${name}:pull,push`, "repository:public/image:pull"),
+    );
     for (const { digest } of [config, layer]) {
       const mounted = await send("POST", `/v2/${name}/blobs/uploads/?mount=${digest}&from=public/image`, token);
       assert.equal(mounted.status, 201, mounted.body.toString());
@@ -514,12 +542,24 @@ describe("a sequence of requests, and not the program,", () => {
   });
 
   test("is logged with who signed in, and with no secret", async () => {
-    for (const reply of [await get("ann"), await post("ci"), await get("nobody", "repository:public/image:pull")]) bearer(reply);
+    for (const reply of [await get("ann"), await post("ci"), await get("nobody", "repository:public/image:pull")])
+      bearer(reply);
     const asked = () =>
-      made.strata.log().split("\n").filter((line) => line.includes('"route":"token"')).map((line) => JSON.parse(line));
-    for (const [method, who] of [["GET", "ann"], ["POST", "ci"], ["GET", ""]]) {
+      made.strata
+        .log()
+        .split("\n")
+        .filter((line) => line.includes('"route":"token"'))
+        .map((line) => JSON.parse(line));
+    for (const [method, who] of [
+      ["GET", "ann"],
+      ["POST", "ci"],
+      ["GET", ""],
+    ]) {
       // What the Worker prints comes by another way than its replies.
-      for (const deadline = Date.now() + 5_000; !asked().some((line) => line.method === method && line.user === who); ) {
+      for (
+        const deadline = Date.now() + 5_000;
+        !asked().some((line) => line.method === method && line.user === who);
+      ) {
         assert.ok(Date.now() < deadline, `no line of ${method} by ${who || "nobody"}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }

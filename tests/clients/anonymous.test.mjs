@@ -19,7 +19,10 @@ const name = "anonymous/image";
 const readers = (host) => ({
   crane: [crane.program, ["manifest", `${host}/${name}:v1`]],
   oras: [oras.program, ["manifest", "fetch", "--plain-http", `${host}/${name}:v1`]],
-  regctl: [regctl.program, ["--host", `reg=${host},tls=disabled`, "manifest", "get", "--format", "raw-body", `${host}/${name}:v1`]],
+  regctl: [
+    regctl.program,
+    ["--host", `reg=${host},tls=disabled`, "manifest", "get", "--format", "raw-body", `${host}/${name}:v1`],
+  ],
   skopeo: [skopeo.program, ["inspect", "--raw", "--tls-verify=false", `docker://${host}/${name}:v1`]],
 });
 

@@ -21,16 +21,21 @@ describe("buildah", { skip }, () => {
   before(async () => {
     if (skip) return;
     policy = `--signature-policy=${join(made.folder, "policy.json")}`;
-    await writeFile(join(made.folder, "policy.json"), JSON.stringify({ default: [{ type: "insecureAcceptAnything" }] }));
+    await writeFile(
+      join(made.folder, "policy.json"),
+      JSON.stringify({ default: [{ type: "insecureAcceptAnything" }] }),
+    );
   });
 
   const at = (name) => `docker://${made.strata.host}/${name}`;
   /** buildah with images of its own, so that what one has pushed the other has to pull. */
-  const buildahOf = (who) => async (...args) => {
-    const folders = ["root", "runroot"].map((kind) => `--${kind}=${join(made.folder, who, kind)}`);
-    const storage = [...folders, "--storage-driver=vfs"];
-    return (await must(program, [...storage, ...args])).trim();
-  };
+  const buildahOf =
+    (who) =>
+    async (...args) => {
+      const folders = ["root", "runroot"].map((kind) => `--${kind}=${join(made.folder, who, kind)}`);
+      const storage = [...folders, "--storage-driver=vfs"];
+      return (await must(program, [...storage, ...args])).trim();
+    };
   const remote = () => ["--tls-verify=false", `--creds=${credentials}`, policy];
   const [builder, reader] = [buildahOf("builder"), buildahOf("reader")];
 
@@ -45,7 +50,8 @@ describe("buildah", { skip }, () => {
     return reply;
   };
   /** The files of an image, as a container of it sees them. */
-  const filesOf = async (buildah, name) => treeOf(await buildah("mount", await buildah("from", policy, "--pull-never", name)));
+  const filesOf = async (buildah, name) =>
+    treeOf(await buildah("mount", await buildah("from", policy, "--pull-never", name)));
 
   test("an image built from nothing comes back with its files", async () => {
     const files = join(made.folder, "files");

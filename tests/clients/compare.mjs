@@ -8,7 +8,10 @@ import { run } from "../../scripts/command.mjs";
 /** The pulled layout holds the image's manifest, and nothing else at its top, and every blob it names, byte for byte. */
 export async function assertSameImage(image, layout) {
   const index = JSON.parse(await readFile(`${layout}/index.json`, "utf8"));
-  assert.deepEqual(index.manifests.map(({ digest }) => digest), [image.manifest.digest]);
+  assert.deepEqual(
+    index.manifests.map(({ digest }) => digest),
+    [image.manifest.digest],
+  );
   await assertSameBlobs(image, layout);
 }
 
@@ -23,7 +26,12 @@ export async function assertSameBlobs(image, layout) {
 /** The tars, extracted in order into an empty folder, give the image's files and nothing else. */
 export async function assertSameFiles(image, tars, folder) {
   for (const tar of tars) {
-    const { code, output } = await run("tar", ["--extract", "--same-permissions", `--file=${tar}`, `--directory=${folder}`]);
+    const { code, output } = await run("tar", [
+      "--extract",
+      "--same-permissions",
+      `--file=${tar}`,
+      `--directory=${folder}`,
+    ]);
     assert.equal(code, 0, output);
   }
   assert.deepEqual(await treeOf(folder), image.tree);
@@ -46,7 +54,10 @@ export async function blobsWritten(strata) {
  * written does not show that it mounted; but it would have had to read them first.
  */
 export async function assertMounted(strata) {
-  assert.deepEqual((await blobCalls(strata)).filter(({ bytes }) => bytes > RECORD), []);
+  assert.deepEqual(
+    (await blobCalls(strata)).filter(({ bytes }) => bytes > RECORD),
+    [],
+  );
 }
 
 async function blobCalls(strata) {

@@ -23,7 +23,11 @@ describe("crane", () => {
     if (skip) return;
     strata = await start();
     folder = await mkdtemp(join(tmpdir(), "strata-crane-"));
-    for (const [name, secret] of [["good", password], ["wrong", "wrong"], ["nobody", undefined]]) {
+    for (const [name, secret] of [
+      ["good", password],
+      ["wrong", "wrong"],
+      ["nobody", undefined],
+    ]) {
       await mkdir(join(folder, name));
       const auth = Buffer.from(`${user}:${secret}`).toString("base64");
       const auths = secret === undefined ? {} : { [strata.host]: { auth } };
@@ -114,7 +118,10 @@ describe("crane", () => {
     const { layout } = await image("busybox");
     await crane("push", layout, at("private/busybox:1"));
     for (const who of ["wrong", "nobody"]) {
-      for (const args of [["manifest", at("private/busybox:1")], ["push", layout, at("refused/busybox:1")]]) {
+      for (const args of [
+        ["manifest", at("private/busybox:1")],
+        ["push", layout, at("refused/busybox:1")],
+      ]) {
         const { code, output } = await craneAs(who, ...args);
         assert.notEqual(code, 0, `${who} may ${args[0]}`);
         assert.match(output, /unauthorized/i);

@@ -24,14 +24,24 @@ describe("ctr", { skip }, () => {
   after(() => containerd?.stop());
 
   const at = (name) => `${made.strata.host}/${name}`;
-  const ctr = (namespace, ...args) => must(program, ["--address", containerd.socket, "--namespace", namespace, ...args]);
+  const ctr = (namespace, ...args) =>
+    must(program, ["--address", containerd.socket, "--namespace", namespace, ...args]);
   const remote = ["--plain-http", `--user=${credentials}`];
 
   /** Takes an image in as a tar, as an export of another tool would be. */
   const load = async (name, { layout, manifest }, reference) => {
     const tar = join(made.folder, `${name}.tar`);
     await must("tar", ["--create", `--file=${tar}`, `--directory=${layout}`, "."]);
-    await ctr("pusher", "images", "import", "--no-unpack", `--index-name=${name}`, "--digests", "--base-name=loaded", tar);
+    await ctr(
+      "pusher",
+      "images",
+      "import",
+      "--no-unpack",
+      `--index-name=${name}`,
+      "--digests",
+      "--base-name=loaded",
+      tar,
+    );
     await ctr("pusher", "images", "tag", `loaded@${manifest.digest}`, reference);
   };
   /** The blobs that a namespace has of an image. */

@@ -28,7 +28,8 @@ before(async () => {
   await mkdir(join(folder, "upstream"));
   distribution = await startDistribution(join(folder, "upstream"));
   proxy = await startProxy(distribution.url);
-  for (const name of ["busybox", "files"]) await fill(distribution.url, `library/${name}`, "latest", await imageIn(await image(name)));
+  for (const name of ["busybox", "files"])
+    await fill(distribution.url, `library/${name}`, "latest", await imageIn(await image(name)));
 });
 after(async () => {
   await proxy?.stop();
@@ -43,9 +44,21 @@ function startMirror(isDefault = false) {
 }
 
 const copy = (reference, layout, ...args) =>
-  must(skopeo.program, ["--insecure-policy", ...args, "copy", "--preserve-digests", "--src-tls-verify=false", reference, `oci:${layout}:latest`], {
-    env: homeIn(folder),
-  });
+  must(
+    skopeo.program,
+    [
+      "--insecure-policy",
+      ...args,
+      "copy",
+      "--preserve-digests",
+      "--src-tls-verify=false",
+      reference,
+      `oci:${layout}:latest`,
+    ],
+    {
+      env: homeIn(folder),
+    },
+  );
 
 /** How a client pulls an image into a layout, from a mirror at this host. Where `isDefault`, images without an upstream are of this one. */
 const ways = {
@@ -74,7 +87,11 @@ const ways = {
     lacks: crane.missing,
     name: "files",
     pull: (host, name, layout) =>
-      must(crane.program, ["pull", "--insecure", "--format=oci", `${host}/${UPSTREAM}/library/${name}:latest`, layout], { env: homeIn(folder) }),
+      must(
+        crane.program,
+        ["pull", "--insecure", "--format=oci", `${host}/${UPSTREAM}/library/${name}:latest`, layout],
+        { env: homeIn(folder) },
+      ),
   },
 };
 
@@ -99,7 +116,9 @@ describe("through a mirror", { skip }, () => {
   }
 
   // It says in each request which upstream it means, and names the image as the upstream does.
-  test("ctr, by the mirror in its hosts.toml: an image comes bit for bit, and once", { skip: skipFor(containerd.missing) }, async () => {
+  test("ctr, by the mirror in its hosts.toml: an image comes bit for bit, and once", {
+    skip: skipFor(containerd.missing),
+  }, async () => {
     const expected = await image("files");
     const reference = `${UPSTREAM}/library/files:latest`;
     const hosts = join(folder, "hosts");
@@ -108,8 +127,12 @@ describe("through a mirror", { skip }, () => {
     const running = await containerd.startContainerd(folder);
     try {
       const [server, host] = [`server = "https://${UPSTREAM}"\n`, `[host."https://${mirror.host}"]\n`];
-      await writeFile(join(hosts, UPSTREAM, "hosts.toml"), `${server}\n${host}  capabilities = ["pull", "resolve"]\n  skip_verify = true\n`);
-      const ctr = (namespace, ...args) => must(containerd.ctr, ["--address", running.socket, "--namespace", namespace, ...args]);
+      await writeFile(
+        join(hosts, UPSTREAM, "hosts.toml"),
+        `${server}\n${host}  capabilities = ["pull", "resolve"]\n  skip_verify = true\n`,
+      );
+      const ctr = (namespace, ...args) =>
+        must(containerd.ctr, ["--address", running.socket, "--namespace", namespace, ...args]);
       proxy.requests();
       await ctr("fetched", "content", "fetch", `--hosts-dir=${hosts}`, reference);
       assertOnce(expected, "files");

@@ -16,7 +16,11 @@ const SIGNATURE = "application/vnd.example.signature";
 
 describe("oras", { skip }, () => {
   const made = setUp("oras", skip);
-  const files = { "words.txt": Buffer.from("some words"), "noise.bin": buffer(6 << 20, "oras"), "empty.txt": Buffer.alloc(0) };
+  const files = {
+    "words.txt": Buffer.from("some words"),
+    "noise.bin": buffer(6 << 20, "oras"),
+    "empty.txt": Buffer.alloc(0),
+  };
   let work;
 
   before(async () => {
@@ -34,7 +38,9 @@ describe("oras", { skip }, () => {
   const attach = async (name, type, file) =>
     JSON.parse(await oras("attach", "--plain-http", "--format=json", `--artifact-type=${type}`, name, file)).digest;
   const discover = async (name, ...args) =>
-    JSON.parse(await oras("discover", "--plain-http", "--format=json", ...args, name)).manifests.map(({ digest }) => digest);
+    JSON.parse(await oras("discover", "--plain-http", "--format=json", ...args, name)).manifests.map(
+      ({ digest }) => digest,
+    );
 
   test("files come back as they were pushed", async () => {
     await push("files/artifact:1");

@@ -30,7 +30,12 @@ describe("promtool", { skip }, () => {
     await writeFile(text, reply.body);
     const { code, output } = await run("sh", ["-c", '"$0" check metrics < "$1"', promtool.program, text]);
     assert.deepEqual({ code, output }, { code: 0, output: "" });
-    for (const family of ["strata_requests_total", "strata_tier_hits_total", "strata_tier_promotions_total", "strata_operations_total"]) {
+    for (const family of [
+      "strata_requests_total",
+      "strata_tier_hits_total",
+      "strata_tier_promotions_total",
+      "strata_operations_total",
+    ]) {
       assert.ok(reply.body.includes(`\n${family}{`), `${family} is not in the metrics`);
     }
   });

@@ -52,7 +52,10 @@ describe("regctl", { skip }, () => {
     await made.strata.reset();
     await regctlWith("chunked.json", "image", "copy", `ocidir://${pushed.layout}:latest`, at("chunked/image:1"));
     const extents = (await blobsWritten(made.strata)).filter((key) => key.startsWith("extents/"));
-    assert.equal(extents.length, pushed.blobs.reduce((sum, { size }) => sum + Math.ceil(size / CHUNK), 0));
+    assert.equal(
+      extents.length,
+      pushed.blobs.reduce((sum, { size }) => sum + Math.ceil(size / CHUNK), 0),
+    );
     await assertSameImage(pushed, await pull("chunked/image:1", "chunked"));
   });
 
@@ -109,7 +112,10 @@ describe("regctl", { skip }, () => {
   test("repositories and tags are listed, a page at a time too", async () => {
     for (const name of ["listed/a:2", "listed/a:10", "listed/b:1"]) await push(small.amd64, name);
     const repositories = (await regctl("repo", "ls", made.strata.host)).trim().split("\n");
-    assert.deepEqual(repositories.filter((name) => name.startsWith("listed/")), ["listed/a", "listed/b"]);
+    assert.deepEqual(
+      repositories.filter((name) => name.startsWith("listed/")),
+      ["listed/a", "listed/b"],
+    );
     assert.deepEqual((await regctl("tag", "ls", at("listed/a"))).trim().split("\n"), ["10", "2"]);
     assert.equal((await regctl("repo", "ls", "--limit=1", "--last=listed/a", made.strata.host)).trim(), "listed/b");
   });

@@ -35,9 +35,23 @@ describe("skopeo", () => {
   const at = (name) => `docker://${strata.host}/${name}`;
   const skopeo = (...args) => run(program, ["--insecure-policy", ...args]);
   const push = (layout, name, creds = `${user}:${password}`) =>
-    skopeo("copy", "--preserve-digests", "--dest-tls-verify=false", `--dest-creds=${creds}`, `oci:${layout}:latest`, at(name));
+    skopeo(
+      "copy",
+      "--preserve-digests",
+      "--dest-tls-verify=false",
+      `--dest-creds=${creds}`,
+      `oci:${layout}:latest`,
+      at(name),
+    );
   const pull = (name, layout, creds = `${user}:${password}`) =>
-    skopeo("copy", "--preserve-digests", "--src-tls-verify=false", `--src-creds=${creds}`, at(name), `oci:${layout}:latest`);
+    skopeo(
+      "copy",
+      "--preserve-digests",
+      "--src-tls-verify=false",
+      `--src-creds=${creds}`,
+      at(name),
+      `oci:${layout}:latest`,
+    );
 
   for (const name of ["busybox", "files"]) {
     test(`${name} comes back as it was pushed`, { skip }, async () => {
@@ -73,7 +87,10 @@ describe("skopeo", () => {
     await strata.reset();
     assert.equal((await push(layout, "again/busybox:1")).code, 0);
     const calls = await strata.calls();
-    assert.deepEqual(calls.filter(({ key, bytes }) => /^(blobs|extents|uploads)\//.test(key) && bytes > 0), []);
+    assert.deepEqual(
+      calls.filter(({ key, bytes }) => /^(blobs|extents|uploads)\//.test(key) && bytes > 0),
+      [],
+    );
   });
 
   test("tags are listed and a reference inspected", { skip }, async () => {
@@ -89,7 +106,10 @@ describe("skopeo", () => {
   const formats = {
     "Docker's format": {
       args: ["--format=v2s2"],
-      types: ["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"],
+      types: [
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+      ],
     },
     "layers of zstd": {
       args: ["--format=oci", "--dest-compress-format=zstd"],
@@ -126,7 +146,13 @@ describe("skopeo", () => {
     const before = await storedBytes(strata);
     await strata.reset();
     const both = ["src", "dest"].flatMap((end) => [`--${end}-tls-verify=false`, `--${end}-creds=${credentials}`]);
-    const { code, output } = await skopeo("copy", "--preserve-digests", ...both, at("copied/from:1"), at("copied/to:1"));
+    const { code, output } = await skopeo(
+      "copy",
+      "--preserve-digests",
+      ...both,
+      at("copied/from:1"),
+      at("copied/to:1"),
+    );
     assert.equal(code, 0, output);
     // skopeo mounts layers, and sends the config whether it is there or not.
     assert.ok((await blobsWritten(strata)).length <= 1);
@@ -141,7 +167,8 @@ describe("skopeo", () => {
     // skopeo deletes the manifest that the tag names.
     const gone = await skopeo("delete", "--tls-verify=false", `--creds=${user}:${password}`, at("deleted/busybox:1"));
     assert.equal(gone.code, 0, gone.output);
-    for (const tag of ["1", "2"]) assert.notEqual((await pull(`deleted/busybox:${tag}`, join(folder, "deleted"))).code, 0);
+    for (const tag of ["1", "2"])
+      assert.notEqual((await pull(`deleted/busybox:${tag}`, join(folder, "deleted"))).code, 0);
     assert.equal((await push(pushed.layout, "deleted/busybox:2")).code, 0);
     assert.equal((await pull("deleted/busybox:2", join(folder, "deleted-again"))).code, 0);
     await assertSameImage(pushed, join(folder, "deleted-again"));

@@ -1,6 +1,21 @@
 // umoci unpacks an image of real packages, and what it lays out is what the registry shows of it, path by path.
 import assert from "node:assert/strict";
-import { chmod, chown, link, lstat, lutimes, mkdir, mkdtemp, readFile, readdir, readlink, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  link,
+  lstat,
+  lutimes,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  readlink,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -45,7 +60,11 @@ describe("umoci", { skip }, () => {
 
   /** Layers of packages as GNU tar writes them, and changes to them as umoci does, in Go. */
   async function build(layout) {
-    const stages = await stagesOf(folder, [{ packages: ["busybox-static", "tzdata"] }, { packages: ["vim-runtime"] }, { packages: ["git"] }]);
+    const stages = await stagesOf(folder, [
+      { packages: ["busybox-static", "tzdata"] },
+      { packages: ["vim-runtime"] },
+      { packages: ["git"] },
+    ]);
     const [base, , top] = stages;
     await odd(base);
     // What replaces, hides and comes back within one layer of GNU tar.
@@ -80,7 +99,17 @@ describe("umoci", { skip }, () => {
     const at = (path) => join(stage, "odd", path);
     await mkdir(at("opaque/deep"), { recursive: true });
     await mkdir(at("was-a-folder/deep"), { recursive: true });
-    for (const path of ["opaque/old", "opaque/deep/old", "was-a-folder/deep/old", "removed", "was-a-file", "linked", "empty", "ä\u{1f980} #%?", "times"]) {
+    for (const path of [
+      "opaque/old",
+      "opaque/deep/old",
+      "was-a-folder/deep/old",
+      "removed",
+      "was-a-file",
+      "linked",
+      "empty",
+      "ä\u{1f980} #%?",
+      "times",
+    ]) {
       await writeFile(at(path), path === "empty" ? "" : `${path}\n`);
     }
     await link(at("linked"), at("link-to-linked"));
@@ -105,12 +134,16 @@ describe("umoci", { skip }, () => {
       const reply = await whole(strata, name, blob.digest, await readFile(blobPath(layout, blob.digest)));
       assert.equal(reply.status, 201, reply.body.toString());
     }
-    const reply = await strata.send("PUT", `/v2/${name}/manifests/latest`, { body, headers: { "content-type": mediaType } });
+    const reply = await strata.send("PUT", `/v2/${name}/manifests/latest`, {
+      body,
+      headers: { "content-type": mediaType },
+    });
     assert.equal(reply.status, 201, reply.body.toString());
     return { digest, layers };
   }
 
-  const addressOf = (path) => `/v2/${name}/_strata/images/${manifest.digest}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
+  const addressOf = (path) =>
+    `/v2/${name}/_strata/images/${manifest.digest}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
 
   /** All that the registry shows below a directory, page by page. */
   async function list(directory, found = new Map()) {
@@ -173,7 +206,10 @@ describe("umoci", { skip }, () => {
       }
     }
     assert.deepEqual(different, []);
-    assert.ok([...shown.values()].some(({ type }) => type === "hardlink"), "no hard link was shown");
+    assert.ok(
+      [...shown.values()].some(({ type }) => type === "hardlink"),
+      "no hard link was shown",
+    );
   });
 
   test("and the registry give the same bytes", async () => {
@@ -192,15 +228,29 @@ describe("umoci", { skip }, () => {
     assert.ok(files > 1000, `${files} files`);
   });
 
-  test("and the registry follow the same links", { skip: skipFor(isRoot ? undefined : "only root can say what the root is") }, async () => {
+  test("and the registry follow the same links", {
+    skip: skipFor(isRoot ? undefined : "only root can say what the root is"),
+  }, async () => {
     const paths = [...expected.keys()].filter((path) => expected.get(path).type === "symlink");
     assert.ok(paths.length > 100, `${paths.length} links`);
     const script = 'for path; do readlink -f "/$path" || echo; done';
-    const resolved = await must("chroot", [join(folder, "bundle/rootfs"), "/bin/busybox", "sh", "-c", script, "sh", ...paths]);
+    const resolved = await must("chroot", [
+      join(folder, "bundle/rootfs"),
+      "/bin/busybox",
+      "sh",
+      "-c",
+      script,
+      "sh",
+      ...paths,
+    ]);
     for (const [index, target] of resolved.split("\n").slice(0, -1).entries()) {
       const there = expected.get(target.slice(1));
       const reply = await strata.send("HEAD", addressOf(paths[index]));
-      assert.equal(reply.status, there === undefined ? 404 : there.type === "file" ? 200 : 422, `${paths[index]} → ${target}`);
+      assert.equal(
+        reply.status,
+        there === undefined ? 404 : there.type === "file" ? 200 : 422,
+        `${paths[index]} → ${target}`,
+      );
       if (there?.type === "file") assert.equal(Number(reply.headers["content-length"]), there.size, paths[index]);
     }
   });

@@ -42,7 +42,10 @@ const as = (authorization, more) => ({ headers: { authorization, ...more } });
 function challenge(reply) {
   assert.equal(reply.status, 401, reply.body.toString());
   const [, scheme, rest] = /^(\w+) (.+)$/.exec(reply.headers["www-authenticate"]);
-  return { scheme, ...Object.fromEntries([...rest.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name, value])) };
+  return {
+    scheme,
+    ...Object.fromEntries([...rest.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name, value])),
+  };
 }
 
 describe("a client that knows tokens", () => {
@@ -56,7 +59,10 @@ describe("a client that knows tokens", () => {
 
   test("finds where they are given, and what to ask for", async () => {
     const { scheme, realm, service, scope, ...others } = challenge(await strata.send("GET", "/v2/", as(undefined)));
-    assert.deepEqual([scheme, realm, service, scope, others], ["Bearer", new URL("/v2/_strata/token", strata.url).href, "strata", undefined, {}]);
+    assert.deepEqual(
+      [scheme, realm, service, scope, others],
+      ["Bearer", new URL("/v2/_strata/token", strata.url).href, "strata", undefined, {}],
+    );
     const started = await strata.send("POST", upload, as(undefined));
     assert.equal(challenge(started).scope, "repository:team/app:pull,push");
     // Some clients go by the last word that is the name of a scheme, wherever it stands.
@@ -74,7 +80,10 @@ describe("a client that knows tokens", () => {
       assert.equal(given.status, 200, given.body.toString());
       assert.equal(given.headers["cache-control"], "no-store");
       const { token, access_token: same, expires_in: seconds, scope } = given.json();
-      assert.deepEqual([same, seconds, scope], [token, 300, "repository:team/app:pull,push repository:public/app:pull"]);
+      assert.deepEqual(
+        [same, seconds, scope],
+        [token, 300, "repository:team/app:pull,push repository:public/app:pull"],
+      );
 
       const bearer = `Bearer ${token}`;
       const config = Buffer.from("{}");
@@ -82,10 +91,16 @@ describe("a client that knows tokens", () => {
       assert.equal(pushed.status, 201, pushed.body.toString());
       const manifest = manifestOf({ digest: digestOf(config), size: config.length }, []);
       const headers = { "content-type": manifest.mediaType };
-      assert.equal((await strata.send("PUT", "/v2/team/app/manifests/v1", { ...as(bearer, headers), body: manifest.body })).status, 201);
+      assert.equal(
+        (await strata.send("PUT", "/v2/team/app/manifests/v1", { ...as(bearer, headers), body: manifest.body })).status,
+        201,
+      );
       assert.deepEqual((await strata.send("GET", "/v2/team/app/manifests/v1", as(bearer))).body, manifest.body);
 
-      assert.equal(challenge(await strata.send("GET", "/v2/team/other/tags/list", as(bearer))).error, "insufficient_scope");
+      assert.equal(
+        challenge(await strata.send("GET", "/v2/team/other/tags/list", as(bearer))).error,
+        "insufficient_scope",
+      );
       assert.equal((await strata.send("DELETE", "/v2/team/app/manifests/v1", as(bearer))).status, 403);
       assert.equal(challenge(await strata.send("GET", url, as(bearer))).scheme, "Basic");
       const broken = `${bearer.slice(0, -2)}${bearer.at(-2) === "A" ? "B" : "A"}${bearer.at(-1)}`;
@@ -96,13 +111,21 @@ describe("a client that knows tokens", () => {
   test("may sign in by a form", async () => {
     const form = (fields) => ({
       ...as(undefined, { "content-type": "application/x-www-form-urlencoded" }),
-      body: new URLSearchParams({ grant_type: "password", service: "strata", scope: "repository:team/app:pull", ...fields }).toString(),
+      body: new URLSearchParams({
+        grant_type: "password",
+        service: "strata",
+        scope: "repository:team/app:pull",
+        ...fields,
+      }).toString(),
     });
     const given = await strata.send("POST", "/v2/_strata/token", form({ username: "bob", password: words.bob }));
     assert.equal(given.status, 200, given.body.toString());
     const pulled = await strata.send("GET", "/v2/team/app/tags/list", as(`Bearer ${given.json().access_token}`));
     assert.notEqual(pulled.status, 401, pulled.body.toString());
-    assert.equal(challenge(await strata.send("POST", "/v2/_strata/token", form({ username: "bob", password: "wrong" }))).scheme, "Basic");
+    assert.equal(
+      challenge(await strata.send("POST", "/v2/_strata/token", form({ username: "bob", password: "wrong" }))).scheme,
+      "Basic",
+    );
     assert.equal((await strata.send("POST", "/v2/_strata/token", form({ username: "x".repeat(70_000) }))).status, 413);
   });
 
@@ -119,10 +142,23 @@ describe("a client that knows tokens", () => {
 
   test("has no path that leads around the rules", async () => {
     const config = Buffer.from("private");
-    const pushed = await strata.send("POST", `/v2/private/app/blobs/uploads/?digest=${digestOf(config)}`, { ...as(ann), body: config });
+    const pushed = await strata.send("POST", `/v2/private/app/blobs/uploads/?digest=${digestOf(config)}`, {
+      ...as(ann),
+      body: config,
+    });
     assert.equal(pushed.status, 201);
     const end = `blobs/${digestOf(config)}`;
-    for (const way of ["public/../private/app", "public/%2e%2e/private/app", "public%2f..%2fprivate%2fapp", "public/..%252fprivate/app", "public\\..\\private\\app", "public//private/app", "private/app;public", "./private/app", "%70rivate/app"]) {
+    for (const way of [
+      "public/../private/app",
+      "public/%2e%2e/private/app",
+      "public%2f..%2fprivate%2fapp",
+      "public/..%252fprivate/app",
+      "public\\..\\private\\app",
+      "public//private/app",
+      "private/app;public",
+      "./private/app",
+      "%70rivate/app",
+    ]) {
       for (const authorization of [undefined, bob]) {
         const reply = await strata.send("GET", `/v2/${way}/${end}`, as(authorization));
         assert.ok(reply.status >= 400 && reply.status < 500, `${way}: ${reply.status}`);
@@ -139,7 +175,13 @@ test("rules are read as text and as the tables of a configuration", async () => 
     try {
       const statuses = [];
       for (const authorization of [undefined, ann, bob, ci]) {
-        for (const line of ["GET /v2/team/app/tags/list", "DELETE /v2/team/app/manifests/v1", "GET /v2/public/app/tags/list", "GET /v2/other/tags/list", "GET /metrics"]) {
+        for (const line of [
+          "GET /v2/team/app/tags/list",
+          "DELETE /v2/team/app/manifests/v1",
+          "GET /v2/public/app/tags/list",
+          "GET /v2/other/tags/list",
+          "GET /metrics",
+        ]) {
           const reply = await strata.send(...line.split(" "), as(authorization));
           statuses.push(reply.status);
         }
@@ -154,7 +196,10 @@ test("rules are read as text and as the tables of a configuration", async () => 
     [404, 404, 404, 404, 200],
     [404, 403, 404, 403, 403],
   ];
-  assert.deepEqual(heard, [[...none, ...all, ...team, ...team], [...none, ...all, ...team, ...team]]);
+  assert.deepEqual(heard, [
+    [...none, ...all, ...team, ...team],
+    [...none, ...all, ...team, ...team],
+  ]);
 });
 
 describe("the platform's rate limiter", () => {
@@ -165,7 +210,8 @@ describe("the platform's rate limiter", () => {
       const before = minute();
       const strata = await start({ vars: { STRATA_USERS, STRATA_RULES: rules }, limiters });
       try {
-        const send = async (authorization, address) => (await strata.send("GET", "/v2/", as(authorization, { "cf-connecting-ip": address }))).status;
+        const send = async (authorization, address) =>
+          (await strata.send("GET", "/v2/", as(authorization, { "cf-connecting-ip": address }))).status;
         const judge = await attempt(send);
         if (minute() === before) return judge();
       } finally {
@@ -190,7 +236,11 @@ describe("the platform's rate limiter", () => {
       const rest = await times(4, (index) => guess(15 + index));
       const last = await guess(20);
       const others = [await send(basic("ann", "guess"), "192.0.2.1"), await send(bob, "192.0.2.2")];
-      return () => assert.deepEqual([first, right, rest, last, others], [Array(15).fill(401), 200, Array(4).fill(401), 429, [401, 200]]);
+      return () =>
+        assert.deepEqual(
+          [first, right, rest, last, others],
+          [Array(15).fill(401), 200, Array(4).fill(401), 429, [401, 200]],
+        );
     });
   });
 
@@ -208,11 +258,21 @@ describe("the platform's rate limiter", () => {
       const wrong = await times(3, (index) => send(basic("bob", `guess ${index}`), "192.0.2.1"));
       const right = [await send(bob, "192.0.2.1"), await send(ann, "192.0.2.1"), await send(bob, "192.0.2.2")];
       // Of IPv6, what a customer has is one address.
-      const six = [...(await times(3, (index) => send(basic("ann", "wrong"), `2001:db8::${index}`))), await send(basic("ann", "wrong"), "2001:db8::ffff"), await send(basic("ann", "wrong"), "2001:db8:0:1::1")];
+      const six = [
+        ...(await times(3, (index) => send(basic("ann", "wrong"), `2001:db8::${index}`))),
+        await send(basic("ann", "wrong"), "2001:db8::ffff"),
+        await send(basic("ann", "wrong"), "2001:db8:0:1::1"),
+      ];
       const robots = await times(10, () => send(basic("ci", generateToken()), "192.0.2.1"));
       const own = await send(ci, "192.0.2.1");
       return () => {
-        assert.deepEqual([wrong, right], [[401, 401, 401], [429, 200, 200]]);
+        assert.deepEqual(
+          [wrong, right],
+          [
+            [401, 401, 401],
+            [429, 200, 200],
+          ],
+        );
         assert.deepEqual(six, [401, 401, 401, 429, 401]);
         assert.deepEqual([robots, own], [Array(10).fill(401), 200]);
       };
@@ -224,7 +284,15 @@ test("every answer is one that no browser runs, and https is kept to where there
   for (const https of [false, true]) {
     const strata = await start({ https, vars: { STRATA_USERS, STRATA_RULES: rules } });
     try {
-      for (const [method, path, authorization] of [["GET", "/v2/", undefined], ["GET", "/v2/", bob], ["GET", "/metrics", ann], ["POST", "/v2/team/app/blobs/uploads/", bob], ["GET", "/v2/team/app/tags/list", bob], ["GET", "/nowhere", bob], ["PUT", "/v2/", bob]]) {
+      for (const [method, path, authorization] of [
+        ["GET", "/v2/", undefined],
+        ["GET", "/v2/", bob],
+        ["GET", "/metrics", ann],
+        ["POST", "/v2/team/app/blobs/uploads/", bob],
+        ["GET", "/v2/team/app/tags/list", bob],
+        ["GET", "/nowhere", bob],
+        ["PUT", "/v2/", bob],
+      ]) {
         const { headers } = await strata.send(method, path, as(authorization));
         assert.equal(headers["content-security-policy"], "default-src 'none'; frame-ancestors 'none'; sandbox", path);
         assert.equal(headers["x-content-type-options"], "nosniff", path);
@@ -239,36 +307,82 @@ test("every answer is one that no browser runs, and https is kept to where there
 describe("behind a proxy", () => {
   let strata;
   before(async () => {
-    strata = await start({ vars: { STRATA_USERS, STRATA_RULES: rules, STRATA_ORIGIN: "https://registry.example.com", STRATA_LOG: "errors" } });
+    strata = await start({
+      vars: { STRATA_USERS, STRATA_RULES: rules, STRATA_ORIGIN: "https://registry.example.com", STRATA_LOG: "errors" },
+    });
   });
   after(() => strata.stop());
 
   test("clients are sent to where they reach the registry", async () => {
-    assert.equal(challenge(await strata.send("GET", "/v2/", as(undefined))).realm, "https://registry.example.com/v2/_strata/token");
+    assert.equal(
+      challenge(await strata.send("GET", "/v2/", as(undefined))).realm,
+      "https://registry.example.com/v2/_strata/token",
+    );
   });
 
   test("the log has who changed what and who was refused, and no secret", async () => {
     const content = buffer(10);
     const digest = digestOf(content);
     const address = { "cf-connecting-ip": "192.0.2.7" };
-    const pushed = await strata.send("POST", `/v2/team/app/blobs/uploads/?digest=${digest}`, { ...as(bob, address), body: content });
+    const pushed = await strata.send("POST", `/v2/team/app/blobs/uploads/?digest=${digest}`, {
+      ...as(bob, address),
+      body: content,
+    });
     const pulled = await strata.send("GET", `/v2/team/app/blobs/${digest}`, as(bob, address));
-    const given = await strata.send("GET", "/v2/_strata/token?scope=repository:team/app:pull&password=Hunter2", as(ci, address));
+    const given = await strata.send(
+      "GET",
+      "/v2/_strata/token?scope=repository:team/app:pull&password=Hunter2",
+      as(ci, address),
+    );
     const { token } = given.json();
     const refused = await strata.send("DELETE", `/v2/team/app/blobs/${digest}`, as(`Bearer ${token}`, address));
-    const wrong = await strata.send("GET", "/v2/_strata/token", as(basic("Hunter2\r\n{\"message\":\"forged\"}", "Hunter2"), address));
-    assert.deepEqual([pushed, pulled, given, refused, wrong].map(({ status }) => status), [201, 200, 200, 403, 401]);
+    const wrong = await strata.send(
+      "GET",
+      "/v2/_strata/token",
+      as(basic('Hunter2\r\n{"message":"forged"}', "Hunter2"), address),
+    );
+    assert.deepEqual(
+      [pushed, pulled, given, refused, wrong].map(({ status }) => status),
+      [201, 200, 200, 403, 401],
+    );
 
-    const lines = strata.log().split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+    const lines = strata
+      .log()
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line));
     const of = ({ headers }) => lines.filter(({ request }) => request === headers["x-request-id"]);
     assert.deepEqual(of(pushed), [
-      { message: "audit", request: pushed.headers["x-request-id"], user: "bob", address: "192.0.2.7", what: "push blob", method: "POST", route: "start_upload", repository: "team/app", of: digest, status: "201" },
+      {
+        message: "audit",
+        request: pushed.headers["x-request-id"],
+        user: "bob",
+        address: "192.0.2.7",
+        what: "push blob",
+        method: "POST",
+        route: "start_upload",
+        repository: "team/app",
+        of: digest,
+        status: "201",
+      },
     ]);
     assert.deepEqual([of(pulled), of(given)], [[], []]);
-    assert.deepEqual(of(refused).map(({ user, what, of }) => ({ user, what, of })), [{ user: "ci", what: "refused", of: digest }]);
-    assert.deepEqual(of(wrong).map(({ user, what }) => ({ user, what })), [{ user: "", what: "refused" }]);
+    assert.deepEqual(
+      of(refused).map(({ user, what, of }) => ({ user, what, of })),
+      [{ user: "ci", what: "refused", of: digest }],
+    );
+    assert.deepEqual(
+      of(wrong).map(({ user, what }) => ({ user, what })),
+      [{ user: "", what: "refused" }],
+    );
     assert.ok(lines.every(({ message }) => message !== "forged"));
-    const secrets = ["Hunter2", robot, token, token.split(".").at(-1), ...[ann, bob, ci].map((authorization) => authorization.split(" ")[1])];
+    const secrets = [
+      "Hunter2",
+      robot,
+      token,
+      token.split(".").at(-1),
+      ...[ann, bob, ci].map((authorization) => authorization.split(" ")[1]),
+    ];
     for (const secret of secrets) assert.ok(!strata.log().includes(secret), secret);
   });
 });

@@ -40,7 +40,8 @@ describe("R2", () => {
   after(() => strata.stop());
   beforeEach(() => strata.reset());
 
-  const calls = async (name, prefix) => (await strata.calls()).filter(({ call, key }) => call === name && key.startsWith(prefix));
+  const calls = async (name, prefix) =>
+    (await strata.calls()).filter(({ call, key }) => call === name && key.startsWith(prefix));
 
   async function until(holds) {
     for (let tries = 0; !(await holds()); tries += 1) {
@@ -63,7 +64,13 @@ describe("R2", () => {
     await until(async () => (await calls("r2.put", "blobs/")).length === 2);
     open();
     const replies = await Promise.all(pushes);
-    assert.deepEqual((await calls("r2.put", "blobs/")).slice(0, 2).map(({ idle }) => idle).sort(), [false, true]);
+    assert.deepEqual(
+      (await calls("r2.put", "blobs/"))
+        .slice(0, 2)
+        .map(({ idle }) => idle)
+        .sort(),
+      [false, true],
+    );
     assert.ok(replies.some(({ status }) => status === 201));
     for (const name of ["one", "other"]) expect(await whole(strata, `absent/${name}`, digest, content), 201);
     assert.deepEqual(await pull(strata, "absent/other", digest), { status: 200, size: content.length, digest });
@@ -77,7 +84,10 @@ describe("R2", () => {
       expect(reply, 400);
       assert.equal(reply.json().errors[0].code, "DIGEST_INVALID");
       const [put] = await calls("r2.put", "blobs/");
-      assert.deepEqual([put.bytes, await strata.objects("blobs/").then((all) => all.filter(({ key }) => put.key === key))], [0, []]);
+      assert.deepEqual(
+        [put.bytes, await strata.objects("blobs/").then((all) => all.filter(({ key }) => put.key === key))],
+        [0, []],
+      );
       const right = digestOf(content, algorithm);
       expect(await whole(strata, `wrong/${algorithm}`, right, content), 201);
     });
@@ -95,8 +105,14 @@ describe("R2", () => {
       assert.ok(reply.status === 503 || ["ECONNRESET", "EPIPE"].includes(reply.code), reply.body?.toString() ?? reply);
       await until(async () => (await calls("r2.abort", "extents/")).length > 0);
       const [created] = await calls("r2.createMultipartUpload", "extents/");
-      assert.deepEqual((await calls("r2.abort", "extents/")).map(({ key, failed }) => [key, failed]), [[created.key, false]]);
-      assert.deepEqual((await strata.objects("extents/")).filter(({ key }) => key === created.key), []);
+      assert.deepEqual(
+        (await calls("r2.abort", "extents/")).map(({ key, failed }) => [key, failed]),
+        [[created.key, false]],
+      );
+      assert.deepEqual(
+        (await strata.objects("extents/")).filter(({ key }) => key === created.key),
+        [],
+      );
       const again = await patch(strata, await begin(strata, name), [content]);
       expect(again, 202);
       expect(await close(strata, again.headers.location, digestOf(content)), 201);
@@ -127,8 +143,16 @@ describe("a binding that is not there", () => {
   const path = `/v2/un/bound/blobs/${digest}`;
 
   for (const [what, options, said] of [
-    ["no bucket", { buckets: [] }, /no R2 bucket is bound to BUCKET \(Binding `BUCKET` is undefined\.\): bind one in wrangler\.toml/],
-    ["a namespace for a bucket", { buckets: [], namespaces: ["WARM", "BUCKET"] }, /no R2 bucket is bound to BUCKET \(Binding cannot be cast to the type R2Bucket from KvNamespace\): bind one in wrangler\.toml/],
+    [
+      "no bucket",
+      { buckets: [] },
+      /no R2 bucket is bound to BUCKET \(Binding `BUCKET` is undefined\.\): bind one in wrangler\.toml/,
+    ],
+    [
+      "a namespace for a bucket",
+      { buckets: [], namespaces: ["WARM", "BUCKET"] },
+      /no R2 bucket is bound to BUCKET \(Binding cannot be cast to the type R2Bucket from KvNamespace\): bind one in wrangler\.toml/,
+    ],
   ]) {
     test(`${what}: its first use fails and says so, and nothing that needs none`, async () => {
       await within(options, async (strata) => {

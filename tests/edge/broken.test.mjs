@@ -49,7 +49,9 @@ describe("a client that goes away in the middle", () => {
     // More than the isolate has part buffers for.
     for (let count = 0; count < 12; count += 1) {
       await strata.reset();
-      await cut("PATCH", await begin(strata, "cut/many"), content, undefined, () => stored("r2.uploadPart", "extents/"));
+      await cut("PATCH", await begin(strata, "cut/many"), content, undefined, () =>
+        stored("r2.uploadPart", "extents/"),
+      );
     }
     const reply = await patch(strata, await begin(strata, "cut/after"), [content]);
     assert.equal(reply.status, 202, reply.body.toString());
@@ -76,7 +78,8 @@ describe("a client that goes away in the middle", () => {
     await broken;
   }
 
-  const stored = async (call, key) => (await strata.calls()).some((one) => one.call === call && one.key.startsWith(key));
+  const stored = async (call, key) =>
+    (await strata.calls()).some((one) => one.call === call && one.key.startsWith(key));
 
   /** Goes on from where the registry says, until it has everything, and closes. */
   async function finish(location) {
@@ -133,7 +136,11 @@ describe("a store that fails on the way", () => {
 
   for (const kept of [false, true]) {
     // What can be said twice is asked again, four times in all; a stream is not.
-    for (const [key, times, first] of [["refs/", 1, 201], ["refs/", 4, 503], ["blobs/", 1, 503]]) {
+    for (const [key, times, first] of [
+      ["refs/", 1, 201],
+      ["refs/", 4, 503],
+      ["blobs/", 1, 503],
+    ]) {
       test(`r2.put ${key}, ${times} times${kept ? ", though kept" : ""}: ${first}, and a blob sent again gets through`, async () => {
         const [name, own] = [`faults/whole-${kept}-${times}`, Buffer.from(`${kept} ${key} ${times}`)];
         const digest = digestOf(own);

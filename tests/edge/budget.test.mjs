@@ -30,15 +30,27 @@ before(async () => {
   strata = await start({ isolates: 10 });
   others = Array.from({ length: 9 }, (_, index) => strata.isolate(index + 1));
   const upstream = { address: strata.url.origin, insecure: true };
-  const upstreams = [{ name: "fresh.example", ...upstream }, { name: "stale.example", fresh_seconds: 0, ...upstream }];
+  const upstreams = [
+    { name: "fresh.example", ...upstream },
+    { name: "stale.example", fresh_seconds: 0, ...upstream },
+  ];
   const login = { user, password };
-  const vars = { STRATA_UPSTREAMS: JSON.stringify(upstreams), STRATA_UPSTREAM_CREDENTIALS: JSON.stringify({ "fresh.example": login, "stale.example": login }) };
+  const vars = {
+    STRATA_UPSTREAMS: JSON.stringify(upstreams),
+    STRATA_UPSTREAM_CREDENTIALS: JSON.stringify({ "fresh.example": login, "stale.example": login }),
+  };
   mirror = await start({ vars });
 });
 after(async (t) => {
   await mirror.stop();
   await strata.stop();
-  console.log(["| request | R2 A | R2 B | R2 deletes | KV reads | KV writes |", "| --- | --- | --- | --- | --- | --- |", ...rows].join("\n"));
+  console.log(
+    [
+      "| request | R2 A | R2 B | R2 deletes | KV reads | KV writes |",
+      "| --- | --- | --- | --- | --- | --- |",
+      ...rows,
+    ].join("\n"),
+  );
 });
 
 /** Runs one step, and holds its operations to `[R2 class A, class B, deletes, KV reads, writes]`; none of those left out. */
@@ -51,7 +63,8 @@ function budget(what, bound, step, isolate = () => strata) {
     const found = [CLASS_A, CLASS_B, /^r2\.(delete|abort)$/, /^kv\.(get|list)$/, /^kv\.(put|delete)$/].map(count);
     rows.push(`| ${what} | ${found.join(" | ")} |`);
     const seen = calls.map(({ call, key }) => `${call} ${key}`).join("\n");
-    for (const [index, calls] of found.entries()) assert.ok(calls <= (bound[index] ?? 0), `${found} where at most ${bound}:\n${seen}`);
+    for (const [index, calls] of found.entries())
+      assert.ok(calls <= (bound[index] ?? 0), `${found} where at most ${bound}:\n${seen}`);
   });
 }
 
@@ -181,9 +194,18 @@ for (const [what, path, bound] of [
   ["blob of 6 MiB, mirrored, not stored", `fresh.example/budget/image/blobs/${parts}`, [25, 21, 1]],
   ["blob of 6 MiB, mirrored, stored", `fresh.example/budget/image/blobs/${parts}`, [0, 17]],
   ["manifest by tag, mirrored, for another upstream", "stale.example/budget/image/manifests/latest", [10, 2]],
-  ["manifest by tag, mirrored, to be asked for again and unchanged", "stale.example/budget/image/manifests/latest", [1, 3, 0, 1]],
+  [
+    "manifest by tag, mirrored, to be asked for again and unchanged",
+    "stale.example/budget/image/manifests/latest",
+    [1, 3, 0, 1],
+  ],
 ]) {
-  budget(`GET ${what}`, bound, async () => expect(await mirror.send("GET", `/v2/${path}`, { headers: accept }), 200), () => mirror);
+  budget(
+    `GET ${what}`,
+    bound,
+    async () => expect(await mirror.send("GET", `/v2/${path}`, { headers: accept }), 200),
+    () => mirror,
+  );
 }
 
 budget("DELETE tag", [1, 1, 0], async () => expect(await strata.send("DELETE", `/v2/${name}/manifests/latest`), 202));
@@ -199,10 +221,20 @@ budget("DELETE blob", [1, 0, 2], async () => {
 });
 
 const trees = ["base", "middle", "top"]
-  .map((layer) => gzipSync(archive([{ path: "etc/", type: "5", mode: 0o755 }, { path: `etc/${layer}`, content: Buffer.from(`${layer}\n`) }])))
+  .map((layer) =>
+    gzipSync(
+      archive([
+        { path: "etc/", type: "5", mode: 0o755 },
+        { path: `etc/${layer}`, content: Buffer.from(`${layer}\n`) },
+      ]),
+    ),
+  )
   .map((content) => ({ content, digest: digestOf(content), size: content.length }));
 const [base] = trees;
-const image = manifestOf(config, trees.map(({ digest, size }) => ({ digest, size })));
+const image = manifestOf(
+  config,
+  trees.map(({ digest, size }) => ({ digest, size })),
+);
 
 test("an image of layers with files", async () => {
   for (const { content, digest } of [blobs[0], ...trees]) expect(await whole(strata, name, digest, content), 201);
@@ -233,5 +265,10 @@ for (const [what, isolate, path, bound] of [
   ["GET file in an image of 3 layers, its manifest, indexes and span warm", 8, inImage("etc/middle"), [0, 5, 0, 5]],
 ]) {
   const method = what.split(" ")[0];
-  budget(what, bound, async (strata) => expect(await strata.send(method, path), 200), () => others[isolate]);
+  budget(
+    what,
+    bound,
+    async (strata) => expect(await strata.send(method, path), 200),
+    () => others[isolate],
+  );
 }

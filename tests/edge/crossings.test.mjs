@@ -18,7 +18,9 @@ const blobs = Object.fromEntries(
 );
 const described = ({ digest, size }) => ({ digest, size });
 const manifest = manifestOf(described(blobs.config), [described(blobs.layer)]);
-const others = ["a", "b"].map((seed) => manifestOf({ ...described(blobs.config), annotations: { seed } }, [described(blobs.layer)]));
+const others = ["a", "b"].map((seed) =>
+  manifestOf({ ...described(blobs.config), annotations: { seed } }, [described(blobs.layer)]),
+);
 
 let strata;
 // Isolates that have answered a ping and read one stream, and hold nothing of what is asked for.
@@ -35,7 +37,8 @@ before(async () => {
   const credentials = JSON.stringify({ "up.example": { user, password } });
   mirror = await start({ vars: { ...vars, STRATA_UPSTREAMS: upstreams, STRATA_UPSTREAM_CREDENTIALS: credentials } });
 
-  for (const { digest, content } of [blobs.config, blobs.layer]) expect(await whole(strata, name, digest, content), 201);
+  for (const { digest, content } of [blobs.config, blobs.layer])
+    expect(await whole(strata, name, digest, content), 201);
   for (const other of others) expect(await putManifest(other), 201);
   for (const isolate of isolates) {
     expect(await isolate.send("GET", "/v2/"), 200);
@@ -53,9 +56,14 @@ after(async () => {
 const expect = (reply, status) => assert.equal(reply.status, status, reply.body.toString());
 const putManifest = ({ body, digest, mediaType }, reference = digest) =>
   strata.send("PUT", `/v2/${name}/manifests/${reference}`, { body, headers: { "content-type": mediaType } });
-const getManifest = ({ digest, mediaType }, prefix = "", reference = digest) => (isolate) =>
-  isolate.send("GET", `/v2/${prefix}${name}/manifests/${reference}`, { headers: { accept: mediaType } });
-const blob = (method, { digest }) => (isolate) => isolate.send(method, `/v2/${name}/blobs/${digest}`);
+const getManifest =
+  ({ digest, mediaType }, prefix = "", reference = digest) =>
+  (isolate) =>
+    isolate.send("GET", `/v2/${prefix}${name}/manifests/${reference}`, { headers: { accept: mediaType } });
+const blob =
+  (method, { digest }) =>
+  (isolate) =>
+    isolate.send(method, `/v2/${name}/blobs/${digest}`);
 
 /** The crossings of an isolate, once it makes no more: what goes warm does so after the reply. */
 async function settled(isolate) {
@@ -91,31 +99,104 @@ async function started(sent) {
 }
 
 /** Reads something so often that memory has it, and KV. */
-const popular = (what, step) => test(what, async () => {
-  for (let time = 0; time < 30; time += 1) expect(await step(isolates[1]), 200);
-  await settled(isolates[1]);
-});
+const popular = (what, step) =>
+  test(what, async () => {
+    for (let time = 0; time < 30; time += 1) expect(await step(isolates[1]), 200);
+    await settled(isolates[1]);
+  });
 
 row("GET /v2/", 7, "the request, its body, its reply, and the clock 4 times", (isolate) => isolate.send("GET", "/v2/"));
-row("POST ?digest= of 64 KiB", 135, "2 heads and 3 puts of R2", (isolate) => whole(isolate, name, blobs.whole.digest, blobs.whole.content), { status: 201 });
-row("POST", 58, "1 put of R2, and a body that is given up", (isolate) => started(isolate.send("POST", `/v2/${name}/blobs/uploads/`)), { status: 202 });
-row("PUT of 64 KiB", 170, "4 heads, 3 puts and 1 delete of R2", (isolate) => close(isolate, location, blobs.closed.digest, blobs.closed.content), { status: 201 });
-test("another upload is begun", async () => expect(await started(strata.send("POST", `/v2/${name}/blobs/uploads/`)), 202));
-row("PATCH of 64 KiB", 135, "2 heads and 2 puts of R2, and 1 read that is hashed", (isolate) => patch(isolate, location, blobs.patched.content), { status: 202 });
-row("PUT manifest of 1 layer by tag", 329, "3 heads, 2 gets, 4 puts and 1 list of R2, and 3 bodies read", () => putManifest(manifest, "latest"), { status: 201 });
+row(
+  "POST ?digest= of 64 KiB",
+  135,
+  "2 heads and 3 puts of R2",
+  (isolate) => whole(isolate, name, blobs.whole.digest, blobs.whole.content),
+  { status: 201 },
+);
+row(
+  "POST",
+  58,
+  "1 put of R2, and a body that is given up",
+  (isolate) => started(isolate.send("POST", `/v2/${name}/blobs/uploads/`)),
+  { status: 202 },
+);
+row(
+  "PUT of 64 KiB",
+  170,
+  "4 heads, 3 puts and 1 delete of R2",
+  (isolate) => close(isolate, location, blobs.closed.digest, blobs.closed.content),
+  { status: 201 },
+);
+test("another upload is begun", async () =>
+  expect(await started(strata.send("POST", `/v2/${name}/blobs/uploads/`)), 202));
+row(
+  "PATCH of 64 KiB",
+  135,
+  "2 heads and 2 puts of R2, and 1 read that is hashed",
+  (isolate) => patch(isolate, location, blobs.patched.content),
+  { status: 202 },
+);
+row(
+  "PUT manifest of 1 layer by tag",
+  329,
+  "3 heads, 2 gets, 4 puts and 1 list of R2, and 3 bodies read",
+  () => putManifest(manifest, "latest"),
+  { status: 201 },
+);
 
-row("GET manifest, cold", 73, "1 get of KV with a timer, and 1 get of R2 whose body is read", getManifest(manifest), { tier: "cold", on: () => isolates[1] });
+row("GET manifest, cold", 73, "1 get of KV with a timer, and 1 get of R2 whose body is read", getManifest(manifest), {
+  tier: "cold",
+  on: () => isolates[1],
+});
 popular("the manifest becomes popular", getManifest(manifest));
-row("GET manifest, hot", 10, "what a ping takes, and the clock 3 times", getManifest(manifest), { tier: "hot", on: () => isolates[1] });
-row("GET manifest, warm", 82, "1 get of KV with a timer, inflated and hashed", getManifest(manifest), { tier: "warm", on: () => isolates[2] });
-row("GET manifest by tag, hot", 34, "1 head of R2", getManifest(manifest, "", "latest"), { tier: "hot", on: () => isolates[2] });
+row("GET manifest, hot", 10, "what a ping takes, and the clock 3 times", getManifest(manifest), {
+  tier: "hot",
+  on: () => isolates[1],
+});
+row("GET manifest, warm", 82, "1 get of KV with a timer, inflated and hashed", getManifest(manifest), {
+  tier: "warm",
+  on: () => isolates[2],
+});
+row("GET manifest by tag, hot", 34, "1 head of R2", getManifest(manifest, "", "latest"), {
+  tier: "hot",
+  on: () => isolates[2],
+});
 
-row("GET blob, cold", 102, "2 gets of R2 whose bodies are read", blob("GET", blobs.config), { tier: "cold", on: () => isolates[1] });
+row("GET blob, cold", 102, "2 gets of R2 whose bodies are read", blob("GET", blobs.config), {
+  tier: "cold",
+  on: () => isolates[1],
+});
 popular("the blob becomes popular", blob("GET", blobs.config));
-row("GET blob, hot", 14, "what a ping takes, the clock 6 times, and a view", blob("GET", blobs.config), { tier: "hot", on: () => isolates[1] });
-row("HEAD blob, hot", 9, "what a ping takes, and the clock twice", blob("HEAD", blobs.config), { tier: "hot", on: () => isolates[1] });
+row("GET blob, hot", 14, "what a ping takes, the clock 6 times, and a view", blob("GET", blobs.config), {
+  tier: "hot",
+  on: () => isolates[1],
+});
+row("HEAD blob, hot", 9, "what a ping takes, and the clock twice", blob("HEAD", blobs.config), {
+  tier: "hot",
+  on: () => isolates[1],
+});
 
-row("GET tags, 1 of them", 39, "1 list of R2, and bytes made here", (isolate) => isolate.send("GET", `/v2/${name}/tags/list`));
-row("DELETE tag", 78, "1 head and 1 put of R2, and a body that is given up", (isolate) => isolate.send("DELETE", `/v2/${name}/manifests/latest`), { status: 202 });
-row("GET /v2/, a wrong password", 42, "2 calls of crypto.subtle, and a line of the log", (isolate) => isolate.send("GET", "/v2/", { headers: { authorization: basic(user, "guess") } }), { status: 401 });
-row("GET manifest, mirrored, not stored", 340, "1 fetch with a timer, and of each header that comes some 10", getManifest(others[1], "up.example/"), { tier: "upstream", on: () => mirror });
+row("GET tags, 1 of them", 39, "1 list of R2, and bytes made here", (isolate) =>
+  isolate.send("GET", `/v2/${name}/tags/list`),
+);
+row(
+  "DELETE tag",
+  78,
+  "1 head and 1 put of R2, and a body that is given up",
+  (isolate) => isolate.send("DELETE", `/v2/${name}/manifests/latest`),
+  { status: 202 },
+);
+row(
+  "GET /v2/, a wrong password",
+  42,
+  "2 calls of crypto.subtle, and a line of the log",
+  (isolate) => isolate.send("GET", "/v2/", { headers: { authorization: basic(user, "guess") } }),
+  { status: 401 },
+);
+row(
+  "GET manifest, mirrored, not stored",
+  340,
+  "1 fetch with a timer, and of each header that comes some 10",
+  getManifest(others[1], "up.example/"),
+  { tier: "upstream", on: () => mirror },
+);

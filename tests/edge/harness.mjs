@@ -32,7 +32,18 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  * @param {boolean | string} [options.page] serve the built page beside it, as wrangler.toml says, or the files of another folder
  * @param {number} [options.isolates] how many isolates run it, on the same R2 and KV; see `isolate`
  */
-export async function start({ https = false, probe = true, folder, vars = {}, limiters = {}, buckets = ["BUCKET"], namespaces = ["WARM"], modules = modulesOf(build), page = false, isolates = 1 } = {}) {
+export async function start({
+  https = false,
+  probe = true,
+  folder,
+  vars = {},
+  limiters = {},
+  buckets = ["BUCKET"],
+  namespaces = ["WARM"],
+  modules = modulesOf(build),
+  page = false,
+  isolates = 1,
+} = {}) {
   const before = runtimes();
   const printed = [];
   const bindings = { STRATA_USERS: users(), STRATA_ANONYMOUS_PULL: "false", ...vars };
@@ -55,7 +66,9 @@ export async function start({ https = false, probe = true, folder, vars = {}, li
     modules: asModules({ "control.mjs": readFileSync(join(here, "inside/control.mjs")) }),
     modulesRoot: "/",
     ...compatibility(),
-    serviceBindings: Object.fromEntries(workers.map(({ name }, index) => [`PROBE_${index}`, { name, entrypoint: "Probe" }])),
+    serviceBindings: Object.fromEntries(
+      workers.map(({ name }, index) => [`PROBE_${index}`, { name, entrypoint: "Probe" }]),
+    ),
     // Reached by this host name only, and only from the harness.
     routes: ["control.invalid/*"],
   };
@@ -121,8 +134,13 @@ class Running {
   async metrics() {
     const { status, body } = await this.send("GET", "/metrics");
     if (status !== 200) throw new Error(`the metrics answered ${status}: ${body}`);
-    const lines = body.toString().split("\n").filter((line) => line && !line.startsWith("#"));
-    return Object.fromEntries(lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ")))]));
+    const lines = body
+      .toString()
+      .split("\n")
+      .filter((line) => line && !line.startsWith("#"));
+    return Object.fromEntries(
+      lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ")))]),
+    );
   }
 
   /** Calls since the last reset, in the order they began: `{ call: "r2.put", key, bytes, idle, failed }`. */
@@ -257,7 +275,8 @@ function asModules(modules) {
 async function assetsOf(page) {
   const { unstable_getMiniflareWorkerOptions: read } = await import("wrangler");
   const { assets } = read(join(root, "wrangler.toml")).workerOptions;
-  if (!assets || !existsSync(join(assets.directory, "index.html"))) throw new Error("no page in www/dist: run npm run build first");
+  if (!assets || !existsSync(join(assets.directory, "index.html")))
+    throw new Error("no page in www/dist: run npm run build first");
   return typeof page === "string" ? { ...assets, directory: page } : assets;
 }
 

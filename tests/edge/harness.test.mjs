@@ -56,7 +56,10 @@ test("a put of a stream counts what the object became, and a refused one counts 
   assert.equal((await strata.send("PUT", "/once", { body: content })).status, 200);
   assert.equal((await strata.send("PUT", "/once", { body: content })).body.toString(), "null");
   assert.deepEqual(await strata.counts(), { "r2.put": { calls: 2, bytes: 300_000 } });
-  assert.deepEqual((await strata.calls()).map(({ idle }) => idle), [false, true]);
+  assert.deepEqual(
+    (await strata.calls()).map(({ idle }) => idle),
+    [false, true],
+  );
 
   await strata.reset();
   const { body } = await strata.send("GET", "/once");
@@ -67,7 +70,11 @@ test("a put of a stream counts what the object became, and a refused one counts 
 test("parts are counted by their bytes, each step of a multipart upload by itself", async () => {
   assert.equal((await strata.send("POST", "/parts")).json(), PART);
   const calls = (await strata.calls()).map(({ call, key, bytes }) => [call, key, bytes]);
-  assert.deepEqual(calls, [["r2.createMultipartUpload", "parts", 0], ["r2.uploadPart", "parts", PART], ["r2.complete", "parts", 0]]);
+  assert.deepEqual(calls, [
+    ["r2.createMultipartUpload", "parts", 0],
+    ["r2.uploadPart", "parts", PART],
+    ["r2.complete", "parts", 0],
+  ]);
 });
 
 test("KV is counted, variables are given, and wasm memory is measured", async () => {
@@ -84,7 +91,10 @@ test("the nth call on a key fails, and was kept or not as asked", async () => {
   assert.equal((await strata.send("PUT", "/faulty/1", { body: "x" })).status, 200);
   assert.equal((await strata.send("PUT", "/faulty/2", { body: "x" })).status, 500);
   assert.equal((await strata.send("PUT", "/faulty/3", { body: "x" })).status, 200);
-  assert.deepEqual(await strata.objects("faulty/"), [{ key: "faulty/1", size: 1 }, { key: "faulty/3", size: 1 }]);
+  assert.deepEqual(await strata.objects("faulty/"), [
+    { key: "faulty/1", size: 1 },
+    { key: "faulty/3", size: 1 },
+  ]);
   assert.equal(await strata.pendingFaults(), 0);
 
   await strata.fail({ call: "r2.put", key: "kept", kept: true });
@@ -99,7 +109,9 @@ test("faults reach deletes of several keys and steps of a multipart upload", asy
   assert.equal((await strata.send("POST", "/parts")).status, 500);
 });
 
-test("the runtime's memory is that of our own child, which is gone after a stop", { skip: process.platform !== "linux" }, async () => {
+test("the runtime's memory is that of our own child, which is gone after a stop", {
+  skip: process.platform !== "linux",
+}, async () => {
   const other = await start({ https: true, probe: false, modules });
   try {
     assert.notEqual(other.pid, strata.pid);
@@ -115,10 +127,17 @@ test("the runtime's memory is that of our own child, which is gone after a stop"
 test("what is kept in a folder is there for the next start, and nothing else is", async () => {
   const folder = await mkdtemp(join(tmpdir(), "strata-harness-"));
   try {
-    for (const [kept, found] of [[folder, []], [folder, ["kept"]], [undefined, []]]) {
+    for (const [kept, found] of [
+      [folder, []],
+      [folder, ["kept"]],
+      [undefined, []],
+    ]) {
       const other = await start({ folder: kept, modules });
       try {
-        assert.deepEqual((await other.objects()).map(({ key }) => key), found);
+        assert.deepEqual(
+          (await other.objects()).map(({ key }) => key),
+          found,
+        );
         await other.send("PUT", "/kept", { body: "x" });
       } finally {
         await other.stop();

@@ -67,7 +67,9 @@ describe("a layer of 100 MB", () => {
     assert.deepEqual(order, ["/v2/", "/v2/", "/v2/", path, path]);
     assert.deepEqual([seen.passes, seen.pauses, seen.passed, seen.spans], [1, 0, layer.archive, 0]);
     const wasm = await boundedWasm(strata);
-    t.diagnostic(`${mib(layer.size)} of ${mib(layer.archive)}: wasm ${mib(wasm)}, workerd grew by ${mib(strata.memory().peak - idle)} at most`);
+    t.diagnostic(
+      `${mib(layer.size)} of ${mib(layer.archive)}: wasm ${mib(wasm)}, workerd grew by ${mib(strata.memory().peak - idle)} at most`,
+    );
   });
 
   test("has the files that it was made of", async () => {
@@ -102,12 +104,17 @@ describe("a layer of 100 MB", () => {
     }
     assert.equal(seen.passed, 0);
     assert.equal(seen.spans, spans.length);
-    assert.equal(seen.inflated, spans.reduce((sum, { first, end }) => sum + end - first, 0));
+    assert.equal(
+      seen.inflated,
+      spans.reduce((sum, { first, end }) => sum + end - first, 0),
+    );
     assert.ok(seen.fetched <= seen.inflated, `${seen.fetched} bytes fetched`);
 
     const ours = layer.archive + seen.inflated;
     const theirs = reads.reduce((sum, { offset, first, end }) => sum + offset + end - first, 0);
-    t.diagnostic(`inflated ${mib(ours)} with the pass, ${mib(seen.inflated)} of it in ${seen.spans} spans; from the start each: ${mib(theirs)}, ${(theirs / ours).toFixed(1)} times as much`);
+    t.diagnostic(
+      `inflated ${mib(ours)} with the pass, ${mib(seen.inflated)} of it in ${seen.spans} spans; from the start each: ${mib(theirs)}, ${(theirs / ours).toFixed(1)} times as much`,
+    );
     assert.ok(theirs > 10 * ours);
   });
 
@@ -159,7 +166,9 @@ describe("a layer of 100 MB", () => {
     for (const index of some) inflated += await naive(layer, reads[index]);
     const theirs = performance.now() - begun;
     const ours = some.reduce((sum, index) => sum + times[index], 0);
-    t.diagnostic(`${some.length} of the 50, cold: ${ours.toFixed(0)} ms; naively: ${theirs.toFixed(0)} ms, ${(theirs / ours).toFixed(0)} times as long, and ${mib(inflated)} inflated`);
+    t.diagnostic(
+      `${some.length} of the 50, cold: ${ours.toFixed(0)} ms; naively: ${theirs.toFixed(0)} ms, ${(theirs / ours).toFixed(0)} times as long, and ${mib(inflated)} inflated`,
+    );
     const last = reads[some.at(-1)];
     assert.ok(inflated > last.offset + last.end - last.first);
   });
@@ -168,18 +177,31 @@ describe("a layer of 100 MB", () => {
 describe("a layer that takes several requests", () => {
   // What does not compress counts as three times what it is.
   const content = buffer(24 * MIB, "steps");
-  const blob = gzipSync(archive([{ path: "before", content: Buffer.from("before\n") }, { path: "large", content }, { path: "after", content: Buffer.from("after\n") }]), { level: 1 });
+  const blob = gzipSync(
+    archive([
+      { path: "before", content: Buffer.from("before\n") },
+      { path: "large", content },
+      { path: "after", content: Buffer.from("after\n") },
+    ]),
+    { level: 1 },
+  );
   const digest = digestOf(blob);
   const at = `/v2/${name}/_strata/layers/${digest}`;
   let strata;
 
   const begin = (vars) => async () => {
-    strata = await start({ isolates: 2, vars: { STRATA_INDEX_STEP_BYTES: String(8 * MIB), STRATA_SCRUB_DAYS: "0", ...vars } });
+    strata = await start({
+      isolates: 2,
+      vars: { STRATA_INDEX_STEP_BYTES: String(8 * MIB), STRATA_SCRUB_DAYS: "0", ...vars },
+    });
     assert.equal((await whole(strata, name, digest, blob)).status, 201);
   };
   const end = () => strata.stop();
   const isWhole = async (isolate) => {
-    for (const [path, expected] of [["before", "before\n"], ["after", "after\n"]]) {
+    for (const [path, expected] of [
+      ["before", "before\n"],
+      ["after", "after\n"],
+    ]) {
       const reply = await isolate.send("GET", `${at}/files/${path}`);
       assert.equal(reply.status, 200, reply.body.toString());
       assert.equal(reply.body.toString(), expected);
@@ -219,7 +241,10 @@ describe("a layer that takes several requests", () => {
       assert.equal(await sum('strata_layer_passes_total{outcome="indexed"}'), 1);
       assert.equal(await sum('strata_layer_passes_total{outcome="paused"}'), asked - 1);
       // No byte is inflated twice.
-      assert.equal(await sum('strata_inflated_bytes_total{what="pass"}'), archive([]).length + 3 * 512 + 512 + 512 + content.length);
+      assert.equal(
+        await sum('strata_inflated_bytes_total{what="pass"}'),
+        archive([]).length + 3 * 512 + 512 + 512 + content.length,
+      );
       await isWhole(strata);
     } finally {
       await end();
@@ -252,10 +277,17 @@ describe("a layer that takes several requests", () => {
   test("is begun by a push where that is wanted", async () => {
     await begin({ STRATA_INDEX_ON_PUSH: "true" })();
     try {
-      const config = Buffer.from(JSON.stringify({ architecture: "amd64", os: "linux", rootfs: { type: "layers", diff_ids: [] } }));
+      const config = Buffer.from(
+        JSON.stringify({ architecture: "amd64", os: "linux", rootfs: { type: "layers", diff_ids: [] } }),
+      );
       assert.equal((await whole(strata, name, digestOf(config), config)).status, 201);
-      const { body, mediaType } = manifestOf({ digest: digestOf(config), size: config.length }, [{ digest, size: blob.length }]);
-      const reply = await strata.send("PUT", `/v2/${name}/manifests/latest`, { body, headers: { "content-type": mediaType } });
+      const { body, mediaType } = manifestOf({ digest: digestOf(config), size: config.length }, [
+        { digest, size: blob.length },
+      ]);
+      const reply = await strata.send("PUT", `/v2/${name}/manifests/latest`, {
+        body,
+        headers: { "content-type": mediaType },
+      });
       assert.equal(reply.status, 201, reply.body.toString());
       for (let tries = 0; (await strata.objects("indexing/"))[0]?.size === 0 || tries === 0; tries += 1) {
         assert.ok(tries < 100, "nothing is indexed");
@@ -306,7 +338,8 @@ describe("a file of 500 MB", () => {
     const reply = await whole(strata, name, digest, content);
     assert.equal(reply.status, 201, reply.body.toString());
   };
-  const ask = (options = {}) => open(new URL(at, strata.url), { ...options, headers: { authorization: basic(), ...options.headers } });
+  const ask = (options = {}) =>
+    open(new URL(at, strata.url), { ...options, headers: { authorization: basic(), ...options.headers } });
 
   test("comes whole, in bounded memory", async (t) => {
     strata.resetPeak();
@@ -329,7 +362,9 @@ describe("a file of 500 MB", () => {
     assert.deepEqual([seen.hot, seen.warm, seen.cold], [0, 0, 0]);
     const wasm = await boundedWasm(strata);
     const { peak, resident } = strata.memory();
-    t.diagnostic(`wasm ${mib(wasm)}; workerd grew by ${mib(peak - idle)} at most, ${mib(resident - idle)} in the end; ${seen.ranges} ranges of the layer`);
+    t.diagnostic(
+      `wasm ${mib(wasm)}; workerd grew by ${mib(peak - idle)} at most, ${mib(resident - idle)} in the end; ${seen.ranges} ranges of the layer`,
+    );
     assert.ok(!(peak - idle > 256 * MIB), `workerd grew by ${peak - idle} bytes`);
   });
 
@@ -365,7 +400,8 @@ describe("a file of 500 MB", () => {
   });
 
   test("comes in parts, and inflates their spans only", async () => {
-    const lines = (first, end) => Buffer.from(Array.from({ length: end - first }, (_, index) => line(first + index)).join(""));
+    const lines = (first, end) =>
+      Buffer.from(Array.from({ length: end - first }, (_, index) => line(first + index)).join(""));
     const cases = [
       ["bytes=0-63", 0, 64],
       [`bytes=${200_000_000}-${200_000_127}`, 200_000_000, 200_000_128],
@@ -384,7 +420,14 @@ describe("a file of 500 MB", () => {
     const several = await strata.send("GET", at, { headers: { range: "bytes=0-63,128-191" } });
     assert.equal(several.status, 206);
     const [, boundary] = /^multipart\/byteranges; boundary=(.+)$/.exec(several.headers["content-type"]);
-    assert.deepEqual(several.body.toString().split(`--${boundary}`).slice(1, 3).map((part) => part.split("\r\n\r\n")[1]), [`${line(0)}\r\n`, `${line(2)}\r\n`]);
+    assert.deepEqual(
+      several.body
+        .toString()
+        .split(`--${boundary}`)
+        .slice(1, 3)
+        .map((part) => part.split("\r\n\r\n")[1]),
+      [`${line(0)}\r\n`, `${line(2)}\r\n`],
+    );
     const beyond = await strata.send("GET", at, { headers: { range: `bytes=${size}-` } });
     assert.equal(beyond.status, 416);
     assert.equal(beyond.headers["content-range"], `bytes */${size}`);
@@ -399,7 +442,11 @@ describe("a file of 500 MB", () => {
         reply.stream.destroy();
       }
       // Until nothing more is inflated.
-      for (let [last, now] = [-1, 0]; last !== now; [last, now] = [now, (await strata.metrics())['strata_inflated_bytes_total{what="span"}']]) {
+      for (
+        let [last, now] = [-1, 0];
+        last !== now;
+        [last, now] = [now, (await strata.metrics())['strata_inflated_bytes_total{what="span"}']]
+      ) {
         await setTimeout(300);
       }
     });
@@ -428,7 +475,9 @@ describe("a file of 500 MB", () => {
 /** A line of 64 bytes by its number. */
 function line(number) {
   const digits = String(number).padStart(12, "0");
-  return `${digits} the line of this number ends with what is left ${(number * 7919) % 997}`.padEnd(63).slice(0, 63) + "\n";
+  return (
+    `${digits} the line of this number ends with what is left ${(number * 7919) % 997}`.padEnd(63).slice(0, 63) + "\n"
+  );
 }
 
 /** A text of lines that are all different. */

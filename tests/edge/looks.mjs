@@ -22,7 +22,15 @@ const READ = 64 << 10;
  */
 export async function realLayer(folder) {
   const sysroot = dirname(dirname((await run("rustup", ["which", "rustc"])).stdout.trim()));
-  const parts = ["-C", realpathSync(ROOT), "--exclude=.cache", "node_modules", "-C", sysroot, "lib/rustlib/wasm32-unknown-unknown"];
+  const parts = [
+    "-C",
+    realpathSync(ROOT),
+    "--exclude=.cache",
+    "node_modules",
+    "-C",
+    sysroot,
+    "lib/rustlib/wasm32-unknown-unknown",
+  ];
   const tar = spawn("tar", ["-c", "-f", "-", ...parts], { stdio: ["ignore", "pipe", "inherit"] });
   const ended = once(tar, "close");
   const file = join(folder, "layer.tar.gz");
@@ -67,7 +75,9 @@ export async function entriesOf(strata, name, digest) {
  * large one the part that lies there; `offset` is where in the archive the part begins.
  */
 export function spread(entries, archive, count) {
-  const files = entries.filter(({ type, size }) => type === "file" && size > 0).sort((one, other) => one.offset - other.offset);
+  const files = entries
+    .filter(({ type, size }) => type === "file" && size > 0)
+    .sort((one, other) => one.offset - other.offset);
   return Array.from({ length: count }, (_, index) => {
     const at = Math.floor(((index + 0.5) * archive) / count);
     const file = files.find(({ offset, size }) => offset + size > at) ?? files.at(-1);

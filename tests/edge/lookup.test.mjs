@@ -54,8 +54,14 @@ describe("a lookup", () => {
       known.set(layer, await put(layer));
       await get(`/v2/${name}/_strata/layers/${known.get(layer).digest}?n=1`);
     }
-    const { body, mediaType } = manifestOf(await put(Buffer.from("{}")), layers.map((layer) => known.get(layer)));
-    const reply = await strata.send("PUT", `/v2/${name}/manifests/${tag}`, { body, headers: { "content-type": mediaType } });
+    const { body, mediaType } = manifestOf(
+      await put(Buffer.from("{}")),
+      layers.map((layer) => known.get(layer)),
+    );
+    const reply = await strata.send("PUT", `/v2/${name}/manifests/${tag}`, {
+      body,
+      headers: { "content-type": mediaType },
+    });
     assert.equal(reply.status, 201, reply.body.toString());
     return `/v2/${name}/_strata/images/${tag}/files/`;
   }
@@ -93,7 +99,11 @@ describe("a lookup", () => {
   test("holds little of what it is told, alone and 32 times at once", async (t) => {
     const steps = (from) => Array.from({ length: 100 }, (_, index) => `${from + index}/../`).join("");
     const directories = Array.from({ length: 3900 }, (_, index) => ({ path: `${index}/`, type: "5" }));
-    const links = Array.from({ length: 39 }, (_, index) => ({ path: `l${index}`, type: "2", link: `${steps(index * 100)}l${index + 1}` }));
+    const links = Array.from({ length: 39 }, (_, index) => ({
+      path: `l${index}`,
+      type: "2",
+      link: `${steps(index * 100)}l${index + 1}`,
+    }));
     // As much as a layer's table of contents may have.
     const heavy = layerOf([attributes(8 << 10), ...directories]);
     const files = await pushImage("heavy", [heavy, layerOf(links)]);
@@ -109,7 +119,9 @@ describe("a lookup", () => {
     for (const reply of all) assert.equal(reply.json().errors[0].code, "FILE_UNKNOWN", reply.body.toString());
     const together = (await strata.wasm()) - idle;
     const { peak } = strata.memory();
-    t.diagnostic(`${heavy.length} bytes: wasm grew by ${(once / MIB).toFixed(1)} MiB, 32 at once ${(together / MIB).toFixed(1)} MiB; workerd by ${((peak - resident) / MIB).toFixed(1)} MiB`);
+    t.diagnostic(
+      `${heavy.length} bytes: wasm grew by ${(once / MIB).toFixed(1)} MiB, 32 at once ${(together / MIB).toFixed(1)} MiB; workerd by ${((peak - resident) / MIB).toFixed(1)} MiB`,
+    );
     assert.ok(once < 32 * MIB, `${once}`);
     assert.ok(together < 64 * MIB, `${together}`);
   });
@@ -120,7 +132,11 @@ describe("a lookup", () => {
     const steps = Array.from({ length: 120 }, (_, index) => `x${index}/../`).join("");
     const lowest = layerOf([
       ...Array.from({ length: 120 }, (_, index) => ({ path: `${at}/x${index}/`, type: "5" })),
-      ...Array.from({ length: 39 }, (_, index) => ({ path: `${at}/l${index}`, type: "2", link: `${steps}l${index + 1}` })),
+      ...Array.from({ length: 39 }, (_, index) => ({
+        path: `${at}/l${index}`,
+        type: "2",
+        link: `${steps}l${index + 1}`,
+      })),
     ]);
     const others = ["a", "b", "c"].map((name) => layerOf([{ path: `${at}/${name}` }]));
     const files = await pushImage("deep", [lowest, ...Array.from({ length: 499 }, (_, index) => others[index % 3])]);

@@ -39,17 +39,29 @@ const ways = [
   },
   {
     name: "5,000 entries of one path below global attributes",
-    prepare: (strata) => layers(strata, globalAttributes(5_000, () => "a")),
+    prepare: (strata) =>
+      layers(
+        strata,
+        globalAttributes(5_000, () => "a"),
+      ),
     says: [422, /out of proportion/],
   },
   {
     name: "20,000 paths below global attributes",
-    prepare: (strata) => layers(strata, globalAttributes(20_000, (number) => `${number}`)),
+    prepare: (strata) =>
+      layers(
+        strata,
+        globalAttributes(20_000, (number) => `${number}`),
+      ),
     says: [422, /out of proportion/],
   },
   {
     name: "900 paths below global attributes",
-    prepare: (strata) => layers(strata, globalAttributes(900, (number) => `${number}`)),
+    prepare: (strata) =>
+      layers(
+        strata,
+        globalAttributes(900, (number) => `${number}`),
+      ),
     says: [200, /"attributes"/],
   },
   {
@@ -154,7 +166,11 @@ describe("64 bodies of one user", () => {
         await setTimeout(60_000, undefined, { signal: stop.signal }).catch(() => {});
       };
       const headers = { authorization: basic(), "content-type": "application/octet-stream" };
-      slow.push(open(new URL(location, strata.url), { method: "PATCH", headers, body: body(), signal: stop.signal }).catch(() => {}));
+      slow.push(
+        open(new URL(location, strata.url), { method: "PATCH", headers, body: body(), signal: stop.signal }).catch(
+          () => {},
+        ),
+      );
     }
     await setTimeout(1_000);
     const content = buffer(12 * MIB, "another user's");
@@ -184,17 +200,30 @@ function record(key, value) {
 /** The end of an archive of entries of one path that each have a megabyte of attributes. */
 function ownAttributes(count) {
   const value = "a".repeat(1000);
-  const records = Buffer.concat(Array.from({ length: 1000 }, (_, number) => record(`SCHILY.xattr.user.${String(number).padStart(4, "0")}`, value)));
-  const entry = Buffer.concat([header({ path: "pax", type: "x", size: records.length }), records, padding(records.length), header({ path: "a" })]);
+  const records = Buffer.concat(
+    Array.from({ length: 1000 }, (_, number) => record(`SCHILY.xattr.user.${String(number).padStart(4, "0")}`, value)),
+  );
+  const entry = Buffer.concat([
+    header({ path: "pax", type: "x", size: records.length }),
+    records,
+    padding(records.length),
+    header({ path: "a" }),
+  ]);
   return Buffer.concat([...Array.from({ length: count }, () => entry), END]);
 }
 
 /** The end of an archive of entries below 32 KiB of attributes of all. */
 function globalAttributes(count, path) {
   const value = "a".repeat(1000);
-  const records = Buffer.concat(Array.from({ length: 31 }, (_, number) => record(`SCHILY.xattr.user.${number}`, value)));
+  const records = Buffer.concat(
+    Array.from({ length: 31 }, (_, number) => record(`SCHILY.xattr.user.${number}`, value)),
+  );
   const begin = [header({ path: "pax", type: "g", size: records.length }), records, padding(records.length)];
-  return Buffer.concat([...begin, ...Array.from({ length: count }, (_, number) => header({ path: path(number) })), END]);
+  return Buffer.concat([
+    ...begin,
+    ...Array.from({ length: count }, (_, number) => header({ path: path(number) })),
+    END,
+  ]);
 }
 
 /** Pushes layers that end alike, each another one by its first file. Answers what asks for the contents of one of them. */
@@ -212,7 +241,12 @@ async function layers(strata, end) {
 async function files(strata) {
   const digests = [];
   for (let number = 0; number < 4; number += 1) {
-    digests.push(await blob(strata, gzipSync(archive([{ path: "file", content: buffer(8 * MIB, `file ${number}`) }]), { level: 1 })));
+    digests.push(
+      await blob(
+        strata,
+        gzipSync(archive([{ path: "file", content: buffer(8 * MIB, `file ${number}`) }]), { level: 1 }),
+      ),
+    );
   }
   for (const digest of digests) await looked(strata, `/v2/${name}/_strata/layers/${digest}`);
   return (number) => looked(strata, `/v2/${name}/_strata/layers/${digests[number % 4]}/files/file`);
@@ -230,7 +264,9 @@ async function image(strata, { different, ask = (number) => (number % 2 === 0 ? 
   }
   // An isolate indexes two layers at a time.
   for (let at = 0; at < different; at += 2) {
-    const pair = descriptors.slice(at, at + 2).map(({ digest }) => looked(strata, `/v2/${name}/_strata/layers/${digest}?prefix=z`));
+    const pair = descriptors
+      .slice(at, at + 2)
+      .map(({ digest }) => looked(strata, `/v2/${name}/_strata/layers/${digest}?prefix=z`));
     for (const reply of await Promise.all(pair)) assert.equal(reply.status, 200, reply.body.toString().slice(0, 500));
   }
   const config = Buffer.from("{}");
@@ -251,15 +287,19 @@ const pack = promisify(gzip);
  */
 function layerOfLongPaths(number, { paths, attributes = 0, name = 1 }) {
   const parts = [];
-  const meta = (type, records) => parts.push(header({ path: "pax", type, size: records.length }), records, padding(records.length));
+  const meta = (type, records) =>
+    parts.push(header({ path: "pax", type, size: records.length }), records, padding(records.length));
   const at = (path) => {
     meta("x", record("path", path));
     parts.push(header({ path: "path" }));
   };
-  if (attributes > 0) meta("g", Buffer.concat(Array.from({ length: attributes }, (_, one) => record(`SCHILY.xattr.${one}`, ""))));
-  for (let entry = 0; entry < paths; entry += 1) at(`!${String(entry).padStart(3, "0")}-${number}/`.padEnd(16_200, "a"));
+  if (attributes > 0)
+    meta("g", Buffer.concat(Array.from({ length: attributes }, (_, one) => record(`SCHILY.xattr.${one}`, ""))));
+  for (let entry = 0; entry < paths; entry += 1)
+    at(`!${String(entry).padStart(3, "0")}-${number}/`.padEnd(16_200, "a"));
   for (const path of ["#", `${number}`, "y/a", `y/${"b".repeat(name)}`]) at(path);
-  if (number === 0) parts.push(archive([{ path: "z", content: Buffer.from("the lowest layer's") }]).subarray(0, -END.length));
+  if (number === 0)
+    parts.push(archive([{ path: "z", content: Buffer.from("the lowest layer's") }]).subarray(0, -END.length));
   return pack(Buffer.concat([...parts, END]));
 }
 
@@ -287,10 +327,15 @@ async function referrers(strata) {
   const config = Buffer.from("{}");
   const descriptor = { digest: await blob(strata, config), size: config.length };
   const subject = manifestOf(descriptor, []);
-  const annotations = Object.fromEntries(Array.from({ length: 60_000 }, (_, number) => [String(number).padStart(5, "x"), ""]));
+  const annotations = Object.fromEntries(
+    Array.from({ length: 60_000 }, (_, number) => [String(number).padStart(5, "x"), ""]),
+  );
   for (let number = 0; number < 20; number += 1) {
     const manifest = JSON.parse(manifestOf(descriptor, [], subject).body);
-    const reply = await put(strata, Buffer.from(JSON.stringify({ ...manifest, artifactType: `application/${number}`, annotations })));
+    const reply = await put(
+      strata,
+      Buffer.from(JSON.stringify({ ...manifest, artifactType: `application/${number}`, annotations })),
+    );
     assert.equal(reply.status, 201, reply.body.toString());
   }
   return () => strata.send("GET", `/v2/${name}/referrers/${subject.digest}`);

@@ -12,7 +12,18 @@ import { bytes, digestOf } from "./bytes.mjs";
 import { basic, password, start, user } from "./harness.mjs";
 import { open } from "./http.mjs";
 import { pull as streamed } from "./push.mjs";
-import { credentials, fill, fillBlob, imageIn, imageOf, missing, referrerOf, startDistribution, startProxy, startTokens } from "./upstream.mjs";
+import {
+  credentials,
+  fill,
+  fillBlob,
+  imageIn,
+  imageOf,
+  missing,
+  referrerOf,
+  startDistribution,
+  startProxy,
+  startTokens,
+} from "./upstream.mjs";
 
 const MIB = 1 << 20;
 const skip = skipFor(missing, unavailable());
@@ -66,7 +77,8 @@ async function assertPulls(mirror, pulls) {
 }
 
 /** Waits until the mirror has stored what a tag names: that goes on after the reply. */
-const stored = (mirror, name, tag = "v1") => until(async () => (await mirror.objects(`repositories/${name}/_tags/${tag}`)).length > 0);
+const stored = (mirror, name, tag = "v1") =>
+  until(async () => (await mirror.objects(`repositories/${name}/_tags/${tag}`)).length > 0);
 
 async function until(holds) {
   for (let tries = 0; tries < 400; tries += 1) {
@@ -88,7 +100,10 @@ describe("a mirror of distribution", { skip }, () => {
     try {
       await assertPulls(mirror, pulls);
       const at = "/v2/library/busybox";
-      assert.deepEqual(proxy.asked(), [`GET ${at}/manifests/v1 200`, ...image.blobs.map(({ digest }) => `GET ${at}/blobs/${digest} 200`)]);
+      assert.deepEqual(proxy.asked(), [
+        `GET ${at}/manifests/v1 200`,
+        ...image.blobs.map(({ digest }) => `GET ${at}/blobs/${digest} 200`),
+      ]);
       await stored(mirror, "up.example/library/busybox");
       await assertPulls(mirror, pulls);
       await assertPulls(mirror.isolate(1), pulls);
@@ -121,7 +136,9 @@ describe("a mirror of distribution", { skip }, () => {
           await stored(mirror, name);
         }
         // What came is stored after the reply.
-        await until(async () => (await mirror.objects(`repositories/${name}/_manifests`)).length === new Set(seen).size);
+        await until(
+          async () => (await mirror.objects(`repositories/${name}/_manifests`)).length === new Set(seen).size,
+        );
       } finally {
         await mirror.stop();
       }
@@ -153,7 +170,8 @@ describe("a mirror of a registry with all its lists", { skip }, () => {
     for (const tag of ["v1", "v2"]) await fill(strata.url, "team/listed", tag, image, basic());
     await fill(strata.url, "team/listed", "signature", signature, basic());
   });
-  const startListed = (settings) => startMirror([upstream("up.example", { address: proxy.address, ...settings })], { logins: { "up.example": login } });
+  const startListed = (settings) =>
+    startMirror([upstream("up.example", { address: proxy.address, ...settings })], { logins: { "up.example": login } });
 
   test("gives the upstream's tags and referrers, and what is stored of them when it is gone", async () => {
     const mirror = await startListed();
@@ -164,13 +182,21 @@ describe("a mirror of a registry with all its lists", { skip }, () => {
       assert.deepEqual(await tags(), ["signature", "v1", "v2"]);
       const referrers = async () => mirror.send("GET", `/v2/${name}/referrers/${image.manifest.digest}`);
       const { manifests } = (await referrers()).json();
-      assert.deepEqual(manifests.map(({ digest }) => digest), [signature.manifest.digest]);
-      await assertPulls(mirror, [{ path: `/v2/${name}/manifests/${signature.manifest.digest}`, content: signature.manifest.content }]);
+      assert.deepEqual(
+        manifests.map(({ digest }) => digest),
+        [signature.manifest.digest],
+      );
+      await assertPulls(mirror, [
+        { path: `/v2/${name}/manifests/${signature.manifest.digest}`, content: signature.manifest.content },
+      ]);
       await until(async () => (await mirror.objects(`repositories/${name}/_referrers/`)).length > 0);
       await proxy.refuse();
       assert.deepEqual(await tags(), ["v1"]);
       const stale = await referrers();
-      assert.deepEqual(stale.json().manifests.map(({ digest }) => digest), [signature.manifest.digest]);
+      assert.deepEqual(
+        stale.json().manifests.map(({ digest }) => digest),
+        [signature.manifest.digest],
+      );
       assert.equal(stale.headers["x-strata-stale"], "failed");
     } finally {
       await proxy.accept();
@@ -194,7 +220,10 @@ describe("a mirror of a registry with all its lists", { skip }, () => {
       assert.equal(invalidated.status, 202, invalidated.body.toString());
       await assertPulls(mirror, [{ path, content: now.manifest.content }]);
       const asked = proxy.requests().filter(({ status }) => status !== 401);
-      assert.deepEqual(asked.map(({ method, path }) => `${method} ${path}`).filter((line) => !line.endsWith("/token")), ["HEAD /v2/team/listed/manifests/moving", "GET /v2/team/listed/manifests/moving"]);
+      assert.deepEqual(
+        asked.map(({ method, path }) => `${method} ${path}`).filter((line) => !line.endsWith("/token")),
+        ["HEAD /v2/team/listed/manifests/moving", "GET /v2/team/listed/manifests/moving"],
+      );
     } finally {
       await mirror.stop();
     }
@@ -298,7 +327,10 @@ describe("an upstream that wants to know who asks", { skip }, () => {
           assert.match(reply.json().errors[0].message + reply.json().errors[0].detail, /up\.example refuses/);
           const { statuses, tokens } = askedOf(kind);
           assert.ok(statuses.length <= 2 && tokens.length <= 1, `${statuses} ${tokens}`);
-          assert.ok([...statuses, ...tokens].every((status) => status === 401 || status === 200), `${statuses} ${tokens}`);
+          assert.ok(
+            [...statuses, ...tokens].every((status) => status === 401 || status === 200),
+            `${statuses} ${tokens}`,
+          );
           assert.deepEqual(await mirror.objects("repositories/"), []);
         } finally {
           await mirror.stop();
@@ -328,11 +360,23 @@ describe("trouble with an upstream", { skip }, () => {
   const lines = [
     // Where the rest can be had it is sent for; where nothing comes, or all from the start again, it can't.
     ...Array.from({ length: 10 }, (_, tenth) => [
-      { what: `breaks off after ${tenth} tenths`, trouble: () => ({ cut: tenths(tenth) }), gets: tenth > 0 ? "right" : "failed" },
-      { what: `breaks off after ${tenth} tenths, and has no parts`, trouble: () => ({ cut: tenths(tenth), whole: true }), gets: "failed" },
+      {
+        what: `breaks off after ${tenth} tenths`,
+        trouble: () => ({ cut: tenths(tenth) }),
+        gets: tenth > 0 ? "right" : "failed",
+      },
+      {
+        what: `breaks off after ${tenth} tenths, and has no parts`,
+        trouble: () => ({ cut: tenths(tenth), whole: true }),
+        gets: "failed",
+      },
     ]).flat(),
     { what: "breaks off before the last byte", trouble: () => ({ cut: SIZE - 1, whole: true }), gets: "failed" },
-    ...[0, SIZE >> 1, SIZE - 1].map((flip) => ({ what: `has another byte at ${flip}`, trouble: () => ({ flip }), gets: "failed" })),
+    ...[0, SIZE >> 1, SIZE - 1].map((flip) => ({
+      what: `has another byte at ${flip}`,
+      trouble: () => ({ flip }),
+      gets: "failed",
+    })),
     { what: "has a byte too few", trouble: () => ({ grow: -1 }), gets: "failed" },
     { what: "has a byte too many", trouble: () => ({ grow: 1 }), gets: "failed" },
     { what: "has no bytes", trouble: () => ({ grow: -SIZE }), gets: "failed" },
@@ -341,15 +385,40 @@ describe("trouble with an upstream", { skip }, () => {
     { what: "is larger than what is mirrored", trouble: () => ({ length: 20 * MIB }), gets: "failed" },
     { what: "does not say how long it is", trouble: () => ({ length: null }), gets: "right" },
     { what: "comes by and by", trouble: () => ({ rate: 6 * MIB }), gets: "right" },
-    { what: "is asked for in part and comes whole", trouble: () => ({ whole: true }), range: [1_000_000, 1_099_999], gets: "right" },
+    {
+      what: "is asked for in part and comes whole",
+      trouble: () => ({ whole: true }),
+      range: [1_000_000, 1_099_999],
+      gets: "right",
+    },
     { what: "is asked for in part", trouble: () => ({}), range: [1_000_000, 1_099_999], gets: "right" },
-    { what: "is asked for in part and has another byte there", trouble: () => ({ flip: 1_000_000 }), range: [2_000_000, 2_000_009], gets: "failed or right" },
-    { what: "is not there", trouble: () => ({ status: 404, body: said("BLOB_UNKNOWN") }), gets: { status: 404, code: "BLOB_UNKNOWN" } },
-    { what: "is not to be had", trouble: () => ({ status: 403, body: said("DENIED") }), gets: { status: 403, code: "DENIED" } },
-    ...[500, 502, 503].map((status) => ({ what: `fails by ${status}`, trouble: () => ({ status, body: "<html>" }), gets: { status: 502, code: "UNAVAILABLE" } })),
+    {
+      what: "is asked for in part and has another byte there",
+      trouble: () => ({ flip: 1_000_000 }),
+      range: [2_000_000, 2_000_009],
+      gets: "failed or right",
+    },
+    {
+      what: "is not there",
+      trouble: () => ({ status: 404, body: said("BLOB_UNKNOWN") }),
+      gets: { status: 404, code: "BLOB_UNKNOWN" },
+    },
+    {
+      what: "is not to be had",
+      trouble: () => ({ status: 403, body: said("DENIED") }),
+      gets: { status: 403, code: "DENIED" },
+    },
+    ...[500, 502, 503].map((status) => ({
+      what: `fails by ${status}`,
+      trouble: () => ({ status, body: "<html>" }),
+      gets: { status: 502, code: "UNAVAILABLE" },
+    })),
     {
       what: "is not to be had by the token that was given for it",
-      trouble: () => ({ status: 401, headers: { "www-authenticate": `Bearer realm="${to(proxy, "/token")}",service="up"` } }),
+      trouble: () => ({
+        status: 401,
+        headers: { "www-authenticate": `Bearer realm="${to(proxy, "/token")}",service="up"` },
+      }),
       gets: { status: 403, code: "DENIED" },
       asks: ["blob 401", "GET /token 200", "blob 401"],
     },
@@ -361,7 +430,10 @@ describe("trouble with an upstream", { skip }, () => {
     },
     {
       what: "has tokens where none may be asked for",
-      trouble: () => ({ status: 401, headers: { "www-authenticate": `Bearer realm="${to(forbidden, "/token")}",service="up"` } }),
+      trouble: () => ({
+        status: 401,
+        headers: { "www-authenticate": `Bearer realm="${to(forbidden, "/token")}",service="up"` },
+      }),
       gets: { status: 502, code: "UNAVAILABLE" },
       asks: ["blob 401"],
     },
@@ -379,7 +451,13 @@ describe("trouble with an upstream", { skip }, () => {
       asks: ["blob 429"],
       rests: true,
     },
-    { what: "is at another host that may have it", trouble: () => ({ redirect: to(elsewhere) }), gets: "right", asks: ["blob 307"], sends: true },
+    {
+      what: "is at another host that may have it",
+      trouble: () => ({ redirect: to(elsewhere) }),
+      gets: "right",
+      asks: ["blob 307"],
+      sends: true,
+    },
     {
       what: "is to be had by the password, at another host that does not need it",
       trouble: () => ({ redirect: to(elsewhere) }),
@@ -388,28 +466,76 @@ describe("trouble with an upstream", { skip }, () => {
       asks: ["blob 401", "blob 307"],
       sends: true,
     },
-    { what: "is sent on once more", trouble: () => ({ redirect: to(elsewhere, "/on/") }), gets: "failed", asks: ["blob 307"], sends: true },
-    { what: "is at another port of this machine", trouble: () => ({ redirect: to(forbidden) }), gets: { status: 502, code: "UNAVAILABLE" }, asks: ["blob 307"] },
+    {
+      what: "is sent on once more",
+      trouble: () => ({ redirect: to(elsewhere, "/on/") }),
+      gets: "failed",
+      asks: ["blob 307"],
+      sends: true,
+    },
+    {
+      what: "is at another port of this machine",
+      trouble: () => ({ redirect: to(forbidden) }),
+      gets: { status: 502, code: "UNAVAILABLE" },
+      asks: ["blob 307"],
+    },
     {
       what: "is at an address for this link only",
       trouble: () => ({ redirect: "http://169.254.169.254/latest/meta-data/" }),
       gets: { status: 502, code: "UNAVAILABLE" },
       asks: ["blob 307"],
     },
-    { what: "is no address", trouble: () => ({ redirect: "http://" }), gets: { status: 502, code: "UNAVAILABLE" }, asks: ["blob 307"] },
-    { what: "is always somewhere else", trouble: () => ({ redirect: to(proxy) }), gets: { status: 502, code: "UNAVAILABLE" }, asks: Array(6).fill("blob 307") },
-    { what: "does not come", trouble: () => ({ delay: 10_000 }), gets: { status: 504, code: "UNAVAILABLE" }, rests: true },
+    {
+      what: "is no address",
+      trouble: () => ({ redirect: "http://" }),
+      gets: { status: 502, code: "UNAVAILABLE" },
+      asks: ["blob 307"],
+    },
+    {
+      what: "is always somewhere else",
+      trouble: () => ({ redirect: to(proxy) }),
+      gets: { status: 502, code: "UNAVAILABLE" },
+      asks: Array(6).fill("blob 307"),
+    },
+    {
+      what: "does not come",
+      trouble: () => ({ delay: 10_000 }),
+      gets: { status: 504, code: "UNAVAILABLE" },
+      rests: true,
+    },
 
     { of: "manifest", what: "breaks off", trouble: () => ({ cut: 100 }), gets: "failed" },
     { of: "manifest", what: "has another byte", trouble: () => ({ flip: 100 }), gets: "failed" },
     { of: "manifest", what: "has a byte too few", trouble: () => ({ grow: -1 }), gets: "failed" },
     { of: "manifest", what: "has a byte too many", trouble: () => ({ grow: 1 }), gets: "failed" },
     { of: "manifest", what: "is larger than a manifest", trouble: () => ({ grow: 5 * MIB }), gets: "failed" },
-    { of: "manifest", what: "is something else", trouble: () => ({ status: 200, body: "<html>", headers: { "content-type": "text/html" } }), gets: "failed" },
-    { of: "manifest", what: "is sent on to where it may not be", trouble: () => ({ redirect: to(forbidden) }), gets: { status: 502, code: "UNAVAILABLE" } },
-    { of: "manifest", what: "is not there", trouble: () => ({ status: 404, body: said("MANIFEST_UNKNOWN") }), gets: { status: 404, code: "MANIFEST_UNKNOWN" }, rests: true },
+    {
+      of: "manifest",
+      what: "is something else",
+      trouble: () => ({ status: 200, body: "<html>", headers: { "content-type": "text/html" } }),
+      gets: "failed",
+    },
+    {
+      of: "manifest",
+      what: "is sent on to where it may not be",
+      trouble: () => ({ redirect: to(forbidden) }),
+      gets: { status: 502, code: "UNAVAILABLE" },
+    },
+    {
+      of: "manifest",
+      what: "is not there",
+      trouble: () => ({ status: 404, body: said("MANIFEST_UNKNOWN") }),
+      gets: { status: 404, code: "MANIFEST_UNKNOWN" },
+      rests: true,
+    },
     { of: "manifest", what: "fails", trouble: () => ({ status: 500 }), gets: { status: 502, code: "UNAVAILABLE" } },
-    { of: "manifest", what: "comes too often", trouble: () => ({ status: 429 }), gets: { status: 429, code: "TOOMANYREQUESTS", retry: 60 }, rests: true },
+    {
+      of: "manifest",
+      what: "comes too often",
+      trouble: () => ({ status: 429 }),
+      gets: { status: 429, code: "TOOMANYREQUESTS", retry: 60 },
+      rests: true,
+    },
   ];
   // Upstreams of their own, as one that is left alone after one line is not asked in the next.
   const called = (index) => `up-${index}.example`;
@@ -420,7 +546,12 @@ describe("trouble with an upstream", { skip }, () => {
     forbidden = ending(await startProxy(distribution.url));
     const settings = { redirects: [elsewhere.url.host], most_bytes: 10 * MIB };
     const logins = Object.fromEntries(lines.map((_, index) => [called(index), credentials]));
-    mirror = ending(await startMirror(lines.map((_, index) => upstream(called(index), settings)), { logins, isolates: 2 }));
+    mirror = ending(
+      await startMirror(
+        lines.map((_, index) => upstream(called(index), settings)),
+        { logins, isolates: 2 },
+      ),
+    );
   });
 
   for (const [index, { of = "blob", what, range, trouble, signs, gets, rests, asks, sends }] of lines.entries()) {
@@ -448,7 +579,10 @@ describe("trouble with an upstream", { skip }, () => {
       assert.deepEqual(forbidden.requests(), []);
       const sent = elsewhere.requests();
       assert.equal(sent.length > 0, sends === true);
-      assert.deepEqual(sent.filter(({ authorization }) => authorization), []);
+      assert.deepEqual(
+        sent.filter(({ authorization }) => authorization),
+        [],
+      );
       if (gets !== "right") await assertNotStored(name, digest);
 
       // Who has met the trouble leaves the upstream alone, where it should; somebody else finds it well again.
@@ -462,7 +596,9 @@ describe("trouble with an upstream", { skip }, () => {
       // Who got a part may have it before the rest was seen to be wrong, and who comes next still meet that.
       if (gets === "failed or right") await until(async () => !failed(await pull(mirror, well.path)));
       await assertPulls(rests ? mirror.isolate(1) : mirror, [well]);
-      await (of === "blob" ? until(async () => (await mirror.objects(blobKey(digest))).length > 0) : stored(mirror, name));
+      await (of === "blob"
+        ? until(async () => (await mirror.objects(blobKey(digest))).length > 0)
+        : stored(mirror, name));
       right.push(well);
     });
   }
@@ -477,7 +613,9 @@ describe("trouble with an upstream", { skip }, () => {
   test("what it still allows is told", async () => {
     const image = imageOf("allowance", 100);
     await fill(distribution.url, "team/allowance", "v1", image);
-    proxy.trouble(/^GET .*allowance/, { headers: { "ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600" } });
+    proxy.trouble(/^GET .*allowance/, {
+      headers: { "ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600" },
+    });
     await assertPulls(mirror, pullsOf(`${called(0)}/team/allowance`, image));
     proxy.calm();
     assert.equal((await mirror.metrics())[`strata_upstream_ratelimit_remaining{upstream="${called(0)}"}`], 76);
@@ -493,7 +631,9 @@ describe("trouble with an upstream", { skip }, () => {
 });
 
 describe("an upstream that can't be reached", { skip }, () => {
-  const images = Object.fromEntries(["full", "partly", "empty"].map((store) => [store, imageOf(`down ${store}`, 100, MIB + 1, 2 * MIB)]));
+  const images = Object.fromEntries(
+    ["full", "partly", "empty"].map((store) => [store, imageOf(`down ${store}`, 100, MIB + 1, 2 * MIB)]),
+  );
   const name = (store) => `up.example/team/${store}`;
   let mirror;
   let proxy;
@@ -502,7 +642,9 @@ describe("an upstream that can't be reached", { skip }, () => {
     if (skip) return;
     proxy = ending(await startProxy(distribution.url));
     for (const [store, image] of Object.entries(images)) await fill(distribution.url, `team/${store}`, "v1", image);
-    mirror = ending(await startMirror([upstream("up.example", { address: proxy.address, fresh_seconds: 0 })], { isolates: 3 }));
+    mirror = ending(
+      await startMirror([upstream("up.example", { address: proxy.address, fresh_seconds: 0 })], { isolates: 3 }),
+    );
     await assertPulls(mirror, pullsOf(name("full"), images.full));
     await assertPulls(mirror, pullsOf(name("partly"), images.partly).slice(0, 3));
     for (const store of ["full", "partly"]) await stored(mirror, name(store));
@@ -513,7 +655,11 @@ describe("an upstream that can't be reached", { skip }, () => {
   for (const isolate of [0, 1]) {
     test(`serves what is stored, and says what is missing, isolate ${isolate}`, async () => {
       const here = mirror.isolate(isolate);
-      for (const [store, held] of [["full", 6], ["partly", 3], ["empty", 0]]) {
+      for (const [store, held] of [
+        ["full", 6],
+        ["partly", 3],
+        ["empty", 0],
+      ]) {
         const pulls = pullsOf(name(store), images[store]);
         await assertPulls(here, pulls.slice(0, held));
         for (const { path } of pulls.slice(held)) {
@@ -528,17 +674,21 @@ describe("an upstream that can't be reached", { skip }, () => {
       const here = mirror.isolate(isolate);
       const stale = 'strata_stale_served_total{reason="failed",upstream="up.example"}';
       const before = (await here.metrics())[stale] ?? 0;
-      const [byTag, byDigest, blob] = await Promise.all(pullsOf(name("full"), images.full).map(({ path }) => here.send("GET", path)));
+      const [byTag, byDigest, blob] = await Promise.all(
+        pullsOf(name("full"), images.full).map(({ path }) => here.send("GET", path)),
+      );
       assert.equal(byTag.headers["x-strata-stale"], "failed");
       assert.equal(byTag.headers.warning, '110 strata "Response is Stale"');
-      for (const { headers } of [byDigest, blob]) assert.deepEqual([headers["x-strata-stale"], headers.warning], [undefined, undefined]);
+      for (const { headers } of [byDigest, blob])
+        assert.deepEqual([headers["x-strata-stale"], headers.warning], [undefined, undefined]);
       assert.equal((await here.metrics())[stale] - before, 1);
     });
   }
 
   test("is asked again when it is back", async () => {
     await proxy.accept();
-    for (const [store, image] of Object.entries(images)) await assertPulls(mirror.isolate(2), pullsOf(name(store), image));
+    for (const [store, image] of Object.entries(images))
+      await assertPulls(mirror.isolate(2), pullsOf(name(store), image));
   });
 });
 
@@ -648,7 +798,9 @@ describe("32 clients at once", { skip }, () => {
       const before = mirror.memory();
       // The first reads nothing before the others have everything.
       const name = "up.example/team/crowd";
-      const slow = await open(new URL(`/v2/${name}/blobs/${digest}`, mirror.url), { headers: { authorization: basic() } });
+      const slow = await open(new URL(`/v2/${name}/blobs/${digest}`, mirror.url), {
+        headers: { authorization: basic() },
+      });
       const replies = await Promise.all(Array.from({ length: 31 }, () => streamed(mirror, name, digest)));
       for (const reply of replies) assert.deepEqual(reply, { status: 200, size, digest });
       assert.deepEqual([slow.status, await hashed(slow.stream)], [200, digest]);
@@ -657,7 +809,9 @@ describe("32 clients at once", { skip }, () => {
       assert.ok(wasm < 32 * MIB, `${wasm} bytes of wasm memory`);
       const mib = (bytes) => Math.round(bytes / MIB);
       const { resident, peak } = mirror.memory();
-      context.diagnostic(`wasm memory ${mib(wasm)} MiB; workerd ${mib(before.resident)} MiB before, ${mib(peak)} MiB at most, ${mib(resident)} MiB after`);
+      context.diagnostic(
+        `wasm memory ${mib(wasm)} MiB; workerd ${mib(before.resident)} MiB before, ${mib(peak)} MiB at most, ${mib(resident)} MiB after`,
+      );
     } finally {
       await mirror.stop();
     }
@@ -688,7 +842,8 @@ async function pull(mirror, path, { headers } = {}) {
 /** Whether a client can tell that it has not got what it asked for: by the status, or as the bytes stopped coming. */
 const failed = ({ status, broken }) => status >= 500 || broken;
 
-const told = ({ status, body, broken }) => `${status}${broken ? ", broken" : ""}: ${body.length} bytes, ${body.subarray(0, 200)}`;
+const told = ({ status, body, broken }) =>
+  `${status}${broken ? ", broken" : ""}: ${body.length} bytes, ${body.subarray(0, 200)}`;
 
 /** All that was asked for; or everything, where a part of it was. */
 function assertRight(reply, content, range) {

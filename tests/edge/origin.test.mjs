@@ -25,7 +25,15 @@ describe("a request with Basic", () => {
     strata = await start();
     assert.equal((await whole(strata, "theirs", digest, blob)).status, 201);
     const manifest = manifestOf({ digest, size: blob.length }, []);
-    assert.equal((await strata.send("PUT", "/v2/theirs/manifests/v1", { body: manifest.body, headers: { "content-type": manifest.mediaType } })).status, 201);
+    assert.equal(
+      (
+        await strata.send("PUT", "/v2/theirs/manifests/v1", {
+          body: manifest.body,
+          headers: { "content-type": manifest.mediaType },
+        })
+      ).status,
+      201,
+    );
   });
   after(() => strata?.stop());
 
@@ -36,8 +44,25 @@ describe("a request with Basic", () => {
     ["GET", "/v2/theirs/_strata/images/v1/files/", 200],
   ];
   const reads = ["/v2/", "/metrics", `/v2/theirs/blobs/${digest}`, "/v2/theirs/manifests/v1"];
-  const own = () => [{}, { "sec-fetch-site": "same-origin" }, { "sec-fetch-site": "none" }, { origin: strata.url.origin }, { "sec-fetch-site": "same-origin", origin: strata.url.origin }];
-  const foreign = () => [{ "sec-fetch-site": "cross-site" }, { "sec-fetch-site": "same-site" }, { origin: "null" }, { origin: "https://evil.example" }, { origin: strata.url.origin.replace("http:", "https:") }, { "sec-fetch-site": "cross-site", origin: "https://evil.example", "content-type": "application/x-www-form-urlencoded" }];
+  const own = () => [
+    {},
+    { "sec-fetch-site": "same-origin" },
+    { "sec-fetch-site": "none" },
+    { origin: strata.url.origin },
+    { "sec-fetch-site": "same-origin", origin: strata.url.origin },
+  ];
+  const foreign = () => [
+    { "sec-fetch-site": "cross-site" },
+    { "sec-fetch-site": "same-site" },
+    { origin: "null" },
+    { origin: "https://evil.example" },
+    { origin: strata.url.origin.replace("http:", "https:") },
+    {
+      "sec-fetch-site": "cross-site",
+      origin: "https://evil.example",
+      "content-type": "application/x-www-form-urlencoded",
+    },
+  ];
 
   for (const [method, path, status] of works) {
     test(`from another site is refused, and reaches no store: ${method} ${path.replace(digest, "…")}`, async () => {

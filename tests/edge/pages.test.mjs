@@ -65,7 +65,10 @@ for (const [what, { path, field, all }] of Object.entries(listings)) {
         if (length === undefined) assert.ok(entries.length >= LEAST, `${entries.length} entries`);
         assert.deepEqual(entries, all.slice(from, from + (length ?? entries.length)));
         assert.equal(next === undefined, from + entries.length === COUNT);
-        assert.deepEqual((await strata.calls()).map(({ call }) => call), ["r2.list"]);
+        assert.deepEqual(
+          (await strata.calls()).map(({ call }) => call),
+          ["r2.list"],
+        );
       });
     }
 
@@ -78,7 +81,10 @@ for (const [what, { path, field, all }] of Object.entries(listings)) {
         next = page.next;
       }
       assert.deepEqual(found, all);
-      assert.deepEqual((await strata.calls()).map(({ call }) => call), Array(pages).fill("r2.list"));
+      assert.deepEqual(
+        (await strata.calls()).map(({ call }) => call),
+        Array(pages).fill("r2.list"),
+      );
     });
   });
 }

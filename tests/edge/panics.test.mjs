@@ -36,10 +36,20 @@ for (const way of ["", "/later"]) {
       const printed = suite.log().length;
       const { status, headers } = await ask(`${way}/${end}`);
       assert.equal(status, 500);
-      assert.deepEqual([headers["cross-origin-resource-policy"], headers["x-content-type-options"], headers["x-frame-options"]], ["same-origin", "nosniff", "DENY"]);
+      assert.deepEqual(
+        [headers["cross-origin-resource-policy"], headers["x-content-type-options"], headers["x-frame-options"]],
+        ["same-origin", "nosniff", "DENY"],
+      );
       assert.match(headers["content-security-policy"], /^default-src 'none'.*; sandbox$/);
-      assert.deepEqual((await Promise.all(beside)).map(({ status }) => status), [500, 500, 500]);
-      for (const [path, answer] of [["/count", "1"], ["/later/count", "2"]]) assert.equal((await ask(path)).body.toString(), answer);
+      assert.deepEqual(
+        (await Promise.all(beside)).map(({ status }) => status),
+        [500, 500, 500],
+      );
+      for (const [path, answer] of [
+        ["/count", "1"],
+        ["/later/count", "2"],
+      ])
+        assert.equal((await ask(path)).body.toString(), answer);
       assert.match(suite.log().slice(printed), said);
     });
   }

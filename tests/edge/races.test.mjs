@@ -72,7 +72,10 @@ test("of two PATCHes for one offset one is received, and the other told how far 
   const winner = replies.findIndex(({ status }) => status === 202);
   const content = Buffer.concat([first, bodies[winner]]);
   for (const { headers } of replies) assert.equal(headers.range, `0-${content.length - 1}`);
-  assert.deepEqual((await extentsOf(location)).map(({ size }) => size).sort(), [first.length, bodies[winner].length].sort());
+  assert.deepEqual(
+    (await extentsOf(location)).map(({ size }) => size).sort(),
+    [first.length, bodies[winner].length].sort(),
+  );
 
   // Who lost can go on from what it was told.
   const loser = replies[1 - winner].headers.location;
@@ -115,7 +118,10 @@ describe("a closing PUT while a PATCH is under way", () => {
     expect(await close(strata, location, digestOf(own)), 201);
     open();
     expect(await answer, 404);
-    assert.deepEqual((await extentsOf(location)).map(({ size }) => size), [own.length]);
+    assert.deepEqual(
+      (await extentsOf(location)).map(({ size }) => size),
+      [own.length],
+    );
     await endsRight(name, own);
   });
 
@@ -151,7 +157,10 @@ describe("a closing PUT while a PATCH is under way", () => {
       open();
       const [patched, closed] = await Promise.all([answer, close(strata, location, digestOf(own))]);
       assert.ok([202, 404].includes(patched.status), patched.body.toString());
-      assert.ok([201, 416].includes(closed.status) || (closed.status === 400 && patched.status === 202), closed.body.toString());
+      assert.ok(
+        [201, 416].includes(closed.status) || (closed.status === 400 && patched.status === 202),
+        closed.body.toString(),
+      );
       assert.notEqual(closed.status === 201, patched.status === 202);
       await endsRight(name, own);
     }
@@ -190,12 +199,18 @@ describe("a mount stays whole when its source is deleted", () => {
       expect(await push(source, digest, content), 201);
       const manifest = manifestOf({ digest, size: content.length }, []);
       const at = `/v2/${source}/manifests/${manifest.digest}`;
-      expect(await strata.send("PUT", at, { body: manifest.body, headers: { "content-type": manifest.mediaType } }), 201);
+      expect(
+        await strata.send("PUT", at, { body: manifest.body, headers: { "content-type": manifest.mediaType } }),
+        201,
+      );
 
       await strata.reset();
       expect(await strata.send("POST", `/v2/${target}/blobs/uploads/?mount=${digest}&from=${source}`), 201);
       const stored = (await strata.calls()).filter(({ key }) => /^(blobs|extents)\//.test(key));
-      assert.deepEqual(stored.filter(({ call }) => /put|upload|complete/i.test(call)), []);
+      assert.deepEqual(
+        stored.filter(({ call }) => /put|upload|complete/i.test(call)),
+        [],
+      );
 
       expect(await strata.send("DELETE", at), 202);
       expect(await strata.send("DELETE", `/v2/${source}/blobs/${digest}`), 202);

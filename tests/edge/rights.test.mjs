@@ -59,12 +59,24 @@ after(async () => {
 async function fresh(upstreams = [{ name: "up.example", ranges: "store" }]) {
   await strata?.stop();
   const rules = [
-    { repositories: ["**"], who: [`user:${user}`], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] },
+    {
+      repositories: ["**"],
+      who: [`user:${user}`],
+      may: ["pull", "push", "overwrite", "delete", "administer", "metrics"],
+    },
     { repositories: ["up.example/**"], who: ["everyone"], may: ["pull"] },
     { repositories: ["open/**"], who: ["everyone"], may: ["pull", "push"] },
   ];
-  const settings = upstreams.map((upstream) => ({ ...upstream, address: proxy.address, insecure: true, fresh_seconds: 0 }));
-  strata = await start({ isolates: 2, vars: { STRATA_UPSTREAMS: JSON.stringify(settings), STRATA_RULES: JSON.stringify(rules) } });
+  const settings = upstreams.map((upstream) => ({
+    ...upstream,
+    address: proxy.address,
+    insecure: true,
+    fresh_seconds: 0,
+  }));
+  strata = await start({
+    isolates: 2,
+    vars: { STRATA_UPSTREAMS: JSON.stringify(settings), STRATA_RULES: JSON.stringify(rules) },
+  });
   proxy.calm();
   proxy.asked();
   mirror = strata.isolate(1);
@@ -74,7 +86,12 @@ async function fresh(upstreams = [{ name: "up.example", ranges: "store" }]) {
 /** An upstream that has nothing but this document. */
 function serve({ content, mediaType, digest }, remote = "x") {
   proxy.trouble(/./, { status: 404 });
-  for (const reference of ["v1", digest]) proxy.trouble(new RegExp(`^GET /v2/${remote}/manifests/${reference}$`), { status: 200, body: content, headers: { "content-type": mediaType } });
+  for (const reference of ["v1", digest])
+    proxy.trouble(new RegExp(`^GET /v2/${remote}/manifests/${reference}$`), {
+      status: 200,
+      body: content,
+      headers: { "content-type": mediaType },
+    });
 }
 
 /** Tries every way to the secret that a mirrored repository may open. */
@@ -130,7 +147,8 @@ describe("a mirrored repository", () => {
       serve(document);
       const { status } = await pull(strata, "/v2/up.example/x/manifests/v1");
       await pull(mirror, `/v2/up.example/x/manifests/${document.digest}`);
-      if (status === 200) await until(async () => (await strata.objects("repositories/up.example/x/_tags/v1")).length > 0);
+      if (status === 200)
+        await until(async () => (await strata.objects("repositories/up.example/x/_tags/v1")).length > 0);
       await assertClosed(document.what);
     });
   }
@@ -141,11 +159,18 @@ describe("a mirrored repository", () => {
     const image = imageOf("child", 100);
     await fill(distribution.url, "x", "child", image);
     await fillBlob(distribution.url, "x", digestOf(blob), blob);
-    const child = { mediaType: image.manifest.mediaType, digest: image.manifest.digest, size: image.manifest.content.length };
-    const content = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests: [child], blobs: [named] }));
+    const child = {
+      mediaType: image.manifest.mediaType,
+      digest: image.manifest.digest,
+      size: image.manifest.content.length,
+    };
+    const content = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests: [child], blobs: [named] }),
+    );
     await fill(distribution.url, "x", "v1", { manifest: { content, mediaType: INDEX }, blobs: [] });
     const { status } = await pull(strata, "/v2/up.example/x/manifests/v1");
-    if (status === 200) await until(async () => (await strata.objects("repositories/up.example/x/_tags/v1")).length > 0);
+    if (status === 200)
+      await until(async () => (await strata.objects("repositories/up.example/x/_tags/v1")).length > 0);
     await assertClosed("distribution");
     // What the upstream has is mirrored as ever.
     const pulled = await pull(strata, `/v2/up.example/x/blobs/${digestOf(blob)}`);
@@ -174,7 +199,8 @@ describe("a mirrored repository", () => {
     await fresh();
     proxy.trouble(/./, { status: 404 });
     const bucket = await strata.bucket();
-    const put = (key, body, strata) => bucket.put(key, body, strata === undefined ? {} : { customMetadata: { strata: JSON.stringify(strata) } });
+    const put = (key, body, strata) =>
+      bucket.put(key, body, strata === undefined ? {} : { customMetadata: { strata: JSON.stringify(strata) } });
     const record = { kind: "bytes", size: secret.length };
     for (const { content, mediaType, digest } of documents) {
       await put(`repositories/up.example/x/_manifests/${keyOf(digest)}`, content.toString(), { mediaType });
@@ -186,10 +212,18 @@ describe("a mirrored repository", () => {
     const warm = await strata.namespace();
     for (const { content, mediaType, digest } of documents) {
       const confirmed = Date.now();
-      const header = Buffer.from(JSON.stringify({ mediaType, size: content.length, confirmed, links: [{ digest: hidden, record, confirmed }] }));
+      const header = Buffer.from(
+        JSON.stringify({ mediaType, size: content.length, confirmed, links: [{ digest: hidden, record, confirmed }] }),
+      );
       const length = Buffer.alloc(4);
       length.writeUInt32BE(header.length);
-      const value = Buffer.concat([Buffer.from("strata\x01"), length, createHash("sha256").update(header).digest(), header, content]);
+      const value = Buffer.concat([
+        Buffer.from("strata\x01"),
+        length,
+        createHash("sha256").update(header).digest(),
+        header,
+        content,
+      ]);
       await warm.put(`repositories/up.example/x/_manifests/${keyOf(digest)}`, Uint8Array.from(value).buffer);
     }
     for (const { what, digest } of documents) {

@@ -75,7 +75,8 @@ async function flip(registry, key, at = 1) {
 }
 
 /** What is stored, but for what the scrub keeps for itself. */
-const keys = async (registry) => (await registry.objects()).map(({ key }) => key).filter((key) => key !== "sweep/scrub");
+const keys = async (registry) =>
+  (await registry.objects()).map(({ key }) => key).filter((key) => key !== "sweep/scrub");
 
 /** The extents of a blob. */
 async function extentsOf(registry, digest) {
@@ -89,15 +90,23 @@ test("what is sound is read natively and left as it is", async () => {
   await strata.reset();
   assert.deepEqual(await pass(strata), []);
   const calls = await strata.calls();
-  assert.deepEqual(calls.filter(({ call }) => call === "r2.put").map(({ key }) => key), ["sweep/scrub", "sweep/scrub"]);
+  assert.deepEqual(
+    calls.filter(({ call }) => call === "r2.put").map(({ key }) => key),
+    ["sweep/scrub", "sweep/scrub"],
+  );
   assert.equal(calls.filter(({ call }) => call === "r2.delete").length, 0);
-  const read = calls.filter(({ call, key }) => call === "r2.get" && (key.startsWith("extents/") || key.startsWith("blobs/")));
+  const read = calls.filter(
+    ({ call, key }) => call === "r2.get" && (key.startsWith("extents/") || key.startsWith("blobs/")),
+  );
   const bytes = read.reduce((sum, call) => sum + call.bytes, 0);
   const expected = image.blobs.reduce((sum, blob) => sum + blob.length, 0);
   assert.ok(bytes >= expected && bytes < expected + 4 * KIB, `${bytes} bytes of ${expected} were read`);
   // 10 MiB passed by, and none of it through wasm.
   assert.ok((await strata.wasm()) < 8 * MIB, `${await strata.wasm()} bytes of wasm memory`);
-  assert.deepEqual((await strata.objects()).filter(({ key }) => key !== "sweep/scrub"), before);
+  assert.deepEqual(
+    (await strata.objects()).filter(({ key }) => key !== "sweep/scrub"),
+    before,
+  );
   await isWhole(strata, image.name, image);
 });
 
@@ -126,13 +135,21 @@ test("damage is found, served to nobody, and healed by a push", async () => {
     assert.deepEqual(await pass(strata, "?dry-run"), ["corrupt blob: aside"]);
     assert.deepEqual(await pass(strata, number % 2 ? "" : `?digest=${digest}`), ["corrupt blob: aside"]);
     const path = `/v2/${image.name}/blobs/${digest}`;
-    for (const [method, headers] of [["GET", {}], ["HEAD", {}], ["GET", { range: "bytes=1000-2000" }], ["GET", { range: "bytes=0-0" }]]) {
+    for (const [method, headers] of [
+      ["GET", {}],
+      ["HEAD", {}],
+      ["GET", { range: "bytes=1000-2000" }],
+      ["GET", { range: "bytes=0-0" }],
+    ]) {
       assert.equal((await strata.send(method, path, { headers })).status, 404, `${method} ${JSON.stringify(headers)}`);
     }
     assert.deepEqual(await pass(strata), ["missing blob: null"]);
     const blob = image.blobs.find((blob) => digestOf(blob) === digest);
     const chunks = [blob.subarray(0, 6 * MIB), blob.subarray(6 * MIB)];
-    const heals = digest === patched && number < damages.length - 1 ? pushPatched("a/other", blob, chunks) : whole(strata, "a/other", digest, blob);
+    const heals =
+      digest === patched && number < damages.length - 1
+        ? pushPatched("a/other", blob, chunks)
+        : whole(strata, "a/other", digest, blob);
     expect(await heals, 201);
     await isWhole(strata, image.name, image);
     assert.deepEqual(await pass(strata), []);
@@ -140,7 +157,10 @@ test("damage is found, served to nobody, and healed by a push", async () => {
   // Of all that was there, what was wrong is gone, and nothing else.
   const gone = before.filter((key) => !key.startsWith("extents/"));
   const after = await keys(strata);
-  assert.deepEqual(gone.filter((key) => !after.includes(key)), []);
+  assert.deepEqual(
+    gone.filter((key) => !after.includes(key)),
+    [],
+  );
   const metrics = await strata.metrics();
   assert.equal(metrics['strata_scrub_found_total{found="corrupt",what="blob"}'], damages.length);
   assert.equal(metrics['strata_scrub_repaired_total{repair="aside",what="blob"}'], damages.length);

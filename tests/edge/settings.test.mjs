@@ -27,7 +27,11 @@ test("a wrong setting is named to everybody, and its value to nobody", async () 
           assert.ok(!JSON.stringify([reply.headers, reply.body.toString()]).includes(secret), name);
         }
         await strata.tick();
-        const lines = strata.log().split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+        const lines = strata
+          .log()
+          .split("\n")
+          .filter((line) => line.startsWith("{"))
+          .map((line) => JSON.parse(line));
         const refused = lines.filter(({ message }) => message === "setting refused");
         assert.ok(refused.length >= 3, strata.log());
         for (const { setting, problem } of refused) {
@@ -51,8 +55,16 @@ test("a token is good at the host that gave it, and at no other", async () => {
     assert.equal((await at(undefined, "GET", "/v2/app/tags/list", bearer)).status, 404);
     const there = await at("staging.example", "GET", "/v2/app/tags/list", bearer);
     assert.equal(there.status, 401);
-    assert.match(there.headers["www-authenticate"], /realm="http:\/\/staging\.example\/v2\/_strata\/token".*error="invalid_token"/);
-    const again = await at("staging.example", "GET", "/v2/_strata/token?service=strata&scope=repository:app:pull", basic());
+    assert.match(
+      there.headers["www-authenticate"],
+      /realm="http:\/\/staging\.example\/v2\/_strata\/token".*error="invalid_token"/,
+    );
+    const again = await at(
+      "staging.example",
+      "GET",
+      "/v2/_strata/token?service=strata&scope=repository:app:pull",
+      basic(),
+    );
     assert.equal((await at("staging.example", "GET", "/v2/app/tags/list", `Bearer ${again.json().token}`)).status, 404);
   } finally {
     await strata.stop();

@@ -27,7 +27,16 @@ const GRACE = 4;
  * @param {number} [options.seed] of all that is drawn by lot
  * @param {(line: string) => void} [options.say] hears how it goes on
  */
-export async function soak({ seconds, pushes = 1, keep = 40, kills, pushers = 6, blobs = 60, seed = 1, say = () => {} }) {
+export async function soak({
+  seconds,
+  pushes = 1,
+  keep = 40,
+  kills,
+  pushers = 6,
+  blobs = 60,
+  seed = 1,
+  say = () => {},
+}) {
   const folder = await mkdtemp(join(tmpdir(), "strata-soak-"));
   const played = new Soak(folder, blobs, seed);
   try {
@@ -72,7 +81,19 @@ class Again extends Error {}
 class Soak {
   /** Manifests that were accepted and not deleted: `name@digest` → `{ name, digest, body, blobs }`. */
   accepted = new Map();
-  counts = { requests: 0, pushed: 0, pushedAgain: 0, deleted: 0, pulled: 0, blobsPulled: 0, sweeps: 0, removals: 0, kills: 0, storeOperations: 0, again: 0 };
+  counts = {
+    requests: 0,
+    pushed: 0,
+    pushedAgain: 0,
+    deleted: 0,
+    pulled: 0,
+    blobsPulled: 0,
+    sweeps: 0,
+    removals: 0,
+    kills: 0,
+    storeOperations: 0,
+    again: 0,
+  };
   /** What could not be pulled, as lines. */
   lost = [];
   #tried = new Map();
@@ -134,7 +155,9 @@ class Soak {
       await sleep(5_000);
       await this.#tally().catch(() => {});
       const { requests, pushed, deleted, pulled, removals, kills } = this.counts;
-      say(`${requests} requests, ${pushed} pushed, ${deleted} deleted, ${pulled} pulled, ${removals} swept, ${kills} kills, ${this.accepted.size} stored, ${this.lost.length} lost`);
+      say(
+        `${requests} requests, ${pushed} pushed, ${deleted} deleted, ${pulled} pulled, ${removals} swept, ${kills} kills, ${this.accepted.size} stored, ${this.lost.length} lost`,
+      );
     }
   }
 
@@ -152,9 +175,12 @@ class Soak {
   async #send(method, path, { isolate, ...options } = {}) {
     const strata = await this.#running;
     this.counts.requests += 1;
-    const reply = await strata.isolate(isolate ?? this.counts.requests % ISOLATES).send(method, path, options).catch((error) => {
-      throw new Again(error.message);
-    });
+    const reply = await strata
+      .isolate(isolate ?? this.counts.requests % ISOLATES)
+      .send(method, path, options)
+      .catch((error) => {
+        throw new Again(error.message);
+      });
     if (reply.status >= 500 || reply.status === 429) throw new Again(`${method} ${path}: ${reply.status}`);
     return reply;
   }
@@ -172,10 +198,18 @@ class Soak {
     this.#tried.set(`${name}@${digest}`, { name, digest });
     for (let tries = 0; ; tries += 1) {
       // What is not there any more is pushed again, as a client does when it hears so.
-      for (const blob of blobs) if (tries > 0 || (await this.#send("HEAD", `/v2/${name}/blobs/${blob.digest}`)).status !== 200) await this.#pushBlob(lot, name, blob);
-      const reply = await this.#send("PUT", `/v2/${name}/manifests/${reference}`, { body, headers: { "content-type": mediaType } });
+      for (const blob of blobs)
+        if (tries > 0 || (await this.#send("HEAD", `/v2/${name}/blobs/${blob.digest}`)).status !== 200)
+          await this.#pushBlob(lot, name, blob);
+      const reply = await this.#send("PUT", `/v2/${name}/manifests/${reference}`, {
+        body,
+        headers: { "content-type": mediaType },
+      });
       if (reply.status === 201) break;
-      assert.ok([400, 404].includes(reply.status) && reply.json().errors[0].code === "MANIFEST_BLOB_UNKNOWN", `PUT of a manifest: ${reply.status} ${reply.body}`);
+      assert.ok(
+        [400, 404].includes(reply.status) && reply.json().errors[0].code === "MANIFEST_BLOB_UNKNOWN",
+        `PUT of a manifest: ${reply.status} ${reply.body}`,
+      );
       this.counts.pushedAgain += 1;
       if (tries === 20) throw new Again("its blobs went again and again");
     }
@@ -191,10 +225,17 @@ class Soak {
       if (reply.status === 404 || reply.status === 416) throw new Again("the upload is gone");
       assert.equal(reply.status, 201, reply.body.toString());
     };
-    const close = async (location, body) => done(await this.#send("PUT", `${location}${location.includes("?") ? "&" : "?"}digest=${digest}`, { body, headers: type }));
+    const close = async (location, body) =>
+      done(
+        await this.#send("PUT", `${location}${location.includes("?") ? "&" : "?"}digest=${digest}`, {
+          body,
+          headers: type,
+        }),
+      );
     const begin = async (query = "") => this.#send("POST", `${uploads}${query}`);
     const way = lot(4);
-    if (way === 0) return done(await this.#send("POST", `${uploads}?digest=${digest}`, { body: content, headers: type }));
+    if (way === 0)
+      return done(await this.#send("POST", `${uploads}?digest=${digest}`, { body: content, headers: type }));
     if (way === 1) {
       const reply = await begin(`?mount=${digest}&from=${pick(lot, REPOSITORIES)}`);
       return reply.status === 201 ? undefined : close(path(reply), content);
@@ -225,7 +266,8 @@ class Soak {
       const reply = await this.#send("GET", `/v2/${name}/${path}`);
       // It may have been deleted meanwhile.
       if (!this.accepted.has(`${name}@${digest}`)) return;
-      if (reply.status !== 200 || !reply.body.equals(content)) this.lost.push(`${name}@${digest}: ${path} ${reply.status} ${reply.body.subarray(0, 300)}`);
+      if (reply.status !== 200 || !reply.body.equals(content))
+        this.lost.push(`${name}@${digest}: ${path} ${reply.status} ${reply.body.subarray(0, 300)}`);
       this.counts.blobsPulled += 1;
     }
     this.counts.pulled += 1;

@@ -66,7 +66,10 @@ test("what was deleted goes, and nothing is left but what is documented", async 
   expect(open, 202);
   const held = parsed(await strata.send("GET", `/v2/_strata/blobs/${digestOf(kept.blobs[1])}`));
   assert.deepEqual([held.kind, held.size, held.references], ["extents", 6 * KIB, 2]);
-  assert.deepEqual(held.repositories.map(({ name }) => name), ["a/kept"]);
+  assert.deepEqual(
+    held.repositories.map(({ name }) => name),
+    ["a/kept"],
+  );
 
   expect(await strata.send("DELETE", `/v2/a/gone/manifests/${gone.digest}`), 202);
   await sleep(GRACE * 1000 + 500);

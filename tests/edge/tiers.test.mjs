@@ -56,7 +56,9 @@ async function popularise(isolate, pulls) {
   const namespace = await strata.namespace();
   const key = ({ path }) => {
     const digest = path.split("/").at(-1).split(":")[1];
-    return path.includes("/manifests/") ? `repositories/${name}/_manifests/sha256/${digest}` : `blobs/sha256/${digest.slice(0, 2)}/${digest}`;
+    return path.includes("/manifests/")
+      ? `repositories/${name}/_manifests/sha256/${digest}`
+      : `blobs/sha256/${digest.slice(0, 2)}/${digest}`;
   };
   for (const pull of pulls) await until(async () => (await namespace.get(key(pull), "arrayBuffer")) !== null);
   return key;
@@ -80,7 +82,10 @@ describe("operations", () => {
     await costs(others[0], tag, "hot", { "r2.head": 1 });
   });
 
-  for (const [what, size] of [["1 KiB", 1 << 10], ["1 MiB", 1 << 20]]) {
+  for (const [what, size] of [
+    ["1 KiB", 1 << 10],
+    ["1 MiB", 1 << 20],
+  ]) {
     test(`a blob of ${what} costs nothing when it is hot`, async () => {
       const { blobs } = await image(`blob${size}`, size);
       const [, layer] = blobs;
@@ -135,7 +140,10 @@ describe("64 clients at once", () => {
     }
   });
 
-  for (const [times, failed] of [[1, 0], [4, 1]]) {
+  for (const [times, failed] of [
+    [1, 0],
+    [4, 1],
+  ]) {
     test(`are all answered when the one that reads fails ${times} times`, async () => {
       const { manifest } = await image(`failing${times}`, 100);
       await others[0].reset();
@@ -143,7 +151,10 @@ describe("64 clients at once", () => {
       const replies = await Promise.all(Array.from({ length: 64 }, () => others[0].send("GET", manifest.path)));
       // One that has tried four times in vain says so; those who waited for it try themselves.
       const statuses = replies.map(({ status }) => status).filter((status) => status !== 200);
-      assert.deepEqual(statuses, Array.from({ length: failed }, () => 503));
+      assert.deepEqual(
+        statuses,
+        Array.from({ length: failed }, () => 503),
+      );
       assert.equal(await others[0].pendingFaults(), 0);
     });
   }
@@ -214,16 +225,24 @@ test("each request has a line in the log by the id that the client was told", as
   const id = reply.headers["x-request-id"];
   assert.match(id, /^[0-9a-f]{12}-\d+$/);
   await until(() => strata.log().includes(id));
-  const line = JSON.parse(strata.log().split("\n").find((text) => text.includes(id)));
+  const line = JSON.parse(
+    strata
+      .log()
+      .split("\n")
+      .find((text) => text.includes(id)),
+  );
   const { message, request, method, route, repository, status, tier } = line;
-  assert.deepEqual({ message, request, method, route, repository, status, tier }, {
-    message: "request",
-    request: id,
-    method: "GET",
-    route: "manifest",
-    repository: name,
-    status: "200",
-    tier: "cold",
-  });
+  assert.deepEqual(
+    { message, request, method, route, repository, status, tier },
+    {
+      message: "request",
+      request: id,
+      method: "GET",
+      route: "manifest",
+      repository: name,
+      status: "200",
+      tier: "cold",
+    },
+  );
   assert.ok(!strata.log().includes("authorization") && !strata.log().includes("Basic "));
 });

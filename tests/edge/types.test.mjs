@@ -120,7 +120,10 @@ test("an upstream does not choose the type", async (t) => {
   const refused = await mirror.send("GET", "/v2/up.example/a/manifests/v2");
   expect(refused, 502);
   assert.match(refused.body.toString(), /no field .*mediaType/);
-  assert.deepEqual((await mirror.objects()).filter(({ key }) => !before.some((one) => one.key === key)), []);
+  assert.deepEqual(
+    (await mirror.objects()).filter(({ key }) => !before.some((one) => one.key === key)),
+    [],
+  );
 });
 
 /** What a request asked of the stores, without ids, and what it was answered. */
@@ -128,9 +131,20 @@ async function costs(send) {
   await strata.reset();
   const { status, headers, body } = await send();
   const { date, "x-request-id": _, ...rest } = headers;
-  const calls = (await strata.calls()).map(({ call, key }) => `${call} ${key ?? ""}`.replace(/[0-9a-f]{32}(?![0-9a-f])/g, "ID"));
-  const nameless = (text) => text.replaceAll(/[0-9a-f]{64}/g, "HASH").replaceAll(/sha256\/[0-9a-f]{2}\//g, "sha256/XX/").replaceAll(/[0-9a-f-]{36}|[0-9a-f]{32}/g, "ID");
-  return { calls: calls.map(nameless), status, headers: JSON.parse(nameless(JSON.stringify(rest))), body: nameless(body.toString()) };
+  const calls = (await strata.calls()).map(({ call, key }) =>
+    `${call} ${key ?? ""}`.replace(/[0-9a-f]{32}(?![0-9a-f])/g, "ID"),
+  );
+  const nameless = (text) =>
+    text
+      .replaceAll(/[0-9a-f]{64}/g, "HASH")
+      .replaceAll(/sha256\/[0-9a-f]{2}\//g, "sha256/XX/")
+      .replaceAll(/[0-9a-f-]{36}|[0-9a-f]{32}/g, "ID");
+  return {
+    calls: calls.map(nameless),
+    status,
+    headers: JSON.parse(nameless(JSON.stringify(rest))),
+    body: nameless(body.toString()),
+  };
 }
 
 test("what a wrong push costs does not tell that somebody else has the blob", async () => {
@@ -172,7 +186,12 @@ test("an index that is labelled an image keeps what it lists", async () => {
   const modules = modulesOf(join(dirname(fileURLToPath(import.meta.url)), "../../worker/build"));
   const ahead = `const now = Date.now.bind(Date); Date.now = () => now() + ${DAYS * 24 * 3600 * 1000};\n`;
   const impatient = { ...vars, STRATA_GRACE_SECONDS: String(GRACE) };
-  strata = await start({ folder, vars: impatient, isolates: 2, modules: { ...modules, "index.js": ahead + modules["index.js"] } });
+  strata = await start({
+    folder,
+    vars: impatient,
+    isolates: 2,
+    modules: { ...modules, "index.js": ahead + modules["index.js"] },
+  });
   const removed = [];
   for (let round = 0; round < 5; round += 1) {
     for (let status = 202; status === 202; ) {
@@ -193,5 +212,8 @@ test("an index that is labelled an image keeps what it lists", async () => {
   }
   expect(refused, 400);
   // There was something to remove: a manifest without a tag went.
-  assert.deepEqual(removed.filter(({ what }) => what === "manifest").map(({ key }) => key.split("/")[1]), ["loose"]);
+  assert.deepEqual(
+    removed.filter(({ what }) => what === "manifest").map(({ key }) => key.split("/")[1]),
+    ["loose"],
+  );
 });

@@ -40,7 +40,9 @@ export async function startDistribution(folder, { name = "open", basic = false, 
   if (tokens) await writeFile(file("pem"), tokens.certificate);
   const auth = {
     ...(basic && { htpasswd: { realm: "upstream", path: file("htpasswd") } }),
-    ...(tokens && { token: { realm: `${tokens.url}token`, service: SERVICE, issuer: ISSUER, rootcertbundle: file("pem") } }),
+    ...(tokens && {
+      token: { realm: `${tokens.url}token`, service: SERVICE, issuer: ISSUER, rootcertbundle: file("pem") },
+    }),
   };
   // YAML takes JSON.
   const config = {
@@ -102,7 +104,16 @@ const ISSUER = "who gives tokens";
 /** A token in distribution's form: a JWT (RFC 7519) that brings the certificate of its key along. */
 function tokenFor(access, service, certificate, key) {
   const now = Math.floor(Date.now() / 1000);
-  const claims = { iss: ISSUER, sub: credentials.user, aud: service, iat: now, nbf: now - 10, exp: now + 300, jti: randomUUID(), access };
+  const claims = {
+    iss: ISSUER,
+    sub: credentials.user,
+    aud: service,
+    iat: now,
+    nbf: now - 10,
+    exp: now + 300,
+    jti: randomUUID(),
+    access,
+  };
   const header = { typ: "JWT", alg: "ES256", x5c: [certificate.toString("base64")] };
   const text = [header, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
   return `${text}.${sign("sha256", Buffer.from(text), { key, dsaEncoding: "ieee-p1363" }).toString("base64url")}`;
@@ -201,7 +212,9 @@ class Proxy {
 
   /** Connections are accepted, at the same port each time. */
   async accept() {
-    this.#server = http.createServer((request, response) => this.#answer(request, response).catch(() => response.destroy()));
+    this.#server = http.createServer((request, response) =>
+      this.#answer(request, response).catch(() => response.destroy()),
+    );
     this.url = await listen(this.#server, this.url?.port);
   }
 
@@ -240,7 +253,12 @@ class Proxy {
 
   async #reply(request, { status, body = "", redirect, whole }) {
     const { method, url, headers } = request;
-    if (redirect) return { status: 307, headers: { location: redirect.endsWith("/") ? redirect + url.slice(1) : redirect }, body: [] };
+    if (redirect)
+      return {
+        status: 307,
+        headers: { location: redirect.endsWith("/") ? redirect + url.slice(1) : redirect },
+        body: [],
+      };
     if (status) return { status, headers: { "content-length": Buffer.byteLength(body) }, body: [Buffer.from(body)] };
     // The host goes along: who gives tokens says by it where.
     const asking = { ...headers, connection: "close", ...(whole && { range: undefined }) };
@@ -309,7 +327,11 @@ export function imageOf(seed, ...sizes) {
 /** A manifest in the same form, of the blobs of an image, that refers to the image. */
 export function referrerOf({ manifest, blobs }) {
   const [config, ...layers] = blobs.map(({ digest, size }) => ({ digest, size }));
-  const { body, digest, mediaType } = manifestOf(config, layers, { mediaType: manifest.mediaType, digest: manifest.digest, body: manifest.content });
+  const { body, digest, mediaType } = manifestOf(config, layers, {
+    mediaType: manifest.mediaType,
+    digest: manifest.digest,
+    body: manifest.content,
+  });
   return { manifest: { digest, mediaType, content: Buffer.from(body) }, blobs };
 }
 
@@ -323,7 +345,11 @@ export async function imageIn({ layout, manifest, blobs }) {
 export async function fill(url, name, tag, { manifest, blobs }, authorization) {
   for (const { digest, content } of blobs) await fillBlob(url, name, digest, content, authorization);
   const headers = { "content-type": manifest.mediaType, authorization };
-  const put = await send(new URL(`/v2/${name}/manifests/${tag}`, url), { method: "PUT", headers, body: manifest.content });
+  const put = await send(new URL(`/v2/${name}/manifests/${tag}`, url), {
+    method: "PUT",
+    headers,
+    body: manifest.content,
+  });
   assert.equal(put.status, 201, put.body.toString());
 }
 

@@ -12,10 +12,19 @@ const cache = join(ROOT, "target/test-images");
 // Names that Debian's releases share; their versions move, so digests are computed and never written down.
 const recipes = {
   busybox: [
-    { packages: ["busybox-static"], links: { "bin/sh": "busybox", "bin/ls": "busybox", "usr/bin/env": "../../bin/busybox" } },
+    {
+      packages: ["busybox-static"],
+      links: { "bin/sh": "busybox", "bin/ls": "busybox", "usr/bin/env": "../../bin/busybox" },
+    },
   ],
   files: [{ packages: ["tzdata"] }, { packages: ["iso-codes"] }, { packages: ["vim-runtime"] }, { packages: ["git"] }],
-  tools: [{ packages: ["less"] }, { packages: ["nano"] }, { packages: ["jq"] }, { packages: ["tree"] }, { packages: ["file"] }],
+  tools: [
+    { packages: ["less"] },
+    { packages: ["nano"] },
+    { packages: ["jq"] },
+    { packages: ["tree"] },
+    { packages: ["file"] },
+  ],
 };
 
 // To be raised when the same packages would make another image.
@@ -38,7 +47,10 @@ export function image(name) {
 async function locate(name) {
   const layers = recipes[name];
   const files = await fileNames(layers.flatMap((layer) => layer.packages));
-  const key = createHash("sha256").update(JSON.stringify([RECIPE, layers, [...files]])).digest("hex").slice(0, 16);
+  const key = createHash("sha256")
+    .update(JSON.stringify([RECIPE, layers, [...files]]))
+    .digest("hex")
+    .slice(0, 16);
   const folder = join(cache, `${name}-${key}`);
   if (!existsSync(folder)) await make(folder, layers, files);
   return { layout: join(folder, "layout"), ...JSON.parse(await readFile(join(folder, "image.json"), "utf8")) };

@@ -12,7 +12,10 @@ export async function treeOf(folder) {
     const mode = (stat.mode & 0o7777).toString(8);
     if (stat.isSymbolicLink()) tree[path] = `link ${await readlink(full)}`;
     else if (stat.isDirectory()) tree[path] = `folder ${mode}`;
-    else tree[path] = `file ${mode} ${createHash("sha256").update(await readFile(full)).digest("hex")}`;
+    else
+      tree[path] = `file ${mode} ${createHash("sha256")
+        .update(await readFile(full))
+        .digest("hex")}`;
   }
   return tree;
 }

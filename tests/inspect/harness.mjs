@@ -38,7 +38,11 @@ export async function open() {
   context.on("request", (request) => requests.push(request.url()));
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && problems.push(message.text()));
   page.on("pageerror", (error) => problems.push(String(error)));
-  await page.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) => console.error(`policy: ${event.violatedDirective}`)));
+  await page.addInitScript(() =>
+    document.addEventListener("securitypolicyviolation", (event) =>
+      console.error(`policy: ${event.violatedDirective}`),
+    ),
+  );
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
   await page.waitForFunction(() => globalThis.openLayer);
   return {
@@ -60,10 +64,20 @@ async function bundle(entry) {
     name: "address",
     setup(build) {
       build.onResolve({ filter: /\?url$/ }, ({ path: asked }) => ({ path: asked, namespace: "address" }));
-      build.onLoad({ filter: /.*/, namespace: "address" }, ({ path: asked }) => ({ contents: `export default "/${path.basename(asked, "?url")}"` }));
+      build.onLoad({ filter: /.*/, namespace: "address" }, ({ path: asked }) => ({
+        contents: `export default "/${path.basename(asked, "?url")}"`,
+      }));
     },
   };
-  const { outputFiles } = await build({ entryPoints: [path.join(ROOT, entry)], bundle: true, format: "esm", target: "es2022", plugins: [plugin], write: false, logLevel: "warning" });
+  const { outputFiles } = await build({
+    entryPoints: [path.join(ROOT, entry)],
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    plugins: [plugin],
+    write: false,
+    logLevel: "warning",
+  });
   return outputFiles[0].text;
 }
 

@@ -104,8 +104,15 @@ async function refused(name, bytes) {
 }
 
 test("a layer is indexed, and a file near its end read from a checkpoint", async () => {
-  const files = Array.from({ length: 24 }, (_, at) => ({ path: `d/file-${String(at).padStart(2, "0")}`, content: noise(at, MIB) }));
-  const tar = archive([{ path: "d", type: "5", mode: 0o755 }, ...files, { path: "d/ünï <b>", content: Buffer.from("odd") }]);
+  const files = Array.from({ length: 24 }, (_, at) => ({
+    path: `d/file-${String(at).padStart(2, "0")}`,
+    content: noise(at, MIB),
+  }));
+  const tar = archive([
+    { path: "d", type: "5", mode: 0o755 },
+    ...files,
+    { path: "d/ünï <b>", content: Buffer.from("odd") },
+  ]);
   const gzipped = zlib.gzipSync(tar);
   await give("layer.tar.gz", gzipped);
   const { seen, counters, ...found } = await openFile();
@@ -157,7 +164,11 @@ test("what is in a layer is summed up and searched", async () => {
   await openFile();
   const found = await opened.page.evaluate(async () => {
     const analyser = await layer.analyse();
-    return { analysis: analyser.analysis, children: await analyser.children("d/"), found: await analyser.search("B", 10) };
+    return {
+      analysis: analyser.analysis,
+      children: await analyser.children("d/"),
+      found: await analyser.search("B", 10),
+    };
   });
   assert.deepEqual(found.analysis, {
     efficiency: 1,
@@ -180,7 +191,17 @@ test("what is in a layer is summed up and searched", async () => {
 });
 
 test("an image is analysed by pages of its tables of contents", async () => {
-  const entry = (path, size, more) => ({ path, type: "file", mode: 420, uid: 0, gid: 0, size, modified: "0", offset: 512, ...more });
+  const entry = (path, size, more) => ({
+    path,
+    type: "file",
+    mode: 420,
+    uid: 0,
+    gid: 0,
+    size,
+    modified: "0",
+    offset: 512,
+    ...more,
+  });
   const pages = [
     [[entry("a", 10), entry("b", 5)], [entry("n\ufffd", 1, { pathEncoded: "n%FF" })]],
     [[entry(".wh.a", 0, { whiteout: "name" }), entry("n\ufffd", 3, { pathEncoded: "n%FF" })]],
@@ -192,7 +213,13 @@ test("an image is analysed by pages of its tables of contents", async () => {
       yield* pages;
     };
     const analyser = await analyse(layers.map(iterate), (count) => done.push(count));
-    const said = [analyser.analysis, await analyser.children(""), await analyser.layerChildren(1, ""), await analyser.search("n", 9), done];
+    const said = [
+      analyser.analysis,
+      await analyser.children(""),
+      await analyser.layerChildren(1, ""),
+      await analyser.search("n", 9),
+      done,
+    ];
     const error = await analyser.children("x/").catch((error) => error.message);
     analyser.free();
     const freed = await analyser.children("").catch((error) => error.message);
@@ -212,12 +239,21 @@ test("an image is analysed by pages of its tables of contents", async () => {
     { path: "a", times: 2, bytes: 10 },
     { path: "n\ufffd", pathEncoded: "n%FF", times: 2, bytes: 4 },
   ]);
-  const lines = (children) => children.map(({ name, state, layerIndex, whiteout = "" }) => `${state} ${name} ${layerIndex}${whiteout}`);
+  const lines = (children) =>
+    children.map(({ name, state, layerIndex, whiteout = "" }) => `${state} ${name} ${layerIndex}${whiteout}`);
   assert.deepEqual(lines(merged), ["removed a 1name", "unchanged b 0", "changed n\ufffd 1"]);
   assert.deepEqual(lines(layer), ["removed a 1name", "changed n\ufffd 1"]);
-  assert.deepEqual(searched.map(({ pathEncoded }) => pathEncoded), ["n%FF"]);
+  assert.deepEqual(
+    searched.map(({ pathEncoded }) => pathEncoded),
+    ["n%FF"],
+  );
   assert.deepEqual(done, [1, 2]);
-  const told = ["no such directory: /x/", "it was closed", "not a page of a table of contents: expected value at line 1 column 1", "AbortError"];
+  const told = [
+    "no such directory: /x/",
+    "it was closed",
+    "not a page of a table of contents: expected value at line 1 column 1",
+    "AbortError",
+  ];
   assert.deepEqual(errors, told);
 });
 
@@ -267,7 +303,8 @@ test("what is broken off ends at once, and its worker with it", async () => {
   });
   assert.deepEqual(read, ["AbortError", [...noise(3, 4)]]);
   await opened.page.evaluate(() => layer.close());
-  for (let left = 50; opened.page.workers().length > 0 && left > 0; left -= 1) await new Promise((resolve) => setTimeout(resolve, 100));
+  for (let left = 50; opened.page.workers().length > 0 && left > 0; left -= 1)
+    await new Promise((resolve) => setTimeout(resolve, 100));
   assert.equal(opened.page.workers().length, 0);
 });
 
@@ -288,7 +325,11 @@ test("what is no layer is refused with what was found", async () => {
     ["empty", Buffer.alloc(0), /^the file is empty$/],
     ["cut.tar", tar.subarray(0, 60_000), /^a tar archive that ends too early/],
     ["cut.tar.gz", gzipped.subarray(0, 50_000), /^gzip that ends too early/],
-    ["cut.tar.zst", execFileSync("zstd", ["-q", "-c"], { input: tar }).subarray(0, 50_000), /^zstd that ends too early/],
+    [
+      "cut.tar.zst",
+      execFileSync("zstd", ["-q", "-c"], { input: tar }).subarray(0, 50_000),
+      /^zstd that ends too early/,
+    ],
     ["corrupt.tar.gz", corrupt, /^(bytes that are not deflate|a gzip member has another checksum|a tar )/],
     ["layer.tar.xz", Buffer.from("fd377a585a0000", "hex"), /^compressed by xz; gzip and zstd are read/],
     ["bomb.tar.gz", bomb(), /^it inflates to more than 250 times its size/],
@@ -311,11 +352,29 @@ test("a file that has changed on the disk is noticed", async () => {
 });
 
 test("numbers that are none are refused, and paths that lead nowhere", async () => {
-  await give("odd.tar", archive([{ path: "a", content: Buffer.from("abc") }, { path: "l", type: "2", link: "a" }, { path: "x", type: "2", link: "y" }]));
+  await give(
+    "odd.tar",
+    archive([
+      { path: "a", content: Buffer.from("abc") },
+      { path: "l", type: "2", link: "a" },
+      { path: "x", type: "2", link: "y" },
+    ]),
+  );
   await openFile();
   const told = await opened.page.evaluate(async () => {
-    const read = (...parameters) => layer.read(...parameters).then(({ bytes, size }) => `${bytes} of ${size}`, (error) => error.message);
-    return [await read("l", 1, 9), await read("a", 7, 9), await read("a", -1, 9), await read("a", 0, 2 ** 60), await read("x", 0, 1), await read("", 0, 1)];
+    const read = (...parameters) =>
+      layer.read(...parameters).then(
+        ({ bytes, size }) => `${bytes} of ${size}`,
+        (error) => error.message,
+      );
+    return [
+      await read("l", 1, 9),
+      await read("a", 7, 9),
+      await read("a", -1, 9),
+      await read("a", 0, 2 ** 60),
+      await read("x", 0, 1),
+      await read("", 0, 1),
+    ];
   });
   assert.deepEqual(told, [
     "98,99 of 3",
@@ -335,7 +394,10 @@ test("memory does not grow with the layer", async () => {
   const { counters, entryCount } = await openFile();
   assert.equal(entryCount, 256);
   assert.ok(counters.memory < 16 * MIB, `${counters.memory / MIB} MiB of memory`);
-  const read = await opened.page.evaluate(async () => [[...(await layer.read("f255", (1 << 20) - 4, 1 << 20)).bytes], layer.counters()]);
+  const read = await opened.page.evaluate(async () => [
+    [...(await layer.read("f255", (1 << 20) - 4, 1 << 20)).bytes],
+    layer.counters(),
+  ]);
   assert.equal(read[1].restarts, 1);
   assert.ok(read[1].bytesInflated <= 2 * MIB);
   assert.deepEqual(Buffer.from(read[0]), large(255).subarray(-4));

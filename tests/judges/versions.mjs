@@ -50,7 +50,9 @@ async function looked(strata, path) {
 async function write(strata, word) {
   const name = `${word}/image`;
   const layers = ["a", "b"].map((path) =>
-    gzipSync(archive([{ path: `${path}/${word}`, content: buffer(300_000, `${word} ${path}`) }, { path: `${path}/empty` }])),
+    gzipSync(
+      archive([{ path: `${path}/${word}`, content: buffer(300_000, `${word} ${path}`) }, { path: `${path}/empty` }]),
+    ),
   );
   const config = Buffer.from(JSON.stringify({ word, rootfs: { type: "layers", diff_ids: [] } }));
   for (const blob of [config, layers[0]]) ok(await whole(strata, name, digestOf(blob), blob), 201);
@@ -63,7 +65,10 @@ async function write(strata, word) {
   const sized = (blob) => ({ digest: digestOf(blob), size: blob.length });
   const image = manifestOf(sized(config), layers.map(sized));
   const put = (repository, manifest, reference = manifest.digest) =>
-    strata.send("PUT", `/v2/${repository}/manifests/${reference}`, { body: manifest.body, headers: { "content-type": manifest.mediaType } });
+    strata.send("PUT", `/v2/${repository}/manifests/${reference}`, {
+      body: manifest.body,
+      headers: { "content-type": manifest.mediaType },
+    });
   for (const tag of ["v1", "gone"]) ok(await put(name, image, tag), 201);
   ok(await strata.send("DELETE", `/v2/${name}/manifests/gone`), 202);
   const about = manifestOf(sized(config), [sized(layers[0])], image);
@@ -104,7 +109,10 @@ async function seen(strata, words) {
       }
     }
   }
-  assert.ok(Object.values(seen).every(([status]) => status === 200), JSON.stringify(seen, null, 1));
+  assert.ok(
+    Object.values(seen).every(([status]) => status === 200),
+    JSON.stringify(seen, null, 1),
+  );
   return seen;
 }
 
@@ -144,7 +152,10 @@ const run = async (which, play) => {
 };
 try {
   const words = ["first"];
-  const older = await run("older", async (strata) => ({ open: await write(strata, "first"), seen: await seen(strata, words) }));
+  const older = await run("older", async (strata) => ({
+    open: await write(strata, "first"),
+    seen: await seen(strata, words),
+  }));
   const newer = await run("newer", async (strata) => {
     assert.deepEqual(await seen(strata, words), older.seen, "the newer version answers as the older one");
     const end = buffer(10, "end");

@@ -6,7 +6,10 @@ import { header, padding } from "../edge/archive.mjs";
 import { tarOf } from "./pushed.mjs";
 
 /** The smallest picture, of one transparent point. */
-export const PICTURE = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
+export const PICTURE = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+  "base64",
+);
 
 /** Files as `{ path: content }`, by tar: text and bytes are files, `{ link }` points somewhere, `{ size }` is a hole. */
 export async function folder(files, options = []) {
@@ -31,19 +34,28 @@ export async function folder(files, options = []) {
 /** One file whose name is longer, or less of a text, than a file system takes. It goes before other entries. */
 export function named(name, content) {
   const bytes = Buffer.concat([Buffer.isBuffer(name) ? name : Buffer.from(name), Buffer.alloc(1)]);
-  return Buffer.concat([header({ path: "././@LongLink", type: "L", size: bytes.length }), bytes, padding(bytes.length), header({ path: "named", size: content.length }), content, padding(content.length)]);
+  return Buffer.concat([
+    header({ path: "././@LongLink", type: "L", size: bytes.length }),
+    bytes,
+    padding(bytes.length),
+    header({ path: "named", size: content.length }),
+    content,
+    padding(content.length),
+  ]);
 }
 
 /** So many small files in one directory. */
 export function many(count) {
   const parts = [];
-  for (let at = 0; at < count; at += 1) parts.push(header({ path: `many/file-${String(at).padStart(6, "0")}`, size: 0 }));
+  for (let at = 0; at < count; at += 1)
+    parts.push(header({ path: `many/file-${String(at).padStart(6, "0")}`, size: 0 }));
   return Buffer.concat([...parts, Buffer.alloc(1024)]);
 }
 
 /** A text of so many bytes, of numbered lines of 40. */
 export function lines(size) {
   const of = Buffer.alloc(size);
-  for (let at = 0; at < size; at += 40) of.write(`${String(at / 40 + 1).padStart(10, "0")} is a line of a very long lo.\n`, at);
+  for (let at = 0; at < size; at += 40)
+    of.write(`${String(at / 40 + 1).padStart(10, "0")} is a line of a very long lo.\n`, at);
   return of;
 }

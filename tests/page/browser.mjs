@@ -17,17 +17,26 @@ export async function launch() {
 
 /** A page of its own in the browser, before a running Worker. */
 export async function visit(browser, strata, { width = 1280, height = 800, scheme = "light", signedIn = false } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, ignoreHTTPSErrors: true, reducedMotion: "reduce" });
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: scheme,
+    ignoreHTTPSErrors: true,
+    reducedMotion: "reduce",
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(10_000);
   const said = [];
   const asked = [];
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && said.push(message.text()));
   page.on("pageerror", (error) => said.push(`${error.stack}`));
-  page.on("request", (request) => asked.push({ method: request.method(), url: request.url(), headers: request.headers() }));
+  page.on("request", (request) =>
+    asked.push({ method: request.method(), url: request.url(), headers: request.headers() }),
+  );
   await context.addInitScript(() => {
     globalThis.refused = [];
-    addEventListener("securitypolicyviolation", (event) => globalThis.refused.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+    addEventListener("securitypolicyviolation", (event) =>
+      globalThis.refused.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`),
+    );
   });
   const visited = new Visited(page, strata, said, asked);
   await visited.go("#/");
@@ -59,7 +68,9 @@ class Visited {
     const { page } = this;
     const dialog = page.getByRole("dialog");
     // Where the registry asks for it, the page does by itself.
-    await dialog.waitFor({ timeout: 2000 }).catch(() => page.getByRole("banner").getByRole("button", { name: "Sign in" }).click());
+    await dialog
+      .waitFor({ timeout: 2000 })
+      .catch(() => page.getByRole("banner").getByRole("button", { name: "Sign in" }).click());
     await dialog.getByLabel("User").fill(name);
     await dialog.getByLabel("Password or token").fill(secret);
     await dialog.getByRole("button", { name: "Sign in" }).click();
@@ -73,19 +84,27 @@ class Visited {
     await this.page.evaluate(axe);
     const found = await this.page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
     const serious = found.violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-    return serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) => `${html.slice(0, 160)} ${any.map(({ message }) => message).join("; ")}`).join(" | ")}`);
+    return serious.map(
+      ({ id, nodes }) =>
+        `${id}: ${nodes.map(({ html, any }) => `${html.slice(0, 160)} ${any.map(({ message }) => message).join("; ")}`).join(" | ")}`,
+    );
   }
 
   /** Nothing was said in the console, and nothing refused by the policy. A refusal of the registry's that a test wants is `expected`. */
   async clean({ expected = /^$/ } = {}) {
-    assert.deepEqual(this.said.filter((line) => !expected.test(line)), []);
+    assert.deepEqual(
+      this.said.filter((line) => !expected.test(line)),
+      [],
+    );
     assert.deepEqual(await this.page.evaluate(() => globalThis.refused), []);
   }
 
   /** What was asked of the API since the last time. */
   requests() {
     const all = this.asked.splice(0);
-    return all.filter(({ url }) => new URL(url).pathname.startsWith("/v2")).map((one) => ({ ...one, path: new URL(one.url).pathname + new URL(one.url).search }));
+    return all
+      .filter(({ url }) => new URL(url).pathname.startsWith("/v2"))
+      .map((one) => ({ ...one, path: new URL(one.url).pathname + new URL(one.url).search }));
   }
 
   async close() {

@@ -19,7 +19,11 @@ describe("a layer from disk", () => {
     strata = await start({ page: true, vars: { STRATA_ANONYMOUS_PULL: "true" } });
     at = await mkdtemp(join(tmpdir(), "strata-disk-"));
     file = join(at, "layer.tar.gz");
-    const tar = await folder({ "a/first.txt": "first\n", "a/large.log": lines(40_000_000), "z/last.txt": "the last one\n" });
+    const tar = await folder({
+      "a/first.txt": "first\n",
+      "a/large.log": lines(40_000_000),
+      "z/last.txt": "the last one\n",
+    });
     await writeFile(file, gzipSync(tar, { level: 1 }));
     await writeFile(join(at, "text.tar"), "this is no archive at all\n".repeat(100));
   });
@@ -30,7 +34,10 @@ describe("a layer from disk", () => {
   });
 
   const choose = async (page, path) => {
-    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.getByRole("button", { name: "Choose a file" }).click()]);
+    const [chooser] = await Promise.all([
+      page.waitForEvent("filechooser"),
+      page.getByRole("button", { name: "Choose a file" }).click(),
+    ]);
     await chooser.setFiles(path);
   };
 
@@ -58,7 +65,10 @@ describe("a layer from disk", () => {
     await page.locator(".gutter", { hasText: /^3278$/ }).waitFor();
     const own = [`${strata.url.origin}/assets/`, `${strata.url.origin}/icon.svg`];
     const beyond = visited.asked.filter(({ url }) => !own.some((start) => url.startsWith(start)));
-    assert.deepEqual(beyond.map(({ url }) => url), []);
+    assert.deepEqual(
+      beyond.map(({ url }) => url),
+      [],
+    );
     await visited.clean();
     await visited.close();
   });

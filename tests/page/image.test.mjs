@@ -24,20 +24,38 @@ describe("an image", { skip: unavailable() }, () => {
   let pushed;
 
   /** What tar says is in a file of a layer. */
-  const inTar = (layer, path) => execFileSync("tar", ["--extract", "--to-stdout", path], { input: tars[layer], maxBuffer: 1 << 30 });
+  const inTar = (layer, path) =>
+    execFileSync("tar", ["--extract", "--to-stdout", path], { input: tars[layer], maxBuffer: 1 << 30 });
   const look = async (address, options) => {
     const visited = await visit(browser, strata, options);
     await visited.go(address);
     return visited;
   };
-  const text = (page) => page.getByRole("region", { name: "Text" }).locator("code").allInnerTexts().then((all) => all.map((line) => line.replace(/\n$/, "")).join("\n"));
+  const text = (page) =>
+    page
+      .getByRole("region", { name: "Text" })
+      .locator("code")
+      .allInnerTexts()
+      .then((all) => all.map((line) => line.replace(/\n$/, "")).join("\n"));
 
   before(async () => {
     browser = await launch();
     const busybox = await real("busybox");
     const base = gunzipSync(await readFile(blobPath(busybox.layout, busybox.blobs[1].digest)));
-    const app = await folder({ "etc/app.json": JSON_FILE, "etc/run.sh": SCRIPT, "etc/old.conf": "old\n".repeat(1000), "srv/logo.png": PICTURE, "srv/bytes": Buffer.from([0, 1, 2, 255]), "srv/empty": "", "srv/to-script": { link: "../etc/run.sh" } });
-    const top = await folder({ "etc/.wh.old.conf": "", "etc/app.json": JSON_FILE.replace("app", "changed"), "srv/new": "new\n" });
+    const app = await folder({
+      "etc/app.json": JSON_FILE,
+      "etc/run.sh": SCRIPT,
+      "etc/old.conf": "old\n".repeat(1000),
+      "srv/logo.png": PICTURE,
+      "srv/bytes": Buffer.from([0, 1, 2, 255]),
+      "srv/empty": "",
+      "srv/to-script": { link: "../etc/run.sh" },
+    });
+    const top = await folder({
+      "etc/.wh.old.conf": "",
+      "etc/app.json": JSON_FILE.replace("app", "changed"),
+      "srv/new": "new\n",
+    });
     tars = [base, app, top];
     strata = await start({ page: true, vars: { STRATA_ANONYMOUS_PULL: "true" } });
     const layers = [
@@ -45,7 +63,14 @@ describe("an image", { skip: unavailable() }, () => {
       { tar: app, history: "COPY . / # buildkit" },
       { tar: top, history: "RUN /bin/sh -c rm /etc/old.conf # buildkit", empty: ["EXPOSE 8080"] },
     ];
-    const config = { Env: ["LANG=C.UTF-8"], Entrypoint: ["/etc/run.sh"], Cmd: ["two words"], ExposedPorts: { "8080/tcp": {} }, User: "app", Labels: { "org.example": HTML } };
+    const config = {
+      Env: ["LANG=C.UTF-8"],
+      Entrypoint: ["/etc/run.sh"],
+      Cmd: ["two words"],
+      ExposedPorts: { "8080/tcp": {} },
+      User: "app",
+      Labels: { "org.example": HTML },
+    };
     const amd = await image(strata, "team/app", "1.0", layers, { config });
     const arm = await image(strata, "team/app", "1.0-arm", layers.slice(0, 1), { config, architecture: "arm64" });
     const both = await index(strata, "team/app", "latest", [
@@ -85,7 +110,10 @@ describe("an image", { skip: unavailable() }, () => {
       ["#/team/app/_image/latest", (page) => page.getByRole("heading", { name: "team/app:latest" })],
       [`#/team/app/_image/${pushed.arm.digest}`, (page) => page.getByText("linux/arm64", { exact: true })],
       [`#/team/app/_image/${pushed.signature.digest}`, (page) => page.getByRole("link", { name: "content.json" })],
-      ["#/team/app/_image/latest?platform=linux%2Farm64", (page) => page.getByRole("link", { name: "linux/arm64/v8", exact: true }).and(page.locator("[aria-current]"))],
+      [
+        "#/team/app/_image/latest?platform=linux%2Farm64",
+        (page) => page.getByRole("link", { name: "linux/arm64/v8", exact: true }).and(page.locator("[aria-current]")),
+      ],
       ["#/team/app/_files/1.0/", (page) => page.getByRole("row", { name: /^bin/ })],
       ["#/team/app/_files/1.0/etc/", (page) => page.getByRole("link", { name: "run.sh" })],
       [`#/team/app/_files/1.0/?layer=${pushed.amd.layers[2].digest}`, (page) => page.getByRole("row", { name: /srv/ })],
@@ -96,7 +124,10 @@ describe("an image", { skip: unavailable() }, () => {
       ["#/team/app/_files/1.0/srv/logo.png", (page) => page.getByRole("img", { name: "logo.png" })],
       ["#/team/app/_files/1.0/srv/bytes", (page) => page.getByText("00 01 02 ff")],
       ["#/team/app/_files/1.0/srv/empty", (page) => page.getByText("The file is empty")],
-      [`#/team/app/_blob/${pushed.amd.config.digest}?type=application%2Fvnd.oci.image.config.v1%2Bjson`, (page) => page.getByText('"architecture"')],
+      [
+        `#/team/app/_blob/${pushed.amd.config.digest}?type=application%2Fvnd.oci.image.config.v1%2Bjson`,
+        (page) => page.getByText('"architecture"'),
+      ],
       ["#/_disk/", (page) => page.getByRole("button", { name: "Choose a file" })],
     ];
     const visited = await look("#/");
@@ -119,14 +150,27 @@ describe("an image", { skip: unavailable() }, () => {
   });
 
   test("has no serious fault for who can't see, in light, dark and at phone width", async () => {
-    const places = ["#/team/app", "#/team/app/_image/latest", "#/team/app/_files/1.0/etc/", "#/team/app/_files/1.0/?view=map", "#/team/app/_files/1.0/?view=waste", "#/team/app/_files/1.0/?find=etc", "#/team/app/_files/1.0/etc/app.json", "#/team/app/_files/1.0/srv/bytes", "#/team/app/_files/1.0/srv/logo.png", "#/_disk/"];
+    const places = [
+      "#/team/app",
+      "#/team/app/_image/latest",
+      "#/team/app/_files/1.0/etc/",
+      "#/team/app/_files/1.0/?view=map",
+      "#/team/app/_files/1.0/?view=waste",
+      "#/team/app/_files/1.0/?find=etc",
+      "#/team/app/_files/1.0/etc/app.json",
+      "#/team/app/_files/1.0/srv/bytes",
+      "#/team/app/_files/1.0/srv/logo.png",
+      "#/_disk/",
+    ];
     for (const options of [{}, { scheme: "dark" }, { width: 390, height: 844 }]) {
       const visited = await look("#/", options);
       for (const place of places) {
         await visited.turn(place);
         await visited.page.waitForLoadState("networkidle");
         assert.deepEqual(await visited.faults(), [], `${place} ${JSON.stringify(options)}`);
-        const wide = await visited.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        const wide = await visited.page.evaluate(
+          () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        );
         assert.ok(wide <= 0, `${place} is ${wide} pixels too wide ${JSON.stringify(options)}`);
       }
       await visited.page.getByRole("button", { name: /Activity|requests/ }).click();
@@ -170,14 +214,21 @@ describe("an image", { skip: unavailable() }, () => {
     assert.match(steps[1], /^CMD \["sh"\] no files$/);
     assert.match(steps[3], /^RUN \/bin\/sh -c rm \/etc\/old\.conf/);
     const configuration = await page.getByRole("region", { name: "Configuration" }).innerText();
-    for (const part of ["/etc/run.sh", '"two words"', "8080/tcp", "LANG=C.UTF-8", `org.example=${HTML}`]) assert.ok(configuration.includes(part), part);
+    for (const part of ["/etc/run.sh", '"two words"', "8080/tcp", "LANG=C.UTF-8", `org.example=${HTML}`])
+      assert.ok(configuration.includes(part), part);
     const pull = await page.getByRole("region", { name: "Pull" }).innerText();
-    for (const line of [`docker pull ${strata.host}/team/app:1.0`, `crane pull --insecure ${strata.host}/team/app:1.0`, `skopeo copy --src-tls-verify=false docker://${strata.host}/team/app:1.0`, `regctl image export --host reg=${strata.host},tls=disabled ${strata.host}/team/app:1.0`]) {
+    for (const line of [
+      `docker pull ${strata.host}/team/app:1.0`,
+      `crane pull --insecure ${strata.host}/team/app:1.0`,
+      `skopeo copy --src-tls-verify=false docker://${strata.host}/team/app:1.0`,
+      `regctl image export --host reg=${strata.host},tls=disabled ${strata.host}/team/app:1.0`,
+    ]) {
       assert.ok(pull.includes(line), line);
     }
     // Every digest of the manifest leads to what it names.
     const manifest = page.getByRole("region", { name: "Manifest" });
-    for (const { digest } of [pushed.amd.config, ...pushed.amd.layers]) assert.ok(await manifest.getByRole("link", { name: digest }).getAttribute("href"));
+    for (const { digest } of [pushed.amd.config, ...pushed.amd.layers])
+      assert.ok(await manifest.getByRole("link", { name: digest }).getAttribute("href"));
     await manifest.getByRole("link", { name: pushed.amd.config.digest }).click();
     await page.getByText('"architecture"').waitFor();
     await visited.clean();
@@ -202,23 +253,38 @@ describe("an image", { skip: unavailable() }, () => {
     const { page } = visited;
     const removed = page.getByRole("row", { name: /old\.conf/ });
     await removed.getByText("− removed").waitFor();
-    await page.getByRole("row", { name: /run\.sh/ }).getByText("+ added").waitFor();
+    await page
+      .getByRole("row", { name: /run\.sh/ })
+      .getByText("+ added")
+      .waitFor();
     assert.equal(await removed.getByRole("link").count(), 0);
     await page.getByLabel("Layer", { exact: true }).selectOption({ index: 3 });
     await page.getByRole("row", { name: /etc/ }).click();
-    await page.getByRole("row", { name: /app\.json/ }).getByText("~ changed").waitFor();
-    await page.getByRole("row", { name: /old\.conf/ }).getByText("− removed").waitFor();
+    await page
+      .getByRole("row", { name: /app\.json/ })
+      .getByText("~ changed")
+      .waitFor();
+    await page
+      .getByRole("row", { name: /old\.conf/ })
+      .getByText("− removed")
+      .waitFor();
     assert.equal(await page.getByRole("row", { name: /run\.sh/ }).count(), 0);
     await page.getByLabel("Layer", { exact: true }).selectOption({ index: 0 });
     await page.getByLabel("Sort by").selectOption("size");
-    await page.waitForFunction(() => /busybox|bin/.test(document.querySelector('.rows .name')?.textContent ?? ""));
+    await page.waitForFunction(() => /busybox|bin/.test(document.querySelector(".rows .name")?.textContent ?? ""));
     await page.getByRole("link", { name: "Waste" }).click();
     const offender = page.getByRole("row", { name: /etc\/old\.conf/ });
     assert.match(await offender.innerText(), /4\.00 kB/);
     await page.getByRole("link", { name: "Sizes" }).click();
-    await page.getByRole("link", { name: /^bin\/, / }).first().click({ position: { x: 20, y: 8 } });
+    await page
+      .getByRole("link", { name: /^bin\/, / })
+      .first()
+      .click({ position: { x: 20, y: 8 } });
     await page.getByRole("navigation", { name: "Path" }).getByText("bin").waitFor();
-    await page.getByRole("link", { name: /^busybox, / }).first().click();
+    await page
+      .getByRole("link", { name: /^busybox, / })
+      .first()
+      .click();
     await page.getByRole("region", { name: "Bytes" }).waitFor();
     await visited.clean();
     await visited.close();
@@ -229,17 +295,29 @@ describe("an image", { skip: unavailable() }, () => {
     const { page } = visited;
     await page.getByRole("link", { name: "busybox", exact: true }).waitFor();
     await page.waitForLoadState("networkidle");
-    assert.deepEqual(visited.requests().filter(({ path }) => /\/blobs\/|\/files\/.*[^/]$/.test(path.split("?")[0])), []);
+    assert.deepEqual(
+      visited.requests().filter(({ path }) => /\/blobs\/|\/files\/.*[^/]$/.test(path.split("?")[0])),
+      [],
+    );
     await page.getByRole("link", { name: "busybox", exact: true }).click();
     await page.getByRole("region", { name: "Bytes" }).getByText("·ELF").waitFor();
     const read = () => visited.requests().filter(({ path }) => path.endsWith("/files/bin/busybox"));
-    assert.deepEqual(read().map(({ headers }) => headers.range), ["bytes=0-131071"]);
+    assert.deepEqual(
+      read().map(({ headers }) => headers.range),
+      ["bytes=0-131071"],
+    );
     await page.getByRole("button", { name: "After" }).click();
     await page.getByText("00020000", { exact: true }).waitFor();
-    assert.deepEqual(read().map(({ headers }) => headers.range), ["bytes=131072-262143"]);
+    assert.deepEqual(
+      read().map(({ headers }) => headers.range),
+      ["bytes=131072-262143"],
+    );
     const shown = await page.locator(".hex .line code").first().innerText();
     const busybox = inTar(0, "bin/busybox");
-    assert.equal(shown.slice(0, 47).replace(/\s+/g, ""), busybox.subarray(131072, 131088).toString("hex").slice(0, shown.slice(0, 47).replace(/\s+/g, "").length));
+    assert.equal(
+      shown.slice(0, 47).replace(/\s+/g, ""),
+      busybox.subarray(131072, 131088).toString("hex").slice(0, shown.slice(0, 47).replace(/\s+/g, "").length),
+    );
     const saved = page.waitForEvent("download");
     await page.getByRole("link", { name: "Download" }).click();
     assert.deepEqual(await readFile(await (await saved).path()), busybox);
@@ -268,7 +346,13 @@ describe("an image", { skip: unavailable() }, () => {
     await page.route(/_strata/, async (route) => {
       asked += 1;
       if (asked > 6) return route.continue();
-      const body = JSON.stringify({ digest: pushed.amd.layers[0].digest, state: "indexing", read: 25e6, size: 100e6, fraction: 0.25 });
+      const body = JSON.stringify({
+        digest: pushed.amd.layers[0].digest,
+        state: "indexing",
+        read: 25e6,
+        size: 100e6,
+        fraction: 0.25,
+      });
       return route.fulfill({ status: 202, headers: { "content-type": "application/json", "retry-after": "0" }, body });
     });
     await visited.turn("#/team/app/_files/1.0/");
@@ -282,9 +366,16 @@ describe("an image", { skip: unavailable() }, () => {
   test("that is not there, or not to be looked into, says what to do", async () => {
     const visited = await look("#/team/app/_image/nothing");
     const { page } = visited;
-    await page.getByRole("alert").getByText(/may have been deleted or moved/).waitFor();
+    await page
+      .getByRole("alert")
+      .getByText(/may have been deleted or moved/)
+      .waitFor();
     await visited.turn("#/team/app/_files/1.0/etc/nothing");
-    await page.getByRole("alert").getByText(/nothing/).first().waitFor();
+    await page
+      .getByRole("alert")
+      .getByText(/nothing/)
+      .first()
+      .waitFor();
     await visited.turn("#/%00/%ff/_what/?=&&");
     await page.getByText("Nothing is at this address").waitFor();
     await visited.clean({ expected: /404|400/ });
@@ -297,7 +388,16 @@ describe("an image", { skip: unavailable() }, () => {
       const odd = Buffer.concat([
         named(LONG, Buffer.from("long\n")),
         named(Buffer.from("caf\xe9", "latin1"), Buffer.from("latin\n")),
-        await folder({ [HTML]: "<script>globalThis.hacked=2</script>\n", [HIDDEN]: "hidden\n", out: { link: "../../../../etc/passwd" }, "page.svg": "<svg xmlns='http://www.w3.org/2000/svg'><script>globalThis.hacked=3</script></svg>", sparse: { size: 3 * 2 ** 30 } }, ["--sparse"]),
+        await folder(
+          {
+            [HTML]: "<script>globalThis.hacked=2</script>\n",
+            [HIDDEN]: "hidden\n",
+            out: { link: "../../../../etc/passwd" },
+            "page.svg": "<svg xmlns='http://www.w3.org/2000/svg'><script>globalThis.hacked=3</script></svg>",
+            sparse: { size: 3 * 2 ** 30 },
+          },
+          ["--sparse"],
+        ),
       ]);
       await image(strata, "odd/names", "latest", [{ tar: odd, history: HTML }]);
       await image(strata, "odd/text", "latest", [{ tar: await folder({ "log.txt": lines(size) }) }]);
@@ -310,7 +410,10 @@ describe("an image", { skip: unavailable() }, () => {
       await page.getByRole("link", { name: HTML }).waitFor();
       const names = await rows.allInnerTexts();
       assert.ok(names.some((line) => line.includes(HTML)));
-      assert.ok(names.some((line) => line.includes("U+202E")), "the mark that turns text around is spelled out");
+      assert.ok(
+        names.some((line) => line.includes("U+202E")),
+        "the mark that turns text around is spelled out",
+      );
       assert.ok(names.some((line) => line.includes("caf%E9") && line.includes("not UTF-8")));
       assert.ok(names.some((line) => line.includes("../../../../etc/passwd")));
       for (const [name, content] of [
@@ -321,7 +424,9 @@ describe("an image", { skip: unavailable() }, () => {
       ]) {
         await page.getByRole("link", { name }).first().click();
         await page.getByRole("region", { name: "Text" }).getByText(content).first().waitFor();
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        const wide = await page.evaluate(
+          () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        );
         assert.ok(wide <= 0, `${String(name).slice(0, 40)} is ${wide} pixels too wide`);
         await page.goBack();
         await page.getByRole("link", { name: HTML }).waitFor();
@@ -345,7 +450,10 @@ describe("an image", { skip: unavailable() }, () => {
       visited.requests();
       await page.getByLabel("Where in the file").press("End");
       await page.getByText("bffe0000", { exact: true }).waitFor();
-      assert.deepEqual(visited.requests().map(({ headers }) => headers.range), [`bytes=${3 * 2 ** 30 - 131072}-${3 * 2 ** 30 - 1}`]);
+      assert.deepEqual(
+        visited.requests().map(({ headers }) => headers.range),
+        [`bytes=${3 * 2 ** 30 - 131072}-${3 * 2 ** 30 - 1}`],
+      );
 
       await visited.turn("#/odd/text/_files/latest/log.txt");
       await page.getByText("0000000001 is a line").waitFor({ timeout: 60_000 });
@@ -353,7 +461,10 @@ describe("an image", { skip: unavailable() }, () => {
       await page.getByRole("button", { name: "After" }).click();
       // A window ends within a line, of which the next one has the rest.
       await page.locator(".gutter", { hasText: /^3277$/ }).waitFor();
-      await page.locator(".line", { has: page.locator(".gutter", { hasText: /^3278$/ }) }).getByText("0000003278 is a line").waitFor();
+      await page
+        .locator(".line", { has: page.locator(".gutter", { hasText: /^3278$/ }) })
+        .getByText("0000003278 is a line")
+        .waitFor();
       await page.getByLabel("Where in the file").press("End");
       await page.locator(".gutter", { hasText: /^@/ }).first().waitFor();
       await page.locator(".text").press("End");
@@ -376,7 +487,11 @@ describe("an image", { skip: unavailable() }, () => {
     await page.getByRole("treegrid").focus();
     await page.getByRole("button", { name: /Compare/ }).waitFor({ state: "detached" });
     await page.getByText("comparing layers").waitFor({ state: "detached", timeout: 60_000 });
-    await page.waitForFunction(() => Number(document.querySelector("[role=treegrid]").getAttribute("aria-rowcount")) > 100_000, undefined, { timeout: 30_000 });
+    await page.waitForFunction(
+      () => Number(document.querySelector("[role=treegrid]").getAttribute("aria-rowcount")) > 100_000,
+      undefined,
+      { timeout: 30_000 },
+    );
     for (const part of [0.1, 0.5, 0.9]) {
       await page.locator(".files").evaluate((element, at) => (element.scrollTop = element.scrollHeight * at), part);
       await page.waitForTimeout(50);

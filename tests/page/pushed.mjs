@@ -20,7 +20,10 @@ export async function blob(strata, name, bytes, mediaType, more = {}) {
 export async function manifest(strata, name, reference, document) {
   const body = Buffer.from(JSON.stringify({ schemaVersion: 2, ...document }));
   const digest = digestOf(body);
-  const reply = await strata.send("PUT", `/v2/${name}/manifests/${reference ?? digest}`, { body, headers: { "content-type": document.mediaType } });
+  const reply = await strata.send("PUT", `/v2/${name}/manifests/${reference ?? digest}`, {
+    body,
+    headers: { "content-type": document.mediaType },
+  });
   if (reply.status !== 201) throw new Error(`pushing a manifest answered ${reply.status}: ${reply.body}`);
   return { mediaType: document.mediaType, digest, size: body.length };
 }
@@ -28,7 +31,13 @@ export async function manifest(strata, name, reference, document) {
 /**
  * An image of layers, each `{ tar, history }`, where `tar` is an archive. Returns its descriptor and those of what it is made of.
  */
-export async function image(strata, name, reference, layers, { architecture = "amd64", config = {}, created = "2026-03-01T12:00:00Z" } = {}) {
+export async function image(
+  strata,
+  name,
+  reference,
+  layers,
+  { architecture = "amd64", config = {}, created = "2026-03-01T12:00:00Z" } = {},
+) {
   const descriptors = [];
   for (const { tar } of layers) descriptors.push(await blob(strata, name, gzipSync(tar), LAYER));
   const history = layers.flatMap(({ history = "COPY . /", empty = [] }) => [
@@ -36,10 +45,21 @@ export async function image(strata, name, reference, layers, { architecture = "a
     ...empty.map((created_by) => ({ created, created_by, empty_layer: true })),
   ]);
   const body = Buffer.from(
-    JSON.stringify({ created, architecture, os: "linux", config, rootfs: { type: "layers", diff_ids: layers.map(({ tar }) => digestOf(tar)) }, history }),
+    JSON.stringify({
+      created,
+      architecture,
+      os: "linux",
+      config,
+      rootfs: { type: "layers", diff_ids: layers.map(({ tar }) => digestOf(tar)) },
+      history,
+    }),
   );
   const of = await blob(strata, name, body, `${OCI}.config.v1+json`);
-  const pushed = await manifest(strata, name, reference, { mediaType: `${OCI}.manifest.v1+json`, config: of, layers: descriptors });
+  const pushed = await manifest(strata, name, reference, {
+    mediaType: `${OCI}.manifest.v1+json`,
+    config: of,
+    layers: descriptors,
+  });
   return { ...pushed, config: of, layers: descriptors };
 }
 
@@ -52,14 +72,37 @@ export function index(strata, name, reference, images) {
 /** Something that is about an image: a signature, an SBOM. */
 export async function artifact(strata, name, subject, artifactType, content) {
   const config = await blob(strata, name, Buffer.from("{}"), "application/vnd.oci.empty.v1+json");
-  const layer = await blob(strata, name, Buffer.from(content), artifactType, { annotations: { "org.opencontainers.image.title": "content.json" } });
+  const layer = await blob(strata, name, Buffer.from(content), artifactType, {
+    annotations: { "org.opencontainers.image.title": "content.json" },
+  });
   const { mediaType, digest, size } = subject;
-  return manifest(strata, name, undefined, { mediaType: `${OCI}.manifest.v1+json`, artifactType, config, layers: [layer], subject: { mediaType, digest, size } });
+  return manifest(strata, name, undefined, {
+    mediaType: `${OCI}.manifest.v1+json`,
+    artifactType,
+    config,
+    layers: [layer],
+    subject: { mediaType, digest, size },
+  });
 }
 
 /** What tar makes of a folder. */
 export async function tarOf(folder, options = []) {
-  const tar = spawn("tar", ["--sort=name", "--mtime=@1700000000", "--owner=root:0", "--group=root:0", "--format=gnu", ...options, "--create", "--file=-", `--directory=${folder}`, "."], { stdio: ["ignore", "pipe", "inherit"] });
+  const tar = spawn(
+    "tar",
+    [
+      "--sort=name",
+      "--mtime=@1700000000",
+      "--owner=root:0",
+      "--group=root:0",
+      "--format=gnu",
+      ...options,
+      "--create",
+      "--file=-",
+      `--directory=${folder}`,
+      ".",
+    ],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
   const chunks = [];
   tar.stdout.on("data", (chunk) => chunks.push(chunk));
   const [code] = await once(tar, "close");

@@ -48,7 +48,16 @@ describe("the page beside the API", () => {
   test("never answers for the API, not even with files of the same names", async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "strata-assets-"));
     t.after(() => rm(folder, { recursive: true }));
-    for (const file of ["index.html", "metrics", "healthz", "readyz", "v2/index.html", "v2/_catalog", "v2/a/tags/list", "v2/_strata/token"]) {
+    for (const file of [
+      "index.html",
+      "metrics",
+      "healthz",
+      "readyz",
+      "v2/index.html",
+      "v2/_catalog",
+      "v2/a/tags/list",
+      "v2/_strata/token",
+    ]) {
       await mkdir(dirname(join(folder, file)), { recursive: true });
       await writeFile(join(folder, file), "a file");
     }
@@ -56,7 +65,16 @@ describe("the page beside the API", () => {
     t.after(() => strata.stop());
     assert.equal((await strata.send("GET", "/")).body.toString(), "a file");
     const bare = { headers: { authorization: undefined } };
-    for (const path of ["/v2", "/v2/", "/v2/_catalog", "/v2/a/tags/list", "/v2/index.html", "/v2/../v2/", "/metrics", "/v2/_strata/token?service=strata"]) {
+    for (const path of [
+      "/v2",
+      "/v2/",
+      "/v2/_catalog",
+      "/v2/a/tags/list",
+      "/v2/index.html",
+      "/v2/../v2/",
+      "/metrics",
+      "/v2/_strata/token?service=strata",
+    ]) {
       const { headers, status } = await strata.send("GET", path, bare);
       assert.ok(headers["x-request-id"], `${path} was answered by the Worker`);
       assert.ok([401, 403, 404].includes(status), `${path}: ${status}`);
@@ -125,7 +143,11 @@ describe("a registry", () => {
     await page.getByRole("link", { name: "library/alpine" }).focus();
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "library/alpine" }).waitFor();
-    await page.getByRole("row", { name: /latest/ }).getByRole("cell").getByText("+ 1").waitFor();
+    await page
+      .getByRole("row", { name: /latest/ })
+      .getByRole("cell")
+      .getByText("+ 1")
+      .waitFor();
     assert.equal(await page.getByRole("row").count(), 4);
     assert.deepEqual(await visited.faults(), []);
     await visited.clean({ expected: /401/ });
@@ -135,17 +157,36 @@ describe("a registry", () => {
   test("says which repositories are mirrored, and asks an upstream for nothing that nobody wanted", async () => {
     const visited = await visit(browser, strata);
     const { page } = visited;
-    await page.route(/_catalog/, (route) => route.fulfill({ json: { repositories: ["docker.io/library/alpine", "library/alpine"], mirrored: { "docker.io/library/alpine": "docker.io" } } }));
+    await page.route(/_catalog/, (route) =>
+      route.fulfill({
+        json: {
+          repositories: ["docker.io/library/alpine", "library/alpine"],
+          mirrored: { "docker.io/library/alpine": "docker.io" },
+        },
+      }),
+    );
     await visited.signIn();
-    await page.getByRole("row", { name: /docker\.io/ }).getByText("mirrors docker.io").waitFor();
-    await page.getByRole("row", { name: /^library\/alpine/ }).getByRole("cell").getByText("linux/amd64").waitFor();
-    assert.deepEqual(visited.requests().filter(({ path }) => path.includes("docker.io")), []);
+    await page
+      .getByRole("row", { name: /docker\.io/ })
+      .getByText("mirrors docker.io")
+      .waitFor();
+    await page
+      .getByRole("row", { name: /^library\/alpine/ })
+      .getByRole("cell")
+      .getByText("linux/amd64")
+      .waitFor();
+    assert.deepEqual(
+      visited.requests().filter(({ path }) => path.includes("docker.io")),
+      [],
+    );
     await visited.clean({ expected: /401/ });
     await visited.close();
   });
 
   test("lets in by a token as by a password", async () => {
-    const { token } = (await strata.send("GET", "/v2/_strata/token?service=strata&scope=repository:library/alpine:pull")).json();
+    const { token } = (
+      await strata.send("GET", "/v2/_strata/token?service=strata&scope=repository:library/alpine:pull")
+    ).json();
     const visited = await visit(browser, strata);
     const { page } = visited;
     await visited.turn("#/library/alpine");
@@ -153,7 +194,11 @@ describe("a registry", () => {
     await visited.signIn("", "nothing of the sort");
     await page.getByText("the registry did not accept this").waitFor();
     await visited.signIn("", token);
-    await page.getByRole("row", { name: /latest/ }).getByRole("cell").getByText("+ 1").waitFor();
+    await page
+      .getByRole("row", { name: /latest/ })
+      .getByRole("cell")
+      .getByText("+ 1")
+      .waitFor();
     assert.ok(visited.requests().every(({ headers }) => !headers.cookie));
     await visited.clean({ expected: /401/ });
     await visited.close();
@@ -169,7 +214,9 @@ describe("a registry", () => {
     await page.getByText("does not know this user").waitFor();
     await visited.signIn();
     await page.getByRole("link", { name: "library/alpine" }).waitFor();
-    const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+    const kept = await page.evaluate(() =>
+      JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]),
+    );
     assert.ok(!/tester|correct|basic/i.test(kept), kept);
     await page.reload();
     await page.getByRole("dialog").waitFor();

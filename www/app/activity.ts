@@ -30,7 +30,15 @@ export interface Activity {
 
 const KEPT = 100;
 
-export const activity = store<Activity>({ asked: [], requests: 0, tiers: {}, saved: 0, inflated: 0, fetched: 0, layers: new Map() });
+export const activity = store<Activity>({
+  asked: [],
+  requests: 0,
+  tiers: {},
+  saved: 0,
+  inflated: 0,
+  fetched: 0,
+  layers: new Map(),
+});
 
 let last = 0;
 
@@ -38,10 +46,19 @@ let last = 0;
 performance.addEventListener("resourcetimingbufferfull", () => performance.clearResourceTimings());
 
 export function note(of: { address: string; status: number; headers: Headers; bytes: number; started: number }): void {
-  const steps = [...(of.headers.get("Server-Timing") ?? "").matchAll(/(\w+);desc=(\w+)/g)].map(([, what = "", tier = ""]) => ({ what, tier }));
-  const [timing] = performance.getEntriesByName(new URL(of.address, location.href).href, "resource").slice(-1) as PerformanceResourceTiming[];
+  const steps = [...(of.headers.get("Server-Timing") ?? "").matchAll(/(\w+);desc=(\w+)/g)].map(
+    ([, what = "", tier = ""]) => ({ what, tier }),
+  );
+  const [timing] = performance
+    .getEntriesByName(new URL(of.address, location.href).href, "resource")
+    .slice(-1) as PerformanceResourceTiming[];
   // What the browser kept says again which tier it once came from.
-  const kept = timing !== undefined && timing.startTime >= of.started - 1 && timing.transferSize === 0 && of.bytes > 0 && timing.decodedBodySize > 0;
+  const kept =
+    timing !== undefined &&
+    timing.startTime >= of.started - 1 &&
+    timing.transferSize === 0 &&
+    of.bytes > 0 &&
+    timing.decodedBodySize > 0;
   const tier = kept ? "browser" : ((of.headers.get("X-Strata-Tier") ?? "none") as Tier);
   const inside = of.address.includes("/_strata/");
   const spans = steps.filter(({ what }) => what === "span");
@@ -49,7 +66,18 @@ export function note(of: { address: string; status: number; headers: Headers; by
   const now = activity.value;
   activity.set({
     ...now,
-    asked: [{ id: ++last, address: of.address, status: of.status, tier, steps, bytes: of.bytes, milliseconds: performance.now() - of.started }, ...now.asked].slice(0, KEPT),
+    asked: [
+      {
+        id: ++last,
+        address: of.address,
+        status: of.status,
+        tier,
+        steps,
+        bytes: of.bytes,
+        milliseconds: performance.now() - of.started,
+      },
+      ...now.asked,
+    ].slice(0, KEPT),
     requests: now.requests + 1,
     tiers: { ...now.tiers, [tier]: (now.tiers[tier] ?? 0) + 1 },
     saved: now.saved + (spans.length > 0 && (kept || !inflated) ? 1 : 0),

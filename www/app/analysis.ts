@@ -21,7 +21,11 @@ export interface Analysable {
   /** Whether what comes of it is freed when it is replaced; what is on the disk is closed by whoever opened it. */
   lasts?: boolean;
   /** Begins; `told` hears how many entries are read. */
-  analyse(entries: (of: number) => boolean, told: (entries: number, progress?: Progress) => void, signal: AbortSignal): Promise<Analyser | "large">;
+  analyse(
+    entries: (of: number) => boolean,
+    told: (entries: number, progress?: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<Analyser | "large">;
 }
 
 /** The last one is kept: going from a file back to its tree reads nothing again. */
@@ -63,7 +67,12 @@ export function useAnalysis(of: Analysable | undefined, wanted: boolean): Analys
         kept = { id: of.id, lasts, analyser };
         settle({ state: "done", analyser });
       },
-      (error: unknown) => settle({ state: "failed", error: error instanceof Problem ? error : new Problem(String(error instanceof Error ? error.message : error)), begin }),
+      (error: unknown) =>
+        settle({
+          state: "failed",
+          error: error instanceof Problem ? error : new Problem(String(error instanceof Error ? error.message : error)),
+          begin,
+        }),
     );
     return () => controller.abort();
   }, [of?.id, force, attempt]);

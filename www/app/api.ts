@@ -48,7 +48,9 @@ export const signIn = store<string | undefined>(undefined);
 
 /** An address with its query, values percent-encoded. */
 export function target(path: string, query: Record<string, string | undefined> = {}): string {
-  const pairs = Object.entries(query).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${encodeURIComponent(value)}`]));
+  const pairs = Object.entries(query).flatMap(([key, value]) =>
+    value === undefined ? [] : [`${key}=${encodeURIComponent(value)}`],
+  );
   return pairs.length > 0 ? `${path}?${pairs.join("&")}` : path;
 }
 

@@ -67,7 +67,13 @@ export interface Step {
 
 const OCI = "application/vnd.oci.image";
 const DOCKER = "application/vnd.docker.distribution";
-const ACCEPT = [`${OCI}.index.v1+json`, `${OCI}.manifest.v1+json`, `${DOCKER}.manifest.list.v2+json`, `${DOCKER}.manifest.v2+json`, "*/*;q=0.1"].join(", ");
+const ACCEPT = [
+  `${OCI}.index.v1+json`,
+  `${OCI}.manifest.v1+json`,
+  `${DOCKER}.manifest.list.v2+json`,
+  `${DOCKER}.manifest.v2+json`,
+  "*/*;q=0.1",
+].join(", ");
 
 /** What a digest names never changes. */
 const known = new Map<string, Manifest>();
@@ -75,7 +81,10 @@ const known = new Map<string, Manifest>();
 export async function manifest(name: string, reference: string, signal?: AbortSignal): Promise<Manifest> {
   const found = known.get(`${name}@${reference}`);
   if (found) return found;
-  const reply = await request(`/v2/${name}/manifests/${encodeURIComponent(reference)}`, { headers: { Accept: ACCEPT }, signal });
+  const reply = await request(`/v2/${name}/manifests/${encodeURIComponent(reference)}`, {
+    headers: { Accept: ACCEPT },
+    signal,
+  });
   const document = parsed<Document>(reply.text(), "the manifest");
   const mediaType = reply.headers.get("Content-Type")?.split(";")[0] ?? document.mediaType ?? "";
   const digest = reply.headers.get("Docker-Content-Digest") ?? reference;
@@ -105,7 +114,8 @@ function parsed<T>(text: string, what: string): T {
   } catch {
     throw new Problem(`${what} is no JSON: push it again`);
   }
-  if (found === null || typeof found !== "object" || Array.isArray(found)) throw new Problem(`${what} is no JSON object: push it again`);
+  if (found === null || typeof found !== "object" || Array.isArray(found))
+    throw new Problem(`${what} is no JSON object: push it again`);
   return found as T;
 }
 
@@ -146,7 +156,8 @@ export function images({ document }: Manifest): Descriptor[] {
 /** The one that is looked at first. */
 export function chosen(of: Manifest, wanted?: string): Descriptor | undefined {
   const all = images(of);
-  const named = (name: string) => all.find((one) => platform(one.platform) === name || platform(one.platform).startsWith(`${name}/`));
+  const named = (name: string) =>
+    all.find((one) => platform(one.platform) === name || platform(one.platform).startsWith(`${name}/`));
   return (wanted && named(wanted)) || named("linux/amd64") || all[0];
 }
 
@@ -169,12 +180,25 @@ export function summary(name: string, tag: string, signal: AbortSignal): Promise
     const one = child ? await manifest(name, child.digest, signal) : top;
     const of = one.document.config;
     const read = isImage(one) && of ? await config(name, of, signal).catch(() => undefined) : undefined;
-    const stated = read?.created ?? one.document.annotations?.["org.opencontainers.image.created"] ?? top.document.annotations?.["org.opencontainers.image.created"];
+    const stated =
+      read?.created ??
+      one.document.annotations?.["org.opencontainers.image.created"] ??
+      top.document.annotations?.["org.opencontainers.image.created"];
     const created = stated ? new Date(stated) : undefined;
     return {
       digest: top.digest,
-      kind: isIndex(top) ? (images(top).length > 0 ? "index" : "index of artifacts") : isImage(one) ? "image" : "artifact",
-      platforms: isIndex(top) ? [...new Set(images(top).map(({ platform: of }) => platform(of)))] : read?.os ? [platform(read as Platform)] : [],
+      kind: isIndex(top)
+        ? images(top).length > 0
+          ? "index"
+          : "index of artifacts"
+        : isImage(one)
+          ? "image"
+          : "artifact",
+      platforms: isIndex(top)
+        ? [...new Set(images(top).map(({ platform: of }) => platform(of)))]
+        : read?.os
+          ? [platform(read as Platform)]
+          : [],
       size: sizeOf(one),
       created: created && !Number.isNaN(created.getTime()) ? created : undefined,
     };
@@ -192,11 +216,18 @@ export async function tags(name: string, after: string | undefined, signal: Abor
 
 export async function repositories(after: string | undefined, signal: AbortSignal, count: number) {
   const reply = await request(target("/v2/_catalog", { n: String(count), last: after }), { signal });
-  const { repositories: names, mirrored = {} } = reply.json<{ repositories: string[]; mirrored?: Record<string, string> }>();
+  const { repositories: names, mirrored = {} } = reply.json<{
+    repositories: string[];
+    mirrored?: Record<string, string>;
+  }>();
   return { names, mirrored, more: reply.next !== undefined };
 }
 
-export async function referrers(name: string, digest: string, signal: AbortSignal): Promise<{ of: Descriptor[]; more: boolean }> {
+export async function referrers(
+  name: string,
+  digest: string,
+  signal: AbortSignal,
+): Promise<{ of: Descriptor[]; more: boolean }> {
   const reply = await request(`/v2/${name}/referrers/${digest}`, { signal });
   return { of: list(reply.json<{ manifests: Descriptor[] }>().manifests), more: reply.next !== undefined };
 }

@@ -33,7 +33,8 @@ export function age(date: Date): string {
   const seconds = (date.getTime() - Date.now()) / 1000;
   // Builds that are to be the same again say that they are of 1970, or of year 1.
   if (date.getTime() <= 86_400_000) return "undated";
-  for (const [unit, length] of STEPS) if (Math.abs(seconds) >= length) return relative.format(Math.round(seconds / length), unit);
+  for (const [unit, length] of STEPS)
+    if (Math.abs(seconds) >= length) return relative.format(Math.round(seconds / length), unit);
   return "just now";
 }
 

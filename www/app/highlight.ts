@@ -58,12 +58,24 @@ const ENDINGS: Record<string, string> = {
   yaml: "yaml yml",
 };
 
-const LANGUAGES = new Map(Object.entries(ENDINGS).flatMap(([language, endings]) => endings.split(" ").map((ending) => [ending, language] as const)));
+const LANGUAGES = new Map(
+  Object.entries(ENDINGS).flatMap(([language, endings]) =>
+    endings.split(" ").map((ending) => [ending, language] as const),
+  ),
+);
 
 export function languageOf(name: string, text: string): string | undefined {
   if (text.length > MOST) return undefined;
   const [, program = ""] = /^#!\s*\S*?(?:\/env\s+)?(\w+)[\d.]*\s*(?:\n|\s)/.exec(text.slice(0, 200)) ?? [];
-  const called: Record<string, string> = { sh: "bash", bash: "bash", dash: "bash", python: "python", perl: "perl", ruby: "ruby", node: "javascript" };
+  const called: Record<string, string> = {
+    sh: "bash",
+    bash: "bash",
+    dash: "bash",
+    python: "python",
+    perl: "perl",
+    ruby: "ruby",
+    node: "javascript",
+  };
   return LANGUAGES.get(name.toLowerCase().split(".").at(-1) ?? "") ?? called[program];
 }
 

@@ -13,7 +13,10 @@ export interface Loading<T> {
 }
 
 /** Loads by `keys`, and again when they change or somebody signs in; what is under way by then is broken off. */
-export function useLoad<T>(load: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<T>, keys: unknown[]): Loading<T> {
+export function useLoad<T>(
+  load: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<T>,
+  keys: unknown[],
+): Loading<T> {
   const who = useStore(session);
   const [turn, redraw] = useReducer((count: number) => count + 1, 0);
   const [attempt, again] = useReducer((count: number) => count + 1, 0);
@@ -29,13 +32,21 @@ export function useLoad<T>(load: (signal: AbortSignal, onProgress: (progress: Pr
     };
     load(signal, (progress) => settle({ progress })).then(
       (value) => settle({ value }),
-      (error: unknown) => settle({ error: error instanceof Problem ? error : new Problem(String(error instanceof Error ? error.message : error)) }),
+      (error: unknown) =>
+        settle({
+          error: error instanceof Problem ? error : new Problem(String(error instanceof Error ? error.message : error)),
+        }),
     );
     return () => controller.abort();
   }, [of]);
   void turn;
   const { value, error, progress } = held.current.of === of ? held.current : ({} as Loading<T>);
-  return { ...(value !== undefined && { value }), ...(error && { error }), ...(progress && { progress }), again: () => again(undefined) };
+  return {
+    ...(value !== undefined && { value }),
+    ...(error && { error }),
+    ...(progress && { progress }),
+    again: () => again(undefined),
+  };
 }
 
 /** Runs so many at a time; what is aborted while it waits never begins. */

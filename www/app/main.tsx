@@ -32,7 +32,11 @@ function App() {
   const over = useDrop();
   return (
     <>
-      <a class="skip" href={location.hash || "#/"} onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}>
+      <a
+        class="skip"
+        href={location.hash || "#/"}
+        onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}
+      >
         Skip to the content
       </a>
       <Head at={at} />
@@ -46,7 +50,12 @@ function App() {
 
 /** What the address is of, whatever part of it is looked at. */
 function viewOf({ route }: Place): string {
-  return [route.view, "name" in route && route.name, "reference" in route && route.reference, "digest" in route && route.digest].join(" ");
+  return [
+    route.view,
+    "name" in route && route.name,
+    "reference" in route && route.reference,
+    "digest" in route && route.digest,
+  ].join(" ");
 }
 
 function View({ at: { route, query } }: { at: Place }) {
@@ -89,10 +98,19 @@ function Head({ at: { route } }: { at: Place }) {
       </a>
       <nav class="crumbs" aria-label="Where you are">
         {name && <a href={href({ view: "repository", name })}>{name}</a>}
-        {"reference" in route && <a href={href({ view: "image", name: route.name, reference: route.reference })}>{route.reference.includes(":") ? route.reference.slice(0, 19) : route.reference}</a>}
+        {"reference" in route && (
+          <a href={href({ view: "image", name: route.name, reference: route.reference })}>
+            {route.reference.includes(":") ? route.reference.slice(0, 19) : route.reference}
+          </a>
+        )}
       </nav>
       <div class="tools">
-        <a class="button quiet-button" href={href({ view: "disk", path: "" })} aria-label="Open a layer from disk" title="Open a layer from disk">
+        <a
+          class="button quiet-button"
+          href={href({ view: "disk", path: "" })}
+          aria-label="Open a layer from disk"
+          title="Open a layer from disk"
+        >
           <Icon name="disk" /> <span class="wide">Open a layer</span>
         </a>
         <Theme />
@@ -114,14 +132,22 @@ const THEMES = ["auto", "light", "dark"] as const;
 
 /** Light or dark, as the system says until somebody says otherwise. */
 function Theme() {
-  const [theme, setTheme] = useState<(typeof THEMES)[number]>(() => THEMES.find((one) => one === remembered()) ?? "auto");
+  const [theme, setTheme] = useState<(typeof THEMES)[number]>(
+    () => THEMES.find((one) => one === remembered()) ?? "auto",
+  );
   useEffect(() => {
     document.documentElement.dataset.theme = theme;
     remember(theme);
   }, [theme]);
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto";
   return (
-    <button type="button" class="quiet" onClick={() => setTheme(next)} aria-label={`Colours: ${theme}. Change to ${next}`} title={`Colours: ${theme}`}>
+    <button
+      type="button"
+      class="quiet"
+      onClick={() => setTheme(next)}
+      aria-label={`Colours: ${theme}. Change to ${next}`}
+      title={`Colours: ${theme}`}
+    >
       <Icon name={theme === "auto" ? "auto" : theme === "light" ? "sun" : "moon"} />
     </button>
   );
@@ -163,10 +189,13 @@ function titleOf({ route }: Place): string {
 }
 
 // The policy lets no text become script or HTML; scripts of workers are files of this page.
-const { trustedTypes } = window as { trustedTypes?: { createPolicy(name: string, policy: { createScriptURL(address: string): string }): unknown } };
+const { trustedTypes } = window as {
+  trustedTypes?: { createPolicy(name: string, policy: { createScriptURL(address: string): string }): unknown };
+};
 trustedTypes?.createPolicy("default", {
   createScriptURL(address) {
-    if (new URL(address, location.href).origin !== location.origin) throw new TypeError("scripts come from this page's own server");
+    if (new URL(address, location.href).origin !== location.origin)
+      throw new TypeError("scripts come from this page's own server");
     return address;
   },
 });

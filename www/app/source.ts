@@ -53,12 +53,20 @@ export class Remote implements Source {
   }
 
   async list(directory: string, after?: string, signal?: AbortSignal): Promise<Listing> {
-    const reply = await request(after ?? this.address(directory, { n: "1000" }), { signal, onProgress: this.#onProgress });
+    const reply = await request(after ?? this.address(directory, { n: "1000" }), {
+      signal,
+      onProgress: this.#onProgress,
+    });
     const { children } = reply.json<{ children: Entry[] }>();
     return { children, next: reply.next };
   }
 
-  async read(path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }> {
+  async read(
+    path: string,
+    from: number,
+    to: number,
+    signal?: AbortSignal,
+  ): Promise<{ bytes: Uint8Array; size: number }> {
     return readRange(this.address(path), from, to, signal, this.#onProgress);
   }
 }
@@ -72,7 +80,13 @@ export class BlobFile implements Pick<Source, "read"> {
   }
 }
 
-async function readRange(address: string, from: number, to: number, signal?: AbortSignal, onProgress?: (progress: Progress) => void) {
+async function readRange(
+  address: string,
+  from: number,
+  to: number,
+  signal?: AbortSignal,
+  onProgress?: (progress: Progress) => void,
+) {
   const headers = { Range: `bytes=${from}-${Math.max(from, to - 1)}` };
   const reply = await request(address, { headers, signal, onProgress, accepted: [416] });
   const total = Number(/\/(\d+)$/.exec(reply.headers.get("Content-Range") ?? "")?.[1]);

@@ -20,7 +20,8 @@ WebAssembly.Instance = class extends Instance {
 
 /** The same imports, with functions that count their calls. */
 function counted(imports = {}) {
-  const each = (object, change) => Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value, name)]));
+  const each = (object, change) =>
+    Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value, name)]));
   return each(imports, (module) => each(module, count));
 }
 

@@ -9,7 +9,11 @@ export type { Analysis, Child, Match, State } from "./protocol";
  * Analyses an image. For each of its layers, the lowest first, there are the pages of its table of contents, as
  * `/v2/<name>/_strata/layers/<digest>` answers them.
  */
-export async function analyse(layers: AsyncIterable<string>[], onLayer?: (done: number) => void, signal?: AbortSignal): Promise<Analyser> {
+export async function analyse(
+  layers: AsyncIterable<string>[],
+  onLayer?: (done: number) => void,
+  signal?: AbortSignal,
+): Promise<Analyser> {
   signal?.throwIfAborted();
   const client = new Client();
   const abort = () => client.close();

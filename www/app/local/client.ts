@@ -24,11 +24,18 @@ export class Client {
 
   constructor() {
     this.#worker.onmessage = ({ data }: MessageEvent<Reply>) => this.#settle(data);
-    this.#worker.onerror = (event) => this.#end(new Error(`the worker that reads layers failed: ${event.message || "it could not be loaded, reload the page"}`));
+    this.#worker.onerror = (event) =>
+      this.#end(
+        new Error(`the worker that reads layers failed: ${event.message || "it could not be loaded, reload the page"}`),
+      );
   }
 
   /** Has the worker do something. Where the signal says so, what comes of it is not waited for, and the worker breaks off. */
-  call<M extends keyof Methods>(method: M, parameters: Parameters<M>, { signal, onProgress }: CallOptions = {}): Promise<ReturnType<Methods[M]>> {
+  call<M extends keyof Methods>(
+    method: M,
+    parameters: Parameters<M>,
+    { signal, onProgress }: CallOptions = {},
+  ): Promise<ReturnType<Methods[M]>> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#ended) return Promise.reject(this.#ended);
     const id = ++this.#last;
@@ -45,7 +52,11 @@ export class Client {
           settle(value);
         };
       signal?.addEventListener("abort", cancel, { once: true });
-      this.#calls.set(id, { resolve: settled(resolve as (result: unknown) => void), reject: settled(reject), onProgress });
+      this.#calls.set(id, {
+        resolve: settled(resolve as (result: unknown) => void),
+        reject: settled(reject),
+        onProgress,
+      });
       this.#post({ id, method, parameters });
     });
   }

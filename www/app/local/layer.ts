@@ -17,7 +17,10 @@ export async function openLayer(file: File, { onProgress, signal }: OpenOptions)
   signal.throwIfAborted();
   const client = new Client();
   try {
-    const description = await client.call("open", [file], { signal, onProgress: (read) => onProgress(read, file.size) });
+    const description = await client.call("open", [file], {
+      signal,
+      onProgress: (read) => onProgress(read, file.size),
+    });
     return new LocalLayer(file, client, description);
   } catch (error) {
     client.close();

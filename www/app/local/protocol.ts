@@ -71,4 +71,8 @@ export interface Methods {
 
 export type Request = { id: number; method: keyof Methods; parameters: unknown[] } | { cancel: number };
 
-export type Reply = { id: number } & ({ progress: number } | { result: unknown; counters: Counters } | { error: string });
+export type Reply = { id: number } & (
+  | { progress: number }
+  | { result: unknown; counters: Counters }
+  | { error: string }
+);

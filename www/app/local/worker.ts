@@ -4,7 +4,10 @@ import init, { Analyser, type Analysis, type Layer, memorySize, Pass } from "../
 import address from "../../build/inspect_bg.wasm?url";
 import type { Counters, Methods, Reply, Request } from "./protocol";
 
-declare const self: { onmessage: (event: MessageEvent<Request>) => void; postMessage(reply: Reply, options?: { transfer: Transferable[] }): void };
+declare const self: {
+  onmessage: (event: MessageEvent<Request>) => void;
+  postMessage(reply: Reply, options?: { transfer: Transferable[] }): void;
+};
 
 /** What a slice of a file is read and inflated by: so large that nothing waits for the next one, so small that progress is seen. */
 const SLICE = 1 << 20;
@@ -20,7 +23,10 @@ let opened: { file: File; layer: Layer; objects: Blob[] } | undefined;
 let analyser: Analyser | undefined;
 let analysis: Analysis | undefined;
 
-type Run<M extends keyof Methods> = (id: number, ...parameters: Parameters<Methods[M]>) => ReturnType<Methods[M]> | Promise<ReturnType<Methods[M]>>;
+type Run<M extends keyof Methods> = (
+  id: number,
+  ...parameters: Parameters<Methods[M]>
+) => ReturnType<Methods[M]> | Promise<ReturnType<Methods[M]>>;
 
 const methods: { [M in keyof Methods]: Run<M> } = {
   async open(id, file) {

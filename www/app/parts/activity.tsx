@@ -20,7 +20,13 @@ export function Footer() {
   const total = [...layers.values()].reduce((sum, size) => sum + size, 0);
   return (
     <footer class={open ? "activity open" : "activity"}>
-      <button type="button" class="summary" aria-expanded={open} aria-controls="activity" onClick={() => setOpen(!open)}>
+      <button
+        type="button"
+        class="summary"
+        aria-expanded={open}
+        aria-controls="activity"
+        onClick={() => setOpen(!open)}
+      >
         <span>{plural(requests, "request")}</span>
         {TIERS.map(([tier, meaning]) =>
           tiers[tier] ? (

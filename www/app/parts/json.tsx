@@ -7,7 +7,15 @@ import { Copy } from "./parts";
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 /** `link` says where a digest leads, by the object that it stands in. */
-export function Document({ of, link, label }: { of: unknown; link: (digest: string, within: Record<string, unknown>) => string | undefined; label: string }) {
+export function Document({
+  of,
+  link,
+  label,
+}: {
+  of: unknown;
+  link: (digest: string, within: Record<string, unknown>) => string | undefined;
+  label: string;
+}) {
   return (
     <div class="json">
       <pre tabIndex={0} aria-label={label}>
@@ -20,11 +28,21 @@ export function Document({ of, link, label }: { of: unknown; link: (digest: stri
 
 type Part = VNode | string | Part[];
 
-function write(of: Json, indent: string, within: Record<string, unknown>, link: (digest: string, within: Record<string, unknown>) => string | undefined): Part {
+function write(
+  of: Json,
+  indent: string,
+  within: Record<string, unknown>,
+  link: (digest: string, within: Record<string, unknown>) => string | undefined,
+): Part {
   if (Array.isArray(of)) {
     if (of.length === 0) return "[]";
     const deeper = `${indent}  `;
-    return ["[\n", ...of.map((one, index): Part => [deeper, write(one, deeper, within, link), index < of.length - 1 ? ",\n" : "\n"]), indent, "]"];
+    return [
+      "[\n",
+      ...of.map((one, index): Part => [deeper, write(one, deeper, within, link), index < of.length - 1 ? ",\n" : "\n"]),
+      indent,
+      "]",
+    ];
   }
   if (of !== null && typeof of === "object") {
     const entries = Object.entries(of);
@@ -32,7 +50,15 @@ function write(of: Json, indent: string, within: Record<string, unknown>, link: 
     const deeper = `${indent}  `;
     return [
       "{\n",
-      ...entries.map(([key, value], index): Part => [deeper, <span class="key">{JSON.stringify(key)}</span>, ": ", write(value, deeper, of, link), index < entries.length - 1 ? ",\n" : "\n"]),
+      ...entries.map(
+        ([key, value], index): Part => [
+          deeper,
+          <span class="key">{JSON.stringify(key)}</span>,
+          ": ",
+          write(value, deeper, of, link),
+          index < entries.length - 1 ? ",\n" : "\n",
+        ],
+      ),
       indent,
       "}",
     ];
@@ -40,11 +66,7 @@ function write(of: Json, indent: string, within: Record<string, unknown>, link: 
   if (typeof of === "string") {
     const to = DIGEST.test(of) ? link(of, within) : undefined;
     const text = JSON.stringify(of);
-    return to ? (
-      <a href={to}>{text}</a>
-    ) : (
-      <span class="string">{text}</span>
-    );
+    return to ? <a href={to}>{text}</a> : <span class="string">{text}</span>;
   }
   return <span class="literal">{String(of)}</span>;
 }

@@ -122,7 +122,8 @@ export function Waiting({ what, progress }: { what: string; progress?: Progress 
       {progress ? (
         <>
           <p>
-            The registry looks into layer <code>{short(progress.digest)}</code> for the first time: {bytes(progress.read)} of {bytes(progress.size)}, {percent(progress.read, progress.size)}
+            The registry looks into layer <code>{short(progress.digest)}</code> for the first time:{" "}
+            {bytes(progress.read)} of {bytes(progress.size)}, {percent(progress.read, progress.size)}
           </p>
           <progress max={progress.size} value={progress.read} aria-label="layer indexed" />
         </>
@@ -177,10 +178,27 @@ function isField(target: EventTarget | null): boolean {
 
 /** Which stratum a layer is: its colour, wherever it is shown. */
 export function Stratum({ index, label }: { index: number; label?: string }) {
-  return <span class={`stratum stratum-${index % 8}`} role={label ? "img" : undefined} aria-label={label} aria-hidden={label ? undefined : "true"} />;
+  return (
+    <span
+      class={`stratum stratum-${index % 8}`}
+      role={label ? "img" : undefined}
+      aria-label={label}
+      aria-hidden={label ? undefined : "true"}
+    />
+  );
 }
 
-export function Section({ title, note, children, id }: { title: string; note?: ComponentChildren; children: ComponentChildren; id?: string }) {
+export function Section({
+  title,
+  note,
+  children,
+  id,
+}: {
+  title: string;
+  note?: ComponentChildren;
+  children: ComponentChildren;
+  id?: string;
+}) {
   return (
     <section class="section" aria-label={title} id={id}>
       <h2>

@@ -41,7 +41,12 @@ export function SignIn() {
     }
   };
   return (
-    <dialog ref={dialog} class="dialog" aria-labelledby="sign-in" onClose={() => signIn.value !== undefined && signIn.set(undefined)}>
+    <dialog
+      ref={dialog}
+      class="dialog"
+      aria-labelledby="sign-in"
+      onClose={() => signIn.value !== undefined && signIn.set(undefined)}
+    >
       <form onSubmit={submit}>
         <h2 id="sign-in">Sign in</h2>
         <label>
@@ -52,7 +57,10 @@ export function SignIn() {
           Password or token
           <input name="secret" type="password" autocomplete="current-password" required />
         </label>
-        <p class="muted small">Without a user, what you enter is sent as a bearer token. It stays in this page's memory, and is gone when you reload.</p>
+        <p class="muted small">
+          Without a user, what you enter is sent as a bearer token. It stays in this page's memory, and is gone when you
+          reload.
+        </p>
         {said && (
           <p class="problem" role="alert">
             {said}

@@ -25,7 +25,11 @@ export interface Shelf {
   id: string;
   /** Changes when more is known of them. */
   turn: string;
-  children(directory: string, after: string | undefined, signal: AbortSignal): Promise<{ children: Child[]; next?: string | undefined }>;
+  children(
+    directory: string,
+    after: string | undefined,
+    signal: AbortSignal,
+  ): Promise<{ children: Child[]; next?: string | undefined }>;
 }
 
 interface Opened {
@@ -98,7 +102,9 @@ export function Tree({
     const before = state.opened.get(directory);
     if (before?.busy) return;
     const fresh = before?.turn === shelf.turn && !before.error;
-    const opened: Opened = fresh ? { ...before, busy: true } : { turn: shelf.turn, children: before?.children ?? [], busy: true };
+    const opened: Opened = fresh
+      ? { ...before, busy: true }
+      : { turn: shelf.turn, children: before?.children ?? [], busy: true };
     state.opened.set(directory, opened);
     redraw(undefined);
     try {
@@ -117,7 +123,11 @@ export function Tree({
         redraw(undefined);
         return;
       }
-      state.opened.set(directory, { ...opened, busy: false, error: error instanceof Problem ? error : new Problem(String(error)) });
+      state.opened.set(directory, {
+        ...opened,
+        busy: false,
+        error: error instanceof Problem ? error : new Problem(String(error)),
+      });
     }
     redraw(undefined);
   };
@@ -126,7 +136,12 @@ export function Tree({
     for (const directory of directories) {
       const opened = state.opened.get(directory);
       // By size, all must be known; by name, what is in sight.
-      if (!opened || (opened.turn !== shelf.turn && !opened.busy) || (sort === "size" && opened.next && !opened.busy && !opened.error)) void load(directory, sort === "size");
+      if (
+        !opened ||
+        (opened.turn !== shelf.turn && !opened.busy) ||
+        (sort === "size" && opened.next && !opened.busy && !opened.error)
+      )
+        void load(directory, sort === "size");
     }
   }, [shelf.turn, sort, turn]);
 
@@ -142,13 +157,21 @@ export function Tree({
       }
       if (opened.error) all.push({ path: `${directory}?`, depth, say: opened.error });
       else if (opened.next) all.push({ path: `${directory}?`, depth, say: "more" });
-      else if (opened.children.length === 0) all.push({ path: `${directory}?`, depth, say: opened.busy ? "busy" : "empty" });
+      else if (opened.children.length === 0)
+        all.push({ path: `${directory}?`, depth, say: opened.busy ? "busy" : "empty" });
     };
     add("", 0);
     return all;
   }, [turn, sort, shelf.turn, state]);
 
-  const at = useMemo(() => Math.max(0, rows.findIndex(({ path }) => path === active)), [rows, active]);
+  const at = useMemo(
+    () =>
+      Math.max(
+        0,
+        rows.findIndex(({ path }) => path === active),
+      ),
+    [rows, active],
+  );
   // Where an address leads is in sight, once: whoever comes back finds the place as it was.
   const wanted = useRef<string | undefined>(state.offset > 0 ? undefined : reveal);
   useEffect(() => {
@@ -192,8 +215,16 @@ export function Tree({
       Home: () => move(0),
       End: () => move(rows.length - 1),
       ArrowRight: () => (isDirectory && !isOpen ? toggle(row.path, true) : isDirectory && move(at + 1)),
-      ArrowLeft: () => (isDirectory && isOpen ? toggle(row.path, false) : move(rows.findLastIndex(({ depth }, index) => index < at && depth < row.depth))),
-      Enter: () => (row.say === "more" ? void load(row.path.slice(0, -1), false) : isDirectory ? toggle(row.path) : row.child && row.child.state !== "removed" && (location.hash = address(row.path))),
+      ArrowLeft: () =>
+        isDirectory && isOpen
+          ? toggle(row.path, false)
+          : move(rows.findLastIndex(({ depth }, index) => index < at && depth < row.depth)),
+      Enter: () =>
+        row.say === "more"
+          ? void load(row.path.slice(0, -1), false)
+          : isDirectory
+            ? toggle(row.path)
+            : row.child && row.child.state !== "removed" && (location.hash = address(row.path)),
       " ": () => isDirectory && toggle(row.path),
     };
     const action = actions[event.key];
@@ -221,7 +252,8 @@ export function Tree({
         // The next page of the directory whose end is in sight.
         for (let index = last; index > last - 30; index -= 1) {
           const row = rows[index];
-          if (row?.say === "more" && !state.opened.get(row.path.slice(0, -1))?.busy) void load(row.path.slice(0, -1), false);
+          if (row?.say === "more" && !state.opened.get(row.path.slice(0, -1))?.busy)
+            void load(row.path.slice(0, -1), false);
         }
       }}
       head={
@@ -248,21 +280,42 @@ export function Tree({
         const row = rows[index];
         if (!row) return null;
         const { path, depth, child, say } = row;
-        const common = { id: `row-${index}`, key: path, role: "row" as const, "aria-rowindex": index + 2, "aria-level": depth + 1, style };
+        const common = {
+          id: `row-${index}`,
+          key: path,
+          role: "row" as const,
+          "aria-rowindex": index + 2,
+          "aria-level": depth + 1,
+          style,
+        };
         if (!child) {
           return (
             <div {...common} class={index === at ? "file note active" : "file note"}>
               <span role="gridcell" style={{ paddingLeft: `${16 + depth * 18 + 22}px` }}>
-                {say instanceof Problem ? say.message : say === "empty" ? "nothing in it" : say === "more" ? "more …" : "…"}
+                {say instanceof Problem
+                  ? say.message
+                  : say === "empty"
+                    ? "nothing in it"
+                    : say === "more"
+                      ? "more …"
+                      : "…"}
               </span>
             </div>
           );
         }
         const isDirectory = child.type === "directory";
         const isOpen = state.open.has(path);
-        const classes = ["file", index === at && "active", child.state === "removed" && "removed"].filter(Boolean).join(" ");
+        const classes = ["file", index === at && "active", child.state === "removed" && "removed"]
+          .filter(Boolean)
+          .join(" ");
         return (
-          <div {...common} class={classes} aria-expanded={isDirectory ? isOpen : undefined} aria-selected={index === at} onClick={() => (isDirectory ? toggle(path) : setActive(path))}>
+          <div
+            {...common}
+            class={classes}
+            aria-expanded={isDirectory ? isOpen : undefined}
+            aria-selected={index === at}
+            onClick={() => (isDirectory ? toggle(path) : setActive(path))}
+          >
             <span role="gridcell" class="what" style={{ paddingLeft: `${16 + depth * 18}px` }}>
               <span class="turn" aria-hidden="true">
                 {isDirectory ? (isOpen ? "▾" : "▸") : ""}
@@ -284,7 +337,15 @@ export function Tree({
               <Change child={child} />
             </span>
             <span role="gridcell" class="figure">
-              {isDirectory ? (child.totalSize === undefined ? "" : <span class="muted">{bytes(child.totalSize)}</span>) : sizeOf(child)}
+              {isDirectory ? (
+                child.totalSize === undefined ? (
+                  ""
+                ) : (
+                  <span class="muted">{bytes(child.totalSize)}</span>
+                )
+              ) : (
+                sizeOf(child)
+              )}
             </span>
             <Details child={child} />
           </div>

@@ -30,7 +30,9 @@ export function Treemap({ shelf, path, address }: { shelf: Shelf; path: string; 
   const [size, setSize] = useState({ width: 0, height: 0 });
   useEffect(() => {
     if (!box.current) return undefined;
-    const observer = new ResizeObserver(([entry]) => entry && setSize({ width: entry.contentRect.width, height: entry.contentRect.height }));
+    const observer = new ResizeObserver(
+      ([entry]) => entry && setSize({ width: entry.contentRect.width, height: entry.contentRect.height }),
+    );
     observer.observe(box.current);
     return () => observer.disconnect();
   }, []);
@@ -77,7 +79,9 @@ async function tiles(shelf: Shelf, path: string, signal: AbortSignal): Promise<T
   const open = top.map((tile) => ({ tile, depth: 1 }));
   for (let nested = 0; nested < NESTED; nested += 1) {
     open.sort((one, other) => other.tile.size - one.tile.size);
-    const at = open.findIndex(({ tile, depth }) => tile.directory && tile.path && depth < DEEP && tile.size > total / 100);
+    const at = open.findIndex(
+      ({ tile, depth }) => tile.directory && tile.path && depth < DEEP && tile.size > total / 100,
+    );
     const [next] = at < 0 ? [] : open.splice(at, 1);
     if (!next) break;
     next.tile.below = await read(shelf, next.tile.path, signal);
@@ -113,9 +117,16 @@ async function read(shelf: Shelf, path: string, signal: AbortSignal): Promise<Ti
 }
 
 function layOut(of: Tile[], { width, height }: { width: number; height: number }) {
-  const root = hierarchy<{ tile?: Tile; below?: Tile[] }>({ below: of }, (node) => (node.below ?? node.tile?.below)?.map((tile) => ({ tile })));
+  const root = hierarchy<{ tile?: Tile; below?: Tile[] }>({ below: of }, (node) =>
+    (node.below ?? node.tile?.below)?.map((tile) => ({ tile })),
+  );
   root.sum(({ tile, below }) => (tile && !tile.below && !below ? tile.size : 0));
-  const laid = treemap<{ tile?: Tile; below?: Tile[] }>().tile(treemapSquarify).size([width, height]).paddingInner(2).paddingTop(({ depth, data }) => (depth > 0 && data.tile?.below ? 19 : 0)).round(true)(root);
+  const laid = treemap<{ tile?: Tile; below?: Tile[] }>()
+    .tile(treemapSquarify)
+    .size([width, height])
+    .paddingInner(2)
+    .paddingTop(({ depth, data }) => (depth > 0 && data.tile?.below ? 19 : 0))
+    .round(true)(root);
   return laid.descendants().flatMap((node) => {
     const { tile } = node.data;
     if (!tile || node.x1 - node.x0 < 3 || node.y1 - node.y0 < 3) return [];

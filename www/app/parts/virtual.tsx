@@ -52,7 +52,9 @@ export function Rows({
     <div ref={element} {...rest}>
       {head}
       <div role="presentation" class="rows" style={{ height: `${virtual.getTotalSize()}px` }}>
-        {items.map(({ index, start: offset }) => row(index, { height: `${height}px`, transform: `translateY(${offset}px)` }))}
+        {items.map(({ index, start: offset }) =>
+          row(index, { height: `${height}px`, transform: `translateY(${offset}px)` }),
+        )}
       </div>
     </div>
   );

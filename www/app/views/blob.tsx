@@ -10,7 +10,12 @@ import { Content, type Shown } from "./file";
 export function BlobView({ name, digest, query }: { name: string; digest: string; query: Query }) {
   const of = useMemo((): Shown => {
     const address = `/v2/${name}/blobs/${digest}`;
-    return { id: `${name} ${digest}`, source: new BlobFile(address), address: () => address, route: (): Route => ({ view: "blob", name, digest }) };
+    return {
+      id: `${name} ${digest}`,
+      source: new BlobFile(address),
+      address: () => address,
+      route: (): Route => ({ view: "blob", name, digest }),
+    };
   }, [name, digest]);
   return (
     <main class="view full" id="content" tabIndex={-1}>

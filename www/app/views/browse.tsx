@@ -17,11 +17,24 @@ import { File } from "./file";
 
 const VIEWS = { tree: "Files", map: "Sizes", waste: "Waste" } as const;
 
-export function Browse({ of, path, query, children }: { of: Browsed; path: string; query: Query; children?: ComponentChildren }) {
+export function Browse({
+  of,
+  path,
+  query,
+  children,
+}: {
+  of: Browsed;
+  path: string;
+  query: Query;
+  children?: ComponentChildren;
+}) {
   const isFile = path !== "" && !path.endsWith("/");
   const view = query.view === "map" || query.view === "waste" ? query.view : "tree";
   const find = query.find ?? "";
-  const analysing = useAnalysis(isFile ? undefined : of.analysable, view !== "tree" || find !== "" || query.sort === "size");
+  const analysing = useAnalysis(
+    isFile ? undefined : of.analysable,
+    view !== "tree" || find !== "" || query.sort === "size",
+  );
   const analyser = analysing.state === "done" ? analysing.analyser : undefined;
   const shelf = useMemo(() => shelfOf(of, analyser), [of.id, analyser]);
   const keep = { layer: query.layer, platform: query.platform };
@@ -29,14 +42,19 @@ export function Browse({ of, path, query, children }: { of: Browsed; path: strin
   if (isFile) return <File key={`${of.id} ${path}`} of={of} path={path} query={query} keep={keep} />;
 
   const sort: Sort = query.sort === "size" ? "size" : "name";
-  const turn = (more: Query, to = path) => go(of.route(to), { ...keep, view: query.view, sort: query.sort, find: query.find, ...more }, true);
+  const turn = (more: Query, to = path) =>
+    go(of.route(to), { ...keep, view: query.view, sort: query.sort, find: query.find, ...more }, true);
   return (
     <main class="view full" id="content" tabIndex={-1}>
       <h1 class="visually-hidden">{of.title}</h1>
       <div class="bar">
         <nav class="tabs" aria-label="Ways to look">
           {Object.entries(VIEWS).map(([name, label]) => (
-            <a key={name} href={at(path, { view: name === "tree" ? undefined : name })} aria-current={view === name ? "page" : undefined}>
+            <a
+              key={name}
+              href={at(path, { view: name === "tree" ? undefined : name })}
+              aria-current={view === name ? "page" : undefined}
+            >
               {label}
             </a>
           ))}
@@ -47,24 +65,52 @@ export function Browse({ of, path, query, children }: { of: Browsed; path: strin
         {view === "tree" && (
           <>
             <Search value={find} label="Search names" onSearch={(text) => turn({ find: text })} />
-            <select aria-label="Sort by" value={sort} onChange={(event) => turn({ sort: event.currentTarget.value === "size" ? "size" : undefined })}>
-                <option value="name">by name</option>
-                <option value="size">by size</option>
-              </select>
+            <select
+              aria-label="Sort by"
+              value={sort}
+              onChange={(event) => turn({ sort: event.currentTarget.value === "size" ? "size" : undefined })}
+            >
+              <option value="name">by name</option>
+              <option value="size">by size</option>
+            </select>
           </>
         )}
       </div>
       {view === "tree" && find === "" && (
-        <Tree key={of.id} shelf={shelf} reveal={path} sort={sort} label={`Files of ${of.title}`} address={(to) => at(to)} onOpen={(to) => turn({}, to)} />
+        <Tree
+          key={of.id}
+          shelf={shelf}
+          reveal={path}
+          sort={sort}
+          label={`Files of ${of.title}`}
+          address={(to) => at(to)}
+          onOpen={(to) => turn({}, to)}
+        />
       )}
-      {view === "tree" && find !== "" && <Needs analysing={analysing}>{(ready) => <Results analyser={ready} find={find} only={of.only} address={(to) => at(to)} />}</Needs>}
+      {view === "tree" && find !== "" && (
+        <Needs analysing={analysing}>
+          {(ready) => <Results analyser={ready} find={find} only={of.only} address={(to) => at(to)} />}
+        </Needs>
+      )}
       {view === "map" && (
         <>
           <Crumbs path={path} address={(to) => at(to, { view: "map" })} />
-          <Needs analysing={analysing}>{() => <Treemap shelf={shelf} path={path} address={(to) => (to.endsWith("/") ? at(to, { view: "map" }) : at(to))} />}</Needs>
+          <Needs analysing={analysing}>
+            {() => (
+              <Treemap
+                shelf={shelf}
+                path={path}
+                address={(to) => (to.endsWith("/") ? at(to, { view: "map" }) : at(to))}
+              />
+            )}
+          </Needs>
         </>
       )}
-      {view === "waste" && <Needs analysing={analysing}>{(ready) => <Waste analyser={ready} layers={of.layers} address={(to) => at(to)} />}</Needs>}
+      {view === "waste" && (
+        <Needs analysing={analysing}>
+          {(ready) => <Waste analyser={ready} layers={of.layers} address={(to) => at(to)} />}
+        </Needs>
+      )}
     </main>
   );
 }
@@ -76,9 +122,23 @@ function shelfOf(of: Browsed, analyser: Analyser | undefined): Shelf {
     id: of.id,
     turn: analyser ? "analysed" : "listed",
     async children(directory, after, signal) {
-      if (analyser) return { children: (await (of.only === undefined ? analyser.children(directory) : analyser.layerChildren(of.only, directory))) as Child[] };
+      if (analyser)
+        return {
+          children: (await (of.only === undefined
+            ? analyser.children(directory)
+            : analyser.layerChildren(of.only, directory))) as Child[],
+        };
       const { children, next } = await of.source.list(directory, after, signal);
-      return { children: children.map((child) => ({ ...child, layerIndex: child.layer === undefined ? undefined : (index.get(child.layer) ?? of.only) }) as Child), next };
+      return {
+        children: children.map(
+          (child) =>
+            ({
+              ...child,
+              layerIndex: child.layer === undefined ? undefined : (index.get(child.layer) ?? of.only),
+            }) as Child,
+        ),
+        next,
+      };
     },
   };
 }
@@ -125,7 +185,16 @@ function Needs({ analysing, children }: { analysing: Analysing; children: (ready
         </div>
       );
     case "working":
-      return <Waiting what={analysing.of > 0 ? `Reading tables of contents: ${number(analysing.entries)} of ${plural(analysing.of, "entry", "entries")}` : "Reading tables of contents"} progress={analysing.progress} />;
+      return (
+        <Waiting
+          what={
+            analysing.of > 0
+              ? `Reading tables of contents: ${number(analysing.entries)} of ${plural(analysing.of, "entry", "entries")}`
+              : "Reading tables of contents"
+          }
+          progress={analysing.progress}
+        />
+      );
     default:
       return <Waiting what="Reading tables of contents" />;
   }
@@ -133,8 +202,22 @@ function Needs({ analysing, children }: { analysing: Analysing; children: (ready
 
 const RESULTS = 1000;
 
-function Results({ analyser, find, only, address }: { analyser: Analyser; find: string; only: number | undefined; address: (path: string) => string }) {
-  const of = useLoad(async () => (await analyser.search(find, RESULTS)).filter(({ layerIndex }) => only === undefined || layerIndex === only), [find, only]);
+function Results({
+  analyser,
+  find,
+  only,
+  address,
+}: {
+  analyser: Analyser;
+  find: string;
+  only: number | undefined;
+  address: (path: string) => string;
+}) {
+  const of = useLoad(
+    async () =>
+      (await analyser.search(find, RESULTS)).filter(({ layerIndex }) => only === undefined || layerIndex === only),
+    [find, only],
+  );
   const height = useRowHeight();
   if (of.error) return <Failed error={of.error} />;
   const found = of.value;
@@ -176,7 +259,15 @@ function Results({ analyser, find, only, address }: { analyser: Analyser; find: 
   );
 }
 
-function Waste({ analyser, layers, address }: { analyser: Analyser; layers: Browsed["layers"]; address: (path: string) => string }) {
+function Waste({
+  analyser,
+  layers,
+  address,
+}: {
+  analyser: Analyser;
+  layers: Browsed["layers"];
+  address: (path: string) => string;
+}) {
   const { analysis } = analyser;
   const most = Math.max(1, ...analysis.changes.map(({ bytes: size }) => size));
   return (
@@ -195,7 +286,10 @@ function Waste({ analyser, layers, address }: { analyser: Analyser; layers: Brow
           <dd>{number(analysis.entries)}</dd>
         </div>
       </dl>
-      <p class="muted small">Wasted are the bytes of all paths that more than one layer writes or removes. Efficiency is the least that the image could do with, of what its layers hold, as dive computes it.</p>
+      <p class="muted small">
+        Wasted are the bytes of all paths that more than one layer writes or removes. Efficiency is the least that the
+        image could do with, of what its layers hold, as dive computes it.
+      </p>
       <h2>Layers</h2>
       <table class="list">
         <thead>
@@ -214,7 +308,8 @@ function Waste({ analyser, layers, address }: { analyser: Analyser; layers: Brow
           {analysis.changes.map((change, index) => (
             <tr key={index}>
               <th scope="row">
-                <Stratum index={index} /> {index + 1} <span class="muted wide">{layers[index]?.digest.slice(7, 19)}</span>
+                <Stratum index={index} /> {index + 1}{" "}
+                <span class="muted wide">{layers[index]?.digest.slice(7, 19)}</span>
               </th>
               <td class="figure">{number(change.added)}</td>
               <td class="figure">{number(change.changed)}</td>
@@ -243,7 +338,14 @@ function Waste({ analyser, layers, address }: { analyser: Analyser; layers: Brow
             {analysis.offenders.slice(0, 200).map(({ path, pathEncoded, times, bytes: size }) => (
               <tr key={pathEncoded ?? path}>
                 <th scope="row">
-                  <a href={address(`${(pathEncoded ?? path.split("/").map(encode).join("/")).split("/").slice(0, -1).join("/")}/`.replace(/^\/$/, ""))}>
+                  <a
+                    href={address(
+                      `${(pathEncoded ?? path.split("/").map(encode).join("/")).split("/").slice(0, -1).join("/")}/`.replace(
+                        /^\/$/,
+                        "",
+                      ),
+                    )}
+                  >
                     <Name text={path} encoded={pathEncoded} />
                   </a>
                 </th>

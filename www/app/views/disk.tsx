@@ -42,7 +42,8 @@ async function openFile(file: File): Promise<void> {
       disk.set({ layer });
     }
   } catch (error) {
-    if (!signal.aborted) disk.set({ failed: `${file.name}: ${error instanceof Error ? error.message : String(error)}` });
+    if (!signal.aborted)
+      disk.set({ failed: `${file.name}: ${error instanceof Error ? error.message : String(error)}` });
   }
 }
 
@@ -66,7 +67,8 @@ export function Disk({ path, query }: { path: string; query: Query }) {
         <span class="about-layer">
           <strong>{layer.name}</strong>
           <span class="muted wide">
-            {bytes(layer.size)} {layer.compression}, {bytes(layer.inflatedSize)} inflated, {number(layer.entryCount)} entries
+            {bytes(layer.size)} {layer.compression}, {bytes(layer.inflatedSize)} inflated, {number(layer.entryCount)}{" "}
+            entries
           </span>
           <Cost layer={layer} />
           <button type="button" onClick={() => (layer.close(), disk.set({}), go({ view: "disk", path: "" }))}>
@@ -89,7 +91,8 @@ export function Disk({ path, query }: { path: string; query: Query }) {
       {opening ? (
         <div class="notice" role="status">
           <p>
-            Reading <strong>{opening.file.name}</strong>: {bytes(opening.read)} of {bytes(opening.file.size)}, {percent(opening.read, opening.file.size)}
+            Reading <strong>{opening.file.name}</strong>: {bytes(opening.read)} of {bytes(opening.file.size)},{" "}
+            {percent(opening.read, opening.file.size)}
           </p>
           <p>
             <progress max={opening.file.size || 1} value={opening.read} aria-label="layer read" />
@@ -146,7 +149,10 @@ function Choose() {
           }}
         />
       </p>
-      <p class="muted small">It is read here, by the code that the registry reads layers with. Nothing of it leaves this page, and nothing of it is kept.</p>
+      <p class="muted small">
+        It is read here, by the code that the registry reads layers with. Nothing of it leaves this page, and nothing of
+        it is kept.
+      </p>
     </div>
   );
 }
@@ -180,4 +186,3 @@ export function useDrop(): boolean {
   }, []);
   return over;
 }
-

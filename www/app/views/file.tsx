@@ -76,7 +76,9 @@ async function entryOf(source: Source, path: string, signal: AbortSignal): Promi
   const before = [...name.subarray(0, -1), ...(last > 0 ? [last - 1, 0xff, 0xff] : [])];
   // As short as it can be said: addresses have an end.
   const plain = (byte: number) => /[\w.~-]/.test(String.fromCharCode(byte));
-  const text = before.map((byte) => (plain(byte) ? String.fromCharCode(byte) : `%${byte.toString(16).padStart(2, "0")}`)).join("");
+  const text = before
+    .map((byte) => (plain(byte) ? String.fromCharCode(byte) : `%${byte.toString(16).padStart(2, "0")}`))
+    .join("");
   const { address } = source as Source & { address(path: string, query?: Record<string, string>): string };
   const asked = address.call(source, directory, { n: "1" });
   const { children } = await source.list(directory, before.length > 0 ? `${asked}&last=${text}` : asked, signal);
@@ -98,13 +100,26 @@ function same(one: Uint8Array, other: Uint8Array): boolean {
   return one.length === other.length && one.every((byte, index) => byte === other[index]);
 }
 
-export function Content({ of, path, name, query, keep }: { of: Shown; path: string; name: string; query: Query; keep: Query }) {
+export function Content({
+  of,
+  path,
+  name,
+  query,
+  keep,
+}: {
+  of: Shown;
+  path: string;
+  name: string;
+  query: Query;
+  keep: Query;
+}) {
   const asked = Math.max(0, Math.floor(Number(query.at) || 0));
   const from = asked - (asked % WINDOW);
   const read = useLoad((signal) => of.source.read(path, from, from + WINDOW, signal), [of.id, path, from]);
   const known = useRef<{ size: number; kind: Kind }>(undefined);
   const numbers = useRef(new Map<number, number>([[0, 1]]));
-  if (read.value && !known.current) known.current = { size: read.value.size, kind: kindOf(name, read.value.bytes, read.value.size) };
+  if (read.value && !known.current)
+    known.current = { size: read.value.size, kind: kindOf(name, read.value.bytes, read.value.size) };
   if (read.error) {
     return (
       <div class="pad">
@@ -118,7 +133,8 @@ export function Content({ of, path, name, query, keep }: { of: Shown; path: stri
   const whole = size <= WINDOW;
   const canFormat = kind === "text" && whole && isJson(name, query.type);
   const formatted = canFormat && query.as !== "text";
-  const turn = (more: Query) => go(of.route(path), { ...keep, type: query.type, as: query.as, at: query.at, ...more }, true);
+  const turn = (more: Query) =>
+    go(of.route(path), { ...keep, type: query.type, as: query.as, at: query.at, ...more }, true);
   return (
     <>
       <div class="bar second">
@@ -127,19 +143,39 @@ export function Content({ of, path, name, query, keep }: { of: Shown; path: stri
           {size >= 1000 && <span class="wide">, {number(size)} bytes</span>}
         </span>
         <span class="spring" />
-        <select aria-label="Show as" value={query.as ?? ""} onChange={(event) => turn({ as: event.currentTarget.value })}>
-            <option value="">{canFormat ? "formatted" : { text: "text, as found", picture: "picture", bytes: "bytes, as found" }[known.current.kind]}</option>
-            <option value="text">text</option>
-            <option value="bytes">bytes</option>
-          </select>
+        <select
+          aria-label="Show as"
+          value={query.as ?? ""}
+          onChange={(event) => turn({ as: event.currentTarget.value })}
+        >
+          <option value="">
+            {canFormat
+              ? "formatted"
+              : { text: "text, as found", picture: "picture", bytes: "bytes, as found" }[known.current.kind]}
+          </option>
+          <option value="text">text</option>
+          <option value="bytes">bytes</option>
+        </select>
         <Download of={of} path={path} name={name} size={size} />
       </div>
       {size === 0 && <p class="notice">The file is empty.</p>}
       {size > 0 && !read.value && <Waiting what="Reading" progress={read.progress} />}
       {size > 0 && read.value && kind === "picture" && <Picture of={of} path={path} name={name} size={size} />}
-      {size > 0 && read.value && kind === "text" && <Text key={from} bytes={read.value.bytes} name={name} from={from} size={size} formatted={formatted} numbers={numbers.current} />}
+      {size > 0 && read.value && kind === "text" && (
+        <Text
+          key={from}
+          bytes={read.value.bytes}
+          name={name}
+          from={from}
+          size={size}
+          formatted={formatted}
+          numbers={numbers.current}
+        />
+      )}
       {size > 0 && read.value && kind === "bytes" && <Hex key={from} bytes={read.value.bytes} from={from} />}
-      {!whole && kind !== "picture" && <Windows from={from} size={size} onTurn={(at) => turn({ at: at > 0 ? String(at) : undefined })} />}
+      {!whole && kind !== "picture" && (
+        <Windows from={from} size={size} onTurn={(at) => turn({ at: at > 0 ? String(at) : undefined })} />
+      )}
     </>
   );
 }
@@ -155,7 +191,10 @@ const PICTURES: [string, (head: Uint8Array) => boolean][] = [
   ["image/png", (head) => starts(head, [0x89, 0x50, 0x4e, 0x47])],
   ["image/jpeg", (head) => starts(head, [0xff, 0xd8, 0xff])],
   ["image/gif", (head) => starts(head, [0x47, 0x49, 0x46, 0x38])],
-  ["image/webp", (head) => starts(head, [0x52, 0x49, 0x46, 0x46]) && starts(head.subarray(8), [0x57, 0x45, 0x42, 0x50])],
+  [
+    "image/webp",
+    (head) => starts(head, [0x52, 0x49, 0x46, 0x46]) && starts(head.subarray(8), [0x57, 0x45, 0x42, 0x50]),
+  ],
   ["image/avif", (head) => starts(head.subarray(4), [0x66, 0x74, 0x79, 0x70, 0x61, 0x76, 0x69, 0x66])],
   ["image/x-icon", (head) => starts(head, [0, 0, 1, 0])],
   ["image/bmp", (head) => starts(head, [0x42, 0x4d]) && starts(head.subarray(6), [0, 0, 0, 0])],
@@ -185,7 +224,21 @@ function isText(head: Uint8Array): boolean {
   }
 }
 
-function Text({ bytes: of, name, from, size, formatted, numbers }: { bytes: Uint8Array; name: string; from: number; size: number; formatted: boolean; numbers: Map<number, number> }) {
+function Text({
+  bytes: of,
+  name,
+  from,
+  size,
+  formatted,
+  numbers,
+}: {
+  bytes: Uint8Array;
+  name: string;
+  from: number;
+  size: number;
+  formatted: boolean;
+  numbers: Map<number, number>;
+}) {
   const text = useMemo(() => {
     // Characters that the windows before and after share are shown by neither, rather than broken by both.
     let [start, end] = [0, of.length];
@@ -234,7 +287,11 @@ function Text({ bytes: of, name, from, size, formatted, numbers }: { bytes: Uint
             <span class="gutter" style={{ width }}>
               {offsets[index]}
             </span>
-            <code>{line?.parts.map(({ text: part, scope }, at) => (scope ? <span key={at} class={`hl-${scope.split(".")[0]}`} children={part} /> : part))}</code>
+            <code>
+              {line?.parts.map(({ text: part, scope }, at) =>
+                scope ? <span key={at} class={`hl-${scope.split(".")[0]}`} children={part} /> : part,
+              )}
+            </code>
           </div>
         );
       }}
@@ -339,7 +396,12 @@ function Picture({ of, path, name, size }: { of: Shown; path: string; name: stri
   if (!address) return <Waiting what="Reading the picture" />;
   return (
     <figure class="picture">
-      <img src={address} alt={name} onLoad={(event) => setFigures(`${event.currentTarget.naturalWidth} × ${event.currentTarget.naturalHeight}`)} onError={() => setFigures("this browser can't show it")} />
+      <img
+        src={address}
+        alt={name}
+        onLoad={(event) => setFigures(`${event.currentTarget.naturalWidth} × ${event.currentTarget.naturalHeight}`)}
+        onError={() => setFigures("this browser can't show it")}
+      />
       <figcaption class="muted small">{figures}</figcaption>
     </figure>
   );
@@ -364,7 +426,9 @@ function Download({ of, path, name, size }: { of: Shown; path: string; name: str
     setFailed("");
     told(0);
     try {
-      const parts = of.address ? await fetched(of.address(path), told, controller.signal) : await readWhole(of.source, path, size, told, controller.signal);
+      const parts = of.address
+        ? await fetched(of.address(path), told, controller.signal)
+        : await readWhole(of.source, path, size, told, controller.signal);
       const address = URL.createObjectURL(new Blob(parts, { type: BYTES }));
       const link = document.createElement("a");
       link.href = address;
@@ -399,7 +463,13 @@ async function fetched(address: string, told: (read: number) => void, signal: Ab
   return parts;
 }
 
-async function readWhole(source: Pick<Source, "read">, path: string, size: number, told: (read: number) => void, signal: AbortSignal): Promise<BlobPart[]> {
+async function readWhole(
+  source: Pick<Source, "read">,
+  path: string,
+  size: number,
+  told: (read: number) => void,
+  signal: AbortSignal,
+): Promise<BlobPart[]> {
   const parts: BlobPart[] = [];
   let read = 0;
   while (read < size) {

@@ -14,7 +14,17 @@ import { Remote } from "../source";
 import { Browse } from "./browse";
 import type { Browsed } from "./crumbs";
 
-export function Files({ name, reference, path, query }: { name: string; reference: string; path: string; query: Query }) {
+export function Files({
+  name,
+  reference,
+  path,
+  query,
+}: {
+  name: string;
+  reference: string;
+  path: string;
+  query: Query;
+}) {
   const of = useLoad(
     async (signal) => {
       const top = await manifest(name, reference, signal);
@@ -34,7 +44,10 @@ export function Files({ name, reference, path, query }: { name: string; referenc
   const browsed = useMemo((): Browsed | undefined => {
     if (!image) return undefined;
     // By digest: what is read once is then kept by the browser.
-    const place = only === undefined ? `/v2/${name}/_strata/images/${image.digest}/files/` : `/v2/${name}/_strata/layers/${query.layer}/files/`;
+    const place =
+      only === undefined
+        ? `/v2/${name}/_strata/images/${image.digest}/files/`
+        : `/v2/${name}/_strata/layers/${query.layer}/files/`;
     const source = new Remote(place, {}, setProgress);
     return {
       id: `${name} ${image.digest} ${query.layer ?? ""}`,
@@ -50,7 +63,10 @@ export function Files({ name, reference, path, query }: { name: string; referenc
   if (of.error || only === -1) {
     return (
       <main class="view" id="content" tabIndex={-1}>
-        <Failed error={of.error ?? new Problem("this image has no such layer: look at those that it has")} again={of.again} />
+        <Failed
+          error={of.error ?? new Problem("this image has no such layer: look at those that it has")}
+          again={of.again}
+        />
       </main>
     );
   }
@@ -61,17 +77,21 @@ export function Files({ name, reference, path, query }: { name: string; referenc
       </main>
     );
   }
-  const choose = (layer: string) => go({ view: "files", name, reference, path: "" }, { platform: query.platform, layer: layer || undefined, view: query.view });
+  const choose = (layer: string) =>
+    go(
+      { view: "files", name, reference, path: "" },
+      { platform: query.platform, layer: layer || undefined, view: query.view },
+    );
   return (
     <Browse of={browsed} path={path} query={query}>
       <select aria-label="Layer" value={query.layer ?? ""} onChange={(event) => choose(event.currentTarget.value)}>
-          <option value="">all layers, merged</option>
-          {layers.map(({ digest, size }, index) => (
-            <option key={`${index}`} value={digest}>
-              layer {index + 1}, {bytes(size)}
-            </option>
-          ))}
-        </select>
+        <option value="">all layers, merged</option>
+        {layers.map(({ digest, size }, index) => (
+          <option key={`${index}`} value={digest}>
+            layer {index + 1}, {bytes(size)}
+          </option>
+        ))}
+      </select>
       {progress && <IndexingLine progress={progress} done={() => setProgress(undefined)} />}
     </Browse>
   );

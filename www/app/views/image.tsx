@@ -34,7 +34,8 @@ export function Image({ name, reference, query }: { name: string; reference: str
       const top = await manifest(name, reference, signal);
       const child = isIndex(top) ? chosen(top, query.platform) : undefined;
       const image = child ? await manifest(name, child.digest, signal) : isImage(top) ? top : undefined;
-      const read = image?.document.config && isImage(image) ? await config(name, image.document.config, signal) : undefined;
+      const read =
+        image?.document.config && isImage(image) ? await config(name, image.document.config, signal) : undefined;
       return { top, child, image, config: read };
     },
     [name, reference, query.platform],
@@ -42,7 +43,13 @@ export function Image({ name, reference, query }: { name: string; reference: str
   if (of.error) return <View title={reference}>{<Failed error={of.error} again={of.again} />}</View>;
   if (!of.value) return <View title={reference}>{<Waiting what="Asking for the manifest" />}</View>;
   const { top, child, image, config: read } = of.value;
-  const files = image && isImage(image) ? href({ view: "files", name, reference, path: "" }, { platform: child && images(top).length > 1 ? platform(child.platform) : undefined }) : undefined;
+  const files =
+    image && isImage(image)
+      ? href(
+          { view: "files", name, reference, path: "" },
+          { platform: child && images(top).length > 1 ? platform(child.platform) : undefined },
+        )
+      : undefined;
   return (
     <View title={reference.includes(":") ? `${name}` : `${name}:${reference}`}>
       <dl class="facts head-facts">
@@ -62,7 +69,15 @@ export function Image({ name, reference, query }: { name: string; reference: str
         </p>
       )}
       {isIndex(top) && <Platforms name={name} reference={reference} top={top} child={child} />}
-      {image && isImage(image) && <Layers name={name} reference={reference} image={image} config={read} query={child ? { platform: platform(child.platform) } : {}} />}
+      {image && isImage(image) && (
+        <Layers
+          name={name}
+          reference={reference}
+          image={image}
+          config={read}
+          query={child ? { platform: platform(child.platform) } : {}}
+        />
+      )}
       {!image && !isIndex(top) && <Parts name={name} of={top} />}
       <div class="columns">
         {read && <Runs config={read} />}
@@ -74,7 +89,11 @@ export function Image({ name, reference, query }: { name: string; reference: str
       </Section>
       {image && image !== top && (
         <Section title={`Manifest of ${platform(child?.platform)}`} note={image.mediaType}>
-          <Document of={image.document} link={(digest, within) => linkOf(name, image, digest, within)} label="the manifest of the platform" />
+          <Document
+            of={image.document}
+            link={(digest, within) => linkOf(name, image, digest, within)}
+            label="the manifest of the platform"
+          />
         </Section>
       )}
     </View>
@@ -106,11 +125,22 @@ function built(created: string): string {
 function linkOf(name: string, of: Manifest, digest: string, within: Record<string, unknown>): string {
   const mediaType = typeof within.mediaType === "string" ? within.mediaType : undefined;
   if (isManifest(mediaType)) return href({ view: "image", name, reference: digest });
-  if (isLayer(mediaType) && isImage(of)) return href({ view: "files", name, reference: of.digest, path: "" }, { layer: digest });
+  if (isLayer(mediaType) && isImage(of))
+    return href({ view: "files", name, reference: of.digest, path: "" }, { layer: digest });
   return href({ view: "blob", name, digest }, { type: mediaType });
 }
 
-function Platforms({ name, reference, top, child }: { name: string; reference: string; top: Manifest; child: Descriptor | undefined }) {
+function Platforms({
+  name,
+  reference,
+  top,
+  child,
+}: {
+  name: string;
+  reference: string;
+  top: Manifest;
+  child: Descriptor | undefined;
+}) {
   const all = images(top);
   const others = list(top.document.manifests).filter((one) => !all.includes(one));
   return (
@@ -120,7 +150,11 @@ function Platforms({ name, reference, top, child }: { name: string; reference: s
           const named = platform(one.platform);
           return (
             <li key={one.digest}>
-              <a class={one === child ? "button chosen" : "button"} aria-current={one === child ? "true" : undefined} href={href({ view: "image", name, reference }, { platform: named })}>
+              <a
+                class={one === child ? "button chosen" : "button"}
+                aria-current={one === child ? "true" : undefined}
+                href={href({ view: "image", name, reference }, { platform: named })}
+              >
                 {named}
                 {one.platform?.["os.version"] && <span class="muted">{one.platform["os.version"]}</span>}
               </a>
@@ -133,7 +167,10 @@ function Platforms({ name, reference, top, child }: { name: string; reference: s
         <ul class="plain">
           {others.map((one) => (
             <li key={one.digest}>
-              <Digest digest={one.digest} href={href({ view: "image", name, reference: one.digest })} /> <span class="muted">{one.artifactType ?? one.annotations?.["vnd.docker.reference.type"] ?? one.mediaType}</span>
+              <Digest digest={one.digest} href={href({ view: "image", name, reference: one.digest })} />{" "}
+              <span class="muted">
+                {one.artifactType ?? one.annotations?.["vnd.docker.reference.type"] ?? one.mediaType}
+              </span>
             </li>
           ))}
         </ul>
@@ -143,7 +180,10 @@ function Platforms({ name, reference, top, child }: { name: string; reference: s
 }
 
 /** Steps of the history, each with the layer that it made. */
-export function steps(image: Manifest, of: Config | undefined): { step: Step | undefined; layer: Descriptor | undefined; index: number }[] {
+export function steps(
+  image: Manifest,
+  of: Config | undefined,
+): { step: Step | undefined; layer: Descriptor | undefined; index: number }[] {
   const layers = list(image.document.layers);
   let next = 0;
   const rows = list(of?.history).map((step) => {
@@ -158,15 +198,33 @@ export function steps(image: Manifest, of: Config | undefined): { step: Step | u
   return rows;
 }
 
-function Layers({ name, reference, image, config: of, query }: { name: string; reference: string; image: Manifest; config: Config | undefined; query: Query }) {
+function Layers({
+  name,
+  reference,
+  image,
+  config: of,
+  query,
+}: {
+  name: string;
+  reference: string;
+  image: Manifest;
+  config: Config | undefined;
+  query: Query;
+}) {
   const layers = list(image.document.layers);
   const total = layers.reduce((sum, { size }) => sum + size, 0);
-  const to = (layer: Descriptor) => href({ view: "files", name, reference, path: "" }, { ...query, layer: layer.digest });
+  const to = (layer: Descriptor) =>
+    href({ view: "files", name, reference, path: "" }, { ...query, layer: layer.digest });
   return (
     <Section title="Layers" note={`${layers.length}, ${bytes(total)} compressed`}>
       <div class="core" role="img" aria-label={`Sizes of layers: ${layers.map(({ size }) => bytes(size)).join(", ")}`}>
         {layers.map((layer, index) => (
-          <span key={index} class={`stratum-${index % 8}`} style={{ flexGrow: layer.size / (total || 1) }} title={`${index + 1}: ${bytes(layer.size)}`} />
+          <span
+            key={index}
+            class={`stratum-${index % 8}`}
+            style={{ flexGrow: layer.size / (total || 1) }}
+            title={`${index + 1}: ${bytes(layer.size)}`}
+          />
         ))}
       </div>
       <ol class="steps">
@@ -206,7 +264,10 @@ function Layers({ name, reference, image, config: of, query }: { name: string; r
 
 /** What a step did, without what every builder says of itself. */
 function wordsOf(step: Step | undefined): string {
-  const said = (step?.created_by ?? "").replace(/^\/bin\/sh -c #\(nop\)\s*/, "").replace(/^\/bin\/sh -c /, "RUN ").replace(/ # buildkit$/, "");
+  const said = (step?.created_by ?? "")
+    .replace(/^\/bin\/sh -c #\(nop\)\s*/, "")
+    .replace(/^\/bin\/sh -c /, "RUN ")
+    .replace(/ # buildkit$/, "");
   return said.trim().slice(0, 2000) || step?.comment?.slice(0, 2000) || "not said";
 }
 
@@ -229,7 +290,12 @@ function Parts({ name, of }: { name: string; of: Manifest }) {
             <tr key={index}>
               <th scope="row">
                 <a href={href({ view: "blob", name, digest: one.digest }, { type: one.mediaType })}>
-                  <Name text={one.annotations?.["org.opencontainers.image.title"] ?? (one === of.document.config ? "configuration" : one.digest.slice(0, 19))} />
+                  <Name
+                    text={
+                      one.annotations?.["org.opencontainers.image.title"] ??
+                      (one === of.document.config ? "configuration" : one.digest.slice(0, 19))
+                    }
+                  />
                 </a>
               </th>
               <td class="wide">{one.mediaType}</td>
@@ -253,7 +319,10 @@ function Fact({ label, children }: { label: string; children: preact.ComponentCh
 
 function Runs({ config: of }: { config: Config }) {
   const run = of.config ?? {};
-  const words = (all: string[] | undefined) => (Array.isArray(all) && all.length > 0 ? <code>{all.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word))).join(" ")}</code> : undefined);
+  const words = (all: string[] | undefined) =>
+    Array.isArray(all) && all.length > 0 ? (
+      <code>{all.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word))).join(" ")}</code>
+    ) : undefined;
   const lines = (all: string[] | undefined) =>
     Array.isArray(all) && all.length > 0 ? (
       <ul class="plain">
@@ -266,8 +335,12 @@ function Runs({ config: of }: { config: Config }) {
         ))}
       </ul>
     ) : undefined;
-  const keys = (all: Record<string, unknown> | undefined) => lines(all && typeof all === "object" ? Object.keys(all) : undefined);
-  const labels = run.Labels && typeof run.Labels === "object" ? Object.entries(run.Labels).map(([key, value]) => `${key}=${value}`) : undefined;
+  const keys = (all: Record<string, unknown> | undefined) =>
+    lines(all && typeof all === "object" ? Object.keys(all) : undefined);
+  const labels =
+    run.Labels && typeof run.Labels === "object"
+      ? Object.entries(run.Labels).map(([key, value]) => `${key}=${value}`)
+      : undefined;
   const facts: [string, preact.ComponentChildren][] = [
     ["Platform", platform(of as Platform)],
     ["Entry point", words(run.Entrypoint)],
@@ -284,7 +357,9 @@ function Runs({ config: of }: { config: Config }) {
   ];
   return (
     <Section title="Configuration">
-      <dl class="facts">{facts.map(([label, value]) => (value ? <Fact key={label} label={label} children={value} /> : null))}</dl>
+      <dl class="facts">
+        {facts.map(([label, value]) => (value ? <Fact key={label} label={label} children={value} /> : null))}
+      </dl>
     </Section>
   );
 }
@@ -298,7 +373,12 @@ function Pull({ name, reference, digest }: { name: string; reference: string; di
     ["docker", `docker pull ${from}`],
     ["crane", `crane pull ${plain ? "--insecure " : ""}${from} image.tar`],
     ["skopeo", `skopeo copy ${plain ? "--src-tls-verify=false " : ""}docker://${from} oci:image`],
-    ["regctl", plain ? `regctl image export --host reg=${host},tls=disabled ${from} image.tar` : `regctl image export ${from} image.tar`],
+    [
+      "regctl",
+      plain
+        ? `regctl image export --host reg=${host},tls=disabled ${from} image.tar`
+        : `regctl image export ${from} image.tar`,
+    ],
   ];
   return (
     <Section title="Pull">
@@ -321,7 +401,14 @@ function Referrers({ name, digest, also }: { name: string; digest: string; also:
     <Section title="What refers to it" note="signatures, SBOMs, attestations">
       <ul class="tree">
         <Branch name={name} digest={digest} none={also ? "Nothing refers to the index." : "Nothing does."} />
-        {also && <Branch name={name} digest={also} none="Nothing refers to the image of this platform." label="To the image of this platform:" />}
+        {also && (
+          <Branch
+            name={name}
+            digest={also}
+            none="Nothing refers to the image of this platform."
+            label="To the image of this platform:"
+          />
+        )}
       </ul>
     </Section>
   );
@@ -351,7 +438,13 @@ function Leaf({ name, of }: { name: string; of: Descriptor }) {
   const notes = Object.entries(of.annotations ?? {}).slice(0, 4);
   return (
     <li>
-      <button type="button" class="quiet turn" aria-expanded={open} aria-label={`What refers to ${type}`} onClick={() => setOpen(!open)}>
+      <button
+        type="button"
+        class="quiet turn"
+        aria-expanded={open}
+        aria-label={`What refers to ${type}`}
+        onClick={() => setOpen(!open)}
+      >
         {open ? "▾" : "▸"}
       </button>
       <a href={href({ view: "image", name, reference: of.digest })}>
@@ -371,4 +464,3 @@ function Leaf({ name, of }: { name: string; of: Descriptor }) {
     </li>
   );
 }
-

@@ -15,7 +15,10 @@ const MOST = 20_000;
 
 export function Registry({ query }: { query: Query }) {
   const found = query.q ?? "";
-  const page = useLoad((signal) => (found ? search(found, query.last, signal) : repositories(query.last, signal, PAGE)), [found, query.last]);
+  const page = useLoad(
+    (signal) => (found ? search(found, query.last, signal) : repositories(query.last, signal, PAGE)),
+    [found, query.last],
+  );
   const route: Route = { view: "registry" };
   const empty = page.value?.names.length === 0 && !found && !query.last;
   return (
@@ -46,7 +49,11 @@ export function Registry({ query }: { query: Query }) {
               ))}
             </tbody>
           </table>
-          {page.value.names.length === 0 && <p class="notice">{found ? `No repository's name contains “${found}”.` : "There are no more repositories."}</p>}
+          {page.value.names.length === 0 && (
+            <p class="notice">
+              {found ? `No repository's name contains “${found}”.` : "There are no more repositories."}
+            </p>
+          )}
           <Pages route={route} query={query} last={page.value.more ? page.value.names.at(-1) : undefined} />
         </>
       )}
@@ -80,7 +87,12 @@ function Repository({ name, upstream }: { name: string; upstream: string | undef
       if (!seen || upstream) return undefined;
       const found = await tags(name, undefined, signal, 1000);
       const tag = found.tags.includes("latest") ? "latest" : found.tags.at(-1);
-      return { count: found.tags.length, more: found.more, tag, summary: tag ? await summary(name, tag, signal) : undefined };
+      return {
+        count: found.tags.length,
+        more: found.more,
+        tag,
+        summary: tag ? await summary(name, tag, signal) : undefined,
+      };
     },
     [name, seen, upstream],
   );
@@ -142,7 +154,10 @@ function Platforms({ of }: { of: string[] }) {
 export function Tags({ name, query }: { name: string; query: Query }) {
   const found = query.q ?? "";
   const route: Route = { view: "repository", name };
-  const page = useLoad((signal) => (found ? searchTags(name, found, query.last, signal) : tags(name, query.last, signal, PAGE)), [name, found, query.last]);
+  const page = useLoad(
+    (signal) => (found ? searchTags(name, found, query.last, signal) : tags(name, query.last, signal, PAGE)),
+    [name, found, query.last],
+  );
   return (
     <main class="view" id="content" tabIndex={-1}>
       <div class="title">
@@ -252,7 +267,9 @@ function useSeen<T extends Element>() {
   const [seen, see] = useReducer(() => true, false);
   useEffect(() => {
     if (seen || !at.current) return undefined;
-    const observer = new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && see(undefined));
+    const observer = new IntersectionObserver(
+      (entries) => entries.some(({ isIntersecting }) => isIntersecting) && see(undefined),
+    );
     observer.observe(at.current);
     return () => observer.disconnect();
   }, [seen]);
@@ -263,9 +280,17 @@ function useSeen<T extends Element>() {
 function FirstPush() {
   const host = location.host;
   const commands = [
-    ["docker", [`docker login ${host}`, `docker tag alpine ${host}/library/alpine`, `docker push ${host}/library/alpine`]],
+    [
+      "docker",
+      [`docker login ${host}`, `docker tag alpine ${host}/library/alpine`, `docker push ${host}/library/alpine`],
+    ],
     ["crane", [`crane auth login ${host} -u USER -p PASSWORD`, `crane copy alpine ${host}/library/alpine`]],
-    ["skopeo", [`skopeo copy ${location.protocol === "http:" ? "--dest-tls-verify=false " : ""}docker://alpine docker://${host}/library/alpine`]],
+    [
+      "skopeo",
+      [
+        `skopeo copy ${location.protocol === "http:" ? "--dest-tls-verify=false " : ""}docker://alpine docker://${host}/library/alpine`,
+      ],
+    ],
   ] as const;
   return (
     <div class="first">
@@ -279,7 +304,10 @@ function FirstPush() {
           <Copy text={lines.join("\n")} label={`Copy ${plural(lines.length, "line")} for ${client}`} />
         </div>
       ))}
-      <p class="muted">Or look into a layer from your disk: drop a .tar, .tar.gz or .tar.zst anywhere on this page. It stays on your machine.</p>
+      <p class="muted">
+        Or look into a layer from your disk: drop a .tar, .tar.gz or .tar.zst anywhere on this page. It stays on your
+        machine.
+      </p>
     </div>
   );
 }
