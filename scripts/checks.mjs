@@ -107,7 +107,9 @@ const RUST = [
 
 const WORKER = [
   { name: "structure", commands: [["node", "scripts/structure.mjs"]] },
+  // Biome's parser lets some errors pass, such as a regular expression that is broken and a name that is exported twice.
   { name: "javascript syntax", commands: [["node", "scripts/syntax.mjs"]] },
+  { name: "biome", commands: [["node_modules/.bin/biome", "check", "--error-on-warnings"]] },
   { name: "build", commands: [["node", "scripts/build.mjs"]] },
   { name: "build suite", commands: [["node", "scripts/build.mjs", "tests/suite"]] },
   { name: "deploy dry run", commands: [["node", "scripts/deploy.mjs", "--dry-run"]] },
