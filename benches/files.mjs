@@ -55,7 +55,7 @@ export async function files(print) {
     const layer = await realLayer(folder);
     const rounds = [];
     for (let round = 0; round < ROUNDS; round += 1) rounds.push(await strata(layer));
-    const ours = rounds[0].map(({ name }, index) => {
+    const ours = rounds[0].map((_, index) => {
       const each = rounds.map((round) => round[index]);
       return { ...each[0], ...Object.fromEntries(["seconds", "p50", "worst"].map((key) => [key, median(each, key)])) };
     });

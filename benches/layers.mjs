@@ -279,7 +279,7 @@ async function memory(print, { script, folder, tar, made }) {
     try {
       for await (const piece of pieces()) {
         pass.push(piece);
-        for (let object; (object = pass.object()); ) stored += object.length;
+        for (let object = pass.object(); object; object = pass.object()) stored += object.length;
       }
       outcome = `an index of ${Math.round(pass.finish().length / KIB)} KiB`;
       assert.equal(expected, "", `${name}: ${outcome}`);
@@ -316,7 +316,7 @@ function indexed(Pass, bytes, span) {
   const pass = new Pass(BigInt(bytes.length), span, true);
   const objects = [];
   const take = () => {
-    for (let object; (object = pass.object()); ) objects.push(Buffer.from(object));
+    for (let object = pass.object(); object; object = pass.object()) objects.push(Buffer.from(object));
   };
   for (const piece of pieces(bytes)) {
     pass.push(piece);
@@ -418,7 +418,9 @@ function hashOf(path) {
   const hash = createHash("sha256");
   const file = openSync(path);
   const piece = Buffer.alloc(4 * MIB);
-  for (let length; (length = readSync(file, piece)) > 0; ) hash.update(piece.subarray(0, length));
+  for (let length = readSync(file, piece); length > 0; length = readSync(file, piece)) {
+    hash.update(piece.subarray(0, length));
+  }
   closeSync(file);
   return hash.digest("hex");
 }

@@ -30,24 +30,24 @@ export function bars({ title, note, rows }) {
     const y = TOP + index * ROW;
     const width = Math.max(1, ((WIDTH - LABELS - VALUES) * value) / most).toFixed(1);
     return [
-      `<text x="${LABELS - 10}" y="${y + 13}" text-anchor="end">${escape(label)}</text>`,
+      `<text x="${LABELS - 10}" y="${y + 13}" text-anchor="end">${escapeXml(label)}</text>`,
       `<rect class="${ours ? "ours" : "theirs"}" x="${LABELS}" y="${y}" width="${width}" height="${ROW - 8}" rx="2"/>`,
-      `<text class="quiet" x="${(LABELS + Number(width) + 8).toFixed(1)}" y="${y + 13}">${escape(text)}</text>`,
+      `<text class="quiet" x="${(LABELS + Number(width) + 8).toFixed(1)}" y="${y + 13}">${escapeXml(text)}</text>`,
     ].join("\n");
   });
   const height = TOP + rows.length * ROW + 10;
   // Without a background of its own it takes the page's.
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img">`,
-    `<title>${escape(title)}</title>`,
+    `<title>${escapeXml(title)}</title>`,
     `<style>${STYLE}\n</style>`,
-    `<text class="title" x="10" y="22">${escape(title)}</text>`,
-    `<text class="quiet" x="10" y="42">${escape(note)}</text>`,
+    `<text class="title" x="10" y="22">${escapeXml(title)}</text>`,
+    `<text class="quiet" x="10" y="42">${escapeXml(note)}</text>`,
     ...drawn,
     "</svg>\n",
   ].join("\n");
 }
 
-function escape(text) {
+function escapeXml(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }

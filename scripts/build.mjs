@@ -5,11 +5,11 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ROOT, run } from "./command.mjs";
+import { ROOT } from "./command.mjs";
 import { bin, carryOut, checkSize as check, compile, hash, OPTIMIZE, replaceAll, sizes } from "./module.mjs";
 import { buildPage, checkPage } from "./page.mjs";
 import { ensureAll, TOOLS } from "./setup.mjs";
-import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mjs";
+import { Failure, main, parse, task } from "./terminal.mjs";
 
 /**
  * Bytes of the wasm and its script, gzipped. Ours to raise with a reason. The platform's own limits are 3 MB on the free plan, and

@@ -10,7 +10,9 @@ import util from "node:util";
 export const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
 
 const running = new Set();
-process.on("exit", () => running.forEach((child) => stop(child, "SIGTERM")));
+process.on("exit", () => {
+  for (const child of running) stop(child, "SIGTERM");
+});
 
 /**
  * Runs a program to its end, without input. Resolves with its exit code, its standard output, and all that it printed in the order
@@ -26,7 +28,11 @@ export function run(program, args, { cwd = ROOT, env = {}, line = () => {}, limi
       detached: true,
     });
     const result = { code: null, stdout: "", output: "", timedOut: false };
-    const timer = limit && setTimeout(() => ((result.timedOut = true), stop(child, "SIGKILL")), limit);
+    const expire = () => {
+      result.timedOut = true;
+      stop(child, "SIGKILL");
+    };
+    const timer = limit && setTimeout(expire, limit);
     running.add(child);
     const keep = (chunk) => {
       result.output += chunk;

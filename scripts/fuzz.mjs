@@ -54,7 +54,10 @@ main(import.meta.url, async () => {
   const unknown = positionals.find((name) => !targets.includes(name));
   if (unknown) throw new Failure(`no target is called ${unknown}: npm run fuzz -- --list names them`);
   const chosen = positionals.length > 0 ? positionals : targets;
-  if (values.list) return chosen.forEach((name) => say(`${name.padEnd(18)}${about(name)}`));
+  if (values.list) {
+    for (const name of chosen) say(`${name.padEnd(18)}${about(name)}`);
+    return;
+  }
   const seconds = Number(values.seconds ?? 60);
   if (!Number.isInteger(seconds) || seconds < 1)
     throw new Failure(`--seconds ${values.seconds} is not a whole number of seconds from 1 on`);
@@ -98,7 +101,7 @@ async function fuzz(program, name, seconds) {
   const corpus = path.join(BUILD, "corpus", name);
   const seeds = path.join(BUILD, "seeds", name);
   const crashes = path.join(BUILD, "crashes", name);
-  [corpus, crashes].forEach((folder) => fs.mkdirSync(folder, { recursive: true }));
+  for (const folder of [corpus, crashes]) fs.mkdirSync(folder, { recursive: true });
   fs.rmSync(seeds, { force: true, recursive: true });
   const { code: wrote, output: problem } = await run(program, [], {
     env: { STRATA_FUZZ_SEEDS: seeds, STRATA_FUZZ_TARGET: name },
@@ -171,7 +174,7 @@ function follow(program, name, args, each) {
       stdio: ["ignore", "ignore", "pipe"],
     });
     const stop = () => child.kill("SIGTERM");
-    Object.keys(SIGNALS).forEach((signal) => process.once(signal, stop));
+    for (const signal of Object.keys(SIGNALS)) process.once(signal, stop);
     let [output, rest] = ["", ""];
     child.stderr.setEncoding("utf8").on("data", (chunk) => {
       output = (output + chunk).slice(-100_000);

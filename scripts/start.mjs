@@ -174,7 +174,10 @@ function watch(changed) {
   let working = false;
   let missed = false;
   const work = async () => {
-    if (working) return (missed = true);
+    if (working) {
+      missed = true;
+      return;
+    }
     working = true;
     do {
       missed = false;
@@ -201,7 +204,10 @@ function watch(changed) {
     watcher.on("error", () => watched.delete(folder));
   };
   const sources = (folder) => {
-    cover(folder, () => (fs.existsSync(folder) && sources(folder), true));
+    cover(folder, () => {
+      if (fs.existsSync(folder)) sources(folder);
+      return true;
+    });
     for (const entry of fs.readdirSync(folder, { withFileTypes: true }))
       if (entry.isDirectory()) sources(path.join(folder, entry.name));
   };

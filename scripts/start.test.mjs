@@ -26,8 +26,8 @@ describe("npm start", { timeout: 300_000 }, () => {
     const before = vars();
     const running = await start(state, "--open");
     try {
-      assert.match(running.printed(), /^  open +everybody who reaches the port may do everything$/m);
-      assert.doesNotMatch(running.printed(), /login|PASSWORD|^  (user|password) /m);
+      assert.match(running.printed(), /^ {2}open +everybody who reaches the port may do everything$/m);
+      assert.doesNotMatch(running.printed(), /login|PASSWORD|^ {2}(user|password) /m);
       assert.equal((await fetch(`${running.url}/v2/`)).status, 200);
       const shown = await fetch(running.url);
       assert.match(shown.headers.get("content-security-policy"), /^default-src 'none'/);
@@ -249,8 +249,8 @@ async function start(state, ...options) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const [, url, port] = /ready on (http:\/\/127\.0\.0\.1:(\d+))\n/.exec(printed);
-  const user = /^  user +([^\s,]+)/m.exec(printed)?.[1];
-  const password = /^  password +(\S{24})  /m.exec(printed)?.[1];
+  const user = /^ {2}user +([^\s,]+)/m.exec(printed)?.[1];
+  const password = /^ {2}password +(\S{24}) {2}/m.exec(printed)?.[1];
   const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
   return {
     url,

@@ -60,7 +60,7 @@ export async function task(title, work, { outcome = () => ({ mark: MARKS.passed,
     erase();
     lines.add(line);
     draw();
-    ticking ??= setInterval(() => (erase(), draw()), 250);
+    ticking ??= setInterval(redraw, 250);
   } else if (announced) {
     say(`${MARKS.working} ${title}`);
   }
@@ -124,6 +124,11 @@ let ticking;
 function erase() {
   if (drawn > 0) process.stdout.write(`\u001b[${drawn}A\u001b[J`);
   drawn = 0;
+}
+
+function redraw() {
+  erase();
+  draw();
 }
 
 function draw() {

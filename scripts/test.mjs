@@ -25,7 +25,10 @@ main(import.meta.url, async () => {
   const unknown = positionals.find((part) => !names.some((name) => name.includes(part)));
   if (unknown) throw new Failure(`no check's name contains ${unknown}: npm test -- --list names them`);
   const chosen = (name) => positionals.length === 0 || positionals.some((part) => name.includes(part));
-  if (values.list) return names.filter(chosen).forEach((name) => say(name));
+  if (values.list) {
+    for (const name of names.filter(chosen)) say(name);
+    return;
+  }
 
   const total = { passed: 0, failed: 0, skipped: 0 };
   const walk = async (lane) => {

@@ -49,7 +49,7 @@ main(import.meta.url, async () => {
 
 async function add(name, { generate: generated, group, into, robot }) {
   check(name, "a user's name");
-  group?.forEach((one) => check(one, "a group's name"));
+  for (const one of group ?? []) check(one, "a group's name");
   if (robot && generated) throw new Failure("a robot's token is always made here: leave --generate out");
 
   const users = (into !== undefined && existing(into)) || new Map();

@@ -41,7 +41,7 @@ before(async () => {
   };
   mirror = await start({ vars });
 });
-after(async (t) => {
+after(async () => {
   await mirror.stop();
   await strata.stop();
   console.log(

@@ -152,9 +152,9 @@ class Running {
   async counts() {
     const counts = {};
     for (const { call, bytes } of await this.calls()) {
-      const count = (counts[call] ??= { calls: 0, bytes: 0 });
-      count.calls += 1;
-      count.bytes += bytes;
+      counts[call] ??= { calls: 0, bytes: 0 };
+      counts[call].calls += 1;
+      counts[call].bytes += bytes;
     }
     return counts;
   }

@@ -312,6 +312,11 @@ describe("a file of 500 MB", () => {
   let strata;
   let at;
 
+  const pushBlob = async (strata, digest, content) => {
+    const reply = await whole(strata, name, digest, content);
+    assert.equal(reply.status, 201, reply.body.toString());
+  };
+
   before(async () => {
     const blob = [];
     const gzip = createGzip({ level: 1, chunkSize: MIB }).on("data", (chunk) => blob.push(chunk));
@@ -324,20 +329,16 @@ describe("a file of 500 MB", () => {
     }
     gzip.end(Buffer.concat([padding(size), END]));
     await ended;
-    const whole = Buffer.concat(blob);
+    const content = Buffer.concat(blob);
     strata = await start();
-    const digest = digestOf(whole);
-    await push(strata, digest, whole);
+    const digest = digestOf(content);
+    await pushBlob(strata, digest, content);
     at = `/v2/${name}/_strata/layers/${digest}/files/${path}`;
     const indexed = await strata.send("GET", `/v2/${name}/_strata/layers/${digest}`);
     assert.equal(indexed.status, 200, indexed.body.toString());
   });
   after(() => strata?.stop());
 
-  const push = async (strata, digest, content) => {
-    const reply = await whole(strata, name, digest, content);
-    assert.equal(reply.status, 201, reply.body.toString());
-  };
   const ask = (options = {}) =>
     open(new URL(at, strata.url), { ...options, headers: { authorization: basic(), ...options.headers } });
 
@@ -475,9 +476,8 @@ describe("a file of 500 MB", () => {
 /** A line of 64 bytes by its number. */
 function line(number) {
   const digits = String(number).padStart(12, "0");
-  return (
-    `${digits} the line of this number ends with what is left ${(number * 7919) % 997}`.padEnd(63).slice(0, 63) + "\n"
-  );
+  const words = `${digits} the line of this number ends with what is left ${(number * 7919) % 997}`;
+  return `${words.padEnd(63).slice(0, 63)}\n`;
 }
 
 /** A text of lines that are all different. */

@@ -175,7 +175,10 @@ export function* zipf(count, times) {
   for (let time = 0; time < times; time += 1) {
     state = (state * 6364136223846793005n + 1442695040888963407n) & 0xffffffffffffffffn;
     let left = (Number(state >> 11n) / 2 ** 53) * total;
-    const rank = weights.findIndex((weight) => (left -= weight) < 0);
+    const rank = weights.findIndex((weight) => {
+      left -= weight;
+      return left < 0;
+    });
     yield rank < 0 ? count - 1 : rank;
   }
 }

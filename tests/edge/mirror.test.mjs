@@ -30,7 +30,10 @@ const skip = skipFor(missing, unavailable());
 
 /** What is started here, and ended after the last test, the last one first. */
 const started = [];
-const ending = (one) => (started.push(one), one);
+const ending = (one) => {
+  started.push(one);
+  return one;
+};
 
 let folder;
 let distribution;
@@ -247,7 +250,6 @@ describe("an upstream whose certificate is nobody's", { skip }, () => {
 
 describe("an upstream that wants to know who asks", { skip }, () => {
   const image = imageOf("guarded", 100, 2 * MIB);
-  const logins = { right: credentials, wrong: { ...credentials, password: "a guess" }, none: undefined };
   /** Each upstream behind a proxy of its own, and how many requests for a token it has seen since this was last asked. */
   const kinds = {};
 

@@ -165,12 +165,12 @@ function certify() {
 
 /** Starts a proxy in front of a target, to which nothing happens as yet. */
 export async function startProxy(target) {
-  const proxy = new Proxy(target);
+  const proxy = new CountingProxy(target);
   await proxy.accept();
   return proxy;
 }
 
-class Proxy {
+class CountingProxy {
   #target;
   #server;
   #rules = [];

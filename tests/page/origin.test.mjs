@@ -288,7 +288,7 @@ describe("files of an image", () => {
         address,
       );
     assert.equal(await loads(`data:image/png;base64,${PICTURE.toString("base64")}`), true);
-    assert.equal(await loads(strata.url.origin + PLACE + "x.png"), false);
+    assert.equal(await loads(`${strata.url.origin}${PLACE}x.png`), false);
     assert.equal(await loads(`${strata.url.origin}/icon.svg`), false);
     const answered = (address) =>
       page.evaluate(
@@ -488,6 +488,9 @@ async function foreign(t, host) {
   );
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  t.after(() => (server.closeAllConnections(), server.close()));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   return { url: `http://${host}:${server.address().port}/` };
 }

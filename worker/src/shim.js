@@ -8,7 +8,7 @@ export default {
   fetch(request, env, context) {
     let reply;
     try {
-      reply = run("fetch", request, env, context);
+      reply = run(strata.fetch, request, env, context);
     } catch (error) {
       return failed(error);
     }
@@ -21,16 +21,16 @@ export default {
   },
 
   scheduled(controller, env, context) {
-    return run("scheduled", controller, env, context);
+    return run(strata.scheduled, controller, env, context);
   },
 };
 
 /** Runs an event in the instance, and ends it with the instance if that ends first: what it waits for would never come. */
-function run(name, ...args) {
+function run(event, ...args) {
   // Here no frame of the module is on the stack, so the glue can be turned to another instance.
   if (instance.ended) strata.__wbg_reset_state();
   const { events } = instance;
-  const promise = strata[name](...args);
+  const promise = event(...args);
   if (!(promise instanceof Promise)) return promise;
   return new Promise((resolve, reject) => {
     const end = (error) => {

@@ -51,7 +51,10 @@ export function useAnalysis(of: Analysable | undefined, wanted: boolean): Analys
     settle({ state: "working", entries: 0, of: 0 });
     let drawn = 0;
     of.analyse(
-      (count) => ((total = count), force || count <= UNASKED),
+      (count) => {
+        total = count;
+        return force || count <= UNASKED;
+      },
       (entries, progress) => {
         if (performance.now() - drawn < 100 && !progress) return;
         drawn = performance.now();

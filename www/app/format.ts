@@ -52,7 +52,7 @@ const TYPES: Record<string, string> = { directory: "d", symlink: "l", char: "c",
 
 /** Permissions as `ls` writes them. */
 export function permissions(type: string, mode: number): string {
-  const letters = [...Array(9).keys()].map((bit) => ((mode >> (8 - bit)) & 1 ? "rwx"[bit % 3]! : "-"));
+  const letters = [...Array(9).keys()].map((bit) => ((mode >> (8 - bit)) & 1 ? "rwx".charAt(bit % 3) : "-"));
   for (const [bit, at, letter] of [
     [0o4000, 2, "s"],
     [0o2000, 5, "s"],

@@ -35,7 +35,10 @@ function App() {
       <a
         class="skip"
         href={location.hash || "#/"}
-        onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}
+        onClick={(event) => {
+          event.preventDefault();
+          document.getElementById("content")?.focus();
+        }}
       >
         Skip to the content
       </a>

@@ -74,7 +74,10 @@ export class Client {
     const call = this.#calls.get(reply.id);
     if ("counters" in reply) this.counters = reply.counters;
     if (!call) return;
-    if ("progress" in reply) return call.onProgress?.(reply.progress);
+    if ("progress" in reply) {
+      call.onProgress?.(reply.progress);
+      return;
+    }
     this.#calls.delete(reply.id);
     if ("error" in reply) call.reject(new Error(reply.error));
     else call.resolve(reply.result);

@@ -58,7 +58,8 @@ export class LocalLayer implements Source {
 
   /** What is in the layer, to be searched and summed up. The first call reads all of its table of contents. */
   analyse(): Promise<Analyser> {
-    return (this.#analyser ??= Analyser.of(this.#client));
+    this.#analyser ??= Analyser.of(this.#client);
+    return this.#analyser;
   }
 
   counters(): Counters {

@@ -57,7 +57,8 @@ const methods: { [M in keyof Methods]: Run<M> } = {
     const reading = layer.open(path, from, to);
     const size = reading.size();
     for (let part = reading.part(); part; part = reading.part()) {
-      const source = part.object === undefined ? file : objects[part.object]!;
+      const source = part.object === undefined ? file : objects[part.object];
+      if (!source) throw new Error(`part ${part.object} of the layer is missing: open the layer again`);
       const bytes = await slice(source, part.start, part.end);
       part.free();
       check(id);
@@ -125,7 +126,7 @@ function here() {
 
 /** Nobody who makes up names knows the number by which they are ordered. */
 function begin() {
-  return new Analyser(crypto.getRandomValues(new Uint32Array(1))[0]!);
+  return new Analyser(new DataView(crypto.getRandomValues(new Uint8Array(4)).buffer).getUint32(0));
 }
 
 function analysed() {

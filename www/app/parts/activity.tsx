@@ -47,7 +47,7 @@ export function Footer() {
         )}
       </button>
       {open && (
-        <div class="asked" id="activity" tabIndex={0} role="region" aria-label="Requests, the latest first">
+        <section class="asked" id="activity" tabIndex={0} aria-label="Requests, the latest first">
           {asked.length === 0 && <p class="muted">Nothing was asked yet.</p>}
           <table>
             <tbody>
@@ -66,7 +66,7 @@ export function Footer() {
               ))}
             </tbody>
           </table>
-        </div>
+        </section>
       )}
     </footer>
   );

@@ -18,7 +18,7 @@ export function Document({
 }) {
   return (
     <div class="json">
-      <pre tabIndex={0} aria-label={label}>
+      <pre tabIndex={0} role="group" aria-label={label}>
         {write(of as Json, "", {}, link)}
       </pre>
       <Copy text={JSON.stringify(of, null, 2)} label={`Copy ${label}`} />

@@ -7,6 +7,7 @@ import { type Problem, type Progress, signIn } from "../api";
 import { bytes, percent, short } from "../format";
 
 /** What would change how the text around it reads, or is not seen at all. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are invisible
 const HIDDEN = /([\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb])/u;
 
 /** A name that comes from an image: text, with what is not seen spelled out. */
@@ -167,6 +168,7 @@ export function Search({ value, label, onSearch }: { value: string; label: strin
           timer.current = window.setTimeout(() => onSearch(text), 150);
         }}
       />
+      {/* biome-ignore lint/a11y/noAriaHiddenOnFocusable: a kbd takes no focus */}
       <kbd aria-hidden="true">/</kbd>
     </label>
   );
@@ -178,14 +180,8 @@ function isField(target: EventTarget | null): boolean {
 
 /** Which stratum a layer is: its colour, wherever it is shown. */
 export function Stratum({ index, label }: { index: number; label?: string }) {
-  return (
-    <span
-      class={`stratum stratum-${index % 8}`}
-      role={label ? "img" : undefined}
-      aria-label={label}
-      aria-hidden={label ? undefined : "true"}
-    />
-  );
+  const own = `stratum stratum-${index % 8}`;
+  return label ? <span class={own} role="img" aria-label={label} /> : <span class={own} aria-hidden="true" />;
 }
 
 export function Section({

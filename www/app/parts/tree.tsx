@@ -66,7 +66,7 @@ export function pathOf(directory: string, child: Entry): string {
 /** Directories above a path, the root first. */
 export function above(path: string): string[] {
   const parts = path.split("/");
-  return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join("/") + "/");
+  return parts.slice(0, -1).map((_, index) => `${parts.slice(0, index + 1).join("/")}/`);
 }
 
 export function Tree({
@@ -219,12 +219,11 @@ export function Tree({
         isDirectory && isOpen
           ? toggle(row.path, false)
           : move(rows.findLastIndex(({ depth }, index) => index < at && depth < row.depth)),
-      Enter: () =>
-        row.say === "more"
-          ? void load(row.path.slice(0, -1), false)
-          : isDirectory
-            ? toggle(row.path)
-            : row.child && row.child.state !== "removed" && (location.hash = address(row.path)),
+      Enter: () => {
+        if (row.say === "more") void load(row.path.slice(0, -1), false);
+        else if (isDirectory) toggle(row.path);
+        else if (row.child && row.child.state !== "removed") location.hash = address(row.path);
+      },
       " ": () => isDirectory && toggle(row.path),
     };
     const action = actions[event.key];
@@ -283,14 +282,13 @@ export function Tree({
         const common = {
           id: `row-${index}`,
           key: path,
-          role: "row" as const,
           "aria-rowindex": index + 2,
           "aria-level": depth + 1,
           style,
         };
         if (!child) {
           return (
-            <div {...common} class={index === at ? "file note active" : "file note"}>
+            <div {...common} role="row" class={index === at ? "file note active" : "file note"}>
               <span role="gridcell" style={{ paddingLeft: `${16 + depth * 18 + 22}px` }}>
                 {say instanceof Problem
                   ? say.message
@@ -309,8 +307,10 @@ export function Tree({
           .filter(Boolean)
           .join(" ");
         return (
+          // biome-ignore lint/a11y/useKeyWithClickEvents: the tree has the focus and handles the keys
           <div
             {...common}
+            role="row"
             class={classes}
             aria-expanded={isDirectory ? isOpen : undefined}
             aria-selected={index === at}

@@ -71,7 +71,14 @@ export function Disk({ path, query }: { path: string; query: Query }) {
             entries
           </span>
           <Cost layer={layer} />
-          <button type="button" onClick={() => (layer.close(), disk.set({}), go({ view: "disk", path: "" }))}>
+          <button
+            type="button"
+            onClick={() => {
+              layer.close();
+              disk.set({});
+              go({ view: "disk", path: "" });
+            }}
+          >
             Close
           </button>
         </span>
@@ -98,7 +105,13 @@ export function Disk({ path, query }: { path: string; query: Query }) {
             <progress max={opening.file.size || 1} value={opening.read} aria-label="layer read" />
           </p>
           <p>
-            <button type="button" onClick={() => (opening.controller.abort(), disk.set({}))}>
+            <button
+              type="button"
+              onClick={() => {
+                opening.controller.abort();
+                disk.set({});
+              }}
+            >
               Cancel
             </button>
           </p>

@@ -218,6 +218,7 @@ function kindOf(name: string, head: Uint8Array, size: number): Kind {
 function isText(head: Uint8Array): boolean {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: true });
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: a text has none of them
     return !/[\u0000-\u0008\u000e-\u001a\u001c-\u001f]/.test(text);
   } catch {
     return false;
@@ -242,11 +243,11 @@ function Text({
   const text = useMemo(() => {
     // Characters that the windows before and after share are shown by neither, rather than broken by both.
     let [start, end] = [0, of.length];
-    if (from > 0) while (start < 4 && (of[start]! & 0xc0) === 0x80) start += 1;
+    if (from > 0) while (start < 4 && ((of[start] ?? 0) & 0xc0) === 0x80) start += 1;
     if (from + end < size) {
       let back = 1;
-      while (back <= 4 && (of[end - back]! & 0xc0) === 0x80) back += 1;
-      if (back <= 4 && of[end - back]! >= 0xc0) end -= back;
+      while (back <= 4 && ((of[end - back] ?? 0) & 0xc0) === 0x80) back += 1;
+      if (back <= 4 && (of[end - back] ?? 0) >= 0xc0) end -= back;
     }
     const plain = new TextDecoder().decode(of.subarray(start, end));
     if (!formatted) return plain;
@@ -458,7 +459,8 @@ async function fetched(address: string, told: (read: number) => void, signal: Ab
   let read = 0;
   for await (const part of response.body) {
     parts.push(part as BlobPart);
-    told((read += part.length));
+    read += part.length;
+    told(read);
   }
   return parts;
 }
@@ -476,7 +478,8 @@ async function readWhole(
     const { bytes: part } = await source.read(path, read, Math.min(size, read + 8 * 1024 * 1024), signal);
     if (part.length === 0) throw new Problem("the file ended before its size: open the layer again");
     parts.push(new Blob([part as BlobPart]));
-    told((read += part.length));
+    read += part.length;
+    told(read);
   }
   return parts;
 }

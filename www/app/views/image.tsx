@@ -385,7 +385,7 @@ function Pull({ name, reference, digest }: { name: string; reference: string; di
       <div class="commands">
         {commands.map(([client, line]) => (
           <div class="command" key={client}>
-            <pre tabIndex={0} aria-label={`Pull with ${client}`}>
+            <pre tabIndex={0} role="group" aria-label={`Pull with ${client}`}>
               {line}
             </pre>
             <Copy text={line} label={`Copy the line for ${client}`} />

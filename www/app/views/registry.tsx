@@ -298,7 +298,7 @@ function FirstPush() {
       {commands.map(([client, lines]) => (
         <div class="command" key={client}>
           <h2>{client}</h2>
-          <pre tabIndex={0} aria-label={`First push with ${client}`}>
+          <pre tabIndex={0} role="group" aria-label={`First push with ${client}`}>
             {lines.join("\n")}
           </pre>
           <Copy text={lines.join("\n")} label={`Copy ${plural(lines.length, "line")} for ${client}`} />
