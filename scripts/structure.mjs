@@ -32,6 +32,10 @@ const TESTS = /(^|\/)tests(\.rs$|\/)/;
 /** Code that splits the text of a key by hand. */
 const SPLITS = /ends_with\("\/_|split_once\("\/_|strip_prefix\(key::|replacen\('\/'/;
 
+/** The files of services, and what they may not name: the registry parses requests and describes responses. */
+const SERVICES = /^src\/registry\/(grant|upload|blob|manifest|list|mirror|inside|upkeep)(\.rs$|\/)/;
+const MESSAGES = /\bRequest\b|\breply::|\bAnswer<|\bResponse(Of)?</;
+
 /** A list of generics with the bounds of two parts of the platform. */
 const BOUNDS =
   /<[^<>{}();]*\b\w+: (?:Streams|Values|Objects|Host)\b[^{}();]*?, \w+: (?:Streams|Values|Objects|Host)\b/g;
@@ -67,6 +71,7 @@ export function check(files) {
     ...core.flatMap(([name]) => splitKeys(name, files.get(name))),
     ...repeatedBounds(core),
     ...core.flatMap(([name, code]) => sharedFields(name, code)),
+    ...core.flatMap(([name, code]) => messages(name, code)),
   ];
 }
 
@@ -92,6 +97,13 @@ function splitKeys(name, text) {
 function repeatedBounds(core) {
   const found = core.flatMap(([name, code]) => [...code.matchAll(BOUNDS)].map(() => name));
   return found.length <= MOST_BOUNDS ? [] : [`two bounds of a platform in one list, use Platform: ${found.join(", ")}`];
+}
+
+/** Services take and return values of the domain. */
+function messages(name, code) {
+  if (!SERVICES.test(name)) return [];
+  const at = code.split("\n").findIndex((line) => MESSAGES.test(line));
+  return at < 0 ? [] : [`${name}:${at + 1}: a service names a request or a response, src/registry/reply describes it`];
 }
 
 /** Services hold other services, and neither the registry nor another service's stores. */

@@ -74,3 +74,11 @@ test("a use tree is read to its leaves", () => {
   const read = paths("crate::{a::{B, c::D as E}, f}").map((path) => path.join("::"));
   assert.deepEqual(read, ["crate::a::B", "crate::a::c::D", "crate::f"]);
 });
+
+test("a service names neither a request nor a response", () => {
+  const names = (code) => found({ "src/registry/upload/chunk.rs": code }).join();
+  assert.match(names("fn push(request: &mut Request<B>) {}"), /chunk\.rs:1: a service names a request/);
+  assert.match(names("fn push() -> Answer<P> {}"), /a service names/);
+  assert.equal(names("fn push(payload: Payload<'_, B>) -> Result<Upload, Error> {}"), "");
+  assert.deepEqual(found({ "src/registry/dispatch.rs": "fn push(request: &mut Request<B>) {}" }), []);
+});

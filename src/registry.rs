@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method};
 use serde_json::json;
 
 use crate::{
@@ -16,22 +16,21 @@ use crate::{
     error::{Code, Error},
     host::{Clock as _, Level, Log as _, Random as _},
     ledger::{Ledger, STRANGER},
-    metrics::{self, Metrics},
+    metrics::Metrics,
     platform::Platform,
     registry::{
         about::About,
         blob::Blobs,
+        failure::log_failure,
         grant::Grants,
+        headers::value,
         inside::Inside,
         list::Lists,
         manifest::Manifests,
         mirror::{Mirror, Services},
         parts::Parts,
         readiness::Readiness,
-        reply::{
-            Answer, OCI_NAMESPACE, ResponseOf, describe_response, log_failure, respond,
-            respond_with_error, value,
-        },
+        reply::{Answer, OCI_NAMESPACE, ResponseOf, describe_response, respond_with_error},
         slots::Slots,
         upkeep::Upkeep,
         upload::Uploads,
@@ -43,22 +42,27 @@ use crate::{
 };
 
 pub use self::{
-    reply::{Body, refuse},
+    body::Body,
+    reply::refuse,
     request::{HEADERS, Request},
 };
 
 mod about;
 mod audit;
 mod blob;
+mod body;
 mod bound;
 mod dispatch;
+mod failure;
 mod grant;
+mod headers;
 mod inside;
 mod list;
 mod log;
 mod manifest;
 mod mirror;
 mod parts;
+mod pull;
 mod readiness;
 mod reply;
 mod request;
@@ -304,13 +308,7 @@ impl<P: Platform> Registry<P> {
             Error::unavailable("the metrics can't be written", Duration::from_secs(60))
                 .with_cause(error.to_string())
         })?;
-        let mut response = respond(StatusCode::OK);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, value(metrics::MEDIA_TYPE));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        *response.body_mut() = Body::Bytes(text);
-        Ok(response)
+        Ok(reply::upkeep::metrics(text))
     }
 
     /// Does what is due by the clock: a step of the sweep, passes over layers that were paused, a step of the scrub. What fails is logged.

@@ -1,8 +1,8 @@
-//! Pulling blobs: end-2.
+//! Stored blobs: end-2, end-10.
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, header};
 use serde_json::json as detail;
 
 use crate::{
@@ -12,15 +12,13 @@ use crate::{
     metrics::Metrics,
     name::Name,
     platform::Platform,
-    range::{ByteRange, Selection},
+    range::ByteRange,
     registry::{
+        body::{Body, BodyOf},
         grant::{Grants, right::Readable},
+        headers::etag,
         parts::Parts,
-        reply::{
-            Answer, Body, BodyOf, ResponseOf, accepted, describe_content, is_unchanged, respond,
-            value,
-        },
-        request::{Request, text},
+        pull::{Multipart, Pull, Pulled, Selected},
     },
     store::{
         Bytes, Meta, Piece, Streams as _,
@@ -44,10 +42,6 @@ pub(super) struct Blobs<P: Platform> {
     grants: Rc<Grants<P>>,
 }
 
-/// What is named by a digest never changes; it may be private, and must reach the client as it was pushed.
-pub(super) const IMMUTABLE: HeaderValue =
-    HeaderValue::from_static("private, max-age=31536000, immutable, no-transform");
-
 impl<P: Platform> Blobs<P> {
     pub(super) fn new(parts: &Parts<P>, grants: Rc<Grants<P>>) -> Self {
         Self {
@@ -62,16 +56,16 @@ impl<P: Platform> Blobs<P> {
     /// Pulls a blob (end-2); `None` if this repository may not read it.
     pub(super) async fn pull(
         &self,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         name: &Name,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<ResponseOf<P>>, Error> {
+    ) -> Result<Option<Pulled<P>>, Error> {
         let Some(known) = self.known(name, digest, trace).await? else {
             return Ok(None);
         };
-        if let Some(response) = self.respond(request, digest, &known, trace).await? {
-            return Ok(Some(response));
+        if let Some(pulled) = self.pull_known(pull, digest, &known, trace).await? {
+            return Ok(Some(pulled));
         }
         // The link was stale. The blob itself says where its bytes are, and the store whether
         // the right that came with the cached link is still there.
@@ -85,32 +79,34 @@ impl<P: Platform> Blobs<P> {
         };
         self.grants.link(name, digest, &fresh, right).await;
         let known = Known::new(fresh, right, self.host.now());
-        let opened = self.open_blob(request, digest, &known, trace).await?;
+        let opened = self.open_blob(pull, digest, &known, trace).await?;
         opened.map(Some).ok_or_else(|| {
             let found = format!("the bytes of {digest} are gone, push it again");
             Error::unavailable(found, Duration::from_secs(60))
         })
     }
 
-    /// Responds with what a request selects of a blob; `None` if its bytes are not where the record
+    /// Pulls a blob that this repository may read; `None` if its bytes are not where the record
     /// says.
-    pub(super) async fn respond(
+    pub(super) async fn pull_known(
         &self,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         digest: &Digest,
         known: &Known,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<ResponseOf<P>>, Error> {
-        if is_unchanged(&request.headers, digest) {
+    ) -> Result<Option<Pulled<P>>, Error> {
+        if pull.has(&etag(digest)) {
             // A client that has the bytes and may read them needs no look at the blob.
-            let response = describe(respond(StatusCode::NOT_MODIFIED), digest);
-            return Ok(Some(response));
+            return Ok(Some(Pulled {
+                selected: Selected::Nothing,
+                body: Body::Empty,
+            }));
         }
-        self.open_blob(request, digest, known, trace).await
+        self.open_blob(pull, digest, known, trace).await
     }
 
     /// end-10: Blob DELETE of the removal protocol. What a manifest holds stays; other repositories keep theirs.
-    pub(super) async fn delete(&self, name: &Name, digest: &Digest) -> Answer<P> {
+    pub(super) async fn delete(&self, name: &Name, digest: &Digest) -> Result<(), Error> {
         let mut uploads = Vec::new();
         for (key, meta) in self
             .store
@@ -145,7 +141,7 @@ impl<P: Platform> Blobs<P> {
         }
         self.store.delete(&[Key::link(digest, name)]).await?;
         self.tiers.withdraw(Wanted::Link(name, digest)).await;
-        Ok(accepted())
+        Ok(())
     }
 
     /// What is known of a blob, if this repository may read it.
@@ -175,65 +171,51 @@ impl<P: Platform> Blobs<P> {
     /// Opens what a request selects of a blob; `None` where the bytes are not where the record says.
     async fn open_blob(
         &self,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         digest: &Digest,
         known: &Known,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<ResponseOf<P>>, Error> {
+    ) -> Result<Option<Pulled<P>>, Error> {
         let size = known.record.size();
-        if request.method == http::Method::HEAD {
+        if pull.is_head {
             if !known.seen.get() {
                 let start = self.host.now();
                 let found = self.store.head(&Key::blob(digest)).await?;
                 trace.step("blob", Tier::Cold, self.host.now().since(start));
                 known.seen.set(found.is_some_and(|meta| is_blob(&meta)));
             }
-            return Ok(known.seen.get().then(|| whole(digest, size)));
+            return Ok(known.seen.get().then_some(Pulled {
+                selected: Selected::All(size),
+                body: Body::Empty,
+            }));
         }
-        let condition = text(&request.headers, header::IF_RANGE);
-        let range = text(&request.headers, header::RANGE)
-            .filter(|_| condition.is_none_or(|condition| condition == format!("\"{digest}\"")));
-        let ranges = match Selection::of(range, size) {
-            Selection::All => None,
-            Selection::Ranges(ranges) => Some(ranges),
-            Selection::Unsatisfiable => {
-                let error = Error::new(
-                    Code::SizeInvalid,
-                    format!("range outside of the blob's {size} bytes"),
-                )
-                .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
-                .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}")));
-                return Err(error);
-            }
-        };
+        let ranges = pull.select("blob", &etag(digest), size)?;
         let Some(source) = self.source(digest, known, trace).await? else {
             return Ok(None);
         };
-        let opened = match ranges.as_deref() {
+        let (selected, parts, length) = match ranges.as_deref() {
             None => {
                 let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
-                let body = self.open(source.pieces(digest, all), size).await?;
-                body.map(|body| (whole(digest, size), body))
+                (Selected::All(size), source.pieces(digest, all), size)
             }
             Some([range]) => {
-                let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
-                let headers = response.headers_mut();
-                headers.insert(
-                    header::CONTENT_RANGE,
-                    value(&format!("bytes {range}/{size}")),
-                );
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.length()));
-                let body = self
-                    .open(source.pieces(digest, Some(*range)), range.length())
-                    .await?;
-                body.map(|body| (response, body))
+                let parts = source.pieces(digest, Some(*range));
+                (Selected::Range(*range, size), parts, range.length())
             }
-            Some(ranges) => self.open_ranges(digest, &source, size, ranges).await?,
+            Some(ranges) => {
+                let mut body = Multipart::new(self.host.nonce());
+                for range in ranges {
+                    let parts = source.pieces(digest, Some(*range));
+                    body.push(BLOB_TYPE, *range, size, parts);
+                }
+                let (parts, length, boundary) = body.end();
+                (Selected::Ranges(boundary, length), parts, length)
+            }
         };
-        Ok(opened.map(|(mut response, body)| {
+        let body = self.open(parts, length).await?;
+        Ok(body.map(|body| {
             known.seen.set(true);
-            *response.body_mut() = body;
-            response
+            Pulled { selected, body }
         }))
     }
 
@@ -265,41 +247,6 @@ impl<P: Platform> Blobs<P> {
         };
         let content = self.tiers.content(Wanted::Blob(digest), trace, cold);
         Ok(content.await?.map(Source::Held))
-    }
-
-    /// Opens several ranges as `multipart/byteranges` (RFC 9110, section 14.6).
-    async fn open_ranges(
-        &self,
-        digest: &Digest,
-        source: &Source<'_, P::Bytes>,
-        size: u64,
-        ranges: &[ByteRange],
-    ) -> Result<Option<(ResponseOf<P>, BodyOf<P>)>, Error> {
-        let boundary = self.host.nonce();
-        let mut pieces = Vec::new();
-        let mut length = 0;
-        for range in ranges {
-            let head = format!(
-                "\r\n--{boundary}\r\ncontent-type: {BLOB_TYPE}\r\ncontent-range: bytes {range}/{size}\r\n\r\n"
-            );
-            length += head.len() as u64 + range.length();
-            pieces.push(Part::Piece(Piece::Bytes(head.into_bytes())));
-            pieces.extend(source.pieces(digest, Some(*range)));
-        }
-        let tail = format!("\r\n--{boundary}--\r\n");
-        length += tail.len() as u64;
-        pieces.push(Part::Piece(Piece::Bytes(tail.into_bytes())));
-        let Some(body) = self.open(pieces, length).await? else {
-            return Ok(None);
-        };
-        let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            value(&format!("multipart/byteranges; boundary={boundary}")),
-        );
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        Ok(Some((response, body)))
     }
 
     /// Opens pieces as one stream. The first object is opened now, so that one that is gone is noticed before the
@@ -415,23 +362,5 @@ fn stands_for_bytes(meta: &Meta) -> bool {
     )
 }
 
-const BLOB_TYPE: &str = "application/octet-stream";
-
-pub(super) fn whole<S, Y>(digest: &Digest, size: u64) -> Response<Body<S, Y>> {
-    let mut response = describe(respond(StatusCode::OK), digest);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(size));
-    response
-}
-
-pub(super) fn describe<S, Y>(
-    mut response: Response<Body<S, Y>>,
-    digest: &Digest,
-) -> Response<Body<S, Y>> {
-    let headers = response.headers_mut();
-    describe_content(headers, digest, BLOB_TYPE);
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CACHE_CONTROL, IMMUTABLE);
-    response
-}
+/// The media type of all blobs.
+pub(super) const BLOB_TYPE: &str = "application/octet-stream";

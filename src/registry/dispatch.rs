@@ -1,4 +1,6 @@
-//! Dispatch: a request is let in, and its operation answered by a service.
+//! Dispatch: a request is let in, a service does its operation, and a response says what came of it.
+
+use std::rc::Rc;
 
 use http::{HeaderValue, StatusCode, header};
 
@@ -13,11 +15,11 @@ use crate::{
         Registry,
         about::About,
         address_of,
-        inside::{extensions::extensions, image::ImageOf},
-        list::{Called, WantedReferrers},
+        inside::image::ImageOf,
+        list::{WantedReferrers, without_namespace},
         manifest::push::Names,
-        readiness::healthy,
-        reply::{Answer, respond_with_json},
+        pull::{Pull, Pulled},
+        reply::{self, Answer, accepted, list::Called, respond_with_json},
         request::Request,
         visit::{origin, visit},
     },
@@ -58,6 +60,12 @@ fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
         }
         None => Ok(()),
     }
+}
+
+/// The answer to who closes an upload and does not say which blob it is.
+fn unnamed() -> Error {
+    let found = "no query parameter digest, which names the blob that the upload is";
+    Error::new(Code::DigestInvalid, found)
 }
 
 /// An operation that came to the wrong part of the dispatch: an error of this registry.
@@ -138,37 +146,46 @@ impl<P: Platform> Registry<P> {
     async fn dispatch_registry(&self, operation: &Operation, caller: &Caller) -> Answer<P> {
         match operation {
             Operation::ShowMetrics => self.metrics().await,
-            Operation::CheckHealth => Ok(healthy()),
-            Operation::CheckReadiness => self.readiness.check().await.map(|()| healthy()),
-            Operation::ListExtensions => Ok(extensions()),
+            Operation::CheckHealth => Ok(reply::upkeep::healthy()),
+            Operation::CheckReadiness => {
+                self.readiness.check().await?;
+                Ok(reply::upkeep::healthy())
+            }
+            Operation::ListExtensions => Ok(reply::extensions::extensions()),
             Operation::ListRepositories { limit, last } => {
-                self.lists
-                    .list_repositories(caller, *limit, last.as_ref())
-                    .await
+                let listed = self.lists.list_repositories(caller, *limit, last.as_ref());
+                Ok(reply::list::repositories(listed.await?))
             }
             Operation::Sweep {
                 is_dry,
                 max,
                 cursor,
             } => {
-                self.upkeep
-                    .sweep_on_demand(*is_dry, *max, cursor.as_deref())
-                    .await
+                let swept = self
+                    .upkeep
+                    .sweep_on_demand(*is_dry, *max, cursor.as_deref());
+                Ok(reply::upkeep::step(&swept.await?))
             }
             Operation::Scrub {
                 is_dry,
                 digest,
                 cursor,
             } => {
-                self.upkeep
-                    .scrub_on_demand(*is_dry, digest.as_ref(), cursor.as_deref())
-                    .await
+                let cursor = cursor.as_deref();
+                let scrubbed = self
+                    .upkeep
+                    .scrub_on_demand(*is_dry, digest.as_ref(), cursor);
+                Ok(reply::upkeep::step(&scrubbed.await?))
             }
-            Operation::ListHolders(digest) => self.upkeep.blob_holders(digest).await,
+            Operation::ListHolders(digest) => {
+                let holders = self.upkeep.blob_holders(digest).await?;
+                Ok(reply::upkeep::found(&holders))
+            }
             Operation::ListDoubtfulRights { cursor } => {
-                self.upkeep.doubtful_rights(cursor.as_deref()).await
+                let rights = self.upkeep.doubtful_rights(cursor.as_deref()).await?;
+                Ok(reply::upkeep::found(&rights))
             }
-            Operation::Version => Ok(respond_with_json(StatusCode::OK, b"{}".to_vec())),
+            Operation::Version => Ok(respond_with_json(StatusCode::OK, "{}")),
             Operation::IssueToken { .. } | Operation::In(..) => Err(misdirected()),
         }
     }
@@ -187,58 +204,112 @@ impl<P: Platform> Registry<P> {
             trace,
             ..
         } = of;
-        let (uploads, manifests) = (&self.uploads, &self.manifests);
+        let manifests = &self.manifests;
         match operation {
-            In::PullBlob(digest) => self.pull_blob(request, name, digest, trace).await,
-            In::DeleteBlob(digest) => self.blobs.delete(name, digest).await,
+            In::PullBlob(digest) => {
+                let pull = Pull::of(request);
+                let pulled = self.pull_blob(&pull, name, digest, trace).await?;
+                Ok(reply::blob::pulled(digest, pulled))
+            }
+            In::DeleteBlob(digest) => {
+                self.blobs.delete(name, digest).await?;
+                Ok(accepted())
+            }
             In::PullManifest(reference) => {
                 let read = self.mirror.read_manifest(name, reference, trace);
                 let (digest, content) = read.await?;
-                Ok(manifests.respond(request, reference, &digest, &content))
+                let pull = Pull::of(request);
+                Ok(reply::manifest::pulled::<P>(
+                    &pull, reference, &digest, &content,
+                ))
             }
             In::PushManifest { reference, tags } => {
                 let names = Names { reference, tags };
-                manifests.push(request, caller, name, names, trace).await
+                let overwrite = Need::Repository(name, Action::Overwrite);
+                let visit = visit(&self.settings, request);
+                let may_overwrite = self.settings.access.permit(caller, overwrite, visit);
+                let pushed = manifests.push(request.payload(), name, names, may_overwrite, trace);
+                Ok(reply::manifest::pushed(name, names, &pushed.await?))
             }
             In::DeleteManifest(Reference::Digest(digest)) => {
-                manifests.delete_manifest(caller, name, digest).await
+                manifests.delete_manifest(caller, name, digest).await?;
+                Ok(accepted())
             }
             In::DeleteManifest(Reference::Tag(tag)) => {
-                manifests.delete_tag(caller, name, tag).await
+                manifests.delete_tag(caller, name, tag).await?;
+                Ok(accepted())
             }
-            In::StartUpload(start) => uploads.start_upload(request, caller, name, start).await,
-            In::ShowUpload(id) => uploads.upload_status(name, *id).await,
-            In::PushChunk { id, step } => uploads.push_chunk(request, name, *id, *step).await,
-            In::CloseUpload { id, step, digest } => {
-                let digest = digest.as_ref();
-                uploads
-                    .close_upload(request, name, *id, *step, digest)
-                    .await
-            }
-            In::CancelUpload(id) => uploads.cancel_upload(name, *id).await,
+            In::StartUpload(_)
+            | In::ShowUpload(_)
+            | In::PushChunk { .. }
+            | In::CloseUpload { .. }
+            | In::CancelUpload(_) => self.dispatch_upload(request, operation, of).await,
             In::ListTags { .. } | In::ListReferrers { .. } => {
-                self.list(request, operation, of).await
+                self.list(&request.target, operation, of).await
             }
             In::ListLayer { .. } | In::ReadLayerFile { .. } | In::ReadImageFile { .. } => {
-                self.look_inside(request, operation, of).await
+                self.look_inside(&Pull::of(request), operation, of).await
             }
-            In::Invalidate { tag } => self.mirror.invalidate(name, tag.as_ref()).await,
+            In::Invalidate { tag } => {
+                let tags = self.mirror.invalidate(name, tag.as_ref()).await?;
+                Ok(reply::upkeep::invalidated(name, tags))
+            }
+        }
+    }
+
+    /// Answers a request about an upload.
+    async fn dispatch_upload(
+        &self,
+        request: &mut Request<P::Body>,
+        operation: &InRepository,
+        Of { caller, name, .. }: Of<'_, P::Bytes>,
+    ) -> Answer<P> {
+        use InRepository as In;
+        let uploads = &self.uploads;
+        match operation {
+            In::StartUpload(start) => {
+                let started = uploads.start_upload(request.payload(), caller, name, start);
+                Ok(reply::upload::started(name, &started.await?))
+            }
+            In::ShowUpload(id) => {
+                let upload = uploads.upload_status(name, *id).await?;
+                Ok(reply::upload::status(name, *id, &upload))
+            }
+            In::PushChunk { id, step } => {
+                let upload = uploads
+                    .push_chunk(request.payload(), name, *id, *step)
+                    .await?;
+                Ok(reply::upload::received(name, *id, &upload))
+            }
+            In::CloseUpload { id, step, digest } => {
+                let digest = digest.as_ref().ok_or_else(unnamed)?;
+                let payload = request.payload();
+                uploads
+                    .close_upload(payload, name, *id, *step, digest)
+                    .await?;
+                Ok(reply::upload::stored(name, digest))
+            }
+            In::CancelUpload(id) => {
+                uploads.cancel_upload(name, *id).await?;
+                Ok(reply::upload::cancelled(*id))
+            }
+            _ => Err(misdirected()),
         }
     }
 
     /// Pulls a blob: a stored one, or one of an upstream.
     async fn pull_blob(
         &self,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         name: &Name,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
-        if let Some(response) = self.blobs.pull(request, name, digest, trace).await? {
-            return Ok(response);
+    ) -> Result<Pulled<P>, Error> {
+        if let Some(pulled) = self.blobs.pull(pull, name, digest, trace).await? {
+            return Ok(pulled);
         }
         match self.settings.upstreams.mirrored(name) {
-            Some(mirrored) => self.mirror.pull(request, &mirrored, digest, trace).await,
+            Some(mirrored) => self.mirror.pull(pull, &mirrored, digest, trace).await,
             None => Err(Error::blob_unknown(name, digest)),
         }
     }
@@ -246,47 +317,46 @@ impl<P: Platform> Registry<P> {
     /// Lists tags or referrers: stored ones, or those of an upstream.
     async fn list(
         &self,
-        request: &Request<P::Body>,
+        target: &str,
         operation: &InRepository,
         Of {
             name, asked, trace, ..
         }: Of<'_, P::Bytes>,
     ) -> Answer<P> {
-        let called = Called::of(&request.target, asked);
+        let called = Called {
+            name: asked,
+            target,
+        };
+        let (_, query) = target.split_once('?').unwrap_or((target, ""));
+        let query = without_namespace(query);
         let mirrored = self.settings.upstreams.mirrored(name);
         let (lists, mirror) = (&self.lists, &self.mirror);
-        match (operation, mirrored) {
-            (InRepository::ListTags { limit, last }, Some(mirrored)) => {
-                mirror
-                    .list_tags(&mirrored, &called, *limit, last.as_ref(), trace)
-                    .await
+        match operation {
+            InRepository::ListTags { limit, last } => {
+                let (limit, last) = (*limit, last.as_ref());
+                let page = match mirrored {
+                    Some(of) => mirror.list_tags(&of, &query, limit, last, trace).await?,
+                    None => Rc::new(lists.list_tags(name, limit, last).await?),
+                };
+                Ok(reply::list::tags(called, &page))
             }
-            (InRepository::ListTags { limit, last }, None) => {
-                lists.list_tags(&called, name, *limit, last.as_ref()).await
-            }
-            (
-                InRepository::ListReferrers {
-                    subject,
-                    artifact_type,
-                    limit,
-                    last,
-                },
-                mirrored,
-            ) => {
+            InRepository::ListReferrers {
+                subject,
+                artifact_type,
+                limit,
+                last,
+            } => {
                 let wanted = WantedReferrers {
                     subject,
                     artifact_type: artifact_type.as_deref(),
                     limit: *limit,
                     last: last.as_ref(),
                 };
-                match mirrored {
-                    Some(mirrored) => {
-                        mirror
-                            .list_referrers(&mirrored, &called, &wanted, trace)
-                            .await
-                    }
-                    None => lists.list_referrers(&called, name, &wanted).await,
-                }
+                let page = match mirrored {
+                    Some(of) => mirror.list_referrers(&of, &query, &wanted, trace).await?,
+                    None => lists.list_referrers(name, &wanted).await?,
+                };
+                reply::list::referrers(called, &wanted, &page)
             }
             _ => Err(misdirected()),
         }
@@ -295,7 +365,7 @@ impl<P: Platform> Registry<P> {
     /// Looks into a layer or an image.
     async fn look_inside(
         &self,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         operation: &InRepository,
         Of { name, trace, .. }: Of<'_, P::Bytes>,
     ) -> Answer<P> {
@@ -306,14 +376,12 @@ impl<P: Platform> Registry<P> {
                 prefix,
                 page,
             } => {
-                inside
-                    .layer_contents(request, name, digest, prefix, page, trace)
-                    .await
+                let found = inside.layer_contents(pull, name, digest, prefix, page, trace);
+                Ok(reply::inside::contents(name, digest, found.await?))
             }
             InRepository::ReadLayerFile { digest, path, page } => {
-                inside
-                    .layer_file(request, name, digest, path, page, trace)
-                    .await
+                let found = inside.layer_file(pull, name, digest, path, page, trace);
+                Ok(reply::inside::layer_file(name, digest, path, found.await?))
             }
             InRepository::ReadImageFile {
                 reference,
@@ -326,7 +394,8 @@ impl<P: Platform> Registry<P> {
                     reference,
                     platform: platform.as_deref(),
                 };
-                inside.image_file(request, &image, path, page, trace).await
+                let found = inside.image_file(pull, &image, path, page, trace);
+                Ok(reply::inside::image_file(&image, path, found.await?))
             }
             _ => Err(misdirected()),
         }

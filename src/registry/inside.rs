@@ -22,12 +22,12 @@ use crate::{
 
 mod cache;
 mod contents;
-pub(super) mod extensions;
 mod file;
 pub(super) mod image;
 mod index;
-mod layer;
-mod media_type;
+pub(super) mod inspection;
+pub(super) mod layer;
+pub(super) mod media_type;
 mod pass;
 mod schedule;
 mod span;

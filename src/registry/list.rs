@@ -3,35 +3,48 @@
 //! A page costs one operation of the store however large the registry is; where entries are left out, it costs another one for
 //! each thousand that are looked at for what is missing.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use serde::Serialize;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use crate::{
     access::Caller,
     digest::Digest,
     error::{Code, Error},
     ledger::{Lease, Ledger, Memory},
-    manifest::OCI_INDEX,
     name::{Name, Tag},
     platform::Platform,
-    registry::{
-        bound::for_each,
-        manifest::Manifests,
-        parts::Parts,
-        reply::{Answer, Body, bytes, link_next, page_limit, respond_with_json},
-    },
-    route,
+    registry::{bound::for_each, manifest::Manifests, parts::Parts, request::page_limit},
     settings::Settings,
     store::{
         ListOptions, Meta, StoreError,
         bucket::Bucket,
-        document::{Referrer, Stored, from_json, to_json},
+        document::{Referrer, Stored, from_json},
         key::{Key, Prefix},
     },
 };
+
+/// A page of a list.
+#[derive(Debug)]
+pub(super) struct Page<T> {
+    pub(super) entries: Vec<T>,
+    /// The query of the next page.
+    pub(super) next: Option<String>,
+    #[expect(
+        dead_code,
+        reason = "the memory of the entries, held as long as they are"
+    )]
+    pub(super) lease: Option<Lease>,
+}
+
+/// A page of the catalogue.
+pub(super) struct Catalogue {
+    pub(super) names: Vec<String>,
+    /// The upstreams of those repositories that are mirrored.
+    pub(super) mirrored: BTreeMap<String, String>,
+    /// The query of the next page.
+    pub(super) next: Option<String>,
+}
 
 /// Stored lists: the catalogue, tags and referrers.
 pub(super) struct Lists<P: Platform> {
@@ -41,8 +54,6 @@ pub(super) struct Lists<P: Platform> {
     ledger: Ledger,
     manifests: Rc<Manifests<P>>,
 }
-
-pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// The most entries of one page: what the store lists in one operation.
 const MAX_PAGE: u64 = 1_000;
@@ -74,7 +85,7 @@ impl<P: Platform> Lists<P> {
         caller: &Caller,
         limit: Option<u64>,
         last: Option<&Name>,
-    ) -> Answer<P> {
+    ) -> Result<Catalogue, Error> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|last| Key::catalog(last).to_string());
         let (names, more) = self
@@ -84,48 +95,41 @@ impl<P: Platform> Lists<P> {
                 sees.then(|| name.to_string())
             })
             .await?;
-        let mut body = json!({ "repositories": names });
         let upstream = |name: &String| {
             let mirrored = self.settings.upstreams.mirrored(&name.parse().ok()?)?;
-            Some((name.clone(), mirrored.upstream.name().into()))
+            Some((name.clone(), mirrored.upstream.name().to_owned()))
         };
-        let mirrored: Map<_, _> = names.iter().filter_map(upstream).collect();
-        if let (Some(body), false) = (body.as_object_mut(), mirrored.is_empty()) {
-            body.insert("mirrored".to_owned(), mirrored.into());
-        }
-        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
-        if let (true, Some(last)) = (more, names.last()) {
-            link_next(
-                &mut response,
-                &format!("/v2/_catalog?n={limit}&last={last}"),
-            );
-        }
-        Ok(response)
+        let mirrored = names.iter().filter_map(upstream).collect();
+        let last = names.last().filter(|_| more);
+        let next = last.map(|last| format!("n={limit}&last={last}"));
+        Ok(Catalogue {
+            names,
+            mirrored,
+            next,
+        })
     }
 
     /// Lists the stored tags of a repository (end-8).
     pub(super) async fn list_tags(
         &self,
-        called: &Called,
         name: &Name,
         limit: Option<u64>,
         last: Option<&Tag>,
-    ) -> Answer<P> {
+    ) -> Result<Page<String>, Error> {
         let stored = self.stored_tags(name, limit, last).await?;
-        let (tags, next) = stored.ok_or_else(|| {
+        stored.ok_or_else(|| {
             let found = format!("no manifest was ever pushed to {name}");
             Error::new(Code::NameUnknown, found).with_detail(json!({ "name": name.as_str() }))
-        })?;
-        Ok(respond_with_tags(called, &tags, next.as_deref()))
+        })
     }
 
-    /// A page of the tags that are stored, with the query of the next one; `None` where the repository is not there.
+    /// A page of the tags that are stored; `None` where the repository is not there.
     pub(super) async fn stored_tags(
         &self,
         name: &Name,
         limit: Option<u64>,
         last: Option<&Tag>,
-    ) -> Result<Option<(Vec<String>, Option<String>)>, Error> {
+    ) -> Result<Option<Page<String>>, Error> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|tag| Key::tag(name, tag).to_string());
         // Tombstones stay, are no tags, and are known by having no bytes: so no metadata is asked for, which makes pages short.
@@ -144,28 +148,20 @@ impl<P: Platform> Lists<P> {
         }
         let last = tags.last().filter(|_| more);
         let next = last.map(|last| format!("n={limit}&last={last}"));
-        Ok(Some((tags, next)))
+        Ok(Some(Page {
+            entries: tags,
+            next,
+            lease: None,
+        }))
     }
 
-    /// Lists the stored referrers of a manifest (end-12).
+    /// Lists the stored referrers of a manifest (end-12). An entry whose manifest is not stored is
+    /// left out: it is the sweep's.
     pub(super) async fn list_referrers(
         &self,
-        called: &Called,
         name: &Name,
         wanted: &WantedReferrers<'_>,
-    ) -> Answer<P> {
-        let (referrers, next, _lease) = self.stored_referrers(name, wanted).await?;
-        let next = next.as_deref();
-        respond_with_referrers(called, wanted, &referrers, next)
-    }
-
-    /// A page of the referrers that are stored, with the query of the next one and the memory that it takes. An entry whose
-    /// manifest is not stored is left out: it is the sweep's.
-    pub(super) async fn stored_referrers(
-        &self,
-        name: &Name,
-        wanted: &WantedReferrers<'_>,
-    ) -> Result<(Vec<Referrer>, Option<String>, Option<Lease>), Error> {
+    ) -> Result<Page<Referrer>, Error> {
         let WantedReferrers {
             subject,
             artifact_type,
@@ -225,7 +221,11 @@ impl<P: Platform> Lists<P> {
             });
             format!("n={limit}&last={last}{}", filter.unwrap_or_default())
         });
-        Ok((referrers, next, lease))
+        Ok(Page {
+            entries: referrers,
+            next,
+            lease,
+        })
     }
 
     /// The media type of a stored manifest, by its bytes; `None` if it can't be read. The bytes are
@@ -348,37 +348,6 @@ impl Candidates {
     }
 }
 
-/// How a client calls a repository, which is not always how it is called here.
-#[derive(Clone, Debug)]
-pub(super) struct Called {
-    name: Name,
-    namespace: Option<String>,
-    /// The query that it sent, but for `ns`.
-    pub(super) query: String,
-}
-
-impl Called {
-    /// Reads the query of a request for a repository by this name.
-    pub(super) fn of(target: &str, name: &Name) -> Self {
-        let (_, query) = target.split_once('?').unwrap_or_default();
-        Self {
-            name: name.clone(),
-            namespace: route::namespace(target),
-            query: without_namespace(query),
-        }
-    }
-
-    /// The target of another page.
-    fn page(&self, path: &str, query: &str) -> String {
-        let mut target = format!("/v2/{}/{path}?{query}", self.name);
-        if let Some(namespace) = &self.namespace {
-            target.push_str("&ns=");
-            target.extend(form_urlencoded::byte_serialize(namespace.as_bytes()));
-        }
-        target
-    }
-}
-
 /// A query without the word of which upstream is meant.
 pub(super) fn without_namespace(query: &str) -> String {
     let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "ns");
@@ -402,53 +371,6 @@ impl WantedReferrers<'_> {
         self.artifact_type
             .is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted))
     }
-}
-
-pub(super) fn respond_with_tags<S, Y>(
-    called: &Called,
-    tags: &[String],
-    next: Option<&str>,
-) -> Response<Body<S, Y>> {
-    let body = json!({ "name": called.name.as_str(), "tags": tags });
-    let mut response = respond_with_json(StatusCode::OK, bytes(&body));
-    if let Some(next) = next {
-        link_next(&mut response, &called.page("tags/list", next));
-    }
-    response
-}
-
-pub(super) fn respond_with_referrers<S, Y>(
-    called: &Called,
-    wanted: &WantedReferrers<'_>,
-    referrers: &[Referrer],
-    next: Option<&str>,
-) -> Result<Response<Body<S, Y>>, Error> {
-    let body = ReferrersList {
-        schema_version: 2,
-        media_type: OCI_INDEX,
-        manifests: referrers,
-    };
-    let mut response = respond_with_json(StatusCode::OK, to_json(&body)?.into_bytes());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
-    if wanted.artifact_type.is_some() {
-        let applied = HeaderValue::from_static("artifactType");
-        headers.insert(OCI_FILTERS_APPLIED, applied);
-    }
-    if let Some(next) = next {
-        let path = format!("referrers/{}", wanted.subject);
-        link_next(&mut response, &called.page(&path, next));
-    }
-    Ok(response)
-}
-
-/// A list of referrers, as clients read it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReferrersList<'a> {
-    schema_version: u32,
-    media_type: &'static str,
-    manifests: &'a [Referrer],
 }
 
 fn key_of(entry: &Option<(Digest, Referrer)>) -> Option<&Digest> {

@@ -7,12 +7,7 @@ use http::{Method, header};
 use crate::{
     host::{Level, Log as _},
     platform::Platform,
-    registry::{
-        Registry,
-        about::About,
-        reply::{Body, ResponseOf},
-        request::text,
-    },
+    registry::{Registry, about::About, body::Body, headers::text, reply::ResponseOf},
     settings::Log,
     store::{Bytes as _, trace::Trace},
     tier::Tier,

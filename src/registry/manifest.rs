@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, StatusCode, header};
-
 use crate::{
     digest::Digest,
     error::Error,
@@ -13,13 +11,7 @@ use crate::{
     metrics::Metrics,
     name::{Name, Reference},
     platform::Platform,
-    registry::{
-        blob::IMMUTABLE,
-        grant::Grants,
-        parts::Parts,
-        reply::{Body, ResponseOf, describe_content, is_unchanged, respond},
-        request::Request,
-    },
+    registry::{grant::Grants, parts::Parts},
     settings::Settings,
     store::{
         Bytes as _, Streams as _,
@@ -112,32 +104,6 @@ impl<P: Platform> Manifests<P> {
         // The label counts only for bytes without a type, stored before those were refused.
         let media_type = manifest::media_type(&bytes.to_vec()).unwrap_or(stored.media_type);
         Ok(Some(Content { media_type, bytes }))
-    }
-
-    /// Responds with a manifest (end-3).
-    pub(super) fn respond(
-        &self,
-        request: &Request<P::Body>,
-        reference: &Reference,
-        digest: &Digest,
-        content: &Content<P::Bytes>,
-    ) -> ResponseOf<P> {
-        let mut response = respond(StatusCode::OK);
-        let headers = response.headers_mut();
-        describe_content(headers, digest, &content.media_type);
-        let cache = match reference {
-            Reference::Digest(_) => IMMUTABLE,
-            Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
-        };
-        headers.insert(header::CACHE_CONTROL, cache);
-        if is_unchanged(&request.headers, digest) {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return response;
-        }
-        let length = HeaderValue::from(content.bytes.len());
-        headers.insert(header::CONTENT_LENGTH, length);
-        *response.body_mut() = Body::Held(content.bytes.clone());
-        response
     }
 
     /// Writes content to the warm tier. A manifest takes the links of its blobs along, as far as this isolate has seen the

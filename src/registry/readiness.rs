@@ -3,20 +3,15 @@
 
 use std::{cell::Cell, pin::pin, time::Duration};
 
-use futures_util::future::{Either, select};
-use http::{HeaderValue, StatusCode, header};
-
 use crate::{
     error::Error,
     host::Clock as _,
     platform::Platform,
-    registry::{
-        parts::Parts,
-        reply::{Body, respond_with_json},
-    },
+    registry::parts::Parts,
     store::{StoreError, bucket::Bucket, key::Key},
     time::Timestamp,
 };
+use futures_util::future::{Either, select};
 
 /// Whether the bucket answers. However many ask, an isolate asks the bucket at most once in
 /// [`INTERVAL`].
@@ -102,14 +97,4 @@ impl<P: Platform> Readiness<P> {
             Either::Right(_) => Outcome::Late,
         }
     }
-}
-
-/// 200, which nobody caches.
-pub(super) fn healthy<S, Y>() -> http::Response<Body<S, Y>> {
-    let mut response = respond_with_json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec());
-    let no_store = HeaderValue::from_static("no-store");
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, no_store);
-    response
 }

@@ -3,20 +3,33 @@
 use std::{fmt, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use serde_json::Value;
 
 use crate::{
     digest::Digest,
     error::Error,
-    host::{Level, Log},
     platform::Platform,
-    registry::request::text,
+    registry::{
+        body::{Body, BodyOf},
+        headers::{DOCKER_CONTENT_DIGEST, etag, value},
+        pull::{Pulled, Selected},
+    },
     store::trace::Trace,
 };
 
-/// The digest of what a response is about.
-pub(super) const DOCKER_CONTENT_DIGEST: HeaderName =
-    HeaderName::from_static("docker-content-digest");
+pub(super) mod blob;
+pub(super) mod extensions;
+pub(super) mod inside;
+pub(super) mod list;
+pub(super) mod manifest;
+pub(super) mod upkeep;
+pub(super) mod upload;
+
+/// What is named by a digest never changes; it may be private, and must reach the client as it was pushed.
+const IMMUTABLE: HeaderValue =
+    HeaderValue::from_static("private, max-age=31536000, immutable, no-transform");
+
+/// What a tag names may change.
+const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache, no-transform");
 
 /// Which request a response is to, in its header and in the log.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,22 +46,6 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
 pub(super) const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// Why what is stored was served, where an upstream should have been asked again.
 const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
-
-/// The body of a response.
-#[derive(Debug)]
-pub enum Body<S, Y> {
-    /// None. A `Content-Length` is that of the same request made by `GET`.
-    Empty,
-    /// Bytes that are in memory.
-    Bytes(Vec<u8>),
-    /// Bytes that are in the platform's memory.
-    Held(Y),
-    /// A stream, handed on untouched.
-    Stream(S),
-}
-
-/// The body of a response on a platform.
-pub(super) type BodyOf<P> = Body<<P as Platform>::Body, <P as Platform>::Bytes>;
 
 /// A response on a platform.
 pub(super) type ResponseOf<P> = Response<BodyOf<P>>;
@@ -127,7 +124,12 @@ pub(super) fn respond_with_error<S, Y>(error: &Error) -> Response<Body<S, Y>> {
     response
 }
 
-pub(super) fn respond_with_json<S, Y>(status: StatusCode, bytes: Vec<u8>) -> Response<Body<S, Y>> {
+/// A response of JSON.
+pub(super) fn respond_with_json<S, Y>(
+    status: StatusCode,
+    json: impl Into<Vec<u8>>,
+) -> Response<Body<S, Y>> {
+    let bytes = json.into();
     let mut response = respond(status);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -146,34 +148,56 @@ pub(super) fn respond<S, Y>(status: StatusCode) -> Response<Body<S, Y>> {
     response
 }
 
-/// A response that says where something is, with no body.
-pub(super) fn respond_with_location<S, Y>(
+/// A response that says where the content with this digest is, with no body.
+fn respond_with_location<S, Y>(
     status: StatusCode,
     location: &str,
-    digest: Option<&Digest>,
+    digest: &Digest,
 ) -> Response<Body<S, Y>> {
     let mut response = respond(status);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, value(location));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-    if let Some(digest) = digest {
-        headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
+    headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
+    response
+}
+
+/// The response to a pull of content that these headers describe.
+fn respond_with_pulled<P: Platform>(pulled: Pulled<P>, headers: HeaderMap) -> ResponseOf<P> {
+    let Pulled { selected, body } = pulled;
+    let status = match &selected {
+        Selected::Nothing => StatusCode::NOT_MODIFIED,
+        Selected::All(_) => StatusCode::OK,
+        Selected::Range(..) | Selected::Ranges(..) | Selected::ByUpstream(_) => {
+            StatusCode::PARTIAL_CONTENT
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    let headers = response.headers_mut();
+    match selected {
+        Selected::Nothing => {}
+        Selected::All(size) => {
+            headers.insert(header::CONTENT_LENGTH, size.into());
+        }
+        Selected::Range(range, size) => {
+            let range_of = value(&format!("bytes {range}/{size}"));
+            headers.insert(header::CONTENT_RANGE, range_of);
+            headers.insert(header::CONTENT_LENGTH, range.length().into());
+        }
+        Selected::Ranges(boundary, length) => {
+            let media_type = format!("multipart/byteranges; boundary={boundary}");
+            headers.insert(header::CONTENT_TYPE, value(&media_type));
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        Selected::ByUpstream(found) => headers.extend(found),
     }
     response
 }
 
-/// A header of a response, of text that was parsed or made here and so is printable ASCII.
-///
-/// Text that is not makes a debug build panic, and an empty header otherwise.
-pub(super) fn value(text: &str) -> HeaderValue {
-    let value = HeaderValue::from_str(text).ok();
-    let value = value.filter(|_| text.is_ascii());
-    debug_assert!(value.is_some(), "{text:?} is not printable ASCII");
-    value.unwrap_or(HeaderValue::from_static(""))
-}
-
 /// Headers of content that is named by its digest and so never changes.
-pub(super) fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
+fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
     // An older version stored labels that are no header, until the scrub corrects them.
     let label = HeaderValue::from_str(media_type).ok();
     let label = label.filter(|_| media_type.is_ascii());
@@ -185,7 +209,7 @@ pub(super) fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_t
         headers.insert(header::CONTENT_DISPOSITION, attachment);
     }
     headers.insert(DOCKER_CONTENT_DIGEST, value(&digest.to_string()));
-    headers.insert(header::ETAG, value(&format!("\"{digest}\"")));
+    headers.insert(header::ETAG, value(&etag(digest)));
 }
 
 /// Whether a media type is JSON, which a browser shows as text. The type of a manifest is its author's text: of a list of
@@ -199,41 +223,11 @@ fn is_json(media_type: &str) -> bool {
     is_one && (essence == "application/json" || essence.ends_with("+json"))
 }
 
-/// Whether `If-None-Match` names this content (RFC 9110, section 13.1.2).
-pub(super) fn is_unchanged(headers: &HeaderMap, digest: &Digest) -> bool {
-    let etag = format!("\"{digest}\"");
-    text(headers, header::IF_NONE_MATCH).is_some_and(|value| {
-        value
-            .split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-    })
-}
-
-pub(super) fn bytes(value: &Value) -> Vec<u8> {
-    value.to_string().into_bytes()
-}
-
 /// Adds the address of the next page (RFC 8288).
-pub(super) fn link_next<S, Y>(response: &mut Response<Body<S, Y>>, target: &str) {
+fn link_next<S, Y>(response: &mut Response<Body<S, Y>>, target: &str) {
     response
         .headers_mut()
         .insert(header::LINK, value(&format!("<{target}>; rel=\"next\"")));
-}
-
-/// The number of entries of a page, of those that a client asked for.
-pub(super) fn page_limit(asked: Option<u64>, most: u64) -> usize {
-    usize::try_from(asked.unwrap_or(most).min(most)).unwrap_or_default()
-}
-
-/// Logs a failure of work that no client waits for.
-pub(super) fn log_failure(host: &impl Log, what: &'static str, error: &Error) {
-    let message = error.message();
-    let fields = [
-        ("error", &*message),
-        ("cause", error.cause().unwrap_or_default()),
-    ];
-    host.log(Level::Error, what, &fields);
 }
 
 /// 202 with no body, as deletions are answered.

@@ -2,7 +2,12 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use crate::access::cross_site;
+use crate::{
+    access::cross_site,
+    error::{Code, Error},
+    range::{ByteRange, ParseRangeError},
+    registry::headers::text,
+};
 
 /// A request as the core needs it.
 #[derive(Debug)]
@@ -49,9 +54,53 @@ impl<B> Request<B> {
         request
     }
 
+    /// Its body, with what its headers announce of it.
+    pub(super) const fn payload(&mut self) -> Payload<'_, B> {
+        Payload {
+            body: &mut self.body,
+            headers: &self.headers,
+        }
+    }
+
     /// Whether it carries credentials.
     pub(super) fn is_signed(&self) -> bool {
         self.headers.contains_key(header::AUTHORIZATION)
+    }
+}
+
+/// The body of a request, with what the headers announce of it.
+#[derive(Debug)]
+pub(super) struct Payload<'a, B> {
+    /// The body; who reads it takes it, and what nobody took is discarded after the reply.
+    pub(super) body: &'a mut Option<B>,
+    headers: &'a HeaderMap,
+}
+
+impl<B> Payload<'_, B> {
+    /// The `Content-Length`.
+    pub(super) fn length(&self) -> Result<Option<u64>, Error> {
+        text(self.headers, header::CONTENT_LENGTH)
+            .map(|value| {
+                value
+                    .parse()
+                    .map_err(|_| Error::new(Code::SizeInvalid, "content-length is not a number"))
+            })
+            .transpose()
+    }
+
+    /// The `Content-Range`: the place of a chunk in its blob.
+    pub(super) fn range(&self) -> Result<Option<ByteRange>, Error> {
+        text(self.headers, header::CONTENT_RANGE)
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: ParseRangeError| {
+                Error::new(Code::BlobUploadInvalid, format!("content-range: {error}"))
+            })
+    }
+
+    /// The `Content-Type`.
+    pub(super) fn media_type(&self) -> Option<&str> {
+        text(self.headers, header::CONTENT_TYPE)
     }
 }
 
@@ -68,7 +117,7 @@ pub const HEADERS: [HeaderName; 9] = [
     cross_site::SEC_FETCH_SITE,
 ];
 
-/// A header of a message, if it is text.
-pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+/// The number of entries of a page, of those that a client asked for.
+pub(super) fn page_limit(asked: Option<u64>, most: u64) -> usize {
+    usize::try_from(asked.unwrap_or(most).min(most)).unwrap_or_default()
 }

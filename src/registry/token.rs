@@ -13,8 +13,9 @@ use crate::{
     registry::{
         Registry,
         about::About,
-        reply::{Answer, bytes, respond_with_json},
-        request::{Request, text},
+        headers::text,
+        reply::{Answer, respond_with_json},
+        request::Request,
         visit::visit,
     },
     route,
@@ -79,7 +80,7 @@ impl<P: Platform> Registry<P> {
             "expires_in": Access::TOKEN_LIFETIME.as_secs(),
             "scope": granted.join(" "),
         });
-        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
+        let mut response = respond_with_json(StatusCode::OK, body.to_string());
         response
             .headers_mut()
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -20,7 +20,7 @@ mod inventory;
 mod listing;
 mod rights;
 mod scrub;
-mod step;
+pub(super) mod step;
 mod sweep;
 
 /// The work on what is stored: the sweep with its retention, the scrub, and reports.

@@ -6,8 +6,6 @@
 
 use std::rc::Rc;
 
-use http::{StatusCode, header};
-
 use crate::{
     access::Caller,
     digest::Digest,
@@ -19,11 +17,10 @@ use crate::{
     registry::{
         grant::Grants,
         parts::Parts,
-        reply::{Answer, respond, value},
-        request::Request,
+        request::Payload,
         upload::{
             delivery::Delivery,
-            response::{DOCKER_UPLOAD_UUID, accepted, created, unknown, whole_length},
+            progress::{unknown, whole_length},
         },
     },
     route::UploadStart,
@@ -35,9 +32,17 @@ use crate::{
 mod chunk;
 pub(super) mod close;
 pub(super) mod delivery;
-mod response;
+pub(super) mod progress;
 mod session;
 mod whole;
+
+/// What became of a request to start an upload.
+pub(super) enum Started {
+    /// The repository has this blob: it came whole, or was there.
+    Stored(Digest),
+    /// An upload was started.
+    Open(UploadId, Upload),
+}
 
 /// Uploads: bytes that are received, hashed, and become blobs.
 pub(super) struct Uploads<P: Platform> {
@@ -62,25 +67,25 @@ impl<P: Platform> Uploads<P> {
     /// end-4, end-11: starts an upload, or takes a blob that comes whole or is there already.
     pub(super) async fn start_upload(
         &self,
-        request: &mut Request<P::Body>,
+        mut payload: Payload<'_, P::Body>,
         caller: &Caller,
         name: &Name,
         start: &UploadStart,
-    ) -> Answer<P> {
+    ) -> Result<Started, Error> {
         let bound = self.grants.bound();
         let algorithm = match start {
             UploadStart::Session { algorithm } => *algorithm,
             UploadStart::Whole(digest) => {
-                if let Some(length) = whole_length(request)? {
-                    self.push_whole(request.body.take(), length, name, digest)
+                if let Some(length) = whole_length(&payload)? {
+                    self.push_whole(payload.body.take(), length, name, digest)
                         .await?;
-                    return Ok(created(name, digest));
+                    return Ok(Started::Stored(digest.clone()));
                 }
                 digest.algorithm()
             }
             UploadStart::Mount { digest, from } => {
                 if self.mount(caller, name, digest, from.as_ref()).await? {
-                    return Ok(created(name, digest));
+                    return Ok(Started::Stored(digest.clone()));
                 }
                 digest.algorithm()
             }
@@ -93,12 +98,12 @@ impl<P: Platform> Uploads<P> {
         self.write_step(name, id, upload.number, &upload.last)
             .await?;
         let UploadStart::Whole(digest) = start else {
-            return Ok(accepted(name, id, &upload));
+            return Ok(Started::Open(id, upload));
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
-        let upload = self.receive(request, name, id, upload, bound).await?;
+        let upload = self.receive(&mut payload, name, id, upload, bound).await?;
         self.close(name, id, upload, digest, bound).await?;
-        Ok(created(name, digest))
+        Ok(Started::Stored(digest.clone()))
     }
 
     /// Mount: whether the repository now holds a blob that another one lets it have. Who may not pull from that one hears no
@@ -151,19 +156,16 @@ impl<P: Platform> Uploads<P> {
     }
 
     /// end-13: says how far an upload has come.
-    pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Answer<P> {
+    pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Result<Upload, Error> {
         let upload = self.list_steps(name, id).await?.0;
         if !upload.is_open() {
             return Err(unknown(id));
         }
-        let mut response = accepted(name, id, &upload);
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        Ok(response)
+        Ok(upload)
     }
 
     /// end-14: gives an upload up.
-    pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Answer<P> {
+    pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Result<(), Error> {
         let bound = self.grants.bound();
         loop {
             let (upload, extents) = self.list_steps(name, id).await?;
@@ -176,11 +178,7 @@ impl<P: Platform> Uploads<P> {
                 .await?
             {
                 self.delete_extents(&extents).await;
-                let mut response = respond(StatusCode::NO_CONTENT);
-                response
-                    .headers_mut()
-                    .insert(DOCKER_UPLOAD_UUID, value(&id.to_string()));
-                return Ok(response);
+                return Ok(());
             }
         }
     }

@@ -4,7 +4,7 @@ use http::header;
 
 use crate::{
     access::Visit,
-    registry::request::{Request, text},
+    registry::{headers::text, request::Request},
     settings::Settings,
 };
 

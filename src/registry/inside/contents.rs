@@ -1,10 +1,10 @@
 //! The table of contents of a layer.
 
-use http::{StatusCode, header};
 use serde_json::json;
 
 use crate::{
     digest::Digest,
+    error::Error,
     layer::{
         entry::Entry,
         index, json,
@@ -13,15 +13,15 @@ use crate::{
     name::Name,
     platform::Platform,
     registry::{
-        blob::IMMUTABLE,
         inside::{
             Inside,
-            file::{MAX_PAGE, indexing, is_same, unchanged},
+            file::MAX_PAGE,
+            inspection::{Inspection, Listing},
             layer::Opened,
             stack::Stack,
         },
-        reply::{Answer, bytes, link_next, page_limit, respond_with_json, value},
-        request::Request,
+        pull::Pull,
+        request::page_limit,
     },
     route::PathPage,
     store::trace::Trace,
@@ -31,21 +31,23 @@ impl<P: Platform> Inside<P> {
     /// The table of contents of a layer.
     pub(in crate::registry) async fn layer_contents(
         &self,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         name: &Name,
         digest: &Digest,
         prefix: &[u8],
         page: &PathPage,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
+    ) -> Result<Inspection<P>, Error> {
         let layer = match self.open_layer(name, digest, trace).await? {
             Opened::Layer(layer) => layer,
-            Opened::Indexing(progress) => return Ok(indexing(digest, progress)),
+            Opened::Indexing(progress) => {
+                return Ok(Inspection::Indexing(digest.clone(), progress));
+            }
         };
         self.metrics.layer_read(digest);
         let etag = format!("\"{digest}/{}\"", index::VERSION);
-        if is_same(request, &etag) {
-            return Ok(unchanged(&etag, IMMUTABLE));
+        if pull.has(&etag) {
+            return Ok(Inspection::Unchanged(etag));
         }
         let limit = page_limit(page.limit, MAX_PAGE);
         let mut from = page.last.clone().map_or_else(
@@ -92,18 +94,17 @@ impl<P: Platform> Inside<P> {
             "entryCount": index.entries,
             "entries": entries,
         });
-        let mut response = respond_with_json(StatusCode::OK, bytes(&body));
-        let headers = response.headers_mut();
-        headers.insert(header::ETAG, value(&etag));
-        headers.insert(header::CACHE_CONTROL, IMMUTABLE);
-        if let (true, Some(last)) = (more, last) {
-            let mut target = format!("/v2/{name}/_strata/layers/{digest}?n={limit}");
-            if !prefix.is_empty() {
-                target.push_str(&format!("&prefix={}", json::encode(prefix)));
-            }
-            target.push_str(&format!("&last={}", json::encode(&last)));
-            link_next(&mut response, &target);
-        }
-        Ok(response)
+        let next = last.filter(|_| more).map(|last| {
+            let prefix = match prefix {
+                [] => String::new(),
+                prefix => format!("&prefix={}", json::encode(prefix)),
+            };
+            format!("n={limit}{prefix}&last={}", json::encode(&last))
+        });
+        Ok(Inspection::Listing(Listing {
+            body,
+            etag: Some(etag),
+            next,
+        }))
     }
 }

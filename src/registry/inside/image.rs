@@ -2,30 +2,20 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
     digest::Digest,
     error::{Code, Error},
-    layer::{
-        json,
-        tree::{self},
-    },
+    layer::tree::{self},
     ledger::Memory,
     name::{Name, Reference},
     platform::Platform,
     registry::{
-        blob::IMMUTABLE,
-        inside::{
-            Inside,
-            file::{indexing, refused},
-            layer::Opened,
-            stack::Stack,
-        },
-        reply::Answer,
-        request::Request,
+        inside::{Inside, file::refused, inspection::Inspection, layer::Opened, stack::Stack},
+        pull::Pull,
     },
     route::PathPage,
     store::{Bytes as _, trace::Trace},
@@ -108,12 +98,12 @@ impl<P: Platform> Inside<P> {
     /// A file of an image, or what is in one of its directories.
     pub(in crate::registry) async fn image_file(
         self: &Rc<Self>,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         image: &ImageOf<'_>,
         path: &[u8],
         page: &PathPage,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
+    ) -> Result<Inspection<P>, Error> {
         tree::check_path(path).map_err(refused)?;
         let document = self.image(image, trace).await?;
         if document.layers.len() > MAX_LAYERS {
@@ -133,23 +123,14 @@ impl<P: Platform> Inside<P> {
                     diff_ids.push(layer.index.diff_id.clone());
                     stack.push(layer).await?;
                 }
-                Opened::Indexing(progress) => return Ok(indexing(&part.digest, progress)),
+                Opened::Indexing(progress) => {
+                    return Ok(Inspection::Indexing(part.digest.clone(), progress));
+                }
             }
         }
         self.check_diff_ids(image.name, &document, &diff_ids, trace)
             .await?;
-        let reference = image.reference.to_string();
-        let place = format!("/v2/{}/_strata/images/{reference}/files/", image.name);
-        let query = image
-            .platform
-            .map(|platform| format!("&platform={}", json::encode(platform.as_bytes())));
-        let cache = match image.reference {
-            Reference::Digest(_) => IMMUTABLE,
-            Reference::Tag(_) => HeaderValue::from_static("private, no-cache, no-transform"),
-        };
-        let query = query.unwrap_or_default();
-        self.file(request, &stack, &place, &query, path, page, cache, trace)
-            .await
+        self.file(pull, &stack, path, page, trace).await
     }
 
     /// The manifest of an image: the one that was asked for, or one of the index that was.

@@ -79,11 +79,11 @@ impl<B> Default for Reading<B> {
 
 /// How far a pass over a layer has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Progress {
+pub(in crate::registry) struct Progress {
     /// The bytes of the layer that were read.
-    pub(super) read: u64,
+    pub(in crate::registry) read: u64,
     /// Its size.
-    pub(super) size: u64,
+    pub(in crate::registry) size: u64,
     /// Whether what there is to know of it is known.
     pub(super) is_done: bool,
 }

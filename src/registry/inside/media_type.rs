@@ -3,15 +3,14 @@
 use http::{HeaderValue, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::{layer::json, registry::reply::value};
+use crate::{layer::json, registry::headers::value};
 
-/// Describes a file by its name, and returns its media type. Anybody may have made it, and the inspector has the same origin.
+/// Describes a file by its name. Anybody may have made it, and the inspector has the same origin.
 /// So no file has a type that a browser runs, styles with or opens as a document: pictures of [`PICTURES`] and plain text are
 /// shown, and a browser saves the rest.
-pub(super) fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) -> &'static str {
-    let name = json::lossy(path);
-    let name = name.rsplit('/').next().unwrap_or_default();
-    let media_type = media_type_of(name);
+pub(in crate::registry) fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) {
+    let name = name_of(path);
+    let media_type = media_type_of(&name);
     let disposition = if media_type != BYTES {
         "inline".to_owned()
     } else if name.len() > MAX_NAME {
@@ -24,7 +23,16 @@ pub(super) fn describe_file(headers: &mut http::HeaderMap, path: &[u8]) -> &'sta
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CONTENT_DISPOSITION, value(&disposition));
-    media_type
+}
+
+/// The media type of a file by its name.
+pub(super) fn media_type(path: &[u8]) -> &'static str {
+    media_type_of(&name_of(path))
+}
+
+fn name_of(path: &[u8]) -> String {
+    let path = json::lossy(path);
+    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 fn media_type_of(name: &str) -> &'static str {

@@ -16,8 +16,8 @@ use crate::{
     range::ByteRange,
     registry::{
         blob::locate,
+        body::Body,
         inside::{Inside, index::gone, layer::Progress},
-        reply::Body,
     },
     store::{
         Bytes as _, Content as Written, Piece, PutOptions, Reader as _, StoreError, Streams as _,

@@ -8,7 +8,7 @@ use crate::{
     host::{Level, Log as _},
     layer::index::Refusal,
     platform::Platform,
-    registry::{inside::Inside, reply::log_failure},
+    registry::{failure::log_failure, inside::Inside},
     store::{
         Condition, Content as Written, ListOptions, PutOptions,
         document::from_json,

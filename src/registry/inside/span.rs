@@ -24,12 +24,12 @@ use crate::{
     range::ByteRange,
     registry::{
         blob::locate,
+        body::Body,
         inside::{
             Inside,
             index::gone,
             layer::{Layer, Reading},
         },
-        reply::Body,
     },
     store::{
         Bytes as _, StoreError, Streams as _, bucket::Part, key::Key, tiers::Wanted, trace::Trace,

@@ -12,10 +12,7 @@ use crate::{
     host::Clock as _,
     name::{Name, Tag},
     platform::Platform,
-    registry::{
-        manifest::Manifests,
-        reply::{Answer, accepted},
-    },
+    registry::manifest::Manifests,
     store::{
         Condition, Content, Meta, PutOptions,
         document::{TagTarget, from_json, to_json},
@@ -31,7 +28,7 @@ impl<P: Platform> Manifests<P> {
         caller: &Caller,
         name: &Name,
         tag: &Tag,
-    ) -> Answer<P> {
+    ) -> Result<(), Error> {
         self.require_deletable(caller, name, tag)?;
         let key = Key::tag(name, tag);
         let unknown = || Error::manifest_unknown(name, tag);
@@ -41,7 +38,7 @@ impl<P: Platform> Manifests<P> {
                 TagTarget::Tombstone { .. } => return Err(unknown()),
                 TagTarget::Manifest { digest, .. } => {
                     if self.bury(&key, &meta, &digest).await? {
-                        return Ok(accepted());
+                        return Ok(());
                     }
                 }
             }
@@ -54,7 +51,7 @@ impl<P: Platform> Manifests<P> {
         caller: &Caller,
         name: &Name,
         digest: &Digest,
-    ) -> Answer<P> {
+    ) -> Result<(), Error> {
         let manifest = Key::manifest(name, digest);
         if self.store.head(&manifest).await?.is_none() {
             return Err(Error::manifest_unknown(name, digest));
@@ -74,7 +71,7 @@ impl<P: Platform> Manifests<P> {
         }
         self.store.delete(&[manifest]).await?;
         self.tiers.withdraw(Wanted::Manifest(name, digest)).await;
-        Ok(accepted())
+        Ok(())
     }
 
     /// Lets only those who may administer the repository delete a tag that does not move.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderName, Response, StatusCode, header};
+use http::StatusCode;
 use serde_json::json as detail;
 
 use crate::{
-    access::{Caller, Need, rule::Action},
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::{Clock as _, Random as _},
@@ -20,9 +19,7 @@ use crate::{
             Manifests, WEIGHT,
             children::{Children, may_list},
         },
-        reply::{Answer, Body, respond_with_location, value},
-        request::{Request, text},
-        visit::visit,
+        request::Payload,
     },
     store::{
         Streams as _,
@@ -49,6 +46,13 @@ pub(in crate::registry) struct Names<'a> {
     pub(in crate::registry) tags: &'a [Tag],
 }
 
+/// A manifest that was pushed.
+pub(in crate::registry) struct Pushed {
+    pub(in crate::registry) digest: Digest,
+    /// The manifest that it refers to.
+    pub(in crate::registry) subject: Option<Digest>,
+}
+
 /// A manifest that was received.
 struct Document {
     manifest: Manifest,
@@ -70,25 +74,6 @@ impl TagPush<'_> {
     }
 }
 
-/// 201, with the names that were given.
-fn pushed<S, Y>(
-    name: &Name,
-    names: Names<'_>,
-    digest: &Digest,
-    manifest: &Manifest,
-) -> Response<Body<S, Y>> {
-    let location = format!("/v2/{name}/manifests/{digest}");
-    let mut response = respond_with_location(StatusCode::CREATED, &location, Some(digest));
-    let headers = response.headers_mut();
-    for tag in names.tags {
-        headers.append(OCI_TAG, value(tag.as_str()));
-    }
-    if let Some(subject) = &manifest.subject {
-        headers.insert(OCI_SUBJECT, value(&subject.to_string()));
-    }
-    response
-}
-
 fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
     if missing.is_empty() {
         return Ok(());
@@ -99,29 +84,24 @@ fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
         .with_detail(detail!({ "name": name.as_str(), "digests": digests })))
 }
 
-/// Says that the registry lists a manifest among the referrers of this one (end-7).
-const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
-
-/// Says that a tag named in the query was set (end-7b).
-const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
-
 impl<P: Platform> Manifests<P> {
-    /// end-7: Manifest PUT of the removal protocol.
+    /// end-7: Manifest PUT of the removal protocol. `overwrite` says whether the caller may move
+    /// tags.
     pub(in crate::registry) async fn push(
         &self,
-        request: &mut Request<P::Body>,
-        caller: &Caller,
+        payload: Payload<'_, P::Body>,
         name: &Name,
         names: Names<'_>,
+        overwrite: Result<(), Error>,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
-        let (document, _lease) = self.receive(request, names.reference).await?;
+    ) -> Result<Pushed, Error> {
+        let (document, _lease) = self.receive(payload, names.reference).await?;
         let Document {
             manifest,
             bytes,
             digest,
         } = document;
-        let tags = self.tags_to_write(request, caller, name, names);
+        let tags = self.tags_to_write(name, names, overwrite.err().as_ref());
         let for_tags = tags.iter().map(TagPush::operations).sum();
         self.require_operations(name, &manifest, for_tags)?;
         for TagPush { tag, refusal } in &tags {
@@ -163,18 +143,19 @@ impl<P: Platform> Manifests<P> {
         if self.settings.layers.on_push {
             trace.after.index(manifest.layers.iter().cloned());
         }
-        Ok(pushed(name, names, &digest, &manifest)) // 7
+        Ok(Pushed {
+            digest,
+            subject: manifest.subject,
+        }) // 7
     }
 
     /// Receives the bytes of a manifest, in memory that is leased, and parses them.
     async fn receive(
         &self,
-        request: &mut Request<P::Body>,
+        payload: Payload<'_, P::Body>,
         reference: &Reference,
     ) -> Result<(Document, Option<Lease>), Error> {
-        let announced = text(&request.headers, header::CONTENT_LENGTH)
-            .and_then(|length| length.parse::<u64>().ok())
-            .unwrap_or(MAX_SIZE);
+        let announced = payload.length()?.unwrap_or(MAX_SIZE);
         let too_large = || {
             let found = format!("larger than {MAX_SIZE} bytes");
             Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE)
@@ -187,7 +168,7 @@ impl<P: Platform> Manifests<P> {
             .ledger
             .wait_if_large(&self.host, Memory::Wasm, WEIGHT * announced);
         let mut lease = lease.await?;
-        let bytes = match request.body.take() {
+        let bytes = match payload.body.take() {
             Some(body) => self.host.collect(body, announced).await?,
             None => Some(Vec::new()),
         };
@@ -195,8 +176,7 @@ impl<P: Platform> Manifests<P> {
         if let Some(lease) = &mut lease {
             lease.resize(WEIGHT * bytes.len() as u64, self.host.now())?;
         }
-        let content_type = text(&request.headers, header::CONTENT_TYPE);
-        let manifest = Manifest::parse(content_type, &bytes)
+        let manifest = Manifest::parse(payload.media_type(), &bytes)
             .map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
         let algorithm = match reference {
             Reference::Digest(digest) => digest.algorithm(),
@@ -217,23 +197,19 @@ impl<P: Platform> Manifests<P> {
         Ok((document, lease))
     }
 
-    /// The tags that a push writes. A caller who may not move a tag has it looked at, before the
-    /// push and when it is written.
+    /// The tags that a push writes. A caller who may not move a tag, which is `denied`, has it
+    /// looked at, before the push and when it is written.
     fn tags_to_write<'n>(
         &self,
-        request: &Request<P::Body>,
-        caller: &Caller,
         name: &Name,
         Names { reference, tags }: Names<'n>,
+        denied: Option<&Error>,
     ) -> Vec<TagPush<'n>> {
-        let overwrite = Need::Repository(name, Action::Overwrite);
-        let visit = visit(&self.settings, request);
-        let denied = self.settings.access.permit(caller, overwrite, visit).err();
         let refusal = |tag: &Tag| {
             let is_immutable = self.settings.retention.is_immutable(name, tag);
             is_immutable
                 .then(|| immutable(name, tag))
-                .or(denied.clone())
+                .or_else(|| denied.cloned())
         };
         let reference = match reference {
             Reference::Tag(tag) => Some(tag),

@@ -19,15 +19,16 @@ use crate::{
     platform::Platform,
     range::ByteRange,
     registry::{
-        blob::{Source as Stored, describe, locate, whole},
+        blob::{Source as Stored, locate},
+        body::Body,
+        failure::log_failure,
         mirror::{
             Mirror,
             client::Question,
             error::UpstreamError,
             fill::{FIRST_LOOK, LAST_LOOK, Next, Part, Reader},
         },
-        reply::{Answer, Body, ResponseOf, log_failure, respond},
-        request::Request,
+        pull::{Pull, Pulled, Selected},
     },
     store::{
         Bytes as _, Made, Piece, StoreError, Streams as _, key::Key, tiers::Known, trace::Trace,
@@ -47,27 +48,27 @@ impl<P: Platform> Mirror<P> {
     /// Pulls a blob that is not stored for this repository (end-2).
     pub(in crate::registry) async fn pull(
         self: &Rc<Self>,
-        request: &Request<P::Body>,
+        pull: &Pull<'_>,
         mirrored: &Mirrored,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
-        if request.method == Method::HEAD {
+    ) -> Result<Pulled<P>, Error> {
+        if pull.is_head {
             return self.look_at_blob(mirrored, digest, trace).await;
         }
-        let sent = match request.headers.get(header::RANGE) {
+        let sent = match pull.range {
             Some(range) => self.pass_range(mirrored, digest, range, trace).await?,
             None => self.send_on(mirrored, digest, trace).await?,
         };
-        if let Some(response) = sent {
-            return Ok(response);
+        if let Some(pulled) = sent {
+            return Ok(pulled);
         }
         let name = &mirrored.name;
         let unknown = || Error::blob_unknown(name, digest);
         let known = self.known_or_obtained(name, digest, trace).await?;
         let known = known.ok_or_else(unknown)?;
-        let response = self.blobs.respond(request, digest, &known, trace).await?;
-        response.ok_or_else(unknown)
+        let pulled = self.blobs.pull_known(pull, digest, &known, trace).await?;
+        pulled.ok_or_else(unknown)
     }
 
     /// What is known of a blob, which is asked of the upstream where it is mirrored and not there yet.
@@ -127,7 +128,7 @@ impl<P: Platform> Mirror<P> {
         mirrored: &Mirrored,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
+    ) -> Result<Pulled<P>, Error> {
         let start = self.host.now();
         let size = match self.size_of_blob(mirrored, digest).await {
             Ok(size) => size,
@@ -135,7 +136,10 @@ impl<P: Platform> Mirror<P> {
         };
         trace.step("blob", Tier::Upstream, self.host.now().since(start));
         match size {
-            Some(size) => Ok(whole(digest, size)),
+            Some(size) => Ok(Pulled {
+                selected: Selected::All(size),
+                body: Body::Empty,
+            }),
             None => {
                 let found = format!("blob {digest}: the upstream sent no content-length");
                 let error = UpstreamError::Wrong(found);
@@ -151,7 +155,7 @@ impl<P: Platform> Mirror<P> {
         mirrored: &Mirrored,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<ResponseOf<P>>, Error> {
+    ) -> Result<Option<Pulled<P>>, Error> {
         let start = self.host.now();
         let key = Key::link(digest, &mirrored.name).to_string();
         let reader = match self.fills.join(&key, start) {
@@ -174,11 +178,11 @@ impl<P: Platform> Mirror<P> {
         };
         trace.step("blob", Tier::Upstream, self.host.now().since(start));
         let Some(size) = size else { return Ok(None) };
-        let pieces = self.read_fill(reader, size);
-        let mut response = whole(digest, size);
-        let pieces = vec![Piece::Made(pieces)];
-        *response.body_mut() = Body::Stream(self.host.concatenate(pieces, size));
-        Ok(Some(response))
+        let pieces = vec![Piece::Made(self.read_fill(reader, size))];
+        Ok(Some(Pulled {
+            selected: Selected::All(size),
+            body: Body::Stream(self.host.concatenate(pieces, size)),
+        }))
     }
 
     /// Passes on what an upstream says of a part of a blob; `None` where all of it is to be stored first. Of a part nobody can say
@@ -189,7 +193,7 @@ impl<P: Platform> Mirror<P> {
         digest: &Digest,
         range: &HeaderValue,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<ResponseOf<P>>, Error> {
+    ) -> Result<Option<Pulled<P>>, Error> {
         let start = self.host.now();
         if mirrored.upstream.ranges == Ranges::Store {
             return Ok(None);
@@ -219,20 +223,21 @@ impl<P: Platform> Mirror<P> {
             trace.after.work(self.fill_behind(mirrored, digest));
         }
         trace.step("blob", Tier::Upstream, self.host.now().since(start));
-        let mut response = describe(respond(StatusCode::PARTIAL_CONTENT), digest);
+        let mut headers = HeaderMap::new();
         for name in [header::CONTENT_RANGE, header::CONTENT_LENGTH] {
             if let Some(value) = reply.headers.get(&name) {
-                response.headers_mut().insert(name, value.clone());
+                headers.insert(name, value.clone());
             }
         }
         // Of several ranges it has the boundary. Any other type would be the upstream's word for anybody's bytes.
         let media_type = reply.headers.get(header::CONTENT_TYPE);
         if let Some(media_type) = media_type.filter(|media_type| is_multipart(media_type)) {
-            let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, media_type.clone());
         }
-        *response.body_mut() = Body::Stream(body);
-        Ok(Some(response))
+        Ok(Some(Pulled {
+            selected: Selected::ByUpstream(headers),
+            body: Body::Stream(body),
+        }))
     }
 
     /// A blob that is being filled, as pieces of a reply.
@@ -296,8 +301,8 @@ impl<P: Platform> Mirror<P> {
         trace: &Trace<P::Bytes>,
     ) -> Result<Rc<Known>, Error> {
         let own = Trace::default();
-        if let Some(response) = self.send_on(mirrored, digest, &own).await? {
-            let body = match response.into_body() {
+        if let Some(pulled) = self.send_on(mirrored, digest, &own).await? {
+            let body = match pulled.body {
                 Body::Stream(body) => body,
                 Body::Empty | Body::Bytes(_) | Body::Held(_) => {
                     return Err(Error::blob_unknown(&mirrored.name, digest));

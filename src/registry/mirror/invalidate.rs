@@ -11,11 +11,7 @@ use crate::{
     host::Clock as _,
     name::{Name, Tag},
     platform::Platform,
-    registry::{
-        bound::for_each,
-        mirror::Mirror,
-        reply::{Answer, bytes, respond_with_json},
-    },
+    registry::{bound::for_each, mirror::Mirror},
     store::{
         Condition, Content, Meta, PutOptions,
         document::{TagTarget, from_json, to_json},
@@ -24,12 +20,13 @@ use crate::{
 };
 
 impl<P: Platform> Mirror<P> {
-    /// Lets the upstream be asked again for a tag, or for all of a repository.
+    /// Lets the upstream be asked again for a tag, or for all of a repository. Returns how many
+    /// stored tags that is.
     pub(in crate::registry) async fn invalidate(
         &self,
         name: &Name,
         tag: Option<&Tag>,
-    ) -> Answer<P> {
+    ) -> Result<usize, Error> {
         let mirrored = self.settings.upstreams.mirrored(name).ok_or_else(|| {
             let found = format!("{name} is not mirrored, what is pushed is never stale");
             Error::new(Code::NameUnknown, found).with_detail(json!({ "name": name.as_str() }))
@@ -66,8 +63,7 @@ impl<P: Platform> Mirror<P> {
         tags.absent.borrow_mut().retain(|key, _| !is_meant(key));
         tags.seen.borrow_mut().retain(|key, _| !is_meant(key));
         self.client.forget_failure(&mirrored.upstream);
-        let body = json!({ "name": name.as_str(), "invalidated": invalidated });
-        Ok(respond_with_json(StatusCode::ACCEPTED, bytes(&body)))
+        Ok(invalidated)
     }
 
     /// Invalidates what is stored of a tag, if an upstream said it.

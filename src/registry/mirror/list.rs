@@ -16,17 +16,13 @@ use crate::{
     name::{ParseTagError, Reference, Tag},
     platform::Platform,
     registry::{
-        list::{
-            Called, OCI_FILTERS_APPLIED, WantedReferrers, respond_with_referrers,
-            respond_with_tags, without_namespace,
-        },
+        headers::{OCI_FILTERS_APPLIED, text},
+        list::{Page, WantedReferrers, without_namespace},
         mirror::{
             Mirror,
             error::UpstreamError,
-            pages::{Asked, Page},
+            pages::{Answered, Asked},
         },
-        reply::Answer,
-        request::text,
     },
     store::{Bytes as _, document::Referrer, trace::Trace},
     tier::Tier,
@@ -41,30 +37,29 @@ impl<P: Platform> Mirror<P> {
     pub(in crate::registry) async fn list_tags(
         &self,
         mirrored: &Mirrored,
-        called: &Called,
+        query: &str,
         limit: Option<u64>,
         last: Option<&Tag>,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
+    ) -> Result<Rc<Page<String>>, Error> {
         let start = self.host.now();
-        let path = path("/tags/list", called);
+        let path = path("/tags/list", query);
         let key = format!("{} {path}", mirrored.name);
         let ask = async || self.fetch_page(mirrored, &path, JSON, read_tags).await;
         let asked = self.pages.tags.share(&key, &self.host, ask);
         let error = match asked.await {
-            Ok(page) => {
+            Ok(answered) => {
                 trace.step("tags", Tier::Upstream, self.host.now().since(start));
-                let next = page.next.as_deref();
-                return Ok(respond_with_tags(called, &page.entries, next));
+                return Ok(answered.page.clone());
             }
             Err(error) => error,
         };
         if error.is_outage() || mirrored.upstream.serves_gone {
             let stored = self.lists.stored_tags(&mirrored.name, limit, last).await?;
-            if let Some((tags, next)) = stored.filter(|(tags, _)| !tags.is_empty()) {
+            if let Some(page) = stored.filter(|page| !page.entries.is_empty()) {
                 self.serve_stale(mirrored, &error, trace);
                 trace.step("tags", Tier::Cold, self.host.now().since(start));
-                return Ok(respond_with_tags(called, &tags, next.as_deref()));
+                return Ok(Rc::new(page));
             }
         }
         Err(error.answer(&mirrored.upstream, Code::NameUnknown))
@@ -74,48 +69,52 @@ impl<P: Platform> Mirror<P> {
     pub(in crate::registry) async fn list_referrers(
         &self,
         mirrored: &Mirrored,
-        called: &Called,
+        query: &str,
         wanted: &WantedReferrers<'_>,
         trace: &Trace<P::Bytes>,
-    ) -> Answer<P> {
+    ) -> Result<Page<Referrer>, Error> {
         let start = self.host.now();
-        let path = path(&format!("/referrers/{}", wanted.subject), called);
+        let path = path(&format!("/referrers/{}", wanted.subject), query);
         let key = format!("{} {path}", mirrored.name);
         let ask = async || {
             self.fetch_page(mirrored, &path, OCI_INDEX, read_index)
                 .await
         };
         let asked = self.pages.referrers.share(&key, &self.host, ask);
-        let respond = |referrers: Vec<Referrer>, next: Option<&str>| {
-            respond_with_referrers(called, wanted, &referrers, next)
+        let all = |entries: Vec<Referrer>| Page {
+            entries,
+            next: None,
+            lease: None,
         };
         let error = match asked.await {
-            Ok(page) => {
+            Ok(answered) => {
                 trace.step("referrers", Tier::Upstream, self.host.now().since(start));
-                let has = |referrer: &&Referrer| page.is_filtered || wanted.has(referrer);
-                let referrers = page.entries.iter().filter(has).cloned().collect();
-                return respond(referrers, page.next.as_deref());
+                let has = |referrer: &&Referrer| answered.is_filtered || wanted.has(referrer);
+                let referrers = answered.page.entries.iter().filter(has).cloned();
+                return Ok(Page {
+                    next: answered.page.next.clone(),
+                    ..all(referrers.collect())
+                });
             }
             Err(error) => error,
         };
         if !error.is_outage() {
             let tagged = self.tagged_referrers(mirrored, wanted, trace).await?;
-            return respond(tagged.unwrap_or_default(), None);
+            return Ok(all(tagged.unwrap_or_default()));
         }
-        let (stored, next, _lease) = self.lists.stored_referrers(&mirrored.name, wanted).await?;
-        let (stored, next) = if stored.is_empty() {
+        let mut stored = self.lists.list_referrers(&mirrored.name, wanted).await?;
+        if stored.entries.is_empty() {
             let tagged = self.tagged_referrers(mirrored, wanted, trace).await;
-            (tagged.ok().flatten().unwrap_or_default(), None)
+            stored = all(tagged.ok().flatten().unwrap_or_default());
         } else {
             trace.step("referrers", Tier::Cold, self.host.now().since(start));
-            (stored, next)
-        };
-        if stored.is_empty() {
+        }
+        if stored.entries.is_empty() {
             // Who asks for signatures must not hear that there are none because nobody could be asked.
             return Err(error.answer(&mirrored.upstream, Code::ManifestUnknown));
         }
         self.serve_stale(mirrored, &error, trace);
-        respond(stored, next.as_deref())
+        Ok(stored)
     }
 
     /// Asks an upstream for a page of a list.
@@ -136,10 +135,14 @@ impl<P: Platform> Mirror<P> {
         };
         let asked = path.split_once('?').map(|(_, query)| query);
         let applied = text(&headers, OCI_FILTERS_APPLIED).unwrap_or_default();
-        Ok(Rc::new(Page {
+        let page = Page {
             entries: read(&bytes).map_err(wrong)?,
             // One that is the same again would never end.
             next: next_query(&headers).filter(|next| asked != Some(next)),
+            lease: None,
+        };
+        Ok(Rc::new(Answered {
+            page: Rc::new(page),
             is_filtered: applied
                 .split(',')
                 .any(|filter| filter.trim() == "artifactType"),
@@ -172,11 +175,11 @@ impl<P: Platform> Mirror<P> {
 /// What a list of tags comes as.
 const JSON: &str = "application/json";
 
-fn path(end_point: &str, called: &Called) -> String {
-    if called.query.is_empty() {
+fn path(end_point: &str, query: &str) -> String {
+    if query.is_empty() {
         end_point.to_owned()
     } else {
-        format!("{end_point}?{}", called.query)
+        format!("{end_point}?{query}")
     }
 }
 

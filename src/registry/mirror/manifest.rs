@@ -13,10 +13,9 @@ use crate::{
     name::Reference,
     platform::Platform,
     registry::{
+        headers::{DOCKER_CONTENT_DIGEST, text, value},
         manifest::WEIGHT,
         mirror::{Mirror, client::Question, error::UpstreamError, source::length, tags::Tagged},
-        reply::{DOCKER_CONTENT_DIGEST, value},
-        request::text,
     },
     store::{
         self, Bytes as _, Condition, PutOptions, Streams as _,

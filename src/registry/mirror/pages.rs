@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::{
-    registry::mirror::error::UpstreamError,
+    registry::{list::Page, mirror::error::UpstreamError},
     store::{document::Referrer, flight::Flights},
 };
 
@@ -14,14 +14,12 @@ pub(super) struct Lists {
     pub(super) referrers: Flights<Asked<Referrer>>,
 }
 
-pub(super) type Asked<T> = Result<Rc<Page<T>>, UpstreamError>;
+pub(super) type Asked<T> = Result<Rc<Answered<T>>, UpstreamError>;
 
 /// A page as an upstream gave it.
 #[derive(Debug)]
-pub(super) struct Page<T> {
-    pub(super) entries: Vec<T>,
-    /// The query of the next one.
-    pub(super) next: Option<String>,
+pub(super) struct Answered<T> {
+    pub(super) page: Rc<Page<T>>,
     /// Whether it has only what is of the type that was asked for.
     pub(super) is_filtered: bool,
 }

@@ -12,12 +12,11 @@ use crate::{
     platform::{Platform, ReaderOf},
     registry::{
         grant::Look,
+        headers::{text, value},
         mirror::{
             Mirror, client::Question, download::Source, error::UpstreamError, fill::Fill,
             resume::Begun,
         },
-        reply::value,
-        request::text,
         upload::delivery::Delivery,
     },
     store::{Reader as _, Streams as _},

@@ -9,6 +9,7 @@ use crate::{
     name::Tag,
     platform::Platform,
     registry::{
+        headers::value,
         mirror::{
             Mirror,
             client::Question,
@@ -16,7 +17,6 @@ use crate::{
             manifest::{accepting_manifests, announced},
             tags::{Learning, Sighting, Tagged},
         },
-        reply::value,
     },
     store::{
         after::{Learnt, Sighted},

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,11 +9,7 @@ use crate::{
     error::{Code, Error},
     name::Name,
     platform::Platform,
-    registry::{
-        bound::for_each,
-        reply::{Answer, bytes, respond_with_json},
-        upkeep::Upkeep,
-    },
+    registry::{bound::for_each, upkeep::Upkeep},
     store::{
         ListOptions, Meta, StoreError,
         document::{Mark, Reason, Record, from_json},
@@ -40,7 +35,7 @@ const OTHERS: u32 = 10;
 
 impl<P: Platform> Upkeep<P> {
     /// Tells who holds a blob, and where it is.
-    pub(in crate::registry) async fn blob_holders(&self, digest: &Digest) -> Answer<P> {
+    pub(in crate::registry) async fn blob_holders(&self, digest: &Digest) -> Result<Value, Error> {
         let record = self.grants.record(digest).await?;
         let mark = self
             .store
@@ -77,7 +72,7 @@ impl<P: Platform> Upkeep<P> {
             .values()
             .map(|hold| hold.uploads + hold.claims + hold.filled)
             .sum();
-        let body = json!({
+        Ok(json!({
             "digest": digest.to_string(),
             "stored": record.is_some(),
             "size": record.as_ref().map(Record::size),
@@ -88,8 +83,7 @@ impl<P: Platform> Upkeep<P> {
             "references": uploads + stored.len() as u64,
             "complete": !page.truncated,
             "repositories": repositories,
-        });
-        Ok(respond_with_json(StatusCode::OK, bytes(&body)))
+        }))
     }
 }
 

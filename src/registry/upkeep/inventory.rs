@@ -9,7 +9,7 @@ use crate::{
     metrics::{All, Of},
     name::Name,
     platform::Platform,
-    registry::{reply::log_failure, upkeep::Upkeep},
+    registry::{failure::log_failure, upkeep::Upkeep},
     store::{Condition, key::Key},
     time::Timestamp,
 };

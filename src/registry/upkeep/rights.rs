@@ -17,10 +17,7 @@ use crate::{
     error::{Code, Error},
     name::Name,
     platform::Platform,
-    registry::{
-        reply::{Answer, bytes, respond_with_json},
-        upkeep::Upkeep,
-    },
+    registry::upkeep::Upkeep,
     store::{
         ListOptions, Meta,
         bucket::Page,
@@ -74,7 +71,10 @@ const OTHERS: u32 = 10;
 impl<P: Platform> Upkeep<P> {
     /// Lists doubtful rights, within the budget of one request. The next request resumes at the
     /// cursor.
-    pub(in crate::registry) async fn doubtful_rights(&self, cursor: Option<&str>) -> Answer<P> {
+    pub(in crate::registry) async fn doubtful_rights(
+        &self,
+        cursor: Option<&str>,
+    ) -> Result<Value, Error> {
         let mut place = match cursor.map(parse_cursor) {
             None => Place::Repositories { after: None },
             Some(Some(place)) => place,
@@ -113,7 +113,7 @@ impl<P: Platform> Upkeep<P> {
             let cursor = URL_SAFE_NO_PAD.encode(to_json(&place)?);
             body.insert("cursor".to_owned(), cursor.into());
         }
-        Ok(respond_with_json(StatusCode::OK, bytes(&body)))
+        Ok(body)
     }
 
     /// Finds repositories that hold something from an upstream and are not under one by today's

@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     digest::Digest,
@@ -35,6 +36,15 @@ pub(super) struct Allowance {
     pub(super) time: Duration,
     /// Removals, after which nothing else is begun.
     pub(super) removals: u64,
+}
+
+/// What a step that a request asked for has done, or would do.
+#[derive(Debug)]
+pub(in crate::registry) struct StepReport {
+    /// Whether a whole round is done.
+    pub(in crate::registry) is_finished: bool,
+    /// The report, for the client.
+    pub(in crate::registry) body: Value,
 }
 
 /// Operations that are kept back for deleting what was found last, and for storing how far the sweep has come.

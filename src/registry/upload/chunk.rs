@@ -1,7 +1,5 @@
 //! Chunks: bodies that are received as extents.
 
-use http::header;
-
 use crate::{
     error::{Code, Error},
     host::Random as _,
@@ -10,11 +8,10 @@ use crate::{
     range::ByteRange,
     registry::{
         bound::Bound,
-        reply::Answer,
-        request::{Request, text},
+        request::Payload,
         upload::{
             Uploads,
-            response::{accepted, content_length, out_of_order, unknown},
+            progress::{out_of_order, unknown},
         },
     },
     store::{Streams as _, key::Key},
@@ -24,19 +21,13 @@ use crate::{
 /// Whether the body of a request may come next in an upload. Answers the body's length, as far as it is announced.
 pub(super) fn check_chunk<B>(
     upload: &Upload,
-    request: &Request<B>,
+    payload: &Payload<'_, B>,
     id: UploadId,
     name: &Name,
 ) -> Result<Option<u64>, Error> {
-    let length = content_length(request)?;
-    let range: Option<ByteRange> = text(&request.headers, header::CONTENT_RANGE)
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crate::range::ParseRangeError| {
-            Error::new(Code::BlobUploadInvalid, format!("content-range: {error}"))
-        })?;
+    let (length, range) = (payload.length()?, payload.range()?);
     // An empty body closes an upload whatever range a client may name for it.
-    if request.body.is_none() || length == Some(0) {
+    if payload.body.is_none() || length == Some(0) {
         return Ok(Some(0));
     }
     upload.admit(range, length).map_err(|error| match error {
@@ -51,31 +42,30 @@ impl<P: Platform> Uploads<P> {
     /// end-5: receives a chunk.
     pub(in crate::registry) async fn push_chunk(
         &self,
-        request: &mut Request<P::Body>,
+        mut payload: Payload<'_, P::Body>,
         name: &Name,
         id: UploadId,
         step: u32,
-    ) -> Answer<P> {
+    ) -> Result<Upload, Error> {
         let bound = self.grants.bound();
         let upload = self.read_upload(name, id, step).await?;
         if !upload.is_open() {
             return Err(unknown(id));
         }
-        let upload = self.receive(request, name, id, upload, bound).await?;
-        Ok(accepted(name, id, &upload))
+        self.receive(&mut payload, name, id, upload, bound).await
     }
 
     /// Push, by PATCH: receives one body as an extent and adds it to the upload.
     pub(super) async fn receive(
         &self,
-        request: &mut Request<P::Body>,
+        payload: &mut Payload<'_, P::Body>,
         name: &Name,
         id: UploadId,
         upload: Upload,
         bound: Bound,
     ) -> Result<Upload, Error> {
-        let length = check_chunk(&upload, request, id, name)?;
-        match request.body.take() {
+        let length = check_chunk(&upload, payload, id, name)?;
+        match payload.body.take() {
             Some(body) => {
                 self.receive_body(body, length, name, id, upload, bound)
                     .await

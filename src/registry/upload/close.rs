@@ -10,13 +10,12 @@ use crate::{
     registry::{
         bound::Bound,
         grant::Look,
-        reply::Answer,
-        request::Request,
+        request::Payload,
         upload::{
             Uploads,
             chunk::check_chunk,
             delivery::Delivery,
-            response::{created, out_of_order, swept_meanwhile, unknown, whole_length},
+            progress::{out_of_order, swept_meanwhile, unknown, whole_length},
         },
     },
     store::{
@@ -53,36 +52,30 @@ impl<P: Platform> Uploads<P> {
     /// end-6: closes an upload, with a last chunk or without.
     pub(in crate::registry) async fn close_upload(
         &self,
-        request: &mut Request<P::Body>,
+        mut payload: Payload<'_, P::Body>,
         name: &Name,
         id: UploadId,
         step: u32,
-        digest: Option<&Digest>,
-    ) -> Answer<P> {
-        let digest = digest.ok_or_else(|| {
-            Error::new(
-                Code::DigestInvalid,
-                "no query parameter digest, which names the blob that the upload is",
-            )
-        })?;
+        digest: &Digest,
+    ) -> Result<(), Error> {
         let bound = self.grants.bound();
         let upload = self.read_upload(name, id, step).await?;
         match &upload.last {
-            Step::Start { .. } => match whole_length(request)? {
+            Step::Start { .. } => match whole_length(&payload)? {
                 Some(length) => {
-                    check_chunk(&upload, request, id, name)?;
-                    self.push_whole(request.body.take(), length, name, digest)
+                    check_chunk(&upload, &payload, id, name)?;
+                    self.push_whole(payload.body.take(), length, name, digest)
                         .await?;
                     // No extent is at stake: the session may go at once.
                     self.forget(&[Key::step(name, id, 0)]).await;
                 }
                 None => {
-                    let upload = self.receive(request, name, id, upload, bound).await?;
+                    let upload = self.receive(&mut payload, name, id, upload, bound).await?;
                     self.close(name, id, upload, digest, bound).await?;
                 }
             },
             Step::Received { .. } => {
-                let upload = self.receive(request, name, id, upload, bound).await?;
+                let upload = self.receive(&mut payload, name, id, upload, bound).await?;
                 self.close(name, id, upload, digest, bound).await?;
             }
             Step::Closing { .. } | Step::Done { .. } => {
@@ -90,7 +83,7 @@ impl<P: Platform> Uploads<P> {
             }
             Step::Dead => return Err(unknown(id)),
         }
-        Ok(created(name, digest))
+        Ok(())
     }
 
     /// Push, by PATCH: closes an upload. BOUND counts from before the session was read: a sweeper may take one that was not

@@ -5,7 +5,7 @@ use crate::{
     host::{Level, Log as _},
     name::Name,
     platform::Platform,
-    registry::upload::{Uploads, response::unknown},
+    registry::upload::{Uploads, progress::unknown},
     store::{
         Condition, Content, PutOptions, StoreError,
         document::{from_json, to_json},

@@ -8,7 +8,7 @@ use crate::{
     registry::{
         bound::Bound,
         grant::Look,
-        upload::{Uploads, delivery::Delivery, response::swept_meanwhile},
+        upload::{Uploads, delivery::Delivery, progress::swept_meanwhile},
     },
     store::{
         Bytes as _, Condition, Content, Meta, PutOptions, StoreError, Streams as _,

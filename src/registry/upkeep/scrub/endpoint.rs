@@ -8,13 +8,10 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     platform::Platform,
-    registry::{
-        reply::{Answer, bytes, respond_with_json},
-        upkeep::{
-            Upkeep,
-            scrub::{Next, Outcome, STEP, Scrub, cursor::Place, report::Totals},
-            step::{Allowance, Halt, RESERVE},
-        },
+    registry::upkeep::{
+        Upkeep,
+        scrub::{Next, Outcome, STEP, Scrub, cursor::Place, report::Totals},
+        step::{Allowance, Halt, RESERVE, StepReport},
     },
     store::document::to_json,
 };
@@ -26,7 +23,7 @@ impl<P: Platform> Upkeep<P> {
         is_dry: bool,
         digest: Option<&Digest>,
         cursor: Option<&str>,
-    ) -> Answer<P> {
+    ) -> Result<StepReport, Error> {
         let invalid = |found| {
             let error = Error::new(Code::Unsupported, found);
             Err(error.with_status(StatusCode::BAD_REQUEST))
@@ -80,12 +77,7 @@ impl<P: Platform> Upkeep<P> {
                 body.insert("cursor".to_owned(), cursor.into());
             }
         }
-        let status = if is_finished {
-            StatusCode::OK
-        } else {
-            StatusCode::ACCEPTED
-        };
-        Ok(respond_with_json(status, bytes(&body)))
+        Ok(StepReport { is_finished, body })
     }
 
     /// Looks at one blob.

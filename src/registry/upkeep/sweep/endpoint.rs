@@ -7,13 +7,10 @@ use serde_json::json;
 use crate::{
     error::{Code, Error},
     platform::Platform,
-    registry::{
-        reply::{Answer, bytes, respond_with_json},
-        upkeep::{
-            Upkeep,
-            step::{Allowance, RESERVE},
-            sweep::{STEP, cursor::Place},
-        },
+    registry::upkeep::{
+        Upkeep,
+        step::{Allowance, RESERVE, StepReport},
+        sweep::{STEP, cursor::Place},
     },
     store::document::to_json,
 };
@@ -25,7 +22,7 @@ impl<P: Platform> Upkeep<P> {
         is_dry: bool,
         max: Option<u64>,
         cursor: Option<&str>,
-    ) -> Answer<P> {
+    ) -> Result<StepReport, Error> {
         let invalid = |found| {
             let error = Error::new(Code::Unsupported, found);
             Err(error.with_status(StatusCode::BAD_REQUEST))
@@ -68,12 +65,10 @@ impl<P: Platform> Upkeep<P> {
                 body.insert("cursor".to_owned(), cursor.into());
             }
         }
-        let status = if outcome.is_finished {
-            StatusCode::OK
-        } else {
-            StatusCode::ACCEPTED
-        };
-        Ok(respond_with_json(status, bytes(&body)))
+        Ok(StepReport {
+            is_finished: outcome.is_finished,
+            body,
+        })
     }
 }
 

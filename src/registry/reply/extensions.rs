@@ -1,9 +1,9 @@
-//! The extensions that the registry lists.
+//! The response that lists the extensions.
 
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use crate::registry::reply::{Body, bytes, respond_with_json};
+use crate::registry::{body::Body, reply::respond_with_json};
 
 /// The extensions that there are, as the specification has them listed (`extensions/_oci.md`).
 pub(in crate::registry) fn extensions<S, Y>() -> Response<Body<S, Y>> {
@@ -30,5 +30,5 @@ pub(in crate::registry) fn extensions<S, Y>() -> Response<Body<S, Y>> {
             ],
         },
     ]});
-    respond_with_json(StatusCode::OK, bytes(&body))
+    respond_with_json(StatusCode::OK, body.to_string())
 }

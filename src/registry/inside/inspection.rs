@@ -1,0 +1,35 @@
+//! What those get who look inside.
+
+use serde_json::Value;
+
+use crate::{
+    digest::Digest,
+    platform::Platform,
+    registry::{inside::layer::Progress, pull::Pulled},
+};
+
+/// What a request gets that looks into a layer or an image.
+pub(in crate::registry) enum Inspection<P: Platform> {
+    /// A layer has to be indexed first.
+    Indexing(Digest, Progress),
+    /// The client has it, by this etag.
+    Unchanged(String),
+    /// A table of contents, or a directory.
+    Listing(Listing),
+    /// A file.
+    File {
+        path: Vec<u8>,
+        etag: String,
+        pulled: Pulled<P>,
+    },
+}
+
+/// A page of entries.
+pub(in crate::registry) struct Listing {
+    /// The page, for the client.
+    pub(in crate::registry) body: Value,
+    /// The etag, if the page is of one layer and never changes.
+    pub(in crate::registry) etag: Option<String>,
+    /// The query of the next page.
+    pub(in crate::registry) next: Option<String>,
+}

@@ -1,0 +1,132 @@
+//! Responses about the inside of layers and images (docs/extension.md).
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::{
+    digest::Digest,
+    layer::json::encode,
+    name::{Name, Reference},
+    platform::Platform,
+    registry::{
+        body::Body,
+        headers::value,
+        inside::{
+            image::ImageOf,
+            inspection::{Inspection, Listing},
+            layer::Progress,
+            media_type::describe_file,
+        },
+        reply::{
+            IMMUTABLE, REVALIDATED, ResponseOf, link_next, respond, respond_with_json,
+            respond_with_pulled,
+        },
+    },
+};
+
+/// The table of contents of a layer.
+pub(in crate::registry) fn contents<P: Platform>(
+    name: &Name,
+    digest: &Digest,
+    found: Inspection<P>,
+) -> ResponseOf<P> {
+    let page = |next: &str| format!("/v2/{name}/_strata/layers/{digest}?{next}");
+    inspected(found, IMMUTABLE, page)
+}
+
+/// A file or a directory of a layer.
+pub(in crate::registry) fn layer_file<P: Platform>(
+    name: &Name,
+    digest: &Digest,
+    path: &[u8],
+    found: Inspection<P>,
+) -> ResponseOf<P> {
+    let path = encode(path);
+    let page = |next: &str| format!("/v2/{name}/_strata/layers/{digest}/files/{path}?{next}");
+    inspected(found, IMMUTABLE, page)
+}
+
+/// A file or a directory of an image.
+pub(in crate::registry) fn image_file<P: Platform>(
+    image: &ImageOf<'_>,
+    path: &[u8],
+    found: Inspection<P>,
+) -> ResponseOf<P> {
+    let ImageOf {
+        name,
+        reference,
+        platform,
+    } = image;
+    let cache = match reference {
+        Reference::Digest(_) => IMMUTABLE,
+        Reference::Tag(_) => REVALIDATED,
+    };
+    let path = encode(path);
+    let platform = match platform {
+        Some(platform) => format!("&platform={}", encode(platform.as_bytes())),
+        None => String::new(),
+    };
+    let page =
+        |next: &str| format!("/v2/{name}/_strata/images/{reference}/files/{path}?{next}{platform}");
+    inspected(found, cache, page)
+}
+
+/// What was found, which may be kept for so long. `page` makes the target of the next page of its
+/// query.
+fn inspected<P: Platform>(
+    found: Inspection<P>,
+    cache: HeaderValue,
+    page: impl Fn(&str) -> String,
+) -> ResponseOf<P> {
+    match found {
+        Inspection::Indexing(digest, progress) => indexing(&digest, progress),
+        Inspection::Unchanged(etag) => {
+            let mut response = respond(StatusCode::NOT_MODIFIED);
+            let headers = response.headers_mut();
+            headers.insert(header::ETAG, value(&etag));
+            headers.insert(header::CACHE_CONTROL, cache);
+            response
+        }
+        Inspection::Listing(Listing { body, etag, next }) => {
+            let mut response = respond_with_json(StatusCode::OK, body.to_string());
+            let headers = response.headers_mut();
+            if let Some(etag) = etag {
+                headers.insert(header::ETAG, value(&etag));
+            }
+            headers.insert(header::CACHE_CONTROL, cache);
+            if let Some(next) = next {
+                link_next(&mut response, &page(&next));
+            }
+            response
+        }
+        Inspection::File { path, etag, pulled } => {
+            let mut headers = HeaderMap::new();
+            describe_file(&mut headers, &path);
+            headers.insert(header::ETAG, value(&etag));
+            headers.insert(header::CACHE_CONTROL, cache);
+            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            respond_with_pulled(pulled, headers)
+        }
+    }
+}
+
+/// 202, while a layer is being indexed.
+fn indexing<S, Y>(digest: &Digest, progress: Progress) -> Response<Body<S, Y>> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "it is shown, and not reckoned with"
+    )]
+    let fraction = progress.read as f64 / progress.size.max(1) as f64;
+    let body = json!({
+        "digest": digest.to_string(),
+        "state": "indexing",
+        "read": progress.read,
+        "size": progress.size,
+        "fraction": fraction,
+    });
+    let mut response = respond_with_json(StatusCode::ACCEPTED, body.to_string());
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,53 @@
+//! Responses about the work on what is stored: the sweep, the scrub, holders, rights, health.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::{
+    metrics,
+    name::Name,
+    registry::{body::Body, reply::respond_with_json, upkeep::step::StepReport},
+};
+
+/// The report of a step of the sweep or the scrub: 200 once a whole round is done, else 202.
+pub(in crate::registry) fn step<S, Y>(report: &StepReport) -> Response<Body<S, Y>> {
+    let status = if report.is_finished {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    respond_with_json(status, report.body.to_string())
+}
+
+/// What was found out.
+pub(in crate::registry) fn found<S, Y>(body: &Value) -> Response<Body<S, Y>> {
+    respond_with_json(StatusCode::OK, body.to_string())
+}
+
+/// 202: how many tags of a mirrored repository the upstream is asked for again.
+pub(in crate::registry) fn invalidated<S, Y>(name: &Name, tags: usize) -> Response<Body<S, Y>> {
+    let body = json!({ "name": name.as_str(), "invalidated": tags });
+    respond_with_json(StatusCode::ACCEPTED, body.to_string())
+}
+
+/// The metrics, in the text format of Prometheus.
+pub(in crate::registry) fn metrics<S, Y>(text: Vec<u8>) -> Response<Body<S, Y>> {
+    let mut response = respond_with_json(StatusCode::OK, text);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(metrics::MEDIA_TYPE),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// 200, which nobody caches: the isolate answers, or the bucket does.
+pub(in crate::registry) fn healthy<S, Y>() -> Response<Body<S, Y>> {
+    let mut response = respond_with_json(StatusCode::OK, r#"{"status":"ok"}"#);
+    let no_store = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, no_store);
+    response
+}

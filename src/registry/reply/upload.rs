@@ -1,0 +1,62 @@
+//! Responses about uploads: end-4, end-5, end-6, end-11, end-13, end-14.
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    digest::Digest,
+    name::Name,
+    registry::{
+        body::Body,
+        headers::{DOCKER_UPLOAD_UUID, value},
+        reply::{respond, respond_with_location},
+        upload::{Started, progress::progress},
+    },
+    upload::{Upload, UploadId},
+};
+
+/// Where an upload goes on that was started, or the blob that came whole or was there.
+pub(in crate::registry) fn started<S, Y>(name: &Name, started: &Started) -> Response<Body<S, Y>> {
+    match started {
+        Started::Stored(digest) => stored(name, digest),
+        Started::Open(id, upload) => received(name, *id, upload),
+    }
+}
+
+/// 202: how far an upload has come, and where it goes on.
+pub(in crate::registry) fn received<S, Y>(
+    name: &Name,
+    id: UploadId,
+    upload: &Upload,
+) -> Response<Body<S, Y>> {
+    let mut response = respond(StatusCode::ACCEPTED);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    headers.extend(progress(name, id, upload));
+    response
+}
+
+/// 201: the repository has a blob.
+pub(in crate::registry) fn stored<S, Y>(name: &Name, digest: &Digest) -> Response<Body<S, Y>> {
+    let location = format!("/v2/{name}/blobs/{digest}");
+    respond_with_location(StatusCode::CREATED, &location, digest)
+}
+
+/// 204: how far an upload has come (end-13).
+pub(in crate::registry) fn status<S, Y>(
+    name: &Name,
+    id: UploadId,
+    upload: &Upload,
+) -> Response<Body<S, Y>> {
+    let mut response = respond(StatusCode::NO_CONTENT);
+    response.headers_mut().extend(progress(name, id, upload));
+    response
+}
+
+/// 204: an upload was given up (end-14).
+pub(in crate::registry) fn cancelled<S, Y>(id: UploadId) -> Response<Body<S, Y>> {
+    let mut response = respond(StatusCode::NO_CONTENT);
+    response
+        .headers_mut()
+        .insert(DOCKER_UPLOAD_UUID, value(&id.to_string()));
+    response
+}
