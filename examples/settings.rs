@@ -1,4 +1,4 @@
-//! Prints the page of the settings: `cargo run --example settings > docs/settings.md`.
+//! Prints the page of the settings: `cargo run --locked --example settings > docs/settings.md`.
 
 fn main() {
     print!("{}", strata::settings::document());

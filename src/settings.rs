@@ -3,7 +3,7 @@
 //! `src/settings/table.rs` is their table. `docs/settings.md` is generated from it:
 //!
 //! ```text
-//! cargo run --example settings > docs/settings.md
+//! cargo run --locked --example settings > docs/settings.md
 //! ```
 
 mod document;

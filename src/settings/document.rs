@@ -17,7 +17,7 @@ pub fn document() -> String {
 const HEAD: &str = "# Settings
 
 This page is generated from the table in `src/settings/table.rs`.
-Change a setting there, then run `cargo run --example settings > docs/settings.md`.
+Change a setting there, then run `cargo run --locked --example settings > docs/settings.md`.
 
 Settings are variables of the Worker: set them under `[vars]` in `wrangler.toml`, and secrets by `npx wrangler secret put NAME`.
 A list is written as JSON, or as tables such as `[[vars.STRATA_RULES]]`.
@@ -59,7 +59,7 @@ mod tests {
         assert!(
             page == document(),
             "docs/settings.md differs from the table of settings: \
-             run `cargo run --example settings > docs/settings.md`"
+             run `cargo run --locked --example settings > docs/settings.md`"
         );
     }
 

@@ -26,6 +26,8 @@ export async function realLayer(folder) {
     "-C",
     realpathSync(ROOT),
     "--exclude=.cache",
+    // The formatter's program would make the archive larger than one step inflates.
+    "--exclude=@biomejs",
     "node_modules",
     "-C",
     sysroot,
