@@ -14,9 +14,10 @@ const DENIED = ["--", "-D", "warnings"];
 const crates = (...names) => names.flatMap((name) => ["-p", name]);
 
 /**
- * Each check is one or more commands, which must all succeed, and the programs that they need beside the build tools, as program →
- * Debian's package: `programs` that run where they are unpacked, `packages` that must be installed. `count` reads from their output how many tests ran; a check without it counts as one. The lanes share no folder that cargo locks: the first checks and tests, the second builds what is deployed and
- * drives it.
+ * Each check is one or more commands, which must all succeed, and the programs that they need beside the build tools,
+ * as program → Debian's package: `programs` that run where they are unpacked, `packages` that must be installed.
+ * `count` reads from their output how many tests ran; a check without it counts as one. The lanes share no folder that
+ * cargo locks: the first checks and tests, the second builds what is deployed and drives it.
  */
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
@@ -115,20 +116,24 @@ const WORKER = [
   { name: "deploy dry run", commands: [["node", "scripts/deploy.mjs", "--dry-run"]] },
   { name: "scripts", ...nodeTests("scripts") },
   { name: "inspector", ...nodeTests("tests/inspect"), programs: { zstd: "zstd" } },
-  { name: "edge", ...nodeTests("tests/edge") },
-  { name: "clients", ...nodeTests("tests/clients") },
+  { name: "edge", ...nodeTests("tests/edge", 3) },
+  { name: "clients", ...nodeTests("tests/clients", 3) },
   { name: "page types", commands: [["node_modules/.bin/tsc", "--project", "www"]] },
   // A whole browser, with what it is linked to, is not unpacked beside the build tools.
-  { name: "page", ...nodeTests("tests/page"), packages: { chromium: "chromium" }, programs: { tar: "tar" } },
+  { name: "page", ...nodeTests("tests/page", 2), packages: { chromium: "chromium" }, programs: { tar: "tar" } },
 ];
 
 export const LANES = [RUST, WORKER];
 
-/** The tests in a folder's *.test.mjs, run by Node. */
-function nodeTests(folder) {
+/**
+ * The tests in a folder's *.test.mjs, run by Node, with this many files at once: each has its own servers on ports of
+ * their own, and waits more than it works.
+ */
+function nodeTests(folder, atOnce = 1) {
   const files = fs.readdirSync(path.join(ROOT, folder)).filter((file) => file.endsWith(".test.mjs"));
   // Without a file Node would look for tests everywhere.
-  const command = ["node", "--test", "--test-reporter=spec", ...files.map((file) => path.join(folder, file))];
+  const options = ["--test", "--test-reporter=spec", `--test-concurrency=${atOnce}`];
+  const command = ["node", ...options, ...files.map((file) => path.join(folder, file))];
   return { commands: files.length === 0 ? [] : [command], count: countNode };
 }
 
