@@ -29,8 +29,8 @@ pub struct Change {
     pub what: &'static str,
     /// The digest or the names.
     pub of: String,
-    /// The status of success. Some requests succeed and change nothing yet.
-    pub status: StatusCode,
+    /// The statuses of a change. Some requests succeed and change nothing yet.
+    pub statuses: &'static [StatusCode],
 }
 
 impl<'a> EndPoint<'a> {
@@ -47,10 +47,10 @@ impl<'a> EndPoint<'a> {
             Operation::ListExtensions => row("extensions", Need::Entry, Reads),
             Operation::ListRepositories { .. } => row("catalog", Need::Catalog, Reads),
             Operation::Sweep { is_dry, .. } => {
-                row("sweep", administer, Works).changes(!is_dry, "sweep", "", StatusCode::OK)
+                row("sweep", administer, Works).changes(!is_dry, "sweep", "", STEP)
             }
             Operation::Scrub { is_dry, .. } => {
-                row("scrub", administer, Works).changes(!is_dry, "scrub", "", StatusCode::OK)
+                row("scrub", administer, Works).changes(!is_dry, "scrub", "", STEP)
             }
             // Hundreds of operations: one reads a manifest for each grant, the other lists the bucket.
             Operation::ListHolders(_) => row("holders", administer, Works),
@@ -73,7 +73,7 @@ impl<'a> EndPoint<'a> {
                 true,
                 "delete blob",
                 digest,
-                StatusCode::ACCEPTED,
+                &[StatusCode::ACCEPTED],
             ),
             In::PullManifest(_) => row("manifest", pull, ReadsStored),
             // A push that moves a tag needs `overwrite` too: the stored tag decides.
@@ -84,14 +84,14 @@ impl<'a> EndPoint<'a> {
                     true,
                     "push manifest",
                     &names.join(" "),
-                    StatusCode::CREATED,
+                    &[StatusCode::CREATED],
                 )
             }
             In::DeleteManifest(reference) => row("manifest", delete, Works).changes(
                 true,
                 "delete manifest",
                 reference,
-                StatusCode::ACCEPTED,
+                &[StatusCode::ACCEPTED],
             ),
             // A mount needs `pull` in its source, too.
             In::StartUpload(start) => {
@@ -99,10 +99,10 @@ impl<'a> EndPoint<'a> {
                 match start {
                     UploadStart::Session { .. } => row,
                     UploadStart::Whole(digest) => {
-                        row.changes(true, "push blob", digest, StatusCode::CREATED)
+                        row.changes(true, "push blob", digest, &[StatusCode::CREATED])
                     }
                     UploadStart::Mount { digest, .. } => {
-                        row.changes(true, "mount blob", digest, StatusCode::CREATED)
+                        row.changes(true, "mount blob", digest, &[StatusCode::CREATED])
                     }
                 }
             }
@@ -115,7 +115,7 @@ impl<'a> EndPoint<'a> {
                     of.is_some(),
                     "push blob",
                     &of.unwrap_or_default(),
-                    StatusCode::CREATED,
+                    &[StatusCode::CREATED],
                 )
             }
             In::ListTags { .. } => row("tags", pull, ReadsStored),
@@ -130,7 +130,7 @@ impl<'a> EndPoint<'a> {
                     true,
                     "invalidate",
                     tag,
-                    StatusCode::ACCEPTED,
+                    &[StatusCode::ACCEPTED],
                 )
             }
         }
@@ -141,12 +141,12 @@ impl<'a> EndPoint<'a> {
         is_change: bool,
         what: &'static str,
         of: &(impl ToString + ?Sized),
-        status: StatusCode,
+        statuses: &'static [StatusCode],
     ) -> Self {
         let change = || Change {
             what,
             of: of.to_string(),
-            status,
+            statuses,
         };
         Self {
             change: is_change.then(change),
@@ -154,6 +154,9 @@ impl<'a> EndPoint<'a> {
         }
     }
 }
+
+/// A step of a background job changes what is stored, and is the last one or not.
+const STEP: &[StatusCode] = &[StatusCode::OK, StatusCode::ACCEPTED];
 
 /// A row of an operation that changes nothing.
 const fn row<'a>(name: &'static str, need: Need<'a>, effect: Effect) -> EndPoint<'a> {

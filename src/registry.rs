@@ -23,7 +23,6 @@ use crate::{
         blob::Blobs,
         failure::log_failure,
         grant::Grants,
-        headers::value,
         inside::Inside,
         list::Lists,
         manifest::Manifests,
@@ -251,13 +250,10 @@ impl<P: Platform> Registry<P> {
             headers.insert("docker-distribution-api-version", version);
         }
         describe_response(&mut response, origin(&self.settings, &request), &id, &trace);
-        if let Some(namespace) = namespace
-            .as_deref()
-            .filter(|_| response.status().is_success())
-        {
-            response
-                .headers_mut()
-                .insert(OCI_NAMESPACE, value(namespace));
+        let namespace = namespace.filter(|_| response.status().is_success());
+        // Only operations in a repository have checked it: of others it may be no header's value.
+        if let Some(Ok(namespace)) = namespace.as_deref().map(HeaderValue::from_str) {
+            response.headers_mut().insert(OCI_NAMESPACE, namespace);
         }
         let took = self.host.now().since(start);
         self.count(&about, &request.method, &response, &trace, took);

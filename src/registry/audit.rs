@@ -29,7 +29,7 @@ impl<P: Platform> Registry<P> {
         let (what, of) = match &about.change {
             _ if is_refused && is_greeting => return,
             change if is_refused => ("refused", change.as_ref().map_or("", |change| &change.of)),
-            Some(change) if change.status == status => (change.what, change.of.as_str()),
+            Some(change) if change.statuses.contains(&status) => (change.what, change.of.as_str()),
             _ => return,
         };
         let fields = [

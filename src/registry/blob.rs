@@ -21,7 +21,7 @@ use crate::{
         pull::{Multipart, Pull, Pulled, Selected},
     },
     store::{
-        Bytes, Meta, Piece, Streams as _,
+        Bytes, Meta, Piece, StoreError, Streams as _,
         bucket::{Bucket, Part},
         document::{BlobKind, Reason, Record, from_json, is_blob},
         key::{Key, Prefix},
@@ -287,10 +287,14 @@ impl<P: Platform> Blobs<P> {
                 None => {}
             }
         }
-        Ok(Some(if pieces.is_empty() {
-            Body::Empty
-        } else {
-            Body::Stream(self.store.concatenate(&self.host, pieces, length))
+        Ok(Some(match (pieces.is_empty(), length) {
+            (true, 0) => Body::Empty,
+            // A response that is announced with a length must have its bytes.
+            (true, _) => {
+                let problem = format!("nothing has the {length} bytes of the body");
+                return Err(StoreError::Failed(problem).into());
+            }
+            (false, _) => Body::Stream(self.store.concatenate(&self.host, pieces, length)),
         }))
     }
 }

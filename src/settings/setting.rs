@@ -58,7 +58,11 @@ impl<A: Allowed, D> Setting<A, D> {
         let value = self.allowed.parse(&text);
         value.map(Some).ok_or_else(|| {
             let allowed = &self.allowed;
-            self.error(&format!("{text:?} is not allowed, expected {allowed}"))
+            let shown = match allowed.is_secret() {
+                true => "the value".to_owned(),
+                false => format!("{text:?}"),
+            };
+            self.error(&format!("{shown} is not allowed, expected {allowed}"))
         })
     }
 
@@ -228,5 +232,47 @@ impl Allowed for Json {
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.form)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Never(bool);
+
+    impl Allowed for Never {
+        type Value = ();
+
+        fn parse(&self, _: &str) -> Option<()> {
+            None
+        }
+
+        fn is_secret(&self) -> bool {
+            self.0
+        }
+    }
+
+    impl fmt::Display for Never {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("nothing")
+        }
+    }
+
+    #[test]
+    fn an_error_quotes_a_value_unless_it_is_secret() {
+        for (is_secret, expected) in [
+            (false, "\"hunter2\" is not allowed, expected nothing"),
+            (true, "the value is not allowed, expected nothing"),
+        ] {
+            let setting = Setting {
+                name: "STRATA_TEST",
+                default: (),
+                allowed: Never(is_secret),
+            };
+            let error = setting.find(&|_| Some("hunter2".to_owned())).unwrap_err();
+            assert_eq!(error.problem(), expected);
+        }
     }
 }

@@ -55,7 +55,8 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
         .and_then(|at| url.split_at_checked(host + at))
         .unwrap_or((url, "/"));
     Ok(Request {
-        method: Method::from_bytes(method.as_bytes()).unwrap_or_default(),
+        method: Method::from_bytes(method.as_bytes())
+            .map_err(|error| JsValue::from(error.to_string()))?,
         target: target.to_owned(),
         origin: origin.to_owned(),
         address: address.unwrap_or_default().to_owned(),

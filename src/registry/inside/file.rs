@@ -20,6 +20,7 @@ use crate::{
     platform::Platform,
     range::ByteRange,
     registry::{
+        body::Body,
         inside::{
             Inside,
             index::gone,
@@ -137,30 +138,24 @@ impl<P: Platform> Inside<P> {
             return Ok(Inspection::Unchanged(etag));
         }
         let size = entry.size;
-        let mut ranges = pull.select("file", &etag, size)?;
+        let ranges = pull.select("file", &etag, size)?;
+        let Some(all) =
+            ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0 && !pull.is_head)
+        else {
+            return Ok(Inspection::File {
+                path: entry.path.clone(),
+                etag,
+                pulled: Pulled {
+                    selected: Selected::All(size),
+                    body: Body::Empty,
+                },
+            });
+        };
         let file = File::from(entry);
-        let mut reading = Reading::default();
-        if !pull.is_head {
-            let all = all_of(size);
-            let wanted = ranges.as_deref().unwrap_or(all.as_slice());
-            let parts: Vec<_> = wanted
-                .iter()
-                .map(|range| file.archive(&bounds(*range)))
-                .collect();
-            let whole = file.bytes();
-            match self.reading(layer, &parts, &whole, trace).await? {
-                Some(found) => reading = found,
-                // Ranges so far apart ask for more work than all of it, which may be answered (RFC 9110, section 14.2).
-                None => ranges = None,
-            }
-        }
+        let (ranges, reading) = self.file_reading(layer, &file, ranges, all, trace).await?;
         let read = |range: &ByteRange| self.read_file(layer, &file, *range, &reading);
         let (selected, parts, length) = match ranges.as_deref() {
-            None => {
-                let all = all_of(size).filter(|_| !pull.is_head);
-                let parts = all.as_ref().map_or_else(|| Ok(Vec::new()), read)?;
-                (Selected::All(size), parts, size)
-            }
+            None => (Selected::All(size), read(&all)?, size),
             Some([range]) => (Selected::Range(*range, size), read(range)?, range.length()),
             Some(several) => {
                 let mut body = Multipart::new(self.host.nonce());
@@ -178,6 +173,29 @@ impl<P: Platform> Inside<P> {
             etag,
             pulled: Pulled { selected, body },
         })
+    }
+
+    /// Decides which ranges of a file are read, and how. Ranges that take more work than the whole
+    /// file are answered with the whole file, which a server may do (RFC 9110, section 14.2).
+    async fn file_reading(
+        &self,
+        layer: &Rc<Layer<P::Bytes>>,
+        file: &File,
+        ranges: Option<Vec<ByteRange>>,
+        all: ByteRange,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<(Option<Vec<ByteRange>>, Reading<P::Bytes>), Error> {
+        let archive = |range: &ByteRange| file.archive(&bounds(*range));
+        let whole = file.bytes();
+        if let Some(ranges) = ranges {
+            let parts: Vec<_> = ranges.iter().map(archive).collect();
+            if let Some(reading) = self.reading(layer, &parts, &whole, trace).await? {
+                return Ok((Some(ranges), reading));
+            }
+        }
+        let reading = self.reading(layer, &[archive(&all)], &whole, trace).await?;
+        // One range is never refused.
+        Ok((None, reading.ok_or_else(|| gone(&layer.digest))?))
     }
 
     /// A range of a file, as pieces of a reply.
@@ -208,11 +226,6 @@ impl<P: Platform> Inside<P> {
 
 /// The parts of a reply, in their order.
 type Parts<P> = Vec<Part<<P as Platform>::Body, <P as Platform>::Bytes>>;
-
-/// All bytes of a file; `None` if it has none.
-fn all_of(size: u64) -> Option<ByteRange> {
-    ByteRange::new(0, size.checked_sub(1)?)
-}
 
 pub(super) fn refused(error: tree::Error<Error>) -> Error {
     match error {

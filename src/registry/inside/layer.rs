@@ -37,29 +37,33 @@ impl<B: crate::store::Bytes> Layer<B> {
         }
     }
 
-    /// What spans that are here have of these bytes of the archive.
+    /// The parts of the spans in `read` that overlap this range of the archive. A span that was not
+    /// read is an error: the response would lack its bytes.
     pub(super) fn held(
         &self,
         bytes: &Range<u64>,
-        held: &BTreeMap<usize, B>,
+        read: &BTreeMap<usize, B>,
     ) -> std::vec::IntoIter<Result<B, StoreError>> {
-        let spans = held.range(self.index.spans_of(bytes));
-        let found: Vec<_> = spans
-            .map(|(at, whole)| self.cut(*at, whole, bytes))
-            .collect();
-        found.into_iter()
+        let part = |at| match read.get(&at) {
+            Some(whole) => self.cut(at, whole, bytes),
+            None => Err(self.lacks(&format!("span {at} of it was not read"))),
+        };
+        let parts: Vec<_> = self.index.spans_of(bytes).map(part).collect();
+        parts.into_iter()
     }
 
     /// What a span has of these bytes of the archive.
     pub(super) fn cut(&self, at: usize, whole: &B, bytes: &Range<u64>) -> Result<B, StoreError> {
         let Some(Span { output, .. }) = self.index.spans.get(at) else {
-            let layer = &self.digest;
-            let found = format!("the index of layer {layer} has no span {at}");
-            return Err(StoreError::Failed(found));
+            return Err(self.lacks(&format!("its index has no span {at}")));
         };
         let first = bytes.start.saturating_sub(output.start);
         let end = bytes.end.min(output.end).saturating_sub(output.start);
         Ok(whole.slice(first, end))
+    }
+
+    fn lacks(&self, problem: &str) -> StoreError {
+        StoreError::Failed(format!("layer {}: {problem}", self.digest))
     }
 }
 
@@ -69,12 +73,6 @@ pub(super) enum Reading<B> {
     Held(BTreeMap<usize, B>, Option<Rc<Lease>>),
     /// As the reply is, in memory that is leased for as long.
     Passing(Rc<RefCell<Lease>>),
-}
-
-impl<B> Default for Reading<B> {
-    fn default() -> Self {
-        Self::Held(BTreeMap::new(), None)
-    }
 }
 
 /// How far a pass over a layer has come.

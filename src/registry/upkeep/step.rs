@@ -418,7 +418,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
             let fields = [("key", &*key.to_string()), ("error", &error.to_string())];
             self.upkeep
                 .host
-                .log(Level::Error, "not swept, as it can't be read", &fields);
+                .log(Level::Error, "document not read, left alone", &fields);
         }
         read.ok()
     }

@@ -131,6 +131,24 @@ fn many_ranges_of_a_large_file_are_not_held_at_once() {
 }
 
 #[test]
+fn ranges_that_take_more_work_than_the_file_are_answered_with_the_file() {
+    let bytes = words(1, 40 * MIB);
+    let archive = Tar::default().file("large", &bytes).end();
+    let layer = through("gzip -1n", &archive);
+    let world = World::with_layer(&layer);
+    let isolate = world.isolate(&[]);
+    let target = file(&layer, "large");
+    assert_eq!(
+        ask(&isolate, &Ask::new(&format!("HEAD {target}"))).status,
+        200
+    );
+    let ranges: Vec<_> = (0..60).map(|n| format!("{0}-{0}", n * 600_000)).collect();
+    let header = format!("bytes={}", ranges.join(","));
+    let body = block_on(async { open(&isolate, &target, Some(&header)).await.read().await });
+    assert!(body.unwrap() == bytes);
+}
+
+#[test]
 fn holes_of_a_sparse_file_are_zeros() {
     let folder = Folder::create();
     let mut bytes = vec![0; 3 * MIB];

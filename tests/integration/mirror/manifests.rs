@@ -67,6 +67,16 @@ fn every_way_to_ask_means_the_same() {
 }
 
 #[test]
+fn a_namespace_of_no_repository_may_be_any_text() {
+    let mirror = World::new().mirror(&json!({}));
+    for (namespace, expected) in [("up.example", Some("up.example")), ("%0A", None)] {
+        let answer = get(&mirror, &format!("/v2/?ns={namespace}"));
+        assert_eq!(answer.status, 200, "{namespace}");
+        assert_eq!(answer.header("oci-namespace"), expected, "{namespace}");
+    }
+}
+
+#[test]
 fn a_tag_that_moved_is_seen_when_it_is_no_more_fresh() {
     let world = World::new();
     let mirror = world.mirror(&json!({ "fresh_seconds": 60 }));

@@ -246,3 +246,25 @@ fn each_blob_that_goes_costs_a_dozen_operations() {
     assert!(fixture.keys("blobs/").is_empty());
     assert!(condemning < u64::from(blobs) * 7 && removing < u64::from(blobs) * 11);
 }
+
+#[test]
+fn each_step_that_removes_is_audited() {
+    let fixture = Fixture::new(&[("STRATA_SUBREQUESTS", "50")]);
+    for number in 0..30 {
+        fixture.push_whole("a", format!("unused {number}").as_bytes());
+    }
+    // The first round removes the grants, and the second one condemns the blobs in several steps.
+    fixture.host.pass(GRACE);
+    fixture.round();
+    fixture.host.told.borrow_mut().clear();
+    let steps = (1..100).find(|_| fixture.step("")["finished"] == true);
+    assert!(steps.unwrap() > 1);
+    let audited = || {
+        let log = fixture.host.told.borrow();
+        let is_sweep = |line: &&String| line.starts_with("audit") && line.contains("\"sweep\"");
+        log.iter().filter(is_sweep).count()
+    };
+    assert_eq!(audited(), steps.unwrap());
+    fixture.step("?dry-run");
+    assert_eq!(audited(), steps.unwrap());
+}
