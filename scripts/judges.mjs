@@ -1,0 +1,35 @@
+// Runs the judges: other people's programs, full sizes, two versions side by side. `npm run judges -- NAME` runs one.
+
+import fs from "node:fs";
+import path from "node:path";
+
+import { ROOT, run } from "./command.mjs";
+
+/** Each judge is a program in tests/judges, run once with each of these lists of arguments. */
+const JUDGES = [
+  { name: "versions", args: [["97bf4be"], ["831ef7a", "--upgrade"]] },
+  { name: "conformance", args: [[]] },
+];
+
+const wanted = process.argv.slice(2);
+if (wanted.includes("--list")) {
+  console.log(JUDGES.map(({ name }) => name).join("\n"));
+  process.exit();
+}
+const unknown = wanted.filter((name) => !JUDGES.some((judge) => judge.name === name));
+if (unknown.length > 0) {
+  console.error(`no judge is named ${unknown.join(", ")}: npm run judges -- --list names them`);
+  process.exit(2);
+}
+if (!fs.existsSync(path.join(ROOT, "worker/build/index.js"))) {
+  console.error("no Worker in worker/build: run npm run build first");
+  process.exit(2);
+}
+for (const { name, args } of JUDGES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
+  for (const list of args) {
+    const { code, output } = await run("node", [`tests/judges/${name}.mjs`, ...list]);
+    console.log(`${code === 0 ? "✓" : "✗"} ${[name, ...list].join(" ")}`);
+    console.log(output.trim().replace(/^/gm, "  "));
+    if (code !== 0) process.exitCode = 1;
+  }
+}
