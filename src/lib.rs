@@ -1,9 +1,8 @@
-//! The core of Strata, an OCI image registry and pull-through mirror for the edge.
+//! Strata: an OCI image registry and pull-through mirror for the edge, as a library.
 //!
-//! Everything that makes a registry is here — grammar, documents, decisions, the protocol between stores — and no platform:
-//! time, randomness, stores and streams are arguments.
-//!
-//! A registry runs on a [`platform`]: stores, and a host. The first one is [`memory`].
+//! The crate is the whole registry and names no platform. Stores, streams, time, randomness and
+//! requests to other servers are traits, which a [`platform`] implements. [`memory`] is a platform
+//! that comes with the crate, for tests and for trying it:
 //!
 //! ```
 //! use http::{HeaderValue, Method, header::CONTENT_TYPE};
@@ -31,19 +30,27 @@
 //! # }).unwrap();
 //! ```
 //!
-//! `examples/serve.rs` serves a registry over TCP.
+//! `examples/serve.rs` serves a registry over TCP, with its store in a folder.
 //!
-//! | floor | modules | what they are |
+//! # Modules
+//!
+//! A module uses those of its own floor and of the floors above it in this table.
+//!
+//! | floor | module | what it has |
 //! |---|---|---|
-//! | 0 | [`budget`] | what one request may spend |
-//! | 0 | [`digest`], [`name`], [`pattern`], [`range`], [`time`] | words of the specification, each parsed once into a type that can't be wrong |
-//! | 1 | [`annotations`], [`manifest`], [`route`], [`error`], [`host`] | documents: what a manifest refers to, which end-point a request is for, the table of errors; what is asked of the platform |
-//! | 1 | [`layer`] | bytes of a layer in, its index and any part of it out; knows no request and no store |
-//! | 2 | [`ledger`] | who holds how much of an isolate's memory |
-//! | 2 | [`upload`], [`upstream`], [`access`], [`end_point`], [`settings`] | decisions, without input or output |
-//! | 3 | [`store`], [`metrics`], [`tier`] | stores by what they promise, their keys, the tiers, the checks that every store passes; what an isolate has seen and done |
-//! | 3 | [`platform`] | the types that a registry runs on |
-//! | 4 | [`registry`] | a request and stores in, a response out: it calls a service for each operation |
+//! | 0 | [`digest`], [`name`], [`pattern`], [`range`], [`time`] | words of the specification, each parsed once into a type |
+//! | 0 | [`budget`] | the lookup budget of a request |
+//! | 1 | [`annotations`], [`manifest`] | documents, and what a manifest refers to |
+//! | 1 | [`error`] | the table of error codes |
+//! | 1 | [`layer`] | a layer's bytes in; its index, entries and any range of its bytes out |
+//! | 1 | [`tier`], [`upload`] | tiers and kinds of values; what an upload accepts next |
+//! | 2 | [`route`], [`upstream`], [`retention`] | operations, parsed; mirrored registries; what expires |
+//! | 3 | [`store`] | the traits of stores and streams; keys, stored documents, tiers; [`store::suite`] |
+//! | 3 | [`host`], [`platform`] | the traits of a host; the types that a registry runs on |
+//! | 3 | [`access`], [`end_point`] | users, rules and tokens; the table of end-points |
+//! | 3 | [`ledger`] | leases on the memory of an isolate |
+//! | 3 | [`settings`], [`metrics`] | the table of settings; the table of metrics |
+//! | 4 | [`registry`] | the services, and the [`Registry`](registry::Registry) that calls them |
 //! | 5 | [`memory`] | a platform in memory, and a registry on it |
 
 pub mod access;

@@ -1,4 +1,22 @@
 //! The registry: a request and stores in, a response out.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `request`, `visit`, `body` | requests; who makes one; bodies of responses |
+//! | `dispatch`, `token` | an arm for each operation; the end-point that issues tokens |
+//! | `pull`, `headers` | what a request selects of content; names and values of headers |
+//! | `reply` | responses, one file for the operations of each service |
+//! | `log`, `audit`, `about` | the log, the audit and the metrics of requests |
+//! | `slots`, `readiness` | concurrent bodies by user; whether the bucket answers |
+//! | `parts`, `bound`, `failure` | the parts of a service; deadlines; failures that no client waits for |
+//! | `grant` | **Grants**: KEEP and marks, rights, links |
+//! | `upload` | **Uploads**: sessions and chunks, whole blobs, closing |
+//! | `blob` | **Blobs**: stored blobs, pulled and deleted |
+//! | `manifest` | **Manifests**: read, pushed, deleted |
+//! | `list` | **Lists**: the catalogue, tags, referrers |
+//! | `mirror` | **Mirror**: manifests, tags, blobs and lists of upstreams |
+//! | `inside` | **Inside**: indexes of layers, files and directories of layers and images |
+//! | `upkeep` | **Upkeep**: the sweep, the scrub, the inventory, holders of blobs |
 
 use std::{
     cell::{Cell, RefCell},

@@ -45,7 +45,7 @@ function run(event, ...args) {
   });
 }
 
-/** What the module says of each of its replies (`harden` in src/registry.rs): a browser makes nothing of it that runs or can be embedded. */
+/** What the module says of each of its replies (`harden` in src/registry/reply.rs): a browser makes nothing of it that runs or can be embedded. */
 const HARDENED = {
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
   "content-type": "text/plain; charset=utf-8",
