@@ -146,7 +146,7 @@ describe("a binding that is not there", () => {
     [
       "no bucket",
       { buckets: [] },
-      /no R2 bucket is bound to BUCKET \(Binding `BUCKET` is undefined\.\): bind one in wrangler\.toml/,
+      /no R2 bucket is bound to BUCKET \(nothing is\): bind one in wrangler\.toml/,
     ],
     [
       "a namespace for a bucket",
@@ -178,7 +178,7 @@ describe("a binding that is not there", () => {
       const reply = await strata.send("GET", `/v2/un/bound/manifests/${manifest.digest}`);
       expect(reply, 200);
       assert.ok(reply.body.equals(manifest.body));
-      assert.match(strata.log(), /no KV namespace is bound to WARM \(.*WARM.*\): bind one in wrangler\.toml/);
+      assert.match(strata.log(), /no KV namespace is bound to WARM \(nothing is\): bind one in wrangler\.toml/);
     });
   });
 
@@ -187,6 +187,19 @@ describe("a binding that is not there", () => {
       expect(await strata.send("GET", "/v2/"), 200);
       expect(await strata.send("GET", "/v2/", { headers: { authorization: basic("nobody", "guess") } }), 401);
       assert.doesNotMatch(strata.log(), /limiter|SIGN_INS/);
+    });
+  });
+
+  test("null, or JSON that says to have another constructor: no instance ends", async () => {
+    const vars = { SIGN_INS: null, SIGN_INS_OF_ADDRESS: { constructor: null }, BUCKET: null, WARM: null };
+    await within({ vars, buckets: [], namespaces: [] }, async (strata) => {
+      expect(await strata.send("GET", "/v2/"), 200);
+      expect(await strata.send("GET", "/v2/a/manifests/latest"), 503);
+      assert.deepEqual(
+        lines(strata, "binding is no rate limiter").map(({ binding, error }) => [binding, error]),
+        [["SIGN_INS_OF_ADDRESS", "its constructor is no function"]],
+      );
+      assert.match(strata.log(), /no R2 bucket is bound to BUCKET \(nothing is\)/);
     });
   });
 

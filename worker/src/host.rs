@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use gloo_timers::future;
-use js_sys::{Array, Reflect, Uint8Array};
+use js_sys::{Array, Uint8Array};
 use strata::{
     digest::Algorithm,
     host::{
@@ -18,6 +18,7 @@ use web_sys::{CryptoKey, Pbkdf2Params, ReadableStream, WorkerGlobalScope};
 use worker::{Env, RateLimiter, console_error, console_log};
 
 use crate::{
+    binding,
     bytes::Bytes,
     clock,
     failure::describe,
@@ -46,12 +47,8 @@ impl Edge {
 /// The rate limiter that is bound to a name. A binding of another kind is an error in the log: it
 /// limits nothing, and whoever bound it believes that it does.
 fn limiter(env: &Env, name: &str) -> Option<Rc<RateLimiter>> {
-    let bound = Reflect::get(env, &name.into());
-    if bound.is_ok_and(|binding| binding.is_undefined()) {
-        return None;
-    }
-    let limiter = env.rate_limiter(name).inspect_err(|error| {
-        let fields = [("binding", name), ("error", &*error.to_string())];
+    let limiter = binding::find(env, name, Env::rate_limiter)?.inspect_err(|error| {
+        let fields = [("binding", name), ("error", error)];
         log(Level::Error, "binding is no rate limiter", &fields);
     });
     limiter.ok().map(Rc::new)

@@ -11,7 +11,7 @@ use worker::{
     kv::{KvError, ToRawKvValue},
 };
 
-use crate::{bytes::Bytes, failure::failed};
+use crate::{binding, bytes::Bytes, failure::failed};
 
 /// A namespace, or why there is none.
 #[derive(Clone, Debug)]
@@ -20,12 +20,7 @@ pub(crate) struct Namespace(Result<KvStore, StoreError>);
 impl Namespace {
     /// The namespace that is bound to a name. If there is none, each use fails and says so.
     pub(crate) fn of(env: &Env, name: &str) -> Self {
-        let namespace = env.kv(name).map_err(|error| {
-            StoreError::Failed(format!(
-                "no KV namespace is bound to {name} ({error}): bind one in wrangler.toml"
-            ))
-        });
-        Self(namespace)
+        Self(binding::require(env, name, "KV namespace", Env::kv).map_err(StoreError::Failed))
     }
 
     fn store(&self) -> Result<&KvStore, StoreError> {

@@ -20,6 +20,7 @@ use worker::{Context, Env, ScheduleContext, ScheduledEvent, console_error, event
 
 use crate::{host::Edge, kv::Namespace, r2::Bucket};
 
+mod binding;
 mod bytes;
 mod clock;
 mod digest;

@@ -22,6 +22,7 @@ use worker::{
 };
 
 use crate::{
+    binding,
     bytes::Bytes,
     failure::failed,
     parts::{PART, Part},
@@ -40,12 +41,7 @@ pub(crate) struct Bucket(Result<worker::Bucket, StoreError>);
 impl Bucket {
     /// The bucket that is bound to a name. If there is none, each use fails and says so.
     pub(crate) fn of(env: &Env, name: &str) -> Self {
-        let bucket = env.bucket(name).map_err(|error| {
-            StoreError::Failed(format!(
-                "no R2 bucket is bound to {name} ({error}): bind one in wrangler.toml"
-            ))
-        });
-        Self(bucket)
+        Self(binding::require(env, name, "R2 bucket", Env::bucket).map_err(StoreError::Failed))
     }
 
     fn bucket(&self) -> Result<&worker::Bucket, StoreError> {

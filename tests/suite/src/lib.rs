@@ -17,6 +17,8 @@ use web_sys::{ReadableStream, Request, Response};
 use worker::Env;
 
 // The Worker's own files: what is checked is what is deployed.
+#[path = "../../../worker/src/binding.rs"]
+mod binding;
 #[path = "../../../worker/src/bytes.rs"]
 mod bytes;
 #[path = "../../../worker/src/clock.rs"]
