@@ -366,7 +366,7 @@ impl fmt::Display for StoreError {
             Self::Digest => f.write_str("the bytes do not have the digest announced"),
             Self::Length => f.write_str("the stream did not have the length announced"),
             Self::Busy => f.write_str("no memory is free for the parts of a stream"),
-            Self::Throttled(cause) => write!(f, "the store asks for fewer requests: {cause}"),
+            Self::Throttled(cause) => write!(f, "the store limits the request rate: {cause}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }
     }
@@ -390,7 +390,7 @@ impl From<StoreError> for Error {
                 MEMORY_RETRY_AFTER,
             ),
             StoreError::Throttled(cause) => {
-                Self::unavailable("the store asks for fewer requests, try again", RETRY_AFTER)
+                Self::unavailable("the store limits the request rate; try again", RETRY_AFTER)
                     .with_cause(cause)
             }
             StoreError::Failed(cause) => Self::unavailable(

@@ -50,7 +50,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(error) => error.fmt(f),
-            Self::Kind(path, kind) => write!(f, "/{path} is a {kind}, which has no bytes"),
+            Self::Kind(path, kind) => write!(f, "/{path} is a {kind} and has no content"),
             Self::Length(limit) => write!(f, "up to {limit} bytes of a file are read at once"),
             Self::Input(input) => write!(
                 f,

@@ -81,7 +81,7 @@ impl<P: Platform> Blobs<P> {
         let known = Known::new(fresh, right, self.host.now());
         let opened = self.open_blob(pull, digest, &known, trace).await?;
         opened.map(Some).ok_or_else(|| {
-            let found = format!("the bytes of {digest} are gone, push it again");
+            let found = format!("the bytes of {digest} are missing; push it again");
             Error::unavailable(found, Duration::from_secs(60))
         })
     }
@@ -124,7 +124,7 @@ impl<P: Platform> Blobs<P> {
                         .is_some()
                     {
                         let found = format!(
-                            "manifest {manifest} in repository {name} needs it, delete that first"
+                            "manifest {manifest} in repository {name} refers to it; delete the manifest first"
                         );
                         return Err(Error::new(Code::Unsupported, found)
                             .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))

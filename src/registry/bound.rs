@@ -31,7 +31,7 @@ impl Bound {
             Ok(())
         } else {
             Err(Error::unavailable(
-                "this push took longer than half the grace period, start it again",
+                "the push took longer than half the grace period; start it again",
                 RETRY_AFTER,
             ))
         }

@@ -40,7 +40,7 @@ struct Of<'a, B> {
 fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
     if request.target.len() > MAX_TARGET {
         let found = format!(
-            "path and query have {} bytes, at most {MAX_TARGET} are taken",
+            "path and query have {} bytes; at most {MAX_TARGET} are allowed",
             request.target.len()
         );
         return Err(Error::new(Code::Unsupported, found).with_status(StatusCode::URI_TOO_LONG));
@@ -52,7 +52,7 @@ fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
     {
         Some((name, value)) => {
             let found = format!(
-                "header {name} has {} bytes, at most {MAX_HEADER} are taken",
+                "header {name} has {} bytes; at most {MAX_HEADER} are allowed",
                 value.len()
             );
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -112,7 +112,8 @@ impl<P: Platform> Registry<P> {
             && let Some(mirrored) = self.settings.upstreams.mirrored(name)
         {
             let upstream = mirrored.upstream.name();
-            let found = format!("{name} is mirrored from {upstream}, push to and delete from that");
+            let found =
+                format!("repository {name} is mirrored from {upstream}: push and delete there");
             return Err(Error::new(Code::Unsupported, found)
                 .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
         }

@@ -174,7 +174,7 @@ impl<P: Platform> Grants<P> {
                 MarkState::Lifted => return Ok(()),
                 MarkState::Deleting => {
                     let found =
-                        format!("blob {digest} is being removed, push it again in a moment");
+                        format!("blob {digest} is being removed; push it again in a moment");
                     return Err(Error::unavailable(found, RETRY_AFTER));
                 }
                 MarkState::Condemned => {

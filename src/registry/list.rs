@@ -118,7 +118,7 @@ impl<P: Platform> Lists<P> {
     ) -> Result<Page<String>, Error> {
         let stored = self.stored_tags(name, limit, last).await?;
         stored.ok_or_else(|| {
-            let found = format!("no manifest was ever pushed to {name}");
+            let found = format!("repository {name} has never had a manifest");
             Error::new(Code::NameUnknown, found).with_detail(json!({ "name": name.as_str() }))
         })
     }

@@ -63,7 +63,7 @@ impl<'a> Pull<'a> {
             Selection::All => Ok(None),
             Selection::Ranges(ranges) => Ok(Some(ranges)),
             Selection::Unsatisfiable => {
-                let found = format!("range outside of the {what}'s {size} bytes");
+                let found = format!("the range is outside of the {size} bytes of the {what}");
                 Err(Error::new(Code::SizeInvalid, found)
                     .with_status(StatusCode::RANGE_NOT_SATISFIABLE)
                     .with_header(header::CONTENT_RANGE, value(&format!("bytes */{size}"))))

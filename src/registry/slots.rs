@@ -18,7 +18,9 @@ impl Slots {
         if *count >= most {
             return Err(Error::new(
                 Code::TooManyRequests,
-                format!("{most} uploads of yours are being taken, try again when one has ended"),
+                format!(
+                    "{most} uploads of this client are in progress; try again when one has ended"
+                ),
             )
             .with_header(
                 header::RETRY_AFTER,

@@ -93,7 +93,7 @@ fn require_few(scopes: &[String]) -> Result<(), Error> {
         return Ok(());
     }
     let found = format!(
-        "the request has {} scopes, at most {MAX_SCOPES} are allowed: ask for several tokens",
+        "the request has {} scopes; at most {MAX_SCOPES} are allowed: request several tokens",
         scopes.len()
     );
     Err(bad_form(&found))

@@ -382,7 +382,7 @@ test("numbers that are none are refused, and paths that lead nowhere", async () 
     "the beginning of a range is -1: a whole number from 0 to 9007199254740991 is wanted",
     "the end of a range is 1152921504606847000: a whole number from 0 to 9007199254740991 is wanted",
     "no such file or directory: x",
-    "/ is a directory, which has no bytes",
+    "/ is a directory and has no content",
   ]);
 });
 

@@ -248,7 +248,7 @@ fn a_request_asks_for_a_hundred_scopes_at_most() {
         let message = body["errors"][0]["message"].as_str().unwrap();
         assert_eq!(status, 400);
         assert!(
-            message.contains("the request has 101 scopes, at most 100 are allowed"),
+            message.contains("the request has 101 scopes; at most 100 are allowed"),
             "{message}"
         );
     }

@@ -342,7 +342,7 @@ fn a_pass_that_ends_the_isolate_is_given_up() {
     let text = String::from_utf8(answer.body).unwrap();
     assert_eq!(answer.status, 422, "{text}");
     assert!(
-        text.contains("indexing it ended the isolate 3 times"),
+        text.contains("indexing it crashed the isolate 3 times"),
         "{text}"
     );
 }

@@ -275,7 +275,7 @@ fn a_blob_being_deleted_is_not_pushed_now() {
         );
         assert!(
             String::from_utf8_lossy(&answer.body)
-                .contains("is being removed, push it again in a moment")
+                .contains("is being removed; push it again in a moment")
         );
         assert!(!fixture.has("blobs/"));
         assert_eq!(fixture.mark_of(LAYER)["nonce"], "n");

@@ -285,7 +285,7 @@ fn a_realm_elsewhere_hears_nothing() {
     assert_eq!(answer.status, 502);
     let body = String::from_utf8(answer.body).unwrap();
     assert!(
-        body.contains("it sends to attacker.dev for tokens"),
+        body.contains("the token realm is on attacker.dev"),
         "{body}"
     );
     assert_eq!(

@@ -115,7 +115,7 @@ fn errors_say_what_was_found() {
     );
     assert_eq!(
         text(layer.open("etc", 0.0, 1.0).unwrap_err()),
-        "/etc is a directory, which has no bytes"
+        "/etc is a directory and has no content"
     );
     let mut reading = layer.open("etc/hostname", 0.0, 7.0).unwrap();
     let error = text(reading.push(&[0; 100]).unwrap_err());

@@ -86,7 +86,7 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             ),
             Self::Spent(spent) => write!(
                 f,
-                "the lookup needs {spent}, the limit of one request: ask for a path without links, or look into the layers one by one"
+                "the lookup reaches {spent}, the limit of a request: request a path without links, or a file of one layer"
             ),
             Self::Layers(error) => error.fmt(f),
         }

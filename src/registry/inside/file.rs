@@ -81,7 +81,7 @@ impl<P: Platform> Inside<P> {
         if entry.kind != EntryKind::File {
             let what = entry.kind.name();
             let error = format!(
-                "{} is a {what}, which has no bytes",
+                "{} is a {what} and has no content",
                 json::lossy(&found.path)
             );
             return Err(
@@ -243,7 +243,7 @@ pub(super) fn refused(error: tree::Error<Error>) -> Error {
 
 fn is_directory(found: &Found) -> Error {
     let path = json::lossy(&found.path);
-    let error = format!("{path} is a directory, ask for {path}/ to list it");
+    let error = format!("{path} is a directory; request {path}/ to list it");
     Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 

@@ -171,7 +171,8 @@ impl<P: Platform> Inside<P> {
         };
         let chosen = chosen.ok_or_else(|| {
             let names: Vec<_> = images.iter().map(|(_, platform)| platform.name()).collect();
-            let found = format!("{digest} has no image for {asked}, name one by ?platform=");
+            let found =
+                format!("{digest} has no image for {asked}; select another one by ?platform=");
             Error::new(Code::ManifestUnknown, found).with_detail(json!({ "platforms": names }))
         })?;
         let chosen = Reference::Digest(chosen.digest.clone());
@@ -208,7 +209,7 @@ impl<P: Platform> Inside<P> {
         for ((layer, found), said) in document.layers.iter().zip(diff_ids).zip(&rootfs.diff_ids) {
             if found.algorithm() == said.algorithm() && found != said {
                 let found = format!(
-                    "layer {} inflates to {found}, and the configuration of the image says {said}",
+                    "layer {} decompresses to {found}, but the configuration of the image says {said}",
                     layer.digest
                 );
                 return Err(Error::new(Code::LayerInvalid, found));

@@ -40,7 +40,7 @@ fn broken(digest: &Digest, error: &impl std::fmt::Display) -> Error {
 
 pub(super) fn gone(digest: &Digest) -> Error {
     Error::unavailable(
-        format!("the bytes of {digest} are gone, push it again"),
+        format!("the bytes of {digest} are missing; push it again"),
         Duration::from_secs(60),
     )
 }
@@ -68,7 +68,7 @@ impl<P: Platform> Inside<P> {
         match self.read_index(digest, &known.record, trace).await? {
             Some(layer) => Ok(Opened::Layer(Rc::new(layer))),
             None => Err(Error::unavailable(
-                format!("the index of {digest} was there and is not, try again"),
+                format!("the index of {digest} was removed during the request; try again"),
                 RETRY_AFTER,
             )),
         }

@@ -153,7 +153,7 @@ impl<P: Platform> Inside<P> {
             Boarding::Follow(follow) => match follow.wait(&self.host).await {
                 Some(progress) => Ok(progress),
                 None => Err(Error::unavailable(
-                    format!("indexing {digest} was broken off, try again"),
+                    format!("indexing {digest} was interrupted; try again"),
                     RETRY_AFTER,
                 )),
             },

@@ -129,7 +129,7 @@ impl<P: Platform> Inside<P> {
     /// Remembers that a layer is not to be indexed, because that never came to an end.
     async fn give_up(&self, digest: &Digest) -> Result<(), Error> {
         let refusal = Refusal {
-            reason: format!("indexing it ended the isolate {MAX_TRIES} times"),
+            reason: format!("indexing it crashed the isolate {MAX_TRIES} times"),
             kind: "unfinished".to_owned(),
             limits: Some(self.settings.layers.options.limits()),
         };

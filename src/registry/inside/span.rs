@@ -66,7 +66,7 @@ impl<B: crate::store::Bytes> Fetched<B> {
 
 fn too_large(digest: &Digest, bytes: u64) -> Error {
     let found = format!(
-        "reading a part of {digest} needs {bytes} bytes of memory at once, at most {MAX_INFLATED} are allowed: pull the whole layer"
+        "reading a part of {digest} needs {bytes} bytes of memory; at most {MAX_INFLATED} are allowed: pull the whole layer"
     );
     Error::new(Code::LayerInvalid, found)
 }

@@ -229,7 +229,7 @@ impl<P: Platform> Drop for Stack<'_, P> {
 /// The answer if a lookup would exceed the budget of its request.
 pub(super) fn spent(spent: Spent) -> Error {
     let found = format!(
-        "the lookup needs {spent}, the limit of one request: ask for a path without links, or look into the layers one by one"
+        "the lookup reaches {spent}, the limit of a request: request a path without links, or a file of one layer"
     );
     Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }

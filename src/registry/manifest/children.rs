@@ -86,7 +86,7 @@ impl<P: Platform> Manifests<P> {
             None => Ok(()),
             Some(digest) => {
                 let found =
-                    format!("manifest {digest} is being removed, push it again in a moment");
+                    format!("manifest {digest} is being removed; push it again in a moment");
                 Err(Error::unavailable(found, RETRY_AFTER))
             }
         }

@@ -83,7 +83,7 @@ impl<P: Platform> Manifests<P> {
             return Ok(());
         }
         let found = format!(
-            "tag {tag} in repository {name} is immutable, who may administer can delete it"
+            "tag {tag} in repository {name} is immutable; deleting it needs the administer permission"
         );
         Err(Error::new(Code::Denied, found)
             .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() })))

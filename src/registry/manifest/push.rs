@@ -32,7 +32,7 @@ use crate::{
 /// The answer to who would move a tag that does not move.
 fn immutable(name: &Name, tag: &Tag) -> Error {
     let found = format!(
-        "tag {tag} in repository {name} is immutable and names another manifest, push another tag"
+        "tag {tag} in repository {name} is immutable and names another manifest; push another tag"
     );
     Error::new(Code::Denied, found)
         .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() }))
@@ -296,7 +296,7 @@ impl<P: Platform> Manifests<P> {
             return Ok(());
         }
         let found = format!(
-            "this manifest takes {needed} store operations, the setting STRATA_SUBREQUESTS allows a request {allowed}"
+            "the manifest takes {needed} store operations; STRATA_SUBREQUESTS allows a request {allowed}"
         );
         Err(Error::new(Code::ManifestInvalid, found).with_status(StatusCode::PAYLOAD_TOO_LARGE))
     }

@@ -147,14 +147,12 @@ impl<P: Platform> Client<P> {
             let Some(next) = next.filter(|next| upstream.may_redirect(next)) else {
                 let host = host_of(location);
                 return Err(UpstreamError::Wrong(format!(
-                    "it sends to {host}, which is not among the hosts in `redirects` of its settings"
+                    "it redirects to {host}, which `redirects` in its settings does not list"
                 )));
             };
             url = next;
         }
-        Err(UpstreamError::Wrong(
-            "it sends from one address to the next without end".to_owned(),
-        ))
+        Err(UpstreamError::Wrong("too many redirects".to_owned()))
     }
 
     async fn request(

@@ -316,7 +316,7 @@ impl<P: Platform> Download<'_, P> {
             let found = hasher.finish().await.map_err(UpstreamError::from)?;
             if found != *self.digest {
                 let digest = self.digest;
-                let found = format!("blob {digest} came with the digest {found}");
+                let found = format!("the upstream sent blob {digest} with the digest {found}");
                 return Err(UpstreamError::Wrong(found));
             }
         }
@@ -327,7 +327,7 @@ impl<P: Platform> Download<'_, P> {
     /// may make more.
     async fn resume(&mut self) -> Result<(), UpstreamError> {
         let (offset, size) = (self.offset, self.size);
-        let found = format!("it broke off after {offset} of {size} bytes");
+        let found = format!("the connection closed after {offset} of {size} bytes");
         let error = UpstreamError::Failed(found);
         if self.resumed == Some(offset) {
             return Err(error);

@@ -66,13 +66,14 @@ impl UpstreamError {
         };
         match self {
             Self::Unknown(said) => {
-                Error::new(unknown, format!("upstream {name} has it not: {said}"))
+                Error::new(unknown, format!("not found on upstream {name}: {said}"))
             }
-            Self::Refused(said) => {
-                Error::new(Code::Denied, format!("upstream {name} refuses: {said}"))
-            }
+            Self::Refused(said) => Error::new(
+                Code::Denied,
+                format!("upstream {name} denied access: {said}"),
+            ),
             Self::Limited(after, said) => {
-                let found = format!("upstream {name} asks for fewer requests: {said}");
+                let found = format!("upstream {name} limits the request rate: {said}");
                 retry_after(Error::new(Code::TooManyRequests, found), *after)
             }
             Self::Late => {
@@ -81,7 +82,7 @@ impl UpstreamError {
                     .with_status(StatusCode::GATEWAY_TIMEOUT)
             }
             Self::Store(said) => {
-                let found = format!("what upstream {name} gave could not be stored: {said}");
+                let found = format!("cannot store the response of upstream {name}: {said}");
                 Error::unavailable(found, Duration::from_secs(1))
             }
             Self::Failed(said) | Self::Wrong(said) => {

@@ -28,7 +28,8 @@ impl<P: Platform> Mirror<P> {
         tag: Option<&Tag>,
     ) -> Result<usize, Error> {
         let mirrored = self.settings.upstreams.mirrored(name).ok_or_else(|| {
-            let found = format!("{name} is not mirrored, what is pushed is never stale");
+            let found =
+                format!("repository {name} is not mirrored: there is nothing to invalidate");
             Error::new(Code::NameUnknown, found).with_detail(json!({ "name": name.as_str() }))
         })?;
         let stored = match tag {
@@ -42,7 +43,7 @@ impl<P: Platform> Mirror<P> {
         let allowed = self.settings.subrequests;
         if u32::try_from(stored.len() + 10).is_ok_and(|needed| needed > allowed) {
             let found = format!(
-                "{} tags of {name} are stored, the setting STRATA_SUBREQUESTS allows a request {allowed} operations: name one by `tag`",
+                "{} tags of {name} are stored, and STRATA_SUBREQUESTS allows a request {allowed} operations: select one by `tag`",
                 stored.len()
             );
             return Err(

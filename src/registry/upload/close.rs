@@ -265,7 +265,7 @@ impl<P: Platform> Uploads<P> {
                         Ok(())
                     }
                     None if matches!(last, Step::Closing { .. }) => Err(Error::unavailable(
-                        "the upload is being closed, try again",
+                        "the upload is being closed by another request; try again",
                         RETRY_AFTER,
                     )),
                     None => Err(unknown(id)),

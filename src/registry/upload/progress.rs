@@ -26,14 +26,14 @@ pub(super) fn whole_length<B>(payload: &Payload<'_, B>) -> Result<Option<u64>, E
 pub(super) fn unknown(id: UploadId) -> Error {
     Error::new(
         Code::BlobUploadUnknown,
-        format!("{id} was never started here, or has ended"),
+        format!("upload {id} does not exist, or has ended"),
     )
 }
 
 /// A blob that was seen a moment ago and is gone: its last holder let go of it.
 pub(super) fn swept_meanwhile(digest: &Digest) -> Error {
     Error::unavailable(
-        format!("blob {digest} was removed meanwhile, push it again"),
+        format!("blob {digest} was removed during the push; push it again"),
         RETRY_AFTER,
     )
 }

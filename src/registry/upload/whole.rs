@@ -66,7 +66,7 @@ impl<P: Platform> Uploads<P> {
                 if !self.verifies_first(&grants, digest).await {
                     self.forget(&grants).await;
                     let found = format!(
-                        "blob {digest} was pushed by another client at the same moment, push it again"
+                        "blob {digest} was pushed by another client at the same moment; push it again"
                     );
                     return Err(Error::unavailable(found, RETRY_AFTER));
                 }

@@ -317,9 +317,8 @@ fn a_push_that_the_plan_does_not_allow_is_refused_before_the_first_write() {
     );
     assert_eq!(refused.status, 413);
     assert!(
-        String::from_utf8_lossy(&refused.body).contains(
-            "takes 51 store operations, the setting STRATA_SUBREQUESTS allows a request 50"
-        )
+        String::from_utf8_lossy(&refused.body)
+            .contains("takes 51 store operations; STRATA_SUBREQUESTS allows a request 50")
     );
     assert_eq!(registry.store().keys(), before);
     assert_eq!(

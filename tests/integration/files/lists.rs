@@ -176,10 +176,10 @@ fn directories_are_listed_and_what_is_no_file_has_no_bytes() {
     );
 
     for (path, status, said) in [
-        ("etc", 422, "etc is a directory, ask for etc/ to list it"),
-        ("link", 422, "etc is a directory, ask for etc/ to list it"),
+        ("etc", 422, "etc is a directory; request etc/ to list it"),
+        ("link", 422, "etc is a directory; request etc/ to list it"),
         ("dev", 422, "dev is a directory"),
-        ("dev/null", 422, "dev/null is a char, which has no bytes"),
+        ("dev/null", 422, "dev/null is a char and has no content"),
         ("dev/disk", 422, "dev/disk is a block"),
         ("run/pipe", 422, "run/pipe is a fifo"),
         ("loop", 422, "more than 40 symbolic links"),

@@ -202,7 +202,7 @@ fn more_tags_than_a_request_may_write_are_not_begun_with() {
     let why = text(&refused);
     assert!(
         why.contains("41 tags of up.example/team/app are stored")
-            && why.contains("a request 50 operations: name one by `tag`"),
+            && why.contains("a request 50 operations: select one by `tag`"),
         "{why}"
     );
     assert_eq!(pull(0), version(2), "it is as fresh as it was");

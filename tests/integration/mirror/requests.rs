@@ -234,7 +234,7 @@ fn redirections_are_followed_as_configured() {
         } else {
             assert_eq!(answer.status, 502, "{location}");
             assert!(
-                text(&answer).contains("`redirects` of its settings"),
+                text(&answer).contains("`redirects` in its settings"),
                 "{}",
                 text(&answer)
             );

@@ -33,7 +33,7 @@ impl<P: Platform> Client<P> {
         if !upstream.may_give_tokens(&address) {
             let host = host_of(&address);
             return Err(UpstreamError::Wrong(format!(
-                "it sends to {host} for tokens, which is not among the hosts in `auth` of its settings"
+                "the token realm is on {host}, which `auth` in its settings does not list"
             )));
         }
         let key = token_key(upstream, scope);
@@ -87,7 +87,9 @@ impl<P: Platform> Client<P> {
         let token = given.and_then(|given| given.token.or(given.access_token));
         let text = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
         Ok(Token {
-            text: text.ok_or_else(|| UpstreamError::Wrong("it gave no token".to_owned()))?,
+            text: text.ok_or_else(|| {
+                UpstreamError::Wrong("the token response has no token".to_owned())
+            })?,
             // One that is about to end is good for the request that it was asked for.
             until: asked
                 + lifetime

@@ -62,7 +62,9 @@ impl<P: Platform> Scrub<'_, P> {
                 found: Found::Missing,
                 what: What::Blob,
                 key: key.to_string(),
-                why: format!("manifest {manifest} in repository {name} needs it, push it again"),
+                why: format!(
+                    "manifest {manifest} in repository {name} refers to it; push it again"
+                ),
                 repair: None,
             });
         }
@@ -82,7 +84,7 @@ impl<P: Platform> Scrub<'_, P> {
             found: Found::Missing,
             what: What::Grant,
             key: prefix.to_string(),
-            why: format!("manifest {manifest} needs {blob}, and nothing keeps that for it"),
+            why: format!("manifest {manifest} refers to {blob}, and no grant keeps the blob"),
             repair: Some(Repair::Write),
         });
         if self.work.is_dry {

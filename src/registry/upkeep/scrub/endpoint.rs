@@ -100,7 +100,7 @@ impl<P: Platform> Upkeep<P> {
             Err(Halt::Failed(error)) => Err(error),
             Err(Halt::Spent) => {
                 let found = format!(
-                    "looking at {digest} takes more operations than the setting STRATA_SUBREQUESTS allows a request"
+                    "reading {digest} takes more store operations than STRATA_SUBREQUESTS allows a request"
                 );
                 Err(Error::new(Code::Unsupported, found).with_status(StatusCode::PAYLOAD_TOO_LARGE))
             }

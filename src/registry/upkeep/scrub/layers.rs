@@ -98,7 +98,7 @@ impl<P: Platform> Scrub<'_, P> {
         let why = if index.compressed != size {
             format!("it is of a layer of {} bytes", index.compressed)
         } else if !is_whole && bytes.len() as u64 != index.head() {
-            "it is not whole".to_owned()
+            "it is not complete".to_owned()
         } else if !is_whole && !has(&Key::pages(digest), Some(rest)) {
             "the rest of it is not there".to_owned()
         } else if !(0..index.objects).all(|number| has(&Key::stored_spans(digest, number), None)) {
