@@ -6,7 +6,10 @@ use http::StatusCode;
 use crate::{
     access::{Need, cross_site::Effect, rule::Action},
     name::Tag,
-    route::{InRepository, Operation, UploadStart},
+    route::{
+        InRepository, InspectOperation, ListOperation, Operation, RegistryOperation,
+        UploadOperation, UploadStart,
+    },
 };
 
 /// A row of the table.
@@ -36,25 +39,9 @@ pub struct Change {
 impl<'a> EndPoint<'a> {
     /// The row of an operation.
     pub fn of(operation: &'a Operation) -> Self {
-        use Effect::{Reads, Works};
-        let administer = Need::Registry(Action::Administer);
         match operation {
-            Operation::Version => row("version", Need::SignIn, Reads),
-            Operation::IssueToken { .. } => row("token", Need::Token, Works),
-            Operation::ShowMetrics => row("metrics", Need::Registry(Action::Metrics), Reads),
-            Operation::CheckHealth => row("healthz", Need::Nothing, Reads),
-            Operation::CheckReadiness => row("readyz", Need::Nothing, Reads),
-            Operation::ListExtensions => row("extensions", Need::Entry, Reads),
-            Operation::ListRepositories { .. } => row("catalog", Need::Catalog, Reads),
-            Operation::Sweep { is_dry, .. } => {
-                row("sweep", administer, Works).changes(!is_dry, "sweep", "", STEP)
-            }
-            Operation::Scrub { is_dry, .. } => {
-                row("scrub", administer, Works).changes(!is_dry, "scrub", "", STEP)
-            }
-            // Hundreds of operations: one reads a manifest for each grant, the other lists the bucket.
-            Operation::ListHolders(_) => row("holders", administer, Works),
-            Operation::ListDoubtfulRights { .. } => row("rights", administer, Works),
+            Operation::IssueToken { .. } => row("token", Need::Token, Effect::Works),
+            Operation::Registry(operation) => Self::in_registry(operation),
             Operation::In(name, operation) => {
                 let need = |action| Need::Repository(name, action);
                 Self::in_repository(operation, need)
@@ -62,9 +49,33 @@ impl<'a> EndPoint<'a> {
         }
     }
 
+    fn in_registry(operation: &RegistryOperation) -> Self {
+        use Effect::{Reads, Works};
+        use RegistryOperation as Registry;
+        let administer = Need::Registry(Action::Administer);
+        match operation {
+            Registry::Version => row("version", Need::SignIn, Reads),
+            Registry::ShowMetrics => row("metrics", Need::Registry(Action::Metrics), Reads),
+            Registry::CheckHealth => row("healthz", Need::Nothing, Reads),
+            Registry::CheckReadiness => row("readyz", Need::Nothing, Reads),
+            Registry::ListExtensions => row("extensions", Need::Entry, Reads),
+            Registry::ListRepositories { .. } => row("catalog", Need::Catalog, Reads),
+            Registry::Sweep { is_dry, .. } => {
+                row("sweep", administer, Works).changes(!is_dry, "sweep", "", STEP)
+            }
+            Registry::Scrub { is_dry, .. } => {
+                row("scrub", administer, Works).changes(!is_dry, "scrub", "", STEP)
+            }
+            // Hundreds of operations: one reads a manifest for each grant, the other lists the bucket.
+            Registry::ListHolders(_) => row("holders", administer, Works),
+            Registry::ListDoubtfulRights { .. } => row("rights", administer, Works),
+        }
+    }
+
     fn in_repository(operation: &InRepository, need: impl Fn(Action) -> Need<'a>) -> Self {
         use Effect::{ReadsStored, Works};
         use InRepository as In;
+        use UploadOperation as Upload;
         let [pull, push] = [Action::Pull, Action::Push].map(&need);
         let [delete, administer] = [Action::Delete, Action::Administer].map(&need);
         match operation {
@@ -94,7 +105,7 @@ impl<'a> EndPoint<'a> {
                 &[StatusCode::ACCEPTED],
             ),
             // A mount needs `pull` in its source, too.
-            In::StartUpload(start) => {
+            In::Upload(Upload::Start(start)) => {
                 let row = row("start_upload", push, Works);
                 match start {
                     UploadStart::Session { .. } => row,
@@ -106,9 +117,9 @@ impl<'a> EndPoint<'a> {
                     }
                 }
             }
-            In::ShowUpload(_) => row("upload", push, Effect::Reads),
-            In::PushChunk { .. } | In::CancelUpload(_) => row("upload", push, Works),
-            In::CloseUpload { digest, .. } => {
+            In::Upload(Upload::Show(_)) => row("upload", push, Effect::Reads),
+            In::Upload(Upload::PushChunk { .. } | Upload::Cancel(_)) => row("upload", push, Works),
+            In::Upload(Upload::Close { digest, .. }) => {
                 let of = digest.as_ref().map(ToString::to_string);
                 let row = row("upload", push, Works);
                 row.changes(
@@ -118,12 +129,12 @@ impl<'a> EndPoint<'a> {
                     &[StatusCode::CREATED],
                 )
             }
-            In::ListTags { .. } => row("tags", pull, ReadsStored),
-            In::ListReferrers { .. } => row("referrers", pull, ReadsStored),
+            In::List(ListOperation::Tags { .. }) => row("tags", pull, ReadsStored),
+            In::List(ListOperation::Referrers { .. }) => row("referrers", pull, ReadsStored),
             // These may index a layer.
-            In::ListLayer { .. } => row("layer", pull, Works),
-            In::ReadLayerFile { .. } => row("layer_file", pull, Works),
-            In::ReadImageFile { .. } => row("image_file", pull, Works),
+            In::Inspect(InspectOperation::Layer { .. }) => row("layer", pull, Works),
+            In::Inspect(InspectOperation::LayerFile { .. }) => row("layer_file", pull, Works),
+            In::Inspect(InspectOperation::ImageFile { .. }) => row("image_file", pull, Works),
             In::Invalidate { tag } => {
                 let tag = tag.as_ref().map_or("", Tag::as_str);
                 row("invalidate", administer, Works).changes(

@@ -53,7 +53,7 @@ use crate::{
         upload::Uploads,
         visit::origin,
     },
-    route::{self, Operation},
+    route::{self, Operation, RegistryOperation},
     settings::Settings,
     store::{Streams as _, after::After, bucket::Bucket, tiers::Tiers, trace::Trace},
 };
@@ -231,7 +231,7 @@ impl<P: Platform> Registry<P> {
             id: &id,
             route: named.map_or("unknown", |named| EndPoint::of(named).name),
             asked: at.as_ref().and_then(Operation::repository),
-            is_version: matches!(named, Some(Operation::Version)),
+            is_version: matches!(named, Some(Operation::Registry(RegistryOperation::Version))),
             repository: named
                 .and_then(Operation::repository)
                 .map(ToString::to_string),

@@ -49,13 +49,22 @@ pub const TOKEN_PATH: &str = "/v2/_strata/token";
 /// The operation that a request asks for, with the parameters of its path and query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Operation {
-    /// Tells whether this is a registry (end-1).
-    Version,
     /// Gives a token.
     IssueToken {
         /// The scopes asked for.
         scopes: Vec<String>,
     },
+    /// An operation in the registry itself.
+    Registry(RegistryOperation),
+    /// An operation in a repository.
+    In(Name, InRepository),
+}
+
+/// An operation in the registry itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RegistryOperation {
+    /// Tells whether this is a registry (end-1).
+    Version,
     /// Shows the metrics of this isolate.
     ShowMetrics,
     /// Tells that this isolate answers.
@@ -96,8 +105,6 @@ pub enum Operation {
         /// The place at which the listing resumes.
         cursor: Option<String>,
     },
-    /// An operation in a repository.
-    In(Name, InRepository),
 }
 
 /// An operation in a repository.
@@ -118,10 +125,26 @@ pub enum InRepository {
     },
     /// Deletes a manifest or a tag (end-9).
     DeleteManifest(Reference),
+    /// An operation on an upload.
+    Upload(UploadOperation),
+    /// An operation that lists what the repository has.
+    List(ListOperation),
+    /// An operation that looks into a layer or an image.
+    Inspect(InspectOperation),
+    /// Has the upstream asked again.
+    Invalidate {
+        /// The tag; without one, all tags.
+        tag: Option<Tag>,
+    },
+}
+
+/// An operation on an upload.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum UploadOperation {
     /// Starts an upload (end-4, end-11).
-    StartUpload(UploadStart),
+    Start(UploadStart),
     /// Tells how much of an upload was received (end-13).
-    ShowUpload(UploadId),
+    Show(UploadId),
     /// Receives a chunk of an upload (end-5).
     PushChunk {
         /// The upload.
@@ -130,7 +153,7 @@ pub enum InRepository {
         step: u32,
     },
     /// Closes an upload (end-6).
-    CloseUpload {
+    Close {
         /// The upload.
         id: UploadId,
         /// The last step that the client knows of.
@@ -139,16 +162,21 @@ pub enum InRepository {
         digest: Option<Digest>,
     },
     /// Cancels an upload (end-14).
-    CancelUpload(UploadId),
+    Cancel(UploadId),
+}
+
+/// An operation that lists what a repository has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ListOperation {
     /// Lists the tags (end-8).
-    ListTags {
+    Tags {
         /// The most tags to list.
         limit: Option<u64>,
         /// The tag to list after.
         last: Option<Tag>,
     },
     /// Lists the manifests that name a manifest as their subject (end-12).
-    ListReferrers {
+    Referrers {
         /// The subject.
         subject: Digest,
         /// The only artifact type to list.
@@ -158,8 +186,13 @@ pub enum InRepository {
         /// The manifest to list after.
         last: Option<Digest>,
     },
+}
+
+/// An operation that looks into a layer or an image.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum InspectOperation {
     /// Lists the table of contents of a layer.
-    ListLayer {
+    Layer {
         /// The layer.
         digest: Digest,
         /// The bytes with which listed paths begin.
@@ -168,7 +201,7 @@ pub enum InRepository {
         page: PathPage,
     },
     /// Reads a file of a layer, or lists a directory.
-    ReadLayerFile {
+    LayerFile {
         /// The layer.
         digest: Digest,
         /// The path in the layer.
@@ -177,7 +210,7 @@ pub enum InRepository {
         page: PathPage,
     },
     /// Reads a file of an image, or lists a directory.
-    ReadImageFile {
+    ImageFile {
         /// The image, or an index of images.
         reference: Reference,
         /// The image of an index, as `os/architecture` or `os/architecture/variant`.
@@ -186,11 +219,6 @@ pub enum InRepository {
         path: Vec<u8>,
         /// The part of the list of a directory.
         page: PathPage,
-    },
-    /// Has the upstream asked again.
-    Invalidate {
-        /// The tag; without one, all tags.
-        tag: Option<Tag>,
     },
 }
 
@@ -248,20 +276,20 @@ impl Operation {
             .decode_utf8()
             .map_err(|_| unknown(path))?;
         match &*path {
-            "/metrics" => return asked.get(Self::ShowMetrics),
-            "/healthz" => return asked.get(Self::CheckHealth),
-            "/readyz" => return asked.get(Self::CheckReadiness),
+            "/metrics" => return asked.get_of_registry(RegistryOperation::ShowMetrics),
+            "/healthz" => return asked.get_of_registry(RegistryOperation::CheckHealth),
+            "/readyz" => return asked.get_of_registry(RegistryOperation::CheckReadiness),
             _ => {}
         }
         let rest = path.strip_prefix("/v2").ok_or_else(|| unknown(&path))?;
         if rest.is_empty() || rest == "/" {
-            return asked.get(Self::Version);
+            return asked.get_of_registry(RegistryOperation::Version);
         }
         match rest.strip_prefix('/').ok_or_else(|| unknown(&path))? {
-            "_oci/ext/discover" => asked.get(Self::ListExtensions),
+            "_oci/ext/discover" => asked.get_of_registry(RegistryOperation::ListExtensions),
             "_catalog" => {
                 let query = Query::parse(query);
-                asked.get(Self::ListRepositories {
+                asked.get_of_registry(RegistryOperation::ListRepositories {
                     limit: query.number("n")?,
                     last: query.parsed("last")?,
                 })
@@ -282,7 +310,7 @@ impl Operation {
     pub const fn repository(&self) -> Option<&Name> {
         match self {
             Self::In(name, _) => Some(name),
-            _ => None,
+            Self::IssueToken { .. } | Self::Registry(_) => None,
         }
     }
 
@@ -314,6 +342,11 @@ impl Asked<'_> {
 
     fn get(&self, operation: Operation) -> Result<Operation, Error> {
         self.one_of("GET, HEAD", operation)
+    }
+
+    /// The operation of the registry, if the method reads.
+    fn get_of_registry(&self, operation: RegistryOperation) -> Result<Operation, Error> {
+        self.get(Operation::Registry(operation))
     }
 
     fn post(&self, operation: Operation) -> Result<Operation, Error> {
@@ -349,23 +382,23 @@ impl Asked<'_> {
     fn tags(&self, name: &str) -> Result<Operation, Error> {
         let query = Query::parse(self.query);
         let name = name.parse()?;
-        let tags = InRepository::ListTags {
+        let tags = ListOperation::Tags {
             limit: query.number("n")?,
             last: query.parsed("last")?,
         };
-        self.get(Operation::In(name, tags))
+        self.get(Operation::In(name, InRepository::List(tags)))
     }
 
     fn referrers(&self, name: &str, subject: &str) -> Result<Operation, Error> {
         let query = Query::parse(self.query);
         let name = name.parse()?;
-        let referrers = InRepository::ListReferrers {
+        let referrers = ListOperation::Referrers {
             subject: subject.parse()?,
             artifact_type: query.get("artifactType").map(str::to_owned),
             limit: query.number("n")?,
             last: query.parsed("last")?,
         };
-        self.get(Operation::In(name, referrers))
+        self.get(Operation::In(name, InRepository::List(referrers)))
     }
 
     fn manifest(&self, name: &str, reference: &str) -> Result<Operation, Error> {
@@ -395,7 +428,8 @@ impl Asked<'_> {
     fn uploads(&self, name: &str) -> Result<Operation, Error> {
         let name = name.parse()?;
         let start = Query::parse(self.query).start()?;
-        self.post(Operation::In(name, InRepository::StartUpload(start)))
+        let start = UploadOperation::Start(start);
+        self.post(Operation::In(name, InRepository::Upload(start)))
     }
 
     fn upload(&self, name: &str, id: &str) -> Result<Operation, Error> {
@@ -409,13 +443,13 @@ impl Asked<'_> {
         let step = query.get("step").and_then(|step| step.parse().ok());
         let step = step.unwrap_or_default();
         let operation = match self.method.as_str() {
-            "GET" => InRepository::ShowUpload(id),
-            "PATCH" => InRepository::PushChunk { id, step },
-            "PUT" => InRepository::CloseUpload { id, step, digest },
-            "DELETE" => InRepository::CancelUpload(id),
+            "GET" => UploadOperation::Show(id),
+            "PATCH" => UploadOperation::PushChunk { id, step },
+            "PUT" => UploadOperation::Close { id, step, digest },
+            "DELETE" => UploadOperation::Cancel(id),
             _ => return Err(self.not_allowed("GET, PATCH, PUT, DELETE")),
         };
-        Ok(Operation::In(name, operation))
+        Ok(Operation::In(name, InRepository::Upload(operation)))
     }
 
     /// Parses the rest of a path after `/v2/_strata/`. `None` if it is none.
@@ -425,30 +459,31 @@ impl Asked<'_> {
         Some(match rest {
             "sweep" => self.sweep(&query, cursor),
             "scrub" => self.scrub(&query, cursor),
-            "rights" => self.get(Operation::ListDoubtfulRights { cursor }),
+            "rights" => self.get_of_registry(RegistryOperation::ListDoubtfulRights { cursor }),
             _ => {
                 let digest = percent_decode_str(rest.strip_prefix("blobs/")?);
                 let digest: Result<_, _> = digest.decode_utf8().ok()?.parse();
-                let holders = digest.map(Operation::ListHolders).map_err(Error::from);
-                holders.and_then(|holders| self.get(holders))
+                let holders = digest.map(RegistryOperation::ListHolders);
+                let holders = holders.map_err(Error::from);
+                holders.and_then(|holders| self.get_of_registry(holders))
             }
         })
     }
 
     fn sweep(&self, query: &Query<'_>, cursor: Option<String>) -> Result<Operation, Error> {
-        self.post(Operation::Sweep {
+        self.post(Operation::Registry(RegistryOperation::Sweep {
             is_dry: query.flag("dry-run")?,
             max: query.number("max")?,
             cursor,
-        })
+        }))
     }
 
     fn scrub(&self, query: &Query<'_>, cursor: Option<String>) -> Result<Operation, Error> {
-        self.post(Operation::Scrub {
+        self.post(Operation::Registry(RegistryOperation::Scrub {
             is_dry: query.flag("dry-run")?,
             digest: query.parsed("digest")?,
             cursor,
-        })
+        }))
     }
 
     /// Parses the parts of a path before and after `/_strata/`. `None` if they are none.
@@ -484,33 +519,33 @@ impl Asked<'_> {
     fn layer(&self, name: &str, digest: &str) -> Result<Operation, Error> {
         let name = name.parse()?;
         let page = self.path_page()?;
-        let layer = InRepository::ListLayer {
+        let layer = InspectOperation::Layer {
             digest: digest.parse()?,
             prefix: query_bytes(self.query, "prefix").unwrap_or_default(),
             page,
         };
-        self.get(Operation::In(name, layer))
+        self.get(Operation::In(name, InRepository::Inspect(layer)))
     }
 
     fn layer_file(&self, name: &str, digest: &str, path: Vec<u8>) -> Result<Operation, Error> {
         let name = name.parse()?;
         let page = self.path_page()?;
         let digest = digest.parse()?;
-        let file = InRepository::ReadLayerFile { digest, path, page };
-        self.get(Operation::In(name, file))
+        let file = InspectOperation::LayerFile { digest, path, page };
+        self.get(Operation::In(name, InRepository::Inspect(file)))
     }
 
     fn image_file(&self, name: &str, reference: &str, path: Vec<u8>) -> Result<Operation, Error> {
         let name = name.parse()?;
         let page = self.path_page()?;
         let platform = Query::parse(self.query).get("platform").map(str::to_owned);
-        let file = InRepository::ReadImageFile {
+        let file = InspectOperation::ImageFile {
             reference: reference.parse()?,
             platform,
             path,
             page,
         };
-        self.get(Operation::In(name, file))
+        self.get(Operation::In(name, InRepository::Inspect(file)))
     }
 
     fn path_page(&self) -> Result<PathPage, Error> {
@@ -630,7 +665,10 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    use super::{InRepository as In, *};
+    use super::{
+        InRepository as In, InspectOperation as Inspect, ListOperation as List,
+        RegistryOperation as Registry, UploadOperation as Upload, *,
+    };
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const ID: &str = "00112233445566778899aabbccddeeff";
@@ -642,10 +680,13 @@ mod tests {
     /// A method by which an operation is asked for.
     fn method(operation: &Operation) -> Method {
         match operation {
-            Operation::Sweep { .. }
-            | Operation::Scrub { .. }
-            | Operation::In(_, In::StartUpload(_) | In::Invalidate { .. }) => Method::POST,
-            Operation::In(_, In::CloseUpload { .. } | In::PushManifest { .. }) => Method::PUT,
+            Operation::Registry(Registry::Sweep { .. } | Registry::Scrub { .. })
+            | Operation::In(_, In::Upload(Upload::Start(_)) | In::Invalidate { .. }) => {
+                Method::POST
+            }
+            Operation::In(_, In::Upload(Upload::Close { .. }) | In::PushManifest { .. }) => {
+                Method::PUT
+            }
             _ => Method::GET,
         }
     }
@@ -677,9 +718,9 @@ mod tests {
     fn parses_every_end_point() {
         let digest: Digest = DIGEST.parse().unwrap();
         let id: UploadId = ID.parse().unwrap();
-        parses("/v2", Operation::Version);
-        parses("/v2/", Operation::Version);
-        parses("/v2/?x=y", Operation::Version);
+        parses("/v2", Operation::Registry(Registry::Version));
+        parses("/v2/", Operation::Registry(Registry::Version));
+        parses("/v2/?x=y", Operation::Registry(Registry::Version));
         for text in ["a", "a/b", "a/b/c", "a/b/c/d", "a/b/c/d/e", "a/b/c/d/e/f"] {
             let name = name(text);
             parses(
@@ -701,39 +742,39 @@ mod tests {
                 &format!("/v2/{text}/tags/list"),
                 Operation::In(
                     name.clone(),
-                    In::ListTags {
+                    In::List(List::Tags {
                         limit: None,
                         last: None,
-                    },
+                    }),
                 ),
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads/"),
                 Operation::In(
                     name.clone(),
-                    In::StartUpload(UploadStart::Session {
+                    In::Upload(Upload::Start(UploadStart::Session {
                         algorithm: Algorithm::Sha256,
-                    }),
+                    })),
                 ),
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads"),
                 Operation::In(
                     name.clone(),
-                    In::StartUpload(UploadStart::Session {
+                    In::Upload(Upload::Start(UploadStart::Session {
                         algorithm: Algorithm::Sha256,
-                    }),
+                    })),
                 ),
             );
             parses(
                 &format!("/v2/{text}/blobs/uploads/{ID}"),
                 Operation::In(
                     name,
-                    In::CloseUpload {
+                    In::Upload(Upload::Close {
                         id,
                         step: 0,
                         digest: None,
-                    },
+                    }),
                 ),
             );
         }
@@ -748,39 +789,39 @@ mod tests {
             &format!("/v2/a/blobs/uploads/?digest={encoded}"),
             Operation::In(
                 name("a"),
-                In::StartUpload(UploadStart::Whole(digest.clone())),
+                In::Upload(Upload::Start(UploadStart::Whole(digest.clone()))),
             ),
         );
         parses(
             &format!("/v2/a/blobs/uploads/{ID}?step=3&digest={encoded}"),
             Operation::In(
                 name("a"),
-                In::CloseUpload {
+                In::Upload(Upload::Close {
                     id,
                     step: 3,
                     digest: Some(digest),
-                },
+                }),
             ),
         );
         parses(
             &format!("/v2/a/blobs/uploads/{ID}?step=x&digest="),
             Operation::In(
                 name("a"),
-                In::CloseUpload {
+                In::Upload(Upload::Close {
                     id,
                     step: 0,
                     digest: None,
-                },
+                }),
             ),
         );
         parses(
             "/v2/a/tags/list?n=10&last=v1",
             Operation::In(
                 name("a"),
-                In::ListTags {
+                In::List(List::Tags {
                     limit: Some(10),
                     last: Some("v1".parse().unwrap()),
-                },
+                }),
             ),
         );
     }
@@ -806,19 +847,19 @@ mod tests {
                 &format!("/v2/{text}/blobs/uploads/"),
                 Operation::In(
                     name(text),
-                    In::StartUpload(UploadStart::Session {
+                    In::Upload(Upload::Start(UploadStart::Session {
                         algorithm: Algorithm::Sha256,
-                    }),
+                    })),
                 ),
             );
             parses(
                 &format!("/v2/{text}/tags/list"),
                 Operation::In(
                     name(text),
-                    In::ListTags {
+                    In::List(List::Tags {
                         limit: None,
                         last: None,
-                    },
+                    }),
                 ),
             );
             parses(
@@ -845,7 +886,10 @@ mod tests {
     #[test]
     fn parses_what_looks_into_layers_and_images() {
         let digest: Digest = DIGEST.parse().unwrap();
-        parses("/v2/_oci/ext/discover", Operation::ListExtensions);
+        parses(
+            "/v2/_oci/ext/discover",
+            Operation::Registry(Registry::ListExtensions),
+        );
         for text in ["a", "a/b/c", "files", "layers/images"] {
             let name = name(text);
             let layer = format!("/v2/{text}/_strata/layers/{DIGEST}");
@@ -853,14 +897,14 @@ mod tests {
                 &format!("{layer}?n=5&last=b&prefix=etc/"),
                 Operation::In(
                     name.clone(),
-                    In::ListLayer {
+                    In::Inspect(Inspect::Layer {
                         digest: digest.clone(),
                         prefix: b"etc/".to_vec(),
                         page: PathPage {
                             limit: Some(5),
                             last: Some(b"b".to_vec()),
                         },
-                    },
+                    }),
                 ),
             );
             for (path, bytes) in [
@@ -879,11 +923,11 @@ mod tests {
                     &format!("{layer}{path}"),
                     Operation::In(
                         name.clone(),
-                        In::ReadLayerFile {
+                        In::Inspect(Inspect::LayerFile {
                             digest: digest.clone(),
                             path: bytes.to_vec(),
                             page: PathPage::default(),
-                        },
+                        }),
                     ),
                 );
             }
@@ -894,7 +938,7 @@ mod tests {
                     ),
                     Operation::In(
                         name.clone(),
-                        In::ReadImageFile {
+                        In::Inspect(Inspect::ImageFile {
                             reference: reference.replace("%3A", ":").parse().unwrap(),
                             platform: Some("linux/arm64".to_owned()),
                             path: b"a".to_vec(),
@@ -902,7 +946,7 @@ mod tests {
                                 limit: None,
                                 last: Some(b"\xff x".to_vec()),
                             },
-                        },
+                        }),
                     ),
                 );
             }
@@ -932,10 +976,12 @@ mod tests {
 
     #[test]
     fn parses_what_concerns_the_registry() {
-        let sweep = |is_dry, max| Operation::Sweep {
-            is_dry,
-            max,
-            cursor: None,
+        let sweep = |is_dry, max| {
+            Operation::Registry(Registry::Sweep {
+                is_dry,
+                max,
+                cursor: None,
+            })
         };
         for (query, operation) in [
             ("", sweep(false, None)),
@@ -948,10 +994,12 @@ mod tests {
             parses(&format!("/v2/_strata/sweep{query}"), operation);
         }
         let digest: Digest = DIGEST.parse().unwrap();
-        let scrub = |is_dry, digest: Option<&Digest>| Operation::Scrub {
-            is_dry,
-            digest: digest.cloned(),
-            cursor: None,
+        let scrub = |is_dry, digest: Option<&Digest>| {
+            Operation::Registry(Registry::Scrub {
+                is_dry,
+                digest: digest.cloned(),
+                cursor: None,
+            })
         };
         parses("/v2/_strata/scrub", scrub(false, None));
         parses("/v2/_strata/scrub?dry-run=true", scrub(true, None));
@@ -959,10 +1007,12 @@ mod tests {
         parses(&one, scrub(false, Some(&digest)));
         parses(
             &format!("/v2/_strata/blobs/{DIGEST}"),
-            Operation::ListHolders(digest),
+            Operation::Registry(Registry::ListHolders(digest)),
         );
-        let rights = |cursor: Option<&str>| Operation::ListDoubtfulRights {
-            cursor: cursor.map(str::to_owned),
+        let rights = |cursor: Option<&str>| {
+            Operation::Registry(Registry::ListDoubtfulRights {
+                cursor: cursor.map(str::to_owned),
+            })
         };
         parses("/v2/_strata/rights", rights(None));
         parses("/v2/_strata/rights?cursor=abc", rights(Some("abc")));

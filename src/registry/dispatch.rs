@@ -8,7 +8,7 @@ use crate::{
     access::{Caller, Need, cross_site, rule::Action},
     digest::Digest,
     end_point::EndPoint,
-    error::{Code, Error, RETRY_AFTER},
+    error::{Code, Error},
     name::{Name, Reference},
     platform::Platform,
     registry::{
@@ -21,15 +21,19 @@ use crate::{
         pull::{Pull, Pulled},
         reply::{self, Answer, accepted, list::Called, respond_with_json},
         request::Request,
+        slots::Taken,
         visit::{origin, visit},
     },
-    route::{InRepository, Operation},
+    route::{
+        InRepository, InspectOperation, ListOperation, Operation, RegistryOperation,
+        UploadOperation,
+    },
     store::trace::Trace,
 };
 
-/// The repository that a request is about, and who makes it.
+/// A request in a repository: its caller, the repository, and what it has cost.
 #[derive(Clone, Copy)]
-struct Of<'a, B> {
+struct InRepositoryRequest<'a, B> {
     caller: &'a Caller,
     name: &'a Name,
     /// The name by which the client asked for the repository.
@@ -68,11 +72,6 @@ fn unnamed() -> Error {
     Error::new(Code::DigestInvalid, found)
 }
 
-/// An operation that came to the wrong part of the dispatch: an error of this registry.
-fn misdirected() -> Error {
-    Error::unavailable("the request was not dispatched", RETRY_AFTER)
-}
-
 /// The most bytes of a path with its query.
 const MAX_TARGET: usize = 8 * 1024;
 
@@ -91,9 +90,37 @@ impl<P: Platform> Registry<P> {
     ) -> Answer<P> {
         require_lengths(request)?;
         self.require_own_site(request, end_point.as_ref())?;
-        if let Ok(Operation::IssueToken { scopes }) = operation {
-            return self.token(request, scopes, about).await;
+        match operation {
+            Ok(Operation::IssueToken { scopes }) => self.token(request, scopes, about).await,
+            Ok(Operation::Registry(operation)) => {
+                let (caller, _slot) = self.admit(request, end_point, about, trace).await?;
+                self.dispatch_registry(operation, &caller).await
+            }
+            Ok(Operation::In(name, operation)) => {
+                let (caller, _slot) = self.admit(request, end_point, about, trace).await?;
+                let of = InRepositoryRequest {
+                    caller: &caller,
+                    name,
+                    asked: about.asked.unwrap_or(name),
+                    trace,
+                };
+                self.dispatch_in(request, operation, of).await
+            }
+            Err(error) => {
+                self.admit(request, end_point, about, trace).await?;
+                Err(error.clone())
+            }
         }
+    }
+
+    /// Lets a request in: its caller, and the slot that its body takes until it is answered.
+    async fn admit(
+        &self,
+        request: &Request<P::Body>,
+        end_point: Option<EndPoint<'_>>,
+        about: &About<'_>,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<(Caller, Option<Taken>), Error> {
         // A path or a method that there is none of needs no more than to be let in.
         let need = end_point.map_or(Need::Entry, |row| row.need);
         let access = &self.settings.access;
@@ -117,7 +144,7 @@ impl<P: Platform> Registry<P> {
             return Err(Error::new(Code::Unsupported, found)
                 .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
         }
-        let _taken = match (need, &request.body) {
+        let slot = match (need, &request.body) {
             (Need::Repository(..), Some(_)) => {
                 Some(self.slots.take(sender, self.settings.uploads)?)
             }
@@ -128,36 +155,25 @@ impl<P: Platform> Registry<P> {
             let pushes = access.may(&caller, name, Action::Push);
             trace.believes_absence.set(!pushes);
         }
-        match operation.map_err(Error::clone)? {
-            Operation::In(name, operation) => {
-                let asked = about.asked.unwrap_or(name);
-                let of = Of {
-                    caller: &caller,
-                    name,
-                    asked,
-                    trace,
-                };
-                self.dispatch_in(request, operation, of).await
-            }
-            of_registry => self.dispatch_registry(of_registry, &caller).await,
-        }
+        Ok((caller, slot))
     }
 
     /// Answers a request to an end-point of the registry.
-    async fn dispatch_registry(&self, operation: &Operation, caller: &Caller) -> Answer<P> {
+    async fn dispatch_registry(&self, operation: &RegistryOperation, caller: &Caller) -> Answer<P> {
+        use RegistryOperation as Op;
         match operation {
-            Operation::ShowMetrics => self.metrics().await,
-            Operation::CheckHealth => Ok(reply::upkeep::healthy()),
-            Operation::CheckReadiness => {
+            Op::ShowMetrics => self.metrics().await,
+            Op::CheckHealth => Ok(reply::upkeep::healthy()),
+            Op::CheckReadiness => {
                 self.readiness.check().await?;
                 Ok(reply::upkeep::healthy())
             }
-            Operation::ListExtensions => Ok(reply::extensions::extensions()),
-            Operation::ListRepositories { limit, last } => {
+            Op::ListExtensions => Ok(reply::extensions::extensions()),
+            Op::ListRepositories { limit, last } => {
                 let listed = self.lists.list_repositories(caller, *limit, last.as_ref());
                 Ok(reply::list::repositories(listed.await?))
             }
-            Operation::Sweep {
+            Op::Sweep {
                 is_dry,
                 max,
                 cursor,
@@ -167,7 +183,7 @@ impl<P: Platform> Registry<P> {
                     .sweep_on_demand(*is_dry, *max, cursor.as_deref());
                 Ok(reply::upkeep::step(&swept.await?))
             }
-            Operation::Scrub {
+            Op::Scrub {
                 is_dry,
                 digest,
                 cursor,
@@ -178,16 +194,15 @@ impl<P: Platform> Registry<P> {
                     .scrub_on_demand(*is_dry, digest.as_ref(), cursor);
                 Ok(reply::upkeep::step(&scrubbed.await?))
             }
-            Operation::ListHolders(digest) => {
+            Op::ListHolders(digest) => {
                 let holders = self.upkeep.blob_holders(digest).await?;
                 Ok(reply::upkeep::found(&holders))
             }
-            Operation::ListDoubtfulRights { cursor } => {
+            Op::ListDoubtfulRights { cursor } => {
                 let rights = self.upkeep.doubtful_rights(cursor.as_deref()).await?;
                 Ok(reply::upkeep::found(&rights))
             }
-            Operation::Version => Ok(respond_with_json(StatusCode::OK, "{}")),
-            Operation::IssueToken { .. } | Operation::In(..) => Err(misdirected()),
+            Op::Version => Ok(respond_with_json(StatusCode::OK, "{}")),
         }
     }
 
@@ -196,10 +211,10 @@ impl<P: Platform> Registry<P> {
         &self,
         request: &mut Request<P::Body>,
         operation: &InRepository,
-        of: Of<'_, P::Bytes>,
+        of: InRepositoryRequest<'_, P::Bytes>,
     ) -> Answer<P> {
         use InRepository as In;
-        let Of {
+        let InRepositoryRequest {
             caller,
             name,
             trace,
@@ -240,17 +255,9 @@ impl<P: Platform> Registry<P> {
                 manifests.delete_tag(caller, name, tag).await?;
                 Ok(accepted())
             }
-            In::StartUpload(_)
-            | In::ShowUpload(_)
-            | In::PushChunk { .. }
-            | In::CloseUpload { .. }
-            | In::CancelUpload(_) => self.dispatch_upload(request, operation, of).await,
-            In::ListTags { .. } | In::ListReferrers { .. } => {
-                self.list(&request.target, operation, of).await
-            }
-            In::ListLayer { .. } | In::ReadLayerFile { .. } | In::ReadImageFile { .. } => {
-                self.look_inside(&Pull::of(request), operation, of).await
-            }
+            In::Upload(operation) => self.dispatch_upload(request, operation, of).await,
+            In::List(operation) => self.list(&request.target, operation, of).await,
+            In::Inspect(operation) => self.inspect(&Pull::of(request), operation, of).await,
             In::Invalidate { tag } => {
                 let tags = self.mirror.invalidate(name, tag.as_ref()).await?;
                 Ok(reply::upkeep::invalidated(name, tags))
@@ -262,27 +269,26 @@ impl<P: Platform> Registry<P> {
     async fn dispatch_upload(
         &self,
         request: &mut Request<P::Body>,
-        operation: &InRepository,
-        Of { caller, name, .. }: Of<'_, P::Bytes>,
+        operation: &UploadOperation,
+        InRepositoryRequest { caller, name, .. }: InRepositoryRequest<'_, P::Bytes>,
     ) -> Answer<P> {
-        use InRepository as In;
         let uploads = &self.uploads;
         match operation {
-            In::StartUpload(start) => {
+            UploadOperation::Start(start) => {
                 let started = uploads.start_upload(request.payload(), caller, name, start);
                 Ok(reply::upload::started(name, &started.await?))
             }
-            In::ShowUpload(id) => {
+            UploadOperation::Show(id) => {
                 let upload = uploads.upload_status(name, *id).await?;
                 Ok(reply::upload::status(name, *id, &upload))
             }
-            In::PushChunk { id, step } => {
+            UploadOperation::PushChunk { id, step } => {
                 let upload = uploads
                     .push_chunk(request.payload(), name, *id, *step)
                     .await?;
                 Ok(reply::upload::received(name, *id, &upload))
             }
-            In::CloseUpload { id, step, digest } => {
+            UploadOperation::Close { id, step, digest } => {
                 let digest = digest.as_ref().ok_or_else(unnamed)?;
                 let payload = request.payload();
                 uploads
@@ -290,11 +296,10 @@ impl<P: Platform> Registry<P> {
                     .await?;
                 Ok(reply::upload::stored(name, digest))
             }
-            In::CancelUpload(id) => {
+            UploadOperation::Cancel(id) => {
                 uploads.cancel_upload(name, *id).await?;
                 Ok(reply::upload::cancelled(*id))
             }
-            _ => Err(misdirected()),
         }
     }
 
@@ -319,10 +324,10 @@ impl<P: Platform> Registry<P> {
     async fn list(
         &self,
         target: &str,
-        operation: &InRepository,
-        Of {
+        operation: &ListOperation,
+        InRepositoryRequest {
             name, asked, trace, ..
-        }: Of<'_, P::Bytes>,
+        }: InRepositoryRequest<'_, P::Bytes>,
     ) -> Answer<P> {
         let called = Called {
             name: asked,
@@ -333,7 +338,7 @@ impl<P: Platform> Registry<P> {
         let mirrored = self.settings.upstreams.mirrored(name);
         let (lists, mirror) = (&self.lists, &self.mirror);
         match operation {
-            InRepository::ListTags { limit, last } => {
+            ListOperation::Tags { limit, last } => {
                 let (limit, last) = (*limit, last.as_ref());
                 let page = match mirrored {
                     Some(of) => mirror.list_tags(&of, &query, limit, last, trace).await?,
@@ -341,7 +346,7 @@ impl<P: Platform> Registry<P> {
                 };
                 Ok(reply::list::tags(called, &page))
             }
-            InRepository::ListReferrers {
+            ListOperation::Referrers {
                 subject,
                 artifact_type,
                 limit,
@@ -359,20 +364,19 @@ impl<P: Platform> Registry<P> {
                 };
                 reply::list::referrers(called, &wanted, &page)
             }
-            _ => Err(misdirected()),
         }
     }
 
     /// Looks into a layer or an image.
-    async fn look_inside(
+    async fn inspect(
         &self,
         pull: &Pull<'_>,
-        operation: &InRepository,
-        Of { name, trace, .. }: Of<'_, P::Bytes>,
+        operation: &InspectOperation,
+        InRepositoryRequest { name, trace, .. }: InRepositoryRequest<'_, P::Bytes>,
     ) -> Answer<P> {
         let inside = &self.inside;
         match operation {
-            InRepository::ListLayer {
+            InspectOperation::Layer {
                 digest,
                 prefix,
                 page,
@@ -380,11 +384,11 @@ impl<P: Platform> Registry<P> {
                 let found = inside.layer_contents(pull, name, digest, prefix, page, trace);
                 Ok(reply::inside::contents(name, digest, found.await?))
             }
-            InRepository::ReadLayerFile { digest, path, page } => {
+            InspectOperation::LayerFile { digest, path, page } => {
                 let found = inside.layer_file(pull, name, digest, path, page, trace);
                 Ok(reply::inside::layer_file(name, digest, path, found.await?))
             }
-            InRepository::ReadImageFile {
+            InspectOperation::ImageFile {
                 reference,
                 platform,
                 path,
@@ -398,7 +402,6 @@ impl<P: Platform> Registry<P> {
                 let found = inside.image_file(pull, &image, path, page, trace);
                 Ok(reply::inside::image_file(&image, path, found.await?))
             }
-            _ => Err(misdirected()),
         }
     }
 

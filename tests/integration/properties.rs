@@ -17,7 +17,7 @@ use strata::{
     memory::Memory,
     name::{Name, Reference, Tag},
     range::{ByteRange, Selection},
-    route::{InRepository, Operation},
+    route::{InRepository, ListOperation, Operation},
     store::{frequency::Frequency, hot::Hot},
     time::Timestamp,
 };
@@ -119,10 +119,10 @@ proptest! {
         "/v2/[a-z0-9/]{0,12}(blobs|manifests|tags|referrers|uploads|list|_catalog|/){0,4}[a-z0-9:/?=&%]{0,12}",
     ]) {
         let parsed = Operation::parse(&Method::GET, &target);
-        if let Ok(Operation::In(name, InRepository::ListTags { .. })) = parsed {
+        if let Ok(Operation::In(name, InRepository::List(ListOperation::Tags { .. }))) = parsed {
             let path = format!("/v2/{name}/tags/list");
             let again = Operation::parse(&Method::GET, &path).ok();
-            let tags = InRepository::ListTags { limit: None, last: None };
+            let tags = InRepository::List(ListOperation::Tags { limit: None, last: None });
             prop_assert_eq!(again, Some(Operation::In(name, tags)));
         }
     }

@@ -15,7 +15,10 @@ use strata::{
     end_point::EndPoint,
     manifest::OCI_MANIFEST,
     memory::Memory,
-    route::{InRepository, Operation},
+    route::{
+        InRepository as Repository, InspectOperation as Inspect, ListOperation as List, Operation,
+        RegistryOperation as Registry, UploadOperation as Upload,
+    },
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, digest,
@@ -51,31 +54,33 @@ use Needs::{Catalog, Entry, Form, In, InByPassword, InRegistry, Nothing, Passwor
 /// The row of an operation, by its name. An operation that is added without one does not compile.
 const fn row_of(operation: &Operation) -> &'static str {
     match operation {
-        Operation::Version => "version",
         Operation::IssueToken { .. } => "token",
-        Operation::ShowMetrics => "metrics",
-        Operation::CheckHealth => "healthz",
-        Operation::CheckReadiness => "readyz",
-        Operation::ListExtensions => "extensions",
-        Operation::ListRepositories { .. } => "catalog",
-        Operation::Sweep { .. } => "sweep",
-        Operation::Scrub { .. } => "scrub",
-        Operation::ListHolders(_) => "holders",
-        Operation::ListDoubtfulRights { .. } => "rights",
+        Operation::Registry(operation) => match operation {
+            Registry::Version => "version",
+            Registry::ShowMetrics => "metrics",
+            Registry::CheckHealth => "healthz",
+            Registry::CheckReadiness => "readyz",
+            Registry::ListExtensions => "extensions",
+            Registry::ListRepositories { .. } => "catalog",
+            Registry::Sweep { .. } => "sweep",
+            Registry::Scrub { .. } => "scrub",
+            Registry::ListHolders(_) => "holders",
+            Registry::ListDoubtfulRights { .. } => "rights",
+        },
         Operation::In(_, operation) => match operation {
-            InRepository::PullBlob(_) | InRepository::DeleteBlob(_) => "blob",
-            InRepository::PullManifest(_)
-            | InRepository::PushManifest { .. }
-            | InRepository::DeleteManifest(_) => "manifest",
-            InRepository::StartUpload(_) => "start_upload",
-            InRepository::ShowUpload(_) | InRepository::PushChunk { .. } => "upload",
-            InRepository::CloseUpload { .. } | InRepository::CancelUpload(_) => "upload",
-            InRepository::ListTags { .. } => "tags",
-            InRepository::ListReferrers { .. } => "referrers",
-            InRepository::ListLayer { .. } => "layer",
-            InRepository::ReadLayerFile { .. } => "layer_file",
-            InRepository::ReadImageFile { .. } => "image_file",
-            InRepository::Invalidate { .. } => "invalidate",
+            Repository::PullBlob(_) | Repository::DeleteBlob(_) => "blob",
+            Repository::PullManifest(_)
+            | Repository::PushManifest { .. }
+            | Repository::DeleteManifest(_) => "manifest",
+            Repository::Upload(Upload::Start(_)) => "start_upload",
+            Repository::Upload(Upload::Show(_) | Upload::PushChunk { .. }) => "upload",
+            Repository::Upload(Upload::Close { .. } | Upload::Cancel(_)) => "upload",
+            Repository::List(List::Tags { .. }) => "tags",
+            Repository::List(List::Referrers { .. }) => "referrers",
+            Repository::Inspect(Inspect::Layer { .. }) => "layer",
+            Repository::Inspect(Inspect::LayerFile { .. }) => "layer_file",
+            Repository::Inspect(Inspect::ImageFile { .. }) => "image_file",
+            Repository::Invalidate { .. } => "invalidate",
         },
     }
 }

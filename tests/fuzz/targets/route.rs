@@ -6,7 +6,10 @@ use http::Method;
 use strata::{
     end_point::EndPoint,
     name::Reference,
-    route::{InRepository as In, Operation, PathPage, TOKEN_PATH, UploadStart},
+    route::{
+        InRepository as In, InspectOperation as Inspect, ListOperation as List, Operation, PathPage,
+        RegistryOperation as Registry, TOKEN_PATH, UploadOperation as Upload, UploadStart,
+    },
 };
 
 use crate::input::Input;
@@ -86,7 +89,11 @@ fn parsed(method: &Method, target: &str, operation: &Operation) {
     }
     if let Operation::In(
         _,
-        In::ListLayer { page, .. } | In::ReadLayerFile { page, .. } | In::ReadImageFile { page, .. },
+        In::Inspect(
+            Inspect::Layer { page, .. }
+            | Inspect::LayerFile { page, .. }
+            | Inspect::ImageFile { page, .. },
+        ),
     ) = operation
     {
         assert_eq!(page.last, value(target, "last"), "the last path of {target}");
@@ -153,33 +160,33 @@ fn encode(bytes: &[u8]) -> String {
 fn write(operation: &Operation) -> String {
     let mut query = Query::default();
     let path = match operation {
-        Operation::Version => "/v2/".to_owned(),
+        Operation::Registry(Registry::Version) => "/v2/".to_owned(),
         Operation::IssueToken { scopes } => {
             scopes.iter().for_each(|scope| query.add("scope", scope));
             TOKEN_PATH.to_owned()
         }
-        Operation::ShowMetrics => "/metrics".to_owned(),
-        Operation::CheckHealth => "/healthz".to_owned(),
-        Operation::CheckReadiness => "/readyz".to_owned(),
-        Operation::ListExtensions => "/v2/_oci/ext/discover".to_owned(),
-        Operation::Sweep { is_dry, max, cursor } => {
+        Operation::Registry(Registry::ShowMetrics) => "/metrics".to_owned(),
+        Operation::Registry(Registry::CheckHealth) => "/healthz".to_owned(),
+        Operation::Registry(Registry::CheckReadiness) => "/readyz".to_owned(),
+        Operation::Registry(Registry::ListExtensions) => "/v2/_oci/ext/discover".to_owned(),
+        Operation::Registry(Registry::Sweep { is_dry, max, cursor }) => {
             query.add("dry-run", is_dry.to_string());
             query.add_some("max", max.as_ref());
             query.add_some("cursor", cursor.as_ref());
             "/v2/_strata/sweep".to_owned()
         }
-        Operation::Scrub { is_dry, digest, cursor } => {
+        Operation::Registry(Registry::Scrub { is_dry, digest, cursor }) => {
             query.add("dry-run", is_dry.to_string());
             query.add_some("digest", digest.as_ref());
             query.add_some("cursor", cursor.as_ref());
             "/v2/_strata/scrub".to_owned()
         }
-        Operation::ListHolders(digest) => format!("/v2/_strata/blobs/{digest}"),
-        Operation::ListDoubtfulRights { cursor } => {
+        Operation::Registry(Registry::ListHolders(digest)) => format!("/v2/_strata/blobs/{digest}"),
+        Operation::Registry(Registry::ListDoubtfulRights { cursor }) => {
             query.add_some("cursor", cursor.as_ref());
             "/v2/_strata/rights".to_owned()
         }
-        Operation::ListRepositories { limit, last } => {
+        Operation::Registry(Registry::ListRepositories { limit, last }) => {
             query.add_some("n", limit.as_ref());
             query.add_some("last", last.as_ref());
             "/v2/_catalog".to_owned()
@@ -198,7 +205,7 @@ fn rest(operation: &In, query: &mut Query) -> String {
             tags.iter().for_each(|tag| query.add("tag", tag.as_str()));
             format!("manifests/{}", shown(reference))
         }
-        In::StartUpload(start) => {
+        In::Upload(Upload::Start(start)) => {
             match start {
                 UploadStart::Session { algorithm } => query.add("digest-algorithm", algorithm.as_str()),
                 UploadStart::Whole(digest) => query.add("digest", digest.to_string()),
@@ -209,37 +216,37 @@ fn rest(operation: &In, query: &mut Query) -> String {
             }
             "blobs/uploads/".to_owned()
         }
-        In::ShowUpload(id) | In::CancelUpload(id) => format!("blobs/uploads/{id}"),
-        In::PushChunk { id, step } => {
+        In::Upload(Upload::Show(id) | Upload::Cancel(id)) => format!("blobs/uploads/{id}"),
+        In::Upload(Upload::PushChunk { id, step }) => {
             query.add("step", step.to_string());
             format!("blobs/uploads/{id}")
         }
-        In::CloseUpload { id, step, digest } => {
+        In::Upload(Upload::Close { id, step, digest }) => {
             query.add("step", step.to_string());
             query.add_some("digest", digest.as_ref());
             format!("blobs/uploads/{id}")
         }
-        In::ListTags { limit, last } => {
+        In::List(List::Tags { limit, last }) => {
             query.add_some("n", limit.as_ref());
             query.add_some("last", last.as_ref());
             "tags/list".to_owned()
         }
-        In::ListReferrers { subject, artifact_type, limit, last } => {
+        In::List(List::Referrers { subject, artifact_type, limit, last }) => {
             query.add_some("artifactType", artifact_type.as_ref());
             query.add_some("n", limit.as_ref());
             query.add_some("last", last.as_ref());
             format!("referrers/{subject}")
         }
-        In::ListLayer { digest, prefix, page } => {
+        In::Inspect(Inspect::Layer { digest, prefix, page }) => {
             query.page(page);
             query.add("prefix", prefix);
             format!("_strata/layers/{digest}")
         }
-        In::ReadLayerFile { digest, path, page } => {
+        In::Inspect(Inspect::LayerFile { digest, path, page }) => {
             query.page(page);
             format!("_strata/layers/{digest}/files/{}", encode(path))
         }
-        In::ReadImageFile { reference, platform, path, page } => {
+        In::Inspect(Inspect::ImageFile { reference, platform, path, page }) => {
             query.page(page);
             query.add_some("platform", platform.as_ref());
             format!("_strata/images/{}/files/{}", shown(reference), encode(path))
