@@ -163,10 +163,10 @@ impl<P: Platform> Registry<P> {
         use RegistryOperation as Op;
         match operation {
             Op::ShowMetrics => self.metrics().await,
-            Op::CheckHealth => Ok(reply::upkeep::healthy()),
+            Op::CheckHealth => Ok(reply::health::healthy()),
             Op::CheckReadiness => {
                 self.readiness.check().await?;
-                Ok(reply::upkeep::healthy())
+                Ok(reply::health::healthy())
             }
             Op::ListExtensions => Ok(reply::extensions::extensions()),
             Op::ListRepositories { limit, last } => {

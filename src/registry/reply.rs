@@ -18,6 +18,7 @@ use crate::{
 
 pub(super) mod blob;
 pub(super) mod extensions;
+pub(super) mod health;
 pub(super) mod inside;
 pub(super) mod list;
 pub(super) mod manifest;

@@ -1,6 +1,7 @@
 //! Responses about the inside of layers and images (docs/extension.md).
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::json;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
             image::ImageOf,
             inspection::{Inspection, Listing},
             layer::Progress,
-            media_type::describe_file,
+            media_type::{BYTES, file_name, media_type},
         },
         reply::{
             IMMUTABLE, REVALIDATED, ResponseOf, link_next, respond, respond_with_json,
@@ -130,3 +131,29 @@ fn indexing<S, Y>(digest: &Digest, progress: Progress) -> Response<Body<S, Y>> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+/// The headers that describe a file by its name. A browser saves a file that it must not show.
+fn describe_file(headers: &mut HeaderMap, path: &[u8]) {
+    let (name, media_type) = (file_name(path), media_type(path));
+    let disposition = if media_type != BYTES {
+        "inline".to_owned()
+    } else if name.len() > MAX_NAME {
+        "attachment".to_owned()
+    } else {
+        // RFC 8187.
+        let name = percent_encode(name.as_bytes(), NAME);
+        format!("attachment; filename*=UTF-8''{name}")
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CONTENT_DISPOSITION, value(&disposition));
+}
+
+/// Bytes of a name that are not encoded: unreserved characters (RFC 3986, section 2.3).
+const NAME: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The longest name that a header says: as long as any on Linux.
+const MAX_NAME: usize = 255;

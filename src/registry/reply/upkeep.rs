@@ -1,4 +1,4 @@
-//! Responses about the work on what is stored: the sweep, the scrub, holders, rights, health.
+//! Responses about the work on what is stored: the sweep, the scrub, holders, rights, metrics.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use crate::{
     metrics,
     name::Name,
-    registry::{body::Body, reply::respond_with_json, upkeep::step::StepReport},
+    registry::{
+        body::Body,
+        reply::{respond, respond_with_json},
+        upkeep::step::StepReport,
+    },
 };
 
 /// The report of a step of the sweep or the scrub: 200 once a whole round is done, else 202.
@@ -32,22 +36,12 @@ pub(in crate::registry) fn invalidated<S, Y>(name: &Name, tags: usize) -> Respon
 
 /// The metrics, in the text format of Prometheus.
 pub(in crate::registry) fn metrics<S, Y>(text: Vec<u8>) -> Response<Body<S, Y>> {
-    let mut response = respond_with_json(StatusCode::OK, text);
+    let mut response = respond(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(metrics::MEDIA_TYPE),
-    );
+    let media_type = HeaderValue::from_static(metrics::MEDIA_TYPE);
+    headers.insert(header::CONTENT_TYPE, media_type);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// 200, which nobody caches: the isolate answers, or the bucket does.
-pub(in crate::registry) fn healthy<S, Y>() -> Response<Body<S, Y>> {
-    let mut response = respond_with_json(StatusCode::OK, r#"{"status":"ok"}"#);
-    let no_store = HeaderValue::from_static("no-store");
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, no_store);
+    *response.body_mut() = Body::Bytes(text);
     response
 }
