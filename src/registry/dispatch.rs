@@ -19,9 +19,10 @@ use crate::{
         list::{WantedReferrers, without_namespace},
         manifest::push::Names,
         pull::{Pull, Pulled},
-        reply::{self, Answer, accepted, list::Called, respond_with_json},
+        reply::{self, Answer, ResponseOf, accepted, list::Called, respond_with_json},
         request::Request,
         slots::Taken,
+        upload::progress::UploadError,
         visit::{origin, visit},
     },
     route::{
@@ -255,7 +256,10 @@ impl<P: Platform> Registry<P> {
                 manifests.delete_tag(caller, name, tag).await?;
                 Ok(accepted())
             }
-            In::Upload(operation) => self.dispatch_upload(request, operation, of).await,
+            In::Upload(operation) => {
+                let answer = self.dispatch_upload(request, operation, of).await;
+                answer.map_err(|error| reply::upload::refused(name, error))
+            }
             In::List(operation) => self.list(&request.target, operation, of).await,
             In::Inspect(operation) => self.inspect(&Pull::of(request), operation, of).await,
             In::Invalidate { tag } => {
@@ -271,7 +275,7 @@ impl<P: Platform> Registry<P> {
         request: &mut Request<P::Body>,
         operation: &UploadOperation,
         InRepositoryRequest { caller, name, .. }: InRepositoryRequest<'_, P::Bytes>,
-    ) -> Answer<P> {
+    ) -> Result<ResponseOf<P>, UploadError> {
         let uploads = &self.uploads;
         match operation {
             UploadOperation::Start(start) => {

@@ -20,7 +20,7 @@ use crate::{
         request::Payload,
         upload::{
             delivery::Delivery,
-            progress::{unknown, whole_length},
+            progress::{UploadError, unknown, whole_length},
         },
     },
     route::UploadStart,
@@ -71,7 +71,7 @@ impl<P: Platform> Uploads<P> {
         caller: &Caller,
         name: &Name,
         start: &UploadStart,
-    ) -> Result<Started, Error> {
+    ) -> Result<Started, UploadError> {
         let bound = self.grants.bound();
         let algorithm = match start {
             UploadStart::Session { algorithm } => *algorithm,

@@ -1,15 +1,16 @@
 //! Responses about uploads: end-4, end-5, end-6, end-11, end-13, end-14.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
     digest::Digest,
+    error::{Code, Error},
     name::Name,
     registry::{
         body::Body,
         headers::{DOCKER_UPLOAD_UUID, value},
         reply::{respond, respond_with_location},
-        upload::{Started, progress::progress},
+        upload::{Started, progress::UploadError},
     },
     upload::{Upload, UploadId},
 };
@@ -59,4 +60,35 @@ pub(in crate::registry) fn cancelled<S, Y>(id: UploadId) -> Response<Body<S, Y>>
         .headers_mut()
         .insert(DOCKER_UPLOAD_UUID, value(&id.to_string()));
     response
+}
+
+/// The error of an upload that does not go on. 416 if what was sent does not come next, with what
+/// was received, so that the client can go on from there.
+pub(in crate::registry) fn refused(name: &Name, error: UploadError) -> Error {
+    match error {
+        UploadError::OutOfOrder { id, upload, found } => {
+            let error = Error::new(Code::BlobUploadInvalid, found);
+            let error = error.with_status(StatusCode::RANGE_NOT_SATISFIABLE);
+            let headers = progress(name, id, &upload).into_iter();
+            headers.fold(error, |error, (header, value)| {
+                error.with_header(header, value)
+            })
+        }
+        UploadError::Other(error) => error,
+    }
+}
+
+/// Where an upload goes on, and how far it has come. `Range` can't say that nothing came: `0-0` is
+/// what clients know.
+fn progress(name: &Name, id: UploadId, upload: &Upload) -> [(HeaderName, HeaderValue); 3] {
+    let location = match upload.number {
+        0 => format!("/v2/{name}/blobs/uploads/{id}"),
+        number => format!("/v2/{name}/blobs/uploads/{id}?step={number}"),
+    };
+    let range = format!("0-{}", upload.offset().saturating_sub(1));
+    [
+        (header::LOCATION, value(&location)),
+        (header::RANGE, value(&range)),
+        (DOCKER_UPLOAD_UUID, value(&id.to_string())),
+    ]
 }

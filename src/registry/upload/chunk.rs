@@ -11,7 +11,7 @@ use crate::{
         request::Payload,
         upload::{
             Uploads,
-            progress::{out_of_order, unknown},
+            progress::{UploadError, unknown},
         },
     },
     store::{Streams as _, key::Key},
@@ -23,17 +23,18 @@ pub(super) fn check_chunk<B>(
     upload: &Upload,
     payload: &Payload<'_, B>,
     id: UploadId,
-    name: &Name,
-) -> Result<Option<u64>, Error> {
+) -> Result<Option<u64>, UploadError> {
     let (length, range) = (payload.length()?, payload.range()?);
     // An empty body closes an upload whatever range a client may name for it.
     if payload.body.is_none() || length == Some(0) {
         return Ok(Some(0));
     }
     upload.admit(range, length).map_err(|error| match error {
-        ChunkError::OutOfOrder { .. } => out_of_order(name, id, upload, &error.to_string()),
-        ChunkError::Length { .. } => Error::new(Code::SizeInvalid, error.to_string()),
-        ChunkError::TooMany => Error::new(Code::BlobUploadInvalid, error.to_string()),
+        ChunkError::OutOfOrder { .. } => {
+            UploadError::out_of_order(id, upload.clone(), error.to_string())
+        }
+        ChunkError::Length { .. } => Error::new(Code::SizeInvalid, error.to_string()).into(),
+        ChunkError::TooMany => Error::new(Code::BlobUploadInvalid, error.to_string()).into(),
     })?;
     Ok(length.or(range.map(ByteRange::length)))
 }
@@ -46,11 +47,11 @@ impl<P: Platform> Uploads<P> {
         name: &Name,
         id: UploadId,
         step: u32,
-    ) -> Result<Upload, Error> {
+    ) -> Result<Upload, UploadError> {
         let bound = self.grants.bound();
         let upload = self.read_upload(name, id, step).await?;
         if !upload.is_open() {
-            return Err(unknown(id));
+            return Err(unknown(id).into());
         }
         self.receive(&mut payload, name, id, upload, bound).await
     }
@@ -63,8 +64,8 @@ impl<P: Platform> Uploads<P> {
         id: UploadId,
         upload: Upload,
         bound: Bound,
-    ) -> Result<Upload, Error> {
-        let length = check_chunk(&upload, payload, id, name)?;
+    ) -> Result<Upload, UploadError> {
+        let length = check_chunk(&upload, payload, id)?;
         match payload.body.take() {
             Some(body) => {
                 self.receive_body(body, length, name, id, upload, bound)
@@ -83,7 +84,7 @@ impl<P: Platform> Uploads<P> {
         id: UploadId,
         upload: Upload,
         bound: Bound,
-    ) -> Result<Upload, Error> {
+    ) -> Result<Upload, UploadError> {
         if length == Some(0) {
             self.host.discard(body).await;
             return Ok(upload);
@@ -103,7 +104,7 @@ impl<P: Platform> Uploads<P> {
         if let Some(length) = length.filter(|length| *length != received.size) {
             self.forget(&[extent_key]).await;
             let found = format!("{} bytes received, {length} announced", received.size);
-            return Err(Error::new(Code::SizeInvalid, found));
+            return Err(Error::new(Code::SizeInvalid, found).into());
         }
         bound.check(&self.host)?;
         let last = Step::Received {
@@ -121,8 +122,9 @@ impl<P: Platform> Uploads<P> {
         self.forget(&[extent_key]).await;
         let upload = self.list_steps(name, id).await?.0;
         if !upload.is_open() {
-            return Err(unknown(id));
+            return Err(unknown(id).into());
         }
-        Err(out_of_order(name, id, &upload, "another chunk came first"))
+        let found = "another chunk came first";
+        Err(UploadError::out_of_order(id, upload, found))
     }
 }

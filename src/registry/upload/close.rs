@@ -15,7 +15,7 @@ use crate::{
             Uploads,
             chunk::check_chunk,
             delivery::Delivery,
-            progress::{out_of_order, swept_meanwhile, unknown, whole_length},
+            progress::{UploadError, swept_meanwhile, unknown, whole_length},
         },
     },
     store::{
@@ -37,6 +37,9 @@ pub(in crate::registry) struct Sealed {
     pub(in crate::registry) by: Delivery,
 }
 
+/// What a client is told whose upload another request has taken further.
+const MOVED_ON: &str = "the upload has moved on";
+
 fn require_digest(expected: &Digest, found: &Digest) -> Result<(), Error> {
     if expected == found {
         return Ok(());
@@ -57,13 +60,13 @@ impl<P: Platform> Uploads<P> {
         id: UploadId,
         step: u32,
         digest: &Digest,
-    ) -> Result<(), Error> {
+    ) -> Result<(), UploadError> {
         let bound = self.grants.bound();
         let upload = self.read_upload(name, id, step).await?;
         match &upload.last {
             Step::Start { .. } => match whole_length(&payload)? {
                 Some(length) => {
-                    check_chunk(&upload, &payload, id, name)?;
+                    check_chunk(&upload, &payload, id)?;
                     self.push_whole(payload.body.take(), length, name, digest)
                         .await?;
                     // No extent is at stake: the session may go at once.
@@ -81,7 +84,7 @@ impl<P: Platform> Uploads<P> {
             Step::Closing { .. } | Step::Done { .. } => {
                 self.close_again(name, id, &upload.last, digest).await?;
             }
-            Step::Dead => return Err(unknown(id)),
+            Step::Dead => return Err(unknown(id).into()),
         }
         Ok(())
     }
@@ -95,7 +98,7 @@ impl<P: Platform> Uploads<P> {
         upload: Upload,
         digest: &Digest,
         bound: Bound,
-    ) -> Result<(), Error> {
+    ) -> Result<(), UploadError> {
         let extents = match &upload.last {
             Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
@@ -119,12 +122,12 @@ impl<P: Platform> Uploads<P> {
             Step::Received { .. } => {
                 let (listed, extents) = self.list_steps(name, id).await?;
                 if listed != upload {
-                    return Err(out_of_order(name, id, &listed, "the upload has moved on"));
+                    return Err(UploadError::out_of_order(id, listed, MOVED_ON));
                 }
                 self.require_digest_of(digest, &extents).await?;
                 extents
             }
-            Step::Closing { .. } | Step::Done { .. } | Step::Dead => return Err(unknown(id)),
+            Step::Closing { .. } | Step::Done { .. } | Step::Dead => return Err(unknown(id).into()),
         };
 
         // 3 close: open → closing, by exactly one closer, ever
@@ -138,9 +141,9 @@ impl<P: Platform> Uploads<P> {
         {
             let listed = self.list_steps(name, id).await?.0;
             if listed.is_open() {
-                return Err(out_of_order(name, id, &listed, "the upload has moved on"));
+                return Err(UploadError::out_of_order(id, listed, MOVED_ON));
             }
-            return self.close_again(name, id, &listed.last, digest).await;
+            return Ok(self.close_again(name, id, &listed.last, digest).await?);
         }
 
         let sealed = Sealed {
@@ -148,7 +151,7 @@ impl<P: Platform> Uploads<P> {
             extents,
             by: Delivery::Push,
         };
-        self.record_extents(name, id, sealed, digest, bound).await
+        Ok(self.record_extents(name, id, sealed, digest, bound).await?)
     }
 
     /// Closes an upload of extents that are known to be the blob, and that nobody else can have closed.

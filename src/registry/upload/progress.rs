@@ -1,17 +1,47 @@
-//! How far uploads have come, in headers and errors.
-
-use http::{HeaderName, HeaderValue, StatusCode, header};
+//! How uploads end early: errors, and how far the upload has come.
 
 use crate::{
     digest::Digest,
     error::{Code, Error, RETRY_AFTER},
-    name::Name,
-    registry::{
-        headers::{DOCKER_UPLOAD_UUID, value},
-        request::Payload,
-    },
+    registry::request::Payload,
+    store::StoreError,
     upload::{Upload, UploadId},
 };
+
+/// Why an upload does not go on.
+#[derive(Debug)]
+pub(in crate::registry) enum UploadError {
+    /// What was sent does not come next in the upload, which has come as far as this.
+    OutOfOrder {
+        id: UploadId,
+        upload: Upload,
+        found: String,
+    },
+    /// Any other error.
+    Other(Error),
+}
+
+impl UploadError {
+    pub(super) fn out_of_order(id: UploadId, upload: Upload, found: impl Into<String>) -> Self {
+        Self::OutOfOrder {
+            id,
+            upload,
+            found: found.into(),
+        }
+    }
+}
+
+impl From<Error> for UploadError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<StoreError> for UploadError {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.into())
+    }
+}
 
 /// The length of a blob that comes whole; `None` where it is not announced or too large for one write.
 pub(super) fn whole_length<B>(payload: &Payload<'_, B>) -> Result<Option<u64>, Error> {
@@ -36,36 +66,6 @@ pub(super) fn swept_meanwhile(digest: &Digest) -> Error {
         format!("blob {digest} was removed during the push; push it again"),
         RETRY_AFTER,
     )
-}
-
-/// 416, with the range that was received, so that a client can go on from there.
-pub(super) fn out_of_order(name: &Name, id: UploadId, upload: &Upload, found: &str) -> Error {
-    let mut error =
-        Error::new(Code::BlobUploadInvalid, found).with_status(StatusCode::RANGE_NOT_SATISFIABLE);
-    for (header, value) in progress(name, id, upload) {
-        error = error.with_header(header, value);
-    }
-    error
-}
-
-/// Where an upload goes on, and how far it has come. `Range` can't say that nothing came: `0-0` is what clients know.
-pub(in crate::registry) fn progress(
-    name: &Name,
-    id: UploadId,
-    upload: &Upload,
-) -> [(HeaderName, HeaderValue); 3] {
-    let location = match upload.number {
-        0 => format!("/v2/{name}/blobs/uploads/{id}"),
-        number => format!("/v2/{name}/blobs/uploads/{id}?step={number}"),
-    };
-    [
-        (header::LOCATION, value(&location)),
-        (
-            header::RANGE,
-            value(&format!("0-{}", upload.offset().saturating_sub(1))),
-        ),
-        (DOCKER_UPLOAD_UUID, value(&id.to_string())),
-    ]
 }
 
 /// The largest object that is written in one piece; what is larger goes by an extent.
