@@ -36,6 +36,10 @@ const SPLITS = /ends_with\("\/_|split_once\("\/_|strip_prefix\(key::|replacen\('
 const SERVICES = /^src\/registry\/(grant|upload|blob|manifest|list|mirror|inside|upkeep)(\.rs$|\/)/;
 const MESSAGES = /\bRequest\b|\breply::|\bAnswer<|\bResponse(Of)?</;
 
+/** Headers. Only the client of upstreams may name them: it has requests and responses of its own. */
+const HEADERS = /\bHeader(Map|Name)\b/;
+const CLIENT = /^src\/registry\/mirror(\.rs$|\/)/;
+
 /** A list of generics with the bounds of two parts of the platform. */
 const BOUNDS =
   /<[^<>{}();]*\b\w+: (?:Streams|Values|Objects|Host)\b[^{}();]*?, \w+: (?:Streams|Values|Objects|Host)\b/g;
@@ -102,7 +106,8 @@ function repeatedBounds(core) {
 /** Services take and return values of the domain. */
 function messages(name, code) {
   if (!SERVICES.test(name)) return [];
-  const at = code.split("\n").findIndex((line) => MESSAGES.test(line));
+  const isMessage = (line) => MESSAGES.test(line) || (HEADERS.test(line) && !CLIENT.test(name));
+  const at = code.split("\n").findIndex(isMessage);
   return at < 0 ? [] : [`${name}:${at + 1}: a service names a request or a response, src/registry/reply describes it`];
 }
 

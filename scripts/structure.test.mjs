@@ -81,4 +81,8 @@ test("a service names neither a request nor a response", () => {
   assert.match(names("fn push() -> Answer<P> {}"), /a service names/);
   assert.equal(names("fn push(payload: Payload<'_, B>) -> Result<Upload, Error> {}"), "");
   assert.deepEqual(found({ "src/registry/dispatch.rs": "fn push(request: &mut Request<B>) {}" }), []);
+  const describe = "fn describe(headers: &mut HeaderMap) {}";
+  assert.match(names(describe), /a service names/);
+  assert.match(names("fn progress() -> [(HeaderName, HeaderValue); 3] {}"), /a service names/);
+  assert.deepEqual(found({ "src/registry/mirror/client.rs": describe }), []);
 });
