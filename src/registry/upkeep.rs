@@ -18,9 +18,10 @@ mod filter;
 mod holders;
 mod inventory;
 mod listing;
+pub(super) mod on_demand;
 mod rights;
 mod scrub;
-pub(super) mod step;
+mod step;
 mod sweep;
 
 /// The work on what is stored: the sweep with its retention, the scrub, and reports.

@@ -1,7 +1,8 @@
 //! Responses about the work on what is stored: the sweep, the scrub, holders, rights, metrics.
 
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::{
     metrics,
@@ -9,23 +10,23 @@ use crate::{
     registry::{
         body::Body,
         reply::{respond, respond_with_json},
-        upkeep::step::StepReport,
+        upkeep::on_demand::StepReport,
     },
 };
 
 /// The report of a step of the sweep or the scrub: 200 once a whole round is done, else 202.
-pub(in crate::registry) fn step<S, Y>(report: &StepReport) -> Response<Body<S, Y>> {
+pub(in crate::registry) fn step<S, Y>(report: &StepReport<impl Serialize>) -> Response<Body<S, Y>> {
     let status = if report.is_finished {
         StatusCode::OK
     } else {
         StatusCode::ACCEPTED
     };
-    respond_with_json(status, report.body.to_string())
+    respond_with_json(status, json!(report).to_string())
 }
 
 /// What was found out.
-pub(in crate::registry) fn found<S, Y>(body: &Value) -> Response<Body<S, Y>> {
-    respond_with_json(StatusCode::OK, body.to_string())
+pub(in crate::registry) fn found<S, Y>(found: &impl Serialize) -> Response<Body<S, Y>> {
+    respond_with_json(StatusCode::OK, json!(found).to_string())
 }
 
 /// 202: how many tags of a mirrored repository the upstream is asked for again.

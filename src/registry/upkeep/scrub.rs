@@ -23,11 +23,12 @@ use crate::{
     registry::upkeep::{
         Upkeep,
         filter::Filter,
+        on_demand::Outcome,
         scrub::{
             cursor::{AmongBlobs, Cursor, Edges, Place},
-            report::{Finding, Repair, Report, Totals},
+            report::{Finding, Repair, Report, ScrubReport, Totals},
         },
-        step::{Allowance, Halt, JobStep, RESERVE, What},
+        step::{Allowance, Halt, JobStep, RESERVE, What, unless_failed},
     },
     store::{Condition, Content, Meta, PutOptions, Streams as _, document::to_json, key::Key},
     time::Timestamp,
@@ -83,15 +84,6 @@ impl Next {
     }
 }
 
-/// What came of a step.
-struct Outcome {
-    report: Report,
-    place: Place,
-    operations: u32,
-    /// The whole pass, as far as it is.
-    pass: Totals,
-}
-
 /// A blob of so many bytes is announced before it is read.
 const LARGE: u64 = 256 * 1024 * 1024;
 
@@ -132,7 +124,7 @@ impl<P: Platform> Upkeep<P> {
         &self,
         allowance: Allowance,
         period: Option<Duration>,
-    ) -> Result<Option<Outcome>, Error> {
+    ) -> Result<Option<Outcome<ScrubReport, Place>>, Error> {
         let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::ScrubCursor).await?;
         let now = self.host.now();
         if cursor.place == Place::Rest {
@@ -174,10 +166,8 @@ impl<P: Platform> Upkeep<P> {
         }
         self.store_cursor(&Key::ScrubCursor, &cursor, &mut etag)
             .await?;
-        match halt {
-            Some(Halt::Failed(error)) => Err(error),
-            Some(Halt::Spent) | None => Ok(Some(scrub.outcome(&cursor))),
-        }
+        let Cursor { place, totals, .. } = cursor;
+        unless_failed(halt, Some(scrub.into_outcome(place, Some(totals))))
     }
 
     /// Tells what the scrub would do from a place on, and writes nothing.
@@ -185,7 +175,7 @@ impl<P: Platform> Upkeep<P> {
         &self,
         allowance: Allowance,
         place: Option<Place>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome<ScrubReport, Place>, Error> {
         let mut cursor = self.begin_scrub(&Cursor::default());
         if let Some(place) = place {
             // What was seen before is forgotten: each manifest is looked at closely.
@@ -194,10 +184,8 @@ impl<P: Platform> Upkeep<P> {
         let scrub = Scrub::new(self, allowance, true, 1.0, Next::default());
         let halt = scrub.go_on(&mut cursor, &mut None).await;
         cursor.totals.add(&scrub.report.borrow().totals);
-        match halt {
-            Some(Halt::Failed(error)) => Err(error),
-            Some(Halt::Spent) | None => Ok(scrub.outcome(&cursor)),
-        }
+        let Cursor { place, totals, .. } = cursor;
+        unless_failed(halt, scrub.into_outcome(place, Some(totals)))
     }
 
     /// The beginning of a pass.
@@ -259,12 +247,12 @@ impl<'a, P: Platform> Scrub<'a, P> {
         }
     }
 
-    fn outcome(self, cursor: &Cursor) -> Outcome {
+    /// What came of the step, and of the whole pass if it is a step of one.
+    fn into_outcome(self, place: Place, pass: Option<Totals>) -> Outcome<ScrubReport, Place> {
         Outcome {
-            report: self.report.into_inner(),
-            place: cursor.place.clone(),
+            report: self.report.into_inner().into_report(pass),
+            place,
             operations: self.work.spent(),
-            pass: cursor.totals.clone(),
         }
     }
 

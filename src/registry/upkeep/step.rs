@@ -9,7 +9,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{
     digest::Digest,
@@ -27,7 +26,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// What a step of the sweep may take.
+/// What a step of a background job may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     /// Operations of the store.
@@ -36,15 +35,6 @@ pub(super) struct Allowance {
     pub(super) time: Duration,
     /// Removals, after which nothing else is begun.
     pub(super) removals: u64,
-}
-
-/// What a step that a request asked for has done, or would do.
-#[derive(Debug)]
-pub(in crate::registry) struct StepReport {
-    /// Whether a whole round is done.
-    pub(in crate::registry) is_finished: bool,
-    /// The report, for the client.
-    pub(in crate::registry) body: Value,
 }
 
 /// Operations that are kept back for deleting what was found last, and for storing how far the sweep has come.
@@ -77,6 +67,14 @@ impl From<Error> for Halt {
 impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+/// What came of a step, unless a failure has ended it.
+pub(super) fn unless_failed<T>(halt: Option<Halt>, outcome: T) -> Result<T, Error> {
+    match halt {
+        Some(Halt::Failed(error)) => Err(error),
+        Some(Halt::Spent) | None => Ok(outcome),
     }
 }
 
@@ -142,8 +140,8 @@ pub(super) struct Removal {
 }
 
 /// What a step has removed.
-#[derive(Debug, Default)]
-pub(super) struct Report {
+#[derive(Debug, Default, Serialize)]
+pub(in crate::registry) struct Removals {
     /// The first of them.
     pub(super) removals: Vec<Removal>,
     /// How many there are.
@@ -155,7 +153,7 @@ pub(super) struct Report {
 /// The most removals that are told one by one.
 const MAX_TOLD: usize = 1_000;
 
-/// One step of the sweep.
+/// One step of a background job.
 pub(super) struct JobStep<'a, P: Platform> {
     pub(super) upkeep: &'a Upkeep<P>,
     /// Whether nothing is written, and only told.
@@ -163,7 +161,7 @@ pub(super) struct JobStep<'a, P: Platform> {
     allowance: Allowance,
     start: Timestamp,
     spent: Cell<u32>,
-    report: RefCell<Report>,
+    report: RefCell<Removals>,
     /// What was told to go and is still there: what waits to be deleted together, or all in a dry run.
     going: RefCell<BTreeSet<Key>>,
     /// Manifests that a dry run takes for removed.
@@ -188,7 +186,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
     }
 
     /// The report, and how many operations were taken.
-    pub(super) fn into_report(self) -> (Report, u32) {
+    pub(super) fn into_report(self) -> (Removals, u32) {
         (self.report.into_inner(), self.spent.get())
     }
 

@@ -22,7 +22,8 @@ use crate::{
     registry::upkeep::{
         Upkeep,
         filter::Filter,
-        step::{Allowance, Halt, JobStep, Report},
+        on_demand::Outcome,
+        step::{Allowance, Halt, JobStep, Removals, unless_failed},
         sweep::cursor::{AmongBlobs, Cursor, Place},
     },
     store::key::Key,
@@ -39,29 +40,6 @@ mod repositories;
 mod retention;
 mod uploads;
 
-/// What came of a step.
-#[derive(Debug)]
-struct Outcome {
-    report: Report,
-    /// Whether the round has come to its end.
-    is_finished: bool,
-    /// Where the next step begins.
-    place: Place,
-    operations: u32,
-}
-
-impl Outcome {
-    fn of<P: Platform>(step: JobStep<'_, P>, place: Place) -> Self {
-        let (report, operations) = step.into_report();
-        Self {
-            report,
-            is_finished: place == Place::Rest,
-            place,
-            operations,
-        }
-    }
-}
-
 impl<P: Platform> Upkeep<P> {
     /// What is due of the sweep: the next step of a round, or the first of one when the last was long enough ago.
     pub(in crate::registry) async fn sweep_due(&self) -> Result<(), Error> {
@@ -75,7 +53,11 @@ impl<P: Platform> Upkeep<P> {
     }
 
     /// Does a step of the sweep. Where `if_due`, a round begins only some time after the last.
-    async fn sweep(&self, allowance: Allowance, if_due: bool) -> Result<Option<Outcome>, Error> {
+    async fn sweep(
+        &self,
+        allowance: Allowance,
+        if_due: bool,
+    ) -> Result<Option<Outcome<Removals, Place>>, Error> {
         let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::SweepCursor).await?;
         let now = self.host.now();
         if cursor.place == Place::Rest {
@@ -93,14 +75,15 @@ impl<P: Platform> Upkeep<P> {
         let mut etag = stored.map(|meta| meta.etag);
         self.store_cursor(&Key::SweepCursor, &cursor, &mut etag)
             .await?;
-        match halt {
-            Some(Halt::Failed(error)) => Err(error),
-            Some(Halt::Spent) | None => Ok(Some(Outcome::of(work, cursor.place))),
-        }
+        unless_failed(halt, Some(outcome(work, cursor.place)))
     }
 
     /// Tells what the sweep would do from a place on, and writes nothing.
-    async fn rehearse(&self, allowance: Allowance, place: Option<Place>) -> Result<Outcome, Error> {
+    async fn rehearse(
+        &self,
+        allowance: Allowance,
+        place: Option<Place>,
+    ) -> Result<Outcome<Removals, Place>, Error> {
         let now = self.host.now();
         let mut cursor = Cursor::begin(&Cursor::default(), now, self.host.random());
         cursor.manifests = Filter::new(u64::MAX, self.host.random());
@@ -109,10 +92,8 @@ impl<P: Platform> Upkeep<P> {
             cursor.place = place;
         }
         let work = JobStep::new(self, allowance, true);
-        match self.go_on(&work, &mut cursor).await {
-            Some(Halt::Failed(error)) => Err(error),
-            Some(Halt::Spent) | None => Ok(Outcome::of(work, cursor.place)),
-        }
+        let halt = self.go_on(&work, &mut cursor).await;
+        unless_failed(halt, outcome(work, cursor.place))
     }
 
     /// Goes through the store, as far as the allowance reaches. Whatever ends it, the cursor is where it ended.
@@ -143,6 +124,15 @@ impl<P: Platform> Upkeep<P> {
                 Place::Blobs(_) | Place::Rest => Place::Rest,
             };
         }
+    }
+}
+
+fn outcome<P: Platform>(step: JobStep<'_, P>, place: Place) -> Outcome<Removals, Place> {
+    let (report, operations) = step.into_report();
+    Outcome {
+        report,
+        place,
+        operations,
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    registry::upkeep::{filter::Filter, scrub::report::Totals},
+    registry::upkeep::{filter::Filter, on_demand, scrub::report::Totals},
     store::key::Key,
     time::Timestamp,
 };
@@ -49,8 +49,8 @@ pub(super) struct AmongBlobs {
     pub(in crate::registry) reference: Option<Key>,
 }
 
-impl Place {
-    pub(super) const fn name(&self) -> &'static str {
+impl on_demand::Place for Place {
+    fn name(&self) -> &'static str {
         match self {
             Self::Rest => "rest",
             Self::Blobs(_) => "blobs",

@@ -1,6 +1,5 @@
 //! The scrub on demand.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use serde_json::json;
 
@@ -10,10 +9,10 @@ use crate::{
     platform::Platform,
     registry::upkeep::{
         Upkeep,
-        scrub::{Next, Outcome, STEP, Scrub, cursor::Place, report::Totals},
-        step::{Allowance, Halt, RESERVE, StepReport},
+        on_demand::{Outcome, StepReport, invalid_query, resumed},
+        scrub::{Next, STEP, Scrub, cursor::Place, report::ScrubReport},
+        step::{Allowance, Halt, RESERVE},
     },
-    store::document::to_json,
 };
 
 impl<P: Platform> Upkeep<P> {
@@ -23,61 +22,25 @@ impl<P: Platform> Upkeep<P> {
         is_dry: bool,
         digest: Option<&Digest>,
         cursor: Option<&str>,
-    ) -> Result<StepReport, Error> {
-        let invalid = |found| {
-            let error = Error::new(Code::Unsupported, found);
-            Err(error.with_status(StatusCode::BAD_REQUEST))
-        };
+    ) -> Result<StepReport<ScrubReport>, Error> {
+        if cursor.is_some() && digest.is_some() {
+            return Err(invalid_query(
+                "query parameters cursor and digest are not for the same request",
+            ));
+        }
+        let place = resumed(cursor, is_dry, "scrub")?;
         let allowance = Allowance {
             operations: self.settings.subrequests.saturating_sub(RESERVE),
             time: STEP,
             removals: u64::MAX,
         };
-        let outcome = match (cursor.map(parse_cursor), digest) {
-            (Some(_), Some(_)) => {
-                return invalid("query parameters cursor and digest are not for the same request");
-            }
-            (Some(_), None) if !is_dry => {
-                return invalid(
-                    "query parameter cursor is for dry runs, a scrub knows how far it is",
-                );
-            }
-            (Some(None), None) => {
-                return invalid("query parameter cursor is not what a dry run was answered with");
-            }
-            (None, Some(digest)) => self.scrub_one(allowance, digest, is_dry).await?,
-            (place, None) if is_dry => self.rehearse_scrub(allowance, place.flatten()).await?,
-            (_, None) => {
-                let Some(outcome) = self.scrub(allowance, None).await? else {
-                    return invalid("there is nothing to scrub");
-                };
-                outcome
-            }
+        let outcome = match digest {
+            Some(digest) => Some(self.scrub_one(allowance, digest, is_dry).await?),
+            None if is_dry => Some(self.rehearse_scrub(allowance, place).await?),
+            None => self.scrub(allowance, None).await?,
         };
-        let is_finished = outcome.place == Place::Rest;
-        let found: u64 = outcome.report.totals.found.values().sum();
-        let totals = &outcome.report.totals;
-        let mut body = json!({
-            "dryRun": is_dry,
-            "finished": is_finished,
-            "phase": outcome.place.name(),
-            "operations": outcome.operations,
-            "checked": totals.checked,
-            "bytes": totals.bytes,
-            "count": found,
-            "repaired": totals.repaired,
-            "findings": outcome.report.findings,
-        });
-        if let Some(body) = body.as_object_mut() {
-            if digest.is_none() {
-                body.insert("pass".to_owned(), json!(outcome.pass));
-            }
-            if is_dry && !is_finished {
-                let cursor = URL_SAFE_NO_PAD.encode(to_json(&outcome.place)?);
-                body.insert("cursor".to_owned(), cursor.into());
-            }
-        }
-        Ok(StepReport { is_finished, body })
+        let outcome = outcome.ok_or_else(|| invalid_query("there is nothing to scrub"))?;
+        outcome.into_report(is_dry)
     }
 
     /// Looks at one blob.
@@ -86,15 +49,10 @@ impl<P: Platform> Upkeep<P> {
         allowance: Allowance,
         digest: &Digest,
         is_dry: bool,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome<ScrubReport, Place>, Error> {
         let scrub = Scrub::new(self, allowance, is_dry, 1.0, Next::default());
         match scrub.scrub_only(digest).await {
-            Ok(true) => Ok(Outcome {
-                operations: scrub.work.spent(),
-                report: scrub.report.into_inner(),
-                place: Place::Rest,
-                pass: Totals::default(),
-            }),
+            Ok(true) => Ok(scrub.into_outcome(Place::Rest, None)),
             Ok(false) => Err(Error::new(Code::BlobUnknown, digest.to_string())
                 .with_detail(json!({ "digest": digest.to_string() }))),
             Err(Halt::Failed(error)) => Err(error),
@@ -106,9 +64,4 @@ impl<P: Platform> Upkeep<P> {
             }
         }
     }
-}
-
-fn parse_cursor(text: &str) -> Option<Place> {
-    let json = URL_SAFE_NO_PAD.decode(text).ok()?;
-    serde_json::from_slice(&json).ok()
 }

@@ -100,3 +100,37 @@ pub(super) struct Report {
     /// The keys that were told of.
     pub(super) told: BTreeSet<String>,
 }
+
+/// What a step has come to, for clients.
+#[derive(Debug, Serialize)]
+pub(in crate::registry) struct ScrubReport {
+    checked: BTreeMap<String, u64>,
+    bytes: u64,
+    /// How much was found.
+    count: u64,
+    repaired: u64,
+    /// The first of what was found.
+    findings: Vec<Finding>,
+    /// What the whole pass has come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<Totals>,
+}
+
+impl Report {
+    pub(super) fn into_report(self, pass: Option<Totals>) -> ScrubReport {
+        let Totals {
+            checked,
+            bytes,
+            found,
+            repaired,
+        } = self.totals;
+        ScrubReport {
+            checked,
+            bytes,
+            count: found.values().sum(),
+            repaired,
+            findings: self.findings,
+            pass,
+        }
+    }
+}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    registry::upkeep::{filter::Filter, inventory::Inventory},
+    registry::upkeep::{filter::Filter, inventory::Inventory, on_demand},
     store::key::Key,
     time::Timestamp,
     upload::UploadId,
@@ -54,8 +54,8 @@ pub(super) struct AmongBlobs {
     pub(super) is_held: bool,
 }
 
-impl Place {
-    pub(super) const fn name(&self) -> &'static str {
+impl on_demand::Place for Place {
+    fn name(&self) -> &'static str {
         match self {
             Self::Rest => "rest",
             Self::Retention { .. } => "retention",
