@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::{
     digest::Digest,
@@ -12,10 +13,57 @@ use crate::{
     registry::{bound::for_each, upkeep::Upkeep},
     store::{
         ListOptions, Meta, StoreError,
-        document::{Mark, Reason, Record, from_json},
+        document::{Mark, MarkState, Reason, Record, from_json},
         key::{Key, Prefix},
     },
+    time::Timestamp,
+    upload::UploadId,
 };
+
+/// A blob, and who holds it.
+#[derive(Debug, Serialize)]
+pub(in crate::registry) struct BlobHolders {
+    digest: Digest,
+    #[serde(rename = "stored")]
+    is_stored: bool,
+    size: Option<u64>,
+    kind: Option<&'static str>,
+    upload: Option<UploadId>,
+    mark: Option<SeenMark>,
+    /// A manifest counts once, however often it was pushed.
+    references: u64,
+    #[serde(rename = "complete")]
+    is_complete: bool,
+    repositories: Vec<Holder>,
+}
+
+/// What the sweep has said of a blob.
+#[derive(Debug, Serialize)]
+struct SeenMark {
+    state: MarkState,
+    time: Timestamp,
+}
+
+/// A repository that holds a blob.
+#[derive(Debug, Serialize)]
+struct Holder {
+    name: Name,
+    uploads: u64,
+    claims: u64,
+    filled: u64,
+    manifests: Vec<HoldingManifest>,
+    mirrored: Vec<HoldingManifest>,
+    #[serde(rename = "linked")]
+    is_linked: bool,
+}
+
+/// A manifest for which a repository holds a blob.
+#[derive(Debug, Serialize)]
+struct HoldingManifest {
+    digest: Digest,
+    #[serde(rename = "stored")]
+    is_stored: bool,
+}
 
 /// What a repository has on a blob.
 #[derive(Default)]
@@ -23,10 +71,10 @@ struct Hold {
     uploads: u64,
     claims: u64,
     /// How often its bytes were hashed for the repository, as an upstream sent them.
-    pub(super) filled: u64,
-    pub(super) manifests: BTreeSet<Digest>,
+    filled: u64,
+    manifests: BTreeSet<Digest>,
     /// Manifests that an upstream sent: they keep the blob, and give no right.
-    pub(super) mirrored: BTreeSet<Digest>,
+    mirrored: BTreeSet<Digest>,
     is_linked: bool,
 }
 
@@ -35,13 +83,16 @@ const OTHERS: u32 = 10;
 
 impl<P: Platform> Upkeep<P> {
     /// Tells who holds a blob, and where it is.
-    pub(in crate::registry) async fn blob_holders(&self, digest: &Digest) -> Result<Value, Error> {
+    pub(in crate::registry) async fn blob_holders(
+        &self,
+        digest: &Digest,
+    ) -> Result<BlobHolders, Error> {
         let record = self.grants.record(digest).await?;
         let mark = self
             .store
             .document::<Mark>(&self.host, &Key::mark(digest))
             .await?;
-        let mark = mark.map(|(_, mark)| mark);
+        let mark = mark.map(|(_, Mark { state, time, .. })| SeenMark { state, time });
         let options = ListOptions {
             // Each grant may cost a look at its manifest.
             limit: self.settings.subrequests.saturating_sub(OTHERS).min(1_000),
@@ -66,24 +117,23 @@ impl<P: Platform> Upkeep<P> {
             Ok(found.map(|_| (name.clone(), manifest.clone())))
         });
         let stored: BTreeSet<(Name, Digest)> = stored.await?.into_iter().flatten().collect();
-        let told = holds.iter().map(|(name, hold)| hold.tell(name, &stored));
-        let repositories: Vec<Value> = told.collect();
         let uploads: u64 = holds
             .values()
             .map(|hold| hold.uploads + hold.claims + hold.filled)
             .sum();
-        Ok(json!({
-            "digest": digest.to_string(),
-            "stored": record.is_some(),
-            "size": record.as_ref().map(Record::size),
-            "kind": record.as_ref().map(kind),
-            "upload": record.as_ref().and_then(upload),
-            "mark": mark.map(|mark| json!({ "state": mark.state, "time": mark.time })),
-            // A manifest counts once, however often it was pushed.
-            "references": uploads + stored.len() as u64,
-            "complete": !page.truncated,
-            "repositories": repositories,
-        }))
+        let repositories = holds.into_iter();
+        let repositories = repositories.map(|(name, hold)| hold.into_holder(name, &stored));
+        Ok(BlobHolders {
+            digest: digest.clone(),
+            is_stored: record.is_some(),
+            size: record.as_ref().map(Record::size),
+            kind: record.as_ref().map(kind),
+            upload: record.as_ref().and_then(upload),
+            mark,
+            references: uploads + stored.len() as u64,
+            is_complete: !page.truncated,
+            repositories: repositories.collect(),
+        })
     }
 }
 
@@ -113,24 +163,24 @@ fn read_holds(objects: &[(Key, Meta)]) -> Result<BTreeMap<Name, Hold>, StoreErro
 }
 
 impl Hold {
-    /// What a repository has on a blob, with those of its manifests that are stored.
-    fn tell(&self, name: &Name, stored: &BTreeSet<(Name, Digest)>) -> Value {
-        let told = |manifests: &BTreeSet<Digest>| -> Vec<Value> {
-            let told = manifests.iter().map(|manifest| {
-                let is_stored = stored.contains(&(name.clone(), manifest.clone()));
-                json!({ "digest": manifest.to_string(), "stored": is_stored })
+    /// The holder, with those of its manifests that are stored.
+    fn into_holder(self, name: Name, stored: &BTreeSet<(Name, Digest)>) -> Holder {
+        let listed = |manifests: BTreeSet<Digest>| {
+            let listed = manifests.into_iter().map(|digest| HoldingManifest {
+                is_stored: stored.contains(&(name.clone(), digest.clone())),
+                digest,
             });
-            told.collect()
+            listed.collect()
         };
-        json!({
-            "name": name.as_str(),
-            "uploads": self.uploads,
-            "claims": self.claims,
-            "filled": self.filled,
-            "manifests": told(&self.manifests),
-            "mirrored": told(&self.mirrored),
-            "linked": self.is_linked,
-        })
+        Holder {
+            uploads: self.uploads,
+            claims: self.claims,
+            filled: self.filled,
+            manifests: listed(self.manifests),
+            mirrored: listed(self.mirrored),
+            is_linked: self.is_linked,
+            name,
+        }
     }
 }
 
@@ -142,12 +192,9 @@ const fn kind(record: &Record) -> &'static str {
 }
 
 /// The upload that a blob came by, where it has left extents.
-fn upload(record: &Record) -> Option<String> {
+fn upload(record: &Record) -> Option<UploadId> {
     match record {
         Record::Bytes { .. } => None,
-        Record::Extents { extents, .. } => {
-            let first = extents.first()?;
-            Some(first.key.upload()?.to_string())
-        }
+        Record::Extents { extents, .. } => extents.first()?.key.upload(),
     }
 }

@@ -7,21 +7,21 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::{
     digest::Digest,
-    error::{Code, Error},
+    error::Error,
     name::Name,
     platform::Platform,
-    registry::upkeep::Upkeep,
+    registry::upkeep::{
+        Upkeep,
+        on_demand::{encode_cursor, invalid_query, parse_cursor},
+    },
     store::{
         ListOptions, Meta,
         bucket::Page,
-        document::{Linked, Reason, Right, Stored, TagTarget, to_json},
+        document::{Linked, Reason, Right, Stored, TagTarget},
         key::{Key, Prefix},
     },
     time::Timestamp,
@@ -46,11 +46,48 @@ struct Holds {
     is_cut: bool,
 }
 
+/// Rights that are doubtful, as far as one request has found them.
+#[derive(Debug, Serialize)]
+pub(in crate::registry) struct DoubtfulRights {
+    #[serde(rename = "finished")]
+    is_finished: bool,
+    operations: u32,
+    repositories: Vec<DoubtfulRepository>,
+    blobs: Vec<DoubtfulBlob>,
+    /// Where the next request resumes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+/// A repository that has something of an upstream.
+#[derive(Debug, Serialize)]
+struct DoubtfulRepository {
+    name: Name,
+    why: String,
+}
+
+/// A blob that a mirrored repository may have had no right to, and that others have.
+#[derive(Debug, Serialize)]
+struct DoubtfulBlob {
+    digest: Digest,
+    doubtful: Vec<Holder>,
+    elsewhere: Vec<Holder>,
+    #[serde(rename = "complete")]
+    is_complete: bool,
+}
+
+/// A repository, and the time of its oldest grant or link.
+#[derive(Debug, Serialize)]
+struct Holder {
+    name: Name,
+    since: Timestamp,
+}
+
 /// The findings of one request.
 #[derive(Default)]
 struct Found {
-    repositories: Vec<Value>,
-    blobs: Vec<Value>,
+    repositories: Vec<DoubtfulRepository>,
+    blobs: Vec<DoubtfulBlob>,
     /// The number of entries in both lists.
     count: usize,
     operations: u32,
@@ -74,14 +111,13 @@ impl<P: Platform> Upkeep<P> {
     pub(in crate::registry) async fn doubtful_rights(
         &self,
         cursor: Option<&str>,
-    ) -> Result<Value, Error> {
+    ) -> Result<DoubtfulRights, Error> {
         let mut place = match cursor.map(parse_cursor) {
             None => Place::Repositories { after: None },
             Some(Some(place)) => place,
             Some(None) => {
                 let found = "query parameter cursor is not one of this listing: take it from the last answer";
-                let error = Error::new(Code::Unsupported, found);
-                return Err(error.with_status(StatusCode::BAD_REQUEST));
+                return Err(invalid_query(found));
             }
         };
         let most = self.settings.subrequests.saturating_sub(OTHERS);
@@ -103,17 +139,14 @@ impl<P: Platform> Upkeep<P> {
                 break false;
             }
         };
-        let mut body = json!({
-            "finished": is_finished,
-            "operations": found.operations,
-            "repositories": found.repositories,
-            "blobs": found.blobs,
-        });
-        if let (false, Some(body)) = (is_finished, body.as_object_mut()) {
-            let cursor = URL_SAFE_NO_PAD.encode(to_json(&place)?);
-            body.insert("cursor".to_owned(), cursor.into());
-        }
-        Ok(body)
+        let cursor = (!is_finished).then(|| encode_cursor(&place));
+        Ok(DoubtfulRights {
+            is_finished,
+            operations: found.operations,
+            repositories: found.repositories,
+            blobs: found.blobs,
+            cursor: cursor.transpose()?,
+        })
     }
 
     /// Finds repositories that hold something from an upstream and are not under one by today's
@@ -135,10 +168,10 @@ impl<P: Platform> Upkeep<P> {
                     && told.as_ref() != Some(name)
                     && !self.grants.is_under_upstream(name)
                 {
-                    let entry = json!({ "name": name.as_str(), "why": why });
-                    found.repositories.push(entry);
-                    found.count += 1;
+                    let name = name.clone();
                     told = Some(name.clone());
+                    found.repositories.push(DoubtfulRepository { name, why });
+                    found.count += 1;
                 }
                 *after = Some(key);
             }
@@ -249,18 +282,16 @@ impl Found {
             return;
         };
         self.count += doubtful.len() + elsewhere.len();
-        let named = |holders: BTreeMap<Name, Timestamp>| -> Vec<Value> {
-            let named = holders
-                .into_iter()
-                .map(|(name, since)| json!({ "name": name.as_str(), "since": since }));
-            named.collect()
+        let listed = |holders: BTreeMap<Name, Timestamp>| {
+            let listed = holders.into_iter();
+            listed.map(|(name, since)| Holder { name, since }).collect()
         };
-        self.blobs.push(json!({
-            "digest": digest.to_string(),
-            "doubtful": named(doubtful),
-            "elsewhere": named(elsewhere),
-            "complete": !is_cut,
-        }));
+        self.blobs.push(DoubtfulBlob {
+            digest,
+            doubtful: listed(doubtful),
+            elsewhere: listed(elsewhere),
+            is_complete: !is_cut,
+        });
     }
 }
 
@@ -284,9 +315,4 @@ fn from_upstream<'k>(key: &'k Key, meta: &Meta) -> Option<(&'k Name, String)> {
         }
         _ => None,
     }
-}
-
-fn parse_cursor(text: &str) -> Option<Place> {
-    let json = URL_SAFE_NO_PAD.decode(text).ok()?;
-    serde_json::from_slice(&json).ok()
 }
