@@ -21,6 +21,7 @@ use crate::{
         upload::{
             delivery::Delivery,
             progress::{UploadError, unknown, whole_length},
+            session::Session,
         },
     },
     route::UploadStart,
@@ -33,7 +34,8 @@ mod chunk;
 pub(super) mod close;
 pub(super) mod delivery;
 pub(super) mod progress;
-mod session;
+pub(super) mod session;
+mod steps;
 mod whole;
 
 /// What became of a request to start an upload.
@@ -101,8 +103,9 @@ impl<P: Platform> Uploads<P> {
             return Ok(Started::Open(id, upload));
         };
         // A blob whose length nobody announced is received as an upload of one chunk.
-        let upload = self.receive(&mut payload, name, id, upload, bound).await?;
-        self.close(name, id, upload, digest, bound).await?;
+        let session = Session { name, id, bound };
+        let upload = self.receive(&mut payload, session, upload).await?;
+        self.close(session, upload, digest).await?;
         Ok(Started::Stored(digest.clone()))
     }
 

@@ -91,16 +91,15 @@ impl<P: Platform> Mirror<P> {
         let name = &mirrored.name;
         match received {
             Ok(()) => {
-                let Begun { id, bound, .. } = begun;
-                let extents = begun.extents.clone();
+                let session = begun.session(name);
                 let sealed = Sealed {
                     number: 1,
-                    extents,
+                    extents: begun.extents.clone(),
                     by: Delivery::Fill,
                 };
-                if let Err(error) = self.uploads.seal(name, id, sealed, digest, bound).await {
+                if let Err(error) = self.uploads.seal(session, sealed, digest).await {
                     if error.code() == Code::BlobUploadUnknown
-                        && self.is_closed(name, id, digest).await
+                        && self.is_closed(name, begun.id, digest).await
                     {
                         // By another isolate that went on with it as well. What is read here is stored, and right.
                         return Ok(());
@@ -148,10 +147,8 @@ impl<P: Platform> Mirror<P> {
                     extents: begun.extents.clone(),
                     by: Delivery::Fill,
                 };
-                let bound = begun.bound;
-                self.uploads
-                    .seal(name, begun.id, sealed, digest, bound)
-                    .await
+                let session = begun.session(name);
+                self.uploads.seal(session, sealed, digest).await
             }
             Err(error) => Err(error),
         };

@@ -13,6 +13,7 @@ use crate::{
     registry::{
         bound::Bound,
         mirror::{Mirror, fill::Fill},
+        upload::session::Session,
     },
     store::{
         Content, HELD, Hasher as _, PutOptions, Reader as _, StoreError, Streams,
@@ -31,6 +32,15 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    /// Its upload, of a repository.
+    pub(super) const fn session<'a>(&self, name: &'a Name) -> Session<'a> {
+        Session {
+            name,
+            id: self.id,
+            bound: self.bound,
+        }
+    }
+
     /// Where it goes on.
     pub(super) fn offset(&self) -> u64 {
         self.extents.iter().map(|extent| extent.size).sum()

@@ -7,11 +7,11 @@ use crate::{
     platform::Platform,
     range::ByteRange,
     registry::{
-        bound::Bound,
         request::Payload,
         upload::{
             Uploads,
             progress::{UploadError, unknown},
+            session::Session,
         },
     },
     store::{Streams as _, key::Key},
@@ -53,38 +53,22 @@ impl<P: Platform> Uploads<P> {
         if !upload.is_open() {
             return Err(unknown(id).into());
         }
-        self.receive(&mut payload, name, id, upload, bound).await
+        let session = Session { name, id, bound };
+        self.receive(&mut payload, session, upload).await
     }
 
     /// Push, by PATCH: receives one body as an extent and adds it to the upload.
     pub(super) async fn receive(
         &self,
         payload: &mut Payload<'_, P::Body>,
-        name: &Name,
-        id: UploadId,
+        session: Session<'_>,
         upload: Upload,
-        bound: Bound,
     ) -> Result<Upload, UploadError> {
+        let Session { name, id, bound } = session;
         let length = check_chunk(&upload, payload, id)?;
-        match payload.body.take() {
-            Some(body) => {
-                self.receive_body(body, length, name, id, upload, bound)
-                    .await
-            }
-            None => Ok(upload),
-        }
-    }
-
-    /// The same of a body by itself, of this length if that is known.
-    async fn receive_body(
-        &self,
-        body: P::Body,
-        length: Option<u64>,
-        name: &Name,
-        id: UploadId,
-        upload: Upload,
-        bound: Bound,
-    ) -> Result<Upload, UploadError> {
+        let Some(body) = payload.body.take() else {
+            return Ok(upload);
+        };
         if length == Some(0) {
             self.host.discard(body).await;
             return Ok(upload);

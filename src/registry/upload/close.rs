@@ -16,6 +16,7 @@ use crate::{
             chunk::check_chunk,
             delivery::Delivery,
             progress::{UploadError, swept_meanwhile, unknown, whole_length},
+            session::Session,
         },
     },
     store::{
@@ -62,6 +63,7 @@ impl<P: Platform> Uploads<P> {
         digest: &Digest,
     ) -> Result<(), UploadError> {
         let bound = self.grants.bound();
+        let session = Session { name, id, bound };
         let upload = self.read_upload(name, id, step).await?;
         match &upload.last {
             Step::Start { .. } => match whole_length(&payload)? {
@@ -73,32 +75,30 @@ impl<P: Platform> Uploads<P> {
                     self.forget(&[Key::step(name, id, 0)]).await;
                 }
                 None => {
-                    let upload = self.receive(&mut payload, name, id, upload, bound).await?;
-                    self.close(name, id, upload, digest, bound).await?;
+                    let upload = self.receive(&mut payload, session, upload).await?;
+                    self.close(session, upload, digest).await?;
                 }
             },
             Step::Received { .. } => {
-                let upload = self.receive(&mut payload, name, id, upload, bound).await?;
-                self.close(name, id, upload, digest, bound).await?;
+                let upload = self.receive(&mut payload, session, upload).await?;
+                self.close(session, upload, digest).await?;
             }
             Step::Closing { .. } | Step::Done { .. } => {
-                self.close_again(name, id, &upload.last, digest).await?;
+                self.close_again(session, &upload.last, digest).await?;
             }
             Step::Dead => return Err(unknown(id).into()),
         }
         Ok(())
     }
 
-    /// Push, by PATCH: closes an upload. BOUND counts from before the session was read: a sweeper may take one that was not
-    /// moved for that long for abandoned.
+    /// Push, by PATCH: closes an upload.
     pub(super) async fn close(
         &self,
-        name: &Name,
-        id: UploadId,
+        session: Session<'_>,
         upload: Upload,
         digest: &Digest,
-        bound: Bound,
     ) -> Result<(), UploadError> {
+        let Session { name, id, bound } = session;
         let extents = match &upload.last {
             Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
@@ -143,7 +143,7 @@ impl<P: Platform> Uploads<P> {
             if listed.is_open() {
                 return Err(UploadError::out_of_order(id, listed, MOVED_ON));
             }
-            return Ok(self.close_again(name, id, &listed.last, digest).await?);
+            return Ok(self.close_again(session, &listed.last, digest).await?);
         }
 
         let sealed = Sealed {
@@ -151,18 +151,17 @@ impl<P: Platform> Uploads<P> {
             extents,
             by: Delivery::Push,
         };
-        Ok(self.record_extents(name, id, sealed, digest, bound).await?)
+        Ok(self.record_extents(session, sealed, digest).await?)
     }
 
     /// Closes an upload of extents that are known to be the blob, and that nobody else can have closed.
     pub(in crate::registry) async fn seal(
         &self,
-        name: &Name,
-        id: UploadId,
+        session: Session<'_>,
         sealed: Sealed,
         digest: &Digest,
-        bound: Bound,
     ) -> Result<(), Error> {
+        let Session { name, id, bound } = session;
         bound.check(&self.host)?;
         let closing = Step::Closing {
             digest: digest.clone(),
@@ -170,18 +169,17 @@ impl<P: Platform> Uploads<P> {
         if !self.write_step(name, id, sealed.number, &closing).await? {
             return Err(unknown(id));
         }
-        self.record_extents(name, id, sealed, digest, bound).await
+        self.record_extents(session, sealed, digest).await
     }
 
     /// Push, by PATCH, and fill: the steps after the upload is closing.
     async fn record_extents(
         &self,
-        name: &Name,
-        id: UploadId,
+        session: Session<'_>,
         sealed: Sealed,
         digest: &Digest,
-        bound: Bound,
     ) -> Result<(), Error> {
+        let Session { name, id, bound } = session;
         let Sealed {
             number: closing,
             extents,
@@ -248,8 +246,7 @@ impl<P: Platform> Uploads<P> {
     /// A closing that was retried only looks, and writes and deletes nothing of the session's.
     async fn close_again(
         &self,
-        name: &Name,
-        id: UploadId,
+        Session { name, id, .. }: Session<'_>,
         last: &Step,
         digest: &Digest,
     ) -> Result<(), Error> {

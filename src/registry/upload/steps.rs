@@ -1,0 +1,125 @@
+//! The steps of an upload in the bucket.
+
+use crate::{
+    error::Error,
+    host::{Level, Log as _},
+    name::Name,
+    platform::Platform,
+    registry::upload::{Uploads, progress::unknown},
+    store::{
+        Condition, Content, PutOptions, StoreError,
+        document::{from_json, to_json},
+        key::{Key, Prefix},
+    },
+    upload::{Extent, Step, Upload, UploadId},
+};
+
+impl<P: Platform> Uploads<P> {
+    /// Reads how far an upload has come: two cheap reads if the client's hint is right, else a
+    /// listing.
+    ///
+    /// The next step is looked for before the one hinted at. A sweeper deletes the steps of a dead
+    /// session from the first to the last: read the other way round, a session that was dead and is
+    /// gone could seem to be open.
+    pub(in crate::registry) async fn read_upload(
+        &self,
+        name: &Name,
+        id: UploadId,
+        hint: u32,
+    ) -> Result<Upload, Error> {
+        let number = hint.min(Upload::MAX_STEPS);
+        if self
+            .store
+            .head(&Key::step(name, id, number + 1))
+            .await?
+            .is_none()
+        {
+            let here = Key::step(name, id, number);
+            if let Some(meta) = self.store.head(&here).await? {
+                return Ok(Upload {
+                    number,
+                    last: from_json(&here, &meta.metadata)?,
+                });
+            }
+            if number == 0 {
+                return Err(unknown(id));
+            }
+        }
+        Ok(self.list_steps(name, id).await?.0)
+    }
+
+    /// Reads all steps of an upload, and the extents received.
+    pub(super) async fn list_steps(
+        &self,
+        name: &Name,
+        id: UploadId,
+    ) -> Result<(Upload, Vec<Extent>), Error> {
+        let listing = self.store.list_all(Prefix::Steps(name, id)).await?;
+        let mut last = None;
+        let mut extents = Vec::new();
+        for (key, meta) in &listing.objects {
+            let Key::Step { number, .. } = *key else {
+                return Err(StoreError::Failed(format!("{key} is not a step")).into());
+            };
+            let step = from_json(key, &meta.metadata)?;
+            if let Step::Received { extent, .. } = &step {
+                extents.push(extent.clone());
+            }
+            last = Some(Upload { number, last: step });
+        }
+        let upload: Upload = last.ok_or_else(|| unknown(id))?;
+        // A session that was swept between two pages has lost its last step as well.
+        let last = Key::step(name, id, upload.number);
+        if !listing.is_one_reading && self.store.head(&last).await?.is_none() {
+            return Err(unknown(id));
+        }
+        Ok((upload, extents))
+    }
+
+    /// Writes one step of an upload, unless that step was taken.
+    pub(in crate::registry) async fn write_step(
+        &self,
+        name: &Name,
+        id: UploadId,
+        number: u32,
+        step: &Step,
+    ) -> Result<bool, Error> {
+        let metadata = to_json(step)?;
+        let options = PutOptions {
+            condition: Condition::Absent,
+            metadata: &metadata,
+            ..PutOptions::default()
+        };
+        let written = self
+            .store
+            .put(
+                &Key::step(name, id, number),
+                Content::Bytes(Vec::new()),
+                options,
+            )
+            .await?;
+        Ok(written.is_some())
+    }
+
+    pub(in crate::registry) async fn delete_extents(&self, extents: &[Extent]) {
+        let keys: Vec<Key> = extents
+            .iter()
+            .map(|extent| Key::extent(&extent.key))
+            .collect();
+        for keys in keys.chunks(1_000) {
+            self.forget(keys).await;
+        }
+    }
+
+    /// Deletes what is of no more use. If that fails the sweep will do it, so the client need not
+    /// hear of it.
+    pub(in crate::registry) async fn forget(&self, keys: &[Key]) {
+        if let Err(error) = self.store.delete(keys).await {
+            self.host.log(
+                Level::Error,
+                "not deleted",
+                &[("error", &error.to_string())],
+            );
+        }
+    }
+}
