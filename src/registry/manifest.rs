@@ -29,7 +29,7 @@ use crate::{
 pub(super) mod children;
 mod delete;
 pub(super) mod push;
-mod write;
+pub(super) mod write;
 
 /// Stored manifests, tags and entries of referrers: reading, pushing and deleting them.
 pub(super) struct Manifests<P: Platform> {

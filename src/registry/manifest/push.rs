@@ -18,6 +18,7 @@ use crate::{
         manifest::{
             Manifests, WEIGHT,
             children::{Children, may_list},
+            write::NewManifest,
         },
         request::Payload,
     },
@@ -119,13 +120,17 @@ impl<P: Platform> Manifests<P> {
         let size = bytes.len() as u64;
         self.metrics.received.inc_by(size);
         let bound = self.grants.bound();
-        let origin = Origin::Push;
-        self.keep_blobs(name, &digest, &manifest, origin, bound)
-            .await?;
+        let new = NewManifest {
+            name,
+            digest: &digest,
+            manifest: &manifest,
+            origin: Origin::Push,
+            bound,
+        };
+        self.keep_blobs(new).await?;
         let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
         require_none_missing(name, &self.grants.absent_blobs(&blobs).await?)?; // 3 look at each
-        self.write_manifest(name, &digest, &manifest, bytes, origin, bound)
-            .await?;
+        self.write_manifest(new, bytes).await?;
         let named = listed.iter().chain([&digest]);
         self.require_staying(name, named).await?;
         let target = TagTarget::Manifest {

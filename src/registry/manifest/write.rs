@@ -19,35 +19,43 @@ use crate::{
 /// The most bytes of metadata that every store takes, with room for its name.
 const MAX_METADATA: usize = 1_900;
 
+/// A manifest that is about to be stored in a repository.
+#[derive(Clone, Copy)]
+pub(in crate::registry) struct NewManifest<'a> {
+    pub(in crate::registry) name: &'a Name,
+    pub(in crate::registry) digest: &'a Digest,
+    pub(in crate::registry) manifest: &'a Manifest,
+    pub(in crate::registry) origin: Origin,
+    pub(in crate::registry) bound: Bound,
+}
+
 impl<P: Platform> Manifests<P> {
     /// KEEP, for all blobs of a manifest: fresh grants even where it is stored.
-    pub(in crate::registry) async fn keep_blobs(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        manifest: &Manifest,
-        origin: Origin,
-        bound: Bound,
-    ) -> Result<(), Error> {
-        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
+    pub(in crate::registry) async fn keep_blobs(&self, new: NewManifest<'_>) -> Result<(), Error> {
+        let blobs: Vec<&Digest> = new.manifest.blobs.iter().collect();
         if blobs.is_empty() {
             return Ok(());
         }
-        let reason = origin.reason(digest.clone());
-        self.grants.keep(name, &blobs, &reason, bound).await?; // 2
+        let reason = new.origin.reason(new.digest.clone());
+        self.grants
+            .keep(new.name, &blobs, &reason, new.bound)
+            .await?; // 2
         Ok(())
     }
 
     /// Stores a manifest whose blobs are kept.
     pub(in crate::registry) async fn write_manifest(
         &self,
-        name: &Name,
-        digest: &Digest,
-        manifest: &Manifest,
+        new: NewManifest<'_>,
         bytes: Vec<u8>,
-        origin: Origin,
-        bound: Bound,
     ) -> Result<(), Error> {
+        let NewManifest {
+            name,
+            digest,
+            manifest,
+            origin,
+            bound,
+        } = new;
         if let Some(subject) = &manifest.subject {
             bound.check(&self.host)?;
             self.write_referrer(name, subject, digest, manifest, bytes.len() as u64)

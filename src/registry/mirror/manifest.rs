@@ -14,7 +14,7 @@ use crate::{
     platform::Platform,
     registry::{
         headers::{DOCKER_CONTENT_DIGEST, text, value},
-        manifest::WEIGHT,
+        manifest::{WEIGHT, write::NewManifest},
         mirror::{Mirror, client::Question, error::UpstreamError, source::length, tags::Tagged},
     },
     store::{
@@ -188,14 +188,15 @@ impl<P: Platform> Mirror<P> {
                 let manifest =
                     parsed.map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
                 self.manifests.require_operations(&name, &manifest, 1)?;
-                let bound = self.grants.bound();
-                let origin = Origin::Upstream;
-                self.manifests
-                    .keep_blobs(&name, &digest, &manifest, origin, bound)
-                    .await?;
-                self.manifests
-                    .write_manifest(&name, &digest, &manifest, bytes, origin, bound)
-                    .await?;
+                let new = NewManifest {
+                    name: &name,
+                    digest: &digest,
+                    manifest: &manifest,
+                    origin: Origin::Upstream,
+                    bound: self.grants.bound(),
+                };
+                self.manifests.keep_blobs(new).await?;
+                self.manifests.write_manifest(new, bytes).await?;
                 Some(content)
             }
             None if tag.is_some() => self
