@@ -29,10 +29,11 @@ use crate::{
     },
 };
 
-/// A pass that goes on, with the memory that it takes.
+/// A pass that goes on, with the memory that it takes and the cost of this step.
 struct Resumed {
     pass: Pass,
     lease: Lease,
+    cost: Cost,
     /// Whether an object in the bucket holds what was saved of it.
     was_saved: bool,
 }
@@ -171,18 +172,17 @@ impl<P: Platform> Inside<P> {
         let settings = &self.settings.layers;
         let saved_key = Key::indexing(digest);
         let size = record.size();
-        let Some(resumed) = self.resume(&saved_key, size).await? else {
+        let Some(mut resumed) = self.resume(&saved_key, size).await? else {
             return Ok(None);
         };
+        let begun = resumed.pass.position();
+        let outcome = self.read_on(digest, record, &mut resumed, lead).await;
         let Resumed {
             mut pass,
-            mut lease,
+            lease: _lease,
             was_saved,
+            ..
         } = resumed;
-        let begun = pass.position();
-        let outcome = self
-            .read_on(digest, record, &mut pass, lead, &mut lease)
-            .await;
         let (read, length) = pass.position();
         self.metrics
             .inflated(Inflating::Pass, length.saturating_sub(begun.1));
@@ -266,6 +266,7 @@ impl<P: Platform> Inside<P> {
         let pass = Pass::load_from(saved, size, options)
             .unwrap_or_else(|| Pass::new(size, options.clone()));
         Ok(Some(Resumed {
+            cost: Cost::start(&pass),
             pass,
             lease,
             was_saved,
@@ -290,12 +291,10 @@ impl<P: Platform> Inside<P> {
         &self,
         digest: &Digest,
         record: &Record,
-        pass: &mut Pass,
+        resumed: &mut Resumed,
         lead: &Lead<'_, Progress>,
-        lease: &mut Lease,
     ) -> Result<Option<Encoded>, Failure> {
-        let (first, _) = pass.position();
-        let mut cost = Cost::start(pass);
+        let (first, _) = resumed.pass.position();
         let rest = record.size().checked_sub(1);
         if let Some(rest) = rest.and_then(|last| ByteRange::new(first, last)) {
             let pieces = locate(record, digest, Some(rest));
@@ -310,10 +309,9 @@ impl<P: Platform> Inside<P> {
             let mut read = 0;
             while reader.next(&mut piece).await? {
                 read += piece.len() as u64;
-                let pushed = self.push_piece(digest, &piece, pass, &mut cost, lead, lease);
-                let pushed = pushed.await;
+                let pushed = self.push_piece(digest, &piece, resumed, lead).await;
                 lead.renew(self.host.now());
-                if pushed.is_err() || pass.is_paused() {
+                if pushed.is_err() || resumed.pass.is_paused() {
                     reader.give_up().await;
                     return pushed.map(|()| None);
                 }
@@ -322,6 +320,7 @@ impl<P: Platform> Inside<P> {
                 return Err(gone(digest).into());
             }
         }
+        let pass = &mut resumed.pass;
         let index = pass.finish_in_pieces()?;
         while let Some((number, object)) = pass.object() {
             self.keep_object(digest, number, object).await?;
@@ -334,11 +333,12 @@ impl<P: Platform> Inside<P> {
         &self,
         digest: &Digest,
         piece: &[u8],
-        pass: &mut Pass,
-        cost: &mut Cost,
+        resumed: &mut Resumed,
         lead: &Lead<'_, Progress>,
-        lease: &mut Lease,
     ) -> Result<(), Failure> {
+        let Resumed {
+            pass, lease, cost, ..
+        } = resumed;
         for part in piece.chunks(PART) {
             let pushed = pass.push(part);
             while let Some((number, object)) = pass.object() {
