@@ -75,22 +75,16 @@ impl<P: Platform> Scrub<'_, P> {
         match key {
             Key::Manifest { name, digest } => {
                 repository.enter(name);
-                self.scrub_manifest(name, digest, key, meta, repository, edges)
+                self.scrub_manifest(name, digest, meta, repository, edges)
                     .await
             }
-            Key::Referrer {
-                name,
-                subject,
-                manifest,
-                ..
-            } => {
+            Key::Referrer { name, .. } => {
                 repository.enter(name);
-                self.scrub_referrer(name, subject, manifest, key, meta, repository)
-                    .await
+                self.scrub_referrer(key, meta, repository).await
             }
             Key::Tag { name, tag } => {
                 repository.enter(name);
-                self.scrub_tag(name, tag, key, meta, repository).await
+                self.scrub_tag(name, tag, meta, repository).await
             }
             _ => Ok(()),
         }
@@ -100,12 +94,11 @@ impl<P: Platform> Scrub<'_, P> {
         &self,
         name: &Name,
         digest: &Digest,
-        key: &Key,
         meta: &Meta,
         repository: &mut Repository,
         edges: &mut Edges,
     ) -> Result<(), Halt> {
-        let read = self.read_manifest(name, digest, key, meta).await?;
+        let read = self.read_manifest(name, digest, meta).await?;
         let Some((manifest, size, origin)) = read else {
             return Ok(());
         };
@@ -211,9 +204,9 @@ impl<P: Platform> Scrub<'_, P> {
         &self,
         name: &Name,
         digest: &Digest,
-        key: &Key,
         meta: &Meta,
     ) -> Result<Option<(Manifest, u64, Origin)>, Halt> {
+        let key = &Key::manifest(name, digest);
         let finding = |found, why: String, repair| Finding {
             found,
             what: What::Manifest,

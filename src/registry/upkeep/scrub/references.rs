@@ -60,7 +60,7 @@ impl<P: Platform> Scrub<'_, P> {
                     .await?;
             } else {
                 grants += 1;
-                self.scrub_grant(digest, &name, &key, &meta, state, edges);
+                self.scrub_grant(digest, &name, (&key, &meta), state, edges);
             }
             references.next(work).await?;
             place.reference = Some(key);
@@ -72,8 +72,7 @@ impl<P: Platform> Scrub<'_, P> {
         &self,
         digest: &Digest,
         name: &Name,
-        key: &Key,
-        meta: &Meta,
+        (key, meta): (&Key, &Meta),
         state: &State,
         edges: &mut Edges,
     ) {

@@ -82,7 +82,6 @@ impl<P: Platform> Scrub<'_, P> {
         &self,
         name: &Name,
         tag: &Tag,
-        key: &Key,
         meta: &Meta,
         repository: &Repository,
     ) -> Result<(), Halt> {
@@ -101,6 +100,7 @@ impl<P: Platform> Scrub<'_, P> {
         }
         // Its body says the same.
         self.work.require(3)?;
+        let key = &Key::tag(name, tag);
         let body = self.read_object(key, MAX_BODY).await?;
         let text = body
             .filter(|(now, _)| now.etag == meta.etag)
@@ -122,13 +122,19 @@ impl<P: Platform> Scrub<'_, P> {
 
     pub(super) async fn scrub_referrer(
         &self,
-        name: &Name,
-        subject: &Digest,
-        digest: &Digest,
         key: &Key,
         meta: &Meta,
         repository: &Repository,
     ) -> Result<(), Halt> {
+        let Key::Referrer {
+            name,
+            subject,
+            manifest: digest,
+            ..
+        } = key
+        else {
+            return Ok(());
+        };
         self.checked(What::Referrer, 0);
         self.work.require(8)?;
         // Its manifest is written after it: one that is young may be of a push under way, and so may one that grows old while the

@@ -14,6 +14,7 @@ use crate::{
         sweep::{
             cursor::AmongBlobs,
             nominee::{Looks, Nominee},
+            references::References,
         },
     },
     store::{
@@ -46,7 +47,7 @@ impl<P: Platform> JobStep<'_, P> {
         let after = place.after.as_ref();
         let past = after.map(|digest| Prefix::Holders(digest).end());
         let reference = place.reference.as_ref().map(Key::to_string);
-        let mut references = Listing::new(Prefix::References, reference.max(past), true);
+        let references = Listing::new(Prefix::References, reference.max(past), true);
         let mut blobs = Listing::new(
             Prefix::Blobs,
             after.map(|digest| Key::blob(digest).to_string()),
@@ -59,11 +60,18 @@ impl<P: Platform> JobStep<'_, P> {
         );
         let past = after.map(|digest| Prefix::Layer(digest).end());
         let mut derived = Listing::new(Prefix::Layers, past, false);
-        let mut looks = Looks::default();
+        let mut references = References {
+            step: self,
+            listing: references,
+            place,
+            manifests,
+            looks: Looks::default(),
+            inventory,
+        };
         loop {
             self.require_more()?;
             let next = [
-                references.peek_of(self, Key::digest).await?,
+                references.listing.peek_of(self, Key::digest).await?,
                 blobs.peek_of(self, Key::digest).await?,
                 marks.peek_of(self, Key::digest).await?,
                 derived.peek_of(self, Key::digest).await?,
@@ -75,31 +83,23 @@ impl<P: Platform> JobStep<'_, P> {
             let mut nominee = Nominee {
                 blob: blob.map(|(key, meta)| self.measure(&key, meta)),
                 is_marked: marks.take(self, &digest, Key::digest).await?.is_some(),
-                is_held: place.is_held,
+                is_held: references.place.is_held,
                 linked: Vec::new(),
                 derived: None,
                 digest,
             };
-            self.read_references(
-                &mut references,
-                &mut nominee,
-                place,
-                manifests,
-                &mut looks,
-                inventory,
-            )
-            .await?;
+            references.read(&mut nominee).await?;
             while let Some((_, meta)) = derived.take(self, &nominee.digest, Key::digest).await? {
                 nominee.derived = nominee.derived.max(Some(meta.uploaded));
             }
             self.settle(&nominee).await?;
             if let Some((_, size)) = nominee.blob {
-                inventory.blobs += 1;
-                inventory.bytes += size;
+                references.inventory.blobs += 1;
+                references.inventory.bytes += size;
             }
             self.pass();
-            place.after = Some(nominee.digest);
-            place.is_held = false;
+            references.place.after = Some(nominee.digest);
+            references.place.is_held = false;
         }
     }
 

@@ -19,68 +19,69 @@ use crate::{
     store::{document::Reason, key::Key},
 };
 
-impl<P: Platform> JobStep<'_, P> {
+/// The walk over the grants and links of blobs.
+pub(super) struct References<'a, P: Platform> {
+    pub(super) step: &'a JobStep<'a, P>,
+    pub(super) listing: Listing,
+    /// Where it is, which the next step begins after.
+    pub(super) place: &'a mut AmongBlobs,
+    /// The manifests that were stored when the round listed them.
+    pub(super) manifests: &'a Filter,
+    pub(super) looks: Looks,
+    pub(super) inventory: &'a mut Inventory,
+}
+
+impl<P: Platform> References<'_, P> {
     /// Reads the grants and links of a blob. Grants whose reason is gone go.
-    pub(super) async fn read_references(
-        &self,
-        references: &mut Listing,
-        nominee: &mut Nominee,
-        place: &mut AmongBlobs,
-        manifests: &Filter,
-        looks: &mut Looks,
-        inventory: &mut Inventory,
-    ) -> Result<(), Halt> {
+    pub(super) async fn read(&mut self, nominee: &mut Nominee) -> Result<(), Halt> {
         let digest = nominee.digest.clone();
         let size = nominee.blob.as_ref().map_or(0, |(_, size)| *size);
         let mut hold = Hold {
-            name: (place.reference.as_ref())
+            name: (self.place.reference.as_ref())
                 .filter(|reference| reference.digest().as_ref() == Some(&digest))
                 .and_then(Key::holder),
             is_partial: true,
             ..Hold::default()
         };
-        while let Some((key, meta)) = references.take(self, &digest, Key::digest).await? {
-            if looks.page != references.pages {
+        while let Some((key, meta)) = self.listing.take(self.step, &digest, Key::digest).await? {
+            if self.looks.page != self.listing.pages {
                 // Reasons are read after the grants were listed, and not before.
-                *looks = Looks {
-                    page: references.pages,
+                self.looks = Looks {
+                    page: self.listing.pages,
                     ..Looks::default()
                 };
             }
             let name = key.holder();
             if name != hold.name {
-                self.leave(&mut hold, nominee, place, size, inventory)
-                    .await?;
+                self.leave(&mut hold, nominee, size).await?;
                 hold.name.clone_from(&name);
             }
             // As it was listed: its reason may have been looked at before now.
-            let old = self.was_old(&meta, references.asked);
+            let old = self.step.was_old(&meta, self.listing.asked);
             match &key {
                 Key::Link { .. } => hold.has_old_link = old,
                 Key::Grant { name, .. } => {
-                    let reason: Option<Reason> = self.read(&key, &meta.metadata);
+                    let reason: Option<Reason> = self.step.read(&key, &meta.metadata);
                     let gone = match &reason {
-                        Some(reason) if old => {
-                            self.reason_gone(name, reason, manifests, looks).await?
-                        }
+                        Some(reason) if old => self.reason_gone(name, reason).await?,
                         Some(_) | None => None,
                     };
                     if let Some(why) = gone {
-                        self.delete_grant(&key, why).await?;
+                        self.step.delete_grant(&key, why).await?;
                     } else if old && reason == Some(Reason::Filled) {
                         hold.filled.push(key.clone());
                     } else {
                         hold.grants += 1;
                         hold.is_partial |= reason.is_none();
                         nominee.is_held = true;
-                        place.is_held = true;
+                        self.place.is_held = true;
                         if let Some(reason) = reason
                             && let Some(grant) =
                                 hold.surpass(reason, Youngest::new(&key, &meta, old))
                         {
                             hold.grants -= 1;
                             let why = "it has a younger grant for the same manifest";
-                            self.delete_grant(&grant, why).await?;
+                            self.step.delete_grant(&grant, why).await?;
                         }
                     }
                 }
@@ -89,12 +90,12 @@ impl<P: Platform> JobStep<'_, P> {
                     hold.grants += 1;
                     hold.is_partial = true;
                     nominee.is_held = true;
-                    place.is_held = true;
+                    self.place.is_held = true;
                 }
             }
-            place.reference = Some(key);
+            self.place.reference = Some(key);
         }
-        self.leave(&mut hold, nominee, place, size, inventory).await
+        self.leave(&mut hold, nominee, size).await
     }
 
     /// Has read all that a repository has on a blob.
@@ -104,12 +105,10 @@ impl<P: Platform> JobStep<'_, P> {
     /// again. A link that records `filled` may outlive its grant. That is harmless: the bytes were
     /// hashed for this repository, and the link goes when the repository has no grant on the blob.
     async fn leave(
-        &self,
+        &mut self,
         hold: &mut Hold,
         nominee: &mut Nominee,
-        place: &mut AmongBlobs,
         size: u64,
-        inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         let Hold {
             name,
@@ -126,12 +125,12 @@ impl<P: Platform> JobStep<'_, P> {
         } else {
             for key in &filled {
                 let why = "no manifest of the repository needs the filled blob";
-                self.delete_grant(key, why).await?;
+                self.step.delete_grant(key, why).await?;
             }
         }
         if grants > 0 {
             nominee.is_held = true;
-            place.is_held = true;
+            self.place.is_held = true;
         }
         if grants == 0 {
             if has_old_link {
@@ -143,8 +142,8 @@ impl<P: Platform> JobStep<'_, P> {
             let named: BTreeSet<&Digest> = manifests.keys().chain(mirrored.keys()).collect();
             let times = named.len().max(1) as u64;
             let undivided = size.saturating_mul(times);
-            inventory.undivided_bytes += undivided;
-            inventory.count(&name, |holding| {
+            self.inventory.undivided_bytes += undivided;
+            self.inventory.count(&name, |holding| {
                 holding.blobs += 1;
                 holding.bytes += size;
                 holding.undivided_bytes += undivided;
@@ -153,24 +152,11 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    async fn delete_grant(&self, key: &Key, why: &'static str) -> Result<(), Halt> {
-        self.tell(Removal {
-            action: Action::Delete,
-            what: What::Grant,
-            key: key.to_string(),
-            bytes: 0,
-            why,
-        });
-        self.delete_soon(key).await
-    }
-
     /// Why an old grant that was listed goes, if it does: an upload's, and a manifest's that is not stored.
     async fn reason_gone(
-        &self,
+        &mut self,
         name: &Name,
         reason: &Reason,
-        manifests: &Filter,
-        looks: &mut Looks,
     ) -> Result<Option<&'static str>, Halt> {
         match reason {
             Reason::Upload => Ok(Some(
@@ -182,20 +168,33 @@ impl<P: Platform> JobStep<'_, P> {
             // Decided once all grants of the repository were read.
             Reason::Filled => Ok(None),
             Reason::Manifest { digest } | Reason::Mirrored { digest } => {
-                if manifests.may_have(name, digest) {
+                if self.manifests.may_have(name, digest) {
                     return Ok(None);
                 }
                 let manifest = Key::manifest(name, digest);
-                let is_stored = match looks.stored.get(&manifest) {
+                let is_stored = match self.looks.stored.get(&manifest) {
                     Some(is_stored) => *is_stored,
                     None => {
-                        let is_stored = self.is_stored(name, digest).await?;
-                        looks.stored.insert(manifest, is_stored);
+                        let is_stored = self.step.is_stored(name, digest).await?;
+                        self.looks.stored.insert(manifest, is_stored);
                         is_stored
                     }
                 };
                 Ok((!is_stored).then_some("its manifest is not stored"))
             }
         }
+    }
+}
+
+impl<P: Platform> JobStep<'_, P> {
+    async fn delete_grant(&self, key: &Key, why: &'static str) -> Result<(), Halt> {
+        self.tell(Removal {
+            action: Action::Delete,
+            what: What::Grant,
+            key: key.to_string(),
+            bytes: 0,
+            why,
+        });
+        self.delete_soon(key).await
     }
 }
