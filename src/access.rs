@@ -20,7 +20,7 @@ use crate::{
         user::{User, Users},
     },
     error::{Code, Error},
-    host::{Clock, Host, Random, SignIns},
+    host::{Clock, KeyDerivation, Random, RateLimit, SignIns},
     name::Name,
     route::TOKEN_PATH,
     time::Timestamp,
@@ -155,7 +155,7 @@ impl Access {
         &self,
         visit: Visit<'_>,
         need: Need<'_>,
-        host: &impl Host,
+        host: &(impl Clock + Random + KeyDerivation + RateLimit),
     ) -> Result<Caller, Error> {
         if need == Need::Nothing {
             return Ok(Caller::ANONYMOUS);
@@ -228,7 +228,7 @@ impl Access {
         credentials: &Credentials,
         visit: Visit<'_>,
         need: Need<'_>,
-        host: &impl Host,
+        host: &(impl Clock + Random + KeyDerivation + RateLimit),
     ) -> Result<Caller, Error> {
         // Some clients send empty credentials where they have none.
         if self.users.is_empty() || (credentials.user.is_empty() && credentials.password.is_empty())
