@@ -37,7 +37,7 @@ impl Slots {
 
 /// The slot of a body, given back when it is dropped.
 #[derive(Debug)]
-pub(in crate::registry) struct Taken {
+pub(super) struct Taken {
     slots: Rc<Slots>,
     sender: String,
 }

@@ -27,7 +27,7 @@ impl<B> Default for Fills<B> {
 pub(super) struct Fill<B>(pub(super) RefCell<Progress<B>>);
 
 #[derive(Debug)]
-pub(in crate::registry) struct Progress<B> {
+pub(super) struct Progress<B> {
     /// How long the blob is; unknown until the upstream answers.
     pub(in crate::registry) size: Option<u64>,
     /// Chunks that are not stored yet, by where they begin.

@@ -58,7 +58,7 @@ pub(super) struct Sighting {
 
 /// What was said of a tag, and the etag of what was stored of it before. Once something else is stored, that counts.
 #[derive(Debug)]
-pub(in crate::registry) struct Learning {
+pub(super) struct Learning {
     pub(super) sighting: Sighting,
     pub(super) over: Option<String>,
 }

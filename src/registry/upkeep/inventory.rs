@@ -17,48 +17,48 @@ use crate::{
 /// What there is.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct Inventory {
+pub(super) struct Inventory {
     /// When the round began that has counted it.
-    pub(crate) began: Timestamp,
+    pub(super) began: Timestamp,
     /// Blobs.
-    pub(crate) blobs: u64,
+    pub(super) blobs: u64,
     /// Their bytes, each blob once.
-    pub(crate) bytes: u64,
+    pub(super) bytes: u64,
     /// The same, each blob once for each manifest that names it: what would be stored if nothing were shared.
-    pub(crate) undivided_bytes: u64,
+    pub(super) undivided_bytes: u64,
     /// Manifests.
-    pub(crate) manifests: u64,
+    pub(super) manifests: u64,
     /// Tags.
-    pub(crate) tags: u64,
+    pub(super) tags: u64,
     /// Uploads that have not ended, or not yet been swept.
-    pub(crate) uploads: u64,
+    pub(super) uploads: u64,
     /// The bytes of extents, of blobs and of uploads.
-    pub(crate) extent_bytes: u64,
+    pub(super) extent_bytes: u64,
     /// By repository, as far as there are not too many.
-    pub(crate) repositories: BTreeMap<String, Holding>,
+    pub(super) repositories: BTreeMap<String, Holding>,
     /// What all other repositories have.
-    pub(crate) others: Holding,
+    pub(super) others: Holding,
 }
 
 /// What a repository has.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct Holding {
+pub(super) struct Holding {
     /// Blobs.
-    pub(crate) blobs: u64,
+    pub(super) blobs: u64,
     /// Their bytes, each blob once.
-    pub(crate) bytes: u64,
+    pub(super) bytes: u64,
     /// The same, each blob once for each manifest that names it.
-    pub(crate) undivided_bytes: u64,
+    pub(super) undivided_bytes: u64,
     /// Manifests.
-    pub(crate) manifests: u64,
+    pub(super) manifests: u64,
     /// Tags.
-    pub(crate) tags: u64,
+    pub(super) tags: u64,
 }
 
 impl Inventory {
     /// The most repositories that are counted by themselves.
-    pub(crate) const MAX_REPOSITORIES: usize = 1_000;
+    pub(super) const MAX_REPOSITORIES: usize = 1_000;
 
     /// Counts something that a repository has.
     pub(super) fn count(&mut self, name: &Name, add: impl FnOnce(&mut Holding)) {

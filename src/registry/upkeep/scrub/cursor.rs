@@ -14,8 +14,8 @@ use crate::{
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Cursor {
     /// When this pass began, or the next one may.
-    pub(in crate::registry) time: Timestamp,
-    pub(in crate::registry) place: Place,
+    pub(super) time: Timestamp,
+    pub(super) place: Place,
     /// Whether a step has begun and not come to its end.
     pub(super) is_open: bool,
     /// What did not come to its end when it was last tried.
@@ -44,9 +44,9 @@ pub(super) enum Place {
 #[serde(rename_all = "camelCase")]
 pub(super) struct AmongBlobs {
     /// The last blob that is done with.
-    pub(in crate::registry) after: Option<Digest>,
+    pub(super) after: Option<Digest>,
     /// The last grant or link that is done with, of the next blob.
-    pub(in crate::registry) reference: Option<Key>,
+    pub(super) reference: Option<Key>,
 }
 
 impl on_demand::Place for Place {
