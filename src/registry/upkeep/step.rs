@@ -366,7 +366,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
     }
 
     /// Forgets what a dry run has told, when no look will find it any more.
-    pub(super) fn pass(&self) {
+    pub(super) fn forget_told(&self) {
         if self.is_dry {
             self.going.borrow_mut().clear();
         }

@@ -102,11 +102,11 @@ impl<P: Platform> Upkeep<P> {
             let done = match &mut cursor.place {
                 Place::Rest => return None,
                 Place::Retention { after } => work.retain(after).await,
-                Place::Holdings { after } => {
+                Place::Repositories { after } => {
                     let (manifests, inventory) = (&mut cursor.manifests, &mut cursor.inventory);
-                    work.sweep_holdings(after, manifests, inventory).await
+                    work.sweep_repositories(after, manifests, inventory).await
                 }
-                Place::Chains { after } => work.sweep_uploads(after, &mut cursor.inventory).await,
+                Place::Uploads { after } => work.sweep_uploads(after, &mut cursor.inventory).await,
                 Place::Fills { after } => work.sweep_fills(after).await,
                 Place::Blobs(place) => {
                     let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
@@ -117,9 +117,9 @@ impl<P: Platform> Upkeep<P> {
                 return Some(halt);
             }
             cursor.place = match cursor.place {
-                Place::Retention { .. } => Place::Holdings { after: None },
-                Place::Holdings { .. } => Place::Chains { after: None },
-                Place::Chains { .. } => Place::Fills { after: None },
+                Place::Retention { .. } => Place::Repositories { after: None },
+                Place::Repositories { .. } => Place::Uploads { after: None },
+                Place::Uploads { .. } => Place::Fills { after: None },
                 Place::Fills { .. } => Place::Blobs(AmongBlobs::default()),
                 Place::Blobs(_) | Place::Rest => Place::Rest,
             };

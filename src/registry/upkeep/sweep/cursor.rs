@@ -15,15 +15,15 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub(super) struct Cursor {
     /// When this round began, or the next one may.
-    pub(in crate::registry) time: Timestamp,
-    pub(in crate::registry) place: Place,
+    pub(super) time: Timestamp,
+    pub(super) place: Place,
     /// The manifests that were stored when this round listed them.
     pub(super) manifests: Filter,
     /// What there is, as far as this round has come.
     pub(super) inventory: Inventory,
 }
 
-/// Where in a round the sweep is.
+/// Where in a round the sweep is. Two phases keep the names that earlier versions stored.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "phase")]
 pub(super) enum Place {
@@ -33,9 +33,11 @@ pub(super) enum Place {
     /// After this key of `catalog/`.
     Retention { after: Option<Key> },
     /// After this key of `repositories/`.
-    Holdings { after: Option<Key> },
+    #[serde(rename = "holdings")]
+    Repositories { after: Option<Key> },
     /// After this upload.
-    Chains { after: Option<UploadId> },
+    #[serde(rename = "chains")]
+    Uploads { after: Option<UploadId> },
     /// After this key of `fills/`.
     Fills { after: Option<Key> },
     /// Among blobs.
@@ -47,9 +49,9 @@ pub(super) enum Place {
 #[serde(rename_all = "camelCase")]
 pub(super) struct AmongBlobs {
     /// The last blob that is done with.
-    pub(in crate::registry) after: Option<Digest>,
+    pub(super) after: Option<Digest>,
     /// The last grant or link that is done with, which may be of the next blob.
-    pub(in crate::registry) reference: Option<Key>,
+    pub(super) reference: Option<Key>,
     /// Whether that one has a grant that stays.
     pub(super) is_held: bool,
 }
@@ -59,8 +61,8 @@ impl on_demand::Place for Place {
         match self {
             Self::Rest => "rest",
             Self::Retention { .. } => "retention",
-            Self::Holdings { .. } => "holdings",
-            Self::Chains { .. } => "chains",
+            Self::Repositories { .. } => "holdings",
+            Self::Uploads { .. } => "chains",
             Self::Fills { .. } => "fills",
             Self::Blobs(_) => "blobs",
         }
@@ -78,6 +80,25 @@ impl Cursor {
                 began: now,
                 ..Inventory::default()
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::upkeep::on_demand::Place as _;
+
+    use super::*;
+
+    #[test]
+    fn phases_have_the_names_that_were_stored() {
+        let repositories = Place::Repositories { after: None };
+        let uploads = Place::Uploads { after: None };
+        for (place, name) in [(repositories, "holdings"), (uploads, "chains")] {
+            let stored = format!(r#"{{"phase":"{name}","after":null}}"#);
+            assert_eq!(serde_json::to_string(&place).unwrap(), stored);
+            assert_eq!(serde_json::from_str::<Place>(&stored).unwrap(), place);
+            assert_eq!(place.name(), name);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 
 impl<P: Platform> JobStep<'_, P> {
     /// Goes through what repositories have, from a key on.
-    pub(super) async fn sweep_holdings(
+    pub(super) async fn sweep_repositories(
         &self,
         after: &mut Option<Key>,
         manifests: &mut Filter,
@@ -57,7 +57,7 @@ impl<P: Platform> JobStep<'_, P> {
         };
         let walked: Result<(), Halt> = walked.await;
         let flushed = self.flush().await;
-        self.pass();
+        self.forget_told();
         walked.and(flushed)
     }
 
