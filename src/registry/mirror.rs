@@ -13,9 +13,11 @@ use crate::{
     registry::{
         blob::Blobs,
         grant::Grants,
-        list::Lists as StoredLists,
+        list::Lists,
         manifest::Manifests,
-        mirror::{client::Client, error::UpstreamError, fill::Fills, pages::Lists, tags::Tags},
+        mirror::{
+            client::Client, error::UpstreamError, fill::Fills, pages::PageFlights, tags::Tags,
+        },
         parts::Parts,
         upload::Uploads,
     },
@@ -52,9 +54,9 @@ pub(super) struct Mirror<P: Platform> {
     uploads: Rc<Uploads<P>>,
     blobs: Rc<Blobs<P>>,
     manifests: Rc<Manifests<P>>,
-    lists: Rc<StoredLists<P>>,
+    lists: Rc<Lists<P>>,
     tags: Tags<P::Bytes>,
-    pages: Lists,
+    pages: PageFlights,
     fills: Fills<P::Bytes>,
 }
 
@@ -64,7 +66,7 @@ pub(super) struct Services<P: Platform> {
     pub(super) uploads: Rc<Uploads<P>>,
     pub(super) blobs: Rc<Blobs<P>>,
     pub(super) manifests: Rc<Manifests<P>>,
-    pub(super) lists: Rc<StoredLists<P>>,
+    pub(super) lists: Rc<Lists<P>>,
 }
 
 impl<P: Platform> Mirror<P> {
@@ -90,7 +92,7 @@ impl<P: Platform> Mirror<P> {
             manifests,
             lists,
             tags: Tags::default(),
-            pages: Lists::default(),
+            pages: PageFlights::default(),
             fills: Fills::default(),
         }
     }

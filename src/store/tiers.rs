@@ -213,13 +213,13 @@ impl<P: Platform> Tiers<P> {
             };
         trace.step(kind.name(), tier, self.host.now().since(start));
         if let Found::Content(content) = &found {
-            self.weigh(wanted, &key, content, confirmed, trace);
+            self.consider(wanted, &key, content, confirmed, trace);
         }
         Ok(found)
     }
 
-    /// Takes in content that this isolate has just put into the cold tier.
-    pub fn made(&self, wanted: Wanted<'_>, content: Content<P::Bytes>) {
+    /// Inserts content that this isolate has just put into the cold tier.
+    pub fn insert(&self, wanted: Wanted<'_>, content: Content<P::Bytes>) {
         let found = Found::Content(Rc::new(content));
         self.keep(&wanted.key(), wanted.kind(), &found, self.host.now());
     }
@@ -294,7 +294,7 @@ impl<P: Platform> Tiers<P> {
         match written.await {
             Ok((size, saved)) => {
                 self.metrics.promoted(kind, size, saved);
-                self.believe(&key, Warmth::Until(until));
+                self.note_warmth(&key, Warmth::Until(until));
                 // What was deleted while it was being written is taken back.
                 if self.changes.since(&key, confirmed) {
                     self.drop_warm(&key, kind, Demotion::Changed).await;
@@ -302,7 +302,7 @@ impl<P: Platform> Tiers<P> {
             }
             Err(error) => {
                 self.pass_over(Tier::Warm, kind, Fault::Failed, &error);
-                self.believe(&key, Warmth::Not(self.host.now() + PAUSE));
+                self.note_warmth(&key, Warmth::Not(self.host.now() + PAUSE));
             }
         }
     }
@@ -391,7 +391,7 @@ impl<P: Platform> Tiers<P> {
             return None;
         }
         self.metrics.hit(Tier::Warm, kind);
-        self.believe(key, Warmth::Until(until));
+        self.note_warmth(key, Warmth::Until(until));
         if let Wanted::Manifest(name, _) = wanted {
             // The digest is of the bytes alone: what else the value says of them may be another's.
             if let Ok(media_type) = manifest::media_type(&value.content.bytes.to_vec()) {
@@ -400,7 +400,7 @@ impl<P: Platform> Tiers<P> {
             for link in value.links {
                 // Who pulled the image pulled its blobs as well.
                 let blob_until = self.policy.warm_until(Kind::Blob, link.confirmed);
-                self.believe(
+                self.note_warmth(
                     &Key::blob(&link.digest).to_string(),
                     Warmth::Until(blob_until),
                 );
@@ -468,7 +468,7 @@ impl<P: Platform> Tiers<P> {
     }
 
     /// Counts a read of content, and promotes it where it was read often.
-    fn weigh(
+    fn consider(
         &self,
         wanted: Wanted<'_>,
         key: &str,
@@ -489,7 +489,7 @@ impl<P: Platform> Tiers<P> {
             return;
         }
         // Only one of those who read it now writes it.
-        self.believe(key, Warmth::Not(now + PAUSE));
+        self.note_warmth(key, Warmth::Not(now + PAUSE));
         let name = match wanted {
             Wanted::Manifest(name, _) => Some(name.clone()),
             _ => None,
@@ -533,7 +533,7 @@ impl<P: Platform> Tiers<P> {
         }
     }
 
-    fn believe(&self, key: &str, warmth: Warmth) {
+    fn note_warmth(&self, key: &str, warmth: Warmth) {
         self.warmth.borrow_mut().insert(key, warmth, 0);
     }
 

@@ -55,7 +55,7 @@ impl<P: Platform> Inside<P> {
     ) -> Result<Opened<P::Bytes>, Error> {
         let known = self
             .mirror
-            .known_or_obtained(name, digest, trace)
+            .known_or_fetched(name, digest, trace)
             .await?
             .ok_or_else(|| Error::blob_unknown(name, digest))?;
         if let Some(layer) = self.read_index(digest, &known.record, trace).await? {
@@ -140,8 +140,12 @@ impl<P: Platform> Inside<P> {
         Ok(None)
     }
 
-    /// Has an index made anew that a part of is not as it was written, or gone.
-    pub(super) async fn distrust(&self, digest: &Digest, error: &impl std::fmt::Display) -> Error {
+    /// Deletes an index of which a part is corrupt or gone, so that it is made again.
+    pub(super) async fn invalidate_index(
+        &self,
+        digest: &Digest,
+        error: &impl std::fmt::Display,
+    ) -> Error {
         self.tiers.withdraw(Wanted::Index(digest)).await;
         let deleted = self.store.delete(&[Key::index(digest)]).await;
         let again = deleted.err().map(|error| format!(", {error}"));
@@ -192,7 +196,9 @@ impl<P: Platform> Inside<P> {
         let wanted = Wanted::Page(&layer.digest, range.start, range.end);
         match self.tiers.content(wanted, trace, cold).await? {
             Some(content) => Ok(content.bytes.to_vec()),
-            None => Err(self.distrust(&layer.digest, &IndexError::Corrupt).await),
+            None => Err(self
+                .invalidate_index(&layer.digest, &IndexError::Corrupt)
+                .await),
         }
     }
 
@@ -210,7 +216,7 @@ impl<P: Platform> Inside<P> {
             Err(error) => {
                 let page = Wanted::Page(&layer.digest, range.start, range.end);
                 self.tiers.changed(page);
-                Err(self.distrust(&layer.digest, &error).await)
+                Err(self.invalidate_index(&layer.digest, &error).await)
             }
         }
     }

@@ -220,7 +220,7 @@ impl<P: Platform> Inside<P> {
         self.metrics.passed(outcome);
         // Whoever has waited for it reads it next.
         let content = Content::untyped(bytes);
-        self.tiers.made(Wanted::Index(digest), content);
+        self.tiers.insert(Wanted::Index(digest), content);
         if was_saved {
             self.store.delete(&[saved_key]).await?;
         }

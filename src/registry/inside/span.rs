@@ -253,7 +253,7 @@ impl<P: Platform> Inside<P> {
                         self.metrics.inflated(Inflating::Span, out.len() as u64);
                         Ok(P::Bytes::copy_from(&out))
                     }
-                    Err(error) => Err(self.distrust(digest, &error).await),
+                    Err(error) => Err(self.invalidate_index(digest, &error).await),
                 }
             };
             found.push(match trace {
@@ -290,7 +290,7 @@ impl<P: Platform> Inside<P> {
             .checked_sub(1)
             .and_then(|end| ByteRange::new(first.input.start, end));
         let Some(range) = range else {
-            return Err(self.distrust(digest, &IndexError::Corrupt).await);
+            return Err(self.invalidate_index(digest, &IndexError::Corrupt).await);
         };
         if range.length() > MAX_INFLATED {
             return Err(too_large(digest, range.length()));
@@ -323,7 +323,10 @@ impl<P: Platform> Inside<P> {
             Some(Body::Held(bytes)) => bytes,
             Some(Body::Empty | Body::Bytes(_)) | None => {
                 return Err(match first.start {
-                    SpanStart::Stored(_) => self.distrust(digest, &"a stored span is gone").await,
+                    SpanStart::Stored(_) => {
+                        self.invalidate_index(digest, &"a stored span is gone")
+                            .await
+                    }
                     _ => gone(digest),
                 });
             }

@@ -58,21 +58,21 @@ impl<P: Platform> Mirror<P> {
         }
         let sent = match pull.range {
             Some(range) => self.pass_range(mirrored, digest, range, trace).await?,
-            None => self.send_on(mirrored, digest, trace).await?,
+            None => self.forward(mirrored, digest, trace).await?,
         };
         if let Some(pulled) = sent {
             return Ok(pulled);
         }
         let name = &mirrored.name;
         let unknown = || Error::blob_unknown(name, digest);
-        let known = self.known_or_obtained(name, digest, trace).await?;
+        let known = self.known_or_fetched(name, digest, trace).await?;
         let known = known.ok_or_else(unknown)?;
         let pulled = self.blobs.pull_known(pull, digest, &known, trace).await?;
         pulled.ok_or_else(unknown)
     }
 
     /// What is known of a blob, which is asked of the upstream where it is mirrored and not there yet.
-    pub(in crate::registry) async fn known_or_obtained(
+    pub(in crate::registry) async fn known_or_fetched(
         self: &Rc<Self>,
         name: &Name,
         digest: &Digest,
@@ -82,7 +82,7 @@ impl<P: Platform> Mirror<P> {
             self.blobs.known(name, digest, trace).await?,
             self.settings.upstreams.mirrored(name),
         ) {
-            (None, Some(mirrored)) => self.obtain(&mirrored, digest, trace).await.map(Some),
+            (None, Some(mirrored)) => self.fetch(&mirrored, digest, trace).await.map(Some),
             (known, _) => Ok(known),
         }
     }
@@ -94,7 +94,7 @@ impl<P: Platform> Mirror<P> {
         digest: &Digest,
         trace: &Trace<P::Bytes>,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let Some(known) = self.known_or_obtained(name, digest, trace).await? else {
+        let Some(known) = self.known_or_fetched(name, digest, trace).await? else {
             return Ok(None);
         };
         if known.record.size() > MAX_SIZE {
@@ -148,9 +148,9 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Sends on a blob that is not stored yet; `None` where it now is. The upstream is asked once for all who want it at the same
-    /// time.
-    async fn send_on(
+    /// Forwards a blob that is not stored yet; `None` if it is by now. The upstream is asked once
+    /// for all concurrent requests.
+    async fn forward(
         self: &Rc<Self>,
         mirrored: &Mirrored,
         digest: &Digest,
@@ -241,7 +241,7 @@ impl<P: Platform> Mirror<P> {
     }
 
     /// A blob that is being filled, as pieces of a reply.
-    pub(super) fn read_fill(&self, reader: Reader<P::Bytes>, size: u64) -> Made<P::Body, P::Bytes> {
+    fn read_fill(&self, reader: Reader<P::Bytes>, size: u64) -> Made<P::Body, P::Bytes> {
         let (host, store) = (self.host.clone(), self.store.clone());
         let pieces = stream::try_unfold((reader, 0), move |(reader, at)| {
             let (host, store) = (host.clone(), store.clone());
@@ -293,15 +293,15 @@ impl<P: Platform> Mirror<P> {
         })
     }
 
-    /// What is known of a blob once it is stored.
-    async fn obtain(
+    /// Fetches a blob, and returns what is known of it once it is stored.
+    async fn fetch(
         self: &Rc<Self>,
         mirrored: &Mirrored,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
     ) -> Result<Rc<Known>, Error> {
         let own = Trace::default();
-        if let Some(pulled) = self.send_on(mirrored, digest, &own).await? {
+        if let Some(pulled) = self.forward(mirrored, digest, &own).await? {
             let body = match pulled.body {
                 Body::Stream(body) => body,
                 Body::Empty | Body::Bytes(_) | Body::Held(_) => {

@@ -78,7 +78,7 @@ impl<P: Platform> Client<P> {
     ) -> Result<Reply<P::Body>, UpstreamError> {
         let upstream = &mirrored.upstream;
         let rest = self
-            .rest_of(upstream)
+            .pause_of(upstream)
             .or_else(|| self.is_spent(upstream, question));
         if let Some(error) = rest {
             return Err(error);
@@ -268,7 +268,7 @@ impl<P: Platform> Client<P> {
     }
 
     /// Why an upstream is still left alone.
-    fn rest_of(&self, upstream: &Upstream) -> Option<UpstreamError> {
+    fn pause_of(&self, upstream: &Upstream) -> Option<UpstreamError> {
         let resting = self.resting.borrow();
         let (until, error) = resting.get(upstream.name())?;
         let left = until.since(self.host.now());

@@ -9,7 +9,7 @@ use crate::{
 
 /// The pages that this isolate is asking for.
 #[derive(Debug, Default)]
-pub(super) struct Lists {
+pub(super) struct PageFlights {
     pub(super) tags: Flights<Asked<String>>,
     pub(super) referrers: Flights<Asked<Referrer>>,
 }

@@ -23,8 +23,8 @@ use crate::{
     upstream::Mirrored,
 };
 
-/// How long all of it is, by a `Content-Range` (RFC 9110) of everything from an offset on.
-fn rest_of(range: &str, offset: u64) -> Option<u64> {
+/// The size of the whole blob, by the `Content-Range` (RFC 9110) of the rest from an offset on.
+fn whole_size(range: &str, offset: u64) -> Option<u64> {
     let (_, size) = range.rsplit_once('/')?;
     let size: u64 = size.parse().ok()?;
     let expected = format!("bytes {offset}-{}/{size}", size.checked_sub(1)?);
@@ -267,7 +267,7 @@ impl<P: Platform> Mirror<P> {
         };
         let size = text(&reply.headers, header::CONTENT_RANGE)
             .filter(|_| reply.status == StatusCode::PARTIAL_CONTENT)
-            .and_then(|range| rest_of(range, offset));
+            .and_then(|range| whole_size(range, offset));
         let Some(size) = size else {
             self.host.discard(body).await;
             return Ok(None);

@@ -130,7 +130,7 @@ impl<P: Platform> Mirror<P> {
             None => {
                 let (digest, content) = self.fetch_manifest(mirrored, tag.as_str(), None).await?;
                 let wanted = Wanted::Manifest(&mirrored.name, &digest);
-                self.tiers.made(wanted, (*content).clone());
+                self.tiers.insert(wanted, (*content).clone());
                 Tagged {
                     digest,
                     content: Some(content),
