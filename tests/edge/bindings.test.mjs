@@ -143,11 +143,7 @@ describe("a binding that is not there", () => {
   const path = `/v2/un/bound/blobs/${digest}`;
 
   for (const [what, options, said] of [
-    [
-      "no bucket",
-      { buckets: [] },
-      /no R2 bucket is bound to BUCKET \(nothing is\): bind one in wrangler\.toml/,
-    ],
+    ["no bucket", { buckets: [] }, /no R2 bucket is bound to BUCKET \(nothing is\): bind one in wrangler\.toml/],
     [
       "a namespace for a bucket",
       { buckets: [], namespaces: ["WARM", "BUCKET"] },
