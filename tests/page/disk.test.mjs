@@ -83,7 +83,7 @@ describe("a layer from disk", () => {
       return transfer;
     }, bytes);
     await page.dispatchEvent("body", "dragover", { dataTransfer: data });
-    await page.getByText("Drop a layer to look into it").waitFor();
+    await page.getByText("Drop a layer to open it").waitFor();
     await page.dispatchEvent("body", "drop", { dataTransfer: data });
     await page.getByRole("link", { name: "dropped.txt" }).click();
     await page.getByRole("region", { name: "Text" }).getByText("dropped").waitFor();

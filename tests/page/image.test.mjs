@@ -238,7 +238,7 @@ describe("an image", { skip: unavailable() }, () => {
   test("shows what refers to it as a tree", async () => {
     const visited = await look("#/team/app/_image/1.0");
     const { page } = visited;
-    const region = page.getByRole("region", { name: "What refers to it" });
+    const region = page.getByRole("region", { name: "Referrers" });
     await region.getByRole("button", { name: /vnd.example.signature/ }).click();
     await region.getByRole("link", { name: "application/vnd.example.countersignature" }).waitFor();
     await region.getByRole("link", { name: "application/vnd.example.signature" }).click();
@@ -448,7 +448,7 @@ describe("an image", { skip: unavailable() }, () => {
       const { page } = visited;
       await page.getByText("3.22 GB").waitFor();
       visited.requests();
-      await page.getByLabel("Where in the file").press("End");
+      await page.getByLabel("Position in the file").press("End");
       await page.getByText("bffe0000", { exact: true }).waitFor();
       assert.deepEqual(
         visited.requests().map(({ headers }) => headers.range),
@@ -465,7 +465,7 @@ describe("an image", { skip: unavailable() }, () => {
         .locator(".line", { has: page.locator(".gutter", { hasText: /^3278$/ }) })
         .getByText("0000003278 is a line")
         .waitFor();
-      await page.getByLabel("Where in the file").press("End");
+      await page.getByLabel("Position in the file").press("End");
       await page.locator(".gutter", { hasText: /^@/ }).first().waitFor();
       await page.locator(".text").press("End");
       await page.getByText(`${String(size / 40).padStart(10, "0")} is a line`).waitFor();

@@ -106,7 +106,7 @@ describe("a registry", () => {
 
   test("that is empty teaches the first push", async () => {
     const visited = await visit(browser, strata, { signedIn: true });
-    await visited.page.getByText("Nothing was pushed here yet").waitFor();
+    await visited.page.getByText("There are no repositories yet").waitFor();
     await visited.page.getByText(`docker push ${strata.host}/library/alpine`).waitFor();
     await visited.clean({ expected: /401/ });
     assert.deepEqual(await visited.faults(), []);
@@ -192,7 +192,7 @@ describe("a registry", () => {
     await visited.turn("#/library/alpine");
     await page.getByRole("dialog").waitFor();
     await visited.signIn("", "nothing of the sort");
-    await page.getByText("the registry did not accept this").waitFor();
+    await page.getByText("the registry refused the request").waitFor();
     await visited.signIn("", token);
     await page
       .getByRole("row", { name: /latest/ })

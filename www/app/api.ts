@@ -104,14 +104,14 @@ export function problem(status: number, headers: Headers, text: string): Problem
   }
   const wait = headers.get("Retry-After");
   const advice: Record<number, string> = {
-    401: session.value ? "sign in as somebody who may" : "sign in",
-    403: "sign in as somebody who may",
-    404: "it may have been deleted or moved: look at what is there",
+    401: session.value ? "sign in as a user with this permission" : "sign in",
+    403: "sign in as a user with this permission",
+    404: "it may have been deleted or moved",
     429: `too many requests: try again${wait ? ` in ${wait} s` : " later"}`,
     503: `try again${wait ? ` in ${wait} s` : " later"}`,
   };
   const found = message || `the registry answered ${status}`;
-  if (status === 401) signIn.set(session.value ? "the registry did not accept this" : "");
+  if (status === 401) signIn.set(session.value ? "the registry did not accept the user name or the password" : "");
   return new Problem(advice[status] ? `${found}. ${capital(advice[status])}.` : found, status, code, detail);
 }
 

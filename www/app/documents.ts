@@ -101,7 +101,7 @@ const MOST = 8_000_000;
 export async function config(name: string, { digest, size }: Descriptor, signal?: AbortSignal): Promise<Config> {
   const found = configs.get(`${name}@${digest}`);
   if (found) return found;
-  if (size > MOST) throw new Problem("the configuration is too large to be shown: download it by its digest");
+  if (size > MOST) throw new Problem("the configuration is too large to show: download it by its digest");
   const made = parsed<Config>((await request(`/v2/${name}/blobs/${digest}`, { signal })).text(), "the configuration");
   configs.set(`${name}@${digest}`, made);
   return made;

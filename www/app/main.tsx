@@ -46,7 +46,7 @@ function App() {
       <View at={at} key={viewOf(at)} />
       <Footer />
       <SignIn />
-      {over && <div class="dropping">Drop a layer to look into it. It stays on your machine.</div>}
+      {over && <div class="dropping">Drop a layer to open it. It stays on your machine.</div>}
     </>
   );
 }
@@ -99,7 +99,7 @@ function Head({ at: { route } }: { at: Place }) {
         </svg>
         <span class="brand-name">Strata</span>
       </a>
-      <nav class="crumbs" aria-label="Where you are">
+      <nav class="crumbs" aria-label="Breadcrumbs">
         {name && <a href={href({ view: "repository", name })}>{name}</a>}
         {"reference" in route && (
           <a href={href({ view: "image", name: route.name, reference: route.reference })}>

@@ -36,7 +36,7 @@ export function Footer() {
           ) : null,
         )}
         {saved + inflated > 0 && (
-          <span class="wide" title="replies made of spans that were inflated before, and replies that inflated some">
+          <span class="wide" title="responses from cached spans, and responses that decompressed a span">
             {plural(saved, "inflate")} saved, {inflated} done
           </span>
         )}
@@ -48,7 +48,7 @@ export function Footer() {
       </button>
       {open && (
         <section class="asked" id="activity" tabIndex={0} aria-label="Requests, the latest first">
-          {asked.length === 0 && <p class="muted">Nothing was asked yet.</p>}
+          {asked.length === 0 && <p class="muted">No requests yet.</p>}
           <table>
             <tbody>
               {asked.map((one) => (

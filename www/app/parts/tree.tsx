@@ -290,13 +290,7 @@ export function Tree({
           return (
             <div {...common} role="row" class={index === at ? "file note active" : "file note"}>
               <span role="gridcell" style={{ paddingLeft: `${16 + depth * 18 + 22}px` }}>
-                {say instanceof Problem
-                  ? say.message
-                  : say === "empty"
-                    ? "nothing in it"
-                    : say === "more"
-                      ? "more …"
-                      : "…"}
+                {say instanceof Problem ? say.message : say === "empty" ? "empty" : say === "more" ? "more …" : "…"}
               </span>
             </div>
           );

@@ -41,7 +41,7 @@ export function Treemap({ shelf, path, address }: { shelf: Shelf; path: string; 
     <div class="map" ref={box}>
       {of.error && <Failed error={of.error} again={of.again} />}
       {!of.value && !of.error && <Waiting what="Adding up" />}
-      {of.value && total === 0 && <p class="notice">Nothing in this directory has any bytes.</p>}
+      {of.value && total === 0 && <p class="notice">All files in this directory are empty.</p>}
       {of.value && total > 0 && size.width > 0 && (
         <ul class="tiles" aria-label="Sizes">
           {layOut(of.value, size).map(({ tile, depth, x, y, width, height }) => {

@@ -48,7 +48,7 @@ export function Browse({
     <main class="view full" id="content" tabIndex={-1}>
       <h1 class="visually-hidden">{of.title}</h1>
       <div class="bar">
-        <nav class="tabs" aria-label="Ways to look">
+        <nav class="tabs" aria-label="Views">
           {Object.entries(VIEWS).map(([name, label]) => (
             <a
               key={name}
@@ -231,7 +231,7 @@ function Results({
       <Rows
         class="files results"
         role="list"
-        aria-label="Found"
+        aria-label="Search results"
         tabIndex={0}
         count={found.length}
         height={height}
@@ -324,7 +324,7 @@ function Waste({
       </table>
       <h2>Wasted paths</h2>
       {analysis.offenders.length === 0 ? (
-        <p class="muted">None: no layer writes again or removes what another one holds.</p>
+        <p class="muted">None: no layer overwrites or removes a file of another one.</p>
       ) : (
         <table class="list">
           <thead>

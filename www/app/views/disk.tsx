@@ -163,8 +163,7 @@ function Choose() {
         />
       </p>
       <p class="muted small">
-        It is read here, by the code that the registry reads layers with. Nothing of it leaves this page, and nothing of
-        it is kept.
+        This page reads it with the same code as the registry. It is not uploaded, and not kept.
       </p>
     </div>
   );

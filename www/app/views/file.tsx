@@ -151,7 +151,7 @@ export function Content({
           <option value="">
             {canFormat
               ? "formatted"
-              : { text: "text, as found", picture: "picture", bytes: "bytes, as found" }[known.current.kind]}
+              : { text: "text (detected)", picture: "picture", bytes: "bytes (detected)" }[known.current.kind]}
           </option>
           <option value="text">text</option>
           <option value="bytes">bytes</option>
@@ -358,7 +358,7 @@ function Windows({ from, size, onTurn }: { from: number; size: number; onTurn: (
         min={0}
         max={count - 1}
         value={at}
-        aria-label="Where in the file"
+        aria-label="Position in the file"
         aria-valuetext={`from byte ${number(from)}`}
         onChange={(event) => onTurn(Number(event.currentTarget.value) * WINDOW)}
       />
@@ -401,7 +401,7 @@ function Picture({ of, path, name, size }: { of: Shown; path: string; name: stri
         src={address}
         alt={name}
         onLoad={(event) => setFigures(`${event.currentTarget.naturalWidth} × ${event.currentTarget.naturalHeight}`)}
-        onError={() => setFigures("this browser can't show it")}
+        onError={() => setFigures("this browser can't show the picture")}
       />
       <figcaption class="muted small">{figures}</figcaption>
     </figure>

@@ -29,9 +29,9 @@ export function Files({
     async (signal) => {
       const top = await manifest(name, reference, signal);
       const child = isIndex(top) ? chosen(top, query.platform) : undefined;
-      if (isIndex(top) && !child) throw new Problem("this index has no image: look at what it names");
+      if (isIndex(top) && !child) throw new Problem("this index has no image: open its manifests");
       const image = child ? await manifest(name, child.digest, signal) : top;
-      if (!isImage(image)) throw new Problem("this is no image, and has no files: look at its manifest");
+      if (!isImage(image)) throw new Problem("this is not an image and has no files: open its manifest");
       return image;
     },
     [name, reference, query.platform],
@@ -63,17 +63,14 @@ export function Files({
   if (of.error || only === -1) {
     return (
       <main class="view" id="content" tabIndex={-1}>
-        <Failed
-          error={of.error ?? new Problem("this image has no such layer: look at those that it has")}
-          again={of.again}
-        />
+        <Failed error={of.error ?? new Problem("this image has no such layer: choose another one")} again={of.again} />
       </main>
     );
   }
   if (!browsed) {
     return (
       <main class="view" id="content" tabIndex={-1}>
-        <Waiting what="Asking for the manifest" />
+        <Waiting what="Loading the manifest" />
       </main>
     );
   }

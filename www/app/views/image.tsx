@@ -41,7 +41,7 @@ export function Image({ name, reference, query }: { name: string; reference: str
     [name, reference, query.platform],
   );
   if (of.error) return <View title={reference}>{<Failed error={of.error} again={of.again} />}</View>;
-  if (!of.value) return <View title={reference}>{<Waiting what="Asking for the manifest" />}</View>;
+  if (!of.value) return <View title={reference}>{<Waiting what="Loading the manifest" />}</View>;
   const { top, child, image, config: read } = of.value;
   const files =
     image && isImage(image)
@@ -268,7 +268,7 @@ function wordsOf(step: Step | undefined): string {
     .replace(/^\/bin\/sh -c #\(nop\)\s*/, "")
     .replace(/^\/bin\/sh -c /, "RUN ")
     .replace(/ # buildkit$/, "");
-  return said.trim().slice(0, 2000) || step?.comment?.slice(0, 2000) || "not said";
+  return said.trim().slice(0, 2000) || step?.comment?.slice(0, 2000) || "no history";
 }
 
 /** Blobs of what is no image. */
@@ -346,7 +346,7 @@ function Runs({ config: of }: { config: Config }) {
     ["Entry point", words(run.Entrypoint)],
     ["Command", words(run.Cmd)],
     ["User", run.User || "root"],
-    ["Folder", run.WorkingDir || "/"],
+    ["Working directory", run.WorkingDir || "/"],
     ["Ports", keys(run.ExposedPorts)],
     ["Volumes", keys(run.Volumes)],
     ["Environment", lines(run.Env)],
@@ -398,15 +398,15 @@ function Pull({ name, reference, digest }: { name: string; reference: string; di
 
 function Referrers({ name, digest, also }: { name: string; digest: string; also: string | undefined }) {
   return (
-    <Section title="What refers to it" note="signatures, SBOMs, attestations">
+    <Section title="Referrers" note="signatures, SBOMs, attestations">
       <ul class="tree">
-        <Branch name={name} digest={digest} none={also ? "Nothing refers to the index." : "Nothing does."} />
+        <Branch name={name} digest={digest} none={also ? "The index has no referrers." : "No referrers."} />
         {also && (
           <Branch
             name={name}
             digest={also}
-            none="Nothing refers to the image of this platform."
-            label="To the image of this platform:"
+            none="The image of this platform has no referrers."
+            label="Referrers of the image of this platform:"
           />
         )}
       </ul>
@@ -427,7 +427,7 @@ function Branch({ name, digest, none, label }: { name: string; digest: string; n
       {of.map((one) => (
         <Leaf key={one.digest} name={name} of={one} />
       ))}
-      {more && <li class="muted">There are more than are listed.</li>}
+      {more && <li class="muted">There are more.</li>}
     </>
   );
 }
@@ -442,7 +442,7 @@ function Leaf({ name, of }: { name: string; of: Descriptor }) {
         type="button"
         class="quiet turn"
         aria-expanded={open}
-        aria-label={`What refers to ${type}`}
+        aria-label={`Referrers of ${type}`}
         onClick={() => setOpen(!open)}
       >
         {open ? "▾" : "▸"}
@@ -458,7 +458,7 @@ function Leaf({ name, of }: { name: string; of: Descriptor }) {
       )}
       {open && (
         <ul class="tree">
-          <Branch name={name} digest={of.digest} none="Nothing refers to this." />
+          <Branch name={name} digest={of.digest} none="No referrers." />
         </ul>
       )}
     </li>

@@ -28,7 +28,7 @@ export function Registry({ query }: { query: Query }) {
         {!empty && <Search value={found} label="Search repositories" onSearch={(q) => go(route, { q }, true)} />}
       </div>
       {page.error && <Failed error={page.error} again={page.again} />}
-      {!page.value && !page.error && <Waiting what="Asking for repositories" />}
+      {!page.value && !page.error && <Waiting what="Loading repositories" />}
       {empty && <FirstPush />}
       {page.value && !empty && (
         <>
@@ -112,7 +112,7 @@ function Repository({ name, upstream }: { name: string; upstream: string | undef
 }
 
 function Unknown({ of, shown }: { of: Loading<unknown>; shown: boolean }) {
-  if (of.error instanceof Problem) return <span title={of.error.message}>not known</span>;
+  if (of.error instanceof Problem) return <span title={of.error.message}>unknown</span>;
   return <span class="muted">{shown ? "…" : "–"}</span>;
 }
 
@@ -165,7 +165,7 @@ export function Tags({ name, query }: { name: string; query: Query }) {
         <Search value={found} label="Search tags" onSearch={(q) => go(route, { q }, true)} />
       </div>
       {page.error && <Failed error={page.error} again={page.again} />}
-      {!page.value && !page.error && <Waiting what="Asking for tags" />}
+      {!page.value && !page.error && <Waiting what="Loading tags" />}
       {page.value && (
         <>
           <table class="list">
@@ -294,7 +294,7 @@ function FirstPush() {
   ] as const;
   return (
     <div class="first">
-      <p>Nothing was pushed here yet. The first push makes a repository, with whatever client you have:</p>
+      <p>There are no repositories yet. Push an image with any client:</p>
       {commands.map(([client, lines]) => (
         <div class="command" key={client}>
           <h2>{client}</h2>
