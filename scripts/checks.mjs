@@ -108,6 +108,7 @@ const RUST = [
 
 const WORKER = [
   { name: "structure", commands: [["node", "scripts/structure.mjs"]] },
+  { name: "prose", commands: [["node", "scripts/prose.mjs"]] },
   // Biome's parser lets some errors pass, such as a regular expression that is broken and a name that is exported twice.
   { name: "javascript syntax", commands: [["node", "scripts/syntax.mjs"]] },
   { name: "biome", commands: [["node_modules/.bin/biome", "check", "--error-on-warnings"]] },
