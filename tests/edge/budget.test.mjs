@@ -1,5 +1,6 @@
 // What each end-point asks of R2 and KV: counted, and held to a bound, for the platform bills and limits operations.
 import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
@@ -24,6 +25,7 @@ let strata;
 let others;
 // Of all that, once to be believed for long and once to be asked for again.
 let mirror;
+/** The rows of docs/costs.md. */
 const rows = [];
 
 before(async () => {
@@ -44,24 +46,17 @@ before(async () => {
 after(async () => {
   await mirror.stop();
   await strata.stop();
-  console.log(
-    [
-      "| request | R2 A | R2 B | R2 deletes | KV reads | KV writes |",
-      "| --- | --- | --- | --- | --- | --- |",
-      ...rows,
-    ].join("\n"),
-  );
 });
 
 /** Runs one step, and holds its operations to `[R2 class A, class B, deletes, KV reads, writes]`; none of those left out. */
 function budget(what, bound, step, isolate = () => strata) {
+  rows.push(`| ${what} | ${[0, 1, 2, 3, 4].map((index) => bound[index] ?? 0).join(" | ")} |`);
   test(`${what} within ${bound.join(", ")}`, async () => {
     await isolate().reset();
     await step(isolate());
     const calls = await settled(isolate());
     const count = (pattern) => calls.filter(({ call }) => pattern.test(call)).length;
     const found = [CLASS_A, CLASS_B, /^r2\.(delete|abort)$/, /^kv\.(get|list)$/, /^kv\.(put|delete)$/].map(count);
-    rows.push(`| ${what} | ${found.join(" | ")} |`);
     const seen = calls.map(({ call, key }) => `${call} ${key}`).join("\n");
     for (const [index, calls] of found.entries())
       assert.ok(calls <= (bound[index] ?? 0), `${found} where at most ${bound}:\n${seen}`);
@@ -272,3 +267,13 @@ for (const [what, isolate, path, bound] of [
     () => others[isolate],
   );
 }
+
+// `UPDATE=1 node --test tests/edge/budget.test.mjs` writes the table.
+test("docs/costs.md has these budgets", () => {
+  const file = new URL("../../docs/costs.md", import.meta.url);
+  const page = readFileSync(file, "utf8");
+  const head = ["| request | R2 A | R2 B | R2 deletes | KV reads | KV writes |", "|---|--:|--:|--:|--:|--:|"];
+  const expected = page.replace(/^\| request .*\n(\|.*\n)*/m, `${[...head, ...rows].join("\n")}\n`);
+  if (process.env.UPDATE) writeFileSync(file, expected);
+  else assert.equal(page, expected, "run UPDATE=1 node --test tests/edge/budget.test.mjs");
+});
