@@ -89,8 +89,8 @@ mod upkeep;
 mod upload;
 mod visit;
 
-/// A registry: authenticates requests, calls the service of each operation, and describes the
-/// response.
+/// A registry: authenticates requests, calls the service of each operation,
+/// and describes the response.
 pub struct Registry<P: Platform> {
     store: Bucket<P::Cold>,
     host: P::Host,
@@ -202,8 +202,8 @@ impl<P: Platform> Registry<P> {
         &self.host
     }
 
-    /// Answers a request. There is always an answer; where it is an error that is not the client's, it is logged. What is
-    /// left to do after it is for [`Registry::finish`].
+    /// Answers a request, always with a response. A server error is logged.
+    /// The work that remains after the response is for [`Registry::finish`].
     pub async fn answer(&self, mut request: Request<P::Body>) -> (ResponseOf<P>, After<P::Bytes>) {
         let _in_flight = InFlight::enter(&self.metrics);
         let start = self.host.now();
@@ -213,7 +213,7 @@ impl<P: Platform> Registry<P> {
         let trace = Trace::default();
         let namespace = route::namespace(&request.target);
         let asked = Operation::parse(&request.method, &request.target);
-        // A request that is refused for its method has an end-point and a repository, too.
+        // A request that is refused for its method has an end-point and a repository too.
         let at = match &asked {
             Ok(operation) => Some(operation.clone()),
             Err(_) => Operation::at(&request.target),
@@ -262,14 +262,15 @@ impl<P: Platform> Registry<P> {
             *response.body_mut() = Body::Empty;
         }
         if about.is_version {
-            // Docker asks this one, and believes no other.
+            // Docker reads the version from this response only.
             let version = HeaderValue::from_static("registry/2.0");
             let headers = response.headers_mut();
             headers.insert("docker-distribution-api-version", version);
         }
         describe_response(&mut response, origin(&self.settings, &request), &id, &trace);
         let namespace = namespace.filter(|_| response.status().is_success());
-        // Only operations in a repository have checked it: of others it may be no header's value.
+        // Only operations in a repository have checked the namespace: in others it may be no valid
+        // header value.
         if let Some(Ok(namespace)) = namespace.as_deref().map(HeaderValue::from_str) {
             response.headers_mut().insert(OCI_NAMESPACE, namespace);
         }
@@ -279,7 +280,7 @@ impl<P: Platform> Registry<P> {
         (response, trace.after.into_after())
     }
 
-    /// Does what is left to do after a reply.
+    /// Does the work that remains after a response.
     pub async fn finish(&self, mut rest: After<P::Bytes>) {
         let sender = rest.sender.take();
         self.ledger.scope(sender, self.finish_after(rest)).await;
@@ -300,7 +301,8 @@ impl<P: Platform> Registry<P> {
         }
     }
 
-    /// Finds the repository that is meant: of an upstream, where the client, the name or the settings say so.
+    /// Resolves the repository of an operation: one of an upstream if the client, the name or the
+    /// settings say so.
     fn settle(&self, operation: Operation, namespace: Option<&str>) -> Result<Operation, Error> {
         let Some(name) = operation.repository() else {
             return Ok(operation);
@@ -325,7 +327,8 @@ impl<P: Platform> Registry<P> {
         Ok(reply::upkeep::metrics(text))
     }
 
-    /// Does what is due by the clock: a step of the sweep, passes over layers that were paused, a step of the scrub. What fails is logged.
+    /// Does the scheduled work: a step of the sweep, paused passes over layers, a step of the
+    /// scrub. Failures are logged.
     pub async fn tick(&self) {
         if let Err(error) = self.upkeep.sweep_due().await {
             log_failure(&self.host, "not swept", &error);
@@ -333,14 +336,14 @@ impl<P: Platform> Registry<P> {
         if let Err(error) = self.inside.advance_passes().await {
             log_failure(&self.host, "layers not indexed", &error);
         }
-        // The last: what it reads may take longer than the platform allows.
+        // The scrub is last: its reads may take longer than the platform allows.
         if let Err(error) = self.upkeep.scrub_due().await {
             log_failure(&self.host, "not scrubbed", &error);
         }
     }
 }
 
-/// Counts a request for as long as it is being answered, however that ends.
+/// Counts a request while it is being answered, however that ends.
 struct InFlight<'a>(&'a Metrics);
 
 impl<'a> InFlight<'a> {

@@ -1,21 +1,21 @@
-//! What the log, the metrics and the audit tell of a request.
+//! The facts of a request for the log, the metrics and the audit.
 
 use std::cell::RefCell;
 
 use crate::{access::Caller, end_point::Change, name::Name};
 
-/// What the log and the metrics say a request is about.
+/// The facts of a request.
 pub(super) struct About<'a> {
     pub(super) id: &'a str,
     pub(super) route: &'static str,
-    /// The name by which the client asked for the repository.
+    /// The name of the repository in the client's request.
     pub(super) asked: Option<&'a Name>,
-    /// Whether it asks whether this is a registry, as every client does first.
+    /// Whether it is the request for the version, which every client sends first.
     pub(super) is_version: bool,
     pub(super) repository: Option<String>,
-    /// What it changes, if it succeeds.
+    /// The change that it makes, if it succeeds.
     pub(super) change: Option<Change>,
-    /// Who makes it; empty for who did not sign in.
+    /// The user; empty if the client did not sign in.
     pub(super) user: RefCell<String>,
 }
 

@@ -1,7 +1,10 @@
-//! The audit: a line in the log for each change of what the registry holds, and for each request that was refused.
+//! The audit: a log line for each change of the registry's content,
+//! and for each request that was refused.
 //!
-//! It is written whatever `STRATA_LOG` says, and has who, what, from where, and the id of the request. Names that clients only
-//! claim are not in it: some put a password where the name belongs.
+//! It is written at every level of `STRATA_LOG`, and has the user, the change, the address, and the
+//! id of the request.
+//! Names that a client claims without signing in are left out: some clients send a password in the
+//! name's place.
 
 use http::StatusCode;
 
@@ -12,7 +15,7 @@ use crate::{
 };
 
 impl<P: Platform> Registry<P> {
-    /// Writes the line, where there is one to write.
+    /// Writes the line of a request, if it has one.
     pub(super) fn audit(
         &self,
         about: &About<'_>,
@@ -24,7 +27,7 @@ impl<P: Platform> Registry<P> {
             status,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
         );
-        // Every client begins by asking how to sign in.
+        // Every client first asks without credentials how to sign in.
         let is_greeting = about.is_version && !request.is_signed();
         let (what, of) = match &about.change {
             _ if is_refused && is_greeting => return,

@@ -86,8 +86,8 @@ impl<P: Platform> Blobs<P> {
         })
     }
 
-    /// Pulls a blob that this repository may read; `None` if its bytes are not where the record
-    /// says.
+    /// Pulls a blob that this repository may read;
+    /// `None` if its bytes are not where the record says.
     pub(super) async fn pull_known(
         &self,
         pull: &Pull<'_>,
@@ -105,7 +105,8 @@ impl<P: Platform> Blobs<P> {
         self.open_blob(pull, digest, known, trace).await
     }
 
-    /// end-10: Blob DELETE of the removal protocol. What a manifest holds stays; other repositories keep theirs.
+    /// end-10: Blob DELETE of the removal protocol.
+    /// A blob that a manifest of this repository refers to stays; other repositories keep theirs.
     pub(super) async fn delete(&self, name: &Name, digest: &Digest) -> Result<(), Error> {
         let mut uploads = Vec::new();
         for (key, meta) in self
@@ -144,7 +145,7 @@ impl<P: Platform> Blobs<P> {
         Ok(())
     }
 
-    /// What is known of a blob, if this repository may read it.
+    /// The record of a blob and the right to read it, if this repository has one.
     pub(super) async fn known(
         &self,
         name: &Name,
@@ -168,7 +169,8 @@ impl<P: Platform> Blobs<P> {
         Ok(found.filter(is_right))
     }
 
-    /// Opens what a request selects of a blob; `None` where the bytes are not where the record says.
+    /// Opens the bytes that a request selects of a blob;
+    /// `None` if they are not where the record says.
     async fn open_blob(
         &self,
         pull: &Pull<'_>,
@@ -219,8 +221,10 @@ impl<P: Platform> Blobs<P> {
         }))
     }
 
-    /// Where a blob's bytes come from: the nearest tier for those that are held in memory, else the cold one, whose streams
-    /// pass by. `None` where the bytes are not where the record says.
+    /// The source of a blob's bytes.
+    /// Small blobs that are held in memory come from the nearest tier, others are streamed from the
+    /// cold tier.
+    /// `None` if the bytes are not where the record says.
     pub(super) async fn source<'a>(
         &self,
         digest: &Digest,
@@ -249,8 +253,9 @@ impl<P: Platform> Blobs<P> {
         Ok(content.await?.map(Source::Held))
     }
 
-    /// Opens pieces as one stream. The first object is opened now, so that one that is gone is noticed before the
-    /// response begins; `None` says so.
+    /// Opens pieces as one stream.
+    /// The first object is opened now, so that a missing object is noticed before the response
+    /// begins; then the result is `None`.
     pub(super) async fn open(
         &self,
         mut pieces: Vec<Part<P::Body, P::Bytes>>,
@@ -260,7 +265,8 @@ impl<P: Platform> Blobs<P> {
             if let Part::Object(key, range) = piece {
                 let found = match self.store.get(key, *range).await {
                     Ok(found) => found,
-                    // What stands for bytes is shorter than they are: the range may not be in it.
+                    // A record or a note is shorter than the bytes that it stands for: the range
+                    // may lie past its end.
                     Err(error) if range.is_some() => match self.store.head(key).await? {
                         Some(meta) if stands_for_bytes(&meta) => return Ok(None),
                         Some(_) | None => return Err(error.into()),
@@ -271,7 +277,8 @@ impl<P: Platform> Blobs<P> {
                     return Ok(None);
                 };
                 if stands_for_bytes(&object.meta) {
-                    // Swept and pushed again by PATCH since the link was written, or set aside: these are not the blob's bytes.
+                    // The blob was swept and pushed again by PATCH since the link was written, or
+                    // was set aside: these are not its bytes.
                     self.host.discard(object.body).await;
                     return Ok(None);
                 }
@@ -289,7 +296,7 @@ impl<P: Platform> Blobs<P> {
         }
         Ok(Some(match (pieces.is_empty(), length) {
             (true, 0) => Body::Empty,
-            // A response that is announced with a length must have its bytes.
+            // A response with a Content-Length must have its bytes.
             (true, _) => {
                 let problem = format!("nothing has the {length} bytes of the body");
                 return Err(StoreError::Failed(problem).into());
@@ -299,7 +306,7 @@ impl<P: Platform> Blobs<P> {
     }
 }
 
-/// Where a blob's bytes come from.
+/// The source of a blob's bytes.
 pub(super) enum Source<'a, Y> {
     /// The platform's memory.
     Held(Rc<Content<Y>>),
@@ -308,7 +315,7 @@ pub(super) enum Source<'a, Y> {
 }
 
 impl<Y: Bytes> Source<'_, Y> {
-    /// What has a range of the bytes; none for a blob of no bytes.
+    /// The pieces that cover a range of the bytes; none for an empty blob.
     fn pieces<B>(&self, digest: &Digest, range: Option<ByteRange>) -> Vec<Part<B, Y>> {
         match (self, range) {
             (Self::Record(record), range) => locate(record, digest, range),
@@ -323,7 +330,7 @@ impl<Y: Bytes> Source<'_, Y> {
     }
 }
 
-/// The objects, and ranges of them, that have a range of a blob's bytes.
+/// The objects, and ranges of them, that cover a range of a blob's bytes.
 pub(super) fn locate<B, Y>(
     record: &Record,
     digest: &Digest,
@@ -358,7 +365,8 @@ pub(super) fn locate<B, Y>(
     }
 }
 
-/// Whether an object stands for bytes and is not them: a record of extents, or a note that they were set aside.
+/// Whether an object is not the blob's bytes, but a record of extents or a note that they were set
+/// aside.
 fn stands_for_bytes(meta: &Meta) -> bool {
     matches!(
         serde_json::from_str(&meta.metadata),

@@ -5,13 +5,13 @@ use crate::platform::Platform;
 /// The body of a response.
 #[derive(Debug)]
 pub enum Body<S, Y> {
-    /// None. A `Content-Length` is that of the same request made by `GET`.
+    /// No body. A `Content-Length` is that of the same request by `GET`.
     Empty,
     /// Bytes that are in memory.
     Bytes(Vec<u8>),
     /// Bytes that are in the platform's memory.
     Held(Y),
-    /// A stream, handed on untouched.
+    /// A stream, forwarded untouched.
     Stream(S),
 }
 

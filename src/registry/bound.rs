@@ -1,4 +1,4 @@
-//! Bounds of operations: how long one may write, how many run at once, how soon to try again.
+//! Bounds of operations: how long one may write, and how many run at once.
 
 use std::{future::Future, time::Duration};
 
@@ -8,8 +8,9 @@ use crate::{
     time::Timestamp,
 };
 
-/// BOUND of the removal protocol: an operation starts no further write once half the grace period has
-/// passed since its first, because from then on a sweeper may take what it wrote for abandoned.
+/// BOUND of the removal protocol: an operation starts no further write once half the grace period
+/// has passed since its start.
+/// From then on, a sweep may treat the objects that it wrote as abandoned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
     start: Timestamp,
@@ -25,7 +26,7 @@ impl Bound {
         }
     }
 
-    /// Refuses to go on once the time is over.
+    /// Fails once the time is over.
     pub(super) fn check(self, host: &impl Clock) -> Result<(), Error> {
         if host.now().since(self.start) < self.limit {
             Ok(())
@@ -38,8 +39,7 @@ impl Bound {
     }
 }
 
-/// The store operations of one request that run at the same time: the platform lets six wait for
-/// their headers.
+/// The concurrent store operations of one request: the platform lets six wait for their headers.
 const CONCURRENCY: usize = 6;
 
 /// Runs an operation for each item, several at a time, and returns their results in no particular

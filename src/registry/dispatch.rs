@@ -1,4 +1,4 @@
-//! Dispatch: a request is let in, a service does its operation, and a response says what came of it.
+//! Dispatch: admits a request, calls a service for its operation, and builds the response.
 
 use std::rc::Rc;
 
@@ -32,12 +32,12 @@ use crate::{
     store::trace::Trace,
 };
 
-/// A request in a repository: its caller, the repository, and what it has cost.
+/// A request in a repository: its caller, the repository, and the trace of its cost.
 #[derive(Clone, Copy)]
 struct InRepositoryRequest<'a, B> {
     caller: &'a Caller,
     name: &'a Name,
-    /// The name by which the client asked for the repository.
+    /// The name of the repository in the client's request.
     asked: &'a Name,
     trace: &'a Trace<B>,
 }
@@ -67,7 +67,7 @@ fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
     }
 }
 
-/// The answer to who closes an upload and does not say which blob it is.
+/// The error for a client that closes an upload without naming its blob.
 fn unnamed() -> Error {
     let found = "no query parameter digest, which names the blob that the upload is";
     Error::new(Code::DigestInvalid, found)
@@ -80,7 +80,7 @@ const MAX_TARGET: usize = 8 * 1024;
 const MAX_HEADER: usize = 16 * 1024;
 
 impl<P: Platform> Registry<P> {
-    /// Lets a request in, and has it answered.
+    /// Admits a request, and calls the service of its operation.
     pub(super) async fn dispatch(
         &self,
         request: &mut Request<P::Body>,
@@ -114,7 +114,7 @@ impl<P: Platform> Registry<P> {
         }
     }
 
-    /// Lets a request in: its caller, and the slot that its body takes until it is answered.
+    /// Admits a request: its caller, and the slot that its body takes until it is answered.
     async fn admit(
         &self,
         request: &Request<P::Body>,
@@ -122,7 +122,7 @@ impl<P: Platform> Registry<P> {
         about: &About<'_>,
         trace: &Trace<P::Bytes>,
     ) -> Result<(Caller, Option<Taken>), Error> {
-        // A path or a method that there is none of needs no more than to be let in.
+        // A path or method without an end-point needs no more than entry.
         let need = end_point.map_or(Need::Entry, |row| row.need);
         let access = &self.settings.access;
         let caller = access
@@ -152,7 +152,8 @@ impl<P: Platform> Registry<P> {
             _ => None,
         };
         if let Need::Repository(name, _) = need {
-            // Who may push may have pushed a moment ago, through another isolate.
+            // A caller that may push may have pushed a moment ago, through another isolate, so it
+            // gets no cached "absent".
             let pushes = access.may(&caller, name, Action::Push);
             trace.believes_absence.set(!pushes);
         }
@@ -371,7 +372,7 @@ impl<P: Platform> Registry<P> {
         }
     }
 
-    /// Looks into a layer or an image.
+    /// Answers a request about the inside of a layer or an image.
     async fn inspect(
         &self,
         pull: &Pull<'_>,
@@ -409,7 +410,7 @@ impl<P: Platform> Registry<P> {
         }
     }
 
-    /// Refuses a request that a page of another site caused, unless it only reads what is stored here.
+    /// Refuses a request that a page of another site caused, unless it only reads stored content.
     fn require_own_site(
         &self,
         request: &Request<P::Body>,

@@ -1,8 +1,10 @@
-//! Grants: why a repository holds a blob, and the promise that it stays.
+//! Grants: why a repository holds a blob, and the promise that the blob stays.
 //!
-//! Whoever wants a blob to stay writes a grant of its own, then looks at the blob's mark, then looks at the blob (KEEP of the
-//! removal protocol). The order is the protocol: a sweeper that did not see the grant has not yet set the mark, and one that
-//! sets the mark now will see the grant.
+//! To keep a blob, a caller writes a grant of its own, then reads the blob's mark, then reads the
+//! blob (KEEP of the removal protocol).
+//! The order is the protocol.
+//! A sweep that did not see the grant has not set the mark yet.
+//! A sweep that sets the mark now will see the grant.
 
 use std::rc::Rc;
 
@@ -37,19 +39,19 @@ pub(super) struct Grants<P: Platform> {
     settings: Rc<Settings>,
 }
 
-/// What a look at a blob finds.
+/// The result of a look at a blob.
 #[derive(Debug)]
 pub(super) enum Look {
-    /// Nothing.
+    /// It is not stored.
     Absent,
     /// A note that the blob was set aside.
     Aside(Meta),
-    /// Where its bytes are.
+    /// The place of its bytes.
     Present(Record),
 }
 
 impl Look {
-    /// When a blob may be created: as long as what was seen is there.
+    /// The condition for creating the blob: its object is unchanged since the look.
     pub(super) fn condition(&self) -> Condition<'_> {
         match self {
             Self::Aside(meta) => Condition::Matches(&meta.etag),
@@ -68,13 +70,14 @@ impl<P: Platform> Grants<P> {
         }
     }
 
-    /// Starts the clock of an operation that must not go on for longer than half the grace period.
+    /// Starts the clock of an operation that must end within half the grace period.
     pub(super) fn bound(&self) -> Bound {
         Bound::start(&self.host, self.settings.grace)
     }
 
-    /// KEEP, for blobs at once: writes a fresh grant on each, then looks at their marks. Only after it may the caller look
-    /// at the blobs. Answers the keys of the grants.
+    /// KEEP, for several blobs at once: writes a fresh grant on each, then looks at their marks.
+    /// Only after it may the caller look at the blobs.
+    /// Returns the keys of the grants.
     pub(super) async fn keep(
         &self,
         name: &Name,
@@ -87,8 +90,9 @@ impl<P: Platform> Grants<P> {
         Ok(grants)
     }
 
-    /// The first half of KEEP: writes the grants, then looks at the marks. Returns the keys of the
-    /// grants, and the blobs whose marks must be lifted before the caller looks at them.
+    /// The first half of KEEP: writes the grants, then looks at the marks.
+    /// Returns the keys of the grants, and the blobs whose marks must be lifted before the caller
+    /// looks at them.
     pub(super) async fn grant(
         &self,
         name: &Name,
@@ -124,7 +128,8 @@ impl<P: Platform> Grants<P> {
         Ok(())
     }
 
-    /// Which of these blobs have a mark that is not known to be lifted: one read for one blob, one listing for several.
+    /// The blobs with a mark that is not known to be lifted:
+    /// one read for one blob, one listing for several.
     async fn marked(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
         let is_lifted = |meta: &Meta| {
             let mark = serde_json::from_str(&meta.metadata);
@@ -152,7 +157,7 @@ impl<P: Platform> Grants<P> {
                 let marked = digests.iter().filter(is_marked);
                 return Ok(marked.map(|digest| (*digest).clone()).collect());
             }
-            // So many are marked that looking at ours costs less than listing all.
+            // With so many marks, reading ours costs less than listing all.
         }
         let marked = for_each(digests, |digest| async move {
             let mark = self.store.head(&Key::mark(digest)).await?;
@@ -163,7 +168,7 @@ impl<P: Platform> Grants<P> {
         Ok(marked.await?.into_iter().flatten().collect())
     }
 
-    /// Lifts the mark of a blob that is wanted again.
+    /// Lifts the mark of a blob that is used again.
     async fn lift(&self, digest: &Digest, bound: Bound) -> Result<(), Error> {
         let key = Key::mark(digest);
         loop {
@@ -188,14 +193,15 @@ impl<P: Platform> Grants<P> {
         }
     }
 
-    /// Writes a mark, if what was seen is still there, and says whether it was written.
+    /// Writes a mark if the mark that was read is unchanged. Returns whether it was written.
     pub(super) async fn write_mark(
         &self,
         digest: &Digest,
         seen: Option<&Meta>,
         state: MarkState,
     ) -> Result<bool, StoreError> {
-        // No two have the same etag, which is of the body. Listings have what is said beside it.
+        // The body has a nonce, so that no two marks have the same etag. Listings read the copy in
+        // the metadata.
         let mark = to_json(&Mark {
             state,
             time: self.host.now(),
@@ -215,7 +221,7 @@ impl<P: Platform> Grants<P> {
         Ok(written.is_some())
     }
 
-    /// Reads where a blob's bytes are from the blob itself.
+    /// Reads a blob's record from the blob itself.
     pub(super) async fn record(&self, digest: &Digest) -> Result<Option<Record>, Error> {
         Ok(match self.look(digest).await? {
             Look::Present(record) => Some(record),
@@ -223,7 +229,7 @@ impl<P: Platform> Grants<P> {
         })
     }
 
-    /// Looks at a blob.
+    /// Reads a blob's object, and says where the bytes are.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look, Error> {
         let key = Key::blob(digest);
         let Some(meta) = self.store.head(&key).await? else {
@@ -233,7 +239,7 @@ impl<P: Platform> Grants<P> {
             BlobKind::Bytes => Look::Present(Record::Bytes { size: meta.size }),
             BlobKind::Aside => Look::Aside(meta),
             BlobKind::Extents { .. } => match self.store.text(&self.host, &key).await? {
-                // Set aside since.
+                // It was set aside since the `head`.
                 Some((meta, _)) if !is_blob(&meta) => Look::Aside(meta),
                 Some((_, text)) => Look::Present(from_json(&key, &text)?),
                 None => Look::Absent,
@@ -241,7 +247,7 @@ impl<P: Platform> Grants<P> {
         })
     }
 
-    /// Which of these blobs are not there: the look that comes after KEEP.
+    /// The blobs that are not stored: the look that comes after KEEP.
     pub(super) async fn absent_blobs(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
         let absent = for_each(digests, |digest| async move {
             let found = self.store.head(&Key::blob(digest)).await?;

@@ -1,27 +1,27 @@
-//! Headers: reading and making their values, and names that HTTP does not define.
+//! Headers: parsing and building their values, and names that HTTP does not define.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::digest::Digest;
 
-/// The digest of what a response is about.
+/// The digest of the content of a response.
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName =
     HeaderName::from_static("docker-content-digest");
 
 /// The upload that a response is about.
 pub(super) const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// Which filters of the query were applied to a list of referrers (end-12b).
+/// The filters of the query that were applied to a list of referrers (end-12b).
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// A header of a message, if it is text.
+/// The value of a header, if it is text.
 pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The value of a header, of text that was parsed or made here and so is printable ASCII.
+/// Makes the value of a header from text that was parsed or built here, and so is printable ASCII.
 ///
-/// Text that is not makes a debug build panic, and an empty header otherwise.
+/// Other text panics in a debug build, and gives an empty value otherwise.
 pub(super) fn value(text: &str) -> HeaderValue {
     let value = HeaderValue::from_str(text).ok();
     let value = value.filter(|_| text.is_ascii());

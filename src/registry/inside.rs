@@ -1,4 +1,5 @@
-//! Inside layers: their indexes, made in passes that take as many requests as they need, and their bytes, span by span.
+//! Inside layers: their indexes, written by passes of as many requests as needed, and their bytes,
+//! span by span.
 
 use std::rc::Rc;
 

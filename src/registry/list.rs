@@ -1,7 +1,8 @@
-//! Listing: the catalogue, tags (end-8) and referrers (end-12).
+//! Lists: the catalogue, tags (end-8) and referrers (end-12).
 //!
-//! A page costs one operation of the store however large the registry is; where entries are left out, it costs another one for
-//! each thousand that are looked at for what is missing.
+//! A page costs one operation of the store, however large the registry is.
+//! If entries are left out, it costs another operation for each thousand further entries
+//! that are listed.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -40,7 +41,7 @@ pub(super) struct Page<T> {
 /// A page of the catalogue.
 pub(super) struct Catalogue {
     pub(super) names: Vec<String>,
-    /// The upstreams of those repositories that are mirrored.
+    /// The upstreams of the mirrored repositories among them.
     pub(super) mirrored: BTreeMap<String, String>,
     /// The query of the next page.
     pub(super) next: Option<String>,
@@ -55,13 +56,15 @@ pub(super) struct Lists<P: Platform> {
     manifests: Rc<Manifests<P>>,
 }
 
-/// The most entries of one page: what the store lists in one operation.
+/// The most entries of one page: the store lists as many in one operation.
 const MAX_PAGE: u64 = 1_000;
 
-/// The most bytes of one page of referrers, unless it is one: clients read lists of some MiB.
+/// The most bytes of one page of referrers, unless it has a single entry: clients read lists of
+/// some MiB.
 const MAX_REFERRERS_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The memory of a page of referrers, in bytes for each of its own: what is read, what is made of it, the reply.
+/// The memory of a page of referrers, in bytes for each of its own: the text, the parsed entries
+/// and the reply.
 const WEIGHT: u64 = 3;
 
 /// The most referrers of one page: each costs an operation, to see whether its manifest is stored.
@@ -78,8 +81,8 @@ impl<P: Platform> Lists<P> {
         }
     }
 
-    /// Lists the names of repositories that manifests were pushed to, those that the caller may pull from, and says which of
-    /// them are mirrored.
+    /// Lists the repositories that have had a manifest and that the caller may pull from, with the
+    /// upstreams of those that are mirrored.
     pub(super) async fn list_repositories(
         &self,
         caller: &Caller,
@@ -123,7 +126,7 @@ impl<P: Platform> Lists<P> {
         })
     }
 
-    /// A page of the tags that are stored; `None` where the repository is not there.
+    /// A page of the stored tags; `None` if the repository does not exist.
     pub(super) async fn stored_tags(
         &self,
         name: &Name,
@@ -132,7 +135,8 @@ impl<P: Platform> Lists<P> {
     ) -> Result<Option<Page<String>>, Error> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|tag| Key::tag(name, tag).to_string());
-        // Tombstones stay, are no tags, and are known by having no bytes: so no metadata is asked for, which makes pages short.
+        // A tombstone is no tag, and has no bytes. So the listing needs no metadata, which would
+        // make its pages shorter.
         let page = self.page(Prefix::Tags(name), after, limit, false, |key, meta| {
             let Key::Tag { tag, .. } = key else {
                 return None;
@@ -155,8 +159,8 @@ impl<P: Platform> Lists<P> {
         }))
     }
 
-    /// Lists the stored referrers of a manifest (end-12). An entry whose manifest is not stored is
-    /// left out: it is the sweep's.
+    /// Lists the stored referrers of a manifest (end-12).
+    /// An entry whose manifest is not stored is left out; the sweep deletes it.
     pub(super) async fn list_referrers(
         &self,
         name: &Name,
@@ -228,8 +232,8 @@ impl<P: Platform> Lists<P> {
         })
     }
 
-    /// The media type of a stored manifest, by its bytes; `None` if it can't be read. The bytes are
-    /// read only if the manifest was stored while clients chose the type.
+    /// The media type of a stored manifest, by its bytes; `None` if it can't be read.
+    /// The bytes are read only if the manifest was stored while clients chose the type.
     async fn stored_media_type(
         &self,
         name: &Name,
@@ -246,7 +250,7 @@ impl<P: Platform> Lists<P> {
         }
     }
 
-    /// Reads entries of a listing until a page is full, and says whether there is more.
+    /// Reads entries of a listing until a page is full. Returns whether there are more.
     async fn page<T>(
         &self,
         prefix: Prefix<'_>,
@@ -286,7 +290,8 @@ impl<P: Platform> Lists<P> {
             if !page.truncated {
                 return Ok((entries, false));
             }
-            // Where some are left out, so may be thousands after them: those are not looked at one by one.
+            // If some entries were left out, thousands after them may be too: list those a thousand
+            // at a time.
             wanted = if entries.len() - before < listed {
                 page_limit(None, MAX_PAGE)
             } else {
@@ -297,7 +302,7 @@ impl<P: Platform> Lists<P> {
     }
 }
 
-/// The entries of a page of referrers whose manifests are looked for.
+/// The entries of a page of referrers, before the store is asked for their manifests.
 #[derive(Default)]
 struct Candidates {
     /// The manifest, the key of its entry, and the entry's metadata and size.
@@ -348,7 +353,7 @@ impl Candidates {
     }
 }
 
-/// A query without the word of which upstream is meant.
+/// The query without `ns`, which names the upstream.
 pub(super) fn without_namespace(query: &str) -> String {
     let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "ns");
     form_urlencoded::Serializer::new(String::new())
@@ -356,7 +361,7 @@ pub(super) fn without_namespace(query: &str) -> String {
         .finish()
 }
 
-/// Which referrers are wanted.
+/// The referrers that a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WantedReferrers<'a> {
     pub(super) subject: &'a Digest,
@@ -366,7 +371,7 @@ pub(super) struct WantedReferrers<'a> {
 }
 
 impl WantedReferrers<'_> {
-    /// Whether one is of the type that is wanted.
+    /// Whether a referrer has the requested type.
     pub(super) fn has(&self, referrer: &Referrer) -> bool {
         self.artifact_type
             .is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted))

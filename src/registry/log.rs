@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl<P: Platform> Registry<P> {
-    /// Counts a request that was answered, and tells the log of it.
+    /// Counts an answered request, and logs it.
     pub(super) fn count(
         &self,
         about: &About<'_>,
@@ -32,7 +32,7 @@ impl<P: Platform> Registry<P> {
                 .and_then(|length| length.parse().ok())
                 .unwrap_or_default(),
         };
-        // A method that no end-point has is the client's word, and counters are not for those.
+        // Clients can invent methods, and counters must not grow with them.
         let method = match method.as_str() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => known,
             _ => "other",

@@ -42,7 +42,7 @@ pub(super) struct Manifests<P: Platform> {
     grants: Rc<Grants<P>>,
 }
 
-/// The memory of a manifest, in bytes for each of its own.
+/// The memory of a manifest, in bytes for each byte of the manifest.
 pub(super) const WEIGHT: u64 = 3;
 
 impl<P: Platform> Manifests<P> {
@@ -101,13 +101,15 @@ impl<P: Platform> Manifests<P> {
             return Ok(None);
         }
         let bytes = self.host.hold(object.body, object.meta.size).await?;
-        // The label counts only for bytes without a type, stored before those were refused.
+        // The stored media type counts only for bytes without one, which an older version accepted.
         let media_type = manifest::media_type(&bytes.to_vec()).unwrap_or(stored.media_type);
         Ok(Some(Content { media_type, bytes }))
     }
 
-    /// Writes content to the warm tier. A manifest takes the links of its blobs along, as far as this isolate has seen the
-    /// blobs there: who reads the manifest will ask for them, and then one read has answered all.
+    /// Writes content to the warm tier.
+    /// A manifest takes the links of those blobs along that this isolate has seen stored.
+    /// A client that reads the manifest asks for its blobs next, and then has their links without
+    /// another read.
     pub(super) async fn promote(&self, promotion: Promotion<P::Bytes>) {
         let links = promotion.name.as_ref().map_or_else(Vec::new, |name| {
             let content = &promotion.content;

@@ -1,5 +1,7 @@
-//! Pulling what is mirrored: what is stored while it is fresh, what the upstream says after that, and what is stored again
-//! where the upstream says nothing.
+//! Pulling mirrored content.
+//!
+//! A stored copy is served while it is fresh, and the upstream's answer after that.
+//! If the upstream gives none, the stored copy is served stale.
 
 use std::rc::Rc;
 
@@ -40,8 +42,8 @@ mod source;
 mod tag;
 mod tags;
 
-/// The mirror: repositories of upstreams, fetched as clients ask for them. Reads of any repository go
-/// through it.
+/// The mirror: repositories of upstreams, fetched as clients ask for them.
+/// Reads of any repository go through it.
 pub(super) struct Mirror<P: Platform> {
     store: Bucket<P::Cold>,
     tiers: Rc<Tiers<P>>,
@@ -113,7 +115,7 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Notes that what is stored is served in place of an answer.
+    /// Notes that a stored copy is served instead of an answer.
     fn serve_stale(&self, mirrored: &Mirrored, error: &UpstreamError, trace: &Trace<P::Bytes>) {
         trace.stale.set(Some(error.reason()));
         self.metrics.stale(mirrored.upstream.name(), error.reason());

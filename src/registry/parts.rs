@@ -1,4 +1,4 @@
-//! The parts that services are made of. Each keeps those that it touches.
+//! The parts that services share. Each service keeps those that it touches.
 
 use std::rc::Rc;
 

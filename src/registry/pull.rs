@@ -1,4 +1,5 @@
-//! Pulls: what a request selects of content, and what it gets (RFC 9110, sections 13 and 14).
+//! Pulls: the content that a request selects, and the content that it gets (RFC 9110, sections 13
+//! and 14).
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -14,10 +15,10 @@ use crate::{
     store::{Piece, bucket::Part},
 };
 
-/// What a request selects of content.
+/// The headers of a request that select content.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pull<'a> {
-    /// Whether the headers of the response are all that is wanted.
+    /// Whether only the headers of the response are sent.
     pub(super) is_head: bool,
     /// The `Range` header.
     pub(super) range: Option<&'a HeaderValue>,
@@ -45,8 +46,8 @@ impl<'a> Pull<'a> {
         })
     }
 
-    /// The ranges that are selected of so many bytes with this etag; `None` if all of them are.
-    /// `what` has the bytes.
+    /// The selected ranges of `size` bytes with this etag; `None` if all bytes are selected.
+    /// `what` names the content in the error.
     ///
     /// # Errors
     ///
@@ -72,22 +73,22 @@ impl<'a> Pull<'a> {
     }
 }
 
-/// What was selected of content.
+/// The selected part of content.
 #[derive(Debug)]
 pub(super) enum Selected {
-    /// Nothing: the client has it.
+    /// Nothing: the client has the content.
     Nothing,
-    /// All of it, which is so many bytes.
+    /// All of the content, with its size.
     All(u64),
-    /// A range of so many bytes.
+    /// A range of content of this size.
     Range(ByteRange, u64),
-    /// Several ranges in one body of so many bytes, with this boundary between them.
+    /// Several ranges in one body of this length, separated by this boundary.
     Ranges(String, u64),
-    /// What an upstream selected, by these of its headers.
+    /// The part that an upstream selected, as these of its headers say.
     ByUpstream(HeaderMap),
 }
 
-/// What a request gets of content.
+/// The content that a request gets.
 pub(super) struct Pulled<P: Platform> {
     pub(super) selected: Selected,
     pub(super) body: BodyOf<P>,
@@ -95,7 +96,7 @@ pub(super) struct Pulled<P: Platform> {
 
 /// Several ranges of content as one body of type `multipart/byteranges` (RFC 9110, section 14.6).
 pub(super) struct Multipart<B, Y> {
-    /// What stands between the ranges.
+    /// The separator between the ranges.
     boundary: String,
     parts: Vec<Part<B, Y>>,
     length: u64,

@@ -1,5 +1,5 @@
-//! Health and readiness, for load balancers and monitors: without credentials, and without work that
-//! anybody could cause.
+//! Health and readiness, for load balancers and monitors.
+//! They need no credentials, so requests must not be able to cause work.
 
 use std::{cell::Cell, pin::pin, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
 };
 use futures_util::future::{Either, select};
 
-/// Whether the bucket answers. However many ask, an isolate asks the bucket at most once in
-/// [`INTERVAL`].
+/// Whether the bucket answers. An isolate asks the bucket at most once in [`INTERVAL`], however
+/// many requests there are.
 pub(super) struct Readiness<P: Platform> {
     store: Bucket<P::Cold>,
     host: P::Host,
-    /// When the bucket was last asked.
+    /// The time of the last question to the bucket.
     asked: Cell<Option<Timestamp>>,
-    /// The last outcome, and when the bucket was asked for it.
+    /// The last outcome, with the time of its question.
     outcome: Cell<Option<(Timestamp, Outcome)>>,
 }
 
@@ -31,16 +31,17 @@ enum Outcome {
     Failed,
 }
 
-/// How often the bucket is asked at most.
+/// The shortest time between two questions to the bucket.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long an outcome stands while the next one is awaited: its request may have been cancelled.
+/// How long an outcome is valid while the next one is awaited:
+/// that request may have been cancelled.
 const LASTS: Duration = Duration::from_secs(30);
 
-/// How long the bucket may take to answer.
+/// The timeout for the bucket's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a request looks for the outcome of another one.
+/// How often a request polls for the outcome of another one.
 const LOOK: Duration = Duration::from_millis(50);
 
 impl<P: Platform> Readiness<P> {
@@ -86,12 +87,12 @@ impl<P: Platform> Readiness<P> {
         Outcome::Late
     }
 
-    /// Asks the bucket for an object, which need not be there.
+    /// Asks the bucket for an object, which need not exist.
     async fn ask(&self) -> Outcome {
         let head = pin!(self.store.head(&Key::SweepCursor));
         let late = pin!(self.host.sleep(PATIENCE));
         match select(head, late).await {
-            // A bucket that asks for fewer requests is there.
+            // A bucket that limits the request rate is there.
             Either::Left((Ok(_) | Err(StoreError::Throttled(_)), _)) => Outcome::Ready,
             Either::Left((Err(_), _)) => Outcome::Failed,
             Either::Right(_) => Outcome::Late,

@@ -1,4 +1,4 @@
-//! Responses: how they are made, and the headers that all of them have.
+//! Responses: how they are built, and the headers that all of them have.
 
 use std::{fmt, time::Duration};
 
@@ -25,33 +25,34 @@ pub(super) mod manifest;
 pub(super) mod upkeep;
 pub(super) mod upload;
 
-/// What is named by a digest never changes; it may be private, and must reach the client as it was pushed.
+/// Content named by a digest never changes.
+/// It may be private, and must reach the client byte for byte.
 const IMMUTABLE: HeaderValue =
     HeaderValue::from_static("private, max-age=31536000, immutable, no-transform");
 
-/// What a tag names may change.
+/// Content named by a tag may change.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache, no-transform");
 
-/// Which request a response is to, in its header and in the log.
+/// The id of the request, in the response and in the log.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The tier that gave what a response is made of.
+/// The tier that served the content.
 const X_STRATA_TIER: HeaderName = HeaderName::from_static("x-strata-tier");
-/// Which tiers were asked, and how long they took.
+/// The tiers that were asked, and how long each took.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Which origins may load a response (Fetch, section 3.7).
+/// The origins that may load a response (Fetch, section 3.7).
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
-/// Which upstream an answer is from, to a client that named one.
+/// The upstream of an answer, for a client that named one.
 pub(super) const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
-/// Why what is stored was served, where an upstream should have been asked again.
+/// Why a stale copy was served instead of the upstream's answer.
 const X_STRATA_STALE: HeaderName = HeaderName::from_static("x-strata-stale");
 
 /// A response on a platform.
 pub(super) type ResponseOf<P> = Response<BodyOf<P>>;
 
-/// The answer to a request: a response, or the error that one is made of.
+/// The answer to a request: a response, or the error that becomes one.
 pub(super) type Answer<P> = Result<ResponseOf<P>, Error>;
 
 /// Headers that every response has.
@@ -67,7 +68,7 @@ pub(super) fn describe_response<S, Y>(
     );
     let headers = response.headers_mut();
     if !is_bare {
-        // The platform compresses a reply without a type, an empty one as well, and drops its length.
+        // The platform compresses a reply without a type, even an empty one, and drops its length.
         headers
             .entry(header::CONTENT_TYPE)
             .or_insert(HeaderValue::from_static("application/octet-stream"));
@@ -92,8 +93,9 @@ pub(super) fn describe_response<S, Y>(
     }
 }
 
-/// Keeps a browser from running, styling with, embedding or guessing the type of a reply. The bytes of blobs, manifests and
-/// files are anybody's, and the page that shows them has the same origin.
+/// Keeps a browser from running, embedding or styling with a reply, and from guessing its type.
+/// Any client may have pushed the bytes of blobs, manifests and files, and the page that shows them
+/// has the same origin.
 fn harden(headers: &mut HeaderMap) {
     const HARDENING: [(HeaderName, &str); 4] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -149,7 +151,7 @@ pub(super) fn respond<S, Y>(status: StatusCode) -> Response<Body<S, Y>> {
     response
 }
 
-/// A response that says where the content with this digest is, with no body.
+/// A response without a body that says where the content with this digest is.
 fn respond_with_location<S, Y>(
     status: StatusCode,
     location: &str,
@@ -163,7 +165,7 @@ fn respond_with_location<S, Y>(
     response
 }
 
-/// The response to a pull of content that these headers describe.
+/// The response to a pull, with headers that describe the content.
 fn respond_with_pulled<P: Platform>(pulled: Pulled<P>, headers: HeaderMap) -> ResponseOf<P> {
     let Pulled { selected, body } = pulled;
     let status = match &selected {
@@ -197,15 +199,15 @@ fn respond_with_pulled<P: Platform>(pulled: Pulled<P>, headers: HeaderMap) -> Re
     response
 }
 
-/// Headers of content that is named by its digest and so never changes.
+/// Sets the headers of content that is named by its digest and so never changes.
 fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) {
-    // An older version stored labels that are no header, until the scrub corrects them.
+    // An older version stored media types that are no header value, until the scrub corrects them.
     let label = HeaderValue::from_str(media_type).ok();
     let label = label.filter(|_| media_type.is_ascii());
     let unlabelled = HeaderValue::from_static("application/octet-stream");
     headers.insert(header::CONTENT_TYPE, label.unwrap_or(unlabelled));
     if !is_json(media_type) {
-        // A browser that opens it by its address saves it, whatever its type would make of it.
+        // A browser that opens its address saves it, whatever the type is.
         let attachment = HeaderValue::from_static("attachment");
         headers.insert(header::CONTENT_DISPOSITION, attachment);
     }
@@ -213,8 +215,9 @@ fn describe_content(headers: &mut HeaderMap, digest: &Digest, media_type: &str) 
     headers.insert(header::ETAG, value(&etag(digest)));
 }
 
-/// Whether a media type is JSON, which a browser shows as text. The type of a manifest is its author's text: of a list of
-/// types a browser would believe another one than the last.
+/// Whether a media type is JSON, which a browser shows as text.
+/// The type of a manifest is its author's text.
+/// A list of types is never JSON: browsers and servers differ in which of them counts.
 fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     let is_one = essence
@@ -231,7 +234,7 @@ fn link_next<S, Y>(response: &mut Response<Body<S, Y>>, target: &str) {
         .insert(header::LINK, value(&format!("<{target}>; rel=\"next\"")));
 }
 
-/// 202 with no body, as deletions are answered.
+/// 202 with no body, the answer to deletions.
 pub(super) fn accepted<S, Y>() -> Response<Body<S, Y>> {
     let mut response = respond(StatusCode::ACCEPTED);
     response

@@ -1,4 +1,4 @@
-//! Requests, as the core needs them.
+//! Requests, in the form that the core needs.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -9,7 +9,7 @@ use crate::{
     registry::headers::text,
 };
 
-/// A request as the core needs it.
+/// A request, in the form that the core needs.
 #[derive(Debug)]
 pub struct Request<B> {
     /// The method.
@@ -54,7 +54,7 @@ impl<B> Request<B> {
         request
     }
 
-    /// Its body, with what its headers announce of it.
+    /// The body, with the headers that describe it.
     pub(super) const fn payload(&mut self) -> Payload<'_, B> {
         Payload {
             body: &mut self.body,
@@ -68,10 +68,10 @@ impl<B> Request<B> {
     }
 }
 
-/// The body of a request, with what the headers announce of it.
+/// The body of a request, with the headers that describe it.
 #[derive(Debug)]
 pub(super) struct Payload<'a, B> {
-    /// The body; who reads it takes it, and what nobody took is discarded after the reply.
+    /// The body. Its reader takes it; a body that is left is discarded after the reply.
     pub(super) body: &'a mut Option<B>,
     headers: &'a HeaderMap,
 }
@@ -117,7 +117,7 @@ pub const HEADERS: [HeaderName; 9] = [
     cross_site::SEC_FETCH_SITE,
 ];
 
-/// The number of entries of a page, of those that a client asked for.
+/// The number of entries of a page, limited to `most`.
 pub(super) fn page_limit(asked: Option<u64>, most: u64) -> usize {
     usize::try_from(asked.unwrap_or(most).min(most)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Slots for bodies: how many one sender may upload at the same time.
+//! Slots for bodies: how many bodies one sender may upload concurrently.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::error::{Code, Error};
 pub(super) struct Slots(RefCell<BTreeMap<String, u32>>);
 
 impl Slots {
-    /// Counts one more body of a sender, for as long as what is returned is kept.
+    /// Counts one more body of a sender, until the returned slot is dropped.
     pub(super) fn take(self: &Rc<Self>, sender: String, most: u32) -> Result<Taken, Error> {
         let mut senders = self.0.borrow_mut();
         let count = senders.entry(sender.clone()).or_default();
@@ -35,7 +35,7 @@ impl Slots {
     }
 }
 
-/// The slot of a body, given back when it is dropped.
+/// The slot of a body, released on drop.
 #[derive(Debug)]
 pub(super) struct Taken {
     slots: Rc<Slots>,

@@ -1,7 +1,8 @@
-//! The token end-point: a token for who signs in.
+//! The token end-point: issues a token to a client that signs in.
 //!
-//! `GET` signs in by Basic, as distribution's token specification says; `POST` by a form, as its OAuth2 variant does (RFC 6749,
-//! section 4.3). No refresh tokens are given: a client keeps the password or the robot's token that it has.
+//! `GET` signs in by Basic, as distribution's token specification says.
+//! `POST` signs in by a form, as its OAuth2 variant does (RFC 6749, section 4.3).
+//! There are no refresh tokens: a client keeps its password or its robot's token.
 
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
@@ -25,11 +26,11 @@ use crate::{
 /// More bytes than a form with a scope for each repository of a large push.
 const MAX_FORM: u64 = 64 * 1024;
 
-/// The most scopes that one token is asked for: clients ask for two or three.
+/// The most scopes of one request: clients send two or three.
 const MAX_SCOPES: usize = 100;
 
 impl<P: Platform> Registry<P> {
-    /// Gives a token for as much of what is asked for as the caller may do.
+    /// Issues a token for those of the requested actions that the caller may do.
     pub(super) async fn token(
         &self,
         request: &mut Request<P::Body>,

@@ -1,4 +1,4 @@
-//! Upkeep: the work on what is stored that no client waits for.
+//! Upkeep: background work on the store.
 
 use std::rc::Rc;
 
@@ -24,7 +24,7 @@ mod scrub;
 mod step;
 mod sweep;
 
-/// The work on what is stored: the sweep with its retention, the scrub, and reports.
+/// The upkeep of the store: the sweep with its retention, the scrub, and reports.
 pub(super) struct Upkeep<P: Platform> {
     store: Bucket<P::Cold>,
     tiers: Rc<Tiers<P>>,
@@ -55,7 +55,7 @@ impl<P: Platform> Upkeep<P> {
         }
     }
 
-    /// Reads how far a background job has come. What another version has written is begun anew.
+    /// Reads the cursor of a background job. A cursor of another version counts as a new one.
     async fn read_cursor<C: Default + DeserializeOwned>(
         &self,
         key: &Key,
@@ -67,7 +67,8 @@ impl<P: Platform> Upkeep<P> {
         Ok((cursor, Some(meta)))
     }
 
-    /// Stores how far a background job has come. Where another one was quicker, that one's place counts: what was done here is done.
+    /// Stores the cursor of a background job. If another step has stored one since, that one stays;
+    /// the work of this step is done all the same.
     async fn store_cursor(
         &self,
         key: &Key,

@@ -1,8 +1,10 @@
 //! Pushing blobs: end-4, end-5, end-6, end-13, end-14.
 //!
-//! Bytes are written once and never moved. A blob that comes whole, with its digest and its length, is one write at its own
-//! key. A body that comes by `PATCH` becomes an extent as it streams in, and closing the upload writes a record that names
-//! the extents. The comments name the steps of the removal protocol.
+//! Bytes are written once and never moved.
+//! A blob that is sent whole, with its digest and its length, is one write at its own key.
+//! A body that is sent by `PATCH` becomes an extent as it streams in, and closing the upload writes
+//! a record that names the extents.
+//! The comments name the steps of the removal protocol.
 
 use std::rc::Rc;
 
@@ -38,9 +40,9 @@ pub(super) mod session;
 mod steps;
 mod whole;
 
-/// What became of a request to start an upload.
+/// The outcome of a request to start an upload.
 pub(super) enum Started {
-    /// The repository has this blob: it came whole, or was there.
+    /// The repository has this blob: it was sent whole, or was stored already.
     Stored(Digest),
     /// An upload was started.
     Open(UploadId, Upload),
@@ -66,7 +68,7 @@ impl<P: Platform> Uploads<P> {
         }
     }
 
-    /// end-4, end-11: starts an upload, or takes a blob that comes whole or is there already.
+    /// end-4, end-11: starts an upload, stores a blob that is sent whole, or mounts one.
     pub(super) async fn start_upload(
         &self,
         mut payload: Payload<'_, P::Body>,
@@ -102,15 +104,16 @@ impl<P: Platform> Uploads<P> {
         let UploadStart::Whole(digest) = start else {
             return Ok(Started::Open(id, upload));
         };
-        // A blob whose length nobody announced is received as an upload of one chunk.
+        // A blob without a Content-Length is received as an upload of one chunk.
         let session = Session { name, id, bound };
         let upload = self.receive(&mut payload, session, upload).await?;
         self.close(session, upload, digest).await?;
         Ok(Started::Stored(digest.clone()))
     }
 
-    /// Mount: whether the repository now holds a blob that another one lets it have. Who may not pull from that one hears no
-    /// more than who names one that has not got it.
+    /// Mount: whether the repository now holds a blob that another repository may share with it.
+    /// A caller that may not pull from that repository gets the same answer as if that repository
+    /// lacked the blob.
     async fn mount(
         &self,
         caller: &Caller,
@@ -118,7 +121,7 @@ impl<P: Platform> Uploads<P> {
         digest: &Digest,
         from: Option<&Name>,
     ) -> Result<bool, Error> {
-        // As pulls find it: the name may be one of the default upstream.
+        // Resolve it as pulls do: the name may belong to the default upstream.
         let from = match from.map(|from| (from, self.settings.upstreams.resolve(from, None))) {
             Some((from, Ok(mirrored))) => {
                 Some(mirrored.map_or_else(|| from.clone(), |mirrored| mirrored.name))
@@ -139,7 +142,7 @@ impl<P: Platform> Uploads<P> {
         self.keep_present(name, digest, Delivery::Push).await
     }
 
-    /// Gives a repository a blob that is there: whether it still is.
+    /// Grants a stored blob to a repository. Returns whether the blob is still stored.
     pub(super) async fn keep_present(
         &self,
         name: &Name,
@@ -158,7 +161,7 @@ impl<P: Platform> Uploads<P> {
         Ok(true)
     }
 
-    /// end-13: says how far an upload has come.
+    /// end-13: the progress of an upload.
     pub(super) async fn upload_status(&self, name: &Name, id: UploadId) -> Result<Upload, Error> {
         let upload = self.list_steps(name, id).await?.0;
         if !upload.is_open() {
@@ -167,7 +170,7 @@ impl<P: Platform> Uploads<P> {
         Ok(upload)
     }
 
-    /// end-14: gives an upload up.
+    /// end-14: cancels an upload.
     pub(super) async fn cancel_upload(&self, name: &Name, id: UploadId) -> Result<(), Error> {
         let bound = self.grants.bound();
         loop {

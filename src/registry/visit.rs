@@ -1,4 +1,4 @@
-//! Who makes a request, and how clients reach the registry.
+//! Visits: the credentials and the address of a request, and the origin of the registry.
 
 use http::header;
 

@@ -1,4 +1,4 @@
-//! Links: a right that was found, beside where the bytes are.
+//! Links: a right that was found, with the place of the bytes.
 
 use crate::{
     digest::Digest,
@@ -16,7 +16,8 @@ use crate::{
 };
 
 impl<P: Platform> Grants<P> {
-    /// Writes the link that makes good a claim: without it the repository has no right to the blob.
+    /// Writes the link that turns a claim into a right: without the link the repository has no
+    /// right to the blob.
     pub(in crate::registry) async fn make_good(
         &self,
         name: &Name,
@@ -29,7 +30,7 @@ impl<P: Platform> Grants<P> {
         Ok(())
     }
 
-    /// Writes the link from a repository to a blob that it has got.
+    /// Writes the link of a repository to a blob that it holds.
     pub(in crate::registry) async fn link(
         &self,
         name: &Name,
@@ -41,7 +42,7 @@ impl<P: Platform> Grants<P> {
         self.tiers.changed(Wanted::Link(name, digest));
     }
 
-    /// Writes a link. It is a hint: if writing fails, reading costs more and that is all.
+    /// Writes a link. It is a hint: if the write fails, reads only cost more.
     pub(super) async fn write_link(
         &self,
         name: &Name,

@@ -19,9 +19,9 @@ use crate::{
 /// A blob that a repository may read.
 #[derive(Debug)]
 pub(in crate::registry) struct Readable {
-    /// Where its bytes are.
+    /// The place of its bytes.
     pub(in crate::registry) record: Record,
-    /// Which kind of grant gives the right; `None` if a link of an older version does.
+    /// The kind of grant that gives the right; `None` if a link of an older version does.
     pub(in crate::registry) right: Option<Right>,
 }
 
@@ -41,8 +41,8 @@ impl<P: Platform> Grants<P> {
                 return Ok(Some(Readable { record, right }));
             }
         }
-        // Never look at the blob before the grants: the time of that look would tell a caller without
-        // a right that the blob is there.
+        // Never look at the blob before the grants: the time of that look would tell a caller
+        // without a right that the blob is there.
         let Some(right) = self.right_by_grants(name, digest).await? else {
             return Ok(None);
         };
@@ -60,19 +60,20 @@ impl<P: Platform> Grants<P> {
         !matches!(self.settings.upstreams.resolve(name, None), Ok(None))
     }
 
-    /// Whether a link that records `right` is believed for this repository. Under an upstream only
-    /// `Filled` is: manifests of an upstream, and grants that older versions wrote for them, prove
-    /// nothing about the bytes.
+    /// Whether a link that records `right` gives this repository a right.
+    /// Under an upstream only `Filled` does.
+    /// Manifests of an upstream, and grants that older versions wrote for them, prove nothing about
+    /// the bytes.
     pub(in crate::registry) fn is_right(&self, name: &Name, right: Option<Right>) -> bool {
         right == Some(Right::Filled) || !self.is_under_upstream(name)
     }
 
-    /// Whether a caller may have what is in a repository.
+    /// Whether a caller may pull from a repository.
     pub(in crate::registry) fn may_pull(&self, caller: &Caller, name: &Name) -> bool {
         self.settings.access.may(caller, name, Action::Pull)
     }
 
-    /// Where a blob's bytes are, if a repository holds it that the caller may pull from.
+    /// Resolves a blob by any repository that holds it and that the caller may pull from.
     pub(in crate::registry) async fn readable_anywhere(
         &self,
         caller: &Caller,
@@ -99,8 +100,8 @@ impl<P: Platform> Grants<P> {
     }
 
     /// The right that the grants of a repository give. `Filled` gives one everywhere. An upload
-    /// gives one, and so does the grant of a pushed manifest that is stored, but not under an
-    /// upstream.
+    /// gives one, and so does the grant of a pushed manifest that is stored,
+    /// but not under an upstream.
     async fn right_by_grants(&self, name: &Name, digest: &Digest) -> Result<Option<Right>, Error> {
         let grants = self
             .store
@@ -200,7 +201,7 @@ impl<P: Platform> Grants<P> {
         Ok(page.objects.iter().any(is_filled))
     }
 
-    /// Which blobs of a manifest this repository has no right to or that are not there.
+    /// The blobs of a manifest that are not stored, or that this repository has no right to.
     pub(in crate::registry) async fn unreadable_blobs(
         &self,
         name: &Name,

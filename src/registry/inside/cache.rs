@@ -1,4 +1,4 @@
-//! What requests share: blocks of tables of contents, and open indexes.
+//! Caches that requests share: blocks of tables of contents, and open indexes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -50,8 +50,9 @@ impl<B> fmt::Debug for Indexes<B> {
     }
 }
 
-/// The memory for the indexes that all requests of an isolate cache: an index of 200 files takes
-/// some two kilobytes, so that those of an image of 500 layers take one megabyte.
+/// The memory for the indexes that all requests of an isolate cache.
+/// An index of 200 files takes some two kilobytes,
+/// so those of an image of 500 layers take one megabyte.
 const INDEXES: usize = 4 << 20;
 
 /// The memory for cached blocks of tables of contents: each takes up to some hundred kilobytes.

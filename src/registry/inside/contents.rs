@@ -68,7 +68,7 @@ impl<P: Platform> Inside<P> {
             if !path.starts_with(prefix) {
                 break;
             }
-            // Entries of one path are never parted, and count as one.
+            // Entries of one path are never split between pages, and count as one.
             more = entries.len() >= limit
                 || weight > tree::MAX_WEIGHT
                 || (last.is_some() && stack.spent().is_page_spent());

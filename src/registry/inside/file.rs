@@ -1,4 +1,5 @@
-//! Looking into layers and images: tables of contents, files and directories (an extension, docs/extension.md).
+//! Reading layers and images: tables of contents, files and directories (an extension,
+//! docs/extension.md).
 
 use std::rc::Rc;
 
@@ -38,7 +39,7 @@ use crate::{
 };
 
 impl<P: Platform> Inside<P> {
-    /// A file of a layer, or what is in one of its directories.
+    /// A file of a layer, or the entries of one of its directories.
     pub(in crate::registry) async fn layer_file(
         self: &Rc<Self>,
         pull: &Pull<'_>,
@@ -59,7 +60,7 @@ impl<P: Platform> Inside<P> {
         self.file(pull, &stack, path, page, trace).await
     }
 
-    /// What is at a path of layers over each other.
+    /// The file or directory at a path of stacked layers.
     pub(super) async fn file(
         self: &Rc<Self>,
         pull: &Pull<'_>,
@@ -93,7 +94,7 @@ impl<P: Platform> Inside<P> {
         self.file_bytes(pull, &layer, entry, trace).await
     }
 
-    /// A page of what is in a directory of layers over each other.
+    /// A page of the entries of a directory of stacked layers.
     async fn directory(
         &self,
         stack: &Stack<'_, P>,
@@ -125,7 +126,7 @@ impl<P: Platform> Inside<P> {
         }))
     }
 
-    /// The bytes of a file, or what is selected of them.
+    /// The bytes of a file, or the selected ranges of them.
     async fn file_bytes(
         self: &Rc<Self>,
         pull: &Pull<'_>,
@@ -175,8 +176,9 @@ impl<P: Platform> Inside<P> {
         })
     }
 
-    /// Decides which ranges of a file are read, and how. Ranges that take more work than the whole
-    /// file are answered with the whole file, which a server may do (RFC 9110, section 14.2).
+    /// Decides which ranges of a file are read, and how.
+    /// If the ranges take more work than the whole file, the whole file is sent, as RFC 9110,
+    /// section 14.2, allows.
     async fn file_reading(
         &self,
         layer: &Rc<Layer<P::Bytes>>,
@@ -194,7 +196,7 @@ impl<P: Platform> Inside<P> {
             }
         }
         let reading = self.reading(layer, &[archive(&all)], &whole, trace).await?;
-        // One range is never refused.
+        // A single range is never refused.
         Ok((None, reading.ok_or_else(|| gone(&layer.digest))?))
     }
 

@@ -1,4 +1,4 @@
-//! Images: the layers of one, and what its configuration says of them.
+//! Images: their layers, and the checks of their configuration.
 
 use std::rc::Rc;
 
@@ -21,14 +21,14 @@ use crate::{
     store::{Bytes as _, trace::Trace},
 };
 
-/// An image that was asked for.
+/// The image that a request asks for.
 pub(in crate::registry) struct ImageOf<'a> {
     pub(in crate::registry) name: &'a Name,
     pub(in crate::registry) reference: &'a Reference,
     pub(in crate::registry) platform: Option<&'a str>,
 }
 
-/// What is read of a manifest: of an image, or of an index of images.
+/// The fields that are read of a manifest of an image, or of an index of images.
 #[derive(Deserialize)]
 struct Document {
     #[serde(default)]
@@ -52,7 +52,7 @@ struct Target {
     variant: Option<String>,
 }
 
-/// What is read of the configuration of an image.
+/// The fields that are read of the configuration of an image.
 #[derive(Deserialize)]
 struct Config {
     rootfs: RootFs,
@@ -74,7 +74,7 @@ impl Target {
         )
     }
 
-    /// Whether it is what was asked for: without a variant, any.
+    /// Whether this is the requested platform. A request without a variant matches any variant.
     fn is(&self, asked: &str) -> bool {
         let name = self.name();
         name == asked
@@ -84,18 +84,18 @@ impl Target {
     }
 }
 
-/// What is taken of an index of images when nobody says.
+/// The platform that is selected from an index if the request names none.
 const DEFAULT_PLATFORM: &str = "linux/amd64";
 
-/// The most layers of an image: file systems over each other take 500 on Linux (overlayfs), and Docker stops at 127.
+/// The most layers of an image: Linux (overlayfs) stacks 500 file systems, and Docker stops at 127.
 const MAX_LAYERS: usize = 500;
 
-/// The memory of a manifest and of what is read of it, in bytes for each of its own: descriptors that have a digest alone
-/// are the heaviest.
+/// The memory of a manifest and its parsed form, in bytes for each byte of the manifest.
+/// Descriptors that have only a digest are the heaviest.
 const WEIGHT: u64 = 5;
 
 impl<P: Platform> Inside<P> {
-    /// A file of an image, or what is in one of its directories.
+    /// A file of an image, or the entries of one of its directories.
     pub(in crate::registry) async fn image_file(
         self: &Rc<Self>,
         pull: &Pull<'_>,
@@ -133,7 +133,8 @@ impl<P: Platform> Inside<P> {
         self.file(pull, &stack, path, page, trace).await
     }
 
-    /// The manifest of an image: the one that was asked for, or one of the index that was.
+    /// The manifest of an image: the requested one, or the one that the requested index lists for
+    /// the platform.
     async fn image(&self, image: &ImageOf<'_>, trace: &Trace<P::Bytes>) -> Result<Document, Error> {
         let read = async |reference: &Reference| {
             let (digest, content) = self
@@ -154,7 +155,7 @@ impl<P: Platform> Inside<P> {
         if document.manifests.is_empty() {
             return Ok(document);
         }
-        // What is not for a platform is about an image, and none.
+        // An entry without a known platform is about an image, and is no image itself.
         let images: Vec<(&Part, &Target)> = document
             .manifests
             .iter()
@@ -176,7 +177,7 @@ impl<P: Platform> Inside<P> {
             Error::new(Code::ManifestUnknown, found).with_detail(json!({ "platforms": names }))
         })?;
         let chosen = Reference::Digest(chosen.digest.clone());
-        // The index is not held while its image is read.
+        // Release the index before its image is read.
         drop((document, lease));
         let (digest, document, _lease) = read(&chosen).await?;
         if document.manifests.is_empty() {
@@ -188,7 +189,8 @@ impl<P: Platform> Inside<P> {
         }
     }
 
-    /// Compares what layers inflate to with what the configuration of their image says.
+    /// Compares the digests of decompressed layers with the `diff_ids`
+    /// of the image's configuration.
     async fn check_diff_ids(
         &self,
         name: &Name,
@@ -202,7 +204,8 @@ impl<P: Platform> Inside<P> {
         let Some(bytes) = self.mirror.read_blob(name, &config.digest, trace).await? else {
             return Ok(());
         };
-        // What is no configuration of an image says nothing: an artifact's may be anything.
+        // The configuration of an artifact may be any document,
+        // so one that does not parse proves nothing.
         let Ok(Config { rootfs }) = serde_json::from_slice(&bytes) else {
             return Ok(());
         };

@@ -46,7 +46,8 @@ pub(super) fn gone(digest: &Digest) -> Error {
 }
 
 impl<P: Platform> Inside<P> {
-    /// Opens a layer that this repository may read. Where it has no index, a step of the pass that makes one is done.
+    /// Opens a layer that this repository may read. If it has no index, does a step of the pass
+    /// that writes one.
     pub(super) async fn open_layer(
         &self,
         name: &Name,
@@ -74,7 +75,7 @@ impl<P: Platform> Inside<P> {
         }
     }
 
-    /// Reads what is known of the inside of a layer; `None` where nothing is that is of use.
+    /// Reads the index of a layer; `None` if there is none that can be used.
     async fn read_index(
         &self,
         digest: &Digest,
@@ -99,7 +100,7 @@ impl<P: Platform> Inside<P> {
             let bytes = self.host.hold(object.body, size).await?;
             match self.inside(&bytes) {
                 Ok(_) => Ok(Some(Content::untyped(bytes))),
-                // It is made anew.
+                // The pass writes it anew.
                 Err(_) => Ok(None),
             }
         };
@@ -108,7 +109,7 @@ impl<P: Platform> Inside<P> {
             let Some(content) = self.tiers.content(wanted, trace, cold).await? else {
                 return Ok(None);
             };
-            // Bytes that were hot are shared, and counted there.
+            // Hot bytes are shared, and the hot tier counts them.
             let outside = match read.take() {
                 None if !was_hot => {
                     let size = content.bytes.len();
@@ -117,7 +118,7 @@ impl<P: Platform> Inside<P> {
                 }
                 read => read,
             };
-            // Requests that wait for memory hold no parsed head.
+            // Check the memory before parsing, so that waiting requests hold no parsed head.
             let counts = content.bytes.slice(0, index::COUNTS).to_vec();
             let memory = index::memory(&counts, content.bytes.len()).unwrap_or_default();
             let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
@@ -133,14 +134,15 @@ impl<P: Platform> Inside<P> {
                     }));
                 }
                 Ok(Inner::Refused(refusal)) => return Err(refused(digest, &refusal)),
-                // A tier before the cold one has what is of no use any more: there may be another one behind it.
+                // A nearer tier has an index that can't be used;
+                // the cold tier may have another one.
                 Err(_) => self.tiers.withdraw(wanted).await,
             }
         }
         Ok(None)
     }
 
-    /// Deletes an index of which a part is corrupt or gone, so that it is made again.
+    /// Deletes an index of which a part is corrupt or gone, so that it is written again.
     pub(super) async fn invalidate_index(
         &self,
         digest: &Digest,
@@ -152,7 +154,7 @@ impl<P: Platform> Inside<P> {
         broken(digest, &format!("{error}{}", again.unwrap_or_default()))
     }
 
-    /// What bytes say of a layer. A refusal for limits that are others now says nothing.
+    /// Parses an index or a refusal. A refusal under limits that have changed since is an error.
     fn inside(&self, bytes: &P::Bytes) -> Result<Inner, IndexError> {
         let head = index::head(&bytes.slice(0, index::FIXED).to_vec())?;
         let inside = Inner::parse(&bytes.slice(0, head).to_vec())?;

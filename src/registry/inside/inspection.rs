@@ -1,4 +1,4 @@
-//! What those get who look inside.
+//! The results of looking inside layers and images.
 
 use serde_json::Value;
 
@@ -8,11 +8,11 @@ use crate::{
     registry::{inside::layer::Progress, pull::Pulled},
 };
 
-/// What a request gets that looks into a layer or an image.
+/// The result of looking into a layer or an image.
 pub(in crate::registry) enum Inspection<P: Platform> {
-    /// A layer has to be indexed first.
+    /// The layer must be indexed first.
     Indexing(Digest, Progress),
-    /// The client has it, by this etag.
+    /// The client has the content with this etag.
     Unchanged(String),
     /// A table of contents, or a directory.
     Listing(Listing),

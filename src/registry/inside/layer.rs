@@ -22,7 +22,7 @@ pub(super) struct Layer<B> {
 }
 
 impl<B: crate::store::Bytes> Layer<B> {
-    /// About the memory that it takes: here, and in the platform's memory.
+    /// About the memory of the layer: in this module, and in the platform's memory.
     pub(super) fn weight(&self) -> (usize, usize) {
         let objects = usize::try_from(self.record.objects()).unwrap_or(usize::MAX);
         let record = objects.saturating_mul(EXTENT);
@@ -30,7 +30,7 @@ impl<B: crate::store::Bytes> Layer<B> {
         (self.index.weight().saturating_add(record), outside)
     }
 
-    /// Says that its memory is still held.
+    /// Renews the leases of its memory.
     pub(super) fn renew(&self, now: Timestamp) {
         for lease in &mut *self.leases.borrow_mut() {
             lease.renew(now);
@@ -52,7 +52,7 @@ impl<B: crate::store::Bytes> Layer<B> {
         parts.into_iter()
     }
 
-    /// What a span has of these bytes of the archive.
+    /// The part of a span that overlaps this range of the archive.
     pub(super) fn cut(&self, at: usize, whole: &B, bytes: &Range<u64>) -> Result<B, StoreError> {
         let Some(Span { output, .. }) = self.index.spans.get(at) else {
             return Err(self.lacks(&format!("its index has no span {at}")));
@@ -67,30 +67,30 @@ impl<B: crate::store::Bytes> Layer<B> {
     }
 }
 
-/// How bytes of the archive of a layer are read.
+/// How bytes of a layer's archive are read.
 pub(super) enum Reading<B> {
-    /// From these spans, which are here, in memory that is leased for as long.
+    /// From these spans, which are in memory under this lease.
     Held(BTreeMap<usize, B>, Option<Rc<Lease>>),
-    /// As the reply is, in memory that is leased for as long.
+    /// From spans that are fetched while the reply is read, in memory under this lease.
     Passing(Rc<RefCell<Lease>>),
 }
 
-/// How far a pass over a layer has come.
+/// The progress of a pass over a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::registry) struct Progress {
     /// The bytes of the layer that were read.
     pub(in crate::registry) read: u64,
-    /// Its size.
+    /// The size of the layer.
     pub(in crate::registry) size: u64,
-    /// Whether what there is to know of it is known.
+    /// Whether the layer has an index, or was refused one.
     pub(super) is_done: bool,
 }
 
-/// A layer, as far as it is known.
+/// The result of opening a layer.
 pub(super) enum Opened<B> {
     Layer(Rc<Layer<B>>),
     Indexing(Progress),
 }
 
-/// About the memory that an extent of a blob's record takes.
+/// About the memory of an extent in a blob's record.
 const EXTENT: usize = 128;

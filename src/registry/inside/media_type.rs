@@ -2,7 +2,7 @@
 
 use crate::layer::json;
 
-/// The media type of a file by its name. Anybody may have made the file, and the inspector has the
+/// The media type of a file by its name. Any client may have pushed it, and the inspector has the
 /// same origin. So no file has a type that a browser runs, styles with or opens as a document:
 /// browsers show the pictures of [`PICTURES`] and plain text, and save the rest.
 pub(in crate::registry) fn media_type(path: &[u8]) -> &'static str {
@@ -28,8 +28,8 @@ pub(in crate::registry) fn file_name(path: &[u8]) -> String {
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// The pictures that a browser shows, by the ending of the name. SVG is left out: opened by itself, it is a document with
-/// scripts.
+/// The pictures that a browser shows, by the ending of the name.
+/// SVG is left out: opened by itself, it is a document with scripts.
 const PICTURES: [(&str, &str); 9] = [
     ("avif", "image/avif"),
     ("bmp", "image/bmp"),
@@ -45,5 +45,5 @@ const PICTURES: [(&str, &str); 9] = [
 /// The media type of every text, whatever its language: no browser runs it.
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The media type of all that is neither text nor a picture.
+/// The media type of every other file.
 pub(in crate::registry) const BYTES: &str = "application/octet-stream";

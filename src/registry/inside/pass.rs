@@ -1,4 +1,4 @@
-//! Passes over layers: they make indexes, in as many steps as a layer needs.
+//! Passes over layers: they write indexes, in as many steps as a layer needs.
 
 use std::time::Duration;
 
@@ -29,12 +29,12 @@ use crate::{
     },
 };
 
-/// A pass that goes on, with the memory that it takes and the cost of this step.
+/// A pass that continues, with its memory and the cost of this step.
 struct Resumed {
     pass: Pass,
     lease: Lease,
     cost: Cost,
-    /// Whether an object in the bucket holds what was saved of it.
+    /// Whether the bucket has a saved state of the pass.
     was_saved: bool,
 }
 
@@ -44,9 +44,10 @@ struct Cost {
     /// The bytes of the archive, and the work of packing entries, before this step.
     length: u64,
     packed: u64,
-    /// The byte of the layer from which on reading counts: where the pass stopped repeating itself.
+    /// The offset in the layer from which reading counts:
+    /// the end of the part that the pass reads again.
     from: u64,
-    /// The turns that other requests were given.
+    /// The turns that this step has given to other requests.
     turns: u64,
 }
 
@@ -62,7 +63,7 @@ impl Cost {
         }
     }
 
-    /// Adds what a pass has done since it was last asked, and returns the cost so far.
+    /// Adds the pass's work since the last call, and returns the cost so far.
     fn add(&mut self, pass: &Pass) -> u64 {
         let (read, length) = pass.position();
         if pass.repeats() {
@@ -74,7 +75,7 @@ impl Cost {
         self.bytes
     }
 
-    /// Whether other requests are to have their turn now.
+    /// Whether other requests get a turn now.
     fn is_turn(&mut self) -> bool {
         let turns = self.bytes / TURN;
         let is_turn = turns > self.turns;
@@ -83,7 +84,7 @@ impl Cost {
     }
 }
 
-/// Why a pass did not go on.
+/// The reason that a pass stopped.
 enum Failure {
     /// The layer.
     Pass(PassError),
@@ -109,26 +110,27 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// An index of up to this many bytes is read whole. It is no more than what the hot tier keeps.
+/// An index of up to this many bytes is read whole: it fits the hot tier.
 const MAX_WHOLE: u64 = 2 * 1024 * 1024;
 
-/// More than a pass saves: 24 MiB of windows, spans and contents, an object of spans, and what of the archive was begun.
+/// More than a pass saves: 24 MiB of windows, spans and contents, an object of spans, and an
+/// unfinished part of the archive.
 const MAX_SAVED: u64 = 40 * 1024 * 1024;
 
-/// The memory that is leased ahead of what a pass takes.
+/// The memory that is leased beyond the pass's current need.
 const AHEAD: u64 = 4 * 1024 * 1024;
 
-/// How many bytes of an archive take as long as packing one of its table of contents.
+/// The bytes of an archive that take as long as packing one byte of its table of contents.
 const PACKING: u64 = 4;
 
-/// About how many bytes come out of a layer before other requests have their turn: that is some tens of milliseconds.
+/// About how many bytes a layer yields before other requests get a turn: some tens of milliseconds.
 const TURN: u64 = 4 * 1024 * 1024;
 
-/// The passes that an isolate does at the same time: each takes some tens of megabytes at the most.
+/// The most concurrent passes of an isolate: each takes some tens of megabytes at most.
 const MAX_PASSES: usize = 2;
 
 impl<P: Platform> Inside<P> {
-    /// Does a step of the pass over a layer, or waits for one that is being done.
+    /// Does a step of the pass over a layer, or waits for the step that is under way.
     pub(super) async fn advance(
         &self,
         digest: &Digest,
@@ -141,7 +143,7 @@ impl<P: Platform> Inside<P> {
             is_done: false,
         };
         if self.passes.running(self.host.now()) >= MAX_PASSES && !self.passes.is_under_way(&key) {
-            // Each takes memory: what asks for one more comes again.
+            // Each pass takes memory: the client of another one must retry.
             return Ok(later);
         }
         match self.passes.board(&key, self.host.now()) {
@@ -161,8 +163,8 @@ impl<P: Platform> Inside<P> {
         }
     }
 
-    /// Does a step of the pass over a layer: from where it was saved up to the end, or to where it is saved again. `None` if no
-    /// memory is free for it.
+    /// Does a step of the pass over a layer: from the saved state to the end, or to the next save.
+    /// `None` if no memory is free for it.
     async fn step(
         &self,
         digest: &Digest,
@@ -218,7 +220,7 @@ impl<P: Platform> Inside<P> {
             )
             .await?;
         self.metrics.passed(outcome);
-        // Whoever has waited for it reads it next.
+        // The waiting requests read it next.
         let content = Content::untyped(bytes);
         self.tiers.insert(Wanted::Index(digest), content);
         if was_saved {
@@ -236,7 +238,7 @@ impl<P: Platform> Inside<P> {
         let object = self.store.get(saved_key, None).await?;
         let was_saved = object.is_some();
         let object = match object {
-            // More than a pass saves, from before there was this limit: it begins anew.
+            // Too large for this version: an older one saved it. The pass begins anew.
             Some(object) if object.meta.size > MAX_SAVED => {
                 self.host.discard(object.body).await;
                 None
@@ -273,7 +275,7 @@ impl<P: Platform> Inside<P> {
         }))
     }
 
-    /// Writes an object of pieces, without a copy of all of them where they are large.
+    /// Writes an object of pieces. Large ones are streamed, without a copy of all pieces.
     async fn put_pieces(&self, key: &Key, pieces: Vec<Vec<u8>>) -> Result<(), StoreError> {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
         let content = if length <= AHEAD / 4 {
@@ -286,7 +288,8 @@ impl<P: Platform> Inside<P> {
         Ok(())
     }
 
-    /// Reads a layer on from where a pass is. Answers the index at the end, and nothing where the pass has paused.
+    /// Continues reading a layer at the pass's position. Returns the index at the end, or `None` if
+    /// the pass has paused.
     async fn read_on(
         &self,
         digest: &Digest,
@@ -328,7 +331,7 @@ impl<P: Platform> Inside<P> {
         Ok(index)
     }
 
-    /// Pushes one piece of a layer through a pass, which may pause within it.
+    /// Pushes a piece of a layer through a pass, which may pause within it.
     async fn push_piece(
         &self,
         digest: &Digest,
@@ -357,10 +360,10 @@ impl<P: Platform> Inside<P> {
                 return Err(PassError::Memory(Ledger::WASM).into());
             }
             if needed > lease.bytes() && lease.resize(needed + AHEAD / 2, now).is_err() {
-                // It goes on when others have ended.
+                // It continues when other work has released memory.
                 pass.pause();
             }
-            // If the next piece is there already, awaiting it lets nothing else of the isolate run.
+            // Awaiting a piece that has arrived already does not let other work of the isolate run.
             if cost.is_turn() {
                 lease.renew(now);
                 lead.renew(now);
@@ -384,7 +387,7 @@ impl<P: Platform> Inside<P> {
         Ok(())
     }
 
-    /// Stores the rest of an index that is large, and answers what is to be read whole.
+    /// Stores the pages of a large index, and returns the part that is read whole.
     async fn keep_pages(&self, digest: &Digest, index: Encoded) -> Result<Vec<u8>, Error> {
         if index.size() <= MAX_WHOLE {
             return Ok(index.into_bytes());

@@ -1,4 +1,4 @@
-//! The schedule of passes: after a push, and by the clock.
+//! The schedule of passes: after a push, and by the cron trigger.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,21 @@ use crate::{
     },
 };
 
-/// How often the clock's trigger began passes that did not end, by the layer.
+/// How often the cron trigger began a pass that did not end, by layer.
 type Tries = BTreeMap<String, u32>;
 
-/// How often the clock's trigger begins a pass that ends the isolate.
+/// A pass that ended the isolate so often is given up.
 const MAX_TRIES: u32 = 3;
 
-/// The steps that the cron trigger does at a time: each may take seven of the thirty seconds that it has.
+/// The most steps of one cron trigger: each may take seven of its thirty seconds.
 const STEPS_AT_ONCE: u32 = 3;
 
-/// The passes of which it tries one after the other until so many steps are done.
+/// The most passes that one cron trigger tries for that many steps.
 const PASSES_AT_ONCE: u32 = 50;
 
 impl<P: Platform> Inside<P> {
-    /// Indexes layers that were pushed and have no index yet, as far as a step each goes. Should that be cut short, the cron
-    /// trigger knows what is left.
+    /// Indexes pushed layers that have no index yet, each by one step.
+    /// If this is cut short, the cron trigger knows which layers are left.
     pub(in crate::registry) async fn index_pushed(&self, layers: &[Digest]) -> Result<(), Error> {
         let mut left = Vec::new();
         for digest in layers {
@@ -54,8 +54,10 @@ impl<P: Platform> Inside<P> {
         Ok(())
     }
 
-    /// Goes on with passes that were paused: each a step, as many as there is time for. One that fails does not keep others from
-    /// their turn, and one that ended the isolate several times is given up: it is announced before each step.
+    /// Continues paused passes, each by one step, as many as there is time for.
+    /// A pass that fails does not block the others.
+    /// Each step is recorded before it begins, so that a pass that ended the isolate several times
+    /// is given up.
     pub(in crate::registry) async fn advance_passes(&self) -> Result<(), Error> {
         let mut steps = 0;
         let mut tries: Option<Tries> = None;
@@ -93,7 +95,7 @@ impl<P: Platform> Inside<P> {
                     }
                     tries.remove(&encoded);
                 }
-                // Nobody will ask for it again.
+                // The layer is not stored, so nothing will ask for its index.
                 _ => self.store.delete(&[key]).await?,
             }
             if steps == STEPS_AT_ONCE {
@@ -106,8 +108,8 @@ impl<P: Platform> Inside<P> {
         }
     }
 
-    /// Which passes the trigger began and did not end, and how often. What another version has
-    /// written counts as none.
+    /// Reads which passes the trigger began and did not end, and how often.
+    /// A document of another version counts as empty.
     async fn read_tries(&self) -> Result<Tries, Error> {
         Ok(match self.store.text(&self.host, &Key::Passes).await? {
             Some((_, text)) => from_json(&Key::Passes, &text).unwrap_or_default(),
@@ -126,7 +128,7 @@ impl<P: Platform> Inside<P> {
         Ok(())
     }
 
-    /// Remembers that a layer is not to be indexed, because that never came to an end.
+    /// Stores that a layer is not to be indexed, because its pass never ended.
     async fn give_up(&self, digest: &Digest) -> Result<(), Error> {
         let refusal = Refusal {
             reason: format!("indexing it crashed the isolate {MAX_TRIES} times"),

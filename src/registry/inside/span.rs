@@ -38,7 +38,7 @@ use crate::{
     tier::Tier,
 };
 
-/// What neighbouring spans are inflated from.
+/// The compressed input and the windows of neighbouring spans.
 struct Fetched<B> {
     _lease: Option<Lease>,
     spans: Range<usize>,
@@ -71,25 +71,31 @@ fn too_large(digest: &Digest, bytes: u64) -> Error {
     Error::new(Code::LayerInvalid, found)
 }
 
-/// The most bytes that are in memory at once to inflate a span. zlib's blocks inflate to 4 MiB at most, and others' are shorter.
+/// The most bytes of input and output that are in memory to inflate a span. Blocks of zlib inflate
+/// to at most 4 MiB, and others are shorter.
 const MAX_INFLATED: u64 = 24 * 1024 * 1024;
 
-/// Files, and parts of them, of more bytes pass by: the tiers are for what is small and read often.
+/// A read of more bytes is streamed and not cached:
+/// the tiers are for small reads that are frequent.
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
 
-/// The memory of a reply of no more bytes is given back when it begins.
+/// The memory of a reply of at most so many bytes is released when the reply begins.
 const SMALL: u64 = 256 * 1024;
 
-/// So do those that are in spans of more bytes, unless that is one: the first and the last may be read for a part.
+/// A read is streamed too if its spans have more bytes than this, unless it has only one span.
+/// The limit is above [`MAX_KEPT`], because a part of the first and the last span may be all that
+/// is wanted.
 const MAX_HELD: u64 = MAX_KEPT + 2 * 1024 * 1024;
 
-/// About how many bytes of those are inflated from one range of the layer.
+/// About how many bytes a streamed read inflates from one range of the layer.
 const FETCHED: u64 = 2 * 1024 * 1024;
 
 impl<P: Platform> Inside<P> {
-    /// Decides how these ranges of the archive of a layer are read. Where they are in few spans, those are read now, from the
-    /// nearest tier, and kept; else they are read as the reply is, and pass by. `None` where that would be more work than `whole`,
-    /// of which they are parts.
+    /// Decides how to read these ranges of a layer's archive.
+    /// A few spans are read now, from the nearest tier, and cached;
+    /// more are streamed with the reply.
+    /// `None` if streaming the ranges would be more work than streaming `whole`,
+    /// which contains them.
     pub(super) async fn reading(
         &self,
         layer: &Rc<Layer<P::Bytes>>,
@@ -103,7 +109,7 @@ impl<P: Platform> Inside<P> {
         let mut spans = BTreeSet::new();
         let mut held = 0;
         let mut largest = 0;
-        // As many as are held, and one more.
+        // The spans that may be held, and one more.
         for at in ranges.iter().flat_map(|bytes| index.spans_of(bytes)) {
             if held > MAX_HELD && spans.len() > 1 {
                 break;
@@ -140,7 +146,7 @@ impl<P: Platform> Inside<P> {
             let read = self.spans(layer, first..end, Some(trace)).await?;
             found.extend((first..end).zip(read));
         }
-        // A small reply is sent soon.
+        // A small reply is sent soon, so its lease ends now.
         let lease = lease.filter(|_| wanted > SMALL).map(Rc::new);
         Ok(Some(Reading::Held(found, lease)))
     }
@@ -175,7 +181,7 @@ impl<P: Platform> Inside<P> {
                     return Ok(None);
                 }
                 let end = left.end.min(left.start + together.max(1));
-                // Others have their turn, whom a layer that is near and a client that is quick would leave none.
+                // A cached layer and a fast client would otherwise leave other requests no turn.
                 inside.host.sleep(Duration::ZERO).await;
                 let now = inside.host.now();
                 lease.borrow_mut().renew(now);
@@ -197,7 +203,7 @@ impl<P: Platform> Inside<P> {
         made.try_flatten().boxed_local()
     }
 
-    /// Reads spans. With a trace, they are read from the nearest tier and kept.
+    /// Reads spans. With a trace, they are read from the nearest tier and cached.
     async fn spans(
         &self,
         layer: &Layer<P::Bytes>,
@@ -217,7 +223,7 @@ impl<P: Platform> Inside<P> {
                         .is_some_and(|fetched| fetched.spans.contains(&at))
                 };
                 if !is_fetched(&fetched.borrow()) {
-                    // Neighbours that memory does not have come with one request.
+                    // Fetch neighbours that are not hot with the same request.
                     let after = of(at + 1..spans.end).iter();
                     let more = after
                         .take_while(|next| next.follows(span) && !self.tiers.is_hot(wanted(next)))
@@ -226,7 +232,7 @@ impl<P: Platform> Inside<P> {
                     let got = self.fetch(layer, now, trace).await?;
                     *fetched.borrow_mut() = Some(got);
                 }
-                // Inflating is done at once, in wasm's memory.
+                // Inflating is synchronous, in wasm's memory.
                 let taken = span.length() + span.input.end.saturating_sub(span.input.start);
                 let _lease = match span.start {
                     SpanStart::Plain => None,
@@ -269,7 +275,7 @@ impl<P: Platform> Inside<P> {
         Ok(found)
     }
 
-    /// Reads what neighbouring spans are inflated from, and their windows.
+    /// Fetches the input of neighbouring spans, and their windows.
     async fn fetch(
         &self,
         layer: &Layer<P::Bytes>,
@@ -301,8 +307,8 @@ impl<P: Platform> Inside<P> {
             }
             _ => locate(&layer.record, digest, Some(range)),
         };
-        // It is in memory while spans are inflated, and a span may be made of far more bytes than it has. Of what passes by,
-        // so much is leased already.
+        // The input stays in memory while spans are inflated, and may be far larger than a span.
+        // A streamed read has leased `FETCHED` bytes for it already.
         let lease = match first.start {
             SpanStart::Plain => None,
             _ if is_passing && range.length() <= FETCHED => None,

@@ -9,7 +9,8 @@ use futures_util::{
 
 use crate::{layer::entry::Segment, range::ByteRange, store::StoreError};
 
-/// Puts zeros between the segments of a sparse file, of which `archive` has the bytes in this range of the file.
+/// Puts zeros between the segments of a sparse file. `archive` has the bytes of the segments in
+/// this range of the file.
 pub(super) fn weave<Y: crate::store::Bytes>(
     archive: LocalBoxStream<'static, Result<Y, StoreError>>,
     segments: Rc<[Segment]>,
@@ -62,5 +63,5 @@ pub(super) const fn bounds(range: ByteRange) -> Range<u64> {
     range.first()..range.first() + range.length()
 }
 
-/// The bytes of a hole that are made at once.
+/// The most zeros in one piece.
 const ZEROS: usize = 64 * 1024;

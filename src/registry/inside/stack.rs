@@ -23,8 +23,8 @@ use crate::{
 /// Stacked layers, the lowest first. A layer that occurs several times is opened once, and a copy
 /// right above itself changes nothing.
 ///
-/// The indexes of the layers are cached, see [`Indexes`]. An evicted one is read again when it is
-/// needed.
+/// The indexes of the layers are cached, see [`Indexes`].
+/// An evicted one is read again when it is needed.
 pub(super) struct Stack<'a, P: Platform> {
     inside: &'a Inside<P>,
     name: &'a Name,
@@ -167,8 +167,9 @@ impl<'a, P: Platform> Stack<'a, P> {
         layer.index.seek(from, read).await
     }
 
-    /// Leases the memory of a lookup that takes much. All that it may ever take is leased at once,
-    /// while it holds little: lookups that hold much never wait for each other.
+    /// Leases the memory of a large lookup.
+    /// The most that it may ever need is leased at once, while it holds little, so that large
+    /// lookups never wait for each other.
     async fn lease(&self) -> Result<(), Error> {
         if self.lease.borrow().is_some() || self.budget.memory() <= FREE {
             return Ok(());
@@ -216,7 +217,7 @@ impl<P: Platform> tree::Layers for Stack<'_, P> {
     }
 }
 
-/// Without it, indexes of requests that have ended would evict those of others.
+/// Evicts the stack's indexes: those of ended requests would push out those of others.
 impl<P: Platform> Drop for Stack<'_, P> {
     fn drop(&mut self) {
         let mut shelf = self.inside.indexes.shelf.borrow_mut();
@@ -226,7 +227,7 @@ impl<P: Platform> Drop for Stack<'_, P> {
     }
 }
 
-/// The answer if a lookup would exceed the budget of its request.
+/// The error for a lookup that would exceed the budget of its request.
 pub(super) fn spent(spent: Spent) -> Error {
     let found = format!(
         "the lookup reaches {spent}, the limit of a request: request a path without links, or a file of one layer"
@@ -234,15 +235,15 @@ pub(super) fn spent(spent: Spent) -> Error {
     Error::new(Code::FileUnknown, found).with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// Divisor for the bytes of an index in the platform's memory, where they count as memory: many of
+/// Divisor for the bytes of an index in the platform's memory, if they count as memory: many of
 /// them are shared with the hot tier.
 const OUTSIDE: usize = 2;
-/// The same where they count as work: the platform reads them faster than this module.
+/// The same divisor, if they count as work: the platform reads them faster than this module.
 const READ: usize = 8;
 /// The memory that a lookup takes without a lease: more than nearly all lookups need.
 const FREE: usize = 256 << 10;
-/// The most memory of a lookup, without what all requests share: directories, cached answers, and a
-/// page.
+/// The most memory of a lookup, without memory that all requests share: directories, cached
+/// answers, and a page.
 const LOOKUP: usize = Limits::REQUEST.held + tree::SEEN + tree::MAX_WEIGHT;
 /// The work of opening a layer, in addition to its index.
 const OPEN: usize = 64 << 10;

@@ -14,19 +14,19 @@ use crate::{
     store::{Meta, Streams as _, document::Stored, key::Key},
 };
 
-/// What a manifest lists.
+/// The manifests that a manifest lists.
 #[derive(Debug)]
 pub(in crate::registry) enum Children {
-    /// These, or none.
+    /// These, possibly none.
     Listed(BTreeSet<Digest>),
-    /// Nobody can say what.
+    /// Its bytes can't be read.
     Unreadable,
-    /// It has been deleted meanwhile.
+    /// It was deleted meanwhile.
     Gone,
 }
 
 impl<P: Platform> Manifests<P> {
-    /// Whether manifests of a repository go by themselves.
+    /// Whether retention removes untagged manifests of this repository.
     pub(super) fn removes_untagged(&self, name: &Name) -> bool {
         let policy = self.settings.retention.of(name);
         policy.is_some_and(|policy| policy.untagged().is_some())
@@ -53,13 +53,14 @@ impl<P: Platform> Manifests<P> {
             return Ok(Children::Unreadable);
         };
         if digest.algorithm().digest(&bytes) != *digest {
-            // It may have listed others.
+            // The original bytes may have listed others.
             return Ok(Children::Unreadable);
         }
         Ok(manifest::may_list(&bytes).map_or(Children::Unreadable, Children::Listed))
     }
 
-    /// Refuses to name manifests that are being removed at this moment. They were stored, or seen, before.
+    /// Refuses to name manifests that retention is removing at this moment. The caller has stored
+    /// or seen each of them before.
     pub(super) async fn require_staying<'d>(
         &self,
         name: &Name,
@@ -70,10 +71,10 @@ impl<P: Platform> Manifests<P> {
         }
         let removed = for_each(digests, |digest| async move {
             let claim = self.store.head(&Key::claim(name, digest)).await?;
-            // One that is as old as the grace period is nobody's.
+            // A claim that is as old as the grace period has no owner.
             let is_young =
                 |claim: Meta| self.host.now().since(claim.uploaded) < self.settings.grace;
-            // A claim may have come and gone since, and what was claimed with it.
+            // The claim may have been released since, after the manifest was removed.
             let is_going = claim.is_some_and(is_young)
                 || self
                     .store
@@ -93,8 +94,9 @@ impl<P: Platform> Manifests<P> {
     }
 }
 
-/// Whether a manifest may list others: unless its bytes were read when it was stored and listed
-/// none. The stored media type proves nothing, because clients chose it once.
+/// Whether a manifest may list others: yes, unless its bytes were read when it was stored and
+/// listed none.
+/// The stored media type proves nothing, because clients chose it once.
 pub(in crate::registry) fn may_list(meta: &Meta) -> bool {
     serde_json::from_str::<Stored>(&meta.metadata)
         .map_or(true, |stored| stored.lists != Some(false))

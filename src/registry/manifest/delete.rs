@@ -1,7 +1,7 @@
 //! Deleting tags and manifests: end-9.
 //!
-//! Nothing is deleted here that another request could be about to need: a sweep does that, later. What is deleted is what makes a
-//! repository have it.
+//! Only the tags and the manifest are deleted here, by which a repository has it.
+//! Objects that a concurrent request may be about to need stay for the sweep.
 
 use serde_json::json as detail;
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl<P: Platform> Manifests<P> {
-    /// end-9, by tag: the tag goes, the manifest stays.
+    /// end-9, by tag: the tag is deleted, the manifest stays.
     pub(in crate::registry) async fn delete_tag(
         &self,
         caller: &Caller,
@@ -45,7 +45,8 @@ impl<P: Platform> Manifests<P> {
         }
     }
 
-    /// end-9, by digest: Manifest DELETE of the removal protocol. Grants and the referrers entry stay for the sweep.
+    /// end-9, by digest: Manifest DELETE of the removal protocol. Grants and the referrers entry
+    /// stay for the sweep.
     pub(in crate::registry) async fn delete_manifest(
         &self,
         caller: &Caller,
@@ -56,7 +57,8 @@ impl<P: Platform> Manifests<P> {
         if self.store.head(&manifest).await?.is_none() {
             return Err(Error::manifest_unknown(name, digest));
         }
-        // Tags that still name it become tombstones, each by compare-and-swap: one that was moved meanwhile stays.
+        // Tags that still name it become tombstones, each by compare-and-swap: a tag that was moved
+        // meanwhile stays.
         let tags = self.store.list_all(Prefix::Tags(name)).await?.objects;
         for (key, meta) in &tags {
             let target: TagTarget = from_json(key, &meta.metadata)?;
@@ -74,7 +76,7 @@ impl<P: Platform> Manifests<P> {
         Ok(())
     }
 
-    /// Lets only those who may administer the repository delete a tag that does not move.
+    /// Refuses to delete an immutable tag, unless the caller may administer the repository.
     fn require_deletable(&self, caller: &Caller, name: &Name, tag: &Tag) -> Result<(), Error> {
         let settings = &self.settings;
         if !settings.retention.is_immutable(name, tag)
@@ -111,7 +113,7 @@ impl<P: Platform> Manifests<P> {
         }
     }
 
-    /// Makes a tag a tombstone, if it still is what was seen.
+    /// Turns a tag into a tombstone if it is unchanged. Returns whether it was.
     pub(in crate::registry) async fn bury(
         &self,
         key: &Key,
@@ -127,7 +129,7 @@ impl<P: Platform> Manifests<P> {
             metadata: &tombstone,
             ..PutOptions::default()
         };
-        // No bytes: what listings know a tombstone by.
+        // Listings recognize a tombstone by its empty body.
         Ok(self
             .store
             .put(key, Content::Bytes(Vec::new()), options)

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// The answer to who would move a tag that does not move.
+/// The error for a caller that may not move a tag.
 fn immutable(name: &Name, tag: &Tag) -> Error {
     let found = format!(
         "tag {tag} in repository {name} is immutable and names another manifest; push another tag"
@@ -47,14 +47,14 @@ pub(in crate::registry) struct Names<'a> {
     pub(in crate::registry) tags: &'a [Tag],
 }
 
-/// A manifest that was pushed.
+/// The result of pushing a manifest.
 pub(in crate::registry) struct Pushed {
     pub(in crate::registry) digest: Digest,
-    /// The manifest that it refers to.
+    /// The manifest that the pushed one refers to.
     pub(in crate::registry) subject: Option<Digest>,
 }
 
-/// A manifest that was received.
+/// A received manifest.
 struct Document {
     manifest: Manifest,
     bytes: Vec<u8>,
@@ -64,12 +64,12 @@ struct Document {
 /// A tag that a push writes.
 struct TagPush<'a> {
     tag: &'a Tag,
-    /// The answer if the tag names another manifest; `None` if the caller may move it.
+    /// The error if the tag names another manifest; `None` if the caller may move the tag.
     refusal: Option<Error>,
 }
 
 impl TagPush<'_> {
-    /// The store operations that it takes.
+    /// The store operations that writing the tag needs.
     const fn operations(&self) -> usize {
         if self.refusal.is_some() { 3 } else { 1 }
     }
@@ -86,8 +86,8 @@ fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
 }
 
 impl<P: Platform> Manifests<P> {
-    /// end-7: Manifest PUT of the removal protocol. `overwrite` says whether the caller may move
-    /// tags.
+    /// end-7: Manifest PUT of the removal protocol.
+    /// An `Err` in `overwrite` means that the caller may not move tags.
     pub(in crate::registry) async fn push(
         &self,
         payload: Payload<'_, P::Body>,
@@ -154,7 +154,7 @@ impl<P: Platform> Manifests<P> {
         }) // 7
     }
 
-    /// Receives the bytes of a manifest, in memory that is leased, and parses them.
+    /// Receives the bytes of a manifest, in leased memory, and parses them.
     async fn receive(
         &self,
         payload: Payload<'_, P::Body>,
@@ -168,7 +168,7 @@ impl<P: Platform> Manifests<P> {
         if announced > MAX_SIZE {
             return Err(too_large());
         }
-        // Its bytes, with room to grow, and what it names.
+        // The bytes, spare capacity, and the parsed digests.
         let lease = self
             .ledger
             .wait_if_large(&self.host, Memory::Wasm, WEIGHT * announced);
@@ -202,8 +202,9 @@ impl<P: Platform> Manifests<P> {
         Ok((document, lease))
     }
 
-    /// The tags that a push writes. A caller who may not move a tag, which is `denied`, has it
-    /// looked at, before the push and when it is written.
+    /// The tags that a push writes.
+    /// For a caller that may not move tags (`denied`), each tag is read before the push and again
+    /// when it is written.
     fn tags_to_write<'n>(
         &self,
         name: &Name,
@@ -228,8 +229,9 @@ impl<P: Platform> Manifests<P> {
         tags.collect()
     }
 
-    /// The manifests that an index lists, and those of them that are not there. Where manifests go by themselves also those that these
-    /// list: what goes first is what nothing names but what goes as well.
+    /// The manifests that an index lists, and those of them that are missing.
+    /// If retention removes untagged manifests, their children are included.
+    /// Retention may remove such a child before its parent, if all that name it are removed too.
     async fn listed(
         &self,
         name: &Name,
@@ -254,7 +256,7 @@ impl<P: Platform> Manifests<P> {
                 let was_read = may_list(&meta);
                 Ok(match self.children(name, child, &meta).await? {
                     Children::Listed(children) => Ok((children, was_read)),
-                    // Nobody can say what it lists.
+                    // Its children can't be known.
                     Children::Unreadable => Ok((BTreeSet::new(), was_read)),
                     Children::Gone => Err(child.clone()),
                 })
@@ -271,7 +273,8 @@ impl<P: Platform> Manifests<P> {
                 }
             }
             next.retain(|child| !listed.contains(child));
-            // Of each of those a look, then a claim and another look; and perhaps it has to be read.
+            // Each of those costs a read, then a claim check and another read;
+            // and perhaps its body.
             let deeper = (listed.len() + next.len()).saturating_sub(manifest.manifests.len());
             let more = 3 * deeper + read + next.len();
             self.require_operations(name, manifest, for_tags + more)?;
@@ -279,7 +282,8 @@ impl<P: Platform> Manifests<P> {
         Ok((listed, absent))
     }
 
-    /// Refuses, before anything is written, a push that the platform would break off in the middle.
+    /// Refuses a push that would exceed the platform's limit in the middle,
+    /// before anything is written.
     pub(in crate::registry) fn require_operations(
         &self,
         name: &Name,
@@ -287,14 +291,15 @@ impl<P: Platform> Manifests<P> {
         more: usize,
     ) -> Result<(), Error> {
         let children = manifest.manifests.len();
-        // Where manifests go by themselves, a claim and a look for each child, and its own.
+        // If retention removes untagged manifests: a claim check and a read for each child and for
+        // the manifest.
         let claims = if self.removes_untagged(name) {
             2 * (children + 1)
         } else {
             0
         };
-        // A link, a grant and a look for each blob, a look for each child; marks, referrer, catalogue (2), manifest; tags, and what
-        // children list.
+        // For each blob a link, a grant and a read; for each child a read.
+        // Then marks, referrer, catalogue (2) and manifest; the tags; and the children's children.
         let needed = 3 * manifest.blobs.len() + children + 5 + claims + more;
         let allowed = self.settings.subrequests;
         if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {

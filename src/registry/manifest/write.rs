@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The most bytes of metadata that every store takes, with room for its name.
+/// The most bytes of metadata that every store accepts, with room for its name.
 const MAX_METADATA: usize = 1_900;
 
 /// A manifest that is about to be stored in a repository.
@@ -30,7 +30,7 @@ pub(in crate::registry) struct NewManifest<'a> {
 }
 
 impl<P: Platform> Manifests<P> {
-    /// KEEP, for all blobs of a manifest: fresh grants even where it is stored.
+    /// KEEP, for all blobs of a manifest: fresh grants even if the manifest is stored already.
     pub(in crate::registry) async fn keep_blobs(&self, new: NewManifest<'_>) -> Result<(), Error> {
         let blobs: Vec<&Digest> = new.manifest.blobs.iter().collect();
         if blobs.is_empty() {
@@ -77,7 +77,7 @@ impl<P: Platform> Manifests<P> {
         Ok(())
     }
 
-    /// Lets a tag name a manifest; with a refusal, only if that moves it from no other.
+    /// Points a tag at a manifest. With a refusal, only a tag that names no other manifest.
     pub(super) async fn write_tag(
         &self,
         name: &Name,
@@ -105,7 +105,8 @@ impl<P: Platform> Manifests<P> {
             };
             let content = store::Content::Bytes(target.as_bytes().to_vec());
             let key = Key::tag(name, tag);
-            // Retention takes no manifest before it is as old as the grace period, so none that is tagged in time.
+            // Retention removes no manifest younger than the grace period, so none that is tagged
+            // within the BOUND.
             bound.check(&self.host)?;
             if self.store.put(&key, content, options).await?.is_some() {
                 return Ok(());
@@ -113,7 +114,7 @@ impl<P: Platform> Manifests<P> {
         }
     }
 
-    /// What is stored of a tag, unless it names another manifest than this one.
+    /// The stored object of a tag, or the refusal if the tag names another manifest.
     pub(super) async fn unmoved(
         &self,
         name: &Name,
@@ -171,7 +172,7 @@ impl<P: Platform> Manifests<P> {
         Ok(())
     }
 
-    /// Enters a repository into the catalogue, where it is not in it yet.
+    /// Adds a repository to the catalogue, if it is not there yet.
     pub(in crate::registry) async fn write_catalog(&self, name: &Name) -> Result<(), Error> {
         let key = Key::catalog(name);
         if self.store.head(&key).await?.is_none() {

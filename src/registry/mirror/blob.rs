@@ -1,4 +1,4 @@
-//! Blobs of upstreams: passed on to clients, and fetched for reads of our own.
+//! Blobs of upstreams: forwarded to clients, and fetched for internal reads.
 
 use std::{rc::Rc, time::Duration};
 
@@ -37,7 +37,8 @@ use crate::{
     upstream::{Mirrored, Ranges},
 };
 
-/// Whether a reply has several ranges (RFC 9110, section 14.6). A browser would read a list of types by its last one.
+/// Whether a reply has several ranges (RFC 9110, section 14.6). A value with a comma is refused:
+/// browsers use the last type of a list.
 fn is_multipart(media_type: &HeaderValue) -> bool {
     let text = media_type.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -71,7 +72,7 @@ impl<P: Platform> Mirror<P> {
         pulled.ok_or_else(unknown)
     }
 
-    /// What is known of a blob, which is asked of the upstream where it is mirrored and not there yet.
+    /// The record of a blob. A mirrored blob that is not stored yet is fetched from the upstream.
     pub(in crate::registry) async fn known_or_fetched(
         self: &Rc<Self>,
         name: &Name,
@@ -87,7 +88,7 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Reads a small blob that this repository may read; `None` where there is none, or a large one.
+    /// Reads a small blob that this repository may read; `None` if it is missing or large.
     pub(in crate::registry) async fn read_blob(
         self: &Rc<Self>,
         name: &Name,
@@ -122,7 +123,7 @@ impl<P: Platform> Mirror<P> {
         Ok(Some(bytes))
     }
 
-    /// Says what a blob is that is not stored yet, by what the upstream says of it.
+    /// Answers a `HEAD` of a blob that is not stored, by the upstream's reply.
     async fn look_at_blob(
         &self,
         mirrored: &Mirrored,
@@ -148,8 +149,8 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Forwards a blob that is not stored yet; `None` if it is by now. The upstream is asked once
-    /// for all concurrent requests.
+    /// Forwards a blob that is not stored yet; `None` if it is by now.
+    /// The upstream is asked once for all concurrent requests.
     async fn forward(
         self: &Rc<Self>,
         mirrored: &Mirrored,
@@ -185,8 +186,8 @@ impl<P: Platform> Mirror<P> {
         }))
     }
 
-    /// Passes on what an upstream says of a part of a blob; `None` where all of it is to be stored first. Of a part nobody can say
-    /// whether it is right, so it is stored nowhere.
+    /// Forwards a range of a blob from the upstream; `None` if the whole blob must be stored first.
+    /// A range can't be verified, so it is never stored.
     async fn pass_range(
         self: &Rc<Self>,
         mirrored: &Mirrored,
@@ -207,7 +208,7 @@ impl<P: Platform> Mirror<P> {
         };
         let mut reply = match self.client.ask(mirrored, &question).await {
             Ok(reply) => reply,
-            // It may be the range that it does not like: what that is of the whole is decided here.
+            // The upstream may reject the range: evaluate it on the stored blob.
             Err(UpstreamError::Failed(_)) => return Ok(None),
             Err(error) => return Err(self.no_blob(mirrored, digest, &error).await),
         };
@@ -215,7 +216,7 @@ impl<P: Platform> Mirror<P> {
             return Ok(None);
         };
         if reply.status != StatusCode::PARTIAL_CONTENT {
-            // An upstream without ranges: the part is found in what is stored.
+            // The upstream has no ranges: cut the range from the stored blob.
             self.host.discard(body).await;
             return Ok(None);
         }
@@ -229,7 +230,8 @@ impl<P: Platform> Mirror<P> {
                 headers.insert(name, value.clone());
             }
         }
-        // Of several ranges it has the boundary. Any other type would be the upstream's word for anybody's bytes.
+        // This type carries the boundary of several ranges. Any other type would be an unverified
+        // claim about the bytes.
         let media_type = reply.headers.get(header::CONTENT_TYPE);
         if let Some(media_type) = media_type.filter(|media_type| is_multipart(media_type)) {
             headers.insert(header::CONTENT_TYPE, media_type.clone());
@@ -273,7 +275,7 @@ impl<P: Platform> Mirror<P> {
         Made(pieces.boxed_local())
     }
 
-    /// Stores a blob that nobody waits for, if nobody else does.
+    /// Stores a blob in the background, unless another request fills it already.
     fn fill_behind(
         self: &Rc<Self>,
         mirrored: &Mirrored,
@@ -284,7 +286,7 @@ impl<P: Platform> Mirror<P> {
             let key = Key::link(&digest, &mirrored.name).to_string();
             let fills = &mirror.fills;
             if let Part::Leads(reader) = fills.join(&key, mirror.host.now()) {
-                // The reader stands for the client, so that it is not given up for want of one.
+                // The reader stands in for a client: a fill without readers is given up.
                 let begun = mirror.begin_fill(&mirrored, &digest, &key, &reader.fill);
                 if let Ok(Some(work)) = begun.await {
                     work.await;
@@ -293,7 +295,7 @@ impl<P: Platform> Mirror<P> {
         })
     }
 
-    /// Fetches a blob, and returns what is known of it once it is stored.
+    /// Fetches a blob, and returns its record once it is stored.
     async fn fetch(
         self: &Rc<Self>,
         mirrored: &Mirrored,
@@ -308,7 +310,7 @@ impl<P: Platform> Mirror<P> {
                     return Err(Error::blob_unknown(&mirrored.name, digest));
                 }
             };
-            // Read to its end, beside what fills it where that is this request.
+            // Read it to its end, and run the fill concurrently if this request leads it.
             let reading = self.host.hash(body, digest.algorithm());
             let mut rest = own.after.into_after();
             let (read, ()) = join(reading, rest.work()).await;
@@ -319,9 +321,9 @@ impl<P: Platform> Mirror<P> {
         known.ok_or_else(|| Error::blob_unknown(&mirrored.name, digest))
     }
 
-    /// The error for a client whose blob could not be fetched. If the repository could read the
-    /// blob in an older version, or before it was mirrored, the message says why the upstream was
-    /// asked.
+    /// The error for a client whose blob could not be fetched.
+    /// If the repository could read the blob in an older version, or before it was mirrored, the
+    /// message says why the upstream was asked.
     async fn no_blob(&self, mirrored: &Mirrored, digest: &Digest, error: &UpstreamError) -> Error {
         let answer = error.answer(&mirrored.upstream, Code::BlobUnknown);
         if !error.is_outage() {

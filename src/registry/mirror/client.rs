@@ -1,4 +1,4 @@
-//! Asking upstreams: signing in to them, following where they send to, and heeding how often they may be asked.
+//! The client of upstreams: it signs in, follows redirects, and respects rate limits.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -21,40 +21,40 @@ use crate::{
 mod sign_in;
 mod token;
 
-/// How long the head of an upstream's reply may take.
+/// The timeout for the head of an upstream's reply.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// How many redirections are followed.
+/// The most redirects that are followed.
 const MOST_REDIRECTIONS: usize = 5;
 
-/// How long an upstream is left alone that asks for fewer requests and does not say for how long.
+/// The pause after an upstream's rate limit, if it sends no `Retry-After`.
 const REST: Duration = Duration::from_secs(60);
 
-/// How long an upstream is left alone that could not be reached, or took too long.
+/// The pause after an upstream could not be reached or timed out.
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// The most bytes of a token's reply, and of a message.
 const MAX_DOCUMENT: u64 = 64 * 1024;
 
-/// The client of upstreams, with what this isolate knows of them between requests.
+/// The client of upstreams, with the state that this isolate keeps between requests.
 pub(super) struct Client<P: Platform> {
     host: P::Host,
     metrics: Rc<Metrics>,
     tokens: RefCell<Tokens>,
     signing_in: Flights<Result<(), UpstreamError>>,
-    /// Upstreams that are not asked for a while: until when, and why.
+    /// Upstreams that are paused: until when, and why.
     resting: RefCell<BTreeMap<String, (Timestamp, UpstreamError)>>,
-    /// Upstreams that have no pulls left for us: until when they are not asked for manifests.
+    /// Upstreams whose pulls are used up: until when they are not asked for manifests.
     spent: RefCell<BTreeMap<String, Timestamp>>,
 }
 
-/// A question to an upstream.
+/// A request to an upstream.
 #[derive(Clone, Debug)]
 pub(super) struct Question<'a> {
     pub(super) method: Method,
-    /// The path after the name of the repository, with the slash before it.
+    /// The path after the repository's name, with the leading slash.
     pub(super) path: &'a str,
-    /// Beside those that sign in.
+    /// The headers, without those that sign in.
     pub(super) headers: HeaderMap,
 }
 
@@ -70,7 +70,7 @@ impl<P: Platform> Client<P> {
         }
     }
 
-    /// Asks an upstream about a repository of it: a reply of a status below 400.
+    /// Sends a request about an upstream's repository, and returns a reply of a status below 400.
     pub(super) async fn ask(
         &self,
         mirrored: &Mirrored,
@@ -107,7 +107,7 @@ impl<P: Platform> Client<P> {
             let Some(challenge) = challenge else {
                 return Err(refused());
             };
-            // Another request may have brought a token while this one was on its way.
+            // Another request may have fetched a token meanwhile.
             let brought = self.token_of(upstream, &scope);
             let next = match brought.filter(|token| authorization.as_ref() != Some(token)) {
                 Some(token) => Some(token),
@@ -117,7 +117,7 @@ impl<P: Platform> Client<P> {
         }
     }
 
-    /// Asks at an address of an upstream, and wherever it may send to. Credentials go to its own address only.
+    /// Sends a request and follows redirects. Credentials go to the upstream's own address only.
     async fn follow(
         &self,
         upstream: &Upstream,
@@ -175,7 +175,7 @@ impl<P: Platform> Client<P> {
         };
         let mut reply = self.host.fetch(ask.clone()).await;
         if matches!(reply, Err(FetchError::Failed(_))) {
-            // It may have been a connection that was kept, and that the other side has closed meanwhile.
+            // The upstream may have closed a kept-alive connection meanwhile.
             reply = self.host.fetch(ask).await;
         }
         let outcome = match &reply {
@@ -187,7 +187,7 @@ impl<P: Platform> Client<P> {
             .asked_upstream(upstream.name(), question.method.as_str(), outcome);
         let reply = reply.map_err(|error| {
             let error = UpstreamError::from(error);
-            // Those who come next don't wait as long again to hear the same.
+            // The next requests fail at once instead of waiting for the same timeout.
             self.let_rest(upstream, PAUSE, &error);
             error
         })?;
@@ -198,7 +198,7 @@ impl<P: Platform> Client<P> {
         Ok(reply)
     }
 
-    /// Heeds how many pulls an upstream has left for us, before it has to refuse one.
+    /// Notes how many pulls the upstream still allows, so that it never has to refuse one.
     fn spend(&self, upstream: &Upstream, left: i64, rest: Duration) {
         let mut spent = self.spent.borrow_mut();
         if left > 0 {
@@ -208,8 +208,10 @@ impl<P: Platform> Client<P> {
         }
     }
 
-    /// Why a question is not asked of an upstream that has no pulls left for us. A pull is a `GET` of a manifest: whether a tag
-    /// has moved may be asked, and blobs too, which are of no use without one that was pulled.
+    /// Why a request is not sent to an upstream whose pulls are used up.
+    /// Only a `GET` of a manifest counts as a pull.
+    /// Checks whether a tag has moved are still sent, and requests for blobs, which are of no use
+    /// without a pulled manifest.
     fn is_spent(&self, upstream: &Upstream, question: &Question<'_>) -> Option<UpstreamError> {
         let is_pull = question.method == Method::GET && question.path.starts_with("/manifests/");
         let spent = self.spent.borrow();
@@ -219,7 +221,8 @@ impl<P: Platform> Client<P> {
         (!left.is_zero()).then_some(UpstreamError::Limited(left, said))
     }
 
-    /// Forgets that an upstream failed, so that it is asked again at once; not that it asked for fewer requests.
+    /// Ends the pause after a failure, so that the upstream is asked again at once. A pause for a
+    /// rate limit stays.
     pub(super) fn forget_failure(&self, upstream: &Upstream) {
         let mut resting = self.resting.borrow_mut();
         if let Some((_, error)) = resting.get(upstream.name())
@@ -229,7 +232,7 @@ impl<P: Platform> Client<P> {
         }
     }
 
-    /// Tells replies that can be used from those that can't, with what the upstream says of these.
+    /// Turns a status of 400 or more into an error, with the upstream's message.
     async fn understand(
         &self,
         upstream: &Upstream,
@@ -246,7 +249,7 @@ impl<P: Platform> Client<P> {
         let said = message(status, &said.unwrap_or_default());
         Err(match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => UpstreamError::Unknown(said),
-            // It has no such end-point, as registries from before there were referrers.
+            // The end-point is missing: registries older than the referrers API answer so.
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 UpstreamError::Unknown(said)
             }
@@ -267,7 +270,7 @@ impl<P: Platform> Client<P> {
         resting.insert(upstream.name().to_owned(), (until, error.clone()));
     }
 
-    /// Why an upstream is still left alone.
+    /// The error that paused an upstream, while the pause lasts.
     fn pause_of(&self, upstream: &Upstream) -> Option<UpstreamError> {
         let resting = self.resting.borrow();
         let (until, error) = resting.get(upstream.name())?;
@@ -283,7 +286,7 @@ impl<P: Platform> Client<P> {
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("strata/", env!("CARGO_PKG_VERSION")));
 
-/// How many requests Docker Hub still allows in its window: `76;w=21600`.
+/// The requests that Docker Hub still allows in its window: `76;w=21600`.
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
 fn remaining(headers: &HeaderMap) -> Option<i64> {
@@ -291,7 +294,7 @@ fn remaining(headers: &HeaderMap) -> Option<i64> {
     text.split(';').next()?.trim().parse().ok()
 }
 
-/// RFC 9110, section 10.2.3. A date is not looked at: clocks differ.
+/// RFC 9110, section 10.2.3. A date is ignored, because clocks differ.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let text = headers
         .get(header::RETRY_AFTER)
@@ -307,7 +310,7 @@ fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     Challenge::parse(values.filter_map(|value| value.to_str().ok()))
 }
 
-/// The words of an upstream: of the specification's form where they have it, and never long.
+/// The upstream's message, in the specification's form if it has that, cut to 200 characters.
 fn message(status: StatusCode, body: &[u8]) -> String {
     let document: Option<Value> = serde_json::from_slice(body).ok();
     let said = document.as_ref().and_then(|document| {
@@ -332,7 +335,7 @@ fn message(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-/// The address that a `Location` means (RFC 3986, section 5): another one, or a path at the same host.
+/// The address that a `Location` means (RFC 3986, section 5): absolute, or a path at the same host.
 fn resolve(url: &str, location: &str) -> Option<String> {
     let base: Uri = url.parse().ok()?;
     let scheme = base.scheme_str()?;
@@ -346,7 +349,7 @@ fn resolve(url: &str, location: &str) -> Option<String> {
     target.scheme().map(|_| location.to_owned())
 }
 
-/// What an address is told by: its query may have secrets.
+/// The host alone, for messages: the query may hold secrets.
 fn host_of(address: &str) -> String {
     let uri: Option<Uri> = address.parse().ok();
     let host = uri.as_ref().and_then(|uri| uri.host());

@@ -35,7 +35,8 @@ pub(super) struct Source<P: Platform> {
     pub(super) begun: Begun,
 }
 
-/// The first chunk is small, so that a client hears soon. They grow while they come quickly, and shrink where they don't.
+/// The first chunk is small, so that a client has bytes soon. Chunks grow while they come quickly,
+/// and shrink if they come slowly.
 const FIRST: u64 = 64 * 1024;
 
 /// The first chunk of a blob of unknown length: followers time out if it takes too long.
@@ -45,10 +46,10 @@ const QUICK: Duration = Duration::from_millis(200);
 
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How many extents are written at the same time.
+/// How many extents are written concurrently.
 const WRITES: usize = 2;
 
-/// How many bytes to read next, after a chunk of `want` bytes took so long.
+/// The size of the next chunk, by the time that the last one of `want` bytes took.
 fn next_want(want: u64, took: Duration) -> u64 {
     match took {
         took if took < QUICK => (want * 2).min(HELD),
@@ -58,7 +59,7 @@ fn next_want(want: u64, took: Duration) -> u64 {
 }
 
 impl<P: Platform> Mirror<P> {
-    /// Reads a blob from an upstream into the store, and says on the way how far it has come.
+    /// Downloads a blob from an upstream into the store, and publishes its progress.
     pub(super) async fn fill(
         &self,
         source: Source<P>,
@@ -84,7 +85,7 @@ impl<P: Platform> Mirror<P> {
         };
         let received = self.receive_fill(&mut download, &mut begun, fill).await;
         if let Err(error) = &received {
-            // Before anything else is waited for: nobody joins it any more.
+            // Set this before any await: no request may join the failed fill.
             fill.0.borrow_mut().outcome = Some(Err(error.clone()));
         }
         download.reader.give_up().await;
@@ -101,7 +102,8 @@ impl<P: Platform> Mirror<P> {
                     if error.code() == Code::BlobUploadUnknown
                         && self.is_closed(name, begun.id, digest).await
                     {
-                        // By another isolate that went on with it as well. What is read here is stored, and right.
+                        // Another isolate continued the same fill and closed it. The bytes that
+                        // this one read are stored and verified.
                         return Ok(());
                     }
                     self.drop_fill(name, digest, begun).await;
@@ -112,7 +114,7 @@ impl<P: Platform> Mirror<P> {
             }
             Err(error) => {
                 if let UpstreamError::Wrong(_) = error {
-                    // Which of the bytes are wrong nobody can say.
+                    // Some bytes are wrong, and nothing tells which.
                     self.drop_fill(name, digest, begun).await;
                 }
                 Err(error)
@@ -120,8 +122,8 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Stores a blob whose length its upstream does not say, up to this many bytes. Nobody reads it
-    /// before its digest is known to be right.
+    /// Stores a blob of unknown length, up to `most` bytes.
+    /// Nothing reads it before its digest is verified.
     pub(super) async fn fill_unsized(
         &self,
         body: P::Body,
@@ -158,8 +160,8 @@ impl<P: Platform> Mirror<P> {
         sealed
     }
 
-    /// Reads a body of unknown length into extents, and verifies its digest. The extents are noted
-    /// in `begun` before they are written, so that none is left over.
+    /// Reads a body of unknown length into extents, and verifies its digest.
+    /// Extents are noted in `begun` before they are written, so that none is left over.
     async fn receive_unsized(
         &self,
         reader: &mut ReaderOf<P>,
@@ -212,8 +214,9 @@ impl<P: Platform> Mirror<P> {
         Ok(())
     }
 
-    /// Stores a blob chunk by chunk. What is being written is waited for even if the rest fails: it
-    /// has to be known so that it can be deleted.
+    /// Stores a blob chunk by chunk.
+    /// Writes under way are awaited even if the rest fails:
+    /// their extents must be known to be deleted.
     async fn receive_fill(
         &self,
         download: &mut Download<'_, P>,
@@ -247,7 +250,7 @@ impl<P: Platform> Mirror<P> {
                     .map_err(|error| UpstreamError::Store(error.message()))?;
                 fill.receive(offset, chunk.clone(), self.host.now());
                 writes.push(offset, chunk);
-                // Those who read have their turn: an upstream that is near would leave them none.
+                // Readers get a turn: a fast upstream would leave them none.
                 self.host.sleep(Duration::ZERO).await;
                 download.want = next_want(download.want, self.host.now().since(asked));
                 writes.land_below(WRITES).await?;
@@ -266,7 +269,7 @@ struct Download<'a, P: Platform> {
     mirrored: &'a Mirrored,
     digest: &'a Digest,
     reader: ReaderOf<P>,
-    /// `None` before the stored part was hashed, and once all of the blob was.
+    /// `None` before the stored part is hashed, and after the whole blob is.
     hasher: Option<HasherOf<P>>,
     size: u64,
     offset: u64,
@@ -291,8 +294,9 @@ impl<P: Platform> Download<'_, P> {
         Ok(())
     }
 
-    /// Reads the next chunk while writes land; `None` if the upstream broke off and was asked for the
-    /// rest. The digest is verified before the last chunk is returned.
+    /// Reads the next chunk while writes complete.
+    /// `None` if the upstream broke off and was asked for the rest.
+    /// The digest is verified before the last chunk is returned.
     async fn next(
         &mut self,
         writes: &mut Writes<'_, P>,
@@ -320,8 +324,8 @@ impl<P: Platform> Download<'_, P> {
         Ok(Some(chunk))
     }
 
-    /// Asks an upstream that broke off for the rest, once from each offset: if it made progress, it
-    /// may make more.
+    /// Asks an upstream that broke off for the rest, once from each offset.
+    /// If it has made progress, it may make more.
     async fn resume(&mut self) -> Result<(), UpstreamError> {
         let (offset, size) = (self.offset, self.size);
         let found = format!("the connection closed after {offset} of {size} bytes");
@@ -339,7 +343,7 @@ impl<P: Platform> Download<'_, P> {
     }
 }
 
-/// Extents that are being written, in the order of their offsets.
+/// The extents that are being written, in the order of their offsets.
 struct Writes<'a, P: Platform> {
     mirror: &'a Mirror<P>,
     name: &'a Name,
@@ -361,7 +365,7 @@ impl<P: Platform> Writes<'_, P> {
             size: chunk.len(),
         };
         self.queue.push_back(Box::pin(async move {
-            // The client's first bytes don't wait for what is written.
+            // The client's first bytes go before the writes.
             fill.get_under_way(&mirror.host).await;
             if offset == 0 {
                 mirror.start_fill(name, digest, id).await?;
@@ -374,7 +378,7 @@ impl<P: Platform> Writes<'_, P> {
         }));
     }
 
-    /// Notes an extent that was written, or fails with its write.
+    /// Notes an extent that was written, or returns the error of its write.
     fn land(&mut self, written: Result<(u64, Extent), StoreError>) -> Result<(), UpstreamError> {
         let (offset, extent) = written.map_err(UpstreamError::from)?;
         self.stored.push(extent.clone());
@@ -382,7 +386,7 @@ impl<P: Platform> Writes<'_, P> {
         Ok(())
     }
 
-    /// Awaits a read, while writes land.
+    /// Awaits a read, while writes complete.
     async fn land_beside<T>(
         &mut self,
         reading: impl Future<Output = T>,
@@ -411,7 +415,7 @@ impl<P: Platform> Writes<'_, P> {
         Ok(())
     }
 
-    /// Waits for all that is being written, and returns the first failure.
+    /// Waits for all writes, and returns the first failure.
     async fn land_all(&mut self) -> Result<(), UpstreamError> {
         let mut landed = Ok(());
         while let Some(written) = self.queue.next().await {

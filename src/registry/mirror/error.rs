@@ -11,27 +11,27 @@ use crate::{
     upstream::Upstream,
 };
 
-/// Why an upstream did not give what it was asked for.
+/// Why a request to an upstream failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum UpstreamError {
-    /// It has no such thing.
+    /// The upstream does not have it.
     Unknown(String),
-    /// It does not let this registry have it.
+    /// The upstream denies this registry access.
     Refused(String),
-    /// It, or this registry on its word, wants fewer requests.
+    /// A rate limit, from the upstream or kept by this registry on its behalf.
     Limited(Duration, String),
-    /// It took too long.
+    /// The upstream timed out.
     Late,
-    /// It could not be reached, or failed.
+    /// The upstream could not be reached, or failed.
     Failed(String),
-    /// What it said can't be used.
+    /// The upstream's answer can't be used.
     Wrong(String),
-    /// What it gave could not be stored.
+    /// The upstream's answer could not be stored.
     Store(String),
 }
 
 impl UpstreamError {
-    /// Whether what is stored may be served in place of an answer.
+    /// Whether a stored copy may be served instead of an answer.
     pub(super) const fn is_outage(&self) -> bool {
         match self {
             Self::Refused(_)
@@ -44,7 +44,7 @@ impl UpstreamError {
         }
     }
 
-    /// The word for it in headers and metrics.
+    /// The value in headers and metrics.
     pub(super) const fn reason(&self) -> &'static str {
         match self {
             Self::Unknown(_) => "gone",
@@ -57,7 +57,8 @@ impl UpstreamError {
         }
     }
 
-    /// What a client hears, for want of anything better. `unknown` is the code of what it asked for.
+    /// The error for a client if no copy can be served. `unknown` is the code for missing content
+    /// of that kind.
     pub(super) fn answer(&self, upstream: &Upstream, unknown: Code) -> Error {
         let name = upstream.name();
         let retry_after = |error: Error, after: Duration| {

@@ -1,9 +1,12 @@
-//! Filling: a blob of an upstream is sent on while it is stored, and sent for once for all who want it.
+//! Fills: a blob of an upstream is stored while it is forwarded, with one download for all
+//! concurrent clients.
 //!
-//! Who misses a blob first asks the upstream for it and reads the reply in chunks. Each chunk is hashed, stored as an extent and
-//! handed to that client, if it keeps pace: one that does not reads what it missed from the store, as all who come later do, each
-//! by reads of its own. So a slow client holds up nobody, and nothing waits in memory for it. The last chunk is handed to nobody
-//! before the digest of all was seen to be right, and only then does the blob get a record.
+//! The first request that misses a blob fetches it from the upstream in chunks.
+//! Each chunk is hashed, stored as an extent, and handed to that client if it keeps pace.
+//! A slow client, and each later one, reads from the store instead, by reads of its own.
+//! So a slow client delays no other, and no chunk waits in memory for it.
+//! The last chunk is handed out only after the whole digest was verified, and only then does the
+//! blob get a record.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -22,37 +25,37 @@ impl<B> Default for Fills<B> {
     }
 }
 
-/// A blob that is being filled, as far as it has come.
+/// The progress of a blob that is being filled.
 #[derive(Debug)]
 pub(super) struct Fill<B>(pub(super) RefCell<Progress<B>>);
 
 #[derive(Debug)]
 pub(super) struct Progress<B> {
-    /// How long the blob is; unknown until the upstream answers.
+    /// The size of the blob; unknown until the upstream answers.
     pub(in crate::registry) size: Option<u64>,
-    /// Chunks that are not stored yet, by where they begin.
+    /// Chunks that are not stored yet, with their offsets.
     chunks: Vec<(u64, B)>,
-    /// Where extents begin that are stored, in order.
+    /// Stored extents with their offsets, in order.
     stored: Vec<(u64, Extent)>,
     pub(super) outcome: Option<Result<(), UpstreamError>>,
-    /// When it last got on. A fill that does not for long has lost its request.
+    /// The time of the last progress. A fill that stalls for long has lost its request.
     moved: Timestamp,
     readers: u32,
-    /// Whether a reader took the first chunk and came for more, or was waited for.
+    /// Whether a reader has asked for more than the first chunk, or the wait for that is over.
     is_under_way: bool,
-    /// Whether it ends before the blob does, because nobody reads it.
+    /// Whether the fill stops early, because it has no readers.
     is_given_up: bool,
 }
 
-/// What a request is to a fill.
+/// The part that a request has in a fill.
 pub(super) enum Part<B> {
-    /// It asks the upstream.
+    /// It fetches from the upstream.
     Leads(Reader<B>),
-    /// Another request does.
+    /// It reads another request's fill.
     Follows(Reader<B>),
 }
 
-/// What there is at a place in a blob.
+/// The bytes at an offset of a blob.
 pub(super) enum Next<B> {
     Held(B),
     Stored(Key, Option<ByteRange>, u64),
@@ -60,25 +63,25 @@ pub(super) enum Next<B> {
     Lost(UpstreamError),
 }
 
-/// How long a fill may stand still.
+/// A fill that makes no progress for so long is dead.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the first write lets the client's first bytes go before it.
+/// How long the first write waits for the client's first bytes.
 const COURTESY: Duration = Duration::from_millis(50);
 
-/// How often those who wait look.
+/// The pauses of waiting readers: the first, and the longest.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(1);
 pub(super) const LAST_LOOK: Duration = Duration::from_millis(20);
 
 impl<B: crate::store::Bytes> Fills<B> {
-    /// Joins a fill, or begins one.
+    /// Joins the fill of a blob, or begins one.
     pub(super) fn join(&self, key: &str, now: Timestamp) -> Part<B> {
         let mut fills = self.0.borrow_mut();
         if let Some(fill) = fills.get(key).filter(|fill| fill.is_alive(now)) {
             return Part::Follows(Reader::of(fill, false));
         }
-        // The platform runs no destructors for a request that it cancels: the next fill removes
-        // fills of such requests.
+        // The platform runs no destructors for a cancelled request: the next fill removes fills of
+        // such requests.
         fills.retain(|_, fill| fill.is_alive(now));
         let fill = Rc::new(Fill(RefCell::new(Progress {
             size: None,
@@ -94,7 +97,8 @@ impl<B: crate::store::Bytes> Fills<B> {
         Part::Leads(Reader::of(&fill, true))
     }
 
-    /// Says what came of a fill, to those who read it; who comes from now on finds none.
+    /// Publishes the outcome of a fill to its readers, and removes the fill:
+    /// later requests find none.
     pub(super) fn end(&self, key: &str, fill: &Rc<Fill<B>>, outcome: Result<(), UpstreamError>) {
         fill.0.borrow_mut().outcome = Some(outcome);
         let mut fills = self.0.borrow_mut();
@@ -111,7 +115,7 @@ impl<B: crate::store::Bytes> Fill<B> {
         is_at_work && now.since(progress.moved) < PATIENCE
     }
 
-    /// Says how long the blob is, and what of it is stored already.
+    /// Sets the size of the blob, and the extents that are stored already.
     pub(super) fn begin(&self, size: u64, begun: &[Extent], now: Timestamp) {
         let mut progress = self.0.borrow_mut();
         progress.size = Some(size);
@@ -123,7 +127,7 @@ impl<B: crate::store::Bytes> Fill<B> {
         progress.moved = now;
     }
 
-    /// Waits until it is known how long the blob is; `None` where it is stored already.
+    /// Waits for the size of the blob; `None` if the blob is stored already.
     pub(super) async fn wait(&self, host: &impl Clock) -> Result<Option<u64>, UpstreamError> {
         let mut pause = FIRST_LOOK;
         loop {
@@ -144,7 +148,7 @@ impl<B: crate::store::Bytes> Fill<B> {
         }
     }
 
-    /// Notes that bytes came, so that those who wait go on waiting.
+    /// Notes progress, so that waiting readers do not time out.
     pub(super) fn moves(&self, now: Timestamp) {
         self.0.borrow_mut().moved = now;
     }
@@ -162,8 +166,8 @@ impl<B: crate::store::Bytes> Fill<B> {
         progress.moved = now;
     }
 
-    /// Whether it is worth going on: somebody reads it, or most of it is there. A fill that is given
-    /// up takes no new readers, because it does not end at once.
+    /// Whether the fill should continue: it has readers, or most of the blob is there.
+    /// A fill that is given up takes no new readers, because it does not end at once.
     pub(super) fn is_wanted(&self, offset: u64) -> bool {
         let mut progress = self.0.borrow_mut();
         let is_mostly_there = offset.saturating_mul(2) >= progress.size.unwrap_or_default();
@@ -172,7 +176,8 @@ impl<B: crate::store::Bytes> Fill<B> {
         is_wanted
     }
 
-    /// Waits until a client has its first bytes, but not for long: one may be slow, or gone.
+    /// Waits until a client has its first bytes, with a short timeout:
+    /// the client may be slow, or gone.
     pub(super) async fn get_under_way(&self, host: &impl Clock) {
         let until = host.now() + COURTESY;
         while !self.0.borrow().is_under_way && host.now() < until {
@@ -207,10 +212,10 @@ impl<B: crate::store::Bytes> Fill<B> {
     }
 }
 
-/// One who reads a fill, for as long as it does.
+/// A reader of a fill, counted while it lives.
 pub(in crate::registry) struct Reader<B> {
     pub(super) fill: Rc<Fill<B>>,
-    /// Whether chunks are handed to it that are not stored yet.
+    /// Whether it gets chunks from memory before they are stored.
     pub(super) keeps_pace: bool,
 }
 
@@ -238,7 +243,7 @@ mod tests {
     use super::*;
     use crate::memory::MemoryBytes;
 
-    /// A client that comes while a fill is being given up begins another one.
+    /// A client that comes while a fill is being given up begins another fill.
     #[test]
     fn that_are_given_up_take_no_readers() {
         let fills = Fills::<MemoryBytes>::default();

@@ -1,7 +1,8 @@
-//! Invalidating tags: the next who asks for one is told what the upstream says then.
+//! Invalidating tags: the next request for a tag gets the upstream's answer of that time.
 //!
-//! What is stored of a tag is written anew, by compare-and-swap, as something that has to be asked for. Every isolate looks at
-//! that before it believes what it knows, and what was asked for before can't be stored over it.
+//! The stored tag is rewritten by compare-and-swap, with the time of the invalidation.
+//! Every isolate reads it before it uses its own cache, and an older answer of the upstream can't
+//! be stored over it.
 
 use http::StatusCode;
 use serde_json::json;
@@ -20,8 +21,8 @@ use crate::{
 };
 
 impl<P: Platform> Mirror<P> {
-    /// Lets the upstream be asked again for a tag, or for all of a repository. Returns how many
-    /// stored tags that is.
+    /// Invalidates a tag, or all tags of a repository, so that the upstream is asked again.
+    /// Returns the number of stored tags that were invalidated.
     pub(in crate::registry) async fn invalidate(
         &self,
         name: &Name,
@@ -52,7 +53,7 @@ impl<P: Platform> Mirror<P> {
         }
         let invalidated = for_each(stored, |(key, meta)| self.invalidate_stored(key, meta)).await?;
         let invalidated = invalidated.into_iter().filter(|done| *done).count();
-        // What is believed not to be there is not stored anywhere.
+        // A cached "absent" is in memory only, so drop it there.
         let is_meant = |key: &Key| match key {
             Key::Tag {
                 name: other,
@@ -67,7 +68,7 @@ impl<P: Platform> Mirror<P> {
         Ok(invalidated)
     }
 
-    /// Invalidates what is stored of a tag, if an upstream said it.
+    /// Invalidates a stored tag, if it came from an upstream.
     async fn invalidate_stored(&self, key: Key, mut meta: Meta) -> Result<bool, Error> {
         loop {
             let mut target: TagTarget = from_json(&key, &meta.metadata)?;
@@ -91,7 +92,8 @@ impl<P: Platform> Mirror<P> {
             if self.store.put(&key, content, options).await?.is_some() {
                 return Ok(true);
             }
-            // Somebody stored what the upstream said, maybe before this was asked for.
+            // Another request stored an answer of the upstream,
+            // which may be older than this invalidation.
             let Some(found) = self.store.head(&key).await? else {
                 return Ok(false);
             };

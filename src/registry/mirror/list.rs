@@ -1,7 +1,8 @@
-//! Listing what is mirrored: tags (end-8) and referrers (end-12), as the upstream has them, and what is stored where it says
-//! nothing.
+//! Lists of mirrored repositories: tags (end-8) and referrers (end-12).
 //!
-//! Lists are asked for each time, once for all who ask for the same page at the same moment, and kept nowhere.
+//! They come from the upstream, or from the store if the upstream gives no answer.
+//! Each request fetches its page; concurrent requests for the same page share one fetch, and
+//! nothing is cached.
 
 use std::rc::Rc;
 
@@ -65,7 +66,8 @@ impl<P: Platform> Mirror<P> {
         Err(error.answer(&mirrored.upstream, Code::NameUnknown))
     }
 
-    /// end-12, of a mirrored repository. An upstream that has no such end-point may have a tag in its place.
+    /// end-12, of a mirrored repository. If the upstream lacks the end-point, the tag of the
+    /// referrers tag schema is read instead.
     pub(in crate::registry) async fn list_referrers(
         &self,
         mirrored: &Mirrored,
@@ -110,14 +112,14 @@ impl<P: Platform> Mirror<P> {
             trace.step("referrers", Tier::Cold, self.host.now().since(start));
         }
         if stored.entries.is_empty() {
-            // Who asks for signatures must not hear that there are none because nobody could be asked.
+            // An outage must not look like an empty list to a client that asks for signatures.
             return Err(error.answer(&mirrored.upstream, Code::ManifestUnknown));
         }
         self.serve_stale(mirrored, &error, trace);
         Ok(stored)
     }
 
-    /// Asks an upstream for a page of a list.
+    /// Fetches a page of a list from the upstream.
     async fn fetch_page<T>(
         &self,
         mirrored: &Mirrored,
@@ -137,7 +139,7 @@ impl<P: Platform> Mirror<P> {
         let applied = text(&headers, OCI_FILTERS_APPLIED).unwrap_or_default();
         let page = Page {
             entries: read(&bytes).map_err(wrong)?,
-            // One that is the same again would never end.
+            // A next page that is this page again would never end.
             next: next_query(&headers).filter(|next| asked != Some(next)),
             lease: None,
         };
@@ -149,7 +151,7 @@ impl<P: Platform> Mirror<P> {
         }))
     }
 
-    /// The referrers that the tag of the referrers tag schema names; `None` where there is no such tag.
+    /// The referrers in the index of the referrers tag schema; `None` if there is no such tag.
     async fn tagged_referrers(
         &self,
         mirrored: &Mirrored,
@@ -172,7 +174,7 @@ impl<P: Platform> Mirror<P> {
     }
 }
 
-/// What a list of tags comes as.
+/// The media type of a list of tags.
 const JSON: &str = "application/json";
 
 fn path(end_point: &str, query: &str) -> String {
@@ -183,18 +185,19 @@ fn path(end_point: &str, query: &str) -> String {
     }
 }
 
-/// The tag of the referrers tag schema, for registries without the end-point (distribution-spec, "Referrers Tag Schema").
+/// The tag of the referrers tag schema, for registries without the end-point (distribution-spec,
+/// "Referrers Tag Schema").
 fn schema_tag(subject: &Digest) -> Result<Tag, ParseTagError> {
     let encoded = subject.encoded();
     let encoded = encoded.get(..64).unwrap_or(encoded);
     format!("{}-{encoded}", subject.algorithm()).parse()
 }
 
-/// The tags of a list, those that are tags.
+/// The valid tags of a list.
 fn read_tags(bytes: &[u8]) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct List {
-        // Go's registries say null for none.
+        // Registries in Go write null for an empty list.
         tags: Option<Vec<String>>,
     }
     let list: List = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -219,7 +222,7 @@ fn read_index(bytes: &[u8]) -> Result<Vec<Referrer>, String> {
     Ok(manifests.map(Referrer::with_strings).collect())
 }
 
-/// The query of the next page (RFC 8288): all that is believed of where an upstream says it is.
+/// The query of the next page (RFC 8288). The rest of the upstream's link is ignored.
 fn next_query(headers: &HeaderMap) -> Option<String> {
     let links = headers.get_all(header::LINK).iter();
     let mut links = links

@@ -30,7 +30,7 @@ use crate::{
     upstream::Mirrored,
 };
 
-/// The digest that an upstream announces for what it sends.
+/// The digest that an upstream announces for its reply.
 pub(super) fn announced(headers: &HeaderMap) -> Option<Digest> {
     text(headers, DOCKER_CONTENT_DIGEST)?.parse().ok()
 }
@@ -87,7 +87,7 @@ impl<P: Platform> Mirror<P> {
         Ok((digest, content))
     }
 
-    /// Reads a document of so many bytes at most from an upstream, with the memory that it takes to be parsed.
+    /// Fetches a document of at most `most` bytes from an upstream, with leased memory to parse it.
     pub(super) async fn fetch_document(
         &self,
         mirrored: &Mirrored,
@@ -121,7 +121,7 @@ impl<P: Platform> Mirror<P> {
         let bytes = bytes
             .map_err(|error| UpstreamError::Failed(error.to_string()))?
             .ok_or_else(|| wrong(format!("larger than {most} bytes")))?;
-        // It is parsed next.
+        // The caller parses it next.
         let needed = WEIGHT * bytes.len() as u64;
         let lease = match lease {
             Some(mut lease) => {
@@ -133,7 +133,7 @@ impl<P: Platform> Mirror<P> {
         Ok((reply.headers, bytes, lease))
     }
 
-    /// Reads a manifest from an upstream, and believes nothing of it unseen.
+    /// Fetches a manifest from an upstream, and verifies its digest.
     pub(super) async fn fetch_manifest(
         &self,
         mirrored: &Mirrored,
@@ -158,7 +158,8 @@ impl<P: Platform> Mirror<P> {
                 "its bytes have the digest {digest}, not {other}"
             )));
         }
-        // What the upstream calls it is not asked: everybody else would call it by its bytes.
+        // The upstream's Content-Type is ignored: the media type is derived from the bytes, as for
+        // every other manifest.
         let media_type = manifest::media_type(&bytes).map_err(|error| wrong(error.to_string()))?;
         let content = Content {
             media_type,
@@ -167,7 +168,8 @@ impl<P: Platform> Mirror<P> {
         Ok((digest, Rc::new(content)))
     }
 
-    /// Stores what an upstream said, as if it had been pushed, but for the blobs: these come when they are asked for.
+    /// Stores an upstream's answer as if it had been pushed, without the blobs: they are fetched
+    /// when clients ask for them.
     pub(in crate::registry) async fn store_learnt(
         &self,
         learnt: Learnt<P::Bytes>,

@@ -1,4 +1,4 @@
-//! Pages of lists that this isolate is asking upstreams for.
+//! Pages of lists that this isolate is fetching from upstreams.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use crate::{
     store::{document::Referrer, flight::Flights},
 };
 
-/// The pages that this isolate is asking for.
+/// The pages that this isolate is fetching.
 #[derive(Debug, Default)]
 pub(super) struct PageFlights {
     pub(super) tags: Flights<Asked<String>>,
@@ -16,10 +16,10 @@ pub(super) struct PageFlights {
 
 pub(super) type Asked<T> = Result<Rc<Answered<T>>, UpstreamError>;
 
-/// A page as an upstream gave it.
+/// A page as the upstream sent it.
 #[derive(Debug)]
 pub(super) struct Answered<T> {
     pub(super) page: Rc<Page<T>>,
-    /// Whether it has only what is of the type that was asked for.
+    /// Whether the upstream has applied the filter by artifact type.
     pub(super) is_filtered: bool,
 }

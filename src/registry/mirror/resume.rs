@@ -1,4 +1,4 @@
-//! Fills that were interrupted, and go on where they ended.
+//! Interrupted fills, which resume where they ended.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -22,17 +22,19 @@ use crate::{
     upload::{Extent, Step, UploadId},
 };
 
-/// A fill as far as it is stored: its upload, open, and the extents of that. One that was interrupted, by an upstream that fails, for
-/// want of a reader or as the platform ended its request, is gone on with by the next request for its blob.
+/// The stored part of a fill: an open upload and its extents.
+/// A fill is interrupted if the upstream fails, if it has no reader,
+/// or if the platform ends its request.
+/// The next request for the blob resumes it.
 pub(super) struct Begun {
     pub(super) id: UploadId,
     pub(super) bound: Bound,
-    /// What is stored without a gap, from the start.
+    /// The extents from the start, without a gap.
     pub(super) extents: Vec<Extent>,
 }
 
 impl Begun {
-    /// Its upload, of a repository.
+    /// The upload of the fill, in a repository.
     pub(super) const fn session<'a>(&self, name: &'a Name) -> Session<'a> {
         Session {
             name,
@@ -41,18 +43,19 @@ impl Begun {
         }
     }
 
-    /// Where it goes on.
+    /// The offset at which the fill resumes.
     pub(super) fn offset(&self) -> u64 {
         self.extents.iter().map(|extent| extent.size).sum()
     }
 }
 
-/// Of extents, by where they begin, those that reach farthest from the start without a gap, in order. Where a fill was interrupted more
-/// than once, or several go on with it, there may be several for one place.
+/// The chain of extents that reaches farthest from the start without a gap, in order.
+/// There may be several extents for one offset, if a fill was interrupted more than once or is
+/// resumed by several isolates.
 fn longest(mut extents: Vec<(u64, Extent)>) -> Vec<Extent> {
     extents.retain(|(_, extent)| extent.size > 0);
     extents.sort_by_key(|(start, _)| Reverse(*start));
-    // The extent at each place from where to get farthest, and how far that is.
+    // For each offset the extent that reaches farthest, and the end that it reaches.
     let mut best = BTreeMap::<u64, (u64, Extent)>::new();
     for (start, extent) in extents {
         let end = start.saturating_add(extent.size);
@@ -71,7 +74,7 @@ fn longest(mut extents: Vec<(u64, Extent)>) -> Vec<Extent> {
 }
 
 impl<P: Platform> Mirror<P> {
-    /// A fill that begins.
+    /// A new fill.
     pub(super) fn begin_anew(&self) -> Begun {
         Begun {
             id: UploadId::new(self.host.random()),
@@ -80,8 +83,8 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// The fill of a blob that was begun and not ended, if there is one. It may be under way in another isolate: of two that go on with
-    /// one, one closes it.
+    /// The open fill of a blob, if there is one.
+    /// It may be under way in another isolate: of two isolates that resume it, one closes it.
     pub(super) async fn begun(&self, name: &Name, digest: &Digest) -> Result<Option<Begun>, Error> {
         let mut begun = self.begin_anew();
         let Some((_, hint)) = self
@@ -110,12 +113,12 @@ impl<P: Platform> Mirror<P> {
             Some((key.place()?, Extent { key, size }))
         });
         begun.extents = longest(extents.collect());
-        // The last one is of no use: were it the end of the blob, there would be no rest to ask for.
+        // Drop the last extent: if it were the end of the blob, there would be no rest to ask for.
         begun.extents.pop();
         Ok(Some(begun))
     }
 
-    /// Whether an upload became a blob, or is about to.
+    /// Whether an upload became this blob, or is about to.
     pub(super) async fn is_closed(&self, name: &Name, id: UploadId, digest: &Digest) -> bool {
         match self
             .uploads
@@ -130,7 +133,7 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Gives up what a fill has stored: nobody goes on with it.
+    /// Deletes the extents of a fill, after its upload is ended so that nothing resumes it.
     pub(super) async fn drop_fill(&self, name: &Name, digest: &Digest, begun: Begun) {
         let Begun { id, extents, .. } = begun;
         if !extents.is_empty()
@@ -144,7 +147,7 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Begins the upload of a fill, and leaves a hint at it.
+    /// Begins the upload of a fill, and stores the hint that leads to it.
     pub(super) async fn start_fill(
         &self,
         name: &Name,
@@ -163,7 +166,7 @@ impl<P: Platform> Mirror<P> {
         hinted.map(drop)
     }
 
-    /// Hashes what is stored of a blob already.
+    /// Hashes the stored part of a blob.
     pub(super) async fn hash_begun(
         &self,
         hasher: &mut HasherOf<P>,

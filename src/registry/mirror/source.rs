@@ -38,18 +38,19 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
 /// The largest blob that is stored before it is served: in one operation, and without a session.
 const SMALL: u64 = 1024 * 1024;
 
-/// What an upstream answers when it is asked for the rest of a blob.
+/// The reply of an upstream to a request for the rest of a blob.
 enum Rest<P: Platform> {
     /// The rest.
     Source(Source<P>),
-    /// All of the blob.
+    /// The whole blob.
     All(Reply<P::Body>),
-    /// Nothing of use.
+    /// Nothing that can be used.
     Refused,
 }
 
 impl<P: Platform> Mirror<P> {
-    /// Asks for a blob, and says what is left to do for it; nothing, where it is stored already.
+    /// Requests a blob from the upstream, and returns the work that fills it; `None` if it is
+    /// stored already.
     pub(super) async fn begin_fill(
         self: &Rc<Self>,
         mirrored: &Mirrored,
@@ -83,7 +84,7 @@ impl<P: Platform> Mirror<P> {
         })))
     }
 
-    /// Opens a blob of an upstream; `None` where it is stored without, or now is.
+    /// Opens a blob of an upstream; `None` if it was stored already, or has been stored here.
     async fn open_source(
         &self,
         mirrored: &Mirrored,
@@ -123,7 +124,7 @@ impl<P: Platform> Mirror<P> {
             .await
     }
 
-    /// Asks an upstream for the rest of a blob, of which a part is stored.
+    /// Asks an upstream for the rest of a blob that is stored in part.
     async fn continue_source(
         &self,
         mirrored: &Mirrored,
@@ -147,7 +148,7 @@ impl<P: Platform> Mirror<P> {
                 }
                 None => Ok(Rest::Refused),
             },
-            // It may be the range that it does not like.
+            // The upstream may reject the range.
             Err(UpstreamError::Failed(_)) => Ok(Rest::Refused),
             Err(error) => Err(error),
         }
@@ -190,7 +191,7 @@ impl<P: Platform> Mirror<P> {
                     begun,
                 }))
             }
-            // What is small, or of a length that nobody knows, is stored before it is served.
+            // A blob that is small, or of unknown length, is stored before it is served.
             length => {
                 let taken = match length {
                     Some(length) => {
@@ -226,7 +227,8 @@ impl<P: Platform> Mirror<P> {
         Ok(said.is_ok_and(|said| said == Some(size)))
     }
 
-    /// Opens the rest of a blob that broke off, and says how long all of it is; `None` where the upstream gives no such part.
+    /// Opens the rest of a blob after the upstream broke off, with the size of the whole blob;
+    /// `None` if the upstream sends no such range.
     pub(super) async fn open_rest(
         &self,
         mirrored: &Mirrored,
@@ -237,7 +239,7 @@ impl<P: Platform> Mirror<P> {
         self.read_rest(reply, offset).await
     }
 
-    /// Asks for a blob, from this byte on.
+    /// Requests a blob, from this byte on.
     async fn ask_for_blob(
         &self,
         mirrored: &Mirrored,
@@ -256,7 +258,7 @@ impl<P: Platform> Mirror<P> {
         self.client.ask(mirrored, &question).await
     }
 
-    /// Begins to read all of a blob from this byte on; `None` where a reply has something else.
+    /// Begins to read the rest of a blob from this byte on; `None` if the reply has another range.
     async fn read_rest(
         &self,
         reply: Reply<P::Body>,
@@ -277,7 +279,7 @@ impl<P: Platform> Mirror<P> {
         Ok(Some((reader, size)))
     }
 
-    /// How many bytes a blob of an upstream has, if it says so.
+    /// The size of an upstream's blob, if the upstream sends it.
     pub(super) async fn size_of_blob(
         &self,
         mirrored: &Mirrored,

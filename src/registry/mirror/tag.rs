@@ -29,7 +29,7 @@ use crate::{
     upstream::Mirrored,
 };
 
-/// What is stored of a tag.
+/// The stored state of a tag.
 #[derive(Debug, Default)]
 struct StoredTag {
     etag: Option<String>,
@@ -38,7 +38,7 @@ struct StoredTag {
 }
 
 impl<P: Platform> Mirror<P> {
-    /// What a mirrored tag names: by what is stored while that is fresh, else by the upstream.
+    /// The digest that a mirrored tag names: the stored one while it is fresh, else the upstream's.
     pub(super) async fn read_mirrored_tag(
         &self,
         mirrored: &Mirrored,
@@ -63,7 +63,7 @@ impl<P: Platform> Mirror<P> {
             trace.step("tag", Tier::Cold, self.host.now().since(start));
             return Ok(named(fresh));
         }
-        // What was asked for a moment ago is stored after the reply.
+        // A recent answer is stored only after its reply.
         let known = tags.seen.borrow().get(&key).and_then(|learning| {
             let sighting = Some(&learning.sighting).filter(|_| learning.over == stored.etag);
             sighting.filter(is_fresh).map(named)
@@ -77,7 +77,8 @@ impl<P: Platform> Mirror<P> {
             Some((_, error)) => Err(error),
             None => {
                 let ask = async || self.ask_for_tag(mirrored, tag, &stored, trace).await;
-                // Who comes after something else was stored is no follower of one who asked before.
+                // A request that comes after a newer object was stored does not join an older
+                // request.
                 let flight = format!("{key} {}", stored.etag.as_deref().unwrap_or_default());
                 tags.asking.share(&flight, &self.host, ask).await
             }
@@ -108,7 +109,8 @@ impl<P: Platform> Mirror<P> {
         }
     }
 
-    /// Asks an upstream what a tag names. Whether it is what it was costs no more than a `HEAD`, which Docker Hub does not count.
+    /// Asks the upstream which manifest a tag names. An unchanged tag costs only a `HEAD`, which
+    /// Docker Hub does not count as a pull.
     async fn ask_for_tag(
         &self,
         mirrored: &Mirrored,
@@ -150,7 +152,7 @@ impl<P: Platform> Mirror<P> {
         Ok(tagged)
     }
 
-    /// Whether a tag still names what it named, by the head of the manifest.
+    /// Whether a tag still names this digest, by the head of the manifest.
     async fn look_at_tag(
         &self,
         mirrored: &Mirrored,
@@ -169,7 +171,7 @@ impl<P: Platform> Mirror<P> {
             || announced(&reply.headers).is_some_and(|announced| announced == *digest))
     }
 
-    /// What is stored of a tag.
+    /// Reads the stored state of a tag.
     async fn stored_tag(&self, key: &Key) -> Result<StoredTag, Error> {
         let Some(meta) = self.store.head(key).await? else {
             return Ok(StoredTag::default());
@@ -181,7 +183,8 @@ impl<P: Platform> Mirror<P> {
                 invalidated,
                 ..
             } => (Some(Sighting { digest, seen }), invalidated.is_some()),
-            // Pushed before the name was mirrored: it says nothing of the upstream.
+            // A tag that was pushed before the name was mirrored, or a tombstone: it says nothing
+            // about the upstream.
             TagTarget::Manifest { seen: None, .. } | TagTarget::Tombstone { .. } => (None, false),
         };
         Ok(StoredTag {

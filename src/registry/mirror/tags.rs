@@ -1,4 +1,4 @@
-//! What this isolate knows of the tags of upstreams.
+//! The tags of upstreams that this isolate has in memory.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -9,10 +9,10 @@ use crate::{
     time::Timestamp,
 };
 
-/// What this isolate knows of mirrored tags.
+/// The answers about mirrored tags in this isolate's memory.
 #[derive(Debug)]
 pub(super) struct Tags<B> {
-    /// What was said of those that are not stored yet.
+    /// Answers that are not stored yet.
     pub(super) seen: RefCell<BTreeMap<Key, Learning>>,
     pub(super) absent: RefCell<BTreeMap<Key, (Timestamp, UpstreamError)>>,
     pub(super) asking: Flights<Result<Tagged<B>, UpstreamError>>,
@@ -29,7 +29,7 @@ impl<B> Default for Tags<B> {
 }
 
 impl<B> Tags<B> {
-    /// How many tags are known of. Where there are more, all are asked for again.
+    /// The most tags in each map. If there are more, the map is cleared.
     const MOST: usize = 4_096;
 
     pub(super) fn see(&self, key: &Key, learning: Learning) {
@@ -49,21 +49,22 @@ impl<B> Tags<B> {
     }
 }
 
-/// What a tag named, when the upstream was last asked.
+/// The digest that a tag named when the upstream was last asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Sighting {
     pub(super) digest: Digest,
     pub(super) seen: Timestamp,
 }
 
-/// What was said of a tag, and the etag of what was stored of it before. Once something else is stored, that counts.
+/// The upstream's answer about a tag, and the etag of the object that was stored then. The answer
+/// is void once that object changes.
 #[derive(Debug)]
 pub(super) struct Learning {
     pub(super) sighting: Sighting,
     pub(super) over: Option<String>,
 }
 
-/// What a tag names, with the manifest where the upstream gave it with its answer.
+/// The digest that a tag names, with the manifest if the upstream sent it with its answer.
 #[derive(Debug)]
 pub(super) struct Tagged<B> {
     pub(super) digest: Digest,

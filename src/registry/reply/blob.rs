@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What was selected of a blob (end-2).
+/// The selected part of a blob (end-2).
 pub(in crate::registry) fn pulled<P: Platform>(
     digest: &Digest,
     pulled: Pulled<P>,

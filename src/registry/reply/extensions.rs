@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::registry::{body::Body, reply::respond_with_json};
 
-/// The extensions that there are, as the specification has them listed (`extensions/_oci.md`).
+/// The supported extensions, in the specification's form (`extensions/_oci.md`).
 pub(in crate::registry) fn extensions<S, Y>() -> Response<Body<S, Y>> {
     let body = json!({ "extensions": [
         {

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::registry::{body::Body, reply::respond_with_json};
 
-/// 200, which nobody caches: the isolate answers, or the bucket does.
+/// 200, not cached: the isolate answers, or the bucket does.
 pub(in crate::registry) fn healthy<S, Y>() -> Response<Body<S, Y>> {
     let mut response = respond_with_json(StatusCode::OK, r#"{"status":"ok"}"#);
     let no_store = HeaderValue::from_static("no-store");

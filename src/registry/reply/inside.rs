@@ -72,8 +72,8 @@ pub(in crate::registry) fn image_file<P: Platform>(
     inspected(found, cache, page)
 }
 
-/// What was found, which may be kept for so long. `page` makes the target of the next page of its
-/// query.
+/// The response with the result, which may be cached as `cache` says.
+/// `page` turns the query of the next page into its address.
 fn inspected<P: Platform>(
     found: Inspection<P>,
     cache: HeaderValue,
@@ -155,5 +155,5 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The longest name that a header says: as long as any on Linux.
+/// The longest name in a header: as long as Linux allows.
 const MAX_NAME: usize = 255;

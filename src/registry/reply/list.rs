@@ -19,7 +19,7 @@ use crate::{
     store::document::{Referrer, to_json},
 };
 
-/// How a client calls a repository, which is not always how it is called here.
+/// The client's name for a repository, which may differ from the registry's name for it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::registry) struct Called<'a> {
     pub(in crate::registry) name: &'a Name,
@@ -28,7 +28,7 @@ pub(in crate::registry) struct Called<'a> {
 }
 
 impl Called<'_> {
-    /// The target of another page.
+    /// The address of another page.
     fn page(&self, path: &str, query: &str) -> String {
         let mut target = format!("/v2/{}/{path}?{query}", self.name);
         if let Some(namespace) = route::namespace(self.target) {

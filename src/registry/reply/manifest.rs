@@ -19,10 +19,10 @@ use crate::{
     store::{Bytes as _, warm::Content},
 };
 
-/// Says that the registry lists a manifest among the referrers of this one (end-7).
+/// Confirms that the registry lists a manifest among the referrers of this one (end-7).
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
-/// Says that a tag named in the query was set (end-7b).
+/// Confirms that a tag named in the query was set (end-7b).
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// A manifest (end-3), unless the client has it.
@@ -53,7 +53,7 @@ pub(in crate::registry) fn pulled<P: Platform>(
     respond_with_pulled(pulled, headers)
 }
 
-/// 201, with the names that were given (end-7).
+/// 201, with the names that the push has set (end-7).
 pub(in crate::registry) fn pushed<S, Y>(
     name: &Name,
     names: Names<'_>,

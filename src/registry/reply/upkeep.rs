@@ -1,4 +1,4 @@
-//! Responses about the work on what is stored: the sweep, the scrub, holders, rights, metrics.
+//! Responses about upkeep: the sweep, the scrub, holders, rights, metrics.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -24,12 +24,12 @@ pub(in crate::registry) fn step<S, Y>(report: &StepReport<impl Serialize>) -> Re
     respond_with_json(status, json!(report).to_string())
 }
 
-/// What was found out.
+/// The result of a report.
 pub(in crate::registry) fn found<S, Y>(found: &impl Serialize) -> Response<Body<S, Y>> {
     respond_with_json(StatusCode::OK, json!(found).to_string())
 }
 
-/// 202: how many tags of a mirrored repository the upstream is asked for again.
+/// 202: the number of invalidated tags of a mirrored repository.
 pub(in crate::registry) fn invalidated<S, Y>(name: &Name, tags: usize) -> Response<Body<S, Y>> {
     let body = json!({ "name": name.as_str(), "invalidated": tags });
     respond_with_json(StatusCode::ACCEPTED, body.to_string())

@@ -15,7 +15,7 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// Where an upload goes on that was started, or the blob that came whole or was there.
+/// The place at which a started upload continues, or the blob that was sent whole or mounted.
 pub(in crate::registry) fn started<S, Y>(name: &Name, started: &Started) -> Response<Body<S, Y>> {
     match started {
         Started::Stored(digest) => stored(name, digest),
@@ -23,7 +23,7 @@ pub(in crate::registry) fn started<S, Y>(name: &Name, started: &Started) -> Resp
     }
 }
 
-/// 202: how far an upload has come, and where it goes on.
+/// 202: the progress of an upload, and the place at which it continues.
 pub(in crate::registry) fn received<S, Y>(
     name: &Name,
     id: UploadId,
@@ -42,7 +42,7 @@ pub(in crate::registry) fn stored<S, Y>(name: &Name, digest: &Digest) -> Respons
     respond_with_location(StatusCode::CREATED, &location, digest)
 }
 
-/// 204: how far an upload has come (end-13).
+/// 204: the progress of an upload (end-13).
 pub(in crate::registry) fn status<S, Y>(
     name: &Name,
     id: UploadId,
@@ -53,7 +53,7 @@ pub(in crate::registry) fn status<S, Y>(
     response
 }
 
-/// 204: an upload was given up (end-14).
+/// 204: an upload was cancelled (end-14).
 pub(in crate::registry) fn cancelled<S, Y>(id: UploadId) -> Response<Body<S, Y>> {
     let mut response = respond(StatusCode::NO_CONTENT);
     response
@@ -62,8 +62,8 @@ pub(in crate::registry) fn cancelled<S, Y>(id: UploadId) -> Response<Body<S, Y>>
     response
 }
 
-/// The error of an upload that does not go on. 416 if what was sent does not come next, with what
-/// was received, so that the client can go on from there.
+/// The error of a request about an upload.
+/// 416 if the chunk is not the next one, with the progress, so that the client can resume.
 pub(in crate::registry) fn refused(name: &Name, error: UploadError) -> Error {
     match error {
         UploadError::OutOfOrder { id, upload, found } => {
@@ -78,8 +78,8 @@ pub(in crate::registry) fn refused(name: &Name, error: UploadError) -> Error {
     }
 }
 
-/// Where an upload goes on, and how far it has come. `Range` can't say that nothing came: `0-0` is
-/// what clients know.
+/// The place at which an upload continues, and its progress.
+/// `Range` has no form for an empty upload: clients expect `0-0`.
 fn progress(name: &Name, id: UploadId, upload: &Upload) -> [(HeaderName, HeaderValue); 3] {
     let location = match upload.number {
         0 => format!("/v2/{name}/blobs/uploads/{id}"),

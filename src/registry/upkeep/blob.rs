@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl<P: Platform> JobStep<'_, P> {
-    /// Reads where a blob's bytes are, from the blob itself. `Some(None)` where that can't be read.
+    /// Reads a blob's record from the blob itself. `Some(None)` if it can't be parsed.
     pub(super) async fn read_record(
         &self,
         digest: &Digest,
@@ -25,7 +25,7 @@ impl<P: Platform> JobStep<'_, P> {
         };
         match self.read(&key, &meta.metadata) {
             None => Ok(Some(None)),
-            // What was set aside has no extents any more.
+            // A blob that was set aside has no extents any more.
             Some(BlobKind::Bytes | BlobKind::Aside) => {
                 Ok(Some(Some(Record::Bytes { size: meta.size })))
             }
@@ -37,8 +37,10 @@ impl<P: Platform> JobStep<'_, P> {
         }
     }
 
-    /// Deletes the link of a repository that has no grant. A link is a hint, but for a claim: who claims the blob in the moment between the
-    /// look and the deletion is told, when the manifest comes, to push the blob again.
+    /// Deletes the link of a repository that has no grant.
+    /// A link is a hint, unless the repository has only a claim.
+    /// A client that claims the blob between this check and the deletion loses its link.
+    /// The push of its manifest then tells the client to push the blob again.
     pub(super) async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
         let link = Key::link(digest, name);
         let page = self.list(Prefix::Held(digest, name), None, false).await?;
@@ -60,12 +62,12 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Deletes what was derived from a layer, and a pass over it that was to go on.
+    /// Deletes the objects that are derived from a layer, and the saved state of a pass over it.
     pub(super) async fn delete_derived(&self, digest: &Digest) -> Result<(), Halt> {
         loop {
             let page = self.list(Prefix::Layer(digest), None, false).await?;
             let mut keys: Vec<Key> = page.objects.into_iter().map(|(key, _)| key).collect();
-            // With the first page: 999 more fit into a call.
+            // The saved state goes with the first page, and 999 more keys fit into a call.
             keys.truncate(999);
             let is_last = !page.truncated && keys.len() < 999;
             keys.push(Key::indexing(digest));

@@ -1,7 +1,8 @@
-//! A filter of the manifests that are stored: which of a grant's reasons need no look.
+//! A Bloom filter of the stored manifests: grants for these manifests need no check.
 //!
-//! A Bloom filter: what was put in is found again. What was not may be found as well, here and there, and under other seeds elsewhere:
-//! a grant that is kept for it is looked at in the next round.
+//! Every inserted manifest is found.
+//! Rarely a manifest that was not inserted is found too, and another seed finds others.
+//! So a grant that stays by mistake is checked in the next round.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -11,7 +12,7 @@ use crate::{
     name::Name,
 };
 
-/// Which manifests are stored, perhaps.
+/// The manifests that may be stored.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Filter {
     seed: String,
@@ -22,15 +23,15 @@ pub(super) struct Filter {
 struct Bits(Vec<u8>);
 
 impl Filter {
-    /// The most memory that it takes.
+    /// The most bytes of a filter.
     const MAX_BYTES: u64 = 1024 * 1024;
 
-    /// The least.
+    /// The fewest bytes of a filter.
     const MIN_BYTES: u64 = 1024;
 
-    /// Makes one that is empty, for about so many manifests.
+    /// Makes an empty filter, for about so many manifests.
     pub(super) fn new(manifests: u64, seed: [u8; 16]) -> Self {
-        // Of 16 bits for each, one in 400 that is not there is found.
+        // With 16 bits for each manifest, one absent manifest in 400 is found.
         let bytes = manifests
             .saturating_mul(2)
             .clamp(Self::MIN_BYTES, Self::MAX_BYTES);
@@ -40,7 +41,7 @@ impl Filter {
         }
     }
 
-    /// Puts a manifest in.
+    /// Inserts a manifest.
     pub(super) fn insert(&mut self, name: &Name, digest: &Digest) {
         for (at, bit) in self.places(name, digest) {
             if let Some(byte) = self.bits.0.get_mut(at) {
@@ -49,7 +50,7 @@ impl Filter {
         }
     }
 
-    /// Whether a manifest was put in; where it was not, the answer may be wrong.
+    /// Whether a manifest was inserted. `true` may be wrong, `false` never is.
     pub(super) fn may_have(&self, name: &Name, digest: &Digest) -> bool {
         self.places(name, digest)
             .iter()

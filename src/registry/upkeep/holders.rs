@@ -1,4 +1,4 @@
-//! Who holds a blob: the repositories with grants on it, and what the sweep has said of it.
+//! The holders of a blob: the repositories with grants on it, and the mark that the sweep has set.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use crate::{
     upload::UploadId,
 };
 
-/// A blob, and who holds it.
+/// A blob, and the repositories that hold it.
 #[derive(Debug, Serialize)]
 pub(in crate::registry) struct BlobHolders {
     digest: Digest,
@@ -37,7 +37,7 @@ pub(in crate::registry) struct BlobHolders {
     repositories: Vec<Holder>,
 }
 
-/// What the sweep has said of a blob.
+/// The mark that the sweep has set on a blob.
 #[derive(Debug, Serialize)]
 struct SeenMark {
     state: MarkState,
@@ -65,12 +65,13 @@ struct HoldingManifest {
     is_stored: bool,
 }
 
-/// What a repository has on a blob.
+/// The grants and the link of a repository on a blob.
 #[derive(Default)]
 struct Hold {
     uploads: u64,
     claims: u64,
-    /// How often its bytes were hashed for the repository, as an upstream sent them.
+    /// The number of `Filled` grants:
+    /// the bytes were hashed for the repository, as an upstream sent them.
     filled: u64,
     manifests: BTreeSet<Digest>,
     /// Manifests that an upstream sent: they keep the blob, and give no right.
@@ -78,11 +79,11 @@ struct Hold {
     is_linked: bool,
 }
 
-/// The operations that are left for what is no manifest.
+/// The operations that are reserved for everything but manifests.
 const OTHERS: u32 = 10;
 
 impl<P: Platform> Upkeep<P> {
-    /// Tells who holds a blob, and where it is.
+    /// Reports the holders of a blob, and where it is stored.
     pub(in crate::registry) async fn blob_holders(
         &self,
         digest: &Digest,
@@ -94,7 +95,7 @@ impl<P: Platform> Upkeep<P> {
             .await?;
         let mark = mark.map(|(_, Mark { state, time, .. })| SeenMark { state, time });
         let options = ListOptions {
-            // Each grant may cost a look at its manifest.
+            // Each grant may cost a read of its manifest.
             limit: self.settings.subrequests.saturating_sub(OTHERS).min(1_000),
             metadata: true,
             ..ListOptions::default()
@@ -137,7 +138,7 @@ impl<P: Platform> Upkeep<P> {
     }
 }
 
-/// Sorts grants and links by the repositories that have them.
+/// Groups grants and links by repository.
 fn read_holds(objects: &[(Key, Meta)]) -> Result<BTreeMap<Name, Hold>, StoreError> {
     let mut holds: BTreeMap<Name, Hold> = BTreeMap::new();
     for (key, meta) in objects {
@@ -163,7 +164,7 @@ fn read_holds(objects: &[(Key, Meta)]) -> Result<BTreeMap<Name, Hold>, StoreErro
 }
 
 impl Hold {
-    /// The holder, with those of its manifests that are stored.
+    /// The holder, which says for each of its manifests whether it is stored.
     fn into_holder(self, name: Name, stored: &BTreeSet<(Name, Digest)>) -> Holder {
         let listed = |manifests: BTreeSet<Digest>| {
             let listed = manifests.into_iter().map(|digest| HoldingManifest {
@@ -191,7 +192,7 @@ const fn kind(record: &Record) -> &'static str {
     }
 }
 
-/// The upload that a blob came by, where it has left extents.
+/// The upload of a blob's extents, if it has extents.
 fn upload(record: &Record) -> Option<UploadId> {
     match record {
         Record::Bytes { .. } => None,

@@ -1,4 +1,4 @@
-//! The inventory: what there is, as a round of the sweep has counted it.
+//! The inventory: the totals that a round of the sweep has counted.
 
 use std::collections::BTreeMap;
 
@@ -14,41 +14,42 @@ use crate::{
     time::Timestamp,
 };
 
-/// What there is.
+/// The totals of the store.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Inventory {
-    /// When the round began that has counted it.
+    /// The time at which the counting round began.
     pub(super) began: Timestamp,
     /// Blobs.
     pub(super) blobs: u64,
-    /// Their bytes, each blob once.
+    /// The bytes of the blobs, each blob once.
     pub(super) bytes: u64,
-    /// The same, each blob once for each manifest that names it: what would be stored if nothing were shared.
+    /// The bytes of the blobs, each blob once for each manifest that names it:
+    /// the size without sharing.
     pub(super) undivided_bytes: u64,
     /// Manifests.
     pub(super) manifests: u64,
     /// Tags.
     pub(super) tags: u64,
-    /// Uploads that have not ended, or not yet been swept.
+    /// Uploads that are open, or ended and not swept yet.
     pub(super) uploads: u64,
     /// The bytes of extents, of blobs and of uploads.
     pub(super) extent_bytes: u64,
-    /// By repository, as far as there are not too many.
+    /// The totals by repository, for a limited number of them.
     pub(super) repositories: BTreeMap<String, Holding>,
-    /// What all other repositories have.
+    /// The totals of all other repositories.
     pub(super) others: Holding,
 }
 
-/// What a repository has.
+/// The totals of a repository.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Holding {
     /// Blobs.
     pub(super) blobs: u64,
-    /// Their bytes, each blob once.
+    /// The bytes of the blobs, each blob once.
     pub(super) bytes: u64,
-    /// The same, each blob once for each manifest that names it.
+    /// The bytes of the blobs, each blob once for each manifest that names it.
     pub(super) undivided_bytes: u64,
     /// Manifests.
     pub(super) manifests: u64,
@@ -57,10 +58,10 @@ pub(super) struct Holding {
 }
 
 impl Inventory {
-    /// The most repositories that are counted by themselves.
+    /// The most repositories that are counted separately.
     pub(super) const MAX_REPOSITORIES: usize = 1_000;
 
-    /// Counts something that a repository has.
+    /// Counts an object of a repository.
     pub(super) fn count(&mut self, name: &Name, add: impl FnOnce(&mut Holding)) {
         let is_full = self.repositories.len() >= Self::MAX_REPOSITORIES;
         match self.repositories.get_mut(name.as_str()) {
@@ -72,7 +73,7 @@ impl Inventory {
 }
 
 impl<P: Platform> Upkeep<P> {
-    /// Stores what a round has counted.
+    /// Stores the totals of a round.
     pub(super) async fn store_inventory(&self, inventory: &Inventory) -> Result<(), Error> {
         self.store
             .put_document(&Key::Inventory, inventory, Condition::Always)
@@ -80,7 +81,8 @@ impl<P: Platform> Upkeep<P> {
         Ok(())
     }
 
-    /// Shows in the metrics what the last round has counted. Where that can't be read, they go without.
+    /// Shows the totals of the last round in the metrics.
+    /// If they can't be read, the metrics lack them.
     pub(in crate::registry) async fn show_inventory(&self) {
         let inventory = match self
             .store
@@ -120,7 +122,7 @@ impl<P: Platform> Upkeep<P> {
         let named = repositories
             .iter()
             .map(|(name, holding)| (&**name, holding));
-        // No name of a repository begins so.
+        // No repository has a name with this first character.
         for (name, holding) in named.chain([("_others", &others)]) {
             let of = Of {
                 blobs: holding.blobs,

@@ -21,9 +21,9 @@ pub(super) struct Listing {
     after: Option<String>,
     page: VecDeque<(Key, Meta)>,
     is_read: bool,
-    /// How many pages were read.
+    /// The number of pages that were read.
     pub(super) pages: u64,
-    /// When the last of them was asked for.
+    /// The time at which the last page was requested.
     pub(super) asked: Timestamp,
 }
 
@@ -40,7 +40,7 @@ impl Listing {
         }
     }
 
-    /// What the next entry is of, which stays the next. A key that names nothing is nobody's, and passed by.
+    /// The subject of the next entry, without taking the entry. Keys without a subject are skipped.
     pub(super) async fn peek_of<T, P: Platform>(
         &mut self,
         step: &JobStep<'_, P>,
@@ -55,7 +55,7 @@ impl Listing {
         Ok(None)
     }
 
-    /// The next entry, which stays the next.
+    /// The next entry, without taking it.
     pub(super) async fn peek<P: Platform>(
         &mut self,
         step: &JobStep<'_, P>,
@@ -75,7 +75,7 @@ impl Listing {
         Ok(self.page.front())
     }
 
-    /// Takes the next entry, if it is of this.
+    /// Takes the next entry, if its subject is `wanted`.
     pub(super) async fn take<T: PartialEq, P: Platform>(
         &mut self,
         step: &JobStep<'_, P>,
@@ -99,7 +99,7 @@ impl Listing {
     }
 }
 
-/// Of keys that say the same, the one that was written last, as far as a listing has come.
+/// The youngest of several keys with the same content, as far as a listing has been read.
 #[derive(Debug)]
 pub(super) struct Youngest {
     written: Timestamp,
@@ -116,10 +116,13 @@ impl Youngest {
         }
     }
 
-    /// Takes another one's place if it is younger. Answers the key of the older one, if that is old.
+    /// Replaces the youngest key if the other one is younger. Returns the older of the two, if it
+    /// is old.
     ///
-    /// It goes whether or not what it tells of is stored, and by then another sweeper, to whom it was not, may have told the younger one to
-    /// go. That one looked when the younger one was old, so whoever stores it after that has written one that is younger still.
+    /// The older key is deleted whether or not its manifest is stored.
+    /// By then another sweep may have found the manifest missing and deleted the younger key.
+    /// That sweep looked when the younger key was old already.
+    /// So a push that stores the manifest after that look has written a key that is younger still.
     pub(super) fn surpass(&mut self, mut other: Self) -> Option<Key> {
         if (other.written, &other.key) > (self.written, &self.key) {
             std::mem::swap(self, &mut other);

@@ -1,4 +1,4 @@
-//! Work that a request asks for: the cursor that it resumes at, and the report of a step.
+//! Background jobs on demand: the cursor at which a request resumes, and the report of a step.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
@@ -9,7 +9,7 @@ use crate::{
     store::{StoreError, document::to_json},
 };
 
-/// Where in a round a background job is. The default is between two rounds.
+/// The position of a background job in a round. The default is between two rounds.
 pub(super) trait Place: Default + DeserializeOwned + PartialEq + Serialize {
     /// The name of the phase.
     fn name(&self) -> &'static str;
@@ -20,16 +20,16 @@ pub(super) trait Place: Default + DeserializeOwned + PartialEq + Serialize {
     }
 }
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Debug)]
 pub(super) struct Outcome<R, C> {
     pub(super) report: R,
-    /// Where the next step begins.
+    /// The place at which the next step begins.
     pub(super) place: C,
     pub(super) operations: u32,
 }
 
-/// What a step that a request asked for has done, or would do.
+/// The report of a step on demand, done or rehearsed.
 #[derive(Debug, Serialize)]
 pub(in crate::registry) struct StepReport<R> {
     #[serde(rename = "dryRun")]
@@ -83,18 +83,18 @@ pub(super) fn resumed<C: Place>(
     parse_cursor(cursor).ok_or_else(unknown).map(Some)
 }
 
-/// A cursor as clients send it back.
+/// Encodes a cursor for the client, which sends it back.
 pub(super) fn encode_cursor(place: &impl Serialize) -> Result<String, StoreError> {
     Ok(URL_SAFE_NO_PAD.encode(to_json(place)?))
 }
 
-/// Reads a cursor. `None` if it is none of this kind.
+/// Parses a cursor; `None` if it is not of this kind.
 pub(super) fn parse_cursor<C: DeserializeOwned>(text: &str) -> Option<C> {
     let json = URL_SAFE_NO_PAD.decode(text).ok()?;
     serde_json::from_slice(&json).ok()
 }
 
-/// 400, for a query whose parameters say nothing that can be done.
+/// 400, for a query whose parameters can't be used.
 pub(super) fn invalid_query(found: impl Into<String>) -> Error {
     Error::new(Code::Unsupported, found).with_status(StatusCode::BAD_REQUEST)
 }

@@ -1,9 +1,12 @@
 //! Lists doubtful rights: those that an older version gave because an upstream named a blob.
 //!
-//! Two listings, one after the other. First, repositories with tags or manifests that came from an
-//! upstream, if today's settings don't place them under one: there the grants of older versions
-//! count like those of pushes. Second, blobs on which a mirrored repository has grants of an older
-//! version, and which other repositories hold too: one of these may have mounted the blob from it.
+//! Two listings, one after the other.
+//! The first has repositories with tags or manifests of an upstream that today's settings don't
+//! place under one.
+//! There the grants of older versions count like those of pushes.
+//! The second has blobs on which a mirrored repository has grants of an older version, and which
+//! other repositories hold too.
+//! One of these may have mounted the blob from it.
 
 use std::collections::BTreeMap;
 
@@ -59,14 +62,14 @@ pub(in crate::registry) struct DoubtfulRights {
     cursor: Option<String>,
 }
 
-/// A repository that has something of an upstream.
+/// A repository with tags or manifests of an upstream.
 #[derive(Debug, Serialize)]
 struct DoubtfulRepository {
     name: Name,
     why: String,
 }
 
-/// A blob that a mirrored repository may have had no right to, and that others have.
+/// A blob that a mirrored repository may have had no right to, and that other repositories hold.
 #[derive(Debug, Serialize)]
 struct DoubtfulBlob {
     digest: Digest,
@@ -102,12 +105,12 @@ const MAX_FOUND: usize = 1_000;
 /// The most repositories named for a blob, of each kind. `/v2/_strata/blobs/<digest>` names all.
 const MAX_HOLDERS: usize = 100;
 
-/// Operations kept back from the budget of a request.
+/// Operations reserved from the budget of a request.
 const OTHERS: u32 = 10;
 
 impl<P: Platform> Upkeep<P> {
-    /// Lists doubtful rights, within the budget of one request. The next request resumes at the
-    /// cursor.
+    /// Lists doubtful rights, within the budget of one request.
+    /// The next request resumes at the cursor.
     pub(in crate::registry) async fn doubtful_rights(
         &self,
         cursor: Option<&str>,
@@ -149,9 +152,10 @@ impl<P: Platform> Upkeep<P> {
         })
     }
 
-    /// Finds repositories that hold something from an upstream and are not under one by today's
-    /// settings. Returns whether the listing is complete. A repository that two requests share may
-    /// be listed twice.
+    /// Finds repositories that have tags or manifests of an upstream and are not under one by
+    /// today's settings.
+    /// Returns whether the listing is complete.
+    /// A repository that two requests share may be listed twice.
     async fn find_repositories(
         &self,
         after: &mut Option<Key>,
@@ -182,7 +186,8 @@ impl<P: Platform> Upkeep<P> {
         Ok(false)
     }
 
-    /// Finds blobs that a mirrored repository has doubtful grants on, and that others hold too.
+    /// Finds blobs that a mirrored repository has doubtful grants on, and that other repositories
+    /// hold too.
     /// Returns whether the listing is complete.
     async fn find_blobs(
         &self,
@@ -295,7 +300,7 @@ impl Found {
     }
 }
 
-/// The repository of a tag or manifest that was pulled from an upstream, and what shows it.
+/// The repository of a tag or manifest that was pulled from an upstream, and the evidence.
 fn from_upstream<'k>(key: &'k Key, meta: &Meta) -> Option<(&'k Name, String)> {
     match key {
         Key::Tag { name, tag } => match serde_json::from_str(&meta.metadata) {

@@ -1,18 +1,24 @@
-//! The scrub: what is stored is read again, and what is wrong is told, mended, or set aside.
+//! The scrub: stored objects are read again, and errors are reported, repaired, or set aside.
 //!
-//! It goes through the store in the order of its keys, in steps, and stores where a step ended. Blobs come first: what was seen of their grants
-//! is noted in a filter, so that a manifest costs one read, and a closer look only where something may be missing.
+//! It walks the store in the order of its keys, in steps, and stores where a step ended.
+//! Blobs come first.
+//! Their grants are noted in a filter, so that a manifest costs one read, and exact checks only if
+//! something may be missing.
 //!
 //! ```text
 //! blobs       blobs/  refs/  layers/     bytes, extents, links, grants, indexes
 //! manifests   repositories/              manifests and all that they name, tags, referrers
 //! ```
 //!
-//! What is derived is written anew or deleted. Of a blob whose bytes are wrong there is nothing to derive it from: it is *set aside*. Its extents
-//! are deleted, and a note is written over its object by compare-and-swap of what was read, so that a copy that somebody has stored since is never touched. To all
-//! who look, the blob is not there; its grants stay. Who pushes it again writes over the note, and all that refer to it are whole again.
+//! A derived object is written anew or deleted.
+//! A blob with wrong bytes can't be derived from anything, so it is *set aside*.
+//! Its extents are deleted, and a note replaces its object by compare-and-swap.
+//! So a copy that a client has stored since is never touched.
+//! Every reader then sees the blob as absent; its grants stay.
+//! A new push of the blob replaces the note, and everything that refers to it is whole again.
 //!
-//! A read that fails says nothing of what is stored. What is read is wrong when it was so twice, and what was read is still there.
+//! A failed read proves nothing about an object.
+//! An object is wrong only if it was read as wrong twice, and is unchanged since.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -47,70 +53,71 @@ mod repository;
 mod state;
 mod tags;
 
-/// The most findings that are told one by one.
+/// The most findings that are reported one by one.
 const MAX_TOLD: usize = 1_000;
 
 /// One step of the scrub.
 struct Scrub<'a, P: Platform> {
     work: JobStep<'a, P>,
-    /// When nothing more is begun.
+    /// The time after which the step begins nothing more.
     until: Timestamp,
     next: RefCell<Next>,
     report: RefCell<Report>,
-    /// The operations of a step.
+    /// The store operations that the step may do.
     operations: u32,
-    /// Which part of all blobs may be looked at by now, from 0 to 1.
+    /// The fraction of all blobs that is due by now, from 0 to 1.
     due: f64,
 }
 
-/// What a step is at.
+/// The object that a step reads, and the objects that earlier steps left to it.
 #[derive(Debug, Default)]
 struct Next {
-    /// What is being read.
+    /// The key that is being read.
     key: Option<Key>,
-    /// What was not read to its end before.
+    /// The key that an earlier step failed to finish.
     trying: Option<Key>,
-    /// Whether the step before did not come to its end: what it was at may take longer than the platform allows.
+    /// Whether the earlier step was killed: its object may take longer than the platform allows.
     was_killed: bool,
-    /// What is to be read again by the next step, and what was left to this one.
+    /// The finding that the next step must read again, and the one that the earlier step left to
+    /// this one.
     doubt: Option<String>,
     doubted: Option<String>,
 }
 
 impl Next {
-    /// Whether what is being read was tried before, in vain.
+    /// Whether an earlier step has failed to finish the key that is being read.
     fn was_tried(&self) -> bool {
         self.key.is_some() && self.key == self.trying
     }
 }
 
-/// A blob of so many bytes is announced before it is read.
+/// A blob of at least so many bytes is recorded in the cursor before it is read.
 const LARGE: u64 = 256 * 1024 * 1024;
 
-/// One of so many is, after a step that was killed.
+/// That limit after a step that was killed.
 const SMALL: u64 = 256 * 1024;
 
-/// A step that was not heard of for so long was killed.
+/// An open step that has not written its cursor for so long was killed.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// How long a step takes. What is begun is read to its end: a hash can't be put by.
+/// The time in which a step begins new objects. An object that was begun is finished, because a
+/// hash can't be resumed.
 const STEP: Duration = Duration::from_secs(15);
 
-/// How many edges are expected at first.
+/// The number of edges that the first pass expects.
 const EDGES: u64 = 64 * 1024;
 
-/// A day.
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl<P: Platform> Upkeep<P> {
-    /// What is due of the scrub: as much as keeps a pass in step with the days that it may take.
+    /// Runs the part of the scrub that is due, so that a pass takes the configured number of days.
     pub(in crate::registry) async fn scrub_due(&self) -> Result<(), Error> {
         let days = self.settings.scrub_days;
         if days == 0 {
             return Ok(());
         }
         let allowance = Allowance {
-            // The sweep has taken the half, and passes over layers go on as well.
+            // The sweep may have used half of them, and passes over layers use some as well.
             operations: self.settings.subrequests / 5 * 2,
             time: STEP,
             removals: u64::MAX,
@@ -119,7 +126,7 @@ impl<P: Platform> Upkeep<P> {
         self.scrub(allowance, Some(period)).await.map(|_| ())
     }
 
-    /// Does a step of the scrub; where a pass is to take a time, no more than is due.
+    /// Does a step of the scrub. If a pass has a period, it does no more than is due.
     async fn scrub(
         &self,
         allowance: Allowance,
@@ -170,7 +177,7 @@ impl<P: Platform> Upkeep<P> {
         unless_failed(halt, Some(scrub.into_outcome(place, Some(totals))))
     }
 
-    /// Tells what the scrub would do from a place on, and writes nothing.
+    /// Reports the repairs that the scrub would make from a place on, and writes nothing.
     async fn rehearse_scrub(
         &self,
         allowance: Allowance,
@@ -178,7 +185,7 @@ impl<P: Platform> Upkeep<P> {
     ) -> Result<Outcome<ScrubReport, Place>, Error> {
         let mut cursor = self.begin_scrub(&Cursor::default());
         if let Some(place) = place {
-            // What was seen before is forgotten: each manifest is looked at closely.
+            // The filter of earlier blobs is lost, so each manifest gets the exact checks.
             cursor.place = place;
         }
         let scrub = Scrub::new(self, allowance, true, 1.0, Next::default());
@@ -188,7 +195,7 @@ impl<P: Platform> Upkeep<P> {
         unless_failed(halt, scrub.into_outcome(place, Some(totals)))
     }
 
-    /// The beginning of a pass.
+    /// The cursor at the beginning of a pass.
     fn begin_scrub(&self, last: &Cursor) -> Cursor {
         let expected = match last.edges.number {
             0 => EDGES,
@@ -233,7 +240,7 @@ impl<'a, P: Platform> Scrub<'a, P> {
     ) -> Self {
         let until = upkeep.host.now() + allowance.time;
         let allowance = Allowance {
-            // What is begun is ended, whatever time it takes.
+            // An object that was begun is finished, however long it takes.
             time: Duration::MAX,
             ..allowance
         };
@@ -247,7 +254,7 @@ impl<'a, P: Platform> Scrub<'a, P> {
         }
     }
 
-    /// What came of the step, and of the whole pass if it is a step of one.
+    /// The outcome of the step, with the totals of its pass if it belongs to one.
     fn into_outcome(self, place: Place, pass: Option<Totals>) -> Outcome<ScrubReport, Place> {
         Outcome {
             report: self.report.into_inner().into_report(pass),
@@ -256,7 +263,8 @@ impl<'a, P: Platform> Scrub<'a, P> {
         }
     }
 
-    /// Goes through the store, as far as the allowance reaches. Whatever ends it, the cursor is where it ended.
+    /// Walks the store as far as the allowance reaches. The cursor says where it ended, even after
+    /// a failure.
     async fn go_on(&self, cursor: &mut Cursor, etag: &mut Option<String>) -> Option<Halt> {
         loop {
             let done = match &cursor.place {
@@ -280,19 +288,19 @@ impl<'a, P: Platform> Scrub<'a, P> {
         }
     }
 
-    /// Whether nothing more is begun.
+    /// Whether the step must begin nothing more.
     fn is_late(&self) -> bool {
         self.work.upkeep.host.now() >= self.until
     }
 
-    /// Begins to look at something. Whether it was tried before, in vain.
+    /// Begins to read an object. Returns whether an earlier step failed to finish it.
     fn begin(&self, key: &Key) -> bool {
         let mut next = self.next.borrow_mut();
         next.key = Some(key.clone());
         next.was_tried()
     }
 
-    /// Counts something that was looked at.
+    /// Counts an object that was checked.
     fn checked(&self, what: What, bytes: u64) {
         let mut report = self.report.borrow_mut();
         report.totals.bytes += bytes;
@@ -304,7 +312,7 @@ impl<'a, P: Platform> Scrub<'a, P> {
         self.work.upkeep.metrics.scrubbed(what.name(), bytes);
     }
 
-    /// Tells of a finding, before it is repaired; once in a step.
+    /// Reports a finding, before it is repaired and once in a step.
     fn find(&self, finding: Finding) {
         let upkeep = self.work.upkeep;
         let mut report = self.report.borrow_mut();
@@ -341,13 +349,13 @@ impl<'a, P: Platform> Scrub<'a, P> {
         }
     }
 
-    /// Whether an object is still what was read: nobody has written it since.
+    /// Whether an object is unchanged since it was read.
     async fn is_still(&self, key: &Key, seen: &Meta) -> Result<bool, Halt> {
         let now = self.work.head(key).await?;
         Ok(now.is_some_and(|now| now.etag == seen.etag && now.uploaded == seen.uploaded))
     }
 
-    /// Reads an object of so many bytes at most: what is known of it, and its bytes if there are no more.
+    /// Reads an object: its metadata, and its bytes if there are at most `most`.
     async fn read_object(
         &self,
         key: &Key,
@@ -362,7 +370,7 @@ impl<'a, P: Platform> Scrub<'a, P> {
         Ok(Some((object.meta, bytes)))
     }
 
-    /// Writes over what was read, if it is still there. Whether it was.
+    /// Replaces an object if it is unchanged since it was read. Returns whether it was replaced.
     async fn replace(
         &self,
         key: &Key,

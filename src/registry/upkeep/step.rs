@@ -1,4 +1,4 @@
-//! A step of a background job: operations that are counted, and the report of what it removed.
+//! A step of a background job: it counts operations and reports removals.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,24 +26,24 @@ use crate::{
     time::Timestamp,
 };
 
-/// What a step of a background job may take.
+/// The limits of one step of a background job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     /// Operations of the store.
     pub(super) operations: u32,
     /// Time.
     pub(super) time: Duration,
-    /// Removals, after which nothing else is begun.
+    /// Removals, after which the step begins nothing else.
     pub(super) removals: u64,
 }
 
-/// Operations that are kept back for deleting what was found last, and for storing how far the sweep has come.
+/// Operations that are reserved for the last deletions of a step and for storing its cursor.
 pub(super) const RESERVE: u32 = 6;
 
 /// Why a step ends before the round does.
 #[derive(Debug)]
 pub(super) enum Halt {
-    /// It has taken what it may.
+    /// The allowance is used up.
     Spent,
     /// The store failed.
     Failed(Error),
@@ -70,7 +70,7 @@ impl From<StoreError> for Halt {
     }
 }
 
-/// What came of a step, unless a failure has ended it.
+/// The outcome of a step, unless a failure ended it.
 pub(super) fn unless_failed<T>(halt: Option<Halt>, outcome: T) -> Result<T, Error> {
     match halt {
         Some(Halt::Failed(error)) => Err(error),
@@ -78,19 +78,19 @@ pub(super) fn unless_failed<T>(halt: Option<Halt>, outcome: T) -> Result<T, Erro
     }
 }
 
-/// What is done to something.
+/// The action of a removal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Action {
-    /// It goes.
+    /// The object is deleted.
     Delete,
-    /// It goes when the grace period is over, if nobody wants it by then.
+    /// The object is deleted after the grace period, if nothing uses it by then.
     Condemn,
-    /// It takes nothing more, and goes when the grace period is over.
+    /// The upload takes no more bytes, and is deleted after the grace period.
     End,
 }
 
-/// What it is done to.
+/// The kind of object that is removed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum What {
@@ -109,7 +109,7 @@ pub(super) enum What {
 }
 
 impl What {
-    /// The name by which metrics call it.
+    /// The label in metrics.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Blob => "blob",
@@ -128,7 +128,7 @@ impl What {
     }
 }
 
-/// Something that was removed, or would be.
+/// An object that was removed, or would be in a dry run.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Removal {
     pub(super) action: Action,
@@ -139,34 +139,35 @@ pub(super) struct Removal {
     pub(super) why: &'static str,
 }
 
-/// What a step has removed.
+/// The removals of a step.
 #[derive(Debug, Default, Serialize)]
 pub(in crate::registry) struct Removals {
-    /// The first of them.
+    /// The first removals, in full.
     pub(super) removals: Vec<Removal>,
-    /// How many there are.
+    /// The number of all removals.
     pub(super) count: u64,
-    /// The bytes that are free, or will be.
+    /// The bytes that the removals free, now or later.
     pub(super) bytes: u64,
 }
 
-/// The most removals that are told one by one.
+/// The most removals that are reported one by one.
 const MAX_TOLD: usize = 1_000;
 
 /// One step of a background job.
 pub(super) struct JobStep<'a, P: Platform> {
     pub(super) upkeep: &'a Upkeep<P>,
-    /// Whether nothing is written, and only told.
+    /// Whether the step only reports and writes nothing.
     pub(super) is_dry: bool,
     allowance: Allowance,
     start: Timestamp,
     spent: Cell<u32>,
     report: RefCell<Removals>,
-    /// What was told to go and is still there: what waits to be deleted together, or all in a dry run.
+    /// Keys that were reported as removed and are still there: in a dry run all, else those that
+    /// wait for the next bulk deletion.
     going: RefCell<BTreeSet<Key>>,
-    /// Manifests that a dry run takes for removed.
+    /// Manifests that a dry run treats as removed.
     missing: RefCell<BTreeSet<Key>>,
-    /// Whether what is being done is done to its end.
+    /// Whether the work in progress may run past the time limit.
     is_late_allowed: Cell<bool>,
 }
 
@@ -185,28 +186,29 @@ impl<'a, P: Platform> JobStep<'a, P> {
         }
     }
 
-    /// The report, and how many operations were taken.
+    /// The report, and how many operations were done.
     pub(super) fn into_report(self) -> (Removals, u32) {
         (self.report.into_inner(), self.spent.get())
     }
 
-    /// How old something is, by the store's clock.
+    /// The age of an object, by the store's clock.
     pub(super) fn age(&self, meta: &Meta) -> Duration {
         self.upkeep.host.now().since(meta.uploaded)
     }
 
-    /// Whether something is as old as the grace period.
+    /// Whether an object is at least as old as the grace period.
     pub(super) fn is_old(&self, meta: &Meta) -> bool {
         self.age(meta) >= self.upkeep.settings.grace
     }
 
-    /// Whether something was as old as the grace period when a listing that has it was asked for. What is looked at since then was looked
-    /// at later; by now it may have grown old meanwhile.
+    /// Whether an object was at least as old as the grace period when its listing was requested.
+    /// Age must be judged at that time: later checks saw later states, and the object may have
+    /// passed the grace period since.
     pub(super) fn was_old(&self, meta: &Meta, asked: Timestamp) -> bool {
         asked.since(meta.uploaded) >= self.upkeep.settings.grace
     }
 
-    /// Counts operations that are about to be done, if there are as many left and time for them.
+    /// Counts operations before they are done; ends the step if too few or no time is left.
     pub(super) fn spend(&self, operations: u32) -> Result<(), Halt> {
         let spent = self.spent.get().saturating_add(operations);
         let is_late = self.upkeep.host.now().since(self.start) >= self.allowance.time;
@@ -218,7 +220,8 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(())
     }
 
-    /// Does to its end what others would wait for if it were left, though it is late: those who own something, for as long as they do.
+    /// Runs work to its end, past the time limit.
+    /// It is for work under a claim: others would wait for the owner if it stopped halfway.
     pub(super) async fn to_its_end<T>(
         &self,
         owning: impl Future<Output = Result<T, Halt>>,
@@ -229,7 +232,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         done
     }
 
-    /// How many operations were taken.
+    /// How many operations were done.
     pub(super) const fn spent(&self) -> u32 {
         self.spent.get()
     }
@@ -240,12 +243,12 @@ impl<'a, P: Platform> JobStep<'a, P> {
         self.allowance.operations.saturating_sub(taken)
     }
 
-    /// How much was removed.
+    /// How many removals were reported.
     pub(super) fn count(&self) -> u64 {
         self.report.borrow().count
     }
 
-    /// Ends the step, unless there are so many operations left.
+    /// Ends the step if fewer operations are left.
     pub(super) fn require(&self, operations: u32) -> Result<(), Halt> {
         let spent = self.spent.get();
         self.spend(operations)?;
@@ -253,7 +256,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(())
     }
 
-    /// Ends the step, if as much was removed as may be.
+    /// Ends the step if it has no removals left.
     pub(super) fn require_more(&self) -> Result<(), Halt> {
         match self.removals_left() {
             0 => Err(Halt::Spent),
@@ -266,7 +269,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         self.allowance.removals.saturating_sub(self.count())
     }
 
-    /// Tells of a removal, before it is made.
+    /// Reports a removal, before it is made.
     pub(super) fn tell(&self, removal: Removal) {
         let mut report = self.report.borrow_mut();
         report.count += 1;
@@ -283,12 +286,12 @@ impl<'a, P: Platform> JobStep<'a, P> {
         }
     }
 
-    /// Takes a manifest for removed, in a dry run.
+    /// Treats a manifest as removed, in a dry run.
     pub(super) fn miss(&self, key: Key) {
         self.missing.borrow_mut().insert(key);
     }
 
-    /// Whether a manifest is taken for removed.
+    /// Whether a dry run treats a manifest as removed.
     pub(super) fn is_missed(&self, key: &Key) -> bool {
         self.missing.borrow().contains(key)
     }
@@ -299,7 +302,8 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(!self.is_missed(&key) && self.head(&key).await?.is_some())
     }
 
-    /// BOUND on the life of who has claimed something: another one may claim it when the claim is as old as the grace period.
+    /// BOUND on the life of a claim's owner: another sweep may take the claim once it is as old as
+    /// the grace period.
     pub(super) fn require_young(&self, claimed: Timestamp) -> Result<(), Halt> {
         let upkeep = self.upkeep;
         if upkeep.host.now().since(claimed) < upkeep.settings.grace / 2 {
@@ -351,7 +355,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(self.upkeep.store.delete(keys).await?)
     }
 
-    /// Deletes a key, which nobody writes again, with others.
+    /// Queues the deletion of a key that is never written again, for a bulk deletion.
     pub(super) async fn delete_soon(&self, key: &Key) -> Result<(), Halt> {
         self.going.borrow_mut().insert(key.clone());
         if self.going.borrow().len() >= 1_000 {
@@ -360,19 +364,19 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(())
     }
 
-    /// Whether a key was told to go.
+    /// Whether the deletion of a key is queued, or reported by a dry run.
     pub(super) fn is_going(&self, key: &Key) -> bool {
         self.going.borrow().contains(key)
     }
 
-    /// Forgets what a dry run has told, when no look will find it any more.
+    /// Clears the reported keys of a dry run, once no later check will see them.
     pub(super) fn forget_told(&self) {
         if self.is_dry {
             self.going.borrow_mut().clear();
         }
     }
 
-    /// Deletes what is to be deleted with others.
+    /// Deletes the queued keys.
     pub(super) async fn flush(&self) -> Result<(), Halt> {
         if self.is_dry {
             return Ok(());
@@ -381,7 +385,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         self.delete_at_last(&keys).await
     }
 
-    /// Deletes what is left to be deleted when a step ends. What is kept back of the allowance is for this.
+    /// Deletes the remaining keys when a step ends, from the reserved operations.
     pub(super) async fn delete_at_last(&self, keys: &[Key]) -> Result<(), Halt> {
         if !keys.is_empty() {
             self.spent.set(self.spent.get().saturating_add(1));
@@ -390,7 +394,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(())
     }
 
-    /// Reads a mark. One that can't be read is nobody's to move.
+    /// Reads a mark. The inner `None` is a mark that can't be parsed: nothing may change it.
     pub(super) async fn mark(&self, digest: &Digest) -> Result<Option<(Meta, Option<Mark>)>, Halt> {
         self.spend(1)?;
         let key = Key::mark(digest);
@@ -398,7 +402,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(found.map(|(meta, text)| (meta, self.read(&key, &text))))
     }
 
-    /// Writes a mark, if what was seen is still there, and says whether it was written.
+    /// Writes a mark if the mark that was read is unchanged. Returns whether it was written.
     pub(super) async fn write_mark(
         &self,
         digest: &Digest,
@@ -409,7 +413,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         Ok(self.upkeep.grants.write_mark(digest, seen, state).await?)
     }
 
-    /// Reads what was stored as JSON. What can't be read is left alone, and the log tells of it.
+    /// Parses a stored JSON document. One that can't be parsed is logged and left alone.
     pub(super) fn read<'t, T: Deserialize<'t>>(&self, key: &Key, text: &'t str) -> Option<T> {
         let read = serde_json::from_str(text);
         if let Err(error) = &read {

@@ -1,16 +1,21 @@
-//! The sweep: what nobody refers to any more is removed, while everybody goes on.
+//! The sweep deletes objects that nothing refers to any more, while clients push and pull.
 //!
-//! It goes through the store in the order of its keys, in rounds, and each round in steps that are as long as a request may
-//! take. Where a step ended is stored. Listings that have the same order are read side by side, so that what is in use costs a part of
-//! one operation in a thousand keys. They only nominate: what they have shown to be of no use is looked at again by the exact steps of the
-//! removal protocol (`retention`, `repositories`, `uploads`, `blobs`), whose order is what keeps two sweeps, and all who push meanwhile, apart.
+//! It walks the store in the order of its keys, in rounds.
+//! Each round has steps that are as long as a request may take, and the cursor of a step is stored.
+//! Listings in the same order are read side by side.
+//! One operation lists a thousand keys, so an object in use costs a small part of one.
+//! Listings only nominate.
+//! The exact steps of the removal protocol check each nominee again (`retention`, `repositories`,
+//! `uploads`, `blobs`).
+//! Their order keeps two sweeps apart, and a sweep apart from concurrent pushes.
 //!
 //! ```text
-//! retention   catalog/                                        tags and manifests go that no policy keeps
-//! holdings    repositories/                                   what repositories have: referrers without a manifest go
-//! chains      uploads/  extents/                              uploads that were given up, extents that are no upload's
-//! fills       fills/                                          hints at fills that nobody goes on with
-//! blobs       refs/  blobs/  sweep/marks/  layers/            grants without a reason, links without grants, blobs without grants
+//! retention   catalog/                              deletes expired tags and manifests
+//! holdings    repositories/                         deletes referrers entries without a manifest
+//! chains      uploads/ extents/                     deletes abandoned uploads, and their extents
+//! fills       fills/                                deletes old hints at fills
+//! blobs       refs/ blobs/ sweep/marks/ layers/     deletes grants without a reason, links
+//!                                                   without grants, blobs without grants
 //! ```
 
 use std::time::Duration;
@@ -41,10 +46,11 @@ mod retention;
 mod uploads;
 
 impl<P: Platform> Upkeep<P> {
-    /// What is due of the sweep: the next step of a round, or the first of one when the last was long enough ago.
+    /// Runs the due part of the sweep: the next step of a round, or the first one if the last round
+    /// was long enough ago.
     pub(in crate::registry) async fn sweep_due(&self) -> Result<(), Error> {
         let allowance = Allowance {
-            // The platform counts what else is due by the clock as well.
+            // The other scheduled jobs count against the same limit of the platform.
             operations: self.settings.subrequests / 2,
             time: STEP,
             removals: u64::MAX,
@@ -52,7 +58,7 @@ impl<P: Platform> Upkeep<P> {
         self.sweep(allowance, true).await.map(|_| ())
     }
 
-    /// Does a step of the sweep. Where `if_due`, a round begins only some time after the last.
+    /// Does a step of the sweep. With `if_due`, a round begins only some time after the last one.
     async fn sweep(
         &self,
         allowance: Allowance,
@@ -78,7 +84,7 @@ impl<P: Platform> Upkeep<P> {
         unless_failed(halt, Some(outcome(work, cursor.place)))
     }
 
-    /// Tells what the sweep would do from a place on, and writes nothing.
+    /// Reports the removals that the sweep would make from a place on, and writes nothing.
     async fn rehearse(
         &self,
         allowance: Allowance,
@@ -88,7 +94,7 @@ impl<P: Platform> Upkeep<P> {
         let mut cursor = Cursor::begin(&Cursor::default(), now, self.host.random());
         cursor.manifests = Filter::new(u64::MAX, self.host.random());
         if let Some(place) = place {
-            // What was listed before is forgotten: each reason is looked at.
+            // The filter of earlier listings is lost, so each reason is checked.
             cursor.place = place;
         }
         let work = JobStep::new(self, allowance, true);
@@ -96,7 +102,8 @@ impl<P: Platform> Upkeep<P> {
         unless_failed(halt, outcome(work, cursor.place))
     }
 
-    /// Goes through the store, as far as the allowance reaches. Whatever ends it, the cursor is where it ended.
+    /// Walks the store as far as the allowance reaches. The cursor says where it ended, even after
+    /// a failure.
     async fn go_on(&self, work: &JobStep<'_, P>, cursor: &mut Cursor) -> Option<Halt> {
         loop {
             let done = match &mut cursor.place {
@@ -136,7 +143,7 @@ fn outcome<P: Platform>(step: JobStep<'_, P>, place: Place) -> Outcome<Removals,
     }
 }
 
-/// How long a step by the clock takes.
+/// How long a scheduled step takes.
 const STEP: Duration = Duration::from_secs(20);
 
 /// How many rounds begin in a grace period, at most.

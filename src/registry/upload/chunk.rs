@@ -18,14 +18,15 @@ use crate::{
     upload::{ChunkError, Extent, ExtentName, Step, Upload, UploadId},
 };
 
-/// Whether the body of a request may come next in an upload. Answers the body's length, as far as it is announced.
+/// Checks that a request's body is the next chunk of an upload.
+/// Returns the body's length, if it is announced.
 pub(super) fn check_chunk<B>(
     upload: &Upload,
     payload: &Payload<'_, B>,
     id: UploadId,
 ) -> Result<Option<u64>, UploadError> {
     let (length, range) = (payload.length()?, payload.range()?);
-    // An empty body closes an upload whatever range a client may name for it.
+    // An empty body closes an upload, whatever range a client names for it.
     if payload.body.is_none() || length == Some(0) {
         return Ok(Some(0));
     }

@@ -30,15 +30,15 @@ use crate::{
 
 /// An upload whose extents were verified to be a blob.
 pub(in crate::registry) struct Sealed {
-    /// The number of its step that closes it.
+    /// The number of the step that closes the upload.
     pub(in crate::registry) number: u32,
-    /// All of its bytes, in this order.
+    /// All bytes of the blob, in this order.
     pub(in crate::registry) extents: Vec<Extent>,
     /// How the repository gets the blob.
     pub(in crate::registry) by: Delivery,
 }
 
-/// What a client is told whose upload another request has taken further.
+/// The message for a client whose upload another request has continued.
 const MOVED_ON: &str = "the upload has moved on";
 
 fn require_digest(expected: &Digest, found: &Digest) -> Result<(), Error> {
@@ -71,7 +71,7 @@ impl<P: Platform> Uploads<P> {
                     check_chunk(&upload, &payload, id)?;
                     self.push_whole(payload.body.take(), length, name, digest)
                         .await?;
-                    // No extent is at stake: the session may go at once.
+                    // There are no extents, so the session can be deleted at once.
                     self.forget(&[Key::step(name, id, 0)]).await;
                 }
                 None => {
@@ -154,7 +154,8 @@ impl<P: Platform> Uploads<P> {
         Ok(self.record_extents(session, sealed, digest).await?)
     }
 
-    /// Closes an upload of extents that are known to be the blob, and that nobody else can have closed.
+    /// Closes an upload whose extents were verified to be the blob. If another request has closed
+    /// it, the upload is unknown.
     pub(in crate::registry) async fn seal(
         &self,
         session: Session<'_>,
@@ -210,7 +211,7 @@ impl<P: Platform> Uploads<P> {
         Ok(())
     }
 
-    /// Creates the record of a blob if the blob is not there, and answers the one that is.
+    /// Creates the record of a blob if the blob is not stored, and returns the stored one.
     async fn create_record(
         &self,
         digest: &Digest,
@@ -218,7 +219,7 @@ impl<P: Platform> Uploads<P> {
         bound: Bound,
     ) -> Result<Record, Error> {
         let metadata = to_json(&BlobKind::Extents { size: mine.size() })?;
-        // Losing twice needs a sweep between two pushes of the same blob: the client may come again.
+        // Losing twice needs a sweep between two pushes of the same blob: the client may retry.
         for _ in 0..3 {
             let seen = self.grants.look(digest).await?;
             if let Look::Present(record) = seen {
@@ -243,7 +244,7 @@ impl<P: Platform> Uploads<P> {
         Err(swept_meanwhile(digest))
     }
 
-    /// A closing that was retried only looks, and writes and deletes nothing of the session's.
+    /// Repeats a close: it keeps and links the blob, and writes or deletes nothing of the session.
     async fn close_again(
         &self,
         Session { name, id, .. }: Session<'_>,

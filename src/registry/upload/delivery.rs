@@ -1,8 +1,9 @@
-//! How a blob comes to a repository.
+//! How a repository gets a blob.
 
 use crate::store::document::{Reason, Right};
 
-/// How a blob comes to a repository: decides the reason of its grant and what its link records.
+/// How a repository gets a blob.
+/// It decides the reason of the grant and the right that the link records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::registry) enum Delivery {
     /// A client pushed or mounted it.
@@ -20,7 +21,7 @@ impl Delivery {
         }
     }
 
-    /// What the link records.
+    /// The right that the link records.
     pub(super) const fn right(self) -> Option<Right> {
         match self {
             Self::Push => Some(Right::Pushed),

@@ -1,4 +1,4 @@
-//! How uploads end early: errors, and how far the upload has come.
+//! Errors of uploads, with the progress from which a client can resume.
 
 use crate::{
     digest::Digest,
@@ -8,10 +8,10 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// Why an upload does not go on.
+/// Why a request about an upload fails.
 #[derive(Debug)]
 pub(in crate::registry) enum UploadError {
-    /// What was sent does not come next in the upload, which has come as far as this.
+    /// The chunk is not the next one of the upload, whose progress is `upload`.
     OutOfOrder {
         id: UploadId,
         upload: Upload,
@@ -43,7 +43,8 @@ impl From<StoreError> for UploadError {
     }
 }
 
-/// The length of a blob that comes whole; `None` where it is not announced or too large for one write.
+/// The length of a blob that is sent whole;
+/// `None` if the length is unknown or too large for one write.
 pub(super) fn whole_length<B>(payload: &Payload<'_, B>) -> Result<Option<u64>, Error> {
     let length = payload.length()?;
     Ok(match (&payload.body, length) {
@@ -60,7 +61,8 @@ pub(super) fn unknown(id: UploadId) -> Error {
     )
 }
 
-/// A blob that was seen a moment ago and is gone: its last holder let go of it.
+/// The error for a blob that was there a moment ago and is gone,
+/// because its last grant was deleted.
 pub(super) fn swept_meanwhile(digest: &Digest) -> Error {
     Error::unavailable(
         format!("blob {digest} was removed during the push; push it again"),
@@ -68,5 +70,5 @@ pub(super) fn swept_meanwhile(digest: &Digest) -> Error {
     )
 }
 
-/// The largest object that is written in one piece; what is larger goes by an extent.
+/// The largest object that is written in one piece; a larger blob becomes an extent.
 const MAX_WHOLE: u64 = 5 * 1024 * 1024 * 1024;

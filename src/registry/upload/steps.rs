@@ -15,12 +15,12 @@ use crate::{
 };
 
 impl<P: Platform> Uploads<P> {
-    /// Reads how far an upload has come: two cheap reads if the client's hint is right, else a
-    /// listing.
+    /// Reads the progress of an upload:
+    /// two cheap reads if the client's hint is right, else a listing.
     ///
-    /// The next step is looked for before the one hinted at. A sweeper deletes the steps of a dead
-    /// session from the first to the last: read the other way round, a session that was dead and is
-    /// gone could seem to be open.
+    /// The next step is read before the hinted one.
+    /// A sweep deletes the steps of a dead session from the first to the last.
+    /// Read the other way round, a session that was dead and is gone could seem to be open.
     pub(in crate::registry) async fn read_upload(
         &self,
         name: &Name,
@@ -48,7 +48,7 @@ impl<P: Platform> Uploads<P> {
         Ok(self.list_steps(name, id).await?.0)
     }
 
-    /// Reads all steps of an upload, and the extents received.
+    /// Reads all steps of an upload, and the extents that it has received.
     pub(super) async fn list_steps(
         &self,
         name: &Name,
@@ -68,7 +68,7 @@ impl<P: Platform> Uploads<P> {
             last = Some(Upload { number, last: step });
         }
         let upload: Upload = last.ok_or_else(|| unknown(id))?;
-        // A session that was swept between two pages has lost its last step as well.
+        // If the session was swept between two pages, its last step is gone as well.
         let last = Key::step(name, id, upload.number);
         if !listing.is_one_reading && self.store.head(&last).await?.is_none() {
             return Err(unknown(id));
@@ -76,7 +76,7 @@ impl<P: Platform> Uploads<P> {
         Ok((upload, extents))
     }
 
-    /// Writes one step of an upload, unless that step was taken.
+    /// Writes one step of an upload, unless that step exists. Returns whether it was written.
     pub(in crate::registry) async fn write_step(
         &self,
         name: &Name,
@@ -111,8 +111,8 @@ impl<P: Platform> Uploads<P> {
         }
     }
 
-    /// Deletes what is of no more use. If that fails the sweep will do it, so the client need not
-    /// hear of it.
+    /// Deletes objects that are no longer needed. If that fails, the sweep deletes them, so the
+    /// client gets no error.
     pub(in crate::registry) async fn forget(&self, keys: &[Key]) {
         if let Err(error) = self.store.delete(keys).await {
             self.host.log(

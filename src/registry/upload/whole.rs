@@ -1,4 +1,4 @@
-//! Blobs that come whole: one write at their own key.
+//! Blobs that are sent whole: one write at their own key.
 
 use crate::{
     digest::Digest,
@@ -86,14 +86,16 @@ impl<P: Platform> Uploads<P> {
         Ok(())
     }
 
-    /// Push, whole, of a blob that is there, perhaps through another repository. A client that has
-    /// the bytes may have a grant on them.
+    /// Push, whole, of a blob that is there, perhaps through another repository.
+    /// A client that has the bytes may have a grant on them.
     ///
-    /// A client that does not have them must not learn that somebody else does. So a push of other
-    /// bytes takes the same operations in the same order as if the blob were not there, and gets the
-    /// same answer: the claim is written before the body is read, a mark is lifted only once the
-    /// bytes were right, and after wrong bytes comes a write that the store refuses, as it refuses
-    /// to create a blob of wrong bytes.
+    /// A client that lacks the bytes must not learn that another client has them.
+    /// So a push of other bytes takes the same operations in the same order as if the blob were
+    /// absent, and gets the same answer.
+    /// The claim is written before the body is read,
+    /// and a mark is lifted only after the bytes were verified.
+    /// After wrong bytes comes a write that the store refuses, as it refuses to create a blob of
+    /// wrong bytes.
     async fn push_present(
         &self,
         body: Option<P::Body>,
@@ -172,8 +174,8 @@ impl<P: Platform> Uploads<P> {
         self.store.put(key, Content::Bytes(other), options).await
     }
 
-    /// Deletes a claim if the bytes were wrong. If the client is gone, the claim stays until it
-    /// expires, and gives no right.
+    /// Deletes a claim if the bytes were wrong.
+    /// If the client is gone, the claim stays until it expires, and gives no right.
     async fn void(&self, grants: &[Key], error: &StoreError) {
         if matches!(error, StoreError::Digest | StoreError::Length) {
             self.forget(grants).await;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl<P: Platform> Client<P> {
-    /// What an upstream is signed in to with, by a challenge of it; `None` where there is nothing.
+    /// The credentials that answer an upstream's challenge; `None` if there are none.
     pub(super) async fn sign_in_to(
         &self,
         upstream: &Upstream,
@@ -37,7 +37,7 @@ impl<P: Platform> Client<P> {
             )));
         }
         let key = token_key(upstream, scope);
-        // Many who are refused at once are one request for a token.
+        // Concurrent requests that were refused share one request for a token.
         let asked = self
             .signing_in
             .share(&key, &self.host, async || {
@@ -90,7 +90,7 @@ impl<P: Platform> Client<P> {
             text: text.ok_or_else(|| {
                 UpstreamError::Wrong("the token response has no token".to_owned())
             })?,
-            // One that is about to end is good for the request that it was asked for.
+            // A token that is about to expire still serves the request that asked for it.
             until: asked
                 + lifetime
                     .saturating_sub(TOKEN_MARGIN)

@@ -64,13 +64,13 @@ impl Tokens {
     }
 }
 
-/// How long a token is good for where the upstream does not say.
+/// The lifetime of a token if the upstream sends none.
 pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The longest time that a token is cached, whatever the upstream says.
 pub(super) const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 
-/// How long before its end a token is used no more.
+/// A token is no longer used so long before it expires.
 pub(super) const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 
 pub(super) fn basic(upstream: &Upstream) -> Option<HeaderValue> {

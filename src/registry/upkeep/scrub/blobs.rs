@@ -1,4 +1,4 @@
-//! Scrubbing blobs: their bytes, and what is derived of them.
+//! Scrubbing blobs: their bytes, and the objects that are derived from them.
 
 use crate::{
     digest::Digest,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl<P: Platform> Scrub<'_, P> {
-    /// Goes through all blobs, from where the cursor is.
+    /// Checks all blobs, from the cursor's place on.
     pub(super) async fn scrub_blobs(
         &self,
         cursor: &mut Cursor,
@@ -63,7 +63,7 @@ impl<P: Platform> Scrub<'_, P> {
                 && self.is_announced(&digest, meta)
                 && place.reference.is_none()
             {
-                // Should it take longer than the platform allows, the next step knows.
+                // If the blob takes longer than the platform allows, the next step knows.
                 let mut before = cursor.clone();
                 before.trying = Some(Key::blob(&digest));
                 before.totals.add(&self.report.borrow().totals);
@@ -79,7 +79,7 @@ impl<P: Platform> Scrub<'_, P> {
                 .await;
             match scrubbed {
                 Ok(()) => {}
-                // What can't be looked at holds up nothing else.
+                // A blob that can't be checked must not block the others.
                 Err(halt) if was_tried => {
                     self.find(unread(&digest, halt.to_string()));
                     cursor.place = Place::Blobs(AmongBlobs {
@@ -101,7 +101,7 @@ impl<P: Platform> Scrub<'_, P> {
         }
     }
 
-    /// Whether it is stored that a blob is being read, before it is.
+    /// Whether the cursor must name a blob before the blob is read.
     fn is_announced(&self, digest: &Digest, meta: &Meta) -> bool {
         let size = match serde_json::from_str(&meta.metadata) {
             Ok(BlobKind::Extents { size }) => size,
@@ -112,7 +112,7 @@ impl<P: Platform> Scrub<'_, P> {
         size >= least && !self.work.is_dry && next.trying != Some(Key::blob(digest))
     }
 
-    /// Looks at one blob, wherever the pass is. Whether there was anything to look at.
+    /// Checks one blob, wherever the pass is. Returns whether there was anything to check.
     pub(super) async fn scrub_only(&self, digest: &Digest) -> Result<bool, Halt> {
         // The text before the last character comes before every key that begins with the prefix.
         let before = |mut prefix: String| {
@@ -156,7 +156,7 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(next.into_iter().flatten().min())
     }
 
-    /// Looks at a blob, and at all that refers to it or is derived from it.
+    /// Checks a blob, its grants and links, and the objects that are derived from it.
     async fn scrub_blob(
         &self,
         digest: &Digest,
@@ -167,7 +167,7 @@ impl<P: Platform> Scrub<'_, P> {
     ) -> Result<(), Halt> {
         let state = match blob {
             None => State::Absent,
-            // Its bytes were looked at by the step before.
+            // The step before has read its bytes.
             Some(_) if place.reference.is_some() => match self.work.read_record(digest).await? {
                 Some(Some(record)) => State::Sound(record),
                 Some(None) => State::Unknown,
@@ -196,7 +196,7 @@ impl<P: Platform> Scrub<'_, P> {
     }
 }
 
-/// Which part of all blobs of an algorithm comes before this one: digests are spread evenly.
+/// The fraction of an algorithm's blobs that come before this one: digests are spread evenly.
 fn part(digest: &Digest) -> f64 {
     let first = digest.encoded().get(..4);
     let first = first.and_then(|first| u16::from_str_radix(first, 16).ok());

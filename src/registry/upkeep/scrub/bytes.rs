@@ -31,7 +31,7 @@ use crate::{
     upload::{Extent, UploadId},
 };
 
-/// A note in the place of a blob that was set aside. The nonce makes every note's etag another.
+/// The note that replaces a blob that was set aside. The nonce makes the etag of each note unique.
 #[derive(Serialize)]
 struct Note<'a> {
     why: &'a str,
@@ -39,16 +39,16 @@ struct Note<'a> {
     nonce: String,
 }
 
-/// What a record may have at most.
+/// The most bytes of a record.
 pub(super) const MAX_RECORD: u64 = 4 * 1024 * 1024;
 
-/// The most links that are asked where the bytes are.
+/// The most links that are read for a copy of the record.
 const MAX_LINKS: usize = 3;
 
-/// What is looked at beside the objects of a blob, at most.
+/// The operations that reading a blob may need besides its objects.
 const BESIDE: u32 = 8;
 
-/// The finding that a blob could not be looked at.
+/// The finding that a blob could not be read.
 pub(super) fn unread(digest: &Digest, why: String) -> Finding {
     Finding {
         found: Found::Unread,
@@ -60,7 +60,7 @@ pub(super) fn unread(digest: &Digest, why: String) -> Finding {
 }
 
 impl<P: Platform> Scrub<'_, P> {
-    /// Reads a blob, and sets it aside if it is not what it should be.
+    /// Reads a blob, and sets it aside if it is corrupt.
     pub(super) async fn read_blob(&self, digest: &Digest, meta: Meta) -> Result<State, Halt> {
         let key = Key::blob(digest);
         let was_tried = self.next.borrow().was_tried();
@@ -114,7 +114,8 @@ impl<P: Platform> Scrub<'_, P> {
         }
     }
 
-    /// What a record names; or what is wrong with it, which was seen twice. `None` where it is another one by now.
+    /// Reads a record, or says what is wrong with it after two reads.
+    /// `None` if it has changed meanwhile.
     async fn named(
         &self,
         key: &Key,
@@ -148,7 +149,8 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(Some(Err(why)))
     }
 
-    /// Reads a blob, and again what was read wrong: it may have been wrong on its way. Where this step can't, the next one does.
+    /// Hashes a blob, and again if it was wrong, because a read may have failed on its way. If this
+    /// step has too few operations left, the next one hashes again.
     async fn look_twice(
         &self,
         digest: &Digest,
@@ -157,7 +159,7 @@ impl<P: Platform> Scrub<'_, P> {
         objects: u32,
     ) -> Result<Verdict, Halt> {
         let verdict = self.hash(digest, meta, record, objects).await?;
-        // Where the record can't be read, another one is tried.
+        // The digest distinguishes this record from the other records of the blob that are tried.
         let record_digest = digest.algorithm().digest(to_json(record)?.as_bytes());
         let doubt = Some(format!("{digest} {} {record_digest}", meta.etag));
         if !matches!(verdict, Verdict::Wrong(_)) || self.next.borrow().doubted == doubt {
@@ -170,7 +172,7 @@ impl<P: Platform> Scrub<'_, P> {
         self.hash(digest, meta, record, objects).await
     }
 
-    /// Reads all bytes of a blob natively: none of them comes in here.
+    /// Hashes all bytes of a blob natively, outside of wasm.
     async fn hash(
         &self,
         digest: &Digest,
@@ -206,7 +208,7 @@ impl<P: Platform> Scrub<'_, P> {
         })
     }
 
-    /// What the first extent lacks that is not as it was written.
+    /// The first extent that is missing or has another size, as a message.
     async fn examine(&self, extents: &[Extent]) -> Result<Option<String>, Halt> {
         let uploads = extents.iter().filter_map(|extent| extent.key.upload());
         let uploads: BTreeSet<UploadId> = uploads.collect();
@@ -228,10 +230,12 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(wrong)
     }
 
-    /// Sets a blob aside that was seen to be wrong twice.
+    /// Sets aside a blob that was read as wrong twice.
     ///
-    /// Its extents go first: links name them as well, and they have been wrong. Their keys are never written again. Then the note is written
-    /// over what was read; who has stored the blob anew meanwhile has changed that, and keeps it.
+    /// Its extents are deleted first, because links name the wrong extents as well.
+    /// Their keys are never written again.
+    /// Then the note replaces the object that was read.
+    /// If a client has stored the blob again meanwhile, the object has changed and stays.
     async fn set_aside(
         &self,
         digest: &Digest,
@@ -281,8 +285,9 @@ impl<P: Platform> Scrub<'_, P> {
         })
     }
 
-    /// Finds out where the bytes of a blob are whose object does not say so any more: what is left of its record may, and its links have
-    /// copies of that. Where the bytes are nowhere, it is set aside.
+    /// Finds the bytes of a blob whose object can't be parsed.
+    /// The rest of the object may have the record, and links have copies of it.
+    /// If no record has the bytes, the blob is set aside.
     async fn mend(
         &self,
         digest: &Digest,
@@ -328,7 +333,7 @@ impl<P: Platform> Scrub<'_, P> {
         self.set_aside(digest, meta, &wrong, why).await
     }
 
-    /// Writes anew what the object of a blob says, whose bytes are right.
+    /// Writes the object of a blob anew, after its bytes were verified.
     async fn rewrite(
         &self,
         digest: &Digest,

@@ -1,4 +1,4 @@
-//! The cursor of the scrub: what is stored between two steps.
+//! The cursor of the scrub.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,24 +9,24 @@ use crate::{
     time::Timestamp,
 };
 
-/// How far the scrub has come: what is stored between two steps.
+/// The progress of the scrub, stored between two steps.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Cursor {
-    /// When this pass began, or the next one may.
+    /// The time at which this pass began, or at which the next one may.
     pub(super) time: Timestamp,
     pub(super) place: Place,
-    /// Whether a step has begun and not come to its end.
+    /// Whether a step has begun and not ended.
     pub(super) is_open: bool,
-    /// What did not come to its end when it was last tried.
+    /// The key that the last step failed to finish.
     pub(super) trying: Option<Key>,
-    /// What was read wrong once.
+    /// The blob that was read as wrong once.
     pub(super) doubt: Option<String>,
     pub(super) edges: Edges,
     pub(super) totals: Totals,
 }
 
-/// Where in a pass the scrub is.
+/// The position of the scrub in a pass.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "phase")]
 pub(super) enum Place {
@@ -39,13 +39,13 @@ pub(super) enum Place {
     Manifests { after: Option<Key> },
 }
 
-/// Where among the blobs the scrub is.
+/// The position of the scrub among the blobs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AmongBlobs {
-    /// The last blob that is done with.
+    /// The last blob that was finished.
     pub(super) after: Option<Digest>,
-    /// The last grant or link that is done with, of the next blob.
+    /// The last grant or link of the next blob that was finished.
     pub(super) reference: Option<Key>,
 }
 
@@ -59,7 +59,7 @@ impl on_demand::Place for Place {
     }
 }
 
-/// Which manifests hold which blobs, that were seen to be there.
+/// The grants that were seen on blobs that are there: a filter of manifests with their blobs.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Edges {

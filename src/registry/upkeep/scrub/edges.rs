@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// The operations of a close look at a blob of a manifest, with a grant.
+/// The operations that checking a blob of a manifest takes, with a new grant.
 const GRANTING: u32 = 6;
 
 impl Edges {
-    /// Notes that a manifest holds a blob that is there.
+    /// Notes that a manifest has a grant on a blob that is there.
     pub(super) fn see(&mut self, name: &Name, manifest: &Digest, blob: &Digest) {
         self.number += 1;
         self.seen.insert(name, &edge(manifest, blob));
@@ -35,13 +35,13 @@ impl Edges {
     }
 }
 
-/// A name for a blob of a manifest.
+/// A digest that stands for a blob of a manifest.
 fn edge(manifest: &Digest, blob: &Digest) -> Digest {
     Algorithm::Sha256.digest(format!("{manifest} {blob}").as_bytes())
 }
 
 impl<P: Platform> Scrub<'_, P> {
-    /// Looks closely at a blob that a manifest names: whether it is there, and held for the manifest.
+    /// Checks a blob that a manifest names: whether it is there, and has a grant for the manifest.
     pub(super) async fn scrub_edge(
         &self,
         name: &Name,
@@ -76,7 +76,7 @@ impl<P: Platform> Scrub<'_, P> {
         if self.work.list_below(prefix).await?.iter().any(is_held) {
             return Ok(());
         }
-        // Who has deleted the manifest meanwhile needs no grant of it.
+        // If the manifest was deleted meanwhile, it needs no grant.
         if !self.work.is_stored(name, manifest).await? {
             return Ok(());
         }
@@ -99,7 +99,7 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
-    /// Where a manifest comes from, by its metadata and the settings.
+    /// The origin of a manifest, by its metadata and the settings.
     pub(super) fn origin(&self, name: &Name, stored: &Stored) -> Origin {
         if stored.mirrored || self.work.upkeep.grants.is_under_upstream(name) {
             Origin::Upstream
@@ -108,9 +108,9 @@ impl<P: Platform> Scrub<'_, P> {
         }
     }
 
-    /// Where a manifest with unreadable metadata comes from, judged by its grants. If there are
-    /// none, it counts as an upstream's: the grants that the scrub writes then keep its blobs and
-    /// create no right.
+    /// The origin of a manifest with unreadable metadata, by its grants.
+    /// If there are none, it counts as an upstream's: the grants that the scrub writes then keep
+    /// its blobs and create no right.
     pub(super) async fn origin_by_grants(
         &self,
         name: &Name,

@@ -16,7 +16,8 @@ use crate::{
 };
 
 impl<P: Platform> Upkeep<P> {
-    /// Does a step of the scrub, or tells what it would do. Who repeats it until it is answered with 200 has had a whole pass done.
+    /// Does a step of the scrub, or reports what it would do. A client that repeats it until the
+    /// answer is 200 has run a whole pass.
     pub(in crate::registry) async fn scrub_on_demand(
         &self,
         is_dry: bool,
@@ -43,7 +44,7 @@ impl<P: Platform> Upkeep<P> {
         outcome.into_report(is_dry)
     }
 
-    /// Looks at one blob.
+    /// Checks one blob.
     async fn scrub_one(
         &self,
         allowance: Allowance,

@@ -1,4 +1,5 @@
-//! Scrubbing what is derived from layers: it is deleted where it is of no use, and made again when somebody looks inside.
+//! Scrubbing objects that are derived from layers: useless ones are deleted, and written again by
+//! the next look inside.
 
 use crate::{
     digest::Digest,
@@ -14,11 +15,12 @@ use crate::{
     store::{Meta, key::Key},
 };
 
-/// The most bytes of an index that is read whole, and more.
+/// More bytes than any index that is read whole.
 const MAX_INDEX: u64 = 4 * 1024 * 1024;
 
 impl<P: Platform> Scrub<'_, P> {
-    /// Looks at what is derived from a layer of this size; of one that is not there, or not known, at whose it is.
+    /// Checks the objects that are derived from a layer of this size. Without a size, checks only
+    /// whether the layer is stored.
     pub(super) async fn scrub_derived(
         &self,
         digest: &Digest,
@@ -35,7 +37,7 @@ impl<P: Platform> Scrub<'_, P> {
                 Some((Found::Orphaned, "its layer is not stored".to_owned()))
             }
             Some(_) if !derived.iter().any(|(key, _)| *key == index) => {
-                // A pass over the layer has not come to its end.
+                // The pass over the layer has not ended.
                 return Ok(());
             }
             Some(size) => {
@@ -61,7 +63,7 @@ impl<P: Platform> Scrub<'_, P> {
         self.work.delete_derived(digest).await
     }
 
-    /// What is wrong with the index of a layer of this size.
+    /// The error in the index of a layer of this size, if there is one.
     async fn examine_index(
         &self,
         digest: &Digest,

@@ -1,4 +1,5 @@
-//! Scrubbing what repositories have beside blobs: manifests with all that they name, tags, referrers, entries of the catalogue.
+//! Scrubbing repositories: manifests with everything that they name, tags, referrers, entries of
+//! the catalogue.
 
 use crate::{
     digest::Digest,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 impl<P: Platform> Scrub<'_, P> {
-    /// Goes through what repositories have, from a key on.
+    /// Checks the objects of repositories, from a key on.
     pub(super) async fn scrub_manifests(
         &self,
         after: &mut Option<Key>,
@@ -44,7 +45,7 @@ impl<P: Platform> Scrub<'_, P> {
             let was_tried = self.begin(&key);
             let looked = self.scrub_held(&key, &meta, &mut repository, edges).await;
             match looked {
-                // What can't be looked at holds up nothing else.
+                // An object that can't be checked must not block the others.
                 Err(halt) if was_tried => {
                     self.find(Finding {
                         found: Found::Unread,
@@ -64,7 +65,7 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
-    /// Looks at a manifest, a tag or a referrer.
+    /// Checks a manifest, a tag or a referrer.
     async fn scrub_held(
         &self,
         key: &Key,
@@ -112,7 +113,8 @@ impl<P: Platform> Scrub<'_, P> {
         for blob in &manifest.blobs {
             if !edges.has(name, digest, blob) {
                 self.scrub_edge(name, digest, blob, origin).await?;
-                // Should the step end before the manifest does, the next one need not look again.
+                // If the step ends before the manifest does,
+                // the next one need not check this edge again.
                 edges.see(name, digest, blob);
             }
         }
@@ -131,8 +133,8 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
-    /// Reads a manifest, and says what is wrong with its bytes. `None` if it is no longer what was
-    /// listed.
+    /// Reads a manifest, and says what is wrong with its bytes.
+    /// `None` if it has changed since it was listed.
     async fn examine_bytes(
         &self,
         digest: &Digest,
@@ -140,7 +142,8 @@ impl<P: Platform> Scrub<'_, P> {
         meta: &Meta,
     ) -> Result<Option<(Vec<u8>, Option<String>)>, Halt> {
         if meta.size > MAX_SIZE {
-            // No push and no upstream gives so many bytes: what is there is not read, and not kept.
+            // No push and no upstream can have written so many bytes:
+            // they are neither read nor kept.
             let wrong = format!("it has {} bytes, a manifest at most {MAX_SIZE}", meta.size);
             return Ok(Some((Vec::new(), Some(wrong))));
         }
@@ -152,8 +155,9 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(Some((bytes, wrong)))
     }
 
-    /// Reads a manifest, and again if its bytes are wrong: they may have been wrong on their way.
-    /// `None` if it is no longer what was listed.
+    /// Reads a manifest, and again if its bytes are wrong,
+    /// because a read may have failed on its way.
+    /// `None` if it has changed since it was listed.
     async fn read_twice(
         &self,
         digest: &Digest,
@@ -179,8 +183,8 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(Some(bytes))
     }
 
-    /// Sets a manifest aside whose bytes are wrong. The bytes that were read stay,
-    /// for people who look into it.
+    /// Sets aside a manifest whose bytes are wrong.
+    /// The bytes that were read stay, for people who investigate.
     async fn set_manifest_aside(
         &self,
         key: &Key,
@@ -189,7 +193,7 @@ impl<P: Platform> Scrub<'_, P> {
         bytes: Vec<u8>,
     ) -> Result<(), Halt> {
         let metadata = to_json(&Stored {
-            // If neither bytes nor metadata are right, repairs must not create a right.
+            // If neither bytes nor metadata can be trusted, a repair must not create a right.
             mirrored: stored.as_ref().is_none_or(|stored| stored.mirrored),
             media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
             lists: None,
@@ -199,7 +203,7 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
-    /// Reads a manifest, and sets it aside if it is not what it should be; `None` where there is nothing to be seen of it.
+    /// Reads a manifest, and sets it aside if it is corrupt; `None` if it can't be used.
     async fn read_manifest(
         &self,
         name: &Name,
@@ -239,7 +243,7 @@ impl<P: Platform> Scrub<'_, P> {
         let manifest = match Manifest::read(&bytes) {
             Ok(manifest) => manifest,
             Err(error) => {
-                // It keeps the label that it was stored with: nobody can say a better one.
+                // It keeps its stored media type, because no better one can be derived.
                 self.find(finding(Found::Corrupt, error.to_string(), None));
                 return Ok(None);
             }

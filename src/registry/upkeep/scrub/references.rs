@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl<P: Platform> Scrub<'_, P> {
-    /// Looks at the grants and links of a blob.
+    /// Checks the grants and links of a blob.
     pub(super) async fn scrub_references(
         &self,
         digest: &Digest,
@@ -34,7 +34,7 @@ impl<P: Platform> Scrub<'_, P> {
     ) -> Result<(), Halt> {
         let mut holder: Option<Name> = None;
         let mut grants = 0;
-        // Where a step has ended among the grants of a repository, they are not counted again.
+        // If the last step ended among the grants of a repository, this step does not see them all.
         let mut is_counted = place.reference.is_none();
         let (work, references) = (&self.work, &mut listings.references);
         while references.peek_of(work, Key::digest).await?.as_ref() == Some(digest) {
@@ -47,7 +47,7 @@ impl<P: Platform> Scrub<'_, P> {
             };
             if holder.as_ref() != Some(&name) {
                 if matches!(state, State::Absent) && !self.work.is_dry {
-                    // This isolate may believe that it is there.
+                    // This isolate may have a cached link that says it is there.
                     self.work.upkeep.tiers.changed(Wanted::Link(&name, digest));
                 }
                 is_counted |= holder.is_some();
@@ -79,7 +79,7 @@ impl<P: Platform> Scrub<'_, P> {
         self.checked(What::Grant, 0);
         match serde_json::from_str(&meta.metadata) {
             Ok(Reason::Manifest { digest: manifest } | Reason::Mirrored { digest: manifest }) => {
-                // What is mirrored comes when it is asked for.
+                // A mirrored blob is fetched again on the next pull.
                 let is_there = match state {
                     State::Sound(_) | State::Unknown => true,
                     State::Absent => self.work.upkeep.settings.upstreams.mirrored(name).is_some(),
@@ -89,7 +89,8 @@ impl<P: Platform> Scrub<'_, P> {
                 }
             }
             Ok(Reason::Upload | Reason::Claim | Reason::Filled) => {}
-            // Why it holds the blob is known to nobody any more, so it does. A manifest that it was for gets another one.
+            // Its reason is lost, so the grant stays.
+            // If it was for a manifest, that gets another grant.
             Err(error) => self.find(Finding {
                 found: Found::Corrupt,
                 what: What::Grant,

@@ -1,4 +1,4 @@
-//! The report of the scrub: what it read, found and repaired.
+//! The report of the scrub: objects that were read, findings, and repairs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::upkeep::step::What;
 
-/// What a pass has come to.
+/// The totals of a step or a pass.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Totals {
-    /// How many were looked at, by what they are.
+    /// The number of objects that were checked, by kind.
     pub(super) checked: BTreeMap<String, u64>,
     /// The bytes that were read.
     pub(super) bytes: u64,
-    /// What was found, by what it is and what is wrong with it.
+    /// The number of findings, by problem and kind.
     pub(super) found: BTreeMap<String, u64>,
-    /// How much of it was repaired.
+    /// The number of findings that were repaired.
     pub(super) repaired: u64,
 }
 
@@ -33,17 +33,17 @@ impl Totals {
     }
 }
 
-/// What is wrong with something.
+/// The problem with an object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Found {
-    /// Something refers to it, and it is not there.
+    /// Another object refers to it, and it is not stored.
     Missing,
-    /// It is not what it should be.
+    /// Its content is wrong.
     Corrupt,
-    /// Nothing refers to it that should.
+    /// No object refers to it that should.
     Orphaned,
-    /// It could not be read to its end: nothing is known of it.
+    /// It could not be read to its end, so its state is unknown.
     Unread,
 }
 
@@ -58,11 +58,11 @@ impl Found {
     }
 }
 
-/// What is done about it.
+/// The repair of a finding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Repair {
-    /// It is as if it were not there, until it is pushed or asked for again.
+    /// It counts as absent, until it is pushed or fetched again.
     Aside,
     /// It is deleted.
     Delete,
@@ -80,38 +80,38 @@ impl Repair {
     }
 }
 
-/// Something that is not as it should be.
+/// A problem that the scrub found.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Finding {
     pub(super) found: Found,
     pub(super) what: What,
     pub(super) key: String,
     pub(super) why: String,
-    /// What is done about it; nothing where somebody has to push it, or to look.
+    /// The repair; none if a client must push the object again, or a person must look at it.
     pub(super) repair: Option<Repair>,
 }
 
-/// What a step has come to.
+/// The findings of a step.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// The first of what was found.
+    /// The first findings, in full.
     pub(super) findings: Vec<Finding>,
     pub(super) totals: Totals,
-    /// The keys that were told of.
+    /// The keys that were reported.
     pub(super) told: BTreeSet<String>,
 }
 
-/// What a step has come to, for clients.
+/// The findings of a step, for clients.
 #[derive(Debug, Serialize)]
 pub(in crate::registry) struct ScrubReport {
     checked: BTreeMap<String, u64>,
     bytes: u64,
-    /// How much was found.
+    /// The number of findings.
     count: u64,
     repaired: u64,
-    /// The first of what was found.
+    /// The first findings, in full.
     findings: Vec<Finding>,
-    /// What the whole pass has come to.
+    /// The totals of the whole pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pass: Option<Totals>,
 }

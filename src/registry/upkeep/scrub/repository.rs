@@ -1,10 +1,10 @@
-//! What a step of the scrub knows of the repository that it is in.
+//! The state of a step of the scrub in one repository.
 
 use std::collections::BTreeSet;
 
 use crate::{digest::Digest, name::Name, registry::upkeep::step::What, store::key::Key};
 
-/// What this step knows of the repository that it is in.
+/// The manifests that this step has seen in its current repository.
 #[derive(Default)]
 pub(super) struct Repository {
     name: Option<Name>,
@@ -12,7 +12,7 @@ pub(super) struct Repository {
 }
 
 impl Repository {
-    /// Forgets the manifests of another repository.
+    /// Begins a repository. If it is another one, the manifests of the last one are dropped.
     pub(super) fn enter(&mut self, name: &Name) {
         if self.name.as_ref() != Some(name) {
             *self = Self {
@@ -23,10 +23,10 @@ impl Repository {
     }
 }
 
-/// The most manifests of a repository that are remembered.
+/// The most manifests of a repository that are kept.
 pub(super) const MAX_MANIFESTS: usize = 10_000;
 
-/// The kind of what a key of `repositories/` has.
+/// The kind of object at a key of `repositories/`.
 pub(super) const fn what(key: &Key) -> What {
     match key {
         Key::Tag { .. } => What::Tag,

@@ -1,32 +1,32 @@
-//! The state of a blob, as the scrub sees it, and the listings that tell of it.
+//! The state of a blob, as the scrub sees it, and the listings that show it.
 
 use crate::{
     registry::upkeep::listing::Listing,
     store::{StoreError, document::Record},
 };
 
-/// What is known of a blob.
+/// The state of a blob.
 pub(super) enum State {
-    /// It is there, and what it should be.
+    /// It is stored and verified.
     Sound(Record),
-    /// It is there, and no more is known.
+    /// It is stored, and its bytes are not known to be right or wrong.
     Unknown,
-    /// It is not there.
+    /// It is not stored.
     Absent,
 }
 
-/// What came of reading a blob.
+/// The result of reading a blob.
 pub(super) enum Verdict {
     Sound,
-    /// It is not what it should be.
+    /// Its content is wrong.
     Wrong(String),
-    /// It was not read to its end, and that may be the way to the store.
+    /// It was not read to its end, which may be the fault of the connection to the store.
     Failed(StoreError),
-    /// It is no longer what it was when this began.
+    /// It has changed since the read began.
     Changed,
 }
 
-/// What is read side by side.
+/// The listings that are read side by side.
 pub(super) struct Listings {
     pub(super) references: Listing,
     pub(super) blobs: Listing,

@@ -24,7 +24,7 @@ use crate::{
 const MAX_BODY: u64 = 4 * 1024 * 1024;
 
 impl<P: Platform> Scrub<'_, P> {
-    /// Looks for the entry of a manifest among the referrers of its subject.
+    /// Checks the entry of a manifest among the referrers of its subject.
     pub(super) async fn scrub_entry(
         &self,
         name: &Name,
@@ -57,7 +57,7 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
-    /// Looks for the entry of a repository in the catalogue.
+    /// Checks the entry of a repository in the catalogue.
     pub(super) async fn scrub_catalog(&self, name: &Name) -> Result<(), Halt> {
         self.work.require(3)?;
         let key = Key::catalog(name);
@@ -98,7 +98,7 @@ impl<P: Platform> Scrub<'_, P> {
                 TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => Ok(()),
             };
         }
-        // Its body says the same.
+        // The body is a copy of the metadata.
         self.work.require(3)?;
         let key = &Key::tag(name, tag);
         let body = self.read_object(key, MAX_BODY).await?;
@@ -137,8 +137,8 @@ impl<P: Platform> Scrub<'_, P> {
         };
         self.checked(What::Referrer, 0);
         self.work.require(8)?;
-        // Its manifest is written after it: one that is young may be of a push under way, and so may one that grows old while the
-        // manifest is looked for.
+        // The manifest is written after its entry, so a young entry may belong to a push under way.
+        // Judge its age now: it may pass the grace period while the manifest is looked for.
         let is_old = self.work.is_old(meta);
         let is_stored =
             repository.manifests.contains(digest) || self.work.is_stored(name, digest).await?;
@@ -192,7 +192,7 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
-    /// Looks for a manifest that something names.
+    /// Checks that a manifest is stored which another object names.
     pub(super) async fn require_manifest(
         &self,
         name: &Name,

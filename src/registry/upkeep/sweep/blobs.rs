@@ -1,7 +1,9 @@
 //! Sweeping blobs: grants whose reason is gone, links without grants, blobs without grants.
 //!
-//! Four listings are read side by side, blob by blob. They find what is of no use without an operation for what is, and only nominate:
-//! for a blob without grants the mark is read, *then* its grants are listed afresh, *then* the mark is moved.
+//! Four listings are read side by side, blob by blob.
+//! They find unused objects without an operation for each used one, and only nominate.
+//! For a blob without grants the mark is read, *then* its grants are listed afresh, *then* the mark
+//! is moved.
 
 use crate::{
     host::Clock as _,
@@ -25,7 +27,7 @@ use crate::{
 };
 
 impl<P: Platform> JobStep<'_, P> {
-    /// Goes through all blobs from a place on, which is where it ended.
+    /// Sweeps all blobs from a place on, and leaves the place where it ended.
     pub(super) async fn sweep_blobs(
         &self,
         place: &mut AmongBlobs,
@@ -33,7 +35,7 @@ impl<P: Platform> JobStep<'_, P> {
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         let swept = self.walk_blobs(place, manifests, inventory).await;
-        // What was told to go goes, however far the rest has come.
+        // Delete the queued keys, even if the walk ended early.
         let flushed = self.flush().await;
         swept.and(flushed)
     }
@@ -113,12 +115,12 @@ impl<P: Platform> JobStep<'_, P> {
         (meta, size)
     }
 
-    /// Does with a blob what the protocol says of one that seems to have no use.
+    /// Applies the removal protocol to a blob that seems unused.
     async fn settle(&self, nominee: &Nominee) -> Result<(), Halt> {
         let digest = &nominee.digest;
         let is_there = nominee.blob.is_some() || nominee.is_marked;
         if !nominee.linked.is_empty() || (is_there && !nominee.is_held) {
-            // The looks that come now must not find what was told to go.
+            // The following reads must not find keys that were reported as deleted.
             self.flush().await?;
         }
         for name in &nominee.linked {
@@ -132,8 +134,9 @@ impl<P: Platform> JobStep<'_, P> {
             && self.upkeep.host.now().since(written) >= self.upkeep.settings.grace
             && self.head(&Key::blob(digest)).await?.is_none()
         {
-            // Written by a pass over the layer that went on while it was removed. Who pushes it again, and looks inside
-            // before this is done, makes it again.
+            // A pass over the layer wrote it while the layer was removed.
+            // If a client has pushed the layer again and looks inside before this deletion, the
+            // next look writes the index again.
             self.tell(Removal {
                 action: Action::Delete,
                 what: What::Index,

@@ -1,4 +1,4 @@
-//! The cursor of the sweep: what is stored between two steps.
+//! The cursor of the sweep.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,20 +10,20 @@ use crate::{
     upload::UploadId,
 };
 
-/// How far the sweep has come: what is stored between two steps.
+/// The progress of the sweep, stored between two steps.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Cursor {
-    /// When this round began, or the next one may.
+    /// The time at which this round began, or at which the next one may.
     pub(super) time: Timestamp,
     pub(super) place: Place,
     /// The manifests that were stored when this round listed them.
     pub(super) manifests: Filter,
-    /// What there is, as far as this round has come.
+    /// The totals that this round has counted so far.
     pub(super) inventory: Inventory,
 }
 
-/// Where in a round the sweep is. Two phases keep the names that earlier versions stored.
+/// The position of the sweep in a round. Two phases keep the names that earlier versions stored.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "phase")]
 pub(super) enum Place {
@@ -44,15 +44,15 @@ pub(super) enum Place {
     Blobs(AmongBlobs),
 }
 
-/// Where among the blobs the sweep is.
+/// The position of the sweep among the blobs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AmongBlobs {
-    /// The last blob that is done with.
+    /// The last blob that was finished.
     pub(super) after: Option<Digest>,
-    /// The last grant or link that is done with, which may be of the next blob.
+    /// The last grant or link that was finished, which may be of the next blob.
     pub(super) reference: Option<Key>,
-    /// Whether that one has a grant that stays.
+    /// Whether the next blob has a grant that stays.
     pub(super) is_held: bool,
 }
 
@@ -70,7 +70,7 @@ impl on_demand::Place for Place {
 }
 
 impl Cursor {
-    /// The beginning of a round.
+    /// The cursor at the beginning of a round.
     pub(super) fn begin(last: &Self, now: Timestamp, seed: [u8; 16]) -> Self {
         Self {
             time: now,

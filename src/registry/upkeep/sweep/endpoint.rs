@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl<P: Platform> Upkeep<P> {
-    /// Does a step of the sweep, or tells what it would do. Who repeats it until it is answered with 200 has had a whole round done.
+    /// Does a step of the sweep, or reports what it would do. A client that repeats it until the
+    /// answer is 200 has run a whole round.
     pub(in crate::registry) async fn sweep_on_demand(
         &self,
         is_dry: bool,

@@ -1,4 +1,4 @@
-//! Sweeping hints at fills. What those have stored goes with their uploads.
+//! Sweeping the hints that lead to fills. The extents of a fill are deleted with its upload.
 
 use crate::{
     platform::Platform,
@@ -10,13 +10,14 @@ use crate::{
 };
 
 impl<P: Platform> JobStep<'_, P> {
-    /// Goes through all hints from one on.
+    /// Sweeps all hints, after the given one.
     pub(super) async fn sweep_fills(&self, after: &mut Option<Key>) -> Result<(), Halt> {
         let mut hints = Listing::new(Prefix::Fills, after.as_ref().map(Key::to_string), false);
         while let Some((hint, meta)) = hints.next(self).await? {
             self.require_more()?;
             if matches!(hint, Key::Fill { .. }) && self.is_old(&meta) {
-                // Who puts another one in its place now only has to begin anew, should that be interrupted.
+                // A hint that is written over it at this moment is lost too: if that fill is
+                // interrupted, it begins anew.
                 self.tell(Removal {
                     action: Action::Delete,
                     what: What::Hint,

@@ -17,7 +17,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// The operations that removing a blob takes, but for one of many extents.
+/// The operations that removing a blob takes, unless it has many extents.
 const OWNING: u32 = 12;
 
 impl<P: Platform> JobStep<'_, P> {
@@ -69,7 +69,7 @@ impl<P: Platform> JobStep<'_, P> {
             }
             return Ok(());
         }
-        // Who becomes the owner of a mark has what it takes to remove the blob.
+        // An owner of a mark must have the operations to remove the blob.
         self.require(OWNING)?;
         let why = if is_takeover {
             "its removal was not ended within the grace period"
@@ -87,7 +87,7 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Whether anybody has a grant on a blob, at this moment.
+    /// Whether a blob has a grant now, in any repository.
     async fn has_grant(&self, digest: &Digest) -> Result<bool, Halt> {
         let mut after: Option<String> = None;
         loop {
@@ -105,13 +105,14 @@ impl<P: Platform> JobStep<'_, P> {
         }
     }
 
-    /// Removes a blob, as the owner of its mark since `claimed`. The upload that its extents came by is left to the sweep of uploads.
+    /// Removes a blob, as the owner of its mark since `claimed`. The upload of its extents is left
+    /// to the sweep of uploads.
     async fn remove(&self, digest: &Digest, claimed: Timestamp) -> Result<(), Halt> {
         let record = self.read_record(digest).await?;
         let extents = match &record {
             Some(Some(Record::Extents { extents, .. })) => extents.as_slice(),
             Some(Some(Record::Bytes { .. })) | None => &[],
-            // It can't be read: what it names is not known.
+            // The record can't be read, so its extents are unknown.
             Some(None) => return Ok(()),
         };
         let extents: Vec<Key> = extents

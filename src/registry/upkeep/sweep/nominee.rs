@@ -1,4 +1,4 @@
-//! A blob that the sweep looks at, and what repositories hold of it.
+//! A blob that the sweep checks, and the grants and links of repositories on it.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -10,27 +10,27 @@ use crate::{
     time::Timestamp,
 };
 
-/// What a listing has of one blob.
+/// The facts of one blob that are in the listings.
 pub(super) struct Nominee {
     pub(super) digest: Digest,
-    /// Its object, with the size of the blob that it is or stands for.
+    /// The object of the blob, with the blob's size.
     pub(super) blob: Option<(Meta, u64)>,
     pub(super) is_marked: bool,
-    /// Whether a grant was seen that stays.
+    /// Whether a grant that stays was seen.
     pub(super) is_held: bool,
     /// Repositories with an old link and no grant.
     pub(super) linked: Vec<Name>,
-    /// When the youngest of what is derived from it was written.
+    /// The time at which the youngest derived object was written.
     pub(super) derived: Option<Timestamp>,
 }
 
-/// What a listing has of one blob in one repository.
+/// The facts of one blob in one repository that are in the listing.
 #[derive(Default)]
 pub(super) struct Hold {
     pub(super) name: Option<Name>,
     pub(super) grants: u64,
     pub(super) has_old_link: bool,
-    /// The youngest grant for each manifest that was pushed and has one.
+    /// The youngest grant for each pushed manifest that has one.
     pub(super) manifests: BTreeMap<Digest, Youngest>,
     /// The same for manifests that an upstream sent. The two kinds never replace each other: a
     /// pushed manifest would lose its right to the blob.
@@ -43,8 +43,9 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// Notes a grant that stays. Returns the older one of it and the youngest so far for the same
-    /// manifest, if that is past the grace period.
+    /// Notes a grant that stays.
+    /// Of this grant and the youngest so far for the same manifest, returns the older one if it is
+    /// past the grace period.
     pub(super) fn surpass(&mut self, reason: Reason, grant: Youngest) -> Option<Key> {
         let (youngest, manifest) = match reason {
             Reason::Manifest { digest } => (&mut self.manifests, digest),
@@ -64,12 +65,12 @@ impl Hold {
     }
 }
 
-/// Which manifests are stored, by looks that came after the grants had been listed.
+/// Whether manifests are stored, by checks that came after the grants were listed.
 #[derive(Default)]
 pub(super) struct Looks {
     pub(super) page: u64,
     pub(super) stored: BTreeMap<Key, bool>,
 }
 
-/// The most manifests of a repository that are told apart, where they have one blob in common.
+/// The most manifests of a repository with one blob in common that are distinguished.
 const MAX_MANIFESTS: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Sweeping grants and links: those whose reason is gone.
+//! Sweeping grants and links whose reason is gone.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct References<'a, P: Platform> {
     pub(super) step: &'a JobStep<'a, P>,
     pub(super) listing: Listing,
-    /// Where it is, which the next step begins after.
+    /// The position of the walk; the next step begins after it.
     pub(super) place: &'a mut AmongBlobs,
     /// The manifests that were stored when the round listed them.
     pub(super) manifests: &'a Filter,
@@ -32,7 +32,7 @@ pub(super) struct References<'a, P: Platform> {
 }
 
 impl<P: Platform> References<'_, P> {
-    /// Reads the grants and links of a blob. Grants whose reason is gone go.
+    /// Reads the grants and links of a blob, and deletes grants whose reason is gone.
     pub(super) async fn read(&mut self, nominee: &mut Nominee) -> Result<(), Halt> {
         let digest = nominee.digest.clone();
         let size = nominee.blob.as_ref().map_or(0, |(_, size)| *size);
@@ -45,7 +45,7 @@ impl<P: Platform> References<'_, P> {
         };
         while let Some((key, meta)) = self.listing.take(self.step, &digest, Key::digest).await? {
             if self.looks.page != self.listing.pages {
-                // Reasons are read after the grants were listed, and not before.
+                // Reasons must be read after the grants were listed.
                 self.looks = Looks {
                     page: self.listing.pages,
                     ..Looks::default()
@@ -56,7 +56,7 @@ impl<P: Platform> References<'_, P> {
                 self.leave(&mut hold, nominee, size).await?;
                 hold.name.clone_from(&name);
             }
-            // As it was listed: its reason may have been looked at before now.
+            // Its age at the time of the listing: its reason may have been checked before now.
             let old = self.step.was_old(&meta, self.listing.asked);
             match &key {
                 Key::Link { .. } => hold.has_old_link = old,
@@ -98,12 +98,14 @@ impl<P: Platform> References<'_, P> {
         self.leave(&mut hold, nominee, size).await
     }
 
-    /// Has read all that a repository has on a blob.
+    /// Ends the grants of a repository on a blob.
     ///
-    /// Deletes old `Filled` grants if no grant for a manifest stays. A pull may store a manifest at
-    /// this moment. Its grant keeps the blob, and the next pull of the blob asks the upstream
-    /// again. A link that records `filled` may outlive its grant. That is harmless: the bytes were
-    /// hashed for this repository, and the link goes when the repository has no grant on the blob.
+    /// Deletes old `Filled` grants if no grant for a manifest stays.
+    /// A pull may store a manifest at this moment.
+    /// Its grant keeps the blob, and the next pull of the blob asks the upstream again.
+    /// A link that records `filled` may outlive its grant.
+    /// That is harmless: the bytes were hashed for this repository, and the link is deleted once
+    /// the repository has no grant on the blob.
     async fn leave(
         &mut self,
         hold: &mut Hold,
@@ -152,7 +154,8 @@ impl<P: Platform> References<'_, P> {
         Ok(())
     }
 
-    /// Why an old grant that was listed goes, if it does: an upload's, and a manifest's that is not stored.
+    /// Why an old grant is deleted, if it is:
+    /// it is for an upload, or for a manifest that is not stored.
     async fn reason_gone(
         &mut self,
         name: &Name,

@@ -1,7 +1,9 @@
-//! Sweeping what repositories have beside blobs: referrers without a manifest go. Manifests are counted, and noted for the sweep of grants.
+//! Sweeping repositories: referrers without a manifest are deleted.
+//! Manifests are counted, and inserted into the filter for the sweep of grants.
 //!
-//! A tombstone of a tag stays: nothing deletes it only if it still is one, and a tag that was just moved from it would be lost. So does a
-//! repository's entry in the catalogue, which a push looks at before it writes.
+//! Tombstones of tags stay.
+//! A deletion has no condition, so it could delete a tag that was just pushed over its tombstone.
+//! A repository's entry in the catalogue stays too, because a push reads it before it writes.
 
 use crate::{
     platform::Platform,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 impl<P: Platform> JobStep<'_, P> {
-    /// Goes through what repositories have, from a key on.
+    /// Sweeps the objects of repositories, from a key on.
     pub(super) async fn sweep_repositories(
         &self,
         after: &mut Option<Key>,
@@ -30,7 +32,7 @@ impl<P: Platform> JobStep<'_, P> {
             after.as_ref().map(Key::to_string),
             false,
         );
-        // The youngest of the referrers of one manifest, which are listed one after the other.
+        // The youngest entry of the current manifest; its entries are listed one after the other.
         let mut entries: Option<(Key, Youngest)> = None;
         let walked = async {
             while let Some((key, meta)) = listing.next(self).await? {
@@ -44,7 +46,7 @@ impl<P: Platform> JobStep<'_, P> {
                         Some((first, youngest)) if is_of_one_manifest(first, &key) => {
                             if let Some(older) = youngest.surpass(entry) {
                                 let why = "its manifest has a younger one";
-                                // What is said of one manifest is as long each time.
+                                // All entries of one manifest have the same size.
                                 self.delete_referrer(&older, meta.size, why).await?;
                             }
                         }
@@ -61,7 +63,7 @@ impl<P: Platform> JobStep<'_, P> {
         walked.and(flushed)
     }
 
-    /// Looks at one key. Whether it is an entry among referrers that stays.
+    /// Checks one key. Returns whether it is a referrer's entry that stays.
     async fn sweep_holding(
         &self,
         key: &Key,
@@ -85,7 +87,8 @@ impl<P: Platform> JobStep<'_, P> {
                 manifest: digest,
                 ..
             } => {
-                // Its manifest is written after it, and looked for after it was listed.
+                // The manifest is written after its entry,
+                // and is looked for after the entry was listed.
                 let is_gone = self.is_old(meta)
                     && !manifests.may_have(name, digest)
                     && !self.is_stored(name, digest).await?;
@@ -95,7 +98,7 @@ impl<P: Platform> JobStep<'_, P> {
                 }
                 return Ok(!is_gone);
             }
-            // Tombstones stay, and so does what this version does not know.
+            // Tombstones stay, and so do keys that this version does not know.
             _ => {}
         }
         Ok(false)

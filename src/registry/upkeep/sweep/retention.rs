@@ -1,11 +1,16 @@
-//! Retention: tags and manifests that go by themselves, by the policy of their repository.
+//! Retention: tags and manifests that are removed by the policy of their repository.
 //!
-//! A tag becomes a tombstone by compare-and-swap of what was listed: one that was written meanwhile stays.
+//! A tag becomes a tombstone by compare-and-swap of the listed object, so a tag that was written
+//! since stays.
 //!
-//! A manifest that nothing names any more can't be deleted on a condition, and somebody may push it again, or an index that lists it, at
-//! this moment. So it is claimed first; *then* the repository is read, and what is of no use in that reading goes, while the claim is young.
-//! Who pushes stores the manifest first, *then* looks for claims, and *then* whether it and what it lists is still there: either the
-//! reading finds what was pushed, or that push finds the claim, or what went with it, and is told to come again.
+//! An unused manifest can't be deleted on a condition.
+//! A client may push it again, or an index that lists it, at this moment.
+//! So the sweep claims the manifest first and *then* reads the repository.
+//! It removes the manifests that are unused in that reading, while the claim is young.
+//! A push stores the manifest first, *then* looks for claims, and *then* checks that the manifest
+//! and its children are still there.
+//! So either the reading finds the pushed manifest, or the push finds the claim or the removal and
+//! is told to retry.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,17 +39,17 @@ use crate::{
     time::Timestamp,
 };
 
-/// The most manifests of a repository that are looked at together. Where there are more, none goes.
+/// The most manifests of a repository that are read together. If there are more, none is removed.
 const MAX_MANIFESTS: usize = 20_000;
 
-/// The most manifests that are claimed together: who pushes one of them meanwhile is told to come again.
+/// The most manifests that are claimed together: a push of one of them meanwhile is told to retry.
 const BATCH: u64 = 50;
 
-/// What a repository has, at one reading.
+/// The contents of a repository, at one reading.
 struct Holdings {
     /// When the reading began.
     asked: Timestamp,
-    /// The tags that stay, with what they name.
+    /// The digests that the remaining tags name.
     tagged: BTreeSet<Digest>,
     manifests: BTreeMap<Digest, Meta>,
     /// Manifests by their subject.
@@ -52,7 +57,7 @@ struct Holdings {
 }
 
 impl<P: Platform> JobStep<'_, P> {
-    /// Goes through all repositories, from one on.
+    /// Applies the policies to all repositories, after the given one.
     pub(super) async fn retain(&self, after: &mut Option<Key>) -> Result<(), Halt> {
         let upkeep = self.upkeep;
         if !upkeep.settings.retention.remove_anything() {
@@ -62,7 +67,7 @@ impl<P: Platform> JobStep<'_, P> {
         let mut is_first = true;
         while let Some((key, _)) = listing.next(self).await? {
             self.require_more()?;
-            // What is mirrored is the upstream's to keep.
+            // Mirrored repositories follow the upstream, not the policy.
             if let Key::Catalog(name) = &key
                 && upkeep.settings.upstreams.mirrored(name).is_none()
                 && let Some(policy) = upkeep.settings.retention.of(name)
@@ -71,7 +76,8 @@ impl<P: Platform> JobStep<'_, P> {
                 let before = self.count();
                 let retained = self.retain_in(name, policy).await;
                 if matches!(retained, Err(Halt::Spent)) && is_first && self.count() == before {
-                    // A whole step was not enough to begin with: others have their turn.
+                    // A whole step was too short even to begin with this repository, so skip it for
+                    // the others.
                     let fields = [("repository", name.as_str())];
                     let host = &upkeep.host;
                     host.log(
@@ -115,7 +121,8 @@ impl<P: Platform> JobStep<'_, P> {
         while !unused.is_empty() {
             self.require_more()?;
             self.spend(0)?;
-            // Who claims has what it takes: a look and a claim for each, to read the repository again, and two deletions.
+            // Keep operations for the whole claim: a read and a claim of each manifest, the second
+            // reading, and two deletions.
             let most = self.left().saturating_sub(reading + 2) / 2;
             let most = self.removals_left().min(most.into()).min(BATCH);
             if most == 0 {
@@ -131,7 +138,7 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Removes those of these manifests that are of no use still, when they are claimed.
+    /// Claims these manifests, and removes those that are still unused then.
     async fn remove_unused(
         &self,
         name: &Name,
@@ -145,7 +152,7 @@ impl<P: Platform> JobStep<'_, P> {
         let mut may_be_going = false;
         let removed = async {
             for digest in batch {
-                // Of a bound that is short most is left to those who remove.
+                // Claiming may use only a part of the BOUND, so that the removal has most of it.
                 if upkeep.host.now().since(began) >= upkeep.settings.grace / 8 {
                     break;
                 }
@@ -156,7 +163,7 @@ impl<P: Platform> JobStep<'_, P> {
             let Some(first) = claimed.values().min() else {
                 return Ok(());
             };
-            // The reading that counts comes after the claims.
+            // The reading that decides comes after the claims.
             let asked = upkeep.host.now();
             let tags = self.list_tags(name).await?;
             let tagged = tags.into_iter().map(|(_, _, named)| named).collect();
@@ -184,10 +191,11 @@ impl<P: Platform> JobStep<'_, P> {
         };
         let removed: Result<(), Halt> = removed.await;
         if may_be_going {
-            // A deletion that failed may be done later than that was known: until it can't any more nobody is to push them.
+            // A failed deletion may still take effect later. The claims stay until it can't, so
+            // that pushes are refused meanwhile.
             return removed;
         }
-        // Given back whatever else came of it: who pushes one of them waits for that.
+        // Release the claims in every other case: pushes of these manifests wait for that.
         let ours = claimed
             .into_iter()
             .filter(|(_, since)| self.require_young(*since).is_ok());
@@ -196,7 +204,8 @@ impl<P: Platform> JobStep<'_, P> {
         removed.and(given_back)
     }
 
-    /// Gives back the claims of those who are gone: what nobody wanted to remove since is of use again, gone, or stays by another policy.
+    /// Releases claims whose owner is gone.
+    /// A manifest that no sweep has claimed since is used again, gone, or kept by another policy.
     async fn sweep_claims(&self) -> Result<(), Halt> {
         for (key, meta) in self.list_below(Prefix::Claims).await? {
             self.require_more()?;
@@ -212,7 +221,8 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Makes tombstones of the tags that go; answers what the others name.
+    /// Turns the tags that the policy removes into tombstones. Returns the digests that the other
+    /// tags name.
     async fn retain_tags(
         &self,
         name: &Name,
@@ -245,7 +255,7 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(tags.into_iter().map(|(_, _, digest)| digest).collect())
     }
 
-    /// The tags of a repository, with what they name.
+    /// The tags of a repository, with the digests that they name.
     async fn list_tags(&self, name: &Name) -> Result<Vec<(Tag, Meta, Digest)>, Halt> {
         let mut tags = Vec::new();
         for (key, meta) in self.list_below(Prefix::Tags(name)).await? {
@@ -258,7 +268,7 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(tags)
     }
 
-    /// Reads what a repository has; `None` where that is too much to be looked at together.
+    /// Reads the contents of a repository; `None` if there are too many objects to hold at once.
     async fn read_holdings(
         &self,
         name: &Name,
@@ -303,7 +313,8 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(Some(holdings))
     }
 
-    /// The manifests that no tag names, nor an index that stays, nor are about one that stays; and that are old enough.
+    /// The manifests that are old enough and unreachable: no tag, no index that stays, and no
+    /// subject that stays leads to them.
     async fn unused(
         &self,
         name: &Name,
@@ -317,7 +328,8 @@ impl<P: Platform> JobStep<'_, P> {
             mut manifests,
             mut referrers,
         } = holdings;
-        // A tag is written before its manifest is that old: of one that was when the reading began, its tags were there to be listed.
+        // A tag is written before its manifest reaches that age. So the listing has the tags of
+        // each manifest that had reached it when the reading began.
         let is_young = |meta: &Meta| asked.since(meta.uploaded) < time;
         let young = manifests.iter().filter(|(_, meta)| is_young(meta));
         let mut staying: Vec<Digest> = young.map(|(digest, _)| digest.clone()).collect();
@@ -327,7 +339,7 @@ impl<P: Platform> JobStep<'_, P> {
                 continue;
             };
             if manifests.is_empty() {
-                // All stay: what this one lists can keep no other.
+                // All manifests stay: the children of this one can keep no other.
                 break;
             }
             staying.extend(referrers.remove(&digest).unwrap_or_default());
@@ -337,10 +349,11 @@ impl<P: Platform> JobStep<'_, P> {
                 }
                 let children = match self.upkeep.manifests.children(name, &digest, &meta).await? {
                     Children::Listed(children) => children,
-                    // For this reading only: it may be pushed again before the next.
+                    // Skip it in this reading only: it may be pushed again before the next.
                     Children::Gone => continue,
                     Children::Unreadable => {
-                        // What it lists can't be told from what nobody does.
+                        // Without its list of children,
+                        // used manifests can't be told from unused ones.
                         let (name, digest) = (name.to_string(), digest.to_string());
                         let fields = [("repository", &*name), ("manifest", &*digest)];
                         let host = &self.upkeep.host;
@@ -359,7 +372,7 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(manifests)
     }
 
-    /// Claims a manifest, unless somebody has; answers when.
+    /// Claims a manifest, unless it is claimed already. Returns the time of the claim.
     async fn claim(&self, name: &Name, digest: &Digest) -> Result<Option<Timestamp>, Halt> {
         let upkeep = self.upkeep;
         let key = Key::claim(name, digest);
@@ -375,7 +388,7 @@ impl<P: Platform> JobStep<'_, P> {
             condition,
             ..PutOptions::default()
         };
-        // A body of its own, so that no two have the same etag.
+        // A unique body, so that no two claims have the same etag.
         let content = Content::Bytes(upkeep.host.nonce().into_bytes());
         let claimed = upkeep.store.put(&key, content, options).await?;
         Ok(claimed.map(|_| since))

@@ -1,7 +1,8 @@
-//! Sweeping uploads: those that were given up, those whose blob is gone, and extents that are no upload's.
+//! Sweeping uploads: abandoned uploads, uploads whose blob is gone, and extents without an upload.
 //!
-//! Two listings are read side by side, upload by upload. What they nominate is looked at again: the steps of the upload are listed afresh,
-//! it is ended by a step of its own, and the record of its blob is read before an extent goes.
+//! Two listings are read side by side, upload by upload. They only nominate.
+//! The steps of a nominated upload are listed afresh, and a step `Dead` ends the upload.
+//! The record of its blob is read before an extent is deleted.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -23,20 +24,20 @@ use crate::{
     upload::{Extent, Step, UploadId},
 };
 
-/// What the listings have of an upload.
+/// The facts of an upload that are in the two listings.
 #[derive(Default)]
 struct Candidate {
-    /// The repository; none where no step is there.
+    /// The repository; none if the upload has no steps.
     name: Option<Name>,
-    /// The last step, and its age; none where that can't be read.
+    /// The last step and its age; none if it can't be read.
     last: Option<(Step, Duration)>,
-    /// Extents that its steps name.
+    /// The extents that the steps name.
     named: BTreeSet<Key>,
-    /// Extents that are as old as the grace period and that no step names, with their sizes.
+    /// Extents that no step names and that are as old as the grace period, with their sizes.
     strays: Vec<(Key, u64)>,
     /// The bytes of all extents.
     bytes: u64,
-    /// How many extents are there that a step names, or, where none does, at all.
+    /// The number of stored extents that a step names, or of all of them if no step names any.
     present: u64,
 }
 
@@ -51,7 +52,7 @@ struct Chain {
 }
 
 impl<P: Platform> JobStep<'_, P> {
-    /// Goes through all uploads, from one on.
+    /// Sweeps all uploads, after the given one.
     pub(super) async fn sweep_uploads(
         &self,
         after: &mut Option<UploadId>,
@@ -80,7 +81,7 @@ impl<P: Platform> JobStep<'_, P> {
             let swept = self.sweep_chain(id, &mut steps, &mut extents, inventory);
             let swept = swept.await;
             if matches!(swept, Err(Halt::Spent)) && is_first {
-                // A whole step was not enough for it: others have their turn before it goes on.
+                // A whole step was too short for this upload, so the others come first.
                 let host = &self.upkeep.host;
                 let what = "not swept at once, a request may do too little";
                 host.log(Level::Error, what, &[("upload", &*id.to_string())]);
@@ -105,7 +106,7 @@ impl<P: Platform> JobStep<'_, P> {
         }
         while let Some((key, meta)) = extents.take(self, &id, Key::upload).await? {
             let is_named = candidate.named.contains(&key);
-            // What a mirror fills has no step for each extent.
+            // The upload of a fill has no step for each extent.
             candidate.present += u64::from(is_named || candidate.named.is_empty());
             candidate.bytes += meta.size;
             if !is_named && self.is_old(&meta) {
@@ -142,7 +143,8 @@ impl<P: Platform> JobStep<'_, P> {
                     | Step::Received { .. }
                     | Step::Closing { .. }
                     | Step::Dead => is_old,
-                    // Its extents go with the record that names them, before it. What a mirror fills may have others.
+                    // The extents are deleted before the record that names them. A fill may have
+                    // more than the record names.
                     Step::Done { extents, .. } => {
                         let has_others =
                             candidate.named.is_empty() && candidate.present != *extents;
@@ -160,12 +162,13 @@ impl<P: Platform> JobStep<'_, P> {
             (None, None) if !candidate.strays.is_empty() => {
                 self.sweep_strays(id, &candidate.strays).await
             }
-            // There are steps that can't be read.
+            // Some steps can't be read.
             _ => Ok(()),
         }
     }
 
-    /// Deletes old extents that no step of their upload names. They can't be added to it any more (BOUND).
+    /// Deletes old extents that no step of their upload names.
+    /// They can't be added to it any more (BOUND).
     async fn sweep_strays(&self, id: UploadId, strays: &[(Key, u64)]) -> Result<(), Halt> {
         let steps = self.list_below(Prefix::Upload(id)).await?;
         let mut named = BTreeSet::new();
@@ -179,7 +182,7 @@ impl<P: Platform> JobStep<'_, P> {
             }
         }
         if !steps.is_empty() && named.is_empty() {
-            // A mirror fills it: its extents are in no step.
+            // A fill: its steps name no extents.
             return Ok(());
         }
         let why = if steps.is_empty() {
@@ -218,7 +221,8 @@ impl<P: Platform> JobStep<'_, P> {
         })
     }
 
-    /// Ends an upload that was not moved for as long as the grace period; of one that has ended, takes what is left.
+    /// Ends an upload without progress for the grace period. If it has ended already, deletes its
+    /// extents and steps.
     async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
         let steps = self.list_below(Prefix::Upload(id)).await?;
         let Some(chain) = self.read_chain(&steps) else {
@@ -246,7 +250,8 @@ impl<P: Platform> JobStep<'_, P> {
                 return Ok(());
             }
             self.spend(1)?;
-            // It is ended before an extent goes: of a closer and a sweep, one makes the next step.
+            // The upload ends before an extent is deleted: of a closing client and a sweep, only
+            // one writes the next step.
             let ended = self
                 .upkeep
                 .uploads
@@ -257,7 +262,7 @@ impl<P: Platform> JobStep<'_, P> {
         }
         if let Some(digest) = &closed {
             match self.read_record(digest).await? {
-                // It can't be told what it names.
+                // Its record can't be read, so the extents that it names are unknown.
                 Some(None) => return Ok(()),
                 Some(Some(Record::Extents { extents, .. })) => {
                     if extents.iter().any(|extent| extent.key.upload() == Some(id)) {
@@ -280,15 +285,16 @@ impl<P: Platform> JobStep<'_, P> {
             return Ok(());
         }
         if closed.is_some() && named.is_empty() {
-            // What a mirror has filled: no step names its extents.
+            // A fill: no step names its extents.
             self.delete_all(Prefix::ExtentsOf(id)).await?;
         }
-        // What no step names, and may be on its way to one, goes when no step is left.
+        // An extent without a step may be about to get one. It is deleted once no step is left.
         for named in named.chunks(1_000) {
             self.delete(named).await?;
         }
         if has_ended {
-            // From the first to the last, each in a call of its own: nobody may take what is left of the chain for an open one.
+            // Delete the first step first, each in its own call: the rest of the chain must never
+            // look like an open upload.
             for (key, _) in &steps {
                 self.delete(std::slice::from_ref(key)).await?;
             }
@@ -296,7 +302,8 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Deletes the extents of a fill that the record of its blob does not name. It has ended, so nothing names them any more.
+    /// Deletes the extents of an ended fill that the record of its blob does not name. Nothing can
+    /// name them any more.
     async fn sweep_untaken(&self, id: UploadId, named: &[Extent]) -> Result<(), Halt> {
         let named: BTreeSet<Key> = named.iter().map(|one| Key::extent(&one.key)).collect();
         let mut all = self.list_below(Prefix::ExtentsOf(id)).await?;
@@ -328,7 +335,7 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Deletes all that is below a prefix.
+    /// Deletes all objects below a prefix.
     async fn delete_all(&self, prefix: Prefix<'_>) -> Result<(), Halt> {
         loop {
             let page = self.list(prefix, None, false).await?;
