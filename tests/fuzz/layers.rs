@@ -36,11 +36,11 @@ const KEYS: [&str; 22] = [
 /// The size limits of a built archive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// The archive, give or take an entry.
+    /// The size of the archive, which one entry may exceed.
     pub(crate) archive: usize,
     /// The limit of repetitions.
     pub(crate) repeats: usize,
-    /// A value that is one byte again and again.
+    /// The size of a value that repeats one byte.
     pub(crate) run: usize,
 }
 
@@ -159,7 +159,7 @@ fn records(input: &mut Input<'_>, bounds: Bounds) -> Vec<u8> {
             }
             _ => (input.word() << input.below(48)).to_string().into_bytes(),
         };
-        // Many attributes, each of another name.
+        // Many attributes with different names.
         let key = if input.below(8) == 0 {
             format!("SCHILY.xattr.user.{number}")
         } else {
@@ -230,7 +230,8 @@ pub(crate) fn archive(input: &mut Input<'_>, bounds: Bounds) -> Vec<u8> {
 
 /// Inputs from which [`archive`] builds valid archives.
 pub(crate) fn programs() -> Vec<Vec<u8>> {
-    // Directories, files of one byte and of noise, links, and a whiteout, by what stands for each of them.
+    // Directories, files of one byte and of noise, links and a whiteout, each by the bytes that
+    // stand for it.
     let plain: &[&[u8]] = &[
         &[4, 0x23, 2, 3],
         &[0, 0x43, 2, 3, 0, b'x', 200, 2],
@@ -240,7 +241,8 @@ pub(crate) fn programs() -> Vec<Vec<u8>> {
         &[6, 3, 0, 3, 1],
         &[0, 0x23, 2, 7, 0, 0, 0],
     ];
-    // A path, a time, an attribute and an owner's name in records, the last for all that follows.
+    // Records with a path, a time, an attribute and an owner's name; the last is for all entries
+    // that follow.
     let records: &[&[u8]] = &[
         &[7, 0, 0, 4, 5, b'a', b'/', b'p', b'a', b'x', 1],
         &[0, 3, 0, b'z', 9, 0],
@@ -261,7 +263,7 @@ pub(crate) fn programs() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// How a layer is compressed.
+/// The compression of a layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wrap {
     Plain,

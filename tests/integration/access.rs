@@ -1,5 +1,5 @@
-//! Sign-in and permissions: whom the registry admits, what a sign-in costs, and what rejected
-//! callers are told.
+//! Sign-in and permissions: which callers the registry admits, the cost of a sign-in, and the
+//! replies to rejected callers.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ fn refuses_others_in_the_same_words_after_the_same_work() {
         messages,
         ["authentication required: unknown user or wrong password"]
     );
-    // A credential of the form of robots' tokens takes one hash, whoever is named.
+    // A credential in the form of a robot's token costs one hash, for any user name.
     for user in ["robot", "alice", "nobody"] {
         let (access, host) = access(false);
         let wrong = ROBOT.replace('0', "1");
@@ -136,7 +136,8 @@ fn refuses_others_in_the_same_words_after_the_same_work() {
     }
 }
 
-/// What is quick to verify is quick to guess as well: only what is as long as our tokens is verified so.
+/// A credential that is quick to verify is quick to guess: only credentials of the length of our
+/// tokens are verified by one hash.
 #[test]
 fn never_takes_a_short_token() {
     for short in ["strata_0123", "secret", &ROBOT[..46], &format!("{ROBOT}a")] {
@@ -268,7 +269,7 @@ fn refuses_everything_until_it_is_configured() {
     }
 }
 
-/// Where nobody can sign in, nobody is told to.
+/// If no user is configured, no caller is told to sign in.
 #[test]
 fn has_nobody_sign_in_where_there_are_no_users() {
     let access = Access::parse(None, None, true).unwrap();
@@ -276,7 +277,7 @@ fn has_nobody_sign_in_where_there_are_no_users() {
     assert!(admit(&access, &host, Action::Pull, None).is_ok());
     let caller = block_on(access.identify(visit(None), Need::SignIn, &host)).unwrap();
     assert!(access.permit(&caller, Need::SignIn, visit(None)).is_ok());
-    // What a client has kept of another day makes it nobody else.
+    // Credentials that a client kept from an earlier configuration make no difference.
     for authorization in [None, Some("Basic YWxpY2U6c2VjcmV0"), Some("Bearer x")] {
         assert!(admit(&access, &host, Action::Pull, authorization).is_ok());
         let error = admit(&access, &host, Action::Push, authorization).unwrap_err();
@@ -322,7 +323,7 @@ fn slows_those_who_guess() {
         assert_eq!(error.status().as_u16(), 401);
     }
     let derived = host.derived.get();
-    // The right one as well: who guesses does not learn that it is.
+    // The same for the right password: a client that guesses does not learn that it is right.
     let error = admit(&access, &host, Action::Pull, Some(&bob)).unwrap_err();
     assert_eq!(
         (error.code(), error.message().as_str()),
@@ -346,7 +347,7 @@ fn slows_those_who_guess() {
     assert!(admit(&access, &host, Action::Pull, Some(&bob)).is_ok());
 }
 
-/// What is remembered answers at once: whoever guesses at it is slowed as well.
+/// A remembered sign-in is answered at once, so guesses at it are slowed as well.
 #[test]
 fn does_not_let_what_is_remembered_be_guessed() {
     let bob = basic("bob", "s:e:c");
@@ -368,7 +369,7 @@ fn does_not_let_what_is_remembered_be_guessed() {
         let own = from(&access, &host, "192.0.2.1", &bob);
         assert!(own.is_ok(), "who is at home elsewhere goes on");
     }
-    // An address that may not try at all has no more guesses at each user for that.
+    // An address that is blocked does not gain more guesses for each user.
     let (access, host) = access(false);
     assert!(from(&access, &host, "192.0.2.1", &bob).is_ok());
     for number in 0..100 {

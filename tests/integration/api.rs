@@ -1,4 +1,4 @@
-//! End-points over the store in memory: what is answered, and what is stored.
+//! End-points over the store in memory: the answers, and the stored objects.
 
 use http::Method;
 use pollster::block_on;
@@ -30,7 +30,7 @@ fn index() -> Value {
     })
 }
 
-/// A manifest about the image, whose annotations are long for one of the two.
+/// A manifest whose subject is the image; one of the two has long annotations.
 fn artifact(kind: &str) -> Value {
     let mut artifact = image();
     artifact["artifactType"] = json!(format!("application/vnd.example.{kind}"));
@@ -40,7 +40,7 @@ fn artifact(kind: &str) -> Value {
     artifact
 }
 
-/// What is there before a row is asked.
+/// The objects that exist before the request of a row.
 #[derive(Clone, Copy)]
 enum Given {
     Nothing,
@@ -48,7 +48,8 @@ enum Given {
     Blobs,
     /// The image, as `a:v1`, `a:v2` and `a:v3`.
     Image,
-    /// Two manifests about the image, each pushed twice; a third was deleted. The image itself is not there.
+    /// Two manifests whose subject is the image, each pushed twice; a third was deleted. The image
+    /// itself is absent.
     Referrers,
 }
 
@@ -101,7 +102,7 @@ fn prepare(registry: &TestRegistry<Memory>, given: Given) {
     }
 }
 
-/// What stands in the store, with digests and random parts in short.
+/// The keys of the store, with digests and random parts abbreviated.
 fn keys(registry: &TestRegistry<Memory>) -> Vec<String> {
     let short = |part: &str| {
         if part.len() >= 32 {

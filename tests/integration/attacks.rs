@@ -47,13 +47,14 @@ mod paths;
 mod secrets;
 mod tokens;
 
-/// What nobody but alice and root may ever see, and what everybody may.
+/// The bytes that only alice and root may see, and the bytes that everybody may.
 const PRIVATE: &str = "the private bytes";
 const PUBLIC: &str = "the public bytes";
 
 const ROBOT: &str = "strata_0123456789abcdefghijABCDEFGHIJ0123456789";
 
-/// Alice has what is private. Mallory has a corner of her own, and may push to `drop` and not look. Carol may do nothing.
+/// Alice may read the private repositories. Mallory has repositories of her own, and may push to
+/// `drop` without pulling from it. Carol may do nothing.
 fn rules() -> Value {
     json!([
         { "repositories": ["**"], "who": ["user:root"],
@@ -86,7 +87,7 @@ fn users() -> Value {
     json!({ "users": users })
 }
 
-/// A user's password, which has a sign by which it is found wherever it shows up.
+/// A user's password, with a prefix that a test can search for.
 fn word(user: &str) -> String {
     format!("Hunter2-{user}")
 }
@@ -95,7 +96,7 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// A request of a user; of nobody where the name is empty.
+/// A request of a user; anonymous if the name is empty.
 fn by(user: &str, line: &str) -> Ask {
     let request = Ask::new(line).anonymous();
     match user {
@@ -111,7 +112,7 @@ fn with(token: &str, line: &str) -> Ask {
     request.header("authorization", format!("Bearer {token}"))
 }
 
-/// A registry with something private and something public, which writes down what its stores are asked.
+/// A registry with a private and a public repository, which logs the operations of its stores.
 struct Fixture {
     registry: TestRegistry<Watched, WatchedValues>,
     store: Watched,
@@ -124,7 +125,7 @@ impl Fixture {
         Self::set(&[])
     }
 
-    /// With these settings beside users and rules.
+    /// A fixture with these settings beside users and rules.
     fn set(settings: &[(&str, &str)]) -> Self {
         let operations = Rc::<RefCell<Vec<String>>>::default();
         let written = operations.clone();
@@ -162,12 +163,12 @@ impl Fixture {
         }
     }
 
-    /// Another registry over what this one stores, with other settings.
+    /// Another registry over the same stores, with other settings.
     fn reopened(&self, settings: &[(&str, &str)]) -> Self {
         Self::over(self.store.clone(), self.operations.clone(), settings)
     }
 
-    /// Answers a request; `operations` are those that it took.
+    /// Answers a request; afterwards `operations` has the operations that it took.
     fn ask(&self, request: &Ask) -> Answer {
         self.operations.borrow_mut().clear();
         ask(&self.registry, request)
@@ -177,7 +178,7 @@ impl Fixture {
         self.ask(request).status
     }
 
-    /// Forgets what was done and said so far.
+    /// Clears the logged operations and messages.
     fn forget(&self) {
         self.operations.borrow_mut().clear();
         self.host.log.borrow_mut().clear();
@@ -196,14 +197,14 @@ impl Fixture {
         assert_eq!(self.status(&push.manifest(OCI_MANIFEST, &image(text))), 201);
     }
 
-    /// Asks for a token, and expects one.
+    /// Requests a token, and expects one.
     fn token(&self, user: &str, scopes: &[&str]) -> String {
         let answer = self.ask(&by(user, &format!("GET {}", token_target(scopes))));
         assert_eq!(answer.status, 200);
         token_of(&answer)
     }
 
-    /// Every key of the cold store that begins so.
+    /// Every key of the cold store with this prefix.
     fn keys(&self, prefix: &str) -> BTreeSet<String> {
         let options = ListOptions {
             limit: 1_000,
@@ -268,7 +269,7 @@ fn token_of(answer: &Answer) -> String {
     body["token"].as_str().unwrap().to_owned()
 }
 
-/// What a token says.
+/// The claims of a token.
 fn claims_of(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
@@ -290,13 +291,14 @@ fn forge(header: &str, claims: &Value, key: &[u8]) -> String {
 
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// The key that a registry with this secret signs tokens with.
+/// The key with which a registry with this secret signs tokens.
 fn key_of(secret: &str) -> Vec<u8> {
     let key = Sha512::new().chain_update("strata token v1\n");
     key.chain_update(secret).finalize().to_vec()
 }
 
-/// Status, headers and body of an answer without what is another one each time and what the client itself had named.
+/// Status, headers and body of an answer, without the parts that differ each time and without the
+/// names that the client sent.
 fn said(answer: &Answer, named: &[&str]) -> (u16, Vec<(String, String)>, String) {
     let blank = |text: &str| {
         let blank = |text: String, name: &&str| text.replace(name, "NAMED");
@@ -315,5 +317,5 @@ fn said(answer: &Answer, named: &[&str]) -> (u16, Vec<(String, String)>, String)
     )
 }
 
-/// How requests are signed.
+/// A function that signs requests.
 type Sign<'a> = &'a dyn Fn(&str) -> Ask;

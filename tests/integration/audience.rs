@@ -1,4 +1,4 @@
-//! The audience of tokens, and how much one request for a token may ask for.
+//! The audience of tokens, and how many scopes one token request may have.
 
 use base64::{
     Engine as _,
@@ -29,7 +29,7 @@ fn registry(settings: &[(&str, &str)]) -> TestRegistry<Memory> {
     registry_on(Memory::default(), TestHost::default(), &settings)
 }
 
-/// What is answered to a request that reached the registry at an origin.
+/// The answer to a request that reached the registry at an origin.
 fn ask(
     registry: &TestRegistry<Memory>,
     origin: &str,
@@ -92,7 +92,7 @@ fn claims_of(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
-/// Two registries with the same secret, as a trial and what it is a trial of, sign with one key.
+/// Two registries with the same secret, such as production and its trial, sign with one key.
 #[test]
 fn a_token_is_for_the_registry_that_gave_it() {
     let registry = registry(&[]);
@@ -110,7 +110,7 @@ fn a_token_is_for_the_registry_that_gave_it() {
         "Bearer realm=\"https://staging.registry.example/v2/_strata/token\",service=\"strata\",\
          scope=\"repository:app:pull\",error=\"invalid_token\""
     );
-    // The client gets another one where the challenge sends it, and goes on.
+    // The client requests another one at the challenge's address, and continues.
     let theirs = token(&registry, other);
     assert_eq!(with(&registry, other, &theirs).0, 404);
     assert_eq!(with(&registry, HERE, &theirs).0, 401);
@@ -147,7 +147,7 @@ fn the_audience_is_the_host_without_scheme_and_usual_port() {
     }
 }
 
-/// Behind a proxy, or with several names: `STRATA_ORIGIN` is the audience, whatever name is used.
+/// Behind a proxy, or with several names: `STRATA_ORIGIN` is the audience, under any name.
 #[test]
 fn the_setting_decides_where_there_is_one() {
     let registry = registry(&[("STRATA_ORIGIN", "https://Registry.example:443/")]);
@@ -162,7 +162,8 @@ fn the_setting_decides_where_there_is_one() {
     }
 }
 
-/// Tokens of before have no audience: they end, and clients get new ones by the challenge.
+/// Tokens of an older version have no audience: they end, and clients get new ones by the
+/// challenge.
 #[test]
 fn a_token_without_an_audience_is_refused() {
     let registry = registry(&[]);
@@ -202,7 +203,7 @@ fn a_token_without_an_audience_is_refused() {
     }
 }
 
-/// The service that a client says it asks for changes nothing: docker repeats what it was told.
+/// The service in a token request changes nothing: docker repeats the one in the challenge.
 #[test]
 fn the_service_is_what_clients_were_told() {
     let registry = registry(&[]);

@@ -22,7 +22,8 @@ use strata_support::{
 mod another_sites_page;
 mod replies;
 
-/// A registry with an image as `a:v1` and an upload under way, and all that it asked of its stores and of other servers.
+/// A registry with an image as `a:v1` and an upload under way, and the log of its requests to its
+/// stores and to other servers.
 struct World {
     registry: TestRegistry<Watched, WatchedValues>,
     host: TestHost,
@@ -77,7 +78,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// Every end-point with every method that it has, and whether a page of another site may cause that.
+/// Every end-point with each of its methods, and whether a page of another site may cause it.
 fn requests(upload: &str) -> Vec<(String, bool)> {
     let (layer, manifest) = (digest(LAYER), digest(image().to_string().as_bytes()));
     let allowed = |path: &str| {
@@ -104,7 +105,7 @@ fn requests(upload: &str) -> Vec<(String, bool)> {
         allowed("/v2/a/tags/list"),
         allowed(&format!("/v2/a/referrers/{manifest}")),
         vec![(format!("GET {upload}"), true)],
-        // What nothing is at, and methods that nothing has.
+        // Paths without an end-point, and methods that no end-point has.
         vec![
             ("GET /nothing".to_owned(), true),
             ("GET /v2/a/blobs/sha256:0".to_owned(), true),

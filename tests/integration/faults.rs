@@ -1,5 +1,5 @@
-//! A store that fails at each operation of each kind of push, with and without keeping the write:
-//! the same push repeated succeeds, and nothing that is named is missing.
+//! A store that fails at each operation of each kind of push, with and without keeping the write.
+//! The same push repeated succeeds, and every object that a stored name leads to is there.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -15,7 +15,7 @@ use strata_support::{
     watched::{Verdict, Watched},
 };
 
-/// A push: requests that each follow from the answer before. Answers whether all went well.
+/// A push: requests that each follow from the answer before. Returns whether all succeeded.
 type Push<S> = fn(&TestRegistry<S>) -> bool;
 
 fn went_well<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
@@ -140,7 +140,7 @@ fn indexed<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(registry: &TestRe
         )
 }
 
-/// Deletes what it pushed and pushes it again.
+/// Deletes the image that it pushed, and pushes it again.
 fn replaced<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     registry: &TestRegistry<S>,
 ) -> bool {
@@ -154,7 +154,7 @@ fn replaced<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
         format!("DELETE /v2/a/blobs/{}", digest(LAYER)),
     ] {
         let status = ask(registry, &Ask::new(&request)).status;
-        // What is gone already may have been deleted by the try before.
+        // An object that is gone already may have been deleted by the try before.
         if status != 202 && status != 404 {
             return false;
         }
@@ -162,7 +162,7 @@ fn replaced<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
     tagged(registry)
 }
 
-/// Everything that is named is there, and is what its name says.
+/// Every named object is there, with the bytes that its name says.
 fn check_whole(what: &str, memory: &Memory) {
     let text = |key: &str| {
         memory
@@ -217,7 +217,8 @@ fn check_whole(what: &str, memory: &Memory) {
     }
 }
 
-/// A store that fails once, at the operation of this number; and how many operations there were.
+/// A store that fails once, at the operation of this number; and the number of operations that were
+/// done.
 fn failing(at: usize, verdict: Verdict) -> (Watched, Rc<Cell<usize>>) {
     let count = Rc::new(Cell::new(0));
     let counter = count.clone();
@@ -295,7 +296,7 @@ fn a_store_that_asks_for_patience_once_is_not_noticed() {
             let counter = count.clone();
             let store = Watched::new(Memory::default(), move |operation, key| {
                 counter.set(counter.get() + 1);
-                // A stream can't be read twice: the client hears of it.
+                // A stream can't be read twice: the client gets the error.
                 let is_stream =
                     operation == "receive" || (operation == "put" && key.starts_with("blobs/"));
                 if counter.get() == at && !is_stream {

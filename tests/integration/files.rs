@@ -1,4 +1,4 @@
-//! Files in layers and images: answers, costs, and what is left after failures.
+//! Files in layers and images: answers, costs, and the stored objects after failures.
 
 use std::{
     cell::RefCell, collections::BTreeMap, fs::File, os::unix::fs::FileExt as _, pin::pin, rc::Rc,
@@ -38,10 +38,10 @@ mod reads;
 mod refusals;
 mod steps;
 
-/// Decides what comes of an operation, by its tier, name and kind of key.
+/// Decides the result of an operation, by its tier, name and kind of key.
 type Fault = Rc<RefCell<Box<dyn FnMut(&str) -> Verdict>>>;
 
-/// Stores that several isolates share, which write down each operation with the tier and kind of its key.
+/// Stores that several isolates share, which log each operation with the tier and kind of its key.
 struct World {
     cold: Watched,
     warm: WatchedValues,
@@ -55,9 +55,9 @@ type Isolate = TestRegistry<Watched, WatchedValues>;
 const SPAN: usize = 64 * 1024;
 const MIB: usize = 1024 * 1024;
 
-/// Spans as small as they may be.
+/// The smallest span size that the settings allow.
 const SMALL: (&str, &str) = ("STRATA_SPAN_BYTES", "65536");
-/// No tier but the cold one.
+/// Only the cold tier.
 const NO_WARM: (&str, &str) = ("STRATA_WARM_SECONDS", "0");
 
 impl World {
@@ -96,7 +96,7 @@ impl World {
         registry_with(cold, warm, self.host.clone(), settings)
     }
 
-    /// What a request was answered, and the operations that it and what followed it took.
+    /// The answer to a request, and the operations that it and its background work took.
     fn ask(&self, isolate: &Isolate, request: &Ask) -> (Answer, Vec<String>) {
         self.log.borrow_mut().clear();
         let answer = ask(isolate, request);
@@ -107,7 +107,7 @@ impl World {
         count(&self.log.borrow(), entry)
     }
 
-    /// Makes the operation of this number, among those whose entry begins so, come out otherwise.
+    /// Gives a result to one operation: the one of this number whose entry has the prefix.
     fn fail(&self, prefix: &'static str, mut number: usize, verdict: Verdict) {
         *self.fault.borrow_mut() = Box::new(move |entry| {
             if entry.starts_with(prefix) {
@@ -120,7 +120,7 @@ impl World {
         });
     }
 
-    /// Makes all operations whose entry begins so come out otherwise.
+    /// Gives a result to all operations whose entry has the prefix.
     fn fail_all(&self, prefix: &'static str, verdict: Verdict) {
         *self.fault.borrow_mut() = Box::new(move |entry| {
             let is_meant = entry.starts_with(prefix);
@@ -136,7 +136,7 @@ impl World {
         self.fail_all("none", Verdict::Done);
     }
 
-    /// What is stored under a key.
+    /// The bytes that are stored under a key.
     fn stored(&self, key: &str) -> Option<Vec<u8>> {
         self.cold.memory.bytes(key)
     }
@@ -189,7 +189,7 @@ fn push_blob(isolate: &Isolate, name: &str, bytes: &[u8]) -> Digest {
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 
-/// Pushes an image of these layers, each with the archive that the configuration says is in it.
+/// Pushes an image of these layers, each with the archive that the configuration names for it.
 fn push_image(isolate: &Isolate, reference: &str, layers: &[(&[u8], &[u8])]) -> Value {
     let diff_ids: Vec<String> = layers
         .iter()
@@ -243,7 +243,7 @@ fn read(isolate: &Isolate, target: &str) -> Vec<u8> {
     answer.body
 }
 
-/// Expects an error, and answers what it says: its message and its detail.
+/// Expects an error, and returns its message and its detail.
 #[track_caller]
 fn refused(answer: &Answer, status: u16, code: &str) -> (String, Value) {
     let body = json_of(answer);
@@ -289,12 +289,12 @@ const WRITERS: [(&str, &str); 5] = [
     ("zstd", "split -b 50000 --filter='zstd -3' -"),
 ];
 
-/// Files of every size there is about the borders of spans.
+/// Files of every size around the borders of spans.
 fn files() -> BTreeMap<String, Vec<u8>> {
     let sizes = [
         ("bin/empty", 0),
         ("bin/one", 1),
-        // From a header of 512 bytes on, an archive that is not compressed has a border after these.
+        // After a header of 512 bytes, a span of an uncompressed archive ends after this many.
         ("bin/span", SPAN - 3 * 512),
         ("bin/short", SPAN - 512 - 1),
         ("bin/long", SPAN + 1),
@@ -331,7 +331,7 @@ fn layer_of(files: u64, writer: &str) -> (Vec<u8>, Vec<u8>) {
 
 const STEP: (&str, &str) = ("STRATA_INDEX_STEP_BYTES", "1048576");
 
-/// What is stored of the inside of a layer.
+/// The objects that are stored for the inside of a layer.
 fn inside(world: &World, layer: &[u8]) -> Vec<(String, Vec<u8>)> {
     let prefix = key::layer(&digest(layer));
     let keys = world.cold.memory.keys().into_iter();
@@ -344,7 +344,8 @@ fn progress(world: &World, layer: &[u8]) -> Option<Vec<u8>> {
     world.stored(&key::indexing(&digest(layer)))
 }
 
-/// Asks until a layer is indexed; answers the fractions that were said on the way.
+/// Repeats the request until the layer is indexed; returns the fractions of progress that were
+/// reported.
 #[track_caller]
 fn ask_on(isolates: &[&Isolate], target: &str) -> Vec<f64> {
     let mut fractions = Vec::new();
@@ -366,14 +367,14 @@ fn ask_on(isolates: &[&Isolate], target: &str) -> Vec<f64> {
     panic!("it never ends: {fractions:?}");
 }
 
-/// Where the next page is.
+/// The address of the next page.
 fn next(answer: &Answer) -> Option<String> {
     let link = answer.header("link")?;
     let target = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
     Some(target.to_owned())
 }
 
-/// What all pages list, by this name.
+/// The entries of all pages, from the list of this name, and the number of pages.
 fn pages(isolate: &Isolate, target: &str, list: &str) -> (Vec<Value>, usize) {
     let mut found = Vec::new();
     let mut target = Some(target.to_owned());

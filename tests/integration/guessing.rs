@@ -1,5 +1,5 @@
-//! Password guessing: how many guesses are checked while somebody floods the counts of failed sign-
-//! ins.
+//! Password guessing: how many guesses are checked while a flood fills the table of failed
+//! sign-ins.
 
 use base64::{
     Engine as _,
@@ -12,14 +12,15 @@ use strata_support::host::{TestHost, key};
 
 const ROBOT: &str = "strata_0123456789abcdefghijABCDEFGHIJ0123456789";
 
-/// The failures of one user from one address that are tried in a minute, and those of one address.
+/// The failed sign-ins that are tried in a minute: of one user from one address, and of one
+/// address.
 const OF_USER: u32 = 20;
 const OF_ADDRESS: u32 = 100;
 
 /// More made-up names than a table of failed sign-ins had rows.
 const FLOOD: u32 = 11_000;
 
-/// The address that guesses, and one that honest users come from.
+/// The address of the attacker, and the address of honest users.
 const ATTACKER: &str = "198.51.100.1";
 const HONEST: &str = "192.0.2.1";
 
@@ -62,7 +63,7 @@ impl Fixture {
         }
     }
 
-    /// Guesses a thousand times at a user's password; how many were tried.
+    /// Guesses a thousand times at a user's password; returns how many guesses were tried.
     fn guess(&self, address: &str, user: &str) -> u32 {
         let before = self.host.derived.get();
         for number in 0..1_000 {
@@ -83,7 +84,7 @@ fn stays_limited_after_a_flood_of_names_from_one_address() {
     assert_eq!(fixture.guess(ATTACKER, "bob"), 0, "from the same address");
     let tried = fixture.guess("203.0.113.9", "bob");
     assert_eq!(tried, OF_USER, "from another address");
-    // Those who have nothing to do with it sign in as ever.
+    // Unrelated users sign in as usual.
     assert_eq!(fixture.sign_in(HONEST, "bob", "bob's word"), 200);
     assert_eq!(fixture.sign_in(HONEST, "carol", "carol's word"), 200);
 }
@@ -109,11 +110,12 @@ fn stays_limited_after_a_flood_of_names_from_many_addresses() {
         tried <= OF_ADDRESS,
         "{tried} guesses of one address were tried"
     );
-    // So many count for nobody who is not among them.
+    // The many failures do not count for other users.
     assert_eq!(fixture.sign_in(HONEST, "bob", "bob's word"), 200);
 }
 
-/// One customer has 65,536 networks of IPv6 and more: each of them is an address.
+/// One customer has 65,536 networks of IPv6 or more, so all networks of a site are limited
+/// together.
 #[test]
 fn is_limited_for_all_networks_of_one_site() {
     let fixture = Fixture::new();
@@ -131,7 +133,7 @@ fn is_limited_for_all_networks_of_one_site() {
     assert_eq!(fixture.sign_in("2001:db8:2::1", "bob", "bob's word"), 200);
 }
 
-/// A right token can't have been guessed: no flood keeps robots out.
+/// A right token cannot be a guess: no flood locks robots out.
 #[test]
 fn keeps_no_robot_out() {
     let fixture = Fixture::new();
@@ -147,7 +149,7 @@ fn keeps_no_robot_out() {
         asked,
         "the platform's limiter is not asked for a right token"
     );
-    // Wrong ones count as ever.
+    // Wrong ones count as usual.
     let wrong = |number: u32| {
         let wrong = format!("strata_{number:040}");
         fixture.sign_in(HONEST, "ci", &wrong)
@@ -158,7 +160,7 @@ fn keeps_no_robot_out() {
     assert_eq!(fixture.sign_in(HONEST, "ci", ROBOT), 200);
 }
 
-/// One isolate does not know what another one was asked.
+/// One isolate does not know the requests of another one.
 #[test]
 fn is_limited_by_the_platform_for_the_address_too() {
     let fixture = Fixture::new();

@@ -1,4 +1,4 @@
-//! An isolate keeps working whatever it was asked before, and counts the memory that it holds.
+//! An isolate keeps working after any earlier requests, and counts the memory that it holds.
 
 #![cfg(target_os = "linux")]
 
@@ -29,7 +29,7 @@ use strata_support::{
 
 use crate::process;
 
-/// What version 0.1.0 saved of a pass has up to 96 MiB, and the ledger has no room for as much.
+/// A saved pass of version 0.1.0 may have up to 96 MiB, which is more than the ledger has.
 #[test]
 fn a_saved_pass_that_is_too_large_begins_anew() {
     let host = TestHost::default();
@@ -62,8 +62,8 @@ fn resident() -> u64 {
     kib * 1024
 }
 
-/// What an index of images lists is not held by many requests at once that wait for the image that was chosen of it. Its
-/// process is its own, because memory is counted for all of a process.
+/// While many concurrent requests wait for an image of an index of images, they do not hold the
+/// index. The test runs in a process of its own, because memory is counted for a whole process.
 #[test]
 fn an_index_of_images_is_not_held_while_its_image_is_read() {
     let name = "an_index_of_images_is_not_held_while_its_image_is_read";
@@ -137,7 +137,7 @@ fn read_images_at_once() {
     );
 }
 
-/// A request that the platform cancels runs no destructor, and its pass is nobody's any more.
+/// A request that the platform cancels runs no destructor, so nobody continues its pass.
 #[test]
 fn passes_that_were_cancelled_leave_their_places_to_others() {
     let host = TestHost::default();
@@ -187,7 +187,7 @@ fn record(key: &str, value: &str) -> Vec<u8> {
     format!("{length} {key}={value}\n").into_bytes()
 }
 
-/// A reply to a slow client holds the index of its layer as long as it lasts.
+/// A reply to a slow client holds the index of its layer until it ends.
 #[test]
 fn a_slow_reply_counts_its_index_to_the_end() {
     let host = TestHost::default();
@@ -223,7 +223,7 @@ fn a_slow_reply_counts_its_index_to_the_end() {
         panic!("the file is not sent as it is read");
     };
     let used = || {
-        // What was not renewed is taken from the ledger when somebody else wants something.
+        // A lease that was not renewed is returned when another one is requested.
         let none = registry.ledger().take(Kind::Wasm, 0, host.now.get());
         none.unwrap();
         registry.ledger().used()
@@ -240,7 +240,7 @@ fn a_slow_reply_counts_its_index_to_the_end() {
     assert_eq!(used(), 0);
 }
 
-/// The bytes of an index are outside of the module, and counted before they are read.
+/// The bytes of an index are outside of the module, and are counted before they are read.
 #[test]
 fn an_index_counts_before_it_is_read() {
     let host = TestHost::default();
@@ -248,7 +248,7 @@ fn an_index_counts_before_it_is_read() {
     let isolate = || registry_on(store.clone(), host.clone(), &[]);
     let mut tar = Tar::default();
     for number in 0..8_000_u32 {
-        // Names that do not shrink.
+        // Names that do not compress.
         let name = digest(&number.to_le_bytes());
         tar = tar.file(&name.encoded()[..40], b"");
     }
@@ -275,7 +275,7 @@ fn an_index_counts_before_it_is_read() {
     assert_eq!(registry.ledger().used(), 0);
 }
 
-/// A span that takes megabytes to make one is counted before they are read.
+/// The input of a span that needs megabytes is counted before it is read.
 #[test]
 fn what_a_span_is_inflated_from_counts_before_it_is_read() {
     let host = TestHost::default();

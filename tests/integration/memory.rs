@@ -34,7 +34,7 @@ const MIB: u64 = 1 << 20;
 /// The most memory that a pass over a layer may take, above what the process had.
 const PASS: u64 = 40 * MIB;
 
-/// The peak since it was last reset, and what is resident, in bytes.
+/// The peak since its last reset, and the resident memory, in bytes.
 fn memory() -> (u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let read = |name: &str| {
@@ -50,7 +50,7 @@ fn alone(name: &str, body: impl FnOnce()) {
     process::alone(module_path!(), name, body);
 }
 
-/// What an operation answers, and the peak of memory above what there was before it.
+/// The answer of an operation, and the peak of memory above the memory before it.
 fn peak<T>(operation: impl FnOnce() -> T) -> (T, u64) {
     let (_, before) = memory();
     fs::write("/proc/self/clear_refs", "5").unwrap();
@@ -101,7 +101,8 @@ fn global_attributes(count: usize, path: impl Fn(usize) -> String) -> Vec<u8> {
     tar.end()
 }
 
-/// Indexes a layer in parts, as the registry does. Answers the number of bytes of the index, or why there is none.
+/// Indexes a layer in parts, as the registry does. Returns the size of the index, or the reason why
+/// there is none.
 fn index(layer: &[u8]) -> Result<usize, String> {
     let mut pass = Pass::new(layer.len() as u64, Options::default());
     for part in layer.chunks(PART) {
@@ -166,7 +167,7 @@ fn many_paths_under_global_attributes() {
     });
 }
 
-/// Stores the config of a manifest, and answers its descriptor.
+/// Stores the config of a manifest, and returns its descriptor.
 fn config(registry: &TestRegistry<Memory>) -> String {
     let digest = digest(b"{}");
     let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(b"{}");
@@ -250,7 +251,7 @@ fn a_list_of_referrers_with_large_annotations() {
         }
         assert_eq!((found, registry.ledger().used()), (20, 0));
         assert!(pages > 2);
-        // One that is of another type is not read for its annotations.
+        // An entry of another type is not read for its annotations.
         let target = format!("GET /v2/a/referrers/{subject}?artifactType=a/7");
         let (answer, peak) = peak(|| ask(&registry, &Ask::new(&target)));
         let list: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -275,7 +276,7 @@ fn a_large_manifest_waits_for_memory_and_is_told_so() {
         text.contains("other requests of yours use 25600 of your 25600 KiB"),
         "{text}"
     );
-    // A small one takes nothing, and so do the others that people have.
+    // A small one takes no lease, and neither do other usual manifests.
     assert_eq!(push(&registry, "{}").0, 400);
     drop(lease);
     assert_eq!(push(&registry, &spaces).0, 400);
@@ -323,7 +324,7 @@ fn a_pass_that_ends_the_isolate_is_given_up() {
     store.plant(&key::indexing(&digest), b"", "");
     ends.set(true);
     for _ in 0..3 {
-        // What ends the isolate runs no destructor.
+        // The end of the isolate runs no destructor.
         let registry = Box::leak(Box::new(isolate()));
         let mut tick = Box::pin(registry.tick());
         let mut context = Context::from_waker(Waker::noop());

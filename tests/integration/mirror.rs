@@ -37,15 +37,15 @@ mod requests;
 mod resumption;
 mod unknown_length;
 
-/// What happens to a request on its way to the upstream: `None` lets it pass.
+/// The fate of a request on its way to the upstream: `None` lets it pass.
 type Weather = Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Said>>>>;
 
-/// A registry, and what is in front of it.
+/// A registry, and the upstream behind it.
 struct World {
     upstream: Rc<TestRegistry<Watched>>,
     host: TestHost,
     store: Watched,
-    /// What was asked of the upstream, and what it answered.
+    /// The requests to the upstream, and its answers.
     asked: Rc<RefCell<Vec<String>>>,
     weather: Weather,
 }
@@ -58,7 +58,7 @@ impl World {
         Self::with(&[("STRATA_ANONYMOUS_PULL", "true"), ("STRATA_USERS", " ")])
     }
 
-    /// The same, where the upstream has these settings.
+    /// The same, with these settings of the upstream.
     fn with(settings: &[(&str, &str)]) -> Self {
         let rules = r#"[{"repositories": ["**"], "who": ["everyone"], "may": ["pull", "push"]}]"#;
         let memory = watched();
@@ -111,7 +111,7 @@ impl World {
         registry_on(self.store.clone(), self.host.clone(), &settings)
     }
 
-    /// What was asked of the upstream since this was last looked at.
+    /// The requests to the upstream since the last call.
     fn asked(&self) -> Vec<String> {
         self.asked.take()
     }
@@ -120,7 +120,7 @@ impl World {
         *self.weather.borrow_mut() = Box::new(weather);
     }
 
-    /// Moves the tag `v1` of the upstream, and says to what.
+    /// Moves the tag `v1` of the upstream; returns the new manifest.
     fn move_tag(&self) -> Vec<u8> {
         let mut other = image();
         other["annotations"] = json!({ "moved": "yes" });
@@ -159,7 +159,7 @@ fn blob(bytes: &[u8]) -> String {
     format!("/v2/up.example/team/app/blobs/{}", digest(bytes))
 }
 
-/// More than is stored before it is served, in more than a few chunks.
+/// More bytes than are stored before they are served, in many chunks.
 fn large() -> Vec<u8> {
     static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let words = (0..2_250_001_u32).flat_map(|n| (n ^ (n >> 11)).to_le_bytes());
@@ -168,7 +168,8 @@ fn large() -> Vec<u8> {
     BYTES.clone()
 }
 
-/// An upstream that has this as its large blob, item by item, with a turn for others between.
+/// An upstream that sends these bytes as its large blob, item by item, with a turn for other tasks
+/// between the items.
 fn serve(world: &World, bytes: &[u8], announced: usize) {
     let bytes = bytes.to_vec();
     let path = format!("/blobs/{}", digest(&large()));
@@ -219,7 +220,7 @@ async fn begin(registry: &TestRegistry<Watched>, path: &str) -> Begun {
     (parts, body, rest)
 }
 
-/// The items of a body that is made while it is read.
+/// The items of a body that is produced while it is read.
 fn items_of(body: MemoryBody) -> LocalBoxStream<'static, Result<Vec<u8>, StoreError>> {
     let MemoryBody::Made(MadeItems(items)) = body else {
         panic!("the reply was not made while it was read");
@@ -227,14 +228,14 @@ fn items_of(body: MemoryBody) -> LocalBoxStream<'static, Result<Vec<u8>, StoreEr
     items
 }
 
-/// A pull to its end: the status, and the bytes or why they broke off.
+/// A complete pull: the status, and the bytes or the reason why they aborted.
 async fn pull(registry: &TestRegistry<Watched>, path: &str) -> (u16, Result<Vec<u8>, StoreError>) {
     let (parts, body, rest) = begin(registry, path).await;
     let (read, ()) = join(body.read(), registry.finish(rest)).await;
     (parts.status.as_u16(), read)
 }
 
-/// How many objects there are of a kind.
+/// The number of objects with a prefix.
 fn count(world: &World, prefix: &str) -> usize {
     let keys = world.store.memory.keys();
     keys.iter().filter(|key| key.starts_with(prefix)).count()

@@ -20,18 +20,19 @@ use strata_support::{
     watched::{Verdict, Watched},
 };
 
-/// The bytes of a layer that somebody else may have pushed.
+/// The bytes of a layer that another user may have pushed.
 const SECRET: &[u8] = b"the bytes of somebody's private layer";
-/// As many others.
+/// Other bytes of the same length.
 const WRONG: &[u8] = b"the bytes of whoever only guesses it.";
 
-/// Somebody who may pull and push in `a/**` and in what is mirrored, and in no other repository.
+/// A user that may pull and push in `a/**` and in the mirrored repositories, and in no other
+/// repository.
 const RULES: (&str, &str) = (
     "STRATA_RULES",
     r#"[{"repositories": ["a/**", "up.example/**"], "who": ["user:dev"], "may": ["pull", "push"]}]"#,
 );
 
-/// Where the blob is, and in what state.
+/// The state of the blob in the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum There {
     Nowhere,
@@ -41,7 +42,7 @@ enum There {
     Patched,
     /// Pushed, and condemned by a sweep.
     Marked(&'static str),
-    /// Pushed, and nothing grants it any more.
+    /// Pushed, and without a grant by now.
     Ungranted,
 }
 
@@ -54,7 +55,7 @@ const PLACES: [There; 6] = [
     There::Ungranted,
 ];
 
-/// What somebody who guesses does, and what it is answered.
+/// The requests of a client that guesses; returns their answers.
 type Guess = fn(&World) -> Vec<Answer>;
 
 struct World {
@@ -63,7 +64,7 @@ struct World {
 }
 
 impl World {
-    /// A store in which the blob is there or not, and a new isolate over it that logs its operations.
+    /// A store with or without the blob, and a new isolate over it that logs its operations.
     fn new(there: There) -> Self {
         let log = Rc::<RefCell<Vec<String>>>::default();
         let written = log.clone();
@@ -97,7 +98,7 @@ impl World {
         }
         let host = TestHost::default();
         host.serve(|question| {
-            // Whoever guesses may have an upstream as well, that says of every blob that it has it.
+            // A client that guesses may also run an upstream, which claims to have every blob.
             match (question.method.as_str(), target(question)) {
                 (_, path) if path.contains("/gone/") => says(404, &[], "{}"),
                 ("HEAD", _) => {
@@ -119,7 +120,7 @@ impl World {
         ask(&self.registry, request)
     }
 
-    /// Sends a body piece by piece, and says whether all of it was read.
+    /// Sends a body piece by piece, and records whether all of it was read.
     fn send(&self, line: &str, length: Option<usize>, pieces: &[&[u8]]) -> Answer {
         let (method, target) = line.split_once(' ').unwrap();
         let mut headers = HeaderMap::new();
@@ -169,7 +170,7 @@ impl World {
     }
 }
 
-/// An operation without ids that count up.
+/// An operation without its counted ids.
 fn nameless(entry: &str) -> String {
     let is_id = |part: &str| part.len() == 32 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     let parts = entry.split('/').map(|part| {
@@ -193,7 +194,7 @@ fn begin(world: &World) -> String {
         .location()
 }
 
-/// Each way in which somebody may look for a blob without having its bytes.
+/// Each way in which a client may look for a blob without having its bytes.
 const GUESSES: [(&str, Guess); 17] = [
     ("whole", |world| {
         let line = format!("POST /v2/a/b/blobs/uploads/?digest={}", secret());
@@ -341,7 +342,7 @@ fn no_guess_at_a_mirrored_name_costs_more_where_the_blob_is_there() {
     tells_nothing(&MIRRORED);
 }
 
-/// What a wrong push costs, listed: nothing of it is kept.
+/// The operations of a wrong push: nothing of it is kept.
 #[test]
 fn a_wrong_push_claims_looks_is_refused_and_leaves_nothing() {
     for there in [There::Nowhere, There::Whole] {
@@ -376,8 +377,8 @@ fn a_wrong_push_claims_looks_is_refused_and_leaves_nothing() {
     }
 }
 
-/// The write that follows wrong bytes is refused by its digest even if the condition holds: a sweep
-/// may delete the blob at that moment.
+/// The write after wrong bytes is refused by its digest even if its condition holds: a sweep may
+/// delete the blob at that moment.
 #[test]
 fn what_a_wrong_push_writes_is_kept_by_no_store() {
     let empty = digest(b"");

@@ -38,7 +38,7 @@ static TAG: LazyLock<Regex> =
 static DIGEST: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$").unwrap());
 
-/// Texts that are near to what a grammar takes.
+/// Texts that are close to those that a grammar accepts.
 fn near_names() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z0-9._/-]{0,24}",
@@ -138,21 +138,21 @@ proptest! {
     }
 }
 
-/// What a client does with an upload.
+/// An action of a client on an upload.
 #[derive(Clone, Debug)]
 enum Deed {
-    /// Sends bytes, with the range that they should have, shifted by so much; by the newest location or the first.
+    /// Sends bytes with their range, shifted by so much, to the newest location or the first.
     Chunk {
         length: usize,
         shift: i64,
         ranged: bool,
         newest: bool,
     },
-    /// Asks how far it has come.
+    /// Asks for its progress.
     Status,
     /// Closes it, with some more bytes, by the right digest or a wrong one.
     Close { length: usize, right: bool },
-    /// Gives it up.
+    /// Cancels it.
     Cancel,
 }
 
@@ -226,7 +226,8 @@ proptest! {
                     let separator = if newest.contains('?') { '&' } else { '?' };
                     let answer = ask(&registry, &Ask::new(&format!("PUT {newest}{separator}digest={named}")).body(bytes(length)));
                     if over {
-                        // The same closing again is only looked at; any other finds the upload ended.
+                        // The same closing again is only looked at; any other finds the upload
+                        // ended.
                         let again = blob.as_ref().is_some_and(|(digest, patched)| *digest == named && *patched);
                         prop_assert_eq!(answer.status, if again { 201 } else { 404 });
                     } else if right {
@@ -236,7 +237,8 @@ proptest! {
                         taken = whole;
                     } else {
                         prop_assert_eq!(answer.status, 400);
-                        // A last chunk that was taken before its digest was seen to be wrong stays taken.
+                        // A last chunk that was stored before its digest proved wrong stays in the
+                        // upload.
                         if !taken.is_empty() && length > 0 {
                             taken = whole;
                             newest = ask(&registry, &Ask::new(&format!("GET {first}"))).location();
@@ -259,7 +261,7 @@ proptest! {
     }
 }
 
-/// What a reader does with the hot tier, to the key of this number.
+/// An action of a reader on the hot tier, with the key of this number.
 #[derive(Clone, Debug)]
 enum Use {
     Get(u8),
@@ -287,7 +289,8 @@ proptest! {
     #[test]
     fn the_hot_tier_is_a_bounded_part_of_a_map(bound in 0_u64..20_000, uses in uses()) {
         let mut hot = Hot::new(bound);
-        // Everything that was ever inserted and neither removed nor reported as evicted, with what it weighs.
+        // All keys that were inserted and neither removed nor reported as evicted, with their
+        // values and weights.
         let mut model: BTreeMap<String, (usize, u64)> = BTreeMap::new();
         for (value, deed) in uses.into_iter().enumerate() {
             match deed {
@@ -327,7 +330,7 @@ proptest! {
     }
 }
 
-/// Fewer than make a generation of [`Frequency`], so that each counts in full within a half-life.
+/// Fewer than a generation of [`Frequency`], so that each counts in full within a half-life.
 const TOUCHES: usize = 1_000;
 
 proptest! {
@@ -341,7 +344,8 @@ proptest! {
     ) {
         let mut frequency = Frequency::new(Duration::from_millis(half_life));
         let mut now = Timestamp(1_700_000_000_000);
-        // One key only, so that the others meet nobody; what is counted changes generations in between.
+        // Only one key, so that the others do not collide; its touches change generations in
+        // between.
         for _ in 0..noise {
             frequency.touch("noise", now);
         }
@@ -409,7 +413,7 @@ proptest! {
         for (seed, (path, size, kind)) in (1..).zip(&entries) {
             let offset = tar.length() as u64 + 512;
             let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-            // What leads out of the archive is another matter.
+            // Paths that lead out of the archive are another matter.
             if parts.contains(&"..") {
                 continue;
             }
@@ -465,7 +469,7 @@ proptest! {
             bytes.truncate(cut);
         }
         if sealed && let Some(Ok(length)) = bytes.get(12..16).map(TryInto::try_into) {
-            // As one would write who means harm.
+            // As a malicious writer would do.
             let length = u32::from_le_bytes(length) as usize;
             let check = bytes.get(20..length).map(crc32fast::hash);
             if let (Some(check), Some(there)) = (check, bytes.get_mut(16..20)) {

@@ -1,5 +1,5 @@
-//! The removal protocol in pushes: what is written before what is read, and what a mark or a clock
-//! forbids.
+//! The removal protocol in pushes: the order of writes and reads, and the writes that a mark or a
+//! clock forbids.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -17,19 +17,21 @@ use strata_support::{
 
 const GRACE: Duration = Duration::from_secs(24 * 3_600);
 
-/// A registry whose store writes down each operation with what kind of key it is for; of a session, the step.
+/// A registry whose store logs each operation with the kind of its key; for a session, with the
+/// step.
 struct Fixture {
     registry: TestRegistry<Watched>,
     log: Rc<RefCell<Vec<String>>>,
 }
 
 impl Fixture {
-    /// A registry on which all goes at once.
+    /// A registry on which no operation takes time.
     fn new() -> Self {
         Self::slow("", 0)
     }
 
-    /// A registry that loses half the grace period at the operation of this number among those that begin with `slow`.
+    /// A registry that loses half the grace period at the operation of this number among those with
+    /// the prefix `slow`.
     fn slow(slow: &'static str, mut number: usize) -> Self {
         let (host, log) = (TestHost::default(), Rc::<RefCell<Vec<String>>>::default());
         let (clock, written) = (host.clone(), log.clone());
@@ -70,7 +72,7 @@ impl Fixture {
         )
     }
 
-    /// Pushes a blob by `PATCH`; answers what closing it was answered.
+    /// Pushes a blob by `PATCH`; returns the answer to the closing request.
     fn push_patched(&self, blob: &[u8]) -> Answer {
         let start = self.ask(&Ask::new("POST /v2/a/blobs/uploads/"));
         let chunk = self.ask(&Ask::new(&format!("PATCH {}", start.location())).stream(blob));
@@ -99,7 +101,7 @@ impl Fixture {
         self.log.borrow().clone()
     }
 
-    /// Where in the log an operation came last, and another first.
+    /// Whether the last of one operation comes before the first of another in the log.
     fn last_before_first(&self, earlier: &str, later: &str) -> bool {
         let log = self.log.borrow();
         let last = log.iter().rposition(|entry| entry == earlier);
@@ -171,7 +173,7 @@ fn patched_closes_then_grants_then_reads_the_mark_then_looks() {
     let fixture = Fixture::new();
     assert_eq!(fixture.push_patched(LAYER).status, 201);
     let steps = [
-        // How far it has come: the last step is read first.
+        // The progress: the last step is read first.
         "head 00002",
         "head 00001",
         // Closing.
@@ -244,7 +246,7 @@ fn a_condemned_blob_is_lifted() {
     );
 }
 
-/// A mark that was lifted stays with its blob, and costs those who push it nothing.
+/// A lifted mark stays with its blob, and costs later pushes nothing.
 #[test]
 fn what_was_lifted_is_not_read_again() {
     let fixture = Fixture::new();
@@ -294,7 +296,7 @@ fn a_manifest_is_not_stored_without_its_blobs_even_if_they_were_readable() {
     for blob in [LAYER, CONFIG] {
         assert_eq!(fixture.push_whole(blob).status, 201);
     }
-    // The link still says that it is readable; the look after KEEP finds it gone.
+    // The link still says that the blob is readable; the look after KEEP finds it absent.
     block_on(fixture.memory().delete(&[key::blob(&digest(LAYER))])).unwrap();
     let answer = fixture.push_manifest();
     assert_eq!(answer.status, 404);
@@ -302,7 +304,8 @@ fn a_manifest_is_not_stored_without_its_blobs_even_if_they_were_readable() {
     assert!(!fixture.has("repositories/"));
 }
 
-/// A client that begins a push before another client's, and ends it after that one, may send anything.
+/// A client that begins a push before another client's, and ends it after that one, may send any
+/// bytes.
 #[test]
 fn a_push_that_lost_to_another_one_proves_nothing_unless_its_bytes_were_verified() {
     let wrong = vec![b'w'; LAYER.len()];
@@ -345,7 +348,7 @@ fn a_push_that_lost_to_another_one_proves_nothing_unless_its_bytes_were_verified
         let pull = format!("GET /v2/a/blobs/{}", digest(LAYER));
         let pulled = ask(&registry, &Ask::new(&pull)).status == 200;
         assert_eq!(pulled, is_readable, "{looks_first}");
-        // A client that has the bytes pushes them again.
+        // A client with the right bytes pushes them again.
         assert_eq!(ask(&registry, &Ask::new(&push).body(LAYER)).status, 201);
         assert_eq!(ask(&registry, &Ask::new(&pull)).status, 200);
     }
@@ -361,7 +364,8 @@ const STEPS: [&str; 4] = [
 
 #[test]
 fn no_write_begins_once_half_the_grace_period_has_passed() {
-    // Each push, the operation at which time passes, and the keys that must not be written after it.
+    // Each push, the operation during which time passes, and the keys that must not be written
+    // after it.
     type Row = (
         &'static str,
         fn(&Fixture) -> Answer,

@@ -1,4 +1,4 @@
-//! Health and readiness: who may ask, what it costs, and what a bucket that fails makes of it.
+//! Health and readiness: which callers may ask, the cost, and the answer if the bucket fails.
 
 use std::{
     cell::{Cell, RefCell},
@@ -49,7 +49,7 @@ impl Fixture {
         )
     }
 
-    /// How often the bucket was asked.
+    /// The number of requests to the bucket.
     fn asked(&self) -> usize {
         self.asked.borrow().len()
     }
@@ -134,7 +134,7 @@ fn a_bucket_that_never_answers_is_late() {
     assert!(body.contains("gave no answer within 5s"), "{body}");
 }
 
-/// The platform cancels the requests of clients that go away.
+/// The platform cancels the requests of clients that disconnect.
 #[test]
 fn a_request_that_is_cancelled_does_not_have_the_bucket_asked_again() {
     let fixture = Fixture::new();

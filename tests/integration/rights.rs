@@ -32,15 +32,15 @@ mod upkeep;
 
 const GRACE: Duration = Duration::from_secs(24 * 3_600);
 
-/// The repositories of two upstreams, and the one that nobody but its owner may read.
+/// The repositories of two upstreams, and the one that only its owner may read.
 const PULLED: &str = "up.example/x";
 const OTHER: &str = "other.example/y";
 const SECRET: &str = "team/secret";
 
-/// What a path of an upstream has: a media type, and bytes.
+/// The content at a path of an upstream: a media type, and bytes.
 type Served = Rc<RefCell<BTreeMap<String, (String, Vec<u8>)>>>;
 
-/// What an upstream answers in place of what it serves.
+/// The answer of an upstream in place of its content.
 type Weather = Rc<RefCell<Box<dyn FnMut(&Asked) -> Option<Said>>>>;
 
 /// A bucket, two upstreams, and the isolates in front of them.
@@ -59,7 +59,7 @@ fn secret() -> Vec<u8> {
 }
 
 impl World {
-    /// With the secret pushed to `team/secret` by its owner.
+    /// A world with the secret pushed to `team/secret` by its owner.
     fn new() -> Self {
         let host = TestHost::default();
         let served = Served::default();
@@ -137,15 +137,15 @@ impl World {
         self.isolate(&["up.example", "other.example"])
     }
 
-    /// A user pushes a blob to a repository of this registry's own, or one that is not mirrored
-    /// yet.
+    /// Pushes a blob as a user to a repository of this registry's own, or to one that is not
+    /// mirrored yet.
     fn push(&self, user: &str, name: &str, blob: &[u8]) {
         let line = format!("POST /v2/{name}/blobs/uploads/?digest={}", digest(blob));
         let pushed = ask(&self.isolate(&[]), &by(user, &line).body(blob));
         assert_eq!(pushed.status, 201, "{}", text(&pushed));
     }
 
-    /// An upstream has a manifest from now on, by tag and by digest.
+    /// Adds a manifest to an upstream, by tag and by digest.
     fn publish(&self, remote: &str, tag: &str, document: &Value) -> Digest {
         let bytes = document.to_string().into_bytes();
         let media_type = document["mediaType"].as_str().unwrap().to_owned();
@@ -158,7 +158,7 @@ impl World {
         found
     }
 
-    /// An upstream has a blob from now on.
+    /// Adds a blob to an upstream.
     fn serve(&self, remote: &str, blob: &[u8]) {
         let path = format!("/v2/{remote}/blobs/{}", digest(blob));
         let entry = ("application/octet-stream".to_owned(), blob.to_vec());
@@ -169,7 +169,7 @@ impl World {
         *self.weather.borrow_mut() = Box::new(weather);
     }
 
-    /// What upstreams were asked since this was last looked at.
+    /// The requests to upstreams since the last call.
     fn asked(&self) -> Vec<String> {
         self.asked.take()
     }
@@ -194,14 +194,14 @@ impl World {
         serde_json::from_str(&meta.metadata).unwrap_or(Value::Null)
     }
 
-    /// What a link says of its reason; `None` where there is no link.
+    /// The reason that a link records; `None` if there is no link.
     fn linked(&self, name: &str, blob: &[u8]) -> Option<Value> {
         let key = link(name, blob);
         let is_there = !self.store.keys(&key).is_empty();
         is_there.then(|| self.metadata(&key))
     }
 
-    /// Writes a grant as the registry did before there were reasons for what is mirrored.
+    /// Writes a grant as an older version did, before mirrored blobs had reasons of their own.
     fn plant_grant(&self, name: &str, blob: &[u8], id: &str, reason: &Value) {
         let key = key::grant(&digest(blob), &name.parse().unwrap(), id);
         self.store.plant(&key, b"", &reason.to_string());
@@ -213,7 +213,7 @@ impl World {
         self.store.plant(&link(name, blob), record.as_bytes(), "");
     }
 
-    /// Stores a manifest as the registry did before it said where it is from.
+    /// Stores a manifest as an older version did, before its metadata recorded its origin.
     fn plant_manifest(&self, name: &str, document: &Value) -> Digest {
         let bytes = document.to_string().into_bytes();
         let found = digest(&bytes);
@@ -223,7 +223,7 @@ impl World {
         found
     }
 
-    /// Tries every way to the secret that a repository may open, and panics if one gives it.
+    /// Tries every way in which a repository could give the secret, and panics if one does.
     fn assert_closed(&self, what: &str, upstreams: &[&str], name: &str) {
         let found = digest(&secret());
         let isolate = self.isolate(upstreams);
@@ -263,7 +263,7 @@ fn link(name: &str, blob: &[u8]) -> String {
     key::link(&digest(blob), &name.parse().unwrap())
 }
 
-/// Root does everything; mallory reads what is mirrored and has a corner of her own.
+/// Root may do everything; mallory may read mirrored repositories and has repositories of her own.
 fn rules() -> Value {
     json!([
         { "repositories": ["**"], "who": ["user:root"],
@@ -311,7 +311,7 @@ fn blob_of(name: &str, blob: &[u8]) -> String {
 }
 
 impl World {
-    /// A round of the sweep, in steps of so many operations at most: the keys that were deleted.
+    /// A round of the sweep, in steps of so many operations at most; returns the deleted keys.
     fn sweep(&self, upstreams: &[&str], operations: &str) -> Vec<String> {
         let isolate = self.isolate_with(upstreams, &[("STRATA_SUBREQUESTS", operations)]);
         let mut deleted = Vec::new();
@@ -331,7 +331,7 @@ impl World {
         panic!("a round does not end");
     }
 
-    /// A pass of the scrub: what was found.
+    /// A pass of the scrub; returns its findings.
     fn scrub(&self, upstreams: &[&str]) -> Vec<String> {
         let isolate = self.isolate(upstreams);
         let mut found = Vec::new();
@@ -350,7 +350,7 @@ impl World {
         panic!("a pass does not end");
     }
 
-    /// Has an image pulled whole through the mirror: its digest.
+    /// Pulls an image whole through the mirror; returns its digest.
     fn pull(&self, remote: &str, layer: &[u8]) -> Digest {
         let found = self.publish(remote, "v1", &image_of(CONFIG, &[layer]));
         for blob in [CONFIG, layer] {

@@ -27,31 +27,31 @@ use strata_support::{
     watched::{Verdict, Watched},
 };
 
-/// What a method of an end-point needs.
+/// The permission that a method of an end-point needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Needs {
     /// Nothing.
     Nothing,
-    /// To have signed in.
+    /// A caller that has signed in.
     SignIn,
-    /// To be allowed anything.
+    /// A caller that may do anything at all.
     Entry,
-    /// The same, and no token.
+    /// The same, without a token.
     Password,
-    /// The same by what is in a form, where no token can be.
+    /// The same, by credentials in a form, which cannot hold a token.
     Form,
-    /// To be allowed anything, and a token for the catalogue.
+    /// A caller that may do anything at all, and a token for the catalogue if it uses one.
     Catalog,
-    /// An action in the registry as a whole, and no token.
+    /// An action in the registry as a whole, without a token.
     InRegistry(Action),
     /// An action in the repository.
     In(Action),
-    /// The same, and no token.
+    /// The same, without a token.
     InByPassword(Action),
 }
 use Needs::{Catalog, Entry, Form, In, InByPassword, InRegistry, Nothing, Password, SignIn};
 
-/// The row of an operation, by its name. An operation that is added without one does not compile.
+/// The row of an operation, by its name. An operation without a row does not compile.
 const fn row_of(operation: &Operation) -> &'static str {
     match operation {
         Operation::IssueToken { .. } => "token",
@@ -119,10 +119,10 @@ end_points! {
     referrers "/v2/NAME/referrers/LAYER" GET In(Pull), HEAD In(Pull);
 }
 
-/// Every method that an end-point may have, and one that none has.
+/// Every method that an end-point may have, and one that no end-point has.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Repositories that are there, and one in the same place that is not.
+/// Repositories that exist, and one beside them that does not.
 const NAMES: [&str; 4] = ["public/a", "team/a", "private/a", "private/none"];
 
 const USERS: [(&str, &[&str]); 5] = [
@@ -133,12 +133,13 @@ const USERS: [(&str, &[&str]); 5] = [
     ("guest", &[]),
 ];
 
-/// Rules, and what they come to: caller, repositories that begin so (`/` for the registry as a whole), actions.
+/// Rules and their effect: caller, prefix of repositories (`/` for the registry as a whole),
+/// actions.
 struct Case {
     name: &'static str,
     rules: Option<Value>,
     anonymous_pull: bool,
-    /// Whether those who do not sign in may do anything.
+    /// Whether anonymous callers may do anything.
     is_open: bool,
     may: &'static [(&'static str, &'static str, &'static [Action])],
 }
@@ -203,7 +204,7 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// What the table says: the first line that fits.
+    /// Whether the table allows an action: the first line that matches decides.
     fn allows(&self, user: &str, place: &str, action: Action) -> bool {
         let mut lines = self.may.iter();
         let line = lines.find(|(who, prefix, _)| {
@@ -297,7 +298,7 @@ impl Fixture {
         ask(&self.registry, &request)
     }
 
-    /// A token, as a client asks for it.
+    /// A token, as a client requests it.
     fn token(&self, user: &str, scopes: &str) -> Option<String> {
         let basic = basic(user);
         let line = format!("GET /v2/_strata/token?service=strata{scopes}");
@@ -321,12 +322,12 @@ fn target(template: &str, name: &str) -> String {
         .replace("LAYER", &digest(LAYER).to_string())
 }
 
-/// How a caller says who it is.
+/// How a caller authenticates.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     /// By Basic, or not at all.
     Basic,
-    /// By a token for all that it may do there.
+    /// By a token for all that the caller may do there.
     Token,
     /// By a token for nothing.
     EmptyToken,
@@ -356,7 +357,8 @@ fn every_end_point_has_a_row_of_its_own_with_all_of_its_methods() {
     }
 }
 
-/// Each request has one answer that the rules come to. What is refused was refused without a look at what is stored.
+/// Each request has exactly one answer that the rules imply. Refused requests were refused without
+/// a read of the store.
 #[test]
 fn rules_decide_at_every_end_point() {
     let mut asked = 0;
@@ -421,13 +423,13 @@ fn rules_decide_at_every_end_point() {
     assert!(asked > 10_000, "{asked} requests");
 }
 
-/// The status of a refusal; `None` where there is none.
+/// The status of a refusal; `None` if the request is allowed.
 fn expected(case: &Case, user: &str, way: Way, needs: Needs, name: &str) -> Option<u16> {
     let has_token = !matches!(way, Way::Basic);
     let may_enter = !user.is_empty() || case.is_open;
     let (is_allowed, needs_scope) = match needs {
         Nothing => (true, false),
-        // Without credentials, a client is told how to sign in, whatever it may do.
+        // A client without credentials is told how to sign in, even if it may do nothing.
         SignIn => (!user.is_empty() || (has_token && case.is_open), false),
         Entry => (may_enter, false),
         Password => (may_enter, has_token),
@@ -464,7 +466,7 @@ fn what_is_no_end_point_is_told_to_those_who_may_enter() {
     }
 }
 
-/// The rows of the table, in the words of a document that says who may do what.
+/// The catalogue of a caller has the repositories from which it may pull.
 #[test]
 fn the_catalogue_has_what_the_caller_may_pull() {
     for (case, user, expected) in [

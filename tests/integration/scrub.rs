@@ -37,10 +37,10 @@ const GRACE: Duration = Duration::from_secs(24 * 3_600);
 /// A day.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// All objects: their bytes and what is said of them.
+/// All objects: their bytes and metadata.
 type Objects = BTreeMap<String, (Vec<u8>, String)>;
 
-/// What decides what comes of an operation.
+/// A plan that decides the result of each operation.
 type Plan = Box<dyn FnMut(u64, &'static str, &str) -> Verdict>;
 
 struct Fixture {
@@ -73,7 +73,7 @@ impl Fixture {
         }
     }
 
-    /// Lets a plan decide what comes of operations, from now on.
+    /// Lets a plan decide the results of operations, from now on.
     fn plan(&self, plan: impl FnMut(u64, &'static str, &str) -> Verdict + 'static) {
         self.operations.set(0);
         *self.plan.borrow_mut() = Box::new(plan);
@@ -83,7 +83,7 @@ impl Fixture {
         self.plan(|_, _, _| Verdict::Done);
     }
 
-    /// Another isolate over the same store: one that remembers nothing.
+    /// Another isolate over the same store, with empty caches.
     fn restart(&mut self) {
         let store = self.registry.store().clone();
         self.registry = registry_on(store, self.host.clone(), &self.settings);
@@ -138,7 +138,7 @@ impl Fixture {
         body
     }
 
-    /// Asks, and is cut short after so many turns. Whether it was.
+    /// Sends a request and drops it after so many turns. Returns whether it was dropped.
     fn cut_short(&self, line: &str, turns: usize) -> bool {
         let question = Ask::new(line);
         let mut asked = pin!(ask_now(&self.registry, &question));
@@ -147,7 +147,7 @@ impl Fixture {
         !(0..turns).any(|_| asked.as_mut().poll(&mut context) != Poll::Pending)
     }
 
-    /// A pass of the scrub: what was found.
+    /// A pass of the scrub; returns its findings.
     fn pass(&self) -> Vec<String> {
         let mut findings = Vec::new();
         for _ in 0..10_000 {
@@ -168,7 +168,7 @@ impl Fixture {
         self.registry.store().keys(prefix)
     }
 
-    /// All that is stored, but for what the scrub keeps for itself.
+    /// All stored objects, except the one in which the scrub keeps its progress.
     fn objects(&self) -> Objects {
         let keys = self.memory().keys().into_iter();
         keys.filter(|key| key != key::SCRUB_CURSOR)
@@ -188,7 +188,7 @@ impl Fixture {
         self.registry.store().plant(key, bytes, metadata);
     }
 
-    /// Changes the bytes of an object, and nothing that is said of it.
+    /// Changes the bytes of an object, and not its metadata.
     fn damage(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = self.memory().bytes(key).unwrap();
         change(&mut bytes);
@@ -225,7 +225,7 @@ fn manifest_digest() -> Digest {
     digest(image().to_string().as_bytes())
 }
 
-/// An image with every kind of damage in other blobs, and beside it one that is sound.
+/// An image with every kind of damage in different blobs, and a sound image beside it.
 fn damaged(settings: &[(&'static str, &'static str)]) -> Fixture {
     let fixture = Fixture::new(settings);
     fixture.push_image("a");

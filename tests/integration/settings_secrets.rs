@@ -6,8 +6,8 @@ use strata::{
     settings::Settings,
 };
 
-/// Settings with a password in them, each wrong in another way: the name, the text, and what the
-/// log has to say.
+/// Settings that contain a password, each wrong in another way: the name, the text, and the message
+/// that the log must have.
 fn wrong() -> Vec<(&'static str, String, &'static str)> {
     let upstream = |fields: &str| format!(r#"[{{"name": "up.example", {fields}}}]"#);
     vec![
@@ -124,7 +124,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-/// A client hears which setting it is, and nothing of what it says: it has not signed in.
+/// A client gets the name of the setting and nothing of its value, because it has not signed in.
 #[test]
 fn of_a_wrong_setting_a_client_hears_the_name_alone() {
     for (name, text, _) in wrong() {
@@ -150,7 +150,7 @@ fn of_a_wrong_setting_a_client_hears_the_name_alone() {
     }
 }
 
-/// The log says which setting and why, and has no password either.
+/// The log has the setting and the reason, and no password either.
 #[test]
 fn of_a_wrong_setting_the_log_says_why() {
     for (name, text, expected) in wrong() {

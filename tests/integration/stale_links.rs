@@ -20,7 +20,7 @@ fn push_in_chunks(registry: &TestRegistry<Watched>, name: &str) {
     assert_eq!(ask(registry, &Ask::new(&put)).status, 201);
 }
 
-/// The right of a repository may be gone with the bytes: what another one has got is not its own.
+/// The right of a repository may be gone with the bytes: the blob of another one gives it no right.
 #[test]
 fn a_stale_link_is_not_written_again_without_a_right() {
     let (store, host) = (watched(), TestHost::default());
@@ -33,7 +33,7 @@ fn a_stale_link_is_not_written_again_without_a_right() {
     host.pass(Duration::from_secs(10));
     let get = Ask::new(&format!("GET /v2/a/blobs/{}", digest(LAYER)));
     assert_eq!(ask(&one, &get).status, 200);
-    // Through another isolate, the repository gives the blob up, it is swept, and another
+    // Through another isolate, the blob is deleted from the repository and swept, and another
     // repository gets it.
     let delete = format!("DELETE /v2/a/blobs/{}", digest(LAYER));
     assert_eq!(ask(&other, &Ask::new(&delete)).status, 202);

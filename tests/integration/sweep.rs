@@ -1,5 +1,5 @@
-//! The sweep: what it removes and when, what stays, what a step costs, and how the next one
-//! resumes.
+//! The sweep: which objects it removes and when, which stay, the cost of a step, and how the next
+//! one resumes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -36,19 +36,19 @@ const GRACE: Duration = Duration::from_secs(24 * 3_600);
 struct Fixture {
     host: TestHost,
     registry: TestRegistry<Watched>,
-    /// The operations that were done.
+    /// The number of operations that were done.
     operations: Rc<Cell<u64>>,
-    /// The one that was begun last, and its key.
+    /// The last operation that was begun, and its key.
     begun: Rc<RefCell<String>>,
-    /// The operation that fails, from now on.
+    /// The operation that fails, from then on.
     fails: Rc<Cell<Option<(u64, Fault)>>>,
-    /// The next operation that begins so fails, too.
+    /// The next operation with this prefix fails, too.
     fails_next: Rc<RefCell<Option<String>>>,
-    /// How long each operation takes, from now on.
+    /// The duration of each operation, from then on.
     pace: Rc<Cell<Duration>>,
 }
 
-/// What comes of an operation that fails.
+/// The result of an operation that fails.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Lost,
@@ -93,7 +93,8 @@ impl Fixture {
         }
     }
 
-    /// Asks, and does each of these just before an operation of the store that begins so.
+    /// Sends a request, and runs each function just before an operation of the store with its
+    /// prefix.
     fn ask_with(&self, line: &str, meanwhile: &[(&str, &dyn Fn())]) -> Answer {
         let line = Ask::new(line);
         let mut answer = pin!(ask_now(&self.registry, &line));
@@ -167,7 +168,7 @@ impl Fixture {
         body
     }
 
-    /// A round of the sweep: what was removed.
+    /// A round of the sweep: the removals.
     fn round(&self) -> Vec<Value> {
         let mut removals = Vec::new();
         for _ in 0..10_000 {
@@ -180,7 +181,7 @@ impl Fixture {
         panic!("a round does not end");
     }
 
-    /// Rounds until nothing is left to be removed.
+    /// Rounds until nothing is left to remove.
     fn sweep_clean(&self) {
         for _ in 0..6 {
             self.host.pass(GRACE);
@@ -208,7 +209,7 @@ impl Fixture {
     }
 }
 
-/// What was done to what, in short.
+/// The removals in short: the action and the kind of object.
 fn short(removals: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mut short: Vec<String> = removals

@@ -1,5 +1,5 @@
-//! The tiers: what each read costs, which tier answers if another one fails, and when stale values
-//! end.
+//! The tiers: the cost of each read, the tier that answers if another one fails, and the time at
+//! which stale values expire.
 
 use std::{cell::RefCell, future::Future as _, pin::pin, rc::Rc, task::Context, time::Duration};
 
@@ -29,10 +29,10 @@ mod metrics;
 mod reads;
 mod stale;
 
-/// Decides what comes of an operation, by its tier, name and key.
+/// Decides the result of an operation, by its tier, name and key.
 type Fault = Rc<RefCell<Box<dyn FnMut(&str) -> Verdict>>>;
 
-/// Stores that several isolates share, which write down each operation with the tier and kind of its key.
+/// Stores that several isolates share, which log each operation with the tier and kind of its key.
 struct World {
     cold: Watched,
     warm: WatchedValues,
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// A world in which an image was pushed, a while ago, as repository a's v1.
+    /// A world in which an image was pushed a while ago as `v1` of repository a.
     fn with_image() -> Self {
         let world = Self::new();
         push(&world.isolate(&[]));
@@ -83,7 +83,7 @@ impl World {
         )
     }
 
-    /// What a request was answered, and the operations that it and what followed it took.
+    /// The answer to a request, and the operations that it and its background work took.
     fn ask(&self, isolate: &Isolate, request: &Ask) -> (Answer, Vec<String>) {
         self.log.borrow_mut().clear();
         let answer = ask(isolate, request);
@@ -98,7 +98,7 @@ impl World {
         answer
     }
 
-    /// Makes the operation of this number, among those whose entry begins so, come out otherwise.
+    /// Gives a result to one operation: the one of this number whose entry has the prefix.
     fn fail(&self, prefix: &'static str, mut number: usize, verdict: Verdict) {
         *self.fault.borrow_mut() = Box::new(move |entry| {
             if entry.starts_with(prefix) {
@@ -150,7 +150,7 @@ fn blob(bytes: &[u8]) -> String {
     format!("/v2/a/blobs/{}", digest(bytes))
 }
 
-/// Pulls the image as often as it takes for all of it to be warm.
+/// Pulls the image until all of it is warm.
 fn popularise<S, W>(isolate: &TestRegistry<S, W>)
 where
     S: Objects<Body = MemoryBody, Bytes = MemoryBytes>,
@@ -166,7 +166,7 @@ where
     }
 }
 
-/// Many ask for the same at the same moment; answers the statuses and the operations.
+/// Sends many concurrent requests for the same object; returns the statuses and the operations.
 fn crowd(world: &World, isolate: &Isolate, request: &str) -> (Vec<u16>, Vec<String>) {
     world.log.borrow_mut().clear();
     let request = Ask::new(request);

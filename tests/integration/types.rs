@@ -25,26 +25,26 @@ use strata_support::{
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Manifests without a tag go after two days; tags of versions never move.
+/// Manifests without a tag expire after two days; tags of versions never move.
 const RETENTION: (&str, &str) = (
     "STRATA_RETENTION",
     r#"[{"repositories": ["**"], "untagged_days": 2, "immutable_tags": ["v*"]}]"#,
 );
 
-/// Everyone may pull and push, and nobody may move a tag or delete anything.
+/// The user `dev` may pull and push, and may neither move a tag nor delete anything.
 const PUSHERS: (&str, &str) = (
     "STRATA_RULES",
     r#"[{"repositories": ["**"], "who": ["user:dev"], "may": ["pull", "push"]}]"#,
 );
 
-/// An operation and its key, and what is done just before it.
+/// An operation and its key, and a function that runs just before it.
 type Meanwhile = Rc<RefCell<Option<(String, Box<dyn FnOnce()>)>>>;
 
 /// A registry whose isolates share a store and a clock.
 struct Fixture {
     host: TestHost,
     store: Watched,
-    /// What is done just before the next operation of this name and key.
+    /// A function that runs just before the next operation of this name and key.
     meanwhile: Meanwhile,
 }
 
@@ -69,7 +69,7 @@ impl Fixture {
         }
     }
 
-    /// An isolate that remembers nothing.
+    /// An isolate with an empty cache.
     fn isolate(&self, settings: &[(&str, &str)]) -> TestRegistry<Watched> {
         let settings = [&[RETENTION], settings].concat();
         registry_on(self.store.clone(), self.host.clone(), &settings)
@@ -79,7 +79,7 @@ impl Fixture {
         ask(&self.isolate(&[]), &Ask::new(line))
     }
 
-    /// Pushes a document with a header, as somebody who may only push.
+    /// Pushes a document with a header, as a caller that may only push.
     fn put(&self, reference: &str, media_type: &str, document: &Value) -> Answer {
         let line = format!("PUT /v2/a/manifests/{reference}");
         let request = Ask::new(&line).manifest(media_type, document);
@@ -112,20 +112,20 @@ impl Fixture {
         self.store.plant(&key, target.as_bytes(), &target);
     }
 
-    /// The media type that a manifest is served as, by a new isolate.
+    /// The media type of a manifest, as a new isolate serves it.
     fn served(&self, reference: &str) -> String {
         let answer = self.ask(&format!("GET /v2/a/manifests/{reference}"));
         assert_eq!(answer.status, 200, "{reference}");
         answer.header("content-type").unwrap().to_owned()
     }
 
-    /// What is said of a stored manifest beside its bytes.
+    /// The metadata of a stored manifest.
     fn label(&self, digest: &Digest) -> Value {
         let meta = block_on(self.store.memory.head(&manifest_key(digest)));
         serde_json::from_str(&meta.unwrap().unwrap().metadata).unwrap()
     }
 
-    /// Lets retention take all that it takes, and the sweep what that leaves.
+    /// Runs retention and the sweep until they have removed everything that they remove.
     fn sweep(&self) {
         for _ in 0..6 {
             self.host.pass(DAY);
@@ -133,7 +133,7 @@ impl Fixture {
         }
     }
 
-    /// A pass of the scrub: what was found, in short.
+    /// A pass of the scrub: its findings, in short.
     fn scrub(&self) -> Vec<String> {
         let mut found = Vec::new();
         loop {
@@ -207,7 +207,7 @@ fn an_immutable_tag_is_not_relabelled() {
             assert_eq!(fixture.served("v1"), OCI_MANIFEST, "{media_type}");
         }
     }
-    // What repeats the type of the bytes is no other type.
+    // A header that repeats the type of the bytes is not another type.
     let repeated = "application/vnd.OCI.image.manifest.v1+json; charset=utf-8";
     assert_eq!(fixture.put("v1", repeated, &untyped()).status, 201);
     assert_eq!(fixture.put("v1", "", &untyped()).status, 201);
@@ -248,8 +248,8 @@ fn an_index_that_was_relabelled_before_keeps_what_it_lists() {
     assert!(fixture.has_image());
 }
 
-/// Each of these was stored under its label before, lists the image in a way of its own, and has no
-/// type by its bytes.
+/// Each of these was stored under its label by an older version, lists the image in its own way,
+/// and has no type by its bytes.
 #[test]
 fn what_has_no_type_keeps_its_label_and_all_that_it_may_list() {
     let image = digest_of(&untyped()).to_string();
@@ -300,7 +300,7 @@ fn a_label_that_differs_is_not_served_and_is_written_anew_by_the_scrub() {
     assert_eq!(fixture.served("v1"), OCI_MANIFEST);
 }
 
-/// The scrub writes over what it has read, and over nothing that was pushed since.
+/// The scrub overwrites the object that it has read, and no object that was pushed since.
 #[test]
 fn the_scrub_writes_a_label_over_nothing_that_was_pushed_meanwhile() {
     let fixture = Fixture::new();
@@ -375,7 +375,7 @@ fn referrers_have_the_type_of_their_bytes() {
             .collect::<Vec<_>>()
     };
     assert_eq!(list(), [OCI_MANIFEST]);
-    // As a registry left it that let clients choose: the label, and the entry of the list.
+    // The label and the referrers entry, as an older registry left them that let clients choose.
     fixture.plant(OCI_INDEX, &signature);
     let entries = fixture.store.keys(&key::all_referrers(&name()));
     let meta = block_on(fixture.store.memory.head(&entries[0]));
@@ -395,7 +395,7 @@ fn an_upstream_does_not_choose_the_type() {
         let upstream = json!({ "address": "https://up.example" });
         let path = "/v2/up.example/a/manifests/v1";
         for _ in 0..2 {
-            // An isolate each: what the first one stored is what the second one reads.
+            // An isolate each: the second one reads the objects that the first one stored.
             let answer = get(&mirrors.mirror(&upstream), path);
             assert_eq!(answer.status, 200, "{}", text(&answer));
             assert_eq!(answer.header("content-type"), Some(OCI_MANIFEST));
@@ -429,7 +429,7 @@ fn what_an_upstream_sends_without_a_type_is_named_and_not_stored() {
     }
 }
 
-/// Documents as clients and attackers send them: any fields, any of their values, in any order.
+/// Documents of clients and attackers: any fields, any of their values, in any order.
 fn documents() -> impl Strategy<Value = String> {
     let listed = [
         descriptor(OCI_MANIFEST, b"child"),

@@ -10,7 +10,7 @@ use strata_support::{
     registry_on,
 };
 
-/// Whether an upstream of this name and address may have credentials sent to a realm.
+/// Whether the credentials of an upstream with this name and address may be sent to a realm.
 fn may_ask(name: &str, address: &str, is_insecure: bool, realm: &str) -> bool {
     let upstream = json!([{
         "name": name, "address": address, "insecure": is_insecure, "auth": ["named.example"],
@@ -21,8 +21,8 @@ fn may_ask(name: &str, address: &str, is_insecure: bool, realm: &str) -> bool {
     mirrored.upstream.may_give_tokens(realm)
 }
 
-/// A realm is trusted that is the upstream's own origin, a host in `auth`, or below the upstream's
-/// name; the last only if that name is a domain that the address belongs to.
+/// A trusted realm is on the upstream's own origin, on a host in `auth`, or below the upstream's
+/// name; the last only if that name is a domain to which the address belongs.
 #[test]
 fn credentials_go_to_the_upstreams_own_domain_only() {
     const HUB: (&str, &str) = ("docker.io", "https://registry-1.docker.io");
@@ -42,7 +42,7 @@ fn credentials_go_to_the_upstreams_own_domain_only() {
             "https://auth.ghcr.io/token",
             true,
         ),
-        // A name without a dot is no domain: anybody may have one that ends so.
+        // A name without a dot is not a domain: anybody may own a host that ends with it.
         (
             ("dev", "https://registry.example.dev"),
             "https://attacker.dev/token",
@@ -68,7 +68,7 @@ fn credentials_go_to_the_upstreams_own_domain_only() {
             "https://auth.docker.io/token",
             false,
         ),
-        // One that the address does not belong to is a name that somebody else may own.
+        // A name to which the address does not belong may have another owner.
         (
             ("mirror.example", "https://registry.other.example"),
             "https://mirror.example/t",
@@ -95,7 +95,7 @@ fn credentials_go_to_the_upstreams_own_domain_only() {
             "https://r.docker.io/token",
             false,
         ),
-        // What is only written alike.
+        // Hosts that only look alike.
         (HUB, "https://evildocker.io/token", false),
         (HUB, "https://docker.io.evil.example/token", false),
         (HUB, "https://auth-docker.io/token", false),
@@ -114,7 +114,7 @@ fn credentials_go_to_the_upstreams_own_domain_only() {
             "https://auth.docker.io/token",
             true,
         ),
-        // Credentials in the realm, and what parsers read differently.
+        // Credentials in the realm, and addresses that parsers read differently.
         (HUB, "https://me:word@auth.docker.io/token", false),
         (HUB, "https://auth.docker.io@evil.example/token", false),
         (HUB, "https://evil.example\\@auth.docker.io/token", false),
@@ -130,12 +130,12 @@ fn credentials_go_to_the_upstreams_own_domain_only() {
         (HUB, "https://аuth.docker.io/token", false),
         (HUB, "https://xn--uth-5cd.docker.io/token", true),
         (HUB, "https://auth。docker.io/token", false),
-        // Addresses of machines.
+        // IP addresses.
         (HUB, "https://127.0.0.1/token", false),
         (HUB, "https://[::1]/token", false),
         (HUB, "https://2130706433/token", false),
-        // The suffixes under which others register are not known here: who names an upstream so
-        // trusts all below it. docs/mirror.md says what to do instead.
+        // Public suffixes are not known here: an upstream with such a name trusts every host below
+        // it. docs/mirror.md says what to do instead.
         (
             ("co.uk", "https://registry.example.co.uk"),
             "https://attacker.co.uk/token",
@@ -151,7 +151,7 @@ fn credentials_go_to_the_upstreams_own_domain_only() {
             "https://attacker.github.io/token",
             false,
         ),
-        // What the settings name.
+        // Hosts that the settings name.
         (HUB, "https://named.example/token", true),
         (HUB, "https://named.example:444/token", false),
         (HUB, "https://a.named.example/token", false),
@@ -161,7 +161,8 @@ fn credentials_go_to_the_upstreams_own_domain_only() {
     }
 }
 
-/// For development an upstream may be a machine, or by http: what is next to it is no more trusted.
+/// An upstream for development may be an IP address, or use http; its neighbours are not trusted
+/// because of that.
 #[test]
 fn credentials_stay_at_an_insecure_upstream() {
     for (name, address, realm, expected) in [
@@ -225,7 +226,7 @@ fn credentials_stay_at_an_insecure_upstream() {
             "https://auth.lab.example/token",
             true,
         ),
-        // From https no password goes on by http.
+        // An https upstream sends no password over http.
         (
             "lab.example",
             "https://r.lab.example",
@@ -238,7 +239,7 @@ fn credentials_stay_at_an_insecure_upstream() {
             "http://r.lab.example/token",
             false,
         ),
-        // Not to a host of `auth` either.
+        // Nor to a host of `auth`.
         (
             "lab.example",
             "https://r.lab.example",
@@ -257,7 +258,7 @@ fn credentials_stay_at_an_insecure_upstream() {
     }
 }
 
-/// The credentials of an upstream called `dev` are not sent to whoever has a name below `.dev`.
+/// The credentials of an upstream called `dev` are not sent to hosts below `.dev`.
 #[test]
 fn a_realm_elsewhere_hears_nothing() {
     let sent = Rc::<RefCell<Vec<String>>>::default();
@@ -294,8 +295,8 @@ fn a_realm_elsewhere_hears_nothing() {
     );
 }
 
-/// An upstream that gives a token for each repository, good for so many seconds and of this length;
-/// the repositories that a token was asked for.
+/// An upstream that issues a token for each repository, with this lifetime in seconds and this
+/// length; and the repositories for which a token was requested.
 fn giving(expires_in: u64, length: usize) -> (Mirrors, Rc<RefCell<Vec<String>>>) {
     let given = Rc::<RefCell<Vec<String>>>::default();
     let asked = given.clone();
@@ -315,7 +316,7 @@ fn giving(expires_in: u64, length: usize) -> (Mirrors, Rc<RefCell<Vec<String>>>)
     (mirrors, given)
 }
 
-/// Pulls from a number of repositories; in how many of them a token was asked for.
+/// Pulls from a number of repositories; returns for how many of them a token was requested.
 fn pull(
     mirrors: &Mirrors,
     given: &RefCell<Vec<String>>,
@@ -345,9 +346,9 @@ fn kept(length: usize, names: u32) -> usize {
     let mirror = mirrors.mirror(&json!({}));
     let asked = pull_from(&mirror, &given, 0..names);
     assert_eq!(asked, usize::try_from(names).unwrap());
-    // What is believed not to be there is forgotten, so that the upstream is asked again.
+    // The cached "not found" expires, so the upstream is asked again.
     mirrors.host.pass(Duration::from_secs(60));
-    // The last first: asking for one pushes out another.
+    // The last one first, because each new token evicts another.
     usize::try_from(names).unwrap() - pull_from(&mirror, &given, (0..names).rev())
 }
 
@@ -367,7 +368,7 @@ fn tokens_that_are_kept_take_bounded_memory() {
     );
 }
 
-/// However long an upstream says that a token is good for.
+/// A token is kept for an hour at most, even if the upstream states a longer lifetime.
 #[test]
 fn tokens_are_kept_for_an_hour() {
     let (mirrors, given) = giving(1_000_000, 100);
@@ -379,7 +380,7 @@ fn tokens_are_kept_for_an_hour() {
     assert_eq!(pull_from(&mirror, &given, 0..1), 1);
 }
 
-/// A lifetime beyond what a number can hold, or one that is over at once, is no reason to fail.
+/// A lifetime beyond the range of a number, or one of zero, causes no failure.
 #[test]
 fn tokens_of_any_lifetime_are_used() {
     for expires_in in [0, 1, u64::MAX] {

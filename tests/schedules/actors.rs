@@ -1,4 +1,4 @@
-//! Those who use a registry: who pushes, pulls, deletes, sweeps and scrubs.
+//! The actors of a registry: they push, pull, delete, sweep and scrub.
 
 use serde_json::json;
 use strata::manifest::{OCI_INDEX, OCI_MANIFEST};
@@ -15,7 +15,7 @@ pub(crate) async fn done(registry: &Registry, request: &Ask) -> Answer {
 
 async fn push_blob(registry: &Registry, name: &str, blob: &[u8]) -> bool {
     let line = format!("POST /v2/{name}/blobs/uploads/?digest={}", digest(blob));
-    // Once more, where the store or a mark was against it.
+    // One retry, for a failure of the store or a deleting mark.
     for _ in 0..2 {
         if done(registry, &Ask::new(&line).body(blob)).await.status == 201 {
             return true;
@@ -31,7 +31,7 @@ async fn push_by_patch(registry: &Registry, name: &str, blob: &[u8], chunk: usiz
     }
 }
 
-/// Begins an upload, and sends all of its chunks; answers where it goes on.
+/// Begins an upload and sends all of its chunks; returns the location at which it continues.
 pub(crate) async fn send_chunks(
     registry: &Registry,
     name: &str,
@@ -52,7 +52,7 @@ async fn send(registry: &Registry, location: &str, chunk: &[u8]) -> Answer {
     done(registry, &Ask::new(&line).stream(chunk)).await
 }
 
-/// Closes an upload; once more, where that fails.
+/// Closes an upload, with one retry.
 async fn close(registry: &Registry, location: &str, blob: &[u8]) -> bool {
     let mark = if location.contains('?') { '&' } else { '?' };
     let close = format!("PUT {location}{mark}digest={}", digest(blob));
@@ -64,7 +64,8 @@ async fn close(registry: &Registry, location: &str, blob: &[u8]) -> bool {
     false
 }
 
-/// Pushes the manifest, and has it promised where that was accepted and nobody deletes it meanwhile. The status, where it was not accepted.
+/// Pushes the manifest. Records the promise if the push was accepted and no deletion overlapped it.
+/// Otherwise returns the status of the refusal.
 async fn push_manifest(
     promises: &Promises,
     registry: &Registry,
@@ -150,7 +151,8 @@ pub(crate) fn close_in_a(world: &World, registry: Registry) -> Running {
     })
 }
 
-/// Sends the layer to the upload that was begun in `a`, closes it, and pushes the rest of the image.
+/// Sends the layer to the upload that was begun in `a`, closes it, and pushes the rest of the
+/// image.
 pub(crate) fn send_in_a(world: &World, registry: Registry) -> Running {
     let (promises, location) = (world.promises.clone(), world.location.borrow().clone());
     Box::pin(async move {
@@ -162,7 +164,7 @@ pub(crate) fn send_in_a(world: &World, registry: Registry) -> Running {
     })
 }
 
-/// Gives the upload up that was begun in `a`.
+/// Cancels the upload that was begun in `a`.
 pub(crate) fn cancel_in_a(world: &World, registry: Registry) -> Running {
     let location = world.location.borrow().clone();
     Box::pin(async move {
@@ -177,7 +179,7 @@ pub(crate) fn delete_manifest(world: &World, registry: Registry) -> Running {
         promises.accepted.borrow_mut().remove("a");
         let line = format!("DELETE /v2/a/manifests/{manifest}");
         done(&registry, &Ask::new(&line)).await;
-        // What was pushed meanwhile may have been deleted by this.
+        // This deletion may have removed images that were pushed meanwhile.
         promises.deletions.set(promises.deletions.get() + 1);
     })
 }
@@ -203,7 +205,7 @@ pub(crate) fn sweep(_: &World, registry: Registry) -> Running {
     })
 }
 
-/// Pushes the image again by a tag: from then on it stays.
+/// Pushes the image again by a tag; from then on it must stay.
 pub(crate) fn tag_in_a(world: &World, registry: Registry) -> Running {
     let promises = world.promises.clone();
     Box::pin(async move {
@@ -211,7 +213,7 @@ pub(crate) fn tag_in_a(world: &World, registry: Registry) -> Running {
     })
 }
 
-/// Pushes an index that lists the image: from then on it stays.
+/// Pushes an index that lists the image; from then on the image must stay.
 pub(crate) fn list_in_a(world: &World, registry: Registry) -> Running {
     let promises = world.promises.clone();
     Box::pin(async move {
@@ -227,7 +229,8 @@ pub(crate) fn list_in_a(world: &World, registry: Registry) -> Running {
     })
 }
 
-/// Pushes the image until it is accepted by a push that began when no blob was wrong: what was wrong then is nobody's promise.
+/// Pushes the image until a push is accepted that began when no blob was damaged: earlier pushes
+/// promise nothing about damaged blobs.
 fn heal(world: &World, registry: Registry, name: &'static str, chunk: Option<usize>) -> Running {
     let promises = world.promises.clone();
     let is_sound = world.look();
@@ -271,7 +274,7 @@ pub(crate) fn scrub(_: &World, registry: Registry) -> Running {
     })
 }
 
-/// What is pulled.
+/// The objects that are pulled.
 #[derive(Clone, Copy)]
 enum Pulled {
     Image,
@@ -279,7 +282,8 @@ enum Pulled {
     Manifest,
 }
 
-/// Pulls from a mirror. What is answered is right, and what is stored then stays.
+/// Pulls from a mirror. Every body must be right, and blobs that are stored at that moment must
+/// stay.
 fn pull(world: &World, registry: Registry, name: &'static str, pulled: Pulled) -> Running {
     let promises = world.promises.clone();
     let (manifest, layer) = (world.image().to_string(), world.layer.clone());
@@ -293,7 +297,7 @@ fn pull(world: &World, registry: Registry, name: &'static str, pulled: Pulled) -
             Pulled::Manifest => (Some(document), &blobs[..0]),
         };
         for (path, bytes) in manifest.iter().chain(blobs) {
-            // Once more, where the upstream or the store was against it.
+            // One retry, for a failure of the upstream or the store.
             for _ in 0..2 {
                 let line = format!("GET /v2/{name}/{path}");
                 let Ok(answer) = try_ask_now(&registry, &Ask::new(&line)).await else {
@@ -337,8 +341,9 @@ pub(crate) fn whole_to_app(world: &World, registry: Registry) -> Running {
     push(world, registry, APP, None)
 }
 
-/// Asks a mirrored repository in every way for a layer whose bytes were not hashed for it. Nothing
-/// that is answered may be the layer, and nothing may come by it.
+/// Tries to read a layer through a mirrored repository in every way, although its bytes were not
+/// hashed for it. No reply may contain the layer, and no mount or manifest that depends on it may
+/// succeed.
 fn spy(world: &World, registry: Registry, name: &'static str) -> Running {
     let (promises, layer, image) = (
         world.promises.clone(),
@@ -375,12 +380,12 @@ fn spy(world: &World, registry: Registry, name: &'static str) -> Running {
     })
 }
 
-/// Of an upstream that says it has the layer, and sends other bytes.
+/// In a repository whose upstream says that it has the layer, and sends other bytes.
 pub(crate) fn spy_in_evil(world: &World, registry: Registry) -> Running {
     spy(world, registry, EVIL)
 }
 
-/// Of an upstream that has the layer in another repository only.
+/// In a repository whose upstream has the layer only in another repository.
 pub(crate) fn spy_in_none(world: &World, registry: Registry) -> Running {
     spy(world, registry, NONE)
 }
@@ -391,5 +396,5 @@ pub(crate) const APP: &str = "up.example/app";
 /// A mirrored repository whose upstream says that it has the layer, and sends other bytes.
 pub(crate) const EVIL: &str = "other.example/evil";
 
-/// A mirrored repository that doesn't have the layer, though another of its upstream has.
+/// A mirrored repository without the layer, which another repository of its upstream has.
 pub(crate) const NONE: &str = "up.example/none";

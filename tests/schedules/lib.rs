@@ -1,7 +1,9 @@
-//! The promise under schedules: the real handlers and the sweep over one store, in which whoever comes next does one operation.
+//! The promise under schedules. The real handlers and the sweep run over one store, and each turn
+//! of an actor does one operation.
 //!
-//! A schedule says who goes on and for how many operations, when the clock goes on, who is killed in the middle, and which operation of
-//! the store fails. One that breaks the promise is made as short as it can be.
+//! A schedule decides which actor continues and for how many operations, when the clock advances,
+//! which actor is killed, and which operation of the store fails. A schedule that breaks the
+//! promise is shrunk as far as possible.
 
 #![cfg(all(test, not(target_arch = "wasm32")))]
 #![expect(
@@ -42,10 +44,11 @@ mod actors;
 mod play;
 mod world;
 
-/// The grace period: a step of the sweep may take five times as long, so that all it does can be late.
+/// The grace period. A step of the sweep may last five times as long, so each of its operations can
+/// be late.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// Less than half of it.
+/// Less than half of the grace period.
 const TICK: Duration = Duration::from_millis(1_750);
 
 /// How many schedules of each scenario are played.
@@ -67,7 +70,7 @@ const PUSHES: Scenario = Scenario {
     cases: CASES,
 };
 
-/// An image that several pull from one upstream.
+/// An image that several clients pull from one upstream.
 const MIRROR: Scenario = Scenario {
     settings: &[("STRATA_UPSTREAMS", r#"[{"name": "up.example"}]"#)],
     names: &["up.example/app"],
@@ -79,14 +82,14 @@ const MIRROR: Scenario = Scenario {
     ..PUSHES
 };
 
-/// An image of small blobs that several pull from one upstream.
+/// An image of small blobs that several clients pull from one upstream.
 const SMALL_MIRROR: Scenario = Scenario {
     layer: || LAYER.to_vec(),
     cases: CASES / 4,
     ..MIRROR
 };
 
-/// A private image, whose layer is named by manifests of upstreams.
+/// A private image, whose layer the manifests of upstreams name.
 const PRIVATE: Scenario = Scenario {
     begins: private_in_a,
     settings: &[(
@@ -100,7 +103,7 @@ const PRIVATE: Scenario = Scenario {
     ..PUSHES
 };
 
-/// An image in a repository that is mirrored by the settings of half of the isolates.
+/// An image in a repository that the settings of half of the isolates mirror.
 const REMOVED: Scenario = Scenario {
     later: Some(&[]),
     names: &[APP],
@@ -109,7 +112,7 @@ const REMOVED: Scenario = Scenario {
     ..PRIVATE
 };
 
-/// An image of which a blob is wrong, pushed again.
+/// An image with a damaged blob, pushed again.
 const HEALED: Scenario = Scenario {
     broken: World::unhealed,
     ends: scrubbed,
@@ -117,13 +120,13 @@ const HEALED: Scenario = Scenario {
     ..PUSHES
 };
 
-/// Manifests without a tag go after a day.
+/// Manifests without a tag expire after a day.
 const UNTAGGED: &[(&str, &str)] = &[(
     "STRATA_RETENTION",
     r#"[{"repositories": ["**"], "untagged_days": 1}]"#,
 )];
 
-/// Makes of each scenario two tests: of many schedules, and of one in which each operation fails.
+/// Makes two tests of each scenario: one of many schedules, and one in which each operation fails.
 macro_rules! scenarios {
     ($($name:ident: $scenario:expr;)*) => {
         $(
@@ -133,7 +136,8 @@ macro_rules! scenarios {
             }
         )*
 
-        /// The same scenarios while all take turns: each operation fails, and takes whoever does it away.
+        /// The same scenarios with all actors in turns: each operation fails, and each kills its
+        /// actor.
         mod failing {
             use super::*;
             $(
@@ -206,7 +210,7 @@ scenarios! {
         begins: untagged,
         actors: &[tag_in_a, sweep],
         settings: UNTAGGED,
-        // As long as untagged manifests stay.
+        // The time for which untagged manifests stay.
         grace: DAY,
         ticks: [Duration::from_secs(6), Duration::from_secs(11 * 3_600)],
         ..PUSHES
@@ -294,7 +298,7 @@ fn image_in_a(world: &World) {
     assert!(world.promises.accepted.borrow().contains("a"));
 }
 
-/// One that was deleted there: its grants are of no use.
+/// An image that was deleted in `a`: its grants no longer count.
 fn released(world: &World) {
     image_in_a(world);
     block_on(delete_manifest(world, world.registry(0)));
@@ -309,7 +313,8 @@ fn released_twice(world: &World) {
     world.promises.accepted.borrow_mut().clear();
 }
 
-/// One whose grants the sweep has taken, and whose layer it was about to condemn when its step was over. The next begins behind its grants.
+/// An image whose grants the sweep has deleted; its step ended just before it condemned the layer.
+/// The next step begins after these grants.
 fn stopped(world: &World) {
     released(world);
     let mark = (Operation::Read, Area::Marks);
@@ -321,14 +326,14 @@ fn stopped(world: &World) {
         }
         world.chance.forget();
     }
-    // Longer than a step may take.
+    // Longer than a step may last.
     world.host.pass(Duration::from_secs(20));
     let cursor = || world.store.memory.bytes(key::SWEEP_CURSOR);
     let before = cursor();
     go_until(step, || cursor() != before);
 }
 
-/// One that was deleted there: nobody has a grant on its blobs, and they are condemned.
+/// An image that was deleted in `a`: its blobs have no grants, and are condemned.
 fn condemned(world: &World) {
     image_in_a(world);
     block_on(delete_manifest(world, world.registry(0)));
@@ -344,7 +349,7 @@ fn condemned(world: &World) {
     assert_eq!(marks.unwrap().objects.len(), 2);
 }
 
-/// One whose blobs' removal was begun by somebody who is gone.
+/// An image whose blobs a sweep began to delete before its isolate died.
 fn deleting(world: &World) {
     condemned(world);
     go_until(sweep(world, world.registry(0)), || {
@@ -355,7 +360,7 @@ fn deleting(world: &World) {
     world.host.pass(GRACE);
 }
 
-/// An upload that was closed and whose closer is gone before it could say so, by an isolate that died.
+/// An upload whose closer wrote the record of the blob, and whose isolate died before the reply.
 fn closed(world: &World) {
     let blob = key::blob(&digest(LAYER));
     go_until(patch_to_a(world, world.registry(0)), || {
@@ -363,20 +368,20 @@ fn closed(world: &World) {
     });
 }
 
-/// An upload that nothing was sent to.
+/// An upload that has received no bytes.
 fn started(world: &World) {
     let sent = block_on(send_chunks(&world.registry(0), "a", b"", 1));
     *world.location.borrow_mut() = sent.unwrap();
 }
 
-/// An upload that has all of its bytes, and that is soon as old as the grace period.
+/// An upload that has received all of its bytes, and that is almost as old as the grace period.
 fn received(world: &World) {
     let sent = block_on(send_chunks(&world.registry(0), "a", LAYER, LAYER.len()));
     *world.location.borrow_mut() = sent.unwrap();
     world.host.pass(GRACE - TICK);
 }
 
-/// One that was ended by the sweep, and whose steps go soon.
+/// An upload that the sweep has ended, and whose steps it will delete soon.
 fn ended(world: &World) {
     received(world);
     world.host.pass(TICK);
@@ -384,7 +389,7 @@ fn ended(world: &World) {
     world.host.pass(GRACE - TICK);
 }
 
-/// An image in `a` that no tag names, and that is as old as those that go.
+/// An image in `a` that no tag names, and that is old enough to expire.
 fn untagged(world: &World) {
     image_in_a(world);
     let untag = Ask::new("DELETE /v2/a/manifests/v1");
@@ -393,7 +398,7 @@ fn untagged(world: &World) {
     world.host.pass(DAY);
 }
 
-/// Lets somebody do something until this is so, and be gone then.
+/// Runs an actor until the condition holds, and then drops it.
 fn go_until(mut actor: play::Running, is_so: impl Fn() -> bool) {
     let mut context = Context::from_waker(Waker::noop());
     while !is_so() {
@@ -401,7 +406,7 @@ fn go_until(mut actor: play::Running, is_so: impl Fn() -> bool) {
     }
 }
 
-/// An image in `a` whose layer has other bytes.
+/// An image in `a` whose layer has wrong bytes.
 fn damaged_whole(world: &World) {
     block_on(whole_to_a(world, world.registry(0)));
     world.sweep();
@@ -409,7 +414,7 @@ fn damaged_whole(world: &World) {
     damage(world, &key::blob(&digest(LAYER)));
 }
 
-/// One that is in extents, and condemned.
+/// The same with a layer that is in extents and condemned.
 fn damaged_extents(world: &World) {
     condemned(world);
     let keys = world.store.memory.keys();
@@ -428,11 +433,11 @@ fn damage(world: &World, key: &str) {
     };
     block_on(memory.put(key, Content::Bytes(bytes), options)).unwrap();
     assert!(matches!(world.state(LAYER), State::Wrong(_)));
-    // What was accepted before is lost already.
+    // Images that were accepted before are lost already.
     world.promises.accepted.borrow_mut().clear();
 }
 
-/// When all is over: what is wrong is found, and a push makes all that is stored whole.
+/// At the end: the scrub finds the damage, and a push makes the image whole again.
 fn scrubbed(world: &World) -> Option<String> {
     world.to_the_end("POST /v2/_strata/scrub");
     if let Some(broken) = world.unhealed() {
@@ -443,7 +448,7 @@ fn scrubbed(world: &World) -> Option<String> {
             return Some(format!("after the scrub: {why}"));
         }
     }
-    // Who was to delete it may be gone before that was done.
+    // The actor that was to delete the image may have died before that.
     world.promises.deletions.set(0);
     block_on(whole_to_a(world, world.registry(0)));
     if !world.promises.accepted.borrow().contains("a") {
@@ -452,7 +457,7 @@ fn scrubbed(world: &World) -> Option<String> {
     world.lost().or_else(|| world.unpulled())
 }
 
-/// A blob that comes in several extents.
+/// A blob that is stored in several extents.
 fn large() -> Vec<u8> {
     let words = (0..270_000_u32).flat_map(|n| (n ^ (n >> 11)).to_le_bytes());
     words.collect()
@@ -473,8 +478,8 @@ fn interrupted(world: &World) {
     world.host.pass(GRACE - TICK);
 }
 
-/// An image that was deleted: nobody has a grant on its blobs, and they are condemned. An upstream
-/// has it as well.
+/// An image that was deleted: its blobs have no grants, and are condemned. An upstream has it as
+/// well.
 fn condemned_and_upstream(world: &World) {
     for blob in world.blobs() {
         let line = format!("POST /v2/a/blobs/uploads/?digest={}", digest(blob));
@@ -487,7 +492,7 @@ fn condemned_and_upstream(world: &World) {
     upstream(world);
 }
 
-/// Blobs of another repository of the upstream, whose grants are soon as old as the grace period.
+/// Blobs of another repository of the upstream, whose grants are almost as old as the grace period.
 fn filled_elsewhere(world: &World) {
     upstream(world);
     block_on(pull_blobs_elsewhere(world, world.registry(0)));
@@ -495,13 +500,13 @@ fn filled_elsewhere(world: &World) {
     world.host.pass(GRACE - TICK);
 }
 
-/// An image in `a`, which an upstream names and has not.
+/// An image in `a`, which an upstream names and does not have.
 fn private_in_a(world: &World) {
     image_in_a(world);
     upstream(world);
 }
 
-/// The same, with all that an older version stored in the mirrored repository.
+/// The same, with all the objects that an older version stored in the mirrored repository.
 fn given_away(world: &World) {
     private_in_a(world);
     let (name, layer) = (EVIL.parse().unwrap(), digest(LAYER));
@@ -531,7 +536,7 @@ fn kept(world: &World) {
     assert_eq!(world.store.keys(key::BLOBS).len(), 2);
 }
 
-/// The same, long ago. Its links were not written: they are hints, and the grants must do.
+/// The same, long ago, without its links: they are hints, so the grants must be enough.
 fn kept_without_links(world: &World) {
     kept(world);
     let name = world.names[0].parse().unwrap();
@@ -540,8 +545,8 @@ fn kept_without_links(world: &World) {
     world.host.pass(GRACE - TICK);
 }
 
-/// An image that was pushed to a repository by other settings, long ago. Its links were not
-/// written: they are hints.
+/// An image that was pushed to a repository by other settings, long ago. Its links are not written,
+/// because they are hints.
 fn pushed_before(world: &World) {
     block_on(whole_to_app(world, world.registry(World::LATER)));
     assert!(world.promises.accepted.borrow().contains(APP));
@@ -555,20 +560,20 @@ fn pushed_before(world: &World) {
     upstream(world);
 }
 
-/// When all is over: what is private is answered by no isolate, whatever its settings, and what was
-/// accepted is pulled.
+/// At the end: no isolate serves the private layer, whatever its settings, and accepted images can
+/// be pulled.
 fn stays_private(world: &World) -> Option<String> {
     let answered = answered_in(world, EVIL).or_else(|| answered_in(world, NONE));
     answered.or_else(|| world.unpulled())
 }
 
-/// The same, where a mirror has stored manifests that nobody pushed.
+/// The same, if a mirror has stored manifests that no client pushed.
 fn stays_private_without_upstream(world: &World) -> Option<String> {
     let answered = answered_in(world, EVIL).or_else(|| answered_in(world, NONE));
     answered.or_else(|| world.accepted_unpulled())
 }
 
-/// Whether an isolate answers the layer in a repository.
+/// Whether an isolate serves the layer in a repository.
 fn answered_in(world: &World, name: &str) -> Option<String> {
     let line = format!("GET /v2/{name}/blobs/{}", digest(&world.layer));
     [0, World::LATER].into_iter().find_map(|number| {
@@ -578,7 +583,8 @@ fn answered_in(world: &World, name: &str) -> Option<String> {
     })
 }
 
-/// When all is over and the upstream is not there: what was mirrored is pulled, nothing wrong is, and nothing is left over.
+/// At the end, with the upstream out of reach: mirrored images can be pulled, no bytes are wrong,
+/// and nothing is left over.
 fn out_of_reach(world: &World) -> Option<String> {
     world
         .host
@@ -607,8 +613,8 @@ fn pulled_alone(world: &World) -> Option<String> {
     world.left()
 }
 
-/// An upstream that has the image, and breaks off what is long. In one of its repositories it lies
-/// about the layer, in another it has not got it.
+/// An upstream that has the image, and aborts long bodies. In one of its repositories it sends
+/// wrong bytes for the layer; in another it does not have the layer.
 fn upstream(world: &World) {
     let layer = digest(&world.layer).to_string();
     let manifest = world.image().to_string().into_bytes();
@@ -639,7 +645,7 @@ fn upstream(world: &World) {
         if is_layer && question.url.contains("/none/") {
             return says(404, &[], "");
         }
-        // It says that it has the layer, and sends as many other bytes.
+        // It says that it has the layer, and sends other bytes of the same length.
         let lies = is_layer && question.url.contains("/evil/");
         let bytes = &if lies {
             bytes.iter().map(|byte| !byte).collect()
@@ -673,5 +679,5 @@ fn upstream(world: &World) {
     });
 }
 
-/// How many bytes the upstream sends before it breaks off.
+/// How many bytes the upstream sends before it aborts.
 const AT_ONCE: usize = 700_000;

@@ -1,6 +1,7 @@
-//! Schedules: who goes on and how far, when the clock goes on, who is killed in the middle, and which operation of the store fails.
+//! Schedules: which actor continues and for how long, when the clock advances, which actor is
+//! killed, and which operation of the store fails.
 //!
-//! What each takes for granted is what the protocol does: no operation takes half of the grace period.
+//! No operation takes half of the grace period, as the protocol assumes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,63 +22,64 @@ use proptest::{
 
 use super::world::{Registry, Saved, World};
 
-/// What somebody does, one operation of the store after the other.
+/// An actor of a scenario, which does one operation of the store after the other.
 pub(crate) type Actor = fn(&World, Registry) -> Running;
 
 pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Who does what at the same time, from which state on.
+/// The concurrent actors of a scenario, and the state in which they begin.
 #[derive(Clone, Copy)]
 pub(crate) struct Scenario {
-    /// What is done before.
+    /// Prepares the state.
     pub(crate) begins: fn(&World),
     pub(crate) actors: &'static [Actor],
     pub(crate) settings: &'static [(&'static str, &'static str)],
-    /// The settings of every second half of the isolates, if they are others.
+    /// The settings of the second half of the isolates, if they differ.
     pub(crate) later: Option<&'static [(&'static str, &'static str)]>,
     pub(crate) grace: Duration,
-    /// How far the clock goes on at once: less than half of the grace period, which is what an operation may take.
+    /// The steps of the clock: less than half of the grace period, which is the longest time of an
+    /// operation.
     pub(crate) ticks: [Duration; 2],
     pub(crate) names: &'static [&'static str],
     pub(crate) layer: fn() -> Vec<u8>,
-    /// What breaks the promise, by what is stored.
+    /// Finds a broken promise in the stored objects.
     pub(crate) broken: fn(&World) -> Option<String>,
-    /// The same, by what is answered when all is over.
+    /// Finds a broken promise in the replies at the end.
     pub(crate) ends: fn(&World) -> Option<String>,
-    /// Whether isolates know anything that is not stored.
+    /// Whether isolates keep state that is not stored, so each play needs new ones.
     pub(crate) remembers: bool,
     /// How many schedules are played.
     pub(crate) cases: u32,
 }
 
-/// What happens to those who use the store.
+/// The faults that hit the actors.
 #[derive(Default)]
 pub(crate) struct Chance {
     operations: Cell<u64>,
-    /// The operation that something happens to.
+    /// The operation that a fault hits.
     fault: Cell<Option<(u64, Fault)>>,
-    /// Whether it has.
+    /// Whether the fault has hit it.
     is_hit: Cell<bool>,
-    /// What becomes of who did it.
+    /// The fault that hit the current actor.
     doom: Cell<Option<Fault>>,
-    /// What was asked of the store in this turn.
+    /// The operations that were requested in this turn.
     asked: RefCell<Vec<Kind>>,
 }
 
-/// What happens to one operation, or to whoever does it.
+/// A fault of one operation, or of its actor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
     /// It is not done, and fails.
     Lost,
-    /// It is done, and fails all the same.
+    /// It is done, and fails nevertheless.
     Kept,
-    /// Whoever does it is killed before it is done.
+    /// The actor is killed before the operation is done.
     KilledBefore,
-    /// Whoever does it is killed before that is heard.
+    /// The actor is killed after the operation is done and before it sees the result.
     KilledAfter,
 }
 
-/// An operation of the store, and what it is about.
+/// An operation of the store, and the area of its key.
 type Kind = (Operation, Area);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,7 +103,7 @@ pub(crate) enum Area {
 }
 
 impl Chance {
-    /// What happens to this operation.
+    /// Records an operation, and returns the fault that hits it.
     pub(crate) fn ask(&self, operation: &str, key: &str) -> Option<Fault> {
         let operation = match operation {
             "list" => Operation::List,
@@ -135,7 +137,7 @@ impl Chance {
         self.asked.borrow_mut().clear();
     }
 
-    /// Whether such an operation was asked for in this turn.
+    /// Whether such an operation was requested in this turn.
     pub(crate) fn was_asked(&self, (operation, area): Kind) -> bool {
         let is_such = |asked: &Kind| asked.0 == operation && (area == Area::Any || asked.1 == area);
         self.asked.borrow().iter().any(is_such)
@@ -145,23 +147,23 @@ impl Chance {
 /// A step of a schedule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// Somebody goes on.
+    /// An actor runs.
     Run { who: usize, turns: u32 },
-    /// Somebody goes on until such an operation is about to be done, or is done.
+    /// An actor runs until such an operation is about to be done, or is done.
     Until {
         who: usize,
         kind: Kind,
         is_done: bool,
     },
-    /// Somebody goes on until so many writes and deletions are done, and the next is about to be.
+    /// An actor runs until so many writes and deletions are done, and the next one is about to be.
     Change { who: usize, after: u32 },
-    /// The clock goes on.
+    /// The clock advances.
     Pass { times: u32, is_far: bool },
-    /// Somebody is gone.
+    /// An actor is killed.
     Kill { who: usize },
 }
 
-/// Somebody goes on to a kind of operation.
+/// An actor runs until a kind of operation.
 fn until(actors: usize) -> impl Strategy<Value = Step> {
     let until = (
         0..actors,
@@ -176,7 +178,7 @@ fn until(actors: usize) -> impl Strategy<Value = Step> {
     })
 }
 
-/// Somebody goes on to a change.
+/// An actor runs until a change.
 fn change(actors: usize) -> impl Strategy<Value = Step> {
     (0..actors, 0..8_u32).prop_map(|(who, after)| Step::Change { who, after })
 }
@@ -185,7 +187,7 @@ fn pass() -> impl Strategy<Value = Step> {
     (1..5_u32, any::<bool>()).prop_map(|(times, is_far)| Step::Pass { times, is_far })
 }
 
-/// Somebody goes on to the end.
+/// An actor runs to its end.
 fn end(actors: usize) -> impl Strategy<Value = Step> {
     (0..actors).prop_map(|who| Step::Run {
         who,
@@ -200,8 +202,8 @@ fn run(actors: usize) -> impl Strategy<Value = Step> {
     })
 }
 
-/// Schedules of three kinds: all in turns, the same with some who are killed, and some who wait at an operation while others go on
-/// to the end.
+/// Schedules of three kinds: all actors in turns; the same with some of them killed; some that wait
+/// at an operation while others run to their end.
 fn schedules(actors: usize) -> impl Strategy<Value = Vec<Step>> {
     let kill = (0..actors).prop_map(|who| Step::Kill { who });
     let steps = prop_oneof![3 => run(actors), 3 => until(actors), 2 => pass()];
@@ -215,7 +217,7 @@ fn schedules(actors: usize) -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
-/// What moves something counts for more.
+/// Operations that change something have more weight.
 const OPERATIONS: &[Operation] = &[
     Operation::List,
     Operation::Read,
@@ -238,15 +240,15 @@ const AREAS: &[Area] = &[
     Area::Tags,
 ];
 
-/// One who does something, until it has or is gone.
+/// An actor that runs until it ends or is killed.
 struct Player {
     running: Option<Running>,
-    /// Whether the clock has gone on since it last did something.
+    /// Whether the clock has advanced since its last turn.
     waited: bool,
 }
 
 impl Player {
-    /// Lets it go on until others have their turn. Whether it goes on after that.
+    /// Runs it until the end of its turn, and returns whether it continues after that.
     fn turn(&mut self, chance: &Chance) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         chance.forget();
@@ -259,7 +261,8 @@ impl Player {
             Some(Fault::KilledBefore) => true,
             Some(Fault::KilledAfter) => {
                 if !is_done {
-                    // What it asked for is done in one more turn, and would be heard of in the next.
+                    // One more turn does the requested operation; the one after that would deliver
+                    // the result.
                     let _ = running.as_mut().poll(&mut context);
                 }
                 true
@@ -273,17 +276,17 @@ impl Player {
     }
 }
 
-/// What came of a schedule.
+/// The result of a schedule.
 pub(crate) struct Played {
-    /// What has broken the promise.
+    /// The broken promise.
     pub(crate) broken: Option<String>,
-    /// How many operations were done before all was over.
+    /// How many operations the actors did.
     pub(crate) operations: u64,
-    /// Whether the operation was done that something was to happen to.
+    /// Whether the operation was done that the fault was to hit.
     pub(crate) is_hit: bool,
 }
 
-/// A scenario as it begins.
+/// A scenario in its initial state.
 pub(crate) struct Stage<'a> {
     scenario: &'a Scenario,
     world: World,
@@ -305,7 +308,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Plays a schedule to its end, with something that happens to the operation of this number.
+    /// Plays a schedule to its end, with a fault of the operation with this number.
     pub(crate) fn play(&self, schedule: &[Step], fault: Option<(u64, Fault)>) -> Played {
         let Self {
             scenario, world, ..
@@ -361,7 +364,8 @@ impl<'a> Stage<'a> {
                 }
                 Step::Pass { times, is_far } => {
                     for _ in 0..times {
-                        // What each is at the moment doing began before the clock went on, and is done before it goes on again.
+                        // An operation that is under way began before the clock advanced, and is
+                        // done before it advances again.
                         for player in &mut players {
                             if player.waited {
                                 player.turn(chance);
@@ -374,7 +378,7 @@ impl<'a> Stage<'a> {
                 Step::Kill { who } => players[who].running = None,
             }
         }
-        // All who are left take turns.
+        // The remaining actors take turns.
         while players
             .iter_mut()
             .fold(false, |more, player| player.turn(chance) | more)
@@ -384,7 +388,7 @@ impl<'a> Stage<'a> {
         chance.fault.set(None);
         let wrong = world.promises.wrong.take();
         let mut broken = wrong.or_else(|| (scenario.broken)(world));
-        // What was wrongly left to be removed is.
+        // Sweeps delete everything that was wrongly left without protection.
         for _ in 0..2 {
             if broken.is_none() {
                 world.sweep();
@@ -433,7 +437,8 @@ impl Scenario {
         }
     }
 
-    /// Lets all take turns, once for each operation that fails, was done and fails, or takes whoever does it away.
+    /// Plays all actors in turns, once for each operation and fault: the operation fails, fails
+    /// although it was done, or kills its actor.
     pub(crate) fn fail_each(&self) {
         let stage = Stage::new(self);
         let plain = stage.play(&[], None);
@@ -454,7 +459,7 @@ impl Scenario {
     }
 }
 
-/// How many times as many schedules are wanted.
+/// The factor for the number of schedules.
 fn times() -> u32 {
     let times = std::env::var("SCHEDULES").ok();
     times.and_then(|times| times.parse().ok()).unwrap_or(1)

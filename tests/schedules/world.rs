@@ -1,4 +1,4 @@
-//! A store, those who use it, and what they were promised.
+//! A store, the registries of its actors, and the promises that they were given.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,10 +25,10 @@ use super::play::{Chance, Fault, Scenario};
 
 pub(crate) type Registry = Rc<TestRegistry<Watched>>;
 
-/// All objects, as they were, and where random bytes are.
+/// All saved objects, and the state of the random numbers.
 pub(crate) type Saved = (Vec<(String, Meta, Vec<u8>)>, u64);
 
-/// A store, those who use it, and what they were promised.
+/// A store, the registries of its actors, and the promises that they were given.
 pub(crate) struct World {
     pub(crate) host: TestHost,
     pub(crate) store: Watched,
@@ -39,30 +39,30 @@ pub(crate) struct World {
     /// The layer of the image that is pushed and pulled.
     pub(crate) layer: Rc<Vec<u8>>,
     pub(crate) grace: Duration,
-    /// What happens to those who use the store.
+    /// The faults that hit the actors.
     pub(crate) chance: Rc<Chance>,
-    /// An upload that was begun.
+    /// The location of an upload that was begun.
     pub(crate) location: RefCell<String>,
     settings: Vec<(&'static str, String)>,
-    /// The settings of those isolates that were started later.
+    /// The settings of the isolates that were started later.
     later: Vec<(&'static str, String)>,
 }
 
-/// What was promised, and what was seen that must not be.
+/// The promises that were given, and the replies that break one.
 #[derive(Clone, Default)]
 pub(crate) struct Promises {
-    /// Repositories whose image was accepted, and that nobody has begun to delete since.
+    /// Repositories whose image was accepted, and that no actor has begun to delete since.
     pub(crate) accepted: Rc<RefCell<BTreeSet<String>>>,
     /// Blobs that were stored while a stored manifest held them.
     pub(crate) held: Rc<RefCell<BTreeSet<String>>>,
-    /// How often somebody has begun or ended to delete an image.
+    /// How many deletions of an image have begun, plus how many have ended.
     pub(crate) deletions: Rc<Cell<u64>>,
-    /// What somebody was answered that is wrong.
+    /// A wrong reply.
     pub(crate) wrong: Rc<RefCell<Option<String>>>,
 }
 
 impl Promises {
-    /// As it was when this was accepted.
+    /// Resets everything to the moment at which these repositories were accepted.
     pub(crate) fn begin(&self, accepted: &BTreeSet<String>) {
         self.accepted.borrow_mut().clone_from(accepted);
         self.held.borrow_mut().clear();
@@ -71,13 +71,13 @@ impl Promises {
     }
 }
 
-/// What there is of a blob.
+/// The state of a blob.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum State {
     Absent,
     Aside,
     Whole,
-    /// Not all of it is there, or not what should be.
+    /// A part is missing, or the bytes are wrong.
     Wrong(String),
 }
 
@@ -95,7 +95,7 @@ impl World {
             }
         });
         let common = vec![
-            // Nothing is remembered: what counts is what is stored.
+            // Isolates cache nothing, so only the store counts.
             ("STRATA_HOT_BYTES", "0".to_owned()),
             ("STRATA_WARM_SECONDS", "0".to_owned()),
             ("STRATA_ABSENT_SECONDS", "0".to_owned()),
@@ -130,7 +130,7 @@ impl World {
         world
     }
 
-    /// Starts everybody's registry anew.
+    /// Starts new registries for all actors.
     pub(crate) fn start(&self) {
         let registry = |number| {
             let settings = if number < Self::LATER {
@@ -154,13 +154,13 @@ impl World {
     /// The first of the isolates that were started later.
     pub(crate) const LATER: usize = 3;
 
-    /// The registry of one who uses the store.
+    /// The registry of an actor.
     pub(crate) fn registry(&self, number: usize) -> Registry {
         let registries = self.registries.borrow();
         registries[number % registries.len()].clone()
     }
 
-    /// What is pushed and pulled: the layer, the configuration.
+    /// The blobs that are pushed and pulled: the layer and the configuration.
     pub(crate) fn blobs(&self) -> [&[u8]; 2] {
         [&self.layer, CONFIG]
     }
@@ -173,7 +173,7 @@ impl World {
         digest(self.image().to_string().as_bytes())
     }
 
-    /// All there is.
+    /// Saves all objects.
     pub(crate) fn save(&self) -> Saved {
         let memory = &self.store.memory;
         let saved = memory.keys().into_iter().map(|key| {
@@ -184,7 +184,7 @@ impl World {
         (saved.collect(), self.host.random.get())
     }
 
-    /// Makes all as it was.
+    /// Restores all objects.
     pub(crate) fn restore(&self, (objects, random): &Saved) {
         let memory = &self.store.memory;
         block_on(memory.delete(&memory.keys())).unwrap();
@@ -202,13 +202,13 @@ impl World {
         self.host.log.borrow_mut().clear();
     }
 
-    /// A round of the sweep, when the grace period has passed.
+    /// A round of the sweep, after the grace period has passed.
     pub(crate) fn sweep(&self) {
         self.host.pass(self.grace);
         self.to_the_end("POST /v2/_strata/sweep");
     }
 
-    /// Asks for a step until there is none left.
+    /// Requests steps until none is left.
     pub(crate) fn to_the_end(&self, line: &str) {
         let registry = self.registry(0);
         for _ in 0..50 {
@@ -219,12 +219,12 @@ impl World {
         panic!("{line} comes to no end");
     }
 
-    /// What there is of a blob.
+    /// The state of a blob.
     pub(crate) fn state(&self, blob: &[u8]) -> State {
         state_of(&self.store.memory, blob)
     }
 
-    /// Looks whether no blob is wrong, at any time.
+    /// A function that says whether no blob is damaged, at any time.
     pub(crate) fn look(&self) -> impl Fn() -> bool + use<> {
         let (memory, layer) = (self.store.memory.clone(), self.layer.clone());
         move || {
@@ -235,7 +235,8 @@ impl World {
         }
     }
 
-    /// Notes which blobs are stored while the manifest is, at any time: its grants were written before it, and from then on they stay.
+    /// A function that notes which blobs are stored while the manifest is. Its grants were written
+    /// before the manifest, so the blobs stay from then on.
     pub(crate) fn hold(&self) -> impl Fn() + use<> {
         let (memory, layer) = (self.store.memory.clone(), self.layer.clone());
         let (promises, manifest) = (self.promises.clone(), self.manifest_in(self.names[0]));
@@ -261,7 +262,8 @@ impl World {
         self.store.memory.bytes(&self.manifest_in(name)).is_some()
     }
 
-    /// What breaks the promise to those who push, by what is stored: a manifest stays until it is deleted, and is whole as long as it is stored.
+    /// A broken promise to clients that push, by the stored objects: a manifest stays until it is
+    /// deleted, and is whole while it is stored.
     pub(crate) fn lost(&self) -> Option<String> {
         for name in self.names {
             if !self.has_manifest(name) {
@@ -283,7 +285,7 @@ impl World {
         None
     }
 
-    /// What breaks the promise to those who push what was set aside: what they pushed stays.
+    /// A broken promise to clients that push a blob again that was set aside: the blob stays.
     pub(crate) fn unhealed(&self) -> Option<String> {
         for name in self.promises.accepted.borrow().iter() {
             if !self.has_manifest(name) {
@@ -299,7 +301,8 @@ impl World {
         None
     }
 
-    /// What breaks the promise to those who pull from a mirror: a blob that is stored, and that a stored manifest holds, stays.
+    /// A broken promise to clients that pull from a mirror: a stored blob stays while a stored
+    /// manifest holds it.
     pub(crate) fn unmirrored(&self) -> Option<String> {
         for blob in self.blobs() {
             let key = key::blob(&digest(blob));
@@ -311,8 +314,8 @@ impl World {
         None
     }
 
-    /// What breaks the promise to those who push where a mirror stores manifests before blobs: what
-    /// was accepted is whole.
+    /// A broken promise to clients that push to a repository in which a mirror stores manifests
+    /// before blobs: an accepted image is whole.
     pub(crate) fn unkept(&self) -> Option<String> {
         for name in self.promises.accepted.borrow().iter() {
             if !self.has_manifest(name) {
@@ -328,13 +331,13 @@ impl World {
         None
     }
 
-    /// What of the manifests that are stored can't be pulled.
+    /// A blob of a stored manifest that cannot be pulled.
     pub(crate) fn unpulled(&self) -> Option<String> {
         self.unpulled_in(self.names.iter().copied())
     }
 
-    /// What of the manifests that were accepted can't be pulled. A mirror stores others, whose blobs
-    /// it may not have.
+    /// A blob of an accepted manifest that cannot be pulled. A mirror stores other manifests, whose
+    /// blobs it may not have.
     pub(crate) fn accepted_unpulled(&self) -> Option<String> {
         let accepted = self.promises.accepted.borrow();
         self.unpulled_in(accepted.iter().map(String::as_str))
@@ -358,7 +361,7 @@ impl World {
         None
     }
 
-    /// What the sweep has left that nothing needs.
+    /// An object that nothing needs and that the sweep has left.
     pub(crate) fn left(&self) -> Option<String> {
         let memory = &self.store.memory;
         let keys = memory.keys();
@@ -384,7 +387,7 @@ impl World {
     }
 }
 
-/// What there is of a blob.
+/// The state of a blob.
 fn state_of(memory: &Memory, blob: &[u8]) -> State {
     let key = key::blob(&digest(blob));
     let (Some(meta), Some(bytes)) = (block_on(memory.head(&key)).unwrap(), memory.bytes(&key))

@@ -42,7 +42,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Why a table of contents was not read.
+/// The reason why a table of contents was not read.
 #[derive(Debug)]
 enum Refused {
     Index,
@@ -61,8 +61,8 @@ impl From<IndexError> for Refused {
 /// The number of a block, and its entries.
 type Unpacked = (usize, Rc<[Entry]>);
 
-/// Layers as the registry has them: heads are in memory, blocks are unpacked, one of each layer is kept.
-/// Unpacking a block is work of the lookup.
+/// Layers as in the registry: heads are in memory, blocks are unpacked, and one block of each layer
+/// is kept. Unpacking a block counts as work of the lookup.
 struct Image {
     layers: Vec<Rc<(Index, Vec<u8>)>>,
     blocks: RefCell<Vec<Option<Unpacked>>>,
@@ -133,7 +133,7 @@ pub(crate) fn run(bytes: &[u8]) {
         most,
     };
     let size = layer.len() * count;
-    // The last path of the layer, which has what repeats stand before.
+    // The last path of the layer, which the repetitions precede.
     for what in ["resolve", "list"] {
         let image = image(count);
         let (outcome, cost) = cost_of(|| match what {

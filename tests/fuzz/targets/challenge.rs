@@ -67,7 +67,7 @@ fn check(challenge: &Challenge) {
     }
 }
 
-/// A challenge written as RFC 9110 says is parsed back to the same values.
+/// A challenge that is written by RFC 9110 is parsed back to the same values.
 fn quoted(text: &str) {
     let is_text = |c: &char| matches!(c, ' '..='~');
     let mut fields = text.split('\n').map(|field| field.chars().filter(is_text).collect::<String>());
@@ -88,7 +88,7 @@ fn quoted(text: &str) {
     assert_eq!(Challenge::parse([header.as_str()]), expected, "{header}");
 }
 
-/// Credentials and requests go to hosts that are the upstream's, as the crate `http` reads addresses.
+/// Credentials and requests go only to hosts of the upstream, as the crate `http` parses addresses.
 fn address(text: &str) {
     let upstreams = r#"[{"name": "docker.io", "address": "https://registry-1.docker.io", "default": true,
         "redirects": ["cdn.example", "*.blobs.example"], "auth": ["tokens.example"]}]"#;

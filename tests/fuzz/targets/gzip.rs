@@ -50,17 +50,17 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let done = deflate.compress_vec(&text, &mut stored, FlushCompress::Finish);
     assert_eq!(done.unwrap(), Status::StreamEnd);
     seeds.push([&[1, 4, 8], stored.as_slice()].concat());
-    // One of the checksum and the length is wrong, each in any byte.
+    // One byte of the checksum or the length is wrong, each of them in turn.
     let short = programs::through("gzip -9n", b"short");
     for flipped in 0..9 {
         seeds.push([&[1, 1, flipped], &short[10..short.len() - 8]].concat());
     }
-    // What refers far back, over several blocks.
+    // A reference far back, over several blocks.
     let far = programs::noise(3, 20_000).repeat(3);
     let gzip = programs::through("gzip -9n", &far);
     seeds.push([&[0, 200], gzip.as_slice()].concat());
-    // The same in short blocks, and longer than what is decoded at once: a checkpoint in the middle
-    // needs all of its window.
+    // The same in short blocks, and longer than the amount that is decoded at once. A checkpoint in
+    // the middle needs all of its window.
     let mut blocks = GzEncoder::new(Vec::new(), Compression::best());
     for part in far.repeat(3).chunks(5_000) {
         blocks.write_all(part).unwrap();
@@ -82,7 +82,8 @@ pub(crate) fn run(bytes: &[u8]) {
     let flipped = if wrapped { input.byte() } else { 0 };
     let mut gzip = input.rest().to_vec();
     if wrapped {
-        // The checksum and the length are right, so that what is inflated counts; or one of their bytes is not.
+        // The checksum and the length are right, so that the output counts; or one of their bytes
+        // is wrong.
         let header = b"\x1f\x8b\x08\0\0\0\0\0\0\xff";
         let (length, out, _) = inflate(Decompress::new(false), &gzip);
         gzip.truncate(length);

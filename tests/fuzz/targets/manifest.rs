@@ -67,8 +67,8 @@ pub(crate) fn run(bytes: &[u8]) {
     let first = Manifest::parse(content_type, document);
     assert_eq!(first, Manifest::parse(content_type, document), "parsed twice");
     let Ok(manifest) = first else { return };
-    // `Value` also reads the members that a manifest ignores. JSON allows escapes of half a character and numbers beyond f64 there,
-    // and `Value` does not.
+    // `Value` also reads the members that a manifest ignores. JSON allows escapes of half a
+    // character and numbers beyond f64 there, and `Value` does not.
     const BEYOND_VALUE: [&str; 3] = ["code point", "surrogate", "number out of range"];
     let value: serde_json::Value = match serde_json::from_slice(document) {
         Ok(value) => value,
@@ -91,8 +91,8 @@ pub(crate) fn run(bytes: &[u8]) {
     has_one_reading(document, object);
 }
 
-/// A manifest has the digests of all descriptors. Layers that nobody may distribute are no blobs
-/// of it.
+/// A manifest has the digests of all descriptors. Layers that may not be distributed are not among
+/// its blobs.
 fn is_complete(manifest: &Manifest, object: &Map<String, serde_json::Value>) {
     let of = |field: &str| -> Vec<(String, String)> {
         let descriptors = match object.get(field) {

@@ -24,7 +24,8 @@ fn options(salt: u8) -> Options {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    // What each mode takes: how it is compressed, cut and paused, changes of the state, and the archive.
+    // The input of each mode: how the layer is compressed, cut and paused, changes of the state,
+    // and the archive.
     let mut seeds = Vec::new();
     for mode in 0..3 {
         for wrap in 0..5 {
@@ -34,7 +35,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             }
         }
     }
-    // One byte of the beginning of a saved state is 255, or the largest number.
+    // One byte at the beginning of a saved state is 255, or the largest number.
     let program = layers::programs().remove(0);
     for (wrap, is_number) in [(0, 0), (3, 1)] {
         for at in 0..96_u16 {
@@ -114,7 +115,7 @@ pub(crate) fn run(bytes: &[u8]) {
     go_on(&state, &layer, &options);
 }
 
-/// The index or why there is none, and the objects beside it.
+/// The index or the reason why there is none, and the objects beside it.
 type Passed = (Result<Option<Vec<u8>>, PassError>, Vec<(u32, Vec<u8>)>);
 
 /// Runs a pass that pauses, is saved, and resumes from the saved state.
@@ -129,7 +130,7 @@ fn paused(
     let mut objects = Vec::new();
     let mut turns = 0_u32;
     loop {
-        // Each saved state goes on from where it was; now and then nobody has it pause.
+        // Each saved state resumes where it stopped; some pauses are left out.
         turns += 1;
         let mut wait = pauses.rotate_left(turns) % 16;
         let mut from = pass.position().0 as usize;
@@ -177,7 +178,7 @@ fn damaged(bytes: &[u8], salt: u8) {
     let options = options(salt);
     let layer = layers::gzip(&[7; 5_000], 1);
     let state = Pass::new(layer.len() as u64, options.clone()).save();
-    // The kind of the source, and what comes after it.
+    // The kind of the source, and the bytes after it.
     let head = &state[..state.len().min(28)];
     let at = head.len() - usize::from(salt % 16);
     go_on(&[&head[..at], bytes].concat(), &layer, &options);

@@ -1,4 +1,4 @@
-//! Routes: no request panics, and a parsed operation, formatted again, parses to the same operation.
+//! Routes: no request panics, and a parsed operation, formatted again, parses to itself.
 
 use std::fmt::Write as _;
 

@@ -53,8 +53,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         let tar = programs::run(&folder.0, &format!("tar c -b1 --mtime=@1 {options} *"));
         seeds.push([&[0, 7], tar.as_slice()].concat());
     }
-    // The segments of a sparse file in another order, and a size that is in a record only. The
-    // bytes of that file are zeros: a reader that takes it for empty sees the end of the archive.
+    // The segments of a sparse file in another order, and a size that only a record has. The bytes
+    // of that file are zeros: a reader that takes it for empty sees the end of the archive.
     let sparse = [("GNU.sparse.map", "8,4,0,4"), ("GNU.sparse.size", "16")];
     for (records, size, bytes) in [(&sparse[..], 8, [b'x'; 8]), (&[("size", "8")], 0, [0; 8])] {
         let mut builder = Builder::new(Vec::new());
@@ -174,10 +174,12 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
             // GNU tar does not extract the label of a volume.
             continue;
         }
-        // Where GNU tar has times, Go once wrote the begin of a path, and both Go and we still read that.
+        // In place of GNU tar's times, Go once wrote the beginning of a path, and both Go and this
+        // reader still read that.
         let has_prefix = entry.header().as_gnu().is_some() && entry.header().as_bytes()[345] != 0;
-        // It forgets global records as Go does, takes extensions of an unknown dialect for files, as Go does not, and knows no
-        // sparse files of pax, nor that an empty value takes a record back.
+        // The crate forgets global records, as Go does; takes extensions of an unknown dialect for
+        // files, as Go does not; and does not know sparse files of pax, nor that an empty value
+        // removes a record.
         let is_odd = matches!(
             kind,
             EntryType::XGlobalHeader
@@ -186,7 +188,8 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
                 | EntryType::GNULongLink
                 | EntryType::GNUSparse
         );
-        // Of two records with one key it takes the first; POSIX, Go and GNU tar take the last.
+        // Of two records with one key the crate takes the first; POSIX, Go and GNU tar take the
+        // last.
         let mut keys = BTreeSet::new();
         let extensions = entry.pax_extensions().map(|all| {
             all.into_iter().flatten().any(|one| {
@@ -202,8 +205,8 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
             return;
         }
         let path = entry.path_bytes().into_owned();
-        // It takes the name for empty that an empty extension gives; Go passes over that.
-        // A path ends at its first NUL for GNU tar and for the kernel; the crate keeps what follows.
+        // If an extension gives an empty name, the crate takes it; Go ignores it. A path ends at
+        // its first NUL for GNU tar and for the kernel; the crate keeps the rest.
         if path.is_empty() || path.contains(&0) {
             return;
         }
@@ -212,7 +215,7 @@ fn beside_tar(archive: &[u8], ours: &[Entry]) {
         if entry.read_to_end(&mut bytes).is_err() {
             return;
         }
-        // Only files have data for Go, and for us, whatever size an extension gives.
+        // Only files have data for Go and for this reader, whatever size an extension gives.
         if !kind.is_file() && !bytes.is_empty() {
             return;
         }

@@ -71,11 +71,12 @@ pub(crate) fn run(bytes: &[u8]) {
     }
     let (whole, _, other) = by_us(0, 0, [stream]);
     assert_eq!(outcome.is_ok(), other.is_ok(), "in pieces and at once");
-    // What an error cuts off depends on the pieces.
+    // The bytes that an error cuts off depend on the pieces.
     let both = ours.len().min(whole.len());
     assert!(ours[..both] == whole[..both], "in pieces, other bytes come out");
-    // libzstd passes over literals that a corrupt block has too many of, if no checksum tells. RFC 8878 wants as many as are
-    // announced, and so does the decoder: what libzstd accepts is held by `round_trip`.
+    // libzstd ignores surplus literals of a corrupt block, unless a checksum reveals them. RFC 8878
+    // requires as many as are announced, and so does the decoder. `round_trip` checks that it
+    // accepts the frames of libzstd.
     if outcome.is_err() {
         return;
     }
@@ -92,8 +93,8 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// A frame has the length that its header announces (RFC 8878, section 3.1.1), and is refused with
-/// another checksum.
+/// A frame has the length that its header announces (RFC 8878, section 3.1.1), and is refused if
+/// its checksum differs.
 fn frame(stream: &[u8], start: usize, length: u64) {
     let descriptor = stream[start + 4];
     let is_single = descriptor & 0x20 != 0;
@@ -147,8 +148,9 @@ fn by_us<'a>(input: u64, output: u64, pieces: impl IntoIterator<Item = &'a [u8]>
     (out, frames, outcome)
 }
 
-/// libzstd accepts what we accept, and decodes it to the same bytes; as many bytes if a frame has no checksum. The decoder counts the
-/// literals of a corrupt block, and not those of each of its four streams as libzstd does.
+/// libzstd accepts every stream that the decoder accepts, and decodes it to the same bytes, or to
+/// as many bytes if a frame has no checksum. The decoder counts the literals of a corrupt block,
+/// but not those of each of its four streams as libzstd does.
 #[cfg(libfuzzer)]
 fn beside_libzstd(stream: &[u8], frames: &[(u64, u64)], ours: &[u8]) {
     use zstd::stream::raw::{Decoder, DParameter, InBuffer, Operation as _, OutBuffer};
@@ -157,7 +159,8 @@ fn beside_libzstd(stream: &[u8], frames: &[(u64, u64)], ours: &[u8]) {
     decoder.set_parameter(DParameter::WindowLogMax(WINDOW)).unwrap();
     let (mut theirs, mut room) = (Vec::new(), vec![0; 128 << 10]);
     let mut from = InBuffer::around(stream);
-    // Whether all that was begun has ended: what is said without progress is of the next frame.
+    // Whether all frames that were begun have ended: a result without progress belongs to the next
+    // frame.
     let mut is_between = false;
     let accepted = loop {
         let mut to = OutBuffer::around(&mut room);

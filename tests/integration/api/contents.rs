@@ -16,7 +16,7 @@ fn a_blob_is_stored_once_for_all_repositories() {
         );
         assert_eq!(whole.status, 201);
     }
-    // By PATCH as well: its extent goes when the blob is found to be there.
+    // By PATCH as well: its extent is deleted when the blob turns out to be stored.
     let start = ask(&registry, &Ask::new("POST /v2/e/blobs/uploads/"));
     let chunk = ask(
         &registry,
@@ -54,7 +54,8 @@ fn a_blob_is_stored_once_for_all_repositories() {
 #[test]
 fn a_lost_link_is_written_again() {
     let registry = registry(&[]);
-    // Pushed whole for the first time, a blob has its link to show that its bytes were right; a manifest's grant needs none.
+    // The first whole push of a blob has its link as the proof that its bytes were right; a
+    // manifest's grant needs none.
     prepare(&registry, Given::Image);
     let link = registry
         .store()
@@ -92,7 +93,7 @@ fn a_deleted_tag_leaves_the_manifest_and_a_deleted_manifest_no_tag() {
     assert_eq!(status(&format!("GET {manifest}")), 200);
     assert_eq!(tags(), br#"{"name":"a","tags":["v1","v3"]}"#);
 
-    // A tag that names something else stays.
+    // A tag that names another manifest stays.
     let other = index();
     assert_eq!(
         ask(
@@ -108,7 +109,7 @@ fn a_deleted_tag_leaves_the_manifest_and_a_deleted_manifest_no_tag() {
     assert_eq!(status("GET /v2/a/manifests/v3"), 200);
     assert_eq!(tags(), br#"{"name":"a","tags":["v3"]}"#);
 
-    // Pushed again, it is there again, and so is its tag.
+    // After another push it is there again, and so is its tag.
     assert_eq!(
         ask(
             &registry,

@@ -1,11 +1,12 @@
-//! Every end-point, as one table: what is given, what is asked, what is answered.
+//! Every end-point, as one table: the stored objects, the request, the answer.
 //!
 //! Each row runs on a registry of its own on the store in memory. For each row that is a `GET`, the
 //! same `HEAD` must have the same answer without a body.
 
 use super::*;
 
-/// The digest of the entry that comes first: listings are in the order of digests, and that of a deleted one counts.
+/// The digest of the first entry: listings are in the order of digests, and that of a deleted
+/// manifest counts.
 fn first_referrer() -> Digest {
     ["deleted", "sbom", "signature"]
         .map(|kind| digest(artifact(kind).to_string().as_bytes()))
@@ -40,7 +41,7 @@ struct Row {
     body: Expected,
 }
 
-/// What a body must be.
+/// The body that is expected.
 enum Expected {
     Any,
     Bytes(Vec<u8>),
@@ -123,7 +124,7 @@ fn check_head(registry: &TestRegistry<Memory>, row: &Row, mut get: Answer) {
     }
     get.body.clear();
     for answer in [&mut head, &mut get] {
-        // Which request it was, and how it came about, is another matter.
+        // The id of the request and the way of the answer may differ.
         for name in ["x-request-id", "x-strata-tier", "server-timing"] {
             answer.headers.remove(name);
         }
@@ -323,7 +324,8 @@ fn table() -> Vec<Row> {
     ]
 }
 
-/// The random bytes of the response that has a boundary: the host counts, and six were taken: two as the isolate began, four to push two blobs.
+/// The random bytes of the response that has a boundary. The host counts, and six were taken: two
+/// when the isolate began, four to push two blobs.
 const BOUNDARY: &str = "00000000000000000000000000000006";
 
 #[test]

@@ -14,7 +14,7 @@ fn a_chunked_upload_goes_on_from_where_it_was() {
     );
     assert_eq!((first.status, first.header("range")), (202, Some("0-3")));
 
-    // Out of order, and by the location of a step before.
+    // Out of order, and by the location of an earlier step.
     for location in [start.location(), first.location()] {
         let wrong = ask(
             &registry,

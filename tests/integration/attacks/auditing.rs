@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Asks, and expects this line of audit of it, or none.
+/// Sends a request, and expects this line in the audit log, or none.
 #[track_caller]
 fn leaves(fixture: &Fixture, request: &Ask, line: Option<&str>) -> Answer {
     fixture.forget();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A registry of 3,000 repositories, of which every third may be pulled by mallory.
+/// A registry of 3,000 repositories; mallory may pull from every third.
 fn fixture() -> Fixture {
     let rules = json!([
         { "repositories": ["**"], "who": ["user:root"], "may": ["pull"] },
@@ -62,7 +62,8 @@ fn shows_full_pages_of_what_may_be_pulled() {
     }
 }
 
-/// The fewer one sees, the more is skipped: that must not cost an operation for each name.
+/// The fewer repositories a caller may see, the more are skipped: that must not cost an operation
+/// for each name.
 #[test]
 fn of_nothing_costs_few_operations() {
     let fixture = fixture();

@@ -2,14 +2,15 @@
 
 use super::*;
 
-/// Who knows a digest of another repository learns nothing by it in one of their own.
+/// A client that knows a digest of another repository learns nothing from it in a repository of its
+/// own.
 #[test]
 fn digests_gives_what_guessing_none_gives() {
     let (blob, manifest) = (digest(&layer(PRIVATE)), manifest_digest(PRIVATE));
     let nothing = digest(b"nowhere");
     let compare = |line: &str, existing: &Digest, change: &dyn Fn(Ask) -> Ask, counts: bool| {
         let of = |known: &Digest| {
-            // Each of its own: the second would know what the first has found.
+            // A new fixture each: the second request would see the effects of the first.
             let fixture = Fixture::new();
             fixture.push_image("mallory/app", "v1", "mallory's bytes");
             let line = line.replace("DIGEST", &known.to_string());
@@ -90,7 +91,7 @@ fn digests_gives_what_guessing_none_gives() {
             true,
         );
     }
-    // Bytes that are not the blob's: the one that is stored is not written again, and its name is not told.
+    // Wrong bytes: the stored blob is not written again, and the reply does not reveal its name.
     for body in [&b"other bytes"[..], b"", PRIVATE.as_bytes()] {
         for line in [
             "POST /v2/mallory/app/blobs/uploads/?digest=DIGEST",
@@ -108,7 +109,8 @@ fn digests_gives_what_guessing_none_gives() {
     }
 }
 
-/// A manifest that names what its repository has not got is refused, wherever else that may be.
+/// A manifest that names a blob or manifest absent from its repository is refused, wherever else
+/// that is stored.
 #[test]
 fn a_manifest_makes_nothing_readable() {
     for name in ["mallory/app", "drop/app"] {
@@ -181,7 +183,8 @@ fn a_manifest_makes_nothing_readable() {
     );
 }
 
-/// Who may not pull is told the same of what is there and of what is not, and nothing is looked at to tell it.
+/// A caller without pull permission gets the same reply for objects that exist and that do not, and
+/// nothing is read to make it.
 #[test]
 fn names_finds_nothing_out() {
     let fixture = Fixture::new();
@@ -278,7 +281,8 @@ fn names_finds_nothing_out() {
     }
 }
 
-/// Who names a digest and never sends its bytes has nothing, also when somebody else sends them later.
+/// A client that names a digest and never sends its bytes gets no right, even if another client
+/// sends them later.
 #[test]
 fn a_digest_ahead_of_its_bytes_gives_nothing() {
     let bytes = layer("what will be private");
@@ -314,13 +318,13 @@ fn a_digest_ahead_of_its_bytes_gives_nothing() {
             assert_eq!(block_on(asked).status, 400);
             readings();
         }
-        // Who has the bytes gets them.
+        // A client that sends the bytes gets the right.
         assert_eq!(fixture.status(&by("mallory", &line).body(&bytes)), 201);
         assert_eq!(fixture.ask(&read).body, bytes);
     }
 }
 
-/// An upload is a repository's: through another one it is not there.
+/// An upload belongs to a repository: through another one it does not exist.
 #[test]
 fn an_upload_of_another_repository_is_none() {
     let fixture = Fixture::new();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What would end a header, or a line of a log.
+/// Characters that would end a header, or a line of a log.
 const CONTROLS: [&str; 6] = [
     "\r\nset-cookie: a=b",
     "\nset-cookie: a=b",
@@ -29,7 +29,8 @@ fn holds_nothing_foreign(fixture: &Fixture, answer: &Answer, about: &str) {
         .iter()
         .chain(fixture.host.log.borrow().iter())
     {
-        // The test's host writes fields as Rust does, the edge as JSON: neither leaves a control as it is.
+        // The test's host writes fields as Rust does, the edge as JSON: both escape control
+        // characters.
         assert!(!line.contains(char::is_control), "{about}: {line:?}");
         assert!(!line.contains("set-cookie"), "{about}: {line}");
     }
@@ -85,7 +86,7 @@ fn of_headers_by_anything_that_is_echoed_fails() {
     }
 }
 
-/// What a manifest says of itself, other clients are told: in headers only what can stand there.
+/// Values of a manifest reach other clients in headers only if they are valid there.
 #[test]
 fn of_headers_by_what_is_stored_fails() {
     for control in CONTROLS {

@@ -100,7 +100,7 @@ fn of_bodies_are_given_back_however_they_end() {
             fixture.status(&by("mallory", "PUT /v2/private/app/manifests/v1").stream("{")),
             403
         );
-        // A client that goes away in the middle.
+        // A client that disconnects in the middle.
         let request = push("mallory", b"two", b"two");
         let gone = ask_now(&fixture.registry, &request).now_or_never();
         assert!(gone.is_none(), "it was under way");

@@ -7,7 +7,7 @@ fn mount(of: &Digest, from: Option<&str>) -> String {
     format!("POST /v2/mallory/app/blobs/uploads/?mount={of}{from}")
 }
 
-/// What an answer says besides the upload's id.
+/// An answer without the upload's id.
 fn told(answer: &Answer, of: &Digest) -> (u16, Vec<(String, String)>, String) {
     let id = answer
         .header("docker-upload-uuid")
@@ -56,12 +56,12 @@ fn takes_nothing_from_where_one_may_not_pull() {
             assert_eq!(fixture.status(&by("mallory", &read)), 404, "{about}");
         }
     }
-    // Who may pull but not push gets no further.
+    // A caller that may pull but not push gets no further.
     assert_eq!(
         fixture.status(&with(&alices, &mount(&private, Some("private/app")))),
         403
     );
-    // A token without the source is one for nothing there, whoever has it.
+    // A token without the source gives no right there, even to a user that has it.
     for from in [Some("public/app"), None] {
         let answer = fixture.ask(&with(&narrow, &mount(&public, from)));
         assert_eq!(answer.status, 202, "{from:?}");

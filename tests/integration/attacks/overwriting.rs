@@ -70,12 +70,12 @@ fn takes_a_right_of_its_own() {
         }
     }
     assert_eq!(digest_of(&fixture, "v1"), Some(one.clone()));
-    // By its digest alone it moves nothing, and a tag that is new may be given.
+    // A push by digest alone moves no tag, and a new tag may be added.
     assert_eq!(fixture.status(&push(&two, "two")), 201);
     assert_eq!(fixture.status(&push(&format!("{two}?tag=v2"), "two")), 201);
     assert_eq!(digest_of(&fixture, "v2"), Some(two));
     assert_eq!(digest_of(&fixture, "v1"), Some(one));
-    // Who has the right moves it.
+    // A caller with the right moves the tag.
     let root = by("root", "PUT /v2/mallory/app/manifests/v1").manifest(OCI_MANIFEST, &image("two"));
     assert_eq!(fixture.status(&root), 201);
 }
@@ -102,7 +102,7 @@ fn is_not_pushing_what_was_deleted() {
     assert_eq!(fixture.status(&push("v1", "one")), 201, "its manifest was");
 }
 
-/// Both saw that there is no such tag: the store lets one write it.
+/// Both callers saw that there is no such tag: the store lets one of them write it.
 #[test]
 fn by_whoever_comes_second_is_refused() {
     for (tag, is_deleted) in [("new", false), ("v1", true)] {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a path through the public repository may be made of.
+/// The pieces of paths through the public repository.
 const PIECES: [&str; 34] = [
     "/",
     "//",
@@ -40,7 +40,7 @@ const PIECES: [&str; 34] = [
     "_strata/",
 ];
 
-/// Whether an operation is on what only a private repository has.
+/// Whether an operation reads an object that only a private repository has.
 fn is_of_private(operation: &str) -> bool {
     let key = operation.rsplit(' ').next().unwrap();
     let (blob, manifest) = (digest(&layer(PRIVATE)), manifest_digest(PRIVATE));
@@ -56,7 +56,7 @@ fn is_of_private(operation: &str) -> bool {
     }
 }
 
-/// Whatever a path is made of, it is of the repository that the rules were asked for.
+/// Any path leads only to the repository for which the rules were checked.
 fn never_leads_to_what_is_private(fixture: &Fixture, user: &str, method: &str, target: &str) {
     let request = by(user, &format!("{method} /"));
     let answer = fixture.ask(&Ask {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// All that somebody could put a secret in, and where it might come out again.
+/// Every place of a request that could hold a secret, and every place that could reveal it.
 #[test]
 fn are_told_to_nobody() {
     for log in ["requests", "errors"] {
@@ -90,7 +90,7 @@ fn are_told_to_nobody() {
                 "",
                 &format!("GET /v2/private/app/tags/list?password={secret}-query"),
             ),
-            // In the path: who sent it may read it again, and nobody else.
+            // In the path: only the client that sent it may read it again.
             by(
                 "alice",
                 &format!("GET /v2/alice:{secret}-path@registry.example/app/manifests/v1"),

@@ -39,7 +39,7 @@ fn are_for_what_they_name_and_no_more() {
         );
         fixture.is_untouched(&line);
     }
-    // Of what the rules do not give, no token that says so makes more.
+    // Actions that the rules do not give are not gained by a token that claims them.
     let key = key_of(&users().to_string());
     let everything = json!({ "sub": "mallory", "aud": "registry.example", "iat": 0, "exp": 2_000_000_000_u64, "jti": "0", "access": [
         { "type": "repository", "name": "private/app", "actions": ["pull", "push", "overwrite", "delete"] },
@@ -119,7 +119,7 @@ fn are_ours_only() {
         forged.push(format!("{encoded}.{unsigned}."));
         forged.push(format!("{encoded}.{unsigned}"));
         forged.push(format!("{encoded}.{payload}.{signature}"));
-        // Even with the right key: a header is never one to choose.
+        // Even with the right key: the header cannot choose the algorithm.
         forged.push(forge(other, &alices, &key_of(&users().to_string())));
     }
     let (word, others) = (word("mallory"), json!({ "users": {} }).to_string());
@@ -168,7 +168,7 @@ fn are_ours_only() {
             fixture.is_untouched(token);
         }
     }
-    // The one thing that an outsider does not have: with it, the same claims are good.
+    // The one thing that an outsider does not have: with the key, the same claims are valid.
     let token = forge(HEADER, &alices, &key_of(&users().to_string()));
     let pull = "GET /v2/private/app/manifests/v1";
     assert_eq!(fixture.status(&with(&token, pull)), 200);
@@ -193,7 +193,7 @@ fn do_not_outlive_their_user_or_the_rules() {
         let answer = later.ask(&with(&token, pull));
         assert_eq!(answer.status, 401, "another secret ends all tokens");
         later.is_untouched(&users);
-        // Were it still read, it would be of nobody.
+        // With the new secret, the claims are valid only if the user still exists.
         let signed = forge(HEADER, &claims_of(&token), &key_of(&users));
         let expected = if users.contains("\"alice\"") {
             200
@@ -202,7 +202,7 @@ fn do_not_outlive_their_user_or_the_rules() {
         };
         assert_eq!(later.status(&with(&signed, pull)), expected, "{users}");
     }
-    // The same users, other rules: what a token says was never more than a part of what they give.
+    // The same users, other rules: the claims of a token were never more than a part of the rules.
     let later = fixture.reopened(&[("STRATA_RULES", "[]"), ("STRATA_ANONYMOUS_PULL", "true")]);
     assert_eq!(later.status(&with(&token, pull)), 200);
     let push = "POST /v2/private/app/blobs/uploads/";
@@ -244,11 +244,11 @@ fn are_no_password() {
         .header("authorization", basic("root", &token));
     assert_eq!(fixture.status(&as_basic), 401);
     fixture.is_untouched("a token as a password");
-    // The password itself is taken at all of them.
+    // The password itself is accepted at all of them.
     assert_eq!(fixture.status(&by("root", "GET /metrics")), 200);
 }
 
-/// Everything that somebody may ask a token for, and what the rules leave of it.
+/// Everything for which a caller may request a token, and the part that the rules leave.
 #[test]
 fn say_no_more_than_the_rules_give() {
     let asked = [
@@ -298,7 +298,7 @@ fn say_no_more_than_the_rules_give() {
             by(user, &format!("GET {}", token_target(&[&together]))),
         ];
         if !user.is_empty() {
-            // In the form, in the query of it, and in both.
+            // In the form, in its query, and in both.
             let form = format!(
                 "grant_type=password&username={user}&password={}",
                 word(user)

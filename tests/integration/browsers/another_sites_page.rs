@@ -44,7 +44,7 @@ fn causes_nothing_but_reads_of_what_is_stored_here() {
             assert_eq!(answer.status, 403, "{line} {headers:?}: {}", text(&answer));
             assert!(line.starts_with("HEAD") || text(&answer).contains(r#""code":"DENIED""#));
             assert!(line.starts_with("HEAD") || text(&answer).contains("a page of another site"));
-            // Nothing was asked of a store or an upstream, and no password was verified.
+            // No request went to a store or an upstream, and no password was verified.
             assert_eq!(
                 (world.log.take(), world.host.derived.get()),
                 (Vec::new(), 1),
@@ -77,7 +77,7 @@ fn is_refused_whatever_it_signs_in_with() {
                 "{line}"
             );
         }
-        // The same token is good for it otherwise.
+        // From the registry's own page, the same token is accepted.
         let own = with(line, OWN[0])
             .anonymous()
             .header("authorization", token.as_str());

@@ -50,7 +50,7 @@ fn are_hardened_where_the_registry_can_not_be_set_up() {
     is_hardened(&answer, "refused");
 }
 
-/// Of a file, whole and in several ranges.
+/// The type of a file, whole and in several ranges.
 #[test]
 fn have_no_type_that_a_browser_runs() {
     let names = [
@@ -158,7 +158,7 @@ fn have_no_type_that_a_browser_runs() {
     }
 }
 
-/// A manifest's type is its author's text: a browser saves what it would not show as JSON.
+/// A manifest's type is its author's text: a browser saves a type that is not JSON.
 #[test]
 fn are_saved_unless_they_are_pictures_or_text() {
     let world = World::new(&[]);
@@ -199,7 +199,7 @@ fn are_saved_unless_they_are_pictures_or_text() {
     );
 }
 
-/// A part of a blob that an upstream sends has no type that the upstream chose.
+/// A range of a blob from an upstream does not have the type that the upstream chose.
 #[test]
 fn have_no_type_of_an_upstream() {
     for (media_type, expected) in [

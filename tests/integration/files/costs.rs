@@ -46,7 +46,7 @@ fn fifty_reads_inflate_a_layer_once() {
     let size = archive.len() as u64;
     assert_eq!(inflated(&first, "pass"), size);
     assert_eq!(passes(&first, "indexed"), 1);
-    // All but the last blocks of zeros is in files.
+    // The whole archive is in files, except its last blocks of zeros.
     assert!(inflated(&first, "span") <= size && inflated(&first, "span") > size * 9 / 10);
     let spans = metric(&first, "strata_inflate_operations_total{what=\"span\"}");
     assert!(spans >= size / SPAN as u64 / 2, "{spans} spans");
@@ -59,7 +59,7 @@ fn fifty_reads_inflate_a_layer_once() {
         spans
     );
 
-    // What is hot is not inflated again, nor is anything asked for.
+    // Hot spans are not inflated again, and nothing is read from the store.
     let before = inflated(&first, "span");
     world.log.borrow_mut().clear();
     read_all(&first);
@@ -67,7 +67,7 @@ fn fifty_reads_inflate_a_layer_once() {
     assert_eq!(inflated(&first, "span"), before);
     assert!(metric(&first, "strata_tier_hits_total{kind=\"span\",tier=\"hot\"}") > spans);
 
-    // What is warm is not inflated again by any isolate.
+    // Warm spans are not inflated again by any isolate.
     let second = world.isolate(&[SMALL]);
     world.log.borrow_mut().clear();
     read_all(&second);
@@ -84,7 +84,7 @@ fn fifty_reads_inflate_a_layer_once() {
         spans
     );
 
-    // What is forgotten is inflated from the index in the cold tier.
+    // Spans that the warm tier has lost are inflated from the index in the cold tier.
     world.warm.memory.forget();
     let third = world.isolate(&[SMALL]);
     world.log.borrow_mut().clear();
@@ -116,7 +116,7 @@ fn neighbouring_spans_come_with_one_range() {
         world.log.borrow_mut().clear();
         let whole = get(&isolate, &file(&layer, "a"));
         assert!(whole.body == bytes);
-        // One word for all spans that one tier had.
+        // One entry for all spans that came from one tier.
         let timing = whole.header("server-timing").unwrap();
         assert_eq!(timing.matches("span;desc=cold").count(), 1, "{timing}");
         assert_eq!(

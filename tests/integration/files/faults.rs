@@ -22,7 +22,7 @@ fn a_store_that_fails_once_harms_nobody() {
         let expected = inside(&right, layer);
         assert!(operations > 5);
         let mut failures = 0;
-        // Of many operations, those of steps are alike: every so many of them fail.
+        // The operations of steps are alike, so about ten of all operations fail.
         for number in (1..=operations).step_by(1 + operations / 10) {
             for verdict in [
                 lost(),

@@ -71,7 +71,7 @@ fn an_image_is_its_layers_over_each_other() {
         assert_eq!(children[0]["layer"], digest(&layers[0]).to_string());
         assert_eq!(children[1]["layer"], digest(&layers[2]).to_string());
     }
-    // Each file is from its layer: two with the same name differ by their tag.
+    // Each file is from its own layer: two files with the same name have different etags.
     let tag = |target: String| get(&isolate, &target).header("etag").map(str::to_owned);
     assert_ne!(
         tag(file(&layers[0], "etc/replaced")),
@@ -143,14 +143,14 @@ fn of_an_index_of_images_one_is_chosen_by_platform() {
         let platforms = json!(["linux/arm64/v8", "windows/amd64", "linux/amd64"]);
         assert_eq!(detail["platforms"], platforms, "{message}");
     }
-    // The only one that there is need not be named.
+    // The only platform need not be named.
     push("one", &[about, arm]);
     assert_eq!(read(&isolate, &target("one", "")), b"arm");
     assert_eq!(
         get(&isolate, &target("one", "?platform=linux/amd64")).status,
         404
     );
-    // Pages of a listing stay with the platform.
+    // The next page of a listing is of the same platform.
     let listed = get(
         &isolate,
         "/v2/a/_strata/images/all/files/?n=1&platform=linux/arm64",
@@ -168,7 +168,7 @@ fn of_an_index_of_images_one_is_chosen_by_platform() {
         "/v2/a/_strata/images/two/files/?n=1&last=x&platform=a%3Eb%26n%3D%C3%A9"
     );
     assert_eq!(json_of(&get(&isolate, &link))["children"][0]["name"], "y");
-    // An index in an index is not looked into.
+    // An index in an index is not read.
     let inner = push("inner", &[amd]);
     let mut inner = descriptor(OCI_INDEX, inner.to_string().as_bytes());
     inner["platform"] = json!({ "os": "linux", "architecture": "amd64" });
@@ -197,7 +197,7 @@ fn a_layer_that_is_not_what_the_configuration_says_is_not_shown_as_part_of_the_i
         "{message}"
     );
     assert_eq!(read(&isolate, &file(&layer, "a")), b"1");
-    // A configuration that is none of an image says nothing.
+    // A configuration of another type states no diff IDs.
     push_blob(&isolate, "a", b"{}");
     let manifest = json!({
         "schemaVersion": 2,

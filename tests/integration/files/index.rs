@@ -28,7 +28,8 @@ fn an_index_that_is_of_no_use_is_made_anew() {
         assert_eq!(passes(&isolate, "indexed"), 1);
         assert!(world.stored(&key).unwrap() == right);
 
-        // Where the warm tier has it as well, nobody is held up, and nobody makes it twice.
+        // If the warm tier has the damaged index as well, no client is delayed, and no isolate
+        // makes the index twice.
         let value = warm::Value {
             content: warm::Content {
                 media_type: String::new(),
@@ -91,7 +92,7 @@ fn a_part_of_an_index_that_is_of_no_use_has_it_made_anew() {
     assert!(read(&isolate, &target) == words(1, 9 * SPAN));
 }
 
-/// An archive with so many files of long names that do not compress.
+/// An archive with so many files, whose names are long and do not compress.
 fn crowded(count: u64) -> Vec<u8> {
     let tar = (0..count).fold(Tar::default(), |tar, n| {
         let name: String = noise(n + 1, 90)
@@ -137,14 +138,14 @@ fn of_a_large_index_a_lookup_reads_one_block() {
     );
     let (_, log) = world.ask(&isolate, &request);
     assert_eq!(log, Vec::<String>::new());
-    // What is not there is known from one block as well.
+    // That a file is absent is known from one block as well.
     let absent = Ask::new(&format!("GET {}", file(&layer, "0007/zzz")));
     let (answer, log) = world.ask(&isolate, &absent);
     refused(&answer, 404, "FILE_UNKNOWN");
     let pages_read = count(&log, "cold get pages");
     let asked = log.iter().filter(|entry| !entry.starts_with("warm put"));
     assert!(pages_read <= 2 && asked.count() == pages_read, "{log:?}");
-    // Pages that are gone have the index made anew.
+    // If pages are gone, the index is made again.
     world.delete(&key::pages(&digest));
     let isolate = world.isolate(&[NO_WARM]);
     refused(&ask(&isolate, &request), 503, "UNAVAILABLE");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a reply is made of, item by item, as far as a client reads it.
+/// The items of a reply, as far as a client reads it.
 async fn open(isolate: &Isolate, target: &str, range: Option<&str>) -> MemoryBody {
     let mut headers = http::HeaderMap::new();
     headers.insert("authorization", "Basic ZGV2OnNlY3JldA==".parse().unwrap());
@@ -59,7 +59,7 @@ fn a_large_file_is_inflated_as_it_is_read() {
             }
             assert!(read == bytes, "{writer}");
         });
-        // It passes by: neither memory nor the warm tier takes it.
+        // The body is streamed past the caches: neither memory nor the warm tier keeps it.
         let held = "strata_tier_held_bytes{kind=\"span\",tier=\"hot\"}";
         assert_eq!(metric(&isolate, held), 0);
         assert_eq!(world.count("warm put span"), 0);
@@ -99,7 +99,7 @@ fn many_ranges_of_a_large_file_are_not_held_at_once() {
         200
     );
     let large = (0..5).map(|n| format!("{}-{}", n * 8 * MIB, (n + 1) * 8 * MIB - 2));
-    // Of each span, a byte.
+    // One byte of each span.
     let small = (0..40).map(|n| format!("{0}-{0}", n * MIB + 7));
     for ranges in [large.collect::<Vec<_>>(), small.collect()] {
         let before = inflated(&isolate, "span");
@@ -217,7 +217,7 @@ fn holes_of_a_sparse_file_are_zeros() {
 
 #[test]
 fn many_segments_take_no_more_memory_than_their_bytes() {
-    // A file of 3,000 bytes, each in the middle of nothing.
+    // A file of 3,000 bytes, each in the middle of a hole.
     let count = 3_000;
     let mut map = format!("{count}\n");
     for n in 0..count {
@@ -248,7 +248,7 @@ fn many_segments_take_no_more_memory_than_their_bytes() {
         answer.body.iter().filter(|byte| **byte == b'1').count(),
         count
     );
-    // Headers do not grow with what it is made of.
+    // The size of the headers does not grow with the number of segments.
     let headers: usize = answer.headers.values().map(http::HeaderValue::len).sum();
     assert!(headers < 2_000, "{headers} bytes of headers");
 }

@@ -85,7 +85,7 @@ fn a_table_of_contents_says_what_is_in_a_layer() {
         b"odd"
     );
 
-    // All pages together are the same, and none says an entry twice. What has one path is not parted.
+    // All pages together are the same, and no entry comes twice. Entries of one path stay together.
     for limit in 1..=16 {
         let target = format!("{}?n={limit}", contents(&layer));
         let (paged, count) = pages(&isolate, &target, "entries");

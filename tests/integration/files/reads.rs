@@ -129,7 +129,7 @@ fn of_many_who_look_into_a_layer_one_indexes_it() {
     assert!(answers.iter().all(|answer| answer.status == 200));
     assert_eq!(world.count("cold put index"), 1);
     assert_eq!(inflated(&isolate, "pass"), archive.len() as u64);
-    // Of the file's spans, each was inflated once.
+    // Each of the file's spans was inflated once.
     assert!(inflated(&isolate, "span") <= archive.len() as u64);
     assert!(metric(&isolate, "strata_single_flight_joins_total{kind=\"span\"}") > 0);
 }
@@ -151,7 +151,7 @@ fn of_many_who_wait_for_a_pass_that_fails_the_next_does_it() {
 
 #[test]
 fn spans_of_which_many_come_out_of_little_are_stored_each_by_its_number() {
-    // Noise that comes again is next to nothing for zstd, and all of it for deflate.
+    // Repeated noise compresses to almost nothing with zstd, and not at all with deflate.
     let noise: Vec<u8> = (0..30_000_u32)
         .flat_map(|n| *digest(&n.to_le_bytes()).hash().first_chunk::<32>().unwrap())
         .collect();

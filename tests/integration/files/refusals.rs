@@ -2,14 +2,15 @@
 
 use super::*;
 
-/// Layers that can't be indexed, with the setting under which they can't, and the word for the reason.
+/// Layers that cannot be indexed, with the setting under which they fail, and the word for the
+/// reason.
 fn refusals() -> Vec<(Vec<u8>, (&'static str, &'static str), &'static str)> {
     let none = ("STRATA_LOG", "errors");
     let two = Tar::default()
         .file("a", words(1, 100_000))
         .file("b", "")
         .end();
-    // Its checksum alone is another.
+    // Only its checksum is wrong.
     let mut check = gzip(&two);
     let at = check.len() - 6;
     check[at] ^= 1;
@@ -56,7 +57,7 @@ fn what_can_not_be_indexed_is_refused_with_a_reason_and_remembered() {
             (passes(&isolate, "refused"), metric(&isolate, &name)),
             (1, 1)
         );
-        // Nobody reads it again in vain, here or elsewhere.
+        // No isolate reads it again.
         let (again, log) = world.ask(&isolate, &Ask::new(&format!("GET {}", contents(&layer))));
         assert_eq!(refused(&again, 422, "LAYER_INVALID").0, message);
         assert_eq!(log, Vec::<String>::new(), "{message}");
@@ -65,7 +66,7 @@ fn what_can_not_be_indexed_is_refused_with_a_reason_and_remembered() {
         assert_eq!(refused(&again, 422, "LAYER_INVALID").0, message);
         assert_eq!(count(&log, "cold get blob"), 0, "{log:?}");
         assert!(progress(&world, &layer).is_none());
-        // It can be pulled all the same.
+        // It can be pulled nevertheless.
         let blob = format!("/v2/a/blobs/{}", digest(&layer));
         assert!(read(&isolate, &blob) == layer);
     }
@@ -76,7 +77,7 @@ fn what_was_beyond_a_limit_is_tried_again_under_another() {
     let layer = gzip(&Tar::default().file("a", "1").file("b", "2").end());
     let world = World::with_layer(&layer);
     let strict = world.isolate(&[("STRATA_INDEX_ENTRIES", "1")]);
-    // Often enough for the refusal to go warm.
+    // Often enough for the refusal to be promoted to the warm tier.
     for _ in 0..5 {
         refused(&get(&strict, &contents(&layer)), 422, "LAYER_INVALID");
     }
@@ -84,11 +85,11 @@ fn what_was_beyond_a_limit_is_tried_again_under_another() {
     let lax = world.isolate(&[("STRATA_INDEX_ENTRIES", "2")]);
     assert_eq!(read(&lax, &file(&layer, "b")), b"2");
     assert_eq!(passes(&lax, "indexed"), 1);
-    // Others find it.
+    // Other isolates find the index.
     let third = world.isolate(&[("STRATA_INDEX_ENTRIES", "2")]);
     assert_eq!(read(&third, &file(&layer, "b")), b"2");
     assert_eq!(passes(&third, "indexed"), 0);
-    // What is no layer at all is not tried again.
+    // A blob that is not a layer at all is not tried again.
     let garbage = noise(1, 1_000);
     push_blob(&strict, "a", &garbage);
     refused(&get(&strict, &contents(&garbage)), 422, "LAYER_INVALID");

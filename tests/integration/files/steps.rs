@@ -81,7 +81,7 @@ fn isolates_that_alternate_come_to_the_same() {
             inside(&world, &layer) == inside(&at_once, &layer),
             "{writer}"
         );
-        // At the same time, they do the same twice, and harm nobody.
+        // At the same time, both do the same work, without harm.
         let world = World::with_layer(&layer);
         let (one, other) = (world.isolate(&[SMALL, STEP]), world.isolate(&[SMALL, STEP]));
         let request = Ask::new(&format!("GET {}", contents(&layer)));
@@ -95,7 +95,7 @@ fn isolates_that_alternate_come_to_the_same() {
             inside(&world, &layer) == inside(&at_once, &layer),
             "{writer}"
         );
-        // Should one have written after the other was done, the clock clears it away.
+        // If one wrote after the other was done, the clock deletes it.
         block_on(async {
             for _ in 0..16 {
                 one.tick().await;
@@ -122,7 +122,7 @@ fn an_isolate_that_dies_in_the_middle_of_a_step_leaves_it_to_others() {
         world.fail(at, number, Verdict::Never);
         let request = Ask::new(&format!("GET {}", contents(&layer)));
         block_on(async {
-            // The platform cancels what never ends.
+            // The platform cancels requests that never end.
             for _ in 0..12 {
                 let asked = pin!(ask_now(&dying, &request));
                 let patience = pin!(async {
@@ -155,7 +155,7 @@ fn a_pass_over_a_layer_that_is_gone_is_given_up() {
     world.delete(&key::blob(&digest(&layer)));
     block_on(isolate.tick());
     assert!(progress(&world, &layer).is_none());
-    // Where the blob goes while it is looked into, nobody is told that it is no layer.
+    // If the blob is deleted while it is indexed, no client is told that it is not a layer.
     let world = World::with_layer(&layer);
     let isolate = world.isolate(&[SMALL, STEP]);
     assert_eq!(get(&isolate, &contents(&layer)).status, 202);
@@ -163,7 +163,7 @@ fn a_pass_over_a_layer_that_is_gone_is_given_up() {
     let (message, _) = refused(&get(&isolate, &contents(&layer)), 503, "UNAVAILABLE");
     assert!(message.contains("push it again"), "{message}");
     assert!(inside(&world, &layer).is_empty());
-    // Nor where it is not all there.
+    // Nor if a part of it is absent.
     let world = World::with_layer(&layer);
     let blob = key::blob(&digest(&layer));
     let head = block_on(world.cold.memory.head(&blob)).unwrap().unwrap();
@@ -191,7 +191,7 @@ fn the_clock_is_not_held_up_by_a_layer_that_can_not_be_read() {
     let isolate = world.isolate(&[]);
     for (number, layer) in layers.iter().enumerate() {
         if number < 5 {
-            // Of those that come first, the bytes are gone, and what says where they are is not.
+            // Of the first ones, the bytes are absent, but their records are stored.
             let start = ask(&isolate, &Ask::new("POST /v2/a/blobs/uploads/"));
             let patch = Ask::new(&format!("PATCH {}", start.location()));
             let location = ask(&isolate, &patch.stream(layer)).location();
@@ -243,11 +243,11 @@ fn a_push_has_its_layers_indexed_where_the_settings_say_so() {
     let other = world.isolate(&settings);
     assert_eq!(read(&other, &file(&long, "dir/file-01")), words(1, 200_000));
     assert_eq!(inflated(&other, "pass"), 0);
-    // Pushed again, nothing is done again.
+    // After another push of the same image, no work is repeated.
     push_image(&isolate, "v2", &parts);
     assert!(progress(&world, &long).is_none() && progress(&world, &short).is_none());
 
-    // What was cut off after the reply is left to the clock.
+    // Indexing that was cut off after the reply is left to the clock.
     let world = World::new();
     let isolate = world.isolate(&settings);
     world.fail_all("cold get blob", lost());

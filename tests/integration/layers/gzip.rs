@@ -47,7 +47,7 @@ fn member(bytes: &[u8], level: u8) -> Vec<u8> {
     wrap(&compress_to_vec(bytes, level), bytes, 0)
 }
 
-/// A member in which a flush follows every so many bytes.
+/// A member with a flush after every so many bytes.
 fn flushed(
     bytes: &[u8],
     every: usize,
@@ -70,7 +70,7 @@ fn flushed(
     wrap(&deflated, bytes, 0)
 }
 
-/// Bytes that compress as those of programs do, about.
+/// Bytes that compress about as programs do.
 fn sample(length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 32);
     let mut state = 88_172_645_463_325_252_u64;
@@ -115,7 +115,7 @@ fn inflate(bytes: &[u8], piece: usize, span: u64) -> Result<(Vec<u8>, Vec<Checkp
     Ok((out, std::iter::from_fn(|| gunzip.checkpoint()).collect()))
 }
 
-/// What the program gzip makes of bytes; none where it refuses them.
+/// The output of the program gzip; none if it refuses the bytes.
 fn reference(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut gzip = Command::new("gzip")
         .arg("-dc")
@@ -126,14 +126,14 @@ fn reference(bytes: &[u8]) -> Option<Vec<u8>> {
         .unwrap();
     let mut input = gzip.stdin.take().unwrap();
     let bytes = bytes.to_vec();
-    // It may refuse before it has read all.
+    // It may refuse before it has read all of the input.
     let writer = std::thread::spawn(move || drop(input.write_all(&bytes)));
     let output = gzip.wait_with_output().unwrap();
     writer.join().unwrap();
     output.status.success().then_some(output.stdout)
 }
 
-/// Inflates bytes in every way there is, and compares.
+/// Inflates bytes in every possible way, and compares the outputs.
 #[track_caller]
 fn check(bytes: &[u8], expected: &[u8]) -> Vec<Checkpoint> {
     let span = (expected.len() as u64 / 12).max(40);
@@ -174,7 +174,7 @@ fn check(bytes: &[u8], expected: &[u8]) -> Vec<Checkpoint> {
     checkpoints
 }
 
-/// Cuts and changes bytes everywhere: what comes of it is an error, or right.
+/// Cuts and changes bytes everywhere: the result is an error, or the right bytes.
 #[track_caller]
 fn check_damaged(bytes: &[u8], expected: &[u8], ends: &[usize]) {
     for end in 0..bytes.len() {
@@ -313,7 +313,7 @@ fn long_zeros() {
 
 #[test]
 fn a_sync_flush_for_every_few_bytes() {
-    // A flush leaves two blocks: not more than are allowed.
+    // A flush leaves two blocks, which is within the limit.
     let bytes = noise(32_000);
     let all = flushed(&bytes, 4, TDEFLFlush::Sync, CompressionStrategy::Default);
     let (_, blocks) = starts(&check(&all, &bytes));
@@ -348,7 +348,8 @@ fn garbage_after_the_last_member() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Any bytes, in any members, flushed anyhow, come out of any pieces, and out of each checkpoint.
+    /// Any bytes, in any members, with any flushes, are decoded from any pieces and from each
+    /// checkpoint.
     #[test]
     fn any_members_come_out_from_everywhere(
         parts in prop::collection::vec((0..20_000_usize, 0..=9_u8, 16..5_000_usize, any::<bool>()), 1..6),
@@ -383,7 +384,7 @@ proptest! {
         }
     }
 
-    /// Bytes that nobody compressed are refused, or are gzip to the program as well.
+    /// Arbitrary bytes are refused, or are gzip for the program as well.
     #[test]
     fn any_bytes_are_refused_or_what_gzip_says(
         length in 0..400_usize,

@@ -30,14 +30,14 @@ fn options() -> Options {
     }
 }
 
-/// An index, and what is stored beside it.
+/// An index, and the objects that are stored beside it.
 #[derive(Debug, Eq, PartialEq)]
 struct Indexed {
     bytes: Vec<u8>,
     objects: Vec<Vec<u8>>,
 }
 
-/// Takes what is to be stored, which is numbered in its order.
+/// Takes the objects that are to be stored, numbered in order.
 fn take_objects(pass: &mut Pass, objects: &mut Vec<Vec<u8>>) {
     while let Some((number, object)) = pass.object() {
         assert_eq!(number as usize, objects.len());
@@ -67,7 +67,7 @@ impl Indexed {
             pass.pause();
             let (read, _) = pass.position();
             let rest = &layer[read as usize..];
-            // A layer that is no gzip pauses wherever a piece ends.
+            // A layer that is not gzip pauses at the end of any piece.
             for piece in rest.chunks(100_000) {
                 pass.push(piece).unwrap();
                 if pass.is_paused() {
@@ -127,7 +127,7 @@ impl Indexed {
         entries
     }
 
-    /// Reads bytes of the archive, and counts those that were inflated for it.
+    /// Reads bytes of the archive, and counts the bytes that were inflated for it.
     fn read(&self, layer: &[u8], bytes: Range<u64>) -> Result<(Vec<u8>, u64), SpanError> {
         let index = self.index();
         let (mut out, mut inflated) = (Vec::new(), 0);
@@ -148,7 +148,7 @@ impl Indexed {
     }
 }
 
-/// A folder that is gone after the test.
+/// A folder that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -182,7 +182,7 @@ fn run(folder: &Path, command: &str) -> Vec<u8> {
     output.stdout
 }
 
-/// Files as images have them: this project's, what was compiled of it, noise, and nothing.
+/// Files as in images: the source of this project, noise, zeros, and an empty file.
 fn tree(folder: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let root = env!("CARGO_MANIFEST_DIR");
     run(
@@ -334,7 +334,7 @@ fn a_cut_or_changed_layer_is_refused_or_right() {
             let Ok(indexed) = Indexed::new(&changed, 999) else {
                 continue;
             };
-            // Where there is no checksum, other bytes are another archive; but then its diff ID says so.
+            // Without a checksum, other bytes are another archive; then the diff ID differs.
             assert!(
                 indexed.bytes == whole.bytes || writer == "plain" || at < 10,
                 "{writer}, changed at {at}"
@@ -365,7 +365,7 @@ fn a_changed_index_is_noticed() {
     assert!(index.read_block(0, &bytes).is_ok());
     bytes[7] ^= 1;
     assert_eq!(index.read_block(0, &bytes), Err(IndexError::Corrupt));
-    // A window that is not the one: the span's checksum tells.
+    // A wrong window: the span's checksum detects it.
     let span = index
         .spans
         .iter()
@@ -383,7 +383,7 @@ fn a_changed_index_is_noticed() {
     assert!(span.inflate(&other, input, span.length()).is_err());
 }
 
-/// A step of a pass ends by what it has worked, also where hardly anything came out.
+/// A step of a pass ends by the work it has done, even if there is hardly any output.
 #[test]
 fn blocks_of_no_bytes_are_work() {
     let mut blocks = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
@@ -454,7 +454,7 @@ fn what_is_no_layer_is_refused_with_a_reason() {
             true
         )
     );
-    // Members of nothing but a long name.
+    // Members that consist of a long name.
     let mut member = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3];
     member.extend([b'n'; 200_000]);
     member.extend([0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -512,7 +512,7 @@ fn a_pass_may_leave_the_diff_id_to_its_caller() {
         let mut pass = Pass::without_diff_id(layer.len() as u64, options());
         let mut out = Vec::new();
         for piece in layer.chunks(4_099) {
-            // It could not go on with half a sum.
+            // The pass does not pause, because it could not resume the caller's checksum.
             pass.pause();
             pass.push_to(piece, |bytes| out.extend_from_slice(bytes))
                 .unwrap();
@@ -529,7 +529,7 @@ fn a_pass_may_leave_the_diff_id_to_its_caller() {
     }
 }
 
-/// Entries of a header each: what is said of them is in the names.
+/// Entries of one header each, with all of their data in the names.
 fn headers(names: impl Iterator<Item = String>) -> Vec<u8> {
     let mut archive = Vec::new();
     for name in names {
@@ -553,7 +553,7 @@ fn headers(names: impl Iterator<Item = String>) -> Vec<u8> {
 
 #[test]
 fn a_table_of_contents_is_sorted_and_found_by_blocks() {
-    // In an order that is far from theirs, with one path many times.
+    // In an order that is far from sorted, with one path many times.
     let names = (0..40_000_u32).map(|n| match n % 10 {
         3 => "the/same".to_owned(),
         _ => format!("folder-{}/file-{}", n.wrapping_mul(7_919) % 97, n),
@@ -563,7 +563,7 @@ fn a_table_of_contents_is_sorted_and_found_by_blocks() {
     let index = indexed.index();
     let mut expected: Vec<(String, u64)> = names.zip((0..).map(|n| 512 * (n + 1))).collect();
     expected.sort();
-    // Of a path that comes thousands of times, all are found.
+    // Of a path that occurs thousands of times, all entries are found.
     let last = expected
         .iter()
         .rposition(|(name, _)| name == "the/same")

@@ -10,7 +10,7 @@ use strata_support::layers::{Folder, Tar, gzip, noise, run, through, words};
 
 const SPAN: u64 = 1 << 20;
 
-/// A layer, and the objects that a pass has left beside it.
+/// A layer, and the objects that a pass has stored beside it.
 struct Held {
     bytes: Vec<u8>,
     objects: Vec<Vec<u8>>,
@@ -34,7 +34,7 @@ impl Held {
         }
     }
 
-    /// The bytes of a file, and how many were read and inflated for them.
+    /// The bytes of a file, and how many bytes were read and inflated for them.
     fn read(&self, path: &str, range: Range<u64>) -> Result<(Vec<u8>, u64, u64), ReadError> {
         let mut reading = self.layer.open(path.as_bytes(), range)?;
         let mut read = 0;
@@ -95,7 +95,7 @@ fn any_range_of_a_file_takes_the_spans_that_it_is_in() {
                 let [start, end] =
                     [range.start, range.end].map(|at| usize::try_from(at.min(size)).unwrap());
                 assert!(found == content[start..end], "{name}: {path} at {range:?}");
-                // A span more than was asked for, on either side.
+                // At most a span more than the range, on either side.
                 let most = found.len() as u64 + 2 * SPAN + 200_000;
                 assert!(
                     inflated <= most,

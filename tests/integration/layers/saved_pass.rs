@@ -13,7 +13,7 @@ fn options() -> Options {
     }
 }
 
-/// The state that the first pause after so many bytes of a layer leaves.
+/// The state at the first pause after so many bytes of a layer.
 fn saved(layer: &[u8], after: usize) -> Vec<u8> {
     let mut pass = Pass::new(layer.len() as u64, options());
     for (number, piece) in layer.chunks(512).enumerate() {
@@ -29,7 +29,7 @@ fn saved(layer: &[u8], after: usize) -> Vec<u8> {
     unreachable!("the pass does not pause");
 }
 
-/// Goes on from a state to the end, if it is taken for one.
+/// Resumes from a state and runs to the end, if the state is accepted.
 fn go_on(state: &[u8], layer: &[u8]) {
     let Some(mut pass) = Pass::load(state, layer.len() as u64, &options()) else {
         return;
@@ -45,7 +45,7 @@ fn go_on(state: &[u8], layer: &[u8]) {
     let _ = pass.object();
 }
 
-/// Every byte of a state set to others, and drawn out to the largest number.
+/// Every byte of a state set to other values, and extended to the largest number.
 fn never_panics(layer: &[u8], after: usize) {
     let state = saved(layer, after);
     go_on(&state, layer);
@@ -56,7 +56,8 @@ fn never_panics(layer: &[u8], after: usize) {
             failed.push(format!("{what} at byte {at} of {}", state.len()));
         }
     };
-    // After the limits, which must be the same, counters come first and last; windows and blocks are deflate, of which a part does for all.
+    // After the limits, which must match, counters come first and last. Windows and blocks are
+    // deflate, so a part of them is enough.
     let chosen =
         |at: &usize| (28..320).contains(at) || at.is_multiple_of(997) || at + 100 > state.len();
     for at in (0..state.len()).filter(chosen) {

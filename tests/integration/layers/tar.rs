@@ -20,7 +20,7 @@ use strata::layer::{
     tar::{Limits, TarError, Untar},
 };
 
-/// A directory that is gone after the test.
+/// A directory that is removed after the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -38,11 +38,11 @@ impl Drop for Scratch {
     }
 }
 
-/// What a format has room for.
+/// The values that a format can hold.
 #[derive(Clone, Copy, Debug)]
 struct Format {
     name: &'static str,
-    /// The longest path, and the longest link, that are tried.
+    /// The longest path and the longest link to try.
     lengths: (usize, usize),
     /// Whether numbers may be large, and times before 1970.
     is_wide: bool,
@@ -107,7 +107,7 @@ fn says_of_gnu_archives_what_the_file_system_says() {
     check(GNU, &["--sparse"]);
     // The holes are found by reading.
     check(GNU, &["--sparse", "--hole-detection=raw"]);
-    // Directories come as their lists of names, and all have times of access.
+    // Directories contain their lists of names, and all entries have access times.
     check(GNU, &["--incremental"]);
     check(GNU, &["--label=of a volume"]);
 }
@@ -124,7 +124,7 @@ fn says_of_pax_archives_what_the_file_system_says() {
     check(PAX, &["--pax-option=globexthdr.name=all,comment=of all"]);
 }
 
-/// Archives a tree, and compares each entry with the file it was made of.
+/// Archives a tree, and compares each entry with its file.
 #[track_caller]
 fn check(format: Format, options: &[&str]) {
     let called: String = options.concat().replace(['/', ' ', '='], "");
@@ -174,7 +174,7 @@ fn check(format: Format, options: &[&str]) {
     assert_eq!(holes > 3, is_sparse, "{format:?} {options:?}: {holes}");
 }
 
-/// Makes a tree of files, as odd as a format takes them.
+/// Makes a tree of files, as unusual as the format can hold.
 fn grow(root: &Path, format: Format) {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     fs::create_dir_all(root.join("a/deep er/directory")).unwrap();
@@ -204,7 +204,7 @@ fn grow(root: &Path, format: Format) {
     long(root, format);
     holes(root);
 
-    // What is changed last stays.
+    // Permissions are changed last, so that they stay.
     for (name, mode) in [
         ("empty", 0o400),
         ("a/block", 0o4755),
@@ -315,7 +315,7 @@ fn read(archive: &[u8], piece: usize) -> Vec<Entry> {
     entries
 }
 
-/// All files below a directory, and itself, by their paths from there.
+/// A directory and all files below it, by their relative paths.
 fn walk(root: &Path, files: &mut BTreeMap<Vec<u8>, PathBuf>) {
     let mut pending = vec![root.to_owned()];
     while let Some(path) = pending.pop() {
@@ -399,7 +399,7 @@ fn compare(entry: &Entry, path: &Path, format: Format, first: &mut BTreeMap<u64,
     assert_eq!(entry.device, device, "{path}");
 }
 
-/// The bytes of a file, from those in the archive.
+/// The bytes of a file, from the segments in the archive.
 fn content_of(entry: &Entry, archive: &[u8]) -> Vec<u8> {
     let whole = [Segment {
         offset: 0,

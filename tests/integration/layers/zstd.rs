@@ -11,10 +11,10 @@ use std::{
 use strata::layer::zstd::{Event, Unzstd, ZstdError};
 
 const LIMIT: u64 = 8 << 20;
-/// What `--long=27` needs.
+/// The window size that `--long=27` needs.
 const LARGE: u64 = 1 << 27;
 
-/// All that is seen of a stream.
+/// All results of decoding a stream.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Seen {
     out: Vec<u8>,
@@ -41,7 +41,7 @@ fn see(mut unzstd: Unzstd, bytes: &[u8], piece: usize) -> Seen {
     seen
 }
 
-/// Decodes it in pieces of many sizes, and from each of its frames.
+/// Decodes a stream in pieces of many sizes, and from each of its frames.
 #[track_caller]
 fn check(what: &str, bytes: &[u8], expected: &[u8], limit: u64) -> Seen {
     let whole = see(Unzstd::new(limit), bytes, usize::MAX);
@@ -84,7 +84,7 @@ impl Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        // Nothing else depends on it.
+        // Nothing else depends on the file.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -108,7 +108,7 @@ fn compress(bytes: &[u8], options: &[&str]) -> Vec<u8> {
     run(options, &Input::new(bytes), Stdio::null())
 }
 
-/// Compresses what comes, as a writer of layers does: nothing says how much there is.
+/// Compresses a stream, as a writer of layers does: the header does not state the length.
 fn compress_stream(bytes: &[u8], options: &[&str]) -> Vec<u8> {
     let input = Input::new(bytes);
     let from = File::open(&input.0).expect("it was written");
@@ -130,7 +130,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| random().to_le_bytes()[0]).collect()
 }
 
-/// Bytes that compress as those of programs do, about: literals of few kinds, copies from near and far.
+/// Bytes that compress about as programs do: literals of few kinds, copies from near and far.
 fn sample(length: usize, seed: u64) -> Vec<u8> {
     let mut random = random(seed);
     let mut bytes = vec![0];
@@ -220,7 +220,7 @@ fn frames_are_read_one_after_another() {
         expected.push((bytes.len() as u64, index as u64 * 50_000 + 50_000));
         bytes.extend(&empty);
     }
-    // As the seekable format ends: a table of frames, and its own magic number.
+    // The end of the seekable format: a table of frames, and its own magic number.
     bytes.extend(skippable(&[0x5e, 0, 0, 0, 0, 0xb1, 0xea, 0x92, 0x8f]));
     let seen = check("frames", &bytes, &sample, LIMIT);
     assert_eq!(seen.frames, expected);
@@ -241,7 +241,7 @@ fn a_large_window_is_refused_or_taken() {
 
 #[test]
 fn what_is_far_back_is_found() {
-    // Noise that comes again from nearly as far back as the window goes, in every place of what holds it.
+    // Noise that repeats from nearly the size of the window back, at every position of the buffer.
     let noise = noise(120_000, 13);
     let mut expected = Vec::new();
     for index in 0..20_u8 {
@@ -280,14 +280,14 @@ fn what_is_changed_anywhere_is_noticed() {
                 let mut bytes = checked.clone();
                 bytes[at] ^= change;
                 let seen = see(Unzstd::new(LIMIT), &bytes, 700);
-                // The flag that there is a checksum is in byte 4: without it, four bytes are left over.
+                // The checksum flag is in byte 4: without it, four bytes are left over.
                 if seen.error.is_none() {
                     assert!(seen.out == sample, "byte {at}, {level}");
                 }
                 if let Some(byte) = unchecked.get(at) {
                     let mut bytes = unchecked.clone();
                     bytes[at] = byte ^ change;
-                    // Nothing can be said of what comes out, but that the cut does not matter.
+                    // The output is arbitrary, but it does not depend on the size of the pieces.
                     let whole = see(Unzstd::new(LIMIT), &bytes, usize::MAX);
                     assert!(see(Unzstd::new(LIMIT), &bytes, 13) == whole, "byte {at}");
                 }

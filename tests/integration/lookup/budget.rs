@@ -14,14 +14,14 @@ use strata::{
     },
 };
 
-/// Layers in memory that count what they are asked.
+/// Layers in memory that count the requests to them.
 #[derive(Default)]
 struct Counted {
     layers: Vec<BTreeMap<Vec<u8>, Vec<Entry>>>,
     seeks: Cell<u64>,
-    /// How often others had their turn.
+    /// How often other requests had their turn.
     turns: Cell<u64>,
-    /// That of the last request.
+    /// The budget of the last request.
     budget: RefCell<Budget>,
 }
 
@@ -95,7 +95,7 @@ impl Counted {
         (page, self.seeks.get())
     }
 
-    /// All names of a directory, how many pages they came in, and the most seeks of one of these.
+    /// All names of a directory, the number of pages, and the most seeks of one page.
     fn pages(&self, path: &str) -> (Vec<String>, usize, u64) {
         let (mut names, mut pages, mut most) = (Vec::new(), 0, 0);
         let mut after: Option<Vec<u8>> = None;
@@ -120,7 +120,7 @@ fn nested(name: &str, depth: usize) -> String {
     vec![name; depth].join("/")
 }
 
-/// A directory in a directory, so many times.
+/// Directories that are nested so many times.
 fn directories(depth: usize) -> impl Iterator<Item = String> {
     (1..=depth).map(|depth| format!("{}/", nested("d", depth)))
 }
@@ -170,14 +170,14 @@ fn each_parent_is_found_from_where_the_lookup_is() {
     let image = image.with([format!("{deep}/l -> {steps}f")]);
     let (found, seeks) = image.resolve(&format!("{deep}/l"));
     assert_eq!(found.unwrap(), format!("{deep}/f"));
-    // Each layer is asked for each directory once, and for what is in the last of them.
+    // Each layer is asked for each directory once, and for the entries of the last directory.
     assert!(seeks < 200 * (2 * 30 + 10), "{seeks}");
 }
 
 #[test]
 fn a_lookup_that_goes_on_and_on_is_refused() {
-    // Each link leads to directories that only the lowest layer has: each time, all others are
-    // asked first.
+    // Each link leads to directories that only the lowest layer has, so each time all other layers
+    // are asked first.
     let deep = nested("d", 100);
     let steps: String = (0..120).map(|number| format!("x{number}/../")).collect();
     let directories = (0..120).map(|number| format!("{deep}/x{number}/"));
@@ -266,8 +266,8 @@ fn heavy_entries_end_a_page_and_are_no_more_than_remembered() {
 
 #[test]
 fn what_costs_no_seeks_is_counted_as_well() {
-    // One entry is found again and again, by a name of which each part might be a directory that
-    // comes before it.
+    // One entry is found again and again, by a name of which each part could be a directory that
+    // sorts before it.
     let names = (0..200).map(|number| format!("d/{number:03}{}", ".".repeat(4_000)));
     let image = Counted::default().with(names);
     let mut after = None;
@@ -286,9 +286,9 @@ fn what_costs_no_seeks_is_counted_as_well() {
     assert!(pages > 1);
 }
 
-/// An image as people have them, but with as many layers as an image may have, and 100,000 files: a
-/// base with a package manager's and Python's files, and layers that each install, change and
-/// remove something.
+/// A realistic image, but with the largest number of layers, and 100,000 files. A base has the
+/// files of a package manager and of Python; each further layer installs, changes and removes
+/// something.
 fn large() -> (Counted, Vec<String>) {
     const LAYERS: usize = 500;
     const BASE: usize = 30_000;
@@ -346,7 +346,7 @@ fn large() -> (Counted, Vec<String>) {
         };
         files.extend(new.iter().filter(|line| !is_removed(line)).cloned());
         lines.extend(new);
-        // What an earlier layer left in the cache is removed.
+        // Files that an earlier layer left in the cache are removed.
         if layer % 10 == 0 {
             let gone = (3..140).step_by(4);
             lines.extend(

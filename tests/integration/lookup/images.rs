@@ -1,5 +1,5 @@
-//! Lookups in images through the registry: what is refused, what is opened again, and what counts
-//! once.
+//! Lookups in images through the registry: refused paths, layers that are opened again, and layers
+//! that count once.
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
@@ -16,7 +16,7 @@ type Isolate = TestRegistry<Watched, WatchedValues>;
 
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// A registry, and how often its cold store was asked to read anything.
+/// A registry, and the number of reads of its cold store.
 fn registry(settings: &[(&str, &str)]) -> (Isolate, Rc<Cell<u64>>) {
     let reads = Rc::<Cell<u64>>::default();
     let counted = reads.clone();
@@ -115,7 +115,7 @@ fn a_layer_that_an_image_lists_many_times_in_a_row_counts_once() {
 
 #[test]
 fn indexes_that_are_not_held_are_read_again() {
-    // Each has an index of megabytes, for it can be read from hundreds of places.
+    // Each has an index of megabytes, because it can be read from hundreds of positions.
     let (isolate, _) = registry(&[("STRATA_SPAN_BYTES", "65536")]);
     let layers: Vec<_> = (0..8)
         .map(|number| {

@@ -73,7 +73,7 @@ fn a_lookup_counts_its_memory() {
     block_on(tree::list(&image, b"", None, 3)).unwrap();
     let cached = image.budget.memory();
     assert!(cached > 100 * 3 * 64, "{cached} bytes");
-    // Long names fill the cache of answers, which is emptied then.
+    // Long names fill the cache of answers, which is then emptied.
     let image = Alike::new(500, 2_000);
     block_on(tree::list(&image, b"", None, 1)).unwrap();
     let memory = image.budget.memory();
@@ -135,20 +135,20 @@ fn the_memory_of_a_head_is_known_before_it_is_parsed() {
         let memory = index::memory(counts.unwrap(), bytes.len() as u64).unwrap();
         let weight = index.weight() as u64;
         assert!(weight <= memory, "{weight} bytes, and {memory} expected");
-        // Only what is in the head alone is not in memory.
+        // At most the bytes of the head are counted in addition.
         assert!(
             memory <= weight + index.head(),
             "{memory} bytes for {weight}"
         );
     }
-    // Counts that are not as they were written ask for no more than such a head could have.
+    // Damaged counts lease no more than such a head could need.
     let mut bytes = index_of(10, 10);
     bytes.splice(64..72, [0xff; 8]);
     let memory = index::memory(&bytes, bytes.len() as u64).unwrap();
     assert!(memory < 64 * 1024, "{memory} bytes");
     assert_eq!(Known::parse(&bytes), Err(IndexError::Corrupt));
     assert_eq!(index::memory(b"strata", 6), Err(IndexError::Corrupt));
-    // A head that is longer than all bytes asks for none.
+    // A head that is longer than all bytes leases nothing.
     bytes.splice(12..16, [0xff; 4]);
     let memory = index::memory(&bytes, bytes.len() as u64);
     assert_eq!(memory, Err(IndexError::Corrupt));

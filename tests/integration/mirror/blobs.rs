@@ -81,7 +81,7 @@ fn a_blob_is_asked_for_once() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     let path = format!("blobs/{}", digest(LAYER));
-    // A look asks no more than a look.
+    // A `HEAD` request causes only a `HEAD` request.
     let head = ask(&mirror, &Ask::new(&format!("HEAD {}", blob(LAYER))));
     assert_eq!(
         (head.status, head.header("content-length")),
@@ -120,8 +120,8 @@ fn of_many_who_miss_a_blob_one_asks() {
     assert_eq!(world.asked().len(), 1);
 }
 
-/// What a repository of this registry's own has is no word of the upstream: its bytes come from
-/// there, and are stored once.
+/// A blob in a repository of this registry's own says nothing about the upstream: its bytes are
+/// fetched from there, and stored once.
 #[test]
 fn a_blob_that_was_pushed_elsewhere_is_sent_all_the_same() {
     let world = World::new();
@@ -199,18 +199,19 @@ fn nothing_of_a_wrong_blob_is_kept() {
             text(&answer)
         );
         let keys = world.store.memory.keys();
-        // A claim may stay for a while: it gives no right.
+        // A claim may stay for a while; it gives no right.
         let has = |part: &str| keys.iter().any(|key| key.contains(part));
         assert!(
             !has("blobs/") && !has("extents/") && !has("/_link"),
             "{what}: {keys:?}"
         );
-        // The next one is right.
+        // The next fetch is right.
         assert_eq!(get(&mirror, &blob(LAYER)).body, LAYER, "{what}");
     }
 }
 
-/// What was fetched for a manifest is whole: files inside of it are found, and its blobs stay as long as it does.
+/// The blobs that were fetched for a manifest are complete: files inside of them are found, and
+/// they stay as long as the manifest does.
 #[test]
 fn what_is_mirrored_is_as_if_pushed() {
     let world = World::new();
@@ -225,7 +226,7 @@ fn what_is_mirrored_is_as_if_pushed() {
     assert_eq!(with("catalog/up.example/team/app"), 1);
     assert_eq!(with("/up.example/team/app/_grants/"), 4, "{keys:?}");
     assert_eq!(with("/up.example/team/app/_link"), 2);
-    // Without the upstream.
+    // The same without the upstream.
     world.weather(|_| Some(Err(FetchError::Failed("gone".to_owned()))));
     let other = world.mirror(&json!({}));
     assert_eq!(

@@ -1,4 +1,4 @@
-//! State that clients can make an isolate keep: all of it is bounded, whatever they ask for.
+//! State that clients can make an isolate keep: all of it is bounded for any requests.
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
@@ -12,10 +12,10 @@ use strata_support::{
     watched::Watched,
 };
 
-/// How many tags a mirror remembers, of those that there are and of those that there are not.
+/// How many tags a mirror remembers, both of those that exist and of those that do not.
 const TAGS: usize = 4_096;
 
-/// Asks for a manifest, and does nothing of what is left to do after the reply.
+/// Requests a manifest, and runs none of the background work after the reply.
 fn glance(mirror: &TestRegistry<Watched>, number: usize) -> u16 {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", "Basic ZGV2OnNlY3JldA==".parse().unwrap());
@@ -31,7 +31,7 @@ fn glance(mirror: &TestRegistry<Watched>, number: usize) -> u16 {
     response.status().as_u16()
 }
 
-/// How many of 5,000 tags are still known of when all of them were asked for.
+/// How many of 5,000 tags are still cached after all of them were requested.
 fn remembered(status: u16) -> usize {
     let asked = Rc::new(Cell::new(0_usize));
     let count = asked.clone();
@@ -73,7 +73,7 @@ fn series(mirror: &TestRegistry<Watched>) -> BTreeSet<String> {
     series.collect()
 }
 
-/// Nothing that a stranger writes becomes a label: no name, method, tag, digest or address.
+/// No text of a stranger becomes a label: no name, method, tag, digest or address.
 #[test]
 fn series_of_metrics_do_not_grow_by_what_strangers_write() {
     let mirrors = Mirrors::of(|question| {
@@ -106,7 +106,7 @@ fn series_of_metrics_do_not_grow_by_what_strangers_write() {
         }
     };
     strange(0..10);
-    // Itself counted from its first answer on.
+    // The request for the metrics is counted from its first answer on.
     series(&mirror);
     let before = series(&mirror);
     strange(10..200);
@@ -115,7 +115,7 @@ fn series_of_metrics_do_not_grow_by_what_strangers_write() {
     assert!(more.is_empty(), "{more:#?}");
 }
 
-/// A status is a label, and an upstream may say any number: those that mean nothing are one.
+/// A status is a label, and an upstream may send any number; meaningless ones share one label.
 #[test]
 fn series_of_metrics_are_bounded_whatever_an_upstream_answers() {
     let mirrors = Mirrors::of(|question| {
@@ -125,7 +125,7 @@ fn series_of_metrics_are_bounded_whatever_an_upstream_answers() {
     let mirror = mirrors.mirror(&json!({}));
     let before = series(&mirror).len();
     for status in 200..1_000 {
-        // Of one that asks for fewer requests nobody is asked again for a while.
+        // An upstream that answers 429 is not asked again for a while.
         if status != 429 {
             glance(&mirror, status);
         }

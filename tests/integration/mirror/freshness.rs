@@ -21,7 +21,7 @@ const V2: &str = "/v2/up.example/team/app/manifests/v2";
 const HEAD_V1: &str = "HEAD /v2/team/app/manifests/v1";
 const GET_V1: &str = "GET /v2/team/app/manifests/v1";
 
-/// The version of the image that the tags of an upstream name; 0 for none.
+/// The version of the image that the tags of an upstream name; 0 if they are absent.
 type Version = Rc<Cell<u32>>;
 
 fn version(number: u32) -> Vec<u8> {
@@ -85,7 +85,7 @@ fn what_is_invalidated_is_asked_for_at_once_by_all() {
         let expected = json!({ "name": "up.example/team/app", "invalidated": 1 });
         assert_eq!(json_of(&answer), expected);
         assert!(mirrors.asked().is_empty());
-        // Another isolate sees it as well, and that it was asked for again is seen by both.
+        // The other isolate sees the invalidation, and both see that the upstream was asked again.
         for mirror in [&two, &one, &two] {
             let answer = get(mirror, V1);
             assert_eq!(answer.body, version(2), "{path}");
@@ -119,7 +119,7 @@ fn other_tags_stay_fresh() {
     assert_eq!(mirrors.asked().len(), 2);
 }
 
-/// The upstream answered before somebody wanted it to be asked again: that is not what is believed afterwards.
+/// An answer of the upstream from before the invalidation is not cached after it.
 #[test]
 fn an_answer_under_way_does_not_outlive_it() {
     for is_first in [true, false] {
@@ -158,7 +158,7 @@ fn what_was_not_there_and_who_was_not_there_are_asked_again() {
     assert_eq!(mirrors.asked(), [GET_V1]);
     assert_eq!(json_of(&invalidate(&mirror, TAG_V1))["invalidated"], 0);
     assert_eq!(get(&mirror, V1).status, 200);
-    // A failure is forgotten too; that fewer requests were asked for is not.
+    // An invalidation clears a cached failure too, but not a back-off that the upstream requested.
     for (said, is_asked) in [(None, true), (Some(429), false)] {
         mirrors.answers(move |_| match said {
             Some(status) => says(status, &[], ""),
@@ -229,7 +229,8 @@ fn what_is_not_mirrored_is_not_invalidated() {
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST")));
 }
 
-/// Docker Hub says how many pulls it has left for us. After the last one it is looked at, and not pulled from.
+/// Docker Hub states how many pulls it has left for the mirror. After the last one it gets only
+/// `HEAD` requests, and no pulls.
 #[test]
 fn an_upstream_without_pulls_left_is_not_pulled_from() {
     for (retry_after, rest) in [(None, 60), (Some("10"), 10)] {
@@ -253,7 +254,7 @@ fn an_upstream_without_pulls_left_is_not_pulled_from() {
         assert_eq!(get(&mirror, V1).body, version(1));
         named.set(2);
         mirrors.host.pass(Duration::from_secs(1));
-        // The last one is used.
+        // The last pull is used.
         assert_eq!(get(&mirror, V1).body, version(2));
         mirrors.asked();
         named.set(3);
@@ -270,11 +271,11 @@ fn an_upstream_without_pulls_left_is_not_pulled_from() {
         );
         assert!(text(&refused).contains("no pulls left"));
         assert!(mirrors.asked().is_empty());
-        // When the time is over it is tried.
+        // After the time has passed, a pull is tried.
         mirrors.host.pass(Duration::from_secs(rest));
         assert_eq!(get(&mirror, V2).status, 200);
         assert_eq!(mirrors.asked().len(), 1);
-        // And when a look says that there are some again.
+        // Also after a `HEAD` states that pulls are left again.
         assert_eq!(get(&mirror, V1).header("x-strata-stale"), Some("limited"));
         left.set(100);
         mirrors.host.pass(Duration::from_secs(1));

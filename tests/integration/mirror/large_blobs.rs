@@ -13,7 +13,7 @@ fn a_large_blob_is_sent_on_while_it_is_stored() {
         assert_eq!(parts.headers["x-strata-tier"], "upstream");
         assert_eq!(parts.headers["content-length"], "9000001");
         let mut items = items_of(body);
-        // Before the client has its first bytes nothing is written, though they are there.
+        // Before the client has its first bytes nothing is written, although the bytes are there.
         let mut finishing = pin!(mirror.finish(rest));
         let turns = pin!(async {
             for _ in 0..60 {
@@ -63,7 +63,8 @@ fn many_who_miss_a_large_blob_are_one_request() {
     assert_eq!(count(&world, "blobs/"), 1);
 }
 
-/// Whatever goes wrong, a client's reply breaks off and does not end, and nothing is left that could be served.
+/// After any failure, a client's reply aborts instead of ending, and nothing that is left can be
+/// served.
 #[test]
 fn a_large_blob_that_is_wrong_ends_no_reply() {
     let bytes = large();
@@ -106,10 +107,10 @@ fn a_large_blob_that_is_wrong_ends_no_reply() {
             assert_eq!(status, 200);
             assert!(read.is_err(), "{what}");
         }
-        // What broke off is asked for once more, from there on: this upstream has no parts.
+        // The rest of an aborted body is requested once more; this upstream has no ranges.
         let asked = if sent.len() < announced { 2 } else { 1 };
         assert_eq!(world.asked().len(), asked, "{what}");
-        // What is wrong is thrown away. What broke off stays, to be gone on with, and is not served.
+        // Wrong bytes are deleted. An aborted fill stays, to be resumed, and is not served.
         let wrong = ["blobs/", "refs/", "extents/", "fills/"];
         let kinds = if sent.len() < announced { 2 } else { 4 };
         for kind in &wrong[..kinds] {
@@ -126,7 +127,7 @@ fn a_large_blob_that_is_wrong_ends_no_reply() {
     }
 }
 
-/// A client that goes away ends what is less than half done, and not what is more, nor what others read.
+/// A client that disconnects ends a fill that is less than half done, unless others read it.
 #[test]
 fn a_client_that_leaves_takes_little_with_it() {
     for (taken, others, is_stored) in [
@@ -161,7 +162,7 @@ fn a_client_that_leaves_takes_little_with_it() {
     }
 }
 
-/// One that is slow reads from the store what it missed, and holds up nobody.
+/// A slow client reads the bytes that it missed from the store, and delays no other client.
 #[test]
 fn a_slow_client_holds_up_nobody() {
     let (world, bytes) = (World::new(), large());
@@ -187,7 +188,7 @@ fn a_slow_client_holds_up_nobody() {
     assert_eq!(world.asked().len(), 1);
 }
 
-/// A store that fails is no reason to serve what is not whole.
+/// If the store fails, nothing incomplete is served.
 #[test]
 fn a_store_that_fails_ends_no_reply() {
     let (world, bytes) = (World::new(), large());
@@ -221,7 +222,8 @@ fn a_store_that_fails_ends_no_reply() {
     assert!(read.unwrap() == bytes);
 }
 
-/// A part is asked for as a part, and not trusted; all of it is stored behind, or first, as configured.
+/// A range is requested as a range and not trusted; depending on the settings, the whole blob is
+/// stored in the background, or first, or not at all.
 #[test]
 fn a_part_of_a_blob_is_passed_on() {
     for (ranges, sent, is_stored) in [("both", 2, true), ("pass", 1, false), ("store", 1, true)] {
@@ -281,7 +283,7 @@ fn a_part_of_a_blob_is_passed_on() {
     }
 }
 
-/// An upstream that has no ranges sends all of it, and that is stored.
+/// An upstream without ranges sends the whole blob, which is stored.
 #[test]
 fn a_part_is_found_where_the_upstream_has_no_ranges() {
     let (world, bytes) = (World::new(), large());

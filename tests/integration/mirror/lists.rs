@@ -14,7 +14,8 @@ use strata_support::{
 
 const TAGS: &str = "/v2/up.example/team/app/tags/list";
 
-/// An upstream with the tags `a` to `c` of `team/app`, one on a page; `a` is an image, and there is nothing else.
+/// An upstream with the tags `a` to `c` of `team/app`, one a page; `a` is an image, and everything
+/// else is absent.
 fn tagged(question: &Asked) -> Said {
     let (first, next) = match target(question) {
         "/v2/team/app/tags/list" | "/v2/team/app/tags/list?n=1" => ("a", "b"),
@@ -35,7 +36,7 @@ fn tagged(question: &Asked) -> Said {
     says(200, &headers, list.to_string())
 }
 
-/// The catalogue says which repositories are mirrored, and by what upstream's name.
+/// The catalogue lists the mirrored repositories under the names of their upstreams.
 #[test]
 fn catalogue_names_what_is_mirrored() {
     let mirrors = Mirrors::of(tagged);
@@ -52,7 +53,7 @@ fn catalogue_names_what_is_mirrored() {
     );
 }
 
-/// Whoever follows the links hears all of it, under the name that it asked for.
+/// A client that follows the links gets all tags, under the name that it requested.
 #[test]
 fn tags_are_those_of_the_upstream() {
     let mirrors = Mirrors::of(tagged);
@@ -111,7 +112,7 @@ fn of_many_who_list_one_asks() {
     assert_eq!(mirrors.asked().len(), 1);
 }
 
-/// An upstream whose next page is the same one again would never end.
+/// An upstream whose next page is the same page again would never end.
 #[test]
 fn a_page_is_not_its_own_next() {
     let link = [("link", "</v2/team/app/tags/list?n=2&last=b>; rel=next")];
@@ -159,7 +160,7 @@ fn tags_are_those_stored_while_the_upstream_is_not_there() {
         assert_eq!(none.status, status, "{reason}: {}", text(&none));
         assert!(none.header("x-strata-stale").is_none());
     }
-    // And not more than this.
+    // And at most this many bytes.
     let mirrors = Mirrors::of(|_| says(200, &[], "x".repeat(4 * 1024 * 1024 + 1)));
     let answer = get(&mirrors.mirror(&json!({})), TAGS);
     assert_eq!(answer.status, 502);
@@ -178,7 +179,7 @@ fn referrers(query: &str) -> String {
     format!("/v2/up.example/team/app/referrers/{}{query}", subject())
 }
 
-/// A manifest of this type about the image.
+/// A manifest of this type whose subject is the image.
 fn about_image(artifact_type: &str) -> Value {
     let mut manifest = image();
     manifest["artifactType"] = json!(artifact_type);
@@ -238,7 +239,8 @@ fn referrers_are_those_of_the_upstream() {
     let second = types(&get(&mirror, next));
     assert_eq!(second.len(), 1);
     assert_ne!(types(&first), second);
-    // What was pulled is found while nobody is there; of what was not, nobody says that it is not there.
+    // Pulled referrers are listed while the upstream is out of reach. Without any, the mirror
+    // cannot say that there are none.
     let pulled = digest(all[1].to_string().as_bytes());
     get(
         &mirror,
@@ -286,10 +288,10 @@ fn are_found_by_the_tag(status: u16) {
     let filtered = get(&mirror, &referrers("?artifactType=a/a"));
     assert_eq!(types(&filtered), ["a/a"]);
     assert_eq!(filtered.header("oci-filters-applied"), Some("artifactType"));
-    // There is none of another one.
+    // Another manifest has none.
     let other = format!("/v2/up.example/team/app/referrers/{}", digest(b"other"));
     assert!(types(&get(&mirror, &other)).is_empty());
-    // The tag is kept as any other.
+    // The tag is cached like any other.
     mirrors.host.pass(std::time::Duration::from_secs(1));
     mirrors.answers(|_| Err(FetchError::Late));
     let stored = get(&mirror, &referrers(""));
@@ -297,7 +299,7 @@ fn are_found_by_the_tag(status: u16) {
     assert_eq!(stored.header("x-strata-stale"), Some("late"));
 }
 
-/// What an upstream sends is a list of descriptors, or an error.
+/// The upstream's reply is a list of descriptors, or an error.
 #[test]
 fn referrers_are_an_index() {
     let entry = descriptor(OCI_MANIFEST, b"x");
@@ -327,7 +329,7 @@ fn referrers_are_an_index() {
         let expected = if is_index { 200 } else { 502 };
         assert_eq!(answer.status, expected, "{body}: {}", text(&answer));
     }
-    // Where the upstream does not filter, the mirror does.
+    // If the upstream does not filter, the mirror does.
     let entries: Vec<Value> = ["a/a", "b/b"]
         .iter()
         .map(|artifact_type| {
@@ -342,7 +344,7 @@ fn referrers_are_an_index() {
     assert_eq!(types(&filtered), ["b/b"]);
 }
 
-/// Annotations are strings by strings. What is not would break clients that read it so.
+/// Annotations map strings to strings; other values would break clients that read them so.
 #[test]
 fn referrers_have_no_annotations_that_are_no_strings() {
     let mirrors = Mirrors::of(|question: &Asked| {

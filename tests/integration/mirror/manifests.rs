@@ -96,7 +96,8 @@ fn a_tag_that_moved_is_seen_when_it_is_no_more_fresh() {
             "GET /v2/team/app/manifests/v1 200"
         ]
     );
-    // What did not move costs a look, and then nothing for as long again; other isolates see it too.
+    // An unchanged tag costs a `HEAD`, and then nothing for the same time; other isolates see it
+    // too.
     world.host.pass(Duration::from_secs(60));
     for _ in 0..3 {
         assert_eq!(get(&mirror, path).body, after);
@@ -106,14 +107,14 @@ fn a_tag_that_moved_is_seen_when_it_is_no_more_fresh() {
         );
     }
     assert_eq!(world.asked(), ["HEAD /v2/team/app/manifests/v1 304"]);
-    // A tag that never moves is not asked for.
+    // An immutable tag is not requested again.
     let immutable = world.mirror(&json!({ "fresh_seconds": 60, "immutable": ["v*"] }));
     world.host.pass(Duration::from_secs(3_600));
     assert_eq!(get(&immutable, path).body, after);
     assert!(world.asked().is_empty());
 }
 
-/// Not every upstream says with a 304 what has not changed.
+/// Not every upstream answers 304 for an unchanged manifest.
 #[test]
 fn a_tag_that_did_not_move_needs_no_digest() {
     let world = World::new();

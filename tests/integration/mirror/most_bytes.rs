@@ -15,8 +15,8 @@ use strata_support::mirrors::{Mirrors, get, text};
 
 const MIB: usize = 1024 * 1024;
 
-/// An upstream that sends a blob of this many mebibytes without `Content-Length`, and how many of
-/// them were read.
+/// An upstream that sends a blob of this many mebibytes without `Content-Length`, and the number of
+/// mebibytes that were read.
 fn upstream(size: usize) -> (Mirrors, Rc<Cell<usize>>) {
     let read = Rc::new(Cell::new(0));
     let count = read.clone();
@@ -48,7 +48,7 @@ fn a_blob_without_a_length_is_read_up_to_most_bytes() {
     let answer = get(&mirror, &path_of(64));
     assert_eq!(answer.status, 502, "{}", text(&answer));
     assert!(text(&answer).contains("most_bytes"), "{}", text(&answer));
-    // What was asked for at once is 5 MiB.
+    // The mirror reads 5 MiB at once.
     assert!(read.get() <= 15, "{} MiB were read", read.get());
     let keys = world.store.memory.keys();
     let has = |part: &str| keys.iter().any(|key| key.contains(part));

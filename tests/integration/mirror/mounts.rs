@@ -7,7 +7,7 @@ use strata_support::{
     mirrors::{Mirrors, get, says, target},
 };
 
-/// A name that leads pulls to the default upstream leads mounts there as well.
+/// A mount resolves a name to the default upstream as a pull does.
 #[test]
 fn a_mount_finds_its_source_as_pulls_do() {
     let mirrors = Mirrors::of(|question: &Asked| {

@@ -50,12 +50,12 @@ fn what_is_stored_is_served_while_the_upstream_is_not_there() {
                 Some("110 strata \"Response is Stale\"")
             );
         }
-        // By its digest it is what it was, and nobody is asked.
+        // A manifest by digest cannot change, so the upstream is not asked.
         world.asked();
         let by_digest = format!("/v2/up.example/team/app/manifests/{}", digest(&stored));
         assert_eq!(get(&world.mirror(&json!({})), &by_digest).status, 200);
         assert!(world.asked().is_empty());
-        // What was never seen can't be served.
+        // A manifest that was never fetched cannot be served.
         let answer = get(
             &world.mirror(&json!({})),
             "/v2/up.example/team/app/manifests/v2",
@@ -96,7 +96,7 @@ fn an_upstream_that_asks_for_fewer_requests_is_left_alone() {
     assert_eq!(world.asked(), ["HEAD /v2/team/app/manifests/v1 304"]);
 }
 
-/// Many who want to know the same wait once for an upstream that does not answer.
+/// Concurrent requests for one object wait once for an upstream that does not answer.
 #[test]
 fn an_upstream_that_is_not_there_is_left_alone_for_a_moment() {
     let world = World::new();
@@ -119,7 +119,8 @@ fn an_upstream_that_is_not_there_is_left_alone_for_a_moment() {
     assert_eq!(get(&mirror, path).header("x-strata-stale"), None);
 }
 
-/// A connection that was kept may be closed by the other side as it is used: a question is asked twice before it has failed.
+/// A kept-alive connection may be closed by the other side while it is used, so a request is sent
+/// twice before it fails.
 #[test]
 fn a_connection_that_is_lost_is_tried_once_more() {
     for (lost, asked, status) in [(0, 1, 200), (1, 2, 200), (2, 2, 502)] {
@@ -138,7 +139,7 @@ fn a_connection_that_is_lost_is_tried_once_more() {
     }
 }
 
-/// An upstream with users, which gives tokens.
+/// An upstream with users, which issues tokens.
 #[test]
 fn signs_in_where_it_has_to() {
     let users = strata_support::settings_of(&[]);
@@ -158,7 +159,7 @@ fn signs_in_where_it_has_to() {
             "GET /v2/team/app/manifests/v1 200"
         ]
     );
-    // The token is good for a while, and then another one is asked for.
+    // The token is valid for a while; then another one is requested.
     let other = "/v2/up.example/team/app/manifests/v2";
     assert_eq!(get(&mirror, other).status, 404);
     assert_eq!(world.asked(), ["GET /v2/team/app/manifests/v2 404"]);
@@ -172,7 +173,8 @@ fn signs_in_where_it_has_to() {
             "GET /v2/team/app/manifests/v2 404"
         ]
     );
-    // Without credentials, or with wrong ones, it is refused: that is no 404, and no loop.
+    // Without credentials, or with wrong ones, the upstream refuses: that is not a 404, and causes
+    // no loop.
     for credentials in [
         "",
         r#"{"up.example": {"user": "dev", "password": "wrong"}}"#,
@@ -184,7 +186,7 @@ fn signs_in_where_it_has_to() {
     }
 }
 
-/// Where an upstream may send to for a blob, and what it hears there.
+/// The hosts to which an upstream may redirect for a blob, and the headers that they get.
 #[test]
 fn redirections_are_followed_as_configured() {
     let settings = json!({ "redirects": ["cdn.example", "*.blobs.example"] });
@@ -242,7 +244,7 @@ fn redirections_are_followed_as_configured() {
         }
         assert!(!text(&answer).contains("signature"), "{}", text(&answer));
     }
-    // Without end.
+    // Redirections without end.
     let world = World::new();
     world.weather(|_| says(302, &[("location", "/again")], ""));
     let answer = get(&world.mirror(&json!({})), &blob(LAYER));

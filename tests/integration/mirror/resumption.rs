@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// An upstream that has parts of its large blob, and breaks off after so many bytes each time. Answers where it was asked to begin.
+/// An upstream with ranges of its large blob, which aborts after so many bytes each time. Returns
+/// the offsets that were requested.
 fn serve_parts(world: &World, bytes: Vec<u8>, at_once: usize) -> Rc<RefCell<Vec<usize>>> {
     let begun = Rc::<RefCell<Vec<usize>>>::default();
     let starts = begun.clone();
@@ -40,7 +41,7 @@ fn serve_parts(world: &World, bytes: Vec<u8>, at_once: usize) -> Rc<RefCell<Vec<
     begun
 }
 
-/// Where an upstream breaks off, the rest is asked for as a part: the client hears nothing of it.
+/// If an upstream aborts, the rest is requested as a range, and the client does not notice.
 #[test]
 fn a_blob_that_breaks_off_is_gone_on_with() {
     let (world, bytes) = (World::new(), large());
@@ -56,7 +57,8 @@ fn a_blob_that_breaks_off_is_gone_on_with() {
     assert!(read.unwrap() == bytes);
 }
 
-/// Pulls the large blob until this much was taken of it, and is gone: what was left to do after the reply ends with it.
+/// Pulls the large blob until this much of it was read, and disconnects, which ends the background
+/// work too.
 async fn interrupt(registry: &TestRegistry<Watched>, bytes: &[u8], taken: usize) {
     let (_, body, rest) = begin(registry, &blob(bytes)).await;
     let mut items = items_of(body);
@@ -69,7 +71,8 @@ async fn interrupt(registry: &TestRegistry<Watched>, bytes: &[u8], taken: usize)
     select(reading, pin!(registry.finish(rest))).await;
 }
 
-/// What was stored when a fill was interrupted is not asked for again, by whoever comes next.
+/// Bytes that were stored before a fill was interrupted are not requested again, by any later
+/// client.
 #[test]
 fn an_interrupted_fill_is_gone_on_with() {
     let (world, bytes) = (World::new(), large());
@@ -87,7 +90,8 @@ fn an_interrupted_fill_is_gone_on_with() {
     assert_eq!(world.asked().len(), 2);
 }
 
-/// However often: what the one before stored behind the place from where the next went on is in nobody's way.
+/// The same after several interruptions: extents that an earlier attempt stored beyond the resume
+/// offset do no harm.
 #[test]
 fn a_fill_that_is_interrupted_again_and_again_is_gone_on_with() {
     let (world, bytes) = (World::new(), large());
@@ -105,7 +109,7 @@ fn a_fill_that_is_interrupted_again_and_again_is_gone_on_with() {
         "{begun:?}"
     );
     assert_eq!((count(&world, "blobs/"), count(&world, "fills/")), (1, 0));
-    // Some of it was stored twice.
+    // Some bytes were stored twice.
     assert!(
         count(&world, "extents/") > named_extents(&world),
         "{:?}",
@@ -122,7 +126,7 @@ fn named_extents(world: &World) -> usize {
     record["extents"].as_array().unwrap().len()
 }
 
-/// Where the upstream has no parts, the reply to the one question that is asked is all of it.
+/// If the upstream has no ranges, the reply to the one request is the whole blob.
 #[test]
 fn an_interrupted_fill_begins_anew_where_there_are_no_parts() {
     let (world, bytes) = (World::new(), large());
@@ -136,7 +140,8 @@ fn an_interrupted_fill_begins_anew_where_there_are_no_parts() {
     assert_eq!(count(&world, "blobs/"), 1);
 }
 
-/// A fill that was wrong from the start is wrong when somebody goes on with it, and then it is thrown away.
+/// A fill that was wrong from the start is still wrong when a client resumes it, and is then
+/// deleted.
 #[test]
 fn what_was_wrong_when_a_fill_was_interrupted_is_thrown_away() {
     let (world, bytes) = (World::new(), large());
@@ -156,7 +161,7 @@ fn what_was_wrong_when_a_fill_was_interrupted_is_thrown_away() {
     });
 }
 
-/// Two isolates may go on with one fill: both give the right bytes, and one of them stores the blob.
+/// Two isolates may resume one fill: both serve the right bytes, and one of them stores the blob.
 #[test]
 fn two_who_go_on_with_one_fill_are_both_right() {
     let (world, bytes) = (World::new(), large());
@@ -175,7 +180,7 @@ fn two_who_go_on_with_one_fill_are_both_right() {
         "{begun:?}"
     );
     assert_eq!(count(&world, "blobs/"), 1);
-    // The one that did not close it has not failed.
+    // The isolate that did not close the fill reports no failure.
     let log = world.host.log.borrow().join("\n");
     assert!(!log.contains("blob not mirrored"), "{log}");
     let (_, read) = block_on(pull(&world.mirror(&json!({})), &blob(&bytes)));

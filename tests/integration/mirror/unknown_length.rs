@@ -1,5 +1,5 @@
-//! Requests that wait while another one fetches a blob for which the upstream sends no `Content-
-//! Length`.
+//! Requests that wait while another one fetches a blob for which the upstream sends no
+//! `Content-Length`.
 
 use std::time::Duration;
 

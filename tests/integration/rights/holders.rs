@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Who asks which repository holds a blob is told by what.
+/// The list of a blob's holders has the reason of each.
 #[test]
 fn holders_are_told_by_their_reasons() {
     let world = World::new();
@@ -21,7 +21,7 @@ fn holders_are_told_by_their_reasons() {
     assert_eq!(body["references"], 3);
 }
 
-/// All that the end-point for doubtful rights tells, request by request, where the store lists so
+/// All replies of the end-point for doubtful rights, request by request, with a store that lists so
 /// many keys at once.
 fn doubtful(world: &World, upstreams: &[&str], page: u32) -> (Vec<Value>, Vec<Value>) {
     world.store.page.set(page);
@@ -51,7 +51,7 @@ fn doubtful(world: &World, upstreams: &[&str], page: u32) -> (Vec<Value>, Vec<Va
 fn doubtful_rights_are_told_to_who_administers() {
     let world = World::new();
     world.pull("x", &noise(3, 100));
-    // An older version: a tag that an upstream was asked for, and a manifest that does not say so.
+    // An older version: a tag that came from an upstream, and a manifest that does not say so.
     let document = image_of(CONFIG, &[&secret()]);
     let found = world.plant_manifest("up.example/old", &document);
     let tag = json!({ "kind": "manifest", "digest": found.to_string(), "mediaType": OCI_MANIFEST, "size": 1, "seen": 5 });
@@ -64,17 +64,17 @@ fn doubtful_rights_are_told_to_who_administers() {
     let reason = json!({ "reason": "manifest", "digest": found.to_string() });
     let before = world.host.now.get();
     world.plant_grant("up.example/old", &secret(), "m", &reason);
-    // Somebody has mounted it since.
+    // A client has mounted it since.
     world.host.pass(Duration::from_secs(5));
     let after = world.host.now.get();
     world.plant_grant("mallory/x", &secret(), "u", &json!({ "reason": "upload" }));
     world.plant_grant("mallory/y", &secret(), "c", &json!({ "reason": "claim" }));
-    // Nothing is doubtful of what only mirrored repositories have, or of what was filled.
+    // Blobs that only mirrored repositories hold, and filled blobs, are not doubtful.
     world.plant_link("up.example/old", CONFIG);
     world.serve("y", &secret());
     get(&world.mirror(), &blob_of("up.example/y", &secret()));
 
-    // Blobs that lie before and after it.
+    // Blobs whose digests are before and after it.
     for number in 0..60 {
         let grant = json!({ "reason": "upload" });
         world.plant_grant("z", &noise(number, 50), "u", &grant);
@@ -94,8 +94,8 @@ fn doubtful_rights_are_told_to_who_administers() {
                 "complete": true,
             })]
         );
-        // Without the upstreams their repositories are this registry's own, and some say that they
-        // were not.
+        // Without the upstreams their repositories are this registry's own, and some record that
+        // they were not.
         let (repositories, blobs) = doubtful(&world, &[], page);
         let names: Vec<&str> = repositories
             .iter()
@@ -111,8 +111,7 @@ fn doubtful_rights_are_told_to_who_administers() {
     assert_eq!(ask(&world.mirror(), &other).status, 403);
 }
 
-/// A blob that more repositories hold than a request can read of is told in parts, and holds
-/// nothing up.
+/// A blob with more holders than a request can read is reported in parts, and delays nothing.
 #[test]
 fn doubtful_rights_of_a_blob_with_many_holders_are_told_in_parts() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Rights of callers who pull through a mirror.
+//! Rights of callers that pull through a mirror.
 
 use super::*;
 
@@ -31,17 +31,17 @@ fn a_manifest_of_an_upstream_gives_no_right_to_the_blobs_that_it_names() {
         for reference in ["v1".to_owned(), found.to_string()] {
             let mirror = world.mirror();
             get(&mirror, &format!("/v2/{PULLED}/manifests/{reference}"));
-            // What the isolate knows is asked for as well.
+            // The isolate that has cached the manifest answers the same.
             let answer = get(&mirror, &blob_of(PULLED, &secret()));
             assert_eq!(answer.status, 404, "{what}: {answer:?}");
             world.assert_closed(what, &["up.example", "other.example"], PULLED);
         }
-        // Nor once the upstream is no longer mirrored, or this repository of it is not.
+        // The same once the upstream, or this repository of it, is no longer mirrored.
         world.assert_closed(what, &[], PULLED);
     }
 }
 
-/// Grants and links of a mirrored repository as they were written before: by pulls, and by blobs
+/// Grants and links of a mirrored repository as older versions wrote them: by pulls, and by blobs
 /// that were pushed before the name was mirrored.
 #[test]
 fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
@@ -58,7 +58,7 @@ fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
             world.plant_link(PULLED, &secret());
         }
         world.assert_closed("planted", &["up.example", "other.example"], PULLED);
-        // The upstream is gone: whoever asks hears what happened, and so it stays closed.
+        // The upstream is out of reach: the caller gets its error, and the blob stays closed.
         for (weather, status) in [(Err(FetchError::Late), 504), (Ok(500), 502), (Ok(403), 403)] {
             let said = weather.clone();
             world.weather(move |_| match &said {
@@ -74,7 +74,7 @@ fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
             }
             world.assert_closed("planted", &["up.example"], PULLED);
         }
-        // Where the upstream has it, its bytes are hashed, and that is a right from then on.
+        // If the upstream has the blob, its bytes are hashed, which gives a right from then on.
         world.weather(|_| None);
         world.host.pass(Duration::from_secs(60));
         world.serve("x", &secret());
@@ -96,8 +96,8 @@ fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
     }
 }
 
-/// A repository below the name of an upstream that is not among those that it mirrors can be no
-/// client's own.
+/// A repository below the name of an upstream that is not among those that it mirrors cannot belong
+/// to a client.
 #[test]
 fn what_was_granted_before_gives_no_right_below_the_name_of_an_upstream() {
     let world = World::new();
@@ -151,7 +151,7 @@ fn a_link_in_a_warm_value_from_before_gives_no_right_in_a_mirrored_repository() 
             let answer = get(&mirror, &blob_of(PULLED, &secret()));
             assert_eq!(answer.status, 404, "{what}: {answer:?}");
         }
-        // Nor does it come back with what goes warm again.
+        // Nor does it come back with the values that are promoted again.
         for _ in 0..4 {
             get(&mirror, &format!("/v2/{PULLED}/manifests/{found}"));
         }
@@ -159,7 +159,7 @@ fn a_link_in_a_warm_value_from_before_gives_no_right_in_a_mirrored_repository() 
     }
 }
 
-/// In a repository of one's own an old link in a value of KV is as good as it was.
+/// In a repository that is not mirrored, an old link in a KV value is still valid.
 #[test]
 fn a_link_in_a_warm_value_from_before_is_believed_where_nothing_is_mirrored() {
     let world = World::new();
@@ -179,7 +179,7 @@ fn a_link_in_a_warm_value_from_before_is_believed_where_nothing_is_mirrored() {
     );
 }
 
-/// `HEAD` is a word, and no bytes.
+/// A `HEAD` is a claim, and not bytes.
 #[test]
 fn the_head_of_an_upstream_gives_no_right() {
     for (what, length) in [
@@ -202,7 +202,7 @@ fn the_head_of_an_upstream_gives_no_right() {
         );
         assert!(world.reasons(PULLED, &secret()).is_empty(), "{what}");
         assert_eq!(world.linked(PULLED, &secret()), None, "{what}");
-        // Other bytes are none either.
+        // Wrong bytes give no right either.
         world.weather(move |question| {
             let body = vec![0; secret().len()];
             let length = body.len().to_string();
@@ -220,8 +220,8 @@ fn the_head_of_an_upstream_gives_no_right() {
     }
 }
 
-/// Bytes that were hashed for one repository of an upstream need not come again for another one, if
-/// the upstream says that it has as many there.
+/// Bytes that were hashed for one repository of an upstream need not be fetched again for another
+/// one, if the upstream states the same length there.
 #[test]
 fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
     let world = World::new();
@@ -245,7 +245,7 @@ fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
     let line = blob_of(OTHER, &blob);
     assert_eq!(get(&world.mirror(), &line).body, blob);
     assert_eq!(world.asked(), [format!("GET /v2/y/blobs/{found}")]);
-    // And so has this one, where it says another length.
+    // And so does this one, if it states another length.
     world.serve("z", &blob);
     world.weather(|question| {
         let head = [("content-length", "5")];
@@ -264,8 +264,8 @@ fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
     );
 }
 
-/// A large blob that is stored already is hashed as it comes, for a repository that had no right to
-/// it, and nothing is stored twice.
+/// A large blob that is stored already is hashed while it is fetched, for a repository that had no
+/// right to it, and nothing is stored twice.
 #[test]
 fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
     let world = World::new();
@@ -285,7 +285,7 @@ fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
     world.asked();
     assert_eq!(get(&world.mirror(), &blob_of(PULLED, &blob)).body, blob);
     assert!(world.asked().is_empty());
-    // Wrong ones give nothing.
+    // Wrong bytes give no right.
     world.served.borrow_mut().clear();
     let mut wrong = blob.clone();
     wrong[1_000_000] ^= 1;
@@ -301,7 +301,7 @@ fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
     assert!(world.reasons("other.example/w", &blob).is_empty());
 }
 
-/// What a pull leaves behind is written so that it says itself what it is.
+/// The objects that a pull writes say that they come from a mirror.
 #[test]
 fn a_pull_says_where_it_is_from() {
     let world = World::new();
@@ -318,18 +318,19 @@ fn a_pull_says_where_it_is_from() {
     get(&world.mirror(), &blob_of(PULLED, CONFIG));
     let filled = json!({ "reason": "filled" });
     assert_eq!(world.reasons(PULLED, CONFIG), [mirrored, filled]);
-    // A right stays one when the upstream is removed from the settings; what is none becomes none.
+    // A right stays one when the upstream is removed from the settings; the absence of a right
+    // stays one too.
     let alone = world.isolate(&[]);
     assert_eq!(get(&alone, &blob_of(PULLED, CONFIG)).status, 200);
     assert_eq!(get(&alone, &blob_of(PULLED, &secret())).status, 404);
-    // What is pushed says so as well.
+    // Pushed objects say so as well.
     assert_eq!(
         world.linked(SECRET, &secret()),
         Some(json!({ "reason": "pushed" }))
     );
 }
 
-/// A link is repaired from a grant that is a right, and from no other.
+/// A link is repaired from a grant that gives a right, and from no other.
 #[test]
 fn a_link_is_repaired_from_a_right() {
     let world = World::new();
@@ -349,8 +350,8 @@ fn a_link_is_repaired_from_a_right() {
     assert!(world.asked().is_empty());
 }
 
-/// What was pushed before the name was mirrored is asked for again, and is there again once it is
-/// not mirrored.
+/// A blob that was pushed before the name was mirrored is requested from the upstream, and can be
+/// read again once the name is not mirrored.
 #[test]
 fn what_was_pushed_before_the_name_was_mirrored_is_asked_for() {
     let world = World::new();

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A right stays while a manifest of the repository needs the blob, and goes with it; whether the
-/// upstream is mirrored still or not.
+/// A right stays while a manifest of the repository needs the blob, and ends with it, whether the
+/// upstream is still mirrored or not.
 #[test]
 fn the_sweep_keeps_a_filled_blob_while_a_manifest_needs_it() {
     for upstreams in [&UP[..], &[]] {
@@ -34,7 +34,7 @@ fn the_sweep_keeps_a_filled_blob_while_a_manifest_needs_it() {
     }
 }
 
-/// A blob that no manifest names is a right for the grace period.
+/// The right to a blob that no manifest names lasts for the grace period.
 #[test]
 fn the_sweep_keeps_a_filled_blob_for_the_grace_period() {
     let world = World::new();
@@ -48,8 +48,8 @@ fn the_sweep_keeps_a_filled_blob_for_the_grace_period() {
     assert!(world.keys_of(PULLED, CONFIG).is_empty());
 }
 
-/// Of several grants for one manifest the youngest stays: of those that keep and of those that give
-/// a right, each by itself.
+/// Of several grants for one manifest the youngest stays. Grants that only keep the blob and grants
+/// that give a right are compared separately.
 #[test]
 fn the_sweep_lets_no_grant_take_the_place_of_one_of_another_kind() {
     let world = World::new();
@@ -79,8 +79,8 @@ fn the_sweep_lets_no_grant_take_the_place_of_one_of_another_kind() {
     assert_eq!(world.keys_of(PULLED, CONFIG).len(), 5);
 }
 
-/// A step that ends among the grants of a repository tells the next one nothing of those before: no
-/// right goes by what comes after alone.
+/// A step that ends among the grants of a repository tells the next one nothing of the grants
+/// before. The later grants alone never decide that a right is deleted.
 #[test]
 fn the_sweep_takes_no_right_by_a_part_of_the_grants() {
     let world = World::new();
@@ -105,8 +105,8 @@ fn the_sweep_takes_no_right_by_a_part_of_the_grants() {
     assert_eq!(world.reasons(PULLED, CONFIG), [mirrored(&found), filled]);
 }
 
-/// What the scrub writes for the manifest of an upstream gives no right, now or when the upstream
-/// is gone from the settings.
+/// The grant that the scrub writes for the manifest of an upstream gives no right, even after the
+/// upstream is removed from the settings.
 #[test]
 fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
     for upstreams in [&UP[..], &[]] {
@@ -124,7 +124,7 @@ fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
             block_on(world.store.memory.delete(&lost)).unwrap();
             let mut expected = vec!["missing grant: write"];
             if let Some(metadata) = metadata {
-                // Nor where nobody can say any more whose the manifest is.
+                // Nor if the origin of the manifest is no longer known.
                 let config = world.keys_of(PULLED, CONFIG);
                 block_on(world.store.memory.delete(&config)).unwrap();
                 let manifest = key::manifest(&PULLED.parse().unwrap(), &found);
@@ -147,8 +147,8 @@ fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
     }
 }
 
-/// A manifest of an older version in a mirrored repository is an upstream's, whatever its metadata
-/// does not say.
+/// A manifest of an older version in a mirrored repository counts as the upstream's, although its
+/// metadata does not say so.
 #[test]
 fn the_scrub_takes_manifests_of_mirrored_repositories_for_the_upstreams() {
     let world = World::new();
@@ -171,7 +171,7 @@ fn the_scrub_takes_manifests_of_mirrored_repositories_for_the_upstreams() {
     world.assert_closed("an older manifest", &[], PULLED);
 }
 
-/// A link keeps the right that it records when the scrub writes it anew.
+/// A link keeps the right that it records when the scrub writes it again.
 #[test]
 fn the_scrub_writes_a_link_anew_with_its_right() {
     let world = World::new();
@@ -185,8 +185,8 @@ fn the_scrub_writes_a_link_anew_with_its_right() {
     }
 }
 
-/// Deleting a blob takes the right to it away, once the repository is no longer mirrored; a
-/// manifest that needs it still stands in the way.
+/// Deleting a blob deletes the right to it, once the repository is no longer mirrored. A manifest
+/// that needs it still prevents that.
 #[test]
 fn a_filled_blob_can_be_deleted_when_no_manifest_needs_it() {
     let world = World::new();

@@ -20,14 +20,15 @@ fn what_is_sound_is_left_as_it_is() {
     );
     assert_eq!((&body["count"], &body["repaired"]), (&json!(0), &json!(0)));
     assert_eq!(fixture.objects(), before);
-    // And when all is old.
+    // The same when all objects are old.
     fixture.host.pass(3 * GRACE);
     assert!(fixture.pass().is_empty());
     assert_eq!(fixture.objects(), before);
     assert!(fixture.is_whole("a"));
 }
 
-/// Damage to a blob: what is done to the fixture, and whether it is in the layer, or else in the configuration.
+/// Damage to a blob: a function that damages the fixture, and the damaged blob, the layer or the
+/// configuration.
 type Damage = (&'static str, fn(&Fixture), &'static [u8]);
 
 const OF_BLOBS: [Damage; 8] = [
@@ -133,7 +134,7 @@ fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
             let mut fixture = Fixture::new(&[]);
             fixture.push_image("a");
             let healthy = fixture.objects();
-            // This isolate has it in memory, and knows that it is there.
+            // This isolate has cached the image, and the presence of its blobs.
             assert!(fixture.is_whole("a"));
             let line = format!("HEAD /v2/a/blobs/{}", digest(blob));
             assert_eq!(fixture.ask(&line).status, 200);
@@ -150,7 +151,7 @@ fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
             assert_eq!(after, others, "{what}");
             assert_eq!(fixture.metadata(&blob_key), r#"{"kind":"aside"}"#);
 
-            // It is never served, whoever asks, and whatever it is asked by.
+            // It is never served, to any caller and under any name.
             for _ in 0..2 {
                 let line = format!("/v2/a/blobs/{}", digest(blob));
                 assert_eq!(fixture.ask(&format!("GET {line}")).status, 404, "{what}");
@@ -161,7 +162,7 @@ fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
                 assert_eq!(fixture.ask(&mount).status, 202, "{what}");
                 fixture.restart();
             }
-            // What was set aside stays away, and is told of until somebody pushes it.
+            // A blob that was set aside stays away, and is reported until a client pushes it.
             assert_eq!(fixture.pass(), ["missing blob: nothing"], "{what}");
             let again = Ask::new("PUT /v2/a/manifests/v2").manifest(OCI_MANIFEST, &image());
             assert_eq!(ask(&fixture.registry, &again).status, 404, "{what}");
@@ -172,7 +173,7 @@ fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
                 fixture.push_whole("c", blob)
             };
             assert_eq!(pushed, 201, "{what}");
-            // The manifest that was there is whole again, by its own grants.
+            // The stored manifest is whole again, by its own grants.
             assert!(fixture.is_whole("a"), "{what}");
             fixture.restart();
             assert!(fixture.is_whole("a"), "{what}");
@@ -200,7 +201,7 @@ fn what_is_read_wrong_once_or_not_at_all_is_not_wrong() {
     assert_eq!(times.get(), 4);
     assert_eq!(fixture.objects(), healthy);
 
-    // A stream that breaks off ends the step; what breaks off again is passed by, and told.
+    // A stream that aborts ends the step; if it aborts again, the blob is skipped and reported.
     *reading.borrow_mut() = Box::new(|_| Err(StoreError::Failed("it broke off".to_owned())));
     let mut statuses = Vec::new();
     let last = loop {
@@ -270,7 +271,7 @@ fn what_is_mirrored_is_fetched_again() {
         short(&json_of(&answer))
     };
     assert_eq!(get(&mirror, &manifest).status, 200);
-    // Blobs come when they are asked for: that they are not there is no damage.
+    // Blobs are stored on demand, so their absence is no damage.
     assert!(scrub(&mirror).is_empty());
     assert_eq!(get(&mirror, &blob).body, LAYER);
     assert!(scrub(&mirror).is_empty());
@@ -325,7 +326,7 @@ fn a_blob_that_takes_too_long_holds_up_nothing_else() {
     let slow = vec![7; 300 * 1024];
     fixture.push_whole("a", &slow);
     let reading = fixture.host.reading.clone();
-    // The platform ends a step that hashes it.
+    // The platform ends a step while it hashes the blob.
     let line = "POST /v2/_strata/scrub";
     let is_reading = Rc::<Cell<bool>>::default();
     let (noted, length) = (is_reading.clone(), slow.len() as u64);
@@ -348,7 +349,7 @@ fn a_blob_that_takes_too_long_holds_up_nothing_else() {
     let found = fixture.pass();
     assert_eq!(found, ["unread blob: nothing"]);
     assert!(!is_reading.get());
-    // In the next pass it is tried again.
+    // The next pass tries it again.
     assert!(fixture.pass().is_empty());
     assert!(is_reading.get());
 }

@@ -32,7 +32,7 @@ fn a_dry_run_tells_all_of_it_and_writes_nothing() {
         }
     }
     assert!(steps > 1);
-    // Whoever does not set it aside meets it again.
+    // A dry run does not set the blob aside, so it finds it again.
     found.retain(|finding| finding != "missing blob: nothing");
     assert_eq!(sorted(found), DAMAGE);
     assert_eq!(fixture.objects(), before);
@@ -40,10 +40,10 @@ fn a_dry_run_tells_all_of_it_and_writes_nothing() {
     assert_eq!(sorted(fixture.pass())[..3], DAMAGE[..3]);
 }
 
-/// What a scrub without failures makes of what is damaged: what is there, and of what kind.
+/// The objects that a scrub without failures leaves of a damaged image, with their kinds.
 fn outcome(fixture: &Fixture) -> Vec<(String, String)> {
     let objects = fixture.objects().into_iter();
-    // Fresh grants have other names.
+    // New grants have other names.
     objects
         .filter(|(key, _)| !key.contains("/_grants/"))
         .map(|(key, (_, metadata))| (key, metadata))
@@ -76,7 +76,7 @@ fn a_store_that_fails_anywhere_loses_nothing() {
             fixture.obey();
             assert!(fixture.is_whole("a"), "{at} {is_kept}");
             fixture.restart();
-            // What was passed over in this pass is met in the next.
+            // The next pass finds the damage that this one skipped.
             fixture.pass();
             fixture.pass();
             assert_eq!(outcome(&fixture), expected, "{at} {is_kept}");
@@ -133,7 +133,7 @@ fn a_scrub_that_is_slow_never_touches_what_was_stored_anew() {
                 let mut context = Context::from_waker(&waker);
                 let ended = (0..turns).any(|_| slow.as_mut().poll(&mut context) != Poll::Pending);
                 if !ended {
-                    // Another scrub, and who pushes the image again, are quicker.
+                    // Another scrub, and a client that pushes the image again, are faster.
                     fixture.pass();
                     for blob in [LAYER, CONFIG] {
                         let pushed = if patched {
@@ -158,7 +158,8 @@ fn a_scrub_that_is_slow_never_touches_what_was_stored_anew() {
             fixture.restart();
             assert!(fixture.is_whole("b"), "{turns} {patched}");
             assert!(fixture.is_whole("a"), "{turns} {patched}");
-            // The link of who has not pushed again may say where the bytes were: it is a hint.
+            // The link of a repository whose image was not pushed again may name the old bytes: it
+            // is a hint.
             let mut found = fixture.pass();
             found.retain(|finding| finding != "corrupt link: write");
             assert!(found.is_empty(), "{turns} {patched} {found:?}");
@@ -192,7 +193,7 @@ fn a_pass_takes_the_days_that_it_may() {
         fixture.host.pass(DAY);
     }
     assert_eq!(progress(&fixture), 400);
-    // The next one begins when the days are over.
+    // The next pass begins when the days are over.
     block_on(fixture.registry.tick());
     assert!(progress(&fixture) < 100);
 
@@ -241,7 +242,7 @@ fn a_pass_goes_on_from_where_a_step_ended_and_costs_what_it_says() {
             .filter(|finding| *finding == "corrupt blob: aside")
             .count();
         steps += 1;
-        // Each step is another isolate's.
+        // Each step runs in a new isolate.
         fixture.restart();
         if body["finished"] == true {
             break body;
@@ -255,6 +256,7 @@ fn a_pass_goes_on_from_where_a_step_ended_and_costs_what_it_says() {
     println!(
         "1,000 blobs of one link and 100 manifests, 10 of them damaged: {operations} operations in {steps} steps"
     );
-    // A read of each blob, of each link, of each manifest; listings again with each step; and what is damaged.
+    // A read of each blob, of each link and of each manifest; new listings with each step; and the
+    // damaged blobs.
     assert!(operations < 2_300 + 5 * steps, "{operations}");
 }

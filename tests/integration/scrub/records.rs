@@ -131,7 +131,7 @@ fn a_manifest_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
     );
     assert_eq!(refused.status, 404);
     assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
-    // It still holds its blobs, however long it takes until somebody pushes it.
+    // It still holds its blobs, for any time until a client pushes it.
     for _ in 0..4 {
         fixture.host.pass(GRACE);
         assert_eq!(fixture.ask("POST /v2/_strata/sweep").status, 200);
@@ -270,7 +270,7 @@ fn what_repositories_lack_is_written_or_told() {
     assert_eq!(fixture.pass(), ["orphaned referrer: delete"]);
     assert_eq!(fixture.objects().len(), healthy.len());
 
-    // A tag says twice what it names.
+    // A tag names its manifest twice.
     let tag = key::tag(&name("a"), &"v1".parse().unwrap());
     let body = fixture.memory().bytes(&tag).unwrap();
     fixture.put(&tag, &body, "?");
@@ -280,7 +280,7 @@ fn what_repositories_lack_is_written_or_told() {
     assert_eq!(fixture.pass(), ["corrupt tag: nothing"]);
     fixture.put(&tag, &healthy[&tag].0, &healthy[&tag].1);
 
-    // What nothing can be derived from is told: by all that refer to it, once.
+    // An object that cannot be derived from others is reported, once for all references to it.
     let before = fixture.objects();
     let grant = fixture
         .keys(&key::grants(&digest(LAYER), &name("a")))

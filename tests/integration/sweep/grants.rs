@@ -18,13 +18,13 @@ fn of_the_grants_of_a_manifest_that_is_pushed_again_and_again_one_stays() {
     let all = |blob| [grants(blob, "a"), grants(blob, "b")];
     assert!(all(LAYER).iter().all(|number| *number >= 10));
     fixture.host.pass(GRACE);
-    // Young ones stay, however many, and the old ones before them go.
+    // Young grants stay, in any number, and the old ones before them are deleted.
     for _ in 0..3 {
         fixture.push_manifest("b", "v1", OCI_MANIFEST, &image());
     }
     let removals = fixture.round();
     let again = |removal: &&Value| removal["why"] == "it has a younger grant for the same manifest";
-    // Of five pushes, each of two blobs, four in one repository and all in the other.
+    // Grants of five pushes of two blobs each: four pushes in one repository, all in the other.
     assert_eq!(removals.iter().filter(again).count(), 18);
     assert_eq!((all(LAYER), all(CONFIG)), ([2, 3], [2, 3]));
     fixture.host.pass(GRACE);
@@ -78,7 +78,7 @@ fn of_the_entries_of_a_referrer_that_is_pushed_again_and_again_one_stays() {
     assert_eq!((entries().len(), listed()), (2, before));
 }
 
-/// A sweep that is late deletes a grant whose manifest was not there when it looked.
+/// A late sweep deletes a grant whose manifest was absent when it looked.
 #[test]
 fn of_the_grants_of_a_manifest_the_one_of_the_last_push_stays() {
     let fixture = Fixture::new(&[]);
@@ -95,7 +95,7 @@ fn of_the_grants_of_a_manifest_the_one_of_the_last_push_stays() {
     assert!(fixture.is_whole("a", "v1"));
 }
 
-/// Which of their keys comes first is by chance.
+/// The order of their keys is random.
 #[test]
 fn of_two_grants_for_a_manifest_the_younger_one_stays_whatever_their_keys() {
     for (older, younger) in [("1", "2"), ("2", "1")] {
@@ -116,7 +116,8 @@ fn of_two_grants_for_a_manifest_the_younger_one_stays_whatever_their_keys() {
     }
 }
 
-/// A grant that grows old while others are looked at stays: its manifest was looked for when it was young, and may have come since.
+/// A grant that reaches the grace period while others are looked at stays. Its manifest was looked
+/// for when the grant was young, and may have been stored since.
 #[test]
 fn a_grant_that_grows_old_during_a_step_stays() {
     let host = TestHost::default();
@@ -150,7 +151,8 @@ fn a_grant_that_grows_old_during_a_step_stays() {
     grant("1", &wanted);
     grant("2", &other);
     host.pass(Duration::from_secs(8));
-    // Somebody pushes the manifest again, and stores it in time; the sweep, which has looked for it before, is slower.
+    // A client pushes the manifest again, and stores it in time. The sweep, which looked for it
+    // before, is slower.
     grant("3", &wanted);
     host.pass(Duration::from_secs(2));
     *meanwhile.borrow_mut() = Some(Box::new(move || {

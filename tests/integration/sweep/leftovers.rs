@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// What is planted: its name, objects with their bytes and metadata, and what is done to it.
+/// A planted leftover: its name, objects with their bytes and metadata, and the actions of the
+/// sweep on it.
 type Planted<'a> = (
     &'static str,
     Vec<(&'a str, &'static [u8], &'static str)>,
@@ -94,7 +95,8 @@ fn each_kind_of_rest_goes_and_only_when_it_is_old() {
     }
 }
 
-/// What came of a fill that several went on with, and is in no record, goes; what the record names stays.
+/// The sweep deletes extents of a fill that several requests resumed, if they are in no record; the
+/// extents of the record stay.
 #[test]
 fn what_a_fill_stored_twice_goes() {
     let other = digest(b"other");
@@ -104,7 +106,7 @@ fn what_a_fill_stored_twice_goes() {
         format!(r#"{{"kind":"extents","size":5,"extents":[{{"key":"{id}/1-ff","size":5}}]}}"#);
     let done = format!(r#"{{"step":"done","digest":"{other}","extents":1}}"#);
     let closing = format!(r#"{{"step":"closing","digest":"{other}"}}"#);
-    // Whose closer could say that it was done, and whose could not any more.
+    // The first closer could write that it was done; the second died before that.
     for (last, ended) in [(&done, false), (&closing, true)] {
         let fixture = Fixture::new(&[]);
         let [mine, stray, late] =
@@ -137,7 +139,7 @@ fn what_a_fill_stored_twice_goes() {
         fixture.host.pass(GRACE);
         let last = fixture.step("");
         assert_eq!(last["removals"], json!([]));
-        // A closer that was done said how many it named: nothing is looked at again.
+        // A closer that was done stated how many extents it named, so nothing is looked at again.
         assert_eq!(last["operations"] == first["operations"], !ended);
     }
 }
@@ -165,15 +167,16 @@ fn what_cant_be_read_stays() {
     fixture.put(&mark, b"\xff", "");
     fixture.sweep_clean();
     let mut after = fixture.keys("");
-    // A mark that is no text is nobody's to move, and holds up nothing.
+    // A mark that is not text stays, and delays nothing.
     assert!(after.contains(&mark));
-    // The record is never removed, for what it names is not known; its mark says that it was tried.
+    // The record is never removed, because its extents are not known; its mark says that the sweep
+    // tried.
     after.retain(|key| !key.starts_with("sweep/"));
     assert_eq!(after, before);
     assert!(!fixture.host.log.borrow().is_empty());
 }
 
-/// Versions run side by side while one is deployed, and a deployment may be taken back.
+/// Versions run side by side during a deployment, and a deployment may be rolled back.
 #[test]
 fn keys_of_another_version_keep_what_they_are_about() {
     let name = "a".parse().unwrap();
@@ -197,7 +200,7 @@ fn keys_of_another_version_keep_what_they_are_about() {
     }
     let step = key::step(&name, id, 0);
     fixture.put(&step, b"", r#"{"step":"start"}"#);
-    // No manifest needs it, but nobody knows what the other key says.
+    // No manifest needs it, but the meaning of the other key is not known.
     let filled = key::grant(&held, &name, "f");
     fixture.put(&filled, b"", r#"{"reason":"filled"}"#);
     fixture.sweep_clean();
@@ -220,7 +223,7 @@ fn an_upload_that_goes_on_is_not_ended_and_one_that_was_ended_takes_nothing_more
     );
     assert_eq!(chunk.status, 202);
     fixture.host.pass(GRACE - Duration::from_secs(1));
-    // Its first extent is old, and it goes on.
+    // Its first extent is old, but the upload continues.
     assert!(fixture.round().is_empty());
     fixture.host.pass(Duration::from_secs(1));
     assert_eq!(short(&fixture.round()), ["end upload"]);
@@ -235,7 +238,8 @@ fn an_upload_that_goes_on_is_not_ended_and_one_that_was_ended_takes_nothing_more
     assert_eq!(fixture.keys("extents/"), Vec::<String>::new());
 }
 
-/// On a plan that allows a request little, an upload of many chunks takes many steps; or has more than can be listed in one.
+/// On a plan with a small budget per request, an upload of many chunks takes many steps, or has
+/// more steps than one request can list.
 #[test]
 fn an_upload_that_is_too_much_for_a_request_holds_up_nobody() {
     for (chunks, is_listed) in [(60, true), (9_000, false)] {
@@ -270,9 +274,9 @@ fn an_upload_that_is_too_much_for_a_request_holds_up_nobody() {
         }
         let log = fixture.host.log.borrow().join("\n");
         assert!(log.contains("not swept at once"), "{log}");
-        // What takes room went first.
+        // Extents, which take space, are deleted first.
         assert_eq!(fixture.keys("extents/").is_empty(), is_listed);
-        // What is done on demand has more, and takes all.
+        // A sweep on request has a larger budget, and deletes everything.
         fixture.sweep_clean();
         fixture.sweep_clean();
         assert!(fixture.keys("extents/").is_empty());

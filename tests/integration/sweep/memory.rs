@@ -19,7 +19,7 @@ use crate::process;
 
 const BLOBS: u32 = 100_000;
 
-/// The most memory that this process had since it was last asked to forget that, and what it has now, in KiB.
+/// The peak of this process's memory since its last reset, and the resident memory, in KiB.
 fn memory() -> (u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let read = |name: &str| {
@@ -74,7 +74,7 @@ fn measure_rounds() {
     };
     let (_, before) = memory();
     fs::write("/proc/self/clear_refs", "5").unwrap();
-    // The first round has a filter that is too small: it does not know yet how much there is.
+    // The filter of the first round is too small, because the number of manifests is not known yet.
     round();
     let start = operations.get();
     round();
@@ -84,7 +84,7 @@ fn measure_rounds() {
         "{operations} operations for {BLOBS} blobs, {} KiB of memory above {before} KiB",
         peak.saturating_sub(before)
     );
-    // A page of each of 100 and 100 and 10 listings, and looks where the filter is wrong.
+    // A page of each of 100 and 100 and 10 listings, and looks for the filter's errors.
     assert!(operations <= 260, "{operations}");
     assert!(peak.saturating_sub(before) < 16 * 1024);
 }

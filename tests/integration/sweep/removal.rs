@@ -13,7 +13,8 @@ fn what_is_in_use_stays() {
         fixture.round();
         assert!(fixture.is_whole("a", "v1"));
     }
-    // Uploads' grants have done their duty, and what another repository pushed for nothing is gone.
+    // The grants of uploads are deleted, and so is the link of the other repository, which pushed a
+    // blob without a manifest.
     let is_left = |key: &&String| !fixture.memory().keys().contains(key);
     let gone: BTreeSet<&String> = before.iter().filter(is_left).collect();
     assert!(gone.iter().all(|key| key.starts_with("refs/")), "{gone:?}");
@@ -38,13 +39,13 @@ fn a_deleted_image_goes_after_two_grace_periods_and_nothing_is_left_of_it() {
     ];
     assert_eq!(short(&fixture.round()), expected);
     assert_eq!(fixture.mark(LAYER).as_deref(), Some("condemned"));
-    // Not before the grace period is over.
+    // Not before the grace period has passed.
     fixture.host.pass(GRACE - Duration::from_millis(1));
     assert!(fixture.round().is_empty());
     fixture.host.pass(Duration::from_millis(1));
     assert_eq!(short(&fixture.round()), ["delete blob", "delete blob"]);
     assert!(fixture.keys("extents/").is_empty() && fixture.keys("blobs/").is_empty());
-    // The upload that the extents came by is found without them.
+    // The upload of the extents is found without them.
     assert_eq!(short(&fixture.round()), ["delete upload"]);
     assert_eq!(
         fixture.keys(""),
@@ -57,7 +58,8 @@ fn a_deleted_image_goes_after_two_grace_periods_and_nothing_is_left_of_it() {
     );
 }
 
-/// Who pushes a blob that is being removed is told to wait: so a step that has no time left removes what it has begun to.
+/// A client that pushes a blob that is being removed is told to wait. So a step that runs out of
+/// time finishes the removals that it has begun.
 #[test]
 fn what_is_being_removed_is_gone_when_a_step_ends_for_want_of_time() {
     let fixture = Fixture::new(&[]);
@@ -101,7 +103,7 @@ fn who_pushes_again_in_time_keeps_the_blob() {
         fixture.host.pass(GRACE);
         assert!(fixture.is_whole("b", "v1"));
     }
-    // A lifted mark is condemned again, and goes with the blob.
+    // A lifted mark is condemned again, and deleted with the blob.
     fixture.delete_image("b");
     fixture.sweep_clean();
     assert_eq!(
@@ -110,7 +112,7 @@ fn who_pushes_again_in_time_keeps_the_blob() {
     );
 }
 
-/// What is derived from a layer is written whenever a pass over it ends, by then perhaps after the layer is gone.
+/// Objects derived from a layer are written when a pass ends, perhaps after the layer was deleted.
 #[test]
 fn what_a_late_pass_derives_from_a_layer_that_is_gone_goes() {
     let fixture = Fixture::new(&[]);
@@ -131,7 +133,7 @@ fn what_a_late_pass_derives_from_a_layer_that_is_gone_goes() {
     assert_eq!(removals.len(), 1);
     assert_eq!(removals[0]["why"], "its layer is not stored");
     assert_eq!(derived(), Vec::<String>::new());
-    // What a layer that is stored has stays.
+    // Objects derived from a stored layer stay.
     fixture.push_image("a", "v1");
     fixture.ask(&line);
     fixture.sweep_clean();

@@ -95,14 +95,14 @@ fn what_an_index_lists_and_what_is_about_an_image_stays_with_it() {
             &versioned(version),
         );
     }
-    // 1 is listed, 2 is about 1, 3 is about what is not there, 4 stands alone.
+    // 1 is listed, the subject of 2 is 1, the subject of 3 is absent, 4 has no relation.
     let about = |subject: &[u8], note: &str| {
         let mut document = image();
         document["subject"] = descriptor(OCI_MANIFEST, subject);
         document["annotations"] = json!({ "note": note });
         document
     };
-    // An index need not say that it is one.
+    // An index need not state that it is one.
     let inner = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST, manifest(1).as_bytes())] });
     fixture.push_manifest("a", &by_digest(&inner), OCI_INDEX, &inner);
     let outer = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_INDEX, inner.to_string().as_bytes())] });
@@ -135,10 +135,10 @@ fn what_an_index_lists_and_what_is_about_an_image_stays_with_it() {
     }
 }
 
-/// What an index lists that can't be read is not known, so nothing of its repository goes.
+/// The list of an index that cannot be read is unknown, so nothing in its repository is removed.
 #[test]
 fn nothing_goes_beside_an_index_that_cant_be_read() {
-    // One that still is an index, and lists nothing, is another one than it is called.
+    // The second is still an index, but an empty one, which does not match its digest.
     let empty = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] });
     for bytes in [&b"{"[..], empty.to_string().as_bytes()] {
         let policy = r#"[{"repositories": ["**"], "untagged_days": 2}]"#;
@@ -164,7 +164,7 @@ fn nothing_goes_beside_an_index_that_cant_be_read() {
     }
 }
 
-/// It has another etag than the one that was listed, though it names what that named.
+/// Its etag differs from the one that was listed, although it names the same manifest.
 #[test]
 fn a_tag_that_is_pushed_again_meanwhile_stays() {
     let policy = r#"[{"repositories": ["**"], "tag_days": 2}]"#;
@@ -179,7 +179,7 @@ fn a_tag_that_is_pushed_again_meanwhile_stays() {
     assert!(!fixture.is_whole("a", "v1"));
 }
 
-/// What it lists is read again, though it was gone when the sweep first wanted to read it.
+/// Its list is read again, although the index was absent when the sweep first read it.
 #[test]
 fn an_index_that_is_pushed_again_meanwhile_keeps_what_it_lists() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 2}]"#;
@@ -205,7 +205,8 @@ fn an_index_that_is_pushed_again_meanwhile_keeps_what_it_lists() {
     }
 }
 
-/// What the inner index lists goes before that does, if nothing names either: by its removal or before it the outer one comes too late.
+/// The manifests that the inner index lists are removed before it, if no tag or index names either.
+/// An outer index that is pushed during or after that comes too late.
 #[test]
 fn an_index_of_indexes_is_taken_with_all_that_they_list() {
     let policy = r#"[{"repositories": ["a"], "untagged_days": 1}]"#;
@@ -249,7 +250,7 @@ fn an_index_of_indexes_is_taken_with_all_that_they_list() {
     assert!(body.contains(&said), "{body}");
 }
 
-/// Whoever pushes one of them meanwhile waits for as long as it is claimed.
+/// A client that pushes one of them meanwhile waits while it is claimed.
 #[test]
 fn untagged_manifests_go_in_batches_and_no_claim_outlives_its_step() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
@@ -284,7 +285,8 @@ fn untagged_manifests_go_in_batches_and_no_claim_outlives_its_step() {
     }
 }
 
-/// One that failed may be done later: who pushed the manifest meanwhile, and was told that nobody claims it, would lose it.
+/// A failed deletion may take effect later. A client that pushed the manifest meanwhile, and saw no
+/// claim, would lose it.
 #[test]
 fn after_a_deletion_that_failed_claims_stay() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
@@ -296,7 +298,7 @@ fn after_a_deletion_that_failed_claims_stay() {
         fixture.push_manifest("a", &digest, OCI_MANIFEST, &versioned(version));
     }
     fixture.host.pass(DAY);
-    // The reading that counts, and the deletion.
+    // The decisive reading, and the deletion.
     for (operation, is_claimed) in [
         ("list repositories/a/_referrers/", false),
         ("delete repositories/a/_manifests/", true),
@@ -341,7 +343,7 @@ fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy), ("STRATA_SUBREQUESTS", "50")]);
     fixture.push_image("a", "v1");
     fixture.push_image("b", "v1");
-    // Each index has to be read before it is known that none lists the manifest without a tag.
+    // Each index must be read before it is known that none lists the untagged manifest.
     let listed = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
     for version in 0..60 {
         let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed], "annotations": { "version": version.to_string() } });
@@ -391,9 +393,9 @@ fn a_manifest_that_is_being_removed_is_not_taken() {
     let line = Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index);
     assert_eq!(ask(&fixture.registry, &line).status, 503);
     assert_eq!(fixture.ask("GET /v2/a/manifests/v2").status, 404);
-    // Where nothing goes by itself, nobody looks.
+    // Without retention, a push does not look for claims.
     assert_eq!(put("b").status, 201);
-    // Who claimed it is gone.
+    // The claimer is gone.
     fixture.host.pass(GRACE);
     assert_eq!(put("a").status, 201);
     fixture.round();
@@ -423,7 +425,7 @@ fn immutable_tags_do_not_move() {
             ),
         "{text}"
     );
-    // Nothing of it was stored.
+    // Nothing of the refused push was stored.
     assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 1);
     assert_eq!(
         put(
@@ -446,7 +448,8 @@ fn immutable_tags_do_not_move() {
         assert_eq!(put(line, 1).status, 201, "{line}");
     }
     assert_eq!(put("PUT /v2/a/manifests/latest", 2).status, 201);
-    // Who may delete, and not administer, does not delete it: neither by its name nor with what it names.
+    // A caller that may delete and not administer cannot delete the tag, neither by its name nor by
+    // its manifest.
     for reference in [
         "v1".to_owned(),
         digest(image().to_string().as_bytes()).to_string(),

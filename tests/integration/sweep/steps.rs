@@ -109,7 +109,7 @@ fn a_sweep_goes_on_from_where_it_was_killed_at_any_operation() {
             let mut image = image.to_vec();
             image.sort();
             assert_eq!(fixture.keys("blobs/"), image, "{verdict:?} at {at}");
-            // Two uploads are left: the one that the layer came by, and none that was given up.
+            // One upload is left: the one through which the layer came.
             let uploads: BTreeSet<_> = fixture
                 .keys("uploads/")
                 .iter()
@@ -165,7 +165,8 @@ fn the_clock_begins_a_round_now_and_then_and_a_step_each_time() {
     assert!(most <= 27, "{most} operations at once");
 }
 
-/// A registry of this many images, each of a config, a layer of its own and one that all share; each pushed to two repositories.
+/// Plants so many images, each with a config, a layer of its own and a shared layer; each pushed to
+/// two repositories.
 fn plant(fixture: &Fixture, images: u32) {
     let shared = digest(b"shared");
     for number in 0..images {
@@ -203,7 +204,8 @@ fn what_is_in_use_costs_few_operations() {
         assert_eq!(fixture.round(), Vec::<Value>::new());
         let operations = fixture.operations.get() - before;
         println!("{what} round: {operations} operations for 10001 blobs, 65000 keys");
-        // 10 pages of blobs, 50 of grants and links, 10 of manifests; looks where the filter is wrong.
+        // 10 pages of blobs, 50 of grants and links, 10 of manifests, and looks for the filter's
+        // errors.
         assert!(operations <= 100, "{operations}");
     }
     let inventory = fixture.memory().bytes("sweep/inventory").unwrap();

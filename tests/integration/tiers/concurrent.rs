@@ -22,7 +22,7 @@ fn of_many_who_miss_the_same_one_reads_it() {
     );
     assert_eq!(statuses, [200; 64]);
     assert_eq!(operations, ["cold get link", "cold get blob"]);
-    // What is kept in no memory is left for those who wait all the same.
+    // A value that no cache keeps is still shared with the waiting requests.
     let nothing = world.isolate(&[("STRATA_HOT_BYTES", "0")]);
     let (statuses, operations) = crowd(&world, &nothing, &format!("GET {}", manifest()));
     assert_eq!(statuses, [200; 64]);
@@ -59,7 +59,7 @@ fn those_who_wait_for_a_leader_that_was_cancelled_are_not_stranded() {
     let isolate = world.isolate(&[("STRATA_WARM_SECONDS", "0")]);
     world.fail("cold get manifest", 1, Verdict::Never);
     let request = Ask::new(&format!("GET {}", manifest()));
-    // The platform never runs a cancelled request again, and never drops what it holds.
+    // The platform never runs a cancelled request again, and never drops its state.
     let mut cancelled = pin!(ask_now(&isolate, &request));
     for _ in 0..10 {
         assert!(

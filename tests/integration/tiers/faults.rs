@@ -11,7 +11,7 @@ fn any_call_may_fail_where_another_tier_can_answer() {
         blob(CONFIG),
     ];
     let lost = || StoreError::Failed("made to fail".to_owned());
-    // What is warm is answered whatever the cold tier does, and the other way round.
+    // Warm values are served even if the cold tier fails, and the other way round.
     for (prefix, verdict) in [
         ("warm get", Verdict::Lost(lost())),
         ("warm get", Verdict::Never),
@@ -83,7 +83,7 @@ fn a_warm_value_with_a_flipped_byte_is_never_served() {
                 .unwrap();
                 let isolate = world.isolate(&[]);
                 if target != manifest() {
-                    // It is what says that the blob is warm.
+                    // The manifest's value records that the blob is warm.
                     ask(&isolate, &Ask::new(&format!("GET {}", manifest())));
                 }
                 let answer = ask(&isolate, &Ask::new(&format!("GET {target}")));

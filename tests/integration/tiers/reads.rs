@@ -1,4 +1,4 @@
-//! Reads by tier: hot, warm, near and cold, and what is promoted.
+//! Reads by tier: hot, warm, near and cold, and the promotion of values.
 
 use super::*;
 
@@ -71,7 +71,7 @@ fn what_was_read_often_is_warm_for_all_isolates() {
     assert_eq!(answer.header("x-strata-tier"), Some("warm"));
     assert_eq!(text(&answer), image().to_string());
     assert_eq!(answer.header("content-type"), Some(OCI_MANIFEST));
-    // The manifest has brought the links along.
+    // The manifest's value brought the links along.
     for content in [LAYER, CONFIG] {
         let answer = world.expect(
             &second,
@@ -98,11 +98,11 @@ fn the_warm_tier_is_not_asked_for_blobs_in_vain() {
     let world = World::with_image();
     let isolate = world.isolate(&[]);
     popularise(&isolate);
-    // An isolate that has not read the manifest has no reason to think that they are there.
+    // An isolate that has not read the manifest does not expect the blobs in the warm tier.
     let other = world.isolate(&[]);
     let get = format!("GET {}", blob(LAYER));
     world.expect(&other, &get, 200, &["cold get link", "cold get blob"]);
-    // One that has asks once, where they are gone.
+    // An isolate that has read it looks once, even if they are gone.
     let third = world.isolate(&[("STRATA_HOT_BLOB_BYTES", "0")]);
     ask(&third, &Ask::new(&format!("GET {}", manifest())));
     world.warm.memory.forget();
@@ -131,13 +131,13 @@ fn a_promotion_is_earned_and_made_once() {
         0,
         "it is warm still"
     );
-    // Of many who read it at once, one writes it.
+    // Of many concurrent readers, one writes it.
     world.warm.memory.forget();
     let eager = world.isolate(&[("STRATA_WARM_READS", "2")]);
     assert_eq!(ask(&eager, &request).status, 200);
     let target = format!("GET {}", manifest());
     assert_eq!(writes(&crowd(&world, &eager, &target).1), 1);
-    // One that could not be written is tried again, but not at once.
+    // A write that failed is repeated, but not at once.
     world.warm.memory.forget();
     let other = world.isolate(&[("STRATA_WARM_READS", "1")]);
     world.fail(
@@ -173,7 +173,7 @@ fn what_does_not_fit_passes_by() {
             (Some("cold"), LAYER)
         );
     }
-    // Where a value is too large for memory and not for the warm tier, that one answers.
+    // If a value is too large for memory and not for the warm tier, the warm tier answers.
     let isolate = world.isolate(&[("STRATA_HOT_BLOB_BYTES", "9"), ("STRATA_WARM_READS", "1")]);
     ask(&isolate, &Ask::new(&format!("GET {layer}")));
     world.expect(&isolate, &format!("GET {layer}"), 200, &["warm get blob"]);

@@ -1,4 +1,4 @@
-//! Stale values: after deletions, and how long each tier answers with them.
+//! Stale values: after deletions, and for how long each tier serves them.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn what_is_deleted_is_answered_by_no_tier_of_this_isolate() {
     let world = World::with_image();
     let isolate = world.isolate(&[]);
     popularise(&isolate);
-    // Even where the warm tier goes on giving it, as it does for a minute.
+    // Even if the warm tier keeps serving it, as it does for a minute.
     world.warm.is_deaf.set(true);
     assert_eq!(
         ask(&isolate, &Ask::new(&format!("DELETE {}", manifest()))).status,
@@ -27,7 +27,7 @@ fn what_is_deleted_is_answered_by_no_tier_of_this_isolate() {
             404
         );
     }
-    // Pushed again, it is there again.
+    // After another push, it is there again.
     push(&isolate);
     for target in [manifest(), blob(LAYER)] {
         assert_eq!(
@@ -43,7 +43,7 @@ fn a_read_under_way_keeps_nothing_of_what_is_deleted_meanwhile() {
     let isolate = world.isolate(&[("STRATA_WARM_READS", "1")]);
     let pull = Ask::new(&format!("GET {}", manifest()));
     let delete = Ask::new(&format!("DELETE {}", manifest()));
-    // Of two requests that run in turns, whichever comes first at each step.
+    // The deletion comes after each possible number of steps of the pull.
     for lead in 0..12 {
         push(&isolate);
         world.host.pass(Duration::from_secs(61));
@@ -59,7 +59,7 @@ fn a_read_under_way_keeps_nothing_of_what_is_deleted_meanwhile() {
         }
         assert_eq!(ask(&isolate, &delete).status, 202);
         if pulled.is_none() {
-            // Who comes after the deletion gets nothing of a read that began before it.
+            // A request after the deletion gets nothing from a read that began before it.
             let (later, _) = block_on(join(ask_now(&isolate, &pull), pulling));
             assert_eq!(later.status, 404, "beside it, after {lead} steps");
         }
@@ -87,7 +87,7 @@ fn what_is_deleted_elsewhere_is_answered_for_a_stated_time() {
     );
     popularise(&one);
     popularise(&other);
-    // Where the third isolate is, nobody has heard of the deletions yet.
+    // At the third isolate's location, the deletions have not arrived yet.
     world.warm.is_deaf.set(true);
     world.host.pass(Duration::from_secs(300));
     for target in [manifest(), blob(LAYER)] {
@@ -96,7 +96,7 @@ fn what_is_deleted_elsewhere_is_answered_for_a_stated_time() {
             202
         );
     }
-    // Another isolate believes what it knows, and may even write it to the warm tier again.
+    // Another isolate uses its cached values, and may even write them to the warm tier again.
     world.host.pass(Duration::from_secs(299));
     for target in [manifest(), blob(LAYER)] {
         for isolate in [&other, &other, &other, &other, &third] {
@@ -135,7 +135,7 @@ fn those_who_can_not_push_believe_that_something_is_not_there() {
     );
     world.host.pass(Duration::from_secs(5));
     assert_eq!(count(&anonymous), 2);
-    // What is pushed through this isolate is there at once.
+    // A blob that is pushed through this isolate is there at once.
     let bytes = b"another layer";
     let get = Ask::new(&format!("GET {}", blob(bytes))).anonymous();
     assert_eq!(ask(&isolate, &get).status, 404);
@@ -179,7 +179,8 @@ fn a_stale_link_leads_to_the_blob_all_the_same() {
     let isolate = world.isolate(&[("STRATA_HOT_BLOB_BYTES", "0"), ("STRATA_WARM_SECONDS", "0")]);
     let get = format!("GET {}", blob(LAYER));
     assert_eq!(ask(&isolate, &Ask::new(&get)).status, 200);
-    // The blob is swept, and pushed again, by PATCH, through another isolate: its bytes are elsewhere.
+    // The blob is swept, and pushed again by PATCH through another isolate: its bytes are in
+    // another place.
     block_on(world.cold.memory.delete(&[key::blob(&digest(LAYER))])).unwrap();
     let other = world.isolate(&[]);
     let start = ask(&other, &Ask::new("POST /v2/a/blobs/uploads/"));

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Searches a scenario and says whether everything holds that must.
+/// Searches a scenario and returns whether all its properties hold.
 fn holds(scenario: &'static Scenario) -> bool {
     let search = timed(scenario.name, || {
         Search::all(Removal {
@@ -65,7 +65,7 @@ fn holds(scenario: &'static Scenario) -> bool {
     search.lost.is_empty() && search.unseen.is_empty()
 }
 
-/// Takes a rule away and says whether what should be lost is lost.
+/// Takes a rule away and returns whether the search finds the expected loss.
 fn is_caught(rule: Rule, scenario: Option<&'static Scenario>, prints_way: bool) -> bool {
     let (proof, loss) = rule.proof();
     let model = Removal {

@@ -1,4 +1,4 @@
-//! The model: states, and what may happen next.
+//! The model: states, and the actions that are possible in each.
 
 use stateright::Property;
 
@@ -17,7 +17,7 @@ use crate::{
 /// The removal protocol in one scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Removal {
-    /// Who does what.
+    /// The clients, the sweepers and the stored objects.
     pub scenario: &'static Scenario,
     /// The rule that is taken away.
     pub without: Option<Rule>,
@@ -30,26 +30,27 @@ pub struct State {
     pub store: Store,
     /// The clients.
     pub clients: Vec<Client>,
-    /// The sweepers, which are all alike: in order, so that states that differ only in who is who are one.
+    /// The sweepers, in order: they are all alike, so states that differ only in their numbering
+    /// are one.
     pub sweepers: Vec<Sweeper>,
-    /// The manifests that a client has deleted, and nobody pushed since, as bits.
+    /// The manifests that a client has deleted and that were not pushed since, as bits.
     pub deleted: u8,
-    /// Whether the blob that was wrong at the beginning has been right.
+    /// Whether the blob that was damaged at the beginning has been right since.
     pub healed: bool,
-    /// The settings, and what only the search knows of rights.
+    /// The settings, and the facts about rights that only the search knows.
     pub known: Known,
 }
 
-/// What may happen.
+/// A possible action.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
     /// A tick passes.
     Tick,
-    /// A client goes on.
+    /// A client does a step.
     Client(usize),
     /// An idle sweeper takes a task.
     Begin(usize, Task),
-    /// A sweeper goes on.
+    /// A sweeper does a step.
     Sweeper(usize),
 }
 

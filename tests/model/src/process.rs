@@ -1,7 +1,9 @@
-//! Processes: clients, which run the operations of a script one after the other, and what all of them share.
+//! Processes: clients, which run the operations of a script one after the other, and the parts that
+//! all processes share.
 //!
-//! A process does one store operation a step. It may stop for ever after any of them (a crash), and it may be slow, so no
-//! step has to come. The clock of an operation that is BOUND is the number of ticks since it began.
+//! A process does one store operation a step. It may stop for ever after any of them (a crash), and
+//! it may be arbitrarily slow, so no step has to come. The clock of an operation under BOUND is the
+//! number of ticks since it began.
 
 use crate::{
     model::{Removal, State},
@@ -21,7 +23,7 @@ pub mod retention;
 pub mod sweep;
 pub mod upload;
 
-/// What a step of a process sees and changes.
+/// The state that a step of a process sees and changes.
 #[derive(Debug)]
 pub struct World<'a> {
     /// The model: the scenario, and the rule that is taken away.
@@ -30,7 +32,7 @@ pub struct World<'a> {
     pub before: &'a State,
     /// The store.
     pub store: &'a mut Store,
-    /// The settings, and what only the search knows of rights.
+    /// The settings, and the facts about rights that only the search knows.
     pub known: &'a mut Known,
 }
 
@@ -40,7 +42,7 @@ impl World<'_> {
         self.model.without != Some(rule)
     }
 
-    /// A claim that nobody has seen.
+    /// A claim that no process has seen.
     pub fn fresh_claim(&self) -> Body {
         if !self.keeps(Rule::NonceInClaim) {
             return Body::Claim(None);
@@ -57,12 +59,12 @@ impl World<'_> {
         Body::Claim(u8::try_from(used.trailing_ones()).ok())
     }
 
-    /// A mark that nobody has seen.
+    /// A mark that no process has seen.
     pub fn fresh_mark(&self, state: MarkState) -> Mark {
         if !self.keeps(Rule::NonceInMark) {
             return Mark { state, nonce: None };
         }
-        // Nonces are only ever compared, so the smallest that nobody knows is as good as a random one.
+        // Nonces are only compared, so the smallest unused one is as good as a random one.
         let in_store = self.store.list().filter_map(|(key, _)| match key {
             Key::Mark(blob) => self.store.mark(blob).map(|(mark, _)| mark),
             _ => None,
@@ -98,7 +100,7 @@ pub struct Client {
     pub mirrored: u8,
 }
 
-/// Where a client is in an operation: what it does next.
+/// The next thing that a client does in an operation.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum At {
     /// The operation has not begun.
@@ -113,7 +115,7 @@ pub enum At {
     Manifest(manifest::At),
     /// Mount and blob DELETE.
     Blob(blob::At),
-    /// Pulls, and what a mirror stores.
+    /// Pulls, and the writes of a mirror.
     Mirror(mirror::At),
     /// The script has ended; whether its last operation was answered with success.
     End {
@@ -122,7 +124,7 @@ pub enum At {
     },
 }
 
-/// What a client does after KEEP.
+/// The next thing that a client does after KEEP.
 pub type After = keep::After;
 
 impl Client {
@@ -223,8 +225,8 @@ impl Client {
         self
     }
 
-    /// Whether a write can still take effect. A write is begun before half the grace period has passed, and takes less than
-    /// the other half.
+    /// Whether a write can still take effect. A write begins before half the grace period has
+    /// passed, and takes less than the other half.
     pub fn is_in_bound(self, rule: Rule, world: &World<'_>) -> bool {
         !world.keeps(rule)
             || self
@@ -242,8 +244,7 @@ impl Client {
         } else {
             At::End { accepted }
         };
-        // What goes by policy has its time from when it was pushed; a filled blob has it from its
-        // grant.
+        // An unnamed manifest is kept for a time from its push; a filled blob, from its grant.
         let has_time =
             world.model.scenario.tasks.retained().manifests || world.model.scenario.rights;
         if !has_time || self.at != (At::End { accepted: true }) {
@@ -271,7 +272,7 @@ impl Client {
         }
     }
 
-    /// The mark whose etag it knows.
+    /// The mark whose etag the client knows.
     pub const fn seen(&self) -> Option<Mark> {
         match self.at {
             At::Keep(keep::At::Swap { seen, .. }, _) => Some(seen),
@@ -287,7 +288,7 @@ impl Client {
     }
 }
 
-/// The blobs that an operation keeps, and for whom, and why.
+/// The blobs that an operation keeps, the repository, and the reason.
 pub(crate) fn kept(
     operation: Operation,
     model: &Removal,
@@ -339,7 +340,7 @@ const fn one(blob: Blob) -> &'static [Blob] {
     }
 }
 
-/// The id of every grant that is not written afresh.
+/// The id of every grant that does not get an id of its own.
 pub(crate) const fn shared_id(reason: Reason) -> u8 {
     match reason {
         Reason::Upload | Reason::Claim => 30,

@@ -1,4 +1,5 @@
-//! The promise: what must hold in every state, and what must be seen in some.
+//! The promise: the properties that must hold in every state, and the sights that must be seen in
+//! some.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -17,7 +18,7 @@ use crate::{
     store::{Blob, Body, Key, Manifest, MarkState, Reason, Record, Repository, Step, Store},
 };
 
-/// What may be lost.
+/// A loss, by the property that it breaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Loss {
     /// A blob of a manifest that is stored.
@@ -26,33 +27,33 @@ pub enum Loss {
     Extent,
     /// The right to read such a blob: no grant that counts.
     Grant,
-    /// Such a blob is there, and a pull does not find it.
+    /// A pull that does not find such a blob, although it is there.
     Pull,
-    /// A manifest that a stored index lists, though nobody deleted it.
+    /// A manifest that a stored index lists, though no client deleted it.
     Child,
     /// The referrers entry of a manifest that is stored.
     Referrer,
-    /// What a tag was moved to.
+    /// The manifest to which a tag was moved.
     Tag,
-    /// A manifest that a tag names, or that such a one lists, though nobody deleted it.
+    /// A manifest that a tag names, or that a tagged index lists, though no client deleted it.
     Tagged,
-    /// A manifest, or what it lists, before it was as old as what nothing names has to be.
+    /// A manifest, or one that it lists, before the minimum age of unnamed manifests.
     Young,
-    /// A manifest about one that a tag names.
+    /// A manifest whose subject a tag names.
     About,
-    /// The right bytes of a blob that were stored after its wrong ones had been set aside.
+    /// The right bytes of a blob that were stored after its damaged ones had been set aside.
     Healed,
-    /// Privacy: a repository has a right to a blob whose bytes were hashed neither for it nor for
-    /// one that it has the blob from.
+    /// Privacy: a repository has a right to a blob whose bytes were hashed neither for it nor for a
+    /// repository from which it has the blob.
     Right,
-    /// A blob that was there while a manifest of an upstream named it.
+    /// A blob that was there while an upstream's manifest that names it was stored.
     Held,
-    /// A blob that was filled, before it was as old as what nothing names has to be.
+    /// A filled blob, before the grace period has passed.
     Fresh,
-    /// A blob that was filled, or the right to it, while a manifest that was there all the time
-    /// names it.
+    /// A filled blob, or the right to it, while a manifest that was stored all the time names it.
     Filled,
-    /// Room: with everyone dead and everything deleted, sweeping leaves something.
+    /// Space: after all processes have stopped and everything is deleted, sweeping leaves
+    /// something.
     Room,
 }
 
@@ -79,10 +80,10 @@ impl Loss {
         }
     }
 
-    /// The properties of a scenario: nothing is lost.
+    /// The properties of a scenario, each of which says that something is not lost.
     pub(crate) fn properties(scenario: &Scenario) -> Vec<Property<Removal>> {
         if scenario.damaged {
-            // What was lost before anything began is nobody's to keep.
+            // Bytes that were lost before the beginning cannot be kept.
             return vec![healed_stays(), found_by_pulls()];
         }
         if scenario.rights {
@@ -110,7 +111,8 @@ impl Loss {
             properties.push(Property::always(Self::Young.property(), young_are_there));
             properties.push(Property::always(Self::About.property(), abouts_are_there));
         } else {
-            // By policy, what an index lists goes before it, where nothing names that, and where its push was refused.
+            // Retention may remove the children of an index before the index: if no tag names the
+            // index, or if its push was refused.
             properties.push(Property::always(Self::Child.property(), children_are_there));
         }
         if scenario.leftovers {
@@ -121,8 +123,7 @@ impl Loss {
 }
 
 impl Loss {
-    /// The properties of a scenario of rights. What a mirror stores of a manifest comes before its
-    /// blobs.
+    /// The properties of a scenario of rights. A mirror stores a manifest before its blobs.
     fn properties_of_rights(scenario: &Scenario) -> Vec<Property<Removal>> {
         let mut properties = vec![
             Property::always(Self::Right.property(), nobody_reads_without_hash),
@@ -163,9 +164,9 @@ impl Loss {
     }
 }
 
-/// Whether each repository that has a right to a blob has it by bytes that were hashed: by any
-/// settings, for what this version writes. What an older version wrote can't be told from pushes
-/// once the upstream is removed.
+/// Whether each repository that has a right to a blob has it by bytes that were hashed. Under any
+/// settings this holds for grants that this version writes. Grants of an older version cannot be
+/// told apart from those of pushes once the upstream is removed.
 fn nobody_reads_without_hash(model: &Removal, state: &State) -> bool {
     let mirrored = if model.scenario.old_forms {
         state.known.mirrored
@@ -186,8 +187,8 @@ fn is_readable(model: &Removal, state: &State, repository: Repository, blob: Blo
         && has_right(model, &state.store, state.known.mirrored, repository, blob)
 }
 
-/// The blobs whose pull or fill was the last of a client, and was answered with 200; and how many
-/// ticks ago they were kept, if by that.
+/// The blobs whose pull or fill was the last operation of a client and was answered with 200, and
+/// how many ticks ago it wrote the grant, if it did.
 fn filled<'a>(
     model: &'a Removal,
     state: &'a State,
@@ -214,15 +215,15 @@ fn found_by_pulls() -> Property<Removal> {
     })
 }
 
-/// The blob of a manifest that is stored is right, once it was.
+/// The blob of a stored manifest is right, once it was right.
 fn healed_stays() -> Property<Removal> {
     Property::always(Loss::Healed.property(), |model: &Removal, state: &State| {
         !state.healed || blobs(model, state).all(|(_, blob)| state.store.is_right(blob))
     })
 }
 
-/// The manifests that are stored. They are stored before they are answered with 201, so what holds of them is a little
-/// more than what is promised.
+/// The stored manifests. They are stored before the 201, so their properties are a little stronger
+/// than the promise.
 fn manifests(state: &State) -> impl Iterator<Item = (Repository, Manifest)> {
     state.store.list().filter_map(|(key, _)| match key {
         Key::Manifest(repository, manifest) => Some((repository, manifest)),
@@ -248,7 +249,7 @@ fn blobs_of(
     })
 }
 
-/// Whether the manifests that indexes list are there. Who deletes one of them gets what was asked for.
+/// Whether the manifests that indexes list are there, except for those that a client deleted.
 fn children_are_there(model: &Removal, state: &State) -> bool {
     manifests(state).all(|(repository, manifest)| {
         model
@@ -263,7 +264,7 @@ fn children_are_there(model: &Removal, state: &State) -> bool {
     })
 }
 
-/// Whether a manifest is there, with all that it lists. Who deletes one of them gets what was asked for.
+/// Whether a manifest is there, with all that it lists, except for those that a client deleted.
 fn is_whole(model: &Removal, state: &State, repository: Repository, manifest: Manifest) -> bool {
     let whole = model.scenario.whole(manifest);
     whole.into_iter().all(|manifest| {
@@ -272,7 +273,7 @@ fn is_whole(model: &Removal, state: &State, repository: Repository, manifest: Ma
     })
 }
 
-/// Whether what tags name is there.
+/// Whether the manifests that tags name are there.
 fn tagged_are_there(model: &Removal, state: &State) -> bool {
     state
         .store
@@ -285,7 +286,8 @@ fn tagged_are_there(model: &Removal, state: &State) -> bool {
         })
 }
 
-/// The manifests whose push was the last of a client, and was answered with 201; and how many ticks ago it began.
+/// The manifests whose push was the last operation of a client and was answered with 201, and how
+/// many ticks ago that began.
 fn pushed<'a>(
     model: &'a Removal,
     state: &'a State,
@@ -304,7 +306,8 @@ fn pushed<'a>(
     })
 }
 
-/// Whether what was pushed less than the grace period ago is there: that is the least time of a policy.
+/// Whether each manifest that was pushed less than the grace period ago is there: that is the
+/// minimum age of a policy.
 fn young_are_there(model: &Removal, state: &State) -> bool {
     let grace = model.scenario.grace;
     pushed(model, state).all(|(repository, manifest, since)| {
@@ -312,7 +315,8 @@ fn young_are_there(model: &Removal, state: &State) -> bool {
     })
 }
 
-/// Whether what was pushed with a subject is there, where a tag names that. In no scenario is such a tag moved.
+/// Whether each manifest that was pushed with a subject is there, if a tag names the subject. No
+/// scenario moves such a tag.
 fn abouts_are_there(model: &Removal, state: &State) -> bool {
     pushed(model, state).all(|(repository, manifest, _)| {
         let tag = state.store.get(Key::Tag(repository)).map(|tag| tag.body);
@@ -333,7 +337,7 @@ fn referrers_are_there(model: &Removal, state: &State) -> bool {
     })
 }
 
-/// Whether a grant that counts is there: an upload's, or that of a manifest that is stored.
+/// Whether a grant that counts is there: an upload's, a fill's, or that of a stored manifest.
 fn is_granted(store: &Store, repository: Repository, blob: Blob) -> bool {
     store.grants(blob).any(|(_, of, reason)| {
         of == repository
@@ -345,8 +349,9 @@ fn is_granted(store: &Store, repository: Repository, blob: Blob) -> bool {
     })
 }
 
-/// Whether a pull gets the bytes of a blob that is there: by the link, and by the record itself where what the link names is
-/// gone. Only the first extent is opened before the answer begins.
+/// Whether a pull gets the bytes of a blob that is there: by the link, or by the record itself if
+/// the extent that the link names is gone. Only the first extent is opened before the answer
+/// begins.
 fn is_found(store: &Store, repository: Repository, blob: Blob, rereads: bool) -> bool {
     let Some(record) = store.record(blob).filter(|record| is_there(store, *record)) else {
         return true;
@@ -371,7 +376,7 @@ fn is_found(store: &Store, repository: Repository, blob: Blob, rereads: bool) ->
     }
 }
 
-/// Whether what a record names is there, and is right.
+/// Whether the bytes that a record names are there and are right.
 fn is_there(store: &Store, record: Record) -> bool {
     match record {
         Record::Bytes => true,
@@ -381,8 +386,9 @@ fn is_there(store: &Store, record: Record) -> bool {
     }
 }
 
-/// Whether the tag names the manifest that a client has moved it to. In no scenario is it moved twice, or that manifest
-/// deleted. Where tags go by policy, they do when they are as old as the grace period.
+/// Whether the tag names the manifest to which a client has moved it. No scenario moves it twice or
+/// deletes that manifest. With retention of tags, the tag is removed once it is as old as the grace
+/// period.
 fn keeps_tag(model: &Removal, state: &State) -> bool {
     state
         .clients
@@ -410,12 +416,12 @@ fn keeps_tag(model: &Removal, state: &State) -> bool {
 }
 
 thread_local! {
-    /// Stores that sweeping was seen to empty: many states share one.
+    /// Stores that a sweep has already been seen to empty: many states share one.
     static CLEAN: RefCell<BTreeSet<Store>> = RefCell::default();
 }
 
-/// Whether, with everyone dead and every manifest deleted, sweeping to a fixpoint leaves nothing but what is documented:
-/// tags that are tombstones.
+/// Whether sweeping to a fixpoint leaves nothing but tombstones of tags, after all processes have
+/// stopped and every manifest is deleted.
 fn sweeps_clean(model: &Removal, state: &State) -> bool {
     CLEAN.with_borrow_mut(|clean| {
         if clean.contains(&state.store) {
@@ -476,7 +482,7 @@ fn sweep(model: &Removal, state: &State) -> Store {
     state.store
 }
 
-/// What must be seen, so that nothing holds for want of trying.
+/// The events that must be seen, so that no property holds only because nothing happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sight {
     /// A manifest was answered with 201.
@@ -497,25 +503,25 @@ pub enum Sight {
     Swept,
     /// A closing was retried.
     Again,
-    /// A blob is there, its own extents gone: another's record came first.
+    /// A blob is there and its own extents are gone: another upload's record came first.
     Deduplicated,
     /// A blob was set aside.
     Aside,
     /// The blob of a manifest that was set aside is there again.
     Healed,
-    /// A manifest goes by policy.
+    /// Retention removes a manifest.
     Untagged,
-    /// A tag went by policy.
+    /// Retention removed a tag.
     Buried,
-    /// A claim that was old is claimed by another.
+    /// An old claim is taken over by another sweeper.
     Reclaimed,
     /// A pull was answered with 200.
     Pulled,
-    /// A pull was refused, or the upstream was needed and didn't answer.
+    /// A pull was refused, or the upstream was needed and did not answer.
     Unpulled,
     /// A fill was deleted by a sweep.
     Lapsed,
-    /// The bytes of a blob that was there were not fetched.
+    /// The bytes of a stored blob were not fetched.
     Reused,
     /// A grant was repaired.
     Repaired,

@@ -1,9 +1,9 @@
-//! Rights: which grants and links let a repository's callers read a blob, and what only the search
-//! knows of them.
+//! Rights: which grants and links let a repository's callers read a blob, and the facts about
+//! rights that only the search knows.
 //!
-//! A repository that is mirrored by the settings reads by a grant `Filled`, or by a link that was
-//! written for one. Any other repository reads by `Upload`, by `Filled`, by `Manifest` if that
-//! manifest is stored, and by a link. `Claim` and `Mirrored` keep a blob and never give a right.
+//! A repository that the settings mirror reads by a grant `Filled`, or by a link that was written
+//! for one. Any other repository reads by `Upload`, by `Filled`, by `Manifest` if that manifest is
+//! stored, and by a link. `Claim` and `Mirrored` keep a blob and never give a right.
 
 use crate::{
     model::Removal,
@@ -12,7 +12,7 @@ use crate::{
     store::{Blob, Body, Key, Manifest, Reason, Record, Repository, Right, Store},
 };
 
-/// The settings, and what only the search knows of rights.
+/// The settings, and the facts about rights that only the search knows.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Known {
     /// The repositories that are mirrored by the settings, as bits.
@@ -28,7 +28,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// What is known at the beginning.
+    /// The facts at the beginning of a scenario.
     pub fn new(scenario: &Scenario) -> Self {
         let mut known = Self {
             mirrored: scenario.mirrored,
@@ -83,7 +83,7 @@ pub const fn is_mirrored(mirrored: u8, repository: Repository) -> bool {
     mirrored & 1 << repository.0 != 0
 }
 
-/// What a grant gives.
+/// The effect of a grant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Given {
     /// A right.
@@ -94,7 +94,7 @@ pub enum Given {
     Nothing,
 }
 
-/// What a grant gives in a repository that is mirrored, or isn't.
+/// The effect of a grant in a repository, depending on whether it is mirrored.
 pub fn given(reason: Reason, is_mirrored: bool, without: Option<Rule>) -> Given {
     let counts = !is_mirrored || without == Some(Rule::OldGrantsGiveNoRight);
     match reason {
@@ -111,8 +111,8 @@ pub fn given(reason: Reason, is_mirrored: bool, without: Option<Rule>) -> Given 
     }
 }
 
-/// The record and the right of a link, if it is believed in a repository that is mirrored, or
-/// isn't.
+/// The record and the right of a link, if the link counts in a repository, depending on whether
+/// that is mirrored.
 pub fn believed(link: Body, is_mirrored: bool, without: Option<Rule>) -> Option<(Record, Right)> {
     let counts = !is_mirrored || without == Some(Rule::LinkSaysWhy);
     match link {

@@ -1,4 +1,5 @@
-//! The rules of the protocol that are easy to lose: each can be taken away, and then something is lost.
+//! The rules of the protocol that are easy to lose. Each can be taken away, and the search then
+//! finds a loss.
 
 use crate::{
     promise::Loss,
@@ -21,13 +22,15 @@ macro_rules! rules {
 }
 
 rules! {
-    /// A grant is fresh each time, under an id of its own. Without: one key a reason, written again.
+    /// Each grant is a new one, under an id of its own. Without: one key for each reason, written
+    /// again.
     FreshGrant,
     /// KEEP: the grant is written before the mark is read.
     GrantBeforeMark,
     /// KEEP: the mark is read before the blob is looked at.
     MarkBeforeBlob,
-    /// A manifest's blobs are looked at after KEEP. Without: the right to them, found before, is enough.
+    /// A manifest's blobs are looked at after KEEP. Without: the right to them, checked earlier, is
+    /// enough.
     LookAtBlobs,
     /// Condemned moves to deleting by compare-and-swap.
     DeletingBySwap,
@@ -39,13 +42,13 @@ rules! {
     BoundOnManifest,
     /// BOUND on closing, from the claim to the record.
     BoundOnClosing,
-    /// BOUND on an owner's life: the age of its claim is looked at before every delete.
+    /// BOUND on an owner: it checks the age of its claim before every delete.
     BoundOnOwner,
     /// Condemned is created only if no mark is there.
     CondemnedIfAbsent,
     /// State, time and nonce of a mark are in its body. Without: an empty body with metadata.
     NonceInMark,
-    /// Exactly one closer a session. Without: a retried closing goes on as if it were the closer.
+    /// Exactly one closer a session. Without: a retried closing continues as if it were the closer.
     OneCloser,
     /// A session is killed before its extents are swept.
     SessionKilledFirst,
@@ -61,72 +64,82 @@ rules! {
     ReferrerId,
     /// Referrers entries are written before the manifest.
     ReferrerBeforeManifest,
-    /// The record is read again where an extent that a link names is gone.
+    /// The record is read again if an extent that a link names is gone.
     RecordReread,
     /// BOUND on a chunk, from putting its extent to adding it to the session.
     BoundOnChunk,
-    /// BOUND on what was read of a session's chain: nothing is claimed on a reading that is too old.
+    /// BOUND on the reading of a session's chain: no step is claimed on a reading that is too old.
     BoundOnChain,
-    /// Of a chain's two steps, the one after the last is read before the last. Without: the other way round.
+    /// Of the two steps that tell where a chain ends, the later one is read first. Without: the
+    /// other way round.
     NextBeforeHere,
-    /// A chain's keys stand until its dead or done step is as old as the grace period. Without: they go with the extents.
+    /// A chain's keys stay until its dead or done step is as old as the grace period. Without: they
+    /// are deleted with the extents.
     DeadStands,
-    /// A chain's keys are deleted in order, the last step last. Without: it goes first.
+    /// A chain's keys are deleted in order, the last step last. Without: it is deleted first.
     DeadLast,
-    /// Of a chain's other keys none is deleted before those of earlier steps. Without: the last first, but for the dead one.
+    /// None of a chain's other keys is deleted before the keys of earlier steps. Without: the later
+    /// first, except for the dead one.
     StepsInOrder,
     /// A session is killed by the age of its last step. Without: by the age of an extent.
     AgeOfLastStep,
-    /// Extents of a dead or done session stay where the blob's record names them.
+    /// Extents of a dead or done session stay if the blob's record names them.
     RecordBeforeExtents,
-    /// An extent that no step names is a stray only where steps name others, or there are none: what a mirror fills has no step for
-    /// its extents. Without: they go as strays.
+    /// An extent that no step names is a stray only if the steps name others, or if there are no
+    /// steps. The extents of a mirror's fill have no steps. Without: they are deleted as strays.
     FillsHaveNoStrays,
-    /// A chunk that is added by a write whose answer was lost is not added again blindly. Without: the second write finds the
-    /// first there and takes it for another's, and the extent goes.
+    /// A write that adds a chunk is not repeated blindly if its answer was lost. Without: the
+    /// second write finds the first, takes it for another client's, and deletes the extent.
     NoBlindRetry,
-    /// Condemned is as old as the grace period before it moves to deleting. Without: an owner that deletes the session with
-    /// the extents leaves no time to those who read its chain. (An owner that leaves the session to the sweep of sessions was
-    /// not found to depend on it.)
+    /// A condemned mark is as old as the grace period before it moves to deleting. Without: an
+    /// owner that deletes the session with the extents leaves no time to the clients that read its
+    /// chain. (No loss was found with an owner that leaves the session to the sweep of sessions.)
     CondemnedStands,
-    /// A blob that is wrong is set aside by compare-and-swap of what was read. Without: its object is deleted, whatever is there by then.
+    /// A damaged blob is set aside by compare-and-swap with the object that was read. Without: the
+    /// object is deleted, even if it was written since.
     AsideBySwap,
-    /// The extents of a blob that is wrong go before it is set aside. Without: after, and links name them when it is there again.
+    /// The extents of a damaged blob are deleted before it is set aside. Without: after, and links
+    /// still name them once the blob is stored again.
     ExtentsBeforeNote,
-    /// Of several grants for a manifest the one stays that was written last. Without: the first by its key, which a late sweeper may
-    /// delete, for it looked before the manifest was pushed again.
+    /// Of several grants for a manifest, the one that was written last stays. Without: the first by
+    /// its key stays, which a late sweeper may delete, because it looked before the manifest was
+    /// pushed again.
     LastGrantStays,
     /// BOUND on a tag.
     BoundOnTag,
-    /// What a tag's body says is another thing with each push. Without: a tag that is pushed again, as it was, goes as the old one.
+    /// The bytes of a tag differ with each push. Without: a tag that is pushed again unchanged is
+    /// deleted as the old one.
     NonceInTag,
-    /// What nothing names is claimed before the reading that counts. Without: after.
+    /// Unnamed manifests are claimed before the decisive reading. Without: after it.
     ClaimBeforeReading,
-    /// Who pushes looks for claims after the manifest is stored. Without: before.
+    /// A push looks for claims after it has stored the manifest. Without: before.
     ClaimsAfterStoring,
-    /// Who pushes looks for a claim first, and then whether what it may be of is still there. Without: the other way round.
+    /// A push looks for claims first, and then checks whether the claimed manifests are still
+    /// there. Without: the other way round.
     StillThereAfterClaims,
-    /// Who pushes an index looks for claims on what it lists as well.
+    /// A push of an index also looks for claims on the manifests that it lists.
     LooksAtChildren,
-    /// And on what the indexes list that it lists.
+    /// It also looks for claims on the manifests that these list, if they are indexes.
     LooksThroughIndexes,
-    /// What is not there is claimed only if no claim is.
+    /// A claim that is absent is created only if it is still absent.
     ClaimIfAbsent,
-    /// A claim that is old is taken over by compare-and-swap.
+    /// An old claim is taken over by compare-and-swap.
     ClaimBySwap,
     /// A nonce in a claim's body.
     NonceInClaim,
-    /// BOUND on a claimer's life: the age of its claim is looked at before a manifest is deleted.
+    /// BOUND on a claimer: it checks the age of its claim before it deletes a manifest.
     BoundOnClaimer,
-    /// And before the claim is.
+    /// It checks the age before it deletes the claim, too.
     BoundOnUnclaim,
-    /// What is young stays, though nothing names it yet.
+    /// Young manifests stay, even if nothing names them yet.
     YoungStay,
-    /// What is about a manifest that stays, stays.
+    /// A manifest stays if its subject stays.
     ReferrersStay,
-    /// What is young is told by when the reading began. Without: by when it is listed, which is after the tags were.
+    /// The age of a manifest is judged at the start of the reading. Without: when it is listed,
+    /// which is after the tags were.
     AgeBeforeReading,
-    /// Of an index that was gone when it was read, it is not known what it lists. Without: nothing, even when it is there again.
+    /// The list of an index that was absent when it was read is unknown. Without: it counts as
+    /// empty, even when the index is stored again.
     GoneIsNotEmpty,
     /// A grant `Mirrored` gives no right, whatever the settings say. Without: it does, if its
     /// manifest is stored.
@@ -134,39 +147,39 @@ rules! {
     /// A grant `Claim` gives no right.
     ClaimGivesNoRight,
     /// In a mirrored repository only `Filled` gives a right. Without: `Upload` and `Manifest` do,
-    /// which an older version wrote for blobs that nobody had hashed for it.
+    /// which an older version wrote for blobs whose bytes nobody had hashed for it.
     OldGrantsGiveNoRight,
-    /// In a mirrored repository a link is believed only if it says that it was written for a fill.
+    /// In a mirrored repository a link counts only if it says that it was written for a fill.
     LinkSaysWhy,
     /// `Filled` is written after the bytes are hashed. Without: before, and it stays if they are
     /// wrong.
     HashBeforeFilled,
-    /// The bytes of a blob that is there are fetched, unless a mirrored repository has `Filled` on
-    /// it. Without: the upstream's `HEAD` is enough.
+    /// The bytes of a stored blob are fetched, unless a mirrored repository has `Filled` on it.
+    /// Without: the upstream's `HEAD` is enough.
     ReuseNeedsRight,
     /// That repository is mirrored from the same upstream.
     ReuseOfSameUpstream,
-    /// And the upstream's `HEAD` for the repository that asks is 200.
+    /// The upstream's `HEAD` for the requesting repository is 200.
     ReuseNeedsHead,
-    /// A blob that is reused is looked at after KEEP. Without: what was seen before is enough.
+    /// A reused blob is looked at after KEEP. Without: the look before KEEP is enough.
     LookAfterReuse,
     /// A filled blob is created after KEEP. Without: before.
     KeepBeforeFill,
     /// A stored manifest says that it came from an upstream. Without: a repair writes `Manifest`
     /// for it once the upstream is removed.
     ManifestSaysOrigin,
-    /// `Filled` stays while a manifest of the repository names the blob. Without: it goes after the
-    /// grace period.
+    /// `Filled` stays while a manifest of the repository names the blob. Without: it is deleted
+    /// after the grace period.
     FilledStays,
-    /// `Filled` goes after the grace period if no manifest names the blob. Without: it stays.
+    /// `Filled` is deleted after the grace period if no manifest names the blob. Without: it stays.
     FilledGoes,
-    /// Of several grants for a manifest those of one reason are compared. Without: a younger
-    /// `Mirrored` takes the place of `Manifest`.
+    /// Of several grants for a manifest, only those with the same reason are compared. Without: a
+    /// younger `Mirrored` replaces `Manifest`.
     KindsApart,
 }
 
 impl Rule {
-    /// Where its absence shows, and what is lost.
+    /// The scenario in which the absence of the rule shows, and the loss.
     pub const fn proof(self) -> (&'static Scenario, Loss) {
         match self {
             Self::FreshGrant => (&scenario::WHOLE, Loss::Blob),

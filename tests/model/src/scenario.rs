@@ -1,4 +1,4 @@
-//! Scenarios: who does what, with what in the store at the beginning.
+//! Scenarios: the operations of each client, and the objects that are stored at the beginning.
 
 use crate::{
     process::{manifest::SHARED_NONCE, sweep::Tasks},
@@ -14,29 +14,30 @@ use crate::{
 pub enum Operation {
     /// Push, whole.
     Push {
-        /// Where to.
+        /// The repository.
         repository: Repository,
-        /// What.
+        /// The blob.
         blob: Blob,
-        /// The session that it comes through, which has no extents.
+        /// The session through which it comes, which has no extents.
         session: Option<Session>,
     },
     /// Push, by `PATCH`: a chunk.
     Patch {
         /// The session.
         session: Session,
-        /// The number of the last step, as the location says it.
+        /// The number of the last step, as the location states it.
         hint: u8,
-        /// What the bytes are; right are `0`.
+        /// The content of the bytes; right are `0`.
         bytes: u8,
         /// Whether the same request closes the session.
         close: bool,
     },
-    /// Push, by `PATCH`: closing. A client that gave up waiting and retries is another one with the same operation.
+    /// Push, by `PATCH`: closing. A client that timed out and retries is another client with the
+    /// same operation.
     Close {
         /// The session.
         session: Session,
-        /// The number of the last step, as the location says it.
+        /// The number of the last step, as the location states it.
         hint: u8,
     },
     /// Cancel.
@@ -51,76 +52,76 @@ pub enum Operation {
     },
     /// Mount.
     Mount {
-        /// Where to.
+        /// The repository.
         repository: Repository,
-        /// What.
+        /// The blob.
         blob: Blob,
-        /// Where from, which has to have a right to it. `None` if the right is taken as given.
+        /// The source, which must have a right to the blob. `None` if the right is taken as given.
         from: Option<Repository>,
     },
     /// Manifest PUT.
     PutManifest {
-        /// Where to.
+        /// The repository.
         repository: Repository,
-        /// What.
+        /// The manifest.
         manifest: Manifest,
-        /// Whether by the tag.
+        /// Whether it is pushed by the tag.
         tag: bool,
     },
     /// Manifest DELETE.
     DeleteManifest {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// What.
+        /// The manifest.
         manifest: Manifest,
     },
     /// Blob DELETE.
     DeleteBlob {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// What.
+        /// The blob.
         blob: Blob,
     },
     /// Pull of a blob: by right; else, if the repository is mirrored, by a fill of a small blob.
     Pull {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// What.
+        /// The blob.
         blob: Blob,
     },
     /// Pull of a manifest through the mirror, which stores it.
     Mirror {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// What.
+        /// The manifest.
         manifest: Manifest,
     },
-    /// Push of other bytes than are announced.
+    /// Push of bytes other than the announced ones.
     Guess {
-        /// Where to.
+        /// The repository.
         repository: Repository,
-        /// What is announced.
+        /// The announced blob.
         blob: Blob,
     },
-    /// Change of the settings. Operations that have begun go on by the settings before it.
+    /// Change of the settings. Operations that have begun continue under the settings before it.
     Configure {
         /// The repositories that are mirrored from then on, as bits.
         mirrored: u8,
     },
 }
 
-/// What the upstream of a repository says of its blobs.
+/// The responses of the upstream of a repository about its blobs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Remote {
     /// Which upstream it is.
     pub upstream: u8,
     /// Whether its `HEAD` is 200, with the length that is stored.
     pub head: bool,
-    /// What bytes it sends, if it does; right are `0`.
+    /// The bytes that it sends, if it does; right are `0`.
     pub bytes: Option<u8>,
 }
 
-/// What a manifest refers to.
+/// The content of a manifest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Document {
     /// Blobs.
@@ -131,12 +132,12 @@ pub struct Document {
     pub subject: bool,
 }
 
-/// What an upload is for.
+/// The target of an upload.
 #[derive(Clone, Copy, Debug)]
 pub struct Upload {
-    /// Where to.
+    /// The repository.
     pub repository: Repository,
-    /// What.
+    /// The blob.
     pub blob: Blob,
 }
 
@@ -147,43 +148,44 @@ pub struct Scenario {
     pub name: &'static str,
     /// How many ticks the grace period has.
     pub grace: u8,
-    /// The clients: what each does, one after the other, whatever the answers.
+    /// The clients: the operations of each, one after the other, whatever the answers.
     pub clients: &'static [&'static [Operation]],
     /// How many sweepers there are.
     pub sweepers: usize,
-    /// What sweepers do.
+    /// The tasks of the sweepers.
     pub tasks: Tasks,
     /// The manifests.
     pub manifests: &'static [Document],
     /// The sessions.
     pub sessions: &'static [Upload],
-    /// What is stored at the beginning.
+    /// Stores the objects of the beginning.
     pub stored: fn(&mut Store),
     /// How many manifests a sweeper claims at once.
     pub claims: u8,
     /// Whether links are written.
     pub links: bool,
-    /// Whether the owner of a mark deletes the steps of the extents' session, and not only the sweep of sessions.
+    /// Whether the owner of a mark deletes the steps of the extents' session, instead of leaving
+    /// them to the sweep of sessions.
     pub owner_sweeps_session: bool,
-    /// Whether to sweep every state clean.
+    /// Whether to sweep every state until nothing is left.
     pub leftovers: bool,
-    /// Whether the blob is wrong at the beginning.
+    /// Whether the blob is damaged at the beginning.
     pub damaged: bool,
-    /// Whether rights are looked at, and what mirrors do.
+    /// Whether rights and mirrors are modelled.
     pub rights: bool,
     /// The repositories that are mirrored at the beginning, as bits.
     pub mirrored: u8,
-    /// What the upstreams of the repositories say.
+    /// The responses of the upstreams of the repositories.
     pub remotes: &'static [Remote],
     /// The blobs whose bytes were hashed for a repository before the beginning.
     pub hashed: &'static [(Repository, Blob)],
     /// The manifests that were pushed to the first repository before the beginning, as bits.
     pub pushed: u8,
-    /// Whether a manifest names what is filled all the time.
+    /// Whether a manifest names the filled blobs all the time.
     pub fills_stay: bool,
-    /// Whether an older version has written grants that can't be told from those of pushes.
+    /// Whether an older version has written grants that cannot be told apart from those of pushes.
     pub old_forms: bool,
-    /// What must be seen.
+    /// The events that must be seen.
     pub sights: &'static [Sight],
 }
 
@@ -197,7 +199,7 @@ impl Scenario {
         })
     }
 
-    /// What the upstream of a repository says.
+    /// The responses of the upstream of a repository.
     pub fn remote(&self, repository: Repository) -> Remote {
         let remote = self.remotes.get(usize::from(repository.0)).copied();
         remote.unwrap_or_default()
@@ -211,7 +213,7 @@ impl Scenario {
             .unwrap_or_default()
     }
 
-    /// A manifest with all that it lists, and what that lists.
+    /// A manifest with all that it lists, and all that these list.
     pub fn whole(&self, manifest: Manifest) -> Vec<Manifest> {
         let mut whole = vec![manifest];
         let mut looked = 0;
@@ -495,7 +497,7 @@ fn store_done(store: &mut Store, session: Session) {
     store.put(Key::Blob(LAYER), Body::Record(Record::Extents(extents)));
 }
 
-/// Two clients push a manifest, one its blob as well, whole; one deletes the manifest.
+/// Two clients push a manifest, one of them its blob as well, whole; one deletes the manifest.
 pub static WHOLE: Scenario = Scenario {
     name: "whole",
     clients: &[&[PUSH, PUT], &[PUT, DELETE]],
@@ -511,7 +513,8 @@ pub static WHOLE: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A manifest is deleted and pushed again, while another client pushes it as well and a third deletes the blob.
+/// A manifest is deleted and pushed again, while another client pushes it as well and a third
+/// deletes the blob.
 pub static AGAIN: Scenario = Scenario {
     name: "again",
     clients: &[&[DELETE, PUT], &[PUT], &[DELETE_BLOB]],
@@ -533,7 +536,7 @@ pub static PUSHED_AGAIN: Scenario = Scenario {
     sweepers: 2,
     stored: |store| {
         store_blob(store);
-        // The first of those that there will be.
+        // The first of the ids to come.
         let key = Key::Grant {
             blob: LAYER,
             repository: HERE,
@@ -552,7 +555,7 @@ pub static PUSHED_AGAIN: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A blob that nobody holds is swept, by an owner and by another that takes over, and pushed again.
+/// A blob without grants is swept, by an owner and by another that takes over, and pushed again.
 pub static TAKEOVER: Scenario = Scenario {
     name: "takeover",
     clients: &[&[PUSH, PUT]],
@@ -578,7 +581,7 @@ pub static TAKEOVER_OF_EXTENTS: Scenario = Scenario {
     ..TAKEOVER
 };
 
-/// A client closes an upload and pushes the manifest; it gives up waiting and closes again.
+/// A client closes an upload and pushes the manifest; it times out and closes again.
 pub static CLOSING: Scenario = Scenario {
     name: "closing",
     clients: &[&[CLOSE, PUT], &[CLOSE]],
@@ -604,7 +607,7 @@ pub static CLOSING_AND_DELETE: Scenario = Scenario {
     ..CLOSING
 };
 
-/// As [`CLOSING_AND_DELETE`], where the owner of a mark deletes the session with the extents.
+/// As [`CLOSING_AND_DELETE`], with an owner of a mark that deletes the session with the extents.
 pub static OWNER_SWEEPS_SESSION: Scenario = Scenario {
     name: "owner sweeps session",
     clients: &[&[CLOSE, DELETE_BLOB], &[CLOSE, PUT]],
@@ -629,14 +632,14 @@ pub static CLOSING_OF_TWO: Scenario = Scenario {
     ..NOTHING
 };
 
-/// As [`CLOSING_OF_TWO`], by a client that knows of the first chunk only.
+/// As [`CLOSING_OF_TWO`], by a client that knows only the first chunk.
 pub static STALE_HINT: Scenario = Scenario {
     name: "stale hint",
     clients: &[&[CLOSE, PUT], &[CLOSE_TWO]],
     ..CLOSING_OF_TWO
 };
 
-/// As [`CLOSING`], with two sweepers that sweep nothing but sessions.
+/// As [`CLOSING`], with two sweepers that sweep only sessions.
 pub static SESSIONS: Scenario = Scenario {
     name: "sessions",
     sweepers: 2,
@@ -669,7 +672,7 @@ pub static CHUNKS: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A second chunk comes and closes, while another client closes the first.
+/// A second chunk arrives and closes the upload, while another client closes it after the first.
 pub static SECOND_CHUNK: Scenario = Scenario {
     name: "second chunk",
     clients: &[&[PATCH_SECOND, PUT], &[CLOSE]],
@@ -703,7 +706,7 @@ pub static CANCEL: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A blob comes whole through a session, while a chunk comes for it.
+/// A blob is pushed whole through a session, while a chunk for that arrives.
 pub static THROUGH_SESSION: Scenario = Scenario {
     name: "through a session",
     clients: &[&[PUSH_THROUGH, PUT], &[PATCH_AND_CLOSE]],
@@ -751,7 +754,7 @@ pub static MOUNT: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A blob in an extent is swept and pushed whole elsewhere, while a link to the extent is left.
+/// A blob in an extent is swept and pushed whole elsewhere, while a link to the extent stays.
 pub static LINK: Scenario = Scenario {
     name: "link",
     clients: &[&[PUSH_THERE], &[MOUNT_HERE, PUT]],
@@ -768,7 +771,8 @@ pub static LINK: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A blob is filled from an upstream, while another client pushes it: the upload has no step for its extent.
+/// A blob is filled from an upstream, while another client pushes it: the upload has no step for
+/// its extent.
 pub static FILLED: Scenario = Scenario {
     name: "fill",
     clients: &[&[FILL, PUT], &[PUSH]],
@@ -786,7 +790,8 @@ pub static FILLED: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A blob of a manifest is wrong. Two scrubs set it aside, while clients push it, and a manifest that needs it, and the sweep goes on.
+/// The blob of a manifest is damaged. Two scrubs set it aside, while clients push the blob and a
+/// manifest that needs it, and the sweep runs.
 pub static SCRUB: Scenario = Scenario {
     name: "scrub",
     clients: &[&[PUSH, PUT_OTHER], &[PUSH_THERE]],
@@ -874,7 +879,7 @@ pub static REFERRER: Scenario = Scenario {
     ..NOTHING
 };
 
-/// A manifest of two blobs is pushed, while another one of the same is deleted.
+/// A manifest of two blobs is pushed, while another one of the same blobs is deleted.
 pub static TWO_BLOBS: Scenario = Scenario {
     name: "two blobs",
     clients: &[&[PUT], &[DELETE_OTHER]],
@@ -950,7 +955,7 @@ pub static INDEX: Scenario = Scenario {
     ..NOTHING
 };
 
-/// The tag as it was pushed before.
+/// The tag as it was at the beginning.
 const fn tagged(manifest: Manifest) -> Body {
     Body::Target {
         manifest,
@@ -958,7 +963,7 @@ const fn tagged(manifest: Manifest) -> Body {
     }
 }
 
-/// Stores a manifest that is old.
+/// Stores an old manifest.
 fn store_old(store: &mut Store, manifest: Manifest) {
     let retained = Retained {
         manifests: true,
@@ -970,7 +975,7 @@ fn store_old(store: &mut Store, manifest: Manifest) {
     }
 }
 
-/// A manifest that no tag names goes by policy, while it is pushed by tag.
+/// Retention removes a manifest that no tag names, while it is pushed by tag.
 pub static UNTAGGED: Scenario = Scenario {
     name: "untagged",
     clients: &[&[PUT_BY_TAG]],
@@ -992,7 +997,7 @@ pub static UNTAGGED: Scenario = Scenario {
     ..NOTHING
 };
 
-/// An index that a tag names is deleted and pushed again, while what it lists goes by policy.
+/// An index that a tag names is deleted and pushed again, while retention removes its children.
 pub static UNTAGGED_INDEX: Scenario = Scenario {
     name: "untagged, in an index",
     clients: &[&[DELETE_OTHER, PUT_OTHER_BY_TAG]],
@@ -1018,7 +1023,7 @@ pub static UNTAGGED_INDEX: Scenario = Scenario {
     ..UNTAGGED
 };
 
-/// An index is pushed that lists an old one. What that lists goes by policy before it.
+/// An index is pushed that lists an old index, whose children retention removes first.
 pub static UNTAGGED_INDEXES: Scenario = Scenario {
     name: "untagged, in an index of indexes",
     clients: &[&[PUT_THIRD_BY_TAG]],
@@ -1049,7 +1054,7 @@ pub static UNTAGGED_INDEXES: Scenario = Scenario {
     ..UNTAGGED
 };
 
-/// A manifest about one that a tag names is pushed again, while what nothing names goes by policy.
+/// A manifest is pushed again whose subject a tag names, while retention removes unnamed manifests.
 pub static UNTAGGED_REFERRER: Scenario = Scenario {
     name: "untagged, with a subject",
     clients: &[&[DELETE_OTHER, PUT_OTHER]],
@@ -1077,7 +1082,8 @@ pub static UNTAGGED_REFERRER: Scenario = Scenario {
     ..UNTAGGED
 };
 
-/// A tag goes by policy, and what it names after it, while that is pushed again by the same tag.
+/// Retention removes a tag, and then the manifest that it names, while that is pushed again by the
+/// same tag.
 pub static OLD_TAG: Scenario = Scenario {
     name: "old tag",
     tasks: Tasks::TAG_RETENTION,
@@ -1135,15 +1141,15 @@ fn store_private(store: &mut Store) {
     store.put(Key::Manifest(THERE, IMAGE), Body::Empty);
 }
 
-/// Lets all that is stored grow old.
+/// Ages all stored objects.
 fn age(store: &mut Store) {
     for _ in 0..NOTHING.grace {
         store.tick(NOTHING.grace, Retained::default());
     }
 }
 
-/// A blob is pulled through a mirror, whose manifest is stored. No link is written: it's a hint,
-/// and writing it may fail.
+/// A blob is pulled through a mirror, whose manifest is stored. No link is written: it is a hint,
+/// and its write may fail.
 pub static MIRRORED: Scenario = Scenario {
     name: "mirrored",
     clients: &[&[PULL], &[PULL]],
@@ -1161,7 +1167,7 @@ pub static MIRRORED: Scenario = Scenario {
     ..MIRRORING
 };
 
-/// A blob that nobody holds is swept while it is pulled through a mirror, and so is its manifest.
+/// A blob without grants is swept while it is pulled through a mirror, and so is its manifest.
 pub static PULLED: Scenario = Scenario {
     name: "pulled",
     clients: &[&[PULL], &[MIRROR, PULL]],
@@ -1177,8 +1183,8 @@ pub static PULLED: Scenario = Scenario {
     ..MIRRORING
 };
 
-/// A manifest of an upstream names a private blob, which the upstream says it has. The upstream is
-/// removed, and there again.
+/// A manifest of an upstream names a private blob, which the upstream claims to have. The upstream
+/// is removed and added again.
 pub static ATTACK: Scenario = Scenario {
     name: "attack",
     clients: &[
@@ -1213,7 +1219,7 @@ pub static OLD_FORMS: Scenario = Scenario {
 };
 
 /// A blob was pushed before its repository was mirrored. It is pulled through the mirror, which is
-/// removed and there again.
+/// removed and added again.
 pub static PUSHED_BEFORE: Scenario = Scenario {
     name: "pushed before",
     clients: &[&[MIRROR, PULL], &[UNMIRROR, PULL, MIRROR_AGAIN]],
@@ -1231,8 +1237,8 @@ pub static PUSHED_BEFORE: Scenario = Scenario {
     ..MIRRORING
 };
 
-/// An upstream is removed, while the image is pulled by isolates that don't know of it yet; it is
-/// pushed, and the upstream is there again.
+/// An upstream is removed, while isolates that do not know of it yet pull the image; the image is
+/// pushed, and the upstream is added again.
 pub static REMOVED: Scenario = Scenario {
     name: "removed",
     clients: &[&[MIRROR, PULL], &[UNMIRROR, PUSH, PUT, MIRROR_AGAIN]],
@@ -1272,8 +1278,8 @@ pub static GUESS: Scenario = Scenario {
     ..MIRRORING
 };
 
-/// The grant of a manifest of an upstream is missing, and repaired, while the upstream is removed
-/// and there again.
+/// The grant of an upstream's manifest is missing and is repaired, while the upstream is removed
+/// and added again.
 pub static REPAIRED: Scenario = Scenario {
     name: "repaired",
     clients: &[&[UNMIRROR, MIRROR_AGAIN], &[MIRROR_OTHER, PULL]],
@@ -1289,8 +1295,8 @@ pub static REPAIRED: Scenario = Scenario {
     ..MIRRORING
 };
 
-/// A blob of one mirrored repository is pulled in three others: of the same upstream, of another,
-/// and of the same which has it not there.
+/// A blob of one mirrored repository is pulled in three others: of the same upstream, of another
+/// upstream, and of the same upstream, which does not have the blob there.
 pub static REUSE: Scenario = Scenario {
     name: "reuse",
     clients: &[&[PULL], &[pull(ELSEWHERE)], &[pull(FOURTH)]],
@@ -1426,7 +1432,7 @@ pub static UNTAGGED_INDEXES_TWICE: Scenario = Scenario {
     ..UNTAGGED_INDEXES
 };
 
-/// As [`OLD_TAG`], with two sweepers and two who push.
+/// As [`OLD_TAG`], with two sweepers and two clients that push.
 pub static OLD_TAG_AND_ALL: Scenario = Scenario {
     name: "old tag, and all",
     clients: &[&[PUT_BY_TAG], &[PUT_BY_TAG]],

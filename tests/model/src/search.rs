@@ -1,4 +1,4 @@
-//! A search of all states, breadth first: what it finds, it finds by a shortest way.
+//! A breadth-first search of all states, so the path to each finding is a shortest one.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     promise::Loss,
 };
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Search {
     /// How many states were seen.

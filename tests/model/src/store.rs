@@ -1,10 +1,11 @@
-//! The store: what R2 promises, and the keys of it that matter here.
+//! The store: the promises of R2, and the keys that matter here.
 //!
-//! Reads, lists and deletes see every write that returned. A write can be made only if the key is absent, or only if its
-//! etag is the one that was seen (compare-and-swap). A delete has no condition. The etag of an object is that of its body,
-//! so equal bodies have equal etags.
+//! Reads, lists and deletes see every write that returned. A write can be conditional: only if the
+//! key is absent, or only if its etag is the one that was seen (compare-and-swap). A delete has no
+//! condition. The etag of an object is that of its body, so equal bodies have equal etags.
 //!
-//! Times are ages: how many ticks have passed since an object was written, by the store's clock, up to the grace period.
+//! Times are ages: the ticks that have passed since an object was written, by the store's clock, up
+//! to the grace period.
 
 /// A blob.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -29,7 +30,7 @@ pub struct Extent {
     pub session: Session,
     /// The step that was to add it.
     pub step: u8,
-    /// Of the `PATCH` that wrote it.
+    /// The nonce of the `PATCH` that wrote it.
     pub nonce: u8,
 }
 
@@ -109,7 +110,7 @@ pub enum Right {
     Filled,
 }
 
-/// What a sweeper has said of a blob.
+/// The decision of a sweeper on a blob.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum MarkState {
     /// No grant was seen.
@@ -123,10 +124,10 @@ pub enum MarkState {
 /// The mark of a blob.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Mark {
-    /// What is said.
+    /// The decision.
     pub state: MarkState,
-    /// Time and nonce, which make its etag another than that of every mark before. `None` where the mark is an empty body
-    /// with metadata: that has the etag of every empty body.
+    /// Time and nonce, which make its etag differ from that of every earlier mark. `None` if the
+    /// mark is an empty body with metadata: that has the etag of every empty body.
     pub nonce: Option<u8>,
 }
 
@@ -139,7 +140,7 @@ pub enum Step {
     Received {
         /// Where it is.
         extent: Extent,
-        /// What its bytes are, in place of their digest.
+        /// The content of its bytes, in place of their digest.
         bytes: u8,
         /// Whether no bytes came before it.
         first: bool,
@@ -168,11 +169,11 @@ pub enum Key {
     Extent(Extent),
     /// `refs/<blob>/<repository>/_grants/<id>`
     Grant {
-        /// What is held.
+        /// The blob.
         blob: Blob,
-        /// Who holds it.
+        /// The repository that holds it.
         repository: Repository,
-        /// Unique.
+        /// The unique id.
         id: u8,
     },
     /// `refs/<blob>/<repository>/_link`
@@ -191,12 +192,12 @@ pub enum Key {
     Claim(Repository, Manifest),
 }
 
-/// The body of an object, or its metadata where that says all.
+/// The body of an object, or its metadata if that says all.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Body {
-    /// None that matters.
+    /// No body that matters.
     Empty,
-    /// Some bytes. What a blob should have is `0`.
+    /// Some bytes. A blob's right bytes are `0`.
     Bytes(u8),
     /// Where a blob's bytes are: of a blob in extents, and of a link that an older version wrote.
     Record(Record),
@@ -210,25 +211,25 @@ pub enum Body {
     Mark(Mark),
     /// Of an upload.
     Step(Step),
-    /// What a tag names.
+    /// The target of a tag.
     Target {
         /// The manifest.
         manifest: Manifest,
-        /// Of the push that wrote it.
+        /// The nonce of the push that wrote it.
         nonce: u8,
     },
-    /// That a tag names this no more.
+    /// The tag no longer names this manifest.
     Tombstone(Manifest),
-    /// Which manifest has the subject.
+    /// The manifest that has the subject.
     Referrer(Manifest),
-    /// Of a claim: a nonce. `None` where the claim has no bytes.
+    /// Of a claim: a nonce. `None` if the claim has no bytes.
     Claim(Option<u8>),
-    /// A note in the place of a blob whose bytes were wrong.
+    /// A note in place of a blob whose bytes were damaged.
     Aside,
 }
 
 impl Body {
-    /// What compare-and-swap compares.
+    /// The value that compare-and-swap compares.
     const fn etag(self) -> Self {
         match self {
             Self::Mark(Mark { nonce: None, .. }) | Self::Claim(None) => Self::Empty,
@@ -254,7 +255,7 @@ impl Body {
 pub struct Object {
     /// Its body.
     pub body: Body,
-    /// How many ticks ago it was written; zero where nobody asks.
+    /// How many ticks ago it was written; zero if nothing depends on it.
     pub age: u8,
 }
 
@@ -274,7 +275,7 @@ impl Store {
         self.place(key).is_ok()
     }
 
-    /// Writes an object, whatever was there.
+    /// Writes an object, even if there is one.
     pub fn put(&mut self, key: Key, body: Body) {
         let object = Object { body, age: 0 };
         match self.place(key) {
@@ -286,7 +287,7 @@ impl Store {
             Err(place) => self.0.insert(place, (key, object)),
         }
         if let Key::Step(session, number) = key {
-            // Of a chain only the last step's age is asked for.
+            // Only the age of a chain's last step matters.
             for (key, object) in &mut self.0 {
                 if matches!(key, Key::Step(other, earlier) if *other == session && *earlier < number)
                 {
@@ -296,7 +297,7 @@ impl Store {
         }
     }
 
-    /// Writes an object only if none is there, and says whether it was written.
+    /// Writes an object only if none is there, and returns whether it was written.
     pub fn create(&mut self, key: Key, body: Body) -> bool {
         let absent = !self.has(key);
         if absent {
@@ -305,7 +306,8 @@ impl Store {
         absent
     }
 
-    /// Writes an object only if the one there has the etag of `seen`, and says whether it was written.
+    /// Writes an object only if the stored one has the etag of `seen`, and returns whether it was
+    /// written.
     pub fn swap(&mut self, key: Key, seen: Body, body: Body) -> bool {
         let unchanged = self
             .get(key)
@@ -316,14 +318,14 @@ impl Store {
         unchanged
     }
 
-    /// Deletes an object, whatever it is.
+    /// Deletes an object, without a condition.
     pub fn delete(&mut self, key: Key) {
         if let Ok(place) = self.place(key) {
             self.0.remove(place);
         }
     }
 
-    /// Lists all objects: one read. The caller picks those that its prefix would.
+    /// Lists all objects: one read. The caller filters by its prefix.
     pub fn list(&self) -> impl Iterator<Item = (Key, Object)> {
         self.0.iter().copied()
     }
@@ -344,7 +346,7 @@ impl Store {
             })
     }
 
-    /// Lists the extents of an upload, whatever names them.
+    /// Lists the extents of an upload, even those that no step names.
     pub fn extents(&self, session: Session) -> Extents {
         let mut extents = Extents::default();
         for (key, _) in self.list() {
@@ -374,7 +376,7 @@ impl Store {
         chain
     }
 
-    /// Reads where a blob's bytes are from the blob itself. One that was set aside is not there.
+    /// Reads from the blob itself where its bytes are. A blob that was set aside is absent.
     pub fn record(&self, blob: Blob) -> Option<Record> {
         match self.get(Key::Blob(blob))?.body {
             Body::Aside => None,
@@ -383,7 +385,8 @@ impl Store {
         }
     }
 
-    /// Creates a blob if it is not there: if its key is absent, or by swap of the note that it was set aside.
+    /// Creates a blob if it is absent: if its key is absent, or by swap of the note that it was set
+    /// aside.
     pub fn create_blob(&mut self, blob: Blob, body: Body) -> bool {
         let key = Key::Blob(blob);
         self.create(key, body) || self.swap(key, Body::Aside, body)
@@ -410,7 +413,7 @@ impl Store {
             })
     }
 
-    /// Lets a tick pass. Who asks how old manifests and tags are is retention only.
+    /// Lets a tick pass. Only retention needs the ages of manifests and tags.
     pub fn tick(&mut self, grace: u8, retained: Retained) {
         let mut last: Option<Session> = None;
         for (key, object) in self.0.iter_mut().rev() {
@@ -443,7 +446,7 @@ impl Store {
     }
 }
 
-/// What goes by itself, by policy.
+/// The kinds of objects that retention removes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Retained {
     /// Manifests that nothing names.
@@ -455,7 +458,7 @@ pub struct Retained {
 /// The steps of an upload as one listing finds them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chain {
-    /// The last step: its number, what it is, its age.
+    /// The last step: its number, the step, its age.
     pub last: Option<(u8, Step, u8)>,
     /// The extents that were received.
     pub extents: Extents,

@@ -1,4 +1,4 @@
-//! Every rule, taken away, is missed: what is lost without it is found to be lost.
+//! Every rule is needed: if it is taken away, the search finds the expected loss.
 
 use strata_model::{Search, model::Removal, rule::Rule};
 

@@ -1,8 +1,9 @@
-//! The policy of the hot and the warm tier, beside others, on traffic at random.
+//! The policies of the hot and the warm tier, compared with others on random traffic.
 //!
-//! One isolate of [`BOUND`] bytes answers [`traffic::READS`] reads, ten a second, of digests that are as popular as Zipf's
-//! law says; in the middle, as many others are read once. [`Hot`] and other policies are asked the same; and
-//! [`Frequency`] says which values are written to the warm tier.
+//! One isolate of [`BOUND`] bytes answers [`traffic::READS`] reads, ten a second, of digests whose
+//! popularity follows Zipf's law. In the middle, a scan reads as many other digests once. [`Hot`]
+//! and other policies get the same reads; [`Frequency`] decides which values are written to the
+//! warm tier.
 //!
 //! [`Hot`]: strata::store::hot::Hot
 
@@ -26,32 +27,32 @@ pub mod traffic;
 /// The bytes that a policy may hold.
 pub const BOUND: u64 = 32 * 1024 * 1024;
 
-/// How often a value must have been read lately to be written to the warm tier.
+/// How often a value must have been read recently to be written to the warm tier.
 pub const THRESHOLD: u32 = 3;
 
-/// How long the warm tier keeps what was written.
+/// How long the warm tier keeps a value.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// How long half of a read counts for the warm tier.
+/// The half-life of a read in the count for the warm tier.
 const HALF_LIFE: Duration = Duration::from_secs(3600);
 
 /// The time between two reads.
 const PACE: Duration = Duration::from_millis(100);
 
-/// How a policy fared. Reads of the scan are no part of any ratio: none of them could be a hit.
+/// The results of a policy. Reads of the scan count in no ratio: none of them could be a hit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     /// Before the scan.
     pub before: Ratio,
     /// During the scan.
     pub during: Ratio,
-    /// After it.
+    /// After the scan.
     pub after: Ratio,
-    /// The most bytes that were held after any read.
+    /// The most bytes that the policy held after any read.
     pub peak: u64,
 }
 
-/// What part of reads was answered from memory.
+/// The share of reads that memory answered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ratio {
     reads: u64,
@@ -61,12 +62,12 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Of the reads, in percent.
+    /// The share of the reads, in percent.
     pub fn requests(self) -> f64 {
         100.0 * self.hits as f64 / self.reads as f64
     }
 
-    /// Of the bytes that were read, in percent.
+    /// The share of the bytes that were read, in percent.
     pub fn bytes(self) -> f64 {
         100.0 * self.hit_bytes as f64 / self.bytes as f64
     }
@@ -95,7 +96,7 @@ impl std::ops::Add for Ratio {
 }
 
 impl Figures {
-    /// All but the scan.
+    /// All reads except those of the scan.
     pub fn all(&self) -> Ratio {
         self.before + self.during + self.after
     }
@@ -119,23 +120,24 @@ pub fn simulate(traffic: &Traffic, make: Make) -> Figures {
     figures
 }
 
-/// What is written to the warm tier.
+/// The writes to the warm tier.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Writes {
     /// Values that were written.
     pub all: u64,
-    /// Those of them that nothing but the scan had read.
+    /// Values that only the scan had read.
     pub wasted: u64,
 }
 
 impl Writes {
-    /// In a thousand reads.
+    /// The writes in a thousand reads.
     pub fn per_mille(self) -> f64 {
         1000.0 * self.all as f64 / traffic::READS as f64
     }
 }
 
-/// Counts what is written to the warm tier: what is read for the third time lately, if it is not there already.
+/// Counts the writes to the warm tier: of values that were read for the third time recently, and
+/// that are not there already.
 pub fn writes(traffic: &Traffic) -> Writes {
     let mut frequency = Frequency::new(HALF_LIFE);
     let mut written: BTreeMap<usize, Timestamp> = BTreeMap::new();

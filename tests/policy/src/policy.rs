@@ -1,4 +1,4 @@
-//! Policies of what is kept in memory, each with the same bound and the same weights.
+//! Cache policies, each with the same bound and the same weights.
 
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
@@ -8,25 +8,26 @@ use foyer_memory::{
 use quick_cache::{Weighter, unsync};
 use strata::store::hot::Hot;
 
-/// The same in every run.
+/// A hasher that is the same in every run.
 type Hashing = BuildHasherDefault<DefaultHasher>;
 
-/// What is kept in memory, and what goes.
+/// A cache with its eviction policy.
 pub trait Policy {
-    /// Reads a value of this many bytes, and says whether it was there; it is kept where the policy says so.
+    /// Reads a value of this many bytes, and returns whether it was a hit; the policy decides
+    /// whether it is kept.
     fn read(&mut self, key: &str, bytes: u64) -> bool;
 
-    /// The weight of what is there.
+    /// The weight of the cached values.
     fn bytes(&self) -> u64;
 }
 
-/// Makes a policy with nothing in it.
+/// Makes an empty cache with this policy.
 pub type Make = fn(bound: u64) -> Box<dyn Policy>;
 
-/// Ours, by name.
+/// Our policy, with its name.
 pub const OURS: (&str, Make) = ("Hot", |bound| Box::new(Hot::new(bound)));
 
-/// Those that ours is measured against.
+/// The policies that ours is compared with.
 pub const OTHERS: &[(&str, Make)] = &[
     ("LRU (foyer)", |bound| foyer(bound, LruConfig::default())),
     ("S3-FIFO (foyer)", |bound| {
@@ -37,7 +38,7 @@ pub const OTHERS: &[(&str, Make)] = &[
     }),
 ];
 
-/// Those that ours could have been.
+/// Policies that could have replaced ours.
 pub const CANDIDATES: &[(&str, Make)] = &[("CLOCK-Pro (quick_cache)", |bound| quick(bound))];
 
 impl Policy for Hot<u64> {
@@ -92,7 +93,7 @@ impl Weighter<String, u64> for Weight {
     }
 }
 
-/// With as many ghosts as [`Hot`] has: half of the entries that are expected.
+/// A cache with as many ghosts as [`Hot`] has: half of the expected entries.
 fn quick(bound: u64) -> Box<dyn Policy> {
     let entries = usize::try_from(bound / (32 * 1024)).unwrap_or(usize::MAX);
     let lifecycle = unsync::DefaultLifecycle::default();
@@ -119,7 +120,7 @@ impl Policy for Quick {
     }
 }
 
-/// What a value weighs, as [`Hot`] counts.
+/// The weight of a value, as [`Hot`] counts it.
 const fn weight(key: &str, bytes: u64) -> u64 {
     bytes + key.len() as u64 + Hot::<u64>::OVERHEAD
 }

@@ -1,21 +1,22 @@
-//! Traffic: who reads which digest when, the same in every run.
+//! Traffic: the sequence of reads, the same in every run.
 
 use std::ops::Range;
 
 /// How the popularity of digests is spread.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// The exponent of Zipf's law: the digest of rank n is read as often as 1 / n to this power.
     pub exponent: f64,
-    /// After how many reads a new digest takes the first rank, and each of the others the next one; zero for never.
+    /// The number of reads after which a new digest takes the first rank, and each other digest the
+    /// next one; zero for never.
     pub drift: usize,
-    /// How many other digests are read in turn, by every fourth read once memory is full.
+    /// The number of other digests that every fourth read takes in turn, once memory is full.
     pub cycle: usize,
 }
 
-/// Everything that is simulated.
+/// All simulated scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "Zipf 0.9",
@@ -43,28 +44,28 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Reads in all.
+/// The number of reads.
 pub const READS: usize = 1_000_000;
 
-/// Digests that are read by their popularity; as many others are read once, by the scan.
+/// The number of digests that are read by popularity; the scan reads as many others once.
 pub const DIGESTS: usize = 100_000;
 
-/// The scan begins here, and every other read is its own until it is through.
+/// The reads of the scan: every other read belongs to it until it is through.
 const SCAN: Range<usize> = 400_000..400_000 + 2 * DIGESTS;
 
-/// Memory is full by then.
+/// The read at which memory is full.
 const CYCLE: usize = 100_000;
 
 /// All reads of a scenario, in their order.
 #[derive(Debug)]
 pub struct Traffic {
-    /// What is read.
+    /// The values.
     pub values: Vec<Value>,
-    /// Who reads it when: the index of the value, and when that is in relation to the scan.
+    /// The reads: the index of the value, and the phase.
     pub reads: Vec<(usize, Phase)>,
 }
 
-/// What a digest is of.
+/// The object of a digest.
 #[derive(Debug)]
 pub struct Value {
     /// Its key in every tier.
@@ -73,12 +74,12 @@ pub struct Value {
     pub bytes: u64,
 }
 
-/// When a read is, in relation to the scan.
+/// The time of a read in relation to the scan.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Phase {
     /// Before the scan.
     Before,
-    /// While the scan goes on, but not of it.
+    /// During the scan, but not a part of it.
     During,
     /// A read of the scan.
     Scan,
@@ -128,7 +129,8 @@ impl Value {
     }
 }
 
-/// One value in two is a manifest, of 1 to 8 KiB, the others are small blobs, of 1 KiB to 1 MiB, as many in each octave.
+/// One value in two is a manifest of 1 to 8 KiB. The others are small blobs of 1 KiB to 1 MiB, as
+/// many in each octave.
 const fn size(random: u64) -> u64 {
     let (choice, octave, random) = (random % 2, (random >> 1) % 10, random >> 8);
     match choice {
@@ -137,7 +139,7 @@ const fn size(random: u64) -> u64 {
     }
 }
 
-/// Some number for each number (SplitMix64).
+/// A pseudo-random number for each number (SplitMix64).
 const fn random(n: usize) -> u64 {
     let z = (n as u64)
         .wrapping_add(1)

@@ -1,5 +1,5 @@
-//! What the policy is held to: it is about as good as the best of the others in every phase of every scenario, never over
-//! its bound, and sparing with writes to the warm tier.
+//! The requirements on the policy. It is about as good as the best of the others in every phase of
+//! every scenario, never exceeds its bound, and writes little to the warm tier.
 
 use strata_policy::{
     BOUND, Figures,
@@ -9,12 +9,12 @@ use strata_policy::{
     writes,
 };
 
-/// How many percentage points the best may be ahead.
+/// How many percentage points the best one may be ahead.
 const MARGIN: f64 = 3.0;
 
 #[test]
 fn is_as_good_as_the_best() {
-    // Side by side: each scenario takes a second or two.
+    // In parallel: each scenario takes a second or two.
     std::thread::scope(|scope| {
         for scenario in SCENARIOS {
             scope.spawn(|| compare(*scenario));
@@ -41,7 +41,7 @@ fn compare(scenario: Scenario) {
     }
 }
 
-/// The part of reads that were hits, by when they were.
+/// The share of reads that were hits, by phase.
 const PHASES: [(&str, Part); 3] = [
     ("before the scan", |figures| figures.before.requests()),
     ("during the scan", |figures| figures.during.requests()),
@@ -50,11 +50,11 @@ const PHASES: [(&str, Part); 3] = [
 
 type Part = fn(&Figures) -> f64;
 
-/// A write to KV costs ten times a read (<https://developers.cloudflare.com/kv/platform/pricing/>): where
-/// every read goes there, five in 1,000 are a twentieth of the bill.
+/// A write to KV costs ten times a read (<https://developers.cloudflare.com/kv/platform/pricing/>).
+/// If every read goes there, five writes in 1,000 reads are a twentieth of the bill.
 #[test]
 fn writes_little_to_the_warm_tier() {
-    // How popularity is spread decides, and not in which order the rest is read.
+    // The spread of the popularity decides, and not the order of the other reads.
     for scenario in &SCENARIOS[..2] {
         let writes = writes(&Traffic::new(*scenario));
         assert!(writes.all > 0);
@@ -64,7 +64,7 @@ fn writes_little_to_the_warm_tier() {
             scenario.name,
             writes.per_mille()
         );
-        // What the scan reads is not popular, but two in 1,000 may be taken for it.
+        // Values of the scan are not popular, but two in 1,000 may be taken for popular.
         assert!(
             writes.wasted < DIGESTS as u64 / 500,
             "{}: {} for the scan",

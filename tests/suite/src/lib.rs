@@ -1,5 +1,5 @@
-//! The checks that every store passes, as a Worker that runs them on R2 and KV and answers with what came of each. Its other paths
-//! are the ways in which an instance ends.
+//! The checks that every store passes, as a Worker that runs them on R2 and KV and returns the
+//! outcome of each. Its other paths are the ways in which an instance ends.
 
 use std::{
     arch::wasm32::memory_size, cell::Cell, hint::black_box, process, rc::Rc, time::Duration,
@@ -16,7 +16,7 @@ use wasm_bindgen::{JsValue, prelude::wasm_bindgen, throw_str};
 use web_sys::{ReadableStream, Request, Response};
 use worker::Env;
 
-// The Worker's own files: what is checked is what is deployed.
+// The Worker's own files, so that the checked code is the deployed code.
 #[path = "../../../worker/src/binding.rs"]
 mod binding;
 #[path = "../../../worker/src/bytes.rs"]
@@ -50,22 +50,22 @@ mod reader;
 #[path = "../../../worker/src/stream.rs"]
 mod stream;
 
-/// What is checked.
+/// The checked platform.
 type Platform = Composed<r2::Bucket, kv::Namespace, host::Edge>;
 
 thread_local! {
     /// How often this instance was asked to count.
     static COUNT: Cell<u32> = const { Cell::new(0) };
 
-    /// Held by each stream that is being made.
+    /// Held by each stream that is being produced.
     static MAKERS: Rc<()> = Rc::new(());
 }
 
-/// Runs the checks, or does what the path names; under `later/` when something was waited for.
+/// Runs the checks, or the action that the path names; below `later/` after a wait.
 ///
 /// # Errors
 ///
-/// Those of the platform, and the one that is asked for.
+/// Errors of the platform, and the one that a path requests.
 #[wasm_bindgen]
 pub fn fetch(request: Request, env: Env, _context: JsValue) -> Result<JsValue, JsValue> {
     promise::outcome(async move {
@@ -130,7 +130,8 @@ fn overflow(depth: u64) -> u64 {
     black_box(overflow(black_box(depth) + 1)) + 1
 }
 
-/// Makes a stream of 1 GiB here and reads it here; answers by how many bytes the instance's memory grew.
+/// Makes a stream of 1 GiB and reads it in this instance; returns by how many bytes the memory
+/// grew.
 async fn pass(env: &Env) -> Result<usize, StoreError> {
     let before = memory_size::<0>();
     let mut reader = host::Edge::of(env).read(made(env, None))?;
@@ -147,7 +148,7 @@ async fn pass(env: &Env) -> Result<usize, StoreError> {
     }
 }
 
-/// A stream of 1 GiB that is made here, and fails at one of its items.
+/// A stream of 1 GiB that this instance produces, and that fails at one of its items.
 fn made(env: &Env, broken: Option<usize>) -> ReadableStream {
     let item = vec![7; ITEM];
     let maker = MAKERS.with(Rc::clone);
@@ -182,7 +183,8 @@ fn given_back() -> Option<String> {
 async fn check(env: &Env) -> String {
     let bucket = Rc::new(r2::Bucket::of(env, "BUCKET"));
     let body = |bytes: &[u8]| {
-        // A response's body is a stream of the platform's own, of a length it knows: as a request's is.
+        // The body of a response is a stream of the platform itself, of known length, like the body
+        // of a request.
         let bytes = js_sys::Uint8Array::from(bytes);
         let response = Response::new_with_opt_js_u8_array(Some(&bytes));
         let body = response.ok().and_then(|response| response.body());

@@ -1,6 +1,5 @@
 //! Mount: KEEP; look. Blob DELETE: list the grants of uploads and fills; refuse if a manifest
-//! stored there needs the blob; delete exactly
-//! those listed, then the link.
+//! stored there needs the blob; delete exactly the listed grants, then the link.
 
 use crate::{
     process::{At as Place, Client, World},

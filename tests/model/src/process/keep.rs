@@ -1,4 +1,5 @@
-//! KEEP: write a fresh grant on each blob; then read the marks; then, and only then, look at the blobs.
+//! KEEP: write a new grant on each blob; then read the marks; then, and only then, look at the
+//! blobs.
 
 use crate::{
     process::{At as Place, Client, World, blob, kept, manifest, mirror, push, shared_id, upload},
@@ -39,7 +40,7 @@ impl At {
     }
 }
 
-/// What comes after KEEP.
+/// The step of an operation that follows KEEP.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum After {
     /// Push, whole: create the blob if absent.
@@ -50,7 +51,7 @@ pub enum After {
     Close {
         /// The number of the closing step.
         closing: u8,
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
     },
     /// Closing, retried: look.
@@ -63,16 +64,16 @@ pub enum After {
     Fill,
     /// Fill of a blob that was there: look again.
     Present,
-    /// Fill, with KEEP after the blob is created: a rule is taken away.
+    /// Fill, with KEEP after the blob is created, because a rule is taken away.
     Filled(Record),
     /// A manifest of an upstream: put it.
     Store,
-    /// Push of other bytes than were announced: the store refuses them.
+    /// Push of bytes other than the announced ones: the store refuses them.
     Guess,
 }
 
 impl After {
-    /// Whether it is what a fill does.
+    /// Whether the operation is a fill.
     const fn is_fill(self) -> bool {
         matches!(self, Self::Fill | Self::Present | Self::Filled(_))
     }
@@ -90,7 +91,7 @@ impl Client {
         let Some((repository, blobs, reason)) = kept(operation, world.model) else {
             return self;
         };
-        // A whole blob that isn't there yet is announced: its bytes come after KEEP.
+        // A whole blob that is not stored yet is announced by a claim: its bytes come after KEEP.
         let reason = match after {
             After::Put => Reason::Claim,
             _ => reason,

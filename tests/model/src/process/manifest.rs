@@ -1,9 +1,11 @@
-//! Manifest PUT: 1 the right to each blob; 2 KEEP; 3 look at each; 4 referrers entry; 5 BOUND, put the manifest; where manifests go by
-//! themselves, look for a claim on it and on each that it lists, and then whether that is still there; 6 BOUND, tag; 7 201. Manifest
-//! DELETE: the tag to a tombstone; the manifest.
+//! Manifest PUT: 1 the right to each blob; 2 KEEP; 3 look at each; 4 referrers entry; 5 BOUND, put
+//! the manifest; with retention, look for a claim on it and on each manifest that it lists, and
+//! then whether that is still there; 6 BOUND, tag; 7 201. Manifest DELETE: the tag to a tombstone;
+//! the manifest.
 //!
-//! Step 1 is taken as given, but in scenarios of rights (see [`mirror`](super::mirror)): who has no
-//! right is refused before the first write, and who had it may have lost it since.
+//! Step 1 is taken as given, except in scenarios of rights (see [`mirror`](super::mirror)): there a
+//! client without the right is refused before the first write, and a client that had it may have
+//! lost it since.
 
 use crate::{
     process::{After, At as Place, Client, World, keep},
@@ -12,7 +14,7 @@ use crate::{
     store::{Body, Key, Manifest, Repository},
 };
 
-/// The nonce of every tag that has none of its own, and of those that were there before.
+/// The nonce of every tag without one of its own, and of tags that were stored at the beginning.
 pub const SHARED_NONCE: u8 = 31;
 
 /// Where a client is in an operation on a manifest.
@@ -20,7 +22,7 @@ pub const SHARED_NONCE: u8 = 31;
 pub enum At {
     /// 1 look whether this one of the manifests that an index lists is there.
     Child(u8),
-    /// Look for a claim on this one of the manifests that may be going: the one that is pushed, and those that it lists.
+    /// Look for a claim on this manifest: the pushed one, or one that it lists.
     Claim(Manifest),
     /// Look whether it is still there.
     Still(Manifest),
@@ -146,7 +148,7 @@ impl Client {
                 client.after(at, operation, world)
             }
             At::Claim(of) => {
-                // One that is as old as the grace period is nobody's.
+                // A claim that is as old as the grace period does not count.
                 let claim = world.store.get(Key::Claim(repository, of));
                 if claim.is_some_and(|claim| claim.age < world.model.scenario.grace) {
                     return self.refused(world);
@@ -188,7 +190,8 @@ impl Client {
             At::Tombstone(seen) => {
                 let (key, tombstone) = (Key::Tag(repository), Body::Tombstone(manifest));
                 if world.keeps(Rule::TombstoneBySwap) {
-                    // Lost: it was written again, has gone already, or names another manifest now.
+                    // Lost: the tag was written again, is deleted already, or names another
+                    // manifest.
                     if !world.store.swap(key, seen, tombstone) {
                         return self.to(Place::Manifest(At::ReadTag));
                     }
@@ -207,7 +210,7 @@ impl Client {
         }
     }
 
-    /// What comes after putting the manifest, or looking whether it and what it lists stays.
+    /// The step after the put of the manifest, or after the look whether it and its children stay.
     fn after(self, at: At, operation: Operation, world: &World<'_>) -> Self {
         let Operation::PutManifest { manifest, tag, .. } = operation else {
             return self;
@@ -237,14 +240,14 @@ impl Client {
         self.put(manifest, world)
     }
 
-    /// Everything that is written before the manifest is.
+    /// The step after all the writes that come before the manifest's.
     fn put(self, manifest: Manifest, world: &World<'_>) -> Self {
         let first = order(manifest, world).first().copied();
         self.to(Place::Manifest(first.unwrap_or(At::Put)))
     }
 }
 
-/// What a manifest lists; where manifests go by themselves, what that lists as well.
+/// The manifests that a manifest lists; with retention, also those that these list.
 fn listed(manifest: Manifest, world: &World<'_>) -> Vec<Manifest> {
     let scenario = world.model.scenario;
     if scenario.tasks.retained().manifests && world.keeps(Rule::LooksThroughIndexes) {
@@ -254,7 +257,8 @@ fn listed(manifest: Manifest, world: &World<'_>) -> Vec<Manifest> {
     }
 }
 
-/// In which order the manifest is put, claims are looked for, and whether what may have been claimed is still there.
+/// The order in which the manifest is put, claims are looked for, and the claimed manifests are
+/// looked for.
 fn order(manifest: Manifest, world: &World<'_>) -> Vec<At> {
     if !world.model.scenario.tasks.retained().manifests {
         return vec![At::Put];

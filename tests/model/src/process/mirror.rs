@@ -1,10 +1,10 @@
-//! Pulls, and what a mirror stores.
+//! Pulls, and the writes of a mirror.
 //!
-//! The right: read the link; else list the grants, and look whether the manifests of those are
-//! stored that would give one. Who has it reads the record, and writes the link again if that was
-//! missing or wrong. A push of a manifest and a mount begin with the same steps.
+//! The right: read the link; else list the grants, and look whether the manifests are stored that
+//! would make one of them count. A client with the right reads the record, and writes the link
+//! again if it was missing or wrong. A push of a manifest and a mount begin with the same steps.
 //!
-//! Fill: look whether the blob is there. If it is, list its holders: bytes need not be fetched if a
+//! Fill: look whether the blob is there. If it is, list its holders. Bytes need not be fetched if a
 //! repository of the same upstream has a grant `Filled`, and the upstream's `HEAD` for this
 //! repository is 200. Else fetch the bytes and hash them. Then KEEP, by a grant `Filled`; create
 //! the blob if absent, or look; write the link. A large blob is filled by
@@ -21,7 +21,7 @@ use crate::{
     store::{Blob, Body, Key, Manifest, Reason, Record, Repository, Right},
 };
 
-/// Where a client is in a pull, in a check of a right, or in what a mirror stores.
+/// The step of a client in a pull, in a check of a right, or in a write of a mirror.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum At {
     /// The right to this one of the blobs: read the link.
@@ -181,7 +181,7 @@ impl Client {
         }
     }
 
-    /// One step of a fill, or of a push of other bytes than were announced.
+    /// One step of a fill, or of a push of bytes other than the announced ones.
     fn fill(
         self,
         at: At,
@@ -193,7 +193,7 @@ impl Client {
         let remote = world.model.scenario.remote(repository);
         match at {
             At::Head => match (world.store.record(blob), operation) {
-                // The bytes are hashed, and are others.
+                // The hash of the bytes does not match.
                 (Some(_), Operation::Guess { .. }) => self.refused(world),
                 (None, Operation::Guess { .. }) => {
                     self.to(Place::Keep(keep::At::first(world), After::Guess))

@@ -9,13 +9,14 @@ use crate::{
 /// Where a client is in a push.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum At {
-    /// Look whether the blob is there, outside of any protection: then its bytes are hashed, and not stored.
+    /// Look whether the blob is there, outside of any protection. If it is, its bytes are hashed
+    /// and not stored.
     Head,
     /// 2, 3: create it if absent, which is the look.
     Put,
     /// 2: look.
     Look,
-    /// Delete the start of the session that it came through.
+    /// Delete the start of the session through which the blob came.
     Forget(Record),
     /// Write the link.
     Link(Record),
@@ -75,7 +76,7 @@ impl Client {
         }
     }
 
-    /// Answers at once where the scenario has no links.
+    /// Answers at once if the scenario has no links.
     fn without_link(self, world: &World<'_>) -> Self {
         match self.at {
             Place::Push(At::Link(_)) if !world.model.scenario.links => self.accepted(world),

@@ -1,9 +1,15 @@
-//! Retention: list the tags, and bury those that are old by compare-and-swap of what was listed. List manifests and their referrers, and
-//! read the indexes that stay. Claim what is of no use, by create-if-absent, or by compare-and-swap of a claim that is old. *Then* read
-//! all of it again. Of what was claimed delete what is of no use in that reading as well, and then the claims; before each, look at the
-//! age of the claim.
+//! Retention, in a repository:
 //!
-//! Claims that are there of manifests which are of use, or gone, are claimed and deleted between the readings.
+//! - List the tags, and replace the old ones by tombstones, by compare-and-swap of the listed
+//!   bodies.
+//! - List the manifests and their referrers, and read the indexes that stay.
+//! - Claim the unused manifests, by create-if-absent, or by compare-and-swap of an old claim.
+//! - *Then* read all of it again.
+//! - Delete the claimed manifests that are unused in the second reading too, and then the claims;
+//!   before each deletion, check the age of the claim.
+//!
+//! Leftover claims, on manifests that are in use or deleted, are claimed and deleted between the
+//! readings.
 
 use crate::{
     process::{World, sweep::Sweeper},
@@ -20,20 +26,20 @@ type Manifests = u8;
 pub struct Retention {
     /// Which repository.
     pub repository: Repository,
-    /// What it has claimed, and how many ticks ago.
+    /// The manifests that it has claimed, and how many ticks ago.
     pub claimed: [Option<u8>; 3],
-    /// The indexes of which it knows what they list.
+    /// The indexes whose lists it knows.
     pub known: Manifests,
-    /// Of those the ones that were gone when they were read: a rule is taken away.
+    /// The known indexes that were absent when they were read: a rule is taken away.
     pub empty: Manifests,
-    /// What is next.
+    /// The next step.
     pub at: At,
 }
 
-/// What a sweeper does next in a repository.
+/// The next step of a sweeper in a repository.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum At {
-    /// Bury the tag that was listed so.
+    /// Replace the tag, which was listed with this body, by a tombstone.
     Bury(Body),
     /// List the manifests.
     Manifests(Reading),
@@ -43,30 +49,30 @@ pub enum At {
     Read(Reading),
     /// Look at the claim of the first of these.
     Look(Claims),
-    /// Claim it, as its claim was seen.
+    /// Claim it, by the state in which its claim was seen.
     Claim(Claims, Option<Body>),
-    /// Give it back, for it was left by another.
+    /// Delete the claim, which another sweeper left.
     Drop {
-        /// What is next.
+        /// The claims that are left to do.
         claims: Claims,
         /// How many ticks ago it was claimed.
         since: u8,
     },
     /// List the claims.
     List {
-        /// What is of no use.
+        /// The unused manifests.
         unused: Manifests,
     },
     /// List the tags again.
     Tags,
-    /// Delete the first of these.
+    /// Delete the first of the claimed manifests.
     Delete {
-        /// What is of no use in the second reading either.
+        /// The manifests that are unused in the second reading too.
         still: Manifests,
     },
-    /// Give the claim of the first of those claimed back.
+    /// Delete the claim on the first of the claimed manifests.
     Unclaim {
-        /// What is of no use, of which that one has gone.
+        /// The unused manifests, of which that one is deleted already.
         still: Manifests,
     },
 }
@@ -74,30 +80,30 @@ pub enum At {
 /// A reading of a repository under way.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Reading {
-    /// Whether it is the one after the claims.
+    /// Whether it is the reading after the claims.
     pub is_second: bool,
-    /// What was old when the reading began.
+    /// The manifests that were old when the reading began.
     pub old: Manifests,
-    /// What stays, and what it names is not added yet.
+    /// The manifests that stay and whose children are not added yet.
     pub staying: Manifests,
-    /// What is not known to stay.
+    /// The manifests that are not known to stay.
     pub rest: Manifests,
-    /// Which have a subject, by the list of referrers.
+    /// The manifests that have a subject, by the list of referrers.
     pub referrers: Manifests,
 }
 
-/// What is to be claimed.
+/// The manifests that are to be claimed.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Claims {
-    /// What is of no use.
+    /// The unused manifests.
     pub unused: Manifests,
-    /// Which of it is to be claimed still.
+    /// The unused manifests that are not claimed yet.
     pub left: Manifests,
-    /// Whether this is of claims that were left by others, and are deleted at once.
+    /// Whether these are claims that other sweepers left, which are deleted at once.
     pub is_cleaning: bool,
 }
 
-/// The manifest that every subject is.
+/// The only manifest that is a subject.
 pub const SUBJECT: Manifest = Manifest(0);
 
 impl Retention {
@@ -158,7 +164,7 @@ impl Retention {
                     world.store.swap(Key::Tag(repository), seen, tombstone);
                 }
                 let mut reading = Reading::begin(repository, false, world);
-                // It takes the tag for buried, though it may not have been.
+                // It treats the tag as removed, even if the swap failed.
                 reading.staying = 0;
                 self.to(At::Manifests(reading))
             }
@@ -182,7 +188,7 @@ impl Retention {
                 if world.store.has(Key::Manifest(repository, index)) {
                     next.known |= bit(index);
                 } else if world.keeps(Rule::GoneIsNotEmpty) {
-                    // For this reading only: it may come again before the next.
+                    // For this reading only: the index may be stored again before the next.
                     reading.staying &= !bit(index);
                     reading.rest &= !bit(index);
                 } else {
@@ -281,7 +287,7 @@ impl Retention {
         Sweeper::Retain(self)
     }
 
-    /// Adds what those name that stay, up to an index that has to be read.
+    /// Adds the manifests that the staying ones name, up to an index that has to be read.
     fn follow(self, mut reading: Reading, world: &World<'_>) -> Sweeper {
         while reading.staying != 0 {
             let manifest = lowest(reading.staying);
@@ -298,7 +304,7 @@ impl Retention {
                 }
                 reading.rest &= !bit(manifest);
             }
-            // What has gone from the rest is not looked at again.
+            // Manifests that have left the rest are not considered again.
             reading.staying &= reading.rest;
         }
         let unused = reading.rest;
@@ -319,7 +325,7 @@ impl Retention {
         }))
     }
 
-    /// Goes on to what is to be claimed next.
+    /// Goes on to the next claim.
     fn claim_next(self, mut claims: Claims, world: &World<'_>) -> Sweeper {
         claims.left &= claims.left - 1;
         if claims.left != 0 {
@@ -333,7 +339,7 @@ impl Retention {
         }
     }
 
-    /// The claims are made: the reading that counts begins.
+    /// All claims are written: the decisive reading begins.
     fn read_again(self, unused: Manifests, world: &World<'_>) -> Sweeper {
         if world.keeps(Rule::ClaimBeforeReading) && self.first_claimed().is_some() {
             self.to(At::Tags)
@@ -342,7 +348,7 @@ impl Retention {
         }
     }
 
-    /// Goes on to the first of those claimed.
+    /// Goes on to the first of the claimed manifests.
     fn delete_next(self, still: Manifests) -> Sweeper {
         match self.first_claimed() {
             None => Sweeper::Idle,
@@ -385,7 +391,8 @@ impl Reading {
         reading
     }
 
-    /// Lists the manifests. Those that are young stay; what was written since the reading began is.
+    /// Lists the manifests. Young ones stay, and manifests that were written since the reading
+    /// began are young.
     fn list_manifests(&mut self, repository: Repository, world: &World<'_>) {
         for (manifest, age) in manifests(repository, world.store) {
             let was_old = self.old & bit(manifest) != 0 || !world.keeps(Rule::AgeBeforeReading);
@@ -406,7 +413,7 @@ fn manifests(repository: Repository, store: &Store) -> impl Iterator<Item = (Man
     })
 }
 
-/// Whether a tag goes by policy.
+/// Whether retention removes a tag.
 fn is_stale(tag: Body, age: u8, scenario: &Scenario) -> bool {
     scenario.tasks.retained().tags && matches!(tag, Body::Target { .. }) && age >= scenario.grace
 }

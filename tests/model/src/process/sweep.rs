@@ -1,15 +1,21 @@
-//! The sweeper. An idle one picks any task that a listing shows to be there; so every order of tasks is searched.
+//! The sweeper. An idle one picks any task that a listing shows, so every order of tasks is
+//! searched.
 //!
-//! Grants: list those older than the grace period; then read the reason, or see that a later one
-//! has it; then delete. A grant `Filled` that is old goes if the same listing has no grant of a
-//! manifest for that repository that stays: a young one stays, of an old one the manifest is looked
-//! at. Marks:
-//! read the mark; list the grants; none → condemned, by create-if-absent or compare-and-swap; condemned for as long as the grace period → deleting. The owner
-//! of a mark that is deleting: read the record; delete its extents, the record, the mark, and look at the age of its claim
-//! before each. Sessions: one whose last step is old is killed; read the record; delete the extents it does not name; the
-//! steps once the last of them is old and dead or done, in their order. Extents: one that is old and that its session does
-//! not name, where it names others or is not there: what a mirror fills has no step for its extents, and they are listed. Links and referrers entries: those without reason.
-//! What goes by policy is in [`retention`](super::retention).
+//! - Grants: list those older than the grace period; then read the reason, or see that a later
+//!   grant has it; then delete. An old grant `Filled` is deleted unless a grant of a manifest for
+//!   that repository stays in the same listing. A young grant of a manifest stays; for an old one,
+//!   look at the manifest.
+//! - Marks: read the mark; list the grants; none → condemned, by create-if-absent or
+//!   compare-and-swap; condemned for as long as the grace period → deleting. The owner of a
+//!   deleting mark reads the record, and deletes its extents, the record and the mark. It checks
+//!   the age of its claim before each deletion.
+//! - Sessions: kill one whose last step is old; read the record; delete the extents that it does
+//!   not name; once the last step is old, and dead or done, delete the steps in order.
+//! - Extents: delete an old one that its session does not name, if the session names others or is
+//!   absent. A mirror's fill has no steps for its extents; they are listed instead.
+//! - Links and referrers entries: delete those without a reason.
+//!
+//! Retention is in [`retention`](super::retention).
 
 use crate::{
     process::{World, retention::Retention},
@@ -22,7 +28,7 @@ use crate::{
     },
 };
 
-/// What a sweeper may be given to do.
+/// The tasks of a sweeper.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Task {
     /// Delete a grant that is old, if its reason is gone.
@@ -39,9 +45,9 @@ pub enum Task {
     Link(Blob, Repository),
     /// Delete a referrers entry that is old, if its manifest is not stored.
     Referrer(Key),
-    /// Set a blob aside whose bytes are wrong: the scrub.
+    /// Set aside a blob whose bytes are damaged: the scrub.
     Scrub(Blob),
-    /// Remove what goes from a repository by policy.
+    /// Remove the manifests and tags of a repository that retention expires.
     Retain(Repository),
     /// Write the grant that a stored manifest should have on a blob: the scrub.
     Repair(Repository, Manifest, Blob),
@@ -60,11 +66,11 @@ impl Tasks {
     pub const LINKS: Self = Self(4);
     /// Referrers entries.
     pub const REFERRERS: Self = Self(8);
-    /// Setting aside what is wrong.
+    /// Setting damaged blobs aside.
     pub const SCRUB: Self = Self(16);
-    /// What goes by policy: manifests that nothing names.
+    /// Retention of manifests that nothing names.
     pub const RETENTION: Self = Self(32);
-    /// And tags that are old.
+    /// The same, and retention of old tags.
     pub const TAG_RETENTION: Self = Self(32 + 64);
     /// Writing grants that are missing.
     pub const REPAIR: Self = Self(128);
@@ -77,7 +83,7 @@ impl Tasks {
         Self(self.0 | other.0)
     }
 
-    /// What goes by itself.
+    /// The kinds of objects that retention removes.
     pub const fn retained(self) -> Retained {
         Retained {
             manifests: self.has(Self::RETENTION),
@@ -151,7 +157,7 @@ impl Tasks {
     }
 }
 
-/// A sweeper: what it does next.
+/// A sweeper: its next step.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Sweeper {
     /// Nothing.
@@ -161,12 +167,12 @@ pub enum Sweeper {
     /// List the old grants of a manifest that was not stored: a rule is taken away.
     OldGrants(Repository, Manifest),
     /// An old grant of a fill: look whether the first of these manifests is stored, which would
-    /// keep it.
+    /// keep the grant.
     Filled(Key, u8),
     /// Delete the grant.
     DeleteGrant(Key),
-    /// No grant of a stored manifest on a blob was listed: look whether the manifest still is. The
-    /// reason was decided by what was listed.
+    /// No grant of a stored manifest on a blob was listed: look whether the manifest is still
+    /// stored. The listing decided the reason.
     Repair(Repository, Manifest, Blob, Reason),
     /// Write the grant, by KEEP.
     Regrant(Repository, Blob, Reason),
@@ -174,15 +180,15 @@ pub enum Sweeper {
     Grants(Blob, Option<Mark>),
     /// There are none: move the mark.
     Move(Blob, Option<Mark>),
-    /// It is the owner of a mark, and claimed it so many ticks ago.
+    /// It is the owner of a mark, which it claimed so many ticks ago.
     Own {
         /// The blob.
         blob: Blob,
         /// The age of the claim.
         since: u8,
-        /// Whether another owner was before it.
+        /// Whether there was another owner before it.
         is_takeover: bool,
-        /// What is next.
+        /// The next step.
         at: Own,
     },
     /// Kill the session: claim dead.
@@ -191,27 +197,27 @@ pub enum Sweeper {
         session: Session,
         /// The number of the dead step.
         dead: u8,
-        /// What was received.
+        /// The extents that the session received.
         extents: Extents,
     },
     /// Read the record that might name the session's extents.
     Record {
         /// The session.
         session: Session,
-        /// What was received.
+        /// The extents that the session received.
         extents: Extents,
-        /// The steps that may go as well, as bits.
+        /// The steps that may be deleted as well, as bits.
         steps: u8,
     },
     /// Delete an extent of the session.
     DeleteExtents {
         /// The session.
         session: Session,
-        /// What was received.
+        /// The extents that the session received.
         extents: Extents,
-        /// Which of them is next.
+        /// The number of the next extent.
         number: u8,
-        /// The steps that may go as well, as bits.
+        /// The steps that may be deleted as well, as bits.
         steps: u8,
     },
     /// Delete a step of the session.
@@ -233,27 +239,27 @@ pub enum Sweeper {
     Referrer(Key, Manifest),
     /// Delete the entry.
     DeleteReferrer(Key),
-    /// Set aside what was read of a blob: its extents, one by one, then by the note.
+    /// Set aside the blob that was read: delete its extents, one by one, then write the note.
     Aside {
         /// The blob.
         blob: Blob,
-        /// What was read.
+        /// The body of the blob that was read.
         seen: Body,
-        /// Which extent is next; after them the note.
+        /// The number of the next extent; after them comes the note.
         number: u8,
     },
-    /// Remove what goes from a repository by policy.
+    /// Remove the manifests and tags of a repository that retention expires.
     Retain(Retention),
 }
 
-/// What the owner of a mark does next.
+/// The next step of the owner of a mark.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Own {
     /// Read the record.
     Read,
     /// Delete this one of its extents.
     Extent(Extents, u8),
-    /// Delete the steps of their session, where the scenario has it so.
+    /// Delete the steps of their session, if the scenario says so.
     Steps(Session),
     /// Delete the record.
     Record,
@@ -287,7 +293,7 @@ impl Sweeper {
         }
     }
 
-    /// The first step of a task: what the listing says of it, or the first read.
+    /// The first step of a task: the result of the listing, or the first read.
     pub fn begin(task: Task, world: &World<'_>) -> Self {
         let grace = world.model.scenario.grace;
         match task {
@@ -405,7 +411,7 @@ impl Sweeper {
         let Some((number, last, age)) = chain.last else {
             return Self::Idle;
         };
-        // Closed without a chunk: what a mirror has filled. Its extents are listed.
+        // Closed without a chunk: a mirror's fill. Its extents are listed.
         let is_filled = chain.extents.get(0).is_none()
             && (matches!(last, Step::Closing | Step::Done) || number > 1);
         let extents = if is_filled {
@@ -692,7 +698,7 @@ impl Sweeper {
         }
     }
 
-    /// There are no grants, or another owner has had its time.
+    /// There are no grants, or the time of another owner is over.
     fn move_mark(blob: Blob, seen: Option<Mark>, world: &mut World<'_>) -> Self {
         let key = Key::Mark(blob);
         let Some(mark) = seen else {
@@ -729,8 +735,9 @@ impl Sweeper {
     }
 }
 
-/// Whether a listing has another grant for the same manifest that was written after this one. Of two that were written by different
-/// clients, and are both as old as ages go, it can't be told here: neither goes.
+/// Whether a listing has another grant for the same manifest that was written after this one. Of
+/// two that different clients wrote, and whose ages have both reached the maximum, the order is
+/// unknown: neither is deleted.
 fn has_later(key: Key, world: &World<'_>) -> bool {
     let Key::Grant {
         blob,
@@ -768,7 +775,7 @@ fn has_later(key: Key, world: &World<'_>) -> bool {
     })
 }
 
-/// The least id of what was stored before anybody began.
+/// The least id of grants that were stored before the beginning.
 const STORED: u8 = 28;
 
 /// The id of a grant that the scrub writes.

@@ -1,9 +1,11 @@
-//! Push, by `PATCH`: 1 put the extent; 2 add it to the session (BOUND); 3 closing, by one closer ever (BOUND from here);
-//! 4 KEEP; 5 look: create the record if absent; 6 done, or dead where another's record came first.
+//! Push, by `PATCH`: 1 put the extent; 2 add it to the session (BOUND); 3 closing, by one closer
+//! ever (BOUND from here); 4 KEEP; 5 look: create the record if absent; 6 done, or dead if another
+//! record came first.
 //!
-//! A session is a chain of steps, each created only if absent. What was read of it is BOUND as well: the reading begins a
-//! clock, and no step is claimed when that has run out. Of the two steps that tell where a chain ends, the one that should
-//! be absent is read first: a sweeper deletes steps in their order, so the one before it was there all the while.
+//! A session is a chain of steps, each created only if absent. The reading of a chain is BOUND as
+//! well: it starts a clock, and no step is claimed once that has run out. Of the two steps that
+//! tell where a chain ends, the one that should be absent is read first. A sweeper deletes steps in
+//! order, so the step before it was there all the while.
 
 use crate::{
     process::{After, At as Place, Client, World, keep, push},
@@ -19,7 +21,7 @@ pub enum At {
     Read {
         /// The number of the step that should be the last.
         hint: u8,
-        /// What the first reading found.
+        /// The step that the first read found.
         found: Option<Step>,
     },
     /// A fill: begin the session.
@@ -56,14 +58,14 @@ pub enum At {
     Hash {
         /// The number of the closing step.
         closing: u8,
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
     },
     /// 3 closing.
     Claim {
         /// The number of the closing step.
         closing: u8,
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
     },
     /// Another closer, or a sweeper, was first: list the steps.
@@ -72,50 +74,50 @@ pub enum At {
     Look {
         /// The number of the closing step.
         closing: u8,
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
     },
     /// 5 create the record if absent.
     Create {
         /// The number of the closing step.
         closing: u8,
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
     },
     /// 6 done, or dead.
     Finish {
         /// The number of the closing step.
         closing: u8,
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
         /// The record of the blob.
         record: Record,
-        /// Whether it names what the session received.
+        /// Whether the record names the extents that the session received.
         is_mine: bool,
     },
-    /// Another's record came first, or the upload was cancelled: delete the extents.
+    /// Another upload's record came first, or the upload was cancelled: delete the extents.
     Delete {
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
-        /// Which of them is next.
+        /// The number of the next extent.
         number: u8,
         /// The record of the blob.
         record: Option<Record>,
     },
     /// Write the link.
     Link(Record),
-    /// A closing that was retried looks.
+    /// A retried closing looks.
     LookAgain,
     /// Cancel: claim dead.
     Cancel {
         /// The number of the dead step.
         dead: u8,
-        /// What the session received.
+        /// The extents that the session received.
         extents: Extents,
     },
 }
 
-/// The session of an operation, and which of its steps the client takes for the last.
+/// The session of an operation, and the step that the client takes for the last.
 fn session_of(operation: Operation) -> Option<(Session, u8)> {
     match operation {
         Operation::Push {
@@ -146,7 +148,7 @@ fn step(world: &World<'_>, session: Session, number: u8) -> Option<Step> {
 }
 
 impl Client {
-    /// The first of the two readings that tell where a chain ends. BOUND begins before it.
+    /// The first of the two reads that tell where a chain ends. BOUND begins before it.
     pub(crate) fn read_chain(self, operation: Operation, world: &World<'_>) -> Self {
         let Some((session, hint)) = session_of(operation) else {
             return self;
@@ -221,8 +223,9 @@ impl Client {
                     Key::Extent(self.extent(session, number + 1, world)),
                     Body::Bytes(bytes),
                 );
-                // BOUND from 1 to 2. It need not begin before the chain was read: a step that is added to a chain which was
-                // swept meanwhile begins one of its own, and that names only what is there.
+                // BOUND from 1 to 2. It need not begin before the chain was read: a step that is
+                // added to a chain that was swept meanwhile begins a chain of its own, which names
+                // only extents that are there.
                 self.bound().to(Place::Upload(At::Add { number, first }))
             }
             At::Add { number, first } => {
@@ -245,7 +248,7 @@ impl Client {
                     return self.to(Place::Upload(At::Forget { step: number + 1 }));
                 }
                 if close {
-                    // What it knows of the chain it knows from its own write.
+                    // The client knows this part of the chain from its own write.
                     return self.bound().read_to_close(number + 1, received, world);
                 }
                 self.accepted(world)
@@ -293,7 +296,7 @@ impl Client {
                 let after = After::Close { closing, extents };
                 self.bound().to(Place::Keep(keep::At::first(world), after))
             }
-            // Nobody else closes a fill.
+            // A fill has only one closer.
             At::Lost if matches!(operation, Operation::Fill { .. }) => self.refused(world),
             At::Lost => match world.store.chain(session).last {
                 Some((number, last @ (Step::Closing | Step::Done), _)) => {
@@ -303,7 +306,8 @@ impl Client {
             },
             At::Look { closing, extents } => match world.store.record(blob) {
                 Some(record) => {
-                    // A closer by mistake can't tell the record that the first one made from another's.
+                    // A second closer, which a missing rule allows, cannot tell the record of the
+                    // first closer from another upload's.
                     let is_mine =
                         record == Record::Extents(extents) && world.keeps(Rule::OneCloser);
                     self.to(Place::Upload(At::Finish {
@@ -421,7 +425,7 @@ impl Client {
                 }
             },
             Operation::Patch { hint, .. } => {
-                // 416 where the offset is another.
+                // 416 if the offset differs.
                 if !last.is_open() || number != hint {
                     return self.refused(world);
                 }
