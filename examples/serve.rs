@@ -60,7 +60,7 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-/// Objects as files of a folder, with what is known of them in memory.
+/// Objects as files of a folder, with their metadata in memory.
 struct Folder {
     path: PathBuf,
     state: RefCell<State>,
@@ -73,12 +73,12 @@ struct State {
     count: u64,
 }
 
-/// The file of an object, deleted once the object and all who read it are gone.
+/// The file of an object, deleted once the object and all its readers are gone.
 struct Stored(PathBuf);
 
 impl Drop for Stored {
     fn drop(&mut self) {
-        // If it fails, the folder is deleted with the rest.
+        // If it fails, the file is deleted with the folder.
         drop(fs::remove_file(&self.0));
     }
 }
@@ -133,7 +133,7 @@ impl Folder {
         })
     }
 
-    /// Lets a key name a file, if the condition holds.
+    /// Makes a key name a file, if the condition holds.
     fn commit(&self, key: &str, written: Written, options: PutOptions<'_>) -> Option<Meta> {
         let objects = &mut self.state.borrow_mut().objects;
         let found = objects.get(key).map(|(meta, _)| meta.etag.as_str());
@@ -273,7 +273,7 @@ fn failed(error: io::Error) -> StoreError {
     StoreError::Failed(error.to_string())
 }
 
-/// The host of an operating system. What it does with streams is [`MemoryStreams`]' work.
+/// The host of an operating system. [`MemoryStreams`] handles its streams.
 #[derive(Clone)]
 struct Native(MemoryHost);
 
@@ -291,7 +291,7 @@ impl Random for Native {
     fn random(&self) -> [u8; 16] {
         let mut random = [0; 16];
         if let Err(error) = getrandom::fill(&mut random) {
-            // Identifiers that can be guessed would be worse.
+            // Identifiers that a client can guess would be worse.
             eprintln!("the operating system has no randomness: {error}");
             process::exit(1);
         }
@@ -383,7 +383,7 @@ type NativeRegistry = Registry<Composed<Folder, MemoryValues, Native>>;
 /// The body of a response, chunk by chunk.
 type Outgoing = StreamBody<LocalBoxStream<'static, Result<Frame<Bytes>, StoreError>>>;
 
-/// Hands a request to the registry, and its response back. Bodies pass by chunk by chunk.
+/// Passes a request to the registry, and returns its response. Bodies are streamed.
 async fn answer(
     registry: Rc<NativeRegistry>,
     address: SocketAddr,
@@ -459,7 +459,7 @@ async fn serve(address: &str, folder: PathBuf) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// What everyone may do.
+/// The rules of the example.
 const EVERYTHING: &str = r#"[{
     "repositories": ["**"],
     "who": ["everyone"],
@@ -480,7 +480,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let served = runtime.block_on(LocalSet::new().run_until(until_stopped));
-    // The folder is there only if the registry was.
+    // The folder exists only if the registry was started.
     drop(fs::remove_dir_all(folder));
     served
 }

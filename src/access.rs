@@ -1,9 +1,10 @@
-//! Who may do what: signing in, tokens and rules.
+//! Access control: signing in, tokens and rules.
 //! One file, because its parts decide by the same users, rules and attempts.
 //!
-//! A client signs in by Basic (RFC 7617), or by Basic at the token end-point for a token that it then sends as Bearer (RFC 6750,
-//! and distribution's token specification). Either way the [`rule`]s decide, at each request, what the [`user`] may do. A
-//! [`token`] can only narrow that.
+//! A client signs in by Basic (RFC 7617). Or it gets a token by Basic at the token end-point, and
+//! then sends that as Bearer (RFC 6750, and distribution's token specification). Either way the
+//! [`rule`]s decide on the [`user`]'s permissions at each request. A [`token`] can only narrow
+//! them.
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
@@ -34,13 +35,13 @@ pub mod rule;
 pub mod token;
 pub mod user;
 
-/// Users and rules, and whom of them this isolate has verified lately.
+/// Users and rules, with a cache of the credentials that this isolate has verified lately.
 #[derive(Debug)]
 pub struct Access {
     users: Users,
     rules: Rules,
     signer: Signer,
-    /// Whose credentials have been verified, and when, by the digest of the credentials.
+    /// Verified credentials with their user and time, by the digest of the credentials.
     verified: RefCell<BTreeMap<[u8; 32], Verified>>,
     attempts: Attempts,
 }
@@ -51,18 +52,18 @@ struct Verified {
     since: Timestamp,
 }
 
-/// What a request says of who makes it.
+/// The parts of a request that identify its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
-    /// The address that it comes from.
+    /// The address that the request comes from.
     pub address: &'a str,
     /// How clients reach the registry, as `https://registry.example.com`.
     pub origin: &'a str,
 }
 
-/// Who makes a request.
+/// The caller of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     user: Option<Rc<User>>,
@@ -75,20 +76,20 @@ impl Caller {
         claims: None,
     };
 
-    /// The name of the user; `None` for who did not sign in.
+    /// The name of the user. `None` for an anonymous caller.
     pub fn user(&self) -> Option<&str> {
         self.user.as_ref().map(|user| user.name.as_str())
     }
 }
 
-/// What a request needs to be allowed.
+/// The permission that a request needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Need<'a> {
     /// Nothing: credentials are not looked at.
     Nothing,
-    /// To be given a token: to sign in by Basic, or to be allowed anything without.
+    /// To get a token: to sign in by Basic, or to be allowed anything anonymously.
     Token,
-    /// To have signed in, where there are users: clients learn from the answer how to.
+    /// To have signed in, if there are users. Clients learn from the error how to.
     SignIn,
     /// To be allowed anything at all.
     Entry,
@@ -104,16 +105,17 @@ impl Access {
     /// The most iterations of a password entry.
     pub const MAX_ITERATIONS: u32 = user::MAX_ITERATIONS;
 
-    /// How long verified credentials are remembered, so that a push derives one key and not one a request.
+    /// How long verified credentials are cached, so that a push derives one key and not one a
+    /// request.
     pub const REMEMBERED: Duration = Duration::from_secs(300);
 
-    /// How long a token is good for. Clients ask for another one by themselves.
+    /// The lifetime of a token. Clients request another one by themselves.
     pub const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
-    /// How many verified credentials are remembered.
+    /// The most verified credentials that are cached.
     const MAX_REMEMBERED: usize = 1_000;
 
-    /// Makes it of the texts of users and rules. An error names the setting it is about.
+    /// Parses the texts of users and rules. An error names its setting.
     pub fn parse(
         users: Option<&str>,
         rules: Option<&str>,
@@ -145,12 +147,12 @@ impl Access {
         })
     }
 
-    /// Whether anyone may do anything at all.
+    /// Whether any caller may do anything at all.
     pub fn is_configured(&self) -> bool {
         !self.users.is_empty() || self.rules.are_for_everyone()
     }
 
-    /// Finds out who makes a request. `need` is what an answer of 401 says to sign in for.
+    /// Authenticates the caller. A 401 names `need` in its challenge.
     pub async fn identify(
         &self,
         visit: Visit<'_>,
@@ -167,7 +169,8 @@ impl Access {
             ));
         }
         let authorization = match visit.authorization {
-            // Clients send what they have kept of another day; where there are no users, nobody is more than anyone else.
+            // Clients send credentials that they kept from another day. Without users, all callers
+            // are anonymous.
             Some(authorization) if !self.users.is_empty() => authorization,
             _ => return Ok(Caller::ANONYMOUS),
         };
@@ -221,8 +224,8 @@ impl Access {
         })
     }
 
-    /// Verifies a user's name and password or token. The same error is given for an unknown user and for a wrong password,
-    /// after the same work.
+    /// Verifies a user's name and password or token. An unknown user gets the same error as a wrong
+    /// password, after the same work.
     pub async fn sign_in(
         &self,
         credentials: &Credentials,
@@ -230,7 +233,7 @@ impl Access {
         need: Need<'_>,
         host: &(impl Clock + Random + KeyDerivation + RateLimit),
     ) -> Result<Caller, Error> {
-        // Some clients send empty credentials where they have none.
+        // Some clients send empty credentials if they have none.
         if self.users.is_empty() || (credentials.user.is_empty() && credentials.password.is_empty())
         {
             return Ok(Caller::ANONYMOUS);
@@ -269,7 +272,8 @@ impl Access {
             return Ok(signed_in(&verified.user));
         }
         let wait = self.attempts.wait_of_network(&who, now);
-        // Whether or not it will be verified: it was not what is remembered, and who tries it learns that.
+        // Counted whether or not it is verified: the credentials were not in the cache, and a
+        // guesser learns that.
         self.attempts.begin(&who, now);
         if let Some(wait) = wait {
             return Err(too_many(wait));
@@ -314,8 +318,9 @@ impl Access {
         }
     }
 
-    /// Lets a request pass, or says why not: 401 where signing in, or a token for more, could help, and 403 where not. What is
-    /// stored is not looked at: who may not pull learns nothing of what is there.
+    /// Authorizes a request. Fails with 401 if signing in, or a token with more scopes, could help,
+    /// and with 403 otherwise. The store is not read: a caller who may not pull learns nothing of
+    /// its content.
     pub fn permit(&self, caller: &Caller, need: Need<'_>, visit: Visit<'_>) -> Result<(), Error> {
         let is_allowed = match need {
             Need::Nothing => true,
@@ -339,7 +344,8 @@ impl Access {
         let is_covered = caller.claims.as_ref().is_none_or(|claims| match need {
             Need::Nothing | Need::SignIn | Need::Entry => true,
             Need::Catalog => claims.cover_catalog(),
-            // No token is for these: what administers asks for a password each time, and no token lives on by getting another.
+            // No token covers these. Administration asks for a password each time, and no token is
+            // renewed by another.
             Need::Token | Need::Registry(_) | Need::Repository(_, Action::Administer) => false,
             Need::Repository(name, action) => claims.cover(name, action),
         });
@@ -355,7 +361,8 @@ impl Access {
         Ok(())
     }
 
-    /// Whether a caller may do something in a repository, and sent a token for it, where it sent one.
+    /// Whether a caller may do something in a repository, and its token covers that, if it sent
+    /// one.
     pub fn may(&self, caller: &Caller, name: &Name, action: Action) -> bool {
         self.actions(caller, Some(name)).has(action)
             && caller
@@ -415,7 +422,7 @@ impl Access {
         Ok((token, claims))
     }
 
-    /// An answer that tells how to sign in.
+    /// A 401 with the challenge that tells the client how to sign in.
     fn unauthorized(found: &str, visit: Visit<'_>, need: Need<'_>, problem: Option<&str>) -> Error {
         let challenge = match need {
             Need::Token | Need::Registry(_) | Need::Repository(_, Action::Administer) => {
@@ -436,7 +443,8 @@ impl Access {
             }
         };
         let error = Error::new(Code::Unauthorized, found);
-        // The origin stands in quotes. No host has these; should one that a client made up, nothing is said in its name.
+        // The origin stands in quotes. No host has these characters. If a client made up such a
+        // host, no challenge is sent.
         let is_sound = visit.origin.is_ascii() && !visit.origin.contains(['"', '\\']);
         match HeaderValue::from_str(&challenge) {
             Ok(challenge) if is_sound => error.with_header(header::WWW_AUTHENTICATE, challenge),
@@ -445,10 +453,10 @@ impl Access {
     }
 }
 
-/// What clients call the registry when they ask for a token.
+/// The name of the registry in a client's token request.
 const SERVICE: &str = "strata";
 
-/// What a client should ask a token for.
+/// The scope that a client should request.
 fn scope(need: Need<'_>) -> Option<String> {
     match need {
         Need::Nothing | Need::Token | Need::SignIn | Need::Entry | Need::Registry(_) => None,
@@ -465,7 +473,7 @@ fn scope(need: Need<'_>) -> Option<String> {
     }
 }
 
-/// What a need is, after "to".
+/// The need in words that follow "to".
 fn to(need: Need<'_>) -> String {
     let verb = |action| match action {
         Action::Pull => "pull from",
@@ -483,7 +491,7 @@ fn to(need: Need<'_>) -> String {
     }
 }
 
-/// An answer to who can't be helped by signing in.
+/// A 403, for callers whom signing in can't help.
 fn denied(user: Option<&str>, need: Need<'_>) -> Error {
     let who = user.map_or_else(|| "nobody".to_owned(), |user| format!("user {user}"));
     let can = if user.is_some() { "may not" } else { "may" };
@@ -510,7 +518,7 @@ fn too_many(wait: Duration) -> Error {
     .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
-/// What a client says of itself.
+/// A client's credentials.
 pub struct Credentials {
     /// A user's name.
     pub user: String,
@@ -525,7 +533,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads what comes after the word Basic.
+    /// Parses the credentials that follow the word Basic.
     fn parse(encoded: &str) -> Option<Self> {
         let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
         let (user, password) = decoded.split_once(':')?;
@@ -535,7 +543,7 @@ impl Credentials {
         })
     }
 
-    /// What credentials are remembered by: they themselves are not kept.
+    /// The cache key of the credentials, which are not kept themselves.
     fn fingerprint(&self) -> [u8; 32] {
         let length = (self.user.len() as u64).to_be_bytes();
         Sha256::new()

@@ -28,7 +28,7 @@ impl Annotations {
         serde_json::from_str::<Strings>(text.get()).map(drop)
     }
 
-    /// Leaves out what is no string; `None` if there is no map at all. An upstream may send
+    /// Removes values that are no strings. `None` if there is no map at all. An upstream may send
     /// anything, and clients read a map of strings.
     pub fn into_strings(self) -> Option<Self> {
         if Self::check(&self.0).is_ok() {
@@ -58,7 +58,7 @@ impl Serialize for Annotations {
     }
 }
 
-/// Stored annotations are repeated unchecked. Those of an upstream go through
+/// Stored annotations are repeated unchecked. Those of an upstream pass through
 /// [`Annotations::into_strings`].
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// JSON without white space between its parts: metadata of an object is a line.
+/// JSON without white space between its parts, because the metadata of an object is one line.
 fn dense(text: &str) -> Cow<'_, str> {
     let (mut is_string, mut is_escaped) = (false, false);
     let mut is_kept = move |character: char| {
@@ -87,7 +87,7 @@ fn dense(text: &str) -> Cow<'_, str> {
     dense.into()
 }
 
-/// A map of strings, of which nothing is kept.
+/// A map of strings that is checked and not kept.
 struct Strings;
 
 impl<'de> Deserialize<'de> for Strings {
@@ -145,7 +145,7 @@ impl<'de> Visitor<'de> for Kept {
     }
 }
 
-/// A string, of which nothing is kept.
+/// A string that is checked and not kept.
 struct Text;
 
 impl<'de> Deserialize<'de> for Text {

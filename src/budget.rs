@@ -111,8 +111,7 @@ impl Budget {
         self.work(SEEK)
     }
 
-    /// Counts bytes that are compared, copied or decompressed: they cost processor time without a
-    /// seek.
+    /// Counts bytes that are compared, copied or decompressed: they cost CPU without a seek.
     pub fn work(&self, bytes: usize) -> Result<(), Spent> {
         let State { limits, work, .. } = &*self.0;
         let total = work.get().saturating_add(bytes as u64);
@@ -188,7 +187,7 @@ impl std::error::Error for Spent {}
 /// A cache bounded in bytes. The newest value always fits.
 ///
 /// The evicted value is chosen at random. Lookups scan the layers of an image from the highest to
-/// the lowest, again and again, and with LRU eviction every read of such a scan is a miss.
+/// the lowest, again and again. With LRU eviction, every read of such a scan is a miss.
 #[derive(Debug)]
 pub struct Shelf<K, V> {
     limit: usize,
@@ -259,7 +258,7 @@ impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
 const SEEK: usize = 1024;
 /// A request yields after this much work: some milliseconds, and at most 4,096 seeks.
 const TURN: u64 = 4 << 20;
-/// A page ends after one part in so many of the budget.
+/// A page ends after this share of the budget, as a divisor.
 const PAGE: u64 = 4;
 
 #[cfg(test)]

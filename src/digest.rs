@@ -6,8 +6,9 @@
 //! encoded   ::= [a-f0-9]{64} | [a-f0-9]{128}
 //! ```
 //!
-//! Source: image-spec v1.1.1, `descriptor.md`, "Digests". The specification's grammar allows other algorithms to be
-//! registered; these two are the ones it registers, and a digest in another one is refused by name.
+//! Source: image-spec v1.1.1, `descriptor.md`, "Digests". The specification's grammar allows other
+//! algorithms to be registered. These two are the registered ones, and a digest of another
+//! algorithm is refused by name.
 
 use std::{fmt, str::FromStr};
 
@@ -102,7 +103,8 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Names what a platform's hash function answered; `None` where the number of bytes is not the algorithm's.
+    /// Makes a digest of the output of a platform's hash function. `None` if its length is not the
+    /// algorithm's.
     pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Option<Self> {
         let encoded = hex::encode(hash);
         (encoded.len() == algorithm.encoded_length()).then_some(Self { algorithm, encoded })
@@ -120,7 +122,8 @@ impl Digest {
 
     /// The hash as bytes.
     pub fn hash(&self) -> Vec<u8> {
-        // Parsing established that every character is a hexadecimal digit and that their number is even.
+        // The parser checked that every character is a hexadecimal digit and that their number is
+        // even.
         hex::decode(&self.encoded).unwrap_or_default()
     }
 }

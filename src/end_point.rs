@@ -19,13 +19,13 @@ pub struct EndPoint<'a> {
     pub name: &'static str,
     /// The permission that a request needs.
     pub need: Need<'a>,
-    /// What a page of another site can cause by it.
+    /// The effect that a page of another site can cause by it.
     pub effect: Effect,
-    /// The change that the audit tells of. `None` for an operation that only reads.
+    /// The change for the audit. `None` for an operation that only reads.
     pub change: Option<Change>,
 }
 
-/// A change of what the registry holds, if a request succeeds.
+/// A change of the registry's content, if a request succeeds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Change {
     /// The verb, as `push blob`.
@@ -66,7 +66,8 @@ impl<'a> EndPoint<'a> {
             Registry::Scrub { is_dry, .. } => {
                 row("scrub", administer, Works).changes(!is_dry, "scrub", "", STEP)
             }
-            // Hundreds of operations: one reads a manifest for each grant, the other lists the bucket.
+            // Hundreds of operations: one reads a manifest for each grant, the other lists the
+            // bucket.
             Registry::ListHolders(_) => row("holders", administer, Works),
             Registry::ListDoubtfulRights { .. } => row("rights", administer, Works),
         }
@@ -166,7 +167,7 @@ impl<'a> EndPoint<'a> {
     }
 }
 
-/// A step of a background job changes what is stored, and is the last one or not.
+/// A step of a background job changes the store, whether or not it is the last one.
 const STEP: &[StatusCode] = &[StatusCode::OK, StatusCode::ACCEPTED];
 
 /// A row of an operation that changes nothing.

@@ -1,8 +1,7 @@
 //! Errors as clients see them: one table of codes, one form.
 //!
-//! Source: distribution-spec v1.1.1, "Error Codes". The body is
-//! `{"errors": [{"code": …, "message": …, "detail": …}]}`; the message is the table's, followed by what was found and what
-//! to do about it.
+//! Source: distribution-spec v1.1.1, "Error Codes". The body is `{"errors": [{"code": …, "message":
+//! …, "detail": …}]}`. The message is the table's, followed by the problem and the action to take.
 
 use std::{fmt, time::Duration};
 
@@ -14,23 +13,23 @@ use crate::{
     name::{Name, ParseNameError, ParseReferenceError, ParseTagError},
 };
 
-/// How soon a request that met a passing condition may be repeated.
+/// The `Retry-After` of a request that met a transient condition.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How soon a request that found no memory may be repeated.
+/// The `Retry-After` of a request that found no memory.
 pub(crate) const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Declares the table: variant, code on the wire, status where a request does not choose another, message.
+/// Declares the table: variant, code on the wire, default status, message.
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident, $wire:literal, $status:ident, $message:literal;)*) => {
-        /// A code that tells a client what was wrong.
+        /// A code that identifies the error for a client.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Code {
             $($(#[$doc])* $variant,)*
         }
 
         impl Code {
-            /// Every code: the specification's, in its order, then ours.
+            /// Every code: the specification's, in its order, then this registry's own.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The code on the wire.
@@ -86,15 +85,16 @@ codes! {
     Unsupported, "UNSUPPORTED", METHOD_NOT_ALLOWED, "the operation is unsupported";
     /// code-14
     TooManyRequests, "TOOMANYREQUESTS", TOO_MANY_REQUESTS, "too many requests";
-    /// Not in the table: nothing is at a path in a layer or an image.
+    /// Not in the table: a layer or an image has no such path.
     FileUnknown, "FILE_UNKNOWN", NOT_FOUND, "file unknown to image";
-    /// Not in the table: what is inside of a layer can't be read; it can be pulled.
+    /// Not in the table: the content of a layer can't be read. The layer can still be pulled.
     LayerInvalid, "LAYER_INVALID", UNPROCESSABLE_ENTITY, "layer can't be looked into";
-    /// Not in the table: the registry, or what it stores in, can't answer now. Always sent with `Retry-After`.
+    /// Not in the table: the registry, or its store, can't answer now. Always sent with
+    /// `Retry-After`.
     Unavailable, "UNAVAILABLE", SERVICE_UNAVAILABLE, "registry unavailable";
 }
 
-/// An answer that is not what was asked for.
+/// An error response.
 #[derive(Clone, Debug)]
 pub struct Error {
     code: Code,
@@ -106,7 +106,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error with what was found, in lower case and without a full stop.
+    /// Makes an error with a description of the problem, in lower case and without a full stop.
     pub fn new(code: Code, found: impl Into<String>) -> Self {
         Self {
             code,
@@ -118,20 +118,21 @@ impl Error {
         }
     }
 
-    /// The repository has no such blob, or no right to it.
+    /// Makes the error for a blob that the repository does not have or has no right to.
     pub fn blob_unknown(name: &Name, digest: &Digest) -> Self {
         Self::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
             .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
     }
 
-    /// The repository has no manifest by this tag or digest.
+    /// Makes the error for a tag or digest without a manifest in the repository.
     pub fn manifest_unknown(name: &Name, reference: &impl fmt::Display) -> Self {
         let found = format!("{reference} in repository {name}");
         Self::new(Code::ManifestUnknown, found)
             .with_detail(json!({ "name": name.as_str(), "reference": reference.to_string() }))
     }
 
-    /// The registry can't answer now and should be asked again after a while.
+    /// Makes the error for a registry that can't answer now, so that the client retries after this
+    /// time.
     pub fn unavailable(found: impl Into<String>, retry_after: Duration) -> Self {
         Self::new(Code::Unavailable, found).with_header(
             header::RETRY_AFTER,
@@ -139,7 +140,7 @@ impl Error {
         )
     }
 
-    /// Puts the reason why the registry tried before what was found.
+    /// Puts the reason for the attempt before the rest of the message.
     pub fn because(mut self, why: &str) -> Self {
         self.found = format!("{why}: {}", self.found);
         self
@@ -150,7 +151,7 @@ impl Error {
         Self { status, ..self }
     }
 
-    /// Adds what a program needs to act on the error.
+    /// Adds the facts that a program needs to act on the error.
     pub fn with_detail(self, detail: Value) -> Self {
         Self {
             detail: Some(detail),
@@ -164,7 +165,7 @@ impl Error {
         self
     }
 
-    /// Adds what the log should say and the client should not see.
+    /// Adds a cause for the log, which the client does not see.
     pub fn with_cause(self, cause: impl Into<String>) -> Self {
         Self {
             cause: Some(cause.into()),
@@ -187,12 +188,12 @@ impl Error {
         &self.headers
     }
 
-    /// What the log should say beside the message.
+    /// The cause for the log, beside the message.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 
-    /// The message: the table's, and what was found.
+    /// The message: the table's, and the description of the problem.
     pub fn message(&self) -> String {
         format!("{}: {}", self.code.message(), self.found)
     }
@@ -234,7 +235,8 @@ impl From<ParseReferenceError> for Error {
     }
 }
 
-/// The specification has no code for a malformed tag: what it names is the manifest.
+/// The specification has no code for a malformed tag, so the code is that of the manifest that it
+/// names.
 impl From<ParseTagError> for Error {
     fn from(error: ParseTagError) -> Self {
         Self::new(Code::ManifestInvalid, error.to_string())

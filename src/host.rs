@@ -1,4 +1,4 @@
-//! What the core asks of whoever runs it, stores apart.
+//! The host: the functions of the platform that the core needs, beside stores.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -6,9 +6,10 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::{store::Streams, time::Timestamp};
 
-/// All that is asked of a platform beside its stores. Clones are the same host.
+/// All functions of a platform beside its stores. Clones share all state.
 ///
-/// Code that needs one of these traits asks for that one: a bound says what it may touch.
+/// Code that needs one of these traits is bound by that one. So a bound shows which functions the
+/// code may use.
 pub trait Host:
     Clock + Random + KeyDerivation + RateLimit + Fetch + Log + Streams + Clone + 'static
 {
@@ -21,19 +22,20 @@ impl<H> Host for H where
 
 /// Tells the time and waits.
 pub trait Clock {
-    /// The time now. It may stand still while code runs, and moves when something was awaited.
+    /// The current time. It may stand still while code runs, and moves when the code has awaited
+    /// something.
     fn now(&self) -> Timestamp;
 
-    /// Ends after a while.
+    /// Resolves after this time.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 }
 
-/// Gives random bytes.
+/// Generates random bytes.
 pub trait Random {
-    /// Random bytes, fit for identifiers that nobody can guess.
+    /// Returns random bytes, fit for identifiers that nobody can guess.
     fn random(&self) -> [u8; 16];
 
-    /// Random text, in hexadecimal: keeps the keys and etags of two writers apart.
+    /// Returns random text, in hexadecimal. It keeps the keys and etags of two writers apart.
     fn nonce(&self) -> String {
         hex::encode(self.random())
     }
@@ -45,7 +47,7 @@ pub trait KeyDerivation {
     ///
     /// # Errors
     ///
-    /// A message of the platform, where it refuses: the number of iterations, say.
+    /// The platform's message, if it refuses: because of the number of iterations, for example.
     fn derive(
         &self,
         password: &[u8],
@@ -54,7 +56,7 @@ pub trait KeyDerivation {
     ) -> impl Future<Output = Result<[u8; 32], String>>;
 }
 
-/// Limits how often something may be tried, over all isolates.
+/// Limits the rate of attempts, over all isolates.
 pub trait RateLimit {
     /// Whether the platform's rate limiter lets one more sign-in pass. Without a limiter, all pass.
     fn admits(&self, counted: SignIns, key: &str) -> impl Future<Output = bool>;
@@ -66,7 +68,7 @@ pub trait Fetch: Streams {
     ///
     /// # Errors
     ///
-    /// [`FetchError`] where no reply came. A reply of any status is none.
+    /// [`FetchError`] if no reply came. A reply of any status is no error.
     fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Reply<Self::Body>, FetchError>>;
 }
 
@@ -76,7 +78,7 @@ pub trait Log {
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]);
 }
 
-/// What the platform's rate limiter counts sign-ins by.
+/// The key by which the platform's rate limiter counts sign-ins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SignIns {
     /// The address, for all users together.
@@ -94,25 +96,25 @@ pub struct Ask {
     pub url: String,
     /// The headers.
     pub headers: HeaderMap,
-    /// How long the head of the reply may take.
+    /// The timeout for the head of the reply.
     pub patience: Duration,
 }
 
-/// What another server says.
+/// The reply of another server.
 #[derive(Debug)]
 pub struct Reply<B> {
     /// The status.
     pub status: StatusCode,
-    /// The headers; several of one name may have come as one, with commas between.
+    /// The headers. Several of one name may have come as one, with commas between.
     pub headers: HeaderMap,
-    /// The body, where there is one.
+    /// The body, if there is one.
     pub body: Option<B>,
 }
 
-/// Why another server said nothing.
+/// Why no reply came.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FetchError {
-    /// It took longer than it may.
+    /// The timeout passed.
     Late,
     /// It could not be reached, or broke off.
     Failed(String),
@@ -129,11 +131,11 @@ impl fmt::Display for FetchError {
 
 impl std::error::Error for FetchError {}
 
-/// How much a line of the log matters.
+/// The severity of a line of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Level {
-    /// Somebody should look at it.
+    /// The operator should look at it.
     Error,
-    /// It tells what happened.
+    /// It reports an event.
     Info,
 }

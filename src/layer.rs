@@ -1,8 +1,8 @@
-//! Inside layers: bytes of a layer in, its index and any part of it out.
+//! Reading of layers: makes an index of a layer's bytes, and reads any part by it.
 //!
 //! A layer is a tar archive, usually compressed. These modules read it in a single pass with
-//! bounded memory, and make an index: the table of contents, and checkpoints where inflating can
-//! resume. They know no HTTP and no store, and are useful without the registry:
+//! bounded memory, and make an index: the table of contents, and checkpoints at which decompression
+//! can resume. They know no HTTP and no store, and are useful without the registry:
 //!
 //! ```
 //! use std::rc::Rc;

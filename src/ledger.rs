@@ -2,7 +2,8 @@
 //! sender.
 //!
 //! Part buffers, passes over layers, large manifests, lists and spans draw from one ledger, because
-//! they share the 128 MB of an isolate. A *sender* is a user, or an address if nobody signed in.
+//! they share the 128 MB of an isolate. A *sender* is a user, or the address of an anonymous
+//! caller.
 //!
 //! ```
 //! use strata::{ledger::{Ledger, Memory}, time::Timestamp};
@@ -31,7 +32,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Counts the memory in use in one isolate. Clones are the same ledger.
+/// Counts the memory in use in one isolate. Clones share all state.
 ///
 /// If the platform cancels a request, no destructor runs. So a lease expires if it is not renewed
 /// for [`Ledger::LEASE`]. If its holder was only slow, renewing it exceeds the bound by its bytes,
@@ -68,7 +69,7 @@ pub enum Memory {
     Wasm,
 }
 
-/// The right to hold some bytes of memory, given back when it is dropped.
+/// The right to use some bytes of memory, released when it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     book: Rc<RefCell<Book>>,
@@ -159,12 +160,12 @@ impl Ledger {
         self.0.borrow().bound / 3
     }
 
-    /// The bytes that are in use, without what WebAssembly's memory has grown by and does not use.
+    /// The bytes in use. Memory of WebAssembly that has grown and is not used does not count.
     pub fn used(&self) -> u64 {
         self.0.borrow().leases.iter().map(|row| row.bytes).sum()
     }
 
-    /// Takes bytes if they are free, for the sender who is charged.
+    /// Takes bytes if they are free, for the charged sender.
     pub fn take(&self, memory: Memory, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
         let sender = self.0.borrow().sender.clone();
         self.take_for(sender.as_ref(), memory, bytes, now)
@@ -237,8 +238,8 @@ impl Ledger {
         self.0.borrow_mut().sender = sender;
     }
 
-    /// Charges a sender for the leases of one future, and not for those of others that run in
-    /// between.
+    /// Charges a sender for the leases of one future, and not for those of other futures that run
+    /// in between.
     pub async fn scope<F: Future>(&self, sender: Option<Rc<str>>, future: F) -> F::Output {
         let mut future = pin!(future);
         let mut own = sender;
@@ -306,7 +307,7 @@ impl Book {
                     row.memory == memory && row.sender.as_deref().is_some_and(is_stranger)
                 };
                 check(sum(&of_strangers), room / 3 * 2, false)?;
-                // And of what both kinds have together, enough to grow by.
+                // Both kinds of memory together must leave enough room to grow.
                 let reserve = for_buffers + for_wasm.min(most_wasm.saturating_sub(grown));
                 let all = match memory {
                     Memory::Wasm => buffers + grown.saturating_sub(wanted),
@@ -330,8 +331,8 @@ impl Book {
         self.leases.push(row);
         let wasm = self.leases.iter().filter(|row| row.memory == Memory::Wasm);
         let wasm: u64 = wasm.map(|row| row.bytes).sum();
-        // Holders that renew late may have more together than their bound. If all of that counted for good, no buffer
-        // would ever be free again.
+        // Holders that renew late may exceed their bound together. If all of that counted for good,
+        // no buffer would ever be free again.
         self.wasm_peak = self.wasm_peak.max(wasm.min(Ledger::WASM));
     }
 
@@ -350,7 +351,8 @@ impl Lease {
         book.enter(row);
     }
 
-    /// Changes the bytes of the lease, and renews it. Fails if more bytes are wanted than are free.
+    /// Changes the bytes of the lease, and renews it. Fails if it asks for more bytes than are
+    /// free.
     pub fn resize(&mut self, bytes: u64, now: Timestamp) -> Result<(), Full> {
         let mut book = self.book.borrow_mut();
         book.expire(now);
@@ -391,8 +393,8 @@ impl Drop for Lease {
     }
 }
 
-/// What the name of a sender begins with who did not sign in: an address, and there is no end of those. All of them
-/// together hold at most two thirds of each kind of memory.
+/// The prefix of an anonymous sender: an address, of which there are any number. All of them
+/// together use at most two thirds of each kind of memory.
 pub(crate) const STRANGER: &str = "address ";
 
 fn is_stranger(sender: &str) -> bool {
@@ -400,11 +402,12 @@ fn is_stranger(sender: &str) -> bool {
 }
 
 const MIB: u64 = 1024 * 1024;
-/// A sender who holds memory already leaves this part of it to others: a part buffer.
+/// A sender who uses memory already leaves this share of it, as a divisor, to others: a part
+/// buffer.
 const BUFFERS: u64 = 15;
-/// The same of WebAssembly's: what a manifest of 4 MiB takes.
+/// The same of WebAssembly's memory: the bytes for a manifest of 4 MiB.
 const MANIFESTS: u64 = 4;
-/// How often those who wait look.
+/// The polling interval of waiting requests.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -470,7 +473,7 @@ mod tests {
         assert_eq!(ledger.used(), 0);
         assert!(buffer(&ledger, 41, START).is_err());
         let _buffer = buffer(&ledger, 40, START).unwrap();
-        // It is there to be used by wasm itself, and can't grow beside the buffer.
+        // Only wasm itself can use its free memory, which can't grow beside the buffer.
         assert!(wasm(&ledger, 61).is_err());
         let mut again = wasm(&ledger, 60).unwrap();
         assert!(again.resize(61, START).is_err());

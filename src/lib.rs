@@ -36,15 +36,15 @@
 //!
 //! A module uses those of its own floor and of the floors above it in this table.
 //!
-//! | floor | module | what it has |
+//! | floor | module | content |
 //! |---|---|---|
 //! | 0 | [`digest`], [`name`], [`pattern`], [`range`], [`time`] | words of the specification, each parsed once into a type |
 //! | 0 | [`budget`] | the lookup budget of a request |
-//! | 1 | [`annotations`], [`manifest`] | documents, and what a manifest refers to |
+//! | 1 | [`annotations`], [`manifest`] | documents, and the descriptors of a manifest |
 //! | 1 | [`error`] | the table of error codes |
 //! | 1 | [`layer`] | a layer's bytes in; its index, entries and any range of its bytes out |
-//! | 1 | [`tier`], [`upload`] | tiers and kinds of values; what an upload accepts next |
-//! | 2 | [`route`], [`upstream`], [`retention`] | operations, parsed; mirrored registries; what expires |
+//! | 1 | [`tier`], [`upload`] | tiers and kinds of values; the steps of an upload |
+//! | 2 | [`route`], [`upstream`], [`retention`] | parsed operations; mirrored registries; the tags and manifests that expire |
 //! | 3 | [`store`] | the traits of stores and streams; keys, stored documents, tiers; [`store::suite`] |
 //! | 3 | [`host`], [`platform`] | the traits of a host; the types that a registry runs on |
 //! | 3 | [`access`], [`end_point`] | users, rules and tokens; the table of end-points |

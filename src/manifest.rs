@@ -1,4 +1,4 @@
-//! Manifests: what one refers to, and whether a registry may take it.
+//! Manifests: the descriptors of one, and whether a registry may accept it.
 //! One file, because all media types are read by the same rules.
 //!
 //! The media type of a manifest is a function of its bytes. A client's `Content-Type` may repeat
@@ -7,7 +7,7 @@
 //!
 //! | the document has | media type |
 //! |---|---|
-//! | `mediaType` | what it says, if the document has the fields of that type |
+//! | `mediaType` | that type, if the document has its fields |
 //! | `config` and `layers` | an OCI image manifest |
 //! | `manifests` | an OCI image index |
 //! | anything else | none: it is refused |
@@ -16,8 +16,9 @@
 //! things is refused: an image and an index at once, a field twice, a field or a known type in
 //! another case (Go's decoder ignores case), `blobs` in anything but an artifact manifest.
 //!
-//! Sources: image-spec v1.1.1, `manifest.md` and `image-index.md`; Docker Image Manifest Version 2, Schema 2. Only the
-//! fields that a registry acts on are read; the bytes are kept and returned as they were pushed.
+//! Sources: image-spec v1.1.1, `manifest.md` and `image-index.md`; Docker Image Manifest Version 2,
+//! Schema 2. Only the fields that a registry acts on are read. The bytes are kept and returned as
+//! they were pushed.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -29,7 +30,7 @@ use serde_json::value::RawValue;
 
 use crate::{annotations::Annotations, digest::Digest};
 
-/// The largest manifest, in bytes: what the specification asks every registry to take at least.
+/// The largest manifest, in bytes: the least that the specification asks every registry to accept.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
 /// The media type of an OCI image manifest.
@@ -59,26 +60,27 @@ const DOCKER_SCHEMA_1: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
 
-/// What a manifest says of itself and of others.
+/// The fields of a manifest that a registry acts on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Manifest {
     /// The media type, without parameters.
     pub media_type: String,
-    /// What must be there for it to be pulled whole: config and layers, each once, without non-distributable layers.
+    /// The blobs that a whole pull needs: config and layers, each once, without non-distributable
+    /// layers.
     pub blobs: BTreeSet<Digest>,
-    /// The layers of an image, the lowest first: those that there may be files in.
+    /// The layers of an image, the lowest first. Only these may contain files.
     pub layers: Vec<Digest>,
     /// The manifests that it lists, each once.
     pub manifests: BTreeSet<Digest>,
-    /// The manifest that this one is about.
+    /// The subject of this manifest.
     pub subject: Option<Digest>,
     /// The artifact type: the manifest's own, else its config's media type.
     pub artifact_type: Option<String>,
-    /// The annotations of one that is about another, as referrers lists repeat them. No others are kept.
+    /// The annotations of a manifest with a subject, for lists of referrers. No others are kept.
     pub annotations: Option<Annotations>,
 }
 
-/// A manifest's fields; those not named here concern clients only.
+/// The fields of a manifest that are read. All others concern clients only.
 #[derive(Default)]
 struct Document {
     schema_version: Option<u64>,
@@ -90,7 +92,7 @@ struct Document {
     blobs: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
     annotations: Option<Box<RawValue>>,
-    /// The layers of Docker's first format.
+    /// Whether it has the layers of Docker's first format.
     has_fs_layers: bool,
 }
 
@@ -100,7 +102,8 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    /// Whether it is a layer of an image (image-spec, `layer.md`), and no other part of some artifact.
+    /// Whether it is a layer of an image (image-spec, `layer.md`), and no other part of some
+    /// artifact.
     fn is_layer(&self) -> bool {
         self.media_type
             .starts_with("application/vnd.oci.image.layer.")
@@ -109,7 +112,8 @@ impl Descriptor {
                 .starts_with("application/vnd.docker.image.rootfs.")
     }
 
-    /// Whether the content may be absent: layers that a licence forbids to distribute (image-spec, `layer.md`).
+    /// Whether the content may be absent: a licence forbids to distribute it (image-spec,
+    /// `layer.md`).
     fn is_non_distributable(&self) -> bool {
         self.media_type
             .starts_with("application/vnd.oci.image.layer.nondistributable.")
@@ -122,7 +126,7 @@ impl Descriptor {
 impl Document {
     /// Reads the fields. Annotations may be long, and few callers need them.
     fn read(bytes: &[u8], has_annotations: bool) -> Result<Self, ParseManifestError> {
-        // A sequence of the fields' values would be read as well, and no client would read it.
+        // serde would also read a sequence of the fields' values, which no client reads.
         if bytes
             .trim_ascii_start()
             .first()
@@ -217,8 +221,8 @@ pub fn media_type(bytes: &[u8]) -> Result<String, ParseManifestError> {
     Document::read(bytes, false)?.media_type()
 }
 
-/// The manifests that a stored document may list; `None` if it is no JSON. Older versions stored
-/// documents without a media type: in those, every digest counts, wherever it occurs.
+/// The manifests that a stored document may list. `None` if it is no JSON. Older versions stored
+/// documents without a media type. In those, every digest counts, wherever it occurs.
 pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
     let typed = Document::read(bytes, false)
         .and_then(|document| document.media_type().map(|_| document.manifests));
@@ -237,8 +241,8 @@ pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
 }
 
 impl Manifest {
-    /// Reads a manifest that was pushed with a `Content-Type`. The header may be absent, and may
-    /// name no other type than the bytes.
+    /// Reads a manifest that was pushed with a `Content-Type`. The header may be absent, and must
+    /// not name another type than the bytes do.
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ParseManifestError> {
         let header = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
         let header = header.filter(|value| !value.is_empty());
@@ -269,7 +273,7 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest by its bytes alone: one that is stored, or that an upstream sent.
+    /// Reads a manifest by its bytes alone: a stored one, or one from an upstream.
     pub fn read(bytes: &[u8]) -> Result<Self, ParseManifestError> {
         Self::of(Document::read(bytes, true)?)
     }
@@ -314,7 +318,7 @@ impl Manifest {
     }
 }
 
-/// The field that a key names; `None` for a key that names none of them. A key that is a field only
+/// The field that a key names. `None` for a key that names none of them. A key that is a field only
 /// for decoders that ignore case, such as Go's, is refused. So is a field that comes twice: some
 /// readers keep the first, others the last.
 fn field<E: serde::de::Error>(
@@ -500,7 +504,7 @@ impl<'de> Visitor<'de> for Digests<'_> {
     }
 }
 
-/// Why bytes are not a manifest that can be taken.
+/// Why bytes are not an acceptable manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ParseManifestError {
     /// Not JSON, or a field has the wrong shape.
@@ -516,14 +520,14 @@ pub enum ParseManifestError {
     MediaType {
         /// The media type.
         found: String,
-        /// Why, and what to do.
+        /// The reason, and the action to take.
         why: String,
     },
     /// The header names another media type than the manifest has.
     MediaTypes {
         /// The `Content-Type` header.
         header: String,
-        /// What the manifest's bytes say.
+        /// The media type by the manifest's bytes.
         media_type: String,
     },
     /// A field that its media type requires is missing.

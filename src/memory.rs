@@ -1,7 +1,7 @@
-//! A platform in memory, complete: stores, streams and a host. For tests, for a registry within
-//! another program, and as the first example of a platform.
+//! A complete platform in memory: stores, streams and a host. It is for tests, for a registry
+//! within another program, and as the first example of a platform.
 //!
-//! Nothing lasts, and the host reaches no other server.
+//! It stores nothing durably, and the host reaches no other server.
 
 pub use self::{
     body::{MadeItems, MemoryBody},

@@ -1,4 +1,4 @@
-//! Metrics: what this isolate has seen and done since it started, in the text format that Prometheus reads.
+//! Metrics: counts of this isolate since it started, in the text format of Prometheus.
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
@@ -22,14 +22,14 @@ mod table;
 /// The media type of the text.
 pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// So many layers have counters of their own, those that were read first.
+/// The number of layers with counters of their own: the first ones that were read.
 const COUNTED_LAYERS: usize = 100;
 
 impl Metrics {
     /// Makes metrics that have counted nothing.
     pub fn new() -> Result<Self, Error> {
         let metrics = Self::enter(Registry::new())?;
-        // What has not happened yet is nought, and not unknown.
+        // Series start at zero: an absent series would be unknown.
         for kind in Kind::ALL {
             for tier in Tier::ALL {
                 of(&metrics.hits, tier, kind);
@@ -62,19 +62,19 @@ impl Metrics {
         self.durations.with_label_values(&[route]).observe(seconds);
     }
 
-    /// Counts what the sweep has removed.
+    /// Counts an object that the sweep has removed.
     pub fn swept(&self, what: &str, bytes: u64) {
         self.swept.with_label_values(&[what]).inc();
         self.swept_bytes.inc_by(bytes);
     }
 
-    /// Counts something that the scrub has looked at.
+    /// Counts an object that the scrub has read.
     pub fn scrubbed(&self, what: &str, bytes: u64) {
         self.scrubbed.with_label_values(&[what]).inc();
         self.scrubbed_bytes.inc_by(bytes);
     }
 
-    /// Counts something that the scrub has found, and what it does about it, if anything.
+    /// Counts a problem that the scrub has found, and its repair, if any.
     pub fn found(&self, found: &str, what: &str, repair: &str) {
         self.scrub_found.with_label_values(&[found, what]).inc();
         if !repair.is_empty() {
@@ -82,7 +82,7 @@ impl Metrics {
         }
     }
 
-    /// Counts operations.
+    /// Counts store operations.
     pub fn operated(&self, operation: Operation, times: u64) {
         let counters = Operation::ALL.iter().zip(&self.operations);
         for (_, counter) in counters.filter(|((other, _), _)| *other == operation) {
@@ -90,48 +90,49 @@ impl Metrics {
         }
     }
 
-    /// Counts a read that a tier answered.
+    /// Counts a hit of a tier.
     pub fn hit(&self, tier: Tier, kind: Kind) {
         of(&self.hits, tier, kind).inc();
     }
 
-    /// Counts a read that a tier could not answer.
+    /// Counts a miss of a tier.
     pub fn missed(&self, tier: Tier, kind: Kind) {
         of(&self.misses, tier, kind).inc();
     }
 
-    /// Counts a value put into a tier.
+    /// Counts a value stored in a tier.
     pub fn stored(&self, tier: Tier, kind: Kind) {
         of(&self.stores, tier, kind).inc();
     }
 
-    /// Counts bytes that came into a tier of this isolate, or left it.
+    /// Adds bytes that were stored in a tier of this isolate, or subtracts bytes that left it.
     pub fn holds(&self, tier: Tier, kind: Kind, bytes: i64) {
         self.held
             .with_label_values(&[tier.name(), kind.name()])
             .add(bytes);
     }
 
-    /// Counts a value that left memory for want of room.
+    /// Counts a value that was evicted from memory.
     pub fn evicted(&self, kind: Kind) {
         of(&self.evictions, Tier::Hot, kind).inc();
     }
 
-    /// Counts a value that was taken out of a tier.
+    /// Counts a value that was removed from a tier.
     pub fn demoted(&self, tier: Tier, kind: Kind, reason: Demotion) {
         self.demotions
             .with_label_values(&[tier.name(), kind.name(), reason.name()])
             .inc();
     }
 
-    /// Counts that a tier was passed over.
+    /// Counts that a tier was skipped.
     pub fn passed_over(&self, tier: Tier, kind: Kind, reason: Fault) {
         self.faults
             .with_label_values(&[tier.name(), kind.name(), reason.name()])
             .inc();
     }
 
-    /// Counts a value that earned a place in the warm tier, and what writing it took.
+    /// Counts a value that was promoted to the warm tier, the bytes written, and the bytes saved by
+    /// compression.
     pub fn promoted(&self, kind: Kind, written: u64, saved: u64) {
         self.promotions.with_label_values(&[kind.name()]).inc();
         self.stored(Tier::Warm, kind);
@@ -139,7 +140,7 @@ impl Metrics {
         self.warm_saved.inc_by(saved);
     }
 
-    /// Counts a read that waited for another request's.
+    /// Counts a read that waited for that of another request.
     pub fn joined(&self, kind: Kind) {
         self.joins.with_label_values(&[kind.name()]).inc();
     }
@@ -149,7 +150,7 @@ impl Metrics {
         self.passes.with_label_values(&[outcome.name()]).inc();
     }
 
-    /// Counts a layer that can't be indexed. Reasons are words of ours.
+    /// Counts a layer that can't be indexed. Reasons are this registry's own words.
     pub fn refused(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();
     }
@@ -162,7 +163,7 @@ impl Metrics {
             .inc_by(bytes);
     }
 
-    /// Counts that something was read in a layer.
+    /// Counts a read in a layer.
     pub fn layer_read(&self, layer: &Digest) {
         let name = layer.to_string();
         let mut counted = self.counted_layers.borrow_mut();
@@ -175,7 +176,7 @@ impl Metrics {
     /// Counts a request to an upstream.
     pub fn asked_upstream(&self, upstream: &str, method: &str, outcome: UpstreamOutcome) {
         let status = match outcome {
-            // Each is a series, and an upstream may say any number: RFC 9110 has no others.
+            // Each status is a series, and an upstream may send any number. RFC 9110 has no others.
             UpstreamOutcome::Answered(status @ 100..600) => status.to_string(),
             UpstreamOutcome::Answered(_) => "other".to_owned(),
             UpstreamOutcome::Late => "late".to_owned(),
@@ -186,19 +187,20 @@ impl Metrics {
             .inc();
     }
 
-    /// Notes how many requests an upstream still allows.
+    /// Records how many requests an upstream still allows.
     pub fn upstream_remaining(&self, upstream: &str, left: i64) {
         self.upstream_remaining
             .with_label_values(&[upstream])
             .set(left);
     }
 
-    /// Counts an answer from what is stored, because an upstream was not heard. Reasons are words of ours.
+    /// Counts a stale answer, sent because an upstream did not answer. Reasons are this registry's
+    /// own words.
     pub fn stale(&self, upstream: &str, reason: &str) {
         self.stale.with_label_values(&[upstream, reason]).inc();
     }
 
-    /// All of it as text, with one sentence for each.
+    /// All metrics as text, each with its help.
     pub fn text(&self) -> Result<Vec<u8>, Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

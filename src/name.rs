@@ -9,8 +9,8 @@
 //! reference ::= tag | digest
 //! ```
 //!
-//! Source: distribution-spec v1.1.1, "Pulling manifests". A `:` can't be in a tag and is in every digest, so a reference
-//! is one or the other at first sight.
+//! Source: distribution-spec v1.1.1, "Pulling manifests". A `:` can't be in a tag and is in every
+//! digest, so it tells the two kinds of reference apart.
 
 use std::{fmt, str::FromStr};
 
@@ -23,7 +23,8 @@ use crate::digest::{Digest, ParseDigestError};
 pub struct Name(String);
 
 impl Name {
-    /// The longest name, in characters. The specification warns that clients limit host and name together to 255.
+    /// The longest name, in characters. The specification warns that clients limit host and name
+    /// together to 255.
     pub const MAX_LENGTH: usize = 255;
 
     /// The name as text.
@@ -187,12 +188,12 @@ impl fmt::Display for ParseTagError {
 
 impl std::error::Error for ParseTagError {}
 
-/// What a client names a manifest by, `<reference>` in the specification.
+/// A client's name for a manifest, `<reference>` in the specification.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Reference {
-    /// A digest: always the same manifest.
+    /// A digest: always names the same manifest.
     Digest(Digest),
-    /// A tag: the manifest that it names now.
+    /// A tag: names the manifest that it points to now.
     Tag(Tag),
 }
 
@@ -300,7 +301,8 @@ mod tests {
 
     #[test]
     fn accepts_every_name_of_the_grammar_and_no_other() {
-        // Every text of up to four characters over one character of each kind, against the grammar read plainly.
+        // Every text of up to four characters over one character of each kind, compared with a
+        // plain reading of the grammar.
         let alphabet = ['a', '0', '.', '_', '-', '/', 'A'];
         let mut texts = vec![String::new()];
         for _ in 0..4 {

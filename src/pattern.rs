@@ -1,4 +1,5 @@
-//! Patterns of names, as shells have them: `*` is any part of one component, `**` any number of components.
+//! Patterns of names, as in shells: `*` is any part of one component, `**` any number of
+//! components.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -13,7 +14,7 @@ impl Pattern {
         Self("**".to_owned())
     }
 
-    /// Whether a name is one of the pattern's.
+    /// Whether the pattern matches a name.
     pub fn matches(&self, name: &str) -> bool {
         fast_glob::glob_match(&self.0, name)
     }
@@ -23,7 +24,7 @@ impl TryFrom<String> for Pattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // What else the library gives a meaning to is in no name.
+        // No name has the other characters to which the library gives a meaning.
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*');
         let is_sound = text.split('/').all(|component| {
             !component.is_empty()
@@ -39,7 +40,8 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// Reads patterns of names of repositories, which have no capitals: one that has names nothing.
+/// Reads patterns of repository names. Names have no capitals, so a pattern with one is refused: it
+/// would match nothing.
 pub(crate) fn of_repositories<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Pattern>, D::Error> {

@@ -9,8 +9,8 @@ use crate::{
 
 /// The types of one platform: its streams, its stores and its host.
 ///
-/// A Worker and every test name theirs once, instead of handing three parameters with their bounds
-/// to each service.
+/// A Worker and every test name their types once, instead of passing three parameters with their
+/// bounds to each service.
 pub trait Platform: 'static {
     /// A stream of bytes, from a client, a store or another server.
     type Body: 'static;

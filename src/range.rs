@@ -8,7 +8,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// A run of bytes, at least one, both ends inclusive as on the wire.
+/// A range of at least one byte, both ends inclusive as on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ByteRange {
     first: u64,
@@ -16,7 +16,7 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// Makes the range from `first` to `last`, both included; `None` where it would be empty.
+    /// Makes the range from `first` to `last`, both included. `None` if it would be empty.
     pub const fn new(first: u64, last: u64) -> Option<Self> {
         if first <= last {
             Some(Self { first, last })
@@ -58,7 +58,8 @@ impl FromStr for ByteRange {
 
     /// Parses the `Content-Range` of a chunk.
     ///
-    /// Clients written to RFC 9110 send `bytes first-last/total`: the unit and the total say nothing more and are let pass.
+    /// Clients written to RFC 9110 send `bytes first-last/total`. The unit and the total are
+    /// accepted and ignored.
     fn from_str(text: &str) -> Result<Self, ParseRangeError> {
         let range = text.strip_prefix("bytes ").unwrap_or(text);
         let range = range.split_once('/').map_or(range, |(range, _)| range);
@@ -82,23 +83,25 @@ impl fmt::Display for ParseRangeError {
 
 impl std::error::Error for ParseRangeError {}
 
-/// What a `Range` header selects of content of a known size.
+/// The part of content of a known size that a `Range` header selects.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Selection {
-    /// All of it: there is no such header, or it is one to be ignored.
+    /// All of the content: the header is absent or to be ignored.
     All,
-    /// These ranges, each within the content, in the order asked for.
+    /// These ranges, each within the content, in the order of the header.
     Ranges(Vec<ByteRange>),
-    /// Nothing that is there: 416.
+    /// No byte of the content: 416.
     Unsatisfiable,
 }
 
 impl Selection {
-    /// The most ranges honoured in one request; more are answered with all of the content, as RFC 9110, section 14.2 advises.
+    /// The most ranges that one request may have. With more, all of the content is sent, as RFC
+    /// 9110, section 14.2 advises.
     pub const MAX_RANGES: usize = 64;
 
-    /// Reads the value of a `Range` header against the size of the content. A malformed value is ignored, as RFC 9110
-    /// asks, and so are other units than bytes and ranges that add up to more than the content.
+    /// Reads the value of a `Range` header against the size of the content. A malformed value is
+    /// ignored, as RFC 9110 asks. So are units other than bytes, and several ranges that add up to
+    /// more than the content.
     pub fn of(header: Option<&str>, size: u64) -> Self {
         let Some(specs) = header.and_then(|value| value.strip_prefix("bytes=")) else {
             return Self::All;
@@ -122,7 +125,7 @@ impl Selection {
     }
 }
 
-/// One spec against a size: `None` where it is malformed, `Some(None)` where it selects nothing.
+/// Resolves one spec against a size. `None` if it is malformed, `Some(None)` if it selects nothing.
 fn resolve(spec: &str, size: u64) -> Option<Option<ByteRange>> {
     let (first, last) = spec.split_once('-')?;
     if first.is_empty() {
@@ -147,7 +150,7 @@ fn resolve(spec: &str, size: u64) -> Option<Option<ByteRange>> {
     )
 }
 
-/// A number in digits only: `u64::from_str` would let a sign pass.
+/// A number in digits only: `u64::from_str` would accept a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes()
         .all(|b| b.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! Retention: which tags and manifests of a repository go by themselves, and which tags never move.
+//! Retention: the tags and manifests of a repository that expire, and the tags that never move.
 //!
 //! ```json
 //! [
@@ -7,8 +7,9 @@
 //! ]
 //! ```
 //!
-//! The first policy that names the repository decides; where none does, everything stays. A tag goes if it is not kept by a pattern, not
-//! immutable, not among the newest, and older than the days said. Without `keep_newest` and `tag_days` none goes.
+//! The first policy that names the repository decides. Without one, everything stays. A tag expires
+//! if no pattern keeps it, it is not immutable, not among the newest, and older than `tag_days`.
+//! Without `keep_newest` and `tag_days`, no tag expires.
 
 use std::time::Duration;
 
@@ -20,26 +21,26 @@ use crate::{
     time::Timestamp,
 };
 
-/// Policies, in the order in which they are asked.
+/// Policies, in the order of evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct Policies(Vec<Policy>);
 
-/// What stays in some repositories, and for how long.
+/// The tags and manifests that stay in some repositories, and for how long.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     #[serde(deserialize_with = "pattern::of_repositories")]
     repositories: Vec<Pattern>,
-    /// How many tags stay, those that were written last.
+    /// The number of newest tags that stay.
     keep_newest: Option<usize>,
-    /// Tags that stay beside those.
+    /// Patterns of other tags that stay.
     #[serde(default)]
     keep_tags: Vec<Pattern>,
-    /// For how long the others stay.
+    /// The days that the other tags stay.
     tag_days: Option<u64>,
-    /// For how long a manifest stays that no tag names.
+    /// The days that an untagged manifest stays.
     untagged_days: Option<u64>,
-    /// Tags that don't move.
+    /// Patterns of tags that never move.
     #[serde(default)]
     immutable_tags: Vec<Pattern>,
 }
@@ -52,7 +53,7 @@ fn names(patterns: &[Pattern], tag: &Tag) -> bool {
 }
 
 impl Policies {
-    /// Reads policies. Errors repeat what was found.
+    /// Reads policies. Errors quote the input.
     pub fn parse(text: &str) -> Result<Self, String> {
         let policies: Vec<Policy> =
             serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -81,13 +82,13 @@ impl Policies {
         })
     }
 
-    /// Whether a tag of a repository does not move.
+    /// Whether a tag of a repository never moves.
     pub fn is_immutable(&self, name: &Name, tag: &Tag) -> bool {
         self.of(name)
             .is_some_and(|policy| names(&policy.immutable_tags, tag))
     }
 
-    /// Whether anything goes by itself.
+    /// Whether any policy removes tags or manifests.
     pub fn remove_anything(&self) -> bool {
         self.0.iter().any(Policy::removes_anything)
     }
@@ -98,18 +99,19 @@ impl Policy {
         self.keep_newest.is_some() || self.tag_days.is_some()
     }
 
-    /// Whether anything goes by itself.
+    /// Whether the policy removes tags or manifests.
     pub const fn removes_anything(&self) -> bool {
         self.removes_tags() || self.untagged_days.is_some()
     }
 
-    /// For how long a manifest stays that no tag names; for ever, where that is not said.
+    /// How long an untagged manifest stays. `None` for ever.
     pub fn untagged(&self) -> Option<Duration> {
         self.untagged_days
             .map(|days| Duration::from_secs(days.saturating_mul(DAY)))
     }
 
-    /// Which tags go, of all that there are, each with when it was written; and why. Nothing younger than `least` goes.
+    /// The expired tags among all tags with the times of their writes, each with the reason. No tag
+    /// younger than `least` expires.
     pub fn stale(
         &self,
         mut tags: Vec<(Tag, Timestamp)>,
@@ -122,7 +124,7 @@ impl Policy {
         let days = self.tag_days.unwrap_or_default();
         let time = Duration::from_secs(days.saturating_mul(DAY)).max(least);
         tags.retain(|(tag, _)| !names(&self.keep_tags, tag) && !names(&self.immutable_tags, tag));
-        // The newest first; of those that were written at the same moment, by name.
+        // The newest first. Tags of the same time are in the order of their names.
         tags.sort_by(|(one, written), (other, later)| {
             later.cmp(written).then(one.as_str().cmp(other.as_str()))
         });
@@ -155,7 +157,7 @@ mod tests {
         Policies::parse(json).unwrap()
     }
 
-    /// Of tags that were written so many days ago, those that go.
+    /// The expired tags among those that were written so many days ago.
     fn stale(policy: &str, tags: &[(&str, u64)]) -> Vec<String> {
         let policies = policies(&format!("[{{\"repositories\": [\"**\"], {policy}}}]"));
         let written = |(tag, days): &(&str, u64)| {
@@ -191,7 +193,7 @@ mod tests {
         ] {
             assert_eq!(stale(policy, &tags), expected, "{policy}");
         }
-        // By name, where the clock says nothing.
+        // By name, if the times are equal.
         assert_eq!(stale("\"keep_newest\": 1", &[("b", 5), ("a", 5)]), ["b"]);
     }
 

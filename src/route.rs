@@ -25,9 +25,10 @@
 //! -                     GET HEAD             /readyz
 //! ```
 //!
-//! The numbers are those of distribution-spec v1.1.1 and, from end-13 on, of its main branch; the catalogue is Docker's.
-//! A component of a name can't begin with `_`: what does is an extension (`extensions/README.md` of the specification). A path
-//! in a layer or an image is bytes, percent-encoded; one that is empty or ends with a slash is a directory to be listed.
+//! The numbers are those of distribution-spec v1.1.1 and, from end-13 on, of its main branch. The
+//! catalogue is Docker's. No component of a name can begin with `_`: such a component begins an
+//! extension (`extensions/README.md` of the specification). A path in a layer or an image is bytes,
+//! percent-encoded. A path that is empty or ends with a slash is a directory to be listed.
 //!
 //! A name may itself have components such as `blobs` or `uploads`, so a path is read from its end.
 
@@ -51,7 +52,7 @@ pub const TOKEN_PATH: &str = "/v2/_strata/token";
 pub enum Operation {
     /// Gives a token.
     IssueToken {
-        /// The scopes asked for.
+        /// The requested scopes.
         scopes: Vec<String>,
     },
     /// An operation in the registry itself.
@@ -63,13 +64,13 @@ pub enum Operation {
 /// An operation in the registry itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RegistryOperation {
-    /// Tells whether this is a registry (end-1).
+    /// Reports that this is a registry (end-1).
     Version,
     /// Shows the metrics of this isolate.
     ShowMetrics,
-    /// Tells that this isolate answers.
+    /// Reports that this isolate answers.
     CheckHealth,
-    /// Tells whether the bucket answers.
+    /// Reports whether the bucket answers.
     CheckReadiness,
     /// Lists the extensions.
     ListExtensions,
@@ -82,16 +83,16 @@ pub enum RegistryOperation {
     },
     /// Does a step of the sweep.
     Sweep {
-        /// Whether it only tells what it would remove.
+        /// Whether it only reports the objects that it would remove.
         is_dry: bool,
-        /// The removals after which nothing else is begun.
+        /// The removals after which no other is begun.
         max: Option<u64>,
         /// The place at which a dry run resumes.
         cursor: Option<String>,
     },
     /// Does a step of the scrub.
     Scrub {
-        /// Whether it only tells what it would repair.
+        /// Whether it only reports the objects that it would repair.
         is_dry: bool,
         /// The only blob to look at.
         digest: Option<Digest>,
@@ -118,7 +119,7 @@ pub enum InRepository {
     PullManifest(Reference),
     /// Pushes a manifest (end-7).
     PushManifest {
-        /// The name of the manifest.
+        /// The tag or digest of the manifest.
         reference: Reference,
         /// Tags that it gets beside its reference (end-7b).
         tags: Vec<Tag>,
@@ -127,11 +128,11 @@ pub enum InRepository {
     DeleteManifest(Reference),
     /// An operation on an upload.
     Upload(UploadOperation),
-    /// An operation that lists what the repository has.
+    /// An operation that lists the tags or referrers of a repository.
     List(ListOperation),
     /// An operation that looks into a layer or an image.
     Inspect(InspectOperation),
-    /// Has the upstream asked again.
+    /// Makes the next pull ask the upstream again.
     Invalidate {
         /// The tag; without one, all tags.
         tag: Option<Tag>,
@@ -143,7 +144,7 @@ pub enum InRepository {
 pub enum UploadOperation {
     /// Starts an upload (end-4, end-11).
     Start(UploadStart),
-    /// Tells how much of an upload was received (end-13).
+    /// Reports how much of an upload was received (end-13).
     Show(UploadId),
     /// Receives a chunk of an upload (end-5).
     PushChunk {
@@ -165,7 +166,7 @@ pub enum UploadOperation {
     Cancel(UploadId),
 }
 
-/// An operation that lists what a repository has.
+/// An operation that lists the tags or referrers of a repository.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListOperation {
     /// Lists the tags (end-8).
@@ -222,7 +223,7 @@ pub enum InspectOperation {
     },
 }
 
-/// The part of a list of paths that a client asks for.
+/// The part of a list of paths that a client requests.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PathPage {
     /// The most paths or names to list.
@@ -231,21 +232,21 @@ pub struct PathPage {
     pub last: Option<Vec<u8>>,
 }
 
-/// What a client says when it starts an upload.
+/// The way in which a client starts an upload.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UploadStart {
     /// The blob comes later.
     Session {
-        /// The algorithm that it will be named with (end-4c).
+        /// The algorithm of its digest (end-4c).
         algorithm: Algorithm,
     },
     /// The blob comes whole with this request (end-4b).
     Whole(Digest),
-    /// The blob is there already, in another repository (end-11).
+    /// The blob is stored already, in another repository (end-11).
     Mount {
         /// The blob.
         digest: Digest,
-        /// The repository that has it; where the client does not know, any.
+        /// The repository that has it. `None` if the client does not know.
         from: Option<Name>,
     },
 }
@@ -255,8 +256,8 @@ impl Operation {
     ///
     /// # Errors
     ///
-    /// 404 for a path that is none; 400 or 404 for a name, digest, tag or number that is invalid; and
-    /// 405 with `Allow` for a method that the path does not have.
+    /// 404 for an unknown path, 400 or 404 for an invalid name, digest, tag or number, and 405 with
+    /// `Allow` for a method that the path does not have.
     pub fn parse(method: &Method, target: &str) -> Result<Self, Error> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let asked = Asked { method, query };
@@ -298,8 +299,8 @@ impl Operation {
         }
     }
 
-    /// The operation of a path by a method that it allows: to name the end-point of a request that is
-    /// refused for its method.
+    /// The operation of a path by a method that it allows. It names the end-point of a request that
+    /// is refused for its method.
     pub fn at(target: &str) -> Option<Self> {
         let methods = [Method::GET, Method::POST];
         let mut operations = methods.iter().map(|method| Self::parse(method, target));
@@ -362,7 +363,7 @@ impl Asked<'_> {
             .with_header(header::ALLOW, HeaderValue::from_static(allowed))
     }
 
-    /// Parses the rest of a path of the specification, after `/v2/`. `None` if it is none.
+    /// Parses the rest of a path of the specification, after `/v2/`. `None` if no end-point has it.
     fn of_distribution(&self, rest: &str) -> Option<Result<Operation, Error>> {
         // The last three segments decide; the name is before them.
         let (rest, last) = rest.rsplit_once('/')?;
@@ -452,7 +453,7 @@ impl Asked<'_> {
         Ok(Operation::In(name, InRepository::Upload(operation)))
     }
 
-    /// Parses the rest of a path after `/v2/_strata/`. `None` if it is none.
+    /// Parses the rest of a path after `/v2/_strata/`. `None` if no end-point has it.
     fn of_registry(&self, rest: &str) -> Option<Result<Operation, Error>> {
         let query = Query::parse(self.query);
         let cursor = query.get("cursor").map(str::to_owned);
@@ -486,7 +487,7 @@ impl Asked<'_> {
         }))
     }
 
-    /// Parses the parts of a path before and after `/_strata/`. `None` if they are none.
+    /// Parses the parts of a path before and after `/_strata/`. `None` if no end-point has them.
     fn of_extension(&self, name: &str, rest: &str) -> Option<Result<Operation, Error>> {
         let name = percent_decode_str(name.strip_prefix("/v2/")?)
             .decode_utf8()
@@ -556,13 +557,14 @@ impl Asked<'_> {
     }
 }
 
-/// The registry that a client means, where it asks a mirror of several: the parameter `ns` of the query.
+/// The registry that a client of a mirror of several means: the parameter `ns` of the query.
 pub(crate) fn namespace(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     Query::parse(query).get("ns").map(str::to_owned)
 }
 
-/// The scopes of a query or a form: several by name, or several in one, with spaces between.
+/// The scopes of a query or a form. A parameter may hold several, separated by spaces, and may be
+/// repeated.
 pub(crate) fn scopes(form: &[u8]) -> Vec<String> {
     form_urlencoded::parse(form)
         .filter(|(key, _)| key == "scope")
@@ -622,7 +624,7 @@ impl<'a> Query<'a> {
         Ok(tags.collect::<Result<_, _>>()?)
     }
 
-    /// Whether something is asked for: by its name alone, or with a word that says so.
+    /// Whether a flag is set: by its name alone, or by `true` or `1`.
     fn flag(&self, name: &str) -> Result<bool, Error> {
         let value = self.0.iter().find(|(key, _)| key == name);
         match value.map(|(_, value)| value.as_ref()) {
@@ -677,7 +679,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A method by which an operation is asked for.
+    /// A method by which a client requests an operation.
     fn method(operation: &Operation) -> Method {
         match operation {
             Operation::Registry(Registry::Sweep { .. } | Registry::Scrub { .. })

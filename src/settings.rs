@@ -1,4 +1,4 @@
-//! Settings: what the operator of a registry chooses, read once and checked.
+//! Settings: the choices of a registry's operator, read once and validated.
 //!
 //! `src/settings/table.rs` is their table. `docs/settings.md` is generated from it:
 //!
@@ -23,38 +23,38 @@ pub use self::{document::document, error::ParseSettingsError, log::Log};
 /// The settings of a registry.
 #[derive(Debug)]
 pub struct Settings {
-    /// Who may do what.
+    /// Users, rules and tokens.
     pub access: Access,
-    /// How long what nobody refers to is kept.
+    /// How long unreferenced objects are kept: the grace period.
     pub grace: Duration,
-    /// In how many days all that is stored is read again; 0 for on demand only.
+    /// The days in which the scrub reads the whole store once. With 0, it runs on demand only.
     pub scrub_days: u32,
-    /// What goes by itself, and which tags never move.
+    /// The tags and manifests that expire, and the tags that never move.
     pub retention: Policies,
     /// The registries that are mirrored.
     pub upstreams: Upstreams,
-    /// How clients reach the registry, where requests do not tell.
+    /// The registry's address for clients, if requests do not tell it.
     pub origin: Option<String>,
-    /// How many bodies of one user are taken at the same time.
+    /// The most concurrent bodies of one user.
     pub uploads: u32,
-    /// The store operations one request may take.
+    /// The most store operations of one request.
     pub subrequests: u32,
-    /// What is kept in which tier.
+    /// The limits of the tiers.
     pub policy: Policy,
     /// How layers are indexed.
     pub layers: Layers,
-    /// What the log tells.
+    /// The entries that are logged.
     pub log: Log,
 }
 
 /// How layers are indexed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Layers {
-    /// How a pass is done, and what is refused.
+    /// The limits of a pass.
     pub options: pass::Options,
-    /// How many bytes come out of a layer in one step of a pass.
+    /// The most decompressed bytes in one step of a pass.
     pub step: u64,
-    /// Whether a push begins the pass, or who first looks inside.
+    /// Whether a push begins the pass. Otherwise the first client that looks inside does.
     pub on_push: bool,
 }
 
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(asked, named);
     }
 
-    /// The default of a setting that is optional is no value, but a remark.
+    /// The default of an optional setting is a remark, not a value.
     #[test]
     fn allow_their_defaults() {
         let refused = rows().filter(|row| parse(row.name, &row.default).is_err());

@@ -1,8 +1,11 @@
-//! Stores, named by what they promise.
+//! Interfaces of the stores, each with the guarantees that it gives.
 //!
-//! The cold tier is [`Objects`], the only truth; the warm one is [`Values`], which may forget; the hot one is memory, which
-//! [`tiers`] holds. Bodies are streams of the platform's own: they pass from a client to a store and back without coming
-//! through this crate, and [`Streams`] names what the platform can do with them on the way. [`Bytes`] are in the platform's memory.
+//! The cold tier is [`Objects`], the only source of truth. The warm tier is [`Values`], which may
+//! forget. The hot tier is memory, which [`tiers`] holds.
+//!
+//! Bodies are streams of the platform. They pass from a client to a store and back without coming
+//! through this crate. [`Streams`] names the operations of the platform on them. [`Bytes`] are in
+//! the platform's memory.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -30,10 +33,11 @@ pub mod tiers;
 pub mod trace;
 pub mod warm;
 
-/// A store of objects in which every read, list and delete sees every write that returned before it began.
+/// A store of objects in which every read, list and delete sees every write that returned before it
+/// began.
 ///
-/// Keys are ordered by their bytes. A delete has no condition. Writing one key more than once a second may fail with
-/// [`StoreError::Throttled`].
+/// Keys are ordered by their bytes. A delete has no condition. Writing one key more than once a
+/// second may fail with [`StoreError::Throttled`].
 pub trait Objects: 'static {
     /// A stream of bytes, from a client or from the store.
     type Body;
@@ -41,7 +45,7 @@ pub trait Objects: 'static {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
-    /// Reads what is known of an object without its bytes.
+    /// Reads the [`Meta`] of an object without its bytes.
     fn head(&self, key: &str) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
 
     /// Reads an object, or a range of it that lies within it.
@@ -51,7 +55,8 @@ pub trait Objects: 'static {
         range: Option<ByteRange>,
     ) -> impl Future<Output = Result<Option<Object<Self::Body>>, StoreError>>;
 
-    /// Writes an object whole or not at all, and answers what was written; `None` where the condition did not hold.
+    /// Writes an object whole or not at all, and returns its [`Meta`]. `None` if the condition did
+    /// not hold.
     fn put(
         &self,
         key: &str,
@@ -59,15 +64,15 @@ pub trait Objects: 'static {
         options: PutOptions<'_>,
     ) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
 
-    /// Lists the objects whose keys begin with `prefix`, in the order of their keys. A page may be shorter than asked for
-    /// and still have a successor; with metadata it often is.
+    /// Lists the objects whose keys begin with `prefix`, in the order of their keys. A page may be
+    /// shorter than the limit and still have a successor. With metadata it often is.
     fn list(
         &self,
         prefix: &str,
         options: ListOptions<'_>,
     ) -> impl Future<Output = Result<Page, StoreError>>;
 
-    /// Deletes up to 1,000 objects; those that are not there count as deleted.
+    /// Deletes up to 1,000 objects. Absent ones count as deleted.
     fn delete(&self, keys: &[String]) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
@@ -82,7 +87,7 @@ pub trait Objects: 'static {
     ) -> impl Future<Output = Result<Received, StoreError>>;
 }
 
-/// What a platform does with streams: without reading them here, or piece by piece.
+/// The operations of a platform on streams: whole, without reading them here, or piece by piece.
 pub trait Streams {
     /// A stream of bytes, from a client, a store or another server.
     type Body: 'static;
@@ -110,7 +115,7 @@ pub trait Streams {
         limit: u64,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>>;
 
-    /// Reads a stream of this many bytes into the platform's memory; one that is shorter or longer
+    /// Reads a stream of this many bytes into the platform's memory. A shorter or longer stream
     /// fails with [`StoreError::Length`].
     fn hold(
         &self,
@@ -124,29 +129,32 @@ pub trait Streams {
     /// Begins to read a stream here.
     fn read(&self, body: Self::Body) -> Result<Self::Reader, StoreError>;
 
-    /// Makes one stream of several pieces, `length` bytes in all, each opened when its turn comes.
+    /// Joins several pieces into one stream of `length` bytes. Each piece is opened when its turn
+    /// comes.
     ///
-    /// A piece that fails breaks the stream off, and so does another length: its reader sees an error.
-    /// A reader that gives the stream up drops the pieces that are left.
+    /// The reader sees an error if a piece fails, or if the pieces have another length in all. A
+    /// reader that gives the stream up drops the remaining pieces.
     fn concatenate(&self, pieces: Vec<Piece<Self::Body, Self::Bytes>>, length: u64) -> Self::Body;
 
-    /// Gives up a stream that nobody will read.
+    /// Gives up a stream without reading it.
     fn discard(&self, body: Self::Body) -> impl Future<Output = ()>;
 }
 
-/// A stream that is being read here, in bounded memory: what is not asked for is not read.
+/// A stream that is being read here, in bounded memory. Only requested bytes are read.
 pub trait Reader {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
-    /// Replaces what is in `piece` by what comes next: [`PIECE`] bytes, fewer at the end. Whether there was any.
+    /// Replaces the content of `piece` by the next [`PIECE`] bytes, or fewer at the end. Returns
+    /// whether there were any.
     ///
-    /// Handed the same vector each time, it takes no other memory of ours. A stream that breaks off is an error, never an end;
-    /// what `piece` has then means nothing.
+    /// If the caller passes the same vector each time, no other memory of this crate is used. A
+    /// stream that breaks off is an error, never an end, and leaves `piece` without meaning.
     fn next(&mut self, piece: &mut Vec<u8>) -> impl Future<Output = Result<bool, StoreError>>;
 
-    /// Reads what comes next into the platform's memory: this many bytes, of [`HELD`] at most, fewer at the end; `None` where there
-    /// are none. The memory is one of few buffers, and waited for; it is free again when the last clone is dropped.
+    /// Reads the next `most` bytes into the platform's memory: at most [`HELD`], fewer at the end,
+    /// and `None` after it. The memory is one of few buffers, so the call may wait for one. The
+    /// buffer is free again when the last clone is dropped.
     fn hold(&mut self, most: u64) -> impl Future<Output = Result<Option<Self::Bytes>, StoreError>>;
 
     /// Gives up the rest.
@@ -171,9 +179,10 @@ pub trait Hasher {
     fn finish(self) -> impl Future<Output = Result<Digest, StoreError>>;
 }
 
-/// A store of values in which a read may be stale, or find nothing where something is, and which forgets.
+/// A store of values that forgets. A read may be stale, or find nothing although there is a value.
 ///
-/// It is never the truth. A value has at most 25 MiB, a key at most 512 bytes; one key is written at most once a second.
+/// It is never the source of truth. A value has at most 25 MiB, a key at most 512 bytes, and one
+/// key is written at most once a second.
 pub trait Values: 'static {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
@@ -181,7 +190,7 @@ pub trait Values: 'static {
     /// Reads a value.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Self::Bytes>, StoreError>>;
 
-    /// Writes a value, which is forgotten after its time to live: a minute or more.
+    /// Writes a value, which expires after its time to live of at least a minute.
     fn put(
         &self,
         key: &str,
@@ -189,16 +198,17 @@ pub trait Values: 'static {
         time_to_live: Duration,
     ) -> impl Future<Output = Result<(), StoreError>>;
 
-    /// Deletes a value; one that is not there counts as deleted.
+    /// Deletes a value. An absent one counts as deleted.
     fn delete(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
 }
 
-/// Bytes in the platform's memory: cheap to clone, and worked on without coming through this crate.
+/// Bytes in the platform's memory. Cloning is cheap, and the platform works on them without copying
+/// them into this crate.
 pub trait Bytes: Clone + 'static {
     /// Copies bytes into the platform's memory.
     fn copy_from(bytes: &[u8]) -> Self;
 
-    /// Copies them out of it.
+    /// Copies the bytes out of the platform's memory.
     fn to_vec(&self) -> Vec<u8>;
 
     /// The number of bytes.
@@ -209,23 +219,24 @@ pub trait Bytes: Clone + 'static {
         self.len() == 0
     }
 
-    /// A part of them, over the same memory: from `first` up to `end`, which is not included. What is not there is left out.
+    /// A part of the bytes over the same memory, from `first` up to and excluding `end`. The range
+    /// is cut to the bytes that exist.
     fn slice(&self, first: u64, end: u64) -> Self;
 
-    /// New bytes: these after a prefix.
+    /// New bytes: the prefix, then these.
     fn prefixed(&self, prefix: &[u8]) -> Self;
 
     /// Their digest.
     fn digest(&self, algorithm: Algorithm) -> impl Future<Output = Result<Digest, StoreError>>;
 
-    /// The same in the zlib format (RFC 1950).
+    /// The bytes compressed in the zlib format (RFC 1950).
     fn compress(&self) -> impl Future<Output = Result<Self, StoreError>>;
 
-    /// What was compressed, if it is `length` bytes.
+    /// Decompresses the bytes. It fails if the result is not `length` bytes long.
     fn decompress(&self, length: u64) -> impl Future<Output = Result<Self, StoreError>>;
 }
 
-/// What is known of an object without its bytes.
+/// The metadata of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Meta {
     /// The number of bytes.
@@ -234,68 +245,68 @@ pub struct Meta {
     pub etag: String,
     /// When it was written, by the store's clock.
     pub uploaded: Timestamp,
-    /// What its writer said of it; at most 2 KiB.
+    /// The metadata that its writer gave it, at most 2 KiB.
     pub metadata: String,
 }
 
 /// An object being read.
 #[derive(Debug)]
 pub struct Object<B> {
-    /// What is known of it.
+    /// Its metadata.
     pub meta: Meta,
-    /// Its bytes, or the range asked for.
+    /// Its bytes, or the requested range.
     pub body: B,
 }
 
-/// What is written into an object.
+/// The content that is written into an object.
 #[derive(Debug)]
 pub enum Content<B, Y> {
     /// Bytes that are in memory.
     Bytes(Vec<u8>),
     /// Bytes that are in the platform's memory.
     Held(Y),
-    /// A stream that has this many bytes.
+    /// A stream of this many bytes.
     Stream(B, u64),
 }
 
-/// When an object is written.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Condition<'a> {
-    /// Whatever is there.
+    /// None: an existing object is replaced.
     #[default]
     Always,
-    /// If nothing is there.
+    /// If there is no object.
     Absent,
-    /// If what is there has this etag.
+    /// If the object has this etag.
     Matches(&'a str),
 }
 
-/// How an object is written.
+/// The options of a write.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PutOptions<'a> {
-    /// When it is written.
+    /// The condition of the write.
     pub condition: Condition<'a>,
-    /// The digest its bytes must have.
+    /// The digest that the bytes must have.
     pub digest: Option<&'a Digest>,
-    /// What is said of it.
+    /// The metadata of the object.
     pub metadata: &'a str,
 }
 
-/// What a page of a listing has.
+/// The options of a listing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListOptions<'a> {
-    /// Objects whose keys come after this one only.
+    /// The listing holds only objects whose keys come after this one.
     pub after: Option<&'a str>,
     /// The most objects, up to 1,000.
     pub limit: u32,
-    /// Whether the objects' metadata is wanted; without it, that of each is empty.
+    /// Whether the objects' metadata is wanted. Without it, the metadata of each object is empty.
     pub metadata: bool,
 }
 
 /// One page of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page {
-    /// Keys, with what is known of each object.
+    /// Keys, each with the metadata of its object.
     pub objects: Vec<(String, Meta)>,
     /// Whether there is more after the last key.
     pub truncated: bool,
@@ -308,7 +319,7 @@ pub struct Received {
     pub size: u64,
     /// Their digest.
     pub digest: Digest,
-    /// The writes that storing it took, as the platform bills them; none where it was only read.
+    /// The writes that storing it took, as the platform bills them. None if it was only read.
     pub writes: u64,
 }
 
@@ -323,7 +334,7 @@ pub enum Piece<B, Y> {
     Stream(B),
     /// A stream that is opened when its turn comes.
     Later(Later<B>),
-    /// Pieces that are made when their turn comes.
+    /// Pieces that are produced when their turn comes.
     Made(Made<B, Y>),
 }
 
@@ -336,7 +347,8 @@ impl<B> fmt::Debug for Later<B> {
     }
 }
 
-/// Pieces that are made one after the other, each when the one before has been taken: at most one is made ahead.
+/// Pieces that are produced one after the other, each when the one before was taken. At most one is
+/// produced ahead.
 pub struct Made<B, Y>(pub LocalBoxStream<'static, Result<Piece<B, Y>, StoreError>>);
 
 impl<B, Y> fmt::Debug for Made<B, Y> {
@@ -345,18 +357,18 @@ impl<B, Y> fmt::Debug for Made<B, Y> {
     }
 }
 
-/// Why a store did not do what it was asked.
+/// Why a store refused or failed an operation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum StoreError {
-    /// The bytes did not have the digest they should have; nothing was written.
+    /// The bytes did not have the expected digest. Nothing was written.
     Digest,
-    /// The stream ended early or went on for too long; nothing was written.
+    /// The stream was shorter or longer than announced. Nothing was written.
     Length,
-    /// No memory was free for the stream's parts within the time allowed; nothing was read.
+    /// No memory was free for the stream's parts within the time allowed. Nothing was read.
     Busy,
-    /// The store asks for fewer requests; it was not done.
+    /// The store asks for fewer requests. The operation was not done.
     Throttled(String),
-    /// The store, or the way to it, failed; it may have been done or not.
+    /// The store, or the way to it, failed. The operation may have been done or not.
     Failed(String),
 }
 

@@ -7,9 +7,9 @@ pub enum Tier {
     Hot,
     /// Values near the reader, which may be stale or missing.
     Warm,
-    /// Objects: the truth.
+    /// Objects: the only source of truth.
     Cold,
-    /// Another registry, of what is mirrored and not stored yet.
+    /// Another registry, for mirrored content that is not stored yet.
     Upstream,
 }
 
@@ -17,7 +17,7 @@ impl Tier {
     /// All tiers, nearest first.
     pub const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cold, Self::Upstream];
 
-    /// The name by which metrics and headers call it.
+    /// The name in metrics and headers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hot => "hot",
@@ -31,17 +31,17 @@ impl Tier {
 /// A kind of value that tiers hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// A manifest, with its media type: that a repository has it, and its bytes.
+    /// A manifest with its media type, in a repository that has it.
     Manifest,
-    /// The bytes of a blob, whoever may read them.
+    /// The bytes of a blob, for every caller that may read them.
     Blob,
-    /// That a repository may read a blob, and where its bytes are.
+    /// A repository's right to read a blob, and the place of its bytes.
     Link,
-    /// What is known of the inside of a layer: the head of its index, or all of it.
+    /// The index of a layer: its head, or all of it.
     Index,
     /// A part of an index.
     Page,
-    /// A part of a layer, inflated.
+    /// A part of a layer, decompressed.
     Span,
 }
 
@@ -56,7 +56,7 @@ impl Kind {
         Self::Span,
     ];
 
-    /// The name by which metrics and headers call it.
+    /// The name in metrics and headers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Manifest => "manifest",

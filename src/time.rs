@@ -1,8 +1,8 @@
-//! Moments, always handed in: the core asks no clock.
+//! Timestamps. Callers pass them in: the core asks no clock.
 
 use std::time::Duration;
 
-/// A moment, in milliseconds since the Unix epoch.
+/// A time, in milliseconds since the Unix epoch.
 #[derive(
     Clone,
     Copy,
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time that has passed since an earlier moment; zero where that one is later.
+    /// The time that has passed since an earlier one. Zero if that one is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -9,9 +9,10 @@
 //!   └──────────┴──────────────► dead     cancelled, or swept
 //! ```
 //!
-//! Step *n* is a key of its own, created only if absent: of two writers that both saw step *n* − 1, one makes step *n* and
-//! the other learns that the session has moved. So two bodies for one offset, two closers, and a sweeper against a closer
-//! are all decided by the same rule, without a lock and without writing a key twice.
+//! Step *n* is a key of its own, created only if absent. Of two writers that both saw step *n* − 1,
+//! one makes step *n* and the other learns that the session has moved. So one rule decides between
+//! two bodies for one offset, two closers, and a sweep and a closer. It needs no lock, and writes
+//! no key twice.
 
 use std::{fmt, str::FromStr};
 
@@ -80,8 +81,8 @@ impl std::error::Error for ParseUploadIdError {}
 
 /// The name of an extent: its key after `extents/`, by which records name it.
 ///
-/// It begins with the upload and the place. The place of an extent that a client sent is the number
-/// of its step; of one that a mirror fills, the offset in the blob.
+/// It begins with the upload and the place. For an extent that a client sent, the place is the
+/// number of its step. For one that a mirror fills, it is the offset in the blob.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct ExtentName(String);
@@ -121,7 +122,7 @@ impl From<&str> for ExtentName {
     }
 }
 
-/// Bytes that came in one body, stored once under a key of their own.
+/// The bytes of one body, stored once under a key of their own.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Extent {
     /// The extent's key below `extents/`.
@@ -130,21 +131,22 @@ pub struct Extent {
     pub size: u64,
 }
 
-/// One step of an upload, as it is stored.
+/// One step of an upload, in its stored form.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "step")]
 pub enum Step {
     /// The upload began.
     Start {
-        /// What to hash the bytes with as they arrive: what the client said that it will close with.
+        /// The algorithm that hashes the bytes as they arrive. The client announced it for the
+        /// digest of the blob.
         #[serde(default)]
         algorithm: Algorithm,
     },
     /// A body was received.
     Received {
-        /// Where its bytes are.
+        /// The place of its bytes.
         extent: Extent,
-        /// How many bytes came before it.
+        /// The number of bytes before it.
         offset: u64,
         /// Its digest, computed as it arrived.
         digest: Digest,
@@ -158,11 +160,11 @@ pub enum Step {
     Done {
         /// The blob.
         digest: Digest,
-        /// How many they are.
+        /// The number of extents.
         #[serde(default)]
         extents: u64,
     },
-    /// Cancelled, swept, or the blob was there already: the extents are nobody's.
+    /// Cancelled, swept, or the blob was stored already. No record names the extents.
     Dead,
 }
 
@@ -176,7 +178,8 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// The most steps of one upload: 10,000 chunks, of 5 MiB at least where a client heeds `OCI-Chunk-Min-Length`.
+    /// The most steps of one upload: 10,000 chunks, of at least 5 MiB if a client heeds
+    /// `OCI-Chunk-Min-Length`.
     pub const MAX_STEPS: u32 = 10_000;
 
     /// The number of bytes received, while the upload is open.
@@ -187,7 +190,8 @@ impl Upload {
         }
     }
 
-    /// What to hash the next body with. Only that of a first body saves reading it again.
+    /// The algorithm that hashes the next body. Only a first body with the blob's algorithm need
+    /// not be read again.
     pub const fn algorithm(&self) -> Algorithm {
         match self.last {
             Step::Start { algorithm } => algorithm,
@@ -205,7 +209,7 @@ impl Upload {
         }
     }
 
-    /// Whether a chunk may come next, and where it should begin if not.
+    /// Whether a chunk may come next. If not, the error says where it should begin.
     pub fn admit(&self, chunk: Option<ByteRange>, length: Option<u64>) -> Result<(), ChunkError> {
         if self.number.saturating_add(2) >= Self::MAX_STEPS {
             return Err(ChunkError::TooMany);
@@ -227,7 +231,7 @@ impl Upload {
     }
 }
 
-/// Why a chunk can't be taken.
+/// Why a chunk is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChunkError {
     /// `Content-Range` and `Content-Length` disagree.
@@ -244,7 +248,7 @@ pub enum ChunkError {
         /// Where it begins.
         found: u64,
     },
-    /// The upload has as many steps as it may.
+    /// The upload has the most steps already.
     TooMany,
 }
 

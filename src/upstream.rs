@@ -1,4 +1,4 @@
-//! Upstreams: the registries that are mirrored, and what of them.
+//! Upstreams: the registries that are mirrored, and the repositories of each.
 //! One file, because an upstream is parsed, resolved and bounded by the same fields.
 //!
 //! ```toml
@@ -11,23 +11,24 @@
 //!
 //! | field | default | meaning |
 //! |---|---|---|
-//! | `name` | | what clients call it: the first component of mirrored repositories, and `ns=` |
+//! | `name` | | the name that clients use: the first component of mirrored repositories, and `ns=` |
 //! | `aliases` | none | other values of `ns=` that mean it |
-//! | `address` | `https://<name>` | where it is |
-//! | `repositories` | `["**"]` | what of it is mirrored, by patterns of its own names |
-//! | `default` | `false` | whether a name without an upstream is one of it, where a pattern names it |
-//! | `library` | `false` | whether a name of one component is one of `library/`, as Docker Hub has it |
+//! | `address` | `https://<name>` | its address: a scheme and a host |
+//! | `repositories` | `["**"]` | the repositories that are mirrored, by patterns of the upstream's own names |
+//! | `default` | `false` | whether a name without an upstream is one of this upstream's, if a pattern names it |
+//! | `library` | `false` | whether a name of one component is one below `library/`, as on Docker Hub |
 //! | `auth` | none | hosts that may give tokens, beside its own and those of [its domain](Upstream::may_give_tokens) |
-//! | `redirects` | none | hosts that it may send to for blobs, as `cdn.example` or `*.example`; `*` for every one with a name |
-//! | `fresh_seconds` | 300 | how long it is believed that a tag names what it named |
+//! | `redirects` | none | hosts to which it may redirect for blobs, as `cdn.example` or `*.example`; `*` for every host with a name |
+//! | `fresh_seconds` | 300 | how long a tag is cached before the upstream is asked again |
 //! | `immutable` | none | patterns of tags that never move |
 //! | `most_bytes` | 10737418240 | the largest blob that is mirrored |
-//! | `ranges` | `both` | how a part of a blob that is not stored is answered: `pass` asks the upstream for it, `store` stores all of it first, `both` asks for the part and stores all behind the client's back |
-//! | `gone` | `refuse` | what is done with what is stored of what it says it has no more: `refuse` or `serve` |
-//! | `insecure` | `false` | whether it may be reached by http and by an address of a machine: for development |
+//! | `ranges` | `both` | how a part of a blob that is not stored is answered: `pass` asks the upstream for it, `store` stores the whole blob first, `both` asks for the part and stores the whole blob in the background |
+//! | `gone` | `refuse` | whether stored content is served after the upstream reports that it is gone: `refuse` or `serve` |
+//! | `insecure` | `false` | whether it may be reached by http, and at an IP address or an internal host: for development |
 //!
-//! The list is closed: no request makes the registry call another address. A mirrored repository is called by the upstream's
-//! name and its own, `docker.io/library/alpine`, whichever way it was asked for; what is called so can't be pushed to.
+//! The list is closed: no request makes the registry call another address. A mirrored repository is
+//! called by the upstream's name and its own, `docker.io/library/alpine`, in every form of the
+//! request. Nothing can be pushed to such a name.
 
 use std::{collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
@@ -59,33 +60,33 @@ pub struct Upstream {
     immutable: Vec<Pattern>,
     credentials: Option<Credentials>,
     is_insecure: bool,
-    /// How long it is believed that a tag names what it named.
+    /// How long a cached tag is served before the upstream is asked again.
     pub freshness: Duration,
     /// The largest blob that is mirrored.
     pub most_bytes: u64,
-    /// How a part of a blob that is not stored is answered.
+    /// How a request for a part of a blob is answered while the blob is not stored.
     pub ranges: Ranges,
-    /// Whether what is stored is served when the upstream says that it has it no more.
+    /// Whether stored content is served after the upstream reports that it is gone.
     pub serves_gone: bool,
 }
 
-/// What of an upstream a request is for.
+/// The repository of an upstream that a request is for.
 #[derive(Clone, Debug)]
 pub struct Mirrored {
     /// The upstream.
     pub upstream: Rc<Upstream>,
-    /// The repository, as the upstream calls it.
+    /// The repository's name on the upstream.
     pub remote: Name,
-    /// The repository, as it is called here.
+    /// The repository's name in this registry.
     pub name: Name,
 }
 
-/// Why a request is for no upstream that there is.
+/// Why no upstream was found for a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ResolveError {
-    /// No upstream is called so.
+    /// No upstream has this name.
     Namespace(String),
-    /// The upstream is mirrored, and this repository of it is not.
+    /// The upstream is mirrored, but not this repository of it.
     Repository(String),
     /// The name of the upstream and that of the repository together are too long.
     Name(ParseNameError),
@@ -104,8 +105,8 @@ impl fmt::Display for ResolveError {
 impl std::error::Error for ResolveError {}
 
 impl Upstreams {
-    /// Reads upstreams, and the credentials of some: `{"<name>": {"user": …, "password": …}}`, a secret. An error names the
-    /// setting it is about, and repeats nothing of the secret.
+    /// Reads upstreams, and the credentials of some: `{"<name>": {"user": …, "password": …}}`, a
+    /// secret. An error names its setting, and repeats nothing of the secret.
     pub fn parse(
         upstreams: Option<&str>,
         credentials: Option<&str>,
@@ -167,13 +168,14 @@ impl Upstreams {
         }
     }
 
-    /// The upstream's repository that a stored name mirrors; `None` if it is a repository of this
+    /// The upstream's repository that a stored name mirrors. `None` if it is a repository of this
     /// registry's own.
     pub fn mirrored(&self, name: &Name) -> Option<Mirrored> {
         self.resolve(name, None).ok().flatten()
     }
 
-    /// What of an upstream a name is, with the `ns=` of the request; `None` where it is a repository of this registry's own.
+    /// The upstream's repository that a name means, with the `ns=` of the request. `None` if it is
+    /// a repository of this registry's own.
     pub fn resolve(&self, name: &Name, ns: Option<&str>) -> Result<Option<Mirrored>, ResolveError> {
         let text = name.as_str();
         if let Some(ns) = ns {
@@ -181,7 +183,8 @@ impl Upstreams {
             let upstream = upstreams
                 .find(|upstream| upstream.names().any(|name| name == ns))
                 .ok_or_else(|| ResolveError::Namespace(ns.to_owned()))?;
-            // Who has the upstream's name in the mirror's address, as BuildKit may, says it twice.
+            // If the mirror's address contains the upstream's name, as it may in BuildKit, the
+            // client sends it twice.
             let twice = text
                 .split_once('/')
                 .filter(|(first, _)| *first == upstream.name);
@@ -210,24 +213,24 @@ const UPSTREAMS: &str = "STRATA_UPSTREAMS";
 const CREDENTIALS: &str = "STRATA_UPSTREAM_CREDENTIALS";
 
 impl Upstream {
-    /// What clients call it.
+    /// The name that clients use.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The address of one of its end-points.
+    /// The address of one of the upstream's end-points.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }
 
-    /// Whether a tag never moves, so that it need not be asked for again.
+    /// Whether a tag never moves, so that the upstream need not be asked again.
     pub fn is_immutable(&self, tag: &Tag) -> bool {
         self.immutable
             .iter()
             .any(|pattern| pattern.matches(tag.as_str()))
     }
 
-    /// What it signs in with.
+    /// The credentials for signing in to the upstream.
     pub const fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
     }
@@ -259,7 +262,7 @@ impl Upstream {
         is_domain && is_within(&self.origin.host, &self.name)
     }
 
-    /// Whether it may send to an address for a blob.
+    /// Whether the upstream may redirect to an address for a blob.
     pub fn may_redirect(&self, address: &str) -> bool {
         Origin::parse(address, self.is_insecure).is_ok_and(|origin| {
             origin == self.origin
@@ -270,7 +273,7 @@ impl Upstream {
         })
     }
 
-    /// Whether an address is its own, so that credentials may go there.
+    /// Whether an address is at the upstream's own origin, so that credentials may go there.
     pub fn is_own(&self, address: &str) -> bool {
         Origin::parse(address, self.is_insecure).is_ok_and(|origin| origin == self.origin)
     }
@@ -310,7 +313,7 @@ impl Upstream {
     }
 }
 
-/// What an upstream is signed in to with.
+/// Credentials for signing in to an upstream.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
@@ -341,7 +344,8 @@ struct Origin {
 }
 
 impl Origin {
-    /// The origin of an address that may be called: by https, at a name; where that is allowed, by http and at any host.
+    /// Parses the origin of an address that may be called: by https, and at a name. With
+    /// `is_insecure`, http and any host are allowed.
     fn parse(address: &str, is_insecure: bool) -> Result<Self, &'static str> {
         let uri: Uri = address.parse().map_err(|_| "the address is not one")?;
         let scheme = match uri.scheme_str() {
@@ -354,7 +358,8 @@ impl Origin {
             return Err("the address has credentials in it");
         }
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        // An address of a machine may be one inside; so may a name without a dot, or one of those that never are outside.
+        // An IP address may be an internal one. So may a name without a dot, or one below a
+        // reserved domain.
         let is_name = host.contains('.')
             && host.rsplit('.').next().is_some_and(|last| {
                 !last.bytes().all(|b| b.is_ascii_digit()) && !last.starts_with("0x")
@@ -372,7 +377,7 @@ impl Origin {
         Ok(Self { scheme, host, port })
     }
 
-    /// Whether the port is that of the scheme.
+    /// Whether the port is the default of the scheme.
     fn is_usual(&self) -> bool {
         matches!((self.scheme, self.port), ("https", 443) | ("http", 80))
     }
@@ -442,7 +447,7 @@ impl TryFrom<String> for HostPattern {
     }
 }
 
-/// An upstream as it is written.
+/// An upstream as the setting has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -475,16 +480,16 @@ struct Entry {
     insecure: bool,
 }
 
-/// How a part of a blob that is not stored is answered.
+/// How a request for a part of a blob is answered while the blob is not stored.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Ranges {
-    /// By the upstream, and all of it is stored behind the client's back.
+    /// The upstream answers, and the whole blob is stored in the background.
     #[default]
     Both,
-    /// By the upstream.
+    /// The upstream answers.
     Pass,
-    /// When all of it is stored.
+    /// The whole blob is stored first.
     Store,
 }
 
@@ -586,7 +591,7 @@ mod tests {
             ("library/alpine", None, docker("library/alpine")),
             ("alpine", None, docker("library/alpine")),
             ("team/app", None, docker("team/app")),
-            // What the default does not mirror is this registry's own.
+            // Repositories that the default upstream does not mirror are this registry's own.
             ("team/app/part", None, Ok(None)),
             ("own/app", None, Ok(None)),
             ("docker.io", None, docker("library/docker.io")),
@@ -703,7 +708,8 @@ mod tests {
         );
     }
 
-    /// What a name server says of it is the platform's; addresses that are none of a public host are refused as they are written.
+    /// Names are resolved by the platform. Addresses that are not those of a public host are
+    /// refused by their text.
     #[test]
     fn are_public_unless_told_otherwise() {
         for address in [

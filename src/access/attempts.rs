@@ -1,4 +1,4 @@
-//! Failed sign-ins: who may not try for a while.
+//! Failed sign-ins: the rate limits of users, networks and sites.
 //!
 //! An attempt counts as soon as it begins, because many concurrent ones may not have failed yet. A
 //! successful attempt is subtracted again.
@@ -15,12 +15,12 @@
 //! ```
 //!
 //! A key has one counter in each row of a sketch, and its count is the smallest of them. The count
-//! is too high if other keys share all four counters, and never too low: no flood lets an attempt
-//! pass that should be refused. A hash with a secret of the isolate selects the counters, so nobody
-//! can choose names that share the counters of a victim.
+//! is too high if other keys share all four counters, and never too low. So no flood lets an
+//! attempt pass that should be refused. A hash with a secret of the isolate selects the counters,
+//! so no client can choose names that share the counters of a victim.
 //!
-//! A network above its limit adds only to its crowds, and only until they are full. However many
-//! names it makes up, it adds at most 420 in a minute (100, and 20 for each of 16 crowds), and so
+//! A network above its limit adds only to its crowds, and only until they are full. With any number
+//! of made-up names, it adds at most 420 in a minute (100, and 20 for each of 16 crowds). So it
 //! fills 21 of the 16,384 counters of a row.
 
 use std::{
@@ -43,7 +43,7 @@ pub(super) struct Who {
     user: Places,
     network: Places,
     site: Option<Places>,
-    /// The user's crowd, for while the network is above its limit; `site_crowd` is for the site.
+    /// The user's crowd, used while the network is above its limit. `site_crowd` is for the site.
     crowd: Places,
     site_crowd: Option<Places>,
 }
@@ -82,7 +82,7 @@ impl Attempts {
         }
     }
 
-    /// How long to wait before another try as this user.
+    /// How long this user has to wait before the next attempt.
     pub(super) fn wait_of_user(&self, who: &Who, now: Timestamp) -> Option<Duration> {
         let counts = self.0.borrow();
         let counts = counts.as_ref()?;
@@ -95,7 +95,7 @@ impl Attempts {
         (count >= Self::MOST_OF_USER).then_some(left)
     }
 
-    /// How long to wait before another try as anyone.
+    /// How long every user at this address has to wait before the next attempt.
     pub(super) fn wait_of_network(&self, who: &Who, now: Timestamp) -> Option<Duration> {
         let counts = self.0.borrow();
         let (wait, _) = counts.as_ref()?.above_limit(who, now)?;
@@ -202,7 +202,7 @@ struct Counter {
 
 const ROWS: usize = 4;
 
-/// Counters of a row, by what is counted: 8 bytes each, 640 KiB in all.
+/// The counters in a row of each sketch: 8 bytes each, 640 KiB in all.
 const USERS: usize = 16_384;
 const NETWORKS: usize = 4_096;
 
@@ -211,7 +211,7 @@ fn seconds(time: Timestamp) -> u32 {
 }
 
 impl Counter {
-    /// The time left in the counter's window; `None` if the window is over.
+    /// The time left in the counter's window. `None` if the window is over.
     fn left(self, now: Timestamp) -> Option<Duration> {
         let passed = seconds(now).saturating_sub(self.since);
         let left = Attempts::WINDOW.checked_sub(Duration::from_secs(passed.into()))?;
@@ -254,7 +254,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
         });
     }
 
-    /// Subtracts what was added at `began`, unless a new window has begun since.
+    /// Subtracts an attempt that was added at `began`, unless a new window has begun since.
     fn take(&mut self, places: &Places, began: Timestamp) {
         self.each(places, |counter| {
             if counter.since <= seconds(began) {
@@ -291,7 +291,7 @@ pub(super) fn of_user(address: &str, user: &str) -> String {
     format!("{} {user}", network(address))
 }
 
-/// What an address is counted by: of IPv6, the 64 bits that one customer has.
+/// The network by which an address is counted. Of IPv6, it is the 64 bits that one customer has.
 pub fn network(address: &str) -> String {
     match address
         .parse()

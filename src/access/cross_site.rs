@@ -1,8 +1,8 @@
 //! Cross-site requests: requests that a page of another site makes a browser send (CSRF).
 //!
 //! If a user signed in at the browser's own prompt, as for `/metrics`, the browser adds the
-//! credentials to every request to the registry, whichever page caused it. The browser also sends
-//! headers that name the cause, and no page can set or omit them:
+//! credentials to every request to the registry, from any page. The browser also sends headers that
+//! name the cause, and no page can set or omit them:
 //!
 //! ```text
 //! Sec-Fetch-Site: same-origin | none | same-site | cross-site    (Fetch Metadata Request Headers, section 2.3)
@@ -55,13 +55,14 @@ pub fn foreign(headers: &HeaderMap, own: &str) -> Option<Foreign> {
     })
 }
 
-/// What a request can do beside giving an answer. The page of another site that caused it can't
-/// read the answer.
+/// The effects of a request beside its answer. The page of another site that caused the request
+/// can't read the answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Effect {
-    /// It only reads what this registry stores.
+    /// It only reads the registry's store.
     Reads,
-    /// It does so in a repository that is not mirrored. In one that is, it asks an upstream.
+    /// Without an upstream, it only reads the store. In a mirrored repository, it asks the
+    /// upstream.
     ReadsStored,
     /// It changes something, indexes a layer, lists the bucket, or issues a token.
     Works,

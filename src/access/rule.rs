@@ -1,4 +1,4 @@
-//! Rules: who may do what in which repositories.
+//! Rules: the actions that callers may do, by repository.
 //!
 //! ```json
 //! [
@@ -7,9 +7,10 @@
 //! ]
 //! ```
 //!
-//! The first rule that names both the repository and the caller decides; where none does, nothing is allowed. In a pattern, `*`
-//! is any part of one component and `**` any number of components, as in shells. What concerns no repository, such as metrics,
-//! is decided by the rules of `**`, which names them all.
+//! The first rule that names both the repository and the caller decides. If none does, nothing is
+//! allowed. In a pattern, `*` is any part of one component and `**` any number of components, as in
+//! shells. Actions without a repository, such as reading metrics, are decided by the rules with the
+//! pattern `**`.
 
 use serde::Deserialize;
 
@@ -19,19 +20,19 @@ use crate::{
     pattern::{self, Pattern},
 };
 
-/// What a caller may want to do.
+/// An action that a caller may do.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Read.
     Pull,
-    /// Write what is not there yet.
+    /// Write new content.
     Push,
     /// Move a tag to another manifest.
     Overwrite,
     /// Delete tags, manifests and blobs.
     Delete,
-    /// Do what concerns the registry and not its content.
+    /// Administer the registry, rather than its content.
     Administer,
     /// Read the metrics.
     Metrics,
@@ -103,7 +104,7 @@ impl FromIterator<Action> for Actions {
     }
 }
 
-/// Rules, in the order in which they are asked.
+/// Rules, in the order of evaluation.
 #[derive(Clone, Debug)]
 pub(super) struct Rules(Vec<Rule>);
 
@@ -117,7 +118,7 @@ struct Rule {
 }
 
 impl Rules {
-    /// Reads rules. Errors repeat what was found: rules are no secret.
+    /// Reads rules. Errors quote the input: rules are no secret.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let rules: Vec<Rule> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         for (number, rule) in (1..).zip(&rules) {
@@ -132,7 +133,7 @@ impl Rules {
         Ok(Self(rules))
     }
 
-    /// The rules where none were set: whoever signs in may do everything.
+    /// The default rules: every signed-in user may do everything.
     pub(super) fn of_users() -> Self {
         Self(vec![Rule {
             repositories: vec![Pattern::all()],
@@ -141,7 +142,7 @@ impl Rules {
         }])
     }
 
-    /// Adds a last rule, by which everyone may pull everything.
+    /// Adds a last rule that lets everyone pull everything.
     pub(super) fn let_everyone_pull(&mut self) {
         self.0.push(Rule {
             repositories: vec![Pattern::all()],
@@ -150,7 +151,7 @@ impl Rules {
         });
     }
 
-    /// What a caller may do in a repository; without one, in the registry as a whole.
+    /// The actions of a caller in a repository, or without one in the registry as a whole.
     pub(super) fn actions(&self, name: Option<&Name>, user: Option<&User>) -> Actions {
         let names = |rule: &&Rule| match name {
             Some(name) => rule
@@ -166,7 +167,7 @@ impl Rules {
         rule.map_or_else(Actions::default, |rule| rule.may.iter().copied().collect())
     }
 
-    /// Whether those who do not sign in may do anything anywhere.
+    /// Whether an anonymous caller may do anything anywhere.
     pub(super) fn are_for_everyone(&self) -> bool {
         self.0
             .iter()
@@ -174,13 +175,13 @@ impl Rules {
     }
 }
 
-/// Whom a rule is for.
+/// The callers that a rule is for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 enum Subject {
-    /// Whoever asks, signed in or not: who signs in may do no less.
+    /// Every caller, signed in or not: signing in takes no permission away.
     Everyone,
-    /// Whoever signed in.
+    /// Every signed-in user.
     Users,
     User(String),
     Group(String),

@@ -1,6 +1,7 @@
-//! Tokens: who signed in, for what, and until when.
+//! Tokens: the user who signed in, the permitted actions, and the expiry.
 //!
-//! A token is a JSON Web Token (RFC 7519) in the compact form (RFC 7515), signed by HMAC with SHA-256:
+//! A token is a JSON Web Token (RFC 7519) in the compact form (RFC 7515), signed by HMAC with
+//! SHA-256:
 //!
 //! ```text
 //! token  ::= header "." claims "." signature                 each in base64url without padding
@@ -10,10 +11,11 @@
 //! scope  ::= type ":" name ":" action ("," action)*          as clients ask for it
 //! ```
 //!
-//! The header is compared and never read, so a client chooses no algorithm. `sub` is empty for who did not sign in. `access` has
-//! the form of distribution's token specification; it only ever narrows: what the user may do is looked up again when the token
-//! is used. `aud` is the registry that issued it, because another one may have the same secret. The
-//! key is derived from the text of `STRATA_USERS`: if that changes, older tokens are refused.
+//! The header is compared and never parsed, so a client chooses no algorithm. `sub` is empty for an
+//! anonymous caller. `access` has the form of distribution's token specification. It only ever
+//! narrows: the user's permissions are looked up again when the token is used. `aud` is the
+//! registry that issued the token, because another one may have the same secret. The key is derived
+//! from the text of `STRATA_USERS`: if that changes, older tokens are refused.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -32,25 +34,25 @@ use crate::{
 /// `{"alg":"HS256","typ":"JWT"}`
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
-    /// The user; empty for who did not sign in.
+    /// The user. Empty for an anonymous caller.
     pub sub: String,
     /// The audience: the host of the registry that the token is for.
     pub aud: String,
     /// When it was issued, in seconds since the Unix epoch.
     pub iat: u64,
-    /// When it ends.
+    /// When it expires, in seconds since the Unix epoch.
     pub exp: u64,
     /// An id that no other token has.
     pub jti: String,
-    /// What it is for.
+    /// The actions that it permits.
     pub access: Vec<Grant>,
 }
 
-/// A part of what a token is for.
+/// One grant of a token: actions in a repository or in the registry.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -62,13 +64,13 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// As a client would ask for it.
+    /// Formats it as a scope, in the form of a client's request.
     pub fn scope(&self) -> String {
         format!("{}:{}:{}", self.kind, self.name, self.actions.join(","))
     }
 }
 
-/// What a client asks to have a token for.
+/// A scope that a client requests.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Scope {
     /// Listing the catalogue.
@@ -78,12 +80,14 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// Reads a scope. What is not understood is not asked for: clients of other registries ask for things that are not here.
+    /// Reads a scope. Unknown scopes are ignored: clients of other registries request scopes that
+    /// this one does not have.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(':')?;
-        // A name may have a port before it where a client speaks of a mirror; the actions are what is after the last colon.
+        // A client of a mirror may put a host with a port before the name, so the actions follow
+        // the last colon.
         let (name, actions) = rest.rsplit_once(':')?;
-        // `repository(class)` is what Docker's plugins say.
+        // Docker's plugins say `repository(class)`.
         let kind = kind.split_once('(').map_or(kind, |(kind, _)| kind);
         match (kind, name) {
             ("registry", "catalog") => actions
@@ -98,7 +102,7 @@ impl Scope {
         }
     }
 
-    /// The same in the form of a token, where anything is left of it.
+    /// The scope in the form of a token. `None` if no action is left.
     pub(super) fn grant(&self) -> Option<Grant> {
         match self {
             Self::Catalog => Some(Grant {
@@ -119,7 +123,8 @@ impl Scope {
     }
 }
 
-/// What a client means by an action. None of them knows the actions that are ours: moving a tag is part of a push.
+/// The actions that a client means by a word. No client knows this registry's own actions: moving a
+/// tag is part of a push.
 fn meant(word: &str) -> &'static [Action] {
     match word {
         "pull" => &[Action::Pull],
@@ -153,12 +158,12 @@ impl Claims {
     }
 }
 
-/// Why a token is refused.
+/// The reasons to refuse a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TokenError {
-    /// It is not one of ours, or it was changed.
+    /// It was not signed by this registry, or it was changed.
     Invalid,
-    /// It has ended.
+    /// It has expired.
     Expired,
     /// The token is for another registry.
     Audience,
@@ -177,16 +182,16 @@ pub(super) fn audience(origin: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// What signs tokens.
+/// Signs and verifies tokens.
 pub(super) struct Signer {
     key: Hmac<Sha256>,
     known: RefCell<Known>,
 }
 
 impl Signer {
-    /// Makes the key from the text of the secret that has the users.
+    /// Derives the key from the text of the secret that lists the users.
     pub(super) fn new(secret: &str) -> Self {
-        // 64 bytes, which HMAC with SHA-256 takes as they are.
+        // 64 bytes are one block of SHA-256, so HMAC uses them as they are.
         let key = Sha512::new()
             .chain_update("strata token v1\n")
             .chain_update(secret)
@@ -205,7 +210,7 @@ impl Signer {
     ///
     /// # Errors
     ///
-    /// Where the claims can't be serialized.
+    /// If the claims can't be serialized.
     pub(super) fn sign(&self, claims: &Claims) -> serde_json::Result<String> {
         let claims = serde_json::to_vec(claims)?;
         let signed = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(claims));
@@ -263,7 +268,8 @@ impl Signer {
 
 type Signature = [u8; 32];
 
-/// Tokens that were verified, by what of them is signed: a client sends the same one with each request of a pull.
+/// Verified tokens, by their signed part: a client sends the same token with each request of a
+/// pull.
 #[derive(Default)]
 struct Known {
     tokens: BTreeMap<Box<str>, (Signature, Rc<Claims>)>,
@@ -271,17 +277,17 @@ struct Known {
 }
 
 impl Known {
-    /// How many bytes of tokens are remembered. What is read of them takes about twice as much again.
+    /// The most bytes of cached tokens. Their claims take about twice as much again.
     const MOST: usize = 1 << 20;
 
     fn recall(&self, signed: &str, signature: &Signature) -> Option<Rc<Claims>> {
         let (right, claims) = self.tokens.get(signed)?;
-        // What is signed is no secret, the signature is.
+        // The signed part is no secret. The signature is.
         bool::from(right.ct_eq(signature)).then(|| claims.clone())
     }
 
-    /// Remembers one, and forgets all others where there is no room: to look for those that have ended takes longer than to verify
-    /// what has not.
+    /// Caches a token, and evicts all others if there is no room. To look for expired ones would
+    /// take longer than to verify the others again.
     fn remember(&mut self, signed: &str, signature: Signature, claims: Rc<Claims>) {
         if signed.len() > Self::MOST {
             return;
@@ -341,7 +347,8 @@ mod tests {
     fn are_signed_as_rfc_7515_says() {
         let header = URL_SAFE_NO_PAD.decode(HEADER).unwrap();
         assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
-        // RFC 4231, test case 2, by the same path: what is signed are the bytes before the last dot.
+        // RFC 4231, test case 2, by the same path: the signature covers the bytes before the last
+        // dot.
         let signer = Signer::with(Hmac::new_from_slice(b"Jefe").unwrap());
         let signature = signer
             .key
@@ -363,7 +370,7 @@ mod tests {
     fn are_refused_when_anything_is_changed() {
         let signer = Signer::new("secret");
         let token = signer.sign(&claims()).unwrap();
-        // What is remembered of it must not help what is like it.
+        // The cached entry must not help tokens that resemble it.
         assert!(signer.verify(&token, HOST, NOW).is_ok());
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
@@ -413,7 +420,8 @@ mod tests {
         assert!(!Rc::ptr_eq(&read, &again), "the first is forgotten");
     }
 
-    /// The attacks of RFC 8725: `none`, another algorithm with this key, a key inside of the header, claims in a header's place.
+    /// The attacks of RFC 8725: `none`, another algorithm with this key, a key inside of the
+    /// header, claims in a header's place.
     #[test]
     fn choose_no_algorithm() {
         let signer = Signer::new("secret");

@@ -8,10 +8,12 @@
 //! }}
 //! ```
 //!
-//! Salts and keys are in base64 without padding (RFC 4648, section 4). A password is kept as a key of 32 bytes that PBKDF2 with
-//! HMAC-SHA-256 (RFC 8018) derives from it: what the platform computes natively, up to 100,000 iterations. A robot's token is
-//! 238 random bits that nobody has to guess at, so SHA-256 of the salt and the token is enough. Which of the two is computed
-//! depends on the form of what a client sent and not on whom it names: nobody learns from the time it took who is a user.
+//! Salts and keys are in base64 without padding (RFC 4648, section 4). A password is kept as a key
+//! of 32 bytes that PBKDF2 with HMAC-SHA-256 (RFC 8018) derives from it. The platform computes that
+//! natively, up to 100,000 iterations. A robot's token has 238 random bits, too many to guess, so
+//! SHA-256 of the salt and the token is enough. The form of the sent credential decides which of
+//! the two is computed, not the user's secret. So the response time does not reveal whether a user
+//! exists.
 
 use std::{collections::BTreeMap, fmt, rc::Rc};
 
@@ -22,7 +24,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::host::KeyDerivation;
 
-/// The most iterations that the platform derives a key with.
+/// The most iterations with which the platform derives a key.
 pub(super) const MAX_ITERATIONS: u32 = 100_000;
 
 /// A user.
@@ -37,7 +39,7 @@ impl User {
     /// The longest name of a user or a group, in characters.
     const MAX_LENGTH: usize = 64;
 
-    /// Whether a user or a group can be called so.
+    /// Whether a text is a valid name of a user or a group.
     pub(super) fn is_name(text: &str) -> bool {
         (1..=Self::MAX_LENGTH).contains(&text.len())
             && text
@@ -67,7 +69,7 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// Reads users. Errors say where, and never repeat a secret.
+    /// Reads users. Errors give the position, and never repeat a secret.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let document: Document = serde_json::from_str(text).map_err(|error| {
             let found = match error.classify() {
@@ -105,7 +107,8 @@ impl Users {
         self.by_name.get(name)
     }
 
-    /// The user of this name, if this is the password or token of theirs. Takes the same work whoever is named.
+    /// The user of this name, if this is their password or token. Takes the same work for every
+    /// name.
     pub(super) async fn verify(
         &self,
         name: &str,
@@ -134,7 +137,7 @@ impl Users {
             };
             let credential = credential.as_bytes();
             let found = host.derive(credential, salt, iterations).await?;
-            // One whose password takes less than another's is not to be known by that.
+            // A password of fewer iterations must not be recognized by its time.
             if let Some(rest @ 1..) = self.iterations.checked_sub(iterations) {
                 host.derive(credential, salt, rest).await?;
             }
@@ -144,14 +147,15 @@ impl Users {
     }
 }
 
-/// Whether a credential is of the form that robots' tokens have: no password is ever kept by a hash that is quick to compute.
+/// Whether a credential has the form of a robot's token. No password is ever kept by a hash that is
+/// quick to compute.
 pub(super) fn is_token(credential: &str) -> bool {
     credential.strip_prefix("strata_").is_some_and(|random| {
         random.len() == 40 && random.bytes().all(|b| b.is_ascii_alphanumeric())
     })
 }
 
-/// A password or a token, as it is kept.
+/// A password or a token in its stored form.
 enum Secret {
     Password {
         iterations: u32,
@@ -233,7 +237,8 @@ struct Document {
     users: Entries,
 }
 
-/// What is written of each user. A name that comes twice is refused: the second would silently be the user.
+/// The entries of all users. A repeated name is refused: otherwise the second entry would silently
+/// win.
 struct Entries(BTreeMap<UserName, Entry>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -319,7 +324,8 @@ impl<'de> Deserialize<'de> for Entry {
 
 const EXPECTED: &str = "{\"users\": {\"<name>\": \"<secret>\" or {\"secret\": \"<secret>\", \"groups\": [\"<name>\"]}}}";
 
-/// What stands before the words of ours in an error: others may repeat what they found, which may be a secret.
+/// The prefix of this module's own messages. Other errors may quote the input, which may be a
+/// secret.
 const OURS: &str = "users: ";
 
 fn ours<E: de::Error>(words: &str) -> E {

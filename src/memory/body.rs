@@ -16,7 +16,7 @@ pub enum MemoryBody {
     Bytes(Vec<u8>),
     /// These bytes, then a failure: a client that went away.
     Broken(Vec<u8>),
-    /// These items, each made when it is read.
+    /// These items, each produced when it is read.
     Made(MadeItems),
 }
 
@@ -25,7 +25,7 @@ impl MemoryBody {
     ///
     /// # Errors
     ///
-    /// What it breaks off with.
+    /// The error with which the stream breaks off.
     pub async fn read(self) -> Result<Vec<u8>, StoreError> {
         self.into_stream().try_concat().await
     }
@@ -43,10 +43,10 @@ impl MemoryBody {
     }
 }
 
-/// What a stream has, as it is read.
+/// The chunks of a stream, as they are read.
 pub(super) type Items = LocalBoxStream<'static, Result<Vec<u8>, StoreError>>;
 
-/// Items that are made when they are read.
+/// Items that are produced when they are read.
 pub struct MadeItems(pub Items);
 
 impl fmt::Debug for MadeItems {

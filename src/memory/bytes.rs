@@ -9,7 +9,7 @@ use crate::{
     store::{Bytes, StoreError},
 };
 
-/// Bytes that several may hold.
+/// Bytes that clones share.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MemoryBytes(pub(super) Rc<[u8]>);
 

@@ -51,7 +51,7 @@ impl MemoryHost {
         }
     }
 
-    /// The clock. It moves when it is set, and when somebody sleeps.
+    /// The clock. It moves when it is set, and when a task sleeps.
     pub fn clock(&self) -> &Rc<Cell<Timestamp>> {
         &self.now
     }
@@ -77,7 +77,8 @@ impl Clock for MemoryHost {
 
     async fn sleep(&self, duration: Duration) {
         let end = self.now.get() + duration;
-        // Other tasks run first, and may sleep as well: the clock then shows the latest of all ends.
+        // Other tasks run first, and may sleep as well. The clock then shows the latest of all
+        // ends.
         yield_once().await;
         self.now.set(self.now.get().max(end));
     }

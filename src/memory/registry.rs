@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Those of the settings and of the metrics, which are constants.
+/// The errors of the settings and of the metrics. Both are constants, so there is none.
 pub fn open_registry() -> Result<Registry<MemoryPlatform>, Box<dyn error::Error>> {
     let settings = Settings::parse(|name| match name {
         "STRATA_ANONYMOUS_PULL" => Some("true".to_owned()),
@@ -36,7 +36,7 @@ pub fn open_registry() -> Result<Registry<MemoryPlatform>, Box<dyn error::Error>
     Ok(Registry::new(cold, warm, host, settings, metrics))
 }
 
-/// What everyone may do in an open registry.
+/// The rules of an open registry.
 const EVERYTHING: &str = r#"[{
     "repositories": ["**"],
     "who": ["everyone"],
@@ -47,7 +47,7 @@ const EVERYTHING: &str = r#"[{
 ///
 /// # Errors
 ///
-/// Those with which the body breaks off.
+/// The error with which the body breaks off.
 pub async fn ask(
     registry: &Registry<MemoryPlatform>,
     request: Request<MemoryBody>,
@@ -62,7 +62,7 @@ pub async fn ask(
             Body::Stream(body) => body.read().await,
         }
     };
-    // The work that fills a body goes on while it is read.
+    // The work that fills a body goes on while the body is read.
     let (body, ()) = join(read, registry.finish(after)).await;
     Ok(Response::from_parts(head, body?))
 }

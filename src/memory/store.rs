@@ -17,18 +17,19 @@ use crate::{
     time::Timestamp,
 };
 
-/// Objects in memory, with the promises of [`Objects`]: each operation is done at once, so all see the same order.
+/// Objects in memory, with the guarantees of [`Objects`]. Each operation is done at once, so all
+/// callers see the same order.
 #[derive(Debug, Default)]
 pub struct Memory {
     objects: Contents,
     clock: Option<Rc<Cell<Timestamp>>>,
 }
 
-/// Objects by their keys, with what is known of each.
+/// Objects by their keys, each with its metadata.
 type Contents = RefCell<BTreeMap<String, (Meta, Vec<u8>)>>;
 
 impl Memory {
-    /// Makes one that writes by a clock. Without, nothing grows old.
+    /// Makes a store that takes its times from a clock. Without a clock, no object ages.
     pub fn timed(clock: Rc<Cell<Timestamp>>) -> Self {
         Self {
             clock: Some(clock),
@@ -125,7 +126,7 @@ impl Objects for Memory {
         }
         let meta = Meta {
             size: bytes.len() as u64,
-            // As R2's, an etag says what the bytes are, not which write they came by.
+            // As in R2, an etag identifies the bytes and not the write.
             etag: Algorithm::Sha256.digest(&bytes).encoded().to_owned(),
             uploaded: self
                 .clock

@@ -1,4 +1,4 @@
-//! What a host in memory does with streams.
+//! Streams in memory: reading, hashing and joining.
 
 use std::{
     fmt,
@@ -43,7 +43,7 @@ fn flow(
     pieces.map_ok(open).try_flatten().boxed_local()
 }
 
-/// The same items, and an error where they have another length.
+/// The same items, and an error if they have another length.
 fn exactly(length: u64, items: Items) -> Items {
     stream::try_unfold((items, length), async |(mut items, left)| {
         let Some(item) = items.try_next().await? else {

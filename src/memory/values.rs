@@ -7,7 +7,7 @@ use crate::{
     store::{StoreError, Values},
 };
 
-/// Values in memory. They forget when they are told to, and by no clock.
+/// Values in memory. They do not expire: only [`MemoryValues::forget`] and deletions remove them.
 #[derive(Debug, Default)]
 pub struct MemoryValues {
     values: RefCell<BTreeMap<String, (MemoryBytes, Duration)>>,
@@ -21,7 +21,7 @@ impl MemoryValues {
         keys.collect()
     }
 
-    /// Forgets everything.
+    /// Removes all values.
     pub fn forget(&self) {
         self.values.borrow_mut().clear();
     }

@@ -5,13 +5,13 @@ use prometheus::{Error, IntGauge, IntGaugeVec, Opts, Registry};
 /// Declares gauges: for each its field and help.
 macro_rules! inventory {
     (all { $($all:ident, $help:literal;)* } of { $($of:ident, $help_of:literal;)* }) => {
-        /// What is stored in all repositories.
+        /// The numbers of the whole store.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct All {
             $(#[doc = $help] pub $all: u64,)*
         }
 
-        /// What one repository holds.
+        /// The numbers of one repository.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Of {
             $(#[doc = $help_of] pub $of: u64,)*
@@ -52,13 +52,13 @@ macro_rules! inventory {
                 })
             }
 
-            /// Shows what is stored, in place of what was shown before.
+            /// Sets the numbers of the whole store, and clears those of all repositories.
             pub fn show(&self, all: All) {
                 $(self.$all.set(all.$all.try_into().unwrap_or(i64::MAX));)*
                 $(self.repositories.$of.reset();)*
             }
 
-            /// Shows what a repository holds.
+            /// Sets the numbers of one repository.
             pub fn show_of(&self, repository: &str, of: Of) {
                 $({
                     let gauge = self.repositories.$of.with_label_values(&[repository]);

@@ -1,18 +1,18 @@
 //! The labels of metrics.
 
-/// Why a tier was passed over.
+/// Why a tier was skipped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
     /// It failed.
     Failed,
     /// It took too long.
     Late,
-    /// What it gave was not what it was asked for.
+    /// It returned wrong content.
     Poisoned,
 }
 
 impl Fault {
-    /// The name by which metrics and the log call it.
+    /// The name in metrics and the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -22,14 +22,14 @@ impl Fault {
     }
 }
 
-/// Why a value left a tier, other than for want of room.
+/// Why a value left a tier, other than by eviction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Demotion {
-    /// It was kept for as long as it may be.
+    /// It expired.
     Expired,
-    /// What it says was changed by a push or a deletion.
+    /// A push or a deletion changed it.
     Changed,
-    /// It was not what it should be.
+    /// It failed verification.
     Poisoned,
 }
 
@@ -71,7 +71,7 @@ impl Operation {
     ];
 }
 
-/// What came of a request to an upstream.
+/// The outcome of a request to an upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UpstreamOutcome {
     /// It answered with a status.
@@ -82,14 +82,14 @@ pub enum UpstreamOutcome {
     Failed,
 }
 
-/// What came of a step of a pass over a layer.
+/// The outcome of a step of a pass over a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
     /// The layer is indexed.
     Indexed,
-    /// It can't be.
+    /// The layer can't be indexed.
     Refused,
-    /// It is to be gone on with.
+    /// The pass goes on later.
     Paused,
 }
 
@@ -105,7 +105,7 @@ impl Outcome {
     }
 }
 
-/// What is inflated.
+/// The purpose of a decompression.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Inflating {
     /// A layer, to index it.

@@ -9,12 +9,12 @@ use prometheus::{
 
 use crate::metrics::{inventory::Inventory, label::Operation};
 
-/// A kind of metric that is made of options and labels.
+/// A kind of metric that is made from options and labels.
 trait Metric: Sized {
     fn enter(registry: &Registry, options: Opts, labels: &[&str]) -> Result<Self, Error>;
 }
 
-/// Implements [`Metric`] for a type, by the way to make it.
+/// Implements [`Metric`] for a type, by its constructor.
 macro_rules! metric {
     ($type:ident, |$options:ident, $labels:ident| $make:expr) => {
         impl Metric for $type {

@@ -1,11 +1,11 @@
-//! Errors about settings: a name for everybody, and a reason for the log.
+//! Errors of settings: the name for clients, and the reason for the log.
 
 use std::fmt;
 
 /// A setting that can't be used.
 ///
-/// It is the answer to every request, signed in or not. So its `Display` has the name alone: a
-/// value may be or contain a secret. The log has the problem.
+/// It is the answer to every request, signed in or not. So its `Display` has the name alone,
+/// because a value may be or contain a secret. The log has the problem.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ParseSettingsError {
     name: &'static str,

@@ -1,8 +1,8 @@
-//! What the log tells.
+//! The entries that are logged.
 
 use std::fmt;
 
-/// What the log tells.
+/// The entries that are logged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Log {
     /// Failures.

@@ -1,4 +1,4 @@
-//! A setting: its name, its default, and the values that are allowed.
+//! A setting: its name, its default, and its allowed values.
 
 use std::{fmt, str::FromStr};
 
@@ -12,9 +12,9 @@ pub(super) struct Setting<A: Allowed, D = <A as Allowed>::Value> {
     pub(super) default: D,
 }
 
-/// The values that are allowed. `Display` is their description, which follows "expected".
+/// The allowed values of a setting. `Display` is their description, which follows "expected".
 pub(super) trait Allowed: fmt::Display {
-    /// What a text is parsed to.
+    /// The type of a parsed value.
     type Value;
 
     /// Parses a text that is not blank.
@@ -26,7 +26,7 @@ pub(super) trait Allowed: fmt::Display {
     }
 }
 
-/// The default of a setting that is optional: what the documents say of it.
+/// The default of an optional setting: a remark for the documents.
 #[derive(Debug)]
 pub(super) struct Unset(pub(super) &'static str);
 
@@ -36,7 +36,7 @@ impl fmt::Display for Unset {
     }
 }
 
-/// What the documents say of a setting.
+/// The row of a setting in the documents.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) name: &'static str,
@@ -208,7 +208,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// JSON, whose owner parses it. It stays as it is: keys of tokens are derived from the text.
+/// JSON that its module parses. The text is kept unchanged, because the key of tokens is derived
+/// from it.
 #[derive(Debug)]
 pub(super) struct Json {
     /// Its form, in words.

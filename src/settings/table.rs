@@ -1,4 +1,4 @@
-//! The table of settings: for each its name, the values that are allowed, its default and meaning.
+//! The table of settings: for each its name, allowed values, default and meaning.
 
 use crate::{
     settings::{
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) title: &'static str,
-    /// What its settings are about.
+    /// The introduction to its settings.
     pub(super) about: &'static str,
     pub(super) rows: Vec<Row>,
 }

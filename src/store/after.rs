@@ -1,4 +1,4 @@
-//! The work that a request leaves for after its reply, outside of the client's wait.
+//! The work that is left for after the reply, so that the client does not wait for it.
 
 use std::{cell::RefCell, fmt, rc::Rc};
 
@@ -15,13 +15,13 @@ use crate::{
 /// The work that is left for after a reply.
 #[derive(Debug)]
 pub struct After<B> {
-    /// Content to be promoted.
+    /// Content to promote.
     pub promotions: Vec<Promotion<B>>,
-    /// Layers to be indexed.
+    /// Layers to index.
     pub layers: Vec<Digest>,
-    /// What an upstream said, to be stored.
+    /// Answers of an upstream to store.
     pub learnt: Vec<Learnt<B>>,
-    /// What has to go on while the reply is read.
+    /// Work that goes on while the reply is read.
     work: Vec<Work>,
     /// The sender that is charged for the memory of the request.
     pub sender: Option<Rc<str>>,
@@ -35,14 +35,14 @@ impl fmt::Debug for Work {
     }
 }
 
-/// Notes of what to do after the reply, made while a request is answered.
+/// Notes of the work for after the reply, made while a request is handled.
 #[derive(Debug)]
 pub struct Notes<B>(RefCell<After<B>>);
 
-/// Content that has earned a place in the warm tier.
+/// Content to promote to the warm tier.
 #[derive(Debug)]
 pub struct Promotion<B> {
-    /// The repository whose manifest it is; none for what is no manifest.
+    /// The repository of a manifest. `None` for other content.
     pub name: Option<Name>,
     /// The content.
     pub content: Rc<Content<B>>,
@@ -51,27 +51,28 @@ pub struct Promotion<B> {
     pub(super) confirmed: Timestamp,
 }
 
-/// What an upstream said of a manifest or a tag.
+/// An upstream's answer about a manifest or a tag.
 #[derive(Debug)]
 pub struct Learnt<B> {
-    /// The repository, as it is called here.
+    /// The repository's name in this registry.
     pub name: Name,
     /// The manifest.
     pub digest: Digest,
-    /// Its content, where the upstream gave it.
+    /// Its content, if the upstream sent it.
     pub content: Option<Rc<Content<B>>>,
     /// The tag that names it.
     pub tag: Option<Sighted>,
 }
 
-/// A tag of which an upstream said what it names.
+/// A tag that an upstream resolved.
 #[derive(Debug)]
 pub struct Sighted {
     /// The tag.
     pub tag: Tag,
     /// When the upstream was asked.
     pub seen: Timestamp,
-    /// The etag of what was stored of the tag then. What was written since stays: it is no older, or asks to ask again.
+    /// The etag of the stored tag at that time. A later write stays, because it is no older or
+    /// invalidates the tag.
     pub over: Option<String>,
 }
 
@@ -88,27 +89,27 @@ impl<B> Default for Notes<B> {
 }
 
 impl<B> Notes<B> {
-    /// Notes content that is to go warm after the reply.
+    /// Notes content to promote after the reply.
     pub fn promote(&self, promotion: Promotion<B>) {
         self.0.borrow_mut().promotions.push(promotion);
     }
 
-    /// Notes layers that are to be indexed after the reply.
+    /// Notes layers to index after the reply.
     pub fn index(&self, layers: impl IntoIterator<Item = Digest>) {
         self.0.borrow_mut().layers.extend(layers);
     }
 
-    /// Notes what an upstream said, to be stored after the reply.
+    /// Notes an upstream's answer to store after the reply.
     pub fn learn(&self, learnt: Learnt<B>) {
         self.0.borrow_mut().learnt.push(learnt);
     }
 
-    /// Notes who is charged for the memory of what is left to do.
+    /// Notes the sender that is charged for the memory of the remaining work.
     pub fn charge(&self, sender: Option<Rc<str>>) {
         self.0.borrow_mut().sender = sender;
     }
 
-    /// Notes what has to go on while the reply is read.
+    /// Notes work that goes on while the reply is read.
     pub fn work(&self, work: LocalBoxFuture<'static, ()>) {
         self.0.borrow_mut().work.push(Work(work));
     }
@@ -120,7 +121,7 @@ impl<B> Notes<B> {
 }
 
 impl<B> After<B> {
-    /// Whether nothing is.
+    /// Whether there is no work.
     pub const fn is_nothing(&self) -> bool {
         self.promotions.is_empty()
             && self.layers.is_empty()
@@ -128,7 +129,7 @@ impl<B> After<B> {
             && self.work.is_empty()
     }
 
-    /// Does what has to go on while the reply is read.
+    /// Does the work that goes on while the reply is read.
     pub async fn work(&mut self) {
         let work = self.work.drain(..).map(|Work(work)| work);
         join_all(work.collect::<Vec<_>>()).await;

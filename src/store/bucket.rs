@@ -15,9 +15,9 @@ use crate::{
     },
 };
 
-/// The cold tier, asked by [`Key`] instead of text.
+/// The cold tier, addressed by [`Key`] instead of text.
 ///
-/// Clones are the same bucket.
+/// Clones share the store.
 #[derive(Debug)]
 pub struct Bucket<S>(Rc<S>);
 
@@ -30,7 +30,7 @@ pub struct Page {
     pub truncated: bool,
 }
 
-/// A part of a stream that is put together: an object, or a piece of the platform's.
+/// A part of a stream that is joined: an object, or a piece of the platform's.
 #[derive(Debug)]
 pub enum Part<B, Y> {
     /// An object, or a range of it.
@@ -42,9 +42,9 @@ pub enum Part<B, Y> {
 /// All of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listing {
-    /// Keys, with what is known of each object.
+    /// Keys, each with the metadata of its object.
     pub objects: Vec<(Key, Meta)>,
-    /// Whether it came in one page, as it was at one moment.
+    /// Whether it came in one page, and so shows one moment.
     pub is_one_reading: bool,
 }
 
@@ -105,7 +105,8 @@ impl<S: Objects> Bucket<S> {
         })
     }
 
-    /// Reads all of a listing, with metadata. Several pages are not one reading: what is listed may change between them.
+    /// Reads all of a listing, with metadata. Several pages are not one reading: objects may change
+    /// between them.
     pub async fn list_all(&self, prefix: Prefix<'_>) -> Result<Listing, StoreError> {
         let mut listing = Listing {
             objects: Vec::new(),
@@ -170,7 +171,7 @@ impl<S: Objects> Bucket<S> {
         })))
     }
 
-    /// Puts parts together as one stream of `length` bytes. Objects are opened when their turn comes.
+    /// Joins parts into one stream of `length` bytes. Objects are opened when their turn comes.
     pub fn concatenate(
         &self,
         host: &impl Streams<Body = S::Body, Bytes = S::Bytes>,
@@ -196,8 +197,8 @@ impl<S: Objects> Bucket<S> {
         Ok(Some((meta, from_json(key, &text)?)))
     }
 
-    /// Reads the body of an object as text. Bytes that are not UTF-8 are replaced, and a body that
-    /// is longer than any document is read as an empty one: parsing it fails.
+    /// Reads the body of an object as text. Bytes that are not UTF-8 are replaced. A body that is
+    /// longer than any document is read as an empty one, so that parsing it fails.
     pub async fn text(
         &self,
         host: &impl Streams<Body = S::Body>,
@@ -212,5 +213,5 @@ impl<S: Objects> Bucket<S> {
     }
 }
 
-/// The most bytes of a document: more than a record has of as many extents as an upload may have.
+/// The most bytes of a document. A record of the most extents that an upload may have is smaller.
 const MAX_DOCUMENT: u64 = 4 * 1024 * 1024 + 64 * 1024;

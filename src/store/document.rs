@@ -1,7 +1,7 @@
-//! Documents: the JSON that the bucket has, as metadata of objects and as their bodies.
+//! Documents: the JSON in the bucket, as metadata of objects and as their bodies.
 //!
-//! Buckets keep what older versions wrote, and versions run side by side while one is deployed. A
-//! field that is new has a default, and no field changes its meaning.
+//! Buckets keep documents that older versions wrote, and versions run side by side during a
+//! deployment. A new field has a default, and no field changes its meaning.
 //!
 //! | key | metadata | body |
 //! |---|---|---|
@@ -14,8 +14,9 @@
 //! | `Mark` | [`Mark`] | the same |
 //! | `Step` | [`Step`](crate::upload::Step) | |
 //!
-//! The cursors, the inventory, and the note in the place of a blob that was set aside are documents of
-//! the sweep and the scrub, who alone read them. The body of a `Fill` is the upload as text.
+//! The cursors, the inventory, and the note in the place of a blob that was set aside are documents
+//! of the sweep and the scrub. Their types are in the modules of those jobs. The body of a `Fill`
+//! is the upload as text.
 
 use std::ops::Not;
 
@@ -52,19 +53,22 @@ pub fn from_json<'a, T: Deserialize<'a>>(key: &Key, text: &'a str) -> Result<T, 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "reason")]
 pub enum Reason {
-    /// It was uploaded or mounted; expires after the grace period, by when a manifest should need it.
+    /// It was uploaded or mounted. It expires after the grace period, by when a manifest should
+    /// need it.
     Upload,
-    /// Somebody says that it has these bytes and is sending them. Keeps the blob as an upload does, and gives no right to it:
-    /// who breaks off may never have had them. The link that is written when they were right does.
+    /// A client announced that it has these bytes and is sending them. It keeps the blob as an
+    /// upload does, and gives no right to it: a client that aborts may never have had the bytes.
+    /// The link that is written after they were verified gives the right.
     Claim,
-    /// A manifest that was pushed to the repository needs it; counts while that manifest is stored.
+    /// A manifest that was pushed to the repository needs it. It counts while that manifest is
+    /// stored.
     Manifest {
         /// The manifest.
         digest: Digest,
     },
     /// All bytes were hashed here for this repository, as an upstream sent them. It gives a right
-    /// in every repository, whatever the settings say. It counts for the grace period, and after
-    /// that while a grant for a manifest of the repository counts.
+    /// in every repository, under any settings. It counts for the grace period, and after that
+    /// while a grant for a manifest of the repository counts.
     Filled,
     /// A manifest that an upstream sent names it. It keeps the blob while that manifest is stored,
     /// and never gives a right: an upstream may name blobs that it does not have.
@@ -75,7 +79,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The manifest that this grant depends on, if any: the grant counts while that is stored.
+    /// The manifest that this grant depends on, if any. The grant counts while the manifest is
+    /// stored.
     pub const fn manifest(&self) -> Option<&Digest> {
         match self {
             Self::Manifest { digest } | Self::Mirrored { digest } => Some(digest),
@@ -84,7 +89,8 @@ impl Reason {
     }
 }
 
-/// The sweep's mark of a blob: body and metadata. Time and nonce make the etag of every mark different.
+/// The sweep's mark of a blob: body and metadata. Time and nonce make the etag of every mark
+/// different.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Mark {
     /// The state of the blob.
@@ -99,11 +105,11 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MarkState {
-    /// No grant was seen; it may be deleted after the grace period.
+    /// No grant was seen. The blob may be deleted after the grace period.
     Condemned,
     /// It is being deleted.
     Deleting,
-    /// A grant was written after it had been condemned.
+    /// A grant was written after the blob had been condemned.
     Lifted,
 }
 
@@ -115,10 +121,11 @@ pub enum BlobKind {
     Bytes,
     /// The object is a record of extents.
     Extents {
-        /// The number of bytes of all.
+        /// The number of bytes of all extents.
         size: u64,
     },
-    /// A note that the bytes were wrong and are gone: for all who look, the blob is not there. Who has the bytes writes over it.
+    /// A note that the bytes were wrong and are gone. Every reader treats the blob as absent. A
+    /// client that has the bytes writes over it.
     Aside,
 }
 
@@ -127,7 +134,7 @@ pub fn is_blob(meta: &Meta) -> bool {
     !matches!(serde_json::from_str(&meta.metadata), Ok(BlobKind::Aside))
 }
 
-/// Where the bytes of a blob are: the body of a link, and of a blob that is a record.
+/// The place of a blob's bytes: the body of a link, and of a blob that is a record.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Record {
@@ -138,7 +145,7 @@ pub enum Record {
     },
     /// In extents, in this order.
     Extents {
-        /// The number of bytes of all.
+        /// The number of bytes of all extents.
         size: u64,
         /// The extents.
         extents: Vec<Extent>,
@@ -148,7 +155,7 @@ pub enum Record {
 /// Which kind of grant gave a repository the right to read a blob. Recorded by the link, and by
 /// copies of it in the tiers.
 ///
-/// A link that records none was written by an older version. A repository that is mirrored believes
+/// A link that records none was written by an older version. A mirrored repository accepts
 /// [`Right::Filled`] only.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -192,7 +199,7 @@ impl Record {
         }
     }
 
-    /// The number of objects that they are in.
+    /// The number of objects that hold the bytes.
     pub fn objects(&self) -> u32 {
         match self {
             Self::Bytes { .. } => 1,
@@ -212,7 +219,8 @@ pub struct Stored {
     /// bytes must be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lists: Option<bool>,
-    /// Whether the bytes are wrong: for all who read it, the manifest is not there. It still holds its blobs, until it is pushed again or deleted.
+    /// Whether the bytes are wrong. Every reader treats the manifest as absent. It still holds its
+    /// blobs, until it is pushed again or deleted.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub aside: bool,
     /// Whether an upstream sent it. If not, it was pushed, or an older version wrote it.
@@ -220,12 +228,12 @@ pub struct Stored {
     pub mirrored: bool,
 }
 
-/// Where a manifest comes from.
+/// The source of a manifest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
     /// A client that had a right to each of its blobs.
     Push,
-    /// An upstream, which may name what it likes.
+    /// An upstream, which may name blobs that it does not have.
     Upstream,
 }
 
@@ -251,7 +259,7 @@ impl Stored {
     }
 }
 
-/// What a tag names: the metadata of a tag, and the body of one that is no tombstone.
+/// The manifest that a tag names: the metadata of a tag, and the body of one that is no tombstone.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum TagTarget {
@@ -264,21 +272,22 @@ pub enum TagTarget {
         media_type: String,
         /// Its size in bytes.
         size: u64,
-        /// Of the push, where it was pushed: retention buries what it has listed by etag, and what was pushed again as it was is not that.
+        /// Of the push, if it was pushed. Retention removes a tag by its listed etag, and the nonce
+        /// gives the same tag another etag when it is pushed again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         nonce: Option<String>,
-        /// When an upstream said so, where it is mirrored.
+        /// When an upstream confirmed it, if the tag is mirrored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<Timestamp>,
-        /// When somebody wanted the upstream to be asked again, where it was not since.
+        /// When a client invalidated it, if the upstream was not asked since.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         invalidated: Option<Timestamp>,
     },
-    /// Nothing any more: the manifest that it named was deleted.
+    /// No manifest any more: the named manifest was deleted.
     Tombstone {
         /// The manifest.
         digest: Digest,
-        /// When.
+        /// When it was deleted.
         time: Timestamp,
     },
 }
@@ -292,8 +301,9 @@ impl TagTarget {
     }
 }
 
-/// What a list of referrers says of a manifest: the metadata of its entry if that is short. Else the metadata leaves the
-/// annotations out and the body has all; where that is too long as well, there is only the body.
+/// The descriptor of a manifest in a list of referrers: the metadata of its entry if that is short.
+/// Otherwise the metadata leaves the annotations out and the body has all. If that is too long as
+/// well, there is only the body.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Referrer {
@@ -312,7 +322,7 @@ pub struct Referrer {
 }
 
 impl Referrer {
-    /// Leaves out annotations that are no strings.
+    /// Removes annotations that are no strings.
     #[must_use]
     pub fn with_strings(self) -> Self {
         Self {

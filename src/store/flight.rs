@@ -1,14 +1,15 @@
-//! Single flight: of many who miss the same thing at the same moment, one reads it and leaves it for the others.
+//! Single flight: of concurrent callers that miss the same key, one reads it and leaves the value
+//! for the others.
 //!
-//! The platform cancels a request that awaits another one's promise. So nothing is awaited here: a leader leaves a value,
-//! followers look for it on timers of their own, and a lease that has run out, because the platform cancelled its leader,
-//! can be taken by anyone.
+//! The platform cancels a request that awaits another request's promise. So nothing is awaited
+//! here. A leader leaves a value, and followers poll for it on timers of their own. If the platform
+//! cancels a leader, its lease expires and any caller can take over.
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use crate::{host::Clock, time::Timestamp};
 
-/// What is being read in this isolate.
+/// The reads under way in this isolate.
 #[derive(Debug)]
 pub struct Flights<V> {
     air: RefCell<Air<V>>,
@@ -16,7 +17,7 @@ pub struct Flights<V> {
 
 #[derive(Debug)]
 struct Air<V> {
-    /// The flight that those who come now join.
+    /// The flight that new callers join, by key.
     boarding: BTreeMap<String, u64>,
     flights: BTreeMap<u64, Flight<V>>,
     next: u64,
@@ -61,16 +62,17 @@ enum State<V> {
     Landed(V),
 }
 
-/// Who reads.
+/// The role of a caller.
 #[derive(Debug)]
 pub enum Boarding<'a, V: Clone> {
-    /// The caller does, and then says what it found by [`Lead::land`]; dropped without that, it has failed.
+    /// The caller reads, and then passes the value to [`Lead::land`]. If the lead is dropped before
+    /// that, it has failed.
     Lead(Lead<'a, V>),
-    /// Somebody else does.
+    /// Another request reads.
     Follow(Follow<'a, V>),
 }
 
-/// The right to read for all.
+/// The right to read for all waiting callers.
 #[derive(Debug)]
 pub struct Lead<'a, V: Clone> {
     flights: &'a Flights<V>,
@@ -78,28 +80,28 @@ pub struct Lead<'a, V: Clone> {
     number: u64,
 }
 
-/// A place among those who wait.
+/// A place among the waiting callers.
 #[derive(Debug)]
 pub struct Follow<'a, V: Clone> {
     flights: &'a Flights<V>,
     number: u64,
 }
 
-/// What a follower sees.
+/// The state of a flight, as a follower sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Sight<V> {
     /// Nothing yet: look again.
     Waiting,
-    /// What the leader found.
+    /// The value that the leader read.
     Landed(V),
-    /// The leader failed, or is gone: read it yourself.
+    /// The leader failed or disappeared: read it yourself.
     Lost,
 }
 
-/// How long a leader's lease lasts. A read takes longer than this only where something is wrong.
+/// How long a leader's lease lasts. A read takes longer only if something is wrong.
 pub const LEASE: Duration = Duration::from_secs(10);
 
-/// How soon one who waits for another request looks first, and how often at the least.
+/// The first and the longest interval at which a follower polls.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LAST_LOOK: Duration = Duration::from_millis(40);
 
@@ -118,7 +120,7 @@ impl<V> Default for Flights<V> {
 }
 
 impl<V: Clone> Flights<V> {
-    /// Joins those who want this, as the leader where there is none.
+    /// Joins the callers that want this key. Without a leader, the caller becomes one.
     pub fn board(&self, key: &str, now: Timestamp) -> Boarding<'_, V> {
         let mut air = self.air.borrow_mut();
         if let Some(number) = air.boarding.get(key).copied()
@@ -152,7 +154,8 @@ impl<V: Clone> Flights<V> {
         })
     }
 
-    /// Does something once for all who want it at the same moment. Whose leader is gone becomes one.
+    /// Runs `work` once for all concurrent callers. If the leader disappears, a follower takes
+    /// over.
     pub async fn share(&self, key: &str, host: &impl Clock, work: impl AsyncFn() -> V) -> V {
         loop {
             match self.board(key, host.now()) {
@@ -170,12 +173,12 @@ impl<V: Clone> Flights<V> {
         }
     }
 
-    /// Whether somebody reads this.
+    /// Whether a flight for this key was started and has not ended.
     pub fn is_under_way(&self, key: &str) -> bool {
         self.air.borrow().boarding.contains_key(key)
     }
 
-    /// The number of reads that somebody does: who was cancelled says so by a lease that has run out.
+    /// The number of reads under way. Cancelled ones do not count once their leases have expired.
     pub fn running(&self, now: Timestamp) -> usize {
         let air = self.air.borrow();
         let is_running = |flight: &&Flight<V>| {
@@ -184,19 +187,20 @@ impl<V: Clone> Flights<V> {
         air.flights.values().filter(is_running).count()
     }
 
-    /// The number of reads that somebody does or waits for.
+    /// The number of reads that are under way or waited for.
     pub fn len(&self) -> usize {
         self.air.borrow().flights.len()
     }
 
-    /// Whether nobody reads or waits for anything.
+    /// Whether no read is under way or waited for.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl<V: Clone> Lead<'_, V> {
-    /// Leaves what was found for those who wait. Whoever comes from now on must see later writes, and reads anew.
+    /// Leaves the value for the waiting callers. A caller that comes later must see later writes,
+    /// so it reads anew.
     pub fn land(self, value: &V) {
         let mut air = self.flights.air.borrow_mut();
         if let Some(flight) = air.flights.get_mut(&self.number)
@@ -206,7 +210,7 @@ impl<V: Clone> Lead<'_, V> {
         }
     }
 
-    /// Begins the lease anew, for work that takes longer and goes on.
+    /// Renews the lease, for work that takes longer and makes progress.
     pub fn renew(&self, now: Timestamp) {
         if let Some(flight) = self.flights.air.borrow_mut().flights.get_mut(&self.number) {
             flight.since = now;
@@ -231,7 +235,7 @@ impl<V: Clone> Drop for Lead<'_, V> {
 }
 
 impl<V: Clone> Follow<'_, V> {
-    /// Looks whether the leader has landed.
+    /// Checks whether the leader has landed.
     pub fn look(&self, now: Timestamp) -> Sight<V> {
         match self.flights.air.borrow().flights.get(&self.number) {
             Some(flight) => match &flight.state {
@@ -245,7 +249,7 @@ impl<V: Clone> Follow<'_, V> {
 }
 
 impl<V: Clone> Follow<'_, V> {
-    /// Looks now and then until the leader has landed; `None` where it is gone.
+    /// Polls until the leader has landed. `None` if the leader disappeared.
     pub async fn wait(self, host: &impl Clock) -> Option<V> {
         let mut pause = FIRST_LOOK;
         loop {

@@ -1,4 +1,4 @@
-//! How often keys were read lately, about: what the choice of what goes into the warm tier is made by.
+//! Approximate counts of recent reads by key, which decide the promotions to the warm tier.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -7,30 +7,34 @@ use std::{
 
 use crate::time::Timestamp;
 
-/// An estimate of how often each key was read lately, in 32 KiB whatever the number of keys.
+/// An estimate of the recent reads of each key, in 32 KiB for any number of keys.
 ///
-/// A count-min sketch of two generations. When a half-life has passed, or [`Frequency::GENERATION`] keys were touched, what
-/// the older generation counted is halved, and the newer one is added to it. So what was touched since the last but one
-/// change counts in full, which is everything within a half-life and as many touches, and what is older has faded.
+/// It is a count-min sketch of two generations. They change when a half-life has passed, or when
+/// [`Frequency::GENERATION`] touches were counted. Then the older counts are halved, and the newer
+/// ones are added to them. So touches since the last change but one count in full. These are all
+/// touches within a half-life, up to that number. Older ones have faded.
 ///
-/// Keys that meet in all rows count for each other, and an estimate is too high, never too low. The rows have no secret:
-/// whoever looks for such keys can make one of them look popular, which reading it would do as well.
+/// Keys that share counters in all rows count for each other, so an estimate is too high, never too
+/// low. The rows have no secret. A client that finds such keys can make one of them look popular,
+/// but so can it by reading that key.
 #[derive(Debug)]
 pub struct Frequency {
     half_life: Duration,
     changed: Timestamp,
     touched: u32,
-    /// Rows of counters, one after the other; none before the first touch, so that to make one costs nothing.
+    /// Rows of counters, one after the other. Empty before the first touch, so that making one
+    /// costs nothing.
     newer: Vec<u8>,
     older: Vec<u8>,
 }
 
 impl Frequency {
-    /// After how many touches what was counted fades, however short the time: three for four counters of a row. With as many
-    /// different keys, 2 in 1,000 that were read once are taken for read three times; with a third more, 9.
+    /// The touches after which counts fade, however short the time: three for four counters of a
+    /// row. With as many different keys, 2 in 1,000 that were read once are taken for read three
+    /// times. With a third more keys, it is 9.
     pub const GENERATION: u32 = 3 << (WIDTH - 2);
 
-    /// Counts nothing yet, and forgets half of it in this time.
+    /// Makes empty counts that are halved after this time.
     pub const fn new(half_life: Duration) -> Self {
         Self {
             half_life,
@@ -41,7 +45,7 @@ impl Frequency {
         }
     }
 
-    /// Counts an access, and answers the estimate with it.
+    /// Counts a read, and returns the estimate with it.
     pub fn touch(&mut self, key: &str, now: Timestamp) -> u32 {
         if self.newer.is_empty() {
             self.newer = vec![0; ROWS << WIDTH];
@@ -51,13 +55,14 @@ impl Frequency {
         self.fade(now);
         if self.touched == Self::GENERATION {
             self.change();
-            // A full half-life from now, or what is counted now could fade twice within one.
+            // Start a full half-life now, or current counts could fade twice within one.
             self.changed = self.changed.max(now);
         }
         self.touched += 1;
         let places = places(key);
         let least = least(&self.newer, places);
-        // Only the counters that are least must grow for the least to grow: the others are ahead by other keys' reads.
+        // The smallest counters alone must grow for the estimate to grow. The others are ahead by
+        // reads of other keys.
         for (row, place) in self.newer.chunks_exact_mut(1 << WIDTH).zip(places) {
             if let Some(counter) = row.get_mut(place)
                 && *counter == least
@@ -68,7 +73,7 @@ impl Frequency {
         self.sum(places)
     }
 
-    /// Answers the estimate without counting an access.
+    /// Returns the estimate without counting a read.
     pub fn estimate(&mut self, key: &str, now: Timestamp) -> u32 {
         self.fade(now);
         self.sum(places(key))
@@ -82,7 +87,7 @@ impl Frequency {
     fn fade(&mut self, now: Timestamp) {
         let half_life = self.half_life.max(Duration::from_millis(1));
         let mut passed = now.since(self.changed);
-        // What eight bits count has been halved to nothing by then.
+        // After that many half-lives, eight-bit counts are zero.
         for _ in 0..=u8::BITS {
             if passed < half_life {
                 return;
@@ -105,7 +110,7 @@ impl Frequency {
     }
 }
 
-/// The smallest of a key's counters, one of each row.
+/// The smallest counter of a key among its rows.
 fn least(rows: &[u8], places: [usize; ROWS]) -> u8 {
     rows.chunks_exact(1 << WIDTH)
         .zip(places)
@@ -114,7 +119,7 @@ fn least(rows: &[u8], places: [usize; ROWS]) -> u8 {
         .unwrap_or(0)
 }
 
-/// Where a key is counted in each row.
+/// The index of a key's counter in each row.
 fn places(key: &str) -> [usize; ROWS] {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
@@ -125,7 +130,7 @@ fn places(key: &str) -> [usize; ROWS] {
 
 const ROWS: usize = 4;
 
-/// A row has two to this many counters.
+/// The binary logarithm of the number of counters in a row.
 const WIDTH: u32 = 12;
 
 #[cfg(test)]

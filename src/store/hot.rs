@@ -1,4 +1,5 @@
-//! The hot tier: what one isolate remembers, bounded in bytes, so that reading everything once pushes out nothing popular.
+//! The hot tier: the cache of one isolate, bounded in bytes. A scan of everything once evicts
+//! nothing popular.
 //!
 //! ```text
 //! inserted ──> small ──read again──> main ──┐ read since: once more round
@@ -7,10 +8,11 @@
 //!                        for again
 //! ```
 //!
-//! The crate `quick_cache` answers up to 0.9 percentage points more reads in tests/policy and adds 1.5 KB less to a compressed
-//! module, but what it once allocated for many small values it keeps: it came to hold 41.0 MB where the bound was 33.6 MB. It
-//! also finds keys by hash, and strangers choose them, while std's `RandomState` hashes alike in every instance on wasm32,
-//! where nothing is imported to seed it.
+//! The crate `quick_cache` answers up to 0.9 percentage points more reads in tests/policy and adds
+//! 1.5 KB less to a compressed module. But it keeps memory that it once allocated for many small
+//! values: it came to hold 41.0 MB with a bound of 33.6 MB. It also finds keys by hash, and
+//! strangers choose the keys. On wasm32, std's `RandomState` hashes alike in every instance,
+//! because nothing is imported to seed it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,29 +21,29 @@ use std::{
     sync::Arc,
 };
 
-/// The values that one isolate remembers, by S3-FIFO (<https://s3fifo.com>): what is new stays in a small queue, and only
-/// what is read again while it is there, or soon after, comes into the main one.
+/// The cached values of one isolate, evicted by S3-FIFO (<https://s3fifo.com>). New keys enter a
+/// small queue. Only keys read again there, or soon after leaving it, reach the main queue.
 ///
-/// Everything is found by order, in logarithmic time whatever the keys are. Only ghosts are hashes, and whoever makes two of
-/// them equal has spared a key of their own one read. They are beside the bound: 8 bytes for each 64 KiB of it, and
-/// no more than 32 KiB.
+/// Everything is found by order, in logarithmic time for any keys. Only ghosts are hashes: a client
+/// that makes two of them equal has spared one of its own keys one read. Ghosts do not count
+/// towards the bound: they take 8 bytes for each 64 KiB of it, and at most 32 KiB.
 pub struct Hot<V> {
     bound: u64,
     entries: BTreeMap<Arc<str>, Entry<V>>,
     small: Queue,
     main: Queue,
-    /// Hashes of keys that left the small queue, the oldest first, and how many of them there may be.
+    /// Hashes of keys that left the small queue, the oldest first, and the most of them.
     ghosts: VecDeque<u64>,
     limit: usize,
     ticket: u64,
 }
 
-/// What became of a value that was inserted.
+/// The result of an insertion.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Inserted<V> {
-    /// Whether it is held now.
+    /// Whether the value is cached now.
     pub admitted: bool,
-    /// Those pushed out to make room for it.
+    /// The values that were evicted to make room for it.
     pub evicted: Vec<V>,
 }
 
@@ -59,7 +61,7 @@ enum Place {
     Main,
 }
 
-/// Keys in the order in which they came, and what their entries weigh.
+/// Keys in the order of insertion, and the weight of their entries.
 #[derive(Default)]
 struct Queue {
     keys: BTreeMap<u64, Arc<str>>,
@@ -67,11 +69,12 @@ struct Queue {
 }
 
 impl<V> Hot<V> {
-    /// What an entry weighs beside its value and its key: its places in the map and in a queue, which are trees whose nodes
-    /// may be half empty, and the allocation of the key. It is enough for a `V` of 56 bytes, measured on a 64-bit heap.
+    /// The weight of an entry beside its value and its key, in bytes. It covers its places in the
+    /// map and in a queue, which are trees whose nodes may be half empty, and the allocation of the
+    /// key. It is enough for a `V` of 56 bytes, measured on a 64-bit heap.
     pub const OVERHEAD: u64 = 256;
 
-    /// Remembers nothing yet, and never more than this many bytes.
+    /// Makes an empty cache of at most this many bytes.
     pub fn new(bound: u64) -> Self {
         Self {
             bound,
@@ -86,20 +89,21 @@ impl<V> Hot<V> {
         }
     }
 
-    /// Answers a value and counts the access.
+    /// Returns a value and counts the read.
     pub fn get(&mut self, key: &str) -> Option<&V> {
         let entry = self.entries.get_mut(key)?;
         entry.reads = entry.reads.saturating_add(1).min(READS);
         Some(&entry.value)
     }
 
-    /// Answers a value without counting the access.
+    /// Returns a value without counting the read.
     pub fn peek(&self, key: &str) -> Option<&V> {
         Some(&self.entries.get(key)?.value)
     }
 
-    /// Remembers a value of this many bytes in place of the one under its key, which is gone even where this one is not
-    /// admitted. With its key and [`Hot::OVERHEAD`] it must not weigh more than an eighth of the bound.
+    /// Inserts a value of this many bytes in place of the one under its key, which is gone even if
+    /// the new one is not admitted. With its key and [`Hot::OVERHEAD`] it must not weigh more than
+    /// an eighth of the bound.
     pub fn insert(&mut self, key: &str, value: V, bytes: u64) -> Inserted<V> {
         let old = self.take(key).map(|old| (old.place, old.reads));
         let mut evicted = Vec::new();
@@ -134,27 +138,27 @@ impl<V> Hot<V> {
         }
     }
 
-    /// Forgets a value, and answers it.
+    /// Removes a value, and returns it.
     pub fn remove(&mut self, key: &str) -> Option<V> {
         Some(self.take(key)?.value)
     }
 
-    /// The bytes that are held: values, keys and what is needed to find them.
+    /// The bytes in use: values, keys and the trees that find them.
     pub const fn bytes(&self) -> u64 {
         self.small.weight.saturating_add(self.main.weight)
     }
 
-    /// The number of values that are held.
+    /// The number of cached values.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is held.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether a key left the small queue not long ago; forgets that it did.
+    /// Whether a key left the small queue recently. Removes its ghost.
     fn was_here(&mut self, key: &str) -> bool {
         let ghost = Self::ghost(key);
         let place = self.ghosts.iter().position(|other| *other == ghost);
@@ -167,7 +171,7 @@ impl<V> Hot<V> {
         hasher.finish()
     }
 
-    /// Takes one step towards more room: an entry goes, or one moves on.
+    /// Does one step towards more room: evicts an entry, or moves one to the end of a queue.
     fn evict(&mut self) -> Option<V> {
         let place = if self.small.weight > self.bound / SMALL || self.main.keys.is_empty() {
             Place::Small
@@ -236,15 +240,16 @@ impl<V> fmt::Debug for Hot<V> {
     }
 }
 
-/// The part of the bound that the small queue may take before the main one gives way.
+/// The share of the bound, as a divisor, above which the small queue is evicted from first.
 const SMALL: u64 = 10;
 
-/// For this much of the bound there is one ghost: what a value takes on average, so that there are as many as values. With
-/// fewer, what is read in turn with much else is forgotten before its turn comes (50 % of reads are answered instead of 69 %);
-/// with more, what is hardly popular gets in.
+/// The bytes of the bound for each ghost: the average weight of a value, so that there are as many
+/// ghosts as values. With fewer ghosts, keys that are read in turn with many others are forgotten
+/// before their turn comes (a hit rate of 50 % instead of 69 %). With more, keys that are hardly
+/// popular get in.
 const GHOST: u64 = 64 * 1024;
 
-/// How many reads of an entry count: as often it is spared.
+/// The most reads of an entry that count. Each spares it one eviction.
 const READS: u8 = 3;
 
 #[cfg(test)]

@@ -26,10 +26,10 @@
 //! ```
 //!
 //! The sweep lists directories side by side, in one order: `blobs/`, `refs/`, `layers/` and
-//! `sweep/marks/` by digest, `uploads/` and `extents/` by upload. `<xx>` is the first two characters of
-//! `<encoded>`, so that people can list the bucket by parts. No component of a repository's name begins
-//! with `_`: the first such component ends the name, and no repository's keys begin with those of
-//! another.
+//! `sweep/marks/` by digest, `uploads/` and `extents/` by upload. `<xx>` is the first two
+//! characters of `<encoded>`, so that people can list the bucket by parts. No component of a
+//! repository's name begins with `_`: the first such component ends the name, and no repository's
+//! keys begin with those of another.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ use crate::{
 
 /// The key of an object of the bucket.
 ///
-/// Every text parses, and is displayed as it was: a key that this version does not know is
+/// Every text parses, and is displayed unchanged. A key that this version does not know is
 /// [`Key::Unknown`], so that code which deletes has to decide about it.
 ///
 /// The order of keys is not that of their texts, in which a bucket lists them.
@@ -62,7 +62,7 @@ pub enum Key {
     Blob(Digest),
     /// The bytes of one body.
     Extent(ExtentName),
-    /// A reason for which a repository holds a blob.
+    /// The reason why a repository holds a blob.
     Grant {
         digest: Digest,
         name: Name,
@@ -409,7 +409,7 @@ pub enum Prefix<'a> {
     Catalog,
     /// The steps of all uploads.
     Uploads,
-    /// The steps of an upload, whatever repository it is of.
+    /// The steps of an upload, in any repository.
     Upload(UploadId),
     /// The steps of an upload of a repository.
     Steps(&'a Name, UploadId),
@@ -467,10 +467,10 @@ impl fmt::Display for Prefix<'_> {
 }
 
 impl Prefix<'_> {
-    /// A text that comes after every known key with this prefix, and before those of the next name or
-    /// digest: to go on behind them in a listing.
+    /// A text that comes after every known key with this prefix, and before the keys of the next
+    /// name or digest. A listing goes on behind it.
     pub fn end(&self) -> String {
-        // No name, tag, digest or id has a `~`, and every character that they have comes before it.
+        // No name, tag, digest or id has a `~`, and all of their characters come before it.
         format!("{self}~")
     }
 }
@@ -489,7 +489,7 @@ fn digest(path: &str) -> Option<Digest> {
     path.replacen('/', ":", 1).parse().ok()
 }
 
-/// Parses a digest of two components, and returns what follows its slash.
+/// Parses a digest of two components, and returns the text after its slash.
 fn digest_and_rest(path: &str) -> Option<(Digest, &str)> {
     let (algorithm, rest) = path.split_once('/')?;
     let (encoded, rest) = rest.split_once('/')?;
@@ -558,7 +558,7 @@ fn parse_known(text: &str) -> Option<Key> {
     })
 }
 
-/// Parses the key of what a repository has beside blobs.
+/// Parses the key of a manifest, a tag or a referrer.
 fn parse_held(name: Name, kind: &str, rest: &str) -> Option<Key> {
     Some(match kind {
         "manifests" => Key::Manifest {
@@ -610,7 +610,7 @@ fn parse_sweep(rest: &str) -> Option<Key> {
 
 /// Whether a key is displayed as this text.
 fn is_displayed_as(key: &Key, text: &str) -> bool {
-    /// Takes what is written off the text.
+    /// The part of the text that has not been written yet.
     struct Rest<'a>(&'a str);
 
     impl fmt::Write for Rest<'_> {

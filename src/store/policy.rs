@@ -1,53 +1,55 @@
-//! The policy of the tiers: what is kept where, for how long, and what earns it.
+//! The policy of the tiers: the values that each tier keeps, for how long, and after how many
+//! reads.
 //!
-//! All of it is decided here, from sizes, numbers of reads and moments that are handed in.
+//! All of it is decided here, from sizes, numbers of reads and times that the caller passes.
 
 use std::time::Duration;
 
 use crate::{tier::Kind, time::Timestamp};
 
-/// What is kept where, for how long, and what earns it.
+/// The limits of each tier: sizes, retention and required reads.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
-    /// The bytes of memory for what is hot; with none, nothing is.
+    /// The memory for the hot tier, in bytes. With zero, nothing is hot.
     pub hot_bytes: u64,
-    /// The largest blob that is kept hot.
+    /// The largest blob that is kept hot, in bytes.
     pub hot_blob_bytes: u64,
-    /// How long something stays hot.
+    /// How long a value stays hot.
     pub hot_retention: Duration,
-    /// The largest blob that goes warm.
+    /// The largest blob that is promoted to the warm tier, in bytes.
     pub warm_blob_bytes: u64,
-    /// How long something stays warm; with no time, nothing is.
+    /// How long a value stays warm. With zero, nothing is warm.
     pub warm_retention: Duration,
-    /// How often something is read, lately, to earn a place in the warm tier.
+    /// The recent reads after which a value is promoted to the warm tier.
     pub warm_reads: u32,
-    /// The same for a span: what it took to inflate it is worth keeping sooner.
+    /// The same for a span: inflating it costs CPU, so it is promoted sooner.
     pub warm_span_reads: u32,
-    /// How long a read counts: after this time, half.
+    /// The half-life of a read: after this time it counts half.
     pub half_life: Duration,
-    /// How long the warm tier may take to answer before the cold one is asked.
+    /// The timeout for a read of the warm tier, after which the cold one is asked.
     pub warm_patience: Duration,
-    /// Whether warm values are compressed, where that makes them smaller by a tenth.
+    /// Whether warm values are compressed, if that makes them smaller by a tenth.
     pub compresses: bool,
-    /// How long it is believed that something is there: after a deletion elsewhere, the longest that it is still answered.
+    /// The longest time that a positive answer is cached. After a deletion elsewhere, it may be
+    /// served for that long.
     pub staleness: Duration,
-    /// How long it is believed that something is not there, for those who could not have pushed it.
+    /// How long "not found" is cached, for callers without push permission.
     pub absence: Duration,
 }
 
 impl Policy {
-    /// The largest value that the warm tier takes, with room for what is said of it.
+    /// The largest value that fits the warm tier, in bytes, with room for its header.
     pub const MAX_WARM: u64 = 24 * 1024 * 1024;
 
-    /// The shortest time to live that the warm tier takes.
+    /// The shortest time to live that the warm tier accepts.
     pub const MIN_WARM: Duration = Duration::from_secs(60);
 
-    /// Whether something is ever warm.
+    /// Whether there is a warm tier.
     pub const fn has_warm(&self) -> bool {
         !self.warm_retention.is_zero()
     }
 
-    /// Whether a blob is read into memory at all: where it would stay in no tier, its bytes only pass by.
+    /// Whether a blob is read into memory at all. If no tier would keep it, its bytes are streamed.
     pub const fn holds_blob(&self, size: u64) -> bool {
         (self.hot_bytes > 0 && size <= self.hot_blob_bytes)
             || (self.has_warm() && size <= self.warm_blob_bytes)
@@ -61,8 +63,9 @@ impl Policy {
         }
     }
 
-    /// Whether a value of this size that was read this often, lately, goes warm. A link goes with its manifest, a page with the index
-    /// that it is part of or not at all.
+    /// Whether a value of this size is promoted to the warm tier after this many recent reads. A
+    /// link is promoted with its manifest. A page is promoted with the index that it is part of, or
+    /// not at all.
     pub const fn earns_warm(&self, kind: Kind, size: u64, reads: u32) -> bool {
         let (fits, enough) = match kind {
             Kind::Manifest | Kind::Index => (size <= Self::MAX_WARM, self.warm_reads),
@@ -73,9 +76,10 @@ impl Policy {
         self.has_warm() && fits && reads >= enough
     }
 
-    /// When something that was confirmed by the cold tier at this moment is no longer answered from memory.
+    /// When a value that the cold tier confirmed at this time expires in the hot tier.
     ///
-    /// Bytes never change; what does is whether a repository has them, which links and manifests say.
+    /// Bytes never change. Whether a repository has them may change, and links and manifests say
+    /// that.
     pub fn hot_until(&self, kind: Kind, confirmed: Timestamp) -> Timestamp {
         confirmed
             + match kind {
@@ -84,7 +88,7 @@ impl Policy {
             }
     }
 
-    /// When something that was confirmed by the cold tier at this moment is no longer answered from the warm tier.
+    /// When a value that the cold tier confirmed at this time expires in the warm tier.
     pub fn warm_until(&self, kind: Kind, confirmed: Timestamp) -> Timestamp {
         confirmed
             + match kind {

@@ -1,8 +1,9 @@
-//! A store over another one that asks again where that is safe.
+//! A store over another one that retries safe operations.
 //!
-//! Reads, lists, deletes and unconditional writes of bytes in memory say the same thing however often they are said. A
-//! conditional write does not: one that failed may have been kept, and asked again it would seem lost to somebody else. A
-//! stream can't be read twice. Those are repeated only where the store says that nothing was done.
+//! Reads, lists, deletes and unconditional writes of bytes in memory are idempotent. A conditional
+//! write is not: a failed one may have been stored, and its retry would seem to have lost to
+//! another writer. A stream can't be read twice. A conditional write is retried only if the store
+//! says that nothing was done, and a stream never.
 
 use std::{future::Future, time::Duration};
 
@@ -16,14 +17,14 @@ use crate::{
     },
 };
 
-/// How long each repetition waits: R2 takes one write a second for a key.
+/// The back-off of each retry. R2 accepts one write a second for a key.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_millis(1_200),
 ];
 
-/// A store that asks again.
+/// A store that retries.
 #[derive(Debug)]
 pub struct Retry<S, H> {
     store: S,
@@ -61,7 +62,7 @@ impl<S, H: Clock + Log> Retry<S, H> {
     }
 }
 
-/// Whether an operation that can be said twice may succeed when it is.
+/// Whether an idempotent operation may succeed when it is retried.
 const fn is_passing(error: &StoreError) -> bool {
     match error {
         StoreError::Throttled(_) | StoreError::Failed(_) => true,
@@ -69,7 +70,7 @@ const fn is_passing(error: &StoreError) -> bool {
     }
 }
 
-/// Whether the store did nothing.
+/// Whether the store reports that nothing was done.
 const fn is_refused(error: &StoreError) -> bool {
     match error {
         StoreError::Throttled(_) => true,

@@ -1,4 +1,4 @@
-//! The checks that every store passes: one list, run on the store in memory and on the one at the edge.
+//! The checks that every store passes: one list, run on the store in memory and on R2.
 
 use std::rc::Rc;
 
@@ -21,8 +21,8 @@ mod pieces;
 mod streams;
 mod values;
 
-/// Runs every check on an empty store. `body` makes a stream of bytes; large streams are checked as well, in pieces of
-/// `part` bytes where the store has such a thing.
+/// Runs every check on an empty store. `body` makes a stream of bytes. Streams larger than `part`
+/// bytes are checked as well, for stores that write in parts.
 pub async fn run<P: Platform>(
     store: &Rc<P::Cold>,
     host: &P::Host,
@@ -114,7 +114,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         Ok(object.body)
     }
 
-    /// A piece that is an object, or a range of it.
+    /// A piece that reads an object, or a range of it.
     fn later(&self, key: &'static str, range: Option<ByteRange>) -> Piece<P::Body, P::Bytes> {
         let store = self.store.clone();
         Piece::Later(Later(Box::pin(async move {
@@ -141,7 +141,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         Ok(length)
     }
 
-    /// Lets the store do what it would do by itself.
+    /// Gives the store time for its background work.
     async fn wait(&self) -> Check {
         for _ in 0..5 {
             self.store.head("nothing").await.map_err(text)?;

@@ -1,12 +1,14 @@
 //! The tiers and their order: hot, then warm, then cold.
 //! One file, because all tiers share the state that decides between them.
 //!
-//! Everything that is read by its digest goes through `Tiers`: from memory if it is there; else one request of this
-//! isolate reads it for all who want it, from the warm tier and, where that does not have it, from the cold one. What was read
-//! often goes warm, after the reply. A tier that fails, is late or gives something else than it was asked for is passed over.
+//! All content that is read by its digest goes through `Tiers`. On a hot miss, one request of this
+//! isolate reads it for all concurrent callers: from the warm tier, or on a miss from the cold one.
+//! Content that is read often is promoted to the warm tier after the reply. A tier that fails,
+//! times out or returns wrong content is skipped.
 //!
-//! Bytes are named by their digest and never change. That a repository has them may change, so an answer that says so is
-//! believed for a stated time only, and not beyond a push or a deletion that this isolate has seen.
+//! Bytes are named by their digest and never change. Whether a repository has them may change. So
+//! such an answer is cached for a stated time only, and never beyond a push or a deletion that this
+//! isolate has seen.
 
 use std::{
     cell::{Cell, RefCell},
@@ -50,7 +52,7 @@ use self::wanted::Found;
 mod changes;
 mod wanted;
 
-/// The tiers of one isolate. The cold one is handed in with each read.
+/// The tiers of one isolate. Each read brings its own way to the cold tier.
 pub struct Tiers<P: Platform> {
     warm: P::Warm,
     host: P::Host,
@@ -58,22 +60,22 @@ pub struct Tiers<P: Platform> {
     metrics: Rc<Metrics>,
     hot: RefCell<Hot<Entry<P::Bytes>>>,
     frequency: RefCell<Frequency>,
-    /// What is believed of the warm tier.
+    /// The assumed state of keys in the warm tier.
     warmth: RefCell<Hot<Warmth>>,
     changes: Changes,
     flights: Flights<(Found<P::Bytes>, Timestamp, Tier)>,
 }
 
-/// What is believed of content in the warm tier.
+/// The assumed state of content in the warm tier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Warmth {
     /// It is there until then.
     Until(Timestamp),
-    /// It is not, and not to be written before then.
+    /// It is not there, and must not be written before then.
     Not(Timestamp),
 }
 
-/// What is kept hot.
+/// A value of the hot tier.
 #[derive(Debug)]
 struct Entry<B> {
     found: Found<B>,
@@ -108,17 +110,17 @@ impl<P: Platform> Tiers<P> {
         }
     }
 
-    /// What is kept where.
+    /// The policy of the tiers.
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Reads content from the nearest tier, where `cold` reads it from the bucket; `None` if it is not
-    /// there. Of many who want it at the same time, one reads it.
+    /// Reads content from the nearest tier, of which `cold` reads the bucket. `None` if it is
+    /// absent. Of concurrent callers, one reads it.
     ///
     /// # Errors
     ///
-    /// Those of `cold`.
+    /// The errors of `cold`.
     pub async fn content(
         &self,
         wanted: Wanted<'_>,
@@ -129,11 +131,11 @@ impl<P: Platform> Tiers<P> {
         self.content_from(wanted, trace, far).await
     }
 
-    /// The same, where `far` reads it from the bucket or an upstream, and says from which.
+    /// Like [`Self::content`], but `far` reads the bucket or an upstream, and returns which.
     ///
     /// # Errors
     ///
-    /// Those of `far`.
+    /// The errors of `far`.
     pub async fn content_from(
         &self,
         wanted: Wanted<'_>,
@@ -146,16 +148,16 @@ impl<P: Platform> Tiers<P> {
         };
         Ok(match self.read_through(wanted, trace, far).await? {
             Found::Content(content) => Some(content),
-            // The key of content is the key of no link.
+            // The key of content is never the key of a link.
             Found::Absent | Found::Link(_) => None,
         })
     }
 
-    /// Reads what is known of a blob in a repository; `None` if it may not read the blob.
+    /// Reads the link of a blob in a repository. `None` if the repository may not read the blob.
     ///
     /// # Errors
     ///
-    /// Those of `cold`.
+    /// The errors of `cold`.
     pub async fn link(
         &self,
         name: &Name,
@@ -170,7 +172,7 @@ impl<P: Platform> Tiers<P> {
         let wanted = Wanted::Link(name, digest);
         Ok(match self.read_through(wanted, trace, far).await? {
             Found::Link(known) => Some(known),
-            // The key of a link is the key of no content.
+            // The key of a link is never the key of content.
             Found::Absent | Found::Content(_) => None,
         })
     }
@@ -198,14 +200,15 @@ impl<P: Platform> Tiers<P> {
                             filled
                         }
                         Boarding::Follow(follow) => match follow.wait(&self.host).await {
-                            // It may have been asked before a deletion that came before this request.
+                            // The leader may have read before a deletion that preceded this
+                            // request.
                             Some(landed)
                                 if believed(&landed.0) && !self.changes.since(&key, landed.1) =>
                             {
                                 self.metrics.joined(kind);
                                 landed
                             }
-                            // Who waited for a leader that failed tries it itself.
+                            // If the leader failed, each follower reads for itself.
                             Some(_) | None => self.fill(wanted, &key, &far).await?,
                         },
                     }
@@ -218,20 +221,20 @@ impl<P: Platform> Tiers<P> {
         Ok(found)
     }
 
-    /// Inserts content that this isolate has just put into the cold tier.
+    /// Inserts content that this isolate has just written to the cold tier.
     pub fn insert(&self, wanted: Wanted<'_>, content: Content<P::Bytes>) {
         let found = Found::Content(Rc::new(content));
         self.keep(&wanted.key(), wanted.kind(), &found, self.host.now());
     }
 
-    /// Whether memory has something, without reading it.
+    /// Whether the hot tier has a value, without counting a read.
     pub fn is_hot(&self, wanted: Wanted<'_>) -> bool {
         let hot = self.hot.borrow();
         hot.peek(&wanted.key())
             .is_some_and(|entry| entry.until > self.host.now())
     }
 
-    /// What is known of a blob in a repository without asking any other tier.
+    /// The cached link of a blob in a repository, from the hot tier only.
     pub fn known(&self, name: &Name, digest: &Digest) -> Option<Rc<Known>> {
         let hot = self.hot.borrow();
         match hot.peek(&Key::link(digest, name).to_string()) {
@@ -244,15 +247,16 @@ impl<P: Platform> Tiers<P> {
         }
     }
 
-    /// Says that a push has changed what is there: nothing that was read before is answered from memory any more.
+    /// Invalidates a key after a push. Values that were read before are no longer served from
+    /// memory.
     pub fn changed(&self, wanted: Wanted<'_>) {
         let key = wanted.key();
         self.changes.note(&key, self.host.now());
         self.forget(&key, Demotion::Changed);
     }
 
-    /// Says that something was deleted, or is of no use. No tier of this isolate answers for it from here on; what others hold, they hold for
-    /// as long as it may be stale.
+    /// Invalidates a key after a deletion, or because its value is useless. No tier of this isolate
+    /// serves it any more. Other isolates may serve it until it expires there.
     pub async fn withdraw(&self, wanted: Wanted<'_>) {
         let key = wanted.key();
         self.changed(wanted);
@@ -261,8 +265,8 @@ impl<P: Platform> Tiers<P> {
         }
     }
 
-    /// Writes content to the warm tier, with the links of the blobs that it names. It failing is counted and logged, and
-    /// harms nobody.
+    /// Writes content to the warm tier, with the links of the blobs that it names. A failure is
+    /// counted and logged, and fails no request.
     pub async fn promote(&self, promotion: Promotion<P::Bytes>, links: Vec<Link>) {
         let Promotion {
             content,
@@ -295,7 +299,7 @@ impl<P: Platform> Tiers<P> {
             Ok((size, saved)) => {
                 self.metrics.promoted(kind, size, saved);
                 self.note_warmth(&key, Warmth::Until(until));
-                // What was deleted while it was being written is taken back.
+                // If it was deleted during the write, delete the warm value too.
                 if self.changes.since(&key, confirmed) {
                     self.drop_warm(&key, kind, Demotion::Changed).await;
                 }
@@ -307,7 +311,7 @@ impl<P: Platform> Tiers<P> {
         }
     }
 
-    /// What memory holds, and when the cold tier said so.
+    /// The value of the hot tier, and when the cold tier confirmed it.
     fn recall(&self, key: &str, kind: Kind) -> Option<(Found<P::Bytes>, Timestamp)> {
         let found = match self.hot.borrow_mut().get(key) {
             Some(entry) if entry.until > self.host.now() => {
@@ -324,7 +328,7 @@ impl<P: Platform> Tiers<P> {
         found
     }
 
-    /// Reads from the warm tier, else from the cold one, and keeps what was found.
+    /// Reads from the warm tier, else from the cold one, and caches the result in memory.
     async fn fill(
         &self,
         wanted: Wanted<'_>,
@@ -347,7 +351,7 @@ impl<P: Platform> Tiers<P> {
         Ok((found, asked, tier))
     }
 
-    /// Reads from the warm tier, and believes it only as far as it can be checked.
+    /// Reads from the warm tier, and verifies the value before it is used.
     async fn fill_from_warm(
         &self,
         wanted: Wanted<'_>,
@@ -393,12 +397,14 @@ impl<P: Platform> Tiers<P> {
         self.metrics.hit(Tier::Warm, kind);
         self.note_warmth(key, Warmth::Until(until));
         if let Wanted::Manifest(name, _) = wanted {
-            // The digest is of the bytes alone: what else the value says of them may be another's.
+            // The digest covers the bytes alone, so the rest of the value is not trusted for the
+            // media type.
             if let Ok(media_type) = manifest::media_type(&value.content.bytes.to_vec()) {
                 value.content.media_type = media_type;
             }
             for link in value.links {
-                // Who pulled the image pulled its blobs as well.
+                // A client that pulled the image pulled its blobs as well, so they are assumed to
+                // be warm.
                 let blob_until = self.policy.warm_until(Kind::Blob, link.confirmed);
                 self.note_warmth(
                     &Key::blob(&link.digest).to_string(),
@@ -418,7 +424,7 @@ impl<P: Platform> Tiers<P> {
                 );
             }
         }
-        // Bytes are as good as new; that a repository has them is as old as it says.
+        // Bytes are as good as new. That a repository has them is only as recent as the value says.
         let confirmed = match kind {
             Kind::Blob | Kind::Index | Kind::Page | Kind::Span => self.host.now(),
             Kind::Manifest | Kind::Link => value.confirmed,
@@ -426,7 +432,7 @@ impl<P: Platform> Tiers<P> {
         Some((value.content, confirmed))
     }
 
-    /// Keeps what was found hot, unless something was pushed or deleted since the question was asked.
+    /// Caches a result in the hot tier, unless a push or a deletion came after the read began.
     fn keep(&self, key: &str, kind: Kind, found: &Found<P::Bytes>, confirmed: Timestamp) {
         let (until, bytes) = match found {
             Found::Content(content) => {
@@ -436,7 +442,7 @@ impl<P: Platform> Tiers<P> {
                 self.policy.hot_until(kind, confirmed),
                 weight(&known.record),
             ),
-            // It may be made at any moment, by whoever asks.
+            // Never cached: any caller may create the index at any moment.
             Found::Absent if kind == Kind::Index => return,
             Found::Absent => (confirmed + self.policy.absence, 0),
         };
@@ -467,7 +473,7 @@ impl<P: Platform> Tiers<P> {
         self.metrics.hot_bytes.set(signed(hot.bytes()));
     }
 
-    /// Counts a read of content, and promotes it where it was read often.
+    /// Counts a read of content, and promotes the content if it is read often.
     fn consider(
         &self,
         wanted: Wanted<'_>,
@@ -488,7 +494,7 @@ impl<P: Platform> Tiers<P> {
         if warmth.is_some_and(|(Warmth::Until(until) | Warmth::Not(until))| until > now) {
             return;
         }
-        // Only one of those who read it now writes it.
+        // Only one of the concurrent readers writes it.
         self.note_warmth(key, Warmth::Not(now + PAUSE));
         let name = match wanted {
             Wanted::Manifest(name, _) => Some(name.clone()),
@@ -509,7 +515,7 @@ impl<P: Platform> Tiers<P> {
         }
     }
 
-    /// Takes a value out of memory, and answers its kind.
+    /// Removes a value from memory, and returns its kind.
     fn take(&self, key: &str) -> Option<Kind> {
         let mut hot = self.hot.borrow_mut();
         let entry = hot.remove(key)?;
@@ -519,9 +525,9 @@ impl<P: Platform> Tiers<P> {
         Some(entry.kind)
     }
 
-    /// Whether the warm tier is worth asking. A read of it costs more than one of the cold tier, so it is asked for a manifest,
-    /// for what took inflating, and for a blob that is believed to be there: one that a warm manifest names, or that went there
-    /// from here.
+    /// Whether to ask the warm tier. A read of it costs more than one of the cold tier. So it is
+    /// asked for manifests, and for indexes and spans, because decompression costs CPU. It is asked
+    /// for a blob only if a warm manifest names the blob or this isolate promoted it.
     fn may_be_warm(&self, kind: Kind, key: &str) -> bool {
         match kind {
             Kind::Manifest | Kind::Index | Kind::Span => true,
@@ -557,7 +563,7 @@ impl<P: Platform> Tiers<P> {
     }
 }
 
-/// About the bytes of memory that a record takes.
+/// The approximate memory of a record, in bytes.
 fn weight(record: &Record) -> u64 {
     match record {
         Record::Bytes { .. } => 64,
@@ -575,11 +581,12 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// What an entry takes beside its bytes: itself, what it points to, and a media type.
+/// The memory of an entry beside its bytes: the entry itself, the values that it points to, and a
+/// media type.
 const ENTRY: u64 = 256;
 
-/// The memory for what is known to be warm: some thousand keys.
+/// The memory for the assumed state of the warm tier, in bytes: some thousand keys.
 const REMEMBERED: u64 = 512 * 1024;
 
-/// How long content is not written again after it was tried.
+/// How long content is not written again after an attempt.
 const PAUSE: Duration = Duration::from_secs(60);

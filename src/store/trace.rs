@@ -8,13 +8,13 @@ use std::{
 
 use crate::{store::after::Notes, tier::Tier};
 
-/// What one request asked of the tiers.
+/// The questions that one request asked the tiers.
 #[derive(Debug)]
 pub struct Trace<B> {
-    /// Whether the one who asks believes that something was not there a moment ago. Who may push it does not: it may be
-    /// there since.
+    /// Whether a cached "absent" may be used. Never for a caller who can push: another isolate may
+    /// have stored the content since.
     pub believes_absence: Cell<bool>,
-    /// Why what is stored was served, where an upstream should have been asked again.
+    /// Why a stored value was served although the upstream should have been asked again.
     pub stale: Cell<Option<&'static str>>,
     steps: RefCell<Vec<Step>>,
     last: Cell<Option<Tier>>,
@@ -42,8 +42,8 @@ impl<B> Default for Trace<B> {
 }
 
 impl<B> Trace<B> {
-    /// Notes which tier answered a question, and how long it took. Questions of one kind that one tier answered count as one:
-    /// a file may be made of thousands.
+    /// Notes which tier answered a question, and how long it took. Questions of one kind that one
+    /// tier answered count as one, because a file may be made of thousands.
     pub fn step(&self, what: &'static str, tier: Tier, took: Duration) {
         self.last.set(Some(tier));
         let mut steps = self.steps.borrow_mut();
@@ -54,12 +54,13 @@ impl<B> Trace<B> {
         }
     }
 
-    /// The tier that gave the last answer, which is what the reply is made of.
+    /// The tier that gave the last answer. The reply is made of that answer.
     pub fn tier(&self) -> Option<Tier> {
         self.last.get()
     }
 
-    /// The value of a `Server-Timing` header: each kind of question, the tier that answered, milliseconds.
+    /// The value of a `Server-Timing` header: each kind of question, the tier that answered, and
+    /// milliseconds.
     ///
     /// <https://www.w3.org/TR/server-timing/>
     pub fn server_timing(&self) -> String {

@@ -1,4 +1,4 @@
-//! Values as they are kept warm: what is said of some content, and the content, neither of which is believed unseen.
+//! Values in the form of the warm tier: a header and the content, both verified before use.
 //!
 //! ```text
 //! value   = magic length check header content
@@ -9,8 +9,8 @@
 //! content = the bytes, or the bytes in the zlib format (RFC 1950) where the header says so
 //! ```
 //!
-//! The content has the digest it is asked for by, or the one that the header says, so what is wrong with it shows; the header
-//! has a digest of its own.
+//! The content is verified against the digest of its name, or the one in the header. The header is
+//! verified against its own check.
 
 use std::fmt;
 
@@ -26,17 +26,17 @@ use crate::{
     time::Timestamp,
 };
 
-/// Content that is named by its digest.
+/// Content that tiers hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Content<B> {
-    /// Its media type; empty for bytes that no client is told a type of.
+    /// Its media type. Empty for bytes that clients never see with a type.
     pub media_type: String,
     /// Its bytes.
     pub bytes: B,
 }
 
 impl<B> Content<B> {
-    /// Bytes that no client is told a type of: an index, a page of one, a span.
+    /// Makes content without a media type: an index, a page of one, or a span.
     pub const fn untyped(bytes: B) -> Self {
         Self {
             media_type: String::new(),
@@ -45,7 +45,7 @@ impl<B> Content<B> {
     }
 }
 
-/// What a warm value says of its content.
+/// The header of a warm value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Header {
@@ -54,39 +54,40 @@ struct Header {
     #[serde(default, skip_serializing_if = "is_false")]
     compressed: bool,
     confirmed: Timestamp,
-    /// Of content that is asked for by another name.
+    /// The digest of content that is not named by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     links: Vec<Link>,
 }
 
-/// Where the bytes of a blob are that a manifest names, so that one read warms all that a pull asks for.
+/// The place of a blob that a manifest names, so that one read brings the links of all blobs of a
+/// pull.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Link {
     /// The blob.
     pub digest: Digest,
-    /// Where its bytes are.
+    /// The place of its bytes.
     pub record: Record,
-    /// When the cold tier said so.
+    /// When the cold tier confirmed it.
     pub confirmed: Timestamp,
-    /// Which kind of grant gave the right to it; `None` in values of an older version.
+    /// Which kind of grant gave the right to it. `None` in values of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right: Option<Right>,
 }
 
-/// What is kept warm.
+/// A value of the warm tier.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Value<B> {
     /// The content.
     pub content: Content<B>,
-    /// When the cold tier said that it is there.
+    /// When the cold tier confirmed that it is there.
     pub confirmed: Timestamp,
     /// The blobs that it names, as far as they are known.
     pub links: Vec<Link>,
 }
 
-/// Why a warm value was not believed.
+/// Why a warm value was rejected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Poisoned(&'static str);
 
@@ -96,18 +97,18 @@ impl fmt::Display for Poisoned {
     }
 }
 
-/// A value as it is written, and the bytes that compression saved.
+/// A value in its written form, and the bytes that compression saved.
 #[derive(Debug)]
 pub struct Sealed<B> {
-    /// What is written.
+    /// The bytes to write.
     pub bytes: B,
-    /// How many bytes fewer it is than uncompressed.
+    /// The number of bytes that compression saved.
     pub saved: u64,
 }
 
 impl<B: Bytes> Value<B> {
-    /// Makes the bytes that are written. The content is compressed where that makes it smaller by a tenth, and its digest is
-    /// written where it is not named by that.
+    /// Makes the bytes to write. The content is compressed if that makes it smaller by a tenth. Its
+    /// digest is written if the content is not named by it.
     pub async fn seal(self, compresses: bool, is_named: bool) -> Result<Sealed<B>, StoreError> {
         let size = self.content.bytes.len();
         let digest = if is_named {
@@ -144,8 +145,8 @@ impl<B: Bytes> Value<B> {
         })
     }
 
-    /// Reads a value whose content should have this digest, or the one that it says. The outer error is the platform's, the inner one says what is wrong
-    /// with the value.
+    /// Reads a value and verifies its content against this digest, or else the one in its header.
+    /// The outer error is the platform's. The inner one says why the value is rejected.
     pub async fn open(
         bytes: &B,
         digest: Option<&Digest>,
@@ -180,7 +181,7 @@ impl<B: Bytes> Value<B> {
     }
 }
 
-/// Reads the header, and where the content begins.
+/// Reads the header, and returns the offset of the content.
 fn open_header<B: Bytes>(bytes: &B) -> Option<(Header, u64)> {
     let prefix = bytes.slice(0, PREFIX).to_vec();
     let rest = prefix.strip_prefix(MAGIC)?;
@@ -311,7 +312,7 @@ mod tests {
                 for bit in 0..8 {
                     let mut flipped = sealed.clone();
                     flipped[at] ^= 1 << bit;
-                    // What a decompressor does not look at may be flipped without harm.
+                    // Bits that a decompressor ignores may be flipped without harm.
                     if let Ok(opened) = open(&flipped, &digest) {
                         assert_eq!(opened, value(&bytes), "byte {at}");
                     }

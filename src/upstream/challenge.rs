@@ -1,20 +1,21 @@
-//! Challenges: how an upstream wants to be signed in to.
+//! Challenges: how to sign in to an upstream.
 //!
-//! RFC 9110, section 11.6.1, and distribution's token specification. Upstreams send several challenges in one header or in
-//! several, quoted and not, in any order of parameters; what is not understood is passed over.
+//! RFC 9110, section 11.6.1, and distribution's token specification. Upstreams send several
+//! challenges in one header or in several, quoted and not, in any order of parameters. Unknown ones
+//! are ignored.
 
 use http_auth::{ChallengeRef, parse_challenges};
 
-/// What to do about a 401.
+/// The way to sign in after a 401.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Challenge {
-    /// Ask for a token at an address.
+    /// Request a token at an address.
     Bearer {
-        /// The address, with what the upstream put into its query.
+        /// The address, with the query that the upstream put into it.
         realm: String,
-        /// What the upstream calls itself.
+        /// The name of the upstream's service.
         service: Option<String>,
-        /// What it wants the token to be for; without it, what the request is for.
+        /// The scope of the token. `None` for the scope of the request.
         scope: Option<String>,
     },
     /// Send user and password.
@@ -22,7 +23,8 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// The best of the challenges in the values of `WWW-Authenticate`: Bearer where there is one.
+    /// Parses the values of `WWW-Authenticate`, and returns the best challenge: Bearer if there is
+    /// one.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut found = None;
         for value in values {
@@ -44,7 +46,7 @@ impl Challenge {
         found
     }
 
-    /// The address of a token for a scope; `None` where there is none to ask.
+    /// The address of a token for a scope. `None` for a challenge without one.
     pub fn token_address(&self, scope_of_request: &str) -> Option<String> {
         let Self::Bearer {
             realm,
@@ -87,7 +89,7 @@ mod tests {
         })
     }
 
-    /// As registries send them.
+    /// Challenges as registries send them.
     #[test]
     fn are_understood() {
         for (values, expected) in [
@@ -157,7 +159,7 @@ mod tests {
             ),
             (&[r#"Basic realm="Registry Realm""#], Some(Challenge::Basic)),
             (&["Negotiate, Basic realm=\"x\""], Some(Challenge::Basic)),
-            // A token without an address to get it at is no way in.
+            // A token without an address to request it at is no way to sign in.
             (&[r#"Bearer service="s""#], None),
             (&[r#"Bearer realm="""#], None),
             (&["Negotiate"], None),

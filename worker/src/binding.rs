@@ -4,7 +4,7 @@ use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use worker::Env;
 
-/// The value that is bound to a name. `None` if there is none: null, too, is none.
+/// The value that is bound to a name. `None` if there is none, or if it is null.
 fn value(env: &Env, name: &str) -> Option<JsValue> {
     let value = Reflect::get(env, &name.into()).ok()?;
     (!value.is_undefined() && !value.is_null()).then_some(value)
@@ -12,8 +12,9 @@ fn value(env: &Env, name: &str) -> Option<JsValue> {
 
 /// Finds the binding of a name by a method of [`Env`]. `None` if nothing is bound.
 ///
-/// The methods read the name of the constructor of a binding. If that is null, or JSON with a member
-/// of that name, they throw an exception through Rust, which ends the instance at each request.
+/// The methods read the name of the constructor of a binding. If that is null, or JSON with a
+/// member of that name, they throw an exception through Rust, which ends the instance at each
+/// request.
 ///
 /// # Errors
 ///
@@ -31,11 +32,11 @@ pub(crate) fn find<T>(
     Some(method(env, name).map_err(|error| error.to_string()))
 }
 
-/// The same for a binding that must be there. `kind` is for the error.
+/// Finds a required binding, as [`find`] does. `kind` is for the error.
 ///
 /// # Errors
 ///
-/// What is not bound, why, and what to do.
+/// The missing binding, the reason, and the action to take.
 pub(crate) fn require<T>(
     env: &Env,
     name: &str,

@@ -1,4 +1,4 @@
-//! Bytes in the platform's memory, and what it does with them natively.
+//! Bytes in the platform's memory, and its native operations on them.
 
 use std::{fmt, rc::Rc};
 
@@ -18,14 +18,15 @@ use crate::{
     reader,
 };
 
-/// RFC 1950, which the platform calls so.
+/// The platform's name of RFC 1950.
 const ZLIB: &str = "deflate";
 
-/// A view of bytes that stay in JavaScript's memory. Nobody writes to them, while a clone is there of those that are in a part buffer.
+/// A view of bytes that stay in JavaScript's memory. A part buffer is not written to while a clone
+/// of its bytes exists.
 #[derive(Clone)]
 pub(crate) struct Bytes {
     pub(crate) view: Uint8Array,
-    /// That of the view, which is asked for more often than the bytes are.
+    /// The length of the view, cached because it is read more often than the bytes.
     length: u32,
     part: Option<Rc<Part>>,
 }
@@ -37,7 +38,7 @@ impl fmt::Debug for Bytes {
 }
 
 impl Bytes {
-    /// Bytes in memory of their own, and how many they are.
+    /// Makes bytes in memory of their own, with their length.
     pub(crate) const fn of(view: Uint8Array, length: u32) -> Self {
         Self {
             view,
@@ -46,7 +47,7 @@ impl Bytes {
         }
     }
 
-    /// Bytes in a part buffer, which is free again when the last clone of them is dropped.
+    /// Makes bytes in a part buffer, which is free again when the last clone is dropped.
     pub(crate) fn of_part(view: Uint8Array, length: u32, mut part: Part) -> Self {
         part.restore(&view);
         Self {
@@ -56,7 +57,7 @@ impl Bytes {
         }
     }
 
-    /// All bytes of a stream.
+    /// Reads all bytes of a stream.
     pub(crate) async fn read(stream: &ReadableStream) -> Result<Self, StoreError> {
         let response = Response::new_with_opt_readable_stream(Some(stream)).map_err(failed)?;
         let buffer = JsFuture::from(response.array_buffer().map_err(failed)?);
@@ -66,7 +67,7 @@ impl Bytes {
         Ok(Self::of(view, length))
     }
 
-    /// All bytes of a stream that has this many.
+    /// Reads all bytes of a stream of this length.
     pub(crate) async fn hold(stream: &ReadableStream, length: u64) -> Result<Self, StoreError> {
         let length = u32::try_from(length).map_err(|_| StoreError::Length)?;
         Ok(Self::of(reader::hold(stream, length).await?, length))
@@ -128,7 +129,7 @@ impl store::Bytes for Bytes {
     }
 }
 
-/// How many bytes there are in wasm's memory, which has addresses of 32 bits.
+/// The number of bytes in wasm's memory, which has addresses of 32 bits.
 fn length_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

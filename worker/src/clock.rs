@@ -3,7 +3,7 @@
 use js_sys::Date;
 use strata::time::Timestamp;
 
-/// The time, which on this platform moves only when something was awaited.
+/// The current time. On this platform it moves only when the code has awaited something.
 pub(crate) fn now() -> Timestamp {
     #[expect(
         clippy::cast_possible_truncation,

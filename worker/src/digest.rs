@@ -6,7 +6,7 @@ use strata::{
     store::StoreError,
 };
 
-/// The digest that the platform has computed.
+/// Makes a digest of a hash that the platform computed.
 pub(crate) fn digest(algorithm: Algorithm, hash: &Uint8Array) -> Result<Digest, StoreError> {
     Digest::from_hash(algorithm, &hash.to_vec()).ok_or_else(|| {
         StoreError::Failed("the platform's hash has another length than the algorithm".to_owned())

@@ -1,11 +1,11 @@
-//! Errors of JavaScript, as the core names them.
+//! Errors of JavaScript, translated for the core.
 
 use strata::store::StoreError;
 use wasm_bindgen::{JsCast as _, JsValue};
 
-/// What went wrong in a store, by the number that R2 ends its messages with.
+/// Translates an error of a store, by the number at the end of R2's messages.
 ///
-/// The errors of `worker` give back the JavaScript error that they were made of.
+/// The errors of `worker` convert back to the JavaScript error that they were made from.
 ///
 /// <https://developers.cloudflare.com/r2/api/error-codes/>
 pub(crate) fn failed(error: impl Into<JsValue>) -> StoreError {

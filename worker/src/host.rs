@@ -1,4 +1,4 @@
-//! Time, randomness, streams, slow hashing and the log, as the platform gives them.
+//! The platform's time, randomness, streams, slow hashing and log.
 
 use std::{rc::Rc, time::Duration};
 
@@ -35,7 +35,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// With the rate limiters of the environment, if it has any.
+    /// Makes a host with the rate limiters of the environment, if it has any.
     pub(crate) fn of(env: &Env) -> Self {
         Self {
             sign_ins: limiter(env, "SIGN_INS"),
@@ -44,8 +44,8 @@ impl Edge {
     }
 }
 
-/// The rate limiter that is bound to a name. A binding of another kind is an error in the log: it
-/// limits nothing, and whoever bound it believes that it does.
+/// The rate limiter that is bound to a name. A binding of another kind is logged as an error: it
+/// limits nothing, although the operator expects it to.
 fn limiter(env: &Env, name: &str) -> Option<Rc<RateLimiter>> {
     let limiter = binding::find(env, name, Env::rate_limiter)?.inspect_err(|error| {
         let fields = [("binding", name), ("error", error)];
@@ -162,7 +162,7 @@ impl RateLimit for Edge {
         match limiter.limit(key.to_owned()).await {
             Ok(outcome) => outcome.success,
             Err(error) => {
-                // What counts is out of order: the isolate's own count of failures is left.
+                // The rate limiter failed, so only the isolate's own count of failures is left.
                 let fields = [("error", &*describe(error))];
                 self.log(Level::Error, "rate limiter failed", &fields);
                 true

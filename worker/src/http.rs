@@ -1,4 +1,4 @@
-//! Requests and responses, from the platform's form into the core's and back.
+//! Requests and responses, translated between the platform's form and the core's.
 
 use std::pin::pin;
 
@@ -20,11 +20,11 @@ use crate::{
     platform::{read, respond},
 };
 
-/// Where the platform says from which address a request comes; what a client puts there, it replaces.
+/// The platform's header with the client's address. It replaces a value from the client.
 const ADDRESS: &str = "cf-connecting-ip";
 
 thread_local! {
-    /// The names of [`HEADERS`] and [`ADDRESS`], on the other side of the border.
+    /// The names of [`HEADERS`] and [`ADDRESS`], as JavaScript strings.
     static NAMES: Array = HEADERS
         .iter()
         .map(HeaderName::as_str)
@@ -33,7 +33,7 @@ thread_local! {
         .collect();
 }
 
-/// Reads what the core looks at of a request.
+/// Reads the parts of a request that the core uses.
 pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStream>, JsValue> {
     let text = NAMES.with(|names| read(request, names))?;
     let mut lines = text.split('\n');
@@ -65,7 +65,7 @@ pub(crate) fn request(request: &web_sys::Request) -> Result<Request<ReadableStre
     })
 }
 
-/// Makes the response that the core has decided on. Streams are handed on untouched.
+/// Makes the response that the core returned. Streams are passed on untouched.
 pub(crate) fn response(
     response: http::Response<Body<ReadableStream, Bytes>>,
 ) -> Result<Response, JsValue> {
@@ -115,7 +115,7 @@ pub(crate) async fn ask(ask: &Ask) -> Result<Reply<ReadableStream>, FetchError> 
     })
 }
 
-/// The request as the platform sends it. The core follows redirections itself.
+/// The request in the platform's form. The core follows redirections itself.
 fn outgoing(ask: &Ask) -> Result<worker::Request, worker::Error> {
     let headers = Headers::new();
     for (name, value) in &ask.headers {
@@ -128,7 +128,7 @@ fn outgoing(ask: &Ask) -> Result<worker::Request, worker::Error> {
     worker::Request::new_with_init(&ask.url, &init)
 }
 
-/// Names and values of headers in turns, a line each.
+/// Names and values of headers by turns, one on each line.
 fn lines(headers: &HeaderMap) -> String {
     let mut lines = String::new();
     for (name, value) in headers {

@@ -13,12 +13,12 @@ use worker::{
 
 use crate::{binding, bytes::Bytes, failure::failed};
 
-/// A namespace, or why there is none.
+/// A namespace, or the reason for its absence.
 #[derive(Clone, Debug)]
 pub(crate) struct Namespace(Result<KvStore, StoreError>);
 
 impl Namespace {
-    /// The namespace that is bound to a name. If there is none, each use fails and says so.
+    /// The namespace that is bound to a name. If there is none, each use fails with the reason.
     pub(crate) fn of(env: &Env, name: &str) -> Self {
         Self(binding::require(env, name, "KV namespace", Env::kv).map_err(StoreError::Failed))
     }
@@ -28,7 +28,7 @@ impl Namespace {
     }
 }
 
-/// Bytes as a value: `worker` takes a slice, which would bring them through wasm's memory.
+/// Bytes as a value. `worker` takes a slice, which would copy them through wasm's memory.
 struct Value(Bytes);
 
 impl ToRawKvValue for Value {

@@ -1,7 +1,7 @@
 //! The edge: Strata as a Cloudflare Worker.
 //!
-//! It hands the core what it asks for — a store on R2, streams, time, randomness — and turns requests and responses from one
-//! form into the other. What a registry does is decided in the core.
+//! It gives the core a store on R2, streams, time and randomness, and translates requests and
+//! responses. All decisions of a registry are the core's.
 
 use std::{cell::RefCell, error::Error, rc::Rc};
 
@@ -39,7 +39,7 @@ type Cold = Retry<Counted<Bucket>, Edge>;
 type EdgeRegistry = Registry<Composed<Cold, Counted<Namespace>, Edge>>;
 
 thread_local! {
-    /// One registry an isolate: settings are read and parsed once.
+    /// One registry for each isolate: settings are read and parsed once.
     static REGISTRY: RefCell<Option<Rc<EdgeRegistry>>> = const { RefCell::new(None) };
 }
 
@@ -50,7 +50,7 @@ fn registry(env: &Env) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
         }
         let edge = Edge::of(env);
         let settings = Settings::parse(|name| setting(env, name)).inspect_err(|error| {
-            // Clients hear the name of the setting only.
+            // Clients see the name of the setting only.
             let fields = [("setting", error.name()), ("problem", error.problem())];
             edge.log(Level::Error, "setting refused", &fields);
         })?;
@@ -66,7 +66,7 @@ fn registry(env: &Env) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
     })
 }
 
-/// A setting as text. One that is not text, but a table of the configuration, is read as the JSON that it is.
+/// A setting as text. A table of the configuration is converted to JSON.
 fn setting(env: &Env, name: &str) -> Option<String> {
     let value = Reflect::get(env, &name.into()).ok()?;
     value
@@ -74,14 +74,15 @@ fn setting(env: &Env, name: &str) -> Option<String> {
         .or_else(|| JSON::stringify(&value).ok()?.as_string())
 }
 
-/// Answers a request, with a response or the promise of one. Called by `shim.js`, as everything here that is exported.
+/// Answers a request, with a response or the promise of one. `shim.js` calls it, as all other
+/// exports.
 ///
-/// It is not `#[event(fetch)]`, which returns a promise every time: with it a ping took 1.94 times as long within the isolate, a
-/// hot manifest 1.56 and a hot blob 1.85 times.
+/// It is not `#[event(fetch)]`, which returns a promise every time. With that, a ping took 1.94
+/// times as long within the isolate, a hot manifest 1.56 times and a hot blob 1.85 times.
 ///
 /// # Errors
 ///
-/// Those that the platform throws at reading the request or making the response.
+/// The exceptions of the platform at reading the request or making the response.
 #[wasm_bindgen]
 pub fn fetch(request: Request, env: Env, context: worker_sys::Context) -> Result<JsValue, JsValue> {
     promise::outcome(async move {
@@ -99,7 +100,7 @@ pub fn fetch(request: Request, env: Env, context: worker_sys::Context) -> Result
     })
 }
 
-/// Does what is due by the clock.
+/// Does the work that the cron trigger starts.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match registry(&env) {

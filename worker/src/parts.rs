@@ -1,7 +1,7 @@
 //! Part buffers: the platform's own memory that streams pass through on their way into R2.
 //!
-//! They are few and recycled: a fresh one for each part lets an isolate grow by the size of what is uploaded, because
-//! JavaScript's garbage is collected late.
+//! They are few and recycled. JavaScript collects its garbage late, so a fresh buffer for each part
+//! would let an isolate grow by the size of its uploads.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -14,14 +14,14 @@ use strata::{
 
 use crate::clock::now;
 
-/// The size of a part: the smallest that R2 takes.
+/// The size of a part in bytes: the smallest that R2 accepts.
 pub(crate) const PART: u32 = 5 * 1024 * 1024;
 
-/// How many are kept when nobody uploads.
+/// The most idle buffers that are kept.
 const MAX_IDLE: usize = 2;
 
-/// How long an upload waits for its first buffer, and how often it looks. It looks on timers of its own, because the
-/// platform cancels a request that waits for another one's promise.
+/// The timeout of a wait for a buffer, and its polling interval. It polls by timers, because the
+/// platform cancels a request that awaits a promise of another request.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,7 +35,7 @@ pub(crate) fn ledger() -> Ledger {
     LEDGER.with(Clone::clone)
 }
 
-/// The right to one part buffer, and the buffer while nobody writes to it.
+/// The lease of one part buffer, and the buffer while no read fills it.
 pub(crate) struct Part {
     lease: Lease,
     buffer: Option<Uint8Array>,
@@ -51,7 +51,7 @@ impl Part {
         })
     }
 
-    /// Takes a buffer, waiting for one to be free.
+    /// Takes a buffer, and waits until one is free.
     pub(crate) async fn wait() -> Result<Self, StoreError> {
         let start = now();
         loop {
@@ -65,7 +65,7 @@ impl Part {
         }
     }
 
-    /// Hands out the buffer, to be put back by [`Part::restore`] when it was read from.
+    /// Lends the buffer for a read. [`Part::restore`] returns it after that.
     pub(crate) fn lend(&mut self) -> Uint8Array {
         self.lease.renew(now());
         self.buffer
@@ -73,7 +73,8 @@ impl Part {
             .unwrap_or_else(|| Uint8Array::new_with_length(PART))
     }
 
-    /// Takes back the memory that a view is of. Reading moves it from one JavaScript object to another.
+    /// Takes back the memory of a view. A read moves that memory from one JavaScript object to
+    /// another.
     pub(crate) fn restore(&mut self, view: &Uint8Array) {
         self.buffer = Some(Uint8Array::new(&view.buffer()));
     }

@@ -9,7 +9,8 @@ use web_sys::{
     Request, Response,
 };
 
-// `worker` extends an event through its context, which is not at hand when a store makes a stream.
+// `worker` extends an event through its context, which a store does not have when it makes a
+// stream.
 #[wasm_bindgen(module = "cloudflare:workers")]
 extern "C" {
     /// Keeps the current event running until a promise is settled.
@@ -18,7 +19,7 @@ extern "C" {
 }
 
 // `worker` and `web-sys` read and write headers one by one. One crossing for each took a quarter of
-// the time of a request that needs no store. The build lays http.js beside the glue.
+// the time of a request that needs no store. The build puts http.js beside the glue.
 #[wasm_bindgen(raw_module = "./http.js")]
 extern "C" {
     /// Method, URL and the named headers of a request.
@@ -56,7 +57,7 @@ extern "C" {
         view: Uint8Array,
     ) -> Result<JsValue, JsValue>;
 
-    /// What a reader read. In `web-sys` its value is of any type, and to see that there is none
+    /// The result of a read. In `web-sys` its value is of any type, and a check for its absence
     /// takes a second crossing.
     pub(crate) type Read;
 
@@ -81,8 +82,8 @@ extern "C" {
     pub(crate) fn new(format: &str) -> DecompressionStream;
 }
 
-// `web-sys` reaches these through the global scope, by two or three more crossings for each call, and
-// all requests make the first one, all reads of KV the second.
+// `web-sys` reaches these through the global scope, by two or three more crossings for each call.
+// All requests make the first call, and all reads of KV the second.
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]

@@ -4,8 +4,9 @@ use futures_util::FutureExt as _;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::future_to_promise;
 
-/// What comes of a future: at once where nothing has to be waited for, else as a promise. A promise costs a task, turns of
-/// the platform's queue and its book-keeping, more than all else that a request without a store takes.
+/// Runs a future, and returns its result at once if it need not wait, or else a promise. A promise
+/// costs a task, turns of the platform's queue and its book-keeping. That is more than the rest of
+/// a request without a store.
 pub(crate) fn outcome<F>(future: F) -> Result<JsValue, JsValue>
 where
     F: Future<Output = Result<JsValue, JsValue>> + 'static,

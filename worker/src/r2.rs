@@ -31,15 +31,15 @@ use crate::{
     stream::{self as streams, Hasher},
 };
 
-/// The field of an object's metadata that the core's metadata is kept in.
+/// The field of an object's metadata that holds the core's metadata.
 const METADATA: &str = "strata";
 
-/// A bucket, or why there is none.
+/// A bucket, or the reason for its absence.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket(Result<worker::Bucket, StoreError>);
 
 impl Bucket {
-    /// The bucket that is bound to a name. If there is none, each use fails and says so.
+    /// The bucket that is bound to a name. If there is none, each use fails with the reason.
     pub(crate) fn of(env: &Env, name: &str) -> Self {
         Self(binding::require(env, name, "R2 bucket", Env::bucket).map_err(StoreError::Failed))
     }
@@ -48,8 +48,8 @@ impl Bucket {
         self.0.as_ref().map_err(StoreError::clone)
     }
 
-    /// The binding itself, for bytes in JavaScript's memory: [`Data`] has no variant for them, and
-    /// would copy them through wasm's.
+    /// The binding itself, for bytes in JavaScript's memory. [`Data`] has no variant for them, and
+    /// would copy them through wasm's memory.
     fn binding(&self) -> Result<&R2Bucket, StoreError> {
         let binding: &JsValue = self.bucket()?.as_ref();
         Ok(binding.unchecked_ref())
@@ -80,7 +80,7 @@ impl Bucket {
         }))
     }
 
-    /// Writes a view as an object, whatever is there, without metadata.
+    /// Writes a view as an object without metadata, and replaces an existing one.
     async fn put_view(&self, key: &str, view: &Uint8Array) -> Result<Meta, StoreError> {
         let options = JsValue::UNDEFINED;
         let put = self.binding()?.put(key.to_owned(), view.into(), options);
@@ -93,8 +93,8 @@ impl Bucket {
         })
     }
 
-    /// Writes a stream in equal parts, of which the first has been read already. While one is hashed and uploaded the
-    /// next is read, if there is a second buffer to be had.
+    /// Writes a stream in equal parts, of which the first has been read already. While one is
+    /// hashed and uploaded, the next is read, if a second buffer is free.
     async fn receive_parts(
         upload: &R2MultipartUpload,
         reader: &Reader,
@@ -141,7 +141,7 @@ impl Bucket {
                 return Ok((uploaded, size));
             }
             size += u64::from(view.byte_length());
-            // R2 refuses a part long before this: it takes 10,000.
+            // R2 refuses a part long before this: it accepts 10,000.
             number = number.checked_add(1).ok_or(StoreError::Length)?;
             landing = Some(Box::pin(land(number, part, view)));
         }
@@ -171,14 +171,15 @@ impl Bucket {
                 writes: u64::from(size > 0),
             });
         }
-        // A handle of the crate's would be gone once it was asked to complete, and could not abort.
+        // A handle of the `worker` crate is consumed by its completion, and could not abort after
+        // that.
         let binding = self.binding()?;
         let upload = settled(binding.create_multipart_upload(key.to_owned(), JsValue::UNDEFINED));
         let upload: R2MultipartUpload = upload.await?.unchecked_into();
         let received = async {
             let (parts, size) = Self::receive_parts(&upload, reader, &hasher, (part, view)).await?;
             let digest = hasher.finish().await?;
-            // Its creation, each of its parts, its completion.
+            // Its creation, its parts, and its completion.
             let writes = parts.len() as u64 + 2;
             settled(upload.complete(parts)).await?;
             Ok(Received {
@@ -189,7 +190,7 @@ impl Bucket {
         };
         let received = received.await;
         if received.is_err() {
-            // What can't be aborted now, R2 aborts after seven days.
+            // If the abort fails, R2 aborts the upload after seven days.
             let _ = settled(upload.abort()).await;
         }
         received
@@ -261,7 +262,7 @@ impl Objects for Bucket {
         let Some(written) = put.execute().await.map_err(failed)? else {
             return Ok(None);
         };
-        // To read the metadata takes seven crossings, and it is what was written.
+        // Reading the metadata takes seven crossings, and it equals the written one.
         Ok(Some(Meta {
             metadata: metadata.to_owned(),
             ..without_metadata(&written)
@@ -286,7 +287,7 @@ impl Objects for Bucket {
             .objects()
             .iter()
             .map(|object| {
-                // Objects that are listed without metadata have none to be read.
+                // Objects that are listed without metadata must not be asked for it.
                 let meta = if metadata {
                     meta(object)?
                 } else {
@@ -339,14 +340,14 @@ fn without_metadata(object: &worker::Object) -> Meta {
     }
 }
 
-/// Whether an object is written whatever is there, with nothing beside its bytes.
+/// Whether a write is unconditional and has only bytes.
 fn is_plain(options: &PutOptions<'_>) -> bool {
     options.condition == Condition::Always
         && options.digest.is_none()
         && options.metadata.is_empty()
 }
 
-/// What comes of a call that made a promise.
+/// Awaits the promise of a call.
 async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
     JsFuture::from(promise.map_err(failed)?)
         .await

@@ -1,4 +1,4 @@
-//! Streams that are read into buffers of JavaScript's.
+//! Streams that are read into buffers of JavaScript.
 
 use js_sys::Uint8Array;
 use strata::store::StoreError;
@@ -20,15 +20,16 @@ thread_local! {
     };
 }
 
-/// Opens a stream for reads into buffers of ours.
+/// Opens a stream for reads into the caller's buffers.
 pub(crate) fn reader(body: &ReadableStream) -> Result<Reader, StoreError> {
     let body = body.unchecked_ref::<Lockable>();
     BYOB.with(|options| body.lock(options)).map_err(failed)
 }
 
 impl Reader {
-    /// Fills a buffer of this length, as far as the stream goes on. The view that comes back is of the same memory. A shorter
-    /// view means that the stream has ended: a stream that breaks off is an error.
+    /// Fills a buffer of this length, or less if the stream ends. The returned view is of the same
+    /// memory. A shorter view means that the stream has ended. A stream that breaks off is an
+    /// error.
     pub(crate) async fn fill(
         &self,
         buffer: Uint8Array,
@@ -41,14 +42,14 @@ impl Reader {
 
     /// Gives the stream up.
     pub(crate) async fn give_up(&self) {
-        // It may have failed already, and then there is nothing to give up.
+        // It may have failed already. Then there is nothing to give up.
         let _ = JsFuture::from(self.cancel()).await;
     }
 }
 
 /// Reads a stream of this many bytes into JavaScript's memory.
 pub(crate) async fn hold(body: &ReadableStream, length: u32) -> Result<Uint8Array, StoreError> {
-    // With one byte more, a single read tells whether the stream is longer.
+    // With one byte more, a single read shows whether the stream is longer.
     let longer = length.checked_add(1).ok_or(StoreError::Length)?;
     let reader = reader(body)?;
     let held = reader

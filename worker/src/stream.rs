@@ -1,5 +1,5 @@
-//! Streams of the platform: read in large pieces, hashed natively, put together, without passing through wasm unless they are
-//! wanted there.
+//! Streams of the platform: read in large pieces, hashed natively, and joined. They pass through
+//! wasm only if their bytes are wanted there.
 
 use futures_util::{
     StreamExt as _,
@@ -28,7 +28,7 @@ use crate::{
     reader::reader,
 };
 
-/// A stream that is read into wasm's memory, through one buffer of JavaScript's.
+/// A stream that is read into wasm's memory, through one buffer of JavaScript.
 pub(crate) struct Pieces {
     reader: Reader,
     buffer: Option<Uint8Array>,
@@ -65,7 +65,7 @@ impl store::Reader for Pieces {
         let buffer = self.buffer.take();
         let buffer = buffer.unwrap_or_else(|| Uint8Array::new_with_length(BUFFER));
         let view = self.reader.fill(buffer, BUFFER).await?;
-        // Where there are as many bytes as last time, none is written twice.
+        // If the length is that of the last piece, no byte is written twice.
         piece.resize(view.byte_length() as usize, 0);
         view.copy_to(piece);
         if piece.is_empty() {
@@ -80,7 +80,7 @@ impl store::Reader for Pieces {
     }
 }
 
-/// A hash that the platform computes as pieces are handed to it.
+/// A hash that the platform computes piece by piece.
 pub(crate) struct Hasher {
     algorithm: Algorithm,
     stream: DigestStream,
@@ -122,8 +122,8 @@ impl store::Hasher for Hasher {
     }
 }
 
-/// Reads a stream to its end, for its digest and its length. Large reads into one buffer cost half of what the platform
-/// takes to pipe a stream into its hash, and hold no more than that buffer.
+/// Reads a stream to its end, for its digest and its length. Large reads into one buffer cost half
+/// as much as a pipe of the stream into the platform's hash, and need no memory beside that buffer.
 pub(crate) async fn hash(reader: &Reader, algorithm: Algorithm) -> Result<Received, StoreError> {
     let hasher = Hasher::new(algorithm)?;
     let mut part = Part::wait().await?;
@@ -146,7 +146,7 @@ pub(crate) async fn hash(reader: &Reader, algorithm: Algorithm) -> Result<Receiv
     }
 }
 
-/// Reads a stream into wasm's memory; `None` where it has more than `limit` bytes.
+/// Reads a stream into wasm's memory. `None` if it has more than `limit` bytes.
 pub(crate) async fn collect(
     body: &ReadableStream,
     limit: u64,
@@ -169,18 +169,18 @@ pub(crate) async fn collect(
     }
 }
 
-/// Most manifests and all records of a few extents come in one read.
+/// Most manifests and all records of a few extents fit in one read.
 const COLLECTED_AT_ONCE: u32 = 64 * 1024;
 
-/// Makes one stream of pieces, `length` bytes in all, each opened when its turn comes.
+/// Joins pieces into one stream of `length` bytes. Each piece is opened when its turn comes.
 pub(crate) fn concatenate(
     pieces: Vec<Piece<ReadableStream, Bytes>>,
     length: u64,
 ) -> ReadableStream {
     let pipe = Pipe::new(length);
     let readable = pipe.readable();
-    // To its end even if the client goes away: of a request that is cancelled no write ever comes back, and the makers of the
-    // pieces would be held for ever.
+    // It runs to its end even if the client goes away. The writes of a cancelled request never
+    // return, so the makers of the pieces would be held for ever.
     wait_until(&future_to_promise(async move {
         let pieces = stream::iter(pieces).map(Ok).boxed_local();
         let outcome = forward(pieces, &pipe).await;
@@ -192,7 +192,7 @@ pub(crate) fn concatenate(
     readable
 }
 
-/// Lets pieces flow into a pipe, one after the other.
+/// Writes pieces into a pipe, one after the other.
 async fn forward(
     mut pieces: LocalBoxStream<'static, Result<Piece<ReadableStream, Bytes>, StoreError>>,
     pipe: &Pipe,
@@ -212,13 +212,13 @@ async fn forward(
 
 /// Gives a stream up.
 pub(crate) async fn discard(body: &ReadableStream) {
-    // It may be locked or have failed, and then there is nothing to give up.
+    // It may be locked or have failed. Then there is nothing to give up.
     let _ = JsFuture::from(body.cancel()).await;
 }
 
 /// The two ends of a stream of a known length.
 ///
-/// This is the platform's own stream: that of `worker` is fed from Rust, and every byte would pass
+/// This is the platform's own stream. That of `worker` is fed from Rust, so every byte would pass
 /// through wasm's memory.
 pub(crate) struct Pipe(FixedLengthStream);
 
@@ -246,7 +246,7 @@ impl Pipe {
         written.map(drop)
     }
 
-    /// Lets another stream flow through to its end.
+    /// Pipes another stream into this one, up to its end.
     pub(crate) async fn forward(&self, body: &ReadableStream) -> Result<(), JsValue> {
         let options = StreamPipeOptions::new();
         options.set_prevent_close(true);
@@ -254,7 +254,7 @@ impl Pipe {
         JsFuture::from(piped).await.map(drop)
     }
 
-    /// Ends the stream, well or with an error that its reader will see.
+    /// Ends the stream: closes it, or aborts it with an error that its reader sees.
     pub(crate) async fn end(&self, outcome: Result<(), JsValue>) -> Result<(), JsValue> {
         let writer = self.0.writable().get_writer()?;
         let ended = match outcome {

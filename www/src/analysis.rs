@@ -6,7 +6,7 @@ use wasm_bindgen::{JsError, prelude::wasm_bindgen};
 
 use crate::{layer::Layer, number::inward};
 
-/// The most offenders that are listed.
+/// The most offenders in the description.
 const OFFENDERS: usize = 1000;
 
 /// Reads tables of contents.
@@ -16,14 +16,14 @@ pub struct Analyser(analysis::Analyser);
 
 #[wasm_bindgen]
 impl Analyser {
-    /// Begins with the lowest layer. `seed` is a number at random.
+    /// Begins with the lowest layer. `seed` is a random number.
     #[wasm_bindgen(constructor)]
     pub fn new(seed: f64) -> Result<Self, JsError> {
         let seed = inward("a seed", seed)?;
         Ok(Self(analysis::Analyser::new(seed)))
     }
 
-    /// Takes the next page of the table of contents of a layer, which is JSON.
+    /// Reads the next page of the table of contents of a layer, as JSON.
     pub fn page(&mut self, text: &str) -> Result<(), JsError> {
         for entry in json::read_page(text)? {
             self.0.push(entry)?;
@@ -31,7 +31,7 @@ impl Analyser {
         Ok(())
     }
 
-    /// Takes the whole table of contents of a layer that is at hand.
+    /// Reads the whole table of contents of a layer that is in memory.
     pub fn layer(&mut self, layer: &Layer) -> Result<(), JsError> {
         for block in 0..layer.0.index().blocks() {
             for entry in layer.0.block(block)?.iter() {
@@ -41,26 +41,26 @@ impl Analyser {
         Ok(())
     }
 
-    /// Ends the layer; another one may begin.
+    /// Ends the layer. Another one may begin.
     #[wasm_bindgen(js_name = endLayer)]
     pub fn end_layer(&mut self) -> Result<(), JsError> {
         Ok(self.0.end_layer()?)
     }
 
-    /// Ends with what was learnt.
+    /// Ends the analysis, and returns it.
     pub fn finish(self) -> Analysis {
         Analysis(self.0.finish())
     }
 }
 
-/// An image that was read.
+/// The analysis of an image.
 #[derive(Debug)]
 #[wasm_bindgen]
 pub struct Analysis(analysis::Analysis);
 
 #[wasm_bindgen]
 impl Analysis {
-    /// What was learnt of all of it, as JSON.
+    /// Returns the totals of the image, as JSON.
     pub fn describe(&self) -> String {
         let waste = self.0.waste(OFFENDERS);
         let offenders = waste.offenders.iter().map(|offender| {
@@ -88,14 +88,15 @@ impl Analysis {
         described.to_string()
     }
 
-    /// What is in the directory of a percent-encoded path, and what was, as JSON.
+    /// Returns the present and the removed children of the directory at a percent-encoded path, as
+    /// JSON.
     pub fn children(&self, directory: &str) -> Result<String, JsError> {
         let children = self.0.children(&json::decode(directory))?;
         let described = children.iter().map(|child| Value::from(child.describe()));
         Ok(described.collect::<Value>().to_string())
     }
 
-    /// What a layer has in a directory, and what it takes away there, as JSON.
+    /// Returns the children that a layer adds to a directory or removes from it, as JSON.
     #[wasm_bindgen(js_name = layerChildren)]
     pub fn layer_children(&self, layer: usize, directory: &str) -> Result<String, JsError> {
         let children = self.0.layer_children(layer, &json::decode(directory))?;
@@ -103,14 +104,14 @@ impl Analysis {
         Ok(described.collect::<Value>().to_string())
     }
 
-    /// The paths of which a name has this text in it, as JSON.
+    /// Returns the paths whose name contains this text, as JSON.
     pub fn search(&self, text: &str, limit: usize) -> String {
         let found = self.0.search(text.as_bytes(), limit);
         let described = found.iter().map(|found| Value::from(found.describe()));
         described.collect::<Value>().to_string()
     }
 
-    /// The number of bytes of memory that it takes.
+    /// Returns the bytes of memory in use.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

@@ -1,4 +1,4 @@
-//! A layer of a file that JavaScript has: indexed in one pass, then read at random.
+//! A layer in a file of JavaScript: indexed in one pass, then read at random.
 
 use std::rc::Rc;
 
@@ -27,7 +27,7 @@ impl Pass {
         Ok(Self(pass::Pass::new(size, Options::local(size))))
     }
 
-    /// Reads the next bytes. `store` is called with each object of spans that is full, in their order.
+    /// Reads the next bytes. `store` is called with each full object of spans, in their order.
     pub fn push(&mut self, bytes: &[u8], store: &Function) -> Result<(), JsError> {
         for part in bytes.chunks(PART) {
             self.0.push(part)?;
@@ -36,12 +36,12 @@ impl Pass {
         Ok(())
     }
 
-    /// The number of bytes that were read.
+    /// Returns the number of compressed bytes so far.
     pub fn read(&self) -> f64 {
         outward(self.0.position().0)
     }
 
-    /// The number of bytes that came out.
+    /// Returns the number of decompressed bytes so far.
     pub fn inflated(&self) -> f64 {
         outward(self.0.position().1)
     }
@@ -65,14 +65,14 @@ impl Pass {
     }
 }
 
-/// A layer of which only the index is in memory.
+/// A layer with only its index in memory.
 #[derive(Debug)]
 #[wasm_bindgen]
 pub struct Layer(pub(crate) Rc<HeldLayer>);
 
 #[wasm_bindgen]
 impl Layer {
-    /// What the pass has found, as JSON.
+    /// Returns the summary of the index, as JSON.
     pub fn describe(&self) -> String {
         let index = self.0.index();
         let described = json!({
@@ -86,7 +86,7 @@ impl Layer {
         described.to_string()
     }
 
-    /// Lists what is in the directory of a percent-encoded path, as JSON: up to `limit` children that come after a name.
+    /// Lists the directory at a percent-encoded path, as JSON: up to `limit` children after a name.
     pub fn list(
         &self,
         directory: &str,
@@ -106,7 +106,7 @@ impl Layer {
         Ok(Value::from(body).to_string())
     }
 
-    /// Begins to read the bytes from one offset up to another of the file at a percent-encoded path.
+    /// Begins to read a range of the file at a percent-encoded path, up to and excluding `to`.
     pub fn open(&self, path: &str, from: f64, to: f64) -> Result<Reading, JsError> {
         let range = inward("the beginning of a range", from)?..inward("the end of a range", to)?;
         let reading = self.0.open(&json::decode(path), range)?;
@@ -127,17 +127,17 @@ pub struct Reading {
 
 #[wasm_bindgen]
 impl Reading {
-    /// The size of the file.
+    /// Returns the size of the file.
     pub fn size(&self) -> f64 {
         outward(self.reading.size())
     }
 
-    /// The number of bytes that were inflated.
+    /// Returns the number of decompressed bytes.
     pub fn inflated(&self) -> f64 {
         outward(self.reading.inflated())
     }
 
-    /// What is to be read next; nothing where all is here.
+    /// Returns the next bytes to read. Nothing if all were read.
     pub fn part(&self) -> Result<Option<Part>, JsError> {
         let part = self.reading.part(&self.layer)?;
         Ok(part.map(|part| Part {
@@ -147,28 +147,28 @@ impl Reading {
         }))
     }
 
-    /// Takes the bytes of a part.
+    /// Reads the bytes of a part.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), JsError> {
         Ok(self.reading.push(&self.layer, bytes)?)
     }
 
-    /// Ends with the bytes of the file.
+    /// Ends the reading, and returns the bytes of the range.
     pub fn finish(self) -> Result<Vec<u8>, JsError> {
         Ok(self.reading.finish()?)
     }
 }
 
-/// Bytes that are to be read.
+/// A range of bytes to read next.
 #[derive(Clone, Copy, Debug)]
 #[wasm_bindgen]
 pub struct Part {
-    /// The object that they are in, of those that were stored; none for the layer itself.
+    /// The number of the stored object that has the bytes. Nothing for the layer itself.
     #[wasm_bindgen(readonly)]
     pub object: Option<u32>,
-    /// Where they begin.
+    /// The offset of the first byte.
     #[wasm_bindgen(readonly)]
     pub start: f64,
-    /// Where they end.
+    /// The offset after the last byte.
     #[wasm_bindgen(readonly)]
     pub end: f64,
 }

@@ -1,7 +1,7 @@
-//! The core's reading of layers, under names that JavaScript calls it by.
+//! The core's reader of layers, under the names that JavaScript uses.
 //!
-//! What there is to decide is decided in the core. Here numbers are looked at on their way in, and listings become JSON on
-//! their way out.
+//! All decisions are the core's. This crate checks numbers on their way in, and converts listings
+//! to JSON on their way out.
 
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
@@ -9,7 +9,7 @@ pub mod analysis;
 pub mod layer;
 pub mod number;
 
-/// The number of bytes of the module's memory, which never shrinks.
+/// Returns the bytes of the module's memory, which never shrinks.
 #[wasm_bindgen(js_name = memorySize)]
 pub fn memory_size() -> f64 {
     let memory: js_sys::WebAssembly::Memory = JsValue::into(wasm_bindgen::memory());

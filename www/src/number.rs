@@ -2,10 +2,10 @@
 
 use std::{error, fmt};
 
-/// The largest whole number of which JavaScript's neighbours are whole as well.
+/// JavaScript's `Number.MAX_SAFE_INTEGER`: up to it, every whole number is exact.
 const MAX_SAFE: u64 = (1 << 53) - 1;
 
-/// A number that counts nothing.
+/// A number that is not a valid count.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberError {
     what: &'static str,
@@ -24,7 +24,7 @@ impl fmt::Display for NumberError {
 
 impl error::Error for NumberError {}
 
-/// Takes a number that counts something.
+/// Converts a number from JavaScript to a count.
 pub fn inward(what: &'static str, found: f64) -> Result<u64, NumberError> {
     #[expect(clippy::cast_precision_loss, reason = "it has 53 bits")]
     let is_whole = found.fract() == 0.0 && (0.0..=MAX_SAFE as f64).contains(&found);
@@ -40,7 +40,8 @@ pub fn inward(what: &'static str, found: f64) -> Result<u64, NumberError> {
     Ok(number)
 }
 
-/// Hands out a number. One of more than 53 bits is rounded, as it is in JSON: no range of a file of such a size can be asked for.
+/// Converts a number for JavaScript. More than 53 bits are rounded, as in JSON. No range of a file
+/// of such a size can be requested.
 pub fn outward(number: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "said above")]
     let number = number as f64;

@@ -1,4 +1,4 @@
-//! What JavaScript sees: names, numbers and texts.
+//! The interface that JavaScript sees: names, numbers and texts.
 #![expect(
     clippy::cast_possible_truncation,
     reason = "the numbers are small and whole"
@@ -14,7 +14,7 @@ use crate::{
     memory_size,
 };
 
-/// A layer with `etc/hostname` in it, which GNU tar and gzip have written.
+/// A layer with `etc/hostname` in it, written by GNU tar and gzip.
 const LAYER: &[u8] = include_bytes!("../../tests/data/layer.tar.gz");
 
 fn text(error: JsError) -> String {

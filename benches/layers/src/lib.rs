@@ -1,4 +1,4 @@
-//! The code that reads layers, under names that JavaScript calls it by.
+//! The code that reads layers, under the names that JavaScript uses.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub struct Pass {
 
 #[wasm_bindgen]
 impl Pass {
-    /// Begins a pass over a layer of this many bytes, which may leave the diff ID to others.
+    /// Begins a pass over a layer of this many bytes, with or without computing the diff ID.
     #[wasm_bindgen(constructor)]
     pub fn new(size: u64, span: u32, has_diff_id: bool) -> Self {
         let options = Options {
@@ -44,13 +44,13 @@ impl Pass {
         }
     }
 
-    /// Reads the next bytes. What it throws is the word by which metrics count refusals, and why.
+    /// Reads the next bytes. The exception has the kind of the refusal in metrics, and the reason.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
         let outcome = self.pass.push(bytes);
         outcome.map_err(|error| self.refuse(&error))
     }
 
-    /// The index.
+    /// Ends the pass, and returns the index.
     pub fn finish(&mut self) -> Result<Vec<u8>, String> {
         let outcome = self.pass.finish();
         outcome
@@ -58,19 +58,19 @@ impl Pass {
             .map_err(|error| self.refuse(&error))
     }
 
-    /// Reads the next bytes, and hands over copies of those of the archive.
+    /// Reads the next bytes, and passes copies of the archive's bytes to `output`.
     pub fn push_to(&mut self, bytes: &[u8], output: &Function) -> Result<(), String> {
         let outcome = self.pass.push_to(bytes, |bytes| call(output, bytes));
         outcome.map_err(|error| self.refuse(&error))
     }
 
-    /// Hands over copies of the last bytes of the archive.
+    /// Passes copies of the last bytes of the archive to `output`.
     pub fn end_to(&mut self, output: &Function) -> Result<(), String> {
         let outcome = self.pass.end_to(|bytes| call(output, bytes));
         outcome.map_err(|error| self.refuse(&error))
     }
 
-    /// The index, with the diff ID that others have found.
+    /// Ends the pass, and returns the index with the diff ID that the caller computed.
     pub fn finish_as(&mut self, diff_id: &[u8]) -> Result<Vec<u8>, String> {
         let diff_id = diff_id.try_into().map_err(|_| "a SHA-256 has 32 bytes")?;
         let outcome = self.pass.finish_as(diff_id);
@@ -94,11 +94,11 @@ impl Pass {
 }
 
 fn call(output: &Function, bytes: &[u8]) {
-    // What it throws is left out: it hashes.
+    // Exceptions are ignored: `output` only hashes.
     let _ = output.call1(&JsValue::UNDEFINED, &Uint8Array::from(bytes));
 }
 
-/// Inflating alone, with what gzip asks for and with checkpoints where a span is given.
+/// Decompression alone: as gzip requires it, and with checkpoints if a span is given.
 #[derive(Debug)]
 #[wasm_bindgen]
 pub struct Inflater(Gunzip);
@@ -120,7 +120,7 @@ impl Inflater {
         outcome.map_err(|error| error.to_string())
     }
 
-    /// Says that there are no more.
+    /// Marks the end of the input.
     pub fn finish(&mut self) -> Result<(), String> {
         let outcome = self.0.finish(|_| Ok::<_, GzipError>(()));
         outcome.map_err(|error| error.to_string())
@@ -134,7 +134,7 @@ pub struct Head(Index);
 
 #[wasm_bindgen]
 impl Head {
-    /// Reads it.
+    /// Parses the head.
     #[wasm_bindgen(constructor)]
     pub fn new(index: &[u8]) -> Result<Self, String> {
         match Known::parse(index).map_err(|error| error.to_string())? {
@@ -164,7 +164,8 @@ impl Head {
         vec![start, end]
     }
 
-    /// Where a span, what it is inflated from and its window begin and end; and which object it is inflated from, if it is one.
+    /// The beginnings and ends of a span, of its input and of its window. The number of its object
+    /// follows, if it has one.
     pub fn span(&self, number: usize) -> Result<Vec<f64>, String> {
         let span = self.at(number)?;
         let (window, object) = match &span.start {
@@ -180,7 +181,7 @@ impl Head {
         Ok(numbers.chain(object).collect())
     }
 
-    /// The first bytes of a span.
+    /// Decompresses the first bytes of a span.
     pub fn inflate(
         &self,
         number: usize,
@@ -193,8 +194,8 @@ impl Head {
             .map_err(|error| error.to_string())
     }
 
-    /// How many compressed bytes the first bytes of a span take, where they come in pieces of this size and nothing is
-    /// asked for any more when there is enough.
+    /// The compressed bytes that the first bytes of a span take. They come in pieces of this size,
+    /// and reading stops at the first piece that is enough.
     pub fn taken(
         &self,
         number: usize,
@@ -211,7 +212,7 @@ impl Head {
                 bits: *bits,
                 window: window.to_vec(),
             },
-            // What is stored is inflated at once.
+            // A stored span is decompressed at once.
             SpanStart::Plain | SpanStart::Frame | SpanStart::Stored(_) => return Ok(bytes.len()),
         };
         let checkpoint = Checkpoint {

@@ -1,4 +1,4 @@
-//! Checks: their outcomes, and what they compare.
+//! Checks: their outcomes, and the helpers that compare values.
 
 use std::{cell::Cell, fmt::Debug, rc::Rc};
 
@@ -9,24 +9,24 @@ use futures_util::{
 
 use crate::store::{Bytes, ListOptions, Made, Piece, StoreError};
 
-/// What came of one check.
+/// The outcome of one check.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was checked.
+    /// The name of the check.
     pub name: &'static str,
-    /// What was found instead of what was expected.
+    /// The found value and the expected one, if they differ.
     pub result: Result<(), String>,
 }
 
 pub(super) type Check = Result<(), String>;
 
-/// A piece that is made of these items.
+/// A piece that produces these items.
 pub(super) fn made<B: 'static, Y: Bytes, const N: usize>(items: [&'static str; N]) -> Piece<B, Y> {
     let items = stream::iter(items).map(|item| Ok(Piece::Held(Y::copy_from(item.as_bytes()))));
     Piece::Made(Made(items.boxed_local()))
 }
 
-/// A piece that is made of so many items, and counts those that were made.
+/// A piece that produces this many items, and counts them.
 pub(super) fn counted<B: 'static, Y: Bytes>(
     length: usize,
     items: usize,
@@ -74,7 +74,7 @@ pub(super) fn equal<T: Debug + PartialEq>(what: &str, found: T, expected: T) -> 
     }
 }
 
-/// Bytes that are not the same at any two offsets a part apart.
+/// Bytes that differ at any two offsets a part apart.
 pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0..length as u64)
         .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56).to_le_bytes()[0])

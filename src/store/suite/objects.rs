@@ -220,7 +220,8 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     }
 
     pub(super) async fn refuses_before_it_looks_at_the_condition(&self) -> Check {
-        // Who does not have the bytes must not learn, nor gain, from their being there.
+        // A client without the bytes must not learn whether they are stored, nor gain a right to
+        // them.
         let digest = Algorithm::Sha256.digest(b"right");
         self.put("proof/a", b"right", "").await?;
         let options = PutOptions {

@@ -1,4 +1,4 @@
-//! The checks of streams that are put together.
+//! The checks of joined streams.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -75,7 +75,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
             equal("piece", piece == expected, true)?;
             taken += piece.len();
             self.wait().await?;
-            // The first item is the second piece: what is made beyond what was taken is one at most.
+            // The first item is the second piece: at most one is produced ahead of the reader.
             let most = (taken / ITEM).min(10);
             equal("no more made than one ahead", count.get() <= most, true)?;
         }
@@ -110,7 +110,8 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     }
 
     pub(super) async fn breaks_off_where_a_piece_fails(&self) -> Check {
-        // Pieces before the error and after it, and the length: less than there was, what there was, and what there would be.
+        // Pieces before the error, pieces after it, and the announced length: less than the pieces
+        // before the error, as many, or all.
         for (before, after, length) in [
             (0, 0, 0),
             (0, 1, 1),

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// Runs every check on an empty store of values, and on the bytes that it is given and gives.
+/// Runs every check on an empty store of values, and on its kind of bytes.
 pub async fn run_values<V: Values>(values: &V) -> Vec<Outcome> {
     vec![
         Outcome {

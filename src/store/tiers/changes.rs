@@ -9,11 +9,11 @@ use crate::time::Timestamp;
 
 /// When keys were last changed by this isolate.
 ///
-/// Moments are kept by a hash of the key, so that their number is bounded and none is ever forgotten; that of another key
-/// with the same hash makes an answer less believed, never more.
+/// Times are kept by a hash of the key, so that their number is bounded and none is ever forgotten.
+/// If two keys share a hash, a cached answer may be discarded needlessly, but never used wrongly.
 #[derive(Debug)]
 pub(super) struct Changes {
-    /// Random bytes, so that nobody can choose keys that meet.
+    /// Random bytes, so that no client can choose keys that collide.
     seed: [u8; 16],
     moments: RefCell<Box<[Timestamp]>>,
 }
@@ -34,7 +34,8 @@ impl Changes {
         }
     }
 
-    /// Whether a key was changed at a moment or after it. Clocks that stand still while code runs make that "or".
+    /// Whether a key was changed at a moment or after it. Equal times count as later, because some
+    /// clocks stand still while code runs.
     pub(super) fn since(&self, key: &str, moment: Timestamp) -> bool {
         let moments = self.moments.borrow();
         moments

@@ -1,4 +1,4 @@
-//! What tiers are asked for, and what they find.
+//! The questions that tiers are asked, and their answers.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -14,16 +14,16 @@ use crate::{
     time::Timestamp,
 };
 
-/// Something that tiers hold.
+/// A value that tiers hold.
 #[derive(Clone, Copy, Debug)]
 pub enum Wanted<'a> {
     /// A manifest of a repository.
     Manifest(&'a Name, &'a Digest),
     /// The bytes of a blob.
     Blob(&'a Digest),
-    /// Where the bytes of a blob are, for a repository that may read them.
+    /// The link of a blob: the place of its bytes, for a repository that may read them.
     Link(&'a Name, &'a Digest),
-    /// What is known of the inside of a layer.
+    /// The index of a layer.
     Index(&'a Digest),
     /// These bytes of the index of a layer.
     Page(&'a Digest, u64, u64),
@@ -32,7 +32,8 @@ pub enum Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// The key of the cold tier that it is read from, by which every tier knows it.
+    /// The key by which every tier knows the value. For whole objects, it is their key in the cold
+    /// tier.
     pub fn key(&self) -> String {
         match self {
             Self::Manifest(name, digest) => Key::manifest(name, digest).to_string(),
@@ -66,12 +67,12 @@ impl Wanted<'_> {
     }
 }
 
-/// What was found.
+/// An answer of the tiers.
 #[derive(Debug)]
 pub(super) enum Found<B> {
     /// Content.
     Content(Rc<Content<B>>),
-    /// Where the bytes of a blob are.
+    /// The link of a blob.
     Link(Rc<Known>),
     /// Nothing: the repository does not have it.
     Absent,
@@ -87,21 +88,22 @@ impl<B> Clone for Found<B> {
     }
 }
 
-/// What is known of a blob in a repository.
+/// A link of a blob in a repository, as a tier knows it.
 #[derive(Debug)]
 pub struct Known {
-    /// Where its bytes are.
+    /// The place of the blob's bytes.
     pub record: Record,
-    /// Which kind of grant gave the repository the right to it; `None` if an older version said so.
+    /// Which kind of grant gave the repository the right to the blob. `None` if an older version
+    /// wrote the link.
     pub right: Option<Right>,
-    /// Whether the bytes were seen there. A link alone is a hint.
+    /// Whether the bytes were seen at that place. A link alone is a hint.
     pub seen: Cell<bool>,
-    /// When the cold tier said so.
+    /// When the cold tier confirmed the link.
     pub confirmed: Timestamp,
 }
 
 impl Known {
-    /// What a link says, before anybody has looked at the blob.
+    /// A link as it is stored, before the blob itself was looked up.
     pub fn new(record: Record, right: Option<Right>, confirmed: Timestamp) -> Self {
         Self {
             record,
