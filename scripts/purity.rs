@@ -1,4 +1,5 @@
-//! The core and nothing else, as a module: a registry in memory that is handed requests byte by byte. See `purity.mjs`.
+//! The core and nothing else, as a module: a registry in memory that gets requests byte by byte.
+//! See `purity.mjs`.
 
 use std::{
     cell::RefCell,
@@ -34,7 +35,8 @@ fn registry() -> Registry<MemoryPlatform> {
     )
 }
 
-/// Takes the next byte of the request: method, target and, where there is one, the body, with a space between them.
+/// Takes the next byte of the request: method, target and, if there is one, the body, separated by
+/// spaces.
 #[unsafe(no_mangle)]
 pub extern "C" fn push(byte: u8) {
     REQUEST.with_borrow_mut(|request| request.push(byte));

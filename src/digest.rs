@@ -92,7 +92,8 @@ impl FromStr for Algorithm {
 /// ```
 /// use strata::digest::{Algorithm, Digest};
 ///
-/// let digest: Digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a".parse()?;
+/// let text = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+/// let digest: Digest = text.parse()?;
 /// assert_eq!(digest, Algorithm::Sha256.digest(b"{}"));
 /// # Ok::<(), strata::digest::ParseDigestError>(())
 /// ```

@@ -11,13 +11,15 @@
 //! # pollster::block_on(async {
 //! let registry = memory::open_registry()?;
 //! let config = Algorithm::Sha256.digest(b"{}");
-//! let push = Request::new(Method::POST, format!("/v2/app/blobs/uploads/?digest={config}"));
+//! let target = format!("/v2/app/blobs/uploads/?digest={config}");
+//! let push = Request::new(Method::POST, target);
 //! let pushed = memory::ask(&registry, push.with_body(b"{}".to_vec(), 2)).await?;
 //! assert_eq!(pushed.status(), 201);
 //!
 //! let manifest = format!(
-//!     r#"{{"schemaVersion": 2, "mediaType": "{OCI_MANIFEST}", "layers": [], "config":
-//!         {{"mediaType": "application/vnd.oci.empty.v1+json", "digest": "{config}", "size": 2}}}}"#
+//!     r#"{{"schemaVersion": 2, "mediaType": "{OCI_MANIFEST}", "layers": [],
+//!         "config": {{"mediaType": "application/vnd.oci.empty.v1+json",
+//!                     "digest": "{config}", "size": 2}}}}"#
 //! );
 //! let push = Request::new(Method::PUT, "/v2/app/manifests/v1")
 //!     .with_header(CONTENT_TYPE, HeaderValue::from_static(OCI_MANIFEST))

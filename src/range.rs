@@ -3,7 +3,7 @@
 //! ```text
 //! Range         ::= "bytes=" spec ("," spec)*         RFC 9110, section 14.2
 //! spec          ::= first "-" last? | "-" suffix
-//! Content-Range ::= first "-" last                    distribution-spec v1.1.1, "Pushing a blob in chunks"
+//! Content-Range ::= first "-" last                    distribution-spec v1.1.1, end-5
 //! ```
 
 use std::{fmt, str::FromStr};

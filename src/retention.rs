@@ -2,7 +2,8 @@
 //!
 //! ```json
 //! [
-//!   {"repositories": ["team/**"], "keep_newest": 10, "keep_tags": ["v*"], "untagged_days": 7, "immutable_tags": ["v*"]},
+//!   {"repositories": ["team/**"], "keep_newest": 10, "keep_tags": ["v*"], "untagged_days": 7,
+//!    "immutable_tags": ["v*"]},
 //!   {"repositories": ["ci/**"], "tag_days": 30, "untagged_days": 1}
 //! ]
 //! ```

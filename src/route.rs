@@ -1,29 +1,29 @@
 //! Routes: the operation that a request asks for, by its method, path and query.
 //! One file, because the table below is its only subject.
 //!
-//! ```text
-//! end-1                 GET HEAD             /v2/
-//! end-2, -10            GET HEAD DELETE      /v2/<name>/blobs/<digest>
-//! end-3, -7, -9         GET HEAD PUT DELETE  /v2/<name>/manifests/<reference>  ?tag= &tag=
-//! end-4, -11            POST                 /v2/<name>/blobs/uploads/         ?digest= | ?mount= &from= | ?digest-algorithm=
-//! end-5, -6, -13, -14   GET PATCH PUT DELETE /v2/<name>/blobs/uploads/<id>     ?digest= &step=
-//! end-8                 GET HEAD             /v2/<name>/tags/list              ?n= &last=
-//! end-12                GET HEAD             /v2/<name>/referrers/<digest>     ?artifactType= &n= &last=
-//! -                     GET HEAD             /v2/_catalog                      ?n= &last=
-//! -                     GET HEAD             /v2/_oci/ext/discover
-//! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>                  ?prefix= &n= &last=
-//! -                     GET HEAD             /v2/<name>/_strata/layers/<digest>/files/<path>     ?n= &last=
-//! -                     GET HEAD             /v2/<name>/_strata/images/<reference>/files/<path>  ?platform= &n= &last=
-//! -                     POST                 /v2/<name>/_strata/invalidate    ?tag=
-//! -                     POST                 /v2/_strata/sweep                ?dry-run= &max= &cursor=
-//! -                     POST                 /v2/_strata/scrub                ?dry-run= &digest= &cursor=
-//! -                     GET HEAD             /v2/_strata/blobs/<digest>
-//! -                     GET HEAD             /v2/_strata/rights               ?cursor=
-//! -                     GET HEAD POST        /v2/_strata/token                ?service= &scope= &scope=
-//! -                     GET HEAD             /metrics
-//! -                     GET HEAD             /healthz
-//! -                     GET HEAD             /readyz
-//! ```
+//! | number | methods | path | query |
+//! |---|---|---|---|
+//! | end-1 | GET HEAD | `/v2/` | |
+//! | end-2, -10 | GET HEAD DELETE | `/v2/<name>/blobs/<digest>` | |
+//! | end-3, -7, -9 | GET HEAD PUT DELETE | `/v2/<name>/manifests/<reference>` | `?tag= &tag=` |
+//! | end-4, -11 | POST | `/v2/<name>/blobs/uploads/` | `?digest= or ?mount= &from= or ?digest-algorithm=` |
+//! | end-5, -6, -13, -14 | GET PATCH PUT DELETE | `/v2/<name>/blobs/uploads/<id>` | `?digest= &step=` |
+//! | end-8 | GET HEAD | `/v2/<name>/tags/list` | `?n= &last=` |
+//! | end-12 | GET HEAD | `/v2/<name>/referrers/<digest>` | `?artifactType= &n= &last=` |
+//! | | GET HEAD | `/v2/_catalog` | `?n= &last=` |
+//! | | GET HEAD | `/v2/_oci/ext/discover` | |
+//! | | GET HEAD | `/v2/<name>/_strata/layers/<digest>` | `?prefix= &n= &last=` |
+//! | | GET HEAD | `/v2/<name>/_strata/layers/<digest>/files/<path>` | `?n= &last=` |
+//! | | GET HEAD | `/v2/<name>/_strata/images/<reference>/files/<path>` | `?platform= &n= &last=` |
+//! | | POST | `/v2/<name>/_strata/invalidate` | `?tag=` |
+//! | | POST | `/v2/_strata/sweep` | `?dry-run= &max= &cursor=` |
+//! | | POST | `/v2/_strata/scrub` | `?dry-run= &digest= &cursor=` |
+//! | | GET HEAD | `/v2/_strata/blobs/<digest>` | |
+//! | | GET HEAD | `/v2/_strata/rights` | `?cursor=` |
+//! | | GET HEAD POST | `/v2/_strata/token` | `?service= &scope= &scope=` |
+//! | | GET HEAD | `/metrics` | |
+//! | | GET HEAD | `/healthz` | |
+//! | | GET HEAD | `/readyz` | |
 //!
 //! The numbers are those of distribution-spec v1.1.1 and, from end-13 on, of its main branch. The
 //! catalogue is Docker's. No component of a name can begin with `_`: such a component begins an

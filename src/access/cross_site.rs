@@ -4,10 +4,10 @@
 //! credentials to every request to the registry, from any page. The browser also sends headers that
 //! name the cause, and no page can set or omit them:
 //!
-//! ```text
-//! Sec-Fetch-Site: same-origin | none | same-site | cross-site    (Fetch Metadata Request Headers, section 2.3)
-//! Origin: <scheme>://<host>[:<port>] | null                      (Fetch, section 3.2)
-//! ```
+//! | header | values | source |
+//! |---|---|---|
+//! | `Sec-Fetch-Site` | `same-origin`, `none`, `same-site` or `cross-site` | Fetch Metadata Request Headers, section 2.3 |
+//! | `Origin` | `<scheme>://<host>[:<port>]` or `null` | Fetch, section 3.2 |
 //!
 //! `none` means a typed address or a bookmark. Registry clients send neither header. The same rule
 //! holds for all credentials, and for none.

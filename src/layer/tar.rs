@@ -21,7 +21,7 @@
 //! <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>):
 //!
 //! ```text
-//! record = length SP key "=" value LF      length: decimal, counts its own digits and the line feed
+//! record = length SP key "=" value LF    length: decimal, with its own digits and the line feed
 //! ```
 //!
 //! If readers differ, this one does as Go's `archive/tar`, because nearly all tools unpack layers

@@ -1,29 +1,28 @@
 //! Keys of the bucket.
 //! One file, because the kinds of keys, their text and their order are one table.
 //!
-//! ```text
-//! blobs/<algorithm>/<xx>/<encoded>                         Blob: its bytes, a record of its extents, or a note that it was set aside
-//! extents/<upload>/<place>-<nonce>                         Extent: the bytes of one body; written once, never moved
-//! refs/<algorithm>/<encoded>/<name>/_grants/<id>           Grant: why a repository holds a blob
-//! refs/<algorithm>/<encoded>/<name>/_link                  Link: a grant exists that is no claim; and the blob's record
-//! repositories/<name>/_manifests/<algorithm>/<encoded>     Manifest: its bytes
-//! repositories/<name>/_tags/<tag>                          Tag: the digest that it names, or a tombstone, which has no bytes
-//! repositories/<name>/_referrers/<algorithm>/<encoded>/<manifest>-<id>
-//!                                                          Referrer: the descriptor of a manifest with this subject
-//! catalog/<name>                                           Catalog: the repository exists
-//! uploads/<upload>/<name>/_<number>                        Step: one step of an upload
-//! fills/<algorithm>/<encoded>/<name>                       Fill: a hint, the upload by which an upstream's blob is being stored
-//! layers/<algorithm>/<encoded>/index                       Index: the index of a layer, or why it has none
-//! layers/<algorithm>/<encoded>/pages                       Pages: the rest of a large index, after its head
-//! layers/<algorithm>/<encoded>/spans/<number>              StoredSpans: spans of a layer that can't be read from the middle
-//! indexing/<algorithm>/<encoded>                           Indexing: a pass over a layer that is to go on
-//! sweep/marks/<algorithm>/<encoded>                        Mark: the sweep's mark of a blob
-//! sweep/claims/<name>/_<algorithm>/<encoded>               Claim: retention is removing the manifest
-//! sweep/cursor                                             SweepCursor: the place of the sweep
-//! sweep/inventory                                          Inventory: the counts of the last complete round of the sweep
-//! sweep/scrub                                              ScrubCursor: the place of the scrub
-//! sweep/passes                                             Passes: the passes that the clock's trigger began and did not end
-//! ```
+//! | key | kind | object |
+//! |---|---|---|
+//! | `blobs/<algorithm>/<xx>/<encoded>` | `Blob` | its bytes, a record of its extents, or a note that it was set aside |
+//! | `extents/<upload>/<place>-<nonce>` | `Extent` | the bytes of one body; written once, never moved |
+//! | `refs/<algorithm>/<encoded>/<name>/_grants/<id>` | `Grant` | why a repository holds a blob |
+//! | `refs/<algorithm>/<encoded>/<name>/_link` | `Link` | a grant exists that is no claim; and the blob's record |
+//! | `repositories/<name>/_manifests/<algorithm>/<encoded>` | `Manifest` | its bytes |
+//! | `repositories/<name>/_tags/<tag>` | `Tag` | the digest that it names, or a tombstone, which has no bytes |
+//! | `repositories/<name>/_referrers/<algorithm>/<encoded>/<manifest>-<id>` | `Referrer` | the descriptor of a manifest with this subject |
+//! | `catalog/<name>` | `Catalog` | the repository exists |
+//! | `uploads/<upload>/<name>/_<number>` | `Step` | one step of an upload |
+//! | `fills/<algorithm>/<encoded>/<name>` | `Fill` | a hint, the upload by which an upstream's blob is being stored |
+//! | `layers/<algorithm>/<encoded>/index` | `Index` | the index of a layer, or why it has none |
+//! | `layers/<algorithm>/<encoded>/pages` | `Pages` | the rest of a large index, after its head |
+//! | `layers/<algorithm>/<encoded>/spans/<number>` | `StoredSpans` | spans of a layer that can't be read from the middle |
+//! | `indexing/<algorithm>/<encoded>` | `Indexing` | a pass over a layer that is to go on |
+//! | `sweep/marks/<algorithm>/<encoded>` | `Mark` | the sweep's mark of a blob |
+//! | `sweep/claims/<name>/_<algorithm>/<encoded>` | `Claim` | retention is removing the manifest |
+//! | `sweep/cursor` | `SweepCursor` | the place of the sweep |
+//! | `sweep/inventory` | `Inventory` | the counts of the last complete round of the sweep |
+//! | `sweep/scrub` | `ScrubCursor` | the place of the scrub |
+//! | `sweep/passes` | `Passes` | the passes that the clock's trigger began and did not end |
 //!
 //! The sweep lists directories side by side, in one order: `blobs/`, `refs/`, `layers/` and
 //! `sweep/marks/` by digest, `uploads/` and `extents/` by upload. `<xx>` is the first two

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! value   = magic length check header content
-//! magic   = "strata" %x01                   the format and its version; values of another one are not read
+//! magic   = "strata" %x01                   the format and its version; others are not read
 //! length  = 4 bytes                         of the header, big-endian
 //! check   = 32 bytes                        SHA-256 of the header
 //! header  = JSON                            see Header
-//! content = the bytes, or the bytes in the zlib format (RFC 1950) where the header says so
+//! content = the bytes, or the bytes in the zlib format (RFC 1950) if the header says so
 //! ```
 //!
 //! The content is verified against the digest of its name, or the one in the header. The header is

@@ -114,7 +114,8 @@
 //!
 //! let search = Search::all(Removal { scenario: &scenario::TAG, without: None });
 //! assert!(search.lost.is_empty());
-//! let search = Search::all(Removal { scenario: &scenario::TAG, without: Some(Rule::TombstoneBySwap) });
+//! let without = Some(Rule::TombstoneBySwap);
+//! let search = Search::all(Removal { scenario: &scenario::TAG, without });
 //! assert_eq!(search.lost, ["a tag names what it was moved to"]);
 //! ```
 

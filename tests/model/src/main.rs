@@ -4,7 +4,7 @@
 //! strata-model                      every small scenario, and every rule taken away
 //! strata-model large                every large scenario
 //! strata-model <scenario>           one of them
-//! strata-model without <rule>       the way to what is lost without a rule
+//! strata-model without <rule>       the steps to a loss without a rule
 //! strata-model without <rule> <scenario>
 //! ```
 
