@@ -117,7 +117,13 @@ const WORKER = [
   { name: "deploy dry run", commands: [["node", "scripts/deploy.mjs", "--dry-run"]] },
   { name: "scripts", ...nodeTests("scripts") },
   { name: "inspector", ...nodeTests("tests/inspect"), programs: { zstd: "zstd" } },
-  { name: "edge", ...nodeTests("tests/edge", 3) },
+  // Python has a library beside its program, so it is not unpacked beside the build tools.
+  {
+    name: "edge",
+    ...nodeTests("tests/edge", 3),
+    packages: { python3: "python3" },
+    programs: { gzip: "gzip", tar: "tar", zstd: "zstd" },
+  },
   { name: "clients", ...nodeTests("tests/clients", 3) },
   { name: "page types", commands: [["node_modules/.bin/tsc", "--project", "www"]] },
   // A whole browser, with what it is linked to, is not unpacked beside the build tools.
