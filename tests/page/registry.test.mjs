@@ -192,7 +192,7 @@ describe("a registry", () => {
     await visited.turn("#/library/alpine");
     await page.getByRole("dialog").waitFor();
     await visited.signIn("", "nothing of the sort");
-    await page.getByText("the registry refused the request").waitFor();
+    await page.getByText("the registry did not accept these credentials").waitFor();
     await visited.signIn("", token);
     await page
       .getByRole("row", { name: /latest/ })

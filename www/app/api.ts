@@ -111,7 +111,7 @@ export function problem(status: number, headers: Headers, text: string): Problem
     503: `try again${wait ? ` in ${wait} s` : " later"}`,
   };
   const found = message || `the registry answered ${status}`;
-  if (status === 401) signIn.set(session.value ? "the registry did not accept the user name or the password" : "");
+  if (status === 401) signIn.set(session.value ? "the registry did not accept these credentials" : "");
   return new Problem(advice[status] ? `${found}. ${capital(advice[status])}.` : found, status, code, detail);
 }
 
