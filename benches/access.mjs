@@ -50,8 +50,8 @@ async function pulls(print) {
     const others = numbered(REPOSITORIES - 1, (number) => `team-${number}/service`);
     const arms = [
       { name: "anonymous", repository: near },
-      { name: "the same once more", repository: near },
-      { name: "Basic, remembered", repository: near, sign: () => basic() },
+      { name: "anonymous, once more", repository: near },
+      { name: "Basic, cached", repository: near, sign: () => basic() },
       { name: "Bearer, for 1 repository", repository: near, sign: () => bearer(running, [near]) },
       {
         name: `Bearer, for ${REPOSITORIES} repositories`,
@@ -97,7 +97,7 @@ function table(print, title, arms, seen) {
   });
   const of = "of anonymous";
   const columns = ["request", "requests/s", of, "p50, ms", of, "p99, ms", of, "processor, ms each", of];
-  print(`${title}: medians of ${ROUNDS} rounds in turns, and of ratios what they are between at 96 %`, columns, rows);
+  print(`${title}: medians of ${ROUNDS} rounds in turns, ratios with their 96 % intervals`, columns, rows);
 }
 
 /** A token for pulling from repositories, as a client gets it; the last one is for what is measured. */
@@ -121,16 +121,16 @@ async function signIns(print) {
   const known = { kind: "person", status: 401, secret: (number) => `wrong ${number}` };
   const arms = [
     { ...known, name: "a person, wrong password" },
-    { ...known, name: "the same once more" },
-    { ...known, name: "nobody", kind: "nobody" },
+    { ...known, name: "the same, once more" },
+    { ...known, name: "an unknown user", kind: "nobody" },
     { ...known, name: `a person of ${thousands(FEW_ITERATIONS)} iterations, wrong password`, kind: "quick" },
     { ...known, name: "a robot, a wrong password", kind: "robot" },
     { name: "a person", kind: "person", status: 200, secret: passwordOf },
     { name: `a person of ${thousands(FEW_ITERATIONS)} iterations`, kind: "quick", status: 200, secret: passwordOf },
     { name: "a robot's token", kind: "robot", status: 200, secret: tokenOf },
     { name: "a robot, another's token", kind: "robot", status: 401, secret: (number) => tokenOf(number + 1) },
-    { name: "nobody, a token", kind: "nobody", status: 401, secret: tokenOf },
-    { name: "a person, remembered", status: 200 },
+    { name: "an unknown robot, a token", kind: "nobody", status: 401, secret: tokenOf },
+    { name: "a person, cached", status: 200 },
   ];
   const running = await start({ probe: false, vars: { ...QUIET, STRATA_USERS: JSON.stringify({ users }) } });
   try {

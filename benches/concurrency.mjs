@@ -73,10 +73,10 @@ async function locks(print, measures) {
     "one at a time",
     "ratio",
     "p50, ms",
-    "p50, one at a time",
+    "p50 one at a time, ms",
   ];
   print(
-    "No lock beside one around every request, held by the load generator: waiting for it is part of the time",
+    "No lock, beside one lock around every request, which the load generator holds: waiting for it counts",
     columns,
     rows,
   );

@@ -1,4 +1,4 @@
-// What pulls and storage cost by the price list, counted where the Worker asks the platform.
+// What pulls cost by the price list, counted where the Worker asks the platform.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +8,6 @@ import { manifestOf, whole } from "../tests/edge/push.mjs";
 import { COLD, MIB, NO_MEMORY, QUIET } from "./contestants.mjs";
 import { bill, NAMES } from "./prices.mjs";
 import { expect, settled, within } from "./registry.mjs";
-import { storage } from "./storage.mjs";
 
 const NAME = "bench/cost";
 const LAYERS = 5;
@@ -49,7 +48,6 @@ export async function cost(print) {
   }
   const columns = ["pull of manifest, config and layers", ...NAMES, "$ a million", "of no tiers"];
   print("Operations of one pull, and dollars for a million", columns, rows);
-  await storage(print);
 }
 
 /** The bill of one pull in each state. */

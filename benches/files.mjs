@@ -71,10 +71,10 @@ export async function files(print) {
       fetched === undefined ? "" : figure(fetched / 1e6),
       (seconds / count / (cold.seconds / cold.count)).toFixed(2),
     ]);
-    const title = `Files out of a layer of ${figure(layer.size / 1e6)} MB, ${figure(layer.archive / 1e6)} inflated: medians of ${ROUNDS} rounds, the naive ways once`;
+    const title = `Files out of a layer of ${figure(layer.size / 1e6)} MB, ${figure(layer.archive / 1e6)} decompressed: medians of ${ROUNDS} rounds, the naive ways once`;
     print(
       title,
-      ["", "seconds", "p50, ms", "worst, ms", "inflated, MB", "of the layer read, MB", "of a cold read"],
+      ["", "seconds", "p50, ms", "worst, ms", "decompressed, MB", "read of the layer, MB", "of a cold read"],
       rows,
     );
     const mixed = ours.at(-1);
@@ -82,9 +82,9 @@ export async function files(print) {
     const naively = theirs[0].inflated;
     print(
       "Ratios",
-      ["", ""],
+      ["ratio", "figure"],
       [
-        ["inflated naively, of the pass and 50 cold reads", (naively / all).toFixed(1)],
+        ["bytes decompressed naively, of the pass and 50 cold reads", (naively / all).toFixed(1)],
         [
           "time naively, of the pass and 50 cold reads",
           (theirs[0].seconds / (ours[0].seconds + cold.seconds)).toFixed(1),
@@ -111,7 +111,7 @@ async function strata(layer) {
     };
     const contents = async () =>
       assert.equal((await running.send("GET", `/v2/${NAME}/_strata/layers/${layer.digest}`)).status, 200);
-    const first = await measure("Strata: first look, the pass", running, [contents]);
+    const first = await measure("Strata: the pass, at the first request", running, [contents]);
     first.fetched = layer.size;
     const entries = await entriesOf(running, NAME, layer.digest);
     const reads = spread(entries, layer.archive, READS);

@@ -177,15 +177,15 @@ function report(print, { layers, many }, tar) {
     "layer",
     "MiB",
     "seconds",
-    "MB/s inflated",
+    "MB/s decompressed",
     "MiB of the module",
-    "of the tab's process, before → most",
-    "times of progress",
-    "longest between, ms",
+    "MiB of the tab's process, before → peak",
+    "progress events",
+    "longest gap, ms",
     "ms to cancel",
   ];
   print(
-    `Opening a layer of ${Math.round(tar.size / MIB)} MiB inflated, ${layers[0].entryCount} entries, in Chromium`,
+    `Opening a layer of ${Math.round(tar.size / MIB)} MiB decompressed, ${layers[0].entryCount} entries, in Chromium`,
     columns,
     rows,
   );
@@ -197,7 +197,7 @@ function report(print, { layers, many }, tar) {
   ]);
   print(
     `${READS} files of it, up to 64 KiB of each`,
-    ["layer", "ms each", "KiB of the file", "KiB inflated", "KiB read", "restarts"],
+    ["layer", "ms each", "KiB of the file", "KiB decompressed", "KiB read", "restarts"],
     read,
   );
   const { entries, opening, memory, analysing, more, searching, listing, children } = many;

@@ -121,10 +121,10 @@ function reads(print, { script, tar, made }) {
     "p99",
     "KiB of layer in its spans",
     "up to its end",
-    "KiB inflated",
+    "KiB decompressed",
   ];
   print(
-    `${READS} reads of ${READ / KIB} KiB at random, each cold, in wasm; index in percent of the layer`,
+    `${READS} reads of ${READ / KIB} KiB at random, each cold, in wasm; index in per cent of the layer`,
     columns,
     rows,
   );
@@ -158,7 +158,7 @@ async function passes(print, { script, tar, made }) {
   const { Inflater, Pass } = instance(script);
   const ways = {
     DecompressionStream: platform,
-    "inflating with CRC": (bytes) => inflated(new Inflater(undefined), bytes),
+    "decompressing with CRC": (bytes) => inflated(new Inflater(undefined), bytes),
     "with checkpoints": (bytes) => inflated(new Inflater(MIB), bytes),
     "pass, diff ID elsewhere": (bytes) => passed(new Pass(BigInt(bytes.length), MIB, false), bytes, endWithAnyDiffId),
     "pass, diff ID by Node": (bytes) => digested(new Pass(BigInt(bytes.length), MIB, false), bytes),
@@ -205,7 +205,7 @@ async function programs(print, { program, tar, made }) {
   const ways = {
     "gzip -dc": ["gzip", "-dc"],
     "C zlib, by Python": ["python3", "-c", PYTHON],
-    "inflating with CRC": [program, "inflate"],
+    "decompressing with CRC": [program, "inflate"],
     "pass, diff ID elsewhere": [program, "without"],
     pass: [program, "pass"],
   };
@@ -306,7 +306,7 @@ async function memory(print, { script, folder, tar, made }) {
   ]);
   print(
     "Memory of the module at the end of a pass",
-    ["layer", "MiB inflated", "seconds", "MiB of memory", "what came of it"],
+    ["layer", "MiB decompressed", "seconds", "MiB of memory", "outcome"],
     rows,
   );
   return found;

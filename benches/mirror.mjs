@@ -24,7 +24,7 @@ export async function mirror(print) {
     const rows = [];
     for (const [name, upstream] of Object.entries(running)) rows.push(...(await times(strata, name, upstream)));
     const columns = ["pull", "first byte, ms", "of upstream", "whole, ms", "of upstream"];
-    print(`${SIZE / MIB} MiB, alone: medians of ${ROUNDS} rounds in turns`, columns, rows);
+    print(`${SIZE / MIB} MiB, by one client: medians of ${ROUNDS} rounds in turns`, columns, rows);
   } finally {
     await strata.stop();
   }
@@ -92,8 +92,8 @@ async function together(print, upstream, vars) {
     }
   }
   print(
-    `${SIZE / MIB} MiB, by many at once`,
-    ["clients", "upstream requests", "seconds", "workerd grew by, MiB", "its wasm has, MiB"],
+    `${SIZE / MIB} MiB, by many clients at once`,
+    ["clients", "upstream requests", "seconds", "growth of workerd, MiB", "wasm memory, MiB"],
     rows,
   );
 }

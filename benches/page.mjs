@@ -40,7 +40,7 @@ export async function page(print) {
     "The page's files, each gzipped by itself, kB",
     ["", "files", "raw", "gzipped"],
     [
-      of("to begin with", first),
+      of("to start", first),
       of("the module that reads layers", module),
       of("when it is looked at: its workers, colours and their grammars", (name) => !first(name) && !module(name)),
       of("all", () => true),
@@ -75,7 +75,7 @@ export async function page(print) {
     const at = (part) => figure(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]);
     print(
       `A directory of ${FILES.toLocaleString("en-GB")} files`,
-      ["", "figure"],
+      ["figure", "value"],
       [
         ["the first of them shown, from the address, ms", figure(shown)],
         ["all of them listed and compared, ms", figure(compared)],
@@ -142,14 +142,14 @@ async function drop(print, browser, strata) {
     await visited.clean();
     print(
       "A layer of 1 GiB dropped on the page",
-      ["", "figure"],
+      ["figure", "value"],
       [
-        ["its size, MB", figure(statSync(path).size / 1e6)],
+        ["size, MB", figure(statSync(path).size / 1e6)],
         ["indexed, s", figure(opened / 1000)],
-        ["of the tab's process before, MiB", figure(before / MIB)],
+        ["memory of the tab's process before, MiB", figure(before / MIB)],
         ["… after, MiB", figure(after / MIB)],
         ["restarts for a file at its end", 1],
-        ["inflated for it, KiB", figure(inflated / 1024)],
+        ["decompressed for it, KiB", figure(inflated / 1024)],
         ["cancelled after, ms", figure(cancelled)],
         ["requests that left the page", foreign.length],
       ],

@@ -1,23 +1,62 @@
-// Runs benches on the real runtime and prints their tables: `node benches/run.mjs` for all, with names for some.
-import { access } from "./access.mjs";
-import { concurrency } from "./concurrency.mjs";
-import { cost } from "./cost.mjs";
-import { files } from "./files.mjs";
-import { inspect } from "./inspect.mjs";
-import { layers } from "./layers.mjs";
-import { mirror } from "./mirror.mjs";
-import { page } from "./page.mjs";
-import { pull } from "./pull.mjs";
-import { soak } from "./soak.mjs";
-import { print } from "./table.mjs";
-import { upload } from "./upload.mjs";
+// Runs benches on the real runtime and prints their tables: `npm run bench` for all, with names for some.
+// With `--record` it writes them into docs/figures.md, with the commit and the machine that gave them.
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
 
-const benches = { upload, pull, concurrency, cost, files, layers, access, mirror, soak, inspect, page };
+import { ROOT, run } from "../scripts/command.mjs";
+import { BENCHES, PAGE, recorded } from "../scripts/figures.mjs";
+import { tableOf } from "./table.mjs";
 
-const asked = process.argv.slice(2);
-const unknown = asked.filter((name) => !Object.hasOwn(benches, name));
+const { values: options, positionals } = parseArgs({
+  options: { record: { type: "boolean", default: false } },
+  allowPositionals: true,
+});
+const unknown = positionals.filter((name) => !BENCHES.includes(name));
 if (unknown.length > 0) {
-  console.error(`no bench ${unknown.join(", ")}; there are: ${Object.keys(benches).join(", ")}`);
+  console.error(`no bench ${unknown.join(", ")}; there are: ${BENCHES.join(", ")}`);
   process.exit(1);
 }
-for (const name of asked.length > 0 ? asked : Object.keys(benches)) await benches[name](print);
+const commit = options.record ? await cleanCommit() : undefined;
+
+for (const name of positionals.length > 0 ? positionals : BENCHES) {
+  const { [name]: bench } = await import(`./${name}.mjs`);
+  const tables = [];
+  await bench((title, columns, rows) => {
+    const table = `**${title}**\n\n${tableOf(columns, rows)}`;
+    console.log(`\n${table}`);
+    tables.push(table);
+  });
+  if (commit) record(name, tables);
+}
+
+/** Writes the tables of a bench into its section of the page. */
+function record(name, tables) {
+  const file = path.join(ROOT, PAGE);
+  fs.writeFileSync(file, recorded(fs.readFileSync(file, "utf8"), { name, commit, machine: machine(), tables }));
+  console.log(`\nrecorded in ${PAGE}`);
+}
+
+/** The commit that is measured. Figures of a changed tree would belong to no commit. */
+async function cleanCommit() {
+  const { stdout: changed } = await run("git", ["status", "--porcelain", "--", ".", ":!docs"]);
+  if (changed.trim()) {
+    console.error(`figures belong to a commit, but these files are changed; commit them first:\n${changed}`);
+    process.exit(1);
+  }
+  const { stdout } = await run("git", ["rev-parse", "--short=9", "HEAD"]);
+  return stdout.trim();
+}
+
+/** The machine and the programs on it, in words. */
+function machine() {
+  const cores = os.cpus();
+  const processor = cores[0].model
+    .replaceAll(/\((R|TM)\)/g, "")
+    .replaceAll(/\s+/g, " ")
+    .trim();
+  const memory = Math.round(os.totalmem() / 2 ** 30);
+  const { version } = JSON.parse(fs.readFileSync(path.join(ROOT, "node_modules/workerd/package.json"), "utf8"));
+  return `${cores.length} cores of ${processor}, ${memory} GiB, Linux ${os.release().split(/[-+]/)[0]}, Node ${process.versions.node}, workerd ${version}`;
+}

@@ -15,11 +15,11 @@ export async function soak(print) {
   ]);
   print(
     `${SECONDS} seconds`,
-    ["what", "how many"],
+    ["event", "count"],
     [
       ...rows,
       ["lost", lost.length],
-      ["orphans after the last sweep", orphans.length],
+      ["unreferenced objects after the last sweep", orphans.length],
       ["left when all was deleted", left.length],
     ],
   );

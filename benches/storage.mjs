@@ -1,4 +1,4 @@
-// What it costs to keep a family of real images, in R2 and, for a while, in KV.
+// What it costs to store a family of real images, in R2 and, for a while, in KV.
 import { readFileSync } from "node:fs";
 import { digestOf } from "../tests/edge/bytes.mjs";
 import { manifestOf, whole } from "../tests/edge/push.mjs";
@@ -64,16 +64,17 @@ function cold(print, images, objects) {
   const unique = new Map(images.flatMap(({ blobs }) => blobs.map(({ digest, size }) => [digest, size])));
   const each = sum([...unique.values()]) + manifests;
   const stored = {
-    "every image by itself": REPOSITORIES.length * whole,
-    "blobs shared in a repository": REPOSITORIES.length * each,
-    "Strata: blobs shared by all": sum(objects.map(({ size }) => size)),
+    "each image by itself": REPOSITORIES.length * whole,
+    "blobs shared within a repository": REPOSITORIES.length * each,
+    "Strata: blobs shared by all repositories": sum(objects.map(({ size }) => size)),
   };
-  const pushed = stored["every image by itself"];
+  const pushed = stored["each image by itself"];
   const rows = Object.entries(stored).map(([name, bytes]) => {
-    return [name, figure(bytes / 1e6), (bytes / pushed).toFixed(3), `$${((STORED.r2 * bytes) / pushed).toFixed(4)}`];
+    const ratio = bytes / pushed;
+    return [name, figure(bytes / 1e6), percent(ratio), percent(1 - ratio), `$${(STORED.r2 * ratio).toFixed(4)}`];
   });
   const title = `${images.length} images built on one another, in ${REPOSITORIES.length} repositories`;
-  print(title, ["R2", "MB", "of all", "a GB-month of images"], rows);
+  print(title, ["R2", "MB", "of all", "less", "a GB-month of images"], rows);
 }
 
 /** What is put into KV when manifests and configs are asked for again and again, and what it would be uncompressed. */
@@ -109,6 +110,10 @@ async function warm(print, strata, images) {
     ["KV", "bytes", "of plain", "a GB of values"],
     rows,
   );
+}
+
+function percent(ratio) {
+  return `${(100 * ratio).toFixed(1)} %`;
 }
 
 function sum(numbers) {

@@ -82,7 +82,7 @@ async function memory(print, size) {
       await strata.stop();
     }
   }
-  const columns = ["upload", "idle, MiB", "over idle at most", "in the end", "seconds"];
+  const columns = ["upload", "idle, MiB", "most over idle, MiB", "at the end over idle, MiB", "seconds"];
   print(`${size / MIB} MiB: the runtime's memory, simulated R2 included`, columns, rows);
 }
 

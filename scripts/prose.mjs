@@ -50,7 +50,7 @@ export function sentences(text) {
 }
 
 /** The anchor of a heading, as GitHub makes it. */
-const anchorOf = (heading) =>
+export const anchorOf = (heading) =>
   heading
     .replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1")
     .trim()
