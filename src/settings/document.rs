@@ -1,8 +1,8 @@
 //! The table of settings as Markdown.
 
-use crate::settings::{setting::Row, table};
+use crate::settings::{setting::SettingRow, table};
 
-/// The text of `docs/settings.md`.
+/// Formats the table of settings as Markdown: the text of `docs/settings.md`.
 pub fn document() -> String {
     let sections = table::groups().into_iter().map(|group| {
         let rows: String = group.rows.iter().map(line).collect();
@@ -22,10 +22,10 @@ Change a setting there, then run `cargo run --locked --example settings > docs/s
 Settings are variables of the Worker: set them under `[vars]` in `wrangler.toml`, and secrets by `npx wrangler secret put NAME`.
 A list is written as JSON, or as tables such as `[[vars.STRATA_RULES]]`.
 A blank setting counts as not set.
-If a value is invalid, every request is answered with 503 and the name of the setting; the log has the reason and what is allowed.
+If a value is invalid, every request is answered with 503 and the name of the setting; the log has the reason and the allowed values.
 ";
 
-fn line(row: &Row) -> String {
+fn line(row: &SettingRow) -> String {
     let (name, meaning) = (row.name, row.meaning);
     let [default, allowed] = [&row.default, &row.allowed].map(|text| match name {
         name if name.ends_with("_BYTES") => with_sizes(text),
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_the_page_in_docs() {
+    fn the_settings_page_in_docs_is_up_to_date() {
         let page = include_str!("../../docs/settings.md");
         assert!(
             page == document(),
@@ -64,11 +64,17 @@ mod tests {
     }
 
     #[test]
-    fn has_every_setting_that_other_documents_name() {
+    fn settings_named_in_documents_exist() {
         let documents = [
             ("README.md", include_str!("../../README.md")),
             ("wrangler.toml", include_str!("../../wrangler.toml")),
             ("docs/access.md", include_str!("../../docs/access.md")),
+            ("docs/limits.md", include_str!("../../docs/limits.md")),
+            ("docs/threats.md", include_str!("../../docs/threats.md")),
+            ("docs/incidents.md", include_str!("../../docs/incidents.md")),
+            ("docs/operating.md", include_str!("../../docs/operating.md")),
+            ("docs/tiers.md", include_str!("../../docs/tiers.md")),
+            ("docs/layers.md", include_str!("../../docs/layers.md")),
             ("docs/mirror.md", include_str!("../../docs/mirror.md")),
             ("docs/sweep.md", include_str!("../../docs/sweep.md")),
         ];
@@ -86,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_sizes_in_larger_units() {
+    fn sizes_are_repeated_in_larger_units() {
         let sizes = [
             ("0", "0"),
             ("65536", "65536 (64 KiB)"),

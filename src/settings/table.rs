@@ -2,10 +2,10 @@
 
 use crate::{
     settings::{
-        log::Log,
-        setting::{Choice, Json, Number, Origin, Row, Setting, Unset},
+        log::LogScope,
+        setting::{Choice, Json, Number, OriginUrl, Setting, SettingRow, Unset},
     },
-    store::policy::Policy,
+    store::policy::TierPolicy,
 };
 
 /// A section of the documents.
@@ -14,7 +14,7 @@ pub(super) struct Group {
     pub(super) title: &'static str,
     /// The introduction to its settings.
     pub(super) about: &'static str,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<SettingRow>,
 }
 
 /// Declares the table. The meaning of a setting is the documentation of its constant, too.
@@ -56,7 +56,7 @@ settings! {
             "The permissions of users and groups in repositories.";
         STRATA_ANONYMOUS_PULL: Setting<Choice<bool>> = BOOL, false,
             "Whether a last rule lets everyone pull every repository; the rules of `STRATA_RULES` take precedence.";
-        STRATA_ORIGIN: Setting<Origin, Unset> = Origin, Unset("the origin of the request"),
+        STRATA_ORIGIN: Setting<OriginUrl, Unset> = OriginUrl, Unset("the origin of the request"),
             "The origin at which clients reach the registry, if a proxy changes the scheme or the host. Tokens are issued for its host, and requests from pages of other origins are refused.";
     }
     "Mirroring", "[mirror.md](mirror.md) describes pull-through mirrors of other registries." {
@@ -65,7 +65,7 @@ settings! {
         STRATA_UPSTREAM_CREDENTIALS: Setting<Json, Unset> = secret("JSON, as `{\"<name>\": {\"user\": \"…\", \"password\": \"…\"}}`"), Unset("none"),
             "The credentials for signing in to upstreams, by the names of the upstreams.";
     }
-    "Requests and uploads", "These are limits of an isolate and of a request; [access.md](access.md#limits) lists all others." {
+    "Requests and uploads", "These are limits of an isolate and of a request; [limits.md](limits.md) lists all others." {
         STRATA_UPLOADS: Setting<Number<u32>> = Number::range(1, 10_000), 64,
             "The most request bodies that an isolate receives at a time from one user, or from one address without credentials.";
         STRATA_SUBREQUESTS: Setting<Number<u32>> = Number::at_least(50), 10_000,
@@ -90,9 +90,9 @@ settings! {
             "The largest blob that is kept hot; no object larger than an eighth of `STRATA_HOT_BYTES` is.";
         STRATA_HOT_SECONDS: Setting<Number<u64>> = Number::range(1, DAY).of("seconds"), 3_600,
             "The TTL of hot objects; manifests expire after `STRATA_STALE_SECONDS` if that is shorter.";
-        STRATA_WARM_BLOB_BYTES: Setting<Number<u64>> = Number::range(0, Policy::MAX_WARM).of("bytes"), MIB,
+        STRATA_WARM_BLOB_BYTES: Setting<Number<u64>> = Number::range(0, TierPolicy::MAX_WARM).of("bytes"), MIB,
             "The largest blob that is written to KV; such a blob is read into memory whole.";
-        STRATA_WARM_SECONDS: Setting<Number<u64>> = Number::range(Policy::MIN_WARM.as_secs(), 365 * DAY).of("seconds").or_zero(), DAY,
+        STRATA_WARM_SECONDS: Setting<Number<u64>> = Number::range(TierPolicy::MIN_WARM.as_secs(), 365 * DAY).of("seconds").or_zero(), DAY,
             "The TTL of warm objects; manifests expire after `STRATA_STALE_SECONDS` if that is shorter. With 0 KV is not used.";
         STRATA_WARM_READS: Setting<Number<u32>> = READS, 3,
             "The number of recent reads after which an object is promoted to KV.";
@@ -123,8 +123,8 @@ settings! {
         STRATA_INDEX_ON_PUSH: Setting<Choice<bool>> = BOOL, false,
             "Whether layers are indexed when an image is pushed, and not only when a file of it is first read.";
     }
-    "Log", "[access.md](access.md#what-the-log-tells) describes the audit, which is always written." {
-        STRATA_LOG: Setting<Choice<Log>> = Choice(&[Log::Requests, Log::Errors]), Log::Requests,
+    "Log", "[access.md](access.md#audit-log) describes the audit, which is always written." {
+        STRATA_LOG: Setting<Choice<LogScope>> = Choice(&[LogScope::Requests, LogScope::Errors]), LogScope::Requests,
             "Whether the log has a line for each request, or failures only.";
     }
 }
