@@ -492,7 +492,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_keeps_what_every_store_promises() {
+    fn the_folder_store_passes_the_store_suite() {
         let path = env::temp_dir().join(format!("strata-suite-{}", process::id()));
         let store = Rc::new(Folder::new(path.clone()).unwrap());
         let host = Native(MemoryHost::new([0; 16], Timestamp(0)));

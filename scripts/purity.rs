@@ -11,7 +11,7 @@ use std::{
 
 use http::HeaderMap;
 use strata::{
-    memory::{Memory, MemoryBody, MemoryHost, MemoryPlatform, MemoryValues},
+    memory::{MemoryObjects, MemoryBody, MemoryHost, MemoryPlatform, MemoryValues},
     metrics::Metrics,
     registry::{Registry, Request},
     settings::Settings,
@@ -27,7 +27,7 @@ fn registry() -> Registry<MemoryPlatform> {
     let settings = Settings::parse(|name| (name == "STRATA_USERS").then(|| USERS.to_owned()));
     let metrics = Rc::new(Metrics::new().unwrap());
     Registry::new(
-        Memory::default(),
+        MemoryObjects::default(),
         MemoryValues::default(),
         MemoryHost::new([7; 16], Timestamp::default()),
         settings.unwrap(),
@@ -68,7 +68,7 @@ pub extern "C" fn answer() -> u16 {
     REGISTRY.with(|registry| now(registry.answer(request)).0.status().as_u16())
 }
 
-/// What a future comes to that has nothing to wait for.
+/// Returns the output of a future that never waits.
 fn now<F: Future>(future: F) -> F::Output {
     let mut context = Context::from_waker(Waker::noop());
     let Poll::Ready(output) = pin!(future).poll(&mut context) else {
@@ -80,7 +80,7 @@ fn now<F: Future>(future: F) -> F::Output {
 /// A user whose password is `pure`.
 const USERS: &str = r#"{"users":{"pure":"pbkdf2-sha256$1$AAAAAAAAAAAAAAAAAAAAAA$jKjbbtWl8hRQH7qxnxtx1iU79oon2ily79XnmMeoofA"}}"#;
 
-/// Of the only documents that are pushed here; blobs don't mind.
+/// The media type of the only manifests that are pushed here; blobs ignore it.
 const MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 /// `pure:pure`.

@@ -3,8 +3,10 @@
 //!
 //! A client signs in by Basic (RFC 7617). Or it gets a token by Basic at the token end-point, and
 //! then sends that as Bearer (RFC 6750, and distribution's token specification). Either way the
-//! [`rule`]s decide on the [`user`]'s permissions at each request. A [`token`] can only narrow
-//! them.
+//! rules decide on the user's permissions at each request. A token can only narrow them.
+//!
+//! [`Settings::access`](crate::settings::Settings::access) has the users and rules of a registry,
+//! and docs/access.md describes them.
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
@@ -27,15 +29,24 @@ use crate::{
     time::Timestamp,
 };
 
+#[doc(hidden)]
 pub use attempts::network;
 
 mod attempts;
+#[doc(hidden)]
 pub mod cross_site;
+#[doc(hidden)]
 pub mod rule;
+#[doc(hidden)]
 pub mod token;
+#[doc(hidden)]
 pub mod user;
 
-/// Users and rules, with a cache of the credentials that this isolate has verified lately.
+/// The users, the rules and the key of tokens, with a cache of credentials that this isolate has
+/// verified lately.
+///
+/// [`Settings::parse`](crate::settings::Settings::parse) makes one of `STRATA_USERS`,
+/// `STRATA_RULES` and `STRATA_ANONYMOUS_PULL`.
 #[derive(Debug)]
 pub struct Access {
     users: Users,
@@ -53,17 +64,21 @@ struct Verified {
 }
 
 /// The parts of a request that identify its caller.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
-    /// The header `Authorization`.
+    /// The header `Authorization`: Basic or Bearer, and the credentials.
     pub authorization: Option<&'a str>,
-    /// The address that the request comes from.
+    /// The IP address that the request comes from, as text. Failed sign-ins are counted by it.
     pub address: &'a str,
-    /// How clients reach the registry, as `https://registry.example.com`.
+    /// The origin by which clients reach the registry, as `https://registry.example.com`. Its host
+    /// is the audience of tokens.
     pub origin: &'a str,
 }
 
-/// The caller of a request.
+/// The authenticated caller of a request: a user or nobody, and the claims of a token, if it sent
+/// one.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Caller {
     user: Option<Rc<User>>,
@@ -83,39 +98,50 @@ impl Caller {
 }
 
 /// The permission that a request needs.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Need<'a> {
-    /// Nothing: credentials are not looked at.
+    /// Nothing: credentials are ignored.
     Nothing,
-    /// To get a token: to sign in by Basic, or to be allowed anything anonymously.
+    /// To get a token: signing in by Basic, or a rule that allows anonymous callers anything.
     Token,
-    /// To have signed in, if there are users. Clients learn from the error how to.
+    /// To have signed in, if there are users. The challenge in the error tells clients how.
     SignIn,
-    /// To be allowed anything at all.
+    /// To be a user, or a rule that allows anonymous callers anything.
     Entry,
-    /// To list the repositories that may be pulled from.
+    /// To list the repositories that the caller may pull from.
     Catalog,
-    /// An action in the registry as a whole.
+    /// To do an action in the registry as a whole, by the rules for `**`.
     Registry(Action),
-    /// An action in a repository.
+    /// To do an action in a repository.
     Repository(&'a Name, Action),
 }
 
 impl Access {
-    /// The most iterations of a password entry.
+    /// The most iterations of PBKDF2 in a password entry: as many as the platform computes.
+    #[doc(hidden)]
     pub const MAX_ITERATIONS: u32 = user::MAX_ITERATIONS;
 
-    /// How long verified credentials are cached, so that a push derives one key and not one a
-    /// request.
+    /// How long verified credentials are cached, so that a push derives one key instead of one for
+    /// each request.
+    #[doc(hidden)]
     pub const REMEMBERED: Duration = Duration::from_secs(300);
 
     /// The lifetime of a token. Clients request another one by themselves.
+    #[doc(hidden)]
     pub const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
     /// The most verified credentials that are cached.
     const MAX_REMEMBERED: usize = 1_000;
 
-    /// Parses the texts of users and rules. An error names its setting.
+    /// Parses the JSON of users and of rules. Without rules, users may do everything. With
+    /// `anonymous_pull`, a last rule lets everyone pull.
+    ///
+    /// # Errors
+    ///
+    /// The name of the setting, `STRATA_USERS` or `STRATA_RULES`, and the problem. A problem of
+    /// users repeats no secret.
+    #[doc(hidden)]
     pub fn parse(
         users: Option<&str>,
         rules: Option<&str>,
@@ -147,12 +173,22 @@ impl Access {
         })
     }
 
-    /// Whether any caller may do anything at all.
+    /// Whether there is a user, or a rule that allows anonymous callers anything.
+    #[doc(hidden)]
     pub fn is_configured(&self) -> bool {
         !self.users.is_empty() || self.rules.are_for_everyone()
     }
 
-    /// Authenticates the caller. A 401 names `need` in its challenge.
+    /// Authenticates the caller of a request. Without users, all callers are anonymous.
+    ///
+    /// # Errors
+    ///
+    /// - [`Code::Denied`] if the registry is not configured.
+    /// - [`Code::Unauthorized`] for wrong credentials, and for a token that is invalid, expired or
+    ///   of another registry. Its challenge names the scope for `need`.
+    /// - [`Code::TooManyRequests`] after too many failed sign-ins.
+    /// - [`Code::Unavailable`] if the platform can't derive keys.
+    #[doc(hidden)]
     pub async fn identify(
         &self,
         visit: Visit<'_>,
@@ -186,8 +222,9 @@ impl Access {
                 "the authorization header is neither Basic nor Bearer",
             ));
         }
-        let credentials = Credentials::parse(rest)
-            .ok_or_else(|| unknown("the credentials in the authorization header are not Basic"))?;
+        let credentials = Credentials::parse(rest).ok_or_else(|| {
+            unknown("the Basic credentials in the authorization header can't be decoded")
+        })?;
         self.sign_in(&credentials, visit, need, host).await
     }
 
@@ -204,9 +241,9 @@ impl Access {
             .verify(token, &token::audience(visit.origin), host.now())
             .map_err(|error| match error {
                 TokenError::Audience => {
-                    invalid("the token is for another registry, get one from this one")
+                    invalid("the token is for another registry; request one from this registry")
                 }
-                TokenError::Invalid => invalid("the token is not one of this registry"),
+                TokenError::Invalid => invalid("the token was not issued by this registry"),
                 TokenError::Expired => invalid("the token has expired"),
             })?;
         let user = match claims.sub.as_str() {
@@ -214,7 +251,7 @@ impl Access {
             name => Some(
                 self.users
                     .get(name)
-                    .ok_or_else(|| invalid("the token is of a user who is gone"))?
+                    .ok_or_else(|| invalid("the user of the token no longer exists"))?
                     .clone(),
             ),
         };
@@ -224,8 +261,13 @@ impl Access {
         })
     }
 
-    /// Verifies a user's name and password or token. An unknown user gets the same error as a wrong
-    /// password, after the same work.
+    /// Verifies a user's name and password, or a robot's token. An unknown user gets the same error
+    /// as a wrong password, after the same work.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Access::identify`].
+    #[doc(hidden)]
     pub async fn sign_in(
         &self,
         credentials: &Credentials,
@@ -318,9 +360,14 @@ impl Access {
         }
     }
 
-    /// Authorizes a request. Fails with 401 if signing in, or a token with more scopes, could help,
-    /// and with 403 otherwise. The store is not read: a caller who may not pull learns nothing of
+    /// Authorizes a request. The store is not read, so a caller who may not pull learns nothing of
     /// its content.
+    ///
+    /// # Errors
+    ///
+    /// - [`Code::Unauthorized`] if signing in, or a token with more scopes, could help.
+    /// - [`Code::Denied`] otherwise.
+    #[doc(hidden)]
     pub fn permit(&self, caller: &Caller, need: Need<'_>, visit: Visit<'_>) -> Result<(), Error> {
         let is_allowed = match need {
             Need::Nothing => true,
@@ -350,7 +397,7 @@ impl Access {
             Need::Repository(name, action) => claims.cover(name, action),
         });
         if !is_covered {
-            let found = format!("the token is not one to {}", to(need));
+            let found = format!("the token does not permit to {}", to(need));
             return Err(Self::unauthorized(
                 &found,
                 visit,
@@ -361,8 +408,9 @@ impl Access {
         Ok(())
     }
 
-    /// Whether a caller may do something in a repository, and its token covers that, if it sent
-    /// one.
+    /// Whether a caller may do an action in a repository. If the caller sent a token, the token
+    /// must cover it too.
+    #[doc(hidden)]
     pub fn may(&self, caller: &Caller, name: &Name, action: Action) -> bool {
         self.actions(caller, Some(name)).has(action)
             && caller
@@ -371,7 +419,8 @@ impl Access {
                 .is_none_or(|claims| claims.cover(name, action))
     }
 
-    /// Whether a caller may pull from a repository, so that a list of all may name it.
+    /// Whether a list of all repositories may name a repository: the caller may pull from it.
+    #[doc(hidden)]
     pub fn sees(&self, caller: &Caller, name: &Name) -> bool {
         self.actions(caller, Some(name)).has(Action::Pull)
     }
@@ -384,8 +433,16 @@ impl Access {
         caller.user.is_some() || self.rules.are_for_everyone()
     }
 
-    /// Makes a token for those of the requested scopes that the caller may use, at the visited
-    /// registry. Returns its claims too. `meant` resolves the name of a repository in a scope.
+    /// Makes a token for those of the requested scopes that the caller may use, and returns it with
+    /// its claims. It is valid for [`Access::TOKEN_LIFETIME`] at the visited registry.
+    ///
+    /// A scope is `repository:<name>:<actions>` or `registry:catalog:*`; others are ignored.
+    /// `meant` resolves the name of a repository in a scope.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Unavailable`] if the claims can't be signed.
+    #[doc(hidden)]
     pub fn issue<'a>(
         &self,
         caller: &Caller,
@@ -416,7 +473,7 @@ impl Access {
             access,
         };
         let token = self.signer.sign(&claims).map_err(|error| {
-            Error::unavailable("a token can't be made", Duration::from_secs(60))
+            Error::unavailable("the token can't be signed", Duration::from_secs(60))
                 .with_cause(error.to_string())
         })?;
         Ok((token, claims))
@@ -513,14 +570,15 @@ fn too_many(wait: Duration) -> Error {
     let seconds = wait.as_secs().max(1);
     Error::new(
         Code::TooManyRequests,
-        format!("too many sign-ins failed, try again in {seconds} seconds"),
+        format!("too many failed sign-ins; try again in {seconds} seconds"),
     )
     .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
-/// A client's credentials.
+/// A client's credentials, as Basic sends them (RFC 7617).
+#[doc(hidden)]
 pub struct Credentials {
-    /// A user's name.
+    /// The name of a user.
     pub user: String,
     /// The password of a person, or the token of a robot.
     pub password: String,

@@ -9,12 +9,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The annotations of a manifest, as JSON without white space between its parts.
+/// The annotations of a manifest, as the text of a JSON object without white space between its
+/// parts.
 #[derive(Clone, Debug)]
 pub struct Annotations(Box<RawValue>);
 
 impl Annotations {
-    /// The annotations of a manifest, unchecked.
+    /// Makes annotations of JSON that was not checked.
     pub fn of(text: Box<RawValue>) -> Self {
         let dense = match dense(text.get()) {
             Cow::Borrowed(_) => None,
@@ -23,13 +24,18 @@ impl Annotations {
         Self(dense.unwrap_or(text))
     }
 
-    /// Fails unless the text is a map of strings, as a pushed manifest must have it.
+    /// Checks that the text is a map of strings, as a pushed manifest must have it (image-spec
+    /// v1.1.1, `annotations.md`).
+    ///
+    /// # Errors
+    ///
+    /// The position of the first value that is no string, or of a syntax error.
     pub fn check(text: &RawValue) -> Result<(), serde_json::Error> {
         serde_json::from_str::<Strings>(text.get()).map(drop)
     }
 
-    /// Removes values that are no strings. `None` if there is no map at all. An upstream may send
-    /// anything, and clients read a map of strings.
+    /// Removes values that are no strings. `None` if the text is no map at all. An upstream may
+    /// send anything, and clients read a map of strings.
     pub fn into_strings(self) -> Option<Self> {
         if Self::check(&self.0).is_ok() {
             return Some(self);
@@ -38,7 +44,7 @@ impl Annotations {
         RawValue::from_string(text).ok().map(Self)
     }
 
-    /// The text.
+    /// The annotations as JSON.
     pub fn text(&self) -> &str {
         self.0.get()
     }
@@ -180,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn are_kept_without_white_space_between_them() {
+    fn annotations_are_stored_without_white_space_between_tokens() {
         let dense = r#"{"a":" \" b","\\":" c\n","d":"\\"}"#;
         assert_eq!(parse(dense).unwrap(), dense);
         let wide = "{ \"a\" :\n\t\" \\\" b\",\r\n\"\\\\\": \" c\\n\",\"d\":\"\\\\\" }";
@@ -189,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn are_strings_by_strings() {
+    fn annotations_must_be_a_map_of_strings() {
         for (text, found) in [
             (
                 r#"{"a":{"b":"c"}}"#,

@@ -3,34 +3,35 @@
 //!
 //! | resource | limit |
 //! |---|---|
-//! | seeks in tables of contents | [`Limits::seeks`] |
-//! | work: bytes compared, copied or decompressed | [`Limits::work`] |
-//! | memory that a lookup can't evict | [`Limits::held`] |
-//! | memory of caches | that of each [`Shelf`], and [`Budget::cache`] only counts it |
+//! | seeks in tables of contents | [`LookupLimits::seeks`] |
+//! | work: bytes compared, copied or decompressed | [`LookupLimits::work`] |
+//! | memory that a lookup can't evict | [`LookupLimits::held`] |
+//! | memory of caches | that of each cache, and [`Budget::cache`] only counts it |
 //!
 //! A lookup that needs more fails. A page of a listing ends earlier, if [`Budget::is_page_spent`],
 //! and the next page resumes there. A caller that does work yields to other requests whenever
 //! [`Budget::is_turn`].
 //!
-//! To add a limit: a field of [`Limits`] with its value in [`Limits::REQUEST`], a counter in
-//! `State`, a variant of [`Spent`] with its text, and a row of docs/access.md.
+//! To add a limit: a field of [`LookupLimits`] with its value in [`LookupLimits::REQUEST`], a
+//! counter in `BudgetState`, a variant of [`Spent`] with its text, and a row of the table in
+//! docs/limits.md.
 
 use std::{cell::Cell, collections::BTreeMap, fmt, rc::Rc};
 
-/// The limits of one request.
+/// The limits of one request for lookups in layers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// Seeks in tables of contents.
+pub struct LookupLimits {
+    /// The most seeks in tables of contents.
     pub seeks: u64,
-    /// Bytes compared, copied or unpacked; see [`Budget::work`].
+    /// The most bytes that are compared, copied or decompressed; see [`Budget::work`].
     pub work: u64,
-    /// Bytes of memory that a lookup must hold, and can't evict: the sources of directories on the
-    /// way, and the next name of each source of a listing.
+    /// The most bytes of memory that a lookup must hold, and can't evict: the sources of
+    /// directories on the way, and the next name of each source of a listing.
     pub held: usize,
 }
 
-impl Limits {
-    /// The limits of a request. docs/access.md has the largest image that was tested, and how much
+impl LookupLimits {
+    /// The limits of a request. docs/limits.md has the largest image that was tested, and how much
     /// of each limit it needs.
     pub const REQUEST: Self = Self {
         seeks: 100_000,
@@ -38,7 +39,7 @@ impl Limits {
         held: 1 << 20,
     };
 
-    /// No limits.
+    /// No limits, for programs that read only their own layers.
     pub const NONE: Self = Self {
         seeks: u64::MAX,
         work: u64::MAX,
@@ -46,13 +47,13 @@ impl Limits {
     };
 }
 
-/// The budget of a request. Clones share the counters.
+/// The spent and the remaining budget of a request. Clones share the counters.
 #[derive(Clone, Debug)]
-pub struct Budget(Rc<State>);
+pub struct Budget(Rc<BudgetState>);
 
 #[derive(Debug)]
-struct State {
-    limits: Limits,
+struct BudgetState {
+    limits: LookupLimits,
     seeks: Cell<u64>,
     work: Cell<u64>,
     held: Cell<usize>,
@@ -61,27 +62,27 @@ struct State {
     turn: Cell<u64>,
 }
 
-/// The limit that a request would exceed.
+/// The limit that a request would exceed, with its value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Spent {
-    /// The limit of seeks.
+    /// [`LookupLimits::seeks`], a number of seeks.
     Seeks(u64),
-    /// The limit of work, in bytes.
+    /// [`LookupLimits::work`], in bytes.
     Work(u64),
-    /// The limit of memory, in bytes.
+    /// [`LookupLimits::held`], in bytes.
     Held(usize),
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self::new(Limits::REQUEST)
+        Self::new(LookupLimits::REQUEST)
     }
 }
 
 impl Budget {
-    /// An unspent budget.
-    pub fn new(limits: Limits) -> Self {
-        Self(Rc::new(State {
+    /// Makes an unspent budget with these limits.
+    pub fn new(limits: LookupLimits) -> Self {
+        Self(Rc::new(BudgetState {
             limits,
             seeks: Cell::default(),
             work: Cell::default(),
@@ -91,19 +92,23 @@ impl Budget {
         }))
     }
 
-    /// The number of seeks so far.
+    /// The number of seeks that were counted.
     pub fn seeks(&self) -> u64 {
         self.0.seeks.get()
     }
 
-    /// The bytes of work so far.
+    /// The bytes of work that were counted, including 1,024 for each seek.
     pub fn worked(&self) -> u64 {
         self.0.work.get()
     }
 
-    /// Counts a seek in a table of contents.
+    /// Counts a seek in a table of contents, and 1,024 bytes of work for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Spent::Seeks`] or [`Spent::Work`] if the limit would be exceeded.
     pub fn seek(&self) -> Result<(), Spent> {
-        let State { limits, seeks, .. } = &*self.0;
+        let BudgetState { limits, seeks, .. } = &*self.0;
         if seeks.get() >= limits.seeks {
             return Err(Spent::Seeks(limits.seeks));
         }
@@ -112,8 +117,12 @@ impl Budget {
     }
 
     /// Counts bytes that are compared, copied or decompressed: they cost CPU without a seek.
+    ///
+    /// # Errors
+    ///
+    /// [`Spent::Work`] if the limit would be exceeded. The bytes are not counted then.
     pub fn work(&self, bytes: usize) -> Result<(), Spent> {
-        let State { limits, work, .. } = &*self.0;
+        let BudgetState { limits, work, .. } = &*self.0;
         let total = work.get().saturating_add(bytes as u64);
         if total > limits.work {
             return Err(Spent::Work(limits.work));
@@ -122,9 +131,13 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts memory that the lookup holds until [`Budget::release`].
+    /// Counts memory that the lookup holds until [`Budget::release`], in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Spent::Held`] if the limit would be exceeded. The bytes are not counted then.
     pub fn hold(&self, bytes: usize) -> Result<(), Spent> {
-        let State { limits, held, .. } = &*self.0;
+        let BudgetState { limits, held, .. } = &*self.0;
         let total = held.get().saturating_add(bytes);
         if total > limits.held {
             return Err(Spent::Held(limits.held));
@@ -133,22 +146,23 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns memory that the lookup held.
+    /// Returns bytes that were counted by [`Budget::hold`].
     pub fn release(&self, bytes: usize) {
         self.0.held.set(self.0.held.get().saturating_sub(bytes));
     }
 
-    /// Counts memory that has a limit elsewhere: cached answers, and the entries of a page.
+    /// Counts memory that has a limit elsewhere, in bytes: cached answers, and the entries of a
+    /// page.
     pub fn cache(&self, bytes: usize) {
         self.0.cached.set(self.0.cached.get().saturating_add(bytes));
     }
 
-    /// Returns memory that was counted by [`Budget::cache`].
+    /// Returns bytes that were counted by [`Budget::cache`].
     pub fn evict(&self, bytes: usize) {
         self.0.cached.set(self.0.cached.get().saturating_sub(bytes));
     }
 
-    /// The bytes of memory that the lookup has in use.
+    /// The bytes of memory in use: held and cached ones.
     pub fn memory(&self) -> usize {
         self.0.held.get().saturating_add(self.0.cached.get())
     }
@@ -156,7 +170,7 @@ impl Budget {
     /// Whether a page of a listing should end. The rest of the budget is reserved: the next page
     /// must find the directory again before it lists.
     pub fn is_page_spent(&self) -> bool {
-        let Limits { seeks, work, .. } = self.0.limits;
+        let LookupLimits { seeks, work, .. } = self.0.limits;
         self.seeks() >= seeks / PAGE || self.worked() >= work / PAGE
     }
 
@@ -188,6 +202,7 @@ impl std::error::Error for Spent {}
 ///
 /// The evicted value is chosen at random. Lookups scan the layers of an image from the highest to
 /// the lowest, again and again. With LRU eviction, every read of such a scan is a miss.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Shelf<K, V> {
     limit: usize,
@@ -198,7 +213,7 @@ pub struct Shelf<K, V> {
 }
 
 impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
-    /// An empty cache with a limit in bytes.
+    /// Makes an empty cache with a limit in bytes.
     pub const fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -209,12 +224,12 @@ impl<K: Clone + Ord, V: Clone> Shelf<K, V> {
         }
     }
 
-    /// The bytes of the cached values.
+    /// The bytes of the cached values, as they were inserted.
     pub const fn weight(&self) -> usize {
         self.weight
     }
 
-    /// Returns a cached value.
+    /// Returns a copy of a cached value.
     pub fn get(&self, key: &K) -> Option<V> {
         let (_, value, _) = self.values.get(*self.places.get(key)?)?;
         Some(value.clone())
@@ -269,7 +284,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Budget {
-        Budget::new(Limits {
+        Budget::new(LookupLimits {
             seeks: 8,
             work: 100 * SEEK as u64,
             held: 10,
@@ -277,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_after_so_many_seeks() {
+    fn the_budget_limits_seeks() {
         let budget = budget();
         assert!((0..8).all(|_| budget.seek().is_ok()));
         assert_eq!(budget.seek(), Err(Spent::Seeks(8)));
@@ -285,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_after_so_much_work() {
+    fn the_budget_limits_work() {
         let budget = budget();
         budget.seek().unwrap();
         budget.work(99 * SEEK).unwrap();
@@ -295,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_memory_back() {
+    fn released_memory_returns_to_the_budget() {
         let budget = budget();
         budget.hold(10).unwrap();
         assert_eq!(budget.hold(1), Err(Spent::Held(10)));
@@ -304,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_with_a_part_of_it() {
+    fn a_listing_page_spends_only_a_part_of_the_budget() {
         let by_seeks = budget();
         by_seeks.seek().unwrap();
         assert!(!by_seeks.is_page_spent());
@@ -316,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_comes_each_few_thousand_seeks() {
+    fn a_lookup_yields_every_few_thousand_seeks() {
         let budget = Budget::default();
         let turns = (0..10_000).filter(|_| {
             budget.seek().unwrap();
@@ -326,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shelf_holds_no_more_than_its_limit() {
+    fn a_shelf_holds_its_limit_or_one_heavier_value() {
         let mut shelf = Shelf::new(100);
         for number in 0..1_000 {
             shelf.insert(number, number, 1 + number % 30);
@@ -344,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shelf_keeps_a_part_of_what_is_scanned_again_and_again() {
+    fn a_shelf_still_hits_under_repeated_scans() {
         let mut shelf = Shelf::new(50);
         let mut hits = 0;
         for number in (0..100).cycle().take(10_000) {

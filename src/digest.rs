@@ -14,7 +14,7 @@ use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// A registered digest algorithm.
+/// A digest algorithm: one of the two that the image-spec registers.
 #[derive(
     Clone,
     Copy,
@@ -30,18 +30,18 @@ use sha2::{Digest as _, Sha256, Sha512};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// SHA-256, which every registry and client must support.
+    /// SHA-256, which every registry and client must support (image-spec v1.1.1, `descriptor.md`).
     #[default]
     Sha256,
-    /// SHA-512.
+    /// SHA-512, which is optional.
     Sha512,
 }
 
 impl Algorithm {
-    /// Every algorithm, in the order of the specification.
+    /// Both algorithms, in the order of the specification.
     pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// The algorithm's identifier on the wire.
+    /// The algorithm's identifier on the wire: `sha256` or `sha512`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -49,7 +49,7 @@ impl Algorithm {
         }
     }
 
-    /// The number of characters of an encoded digest.
+    /// The number of hexadecimal digits of an encoded digest: 64 or 128.
     pub const fn encoded_length(self) -> usize {
         match self {
             Self::Sha256 => 64,
@@ -57,7 +57,7 @@ impl Algorithm {
         }
     }
 
-    /// Computes the digest of bytes that are in memory.
+    /// Computes the digest of bytes that are in memory. The platform hashes streams.
     pub fn digest(self, bytes: &[u8]) -> Digest {
         let encoded = match self {
             Self::Sha256 => hex::encode(Sha256::digest(bytes)),
@@ -87,7 +87,8 @@ impl FromStr for Algorithm {
     }
 }
 
-/// The identifier of content by its hash.
+/// The identifier of content by its hash: `sha256:` and 64 lower-case hexadecimal digits, or
+/// `sha512:` and 128.
 ///
 /// ```
 /// use strata::digest::{Algorithm, Digest};
@@ -104,24 +105,24 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Makes a digest of the output of a platform's hash function. `None` if its length is not the
-    /// algorithm's.
+    /// Makes a digest of the output of a platform's hash function. `None` if the number of bytes is
+    /// not the algorithm's.
     pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Option<Self> {
         let encoded = hex::encode(hash);
         (encoded.len() == algorithm.encoded_length()).then_some(Self { algorithm, encoded })
     }
 
-    /// The algorithm.
+    /// The algorithm, which comes before the `:` in the text.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The hash in lower-case hexadecimal.
+    /// The hash in lower-case hexadecimal, which comes after the `:` in the text.
     pub fn encoded(&self) -> &str {
         &self.encoded
     }
 
-    /// The hash as bytes.
+    /// The hash as bytes: 32 of SHA-256, 64 of SHA-512.
     pub fn hash(&self) -> Vec<u8> {
         // The parser checked that every character is a hexadecimal digit and that their number is
         // even.
@@ -173,18 +174,18 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// Why a text is not a digest.
+/// The reason why a text is not a digest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ParseDigestError {
-    /// There is no `:`.
+    /// The text has no `:`.
     Separator,
-    /// The algorithm is not supported.
+    /// The algorithm, by this name, is not supported.
     Algorithm(String),
-    /// The encoded part has a character that is not a lower-case hexadecimal digit.
+    /// The encoded part has this character, which is no lower-case hexadecimal digit.
     Character(char),
     /// The encoded part has another length than the algorithm gives.
     Length {
-        /// The algorithm named.
+        /// The algorithm that the text names.
         algorithm: Algorithm,
         /// The number of characters found.
         found: usize,
@@ -225,7 +226,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn displays_what_was_parsed() {
+    fn digests_display_as_they_were_parsed() {
         let long = format!("sha512:{}", "0a".repeat(64));
         for text in [EMPTY, long.as_str()] {
             assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_the_empty_text() {
+    fn the_empty_text_has_the_known_digests() {
         assert_eq!(Algorithm::Sha256.digest(b"").to_string(), EMPTY);
         assert!(
             Algorithm::Sha512
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_hash() {
+    fn a_digest_converts_to_its_hash_and_back() {
         let digest: Digest = EMPTY.parse().unwrap();
         assert_eq!(
             Digest::from_hash(Algorithm::Sha256, &digest.hash()),
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn invalid_digests_are_refused_with_the_reason() {
         let rejected = [
             ("", "no ':' between algorithm and hash in digest"),
             ("sha256", "no ':' between algorithm and hash in digest"),
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_every_other_character_at_every_position() {
+    fn a_digest_accepts_only_lower_case_hex_at_every_position() {
         for position in 7..EMPTY.len() {
             for byte in 0..=127_u8 {
                 let mut text = EMPTY.to_owned().into_bytes();

@@ -12,32 +12,32 @@ use crate::{
     },
 };
 
-/// A row of the table.
+/// A row of the table: the properties of an operation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndPoint<'a> {
-    /// The name in the metrics and the log. Operations at one path share it.
+    /// The name in the metrics and the log, such as `manifest`. Operations at one path share it.
     pub name: &'static str,
-    /// The permission that a request needs.
+    /// The permission that a request needs, before the store is read.
     pub need: Need<'a>,
-    /// The effect that a page of another site can cause by it.
+    /// The effect of a request that a page of another site caused.
     pub effect: Effect,
-    /// The change for the audit. `None` for an operation that only reads.
+    /// The change for the audit. `None` for an operation that changes no content.
     pub change: Option<Change>,
 }
 
-/// A change of the registry's content, if a request succeeds.
+/// A change of the registry's content, for a line of the audit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Change {
-    /// The verb, as `push blob`.
+    /// The verb and its object, such as `push blob`.
     pub what: &'static str,
-    /// The digest or the names.
+    /// The digest, the tags or the reference that the request names. Empty for background jobs.
     pub of: String,
-    /// The statuses of a change. Some requests succeed and change nothing yet.
+    /// The statuses of a response that changed something. Some requests succeed and change nothing.
     pub statuses: &'static [StatusCode],
 }
 
 impl<'a> EndPoint<'a> {
-    /// The row of an operation.
+    /// The row of an operation, with the need in its repository.
     pub fn of(operation: &'a Operation) -> Self {
         match operation {
             Operation::IssueToken { .. } => row("token", Need::Token, Effect::Works),

@@ -2,6 +2,8 @@
 //!
 //! Source: distribution-spec v1.1.1, "Error Codes". The body is `{"errors": [{"code": …, "message":
 //! …, "detail": …}]}`. The message is the table's, followed by the problem and the action to take.
+//!
+//! The registry turns errors into responses itself, so a platform sees none of them.
 
 use std::{fmt, time::Duration};
 
@@ -22,7 +24,8 @@ pub(crate) const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Declares the table: variant, code on the wire, default status, message.
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident, $wire:literal, $status:ident, $message:literal;)*) => {
-        /// A code that identifies the error for a client.
+        /// A code that identifies the error for a client (distribution-spec v1.1.1, "Error Codes").
+        /// The last three are this registry's own.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Code {
             $($(#[$doc])* $variant,)*
@@ -32,7 +35,7 @@ macro_rules! codes {
             /// Every code: the specification's, in its order, then this registry's own.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The code on the wire.
+            /// The code on the wire, such as `BLOB_UNKNOWN`.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $wire,)*
@@ -46,7 +49,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The message of the specification's table.
+            /// The message of the specification's table, or of this registry's own codes.
             pub const fn message(self) -> &'static str {
                 match self {
                     $(Self::$variant => $message,)*
@@ -57,44 +60,44 @@ macro_rules! codes {
 }
 
 codes! {
-    /// code-1
+    /// The repository has no such blob, or no right to it (code-1).
     BlobUnknown, "BLOB_UNKNOWN", NOT_FOUND, "blob unknown to registry";
-    /// code-2
+    /// The request for an upload is not valid (code-2).
     BlobUploadInvalid, "BLOB_UPLOAD_INVALID", BAD_REQUEST, "blob upload invalid";
-    /// code-3
+    /// There is no such upload (code-3).
     BlobUploadUnknown, "BLOB_UPLOAD_UNKNOWN", NOT_FOUND, "blob upload unknown to registry";
-    /// code-4
+    /// A digest is malformed, or the bytes have another one (code-4).
     DigestInvalid, "DIGEST_INVALID", BAD_REQUEST, "provided digest did not match uploaded content";
-    /// code-5
+    /// A manifest names a blob or manifest that the repository does not have (code-5).
     ManifestBlobUnknown, "MANIFEST_BLOB_UNKNOWN", NOT_FOUND, "manifest references a manifest or blob unknown to registry";
-    /// code-6
+    /// A manifest or a tag is not valid (code-6).
     ManifestInvalid, "MANIFEST_INVALID", BAD_REQUEST, "manifest invalid";
-    /// code-7
+    /// The repository has no such manifest or tag (code-7).
     ManifestUnknown, "MANIFEST_UNKNOWN", NOT_FOUND, "manifest unknown to registry";
-    /// code-8
+    /// The name of a repository is malformed (code-8).
     NameInvalid, "NAME_INVALID", BAD_REQUEST, "invalid repository name";
-    /// code-9
+    /// No repository has this name (code-9).
     NameUnknown, "NAME_UNKNOWN", NOT_FOUND, "repository name not known to registry";
-    /// code-10
+    /// A length is malformed, or the bytes have another one (code-10).
     SizeInvalid, "SIZE_INVALID", BAD_REQUEST, "provided length did not match content length";
-    /// code-11
+    /// The caller must sign in, or get a token with more scopes (code-11).
     Unauthorized, "UNAUTHORIZED", UNAUTHORIZED, "authentication required";
-    /// code-12
+    /// The caller lacks the permission, and signing in can't help (code-12).
     Denied, "DENIED", FORBIDDEN, "requested access to the resource is denied";
-    /// code-13
+    /// A path, method, parameter or header is not supported (code-13).
     Unsupported, "UNSUPPORTED", METHOD_NOT_ALLOWED, "the operation is unsupported";
-    /// code-14
+    /// The caller must wait; sent with `Retry-After` (code-14).
     TooManyRequests, "TOOMANYREQUESTS", TOO_MANY_REQUESTS, "too many requests";
     /// Not in the table: a layer or an image has no such path.
     FileUnknown, "FILE_UNKNOWN", NOT_FOUND, "file unknown to image";
     /// Not in the table: the content of a layer can't be read. The layer can still be pulled.
-    LayerInvalid, "LAYER_INVALID", UNPROCESSABLE_ENTITY, "layer can't be looked into";
+    LayerInvalid, "LAYER_INVALID", UNPROCESSABLE_ENTITY, "layer content can't be read";
     /// Not in the table: the registry, or its store, can't answer now. Always sent with
     /// `Retry-After`.
     Unavailable, "UNAVAILABLE", SERVICE_UNAVAILABLE, "registry unavailable";
 }
 
-/// An error response.
+/// An error response: a code, a status, a message, and a cause for the log.
 #[derive(Clone, Debug)]
 pub struct Error {
     code: Code,
@@ -106,7 +109,8 @@ pub struct Error {
 }
 
 impl Error {
-    /// Makes an error with a description of the problem, in lower case and without a full stop.
+    /// Makes an error with the status of its code. `found` describes the problem, in lower case and
+    /// without a full stop, and is shown to the client.
     pub fn new(code: Code, found: impl Into<String>) -> Self {
         Self {
             code,
@@ -118,21 +122,23 @@ impl Error {
         }
     }
 
-    /// Makes the error for a blob that the repository does not have or has no right to.
+    /// Makes the error for a blob that the repository does not have or has no right to: 404, with
+    /// both names as the detail.
     pub fn blob_unknown(name: &Name, digest: &Digest) -> Self {
         Self::new(Code::BlobUnknown, format!("{digest} in repository {name}"))
             .with_detail(json!({ "name": name.as_str(), "digest": digest.to_string() }))
     }
 
-    /// Makes the error for a tag or digest without a manifest in the repository.
+    /// Makes the error for a tag or digest without a manifest in the repository: 404, with both
+    /// names as the detail.
     pub fn manifest_unknown(name: &Name, reference: &impl fmt::Display) -> Self {
         let found = format!("{reference} in repository {name}");
         Self::new(Code::ManifestUnknown, found)
             .with_detail(json!({ "name": name.as_str(), "reference": reference.to_string() }))
     }
 
-    /// Makes the error for a registry that can't answer now, so that the client retries after this
-    /// time.
+    /// Makes the error for a registry that can't answer now: 503, with `Retry-After` in whole
+    /// seconds.
     pub fn unavailable(found: impl Into<String>, retry_after: Duration) -> Self {
         Self::new(Code::Unavailable, found).with_header(
             header::RETRY_AFTER,
@@ -140,18 +146,18 @@ impl Error {
         )
     }
 
-    /// Puts the reason for the attempt before the rest of the message.
+    /// Puts the purpose of the failed attempt before the rest of the message.
     pub fn because(mut self, why: &str) -> Self {
         self.found = format!("{why}: {}", self.found);
         self
     }
 
-    /// Replaces the status that goes with the code.
+    /// Replaces the status of the code.
     pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// Adds the facts that a program needs to act on the error.
+    /// Sets the detail: the facts that a program needs to act on the error.
     pub fn with_detail(self, detail: Value) -> Self {
         Self {
             detail: Some(detail),
@@ -159,13 +165,13 @@ impl Error {
         }
     }
 
-    /// Adds a header to the response.
+    /// Adds a header to the response, beside earlier ones of the same name.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Adds a cause for the log, which the client does not see.
+    /// Sets the cause for the log. The client does not see it.
     pub fn with_cause(self, cause: impl Into<String>) -> Self {
         Self {
             cause: Some(cause.into()),
@@ -173,32 +179,33 @@ impl Error {
         }
     }
 
-    /// The code.
+    /// The code, which decides the default status and the start of the message.
     pub const fn code(&self) -> Code {
         self.code
     }
 
-    /// The status of the response.
+    /// The status of the response: that of the code, unless it was replaced.
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The headers of the response, beside those of every error.
+    /// The headers of this error alone, such as `Retry-After` and `WWW-Authenticate`.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
 
-    /// The cause for the log, beside the message.
+    /// The cause for the log, which may name the store or an upstream.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 
-    /// The message: the table's, and the description of the problem.
+    /// The message for the client: the one of the code, a colon, and the description of the
+    /// problem.
     pub fn message(&self) -> String {
         format!("{}: {}", self.code.message(), self.found)
     }
 
-    /// The body of the response.
+    /// The body of the response: JSON with one error.
     pub fn body(&self) -> Vec<u8> {
         let mut error = json!({ "code": self.code.as_str(), "message": self.message() });
         if let (Some(detail), Some(error)) = (&self.detail, error.as_object_mut()) {
@@ -270,7 +277,7 @@ code-13 UNSUPPORTED the operation is unsupported
 code-14 TOOMANYREQUESTS too many requests";
 
     #[test]
-    fn has_the_table_of_the_specification_in_its_order() {
+    fn error_codes_are_the_table_of_the_specification_in_order() {
         let table: Vec<String> = (1..)
             .zip(Code::ALL)
             .filter(|(_, code)| !OURS.contains(code))
@@ -281,7 +288,7 @@ code-14 TOOMANYREQUESTS too many requests";
     }
 
     #[test]
-    fn says_what_was_found() {
+    fn an_error_body_has_the_code_and_the_problem_found() {
         let error = Error::new(
             Code::NameInvalid,
             "unexpected character 'A' in repository name",
@@ -294,7 +301,7 @@ code-14 TOOMANYREQUESTS too many requests";
     }
 
     #[test]
-    fn carries_a_detail_but_no_cause() {
+    fn an_error_body_has_the_detail_but_not_the_cause() {
         let error = Error::unavailable("the store did not answer", Duration::from_secs(2))
             .with_detail(json!({ "tier": "cold" }))
             .with_cause("secret of the house");

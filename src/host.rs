@@ -8,8 +8,8 @@ use crate::{store::Streams, time::Timestamp};
 
 /// All functions of a platform beside its stores. Clones share all state.
 ///
-/// Code that needs one of these traits is bound by that one. So a bound shows which functions the
-/// code may use.
+/// It is implemented for every type with the other traits of this module. Code that needs one of
+/// these traits is bound by that one. So a bound shows which functions the code may use.
 pub trait Host:
     Clock + Random + KeyDerivation + RateLimit + Fetch + Log + Streams + Clone + 'static
 {
@@ -20,22 +20,22 @@ impl<H> Host for H where
 {
 }
 
-/// Tells the time and waits.
+/// Tells the time, and waits.
 pub trait Clock {
     /// The current time. It may stand still while code runs, and moves when the code has awaited
-    /// something.
+    /// something, as on Workers.
     fn now(&self) -> Timestamp;
 
-    /// Resolves after this time.
+    /// Resolves after `duration`. Waiting requests poll by it, at intervals of milliseconds.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 }
 
-/// Generates random bytes.
+/// Generates random bytes, for identifiers, salts and nonces.
 pub trait Random {
-    /// Returns random bytes, fit for identifiers that nobody can guess.
+    /// Returns 128 random bits, fit for identifiers that nobody can guess.
     fn random(&self) -> [u8; 16];
 
-    /// Returns random text, in hexadecimal. It keeps the keys and etags of two writers apart.
+    /// Returns 32 random hexadecimal digits. They keep the keys and etags of two writers apart.
     fn nonce(&self) -> String {
         hex::encode(self.random())
     }
@@ -43,7 +43,8 @@ pub trait Random {
 
 /// Derives keys from passwords, which is slow on purpose.
 pub trait KeyDerivation {
-    /// Derives a key from a password by PBKDF2 with HMAC-SHA-256 (RFC 8018).
+    /// Derives a key of 32 bytes from a password by PBKDF2 with HMAC-SHA-256 (RFC 8018, section
+    /// 5.2).
     ///
     /// # Errors
     ///
@@ -56,15 +57,18 @@ pub trait KeyDerivation {
     ) -> impl Future<Output = Result<[u8; 32], String>>;
 }
 
-/// Limits the rate of attempts, over all isolates.
+/// Limits the rate of sign-ins over all isolates, beside the isolate's own limit.
 pub trait RateLimit {
-    /// Whether the platform's rate limiter lets one more sign-in pass. Without a limiter, all pass.
+    /// Whether the platform's rate limiter lets one more sign-in pass, and counts it.
+    ///
+    /// `key` is an address or network, and for [`SignIns::OfUser`] the name of the user after a
+    /// space. Without a limiter, or if it fails, all sign-ins pass.
     fn admits(&self, counted: SignIns, key: &str) -> impl Future<Output = bool>;
 }
 
-/// Makes requests to other servers.
+/// Makes requests to other servers: the upstreams of mirrors, and their token servers.
 pub trait Fetch: Streams {
-    /// Makes a request to another server, and follows no redirection.
+    /// Makes a request to another server. It follows no redirection: the caller decides about that.
     ///
     /// # Errors
     ///
@@ -72,58 +76,58 @@ pub trait Fetch: Streams {
     fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Reply<Self::Body>, FetchError>>;
 }
 
-/// Writes the log.
+/// Writes the log of the operator.
 pub trait Log {
-    /// Writes one line to the log: a fixed message, and fields.
+    /// Writes one line to the log: a fixed message, and fields as names and values.
     fn log(&self, level: Level, message: &'static str, fields: &[(&'static str, &str)]);
 }
 
 /// The key by which the platform's rate limiter counts sign-ins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SignIns {
-    /// The address, for all users together.
+    /// The network of the address, for all users together.
     OfAddress,
-    /// One user at one address.
+    /// One user from one network.
     OfUser,
 }
 
-/// A request to another server.
+/// A request to another server, without a body.
 #[derive(Clone, Debug)]
 pub struct Ask {
     /// `GET` or `HEAD`.
     pub method: Method,
-    /// The address.
+    /// The absolute address: scheme, host, path and query.
     pub url: String,
-    /// The headers.
+    /// The headers to send, which may have credentials of the upstream.
     pub headers: HeaderMap,
-    /// The timeout for the head of the reply.
+    /// The timeout for the status and headers of the reply. The body may take longer.
     pub patience: Duration,
 }
 
-/// The reply of another server.
+/// The reply of another server. `B` is the platform's stream of bytes.
 #[derive(Debug)]
 pub struct Reply<B> {
-    /// The status.
+    /// The status, as the server sent it: a redirection too.
     pub status: StatusCode,
     /// The headers. Several of one name may have come as one, with commas between.
     pub headers: HeaderMap,
-    /// The body, if there is one.
+    /// The body as a stream, if there is one.
     pub body: Option<B>,
 }
 
-/// Why no reply came.
+/// The reason why no reply came from another server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FetchError {
-    /// The timeout passed.
+    /// No status came within [`Ask::patience`].
     Late,
-    /// It could not be reached, or broke off.
+    /// The server could not be reached, or the connection broke off. The text is the platform's.
     Failed(String),
 }
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Late => f.write_str("it took too long to answer"),
+            Self::Late => f.write_str("the request timed out"),
             Self::Failed(cause) => f.write_str(cause),
         }
     }
@@ -134,8 +138,8 @@ impl std::error::Error for FetchError {}
 /// The severity of a line of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Level {
-    /// The operator should look at it.
+    /// The operator should look at the line.
     Error,
-    /// It reports an event.
+    /// The line reports an event: a request, or a change for the audit.
     Info,
 }

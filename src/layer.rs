@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::rc::Rc;
-//! use strata::layer::{index::{IndexError, Known}, pass::{Options, Pass, PassError}};
+//! use strata::layer::{index::{IndexError, StoredIndex}, pass::{Options, Pass, PassError}};
 //!
 //! let layer = include_bytes!("../tests/data/layer.tar.gz");
 //!
@@ -18,7 +18,7 @@
 //! let bytes = pass.finish()?.expect("nobody had it pause");
 //!
 //! // From then on, a lookup in the table of contents …
-//! let Known::Index(index) = Known::parse(&bytes)? else { unreachable!() };
+//! let StoredIndex::Index(index) = StoredIndex::parse(&bytes)? else { unreachable!() };
 //! let slice = |bytes: &[u8], range: std::ops::Range<u64>| {
 //!     bytes[range.start as usize..range.end as usize].to_vec()
 //! };
@@ -41,15 +41,27 @@
 //! assert_eq!(text, b"Strata\n");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! | module | content |
+//! |---|---|
+//! | [`pass`] | the pass over a layer that makes its index |
+//! | [`index`], [`span`] | the index, and reading a span of the layer by it |
+//! | [`entry`] | the entries of an archive |
+//! | [`indexed`] | a layer whose index is in memory: directories and files |
+//! | [`tree`] | the file system of an image, whose layers lie over each other |
+//! | [`analysis`] | the changes of each layer, total sizes and waste |
+//! | [`json`] | entries in JSON |
+//! | [`gzip`], [`zstd`], [`tar`] | why bytes are refused; their decoders are hidden |
 
 pub mod analysis;
 mod arena;
 mod contents;
 pub mod entry;
+#[doc(hidden)]
 pub mod file;
 pub mod gzip;
-pub mod held;
 pub mod index;
+pub mod indexed;
 pub mod json;
 pub mod pass;
 pub mod span;

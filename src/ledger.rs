@@ -6,11 +6,11 @@
 //! caller.
 //!
 //! ```
-//! use strata::{ledger::{Ledger, Memory}, time::Timestamp};
+//! use strata::{ledger::{Ledger, MemoryKind}, time::Timestamp};
 //!
 //! let ledger = Ledger::new(3_000);
-//! let lease = ledger.take(Memory::Buffer, 2_000, Timestamp(0))?;
-//! assert!(ledger.take(Memory::Buffer, 2_000, Timestamp(0)).is_err());
+//! let lease = ledger.take(MemoryKind::Buffer, 2_000, Timestamp(0))?;
+//! assert!(ledger.take(MemoryKind::Buffer, 2_000, Timestamp(0)).is_err());
 //! drop(lease);
 //! assert_eq!(ledger.used(), 0);
 //! # Ok::<(), strata::ledger::Full>(())
@@ -43,49 +43,50 @@ pub struct Ledger(Rc<RefCell<Book>>);
 #[derive(Debug)]
 struct Book {
     bound: u64,
-    leases: Vec<Row>,
+    leases: Vec<LeaseRow>,
     next: u64,
     /// The sender that is charged for new leases.
     sender: Option<Rc<str>>,
-    /// The most bytes that all leases of [`Memory::Wasm`] ever had together, up to their bound.
+    /// The most bytes that all leases of [`MemoryKind::Wasm`] ever had together, up to their bound.
     wasm_peak: u64,
 }
 
 #[derive(Debug)]
-struct Row {
+struct LeaseRow {
     id: u64,
-    memory: Memory,
+    memory: MemoryKind,
     bytes: u64,
     sender: Option<Rc<str>>,
     renewed: Timestamp,
 }
 
-/// The kind of memory of a lease.
+/// The kind of memory of a lease, by whether it is ever returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Memory {
-    /// Memory of the platform, which is freed.
+pub enum MemoryKind {
+    /// Memory of the platform, which is freed after use.
     Buffer,
-    /// Memory of this module. WebAssembly's memory never shrinks, so its peak keeps counting.
+    /// Memory of this module. WebAssembly's memory never shrinks, so the peak of these leases keeps
+    /// counting.
     Wasm,
 }
 
-/// The right to use some bytes of memory, released when it is dropped.
+/// The right to use some bytes of memory. Dropping it returns them.
 #[derive(Debug)]
 pub struct Lease {
     book: Rc<RefCell<Book>>,
-    row: Row,
+    row: LeaseRow,
 }
 
-/// Why there is no memory.
+/// The reason why a lease is refused: a bound would be exceeded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Full {
-    /// The requested bytes.
+    /// The requested bytes, or the bytes that the resized lease would have.
     pub wanted: u64,
-    /// The bytes in use.
+    /// The bytes in use that count towards the bound.
     pub used: u64,
-    /// The most bytes that may be in use.
+    /// The bound in bytes.
     pub bound: u64,
-    /// Whether the limit is the sender's own share.
+    /// Whether the bound is the sender's own share. If not, it is one that senders have together.
     pub is_own: bool,
 }
 
@@ -101,12 +102,12 @@ impl fmt::Display for Full {
         if *is_own {
             write!(
                 f,
-                "this request needs {wanted} KiB of memory, and other requests of yours use {used} of your {bound} KiB, try again"
+                "this request needs {wanted} KiB of memory, and your other requests use {used} of your {bound} KiB; try again"
             )
         } else {
             write!(
                 f,
-                "this request needs {wanted} KiB of memory, and {used} of {bound} KiB are in use, try again"
+                "this request needs {wanted} KiB of memory, and {used} of {bound} KiB are in use; try again"
             )
         }
     }
@@ -131,20 +132,22 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The bytes of an isolate. The rest of its 128 MB holds 32 MiB of hot values, the module, and
-    /// the platform's own objects. A third is five part buffers: Docker uploads five layers at a
-    /// time.
+    /// The bytes of an isolate that may be leased. The rest of its 128 MB holds 32 MiB of hot
+    /// values, the module, and the platform's own objects. A third is five part buffers: Docker
+    /// uploads five layers at a time.
     pub const BOUND: u64 = 75 * MIB;
-    /// The part of [`Ledger::BOUND`] by which WebAssembly's memory may grow.
+    /// The part of [`Ledger::BOUND`] by which WebAssembly's memory may grow, in bytes.
     pub const WASM: u64 = 48 * MIB;
-    /// The time after which a lease expires: a client of 140 kbit/s needs it for a part of 5 MiB.
+    /// The time after which a lease expires if it is not renewed: a client of 140 kbit/s needs it
+    /// for a part of 5 MiB.
     pub const LEASE: Duration = Duration::from_secs(300);
     /// The timeout of [`Ledger::wait`].
     pub const PATIENCE: Duration = Duration::from_secs(10);
-    /// Smaller objects are not counted: nearly all manifests, configurations and lists.
+    /// The largest size in bytes that is not counted by [`Ledger::wait_if_large`]: nearly all
+    /// manifests, configurations and lists are smaller.
     pub const FREE: u64 = 64 * 1024;
 
-    /// Makes a ledger with a bound in bytes.
+    /// Makes a ledger with a bound in bytes. Clones share it.
     pub fn new(bound: u64) -> Self {
         Self(Rc::new(RefCell::new(Book {
             bound,
@@ -155,31 +158,45 @@ impl Ledger {
         })))
     }
 
-    /// The most bytes of one sender.
+    /// The most bytes that one sender may lease: a third of the bound.
     pub fn share(&self) -> u64 {
         self.0.borrow().bound / 3
     }
 
-    /// The bytes in use. Memory of WebAssembly that has grown and is not used does not count.
+    /// The bytes of all leases, including expired ones that were not removed yet. Memory of
+    /// WebAssembly that has grown and is not leased does not count.
     pub fn used(&self) -> u64 {
         self.0.borrow().leases.iter().map(|row| row.bytes).sum()
     }
 
-    /// Takes bytes if they are free, for the charged sender.
-    pub fn take(&self, memory: Memory, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
+    /// Leases bytes at once, for the charged sender.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if the sender's share, or a bound for all, would be exceeded.
+    pub fn take(&self, memory: MemoryKind, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
         let sender = self.0.borrow().sender.clone();
         self.take_for(sender.as_ref(), memory, bytes, now)
     }
 
-    /// Takes bytes if they are free, for shared work: no sender is charged.
-    pub fn take_for_all(&self, memory: Memory, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
+    /// Leases bytes at once for shared work: no sender is charged.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if the bound would be exceeded.
+    pub fn take_for_all(
+        &self,
+        memory: MemoryKind,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Result<Lease, Full> {
         self.take_for(None, memory, bytes, now)
     }
 
     fn take_for(
         &self,
         sender: Option<&Rc<str>>,
-        memory: Memory,
+        memory: MemoryKind,
         bytes: u64,
         now: Timestamp,
     ) -> Result<Lease, Full> {
@@ -188,7 +205,7 @@ impl Ledger {
         book.admit(sender.map(AsRef::as_ref), memory, bytes)?;
         let id = book.next;
         book.next = id.wrapping_add(1);
-        let row = || Row {
+        let row = || LeaseRow {
             id,
             memory,
             bytes,
@@ -202,9 +219,18 @@ impl Ledger {
         })
     }
 
-    /// Takes bytes, and waits up to [`Ledger::PATIENCE`] until they are free. It polls by timers,
+    /// Leases bytes, and waits up to [`Ledger::PATIENCE`] until they are free. It polls by timers,
     /// because the platform cancels a request that awaits a promise of another request.
-    pub async fn wait(&self, host: &impl Clock, memory: Memory, bytes: u64) -> Result<Lease, Full> {
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if the bytes are not free in time.
+    pub async fn wait(
+        &self,
+        host: &impl Clock,
+        memory: MemoryKind,
+        bytes: u64,
+    ) -> Result<Lease, Full> {
         let start = host.now();
         loop {
             match self.take(memory, bytes, host.now()) {
@@ -215,11 +241,16 @@ impl Ledger {
         }
     }
 
-    /// Takes bytes as [`Ledger::wait`] does if they are more than [`Ledger::FREE`].
+    /// Leases bytes as [`Ledger::wait`] does if they are more than [`Ledger::FREE`]. `None` if they
+    /// are not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ledger::wait`].
     pub async fn wait_if_large(
         &self,
         host: &impl Clock,
-        memory: Memory,
+        memory: MemoryKind,
         bytes: u64,
     ) -> Result<Option<Lease>, Full> {
         if bytes <= Self::FREE {
@@ -228,7 +259,7 @@ impl Ledger {
         self.wait(host, memory, bytes).await.map(Some)
     }
 
-    /// The sender that is charged.
+    /// The sender that is charged for new leases: a user, or the address of an anonymous caller.
     pub fn sender(&self) -> Option<Rc<str>> {
         self.0.borrow().sender.clone()
     }
@@ -238,8 +269,8 @@ impl Ledger {
         self.0.borrow_mut().sender = sender;
     }
 
-    /// Charges a sender for the leases of one future, and not for those of other futures that run
-    /// in between.
+    /// Runs a future, and charges a sender for its leases. Leases of other futures that run in
+    /// between are not charged to that sender.
     pub async fn scope<F: Future>(&self, sender: Option<Rc<str>>, future: F) -> F::Output {
         let mut future = pin!(future);
         let mut own = sender;
@@ -260,8 +291,8 @@ impl Book {
     }
 
     /// Fails if `wanted` more bytes exceed a bound.
-    fn admit(&self, sender: Option<&str>, memory: Memory, wanted: u64) -> Result<(), Full> {
-        let sum = |is: &dyn Fn(&Row) -> bool| -> u64 {
+    fn admit(&self, sender: Option<&str>, memory: MemoryKind, wanted: u64) -> Result<(), Full> {
+        let sum = |is: &dyn Fn(&LeaseRow) -> bool| -> u64 {
             let rows = self.leases.iter().filter(|row| is(row));
             rows.map(|row| row.bytes).sum()
         };
@@ -280,56 +311,59 @@ impl Book {
             let own = sum(&|row| row.sender.as_deref() == sender);
             check(own, self.bound / 3, true)?;
         }
-        let wasm = sum(&|row| row.memory == Memory::Wasm);
-        let buffers = sum(&|row| row.memory == Memory::Buffer);
+        let wasm = sum(&|row| row.memory == MemoryKind::Wasm);
+        let buffers = sum(&|row| row.memory == MemoryKind::Buffer);
         let most_wasm = Ledger::WASM.min(self.bound);
         let for_buffers = self.bound / BUFFERS;
         let for_wasm = most_wasm / MANIFESTS;
         let (room, reserve, grown) = match memory {
-            Memory::Wasm => (
+            MemoryKind::Wasm => (
                 most_wasm,
                 for_wasm,
                 self.wasm_peak.max(wasm.saturating_add(wanted)),
             ),
-            Memory::Buffer => {
+            MemoryKind::Buffer => {
                 let grown = self.wasm_peak.max(wasm);
                 (self.bound.saturating_sub(grown), for_buffers, grown)
             }
         };
         if let Some(sender) = sender {
-            let is_charged = |row: &Row| row.memory == memory && row.sender.is_some();
-            let is_own = |row: &Row| row.sender.as_deref() == Some(sender);
+            let is_charged = |row: &LeaseRow| row.memory == memory && row.sender.is_some();
+            let is_own = |row: &LeaseRow| row.sender.as_deref() == Some(sender);
             if sum(&|row| is_charged(row) && is_own(row)) > 0 {
                 check(sum(&is_charged), room.saturating_sub(reserve), false)?;
             }
             if is_stranger(sender) {
-                let of_strangers = |row: &Row| {
+                let of_strangers = |row: &LeaseRow| {
                     row.memory == memory && row.sender.as_deref().is_some_and(is_stranger)
                 };
                 check(sum(&of_strangers), room / 3 * 2, false)?;
                 // Both kinds of memory together must leave enough room to grow.
                 let reserve = for_buffers + for_wasm.min(most_wasm.saturating_sub(grown));
                 let all = match memory {
-                    Memory::Wasm => buffers + grown.saturating_sub(wanted),
-                    Memory::Buffer => buffers + grown,
+                    MemoryKind::Wasm => buffers + grown.saturating_sub(wanted),
+                    MemoryKind::Buffer => buffers + grown,
                 };
                 check(all, self.bound.saturating_sub(reserve), false)?;
             }
         }
         match memory {
-            Memory::Wasm => {
+            MemoryKind::Wasm => {
                 check(wasm, Ledger::WASM.min(self.bound), false)?;
                 // Memory up to the peak is allocated already, so using it costs nothing.
                 let grown = self.wasm_peak.max(wasm.saturating_add(wanted));
                 check(buffers + grown - wanted, self.bound, false)
             }
-            Memory::Buffer => check(buffers + self.wasm_peak.max(wasm), self.bound, false),
+            MemoryKind::Buffer => check(buffers + self.wasm_peak.max(wasm), self.bound, false),
         }
     }
 
-    fn enter(&mut self, row: Row) {
+    fn enter(&mut self, row: LeaseRow) {
         self.leases.push(row);
-        let wasm = self.leases.iter().filter(|row| row.memory == Memory::Wasm);
+        let wasm = self
+            .leases
+            .iter()
+            .filter(|row| row.memory == MemoryKind::Wasm);
         let wasm: u64 = wasm.map(|row| row.bytes).sum();
         // Holders that renew late may exceed their bound together. If all of that counted for good,
         // no buffer would ever be free again.
@@ -342,7 +376,7 @@ impl Book {
 }
 
 impl Lease {
-    /// Renews the lease: the holder is alive.
+    /// Renews the lease for [`Ledger::LEASE`]: the holder is alive.
     pub fn renew(&mut self, now: Timestamp) {
         let mut book = self.book.borrow_mut();
         book.remove(self.row.id);
@@ -351,8 +385,12 @@ impl Lease {
         book.enter(row);
     }
 
-    /// Changes the bytes of the lease, and renews it. Fails if it asks for more bytes than are
-    /// free.
+    /// Changes the bytes of the lease, and renews it.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if more bytes are requested than are free. The lease keeps its bytes then, and is
+    /// renewed all the same.
     pub fn resize(&mut self, bytes: u64, now: Timestamp) -> Result<(), Full> {
         let mut book = self.book.borrow_mut();
         book.expire(now);
@@ -372,13 +410,13 @@ impl Lease {
         admitted
     }
 
-    /// The bytes of the lease.
+    /// The number of leased bytes.
     pub const fn bytes(&self) -> u64 {
         self.row.bytes
     }
 }
 
-impl Row {
+impl LeaseRow {
     fn copy(&self) -> Self {
         Self {
             sender: self.sender.clone(),
@@ -419,15 +457,15 @@ mod tests {
     const START: Timestamp = Timestamp(1_000_000);
 
     fn buffer(ledger: &Ledger, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
-        ledger.take(Memory::Buffer, bytes, now)
+        ledger.take(MemoryKind::Buffer, bytes, now)
     }
 
     fn wasm(ledger: &Ledger, bytes: u64) -> Result<Lease, Full> {
-        ledger.take(Memory::Wasm, bytes, START)
+        ledger.take(MemoryKind::Wasm, bytes, START)
     }
 
     #[test]
-    fn is_bounded() {
+    fn the_ledger_is_bounded() {
         let ledger = Ledger::new(100);
         let first = buffer(&ledger, 60, START).unwrap();
         let _second = buffer(&ledger, 40, START).unwrap();
@@ -447,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sender_has_a_third() {
+    fn one_sender_gets_a_third_of_the_ledger() {
         let ledger = Ledger::new(90);
         ledger.charge(Some("user ann".into()));
         let _own = [10, 20].map(|bytes| buffer(&ledger, bytes, START).unwrap());
@@ -461,11 +499,11 @@ mod tests {
         assert!(buffer(&ledger, 30, START).is_ok());
         // Shared work takes no sender's share.
         ledger.charge(Some("user ann".into()));
-        assert!(ledger.take_for_all(Memory::Buffer, 30, START).is_ok());
+        assert!(ledger.take_for_all(MemoryKind::Buffer, 30, START).is_ok());
     }
 
     #[test]
-    fn the_peak_of_wasm_counts_for_good() {
+    fn the_peak_of_wasm_memory_stays_reserved() {
         let ledger = Ledger::new(100);
         let lease = wasm(&ledger, 60).unwrap();
         assert!(buffer(&ledger, 41, START).is_err());
@@ -490,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_those_who_were_cancelled() {
+    fn leases_of_cancelled_requests_expire() {
         let ledger = Ledger::new(1);
         // A request that was cancelled runs no destructor.
         std::mem::forget(buffer(&ledger, 1, START).unwrap());
@@ -500,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_those_who_are_slow() {
+    fn an_expired_lease_of_a_slow_request_can_be_renewed() {
         let ledger = Ledger::new(1);
         let mut slow = buffer(&ledger, 1, START).unwrap();
         let late = START + Ledger::LEASE;
@@ -514,14 +552,14 @@ mod tests {
     }
 
     #[test]
-    fn holders_that_come_back_late_leave_room_for_buffers() {
+    fn late_wasm_leases_leave_room_for_buffers_once_released() {
         let ledger = Ledger::default();
         ledger.charge(Some("user ann".into()));
         let mut now = START;
         let mut late = Vec::new();
         for _ in 0..4 {
             // A third, held by a body that comes more slowly than a lease lasts.
-            late.push(ledger.take(Memory::Wasm, 24 * MIB, now).unwrap());
+            late.push(ledger.take(MemoryKind::Wasm, 24 * MIB, now).unwrap());
             now = now + Ledger::LEASE;
         }
         for lease in &mut late {
@@ -534,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_leave_room_for_who_signed_in() {
+    fn anonymous_senders_leave_room_for_signed_in_users() {
         for peak in [0, Ledger::WASM] {
             let ledger = Ledger::default();
             drop(wasm(&ledger, peak).unwrap());
@@ -582,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_charges_what_it_runs_and_nothing_else() {
+    fn a_scope_charges_its_sender_only_for_its_own_work() {
         let ledger = Ledger::new(90);
         let sender = |name: &str| Some(Rc::<str>::from(name));
         let inner = ledger.clone();

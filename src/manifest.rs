@@ -30,16 +30,17 @@ use serde_json::value::RawValue;
 
 use crate::{annotations::Annotations, digest::Digest};
 
-/// The largest manifest, in bytes: the least that the specification asks every registry to accept.
+/// The largest manifest, in bytes: the 4 MiB that the specification asks every registry to accept
+/// (distribution-spec v1.1.1, "Pushing Manifests").
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
-/// The media type of an OCI image manifest.
+/// The media type of an OCI image manifest (image-spec v1.1.1, `manifest.md`).
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The media type of an OCI image index.
+/// The media type of an OCI image index (image-spec v1.1.1, `image-index.md`).
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// The media type of a Docker image manifest.
+/// The media type of a Docker image manifest (Image Manifest Version 2, Schema 2).
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// The media type of a Docker manifest list.
+/// The media type of a Docker manifest list (Image Manifest Version 2, Schema 2).
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// The media type of the artifact manifest, which image-spec v1.1 dropped and some clients still
@@ -61,6 +62,14 @@ const DOCKER_SCHEMA_1: [&str; 2] = [
 ];
 
 /// The fields of a manifest that a registry acts on.
+///
+/// ```
+/// use strata::manifest::{Manifest, OCI_INDEX};
+///
+/// let manifest = Manifest::read(br#"{"schemaVersion": 2, "manifests": []}"#)?;
+/// assert_eq!(manifest.media_type, OCI_INDEX);
+/// # Ok::<(), strata::manifest::ParseManifestError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Manifest {
     /// The media type, without parameters.
@@ -68,13 +77,14 @@ pub struct Manifest {
     /// The blobs that a whole pull needs: config and layers, each once, without non-distributable
     /// layers.
     pub blobs: BTreeSet<Digest>,
-    /// The layers of an image, the lowest first. Only these may contain files.
+    /// The layers of an image, the lowest first. Only these may contain files: layers of other
+    /// artifacts are left out.
     pub layers: Vec<Digest>,
-    /// The manifests that it lists, each once.
+    /// The manifests that an index lists, each once.
     pub manifests: BTreeSet<Digest>,
-    /// The subject of this manifest.
+    /// The subject: the manifest that this one refers to. It need not be stored.
     pub subject: Option<Digest>,
-    /// The artifact type: the manifest's own, else its config's media type.
+    /// The artifact type: the manifest's own, else the media type of its config.
     pub artifact_type: Option<String>,
     /// The annotations of a manifest with a subject, for lists of referrers. No others are kept.
     pub annotations: Option<Annotations>,
@@ -82,7 +92,7 @@ pub struct Manifest {
 
 /// The fields of a manifest that are read. All others concern clients only.
 #[derive(Default)]
-struct Document {
+struct ManifestDocument {
     schema_version: Option<u64>,
     media_type: Option<String>,
     artifact_type: Option<String>,
@@ -123,7 +133,7 @@ impl Descriptor {
     }
 }
 
-impl Document {
+impl ManifestDocument {
     /// Reads the fields. Annotations may be long, and few callers need them.
     fn read(bytes: &[u8], has_annotations: bool) -> Result<Self, ParseManifestError> {
         // serde would also read a sequence of the fields' values, which no client reads.
@@ -217,14 +227,21 @@ fn require_media_type(media_type: &str) -> Result<(), ParseManifestError> {
 }
 
 /// The media type of a manifest, by its bytes alone.
+///
+/// # Errors
+///
+/// [`ParseManifestError`] if the bytes have none, or another reader could read them as another
+/// type.
 pub fn media_type(bytes: &[u8]) -> Result<String, ParseManifestError> {
-    Document::read(bytes, false)?.media_type()
+    ManifestDocument::read(bytes, false)?.media_type()
 }
 
-/// The manifests that a stored document may list. `None` if it is no JSON. Older versions stored
-/// documents without a media type. In those, every digest counts, wherever it occurs.
+/// The manifests that a stored document may list. `None` if it is no JSON.
+///
+/// Older versions stored documents without a media type. In those, every digest counts, wherever it
+/// occurs.
 pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
-    let typed = Document::read(bytes, false)
+    let typed = ManifestDocument::read(bytes, false)
         .and_then(|document| document.media_type().map(|_| document.manifests));
     match typed {
         Ok(manifests) => {
@@ -243,10 +260,15 @@ pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
 impl Manifest {
     /// Reads a manifest that was pushed with a `Content-Type`. The header may be absent, and must
     /// not name another type than the bytes do.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseManifestError`] if the registry must refuse it. [`ParseManifestError::MediaTypes`] if
+    /// header and bytes disagree.
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ParseManifestError> {
         let header = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
         let header = header.filter(|value| !value.is_empty());
-        let document = Document::read(bytes, true)?;
+        let document = ManifestDocument::read(bytes, true)?;
         let other = |media_type: &str| {
             let header = header.filter(|header| !header.eq_ignore_ascii_case(media_type))?;
             Some(ParseManifestError::MediaTypes {
@@ -273,12 +295,17 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest by its bytes alone: a stored one, or one from an upstream.
+    /// Reads a manifest by its bytes alone: a stored one, or one from an upstream. Annotations may
+    /// have values that are no strings.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseManifestError`] if the bytes are not a manifest.
     pub fn read(bytes: &[u8]) -> Result<Self, ParseManifestError> {
-        Self::of(Document::read(bytes, true)?)
+        Self::of(ManifestDocument::read(bytes, true)?)
     }
 
-    fn of(document: Document) -> Result<Self, ParseManifestError> {
+    fn of(document: ManifestDocument) -> Result<Self, ParseManifestError> {
         let media_type = document.media_type()?;
         let annotations = document.annotations.filter(|_| document.subject.is_some());
         let config_type = document
@@ -356,21 +383,24 @@ struct Fields {
 }
 
 impl<'de> DeserializeSeed<'de> for Fields {
-    type Value = Document;
+    type Value = ManifestDocument;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Document, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<ManifestDocument, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Fields {
-    type Value = Document;
+    type Value = ManifestDocument;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a manifest")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ManifestDocument, A::Error> {
         const FIELDS: [&str; 10] = [
             "schemaVersion",
             "mediaType",
@@ -383,7 +413,7 @@ impl<'de> Visitor<'de> for Fields {
             "annotations",
             "fsLayers",
         ];
-        let mut document = Document::default();
+        let mut document = ManifestDocument::default();
         let mut seen = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             match field(&key, &FIELDS, &mut seen)? {
@@ -504,19 +534,20 @@ impl<'de> Visitor<'de> for Digests<'_> {
     }
 }
 
-/// Why bytes are not an acceptable manifest.
+/// The reason why bytes are not an acceptable manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ParseManifestError {
-    /// Not JSON, or a field has the wrong shape.
+    /// The bytes are no JSON object, or a field has the wrong shape, case or number of occurrences.
+    /// The text says which.
     Json(String),
-    /// A field `blobs` in a manifest that is no artifact manifest.
+    /// The manifest has a field `blobs`, and is no artifact manifest.
     Blobs {
         /// The media type.
         media_type: String,
     },
-    /// An image and an index at once.
+    /// The manifest has the fields of an image and those of an index.
     ImageAndIndex,
-    /// A manifest may not have this media type.
+    /// The type that the manifest names is none that a manifest may have.
     MediaType {
         /// The media type.
         found: String,
@@ -530,7 +561,7 @@ pub enum ParseManifestError {
         /// The media type by the manifest's bytes.
         media_type: String,
     },
-    /// A field that its media type requires is missing.
+    /// The manifest lacks a field that its media type requires.
     Missing {
         /// The field.
         field: &'static str,
@@ -539,9 +570,9 @@ pub enum ParseManifestError {
     },
     /// The manifest neither names a media type nor has the fields to derive it from.
     NoMediaType,
-    /// Docker's first format, which was withdrawn.
+    /// The manifest is in Docker's first format (schema 1), which was withdrawn.
     Schema1,
-    /// `schemaVersion` is not 2.
+    /// The field `schemaVersion` is this number, or absent, and not 2.
     SchemaVersion(Option<u64>),
 }
 
@@ -621,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_an_image() {
+    fn an_image_manifest_is_parsed() {
         let manifest = parse(Some(OCI_MANIFEST), &image()).unwrap();
         assert_eq!(manifest.media_type, OCI_MANIFEST);
         assert_eq!(
@@ -638,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_an_index() {
+    fn an_image_index_is_parsed() {
         for media_type in [OCI_INDEX, DOCKER_LIST] {
             let index = json!({
                 "schemaVersion": 2,
@@ -655,7 +686,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_docker_image() {
+    fn a_docker_manifest_is_parsed() {
         let mut document = image();
         document["mediaType"] = json!(DOCKER_MANIFEST);
         assert_eq!(
@@ -665,7 +696,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_an_artifact_with_a_subject() {
+    fn an_artifact_with_a_subject_is_parsed() {
         let mut document = image();
         document["artifactType"] = json!("application/vnd.example.sbom");
         document["subject"] = descriptor(OCI_MANIFEST, "subject");
@@ -880,7 +911,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_type_may_list_every_digest_in_it() {
+    fn an_untyped_manifest_may_list_every_digest_in_its_text() {
         let [one, other] = [digest("one"), digest("other")];
         let text = format!(
             r#"{{"a": [{{"b": "{one}"}}, null, 1, -1, 1.5, true], "a": {{"{}": "sha256:"}}}}"#,
@@ -896,7 +927,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_types_it_does_not_know() {
+    fn an_oci_artifact_manifest_lists_its_blobs() {
         let document = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.artifact.manifest.v1+json",
@@ -909,7 +940,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn invalid_manifests_are_refused_with_the_reason() {
         let with = |field: &str, value: Value| {
             let mut document = image();
             document[field] = value;
@@ -960,7 +991,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_the_json_is_wrong() {
+    fn invalid_manifest_json_is_refused_with_its_position() {
         let rejected = [
             ("", "EOF while parsing a value at line 1 column 0"),
             ("[2]", "not a JSON object"),

@@ -1,6 +1,9 @@
 //! Metrics: counts of this isolate since it started, in the text format of Prometheus.
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
+//!
+//! A platform makes [`Metrics`] once, and passes them to the registry and to
+//! [`Counted`](crate::store::counted::Counted) stores. `GET /metrics` shows them.
 
 use prometheus::{Encoder as _, Error, IntCounter, IntCounterVec, Registry, TextEncoder};
 
@@ -10,8 +13,8 @@ use crate::{
 };
 
 pub use self::{
-    inventory::{All, Inventory, Of},
-    label::{Demotion, Fault, Inflating, Operation, Outcome, UpstreamOutcome},
+    inventory::{All, InventoryMetrics, Of},
+    label::{Demotion, Fault, Inflating, OperationClass, PassOutcome, UpstreamOutcome},
     table::Metrics,
 };
 
@@ -19,7 +22,7 @@ mod inventory;
 mod label;
 mod table;
 
-/// The media type of the text.
+/// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// The number of layers with counters of their own: the first ones that were read.
@@ -27,6 +30,10 @@ const COUNTED_LAYERS: usize = 100;
 
 impl Metrics {
     /// Makes metrics that have counted nothing.
+    ///
+    /// # Errors
+    ///
+    /// The error of the library, if two metrics of the table have one name.
     pub fn new() -> Result<Self, Error> {
         let metrics = Self::enter(Registry::new())?;
         // Series start at zero: an absent series would be unknown.
@@ -40,7 +47,7 @@ impl Metrics {
             metrics.holds(Tier::Hot, kind, 0);
             metrics.joins.with_label_values(&[kind.name()]);
         }
-        for outcome in Outcome::ALL {
+        for outcome in PassOutcome::ALL {
             metrics.passes.with_label_values(&[outcome.name()]);
         }
         for what in [Inflating::Pass, Inflating::Span] {
@@ -55,6 +62,9 @@ impl Metrics {
     }
 
     /// Counts a request that was answered.
+    ///
+    /// `route` is the name of its end-point, `status` the number as text, and `seconds` the time
+    /// until the head of the response.
     pub fn answered(&self, route: &str, method: &str, status: &str, seconds: f64) {
         self.requests
             .with_label_values(&[route, method, status])
@@ -62,19 +72,20 @@ impl Metrics {
         self.durations.with_label_values(&[route]).observe(seconds);
     }
 
-    /// Counts an object that the sweep has removed.
+    /// Counts an object of the kind `what` and of `bytes` bytes, which the sweep has deleted.
     pub fn swept(&self, what: &str, bytes: u64) {
         self.swept.with_label_values(&[what]).inc();
         self.swept_bytes.inc_by(bytes);
     }
 
-    /// Counts an object that the scrub has read.
+    /// Counts an object of the kind `what`, of which the scrub has read `bytes` bytes.
     pub fn scrubbed(&self, what: &str, bytes: u64) {
         self.scrubbed.with_label_values(&[what]).inc();
         self.scrubbed_bytes.inc_by(bytes);
     }
 
-    /// Counts a problem that the scrub has found, and its repair, if any.
+    /// Counts a problem `found` by the scrub in an object of the kind `what`, and its repair. An
+    /// empty `repair` is none.
     pub fn found(&self, found: &str, what: &str, repair: &str) {
         self.scrub_found.with_label_values(&[found, what]).inc();
         if !repair.is_empty() {
@@ -82,25 +93,25 @@ impl Metrics {
         }
     }
 
-    /// Counts store operations.
-    pub fn operated(&self, operation: Operation, times: u64) {
-        let counters = Operation::ALL.iter().zip(&self.operations);
+    /// Counts store operations of one class.
+    pub fn operated(&self, operation: OperationClass, times: u64) {
+        let counters = OperationClass::ALL.iter().zip(&self.operations);
         for (_, counter) in counters.filter(|((other, _), _)| *other == operation) {
             counter.inc_by(times);
         }
     }
 
-    /// Counts a hit of a tier.
+    /// Counts a read that a tier answered.
     pub fn hit(&self, tier: Tier, kind: Kind) {
         of(&self.hits, tier, kind).inc();
     }
 
-    /// Counts a miss of a tier.
+    /// Counts a read that a tier could not answer.
     pub fn missed(&self, tier: Tier, kind: Kind) {
         of(&self.misses, tier, kind).inc();
     }
 
-    /// Counts a value stored in a tier.
+    /// Counts a value that was written into a tier.
     pub fn stored(&self, tier: Tier, kind: Kind) {
         of(&self.stores, tier, kind).inc();
     }
@@ -112,19 +123,19 @@ impl Metrics {
             .add(bytes);
     }
 
-    /// Counts a value that was evicted from memory.
+    /// Counts a value that was evicted from the hot tier, because there was no room.
     pub fn evicted(&self, kind: Kind) {
         of(&self.evictions, Tier::Hot, kind).inc();
     }
 
-    /// Counts a value that was removed from a tier.
+    /// Counts a value that was removed from a tier for another reason than eviction.
     pub fn demoted(&self, tier: Tier, kind: Kind, reason: Demotion) {
         self.demotions
             .with_label_values(&[tier.name(), kind.name(), reason.name()])
             .inc();
     }
 
-    /// Counts that a tier was skipped.
+    /// Counts that a tier was skipped because of a fault.
     pub fn passed_over(&self, tier: Tier, kind: Kind, reason: Fault) {
         self.faults
             .with_label_values(&[tier.name(), kind.name(), reason.name()])
@@ -140,13 +151,13 @@ impl Metrics {
         self.warm_saved.inc_by(saved);
     }
 
-    /// Counts a read that waited for that of another request.
+    /// Counts a read that waited for the same read of another request.
     pub fn joined(&self, kind: Kind) {
         self.joins.with_label_values(&[kind.name()]).inc();
     }
 
     /// Counts a step of a pass over a layer.
-    pub fn passed(&self, outcome: Outcome) {
+    pub fn passed(&self, outcome: PassOutcome) {
         self.passes.with_label_values(&[outcome.name()]).inc();
     }
 
@@ -155,7 +166,7 @@ impl Metrics {
         self.refusals.with_label_values(&[reason]).inc();
     }
 
-    /// Counts bytes that were inflated at once.
+    /// Counts one decompression, and the bytes of its output.
     pub fn inflated(&self, what: Inflating, bytes: u64) {
         self.inflations.with_label_values(&[what.name()]).inc();
         self.inflated
@@ -163,7 +174,8 @@ impl Metrics {
             .inc_by(bytes);
     }
 
-    /// Counts a read in a layer.
+    /// Counts a read in a layer. The first 100 layers have a counter each, and all others share
+    /// one.
     pub fn layer_read(&self, layer: &Digest) {
         let name = layer.to_string();
         let mut counted = self.counted_layers.borrow_mut();
@@ -173,7 +185,7 @@ impl Metrics {
         self.layer_reads.with_label_values(&[label]).inc();
     }
 
-    /// Counts a request to an upstream.
+    /// Counts a request to an upstream, by its name.
     pub fn asked_upstream(&self, upstream: &str, method: &str, outcome: UpstreamOutcome) {
         let status = match outcome {
             // Each status is a series, and an upstream may send any number. RFC 9110 has no others.
@@ -187,7 +199,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Records how many requests an upstream still allows.
+    /// Records how many requests an upstream still allows, as it last reported.
     pub fn upstream_remaining(&self, upstream: &str, left: i64) {
         self.upstream_remaining
             .with_label_values(&[upstream])
@@ -200,7 +212,11 @@ impl Metrics {
         self.stale.with_label_values(&[upstream, reason]).inc();
     }
 
-    /// All metrics as text, each with its help.
+    /// Formats all metrics, each with its help, in the format of [`MEDIA_TYPE`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the library, if it can't encode them.
     pub fn text(&self) -> Result<Vec<u8>, Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -217,11 +233,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn are_text_that_says_its_scope() {
+    fn metrics_are_rendered_as_text_with_their_scope() {
         let metrics = Metrics::new().unwrap();
         metrics.hit(Tier::Hot, Kind::Manifest);
         metrics.answered("manifest", "GET", "200", 0.02);
-        metrics.operated(Operation::A, 3);
+        metrics.operated(OperationClass::A, 3);
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         for line in [
             "strata_tier_hits_total{kind=\"manifest\",tier=\"hot\"} 1",
@@ -239,7 +255,7 @@ mod tests {
         for line in text.lines().filter(|line| line.starts_with("# HELP")) {
             let scopes = [
                 "; by this isolate since it started.",
-                "; as the sweep has counted it last.",
+                "; counted by the last round of the sweep.",
             ];
             assert!(scopes.iter().any(|scope| line.ends_with(scope)), "{line}");
         }

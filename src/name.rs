@@ -18,7 +18,17 @@ use serde::{Serialize, Serializer};
 
 use crate::digest::{Digest, ParseDigestError};
 
-/// The name of a repository, `<name>` in the specification.
+/// The name of a repository, `<name>` in the specification: components of lower-case letters,
+/// digits and separators, joined by `/`.
+///
+/// ```
+/// use strata::name::{Name, ParseNameError};
+///
+/// let name: Name = "library/alpine".parse()?;
+/// assert_eq!(name.as_str(), "library/alpine");
+/// assert_eq!("Alpine".parse::<Name>(), Err(ParseNameError::Character('A')));
+/// # Ok::<(), ParseNameError>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Name(String);
 
@@ -27,7 +37,7 @@ impl Name {
     /// together to 255.
     pub const MAX_LENGTH: usize = 255;
 
-    /// The name as text.
+    /// The name as text, such as `library/alpine`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -86,16 +96,16 @@ fn check_component(component: &str) -> Result<(), ParseNameError> {
     }
 }
 
-/// Why a text is not the name of a repository.
+/// The reason why a text is not the name of a repository.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ParseNameError {
-    /// A character that can't be there.
+    /// The text has this character where it is not allowed.
     Character(char),
-    /// Nothing before, after or between slashes.
+    /// The text has nothing before, after or between slashes.
     EmptyComponent,
-    /// More characters than allowed.
+    /// The text has this many bytes, more than [`Name::MAX_LENGTH`].
     Length(usize),
-    /// A run of separators that is not one separator.
+    /// The text has this run of `.`, `_` and `-`, which is not one separator.
     Separator(String),
 }
 
@@ -122,15 +132,16 @@ impl fmt::Display for ParseNameError {
 
 impl std::error::Error for ParseNameError {}
 
-/// A tag: a name for a manifest that can be moved.
+/// A tag: a name for a manifest that can be moved. It has letters, digits, `_`, `.` and `-`, and
+/// begins with neither of the last two.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tag(String);
 
 impl Tag {
-    /// The longest tag, in characters.
+    /// The longest tag, in characters (distribution-spec v1.1.1, "Pulling manifests").
     pub const MAX_LENGTH: usize = 128;
 
-    /// The tag as text.
+    /// The tag as text, such as `latest`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -161,14 +172,14 @@ impl FromStr for Tag {
     }
 }
 
-/// Why a text is not a tag.
+/// The reason why a text is not a tag.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ParseTagError {
-    /// A character that can't be there.
+    /// The text has this character where it is not allowed.
     Character(char),
-    /// Nothing at all.
+    /// The text is empty.
     Empty,
-    /// More characters than allowed.
+    /// The text has this many characters, more than [`Tag::MAX_LENGTH`].
     Length(usize),
 }
 
@@ -191,9 +202,9 @@ impl std::error::Error for ParseTagError {}
 /// A client's name for a manifest, `<reference>` in the specification.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Reference {
-    /// A digest: always names the same manifest.
+    /// A digest, which always names the same manifest.
     Digest(Digest),
-    /// A tag: names the manifest that it points to now.
+    /// A tag, which names the manifest that it points to now.
     Tag(Tag),
 }
 
@@ -222,12 +233,12 @@ impl FromStr for Reference {
     }
 }
 
-/// Why a text is not a reference.
+/// The reason why a text is neither a digest nor a tag.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ParseReferenceError {
-    /// It has a `:` and is not a digest.
+    /// The text has a `:` and is not a digest, for this reason.
     Digest(ParseDigestError),
-    /// It has no `:` and is not a tag.
+    /// The text has no `:` and is not a tag, for this reason.
     Tag(ParseTagError),
 }
 
@@ -250,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_names() {
+    fn repository_names_are_parsed() {
         let long = "a".repeat(255);
         for text in [
             "a",
@@ -269,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_a_name() {
+    fn invalid_repository_names_are_refused_with_the_reason() {
         let long = "a".repeat(256);
         let rejected = [
             ("", "empty component in repository name"),
@@ -300,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_every_name_of_the_grammar_and_no_other() {
+    fn exactly_the_names_of_the_grammar_are_accepted() {
         // Every text of up to four characters over one character of each kind, compared with a
         // plain reading of the grammar.
         let alphabet = ['a', '0', '.', '_', '-', '/', 'A'];
@@ -318,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_tags() {
+    fn tags_are_parsed() {
         let long = "a".repeat(128);
         for text in ["latest", "v1.2.3", "_", "A-B.c_d", "1", long.as_str()] {
             assert_eq!(text.parse::<Tag>().unwrap().to_string(), text);
@@ -326,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_a_tag() {
+    fn invalid_tags_are_refused_with_the_reason() {
         let long = "a".repeat(129);
         let rejected = [
             ("", "empty tag"),
@@ -350,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_tags_from_digests() {
+    fn references_are_parsed_as_tags_or_digests() {
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert!(matches!(digest.parse(), Ok(Reference::Digest(_))));
         assert!(matches!("sha256".parse(), Ok(Reference::Tag(_))));

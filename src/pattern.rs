@@ -3,18 +3,18 @@
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// A pattern of names of repositories, or of tags.
+/// A pattern of names of repositories, or of tags, such as `team/**` or `v*`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// The pattern of every name.
+    /// The pattern of every name: `**`.
     pub fn all() -> Self {
         Self("**".to_owned())
     }
 
-    /// Whether the pattern matches a name.
+    /// Whether the pattern matches all of a name.
     pub fn matches(&self, name: &str) -> bool {
         fast_glob::glob_match(&self.0, name)
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_go_by_components() {
+    fn patterns_match_by_components() {
         for (pattern, named, not_named) in [
             ("**", &["a", "a/b/c"][..], &[][..]),
             ("*", &["a", "a-b"], &["a/b"]),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused() {
+    fn invalid_patterns_are_refused() {
         for pattern in [
             "", "/", "a/", "/a", "a//b", "a**", "***", "a/**b", "a b", "[a]", "{a,b}", "!a", "a?",
         ] {

@@ -18,17 +18,28 @@ pub trait Platform: 'static {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
-    /// The cold tier.
+    /// The cold tier: the durable store, which is the only source of truth.
     type Cold: Objects<Body = Self::Body, Bytes = Self::Bytes>;
 
-    /// The warm tier.
+    /// The warm tier: a cache that isolates share, and that may be stale or forget.
     type Warm: Values<Bytes = Self::Bytes>;
 
-    /// The rest: the clock, randomness, streams, requests to other servers and the log.
+    /// The host: the clock, randomness, streams, requests to other servers and the log.
     type Host: Host<Body = Self::Body, Bytes = Self::Bytes>;
 }
 
-/// A platform that is composed of a cold store, a warm store and a host.
+/// A platform that is composed of a cold store `S`, a warm store `W` and a host `H`, which agree on
+/// streams and bytes. It is a name for the types, and has no values.
+///
+/// ```
+/// use strata::{
+///     memory::{MemoryHost, MemoryObjects, MemoryValues},
+///     platform::Composed,
+///     registry::Registry,
+/// };
+///
+/// type InMemory = Registry<Composed<MemoryObjects, MemoryValues, MemoryHost>>;
+/// ```
 pub struct Composed<S, W, H> {
     stores: PhantomData<fn() -> (S, W)>,
     host: PhantomData<fn() -> H>,

@@ -8,7 +8,10 @@
 
 use std::{fmt, str::FromStr};
 
-/// A range of at least one byte, both ends inclusive as on the wire.
+/// A range of at least one byte, both ends inclusive as on the wire. It is formatted as `0-99`.
+///
+/// It parses the `Content-Range` of a chunk (distribution-spec v1.1.1, end-5), also in the form of
+/// RFC 9110.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ByteRange {
     first: u64,
@@ -16,7 +19,8 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// Makes the range from `first` to `last`, both included. `None` if it would be empty.
+    /// Makes the range from `first` to `last`, both included. `None` if `last` comes before
+    /// `first`.
     pub const fn new(first: u64, last: u64) -> Option<Self> {
         if first <= last {
             Some(Self { first, last })
@@ -35,13 +39,13 @@ impl ByteRange {
         self.last
     }
 
-    /// The number of bytes.
+    /// The number of bytes, which is at least one.
     pub const fn length(self) -> u64 {
         // Wraps only for the whole of u64, which no content has.
         (self.last - self.first).saturating_add(1)
     }
 
-    /// The bytes that both ranges have.
+    /// The bytes that both ranges have. `None` if there are none.
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::new(self.first.max(other.first), self.last.min(other.last))
     }
@@ -71,7 +75,7 @@ impl FromStr for ByteRange {
     }
 }
 
-/// A text is not a range of bytes.
+/// The error for a text that is no range of bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ParseRangeError;
 
@@ -90,18 +94,20 @@ pub enum Selection {
     All,
     /// These ranges, each within the content, in the order of the header.
     Ranges(Vec<ByteRange>),
-    /// No byte of the content: 416.
+    /// No byte of the content: the answer is 416 (RFC 9110, section 15.5.17).
     Unsatisfiable,
 }
 
 impl Selection {
-    /// The most ranges that one request may have. With more, all of the content is sent, as RFC
-    /// 9110, section 14.2 advises.
+    /// The most ranges of one request. With more, all of the content is sent, as RFC 9110, section
+    /// 14.2 advises.
     pub const MAX_RANGES: usize = 64;
 
-    /// Reads the value of a `Range` header against the size of the content. A malformed value is
-    /// ignored, as RFC 9110 asks. So are units other than bytes, and several ranges that add up to
-    /// more than the content.
+    /// Reads the value of a `Range` header (RFC 9110, section 14.2) against the size of the content
+    /// in bytes.
+    ///
+    /// A malformed value is ignored, as the RFC asks. So are units other than bytes, and several
+    /// ranges that add up to more than the content.
     pub fn of(header: Option<&str>, size: u64) -> Self {
         let Some(specs) = header.and_then(|value| value.strip_prefix("bytes=")) else {
             return Self::All;
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn selects_what_is_there() {
+    fn ranges_select_the_bytes_within_the_content() {
         selects("bytes=0-0", 10, &[(0, 0)]);
         selects("bytes=0-9", 10, &[(0, 9)]);
         selects("bytes=0-99", 10, &[(0, 9)]);
@@ -191,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_what_is_malformed() {
+    fn malformed_range_headers_are_ignored() {
         for header in [
             "",
             "bytes",
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_there() {
+    fn ranges_outside_of_the_content_are_unsatisfiable() {
         for (header, size) in [
             ("bytes=10-", 10),
             ("bytes=10-20", 10),
@@ -234,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_all_where_ranges_cost_more_than_all() {
+    fn ranges_that_cost_more_than_the_whole_select_all() {
         assert_eq!(Selection::of(Some("bytes=0-9,0-9"), 10), Selection::All);
         let many = vec!["0-0"; Selection::MAX_RANGES + 1].join(",");
         assert_eq!(
@@ -244,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_the_range_of_a_chunk() {
+    fn content_ranges_of_chunks_are_parsed() {
         for (text, first, last) in [
             ("0-0", 0, 0),
             ("10-99", 10, 99),
@@ -278,12 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn displays_what_was_parsed() {
+    fn byte_ranges_display_as_they_were_parsed() {
         assert_eq!("3-7".parse::<ByteRange>().unwrap().to_string(), "3-7");
     }
 
     #[test]
-    fn intersects() {
+    fn byte_ranges_intersect() {
         let range = |first, last| ByteRange::new(first, last).unwrap();
         assert_eq!(range(0, 5).intersection(range(3, 9)), ByteRange::new(3, 5));
         assert_eq!(range(0, 5).intersection(range(6, 9)), None);

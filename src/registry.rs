@@ -89,8 +89,10 @@ mod upkeep;
 mod upload;
 mod visit;
 
-/// A registry: authenticates requests, calls the service of each operation,
-/// and describes the response.
+/// A registry on one platform, with all the state of an isolate: caches, counters and leases.
+///
+/// It authenticates requests, calls the service of each operation, and describes the response. Make
+/// one an isolate or thread: it is not `Send`. Several registries may share one store.
 pub struct Registry<P: Platform> {
     store: Bucket<P::Cold>,
     host: P::Host,
@@ -121,7 +123,12 @@ impl<P: Platform> fmt::Debug for Registry<P> {
 }
 
 impl<P: Platform> Registry<P> {
-    /// Makes a registry with a ledger of its own.
+    /// Makes a registry with a ledger of its own, bounded by [`Ledger::BOUND`].
+    ///
+    /// `cold` is the durable store and the only source of truth. `warm` is a cache, which may
+    /// forget. Wrap the stores in [`Counted`](crate::store::counted::Counted) to count their
+    /// operations in `metrics`, and `cold` in [`Retry`](crate::store::retry::Retry) to retry failed
+    /// ones.
     pub fn new(
         cold: P::Cold,
         warm: P::Warm,
@@ -132,7 +139,10 @@ impl<P: Platform> Registry<P> {
         Self::with_ledger(cold, warm, host, settings, metrics, Ledger::default())
     }
 
-    /// Makes a registry that draws from a ledger which others in the isolate share.
+    /// Makes a registry that draws from a ledger which others in the isolate share, such as the
+    /// buffers of the platform's uploads.
+    ///
+    /// The other arguments are those of [`Registry::new`].
     pub fn with_ledger(
         cold: P::Cold,
         warm: P::Warm,
@@ -187,23 +197,30 @@ impl<P: Platform> Registry<P> {
         }
     }
 
-    /// The ledger of the isolate's memory.
+    /// The ledger of the isolate's memory, from which all large buffers are leased.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// The store.
+    /// The cold tier, as it was passed to [`Registry::new`].
     pub fn store(&self) -> &P::Cold {
         self.store.store()
     }
 
-    /// The host.
+    /// The host, as it was passed to [`Registry::new`].
     pub const fn host(&self) -> &P::Host {
         &self.host
     }
 
-    /// Answers a request, always with a response. A server error is logged.
-    /// The work that remains after the response is for [`Registry::finish`].
+    /// Answers a request, always with a response.
+    ///
+    /// An error becomes a response with the JSON of the specification (distribution-spec v1.1.1,
+    /// "Error Codes"). A server error is logged as well. The body of the response may be a stream
+    /// that still reads from the store.
+    ///
+    /// The second value is the work that remains after the response, for [`Registry::finish`]. Run
+    /// it while the body is sent: a mirrored blob is downloaded by that work, and its body stalls
+    /// and then fails without it.
     pub async fn answer(&self, mut request: Request<P::Body>) -> (ResponseOf<P>, After<P::Bytes>) {
         let _in_flight = InFlight::enter(&self.metrics);
         let start = self.host.now();
@@ -280,7 +297,10 @@ impl<P: Platform> Registry<P> {
         (response, trace.after.into_after())
     }
 
-    /// Does the work that remains after a response.
+    /// Does the work that remains after a response: it fills mirrored blobs, promotes content to
+    /// the warm tier, stores answers of upstreams and indexes layers.
+    ///
+    /// Failures are logged, and change no response.
     pub async fn finish(&self, mut rest: After<P::Bytes>) {
         let sender = rest.sender.take();
         self.ledger.scope(sender, self.finish_after(rest)).await;
@@ -290,7 +310,7 @@ impl<P: Platform> Registry<P> {
         rest.work().await;
         for learnt in rest.learnt {
             if let Err(error) = self.mirror.store_learnt(learnt).await {
-                log_failure(&self.host, "what an upstream said is not stored", &error);
+                log_failure(&self.host, "response of an upstream not stored", &error);
             }
         }
         for promotion in rest.promotions {
@@ -321,14 +341,17 @@ impl<P: Platform> Registry<P> {
     async fn metrics(&self) -> Answer<P> {
         self.upkeep.show_inventory().await;
         let text = self.metrics.text().map_err(|error| {
-            Error::unavailable("the metrics can't be written", Duration::from_secs(60))
+            Error::unavailable("metrics not written", Duration::from_secs(60))
                 .with_cause(error.to_string())
         })?;
         Ok(reply::upkeep::metrics(text))
     }
 
     /// Does the scheduled work: a step of the sweep, paused passes over layers, a step of the
-    /// scrub. Failures are logged.
+    /// scrub.
+    ///
+    /// Each step is bounded by [`Settings::subrequests`] and by time, and stores a cursor at which
+    /// the next one resumes. A job that is not due does nothing. Failures are logged.
     pub async fn tick(&self) {
         if let Err(error) = self.upkeep.sweep_due().await {
             log_failure(&self.host, "not swept", &error);

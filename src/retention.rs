@@ -22,14 +22,17 @@ use crate::{
     time::Timestamp,
 };
 
-/// Policies, in the order of evaluation.
+/// The policies of retention, in the order of evaluation. The default has none: everything stays.
+///
+/// [`Settings::parse`](crate::settings::Settings::parse) makes it of `STRATA_RETENTION`.
 #[derive(Clone, Debug, Default)]
-pub struct Policies(Vec<Policy>);
+pub struct Policies(Vec<RetentionPolicy>);
 
 /// The tags and manifests that stay in some repositories, and for how long.
+#[doc(hidden)]
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
+pub struct RetentionPolicy {
     #[serde(deserialize_with = "pattern::of_repositories")]
     repositories: Vec<Pattern>,
     /// The number of newest tags that stay.
@@ -54,19 +57,24 @@ fn names(patterns: &[Pattern], tag: &Tag) -> bool {
 }
 
 impl Policies {
-    /// Reads policies. Errors quote the input.
+    /// Parses the JSON of policies.
+    ///
+    /// # Errors
+    ///
+    /// The problem, which quotes the input: policies are no secret.
+    #[doc(hidden)]
     pub fn parse(text: &str) -> Result<Self, String> {
-        let policies: Vec<Policy> =
+        let policies: Vec<RetentionPolicy> =
             serde_json::from_str(text).map_err(|error| error.to_string())?;
         for (number, policy) in (1..).zip(&policies) {
             let wrong = if policy.repositories.is_empty() {
-                "\"repositories\" names nothing"
+                "\"repositories\" is empty"
             } else if !policy.keep_tags.is_empty() && !policy.removes_tags() {
                 "\"keep_tags\" keeps tags from \"keep_newest\" or \"tag_days\", and there is neither"
             } else if policy.keep_newest == Some(0) && policy.tag_days.is_none() {
-                "\"keep_newest\" is 0, by which every new tag would go: let it be 1 at least, or say \"tag_days\""
+                "\"keep_newest\" is 0, which would delete every new tag: set 1 or more, or \"tag_days\""
             } else if policy.untagged_days == Some(0) {
-                "\"untagged_days\" is 0, by which images would go while they are pushed: let it be 1 at least"
+                "\"untagged_days\" is 0, which would delete images while they are pushed: set 1 or more"
             } else {
                 continue;
             };
@@ -75,8 +83,9 @@ impl Policies {
         Ok(Self(policies))
     }
 
-    /// The policy of a repository.
-    pub fn of(&self, name: &Name) -> Option<&Policy> {
+    /// The policy of a repository: the first one that names it. `None` if everything stays.
+    #[doc(hidden)]
+    pub fn of(&self, name: &Name) -> Option<&RetentionPolicy> {
         self.0.iter().find(|policy| {
             let mut patterns = policy.repositories.iter();
             patterns.any(|pattern| pattern.matches(name.as_str()))
@@ -84,18 +93,20 @@ impl Policies {
     }
 
     /// Whether a tag of a repository never moves.
+    #[doc(hidden)]
     pub fn is_immutable(&self, name: &Name, tag: &Tag) -> bool {
         self.of(name)
             .is_some_and(|policy| names(&policy.immutable_tags, tag))
     }
 
     /// Whether any policy removes tags or manifests.
+    #[doc(hidden)]
     pub fn remove_anything(&self) -> bool {
-        self.0.iter().any(Policy::removes_anything)
+        self.0.iter().any(RetentionPolicy::removes_anything)
     }
 }
 
-impl Policy {
+impl RetentionPolicy {
     const fn removes_tags(&self) -> bool {
         self.keep_newest.is_some() || self.tag_days.is_some()
     }
@@ -105,14 +116,16 @@ impl Policy {
         self.removes_tags() || self.untagged_days.is_some()
     }
 
-    /// How long an untagged manifest stays. `None` for ever.
+    /// How long an untagged manifest stays. `None` if it stays for ever.
     pub fn untagged(&self) -> Option<Duration> {
         self.untagged_days
             .map(|days| Duration::from_secs(days.saturating_mul(DAY)))
     }
 
-    /// The expired tags among all tags with the times of their writes, each with the reason. No tag
-    /// younger than `least` expires.
+    /// The expired tags, each with the reason for the log.
+    ///
+    /// `tags` are all tags of the repository, with the times of their writes. No tag younger than
+    /// `least` expires.
     pub fn stale(
         &self,
         mut tags: Vec<(Tag, Timestamp)>,
@@ -130,11 +143,9 @@ impl Policy {
             later.cmp(written).then(one.as_str().cmp(other.as_str()))
         });
         let why = match (self.keep_newest, self.tag_days) {
-            (Some(_), None) => "so many tags are newer as are kept",
-            (None, _) => "it is older than tags are kept",
-            (Some(_), Some(_)) => {
-                "it is older than tags are kept, and so many are newer as are kept"
-            }
+            (Some(_), None) => "keep_newest other tags are newer",
+            (None, _) => "it is older than tag_days",
+            (Some(_), Some(_)) => "it is older than tag_days, and keep_newest others are newer",
         };
         tags.into_iter()
             .skip(self.keep_newest.unwrap_or_default())
@@ -171,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_go_that_nothing_keeps() {
+    fn tags_that_no_rule_keeps_expire() {
         let tags = [("a", 1), ("b", 2), ("c", 3), ("v1", 9), ("v2", 0)];
         let none: [&str; 0] = [];
         for (policy, expected) in [
@@ -199,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_policy_decides() {
+    fn the_first_matching_retention_policy_decides() {
         let policies = policies(
             r#"[
                 {"repositories": ["team/**"], "immutable_tags": ["v*"]},
@@ -218,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn are_refused_with_place_and_reason() {
+    fn invalid_policies_are_refused_with_position_and_reason() {
         for (policy, message) in [
             (
                 "\"repositories\": []",
-                "policy 1: \"repositories\" names nothing",
+                "policy 1: \"repositories\" is empty",
             ),
             (
                 "\"repositories\": [\"a\"], \"keep_tags\": [\"v*\"]",
@@ -230,11 +241,11 @@ mod tests {
             ),
             (
                 "\"repositories\": [\"a\"], \"keep_newest\": 0",
-                "policy 1: \"keep_newest\" is 0, by which every new tag would go: let it be 1 at least, or say \"tag_days\"",
+                "policy 1: \"keep_newest\" is 0, which would delete every new tag: set 1 or more, or \"tag_days\"",
             ),
             (
                 "\"repositories\": [\"a\"], \"untagged_days\": 0",
-                "policy 1: \"untagged_days\" is 0, by which images would go while they are pushed: let it be 1 at least",
+                "policy 1: \"untagged_days\" is 0, which would delete images while they are pushed: set 1 or more",
             ),
             (
                 "\"repositories\": [\"A\"]",

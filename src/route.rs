@@ -44,24 +44,24 @@ use crate::{
     upload::UploadId,
 };
 
-/// The path of the token end-point.
+/// The path of the end-point that issues tokens: the realm of challenges, after the origin.
 pub const TOKEN_PATH: &str = "/v2/_strata/token";
 
 /// The operation that a request asks for, with the parameters of its path and query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Operation {
-    /// Gives a token.
+    /// Issues a token.
     IssueToken {
-        /// The requested scopes.
+        /// The requested scopes in the query, such as `repository:app:pull`, unparsed.
         scopes: Vec<String>,
     },
     /// An operation in the registry itself.
     Registry(RegistryOperation),
-    /// An operation in a repository.
+    /// An operation in the repository of this name.
     In(Name, InRepository),
 }
 
-/// An operation in the registry itself.
+/// An operation in the registry as a whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RegistryOperation {
     /// Reports that this is a registry (end-1).
@@ -76,34 +76,34 @@ pub enum RegistryOperation {
     ListExtensions,
     /// Lists the repositories: Docker's catalogue.
     ListRepositories {
-        /// The most names to list.
+        /// The most names to list. `None` for the registry's own limit.
         limit: Option<u64>,
-        /// The name to list after.
+        /// The name after which the list begins.
         last: Option<Name>,
     },
-    /// Does a step of the sweep.
+    /// Does a step of the sweep: the garbage collection.
     Sweep {
         /// Whether it only reports the objects that it would remove.
         is_dry: bool,
-        /// The removals after which no other is begun.
+        /// The number of removals after which no other one is begun.
         max: Option<u64>,
-        /// The place at which a dry run resumes.
+        /// The place at which a dry run resumes, as an earlier step returned it.
         cursor: Option<String>,
     },
-    /// Does a step of the scrub.
+    /// Does a step of the scrub: the verification of stored objects.
     Scrub {
         /// Whether it only reports the objects that it would repair.
         is_dry: bool,
-        /// The only blob to look at.
+        /// The only blob to verify.
         digest: Option<Digest>,
-        /// The place at which a dry run resumes.
+        /// The place at which a dry run resumes, as an earlier step returned it.
         cursor: Option<String>,
     },
     /// Lists the repositories that hold a blob.
     ListHolders(Digest),
     /// Lists rights that older versions gave by the word of an upstream.
     ListDoubtfulRights {
-        /// The place at which the listing resumes.
+        /// The place at which the listing resumes, as an earlier response returned it.
         cursor: Option<String>,
     },
 }
@@ -132,7 +132,7 @@ pub enum InRepository {
     List(ListOperation),
     /// An operation that looks into a layer or an image.
     Inspect(InspectOperation),
-    /// Makes the next pull ask the upstream again.
+    /// Makes the next pull of a mirrored tag ask the upstream again.
     Invalidate {
         /// The tag; without one, all tags.
         tag: Option<Tag>,
@@ -148,18 +148,18 @@ pub enum UploadOperation {
     Show(UploadId),
     /// Receives a chunk of an upload (end-5).
     PushChunk {
-        /// The upload.
+        /// The upload that the chunk belongs to.
         id: UploadId,
-        /// The last step that the client knows of: a hint that saves a listing.
+        /// The last step that the client knows: a hint that saves a listing. 0 if it knows none.
         step: u32,
     },
     /// Closes an upload (end-6).
     Close {
-        /// The upload.
+        /// The upload to close.
         id: UploadId,
-        /// The last step that the client knows of.
+        /// The last step that the client knows, or 0.
         step: u32,
-        /// The digest of the blob.
+        /// The digest of the blob. `None` if the client named none, which is an error later.
         digest: Option<Digest>,
     },
     /// Cancels an upload (end-14).
@@ -171,20 +171,20 @@ pub enum UploadOperation {
 pub enum ListOperation {
     /// Lists the tags (end-8).
     Tags {
-        /// The most tags to list.
+        /// The most tags to list. `None` for the registry's own limit.
         limit: Option<u64>,
-        /// The tag to list after.
+        /// The tag after which the list begins.
         last: Option<Tag>,
     },
     /// Lists the manifests that name a manifest as their subject (end-12).
     Referrers {
-        /// The subject.
+        /// The digest of the subject, which need not exist.
         subject: Digest,
-        /// The only artifact type to list.
+        /// The only artifact type to list. `None` for all.
         artifact_type: Option<String>,
-        /// The most manifests to list.
+        /// The most manifests to list. `None` for the registry's own limit.
         limit: Option<u64>,
-        /// The manifest to list after.
+        /// The digest of the manifest after which the list begins.
         last: Option<Digest>,
     },
 }
@@ -194,31 +194,31 @@ pub enum ListOperation {
 pub enum InspectOperation {
     /// Lists the table of contents of a layer.
     Layer {
-        /// The layer.
+        /// The digest of the layer.
         digest: Digest,
-        /// The bytes with which listed paths begin.
+        /// The bytes with which listed paths begin. Empty for all.
         prefix: Vec<u8>,
-        /// The part of the list.
+        /// The requested part of the list.
         page: PathPage,
     },
     /// Reads a file of a layer, or lists a directory.
     LayerFile {
-        /// The layer.
+        /// The digest of the layer.
         digest: Digest,
-        /// The path in the layer.
+        /// The path in the layer, percent-decoded. It need not be UTF-8.
         path: Vec<u8>,
-        /// The part of the list of a directory.
+        /// The requested part of the list of a directory.
         page: PathPage,
     },
     /// Reads a file of an image, or lists a directory.
     ImageFile {
-        /// The image, or an index of images.
+        /// The tag or digest of an image, or of an index of images.
         reference: Reference,
         /// The image of an index, as `os/architecture` or `os/architecture/variant`.
         platform: Option<String>,
-        /// The path in the image.
+        /// The path in the image, percent-decoded. It need not be UTF-8.
         path: Vec<u8>,
-        /// The part of the list of a directory.
+        /// The requested part of the list of a directory.
         page: PathPage,
     },
 }
@@ -226,25 +226,25 @@ pub enum InspectOperation {
 /// The part of a list of paths that a client requests.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PathPage {
-    /// The most paths or names to list.
+    /// The most paths or names to list. `None` for the registry's own limit.
     pub limit: Option<u64>,
-    /// The path or name to list after.
+    /// The path or name after which the list begins, percent-decoded.
     pub last: Option<Vec<u8>>,
 }
 
-/// The way in which a client starts an upload.
+/// The way in which a client starts an upload, by the parameters of the query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UploadStart {
-    /// The blob comes later.
+    /// The blob comes with later requests (end-4a).
     Session {
-        /// The algorithm of its digest (end-4c).
+        /// The algorithm of its digest (end-4c). SHA-256 if the client names none.
         algorithm: Algorithm,
     },
     /// The blob comes whole with this request (end-4b).
     Whole(Digest),
-    /// The blob is stored already, in another repository (end-11).
+    /// The blob is stored in another repository already (end-11).
     Mount {
-        /// The blob.
+        /// The digest of the blob.
         digest: Digest,
         /// The repository that has it. `None` if the client does not know.
         from: Option<Name>,
@@ -252,12 +252,15 @@ pub enum UploadStart {
 }
 
 impl Operation {
-    /// Parses a method, a path and its query.
+    /// Parses a method, and a path with its query as the client sent them.
     ///
     /// # Errors
     ///
-    /// 404 for an unknown path, 400 or 404 for an invalid name, digest, tag or number, and 405 with
-    /// `Allow` for a method that the path does not have.
+    /// - [`Code::Unsupported`]: 404 for an unknown path, 405 with `Allow` for a method that the
+    ///   path does not have, and 400 for a parameter that is no number or no flag.
+    /// - [`Code::NameInvalid`], [`Code::DigestInvalid`] and [`Code::ManifestInvalid`]: 400 for an
+    ///   invalid name, digest or tag.
+    /// - [`Code::BlobUploadUnknown`]: 404 for a text that is not the id of an upload.
     pub fn parse(method: &Method, target: &str) -> Result<Self, Error> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let asked = Asked { method, query };
@@ -299,15 +302,15 @@ impl Operation {
         }
     }
 
-    /// The operation of a path by a method that it allows. It names the end-point of a request that
-    /// is refused for its method.
+    /// The operation of a path by `GET` or `POST`, whichever the path allows. It names the
+    /// end-point of a request that is refused for its method.
     pub fn at(target: &str) -> Option<Self> {
         let methods = [Method::GET, Method::POST];
         let mut operations = methods.iter().map(|method| Self::parse(method, target));
         operations.find_map(Result::ok)
     }
 
-    /// The repository that it is in.
+    /// The repository of the operation. `None` for one of the registry as a whole.
     pub const fn repository(&self) -> Option<&Name> {
         match self {
             Self::In(name, _) => Some(name),
@@ -315,7 +318,8 @@ impl Operation {
         }
     }
 
-    /// The same operation in another repository.
+    /// The same operation in another repository. An operation of the registry as a whole is
+    /// returned unchanged.
     #[must_use]
     pub fn in_repository(self, other: Name) -> Self {
         match self {
@@ -356,7 +360,7 @@ impl Asked<'_> {
 
     fn not_allowed(&self, allowed: &'static str) -> Error {
         let found = format!(
-            "method {} on this end-point, which has {allowed}",
+            "method {} is not allowed on this end-point; allowed: {allowed}",
             self.method
         );
         Error::new(Code::Unsupported, found)
@@ -717,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_every_end_point() {
+    fn distribution_paths_are_parsed_for_names_of_any_depth() {
         let digest: Digest = DIGEST.parse().unwrap();
         let id: UploadId = ID.parse().unwrap();
         parses("/v2", Operation::Registry(Registry::Version));
@@ -783,7 +787,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_queries() {
+    fn queries_of_uploads_and_tag_lists_are_parsed() {
         let digest: Digest = DIGEST.parse().unwrap();
         let id: UploadId = ID.parse().unwrap();
         let encoded = DIGEST.replace(':', "%3A");
@@ -829,7 +833,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_path_from_its_end() {
+    fn paths_are_parsed_from_their_end() {
         let digest: Digest = DIGEST.parse().unwrap();
         for text in [
             "blobs",
@@ -872,7 +876,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_percents() {
+    fn percent_encoded_paths_are_decoded() {
         parses(
             &format!("/v2/a%2Fb/blobs/{}", DIGEST.replace(':', "%3a")),
             Operation::In(name("a/b"), In::PullBlob(DIGEST.parse().unwrap())),
@@ -886,7 +890,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_what_looks_into_layers_and_images() {
+    fn paths_into_layers_and_images_are_parsed() {
         let digest: Digest = DIGEST.parse().unwrap();
         parses(
             "/v2/_oci/ext/discover",
@@ -956,7 +960,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_what_invalidates() {
+    fn invalidation_paths_are_parsed() {
         for (query, tag) in [("", None), ("?tag=", None), ("?tag=v1&ns=x", Some("v1"))] {
             parses(
                 &format!("/v2/a/b/_strata/invalidate{query}"),
@@ -977,7 +981,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_what_concerns_the_registry() {
+    fn administration_paths_are_parsed() {
         let sweep = |is_dry, max| {
             Operation::Registry(Registry::Sweep {
                 is_dry,
@@ -1040,7 +1044,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_into_nothing_else() {
+    fn other_extension_paths_are_refused() {
         for target in [
             "/v2/a/_strata/".to_owned(),
             "/v2/a/_strata/invalidate/".to_owned(),
@@ -1081,7 +1085,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn invalid_paths_are_refused_with_the_reason() {
         refuses(
             "/v2/A/tags/list",
             Code::NameInvalid,
@@ -1145,7 +1149,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_no_other_paths() {
+    fn unknown_paths_are_refused_as_unsupported() {
         for target in [
             "/",
             "",

@@ -15,51 +15,73 @@ mod table;
 use std::time::Duration;
 
 use crate::{
-    access::Access, layer::pass, retention::Policies, store::policy::Policy, upstream::Upstreams,
+    access::Access, layer::pass, retention::Policies, store::policy::TierPolicy,
+    upstream::Upstreams,
 };
 
-pub use self::{document::document, error::ParseSettingsError, log::Log};
+pub use self::{document::document, error::ParseSettingsError, log::LogScope};
 
-/// The settings of a registry.
+/// The settings of a registry, parsed and validated.
+///
+/// The type of a field says how it is used, and [`Settings::parse`] reads all from texts.
+/// `docs/settings.md` has the name, the default and the allowed values of each setting.
 #[derive(Debug)]
 pub struct Settings {
-    /// Users, rules and tokens.
+    /// The users, the rules and the key of tokens: `STRATA_USERS`, `STRATA_RULES`,
+    /// `STRATA_ANONYMOUS_PULL`.
     pub access: Access,
-    /// How long unreferenced objects are kept: the grace period.
+    /// The grace period: how long the sweep keeps unreferenced objects, a day by default. A push
+    /// that takes longer than half of it fails.
     pub grace: Duration,
-    /// The days in which the scrub reads the whole store once. With 0, it runs on demand only.
+    /// The number of days in which the scrub reads the whole store once, 30 by default. With 0, it
+    /// runs on demand only.
     pub scrub_days: u32,
-    /// The tags and manifests that expire, and the tags that never move.
+    /// The policies by which tags and manifests expire, and by which tags are immutable.
     pub retention: Policies,
-    /// The registries that are mirrored.
+    /// The registries that are mirrored. None by default.
     pub upstreams: Upstreams,
-    /// The registry's address for clients, if requests do not tell it.
+    /// The origin by which clients reach the registry, as `https://registry.example.com`, if a
+    /// proxy changes the scheme or the host. Without it, [`Request::origin`] counts.
+    ///
+    /// [`Request::origin`]: crate::registry::Request::origin
     pub origin: Option<String>,
-    /// The most concurrent bodies of one user.
+    /// The most request bodies that an isolate receives at a time from one user, or from one
+    /// address without credentials.
     pub uploads: u32,
-    /// The most store operations of one request.
+    /// The most store operations that the platform allows one request, or one run of
+    /// [`Registry::tick`](crate::registry::Registry::tick): 50 on the free plan of Workers, 10,000
+    /// on the paid one.
     pub subrequests: u32,
-    /// The limits of the tiers.
-    pub policy: Policy,
-    /// How layers are indexed.
-    pub layers: Layers,
-    /// The entries that are logged.
-    pub log: Log,
+    /// The sizes, times and numbers of reads that decide which tier keeps a value.
+    pub policy: TierPolicy,
+    /// The limits for indexing layers.
+    pub layers: LayerSettings,
+    /// Whether the log has a line for each request.
+    pub log: LogScope,
 }
 
-/// How layers are indexed.
+/// The settings for indexing layers.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Layers {
-    /// The limits of a pass.
+pub struct LayerSettings {
+    /// The limits of one pass over a layer.
     pub options: pass::Options,
-    /// The most decompressed bytes in one step of a pass.
+    /// The number of decompressed bytes after which a pass pauses, 512 MiB by default. The next
+    /// request or [`Registry::tick`](crate::registry::Registry::tick) resumes it.
     pub step: u64,
-    /// Whether a push begins the pass. Otherwise the first client that looks inside does.
+    /// Whether a push begins the pass. If not, the first client that reads a file of the layer
+    /// does.
     pub on_push: bool,
 }
 
 impl Settings {
-    /// Reads settings by their names.
+    /// Reads all settings. `get` returns the text of a setting by its name, such as
+    /// `STRATA_GRACE_HOURS`, or `None` if it is not set.
+    ///
+    /// A blank text counts as not set. Lists and secrets are JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseSettingsError`] for the first setting whose text is not allowed, with its name.
     pub fn parse(get: impl Fn(&str) -> Option<String>) -> Result<Self, ParseSettingsError> {
         let anonymous_pull = table::STRATA_ANONYMOUS_PULL.read(&get)?;
         let subrequests = table::STRATA_SUBREQUESTS.read(&get)?;
@@ -102,7 +124,7 @@ impl Settings {
     }
 }
 
-fn layers(get: &impl Fn(&str) -> Option<String>) -> Result<Layers, ParseSettingsError> {
+fn layers(get: &impl Fn(&str) -> Option<String>) -> Result<LayerSettings, ParseSettingsError> {
     let options = pass::Options {
         span: table::STRATA_SPAN_BYTES.read(get)?,
         entries: table::STRATA_INDEX_ENTRIES.read(get)?,
@@ -110,17 +132,17 @@ fn layers(get: &impl Fn(&str) -> Option<String>) -> Result<Layers, ParseSettings
         ratio: table::STRATA_INFLATED_RATIO.read(get)?,
         ..pass::Options::default()
     };
-    Ok(Layers {
+    Ok(LayerSettings {
         options,
         step: table::STRATA_INDEX_STEP_BYTES.read(get)?,
         on_push: table::STRATA_INDEX_ON_PUSH.read(get)?,
     })
 }
 
-fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<Policy, ParseSettingsError> {
+fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<TierPolicy, ParseSettingsError> {
     let warm_retention = table::STRATA_WARM_SECONDS.read(get)?;
     let patience = table::STRATA_WARM_PATIENCE_MS.read(get)?;
-    Ok(Policy {
+    Ok(TierPolicy {
         hot_bytes: table::STRATA_HOT_BYTES.read(get)?,
         hot_blob_bytes: table::STRATA_HOT_BLOB_BYTES.read(get)?,
         hot_retention: Duration::from_secs(table::STRATA_HOT_SECONDS.read(get)?),
@@ -147,13 +169,13 @@ mod tests {
             .map_err(|error| format!("setting {}: {}", error.name(), error.problem()))
     }
 
-    fn rows() -> impl Iterator<Item = setting::Row> {
+    fn rows() -> impl Iterator<Item = setting::SettingRow> {
         let groups = table::groups().into_iter();
         groups.flat_map(|group| group.rows)
     }
 
     #[test]
-    fn are_those_of_the_table() {
+    fn settings_that_are_read_are_those_of_the_table() {
         let asked = RefCell::new(Vec::new());
         let get = |name: &str| {
             asked.borrow_mut().push(name.to_owned());
@@ -169,7 +191,7 @@ mod tests {
 
     /// The default of an optional setting is a remark, not a value.
     #[test]
-    fn allow_their_defaults() {
+    fn settings_except_optional_ones_accept_their_defaults() {
         let refused = rows().filter(|row| parse(row.name, &row.default).is_err());
         let optional = [
             "STRATA_USERS",
@@ -184,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn have_defaults() {
+    fn settings_have_defaults() {
         let settings = Settings::parse(|_| None).unwrap();
         assert_eq!(settings.grace, Duration::from_secs(86_400));
         assert_eq!((settings.subrequests, settings.scrub_days), (10_000, 30));
         assert!(!settings.access.is_configured());
-        assert_eq!(settings.log, Log::Requests);
+        assert_eq!(settings.log, LogScope::Requests);
         assert_eq!((settings.origin, settings.uploads), (None, 64));
         let policy = settings.policy;
         assert_eq!(policy.hot_bytes, 33_554_432);
@@ -202,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn are_read() {
+    fn settings_are_parsed() {
         assert!(
             parse("STRATA_ANONYMOUS_PULL", " true ")
                 .unwrap()
@@ -245,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn are_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         let refused = [
             (
                 "STRATA_ANONYMOUS_PULL",

@@ -1,11 +1,14 @@
 //! Interfaces of the stores, each with the guarantees that it gives.
 //!
 //! The cold tier is [`Objects`], the only source of truth. The warm tier is [`Values`], which may
-//! forget. The hot tier is memory, which [`tiers`] holds.
+//! forget. The hot tier is memory of the isolate, which the registry manages itself.
 //!
 //! Bodies are streams of the platform. They pass from a client to a store and back without coming
 //! through this crate. [`Streams`] names the operations of the platform on them. [`Bytes`] are in
 //! the platform's memory.
+//!
+//! [`counted`] and [`retry`] wrap a store, and [`suite`] checks one. [`policy`] has the limits of
+//! the tiers.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -19,36 +22,53 @@ use crate::{
 };
 
 pub mod after;
+#[doc(hidden)]
 pub mod bucket;
 pub mod counted;
+#[doc(hidden)]
 pub mod document;
+#[doc(hidden)]
 pub mod flight;
+#[doc(hidden)]
 pub mod frequency;
+#[doc(hidden)]
 pub mod hot;
+#[doc(hidden)]
 pub mod key;
 pub mod policy;
 pub mod retry;
 pub mod suite;
+#[doc(hidden)]
 pub mod tiers;
+#[doc(hidden)]
 pub mod trace;
+#[doc(hidden)]
 pub mod warm;
 
 /// A store of objects in which every read, list and delete sees every write that returned before it
-/// began.
+/// began: R2, for example.
 ///
-/// Keys are ordered by their bytes. A delete has no condition. Writing one key more than once a
-/// second may fail with [`StoreError::Throttled`].
+/// A write may be conditional. Of concurrent writes that create one object if it is absent, exactly
+/// one succeeds. Keys are texts, ordered by their bytes. A delete has no condition. Writing one key
+/// more than once a second may fail with [`StoreError::Throttled`].
+///
+/// # Errors
+///
+/// Any method may fail with [`StoreError::Throttled`] if the store limits the rate, and with
+/// [`StoreError::Failed`] if the store, or the way to it, fails. The methods name other errors.
 pub trait Objects: 'static {
-    /// A stream of bytes, from a client or from the store.
+    /// A stream of bytes, from a client or from the store, which is read at most once.
     type Body;
 
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
-    /// Reads the [`Meta`] of an object without its bytes.
+    /// Reads the [`Meta`] of an object without its bytes. `None` if there is no object.
     fn head(&self, key: &str) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
 
-    /// Reads an object, or a range of it that lies within it.
+    /// Reads an object, or a range of it, as a stream. `None` if there is no object.
+    ///
+    /// The range must lie within the object.
     fn get(
         &self,
         key: &str,
@@ -57,6 +77,13 @@ pub trait Objects: 'static {
 
     /// Writes an object whole or not at all, and returns its [`Meta`]. `None` if the condition did
     /// not hold.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreError::Digest`] if the bytes do not have [`PutOptions::digest`]. It is checked
+    ///   before the condition.
+    /// - [`StoreError::Length`], or in some stores [`StoreError::Failed`], if a stream does not
+    ///   have the announced length.
     fn put(
         &self,
         key: &str,
@@ -64,21 +91,28 @@ pub trait Objects: 'static {
         options: PutOptions<'_>,
     ) -> impl Future<Output = Result<Option<Meta>, StoreError>>;
 
-    /// Lists the objects whose keys begin with `prefix`, in the order of their keys. A page may be
-    /// shorter than the limit and still have a successor. With metadata it often is.
+    /// Lists the objects whose keys begin with `prefix`, in the order of their keys.
+    ///
+    /// A page may be shorter than the limit and still have a successor, as [`Page::truncated`]
+    /// says. With metadata it often is.
     fn list(
         &self,
         prefix: &str,
         options: ListOptions<'_>,
     ) -> impl Future<Output = Result<Page, StoreError>>;
 
-    /// Deletes up to 1,000 objects. Absent ones count as deleted.
+    /// Deletes up to 1,000 objects by their keys. Absent ones count as deleted.
     fn delete(&self, keys: &[String]) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Writes a stream of unknown length as one object, hashing it on the way, in bounded memory.
     ///
-    /// If it fails, nothing is stored. A stream that a client broke off is a failure, never a short
-    /// object.
+    /// It replaces an existing object, and the object has no metadata. An empty stream may leave no
+    /// object. If it fails, nothing is stored. A stream that a client broke off is a failure, never
+    /// a short object.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] if no memory was free for the stream's parts.
     fn receive(
         &self,
         key: &str,
@@ -87,7 +121,12 @@ pub trait Objects: 'static {
     ) -> impl Future<Output = Result<Received, StoreError>>;
 }
 
-/// The operations of a platform on streams: whole, without reading them here, or piece by piece.
+/// The operations of a platform on streams: whole, without reading them in this crate, or piece by
+/// piece.
+///
+/// # Errors
+///
+/// A method that reads fails with [`StoreError::Failed`] if the stream breaks off.
 pub trait Streams {
     /// A stream of bytes, from a client, a store or another server.
     type Body: 'static;
@@ -95,38 +134,42 @@ pub trait Streams {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
-    /// A stream that is being read here.
+    /// A stream that is being read by this crate.
     type Reader: Reader<Bytes = Self::Bytes>;
 
     /// A hash of bytes that come one after the other.
     type Hasher: Hasher<Bytes = Self::Bytes>;
 
-    /// Reads a stream to its end, and returns its digest and length.
+    /// Reads a stream to its end, and returns its digest and its length. [`Received::writes`] is 0.
     fn hash(
         &self,
         body: Self::Body,
         algorithm: Algorithm,
     ) -> impl Future<Output = Result<Received, StoreError>>;
 
-    /// Reads a stream into memory; `None` if it has more than `limit` bytes.
+    /// Reads a stream into memory of this crate. `None` if it has more than `limit` bytes. The rest
+    /// is not read then.
     fn collect(
         &self,
         body: Self::Body,
         limit: u64,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>>;
 
-    /// Reads a stream of this many bytes into the platform's memory. A shorter or longer stream
-    /// fails with [`StoreError::Length`].
+    /// Reads a stream of `length` bytes into the platform's memory.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Length`] if the stream is shorter or longer.
     fn hold(
         &self,
         body: Self::Body,
         length: u64,
     ) -> impl Future<Output = Result<Self::Bytes, StoreError>>;
 
-    /// Begins to hash.
+    /// Begins to hash, for bytes that come piece by piece.
     fn hasher(&self, algorithm: Algorithm) -> Result<Self::Hasher, StoreError>;
 
-    /// Begins to read a stream here.
+    /// Begins to read a stream piece by piece.
     fn read(&self, body: Self::Body) -> Result<Self::Reader, StoreError>;
 
     /// Joins several pieces into one stream of `length` bytes. Each piece is opened when its turn
@@ -136,11 +179,11 @@ pub trait Streams {
     /// reader that gives the stream up drops the remaining pieces.
     fn concatenate(&self, pieces: Vec<Piece<Self::Body, Self::Bytes>>, length: u64) -> Self::Body;
 
-    /// Gives up a stream without reading it.
+    /// Gives up a stream without reading it, so that its source can stop.
     fn discard(&self, body: Self::Body) -> impl Future<Output = ()>;
 }
 
-/// A stream that is being read here, in bounded memory. Only requested bytes are read.
+/// A stream that is being read in bounded memory. Only requested bytes are read from its source.
 pub trait Reader {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
@@ -153,44 +196,49 @@ pub trait Reader {
     fn next(&mut self, piece: &mut Vec<u8>) -> impl Future<Output = Result<bool, StoreError>>;
 
     /// Reads the next `most` bytes into the platform's memory: at most [`HELD`], fewer at the end,
-    /// and `None` after it. The memory is one of few buffers, so the call may wait for one. The
-    /// buffer is free again when the last clone is dropped.
+    /// and `None` after it.
+    ///
+    /// The memory is one of few buffers, so the call may wait for one. The buffer is free again
+    /// when the last clone is dropped.
     fn hold(&mut self, most: u64) -> impl Future<Output = Result<Option<Self::Bytes>, StoreError>>;
 
-    /// Gives up the rest.
+    /// Gives up the rest of the stream, so that its source can stop.
     fn give_up(self) -> impl Future<Output = ()>;
 }
 
-/// The most bytes that a reader gives at once.
+/// The most bytes that [`Reader::next`] returns: 256 KiB.
 pub const PIECE: usize = 256 * 1024;
 
-/// The most bytes that a reader holds at once.
+/// The most bytes that [`Reader::hold`] returns: 5 MiB, the smallest part that R2 accepts.
 pub const HELD: u64 = 5 * 1024 * 1024;
 
-/// A hash of bytes that come one after the other.
+/// A hash of bytes that come one after the other, computed by the platform.
 pub trait Hasher {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     fn update(&mut self, bytes: &Self::Bytes) -> impl Future<Output = Result<(), StoreError>>;
 
-    /// The digest of all of them.
+    /// Returns the digest of all added bytes.
     fn finish(self) -> impl Future<Output = Result<Digest, StoreError>>;
 }
 
-/// A store of values that forgets. A read may be stale, or find nothing although there is a value.
+/// A cache of values that isolates share, and that forgets: Workers KV, for example. A read may be
+/// stale, or find nothing although there is a value.
 ///
 /// It is never the source of truth. A value has at most 25 MiB, a key at most 512 bytes, and one
-/// key is written at most once a second.
+/// key is written at most once a second (<https://developers.cloudflare.com/kv/platform/limits/>).
+///
+/// An error of any method fails no request: the registry logs it, and reads the cold tier instead.
 pub trait Values: 'static {
     /// Bytes in the platform's memory.
     type Bytes: Bytes;
 
-    /// Reads a value.
+    /// Reads a value. `None` if there is none, or if this reader can't see it yet.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Self::Bytes>, StoreError>>;
 
-    /// Writes a value, which expires after its time to live of at least a minute.
+    /// Writes a value, which expires after `time_to_live`. That is at least a minute.
     fn put(
         &self,
         key: &str,
@@ -214,119 +262,124 @@ pub trait Bytes: Clone + 'static {
     /// The number of bytes.
     fn len(&self) -> u64;
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A part of the bytes over the same memory, from `first` up to and excluding `end`. The range
-    /// is cut to the bytes that exist.
+    /// The bytes from offset `first` up to and excluding `end`, over the same memory. The range is
+    /// cut to the bytes that exist.
     fn slice(&self, first: u64, end: u64) -> Self;
 
-    /// New bytes: the prefix, then these.
+    /// Makes new bytes: `prefix`, then these.
     fn prefixed(&self, prefix: &[u8]) -> Self;
 
-    /// Their digest.
+    /// Computes the digest of the bytes.
     fn digest(&self, algorithm: Algorithm) -> impl Future<Output = Result<Digest, StoreError>>;
 
-    /// The bytes compressed in the zlib format (RFC 1950).
+    /// Compresses the bytes in the zlib format (RFC 1950).
     fn compress(&self) -> impl Future<Output = Result<Self, StoreError>>;
 
-    /// Decompresses the bytes. It fails if the result is not `length` bytes long.
+    /// Decompresses bytes in the zlib format (RFC 1950).
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] if the bytes are malformed, or the result is not `length` bytes long.
     fn decompress(&self, length: u64) -> impl Future<Output = Result<Self, StoreError>>;
 }
 
-/// The metadata of an object.
+/// The metadata of an object, as the store reports it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Meta {
-    /// The number of bytes.
+    /// The size of the object, in bytes.
     pub size: u64,
-    /// Changes whenever the bytes do.
+    /// The etag, without quotes. It changes whenever the bytes do.
     pub etag: String,
-    /// When it was written, by the store's clock.
+    /// The time of the write, by the store's clock.
     pub uploaded: Timestamp,
-    /// The metadata that its writer gave it, at most 2 KiB.
+    /// The metadata that its writer gave it: one line of text, at most 2 KiB. Empty for none.
     pub metadata: String,
 }
 
-/// An object being read.
+/// An object that is being read. `B` is the platform's stream of bytes.
 #[derive(Debug)]
 pub struct Object<B> {
-    /// Its metadata.
+    /// The metadata of the whole object, also for a range.
     pub meta: Meta,
-    /// Its bytes, or the requested range.
+    /// The bytes of the object, or of the requested range.
     pub body: B,
 }
 
-/// The content that is written into an object.
+/// The content that is written into an object: `B` is a stream, and `Y` bytes of the platform.
 #[derive(Debug)]
 pub enum Content<B, Y> {
-    /// Bytes that are in memory.
+    /// Bytes that are in memory of this crate.
     Bytes(Vec<u8>),
     /// Bytes that are in the platform's memory.
     Held(Y),
-    /// A stream of this many bytes.
+    /// A stream, and its announced length in bytes.
     Stream(B, u64),
 }
 
-/// The condition of a write.
+/// The condition under which a write is done.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Condition<'a> {
-    /// None: an existing object is replaced.
+    /// No condition: an existing object is replaced.
     #[default]
     Always,
-    /// If there is no object.
+    /// There is no object at the key.
     Absent,
-    /// If the object has this etag.
+    /// The object at the key has this etag.
     Matches(&'a str),
 }
 
-/// The options of a write.
+/// The options of a write. The default has no condition, no digest and no metadata.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PutOptions<'a> {
-    /// The condition of the write.
+    /// The condition under which the object is written.
     pub condition: Condition<'a>,
-    /// The digest that the bytes must have.
+    /// The digest that the bytes must have. Without one, they are not verified.
     pub digest: Option<&'a Digest>,
-    /// The metadata of the object.
+    /// The metadata of the object, at most 2 KiB. It replaces that of an existing object.
     pub metadata: &'a str,
 }
 
 /// The options of a listing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListOptions<'a> {
-    /// The listing holds only objects whose keys come after this one.
+    /// The key after which the listing begins. It need not exist.
     pub after: Option<&'a str>,
-    /// The most objects, up to 1,000.
+    /// The most objects of the page, up to 1,000.
     pub limit: u32,
-    /// Whether the objects' metadata is wanted. Without it, the metadata of each object is empty.
+    /// Whether the page has the metadata of each object. If not, [`Meta::metadata`] is empty.
     pub metadata: bool,
 }
 
 /// One page of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page {
-    /// Keys, each with the metadata of its object.
+    /// The keys in their order, each with the metadata of its object.
     pub objects: Vec<(String, Meta)>,
-    /// Whether there is more after the last key.
+    /// Whether the listing has more objects after the last key.
     pub truncated: bool,
 }
 
-/// A stream that was read to its end.
+/// The result of reading a stream to its end.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Received {
-    /// The number of bytes.
+    /// The length of the stream, in bytes.
     pub size: u64,
-    /// Their digest.
+    /// The digest of all bytes, by the requested algorithm.
     pub digest: Digest,
-    /// The writes that storing it took, as the platform bills them. None if it was only read.
+    /// The number of writes that storing it took, as the platform bills them. 0 if it was only
+    /// read.
     pub writes: u64,
 }
 
-/// A part of a stream that is put together.
+/// A piece of a stream that is joined: `B` is a stream, and `Y` bytes of the platform.
 #[derive(Debug)]
 pub enum Piece<B, Y> {
-    /// Bytes that are in memory.
+    /// Bytes that are in memory of this crate.
     Bytes(Vec<u8>),
     /// Bytes that are in the platform's memory.
     Held(Y),
@@ -338,7 +391,7 @@ pub enum Piece<B, Y> {
     Made(Made<B, Y>),
 }
 
-/// A stream that is not open yet.
+/// A stream that is opened when it is awaited, such as a read of an object.
 pub struct Later<B>(pub LocalBoxFuture<'static, Result<B, StoreError>>);
 
 impl<B> fmt::Debug for Later<B> {
@@ -357,16 +410,17 @@ impl<B, Y> fmt::Debug for Made<B, Y> {
     }
 }
 
-/// Why a store refused or failed an operation.
+/// The reason why a store refused or failed an operation. Texts are the platform's, for the log:
+/// clients do not see them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum StoreError {
-    /// The bytes did not have the expected digest. Nothing was written.
+    /// The bytes do not have the announced digest. Nothing was written.
     Digest,
-    /// The stream was shorter or longer than announced. Nothing was written.
+    /// The stream is shorter or longer than announced. Nothing was written.
     Length,
-    /// No memory was free for the stream's parts within the time allowed. Nothing was read.
+    /// No memory was free for the stream's parts in time. Nothing was read.
     Busy,
-    /// The store asks for fewer requests. The operation was not done.
+    /// The store limits the rate of requests. Nothing was done.
     Throttled(String),
     /// The store, or the way to it, failed. The operation may have been done or not.
     Failed(String),
@@ -375,8 +429,8 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Digest => f.write_str("the bytes do not have the digest announced"),
-            Self::Length => f.write_str("the stream did not have the length announced"),
+            Self::Digest => f.write_str("the bytes do not have the announced digest"),
+            Self::Length => f.write_str("the stream did not have the announced length"),
             Self::Busy => f.write_str("no memory is free for the parts of a stream"),
             Self::Throttled(cause) => write!(f, "the store limits the request rate: {cause}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
@@ -391,25 +445,23 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Digest => Self::new(
                 Code::DigestInvalid,
-                "the bytes received have another digest",
+                "the bytes received do not have the announced digest",
             ),
             StoreError::Length => Self::new(
                 Code::SizeInvalid,
                 "the body ended before or after its announced length",
             ),
             StoreError::Busy => Self::unavailable(
-                "no memory is free for this body while other uploads use it, try again",
+                "no memory is free for this body while other uploads use it; try again",
                 MEMORY_RETRY_AFTER,
             ),
             StoreError::Throttled(cause) => {
                 Self::unavailable("the store limits the request rate; try again", RETRY_AFTER)
                     .with_cause(cause)
             }
-            StoreError::Failed(cause) => Self::unavailable(
-                "the store did not do what it was asked, try again",
-                RETRY_AFTER,
-            )
-            .with_cause(cause),
+            StoreError::Failed(cause) => {
+                Self::unavailable("the store failed; try again", RETRY_AFTER).with_cause(cause)
+            }
         }
     }
 }

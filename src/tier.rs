@@ -1,23 +1,23 @@
 //! The tiers, and the kinds of values that they hold.
 
-/// A tier.
+/// A place that a value is read from, by its distance.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Tier {
     /// The memory of this isolate.
     Hot,
-    /// Values near the reader, which may be stale or missing.
+    /// The cache that isolates share, which may be stale or miss values: Workers KV.
     Warm,
-    /// Objects: the only source of truth.
+    /// The store, which is the only source of truth: R2.
     Cold,
     /// Another registry, for mirrored content that is not stored yet.
     Upstream,
 }
 
 impl Tier {
-    /// All tiers, nearest first.
+    /// All tiers, the nearest first.
     pub const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cold, Self::Upstream];
 
-    /// The name in metrics and headers.
+    /// The label in metrics, in the log and in the `X-Strata-Tier` header, such as `hot`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hot => "hot",
@@ -39,14 +39,14 @@ pub enum Kind {
     Link,
     /// The index of a layer: its head, or all of it.
     Index,
-    /// A part of an index.
+    /// A part of an index, beside its head.
     Page,
-    /// A part of a layer, decompressed.
+    /// About 1 MiB of a layer, decompressed.
     Span,
 }
 
 impl Kind {
-    /// All kinds, in the order of their numbers.
+    /// All kinds, in the order of the variants.
     pub const ALL: [Self; 6] = [
         Self::Manifest,
         Self::Blob,
@@ -56,7 +56,7 @@ impl Kind {
         Self::Span,
     ];
 
-    /// The name in metrics and headers.
+    /// The label in metrics, in the log and in the `Server-Timing` header, such as `manifest`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Manifest => "manifest",

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 /// A time, in milliseconds since the Unix epoch.
+///
+/// Adding a [`Duration`] rounds that down to milliseconds, and stops at the largest time.
 #[derive(
     Clone,
     Copy,
@@ -19,7 +21,7 @@ use std::time::Duration;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time that has passed since an earlier one. Zero if that one is later.
+    /// The time that has passed since `earlier`. Zero if that is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -23,7 +23,7 @@ use crate::{
     range::ByteRange,
 };
 
-/// The identifier of an upload: 128 random bits.
+/// The identifier of an upload: 128 random bits, formatted as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UploadId([u8; 16]);
 
@@ -67,7 +67,7 @@ impl<'de> Deserialize<'de> for UploadId {
     }
 }
 
-/// A text is not the identifier of an upload.
+/// The error for a text that is no identifier of an upload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ParseUploadIdError;
 
@@ -93,7 +93,7 @@ impl ExtentName {
         &self.0
     }
 
-    /// Names an extent. The nonce tells apart extents of one place.
+    /// Names an extent: `<upload>/<place>-<nonce>`. The nonce tells apart the extents of one place.
     pub fn new(upload: UploadId, place: u64, nonce: &str) -> Self {
         Self(format!("{upload}/{place}-{nonce}"))
     }
@@ -103,7 +103,8 @@ impl ExtentName {
         self.0.split_once('/')?.0.parse().ok()
     }
 
-    /// Its place. `None` if the name is not of this version.
+    /// The number of its step, or its offset in the blob. `None` if the name is not of this
+    /// version.
     pub fn place(&self) -> Option<u64> {
         self.0.split_once('/')?.1.split_once('-')?.0.parse().ok()
     }
@@ -125,7 +126,7 @@ impl From<&str> for ExtentName {
 /// The bytes of one body, stored once under a key of their own.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Extent {
-    /// The extent's key below `extents/`.
+    /// The name of the extent, which is its key below `extents/`.
     pub key: ExtentName,
     /// The number of bytes.
     pub size: u64,
@@ -144,11 +145,11 @@ pub enum Step {
     },
     /// A body was received.
     Received {
-        /// The place of its bytes.
+        /// The stored bytes of the body.
         extent: Extent,
-        /// The number of bytes before it.
+        /// The number of bytes of the blob before the body.
         offset: u64,
-        /// Its digest, computed as it arrived.
+        /// The digest of the body alone, computed as it arrived.
         digest: Digest,
     },
     /// One closer is about to name the extents in the record of this blob.
@@ -182,7 +183,7 @@ impl Upload {
     /// `OCI-Chunk-Min-Length`.
     pub const MAX_STEPS: u32 = 10_000;
 
-    /// The number of bytes received, while the upload is open.
+    /// The number of bytes received, while the upload is open. 0 after that.
     pub fn offset(&self) -> u64 {
         match &self.last {
             Step::Received { extent, offset, .. } => offset.saturating_add(extent.size),
@@ -201,7 +202,7 @@ impl Upload {
         }
     }
 
-    /// Whether more can be received, or the upload closed.
+    /// Whether a body can be received, or the upload be closed.
     pub const fn is_open(&self) -> bool {
         match self.last {
             Step::Start { .. } | Step::Received { .. } => true,
@@ -209,7 +210,13 @@ impl Upload {
         }
     }
 
-    /// Whether a chunk may come next. If not, the error says where it should begin.
+    /// Checks whether a chunk may come next, by its `Content-Range` and its `Content-Length`.
+    ///
+    /// # Errors
+    ///
+    /// - [`ChunkError::TooMany`] if the upload has nearly [`Upload::MAX_STEPS`] steps.
+    /// - [`ChunkError::OutOfOrder`] if the range does not begin at [`Upload::offset`].
+    /// - [`ChunkError::Length`] if the headers disagree.
     pub fn admit(&self, chunk: Option<ByteRange>, length: Option<u64>) -> Result<(), ChunkError> {
         if self.number.saturating_add(2) >= Self::MAX_STEPS {
             return Err(ChunkError::TooMany);
@@ -231,24 +238,24 @@ impl Upload {
     }
 }
 
-/// Why a chunk is refused.
+/// The reason why a chunk is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChunkError {
     /// `Content-Range` and `Content-Length` disagree.
     Length {
-        /// The length of the range.
+        /// The length of `Content-Range`, in bytes.
         range: u64,
-        /// The length of the content.
+        /// The `Content-Length`, in bytes.
         content: u64,
     },
     /// The chunk does not begin where the last one ended.
     OutOfOrder {
-        /// Where it should begin.
+        /// The offset at which it should begin.
         expected: u64,
-        /// Where it begins.
+        /// The offset at which it begins.
         found: u64,
     },
-    /// The upload has the most steps already.
+    /// The upload has no step left for another chunk.
     TooMany,
 }
 
@@ -264,12 +271,12 @@ impl fmt::Display for ChunkError {
             Self::OutOfOrder { expected, found } => {
                 write!(
                     f,
-                    "chunk begins at {found}, {expected} bytes were received before it"
+                    "the chunk begins at {found}, but {expected} bytes were received before it"
                 )
             }
             Self::TooMany => write!(
                 f,
-                "more than {} chunks, send larger ones",
+                "more than {} chunks; send larger ones",
                 Upload::MAX_STEPS - 2
             ),
         }
@@ -305,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_displayed_as_parsed() {
+    fn upload_ids_display_as_they_were_parsed() {
         let id = UploadId::new([0xab; 16]);
         assert_eq!(id.to_string().parse(), Ok(id));
         for text in [
@@ -325,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_read_as_written() {
+    fn upload_steps_keep_their_stored_form() {
         let digest = Algorithm::Sha256.digest(b"x");
         let steps = [
             (
@@ -363,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_next_chunk_only() {
+    fn an_upload_takes_the_next_chunk_only() {
         let upload = received(2, 100, 50);
         assert_eq!(upload.offset(), 150);
         assert_eq!(upload.admit(None, None), Ok(()));
@@ -374,17 +381,17 @@ mod tests {
             (
                 chunk("149-159"),
                 Some(11),
-                "chunk begins at 149, 150 bytes were received before it",
+                "the chunk begins at 149, but 150 bytes were received before it",
             ),
             (
                 chunk("0-9"),
                 Some(10),
-                "chunk begins at 0, 150 bytes were received before it",
+                "the chunk begins at 0, but 150 bytes were received before it",
             ),
             (
                 chunk("151-159"),
                 None,
-                "chunk begins at 151, 150 bytes were received before it",
+                "the chunk begins at 151, but 150 bytes were received before it",
             ),
             (
                 chunk("150-159"),
@@ -401,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_room_for_closing() {
+    fn an_upload_leaves_room_for_its_closing_steps() {
         assert_eq!(
             received(Upload::MAX_STEPS - 3, 0, 1).admit(None, None),
             Ok(())
@@ -409,12 +416,12 @@ mod tests {
         let full = received(Upload::MAX_STEPS - 2, 0, 1).admit(None, None);
         assert_eq!(
             full.unwrap_err().to_string(),
-            "more than 9998 chunks, send larger ones"
+            "more than 9998 chunks; send larger ones"
         );
     }
 
     #[test]
-    fn is_open_until_it_closes() {
+    fn an_upload_is_open_until_it_closes() {
         let digest = Algorithm::Sha256.digest(b"x");
         let upload = |last| Upload { number: 0, last };
         assert!(

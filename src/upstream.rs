@@ -17,7 +17,7 @@
 //! | `repositories` | `["**"]` | the repositories that are mirrored, by patterns of the upstream's own names |
 //! | `default` | `false` | whether a name without an upstream is one of this upstream's, if a pattern names it |
 //! | `library` | `false` | whether a name of one component is one below `library/`, as on Docker Hub |
-//! | `auth` | none | hosts that may give tokens, beside its own and those of [its domain](Upstream::may_give_tokens) |
+//! | `auth` | none | hosts that may give tokens, beside its own and those below its name, if that is a domain that contains its address |
 //! | `redirects` | none | hosts to which it may redirect for blobs, as `cdn.example` or `*.example`; `*` for every host with a name |
 //! | `fresh_seconds` | 300 | how long a tag is cached before the upstream is asked again |
 //! | `immutable` | none | patterns of tags that never move |
@@ -40,13 +40,18 @@ use crate::{
     pattern::{self, Pattern},
 };
 
+#[doc(hidden)]
 pub mod challenge;
 
-/// The registries that are mirrored.
+/// The registries that are mirrored, and the rules by which a repository is one of theirs.
+///
+/// [`Settings::parse`](crate::settings::Settings::parse) makes it of `STRATA_UPSTREAMS` and
+/// `STRATA_UPSTREAM_CREDENTIALS`.
 #[derive(Clone, Debug, Default)]
 pub struct Upstreams(Vec<Rc<Upstream>>);
 
 /// A registry that is mirrored.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Upstream {
     name: String,
@@ -58,11 +63,11 @@ pub struct Upstream {
     auth: Vec<HostPattern>,
     redirects: Vec<HostPattern>,
     immutable: Vec<Pattern>,
-    credentials: Option<Credentials>,
+    credentials: Option<UpstreamCredentials>,
     is_insecure: bool,
-    /// How long a cached tag is served before the upstream is asked again.
+    /// How long a cached tag is served before the upstream is asked again, 300 seconds by default.
     pub freshness: Duration,
-    /// The largest blob that is mirrored.
+    /// The largest blob that is mirrored, in bytes: 10 GiB by default.
     pub most_bytes: u64,
     /// How a request for a part of a blob is answered while the blob is not stored.
     pub ranges: Ranges,
@@ -71,31 +76,33 @@ pub struct Upstream {
 }
 
 /// The repository of an upstream that a request is for.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Mirrored {
-    /// The upstream.
+    /// The upstream that has the repository.
     pub upstream: Rc<Upstream>,
-    /// The repository's name on the upstream.
+    /// The repository's name on the upstream, such as `library/alpine`.
     pub remote: Name,
-    /// The repository's name in this registry.
+    /// The repository's name in this registry, such as `docker.io/library/alpine`.
     pub name: Name,
 }
 
-/// Why no upstream was found for a request.
+/// The reason why no upstream was found for a request.
+#[doc(hidden)]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ResolveError {
-    /// No upstream has this name.
+    /// No upstream has this name, which the client sent as `ns=`.
     Namespace(String),
-    /// The upstream is mirrored, but not this repository of it.
+    /// The upstream is mirrored, but not this repository of it, named as in this registry.
     Repository(String),
-    /// The name of the upstream and that of the repository together are too long.
+    /// The name of the upstream and that of the repository together are not a valid name.
     Name(ParseNameError),
 }
 
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Namespace(found) => write!(f, "{found:?} is no upstream of this mirror"),
+            Self::Namespace(found) => write!(f, "this mirror has no upstream {found:?}"),
             Self::Repository(found) => write!(f, "{found} is not mirrored here"),
             Self::Name(error) => error.fmt(f),
         }
@@ -105,8 +112,14 @@ impl fmt::Display for ResolveError {
 impl std::error::Error for ResolveError {}
 
 impl Upstreams {
-    /// Reads upstreams, and the credentials of some: `{"<name>": {"user": …, "password": …}}`, a
-    /// secret. An error names its setting, and repeats nothing of the secret.
+    /// Parses the JSON of upstreams, and of the credentials of some: `{"<name>": {"user": …,
+    /// "password": …}}`, a secret.
+    ///
+    /// # Errors
+    ///
+    /// The name of the setting, `STRATA_UPSTREAMS` or `STRATA_UPSTREAM_CREDENTIALS`, and the
+    /// problem. A problem of credentials repeats nothing of the secret.
+    #[doc(hidden)]
     pub fn parse(
         upstreams: Option<&str>,
         credentials: Option<&str>,
@@ -115,13 +128,13 @@ impl Upstreams {
             text.filter(|text| !text.trim().is_empty())
                 .map(str::to_owned)
         };
-        let upstreams: Vec<Entry> = match given(upstreams) {
+        let upstreams: Vec<UpstreamEntry> = match given(upstreams) {
             Some(text) => {
                 serde_json::from_str(&text).map_err(|error| (UPSTREAMS, error.to_string()))?
             }
             None => Vec::new(),
         };
-        let mut credentials: BTreeMap<String, Credentials> = match given(credentials) {
+        let mut credentials: BTreeMap<String, UpstreamCredentials> = match given(credentials) {
             Some(text) => serde_json::from_str(&text).map_err(|error| {
                 let found = format!(
                     "line {}, column {}: expected {{\"<upstream>\": {{\"user\": \"…\", \"password\": \"…\"}}}}",
@@ -145,12 +158,12 @@ impl Upstreams {
                     .any(|name| other.names().any(|other| other == name))
             });
             if is_taken {
-                return Err((UPSTREAMS, format!("upstream {name:?} is there twice")));
+                return Err((UPSTREAMS, format!("upstream {name:?} is defined twice")));
             }
             if upstream.is_default && made.iter().any(|other| other.is_default) {
                 return Err((
                     UPSTREAMS,
-                    format!("upstream {name:?} is the second default"),
+                    format!("upstream {name:?} is the second default; only one can be"),
                 ));
             }
             made.push(Rc::new(upstream));
@@ -160,7 +173,7 @@ impl Upstreams {
             Some(_) => {
                 let names: Vec<&str> = made.iter().map(|upstream| upstream.name()).collect();
                 let found = format!(
-                    "an entry is for no upstream of STRATA_UPSTREAMS, expected one of {names:?}"
+                    "an entry names no upstream of STRATA_UPSTREAMS; expected one of {names:?}"
                 );
                 Err((CREDENTIALS, found))
             }
@@ -170,12 +183,19 @@ impl Upstreams {
 
     /// The upstream's repository that a stored name mirrors. `None` if it is a repository of this
     /// registry's own.
+    #[doc(hidden)]
     pub fn mirrored(&self, name: &Name) -> Option<Mirrored> {
         self.resolve(name, None).ok().flatten()
     }
 
     /// The upstream's repository that a name means, with the `ns=` of the request. `None` if it is
     /// a repository of this registry's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] if the client or the name names an upstream that has no such repository
+    /// here.
+    #[doc(hidden)]
     pub fn resolve(&self, name: &Name, ns: Option<&str>) -> Result<Option<Mirrored>, ResolveError> {
         let text = name.as_str();
         if let Some(ns) = ns {
@@ -213,12 +233,12 @@ const UPSTREAMS: &str = "STRATA_UPSTREAMS";
 const CREDENTIALS: &str = "STRATA_UPSTREAM_CREDENTIALS";
 
 impl Upstream {
-    /// The name that clients use.
+    /// The name that clients use, such as `docker.io`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The address of one of the upstream's end-points.
+    /// The address of one of the upstream's end-points. `path` begins with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }
@@ -230,8 +250,8 @@ impl Upstream {
             .any(|pattern| pattern.matches(tag.as_str()))
     }
 
-    /// The credentials for signing in to the upstream.
-    pub const fn credentials(&self) -> Option<&Credentials> {
+    /// The credentials for signing in to the upstream. `None` for anonymous pulls.
+    pub const fn credentials(&self) -> Option<&UpstreamCredentials> {
         self.credentials.as_ref()
     }
 
@@ -313,19 +333,20 @@ impl Upstream {
     }
 }
 
-/// Credentials for signing in to an upstream.
+/// Credentials for signing in to an upstream. `Debug` shows neither field.
+#[doc(hidden)]
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Credentials {
-    /// The user.
+pub struct UpstreamCredentials {
+    /// The name of the user at the upstream.
     pub user: String,
-    /// The password.
+    /// The password, or a token in its place.
     pub password: String,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for UpstreamCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
+        f.write_str("UpstreamCredentials")
     }
 }
 
@@ -347,7 +368,7 @@ impl Origin {
     /// Parses the origin of an address that may be called: by https, and at a name. With
     /// `is_insecure`, http and any host are allowed.
     fn parse(address: &str, is_insecure: bool) -> Result<Self, &'static str> {
-        let uri: Uri = address.parse().map_err(|_| "the address is not one")?;
+        let uri: Uri = address.parse().map_err(|_| "the address is not a URL")?;
         let scheme = match uri.scheme_str() {
             Some("https") => "https",
             Some("http") if is_insecure => "http",
@@ -369,7 +390,7 @@ impl Origin {
             .iter()
             .any(|last| host.rsplit('.').next() == Some(*last));
         if (!is_name || is_inside) && !is_insecure {
-            return Err("the address is not that of a public host");
+            return Err("the address is not of a public host");
         }
         let port = authority
             .port_u16()
@@ -450,13 +471,13 @@ impl TryFrom<String> for HostPattern {
 /// An upstream as the setting has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct UpstreamEntry {
     name: String,
     #[serde(default)]
     aliases: Vec<String>,
     address: Option<String>,
     #[serde(
-        default = "Entry::everything",
+        default = "UpstreamEntry::everything",
         deserialize_with = "pattern::of_repositories"
     )]
     repositories: Vec<Pattern>,
@@ -481,13 +502,14 @@ struct Entry {
 }
 
 /// How a request for a part of a blob is answered while the blob is not stored.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Ranges {
     /// The upstream answers, and the whole blob is stored in the background.
     #[default]
     Both,
-    /// The upstream answers.
+    /// The upstream answers, and nothing is stored.
     Pass,
     /// The whole blob is stored first.
     Store,
@@ -501,17 +523,15 @@ enum Gone {
     Serve,
 }
 
-impl Entry {
+impl UpstreamEntry {
     fn everything() -> Vec<Pattern> {
         vec![Pattern::all()]
     }
 
-    fn make(self, credentials: Option<Credentials>) -> Result<Upstream, String> {
+    fn make(self, credentials: Option<UpstreamCredentials>) -> Result<Upstream, String> {
         let is_component = self.name.parse::<Name>().is_ok() && !self.name.contains('/');
         if !is_component {
-            return Err(
-                "the name is not one that the first component of a repository can have".to_owned(),
-            );
+            return Err("the name can't be the first component of a repository name".to_owned());
         }
         let address = self
             .address
@@ -572,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn are_found_by_every_way_to_ask() {
+    fn upstreams_are_resolved_by_name_prefix_and_namespace() {
         let docker = |remote: &str| Ok(Some((remote.to_owned(), format!("docker.io/{remote}"))));
         for (name, ns, expected) in [
             (
@@ -608,7 +628,7 @@ mod tests {
             (
                 "a",
                 Some("quay.io"),
-                Err("\"quay.io\" is no upstream of this mirror".to_owned()),
+                Err("this mirror has no upstream \"quay.io\"".to_owned()),
             ),
             (
                 "a/b",
@@ -631,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn are_what_is_configured() {
+    fn upstreams_have_their_configured_values() {
         let upstreams = upstreams();
         let [docker, ghcr, local] = upstreams.0.as_slice() else {
             unreachable!()
@@ -653,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn lead_where_they_may() {
+    fn only_allowed_hosts_give_tokens_or_receive_redirects() {
         let upstreams = upstreams();
         let [docker, _, local] = upstreams.0.as_slice() else {
             unreachable!()
@@ -711,7 +731,7 @@ mod tests {
     /// Names are resolved by the platform. Addresses that are not those of a public host are
     /// refused by their text.
     #[test]
-    fn are_public_unless_told_otherwise() {
+    fn invalid_and_private_upstream_addresses_are_refused() {
         for address in [
             "http://registry.example",
             "https://127.0.0.1",
@@ -737,7 +757,7 @@ mod tests {
     }
 
     #[test]
-    fn are_refused_with_the_reason() {
+    fn invalid_upstreams_are_refused_with_the_reason() {
         for (upstreams, credentials, message) in [
             (
                 "{",
@@ -747,27 +767,27 @@ mod tests {
             (
                 r#"[{"name": "A"}]"#,
                 "",
-                "upstream \"A\": the name is not one that the first component of a repository can have",
+                "upstream \"A\": the name can't be the first component of a repository name",
             ),
             (
                 r#"[{"name": "a/b"}]"#,
                 "",
-                "upstream \"a/b\": the name is not one that the first component of a repository can have",
+                "upstream \"a/b\": the name can't be the first component of a repository name",
             ),
             (
                 r#"[{"name": "a.b"}, {"name": "a.b"}]"#,
                 "",
-                "upstream \"a.b\" is there twice",
+                "upstream \"a.b\" is defined twice",
             ),
             (
                 r#"[{"name": "a.b"}, {"name": "c.d", "aliases": ["a.b"]}]"#,
                 "",
-                "upstream \"c.d\" is there twice",
+                "upstream \"c.d\" is defined twice",
             ),
             (
                 r#"[{"name": "a.b", "default": true}, {"name": "c.d", "default": true}]"#,
                 "",
-                "upstream \"c.d\" is the second default",
+                "upstream \"c.d\" is the second default; only one can be",
             ),
             (
                 r#"[{"name": "a.b", "redirects": ["https://cdn.example"]}]"#,
@@ -782,7 +802,7 @@ mod tests {
             (
                 r#"[{"name": "a.b"}]"#,
                 r#"{"c.d": {"user": "u", "password": "hunter2"}}"#,
-                "an entry is for no upstream of STRATA_UPSTREAMS, expected one of [\"a.b\"]",
+                "an entry names no upstream of STRATA_UPSTREAMS; expected one of [\"a.b\"]",
             ),
             (
                 r#"[{"name": "a.b"}]"#,

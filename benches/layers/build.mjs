@@ -1,4 +1,4 @@
-// Builds the code that reads layers as the worker is built, and as a program.
+// Builds the reader of layers: as a module, like the Worker, and as a native program.
 import { copyFileSync, mkdirSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { Failure, tail, task } from "../../scripts/terminal.mjs";
 
 const folder = join(ROOT, "benches/layers");
 
-/** The path of a script for Node, and the path of a program. */
+/** Builds both. Resolves with the paths of the script for Node and of the program. */
 export async function build() {
   await ensureAll();
   return task("building benches/layers", async (detail) => {
@@ -17,7 +17,6 @@ export async function build() {
     const artefact = await compile(folder, false, detail);
     rmSync(out, { recursive: true, force: true });
     mkdirSync(out, { recursive: true });
-    // Node takes CommonJS by this name whatever package it is in.
     await must(join(TOOLS, "bin/wasm-bindgen"), [
       "--target",
       "nodejs",
@@ -28,6 +27,7 @@ export async function build() {
       out,
       artefact,
     ]);
+    // Node reads a .cjs file as CommonJS in any package.
     copyFileSync(join(out, "layers.js"), join(out, "layers.cjs"));
     const wasm = join(out, "layers_bg.wasm");
     await must(join(ROOT, "node_modules/.bin/wasm-opt"), [wasm, "-o", wasm, ...OPTIMIZE]);
@@ -44,7 +44,7 @@ export async function build() {
   });
 }
 
-/** The module, in an instance of its own: its memory has grown by nothing yet. */
+/** Loads the module in a new instance, whose memory has not grown yet. */
 export function instance(script) {
   const require = createRequire(import.meta.url);
   delete require.cache[require.resolve(script)];

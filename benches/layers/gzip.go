@@ -1,4 +1,5 @@
-// Go's gzip writer, as Docker's builder and the tools of registries use it: from standard input to standard output.
+// Compresses standard input to standard output with Go's gzip writer, as Docker's builder and the
+// tools of registries do.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Layers to read: files of this machine as the usual tools pack them, and bytes that nobody's tool would write.
+// Layers to read: files of this machine, packed by common tools, and archives that no tool would
+// write.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createWriteStream, statSync, writeFileSync } from "node:fs";
@@ -11,14 +12,14 @@ import { Failure, tail, task } from "../../scripts/terminal.mjs";
 
 const GO = join(ROOT, "benches/layers/gzip.go");
 
-/** How a tar is compressed, by what the layer is called. */
+/** The commands that compress a tar, by the names of the layers. */
 export const COMPRESSORS = {
   "gzip -6": `gzip -6 -n -c "$1" > "$2"`,
   "Go's gzip": `go run "${GO}" < "$1" > "$2"`,
   "zstd -3": `zstd -q -3 -c "$1" > "$2"`,
 };
 
-/** Makes a tar of about so many bytes from whole folders of installed packages, the same ones each time. */
+/** Makes a tar of about this many bytes from whole folders of packages, always the same ones. */
 export function archive(path, bytes) {
   return task(`a tar of ${bytes >> 20} MiB`, async () => {
     const found = await must("find", [
@@ -51,7 +52,7 @@ export function archive(path, bytes) {
     for (const name of order) {
       if (sum >= bytes) break;
       const size = folders.get(name).reduce((all, { size }) => all + size, 0);
-      // One that is a tenth of it all would be much of what is measured.
+      // A folder of more than a tenth of the archive would dominate the figures.
       if (size > bytes / 10) continue;
       chosen.push(...folders.get(name).map(({ path }) => path));
       sum += size;
@@ -69,7 +70,7 @@ export function archive(path, bytes) {
   });
 }
 
-/** Compresses a file by one of the above; without Go there is none of Go's. */
+/** Compresses a file with one of the above. Returns undefined for Go's gzip if Go is missing. */
 export function compress(name, from, to) {
   if (name.startsWith("Go") && !find("go")) return undefined;
   return task(name, async () => {
@@ -78,10 +79,10 @@ export function compress(name, from, to) {
   });
 }
 
-/** Bytes that ask for much, piece by piece. */
+/** Generators of archives that are expensive to read, in pieces. */
 export const ODD = { headers, zeros, members };
 
-/** Writes pieces to a file. */
+/** Writes pieces to a file, compressed by gzip if asked. Resolves with its path. */
 export function write(name, pieces, path, { gzip = false } = {}) {
   return task(name, async () => {
     await pipeline(pieces, ...(gzip ? [createGzip()] : []), createWriteStream(path));
@@ -89,7 +90,7 @@ export function write(name, pieces, path, { gzip = false } = {}) {
   });
 }
 
-/** Headers of empty files, in the order of their paths or in none. */
+/** Yields headers of empty files, with paths as in node_modules, or with hashes as names. */
 function* headers(count, isShuffled) {
   let gathered = [];
   for (let index = 0; index < count; index += 1) {
@@ -105,7 +106,7 @@ function* headers(count, isShuffled) {
   yield Buffer.concat([...gathered, Buffer.alloc(1024)]);
 }
 
-/** A file of so many zeros. */
+/** Yields a tar of one file with this many zeros. */
 function* zeros(size) {
   yield header("zeros", size, 0);
   const piece = Buffer.alloc(1 << 20);
@@ -113,7 +114,7 @@ function* zeros(size) {
   yield Buffer.alloc(1024);
 }
 
-/** A member of gzip for every few bytes of a tar. */
+/** Yields a tar in about `count` members of gzip, of some 100 bytes each. */
 function* members(count) {
   const size = count * 100;
   const tar = Buffer.concat([
@@ -125,7 +126,7 @@ function* members(count) {
   for (let at = 0; at < tar.length; at += length) yield gzipSync(tar.subarray(at, at + length));
 }
 
-/** The header of a file (POSIX.1-1988). */
+/** Returns the header of a file (POSIX.1-1988). */
 function header(path, size, modified) {
   const bytes = Buffer.alloc(512);
   const octal = (value, at, length) => bytes.write(value.toString(8).padStart(length - 1, "0"), at, "latin1");
@@ -147,7 +148,7 @@ function header(path, size, modified) {
   return bytes;
 }
 
-/** What a command prints, as it comes; the command ends when nobody reads any more. */
+/** Streams the output of a command. Kills the command if the reader stops early. */
 export async function* printed(command, args) {
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "ignore"] });
   try {

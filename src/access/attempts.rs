@@ -40,12 +40,12 @@ pub(super) struct Attempts(RefCell<Option<Counts>>);
 /// The counters of one user at one address.
 #[derive(Debug)]
 pub(super) struct Who {
-    user: Places,
-    network: Places,
-    site: Option<Places>,
+    user: RowHashes,
+    network: RowHashes,
+    site: Option<RowHashes>,
     /// The user's crowd, used while the network is above its limit. `site_crowd` is for the site.
-    crowd: Places,
-    site_crowd: Option<Places>,
+    crowd: RowHashes,
+    site_crowd: Option<RowHashes>,
 }
 
 impl Attempts {
@@ -71,8 +71,8 @@ impl Attempts {
         let user = place("user", &network, user);
         let network = place("network", &network, "");
         let site = site.map(|site| place("site", &site, ""));
-        let [Place(random), ..] = user;
-        let crowd = |places: Places| places.map(|place| place.of_crowd(random >> 60));
+        let [RowHash(random), ..] = user;
+        let crowd = |places: RowHashes| places.map(|place| place.of_crowd(random >> 60));
         Who {
             user,
             network,
@@ -152,8 +152,8 @@ impl Counts {
 
     /// If the network or site is above its limit: how long to wait, and the crowd that counts the
     /// user meanwhile.
-    fn above_limit<'a>(&self, who: &'a Who, now: Timestamp) -> Option<(Duration, &'a Places)> {
-        let over = |places: &Places, most| {
+    fn above_limit<'a>(&self, who: &'a Who, now: Timestamp) -> Option<(Duration, &'a RowHashes)> {
+        let over = |places: &RowHashes, most| {
             let (count, left) = self.networks.count(places, now);
             (count >= most).then_some(left)
         };
@@ -166,21 +166,21 @@ impl Counts {
 }
 
 /// The counters of a key: one pseudorandom number for each row.
-type Places = [Place; ROWS];
+type RowHashes = [RowHash; ROWS];
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Place(u64);
+struct RowHash(u64);
 
-fn places(secret: &[u8; 16], kind: &str, of: &str, user: &str) -> Places {
+fn places(secret: &[u8; 16], kind: &str, of: &str, user: &str) -> RowHashes {
     let mut hash = Sha256::new().chain_update(secret);
     for part in [kind, of, user] {
         hash = hash
             .chain_update((part.len() as u64).to_be_bytes())
             .chain_update(part);
     }
-    let mut places = Places::default();
+    let mut places = RowHashes::default();
     for (place, bytes) in places.iter_mut().zip(hash.finalize().chunks_exact(8)) {
-        *place = Place(
+        *place = RowHash(
             bytes
                 .iter()
                 .fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
@@ -225,7 +225,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
     }
 
     /// The count of a key, and the time left in its window: those of its smallest counter.
-    fn count(&self, places: &Places, now: Timestamp) -> (u16, Duration) {
+    fn count(&self, places: &RowHashes, now: Timestamp) -> (u16, Duration) {
         let counters = self.0.iter().zip(places).map(|(row, place)| {
             let counter = row.get(place.within(WIDTH));
             let live = counter.and_then(|counter| Some((counter.count, counter.left(now)?)));
@@ -234,7 +234,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
         counters.min().unwrap_or_default()
     }
 
-    fn each(&mut self, places: &Places, change: impl Fn(&mut Counter)) {
+    fn each(&mut self, places: &RowHashes, change: impl Fn(&mut Counter)) {
         for (row, place) in self.0.iter_mut().zip(places) {
             if let Some(counter) = row.get_mut(place.within(WIDTH)) {
                 change(counter);
@@ -242,7 +242,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
         }
     }
 
-    fn add(&mut self, places: &Places, now: Timestamp) {
+    fn add(&mut self, places: &RowHashes, now: Timestamp) {
         self.each(places, |counter| {
             if counter.left(now).is_none() {
                 *counter = Counter {
@@ -255,7 +255,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
     }
 
     /// Subtracts an attempt that was added at `began`, unless a new window has begun since.
-    fn take(&mut self, places: &Places, began: Timestamp) {
+    fn take(&mut self, places: &RowHashes, began: Timestamp) {
         self.each(places, |counter| {
             if counter.since <= seconds(began) {
                 counter.count = counter.count.saturating_sub(1);
@@ -264,7 +264,7 @@ impl<const WIDTH: usize> Sketch<WIDTH> {
     }
 }
 
-impl Place {
+impl RowHash {
     /// The counter of one of the sixteen crowds of a network or site.
     fn of_crowd(self, number: u64) -> Self {
         // An odd factor, so that each crowd has a counter of its own.
@@ -291,7 +291,8 @@ pub(super) fn of_user(address: &str, user: &str) -> String {
     format!("{} {user}", network(address))
 }
 
-/// The network by which an address is counted. Of IPv6, it is the 64 bits that one customer has.
+/// The network by which an address is counted: an IPv4 address itself, and of an IPv6 address the
+/// first 64 bits, which one customer has. Any other text is returned unchanged.
 pub fn network(address: &str) -> String {
     match address
         .parse()
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_user_from_one_address_are_few() {
+    fn attempts_of_one_user_from_one_address_are_limited() {
         let attempts = Attempts::default();
         for _ in 0..Attempts::MOST_OF_USER {
             assert_eq!(attempts.wait("192.0.2.1", "ann", START), None);
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_network_are_few_whoever_is_named() {
+    fn attempts_from_one_network_are_limited_across_users() {
         let attempts = Attempts::default();
         for number in 0..Attempts::MOST_OF_NETWORK {
             assert_eq!(attempts.wait_of("2001:db8::1", START), None);
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_site_are_few_whatever_its_networks() {
+    fn attempts_from_one_site_are_limited_across_networks() {
         let attempts = Attempts::default();
         for number in 0..Attempts::MOST_OF_SITE {
             let address = format!("2001:db8:7:{number:x}::1");
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn that_were_right_do_not_count() {
+    fn successful_attempts_do_not_count() {
         let attempts = Attempts::default();
         let ann = attempts.of("192.0.2.1", "ann");
         for _ in 0..1_000 {
@@ -434,7 +435,7 @@ mod tests {
 
     /// An address adds its first hundred attempts, and until its crowds are full.
     #[test]
-    fn of_one_address_add_a_bounded_amount() {
+    fn one_address_adds_a_bounded_number_of_attempts() {
         let attempts = Attempts::default();
         let mut begun = 0;
         for number in 0..100_000_u32 {
@@ -451,7 +452,7 @@ mod tests {
 
     /// A flood from many addresses makes few other users wait.
     #[test]
-    fn of_many_addresses_hinder_few_others() {
+    fn a_flood_from_many_addresses_delays_few_other_users() {
         let attempts = Attempts::default();
         // Three attempts at one name from each of 10,000 addresses.
         for number in 0..30_000_u32 {
@@ -488,14 +489,14 @@ mod tests {
     }
 
     #[test]
-    fn take_the_same_room_from_the_first_on() {
+    fn attempt_counters_have_a_fixed_size() {
         assert_eq!(size_of::<Counter>(), 8);
         let size = size_of::<[Counter; USERS]>() + size_of::<[Counter; NETWORKS]>();
         assert_eq!(size * ROWS, 640 * 1024);
     }
 
     #[test]
-    fn are_counted_by_what_one_customer_has() {
+    fn addresses_are_grouped_into_networks_and_sites() {
         for (address, expected, of_site) in [
             ("192.0.2.1", "192.0.2.1", None),
             ("::ffff:192.0.2.1", "192.0.2.1", None),

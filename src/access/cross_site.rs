@@ -18,25 +18,29 @@ use http::{HeaderMap, HeaderName, header};
 
 use crate::error::{Code, Error};
 
-/// The relation between the site that caused a request and the registry.
+/// The header with the relation between the site that caused a request and the registry (Fetch
+/// Metadata Request Headers, section 2.3).
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The header that shows a foreign request: one that a page of another site caused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Foreign {
-    /// The value of `Sec-Fetch-Site`.
+    /// `Sec-Fetch-Site`, with its value.
     Site(String),
-    /// The value of `Origin`, which is not the registry's `own`.
+    /// `Origin` (Fetch, section 3.2), which is not the registry's own.
     Origin {
-        /// The value.
+        /// The value of the header.
         value: String,
         /// The origin by which clients reach the registry.
         own: String,
     },
 }
 
-/// Finds the header that shows that a request is foreign. `own` is the origin by which clients
-/// reach the registry. An unknown value counts as foreign.
+/// Finds the header that shows that a request is foreign. `None` if no page of another site caused
+/// it.
+///
+/// `own` is the origin by which clients reach the registry. An unknown value of `Sec-Fetch-Site`
+/// counts as foreign.
 pub fn foreign(headers: &HeaderMap, own: &str) -> Option<Foreign> {
     let values = |name| {
         headers
@@ -59,12 +63,12 @@ pub fn foreign(headers: &HeaderMap, own: &str) -> Option<Foreign> {
 /// can't read the answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Effect {
-    /// It only reads the registry's store.
+    /// The request only reads the registry's store.
     Reads,
-    /// Without an upstream, it only reads the store. In a mirrored repository, it asks the
+    /// Without an upstream, the request only reads the store. In a mirrored repository, it asks the
     /// upstream.
     ReadsStored,
-    /// It changes something, indexes a layer, lists the bucket, or issues a token.
+    /// The request changes something, indexes a layer, lists the bucket, or issues a token.
     Works,
 }
 
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_requests_of_other_sites() {
+    fn sec_fetch_site_marks_cross_site_requests() {
         let site = |value, expected| is_foreign(&[(SEC_FETCH_SITE, value)], OWN, expected);
         site("same-origin", false);
         site("none", false);
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn compares_origins() {
+    fn an_origin_other_than_the_registrys_is_cross_site() {
         let origin = |value, own, expected| is_foreign(&[(header::ORIGIN, value)], own, expected);
         for value in [
             OWN,
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_either_header_as_a_sign() {
+    fn either_header_suffices_to_mark_a_cross_site_request() {
         let both = |site, origin, expected| {
             is_foreign(
                 &[(SEC_FETCH_SITE, site), (header::ORIGIN, origin)],
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_found_and_what_to_do() {
+    fn cross_site_errors_state_the_header_and_the_remedy() {
         let message = |pairs: &[_]| Error::from(foreign(&headers(pairs), OWN).unwrap()).message();
         assert_eq!(
             message(&[(SEC_FETCH_SITE, "cross-site")]),

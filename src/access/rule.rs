@@ -20,26 +20,27 @@ use crate::{
     pattern::{self, Pattern},
 };
 
-/// An action that a caller may do.
+/// An action that a rule permits. A token permits the first four only.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Read.
+    /// Read manifests, blobs, lists and files: `pull`.
     Pull,
-    /// Write new content.
+    /// Write new content: `push`.
     Push,
-    /// Move a tag to another manifest.
+    /// Move a tag to another manifest: `overwrite`.
     Overwrite,
-    /// Delete tags, manifests and blobs.
+    /// Delete tags, manifests and blobs: `delete`.
     Delete,
-    /// Administer the registry, rather than its content.
+    /// Administer the registry: run background jobs, see reports, invalidate mirrored tags, and
+    /// delete immutable tags: `administer`.
     Administer,
-    /// Read the metrics.
+    /// Read the metrics: `metrics`.
     Metrics,
 }
 
 impl Action {
-    /// Every action.
+    /// Every action, in the order of the variants.
     pub const ALL: [Self; 6] = [
         Self::Pull,
         Self::Push,
@@ -49,7 +50,7 @@ impl Action {
         Self::Metrics,
     ];
 
-    /// The word for it in rules and tokens.
+    /// The word for the action in rules and tokens.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pull => "pull",
@@ -66,27 +67,27 @@ impl Action {
     }
 }
 
-/// A set of actions.
+/// A set of actions, as a bit for each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Actions(u8);
 
 impl Actions {
-    /// Whether an action is one of them.
+    /// Whether the set has an action.
     pub const fn has(self, action: Action) -> bool {
         self.0 & action.bit() != 0
     }
 
-    /// Whether there are none.
+    /// Whether the set has no action.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those that are in both.
+    /// The intersection of both sets.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Each of them.
+    /// Iterates over the actions, in the order of [`Action::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Action> {
         Action::ALL
             .into_iter()
@@ -127,7 +128,7 @@ impl Rules {
                 ("who", rule.who.is_empty()),
             ];
             if let Some((list, _)) = lists.iter().find(|(_, is_empty)| *is_empty) {
-                return Err(format!("rule {number}: {list:?} names nothing"));
+                return Err(format!("rule {number}: {list:?} is empty"));
             }
         }
         Ok(Self(rules))
@@ -208,7 +209,7 @@ impl TryFrom<String> for Subject {
             Some(("user", name)) if User::is_name(name) => Ok(Self::User(name.to_owned())),
             Some(("group", name)) if User::is_name(name) => Ok(Self::Group(name.to_owned())),
             _ => Err(format!(
-                "{text:?} is nobody: expected everyone, users, user:<name> or group:<name>"
+                "unknown caller {text:?}: expected everyone, users, user:<name> or group:<name>"
             )),
         }
     }
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_names_repository_and_caller_decides() {
+    fn the_first_rule_matching_repository_and_caller_decides() {
         let rules = rules(
             r#"[
                 {"repositories": ["secret/**"], "who": ["user:root"], "may": ["pull"]},
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_users() {
+    fn default_rules_allow_users_everything_and_anonymous_nothing() {
         let mut rules = Rules::of_users();
         let user = User::named("ann", &[]);
         let all = "pull push overwrite delete administer metrics";
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn are_refused_with_place_and_reason() {
+    fn invalid_rules_are_refused_with_position_and_reason() {
         let rule = |repositories: &str, who: &str, may: &str| {
             format!("[\n{{\"repositories\": {repositories}, \"who\": {who},\n\"may\": {may}}}]")
         };
@@ -308,17 +309,17 @@ mod tests {
             ),
             (
                 rule("[\"a\"]", "[\"anna\"]", "[]"),
-                "\"anna\" is nobody: expected everyone, users, user:<name> or group:<name> at line 2 column 39",
+                "unknown caller \"anna\": expected everyone, users, user:<name> or group:<name> at line 2 column 39",
             ),
             (
                 rule("[\"a\"]", "[\"user:\"]", "[]"),
-                "\"user:\" is nobody: expected everyone, users, user:<name> or group:<name> at line 2 column 40",
+                "unknown caller \"user:\": expected everyone, users, user:<name> or group:<name> at line 2 column 40",
             ),
             (
                 rule("[]", "[\"users\"]", "[]"),
-                "rule 1: \"repositories\" names nothing",
+                "rule 1: \"repositories\" is empty",
             ),
-            (rule("[\"a\"]", "[]", "[]"), "rule 1: \"who\" names nothing"),
+            (rule("[\"a\"]", "[]", "[]"), "rule 1: \"who\" is empty"),
             (
                 "[{\"may\": [], \"allow\": []}]".to_owned(),
                 "unknown field `allow`, expected one of `repositories`, `who`, `may` at line 1 column 20",

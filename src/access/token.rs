@@ -34,25 +34,26 @@ use crate::{
 /// `{"alg":"HS256","typ":"JWT"}`
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
-/// The claims of a token.
+/// The claims of a token, by their names in RFC 7519 and in distribution's token specification.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
-    /// The user. Empty for an anonymous caller.
+    /// The name of the user. Empty for an anonymous caller.
     pub sub: String,
-    /// The audience: the host of the registry that the token is for.
+    /// The audience: host and port of the registry that the token is for, in lower case and without
+    /// the default port.
     pub aud: String,
-    /// When it was issued, in seconds since the Unix epoch.
+    /// The time of issue, in seconds since the Unix epoch.
     pub iat: u64,
-    /// When it expires, in seconds since the Unix epoch.
+    /// The time of expiry, in seconds since the Unix epoch.
     pub exp: u64,
-    /// An id that no other token has.
+    /// An id that no other token has: 128 random bits in hexadecimal.
     pub jti: String,
-    /// The actions that it permits.
+    /// The permitted actions, by repository.
     pub access: Vec<Grant>,
 }
 
-/// One grant of a token: actions in a repository or in the registry.
+/// One grant of a token: actions in a repository, or the listing of the catalogue.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -64,7 +65,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Formats it as a scope, in the form of a client's request.
+    /// Formats the grant as a scope of a client's request: `repository:<name>:<actions>`.
     pub fn scope(&self) -> String {
         format!("{}:{}:{}", self.kind, self.name, self.actions.join(","))
     }
@@ -185,7 +186,7 @@ pub(super) fn audience(origin: &str) -> String {
 /// Signs and verifies tokens.
 pub(super) struct Signer {
     key: Hmac<Sha256>,
-    known: RefCell<Known>,
+    known: RefCell<TokenCache>,
 }
 
 impl Signer {
@@ -271,12 +272,12 @@ type Signature = [u8; 32];
 /// Verified tokens, by their signed part: a client sends the same token with each request of a
 /// pull.
 #[derive(Default)]
-struct Known {
+struct TokenCache {
     tokens: BTreeMap<Box<str>, (Signature, Rc<Claims>)>,
     bytes: usize,
 }
 
-impl Known {
+impl TokenCache {
     /// The most bytes of cached tokens. Their claims take about twice as much again.
     const MOST: usize = 1 << 20;
 
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn are_read_until_they_end() {
+    fn tokens_are_valid_until_they_expire() {
         let signer = Signer::new("secret");
         let token = signer.sign(&claims()).unwrap();
         assert_eq!(signer.verify(&token, HOST, NOW), Ok(Rc::new(claims())));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn are_signed_as_rfc_7515_says() {
+    fn tokens_are_signed_as_rfc_7515_says() {
         let header = URL_SAFE_NO_PAD.decode(HEADER).unwrap();
         assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
         // RFC 4231, test case 2, by the same path: the signature covers the bytes before the last
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn are_refused_when_anything_is_changed() {
+    fn changed_tokens_are_refused() {
         let signer = Signer::new("secret");
         let token = signer.sign(&claims()).unwrap();
         // The cached entry must not help tokens that resemble it.
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn are_read_once_and_remembered_in_bounds() {
+    fn verified_tokens_are_cached_within_a_byte_limit() {
         let signer = Signer::new("secret");
         let sign = |number: usize| {
             let jti = format!("{number}{}", "0".repeat(100_000));
@@ -411,10 +412,10 @@ mod tests {
             let known = signer.known.borrow();
             let bytes = known.tokens.keys().map(|token| token.len()).sum();
             assert_eq!(known.bytes, bytes);
-            assert!(bytes <= Known::MOST);
+            assert!(bytes <= TokenCache::MOST);
             most = most.max(bytes);
         }
-        assert!(most > Known::MOST - first.len());
+        assert!(most > TokenCache::MOST - first.len());
         let again = signer.verify(&first, HOST, NOW).unwrap();
         assert_eq!(read, again);
         assert!(!Rc::ptr_eq(&read, &again), "the first is forgotten");
@@ -423,7 +424,7 @@ mod tests {
     /// The attacks of RFC 8725: `none`, another algorithm with this key, a key inside of the
     /// header, claims in a header's place.
     #[test]
-    fn choose_no_algorithm() {
+    fn a_token_header_does_not_choose_the_algorithm() {
         let signer = Signer::new("secret");
         let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims()).unwrap());
         for header in [
@@ -473,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_understood_or_left_out() {
+    fn scopes_are_parsed_and_unsupported_ones_are_ignored() {
         for (text, granted) in [
             ("repository:a:pull", Some("repository:a:pull")),
             (
@@ -517,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn cover_what_they_name() {
+    fn token_claims_cover_only_the_named_repository_and_actions() {
         let claims = claims();
         let name = |text: &str| text.parse::<Name>().unwrap();
         assert!(claims.cover(&name("a/b"), Action::Pull));

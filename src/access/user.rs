@@ -27,7 +27,7 @@ use crate::host::KeyDerivation;
 /// The most iterations with which the platform derives a key.
 pub(super) const MAX_ITERATIONS: u32 = 100_000;
 
-/// A user.
+/// A user: the name, the groups, and the hash of a password or token.
 #[derive(Debug)]
 pub struct User {
     pub(super) name: String,
@@ -71,7 +71,7 @@ pub(super) struct Users {
 impl Users {
     /// Reads users. Errors give the position, and never repeat a secret.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let document: Document = serde_json::from_str(text).map_err(|error| {
+        let document: UsersDocument = serde_json::from_str(text).map_err(|error| {
             let found = match error.classify() {
                 serde_json::error::Category::Eof => "the text ends too early".to_owned(),
                 serde_json::error::Category::Syntax => "not JSON".to_owned(),
@@ -194,7 +194,7 @@ impl Secret {
                     .map_err(|_| "the number of iterations is not a number")?;
                 if !(1..=MAX_ITERATIONS).contains(&iterations) {
                     return Err(
-                        "the number of iterations is not from 1 to 100000, where the platform stops",
+                        "the number of iterations is not from 1 to 100000, the platform's maximum",
                     );
                 }
                 Ok(Self::Password {
@@ -228,18 +228,18 @@ fn parse_key(text: &str) -> Result<[u8; 32], &'static str> {
     let key = STANDARD_NO_PAD
         .decode(text)
         .map_err(|_| "the key is not base64 without padding")?;
-    key.try_into().map_err(|_| "the key is not of 32 bytes")
+    key.try_into().map_err(|_| "the key is not 32 bytes long")
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct UsersDocument {
     users: Entries,
 }
 
 /// The entries of all users. A repeated name is refused: otherwise the second entry would silently
 /// win.
-struct Entries(BTreeMap<UserName, Entry>);
+struct Entries(BTreeMap<UserName, UserEntry>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -253,9 +253,9 @@ impl<'de> Deserialize<'de> for Entries {
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
                 let mut entries = BTreeMap::new();
-                while let Some((name, entry)) = map.next_entry::<UserName, Entry>()? {
+                while let Some((name, entry)) = map.next_entry::<UserName, UserEntry>()? {
                     if entries.contains_key(&name) {
-                        return Err(ours(&format!("user {:?} is there twice", name.0)));
+                        return Err(ours(&format!("user {:?} is defined twice", name.0)));
                     }
                     entries.insert(name, entry);
                 }
@@ -274,36 +274,36 @@ impl<'de> Deserialize<'de> for UserName {
         let name = String::deserialize(deserializer)?;
         if !User::is_name(&name) {
             return Err(ours(
-                "a user or group is called by 1 to 64 of a-z, A-Z, 0-9 and ._@+-",
+                "the name of a user or group has 1 to 64 characters of a-z, A-Z, 0-9 and ._@+-",
             ));
         }
         Ok(Self(name))
     }
 }
 
-struct Entry {
+struct UserEntry {
     secret: Secret,
     groups: Vec<UserName>,
 }
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for UserEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Entry;
+            type Value = UserEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(EXPECTED)
             }
 
-            fn visit_str<E: de::Error>(self, secret: &str) -> Result<Entry, E> {
-                Ok(Entry {
+            fn visit_str<E: de::Error>(self, secret: &str) -> Result<UserEntry, E> {
+                Ok(UserEntry {
                     secret: Secret::parse(secret).map_err(ours)?,
                     groups: Vec::new(),
                 })
             }
 
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<UserEntry, A::Error> {
                 #[derive(Deserialize)]
                 #[serde(deny_unknown_fields)]
                 struct Fields {
@@ -312,7 +312,7 @@ impl<'de> Deserialize<'de> for Entry {
                     groups: Vec<UserName>,
                 }
                 let fields = Fields::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(Entry {
+                Ok(UserEntry {
                     secret: Secret::parse(&fields.secret).map_err(ours)?,
                     groups: fields.groups,
                 })

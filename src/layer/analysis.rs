@@ -25,7 +25,7 @@ pub use self::{
     analyser::Analyser,
     answers::Analysis,
     error::AnalysisError,
-    listing::{Changes, Child, Match, State},
+    listing::{ChangeState, LayerChanges, ListedPath, Match},
     waste::{Offender, Waste},
 };
 

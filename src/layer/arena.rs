@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_lead_to_what_was_numbered() {
+    fn an_arena_returns_each_value_by_its_number() {
         let mut arena = Arena::default();
         assert_eq!(arena.len(), 0);
         for value in 0..20_000_u32 {

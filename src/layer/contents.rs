@@ -21,7 +21,7 @@ use crate::layer::{
         merge::{Run, merge},
     },
     entry::Entry,
-    wire::{self, Reader},
+    wire::{self, WireReader},
 };
 
 /// The place and the size of a packed block.
@@ -210,7 +210,7 @@ impl Sorter {
 
     /// Resumes from a saved state. Its blocks are still empty; their lengths are added to
     /// `lengths`.
-    pub(crate) fn load(reader: &mut Reader<'_>, lengths: &mut Vec<usize>) -> Option<Self> {
+    pub(crate) fn load(reader: &mut WireReader<'_>, lengths: &mut Vec<usize>) -> Option<Self> {
         let (entries, size) = (reader.number()?, reader.number()?);
         let (described, work) = (reader.number()?, reader.number()?);
         let mut levels = Vec::new();

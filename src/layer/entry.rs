@@ -1,12 +1,12 @@
 //! An entry of a tar archive: paths and numbers in one form for all dialects.
 
-/// One entry of a tar archive.
+/// One entry of a tar archive, in one form for all dialects.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
     /// The path from the root: components joined by `/`, none of them empty, `.` or `..`. Empty for
     /// the root itself. It need not be UTF-8.
     pub path: Vec<u8>,
-    /// Its kind.
+    /// The kind of the file.
     pub kind: EntryKind,
     /// The permissions and the set-user-ID, set-group-ID and sticky bits: the low twelve bits of
     /// `st_mode`.
@@ -15,37 +15,37 @@ pub struct Entry {
     pub user: Owner,
     /// The group that owns it.
     pub group: Owner,
-    /// The size of a file. Zero for everything else.
+    /// The size of a file, in bytes. 0 for everything else.
     pub size: u64,
-    /// The time of the last change of its bytes.
+    /// The time at which its bytes changed last.
     pub modified: Moment,
     /// The time of the last access, if the archive has it.
     pub accessed: Option<Moment>,
-    /// The time of the last change of its status, if the archive has it.
+    /// The time at which its metadata changed last, if the archive has it.
     pub changed: Option<Moment>,
     /// The target of a symbolic link as written, or of a hard link in the form of [`Entry::path`].
     pub link: Vec<u8>,
-    /// The major and minor number of a device.
+    /// The major and the minor number of a device. Zeros for everything else.
     pub device: (u32, u32),
-    /// Extended attributes: names and values, in the order of names.
+    /// The extended attributes: names and values, in the order of names.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
     /// The number of extended attributes that did not fit into [`MAX_ATTRIBUTES`].
     pub omitted: u64,
     /// The offset of its bytes in the archive. A later entry has a greater offset, even without
     /// bytes.
     pub offset: u64,
-    /// The segments of a sparse file in order. There are zeros between them. `None` for other
-    /// files.
+    /// The parts of a sparse file that have bytes, in order. There are zeros between them. `None`
+    /// for other files.
     pub segments: Option<Vec<Segment>>,
 }
 
-/// The kind of an entry.
+/// The kind of an entry: a file, a link, a directory or a special file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum EntryKind {
     /// A file, sparse or not.
     #[default]
     File,
-    /// Another name of an earlier file.
+    /// A hard link: another name of an earlier entry.
     HardLink,
     /// A symbolic link.
     SymbolicLink,
@@ -59,35 +59,35 @@ pub enum EntryKind {
     Pipe,
 }
 
-/// A user or a group.
+/// The user or the group that owns an entry.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Owner {
-    /// Its number.
+    /// The numeric id.
     pub id: u64,
-    /// Its name, if the archive has one.
+    /// The name. Empty if the archive has none.
     pub name: Vec<u8>,
 }
 
-/// A time as in file systems.
+/// A time as file systems have it, to the nanosecond.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Moment {
-    /// Whole seconds since the Unix epoch, rounded down.
+    /// The whole seconds since the Unix epoch, rounded down.
     pub seconds: i64,
-    /// Additional nanoseconds, less than a second.
+    /// The nanoseconds after that second, less than 1,000,000,000.
     pub nanoseconds: u32,
 }
 
-/// A part of a sparse file with bytes.
+/// A part of a sparse file that has bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Segment {
-    /// Its offset in the file.
+    /// The offset in the file.
     pub offset: u64,
     /// The number of bytes.
     pub length: u64,
 }
 
 impl EntryKind {
-    /// All kinds in the order of their numbers.
+    /// All kinds, in the order of their numbers in an index.
     pub const ALL: [Self; 7] = [
         Self::File,
         Self::HardLink,
@@ -98,7 +98,7 @@ impl EntryKind {
         Self::Pipe,
     ];
 
-    /// Its name in listings.
+    /// The word in listings, such as `file` or `symlink`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -120,13 +120,13 @@ impl Entry {
         name.unwrap_or(&self.path)
     }
 
-    /// The approximate memory. It is the same on all machines, because the blocks of an index
-    /// depend on it.
+    /// The approximate memory of the entry, in bytes. It is the same on all machines, because the
+    /// blocks of an index depend on it.
     pub fn weight(&self) -> usize {
         FIXED + self.described()
     }
 
-    /// The approximate size of its texts, attributes and segments.
+    /// The approximate memory of its texts, attributes and segments, in bytes.
     pub fn described(&self) -> usize {
         let attributes = self.attributes.iter();
         let attributes: usize = attributes
@@ -152,9 +152,9 @@ pub(crate) const fn attribute_weight(name: usize, value: usize) -> usize {
     name.saturating_add(value).saturating_add(ATTRIBUTE)
 }
 
-/// The most memory for extended attributes of one entry. Linux allows 64 KiB for the names of a
-/// file, and ext4 a block of 4 KiB for everything. The largest in layers are capabilities of 20
-/// bytes and SELinux labels of about 60.
+/// The most memory for extended attributes of one entry, in bytes. Linux allows 64 KiB for the
+/// names of a file, and ext4 a block of 4 KiB for everything. The largest in layers are
+/// capabilities of 20 bytes and SELinux labels of about 60.
 pub const MAX_ATTRIBUTES: usize = 64 * 1024;
 /// The memory of an entry without texts, attributes and segments, with addresses of 64 bits.
 const FIXED: usize = 264;
@@ -162,11 +162,12 @@ const FIXED: usize = 264;
 const ATTRIBUTE: usize = 48;
 const SEGMENT: usize = 16;
 
-/// What a whiteout hides of the layers below.
+/// The entries of the layers below that a whiteout hides (image-spec v1.1.1, `layer.md`,
+/// "Whiteouts").
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Whiteout<'a> {
-    /// Everything in its directory.
+    /// Everything in its directory: `.wh..wh..opq`.
     Opaque,
-    /// The entry of this name in its directory.
+    /// The entry of this name in its directory: `.wh.<name>`.
     Name(&'a [u8]),
 }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_file_is_its_bytes() {
+    fn a_file_without_segments_is_its_bytes() {
         let file = File {
             offset: 1024,
             size: 4,

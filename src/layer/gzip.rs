@@ -32,8 +32,8 @@ use miniz_oxide::inflate::{
 use crate::layer::{
     gzip::{
         checkpoint::{Marks, Pause, Pending, WINDOW, boundary},
-        error::Problem,
-        limits::{Blocks, MAX_SPAN},
+        error::GzipProblem,
+        limits::{BlockLimit, MAX_SPAN},
         member::{Sums, TRAILER, take_header},
         ring::{Ring, remainder},
     },
@@ -41,8 +41,9 @@ use crate::layer::{
 };
 
 /// Inflates gzip, from the beginning or from a checkpoint.
+#[doc(hidden)]
 pub struct Gunzip {
-    phase: Phase,
+    phase: GzipPhase,
     decoder: Box<DecompressorOxide>,
     /// The last output.
     ring: Ring,
@@ -59,12 +60,12 @@ pub struct Gunzip {
     is_full: bool,
     /// Whether the last piece ended at the end of a block without a checkpoint.
     goes_on: bool,
-    blocks: Blocks,
+    blocks: BlockLimit,
 }
 
 /// The part of a member that the next byte belongs to.
 #[derive(Debug)]
-enum Phase {
+enum GzipPhase {
     /// The bytes of a header that have come. None between members.
     Header(Vec<u8>),
     /// Blocks of deflate.
@@ -86,7 +87,7 @@ impl fmt::Debug for Gunzip {
 impl Default for Gunzip {
     fn default() -> Self {
         Self {
-            phase: Phase::Header(Vec::new()),
+            phase: GzipPhase::Header(Vec::new()),
             decoder: Box::default(),
             ring: Ring::default(),
             chunk: Vec::new(),
@@ -97,7 +98,7 @@ impl Default for Gunzip {
             marks: None,
             is_full: false,
             goes_on: false,
-            blocks: Blocks::default(),
+            blocks: BlockLimit::default(),
         }
     }
 }
@@ -119,6 +120,10 @@ impl Gunzip {
 
     /// Inflates from a checkpoint. If that is inside a member, the checksum of the member is not
     /// verified.
+    ///
+    /// # Errors
+    ///
+    /// [`GzipError`] if the window of the checkpoint is malformed.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self, GzipError> {
         let mut gunzip = Self {
             input: checkpoint.input,
@@ -133,7 +138,7 @@ impl Gunzip {
         {
             let window = decompress_to_vec_with_limit(window, WINDOW).ok();
             let (Some(window), Some(state)) = (window, boundary(*count, *bits)) else {
-                return Err(gunzip.fail(Problem::Window));
+                return Err(gunzip.fail(GzipProblem::Window));
             };
             gunzip.restore(&window, &state);
         }
@@ -173,7 +178,7 @@ impl Gunzip {
     }
 
     /// Resumes from a saved state, with the byte at [`Gunzip::position`].
-    pub(crate) fn load(reader: &mut wire::Reader<'_>) -> Option<Self> {
+    pub(crate) fn load(reader: &mut wire::WireReader<'_>) -> Option<Self> {
         let mut gunzip = Self::with_checkpoints(reader.number()?);
         gunzip.input = reader.number()?;
         gunzip.output = reader.number()?;
@@ -268,9 +273,9 @@ impl Gunzip {
             marks.close(self.sums.end_span());
         }
         match &self.phase {
-            Phase::Header(read) if read.is_empty() && self.input > 0 => Ok(()),
-            Phase::Header(_) | Phase::Body | Phase::Trailer(_) => {
-                Err(self.fail(Problem::End).into())
+            GzipPhase::Header(read) if read.is_empty() && self.input > 0 => Ok(()),
+            GzipPhase::Header(_) | GzipPhase::Body | GzipPhase::Trailer(_) => {
+                Err(self.fail(GzipProblem::End).into())
             }
         }
     }
@@ -282,9 +287,9 @@ impl Gunzip {
     ) -> Result<(), E> {
         while (!bytes.is_empty() || self.is_full) && !self.is_paused() {
             let read = match &mut self.phase {
-                Phase::Header(_) => self.header(bytes)?,
-                Phase::Body => self.body(bytes, output)?,
-                Phase::Trailer(_) => self.trailer(bytes)?,
+                GzipPhase::Header(_) => self.header(bytes)?,
+                GzipPhase::Body => self.body(bytes, output)?,
+                GzipPhase::Trailer(_) => self.trailer(bytes)?,
             };
             bytes = bytes.get(read..).unwrap_or_default();
         }
@@ -293,7 +298,7 @@ impl Gunzip {
 
     /// Reads a header. Returns how many of the bytes belong to it.
     fn header(&mut self, bytes: &[u8]) -> Result<usize, GzipError> {
-        let Phase::Header(read) = &mut self.phase else {
+        let GzipPhase::Header(read) = &mut self.phase else {
             return Ok(0);
         };
         if read.is_empty() {
@@ -302,12 +307,12 @@ impl Gunzip {
                 return Ok(0);
             }
         }
-        let Phase::Header(read) = &mut self.phase else {
+        let GzipPhase::Header(read) = &mut self.phase else {
             return Ok(0);
         };
         let (taken, is_whole) = take_header(read, bytes).map_err(|problem| match problem {
             // Only another member may follow a member.
-            Problem::Magic if self.input > 0 => self.fail(Problem::Garbage),
+            GzipProblem::Magic if self.input > 0 => self.fail(GzipProblem::Garbage),
             problem => self.fail(problem),
         })?;
         self.input += taken as u64;
@@ -316,7 +321,7 @@ impl Gunzip {
             self.decoder.init();
             self.sums.begin_member();
             self.member = self.output;
-            self.phase = Phase::Body;
+            self.phase = GzipPhase::Body;
         }
         Ok(taken)
     }
@@ -348,7 +353,7 @@ impl Gunzip {
         let begins = !self.goes_on || at == 0;
         let due = match &mut self.marks {
             Some(marks) if self.output - marks.last.output > MAX_SPAN => {
-                return Err(self.fail(Problem::Block).into());
+                return Err(self.fail(GzipProblem::Block).into());
             }
             Some(marks) => {
                 marks.due = if begins {
@@ -378,7 +383,7 @@ impl Gunzip {
         match status {
             TINFLStatus::Done => {
                 self.count_block()?;
-                self.phase = Phase::Trailer(Vec::with_capacity(TRAILER));
+                self.phase = GzipPhase::Trailer(Vec::with_capacity(TRAILER));
             }
             TINFLStatus::BlockBoundary => {
                 self.count_block()?;
@@ -392,7 +397,7 @@ impl Gunzip {
             }
             TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => {}
             // Every other status is a failure, including ones of later versions.
-            _ => return Err(self.fail(Problem::Deflate).into()),
+            _ => return Err(self.fail(GzipProblem::Deflate).into()),
         }
         Ok(read)
     }
@@ -401,7 +406,7 @@ impl Gunzip {
         if self.blocks.count(self.output) {
             return Ok(());
         }
-        Err(self.fail(Problem::Blocks))
+        Err(self.fail(GzipProblem::Blocks))
     }
 
     /// Places a checkpoint here, between two blocks.
@@ -423,7 +428,7 @@ impl Gunzip {
     }
 
     fn trailer(&mut self, bytes: &[u8]) -> Result<usize, GzipError> {
-        let Phase::Trailer(trailer) = &mut self.phase else {
+        let GzipPhase::Trailer(trailer) = &mut self.phase else {
             return Ok(0);
         };
         let read = bytes.len().min(TRAILER - trailer.len());
@@ -435,15 +440,15 @@ impl Gunzip {
         let [check @ .., a, b, c, d] = trailer;
         if let Some(sum) = self.sums.end_member() {
             if sum != u32::from_le_bytes(check) {
-                return Err(self.fail(Problem::Check));
+                return Err(self.fail(GzipProblem::Check));
             }
             // The length is modulo 2^32 (RFC 1952, section 2.3.1).
             let length = (self.output - self.member) & u64::from(u32::MAX);
             if length != u64::from(u32::from_le_bytes([a, b, c, d])) {
-                return Err(self.fail(Problem::Length));
+                return Err(self.fail(GzipProblem::Length));
             }
         }
-        self.phase = Phase::Header(Vec::new());
+        self.phase = GzipPhase::Header(Vec::new());
         Ok(read)
     }
 
@@ -457,10 +462,10 @@ impl Gunzip {
         self.ring.restore(self.output, window);
         self.member = self.output.saturating_sub(window.len() as u64);
         *self.decoder = DecompressorOxide::from_block_boundary_state(state);
-        self.phase = Phase::Body;
+        self.phase = GzipPhase::Body;
     }
 
-    const fn fail(&self, problem: Problem) -> GzipError {
+    const fn fail(&self, problem: GzipProblem) -> GzipError {
         GzipError {
             offset: self.input,
             problem,

@@ -18,7 +18,7 @@ pub use self::{
     refusal::Refusal,
     span::{Span, SpanStart},
 };
-pub(crate) use self::{encoding::Parts, span::Row};
+pub(crate) use self::{encoding::IndexParts, span::SpanRow};
 
 use std::{ops::Range, rc::Rc};
 
@@ -32,33 +32,35 @@ use crate::{
             envelope::{CHECK, INDEX, REFUSAL, open},
             span::{ROW, read_spans},
         },
-        wire::Reader,
+        wire::WireReader,
     },
 };
 
-/// The stored knowledge about a layer: its index, or a refusal.
+/// The stored knowledge about a layer: its index, or why it has none.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Known {
-    /// Its index.
+pub enum StoredIndex {
+    /// The head of the layer's index.
     Index(Index),
-    /// Why it has no index.
+    /// The reason why the layer has no index.
     Refused(Refusal),
 }
 
-/// The head of an index.
+/// The head of an index. It says where the blocks of contents and the windows are, which are read
+/// from the rest on demand.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Index {
-    /// How the layer is compressed.
+    /// The compression of the layer.
     pub compression: Compression,
-    /// The usual output between two places where reading can begin, in bytes.
+    /// The usual length of a span in the archive, in bytes.
     pub span: u64,
-    /// The size of the layer, in bytes.
+    /// The size of the layer as stored, in bytes.
     pub compressed: u64,
-    /// The size of the archive in it, in bytes.
+    /// The size of the archive, in bytes: the decompressed layer.
     pub inflated: u64,
     /// The number of entries in the archive.
     pub entries: u64,
-    /// The SHA-256 of the archive: the diff ID in the configuration of an image.
+    /// The SHA-256 of the archive: the diff ID in the configuration of an image (image-spec v1.1.1,
+    /// `config.md`).
     pub diff_id: Digest,
     /// The spans in order. They cover the archive.
     pub spans: Vec<Span>,
@@ -69,14 +71,20 @@ pub struct Index {
     payload: u64,
 }
 
-/// The most memory that the result of [`Known::parse`] takes. `bytes` are the first [`COUNTS`]
-/// bytes, and `length` is the length of all. Callers reserve the memory before they parse.
+/// The most memory that the result of [`StoredIndex::parse`] takes, in bytes. Callers reserve it
+/// before they parse.
+///
+/// `bytes` are at least the first [`COUNTS`] bytes, and `length` is the number of all.
+///
+/// # Errors
+///
+/// [`IndexError`] if the bytes begin no index of this version, or the head is longer than `length`.
 pub fn memory(bytes: &[u8], length: u64) -> Result<u64, IndexError> {
     let head = head(bytes)?;
     if head > length {
         return Err(IndexError::Corrupt);
     }
-    let mut reader = Reader(bytes.get(CHECK + 4..).unwrap_or_default());
+    let mut reader = WireReader(bytes.get(CHECK + 4..).unwrap_or_default());
     if reader
         .array()
         .is_none_or(|[kind, ..]: [u8; 4]| kind == REFUSAL)
@@ -84,7 +92,7 @@ pub fn memory(bytes: &[u8], length: u64) -> Result<u64, IndexError> {
         return Ok(head);
     }
     let counts = bytes.get(COUNTED..).unwrap_or_default();
-    let mut reader = Reader(counts);
+    let mut reader = WireReader(counts);
     let mut count = |each: u64| {
         let count = reader.array().map_or(u32::MAX, u32::from_le_bytes);
         u64::from(count).min(head / each)
@@ -97,8 +105,14 @@ pub fn memory(bytes: &[u8], length: u64) -> Result<u64, IndexError> {
         + blocks * size_of::<Block>() as u64)
 }
 
-impl Known {
-    /// Parses the head of an index, or a refusal.
+impl StoredIndex {
+    /// Parses the head of an index, or a refusal, and verifies its checksum. Bytes after the head
+    /// are ignored.
+    ///
+    /// # Errors
+    ///
+    /// - [`IndexError::Version`] if another version wrote it.
+    /// - [`IndexError::Corrupt`] if it is cut short, or no head at all.
     pub fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
         let length = head(bytes)?;
         Self::parse_head(bytes, length).ok_or(IndexError::Corrupt)
@@ -115,9 +129,9 @@ impl Known {
 }
 
 /// Parses the head of an index after its kind: numbers, spans, then blocks of contents.
-fn parse(reader: &mut Reader<'_>, compression: u8, head: u64) -> Option<Index> {
-    let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
-    let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
+fn parse(reader: &mut WireReader<'_>, compression: u8, head: u64) -> Option<Index> {
+    let u32 = |reader: &mut WireReader<'_>| reader.array().map(u32::from_le_bytes);
+    let u64 = |reader: &mut WireReader<'_>| reader.array().map(u64::from_le_bytes);
     let compression = Compression::from_code(compression)?;
     let [span, compressed, inflated] = [u64(reader)?, u64(reader)?, u64(reader)?];
     let [entries, payload] = [u64(reader)?, u64(reader)?];
@@ -140,17 +154,17 @@ fn parse(reader: &mut Reader<'_>, compression: u8, head: u64) -> Option<Index> {
 }
 
 impl Index {
-    /// The length of the head in bytes.
+    /// The length of the head, in bytes. Blocks and windows come after it.
     pub const fn head(&self) -> u64 {
         self.head
     }
 
-    /// The length of the index in bytes.
+    /// The length of the whole index, in bytes.
     pub const fn size(&self) -> u64 {
         self.head.saturating_add(self.payload)
     }
 
-    /// The spans that overlap these bytes of the archive.
+    /// The numbers of the spans that overlap a range of the archive.
     pub fn spans_of(&self, bytes: &Range<u64>) -> Range<usize> {
         if bytes.is_empty() {
             return 0..0;
@@ -164,7 +178,7 @@ impl Index {
         first..end
     }
 
-    /// The approximate memory of the head.
+    /// The approximate memory of the head, in bytes.
     pub fn weight(&self) -> usize {
         let paths: usize = self.blocks.iter().map(|block| block.first.len()).sum();
         size_of::<Self>()
@@ -173,16 +187,20 @@ impl Index {
             + paths
     }
 
-    /// The number of blocks of the table of contents.
+    /// The number of blocks of the table of contents. Blocks are in the order of paths.
     pub const fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    /// The first path that is not before this one, with its entries in the order of the archive.
-    /// `read` reads a block.
+    /// Finds the first path that is not before `from`, in the order of bytes, with its entries in
+    /// the order of the archive. `None` if there is no such path. `read` reads a block.
     ///
     /// Old indexes may have more entries of one path than are read at once. Then the result has the
     /// first and the last ones.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `read`.
     pub async fn seek<E>(
         &self,
         from: &[u8],
@@ -217,19 +235,23 @@ impl Index {
         Ok(None)
     }
 
-    /// The range of a block in the index.
+    /// The range of a block in the index. `None` if there is no such block.
     pub fn range_of(&self, block: usize) -> Option<Range<u64>> {
         let block = self.blocks.get(block)?;
         let start = self.head + block.offset;
         Some(start..start + u64::from(block.length))
     }
 
-    /// The CRC-32 of the bytes of a block.
+    /// The CRC-32 of the packed bytes of a block. `None` if there is no such block.
     pub fn check_of(&self, block: usize) -> Option<u32> {
         self.blocks.get(block).map(|block| block.check)
     }
 
-    /// Checks and unpacks a block.
+    /// Verifies the bytes of [`Index::range_of`], and unpacks the entries of the block.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Corrupt`] if they are not the block as it was written.
     pub fn read_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<Entry>, IndexError> {
         self.blocks
             .get(block)
@@ -241,7 +263,7 @@ impl Index {
 
 /// The offset of the counts of spans and blocks.
 const COUNTED: usize = 64;
-/// The number of bytes that [`memory`] needs.
+/// The number of bytes from the start of an index that [`memory`] needs.
 pub const COUNTS: u64 = COUNTED as u64 + 8;
 /// The most blocks read for one path after its first: no pass writes more.
 const MAX_SAME: usize = 8;

@@ -14,12 +14,12 @@ use crate::layer::{
     tree::{Child, Node},
 };
 
-/// Why a text is not a page of a table of contents.
+/// The reason why a text is not a page of a table of contents.
 #[derive(Debug)]
 pub enum PageError {
-    /// It is not JSON of this form.
+    /// The text is no JSON of this form, or a number is out of range.
     Json(serde_json::Error),
-    /// A value of the entry at this path is out of range.
+    /// The entry at this path has an unknown type, or a malformed time.
     Entry(String),
 }
 
@@ -36,7 +36,8 @@ impl fmt::Display for PageError {
 
 impl std::error::Error for PageError {}
 
-/// A child in the listing of a directory. `layer` names layers.
+/// Describes a child in the listing of a directory: its name, and the fields of its entry. `layer`
+/// returns the name of a layer by its number, or `None` to leave it out.
 pub fn describe_child(child: &Child, layer: impl Fn(usize) -> Option<String>) -> Value {
     let mut out = match &child.node {
         Node::Directory => Map::from_iter([("type".to_owned(), "directory".into())]),
@@ -52,7 +53,7 @@ pub fn describe_child(child: &Child, layer: impl Fn(usize) -> Option<String>) ->
     out.into()
 }
 
-/// An entry in a table of contents.
+/// Describes an entry in a table of contents: its path, its fields, and whether it is a whiteout.
 pub fn describe_entry(entry: &Entry) -> Value {
     let mut out = describe(entry);
     insert_path(&mut out, "path", &entry.path);
@@ -68,7 +69,8 @@ pub fn describe_entry(entry: &Entry) -> Value {
     out.into()
 }
 
-/// The fields that all listings share.
+/// Returns the fields of an entry that all listings share. Times are decimal texts of seconds since
+/// the Unix epoch.
 pub fn describe(entry: &Entry) -> Map<String, Value> {
     let mut out = Map::new();
     let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
@@ -126,7 +128,8 @@ fn moment(moment: Moment) -> Value {
     json!(text)
 }
 
-/// Adds a path as text, or percent-encoded if it is not UTF-8.
+/// Inserts a path as the text `name`. If it is not UTF-8, the text has replacement characters, and
+/// a field `<name>Encoded` has the path percent-encoded.
 pub fn insert_path(out: &mut Map<String, Value>, name: &str, path: &[u8]) {
     out.insert(name.to_owned(), lossy(path).into());
     if std::str::from_utf8(path).is_err() {
@@ -134,19 +137,20 @@ pub fn insert_path(out: &mut Map<String, Value>, name: &str, path: &[u8]) {
     }
 }
 
-/// Bytes as text. Invalid UTF-8 is replaced.
+/// Converts bytes to text, with replacement characters in place of invalid UTF-8.
 pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Percent-encodes a path or another part of a URL.
+/// Percent-encodes a path, or another part of a URL. Unreserved characters (RFC 3986, section 2.3)
+/// and slashes are kept.
 pub fn encode(bytes: &[u8]) -> String {
     percent_encode(bytes, PATH).to_string()
 }
 
 /// The fields of a page that are read.
 #[derive(Deserialize)]
-struct Page<'a> {
+struct PageFields<'a> {
     #[serde(borrow)]
     entries: Vec<Described<'a>>,
 }
@@ -174,9 +178,15 @@ struct Described<'a> {
     link_encoded: Option<Cow<'a, str>>,
 }
 
-/// Reads the entries of a page of a table of contents: names, owners and sizes.
+/// Parses a page of a table of contents: paths, kinds, owners, sizes, times and links. Other fields
+/// are not read.
+///
+/// # Errors
+///
+/// - [`PageError::Json`] if the text is not a page.
+/// - [`PageError::Entry`] if an entry of it is malformed.
 pub fn read_page(text: &str) -> Result<Vec<Entry>, PageError> {
-    let page: Page<'_> = serde_json::from_str(text).map_err(PageError::Json)?;
+    let page: PageFields<'_> = serde_json::from_str(text).map_err(PageError::Json)?;
     let read = |entry: Described<'_>| {
         let path = entry.path.to_string();
         entry.read().ok_or(PageError::Entry(path))
@@ -213,7 +223,7 @@ fn bytes(text: &str, encoded: Option<&str>) -> Vec<u8> {
     encoded.map_or_else(|| text.as_bytes().to_vec(), decode)
 }
 
-/// Reads the output of [`encode`].
+/// Decodes the output of [`encode`]. A malformed escape is kept as it is.
 pub fn decode(encoded: &str) -> Vec<u8> {
     percent_decode_str(encoded).collect()
 }
@@ -239,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_was_written() {
+    fn entries_survive_a_round_trip_through_json() {
         let entry = Entry {
             path: b"a/\xff \"%41<b>".to_vec(),
             kind: EntryKind::SymbolicLink,
@@ -276,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_texts() {
+    fn malformed_pages_of_entries_are_refused() {
         refuses(
             "<html>",
             "not a page of a table of contents: expected value",

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use crate::layer::{
     contents::Sorter,
     gzip::Gunzip,
-    index::{Compression, Encoded, Parts, Row},
+    index::{Compression, Encoded, IndexParts, SpanRow},
     pass::{
         archive::{Archive, Output},
         frames::{Begun, Frames},
@@ -34,13 +34,16 @@ use crate::layer::{
     zstd::Unzstd,
 };
 
-/// A pass over a layer.
+/// The pass over one layer: its bytes go in, and its index comes out.
+///
+/// After an error the pass must not be used again. [`PassError::refusal`] makes the refusal that is
+/// stored in place of the index.
 #[derive(Debug)]
 pub struct Pass {
     options: Options,
     /// The expected size of the layer.
     size: u64,
-    source: Source,
+    source: Decoder,
     archive: Archive,
     spans: Spans,
     pauses: bool,
@@ -48,7 +51,7 @@ pub struct Pass {
 
 /// How the layer is compressed, with its decoder.
 #[derive(Debug)]
-enum Source {
+enum Decoder {
     /// Too few bytes have come to tell.
     Unknown(Vec<u8>),
     /// The layer is the archive.
@@ -58,7 +61,7 @@ enum Source {
 }
 
 impl Pass {
-    /// Begins a pass over a layer of this many bytes.
+    /// Begins a pass over a layer of `size` bytes.
     pub fn new(size: u64, options: Options) -> Self {
         let ratio = size.saturating_mul(options.ratio).max(FREE);
         let (limit, beyond) = if ratio < options.inflated {
@@ -68,7 +71,7 @@ impl Pass {
         };
         Self {
             size,
-            source: Source::Unknown(Vec::new()),
+            source: Decoder::Unknown(Vec::new()),
             archive: Archive {
                 untar: Untar::new(options.tar()),
                 contents: Sorter::default(),
@@ -84,32 +87,44 @@ impl Pass {
         }
     }
 
-    /// Begins a pass without SHA-256, for callers with a faster one. They sum the bytes from
-    /// [`Pass::push_to`] and [`Pass::end_to`], and give the diff ID to [`Pass::finish_as`]. Such a
-    /// pass does not pause, because a partial sum can't be saved with it.
+    /// Begins a pass without SHA-256, for callers with a faster one. They hash the bytes from
+    /// [`Pass::push_to`] and [`Pass::end_to`], and pass the diff ID to [`Pass::finish_as`]. Such a
+    /// pass does not pause, because a partial hash can't be saved with it.
+    #[doc(hidden)]
     pub fn without_diff_id(size: u64, options: Options) -> Self {
         let mut pass = Self::new(size, options);
         pass.archive.sum = None;
         pass
     }
 
-    /// The number of bytes read of the layer, and written of the archive.
+    /// The number of bytes read of the layer, and the number of bytes decompressed.
     pub fn position(&self) -> (u64, u64) {
         let read = match &self.source {
-            Source::Unknown(read) => read.len() as u64,
-            Source::Plain => self.archive.length,
-            Source::Gzip(gunzip) => gunzip.position().0,
-            Source::Zstd(frames) => frames.decoder.position().0,
+            Decoder::Unknown(read) => read.len() as u64,
+            Decoder::Plain => self.archive.length,
+            Decoder::Gzip(gunzip) => gunzip.position().0,
+            Decoder::Zstd(frames) => frames.decoder.position().0,
         };
         (read, self.archive.length)
     }
 
-    /// Reads the next bytes of the layer.
+    /// Reads the next bytes of the layer. Pieces of any size give the same index. Take
+    /// [`Pass::object`] after each [`PART`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`PassError`] if the layer can't be indexed, for a reason that the bytes show so far.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), PassError> {
         self.push_to(bytes, |_| ())
     }
 
-    /// Reads the next bytes of the layer, and hands over bytes of the archive in pieces.
+    /// Reads the next bytes as [`Pass::push`] does, and passes the bytes of the archive to `output`
+    /// in pieces.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pass::push`].
+    #[doc(hidden)]
     pub fn push_to(
         &mut self,
         bytes: &[u8],
@@ -117,7 +132,7 @@ impl Pass {
     ) -> Result<(), PassError> {
         let gathered;
         let mut bytes = bytes;
-        if let Source::Unknown(read) = &mut self.source {
+        if let Decoder::Unknown(read) = &mut self.source {
             read.extend_from_slice(bytes);
             if read.len() < LONGEST_MAGIC {
                 return Ok(());
@@ -133,63 +148,65 @@ impl Pass {
     fn decode(&mut self, bytes: &[u8], output: Output<'_>) -> Result<(), PassError> {
         let (archive, spans) = (&mut self.archive, &mut self.spans);
         match &mut self.source {
-            Source::Unknown(_) => Ok(()),
-            Source::Plain => {
+            Decoder::Unknown(_) => Ok(()),
+            Decoder::Plain => {
                 spans.plain(archive.length, bytes, self.options.span);
                 archive.take(bytes, output)
             }
-            Source::Gzip(gunzip) => {
+            Decoder::Gzip(gunzip) => {
                 gunzip.push(bytes, |bytes| archive.take(bytes, output))?;
                 spans.checkpoints(gunzip)
             }
-            Source::Zstd(frames) => frames.push(bytes, archive, spans, self.options.span, output),
+            Decoder::Zstd(frames) => frames.push(bytes, archive, spans, self.options.span, output),
         }
     }
 
-    /// Pauses at the next place where another process can resume.
+    /// Requests a pause at the next place where another process can resume. [`Pass::is_paused`]
+    /// says when it is reached.
     pub fn pause(&mut self) {
         if self.archive.sum.is_none() {
             return;
         }
         self.pauses = true;
-        if let Source::Gzip(gunzip) = &mut self.source {
+        if let Decoder::Gzip(gunzip) = &mut self.source {
             gunzip.pause();
         }
     }
 
-    /// Whether it repeats the part of a frame that was read before the pass was saved.
+    /// Whether the pass repeats bytes that it had read before it was saved: the start of a zstd
+    /// frame.
     pub const fn repeats(&self) -> bool {
         match &self.source {
-            Source::Unknown(_) | Source::Plain | Source::Gzip(_) => false,
-            Source::Zstd(frames) => frames.decoder.position().1 < frames.known,
+            Decoder::Unknown(_) | Decoder::Plain | Decoder::Gzip(_) => false,
+            Decoder::Zstd(frames) => frames.decoder.position().1 < frames.known,
         }
     }
 
-    /// Whether it has paused. Bytes that were pushed beyond [`Pass::position`] must be pushed
+    /// Whether the pass has paused. Bytes that were pushed beyond [`Pass::position`] must be pushed
     /// again.
     pub fn is_paused(&self) -> bool {
         match &self.source {
-            Source::Unknown(_) => false,
-            Source::Plain => self.pauses,
+            Decoder::Unknown(_) => false,
+            Decoder::Plain => self.pauses,
             // It must pass the place where it was saved first.
-            Source::Zstd(frames) => self.pauses && self.archive.length > frames.known,
-            Source::Gzip(gunzip) => gunzip.is_paused(),
+            Decoder::Zstd(frames) => self.pauses && self.archive.length > frames.known,
+            Decoder::Gzip(gunzip) => gunzip.is_paused(),
         }
     }
 
-    /// The approximate memory of the pass, including its end.
+    /// The approximate memory of the pass, including that for its end, in bytes.
     pub fn memory(&self) -> u64 {
         let spans = &self.spans;
         let source = match &self.source {
-            Source::Unknown(_) | Source::Plain => 0,
-            Source::Gzip(_) => GZIP,
-            Source::Zstd(frames) => {
+            Decoder::Unknown(_) | Decoder::Plain => 0,
+            Decoder::Gzip(_) => GZIP,
+            Decoder::Zstd(frames) => {
                 let window = usize::try_from(frames.decoder.held()).unwrap_or(usize::MAX);
                 2 * window + frames.bytes.capacity()
             }
         };
         let full: usize = spans.full.iter().map(Vec::len).sum();
-        let rows = 2 * spans.rows.capacity() * size_of::<Row>();
+        let rows = 2 * spans.rows.capacity() * size_of::<SpanRow>();
         let all = source
             + self.archive.contents.memory()
             + spans.windows.capacity()
@@ -199,38 +216,48 @@ impl Pass {
         all as u64
     }
 
-    /// Work that the length of the archive does not show, in bytes of packed entries. Packing a
-    /// byte takes as long as several bytes of the archive. Blocks count too, since the pass was
-    /// loaded: an empty block takes as long as a kilobyte.
+    /// The work that the length of the archive does not show, in bytes of packed entries.
+    ///
+    /// Packing a byte takes as long as several bytes of the archive. Blocks of the compressed
+    /// stream count as 256 bytes each, since the pass was begun or loaded.
     pub const fn work(&self) -> u64 {
         let blocks = match &self.source {
-            Source::Unknown(_) | Source::Plain => 0,
-            Source::Gzip(gunzip) => gunzip.blocks(),
-            Source::Zstd(frames) => frames.decoder.units(),
+            Decoder::Unknown(_) | Decoder::Plain => 0,
+            Decoder::Gzip(gunzip) => gunzip.blocks(),
+            Decoder::Zstd(frames) => frames.decoder.units(),
         };
         let blocks = blocks.saturating_mul(BLOCK_WORK);
         self.archive.contents.work().saturating_add(blocks)
     }
 
-    /// The next object of stored spans: its number and its bytes. A little input may fill several
-    /// objects.
+    /// Takes the next object of stored spans: its number and its bytes, for the caller to store. A
+    /// little input may fill several objects.
     pub fn object(&mut self) -> Option<(u32, Vec<u8>)> {
         let waiting = u32::try_from(self.spans.full.len()).ok()?;
         let bytes = self.spans.full.pop_front()?;
         Some((self.spans.objects - waiting, bytes))
     }
 
-    /// Ends the pass, and returns the index. There may be one more object to store. Returns `None`
-    /// if the pass pauses here.
+    /// Ends the pass, and returns the index. One more [`Pass::object`] may be left. `None` if the
+    /// pass pauses before the end.
+    ///
+    /// # Errors
+    ///
+    /// [`PassError`] if the layer can't be indexed: because it ends early, for example.
     pub fn finish(&mut self) -> Result<Option<Vec<u8>>, PassError> {
         Ok(self.finish_in_pieces()?.map(Encoded::into_bytes))
     }
 
-    /// Like [`Pass::finish`], but copies no piece of the index, which may be large.
+    /// Ends the pass as [`Pass::finish`] does, and copies no piece of the index, which may be
+    /// large.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pass::finish`].
     pub fn finish_in_pieces(&mut self) -> Result<Option<Encoded>, PassError> {
         self.end_to(|_| ())?;
         // Other decoders are at the end wherever they pause.
-        if let Source::Gzip(gunzip) = &self.source
+        if let Decoder::Gzip(gunzip) = &self.source
             && gunzip.is_paused()
         {
             return Ok(None);
@@ -239,35 +266,45 @@ impl Pass {
         self.encode(sum.finalize().into()).map(Some)
     }
 
-    /// Ends the input, and hands over bytes of the archive that were held back.
+    /// Ends the input, and passes the bytes of the archive that were held back to `output`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pass::push`].
+    #[doc(hidden)]
     pub fn end_to(&mut self, mut output: impl FnMut(&[u8])) -> Result<(), PassError> {
-        if let Source::Unknown(read) = &mut self.source {
+        if let Decoder::Unknown(read) = &mut self.source {
             let read = std::mem::take(read);
             self.recognise(&read)?;
             self.decode(&read, &mut output)?;
         }
         let (archive, spans) = (&mut self.archive, &mut self.spans);
         match &mut self.source {
-            Source::Unknown(_) | Source::Plain => {}
-            Source::Gzip(gunzip) => {
+            Decoder::Unknown(_) | Decoder::Plain => {}
+            Decoder::Gzip(gunzip) => {
                 gunzip.finish(|bytes| archive.take(bytes, &mut output))?;
                 spans.checkpoints(gunzip)?;
             }
-            Source::Zstd(frames) => frames.finish(spans)?,
+            Decoder::Zstd(frames) => frames.finish(spans)?,
         }
         self.check()
     }
 
     /// Returns the index after [`Pass::end_to`], with the diff ID of the caller.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pass::finish`].
+    #[doc(hidden)]
     pub fn finish_as(&mut self, diff_id: [u8; 32]) -> Result<Vec<u8>, PassError> {
         self.encode(diff_id).map(Encoded::into_bytes)
     }
 
     fn encode(&mut self, diff_id: [u8; 32]) -> Result<Encoded, PassError> {
         let compression = match &self.source {
-            Source::Unknown(_) | Source::Plain => Compression::None,
-            Source::Gzip(_) => Compression::Gzip,
-            Source::Zstd(_) => Compression::Zstd,
+            Decoder::Unknown(_) | Decoder::Plain => Compression::None,
+            Decoder::Gzip(_) => Compression::Gzip,
+            Decoder::Zstd(_) => Compression::Zstd,
         };
         self.archive.untar.finish()?;
         let (read, length) = self.position();
@@ -279,7 +316,7 @@ impl Pass {
         let entries = self.archive.contents.entries();
         let contents = std::mem::take(&mut self.archive.contents);
         let (blocks, contents) = contents.finish()?;
-        let parts = Parts {
+        let parts = IndexParts {
             compression,
             span: self.options.span,
             compressed: self.size,
@@ -298,9 +335,11 @@ impl Pass {
     /// Detects the compression by the first bytes.
     fn recognise(&mut self, bytes: &[u8]) -> Result<(), PassError> {
         self.source = match bytes {
-            [0x1f, 0x8b, ..] => Source::Gzip(Box::new(Gunzip::with_checkpoints(self.options.span))),
+            [0x1f, 0x8b, ..] => {
+                Decoder::Gzip(Box::new(Gunzip::with_checkpoints(self.options.span)))
+            }
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-                Source::Zstd(Box::new(Frames {
+                Decoder::Zstd(Box::new(Frames {
                     decoder: Unzstd::new(self.options.window),
                     frame: (0, 0),
                     start: Begun::Frame(0),
@@ -310,7 +349,7 @@ impl Pass {
             }
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(PassError::Foreign("xz")),
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => return Err(PassError::Foreign("bzip2")),
-            _ => Source::Plain,
+            _ => Decoder::Plain,
         };
         if self.pauses {
             self.pause();
@@ -324,13 +363,13 @@ impl Pass {
             return Err(PassError::Ratio(self.options.ratio));
         }
         let held = match &self.source {
-            Source::Unknown(_) | Source::Plain | Source::Gzip(_) => 0,
-            Source::Zstd(frames) => frames.decoder.held(),
+            Decoder::Unknown(_) | Decoder::Plain | Decoder::Gzip(_) => 0,
+            Decoder::Zstd(frames) => frames.decoder.held(),
         };
         if read > MAX_WASTE && length + held < read / 2 && !self.repeats() {
             return Err(PassError::Waste);
         }
-        let rows = self.spans.rows.len() * size_of::<Row>();
+        let rows = self.spans.rows.len() * size_of::<SpanRow>();
         let contents = usize::try_from(self.archive.contents.size()).unwrap_or(usize::MAX);
         let most = MAX_INDEX.max(usize::try_from(self.options.contents).unwrap_or(usize::MAX));
         if self.spans.windows.len() + rows + contents > most {
@@ -344,7 +383,7 @@ impl Pass {
 const LONGEST_MAGIC: usize = 6;
 /// How much of a layer may inflate to little.
 const MAX_WASTE: u64 = 4 << 20;
-/// Push at most this many bytes before taking objects: a few bytes of zstd may give 128 KiB that
+/// The most bytes to push before objects are taken. A few bytes of zstd may give 128 KiB that
 /// deflate does not shrink.
 pub const PART: usize = 1024;
 /// The ratio does not apply to archives up to this size.

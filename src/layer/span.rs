@@ -10,7 +10,7 @@ use crate::layer::{
     zstd::{Event, Unzstd, ZstdError},
 };
 
-/// Why a span can't be read.
+/// The reason why a span can't be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpanError {
     /// The compressed bytes are not valid gzip.
@@ -19,7 +19,7 @@ pub enum SpanError {
     Zstd(ZstdError),
     /// The stored bytes are not valid deflate.
     Stored,
-    /// The bytes have another checksum than in the pass, or there are too few.
+    /// The decompressed bytes have another checksum than in the pass, or there are too few.
     Check,
 }
 
@@ -28,8 +28,8 @@ impl fmt::Display for SpanError {
         match self {
             Self::Gzip(error) => error.fmt(f),
             Self::Zstd(error) => error.fmt(f),
-            Self::Stored => f.write_str("a stored span that is not deflate"),
-            Self::Check => f.write_str("a span with another checksum"),
+            Self::Stored => f.write_str("a stored span of invalid deflate data"),
+            Self::Check => f.write_str("a span whose checksum does not match"),
         }
     }
 }
@@ -57,12 +57,12 @@ impl From<ZstdError> for Stop {
 }
 
 impl Span {
-    /// The length in bytes.
+    /// The length of the span in the archive, in bytes.
     pub const fn length(&self) -> u64 {
         self.output.end - self.output.start
     }
 
-    /// The range of its window in the index, if it has one.
+    /// The range of its window in the index. `None` if it needs none.
     pub fn window(&self) -> Option<Range<u64>> {
         match &self.start {
             SpanStart::Block { window, .. } => Some(window.clone()),
@@ -70,7 +70,7 @@ impl Span {
         }
     }
 
-    /// Whether its input follows that of another span in the same object.
+    /// Whether its input comes after that of another span in the same layer or object.
     pub fn follows(&self, other: &Self) -> bool {
         let object = |span: &Self| match span.start {
             SpanStart::Stored(object) => Some(object),
@@ -79,8 +79,15 @@ impl Span {
         object(self) == object(other) && self.input.start >= other.input.end
     }
 
-    /// Inflates the first `length` bytes of the span. If that is all of it, they are verified.
-    /// `window` has the bytes at [`SpanStart::Block`], and `bytes` those at [`Span::input`].
+    /// Decompresses the first `length` bytes of the span. If that is the whole span, its checksum
+    /// is verified.
+    ///
+    /// `window` has the bytes of [`Span::window`], or none, and `bytes` has those of
+    /// [`Span::input`].
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError`] if the bytes are malformed, too few, or not those that were indexed.
     pub fn inflate(&self, window: &[u8], bytes: &[u8], length: u64) -> Result<Vec<u8>, SpanError> {
         let is_all = length >= self.length();
         let length = usize::try_from(length.min(self.length())).map_err(|_| SpanError::Check)?;

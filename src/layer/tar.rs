@@ -38,12 +38,12 @@ mod path;
 mod pax;
 mod sparse;
 
-pub use self::{error::TarError, limits::Limits};
+pub use self::{error::TarError, limits::TarLimits};
 
 use crate::layer::{
     entry::{Entry, EntryKind},
     tar::{
-        error::Problem,
+        error::TarProblem,
         header::{BLOCK, Header, MORE, SIZE, is_zero, padding},
         limits::MAX_META,
         overrides::{Extension, Overrides},
@@ -53,10 +53,11 @@ use crate::layer::{
 };
 
 /// Reads a tar archive from bytes in pieces of any size. After an error it must not be used again.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Untar {
-    limits: Limits,
-    phase: Phase,
+    limits: TarLimits,
+    phase: TarPhase,
     /// Where the next piece begins.
     offset: u64,
     /// The number of bytes before the next piece: data and its padding.
@@ -73,7 +74,7 @@ pub struct Untar {
 
 /// What the next piece is.
 #[derive(Clone, Debug)]
-enum Phase {
+enum TarPhase {
     /// A header, or the first block of zeros.
     Header,
     /// The second block of zeros.
@@ -88,10 +89,10 @@ enum Phase {
 
 impl Untar {
     /// Begins at the beginning of an archive.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: TarLimits) -> Self {
         Self {
             limits,
-            phase: Phase::Header,
+            phase: TarPhase::Header,
             offset: 0,
             skip: 0,
             padding: 0,
@@ -107,7 +108,7 @@ impl Untar {
         mut bytes: &[u8],
         mut each: impl FnMut(Entry) -> Result<(), E>,
     ) -> Result<(), E> {
-        while !bytes.is_empty() && !matches!(self.phase, Phase::End) {
+        while !bytes.is_empty() && !matches!(self.phase, TarPhase::End) {
             let passed = usize::try_from(self.skip)
                 .unwrap_or(usize::MAX)
                 .min(bytes.len());
@@ -142,17 +143,17 @@ impl Untar {
     pub fn finish(&self) -> Result<(), TarError> {
         let nothing = self.skip <= self.padding && self.piece.is_empty();
         let whole = match &self.phase {
-            Phase::Header => nothing && !self.overrides.wait_for_an_entry(),
-            Phase::Zeros => nothing,
-            Phase::Extension(..) | Phase::Map(_) => false,
-            Phase::End => true,
+            TarPhase::Header => nothing && !self.overrides.wait_for_an_entry(),
+            TarPhase::Zeros => nothing,
+            TarPhase::Extension(..) | TarPhase::Map(_) => false,
+            TarPhase::End => true,
         };
         if whole {
             return Ok(());
         }
         Err(TarError {
             offset: self.offset.saturating_add(self.piece.len() as u64),
-            problem: Problem::End,
+            problem: TarProblem::End,
         })
     }
 
@@ -162,15 +163,15 @@ impl Untar {
             wire::put(out, number);
         }
         match &self.phase {
-            Phase::Header => out.push(0),
-            Phase::Zeros => out.push(1),
-            Phase::End => out.push(2),
-            Phase::Map(map) => {
+            TarPhase::Header => out.push(0),
+            TarPhase::Zeros => out.push(1),
+            TarPhase::End => out.push(2),
+            TarPhase::Map(map) => {
                 out.push(3);
                 out.extend_from_slice(&map.header.0);
                 wire::put_bytes(out, &map.blocks);
             }
-            Phase::Extension(extension, size) => {
+            TarPhase::Extension(extension, size) => {
                 out.push(match extension {
                     Extension::Records => 4,
                     Extension::Globals => 5,
@@ -185,24 +186,24 @@ impl Untar {
     }
 
     /// Reads what [`Untar::save`] wrote.
-    pub(crate) fn load(reader: &mut wire::Reader<'_>, limits: Limits) -> Option<Self> {
+    pub(crate) fn load(reader: &mut wire::WireReader<'_>, limits: TarLimits) -> Option<Self> {
         let mut untar = Self::new(limits);
         untar.offset = reader.number()?;
         untar.skip = reader.number()?;
         untar.padding = reader.number()?;
         untar.entries = reader.number()?;
         untar.phase = match reader.byte()? {
-            0 => Phase::Header,
-            1 => Phase::Zeros,
-            2 => Phase::End,
+            0 => TarPhase::Header,
+            1 => TarPhase::Zeros,
+            2 => TarPhase::End,
             3 => {
                 let header = Header(reader.array()?);
-                Phase::Map(Box::new(Map::new(header, reader.bytes()?.to_vec())))
+                TarPhase::Map(Box::new(Map::new(header, reader.bytes()?.to_vec())))
             }
-            4 => Phase::Extension(Extension::Records, reader.length()?),
-            5 => Phase::Extension(Extension::Globals, reader.length()?),
-            6 => Phase::Extension(Extension::Path, reader.length()?),
-            7 => Phase::Extension(Extension::Link, reader.length()?),
+            4 => TarPhase::Extension(Extension::Records, reader.length()?),
+            5 => TarPhase::Extension(Extension::Globals, reader.length()?),
+            6 => TarPhase::Extension(Extension::Path, reader.length()?),
+            7 => TarPhase::Extension(Extension::Link, reader.length()?),
             _ => return None,
         };
         untar.piece = reader.bytes()?.to_vec();
@@ -213,37 +214,37 @@ impl Untar {
     /// The length of the next piece.
     const fn wanted(&self) -> usize {
         match &self.phase {
-            Phase::Header | Phase::Zeros | Phase::Map(_) => BLOCK,
-            Phase::Extension(_, size) => *size,
-            Phase::End => 0,
+            TarPhase::Header | TarPhase::Zeros | TarPhase::Map(_) => BLOCK,
+            TarPhase::Extension(_, size) => *size,
+            TarPhase::End => 0,
         }
     }
 
     /// Reads a piece, and sets how many bytes to skip after it.
-    fn read(&mut self, piece: &[u8]) -> Result<Option<Entry>, Problem> {
-        match std::mem::replace(&mut self.phase, Phase::Header) {
-            Phase::Header => self.header(piece),
-            Phase::Zeros if is_zero(piece) => {
-                self.phase = Phase::End;
+    fn read(&mut self, piece: &[u8]) -> Result<Option<Entry>, TarProblem> {
+        match std::mem::replace(&mut self.phase, TarPhase::Header) {
+            TarPhase::Header => self.header(piece),
+            TarPhase::Zeros if is_zero(piece) => {
+                self.phase = TarPhase::End;
                 Ok(None)
             }
-            Phase::Zeros => Err(Problem::Zeros),
-            Phase::Extension(extension, _) => self.extension(extension, piece).map(|()| None),
-            Phase::Map(map) => self.map(map, piece),
-            Phase::End => Ok(None),
+            TarPhase::Zeros => Err(TarProblem::Zeros),
+            TarPhase::Extension(extension, _) => self.extension(extension, piece).map(|()| None),
+            TarPhase::Map(map) => self.map(map, piece),
+            TarPhase::End => Ok(None),
         }
     }
 
-    fn header(&mut self, piece: &[u8]) -> Result<Option<Entry>, Problem> {
+    fn header(&mut self, piece: &[u8]) -> Result<Option<Entry>, TarProblem> {
         if is_zero(piece) {
-            self.phase = Phase::Zeros;
+            self.phase = TarPhase::Zeros;
             return Ok(None);
         }
-        let header = Header(piece.try_into().map_err(|_| Problem::End)?);
+        let header = Header(piece.try_into().map_err(|_| TarProblem::End)?);
         if !header.is_sound() {
             return Err(match self.offset {
-                0 => Problem::Magic,
-                _ => Problem::Checksum,
+                0 => TarProblem::Magic,
+                _ => TarProblem::Checksum,
             });
         }
         let extension = match header.flag() {
@@ -251,7 +252,7 @@ impl Untar {
             b'g' => Extension::Globals,
             b'L' => Extension::Path,
             b'K' => Extension::Link,
-            b'M' => return Err(Problem::Volume),
+            b'M' => return Err(TarProblem::Volume),
             b'V' => {
                 let size = header.unsigned(SIZE, "size")?;
                 self.overrides.end_entry();
@@ -262,11 +263,11 @@ impl Untar {
         let size = usize::try_from(header.unsigned(SIZE, "size")?)
             .ok()
             .filter(|size| *size <= MAX_META);
-        self.phase = Phase::Extension(extension, size.ok_or(Problem::Meta)?);
+        self.phase = TarPhase::Extension(extension, size.ok_or(TarProblem::Meta)?);
         Ok(None)
     }
 
-    fn extension(&mut self, extension: Extension, data: &[u8]) -> Result<(), Problem> {
+    fn extension(&mut self, extension: Extension, data: &[u8]) -> Result<(), TarProblem> {
         self.overrides.add(extension, data)?;
         self.padding = padding(data.len() as u64);
         self.skip = self.padding;
@@ -274,11 +275,11 @@ impl Untar {
     }
 
     /// Reads the header of an entry. If a map follows, the entry waits for it.
-    fn file(&mut self, header: Header) -> Result<Option<Entry>, Problem> {
+    fn file(&mut self, header: Header) -> Result<Option<Entry>, TarProblem> {
         let kind = self.overrides.kind(&header)?;
         let sparse = self.overrides.sparse(&header)?;
         if kind != EntryKind::File && sparse.is_some() {
-            return Err(Problem::SparseKind);
+            return Err(TarProblem::SparseKind);
         }
         let follows = match sparse {
             Some(Sparse::Old) => header.byte(MORE) != 0,
@@ -288,23 +289,23 @@ impl Untar {
         if !follows {
             return self.entry(&header, &[]).map(Some);
         }
-        self.phase = Phase::Map(Box::new(Map::new(header, Vec::new())));
+        self.phase = TarPhase::Map(Box::new(Map::new(header, Vec::new())));
         Ok(None)
     }
 
     /// Reads a block of a map, and the entry if it was the last block.
-    fn map(&mut self, mut map: Box<Map>, block: &[u8]) -> Result<Option<Entry>, Problem> {
+    fn map(&mut self, mut map: Box<Map>, block: &[u8]) -> Result<Option<Entry>, TarProblem> {
         if !map.push(block, &self.overrides)? {
             return self.entry(&map.header, &map.blocks).map(Some);
         }
-        self.phase = Phase::Map(map);
+        self.phase = TarPhase::Map(map);
         Ok(None)
     }
 
     /// Makes an entry of its header, the blocks of its map, and the extensions before it.
-    fn entry(&mut self, header: &Header, blocks: &[u8]) -> Result<Entry, Problem> {
+    fn entry(&mut self, header: &Header, blocks: &[u8]) -> Result<Entry, TarProblem> {
         if self.entries >= self.limits.entries {
-            return Err(Problem::Entries(self.limits.entries));
+            return Err(TarProblem::Entries(self.limits.entries));
         }
         self.overrides.check_proportion(self.entries)?;
         let mut entry = self.overrides.describe(header, self.limits.path_bytes)?;
@@ -326,7 +327,7 @@ impl Untar {
                 .segments(header, sparse, blocks, entry.size)?;
             // The segments are in order and within the file: their sum is no more than its size.
             if data != segments.iter().map(|segment| segment.length).sum::<u64>() {
-                return Err(Problem::SparseData);
+                return Err(TarProblem::SparseData);
             }
             entry.segments = Some(segments);
         }
@@ -337,12 +338,12 @@ impl Untar {
     }
 
     /// Skips this many bytes of data and their padding after the current block.
-    fn pass(&mut self, data: u64) -> Result<(), Problem> {
+    fn pass(&mut self, data: u64) -> Result<(), TarProblem> {
         self.padding = padding(data);
-        self.skip = data.checked_add(self.padding).ok_or(Problem::Beyond)?;
+        self.skip = data.checked_add(self.padding).ok_or(TarProblem::Beyond)?;
         let end = self.offset.checked_add(BLOCK as u64);
         let end = end.and_then(|start| start.checked_add(self.skip));
-        end.map(|_| ()).ok_or(Problem::Beyond)
+        end.map(|_| ()).ok_or(TarProblem::Beyond)
     }
 
     const fn advance(&mut self, bytes: usize) {
@@ -350,7 +351,7 @@ impl Untar {
         self.offset = self.offset.saturating_add(bytes as u64);
     }
 
-    const fn fail(&self, problem: Problem) -> TarError {
+    const fn fail(&self, problem: TarProblem) -> TarError {
         TarError {
             offset: self.offset,
             problem,

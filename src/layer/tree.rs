@@ -43,9 +43,9 @@ pub use self::{
     error::{Error, MAX_COMPONENTS, MAX_PATH},
     layers::Layers,
     lookup::SEEN,
-    node::{Child, Found, Node, Page, Sited},
+    node::{Child, ChildPage, Node, Resolved, Sited},
     path::check_path,
-    resolve::Follow,
+    resolve::FollowLinks,
     walk::{Walk, walk},
 };
 
@@ -54,13 +54,18 @@ use crate::layer::{
     tree::{lookup::Lookup, trail::Until},
 };
 
-/// Resolves a path. It need not begin with a slash. A path that ends in a slash must lead to a
-/// directory.
+/// Resolves a path in the file system of an image. It need not begin with a slash. A path that ends
+/// in a slash must lead to a directory.
+///
+/// # Errors
+///
+/// [`Error`] if nothing is there, if links lead nowhere, if the path is too long, or if the budget
+/// is spent.
 pub async fn resolve<L: Layers>(
     layers: &L,
     path: &[u8],
-    follow: Follow,
-) -> Result<Found, Error<L::Error>> {
+    follow: FollowLinks,
+) -> Result<Resolved, Error<L::Error>> {
     let mut lookup = Lookup::new(layers, layers.budget());
     let (mut found, _) = lookup.find(path, follow, &Until::END).await?;
     if let (Node::Entry(sited), None) = (&found.node, &found.target)
@@ -71,23 +76,29 @@ pub async fn resolve<L: Layers>(
     Ok(found)
 }
 
-/// Lists a directory: up to `limit` names that come after `after`. A page is shorter, or even
-/// empty, if the entries take much memory or much work to find. [`Page::last`] is the name to
-/// resume after.
+/// Lists a directory of an image: up to `limit` names that come after `after`, in the order of
+/// bytes.
+///
+/// A page is shorter, or even empty, if the entries take much memory or much work to find.
+/// [`ChildPage::last`] is the name to resume after.
+///
+/// # Errors
+///
+/// Those of [`resolve()`], and [`Error::NotADirectory`] if the path leads to anything else.
 pub async fn list<L: Layers>(
     layers: &L,
     path: &[u8],
     after: Option<&[u8]>,
     limit: usize,
-) -> Result<Page, Error<L::Error>> {
+) -> Result<ChildPage, Error<L::Error>> {
     let budget = layers.budget();
     let mut lookup = Lookup::new(layers, budget.clone());
-    let (found, trail) = lookup.find(path, Follow::All, &Until::END).await?;
+    let (found, trail) = lookup.find(path, FollowLinks::All, &Until::END).await?;
     if !found.node.is_directory() {
         return Err(Error::NotADirectory { path: found.path });
     }
     let mut listing = lookup.open(trail, after).await?;
-    let mut page = Page::default();
+    let mut page = ChildPage::default();
     let mut weight = 0;
     while let Some((name, node)) = lookup.next(&mut listing).await? {
         if let Some(node) = node {
@@ -115,7 +126,8 @@ pub async fn list<L: Layers>(
 
 impl<'a, L: Layers> Lookup<'a, L> {}
 
-/// The memory that makes a page full.
+/// The memory of entries that makes a page full, in bytes.
+#[doc(hidden)]
 pub const MAX_WEIGHT: usize = 512 * 1024;
 
 #[cfg(test)]

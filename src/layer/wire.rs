@@ -30,9 +30,9 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Reads these forms. `None` if the bytes have another form.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+pub(crate) struct WireReader<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> WireReader<'a> {
     /// The next `length` bytes.
     pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_was_written() {
+    fn wire_values_survive_a_round_trip() {
         let mut out = Vec::new();
         let numbers = [0, 1, 127, 128, 300, u64::MAX / 2, u64::MAX];
         let signed = [0, -1, 1, i64::MIN, i64::MAX];
@@ -102,7 +102,7 @@ mod tests {
             .iter()
             .for_each(|number| put_signed(&mut out, *number));
         put_bytes(&mut out, b"text");
-        let mut reader = Reader(&out);
+        let mut reader = WireReader(&out);
         assert!(
             numbers
                 .iter()
@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_cut_or_too_long() {
-        assert_eq!(Reader(&[0x80]).number(), None);
-        assert_eq!(Reader(&[0xff; 11]).number(), None);
+    fn truncated_and_oversized_wire_values_are_refused() {
+        assert_eq!(WireReader(&[0x80]).number(), None);
+        assert_eq!(WireReader(&[0xff; 11]).number(), None);
         assert_eq!(
-            Reader(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]).number(),
+            WireReader(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]).number(),
             None
         );
-        assert_eq!(Reader(&[3, 1, 2]).bytes(), None);
-        assert_eq!(Reader(&[1, 2]).array::<3>(), None);
+        assert_eq!(WireReader(&[3, 1, 2]).bytes(), None);
+        assert_eq!(WireReader(&[1, 2]).array::<3>(), None);
     }
 }

@@ -26,12 +26,13 @@ use ruzstd::{
 };
 
 use crate::layer::zstd::{
-    error::Problem,
+    error::ZstdProblem,
     frame::{Frame, MAGIC, header_length, number},
     limits::{HELD_UNIT, MAX_UNITS, MAX_WINDOW, STRETCH},
 };
 
-/// What the decoder found.
+/// A part of a zstd stream, in the order of the stream.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Event<'a> {
     /// A frame begins: decoding can begin here.
@@ -46,6 +47,7 @@ pub enum Event<'a> {
 }
 
 /// Decodes zstd, from the beginning of the stream or of any frame.
+#[doc(hidden)]
 pub struct Unzstd {
     decoder: FrameDecoder,
     limit: u64,
@@ -130,7 +132,7 @@ impl Unzstd {
         }
         let result = self.decode(bytes, &mut each);
         if result.is_err() && self.failed.is_none() {
-            self.fail(Problem::Refused);
+            self.fail(ZstdProblem::Refused);
         }
         result
     }
@@ -145,7 +147,7 @@ impl Unzstd {
             return Ok(());
         }
         let offset = self.input + self.gathered.len() as u64;
-        Err(self.fail_at(offset, Problem::End))
+        Err(self.fail_at(offset, ZstdProblem::End))
     }
 
     fn decode<E: From<ZstdError>>(
@@ -225,7 +227,7 @@ impl Unzstd {
             Some(_) | None => 0,
         };
         if u64::from(self.stretch.1) > u64::from(MAX_UNITS) + held / HELD_UNIT {
-            return Err(self.fail(Problem::Units));
+            return Err(self.fail(ZstdProblem::Units));
         }
         Ok(())
     }
@@ -244,11 +246,11 @@ impl Unzstd {
         let frame = Frame::parse(fields, self.output).map_err(|problem| self.fail(problem))?;
         if frame.window > self.limit {
             let (needed, limit) = (frame.window, self.limit);
-            return Err(self.fail(Problem::Window { needed, limit }).into());
+            return Err(self.fail(ZstdProblem::Window { needed, limit }).into());
         }
         self.decoder
             .reset(bytes)
-            .map_err(|_| self.fail(Problem::Block))?;
+            .map_err(|_| self.fail(ZstdProblem::Block))?;
         each(Event::Frame {
             input: self.input,
             output: self.output,
@@ -265,14 +267,14 @@ impl Unzstd {
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if frame.literals(bytes) > frame.block_limit() {
-            return Err(self.fail(Problem::Block).into());
+            return Err(self.fail(ZstdProblem::Block).into());
         }
         self.decoder
             .decode_blocks(bytes, BlockDecodingStrategy::UptoBlocks(1))
-            .map_err(|_| self.fail(Problem::Block))?;
+            .map_err(|_| self.fail(ZstdProblem::Block))?;
         let came = self.output - frame.start + self.decoder.can_collect() as u64;
         if frame.content.is_some_and(|content| came > content) {
-            return Err(self.fail(Problem::Length).into());
+            return Err(self.fail(ZstdProblem::Length).into());
         }
         let mut sink = Sink {
             each,
@@ -286,32 +288,32 @@ impl Unzstd {
         }
         self.output += sink.taken;
         sink.result?;
-        drained.map_err(|_| self.fail(Problem::Block))?;
+        drained.map_err(|_| self.fail(ZstdProblem::Block))?;
         self.input += bytes.len() as u64;
         if !self.decoder.is_finished() {
             self.frame = Some(frame);
             return Ok(());
         }
         if frame.content.is_some_and(|content| came < content) {
-            return Err(self.fail(Problem::Length).into());
+            return Err(self.fail(ZstdProblem::Length).into());
         }
         let check = self.decoder.get_checksum_from_data();
         if frame.has_check && check != self.decoder.get_calculated_checksum() {
-            return Err(self.fail(Problem::Check).into());
+            return Err(self.fail(ZstdProblem::Check).into());
         }
         Ok(())
     }
 
-    fn fail(&mut self, problem: Problem) -> ZstdError {
+    fn fail(&mut self, problem: ZstdProblem) -> ZstdError {
         // Only another frame may follow a frame.
         let problem = match problem {
-            Problem::Magic if self.input > self.start => Problem::Garbage,
+            ZstdProblem::Magic if self.input > self.start => ZstdProblem::Garbage,
             problem => problem,
         };
         self.fail_at(self.input, problem)
     }
 
-    fn fail_at(&mut self, offset: u64, problem: Problem) -> ZstdError {
+    fn fail_at(&mut self, offset: u64, problem: ZstdProblem) -> ZstdError {
         let error = ZstdError { offset, problem };
         self.failed = Some(error.clone());
         error

@@ -9,19 +9,19 @@ use futures_util::{
 
 use crate::store::StoreError;
 
-/// A stream in memory, or one that breaks off.
+/// A stream in memory, whole or one that breaks off.
 #[derive(Debug)]
 pub enum MemoryBody {
     /// These bytes, then the end.
     Bytes(Vec<u8>),
-    /// These bytes, then a failure: a client that went away.
+    /// These bytes, then [`StoreError::Failed`], as if the client had disconnected.
     Broken(Vec<u8>),
-    /// These items, each produced when it is read.
+    /// These chunks, each produced when it is read.
     Made(MadeItems),
 }
 
 impl MemoryBody {
-    /// Reads it to its end.
+    /// Reads the stream to its end.
     ///
     /// # Errors
     ///
@@ -30,12 +30,12 @@ impl MemoryBody {
         self.into_stream().try_concat().await
     }
 
-    /// Its chunks.
+    /// The chunks of the stream. An error is the last item.
     pub fn into_stream(self) -> LocalBoxStream<'static, Result<Vec<u8>, StoreError>> {
         match self {
             Self::Bytes(bytes) => stream::iter([Ok(bytes)]).boxed_local(),
             Self::Broken(bytes) => {
-                let gone = StoreError::Failed("the client went away".to_owned());
+                let gone = StoreError::Failed("the client disconnected".to_owned());
                 stream::iter([Ok(bytes), Err(gone)]).boxed_local()
             }
             Self::Made(MadeItems(items)) => items,
@@ -46,7 +46,7 @@ impl MemoryBody {
 /// The chunks of a stream, as they are read.
 pub(super) type Items = LocalBoxStream<'static, Result<Vec<u8>, StoreError>>;
 
-/// Items that are produced when they are read.
+/// The chunks of a stream, which are produced when they are read.
 pub struct MadeItems(pub Items);
 
 impl fmt::Debug for MadeItems {

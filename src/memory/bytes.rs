@@ -9,7 +9,7 @@ use crate::{
     store::{Bytes, StoreError},
 };
 
-/// Bytes that clones share.
+/// Bytes in memory that clones share.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MemoryBytes(pub(super) Rc<[u8]>);
 

@@ -29,6 +29,8 @@ use crate::{
 
 /// A host whose clock is set, whose random bytes follow from a seed, and which reaches no other
 /// server. Clones share all state.
+///
+/// It keeps the last 1,000 lines of the log, and its rate limiter admits every sign-in.
 #[derive(Clone)]
 pub struct MemoryHost {
     now: Rc<Cell<Timestamp>>,
@@ -41,7 +43,7 @@ pub struct MemoryHost {
 const MAX_LINES: usize = 1_000;
 
 impl MemoryHost {
-    /// Creates a host with the seed of its random bytes, whose clock stands at a time.
+    /// Creates a host whose clock stands at `now`. The same seed yields the same random bytes.
     pub fn new(seed: [u8; 16], now: Timestamp) -> Self {
         Self {
             now: Rc::new(Cell::new(now)),
@@ -56,7 +58,7 @@ impl MemoryHost {
         &self.now
     }
 
-    /// The last lines of the log.
+    /// The last lines of the log, the oldest first: level, message and fields.
     pub fn lines(&self) -> Vec<String> {
         self.log.borrow().iter().cloned().collect()
     }
@@ -209,7 +211,7 @@ mod tests {
 
     /// RFC 7914, section 11.
     #[test]
-    fn derives_keys_by_pbkdf2() {
+    fn the_memory_host_derives_keys_by_pbkdf2() {
         for (password, salt, iterations, expected) in [
             (
                 "passwd",
@@ -231,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn moves_its_clock_by_sleeping() {
+    fn sleeping_advances_the_clock_of_the_memory_host() {
         let host = host();
         pollster::block_on(host.sleep(Duration::from_secs(2)));
         assert_eq!(host.now(), Timestamp(3_000));
     }
 
     #[test]
-    fn gives_other_random_bytes_each_time_and_the_same_for_one_seed() {
+    fn random_bytes_of_the_memory_host_differ_and_follow_the_seed() {
         let (one, two) = (host(), host());
         assert_ne!(one.random(), one.random());
         two.random();
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_last_lines_of_the_log() {
+    fn the_memory_host_keeps_the_last_log_lines() {
         let host = host();
         for number in 0..1_001 {
             host.log(Level::Info, "line", &[("number", &number.to_string())]);

@@ -1,9 +1,9 @@
 //! The platform in memory.
 
 use crate::{
-    memory::{host::MemoryHost, store::Memory, values::MemoryValues},
+    memory::{host::MemoryHost, store::MemoryObjects, values::MemoryValues},
     platform::Composed,
 };
 
-/// A platform of stores, streams and a host in memory.
-pub type MemoryPlatform = Composed<Memory, MemoryValues, MemoryHost>;
+/// The platform in memory, as [`Registry`](crate::registry::Registry) takes it.
+pub type MemoryPlatform = Composed<MemoryObjects, MemoryValues, MemoryHost>;

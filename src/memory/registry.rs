@@ -7,7 +7,7 @@ use http::Response;
 
 use crate::{
     memory::{
-        body::MemoryBody, host::MemoryHost, platform::MemoryPlatform, store::Memory,
+        body::MemoryBody, host::MemoryHost, platform::MemoryPlatform, store::MemoryObjects,
         values::MemoryValues,
     },
     metrics::Metrics,
@@ -17,7 +17,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Creates a registry in memory, in which everyone may push, pull and delete.
+/// Creates a registry in memory, in which everyone may pull, push, overwrite and delete.
 ///
 /// Its clock stands still at the Unix epoch, and its identifiers can be guessed: it is for tests.
 ///
@@ -31,7 +31,7 @@ pub fn open_registry() -> Result<Registry<MemoryPlatform>, Box<dyn error::Error>
         _ => None,
     })?;
     let host = MemoryHost::new([0; 16], Timestamp(0));
-    let cold = Memory::timed(host.clock().clone());
+    let cold = MemoryObjects::timed(host.clock().clone());
     let (warm, metrics) = (MemoryValues::default(), Rc::new(Metrics::new()?));
     Ok(Registry::new(cold, warm, host, settings, metrics))
 }
@@ -43,7 +43,8 @@ const EVERYTHING: &str = r#"[{
     "may": ["pull", "push", "overwrite", "delete"]
 }]"#;
 
-/// Answers a request, reads the body of the response, and does the work that is left for after it.
+/// Answers a request, reads the body of the response, and does the work that remains after it. It
+/// does the part of a server for a registry in memory.
 ///
 /// # Errors
 ///

@@ -19,8 +19,10 @@ use crate::{
 
 /// Objects in memory, with the guarantees of [`Objects`]. Each operation is done at once, so all
 /// callers see the same order.
+///
+/// The default has no clock: no object ages.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct MemoryObjects {
     objects: Contents,
     clock: Option<Rc<Cell<Timestamp>>>,
 }
@@ -28,8 +30,9 @@ pub struct Memory {
 /// Objects by their keys, each with its metadata.
 type Contents = RefCell<BTreeMap<String, (Meta, Vec<u8>)>>;
 
-impl Memory {
-    /// Makes a store that takes its times from a clock. Without a clock, no object ages.
+impl MemoryObjects {
+    /// Makes a store that takes the times of writes from a clock, such as
+    /// [`MemoryHost::clock`](crate::memory::MemoryHost::clock).
     pub fn timed(clock: Rc<Cell<Timestamp>>) -> Self {
         Self {
             clock: Some(clock),
@@ -37,12 +40,12 @@ impl Memory {
         }
     }
 
-    /// The keys of all objects, in their order.
+    /// The keys of all objects, in the order of their bytes.
     pub fn keys(&self) -> Vec<String> {
         self.objects.borrow().keys().cloned().collect()
     }
 
-    /// The bytes of an object.
+    /// A copy of the bytes of an object. `None` if there is no object.
     pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
         self.objects
             .borrow()
@@ -72,7 +75,7 @@ fn find(
     Ok(Some((meta.clone(), bytes)))
 }
 
-impl Objects for Memory {
+impl Objects for MemoryObjects {
     type Body = MemoryBody;
     type Bytes = MemoryBytes;
 

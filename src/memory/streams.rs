@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Streams in memory.
+/// The operations on streams in memory, without a host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryStreams;
 
@@ -116,7 +116,7 @@ impl Streams for MemoryStreams {
     async fn discard(&self, _body: MemoryBody) {}
 }
 
-/// A stream in memory that is being read.
+/// A stream in memory that is read piece by piece.
 pub struct MemoryReader {
     items: Items,
     rest: Cursor<Vec<u8>>,
@@ -166,12 +166,12 @@ impl Reader for MemoryReader {
     async fn give_up(self) {}
 }
 
-/// A hash of bytes in memory.
+/// A hash that is computed in memory.
 #[derive(Debug)]
-pub struct MemoryHasher(State);
+pub struct MemoryHasher(HashState);
 
 #[derive(Debug)]
-enum State {
+enum HashState {
     Sha256(Sha256),
     Sha512(Sha512),
 }
@@ -179,15 +179,15 @@ enum State {
 impl MemoryHasher {
     fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+            Algorithm::Sha256 => HashState::Sha256(Sha256::new()),
+            Algorithm::Sha512 => HashState::Sha512(Sha512::new()),
         })
     }
 
     fn add(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha256(hash) => hash.update(bytes),
-            State::Sha512(hash) => hash.update(bytes),
+            HashState::Sha256(hash) => hash.update(bytes),
+            HashState::Sha512(hash) => hash.update(bytes),
         }
     }
 }
@@ -202,8 +202,8 @@ impl Hasher for MemoryHasher {
 
     async fn finish(self) -> Result<Digest, StoreError> {
         let digest = match self.0 {
-            State::Sha256(hash) => Digest::from_hash(Algorithm::Sha256, &hash.finalize()),
-            State::Sha512(hash) => Digest::from_hash(Algorithm::Sha512, &hash.finalize()),
+            HashState::Sha256(hash) => Digest::from_hash(Algorithm::Sha256, &hash.finalize()),
+            HashState::Sha512(hash) => Digest::from_hash(Algorithm::Sha512, &hash.finalize()),
         };
         digest.ok_or_else(|| StoreError::Failed("a hash has another length".to_owned()))
     }

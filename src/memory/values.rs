@@ -7,21 +7,22 @@ use crate::{
     store::{StoreError, Values},
 };
 
-/// Values in memory. They do not expire: only [`MemoryValues::forget`] and deletions remove them.
+/// A cache of values in memory. They do not expire: only [`MemoryValues::forget`] and deletions
+/// remove them.
 #[derive(Debug, Default)]
 pub struct MemoryValues {
     values: RefCell<BTreeMap<String, (MemoryBytes, Duration)>>,
 }
 
 impl MemoryValues {
-    /// The keys of all values, each with the time to live that it was written with.
+    /// The keys of all values in order, each with the time to live that it was written with.
     pub fn keys(&self) -> Vec<(String, Duration)> {
         let values = self.values.borrow();
         let keys = values.iter().map(|(key, (_, time))| (key.clone(), *time));
         keys.collect()
     }
 
-    /// Removes all values.
+    /// Removes all values, as a cache may at any time.
     pub fn forget(&self) {
         self.values.borrow_mut().clear();
     }

@@ -19,7 +19,7 @@ macro_rules! inventory {
 
         /// The gauges of the inventory.
         #[derive(Debug)]
-        pub struct Inventory {
+        pub struct InventoryMetrics {
             $($all: IntGauge,)*
             repositories: Repositories,
         }
@@ -29,7 +29,7 @@ macro_rules! inventory {
             $($of: IntGaugeVec,)*
         }
 
-        impl Inventory {
+        impl InventoryMetrics {
             /// Makes the gauges, and enters them into a registry.
             pub(super) fn enter(registry: &Registry) -> Result<Self, Error> {
                 let gauge = |what: &str, help| {
@@ -52,13 +52,13 @@ macro_rules! inventory {
                 })
             }
 
-            /// Sets the numbers of the whole store, and clears those of all repositories.
+            /// Shows the numbers of the whole store, and removes those of all repositories.
             pub fn show(&self, all: All) {
                 $(self.$all.set(all.$all.try_into().unwrap_or(i64::MAX));)*
                 $(self.repositories.$of.reset();)*
             }
 
-            /// Sets the numbers of one repository.
+            /// Shows the numbers of one repository, by its name.
             pub fn show_of(&self, repository: &str, of: Of) {
                 $({
                     let gauge = self.repositories.$of.with_label_values(&[repository]);
@@ -71,24 +71,27 @@ macro_rules! inventory {
 
 inventory! {
     all {
-    began_seconds, "When the round of the sweep began that has counted, since the Unix epoch";
+    began_seconds, "Start of the sweep's round that counted, in seconds since the Unix epoch";
     blobs, "Blobs";
     bytes, "Bytes of blobs, each blob once";
-    undivided_bytes, "Bytes of blobs, each blob once for each manifest that names it: what would be stored if nothing were shared";
+    undivided_bytes, "Bytes of blobs, each blob once for each manifest that references it: the size without deduplication";
     manifests, "Manifests";
     tags, "Tags";
-    uploads, "Uploads under way, or given up and not swept yet";
-    extent_bytes, "Bytes of extents, those of blobs and of uploads";
+    uploads, "Uploads in progress, or abandoned and not yet swept";
+    extent_bytes, "Bytes of extents, of blobs and of uploads";
     }
     of {
     blobs, "Blobs of a repository";
     bytes, "Bytes of blobs of a repository, each blob once";
-    undivided_bytes, "Bytes of blobs of a repository, each blob once for each manifest that names it";
+    undivided_bytes, "Bytes of blobs of a repository, each blob once for each manifest that references it";
     manifests, "Manifests of a repository";
     tags, "Tags of a repository";
     }
 }
 
 fn options(name: &str, help: &str) -> Opts {
-    Opts::new(name, format!("{help}; as the sweep has counted it last."))
+    Opts::new(
+        name,
+        format!("{help}; counted by the last round of the sweep."),
+    )
 }

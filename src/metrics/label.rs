@@ -1,18 +1,18 @@
 //! The labels of metrics.
 
-/// Why a tier was skipped.
+/// The reason why a tier was skipped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
-    /// It failed.
+    /// The tier returned an error.
     Failed,
-    /// It took too long.
+    /// The timeout passed.
     Late,
-    /// It returned wrong content.
+    /// The value failed verification.
     Poisoned,
 }
 
 impl Fault {
-    /// The name in metrics and the log.
+    /// The label in metrics and the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -22,14 +22,14 @@ impl Fault {
     }
 }
 
-/// Why a value left a tier, other than by eviction.
+/// The reason why a value left a tier, other than by eviction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Demotion {
-    /// It expired.
+    /// The value expired.
     Expired,
-    /// A push or a deletion changed it.
+    /// A push or a deletion changed the value.
     Changed,
-    /// It failed verification.
+    /// The value failed verification.
     Poisoned,
 }
 
@@ -43,24 +43,25 @@ impl Demotion {
     }
 }
 
-/// A class of operation, as the platform bills them.
+/// A class of store operations, as the platform bills them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Operation {
-    /// The cold tier: a write, a listing, or a step of a multipart upload.
+pub enum OperationClass {
+    /// An operation of class A of the cold tier: a write, a listing, or a step of a multipart
+    /// upload.
     A,
-    /// The cold tier: a read.
+    /// An operation of class B of the cold tier: a read.
     B,
-    /// The cold tier: a deletion, which is free.
+    /// A deletion of the cold tier, which is free.
     Delete,
-    /// The warm tier: a read.
+    /// A read of the warm tier.
     WarmRead,
-    /// The warm tier: a write.
+    /// A write of the warm tier.
     WarmWrite,
-    /// The warm tier: a deletion.
+    /// A deletion of the warm tier.
     WarmDelete,
 }
 
-impl Operation {
+impl OperationClass {
     pub(super) const ALL: [(Self, [&'static str; 2]); 6] = [
         (Self::A, ["cold", "a"]),
         (Self::B, ["cold", "b"]),
@@ -74,26 +75,26 @@ impl Operation {
 /// The outcome of a request to an upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UpstreamOutcome {
-    /// It answered with a status.
+    /// The upstream answered with this status.
     Answered(u16),
-    /// It took too long.
+    /// The timeout passed.
     Late,
-    /// It could not be reached.
+    /// The upstream could not be reached.
     Failed,
 }
 
 /// The outcome of a step of a pass over a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum PassOutcome {
     /// The layer is indexed.
     Indexed,
     /// The layer can't be indexed.
     Refused,
-    /// The pass goes on later.
+    /// The pass has paused, and resumes later.
     Paused,
 }
 
-impl Outcome {
+impl PassOutcome {
     pub(super) const ALL: [Self; 3] = [Self::Indexed, Self::Refused, Self::Paused];
 
     pub(super) const fn name(self) -> &'static str {
@@ -108,9 +109,9 @@ impl Outcome {
 /// The purpose of a decompression.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Inflating {
-    /// A layer, to index it.
+    /// A pass over a layer, to index it.
     Pass,
-    /// A span of one, to read it.
+    /// The read of a span of a layer.
     Span,
 }
 

@@ -7,7 +7,7 @@ use prometheus::{
     Registry,
 };
 
-use crate::metrics::{inventory::Inventory, label::Operation};
+use crate::metrics::{inventory::InventoryMetrics, label::OperationClass};
 
 /// A kind of metric that is made from options and labels.
 trait Metric: Sized {
@@ -50,7 +50,7 @@ macro_rules! metrics {
             /// The layers that have a counter of their own.
             pub(super) counted_layers: RefCell<BTreeSet<String>>,
             /// The inventory, as the sweep counted it last.
-            pub inventory: Inventory,
+            pub inventory: InventoryMetrics,
             $(#[doc = $help] $visibility $field: $type,)*
         }
 
@@ -60,10 +60,10 @@ macro_rules! metrics {
                 let operations = options(OPERATIONS.0, OPERATIONS.1);
                 let operations = IntCounterVec::enter(&registry, operations, &["tier", "class"])?;
                 Ok(Self {
-                    operations: Operation::ALL
+                    operations: OperationClass::ALL
                         .map(|(_, labels)| operations.with_label_values(&labels)),
                     counted_layers: RefCell::default(),
-                    inventory: Inventory::enter(&registry)?,
+                    inventory: InventoryMetrics::enter(&registry)?,
                     $($field: $type::enter(&registry, options($name, $help), &[$($label),*])?,)*
                     registry,
                 })
@@ -76,59 +76,59 @@ metrics! {
     pub(super) requests: IntCounterVec, "strata_requests_total", ["route", "method", "status"],
         "Requests answered";
     pub(super) durations: HistogramVec, "strata_request_duration_seconds", ["route"],
-        "Time from a request to the head of its response, as far as the clock moved: at the edge it moves while something is awaited";
+        "Seconds from a request to the head of its response; at the edge the clock advances only during I/O";
     pub in_flight: IntGauge, "strata_requests_in_flight", [],
-        "Requests being answered";
+        "Requests in progress";
     pub received: IntCounter, "strata_received_bytes_total", [],
-        "Bytes of request bodies that were read";
+        "Bytes read of request bodies";
     pub sent: IntCounter, "strata_sent_bytes_total", [],
         "Bytes of response bodies, as announced";
     pub(super) hits: IntCounterVec, "strata_tier_hits_total", ["tier", "kind"],
-        "Reads that a tier answered";
+        "Reads that a tier answered: hits";
     pub(super) misses: IntCounterVec, "strata_tier_misses_total", ["tier", "kind"],
-        "Reads that a tier could not answer";
+        "Reads that a tier could not answer: misses";
     pub(super) stores: IntCounterVec, "strata_tier_stores_total", ["tier", "kind"],
-        "Values put into a tier";
+        "Values inserted into a tier";
     pub(super) evictions: IntCounterVec, "strata_tier_evictions_total", ["tier", "kind"],
-        "Values that left memory for want of room";
+        "Values evicted from memory";
     pub(super) demotions: IntCounterVec, "strata_tier_demotions_total", ["tier", "kind", "reason"],
-        "Values that were taken out of a tier, by reason";
+        "Values removed from a tier, by reason";
     pub(super) faults: IntCounterVec, "strata_tier_errors_total", ["tier", "kind", "reason"],
-        "Times that a tier was passed over, by reason";
+        "Reads and writes that bypassed a tier, by reason";
     pub(super) held: IntGaugeVec, "strata_tier_held_bytes", ["tier", "kind"],
         "Bytes of the values that a tier of this isolate holds";
     pub hot_bytes: IntGauge, "strata_hot_bytes", [],
-        "Bytes of memory that the hot tier takes, with what it needs to find them";
+        "Bytes of memory that the hot tier uses, its bookkeeping included";
     pub(super) promotions: IntCounterVec, "strata_tier_promotions_total", ["kind"],
-        "Values that earned a place in the warm tier";
+        "Values promoted to the warm tier";
     pub warm_written: IntCounter, "strata_warm_written_bytes_total", [],
         "Bytes written to the warm tier";
     pub warm_saved: IntCounter, "strata_warm_compression_saved_bytes_total", [],
-        "Bytes that compression kept from being written to the warm tier";
+        "Bytes that compression saved in writes to the warm tier";
     pub(super) joins: IntCounterVec, "strata_single_flight_joins_total", ["kind"],
-        "Reads that waited for another request's read of the same thing";
+        "Reads that joined another request's read of the same object";
     pub(super) passes: IntCounterVec, "strata_layer_passes_total", ["outcome"],
-        "Steps of passes over layers, by what came of them: indexed, refused, or paused to be gone on with";
+        "Steps of passes over layers, by outcome: indexed, refused, or paused to resume later";
     pub(super) refusals: IntCounterVec, "strata_layer_refusals_total", ["reason"],
         "Layers that can't be indexed, by reason";
     pub(super) inflations: IntCounterVec, "strata_inflate_operations_total", ["what"],
-        "Times that something was inflated: a step of a pass over a layer, or a span of one";
+        "Decompressions of layers: a step of a pass, or a span";
     pub(super) inflated: IntCounterVec, "strata_inflated_bytes_total", ["what"],
-        "Bytes that came out of it";
+        "Bytes decompressed from layers";
     pub(super) layer_reads: IntCounterVec, "strata_layer_reads_total", ["layer"],
-        "Files and directories read, by layer; beyond some number of layers, of all others together";
+        "Files and directories read, by layer; beyond a number of layers all others are one";
     pub index_bytes: IntCounter, "strata_index_stored_bytes_total", [],
-        "Bytes of indexes of layers that were stored, and of what is stored beside them";
+        "Bytes stored of indexes of layers, and of the spans beside them";
     pub layer_ranges: IntCounter, "strata_layer_range_requests_total", [],
-        "Ranges of layers that were asked of the cold tier to read files";
+        "Ranges of layers requested from the cold tier to read files";
     pub layer_range_bytes: IntCounter, "strata_layer_range_bytes_total", [],
-        "Bytes of ranges of layers that were asked of the cold tier to read files";
+        "Bytes of the ranges of layers requested from the cold tier to read files";
     pub(super) upstream_requests: IntCounterVec, "strata_upstream_requests_total", ["upstream", "method", "status"],
         "Requests to upstreams, by the status of the reply: late or failed without a reply, other if the status is not from 100 to 599";
     pub(super) upstream_remaining: IntGaugeVec, "strata_upstream_ratelimit_remaining", ["upstream"],
-        "Requests that an upstream still allows, as it last said";
+        "Requests that an upstream still allows, by its last response";
     pub(super) stale: IntCounterVec, "strata_stale_served_total", ["upstream", "reason"],
-        "Answers from what is stored where an upstream should have been asked again, by the reason why it was not heard";
+        "Stale objects served because the upstream could not be asked, by reason";
     pub blobs: IntCounter, "strata_blobs_stored_total", [],
         "Blobs stored";
     pub blob_bytes: IntCounter, "strata_blob_stored_bytes_total", [],
@@ -136,23 +136,23 @@ metrics! {
     pub deduplicated: IntCounter, "strata_blob_deduplicated_bytes_total", [],
         "Bytes of blobs that were pushed or mounted and stored already";
     pub(super) swept: IntCounterVec, "strata_swept_total", ["what"],
-        "What the sweep has removed, by what it was";
+        "Objects that the sweep removed, by kind";
     pub(super) swept_bytes: IntCounter, "strata_swept_bytes_total", [],
-        "Bytes of the store that the sweep has removed";
+        "Bytes that the sweep removed";
     pub(super) scrubbed: IntCounterVec, "strata_scrub_checked_total", ["what"],
-        "What the scrub has looked at, by what it was";
+        "Objects that the scrub verified, by kind";
     pub(super) scrubbed_bytes: IntCounter, "strata_scrub_bytes_total", [],
-        "Bytes that the scrub has read and hashed";
+        "Bytes that the scrub read and hashed";
     pub(super) scrub_found: IntCounterVec, "strata_scrub_found_total", ["found", "what"],
-        "What the scrub has found that is not as it should be, by what is wrong and what it was";
+        "Problems that the scrub found, by problem and by kind of object";
     pub(super) scrub_repaired: IntCounterVec, "strata_scrub_repaired_total", ["repair", "what"],
-        "What the scrub has repaired, by how and what it was";
+        "Repairs of the scrub, by repair and by kind of object";
 }
 
 /// The operations, of which each class has a counter of its own.
 const OPERATIONS: (&str, &str) = (
     "strata_operations_total",
-    "Operations by class: of the cold tier a, b and delete as the platform bills them, of the warm tier read, write and delete",
+    "Store operations, by tier and class: a, b and delete of the cold tier, as the platform bills them; read, write and delete of the warm tier",
 );
 
 fn options(name: &str, help: &str) -> Opts {

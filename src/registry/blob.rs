@@ -22,12 +22,12 @@ use crate::{
     },
     store::{
         Bytes, Meta, Piece, StoreError, Streams as _,
-        bucket::{Bucket, Part},
+        bucket::{Bucket, StreamPart},
         document::{BlobKind, Reason, Record, from_json, is_blob},
         key::{Key, Prefix},
-        tiers::{Known, Tiers, Wanted},
+        tiers::{KnownLink, Tiers, Wanted},
         trace::Trace,
-        warm::Content,
+        warm::TierContent,
     },
     tier::{Kind, Tier},
     upload::Extent,
@@ -78,7 +78,7 @@ impl<P: Platform> Blobs<P> {
             return Ok(None);
         };
         self.grants.link(name, digest, &fresh, right).await;
-        let known = Known::new(fresh, right, self.host.now());
+        let known = KnownLink::new(fresh, right, self.host.now());
         let opened = self.open_blob(pull, digest, &known, trace).await?;
         opened.map(Some).ok_or_else(|| {
             let found = format!("the bytes of {digest} are missing; push it again");
@@ -92,7 +92,7 @@ impl<P: Platform> Blobs<P> {
         &self,
         pull: &Pull<'_>,
         digest: &Digest,
-        known: &Known,
+        known: &KnownLink,
         trace: &Trace<P::Bytes>,
     ) -> Result<Option<Pulled<P>>, Error> {
         if pull.has(&etag(digest)) {
@@ -151,14 +151,14 @@ impl<P: Platform> Blobs<P> {
         name: &Name,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<Rc<Known>>, Error> {
+    ) -> Result<Option<Rc<KnownLink>>, Error> {
         let cold = async || {
             let asked = self.host.now();
             let readable = self.grants.readable(name, digest).await?;
-            let known = |Readable { record, right }| Known::new(record, right, asked);
+            let known = |Readable { record, right }| KnownLink::new(record, right, asked);
             Ok(readable.map(known))
         };
-        let is_right = |known: &Rc<Known>| self.grants.is_right(name, known.right);
+        let is_right = |known: &Rc<KnownLink>| self.grants.is_right(name, known.right);
         let mut found = self.tiers.link(name, digest, trace, cold).await?;
         if found.as_ref().is_some_and(|known| !is_right(known)) {
             // The link came with a warm manifest, written by an older version or before the name
@@ -175,7 +175,7 @@ impl<P: Platform> Blobs<P> {
         &self,
         pull: &Pull<'_>,
         digest: &Digest,
-        known: &Known,
+        known: &KnownLink,
         trace: &Trace<P::Bytes>,
     ) -> Result<Option<Pulled<P>>, Error> {
         let size = known.record.size();
@@ -228,14 +228,14 @@ impl<P: Platform> Blobs<P> {
     pub(super) async fn source<'a>(
         &self,
         digest: &Digest,
-        known: &'a Known,
+        known: &'a KnownLink,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<Source<'a, P::Bytes>>, Error> {
+    ) -> Result<Option<BlobSource<'a, P::Bytes>>, Error> {
         let size = known.record.size();
         if !self.tiers.policy().holds_blob(size) {
             trace.step("blob", Tier::Cold, Duration::ZERO);
             self.metrics.hit(Tier::Cold, Kind::Blob);
-            return Ok(Some(Source::Record(&known.record)));
+            return Ok(Some(BlobSource::Record(&known.record)));
         }
         let cold = async || {
             let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
@@ -247,10 +247,10 @@ impl<P: Platform> Blobs<P> {
                 Some(Body::Empty | Body::Bytes(_)) => P::Bytes::copy_from(b""),
             };
             let media_type = BLOB_TYPE.to_owned();
-            Ok(Some(Content { media_type, bytes }))
+            Ok(Some(TierContent { media_type, bytes }))
         };
         let content = self.tiers.content(Wanted::Blob(digest), trace, cold);
-        Ok(content.await?.map(Source::Held))
+        Ok(content.await?.map(BlobSource::Held))
     }
 
     /// Opens pieces as one stream.
@@ -258,11 +258,11 @@ impl<P: Platform> Blobs<P> {
     /// begins; then the result is `None`.
     pub(super) async fn open(
         &self,
-        mut pieces: Vec<Part<P::Body, P::Bytes>>,
+        mut pieces: Vec<StreamPart<P::Body, P::Bytes>>,
         length: u64,
     ) -> Result<Option<BodyOf<P>>, Error> {
         for piece in &mut pieces {
-            if let Part::Object(key, range) = piece {
+            if let StreamPart::Object(key, range) = piece {
                 let found = match self.store.get(key, *range).await {
                     Ok(found) => found,
                     // A record or a note is shorter than the bytes that it stands for: the range
@@ -278,18 +278,20 @@ impl<P: Platform> Blobs<P> {
                 };
                 if stands_for_bytes(&object.meta) {
                     // The blob was swept and pushed again by PATCH since the link was written, or
-                    // was set aside: these are not its bytes.
+                    // was quarantined: these are not its bytes.
                     self.host.discard(object.body).await;
                     return Ok(None);
                 }
-                *piece = Part::Piece(Piece::Stream(object.body));
+                *piece = StreamPart::Piece(Piece::Stream(object.body));
                 break;
             }
         }
         if pieces.len() == 1 {
             match pieces.pop() {
-                Some(Part::Piece(Piece::Stream(body))) => return Ok(Some(Body::Stream(body))),
-                Some(Part::Piece(Piece::Held(bytes))) => return Ok(Some(Body::Held(bytes))),
+                Some(StreamPart::Piece(Piece::Stream(body))) => {
+                    return Ok(Some(Body::Stream(body)));
+                }
+                Some(StreamPart::Piece(Piece::Held(bytes))) => return Ok(Some(Body::Held(bytes))),
                 Some(other) => pieces.push(other),
                 None => {}
             }
@@ -298,7 +300,7 @@ impl<P: Platform> Blobs<P> {
             (true, 0) => Body::Empty,
             // A response with a Content-Length must have its bytes.
             (true, _) => {
-                let problem = format!("nothing has the {length} bytes of the body");
+                let problem = format!("no extent has the {length} bytes of the body");
                 return Err(StoreError::Failed(problem).into());
             }
             (false, _) => Body::Stream(self.store.concatenate(&self.host, pieces, length)),
@@ -307,21 +309,21 @@ impl<P: Platform> Blobs<P> {
 }
 
 /// The source of a blob's bytes.
-pub(super) enum Source<'a, Y> {
+pub(super) enum BlobSource<'a, Y> {
     /// The platform's memory.
-    Held(Rc<Content<Y>>),
+    Held(Rc<TierContent<Y>>),
     /// The cold tier.
     Record(&'a Record),
 }
 
-impl<Y: Bytes> Source<'_, Y> {
+impl<Y: Bytes> BlobSource<'_, Y> {
     /// The pieces that cover a range of the bytes; none for an empty blob.
-    fn pieces<B>(&self, digest: &Digest, range: Option<ByteRange>) -> Vec<Part<B, Y>> {
+    fn pieces<B>(&self, digest: &Digest, range: Option<ByteRange>) -> Vec<StreamPart<B, Y>> {
         match (self, range) {
             (Self::Record(record), range) => locate(record, digest, range),
             (Self::Held(content), Some(range)) => {
                 let end = range.first() + range.length();
-                vec![Part::Piece(Piece::Held(
+                vec![StreamPart::Piece(Piece::Held(
                     content.bytes.slice(range.first(), end),
                 ))]
             }
@@ -335,11 +337,11 @@ pub(super) fn locate<B, Y>(
     record: &Record,
     digest: &Digest,
     range: Option<ByteRange>,
-) -> Vec<Part<B, Y>> {
+) -> Vec<StreamPart<B, Y>> {
     match record {
         Record::Bytes { size } => {
             let range = range.filter(|range| range.length() < *size);
-            vec![Part::Object(Key::blob(digest), range)]
+            vec![StreamPart::Object(Key::blob(digest), range)]
         }
         Record::Extents { extents, .. } => {
             let Some(range) = range else {
@@ -353,7 +355,7 @@ pub(super) fn locate<B, Y>(
                     .and_then(|last| ByteRange::new(offset, offset + last));
                 if let Some(part) = covered.and_then(|covered| covered.intersection(range)) {
                     let within = ByteRange::new(part.first() - offset, part.last() - offset);
-                    pieces.push(Part::Object(
+                    pieces.push(StreamPart::Object(
                         Key::extent(name),
                         within.filter(|within| within.length() < *size),
                     ));

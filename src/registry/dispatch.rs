@@ -42,42 +42,11 @@ struct InRepositoryRequest<'a, B> {
     trace: &'a Trace<B>,
 }
 
-fn require_lengths<B>(request: &Request<B>) -> Result<(), Error> {
-    if request.target.len() > MAX_TARGET {
-        let found = format!(
-            "path and query have {} bytes; at most {MAX_TARGET} are allowed",
-            request.target.len()
-        );
-        return Err(Error::new(Code::Unsupported, found).with_status(StatusCode::URI_TOO_LONG));
-    }
-    match request
-        .headers
-        .iter()
-        .find(|(_, value)| value.len() > MAX_HEADER)
-    {
-        Some((name, value)) => {
-            let found = format!(
-                "header {name} has {} bytes; at most {MAX_HEADER} are allowed",
-                value.len()
-            );
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            Err(Error::new(Code::Unsupported, found).with_status(status))
-        }
-        None => Ok(()),
-    }
-}
-
 /// The error for a client that closes an upload without naming its blob.
 fn unnamed() -> Error {
-    let found = "no query parameter digest, which names the blob that the upload is";
+    let found = "no query parameter digest: close an upload with the digest of its blob";
     Error::new(Code::DigestInvalid, found)
 }
-
-/// The most bytes of a path with its query.
-const MAX_TARGET: usize = 8 * 1024;
-
-/// The most bytes of a header: a token for many repositories fits.
-const MAX_HEADER: usize = 16 * 1024;
 
 impl<P: Platform> Registry<P> {
     /// Admits a request, and calls the service of its operation.
@@ -89,13 +58,14 @@ impl<P: Platform> Registry<P> {
         about: &About<'_>,
         trace: &Trace<P::Bytes>,
     ) -> Answer<P> {
-        require_lengths(request)?;
+        request.require_lengths()?;
         self.require_own_site(request, end_point.as_ref())?;
         match operation {
             Ok(Operation::IssueToken { scopes }) => self.token(request, scopes, about).await,
             Ok(Operation::Registry(operation)) => {
                 let (caller, _slot) = self.admit(request, end_point, about, trace).await?;
-                self.dispatch_registry(operation, &caller).await
+                let origin = origin(&self.settings, request);
+                self.dispatch_registry(operation, &caller, origin).await
             }
             Ok(Operation::In(name, operation)) => {
                 let (caller, _slot) = self.admit(request, end_point, about, trace).await?;
@@ -161,7 +131,12 @@ impl<P: Platform> Registry<P> {
     }
 
     /// Answers a request to an end-point of the registry.
-    async fn dispatch_registry(&self, operation: &RegistryOperation, caller: &Caller) -> Answer<P> {
+    async fn dispatch_registry(
+        &self,
+        operation: &RegistryOperation,
+        caller: &Caller,
+        origin: &str,
+    ) -> Answer<P> {
         use RegistryOperation as Op;
         match operation {
             Op::ShowMetrics => self.metrics().await,
@@ -170,7 +145,7 @@ impl<P: Platform> Registry<P> {
                 self.readiness.check().await?;
                 Ok(reply::health::healthy())
             }
-            Op::ListExtensions => Ok(reply::extensions::extensions()),
+            Op::ListExtensions => Ok(reply::extensions::extensions(origin)),
             Op::ListRepositories { limit, last } => {
                 let listed = self.lists.list_repositories(caller, *limit, last.as_ref());
                 Ok(reply::list::repositories(listed.await?))

@@ -44,7 +44,7 @@ pub(super) struct Grants<P: Platform> {
 pub(super) enum Look {
     /// It is not stored.
     Absent,
-    /// A note that the blob was set aside.
+    /// A note that the blob was quarantined.
     Aside(Meta),
     /// The place of its bytes.
     Present(Record),
@@ -239,7 +239,7 @@ impl<P: Platform> Grants<P> {
             BlobKind::Bytes => Look::Present(Record::Bytes { size: meta.size }),
             BlobKind::Aside => Look::Aside(meta),
             BlobKind::Extents { .. } => match self.store.text(&self.host, &key).await? {
-                // It was set aside since the `head`.
+                // It was quarantined since the `head`.
                 Some((meta, _)) if !is_blob(&meta) => Look::Aside(meta),
                 Some((_, text)) => Look::Present(from_json(&key, &text)?),
                 None => Look::Absent,

@@ -12,7 +12,7 @@ use crate::{
         grant::Grants,
         inside::{
             cache::{Blocks, Indexes},
-            layer::Progress,
+            layer::PassProgress,
         },
         mirror::Mirror,
         parts::Parts,
@@ -46,7 +46,7 @@ pub(super) struct Inside<P: Platform> {
     grants: Rc<Grants<P>>,
     blobs: Rc<Blobs<P>>,
     mirror: Rc<Mirror<P>>,
-    passes: Flights<Progress>,
+    passes: Flights<PassProgress>,
     /// Blocks of tables of contents, shared by all requests.
     blocks: Blocks,
     /// Indexes of layers that requests have open, shared by all requests.

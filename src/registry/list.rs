@@ -12,7 +12,7 @@ use crate::{
     access::Caller,
     digest::Digest,
     error::{Code, Error},
-    ledger::{Lease, Ledger, Memory},
+    ledger::{Lease, Ledger, MemoryKind},
     name::{Name, Tag},
     platform::Platform,
     registry::{bound::for_each, manifest::Manifests, parts::Parts, request::page_limit},
@@ -27,7 +27,7 @@ use crate::{
 
 /// A page of a list.
 #[derive(Debug)]
-pub(super) struct Page<T> {
+pub(super) struct ListPage<T> {
     pub(super) entries: Vec<T>,
     /// The query of the next page.
     pub(super) next: Option<String>,
@@ -118,7 +118,7 @@ impl<P: Platform> Lists<P> {
         name: &Name,
         limit: Option<u64>,
         last: Option<&Tag>,
-    ) -> Result<Page<String>, Error> {
+    ) -> Result<ListPage<String>, Error> {
         let stored = self.stored_tags(name, limit, last).await?;
         stored.ok_or_else(|| {
             let found = format!("repository {name} has never had a manifest");
@@ -132,7 +132,7 @@ impl<P: Platform> Lists<P> {
         name: &Name,
         limit: Option<u64>,
         last: Option<&Tag>,
-    ) -> Result<Option<Page<String>>, Error> {
+    ) -> Result<Option<ListPage<String>>, Error> {
         let limit = page_limit(limit, MAX_PAGE);
         let after = last.map(|tag| Key::tag(name, tag).to_string());
         // A tombstone is no tag, and has no bytes. So the listing needs no metadata, which would
@@ -152,7 +152,7 @@ impl<P: Platform> Lists<P> {
         }
         let last = tags.last().filter(|_| more);
         let next = last.map(|last| format!("n={limit}&last={last}"));
-        Ok(Some(Page {
+        Ok(Some(ListPage {
             entries: tags,
             next,
             lease: None,
@@ -165,7 +165,7 @@ impl<P: Platform> Lists<P> {
         &self,
         name: &Name,
         wanted: &WantedReferrers<'_>,
-    ) -> Result<Page<Referrer>, Error> {
+    ) -> Result<ListPage<Referrer>, Error> {
         let WantedReferrers {
             subject,
             artifact_type,
@@ -190,7 +190,7 @@ impl<P: Platform> Lists<P> {
         } = candidates;
         let lease = self
             .ledger
-            .wait_if_large(&self.host, Memory::Wasm, WEIGHT * length)
+            .wait_if_large(&self.host, MemoryKind::Wasm, WEIGHT * length)
             .await?;
         let mut found = for_each(candidates, |(digest, key, metadata, size)| async move {
             let Some(meta) = self.store.head(&Key::manifest(name, &digest)).await? else {
@@ -225,7 +225,7 @@ impl<P: Platform> Lists<P> {
             });
             format!("n={limit}&last={last}{}", filter.unwrap_or_default())
         });
-        Ok(Page {
+        Ok(ListPage {
             entries: referrers,
             next,
             lease,

@@ -8,7 +8,7 @@ use crate::{
     host::{Level, Log as _},
     platform::Platform,
     registry::{Registry, about::About, body::Body, headers::text, reply::ResponseOf},
-    settings::Log,
+    settings::LogScope,
     store::{Bytes as _, trace::Trace},
     tier::Tier,
 };
@@ -40,7 +40,7 @@ impl<P: Platform> Registry<P> {
         self.metrics.sent.inc_by(sent);
         self.metrics
             .answered(about.route, method, status.as_str(), took.as_secs_f64());
-        if self.settings.log == Log::Requests {
+        if self.settings.log == LogScope::Requests {
             let fields = [
                 ("request", about.id),
                 ("user", &about.user.borrow()),

@@ -21,7 +21,7 @@ use crate::{
         key::Key,
         tiers::{Tiers, Wanted},
         trace::Trace,
-        warm::{Content, Link},
+        warm::{Link, TierContent},
     },
     tier::Tier,
 };
@@ -64,7 +64,7 @@ impl<P: Platform> Manifests<P> {
         name: &Name,
         reference: &Reference,
         trace: &Trace<P::Bytes>,
-    ) -> Result<(Digest, Rc<Content<P::Bytes>>), Error> {
+    ) -> Result<(Digest, Rc<TierContent<P::Bytes>>), Error> {
         let unknown = || Error::manifest_unknown(name, reference);
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
@@ -90,7 +90,7 @@ impl<P: Platform> Manifests<P> {
         &self,
         name: &Name,
         digest: &Digest,
-    ) -> Result<Option<Content<P::Bytes>>, Error> {
+    ) -> Result<Option<TierContent<P::Bytes>>, Error> {
         let key = Key::manifest(name, digest);
         let Some(object) = self.store.get(&key, None).await? else {
             return Ok(None);
@@ -103,7 +103,7 @@ impl<P: Platform> Manifests<P> {
         let bytes = self.host.hold(object.body, object.meta.size).await?;
         // The stored media type counts only for bytes without one, which an older version accepted.
         let media_type = manifest::media_type(&bytes.to_vec()).unwrap_or(stored.media_type);
-        Ok(Some(Content { media_type, bytes }))
+        Ok(Some(TierContent { media_type, bytes }))
     }
 
     /// Writes content to the warm tier.

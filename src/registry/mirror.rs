@@ -24,7 +24,7 @@ use crate::{
         upload::Uploads,
     },
     settings::Settings,
-    store::{bucket::Bucket, tiers::Tiers, trace::Trace, warm::Content},
+    store::{bucket::Bucket, tiers::Tiers, trace::Trace, warm::TierContent},
     upstream::Mirrored,
 };
 
@@ -105,7 +105,7 @@ impl<P: Platform> Mirror<P> {
         name: &Name,
         reference: &Reference,
         trace: &Trace<P::Bytes>,
-    ) -> Result<(Digest, Rc<Content<P::Bytes>>), Error> {
+    ) -> Result<(Digest, Rc<TierContent<P::Bytes>>), Error> {
         match self.settings.upstreams.mirrored(name) {
             Some(mirrored) => {
                 self.read_mirrored_manifest(&mirrored, reference, trace)

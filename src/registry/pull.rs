@@ -12,7 +12,7 @@ use crate::{
         headers::{text, value},
         request::Request,
     },
-    store::{Piece, bucket::Part},
+    store::{Piece, bucket::StreamPart},
 };
 
 /// The headers of a request that select content.
@@ -98,7 +98,7 @@ pub(super) struct Pulled<P: Platform> {
 pub(super) struct Multipart<B, Y> {
     /// The separator between the ranges.
     boundary: String,
-    parts: Vec<Part<B, Y>>,
+    parts: Vec<StreamPart<B, Y>>,
     length: u64,
 }
 
@@ -117,7 +117,7 @@ impl<B, Y> Multipart<B, Y> {
         media_type: &str,
         range: ByteRange,
         size: u64,
-        parts: Vec<Part<B, Y>>,
+        parts: Vec<StreamPart<B, Y>>,
     ) {
         let boundary = &self.boundary;
         self.push_text(format!(
@@ -128,7 +128,7 @@ impl<B, Y> Multipart<B, Y> {
     }
 
     /// The parts of the body, its length, and the boundary.
-    pub(super) fn end(mut self) -> (Vec<Part<B, Y>>, u64, String) {
+    pub(super) fn end(mut self) -> (Vec<StreamPart<B, Y>>, u64, String) {
         self.push_text(format!("\r\n--{}--\r\n", self.boundary));
         (self.parts, self.length, self.boundary)
     }
@@ -136,6 +136,6 @@ impl<B, Y> Multipart<B, Y> {
     fn push_text(&mut self, text: String) {
         self.length = self.length.saturating_add(text.len() as u64);
         self.parts
-            .push(Part::Piece(Piece::Bytes(text.into_bytes())));
+            .push(StreamPart::Piece(Piece::Bytes(text.into_bytes())));
     }
 }

@@ -21,11 +21,11 @@ pub(super) struct Readiness<P: Platform> {
     /// The time of the last question to the bucket.
     asked: Cell<Option<Timestamp>>,
     /// The last outcome, with the time of its question.
-    outcome: Cell<Option<(Timestamp, Outcome)>>,
+    outcome: Cell<Option<(Timestamp, BucketState)>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Outcome {
+enum BucketState {
     Ready,
     Late,
     Failed,
@@ -67,15 +67,15 @@ impl<P: Platform> Readiness<P> {
             outcome
         };
         let found = match outcome {
-            Outcome::Ready => return Ok(()),
-            Outcome::Late => format!("the bucket gave no answer within {PATIENCE:?}"),
-            Outcome::Failed => "the bucket failed".to_owned(),
+            BucketState::Ready => return Ok(()),
+            BucketState::Late => format!("the bucket gave no answer within {PATIENCE:?}"),
+            BucketState::Failed => "the bucket failed".to_owned(),
         };
         Err(Error::unavailable(found, INTERVAL))
     }
 
     /// The last outcome, or the first one once it is there.
-    async fn wait(&self, now: Timestamp) -> Outcome {
+    async fn wait(&self, now: Timestamp) -> BucketState {
         while self.host.now().since(now) < PATIENCE {
             if let Some((asked, outcome)) = self.outcome.get()
                 && now.since(asked) < LASTS
@@ -84,18 +84,18 @@ impl<P: Platform> Readiness<P> {
             }
             self.host.sleep(LOOK).await;
         }
-        Outcome::Late
+        BucketState::Late
     }
 
     /// Asks the bucket for an object, which need not exist.
-    async fn ask(&self) -> Outcome {
+    async fn ask(&self) -> BucketState {
         let head = pin!(self.store.head(&Key::SweepCursor));
         let late = pin!(self.host.sleep(PATIENCE));
         match select(head, late).await {
             // A bucket that limits the request rate is there.
-            Either::Left((Ok(_) | Err(StoreError::Throttled(_)), _)) => Outcome::Ready,
-            Either::Left((Err(_), _)) => Outcome::Failed,
-            Either::Right(_) => Outcome::Late,
+            Either::Left((Ok(_) | Err(StoreError::Throttled(_)), _)) => BucketState::Ready,
+            Either::Left((Err(_), _)) => BucketState::Failed,
+            Either::Right(_) => BucketState::Late,
         }
     }
 }

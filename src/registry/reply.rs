@@ -111,7 +111,11 @@ fn harden(headers: &mut HeaderMap) {
     }
 }
 
-/// The answer to every request while the registry can't be set up.
+/// Makes the response to every request while the registry can't be set up: 503 with the code
+/// `UNAVAILABLE` and `Retry-After` of a minute.
+///
+/// The text of `error` is in the message, so it must contain no secret.
+/// [`ParseSettingsError`](crate::settings::ParseSettingsError) has only the name of a setting.
 pub fn refuse<S, Y>(error: &impl fmt::Display) -> Response<Body<S, Y>> {
     let error = Error::unavailable(error.to_string(), Duration::from_secs(60));
     let mut response = respond_with_error(&error);

@@ -1,6 +1,6 @@
 //! Requests, in the form that the core needs.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::{
     access::cross_site,
@@ -9,25 +9,60 @@ use crate::{
     registry::headers::text,
 };
 
-/// A request, in the form that the core needs.
+/// The most bytes of a path with its query.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// The most bytes of a header: a token for many repositories fits.
+const MAX_HEADER: usize = 16 * 1024;
+
+/// A request, in the form that the core needs. `B` is the platform's stream of bytes.
 #[derive(Debug)]
 pub struct Request<B> {
-    /// The method.
+    /// The method, such as `PUT`.
     pub method: Method,
-    /// Path and query, as sent.
+    /// The path and the query as sent, percent-encoded: `/v2/app/tags/list?n=10`.
     pub target: String,
-    /// How the client reached the registry, as `https://registry.example.com`.
+    /// The scheme and host by which the client reached the registry, as
+    /// `https://registry.example.com`. [`Settings::origin`](crate::settings::Settings::origin)
+    /// takes precedence.
     pub origin: String,
-    /// The address of the client, as text; empty if it is not known.
+    /// The IP address of the client as text. Empty if it is not known. Failed sign-ins and leased
+    /// memory are counted by it.
     pub address: String,
-    /// The headers; of those that a client sends, only [`HEADERS`] are read.
+    /// The headers. Of those that a client sends, only [`HEADERS`] are read.
     pub headers: HeaderMap,
-    /// The body, if there is one.
+    /// The body, if there is one. `Content-Length` in the headers is its length.
     pub body: Option<B>,
 }
 
 impl<B> Request<B> {
-    /// Creates a request without headers and body, from an unknown address.
+    /// Refuses a request whose target or header is too long.
+    pub(super) fn require_lengths(&self) -> Result<(), Error> {
+        if self.target.len() > MAX_TARGET {
+            let found = format!(
+                "path and query have {} bytes; at most {MAX_TARGET} are allowed",
+                self.target.len()
+            );
+            return Err(Error::new(Code::Unsupported, found).with_status(StatusCode::URI_TOO_LONG));
+        }
+        match self
+            .headers
+            .iter()
+            .find(|(_, value)| value.len() > MAX_HEADER)
+        {
+            Some((name, value)) => {
+                let found = format!(
+                    "header {name} has {} bytes; at most {MAX_HEADER} are allowed",
+                    value.len()
+                );
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                Err(Error::new(Code::Unsupported, found).with_status(status))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Creates a request without headers and body, from an unknown address and origin.
     pub fn new(method: Method, target: impl Into<String>) -> Self {
         Self {
             method,
@@ -39,14 +74,14 @@ impl<B> Request<B> {
         }
     }
 
-    /// Adds a header.
+    /// Sets a header, in place of an earlier value.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// Adds a body of `length` bytes.
+    /// Sets the body, and `Content-Length` to `length` bytes.
     #[must_use]
     pub fn with_body(self, body: impl Into<B>, length: u64) -> Self {
         let mut request = self.with_header(header::CONTENT_LENGTH, length.into());
@@ -104,7 +139,8 @@ impl<B> Payload<'_, B> {
     }
 }
 
-/// The headers that the core reads.
+/// The headers of a client that the core reads. A platform that copies headers one by one needs no
+/// others.
 pub const HEADERS: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CONTENT_LENGTH,

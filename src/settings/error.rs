@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A setting that can't be used.
+/// A setting that can't be used, and the reason.
 ///
 /// It is the answer to every request, signed in or not. So its `Display` has the name alone,
 /// because a value may be or contain a secret. The log has the problem.
@@ -20,13 +20,13 @@ impl ParseSettingsError {
         }
     }
 
-    /// The setting.
+    /// The name of the setting, such as `STRATA_USERS`.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The problem, for the log: without credentials of addresses, and without any text of a
-    /// setting that is a secret.
+    /// The problem and the allowed values, for the log. Credentials in addresses are redacted, and
+    /// the text of a setting that is a secret is never quoted.
     pub fn problem(&self) -> &str {
         &self.problem
     }

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// The entries that are logged.
+/// The lines of the log, beside the audit, which is always written: the setting `STRATA_LOG`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Log {
-    /// Failures.
+pub enum LogScope {
+    /// Only failures that are not the client's fault: `errors`.
     Errors,
-    /// Failures, and a line for each request.
+    /// The same, and a line for each request: `requests`, the default.
     Requests,
 }
 
-impl fmt::Display for Log {
+impl fmt::Display for LogScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Errors => "errors",

@@ -38,7 +38,7 @@ impl fmt::Display for Unset {
 
 /// The row of a setting in the documents.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct SettingRow {
     pub(super) name: &'static str,
     pub(super) default: String,
     pub(super) allowed: String,
@@ -84,8 +84,8 @@ impl<A: Allowed> Setting<A> {
 
 impl<A: Allowed, D: fmt::Display> Setting<A, D> {
     /// The row of the documents.
-    pub(super) fn row(&self, meaning: &'static str) -> Row {
-        Row {
+    pub(super) fn row(&self, meaning: &'static str) -> SettingRow {
+        SettingRow {
             name: self.name,
             default: self.default.to_string(),
             allowed: self.allowed.to_string(),
@@ -186,9 +186,9 @@ impl<T: fmt::Display> fmt::Display for Choice<T> {
 
 /// An origin of HTTP, without the slash at its end.
 #[derive(Debug)]
-pub(super) struct Origin;
+pub(super) struct OriginUrl;
 
-impl Allowed for Origin {
+impl Allowed for OriginUrl {
     type Value = String;
 
     fn parse(&self, text: &str) -> Option<String> {
@@ -202,7 +202,7 @@ impl Allowed for Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for OriginUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a scheme and a host, as https://registry.example.com")
     }

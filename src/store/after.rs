@@ -7,23 +7,30 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use crate::{
     digest::Digest,
     name::{Name, Tag},
-    store::warm::Content,
+    store::warm::TierContent,
     tier::Kind,
     time::Timestamp,
 };
 
-/// The work that is left for after a reply.
+/// The work that is left for after a reply, which [`Registry::finish`] does. `B` are bytes of the
+/// platform.
+///
+/// [`Registry::finish`]: crate::registry::Registry::finish
 #[derive(Debug)]
 pub struct After<B> {
     /// Content to promote.
+    #[doc(hidden)]
     pub promotions: Vec<Promotion<B>>,
     /// Layers to index.
+    #[doc(hidden)]
     pub layers: Vec<Digest>,
     /// Answers of an upstream to store.
+    #[doc(hidden)]
     pub learnt: Vec<Learnt<B>>,
     /// Work that goes on while the reply is read.
     work: Vec<Work>,
-    /// The sender that is charged for the memory of the request.
+    /// The sender that is charged for the memory of the work.
+    #[doc(hidden)]
     pub sender: Option<Rc<str>>,
 }
 
@@ -36,40 +43,44 @@ impl fmt::Debug for Work {
 }
 
 /// Notes of the work for after the reply, made while a request is handled.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Notes<B>(RefCell<After<B>>);
 
 /// Content to promote to the warm tier.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Promotion<B> {
     /// The repository of a manifest. `None` for other content.
     pub name: Option<Name>,
     /// The content.
-    pub content: Rc<Content<B>>,
+    pub content: Rc<TierContent<B>>,
     pub(super) key: String,
     pub(super) kind: Kind,
     pub(super) confirmed: Timestamp,
 }
 
 /// An upstream's answer about a manifest or a tag.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Learnt<B> {
     /// The repository's name in this registry.
     pub name: Name,
-    /// The manifest.
+    /// The digest of the manifest.
     pub digest: Digest,
-    /// Its content, if the upstream sent it.
-    pub content: Option<Rc<Content<B>>>,
-    /// The tag that names it.
+    /// The manifest itself, if the upstream sent it.
+    pub content: Option<Rc<TierContent<B>>>,
+    /// The tag that names the manifest, if the request was for a tag.
     pub tag: Option<Sighted>,
 }
 
 /// A tag that an upstream resolved.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Sighted {
     /// The tag.
     pub tag: Tag,
-    /// When the upstream was asked.
+    /// The time at which the upstream was asked.
     pub seen: Timestamp,
     /// The etag of the stored tag at that time. A later write stays, because it is no older or
     /// invalidates the tag.
@@ -121,7 +132,8 @@ impl<B> Notes<B> {
 }
 
 impl<B> After<B> {
-    /// Whether there is no work.
+    /// Whether there is no work, so that [`Registry::finish`](crate::registry::Registry::finish)
+    /// need not run.
     pub const fn is_nothing(&self) -> bool {
         self.promotions.is_empty()
             && self.layers.is_empty()
@@ -129,7 +141,8 @@ impl<B> After<B> {
             && self.work.is_empty()
     }
 
-    /// Does the work that goes on while the reply is read.
+    /// Does the work that goes on while the reply is read, all of it concurrently.
+    #[doc(hidden)]
     pub async fn work(&mut self) {
         let work = self.work.drain(..).map(|Work(work)| work);
         join_all(work.collect::<Vec<_>>()).await;

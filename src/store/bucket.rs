@@ -15,36 +15,37 @@ use crate::{
     },
 };
 
-/// The cold tier, addressed by [`Key`] instead of text.
+/// The cold tier, addressed by [`Key`] instead of text. Clones share the store.
 ///
-/// Clones share the store.
+/// Its methods fail with the errors of [`Objects`].
 #[derive(Debug)]
 pub struct Bucket<S>(Rc<S>);
 
-/// One page of a listing.
+/// One page of a listing, with parsed keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Page {
-    /// Keys, with the metadata of each object.
+pub struct KeyPage {
+    /// The keys in the order of their texts, each with the metadata of its object.
     pub objects: Vec<(Key, Meta)>,
-    /// Whether there is more after the last key.
+    /// Whether the listing has more objects after the last key.
     pub truncated: bool,
 }
 
-/// A part of a stream that is joined: an object, or a piece of the platform's.
+/// A part of a stream that is joined: a stored object, or a piece of the platform's.
 #[derive(Debug)]
-pub enum Part<B, Y> {
+pub enum StreamPart<B, Y> {
     /// An object, or a range of it.
     Object(Key, Option<ByteRange>),
-    /// A piece.
+    /// A piece, which may be in memory.
     Piece(Piece<B, Y>),
 }
 
-/// All of a listing.
+/// All pages of a listing, joined.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listing {
-    /// Keys, each with the metadata of its object.
+pub struct KeyListing {
+    /// The keys in the order of their texts, each with the metadata of its object.
     pub objects: Vec<(Key, Meta)>,
-    /// Whether it came in one page, and so shows one moment.
+    /// Whether it came in one page, and so shows one moment. Otherwise objects may have changed in
+    /// between.
     pub is_one_reading: bool,
 }
 
@@ -60,17 +61,17 @@ impl<S: Objects> Bucket<S> {
         Self(Rc::new(store))
     }
 
-    /// The store itself.
+    /// The wrapped store, whose keys are texts.
     pub fn store(&self) -> &S {
         &self.0
     }
 
-    /// Reads the metadata of an object.
+    /// Reads the metadata of an object. `None` if there is no object.
     pub async fn head(&self, key: &Key) -> Result<Option<Meta>, StoreError> {
         self.0.head(&key.to_string()).await
     }
 
-    /// Reads an object, or a range of it.
+    /// Reads an object, or a range of it that lies within it. `None` if there is no object.
     pub async fn get(
         &self,
         key: &Key,
@@ -79,7 +80,7 @@ impl<S: Objects> Bucket<S> {
         self.0.get(&key.to_string(), range).await
     }
 
-    /// Writes an object. Returns `None` if the condition did not hold.
+    /// Writes an object. `None` if the condition did not hold.
     pub async fn put(
         &self,
         key: &Key,
@@ -89,15 +90,15 @@ impl<S: Objects> Bucket<S> {
         self.0.put(&key.to_string(), content, options).await
     }
 
-    /// Lists the objects with a prefix, in the order of their keys.
+    /// Lists the objects whose keys begin with a prefix, in the order of the texts of their keys.
     pub async fn list(
         &self,
         prefix: Prefix<'_>,
         options: ListOptions<'_>,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<KeyPage, StoreError> {
         let page = self.0.list(&prefix.to_string(), options).await?;
         let objects = page.objects.into_iter();
-        Ok(Page {
+        Ok(KeyPage {
             objects: objects
                 .map(|(key, meta)| (Key::parse(&key), meta))
                 .collect(),
@@ -107,8 +108,8 @@ impl<S: Objects> Bucket<S> {
 
     /// Reads all of a listing, with metadata. Several pages are not one reading: objects may change
     /// between them.
-    pub async fn list_all(&self, prefix: Prefix<'_>) -> Result<Listing, StoreError> {
-        let mut listing = Listing {
+    pub async fn list_all(&self, prefix: Prefix<'_>) -> Result<KeyListing, StoreError> {
+        let mut listing = KeyListing {
             objects: Vec::new(),
             is_one_reading: true,
         };
@@ -128,7 +129,7 @@ impl<S: Objects> Bucket<S> {
         }
     }
 
-    /// Writes a document as the body of an object. Returns `None` if the condition did not hold.
+    /// Writes a document as the JSON body of an object. `None` if the condition did not hold.
     pub async fn put_document(
         &self,
         key: &Key,
@@ -143,7 +144,7 @@ impl<S: Objects> Bucket<S> {
         self.put(key, content, options).await
     }
 
-    /// Deletes up to 1,000 objects.
+    /// Deletes up to 1,000 objects. Absent ones count as deleted.
     pub async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
         let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
         self.0.delete(&keys).await
@@ -161,7 +162,8 @@ impl<S: Objects> Bucket<S> {
         self.0.receive(&key.to_string(), body, algorithm).await
     }
 
-    /// A piece that reads an object, or a range of it, when its turn comes.
+    /// Makes a piece that reads an object, or a range of it, when its turn comes. It fails if the
+    /// object is gone by then.
     pub fn piece(&self, key: &Key, range: Option<ByteRange>) -> Piece<S::Body, S::Bytes> {
         let (store, key) = (self.0.clone(), key.to_string());
         Piece::Later(Later(Box::pin(async move {
@@ -175,17 +177,22 @@ impl<S: Objects> Bucket<S> {
     pub fn concatenate(
         &self,
         host: &impl Streams<Body = S::Body, Bytes = S::Bytes>,
-        parts: Vec<Part<S::Body, S::Bytes>>,
+        parts: Vec<StreamPart<S::Body, S::Bytes>>,
         length: u64,
     ) -> S::Body {
         let pieces = parts.into_iter().map(|part| match part {
-            Part::Object(key, range) => self.piece(&key, range),
-            Part::Piece(piece) => piece,
+            StreamPart::Object(key, range) => self.piece(&key, range),
+            StreamPart::Piece(piece) => piece,
         });
         host.concatenate(pieces.collect(), length)
     }
 
-    /// Reads a document that is the body of an object, with the metadata of the object.
+    /// Reads a document that is the body of an object, with the metadata of the object. `None` if
+    /// there is no object.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the body is not JSON of this type.
     pub async fn document<T: DeserializeOwned>(
         &self,
         host: &impl Streams<Body = S::Body>,

@@ -4,14 +4,15 @@ use std::{rc::Rc, time::Duration};
 
 use crate::{
     digest::Algorithm,
-    metrics::{Metrics, Operation},
+    metrics::{Metrics, OperationClass},
     range::ByteRange,
     store::{
         Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received, StoreError, Values,
     },
 };
 
-/// A store whose operations are counted.
+/// A store whose operations are counted in [`Metrics`], by the classes that the platform bills. It
+/// wraps an [`Objects`] or a [`Values`].
 #[derive(Debug)]
 pub struct Counted<S> {
     store: S,
@@ -19,12 +20,12 @@ pub struct Counted<S> {
 }
 
 impl<S> Counted<S> {
-    /// Makes one over a store.
+    /// Wraps a store. The metrics are those of the registry on it.
     pub const fn new(store: S, metrics: Rc<Metrics>) -> Self {
         Self { store, metrics }
     }
 
-    fn count(&self, operation: Operation) {
+    fn count(&self, operation: OperationClass) {
         self.metrics.operated(operation, 1);
     }
 }
@@ -35,7 +36,7 @@ impl<S: Objects> Objects for Counted<S> {
     type Bytes = S::Bytes;
 
     async fn head(&self, key: &str) -> Result<Option<Meta>, StoreError> {
-        self.count(Operation::B);
+        self.count(OperationClass::B);
         self.store.head(key).await
     }
 
@@ -44,7 +45,7 @@ impl<S: Objects> Objects for Counted<S> {
         key: &str,
         range: Option<ByteRange>,
     ) -> Result<Option<Object<S::Body>>, StoreError> {
-        self.count(Operation::B);
+        self.count(OperationClass::B);
         self.store.get(key, range).await
     }
 
@@ -54,17 +55,17 @@ impl<S: Objects> Objects for Counted<S> {
         content: Content<S::Body, S::Bytes>,
         options: PutOptions<'_>,
     ) -> Result<Option<Meta>, StoreError> {
-        self.count(Operation::A);
+        self.count(OperationClass::A);
         self.store.put(key, content, options).await
     }
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
-        self.count(Operation::A);
+        self.count(OperationClass::A);
         self.store.list(prefix, options).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        self.count(Operation::Delete);
+        self.count(OperationClass::Delete);
         self.store.delete(keys).await
     }
 
@@ -75,7 +76,7 @@ impl<S: Objects> Objects for Counted<S> {
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
         let received = self.store.receive(key, body, algorithm).await?;
-        self.metrics.operated(Operation::A, received.writes);
+        self.metrics.operated(OperationClass::A, received.writes);
         Ok(received)
     }
 }
@@ -85,7 +86,7 @@ impl<S: Values> Values for Counted<S> {
     type Bytes = S::Bytes;
 
     async fn get(&self, key: &str) -> Result<Option<S::Bytes>, StoreError> {
-        self.count(Operation::WarmRead);
+        self.count(OperationClass::WarmRead);
         self.store.get(key).await
     }
 
@@ -95,12 +96,12 @@ impl<S: Values> Values for Counted<S> {
         value: S::Bytes,
         time_to_live: Duration,
     ) -> Result<(), StoreError> {
-        self.count(Operation::WarmWrite);
+        self.count(OperationClass::WarmWrite);
         self.store.put(key, value, time_to_live).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.count(Operation::WarmDelete);
+        self.count(OperationClass::WarmDelete);
         self.store.delete(key).await
     }
 }

@@ -14,9 +14,9 @@
 //! | `Mark` | [`Mark`] | the same |
 //! | `Step` | [`Step`](crate::upload::Step) | |
 //!
-//! The cursors, the inventory, and the note in the place of a blob that was set aside are documents
-//! of the sweep and the scrub. Their types are in the modules of those jobs. The body of a `Fill`
-//! is the upload as text.
+//! The cursors, the inventory, and the note in the place of a blob that was quarantined are
+//! documents of the sweep and the scrub. Their types are in the modules of those jobs. The body of
+//! a `Fill` is the upload as text.
 
 use std::ops::Not;
 
@@ -31,7 +31,7 @@ use crate::{
     upload::Extent,
 };
 
-/// The JSON of a document.
+/// Serializes a document.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub fn from_json<'a, T: Deserialize<'a>>(key: &Key, text: &'a str) -> Result<T, 
     serde_json::from_str(text).map_err(|error| StoreError::Failed(format!("{key}: {error}")))
 }
 
-/// Why a repository holds a blob: the metadata of a grant.
+/// The reason why a repository holds a blob: the metadata of a grant.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "reason")]
 pub enum Reason {
@@ -63,7 +63,7 @@ pub enum Reason {
     /// A manifest that was pushed to the repository needs it. It counts while that manifest is
     /// stored.
     Manifest {
-        /// The manifest.
+        /// The digest of the manifest.
         digest: Digest,
     },
     /// All bytes were hashed here for this repository, as an upstream sent them. It gives a right
@@ -73,7 +73,7 @@ pub enum Reason {
     /// A manifest that an upstream sent names it. It keeps the blob while that manifest is stored,
     /// and never gives a right: an upstream may name blobs that it does not have.
     Mirrored {
-        /// The manifest.
+        /// The digest of the manifest.
         digest: Digest,
     },
 }
@@ -93,11 +93,11 @@ impl Reason {
 /// different.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Mark {
-    /// The state of the blob.
+    /// The state of the marked blob.
     pub state: MarkState,
-    /// When it was written, by the clock of its writer.
+    /// The time of the write, by the clock of the writer.
     pub time: Timestamp,
-    /// Random text.
+    /// Random hexadecimal digits.
     pub nonce: String,
 }
 
@@ -105,9 +105,9 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MarkState {
-    /// No grant was seen. The blob may be deleted after the grace period.
+    /// The sweep saw no grant. The blob may be deleted after the grace period.
     Condemned,
-    /// It is being deleted.
+    /// The sweep is deleting the blob.
     Deleting,
     /// A grant was written after the blob had been condemned.
     Lifted,
@@ -138,22 +138,22 @@ pub fn is_blob(meta: &Meta) -> bool {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Record {
-    /// At the blob's own key.
+    /// The bytes are the object at the blob's own key.
     Bytes {
         /// The number of bytes.
         size: u64,
     },
-    /// In extents, in this order.
+    /// The bytes are in extents.
     Extents {
         /// The number of bytes of all extents.
         size: u64,
-        /// The extents.
+        /// The extents, in the order of the blob.
         extents: Vec<Extent>,
     },
 }
 
-/// Which kind of grant gave a repository the right to read a blob. Recorded by the link, and by
-/// copies of it in the tiers.
+/// The kind of grant that gave a repository the right to read a blob. The link records it, and so
+/// do copies of the link in the tiers.
 ///
 /// A link that records none was written by an older version. A mirrored repository accepts
 /// [`Right::Filled`] only.
@@ -169,7 +169,7 @@ pub enum Right {
 /// The metadata of a link.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Linked {
-    /// Which kind of grant the link was written for.
+    /// The kind of grant that the link was written for.
     pub reason: Right,
 }
 
@@ -181,7 +181,8 @@ impl Linked {
         linked.map(|linked| linked.reason)
     }
 
-    /// The metadata of a link. Empty if the reason is not known, as in links of an older version.
+    /// Formats the metadata of a link. Empty if the reason is not known, as in links of an older
+    /// version.
     pub fn metadata(right: Option<Right>) -> String {
         match right {
             None => String::new(),
@@ -192,14 +193,14 @@ impl Linked {
 }
 
 impl Record {
-    /// The number of bytes.
+    /// The number of bytes of the blob.
     pub const fn size(&self) -> u64 {
         match self {
             Self::Bytes { size } | Self::Extents { size, .. } => *size,
         }
     }
 
-    /// The number of objects that hold the bytes.
+    /// The number of objects that hold the bytes: 1, or that of the extents.
     pub fn objects(&self) -> u32 {
         match self {
             Self::Bytes { .. } => 1,
@@ -212,7 +213,7 @@ impl Record {
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
-    /// The media type.
+    /// The media type of the manifest, without parameters.
     pub media_type: String,
     /// Whether the manifest lists others, computed from its bytes when it was stored. Absent in
     /// records from the time when clients chose the media type: those don't prove anything, and the
@@ -230,14 +231,14 @@ pub struct Stored {
 
 /// The source of a manifest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum ManifestOrigin {
     /// A client that had a right to each of its blobs.
     Push,
     /// An upstream, which may name blobs that it does not have.
     Upstream,
 }
 
-impl Origin {
+impl ManifestOrigin {
     /// The reason of the grants that keep the blobs of a manifest.
     pub const fn reason(self, digest: Digest) -> Reason {
         match self {
@@ -248,13 +249,13 @@ impl Origin {
 }
 
 impl Stored {
-    /// The stored metadata of a manifest whose bytes were read.
-    pub fn of(manifest: &Manifest, origin: Origin) -> Self {
+    /// Makes the stored metadata of a manifest whose bytes were read.
+    pub fn of(manifest: &Manifest, origin: ManifestOrigin) -> Self {
         Self {
             media_type: manifest.media_type.clone(),
             lists: Some(!manifest.manifests.is_empty()),
             aside: false,
-            mirrored: origin == Origin::Upstream,
+            mirrored: origin == ManifestOrigin::Upstream,
         }
     }
 }
@@ -263,37 +264,37 @@ impl Stored {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum TagTarget {
-    /// A manifest.
+    /// The tag names a manifest.
     Manifest {
-        /// Its digest.
+        /// The digest of the manifest.
         digest: Digest,
-        /// Its media type.
+        /// The media type of the manifest.
         #[serde(rename = "mediaType")]
         media_type: String,
-        /// Its size in bytes.
+        /// The size of the manifest, in bytes.
         size: u64,
-        /// Of the push, if it was pushed. Retention removes a tag by its listed etag, and the nonce
-        /// gives the same tag another etag when it is pushed again.
+        /// The nonce of the push, if the tag was pushed. Retention removes a tag by its listed
+        /// etag, and the nonce gives the same tag another etag when it is pushed again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         nonce: Option<String>,
-        /// When an upstream confirmed it, if the tag is mirrored.
+        /// The time at which an upstream confirmed the tag, if it is mirrored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<Timestamp>,
-        /// When a client invalidated it, if the upstream was not asked since.
+        /// The time at which a client invalidated the tag, if the upstream was not asked since.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         invalidated: Option<Timestamp>,
     },
-    /// No manifest any more: the named manifest was deleted.
+    /// The tag names no manifest any more: the named manifest was deleted.
     Tombstone {
-        /// The manifest.
+        /// The digest of the deleted manifest.
         digest: Digest,
-        /// When it was deleted.
+        /// The time of the deletion.
         time: Timestamp,
     },
 }
 
 impl TagTarget {
-    /// The manifest that it names, or named.
+    /// The manifest that the tag names, or named before it was deleted.
     pub const fn digest(&self) -> &Digest {
         match self {
             Self::Manifest { digest, .. } | Self::Tombstone { digest, .. } => digest,
@@ -309,11 +310,11 @@ impl TagTarget {
 pub struct Referrer {
     /// The media type of the manifest.
     pub media_type: String,
-    /// Its digest.
+    /// The digest of the manifest.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// The size of the manifest, in bytes.
     pub size: u64,
-    /// The type of the artifact.
+    /// The artifact type of the manifest, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The annotations of the manifest.
@@ -322,7 +323,7 @@ pub struct Referrer {
 }
 
 impl Referrer {
-    /// Removes annotations that are no strings.
+    /// Removes annotations that are no strings, which an upstream may have sent.
     #[must_use]
     pub fn with_strings(self) -> Self {
         Self {
@@ -338,7 +339,7 @@ mod tests {
 
     /// Grants outlive the version that wrote them.
     #[test]
-    fn reasons_are_what_is_stored() {
+    fn grant_reasons_keep_their_stored_form() {
         let digest = crate::digest::Algorithm::Sha256.digest(b"manifest");
         let of = |reason: &str| format!(r#"{{"reason":"{reason}","digest":"{digest}"}}"#);
         for (reason, stored) in [
@@ -365,7 +366,7 @@ mod tests {
 
     /// Metadata outlives the version that wrote it.
     #[test]
-    fn the_metadata_of_manifests_is_what_is_stored() {
+    fn the_metadata_of_manifests_keeps_its_stored_form() {
         for (aside, mirrored, rest) in [
             (false, false, ""),
             (true, false, r#","aside":true"#),
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_all_versions_are_read_and_written_as_they_were() {
+    fn documents_of_all_versions_survive_a_round_trip() {
         const DIGEST: &str =
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let named = |rest: &str| format!(r#"{{"digest":"{DIGEST}",{rest}}}"#);
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_of_links_is_what_is_stored() {
+    fn the_metadata_of_links_keeps_its_stored_form() {
         for (right, stored) in [
             (None, ""),
             (Some(Right::Filled), r#"{"reason":"filled"}"#),

@@ -9,7 +9,7 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use crate::{host::Clock, time::Timestamp};
 
-/// The reads under way in this isolate.
+/// The reads under way in one isolate, by their keys.
 #[derive(Debug)]
 pub struct Flights<V> {
     air: RefCell<Air<V>>,
@@ -36,8 +36,8 @@ impl<V> Air<V> {
         }
         self.flights.retain(|_, flight| {
             let lease = match flight.state {
-                State::Running => LEASE,
-                State::Landed(_) => 2 * LEASE,
+                FlightState::Running => LEASE,
+                FlightState::Landed(_) => 2 * LEASE,
             };
             now.since(flight.since) < lease
         });
@@ -51,25 +51,25 @@ impl<V> Air<V> {
 
 #[derive(Debug)]
 struct Flight<V> {
-    state: State<V>,
+    state: FlightState<V>,
     since: Timestamp,
     followers: u32,
 }
 
 #[derive(Debug)]
-enum State<V> {
+enum FlightState<V> {
     Running,
     Landed(V),
 }
 
-/// The role of a caller.
+/// The role of a caller in a read: the leader, or a follower.
 #[derive(Debug)]
 pub enum Boarding<'a, V: Clone> {
     /// The caller reads, and then passes the value to [`Lead::land`]. If the lead is dropped before
     /// that, it has failed.
     Lead(Lead<'a, V>),
-    /// Another request reads.
-    Follow(Follow<'a, V>),
+    /// Another request reads, and this caller waits for its value.
+    Follower(Follower<'a, V>),
 }
 
 /// The right to read for all waiting callers.
@@ -82,7 +82,7 @@ pub struct Lead<'a, V: Clone> {
 
 /// A place among the waiting callers.
 #[derive(Debug)]
-pub struct Follow<'a, V: Clone> {
+pub struct Follower<'a, V: Clone> {
     flights: &'a Flights<V>,
     number: u64,
 }
@@ -90,11 +90,11 @@ pub struct Follow<'a, V: Clone> {
 /// The state of a flight, as a follower sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Sight<V> {
-    /// Nothing yet: look again.
+    /// The leader has not landed yet.
     Waiting,
     /// The value that the leader read.
     Landed(V),
-    /// The leader failed or disappeared: read it yourself.
+    /// The leader failed or disappeared, so the follower reads itself.
     Lost,
 }
 
@@ -120,7 +120,7 @@ impl<V> Default for Flights<V> {
 }
 
 impl<V: Clone> Flights<V> {
-    /// Joins the callers that want this key. Without a leader, the caller becomes one.
+    /// Joins the callers that read this key. Without a leader, the caller becomes one.
     pub fn board(&self, key: &str, now: Timestamp) -> Boarding<'_, V> {
         let mut air = self.air.borrow_mut();
         if let Some(number) = air.boarding.get(key).copied()
@@ -128,7 +128,7 @@ impl<V: Clone> Flights<V> {
             && now.since(flight.since) < LEASE
         {
             flight.followers += 1;
-            return Boarding::Follow(Follow {
+            return Boarding::Follower(Follower {
                 flights: self,
                 number,
             });
@@ -142,7 +142,7 @@ impl<V: Clone> Flights<V> {
         air.flights.insert(
             number,
             Flight {
-                state: State::Running,
+                state: FlightState::Running,
                 since: now,
                 followers: 0,
             },
@@ -164,7 +164,7 @@ impl<V: Clone> Flights<V> {
                     lead.land(&value);
                     return value;
                 }
-                Boarding::Follow(follow) => {
+                Boarding::Follower(follow) => {
                     if let Some(value) = follow.wait(host).await {
                         return value;
                     }
@@ -182,7 +182,7 @@ impl<V: Clone> Flights<V> {
     pub fn running(&self, now: Timestamp) -> usize {
         let air = self.air.borrow();
         let is_running = |flight: &&Flight<V>| {
-            matches!(flight.state, State::Running) && now.since(flight.since) < LEASE
+            matches!(flight.state, FlightState::Running) && now.since(flight.since) < LEASE
         };
         air.flights.values().filter(is_running).count()
     }
@@ -206,7 +206,7 @@ impl<V: Clone> Lead<'_, V> {
         if let Some(flight) = air.flights.get_mut(&self.number)
             && flight.followers > 0
         {
-            flight.state = State::Landed(value.clone());
+            flight.state = FlightState::Landed(value.clone());
         }
     }
 
@@ -227,28 +227,28 @@ impl<V: Clone> Drop for Lead<'_, V> {
         let is_over = air
             .flights
             .get(&self.number)
-            .is_some_and(|flight| matches!(flight.state, State::Running));
+            .is_some_and(|flight| matches!(flight.state, FlightState::Running));
         if is_over {
             air.flights.remove(&self.number);
         }
     }
 }
 
-impl<V: Clone> Follow<'_, V> {
+impl<V: Clone> Follower<'_, V> {
     /// Checks whether the leader has landed.
     pub fn look(&self, now: Timestamp) -> Sight<V> {
         match self.flights.air.borrow().flights.get(&self.number) {
             Some(flight) => match &flight.state {
-                State::Landed(value) => Sight::Landed(value.clone()),
-                State::Running if now.since(flight.since) < LEASE => Sight::Waiting,
-                State::Running => Sight::Lost,
+                FlightState::Landed(value) => Sight::Landed(value.clone()),
+                FlightState::Running if now.since(flight.since) < LEASE => Sight::Waiting,
+                FlightState::Running => Sight::Lost,
             },
             None => Sight::Lost,
         }
     }
 }
 
-impl<V: Clone> Follow<'_, V> {
+impl<V: Clone> Follower<'_, V> {
     /// Polls until the leader has landed. `None` if the leader disappeared.
     pub async fn wait(self, host: &impl Clock) -> Option<V> {
         let mut pause = FIRST_LOOK;
@@ -263,14 +263,14 @@ impl<V: Clone> Follow<'_, V> {
     }
 }
 
-impl<V: Clone> Drop for Follow<'_, V> {
+impl<V: Clone> Drop for Follower<'_, V> {
     fn drop(&mut self) {
         let mut air = self.flights.air.borrow_mut();
         let Some(flight) = air.flights.get_mut(&self.number) else {
             return;
         };
         flight.followers = flight.followers.saturating_sub(1);
-        if flight.followers == 0 && matches!(flight.state, State::Landed(_)) {
+        if flight.followers == 0 && matches!(flight.state, FlightState::Landed(_)) {
             air.flights.remove(&self.number);
         }
     }
@@ -286,20 +286,20 @@ mod tests {
     fn lead<'a>(flights: &'a Flights<u8>, key: &str, now: Timestamp) -> Lead<'a, u8> {
         match flights.board(key, now) {
             Boarding::Lead(lead) => lead,
-            Boarding::Follow(_) => panic!("somebody else leads"),
+            Boarding::Follower(_) => panic!("somebody else leads"),
         }
     }
 
     #[track_caller]
-    fn follow<'a>(flights: &'a Flights<u8>, key: &str, now: Timestamp) -> Follow<'a, u8> {
+    fn follow<'a>(flights: &'a Flights<u8>, key: &str, now: Timestamp) -> Follower<'a, u8> {
         match flights.board(key, now) {
-            Boarding::Follow(follow) => follow,
+            Boarding::Follower(follow) => follow,
             Boarding::Lead(_) => panic!("nobody leads"),
         }
     }
 
     #[test]
-    fn leaves_what_the_leader_found_for_those_who_wait() {
+    fn a_flight_leaves_the_value_of_its_leader_for_followers() {
         let flights = Flights::default();
         let leader = lead(&flights, "a", START);
         let followers: Vec<_> = (0..3).map(|_| follow(&flights, "a", START)).collect();
@@ -314,14 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nothing_that_nobody_waits_for() {
+    fn a_flight_without_followers_keeps_no_value() {
         let flights = Flights::default();
         lead(&flights, "a", START).land(&7);
         assert!(flights.is_empty());
     }
 
     #[test]
-    fn tells_those_who_wait_that_the_leader_failed() {
+    fn followers_learn_that_the_leader_failed() {
         let flights = Flights::default();
         let leader = lead(&flights, "a", START);
         let follower = follow(&flights, "a", START);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn strands_nobody_whose_leader_was_cancelled() {
+    fn followers_of_a_cancelled_leader_are_not_stranded() {
         let flights = Flights::default();
         let cancelled = lead(&flights, "a", START);
         let follower = follow(&flights, "a", START);
@@ -359,7 +359,7 @@ mod tests {
 
     /// The platform drops no future of a request that it cancels, so its flights stay.
     #[test]
-    fn keeps_few_of_those_that_were_cancelled() {
+    fn cancelled_flights_are_bounded() {
         let flights = Flights::default();
         for number in 0..5_000 {
             let now = START + Duration::from_secs(number / 100);
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_what_has_landed_to_nobody_who_came_later() {
+    fn a_landed_value_goes_only_to_its_own_followers() {
         let flights = Flights::default();
         let leader = lead(&flights, "a", START);
         let follower = follow(&flights, "a", START);

@@ -144,7 +144,7 @@ mod tests {
     const START: Timestamp = Timestamp(1_700_000_000_000);
 
     #[test]
-    fn counts_and_forgets() {
+    fn frequency_counts_decay_with_time() {
         let mut frequency = Frequency::new(HOUR);
         assert_eq!(frequency.estimate("a", START), 0);
         for n in 1..=8 {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_everything_in_a_long_time() {
+    fn frequency_counts_reach_zero_after_a_long_time() {
         for hours in [9, 10, 1000] {
             let mut frequency = Frequency::new(HOUR);
             for _ in 0..2_000 {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_clock_that_goes_back() {
+    fn frequency_counts_survive_a_clock_that_goes_back() {
         let mut frequency = Frequency::new(HOUR);
         frequency.touch("a", START);
         assert_eq!(frequency.touch("a", Timestamp(0)), 2);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_by_touches_as_well() {
+    fn frequency_counts_also_decay_with_touches() {
         let mut frequency = Frequency::new(HOUR);
         for _ in 0..8 {
             frequency.touch("a", START);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn is_bounded() {
+    fn frequency_memory_is_bounded() {
         let mut frequency = Frequency::new(HOUR);
         assert_eq!(frequency.newer.capacity(), 0);
         for n in 0..5_000 {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_few_for_popular_that_are_not() {
+    fn few_keys_are_mistaken_for_popular() {
         let mut frequency = Frequency::new(HOUR);
         let wrong = (0..20_000)
             .filter(|n| frequency.touch(&n.to_string(), START) >= 3)

@@ -29,7 +29,7 @@ use std::{
 /// towards the bound: they take 8 bytes for each 64 KiB of it, and at most 32 KiB.
 pub struct Hot<V> {
     bound: u64,
-    entries: BTreeMap<Arc<str>, Entry<V>>,
+    entries: BTreeMap<Arc<str>, HotEntry<V>>,
     small: Queue,
     main: Queue,
     /// Hashes of keys that left the small queue, the oldest first, and the most of them.
@@ -47,16 +47,16 @@ pub struct Inserted<V> {
     pub evicted: Vec<V>,
 }
 
-struct Entry<V> {
+struct HotEntry<V> {
     value: V,
     weight: u64,
     ticket: u64,
-    place: Place,
+    place: QueueName,
     reads: u8,
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+enum QueueName {
     Small,
     Main,
 }
@@ -121,10 +121,10 @@ impl<V> Hot<V> {
         }
         let (place, reads) = match old {
             Some(old) => old,
-            None if self.was_here(key) => (Place::Main, 0),
-            None => (Place::Small, 0),
+            None if self.was_here(key) => (QueueName::Main, 0),
+            None => (QueueName::Small, 0),
         };
-        let entry = Entry {
+        let entry = HotEntry {
             value,
             weight,
             ticket: 0,
@@ -174,37 +174,37 @@ impl<V> Hot<V> {
     /// Does one step towards more room: evicts an entry, or moves one to the end of a queue.
     fn evict(&mut self) -> Option<V> {
         let place = if self.small.weight > self.bound / SMALL || self.main.keys.is_empty() {
-            Place::Small
+            QueueName::Small
         } else {
-            Place::Main
+            QueueName::Main
         };
         let oldest = self.queue(place).keys.values().next().cloned()?;
         let mut entry = self.take(&oldest)?;
         match place {
-            Place::Small if entry.reads > 0 => {
-                entry.place = Place::Main;
+            QueueName::Small if entry.reads > 0 => {
+                entry.place = QueueName::Main;
                 entry.reads = 0;
                 self.put(oldest, entry);
                 None
             }
-            Place::Main if entry.reads > 0 => {
+            QueueName::Main if entry.reads > 0 => {
                 entry.reads -= 1;
                 self.put(oldest, entry);
                 None
             }
-            Place::Small => {
+            QueueName::Small => {
                 self.ghosts.push_back(Self::ghost(&oldest));
                 while self.ghosts.len() > self.limit {
                     self.ghosts.pop_front();
                 }
                 Some(entry.value)
             }
-            Place::Main => Some(entry.value),
+            QueueName::Main => Some(entry.value),
         }
     }
 
     /// Takes an entry out of the map and its queue.
-    fn take(&mut self, key: &str) -> Option<Entry<V>> {
+    fn take(&mut self, key: &str) -> Option<HotEntry<V>> {
         let entry = self.entries.remove(key)?;
         let queue = self.queue(entry.place);
         queue.keys.remove(&entry.ticket);
@@ -213,7 +213,7 @@ impl<V> Hot<V> {
     }
 
     /// Puts an entry into the map and at the end of its queue.
-    fn put(&mut self, key: Arc<str>, mut entry: Entry<V>) {
+    fn put(&mut self, key: Arc<str>, mut entry: HotEntry<V>) {
         entry.ticket = self.ticket;
         self.ticket = self.ticket.wrapping_add(1);
         let queue = self.queue(entry.place);
@@ -222,10 +222,10 @@ impl<V> Hot<V> {
         self.entries.insert(key, entry);
     }
 
-    const fn queue(&mut self, place: Place) -> &mut Queue {
+    const fn queue(&mut self, place: QueueName) -> &mut Queue {
         match place {
-            Place::Small => &mut self.small,
-            Place::Main => &mut self.main,
+            QueueName::Small => &mut self.small,
+            QueueName::Main => &mut self.main,
         }
     }
 }
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn pushes_out_the_oldest_that_was_not_read() {
+    fn the_hot_tier_evicts_the_oldest_unread_value() {
         let mut hot = Hot::new(10_000);
         for n in 0..10 {
             assert!(insert(&mut hot, n).is_empty());
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_popular_through_a_scan() {
+    fn popular_values_survive_a_scan() {
         let mut hot = Hot::new(10_000);
         for n in 0..5 {
             insert(&mut hot, n);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_asked_for_again_soon() {
+    fn a_value_reinserted_soon_after_eviction_is_kept() {
         let mut hot = Hot::new(10_000);
         for n in 0..=10 {
             insert(&mut hot, n);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn admits_up_to_an_eighth() {
+    fn the_hot_tier_admits_values_up_to_an_eighth_of_its_size() {
         let mut hot = Hot::new(8_000);
         assert!(hot.insert("abc", 1, VALUE).admitted);
         assert!(!hot.insert("abc", 2, VALUE + 1).admitted);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_and_removes() {
+    fn hot_values_are_replaced_and_removed() {
         let mut hot = Hot::new(80_000);
         insert(&mut hot, 7);
         let replaced = hot.insert("007", 8, VALUE + 5);

@@ -3,7 +3,7 @@
 //!
 //! | key | kind | object |
 //! |---|---|---|
-//! | `blobs/<algorithm>/<xx>/<encoded>` | `Blob` | its bytes, a record of its extents, or a note that it was set aside |
+//! | `blobs/<algorithm>/<xx>/<encoded>` | `Blob` | its bytes, a record of its extents, or a note that it was quarantined |
 //! | `extents/<upload>/<place>-<nonce>` | `Extent` | the bytes of one body; written once, never moved |
 //! | `refs/<algorithm>/<encoded>/<name>/_grants/<id>` | `Grant` | why a repository holds a blob |
 //! | `refs/<algorithm>/<encoded>/<name>/_link` | `Link` | a grant exists that is no claim; and the blob's record |
@@ -57,9 +57,9 @@ use crate::{
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[expect(missing_docs, reason = "the fields are the types that they have")]
 pub enum Key {
-    /// A blob: its bytes, a record of its extents, or a note that it was set aside.
+    /// A blob: its bytes, a record of its extents, or a note that it was quarantined.
     Blob(Digest),
-    /// The bytes of one body.
+    /// The bytes of one body, which belong to an upload or a fill.
     Extent(ExtentName),
     /// The reason why a repository holds a blob.
     Grant {
@@ -230,7 +230,7 @@ impl Key {
         }
     }
 
-    /// Parses a key.
+    /// Parses a key. A text that is no known key becomes [`Key::Unknown`].
     pub fn parse(text: &str) -> Self {
         // A known key has one text. `00001` and `1` would otherwise be one key.
         parse_known(text)
@@ -238,8 +238,8 @@ impl Key {
             .unwrap_or_else(|| Self::Unknown(UnknownKey(text.to_owned())))
     }
 
-    /// The digest after the prefix of a key in `blobs/`, `refs/`, `layers/` or `sweep/marks/`, of
-    /// unknown keys too.
+    /// The digest after the prefix of a key in `blobs/`, `refs/`, `layers/` or `sweep/marks/`, also
+    /// of unknown keys. `None` for other keys.
     pub fn digest(&self) -> Option<Digest> {
         match self {
             Self::Blob(digest)
@@ -266,7 +266,7 @@ impl Key {
         }
     }
 
-    /// The repository of a key in `refs/`, of unknown keys too.
+    /// The repository of a key in `refs/`, also of unknown keys. `None` for other keys.
     pub fn holder(&self) -> Option<Name> {
         match self {
             Self::Grant { name, .. } | Self::Link { name, .. } => Some(name.clone()),
@@ -278,7 +278,8 @@ impl Key {
         }
     }
 
-    /// The upload after the prefix of a key in `uploads/` or `extents/`, of unknown keys too.
+    /// The upload after the prefix of a key in `uploads/` or `extents/`, also of unknown keys.
+    /// `None` for other keys.
     pub fn upload(&self) -> Option<UploadId> {
         match self {
             Self::Step { upload, .. } => Some(*upload),
@@ -641,6 +642,8 @@ fn digest_in(text: &str) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -710,15 +713,60 @@ mod tests {
     }
 
     #[test]
-    fn are_displayed_and_parsed_as_buckets_have_them() {
+    fn keys_are_displayed_and_parsed_as_stored() {
         for (key, text) in golden() {
             assert_eq!(key.to_string(), text);
             assert_eq!(Key::parse(&text), key);
         }
     }
 
+    /// Whether a text has the form of a pattern, in which `<word>` stands for some characters.
+    fn fits(pattern: &str, text: &str) -> bool {
+        let parts: Vec<_> = pattern.split(['<', '>']).step_by(2).collect();
+        let (Some((first, others)), Some(last)) = (parts.split_first(), parts.last()) else {
+            return false;
+        };
+        let Some(mut rest) = text.strip_prefix(first) else {
+            return false;
+        };
+        others.iter().all(|part| {
+            let found = rest.get(1..).and_then(|rest| rest.split_once(part));
+            found.is_some_and(|(_, after)| {
+                rest = after;
+                true
+            })
+        }) && text.ends_with(last)
+    }
+
     #[test]
-    fn that_differ_from_a_known_one_in_any_character_are_another_key() {
+    fn the_table_of_keys_has_each_kind_with_its_text() {
+        let table = include_str!("key.rs")
+            .lines()
+            .map_while(|line| line.strip_prefix("//!"));
+        let mut rows: BTreeMap<_, _> = table
+            .filter_map(|line| {
+                let mut cells = line.split('|').map(|cell| cell.trim().trim_matches('`'));
+                let (pattern, kind) = (cells.nth(1)?, cells.next()?);
+                kind.starts_with(char::is_uppercase)
+                    .then_some((kind, pattern))
+            })
+            .collect();
+        let mut kinds = BTreeSet::new();
+        for (key, text) in golden() {
+            let shown = format!("{key:?}");
+            let kind = shown.split(|c: char| !c.is_alphabetic()).next().unwrap();
+            assert!(fits(rows[kind], &text), "{kind}: {text}");
+            kinds.insert(kind.to_owned());
+        }
+        rows.retain(|kind, _| !kinds.contains(*kind));
+        assert!(
+            rows.is_empty(),
+            "the table has kinds without a key: {rows:?}"
+        );
+    }
+
+    #[test]
+    fn a_changed_character_makes_another_key() {
         for (key, text) in golden() {
             for at in 0..text.len() {
                 for with in ["", "/", "_", "0", "A", "~"] {
@@ -733,7 +781,7 @@ mod tests {
     }
 
     #[test]
-    fn that_this_version_does_not_know_are_kept_as_they_are() {
+    fn unknown_keys_are_kept_unchanged() {
         let refs = format!("refs/sha256/{HASH}");
         let layer = format!("layers/sha256/{HASH}");
         let upload = "07".repeat(16);
@@ -774,7 +822,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_blob_tell_its_digest_and_those_of_an_upload_its_id() {
+    fn keys_name_the_digest_of_a_blob_or_the_id_of_an_upload() {
         for (key, text) in golden() {
             let of_blob = ["blobs/", "refs/", "layers/", "sweep/marks/"];
             let is_of_blob = of_blob.iter().any(|prefix| text.starts_with(prefix));
@@ -785,7 +833,7 @@ mod tests {
     }
 
     #[test]
-    fn of_extents_have_any_name() {
+    fn keys_of_extents_accept_any_name() {
         for text in ["extents/", "extents/x", "extents/x/y-z"] {
             let key = Key::parse(text);
             assert!(matches!(key, Key::Extent(_)), "{key:?}");
@@ -794,7 +842,7 @@ mod tests {
     }
 
     #[test]
-    fn are_listed_by_the_prefixes_of_their_kind() {
+    fn prefixes_list_the_keys_of_their_kind() {
         let (digest, name, id) = (digest(), name(), UploadId::new([7; 16]));
         let layer = "Index Pages StoredSpans";
         let sha512: Digest = format!("sha512:{HASH}{HASH}").parse().unwrap();
@@ -846,7 +894,7 @@ mod tests {
     }
 
     #[test]
-    fn fit_into_a_kibibyte() {
+    fn the_longest_keys_fit_into_a_kibibyte() {
         let digest: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
         let name: Name = "a".repeat(Name::MAX_LENGTH).parse().unwrap();
         let tag: Tag = "t".repeat(Tag::MAX_LENGTH).parse().unwrap();
@@ -864,7 +912,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_repository_are_no_prefix_of_anothers() {
+    fn no_repository_prefix_begins_with_that_of_another() {
         let (short, long): (Name, Name) = ("a".parse().unwrap(), "a/b".parse().unwrap());
         let (digest, id) = (digest(), UploadId::new([0; 16]));
         for prefixes in [

@@ -7,55 +7,58 @@ use std::time::Duration;
 
 use crate::{tier::Kind, time::Timestamp};
 
-/// The limits of each tier: sizes, retention and required reads.
+/// The limits of each tier: sizes, times and required reads. The settings of section "Tiers" in
+/// docs/settings.md set them.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Policy {
-    /// The memory for the hot tier, in bytes. With zero, nothing is hot.
+pub struct TierPolicy {
+    /// The memory for the hot tier, in bytes. With 0, nothing is hot.
     pub hot_bytes: u64,
     /// The largest blob that is kept hot, in bytes.
     pub hot_blob_bytes: u64,
-    /// How long a value stays hot.
+    /// How long a value stays hot after the cold tier confirmed it.
     pub hot_retention: Duration,
-    /// The largest blob that is promoted to the warm tier, in bytes.
+    /// The largest blob that is promoted to the warm tier, in bytes. It is read into memory whole.
     pub warm_blob_bytes: u64,
-    /// How long a value stays warm. With zero, nothing is warm.
+    /// How long a value stays warm after the cold tier confirmed it. With zero, nothing is warm.
     pub warm_retention: Duration,
-    /// The recent reads after which a value is promoted to the warm tier.
+    /// The number of recent reads after which a value is promoted to the warm tier.
     pub warm_reads: u32,
-    /// The same for a span: inflating it costs CPU, so it is promoted sooner.
+    /// The same number for a span: decompressing it costs CPU, so it is promoted sooner.
     pub warm_span_reads: u32,
     /// The half-life of a read: after this time it counts half.
     pub half_life: Duration,
-    /// The timeout for a read of the warm tier, after which the cold one is asked.
+    /// The timeout of a read of the warm tier, after which the cold tier is read.
     pub warm_patience: Duration,
     /// Whether warm values are compressed, if that makes them smaller by a tenth.
     pub compresses: bool,
-    /// The longest time that a positive answer is cached. After a deletion elsewhere, it may be
-    /// served for that long.
+    /// The longest time that an answer about a manifest or a link is cached. Another isolate may
+    /// have deleted the content since.
     pub staleness: Duration,
     /// How long "not found" is cached, for callers without push permission.
     pub absence: Duration,
 }
 
-impl Policy {
-    /// The largest value that fits the warm tier, in bytes, with room for its header.
+impl TierPolicy {
+    /// The largest value that is written to the warm tier, in bytes: 24 MiB, so that its header
+    /// fits.
     pub const MAX_WARM: u64 = 24 * 1024 * 1024;
 
-    /// The shortest time to live that the warm tier accepts.
+    /// The shortest time to live that the warm tier accepts (Workers KV: 60 seconds).
     pub const MIN_WARM: Duration = Duration::from_secs(60);
 
-    /// Whether there is a warm tier.
+    /// Whether values are kept warm at all.
     pub const fn has_warm(&self) -> bool {
         !self.warm_retention.is_zero()
     }
 
-    /// Whether a blob is read into memory at all. If no tier would keep it, its bytes are streamed.
+    /// Whether a blob of `size` bytes is read into memory. If no tier would keep it, its bytes are
+    /// streamed.
     pub const fn holds_blob(&self, size: u64) -> bool {
         (self.hot_bytes > 0 && size <= self.hot_blob_bytes)
             || (self.has_warm() && size <= self.warm_blob_bytes)
     }
 
-    /// Whether a value of this size is kept hot.
+    /// Whether a value of `size` bytes is kept hot.
     pub const fn fits_hot(&self, kind: Kind, size: u64) -> bool {
         match kind {
             Kind::Blob => size <= self.hot_blob_bytes,
@@ -63,9 +66,10 @@ impl Policy {
         }
     }
 
-    /// Whether a value of this size is promoted to the warm tier after this many recent reads. A
-    /// link is promoted with its manifest. A page is promoted with the index that it is part of, or
-    /// not at all.
+    /// Whether a value of `size` bytes is promoted to the warm tier after this many recent reads.
+    ///
+    /// A link is promoted with its manifest. A page is promoted with the index that it is part of,
+    /// or not at all.
     pub const fn earns_warm(&self, kind: Kind, size: u64, reads: u32) -> bool {
         let (fits, enough) = match kind {
             Kind::Manifest | Kind::Index => (size <= Self::MAX_WARM, self.warm_reads),
@@ -76,10 +80,11 @@ impl Policy {
         self.has_warm() && fits && reads >= enough
     }
 
-    /// When a value that the cold tier confirmed at this time expires in the hot tier.
+    /// The time at which a value expires in the hot tier. `confirmed` is the time at which the cold
+    /// tier confirmed it.
     ///
-    /// Bytes never change. Whether a repository has them may change, and links and manifests say
-    /// that.
+    /// Bytes never change. Whether a repository has them may change, so links and manifests expire
+    /// after [`TierPolicy::staleness`] at the latest.
     pub fn hot_until(&self, kind: Kind, confirmed: Timestamp) -> Timestamp {
         confirmed
             + match kind {
@@ -88,7 +93,8 @@ impl Policy {
             }
     }
 
-    /// When a value that the cold tier confirmed at this time expires in the warm tier.
+    /// The time at which a value expires in the warm tier, by the same rules as
+    /// [`TierPolicy::hot_until`].
     pub fn warm_until(&self, kind: Kind, confirmed: Timestamp) -> Timestamp {
         confirmed
             + match kind {
@@ -103,7 +109,7 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    fn policy(settings: &[(&str, &str)]) -> Policy {
+    fn policy(settings: &[(&str, &str)]) -> TierPolicy {
         let found = |name: &str| {
             let setting = settings.iter().find(|(other, _)| *other == name);
             setting.map(|(_, value)| (*value).to_owned())
@@ -112,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn admits_by_size() {
+    fn tiers_admit_values_by_size() {
         let policy = policy(&[
             ("STRATA_HOT_BLOB_BYTES", "100"),
             ("STRATA_WARM_BLOB_BYTES", "200"),
@@ -124,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn holds_nothing_where_nothing_stays() {
+    fn disabled_tiers_hold_nothing() {
         let policy = policy(&[("STRATA_HOT_BYTES", "0"), ("STRATA_WARM_SECONDS", "0")]);
         assert!(!policy.holds_blob(1));
         assert!(!policy.earns_warm(Kind::Manifest, 1, 255));
     }
 
     #[test]
-    fn promotes_what_is_read_often() {
+    fn values_read_often_are_promoted() {
         let policy = policy(&[("STRATA_WARM_READS", "2")]);
         assert!(!policy.earns_warm(Kind::Manifest, 1, 1));
         assert!(policy.earns_warm(Kind::Manifest, 1, 2));
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_took_inflating_sooner() {
+    fn spans_are_promoted_after_fewer_reads() {
         let policy = policy(&[("STRATA_WARM_READS", "3"), ("STRATA_WARM_SPAN_READS", "2")]);
         assert!(!policy.earns_warm(Kind::Span, 1, 1) && policy.earns_warm(Kind::Span, 1, 2));
         assert!(!policy.earns_warm(Kind::Index, 1, 2) && policy.earns_warm(Kind::Index, 1, 3));
@@ -151,8 +157,8 @@ mod tests {
             "it goes with its index"
         );
         for kind in [Kind::Span, Kind::Index] {
-            assert!(policy.earns_warm(kind, Policy::MAX_WARM, 3));
-            assert!(!policy.earns_warm(kind, Policy::MAX_WARM + 1, 3));
+            assert!(policy.earns_warm(kind, TierPolicy::MAX_WARM, 3));
+            assert!(!policy.earns_warm(kind, TierPolicy::MAX_WARM + 1, 3));
             assert!(
                 policy.fits_hot(kind, 100_000_000),
                 "memory has a bound of its own"
@@ -169,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn believes_that_something_is_there_for_a_stated_time() {
+    fn manifests_and_links_expire_after_strata_stale_seconds() {
         let start = Timestamp(1_000_000);
         let policy = policy(&[
             ("STRATA_STALE_SECONDS", "600"),

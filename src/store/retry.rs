@@ -24,7 +24,8 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(1_200),
 ];
 
-/// A store that retries.
+/// A store that retries safe operations of another one three times, after 0.1, 0.4 and 1.2 seconds.
+/// It logs each retry.
 #[derive(Debug)]
 pub struct Retry<S, H> {
     store: S,
@@ -32,7 +33,7 @@ pub struct Retry<S, H> {
 }
 
 impl<S, H> Retry<S, H> {
-    /// Makes one over a store.
+    /// Wraps a store. The host waits and logs.
     pub const fn new(store: S, host: H) -> Self {
         Self { store, host }
     }
@@ -50,7 +51,7 @@ impl<S, H: Clock + Log> Retry<S, H> {
                 Err(error) if is_safe(&error) => {
                     self.host.log(
                         Level::Error,
-                        "store asked again",
+                        "store request retried",
                         &[("operation", name), ("error", &error.to_string())],
                     );
                     self.host.sleep(pause).await;

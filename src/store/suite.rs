@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-pub use self::{check::Outcome, values::run_values};
+pub use self::{check::CheckOutcome, values::run_values};
 
 mod check;
 mod listings;
@@ -21,14 +21,17 @@ mod pieces;
 mod streams;
 mod values;
 
-/// Runs every check on an empty store. `body` makes a stream of bytes. Streams larger than `part`
-/// bytes are checked as well, for stores that write in parts.
+/// Runs every check of [`Objects`](crate::store::Objects) and [`Streams`] on an empty store, and
+/// returns the outcomes in the order of the checks.
+///
+/// `body` makes a stream of bytes. Streams larger than `part` bytes are checked as well, for stores
+/// that write in parts.
 pub async fn run<P: Platform>(
     store: &Rc<P::Cold>,
     host: &P::Host,
     body: impl Fn(&[u8]) -> P::Body,
     part: usize,
-) -> Vec<Outcome> {
+) -> Vec<CheckOutcome> {
     let suite = Suite::<P, _> {
         store,
         host,
@@ -37,7 +40,7 @@ pub async fn run<P: Platform>(
     };
     macro_rules! outcomes {
         ($($check:ident)*) => {
-            vec![$(Outcome { name: stringify!($check), result: suite.$check().await },)*]
+            vec![$(CheckOutcome { name: stringify!($check), result: suite.$check().await },)*]
         };
     }
     outcomes! {
@@ -110,7 +113,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
 
     async fn open(&self, key: &str, range: Option<ByteRange>) -> Result<P::Body, String> {
         let object = self.store.get(key, range).await.map_err(text)?;
-        let object = object.ok_or_else(|| format!("{key} is not there"))?;
+        let object = object.ok_or_else(|| format!("{key} does not exist"))?;
         Ok(object.body)
     }
 
@@ -164,13 +167,13 @@ mod tests {
     };
 
     #[test]
-    fn passes_in_memory() {
+    fn memory_stores_pass_the_store_suite() {
         let (store, host) = (Rc::default(), MemoryHost::new([0; 16], Timestamp(0)));
         let body = |bytes: &[u8]| MemoryBody::Bytes(bytes.to_vec());
         let checks = run::<MemoryPlatform>(&store, &host, body, 100);
         let mut outcomes = pollster::block_on(checks);
         outcomes.extend(pollster::block_on(run_values(&MemoryValues::default())));
-        let failed: Vec<&Outcome> = outcomes
+        let failed: Vec<&CheckOutcome> = outcomes
             .iter()
             .filter(|outcome| outcome.result.is_err())
             .collect();

@@ -36,34 +36,34 @@ use crate::{
         frequency::Frequency,
         hot::Hot,
         key::Key,
-        policy::Policy,
+        policy::TierPolicy,
         tiers::changes::Changes,
         trace::Trace,
-        warm::{Content, Link, Value},
+        warm::{Link, TierContent, Value},
     },
     tier::{Kind, Tier},
     time::Timestamp,
 };
 
-pub use self::wanted::{Known, Wanted};
+pub use self::wanted::{KnownLink, Wanted};
 
-use self::wanted::Found;
+use self::wanted::TierAnswer;
 
 mod changes;
 mod wanted;
 
-/// The tiers of one isolate. Each read brings its own way to the cold tier.
+/// The tiers of one isolate. Each read passes a function that reads the cold tier.
 pub struct Tiers<P: Platform> {
     warm: P::Warm,
     host: P::Host,
-    policy: Policy,
+    policy: TierPolicy,
     metrics: Rc<Metrics>,
-    hot: RefCell<Hot<Entry<P::Bytes>>>,
+    hot: RefCell<Hot<HotValue<P::Bytes>>>,
     frequency: RefCell<Frequency>,
     /// The assumed state of keys in the warm tier.
     warmth: RefCell<Hot<Warmth>>,
     changes: Changes,
-    flights: Flights<(Found<P::Bytes>, Timestamp, Tier)>,
+    flights: Flights<(TierAnswer<P::Bytes>, Timestamp, Tier)>,
 }
 
 /// The assumed state of content in the warm tier.
@@ -77,8 +77,8 @@ enum Warmth {
 
 /// A value of the hot tier.
 #[derive(Debug)]
-struct Entry<B> {
-    found: Found<B>,
+struct HotValue<B> {
+    found: TierAnswer<B>,
     kind: Kind,
     confirmed: Timestamp,
     until: Timestamp,
@@ -96,7 +96,7 @@ impl<P: Platform> fmt::Debug for Tiers<P> {
 
 impl<P: Platform> Tiers<P> {
     /// Makes tiers that hold nothing yet.
-    pub fn new(warm: P::Warm, host: P::Host, policy: Policy, metrics: Rc<Metrics>) -> Self {
+    pub fn new(warm: P::Warm, host: P::Host, policy: TierPolicy, metrics: Rc<Metrics>) -> Self {
         Self {
             hot: RefCell::new(Hot::new(policy.hot_bytes)),
             frequency: RefCell::new(Frequency::new(policy.half_life)),
@@ -111,12 +111,12 @@ impl<P: Platform> Tiers<P> {
     }
 
     /// The policy of the tiers.
-    pub const fn policy(&self) -> &Policy {
+    pub const fn policy(&self) -> &TierPolicy {
         &self.policy
     }
 
     /// Reads content from the nearest tier, of which `cold` reads the bucket. `None` if it is
-    /// absent. Of concurrent callers, one reads it.
+    /// absent. Of concurrent callers, one reads it for all.
     ///
     /// # Errors
     ///
@@ -125,8 +125,8 @@ impl<P: Platform> Tiers<P> {
         &self,
         wanted: Wanted<'_>,
         trace: &Trace<P::Bytes>,
-        cold: impl AsyncFn() -> Result<Option<Content<P::Bytes>>, Error>,
-    ) -> Result<Option<Rc<Content<P::Bytes>>>, Error> {
+        cold: impl AsyncFn() -> Result<Option<TierContent<P::Bytes>>, Error>,
+    ) -> Result<Option<Rc<TierContent<P::Bytes>>>, Error> {
         let far = async || Ok((cold().await?.map(Rc::new), Tier::Cold));
         self.content_from(wanted, trace, far).await
     }
@@ -140,16 +140,19 @@ impl<P: Platform> Tiers<P> {
         &self,
         wanted: Wanted<'_>,
         trace: &Trace<P::Bytes>,
-        far: impl AsyncFn() -> Result<(Option<Rc<Content<P::Bytes>>>, Tier), Error>,
-    ) -> Result<Option<Rc<Content<P::Bytes>>>, Error> {
+        far: impl AsyncFn() -> Result<(Option<Rc<TierContent<P::Bytes>>>, Tier), Error>,
+    ) -> Result<Option<Rc<TierContent<P::Bytes>>>, Error> {
         let far = async || {
             let (content, tier) = far().await?;
-            Ok((content.map_or(Found::Absent, Found::Content), tier))
+            Ok((
+                content.map_or(TierAnswer::Absent, TierAnswer::Content),
+                tier,
+            ))
         };
         Ok(match self.read_through(wanted, trace, far).await? {
-            Found::Content(content) => Some(content),
+            TierAnswer::Content(content) => Some(content),
             // The key of content is never the key of a link.
-            Found::Absent | Found::Link(_) => None,
+            TierAnswer::Absent | TierAnswer::Link(_) => None,
         })
     }
 
@@ -163,17 +166,20 @@ impl<P: Platform> Tiers<P> {
         name: &Name,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-        cold: impl AsyncFn() -> Result<Option<Known>, Error>,
-    ) -> Result<Option<Rc<Known>>, Error> {
+        cold: impl AsyncFn() -> Result<Option<KnownLink>, Error>,
+    ) -> Result<Option<Rc<KnownLink>>, Error> {
         let far = async || {
             let known = cold().await?.map(Rc::new);
-            Ok((known.map_or(Found::Absent, Found::Link), Tier::Cold))
+            Ok((
+                known.map_or(TierAnswer::Absent, TierAnswer::Link),
+                Tier::Cold,
+            ))
         };
         let wanted = Wanted::Link(name, digest);
         Ok(match self.read_through(wanted, trace, far).await? {
-            Found::Link(known) => Some(known),
+            TierAnswer::Link(known) => Some(known),
             // The key of a link is never the key of content.
-            Found::Absent | Found::Content(_) => None,
+            TierAnswer::Absent | TierAnswer::Content(_) => None,
         })
     }
 
@@ -182,12 +188,13 @@ impl<P: Platform> Tiers<P> {
         &self,
         wanted: Wanted<'_>,
         trace: &Trace<P::Bytes>,
-        far: impl AsyncFn() -> Result<(Found<P::Bytes>, Tier), Error>,
-    ) -> Result<Found<P::Bytes>, Error> {
+        far: impl AsyncFn() -> Result<(TierAnswer<P::Bytes>, Tier), Error>,
+    ) -> Result<TierAnswer<P::Bytes>, Error> {
         let (key, kind) = (wanted.key(), wanted.kind());
         let start = self.host.now();
-        let believed =
-            |found: &Found<_>| trace.believes_absence.get() || !matches!(found, Found::Absent);
+        let believed = |found: &TierAnswer<_>| {
+            trace.believes_absence.get() || !matches!(found, TierAnswer::Absent)
+        };
         let (found, confirmed, tier) =
             match self.recall(&key, kind).filter(|(found, _)| believed(found)) {
                 Some((found, confirmed)) => (found, confirmed, Tier::Hot),
@@ -199,7 +206,7 @@ impl<P: Platform> Tiers<P> {
                             lead.land(&filled);
                             filled
                         }
-                        Boarding::Follow(follow) => match follow.wait(&self.host).await {
+                        Boarding::Follower(follow) => match follow.wait(&self.host).await {
                             // The leader may have read before a deletion that preceded this
                             // request.
                             Some(landed)
@@ -215,15 +222,15 @@ impl<P: Platform> Tiers<P> {
                 }
             };
         trace.step(kind.name(), tier, self.host.now().since(start));
-        if let Found::Content(content) = &found {
+        if let TierAnswer::Content(content) = &found {
             self.consider(wanted, &key, content, confirmed, trace);
         }
         Ok(found)
     }
 
     /// Inserts content that this isolate has just written to the cold tier.
-    pub fn insert(&self, wanted: Wanted<'_>, content: Content<P::Bytes>) {
-        let found = Found::Content(Rc::new(content));
+    pub fn insert(&self, wanted: Wanted<'_>, content: TierContent<P::Bytes>) {
+        let found = TierAnswer::Content(Rc::new(content));
         self.keep(&wanted.key(), wanted.kind(), &found, self.host.now());
     }
 
@@ -235,11 +242,11 @@ impl<P: Platform> Tiers<P> {
     }
 
     /// The cached link of a blob in a repository, from the hot tier only.
-    pub fn known(&self, name: &Name, digest: &Digest) -> Option<Rc<Known>> {
+    pub fn known(&self, name: &Name, digest: &Digest) -> Option<Rc<KnownLink>> {
         let hot = self.hot.borrow();
         match hot.peek(&Key::link(digest, name).to_string()) {
-            Some(Entry {
-                found: Found::Link(known),
+            Some(HotValue {
+                found: TierAnswer::Link(known),
                 until,
                 ..
             }) if *until > self.host.now() => Some(known.clone()),
@@ -277,11 +284,11 @@ impl<P: Platform> Tiers<P> {
         } = promotion;
         let until = self.policy.warm_until(kind, confirmed);
         let time_to_live = until.since(self.host.now());
-        if time_to_live < Policy::MIN_WARM || self.changes.since(&key, confirmed) {
+        if time_to_live < TierPolicy::MIN_WARM || self.changes.since(&key, confirmed) {
             return;
         }
         let value = Value {
-            content: Content {
+            content: TierContent {
                 media_type: content.media_type.clone(),
                 bytes: content.bytes.clone(),
             },
@@ -312,7 +319,7 @@ impl<P: Platform> Tiers<P> {
     }
 
     /// The value of the hot tier, and when the cold tier confirmed it.
-    fn recall(&self, key: &str, kind: Kind) -> Option<(Found<P::Bytes>, Timestamp)> {
+    fn recall(&self, key: &str, kind: Kind) -> Option<(TierAnswer<P::Bytes>, Timestamp)> {
         let found = match self.hot.borrow_mut().get(key) {
             Some(entry) if entry.until > self.host.now() => {
                 Some((entry.found.clone(), entry.confirmed))
@@ -333,19 +340,19 @@ impl<P: Platform> Tiers<P> {
         &self,
         wanted: Wanted<'_>,
         key: &str,
-        far: &impl AsyncFn() -> Result<(Found<P::Bytes>, Tier), Error>,
-    ) -> Result<(Found<P::Bytes>, Timestamp, Tier), Error> {
+        far: &impl AsyncFn() -> Result<(TierAnswer<P::Bytes>, Tier), Error>,
+    ) -> Result<(TierAnswer<P::Bytes>, Timestamp, Tier), Error> {
         let kind = wanted.kind();
         if let Some((content, confirmed)) = self.fill_from_warm(wanted, key).await {
-            let found = Found::Content(Rc::new(content));
+            let found = TierAnswer::Content(Rc::new(content));
             self.keep(key, kind, &found, confirmed);
             return Ok((found, confirmed, Tier::Warm));
         }
         let asked = self.host.now();
         let (found, tier) = far().await?;
         match found {
-            Found::Absent => self.metrics.missed(tier, kind),
-            Found::Content(_) | Found::Link(_) => self.metrics.hit(tier, kind),
+            TierAnswer::Absent => self.metrics.missed(tier, kind),
+            TierAnswer::Content(_) | TierAnswer::Link(_) => self.metrics.hit(tier, kind),
         }
         self.keep(key, kind, &found, asked);
         Ok((found, asked, tier))
@@ -356,7 +363,7 @@ impl<P: Platform> Tiers<P> {
         &self,
         wanted: Wanted<'_>,
         key: &str,
-    ) -> Option<(Content<P::Bytes>, Timestamp)> {
+    ) -> Option<(TierContent<P::Bytes>, Timestamp)> {
         let kind = wanted.kind();
         if !self.policy.has_warm() || !self.may_be_warm(kind, key) {
             return None;
@@ -410,7 +417,7 @@ impl<P: Platform> Tiers<P> {
                     &Key::blob(&link.digest).to_string(),
                     Warmth::Until(blob_until),
                 );
-                let known = Known {
+                let known = KnownLink {
                     record: link.record,
                     right: link.right,
                     seen: Cell::new(true),
@@ -419,7 +426,7 @@ impl<P: Platform> Tiers<P> {
                 self.keep(
                     &Key::link(&link.digest, name).to_string(),
                     Kind::Link,
-                    &Found::Link(Rc::new(known)),
+                    &TierAnswer::Link(Rc::new(known)),
                     link.confirmed,
                 );
             }
@@ -433,18 +440,18 @@ impl<P: Platform> Tiers<P> {
     }
 
     /// Caches a result in the hot tier, unless a push or a deletion came after the read began.
-    fn keep(&self, key: &str, kind: Kind, found: &Found<P::Bytes>, confirmed: Timestamp) {
+    fn keep(&self, key: &str, kind: Kind, found: &TierAnswer<P::Bytes>, confirmed: Timestamp) {
         let (until, bytes) = match found {
-            Found::Content(content) => {
+            TierAnswer::Content(content) => {
                 (self.policy.hot_until(kind, confirmed), content.bytes.len())
             }
-            Found::Link(known) => (
+            TierAnswer::Link(known) => (
                 self.policy.hot_until(kind, confirmed),
                 weight(&known.record),
             ),
             // Never cached: any caller may create the index at any moment.
-            Found::Absent if kind == Kind::Index => return,
-            Found::Absent => (confirmed + self.policy.absence, 0),
+            TierAnswer::Absent if kind == Kind::Index => return,
+            TierAnswer::Absent => (confirmed + self.policy.absence, 0),
         };
         let now = self.host.now();
         if until <= now || !self.policy.fits_hot(kind, bytes) || self.changes.since(key, confirmed)
@@ -452,7 +459,7 @@ impl<P: Platform> Tiers<P> {
             return;
         }
         self.take(key);
-        let entry = Entry {
+        let entry = HotValue {
             found: found.clone(),
             kind,
             confirmed,
@@ -478,7 +485,7 @@ impl<P: Platform> Tiers<P> {
         &self,
         wanted: Wanted<'_>,
         key: &str,
-        content: &Rc<Content<P::Bytes>>,
+        content: &Rc<TierContent<P::Bytes>>,
         confirmed: Timestamp,
         trace: &Trace<P::Bytes>,
     ) {
@@ -559,7 +566,7 @@ impl<P: Platform> Tiers<P> {
             ("reason", reason.name()),
             ("cause", &cause.to_string()),
         ];
-        self.host.log(Level::Error, "tier passed over", &fields);
+        self.host.log(Level::Error, "tier bypassed", &fields);
     }
 }
 

@@ -8,22 +8,22 @@ use std::{
 
 use crate::{store::after::Notes, tier::Tier};
 
-/// The questions that one request asked the tiers.
+/// The reads from the tiers that one request made, for its headers and for the work after it.
 #[derive(Debug)]
 pub struct Trace<B> {
     /// Whether a cached "absent" may be used. Never for a caller who can push: another isolate may
     /// have stored the content since.
     pub believes_absence: Cell<bool>,
-    /// Why a stored value was served although the upstream should have been asked again.
+    /// The reason why a stored value was served although the upstream should have been asked again.
     pub stale: Cell<Option<&'static str>>,
-    steps: RefCell<Vec<Step>>,
+    steps: RefCell<Vec<TraceStep>>,
     last: Cell<Option<Tier>>,
     /// The work that is left for after the reply.
     pub after: Notes<B>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Step {
+struct TraceStep {
     what: &'static str,
     tier: Tier,
     took: Duration,
@@ -42,15 +42,15 @@ impl<B> Default for Trace<B> {
 }
 
 impl<B> Trace<B> {
-    /// Notes which tier answered a question, and how long it took. Questions of one kind that one
-    /// tier answered count as one, because a file may be made of thousands.
+    /// Records which tier answered a read, and how long it took. Reads of one kind that one tier
+    /// answered count as one, because a file may be made of thousands.
     pub fn step(&self, what: &'static str, tier: Tier, took: Duration) {
         self.last.set(Some(tier));
         let mut steps = self.steps.borrow_mut();
-        let same = |step: &&mut Step| step.what == what && step.tier == tier;
+        let same = |step: &&mut TraceStep| step.what == what && step.tier == tier;
         match steps.iter_mut().find(same) {
             Some(step) => step.took += took,
-            None => steps.push(Step { what, tier, took }),
+            None => steps.push(TraceStep { what, tier, took }),
         }
     }
 
@@ -59,13 +59,13 @@ impl<B> Trace<B> {
         self.last.get()
     }
 
-    /// The value of a `Server-Timing` header: each kind of question, the tier that answered, and
+    /// Formats a `Server-Timing` header: each kind of read, the tier that answered, and
     /// milliseconds.
     ///
     /// <https://www.w3.org/TR/server-timing/>
     pub fn server_timing(&self) -> String {
         let mut text = String::new();
-        for Step { what, tier, took } in self.steps.borrow().iter() {
+        for TraceStep { what, tier, took } in self.steps.borrow().iter() {
             let separator = if text.is_empty() { "" } else { ", " };
             // Writing to a string does not fail.
             let _ = write!(

@@ -21,21 +21,21 @@ use crate::{
     store::{
         Bytes, StoreError,
         document::{Record, Right},
-        policy::Policy,
+        policy::TierPolicy,
     },
     time::Timestamp,
 };
 
-/// Content that tiers hold.
+/// Content that tiers keep: a manifest, a blob, an index, a page of one, or a span.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Content<B> {
-    /// Its media type. Empty for bytes that clients never see with a type.
+pub struct TierContent<B> {
+    /// The media type. Empty for bytes that clients never see with a type.
     pub media_type: String,
-    /// Its bytes.
+    /// The bytes, decompressed.
     pub bytes: B,
 }
 
-impl<B> Content<B> {
+impl<B> TierContent<B> {
     /// Makes content without a media type: an index, a page of one, or a span.
     pub const fn untyped(bytes: B) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl<B> Content<B> {
 /// The header of a warm value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Header {
+struct WarmHeader {
     media_type: String,
     size: u64,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -65,13 +65,13 @@ struct Header {
 /// pull.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Link {
-    /// The blob.
+    /// The digest of the blob.
     pub digest: Digest,
     /// The place of its bytes.
     pub record: Record,
-    /// When the cold tier confirmed it.
+    /// The time at which the cold tier confirmed the link.
     pub confirmed: Timestamp,
-    /// Which kind of grant gave the right to it. `None` in values of an older version.
+    /// The kind of grant that gave the right to the blob. `None` in values of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right: Option<Right>,
 }
@@ -80,14 +80,14 @@ pub struct Link {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Value<B> {
     /// The content.
-    pub content: Content<B>,
-    /// When the cold tier confirmed that it is there.
+    pub content: TierContent<B>,
+    /// The time at which the cold tier confirmed the content.
     pub confirmed: Timestamp,
-    /// The blobs that it names, as far as they are known.
+    /// The links of the blobs that a manifest names, as far as they are known.
     pub links: Vec<Link>,
 }
 
-/// Why a warm value was rejected.
+/// The reason why a warm value was rejected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Poisoned(&'static str);
 
@@ -99,17 +99,27 @@ impl fmt::Display for Poisoned {
 
 /// A value in its written form, and the bytes that compression saved.
 #[derive(Debug)]
-pub struct Sealed<B> {
-    /// The bytes to write.
+pub struct SealedValue<B> {
+    /// The bytes to write: the header and the content.
     pub bytes: B,
     /// The number of bytes that compression saved.
     pub saved: u64,
 }
 
 impl<B: Bytes> Value<B> {
-    /// Makes the bytes to write. The content is compressed if that makes it smaller by a tenth. Its
-    /// digest is written if the content is not named by it.
-    pub async fn seal(self, compresses: bool, is_named: bool) -> Result<Sealed<B>, StoreError> {
+    /// Makes the bytes to write. With `compresses`, the content is compressed if that makes it
+    /// smaller by a tenth. Its digest is written unless `is_named`: then the name of the content
+    /// has it.
+    ///
+    /// # Errors
+    ///
+    /// The error of the platform that hashes or compresses, and [`StoreError::Failed`] if the
+    /// header is too long.
+    pub async fn seal(
+        self,
+        compresses: bool,
+        is_named: bool,
+    ) -> Result<SealedValue<B>, StoreError> {
         let size = self.content.bytes.len();
         let digest = if is_named {
             None
@@ -122,7 +132,7 @@ impl<B: Bytes> Value<B> {
         } else {
             None
         };
-        let header = Header {
+        let header = WarmHeader {
             media_type: self.content.media_type,
             size,
             compressed: smaller.is_some(),
@@ -139,24 +149,27 @@ impl<B: Bytes> Value<B> {
         prefix.extend(Algorithm::Sha256.digest(&header).hash());
         prefix.extend(header);
         let content = smaller.unwrap_or(self.content.bytes);
-        Ok(Sealed {
+        Ok(SealedValue {
             saved: size - content.len(),
             bytes: content.prefixed(&prefix),
         })
     }
 
-    /// Reads a value and verifies its content against this digest, or else the one in its header.
-    /// The outer error is the platform's. The inner one says why the value is rejected.
+    /// Reads a value, and verifies its content against `digest`, or else the digest in its header.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is the platform's. The inner one is the reason why the value is rejected.
     pub async fn open(
         bytes: &B,
         digest: Option<&Digest>,
     ) -> Result<Result<Self, Poisoned>, StoreError> {
         let Some((header, at)) = open_header(bytes) else {
-            return Ok(Err(Poisoned("its header is not as it was written")));
+            return Ok(Err(Poisoned("its header is corrupt")));
         };
         let mut content = bytes.slice(at, bytes.len());
         if header.compressed {
-            if header.size > Policy::MAX_WARM {
+            if header.size > TierPolicy::MAX_WARM {
                 return Ok(Err(Poisoned("it is too large")));
             }
             content = match content.decompress(header.size).await {
@@ -165,13 +178,13 @@ impl<B: Bytes> Value<B> {
             };
         }
         let Some(digest) = digest.or(header.digest.as_ref()) else {
-            return Ok(Err(Poisoned("it does not say the digest of its content")));
+            return Ok(Err(Poisoned("it has no digest of its content")));
         };
         if content.digest(digest.algorithm()).await? != *digest {
-            return Ok(Err(Poisoned("its content has another digest")));
+            return Ok(Err(Poisoned("its content does not have its digest")));
         }
         Ok(Ok(Self {
-            content: Content {
+            content: TierContent {
                 media_type: header.media_type,
                 bytes: content,
             },
@@ -182,7 +195,7 @@ impl<B: Bytes> Value<B> {
 }
 
 /// Reads the header, and returns the offset of the content.
-fn open_header<B: Bytes>(bytes: &B) -> Option<(Header, u64)> {
+fn open_header<B: Bytes>(bytes: &B) -> Option<(WarmHeader, u64)> {
     let prefix = bytes.slice(0, PREFIX).to_vec();
     let rest = prefix.strip_prefix(MAGIC)?;
     let (length, check) = rest.split_first_chunk::<4>()?;
@@ -217,7 +230,7 @@ mod tests {
 
     fn value(bytes: &[u8]) -> Value<MemoryBytes> {
         Value {
-            content: Content {
+            content: TierContent {
                 media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
                 bytes: MemoryBytes::copy_from(bytes),
             },
@@ -234,7 +247,7 @@ mod tests {
     /// Values outlive the version that wrote them: this is the form of a link, with and without its
     /// right.
     #[test]
-    fn have_links_in_the_form_that_is_stored() {
+    fn links_in_the_warm_tier_keep_their_stored_form() {
         let digest = Algorithm::Sha256.digest(b"layer");
         let before = format!(
             r#"{{"digest":"{digest}","record":{{"kind":"bytes","size":5}},"confirmed":1800000000000}}"#
@@ -251,7 +264,7 @@ mod tests {
         }
     }
 
-    fn seal(value: Value<MemoryBytes>, compresses: bool) -> Sealed<MemoryBytes> {
+    fn seal(value: Value<MemoryBytes>, compresses: bool) -> SealedValue<MemoryBytes> {
         block_on(value.seal(compresses, true)).unwrap()
     }
 
@@ -272,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn come_back_as_they_were() {
+    fn warm_values_survive_a_round_trip() {
         for bytes in [
             b"".to_vec(),
             b"x".to_vec(),
@@ -288,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn are_compressed_where_that_makes_them_smaller_by_a_tenth() {
+    fn warm_values_are_compressed_if_that_saves_a_tenth() {
         let sealed = seal(value(&b"{} ".repeat(1_000)), true);
         assert!(sealed.saved > 2_700, "{}", sealed.saved);
         assert_eq!(seal(value(&noise(3_000)), true).saved, 0);
@@ -300,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn are_never_believed_with_a_flipped_or_missing_byte() {
+    fn a_corrupt_warm_value_never_gives_other_content() {
         for (bytes, compresses) in [
             (b"{} ".repeat(100), true),
             (noise(300), true),
@@ -323,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn say_what_is_wrong_with_them() {
+    fn errors_of_warm_values_name_the_problem() {
         let digest = Algorithm::Sha256.digest(b"content");
         let sealed = seal(value(b"content"), false).bytes.to_vec();
         let change = |at: usize| {
@@ -331,17 +344,16 @@ mod tests {
             changed[at] ^= 1;
             open(&changed, &digest).unwrap_err()
         };
-        assert_eq!(change(0), "its header is not as it was written");
+        assert_eq!(change(0), "its header is corrupt");
+        assert_eq!(change(6), "its header is corrupt", "another version");
         assert_eq!(
-            change(6),
-            "its header is not as it was written",
-            "another version"
+            change(sealed.len() - 1),
+            "its content does not have its digest"
         );
-        assert_eq!(change(sealed.len() - 1), "its content has another digest");
         let other = Algorithm::Sha256.digest(b"other");
         assert_eq!(
             open(&sealed, &other).unwrap_err(),
-            "its content has another digest"
+            "its content does not have its digest"
         );
     }
 }

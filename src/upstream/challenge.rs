@@ -6,10 +6,10 @@
 
 use http_auth::{ChallengeRef, parse_challenges};
 
-/// The way to sign in after a 401.
+/// The way to sign in that an upstream names after a 401.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Challenge {
-    /// Request a token at an address.
+    /// The client requests a token at an address (distribution's token specification).
     Bearer {
         /// The address, with the query that the upstream put into it.
         realm: String,
@@ -18,13 +18,13 @@ pub enum Challenge {
         /// The scope of the token. `None` for the scope of the request.
         scope: Option<String>,
     },
-    /// Send user and password.
+    /// The client sends user and password (RFC 7617).
     Basic,
 }
 
 impl Challenge {
     /// Parses the values of `WWW-Authenticate`, and returns the best challenge: Bearer if there is
-    /// one.
+    /// one with a realm, else Basic. `None` if there is neither.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut found = None;
         for value in values {
@@ -46,7 +46,8 @@ impl Challenge {
         found
     }
 
-    /// The address of a token for a scope. `None` for a challenge without one.
+    /// The address of a token: the realm with `service=` and `scope=`. The scope of the challenge
+    /// takes precedence. `None` for Basic.
     pub fn token_address(&self, scope_of_request: &str) -> Option<String> {
         let Self::Bearer {
             realm,
@@ -91,7 +92,7 @@ mod tests {
 
     /// Challenges as registries send them.
     #[test]
-    fn are_understood() {
+    fn challenges_of_registries_are_parsed() {
         for (values, expected) in [
             (
                 &[
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn lead_to_an_address() {
+    fn a_challenge_leads_to_the_address_of_a_token() {
         let address = |value: &str| {
             Challenge::parse([value]).and_then(|found| found.token_address("repository:a/b:pull"))
         };

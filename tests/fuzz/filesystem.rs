@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use strata::layer::{
     entry::{Entry, EntryKind},
-    tree::Follow,
+    tree::FollowLinks,
 };
 
 /// Layer and number of an entry.
@@ -109,7 +109,7 @@ impl Directory {
     }
 
     /// The number of symbolic links on a path, and the path that it resolves to.
-    fn resolve(&self, path: &[u8], follow: Follow) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
+    fn resolve(&self, path: &[u8], follow: FollowLinks) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
         let mut links = 0;
         let found = self.lead(path, follow, &mut links);
         (links, found)
@@ -118,7 +118,7 @@ impl Directory {
     fn lead(
         &self,
         path: &[u8],
-        follow: Follow,
+        follow: FollowLinks,
         links: &mut usize,
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let components = |path: &[u8]| {
@@ -143,7 +143,7 @@ impl Directory {
                 Thing::Directory(_) => continue,
                 Thing::Leaf(leaf) => leaf,
             };
-            if rest.is_empty() && follow == Follow::Parents {
+            if rest.is_empty() && follow == FollowLinks::Parents {
                 break;
             }
             *links += leaf.links;
@@ -241,7 +241,7 @@ impl Directory {
     }
 
     fn linked(&self, target: &[u8]) -> (usize, Result<Inode, Failure>) {
-        let (links, found) = self.resolve(target, Follow::Parents);
+        let (links, found) = self.resolve(target, FollowLinks::Parents);
         match found {
             Ok(path) => match self.at(&path) {
                 Some(Thing::Leaf(leaf)) => (links + leaf.links, leaf.inode.clone()),
@@ -253,13 +253,13 @@ impl Directory {
     }
 
     /// The inode that a path resolves to, as a line of text.
-    pub(crate) fn found(&self, path: &[u8], follow: Follow) -> Result<String, Failure> {
+    pub(crate) fn found(&self, path: &[u8], follow: FollowLinks) -> Result<String, Failure> {
         let (mut links, found) = self.resolve(path, follow);
         let at = found?;
         let path = String::from_utf8(at.join(&b'/')).unwrap();
         let is = match self.at(&at) {
             Some(Thing::Leaf(leaf)) if leaf.hard => {
-                if follow == Follow::Parents {
+                if follow == FollowLinks::Parents {
                     links += leaf.links;
                 }
                 if links > 40 {

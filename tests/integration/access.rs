@@ -85,7 +85,7 @@ fn challenge(error: &Error) -> &str {
 }
 
 #[test]
-fn lets_users_in() {
+fn users_with_right_credentials_are_admitted() {
     let (access, host) = access(false);
     for (user, password) in [("alice", "secret"), ("bob", "s:e:c"), ("robot", ROBOT)] {
         for action in Action::ALL {
@@ -98,7 +98,7 @@ fn lets_users_in() {
 }
 
 #[test]
-fn refuses_others_in_the_same_words_after_the_same_work() {
+fn wrong_credentials_get_the_same_message_after_the_same_work() {
     let mut messages = Vec::new();
     for (user, password) in [
         ("alice", "wrong"),
@@ -139,7 +139,7 @@ fn refuses_others_in_the_same_words_after_the_same_work() {
 /// A credential that is quick to verify is quick to guess: only credentials of the length of our
 /// tokens are verified by one hash.
 #[test]
-fn never_takes_a_short_token() {
+fn robot_tokens_of_another_length_are_refused() {
     for short in ["strata_0123", "secret", &ROBOT[..46], &format!("{ROBOT}a")] {
         let users = serde_json::json!({ "users": { "robot": token(short) } }).to_string();
         let access = Access::parse(Some(&users), None, false).unwrap();
@@ -149,14 +149,14 @@ fn never_takes_a_short_token() {
 }
 
 #[test]
-fn tells_those_who_do_not_sign_in_how_to() {
+fn unauthenticated_callers_get_a_challenge() {
     let (access, host) = access(false);
     for (authorization, message, problem) in [
         (None, "sign in to push to repository a/b", ""),
         (Some("Basic Og=="), "sign in to push to repository a/b", ""),
         (
             Some("Bearer x"),
-            "the token is not one of this registry",
+            "the token was not issued by this registry",
             ",error=\"invalid_token\"",
         ),
         (
@@ -166,7 +166,7 @@ fn tells_those_who_do_not_sign_in_how_to() {
         ),
         (
             Some("Basic ???"),
-            "the credentials in the authorization header are not Basic",
+            "the Basic credentials in the authorization header can't be decoded",
             "",
         ),
         (
@@ -195,7 +195,7 @@ fn tells_those_who_do_not_sign_in_how_to() {
 }
 
 #[test]
-fn asks_for_a_password_where_no_token_is_taken() {
+fn end_points_that_take_no_token_ask_for_a_password() {
     let (access, host) = access(true);
     let metrics = Need::Registry(Action::Metrics);
     let caller = block_on(access.identify(visit(None), metrics, &host)).unwrap();
@@ -228,7 +228,7 @@ fn asks_for_a_password_where_no_token_is_taken() {
 }
 
 #[test]
-fn lets_everyone_pull_where_that_is_switched_on() {
+fn anonymous_pull_lets_everyone_pull() {
     let (access, host) = access(true);
     assert!(admit(&access, &host, Action::Pull, None).is_ok());
     assert!(
@@ -250,7 +250,7 @@ fn lets_everyone_pull_where_that_is_switched_on() {
 }
 
 #[test]
-fn refuses_everything_until_it_is_configured() {
+fn an_unconfigured_registry_refuses_everything() {
     for users in [None, Some(""), Some("  "), Some("{\"users\":{}}")] {
         let access = Access::parse(users, None, false).unwrap();
         let host = TestHost::default();
@@ -271,7 +271,7 @@ fn refuses_everything_until_it_is_configured() {
 
 /// If no user is configured, no caller is told to sign in.
 #[test]
-fn has_nobody_sign_in_where_there_are_no_users() {
+fn a_registry_without_users_asks_nobody_to_sign_in() {
     let access = Access::parse(None, None, true).unwrap();
     let host = TestHost::default();
     assert!(admit(&access, &host, Action::Pull, None).is_ok());
@@ -292,7 +292,7 @@ fn has_nobody_sign_in_where_there_are_no_users() {
 }
 
 #[test]
-fn remembers_verified_credentials_for_a_while() {
+fn verified_credentials_are_cached_for_a_while() {
     let (access, host) = access(false);
     let bob = basic("bob", "s:e:c");
     for _ in 0..10 {
@@ -312,7 +312,7 @@ fn remembers_verified_credentials_for_a_while() {
 }
 
 #[test]
-fn slows_those_who_guess() {
+fn password_guesses_are_rate_limited() {
     let (access, host) = access(false);
     let alice = basic("alice", "secret");
     assert!(admit(&access, &host, Action::Pull, Some(&alice)).is_ok());
@@ -329,7 +329,7 @@ fn slows_those_who_guess() {
         (error.code(), error.message().as_str()),
         (
             Code::TooManyRequests,
-            "too many requests: too many sign-ins failed, try again in 60 seconds"
+            "too many requests: too many failed sign-ins; try again in 60 seconds"
         )
     );
     assert!(
@@ -349,7 +349,7 @@ fn slows_those_who_guess() {
 
 /// A remembered sign-in is answered at once, so guesses at it are slowed as well.
 #[test]
-fn does_not_let_what_is_remembered_be_guessed() {
+fn guesses_at_cached_credentials_are_rate_limited() {
     let bob = basic("bob", "s:e:c");
     let guess = |access: &Access, host: &TestHost, user: &str, number: u32| {
         let guess = basic(user, &format!("guess {number}"));
@@ -399,7 +399,7 @@ fn from(
 }
 
 #[test]
-fn asks_the_platforms_limiter_before_deriving_a_key() {
+fn the_rate_limiter_of_the_platform_precedes_key_derivation() {
     let (access, host) = access(false);
     let bob = basic("bob", "s:e:c");
     for _ in 0..3 {
@@ -423,7 +423,7 @@ fn asks_the_platforms_limiter_before_deriving_a_key() {
 }
 
 #[test]
-fn says_what_is_wrong_with_the_secret_and_never_repeats_it() {
+fn invalid_users_are_refused_without_repeating_secrets() {
     let key = STANDARD_NO_PAD.encode([0; 32]);
     let salt = STANDARD_NO_PAD.encode([0; 16]);
     let with = |entry: &str| {
@@ -432,7 +432,7 @@ fn says_what_is_wrong_with_the_secret_and_never_repeats_it() {
     };
     let expected = "expected {\"users\": {\"<name>\": \"<secret>\" or {\"secret\": \"<secret>\", \"groups\": [\"<name>\"]}}}";
     let schemes = "expected pbkdf2-sha256$<iterations>$<salt>$<key> or token-sha256$<salt>$<key>";
-    let called = "a user or group is called by 1 to 64 of a-z, A-Z, 0-9 and ._@+-";
+    let called = "the name of a user or group has 1 to 64 characters of a-z, A-Z, 0-9 and ._@+-";
     let refused = [
         ("hunter2".to_owned(), 1, "not JSON"),
         ("{\n\"users\": {\n".to_owned(), 3, "the text ends too early"),
@@ -457,7 +457,7 @@ fn says_what_is_wrong_with_the_secret_and_never_repeats_it() {
                 "{{\"users\": {{\n\"a\": \"token-sha256${salt}${key}\",\n\"a\": \"token-sha256${salt}${key}\"}}}}"
             ),
             3,
-            "user \"a\" is there twice",
+            "user \"a\" is defined twice",
         ),
         (with("hunter2"), 3, schemes),
         (with(&format!("sha256${salt}${key}")), 3, schemes),
@@ -469,7 +469,7 @@ fn says_what_is_wrong_with_the_secret_and_never_repeats_it() {
         (
             with(&format!("pbkdf2-sha256$100001${salt}${key}")),
             3,
-            "the number of iterations is not from 1 to 100000, where the platform stops",
+            "the number of iterations is not from 1 to 100000, the platform's maximum",
         ),
         (
             with(&format!("pbkdf2-sha256$1$AA${key}")),
@@ -484,7 +484,7 @@ fn says_what_is_wrong_with_the_secret_and_never_repeats_it() {
         (
             with(&format!("token-sha256${salt}$AA")),
             3,
-            "the key is not of 32 bytes",
+            "the key is not 32 bytes long",
         ),
         (
             with(&format!("pbkdf2-sha256$1${salt}$!")),

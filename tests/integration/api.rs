@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use strata::{
     digest::{Algorithm, Digest},
     manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
-    memory::Memory,
+    memory::MemoryObjects,
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestRegistry, ask, descriptor, digest, image, registry_of,
@@ -16,8 +16,8 @@ mod contents;
 mod table;
 mod uploads;
 
-fn registry(settings: &[(&str, &str)]) -> TestRegistry<Memory> {
-    registry_of(Memory::default(), settings)
+fn registry(settings: &[(&str, &str)]) -> TestRegistry<MemoryObjects> {
+    registry_of(MemoryObjects::default(), settings)
 }
 
 const WRONG: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -53,7 +53,7 @@ enum Given {
     Referrers,
 }
 
-fn prepare(registry: &TestRegistry<Memory>, given: Given) {
+fn prepare(registry: &TestRegistry<MemoryObjects>, given: Given) {
     let push = |blob: &[u8]| {
         let answer = ask(
             registry,
@@ -103,7 +103,7 @@ fn prepare(registry: &TestRegistry<Memory>, given: Given) {
 }
 
 /// The keys of the store, with digests and random parts abbreviated.
-fn keys(registry: &TestRegistry<Memory>) -> Vec<String> {
+fn keys(registry: &TestRegistry<MemoryObjects>) -> Vec<String> {
     let short = |part: &str| {
         if part.len() >= 32 {
             part[part.len() - 4..].to_owned()

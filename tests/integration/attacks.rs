@@ -23,7 +23,7 @@ use strata::{
     access::Access,
     digest::Digest,
     manifest::OCI_MANIFEST,
-    memory::Memory,
+    memory::MemoryObjects,
     registry::Request,
     store::{Content, ListOptions, Objects as _, PutOptions},
 };
@@ -129,7 +129,7 @@ impl Fixture {
     fn set(settings: &[(&str, &str)]) -> Self {
         let operations = Rc::<RefCell<Vec<String>>>::default();
         let written = operations.clone();
-        let store = Watched::new(Memory::default(), move |operation, key| {
+        let store = Watched::new(MemoryObjects::default(), move |operation, key| {
             written.borrow_mut().push(format!("{operation} {key}"));
             Verdict::Done
         });

@@ -10,7 +10,7 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 use strata::{
-    memory::{Memory, MemoryBody},
+    memory::{MemoryBody, MemoryObjects},
     registry::{Body, Request},
 };
 use strata_support::{TestHost, TestRegistry, host::key, registry_on};
@@ -23,15 +23,15 @@ fn users() -> String {
     json!({ "users": { "dev": format!("pbkdf2-sha256$1${salt}${key}") } }).to_string()
 }
 
-fn registry(settings: &[(&str, &str)]) -> TestRegistry<Memory> {
+fn registry(settings: &[(&str, &str)]) -> TestRegistry<MemoryObjects> {
     let users = users();
     let settings = [&[("STRATA_USERS", users.as_str())], settings].concat();
-    registry_on(Memory::default(), TestHost::default(), &settings)
+    registry_on(MemoryObjects::default(), TestHost::default(), &settings)
 }
 
 /// The answer to a request that reached the registry at an origin.
 fn ask(
-    registry: &TestRegistry<Memory>,
+    registry: &TestRegistry<MemoryObjects>,
     origin: &str,
     line: &str,
     headers: &[(&'static str, &str)],
@@ -65,7 +65,7 @@ fn basic() -> String {
     format!("Basic {}", STANDARD.encode("dev:secret"))
 }
 
-fn token(registry: &TestRegistry<Memory>, origin: &str) -> String {
+fn token(registry: &TestRegistry<MemoryObjects>, origin: &str) -> String {
     let line = "GET /v2/_strata/token?service=strata&scope=repository:app:pull";
     let basic = basic();
     let (status, _, body) = ask(registry, origin, line, &[("authorization", &basic)], None);
@@ -74,7 +74,11 @@ fn token(registry: &TestRegistry<Memory>, origin: &str) -> String {
 }
 
 /// Status, challenge and message for a request with a token.
-fn with(registry: &TestRegistry<Memory>, origin: &str, token: &str) -> (u16, String, String) {
+fn with(
+    registry: &TestRegistry<MemoryObjects>,
+    origin: &str,
+    token: &str,
+) -> (u16, String, String) {
     let bearer = format!("Bearer {token}");
     let line = "GET /v2/app/tags/list";
     let (status, challenge, body) =
@@ -94,7 +98,7 @@ fn claims_of(token: &str) -> Value {
 
 /// Two registries with the same secret, such as production and its trial, sign with one key.
 #[test]
-fn a_token_is_for_the_registry_that_gave_it() {
+fn a_token_is_valid_only_at_the_registry_that_issued_it() {
     let registry = registry(&[]);
     let mine = token(&registry, HERE);
     assert_eq!(with(&registry, HERE, &mine).0, 404, "nothing is there yet");
@@ -102,7 +106,7 @@ fn a_token_is_for_the_registry_that_gave_it() {
     let (status, challenge, message) = with(&registry, other, &mine);
     assert_eq!(status, 401);
     assert!(
-        message.contains("the token is for another registry, get one from this one"),
+        message.contains("the token is for another registry; request one from this registry"),
         "{message}"
     );
     assert_eq!(
@@ -149,7 +153,7 @@ fn the_audience_is_the_host_without_scheme_and_usual_port() {
 
 /// Behind a proxy, or with several names: `STRATA_ORIGIN` is the audience, under any name.
 #[test]
-fn the_setting_decides_where_there_is_one() {
+fn strata_origin_is_the_audience_if_it_is_set() {
     let registry = registry(&[("STRATA_ORIGIN", "https://Registry.example:443/")]);
     let token = token(&registry, "https://strata.account.workers.dev");
     assert_eq!(claims_of(&token)["aud"], "registry.example");
@@ -205,7 +209,7 @@ fn a_token_without_an_audience_is_refused() {
 
 /// The service in a token request changes nothing: docker repeats the one in the challenge.
 #[test]
-fn the_service_is_what_clients_were_told() {
+fn the_service_of_a_token_request_does_not_change_the_audience() {
     let registry = registry(&[]);
     let basic = basic();
     for service in ["strata", "staging.registry.example", ""] {
@@ -218,7 +222,7 @@ fn the_service_is_what_clients_were_told() {
 }
 
 #[test]
-fn a_request_asks_for_a_hundred_scopes_at_most() {
+fn a_token_request_has_at_most_a_hundred_scopes() {
     let registry = registry(&[]);
     let basic = basic();
     let scopes = |count: usize| {

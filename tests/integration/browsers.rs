@@ -7,7 +7,7 @@ use strata::{
     end_point::EndPoint,
     host::FetchError,
     manifest::OCI_MANIFEST,
-    memory::{Memory, MemoryBody, MemoryBytes},
+    memory::{MemoryBody, MemoryBytes, MemoryObjects},
     registry,
     route::Operation,
 };
@@ -50,7 +50,7 @@ impl World {
             Err(FetchError::Failed("nobody is there".to_owned()))
         });
         let settings = [&[("STRATA_UPSTREAMS", UPSTREAMS)], settings].concat();
-        let cold = Watched::new(Memory::default(), watcher("cold"));
+        let cold = Watched::new(MemoryObjects::default(), watcher("cold"));
         let warm = WatchedValues::new(watcher("warm"));
         let registry = registry_with(cold, warm, host.clone(), &settings);
         for blob in [LAYER, CONFIG] {

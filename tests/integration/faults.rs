@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    memory::{Memory, MemoryBody, MemoryBytes},
+    memory::{MemoryBody, MemoryBytes, MemoryObjects},
     store::{Objects, StoreError, retry::Retry},
 };
 use strata_support::{
@@ -163,7 +163,7 @@ fn replaced<S: Objects<Body = MemoryBody, Bytes = MemoryBytes>>(
 }
 
 /// Every named object is there, with the bytes that its name says.
-fn check_whole(what: &str, memory: &Memory) {
+fn check_whole(what: &str, memory: &MemoryObjects) {
     let text = |key: &str| {
         memory
             .bytes(key)
@@ -222,7 +222,7 @@ fn check_whole(what: &str, memory: &Memory) {
 fn failing(at: usize, verdict: Verdict) -> (Watched, Rc<Cell<usize>>) {
     let count = Rc::new(Cell::new(0));
     let counter = count.clone();
-    let watched = Watched::new(Memory::default(), move |_, _| {
+    let watched = Watched::new(MemoryObjects::default(), move |_, _| {
         counter.set(counter.get() + 1);
         if counter.get() == at {
             verdict.clone()
@@ -245,7 +245,7 @@ const PUSHES: [(&str, Push<Watched>); 8] = [
 ];
 
 #[test]
-fn a_push_repeated_after_a_failure_ends_right() {
+fn a_push_repeated_after_a_store_failure_succeeds() {
     let error = StoreError::Failed("on purpose".to_owned());
     for (what, push) in PUSHES {
         let (store, count) = failing(0, Verdict::Done);
@@ -280,7 +280,7 @@ fn a_push_repeated_after_a_failure_ends_right() {
 }
 
 #[test]
-fn a_store_that_asks_for_patience_once_is_not_noticed() {
+fn one_throttled_store_operation_does_not_fail_a_push() {
     const RETRIED: [(&str, Push<Retry<Watched, TestHost>>); 6] = [
         ("in two", in_two),
         ("patched", patched),
@@ -294,7 +294,7 @@ fn a_store_that_asks_for_patience_once_is_not_noticed() {
             let host = TestHost::default();
             let count = Rc::new(Cell::new(0));
             let counter = count.clone();
-            let store = Watched::new(Memory::default(), move |operation, key| {
+            let store = Watched::new(MemoryObjects::default(), move |operation, key| {
                 counter.set(counter.get() + 1);
                 // A stream can't be read twice: the client gets the error.
                 let is_stream =
@@ -311,10 +311,10 @@ fn a_store_that_asks_for_patience_once_is_not_noticed() {
 }
 
 #[test]
-fn a_store_that_goes_on_failing_is_given_up_after_four_tries() {
+fn a_failing_store_is_given_up_after_four_attempts() {
     let (host, count) = (TestHost::default(), Rc::new(Cell::new(0)));
     let counter = count.clone();
-    let store = Watched::new(Memory::default(), move |_, _| {
+    let store = Watched::new(MemoryObjects::default(), move |_, _| {
         counter.set(counter.get() + 1);
         Verdict::Lost(StoreError::Failed("on purpose".to_owned()))
     });
@@ -333,7 +333,7 @@ fn a_store_that_goes_on_failing_is_given_up_after_four_tries() {
 fn a_conditional_write_that_may_have_been_kept_is_not_repeated() {
     let (host, count) = (TestHost::default(), Rc::new(Cell::new(0)));
     let counter = count.clone();
-    let store = Watched::new(Memory::default(), move |operation, key| {
+    let store = Watched::new(MemoryObjects::default(), move |operation, key| {
         if operation == "put" && key.starts_with("uploads/") {
             counter.set(counter.get() + 1);
             return Verdict::Kept(StoreError::Failed("on purpose".to_owned()));

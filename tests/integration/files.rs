@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    memory::{Memory, MemoryBody, MemoryBytes},
+    memory::{MemoryBody, MemoryBytes, MemoryObjects},
     registry::{Body, Request},
     store::{Bytes as _, Content, Objects as _, PutOptions, StoreError, Values as _, warm},
 };
@@ -74,7 +74,7 @@ impl World {
             }
         };
         Self {
-            cold: Watched::new(Memory::default(), watcher("cold")),
+            cold: Watched::new(MemoryObjects::default(), watcher("cold")),
             warm: WatchedValues::new(watcher("warm")),
             host: TestHost::default(),
             log,

@@ -75,7 +75,7 @@ impl Fixture {
 }
 
 #[test]
-fn stays_limited_after_a_flood_of_names_from_one_address() {
+fn guessing_stays_limited_after_a_flood_from_one_address() {
     let fixture = Fixture::new();
     for number in 0..FLOOD {
         fixture.sign_in(ATTACKER, &format!("made-up-{number}"), "x");
@@ -90,7 +90,7 @@ fn stays_limited_after_a_flood_of_names_from_one_address() {
 }
 
 #[test]
-fn stays_limited_after_a_flood_of_names_from_many_addresses() {
+fn guessing_stays_limited_after_a_flood_from_many_addresses() {
     let fixture = Fixture::new();
     for number in 0..FLOOD {
         let address = format!(
@@ -117,7 +117,7 @@ fn stays_limited_after_a_flood_of_names_from_many_addresses() {
 /// One customer has 65,536 networks of IPv6 or more, so all networks of a site are limited
 /// together.
 #[test]
-fn is_limited_for_all_networks_of_one_site() {
+fn guessing_is_limited_across_all_networks_of_one_site() {
     let fixture = Fixture::new();
     for number in 0..FLOOD {
         let address = format!("2001:db8:1:{:x}::1", number % 60_000);
@@ -135,7 +135,7 @@ fn is_limited_for_all_networks_of_one_site() {
 
 /// A right token cannot be a guess: no flood locks robots out.
 #[test]
-fn keeps_no_robot_out() {
+fn a_flood_of_guesses_keeps_no_robot_out() {
     let fixture = Fixture::new();
     for number in 0..FLOOD {
         fixture.sign_in(ATTACKER, &format!("made-up-{number}"), "x");
@@ -162,7 +162,7 @@ fn keeps_no_robot_out() {
 
 /// One isolate does not know the requests of another one.
 #[test]
-fn is_limited_by_the_platform_for_the_address_too() {
+fn the_platform_limits_sign_ins_by_address_and_by_user() {
     let fixture = Fixture::new();
     assert_eq!(fixture.sign_in("2001:db8::5", "bob", "x"), 401);
     let asked = fixture.host.limited.borrow().join(", ");

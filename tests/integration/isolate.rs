@@ -15,9 +15,9 @@ use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
-    ledger::{Ledger, Memory as Kind},
+    ledger::{Ledger, MemoryKind as Kind},
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    memory::{MadeItems, Memory, MemoryBody},
+    memory::{MadeItems, MemoryBody, MemoryObjects},
     registry::{Body, Request},
 };
 use strata_support::{
@@ -31,9 +31,9 @@ use crate::process;
 
 /// A saved pass of version 0.1.0 may have up to 96 MiB, which is more than the ledger has.
 #[test]
-fn a_saved_pass_that_is_too_large_begins_anew() {
+fn a_saved_pass_that_is_too_large_is_restarted() {
     let host = TestHost::default();
-    let store = Watched::new(Memory::timed(host.now.clone()), |_, _| Verdict::Done);
+    let store = Watched::new(MemoryObjects::timed(host.now.clone()), |_, _| Verdict::Done);
     let registry = registry_on(store.clone(), host, &[]);
     let layer = gzip(&Tar::default().file("a", "b").end());
     let digest = digest(&layer);
@@ -75,7 +75,7 @@ fn read_images_at_once() {
     let never = Rc::<RefCell<Option<String>>>::default();
     let awaited = never.clone();
     let store = Watched::new(
-        Memory::timed(host.now.clone()),
+        MemoryObjects::timed(host.now.clone()),
         move |operation, key| match awaited.borrow().as_deref() {
             Some(never) if operation == "get" && key == never => Verdict::Never,
             _ => Verdict::Done,
@@ -139,12 +139,12 @@ fn read_images_at_once() {
 
 /// A request that the platform cancels runs no destructor, so nobody continues its pass.
 #[test]
-fn passes_that_were_cancelled_leave_their_places_to_others() {
+fn cancelled_passes_release_their_memory_after_a_while() {
     let host = TestHost::default();
     let never = Rc::new(Cell::new(true));
     let awaited = never.clone();
     let store = Watched::new(
-        Memory::timed(host.now.clone()),
+        MemoryObjects::timed(host.now.clone()),
         move |operation, key| match operation {
             "get" if key.starts_with("blobs/") && awaited.get() => Verdict::Never,
             _ => Verdict::Done,
@@ -189,9 +189,9 @@ fn record(key: &str, value: &str) -> Vec<u8> {
 
 /// A reply to a slow client holds the index of its layer until it ends.
 #[test]
-fn a_slow_reply_counts_its_index_to_the_end() {
+fn a_slow_reply_leases_memory_for_its_index_to_the_end() {
     let host = TestHost::default();
-    let registry = registry_on(Memory::timed(host.now.clone()), host.clone(), &[]);
+    let registry = registry_on(MemoryObjects::timed(host.now.clone()), host.clone(), &[]);
     let mut tar = Tar::default().file("large", vec![0; 16 << 20]);
     for number in 0..400 {
         let path = record("path", &format!("{number:08000}"));
@@ -242,9 +242,9 @@ fn a_slow_reply_counts_its_index_to_the_end() {
 
 /// The bytes of an index are outside of the module, and are counted before they are read.
 #[test]
-fn an_index_counts_before_it_is_read() {
+fn the_memory_of_an_index_is_leased_before_it_is_read() {
     let host = TestHost::default();
-    let store = Watched::new(Memory::timed(host.now.clone()), |_, _| Verdict::Done);
+    let store = Watched::new(MemoryObjects::timed(host.now.clone()), |_, _| Verdict::Done);
     let isolate = || registry_on(store.clone(), host.clone(), &[]);
     let mut tar = Tar::default();
     for number in 0..8_000_u32 {
@@ -277,12 +277,12 @@ fn an_index_counts_before_it_is_read() {
 
 /// The input of a span that needs megabytes is counted before it is read.
 #[test]
-fn what_a_span_is_inflated_from_counts_before_it_is_read() {
+fn the_input_of_a_span_is_leased_before_it_is_read() {
     let host = TestHost::default();
     let never = Rc::new(Cell::new(false));
     let awaited = never.clone();
     let store = Watched::new(
-        Memory::timed(host.now.clone()),
+        MemoryObjects::timed(host.now.clone()),
         move |operation, key| match operation {
             "get" if key.starts_with("blobs/") && awaited.get() => Verdict::Never,
             _ => Verdict::Done,

@@ -16,9 +16,9 @@ use pollster::block_on;
 use serde_json::Value;
 use strata::{
     layer::pass::{Options, PART, Pass},
-    ledger::{Ledger, Memory as Kind},
+    ledger::{Ledger, MemoryKind as Kind},
     manifest::OCI_MANIFEST,
-    memory::Memory,
+    memory::MemoryObjects,
 };
 use strata_support::{
     Ask, TestHost, TestRegistry, ask, digest, key,
@@ -124,8 +124,8 @@ fn indexes_within(layer: &[u8], what: &str) -> Result<usize, String> {
 }
 
 #[test]
-fn one_path_many_times_with_large_attributes() {
-    alone("one_path_many_times_with_large_attributes", || {
+fn large_attributes_of_one_path_take_bounded_memory() {
+    alone("large_attributes_of_one_path_take_bounded_memory", || {
         let layer = gzip(&own_attributes(60, |_| "a".to_owned()));
         let outcome = indexes_within(&layer, "60 entries of 1 MB of attributes");
         assert!(
@@ -137,23 +137,23 @@ fn one_path_many_times_with_large_attributes() {
 }
 
 #[test]
-fn one_path_many_times_under_global_attributes() {
-    alone("one_path_many_times_under_global_attributes", || {
+fn global_headers_over_one_path_take_bounded_memory() {
+    alone("global_headers_over_one_path_take_bounded_memory", || {
         for count in [5_000, 20_000] {
             let layer = gzip(&global_attributes(count, |_| "a".to_owned()));
             let what = format!("{count} entries under global attributes");
             assert!(
                 indexes_within(&layer, &what)
                     .unwrap_err()
-                    .contains("out of proportion")
+                    .contains("is too large")
             );
         }
     });
 }
 
 #[test]
-fn many_paths_under_global_attributes() {
-    alone("many_paths_under_global_attributes", || {
+fn global_headers_over_many_paths_take_bounded_memory() {
+    alone("global_headers_over_many_paths_take_bounded_memory", || {
         // The second took more than a hundred seconds.
         for count in [900, 20_000] {
             let layer = gzip(&global_attributes(count, |number| format!("{number:05}")));
@@ -161,14 +161,14 @@ fn many_paths_under_global_attributes() {
             let outcome = indexes_within(&layer, &what);
             match count {
                 900 => assert!(outcome.is_ok(), "{outcome:?}"),
-                _ => assert!(outcome.unwrap_err().contains("out of proportion")),
+                _ => assert!(outcome.unwrap_err().contains("is too large")),
             }
         }
     });
 }
 
 /// Stores the config of a manifest, and returns its descriptor.
-fn config(registry: &TestRegistry<Memory>) -> String {
+fn config(registry: &TestRegistry<MemoryObjects>) -> String {
     let digest = digest(b"{}");
     let push = Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={digest}")).body(b"{}");
     assert_eq!(ask(registry, &push).status, 201);
@@ -177,7 +177,7 @@ fn config(registry: &TestRegistry<Memory>) -> String {
     )
 }
 
-fn push(registry: &TestRegistry<Memory>, body: &str) -> (u16, String) {
+fn push(registry: &TestRegistry<MemoryObjects>, body: &str) -> (u16, String) {
     let digest = digest(body.as_bytes());
     let push = Ask::new(&format!("PUT /v2/a/manifests/{digest}"))
         .header("content-type", OCI_MANIFEST)
@@ -187,9 +187,9 @@ fn push(registry: &TestRegistry<Memory>, body: &str) -> (u16, String) {
 }
 
 #[test]
-fn a_manifest_of_nested_annotations() {
-    alone("a_manifest_of_nested_annotations", || {
-        let registry = registry_of(Memory::default(), &[]);
+fn nested_annotations_take_bounded_memory() {
+    alone("nested_annotations_take_bounded_memory", || {
+        let registry = registry_of(MemoryObjects::default(), &[]);
         let config = config(&registry);
         let nested = "[],".repeat(1_100_000);
         let body = format!(
@@ -212,9 +212,9 @@ fn a_manifest_of_nested_annotations() {
 }
 
 #[test]
-fn a_list_of_referrers_with_large_annotations() {
-    alone("a_list_of_referrers_with_large_annotations", || {
-        let registry = registry_of(Memory::default(), &[]);
+fn a_list_of_large_referrers_takes_bounded_memory() {
+    alone("a_list_of_large_referrers_takes_bounded_memory", || {
+        let registry = registry_of(MemoryObjects::default(), &[]);
         let config = config(&registry);
         let subject = digest(b"subject");
         for number in 0..20 {
@@ -261,8 +261,8 @@ fn a_list_of_referrers_with_large_annotations() {
 }
 
 #[test]
-fn a_large_manifest_waits_for_memory_and_is_told_so() {
-    let registry = registry_of(Memory::default(), &[]);
+fn a_large_manifest_is_refused_while_memory_is_short() {
+    let registry = registry_of(MemoryObjects::default(), &[]);
     config(&registry);
     let ledger = registry.ledger().clone();
     ledger.charge(Some("user dev".into()));
@@ -273,7 +273,7 @@ fn a_large_manifest_waits_for_memory_and_is_told_so() {
     let (status, text) = push(&registry, &spaces);
     assert_eq!(status, 503, "{text}");
     assert!(
-        text.contains("other requests of yours use 25600 of your 25600 KiB"),
+        text.contains("your other requests use 25600 of your 25600 KiB"),
         "{text}"
     );
     // A small one takes no lease, and neither do other usual manifests.
@@ -295,21 +295,24 @@ fn one_user_has_a_third_of_the_part_buffers() {
 }
 
 #[test]
-fn a_pass_that_ends_the_isolate_is_given_up() {
+fn a_pass_that_crashes_the_isolate_three_times_is_given_up() {
     let host = TestHost::default();
     let ends = Rc::new(Cell::new(false));
     let ending = ends.clone();
     let tries = Rc::<Cell<u32>>::default();
     let tried = tries.clone();
-    let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
-        if operation == "get" && key.starts_with("blobs/") {
-            tried.set(tried.get() + 1);
-            if ending.get() {
-                return Verdict::Never;
+    let store = Watched::new(
+        MemoryObjects::timed(host.now.clone()),
+        move |operation, key| {
+            if operation == "get" && key.starts_with("blobs/") {
+                tried.set(tried.get() + 1);
+                if ending.get() {
+                    return Verdict::Never;
+                }
             }
-        }
-        Verdict::Done
-    });
+            Verdict::Done
+        },
+    );
     let layer = gzip(&Tar::default().file("a", "b").end());
     let digest = digest(&layer);
     let isolate = || {

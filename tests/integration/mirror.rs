@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use strata::{
     host::{Ask as Asked, FetchError, Reply},
     manifest::OCI_MANIFEST,
-    memory::{MadeItems, Memory, MemoryBody, MemoryBytes},
+    memory::{MadeItems, MemoryBody, MemoryBytes, MemoryObjects},
     registry::{Body, Request},
     store::{Bytes as _, StoreError, after::After},
 };

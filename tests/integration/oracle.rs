@@ -9,7 +9,7 @@ use pollster::block_on;
 use serde_json::json;
 use strata::{
     digest::Digest,
-    memory::{MadeItems, Memory, MemoryBody},
+    memory::{MadeItems, MemoryBody, MemoryObjects},
     registry::{Body, Request},
     store::{Condition, Content, Objects as _, PutOptions},
 };
@@ -68,7 +68,7 @@ impl World {
     fn new(there: There) -> Self {
         let log = Rc::<RefCell<Vec<String>>>::default();
         let written = log.clone();
-        let store = Watched::new(Memory::default(), move |operation, key| {
+        let store = Watched::new(MemoryObjects::default(), move |operation, key| {
             written.borrow_mut().push(format!("{operation} {key}"));
             Verdict::Done
         });
@@ -318,7 +318,7 @@ fn tells_nothing(guesses: &[(&str, Guess)]) {
                 nowhere.operations(),
                 "{what}, {there:?}"
             );
-            let left = |memory: &Memory| {
+            let left = |memory: &MemoryObjects| {
                 let mut keys = memory.keys();
                 keys.retain(|key| !before.contains(key));
                 keys
@@ -333,18 +333,18 @@ fn tells_nothing(guesses: &[(&str, Guess)]) {
 }
 
 #[test]
-fn no_guess_costs_more_where_the_blob_is_there() {
+fn the_cost_of_a_guess_does_not_reveal_a_stored_blob() {
     tells_nothing(&GUESSES);
 }
 
 #[test]
-fn no_guess_at_a_mirrored_name_costs_more_where_the_blob_is_there() {
+fn the_cost_of_a_mirrored_guess_does_not_reveal_a_stored_blob() {
     tells_nothing(&MIRRORED);
 }
 
 /// The operations of a wrong push: nothing of it is kept.
 #[test]
-fn a_wrong_push_claims_looks_is_refused_and_leaves_nothing() {
+fn a_push_of_wrong_bytes_is_refused_and_leaves_nothing() {
     for there in [There::Nowhere, There::Whole] {
         let world = World::new(there);
         let line = format!("POST /v2/a/b/blobs/uploads/?digest={}", secret());
@@ -380,9 +380,9 @@ fn a_wrong_push_claims_looks_is_refused_and_leaves_nothing() {
 /// The write after wrong bytes is refused by its digest even if its condition holds: a sweep may
 /// delete the blob at that moment.
 #[test]
-fn what_a_wrong_push_writes_is_kept_by_no_store() {
+fn the_memory_store_refuses_bytes_of_another_digest() {
     let empty = digest(b"");
-    let memory = Memory::default();
+    let memory = MemoryObjects::default();
     for (digest, bytes) in [(secret(), b"".as_slice()), (empty, b"\0")] {
         for condition in [Condition::Absent, Condition::Always] {
             let options = PutOptions {

@@ -10,11 +10,11 @@ use strata::{
     digest::{Algorithm, Digest},
     layer::{
         entry::Entry,
-        index::{Index, IndexError, Known},
+        index::{Index, IndexError, StoredIndex},
         pass::{Options, Pass},
     },
     manifest::Manifest,
-    memory::Memory,
+    memory::MemoryObjects,
     name::{Name, Reference, Tag},
     range::{ByteRange, Selection},
     route::{InRepository, ListOperation, Operation},
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn a_range_selects_what_it_says(size in 1_u64..300, first in 0_u64..300, length in 1_u64..300) {
+    fn a_range_selects_the_bytes_it_names(size in 1_u64..300, first in 0_u64..300, length in 1_u64..300) {
         let last = first + length - 1;
         let selection = Selection::of(Some(&format!("bytes={first}-{last}")), size);
         let expected = ByteRange::new(first, last.min(size - 1)).map_or(Selection::Unsatisfiable, |range| Selection::Ranges(vec![range]));
@@ -182,7 +182,7 @@ proptest! {
 
     #[test]
     fn an_upload_is_the_bytes_taken_in_order(deeds in deeds(), algorithm in prop_oneof![Just(Algorithm::Sha256), Just(Algorithm::Sha512)]) {
-        let registry = registry_of(Memory::default(), &[]);
+        let registry = registry_of(MemoryObjects::default(), &[]);
         let first = ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/")).location();
         let mut newest = first.clone();
         let mut taken: Vec<u8> = Vec::new();
@@ -337,7 +337,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_estimate_is_no_less_than_what_was_read_within_a_half_life(
+    fn an_estimate_counts_at_least_the_reads_of_a_half_life(
         half_life in 1_u64..10_000,
         touches in proptest::collection::vec((0_u8..8, prop_oneof![40 => 0_u64..50, 1 => 0_u64..10_000]), 0..TOUCHES),
         noise in prop_oneof![Just(0), Frequency::GENERATION - 1_000..Frequency::GENERATION],
@@ -428,7 +428,7 @@ proptest! {
         let archive = tar.end();
         let layer = if zipped { gzip(&archive) } else { archive.clone() };
         let bytes = index_of(&layer, piece);
-        let Ok(Known::Index(index)) = Known::parse(&bytes) else {
+        let Ok(StoredIndex::Index(index)) = StoredIndex::parse(&bytes) else {
             return Err(TestCaseError::fail("no index"));
         };
         let found: Vec<_> = entries_of(&index, &bytes)
@@ -444,9 +444,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_index_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Known::parse(&bytes);
-        let _ = Known::parse(&[b"strata\0i\x01\0\0\0".as_slice(), &bytes].concat());
+    fn bytes_that_are_no_index_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = StoredIndex::parse(&bytes);
+        let _ = StoredIndex::parse(&[b"strata\0i\x01\0\0\0".as_slice(), &bytes].concat());
     }
 
     #[test]
@@ -476,7 +476,7 @@ proptest! {
                 there.copy_from_slice(&check.to_le_bytes());
             }
         }
-        if let Ok(Known::Index(index)) = Known::parse(&bytes) {
+        if let Ok(StoredIndex::Index(index)) = StoredIndex::parse(&bytes) {
             let _ = (index.size(), index.head(), index.spans_of(&(0..u64::MAX)));
             for block in 0..index.blocks() {
                 let range = index.range_of(block).unwrap();

@@ -7,7 +7,7 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
     manifest::OCI_MANIFEST,
-    memory::Memory,
+    memory::MemoryObjects,
     store::{Content, Objects as _, PutOptions, StoreError},
 };
 use strata_support::{
@@ -35,7 +35,7 @@ impl Fixture {
     fn slow(slow: &'static str, mut number: usize) -> Self {
         let (host, log) = (TestHost::default(), Rc::<RefCell<Vec<String>>>::default());
         let (clock, written) = (host.clone(), log.clone());
-        let store = Watched::new(Memory::default(), move |operation, key| {
+        let store = Watched::new(MemoryObjects::default(), move |operation, key| {
             if format!("{operation} {key}").starts_with(slow) {
                 number = number.wrapping_sub(1);
                 if number == 0 {
@@ -109,7 +109,7 @@ impl Fixture {
         matches!((last, first), (Some(last), Some(first)) if last < first)
     }
 
-    fn memory(&self) -> &Memory {
+    fn memory(&self) -> &MemoryObjects {
         &self.registry.store().memory
     }
 
@@ -136,7 +136,7 @@ impl Fixture {
 }
 
 #[test]
-fn whole_grants_then_reads_the_mark_then_creates_the_blob() {
+fn a_whole_push_grants_then_reads_the_mark_then_writes_a_blob() {
     let fixture = Fixture::new();
     assert_eq!(fixture.push_whole(LAYER).status, 201);
     assert_eq!(
@@ -152,7 +152,7 @@ fn whole_grants_then_reads_the_mark_then_creates_the_blob() {
 }
 
 #[test]
-fn whole_of_a_blob_that_is_there_grants_before_the_look_that_counts() {
+fn a_push_of_a_stored_blob_grants_before_it_checks_the_blob() {
     let fixture = Fixture::new();
     assert_eq!(fixture.push_whole(LAYER).status, 201);
     assert_eq!(fixture.push_whole(LAYER).status, 201);
@@ -169,7 +169,7 @@ fn whole_of_a_blob_that_is_there_grants_before_the_look_that_counts() {
 }
 
 #[test]
-fn patched_closes_then_grants_then_reads_the_mark_then_looks() {
+fn a_patched_push_closes_then_grants_then_reads_mark_and_blob() {
     let fixture = Fixture::new();
     assert_eq!(fixture.push_patched(LAYER).status, 201);
     let steps = [
@@ -191,7 +191,7 @@ fn patched_closes_then_grants_then_reads_the_mark_then_looks() {
 }
 
 #[test]
-fn a_manifest_grants_after_rights_and_looks_after_marks_and_is_stored_last_but_for_its_tag() {
+fn a_manifest_is_stored_after_rights_grants_marks_and_blobs() {
     let fixture = Fixture::new();
     assert_eq!(fixture.push_image().status, 201);
     assert!(
@@ -225,7 +225,7 @@ fn a_manifest_grants_after_rights_and_looks_after_marks_and_is_stored_last_but_f
 }
 
 #[test]
-fn a_condemned_blob_is_lifted() {
+fn a_push_lifts_the_mark_of_a_condemned_blob() {
     for push in [Fixture::push_whole, Fixture::push_patched] {
         let fixture = Fixture::new();
         fixture.mark(LAYER, "condemned");
@@ -248,7 +248,7 @@ fn a_condemned_blob_is_lifted() {
 
 /// A lifted mark stays with its blob, and costs later pushes nothing.
 #[test]
-fn what_was_lifted_is_not_read_again() {
+fn a_lifted_mark_costs_later_pushes_nothing() {
     let fixture = Fixture::new();
     assert_eq!(fixture.push_image().status, 201);
     assert_eq!(fixture.push_manifest().status, 201);
@@ -266,7 +266,7 @@ fn what_was_lifted_is_not_read_again() {
 }
 
 #[test]
-fn a_blob_being_deleted_is_not_pushed_now() {
+fn a_push_of_a_blob_being_deleted_must_be_retried() {
     for push in [Fixture::push_whole, Fixture::push_patched] {
         let fixture = Fixture::new();
         fixture.mark(LAYER, "deleting");
@@ -291,7 +291,7 @@ fn a_blob_being_deleted_is_not_pushed_now() {
 }
 
 #[test]
-fn a_manifest_is_not_stored_without_its_blobs_even_if_they_were_readable() {
+fn a_manifest_is_not_stored_if_a_linked_blob_is_absent() {
     let fixture = Fixture::new();
     for blob in [LAYER, CONFIG] {
         assert_eq!(fixture.push_whole(blob).status, 201);
@@ -307,7 +307,7 @@ fn a_manifest_is_not_stored_without_its_blobs_even_if_they_were_readable() {
 /// A client that begins a push before another client's, and ends it after that one, may send any
 /// bytes.
 #[test]
-fn a_push_that_lost_to_another_one_proves_nothing_unless_its_bytes_were_verified() {
+fn a_push_that_loses_a_race_gives_a_right_only_if_verified() {
     let wrong = vec![b'w'; LAYER.len()];
     for (looks_first, bytes, status, is_readable) in [
         (false, LAYER, 201, true),
@@ -315,9 +315,9 @@ fn a_push_that_lost_to_another_one_proves_nothing_unless_its_bytes_were_verified
         (true, LAYER, 503, false),
         (true, &wrong, 503, false),
     ] {
-        let other = Rc::<RefCell<Option<Rc<Memory>>>>::default();
+        let other = Rc::<RefCell<Option<Rc<MemoryObjects>>>>::default();
         let memory = other.clone();
-        let store = Watched::new(Memory::default(), move |operation, key| {
+        let store = Watched::new(MemoryObjects::default(), move |operation, key| {
             if operation == "put"
                 && key.starts_with("blobs/")
                 && let Some(memory) = memory.take()
@@ -455,9 +455,9 @@ fn no_write_begins_once_half_the_grace_period_has_passed() {
 }
 
 #[test]
-fn a_store_that_fails_is_named_to_the_log_and_not_to_the_client() {
+fn a_store_failure_is_logged_and_not_shown_to_the_client() {
     let host = TestHost::default();
-    let store = Watched::new(Memory::default(), |_, _| {
+    let store = Watched::new(MemoryObjects::default(), |_, _| {
         Verdict::Lost(StoreError::Failed("secret of the house".to_owned()))
     });
     let registry = registry_on(store, host.clone(), &[]);

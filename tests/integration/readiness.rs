@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::join_all;
 use pollster::block_on;
-use strata::{memory::Memory, store::StoreError};
+use strata::{memory::MemoryObjects, store::StoreError};
 use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, ask_now, registry_on,
     watched::{Verdict, Watched},
@@ -30,7 +30,7 @@ impl Fixture {
         let asked = Rc::<RefCell<Vec<String>>>::default();
         let verdict = Rc::new(RefCell::new(Verdict::Done));
         let (log, next) = (asked.clone(), verdict.clone());
-        let store = Watched::new(Memory::default(), move |operation, key| {
+        let store = Watched::new(MemoryObjects::default(), move |operation, key| {
             log.borrow_mut().push(format!("{operation} {key}"));
             next.borrow().clone()
         });
@@ -56,7 +56,7 @@ impl Fixture {
 }
 
 #[test]
-fn health_asks_nothing_and_needs_no_credentials() {
+fn health_reads_no_store_and_needs_no_credentials() {
     let fixture = Fixture::new();
     for authorization in [None, Some("Basic d3Jvbmc6d3Jvbmc="), Some("Bearer x")] {
         let mut request = Ask::new("GET /healthz").anonymous();
@@ -87,7 +87,7 @@ fn readiness_asks_the_bucket_once_in_ten_seconds() {
 }
 
 #[test]
-fn many_who_ask_at_once_are_one_request_to_the_bucket() {
+fn concurrent_readiness_checks_are_one_request_to_the_bucket() {
     let fixture = Fixture::new();
     let request = Ask::new("GET /readyz").anonymous();
     let asked = (0..32).map(|_| ask_now(&fixture.registry, &request));
@@ -97,7 +97,7 @@ fn many_who_ask_at_once_are_one_request_to_the_bucket() {
 }
 
 #[test]
-fn a_bucket_that_fails_is_not_ready_until_it_is_asked_again() {
+fn a_failing_bucket_is_not_ready_until_it_is_checked_again() {
     let fixture = Fixture::new();
     let failed = StoreError::Failed("the network is down".to_owned());
     fixture.verdict.replace(Verdict::Lost(failed));
@@ -117,7 +117,7 @@ fn a_bucket_that_fails_is_not_ready_until_it_is_asked_again() {
 }
 
 #[test]
-fn a_bucket_that_asks_for_fewer_requests_is_ready() {
+fn a_bucket_that_throttles_is_ready() {
     let fixture = Fixture::new();
     let throttled = StoreError::Throttled("429".to_owned());
     fixture.verdict.replace(Verdict::Lost(throttled));
@@ -125,7 +125,7 @@ fn a_bucket_that_asks_for_fewer_requests_is_ready() {
 }
 
 #[test]
-fn a_bucket_that_never_answers_is_late() {
+fn a_bucket_that_never_answers_is_not_ready() {
     let fixture = Fixture::new();
     fixture.verdict.replace(Verdict::Never);
     let answer = fixture.get("/readyz");
@@ -136,7 +136,7 @@ fn a_bucket_that_never_answers_is_late() {
 
 /// The platform cancels the requests of clients that disconnect.
 #[test]
-fn a_request_that_is_cancelled_does_not_have_the_bucket_asked_again() {
+fn cancelled_readiness_checks_do_not_repeat_the_request() {
     let fixture = Fixture::new();
     let request = Ask::new("GET /readyz").anonymous();
     let polls = Cell::new(0);

@@ -11,7 +11,7 @@ use strata::{
     digest::{Algorithm, Digest},
     host::{Ask as Asked, FetchError},
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    memory::{Memory, MemoryBytes},
+    memory::{MemoryBytes, MemoryObjects},
     metrics::Metrics,
     registry::Registry,
     settings::Settings,
@@ -88,7 +88,7 @@ impl World {
             }
         });
         let world = Self {
-            store: Watched::new(Memory::timed(host.now.clone()), |_, _| Verdict::Done),
+            store: Watched::new(MemoryObjects::timed(host.now.clone()), |_, _| Verdict::Done),
             warm: WatchedValues::new(|_, _| Verdict::Done),
             host,
             served,

@@ -14,7 +14,7 @@ use strata::{
     access::rule::Action::{self, Administer, Delete, Metrics, Overwrite, Pull, Push},
     end_point::EndPoint,
     manifest::OCI_MANIFEST,
-    memory::Memory,
+    memory::MemoryObjects,
     route::{
         InRepository as Repository, InspectOperation as Inspect, ListOperation as List, Operation,
         RegistryOperation as Registry, UploadOperation as Upload,
@@ -231,7 +231,7 @@ impl Case {
         let users = json!({ "users": users }).to_string();
         let operations = Rc::new(Cell::new(0));
         let counted = operations.clone();
-        let store = Watched::new(Memory::default(), move |_, _| {
+        let store = Watched::new(MemoryObjects::default(), move |_, _| {
             counted.set(counted.get() + 1);
             Verdict::Done
         });
@@ -452,7 +452,7 @@ fn expected(case: &Case, user: &str, way: Way, needs: Needs, name: &str) -> Opti
 }
 
 #[test]
-fn what_is_no_end_point_is_told_to_those_who_may_enter() {
+fn only_signed_in_callers_learn_that_an_end_point_is_unknown() {
     let fixture = cases().remove(0).fixture();
     for line in [
         "GET /",
@@ -468,7 +468,7 @@ fn what_is_no_end_point_is_told_to_those_who_may_enter() {
 
 /// The catalogue of a caller has the repositories from which it may pull.
 #[test]
-fn the_catalogue_has_what_the_caller_may_pull() {
+fn the_catalog_lists_only_repositories_the_caller_may_pull() {
     for (case, user, expected) in [
         (0, "guest", vec!["private/a", "public/a", "team/a"]),
         (1, "", vec!["private/a", "public/a", "team/a"]),
@@ -487,11 +487,11 @@ fn the_catalogue_has_what_the_caller_may_pull() {
 }
 
 #[test]
-fn a_request_with_a_wrong_method_has_its_end_point_and_repository_in_the_log() {
+fn a_wrong_method_is_logged_with_end_point_and_repository() {
     let host = TestHost::default();
     let told = host.told.clone();
     let registry = registry_on(
-        Memory::timed(host.now.clone()),
+        MemoryObjects::timed(host.now.clone()),
         host,
         &[("STRATA_LOG", "requests")],
     );

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    memory::Memory,
+    memory::MemoryObjects,
     store::{Content, Objects as _, PutOptions, StoreError},
 };
 use strata_support::{
@@ -58,7 +58,7 @@ impl Fixture {
         let plan: Rc<RefCell<Plan>> = Rc::new(RefCell::new(Box::new(|_, _, _| Verdict::Done)));
         let (counter, planned) = (operations.clone(), plan.clone());
         let store = Watched::new(
-            Memory::timed(host.now.clone()),
+            MemoryObjects::timed(host.now.clone()),
             move |operation, key: &str| {
                 counter.set(counter.get() + 1);
                 (planned.borrow_mut())(counter.get(), operation, key)
@@ -160,7 +160,7 @@ impl Fixture {
         panic!("a pass does not end");
     }
 
-    fn memory(&self) -> &Memory {
+    fn memory(&self) -> &MemoryObjects {
         &self.registry.store().memory
     }
 

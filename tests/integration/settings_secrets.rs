@@ -34,7 +34,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         (
             "STRATA_UPSTREAMS",
             upstream(r#""address": "https://me:Hunter2 @up.example""#),
-            "upstream \"up.example\": the address is not one",
+            "upstream \"up.example\": the address is not a URL",
         ),
         (
             "STRATA_UPSTREAMS",
@@ -64,7 +64,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         (
             "STRATA_UPSTREAMS",
             r#"[{"name": "https://me:Hunter2@up.example"}]"#.to_owned(),
-            "the name is not one that the first component of a repository can have",
+            "the name can't be the first component of a repository name",
         ),
         (
             "STRATA_UPSTREAMS",
@@ -74,7 +74,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         (
             "STRATA_UPSTREAM_CREDENTIALS",
             r#"{"Hunter2": {"user": "me", "password": "Hunter2"}}"#.to_owned(),
-            "an entry is for no upstream",
+            "an entry names no upstream",
         ),
         (
             "STRATA_UPSTREAM_CREDENTIALS",
@@ -109,7 +109,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         (
             "STRATA_RULES",
             r#"[{"repositories": ["a"], "who": ["https://me:Hunter2@h"], "may": []}]"#.to_owned(),
-            "is nobody",
+            "unknown caller \"https://…@h\"",
         ),
         (
             "STRATA_RETENTION",
@@ -126,7 +126,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
 
 /// A client gets the name of the setting and nothing of its value, because it has not signed in.
 #[test]
-fn of_a_wrong_setting_a_client_hears_the_name_alone() {
+fn a_client_learns_only_the_name_of_a_wrong_setting() {
     for (name, text, _) in wrong() {
         let error = Settings::parse(|asked| (asked == name).then(|| text.clone())).unwrap_err();
         let response = registry::refuse::<MemoryBody, MemoryBytes>(&error);
@@ -152,7 +152,7 @@ fn of_a_wrong_setting_a_client_hears_the_name_alone() {
 
 /// The log has the setting and the reason, and no password either.
 #[test]
-fn of_a_wrong_setting_the_log_says_why() {
+fn the_reason_of_a_wrong_setting_holds_no_secret() {
     for (name, text, expected) in wrong() {
         let error = Settings::parse(|asked| (asked == name).then(|| text.clone())).unwrap_err();
         let problem = error.problem();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{OCI_INDEX, OCI_MANIFEST},
-    memory::Memory,
+    memory::MemoryObjects,
     store::{Content, Objects as _, PutOptions, StoreError},
 };
 use strata_support::{
@@ -67,21 +67,24 @@ impl Fixture {
         let (counter, failing, last) = (operations.clone(), fails.clone(), begun.clone());
         let fails_next = Rc::<RefCell<Option<String>>>::default();
         let (clock, takes, next) = (host.clone(), pace.clone(), fails_next.clone());
-        let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
-            counter.set(counter.get() + 1);
-            clock.pass(takes.get());
-            let what = format!("{operation} {key}");
-            let is_next = |next: &String| what.starts_with(next.as_str());
-            let fails = next.borrow_mut().take_if(|next| is_next(next)).is_some();
-            *last.borrow_mut() = what;
-            let error = StoreError::Failed("on purpose".to_owned());
-            match failing.get() {
-                Some((at, Fault::Lost)) if at == counter.get() => Verdict::Lost(error),
-                Some((at, Fault::Kept)) if at == counter.get() => Verdict::Kept(error),
-                Some(_) | None if fails => Verdict::Lost(error),
-                Some(_) | None => Verdict::Done,
-            }
-        });
+        let store = Watched::new(
+            MemoryObjects::timed(host.now.clone()),
+            move |operation, key| {
+                counter.set(counter.get() + 1);
+                clock.pass(takes.get());
+                let what = format!("{operation} {key}");
+                let is_next = |next: &String| what.starts_with(next.as_str());
+                let fails = next.borrow_mut().take_if(|next| is_next(next)).is_some();
+                *last.borrow_mut() = what;
+                let error = StoreError::Failed("on purpose".to_owned());
+                match failing.get() {
+                    Some((at, Fault::Lost)) if at == counter.get() => Verdict::Lost(error),
+                    Some((at, Fault::Kept)) if at == counter.get() => Verdict::Kept(error),
+                    Some(_) | None if fails => Verdict::Lost(error),
+                    Some(_) | None => Verdict::Done,
+                }
+            },
+        );
         Self {
             registry: registry_on(store, host.clone(), settings),
             host,
@@ -189,7 +192,7 @@ impl Fixture {
         }
     }
 
-    fn memory(&self) -> &Memory {
+    fn memory(&self) -> &MemoryObjects {
         &self.registry.store().memory
     }
 

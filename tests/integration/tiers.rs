@@ -11,7 +11,7 @@ use pollster::block_on;
 use serde_json::json;
 use strata::{
     manifest::OCI_MANIFEST,
-    memory::{Memory, MemoryBody, MemoryBytes},
+    memory::{MemoryBody, MemoryBytes, MemoryObjects},
     metrics::Metrics,
     platform::Composed,
     registry::Registry,
@@ -57,7 +57,7 @@ impl World {
             }
         };
         Self {
-            cold: Watched::new(Memory::default(), watcher("cold")),
+            cold: Watched::new(MemoryObjects::default(), watcher("cold")),
             warm: WatchedValues::new(watcher("warm")),
             host: TestHost::default(),
             log,

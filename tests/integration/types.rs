@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use strata::{
     digest::Digest,
     manifest::{DOCKER_MANIFEST, Manifest, OCI_INDEX, OCI_MANIFEST},
-    memory::{Memory, MemoryBytes, MemoryValues},
+    memory::{MemoryBytes, MemoryObjects, MemoryValues},
     name::Name,
     store::{
         self, Bytes as _, Objects as _, PutOptions, Values as _,
-        warm::{Content, Value as Warm},
+        warm::{TierContent, Value as Warm},
     },
 };
 use strata_support::{
@@ -51,7 +51,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let host = TestHost::default();
-        let memory = Memory::timed(host.now.clone());
+        let memory = MemoryObjects::timed(host.now.clone());
         let meanwhile = Meanwhile::default();
         let planned = meanwhile.clone();
         let store = Watched::new(memory, move |operation, key| {
@@ -215,7 +215,7 @@ fn an_immutable_tag_is_not_relabelled() {
 }
 
 #[test]
-fn an_index_that_somebody_relabels_as_an_image_keeps_what_it_lists() {
+fn an_attempt_to_relabel_an_index_does_not_lose_its_children() {
     let fixture = Fixture::new();
     fixture.push_blobs();
     let image = digest_of(&untyped()).to_string();
@@ -235,7 +235,7 @@ fn an_index_that_somebody_relabels_as_an_image_keeps_what_it_lists() {
 }
 
 #[test]
-fn an_index_that_was_relabelled_before_keeps_what_it_lists() {
+fn an_index_relabelled_by_an_older_version_keeps_its_children() {
     let fixture = Fixture::new();
     fixture.push_blobs();
     let image = digest_of(&untyped()).to_string();
@@ -251,7 +251,7 @@ fn an_index_that_was_relabelled_before_keeps_what_it_lists() {
 /// Each of these was stored under its label by an older version, lists the image in its own way,
 /// and has no type by its bytes.
 #[test]
-fn what_has_no_type_keeps_its_label_and_all_that_it_may_list() {
+fn an_untyped_manifest_keeps_its_label_and_all_it_may_list() {
     let image = digest_of(&untyped()).to_string();
     let both = {
         let mut both = strata_support::image();
@@ -286,7 +286,7 @@ fn what_has_no_type_keeps_its_label_and_all_that_it_may_list() {
 }
 
 #[test]
-fn a_label_that_differs_is_not_served_and_is_written_anew_by_the_scrub() {
+fn a_wrong_label_is_not_served_and_is_rewritten_by_the_scrub() {
     let fixture = Fixture::new();
     fixture.push_blobs();
     assert_eq!(fixture.put("v1", OCI_MANIFEST, &untyped()).status, 201);
@@ -302,7 +302,7 @@ fn a_label_that_differs_is_not_served_and_is_written_anew_by_the_scrub() {
 
 /// The scrub overwrites the object that it has read, and no object that was pushed since.
 #[test]
-fn the_scrub_writes_a_label_over_nothing_that_was_pushed_meanwhile() {
+fn the_scrub_does_not_overwrite_a_label_pushed_meanwhile() {
     let fixture = Fixture::new();
     fixture.push_blobs();
     assert_eq!(fixture.put("v1", OCI_MANIFEST, &untyped()).status, 201);
@@ -329,12 +329,12 @@ fn the_scrub_writes_a_label_over_nothing_that_was_pushed_meanwhile() {
 fn a_warm_label_is_not_served() {
     let (host, store) = (
         TestHost::default(),
-        Watched::new(Memory::default(), |_, _| Verdict::Done),
+        Watched::new(MemoryObjects::default(), |_, _| Verdict::Done),
     );
     let bytes = untyped().to_string().into_bytes();
     let digest = digest(&bytes);
     let value = Warm {
-        content: Content {
+        content: TierContent {
             media_type: OCI_INDEX.to_owned(),
             bytes: MemoryBytes::copy_from(&bytes),
         },
@@ -404,7 +404,7 @@ fn an_upstream_does_not_choose_the_type() {
 }
 
 #[test]
-fn what_an_upstream_sends_without_a_type_is_named_and_not_stored() {
+fn a_manifest_of_an_upstream_without_a_type_is_not_stored() {
     let documents = [
         json!({ "schemaVersion": 2, "config": image()["config"] }),
         json!({ "schemaVersion": 2, "layers": [], "config": image()["config"], "manifests": [] }),

@@ -260,7 +260,7 @@ fn credentials_stay_at_an_insecure_upstream() {
 
 /// The credentials of an upstream called `dev` are not sent to hosts below `.dev`.
 #[test]
-fn a_realm_elsewhere_hears_nothing() {
+fn a_foreign_token_realm_gets_no_credentials() {
     let sent = Rc::<RefCell<Vec<String>>>::default();
     let seen = sent.clone();
     let mirrors = Mirrors::of(move |question| {
@@ -353,13 +353,13 @@ fn kept(length: usize, names: u32) -> usize {
 }
 
 #[test]
-fn tokens_that_are_kept_are_a_thousand() {
+fn at_most_a_thousand_upstream_tokens_are_kept() {
     let kept = kept(100, 3_000);
     assert!((900..=1_000).contains(&kept), "{kept} are kept");
 }
 
 #[test]
-fn tokens_that_are_kept_take_bounded_memory() {
+fn upstream_tokens_take_bounded_memory() {
     let kept = kept(60_000, 200);
     let bytes = kept * 60_000;
     assert!(
@@ -370,7 +370,7 @@ fn tokens_that_are_kept_take_bounded_memory() {
 
 /// A token is kept for an hour at most, even if the upstream states a longer lifetime.
 #[test]
-fn tokens_are_kept_for_an_hour() {
+fn upstream_tokens_are_kept_for_an_hour_at_most() {
     let (mirrors, given) = giving(1_000_000, 100);
     let mirror = mirrors.mirror(&json!({}));
     assert_eq!(pull_from(&mirror, &given, 0..1), 1);
@@ -382,7 +382,7 @@ fn tokens_are_kept_for_an_hour() {
 
 /// A lifetime beyond the range of a number, or one of zero, causes no failure.
 #[test]
-fn tokens_of_any_lifetime_are_used() {
+fn upstream_tokens_of_any_lifetime_are_used() {
     for expires_in in [0, 1, u64::MAX] {
         let (mirrors, given) = giving(expires_in, 100);
         assert_eq!(pull(&mirrors, &given, 0..2), 2, "{expires_in}");

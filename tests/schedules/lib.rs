@@ -155,12 +155,12 @@ scenarios! {
         actors: &[whole_to_a, patch_to_b, sweep, sweep],
         ..PUSHES
     };
-    pushes_of_what_is_condemned: Scenario {
+    pushes_of_a_condemned_blob: Scenario {
         begins: condemned,
         actors: &[whole_to_b, patch_to_a, sweep, sweep],
         ..PUSHES
     };
-    pushes_of_what_is_being_removed: Scenario {
+    pushes_of_a_blob_being_removed: Scenario {
         begins: deleting,
         actors: &[whole_to_b, sweep, sweep],
         ..PUSHES
@@ -170,27 +170,27 @@ scenarios! {
         actors: &[delete_manifest, delete_blob, mount_to_c, manifest_to_a, sweep, sweep],
         ..PUSHES
     };
-    uploads_of_one_blob_by_several: Scenario {
+    uploads_of_one_blob_by_several_clients: Scenario {
         begins: closed,
         actors: &[patch_to_a, patch_to_b, sweep, sweep],
         ..PUSHES
     };
-    what_nobody_holds_any_more_and_is_wanted_again: Scenario {
+    released_blobs_of_a_manifest_pushed_again: Scenario {
         begins: released_twice,
         actors: &[manifest_to_a, sweep, sweep_once],
         ..PUSHES
     };
-    what_a_sweep_was_about_to_condemn: Scenario {
+    a_push_of_a_blob_that_a_sweep_is_about_to_condemn: Scenario {
         begins: stopped,
         actors: &[whole_to_b, sweep_once, sweep_once, sweep_once],
         ..PUSHES
     };
-    an_upload_that_several_send_to: Scenario {
+    an_upload_that_several_clients_send_to: Scenario {
         begins: started,
         actors: &[send_in_a, send_in_a, sweep],
         ..PUSHES
     };
-    an_upload_that_several_would_end: Scenario {
+    an_upload_that_several_clients_would_end: Scenario {
         begins: received,
         actors: &[close_in_a, close_in_a, cancel_in_a, whole_to_b, sweep, sweep],
         ..PUSHES
@@ -200,13 +200,13 @@ scenarios! {
         actors: &[close_in_a, cancel_in_a, sweep, sweep],
         ..PUSHES
     };
-    manifests_that_go_by_themselves_and_are_wanted_again: Scenario {
+    expired_manifests_that_are_tagged_or_listed_again: Scenario {
         begins: untagged,
         actors: &[tag_in_a, list_in_a, sweep, sweep],
         settings: UNTAGGED,
         ..PUSHES
     };
-    manifests_that_go_by_themselves_and_are_tagged_late: Scenario {
+    expired_manifests_that_are_tagged_late: Scenario {
         begins: untagged,
         actors: &[tag_in_a, sweep],
         settings: UNTAGGED,
@@ -225,12 +225,12 @@ scenarios! {
         actors: &[pull_image, pull_blobs, sweep, sweep],
         ..MIRROR
     };
-    small_fills_of_what_is_condemned: Scenario {
+    small_fills_of_condemned_blobs: Scenario {
         begins: condemned_and_upstream,
         actors: &[pull_image, pull_image, sweep, sweep],
         ..SMALL_MIRROR
     };
-    fills_of_what_another_repository_of_the_upstream_has: Scenario {
+    fills_of_blobs_that_another_repository_of_the_upstream_has: Scenario {
         begins: filled_elsewhere,
         actors: &[pull_image, pull_image, pull_blobs_elsewhere, sweep, sweep],
         ..SMALL_MIRROR

@@ -12,7 +12,7 @@ use serde_json::Value;
 use strata::{
     digest::Digest,
     manifest::OCI_MANIFEST,
-    memory::Memory,
+    memory::MemoryObjects,
     store::{Content, Meta, Objects as _, PutOptions, StoreError},
     upload::UploadId,
 };
@@ -86,14 +86,17 @@ impl World {
         let host = TestHost::default();
         let chance = Rc::<Chance>::default();
         let decides = chance.clone();
-        let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
-            let error = StoreError::Failed("on purpose".to_owned());
-            match decides.ask(operation, key) {
-                Some(Fault::Lost) => Verdict::Lost(error),
-                Some(Fault::Kept) => Verdict::Kept(error),
-                Some(Fault::KilledBefore | Fault::KilledAfter) | None => Verdict::Done,
-            }
-        });
+        let store = Watched::new(
+            MemoryObjects::timed(host.now.clone()),
+            move |operation, key| {
+                let error = StoreError::Failed("on purpose".to_owned());
+                match decides.ask(operation, key) {
+                    Some(Fault::Lost) => Verdict::Lost(error),
+                    Some(Fault::Kept) => Verdict::Kept(error),
+                    Some(Fault::KilledBefore | Fault::KilledAfter) | None => Verdict::Done,
+                }
+            },
+        );
         let common = vec![
             // Isolates cache nothing, so only the store counts.
             ("STRATA_HOT_BYTES", "0".to_owned()),
@@ -285,7 +288,7 @@ impl World {
         None
     }
 
-    /// A broken promise to clients that push a blob again that was set aside: the blob stays.
+    /// A broken promise to clients that push a blob again that was quarantined: the blob stays.
     pub(crate) fn unhealed(&self) -> Option<String> {
         for name in self.promises.accepted.borrow().iter() {
             if !self.has_manifest(name) {
@@ -388,7 +391,7 @@ impl World {
 }
 
 /// The state of a blob.
-fn state_of(memory: &Memory, blob: &[u8]) -> State {
+fn state_of(memory: &MemoryObjects, blob: &[u8]) -> State {
     let key = key::blob(&digest(blob));
     let (Some(meta), Some(bytes)) = (block_on(memory.head(&key)).unwrap(), memory.bytes(&key))
     else {

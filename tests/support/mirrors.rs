@@ -7,7 +7,7 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
     host::{Ask as Asked, FetchError, Reply},
-    memory::{Memory, MemoryBody, MemoryBytes},
+    memory::{MemoryBody, MemoryBytes, MemoryObjects},
     registry::{Body, Request},
     store::{Bytes as _, Objects, Values},
 };
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Mirrors {
 
 /// An empty store in memory, in which every operation succeeds.
 pub fn watched() -> Watched {
-    Watched::new(Memory::default(), |_, _| Verdict::Done)
+    Watched::new(MemoryObjects::default(), |_, _| Verdict::Done)
 }
 
 impl Mirrors {

@@ -10,7 +10,7 @@ use std::{
 use pollster::block_on;
 use strata::{
     digest::Algorithm,
-    memory::{Memory, MemoryBody, MemoryBytes, MemoryValues},
+    memory::{MemoryBody, MemoryBytes, MemoryObjects, MemoryValues},
     range::ByteRange,
     store::{
         Condition, Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received,
@@ -40,7 +40,7 @@ type Watcher = Box<dyn FnMut(&'static str, &str) -> Verdict>;
 #[derive(Clone)]
 pub struct Watched {
     /// The store itself, whose operations are not watched.
-    pub memory: Rc<Memory>,
+    pub memory: Rc<MemoryObjects>,
     /// The most objects of a page: a store may list fewer than the limit of the request.
     pub page: Rc<Cell<u32>>,
     /// Whether a conditional write of an existing key is refused before its body is read.
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Watched {
 impl Watched {
     /// Creates a store whose operations a function decides on.
     pub fn new(
-        memory: Memory,
+        memory: MemoryObjects,
         watcher: impl FnMut(&'static str, &str) -> Verdict + 'static,
     ) -> Self {
         Self {

@@ -8,7 +8,7 @@ use std::{cell::RefCell, time::Duration};
 use gloo_timers::future;
 use js_sys::Uint8Array;
 use strata::{
-    ledger::{Lease, Ledger, Memory},
+    ledger::{Lease, Ledger, MemoryKind},
     store::StoreError,
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct Part {
 impl Part {
     /// Takes a buffer if one is free.
     pub(crate) fn take() -> Option<Self> {
-        let lease = LEDGER.with(|ledger| ledger.take(Memory::Buffer, PART.into(), now()));
+        let lease = LEDGER.with(|ledger| ledger.take(MemoryKind::Buffer, PART.into(), now()));
         Some(Self {
             lease: lease.ok()?,
             buffer: IDLE.with_borrow_mut(Vec::pop),

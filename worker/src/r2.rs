@@ -72,7 +72,9 @@ impl Bucket {
         };
         let body = object.body().map(worker::ObjectBody::response_body);
         let Some(ResponseBody::Stream(body)) = body.transpose().map_err(failed)? else {
-            return Err(StoreError::Failed(format!("R2 gave {key} without a body")));
+            return Err(StoreError::Failed(format!(
+                "R2 returned {key} without a body"
+            )));
         };
         Ok(Some(Object {
             meta: meta(&object)?,

@@ -1,6 +1,7 @@
-// What the platform calls: it hands each event to the module, and has a new instance made after one has ended by a panic.
+// The entry of the Worker: passes each event to the module, and makes a new instance after a panic
+// has ended one.
 
-// What wasm-bindgen made of the module; the build lays it, guarded, beside this file.
+// The glue of wasm-bindgen. The build puts it beside this file, with its exports guarded.
 import * as strata from "./glue.js";
 import { instance } from "./guard.js";
 
@@ -12,10 +13,10 @@ export default {
     } catch (error) {
       return failed(error);
     }
-    // Nothing had to be waited for.
+    // The response was ready without I/O.
     if (!(reply instanceof Promise)) return reply;
     reply = reply.catch(failed);
-    // To its end even when the client goes away: a request that is cancelled strands the buffers it holds.
+    // Run to the end even if the client disconnects: a cancelled request never frees its buffers.
     context.waitUntil(reply);
     return reply;
   },
@@ -25,9 +26,12 @@ export default {
   },
 };
 
-/** Runs an event in the instance, and ends it with the instance if that ends first: what it waits for would never come. */
+/**
+ * Runs an event in the instance. Rejects if the instance ends first, because the event's own
+ * promise would never settle.
+ */
 function run(event, ...args) {
-  // Here no frame of the module is on the stack, so the glue can be turned to another instance.
+  // No frame of the module is on the stack here, so the glue can switch to a new instance.
   if (instance.ended) strata.__wbg_reset_state();
   const { events } = instance;
   const promise = event(...args);
@@ -45,7 +49,10 @@ function run(event, ...args) {
   });
 }
 
-/** What the module says of each of its replies (`harden` in src/registry/reply.rs): a browser makes nothing of it that runs or can be embedded. */
+/**
+ * The headers that the module adds to each response (`harden` in src/registry/reply.rs), so that a
+ * browser neither runs nor embeds it.
+ */
 const HARDENED = {
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
   "content-type": "text/plain; charset=utf-8",

@@ -185,7 +185,7 @@ pub(crate) fn concatenate(
         let pieces = stream::iter(pieces).map(Ok).boxed_local();
         let outcome = forward(pieces, &pipe).await;
         if let Err(error) = pipe.end(outcome).await {
-            console_error!("a response was broken off: {}", describe(error));
+            console_error!("a response was aborted: {}", describe(error));
         }
         Ok(JsValue::UNDEFINED)
     }));

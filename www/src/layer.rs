@@ -5,7 +5,7 @@ use std::rc::Rc;
 use js_sys::{Function, Uint8Array};
 use serde_json::{Map, Value, json};
 use strata::layer::{
-    held::{self, HeldLayer},
+    indexed::{self, IndexedLayer},
     json,
     pass::{self, Options, PART},
 };
@@ -50,7 +50,7 @@ impl Pass {
     pub fn finish(mut self, store: &Function) -> Result<Layer, JsError> {
         let index = self.0.finish()?.unwrap_or_default();
         self.store(store)?;
-        Ok(Layer(Rc::new(HeldLayer::new(index)?)))
+        Ok(Layer(Rc::new(IndexedLayer::new(index)?)))
     }
 
     fn store(&mut self, store: &Function) -> Result<(), JsError> {
@@ -68,7 +68,7 @@ impl Pass {
 /// A layer with only its index in memory.
 #[derive(Debug)]
 #[wasm_bindgen]
-pub struct Layer(pub(crate) Rc<HeldLayer>);
+pub struct Layer(pub(crate) Rc<IndexedLayer>);
 
 #[wasm_bindgen]
 impl Layer {
@@ -107,10 +107,10 @@ impl Layer {
     }
 
     /// Begins to read a range of the file at a percent-encoded path, up to and excluding `to`.
-    pub fn open(&self, path: &str, from: f64, to: f64) -> Result<Reading, JsError> {
+    pub fn open(&self, path: &str, from: f64, to: f64) -> Result<FileRead, JsError> {
         let range = inward("the beginning of a range", from)?..inward("the end of a range", to)?;
         let reading = self.0.open(&json::decode(path), range)?;
-        Ok(Reading {
+        Ok(FileRead {
             layer: Rc::clone(&self.0),
             reading,
         })
@@ -120,13 +120,13 @@ impl Layer {
 /// A range of a file that is being read.
 #[derive(Debug)]
 #[wasm_bindgen]
-pub struct Reading {
-    layer: Rc<HeldLayer>,
-    reading: held::Reading,
+pub struct FileRead {
+    layer: Rc<IndexedLayer>,
+    reading: indexed::FileRead,
 }
 
 #[wasm_bindgen]
-impl Reading {
+impl FileRead {
     /// Returns the size of the file.
     pub fn size(&self) -> f64 {
         outward(self.reading.size())

@@ -79,7 +79,7 @@ fn a_layer_is_described_listed_and_read() {
 }
 
 #[wasm_bindgen_test]
-fn numbers_that_count_nothing_are_refused() {
+fn numbers_that_are_not_counts_are_refused() {
     for (number, found) in [
         (-1.0, "-1"),
         (0.5, "0.5"),
@@ -103,7 +103,7 @@ fn numbers_that_count_nothing_are_refused() {
 }
 
 #[wasm_bindgen_test]
-fn errors_say_what_was_found() {
+fn errors_of_the_inspector_name_the_problem() {
     let store = Function::new_no_args("");
     let mut pass = Pass::new(512.0).unwrap();
     let error = pass.push(&[b'x'; 512], &store).unwrap_err();
@@ -120,13 +120,13 @@ fn errors_say_what_was_found() {
     let mut reading = layer.open("etc/hostname", 0.0, 7.0).unwrap();
     let error = text(reading.push(&[0; 100]).unwrap_err());
     assert!(
-        error.ends_with("the layer has changed since it was indexed, open it again"),
+        error.ends_with("the layer has changed since it was indexed; open it again"),
         "{error}"
     );
 }
 
 #[wasm_bindgen_test]
-fn objects_of_spans_are_stored_and_asked_for() {
+fn stored_spans_are_written_and_read_back() {
     // One frame of zstd, raw blocks of 128 KiB, of an archive of 6 MiB.
     let size = 6 << 20;
     let mut header = [0_u8; 512];

@@ -5,7 +5,7 @@ use std::ops::Range;
 use js_sys::{Function, Uint8Array};
 use strata::layer::{
     gzip::{Checkpoint, Gunzip, GzipError, Start},
-    index::{Index, Known, Span, SpanStart},
+    index::{Index, Span, SpanStart, StoredIndex},
     pass::{self, Options, PassError},
 };
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
@@ -137,9 +137,9 @@ impl Head {
     /// Parses the head.
     #[wasm_bindgen(constructor)]
     pub fn new(index: &[u8]) -> Result<Self, String> {
-        match Known::parse(index).map_err(|error| error.to_string())? {
-            Known::Index(index) => Ok(Self(index)),
-            Known::Refused(refusal) => Err(refusal.reason),
+        match StoredIndex::parse(index).map_err(|error| error.to_string())? {
+            StoredIndex::Index(index) => Ok(Self(index)),
+            StoredIndex::Refused(refusal) => Err(refusal.reason),
         }
     }
 

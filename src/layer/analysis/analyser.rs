@@ -5,17 +5,17 @@ use crate::layer::{
         answers::Analysis,
         error::AnalysisError,
         image::Image,
-        listing::{Changes, State},
+        listing::{ChangeState, LayerChanges},
         row::{
-            DIFFERS, FLOORED, FRESH, IMPLIED, NAMED, NONE, Node, OPAQUE, REMOVED, ROOT, Row,
-            TOUCHED,
+            DIFFERS, EntryRow, FLOORED, FRESH, IMPLIED, NAMED, NONE, OPAQUE, PathNode, REMOVED,
+            ROOT, TOUCHED,
         },
     },
     entry::{Entry, EntryKind, Whiteout},
     wire,
 };
 
-/// Reads the tables of contents of an image.
+/// Reads the tables of contents of an image, layer by layer, into an [`Analysis`].
 #[derive(Debug)]
 pub struct Analyser {
     image: Image,
@@ -30,17 +30,17 @@ pub struct Analyser {
 }
 
 impl Analyser {
-    /// Begins with the lowest layer. `seed` is random: the author of the image must not be able to
-    /// guess it.
+    /// Begins with the lowest layer. `seed` is random, for the hashes of names: the author of the
+    /// image must not be able to guess it.
     pub fn new(seed: u64) -> Self {
         let mut image = Image {
             seed,
             ..Image::default()
         };
         wire::put_bytes(&mut image.text, b"");
-        image.nodes.push(Node {
+        image.nodes.push(PathNode {
             parent: NONE,
-            ..Node::EMPTY
+            ..PathNode::EMPTY
         });
         Self {
             image,
@@ -53,6 +53,10 @@ impl Analyser {
     }
 
     /// Adds the next entry of a layer, in the order of its table of contents.
+    ///
+    /// # Errors
+    ///
+    /// [`AnalysisError::Rows`] or [`AnalysisError::Names`] if the image is too large to analyse.
     pub fn push(&mut self, entry: Entry) -> Result<(), AnalysisError> {
         self.image.entries += 1;
         if self
@@ -70,6 +74,11 @@ impl Analyser {
     }
 
     /// Ends the layer. Another one may follow.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Analyser::push`], and [`AnalysisError::Layers`] after the last layer that can be
+    /// counted.
     pub fn end_layer(&mut self) -> Result<(), AnalysisError> {
         self.end_group()?;
         self.sum();
@@ -83,7 +92,7 @@ impl Analyser {
         Ok(())
     }
 
-    /// Ends the image.
+    /// Ends the image, and computes total sizes. Call it after [`Analyser::end_layer`].
     pub fn finish(mut self) -> Analysis {
         let image = &mut self.image;
         for _ in 0..image.nodes.len() {
@@ -202,7 +211,14 @@ impl Analyser {
             _ => {
                 let was = self.image.top(self.image.nodes.at(node).row);
                 let goes_on = was.is_some_and(|was| was.is_directory());
-                self.put(node, if goes_on { Row::IMPLIED } else { Row::FRESH });
+                self.put(
+                    node,
+                    if goes_on {
+                        EntryRow::IMPLIED
+                    } else {
+                        EntryRow::FRESH
+                    },
+                );
                 true
             }
         }
@@ -285,7 +301,7 @@ impl Analyser {
                     .unwrap_or_default();
                 let size = if was.is_directory() { 0 } else { was.size };
                 let flags = REMOVED | was.flags & IMPLIED;
-                self.put(node, Row { size, flags, ..was });
+                self.put(node, EntryRow { size, flags, ..was });
             }
             let mut child = self.image.nodes.at(node).child;
             while child != NONE {
@@ -296,7 +312,7 @@ impl Analyser {
     }
 
     /// The row of the current layer.
-    fn own(&self, node: u32) -> Option<Row> {
+    fn own(&self, node: u32) -> Option<EntryRow> {
         let number = self.image.nodes.at(node).row;
         (number != NONE && number >= self.first).then(|| self.image.rows.at(number))
     }
@@ -309,9 +325,9 @@ impl Analyser {
     }
 
     /// Adds or replaces the row of the current layer.
-    fn put(&mut self, node: u32, row: Row) {
+    fn put(&mut self, node: u32, row: EntryRow) {
         let number = self.image.nodes.at(node).row;
-        let mut row = Row {
+        let mut row = EntryRow {
             node,
             layer: self.layer,
             below: number,
@@ -327,7 +343,7 @@ impl Analyser {
         }
     }
 
-    fn row_of(&mut self, entry: &Entry) -> Row {
+    fn row_of(&mut self, entry: &Entry) -> EntryRow {
         let image = &mut self.image;
         let number = image.owner(&entry.user, &entry.group);
         let link = if entry.link.is_empty() {
@@ -335,7 +351,7 @@ impl Analyser {
         } else {
             image.write(&entry.link)
         };
-        Row {
+        EntryRow {
             size: entry.size,
             seconds: entry.modified.seconds,
             nanoseconds: entry.modified.nanoseconds,
@@ -343,7 +359,7 @@ impl Analyser {
             link,
             mode: u16::try_from(entry.mode & 0o7777).unwrap_or_default(),
             kind: entry.kind,
-            ..Row::IMPLIED
+            ..EntryRow::IMPLIED
         }
         .entry()
     }
@@ -351,7 +367,7 @@ impl Analyser {
     /// Sums up the current layer.
     pub(super) fn sum(&mut self) {
         let image = &mut self.image;
-        let mut changes = Changes::default();
+        let mut changes = LayerChanges::default();
         for number in self.first..image.rows.len() {
             image.rows.change(number, |row| {
                 if row.is(FLOORED) {
@@ -374,14 +390,16 @@ impl Analyser {
                 continue;
             }
             match state {
-                State::Added => changes.added += 1,
-                State::Removed => changes.removed += 1,
-                State::Changed if !row.is_directory() || row.is(DIFFERS) => changes.changed += 1,
-                State::Changed | State::Unchanged => {}
+                ChangeState::Added => changes.added += 1,
+                ChangeState::Removed => changes.removed += 1,
+                ChangeState::Changed if !row.is_directory() || row.is(DIFFERS) => {
+                    changes.changed += 1;
+                }
+                ChangeState::Changed | ChangeState::Unchanged => {}
             }
             let above = image.nodes.at(parent).row;
             image.rows.change(above, |above| {
-                if state != State::Unchanged {
+                if state != ChangeState::Unchanged {
                     above.flags |= TOUCHED;
                 }
                 if above.is_directory() && above.is(REMOVED) == row.is(REMOVED) {

@@ -5,26 +5,26 @@ use std::cmp::Ordering;
 use crate::layer::analysis::{
     error::AnalysisError,
     image::Image,
-    listing::{Changes, Child, Match},
+    listing::{LayerChanges, ListedPath, Match},
     row::{NONE, ROOT},
 };
 
-/// An image that was analysed.
+/// An image that was analysed. Layers are numbered from 0, the lowest first.
 #[derive(Debug)]
 pub struct Analysis(pub(super) Image);
 
 impl Analysis {
-    /// The number of entries in all layers.
+    /// The number of entries in all layers, whiteouts included.
     pub const fn entries(&self) -> u64 {
         self.0.entries
     }
 
-    /// The changes of each layer.
-    pub fn changes(&self) -> &[Changes] {
+    /// The changes of each layer, the lowest first.
+    pub fn changes(&self) -> &[LayerChanges] {
         &self.0.layers
     }
 
-    /// The memory that it takes, in bytes.
+    /// The memory of the analysis, in bytes.
     pub fn memory(&self) -> usize {
         let Image {
             nodes,
@@ -37,17 +37,27 @@ impl Analysis {
         nodes.memory() + rows.memory() + totals.memory() + text.capacity() + table.allocation_size()
     }
 
-    /// The children of a directory of the image, removed ones included, in the order of names.
-    pub fn children(&self, directory: &[u8]) -> Result<Vec<Child>, AnalysisError> {
+    /// The children of a directory of the image in the order of names, with removed ones. The path
+    /// need not begin with a slash, and is empty for the root.
+    ///
+    /// # Errors
+    ///
+    /// [`AnalysisError::Directory`] if no layer has such a path.
+    pub fn children(&self, directory: &[u8]) -> Result<Vec<ListedPath>, AnalysisError> {
         self.list(directory, |image, number| Some(image.merged(number)))
     }
 
     /// The children that a layer has or removes in a directory, in the order of names.
+    ///
+    /// # Errors
+    ///
+    /// - [`AnalysisError::Layer`] if there is no such layer.
+    /// - [`AnalysisError::Directory`] if no layer has such a path.
     pub fn layer_children(
         &self,
         layer: usize,
         directory: &[u8],
-    ) -> Result<Vec<Child>, AnalysisError> {
+    ) -> Result<Vec<ListedPath>, AnalysisError> {
         let number = u16::try_from(layer)
             .ok()
             .filter(|_| layer < self.0.layers.len());
@@ -58,8 +68,8 @@ impl Analysis {
     fn list(
         &self,
         directory: &[u8],
-        describe: impl Fn(&Image, u32) -> Option<Child>,
-    ) -> Result<Vec<Child>, AnalysisError> {
+        describe: impl Fn(&Image, u32) -> Option<ListedPath>,
+    ) -> Result<Vec<ListedPath>, AnalysisError> {
         let image = &self.0;
         let mut node = ROOT;
         for name in directory
@@ -83,8 +93,8 @@ impl Analysis {
         Ok(children.collect())
     }
 
-    /// Searches names for a text, or whole paths if the text has a slash. Ignores the case of ASCII
-    /// letters.
+    /// Searches names for a text, or whole paths if the text has a slash, and returns up to `limit`
+    /// matches. It ignores the case of ASCII letters. An empty text matches nothing.
     pub fn search(&self, text: &[u8], limit: usize) -> Vec<Match> {
         let image = &self.0;
         let text = text.to_ascii_lowercase();

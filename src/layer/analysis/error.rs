@@ -4,18 +4,18 @@ use std::{error, fmt};
 
 use crate::layer::json;
 
-/// Why an image can't be analysed, or a question can't be answered.
+/// The reason why an image can't be analysed, or a question can't be answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AnalysisError {
-    /// Its layers have more than this many rows.
+    /// The layers have more entries than this.
     Rows(u32),
-    /// Its paths have more bytes than this.
+    /// The names and links of the image have more bytes than this.
     Names(usize),
     /// The image has more layers than this.
     Layers(u16),
-    /// There is no such directory.
+    /// No layer has a path like this one.
     Directory(Vec<u8>),
-    /// There is no such layer.
+    /// The image has no layer of this number, counted from 0.
     Layer(usize),
 }
 

@@ -6,18 +6,18 @@ use hashbrown::HashTable;
 
 use crate::layer::{
     analysis::{
-        listing::{Changes, Child, State},
-        row::{DIFFERS, FRESH, IMPLIED, NONE, Node, REMOVED, ROOT, Row, TOUCHED},
+        listing::{ChangeState, LayerChanges, ListedPath},
+        row::{DIFFERS, EntryRow, FRESH, IMPLIED, NONE, PathNode, REMOVED, ROOT, TOUCHED},
     },
     arena::Arena,
     entry::{Entry, Moment, Owner},
-    wire::{self, Reader},
+    wire::{self, WireReader},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Image {
-    pub(super) nodes: Arena<Node>,
-    pub(super) rows: Arena<Row>,
+    pub(super) nodes: Arena<PathNode>,
+    pub(super) rows: Arena<EntryRow>,
     /// The bytes of the files below each node.
     pub(super) totals: Arena<u64>,
     /// Names and links.
@@ -28,7 +28,7 @@ pub(super) struct Image {
     pub(super) table: HashTable<u32>,
     /// The seed of the hashes, so that nobody can craft names that collide.
     pub(super) seed: u64,
-    pub(super) layers: Vec<Changes>,
+    pub(super) layers: Vec<LayerChanges>,
     pub(super) entries: u64,
 }
 
@@ -49,11 +49,11 @@ impl Image {
         }
         let name_number = self.write(name);
         let sibling = self.nodes.at(parent).child;
-        let number = self.nodes.push(Node {
+        let number = self.nodes.push(PathNode {
             parent,
             sibling,
             name: name_number,
-            ..Node::EMPTY
+            ..PathNode::EMPTY
         });
         self.nodes.change(parent, |parent| parent.child = number);
         let hash = self.hash(parent, name);
@@ -113,12 +113,12 @@ impl Image {
 
     pub(super) fn read(&self, number: u32) -> &[u8] {
         let rest = self.text.get(number as usize..).unwrap_or_default();
-        Reader(rest).bytes().unwrap_or_default()
+        WireReader(rest).bytes().unwrap_or_default()
     }
 
     /// The row that describes a path as of the layer of a row: an entry, or a directory without
     /// one. `None` if the path does not exist.
-    pub(super) fn top(&self, mut number: u32) -> Option<Row> {
+    pub(super) fn top(&self, mut number: u32) -> Option<EntryRow> {
         while number != NONE {
             let row = self.rows.at(number);
             if row.is(REMOVED) {
@@ -133,8 +133,8 @@ impl Image {
     }
 
     /// Whether a directory differs from the one in the layers below.
-    pub(super) fn differs(&self, row: &Row, number: u32) -> bool {
-        let described = |row: &Row| (row.kind, row.is(IMPLIED), row.mode, row.owner);
+    pub(super) fn differs(&self, row: &EntryRow, number: u32) -> bool {
+        let described = |row: &EntryRow| (row.kind, row.is(IMPLIED), row.mode, row.owner);
         match (self.top(row.below), self.top(number)) {
             (Some(was), Some(is)) => described(&was) != described(&is),
             _ => false,
@@ -142,33 +142,37 @@ impl Image {
     }
 
     /// The state of a path in the layer of a row.
-    pub(super) fn state(&self, row: &Row) -> State {
+    pub(super) fn state(&self, row: &EntryRow) -> ChangeState {
         if row.is(REMOVED) {
-            State::Removed
+            ChangeState::Removed
         } else if self.top(row.below).is_none() {
-            State::Added
+            ChangeState::Added
         } else if row.is_directory() && !row.is(DIFFERS | TOUCHED) {
-            State::Unchanged
+            ChangeState::Unchanged
         } else {
-            State::Changed
+            ChangeState::Changed
         }
     }
 
     /// The state of a path over all layers above the lowest.
-    fn state_of_all(&self, node: &Node) -> State {
+    fn state_of_all(&self, node: &PathNode) -> ChangeState {
         let latest = self.rows.at(node.row);
         if latest.is(REMOVED) {
-            return State::Removed;
+            return ChangeState::Removed;
         }
-        let mut state = State::Unchanged;
+        let mut state = ChangeState::Unchanged;
         let mut row = latest;
         while row.below != NONE {
             if !row.is_directory() || row.is(DIFFERS | TOUCHED | REMOVED) {
-                state = State::Changed;
+                state = ChangeState::Changed;
             }
             row = self.rows.at(row.below);
         }
-        if row.layer == 0 { state } else { State::Added }
+        if row.layer == 0 {
+            state
+        } else {
+            ChangeState::Added
+        }
     }
 
     pub(super) fn path(&self, mut number: u32) -> Vec<u8> {
@@ -182,7 +186,7 @@ impl Image {
         names.join(&b'/')
     }
 
-    pub(super) fn entry(&self, row: &Row, name: &[u8]) -> Option<Entry> {
+    pub(super) fn entry(&self, row: &EntryRow, name: &[u8]) -> Option<Entry> {
         if row.is(IMPLIED) {
             return None;
         }
@@ -212,12 +216,12 @@ impl Image {
     }
 
     /// Describes a node in the final image.
-    pub(super) fn merged(&self, number: u32) -> Child {
+    pub(super) fn merged(&self, number: u32) -> ListedPath {
         let node = self.nodes.at(number);
         let latest = self.rows.at(node.row);
         let top = self.top(node.row).unwrap_or(latest);
         let name = self.read(node.name).to_vec();
-        Child {
+        ListedPath {
             entry: self.entry(&top, &name),
             name,
             state: self.state_of_all(&node),
@@ -228,7 +232,7 @@ impl Image {
     }
 
     /// Describes a node in one layer, if the layer has a row for it.
-    pub(super) fn said(&self, number: u32, layer: u16) -> Option<Child> {
+    pub(super) fn said(&self, number: u32, layer: u16) -> Option<ListedPath> {
         let node = self.nodes.at(number);
         let mut at = node.row;
         loop {
@@ -238,7 +242,7 @@ impl Image {
             }
             if row.layer == layer {
                 let name = self.read(node.name).to_vec();
-                return Some(Child {
+                return Some(ListedPath {
                     entry: self.entry(&row, &name),
                     name,
                     state: self.state(&row),

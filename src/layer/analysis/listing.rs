@@ -7,21 +7,21 @@ use crate::layer::{
     json,
 };
 
-/// The state of a path in a layer or an image.
+/// The change of a path by a layer, or by all layers of an image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum State {
-    /// It did not exist before.
+pub enum ChangeState {
+    /// The path did not exist before.
     Added,
-    /// It differs from before. For a directory: it or something in it changed.
+    /// The path differs from before. A directory differs if it or something in it changed.
     Changed,
-    /// It does not exist any more.
+    /// The path does not exist any more.
     Removed,
-    /// It is the same as before.
+    /// The path is the same as before.
     Unchanged,
 }
 
-impl State {
-    /// Its name in listings.
+impl ChangeState {
+    /// The word in listings, such as `added`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Added => "added",
@@ -34,46 +34,46 @@ impl State {
 
 /// How much one layer changes. Directories that are only parents of a change do not count.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Changes {
-    /// Paths that did not exist.
+pub struct LayerChanges {
+    /// The number of paths that did not exist before.
     pub added: u64,
-    /// Paths that differ.
+    /// The number of paths that differ from before.
     pub changed: u64,
-    /// Paths that were removed.
+    /// The number of paths that the layer removes.
     pub removed: u64,
-    /// The bytes of the layer's files.
+    /// The sum of the sizes of the layer's files, in bytes.
     pub bytes: u64,
 }
 
-/// A path in a directory.
+/// A path in the listing of a directory, with its change.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Child {
-    /// Its entry, or the last one of a removed path. The path in it is the name alone. `None` for a
-    /// directory without an entry.
+pub struct ListedPath {
+    /// The entry, or the last one of a removed path. Its path is the name alone, and it has no
+    /// offset. `None` for a directory without an entry.
     pub entry: Option<Entry>,
-    /// Its name.
+    /// The last component of the path.
     pub name: Vec<u8>,
-    /// Its state.
-    pub state: State,
+    /// The change of the path.
+    pub state: ChangeState,
     /// Whether a whiteout removed it, or an opaque whiteout emptied it.
     pub whiteout: Option<&'static str>,
-    /// The layer that its entry is from, or that removed it.
+    /// The number of the layer that has the entry, or that removed it.
     pub layer: usize,
-    /// The bytes of all files at and below it.
+    /// The sum of the sizes of all files at and below the path, in bytes.
     pub total: u64,
 }
 
-/// A path that a search found.
+/// A path that a search found, with its description.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Match {
-    /// The path.
+    /// The whole path, without a slash at its start.
     pub path: Vec<u8>,
-    /// The description of it.
-    pub child: Child,
+    /// The path as its directory lists it.
+    pub child: ListedPath,
 }
 
-impl Child {
-    /// Its form in a listing.
+impl ListedPath {
+    /// Formats the path for a listing, as an object of JSON (docs/extension.md).
     pub fn describe(&self) -> Map<String, Value> {
         let mut out = match &self.entry {
             Some(entry) => json::describe(entry),
@@ -94,7 +94,7 @@ impl Child {
 }
 
 impl Match {
-    /// Its form in a list of matches.
+    /// Formats the match for a list of matches, as an object of JSON.
     pub fn describe(&self) -> Map<String, Value> {
         let mut out = Map::new();
         json::insert_path(&mut out, "path", &self.path);

@@ -3,7 +3,7 @@
 use crate::layer::entry::EntryKind;
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Node {
+pub(super) struct PathNode {
     pub(super) parent: u32,
     /// The last child that was added, and the sibling that was added before this one.
     pub(super) child: u32,
@@ -14,7 +14,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Row {
+pub(super) struct EntryRow {
     /// The bytes of a file. For a directory, those of its layer below it, or removed there.
     pub(super) size: u64,
     pub(super) seconds: i64,
@@ -30,7 +30,7 @@ pub(super) struct Row {
     pub(super) flags: u8,
 }
 
-impl Row {
+impl EntryRow {
     pub(super) fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -40,7 +40,7 @@ impl Row {
     }
 }
 
-impl Row {
+impl EntryRow {
     /// A directory without an entry in its layer.
     pub(super) const IMPLIED: Self = Self {
         size: 0,
@@ -73,7 +73,7 @@ impl Row {
     }
 }
 
-impl Node {
+impl PathNode {
     pub(super) const EMPTY: Self = Self {
         parent: ROOT,
         child: NONE,

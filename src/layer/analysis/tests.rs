@@ -52,7 +52,7 @@ fn analysis(layers: &[&[&str]]) -> Analysis {
 }
 
 /// A child in a line: state, name, size of all below, and the layer.
-fn line(child: &Child) -> String {
+fn line(child: &ListedPath) -> String {
     let kind = match &child.entry {
         Some(entry) if entry.kind == EntryKind::Directory => "/",
         None => "/?",
@@ -90,7 +90,7 @@ fn counts(analysis: &Analysis) -> Vec<[u64; 4]> {
 }
 
 #[test]
-fn each_layer_adds_changes_and_removes() {
+fn analysis_counts_added_changed_and_removed_paths_per_layer() {
     let found = analysis(&[
         &[
             "etc/",
@@ -156,7 +156,7 @@ fn a_directory_that_is_only_named_again_is_unchanged() {
 }
 
 #[test]
-fn an_opaque_directory_takes_away_all_that_is_below_it_and_nothing_of_its_own() {
+fn an_opaque_directory_removes_lower_entries_but_not_its_own() {
     let found = analysis(&[
         &["d/", "d/a 1", "d/+ 2", "d/e/", "d/e/f 4"],
         // By name, one comes before the whiteout and the other after it.
@@ -173,7 +173,7 @@ fn an_opaque_directory_takes_away_all_that_is_below_it_and_nothing_of_its_own() 
 }
 
 #[test]
-fn what_a_directory_has_again_after_a_file_took_its_place_is_counted() {
+fn a_path_readded_after_its_directory_was_replaced_is_changed() {
     let found = analysis(&[&["d/", "d/a 1"], &["d", "d/", "d/a 2"]]);
     has(&found, "", &["changed d/ 2 of 1"]);
     has(&found, "d/", &["changed a 2 of 1"]);
@@ -181,7 +181,7 @@ fn what_a_directory_has_again_after_a_file_took_its_place_is_counted() {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_directory_takes_away_what_was_in_it() {
+fn a_file_that_replaces_a_directory_removes_its_entries() {
     let found = analysis(&[&["d/", "d/a 1", "f 2"], &["d 4", "f/", "f/b 8"]]);
     has(&found, "", &["changed d 4 of 1", "changed f/ 8 of 1"]);
     has(&found, "d", &["removed a 1 of 1"]);
@@ -192,7 +192,7 @@ fn a_file_in_the_place_of_a_directory_takes_away_what_was_in_it() {
 }
 
 #[test]
-fn what_comes_back_was_there_before() {
+fn a_removed_path_that_returns_is_changed_in_the_whole_image() {
     let found = analysis(&[&["a 1", "b 1"], &[".wh.a", ".wh.b"], &["a 2"]]);
     has(
         &found,
@@ -211,7 +211,7 @@ fn whiteouts_of_nothing_change_nothing() {
 }
 
 #[test]
-fn of_several_entries_of_a_path_the_last_one_counts() {
+fn the_last_of_several_entries_of_a_path_counts() {
     let found = analysis(&[&["d/", "d/a 1", "d", "d/b 2", "d/", "d/c 4", "e 8", "e 16"]]);
     has(&found, "", &["unchanged d/ 4 of 0", "unchanged e 16 of 0"]);
     has(&found, "d/", &["unchanged c 4 of 0"]);
@@ -235,7 +235,7 @@ fn wastes(analysis: &Analysis, least: u64, all: u64, bytes: u64, offenders: &[&s
 }
 
 #[test]
-fn waste_is_what_comes_more_than_once_or_is_taken_away() {
+fn waste_is_the_bytes_of_repeated_and_removed_paths() {
     wastes(&analysis(&[&["a 10", "b 5"]]), 15, 15, 0, &[]);
     let twice = analysis(&[&["a 10", "b 5"], &["a 30"]]);
     wastes(&twice, 15, 45, 40, &["a 2x 40"]);
@@ -249,7 +249,7 @@ fn waste_is_what_comes_more_than_once_or_is_taken_away() {
 }
 
 #[test]
-fn names_are_searched_for_and_paths_where_there_is_a_slash() {
+fn search_matches_names_or_paths_if_the_text_has_a_slash() {
     let found = analysis(&[
         &["usr/", "usr/Bin/", "usr/Bin/bash 1", "gone 1"],
         &[".wh.gone", "usr/sbin/nobash 2"],
@@ -268,7 +268,7 @@ fn names_are_searched_for_and_paths_where_there_is_a_slash() {
 }
 
 #[test]
-fn a_path_that_comes_without_end_takes_no_memory_without_end() {
+fn a_path_repeated_without_end_takes_bounded_memory() {
     let mut analyser = Analyser::new(1);
     for offset in 0..20_000 {
         analyser
@@ -283,9 +283,9 @@ fn a_path_that_comes_without_end_takes_no_memory_without_end() {
 }
 
 #[test]
-fn says_what_is_not_there() {
+fn analysis_errors_name_the_missing_directory_or_layer() {
     let found = analysis(&[&["d/"]]);
-    let error = |found: Result<Vec<Child>, AnalysisError>| found.unwrap_err().to_string();
+    let error = |found: Result<Vec<ListedPath>, AnalysisError>| found.unwrap_err().to_string();
     assert_eq!(
         error(found.children(b"d/\n/")),
         "no such directory: /d/\\n/"
@@ -297,7 +297,7 @@ fn says_what_is_not_there() {
 }
 
 #[test]
-fn a_listing_says_all_that_an_entry_does() {
+fn a_listing_describes_every_field_of_an_entry() {
     let mut link = entry("d/\u{fffd} -> x", 0);
     link.path = b"d/\xff".to_vec();
     link.mode = 0o777;
@@ -321,7 +321,7 @@ fn a_listing_says_all_that_an_entry_does() {
 }
 
 #[test]
-fn an_entry_takes_some_hundred_bytes_however_deep_it_is() {
+fn an_entry_takes_under_120_bytes_at_any_depth() {
     for path in ["usr/lib/node_modules/package/dist/", &"d/".repeat(500)] {
         let mut analyser = Analyser::new(1);
         for layer in 0..3 {

@@ -5,30 +5,31 @@ use crate::layer::analysis::{
     row::{IMPLIED, NONE, REMOVED},
 };
 
-/// A path with bytes in more than one layer.
+/// A path that several layers have or remove, with bytes in at least one of them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Offender {
-    /// The path.
+    /// The whole path, without a slash at its start.
     pub path: Vec<u8>,
-    /// How many layers have or remove it.
+    /// The number of layers that have or remove it.
     pub times: u64,
-    /// Its bytes in all layers.
+    /// The sum of its sizes in all layers, in bytes.
     pub bytes: u64,
 }
 
-/// The waste of an image.
+/// The bytes of an image that several layers store at the same paths.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waste {
-    /// The share of the bytes that the image needs at least. 1 if nothing is wasted.
+    /// The smallest size of each path, summed up, divided by all bytes: from 0 to 1. It is 1 if
+    /// nothing is wasted.
     pub efficiency: f64,
-    /// The bytes of all paths that several layers have.
+    /// The bytes of all paths that several layers have or remove.
     pub bytes: u64,
-    /// Those paths, the largest first, up to the limit.
+    /// Those paths, the ones with most bytes first, up to the limit.
     pub offenders: Vec<Offender>,
 }
 
 impl Analysis {
-    /// Computes the waste, with up to `limit` offenders.
+    /// Computes the waste of the image, with up to `limit` offenders.
     pub fn waste(&self, limit: usize) -> Waste {
         let image = &self.0;
         let (mut least, mut all, mut wasted) = (0_u64, 0_u64, 0_u64);
@@ -75,10 +76,7 @@ impl Analysis {
             times,
             bytes,
         });
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "it is shown, and not reckoned with"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "it is only displayed")]
         let efficiency = if all == 0 {
             1.0
         } else {

@@ -4,7 +4,7 @@ use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limi
 
 use crate::layer::{
     entry::{Entry, EntryKind, Moment, Owner, Segment},
-    wire::{self, Reader},
+    wire::{self, WireReader},
 };
 
 /// Gathers sorted entries into blocks. Entries of one path share a block unless there are many or
@@ -134,12 +134,12 @@ fn pack(entries: &[Entry]) -> Vec<u8> {
 /// Reads the entries of a block. `None` if the bytes are not a block.
 pub(crate) fn unpack(bytes: &[u8]) -> Option<Vec<Entry>> {
     let bytes = decompress_to_vec_with_limit(bytes, MAX_BLOCK).ok()?;
-    let mut reader = Reader(&bytes);
+    let mut reader = WireReader(&bytes);
     let count = reader.length().filter(|count| *count <= MAX_ENTRIES)?;
     let mut weight = 0;
-    let mut columns = [Reader(&[]); COLUMNS];
+    let mut columns = [WireReader(&[]); COLUMNS];
     for column in &mut columns {
-        *column = Reader(reader.bytes()?);
+        *column = WireReader(reader.bytes()?);
     }
     let [paths, kinds, modes, owners, sizes, times, offsets, extras] = &mut columns;
     let mut entries: Vec<Entry> = Vec::new();
@@ -205,7 +205,7 @@ pub(crate) fn unpack(bytes: &[u8]) -> Option<Vec<Entry>> {
     Some(entries)
 }
 
-fn owner(reader: &mut Reader<'_>) -> Option<Owner> {
+fn owner(reader: &mut WireReader<'_>) -> Option<Owner> {
     Some(Owner {
         id: reader.number()?,
         name: reader.bytes()?.to_vec(),
@@ -218,7 +218,7 @@ fn put_moment(out: &mut Vec<u8>, moment: Moment, near: Moment) {
     wire::put(out, moment.nanoseconds.into());
 }
 
-fn moment(reader: &mut Reader<'_>, near: Moment) -> Option<Moment> {
+fn moment(reader: &mut WireReader<'_>, near: Moment) -> Option<Moment> {
     Some(Moment {
         seconds: near.seconds.wrapping_add(reader.signed()?),
         nanoseconds: reader.number()?.try_into().ok()?,

@@ -18,10 +18,10 @@ pub(crate) enum ContentsError {
 impl fmt::Display for ContentsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Broken => f.write_str("its table of contents has more parts than can be counted"),
+            Self::Broken => f.write_str("the table of contents has too many parts"),
             Self::Proportion => write!(
                 f,
-                "its table of contents is out of proportion: more than {} MiB and {EACH} bytes for each entry",
+                "the table of contents is too large: more than {} MiB and {EACH} bytes for each entry",
                 DESCRIBED >> 20
             ),
             Self::Path => write!(f, "more than {MAX_PATH} bytes of entries at one path"),

@@ -15,18 +15,18 @@ fn sorter(count: u32, length: usize) -> Result<Sorter, ContentsError> {
 }
 
 #[test]
-fn refuses_what_no_layer_says_of_its_entries() {
+fn a_table_of_contents_out_of_proportion_is_refused() {
     assert!(sorter(1_000, 16_000).unwrap().finish().is_ok());
     let error = sorter(5_000, 16_000).unwrap_err();
     assert_eq!(error, ContentsError::Proportion);
     assert_eq!(
         error.to_string(),
-        "its table of contents is out of proportion: more than 32 MiB and 512 bytes for each entry"
+        "the table of contents is too large: more than 32 MiB and 512 bytes for each entry"
     );
 }
 
 #[test]
-fn refuses_a_path_that_comes_too_often() {
+fn a_path_repeated_too_often_is_refused() {
     let of = |count: u64| {
         let mut sorter = Sorter::default();
         for offset in 0..count {
@@ -45,7 +45,7 @@ fn refuses_a_path_that_comes_too_often() {
 }
 
 #[test]
-fn blocks_are_bounded_by_weight() {
+fn contents_blocks_are_bounded_by_weight() {
     let mut sorter = Sorter::default();
     for number in 0..200_u64 {
         // Each path comes ten times.
@@ -90,7 +90,7 @@ fn many_runs_are_merged_before_the_end() {
             let mut saved = Vec::new();
             let blocks = sorter.save(&mut saved);
             let mut lengths = Vec::new();
-            sorter = Sorter::load(&mut Reader(&saved), &mut lengths).unwrap();
+            sorter = Sorter::load(&mut WireReader(&saved), &mut lengths).unwrap();
             assert!(lengths.iter().copied().eq(blocks.iter().map(Vec::len)));
             for (room, block) in sorter.blocks_from_last().zip(blocks.into_iter().rev()) {
                 *room = block;

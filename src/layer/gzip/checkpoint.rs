@@ -10,7 +10,8 @@ use miniz_oxide::{
     },
 };
 
-/// A place where inflating can resume.
+/// A place in a gzip stream where decompression can resume.
+#[doc(hidden)]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
     /// The offset of the first whole byte to read, in the compressed stream.
@@ -23,7 +24,8 @@ pub struct Checkpoint {
     pub check: u32,
 }
 
-/// The state to resume with.
+/// The state of the decoder at a checkpoint.
+#[doc(hidden)]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Start {
     /// The header of a member.

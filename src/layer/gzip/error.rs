@@ -4,16 +4,16 @@ use std::fmt;
 
 use crate::layer::gzip::limits::{MAX_BLOCKS, MAX_SPAN, STRETCH};
 
-/// Why bytes are refused as gzip.
+/// The reason why bytes are refused as gzip (RFC 1952, RFC 1951).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GzipError {
-    /// The offset of the error in the compressed stream.
+    /// The offset of the error in the compressed stream, in bytes.
     pub offset: u64,
-    pub(super) problem: Problem,
+    pub(super) problem: GzipProblem,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Problem {
+pub(super) enum GzipProblem {
     Magic,
     Garbage,
     Method(u8),
@@ -32,27 +32,29 @@ pub(super) enum Problem {
 impl fmt::Display for GzipError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problem {
-            Problem::Magic => f.write_str("not gzip"),
-            Problem::Garbage => f.write_str("bytes that are not gzip after the last member"),
-            Problem::Method(method) => write!(f, "unknown compression method {method} of gzip"),
-            Problem::Flags(flags) => write!(f, "reserved flags {flags:#04x} of gzip are set"),
-            Problem::Header => f.write_str("a header of gzip that does not end"),
-            Problem::HeaderCheck => f.write_str("the header of a gzip member has another checksum"),
-            Problem::Deflate => f.write_str("bytes that are not deflate in a gzip member"),
-            Problem::Check => f.write_str("a gzip member has another checksum"),
-            Problem::Length => f.write_str("a gzip member has another length"),
-            Problem::Window => f.write_str("the window of a checkpoint can't be inflated"),
-            Problem::Block => write!(
+            GzipProblem::Magic => f.write_str("not gzip"),
+            GzipProblem::Garbage => f.write_str("bytes that are not gzip after the last member"),
+            GzipProblem::Method(method) => write!(f, "unknown gzip compression method {method}"),
+            GzipProblem::Flags(flags) => write!(f, "reserved gzip flags {flags:#04x} are set"),
+            GzipProblem::Header => f.write_str("a gzip header without an end"),
+            GzipProblem::HeaderCheck => {
+                f.write_str("the header checksum of a gzip member does not match")
+            }
+            GzipProblem::Deflate => f.write_str("invalid deflate data in a gzip member"),
+            GzipProblem::Check => f.write_str("the checksum of a gzip member does not match"),
+            GzipProblem::Length => f.write_str("the length of a gzip member does not match"),
+            GzipProblem::Window => f.write_str("the window of a checkpoint can't be decompressed"),
+            GzipProblem::Block => write!(
                 f,
-                "a block of deflate of more than {} MiB, in which no file can be read by itself",
+                "a deflate block of more than {} MiB, whose files can't be read separately",
                 MAX_SPAN >> 20
             ),
-            Problem::Blocks => write!(
+            GzipProblem::Blocks => write!(
                 f,
-                "more than {MAX_BLOCKS} blocks of deflate that inflate to less than {} MiB",
+                "more than {MAX_BLOCKS} deflate blocks that decompress to less than {} MiB",
                 STRETCH >> 20
             ),
-            Problem::End => f.write_str("gzip that ends too early"),
+            GzipProblem::End => f.write_str("truncated gzip data"),
         }?;
         write!(f, ", at byte {}", self.offset)
     }
@@ -61,8 +63,8 @@ impl fmt::Display for GzipError {
 impl std::error::Error for GzipError {}
 
 impl GzipError {
-    /// Whether the bytes may be valid, and exceed a limit.
+    /// Whether the bytes may be valid, and exceed a limit of this crate.
     pub const fn is_limit(&self) -> bool {
-        matches!(self.problem, Problem::Block | Problem::Blocks)
+        matches!(self.problem, GzipProblem::Block | GzipProblem::Blocks)
     }
 }

@@ -2,14 +2,14 @@
 
 /// Counts blocks, in all and in the current stretch of the output.
 #[derive(Default)]
-pub(super) struct Blocks {
+pub(super) struct BlockLimit {
     all: u64,
     /// Where the current stretch begins in the output.
     stretch: u64,
     in_stretch: u32,
 }
 
-impl Blocks {
+impl BlockLimit {
     pub(super) const fn all(&self) -> u64 {
         self.all
     }
@@ -28,7 +28,7 @@ impl Blocks {
 }
 
 /// The most output between two checkpoints: reading any byte of it means inflating all before it.
-/// Blocks of zlib have up to 8 MiB, and a boundary may be missed.
+/// BlockLimit of zlib have up to 8 MiB, and a boundary may be missed.
 pub(super) const MAX_SPAN: u64 = 32 * 1024 * 1024;
 /// The most blocks in a stretch of output. A block takes microseconds and may have only ten bits. A
 /// writer that flushes after every file writes a block for each 512 bytes.

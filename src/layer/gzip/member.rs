@@ -1,6 +1,6 @@
 //! The header of a member (RFC 1952, section 2.3), and the checksums for its trailer.
 
-use crate::layer::gzip::error::Problem;
+use crate::layer::gzip::error::GzipProblem;
 
 /// Checksums of the output, each byte summed once.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Sums {
 }
 
 /// Adds bytes to a partial header. Returns how many belong to it, and whether it is complete.
-pub(super) fn take_header(read: &mut Vec<u8>, bytes: &[u8]) -> Result<(usize, bool), Problem> {
+pub(super) fn take_header(read: &mut Vec<u8>, bytes: &[u8]) -> Result<(usize, bool), GzipProblem> {
     let before = read.len();
     let more = bytes.len().min(MAX_HEADER.saturating_sub(before));
     // Most headers come whole: do not copy them, with all that follows in the chunk.
@@ -61,26 +61,26 @@ pub(super) fn take_header(read: &mut Vec<u8>, bytes: &[u8]) -> Result<(usize, bo
     read.extend_from_slice(bytes.get(..more).unwrap_or_default());
     match header_length(read)? {
         Some(length) => Ok((length.saturating_sub(before), true)),
-        None if more == 0 => Err(Problem::Header),
+        None if more == 0 => Err(GzipProblem::Header),
         None => Ok((more, false)),
     }
 }
 
 /// The number of bytes of a header, if it is complete (RFC 1952, section 2.3).
-pub(super) fn header_length(bytes: &[u8]) -> Result<Option<usize>, Problem> {
+pub(super) fn header_length(bytes: &[u8]) -> Result<Option<usize>, GzipProblem> {
     for (byte, magic) in bytes.iter().zip([0x1f, 0x8b]) {
         if *byte != magic {
-            return Err(Problem::Magic);
+            return Err(GzipProblem::Magic);
         }
     }
     if let Some(method) = bytes.get(2).filter(|method| **method != 8) {
-        return Err(Problem::Method(*method));
+        return Err(GzipProblem::Method(*method));
     }
     let Some(flags) = bytes.get(3).copied() else {
         return Ok(None);
     };
     if flags & 0b1110_0000 != 0 {
-        return Err(Problem::Flags(flags));
+        return Err(GzipProblem::Flags(flags));
     }
     let mut at = 10;
     if flags & EXTRA != 0 {
@@ -106,7 +106,7 @@ pub(super) fn header_length(bytes: &[u8]) -> Result<Option<usize>, Problem> {
         };
         let check = crc32fast::hash(bytes.get(..at).unwrap_or_default()) & 0xffff;
         if check != u32::from(u16::from_le_bytes([*low, *high])) {
-            return Err(Problem::HeaderCheck);
+            return Err(GzipProblem::HeaderCheck);
         }
         at += 2;
     }

@@ -98,7 +98,7 @@ fn check_checkpoints(bytes: &[u8], inflated: &[u8], checkpoints: &[Checkpoint]) 
 }
 
 #[test]
-fn leaves_the_same_where_it_is_saved_at_every_checkpoint() {
+fn saving_gunzip_at_every_checkpoint_changes_nothing() {
     let sample = sample(700_000, 3);
     let mut bytes = member(&sample[..400_000], 6, NAME | CHECK);
     bytes.extend(member(&sample[400_000..], 1, EXTRA | COMMENT));
@@ -122,7 +122,7 @@ fn leaves_the_same_where_it_is_saved_at_every_checkpoint() {
         }
         let mut state = Vec::new();
         gunzip.save(&mut state);
-        let mut reader = wire::Reader(&state);
+        let mut reader = wire::WireReader(&state);
         gunzip = Gunzip::load(&mut reader).unwrap();
         assert!(reader.0.is_empty());
         saves += 1;
@@ -132,7 +132,7 @@ fn leaves_the_same_where_it_is_saved_at_every_checkpoint() {
 }
 
 #[test]
-fn keeps_of_a_window_what_is_referred_to() {
+fn a_checkpoint_omits_unreferenced_bytes_of_its_window() {
     let sample = sample(900_000, 11);
     let (_, checkpoints) = inflate(&member(&sample, 6, 0), usize::MAX, 100_000).unwrap();
     let windows: Vec<_> = checkpoints
@@ -150,7 +150,7 @@ fn keeps_of_a_window_what_is_referred_to() {
 }
 
 #[test]
-fn says_what_is_wrong() {
+fn gzip_errors_name_the_problem_and_the_offset() {
     let bytes = member(b"text", 6, 0);
     let change = |at: usize, to: u8| {
         let mut changed = bytes.clone();
@@ -159,25 +159,22 @@ fn says_what_is_wrong() {
     };
     let end = bytes.len();
     assert_eq!(change(0, b'P'), "not gzip, at byte 0");
-    assert_eq!(
-        change(2, 7),
-        "unknown compression method 7 of gzip, at byte 0"
-    );
+    assert_eq!(change(2, 7), "unknown gzip compression method 7, at byte 0");
     assert_eq!(
         change(3, 0x40),
-        "reserved flags 0x40 of gzip are set, at byte 0"
+        "reserved gzip flags 0x40 are set, at byte 0"
     );
     assert_eq!(
         change(10, 0xff),
-        "bytes that are not deflate in a gzip member, at byte 11"
+        "invalid deflate data in a gzip member, at byte 11"
     );
     assert_eq!(
         change(end - 8, 0),
-        format!("a gzip member has another checksum, at byte {end}")
+        format!("the checksum of a gzip member does not match, at byte {end}")
     );
     assert_eq!(
         change(end - 1, 9),
-        format!("a gzip member has another length, at byte {end}")
+        format!("the length of a gzip member does not match, at byte {end}")
     );
     let garbage = [bytes.as_slice(), b"garbage"].concat();
     let error = inflate(&garbage, 64, 100).unwrap_err();
@@ -187,7 +184,7 @@ fn says_what_is_wrong() {
     );
     assert_eq!(
         inflate(b"", 64, 100).unwrap_err().to_string(),
-        "gzip that ends too early, at byte 0"
+        "truncated gzip data, at byte 0"
     );
 }
 
@@ -210,13 +207,16 @@ fn empty_blocks(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn refuses_blocks_out_of_proportion() {
+fn deflate_blocks_out_of_proportion_are_refused() {
     let most = MAX_BLOCKS as usize;
     for piece in [usize::MAX, 1_021] {
         assert!(inflate(&empty_blocks(most - 1), piece, 1 << 20).is_ok());
         let error = inflate(&empty_blocks(most), piece, 1 << 20).unwrap_err();
         assert!(error.is_limit(), "{error}");
-        assert!(error.to_string().contains("16384 blocks"), "{error}");
+        assert!(
+            error.to_string().contains("16384 deflate blocks"),
+            "{error}"
+        );
         // And so many members.
         let members = member(b"", 6, 0).repeat(most + 1);
         let error = inflate(&members, piece, 1 << 20).unwrap_err();
@@ -244,7 +244,7 @@ fn refuses_blocks_out_of_proportion() {
 /// A chunk may hold thousands of members: a header that copied the rest of the chunk would make
 /// the work quadratic.
 #[test]
-fn copies_no_header_that_came_whole() {
+fn a_gzip_header_that_arrives_whole_is_not_copied() {
     let mut bytes = member(b"", 6, NAME | EXTRA | CHECK);
     let length = header_length(&bytes).unwrap().unwrap();
     bytes.resize(CHUNK, 7);
@@ -262,7 +262,7 @@ fn copies_no_header_that_came_whole() {
 }
 
 #[test]
-fn reads_thousands_of_members_and_a_long_run_of_zeros() {
+fn gunzip_reads_thousands_of_members_and_a_long_run_of_zeros() {
     let many: Vec<u8> = (0..10_000_u32)
         .flat_map(|n| member(&n.to_le_bytes(), 6, 0))
         .collect();

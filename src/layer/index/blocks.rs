@@ -2,11 +2,11 @@
 
 use crate::layer::{
     contents::Block,
-    wire::{self, Reader},
+    wire::{self, WireReader},
 };
 
 /// Reads a list of this many blocks. Each block begins where the one before it ends.
-pub(super) fn read_blocks(reader: &mut Reader<'_>, count: u32) -> Option<Vec<Block>> {
+pub(super) fn read_blocks(reader: &mut WireReader<'_>, count: u32) -> Option<Vec<Block>> {
     let count = usize::try_from(count).ok()?;
     let shortest = usize::try_from(SHORTEST).ok()?;
     let mut blocks = Vec::new();

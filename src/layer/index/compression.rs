@@ -1,6 +1,6 @@
 //! The compression of a layer, in listings and in an index.
 
-/// How a layer is compressed.
+/// The compression of a layer, found by its first bytes and not by its media type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compression {
     /// Not compressed.
@@ -13,7 +13,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Its name in listings.
+    /// The word in listings: `none`, `gzip` or `zstd`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",

@@ -6,46 +6,47 @@ use crate::layer::{
         blocks::put_block,
         compression::Compression,
         envelope::{INDEX, seal},
-        span::Row,
+        span::SpanRow,
     },
 };
 
 /// The parts of an index, as a pass collects them.
-pub(crate) struct Parts {
+pub(crate) struct IndexParts {
     pub(crate) compression: Compression,
     pub(crate) span: u64,
     pub(crate) compressed: u64,
     pub(crate) inflated: u64,
     pub(crate) entries: u64,
     pub(crate) diff_id: [u8; 32],
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<SpanRow>,
     pub(crate) objects: u32,
     pub(crate) blocks: Vec<Block>,
     pub(crate) contents: Vec<Vec<u8>>,
     pub(crate) windows: Vec<u8>,
 }
 
-/// An encoded index in pieces. No piece is copied.
+/// An encoded index in pieces, so that no large piece is copied.
 #[derive(Clone, Debug, Default)]
 pub struct Encoded {
-    /// The head.
+    /// The head, which is read whole.
     pub head: Vec<u8>,
     /// The blocks of contents and the windows, which follow the head.
     pub pages: Vec<Vec<u8>>,
 }
 
 impl Encoded {
-    /// The length in bytes.
+    /// The length of all pieces, in bytes.
     pub fn size(&self) -> u64 {
         self.head.len() as u64 + self.pages_size()
     }
 
-    /// The length after the head, in bytes.
+    /// The length of the pieces after the head, in bytes.
     pub fn pages_size(&self) -> u64 {
         self.pages.iter().map(|page| page.len() as u64).sum()
     }
 
-    /// All pieces in one.
+    /// Joins all pieces: the index as
+    /// [`StoredIndex::parse`](crate::layer::index::StoredIndex::parse) reads it.
     pub fn into_bytes(self) -> Vec<u8> {
         let mut out = self.head;
         // This may be the largest allocation: each piece is freed after it was copied.
@@ -57,7 +58,7 @@ impl Encoded {
     }
 }
 
-impl Parts {
+impl IndexParts {
     /// Encodes the index. `None` if a count exceeds its type.
     pub(crate) fn encode(self) -> Option<Encoded> {
         let contents: usize = self.contents.iter().map(Vec::len).sum();
@@ -84,7 +85,7 @@ impl Parts {
         }
         rest.extend(self.diff_id);
         for mut row in self.rows {
-            if row.start == Row::BLOCK {
+            if row.start == SpanRow::BLOCK {
                 row.window += contents;
             }
             row.write(&mut rest);

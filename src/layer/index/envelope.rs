@@ -2,34 +2,40 @@
 
 use std::fmt;
 
-use crate::layer::wire::Reader;
+use crate::layer::wire::WireReader;
 
-/// The version of the format. Indexes of other versions are made again.
+/// The version of the format (docs/layer-index.md). Indexes of other versions are made anew.
 pub const VERSION: u32 = 1;
 
-/// Why bytes are not an index.
+/// The reason why bytes can't be used as an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IndexError {
-    /// The index has another version.
+    /// The bytes are in this other version of the format.
     Version(u32),
-    /// The bytes are corrupt.
+    /// The bytes are cut short, have another checksum, or are no index at all.
     Corrupt,
 }
 
 impl fmt::Display for IndexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version(version) => write!(f, "an index of version {version}, not {VERSION}"),
-            Self::Corrupt => f.write_str("an index that is not as it was written"),
+            Self::Version(version) => {
+                write!(f, "an index of version {version}; expected {VERSION}")
+            }
+            Self::Corrupt => f.write_str("a corrupt index"),
         }
     }
 }
 
 impl std::error::Error for IndexError {}
 
-/// The length of the head, from the first [`FIXED`] bytes.
+/// Reads the length of the head, in bytes, from the first [`FIXED`] bytes of an index.
+///
+/// # Errors
+///
+/// [`IndexError`] if they begin no index of this version.
 pub fn head(bytes: &[u8]) -> Result<u64, IndexError> {
-    let mut reader = Reader(bytes);
+    let mut reader = WireReader(bytes);
     if reader.array() != Some(*MAGIC) {
         return Err(IndexError::Corrupt);
     }
@@ -46,9 +52,9 @@ pub fn head(bytes: &[u8]) -> Result<u64, IndexError> {
 
 /// Verifies the checksum of a head of this length. Returns its kind, the byte after it, and a
 /// reader of the rest.
-pub(super) fn open(bytes: &[u8], length: u64) -> Option<(u8, u8, Reader<'_>)> {
+pub(super) fn open(bytes: &[u8], length: u64) -> Option<(u8, u8, WireReader<'_>)> {
     let bytes = bytes.get(..usize::try_from(length).ok()?)?;
-    let mut reader = Reader(bytes.get(CHECK..)?);
+    let mut reader = WireReader(bytes.get(CHECK..)?);
     let check = reader.array().map(u32::from_le_bytes)?;
     if crc32fast::hash(reader.0) != check {
         return None;
@@ -70,7 +76,7 @@ pub(super) fn seal(rest: &[u8]) -> Option<Vec<u8>> {
 const MAGIC: &[u8; 8] = b"strata\0i";
 /// The offset of the checksum, after magic, version and length.
 pub(super) const CHECK: usize = 8 + 4 + 4;
-/// The number of bytes that [`head`] needs.
+/// The number of bytes from the start of an index that [`head`] needs.
 pub const FIXED: u64 = CHECK as u64;
 /// The kind of an index.
 pub(super) const INDEX: u8 = 0;

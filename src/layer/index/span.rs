@@ -2,46 +2,46 @@
 
 use std::ops::Range;
 
-use crate::layer::wire::Reader;
+use crate::layer::wire::WireReader;
 
-/// A part of the archive that can be read without the bytes before it.
+/// A part of the archive, usually of about 1 MiB, that can be read without the bytes before it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Span {
-    /// Its range in the archive.
+    /// The range of the span in the archive.
     pub output: Range<u64>,
-    /// The compressed range: in the layer, or in an object stored beside it.
+    /// The range of its compressed bytes: in the layer, or in an object of stored spans.
     pub input: Range<u64>,
-    /// The CRC-32 of its bytes.
+    /// The CRC-32 of the decompressed bytes.
     pub check: u32,
-    /// The state that reading begins with.
+    /// The state of the decoder at the start of the span.
     pub start: SpanStart,
 }
 
-/// The state that reading a span begins with.
+/// The state of a decoder at the start of a span.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SpanStart {
-    /// None: the layer is not compressed.
+    /// No state: the layer is not compressed.
     Plain,
-    /// The header of a gzip member.
+    /// The header of a gzip member (RFC 1952).
     Member,
-    /// A block of deflate inside a gzip member.
+    /// A block of deflate inside a gzip member (RFC 1951).
     Block {
-        /// How many bits of the byte before the input are still unread: 0 to 7.
+        /// The number of bits of the byte before the input that are still unread: 0 to 7.
         count: u8,
         /// Those bits.
         bits: u8,
-        /// The range of the window in the index.
+        /// The range of the window in the index: up to 32 KiB of earlier output, compressed.
         window: Range<u64>,
     },
-    /// A frame of zstd.
+    /// The header of a zstd frame (RFC 8878).
     Frame,
-    /// A stream of deflate (RFC 1951) in the stored object of this number.
+    /// A stream of deflate (RFC 1951) in the object of stored spans with this number.
     Stored(u32),
 }
 
 /// A span as stored in the head.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct SpanRow {
     pub(crate) output: u64,
     pub(crate) input: u64,
     /// The offset of the window after the first window.
@@ -55,7 +55,7 @@ pub(crate) struct Row {
     pub(crate) bits: u8,
 }
 
-impl Row {
+impl SpanRow {
     pub(crate) const PLAIN: u8 = 0;
     pub(crate) const MEMBER: u8 = 1;
     pub(crate) const BLOCK: u8 = 2;
@@ -105,9 +105,9 @@ impl Row {
         })
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let u32 = |reader: &mut Reader<'_>| reader.array().map(u32::from_le_bytes);
-        let u64 = |reader: &mut Reader<'_>| reader.array().map(u64::from_le_bytes);
+    pub(crate) fn read(reader: &mut WireReader<'_>) -> Option<Self> {
+        let u32 = |reader: &mut WireReader<'_>| reader.array().map(u32::from_le_bytes);
+        let u64 = |reader: &mut WireReader<'_>| reader.array().map(u64::from_le_bytes);
         let [output, input, window] = [u64(reader)?, u64(reader)?, u64(reader)?];
         let [length, check, object] = [u32(reader)?, u32(reader)?, u32(reader)?];
         let [start, count, bits, _] = reader.array()?;
@@ -136,7 +136,7 @@ pub(super) fn read_spans(
     // Reserve exactly: vectors that grow take up to twice the memory.
     spans.reserve_exact(rows.len() / ROW);
     for row in rows.chunks_exact(ROW) {
-        let span = Row::read(&mut Reader(row))?.span(head, compressed, inflated)?;
+        let span = SpanRow::read(&mut WireReader(row))?.span(head, compressed, inflated)?;
         if let Some(last) = spans.last_mut() {
             last.output.end = span.output.start;
             if !matches!(last.start, SpanStart::Stored(_) | SpanStart::Frame) {

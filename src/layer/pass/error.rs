@@ -7,7 +7,7 @@ use crate::layer::{
     tar::TarError, zstd::ZstdError,
 };
 
-/// Why a layer can't be indexed.
+/// The reason why a layer can't be indexed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PassError {
     /// The layer is not valid gzip.
@@ -16,24 +16,24 @@ pub enum PassError {
     Zstd(ZstdError),
     /// The layer does not hold a valid tar archive.
     Tar(TarError),
-    /// The compression is not supported.
+    /// The layer is compressed by this program, which is not supported.
     Foreign(&'static str),
-    /// The archive is larger than this.
+    /// The archive has more than this many bytes.
     Inflated(u64),
-    /// The table of contents is larger than this.
+    /// The table of contents takes more than this many bytes.
     Contents(u64),
     /// The archive is more than this many times as large as the layer.
     Ratio(u64),
-    /// It inflates to less than half of its size. No writer makes such a layer, and each byte of it
-    /// takes tens of times as long.
+    /// The layer decompresses to less than half of its size. No writer makes such a layer, and each
+    /// byte of it takes tens of times as long.
     Waste,
-    /// The layer ends after this many bytes, which is not its size.
+    /// The layer has this many bytes, and the pass was begun for another size.
     Size(u64),
     /// A count exceeds what an index can hold.
     Parts,
     /// The table of contents is larger than that of any real layer. The text says why.
     Proportion(String),
-    /// The pass computes no diff ID.
+    /// The pass computes no diff ID, so the caller must pass it.
     DiffId,
     /// Indexing takes more than this many bytes of memory.
     Memory(u64),
@@ -44,15 +44,18 @@ impl fmt::Display for PassError {
         match self {
             Self::Gzip(error) => error.fmt(f),
             Self::Zstd(error) => error.fmt(f),
-            Self::Tar(error) => write!(f, "{error} of what it inflates to"),
-            Self::Foreign(what) => write!(f, "compressed by {what}; gzip and zstd are read"),
-            Self::Inflated(limit) => write!(f, "it inflates to more than {limit} bytes"),
+            Self::Tar(error) => write!(f, "{error} of the decompressed layer"),
+            Self::Foreign(what) => write!(f, "compressed with {what}; gzip and zstd are supported"),
+            Self::Inflated(limit) => write!(f, "it decompresses to more than {limit} bytes"),
             Self::Contents(limit) => {
                 write!(f, "its table of contents takes more than {limit} bytes")
             }
-            Self::Ratio(limit) => write!(f, "it inflates to more than {limit} times its size"),
-            Self::Waste => f.write_str("it inflates to less than half of its size"),
-            Self::Size(size) => write!(f, "it ends after {size} bytes, which is not its size"),
+            Self::Ratio(limit) => write!(f, "it decompresses to more than {limit} times its size"),
+            Self::Waste => f.write_str("it decompresses to less than half of its size"),
+            Self::Size(size) => write!(
+                f,
+                "it ends after {size} bytes, which is not its stated size"
+            ),
             Self::Parts => f.write_str("it has more parts than an index can hold"),
             Self::Proportion(reason) => f.write_str(reason),
             Self::DiffId => {
@@ -93,8 +96,8 @@ impl From<ContentsError> for PassError {
 }
 
 impl PassError {
-    /// The refusal to store, so that nobody repeats the pass in vain. Other limits make it worth
-    /// another try.
+    /// Makes the refusal to store, so that nobody repeats the pass in vain. If the error is a
+    /// limit, the refusal has the limits of `options`: other ones make it worth another pass.
     pub fn refusal(&self, options: &Options) -> Refusal {
         let (kind, is_limit) = match self {
             Self::Gzip(error) => ("gzip", error.is_limit()),

@@ -2,23 +2,24 @@
 
 use crate::layer::tar;
 
-/// How a layer is indexed, and the limits.
+/// The length of spans, and the limits of a pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
-    /// The usual output between two places where reading can begin, in bytes.
+    /// The usual length of a span in the archive, in bytes. 1 MiB by default.
     pub span: u64,
-    /// The most entries.
+    /// The most entries. 2,000,000 by default.
     pub entries: u64,
     /// The largest table of contents as stored, in bytes. It takes three times as much memory at
-    /// the end.
+    /// the end. 12 MiB by default.
     pub contents: u64,
-    /// The longest path, in bytes.
+    /// The longest path, in bytes. 16 KiB by default.
     pub path_bytes: u64,
-    /// The largest archive, in bytes.
+    /// The largest archive, in bytes. 64 GiB by default.
     pub inflated: u64,
-    /// How many times as large as the layer the archive may be, if it exceeds 64 MiB.
+    /// How many times as large as the layer the archive may be, if it exceeds 64 MiB. 250 by
+    /// default.
     pub ratio: u64,
-    /// The largest window of zstd in bytes. The pass holds it in memory.
+    /// The largest window of zstd, in bytes, which the pass holds in memory. 16 MiB by default.
     pub window: u64,
 }
 
@@ -38,7 +39,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// For a program that has a whole machine for a layer of this many bytes.
+    /// Makes options for a program that has a whole machine for a layer of `size` bytes.
     pub fn local(size: u64) -> Self {
         Self {
             // Longer spans: the windows and spans of a long layer take no more memory than of a
@@ -53,7 +54,7 @@ impl Options {
         }
     }
 
-    /// The limits as stored in a refusal.
+    /// The numbers of all fields in order, as a refusal stores them.
     pub fn limits(&self) -> Vec<u64> {
         vec![
             self.span,
@@ -68,8 +69,8 @@ impl Options {
 }
 
 impl Options {
-    pub(super) fn tar(&self) -> tar::Limits {
-        tar::Limits {
+    pub(super) fn tar(&self) -> tar::TarLimits {
+        tar::TarLimits {
             path_bytes: usize::try_from(self.path_bytes).unwrap_or(usize::MAX),
             entries: self.entries,
         }

@@ -8,13 +8,13 @@ use sha2::{
 use crate::layer::{
     contents::Sorter,
     gzip::Gunzip,
-    index::Row,
+    index::SpanRow,
     pass::{
-        LONGEST_MAGIC, Options, Pass, Source,
+        Decoder, LONGEST_MAGIC, Options, Pass,
         frames::{Begun, Frames},
     },
     tar::Untar,
-    wire::{self, Reader},
+    wire::{self, WireReader},
     zstd::Unzstd,
 };
 
@@ -33,16 +33,16 @@ impl Pass {
         }
         wire::put(&mut out, self.size);
         match &self.source {
-            Source::Unknown(read) => {
+            Decoder::Unknown(read) => {
                 out.push(0);
                 wire::put_bytes(&mut out, read);
             }
-            Source::Plain => out.push(1),
-            Source::Gzip(gunzip) => {
+            Decoder::Plain => out.push(1),
+            Decoder::Gzip(gunzip) => {
                 out.push(2);
                 gunzip.save(&mut out);
             }
-            Source::Zstd(frames) => {
+            Decoder::Zstd(frames) => {
                 out.push(3);
                 wire::put(&mut out, frames.frame.0);
                 wire::put(&mut out, frames.frame.1);
@@ -66,8 +66,8 @@ impl Pass {
         wire::put(&mut out, self.spans.objects.into());
         // Large parts come last, so that loading takes little more than their own memory.
         let bytes = match &mut self.source {
-            Source::Zstd(frames) => std::mem::take(&mut frames.bytes),
-            Source::Unknown(_) | Source::Plain | Source::Gzip(_) => Vec::new(),
+            Decoder::Zstd(frames) => std::mem::take(&mut frames.bytes),
+            Decoder::Unknown(_) | Decoder::Plain | Decoder::Gzip(_) => Vec::new(),
         };
         let large = [
             std::mem::take(&mut self.spans.windows),
@@ -102,7 +102,7 @@ impl Pass {
         };
         let [windows, object, begun] = large;
         let begun = last(begun)?;
-        if let Source::Zstd(frames) = &mut pass.source {
+        if let Decoder::Zstd(frames) = &mut pass.source {
             frames.bytes = begun;
         }
         pass.spans.object = last(object)?;
@@ -135,7 +135,7 @@ impl Pass {
         options: &Options,
     ) -> Option<(Self, Vec<usize>, [usize; 3])> {
         let mut pass = Self::new(size, options.clone());
-        let mut reader = Reader(bytes);
+        let mut reader = WireReader(bytes);
         let reader = &mut reader;
         if reader.byte()? != SAVED {
             return None;
@@ -146,9 +146,9 @@ impl Pass {
             }
         }
         pass.source = match reader.byte()? {
-            0 => Source::Unknown(reader.bytes()?.to_vec()),
-            1 => Source::Plain,
-            2 => Source::Gzip(Box::new(Gunzip::load(reader)?)),
+            0 => Decoder::Unknown(reader.bytes()?.to_vec()),
+            1 => Decoder::Plain,
+            2 => Decoder::Gzip(Box::new(Gunzip::load(reader)?)),
             3 => {
                 let frame = (reader.number()?, reader.number()?);
                 let start = match reader.byte()? {
@@ -156,7 +156,7 @@ impl Pass {
                     1 => Begun::Middle,
                     _ => return None,
                 };
-                Source::Zstd(Box::new(Frames {
+                Decoder::Zstd(Box::new(Frames {
                     decoder: Unzstd::at(frame.0, frame.1, options.window),
                     frame,
                     start,
@@ -167,7 +167,7 @@ impl Pass {
             _ => return None,
         };
         pass.archive.length = reader.number()?;
-        if let Source::Zstd(frames) = &mut pass.source {
+        if let Decoder::Zstd(frames) = &mut pass.source {
             frames.known = pass.archive.length;
         }
         let mut state = SerializedState::<Sha256>::default();
@@ -178,7 +178,7 @@ impl Pass {
         let mut lengths = Vec::new();
         pass.archive.contents = Sorter::load(reader, &mut lengths)?;
         for _ in 0..reader.number()? {
-            pass.spans.rows.push(Row::read(reader)?);
+            pass.spans.rows.push(SpanRow::read(reader)?);
         }
         pass.spans.objects = reader.number()?.try_into().ok()?;
         let large = [reader.length()?, reader.length()?, reader.length()?];
@@ -195,13 +195,13 @@ impl Pass {
     fn is_consistent(&self) -> bool {
         let length = self.archive.length;
         let source = match &self.source {
-            Source::Unknown(read) => length == 0 && read.len() < LONGEST_MAGIC,
-            Source::Plain => length <= self.size,
-            Source::Gzip(gunzip) => {
+            Decoder::Unknown(read) => length == 0 && read.len() < LONGEST_MAGIC,
+            Decoder::Plain => length <= self.size,
+            Decoder::Gzip(gunzip) => {
                 let (input, output) = gunzip.position();
                 input <= self.size && output == length
             }
-            Source::Zstd(frames) => {
+            Decoder::Zstd(frames) => {
                 let (input, output) = frames.frame;
                 let begun = frames.bytes.len();
                 let is_begun = begun < frames.room(self.options.span) && begun as u64 <= length;
@@ -215,7 +215,7 @@ impl Pass {
         let windows = self.spans.windows.len() as u64;
         let are_within = self.spans.rows.iter().all(|row| {
             let end = row.window.checked_add(row.length.into());
-            let has_window = row.start != Row::BLOCK || end.is_some_and(|end| end <= windows);
+            let has_window = row.start != SpanRow::BLOCK || end.is_some_and(|end| end <= windows);
             row.output <= length && has_window
         });
         let contents = &self.archive.contents;
@@ -229,7 +229,7 @@ impl Pass {
 
 /// How many bytes a saved SHA-256 has summed: its blocks of 64 bytes, and the bytes after them.
 fn summed(state: &SerializedState<Sha256>) -> Option<u64> {
-    let mut reader = Reader(state);
+    let mut reader = WireReader(state);
     reader.take(size_of::<[u32; 8]>())?;
     let blocks = u64::from_le_bytes(reader.array()?);
     blocks.checked_mul(64)?.checked_add(reader.byte()?.into())

@@ -6,14 +6,14 @@ use miniz_oxide::deflate::compress_to_vec;
 
 use crate::layer::{
     gzip::{Checkpoint, Gunzip, Start},
-    index::Row,
+    index::SpanRow,
     pass::error::PassError,
 };
 
 /// The spans found so far.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<SpanRow>,
     pub(super) windows: Vec<u8>,
     /// The object that is being filled. `full` holds those before it.
     pub(super) object: Vec<u8>,
@@ -33,11 +33,11 @@ impl Spans {
                 .min(bytes.len());
             let (now, later) = bytes.split_at(length);
             if at.is_multiple_of(span) {
-                self.rows.push(Row {
+                self.rows.push(SpanRow {
                     output: at,
                     input: at,
-                    start: Row::PLAIN,
-                    ..Row::default()
+                    start: SpanRow::PLAIN,
+                    ..SpanRow::default()
                 });
             }
             if let Some(row) = self.rows.last_mut() {
@@ -60,15 +60,15 @@ impl Spans {
                 check,
             } = checkpoint;
             self.end(output);
-            let row = Row {
+            let row = SpanRow {
                 output,
                 input,
                 check,
-                ..Row::default()
+                ..SpanRow::default()
             };
             self.rows.push(match start {
-                Start::Member => Row {
-                    start: Row::MEMBER,
+                Start::Member => SpanRow {
+                    start: SpanRow::MEMBER,
                     ..row
                 },
                 Start::Block {
@@ -78,8 +78,8 @@ impl Spans {
                 } => {
                     let offset = self.windows.len() as u64;
                     self.windows.extend_from_slice(&window);
-                    Row {
-                        start: Row::BLOCK,
+                    SpanRow {
+                        start: SpanRow::BLOCK,
                         window: offset,
                         length: window.len().try_into().map_err(|_| PassError::Parts)?,
                         count,
@@ -95,7 +95,7 @@ impl Spans {
     /// Ends the last span. An empty one is removed.
     pub(super) fn end(&mut self, output: u64) {
         if let Some(last) = self.rows.pop_if(|last| last.output == output)
-            && last.start == Row::BLOCK
+            && last.start == SpanRow::BLOCK
         {
             let length = self.windows.len() - usize::try_from(last.length).unwrap_or_default();
             self.windows.truncate(length);
@@ -110,14 +110,14 @@ impl Spans {
             if self.object.len() + packed.len() > OBJECT {
                 self.end_object();
             }
-            self.rows.push(Row {
+            self.rows.push(SpanRow {
                 output,
                 input: self.object.len() as u64,
                 length: packed.len().try_into().map_err(|_| PassError::Parts)?,
                 check: crc32fast::hash(bytes),
                 object: self.objects,
-                start: Row::STORED,
-                ..Row::default()
+                start: SpanRow::STORED,
+                ..SpanRow::default()
             });
             self.object.extend(packed);
             output += bytes.len() as u64;
@@ -136,13 +136,13 @@ impl Spans {
 impl Spans {
     /// Adds a span of whole frames.
     pub(super) fn frame(&mut self, first: u64, input: u64, output: u64, bytes: &[u8]) {
-        self.rows.push(Row {
+        self.rows.push(SpanRow {
             output: output - bytes.len() as u64,
             input: first,
             length: u32::try_from(input - first).unwrap_or(u32::MAX),
             check: crc32fast::hash(bytes),
-            start: Row::FRAME,
-            ..Row::default()
+            start: SpanRow::FRAME,
+            ..SpanRow::default()
         });
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn ends_with_no_diff_id_that_nobody_computed() {
+fn a_pass_without_a_diff_id_ends_only_with_a_given_one() {
     let layer = [0; 1024];
     let mut pass = Pass::without_diff_id(1024, Options::default());
     pass.push(&layer).unwrap();

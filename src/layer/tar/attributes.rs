@@ -11,7 +11,7 @@ use percent_encoding::percent_decode;
 
 use crate::layer::{
     entry::{MAX_ATTRIBUTES, attribute_weight},
-    tar::error::Problem,
+    tar::error::TarProblem,
 };
 
 /// Names and values of extended attributes.
@@ -22,7 +22,7 @@ pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 pub(super) fn attributes(
     ours: &BTreeMap<Vec<u8>, Vec<u8>>,
     globals: &BTreeMap<Vec<u8>, Vec<u8>>,
-) -> Result<(Attributes, u64), Problem> {
+) -> Result<(Attributes, u64), TarProblem> {
     let mut named = BTreeMap::<Cow<'_, [u8]>, (&[u8], bool)>::new();
     // Libarchive writes each attribute in both forms. The form of star has priority.
     for (prefix, is_encoded) in [(LIBARCHIVE, true), (SCHILY, false)] {
@@ -53,7 +53,7 @@ pub(super) fn attributes(
         }
         weight += more;
         let value = if is_encoded {
-            BASE64.decode(value).map_err(|_| Problem::Attribute)?
+            BASE64.decode(value).map_err(|_| TarProblem::Attribute)?
         } else {
             value.to_vec()
         };

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::layer::{
     entry::{Entry, EntryKind, Owner},
     tar::{
-        error::Problem,
+        error::TarProblem,
         header::{
             GROUP, GROUP_NAME, Header, MAJOR, MINOR, MODE, MODIFIED, USER, USER_NAME, seconds,
         },
@@ -19,7 +19,7 @@ impl Overrides {
     /// Describes the entry of a header, as if it were not sparse and at the start of the archive.
     /// The size is the length of its data, for directories too. `path_bytes` is the longest path
     /// or link.
-    pub(super) fn describe(&self, header: &Header, path_bytes: usize) -> Result<Entry, Problem> {
+    pub(super) fn describe(&self, header: &Header, path_bytes: usize) -> Result<Entry, TarProblem> {
         let (kind, sparse) = (self.kind(header)?, self.sparse(header)?);
         let is_link = matches!(kind, EntryKind::HardLink | EntryKind::SymbolicLink);
         let is_device = matches!(kind, EntryKind::CharacterDevice | EntryKind::BlockDevice);
@@ -30,7 +30,7 @@ impl Overrides {
         let path = path.map_or_else(|| self.path(header), Cow::Borrowed);
         let link = self.link(header);
         if path.len() > path_bytes || link.len() > path_bytes {
-            return Err(Problem::Path(path_bytes));
+            return Err(TarProblem::Path(path_bytes));
         }
         let (accessed, changed) = header.times().unwrap_or_default();
         let modified = match self.moment(b"mtime", "modification time")? {
@@ -44,7 +44,7 @@ impl Overrides {
         Ok(Entry {
             path: clean(&path),
             kind,
-            mode: u32::try_from(mode).map_err(|_| Problem::Number("mode"))?,
+            mode: u32::try_from(mode).map_err(|_| TarProblem::Number("mode"))?,
             user: Owner {
                 id: self.owner(header, USER, b"uid", "user")?,
                 name: self.name(header, USER_NAME, b"uname")?,

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use crate::layer::{entry::Moment, tar::error::Problem};
+use crate::layer::{entry::Moment, tar::error::TarProblem};
 
 #[derive(Clone, Debug)]
 pub(super) struct Header(pub(super) [u8; BLOCK]);
@@ -33,12 +33,20 @@ impl Header {
         text(self.field(field))
     }
 
-    pub(super) fn number(&self, field: Range<usize>, what: &'static str) -> Result<i64, Problem> {
-        number(self.field(field)).ok_or(Problem::Number(what))
+    pub(super) fn number(
+        &self,
+        field: Range<usize>,
+        what: &'static str,
+    ) -> Result<i64, TarProblem> {
+        number(self.field(field)).ok_or(TarProblem::Number(what))
     }
 
-    pub(super) fn unsigned(&self, field: Range<usize>, what: &'static str) -> Result<u64, Problem> {
-        u64::try_from(self.number(field, what)?).map_err(|_| Problem::Number(what))
+    pub(super) fn unsigned(
+        &self,
+        field: Range<usize>,
+        what: &'static str,
+    ) -> Result<u64, TarProblem> {
+        u64::try_from(self.number(field, what)?).map_err(|_| TarProblem::Number(what))
     }
 
     /// Whether the checksum is right: the sum of all bytes, with spaces in its own place. Old

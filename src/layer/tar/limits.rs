@@ -1,15 +1,16 @@
 //! How much memory and work one archive may take.
 
 /// The limits of one archive.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
+pub struct TarLimits {
     /// The longest path or link in bytes, as written in the archive.
     pub path_bytes: usize,
     /// The most entries.
     pub entries: u64,
 }
 
-impl Default for Limits {
+impl Default for TarLimits {
     /// Four times the longest path on Linux, and more entries than any real image has.
     fn default() -> Self {
         Self {

@@ -7,7 +7,7 @@ use crate::layer::{
     entry::{EntryKind, Moment},
     tar::{
         attributes::{Attributes, attributes},
-        error::Problem,
+        error::TarProblem,
         header::{Dialect, Header, LINK, SIZE, text},
         limits::{APPLIED, EACH, MAX_GLOBALS, MAX_OWNER},
         pax::{Records, decimal, moment},
@@ -26,7 +26,7 @@ pub(super) enum Extension {
 
 /// The extensions of one entry.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Next {
+pub(super) struct NextOverrides {
     pub(super) records: Records,
     pub(super) path: Vec<u8>,
     pub(super) link: Vec<u8>,
@@ -36,7 +36,7 @@ pub(super) struct Next {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overrides {
     /// The extensions of the next entry.
-    pub(super) next: Next,
+    pub(super) next: NextOverrides,
     /// The pax records of all following entries.
     pub(super) globals: Records,
     /// The bytes of `globals`.
@@ -45,7 +45,7 @@ pub(super) struct Overrides {
 
 impl Overrides {
     /// Adds the data of an extension.
-    pub(super) fn add(&mut self, extension: Extension, data: &[u8]) -> Result<(), Problem> {
+    pub(super) fn add(&mut self, extension: Extension, data: &[u8]) -> Result<(), TarProblem> {
         match extension {
             // Of two, the second one replaces the first one, as in Go.
             Extension::Records => self.next.records = Records::parse(data)?,
@@ -53,7 +53,7 @@ impl Overrides {
                 self.globals.merge(Records::parse(data)?);
                 self.globals_size = self.globals.size();
                 if self.globals_size > MAX_GLOBALS {
-                    return Err(Problem::Globals);
+                    return Err(TarProblem::Globals);
                 }
             }
             Extension::Path => self.next.path = text(data).to_vec(),
@@ -64,21 +64,21 @@ impl Overrides {
 
     /// Whether there are extensions whose entry has not come yet.
     pub(super) fn wait_for_an_entry(&self) -> bool {
-        self.next != Next::default()
+        self.next != NextOverrides::default()
     }
 
     /// Forgets the extensions of the entry that was read.
     pub(super) fn end_entry(&mut self) {
-        self.next = Next::default();
+        self.next = NextOverrides::default();
     }
 
     /// Fails if reading the global records for so many entries costs too much. Every entry reads
     /// all of them. They count as if they had applied since the first entry: the saved state does
     /// not store since when they apply.
-    pub(super) const fn check_proportion(&self, entries: u64) -> Result<(), Problem> {
+    pub(super) const fn check_proportion(&self, entries: u64) -> Result<(), TarProblem> {
         let applied = self.globals_size.saturating_mul(entries);
         if applied > APPLIED.saturating_add(EACH.saturating_mul(entries)) {
-            return Err(Problem::Proportion);
+            return Err(TarProblem::Proportion);
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Overrides {
         }
     }
 
-    pub(super) fn load(reader: &mut wire::Reader<'_>) -> Option<Self> {
+    pub(super) fn load(reader: &mut wire::WireReader<'_>) -> Option<Self> {
         let mut overrides = Self::default();
         overrides.next.path = reader.bytes()?.to_vec();
         overrides.next.link = reader.bytes()?.to_vec();
@@ -110,7 +110,7 @@ impl Overrides {
         Some(overrides)
     }
 
-    pub(super) fn kind(&self, header: &Header) -> Result<EntryKind, Problem> {
+    pub(super) fn kind(&self, header: &Header) -> Result<EntryKind, TarProblem> {
         Ok(match header.flag() {
             // Old formats have no flag for directories: their paths end in a slash.
             0 if self.path(header).ends_with(b"/") => EntryKind::Directory,
@@ -124,14 +124,14 @@ impl Overrides {
             b'5' | b'D' => EntryKind::Directory,
             b'6' => EntryKind::Pipe,
             // POSIX treats unknown flags as files; containerd refuses them.
-            flag => return Err(Problem::Flag(flag)),
+            flag => return Err(TarProblem::Flag(flag)),
         })
     }
 
     /// The number of bytes of data after the header. Like Go, this ignores the size of anything but
     /// files. POSIX allows data after a hard link, and cpio writes it in pax archives; GNU tar
     /// ignores that size too.
-    pub(super) fn data(&self, header: &Header) -> Result<u64, Problem> {
+    pub(super) fn data(&self, header: &Header) -> Result<u64, TarProblem> {
         let size = header.unsigned(SIZE, "size")?;
         let size = self.unsigned(b"size", "size")?.unwrap_or(size);
         let has_data = self.kind(header)? == EntryKind::File || header.flag() == b'D';
@@ -154,7 +154,7 @@ impl Overrides {
         field: Range<usize>,
         key: &[u8],
         what: &'static str,
-    ) -> Result<u64, Problem> {
+    ) -> Result<u64, TarProblem> {
         match self.unsigned(key, what)? {
             Some(id) => Ok(id),
             None => header.unsigned(field, what),
@@ -166,14 +166,14 @@ impl Overrides {
         header: &Header,
         field: Range<usize>,
         key: &[u8],
-    ) -> Result<Vec<u8>, Problem> {
+    ) -> Result<Vec<u8>, TarProblem> {
         let field = match header.dialect() {
             Dialect::V7 => &[],
             Dialect::Ustar | Dialect::Gnu | Dialect::Star => header.text(field),
         };
         let name = self.record(key).unwrap_or(field);
         if name.len() > MAX_OWNER {
-            return Err(Problem::Owner);
+            return Err(TarProblem::Owner);
         }
         Ok(name.to_vec())
     }
@@ -183,7 +183,7 @@ impl Overrides {
         header: &Header,
         field: Range<usize>,
         key: &[u8],
-    ) -> Result<u32, Problem> {
+    ) -> Result<u32, TarProblem> {
         let what = "device number";
         let number = match (self.unsigned(key, what)?, header.dialect()) {
             (Some(number), _) => number,
@@ -192,7 +192,7 @@ impl Overrides {
                 header.unsigned(field, what)?
             }
         };
-        u32::try_from(number).map_err(|_| Problem::Number(what))
+        u32::try_from(number).map_err(|_| TarProblem::Number(what))
     }
 
     /// The target of a link as written in the archive.
@@ -204,7 +204,7 @@ impl Overrides {
     }
 
     /// The extended attributes, and the number of those that did not fit.
-    pub(super) fn attributes(&self) -> Result<(Attributes, u64), Problem> {
+    pub(super) fn attributes(&self) -> Result<(Attributes, u64), TarProblem> {
         attributes(&self.next.records.0, &self.globals.0)
     }
 
@@ -215,17 +215,25 @@ impl Overrides {
         (!value.is_empty()).then_some(value)
     }
 
-    pub(super) fn unsigned(&self, key: &[u8], what: &'static str) -> Result<Option<u64>, Problem> {
+    pub(super) fn unsigned(
+        &self,
+        key: &[u8],
+        what: &'static str,
+    ) -> Result<Option<u64>, TarProblem> {
         let value = self.record(key).map(decimal);
         value
-            .map(|number| number.ok_or(Problem::Number(what)))
+            .map(|number| number.ok_or(TarProblem::Number(what)))
             .transpose()
     }
 
-    pub(super) fn moment(&self, key: &[u8], what: &'static str) -> Result<Option<Moment>, Problem> {
+    pub(super) fn moment(
+        &self,
+        key: &[u8],
+        what: &'static str,
+    ) -> Result<Option<Moment>, TarProblem> {
         let value = self.record(key).map(moment);
         value
-            .map(|moment| moment.ok_or(Problem::Number(what)))
+            .map(|moment| moment.ok_or(TarProblem::Number(what)))
             .transpose()
     }
 }

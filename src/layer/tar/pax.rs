@@ -6,7 +6,7 @@ use crate::layer::{
     entry::Moment,
     tar::{
         attributes::{LIBARCHIVE, SCHILY},
-        error::Problem,
+        error::TarProblem,
     },
 };
 
@@ -15,18 +15,18 @@ use crate::layer::{
 pub(super) struct Records(pub(super) BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Records {
-    pub(super) fn parse(mut bytes: &[u8]) -> Result<Self, Problem> {
+    pub(super) fn parse(mut bytes: &[u8]) -> Result<Self, TarProblem> {
         let mut records = Self::default();
         let mut map: Vec<&[u8]> = Vec::new();
         while !bytes.is_empty() {
-            let (key, value, rest) = record(bytes).ok_or(Problem::Record)?;
+            let (key, value, rest) = record(bytes).ok_or(TarProblem::Record)?;
             bytes = rest;
             match key {
                 // Version 0.0 of the sparse format repeats its keys; version 0.1 joins the values.
                 b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                     let is_offset = key.ends_with(b"offset");
                     if is_offset != map.len().is_multiple_of(2) || value.contains(&b',') {
-                        return Err(Problem::SparseMap);
+                        return Err(TarProblem::SparseMap);
                     }
                     map.push(value);
                 }
@@ -38,7 +38,7 @@ impl Records {
             if value.contains(&0)
                 && let Some((_, what)) = TEXTS.iter().find(|(text, _)| *text == key)
             {
-                return Err(Problem::Nul(what));
+                return Err(TarProblem::Nul(what));
             }
         }
         if !map.is_empty() {

@@ -3,7 +3,7 @@
 use crate::layer::{
     entry::Segment,
     tar::{
-        error::Problem,
+        error::TarProblem,
         header::{BLOCK, Dialect, Header, MAP, MORE_BLOCKS, REAL_SIZE, number},
         limits::{MAX_META, MAX_SEGMENTS},
         overrides::Overrides,
@@ -40,22 +40,22 @@ impl Map {
     }
 
     /// Adds a block. Returns whether another one follows.
-    pub(super) fn push(&mut self, block: &[u8], overrides: &Overrides) -> Result<bool, Problem> {
+    pub(super) fn push(&mut self, block: &[u8], overrides: &Overrides) -> Result<bool, TarProblem> {
         self.blocks.extend_from_slice(block);
         self.lines += count_lines(block);
         let more = if self.header.flag() == b'S' {
             block.get(MORE_BLOCKS).is_some_and(|more| *more != 0)
         } else {
             if self.blocks.len() as u64 > overrides.data(&self.header)? {
-                return Err(Problem::SparseData);
+                return Err(TarProblem::SparseData);
             }
             // One number a line: a count, then twice as many numbers.
             let count = lines(&self.blocks).next().and_then(decimal::<u64>);
-            let count = count.ok_or(Problem::SparseMap)?;
+            let count = count.ok_or(TarProblem::SparseMap)?;
             count > MAX_META as u64 || self.lines <= 2 * count
         };
         if more && self.blocks.len() >= MAX_META {
-            return Err(Problem::Segments);
+            return Err(TarProblem::Segments);
         }
         Ok(more)
     }
@@ -67,7 +67,7 @@ impl Overrides {
         &self,
         header: &Header,
         sparse: Sparse,
-    ) -> Result<Option<u64>, Problem> {
+    ) -> Result<Option<u64>, TarProblem> {
         Ok(match sparse {
             Sparse::Old => Some(header.unsigned(REAL_SIZE, "size")?),
             Sparse::Records | Sparse::Data => {
@@ -77,12 +77,12 @@ impl Overrides {
         })
     }
 
-    pub(super) fn sparse(&self, header: &Header) -> Result<Option<Sparse>, Problem> {
+    pub(super) fn sparse(&self, header: &Header) -> Result<Option<Sparse>, TarProblem> {
         if header.flag() == b'S' {
             // Star writes sparse files with the same flag in another format.
             return match header.dialect() {
                 Dialect::Gnu => Ok(Some(Sparse::Old)),
-                Dialect::V7 | Dialect::Ustar | Dialect::Star => Err(Problem::SparseVersion),
+                Dialect::V7 | Dialect::Ustar | Dialect::Star => Err(TarProblem::SparseVersion),
             };
         }
         let version = (
@@ -93,7 +93,7 @@ impl Overrides {
             (None, None) => Ok(self.record(b"GNU.sparse.map").map(|_| Sparse::Records)),
             (Some(b"0"), Some(b"0" | b"1")) => Ok(Some(Sparse::Records)),
             (Some(b"1"), Some(b"0")) => Ok(Some(Sparse::Data)),
-            _ => Err(Problem::SparseVersion),
+            _ => Err(TarProblem::SparseVersion),
         }
     }
 
@@ -103,7 +103,7 @@ impl Overrides {
         sparse: Sparse,
         blocks: &[u8],
         size: u64,
-    ) -> Result<Vec<Segment>, Problem> {
+    ) -> Result<Vec<Segment>, TarProblem> {
         match sparse {
             Sparse::Old => {
                 let more = blocks
@@ -129,13 +129,13 @@ impl Overrides {
                 if let Some(count) = count
                     && count.checked_mul(2) != Some(numbers().count() as u64)
                 {
-                    return Err(Problem::SparseMap);
+                    return Err(TarProblem::SparseMap);
                 }
                 segments(size, numbers(), decimal)
             }
             Sparse::Data => {
                 let count = lines(blocks).next().and_then(decimal::<usize>);
-                let numbers = count.ok_or(Problem::SparseMap)?.saturating_mul(2);
+                let numbers = count.ok_or(TarProblem::SparseMap)?.saturating_mul(2);
                 segments(size, lines(blocks).skip(1).take(numbers), decimal)
             }
         }
@@ -147,17 +147,17 @@ pub(super) fn segments<'a>(
     size: u64,
     mut numbers: impl Iterator<Item = &'a [u8]>,
     number: impl Fn(&[u8]) -> Option<u64>,
-) -> Result<Vec<Segment>, Problem> {
+) -> Result<Vec<Segment>, TarProblem> {
     let mut segments = Vec::new();
     let mut before = 0;
     while let Some(offset) = numbers.next() {
-        let offset = number(offset).ok_or(Problem::SparseMap)?;
+        let offset = number(offset).ok_or(TarProblem::SparseMap)?;
         let length = numbers.next().and_then(&number);
-        let length = length.ok_or(Problem::SparseMap)?;
+        let length = length.ok_or(TarProblem::SparseMap)?;
         let end = offset.checked_add(length).filter(|end| *end <= size);
-        let end = end.ok_or(Problem::SparseOrder)?;
+        let end = end.ok_or(TarProblem::SparseOrder)?;
         if offset < before {
-            return Err(Problem::SparseOrder);
+            return Err(TarProblem::SparseOrder);
         }
         before = end;
         // GNU tar marks a hole at the end of a file by an empty segment.
@@ -165,7 +165,7 @@ pub(super) fn segments<'a>(
             segments.push(Segment { offset, length });
         }
         if segments.len() > MAX_SEGMENTS {
-            return Err(Problem::Segments);
+            return Err(TarProblem::Segments);
         }
     }
     Ok(segments)

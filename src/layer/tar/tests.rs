@@ -134,7 +134,7 @@ fn file(path: &str, size: u64, offset: u64) -> Entry {
     }
 }
 
-fn read_with(bytes: &[u8], piece: usize, limits: Limits) -> (Vec<Entry>, Result<(), TarError>) {
+fn read_with(bytes: &[u8], piece: usize, limits: TarLimits) -> (Vec<Entry>, Result<(), TarError>) {
     let mut untar = Untar::new(limits);
     let mut entries = Vec::new();
     let pushed = bytes.chunks(piece).try_for_each(|piece| {
@@ -149,9 +149,9 @@ fn read_with(bytes: &[u8], piece: usize, limits: Limits) -> (Vec<Entry>, Result<
 /// All entries. They are the same for any pieces of the input.
 #[track_caller]
 fn read(bytes: &[u8]) -> (Vec<Entry>, Result<(), TarError>) {
-    let whole = read_with(bytes, usize::MAX, Limits::default());
+    let whole = read_with(bytes, usize::MAX, TarLimits::default());
     for piece in [4_099, 512, 7, 1] {
-        let pieces = read_with(bytes, piece, Limits::default());
+        let pieces = read_with(bytes, piece, TarLimits::default());
         assert_eq!(pieces, whole, "pieces of {piece}");
     }
     whole
@@ -180,7 +180,7 @@ fn refusal(parts: &[Vec<u8>]) -> String {
 }
 
 #[track_caller]
-fn limit(parts: &[Vec<u8>], limits: Limits) -> String {
+fn limit(parts: &[Vec<u8>], limits: TarLimits) -> String {
     let whole = read_with(&parts.concat(), usize::MAX, limits);
     assert_eq!(read_with(&parts.concat(), 7, limits), whole);
     let error = whole.1.unwrap_err();
@@ -233,7 +233,7 @@ fn sample() -> Vec<u8> {
 }
 
 #[test]
-fn reads_one_of_everything() {
+fn a_tar_archive_of_all_kinds_of_entries_is_read() {
     let paths: Vec<_> = entries(&[sample()])
         .into_iter()
         .map(|entry| (String::from_utf8(entry.path).unwrap(), entry.size))
@@ -250,7 +250,7 @@ fn reads_one_of_everything() {
 }
 
 #[test]
-fn gives_paths_from_the_root_and_links_as_they_are() {
+fn tar_paths_are_normalised_and_symbolic_links_are_not() {
     let cases = [
         ("", ""),
         ("/", ""),
@@ -292,7 +292,7 @@ fn gives_paths_from_the_root_and_links_as_they_are() {
 }
 
 #[test]
-fn ends_where_go_does() {
+fn a_tar_archive_ends_at_the_same_point_as_in_go() {
     let one = Block::ustar("one", b'0', 1).with(b"a");
     let zero = vec![0; BLOCK];
     let expected = [file("one", 1, 512)];
@@ -316,28 +316,28 @@ fn ends_where_go_does() {
     );
     assert_eq!(
         refusal(&[one.clone(), zero.clone(), vec![0; 5]]),
-        "a tar archive that ends too early, at byte 1541"
+        "a truncated tar archive, at byte 1541"
     );
     assert_eq!(
         refusal(&[one[..512].to_vec()]),
-        "a tar archive that ends too early, at byte 512"
+        "a truncated tar archive, at byte 512"
     );
     assert_eq!(
         refusal(&[one.clone(), pax(b'x', &[("path", "a")])]),
-        "a tar archive that ends too early, at byte 2048"
+        "a truncated tar archive, at byte 2048"
     );
 }
 
 #[test]
-fn says_what_is_no_archive() {
+fn invalid_tar_archives_are_refused_with_the_reason() {
     assert_eq!(refusal(&[vec![b'a'; 512]]), "not a tar archive, at byte 0");
     assert_eq!(
         refusal(&[b"a".to_vec()]),
-        "a tar archive that ends too early, at byte 1"
+        "a truncated tar archive, at byte 1"
     );
     assert_eq!(
         refusal(&[Block::ustar("a", b'0', 0).sealed(), vec![b'a'; 512]]),
-        "a tar header has another checksum, at byte 512"
+        "the checksum of a tar header does not match, at byte 512"
     );
     let block = Block::ustar("a", b'0', 0);
     let cases = [
@@ -360,7 +360,7 @@ fn says_what_is_no_archive() {
             pax(b'x', &[("size", "18446744073709551615")]),
             block.clone().sealed()
         ]),
-        "a tar entry that ends beyond any archive, at byte 1024"
+        "a tar entry whose size is out of range, at byte 1024"
     );
     // All of it would fit if the archive began with it.
     assert_eq!(
@@ -368,13 +368,13 @@ fn says_what_is_no_archive() {
             pax(b'x', &[("size", "18446744073709550080")]),
             block.sealed()
         ]),
-        "a tar entry that ends beyond any archive, at byte 1024"
+        "a tar entry whose size is out of range, at byte 1024"
     );
 }
 
 #[test]
-fn keeps_to_its_limits() {
-    let small = Limits {
+fn tar_limits_are_enforced() {
+    let small = TarLimits {
         path_bytes: 10,
         entries: 2,
     };
@@ -419,7 +419,7 @@ fn keeps_to_its_limits() {
         assert_eq!(
             limit(
                 &[Block::gnu("a", flag, (1 << 20) + 1).sealed()],
-                Limits::default()
+                TarLimits::default()
             ),
             "a header of more than 1048576 bytes before a tar entry, at byte 0"
         );
@@ -428,7 +428,7 @@ fn keeps_to_its_limits() {
                 .1
                 .unwrap_err()
                 .problem,
-            Problem::End
+            TarProblem::End
         );
     }
     let mut globals = Vec::new();
@@ -437,7 +437,7 @@ fn keeps_to_its_limits() {
         globals.push(Block::ustar("a", b'0', 0).sealed());
     }
     assert_eq!(
-        limit(&globals, Limits::default()),
+        limit(&globals, TarLimits::default()),
         "global pax headers of more than 32768 bytes, at byte 22016"
     );
     globals[2] = pax(
@@ -451,10 +451,10 @@ fn keeps_to_its_limits() {
 }
 
 #[test]
-fn gives_of_an_archive_cut_anywhere_the_entries_before() {
+fn a_tar_archive_cut_anywhere_gives_the_entries_before_the_cut() {
     let bytes = sample();
     let (expected, _) = read(&bytes);
-    let mut untar = Untar::new(Limits::default());
+    let mut untar = Untar::new(TarLimits::default());
     let mut ends = 0;
     let mut entries = Vec::new();
     for at in 0..bytes.len() {
@@ -465,7 +465,7 @@ fn gives_of_an_archive_cut_anywhere_the_entries_before() {
             Ok(()) => ends += 1,
             Err(error) => assert_eq!(
                 error.to_string(),
-                format!("a tar archive that ends too early, at byte {at}")
+                format!("a truncated tar archive, at byte {at}")
             ),
         }
         let take = |entry| {
@@ -484,9 +484,9 @@ fn gives_of_an_archive_cut_anywhere_the_entries_before() {
 }
 
 #[test]
-fn never_panics_on_flipped_bits() {
+fn untar_never_panics_on_flipped_bits() {
     let mut bytes = sample();
-    let mut before = Untar::new(Limits::default());
+    let mut before = Untar::new(TarLimits::default());
     let none = |_| Ok::<_, TarError>(());
     for at in 0..bytes.len() {
         if at > 0 && at.is_multiple_of(BLOCK) {
@@ -504,18 +504,18 @@ fn never_panics_on_flipped_bits() {
 }
 
 #[test]
-fn goes_on_from_a_saved_state_at_every_byte() {
+fn untar_resumes_from_a_state_saved_at_every_byte() {
     let bytes = sample();
     let (expected, _) = read(&bytes);
-    let mut first = Untar::new(Limits::default());
+    let mut first = Untar::new(TarLimits::default());
     let mut before = Vec::new();
     for at in 0..=bytes.len() {
         let mut saved = Vec::new();
         first.save(&mut saved);
         let end = saved.len();
         saved.push(9);
-        let mut reader = wire::Reader(&saved);
-        let mut second = Untar::load(&mut reader, Limits::default()).unwrap();
+        let mut reader = wire::WireReader(&saved);
+        let mut second = Untar::load(&mut reader, TarLimits::default()).unwrap();
         assert_eq!(reader.0, [9]);
         assert_eq!(second.finish(), first.finish());
         let mut entries: Vec<Entry> = before.clone();
@@ -530,8 +530,8 @@ fn goes_on_from_a_saved_state_at_every_byte() {
             "saved at {at}"
         );
         for cut in (0..end).skip(at % 64).step_by(64) {
-            let reader = &mut wire::Reader(&saved[..cut]);
-            assert!(Untar::load(reader, Limits::default()).is_none());
+            let reader = &mut wire::WireReader(&saved[..cut]);
+            assert!(Untar::load(reader, TarLimits::default()).is_none());
         }
         let take = |entry| {
             before.push(entry);
@@ -544,10 +544,10 @@ fn goes_on_from_a_saved_state_at_every_byte() {
 }
 
 #[test]
-fn never_panics_on_another_state() {
+fn untar_never_panics_on_a_changed_state() {
     let bytes = sample();
     for at in (0..bytes.len()).step_by(1021) {
-        let mut untar = Untar::new(Limits::default());
+        let mut untar = Untar::new(TarLimits::default());
         untar.push(&bytes[..at], |_| Ok::<_, TarError>(())).unwrap();
         let mut saved = Vec::new();
         untar.save(&mut saved);
@@ -555,8 +555,8 @@ fn never_panics_on_another_state() {
             for bit in [1 << (place % 8), 0xff] {
                 let mut other = saved.clone();
                 other[place] ^= bit;
-                let reader = &mut wire::Reader(&other);
-                if let Some(mut untar) = Untar::load(reader, Limits::default()) {
+                let reader = &mut wire::WireReader(&other);
+                if let Some(mut untar) = Untar::load(reader, TarLimits::default()) {
                     let pushed = untar.push(&bytes[at..], |_| Ok::<_, TarError>(()));
                     let _ = pushed.and_then(|()| untar.finish());
                 }
@@ -566,7 +566,7 @@ fn never_panics_on_another_state() {
 }
 
 #[test]
-fn hands_on_the_error_of_who_takes_entries() {
+fn untar_passes_on_the_error_of_its_callback() {
     #[derive(Debug, PartialEq)]
     struct Stop;
     impl From<TarError> for Stop {
@@ -575,7 +575,7 @@ fn hands_on_the_error_of_who_takes_entries() {
         }
     }
     let mut seen = 0;
-    let result = Untar::new(Limits::default()).push(&sample(), |_| {
+    let result = Untar::new(TarLimits::default()).push(&sample(), |_| {
         seen += 1;
         if seen == 2 { Err(Stop) } else { Ok(()) }
     });

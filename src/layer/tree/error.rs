@@ -4,51 +4,51 @@ use std::{error, fmt};
 
 use crate::budget::Spent;
 
-/// Why a lookup fails.
+/// The reason why a lookup in the file system of an image fails. `E` is the error of its layers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error<E> {
-    /// There is nothing at the path.
+    /// Nothing is at the path.
     NotFound {
-        /// The requested path.
+        /// The requested path, as it was written.
         path: Vec<u8>,
     },
     /// A hard link had no file at its target when the link came.
     Dangling {
-        /// Where the link is.
+        /// The path of the link.
         path: Vec<u8>,
-        /// Its target.
+        /// The target of the link.
         target: Vec<u8>,
     },
     /// The path continues after a component that is not a directory.
     NotADirectory {
-        /// Where that component is.
+        /// The path of that component.
         path: Vec<u8>,
     },
-    /// The path leads through more than 40 symbolic links. Those to targets of hard links count
-    /// too.
+    /// The path leads through more than 40 symbolic links, as on Linux (path_resolution(7)). Those
+    /// to targets of hard links count too.
     Loop {
-        /// The requested path.
+        /// The requested path, or that of the hard link.
         path: Vec<u8>,
     },
     /// The path leads through a symbolic link whose own layer has entries below it. Lookups can't
     /// find them.
     Through {
-        /// Where the link is.
+        /// The path of the link.
         path: Vec<u8>,
     },
     /// A path, or the target of a link, is longer than [`MAX_PATH`] or has more than
     /// [`MAX_COMPONENTS`].
     TooLong {
-        /// The start of the path.
+        /// The first bytes of the path.
         start: Vec<u8>,
-        /// The length in bytes.
+        /// The length of the path, in bytes.
         bytes: usize,
         /// The number of components in the first [`MAX_PATH`] bytes.
         components: usize,
     },
-    /// The lookup would exceed the budget of its request.
+    /// The lookup would exceed this limit of its request.
     Spent(Spent),
-    /// A table of contents can't be read.
+    /// A table of contents can't be read, for this reason.
     Layers(E),
 }
 

@@ -5,25 +5,25 @@ use crate::layer::tree::{
     layers::Layers,
     lookup::{Lookup, STEP},
     node::Node,
-    overlay::Part,
+    overlay::SourceEffect,
     path::join,
-    trail::{Source, Trail, Until, Whiteouts},
+    trail::{DirectoryLayer, Trail, Until, Whiteouts},
 };
 
 /// A directory that is being listed, and the layers that have entries in it, the highest first.
-pub(super) struct Listing {
+pub(super) struct DirectoryListing {
     pub(super) path: Vec<u8>,
     pub(super) sources: Vec<Listed>,
 }
 
 /// A source of a directory that is being listed.
 pub(super) struct Listed {
-    pub(super) source: Source,
+    pub(super) source: DirectoryLayer,
     /// The next name.
     next: Option<Vec<u8>>,
 }
 
-impl Listing {
+impl DirectoryListing {
     /// The next name, if there is one.
     pub(super) fn next_name(&self) -> Option<&Vec<u8>> {
         self.sources
@@ -39,7 +39,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         &mut self,
         mut trail: Trail,
         after: Option<&[u8]>,
-    ) -> Result<Listing, Error<L::Error>> {
+    ) -> Result<DirectoryListing, Error<L::Error>> {
         let depth = trail.depth();
         let mut sources = Vec::new();
         while let Some(source) = self
@@ -54,10 +54,10 @@ impl<'a, L: Layers> Lookup<'a, L> {
     /// Begins to list a directory with these sources, the highest first.
     pub(super) async fn listing(
         &mut self,
-        parts: Vec<Source>,
+        parts: Vec<DirectoryLayer>,
         path: Vec<u8>,
         after: Option<&[u8]>,
-    ) -> Result<Listing, Error<L::Error>> {
+    ) -> Result<DirectoryListing, Error<L::Error>> {
         let mut sources = Vec::new();
         let count = parts.len();
         for mut source in parts {
@@ -74,19 +74,19 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 break;
             }
         }
-        Ok(Listing { path, sources })
+        Ok(DirectoryListing { path, sources })
     }
 
     /// Finds the sources of a directory inside a listed one.
     pub(super) async fn descend(
         &mut self,
-        listing: &mut Listing,
+        listing: &mut DirectoryListing,
         path: &[u8],
-    ) -> Result<Vec<Source>, Error<L::Error>> {
+    ) -> Result<Vec<DirectoryLayer>, Error<L::Error>> {
         let mut inner = Vec::new();
         for Listed { source, .. } in &mut listing.sources {
             let (part, replaces) = self.part(source, path, u64::MAX).await?;
-            if let Part::Directory(source, _) = part {
+            if let SourceEffect::Directory(source, _) = part {
                 inner.push(source);
             }
             if replaces || self.hides(source, path, u64::MAX).await? {
@@ -99,7 +99,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
     /// Returns the next name of a listing, with its node unless the name is hidden.
     pub(super) async fn next(
         &mut self,
-        listing: &mut Listing,
+        listing: &mut DirectoryListing,
     ) -> Result<Option<(Vec<u8>, Option<Node>)>, Error<L::Error>> {
         self.work(STEP * listing.sources.len()).await?;
         let Some(name) = listing.next_name().cloned() else {
@@ -139,12 +139,12 @@ impl<'a, L: Layers> Lookup<'a, L> {
             if next.as_ref() == Some(name) {
                 let layer = source.layer;
                 match self.part(source, path, u64::MAX).await?.0 {
-                    Part::None => {}
-                    Part::Directory(_, None) => node = Some(Node::Directory),
-                    Part::Directory(_, Some(last)) => {
+                    SourceEffect::None => {}
+                    SourceEffect::Directory(_, None) => node = Some(Node::Directory),
+                    SourceEffect::Directory(_, Some(last)) => {
                         return Ok(self.sited(layer, &last).await?.map(Node::from));
                     }
-                    Part::Other(last) => {
+                    SourceEffect::Other(last) => {
                         if node.is_none() {
                             node = self.sited(layer, &last).await?.map(Node::from);
                         }

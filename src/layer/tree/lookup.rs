@@ -196,7 +196,8 @@ fn path_of(found: &[Entry]) -> Option<&[u8]> {
     Some(&found.first()?.path)
 }
 
-/// The memory for cached answers.
+/// The memory for cached answers of one lookup, in bytes.
+#[doc(hidden)]
 pub const SEEN: usize = 512 * 1024;
 /// The memory of a cached answer, in addition to its entries and its key.
 const ANSWER: usize = 64;

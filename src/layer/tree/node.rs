@@ -2,19 +2,19 @@
 
 use crate::layer::entry::{Entry, EntryKind};
 
-/// An entry with its layer.
+/// An entry, and the layer that has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sited {
-    /// The layer.
+    /// The number of the layer, counted from 0.
     pub layer: usize,
-    /// The entry.
+    /// The entry, with its whole path.
     pub entry: Entry,
 }
 
 /// A file or directory at a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
-    /// An entry. For a hard link, the link itself.
+    /// The entry that counts. For a hard link, it is the link itself.
     Entry(Box<Sited>),
     /// The root, or a directory without an entry.
     Directory,
@@ -22,10 +22,10 @@ pub enum Node {
 
 /// The result of resolving a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Found {
-    /// Its place in the form of [`Entry::path`], without symbolic links.
+pub struct Resolved {
+    /// The path in the form of [`Entry::path`], without symbolic links.
     pub path: Vec<u8>,
-    /// The file or directory.
+    /// The file or directory at the path.
     pub node: Node,
     /// For a hard link, the entry that has the bytes and the metadata. It is never a hard link
     /// itself.
@@ -35,21 +35,22 @@ pub struct Found {
 /// A child of a directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Child {
-    /// Its name.
+    /// The last component of its path.
     pub name: Vec<u8>,
-    /// The file or directory.
+    /// The file or directory of this name.
     pub node: Node,
 }
 
 /// A page of a directory, in the order of the names' bytes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Page {
-    /// As many children as requested, or all that remain. Fewer, even none, if they take much
-    /// memory or much work to find.
+pub struct ChildPage {
+    /// As many children as requested, or all that remain. There are fewer, even none, if they take
+    /// much memory or much work to find.
     pub children: Vec<Child>,
     /// Whether there may be more children.
     pub more: bool,
-    /// The name to continue after: the last child's, or a hidden one.
+    /// The name to resume after: that of the last child, or a hidden one. `None` for an empty
+    /// directory.
     pub last: Option<Vec<u8>>,
 }
 
@@ -60,7 +61,7 @@ impl From<Sited> for Node {
 }
 
 impl Node {
-    /// Whether it is a directory.
+    /// Whether it is a directory, with or without an entry.
     pub fn is_directory(&self) -> bool {
         match self {
             Self::Entry(sited) => sited.entry.kind == EntryKind::Directory,
@@ -69,7 +70,7 @@ impl Node {
     }
 }
 
-impl Found {
+impl Resolved {
     /// The entry with the bytes and the metadata: the target of a hard link, or the entry itself.
     /// `None` for a directory without an entry.
     pub fn file(&self) -> Option<&Sited> {

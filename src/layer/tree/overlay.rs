@@ -10,12 +10,12 @@ use crate::layer::{
         lookup::Lookup,
         node::Sited,
         path::{OPAQUE, WHITEOUT, join, parent, whiteout},
-        trail::{Directory, SOURCE, Source, Trail, Until, Whiteouts},
+        trail::{Directory, DirectoryLayer, SOURCE, Trail, Until, Whiteouts},
     },
 };
 
 /// What one layer has at a path.
-pub(super) struct Place {
+pub(super) struct PathState {
     /// The last entry that is not replaced.
     pub(super) last: Option<Last>,
     /// Entries below the path up to this offset are gone.
@@ -42,11 +42,11 @@ impl Last {
 }
 
 /// The effect of one source on a path in its directory.
-pub(super) enum Part {
+pub(super) enum SourceEffect {
     /// Nothing.
     None,
     /// A directory, with its entry if there is one.
-    Directory(Source, Option<Last>),
+    Directory(DirectoryLayer, Option<Last>),
     /// Anything but a directory.
     Other(Last),
 }
@@ -59,7 +59,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         depth: usize,
         number: usize,
         until: &Until<'_>,
-    ) -> Result<Option<Source>, Error<L::Error>> {
+    ) -> Result<Option<DirectoryLayer>, Error<L::Error>> {
         // Each parent must have enough sources so that the child gets the wanted one.
         let mut wanted = vec![(depth, number)];
         while let Some((depth, number)) = wanted.last().copied() {
@@ -106,12 +106,12 @@ impl<'a, L: Layers> Lookup<'a, L> {
             directory.asked += 1;
             directory.is_whole = replaces;
             match part {
-                Part::None => {}
-                Part::Directory(source, _) => {
+                SourceEffect::None => {}
+                SourceEffect::Directory(source, _) => {
                     directory.sources.push(source);
                     self.budget.hold(SOURCE).map_err(Error::Spent)?;
                 }
-                Part::Other(last) => {
+                SourceEffect::Other(last) => {
                     directory.is_whole = true;
                     if directory.sources.is_empty() {
                         directory.other = self.sited(source.layer, &last).await?;
@@ -126,20 +126,20 @@ impl<'a, L: Layers> Lookup<'a, L> {
     /// lower layers.
     pub(super) async fn part(
         &mut self,
-        source: &Source,
+        source: &DirectoryLayer,
         path: &[u8],
         limit: u64,
-    ) -> Result<(Part, bool), Error<L::Error>> {
-        let Source { layer, floor, .. } = *source;
+    ) -> Result<(SourceEffect, bool), Error<L::Error>> {
+        let DirectoryLayer { layer, floor, .. } = *source;
         let place = self.place(layer, path, floor, limit).await?;
-        let inner = |has_entry| Source::new(layer, place.floor, has_entry);
+        let inner = |has_entry| DirectoryLayer::new(layer, place.floor, has_entry);
         let part = match place.last {
-            Some(last) if last.is_directory() => Part::Directory(inner(true), Some(last)),
-            Some(last) => Part::Other(last),
+            Some(last) if last.is_directory() => SourceEffect::Directory(inner(true), Some(last)),
+            Some(last) => SourceEffect::Other(last),
             None if self.beneath(layer, path, floor, limit).await? => {
-                Part::Directory(inner(false), None)
+                SourceEffect::Directory(inner(false), None)
             }
-            None => Part::None,
+            None => SourceEffect::None,
         };
         Ok((part, place.replaces))
     }
@@ -151,9 +151,9 @@ impl<'a, L: Layers> Lookup<'a, L> {
         path: &[u8],
         floor: Option<u64>,
         limit: u64,
-    ) -> Result<Place, Error<L::Error>> {
+    ) -> Result<PathState, Error<L::Error>> {
         let found = self.seek(layer, path).await?;
-        let mut place = Place {
+        let mut place = PathState {
             last: None,
             floor,
             replaces: false,
@@ -192,7 +192,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
     /// Whether a source hides a path in its directory from the layers below.
     pub(super) async fn hides(
         &mut self,
-        source: &mut Source,
+        source: &mut DirectoryLayer,
         path: &[u8],
         limit: u64,
     ) -> Result<bool, Error<L::Error>> {
@@ -206,7 +206,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
     /// Finds the whiteouts of a source in its directory.
     pub(super) async fn whiteouts(
         &mut self,
-        source: &mut Source,
+        source: &mut DirectoryLayer,
         directory: &[u8],
         limit: u64,
     ) -> Result<Whiteouts, Error<L::Error>> {

@@ -2,7 +2,11 @@
 
 use crate::layer::tree::error::{Error, MAX_COMPONENTS, MAX_PATH};
 
-/// Fails if a path exceeds [`MAX_PATH`] or [`MAX_COMPONENTS`].
+/// Checks the length of a path.
+///
+/// # Errors
+///
+/// [`Error::TooLong`] if it exceeds [`MAX_PATH`] or [`MAX_COMPONENTS`].
 pub fn check_path<E>(path: &[u8]) -> Result<(), Error<E>> {
     let is_component = |part: &&[u8]| !matches!(*part, b"" | b".");
     let bytes = path.len();
@@ -22,7 +26,7 @@ pub fn check_path<E>(path: &[u8]) -> Result<(), Error<E>> {
 
 /// A component of a path.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Component {
     Name(Vec<u8>),
     Parent,
     /// A slash at the end: the path before it must be a directory.
@@ -30,17 +34,17 @@ pub(super) enum Step {
 }
 
 /// The components of a path from any author.
-pub(super) fn steps(path: &[u8]) -> Vec<Step> {
+pub(super) fn steps(path: &[u8]) -> Vec<Component> {
     let mut steps: Vec<_> = path
         .split(|byte| *byte == b'/')
         .filter_map(|component| match component {
             b"" | b"." => None,
-            b".." => Some(Step::Parent),
-            name => Some(Step::Name(name.to_vec())),
+            b".." => Some(Component::Parent),
+            name => Some(Component::Name(name.to_vec())),
         })
         .collect();
     if matches!(path, b"." | [.., b'/'] | [.., b'/', b'.']) {
-        steps.push(Step::Here);
+        steps.push(Component::Here);
     }
     steps
 }

@@ -8,19 +8,20 @@ use crate::layer::{
         error::{Error, LINKS},
         layers::Layers,
         lookup::{Lookup, STEP},
-        node::{Found, Node, Sited},
+        node::{Node, Resolved, Sited},
         overlay::Last,
-        path::{Step, WHITEOUT, check_path, join, steps},
+        path::{Component, WHITEOUT, check_path, join, steps},
         trail::{Trail, Until},
     },
 };
 
-/// Which symbolic links a path leads through. Links before the last component are always followed.
+/// Whether a symbolic link at the end of a path is followed. Links before the last component always
+/// are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Follow {
-    /// The last one too, like `stat`.
+pub enum FollowLinks {
+    /// It is followed, as by `stat`.
     All,
-    /// Not the last one, like `lstat`. A slash at the end still follows it.
+    /// It is not followed, as by `lstat`, unless a slash comes after it.
     Parents,
 }
 
@@ -39,28 +40,28 @@ impl<'a, L: Layers> Lookup<'a, L> {
     pub(super) async fn find(
         &mut self,
         path: &[u8],
-        follow: Follow,
+        follow: FollowLinks,
         until: &Until<'_>,
-    ) -> Result<(Found, Trail), Error<L::Error>> {
+    ) -> Result<(Resolved, Trail), Error<L::Error>> {
         let not_found = || Error::NotFound {
             path: path.to_vec(),
         };
         check_path(path)?;
-        let mut rest: VecDeque<Step> = steps(path).into();
+        let mut rest: VecDeque<Component> = steps(path).into();
         let mut trail = Trail::new(self.layers.count(), until);
         loop {
             let name = match rest.pop_front() {
-                Some(Step::Here) => continue,
-                Some(Step::Parent) => {
+                Some(Component::Here) => continue,
+                Some(Component::Parent) => {
                     let left = trail.back(trail.depth().saturating_sub(1));
                     self.budget.release(left);
                     self.work(STEP).await?;
                     continue;
                 }
-                Some(Step::Name(name)) => name,
+                Some(Component::Name(name)) => name,
                 None => {
                     let node = self.describe(&mut trail, until).await?;
-                    let found = Found {
+                    let found = Resolved {
                         path: trail.path.clone(),
                         node: node.map_or(Node::Directory, Node::from),
                         target: None,
@@ -74,12 +75,12 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 Located::Other(sited) => *sited,
             };
             let at = sited.entry.path.clone();
-            let found = |target| Found {
+            let found = |target| Resolved {
                 path: at.clone(),
                 node: sited.clone().into(),
                 target,
             };
-            if rest.is_empty() && follow == Follow::Parents {
+            if rest.is_empty() && follow == FollowLinks::Parents {
                 return Ok((found(None), trail));
             }
             let target = if sited.entry.kind == EntryKind::HardLink {
@@ -119,7 +120,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
         path: &[u8],
         target: &[u8],
         trail: &mut Trail,
-    ) -> Result<Vec<Step>, Error<L::Error>> {
+    ) -> Result<Vec<Component>, Error<L::Error>> {
         check_path(target)?;
         if target.is_empty() {
             let path = path.to_vec();
@@ -151,7 +152,7 @@ impl<'a, L: Layers> Lookup<'a, L> {
                 return Err(Error::Loop { path });
             }
             self.depth += 1;
-            let find = Box::pin(self.find(&last.entry.link, Follow::Parents, &until));
+            let find = Box::pin(self.find(&last.entry.link, FollowLinks::Parents, &until));
             let result = find.await;
             self.depth -= 1;
             let node = match result {

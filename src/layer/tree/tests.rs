@@ -95,7 +95,7 @@ fn site(Sited { layer, entry }: &Sited) -> String {
 }
 
 /// The result of resolving a path, in a line.
-fn found(image: &Image, path: &str, follow: Follow) -> String {
+fn found(image: &Image, path: &str, follow: FollowLinks) -> String {
     match pollster::block_on(resolve(image, path.as_bytes(), follow)) {
         Ok(found) => {
             let path = String::from_utf8(found.path).unwrap();
@@ -112,7 +112,7 @@ fn found(image: &Image, path: &str, follow: Follow) -> String {
 
 #[track_caller]
 fn leads(image: &Image, path: &str, expected: &str) {
-    assert_eq!(found(image, path, Follow::All), expected);
+    assert_eq!(found(image, path, FollowLinks::All), expected);
 }
 
 #[track_caller]
@@ -191,7 +191,7 @@ fn a_file_replaces_a_directory_with_all_in_it() {
 }
 
 #[test]
-fn a_directory_after_a_file_after_a_directory_begins_anew() {
+fn a_directory_that_follows_a_file_starts_empty() {
     let three = image(&[&["d/", "d/a"], &["d"], &["d/", "d/b"]]);
     is_missing(&three, "d/a");
     has(&three, "d", &["b: file 2.1"]);
@@ -201,7 +201,7 @@ fn a_directory_after_a_file_after_a_directory_begins_anew() {
 }
 
 #[test]
-fn a_whiteout_hides_lower_layers_only_wherever_it_comes() {
+fn a_whiteout_at_any_position_hides_only_lower_layers() {
     for layer in [["d/.wh.a", "d/a"], ["d/a", "d/.wh.a"]] {
         let image = image(&[&["d/", "d/a", "d/b"], &layer]);
         let number = layer.iter().position(|path| *path == "d/a").unwrap();
@@ -215,14 +215,14 @@ fn a_whiteout_hides_lower_layers_only_wherever_it_comes() {
 }
 
 #[test]
-fn what_a_whiteout_hid_can_come_back() {
+fn a_directory_hidden_by_a_whiteout_can_be_recreated() {
     let image = image(&[&["d/", "d/a"], &[".wh.d"], &["d/", "d/b"]]);
     leads(&image, "d", "/d: directory 2.0");
     has(&image, "d", &["b: file 2.1"]);
 }
 
 #[test]
-fn an_opaque_directory_hides_lower_layers_only_wherever_it_comes() {
+fn an_opaque_whiteout_at_any_position_hides_only_lower_layers() {
     for layer in [["d/.wh..wh..opq", "d/e/b"], ["d/e/b", "d/.wh..wh..opq"]] {
         let image = image(&[&["d/", "d/a", "d/e/", "d/e/c"], &layer, &["x"]]);
         leads(&image, "d", "/d: directory 0.0");
@@ -274,14 +274,14 @@ fn whiteouts_are_never_seen() {
 }
 
 #[test]
-fn a_name_that_begins_as_a_whiteout_does_hides_nothing_else() {
+fn a_whiteout_does_not_hide_names_that_begin_with_its_name() {
     let image = image(&[&["a", "b", "bc"], &[".wh.b", ".wh.x/a"]]);
     has(&image, "/", &["a: file 0.0", "bc: file 0.2"]);
     leads(&image, "bc", "/bc: file 0.2");
 }
 
 #[test]
-fn of_two_entries_in_a_layer_the_last_one_counts() {
+fn the_last_of_several_entries_in_a_layer_counts() {
     leads(&image(&[&["a", "a -> b", "a"]]), "a", "/a: file 0.2");
     let twice = image(&[&["d/", "d/a", "d/"]]);
     leads(&twice, "d", "/d: directory 0.2");
@@ -289,7 +289,7 @@ fn of_two_entries_in_a_layer_the_last_one_counts() {
 }
 
 #[test]
-fn a_file_after_a_directory_in_a_layer_takes_away_what_came_before_it() {
+fn a_file_after_a_directory_in_its_layer_removes_its_entries() {
     let gone = image(&[&["d/", "d/a", "d"]]);
     leads(&gone, "d", "/d: file 0.2");
     leads(&gone, "d/a", "not a directory: d");
@@ -300,7 +300,7 @@ fn a_file_after_a_directory_in_a_layer_takes_away_what_came_before_it() {
 }
 
 #[test]
-fn what_comes_below_a_file_of_its_layer_is_left_out() {
+fn entries_below_a_file_of_their_layer_are_left_out() {
     let image = image(&[&["d", "d/a", "d/", "d/b"], &["e", "e/a"]]);
     has(&image, "d", &["b: file 0.3"]);
     is_missing(&image, "d/a");
@@ -335,7 +335,7 @@ fn a_directory_without_an_entry_replaces_a_lower_symbolic_link() {
 }
 
 #[test]
-fn a_path_through_a_symbolic_link_with_entries_of_its_layer_below_it_is_refused() {
+fn a_symbolic_link_with_entries_below_it_is_refused() {
     let through = image(&[&["t/", "l -> t", "l/a"]]);
     let refused = "a symbolic link with entries below it in its own layer: l";
     leads(&through, "l", refused);
@@ -345,7 +345,10 @@ fn a_path_through_a_symbolic_link_with_entries_of_its_layer_below_it_is_refused(
         "l/a",
         refused,
     );
-    assert_eq!(found(&through, "l", Follow::Parents), "/l: symlink 0.1");
+    assert_eq!(
+        found(&through, "l", FollowLinks::Parents),
+        "/l: symlink 0.1"
+    );
     leads(
         &image(&[&["t/", "l/a", "l -> t"]]),
         "l",
@@ -354,14 +357,14 @@ fn a_path_through_a_symbolic_link_with_entries_of_its_layer_below_it_is_refused(
 }
 
 #[test]
-fn a_whiteout_makes_the_directory_that_it_is_in() {
+fn a_whiteout_creates_its_parent_directory() {
     let image = image(&[&["d"], &["d/.wh.x"]]);
     leads(&image, "d", "/d: directory");
     has(&image, "d", &[]);
 }
 
 #[test]
-fn symbolic_links_lead_where_they_say() {
+fn symbolic_links_lead_to_their_targets() {
     let image = image(&[&[
         "a/",
         "a/b/",
@@ -387,7 +390,7 @@ fn symbolic_links_lead_where_they_say() {
 }
 
 #[test]
-fn a_symbolic_link_leads_to_what_any_layer_has() {
+fn a_symbolic_link_leads_to_targets_in_any_layer() {
     let image = image(&[
         &["v1/", "v1/a", "now -> v1"],
         &["v2/", "v2/a"],
@@ -398,16 +401,25 @@ fn a_symbolic_link_leads_to_what_any_layer_has() {
 }
 
 #[test]
-fn the_last_symbolic_link_is_not_followed_where_that_is_not_asked_for() {
+fn a_final_symbolic_link_is_not_followed_unless_requested() {
     let image = image(&[&["d/", "d/m -> n", "l -> d"]]);
-    assert_eq!(found(&image, "l", Follow::Parents), "/l: symlink 0.2");
-    assert_eq!(found(&image, "l/m", Follow::Parents), "/d/m: symlink 0.1");
-    assert_eq!(found(&image, "l/", Follow::Parents), "/d: directory 0.0");
-    assert_eq!(found(&image, "l/.", Follow::Parents), "/d: directory 0.0");
+    assert_eq!(found(&image, "l", FollowLinks::Parents), "/l: symlink 0.2");
+    assert_eq!(
+        found(&image, "l/m", FollowLinks::Parents),
+        "/d/m: symlink 0.1"
+    );
+    assert_eq!(
+        found(&image, "l/", FollowLinks::Parents),
+        "/d: directory 0.0"
+    );
+    assert_eq!(
+        found(&image, "l/.", FollowLinks::Parents),
+        "/d: directory 0.0"
+    );
 }
 
 #[test]
-fn nothing_leads_out_of_the_image() {
+fn no_path_leads_out_of_the_image() {
     let image = image(&[&[
         "a/",
         "a/out -> ../../../etc",
@@ -422,7 +434,7 @@ fn nothing_leads_out_of_the_image() {
 }
 
 #[test]
-fn dots_and_slashes_are_those_of_a_kernel() {
+fn dots_and_slashes_resolve_as_in_a_kernel() {
     let image = image(&[&["a/", "a/b/", "a/b/f", "l -> a/b", "f"]]);
     leads(&image, "//a/./b//f", "/a/b/f: file 0.2");
     leads(&image, "l/..", "/a: directory 0.0");
@@ -448,7 +460,7 @@ fn forty_symbolic_links_are_followed_and_no_more() {
 }
 
 #[test]
-fn a_hard_link_is_what_its_target_was_when_it_came() {
+fn a_hard_link_leads_to_its_target_at_the_time_of_the_link() {
     leads(
         &image(&[&["a", "b = a", "a"]]),
         "b",
@@ -481,7 +493,7 @@ fn a_hard_link_to_a_hard_link_is_the_file() {
 }
 
 #[test]
-fn a_long_chain_of_hard_links_ends() {
+fn a_long_chain_of_hard_links_is_followed() {
     let mut layer = vec!["0".to_owned()];
     layer.extend((1..2000).map(|number| format!("{number} = {}", number - 1)));
     let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
@@ -489,13 +501,13 @@ fn a_long_chain_of_hard_links_ends() {
 }
 
 #[test]
-fn hard_links_on_the_way_to_hard_links_end() {
+fn nested_hard_links_are_limited_as_symbolic_links_are() {
     let mut layer = vec!["t/".to_owned(), "0 -> t".to_owned(), "t/a -> /t".to_owned()];
     let deeper = |number| format!("{number} = {}/a", number - 1);
     layer.extend((1..10_000).map(deeper));
     let image = image(&[&layer.iter().map(String::as_str).collect::<Vec<_>>()]);
     leads(&image, "20/a/", "/t: directory 0.0");
-    let text = found(&image, "9999/a", Follow::All);
+    let text = found(&image, "9999/a", FollowLinks::All);
     assert!(text.starts_with("more than 40 symbolic links"), "{text}");
 }
 
@@ -503,7 +515,7 @@ fn hard_links_on_the_way_to_hard_links_end() {
 fn a_hard_link_to_a_symbolic_link_is_that_link() {
     let image = image(&[&["d/", "d/f", "s -> d", "h = s", "e/", "e/h = s"], &["s"]]);
     assert_eq!(
-        found(&image, "h", Follow::Parents),
+        found(&image, "h", FollowLinks::Parents),
         "/h: hardlink 0.3 to symlink 0.2"
     );
     leads(&image, "h", "/d: directory 0.0");
@@ -522,7 +534,7 @@ fn a_hard_link_is_found_through_symbolic_links_of_its_time() {
 }
 
 #[test]
-fn a_hard_link_comes_after_the_directory_that_it_is_in() {
+fn the_parent_directory_of_a_hard_link_is_created_before_it() {
     let image = image(&[&["d/", "d/f", "s -> d"], &["h = s/f", "s/h = s/f"]]);
     leads(&image, "h", "/h: hardlink 1.0 to file 0.1");
     let text = "no such file: s/f, which s/h is a hard link to";
@@ -530,7 +542,7 @@ fn a_hard_link_comes_after_the_directory_that_it_is_in() {
 }
 
 #[test]
-fn a_hard_link_to_nothing_says_so() {
+fn a_dangling_hard_link_is_an_error_that_names_both_paths() {
     let text = "no such file: a, which b is a hard link to";
     leads(&image(&[&["b = a"]]), "b", text);
     leads(&image(&[&["b = a", "a"]]), "b", text);
@@ -550,7 +562,7 @@ fn a_hard_link_to_nothing_says_so() {
 }
 
 #[test]
-fn names_are_in_the_order_of_bytes_whether_they_have_entries_or_not() {
+fn names_are_in_byte_order_with_or_without_entries() {
     let image = image(&[
         &["a-b", "a.c", "a/x", "a0", "a"],
         &["b-/x", "b/y", "b.d", "b./z", "b!"],
@@ -596,14 +608,14 @@ fn a_page_begins_after_any_name() {
 }
 
 #[test]
-fn what_is_no_directory_is_not_listed() {
+fn listing_a_file_is_refused() {
     let image = image(&[&["f", "l -> f"]]);
     let error = pollster::block_on(list(&image, b"l", None, 9)).unwrap_err();
     assert_eq!(error.to_string(), "not a directory: f");
 }
 
 #[test]
-fn a_walk_passes_each_directory_before_what_is_in_it() {
+fn a_walk_visits_each_directory_before_its_entries() {
     let image = image(&[
         &["a/", "a/x", "a-b", "l -> a"],
         &["a/y/z", ".wh.l", "b/.wh.x"],
@@ -621,7 +633,7 @@ fn a_walk_passes_each_directory_before_what_is_in_it() {
 }
 
 #[test]
-fn what_is_in_the_highest_layer_is_found_there() {
+fn a_path_in_the_highest_layer_needs_no_seek_in_lower_ones() {
     let lower: &[&str] = &["usr/", "usr/bin/", "usr/bin/a", "usr/bin/b"];
     let image = image(&[lower, lower, lower]);
     leads(&image, "usr/bin/a", "/usr/bin/a: file 2.2");
@@ -629,7 +641,7 @@ fn what_is_in_the_highest_layer_is_found_there() {
 }
 
 #[test]
-fn a_layer_is_asked_twice_for_each_directory_on_the_way_that_it_has() {
+fn a_lookup_takes_two_seeks_per_directory_that_a_layer_has() {
     let image = image(&[
         &["usr/", "usr/bin/", "usr/bin/a"],
         &["usr/", "usr/lib/", "usr/lib/b"],
@@ -641,14 +653,14 @@ fn a_layer_is_asked_twice_for_each_directory_on_the_way_that_it_has() {
 }
 
 #[test]
-fn a_whiteout_on_the_way_is_the_last_that_is_asked_for() {
+fn a_whiteout_ends_the_search_of_lower_layers() {
     let image = image(&[&["d/", "d/a"], &["d/.wh.a"], &["e"]]);
     is_missing(&image, "d/a");
     assert_eq!(image.asked()[0], 0);
 }
 
 #[test]
-fn a_listing_passes_over_what_is_further_below() {
+fn a_listing_skips_entries_further_below() {
     let mut layer = Vec::new();
     for name in ["a", "b", "c.d"] {
         layer.push(format!("top/{name}/"));
@@ -670,7 +682,7 @@ fn a_listing_passes_over_what_is_further_below() {
 }
 
 #[test]
-fn a_listing_asks_about_once_for_each_file() {
+fn a_listing_takes_about_one_seek_per_file() {
     let layer: Vec<_> = (0..1000)
         .map(|number| format!("lib/lib{number:03}.so.{number}"))
         .collect();
@@ -681,7 +693,7 @@ fn a_listing_asks_about_once_for_each_file() {
 }
 
 #[test]
-fn what_a_table_of_contents_fails_with_is_passed_on() {
+fn an_error_of_the_table_of_contents_is_passed_on() {
     struct Broken;
     impl Layers for Broken {
         type Error = &'static str;
@@ -694,7 +706,7 @@ fn what_a_table_of_contents_fails_with_is_passed_on() {
             Err("unreadable")
         }
     }
-    let error = pollster::block_on(resolve(&Broken, b"a", Follow::All)).unwrap_err();
+    let error = pollster::block_on(resolve(&Broken, b"a", FollowLinks::All)).unwrap_err();
     assert_eq!(error, Error::Layers("unreadable"));
     assert_eq!(error.to_string(), "unreadable");
 }

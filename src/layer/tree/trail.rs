@@ -31,7 +31,7 @@ impl Until<'_> {
 
 /// A layer that has entries in a directory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source {
+pub(super) struct DirectoryLayer {
     pub(super) layer: usize,
     /// Entries up to this offset are gone.
     pub(super) floor: Option<u64>,
@@ -51,7 +51,7 @@ pub(super) enum Whiteouts {
     All,
 }
 
-impl Source {
+impl DirectoryLayer {
     pub(super) const fn new(layer: usize, floor: Option<u64>, has_entry: bool) -> Self {
         Self {
             layer,
@@ -73,7 +73,7 @@ pub(super) struct Trail {
 pub(super) struct Directory {
     /// The length of its path.
     length: usize,
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<DirectoryLayer>,
     /// How many sources of the parent were asked so far.
     pub(super) asked: usize,
     /// Whether there are no more sources.
@@ -87,7 +87,9 @@ impl Trail {
         let layers = (0..count).rev().filter(|layer| *layer <= until.layer);
         let root = Directory {
             length: 0,
-            sources: layers.map(|layer| Source::new(layer, None, true)).collect(),
+            sources: layers
+                .map(|layer| DirectoryLayer::new(layer, None, true))
+                .collect(),
             asked: 0,
             is_whole: true,
             other: None,
@@ -137,10 +139,10 @@ impl Trail {
         path.unwrap_or_default()
     }
 
-    pub(super) fn source(&self, depth: usize, number: usize) -> Option<Source> {
+    pub(super) fn source(&self, depth: usize, number: usize) -> Option<DirectoryLayer> {
         self.directories.get(depth)?.sources.get(number).copied()
     }
 }
 
 /// The memory of a source of a directory.
-pub(super) const SOURCE: usize = 2 * size_of::<Source>();
+pub(super) const SOURCE: usize = 2 * size_of::<DirectoryLayer>();

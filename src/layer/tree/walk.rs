@@ -3,10 +3,10 @@
 use std::fmt;
 
 use crate::{
-    budget::{Budget, Limits},
+    budget::{Budget, LookupLimits},
     layer::tree::{
-        error::Error, layers::Layers, listing::Listing, lookup::Lookup, node::Node, path::join,
-        resolve::Follow, trail::Until,
+        error::Error, layers::Layers, listing::DirectoryListing, lookup::Lookup, node::Node,
+        path::join, resolve::FollowLinks, trail::Until,
     },
 };
 
@@ -14,17 +14,17 @@ use crate::{
 /// only the size of the image bounds its cost.
 pub fn walk<L: Layers>(layers: &L) -> Walk<'_, L> {
     Walk {
-        lookup: Lookup::new(layers, Budget::new(Limits::NONE)),
+        lookup: Lookup::new(layers, Budget::new(LookupLimits::NONE)),
         begun: false,
         open: Vec::new(),
     }
 }
 
-/// A walk of a whole image.
+/// A walk of a whole image, as [`walk`] begins it.
 pub struct Walk<'a, L> {
     lookup: Lookup<'a, L>,
     begun: bool,
-    open: Vec<Listing>,
+    open: Vec<DirectoryListing>,
 }
 
 impl<L: Layers> fmt::Debug for Walk<'_, L> {
@@ -36,12 +36,16 @@ impl<L: Layers> fmt::Debug for Walk<'_, L> {
 }
 
 impl<L: Layers> Walk<'_, L> {
-    /// The next path in the form of [`Entry::path`](crate::layer::entry::Entry::path), and its
-    /// node. `None` at the end.
+    /// Returns the next path, in the form of [`Entry::path`](crate::layer::entry::Entry::path), and
+    /// its node. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if a table of contents can't be read.
     pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Node)>, Error<L::Error>> {
         if !self.begun {
             self.begun = true;
-            let (root, trail) = self.lookup.find(b"", Follow::All, &Until::END).await?;
+            let (root, trail) = self.lookup.find(b"", FollowLinks::All, &Until::END).await?;
             self.open.push(self.lookup.open(trail, None).await?);
             return Ok(Some((root.path, root.node)));
         }

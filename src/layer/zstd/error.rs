@@ -4,16 +4,16 @@ use std::fmt;
 
 use crate::layer::zstd::limits::{MAX_UNITS, STRETCH};
 
-/// Why bytes are refused as zstd.
+/// The reason why bytes are refused as zstd (RFC 8878).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ZstdError {
-    /// The offset of the error in the compressed stream.
+    /// The offset of the error in the compressed stream, in bytes.
     pub offset: u64,
-    pub(super) problem: Problem,
+    pub(super) problem: ZstdProblem,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Problem {
+pub(super) enum ZstdProblem {
     Magic,
     Garbage,
     Reserved,
@@ -30,31 +30,34 @@ pub(super) enum Problem {
 impl ZstdError {
     /// Whether the bytes may be valid, and exceed a limit.
     pub const fn is_limit(&self) -> bool {
-        matches!(self.problem, Problem::Window { .. } | Problem::Units)
+        matches!(
+            self.problem,
+            ZstdProblem::Window { .. } | ZstdProblem::Units
+        )
     }
 }
 
 impl fmt::Display for ZstdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problem {
-            Problem::Magic => f.write_str("not zstd"),
-            Problem::Garbage => f.write_str("bytes that are not zstd after the last frame"),
-            Problem::Reserved => f.write_str("the reserved bit of a zstd frame is set"),
-            Problem::Dictionary(id) => write!(f, "a zstd frame that needs dictionary {id}"),
-            Problem::Window { needed, limit } => write!(
+            ZstdProblem::Magic => f.write_str("not zstd"),
+            ZstdProblem::Garbage => f.write_str("bytes that are not zstd after the last frame"),
+            ZstdProblem::Reserved => f.write_str("the reserved bit of a zstd frame is set"),
+            ZstdProblem::Dictionary(id) => write!(f, "a zstd frame that needs dictionary {id}"),
+            ZstdProblem::Window { needed, limit } => write!(
                 f,
                 "a zstd frame that needs a window of {needed} bytes, more than {limit}"
             ),
-            Problem::Block => f.write_str("a block of a zstd frame can't be decoded"),
-            Problem::Check => f.write_str("a zstd frame has another checksum"),
-            Problem::Length => f.write_str("a zstd frame has another length"),
-            Problem::Units => write!(
+            ZstdProblem::Block => f.write_str("a block of a zstd frame can't be decoded"),
+            ZstdProblem::Check => f.write_str("the checksum of a zstd frame does not match"),
+            ZstdProblem::Length => f.write_str("the length of a zstd frame does not match"),
+            ZstdProblem::Units => write!(
                 f,
                 "more than {MAX_UNITS} frames and blocks of zstd that decompress to less than {} MiB",
                 STRETCH >> 20
             ),
-            Problem::End => f.write_str("zstd that ends too early"),
-            Problem::Refused => f.write_str("what came out of zstd was refused"),
+            ZstdProblem::End => f.write_str("truncated zstd data"),
+            ZstdProblem::Refused => f.write_str("the decompressed zstd data was refused"),
         }?;
         write!(f, ", at byte {}", self.offset)
     }

@@ -1,6 +1,6 @@
 //! The headers of frames and blocks (RFC 8878, section 3.1.1).
 
-use crate::layer::{wire::Reader, zstd::error::Problem};
+use crate::layer::{wire::WireReader, zstd::error::ZstdProblem};
 
 /// The header of a frame (RFC 8878, section 3.1.1.1).
 #[derive(Clone, Copy, Debug)]
@@ -16,9 +16,9 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Parses the fields after the magic number.
-    pub(super) fn parse(bytes: &[u8], start: u64) -> Result<Self, Problem> {
-        let mut reader = Reader(bytes);
-        let descriptor = Descriptor(reader.byte().unwrap_or_default());
+    pub(super) fn parse(bytes: &[u8], start: u64) -> Result<Self, ZstdProblem> {
+        let mut reader = WireReader(bytes);
+        let descriptor = FrameDescriptor(reader.byte().unwrap_or_default());
         let mut field = |length| number(reader.take(length).unwrap_or_default());
         let window = field(descriptor.window_length());
         let dictionary = field(descriptor.dictionary_length());
@@ -29,7 +29,7 @@ impl Frame {
             _ => Some(content),
         };
         if dictionary != 0 {
-            return Err(Problem::Dictionary(dictionary));
+            return Err(ZstdProblem::Dictionary(dictionary));
         }
         let base = 1 << (10 + (window >> 3));
         Ok(Self {
@@ -50,18 +50,18 @@ impl Frame {
 
     /// The length of the block that begins with these bytes. It includes the checksum after the
     /// last block.
-    pub(super) fn block_length(&self, bytes: &[u8]) -> Result<usize, Problem> {
+    pub(super) fn block_length(&self, bytes: &[u8]) -> Result<usize, ZstdProblem> {
         let Some(header) = bytes.first_chunk::<BLOCK_HEADER>() else {
             return Ok(BLOCK_HEADER);
         };
         let (kind, size) = block_header(*header);
         if kind == RESERVED || size > self.block_limit() {
-            return Err(Problem::Block);
+            return Err(ZstdProblem::Block);
         }
         let size = if kind == REPEATED { 1 } else { size };
         let is_last = header[0] & 1 == 1;
         let check = if is_last && self.has_check { CHECK } else { 0 };
-        Ok(BLOCK_HEADER + usize::try_from(size).map_err(|_| Problem::Block)? + check)
+        Ok(BLOCK_HEADER + usize::try_from(size).map_err(|_| ZstdProblem::Block)? + check)
     }
 
     /// The number of literals of a compressed block. The decoder itself does not compare it with
@@ -89,9 +89,9 @@ impl Frame {
 
 /// The byte that tells which fields a header has (RFC 8878, section 3.1.1.1.1).
 #[derive(Clone, Copy)]
-struct Descriptor(u8);
+struct FrameDescriptor(u8);
 
-impl Descriptor {
+impl FrameDescriptor {
     const fn is_single_segment(self) -> bool {
         self.0 & 0x20 != 0
     }
@@ -130,7 +130,7 @@ impl Descriptor {
 
 /// The length of the header that begins with these bytes. If too few bytes have come, it is a lower
 /// bound. The first wrong byte is an error, however many bytes follow it.
-pub(super) fn header_length(bytes: &[u8]) -> Result<usize, Problem> {
+pub(super) fn header_length(bytes: &[u8]) -> Result<usize, ZstdProblem> {
     let magic = match bytes.first() {
         Some(first) if first & 0xf0 == SKIPPABLE[0] => {
             [*first, SKIPPABLE[1], SKIPPABLE[2], SKIPPABLE[3]]
@@ -138,16 +138,16 @@ pub(super) fn header_length(bytes: &[u8]) -> Result<usize, Problem> {
         _ => MAGIC,
     };
     if bytes.iter().zip(magic).any(|(byte, magic)| *byte != magic) {
-        return Err(Problem::Magic);
+        return Err(ZstdProblem::Magic);
     }
     if magic != MAGIC {
         return Ok(MAGIC.len() + SKIPPABLE_LENGTH);
     }
-    let Some(descriptor) = bytes.get(MAGIC.len()).copied().map(Descriptor) else {
+    let Some(descriptor) = bytes.get(MAGIC.len()).copied().map(FrameDescriptor) else {
         return Ok(MAGIC.len() + 1);
     };
     if descriptor.is_reserved() {
-        return Err(Problem::Reserved);
+        return Err(ZstdProblem::Reserved);
     }
     Ok(MAGIC.len()
         + 1

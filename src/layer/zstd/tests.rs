@@ -111,7 +111,7 @@ fn sample(length: usize, seed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn comes_out_as_it_went_in_however_it_is_fed() {
+fn zstd_output_does_not_depend_on_the_size_of_pieces() {
     let sample = sample(600_000, 7);
     let (first, second) = (compress(&sample[..400_000]), compress(&sample[400_000..]));
     assert!(first.len() < 300_000, "{}", first.len());
@@ -142,7 +142,7 @@ fn comes_out_as_it_went_in_however_it_is_fed() {
 }
 
 #[test]
-fn begins_anew_at_every_frame() {
+fn unzstd_can_start_at_every_frame() {
     let sample = sample(200_000, 5);
     let mut bytes: Vec<u8> = sample.chunks(3_000).flat_map(compress).collect();
     bytes.extend(skippable(b"where they are"));
@@ -160,7 +160,7 @@ fn begins_anew_at_every_frame() {
 }
 
 #[test]
-fn reads_every_form_of_header() {
+fn every_form_of_a_zstd_frame_header_is_read() {
     let text = b"text, text".as_slice();
     let last = [raw(true, text)];
     let long = [9; 300];
@@ -186,7 +186,7 @@ fn reads_every_form_of_header() {
 }
 
 #[test]
-fn holds_back_no_more_than_the_window() {
+fn unzstd_holds_back_at_most_one_window() {
     let block = |is_last| block(REPEATED, is_last, 1_024, &[9]);
     let mut unzstd = Unzstd::new(1_024);
     let mut taken = 0;
@@ -209,7 +209,7 @@ fn holds_back_no_more_than_the_window() {
 }
 
 #[test]
-fn passes_over_more_than_could_be_held() {
+fn a_large_skippable_zstd_frame_is_skipped_without_buffering() {
     let mut unzstd = Unzstd::new(LIMIT);
     let each = |_: Event<'_>| Ok::<_, ZstdError>(());
     let header = [0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff];
@@ -221,13 +221,13 @@ fn passes_over_more_than_could_be_held() {
     assert_eq!(unzstd.position(), (4_099_008, 0));
     assert_eq!(
         unzstd.finish().unwrap_err().to_string(),
-        "zstd that ends too early, at byte 4099008"
+        "truncated zstd data, at byte 4099008"
     );
 }
 
 /// A frame of no bytes has nine, and decoding it takes microseconds.
 #[test]
-fn refuses_frames_and_blocks_out_of_proportion() {
+fn zstd_frames_and_blocks_out_of_proportion_are_refused() {
     let most = usize::try_from(MAX_UNITS).unwrap();
     let frames = |count| empty().repeat(count);
     let blocks = |count| {
@@ -260,7 +260,7 @@ fn refuses_frames_and_blocks_out_of_proportion() {
 }
 
 #[test]
-fn refuses_windows_beyond_the_limit() {
+fn zstd_windows_above_the_limit_are_refused() {
     let last = [raw(true, b"text, text")];
     let limit = |limit, bytes: &[u8]| seen(Unzstd::new(limit), bytes, 5).error;
     let window = frame(0, &[9], &last);
@@ -289,11 +289,11 @@ fn refuses_windows_beyond_the_limit() {
 }
 
 #[test]
-fn says_what_is_wrong() {
+fn zstd_errors_name_the_problem_and_the_offset() {
     let last = [raw(true, b"text, text")];
     let bytes = frame(SINGLE, &[10], &last);
     let end = bytes.len();
-    assert_eq!(error(b""), "zstd that ends too early, at byte 0");
+    assert_eq!(error(b""), "truncated zstd data, at byte 0");
     assert_eq!(error(b"PK"), "not zstd, at byte 0");
     assert_eq!(error(&[0x28, 0xb5, 0x2f, 0xfe]), "not zstd, at byte 0");
     assert_eq!(error(&[0x50, 0x2a, 0x4e]), "not zstd, at byte 0");
@@ -315,17 +315,20 @@ fn says_what_is_wrong() {
     );
     assert_eq!(
         error(&frame(SINGLE, &[11], &last)),
-        format!("a zstd frame has another length, at byte {end}")
+        format!("the length of a zstd frame does not match, at byte {end}")
     );
     assert_eq!(
         error(&frame(0x80, &[SMALLEST, 9, 0, 0, 0], &last)),
-        "a zstd frame has another length, at byte 10"
+        "the length of a zstd frame does not match, at byte 10"
     );
     let mut bytes = compress(b"text, text");
     *bytes.last_mut().unwrap() ^= 1;
     assert_eq!(
         error(&bytes),
-        format!("a zstd frame has another checksum, at byte {}", bytes.len())
+        format!(
+            "the checksum of a zstd frame does not match, at byte {}",
+            bytes.len()
+        )
     );
     let block_error = "a block of a zstd frame can't be decoded, at byte 6";
     for bytes in [
@@ -355,7 +358,7 @@ fn says_what_is_wrong() {
 }
 
 #[test]
-fn has_nothing_after_an_error() {
+fn unzstd_decodes_nothing_after_an_error() {
     let bytes = compress(&sample(300_000, 3));
     let mut unzstd = Unzstd::new(LIMIT);
     let refuse = |event: Event<'_>| match event {
@@ -375,7 +378,7 @@ fn has_nothing_after_an_error() {
     assert!(
         error
             .to_string()
-            .starts_with("what came out of zstd was refused, at byte "),
+            .starts_with("the decompressed zstd data was refused, at byte "),
         "{error}"
     );
     assert_eq!(unzstd.finish().unwrap_err(), error);
@@ -386,7 +389,7 @@ fn has_nothing_after_an_error() {
 }
 
 #[test]
-fn refuses_what_is_cut_anywhere() {
+fn truncated_zstd_data_is_refused() {
     let first = compress(b"some text, some text");
     let skipped = skippable(b"skipped");
     let bytes = [first.as_slice(), &skipped, &compress(&sample(300, 5))].concat();
@@ -398,14 +401,14 @@ fn refuses_what_is_cut_anywhere() {
         } else {
             assert_eq!(
                 cut.error.unwrap(),
-                format!("zstd that ends too early, at byte {at}")
+                format!("truncated zstd data, at byte {at}")
             );
         }
     }
 }
 
 #[test]
-fn never_lets_a_flipped_bit_pass_unseen() {
+fn a_flipped_bit_in_checksummed_zstd_is_detected() {
     let sample = sample(700, 9);
     let bytes = compress(&sample);
     assert_eq!(bytes[MAGIC.len()] & CHECKED, CHECKED);
@@ -425,7 +428,7 @@ fn never_lets_a_flipped_bit_pass_unseen() {
 
 /// The decoder's own checks protect bytes without a checksum. They are compiled into tests.
 #[test]
-fn survives_blocks_of_any_bytes() {
+fn zstd_blocks_of_any_bytes_never_panic() {
     let mut random = random(1);
     let sample = sample(3_000, 11);
     let mut good = compress(&sample);

@@ -11,9 +11,9 @@ use crate::{budget::Shelf, digest::Digest, layer::entry::Entry, registry::inside
 /// A cache of decompressed blocks of tables of contents, shared by all requests of an isolate.
 /// The key is the layer, the block's number and its checksum, because an index may be made again.
 #[derive(Debug)]
-pub(super) struct Blocks(pub(super) RefCell<Shelf<Block, Rc<[Entry]>>>);
+pub(super) struct Blocks(pub(super) RefCell<Shelf<BlockKey, Rc<[Entry]>>>);
 
-type Block = (Digest, usize, u32);
+type BlockKey = (Digest, usize, u32);
 
 impl Default for Blocks {
     fn default() -> Self {

@@ -16,7 +16,7 @@ use crate::{
         inside::{
             Inside,
             file::MAX_PAGE,
-            inspection::{Inspection, Listing},
+            inspection::{EntryPage, Inspection},
             layer::Opened,
             stack::Stack,
         },
@@ -101,7 +101,7 @@ impl<P: Platform> Inside<P> {
             };
             format!("n={limit}{prefix}&last={}", json::encode(&last))
         });
-        Ok(Inspection::Listing(Listing {
+        Ok(Inspection::EntryPage(EntryPage {
             body,
             etag: Some(etag),
             next,

@@ -15,7 +15,7 @@ use crate::{
         entry::{Entry, EntryKind},
         file::File,
         json,
-        tree::{self, Follow, Found, Sited},
+        tree::{self, FollowLinks, Resolved, Sited},
     },
     name::Name,
     platform::Platform,
@@ -25,8 +25,8 @@ use crate::{
         inside::{
             Inside,
             index::gone,
-            inspection::{Inspection, Listing},
-            layer::{Layer, Opened, Reading},
+            inspection::{EntryPage, Inspection},
+            layer::{Layer, Opened, SpanRead},
             media_type::media_type,
             sparse::{bounds, weave},
             stack::{Stack, spent},
@@ -35,7 +35,7 @@ use crate::{
         request::page_limit,
     },
     route::PathPage,
-    store::{Made, Piece, bucket::Part, trace::Trace},
+    store::{Made, Piece, bucket::StreamPart, trace::Trace},
 };
 
 impl<P: Platform> Inside<P> {
@@ -72,7 +72,7 @@ impl<P: Platform> Inside<P> {
         if path.is_empty() || path.ends_with(b"/") {
             return self.directory(stack, path, page).await;
         }
-        let found = tree::resolve(stack, path, Follow::All)
+        let found = tree::resolve(stack, path, FollowLinks::All)
             .await
             .map_err(refused)?;
         let Some(Sited { layer, entry }) = found.file().filter(|_| !found.node.is_directory())
@@ -119,7 +119,7 @@ impl<P: Platform> Inside<P> {
         json::insert_path(&mut body, "path", path);
         body.insert("children".to_owned(), children.into());
         let last = listed.last.filter(|_| listed.more);
-        Ok(Inspection::Listing(Listing {
+        Ok(Inspection::EntryPage(EntryPage {
             body: body.into(),
             etag: None,
             next: last.map(|last| format!("n={limit}&last={}", json::encode(&last))),
@@ -186,7 +186,7 @@ impl<P: Platform> Inside<P> {
         ranges: Option<Vec<ByteRange>>,
         all: ByteRange,
         trace: &Trace<P::Bytes>,
-    ) -> Result<(Option<Vec<ByteRange>>, Reading<P::Bytes>), Error> {
+    ) -> Result<(Option<Vec<ByteRange>>, SpanRead<P::Bytes>), Error> {
         let archive = |range: &ByteRange| file.archive(&bounds(*range));
         let whole = file.bytes();
         if let Some(ranges) = ranges {
@@ -206,28 +206,30 @@ impl<P: Platform> Inside<P> {
         layer: &Rc<Layer<P::Bytes>>,
         file: &File,
         range: ByteRange,
-        reading: &Reading<P::Bytes>,
-    ) -> Result<Parts<P>, Error> {
+        reading: &SpanRead<P::Bytes>,
+    ) -> Result<StreamParts<P>, Error> {
         let bytes = file.archive(&bounds(range));
         let made = match (&file.segments, reading) {
-            (None, Reading::Held(held, None)) => {
+            (None, SpanRead::Held(held, None)) => {
                 return layer
                     .held(&bytes, held)
-                    .map(|bytes| Ok(Part::Piece(Piece::Held(bytes?))))
+                    .map(|bytes| Ok(StreamPart::Piece(Piece::Held(bytes?))))
                     .collect();
             }
-            (None, Reading::Held(..) | Reading::Passing(_)) => self.archive(layer, bytes, reading),
+            (None, SpanRead::Held(..) | SpanRead::Passing(_)) => {
+                self.archive(layer, bytes, reading)
+            }
             (Some(segments), _) => {
                 weave(self.archive(layer, bytes, reading), segments.clone(), range)
             }
         };
         let made = Made(made.map_ok(Piece::Held).boxed_local());
-        Ok(vec![Part::Piece(Piece::Made(made))])
+        Ok(vec![StreamPart::Piece(Piece::Made(made))])
     }
 }
 
 /// The parts of a reply, in their order.
-type Parts<P> = Vec<Part<<P as Platform>::Body, <P as Platform>::Bytes>>;
+type StreamParts<P> = Vec<StreamPart<<P as Platform>::Body, <P as Platform>::Bytes>>;
 
 pub(super) fn refused(error: tree::Error<Error>) -> Error {
     match error {
@@ -243,7 +245,7 @@ pub(super) fn refused(error: tree::Error<Error>) -> Error {
     }
 }
 
-fn is_directory(found: &Found) -> Error {
+fn is_directory(found: &Resolved) -> Error {
     let path = json::lossy(&found.path);
     let error = format!("{path} is a directory; request {path}/ to list it");
     Error::new(Code::FileUnknown, error).with_status(StatusCode::UNPROCESSABLE_ENTITY)

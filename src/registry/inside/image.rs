@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     layer::tree::{self},
-    ledger::Memory,
+    ledger::MemoryKind,
     name::{Name, Reference},
     platform::Platform,
     registry::{
@@ -30,17 +30,17 @@ pub(in crate::registry) struct ImageOf<'a> {
 
 /// The fields that are read of a manifest of an image, or of an index of images.
 #[derive(Deserialize)]
-struct Document {
+struct ImageManifest {
     #[serde(default)]
-    config: Option<Part>,
+    config: Option<ImageDescriptor>,
     #[serde(default)]
-    layers: Vec<Part>,
+    layers: Vec<ImageDescriptor>,
     #[serde(default)]
-    manifests: Vec<Part>,
+    manifests: Vec<ImageDescriptor>,
 }
 
 #[derive(Deserialize)]
-struct Part {
+struct ImageDescriptor {
     digest: Digest,
     platform: Option<Target>,
 }
@@ -107,7 +107,10 @@ impl<P: Platform> Inside<P> {
         tree::check_path(path).map_err(refused)?;
         let document = self.image(image, trace).await?;
         if document.layers.len() > MAX_LAYERS {
-            let found = format!("an image of {} layers", document.layers.len());
+            let found = format!(
+                "an image of {} layers, at most {MAX_LAYERS} are supported",
+                document.layers.len()
+            );
             return Err(Error::new(Code::ManifestInvalid, found)
                 .with_status(StatusCode::UNPROCESSABLE_ENTITY));
         }
@@ -135,16 +138,22 @@ impl<P: Platform> Inside<P> {
 
     /// The manifest of an image: the requested one, or the one that the requested index lists for
     /// the platform.
-    async fn image(&self, image: &ImageOf<'_>, trace: &Trace<P::Bytes>) -> Result<Document, Error> {
+    async fn image(
+        &self,
+        image: &ImageOf<'_>,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<ImageManifest, Error> {
         let read = async |reference: &Reference| {
             let (digest, content) = self
                 .mirror
                 .read_manifest(image.name, reference, trace)
                 .await?;
             let needed = WEIGHT * content.bytes.len();
-            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, needed);
+            let lease = self
+                .ledger
+                .wait_if_large(&self.host, MemoryKind::Wasm, needed);
             let lease = lease.await?;
-            let document: Document =
+            let document: ImageManifest =
                 serde_json::from_slice(&content.bytes.to_vec()).map_err(|error| {
                     Error::new(Code::ManifestInvalid, format!("{digest}: {error}"))
                         .with_status(StatusCode::UNPROCESSABLE_ENTITY)
@@ -156,7 +165,7 @@ impl<P: Platform> Inside<P> {
             return Ok(document);
         }
         // An entry without a known platform is about an image, and is no image itself.
-        let images: Vec<(&Part, &Target)> = document
+        let images: Vec<(&ImageDescriptor, &Target)> = document
             .manifests
             .iter()
             .filter_map(|part| Some((part, part.platform.as_ref()?)))
@@ -194,7 +203,7 @@ impl<P: Platform> Inside<P> {
     async fn check_diff_ids(
         &self,
         name: &Name,
-        document: &Document,
+        document: &ImageManifest,
         diff_ids: &[Digest],
         trace: &Trace<P::Bytes>,
     ) -> Result<(), Error> {

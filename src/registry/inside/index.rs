@@ -9,9 +9,9 @@ use crate::{
     error::{Code, Error, RETRY_AFTER},
     layer::{
         entry::Entry,
-        index::{self, IndexError, Known as Inner, Refusal},
+        index::{self, IndexError, Refusal, StoredIndex as Inner},
     },
-    ledger::{Lease, Memory},
+    ledger::{Lease, MemoryKind},
     name::Name,
     platform::Platform,
     range::ByteRange,
@@ -21,7 +21,7 @@ use crate::{
     },
     store::{
         Bytes as _, Streams as _, document::Record, key::Key, tiers::Wanted, trace::Trace,
-        warm::Content,
+        warm::TierContent,
     },
 };
 
@@ -89,7 +89,9 @@ impl<P: Platform> Inside<P> {
                 return Ok(None);
             };
             let size = object.meta.size;
-            let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, size);
+            let lease = self
+                .ledger
+                .wait_if_large(&self.host, MemoryKind::Buffer, size);
             match lease.await {
                 Ok(lease) => drop(read.replace(lease)),
                 Err(full) => {
@@ -99,7 +101,7 @@ impl<P: Platform> Inside<P> {
             }
             let bytes = self.host.hold(object.body, size).await?;
             match self.inside(&bytes) {
-                Ok(_) => Ok(Some(Content::untyped(bytes))),
+                Ok(_) => Ok(Some(TierContent::untyped(bytes))),
                 // The pass writes it anew.
                 Err(_) => Ok(None),
             }
@@ -113,7 +115,9 @@ impl<P: Platform> Inside<P> {
             let outside = match read.take() {
                 None if !was_hot => {
                     let size = content.bytes.len();
-                    let lease = self.ledger.wait_if_large(&self.host, Memory::Buffer, size);
+                    let lease = self
+                        .ledger
+                        .wait_if_large(&self.host, MemoryKind::Buffer, size);
                     lease.await?
                 }
                 read => read,
@@ -121,7 +125,9 @@ impl<P: Platform> Inside<P> {
             // Check the memory before parsing, so that waiting requests hold no parsed head.
             let counts = content.bytes.slice(0, index::COUNTS).to_vec();
             let memory = index::memory(&counts, content.bytes.len()).unwrap_or_default();
-            let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, memory);
+            let lease = self
+                .ledger
+                .wait_if_large(&self.host, MemoryKind::Wasm, memory);
             let lease = lease.await?;
             match self.inside(&content.bytes) {
                 Ok(Inner::Index(index)) => {
@@ -193,7 +199,7 @@ impl<P: Platform> Inside<P> {
                 return Ok(None);
             };
             let bytes = self.host.hold(object.body, range_of_pages.length()).await?;
-            Ok(Some(Content::untyped(bytes)))
+            Ok(Some(TierContent::untyped(bytes)))
         };
         let wanted = Wanted::Page(&layer.digest, range.start, range.end);
         match self.tiers.content(wanted, trace, cold).await? {

@@ -5,17 +5,17 @@ use serde_json::Value;
 use crate::{
     digest::Digest,
     platform::Platform,
-    registry::{inside::layer::Progress, pull::Pulled},
+    registry::{inside::layer::PassProgress, pull::Pulled},
 };
 
 /// The result of looking into a layer or an image.
 pub(in crate::registry) enum Inspection<P: Platform> {
     /// The layer must be indexed first.
-    Indexing(Digest, Progress),
+    Indexing(Digest, PassProgress),
     /// The client has the content with this etag.
     Unchanged(String),
     /// A table of contents, or a directory.
-    Listing(Listing),
+    EntryPage(EntryPage),
     /// A file.
     File {
         path: Vec<u8>,
@@ -25,7 +25,7 @@ pub(in crate::registry) enum Inspection<P: Platform> {
 }
 
 /// A page of entries.
-pub(in crate::registry) struct Listing {
+pub(in crate::registry) struct EntryPage {
     /// The page, for the client.
     pub(in crate::registry) body: Value,
     /// The etag, if the page is of one layer and never changes.

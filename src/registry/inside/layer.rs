@@ -6,7 +6,7 @@ use crate::{
     digest::Digest,
     layer::index::{Index, Span},
     ledger::Lease,
-    store::{StoreError, document::Record, warm::Content},
+    store::{StoreError, document::Record, warm::TierContent},
     time::Timestamp,
 };
 
@@ -15,7 +15,7 @@ pub(super) struct Layer<B> {
     pub(super) digest: Digest,
     pub(super) record: Record,
     /// The index, or its head alone.
-    pub(super) content: Rc<Content<B>>,
+    pub(super) content: Rc<TierContent<B>>,
     pub(super) index: Index,
     /// The memory of the content outside of this module, and of the head of the index.
     pub(super) leases: RefCell<Vec<Lease>>,
@@ -46,7 +46,7 @@ impl<B: crate::store::Bytes> Layer<B> {
     ) -> std::vec::IntoIter<Result<B, StoreError>> {
         let part = |at| match read.get(&at) {
             Some(whole) => self.cut(at, whole, bytes),
-            None => Err(self.lacks(&format!("span {at} of it was not read"))),
+            None => Err(self.lacks(&format!("its span {at} was not read"))),
         };
         let parts: Vec<_> = self.index.spans_of(bytes).map(part).collect();
         parts.into_iter()
@@ -68,7 +68,7 @@ impl<B: crate::store::Bytes> Layer<B> {
 }
 
 /// How bytes of a layer's archive are read.
-pub(super) enum Reading<B> {
+pub(super) enum SpanRead<B> {
     /// From these spans, which are in memory under this lease.
     Held(BTreeMap<usize, B>, Option<Rc<Lease>>),
     /// From spans that are fetched while the reply is read, in memory under this lease.
@@ -77,7 +77,7 @@ pub(super) enum Reading<B> {
 
 /// The progress of a pass over a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::registry) struct Progress {
+pub(in crate::registry) struct PassProgress {
     /// The bytes of the layer that were read.
     pub(in crate::registry) read: u64,
     /// The size of the layer.
@@ -89,7 +89,7 @@ pub(in crate::registry) struct Progress {
 /// The result of opening a layer.
 pub(super) enum Opened<B> {
     Layer(Rc<Layer<B>>),
-    Indexing(Progress),
+    Indexing(PassProgress),
 }
 
 /// About the memory of an extent in a blob's record.

@@ -10,14 +10,14 @@ use crate::{
         index::Encoded,
         pass::{PART, Pass, PassError},
     },
-    ledger::{Lease, Ledger, Memory},
-    metrics::{Inflating, Outcome},
+    ledger::{Lease, Ledger, MemoryKind},
+    metrics::{Inflating, PassOutcome},
     platform::Platform,
     range::ByteRange,
     registry::{
         blob::locate,
         body::Body,
-        inside::{Inside, index::gone, layer::Progress},
+        inside::{Inside, index::gone, layer::PassProgress},
     },
     store::{
         Bytes as _, Content as Written, Piece, PutOptions, Reader as _, StoreError, Streams as _,
@@ -25,7 +25,7 @@ use crate::{
         flight::{Boarding, Lead},
         key::Key,
         tiers::Wanted,
-        warm::Content,
+        warm::TierContent,
     },
 };
 
@@ -135,9 +135,9 @@ impl<P: Platform> Inside<P> {
         &self,
         digest: &Digest,
         record: &Record,
-    ) -> Result<Progress, Error> {
+    ) -> Result<PassProgress, Error> {
         let key = Key::indexing(digest).to_string();
-        let later = Progress {
+        let later = PassProgress {
             read: 0,
             size: record.size(),
             is_done: false,
@@ -153,7 +153,7 @@ impl<P: Platform> Inside<P> {
                 lead.land(&progress);
                 Ok(progress)
             }
-            Boarding::Follow(follow) => match follow.wait(&self.host).await {
+            Boarding::Follower(follow) => match follow.wait(&self.host).await {
                 Some(progress) => Ok(progress),
                 None => Err(Error::unavailable(
                     format!("indexing {digest} was interrupted; try again"),
@@ -169,8 +169,8 @@ impl<P: Platform> Inside<P> {
         &self,
         digest: &Digest,
         record: &Record,
-        lead: &Lead<'_, Progress>,
-    ) -> Result<Option<Progress>, Error> {
+        lead: &Lead<'_, PassProgress>,
+    ) -> Result<Option<PassProgress>, Error> {
         let settings = &self.settings.layers;
         let saved_key = Key::indexing(digest);
         let size = record.size();
@@ -193,20 +193,20 @@ impl<P: Platform> Inside<P> {
                 let saved = pass.save_in_pieces();
                 drop(pass);
                 self.put_pieces(&saved_key, saved).await?;
-                self.metrics.passed(Outcome::Paused);
-                return Ok(Some(Progress {
+                self.metrics.passed(PassOutcome::Paused);
+                return Ok(Some(PassProgress {
                     read,
                     size,
                     is_done: false,
                 }));
             }
-            Ok(Some(index)) => (self.keep_pages(digest, index).await?, Outcome::Indexed),
+            Ok(Some(index)) => (self.keep_pages(digest, index).await?, PassOutcome::Indexed),
             Err(Failure::Pass(error)) => {
                 let refusal = error.refusal(&settings.options);
                 self.metrics.refused(&refusal.kind);
                 let fields = [("layer", &*digest.to_string()), ("reason", &refusal.reason)];
                 self.host.log(Level::Info, "layer not indexed", &fields);
-                (refusal.encode(), Outcome::Refused)
+                (refusal.encode(), PassOutcome::Refused)
             }
             Err(Failure::Store(error)) => return Err(error),
         };
@@ -221,12 +221,12 @@ impl<P: Platform> Inside<P> {
             .await?;
         self.metrics.passed(outcome);
         // The waiting requests read it next.
-        let content = Content::untyped(bytes);
+        let content = TierContent::untyped(bytes);
         self.tiers.insert(Wanted::Index(digest), content);
         if was_saved {
             self.store.delete(&[saved_key]).await?;
         }
-        Ok(Some(Progress {
+        Ok(Some(PassProgress {
             read: size,
             size,
             is_done: true,
@@ -248,7 +248,7 @@ impl<P: Platform> Inside<P> {
         let saved_size = object.as_ref().map_or(0, |object| object.meta.size);
         let lease = self
             .ledger
-            .take_for_all(Memory::Wasm, saved_size + AHEAD, self.host.now());
+            .take_for_all(MemoryKind::Wasm, saved_size + AHEAD, self.host.now());
         let Ok(lease) = lease else {
             if let Some(object) = object {
                 self.host.discard(object.body).await;
@@ -295,7 +295,7 @@ impl<P: Platform> Inside<P> {
         digest: &Digest,
         record: &Record,
         resumed: &mut Resumed,
-        lead: &Lead<'_, Progress>,
+        lead: &Lead<'_, PassProgress>,
     ) -> Result<Option<Encoded>, Failure> {
         let (first, _) = resumed.pass.position();
         let rest = record.size().checked_sub(1);
@@ -337,7 +337,7 @@ impl<P: Platform> Inside<P> {
         digest: &Digest,
         piece: &[u8],
         resumed: &mut Resumed,
-        lead: &Lead<'_, Progress>,
+        lead: &Lead<'_, PassProgress>,
     ) -> Result<(), Failure> {
         let Resumed {
             pass, lease, cost, ..

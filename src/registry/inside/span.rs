@@ -18,7 +18,7 @@ use crate::{
     error::{Code, Error},
     host::Clock as _,
     layer::index::{IndexError, Span, SpanStart},
-    ledger::{Lease, Memory},
+    ledger::{Lease, MemoryKind},
     metrics::Inflating,
     platform::Platform,
     range::ByteRange,
@@ -28,12 +28,12 @@ use crate::{
         inside::{
             Inside,
             index::gone,
-            layer::{Layer, Reading},
+            layer::{Layer, SpanRead},
         },
     },
     store::{
-        Bytes as _, StoreError, Streams as _, bucket::Part, key::Key, tiers::Wanted, trace::Trace,
-        warm::Content,
+        Bytes as _, StoreError, Streams as _, bucket::StreamPart, key::Key, tiers::Wanted,
+        trace::Trace, warm::TierContent,
     },
     tier::Tier,
 };
@@ -102,7 +102,7 @@ impl<P: Platform> Inside<P> {
         ranges: &[Range<u64>],
         whole: &Range<u64>,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<Reading<P::Bytes>>, Error> {
+    ) -> Result<Option<SpanRead<P::Bytes>>, Error> {
         let index = &layer.index;
         let length = |at: &usize| index.spans.get(*at).map_or(0, Span::length);
         let wanted: u64 = ranges.iter().map(|bytes| bytes.end - bytes.start).sum();
@@ -130,12 +130,15 @@ impl<P: Platform> Inside<P> {
             }
             // The compressed bytes of one fetch, and the bytes inflated from them.
             let bytes = 2 * FETCHED.max(largest);
-            let lease = self.ledger.wait(&self.host, Memory::Buffer, bytes).await?;
-            return Ok(Some(Reading::Passing(Rc::new(RefCell::new(lease)))));
+            let lease = self
+                .ledger
+                .wait(&self.host, MemoryKind::Buffer, bytes)
+                .await?;
+            return Ok(Some(SpanRead::Passing(Rc::new(RefCell::new(lease)))));
         }
         let lease = self
             .ledger
-            .wait_if_large(&self.host, Memory::Buffer, held)
+            .wait_if_large(&self.host, MemoryKind::Buffer, held)
             .await?;
         let mut found = BTreeMap::new();
         while let Some(first) = spans.pop_first() {
@@ -148,7 +151,7 @@ impl<P: Platform> Inside<P> {
         }
         // A small reply is sent soon, so its lease ends now.
         let lease = lease.filter(|_| wanted > SMALL).map(Rc::new);
-        Ok(Some(Reading::Held(found, lease)))
+        Ok(Some(SpanRead::Held(found, lease)))
     }
 
     /// The bytes of the archive of a layer, in their order.
@@ -156,11 +159,11 @@ impl<P: Platform> Inside<P> {
         self: &Rc<Self>,
         layer: &Rc<Layer<P::Bytes>>,
         bytes: Range<u64>,
-        reading: &Reading<P::Bytes>,
+        reading: &SpanRead<P::Bytes>,
     ) -> LocalBoxStream<'static, Result<P::Bytes, StoreError>> {
         let spans = layer.index.spans_of(&bytes);
         let lease = match reading {
-            Reading::Held(held, lease) => {
+            SpanRead::Held(held, lease) => {
                 let lease = lease.clone();
                 let leased = move |bytes| {
                     let _lease = &lease;
@@ -168,7 +171,7 @@ impl<P: Platform> Inside<P> {
                 };
                 return stream::iter(layer.held(&bytes, held).map(leased)).boxed_local();
             }
-            Reading::Passing(lease) => lease.clone(),
+            SpanRead::Passing(lease) => lease.clone(),
         };
         let sender = self.ledger.sender();
         let (inside, layer) = (self.clone(), layer.clone());
@@ -239,7 +242,7 @@ impl<P: Platform> Inside<P> {
                     _ if taken > MAX_INFLATED => return Err(too_large(digest, taken)),
                     _ => {
                         self.ledger
-                            .wait_if_large(&self.host, Memory::Wasm, taken)
+                            .wait_if_large(&self.host, MemoryKind::Wasm, taken)
                             .await?
                     }
                 };
@@ -264,7 +267,7 @@ impl<P: Platform> Inside<P> {
             };
             found.push(match trace {
                 Some(trace) => {
-                    let cold = async || Ok(Some(Content::untyped(inflate().await?)));
+                    let cold = async || Ok(Some(TierContent::untyped(inflate().await?)));
                     let content = self.tiers.content(wanted(span), trace, cold);
                     let content = content.await?.ok_or_else(|| gone(digest))?;
                     content.bytes.clone()
@@ -303,7 +306,10 @@ impl<P: Platform> Inside<P> {
         }
         let pieces = match first.start {
             SpanStart::Stored(object) => {
-                vec![Part::Object(Key::stored_spans(digest, object), Some(range))]
+                vec![StreamPart::Object(
+                    Key::stored_spans(digest, object),
+                    Some(range),
+                )]
             }
             _ => locate(&layer.record, digest, Some(range)),
         };
@@ -314,7 +320,7 @@ impl<P: Platform> Inside<P> {
             _ if is_passing && range.length() <= FETCHED => None,
             _ => {
                 self.ledger
-                    .wait_if_large(&self.host, Memory::Buffer, range.length())
+                    .wait_if_large(&self.host, MemoryKind::Buffer, range.length())
                     .await?
             }
         };

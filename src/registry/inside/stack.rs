@@ -5,12 +5,12 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use http::StatusCode;
 
 use crate::{
-    budget::{Budget, Limits, Spent},
+    budget::{Budget, LookupLimits, Spent},
     digest::Digest,
     error::{Code, Error, RETRY_AFTER},
     host::Clock as _,
     layer::{entry::Entry, tree},
-    ledger::{Lease, Memory},
+    ledger::{Lease, MemoryKind},
     name::Name,
     platform::Platform,
     registry::inside::{
@@ -36,11 +36,11 @@ pub(super) struct Stack<'a, P: Platform> {
     number: u64,
     /// The layers, as positions in `known`.
     order: Vec<usize>,
-    known: Vec<Known>,
+    known: Vec<LayerDigests>,
 }
 
 /// The digests of a layer, kept for the whole request.
-struct Known {
+struct LayerDigests {
     digest: Digest,
     diff_id: Digest,
 }
@@ -85,7 +85,7 @@ impl<'a, P: Platform> Stack<'a, P> {
     /// Stacks a layer that is new to the stack.
     pub(super) async fn push(&mut self, layer: Rc<Layer<P::Bytes>>) -> Result<(), Error> {
         let number = self.known.len();
-        self.known.push(Known {
+        self.known.push(LayerDigests {
             digest: layer.digest.clone(),
             diff_id: layer.index.diff_id.clone(),
         });
@@ -111,8 +111,8 @@ impl<'a, P: Platform> Stack<'a, P> {
         if let Some(layer) = held {
             return Ok(layer);
         }
-        let gone = |what| Error::unavailable(format!("{what}, try again"), RETRY_AFTER);
-        let Some(Known { digest, .. }) = self.known.get(number) else {
+        let gone = |what| Error::unavailable(format!("{what}; try again"), RETRY_AFTER);
+        let Some(LayerDigests { digest, .. }) = self.known.get(number) else {
             return Err(gone(format!("layer {layer} of the image is not open")));
         };
         match self
@@ -175,7 +175,7 @@ impl<'a, P: Platform> Stack<'a, P> {
             return Ok(());
         }
         let Inside { ledger, host, .. } = self.inside;
-        let lease = ledger.wait(host, Memory::Wasm, LOOKUP as u64).await?;
+        let lease = ledger.wait(host, MemoryKind::Wasm, LOOKUP as u64).await?;
         self.lease.replace(Some(lease));
         Ok(())
     }
@@ -244,6 +244,6 @@ const READ: usize = 8;
 const FREE: usize = 256 << 10;
 /// The most memory of a lookup, without memory that all requests share: directories, cached
 /// answers, and a page.
-const LOOKUP: usize = Limits::REQUEST.held + tree::SEEN + tree::MAX_WEIGHT;
+const LOOKUP: usize = LookupLimits::REQUEST.held + tree::SEEN + tree::MAX_WEIGHT;
 /// The work of opening a layer, in addition to its index.
 const OPEN: usize = 64 << 10;

@@ -6,7 +6,7 @@ use crate::{
     digest::Digest,
     error::{Error, RETRY_AFTER},
     host::Clock as _,
-    ledger::Memory,
+    ledger::MemoryKind,
     manifest::{self, MAX_SIZE},
     name::Name,
     platform::Platform,
@@ -47,7 +47,9 @@ impl<P: Platform> Manifests<P> {
             return Ok(Children::Gone);
         };
         let size = object.meta.size;
-        let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
+        let lease = self
+            .ledger
+            .wait_if_large(&self.host, MemoryKind::Wasm, size);
         let _lease = lease.await?;
         let Some(bytes) = self.host.collect(object.body, MAX_SIZE).await? else {
             return Ok(Children::Unreadable);

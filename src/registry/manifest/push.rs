@@ -9,7 +9,7 @@ use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::{Clock as _, Random as _},
-    ledger::{Lease, Memory},
+    ledger::{Lease, MemoryKind},
     manifest::{MAX_SIZE, Manifest},
     name::{Name, Reference, Tag},
     platform::Platform,
@@ -24,7 +24,7 @@ use crate::{
     },
     store::{
         Streams as _,
-        document::{Origin, Stored, TagTarget, from_json},
+        document::{ManifestOrigin, Stored, TagTarget, from_json},
         key::Key,
         trace::Trace,
     },
@@ -55,7 +55,7 @@ pub(in crate::registry) struct Pushed {
 }
 
 /// A received manifest.
-struct Document {
+struct PushedManifest {
     manifest: Manifest,
     bytes: Vec<u8>,
     digest: Digest,
@@ -80,7 +80,7 @@ fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
         return Ok(());
     }
     let digests: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    let found = format!("{} in repository {name}, push first", digests.join(", "));
+    let found = format!("{} in repository {name}; push it first", digests.join(", "));
     Err(Error::new(Code::ManifestBlobUnknown, found)
         .with_detail(detail!({ "name": name.as_str(), "digests": digests })))
 }
@@ -97,7 +97,7 @@ impl<P: Platform> Manifests<P> {
         trace: &Trace<P::Bytes>,
     ) -> Result<Pushed, Error> {
         let (document, _lease) = self.receive(payload, names.reference).await?;
-        let Document {
+        let PushedManifest {
             manifest,
             bytes,
             digest,
@@ -124,7 +124,7 @@ impl<P: Platform> Manifests<P> {
             name,
             digest: &digest,
             manifest: &manifest,
-            origin: Origin::Push,
+            origin: ManifestOrigin::Push,
             bound,
         };
         self.keep_blobs(new).await?;
@@ -159,7 +159,7 @@ impl<P: Platform> Manifests<P> {
         &self,
         payload: Payload<'_, P::Body>,
         reference: &Reference,
-    ) -> Result<(Document, Option<Lease>), Error> {
+    ) -> Result<(PushedManifest, Option<Lease>), Error> {
         let announced = payload.length()?.unwrap_or(MAX_SIZE);
         let too_large = || {
             let found = format!("larger than {MAX_SIZE} bytes");
@@ -171,7 +171,7 @@ impl<P: Platform> Manifests<P> {
         // The bytes, spare capacity, and the parsed digests.
         let lease = self
             .ledger
-            .wait_if_large(&self.host, Memory::Wasm, WEIGHT * announced);
+            .wait_if_large(&self.host, MemoryKind::Wasm, WEIGHT * announced);
         let mut lease = lease.await?;
         let bytes = match payload.body.take() {
             Some(body) => self.host.collect(body, announced).await?,
@@ -194,7 +194,7 @@ impl<P: Platform> Manifests<P> {
             let found = format!("the manifest received has the digest {digest}, not {expected}");
             return Err(Error::new(Code::DigestInvalid, found));
         }
-        let document = Document {
+        let document = PushedManifest {
             manifest,
             bytes,
             digest,

@@ -10,7 +10,7 @@ use crate::{
     registry::{bound::Bound, manifest::Manifests},
     store::{
         self, Condition, Meta, PutOptions,
-        document::{Origin, Referrer, Stored, TagTarget, from_json, to_json},
+        document::{ManifestOrigin, Referrer, Stored, TagTarget, from_json, to_json},
         key::Key,
         tiers::Wanted,
     },
@@ -25,7 +25,7 @@ pub(in crate::registry) struct NewManifest<'a> {
     pub(in crate::registry) name: &'a Name,
     pub(in crate::registry) digest: &'a Digest,
     pub(in crate::registry) manifest: &'a Manifest,
-    pub(in crate::registry) origin: Origin,
+    pub(in crate::registry) origin: ManifestOrigin,
     pub(in crate::registry) bound: Bound,
 }
 

@@ -13,25 +13,25 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::Clock as _,
-    ledger::Memory,
+    ledger::MemoryKind,
     manifest::MAX_SIZE,
     name::Name,
     platform::Platform,
     range::ByteRange,
     registry::{
-        blob::{Source as Stored, locate},
+        blob::{BlobSource as Stored, locate},
         body::Body,
         failure::log_failure,
         mirror::{
             Mirror,
             client::Question,
             error::UpstreamError,
-            fill::{FIRST_LOOK, LAST_LOOK, Next, Part, Reader},
+            fill::{FIRST_LOOK, FillBytes, FillReader, LAST_LOOK, Role},
         },
         pull::{Pull, Pulled, Selected},
     },
     store::{
-        Bytes as _, Made, Piece, StoreError, Streams as _, key::Key, tiers::Known, trace::Trace,
+        Bytes as _, Made, Piece, StoreError, Streams as _, key::Key, tiers::KnownLink, trace::Trace,
     },
     tier::{Kind, Tier},
     upstream::{Mirrored, Ranges},
@@ -78,7 +78,7 @@ impl<P: Platform> Mirror<P> {
         name: &Name,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Option<Rc<Known>>, Error> {
+    ) -> Result<Option<Rc<KnownLink>>, Error> {
         match (
             self.blobs.known(name, digest, trace).await?,
             self.settings.upstreams.mirrored(name),
@@ -102,7 +102,9 @@ impl<P: Platform> Mirror<P> {
             return Ok(None);
         }
         let size = known.record.size();
-        let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, size);
+        let lease = self
+            .ledger
+            .wait_if_large(&self.host, MemoryKind::Wasm, size);
         let _lease = lease.await?;
         let own = Trace::default();
         let bytes = match self.blobs.source(digest, &known, &own).await? {
@@ -160,7 +162,7 @@ impl<P: Platform> Mirror<P> {
         let start = self.host.now();
         let key = Key::link(digest, &mirrored.name).to_string();
         let reader = match self.fills.join(&key, start) {
-            Part::Leads(reader) => {
+            Role::Leads(reader) => {
                 match self.begin_fill(mirrored, digest, &key, &reader.fill).await {
                     Ok(Some(work)) => trace.after.work(work),
                     Ok(None) => {}
@@ -168,7 +170,7 @@ impl<P: Platform> Mirror<P> {
                 }
                 reader
             }
-            Part::Follows(reader) => {
+            Role::Follows(reader) => {
                 self.metrics.joined(Kind::Blob);
                 reader
             }
@@ -243,7 +245,7 @@ impl<P: Platform> Mirror<P> {
     }
 
     /// A blob that is being filled, as pieces of a reply.
-    fn read_fill(&self, reader: Reader<P::Bytes>, size: u64) -> Made<P::Body, P::Bytes> {
+    fn read_fill(&self, reader: FillReader<P::Bytes>, size: u64) -> Made<P::Body, P::Bytes> {
         let (host, store) = (self.host.clone(), self.store.clone());
         let pieces = stream::try_unfold((reader, 0), move |(reader, at)| {
             let (host, store) = (host.clone(), store.clone());
@@ -254,18 +256,18 @@ impl<P: Platform> Mirror<P> {
                 let mut pause = FIRST_LOOK;
                 loop {
                     match reader.fill.next(at, reader.keeps_pace, host.now()) {
-                        Next::Held(bytes) => {
+                        FillBytes::Held(bytes) => {
                             let end = at + bytes.len();
                             return Ok(Some((Piece::Held(bytes), (reader, end))));
                         }
-                        Next::Stored(key, range, end) => {
+                        FillBytes::Stored(key, range, end) => {
                             return Ok(Some((store.piece(&key, range), (reader, end))));
                         }
-                        Next::Nothing => {
+                        FillBytes::Nothing => {
                             host.sleep(pause).await;
                             pause = (pause * 2).min(LAST_LOOK);
                         }
-                        Next::Lost(error) => {
+                        FillBytes::Lost(error) => {
                             return Err(StoreError::Failed(error.to_string()));
                         }
                     }
@@ -285,7 +287,7 @@ impl<P: Platform> Mirror<P> {
         Box::pin(async move {
             let key = Key::link(&digest, &mirrored.name).to_string();
             let fills = &mirror.fills;
-            if let Part::Leads(reader) = fills.join(&key, mirror.host.now()) {
+            if let Role::Leads(reader) = fills.join(&key, mirror.host.now()) {
                 // The reader stands in for a client: a fill without readers is given up.
                 let begun = mirror.begin_fill(&mirrored, &digest, &key, &reader.fill);
                 if let Ok(Some(work)) = begun.await {
@@ -301,7 +303,7 @@ impl<P: Platform> Mirror<P> {
         mirrored: &Mirrored,
         digest: &Digest,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Rc<Known>, Error> {
+    ) -> Result<Rc<KnownLink>, Error> {
         let own = Trace::default();
         if let Some(pulled) = self.forward(mirrored, digest, &own).await? {
             let body = match pulled.body {

@@ -217,7 +217,7 @@ impl<P: Platform> Client<P> {
         let spent = self.spent.borrow();
         let until = spent.get(upstream.name()).filter(|_| is_pull)?;
         let left = until.since(self.host.now());
-        let said = "it has no pulls left for now".to_owned();
+        let said = "its pull limit is used up for now".to_owned();
         (!left.is_zero()).then_some(UpstreamError::Limited(left, said))
     }
 
@@ -353,5 +353,5 @@ fn resolve(url: &str, location: &str) -> Option<String> {
 fn host_of(address: &str) -> String {
     let uri: Option<Uri> = address.parse().ok();
     let host = uri.as_ref().and_then(|uri| uri.host());
-    host.unwrap_or("an address that is none").to_owned()
+    host.unwrap_or("an invalid address").to_owned()
 }

@@ -16,8 +16,8 @@ use crate::{
     platform::{HasherOf, Platform, ReaderOf},
     registry::{
         grant::Look,
-        mirror::{Mirror, error::UpstreamError, fill::Fill, resume::Begun},
-        upload::{close::Sealed, delivery::Delivery},
+        mirror::{Mirror, error::UpstreamError, fill::Fill, resume::BegunFill},
+        upload::{close::SealedUpload, delivery::Delivery},
     },
     store::{
         Bytes as _, Content, HELD, Hasher as _, PutOptions, Reader as _, StoreError, Streams,
@@ -28,11 +28,11 @@ use crate::{
 };
 
 /// A blob of an upstream that is about to be stored.
-pub(super) struct Source<P: Platform> {
+pub(super) struct UpstreamBlob<P: Platform> {
     /// Reads what comes after the stored part.
     pub(super) reader: ReaderOf<P>,
     pub(super) size: u64,
-    pub(super) begun: Begun,
+    pub(super) begun: BegunFill,
 }
 
 /// The first chunk is small, so that a client has bytes soon. Chunks grow while they come quickly,
@@ -62,12 +62,12 @@ impl<P: Platform> Mirror<P> {
     /// Downloads a blob from an upstream into the store, and publishes its progress.
     pub(super) async fn fill(
         &self,
-        source: Source<P>,
+        source: UpstreamBlob<P>,
         mirrored: &Mirrored,
         digest: &Digest,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), UpstreamError> {
-        let Source {
+        let UpstreamBlob {
             reader,
             size,
             mut begun,
@@ -93,7 +93,7 @@ impl<P: Platform> Mirror<P> {
         match received {
             Ok(()) => {
                 let session = begun.session(name);
-                let sealed = Sealed {
+                let sealed = SealedUpload {
                     number: 1,
                     extents: begun.extents.clone(),
                     by: Delivery::Fill,
@@ -144,7 +144,7 @@ impl<P: Platform> Mirror<P> {
                 return self.uploads.fill_whole(None, 0, name, digest, &seen).await;
             }
             Ok(()) => {
-                let sealed = Sealed {
+                let sealed = SealedUpload {
                     number: 1,
                     extents: begun.extents.clone(),
                     by: Delivery::Fill,
@@ -167,7 +167,7 @@ impl<P: Platform> Mirror<P> {
         reader: &mut ReaderOf<P>,
         most: u64,
         (name, digest): (&Name, &Digest),
-        begun: &mut Begun,
+        begun: &mut BegunFill,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), Error> {
         let mut hasher = self.host.hasher(digest.algorithm())?;
@@ -220,7 +220,7 @@ impl<P: Platform> Mirror<P> {
     async fn receive_fill(
         &self,
         download: &mut Download<'_, P>,
-        begun: &mut Begun,
+        begun: &mut BegunFill,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), UpstreamError> {
         let bound = begun.bound;
@@ -238,7 +238,7 @@ impl<P: Platform> Mirror<P> {
             while download.offset < download.size {
                 let offset = download.offset;
                 if !fill.is_wanted(offset) {
-                    let found = "nobody waits for it any more".to_owned();
+                    let found = "no client waits for it any more".to_owned();
                     return Err(UpstreamError::Failed(found));
                 }
                 let asked = self.host.now();
@@ -283,7 +283,7 @@ impl<P: Platform> Download<'_, P> {
     /// Hashes the part of the blob that is stored.
     async fn hash_begun(
         &mut self,
-        begun: &Begun,
+        begun: &BegunFill,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), UpstreamError> {
         let hasher = self.mirror.host.hasher(self.digest.algorithm());
@@ -312,8 +312,8 @@ impl<P: Platform> Download<'_, P> {
         self.offset += chunk.len();
         if self.offset == self.size {
             let hasher = self.hasher.take();
-            let hasher =
-                hasher.ok_or_else(|| UpstreamError::Wrong("it has two ends".to_owned()))?;
+            let hasher = hasher
+                .ok_or_else(|| UpstreamError::Wrong("its hash was finished twice".to_owned()))?;
             let found = hasher.finish().await.map_err(UpstreamError::from)?;
             if found != *self.digest {
                 let digest = self.digest;

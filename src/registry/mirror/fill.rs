@@ -27,10 +27,10 @@ impl<B> Default for Fills<B> {
 
 /// The progress of a blob that is being filled.
 #[derive(Debug)]
-pub(super) struct Fill<B>(pub(super) RefCell<Progress<B>>);
+pub(super) struct Fill<B>(pub(super) RefCell<FillState<B>>);
 
 #[derive(Debug)]
-pub(super) struct Progress<B> {
+pub(super) struct FillState<B> {
     /// The size of the blob; unknown until the upstream answers.
     pub(in crate::registry) size: Option<u64>,
     /// Chunks that are not stored yet, with their offsets.
@@ -48,15 +48,15 @@ pub(super) struct Progress<B> {
 }
 
 /// The part that a request has in a fill.
-pub(super) enum Part<B> {
+pub(super) enum Role<B> {
     /// It fetches from the upstream.
-    Leads(Reader<B>),
+    Leads(FillReader<B>),
     /// It reads another request's fill.
-    Follows(Reader<B>),
+    Follows(FillReader<B>),
 }
 
 /// The bytes at an offset of a blob.
-pub(super) enum Next<B> {
+pub(super) enum FillBytes<B> {
     Held(B),
     Stored(Key, Option<ByteRange>, u64),
     Nothing,
@@ -75,15 +75,15 @@ pub(super) const LAST_LOOK: Duration = Duration::from_millis(20);
 
 impl<B: crate::store::Bytes> Fills<B> {
     /// Joins the fill of a blob, or begins one.
-    pub(super) fn join(&self, key: &str, now: Timestamp) -> Part<B> {
+    pub(super) fn join(&self, key: &str, now: Timestamp) -> Role<B> {
         let mut fills = self.0.borrow_mut();
         if let Some(fill) = fills.get(key).filter(|fill| fill.is_alive(now)) {
-            return Part::Follows(Reader::of(fill, false));
+            return Role::Follows(FillReader::of(fill, false));
         }
         // The platform runs no destructors for a cancelled request: the next fill removes fills of
         // such requests.
         fills.retain(|_, fill| fill.is_alive(now));
-        let fill = Rc::new(Fill(RefCell::new(Progress {
+        let fill = Rc::new(Fill(RefCell::new(FillState {
             size: None,
             chunks: Vec::new(),
             stored: Vec::new(),
@@ -94,7 +94,7 @@ impl<B: crate::store::Bytes> Fills<B> {
             is_given_up: false,
         })));
         fills.insert(key.to_owned(), fill.clone());
-        Part::Leads(Reader::of(&fill, true))
+        Role::Leads(FillReader::of(&fill, true))
     }
 
     /// Publishes the outcome of a fill to its readers, and removes the fill:
@@ -186,11 +186,11 @@ impl<B: crate::store::Bytes> Fill<B> {
         self.0.borrow_mut().is_under_way = true;
     }
 
-    pub(super) fn next(&self, at: u64, keeps_pace: bool, now: Timestamp) -> Next<B> {
+    pub(super) fn next(&self, at: u64, keeps_pace: bool, now: Timestamp) -> FillBytes<B> {
         let mut progress = self.0.borrow_mut();
         progress.is_under_way |= at > 0;
         if let Some(Err(error)) = &progress.outcome {
-            return Next::Lost(error.clone());
+            return FillBytes::Lost(error.clone());
         }
         let stored = progress.stored.partition_point(|(offset, _)| *offset <= at);
         if let Some((offset, extent)) = stored
@@ -199,27 +199,27 @@ impl<B: crate::store::Bytes> Fill<B> {
             && at < offset + extent.size
         {
             let range = ByteRange::new(at - offset, extent.size - 1).filter(|_| at > *offset);
-            return Next::Stored(Key::extent(&extent.key), range, offset + extent.size);
+            return FillBytes::Stored(Key::extent(&extent.key), range, offset + extent.size);
         }
         let has = |(offset, chunk): &&(u64, B)| (*offset..offset + chunk.len()).contains(&at);
         match progress.chunks.iter().find(has).filter(|_| keeps_pace) {
-            Some((offset, chunk)) => Next::Held(chunk.slice(at - offset, chunk.len())),
+            Some((offset, chunk)) => FillBytes::Held(chunk.slice(at - offset, chunk.len())),
             None if progress.outcome.is_none() && now.since(progress.moved) >= PATIENCE => {
-                Next::Lost(UpstreamError::Late)
+                FillBytes::Lost(UpstreamError::Late)
             }
-            None => Next::Nothing,
+            None => FillBytes::Nothing,
         }
     }
 }
 
 /// A reader of a fill, counted while it lives.
-pub(in crate::registry) struct Reader<B> {
+pub(in crate::registry) struct FillReader<B> {
     pub(super) fill: Rc<Fill<B>>,
     /// Whether it gets chunks from memory before they are stored.
     pub(super) keeps_pace: bool,
 }
 
-impl<B> Reader<B> {
+impl<B> FillReader<B> {
     fn of(fill: &Rc<Fill<B>>, keeps_pace: bool) -> Self {
         fill.0.borrow_mut().readers += 1;
         Self {
@@ -229,7 +229,7 @@ impl<B> Reader<B> {
     }
 }
 
-impl<B> Drop for Reader<B> {
+impl<B> Drop for FillReader<B> {
     fn drop(&mut self) {
         self.fill.0.borrow_mut().readers -= 1;
     }
@@ -245,26 +245,26 @@ mod tests {
 
     /// A client that comes while a fill is being given up begins another fill.
     #[test]
-    fn that_are_given_up_take_no_readers() {
+    fn abandoned_fills_take_no_readers() {
         let fills = Fills::<MemoryBytes>::default();
         let now = Timestamp(1_800_000_000_000);
-        let Part::Leads(reader) = fills.join("blob", now) else {
+        let Role::Leads(reader) = fills.join("blob", now) else {
             panic!("nobody fills it");
         };
         let fill = reader.fill.clone();
         fill.0.borrow_mut().size = Some(10);
         assert!(fill.is_wanted(1), "it has a reader");
-        assert!(matches!(fills.join("blob", now), Part::Follows(_)));
+        assert!(matches!(fills.join("blob", now), Role::Follows(_)));
         drop(reader);
         assert!(fill.is_wanted(5), "half of it is there");
-        assert!(matches!(fills.join("blob", now), Part::Follows(_)));
+        assert!(matches!(fills.join("blob", now), Role::Follows(_)));
         assert!(!fill.is_wanted(4));
-        assert!(matches!(fills.join("blob", now), Part::Leads(_)));
+        assert!(matches!(fills.join("blob", now), Role::Leads(_)));
     }
 
     /// A fill of a cancelled request holds its chunks until the next fill of any blob.
     #[test]
-    fn of_cancelled_requests_are_forgotten() {
+    fn fills_of_cancelled_requests_are_forgotten() {
         let fills = Fills::<MemoryBytes>::default();
         let begin = |number: u64| {
             let now = Timestamp(1_800_000_000_000) + Duration::from_secs(number);

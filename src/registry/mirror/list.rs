@@ -18,7 +18,7 @@ use crate::{
     platform::Platform,
     registry::{
         headers::{OCI_FILTERS_APPLIED, text},
-        list::{Page, WantedReferrers, without_namespace},
+        list::{ListPage, WantedReferrers, without_namespace},
         mirror::{
             Mirror,
             error::UpstreamError,
@@ -42,7 +42,7 @@ impl<P: Platform> Mirror<P> {
         limit: Option<u64>,
         last: Option<&Tag>,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Rc<Page<String>>, Error> {
+    ) -> Result<Rc<ListPage<String>>, Error> {
         let start = self.host.now();
         let path = path("/tags/list", query);
         let key = format!("{} {path}", mirrored.name);
@@ -74,7 +74,7 @@ impl<P: Platform> Mirror<P> {
         query: &str,
         wanted: &WantedReferrers<'_>,
         trace: &Trace<P::Bytes>,
-    ) -> Result<Page<Referrer>, Error> {
+    ) -> Result<ListPage<Referrer>, Error> {
         let start = self.host.now();
         let path = path(&format!("/referrers/{}", wanted.subject), query);
         let key = format!("{} {path}", mirrored.name);
@@ -83,7 +83,7 @@ impl<P: Platform> Mirror<P> {
                 .await
         };
         let asked = self.pages.referrers.share(&key, &self.host, ask);
-        let all = |entries: Vec<Referrer>| Page {
+        let all = |entries: Vec<Referrer>| ListPage {
             entries,
             next: None,
             lease: None,
@@ -93,7 +93,7 @@ impl<P: Platform> Mirror<P> {
                 trace.step("referrers", Tier::Upstream, self.host.now().since(start));
                 let has = |referrer: &&Referrer| answered.is_filtered || wanted.has(referrer);
                 let referrers = answered.page.entries.iter().filter(has).cloned();
-                return Ok(Page {
+                return Ok(ListPage {
                     next: answered.page.next.clone(),
                     ..all(referrers.collect())
                 });
@@ -137,7 +137,7 @@ impl<P: Platform> Mirror<P> {
         };
         let asked = path.split_once('?').map(|(_, query)| query);
         let applied = text(&headers, OCI_FILTERS_APPLIED).unwrap_or_default();
-        let page = Page {
+        let page = ListPage {
             entries: read(&bytes).map_err(wrong)?,
             // A next page that is this page again would never end.
             next: next_query(&headers).filter(|next| asked != Some(next)),

@@ -8,7 +8,7 @@ use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::Clock as _,
-    ledger::{Full, Lease, Memory},
+    ledger::{Full, Lease, MemoryKind},
     manifest::{self, DOCKER_LIST, DOCKER_MANIFEST, MAX_SIZE, Manifest, OCI_INDEX, OCI_MANIFEST},
     name::Reference,
     platform::Platform,
@@ -20,11 +20,11 @@ use crate::{
     store::{
         self, Bytes as _, Condition, PutOptions, Streams as _,
         after::{Learnt, Sighted},
-        document::{Origin, TagTarget, to_json},
+        document::{ManifestOrigin, TagTarget, to_json},
         key::Key,
         tiers::Wanted,
         trace::Trace,
-        warm::Content,
+        warm::TierContent,
     },
     tier::Tier,
     upstream::Mirrored,
@@ -49,7 +49,7 @@ impl<P: Platform> Mirror<P> {
         mirrored: &Mirrored,
         reference: &Reference,
         trace: &Trace<P::Bytes>,
-    ) -> Result<(Digest, Rc<Content<P::Bytes>>), Error> {
+    ) -> Result<(Digest, Rc<TierContent<P::Bytes>>), Error> {
         let tagged = match reference {
             Reference::Digest(digest) => Tagged {
                 digest: digest.clone(),
@@ -104,7 +104,10 @@ impl<P: Platform> Mirror<P> {
         let what = path.split('?').next().unwrap_or_default();
         let wrong = |found: String| UpstreamError::Wrong(format!("{what}: {found}"));
         let full = |full: Full| UpstreamError::Store(full.to_string());
-        let leased = |bytes| self.ledger.wait_if_large(&self.host, Memory::Wasm, bytes);
+        let leased = |bytes| {
+            self.ledger
+                .wait_if_large(&self.host, MemoryKind::Wasm, bytes)
+        };
         let (bytes, lease) = match (reply.status, reply.body) {
             (StatusCode::OK, Some(body)) => {
                 let length = length(&reply.headers).unwrap_or(most).min(most);
@@ -139,7 +142,7 @@ impl<P: Platform> Mirror<P> {
         mirrored: &Mirrored,
         reference: &str,
         expected: Option<&Digest>,
-    ) -> Result<(Digest, Rc<Content<P::Bytes>>), UpstreamError> {
+    ) -> Result<(Digest, Rc<TierContent<P::Bytes>>), UpstreamError> {
         let path = format!("/manifests/{reference}");
         let (headers, bytes, _lease) = self
             .fetch_document(mirrored, &path, accepting_manifests(), MAX_SIZE)
@@ -161,7 +164,7 @@ impl<P: Platform> Mirror<P> {
         // The upstream's Content-Type is ignored: the media type is derived from the bytes, as for
         // every other manifest.
         let media_type = manifest::media_type(&bytes).map_err(|error| wrong(error.to_string()))?;
-        let content = Content {
+        let content = TierContent {
             media_type,
             bytes: P::Bytes::copy_from(&bytes),
         };
@@ -183,7 +186,9 @@ impl<P: Platform> Mirror<P> {
         let content = match content {
             Some(content) => {
                 let needed = WEIGHT * content.bytes.len();
-                let lease = self.ledger.wait_if_large(&self.host, Memory::Wasm, needed);
+                let lease = self
+                    .ledger
+                    .wait_if_large(&self.host, MemoryKind::Wasm, needed);
                 let _lease = lease.await?;
                 let bytes = content.bytes.to_vec();
                 let parsed = Manifest::read(&bytes);
@@ -194,7 +199,7 @@ impl<P: Platform> Mirror<P> {
                     name: &name,
                     digest: &digest,
                     manifest: &manifest,
-                    origin: Origin::Upstream,
+                    origin: ManifestOrigin::Upstream,
                     bound: self.grants.bound(),
                 };
                 self.manifests.keep_blobs(new).await?;

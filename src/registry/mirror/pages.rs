@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::{
-    registry::{list::Page, mirror::error::UpstreamError},
+    registry::{list::ListPage, mirror::error::UpstreamError},
     store::{document::Referrer, flight::Flights},
 };
 
@@ -19,7 +19,7 @@ pub(super) type Asked<T> = Result<Rc<Answered<T>>, UpstreamError>;
 /// A page as the upstream sent it.
 #[derive(Debug)]
 pub(super) struct Answered<T> {
-    pub(super) page: Rc<Page<T>>,
+    pub(super) page: Rc<ListPage<T>>,
     /// Whether the upstream has applied the filter by artifact type.
     pub(super) is_filtered: bool,
 }

@@ -26,14 +26,14 @@ use crate::{
 /// A fill is interrupted if the upstream fails, if it has no reader,
 /// or if the platform ends its request.
 /// The next request for the blob resumes it.
-pub(super) struct Begun {
+pub(super) struct BegunFill {
     pub(super) id: UploadId,
     pub(super) bound: Bound,
     /// The extents from the start, without a gap.
     pub(super) extents: Vec<Extent>,
 }
 
-impl Begun {
+impl BegunFill {
     /// The upload of the fill, in a repository.
     pub(super) const fn session<'a>(&self, name: &'a Name) -> Session<'a> {
         Session {
@@ -75,8 +75,8 @@ fn longest(mut extents: Vec<(u64, Extent)>) -> Vec<Extent> {
 
 impl<P: Platform> Mirror<P> {
     /// A new fill.
-    pub(super) fn begin_anew(&self) -> Begun {
-        Begun {
+    pub(super) fn begin_anew(&self) -> BegunFill {
+        BegunFill {
             id: UploadId::new(self.host.random()),
             bound: self.grants.bound(),
             extents: Vec::new(),
@@ -85,7 +85,11 @@ impl<P: Platform> Mirror<P> {
 
     /// The open fill of a blob, if there is one.
     /// It may be under way in another isolate: of two isolates that resume it, one closes it.
-    pub(super) async fn begun(&self, name: &Name, digest: &Digest) -> Result<Option<Begun>, Error> {
+    pub(super) async fn begun(
+        &self,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Option<BegunFill>, Error> {
         let mut begun = self.begin_anew();
         let Some((_, hint)) = self
             .store
@@ -134,8 +138,8 @@ impl<P: Platform> Mirror<P> {
     }
 
     /// Deletes the extents of a fill, after its upload is ended so that nothing resumes it.
-    pub(super) async fn drop_fill(&self, name: &Name, digest: &Digest, begun: Begun) {
-        let Begun { id, extents, .. } = begun;
+    pub(super) async fn drop_fill(&self, name: &Name, digest: &Digest, begun: BegunFill) {
+        let BegunFill { id, extents, .. } = begun;
         if !extents.is_empty()
             && matches!(
                 self.uploads.write_step(name, id, 1, &Step::Dead).await,
@@ -170,7 +174,7 @@ impl<P: Platform> Mirror<P> {
     pub(super) async fn hash_begun(
         &self,
         hasher: &mut HasherOf<P>,
-        begun: &Begun,
+        begun: &BegunFill,
         fill: &Fill<P::Bytes>,
     ) -> Result<(), StoreError> {
         for extent in &begun.extents {

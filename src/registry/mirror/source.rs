@@ -14,8 +14,8 @@ use crate::{
         grant::Look,
         headers::{text, value},
         mirror::{
-            Mirror, client::Question, download::Source, error::UpstreamError, fill::Fill,
-            resume::Begun,
+            Mirror, client::Question, download::UpstreamBlob, error::UpstreamError, fill::Fill,
+            resume::BegunFill,
         },
         upload::delivery::Delivery,
     },
@@ -41,7 +41,7 @@ const SMALL: u64 = 1024 * 1024;
 /// The reply of an upstream to a request for the rest of a blob.
 enum Rest<P: Platform> {
     /// The rest.
-    Source(Source<P>),
+    UpstreamBlob(UpstreamBlob<P>),
     /// The whole blob.
     All(Reply<P::Body>),
     /// Nothing that can be used.
@@ -90,7 +90,7 @@ impl<P: Platform> Mirror<P> {
         mirrored: &Mirrored,
         digest: &Digest,
         fill: &Fill<P::Bytes>,
-    ) -> Result<Option<Source<P>>, UpstreamError> {
+    ) -> Result<Option<UpstreamBlob<P>>, UpstreamError> {
         let name = &mirrored.name;
         let failed = |error: Error| UpstreamError::Store(error.message());
         let (seen, begun) = join(self.grants.look(digest), self.begun(name, digest)).await;
@@ -110,7 +110,7 @@ impl<P: Platform> Mirror<P> {
         let begun = begun.filter(|begun| begun.offset() > 0);
         let reply = match begun {
             Some(begun) => match self.continue_source(mirrored, digest, begun).await? {
-                Rest::Source(source) => return Ok(Some(source)),
+                Rest::UpstreamBlob(source) => return Ok(Some(source)),
                 Rest::All(reply) => Some(reply),
                 Rest::Refused => None,
             },
@@ -129,14 +129,14 @@ impl<P: Platform> Mirror<P> {
         &self,
         mirrored: &Mirrored,
         digest: &Digest,
-        begun: Begun,
+        begun: BegunFill,
     ) -> Result<Rest<P>, UpstreamError> {
         let offset = begun.offset();
         match self.ask_for_blob(mirrored, digest, Some(offset)).await {
             Ok(reply) if reply.status == StatusCode::OK => Ok(Rest::All(reply)),
             Ok(reply) => match self.read_rest(reply, offset).await? {
                 Some((reader, size)) if size <= mirrored.upstream.most_bytes => {
-                    Ok(Rest::Source(Source {
+                    Ok(Rest::UpstreamBlob(UpstreamBlob {
                         reader,
                         size,
                         begun,
@@ -162,7 +162,7 @@ impl<P: Platform> Mirror<P> {
         reply: Reply<P::Body>,
         seen: &Look,
         fill: &Fill<P::Bytes>,
-    ) -> Result<Option<Source<P>>, UpstreamError> {
+    ) -> Result<Option<UpstreamBlob<P>>, UpstreamError> {
         let (name, most) = (&mirrored.name, mirrored.upstream.most_bytes);
         let wrong = |found: String| UpstreamError::Wrong(format!("blob {digest}: {found}"));
         let length = length(&reply.headers);
@@ -185,7 +185,7 @@ impl<P: Platform> Mirror<P> {
                 let reader = self.host.read(body);
                 let reader = reader.map_err(|error| UpstreamError::Failed(error.to_string()))?;
                 let begun = self.begin_anew();
-                Ok(Some(Source {
+                Ok(Some(UpstreamBlob {
                     reader,
                     size,
                     begun,

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use crate::{
     digest::Digest,
     registry::mirror::error::UpstreamError,
-    store::{flight::Flights, key::Key, warm::Content},
+    store::{flight::Flights, key::Key, warm::TierContent},
     time::Timestamp,
 };
 
@@ -68,7 +68,7 @@ pub(super) struct Learning {
 #[derive(Debug)]
 pub(super) struct Tagged<B> {
     pub(super) digest: Digest,
-    pub(super) content: Option<Rc<Content<B>>>,
+    pub(super) content: Option<Rc<TierContent<B>>>,
 }
 
 impl<B> Clone for Tagged<B> {

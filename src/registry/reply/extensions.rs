@@ -5,8 +5,9 @@ use serde_json::json;
 
 use crate::registry::{body::Body, reply::respond_with_json};
 
-/// The supported extensions, in the specification's form (`extensions/_oci.md`).
-pub(in crate::registry) fn extensions<S, Y>() -> Response<Body<S, Y>> {
+/// The supported extensions, in the specification's form (`extensions/_oci.md`). `origin` is that
+/// of the registry, where the page's files have the documentation.
+pub(in crate::registry) fn extensions<S, Y>(origin: &str) -> Response<Body<S, Y>> {
     let body = json!({ "extensions": [
         {
             "name": "_oci",
@@ -16,8 +17,8 @@ pub(in crate::registry) fn extensions<S, Y>() -> Response<Body<S, Y>> {
         },
         {
             "name": "_strata",
-            "description": "looks into layers and images: tables of contents, files and directories; invalidates what is mirrored; sweeps and scrubs; lists the holders of a blob and doubtful rights",
-            "url": concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/extension.md"),
+            "description": "tables of contents, files and directories of layers and images; invalidation of mirrored repositories; the sweep and the scrub; the holders of a blob, and doubtful rights",
+            "url": format!("{origin}/extension.md"),
             "endpoints": [
                 "/v2/{name}/_strata/layers/{digest}",
                 "/v2/{name}/_strata/layers/{digest}/files/{path}",

@@ -14,8 +14,8 @@ use crate::{
         headers::value,
         inside::{
             image::ImageOf,
-            inspection::{Inspection, Listing},
-            layer::Progress,
+            inspection::{EntryPage, Inspection},
+            layer::PassProgress,
             media_type::{BYTES, file_name, media_type},
         },
         reply::{
@@ -88,7 +88,7 @@ fn inspected<P: Platform>(
             headers.insert(header::CACHE_CONTROL, cache);
             response
         }
-        Inspection::Listing(Listing { body, etag, next }) => {
+        Inspection::EntryPage(EntryPage { body, etag, next }) => {
             let mut response = respond_with_json(StatusCode::OK, body.to_string());
             let headers = response.headers_mut();
             if let Some(etag) = etag {
@@ -112,11 +112,8 @@ fn inspected<P: Platform>(
 }
 
 /// 202, while a layer is being indexed.
-fn indexing<S, Y>(digest: &Digest, progress: Progress) -> Response<Body<S, Y>> {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "it is shown, and not reckoned with"
-    )]
+fn indexing<S, Y>(digest: &Digest, progress: PassProgress) -> Response<Body<S, Y>> {
+    #[expect(clippy::cast_precision_loss, reason = "it is only displayed")]
     let fraction = progress.read as f64 / progress.size.max(1) as f64;
     let body = json!({
         "digest": digest.to_string(),

@@ -12,7 +12,7 @@ use crate::{
     registry::{
         body::Body,
         headers::OCI_FILTERS_APPLIED,
-        list::{Catalogue, Page, WantedReferrers},
+        list::{Catalogue, ListPage, WantedReferrers},
         reply::{link_next, respond_with_json},
     },
     route,
@@ -60,7 +60,7 @@ pub(in crate::registry) fn repositories<S, Y>(catalogue: Catalogue) -> Response<
 /// Tags.
 pub(in crate::registry) fn tags<S, Y>(
     called: Called<'_>,
-    page: &Page<String>,
+    page: &ListPage<String>,
 ) -> Response<Body<S, Y>> {
     let body = json!({ "name": called.name.as_str(), "tags": page.entries });
     let mut response = respond_with_json(StatusCode::OK, body.to_string());
@@ -74,7 +74,7 @@ pub(in crate::registry) fn tags<S, Y>(
 pub(in crate::registry) fn referrers<S, Y>(
     called: Called<'_>,
     wanted: &WantedReferrers<'_>,
-    page: &Page<Referrer>,
+    page: &ListPage<Referrer>,
 ) -> Result<Response<Body<S, Y>>, Error> {
     let body = ReferrersList {
         schema_version: 2,

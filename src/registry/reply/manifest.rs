@@ -16,7 +16,7 @@ use crate::{
             respond_with_pulled,
         },
     },
-    store::{Bytes as _, warm::Content},
+    store::{Bytes as _, warm::TierContent},
 };
 
 /// Confirms that the registry lists a manifest among the referrers of this one (end-7).
@@ -30,7 +30,7 @@ pub(in crate::registry) fn pulled<P: Platform>(
     pull: &Pull<'_>,
     reference: &Reference,
     digest: &Digest,
-    content: &Content<P::Bytes>,
+    content: &TierContent<P::Bytes>,
 ) -> ResponseOf<P> {
     let mut headers = HeaderMap::new();
     describe_content(&mut headers, digest, &content.media_type);

@@ -4,7 +4,7 @@ use crate::{
     digest::Digest,
     name::Name,
     platform::Platform,
-    registry::upkeep::step::{Action, Halt, JobStep, Removal, What},
+    registry::upkeep::step::{Halt, JobStep, Removal, RemovalAction, What},
     store::{
         Meta,
         document::{BlobKind, Record},
@@ -25,7 +25,7 @@ impl<P: Platform> JobStep<'_, P> {
         };
         match self.read(&key, &meta.metadata) {
             None => Ok(Some(None)),
-            // A blob that was set aside has no extents any more.
+            // A blob that was quarantined has no extents any more.
             Some(BlobKind::Bytes | BlobKind::Aside) => {
                 Ok(Some(Some(Record::Bytes { size: meta.size })))
             }
@@ -51,7 +51,7 @@ impl<P: Platform> JobStep<'_, P> {
             return Ok(());
         }
         self.tell(Removal {
-            action: Action::Delete,
+            action: RemovalAction::Delete,
             what: What::Link,
             key: link.to_string(),
             bytes: 0,

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_all_that_was_put_in_and_little_else() {
+    fn the_filter_finds_every_manifest_inserted_and_few_others() {
         let names: [Name; 2] = ["a".parse().unwrap(), "a/b".parse().unwrap()];
         let mut filter = Filter::new(10_000, [7; 16]);
         for number in 0..10_000 {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn is_bounded() {
+    fn the_filter_is_bounded_in_size() {
         assert_eq!(Filter::new(0, [0; 16]).bits.0.len(), 1_024);
         assert_eq!(Filter::new(u64::MAX, [0; 16]).bits.0.len(), 1_048_576);
         let name: Name = "a".parse().unwrap();

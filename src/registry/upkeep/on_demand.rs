@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The position of a background job in a round. The default is between two rounds.
-pub(super) trait Place: Default + DeserializeOwned + PartialEq + Serialize {
+pub(super) trait Position: Default + DeserializeOwned + PartialEq + Serialize {
     /// The name of the phase.
     fn name(&self) -> &'static str;
 
@@ -22,7 +22,7 @@ pub(super) trait Place: Default + DeserializeOwned + PartialEq + Serialize {
 
 /// The outcome of a step.
 #[derive(Debug)]
-pub(super) struct Outcome<R, C> {
+pub(super) struct StepOutcome<R, C> {
     pub(super) report: R,
     /// The place at which the next step begins.
     pub(super) place: C,
@@ -46,7 +46,7 @@ pub(in crate::registry) struct StepReport<R> {
     report: R,
 }
 
-impl<R, C: Place> Outcome<R, C> {
+impl<R, C: Position> StepOutcome<R, C> {
     /// The report for the client. The steps of a dry run store nothing, so it gets the cursor.
     pub(super) fn into_report(self, is_dry: bool) -> Result<StepReport<R>, Error> {
         let is_finished = self.place.is_rest();
@@ -65,7 +65,7 @@ impl<R, C: Place> Outcome<R, C> {
 }
 
 /// The place at which a dry run resumes; `None` if it begins a round.
-pub(super) fn resumed<C: Place>(
+pub(super) fn resumed<C: Position>(
     cursor: Option<&str>,
     is_dry: bool,
     job: &str,
@@ -75,11 +75,10 @@ pub(super) fn resumed<C: Place>(
     };
     if !is_dry {
         return Err(invalid_query(format!(
-            "query parameter cursor is for dry runs, a {job} knows how far it is"
+            "query parameter cursor is for dry runs; a {job} keeps its own position"
         )));
     }
-    let unknown =
-        || invalid_query("query parameter cursor is not what a dry run was answered with");
+    let unknown = || invalid_query("query parameter cursor is not one that a dry run returned");
     parse_cursor(cursor).ok_or_else(unknown).map(Some)
 }
 

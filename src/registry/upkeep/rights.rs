@@ -23,7 +23,7 @@ use crate::{
     },
     store::{
         ListOptions, Meta,
-        bucket::Page,
+        bucket::KeyPage,
         document::{Linked, Reason, Right, Stored, TagTarget},
         key::{Key, Prefix},
     },
@@ -33,7 +33,7 @@ use crate::{
 /// The cursor: the listing, and the key to resume after.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "place")]
-enum Place {
+enum RightsCursor {
     Repositories { after: Option<Key> },
     Blobs { after: Option<Key> },
 }
@@ -73,22 +73,22 @@ struct DoubtfulRepository {
 #[derive(Debug, Serialize)]
 struct DoubtfulBlob {
     digest: Digest,
-    doubtful: Vec<Holder>,
-    elsewhere: Vec<Holder>,
+    doubtful: Vec<RightsHolder>,
+    elsewhere: Vec<RightsHolder>,
     #[serde(rename = "complete")]
     is_complete: bool,
 }
 
 /// A repository, and the time of its oldest grant or link.
 #[derive(Debug, Serialize)]
-struct Holder {
+struct RightsHolder {
     name: Name,
     since: Timestamp,
 }
 
 /// The findings of one request.
 #[derive(Default)]
-struct Found {
+struct Findings {
     repositories: Vec<DoubtfulRepository>,
     blobs: Vec<DoubtfulBlob>,
     /// The number of entries in both lists.
@@ -116,27 +116,29 @@ impl<P: Platform> Upkeep<P> {
         cursor: Option<&str>,
     ) -> Result<DoubtfulRights, Error> {
         let mut place = match cursor.map(parse_cursor) {
-            None => Place::Repositories { after: None },
+            None => RightsCursor::Repositories { after: None },
             Some(Some(place)) => place,
             Some(None) => {
-                let found = "query parameter cursor is not one of this listing: take it from the last answer";
+                let found = "query parameter cursor is not one of this listing; take it from the last response";
                 return Err(invalid_query(found));
             }
         };
         let most = self.settings.subrequests.saturating_sub(OTHERS);
         let most = most.clamp(1, MAX_PAGES);
-        let mut found = Found::default();
+        let mut found = Findings::default();
         let is_finished = loop {
             let is_done = match &mut place {
-                Place::Repositories { after } => {
+                RightsCursor::Repositories { after } => {
                     self.find_repositories(after, most, &mut found).await?
                 }
-                Place::Blobs { after } => self.find_blobs(after, most, &mut found).await?,
+                RightsCursor::Blobs { after } => self.find_blobs(after, most, &mut found).await?,
             };
             match (&place, is_done) {
                 (_, false) => break false,
-                (Place::Repositories { .. }, true) => place = Place::Blobs { after: None },
-                (Place::Blobs { .. }, true) => break true,
+                (RightsCursor::Repositories { .. }, true) => {
+                    place = RightsCursor::Blobs { after: None }
+                }
+                (RightsCursor::Blobs { .. }, true) => break true,
             }
             if found.operations >= most {
                 break false;
@@ -160,7 +162,7 @@ impl<P: Platform> Upkeep<P> {
         &self,
         after: &mut Option<Key>,
         most: u32,
-        found: &mut Found,
+        found: &mut Findings,
     ) -> Result<bool, Error> {
         let mut told: Option<Name> = None;
         while found.operations < most && found.count < MAX_FOUND {
@@ -193,7 +195,7 @@ impl<P: Platform> Upkeep<P> {
         &self,
         after: &mut Option<Key>,
         most: u32,
-        found: &mut Found,
+        found: &mut Findings,
     ) -> Result<bool, Error> {
         let mut holds = Holds::default();
         let mut read = after.clone();
@@ -261,8 +263,8 @@ impl<P: Platform> Upkeep<P> {
         &self,
         prefix: Prefix<'_>,
         after: Option<&Key>,
-        found: &mut Found,
-    ) -> Result<Page, Error> {
+        found: &mut Findings,
+    ) -> Result<KeyPage, Error> {
         found.operations += 1;
         let after = after.map(Key::to_string);
         let options = ListOptions {
@@ -274,7 +276,7 @@ impl<P: Platform> Upkeep<P> {
     }
 }
 
-impl Found {
+impl Findings {
     /// Reports a blob that has both doubtful and other holders.
     fn tell(&mut self, holds: &mut Holds) {
         let Holds {
@@ -289,7 +291,9 @@ impl Found {
         self.count += doubtful.len() + elsewhere.len();
         let listed = |holders: BTreeMap<Name, Timestamp>| {
             let listed = holders.into_iter();
-            listed.map(|(name, since)| Holder { name, since }).collect()
+            listed
+                .map(|(name, since)| RightsHolder { name, since })
+                .collect()
         };
         self.blobs.push(DoubtfulBlob {
             digest,

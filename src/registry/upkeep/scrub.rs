@@ -1,4 +1,4 @@
-//! The scrub: stored objects are read again, and errors are reported, repaired, or set aside.
+//! The scrub: stored objects are read again, and errors are reported, repaired, or quarantined.
 //!
 //! It walks the store in the order of its keys, in steps, and stores where a step ended.
 //! Blobs come first.
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A derived object is written anew or deleted.
-//! A blob with wrong bytes can't be derived from anything, so it is *set aside*.
+//! A blob with wrong bytes can't be derived from anything, so it is *quarantined*.
 //! Its extents are deleted, and a note replaces its object by compare-and-swap.
 //! So a copy that a client has stored since is never touched.
 //! Every reader then sees the blob as absent; its grants stay.
@@ -29,9 +29,9 @@ use crate::{
     registry::upkeep::{
         Upkeep,
         filter::Filter,
-        on_demand::Outcome,
+        on_demand::StepOutcome,
         scrub::{
-            cursor::{AmongBlobs, Cursor, Edges, Place},
+            cursor::{Edges, ScrubBlobPosition, ScrubCursor, ScrubPosition},
             report::{Finding, Repair, Report, ScrubReport, Totals},
         },
         step::{Allowance, Halt, JobStep, RESERVE, What, unless_failed},
@@ -61,7 +61,7 @@ struct Scrub<'a, P: Platform> {
     work: JobStep<'a, P>,
     /// The time after which the step begins nothing more.
     until: Timestamp,
-    next: RefCell<Next>,
+    next: RefCell<NextObject>,
     report: RefCell<Report>,
     /// The store operations that the step may do.
     operations: u32,
@@ -71,7 +71,7 @@ struct Scrub<'a, P: Platform> {
 
 /// The object that a step reads, and the objects that earlier steps left to it.
 #[derive(Debug, Default)]
-struct Next {
+struct NextObject {
     /// The key that is being read.
     key: Option<Key>,
     /// The key that an earlier step failed to finish.
@@ -84,7 +84,7 @@ struct Next {
     doubted: Option<String>,
 }
 
-impl Next {
+impl NextObject {
     /// Whether an earlier step has failed to finish the key that is being read.
     fn was_tried(&self) -> bool {
         self.key.is_some() && self.key == self.trying
@@ -131,10 +131,10 @@ impl<P: Platform> Upkeep<P> {
         &self,
         allowance: Allowance,
         period: Option<Duration>,
-    ) -> Result<Option<Outcome<ScrubReport, Place>>, Error> {
-        let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::ScrubCursor).await?;
+    ) -> Result<Option<StepOutcome<ScrubReport, ScrubPosition>>, Error> {
+        let (mut cursor, stored): (ScrubCursor, _) = self.read_cursor(&Key::ScrubCursor).await?;
         let now = self.host.now();
-        if cursor.place == Place::Rest {
+        if cursor.place == ScrubPosition::Rest {
             if period.is_some() && now < cursor.time {
                 return Ok(None);
             }
@@ -144,11 +144,11 @@ impl<P: Platform> Upkeep<P> {
             now.since(cursor.time).as_secs_f64() / period.as_secs_f64()
         });
         let is_quiet = |meta: &Meta| now.since(meta.uploaded) >= QUIET;
-        let next = Next {
+        let next = NextObject {
             trying: cursor.trying.take(),
             was_killed: cursor.is_open && stored.as_ref().is_some_and(is_quiet),
             doubted: cursor.doubt.take(),
-            ..Next::default()
+            ..NextObject::default()
         };
         let mut etag = stored.map(|meta| meta.etag);
         cursor.is_open = true;
@@ -158,14 +158,14 @@ impl<P: Platform> Upkeep<P> {
         let began = (cursor.place.clone(), cursor.edges.number);
         let halt = scrub.go_on(&mut cursor, &mut etag).await;
         cursor.totals.add(&scrub.report.borrow().totals);
-        let Next { key, doubt, .. } = scrub.next.take();
+        let NextObject { key, doubt, .. } = scrub.next.take();
         let stands_still = began == (cursor.place.clone(), cursor.edges.number) && doubt.is_none();
         if stands_still || matches!(halt, Some(Halt::Failed(_))) {
             cursor.trying = key;
         }
         cursor.doubt = doubt;
         cursor.is_open = false;
-        let is_finished = cursor.place == Place::Rest;
+        let is_finished = cursor.place == ScrubPosition::Rest;
         if is_finished {
             self.tell_of_pass(&cursor)?;
             cursor.time = cursor.time + period.unwrap_or_else(|| DAY * self.settings.scrub_days);
@@ -173,7 +173,7 @@ impl<P: Platform> Upkeep<P> {
         }
         self.store_cursor(&Key::ScrubCursor, &cursor, &mut etag)
             .await?;
-        let Cursor { place, totals, .. } = cursor;
+        let ScrubCursor { place, totals, .. } = cursor;
         unless_failed(halt, Some(scrub.into_outcome(place, Some(totals))))
     }
 
@@ -181,38 +181,38 @@ impl<P: Platform> Upkeep<P> {
     async fn rehearse_scrub(
         &self,
         allowance: Allowance,
-        place: Option<Place>,
-    ) -> Result<Outcome<ScrubReport, Place>, Error> {
-        let mut cursor = self.begin_scrub(&Cursor::default());
+        place: Option<ScrubPosition>,
+    ) -> Result<StepOutcome<ScrubReport, ScrubPosition>, Error> {
+        let mut cursor = self.begin_scrub(&ScrubCursor::default());
         if let Some(place) = place {
             // The filter of earlier blobs is lost, so each manifest gets the exact checks.
             cursor.place = place;
         }
-        let scrub = Scrub::new(self, allowance, true, 1.0, Next::default());
+        let scrub = Scrub::new(self, allowance, true, 1.0, NextObject::default());
         let halt = scrub.go_on(&mut cursor, &mut None).await;
         cursor.totals.add(&scrub.report.borrow().totals);
-        let Cursor { place, totals, .. } = cursor;
+        let ScrubCursor { place, totals, .. } = cursor;
         unless_failed(halt, scrub.into_outcome(place, Some(totals)))
     }
 
     /// The cursor at the beginning of a pass.
-    fn begin_scrub(&self, last: &Cursor) -> Cursor {
+    fn begin_scrub(&self, last: &ScrubCursor) -> ScrubCursor {
         let expected = match last.edges.number {
             0 => EDGES,
             number => number.saturating_add(number / 4),
         };
-        Cursor {
+        ScrubCursor {
             time: self.host.now(),
-            place: Place::Blobs(AmongBlobs::default()),
+            place: ScrubPosition::Blobs(ScrubBlobPosition::default()),
             edges: Edges {
                 seen: Filter::new(expected, self.host.random()),
                 number: 0,
             },
-            ..Cursor::default()
+            ..ScrubCursor::default()
         }
     }
 
-    fn tell_of_pass(&self, cursor: &Cursor) -> Result<(), Error> {
+    fn tell_of_pass(&self, cursor: &ScrubCursor) -> Result<(), Error> {
         let Totals {
             checked,
             bytes,
@@ -236,7 +236,7 @@ impl<'a, P: Platform> Scrub<'a, P> {
         allowance: Allowance,
         is_dry: bool,
         due: f64,
-        next: Next,
+        next: NextObject,
     ) -> Self {
         let until = upkeep.host.now() + allowance.time;
         let allowance = Allowance {
@@ -255,8 +255,12 @@ impl<'a, P: Platform> Scrub<'a, P> {
     }
 
     /// The outcome of the step, with the totals of its pass if it belongs to one.
-    fn into_outcome(self, place: Place, pass: Option<Totals>) -> Outcome<ScrubReport, Place> {
-        Outcome {
+    fn into_outcome(
+        self,
+        place: ScrubPosition,
+        pass: Option<Totals>,
+    ) -> StepOutcome<ScrubReport, ScrubPosition> {
+        StepOutcome {
             report: self.report.into_inner().into_report(pass),
             place,
             operations: self.work.spent(),
@@ -265,16 +269,18 @@ impl<'a, P: Platform> Scrub<'a, P> {
 
     /// Walks the store as far as the allowance reaches. The cursor says where it ended, even after
     /// a failure.
-    async fn go_on(&self, cursor: &mut Cursor, etag: &mut Option<String>) -> Option<Halt> {
+    async fn go_on(&self, cursor: &mut ScrubCursor, etag: &mut Option<String>) -> Option<Halt> {
         loop {
             let done = match &cursor.place {
-                Place::Rest => return None,
-                Place::Blobs(_) => self.scrub_blobs(cursor, etag).await,
-                Place::Manifests { .. } => {
-                    let Cursor { place, edges, .. } = &mut *cursor;
+                ScrubPosition::Rest => return None,
+                ScrubPosition::Blobs(_) => self.scrub_blobs(cursor, etag).await,
+                ScrubPosition::Manifests { .. } => {
+                    let ScrubCursor { place, edges, .. } = &mut *cursor;
                     match place {
-                        Place::Manifests { after } => self.scrub_manifests(after, edges).await,
-                        Place::Rest | Place::Blobs(_) => Ok(()),
+                        ScrubPosition::Manifests { after } => {
+                            self.scrub_manifests(after, edges).await
+                        }
+                        ScrubPosition::Rest | ScrubPosition::Blobs(_) => Ok(()),
                     }
                 }
             };
@@ -282,8 +288,8 @@ impl<'a, P: Platform> Scrub<'a, P> {
                 return Some(halt);
             }
             cursor.place = match cursor.place {
-                Place::Blobs(_) => Place::Manifests { after: None },
-                Place::Manifests { .. } | Place::Rest => Place::Rest,
+                ScrubPosition::Blobs(_) => ScrubPosition::Manifests { after: None },
+                ScrubPosition::Manifests { .. } | ScrubPosition::Rest => ScrubPosition::Rest,
             };
         }
     }
@@ -337,7 +343,7 @@ impl<'a, P: Platform> Scrub<'a, P> {
         ];
         upkeep
             .host
-            .log(Level::Error, "the scrub has found something", &fields);
+            .log(Level::Error, "the scrub found a problem", &fields);
         let label = format!("{} {}", found.name(), what.name());
         *report.totals.found.entry(label).or_default() += 1;
         report.totals.repaired += u64::from(!repair.is_empty());

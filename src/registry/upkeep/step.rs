@@ -19,7 +19,7 @@ use crate::{
     registry::upkeep::Upkeep,
     store::{
         ListOptions, Meta, StoreError,
-        bucket::Page,
+        bucket::KeyPage,
         document::{Mark, MarkState},
         key::{Key, Prefix},
     },
@@ -81,7 +81,7 @@ pub(super) fn unless_failed<T>(halt: Option<Halt>, outcome: T) -> Result<T, Erro
 /// The action of a removal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Action {
+pub(super) enum RemovalAction {
     /// The object is deleted.
     Delete,
     /// The object is deleted after the grace period, if nothing uses it by then.
@@ -131,7 +131,7 @@ impl What {
 /// An object that was removed, or would be in a dry run.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Removal {
-    pub(super) action: Action,
+    pub(super) action: RemovalAction,
     pub(super) what: What,
     pub(super) key: String,
     /// The bytes that it takes in the store.
@@ -273,7 +273,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
     pub(super) fn tell(&self, removal: Removal) {
         let mut report = self.report.borrow_mut();
         report.count += 1;
-        if removal.action == Action::Delete {
+        if removal.action == RemovalAction::Delete {
             report.bytes += removal.bytes;
             if !self.is_dry {
                 self.upkeep
@@ -336,7 +336,7 @@ impl<'a, P: Platform> JobStep<'a, P> {
         prefix: Prefix<'_>,
         after: Option<&str>,
         metadata: bool,
-    ) -> Result<Page, Halt> {
+    ) -> Result<KeyPage, Halt> {
         self.spend(1)?;
         let options = ListOptions {
             after,

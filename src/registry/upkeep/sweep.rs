@@ -27,9 +27,9 @@ use crate::{
     registry::upkeep::{
         Upkeep,
         filter::Filter,
-        on_demand::Outcome,
+        on_demand::StepOutcome,
         step::{Allowance, Halt, JobStep, Removals, unless_failed},
-        sweep::cursor::{AmongBlobs, Cursor, Place},
+        sweep::cursor::{SweepBlobPosition, SweepCursor, SweepPosition},
     },
     store::key::Key,
 };
@@ -63,18 +63,18 @@ impl<P: Platform> Upkeep<P> {
         &self,
         allowance: Allowance,
         if_due: bool,
-    ) -> Result<Option<Outcome<Removals, Place>>, Error> {
-        let (mut cursor, stored): (Cursor, _) = self.read_cursor(&Key::SweepCursor).await?;
+    ) -> Result<Option<StepOutcome<Removals, SweepPosition>>, Error> {
+        let (mut cursor, stored): (SweepCursor, _) = self.read_cursor(&Key::SweepCursor).await?;
         let now = self.host.now();
-        if cursor.place == Place::Rest {
+        if cursor.place == SweepPosition::Rest {
             if if_due && now < cursor.time {
                 return Ok(None);
             }
-            cursor = Cursor::begin(&cursor, now, self.host.random());
+            cursor = SweepCursor::begin(&cursor, now, self.host.random());
         }
         let work = JobStep::new(self, allowance, false);
         let halt = self.go_on(&work, &mut cursor).await;
-        if cursor.place == Place::Rest {
+        if cursor.place == SweepPosition::Rest {
             cursor.time = now + self.settings.grace / ROUNDS;
             self.store_inventory(&cursor.inventory).await?;
         }
@@ -88,10 +88,10 @@ impl<P: Platform> Upkeep<P> {
     async fn rehearse(
         &self,
         allowance: Allowance,
-        place: Option<Place>,
-    ) -> Result<Outcome<Removals, Place>, Error> {
+        place: Option<SweepPosition>,
+    ) -> Result<StepOutcome<Removals, SweepPosition>, Error> {
         let now = self.host.now();
-        let mut cursor = Cursor::begin(&Cursor::default(), now, self.host.random());
+        let mut cursor = SweepCursor::begin(&SweepCursor::default(), now, self.host.random());
         cursor.manifests = Filter::new(u64::MAX, self.host.random());
         if let Some(place) = place {
             // The filter of earlier listings is lost, so each reason is checked.
@@ -104,18 +104,20 @@ impl<P: Platform> Upkeep<P> {
 
     /// Walks the store as far as the allowance reaches. The cursor says where it ended, even after
     /// a failure.
-    async fn go_on(&self, work: &JobStep<'_, P>, cursor: &mut Cursor) -> Option<Halt> {
+    async fn go_on(&self, work: &JobStep<'_, P>, cursor: &mut SweepCursor) -> Option<Halt> {
         loop {
             let done = match &mut cursor.place {
-                Place::Rest => return None,
-                Place::Retention { after } => work.retain(after).await,
-                Place::Repositories { after } => {
+                SweepPosition::Rest => return None,
+                SweepPosition::Retention { after } => work.retain(after).await,
+                SweepPosition::Repositories { after } => {
                     let (manifests, inventory) = (&mut cursor.manifests, &mut cursor.inventory);
                     work.sweep_repositories(after, manifests, inventory).await
                 }
-                Place::Uploads { after } => work.sweep_uploads(after, &mut cursor.inventory).await,
-                Place::Fills { after } => work.sweep_fills(after).await,
-                Place::Blobs(place) => {
+                SweepPosition::Uploads { after } => {
+                    work.sweep_uploads(after, &mut cursor.inventory).await
+                }
+                SweepPosition::Fills { after } => work.sweep_fills(after).await,
+                SweepPosition::Blobs(place) => {
                     let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
                     work.sweep_blobs(place, manifests, inventory).await
                 }
@@ -124,19 +126,22 @@ impl<P: Platform> Upkeep<P> {
                 return Some(halt);
             }
             cursor.place = match cursor.place {
-                Place::Retention { .. } => Place::Repositories { after: None },
-                Place::Repositories { .. } => Place::Uploads { after: None },
-                Place::Uploads { .. } => Place::Fills { after: None },
-                Place::Fills { .. } => Place::Blobs(AmongBlobs::default()),
-                Place::Blobs(_) | Place::Rest => Place::Rest,
+                SweepPosition::Retention { .. } => SweepPosition::Repositories { after: None },
+                SweepPosition::Repositories { .. } => SweepPosition::Uploads { after: None },
+                SweepPosition::Uploads { .. } => SweepPosition::Fills { after: None },
+                SweepPosition::Fills { .. } => SweepPosition::Blobs(SweepBlobPosition::default()),
+                SweepPosition::Blobs(_) | SweepPosition::Rest => SweepPosition::Rest,
             };
         }
     }
 }
 
-fn outcome<P: Platform>(step: JobStep<'_, P>, place: Place) -> Outcome<Removals, Place> {
+fn outcome<P: Platform>(
+    step: JobStep<'_, P>,
+    place: SweepPosition,
+) -> StepOutcome<Removals, SweepPosition> {
     let (report, operations) = step.into_report();
-    Outcome {
+    StepOutcome {
         report,
         place,
         operations,

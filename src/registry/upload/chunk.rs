@@ -88,7 +88,7 @@ impl<P: Platform> Uploads<P> {
         }
         if let Some(length) = length.filter(|length| *length != received.size) {
             self.forget(&[extent_key]).await;
-            let found = format!("{} bytes received, {length} announced", received.size);
+            let found = format!("{} bytes received, {length} were announced", received.size);
             return Err(Error::new(Code::SizeInvalid, found).into());
         }
         bound.check(&self.host)?;
@@ -109,7 +109,7 @@ impl<P: Platform> Uploads<P> {
         if !upload.is_open() {
             return Err(unknown(id).into());
         }
-        let found = "another chunk came first";
+        let found = "another chunk was received first";
         Err(UploadError::out_of_order(id, upload, found))
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     },
     store::{
         Content, PutOptions, Streams as _,
-        bucket::Part,
+        bucket::StreamPart,
         document::{BlobKind, Record, to_json},
         key::Key,
     },
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// An upload whose extents were verified to be a blob.
-pub(in crate::registry) struct Sealed {
+pub(in crate::registry) struct SealedUpload {
     /// The number of the step that closes the upload.
     pub(in crate::registry) number: u32,
     /// All bytes of the blob, in this order.
@@ -146,7 +146,7 @@ impl<P: Platform> Uploads<P> {
             return Ok(self.close_again(session, &listed.last, digest).await?);
         }
 
-        let sealed = Sealed {
+        let sealed = SealedUpload {
             number: upload.number + 1,
             extents,
             by: Delivery::Push,
@@ -159,7 +159,7 @@ impl<P: Platform> Uploads<P> {
     pub(in crate::registry) async fn seal(
         &self,
         session: Session<'_>,
-        sealed: Sealed,
+        sealed: SealedUpload,
         digest: &Digest,
     ) -> Result<(), Error> {
         let Session { name, id, bound } = session;
@@ -177,11 +177,11 @@ impl<P: Platform> Uploads<P> {
     async fn record_extents(
         &self,
         session: Session<'_>,
-        sealed: Sealed,
+        sealed: SealedUpload,
         digest: &Digest,
     ) -> Result<(), Error> {
         let Session { name, id, bound } = session;
-        let Sealed {
+        let SealedUpload {
             number: closing,
             extents,
             by,
@@ -283,7 +283,7 @@ impl<P: Platform> Uploads<P> {
     async fn require_digest_of(&self, digest: &Digest, extents: &[Extent]) -> Result<(), Error> {
         let pieces = extents
             .iter()
-            .map(|extent| Part::Object(Key::extent(&extent.key), None))
+            .map(|extent| StreamPart::Object(Key::extent(&extent.key), None))
             .collect();
         let length = extents.iter().map(|extent| extent.size).sum();
         let received = self

@@ -9,12 +9,12 @@ use futures_util::{
 
 use crate::store::{Bytes, ListOptions, Made, Piece, StoreError};
 
-/// The outcome of one check.
+/// The outcome of one check of a store.
 #[derive(Debug)]
-pub struct Outcome {
-    /// The name of the check.
+pub struct CheckOutcome {
+    /// The name of the check, such as `creates_only_if_absent`.
     pub name: &'static str,
-    /// The found value and the expected one, if they differ.
+    /// The found value and the expected one as text, if they differ, or the store's error.
     pub result: Result<(), String>,
 }
 

@@ -6,26 +6,27 @@ use crate::{
     digest::Algorithm,
     store::{
         Bytes, Values,
-        suite::check::{Check, Outcome, equal, pattern, text},
+        suite::check::{Check, CheckOutcome, equal, pattern, text},
     },
 };
 
-/// Runs every check on an empty store of values, and on its kind of bytes.
-pub async fn run_values<V: Values>(values: &V) -> Vec<Outcome> {
+/// Runs every check of [`Values`] on an empty store of values, and every check of [`Bytes`] on its
+/// kind of bytes.
+pub async fn run_values<V: Values>(values: &V) -> Vec<CheckOutcome> {
     vec![
-        Outcome {
+        CheckOutcome {
             name: "keeps_values",
             result: keeps_values(values).await,
         },
-        Outcome {
+        CheckOutcome {
             name: "cuts_and_joins_bytes",
             result: cuts_and_joins_bytes::<V::Bytes>(),
         },
-        Outcome {
+        CheckOutcome {
             name: "digests_bytes",
             result: digests_bytes::<V::Bytes>().await,
         },
-        Outcome {
+        CheckOutcome {
             name: "compresses_bytes",
             result: compresses_bytes::<V::Bytes>().await,
         },

@@ -8,7 +8,7 @@ use crate::{
     store::{
         document::{Record, Right},
         key::{Key, Prefix},
-        warm::Content,
+        warm::TierContent,
     },
     tier::Kind,
     time::Timestamp,
@@ -25,7 +25,7 @@ pub enum Wanted<'a> {
     Link(&'a Name, &'a Digest),
     /// The index of a layer.
     Index(&'a Digest),
-    /// These bytes of the index of a layer.
+    /// The bytes of an index of a layer, from the one offset up to the other.
     Page(&'a Digest, u64, u64),
     /// The bytes of a layer's archive from the one offset up to the other.
     Span(&'a Digest, u64, u64),
@@ -69,16 +69,16 @@ impl Wanted<'_> {
 
 /// An answer of the tiers.
 #[derive(Debug)]
-pub(super) enum Found<B> {
+pub(super) enum TierAnswer<B> {
     /// Content.
-    Content(Rc<Content<B>>),
+    Content(Rc<TierContent<B>>),
     /// The link of a blob.
-    Link(Rc<Known>),
+    Link(Rc<KnownLink>),
     /// Nothing: the repository does not have it.
     Absent,
 }
 
-impl<B> Clone for Found<B> {
+impl<B> Clone for TierAnswer<B> {
     fn clone(&self) -> Self {
         match self {
             Self::Content(content) => Self::Content(content.clone()),
@@ -88,22 +88,22 @@ impl<B> Clone for Found<B> {
     }
 }
 
-/// A link of a blob in a repository, as a tier knows it.
+/// A link of a blob in a repository, as a tier caches it.
 #[derive(Debug)]
-pub struct Known {
+pub struct KnownLink {
     /// The place of the blob's bytes.
     pub record: Record,
-    /// Which kind of grant gave the repository the right to the blob. `None` if an older version
+    /// The kind of grant that gave the repository the right to the blob. `None` if an older version
     /// wrote the link.
     pub right: Option<Right>,
     /// Whether the bytes were seen at that place. A link alone is a hint.
     pub seen: Cell<bool>,
-    /// When the cold tier confirmed the link.
+    /// The time at which the cold tier confirmed the link.
     pub confirmed: Timestamp,
 }
 
-impl Known {
-    /// A link as it is stored, before the blob itself was looked up.
+impl KnownLink {
+    /// Makes a link as it is stored, before the blob itself was looked up.
     pub fn new(record: Record, right: Option<Right>, confirmed: Timestamp) -> Self {
         Self {
             record,

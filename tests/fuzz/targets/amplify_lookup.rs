@@ -10,9 +10,9 @@ use strata::{
     budget::Budget,
     layer::{
         entry::Entry,
-        index::{Index, IndexError, Known},
+        index::{Index, IndexError, StoredIndex},
         pass::{Options, Pass},
-        tree::{self, Follow, Layers},
+        tree::{self, FollowLinks, Layers},
     },
 };
 
@@ -118,7 +118,7 @@ pub(crate) fn run(bytes: &[u8]) {
     let Ok(Some(bytes)) = pass.push(&layer).and_then(|()| pass.finish()) else {
         return;
     };
-    let Ok(Known::Index(index)) = Known::parse(&bytes) else {
+    let Ok(StoredIndex::Index(index)) = StoredIndex::parse(&bytes) else {
         panic!("an index of a pass can't be parsed");
     };
     drop((pass, archive));
@@ -137,7 +137,7 @@ pub(crate) fn run(bytes: &[u8]) {
     for what in ["resolve", "list"] {
         let image = image(count);
         let (outcome, cost) = cost_of(|| match what {
-            "resolve" => block_on(tree::resolve(&image, &path, Follow::All)).map(drop),
+            "resolve" => block_on(tree::resolve(&image, &path, FollowLinks::All)).map(drop),
             _ => block_on(tree::list(&image, &path, None, 1_000)).map(drop),
         });
         crate::report(what, size, cost);

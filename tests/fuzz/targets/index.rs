@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, rc::Rc};
 use pollster::block_on;
 use strata::layer::{
     entry::Entry,
-    index::{Index, IndexError, Known, Refusal, SpanStart},
+    index::{Index, IndexError, StoredIndex, Refusal, SpanStart},
     pass::{Options, Pass},
-    tar::{Limits, Untar},
+    tar::{TarLimits, Untar},
 };
 
 use crate::{
@@ -82,13 +82,13 @@ fn made(input: &mut Input<'_>) {
         return;
     };
     objects.extend(std::iter::from_fn(|| pass.object()).map(|(_, object)| object));
-    let Ok(Known::Index(index)) = Known::parse(&bytes) else {
+    let Ok(StoredIndex::Index(index)) = StoredIndex::parse(&bytes) else {
         panic!("an index of a pass can't be parsed");
     };
     assert_eq!(index.size(), bytes.len() as u64);
 
     let mut expected = BTreeMap::<_, Vec<Entry>>::new();
-    let mut untar = Untar::new(Limits::default());
+    let mut untar = Untar::new(TarLimits::default());
     let kept = untar.push(&archive, |entry| {
         expected.entry(entry.path.clone()).or_default().push(entry);
         Ok::<_, strata::layer::tar::TarError>(())
@@ -141,7 +141,7 @@ fn seek(index: &Index, bytes: &[u8], from: &[u8]) -> Result<Option<Vec<Entry>>, 
 
 /// An index of arbitrary bytes with a valid checksum.
 fn damaged(bytes: &[u8]) {
-    let _ = Known::parse(bytes);
+    let _ = StoredIndex::parse(bytes);
     let mut bytes = [b"strata\0i\x01\0\0\0", bytes.get(12..).unwrap_or_default()].concat();
     let Some(Ok(length)) = bytes.get(12..16).map(<[u8; 4]>::try_from) else {
         return;
@@ -151,8 +151,8 @@ fn damaged(bytes: &[u8]) {
     if let Some(check) = bytes.get(20..length).map(crc32fast::hash) {
         bytes[16..20].copy_from_slice(&check.to_le_bytes());
     }
-    match Known::parse(&bytes) {
-        Ok(Known::Index(index)) => {
+    match StoredIndex::parse(&bytes) {
+        Ok(StoredIndex::Index(index)) => {
             let _ = (index.size(), index.head());
             for range in [0..u64::MAX, 5..6, 100_000..100_001] {
                 let spans = index.spans_of(&range);
@@ -179,9 +179,9 @@ fn damaged(bytes: &[u8]) {
             }
             let _ = seek(&index, &bytes, b"a");
         }
-        Ok(Known::Refused(refusal)) => {
-            let again = Known::parse(&refusal.encode());
-            assert_eq!(again, Ok(Known::Refused(refusal)), "a refusal, encoded and parsed");
+        Ok(StoredIndex::Refused(refusal)) => {
+            let again = StoredIndex::parse(&refusal.encode());
+            assert_eq!(again, Ok(StoredIndex::Refused(refusal)), "a refusal, encoded and parsed");
         }
         Err(_) => {}
     }
@@ -196,6 +196,6 @@ fn refusal(input: &mut Input<'_>) {
         kind: kind.to_owned(),
         limits,
     };
-    let known = Known::parse(&refusal.encode());
-    assert_eq!(known, Ok(Known::Refused(refusal)), "a refusal, encoded and parsed");
+    let known = StoredIndex::parse(&refusal.encode());
+    assert_eq!(known, Ok(StoredIndex::Refused(refusal)), "a refusal, encoded and parsed");
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io::Read as _};
 
 use strata::layer::{
     entry::{Entry, EntryKind},
-    tar::{Limits, TarError, Untar},
+    tar::{TarLimits, TarError, Untar},
 };
 use tar::{Archive, Builder, EntryType, Header};
 
@@ -115,7 +115,7 @@ fn by_us<'a>(
     archive: &[u8],
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<Entry>, Option<TarError>) {
-    let mut untar = Untar::new(Limits::default());
+    let mut untar = Untar::new(TarLimits::default());
     let mut entries: Vec<Entry> = Vec::new();
     let mut pushed = Ok(());
     for piece in pieces {

@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::BTreeMap, convert::Infallible};
 use pollster::block_on;
 use strata::layer::{
     entry::{Entry, EntryKind},
-    tree::{self, Follow, Layers, Node, Page},
+    tree::{self, FollowLinks, Layers, Node, ChildPage},
 };
 
 use crate::{
@@ -124,7 +124,7 @@ fn look_up(root: &Directory, image: &Image) {
     for path in paths {
         for end in ["", "/", "/..", "/../b", "/a/.."] {
             let path = format!("{path}{end}");
-            for follow in [Follow::All, Follow::Parents] {
+            for follow in [FollowLinks::All, FollowLinks::Parents] {
                 let expected = root
                     .found(path.as_bytes(), follow)
                     .map_err(|failure| format!("{failure:?}"));
@@ -161,7 +161,7 @@ fn place(node: &Node) -> String {
 }
 
 /// The entry that a path resolves to, or the name of the error, as a line of text.
-fn found(image: &Image, path: &[u8], follow: Follow) -> Result<String, String> {
+fn found(image: &Image, path: &[u8], follow: FollowLinks) -> Result<String, String> {
     match block_on(tree::resolve(image, path, follow)) {
         Ok(found) => {
             let path = String::from_utf8(found.path).unwrap();
@@ -181,7 +181,7 @@ fn pages(image: &Image, path: &str, limit: usize) -> Vec<String> {
     let mut after: Option<Vec<u8>> = None;
     loop {
         let listed = block_on(tree::list(image, path.as_bytes(), after.as_deref(), limit));
-        let Page { children, more, last } = listed.unwrap();
+        let ChildPage { children, more, last } = listed.unwrap();
         assert!(children.len() <= limit);
         for child in &children {
             names.push(format!("{}: {}", String::from_utf8_lossy(&child.name), place(&child.node)));

@@ -81,7 +81,7 @@ fn a_lost_link_is_written_again() {
 }
 
 #[test]
-fn a_deleted_tag_leaves_the_manifest_and_a_deleted_manifest_no_tag() {
+fn a_deleted_manifest_takes_its_tags_but_not_the_reverse() {
     let registry = registry(&[]);
     prepare(&registry, Given::Image);
     let manifest = format!("/v2/a/manifests/{}", digest(image().to_string().as_bytes()));
@@ -123,7 +123,7 @@ fn a_deleted_tag_leaves_the_manifest_and_a_deleted_manifest_no_tag() {
 }
 
 #[test]
-fn a_repository_whose_tags_are_gone_is_still_known() {
+fn a_repository_without_tags_is_still_known() {
     let registry = registry(&[]);
     prepare(&registry, Given::Image);
     for tag in ["v1", "v2", "v3"] {
@@ -144,7 +144,7 @@ fn a_repository_whose_tags_are_gone_is_still_known() {
 }
 
 #[test]
-fn a_deleted_blob_is_gone_here_and_stays_elsewhere() {
+fn a_blob_deleted_in_one_repository_stays_in_others() {
     let registry = registry(&[]);
     prepare(&registry, Given::Blobs);
     let layer = digest(LAYER);
@@ -204,7 +204,7 @@ fn a_blob_of_a_deleted_manifest_can_be_deleted() {
 }
 
 #[test]
-fn every_page_leads_to_the_next() {
+fn every_page_of_a_list_links_to_the_next() {
     let registry = registry(&[]);
     prepare(&registry, Given::Referrers);
     for tag in ["v1", "v2", "v3", "v4", "v5"] {

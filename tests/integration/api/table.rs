@@ -106,7 +106,7 @@ fn check(row: &Row) {
 
 /// `HEAD` is `GET` without the body.
 #[track_caller]
-fn check_head(registry: &TestRegistry<Memory>, row: &Row, mut get: Answer) {
+fn check_head(registry: &TestRegistry<MemoryObjects>, row: &Row, mut get: Answer) {
     let mut head = ask(
         registry,
         &Ask {
@@ -228,7 +228,7 @@ fn table() -> Vec<Row> {
         row("push an index", Given::Image, Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index()), 201, &[], Expected::Any),
         row("push, wrong digest", Given::Blobs, Ask::new(&format!("PUT /v2/a/manifests/{WRONG}")).manifest(OCI_MANIFEST, &image()), 400, &[], error("DIGEST_INVALID", "the manifest received has the digest")),
         row("push, missing blobs", Given::Nothing, Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &image()), 404, &[], error("MANIFEST_BLOB_UNKNOWN", &layer.to_string())),
-        row("push, blobs of another repository", Given::Blobs, Ask::new("PUT /v2/b/manifests/v1").manifest(OCI_MANIFEST, &image()), 404, &[], error("MANIFEST_BLOB_UNKNOWN", "in repository b, push first")),
+        row("push, blobs of another repository", Given::Blobs, Ask::new("PUT /v2/b/manifests/v1").manifest(OCI_MANIFEST, &image()), 404, &[], error("MANIFEST_BLOB_UNKNOWN", "in repository b; push it first")),
         row("push, missing child", Given::Blobs, Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index()), 404, &[], error("MANIFEST_BLOB_UNKNOWN", &manifest_digest.to_string())),
         row("push, other media type", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").manifest(DOCKER_MANIFEST, &image()), 400, &[], error("MANIFEST_INVALID", "content-type header says")),
         row("push, no JSON", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").header("content-type", OCI_MANIFEST).stream("{"), 400, &[], error("MANIFEST_INVALID", "EOF while parsing")),
@@ -246,9 +246,9 @@ fn table() -> Vec<Row> {
         row("whole, of unknown length", Given::Nothing, Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={layer}")).stream(LAYER), 201, &created_blob, Expected::Bytes(Vec::new())),
         row("whole, no bytes", Given::Nothing, Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={}", digest(b""))), 201, &[], Expected::Bytes(Vec::new())),
         row("whole, in sha512", Given::Nothing, Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={}", Algorithm::Sha512.digest(LAYER))).body(LAYER), 201, &[], Expected::Bytes(Vec::new())),
-        row("whole, wrong digest", Given::Nothing, Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={WRONG}")).body(LAYER), 400, &[], error("DIGEST_INVALID", "another digest")),
-        row("whole, wrong digest of a blob that is there", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?digest={layer}")).body(b"x"), 400, &[], error("DIGEST_INVALID", "have another digest")),
-        row("whole, no bytes for a blob that is there", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?digest={layer}")), 400, &[], error("DIGEST_INVALID", "have another digest")),
+        row("whole, wrong digest", Given::Nothing, Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={WRONG}")).body(LAYER), 400, &[], error("DIGEST_INVALID", "do not have the announced digest")),
+        row("whole, wrong digest of a blob that is there", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?digest={layer}")).body(b"x"), 400, &[], error("DIGEST_INVALID", "do not have the announced digest")),
+        row("whole, no bytes for a blob that is there", Given::Blobs, Ask::new(&format!("POST /v2/b/blobs/uploads/?digest={layer}")), 400, &[], error("DIGEST_INVALID", "do not have the announced digest")),
         row("whole, bad digest", Given::Nothing, Ask::new("POST /v2/a/blobs/uploads/?digest=sha256:x").body(LAYER), 400, &[], error("DIGEST_INVALID", "unexpected character 'x'")),
         row("whole, unequal length", Given::Nothing, Ask::new(&format!("POST /v2/a/blobs/uploads/?digest={layer}")).header("content-length", "9").stream(LAYER), 400, &[], error("SIZE_INVALID", "before or after its announced length")),
         // end-5, end-6, end-13, end-14
@@ -329,7 +329,7 @@ fn table() -> Vec<Row> {
 const BOUNDARY: &str = "00000000000000000000000000000006";
 
 #[test]
-fn answers_as_the_table_says() {
+fn end_points_answer_as_the_table_says() {
     for row in table() {
         check(&row);
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_chunked_upload_goes_on_from_where_it_was() {
+fn a_chunked_upload_resumes_at_its_offset() {
     let registry = registry(&[]);
     let start = ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/"));
     let first = ask(
@@ -97,7 +97,7 @@ fn a_chunked_upload_goes_on_from_where_it_was() {
 }
 
 #[test]
-fn an_upload_of_more_steps_than_a_page_lists_comes_out_right() {
+fn an_upload_with_more_steps_than_one_page_is_assembled() {
     let registry = registry(&[]);
     let blob: Vec<u8> = (0_u8..=250).cycle().take(1_500).collect();
     let mut location = ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/")).location();
@@ -194,7 +194,7 @@ fn a_whole_blob_leaves_no_session() {
 }
 
 #[test]
-fn a_wrong_digest_leaves_nothing_that_is_named() {
+fn a_wrong_digest_stores_no_blob_and_keeps_the_session() {
     for whole in [true, false] {
         let registry = registry(&[]);
         let mut location = ask(&registry, &Ask::new("POST /v2/a/blobs/uploads/")).location();
@@ -289,7 +289,7 @@ fn a_cancelled_upload_is_unknown_and_its_bytes_are_gone() {
 }
 
 #[test]
-fn a_push_that_the_plan_does_not_allow_is_refused_before_the_first_write() {
+fn a_push_over_the_plans_limit_is_refused_before_any_write() {
     let registry = registry(&[("STRATA_SUBREQUESTS", "50")]);
     let blobs: Vec<String> = (0..15).map(|number| format!("layer {number}")).collect();
     for blob in &blobs {
@@ -332,7 +332,7 @@ fn a_push_that_the_plan_does_not_allow_is_refused_before_the_first_write() {
 }
 
 #[test]
-fn an_upload_announced_in_sha512_is_hashed_so_as_it_arrives() {
+fn an_upload_announced_as_sha512_closes_with_that_digest() {
     let registry = registry(&[]);
     let start = ask(
         &registry,

@@ -26,7 +26,7 @@ fn leaves(fixture: &Fixture, request: &Ask, line: Option<&str>) -> Answer {
 }
 
 #[test]
-fn has_a_line_for_each_change_and_each_refusal() {
+fn the_audit_log_has_a_line_for_each_change_and_refusal() {
     for log in ["requests", "errors"] {
         let fixture = Fixture::set(&[("STRATA_LOG", log)]);
         let (one, public) = (digest(b"one"), digest(&layer(PUBLIC)));

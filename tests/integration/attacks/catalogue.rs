@@ -22,7 +22,7 @@ fn fixture() -> Fixture {
 }
 
 #[test]
-fn shows_full_pages_of_what_may_be_pulled() {
+fn the_catalog_shows_full_pages_of_permitted_repositories() {
     let fixture = fixture();
     for limit in [None, Some(999), Some(100), Some(7)] {
         let mut target = limit.map_or_else(
@@ -65,7 +65,7 @@ fn shows_full_pages_of_what_may_be_pulled() {
 /// The fewer repositories a caller may see, the more are skipped: that must not cost an operation
 /// for each name.
 #[test]
-fn of_nothing_costs_few_operations() {
+fn a_catalog_with_nothing_permitted_costs_few_operations() {
     let fixture = fixture();
     for limit in ["0", "1", "2", "1000"] {
         for last in ["", "&last=r1500-secret"] {

@@ -5,7 +5,7 @@ use super::*;
 /// A client that knows a digest of another repository learns nothing from it in a repository of its
 /// own.
 #[test]
-fn digests_gives_what_guessing_none_gives() {
+fn guessing_a_stored_digest_reveals_nothing() {
     let (blob, manifest) = (digest(&layer(PRIVATE)), manifest_digest(PRIVATE));
     let nothing = digest(b"nowhere");
     let compare = |line: &str, existing: &Digest, change: &dyn Fn(Ask) -> Ask, counts: bool| {
@@ -112,7 +112,7 @@ fn digests_gives_what_guessing_none_gives() {
 /// A manifest that names a blob or manifest absent from its repository is refused, wherever else
 /// that is stored.
 #[test]
-fn a_manifest_makes_nothing_readable() {
+fn a_manifest_gives_no_right_to_the_objects_it_names() {
     for name in ["mallory/app", "drop/app"] {
         let fixture = Fixture::new();
         fixture.push_blob(name, CONFIG);
@@ -186,7 +186,7 @@ fn a_manifest_makes_nothing_readable() {
 /// A caller without pull permission gets the same reply for objects that exist and that do not, and
 /// nothing is read to make it.
 #[test]
-fn names_finds_nothing_out() {
+fn guessing_names_reveals_nothing() {
     let fixture = Fixture::new();
     let (blob, manifest) = (
         digest(&layer(PRIVATE)).to_string(),
@@ -284,7 +284,7 @@ fn names_finds_nothing_out() {
 /// A client that names a digest and never sends its bytes gets no right, even if another client
 /// sends them later.
 #[test]
-fn a_digest_ahead_of_its_bytes_gives_nothing() {
+fn a_digest_announced_without_bytes_gives_no_right() {
     let bytes = layer("what will be private");
     let of = digest(&bytes);
     let line = format!("POST /v2/mallory/app/blobs/uploads/?digest={of}");
@@ -326,7 +326,7 @@ fn a_digest_ahead_of_its_bytes_gives_nothing() {
 
 /// An upload belongs to a repository: through another one it does not exist.
 #[test]
-fn an_upload_of_another_repository_is_none() {
+fn an_upload_does_not_exist_through_another_repository() {
     let fixture = Fixture::new();
     let location = fixture
         .ask(&by("root", "POST /v2/private/app/blobs/uploads/"))

@@ -37,7 +37,7 @@ fn holds_nothing_foreign(fixture: &Fixture, answer: &Answer, about: &str) {
 }
 
 #[test]
-fn of_headers_by_anything_that_is_echoed_fails() {
+fn echoed_input_injects_no_header() {
     let fixture = Fixture::new();
     let (blob, manifest) = (digest(&layer(PUBLIC)), manifest_digest(PUBLIC));
     for control in CONTROLS {
@@ -88,7 +88,7 @@ fn of_headers_by_anything_that_is_echoed_fails() {
 
 /// Values of a manifest reach other clients in headers only if they are valid there.
 #[test]
-fn of_headers_by_what_is_stored_fails() {
+fn stored_manifest_values_inject_no_header() {
     for control in CONTROLS {
         let fixture = Fixture::new();
         fixture.push_blob("mallory/app", CONFIG);
@@ -129,7 +129,7 @@ fn of_headers_by_what_is_stored_fails() {
 
 /// The origin comes from the header `Host`, and stands in quotes in the challenge.
 #[test]
-fn of_the_challenge_by_the_host_fails() {
+fn the_host_header_injects_nothing_into_the_challenge() {
     let fixture = Fixture::new();
     for host in [
         "https://a\r\nset-cookie: a=b",

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn are_those_of_paths_headers_and_forms() {
+fn long_paths_headers_and_forms_are_refused() {
     let fixture = Fixture::new();
     let long = |length: usize| {
         format!(
@@ -53,7 +53,7 @@ fn push(user: &str, bytes: &[u8], named: &[u8]) -> Ask {
 }
 
 #[test]
-fn are_those_of_bodies_at_the_same_time() {
+fn concurrent_bodies_of_one_user_are_limited() {
     let fixture = Fixture::set(&[("STRATA_UPLOADS", "2")]);
     let requests = [
         push("mallory", b"one", b"one"),
@@ -83,7 +83,7 @@ fn are_those_of_bodies_at_the_same_time() {
 }
 
 #[test]
-fn of_bodies_are_given_back_however_they_end() {
+fn body_limits_are_released_however_a_request_ends() {
     let fixture = Fixture::set(&[("STRATA_UPLOADS", "1")]);
     for _ in 0..3 {
         assert_eq!(fixture.status(&push("mallory", b"one", b"one")), 201);

@@ -17,7 +17,7 @@ fn told(answer: &Answer, of: &Digest) -> (u16, Vec<(String, String)>, String) {
 }
 
 #[test]
-fn takes_nothing_from_where_one_may_not_pull() {
+fn a_mount_needs_the_right_to_pull_from_its_source() {
     let fixture = Fixture::new();
     let (private, nothing) = (digest(&layer(PRIVATE)), digest(b"nowhere"));
     let public = digest(&layer(PUBLIC));
@@ -73,7 +73,7 @@ fn takes_nothing_from_where_one_may_not_pull() {
 }
 
 #[test]
-fn takes_what_one_may_pull() {
+fn a_mount_from_a_repository_with_pull_right_succeeds() {
     for from in [Some("public/app"), None] {
         let fixture = Fixture::new();
         let public = digest(&layer(PUBLIC));

@@ -30,7 +30,7 @@ fn digest_of(fixture: &Fixture, tag: &str) -> Option<String> {
 }
 
 #[test]
-fn takes_a_right_of_its_own() {
+fn overwriting_a_tag_needs_the_overwrite_permission() {
     let fixture = fixture();
     assert_eq!(fixture.status(&push("v1", "one")), 201, "the same again");
     let (one, two) = (
@@ -81,7 +81,7 @@ fn takes_a_right_of_its_own() {
 }
 
 #[test]
-fn is_not_pushing_what_was_deleted() {
+fn pushing_a_deleted_tag_is_not_overwriting() {
     let fixture = fixture();
     assert_eq!(
         fixture.status(&by("mallory", "DELETE /v2/mallory/app/manifests/v1")),
@@ -104,7 +104,7 @@ fn is_not_pushing_what_was_deleted() {
 
 /// Both callers saw that there is no such tag: the store lets one of them write it.
 #[test]
-fn by_whoever_comes_second_is_refused() {
+fn the_second_of_two_concurrent_tag_pushes_is_refused() {
     for (tag, is_deleted) in [("new", false), ("v1", true)] {
         let fixture = fixture();
         if is_deleted {

@@ -77,7 +77,7 @@ fn never_leads_to_what_is_private(fixture: &Fixture, user: &str, method: &str, t
 }
 
 #[test]
-fn through_a_public_repository_do_not_lead_to_a_private_one() {
+fn paths_through_a_public_repository_reach_no_private_one() {
     let fixture = Fixture::new();
     let (blob, manifest) = (digest(&layer(PRIVATE)), manifest_digest(PRIVATE));
     let ends = [
@@ -165,7 +165,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn of_any_pieces_lead_to_what_is_public(
+    fn paths_of_any_pieces_reach_only_public_content(
         paths in prop::collection::vec((prop::collection::vec(prop::sample::select(&PIECES[..]), 0..8), 0_usize..7), 8),
     ) {
         let fixture = Fixture::new();

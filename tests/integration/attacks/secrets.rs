@@ -4,7 +4,7 @@ use super::*;
 
 /// Every place of a request that could hold a secret, and every place that could reveal it.
 #[test]
-fn are_told_to_nobody() {
+fn secrets_appear_in_no_reply_log_or_metric() {
     for log in ["requests", "errors"] {
         let fixture = Fixture::set(&[("STRATA_LOG", log)]);
         let token = fixture.token("alice", &["repository:private/app:*"]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn are_for_what_they_name_and_no_more() {
+fn a_token_gives_only_the_actions_that_it_names() {
     let fixture = Fixture::new();
     let blob = digest(&layer(PRIVATE));
     let manifest = manifest_digest(PRIVATE);
@@ -58,7 +58,7 @@ fn are_for_what_they_name_and_no_more() {
 }
 
 #[test]
-fn end() {
+fn tokens_expire() {
     let fixture = Fixture::new();
     let pull = "GET /v2/private/app/manifests/v1";
     let token = fixture.token("alice", &["repository:private/app:pull"]);
@@ -79,7 +79,7 @@ fn end() {
 }
 
 #[test]
-fn are_ours_only() {
+fn forged_tokens_are_refused() {
     let fixture = Fixture::new();
     let genuine = fixture.token("mallory", &["repository:mallory/app:pull"]);
     let claims = claims_of(&genuine);
@@ -162,7 +162,7 @@ fn are_ours_only() {
             assert_eq!(answer.status, 401, "{token}");
             assert!(
                 String::from_utf8_lossy(&answer.body)
-                    .contains("the token is not one of this registry"),
+                    .contains("the token was not issued by this registry"),
                 "{token}"
             );
             fixture.is_untouched(token);
@@ -175,7 +175,7 @@ fn are_ours_only() {
 }
 
 #[test]
-fn do_not_outlive_their_user_or_the_rules() {
+fn tokens_do_not_outlive_their_user_or_the_rules() {
     let fixture = Fixture::new();
     let pull = "GET /v2/private/app/manifests/v1";
     let token = fixture.token("alice", &["repository:private/app:*"]);
@@ -215,7 +215,7 @@ fn do_not_outlive_their_user_or_the_rules() {
 }
 
 #[test]
-fn are_no_password() {
+fn a_token_is_not_accepted_as_a_password() {
     let fixture = Fixture::new();
     let token = fixture.token("root", &["repository:private/app:*", "registry:catalog:*"]);
     let target = token_target(&["repository:private/app:*"]);
@@ -250,7 +250,7 @@ fn are_no_password() {
 
 /// Everything for which a caller may request a token, and the part that the rules leave.
 #[test]
-fn say_no_more_than_the_rules_give() {
+fn tokens_claim_no_more_than_the_rules_give() {
     let asked = [
         "*",
         "**",

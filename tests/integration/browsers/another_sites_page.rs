@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn is_asked_of_every_end_point_by_every_method() {
+fn cross_site_tests_cover_every_end_point_and_method() {
     let world = World::new(&[]);
     let mut asked = BTreeSet::new();
     let mut has = BTreeSet::new();
@@ -25,7 +25,7 @@ fn is_asked_of_every_end_point_by_every_method() {
 }
 
 #[test]
-fn causes_nothing_but_reads_of_what_is_stored_here() {
+fn cross_site_requests_cause_only_reads_of_stored_objects() {
     let lines = requests(&World::new(&[]).upload);
     for (line, is_allowed) in lines {
         let expected = World::new(&[]).ask(&Ask::new(&line));
@@ -55,7 +55,7 @@ fn causes_nothing_but_reads_of_what_is_stored_here() {
 }
 
 #[test]
-fn is_refused_whatever_it_signs_in_with() {
+fn cross_site_requests_are_refused_with_any_credentials() {
     let token = {
         let scope = "repository:a:*";
         let line = format!("GET /v2/_strata/token?service=strata&scope={scope}");
@@ -86,7 +86,7 @@ fn is_refused_whatever_it_signs_in_with() {
 }
 
 #[test]
-fn is_known_by_the_origin_that_is_set() {
+fn cross_site_requests_are_judged_by_strata_origin() {
     let settings = [("STRATA_ORIGIN", "https://public.example")];
     for (origin, status) in [
         ("https://public.example", 202),
@@ -105,7 +105,7 @@ fn is_known_by_the_origin_that_is_set() {
 }
 
 #[test]
-fn is_told_to_the_log() {
+fn refused_cross_site_requests_are_audited() {
     let world = World::new(&[]);
     world.host.told.borrow_mut().clear();
     world.ask(&with("POST /v2/_strata/sweep", FOREIGN[0]));

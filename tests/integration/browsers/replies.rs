@@ -18,7 +18,7 @@ fn is_hardened(answer: &Answer, what: &str) {
 }
 
 #[test]
-fn are_hardened_all() {
+fn every_reply_has_the_hardening_headers() {
     let world = World::new(&[]);
     for (line, _) in requests(&world.upload) {
         is_hardened(&world.ask(&Ask::new(&line)), &line);
@@ -40,7 +40,7 @@ fn are_hardened_all() {
 }
 
 #[test]
-fn are_hardened_where_the_registry_can_not_be_set_up() {
+fn replies_of_a_misconfigured_registry_are_hardened() {
     let response = registry::refuse::<MemoryBody, MemoryBytes>(&"a setting is wrong");
     let answer = Answer {
         status: response.status().as_u16(),
@@ -52,7 +52,7 @@ fn are_hardened_where_the_registry_can_not_be_set_up() {
 
 /// The type of a file, whole and in several ranges.
 #[test]
-fn have_no_type_that_a_browser_runs() {
+fn files_of_layers_have_no_type_that_a_browser_runs() {
     let names = [
         ("x.js", "text/plain; charset=utf-8", "inline"),
         (
@@ -160,7 +160,7 @@ fn have_no_type_that_a_browser_runs() {
 
 /// A manifest's type is its author's text: a browser saves a type that is not JSON.
 #[test]
-fn are_saved_unless_they_are_pictures_or_text() {
+fn manifests_that_are_not_json_and_blobs_are_attachments() {
     let world = World::new(&[]);
     for (media_type, is_saved) in [
         (OCI_MANIFEST, false),
@@ -201,7 +201,7 @@ fn are_saved_unless_they_are_pictures_or_text() {
 
 /// A range of a blob from an upstream does not have the type that the upstream chose.
 #[test]
-fn have_no_type_of_an_upstream() {
+fn blob_ranges_do_not_take_the_media_type_of_an_upstream() {
     for (media_type, expected) in [
         ("text/javascript", "application/octet-stream"),
         ("text/html; charset=utf-8", "application/octet-stream"),

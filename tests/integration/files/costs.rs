@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_head_and_what_is_unchanged_cost_no_span() {
+fn a_head_and_a_not_modified_reply_inflate_no_span() {
     let archive = Tar::default().file("a", words(1, 3 * SPAN)).end();
     let layer = gzip(&archive);
     let world = World::with_layer(&layer);
@@ -95,7 +95,7 @@ fn fifty_reads_inflate_a_layer_once() {
 }
 
 #[test]
-fn neighbouring_spans_come_with_one_range() {
+fn neighbouring_spans_are_fetched_with_one_range_request() {
     for (_, writer) in WRITERS {
         let bytes = words(1, 6 * SPAN);
         let archive = Tar::default().file("a", &bytes).end();
@@ -143,7 +143,7 @@ fn neighbouring_spans_come_with_one_range() {
 }
 
 #[test]
-fn what_layers_cost_is_counted() {
+fn costs_of_layers_are_counted_in_metrics() {
     let world = World::new();
     let isolate = world.isolate(&[]);
     let text_of = |isolate: &Isolate| text(&get(isolate, "/metrics"));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_store_that_fails_once_harms_nobody() {
+fn one_store_failure_spoils_no_index_and_no_read() {
     let bytes = words(1, 9 * SPAN);
     let archive = Tar::default().file("a", &bytes).end();
     let long = layer_of(8, "zstd -3 --zstd=wlog=17").0;
@@ -62,7 +62,7 @@ fn a_store_that_fails_once_harms_nobody() {
 }
 
 #[test]
-fn a_warm_tier_that_fails_or_lies_is_passed_over() {
+fn a_failing_or_corrupt_warm_tier_is_bypassed() {
     let bytes = words(1, 3 * SPAN);
     let layer = gzip(&Tar::default().file("a", &bytes).end());
     let target = file(&layer, "a");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_image_is_its_layers_over_each_other() {
+fn an_image_shows_its_layers_on_top_of_each_other() {
     let archives = [
         Tar::default()
             .file("etc/gone", "below")
@@ -84,7 +84,7 @@ fn an_image_is_its_layers_over_each_other() {
 }
 
 #[test]
-fn of_an_index_of_images_one_is_chosen_by_platform() {
+fn an_image_of_an_index_is_chosen_by_platform() {
     let world = World::new();
     let isolate = world.isolate(&[]);
     let image = |what: &str| {
@@ -181,7 +181,7 @@ fn of_an_index_of_images_one_is_chosen_by_platform() {
 }
 
 #[test]
-fn a_layer_that_is_not_what_the_configuration_says_is_not_shown_as_part_of_the_image() {
+fn a_layer_that_contradicts_its_image_configuration_is_refused() {
     let (archive, other) = (
         Tar::default().file("a", "1").end(),
         Tar::default().file("a", "2").end(),
@@ -214,7 +214,7 @@ fn a_layer_that_is_not_what_the_configuration_says_is_not_shown_as_part_of_the_i
 }
 
 #[test]
-fn an_image_of_more_layers_than_any_has_is_refused() {
+fn an_image_with_too_many_layers_is_refused() {
     let archive = Tar::default().file("a", "1").end();
     let world = World::new();
     let isolate = world.isolate(&[]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_index_that_is_of_no_use_is_made_anew() {
+fn a_damaged_index_is_rebuilt() {
     let layer = gzip(&Tar::default().file("a", words(1, 3 * SPAN)).end());
     let world = World::with_layer(&layer);
     assert!(read(&world.isolate(&[SMALL]), &file(&layer, "a")) == words(1, 3 * SPAN));
@@ -31,7 +31,7 @@ fn an_index_that_is_of_no_use_is_made_anew() {
         // If the warm tier has the damaged index as well, no client is delayed, and no isolate
         // makes the index twice.
         let value = warm::Value {
-            content: warm::Content {
+            content: warm::TierContent {
                 media_type: String::new(),
                 bytes: MemoryBytes::copy_from(&bytes),
             },
@@ -59,7 +59,7 @@ fn an_index_that_is_of_no_use_is_made_anew() {
 }
 
 #[test]
-fn a_part_of_an_index_that_is_of_no_use_has_it_made_anew() {
+fn an_index_with_a_damaged_or_missing_part_is_rebuilt() {
     let layer = gzip(&Tar::default().file("a", words(1, 3 * SPAN)).end());
     let world = World::with_layer(&layer);
     let target = file(&layer, "a");
@@ -106,7 +106,7 @@ fn crowded(count: u64) -> Vec<u8> {
 }
 
 #[test]
-fn of_a_large_index_a_lookup_reads_one_block() {
+fn a_lookup_in_a_large_index_reads_one_block() {
     let layer = crowded(45_000);
     let world = World::with_layer(&layer);
     assert_eq!(get(&world.isolate(&[]), &contents(&layer)).status, 200);

@@ -67,7 +67,7 @@ fn a_large_file_is_inflated_as_it_is_read() {
 }
 
 #[test]
-fn a_large_file_breaks_off_where_it_can_not_be_read() {
+fn an_unreadable_span_ends_a_large_file_with_an_error() {
     let archive = Tar::default().file("large", words(1, 12 * MIB)).end();
     let layer = through("gzip -1n", &archive);
     let world = World::with_layer(&layer);
@@ -87,7 +87,7 @@ fn a_large_file_breaks_off_where_it_can_not_be_read() {
 }
 
 #[test]
-fn many_ranges_of_a_large_file_are_not_held_at_once() {
+fn many_ranges_of_a_large_file_are_inflated_as_they_are_read() {
     let bytes = words(1, 40 * MIB);
     let archive = Tar::default().file("large", &bytes).end();
     let layer = through("gzip -1n", &archive);
@@ -131,7 +131,7 @@ fn many_ranges_of_a_large_file_are_not_held_at_once() {
 }
 
 #[test]
-fn ranges_that_take_more_work_than_the_file_are_answered_with_the_file() {
+fn ranges_that_cost_more_than_the_file_get_the_whole_file() {
     let bytes = words(1, 40 * MIB);
     let archive = Tar::default().file("large", &bytes).end();
     let layer = through("gzip -1n", &archive);
@@ -216,7 +216,7 @@ fn holes_of_a_sparse_file_are_zeros() {
 }
 
 #[test]
-fn many_segments_take_no_more_memory_than_their_bytes() {
+fn many_segments_of_a_sparse_file_do_not_grow_the_headers() {
     // A file of 3,000 bytes, each in the middle of a hole.
     let count = 3_000;
     let mut map = format!("{count}\n");

@@ -24,7 +24,7 @@ fn odd_archive() -> Vec<u8> {
 }
 
 #[test]
-fn a_table_of_contents_says_what_is_in_a_layer() {
+fn a_table_of_contents_lists_every_entry_of_a_layer() {
     let archive = odd_archive();
     let layer = gzip(&archive);
     let world = World::with_layer(&layer);
@@ -142,7 +142,7 @@ fn a_table_of_contents_says_what_is_in_a_layer() {
 }
 
 #[test]
-fn directories_are_listed_and_what_is_no_file_has_no_bytes() {
+fn directories_are_listed_and_special_files_have_no_content() {
     let layer = gzip(&odd_archive());
     let world = World::with_layer(&layer);
     let isolate = world.isolate(&[]);
@@ -218,7 +218,7 @@ fn directories_are_listed_and_what_is_no_file_has_no_bytes() {
 }
 
 #[test]
-fn a_listing_of_much_is_cut_before_it_is_large() {
+fn a_listing_of_large_entries_is_split_into_bounded_pages() {
     let value = "v".repeat(60_000);
     let record = |n: usize| {
         let rest = format!(" SCHILY.xattr.user.a={value}{n:04}\n");
@@ -245,7 +245,7 @@ fn a_listing_of_much_is_cut_before_it_is_large() {
 }
 
 #[test]
-fn a_path_that_comes_many_times_is_the_last_of_them() {
+fn the_last_of_many_entries_of_one_path_is_read() {
     let times = |count| (0..count).fold(Tar::default(), |tar, _| tar.file("same", "old"));
     let tar = times(7_000);
     let layer = tar.file("same", "new").file("z", "z").end();

@@ -118,7 +118,7 @@ fn check_ranges(isolate: &Isolate, target: &str, bytes: &[u8], etag: &str) {
 }
 
 #[test]
-fn of_many_who_look_into_a_layer_one_indexes_it() {
+fn concurrent_readers_of_a_layer_index_it_once() {
     let archive = Tar::default().file("a", words(1, 4 * SPAN)).end();
     let layer = gzip(&archive);
     let world = World::with_layer(&layer);
@@ -135,7 +135,7 @@ fn of_many_who_look_into_a_layer_one_indexes_it() {
 }
 
 #[test]
-fn of_many_who_wait_for_a_pass_that_fails_the_next_does_it() {
+fn a_failed_pass_under_concurrent_readers_can_be_retried() {
     let layer = gzip(&Tar::default().file("a", words(1, 4 * SPAN)).end());
     let world = World::with_layer(&layer);
     let isolate = world.isolate(&[SMALL]);
@@ -150,7 +150,7 @@ fn of_many_who_wait_for_a_pass_that_fails_the_next_does_it() {
 }
 
 #[test]
-fn spans_of_which_many_come_out_of_little_are_stored_each_by_its_number() {
+fn spans_of_a_highly_compressed_layer_are_stored_one_by_one() {
     // Repeated noise compresses to almost nothing with zstd, and not at all with deflate.
     let noise: Vec<u8> = (0..30_000_u32)
         .flat_map(|n| *digest(&n.to_le_bytes()).hash().first_chunk::<32>().unwrap())

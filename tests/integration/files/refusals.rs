@@ -45,7 +45,7 @@ fn refusals() -> Vec<(Vec<u8>, (&'static str, &'static str), &'static str)> {
 }
 
 #[test]
-fn what_can_not_be_indexed_is_refused_with_a_reason_and_remembered() {
+fn layers_that_can_not_be_indexed_are_refused_and_remembered() {
     for (layer, setting, kind) in refusals() {
         let world = World::with_layer(&layer);
         let isolate = world.isolate(&[setting]);
@@ -73,7 +73,7 @@ fn what_can_not_be_indexed_is_refused_with_a_reason_and_remembered() {
 }
 
 #[test]
-fn what_was_beyond_a_limit_is_tried_again_under_another() {
+fn a_layer_beyond_a_limit_is_tried_again_under_another_limit() {
     let layer = gzip(&Tar::default().file("a", "1").file("b", "2").end());
     let world = World::with_layer(&layer);
     let strict = world.isolate(&[("STRATA_INDEX_ENTRIES", "1")]);
@@ -98,7 +98,7 @@ fn what_was_beyond_a_limit_is_tried_again_under_another() {
 }
 
 #[test]
-fn a_small_layer_that_would_inflate_to_much_is_stopped_early() {
+fn a_decompression_bomb_is_stopped_early() {
     let command = "head -c 1073741824 /dev/zero | zstd -1";
     let zeros = run(&Folder::create().0, command);
     let world = World::with_layer(&zeros);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_layer_is_indexed_in_steps_that_come_to_the_same() {
+fn indexing_in_steps_gives_the_same_index() {
     for (_, writer) in WRITERS {
         let (layer, _) = long_layer(writer);
         let target = file(&layer, "dir/file-07");
@@ -36,7 +36,7 @@ fn a_layer_is_indexed_in_steps_that_come_to_the_same() {
 }
 
 #[test]
-fn the_clock_goes_on_with_what_somebody_began() {
+fn the_clock_continues_a_pass_that_a_request_began() {
     // The scrub has work to do by the clock as well.
     let settings = [SMALL, STEP, ("STRATA_SCRUB_DAYS", "0")];
     for (_, writer) in WRITERS {
@@ -65,7 +65,7 @@ fn the_clock_goes_on_with_what_somebody_began() {
 }
 
 #[test]
-fn isolates_that_alternate_come_to_the_same() {
+fn alternating_isolates_build_the_same_index() {
     for (_, writer) in WRITERS {
         let (layer, _) = long_layer(writer);
         let at_once = World::with_layer(&layer);
@@ -110,7 +110,7 @@ fn isolates_that_alternate_come_to_the_same() {
 }
 
 #[test]
-fn an_isolate_that_dies_in_the_middle_of_a_step_leaves_it_to_others() {
+fn a_step_of_an_isolate_that_dies_is_left_to_others() {
     let (layer, _) = long_layer("gzip -6n");
     for (at, number) in [
         ("cold put progress", 1),
@@ -141,7 +141,7 @@ fn an_isolate_that_dies_in_the_middle_of_a_step_leaves_it_to_others() {
 }
 
 #[test]
-fn a_pass_over_a_layer_that_is_gone_is_given_up() {
+fn a_pass_over_a_deleted_layer_is_given_up() {
     let (layer, _) = long_layer("gzip -6n");
     let world = World::with_layer(&layer);
     let isolate = world.isolate(&[SMALL, STEP]);
@@ -217,7 +217,7 @@ fn the_clock_is_not_held_up_by_a_layer_that_can_not_be_read() {
 }
 
 #[test]
-fn a_push_has_its_layers_indexed_where_the_settings_say_so() {
+fn layers_of_a_push_are_indexed_if_the_setting_is_on() {
     let (long, long_archive) = long_layer("gzip -6n");
     let short = gzip(&Tar::default().file("a", "1").end());
     let short_archive = Tar::default().file("a", "1").end();

@@ -15,7 +15,7 @@ use strata::{
     digest::Algorithm,
     layer::{
         entry::{Entry, EntryKind},
-        index::{Index, IndexError, Known, SpanStart},
+        index::{Index, IndexError, SpanStart, StoredIndex},
         pass::{Options, Pass, PassError},
         span::SpanError,
     },
@@ -95,9 +95,9 @@ impl Indexed {
     }
 
     fn index(&self) -> Index {
-        match Known::parse(&self.bytes).unwrap() {
-            Known::Index(index) => index,
-            Known::Refused(refusal) => panic!("{refusal:?}"),
+        match StoredIndex::parse(&self.bytes).unwrap() {
+            StoredIndex::Index(index) => index,
+            StoredIndex::Refused(refusal) => panic!("{refusal:?}"),
         }
     }
 
@@ -289,7 +289,7 @@ fn every_file_can_be_read_alone() {
 }
 
 #[test]
-fn an_index_does_not_depend_on_how_the_layer_came() {
+fn an_index_does_not_depend_on_chunks_or_interruptions() {
     let folder = Folder::new("pieces");
     tree(&folder.0);
     for (writer, command) in WRITERS {
@@ -314,7 +314,7 @@ fn an_index_does_not_depend_on_how_the_layer_came() {
 }
 
 #[test]
-fn a_cut_or_changed_layer_is_refused_or_right() {
+fn a_cut_or_changed_layer_is_refused_or_indexed_correctly() {
     let folder = Folder::new("cut");
     run(
         &folder.0,
@@ -353,9 +353,9 @@ fn a_changed_index_is_noticed() {
     for at in 0..index.head() as usize {
         let mut changed = indexed.bytes.clone();
         changed[at] ^= 1;
-        let parsed = Known::parse(&changed);
+        let parsed = StoredIndex::parse(&changed);
         assert!(parsed.is_err(), "byte {at}");
-        assert!(Known::parse(&changed[..at]).is_err());
+        assert!(StoredIndex::parse(&changed[..at]).is_err());
         if (8..12).contains(&at) {
             assert!(matches!(parsed, Err(IndexError::Version(_))));
         }
@@ -385,7 +385,7 @@ fn a_changed_index_is_noticed() {
 
 /// A step of a pass ends by the work it has done, even if there is hardly any output.
 #[test]
-fn blocks_of_no_bytes_are_work() {
+fn empty_blocks_and_frames_count_as_work() {
     let mut blocks = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     blocks.extend([0, 0, 0, 0xff, 0xff].repeat(1 << 16));
     let mut frames = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0];
@@ -401,13 +401,13 @@ fn blocks_of_no_bytes_are_work() {
 }
 
 #[test]
-fn what_is_no_layer_is_refused_with_a_reason() {
+fn blobs_that_are_no_layers_are_refused_with_the_reason() {
     let refused = |bytes: &[u8], options: Options| {
         let mut pass = Pass::new(bytes.len() as u64, options.clone());
         let error = pass.push(bytes).and_then(|()| pass.finish()).unwrap_err();
         let refusal = error.refusal(&options);
-        let parsed = Known::parse(&refusal.encode()).unwrap();
-        assert_eq!(parsed, Known::Refused(refusal.clone()));
+        let parsed = StoredIndex::parse(&refusal.encode()).unwrap();
+        assert_eq!(parsed, StoredIndex::Refused(refusal.clone()));
         (refusal.reason, refusal.limits.is_some())
     };
     let folder = Folder::new("refused");
@@ -415,21 +415,21 @@ fn what_is_no_layer_is_refused_with_a_reason() {
     assert_eq!(
         refused(b"{}", options()),
         (
-            "a tar archive that ends too early, at byte 2 of what it inflates to".to_owned(),
+            "a truncated tar archive, at byte 2 of the decompressed layer".to_owned(),
             false
         )
     );
     assert_eq!(
         refused(&[7; 4_000], options()).0,
-        "not a tar archive, at byte 0 of what it inflates to"
+        "not a tar archive, at byte 0 of the decompressed layer"
     );
     assert_eq!(
         refused(&gzip("seq 1000 | gzip"), options()).0,
-        "not a tar archive, at byte 0 of what it inflates to"
+        "not a tar archive, at byte 0 of the decompressed layer"
     );
     assert_eq!(
         refused(b"\xfd7zXZ\0......", options()).0,
-        "compressed by xz; gzip and zstd are read"
+        "compressed with xz; gzip and zstd are supported"
     );
     run(
         &folder.0,
@@ -439,7 +439,7 @@ fn what_is_no_layer_is_refused_with_a_reason() {
     assert_eq!(
         refused(&layer, options()),
         (
-            "it inflates to more than 250 times its size".to_owned(),
+            "it decompresses to more than 250 times its size".to_owned(),
             true
         )
     );
@@ -449,7 +449,7 @@ fn what_is_no_layer_is_refused_with_a_reason() {
     assert_eq!(
         refused(&blocks, options()),
         (
-            "more than 16384 blocks of deflate that inflate to less than 1 MiB, at byte 81935"
+            "more than 16384 deflate blocks that decompress to less than 1 MiB, at byte 81935"
                 .to_owned(),
             true
         )
@@ -462,7 +462,7 @@ fn what_is_no_layer_is_refused_with_a_reason() {
     assert_eq!(
         refused(&waste, options()),
         (
-            "it inflates to less than half of its size".to_owned(),
+            "it decompresses to less than half of its size".to_owned(),
             false
         )
     );
@@ -472,7 +472,10 @@ fn what_is_no_layer_is_refused_with_a_reason() {
     };
     assert_eq!(
         refused(&layer, small),
-        ("it inflates to more than 1000000 bytes".to_owned(), true)
+        (
+            "it decompresses to more than 1000000 bytes".to_owned(),
+            true
+        )
     );
     let few = Options {
         entries: 2,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use strata::layer::{
-    held::{HeldLayer, ReadError},
+    indexed::{IndexedLayer, ReadError},
     pass::{Options, Pass},
 };
 use strata_support::layers::{Folder, Tar, gzip, noise, run, through, words};
@@ -14,7 +14,7 @@ const SPAN: u64 = 1 << 20;
 struct Held {
     bytes: Vec<u8>,
     objects: Vec<Vec<u8>>,
-    layer: HeldLayer,
+    layer: IndexedLayer,
 }
 
 impl Held {
@@ -30,7 +30,7 @@ impl Held {
         Self {
             bytes,
             objects,
-            layer: HeldLayer::new(index).unwrap(),
+            layer: IndexedLayer::new(index).unwrap(),
         }
     }
 
@@ -63,7 +63,7 @@ fn archive(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 #[test]
-fn any_range_of_a_file_takes_the_spans_that_it_is_in() {
+fn a_range_of_a_file_costs_only_the_spans_that_contain_it() {
     let files = [
         ("a", noise(1, 3_000_000)),
         ("d/b", words(2, 4_000_000)),
@@ -118,7 +118,7 @@ fn any_range_of_a_file_takes_the_spans_that_it_is_in() {
 }
 
 #[test]
-fn a_sparse_file_has_its_holes() {
+fn a_sparse_file_is_read_with_its_holes() {
     let folder = Folder::create();
     let make = "truncate -s 3G sparse; printf abc | dd of=sparse bs=1 seek=2000000000 conv=notrunc status=none; tar -S -c sparse";
     let held = Held::new(run(&folder.0, make));
@@ -133,18 +133,18 @@ fn a_sparse_file_has_its_holes() {
     let error = held.read("sparse", 0..3 << 30).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "up to 33554432 bytes of a file are read at once"
+        "at most 33554432 bytes of a file can be read at once"
     );
 }
 
 #[test]
-fn what_has_changed_since_is_noticed() {
+fn a_layer_changed_since_indexing_is_detected() {
     let mut held = Held::new(gzip(&archive(&[("a", words(1, 2_000_000))])));
     let middle = held.bytes.len() / 2;
     held.bytes[middle] ^= 1;
     let error = held.read("a", 0..2_000_000).unwrap_err().to_string();
     assert!(
-        error.ends_with("the layer has changed since it was indexed, open it again"),
+        error.ends_with("the layer has changed since it was indexed; open it again"),
         "{error}"
     );
 }
@@ -181,7 +181,7 @@ fn directories_are_listed_by_pages() {
 }
 
 #[test]
-fn what_zstd_holds_back_is_not_taken_for_waste() {
+fn output_held_back_by_zstd_does_not_count_as_waste() {
     let tar = archive(&[("noise", noise(5, 12 << 20))]);
     for command in ["zstd -q -3", "zstd -q -1 --long=23"] {
         let held = Held::new(through(command, &tar));

@@ -87,28 +87,28 @@ fn archive(size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_state_over_an_archive_that_was_changed_never_panics() {
+fn a_changed_saved_pass_over_a_plain_archive_never_panics() {
     never_panics(&archive(900), 5_000);
 }
 
 #[test]
-fn a_state_over_gzip_that_was_changed_never_panics() {
+fn a_changed_saved_pass_over_gzip_never_panics() {
     never_panics(&gzip(&archive(13_000)), 5_000);
 }
 
 #[test]
-fn a_state_over_members_of_gzip_that_was_changed_never_panics() {
+fn a_changed_saved_pass_over_gzip_members_never_panics() {
     let layer: Vec<u8> = archive(7_000).chunks(9_000).flat_map(gzip).collect();
     never_panics(&layer, 5_000);
 }
 
 #[test]
-fn a_state_over_one_frame_of_zstd_that_was_changed_never_panics() {
+fn a_changed_saved_pass_over_one_zstd_frame_never_panics() {
     never_panics(&through("zstd -q", &archive(900)), 5_000);
 }
 
 #[test]
-fn a_state_over_frames_of_zstd_that_was_changed_never_panics() {
+fn a_changed_saved_pass_over_zstd_frames_never_panics() {
     let frames = archive(900);
     let frames = frames
         .chunks(1_500)

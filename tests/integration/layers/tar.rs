@@ -17,7 +17,7 @@ use std::{
 
 use strata::layer::{
     entry::{Entry, EntryKind, Moment, Segment},
-    tar::{Limits, TarError, Untar},
+    tar::{TarError, TarLimits, Untar},
 };
 
 /// A directory that is removed after the test.
@@ -86,23 +86,23 @@ const PAX: Format = Format {
 };
 
 #[test]
-fn says_of_v7_archives_what_the_file_system_says() {
+fn v7_archives_agree_with_the_file_system() {
     check(V7, &[]);
 }
 
 #[test]
-fn says_of_ustar_archives_what_the_file_system_says() {
+fn ustar_archives_agree_with_the_file_system() {
     check(USTAR, &[]);
 }
 
 #[test]
-fn says_of_old_gnu_archives_what_the_file_system_says() {
+fn old_gnu_archives_agree_with_the_file_system() {
     check(OLD_GNU, &[]);
     check(OLD_GNU, &["--sparse"]);
 }
 
 #[test]
-fn says_of_gnu_archives_what_the_file_system_says() {
+fn gnu_archives_agree_with_the_file_system() {
     check(GNU, &[]);
     check(GNU, &["--sparse"]);
     // The holes are found by reading.
@@ -113,7 +113,7 @@ fn says_of_gnu_archives_what_the_file_system_says() {
 }
 
 #[test]
-fn says_of_pax_archives_what_the_file_system_says() {
+fn pax_archives_agree_with_the_file_system() {
     check(PAX, &[]);
     for version in ["0.0", "0.1", "1.0"] {
         let version = format!("--sparse-version={version}");
@@ -302,7 +302,7 @@ fn touch(path: &Path, time: SystemTime) {
 }
 
 fn read(archive: &[u8], piece: usize) -> Vec<Entry> {
-    let mut untar = Untar::new(Limits::default());
+    let mut untar = Untar::new(TarLimits::default());
     let mut entries = Vec::new();
     for piece in archive.chunks(piece) {
         let take = |entry| {

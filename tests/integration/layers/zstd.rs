@@ -166,7 +166,7 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 #[test]
-fn what_the_reference_compresses_comes_out() {
+fn data_of_the_zstd_program_is_decompressed_at_all_levels() {
     let sample = sample(250_000, 7);
     for options in LEVELS {
         let bytes = compress(&sample, options);
@@ -177,7 +177,7 @@ fn what_the_reference_compresses_comes_out() {
 }
 
 #[test]
-fn every_kind_of_block_comes_out() {
+fn every_kind_of_zstd_block_is_decompressed() {
     let noise = noise(300_000, 3);
     let bytes = compress(&noise, &["-3"]);
     assert!(bytes.len() > noise.len(), "blocks are raw");
@@ -204,7 +204,7 @@ fn every_kind_of_block_comes_out() {
 }
 
 #[test]
-fn frames_are_read_one_after_another() {
+fn zstd_frames_are_read_one_after_another() {
     let sample = sample(300_000, 9);
     let empty = compress(b"", &[]);
     let skippable = |content: &[u8]| {
@@ -227,7 +227,7 @@ fn frames_are_read_one_after_another() {
 }
 
 #[test]
-fn a_large_window_is_refused_or_taken() {
+fn a_large_zstd_window_is_refused_unless_the_limit_allows_it() {
     let sample = sample(400_000, 11);
     let bytes = compress_stream(&sample, &["-3", "--long=27"]);
     let error = see(Unzstd::new(LIMIT), &bytes, 4_099).error.unwrap();
@@ -240,7 +240,7 @@ fn a_large_window_is_refused_or_taken() {
 }
 
 #[test]
-fn what_is_far_back_is_found() {
+fn matches_from_far_back_in_the_window_are_found() {
     // Noise that repeats from nearly the size of the window back, at every position of the buffer.
     let noise = noise(120_000, 13);
     let mut expected = Vec::new();
@@ -254,7 +254,7 @@ fn what_is_far_back_is_found() {
 }
 
 #[test]
-fn what_is_cut_anywhere_is_refused() {
+fn truncated_zstd_streams_are_refused() {
     let sample = sample(3_000, 15);
     for options in [["-19", "--check"], ["-1", "--no-check"]] {
         let bytes = compress(&sample, &options);
@@ -262,7 +262,7 @@ fn what_is_cut_anywhere_is_refused() {
             let seen = see(Unzstd::new(LIMIT), &bytes[..at], 5);
             assert_eq!(
                 seen.error.expect("an error").to_string(),
-                format!("zstd that ends too early, at byte {at}")
+                format!("truncated zstd data, at byte {at}")
             );
             assert!(sample.starts_with(&seen.out));
         }
@@ -270,7 +270,7 @@ fn what_is_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn what_is_changed_anywhere_is_noticed() {
+fn changed_zstd_data_is_detected_by_its_checksum() {
     let sample = sample(2_000, 17);
     for level in ["-1", "-19"] {
         let checked = compress(&sample, &[level]);

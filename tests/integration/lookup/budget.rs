@@ -7,10 +7,10 @@ use std::{
 
 use pollster::block_on;
 use strata::{
-    budget::{Budget, Limits},
+    budget::{Budget, LookupLimits},
     layer::{
         entry::{Entry, EntryKind},
-        tree::{self, Error, Follow, Layers, Page},
+        tree::{self, ChildPage, Error, FollowLinks, Layers},
     },
 };
 
@@ -84,12 +84,16 @@ impl Counted {
     fn resolve(&self, path: &str) -> (Result<String, String>, u64) {
         self.seeks.set(0);
         self.turns.set(0);
-        let found = block_on(tree::resolve(self, path.as_bytes(), Follow::All));
+        let found = block_on(tree::resolve(self, path.as_bytes(), FollowLinks::All));
         let found = found.map(|found| String::from_utf8(found.path).unwrap());
         (found.map_err(|error| error.to_string()), self.seeks.get())
     }
 
-    fn list(&self, path: &str, after: Option<&[u8]>) -> (Result<Page, Error<&'static str>>, u64) {
+    fn list(
+        &self,
+        path: &str,
+        after: Option<&[u8]>,
+    ) -> (Result<ChildPage, Error<&'static str>>, u64) {
         self.seeks.set(0);
         let page = block_on(tree::list(self, path.as_bytes(), after, 1_000));
         (page, self.seeks.get())
@@ -129,7 +133,7 @@ fn directories(depth: usize) -> impl Iterator<Item = String> {
 const SEEKS: u64 = 100_000;
 
 #[test]
-fn a_path_of_four_thousand_components_is_refused_before_the_first_seek() {
+fn a_path_of_4000_components_is_refused_before_any_seek() {
     let image = (0..50).fold(Counted::default(), |image, _| image.with(["a".to_owned()]));
     let (found, seeks) = image.resolve(&nested("d", 4_000));
     let error = found.unwrap_err();
@@ -138,7 +142,7 @@ fn a_path_of_four_thousand_components_is_refused_before_the_first_seek() {
 }
 
 #[test]
-fn a_target_of_a_link_is_no_longer_than_a_path() {
+fn a_link_target_is_limited_in_length_as_a_path_is() {
     let link = format!("link -> {}", "a/../".repeat(3_000));
     let layer = directories(300).chain(["d/a/".to_owned(), link]);
     let image = Counted::default().with(layer);
@@ -159,7 +163,7 @@ fn links_lead_no_deeper_than_a_path() {
 }
 
 #[test]
-fn each_parent_is_found_from_where_the_lookup_is() {
+fn parent_steps_do_not_restart_the_lookup_at_the_root() {
     let deep = nested("d", 30);
     let lowest = (0..100).map(|number| format!("{deep}/a{number}/x"));
     let mut image = Counted::default().with(lowest.chain([format!("{deep}/f")]));
@@ -175,7 +179,7 @@ fn each_parent_is_found_from_where_the_lookup_is() {
 }
 
 #[test]
-fn a_lookup_that_goes_on_and_on_is_refused() {
+fn a_lookup_that_exceeds_the_budget_is_refused() {
     // Each link leads to directories that only the lowest layer has, so each time all other layers
     // are asked first.
     let deep = nested("d", 100);
@@ -194,7 +198,7 @@ fn a_lookup_that_goes_on_and_on_is_refused() {
 }
 
 #[test]
-fn a_chain_of_hard_links_is_followed_within_the_budget() {
+fn a_chain_of_hard_links_beyond_the_budget_is_refused() {
     let chain = (1..150_000).map(|number| format!("{number} = {}", number - 1));
     let image = Counted::default().with(["0".to_owned()].into_iter().chain(chain));
     let (found, seeks) = image.resolve("149999");
@@ -204,7 +208,7 @@ fn a_chain_of_hard_links_is_followed_within_the_budget() {
 }
 
 #[test]
-fn what_a_file_took_away_is_not_looked_through_without_end() {
+fn a_scan_of_removed_entries_ends_with_the_budget() {
     let gone = (0..150_000).map(|number| format!("d/sub/{number}"));
     let layer = gone.chain(["d".to_owned(), "d/".to_owned(), "d/x".to_owned()]);
     let image = Counted::default().with(layer);
@@ -215,7 +219,7 @@ fn what_a_file_took_away_is_not_looked_through_without_end() {
 }
 
 #[test]
-fn a_page_ends_where_all_that_is_in_a_directory_is_hidden() {
+fn pages_end_within_the_budget_if_every_entry_is_hidden() {
     let names = || (0..30_000).map(|number| format!("{number:05}"));
     let image = Counted::default()
         .with(
@@ -231,7 +235,7 @@ fn a_page_ends_where_all_that_is_in_a_directory_is_hidden() {
 }
 
 #[test]
-fn a_page_ends_where_whiteouts_are_spread_over_layers() {
+fn pages_end_within_the_budget_with_whiteouts_in_many_layers() {
     let mut image = Counted::default().with(
         (0..20_000)
             .map(|number| format!("d/{number:05}"))
@@ -248,7 +252,7 @@ fn a_page_ends_where_whiteouts_are_spread_over_layers() {
 }
 
 #[test]
-fn heavy_entries_end_a_page_and_are_no_more_than_remembered() {
+fn heavy_entries_end_a_page_early() {
     let mut image = Counted::default().with((0..2_000).map(|number| format!("d/{number:04}")));
     for entries in image.layers.iter_mut().flat_map(BTreeMap::values_mut) {
         for entry in entries {
@@ -265,7 +269,7 @@ fn heavy_entries_end_a_page_and_are_no_more_than_remembered() {
 }
 
 #[test]
-fn what_costs_no_seeks_is_counted_as_well() {
+fn work_without_seeks_counts_against_the_budget() {
     // One entry is found again and again, by a name of which each part could be a directory that
     // sorts before it.
     let names = (0..200).map(|number| format!("d/{number:03}{}", ".".repeat(4_000)));
@@ -276,7 +280,7 @@ fn what_costs_no_seeks_is_counted_as_well() {
         let (page, seeks) = image.list("d", after.as_deref());
         let page = page.unwrap();
         assert!(seeks < 2_000, "{seeks}");
-        assert!(image.budget.borrow().worked() <= Limits::REQUEST.work / 2);
+        assert!(image.budget.borrow().worked() <= LookupLimits::REQUEST.work / 2);
         pages += 1;
         after = page.last;
         if !page.more {
@@ -359,7 +363,7 @@ fn large() -> (Counted, Vec<String>) {
 }
 
 #[test]
-fn an_image_of_500_layers_and_100_000_files_is_listed_and_read_whole() {
+fn an_image_of_500_layers_is_listed_and_resolved_in_budget() {
     let (image, files) = large();
     let entries = image.layers.iter().flat_map(BTreeMap::values).map(Vec::len);
     assert!(entries.sum::<usize>() > 100_000);
@@ -411,8 +415,8 @@ fn an_image_of_500_layers_and_100_000_files_is_listed_and_read_whole() {
     println!(
         "{} files, {pages} pages; most of a page: {most_of_pages} seeks, {work_of_pages} bytes; of a file: {most} seeks, {work} bytes; limits: {:?}",
         files.len(),
-        Limits::REQUEST
+        LookupLimits::REQUEST
     );
-    assert!(most_of_pages.max(most) < Limits::REQUEST.seeks / 3);
-    assert!(work_of_pages.max(work) < Limits::REQUEST.work / 3);
+    assert!(most_of_pages.max(most) < LookupLimits::REQUEST.seeks / 3);
+    assert!(work_of_pages.max(work) < LookupLimits::REQUEST.work / 3);
 }

@@ -4,7 +4,7 @@
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
 use serde_json::{Value, json};
-use strata::{manifest::OCI_MANIFEST, memory::Memory};
+use strata::{manifest::OCI_MANIFEST, memory::MemoryObjects};
 use strata_support::{
     Answer, Ask, TestHost, TestRegistry, ask, descriptor, digest,
     layers::{Tar, gzip, words},
@@ -21,7 +21,7 @@ fn registry(settings: &[(&str, &str)]) -> (Isolate, Rc<Cell<u64>>) {
     let reads = Rc::<Cell<u64>>::default();
     let counted = reads.clone();
     let cold = Watched::new(
-        Memory::default(),
+        MemoryObjects::default(),
         move |operation: &'static str, _: &str| {
             if operation == "get" {
                 counted.set(counted.get() + 1);
@@ -75,7 +75,7 @@ fn message(answer: &Answer) -> (u16, String) {
 }
 
 #[test]
-fn a_path_that_is_too_long_is_refused_before_anything_is_opened() {
+fn a_path_that_is_too_long_is_refused_before_any_read() {
     let (isolate, reads) = registry(&[]);
     let layer = gzip(&Tar::default().file("a", "a").end());
     let files = push(&isolate, "v1", &[layer.as_slice(); 50]);
@@ -96,7 +96,7 @@ fn a_path_that_is_too_long_is_refused_before_anything_is_opened() {
 }
 
 #[test]
-fn a_layer_that_an_image_lists_many_times_in_a_row_counts_once() {
+fn a_layer_listed_many_times_in_a_row_counts_once() {
     let (isolate, _) = registry(&[]);
     let layer = gzip(&Tar::default().file("d/a", "a").file("d/.wh.b", "").end());
     let lower = gzip(&Tar::default().file("d/b", "b").file("d/c", "c").end());

@@ -5,10 +5,10 @@ use std::iter::repeat_n;
 
 use pollster::block_on;
 use strata::{
-    budget::{Budget, Limits, Spent},
+    budget::{Budget, LookupLimits, Spent},
     layer::{
         entry::Entry,
-        index::{self, IndexError, Known},
+        index::{self, IndexError, StoredIndex},
         pass::{Options, Pass},
         tree::{self, Error, Layers},
     },
@@ -55,7 +55,7 @@ impl Alike {
 
 #[test]
 fn a_listing_holds_a_mebibyte_of_next_names_and_no_more() {
-    let held = Limits::REQUEST.held;
+    let held = LookupLimits::REQUEST.held;
     let most = held / 500;
     let image = Alike::new(500, most);
     let page = block_on(tree::list(&image, b"", None, 2)).unwrap();
@@ -77,7 +77,7 @@ fn a_lookup_counts_its_memory() {
     let image = Alike::new(500, 2_000);
     block_on(tree::list(&image, b"", None, 1)).unwrap();
     let memory = image.budget.memory();
-    let most = Limits::REQUEST.held + tree::SEEN + tree::MAX_WEIGHT;
+    let most = LookupLimits::REQUEST.held + tree::SEEN + tree::MAX_WEIGHT;
     assert!((500 * 2_000..most).contains(&memory), "{memory} bytes");
 }
 
@@ -125,10 +125,10 @@ fn index_of(entries: usize, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_memory_of_a_head_is_known_before_it_is_parsed() {
+fn the_memory_of_an_index_head_is_known_before_parsing() {
     for (entries, length) in [(0, 0), (10, 10), (3_000, 10), (300, 16_000)] {
         let bytes = index_of(entries, length);
-        let Known::Index(index) = Known::parse(&bytes).unwrap() else {
+        let StoredIndex::Index(index) = StoredIndex::parse(&bytes).unwrap() else {
             unreachable!("the layer was refused");
         };
         let counts = bytes.get(..usize::try_from(index::COUNTS).unwrap());
@@ -146,7 +146,7 @@ fn the_memory_of_a_head_is_known_before_it_is_parsed() {
     bytes.splice(64..72, [0xff; 8]);
     let memory = index::memory(&bytes, bytes.len() as u64).unwrap();
     assert!(memory < 64 * 1024, "{memory} bytes");
-    assert_eq!(Known::parse(&bytes), Err(IndexError::Corrupt));
+    assert_eq!(StoredIndex::parse(&bytes), Err(IndexError::Corrupt));
     assert_eq!(index::memory(b"strata", 6), Err(IndexError::Corrupt));
     // A head that is longer than all bytes leases nothing.
     bytes.splice(12..16, [0xff; 4]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn nothing_wrong_is_stored() {
+fn wrong_manifests_of_an_upstream_are_not_stored() {
     let path = "/v2/up.example/team/app/manifests/v1";
     let right = image().to_string();
     let announced = digest(right.as_bytes()).to_string();
@@ -53,7 +53,7 @@ fn nothing_wrong_is_stored() {
 }
 
 #[test]
-fn what_is_mirrored_is_not_pushed_to() {
+fn pushes_to_mirrored_repositories_are_refused() {
     let world = World::new();
     let mirror = world.mirror(&json!({ "default": true, "repositories": ["team/**"] }));
     for line in [
@@ -77,7 +77,7 @@ fn what_is_mirrored_is_not_pushed_to() {
 }
 
 #[test]
-fn a_blob_is_asked_for_once() {
+fn a_mirrored_blob_is_fetched_once() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     let path = format!("blobs/{}", digest(LAYER));
@@ -109,7 +109,7 @@ fn a_blob_is_asked_for_once() {
 }
 
 #[test]
-fn of_many_who_miss_a_blob_one_asks() {
+fn concurrent_misses_of_a_blob_are_one_request() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     let request = Ask::new(&format!("GET {}", blob(LAYER)));
@@ -123,7 +123,7 @@ fn of_many_who_miss_a_blob_one_asks() {
 /// A blob in a repository of this registry's own says nothing about the upstream: its bytes are
 /// fetched from there, and stored once.
 #[test]
-fn a_blob_that_was_pushed_elsewhere_is_sent_all_the_same() {
+fn a_blob_pushed_elsewhere_is_still_fetched_from_the_upstream() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     for bytes in [LAYER, b"of nobody else"] {
@@ -141,7 +141,7 @@ fn a_blob_that_was_pushed_elsewhere_is_sent_all_the_same() {
 }
 
 #[test]
-fn nothing_of_a_wrong_blob_is_kept() {
+fn wrong_blobs_of_an_upstream_are_not_stored() {
     for (what, body, length) in [
         (
             "another",
@@ -213,7 +213,7 @@ fn nothing_of_a_wrong_blob_is_kept() {
 /// The blobs that were fetched for a manifest are complete: files inside of them are found, and
 /// they stay as long as the manifest does.
 #[test]
-fn what_is_mirrored_is_as_if_pushed() {
+fn a_mirrored_image_is_stored_as_if_it_were_pushed() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     get(&mirror, "/v2/up.example/team/app/manifests/v1");

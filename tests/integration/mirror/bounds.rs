@@ -53,13 +53,13 @@ fn remembered(status: u16) -> usize {
 }
 
 #[test]
-fn tags_that_are_remembered_are_bounded() {
+fn cached_tags_of_an_upstream_are_bounded() {
     let found = remembered(200);
     assert!((1..=TAGS).contains(&found), "{found}");
 }
 
 #[test]
-fn tags_that_are_remembered_not_to_be_there_are_bounded() {
+fn cached_missing_tags_of_an_upstream_are_bounded() {
     let found = remembered(404);
     assert!((1..=TAGS).contains(&found), "{found}");
 }
@@ -75,7 +75,7 @@ fn series(mirror: &TestRegistry<Watched>) -> BTreeSet<String> {
 
 /// No text of a stranger becomes a label: no name, method, tag, digest or address.
 #[test]
-fn series_of_metrics_do_not_grow_by_what_strangers_write() {
+fn metric_series_do_not_grow_with_the_input_of_strangers() {
     let mirrors = Mirrors::of(|question| {
         let status = if target(question).contains("/manifests/") {
             404
@@ -117,7 +117,7 @@ fn series_of_metrics_do_not_grow_by_what_strangers_write() {
 
 /// A status is a label, and an upstream may send any number; meaningless ones share one label.
 #[test]
-fn series_of_metrics_are_bounded_whatever_an_upstream_answers() {
+fn metric_series_are_bounded_for_any_status_of_an_upstream() {
     let mirrors = Mirrors::of(|question| {
         let number = target(question).rsplit('-').next().unwrap();
         says(number.parse().unwrap(), &[], "")

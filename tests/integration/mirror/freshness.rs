@@ -59,7 +59,7 @@ const TAG_V1: &str = "/v2/up.example/team/app/_strata/invalidate?tag=v1";
 const ALL: &str = "/v2/up.example/team/app/_strata/invalidate";
 
 #[test]
-fn what_is_invalidated_is_asked_for_at_once_by_all() {
+fn an_invalidated_tag_is_revalidated_by_every_isolate() {
     for (settings, path) in [
         (json!({}), TAG_V1),
         (json!({}), ALL),
@@ -100,7 +100,7 @@ fn what_is_invalidated_is_asked_for_at_once_by_all() {
 }
 
 #[test]
-fn other_tags_stay_fresh() {
+fn invalidating_a_tag_leaves_other_tags_fresh() {
     let (mirrors, _) = world();
     let mirror = mirrors.mirror(&json!({}));
     get(&mirror, V1);
@@ -121,7 +121,7 @@ fn other_tags_stay_fresh() {
 
 /// An answer of the upstream from before the invalidation is not cached after it.
 #[test]
-fn an_answer_under_way_does_not_outlive_it() {
+fn an_answer_under_way_does_not_outlive_an_invalidation() {
     for is_first in [true, false] {
         let (mirrors, named) = world();
         let settings = json!({ "fresh_seconds": 60 });
@@ -148,7 +148,7 @@ fn an_answer_under_way_does_not_outlive_it() {
 }
 
 #[test]
-fn what_was_not_there_and_who_was_not_there_are_asked_again() {
+fn an_invalidation_clears_cached_absences_and_failures() {
     let (mirrors, named) = world();
     let mirror = mirrors.mirror(&json!({}));
     named.set(0);
@@ -179,7 +179,7 @@ fn what_was_not_there_and_who_was_not_there_are_asked_again() {
 }
 
 #[test]
-fn more_tags_than_a_request_may_write_are_not_begun_with() {
+fn invalidating_more_tags_than_a_request_may_write_is_refused() {
     let (mirrors, named) = world();
     let settings = [
         ("STRATA_UPSTREAMS", r#"[{"name":"up.example"}]"#),
@@ -215,7 +215,7 @@ fn more_tags_than_a_request_may_write_are_not_begun_with() {
 }
 
 #[test]
-fn what_is_not_mirrored_is_not_invalidated() {
+fn invalidating_an_unmirrored_repository_is_refused() {
     let (mirrors, _) = world();
     let mirror = mirrors.mirror(&json!({}));
     let answer = invalidate(&mirror, "/v2/own/app/_strata/invalidate");
@@ -269,7 +269,7 @@ fn an_upstream_without_pulls_left_is_not_pulled_from() {
             (refused.status, refused.header("retry-after")),
             (429, expected.as_deref())
         );
-        assert!(text(&refused).contains("no pulls left"));
+        assert!(text(&refused).contains("its pull limit is used up"));
         assert!(mirrors.asked().is_empty());
         // After the time has passed, a pull is tried.
         mirrors.host.pass(Duration::from_secs(rest));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_large_blob_is_sent_on_while_it_is_stored() {
+fn a_large_blob_is_forwarded_while_it_is_stored() {
     let (world, bytes) = (World::new(), large());
     serve(&world, &bytes, bytes.len());
     let mirror = world.mirror(&json!({}));
@@ -50,7 +50,7 @@ fn a_large_blob_is_sent_on_while_it_is_stored() {
 }
 
 #[test]
-fn many_who_miss_a_large_blob_are_one_request() {
+fn concurrent_misses_of_a_large_blob_are_one_request() {
     let (world, bytes) = (World::new(), large());
     serve(&world, &bytes, bytes.len());
     let mirror = world.mirror(&json!({}));
@@ -66,7 +66,7 @@ fn many_who_miss_a_large_blob_are_one_request() {
 /// After any failure, a client's reply aborts instead of ending, and nothing that is left can be
 /// served.
 #[test]
-fn a_large_blob_that_is_wrong_ends_no_reply() {
+fn a_wrong_large_blob_aborts_every_reply() {
     let bytes = large();
     let changed = |at: usize| {
         let mut changed = bytes.clone();
@@ -129,7 +129,7 @@ fn a_large_blob_that_is_wrong_ends_no_reply() {
 
 /// A client that disconnects ends a fill that is less than half done, unless others read it.
 #[test]
-fn a_client_that_leaves_takes_little_with_it() {
+fn a_fill_survives_its_client_if_half_done_or_shared() {
     for (taken, others, is_stored) in [
         (0, 0, false),
         (1, 0, false),
@@ -164,7 +164,7 @@ fn a_client_that_leaves_takes_little_with_it() {
 
 /// A slow client reads the bytes that it missed from the store, and delays no other client.
 #[test]
-fn a_slow_client_holds_up_nobody() {
+fn a_slow_client_does_not_delay_the_fill() {
     let (world, bytes) = (World::new(), large());
     serve(&world, &bytes, bytes.len());
     let mirror = world.mirror(&json!({}));
@@ -190,12 +190,12 @@ fn a_slow_client_holds_up_nobody() {
 
 /// If the store fails, nothing incomplete is served.
 #[test]
-fn a_store_that_fails_ends_no_reply() {
+fn a_failing_store_aborts_the_reply_of_a_large_blob() {
     let (world, bytes) = (World::new(), large());
     serve(&world, &bytes, bytes.len());
     let failing = Rc::new(std::cell::Cell::new(false));
     let fails = failing.clone();
-    let store = Watched::new(Memory::default(), move |operation, key| {
+    let store = Watched::new(MemoryObjects::default(), move |operation, key| {
         if fails.get() && operation == "put" && key.starts_with("extents/") {
             return Verdict::Lost(StoreError::Failed("full".to_owned()));
         }
@@ -225,7 +225,7 @@ fn a_store_that_fails_ends_no_reply() {
 /// A range is requested as a range and not trusted; depending on the settings, the whole blob is
 /// stored in the background, or first, or not at all.
 #[test]
-fn a_part_of_a_blob_is_passed_on() {
+fn a_range_of_a_mirrored_blob_is_fetched_as_configured() {
     for (ranges, sent, is_stored) in [("both", 2, true), ("pass", 1, false), ("store", 1, true)] {
         let (world, bytes) = (World::new(), large());
         let (whole, path) = (bytes.clone(), format!("/blobs/{}", digest(&bytes)));
@@ -285,7 +285,7 @@ fn a_part_of_a_blob_is_passed_on() {
 
 /// An upstream without ranges sends the whole blob, which is stored.
 #[test]
-fn a_part_is_found_where_the_upstream_has_no_ranges() {
+fn a_range_is_served_if_the_upstream_has_no_ranges() {
     let (world, bytes) = (World::new(), large());
     serve(&world, &bytes, bytes.len());
     let mirror = world.mirror(&json!({}));

@@ -38,7 +38,7 @@ fn tagged(question: &Asked) -> Said {
 
 /// The catalogue lists the mirrored repositories under the names of their upstreams.
 #[test]
-fn catalogue_names_what_is_mirrored() {
+fn the_catalog_names_mirrored_repositories() {
     let mirrors = Mirrors::of(tagged);
     let mirror = mirrors.mirror(&json!({}));
     let pulled = get(&mirror, "/v2/up.example/team/app/manifests/a");
@@ -55,7 +55,7 @@ fn catalogue_names_what_is_mirrored() {
 
 /// A client that follows the links gets all tags, under the name that it requested.
 #[test]
-fn tags_are_those_of_the_upstream() {
+fn listed_tags_are_those_of_the_upstream() {
     let mirrors = Mirrors::of(tagged);
     let settings = json!({ "default": true, "repositories": ["team/**"], "aliases": ["alias:1"] });
     let mirror = mirrors.mirror(&settings);
@@ -101,7 +101,7 @@ fn tags_are_those_of_the_upstream() {
 }
 
 #[test]
-fn of_many_who_list_one_asks() {
+fn concurrent_lists_of_tags_are_one_request() {
     let mirrors = Mirrors::of(tagged);
     let mirror = mirrors.mirror(&json!({}));
     let request = Ask::new(&format!("GET {TAGS}"));
@@ -114,7 +114,7 @@ fn of_many_who_list_one_asks() {
 
 /// An upstream whose next page is the same page again would never end.
 #[test]
-fn a_page_is_not_its_own_next() {
+fn a_page_of_tags_never_links_to_itself() {
     let link = [("link", "</v2/team/app/tags/list?n=2&last=b>; rel=next")];
     let mirrors = Mirrors::of(move |_| says(200, &link, r#"{"tags": ["a", "b", ".no tag", "c"]}"#));
     let mirror = mirrors.mirror(&json!({}));
@@ -126,7 +126,7 @@ fn a_page_is_not_its_own_next() {
 }
 
 #[test]
-fn tags_are_those_stored_while_the_upstream_is_not_there() {
+fn stored_tags_are_listed_during_an_outage_of_the_upstream() {
     for (outage, reason, status) in [
         (Err(FetchError::Late), "late", 504),
         (Err(FetchError::Failed("refused".to_owned())), "failed", 502),
@@ -204,7 +204,7 @@ fn types(answer: &strata_support::Answer) -> Vec<Value> {
 
 /// Strata in front of Strata, which has the end-point and pages.
 #[test]
-fn referrers_are_those_of_the_upstream() {
+fn listed_referrers_are_those_of_the_upstream() {
     let rules = r#"[{"repositories": ["**"], "who": ["everyone"], "may": ["pull", "push"]}]"#;
     let upstream = registry_on(
         watched(),
@@ -256,7 +256,7 @@ fn referrers_are_those_of_the_upstream() {
 
 /// An upstream without the end-point may have a tag that names an index in its place.
 #[test]
-fn referrers_are_found_by_the_tag_of_an_upstream_without_them() {
+fn referrers_are_found_by_tag_if_the_upstream_lacks_the_api() {
     for status in [404, 405, 501] {
         are_found_by_the_tag(status);
     }
@@ -301,7 +301,7 @@ fn are_found_by_the_tag(status: u16) {
 
 /// The upstream's reply is a list of descriptors, or an error.
 #[test]
-fn referrers_are_an_index() {
+fn referrers_of_an_upstream_must_be_an_index() {
     let entry = descriptor(OCI_MANIFEST, b"x");
     let other_type = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "manifests": [entry] });
     for (body, is_index) in [
@@ -346,7 +346,7 @@ fn referrers_are_an_index() {
 
 /// Annotations map strings to strings; other values would break clients that read them so.
 #[test]
-fn referrers_have_no_annotations_that_are_no_strings() {
+fn annotations_of_referrers_that_are_not_strings_are_dropped() {
     let mirrors = Mirrors::of(|question: &Asked| {
         if !target(question).contains("/referrers/") {
             return says(404, &[], "{}");

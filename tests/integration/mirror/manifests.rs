@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_manifest_is_asked_for_once() {
+fn a_mirrored_manifest_is_fetched_once() {
     let world = World::new();
     let mirror = world.mirror(&json!({}));
     let expected = image().to_string().into_bytes();
@@ -30,7 +30,7 @@ fn a_manifest_is_asked_for_once() {
 }
 
 #[test]
-fn every_way_to_ask_means_the_same() {
+fn every_name_of_a_mirrored_manifest_leads_to_one_fetch() {
     let world = World::new();
     let settings = json!({ "default": true, "aliases": ["alias.example:5000"] });
     let mirror = world.mirror(&settings);
@@ -59,7 +59,7 @@ fn every_way_to_ask_means_the_same() {
     let answer = get(&mirror, "/v2/team/app/manifests/v1?ns=other.example");
     assert_eq!(answer.status, 404);
     assert!(
-        text(&answer).contains("\\\"other.example\\\" is no upstream of this mirror"),
+        text(&answer).contains("this mirror has no upstream \\\"other.example\\\""),
         "{}",
         text(&answer)
     );
@@ -67,7 +67,7 @@ fn every_way_to_ask_means_the_same() {
 }
 
 #[test]
-fn a_namespace_of_no_repository_may_be_any_text() {
+fn any_namespace_is_accepted_without_a_repository() {
     let mirror = World::new().mirror(&json!({}));
     for (namespace, expected) in [("up.example", Some("up.example")), ("%0A", None)] {
         let answer = get(&mirror, &format!("/v2/?ns={namespace}"));
@@ -77,7 +77,7 @@ fn a_namespace_of_no_repository_may_be_any_text() {
 }
 
 #[test]
-fn a_tag_that_moved_is_seen_when_it_is_no_more_fresh() {
+fn a_moved_tag_is_seen_once_its_freshness_expires() {
     let world = World::new();
     let mirror = world.mirror(&json!({ "fresh_seconds": 60 }));
     let path = "/v2/up.example/team/app/manifests/v1";
@@ -116,7 +116,7 @@ fn a_tag_that_moved_is_seen_when_it_is_no_more_fresh() {
 
 /// Not every upstream answers 304 for an unchanged manifest.
 #[test]
-fn a_tag_that_did_not_move_needs_no_digest() {
+fn an_unchanged_tag_may_be_answered_304_without_a_digest() {
     let world = World::new();
     let mirror = world.mirror(&json!({ "fresh_seconds": 1 }));
     let path = "/v2/up.example/team/app/manifests/v1";

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_stored_is_served_while_the_upstream_is_not_there() {
+fn stored_manifests_are_served_during_an_upstream_outage() {
     let path = "/v2/up.example/team/app/manifests/v1";
     for (what, reason, status, code) in [
         (Err(FetchError::Late), "late", 504, "UNAVAILABLE"),
@@ -73,7 +73,7 @@ fn what_is_stored_is_served_while_the_upstream_is_not_there() {
 }
 
 #[test]
-fn an_upstream_that_asks_for_fewer_requests_is_left_alone() {
+fn an_upstream_that_rate_limits_is_not_asked_until_retry_after() {
     let world = World::new();
     let mirror = world.mirror(&json!({ "fresh_seconds": 1 }));
     let path = "/v2/up.example/team/app/manifests/v1";
@@ -98,7 +98,7 @@ fn an_upstream_that_asks_for_fewer_requests_is_left_alone() {
 
 /// Concurrent requests for one object wait once for an upstream that does not answer.
 #[test]
-fn an_upstream_that_is_not_there_is_left_alone_for_a_moment() {
+fn an_unreachable_upstream_is_not_asked_again_for_a_moment() {
     let world = World::new();
     let mirror = world.mirror(&json!({ "fresh_seconds": 1 }));
     let path = "/v2/up.example/team/app/manifests/v1";
@@ -122,7 +122,7 @@ fn an_upstream_that_is_not_there_is_left_alone_for_a_moment() {
 /// A kept-alive connection may be closed by the other side while it is used, so a request is sent
 /// twice before it fails.
 #[test]
-fn a_connection_that_is_lost_is_tried_once_more() {
+fn a_lost_connection_is_retried_once() {
     for (lost, asked, status) in [(0, 1, 200), (1, 2, 200), (2, 2, 502)] {
         let world = World::new();
         let mut left = lost;
@@ -141,7 +141,7 @@ fn a_connection_that_is_lost_is_tried_once_more() {
 
 /// An upstream with users, which issues tokens.
 #[test]
-fn signs_in_where_it_has_to() {
+fn the_mirror_signs_in_to_an_upstream_that_requires_it() {
     let users = strata_support::settings_of(&[]);
     assert!(users.access.is_configured());
     let world = World::with(&[]);

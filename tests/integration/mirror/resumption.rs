@@ -43,7 +43,7 @@ fn serve_parts(world: &World, bytes: Vec<u8>, at_once: usize) -> Rc<RefCell<Vec<
 
 /// If an upstream aborts, the rest is requested as a range, and the client does not notice.
 #[test]
-fn a_blob_that_breaks_off_is_gone_on_with() {
+fn an_aborted_download_is_resumed_by_range() {
     let (world, bytes) = (World::new(), large());
     let begun = serve_parts(&world, bytes.clone(), 3_000_000);
     let mirror = world.mirror(&json!({}));
@@ -74,7 +74,7 @@ async fn interrupt(registry: &TestRegistry<Watched>, bytes: &[u8], taken: usize)
 /// Bytes that were stored before a fill was interrupted are not requested again, by any later
 /// client.
 #[test]
-fn an_interrupted_fill_is_gone_on_with() {
+fn an_interrupted_fill_is_resumed() {
     let (world, bytes) = (World::new(), large());
     let begun = serve_parts(&world, bytes.clone(), usize::MAX);
     block_on(async {
@@ -93,7 +93,7 @@ fn an_interrupted_fill_is_gone_on_with() {
 /// The same after several interruptions: extents that an earlier attempt stored beyond the resume
 /// offset do no harm.
 #[test]
-fn a_fill_that_is_interrupted_again_and_again_is_gone_on_with() {
+fn a_fill_interrupted_again_and_again_is_resumed() {
     let (world, bytes) = (World::new(), large());
     let begun = serve_parts(&world, bytes.clone(), usize::MAX);
     block_on(async {
@@ -128,7 +128,7 @@ fn named_extents(world: &World) -> usize {
 
 /// If the upstream has no ranges, the reply to the one request is the whole blob.
 #[test]
-fn an_interrupted_fill_begins_anew_where_there_are_no_parts() {
+fn an_interrupted_fill_restarts_if_the_upstream_has_no_ranges() {
     let (world, bytes) = (World::new(), large());
     serve(&world, &bytes, bytes.len());
     block_on(async {
@@ -143,7 +143,7 @@ fn an_interrupted_fill_begins_anew_where_there_are_no_parts() {
 /// A fill that was wrong from the start is still wrong when a client resumes it, and is then
 /// deleted.
 #[test]
-fn what_was_wrong_when_a_fill_was_interrupted_is_thrown_away() {
+fn wrong_bytes_of_an_interrupted_fill_are_discarded() {
     let (world, bytes) = (World::new(), large());
     let mut wrong = bytes.clone();
     wrong[10] ^= 1;
@@ -163,7 +163,7 @@ fn what_was_wrong_when_a_fill_was_interrupted_is_thrown_away() {
 
 /// Two isolates may resume one fill: both serve the right bytes, and one of them stores the blob.
 #[test]
-fn two_who_go_on_with_one_fill_are_both_right() {
+fn two_isolates_that_resume_one_fill_both_serve_right_bytes() {
     let (world, bytes) = (World::new(), large());
     let begun = serve_parts(&world, bytes.clone(), usize::MAX);
     block_on(async {

@@ -23,7 +23,7 @@ const PIECES: usize = 40;
 
 /// The blob takes 80 seconds, and each piece of it two.
 #[test]
-fn followers_wait_for_a_blob_as_long_as_its_bytes_come() {
+fn followers_wait_as_long_as_bytes_of_the_blob_arrive() {
     let clock = std::rc::Rc::new(std::cell::RefCell::new(None::<strata_support::TestHost>));
     let host = clock.clone();
     let world = Mirrors::of(move |_| {

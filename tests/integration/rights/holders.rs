@@ -4,7 +4,7 @@ use super::*;
 
 /// The list of a blob's holders has the reason of each.
 #[test]
-fn holders_are_told_by_their_reasons() {
+fn holders_of_a_blob_are_listed_with_their_reasons() {
     let world = World::new();
     let found = world.pull("x", &secret()).to_string();
     let line = format!("GET /v2/_strata/blobs/{}", digest(&secret()));
@@ -48,7 +48,7 @@ fn doubtful(world: &World, upstreams: &[&str], page: u32) -> (Vec<Value>, Vec<Va
 }
 
 #[test]
-fn doubtful_rights_are_told_to_who_administers() {
+fn doubtful_rights_are_listed_for_administrators() {
     let world = World::new();
     world.pull("x", &noise(3, 100));
     // An older version: a tag that came from an upstream, and a manifest that does not say so.
@@ -113,7 +113,7 @@ fn doubtful_rights_are_told_to_who_administers() {
 
 /// A blob with more holders than a request can read is reported in parts, and delays nothing.
 #[test]
-fn doubtful_rights_of_a_blob_with_many_holders_are_told_in_parts() {
+fn doubtful_rights_of_a_blob_with_many_holders_are_cut_short() {
     let world = World::new();
     let upload = json!({ "reason": "upload" });
     for number in 0..150 {

@@ -23,7 +23,7 @@ fn documents() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn a_manifest_of_an_upstream_gives_no_right_to_the_blobs_that_it_names() {
+fn an_upstreams_manifest_gives_no_right_to_the_blobs_it_names() {
     for (what, document) in documents() {
         let world = World::new();
         world.serve("x", CONFIG);
@@ -44,7 +44,7 @@ fn a_manifest_of_an_upstream_gives_no_right_to_the_blobs_that_it_names() {
 /// Grants and links of a mirrored repository as older versions wrote them: by pulls, and by blobs
 /// that were pushed before the name was mirrored.
 #[test]
-fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
+fn old_grants_give_no_right_in_a_mirrored_repository() {
     for with_link in [true, false] {
         let world = World::new();
         for (what, document) in documents() {
@@ -99,7 +99,7 @@ fn what_was_granted_before_gives_no_right_in_a_mirrored_repository() {
 /// A repository below the name of an upstream that is not among those that it mirrors cannot belong
 /// to a client.
 #[test]
-fn what_was_granted_before_gives_no_right_below_the_name_of_an_upstream() {
+fn old_grants_give_no_right_below_the_name_of_an_upstream() {
     let world = World::new();
     world.plant_grant(PULLED, &secret(), "u", &json!({ "reason": "upload" }));
     world.plant_link(PULLED, &secret());
@@ -137,7 +137,7 @@ fn old_warm_value(world: &World, document: &Value, blob: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_link_in_a_warm_value_from_before_gives_no_right_in_a_mirrored_repository() {
+fn an_old_warm_link_gives_no_right_in_a_mirrored_repository() {
     for (what, document) in documents() {
         let world = World::new();
         let found = world.plant_manifest(PULLED, &document);
@@ -161,7 +161,7 @@ fn a_link_in_a_warm_value_from_before_gives_no_right_in_a_mirrored_repository() 
 
 /// In a repository that is not mirrored, an old link in a KV value is still valid.
 #[test]
-fn a_link_in_a_warm_value_from_before_is_believed_where_nothing_is_mirrored() {
+fn a_blob_with_an_old_warm_link_is_served_if_not_mirrored() {
     let world = World::new();
     world.push("root", "mallory/x", CONFIG);
     let document = image_of(CONFIG, &[]);
@@ -223,7 +223,7 @@ fn the_head_of_an_upstream_gives_no_right() {
 /// Bytes that were hashed for one repository of an upstream need not be fetched again for another
 /// one, if the upstream states the same length there.
 #[test]
-fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
+fn bytes_of_an_upstream_are_fetched_once_for_its_repositories() {
     let world = World::new();
     let blob = secret();
     for remote in ["x", "y"] {
@@ -267,7 +267,7 @@ fn bytes_of_an_upstream_come_once_for_all_of_its_repositories() {
 /// A large blob that is stored already is hashed while it is fetched, for a repository that had no
 /// right to it, and nothing is stored twice.
 #[test]
-fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
+fn a_stored_large_blob_is_hashed_again_for_a_mirror() {
     let world = World::new();
     let blob = noise(7, 3 << 20);
     world.push("root", "team/large", &blob);
@@ -303,7 +303,7 @@ fn a_large_blob_that_is_stored_is_hashed_once_more_for_a_mirrored_repository() {
 
 /// The objects that a pull writes say that they come from a mirror.
 #[test]
-fn a_pull_says_where_it_is_from() {
+fn objects_of_a_mirrored_pull_record_their_origin() {
     let world = World::new();
     let image = image_of(CONFIG, &[&secret()]);
     let found = world.publish("x", "v1", &image);
@@ -353,7 +353,7 @@ fn a_link_is_repaired_from_a_right() {
 /// A blob that was pushed before the name was mirrored is requested from the upstream, and can be
 /// read again once the name is not mirrored.
 #[test]
-fn what_was_pushed_before_the_name_was_mirrored_is_asked_for() {
+fn a_blob_pushed_before_mirroring_is_requested_upstream() {
     let world = World::new();
     world.push("root", PULLED, CONFIG);
     let asked = format!("GET /v2/x/blobs/{}", digest(CONFIG));

@@ -51,7 +51,7 @@ fn the_sweep_keeps_a_filled_blob_for_the_grace_period() {
 /// Of several grants for one manifest the youngest stays. Grants that only keep the blob and grants
 /// that give a right are compared separately.
 #[test]
-fn the_sweep_lets_no_grant_take_the_place_of_one_of_another_kind() {
+fn the_sweep_replaces_no_grant_by_one_of_another_kind() {
     let world = World::new();
     let document = image_of(CONFIG, &[]);
     world.push("root", PULLED, CONFIG);
@@ -82,7 +82,7 @@ fn the_sweep_lets_no_grant_take_the_place_of_one_of_another_kind() {
 /// A step that ends among the grants of a repository tells the next one nothing of the grants
 /// before. The later grants alone never decide that a right is deleted.
 #[test]
-fn the_sweep_takes_no_right_by_a_part_of_the_grants() {
+fn the_sweep_deletes_no_right_after_seeing_part_of_the_grants() {
     let world = World::new();
     let document = image_of(CONFIG, &[]);
     world.push("root", PULLED, CONFIG);
@@ -108,7 +108,7 @@ fn the_sweep_takes_no_right_by_a_part_of_the_grants() {
 /// The grant that the scrub writes for the manifest of an upstream gives no right, even after the
 /// upstream is removed from the settings.
 #[test]
-fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
+fn the_scrub_repairs_mirrored_grants_without_giving_a_right() {
     for upstreams in [&UP[..], &[]] {
         for metadata in [None, Some("")] {
             let world = World::new();
@@ -150,7 +150,7 @@ fn the_scrub_repairs_the_grants_of_an_upstream_without_a_right() {
 /// A manifest of an older version in a mirrored repository counts as the upstream's, although its
 /// metadata does not say so.
 #[test]
-fn the_scrub_takes_manifests_of_mirrored_repositories_for_the_upstreams() {
+fn the_scrub_treats_manifests_of_mirrored_names_as_mirrored() {
     let world = World::new();
     let document = image_of(&secret(), &[]);
     let found = world.plant_manifest(PULLED, &document);
@@ -173,7 +173,7 @@ fn the_scrub_takes_manifests_of_mirrored_repositories_for_the_upstreams() {
 
 /// A link keeps the right that it records when the scrub writes it again.
 #[test]
-fn the_scrub_writes_a_link_anew_with_its_right() {
+fn the_scrub_rewrites_a_link_with_its_right() {
     let world = World::new();
     world.serve("x", CONFIG);
     get(&world.mirror(), &blob_of(PULLED, CONFIG));

@@ -1,9 +1,9 @@
-//! Scrubs of blobs: damage is found, set aside, and healed by a push or an upstream.
+//! Scrubs of blobs: damage is found, quarantined, and healed by a push or an upstream.
 
 use super::*;
 
 #[test]
-fn what_is_sound_is_left_as_it_is() {
+fn sound_objects_stay_unchanged() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a");
     fixture.push_whole("b", LAYER);
@@ -112,7 +112,7 @@ const OF_RECORDS: [Damage; 4] = [
 ];
 
 #[test]
-fn what_a_blob_says_of_its_bytes_is_written_anew_where_they_are_right() {
+fn a_corrupt_blob_record_is_rewritten_if_its_bytes_are_right() {
     for (what, damage, blob) in OF_RECORDS {
         let mut fixture = Fixture::new(&[]);
         fixture.push_image("a");
@@ -128,7 +128,7 @@ fn what_a_blob_says_of_its_bytes_is_written_anew_where_they_are_right() {
 }
 
 #[test]
-fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
+fn a_corrupt_blob_is_quarantined_until_the_next_push_heals_it() {
     for (what, damage, blob) in OF_BLOBS {
         for patched in [false, true] {
             let mut fixture = Fixture::new(&[]);
@@ -162,7 +162,7 @@ fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
                 assert_eq!(fixture.ask(&mount).status, 202, "{what}");
                 fixture.restart();
             }
-            // A blob that was set aside stays away, and is reported until a client pushes it.
+            // A blob that was quarantined stays away, and is reported until a client pushes it.
             assert_eq!(fixture.pass(), ["missing blob: nothing"], "{what}");
             let again = Ask::new("PUT /v2/a/manifests/v2").manifest(OCI_MANIFEST, &image());
             assert_eq!(ask(&fixture.registry, &again).status, 404, "{what}");
@@ -183,7 +183,7 @@ fn a_blob_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
 }
 
 #[test]
-fn what_is_read_wrong_once_or_not_at_all_is_not_wrong() {
+fn a_blob_misread_once_or_unread_is_not_quarantined() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let healthy = fixture.objects();
@@ -218,7 +218,7 @@ fn what_is_read_wrong_once_or_not_at_all_is_not_wrong() {
 }
 
 #[test]
-fn one_blob_is_looked_at_by_itself() {
+fn a_single_blob_can_be_scrubbed_by_digest() {
     let fixture = damaged(&[]);
     let at = |blob: &[u8], query: &str| {
         let line = format!("POST /v2/_strata/scrub?digest={}{query}", digest(blob));
@@ -250,9 +250,9 @@ fn one_blob_is_looked_at_by_itself() {
 }
 
 #[test]
-fn what_is_mirrored_is_fetched_again() {
+fn damaged_mirrored_objects_are_fetched_again() {
     let upstream = registry_of(
-        Watched::new(Memory::default(), |_, _| Verdict::Done),
+        Watched::new(MemoryObjects::default(), |_, _| Verdict::Done),
         &[("STRATA_ANONYMOUS_PULL", "true")],
     );
     for blob in [LAYER, CONFIG] {
@@ -320,7 +320,7 @@ fn what_is_mirrored_is_fetched_again() {
 }
 
 #[test]
-fn a_blob_that_takes_too_long_holds_up_nothing_else() {
+fn a_blob_that_takes_too_long_is_skipped_and_reported() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let slow = vec![7; 300 * 1024];

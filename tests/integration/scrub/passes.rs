@@ -17,7 +17,7 @@ fn sorted(mut findings: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn a_dry_run_tells_all_of_it_and_writes_nothing() {
+fn a_dry_run_reports_all_damage_and_writes_nothing() {
     let fixture = damaged(&[("STRATA_SUBREQUESTS", "50")]);
     let before = fixture.objects();
     let (mut found, mut cursor, mut steps) = (Vec::new(), String::new(), 0);
@@ -51,7 +51,7 @@ fn outcome(fixture: &Fixture) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_store_that_fails_anywhere_loses_nothing() {
+fn a_store_failure_at_any_operation_of_a_scrub_loses_nothing() {
     let whole = damaged(&[]);
     whole.pass();
     let expected = outcome(&whole);
@@ -89,7 +89,7 @@ fn a_store_that_fails_anywhere_loses_nothing() {
 }
 
 #[test]
-fn a_scrub_that_is_killed_anywhere_goes_on() {
+fn a_scrub_killed_at_any_point_resumes() {
     let whole = damaged(&[]);
     whole.pass();
     let expected = outcome(&whole);
@@ -112,7 +112,7 @@ fn a_scrub_that_is_killed_anywhere_goes_on() {
 }
 
 #[test]
-fn a_scrub_that_is_slow_never_touches_what_was_stored_anew() {
+fn a_slow_scrub_never_touches_objects_stored_since() {
     for (patched, again) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut turns = 1;
         loop {
@@ -171,7 +171,7 @@ fn a_scrub_that_is_slow_never_touches_what_was_stored_anew() {
 }
 
 #[test]
-fn a_pass_takes_the_days_that_it_may() {
+fn a_scrub_takes_its_configured_number_of_days() {
     let settings = [("STRATA_SCRUB_DAYS", "10"), ("STRATA_GRACE_HOURS", "8760")];
     let mut fixture = Fixture::new(&settings);
     for number in 0..400_u32 {
@@ -208,7 +208,7 @@ fn a_pass_takes_the_days_that_it_may() {
 }
 
 #[test]
-fn a_pass_goes_on_from_where_a_step_ended_and_costs_what_it_says() {
+fn a_scrub_resumes_after_each_step_within_its_budget() {
     let settings = [
         ("STRATA_SUBREQUESTS", "200"),
         ("STRATA_GRACE_HOURS", "8760"),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_link_without_a_grant_goes_when_it_is_old() {
+fn an_old_link_without_a_grant_is_deleted() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let healthy = fixture.objects();
@@ -22,7 +22,7 @@ fn a_link_without_a_grant_goes_when_it_is_old() {
 }
 
 #[test]
-fn a_link_that_says_other_than_the_blob_is_written_anew() {
+fn a_link_that_contradicts_its_blob_is_rewritten() {
     for wrong in [r#"{"kind":"bytes","size":10}"#, "{", "\u{fffd}"] {
         let mut fixture = Fixture::new(&[]);
         fixture.push_image("a");
@@ -41,7 +41,7 @@ fn a_link_that_says_other_than_the_blob_is_written_anew() {
 type Plant<'a> = &'a dyn Fn(&Fixture);
 
 #[test]
-fn an_index_of_no_use_goes_and_is_made_again() {
+fn a_corrupt_index_is_deleted_and_rebuilt() {
     let layer = gzip(&Tar::default().file("a", "hello").end());
     let other = gzip(
         &Tar::default()
@@ -95,7 +95,7 @@ fn an_index_of_no_use_goes_and_is_made_again() {
 }
 
 #[test]
-fn an_index_whose_layer_is_gone_goes() {
+fn an_old_index_without_its_layer_is_deleted() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let healthy = fixture.objects();
@@ -107,7 +107,7 @@ fn an_index_whose_layer_is_gone_goes() {
 }
 
 #[test]
-fn a_manifest_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
+fn a_corrupt_manifest_is_quarantined_until_a_push_heals_it() {
     let mut fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let manifest = key::manifest(&name("a"), &manifest_digest());
@@ -143,7 +143,7 @@ fn a_manifest_that_is_wrong_is_set_aside_and_the_next_push_heals_it() {
 }
 
 #[test]
-fn a_manifest_that_is_longer_than_any_is_set_aside() {
+fn an_oversized_manifest_is_quarantined() {
     let mut fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let manifest = key::manifest(&name("a"), &manifest_digest());
@@ -157,7 +157,7 @@ fn a_manifest_that_is_longer_than_any_is_set_aside() {
 }
 
 #[test]
-fn the_media_type_of_a_manifest_is_written_anew() {
+fn the_lost_media_type_of_a_manifest_is_restored() {
     let mut fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let healthy = fixture.objects();
@@ -195,7 +195,7 @@ fn a_grant_that_is_missing_is_written_by_keep() {
 }
 
 #[test]
-fn an_entry_that_grows_old_while_its_manifest_is_looked_for_stays() {
+fn a_referrer_that_ages_while_it_is_checked_stays() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let subject = manifest_digest();
@@ -223,7 +223,7 @@ fn an_entry_that_grows_old_while_its_manifest_is_looked_for_stays() {
 }
 
 #[test]
-fn what_repositories_lack_is_written_or_told() {
+fn missing_records_of_a_repository_are_rewritten_or_reported() {
     let mut fixture = Fixture::new(&[]);
     fixture.push_image("a");
     let signature = json!({

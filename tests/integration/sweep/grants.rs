@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn of_the_grants_of_a_manifest_that_is_pushed_again_and_again_one_stays() {
+fn one_grant_of_a_manifest_stays_after_repeated_pushes() {
     let fixture = Fixture::new(&[]);
     for _ in 0..5 {
         fixture.push_image("a", "v1");
@@ -23,7 +23,7 @@ fn of_the_grants_of_a_manifest_that_is_pushed_again_and_again_one_stays() {
         fixture.push_manifest("b", "v1", OCI_MANIFEST, &image());
     }
     let removals = fixture.round();
-    let again = |removal: &&Value| removal["why"] == "it has a younger grant for the same manifest";
+    let again = |removal: &&Value| removal["why"] == "it has a newer grant for the same manifest";
     // Grants of five pushes of two blobs each: four pushes in one repository, all in the other.
     assert_eq!(removals.iter().filter(again).count(), 18);
     assert_eq!((all(LAYER), all(CONFIG)), ([2, 3], [2, 3]));
@@ -40,7 +40,7 @@ fn of_the_grants_of_a_manifest_that_is_pushed_again_and_again_one_stays() {
 }
 
 #[test]
-fn of_the_entries_of_a_referrer_that_is_pushed_again_and_again_one_stays() {
+fn one_entry_of_a_referrer_stays_after_repeated_pushes() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     let subject = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
@@ -70,7 +70,7 @@ fn of_the_entries_of_a_referrer_that_is_pushed_again_and_again_one_stays() {
     fixture.host.pass(GRACE);
     push(&signatures[0]);
     let removals = fixture.round();
-    let again = |removal: &&Value| removal["why"] == "its manifest has a younger one";
+    let again = |removal: &&Value| removal["why"] == "its manifest has a newer entry";
     assert_eq!(removals.iter().filter(again).count(), 4 + 3);
     assert_eq!(entries().len(), 2);
     assert_eq!(listed(), before);
@@ -80,7 +80,7 @@ fn of_the_entries_of_a_referrer_that_is_pushed_again_and_again_one_stays() {
 
 /// A late sweep deletes a grant whose manifest was absent when it looked.
 #[test]
-fn of_the_grants_of_a_manifest_the_one_of_the_last_push_stays() {
+fn the_grant_of_the_last_push_survives_a_late_sweep() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     fixture.delete_image("a");
@@ -97,7 +97,7 @@ fn of_the_grants_of_a_manifest_the_one_of_the_last_push_stays() {
 
 /// The order of their keys is random.
 #[test]
-fn of_two_grants_for_a_manifest_the_younger_one_stays_whatever_their_keys() {
+fn the_younger_grant_of_a_manifest_stays_for_any_order_of_keys() {
     for (older, younger) in [("1", "2"), ("2", "1")] {
         let fixture = Fixture::new(&[]);
         fixture.push_image("a", "v1");
@@ -126,12 +126,15 @@ fn a_grant_that_grows_old_during_a_step_stays() {
     let (stored, slow) = (key::manifest(&name, &wanted), key::manifest(&name, &other));
     let meanwhile = Rc::<RefCell<Option<Box<dyn FnOnce()>>>>::default();
     let happens = meanwhile.clone();
-    let store = Watched::new(Memory::timed(host.now.clone()), move |operation, key| {
-        if operation == "head" && key == slow {
-            happens.take().unwrap()();
-        }
-        Verdict::Done
-    });
+    let store = Watched::new(
+        MemoryObjects::timed(host.now.clone()),
+        move |operation, key| {
+            if operation == "head" && key == slow {
+                happens.take().unwrap()();
+            }
+            Verdict::Done
+        },
+    );
     let memory = store.memory.clone();
     let fixture = Fixture {
         registry: registry_on(store, host.clone(), &[("STRATA_GRACE_SECONDS", "8")]),

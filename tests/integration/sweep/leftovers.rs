@@ -11,7 +11,7 @@ type Planted<'a> = (
 );
 
 #[test]
-fn each_kind_of_rest_goes_and_only_when_it_is_old() {
+fn each_kind_of_leftover_is_deleted_only_when_it_is_old() {
     let other = digest(b"other");
     let name = "a".parse().unwrap();
     let id = "00112233445566778899aabbccddeeff".parse().unwrap();
@@ -98,7 +98,7 @@ fn each_kind_of_rest_goes_and_only_when_it_is_old() {
 /// The sweep deletes extents of a fill that several requests resumed, if they are in no record; the
 /// extents of the record stay.
 #[test]
-fn what_a_fill_stored_twice_goes() {
+fn extents_that_a_fill_stored_twice_are_deleted() {
     let other = digest(b"other");
     let name = "a".parse().unwrap();
     let id = "00112233445566778899aabbccddeeff".parse().unwrap();
@@ -145,7 +145,7 @@ fn what_a_fill_stored_twice_goes() {
 }
 
 #[test]
-fn what_cant_be_read_stays() {
+fn unreadable_objects_stay() {
     let other = digest(b"other");
     let name = "a".parse().unwrap();
     let id = "00112233445566778899aabbccddeeff".parse().unwrap();
@@ -178,7 +178,7 @@ fn what_cant_be_read_stays() {
 
 /// Versions run side by side during a deployment, and a deployment may be rolled back.
 #[test]
-fn keys_of_another_version_keep_what_they_are_about() {
+fn keys_of_another_version_keep_their_blobs_and_uploads() {
     let name = "a".parse().unwrap();
     let [held, other] = [b"held".as_slice(), b"other"].map(digest);
     let id = "00112233445566778899aabbccddeeff".parse().unwrap();
@@ -212,7 +212,7 @@ fn keys_of_another_version_keep_what_they_are_about() {
 }
 
 #[test]
-fn an_upload_that_goes_on_is_not_ended_and_one_that_was_ended_takes_nothing_more() {
+fn an_active_upload_stays_and_an_ended_one_takes_no_chunk() {
     let fixture = Fixture::new(&[]);
     let location = fixture.push_chunk("a", LAYER);
     fixture.host.pass(GRACE - Duration::from_secs(1));
@@ -241,7 +241,7 @@ fn an_upload_that_goes_on_is_not_ended_and_one_that_was_ended_takes_nothing_more
 /// On a plan with a small budget per request, an upload of many chunks takes many steps, or has
 /// more steps than one request can list.
 #[test]
-fn an_upload_that_is_too_much_for_a_request_holds_up_nobody() {
+fn an_upload_too_large_for_one_step_does_not_block_the_sweep() {
     for (chunks, is_listed) in [(60, true), (9_000, false)] {
         let fixture = Fixture::new(&[("STRATA_SUBREQUESTS", "50")]);
         let name = "a".parse().unwrap();
@@ -273,7 +273,7 @@ fn an_upload_that_is_too_much_for_a_request_holds_up_nobody() {
             assert!(ticks < 40);
         }
         let log = fixture.host.log.borrow().join("\n");
-        assert!(log.contains("not swept at once"), "{log}");
+        assert!(log.contains("not swept in one step"), "{log}");
         // Extents, which take space, are deleted first.
         assert_eq!(fixture.keys("extents/").is_empty(), is_listed);
         // A sweep on request has a larger budget, and deletes everything.

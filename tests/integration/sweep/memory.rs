@@ -7,7 +7,7 @@ use std::{cell::Cell, fs, rc::Rc, time::Duration};
 use pollster::block_on;
 use serde_json::{Value, json};
 use strata::{
-    memory::Memory,
+    memory::MemoryObjects,
     store::{Content, Objects as _, PutOptions},
 };
 use strata_support::{
@@ -39,7 +39,7 @@ fn measure_rounds() {
     let host = TestHost::default();
     let operations = Rc::<Cell<u64>>::default();
     let counter = operations.clone();
-    let store = Watched::new(Memory::timed(host.now.clone()), move |_, _| {
+    let store = Watched::new(MemoryObjects::timed(host.now.clone()), move |_, _| {
         counter.set(counter.get() + 1);
         Verdict::Done
     });

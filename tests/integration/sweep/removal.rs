@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_in_use_stays() {
+fn blobs_in_use_stay() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     fixture.push_whole("b", LAYER);
@@ -23,7 +23,7 @@ fn what_is_in_use_stays() {
 }
 
 #[test]
-fn a_deleted_image_goes_after_two_grace_periods_and_nothing_is_left_of_it() {
+fn a_deleted_image_is_removed_after_two_grace_periods() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     fixture.host.pass(GRACE);
@@ -61,7 +61,7 @@ fn a_deleted_image_goes_after_two_grace_periods_and_nothing_is_left_of_it() {
 /// A client that pushes a blob that is being removed is told to wait. So a step that runs out of
 /// time finishes the removals that it has begun.
 #[test]
-fn what_is_being_removed_is_gone_when_a_step_ends_for_want_of_time() {
+fn a_step_out_of_time_completes_the_removals_it_began() {
     let fixture = Fixture::new(&[]);
     for number in 0..30_u8 {
         fixture.push_patched("a", &[number; 9]);
@@ -88,7 +88,7 @@ fn what_is_being_removed_is_gone_when_a_step_ends_for_want_of_time() {
 }
 
 #[test]
-fn who_pushes_again_in_time_keeps_the_blob() {
+fn a_push_in_time_keeps_a_condemned_blob() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     fixture.host.pass(GRACE);
@@ -114,7 +114,7 @@ fn who_pushes_again_in_time_keeps_the_blob() {
 
 /// Objects derived from a layer are written when a pass ends, perhaps after the layer was deleted.
 #[test]
-fn what_a_late_pass_derives_from_a_layer_that_is_gone_goes() {
+fn an_index_of_a_late_pass_over_a_deleted_layer_is_deleted() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     let layer = digest(LAYER);
@@ -142,7 +142,7 @@ fn what_a_late_pass_derives_from_a_layer_that_is_gone_goes() {
 
 /// Two digests of one blob are two blobs.
 #[test]
-fn digests_of_each_algorithm_are_swept_alike() {
+fn blobs_of_every_digest_algorithm_are_swept() {
     let fixture = Fixture::new(&[]);
     let long: Digest = strata::digest::Algorithm::Sha512.digest(LAYER);
     for digest in [&long, &digest(LAYER)] {
@@ -157,7 +157,7 @@ fn digests_of_each_algorithm_are_swept_alike() {
 }
 
 #[test]
-fn children_and_referrers_are_as_manifests_are() {
+fn the_sweep_keeps_child_manifests_and_referrers() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     let target = digest(image().to_string().as_bytes());

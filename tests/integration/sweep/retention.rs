@@ -17,7 +17,7 @@ fn retained(fixture: &Fixture) -> (Vec<String>, usize) {
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 #[test]
-fn tags_and_manifests_go_as_policies_say_and_a_dry_run_tells_so() {
+fn policies_remove_tags_and_manifests_as_their_dry_run_says() {
     let policy = r#"[
         {"repositories": ["a"], "keep_newest": 2, "keep_tags": ["v*"], "untagged_days": 3},
         {"repositories": ["**"], "immutable_tags": ["v*"]}
@@ -81,7 +81,7 @@ fn tags_and_manifests_go_as_policies_say_and_a_dry_run_tells_so() {
 }
 
 #[test]
-fn what_an_index_lists_and_what_is_about_an_image_stays_with_it() {
+fn children_and_referrers_stay_with_their_manifests() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 2}]"#;
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
     fixture.push_image("a", "old");
@@ -137,7 +137,7 @@ fn what_an_index_lists_and_what_is_about_an_image_stays_with_it() {
 
 /// The list of an index that cannot be read is unknown, so nothing in its repository is removed.
 #[test]
-fn nothing_goes_beside_an_index_that_cant_be_read() {
+fn no_manifest_is_removed_beside_an_unreadable_index() {
     // The second is still an index, but an empty one, which does not match its digest.
     let empty = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] });
     for bytes in [&b"{"[..], empty.to_string().as_bytes()] {
@@ -166,7 +166,7 @@ fn nothing_goes_beside_an_index_that_cant_be_read() {
 
 /// Its etag differs from the one that was listed, although it names the same manifest.
 #[test]
-fn a_tag_that_is_pushed_again_meanwhile_stays() {
+fn a_tag_pushed_again_during_the_sweep_stays() {
     let policy = r#"[{"repositories": ["**"], "tag_days": 2}]"#;
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
     fixture.push_image("a", "v1");
@@ -181,7 +181,7 @@ fn a_tag_that_is_pushed_again_meanwhile_stays() {
 
 /// Its list is read again, although the index was absent when the sweep first read it.
 #[test]
-fn an_index_that_is_pushed_again_meanwhile_keeps_what_it_lists() {
+fn an_index_pushed_again_during_the_sweep_keeps_its_children() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 2}]"#;
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
     fixture.push_image("a", "v1");
@@ -208,7 +208,7 @@ fn an_index_that_is_pushed_again_meanwhile_keeps_what_it_lists() {
 /// The manifests that the inner index lists are removed before it, if no tag or index names either.
 /// An outer index that is pushed during or after that comes too late.
 #[test]
-fn an_index_of_indexes_is_taken_with_all_that_they_list() {
+fn an_index_of_indexes_needs_every_nested_manifest() {
     let policy = r#"[{"repositories": ["a"], "untagged_days": 1}]"#;
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
     let listing = |media_type, document: &Value| {
@@ -246,13 +246,13 @@ fn an_index_of_indexes_is_taken_with_all_that_they_list() {
     let refused = push("a");
     assert_eq!(refused.status, 404);
     let body = String::from_utf8_lossy(&refused.body).into_owned();
-    let said = format!("{listed} in repository a, push first");
+    let said = format!("{listed} in repository a; push it first");
     assert!(body.contains(&said), "{body}");
 }
 
 /// A client that pushes one of them meanwhile waits while it is claimed.
 #[test]
-fn untagged_manifests_go_in_batches_and_no_claim_outlives_its_step() {
+fn untagged_manifests_go_in_batches_that_leave_no_claim() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
     for (subrequests, pace, manifests) in [("50", 0, 30), ("10000", 100, 160)] {
         let settings = [
@@ -288,7 +288,7 @@ fn untagged_manifests_go_in_batches_and_no_claim_outlives_its_step() {
 /// A failed deletion may take effect later. A client that pushed the manifest meanwhile, and saw no
 /// claim, would lose it.
 #[test]
-fn after_a_deletion_that_failed_claims_stay() {
+fn claims_stay_after_a_failed_deletion() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
     for version in 0..3 {
@@ -319,7 +319,7 @@ fn after_a_deletion_that_failed_claims_stay() {
 }
 
 #[test]
-fn claims_of_those_who_are_gone_go_under_any_policy() {
+fn abandoned_claims_expire_under_any_policy() {
     let digest = digest(image().to_string().as_bytes());
     for policy in ["", r#"[{"repositories": ["**"], "untagged_days": 1}]"#] {
         let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
@@ -338,7 +338,7 @@ fn claims_of_those_who_are_gone_go_under_any_policy() {
 }
 
 #[test]
-fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
+fn a_repository_too_large_for_one_step_is_skipped() {
     let policy = r#"[{"repositories": ["**"], "untagged_days": 1}]"#;
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy), ("STRATA_SUBREQUESTS", "50")]);
     fixture.push_image("a", "v1");
@@ -360,11 +360,11 @@ fn a_repository_that_is_too_much_for_a_request_is_passed_by() {
     assert_eq!(fixture.keys("repositories/b/_manifests/").len(), 1);
     assert_eq!(fixture.keys("repositories/a/_manifests/").len(), 60 + 2);
     let log = fixture.host.log.borrow().join("\n");
-    assert!(log.contains("not retained by policy"), "{log}");
+    assert!(log.contains("retention skipped"), "{log}");
 }
 
 #[test]
-fn a_manifest_that_is_being_removed_is_not_taken() {
+fn a_push_of_a_manifest_being_removed_must_be_retried() {
     let policy = r#"[{"repositories": ["a"], "untagged_days": 1}]"#;
     let fixture = Fixture::new(&[("STRATA_RETENTION", policy)]);
     fixture.push_image("a", "v1");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_dry_run_writes_nothing_and_says_what_a_run_does() {
+fn a_dry_run_writes_nothing_and_predicts_the_run() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     fixture.push_image("b", "v1");
@@ -40,7 +40,7 @@ fn a_dry_run_writes_nothing_and_says_what_a_run_does() {
 }
 
 #[test]
-fn a_dry_run_goes_on_from_its_cursor() {
+fn a_dry_run_resumes_from_its_cursor() {
     let fixture = Fixture::new(&[]);
     fixture.push_image("a", "v1");
     fixture.push_image("b", "v1");
@@ -58,11 +58,11 @@ fn a_dry_run_goes_on_from_its_cursor() {
     }
     assert_eq!(Value::from(parts), whole["removals"]);
     for (query, found) in [
-        ("?max=0", "query parameter max is 0, let it be 1 at least"),
+        ("?max=0", "query parameter max is 0; expected 1 or more"),
         ("?cursor=x", "query parameter cursor is for dry runs"),
         (
             "?dry-run&cursor=x",
-            "query parameter cursor is not what a dry run was answered with",
+            "query parameter cursor is not one that a dry run returned",
         ),
     ] {
         let answer = fixture.ask(&format!("POST /v2/_strata/sweep{query}"));
@@ -75,7 +75,7 @@ fn a_dry_run_goes_on_from_its_cursor() {
 }
 
 #[test]
-fn a_sweep_goes_on_from_where_it_was_killed_at_any_operation() {
+fn a_sweep_that_fails_at_any_operation_can_be_resumed() {
     let state = |fixture: &Fixture| {
         fixture.push_image("a", "v1");
         fixture.push_image("b", "v1");
@@ -135,7 +135,7 @@ fn a_sweep_goes_on_from_where_it_was_killed_at_any_operation() {
 }
 
 #[test]
-fn the_clock_begins_a_round_now_and_then_and_a_step_each_time() {
+fn the_clock_sweeps_in_small_steps_and_a_few_rounds_a_day() {
     let fixture = Fixture::new(&[("STRATA_SUBREQUESTS", "50")]);
     let rounds = || {
         let text = fixture
@@ -195,7 +195,7 @@ fn plant(fixture: &Fixture, images: u32) {
 }
 
 #[test]
-fn what_is_in_use_costs_few_operations() {
+fn a_round_over_blobs_in_use_costs_few_operations() {
     let fixture = Fixture::new(&[]);
     plant(&fixture, 5_000);
     fixture.host.pass(GRACE);
@@ -230,7 +230,7 @@ fn what_is_in_use_costs_few_operations() {
 }
 
 #[test]
-fn each_blob_that_goes_costs_a_dozen_operations() {
+fn each_removed_blob_costs_fewer_than_18_operations() {
     let fixture = Fixture::new(&[]);
     let blobs = 300_u32;
     for number in 0..blobs {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn of_many_who_miss_the_same_one_reads_it() {
+fn concurrent_misses_of_one_value_are_one_read() {
     let world = World::with_image();
     let once = [("STRATA_WARM_SECONDS", "0")];
     let (statuses, operations) = crowd(
@@ -39,7 +39,7 @@ fn of_many_who_miss_the_same_one_reads_it() {
 }
 
 #[test]
-fn those_who_wait_for_a_leader_that_fails_try_themselves() {
+fn followers_of_a_failed_leader_read_for_themselves() {
     let world = World::with_image();
     world.fail(
         "cold get manifest",
@@ -54,7 +54,7 @@ fn those_who_wait_for_a_leader_that_fails_try_themselves() {
 }
 
 #[test]
-fn those_who_wait_for_a_leader_that_was_cancelled_are_not_stranded() {
+fn followers_of_a_cancelled_leader_are_not_stranded() {
     let world = World::with_image();
     let isolate = world.isolate(&[("STRATA_WARM_SECONDS", "0")]);
     world.fail("cold get manifest", 1, Verdict::Never);

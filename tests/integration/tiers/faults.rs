@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn any_call_may_fail_where_another_tier_can_answer() {
+fn a_failing_call_is_harmless_if_another_tier_answers() {
     let targets = [
         manifest(),
         "/v2/a/manifests/v1".to_owned(),

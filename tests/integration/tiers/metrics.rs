@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn every_request_is_told_of_in_one_line_without_a_secret() {
+fn every_request_is_logged_in_one_line_without_secrets() {
     let world = World::with_image();
     let isolate = world.isolate(&[]);
     world.host.told.borrow_mut().clear();
@@ -107,7 +107,7 @@ fn metrics_add_up_to_a_bill() {
 }
 
 #[test]
-fn metrics_are_for_users() {
+fn metrics_are_only_for_signed_in_users() {
     let world = World::new();
     let isolate = world.isolate(&[("STRATA_ANONYMOUS_PULL", "true")]);
     assert_eq!(

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_hot_costs_nothing() {
+fn hot_values_cost_no_operations() {
     let world = World::with_image();
     let isolate = world.isolate(&[("STRATA_WARM_READS", "255")]);
     let manifest = manifest();
@@ -45,7 +45,7 @@ fn what_is_hot_costs_nothing() {
 }
 
 #[test]
-fn what_was_read_often_is_warm_for_all_isolates() {
+fn values_read_often_become_warm_for_all_isolates() {
     let world = World::with_image();
     let first = world.isolate(&[]);
     assert!(
@@ -94,7 +94,7 @@ fn what_was_read_often_is_warm_for_all_isolates() {
 }
 
 #[test]
-fn the_warm_tier_is_not_asked_for_blobs_in_vain() {
+fn blobs_not_known_to_be_warm_are_not_read_from_the_warm_tier() {
     let world = World::with_image();
     let isolate = world.isolate(&[]);
     popularise(&isolate);
@@ -153,7 +153,7 @@ fn a_promotion_is_earned_and_made_once() {
 }
 
 #[test]
-fn what_does_not_fit_passes_by() {
+fn values_too_large_for_a_tier_bypass_it() {
     let world = World::with_image();
     let isolate = world.isolate(&[
         ("STRATA_HOT_BLOB_BYTES", "9"),

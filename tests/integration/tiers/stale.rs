@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_deleted_is_answered_by_no_tier_of_this_isolate() {
+fn deleted_values_are_served_by_no_tier_of_this_isolate() {
     let world = World::with_image();
     let isolate = world.isolate(&[]);
     popularise(&isolate);
@@ -38,7 +38,7 @@ fn what_is_deleted_is_answered_by_no_tier_of_this_isolate() {
 }
 
 #[test]
-fn a_read_under_way_keeps_nothing_of_what_is_deleted_meanwhile() {
+fn a_read_under_way_caches_nothing_that_was_deleted_meanwhile() {
     let world = World::with_image();
     let isolate = world.isolate(&[("STRATA_WARM_READS", "1")]);
     let pull = Ask::new(&format!("GET {}", manifest()));
@@ -77,7 +77,7 @@ fn a_read_under_way_keeps_nothing_of_what_is_deleted_meanwhile() {
 }
 
 #[test]
-fn what_is_deleted_elsewhere_is_answered_for_a_stated_time() {
+fn values_deleted_elsewhere_expire_after_the_stale_seconds() {
     let world = World::with_image();
     let settings = [("STRATA_STALE_SECONDS", "600")];
     let (one, other, third) = (
@@ -116,7 +116,7 @@ fn what_is_deleted_elsewhere_is_answered_for_a_stated_time() {
 }
 
 #[test]
-fn those_who_can_not_push_believe_that_something_is_not_there() {
+fn not_found_is_cached_for_callers_without_push_permission() {
     let world = World::with_image();
     let isolate = world.isolate(&[("STRATA_ANONYMOUS_PULL", "true")]);
     let missing = format!("GET /v2/a/manifests/{}", digest(b"missing"));
@@ -162,7 +162,7 @@ fn those_who_can_not_push_believe_that_something_is_not_there() {
 }
 
 #[test]
-fn what_is_hot_is_kept_for_its_time_and_no_longer() {
+fn hot_values_expire_after_their_ttl() {
     let world = World::with_image();
     let isolate = world.isolate(&[("STRATA_HOT_SECONDS", "60"), ("STRATA_WARM_SECONDS", "0")]);
     let request = format!("GET {}", manifest());
@@ -174,7 +174,7 @@ fn what_is_hot_is_kept_for_its_time_and_no_longer() {
 }
 
 #[test]
-fn a_stale_link_leads_to_the_blob_all_the_same() {
+fn a_stale_link_still_leads_to_the_blob() {
     let world = World::with_image();
     let isolate = world.isolate(&[("STRATA_HOT_BLOB_BYTES", "0"), ("STRATA_WARM_SECONDS", "0")]);
     let get = format!("GET {}", blob(LAYER));
@@ -196,7 +196,7 @@ fn a_stale_link_leads_to_the_blob_all_the_same() {
 }
 
 #[test]
-fn a_link_whose_blob_nobody_saw_goes_nowhere() {
+fn a_link_to_an_absent_blob_is_not_spread_by_warm_values() {
     let world = World::with_image();
     block_on(world.cold.memory.delete(&[key::blob(&digest(LAYER))])).unwrap();
     let isolate = world.isolate(&[]);

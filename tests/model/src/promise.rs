@@ -41,7 +41,7 @@ pub enum Loss {
     Young,
     /// A manifest whose subject a tag names.
     About,
-    /// The right bytes of a blob that were stored after its damaged ones had been set aside.
+    /// The right bytes of a blob that were stored after its damaged ones had been quarantined.
     Healed,
     /// Privacy: a repository has a right to a blob whose bytes were hashed neither for it nor for a
     /// repository from which it has the blob.
@@ -505,9 +505,9 @@ pub enum Sight {
     Again,
     /// A blob is there and its own extents are gone: another upload's record came first.
     Deduplicated,
-    /// A blob was set aside.
+    /// A blob was quarantined.
     Aside,
-    /// The blob of a manifest that was set aside is there again.
+    /// The blob of a manifest that was quarantined is there again.
     Healed,
     /// Retention removes a manifest.
     Untagged,
@@ -589,7 +589,7 @@ impl Sight {
                 })
             }
             Self::Aside => {
-                Property::sometimes("a blob is set aside", |_: &Removal, state: &State| {
+                Property::sometimes("a blob is quarantined", |_: &Removal, state: &State| {
                     let mut objects = state.store.list();
                     objects.any(|(_, object)| object.body == Body::Aside)
                 })

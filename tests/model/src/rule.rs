@@ -95,11 +95,11 @@ rules! {
     /// owner that deletes the session with the extents leaves no time to the clients that read its
     /// chain. (No loss was found with an owner that leaves the session to the sweep of sessions.)
     CondemnedStands,
-    /// A damaged blob is set aside by compare-and-swap with the object that was read. Without: the
-    /// object is deleted, even if it was written since.
+    /// A damaged blob is quarantined by compare-and-swap with the object that was read. Without:
+    /// the object is deleted, even if it was written since.
     AsideBySwap,
-    /// The extents of a damaged blob are deleted before it is set aside. Without: after, and links
-    /// still name them once the blob is stored again.
+    /// The extents of a damaged blob are deleted before it is quarantined. Without: after, and
+    /// links still name them once the blob is stored again.
     ExtentsBeforeNote,
     /// Of several grants for a manifest, the one that was written last stays. Without: the first by
     /// its key stays, which a late sweeper may delete, because it looked before the manifest was

@@ -376,7 +376,7 @@ impl Store {
         chain
     }
 
-    /// Reads from the blob itself where its bytes are. A blob that was set aside is absent.
+    /// Reads from the blob itself where its bytes are. A blob that was quarantined is absent.
     pub fn record(&self, blob: Blob) -> Option<Record> {
         match self.get(Key::Blob(blob))?.body {
             Body::Aside => None,

@@ -13,7 +13,7 @@ use strata_policy::{
 const MARGIN: f64 = 3.0;
 
 #[test]
-fn is_as_good_as_the_best() {
+fn the_hot_tier_is_about_as_good_as_the_best_policy() {
     // In parallel: each scenario takes a second or two.
     std::thread::scope(|scope| {
         for scenario in SCENARIOS {
@@ -53,7 +53,7 @@ type Part = fn(&Figures) -> f64;
 /// A write to KV costs ten times a read (<https://developers.cloudflare.com/kv/platform/pricing/>).
 /// If every read goes there, five writes in 1,000 reads are a twentieth of the bill.
 #[test]
-fn writes_little_to_the_warm_tier() {
+fn the_policy_writes_little_to_the_warm_tier() {
     // The spread of the popularity decides, and not the order of the other reads.
     for scenario in &SCENARIOS[..2] {
         let writes = writes(&Traffic::new(*scenario));

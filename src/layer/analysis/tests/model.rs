@@ -31,7 +31,7 @@ fn is_directory(node: &Option<(usize, Entry)>) -> bool {
 }
 
 /// The state of each path in a layer, from the paths without the layer and with it.
-fn states(layer: usize, before: &Seen, after: &Seen) -> BTreeMap<Vec<u8>, State> {
+fn states(layer: usize, before: &Seen, after: &Seen) -> BTreeMap<Vec<u8>, ChangeState> {
     let mut states = BTreeMap::new();
     for path in before
         .keys()
@@ -39,32 +39,32 @@ fn states(layer: usize, before: &Seen, after: &Seen) -> BTreeMap<Vec<u8>, State>
         .filter(|path| !path.is_empty())
     {
         let state = match (before.get(path), after.get(path)) {
-            (None, Some(_)) => State::Added,
-            (Some(_), None) => State::Removed,
+            (None, Some(_)) => ChangeState::Added,
+            (Some(_), None) => ChangeState::Removed,
             (Some(was), Some(is)) if is_directory(was) && is_directory(is) => {
                 let mode = |it: &Option<(usize, Entry)>| it.as_ref().map(|(_, entry)| entry.mode);
                 if mode(was) == mode(is) {
-                    State::Unchanged
+                    ChangeState::Unchanged
                 } else {
-                    State::Changed
+                    ChangeState::Changed
                 }
             }
-            (_, Some(Some((from, _)))) if *from < layer => State::Unchanged,
-            _ => State::Changed,
+            (_, Some(Some((from, _)))) if *from < layer => ChangeState::Unchanged,
+            _ => ChangeState::Changed,
         };
         states.insert(path.clone(), state);
     }
     let changed = states
         .iter()
-        .filter(|(_, state)| **state != State::Unchanged);
+        .filter(|(_, state)| **state != ChangeState::Unchanged);
     let changed: Vec<_> = changed.map(|(path, _)| path.clone()).collect();
     for path in changed {
         for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
             let above = states
                 .entry(path[..at].to_vec())
-                .or_insert(State::Unchanged);
-            if *above == State::Unchanged {
-                *above = State::Changed;
+                .or_insert(ChangeState::Unchanged);
+            if *above == ChangeState::Unchanged {
+                *above = ChangeState::Changed;
             }
         }
     }
@@ -73,9 +73,9 @@ fn states(layer: usize, before: &Seen, after: &Seen) -> BTreeMap<Vec<u8>, State>
 
 /// All paths of a listing with their descriptions.
 fn listed(
-    list: &impl Fn(&[u8]) -> Vec<Child>,
+    list: &impl Fn(&[u8]) -> Vec<ListedPath>,
     directory: &[u8],
-    all: &mut BTreeMap<Vec<u8>, Child>,
+    all: &mut BTreeMap<Vec<u8>, ListedPath>,
 ) {
     for child in list(directory) {
         let path = [directory, &child.name].concat();
@@ -97,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_says_what_lookups_find_layer_by_layer(
+    fn analysis_agrees_with_lookups_layer_by_layer(
         mut layers in proptest::collection::vec(proptest::collection::vec((any_entry(), 0..2_u32), 0..8), 1..5),
         is_early: bool,
     ) {
@@ -125,9 +125,9 @@ proptest! {
             let mut said = BTreeMap::new();
             listed(&|directory| found.layer_children(layer, directory).unwrap(), b"", &mut said);
             for (path, state) in &states {
-                let is = said.get(path).map_or(State::Unchanged, |child| child.state);
+                let is = said.get(path).map_or(ChangeState::Unchanged, |child| child.state);
                 prop_assert_eq!(is, *state, "{:?} in layer {}", json::lossy(path), layer);
-                if *state == State::Removed {
+                if *state == ChangeState::Removed {
                     let child = &said[path];
                     if is_directory(&before[path]) == child.entry.as_ref().is_none_or(|entry| entry.kind == EntryKind::Directory) {
                         continue;
@@ -153,13 +153,13 @@ proptest! {
         listed(&|directory| found.children(directory).unwrap(), b"", &mut said);
         for (path, node) in before.iter().filter(|(path, _)| !path.is_empty()) {
             let child = &said[path];
-            prop_assert_ne!(child.state, State::Removed, "{:?}", json::lossy(path));
+            prop_assert_ne!(child.state, ChangeState::Removed, "{:?}", json::lossy(path));
             let expected = node.as_ref().map(|(layer, entry)| (*layer, entry.kind, entry.size, &entry.link, entry.mode));
             let is = child.entry.as_ref().map(|entry| (child.layer, entry.kind, entry.size, &entry.link, entry.mode));
             prop_assert_eq!(is, expected, "{:?}", json::lossy(path));
             prop_assert_eq!(child.total, total(&before, path), "{:?}", json::lossy(path));
         }
-        let there = said.iter().filter(|(_, child)| child.state != State::Removed);
+        let there = said.iter().filter(|(_, child)| child.state != ChangeState::Removed);
         prop_assert_eq!(there.count() + 1, before.len());
 
         let waste = found.waste(usize::MAX);

@@ -6,7 +6,7 @@ use super::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
-fn reads_an_old_header() {
+fn a_v7_header_is_read() {
     let block = Block::v7("dir/file", 0, 5);
     // These bytes are not fields of ustar.
     let block = block.text(USER_NAME, b"no name").text(PREFIX, b"no prefix");
@@ -35,7 +35,7 @@ fn reads_an_old_header() {
 }
 
 #[test]
-fn takes_an_old_file_whose_path_ends_in_a_slash_for_a_directory() {
+fn an_old_file_with_a_trailing_slash_is_a_directory() {
     let directory = entry(&[Block::v7("dir/", 0, 7).sealed(), end()]);
     assert_eq!((directory.kind, directory.size), (EntryKind::Directory, 0));
     assert_eq!(directory.path, b"dir");
@@ -50,7 +50,7 @@ fn takes_an_old_file_whose_path_ends_in_a_slash_for_a_directory() {
 }
 
 #[test]
-fn joins_the_prefix_of_ustar_and_star() {
+fn the_prefix_of_ustar_and_star_headers_is_joined_to_the_name() {
     let block = Block::ustar("file", b'0', 0).text(PREFIX, b"/a/directory");
     assert_eq!(
         entry(&[block.clone().sealed()]),
@@ -72,7 +72,7 @@ fn joins_the_prefix_of_ustar_and_star() {
 }
 
 #[test]
-fn reads_the_times_of_old_gnu_headers() {
+fn the_times_of_old_gnu_headers_are_read() {
     let block = Block::gnu("file", b'0', 0)
         .octal(ACCESSED, 9)
         .binary(CHANGED, -2);
@@ -85,7 +85,7 @@ fn reads_the_times_of_old_gnu_headers() {
 }
 
 #[test]
-fn reads_the_prefix_that_old_go_wrote_into_gnu_headers() {
+fn the_prefix_that_old_go_wrote_into_gnu_headers_is_read() {
     let block = Block::gnu("file", b'0', 0).text(PREFIX, b"a/directory");
     assert_eq!(entry(&[block.sealed()]), file("a/directory/file", 0, 512));
     let block = Block::gnu("file", b'0', 0).text(PREFIX, b"\xc3\xa4");
@@ -93,7 +93,7 @@ fn reads_the_prefix_that_old_go_wrote_into_gnu_headers() {
 }
 
 #[test]
-fn reads_long_names_and_links_of_gnu() {
+fn long_names_and_links_of_gnu_are_read() {
     let name = [b'n'; 4096];
     let link = [b"../".to_vec(), vec![0xff; 300]].concat();
     let parts = [
@@ -116,7 +116,7 @@ fn reads_long_names_and_links_of_gnu() {
 }
 
 #[test]
-fn reads_numbers_in_base_256() {
+fn numbers_in_base_256_are_read() {
     let block = Block::gnu("file", b'0', 0)
         .binary(SIZE, 3)
         .binary(USER, 0xffff_ffff)
@@ -149,7 +149,7 @@ fn reads_numbers_in_base_256() {
 }
 
 #[test]
-fn reads_devices_and_pipes() {
+fn devices_and_pipes_are_read() {
     let numbered = |flag| Block::ustar("dev", flag, 0).octal(MAJOR, 8).octal(MINOR, 1);
     let records = pax(
         b'x',
@@ -185,7 +185,7 @@ fn reads_devices_and_pipes() {
 }
 
 #[test]
-fn skips_data_with_files_only() {
+fn the_size_field_counts_only_for_kinds_that_have_data() {
     let sized = |flag| Block::ustar("some", flag, 1000).text(LINK, b"./to");
     for flag in [0, b'0', b'7', b'D', b'V'] {
         let data = sized(flag).with(&[b'x'; 1000]);
@@ -214,7 +214,7 @@ fn skips_data_with_files_only() {
 }
 
 #[test]
-fn reads_contiguous_files_and_dumped_directories_and_passes_over_labels() {
+fn labels_are_skipped_contiguous_files_and_dumps_are_read() {
     let parts = [
         pax(b'x', &[("path", "label")]),
         Block::gnu("label", b'V', 0).sealed(),
@@ -232,10 +232,10 @@ fn reads_contiguous_files_and_dumped_directories_and_passes_over_labels() {
 }
 
 #[test]
-fn refuses_other_volumes_and_unknown_flags() {
+fn other_volumes_and_unknown_type_flags_are_refused() {
     assert_eq!(
         refusal(&[Block::gnu("rest", b'M', 0).sealed()]),
-        "a tar entry that begins in another volume, at byte 0"
+        "a tar entry continued from another volume, at byte 0"
     );
     for (flag, text) in [
         (b'Z', "Z"),
@@ -256,7 +256,7 @@ fn refuses_other_volumes_and_unknown_flags() {
 }
 
 #[test]
-fn accepts_sums_of_signed_bytes() {
+fn checksums_of_signed_bytes_are_accepted() {
     let mut block = Block::v7("\u{e4}", b'0', 0).text(CHECKSUM, b"        ");
     let sum: i64 = block
         .0

@@ -6,7 +6,7 @@ use super::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
-fn reads_what_pax_says_of_the_next_entry_only() {
+fn pax_records_apply_to_the_next_entry_only() {
     let path = "\u{e4}".repeat(2048);
     let records = pax(
         b'x',
@@ -58,7 +58,7 @@ fn reads_what_pax_says_of_the_next_entry_only() {
 }
 
 #[test]
-fn reads_times_to_the_nanosecond_and_rounds_down() {
+fn pax_times_are_read_to_the_nanosecond_rounded_down() {
     let cases = [
         ("0", 0, 0),
         ("12.", 12, 0),
@@ -106,7 +106,7 @@ fn reads_times_to_the_nanosecond_and_rounds_down() {
 }
 
 #[test]
-fn reads_sizes_over_eight_gibibytes_in_bounded_memory() {
+fn files_over_eight_gibibytes_are_read_in_bounded_memory() {
     let size = 9_u64 << 30;
     let comment = "c".repeat(100_000);
     let records = pax(b'x', &[("size", &size.to_string()), ("comment", &comment)]);
@@ -117,7 +117,7 @@ fn reads_sizes_over_eight_gibibytes_in_bounded_memory() {
     let before = records.len() as u64;
     let records = [records, header].concat();
     for (start, offset) in [(records, before + 512), (binary, 512)] {
-        let mut untar = Untar::new(Limits::default());
+        let mut untar = Untar::new(TarLimits::default());
         let mut entries = Vec::new();
         let mut push = |untar: &mut Untar, bytes: &[u8]| {
             let each = |entry| {
@@ -140,7 +140,7 @@ fn reads_sizes_over_eight_gibibytes_in_bounded_memory() {
 }
 
 #[test]
-fn applies_global_headers_until_they_are_overridden() {
+fn global_pax_headers_apply_until_they_are_overridden() {
     let parts = [
         pax(
             b'g',
@@ -190,8 +190,8 @@ fn applies_global_headers_until_they_are_overridden() {
 
 /// A map is read block by block, and each block asks for the path.
 #[test]
-fn copies_no_path_to_look_at_it() {
-    let mut untar = Untar::new(Limits::default());
+fn the_path_of_an_entry_is_borrowed_not_copied() {
+    let mut untar = Untar::new(TarLimits::default());
     let header = Header(Block::v7("short", 0, 0).0);
     let long = vec![b'a'; MAX_META];
     assert!(matches!(
@@ -213,7 +213,7 @@ fn copies_no_path_to_look_at_it() {
 
 /// Global records are read again for each entry. Records that entries do not need cost as much.
 #[test]
-fn refuses_global_headers_out_of_proportion() {
+fn global_pax_headers_out_of_proportion_are_refused() {
     let spellings: Vec<String> = (0..600_u32)
         .map(|number| {
             let bits = (0..10).map(|bit| if number >> bit & 1 == 0 { "a" } else { "%61" });
@@ -232,7 +232,7 @@ fn refuses_global_headers_out_of_proportion() {
     ] {
         let mut parts = vec![pax(b'g', records)];
         parts.extend((0..5_000).map(|_| Block::ustar("a", b'0', 0).sealed()));
-        let found = read_with(&parts.concat(), usize::MAX, Limits::default());
+        let found = read_with(&parts.concat(), usize::MAX, TarLimits::default());
         let error = found.1.unwrap_err();
         assert!(error.is_limit(), "{error}");
         assert!(error.to_string().contains("global pax headers"), "{error}");
@@ -242,12 +242,12 @@ fn refuses_global_headers_out_of_proportion() {
     let label = "system_u:object_r:container_file_t:s0:".to_owned() + &"c1,".repeat(100);
     let mut parts = vec![pax(b'g', &[("SCHILY.xattr.security.selinux", &label)])];
     parts.extend((0..100_000).map(|_| Block::ustar("a", b'0', 0).sealed()));
-    let found = read_with(&parts.concat(), usize::MAX, Limits::default());
+    let found = read_with(&parts.concat(), usize::MAX, TarLimits::default());
     assert_eq!((found.0.len(), found.1), (100_000, Ok(())));
 }
 
 #[test]
-fn reads_extended_attributes_of_star_and_libarchive() {
+fn extended_attributes_of_star_and_libarchive_are_read() {
     let records = [
         pax_record("SCHILY.xattr.user.raw", [0, b'\n', b'=', 0xff]),
         pax_record("LIBARCHIVE.xattr.user.%c3%A4%3D", "AAECAw"),
@@ -278,7 +278,7 @@ fn reads_extended_attributes_of_star_and_libarchive() {
 }
 
 #[test]
-fn refuses_malformed_records() {
+fn malformed_pax_records_are_refused() {
     let refuse =
         |records: &[u8]| refusal(&[raw_pax(b'x', records), Block::ustar("a", b'0', 0).sealed()]);
     for records in [

@@ -80,7 +80,7 @@ type Writer = fn(Pairs<'_>, u64, &[u8]) -> Vec<u8>;
 
 const SPARSE: [Writer; 4] = [old_sparse, sparse_0_0, sparse_0_1, sparse_1_0];
 #[test]
-fn reads_sparse_files_in_all_formats() {
+fn sparse_files_of_all_formats_are_read() {
     let many: Vec<_> = (0..200).map(|index| (index * 1000, 5)).collect();
     // The last line of version 1.0 ends with a block, or just does not: 512 and 513 bytes.
     let offset = |index: u64, wide: u64| {
@@ -135,7 +135,7 @@ fn reads_sparse_files_in_all_formats() {
 }
 
 #[test]
-fn refuses_sparse_files_that_contradict_themselves() {
+fn contradictory_sparse_files_are_refused() {
     let order = "a sparse file whose map is out of order or goes beyond its end";
     let data = "a sparse file with more or less data than its map";
     let cases: [(Pairs<'_>, u64, usize, &str); 7] = [
@@ -164,7 +164,7 @@ fn refuses_sparse_files_that_contradict_themselves() {
 }
 
 #[test]
-fn refuses_maps_that_are_none() {
+fn malformed_sparse_maps_are_refused() {
     let malformed = "a sparse file with a malformed map";
     let file = Block::ustar("a", b'0', 0).sealed();
     for records in [
@@ -225,7 +225,7 @@ fn refuses_maps_that_are_none() {
     for flag in [b'1', b'5', b'D'] {
         assert_eq!(
             refusal(&[version("1", "0"), Block::ustar("a", flag, 0).sealed()]),
-            "a sparse map of what is no file, at byte 1024"
+            "a sparse map of an entry that is not a file, at byte 1024"
         );
     }
     // A map that is longer than the data it is a part of.
@@ -242,13 +242,13 @@ fn refuses_maps_that_are_none() {
 }
 
 #[test]
-fn bounds_the_number_of_segments() {
+fn the_number_of_sparse_segments_is_limited() {
     let text = "a sparse file of more than 65536 segments";
     let many: Vec<_> = (0..70_000).map(|index| (index, 1)).collect();
     let data = vec![1; many.len()];
     for writer in [old_sparse, sparse_0_1, sparse_1_0] {
         let bytes = writer(&many, 1 << 20, &data);
-        let error = read_with(&bytes, usize::MAX, Limits::default())
+        let error = read_with(&bytes, usize::MAX, TarLimits::default())
             .1
             .unwrap_err();
         assert!(
@@ -259,7 +259,7 @@ fn bounds_the_number_of_segments() {
     let many = &many[..40_000];
     for writer in [old_sparse, sparse_0_1, sparse_1_0] {
         let bytes = writer(many, 1 << 20, &data[..40_000]);
-        let (entries, result) = read_with(&bytes, 4_099, Limits::default());
+        let (entries, result) = read_with(&bytes, 4_099, TarLimits::default());
         assert_eq!(result, Ok(()));
         assert_eq!(entries[0].segments.as_ref().map(Vec::len), Some(40_000));
     }
@@ -270,7 +270,7 @@ fn bounds_the_number_of_segments() {
         b'x',
         &[("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")],
     );
-    let error = read_with(&[records, block].concat(), 4_099, Limits::default())
+    let error = read_with(&[records, block].concat(), 4_099, TarLimits::default())
         .1
         .unwrap_err();
     assert!(error.is_limit(), "{error}");

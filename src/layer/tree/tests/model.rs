@@ -106,7 +106,7 @@ impl Directory {
     }
 
     /// The result of resolving a path, and the number of symbolic links on the way.
-    fn resolve(&self, path: &[u8], follow: Follow) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
+    fn resolve(&self, path: &[u8], follow: FollowLinks) -> (usize, Result<Vec<Vec<u8>>, Failure>) {
         let mut links = 0;
         let found = self.lead(path, follow, &mut links);
         (links, found)
@@ -115,7 +115,7 @@ impl Directory {
     fn lead(
         &self,
         path: &[u8],
-        follow: Follow,
+        follow: FollowLinks,
         links: &mut usize,
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let components = |path: &[u8]| {
@@ -140,7 +140,7 @@ impl Directory {
                 Thing::Directory(_) => continue,
                 Thing::Leaf(leaf) => leaf,
             };
-            if rest.is_empty() && follow == Follow::Parents {
+            if rest.is_empty() && follow == FollowLinks::Parents {
                 break;
             }
             *links += leaf.links;
@@ -238,7 +238,7 @@ impl Directory {
     }
 
     fn linked(&self, target: &[u8]) -> (usize, Result<Inode, Failure>) {
-        let (links, found) = self.resolve(target, Follow::Parents);
+        let (links, found) = self.resolve(target, FollowLinks::Parents);
         match found {
             Ok(path) => match self.at(&path) {
                 Some(Thing::Leaf(leaf)) => (links + leaf.links, leaf.inode.clone()),
@@ -250,13 +250,13 @@ impl Directory {
     }
 
     /// In the form of [`found`].
-    fn found(&self, path: &[u8], follow: Follow) -> Result<String, Failure> {
+    fn found(&self, path: &[u8], follow: FollowLinks) -> Result<String, Failure> {
         let (mut links, found) = self.resolve(path, follow);
         let at = found?;
         let path = String::from_utf8(at.join(&b'/')).unwrap();
         let is = match self.at(&at) {
             Some(Thing::Leaf(leaf)) if leaf.hard => {
-                if follow == Follow::Parents {
+                if follow == FollowLinks::Parents {
                     links += leaf.links;
                 }
                 if links > 40 {
@@ -313,7 +313,7 @@ fn place(node: &Node) -> String {
     }
 }
 
-fn actual(image: &Image, path: &[u8], follow: Follow) -> Result<String, Failure> {
+fn actual(image: &Image, path: &[u8], follow: FollowLinks) -> Result<String, Failure> {
     match pollster::block_on(resolve(image, path, follow)) {
         Ok(found) => {
             let path = String::from_utf8(found.path).unwrap();
@@ -379,7 +379,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_layer_that_follows_on_itself_changes_nothing(
+    fn a_layer_repeated_in_a_row_changes_nothing(
         layers in proptest::collection::vec((proptest::collection::vec(any_entry(), 0..7), 1_usize..4), 1..5),
     ) {
         let times = layers.iter().zip(0..).flat_map(|((_, times), layer)| vec![layer; *times]);
@@ -411,7 +411,7 @@ proptest! {
         for path in paths() {
             for end in ["", "/", "/..", "/../b"] {
                 let path = format!("{path}{end}").into_bytes();
-                for follow in [Follow::All, Follow::Parents] {
+                for follow in [FollowLinks::All, FollowLinks::Parents] {
                     let found = pollster::block_on(resolve(&naive, &path, follow));
                     let found = found.map(|found| (found.path, of_naive(found.node)));
                     let expected = pollster::block_on(resolve(&once, &path, follow));
@@ -422,7 +422,7 @@ proptest! {
     }
 
     #[test]
-    fn lookups_find_what_applying_the_layers_makes(
+    fn lookups_agree_with_applying_the_layers(
         layers in proptest::collection::vec(proptest::collection::vec(any_entry(), 0..7), 1..5),
     ) {
         let mut root = Directory::new(0);
@@ -435,7 +435,7 @@ proptest! {
         for path in paths() {
             for end in ["", "/", "/..", "/../b"] {
                 let path = format!("{path}{end}");
-                for follow in [Follow::All, Follow::Parents] {
+                for follow in [FollowLinks::All, FollowLinks::Parents] {
                     let expected = root.found(path.as_bytes(), follow);
                     let actual = actual(&image, path.as_bytes(), follow);
                     prop_assert_eq!(actual, expected, "{} {:?}", path, follow);

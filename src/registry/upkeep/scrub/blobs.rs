@@ -8,8 +8,8 @@ use crate::{
         scrub::{
             LARGE, SMALL, Scrub,
             bytes::unread,
-            cursor::{AmongBlobs, Cursor, Edges, Place},
-            state::{Listings, State},
+            cursor::{Edges, ScrubBlobPosition, ScrubCursor, ScrubPosition},
+            state::{BlobState, Listings},
         },
         step::Halt,
     },
@@ -24,10 +24,10 @@ impl<P: Platform> Scrub<'_, P> {
     /// Checks all blobs, from the cursor's place on.
     pub(super) async fn scrub_blobs(
         &self,
-        cursor: &mut Cursor,
+        cursor: &mut ScrubCursor,
         etag: &mut Option<String>,
     ) -> Result<(), Halt> {
-        let Place::Blobs(place) = &cursor.place else {
+        let ScrubPosition::Blobs(place) = &cursor.place else {
             return Ok(());
         };
         let mut place = place.clone();
@@ -82,22 +82,22 @@ impl<P: Platform> Scrub<'_, P> {
                 // A blob that can't be checked must not block the others.
                 Err(halt) if was_tried => {
                     self.find(unread(&digest, halt.to_string()));
-                    cursor.place = Place::Blobs(AmongBlobs {
+                    cursor.place = ScrubPosition::Blobs(ScrubBlobPosition {
                         after: Some(digest),
                         reference: None,
                     });
                     return Err(Halt::Spent);
                 }
                 Err(halt) => {
-                    cursor.place = Place::Blobs(place);
+                    cursor.place = ScrubPosition::Blobs(place);
                     return Err(halt);
                 }
             }
-            place = AmongBlobs {
+            place = ScrubBlobPosition {
                 after: Some(digest),
                 reference: None,
             };
-            cursor.place = Place::Blobs(place.clone());
+            cursor.place = ScrubPosition::Blobs(place.clone());
         }
     }
 
@@ -140,7 +140,7 @@ impl<P: Platform> Scrub<'_, P> {
             .take(&self.work, digest, Key::digest)
             .await?
             .map(|(_, meta)| meta);
-        let (mut place, mut edges) = (AmongBlobs::default(), Edges::default());
+        let (mut place, mut edges) = (ScrubBlobPosition::default(), Edges::default());
         self.scrub_blob(digest, blob, &mut listings, &mut place, &mut edges)
             .await?;
         Ok(true)
@@ -162,16 +162,16 @@ impl<P: Platform> Scrub<'_, P> {
         digest: &Digest,
         blob: Option<Meta>,
         listings: &mut Listings,
-        place: &mut AmongBlobs,
+        place: &mut ScrubBlobPosition,
         edges: &mut Edges,
     ) -> Result<(), Halt> {
         let state = match blob {
-            None => State::Absent,
+            None => BlobState::Absent,
             // The step before has read its bytes.
             Some(_) if place.reference.is_some() => match self.work.read_record(digest).await? {
-                Some(Some(record)) => State::Sound(record),
-                Some(None) => State::Unknown,
-                None => State::Absent,
+                Some(Some(record)) => BlobState::Sound(record),
+                Some(None) => BlobState::Unknown,
+                None => BlobState::Absent,
             },
             Some(meta) => self.read_blob(digest, meta).await?,
         };
@@ -187,8 +187,8 @@ impl<P: Platform> Scrub<'_, P> {
         }
         if !derived.is_empty() {
             let size = match &state {
-                State::Sound(record) => Some(record.size()),
-                State::Unknown | State::Absent => None,
+                BlobState::Sound(record) => Some(record.size()),
+                BlobState::Unknown | BlobState::Absent => None,
             };
             self.scrub_derived(digest, size, &derived).await?;
         }

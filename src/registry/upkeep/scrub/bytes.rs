@@ -15,8 +15,8 @@ use crate::{
             Upkeep,
             scrub::{
                 Scrub,
-                report::{Finding, Found, Repair},
-                state::{State, Verdict},
+                report::{Damage, Finding, Repair},
+                state::{BlobState, Verdict},
             },
             step::{Halt, What},
         },
@@ -31,7 +31,8 @@ use crate::{
     upload::{Extent, UploadId},
 };
 
-/// The note that replaces a blob that was set aside. The nonce makes the etag of each note unique.
+/// The note that replaces a blob that was quarantined. The nonce makes the etag of each note
+/// unique.
 #[derive(Serialize)]
 struct Note<'a> {
     why: &'a str,
@@ -51,7 +52,7 @@ const BESIDE: u32 = 8;
 /// The finding that a blob could not be read.
 pub(super) fn unread(digest: &Digest, why: String) -> Finding {
     Finding {
-        found: Found::Unread,
+        found: Damage::Unread,
         what: What::Blob,
         key: Key::blob(digest).to_string(),
         why,
@@ -61,18 +62,18 @@ pub(super) fn unread(digest: &Digest, why: String) -> Finding {
 
 impl<P: Platform> Scrub<'_, P> {
     /// Reads a blob, and sets it aside if it is corrupt.
-    pub(super) async fn read_blob(&self, digest: &Digest, meta: Meta) -> Result<State, Halt> {
+    pub(super) async fn read_blob(&self, digest: &Digest, meta: Meta) -> Result<BlobState, Halt> {
         let key = Key::blob(digest);
         let was_tried = self.next.borrow().was_tried();
         let kind = serde_json::from_str(&meta.metadata);
         let record = match kind {
             Ok(BlobKind::Aside) => {
                 self.checked(What::Blob, 0);
-                return Ok(State::Absent);
+                return Ok(BlobState::Absent);
             }
             Ok(BlobKind::Bytes) => Record::Bytes { size: meta.size },
             Ok(BlobKind::Extents { size }) => match self.named(&key, &meta, size).await? {
-                None => return Ok(State::Unknown),
+                None => return Ok(BlobState::Unknown),
                 Some(Ok(record)) => record,
                 Some(Err(why)) => return self.mend(digest, &meta, Vec::new(), why).await,
             },
@@ -86,11 +87,11 @@ impl<P: Platform> Scrub<'_, P> {
         let needed = objects.saturating_add(BESIDE);
         let unread = |why: String| {
             self.find(unread(digest, why));
-            Ok(State::Unknown)
+            Ok(BlobState::Unknown)
         };
         if needed > self.operations {
             return unread(format!(
-                "it takes {needed} operations, the setting STRATA_SUBREQUESTS leaves a step {}",
+                "it takes {needed} operations; the setting STRATA_SUBREQUESTS leaves a step {}",
                 self.operations
             ));
         }
@@ -100,8 +101,8 @@ impl<P: Platform> Scrub<'_, P> {
         let verdict = self.look_twice(digest, &meta, &record, objects).await?;
         self.checked(What::Blob, record.size());
         match verdict {
-            Verdict::Sound => Ok(State::Sound(record)),
-            Verdict::Changed => Ok(State::Unknown),
+            Verdict::Sound => Ok(BlobState::Sound(record)),
+            Verdict::Changed => Ok(BlobState::Unknown),
             Verdict::Failed(error) if was_tried => unread(error.to_string()),
             Verdict::Failed(error) => Err(error.into()),
             Verdict::Wrong(why) => {
@@ -109,7 +110,7 @@ impl<P: Platform> Scrub<'_, P> {
                     Record::Extents { extents, .. } => extents.as_slice(),
                     Record::Bytes { .. } => &[],
                 };
-                self.set_aside(digest, &meta, extents, why).await
+                self.quarantine(digest, &meta, extents, why).await
             }
         }
     }
@@ -141,7 +142,7 @@ impl<P: Platform> Scrub<'_, P> {
                     return Ok(Some(Ok(Record::Extents { size, extents })));
                 }
                 Some(Record::Extents { .. }) => {
-                    "its extents have another size than it says".to_owned()
+                    "the size of its extents is not the one in its record".to_owned()
                 }
                 Some(Record::Bytes { .. }) | None => "its record can't be read".to_owned(),
             };
@@ -220,7 +221,7 @@ impl<P: Platform> Scrub<'_, P> {
         let wrong = extents.iter().find_map(|extent| {
             let key = Key::extent(&extent.key);
             match sizes.get(&key) {
-                None => Some(format!("{key} is not there")),
+                None => Some(format!("{key} does not exist")),
                 Some(size) if *size != extent.size => {
                     Some(format!("{key} has {size} bytes of {}", extent.size))
                 }
@@ -236,29 +237,29 @@ impl<P: Platform> Scrub<'_, P> {
     /// Their keys are never written again.
     /// Then the note replaces the object that was read.
     /// If a client has stored the blob again meanwhile, the object has changed and stays.
-    async fn set_aside(
+    async fn quarantine(
         &self,
         digest: &Digest,
         meta: &Meta,
         extents: &[Extent],
         why: String,
-    ) -> Result<State, Halt> {
+    ) -> Result<BlobState, Halt> {
         let key = Key::blob(digest);
         if !self.is_still(&key, meta).await? {
-            return Ok(State::Unknown);
+            return Ok(BlobState::Unknown);
         }
         let calls = extents.len().div_ceil(1_000).saturating_add(1);
         self.work
             .require(u32::try_from(calls).unwrap_or(u32::MAX))?;
         self.find(Finding {
-            found: Found::Corrupt,
+            found: Damage::Corrupt,
             what: What::Blob,
             key: key.to_string(),
             why: why.clone(),
             repair: Some(Repair::Aside),
         });
         if self.work.is_dry {
-            return Ok(State::Absent);
+            return Ok(BlobState::Absent);
         }
         for extents in extents.chunks(1_000) {
             let keys: Vec<Key> = extents
@@ -279,22 +280,22 @@ impl<P: Platform> Scrub<'_, P> {
             .await?;
         upkeep.tiers.changed(Wanted::Blob(digest));
         Ok(if is_aside {
-            State::Absent
+            BlobState::Absent
         } else {
-            State::Unknown
+            BlobState::Unknown
         })
     }
 
     /// Finds the bytes of a blob whose object can't be parsed.
     /// The rest of the object may have the record, and links have copies of it.
-    /// If no record has the bytes, the blob is set aside.
+    /// If no record has the bytes, the blob is quarantined.
     async fn mend(
         &self,
         digest: &Digest,
         meta: &Meta,
         mut records: Vec<Record>,
         why: String,
-    ) -> Result<State, Halt> {
+    ) -> Result<BlobState, Halt> {
         let mut sources = vec![Key::blob(digest)];
         let held = self.work.list(Prefix::Holders(digest), None, false).await?;
         let held = held.objects.into_iter().map(|(key, _)| key);
@@ -320,7 +321,7 @@ impl<P: Platform> Scrub<'_, P> {
                 .await?
             {
                 Verdict::Sound => return self.rewrite(digest, meta, record, why).await,
-                Verdict::Changed => return Ok(State::Unknown),
+                Verdict::Changed => return Ok(BlobState::Unknown),
                 Verdict::Failed(error) => return Err(error.into()),
                 Verdict::Wrong(_) => {
                     if let Record::Extents { extents, .. } = record {
@@ -330,7 +331,7 @@ impl<P: Platform> Scrub<'_, P> {
             }
         }
         self.checked(What::Blob, 0);
-        self.set_aside(digest, meta, &wrong, why).await
+        self.quarantine(digest, meta, &wrong, why).await
     }
 
     /// Writes the object of a blob anew, after its bytes were verified.
@@ -340,19 +341,19 @@ impl<P: Platform> Scrub<'_, P> {
         meta: &Meta,
         record: Record,
         why: String,
-    ) -> Result<State, Halt> {
+    ) -> Result<BlobState, Halt> {
         self.checked(What::Blob, record.size());
         self.work.require(2)?;
         let key = Key::blob(digest);
         self.find(Finding {
-            found: Found::Corrupt,
+            found: Damage::Corrupt,
             what: What::Blob,
             key: key.to_string(),
             why,
             repair: Some(Repair::Write),
         });
         if self.work.is_dry {
-            return Ok(State::Sound(record));
+            return Ok(BlobState::Sound(record));
         }
         self.work.spend(2)?;
         let store = &self.work.upkeep.store;
@@ -363,7 +364,7 @@ impl<P: Platform> Scrub<'_, P> {
             }
             Record::Bytes { size } => match store.get(&key, None).await? {
                 Some(object) => (Content::Stream(object.body, *size), BlobKind::Bytes),
-                None => return Ok(State::Unknown),
+                None => return Ok(BlobState::Unknown),
             },
         };
         let metadata = to_json(&kind)?;
@@ -373,6 +374,6 @@ impl<P: Platform> Scrub<'_, P> {
             metadata: &metadata,
         };
         let written = store.put(&key, content, options).await?;
-        Ok(written.map_or(State::Unknown, |_| State::Sound(record)))
+        Ok(written.map_or(BlobState::Unknown, |_| BlobState::Sound(record)))
     }
 }

@@ -12,10 +12,10 @@ use crate::{
 /// The progress of the scrub, stored between two steps.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Cursor {
+pub(super) struct ScrubCursor {
     /// The time at which this pass began, or at which the next one may.
     pub(super) time: Timestamp,
-    pub(super) place: Place,
+    pub(super) place: ScrubPosition,
     /// Whether a step has begun and not ended.
     pub(super) is_open: bool,
     /// The key that the last step failed to finish.
@@ -29,12 +29,12 @@ pub(super) struct Cursor {
 /// The position of the scrub in a pass.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "phase")]
-pub(super) enum Place {
+pub(super) enum ScrubPosition {
     /// Between two passes.
     #[default]
     Rest,
     /// Among blobs.
-    Blobs(AmongBlobs),
+    Blobs(ScrubBlobPosition),
     /// After this key of `repositories/`.
     Manifests { after: Option<Key> },
 }
@@ -42,14 +42,14 @@ pub(super) enum Place {
 /// The position of the scrub among the blobs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AmongBlobs {
+pub(super) struct ScrubBlobPosition {
     /// The last blob that was finished.
     pub(super) after: Option<Digest>,
     /// The last grant or link of the next blob that was finished.
     pub(super) reference: Option<Key>,
 }
 
-impl on_demand::Place for Place {
+impl on_demand::Position for ScrubPosition {
     fn name(&self) -> &'static str {
         match self {
             Self::Rest => "rest",

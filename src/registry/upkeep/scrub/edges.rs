@@ -9,13 +9,13 @@ use crate::{
         scrub::{
             Scrub,
             cursor::Edges,
-            report::{Finding, Found, Repair},
+            report::{Damage, Finding, Repair},
         },
         step::{Halt, What},
     },
     store::{
         Meta,
-        document::{Origin, Reason, Stored, is_blob},
+        document::{ManifestOrigin, Reason, Stored, is_blob},
         key::{Key, Prefix},
     },
 };
@@ -47,7 +47,7 @@ impl<P: Platform> Scrub<'_, P> {
         name: &Name,
         manifest: &Digest,
         blob: &Digest,
-        origin: Origin,
+        origin: ManifestOrigin,
     ) -> Result<(), Halt> {
         let upkeep = self.work.upkeep;
         self.work.require(GRANTING)?;
@@ -59,7 +59,7 @@ impl<P: Platform> Scrub<'_, P> {
             .is_some_and(|meta| is_blob(&meta));
         if !is_there && upkeep.settings.upstreams.mirrored(name).is_none() {
             self.find(Finding {
-                found: Found::Missing,
+                found: Damage::Missing,
                 what: What::Blob,
                 key: key.to_string(),
                 why: format!(
@@ -81,7 +81,7 @@ impl<P: Platform> Scrub<'_, P> {
             return Ok(());
         }
         self.find(Finding {
-            found: Found::Missing,
+            found: Damage::Missing,
             what: What::Grant,
             key: prefix.to_string(),
             why: format!("manifest {manifest} refers to {blob}, and no grant keeps the blob"),
@@ -100,11 +100,11 @@ impl<P: Platform> Scrub<'_, P> {
     }
 
     /// The origin of a manifest, by its metadata and the settings.
-    pub(super) fn origin(&self, name: &Name, stored: &Stored) -> Origin {
+    pub(super) fn origin(&self, name: &Name, stored: &Stored) -> ManifestOrigin {
         if stored.mirrored || self.work.upkeep.grants.is_under_upstream(name) {
-            Origin::Upstream
+            ManifestOrigin::Upstream
         } else {
-            Origin::Push
+            ManifestOrigin::Push
         }
     }
 
@@ -116,23 +116,23 @@ impl<P: Platform> Scrub<'_, P> {
         name: &Name,
         digest: &Digest,
         manifest: &Manifest,
-    ) -> Result<Origin, Halt> {
+    ) -> Result<ManifestOrigin, Halt> {
         if self.work.upkeep.grants.is_under_upstream(name) {
-            return Ok(Origin::Upstream);
+            return Ok(ManifestOrigin::Upstream);
         }
         for blob in &manifest.blobs {
             for (_, meta) in self.work.list_below(Prefix::Grants(blob, name)).await? {
                 match serde_json::from_str(&meta.metadata) {
                     Ok(Reason::Manifest { digest: other }) if other == *digest => {
-                        return Ok(Origin::Push);
+                        return Ok(ManifestOrigin::Push);
                     }
                     Ok(Reason::Mirrored { digest: other }) if other == *digest => {
-                        return Ok(Origin::Upstream);
+                        return Ok(ManifestOrigin::Upstream);
                     }
                     Ok(_) | Err(_) => {}
                 }
             }
         }
-        Ok(Origin::Upstream)
+        Ok(ManifestOrigin::Upstream)
     }
 }

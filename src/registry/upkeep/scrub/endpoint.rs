@@ -9,8 +9,8 @@ use crate::{
     platform::Platform,
     registry::upkeep::{
         Upkeep,
-        on_demand::{Outcome, StepReport, invalid_query, resumed},
-        scrub::{Next, STEP, Scrub, cursor::Place, report::ScrubReport},
+        on_demand::{StepOutcome, StepReport, invalid_query, resumed},
+        scrub::{NextObject, STEP, Scrub, cursor::ScrubPosition, report::ScrubReport},
         step::{Allowance, Halt, RESERVE},
     },
 };
@@ -50,10 +50,10 @@ impl<P: Platform> Upkeep<P> {
         allowance: Allowance,
         digest: &Digest,
         is_dry: bool,
-    ) -> Result<Outcome<ScrubReport, Place>, Error> {
-        let scrub = Scrub::new(self, allowance, is_dry, 1.0, Next::default());
+    ) -> Result<StepOutcome<ScrubReport, ScrubPosition>, Error> {
+        let scrub = Scrub::new(self, allowance, is_dry, 1.0, NextObject::default());
         match scrub.scrub_only(digest).await {
-            Ok(true) => Ok(scrub.into_outcome(Place::Rest, None)),
+            Ok(true) => Ok(scrub.into_outcome(ScrubPosition::Rest, None)),
             Ok(false) => Err(Error::new(Code::BlobUnknown, digest.to_string())
                 .with_detail(json!({ "digest": digest.to_string() }))),
             Err(Halt::Failed(error)) => Err(error),

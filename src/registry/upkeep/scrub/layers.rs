@@ -3,12 +3,12 @@
 
 use crate::{
     digest::Digest,
-    layer::index::{self, Index, IndexError, Known},
+    layer::index::{self, Index, IndexError, StoredIndex},
     platform::Platform,
     registry::upkeep::{
         scrub::{
             Scrub,
-            report::{Finding, Found, Repair},
+            report::{Damage, Finding, Repair},
         },
         step::{Halt, What},
     },
@@ -34,7 +34,7 @@ impl<P: Platform> Scrub<'_, P> {
                 if is_young || self.work.head(&Key::blob(digest)).await?.is_some() {
                     return Ok(());
                 }
-                Some((Found::Orphaned, "its layer is not stored".to_owned()))
+                Some((Damage::Orphaned, "its layer is not stored".to_owned()))
             }
             Some(_) if !derived.iter().any(|(key, _)| *key == index) => {
                 // The pass over the layer has not ended.
@@ -43,7 +43,7 @@ impl<P: Platform> Scrub<'_, P> {
             Some(size) => {
                 self.checked(What::Index, 0);
                 let wrong = self.examine_index(digest, size, derived).await?;
-                wrong.map(|why| (Found::Corrupt, why))
+                wrong.map(|why| (Damage::Corrupt, why))
             }
         };
         let Some((found, why)) = why else {
@@ -78,12 +78,12 @@ impl<P: Platform> Scrub<'_, P> {
             let found = format!("it has more than {MAX_INDEX} bytes");
             return Ok(Some(found));
         };
-        let index = match Known::parse(&bytes) {
-            Ok(Known::Index(index)) => index,
-            Ok(Known::Refused(_)) => return Ok(None),
+        let index = match StoredIndex::parse(&bytes) {
+            Ok(StoredIndex::Index(index)) => index,
+            Ok(StoredIndex::Refused(_)) => return Ok(None),
             Err(IndexError::Version(version)) => {
                 let found = format!(
-                    "it is of version {version}, this registry reads version {}",
+                    "its version is {version}; this registry reads version {}",
                     index::VERSION
                 );
                 return Ok(Some(found));
@@ -98,13 +98,13 @@ impl<P: Platform> Scrub<'_, P> {
         let is_whole = bytes.len() as u64 == index.size();
         let rest = index.size().saturating_sub(index.head());
         let why = if index.compressed != size {
-            format!("it is of a layer of {} bytes", index.compressed)
+            format!("its layer has {} bytes", index.compressed)
         } else if !is_whole && bytes.len() as u64 != index.head() {
             "it is not complete".to_owned()
         } else if !is_whole && !has(&Key::pages(digest), Some(rest)) {
-            "the rest of it is not there".to_owned()
+            "its second part is missing".to_owned()
         } else if !(0..index.objects).all(|number| has(&Key::stored_spans(digest, number), None)) {
-            "spans that it names are not there".to_owned()
+            "spans that it names are missing".to_owned()
         } else if is_whole && !has_blocks(&index, &bytes) {
             "its contents can't be read".to_owned()
         } else {

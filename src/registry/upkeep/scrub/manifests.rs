@@ -11,14 +11,14 @@ use crate::{
         scrub::{
             Scrub,
             cursor::Edges,
-            report::{Finding, Found, Repair},
+            report::{Damage, Finding, Repair},
             repository::{MAX_MANIFESTS, Repository, what},
         },
         step::{Halt, What},
     },
     store::{
         Meta,
-        document::{Origin, Stored, to_json},
+        document::{ManifestOrigin, Stored, to_json},
         key::{Key, Prefix},
         tiers::Wanted,
     },
@@ -48,7 +48,7 @@ impl<P: Platform> Scrub<'_, P> {
                 // An object that can't be checked must not block the others.
                 Err(halt) if was_tried => {
                     self.find(Finding {
-                        found: Found::Unread,
+                        found: Damage::Unread,
                         what: what(&key),
                         key: key.to_string(),
                         why: halt.to_string(),
@@ -144,7 +144,10 @@ impl<P: Platform> Scrub<'_, P> {
         if meta.size > MAX_SIZE {
             // No push and no upstream can have written so many bytes:
             // they are neither read nor kept.
-            let wrong = format!("it has {} bytes, a manifest at most {MAX_SIZE}", meta.size);
+            let wrong = format!(
+                "it has {} bytes; a manifest has at most {MAX_SIZE}",
+                meta.size
+            );
             return Ok(Some((Vec::new(), Some(wrong))));
         }
         let Some(bytes) = self.read_twice(digest, key, meta).await? else {
@@ -209,7 +212,7 @@ impl<P: Platform> Scrub<'_, P> {
         name: &Name,
         digest: &Digest,
         meta: &Meta,
-    ) -> Result<Option<(Manifest, u64, Origin)>, Halt> {
+    ) -> Result<Option<(Manifest, u64, ManifestOrigin)>, Halt> {
         let key = &Key::manifest(name, digest);
         let finding = |found, why: String, repair| Finding {
             found,
@@ -221,8 +224,8 @@ impl<P: Platform> Scrub<'_, P> {
         let stored: Option<Stored> = serde_json::from_str(&meta.metadata).ok();
         if stored.as_ref().is_some_and(|stored| stored.aside) {
             if self.work.upkeep.settings.upstreams.mirrored(name).is_none() {
-                let why = "it was set aside, push it again".to_owned();
-                self.find(finding(Found::Missing, why, None));
+                let why = "it was quarantined; push it again".to_owned();
+                self.find(finding(Damage::Missing, why, None));
             }
             return Ok(None);
         }
@@ -231,7 +234,7 @@ impl<P: Platform> Scrub<'_, P> {
         };
         if let Some(why) = wrong {
             self.work.require(3)?;
-            self.find(finding(Found::Corrupt, why, Some(Repair::Aside)));
+            self.find(finding(Damage::Corrupt, why, Some(Repair::Aside)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
                 self.set_manifest_aside(key, meta, stored, bytes).await?;
                 let upkeep = self.work.upkeep;
@@ -244,7 +247,7 @@ impl<P: Platform> Scrub<'_, P> {
             Ok(manifest) => manifest,
             Err(error) => {
                 // It keeps its stored media type, because no better one can be derived.
-                self.find(finding(Found::Corrupt, error.to_string(), None));
+                self.find(finding(Damage::Corrupt, error.to_string(), None));
                 return Ok(None);
             }
         };
@@ -267,7 +270,7 @@ impl<P: Platform> Scrub<'_, P> {
                 ),
                 None => "its stored media type can't be read; its bytes are right".to_owned(),
             };
-            self.find(finding(Found::Corrupt, why, Some(Repair::Write)));
+            self.find(finding(Damage::Corrupt, why, Some(Repair::Write)));
             if !self.work.is_dry && self.is_still(key, meta).await? {
                 let metadata = to_json(&right)?;
                 self.replace(key, meta, bytes, &metadata).await?;

@@ -8,9 +8,9 @@ use crate::{
         scrub::{
             Scrub,
             bytes::MAX_RECORD,
-            cursor::{AmongBlobs, Edges},
-            report::{Finding, Found, Repair},
-            state::{Listings, State},
+            cursor::{Edges, ScrubBlobPosition},
+            report::{Damage, Finding, Repair},
+            state::{BlobState, Listings},
         },
         step::{Halt, What},
     },
@@ -27,9 +27,9 @@ impl<P: Platform> Scrub<'_, P> {
     pub(super) async fn scrub_references(
         &self,
         digest: &Digest,
-        state: &State,
+        state: &BlobState,
         listings: &mut Listings,
-        place: &mut AmongBlobs,
+        place: &mut ScrubBlobPosition,
         edges: &mut Edges,
     ) -> Result<(), Halt> {
         let mut holder: Option<Name> = None;
@@ -46,7 +46,7 @@ impl<P: Platform> Scrub<'_, P> {
                 continue;
             };
             if holder.as_ref() != Some(&name) {
-                if matches!(state, State::Absent) && !self.work.is_dry {
+                if matches!(state, BlobState::Absent) && !self.work.is_dry {
                     // This isolate may have a cached link that says it is there.
                     self.work.upkeep.tiers.changed(Wanted::Link(&name, digest));
                 }
@@ -73,7 +73,7 @@ impl<P: Platform> Scrub<'_, P> {
         digest: &Digest,
         name: &Name,
         (key, meta): (&Key, &Meta),
-        state: &State,
+        state: &BlobState,
         edges: &mut Edges,
     ) {
         self.checked(What::Grant, 0);
@@ -81,8 +81,10 @@ impl<P: Platform> Scrub<'_, P> {
             Ok(Reason::Manifest { digest: manifest } | Reason::Mirrored { digest: manifest }) => {
                 // A mirrored blob is fetched again on the next pull.
                 let is_there = match state {
-                    State::Sound(_) | State::Unknown => true,
-                    State::Absent => self.work.upkeep.settings.upstreams.mirrored(name).is_some(),
+                    BlobState::Sound(_) | BlobState::Unknown => true,
+                    BlobState::Absent => {
+                        self.work.upkeep.settings.upstreams.mirrored(name).is_some()
+                    }
                 };
                 if is_there {
                     edges.see(name, &manifest, digest);
@@ -92,7 +94,7 @@ impl<P: Platform> Scrub<'_, P> {
             // Its reason is lost, so the grant stays.
             // If it was for a manifest, that gets another grant.
             Err(error) => self.find(Finding {
-                found: Found::Corrupt,
+                found: Damage::Corrupt,
                 what: What::Grant,
                 key: key.to_string(),
                 why: format!("its reason can't be read: {error}"),
@@ -107,7 +109,7 @@ impl<P: Platform> Scrub<'_, P> {
         name: &Name,
         key: &Key,
         is_orphaned: bool,
-        state: &State,
+        state: &BlobState,
     ) -> Result<(), Halt> {
         self.work.require(2)?;
         self.checked(What::Link, 0);
@@ -123,11 +125,11 @@ impl<P: Platform> Scrub<'_, P> {
             self.work.sweep_link(name, digest).await?;
             if self.work.count() > before {
                 let why = "the repository has no grant on the blob";
-                self.find(finding(Found::Orphaned, why, Repair::Delete));
+                self.find(finding(Damage::Orphaned, why, Repair::Delete));
             }
             return Ok(());
         }
-        let State::Sound(record) = state else {
+        let BlobState::Sound(record) = state else {
             return Ok(());
         };
         let Some((meta, bytes)) = self.read_object(key, MAX_RECORD).await? else {
@@ -136,10 +138,10 @@ impl<P: Platform> Scrub<'_, P> {
         let linked: Option<Record> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let why = match &linked {
             Some(linked) if linked == record => return Ok(()),
-            Some(_) => "it says other than the blob where the bytes are",
+            Some(_) => "it names other extents than the blob's record",
             None => "it can't be read",
         };
-        self.find(finding(Found::Corrupt, why, Repair::Write));
+        self.find(finding(Damage::Corrupt, why, Repair::Write));
         if !self.work.is_dry {
             self.work.spend(1)?;
             let upkeep = self.work.upkeep;

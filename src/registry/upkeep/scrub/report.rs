@@ -36,7 +36,7 @@ impl Totals {
 /// The problem with an object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Found {
+pub(super) enum Damage {
     /// Another object refers to it, and it is not stored.
     Missing,
     /// Its content is wrong.
@@ -47,7 +47,7 @@ pub(super) enum Found {
     Unread,
 }
 
-impl Found {
+impl Damage {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -83,7 +83,7 @@ impl Repair {
 /// A problem that the scrub found.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Finding {
-    pub(super) found: Found,
+    pub(super) found: Damage,
     pub(super) what: What,
     pub(super) key: String,
     pub(super) why: String,

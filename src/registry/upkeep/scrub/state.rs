@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The state of a blob.
-pub(super) enum State {
+pub(super) enum BlobState {
     /// It is stored and verified.
     Sound(Record),
     /// It is stored, and its bytes are not known to be right or wrong.

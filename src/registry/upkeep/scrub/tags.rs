@@ -8,7 +8,7 @@ use crate::{
     registry::upkeep::{
         scrub::{
             Scrub,
-            report::{Finding, Found, Repair},
+            report::{Damage, Finding, Repair},
             repository::Repository,
         },
         step::{Halt, What},
@@ -40,7 +40,7 @@ impl<P: Platform> Scrub<'_, P> {
             return Ok(());
         }
         self.find(Finding {
-            found: Found::Missing,
+            found: Damage::Missing,
             what: What::Referrer,
             key: prefix.to_string(),
             why: format!("manifest {digest} is about {subject}"),
@@ -65,10 +65,10 @@ impl<P: Platform> Scrub<'_, P> {
             return Ok(());
         }
         self.find(Finding {
-            found: Found::Missing,
+            found: Damage::Missing,
             what: What::Repository,
             key: key.to_string(),
-            why: "the repository has manifests, and no entry in the catalogue".to_owned(),
+            why: "the repository has manifests, but no entry in the catalogue".to_owned(),
             repair: Some(Repair::Write),
         });
         if !self.work.is_dry {
@@ -107,10 +107,10 @@ impl<P: Platform> Scrub<'_, P> {
             .and_then(|(_, bytes)| String::from_utf8(bytes?).ok())
             .filter(|text| from_json::<TagTarget>(key, text).is_ok());
         self.find(Finding {
-            found: Found::Corrupt,
+            found: Damage::Corrupt,
             what: What::Tag,
             key: key.to_string(),
-            why: "what it names can't be read from its metadata".to_owned(),
+            why: "its metadata, which names its manifest, can't be read".to_owned(),
             repair: text.as_ref().map(|_| Repair::Write),
         });
         if let Some(text) = text.filter(|_| !self.work.is_dry) {
@@ -152,7 +152,7 @@ impl<P: Platform> Scrub<'_, P> {
         if !is_stored {
             if is_old {
                 let why = "its manifest is not stored";
-                self.find(finding(Found::Orphaned, why, Repair::Delete));
+                self.find(finding(Damage::Orphaned, why, Repair::Delete));
                 self.work.delete(std::slice::from_ref(key)).await?;
             }
             return Ok(());
@@ -175,8 +175,8 @@ impl<P: Platform> Scrub<'_, P> {
             return Ok(());
         };
         self.find(finding(
-            Found::Corrupt,
-            "what it says of its manifest can't be read",
+            Damage::Corrupt,
+            "its metadata can't be read",
             Repair::Write,
         ));
         if !self.work.is_dry {
@@ -201,7 +201,7 @@ impl<P: Platform> Scrub<'_, P> {
     ) -> Result<(), Halt> {
         if !self.work.is_stored(name, digest).await? {
             self.find(Finding {
-                found: Found::Missing,
+                found: Damage::Missing,
                 what: What::Manifest,
                 key: Key::manifest(name, digest).to_string(),
                 why: why(),

@@ -12,9 +12,9 @@ use crate::{
         filter::Filter,
         inventory::Inventory,
         listing::Listing,
-        step::{Action, Halt, JobStep, Removal, What},
+        step::{Halt, JobStep, Removal, RemovalAction, What},
         sweep::{
-            cursor::AmongBlobs,
+            cursor::SweepBlobPosition,
             nominee::{Looks, Nominee},
             references::References,
         },
@@ -30,7 +30,7 @@ impl<P: Platform> JobStep<'_, P> {
     /// Sweeps all blobs from a place on, and leaves the place where it ended.
     pub(super) async fn sweep_blobs(
         &self,
-        place: &mut AmongBlobs,
+        place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
@@ -42,7 +42,7 @@ impl<P: Platform> JobStep<'_, P> {
 
     async fn walk_blobs(
         &self,
-        place: &mut AmongBlobs,
+        place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
@@ -138,7 +138,7 @@ impl<P: Platform> JobStep<'_, P> {
             // If a client has pushed the layer again and looks inside before this deletion, the
             // next look writes the index again.
             self.tell(Removal {
-                action: Action::Delete,
+                action: RemovalAction::Delete,
                 what: What::Index,
                 key: Prefix::Layer(digest).to_string(),
                 bytes: 0,

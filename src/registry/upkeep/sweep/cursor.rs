@@ -13,10 +13,10 @@ use crate::{
 /// The progress of the sweep, stored between two steps.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Cursor {
+pub(super) struct SweepCursor {
     /// The time at which this round began, or at which the next one may.
     pub(super) time: Timestamp,
-    pub(super) place: Place,
+    pub(super) place: SweepPosition,
     /// The manifests that were stored when this round listed them.
     pub(super) manifests: Filter,
     /// The totals that this round has counted so far.
@@ -26,7 +26,7 @@ pub(super) struct Cursor {
 /// The position of the sweep in a round. Two phases keep the names that earlier versions stored.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "phase")]
-pub(super) enum Place {
+pub(super) enum SweepPosition {
     /// Between two rounds.
     #[default]
     Rest,
@@ -41,13 +41,13 @@ pub(super) enum Place {
     /// After this key of `fills/`.
     Fills { after: Option<Key> },
     /// Among blobs.
-    Blobs(AmongBlobs),
+    Blobs(SweepBlobPosition),
 }
 
 /// The position of the sweep among the blobs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AmongBlobs {
+pub(super) struct SweepBlobPosition {
     /// The last blob that was finished.
     pub(super) after: Option<Digest>,
     /// The last grant or link that was finished, which may be of the next blob.
@@ -56,7 +56,7 @@ pub(super) struct AmongBlobs {
     pub(super) is_held: bool,
 }
 
-impl on_demand::Place for Place {
+impl on_demand::Position for SweepPosition {
     fn name(&self) -> &'static str {
         match self {
             Self::Rest => "rest",
@@ -69,12 +69,12 @@ impl on_demand::Place for Place {
     }
 }
 
-impl Cursor {
+impl SweepCursor {
     /// The cursor at the beginning of a round.
     pub(super) fn begin(last: &Self, now: Timestamp, seed: [u8; 16]) -> Self {
         Self {
             time: now,
-            place: Place::Retention { after: None },
+            place: SweepPosition::Retention { after: None },
             manifests: Filter::new(last.inventory.manifests, seed),
             inventory: Inventory {
                 began: now,
@@ -86,18 +86,21 @@ impl Cursor {
 
 #[cfg(test)]
 mod tests {
-    use crate::registry::upkeep::on_demand::Place as _;
+    use crate::registry::upkeep::on_demand::Position as _;
 
     use super::*;
 
     #[test]
-    fn phases_have_the_names_that_were_stored() {
-        let repositories = Place::Repositories { after: None };
-        let uploads = Place::Uploads { after: None };
+    fn sweep_phases_keep_their_stored_names() {
+        let repositories = SweepPosition::Repositories { after: None };
+        let uploads = SweepPosition::Uploads { after: None };
         for (place, name) in [(repositories, "holdings"), (uploads, "chains")] {
             let stored = format!(r#"{{"phase":"{name}","after":null}}"#);
             assert_eq!(serde_json::to_string(&place).unwrap(), stored);
-            assert_eq!(serde_json::from_str::<Place>(&stored).unwrap(), place);
+            assert_eq!(
+                serde_json::from_str::<SweepPosition>(&stored).unwrap(),
+                place
+            );
             assert_eq!(place.name(), name);
         }
     }

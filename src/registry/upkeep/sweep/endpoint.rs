@@ -22,7 +22,7 @@ impl<P: Platform> Upkeep<P> {
     ) -> Result<StepReport<Removals>, Error> {
         if max == Some(0) {
             return Err(invalid_query(
-                "query parameter max is 0, let it be 1 at least",
+                "query parameter max is 0; expected 1 or more",
             ));
         }
         let place = resumed(cursor, is_dry, "sweep")?;

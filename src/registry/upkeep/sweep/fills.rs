@@ -4,7 +4,7 @@ use crate::{
     platform::Platform,
     registry::upkeep::{
         listing::Listing,
-        step::{Action, Halt, JobStep, Removal, What},
+        step::{Halt, JobStep, Removal, RemovalAction, What},
     },
     store::key::{Key, Prefix},
 };
@@ -19,11 +19,11 @@ impl<P: Platform> JobStep<'_, P> {
                 // A hint that is written over it at this moment is lost too: if that fill is
                 // interrupted, it begins anew.
                 self.tell(Removal {
-                    action: Action::Delete,
+                    action: RemovalAction::Delete,
                     what: What::Hint,
                     key: hint.to_string(),
                     bytes: 0,
-                    why: "nobody went on with this fill within the grace period",
+                    why: "the fill made no progress within the grace period",
                 });
                 self.delete(std::slice::from_ref(&hint)).await?;
             }

@@ -5,7 +5,7 @@ use crate::{
     host::Clock as _,
     platform::Platform,
     registry::upkeep::{
-        step::{Action, Halt, JobStep, Removal, What},
+        step::{Halt, JobStep, Removal, RemovalAction, What},
         sweep::nominee::Nominee,
     },
     store::{
@@ -63,7 +63,10 @@ impl<P: Platform> JobStep<'_, P> {
             return Ok(());
         }
         if next == MarkState::Condemned {
-            self.tell(removal(Action::Condemn, "nobody has a grant on it"));
+            self.tell(removal(
+                RemovalAction::Condemn,
+                "no repository has a grant on it",
+            ));
             if !self.is_dry {
                 self.write_mark(digest, meta.as_ref(), next).await?;
             }
@@ -72,11 +75,11 @@ impl<P: Platform> JobStep<'_, P> {
         // An owner of a mark must have the operations to remove the blob.
         self.require(OWNING)?;
         let why = if is_takeover {
-            "its removal was not ended within the grace period"
+            "its removal did not end within the grace period"
         } else {
-            "it was condemned a grace period ago, and nobody has had a grant on it since"
+            "it was marked a grace period ago, and no repository has had a grant on it since"
         };
-        self.tell(removal(Action::Delete, why));
+        self.tell(removal(RemovalAction::Delete, why));
         if self.is_dry {
             return Ok(());
         }

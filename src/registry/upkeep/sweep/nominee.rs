@@ -26,7 +26,7 @@ pub(super) struct Nominee {
 
 /// The facts of one blob in one repository that are in the listing.
 #[derive(Default)]
-pub(super) struct Hold {
+pub(super) struct GrantHold {
     pub(super) name: Option<Name>,
     pub(super) grants: u64,
     pub(super) has_old_link: bool,
@@ -42,7 +42,7 @@ pub(super) struct Hold {
     pub(super) is_partial: bool,
 }
 
-impl Hold {
+impl GrantHold {
     /// Notes a grant that stays.
     /// Of this grant and the youngest so far for the same manifest, returns the older one if it is
     /// past the grace period.

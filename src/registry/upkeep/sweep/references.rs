@@ -10,10 +10,10 @@ use crate::{
         filter::Filter,
         inventory::Inventory,
         listing::{Listing, Youngest},
-        step::{Action, Halt, JobStep, Removal, What},
+        step::{Halt, JobStep, Removal, RemovalAction, What},
         sweep::{
-            cursor::AmongBlobs,
-            nominee::{Hold, Looks, Nominee},
+            cursor::SweepBlobPosition,
+            nominee::{GrantHold, Looks, Nominee},
         },
     },
     store::{document::Reason, key::Key},
@@ -24,7 +24,7 @@ pub(super) struct References<'a, P: Platform> {
     pub(super) step: &'a JobStep<'a, P>,
     pub(super) listing: Listing,
     /// The position of the walk; the next step begins after it.
-    pub(super) place: &'a mut AmongBlobs,
+    pub(super) place: &'a mut SweepBlobPosition,
     /// The manifests that were stored when the round listed them.
     pub(super) manifests: &'a Filter,
     pub(super) looks: Looks,
@@ -36,12 +36,12 @@ impl<P: Platform> References<'_, P> {
     pub(super) async fn read(&mut self, nominee: &mut Nominee) -> Result<(), Halt> {
         let digest = nominee.digest.clone();
         let size = nominee.blob.as_ref().map_or(0, |(_, size)| *size);
-        let mut hold = Hold {
+        let mut hold = GrantHold {
             name: (self.place.reference.as_ref())
                 .filter(|reference| reference.digest().as_ref() == Some(&digest))
                 .and_then(Key::holder),
             is_partial: true,
-            ..Hold::default()
+            ..GrantHold::default()
         };
         while let Some((key, meta)) = self.listing.take(self.step, &digest, Key::digest).await? {
             if self.looks.page != self.listing.pages {
@@ -80,7 +80,7 @@ impl<P: Platform> References<'_, P> {
                                 hold.surpass(reason, Youngest::new(&key, &meta, old))
                         {
                             hold.grants -= 1;
-                            let why = "it has a younger grant for the same manifest";
+                            let why = "it has a newer grant for the same manifest";
                             self.step.delete_grant(&grant, why).await?;
                         }
                     }
@@ -108,11 +108,11 @@ impl<P: Platform> References<'_, P> {
     /// the repository has no grant on the blob.
     async fn leave(
         &mut self,
-        hold: &mut Hold,
+        hold: &mut GrantHold,
         nominee: &mut Nominee,
         size: u64,
     ) -> Result<(), Halt> {
-        let Hold {
+        let GrantHold {
             name,
             mut grants,
             has_old_link,
@@ -163,10 +163,10 @@ impl<P: Platform> References<'_, P> {
     ) -> Result<Option<&'static str>, Halt> {
         match reason {
             Reason::Upload => Ok(Some(
-                "no manifest came for this upload within the grace period",
+                "no manifest named this upload's blob within the grace period",
             )),
             Reason::Claim => Ok(Some(
-                "the bytes that were announced are late by the grace period",
+                "the announced bytes did not arrive within the grace period",
             )),
             // Decided once all grants of the repository were read.
             Reason::Filled => Ok(None),
@@ -192,7 +192,7 @@ impl<P: Platform> References<'_, P> {
 impl<P: Platform> JobStep<'_, P> {
     async fn delete_grant(&self, key: &Key, why: &'static str) -> Result<(), Halt> {
         self.tell(Removal {
-            action: Action::Delete,
+            action: RemovalAction::Delete,
             what: What::Grant,
             key: key.to_string(),
             bytes: 0,

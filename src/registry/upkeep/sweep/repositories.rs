@@ -11,7 +11,7 @@ use crate::{
         filter::Filter,
         inventory::Inventory,
         listing::{Listing, Youngest},
-        step::{Action, Halt, JobStep, Removal, What},
+        step::{Halt, JobStep, Removal, RemovalAction, What},
     },
     store::{
         Meta,
@@ -45,7 +45,7 @@ impl<P: Platform> JobStep<'_, P> {
                     match &mut entries {
                         Some((first, youngest)) if is_of_one_manifest(first, &key) => {
                             if let Some(older) = youngest.surpass(entry) {
-                                let why = "its manifest has a younger one";
+                                let why = "its manifest has a newer entry";
                                 // All entries of one manifest have the same size.
                                 self.delete_referrer(&older, meta.size, why).await?;
                             }
@@ -106,7 +106,7 @@ impl<P: Platform> JobStep<'_, P> {
 
     async fn delete_referrer(&self, key: &Key, bytes: u64, why: &'static str) -> Result<(), Halt> {
         self.tell(Removal {
-            action: Action::Delete,
+            action: RemovalAction::Delete,
             what: What::Referrer,
             key: key.to_string(),
             bytes,

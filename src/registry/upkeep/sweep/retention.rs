@@ -26,10 +26,10 @@ use crate::{
         manifest::children::{Children, may_list},
         upkeep::{
             listing::Listing,
-            step::{Action, Halt, JobStep, Removal, What},
+            step::{Halt, JobStep, Removal, RemovalAction, What},
         },
     },
-    retention::Policy,
+    retention::RetentionPolicy,
     store::{
         Condition, Content, Meta, PutOptions,
         document::TagTarget,
@@ -82,7 +82,7 @@ impl<P: Platform> JobStep<'_, P> {
                     let host = &upkeep.host;
                     host.log(
                         Level::Error,
-                        "not retained by policy, a request may do too little",
+                        "retention skipped: a request's operations do not suffice",
                         &fields,
                     );
                     *after = Some(key.clone());
@@ -95,7 +95,7 @@ impl<P: Platform> JobStep<'_, P> {
         self.sweep_claims().await
     }
 
-    async fn retain_in(&self, name: &Name, policy: &Policy) -> Result<(), Halt> {
+    async fn retain_in(&self, name: &Name, policy: &RetentionPolicy) -> Result<(), Halt> {
         let (asked, before) = (self.upkeep.host.now(), self.spent());
         let tags = self.list_tags(name).await?;
         let for_tags = self.spent() - before;
@@ -226,7 +226,7 @@ impl<P: Platform> JobStep<'_, P> {
     async fn retain_tags(
         &self,
         name: &Name,
-        policy: &Policy,
+        policy: &RetentionPolicy,
         mut tags: Vec<(Tag, Meta, Digest)>,
     ) -> Result<BTreeSet<Digest>, Halt> {
         let upkeep = self.upkeep;
@@ -241,7 +241,7 @@ impl<P: Platform> JobStep<'_, P> {
             let (tag, meta, digest) = tags.swap_remove(at);
             let key = Key::tag(name, &tag);
             self.tell(Removal {
-                action: Action::Delete,
+                action: RemovalAction::Delete,
                 what: What::Tag,
                 key: key.to_string(),
                 bytes: 0,
@@ -288,7 +288,7 @@ impl<P: Platform> JobStep<'_, P> {
             let host = &self.upkeep.host;
             host.log(
                 Level::Error,
-                "too many manifests to be retained by policy",
+                "retention skipped: too many manifests",
                 &fields,
             );
             return Ok(None);
@@ -359,7 +359,7 @@ impl<P: Platform> JobStep<'_, P> {
                         let host = &self.upkeep.host;
                         host.log(
                             Level::Error,
-                            "not retained by policy, a manifest can't be read",
+                            "retention skipped: a manifest can't be read",
                             &fields,
                         );
                         return Ok(BTreeMap::new());
@@ -397,10 +397,10 @@ impl<P: Platform> JobStep<'_, P> {
 
 fn removal(name: &Name, digest: &Digest, meta: &Meta) -> Removal {
     Removal {
-        action: Action::Delete,
+        action: RemovalAction::Delete,
         what: What::Manifest,
         key: Key::manifest(name, digest).to_string(),
         bytes: meta.size,
-        why: "no tag names it, nor a manifest that stays",
+        why: "no tag names it, and no manifest that stays",
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     registry::upkeep::{
         inventory::Inventory,
         listing::Listing,
-        step::{Action, Halt, JobStep, Removal, What},
+        step::{Halt, JobStep, Removal, RemovalAction, What},
     },
     store::{
         Meta,
@@ -83,7 +83,7 @@ impl<P: Platform> JobStep<'_, P> {
             if matches!(swept, Err(Halt::Spent)) && is_first {
                 // A whole step was too short for this upload, so the others come first.
                 let host = &self.upkeep.host;
-                let what = "not swept at once, a request may do too little";
+                let what = "not swept in one step: a request's operations do not suffice";
                 host.log(Level::Error, what, &[("upload", &*id.to_string())]);
                 *after = Some(id);
             }
@@ -186,9 +186,9 @@ impl<P: Platform> JobStep<'_, P> {
             return Ok(());
         }
         let why = if steps.is_empty() {
-            "its upload is not there"
+            "its upload does not exist"
         } else {
-            "its upload has not taken it"
+            "its upload does not use it"
         };
         let strays: Vec<_> = strays
             .iter()
@@ -245,7 +245,8 @@ impl<P: Platform> JobStep<'_, P> {
             Step::Start { .. } | Step::Received { .. } | Step::Closing { .. } => false,
         };
         if !has_ended {
-            self.tell(removal(Action::End, "nobody moved it for the grace period"));
+            let why = "it made no progress for the grace period";
+            self.tell(removal(RemovalAction::End, why));
             if self.is_dry {
                 return Ok(());
             }
@@ -277,8 +278,8 @@ impl<P: Platform> JobStep<'_, P> {
         }
         if has_ended {
             self.tell(removal(
-                Action::Delete,
-                "it has ended, and no blob has its extents",
+                RemovalAction::Delete,
+                "it has ended, and no blob uses its extents",
             ));
         }
         if self.is_dry {
@@ -322,7 +323,7 @@ impl<P: Platform> JobStep<'_, P> {
             let mut keys = Vec::new();
             for (key, bytes) in extents {
                 self.tell(Removal {
-                    action: Action::Delete,
+                    action: RemovalAction::Delete,
                     what: What::Extent,
                     key: key.to_string(),
                     bytes: *bytes,

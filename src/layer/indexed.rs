@@ -1,10 +1,10 @@
 //! A layer whose index is in memory, for programs that read a layer from their own disk.
 //!
 //! ```text
-//! HeldLayer ── list a directory
-//!           └─ open a file ──> Reading ──> Part of the layer, for the program to read
-//!                                 ^                      │
-//!                                 └──────── bytes ───────┘
+//! IndexedLayer ── list a directory
+//!              └─ open a file ──> FileRead ──> SourceRange, for the program to read
+//!                                    ^                      │
+//!                                    └──────── bytes ───────┘
 //! ```
 
 use std::{cell::RefCell, error, fmt, ops::Range, rc::Rc};
@@ -14,35 +14,36 @@ use futures_util::FutureExt as _;
 use crate::layer::{
     entry::{Entry, EntryKind},
     file::File,
-    index::{Index, IndexError, Known, Span, SpanStart},
+    index::{Index, IndexError, Span, SpanStart, StoredIndex},
     json,
     span::SpanError,
-    tree::{self, Follow, Layers, Page},
+    tree::{self, ChildPage, FollowLinks, Layers},
 };
 
-/// A layer with its index in memory. The bytes of the layer stay elsewhere.
+/// A layer with its index in memory. The program reads the bytes of the layer itself, when asked
+/// to.
 #[derive(Debug)]
-pub struct HeldLayer {
+pub struct IndexedLayer {
     index: Index,
     bytes: Vec<u8>,
     /// The block of contents that was read last.
     block: RefCell<Option<(usize, Rc<[Entry]>)>>,
 }
 
-/// Why a layer can't be read.
+/// The reason why a range of a file can't be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReadError {
-    /// The path leads to no file.
+    /// The path leads to nothing, or the index is corrupt.
     Path(tree::Error<IndexError>),
-    /// The path leads to something without bytes.
+    /// The path, as text, leads to an entry of this kind, which has no bytes.
     Kind(String, &'static str),
-    /// A read is limited to this many bytes.
+    /// The range is longer than one read may be: this many bytes.
     Length(u64),
-    /// A read would need this many bytes of the layer in memory.
+    /// The read would need this many bytes of the layer in memory, more than [`MAX_INPUT`].
     Input(u64),
     /// The layer has changed since it was indexed.
     Span(SpanError),
-    /// The parts are not those that were requested.
+    /// The pushed bytes are not those of [`FileRead::part`], or there are too few.
     Part,
 }
 
@@ -51,18 +52,18 @@ impl fmt::Display for ReadError {
         match self {
             Self::Path(error) => error.fmt(f),
             Self::Kind(path, kind) => write!(f, "/{path} is a {kind} and has no content"),
-            Self::Length(limit) => write!(f, "up to {limit} bytes of a file are read at once"),
+            Self::Length(limit) => write!(f, "at most {limit} bytes of a file can be read at once"),
             Self::Input(input) => write!(
                 f,
-                "{input} bytes of the layer would have to be read at once"
+                "{input} bytes of the layer, too many, must be read at once"
             ),
             Self::Span(error) => {
                 write!(
                     f,
-                    "{error}: the layer has changed since it was indexed, open it again"
+                    "{error}: the layer has changed since it was indexed; open it again"
                 )
             }
-            Self::Part => f.write_str("another part of the layer than was asked for"),
+            Self::Part => f.write_str("not the requested part of the layer"),
         }
     }
 }
@@ -75,18 +76,18 @@ impl From<tree::Error<IndexError>> for ReadError {
     }
 }
 
-/// Bytes to read.
+/// A range of bytes that the program reads next.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Part {
-    /// The stored object that has them, or `None` for the layer itself.
+pub struct SourceRange {
+    /// The number of the object of stored spans that has them, or `None` for the layer itself.
     pub object: Option<u32>,
-    /// Their range in it.
+    /// The range in that object or layer.
     pub bytes: Range<u64>,
 }
 
-/// A read of a range of a file.
+/// A read of a range of a file, which asks for one part of the layer after the other.
 #[derive(Debug)]
-pub struct Reading {
+pub struct FileRead {
     file: File,
     range: Range<u64>,
     archive: Range<u64>,
@@ -96,25 +97,34 @@ pub struct Reading {
     inflated: u64,
 }
 
-impl HeldLayer {
-    /// Parses an index.
+impl IndexedLayer {
+    /// Parses an index, as [`Pass::finish`](crate::layer::pass::Pass::finish) returns it.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`] if the bytes are of another version, or no index.
     pub fn new(bytes: Vec<u8>) -> Result<Self, IndexError> {
-        match Known::parse(&bytes)? {
-            Known::Index(index) => Ok(Self {
+        match StoredIndex::parse(&bytes)? {
+            StoredIndex::Index(index) => Ok(Self {
                 index,
                 bytes,
                 block: RefCell::default(),
             }),
-            Known::Refused(_) => Err(IndexError::Corrupt),
+            StoredIndex::Refused(_) => Err(IndexError::Corrupt),
         }
     }
 
-    /// The index.
+    /// The head of the index, with the sizes and spans of the layer.
     pub const fn index(&self) -> &Index {
         &self.index
     }
 
-    /// Unpacks a block of the table of contents, one of [`Index::blocks`].
+    /// Unpacks a block of the table of contents. `block` is a number below [`Index::blocks`]. The
+    /// last block is cached.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Corrupt`] if there is no such block, or its checksum is wrong.
     pub fn block(&self, block: usize) -> Result<Rc<[Entry]>, IndexError> {
         if let Some((at, entries)) = &*self.block.borrow()
             && *at == block
@@ -128,19 +138,31 @@ impl HeldLayer {
         Ok(entries)
     }
 
-    /// Lists a directory, like [`tree::list`].
+    /// Lists the directory at `path`: up to `limit` names that come after `after`, as
+    /// [`tree::list`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`tree::Error`] if there is no such directory, or the lookup exceeds its budget.
     pub fn list(
         &self,
         path: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Page, tree::Error<IndexError>> {
+    ) -> Result<ChildPage, tree::Error<IndexError>> {
         at_once(tree::list(self, path, after, limit))
     }
 
-    /// Begins to read a range of the file at a path. It ends with the file.
-    pub fn open(&self, path: &[u8], range: Range<u64>) -> Result<Reading, ReadError> {
-        let found = at_once(tree::resolve(self, path, Follow::All))?;
+    /// Begins to read a range of the file at `path`, through symbolic and hard links. The range is
+    /// cut to the size of the file.
+    ///
+    /// # Errors
+    ///
+    /// - [`ReadError::Path`] if the path leads to nothing.
+    /// - [`ReadError::Kind`] if it leads to no file.
+    /// - [`ReadError::Length`] if the range has more than 32 MiB.
+    pub fn open(&self, path: &[u8], range: Range<u64>) -> Result<FileRead, ReadError> {
+        let found = at_once(tree::resolve(self, path, FollowLinks::All))?;
         let kind = |kind: EntryKind| ReadError::Kind(json::lossy(&found.path), kind.name());
         let sited = found.file().ok_or_else(|| kind(EntryKind::Directory))?;
         if sited.entry.kind != EntryKind::File {
@@ -153,7 +175,7 @@ impl HeldLayer {
             return Err(ReadError::Length(MAX_READ));
         }
         let archive = file.archive(&range);
-        Ok(Reading {
+        Ok(FileRead {
             spans: self.index.spans_of(&archive),
             file,
             range,
@@ -169,7 +191,7 @@ impl HeldLayer {
     }
 }
 
-impl Layers for HeldLayer {
+impl Layers for IndexedLayer {
     type Error = IndexError;
 
     fn count(&self) -> usize {
@@ -181,19 +203,23 @@ impl Layers for HeldLayer {
     }
 }
 
-impl Reading {
-    /// The size of the file.
+impl FileRead {
+    /// The size of the whole file, in bytes.
     pub const fn size(&self) -> u64 {
         self.file.size
     }
 
-    /// The number of inflated bytes of the archive.
+    /// The number of bytes of the archive that were decompressed for this read.
     pub const fn inflated(&self) -> u64 {
         self.inflated
     }
 
-    /// The next part to read. `None` if all parts are here.
-    pub fn part(&self, layer: &HeldLayer) -> Result<Option<Part>, ReadError> {
+    /// The range to read next, and to pass to [`FileRead::push`]. `None` if all were pushed.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Input`] if the range has more than [`MAX_INPUT`] bytes.
+    pub fn part(&self, layer: &IndexedLayer) -> Result<Option<SourceRange>, ReadError> {
         let Some(span) = self.span(layer) else {
             return Ok(None);
         };
@@ -208,11 +234,17 @@ impl Reading {
             }
         };
         let bytes = span.input.clone();
-        Ok(Some(Part { object, bytes }))
+        Ok(Some(SourceRange { object, bytes }))
     }
 
-    /// Takes the bytes of [`Reading::part`], and inflates them as far as needed.
-    pub fn push(&mut self, layer: &HeldLayer, bytes: &[u8]) -> Result<(), ReadError> {
+    /// Adds the bytes of [`FileRead::part`], and decompresses them as far as needed.
+    ///
+    /// # Errors
+    ///
+    /// - [`ReadError::Span`] if the bytes are not those that were indexed.
+    /// - [`ReadError::Path`] if the index is corrupt.
+    /// - [`ReadError::Part`] if no bytes were requested.
+    pub fn push(&mut self, layer: &IndexedLayer, bytes: &[u8]) -> Result<(), ReadError> {
         let span = self.span(layer).ok_or(ReadError::Part)?;
         let end = self.archive.end.min(span.output.end) - span.output.start;
         let window = match span.window() {
@@ -232,13 +264,17 @@ impl Reading {
         Ok(())
     }
 
-    /// Returns the bytes of the file.
+    /// Returns the bytes of the range. Holes of a sparse file are zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Part`] if not all parts were pushed.
     pub fn finish(self) -> Result<Vec<u8>, ReadError> {
         let woven = self.file.weave(&self.range, self.bytes);
         woven.ok_or(ReadError::Part)
     }
 
-    fn span<'a>(&self, layer: &'a HeldLayer) -> Option<&'a Span> {
+    fn span<'a>(&self, layer: &'a IndexedLayer) -> Option<&'a Span> {
         let next = self.spans.clone().next()?;
         layer.index.spans.get(next)
     }
@@ -254,5 +290,5 @@ fn at_once<T>(
 
 /// The most bytes of a file in one read.
 const MAX_READ: u64 = 32 << 20;
-/// The most bytes of a layer in memory for one read. It is more than a span needs.
+/// The most bytes of a layer that one read needs in memory: 64 MiB, more than a span needs.
 pub const MAX_INPUT: u64 = 64 << 20;
