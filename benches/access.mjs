@@ -1,4 +1,5 @@
-// What signing in, tokens and rules add to a pull that is hot, and whether the time of a sign-in tells who is a user.
+// The cost of authentication, tokens and rules for a hot pull. Also shows whether the time of a
+// sign-in reveals that a user exists.
 import assert from "node:assert/strict";
 import { createHash, pbkdf2Sync } from "node:crypto";
 import { basic, start } from "../tests/edge/harness.mjs";
@@ -7,17 +8,19 @@ import { load } from "./load.mjs";
 import { figure, median } from "./table.mjs";
 
 const CONNECTIONS = [1, 16];
-// The same number in each turn: processor time is told in hundredths of a second, and a turn takes one or more.
+// A fixed number for each turn, so that a turn takes a second or more: CPU time is measured in
+// hundredths of a second.
 const REQUESTS = { 1: 1500, 16: 4000 };
 const SIZE = 1 << 10;
 const RULES = 50;
 const REPOSITORIES = 50;
 
-// The third lowest and the third highest of twelve have the median between them 96 times in 100, however things are distributed.
+// With a probability of 0.96 the median lies between the third lowest and the third highest of
+// twelve values, whatever their distribution.
 const ROUNDS = 12;
 const RANK = 3;
 
-// Sign-ins of a kind in one turn. Each is somebody's first: credentials that were verified are remembered.
+// Sign-ins of one kind in a turn. Each is by another user, because verified credentials are cached.
 const SIGN_INS = 8;
 const ITERATIONS = 100_000;
 const FEW_ITERATIONS = 10_000;
@@ -28,7 +31,7 @@ export async function access(print) {
   await signIns(print);
 }
 
-/** Pulls of one Worker, so that nothing but who asks for what is different. */
+/** Measures pulls from one Worker, so that only the caller and the repository differ. */
 async function pulls(print) {
   const [near, far] = ["bench/near", "bench/far"];
   const actions = ["pull", "push", "overwrite", "delete"];
@@ -76,9 +79,9 @@ async function pulls(print) {
   }
 }
 
-/** Pulls one thing again and again; tells too how many milliseconds of the processor each took. */
+/** Repeats a pull. Resolves with the results of `load`, and with the CPU time of one pull in ms. */
 async function pull(running, { path, length, headers, sign }, connections) {
-  // A token of each turn's own: none gets old.
+  // A new token for each turn, so that none expires.
   const authorization = await sign?.();
   const before = running.processorSeconds();
   const options = { headers: { ...headers, authorization }, expected: { length, tier: "hot" }, connections };
@@ -96,11 +99,11 @@ function table(print, title, arms, seen) {
     return [name, ...columns];
   });
   const of = "of anonymous";
-  const columns = ["request", "requests/s", of, "p50, ms", of, "p99, ms", of, "processor, ms each", of];
+  const columns = ["request", "requests/s", of, "p50, ms", of, "p99, ms", of, "CPU, ms each", of];
   print(`${title}: medians of ${ROUNDS} rounds in turns, ratios with their 96 % intervals`, columns, rows);
 }
 
-/** A token for pulling from repositories, as a client gets it; the last one is for what is measured. */
+/** Gets a pull token for repositories as a client does. The bench pulls from the last of them. */
 async function bearer(running, repositories) {
   const query = new URLSearchParams(repositories.map((name) => ["scope", `repository:${name}:pull`]));
   const reply = await running.send("GET", `${TOKEN}?service=strata&${query}`);
@@ -110,7 +113,10 @@ async function bearer(running, repositories) {
   return `Bearer ${token}`;
 }
 
-/** First sign-ins at the token end-point, right and wrong, of users that are there and of users that are not. */
+/**
+ * Measures first sign-ins at the token end-point: right and wrong credentials, of users that exist
+ * and of users that do not.
+ */
 async function signIns(print) {
   const count = (ROUNDS + 1) * SIGN_INS;
   const users = {
@@ -137,7 +143,7 @@ async function signIns(print) {
     const seen = await inTurns(arms, (arm, index, round) => turn(running, arm, index, round));
     print(
       `First sign-ins at the token end-point, passwords of ${thousands(ITERATIONS)} iterations: medians of ${ROUNDS} rounds of ${SIGN_INS} in turns`,
-      ["who", "ms", "of the first", "takes longer than it", "processor, ms"],
+      ["caller", "ms", "of the first", "share of longer times", "CPU, ms"],
       arms.map(({ name }, index) => {
         const { [index]: own, 0: first } = seen;
         return [
@@ -154,7 +160,10 @@ async function signIns(print) {
   }
 }
 
-/** Signs in as so many users of a kind, from an address each: what failed before keeps nobody waiting. Of no kind, as one again and again. */
+/**
+ * Signs in as several users of a kind. Each has its own address, so that earlier failures do not
+ * throttle it. Without a kind, the same user signs in each time.
+ */
 async function turn(running, { name, kind, secret, status }, index, round) {
   const times = [];
   const before = running.processorSeconds();
@@ -171,8 +180,8 @@ async function turn(running, { name, kind, secret, status }, index, round) {
 }
 
 /**
- * Takes a turn of each in each round, in this order and in the other, so that none is always after the same one. Gives back what
- * each turn gave, for each in their order; the first round warms up.
+ * Takes a turn of each arm in each round, in alternating order, so that no arm always follows the
+ * same one. Resolves with the results of each arm's turns. The first round warms up and is dropped.
  */
 async function inTurns(arms, take) {
   const seen = arms.map(() => []);
@@ -187,7 +196,7 @@ async function inTurns(arms, take) {
   return seen;
 }
 
-/** The median of a key's ratio in each round, and the two that it is between. */
+/** Returns the median over all rounds of a key's ratio, with its confidence interval of 96 %. */
 function ratio(rounds, others, key) {
   if (rounds === others) return "1";
   const ratios = rounds.map((round, index) => round[key] / others[index][key]).sort((one, other) => one - other);
@@ -196,7 +205,10 @@ function ratio(rounds, others, key) {
   return `${middle.toFixed(2)} (${low.toFixed(2)}–${high.toFixed(2)})`;
 }
 
-/** How often one of these takes longer than one of the others: half of the time where there is nothing to tell them by. */
+/**
+ * Returns the share of pairs in which a time of `rounds` is longer than a time of `others`: one
+ * half if nothing distinguishes them.
+ */
 function longer(rounds, others) {
   const [own, first] = [rounds, others].map((all) => all.flatMap(({ times }) => times));
   const counts = own.map(

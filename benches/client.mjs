@@ -1,4 +1,5 @@
-// A load generator on a thread of its own: raw keep-alive connections, each asking again as soon as it was answered.
+// A load generator for a worker thread. Each of its raw keep-alive connections sends the next
+// request as soon as it has the response.
 import net from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
 
@@ -6,7 +7,7 @@ const { host, port, requests, expected, connections, seconds, least, locked, pat
 
 const latencies = [];
 const sockets = new Set();
-// Where requests queue when only one may be under way.
+// Connections that wait to send, if only one request may be in flight.
 const waiting = [];
 let busy = false;
 let begun = performance.now();
@@ -14,10 +15,10 @@ let ended = Infinity;
 let asked = 0;
 let answered = 0;
 
-/** Whether the next request belongs to the measurement. */
+/** Returns whether the next request belongs to the measurement. */
 const more = () => (performance.now() < ended && performance.now() - begun < seconds * 1000) || asked < least;
 
-/** One connection, and what is left to come of the reply that it waits for. */
+/** A connection, with the state of the response that it waits for. */
 class Connection {
   head = "";
   left = 0;
@@ -33,7 +34,7 @@ class Connection {
       host,
       port,
       noDelay: true,
-      // One buffer that is read into again and again: what arrives is looked at and forgotten.
+      // Reuse one buffer: bytes are counted and dropped.
       onread: {
         buffer: Buffer.allocUnsafe(1 << 18),
         callback: (count, buffer) => this.read(buffer.subarray(0, count)),
@@ -45,7 +46,7 @@ class Connection {
     socket.on("close", () => {
       sockets.delete(socket);
       if (!patient || this.head || this.left > 0) return fail(reason);
-      // Nothing of the reply has come, so asking again is right; the time goes on.
+      // No byte of the response has arrived, so retry. The latency includes the retry.
       this.connect();
       this.socket.write(this.bytes);
     });
@@ -64,7 +65,7 @@ class Connection {
     try {
       if (this.left === 0) chunk = this.begin(chunk);
       this.left -= chunk?.length ?? 0;
-      if (chunk && this.left < 0) throw new Error("a reply is longer than it said");
+      if (chunk && this.left < 0) throw new Error("the response is longer than its Content-Length");
       if (chunk && this.left === 0) this.end();
     } catch (error) {
       fail(error);
@@ -72,7 +73,10 @@ class Connection {
     return true;
   }
 
-  /** Reads a reply's head; gives back what there is of its body, or nothing where the head is not whole yet. */
+  /**
+   * Reads the head of a response. Returns the first bytes of the body, or undefined if the head is
+   * incomplete.
+   */
   begin(chunk) {
     this.head += chunk.latin1Slice();
     const at = this.head.indexOf("\r\n\r\n");
@@ -94,7 +98,7 @@ class Connection {
   }
 }
 
-/** Sends what waited longest, if nothing is under way. */
+/** Sends the request that waited longest, if none is in flight. */
 function next() {
   if (busy || waiting.length === 0) return;
   busy = true;
@@ -102,10 +106,13 @@ function next() {
   connection.socket.write(connection.bytes);
 }
 
-// Replies differ in little, so most heads were seen before.
+// The body lengths of heads that passed `check`. Most heads repeat, so few are parsed.
 const seen = new Map();
 
-/** Holds a reply's head to what is expected, and tells the length of the body that follows. */
+/**
+ * Compares a response's head with `expected`, and returns the length of the body. Throws if they
+ * differ.
+ */
 function check(head) {
   const known = seen.get(head);
   if (known !== undefined) return known;
@@ -114,7 +121,7 @@ function check(head) {
   const found = { status, length: Number(field("content-length") ?? NaN), tier: field("x-strata-tier") };
   for (const [name, value] of Object.entries(expected)) {
     if (value !== undefined && found[name] !== value)
-      throw new Error(`${name} is ${found[name]} where ${value} was expected:\n${head}`);
+      throw new Error(`expected ${name} ${value}, got ${found[name]}:\n${head}`);
   }
   if (seen.size < 1000) seen.set(head, found.length);
   return found.length;

@@ -1,4 +1,5 @@
-// What requests cost each other: many at once beside one at a time, and small reads beside large uploads.
+// The mutual cost of concurrent requests: with and without a lock around all of them, and small
+// reads during large uploads.
 import { bytes, digestOf } from "../tests/edge/bytes.mjs";
 import { basic, start } from "../tests/edge/harness.mjs";
 import { whole } from "../tests/edge/push.mjs";
@@ -9,8 +10,9 @@ import { figure } from "./table.mjs";
 const CONNECTIONS = [1, 16, 64];
 const UPLOADS = 8;
 const SIZE = 100 * MIB;
-// Of one upload, in bytes a second: together they come at 100 Mbit/s. As fast as the loopback device can, they would keep the
-// runtime from looking at any other connection for seconds, whatever the Worker does.
+// Bytes a second of one upload; all uploads together have 100 Mbit/s. At the full speed of the
+// loopback device, they would keep the runtime from serving any other connection for seconds,
+// whatever the Worker does.
 const PACE = 1.5 * MIB;
 const SECONDS = 20;
 
@@ -31,7 +33,8 @@ export async function concurrency(print) {
     await fillBare(floor, SMALL);
     await locks(print, [
       { name: "hot", ...small },
-      // One each, or single flight would make one read of all that are under way.
+      // One manifest for each connection, because single flight merges concurrent reads of one
+      // object.
       { name: "cold", running: cold, ...(await fill(cold, {}, 64)).digest, tier: "cold" },
       { name: `cold, R2 ${DISTANCE} ms away`, running: distant, ...(await fill(distant, {}, 64)).digest, tier: "cold" },
     ]);
@@ -42,8 +45,9 @@ export async function concurrency(print) {
 }
 
 /**
- * The same Worker with and without a lock around all requests. The load generator holds the lock: in the Worker it would have to
- * be a queue that is looked at on timers, since the platform cancels a request that waits for another one's promise.
+ * Measures the same Worker with and without a lock around all requests. The load generator holds
+ * the lock. In the Worker it would have to be a queue polled by timers, because the platform
+ * cancels a request that waits for another request's promise.
  */
 async function locks(print, measures) {
   const rows = [];
@@ -76,13 +80,13 @@ async function locks(print, measures) {
     "p50 one at a time, ms",
   ];
   print(
-    "No lock, beside one lock around every request, which the load generator holds: waiting for it counts",
+    "No lock, compared with one lock around every request, held by the load generator: waiting for it counts",
     columns,
     rows,
   );
 }
 
-/** How small reads fare while large uploads run into the same Worker. */
+/** Measures small reads while the same Worker receives large uploads. */
 async function uploads(print, floor, small) {
   const put = (digest, body) => floor.send("PUT", `/${digest}`, { body, headers: { "content-length": SIZE } });
   const push = (digest, body) => whole(small.running, "bench/uploads", digest, body, SIZE);
@@ -114,7 +118,7 @@ async function uploads(print, floor, small) {
   );
 }
 
-/** Measures reads alone and then while the blobs are uploaded, which are gone in the end. */
+/** Measures reads alone, then during uploads of the blobs. Deletes the blobs afterwards. */
 async function beside({ running, path, length, headers, tier, upload }, blobs) {
   const { url } = running;
   const options = { headers: { authorization: basic(), ...headers }, expected: { length, tier }, connections: 1 };
@@ -124,9 +128,9 @@ async function beside({ running, path, length, headers, tier, upload }, blobs) {
   const measured = { done: false };
   const sent = blobs.map(async (digest, index) => {
     const reply = await upload(digest, paced(bytes(SIZE, `upload ${index}`), measured));
-    if (reply.status !== 201) throw new Error(`an upload was answered ${reply.status}: ${reply.body}`);
+    if (reply.status !== 201) throw new Error(`an upload got status ${reply.status}: ${reply.body}`);
   });
-  // A runtime that is busy for seconds closes connections that it then takes for idle.
+  // Reconnect: after busy seconds, the runtime takes open connections for idle and closes them.
   const { p50, p99 } = await load(url, path, { ...options, seconds: SECONDS, patient: true, until: Promise.all(sent) });
   measured.done = true;
   await Promise.all(sent);
@@ -136,7 +140,7 @@ async function beside({ running, path, length, headers, tier, upload }, blobs) {
   return { alone: alone.p50, p50, p99 };
 }
 
-/** The same chunks, each when its time has come, until it no longer matters. */
+/** Yields chunks at `PACE`. Once the measurement is done, yields the rest without delay. */
 async function* paced(chunks, measured) {
   const begun = performance.now();
   let sent = 0;

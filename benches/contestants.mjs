@@ -1,4 +1,4 @@
-// What Strata is measured beside, and how the same things get into each of them.
+// The Workers that Strata is compared with, and functions that store the same content in each.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ROOT } from "../scripts/command.mjs";
@@ -6,14 +6,14 @@ import { buffer, digestOf } from "../tests/edge/bytes.mjs";
 import { modulesOf } from "../tests/edge/harness.mjs";
 import { manifestOf, whole } from "../tests/edge/push.mjs";
 
-/** The least that a Worker can do. */
+/** The smallest Worker: it answers a constant. */
 export const constant = {
   "index.js": `export default {
     fetch() { return new Response("hello", { headers: { "content-type": "text/plain" } }); }
   }`,
 };
 
-/** The same with the headers of a manifest: what the platform takes for those is nobody's to save. */
+/** The same with the headers of a manifest, whose cost on the platform no Worker can avoid. */
 export const described = {
   "index.js": `export default {
     fetch(request) {
@@ -29,8 +29,8 @@ export const described = {
 };
 
 /**
- * The least that a Worker on R2 can do: no access, no repositories; R2 checks digests where a key is one. Of /constant it says
- * something without R2.
+ * The smallest Worker on R2: no access control and no repositories. R2 verifies the digest if the
+ * key has one. The path /constant is answered without R2.
  */
 export const bare = {
   "index.js": `export default {
@@ -48,10 +48,10 @@ export const bare = {
   }`,
 };
 
-/** How far away R2 and KV are, in milliseconds: in production they are not on the same machine. */
+/** The latency added to R2 and KV in milliseconds: in production they are on other machines. */
 export const DISTANCE = 20;
 
-/** The built Worker, with its stores that far away. */
+/** Returns the modules of the built Worker, with that latency in front of its stores. */
 export function far() {
   const { "index.js": worker, ...others } = modulesOf(join(ROOT, "worker/build"));
   return {
@@ -71,7 +71,8 @@ export function far() {
   };
 }
 
-// Variables for Strata: requests are not logged; and memory, or memory and KV, are left out.
+// Settings of Strata: without a log of requests, then without the hot tier too, then without the
+// warm tier too.
 export const QUIET = { STRATA_LOG: "errors" };
 export const NO_MEMORY = { ...QUIET, STRATA_HOT_BYTES: "0" };
 export const COLD = { ...NO_MEMORY, STRATA_WARM_SECONDS: "0" };
@@ -80,22 +81,23 @@ const NAME = "bench/image";
 const KIB = 1 << 10;
 export const MIB = 1 << 20;
 
-/** Blobs by what tables call them. */
+/** The sizes of blobs, by their labels in tables. */
 export const SMALL = { "1 KiB": KIB, "100 KiB": 100 * KIB };
 export const LARGE = { "10 MiB": 10 * MIB, "100 MiB": 100 * MIB };
 
-/** What is asked of bare R2 for a blob of a size. */
+/** Returns the request to a bare Worker for a blob of a size. */
 export const bareBlob = (size) => ({ path: `/${size}`, length: size });
 
-/** Gives a bare Worker blobs of these sizes. */
+/** Stores blobs of these sizes in a bare Worker. */
 export async function fillBare(running, sizes) {
   for (const size of Object.values(sizes))
     await expect(201, running.send("PUT", `/${size}`, { body: buffer(size, "blob") }));
 }
 
 /**
- * Gives Strata an image of a config and five layers, and blobs of these sizes, in so many copies that differ. Tells what to ask it
- * for: `path` has one for each copy.
+ * Pushes an image of a config and five layers, and blobs of these sizes. There are `copies`
+ * variants of the manifest and of each small blob. Resolves with the requests for them, whose
+ * `path` has one path for each variant.
  */
 export async function fill(strata, sizes = {}, copies = 1, name = NAME) {
   const push = async (content) => {
@@ -116,7 +118,8 @@ export async function fill(strata, sizes = {}, copies = 1, name = NAME) {
     for (const ask of [digest, tag])
       Object.assign(ask, { length: manifest.body.length, headers: { accept: manifest.mediaType } });
     for (const [size, ask] of Object.entries(blobs)) {
-      // Of large ones no more than one: they are held nowhere and their reads are not shared.
+      // One variant of a large blob is enough: large blobs are not cached, and their reads are not
+      // shared.
       if (copy > 0 && size > MIB) continue;
       const blob = await push(buffer(Number(size), `blob ${copy}`));
       ask.path.push(`/v2/${name}/blobs/${blob.digest}`);
@@ -125,13 +128,13 @@ export async function fill(strata, sizes = {}, copies = 1, name = NAME) {
   return { digest, tag, blobs };
 }
 
-/** Reads things often enough, one after the other, that the tiers take them in. */
+/** Reads things one after the other, often enough that the tiers cache them. */
 export async function read(strata, ...things) {
   for (let time = 0; time < 30; time += 1) {
     for (const { path, headers } of things)
       for (const one of path) await expect(200, strata.send("GET", one, { headers }));
   }
-  // What is written behind the client's back is not waited for by its request.
+  // Wait for writes that go on after the response.
   await new Promise((resolve) => setTimeout(resolve, 500));
 }
 

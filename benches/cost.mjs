@@ -1,4 +1,4 @@
-// What pulls cost by the price list, counted where the Worker asks the platform.
+// The cost of pulls by the price list, from the operations that the Worker requests.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,20 +11,20 @@ import { expect, settled, within } from "./registry.mjs";
 
 const NAME = "bench/cost";
 const LAYERS = 5;
-// Layers that fit into memory, and layers that don't.
+// Layers that can be kept hot, and layers that are too large.
 const SIZES = { "100 KiB": 100 << 10, "5 MiB": 5 * MIB };
-// How often something is pulled until every tier that wants it has it.
+// The number of pulls after which every tier that admits an object has it.
 const OFTEN = 30;
 
 /**
- * In which order a folder goes through them: each is a registry started anew on it, that is pulled from so often before the pull
- * that is counted.
+ * The states that a folder goes through, in order. For each, a new registry starts on the folder,
+ * and serves `before` pulls before the one that is counted.
  */
 const STATES = [
   { name: "without tiers", vars: COLD, tier: "cold", before: 0 },
   { name: "cold", vars: QUIET, tier: "cold", before: 0 },
   { name: "hot", vars: QUIET, tier: "hot", before: OFTEN },
-  // Memory is left out, so that everything passes by KV.
+  // Without the hot tier, so that every read reaches KV.
   { vars: NO_MEMORY, before: OFTEN },
   { name: "warm", vars: QUIET, tier: "warm", before: 0 },
 ];
@@ -50,7 +50,7 @@ export async function cost(print) {
   print("Operations of one pull, and dollars for a million", columns, rows);
 }
 
-/** The bill of one pull in each state. */
+/** Resolves with the bill of one pull in each state. */
 async function pulls(size, by) {
   const folder = mkdtempSync(join(tmpdir(), "strata-bench-"));
   try {
@@ -62,7 +62,7 @@ async function pulls(size, by) {
         await settled(strata);
         await strata.reset();
         const found = await pull(strata, image, by);
-        // A tag itself is asked of R2 every time, so only what a digest names is in one tier.
+        // A tag is read from R2 each time, so only a pull by digest comes from one tier.
         if (name && by === "digest") assert.equal(found, tier, `the tier that the manifest comes from, ${name}`);
         await settled(strata);
         if (name) bills[name] = bill(await strata.counts());
@@ -89,7 +89,7 @@ async function push(strata, size) {
   return { manifest, blobs };
 }
 
-/** What a client asks for that has nothing yet. Tells which tier the manifest came from. */
+/** Pulls as a client that has nothing yet. Resolves with the tier that the manifest came from. */
 async function pull(strata, { manifest, blobs }, by) {
   const reference = by === "tag" ? "latest" : manifest.digest;
   const headers = { accept: manifest.mediaType };

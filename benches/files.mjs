@@ -1,4 +1,5 @@
-// Files out of a large layer, beside the naive ways to them: inflating it from the start for each.
+// Reads of files in a large layer, compared with the naive way: decompressing the layer from its
+// start for each file.
 import assert from "node:assert/strict";
 import { createReadStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -25,7 +26,7 @@ const ROUNDS = 3;
 const READS = 50;
 const MIXED = 1000;
 
-/** A Worker that inflates by what the platform has for it, until it has what it was asked for. */
+/** A Worker that decompresses with `DecompressionStream` until it has the requested bytes. */
 const inflating = {
   "index.js": `export default {
     async fetch(request, { BUCKET }) {
@@ -97,7 +98,7 @@ export async function files(print) {
   }
 }
 
-/** One round of a registry that knows nothing of the layer yet. */
+/** Measures one round with a new registry, which has not indexed the layer. */
 async function strata(layer) {
   const running = await start({ vars: QUIET, isolates: 2 });
   try {
@@ -139,7 +140,7 @@ async function worker(layer, reads) {
     for (const { path, first, end, offset } of reads) {
       const step = async () => {
         const reply = await running.send("GET", `/?first=${offset}&end=${offset + end - first}`);
-        assert.ok(reply.body.equals(part(layer.source(path), first, end)), `${path} came with other bytes`);
+        assert.ok(reply.body.equals(part(layer.source(path), first, end)), `the bytes of ${path} differ`);
       };
       times.push(await timed(step));
     }
@@ -155,7 +156,9 @@ async function zlib(layer, reads) {
   return { name: "Node's zlib, from a local file: the same files", ...summary(times), inflated: farthest(reads) };
 }
 
-/** What is inflated at least where each read begins at the start. */
+/**
+ * Returns the bytes that the naive way must decompress: each read begins at the start of the layer.
+ */
 function farthest(reads) {
   return reads.reduce((sum, { first, end, offset }) => sum + offset + end - first, 0);
 }

@@ -1,4 +1,5 @@
-// Builds benches/hello, a Worker in Rust with nothing of ours in it, with the tool that such Workers are usually built with.
+// Builds benches/hello, a Rust Worker without Strata's code, with worker-build, the usual tool for
+// such Workers.
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT, run } from "../scripts/command.mjs";
@@ -7,11 +8,11 @@ import { Failure, tail, task } from "../scripts/terminal.mjs";
 import { modulesOf } from "../tests/edge/harness.mjs";
 
 const WORKER_BUILD = "0.8.7";
-// Apart from the project's own tools, which this one is not among.
+// Separate from the build tools of the project, which do not include worker-build.
 const tools = join(TOOLS, "bench");
 const folder = join(ROOT, "benches/hello");
 
-/** The modules of the built Worker, for `start`. */
+/** Builds the Worker. Resolves with its modules, for `start`. */
 export async function hello() {
   await ensureRust();
   await ensureBuildTools();
@@ -22,7 +23,7 @@ export async function hello() {
       line: detail,
       env: {
         CARGO_TARGET_DIR: join(ROOT, "target/bench"),
-        // Named tools are used as they are; without a name worker-build would download its own.
+        // Without these names worker-build would download its own tools.
         ESBUILD_BIN: join(ROOT, "node_modules/.bin/esbuild"),
         WASM_BINDGEN_BIN: join(TOOLS, "bin/wasm-bindgen"),
         WASM_OPT_BIN: join(ROOT, "node_modules/.bin/wasm-opt"),
@@ -40,7 +41,7 @@ async function ensureWorkerBuild() {
     must("cargo", ["install", "--locked", "--root", tools, `worker-build@${WORKER_BUILD}`], {
       line: detail,
       env: {
-        // It runs for a second and compiles for minutes: quick to compile is what matters.
+        // The tool compiles for minutes and runs for a second, so optimize for compile time.
         CARGO_PROFILE_RELEASE_CODEGEN_UNITS: "16",
         CARGO_PROFILE_RELEASE_DEBUG: "false",
         CARGO_PROFILE_RELEASE_LTO: "off",
@@ -55,8 +56,6 @@ async function ensureWorkerBuild() {
 async function must(program, args, options) {
   const { code, output } = await run(program, args, options);
   if (code === 0) return;
-  const hint = /openssl/i.test(output)
-    ? ": it links OpenSSL, whose headers Debian calls libssl-dev and finds with pkg-config"
-    : "";
+  const hint = /openssl/i.test(output) ? ": it needs OpenSSL: install libssl-dev and pkg-config (Debian's names)" : "";
   throw new Failure(`${program} failed${hint}`, tail(output, 40));
 }

@@ -1,4 +1,5 @@
-// What it costs to open a layer from disk in a browser: time, memory, and what is read and inflated.
+// The cost of opening a layer from disk in a browser: time, memory, and the bytes read and
+// decompressed.
 import assert from "node:assert/strict";
 import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -34,7 +35,7 @@ export async function inspect(print) {
   }
 }
 
-/** Opens a layer in a page of its own, reads files of it, and opens it once more to break that off in the middle. */
+/** Opens a layer in a new page, reads files from it, then opens it again and aborts halfway. */
 async function opened(path, tar) {
   const browser = await open();
   try {
@@ -104,7 +105,7 @@ async function opened(path, tar) {
   }
 }
 
-/** Opens a layer of many entries, and sums up what is in it. */
+/** Opens a layer of many entries, analyses and searches it, and lists a directory. */
 async function analysed(path) {
   const browser = await open();
   try {
@@ -146,7 +147,7 @@ async function analysed(path) {
   }
 }
 
-/** The memory of the tab's process: what it has now, and the most that it had. */
+/** Resolves with the resident memory of the tab's process in bytes: the current and the peak. */
 async function memory({ browser }) {
   const session = await browser.newBrowserCDPSession();
   const { processInfo } = await session.send("SystemInfo.getProcessInfo");

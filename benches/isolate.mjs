@@ -1,5 +1,6 @@
-// Compares builds of the Worker: `node benches/isolate.mjs FOLDER FOLDER...`, each a worker/build. The
-// first is what the others are compared with; given twice, it tells how far equal builds differ.
+// Compares builds of the Worker: `node benches/isolate.mjs FOLDER FOLDER...`, each a worker/build.
+// The first is the baseline. If it is given twice, the result shows by how much equal builds
+// differ.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -24,7 +25,7 @@ const MANIFEST = { path: `/v2/${NAME}/manifests/${image.digest}`, headers: { acc
 const BLOB = { path: `/v2/${NAME}/blobs/${digestOf(config)}` };
 const POST = `/v2/${NAME}/blobs/uploads/?digest=`;
 
-/** What is asked for, of which Worker of a build, and how often in one turn. */
+/** Requests, the Worker of a build that each goes to, and the repetitions in one turn. */
 const WITHIN = [
   { what: "ping", of: "hot", path: "/v2/", times: 20_000 },
   { what: "manifest, hot", of: "hot", ...MANIFEST, tier: "hot", times: 15_000 },
@@ -44,7 +45,7 @@ const WITHIN = [
   { what: "tags", of: "cold", path: `/v2/${NAME}/tags/list`, times: 3000 },
 ];
 
-/** One build, in a runtime for each of its Workers. */
+/** Starts the Workers of a build, each in its own runtime, and pushes an image to each. */
 async function builtFrom(folder) {
   const { "index.js": worker, ...others } = modulesOf(folder);
   const modules = {
@@ -76,14 +77,14 @@ async function send(running, { headers, tier, what, of, ...asked }) {
   if (tier) assert.equal(reply.headers["x-strata-tier"], tier, what);
 }
 
-/** Microseconds of the processor that each time of a turn took. */
+/** Runs a turn. Resolves with the CPU time of one repetition in microseconds. */
 async function within(running, asked) {
   const before = nanoseconds(running.pid);
   await send(running, asked);
   return (nanoseconds(running.pid) - before) / asked.times / 1000;
 }
 
-/** Processor time of all threads of a process. */
+/** Returns the CPU time of all threads of a process, in nanoseconds. */
 function nanoseconds(pid) {
   const threads = readdirSync(`/proc/${pid}/task`);
   return threads.reduce(
@@ -92,13 +93,13 @@ function nanoseconds(pid) {
   );
 }
 
-// All functions are compiled before one is called: the most that a start can take.
+// Compile all functions before the first call: the upper bound of a start.
 setFlagsFromString("--no-wasm-lazy-compilation");
 
-/** Milliseconds that compiling a build's module takes, and instantiating it with what its start does. */
+/** Measures how long a build's module takes to compile, and to instantiate and start, in ms. */
 async function startUp(folder, round) {
   const { "index.js": script, "index_bg.wasm": wasm } = modulesOf(folder);
-  // A section of its own makes it another module: V8 compiles equal ones once.
+  // A custom section makes the module unique: V8 compiles equal modules once.
   const name = Buffer.from(`${folder} ${round}`);
   const distinct = Buffer.concat([wasm, Buffer.from([0, name.length + 1, name.length]), name]);
   const begun = performance.now();
@@ -118,7 +119,10 @@ const middle = (values) => {
   return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 };
 
-/** A row: the median of the first build, and of each the median of its ratio to the first, with the quarters around it. */
+/**
+ * Returns a row of a table: the median of the first build, and for each other build the median of
+ * its ratio to the first, with the quartiles.
+ */
 function row(what, rounds, digits = 1) {
   const [first, ...others] = rounds;
   const ratios = others.map((other) => {
@@ -129,7 +133,10 @@ function row(what, rounds, digits = 1) {
   return [what, middle(first).toFixed(digits), ...ratios];
 }
 
-/** Takes a turn of each build in each round, beginning with another one each time; the first rounds warm up. */
+/**
+ * Takes a turn of each build in each round, in rotating order. The first `warm` rounds warm up and
+ * are dropped.
+ */
 async function inTurns(builds, rounds, warm, take) {
   const seen = builds.map(() => []);
   for (let round = -warm; round < rounds; round += 1) {
@@ -170,7 +177,7 @@ try {
   const rows = [];
   for (const asked of WITHIN)
     rows.push(row(asked.what, await inTurns(builds, ROUNDS, 3, (build) => within(build[asked.of], asked))));
-  print(`Processor time within the isolate: medians of ${ROUNDS} rounds`, columns("µs"), rows);
+  print(`CPU time within the isolate: medians of ${ROUNDS} rounds`, columns("µs"), rows);
 } finally {
   for (const build of builds) for (const running of Object.values(build)) await running.stop();
 }

@@ -1,4 +1,5 @@
-// What reading layers costs, registry aside: the index and reads from it, the pass beside what the platform has, and memory.
+// The cost of reading layers, without the registry: the index and reads through it, the pass
+// compared with the platform's decompression, and memory.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import {
@@ -26,7 +27,7 @@ import { figure, median } from "./table.mjs";
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const SPANS = { "256 KiB": 256 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB };
-// What streams of the platform hand over at a time.
+// The chunk size of the platform's streams.
 const PIECE = 64 * KIB;
 const READ = 4 * KIB;
 const READS = 1000;
@@ -34,8 +35,8 @@ const ROUNDS = 3;
 
 const FIGURES = { reads, passes, programs, memory };
 /**
- * `LAYERS_FIGURES` names some of the figures, `LAYERS_MIB` is the size of the archive, and with `LAYERS_LONG=1` memory is measured
- * with layers of gigabytes as well.
+ * `LAYERS_FIGURES` selects figures by name, and `LAYERS_MIB` is the size of the archive. With
+ * `LAYERS_LONG=1` memory is also measured for layers of gigabytes.
  */
 const ASKED = process.env.LAYERS_FIGURES?.split(",") ?? Object.keys(FIGURES);
 const SIZE = Number(process.env.LAYERS_MIB ?? 300) * MIB;
@@ -64,7 +65,10 @@ export async function layers(print) {
   }
 }
 
-/** The index at several spans, and reads at random: each inflates from the beginning of a span to where the read ends. */
+/**
+ * Measures the index for several sizes of spans, and random reads. Each read decompresses from the
+ * beginning of a span to the end of the read.
+ */
 function reads(print, { script, tar, made }) {
   const found = [];
   const file = openSync(tar.path);
@@ -131,7 +135,10 @@ function reads(print, { script, tar, made }) {
   return found;
 }
 
-/** Reads bytes of the archive, in processor time of inflating; what else is counted is counted apart from that. */
+/**
+ * Reads bytes of the archive. `time` is the CPU time of decompression alone, in milliseconds: the
+ * other figures are taken outside of it.
+ */
 function read(head, { bytes, index, objects }, start, end) {
   const parts = [];
   const seen = { time: 0, fetched: 0, taken: 0, inflated: 0 };
@@ -153,7 +160,7 @@ function read(head, { bytes, index, objects }, start, end) {
   return { ...seen, out: Buffer.concat(parts) };
 }
 
-/** The pass in wasm in turns with the platform's inflating, in processor time of all threads. */
+/** Measures the pass and the platform's decompression in turns, in CPU time of all threads. */
 async function passes(print, { script, tar, made }) {
   const { Inflater, Pass } = instance(script);
   const ways = {
@@ -177,7 +184,7 @@ async function passes(print, { script, tar, made }) {
         await step(bytes);
         times[way] = milliseconds(begun);
       }
-      // Engines compile what they run often, in the first round.
+      // The first round warms up: the engine compiles frequent code in it.
       if (round > 0) rounds.push(times);
     }
     const rates = {};
@@ -196,11 +203,14 @@ async function passes(print, { script, tar, made }) {
     ]),
   ]);
   const columns = ["in wasm, in turns", ...found.flatMap(({ layer }) => [`${layer}, MB/s`, "of the platform's"])];
-  print(`The pass, MB of output in a second of processor time; medians of ${ROUNDS} rounds`, columns, rows);
+  print(`The pass, MB of output in a second of CPU time; medians of ${ROUNDS} rounds`, columns, rows);
   return found;
 }
 
-/** The same natively, in turns with programs in C, each a process that reads the file. */
+/**
+ * Measures the same natively, in turns with programs in C. Each run is a process that reads the
+ * file.
+ */
 async function programs(print, { program, tar, made }) {
   const ways = {
     "gzip -dc": ["gzip", "-dc"],
@@ -228,14 +238,14 @@ async function programs(print, { program, tar, made }) {
     ...found.map(({ rates }) => (rates[way] ? figure(rates[way]) : "–")),
   ]);
   print(
-    "The same natively, MB of output in a second of processor time",
+    "The same natively, MB of output in a second of CPU time",
     ["program, in turns", ...found.map(({ layer }) => layer)],
     rows,
   );
   return found;
 }
 
-/** The memory of the module after a pass, which never shrinks, and how the pass ended. */
+/** Measures the outcome of a pass and the module's memory after it, which never shrinks. */
 async function memory(print, { script, folder, tar, made }) {
   const file = (name) => join(folder, name);
   const stream = (path) => createReadStream(path, { highWaterMark: PIECE });
@@ -255,7 +265,7 @@ async function memory(print, { script, folder, tar, made }) {
   await packed("zstd, a window of 8 MiB", `zstd -q -3 --long=23 -c "$1" > "$2"`);
   await packed("zstd, a window of 16 MiB", `zstd -q -3 --long=24 -c "$1" > "$2"`);
   await packed("zstd, a window of 128 MiB", `zstd -q -3 --long=27 -c "$1" > "$2"`, "zstd: ");
-  // What is refused is refused long before the end.
+  // A refused layer is refused long before its end.
   const zeros = { size: 40 * MIB, expected: "ratio: " };
   cases.push({ ...zeros, name: "8 GiB of zeros", pieces: () => printed("sh", ["-c", "head -c 8G /dev/zero | gzip"]) });
   cases.push({
@@ -267,7 +277,7 @@ async function memory(print, { script, folder, tar, made }) {
     const long = await archive(join(folder, "long.tar"), KIB * MIB);
     await packed("1 GiB, gzip -6", `gzip -6 -n -c "${long.path}" > "$2"`);
     await packed("1 GiB, zstd -3", `zstd -q -3 -c "${long.path}" > "$2"`);
-    // At this level it inflates to 229 times its size, which is just allowed.
+    // At this level it decompresses to 229 times its size, which is just allowed.
     await packed("4 GiB of zeros, gzip -1", `head -c 4G /dev/zero | gzip -1 > "$2"`);
   }
 
@@ -342,7 +352,7 @@ function endWithAnyDiffId(pass) {
   pass.finish_as(new Uint8Array(32));
 }
 
-/** The output leaves the module, as it would for the platform's DigestStream. */
+/** Runs a pass whose output is hashed outside of the module, as by the platform's DigestStream. */
 function digested(pass, bytes) {
   const hash = createHash("sha256");
   const take = (bytes) => hash.update(bytes);
@@ -377,7 +387,7 @@ function* pieces(bytes) {
   for (let at = 0; at < bytes.length; at += PIECE) yield bytes.subarray(at, at + PIECE);
 }
 
-/** The seconds of processor time of a process. */
+/** Runs a command. Resolves with its CPU time in seconds. */
 async function timed(command) {
   const { output } = await must("bash", ["-c", `TIMEFORMAT="%U %S"; time "$@" > /dev/null`, "bash", ...command]);
   const [user, system] = output.trim().split("\n").at(-1).split(" ").map(Number);
@@ -403,7 +413,7 @@ function at(seen, key, part) {
   return seen.map((one) => one[key]).sort((one, other) => one - other)[Math.floor(seen.length * part)];
 }
 
-/** Numbers below one, the same ones each time (mulberry32). */
+/** Returns a generator of numbers from 0 to below 1, the same for each seed (mulberry32). */
 function randomly(seed) {
   let state = seed;
   return () => {

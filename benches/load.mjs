@@ -1,24 +1,27 @@
-// Asks a Worker for one thing again and again, from a thread that does nothing else, and tells how fast it was.
+// Measures the rate and the latency of a repeated request, sent from a dedicated thread.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { basic } from "../tests/edge/harness.mjs";
 import { median } from "./table.mjs";
 
 /**
- * Resolves with `{ rate, p50, p99, count }`: requests a second, and milliseconds. Any reply that is not as expected ends it.
+ * Repeats a request. Resolves with `{ rate, p50, p99, count }`, in requests a second and
+ * milliseconds. Rejects on any response that is not as expected.
  *
- * @param {URL} url of the Worker
- * @param {string | string[]} paths what is asked for; of several, each connection has one to itself
+ * @param {URL} url the Worker's address
+ * @param {string | string[]} paths the path of the request; of several, each connection uses one
  * @param {object} options
  * @param {Record<string, string>} [options.headers]
- * @param {{ status?: number, length: number, tier?: string }} options.expected of every reply: the body's length, and the tier
- *   that it says it comes from
- * @param {number} options.connections each has one request under way
- * @param {number} [options.seconds] for how long new requests are made
- * @param {number} [options.least] how many are made whatever the time
- * @param {boolean} [options.locked] whether one request at a time is under way on all connections together
- * @param {boolean} [options.patient] whether a connection that is closed without an answer is made anew, to ask again
- * @param {Promise<unknown>} [options.until] what ends it earlier, and fails it where it fails
+ * @param {{ status?: number, length: number, tier?: string }} options.expected the status, the
+ *   length of the body and the tier of every response
+ * @param {number} options.connections each has one request in flight
+ * @param {number} [options.seconds] how long new requests are sent
+ * @param {number} [options.least] the fewest requests, whatever the time
+ * @param {boolean} [options.locked] whether all connections together have one request in flight
+ * @param {boolean} [options.patient] whether a connection that closes before a response reconnects
+ *   and retries
+ * @param {Promise<unknown>} [options.until] ends the measurement early; if it rejects, `load`
+ *   rejects
  */
 export async function load(
   url,
@@ -55,8 +58,9 @@ export async function load(
 export const ROUNDS = 5;
 
 /**
- * Measures several side by side: in rounds, in turns, so that whatever else the machine does falls on all of them. Gives back
- * the medians for each, in their order. Each is `{ name, running, path, length, headers, tier }` with options of `load` among them.
+ * Measures several requests in rounds, in turns, so that other load on the machine affects all
+ * alike. Each is `{ name, running, path, length, headers, tier }`, with options of `load`. Resolves
+ * with the medians of each, in the same order.
  */
 export async function inTurns(measures, options = {}) {
   const seen = measures.map(() => []);
@@ -65,9 +69,9 @@ export async function inTurns(measures, options = {}) {
       const expected = { length, tier };
       const asked = { authorization: basic(), ...headers };
       const result = await load(running.url, path, { headers: asked, expected, ...options, ...own }).catch((cause) => {
-        throw new Error(`${name}, after which the runtime had printed:\n${running.log().slice(-2000)}`, { cause });
+        throw new Error(`${name} failed; the runtime's log ends with:\n${running.log().slice(-2000)}`, { cause });
       });
-      // The first round warms up the runtime, the tiers and ourselves.
+      // The first round warms up the runtime, the tiers and this process.
       if (round > 0) seen[index].push(result);
     }
   }

@@ -1,4 +1,4 @@
-// First pulls through a mirror beside the same pulls from the upstream itself, and many at once.
+// First pulls through a mirror, compared with pulls from the upstream itself, and concurrent pulls.
 import { createHash } from "node:crypto";
 import { get } from "node:http";
 import { setTimeout } from "node:timers/promises";
@@ -10,8 +10,8 @@ const MIB = 1 << 20;
 const SIZE = 100 * MIB;
 const ROUNDS = 5;
 
-// What the simulated R2 takes in is its disk's affair, so an upstream on this machine is faster than any store: the other one is as far
-// away as upstreams are.
+// An upstream on this machine is faster than the simulated R2, which the disk limits. The other one
+// is as far away as real upstreams.
 const upstreams = { near: {}, far: { delay: 40, rate: 40e6 } };
 
 export async function mirror(print) {
@@ -35,7 +35,7 @@ export async function mirror(print) {
   }
 }
 
-/** From the upstream, through the mirror that has it not, and through the mirror that has. */
+/** Measures pulls from the upstream, and through the mirror before and after it has the blob. */
 async function times(strata, name, upstream) {
   const seen = { upstream: [], "mirror, empty": [], "mirror, full": [] };
   for (let round = 0; round <= ROUNDS; round += 1) {
@@ -46,9 +46,11 @@ async function times(strata, name, upstream) {
       "mirror, empty": await pull(through, digest),
       "mirror, full": await pull(through, digest),
     };
-    // The first round warms up the runtime, the disk and ourselves.
+    // The first round warms up the runtime, the disk and this process.
     if (round > 0) for (const [who, times] of Object.entries(took)) seen[who].push(times);
-    if ((await upstream.asked()) !== 2) throw new Error("the upstream was not asked once by each");
+    const asked = await upstream.asked();
+    if (asked !== 2)
+      throw new Error(`expected 2 requests to the upstream, one direct and one by the mirror, got ${asked}`);
   }
   const base = { first: median(seen.upstream, "first"), whole: median(seen.upstream, "whole") };
   return Object.entries(seen).map(([who, rounds]) => {
@@ -63,7 +65,7 @@ async function times(strata, name, upstream) {
   });
 }
 
-/** Many who miss the same blob: how often the upstream is asked, and what the runtime grows by. */
+/** Measures concurrent misses of one blob: requests to the upstream, and growth of the runtime. */
 async function together(print, upstream, vars) {
   const rows = [];
   for (const [clients, slow] of [[1], [8], [32], [31, 1e6]]) {
@@ -98,7 +100,10 @@ async function together(print, upstream, vars) {
   );
 }
 
-/** Pulls a blob and checks it, on a connection of its own; no faster than so many bytes a second. */
+/**
+ * Pulls a blob on a new connection, at most `rate` bytes a second, and verifies it. Resolves with
+ * the times to its first byte and its end, in milliseconds.
+ */
 function pull(url, digest, rate = Infinity) {
   return new Promise((resolve, reject) => {
     const began = performance.now();
@@ -118,7 +123,8 @@ function pull(url, digest, rate = Infinity) {
         }
         const whole = performance.now() - began;
         const found = `sha256:${hash.digest("hex")}`;
-        if (found !== digest) throw new Error(`${url} answered ${response.statusCode} and ${found}: ${said}`);
+        if (found !== digest)
+          throw new Error(`expected ${digest} of ${url}, got ${found} with status ${response.statusCode}: ${said}`);
         resolve({ first, whole });
       } catch (error) {
         reject(error);

@@ -1,4 +1,5 @@
-// The page in a browser: how large it is, how soon it shows something, and how it scrolls through 100,000 files.
+// The page in a browser: its size, the time until it shows a directory, and scrolling through
+// 100,000 files.
 import { createWriteStream, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,9 +41,9 @@ export async function page(print) {
     "The page's files, each gzipped by itself, kB",
     ["", "files", "raw", "gzipped"],
     [
-      of("to start", first),
+      of("loaded at the start", first),
       of("the module that reads layers", module),
-      of("when it is looked at: its workers, colours and their grammars", (name) => !first(name) && !module(name)),
+      of("loaded on demand: workers, syntax highlighting and grammars", (name) => !first(name) && !module(name)),
       of("all", () => true),
     ],
   );
@@ -53,7 +54,7 @@ export async function page(print) {
     await image(strata, "bench/many", "latest", [{ tar: many(FILES) }]);
     const visited = await visit(browser, strata);
     const { page: tab } = visited;
-    // Indexed, so that what is measured is the page.
+    // The first visit indexes the layer, so that only the page is measured.
     await visited.go("#/bench/many/_files/latest/many/");
     await tab.getByRole("row", { name: /file-000000/ }).waitFor({ timeout: 60_000 });
     const began = performance.now();
@@ -77,15 +78,15 @@ export async function page(print) {
       `A directory of ${FILES.toLocaleString("en-GB")} files`,
       ["figure", "value"],
       [
-        ["the first of them shown, from the address, ms", figure(shown)],
-        ["all of them listed and compared, ms", figure(compared)],
+        ["first file shown, page load included, ms", figure(shown)],
+        ["all files listed and compared, ms", figure(compared)],
         ["frames while scrolling from end to end", frames.length],
         ["… p50, ms", at(0.5)],
         ["… p95, ms", at(0.95)],
         ["… p99, ms", at(0.99)],
         ["… longest, ms", at(1)],
         ["elements in the document", elements],
-        ["JavaScript's heap, MB", figure(memory / 1e6)],
+        ["JavaScript heap, MB", figure(memory / 1e6)],
       ],
     );
     await visited.close();
@@ -96,7 +97,10 @@ export async function page(print) {
   }
 }
 
-/** Drops a layer of a GiB on the page: how long it takes, what the tab takes, what is inflated for a file near its end, and how soon it is cancelled. */
+/**
+ * Opens a layer of 1 GiB from disk on the page. Measures the duration, the tab's memory, the bytes
+ * decompressed for a file near the end, and how soon opening is cancelled.
+ */
 async function drop(print, browser, strata) {
   const at = mkdtempSync(join(tmpdir(), "strata-bench-"));
   const visited = await visit(browser, strata);
@@ -141,7 +145,7 @@ async function drop(print, browser, strata) {
     );
     await visited.clean();
     print(
-      "A layer of 1 GiB dropped on the page",
+      "A layer of 1 GiB opened on the page",
       ["figure", "value"],
       [
         ["size, MB", figure(statSync(path).size / 1e6)],
@@ -151,7 +155,7 @@ async function drop(print, browser, strata) {
         ["restarts for a file at its end", 1],
         ["decompressed for it, KiB", figure(inflated / 1024)],
         ["cancelled after, ms", figure(cancelled)],
-        ["requests that left the page", foreign.length],
+        ["requests except for the page's assets", foreign.length],
       ],
     );
   } finally {
@@ -160,7 +164,7 @@ async function drop(print, browser, strata) {
   }
 }
 
-/** An archive of text, with a file at its end, in pieces. */
+/** Yields a tar of a large text, with a small file at its end, in pieces. */
 function* large(size) {
   const [file, ...last] = [
     header({ path: "a/large.log", size }),
@@ -174,7 +178,7 @@ function* large(size) {
   yield* last;
 }
 
-/** What the tab's process has in memory, bytes. */
+/** Resolves with the resident memory of the tab's process, in bytes. */
 async function resident(browser) {
   const session = await browser.newBrowserCDPSession();
   const { processInfo } = await session.send("SystemInfo.getProcessInfo");
@@ -184,7 +188,10 @@ async function resident(browser) {
   );
 }
 
-/** Scrolls in the page, a two-hundredth of the list a frame: how long each frame took. */
+/**
+ * Runs in the page: scrolls by a 200th of the list a frame. Resolves with the durations of the
+ * frames in milliseconds.
+ */
 async function scroll() {
   const list = document.querySelector(".files");
   const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));

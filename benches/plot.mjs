@@ -1,4 +1,4 @@
-// Figures as an SVG of bars, readable where pages are light and where they are dark.
+// Draws figures as an SVG of bars, for light and dark pages.
 
 const WIDTH = 760;
 const LABELS = 290;
@@ -20,9 +20,10 @@ const STYLE = `
   }`;
 
 /**
- * One bar a row, the longest as wide as there is room.
+ * Draws one bar for each row. The longest fills the width.
  *
- * @param {{ title: string, note: string, rows: { label: string, value: number, text: string, ours: boolean }[] }} chart
+ * @param {{ title: string, note: string,
+ *   rows: { label: string, value: number, text: string, ours: boolean }[] }} chart
  */
 export function bars({ title, note, rows }) {
   const most = Math.max(...rows.map(({ value }) => value));
@@ -36,7 +37,7 @@ export function bars({ title, note, rows }) {
     ].join("\n");
   });
   const height = TOP + rows.length * ROW + 10;
-  // Without a background of its own it takes the page's.
+  // It has no background, so that the page's shows.
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img">`,
     `<title>${escapeXml(title)}</title>`,

@@ -1,4 +1,4 @@
-// Hit rates of the hot tier's policy beside other policies, under simulated traffic.
+// Hit rates of the hot tier's policy, compared with other policies, under simulated traffic.
 import { run } from "../scripts/command.mjs";
 import { Failure, tail } from "../scripts/terminal.mjs";
 

@@ -1,10 +1,10 @@
-// The vendor's list prices in dollars, beyond what a plan includes:
+// The vendor's list prices in dollars, beyond the usage that a plan includes:
 // https://developers.cloudflare.com/r2/pricing/ and https://developers.cloudflare.com/kv/platform/pricing/
 
-/** Of a gigabyte kept for a month. */
+/** The prices of a gigabyte that is stored for a month. */
 export const STORED = { r2: 0.015, kv: 0.5 };
 
-/** Of a million operations, by the names that the probe gives them. What is missing here is free. */
+/** The prices of a million operations, by the probe's names of calls. All other calls are free. */
 const CLASSES = [
   { name: "R2 A", calls: /^r2\.(put|list|createMultipartUpload|uploadPart|complete)$/, price: 4.5 },
   { name: "R2 B", calls: /^r2\.(get|head)$/, price: 0.36 },
@@ -14,7 +14,9 @@ const CLASSES = [
 
 export const NAMES = CLASSES.map(({ name }) => name);
 
-/** How often each class of `NAMES` was called, and dollars for a million times that. */
+/**
+ * Returns the number of calls in each class of `NAMES`, and the dollars for a million times those.
+ */
 export function bill(counts) {
   const calls = CLASSES.map((one) =>
     Object.entries(counts).reduce((sum, [call, { calls }]) => (one.calls.test(call) ? sum + calls : sum), 0),

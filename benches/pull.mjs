@@ -1,4 +1,5 @@
-// Pulls beside Workers that do next to nothing: what the runtime, its way into wasm and its R2 take is the floor for all.
+// Pulls, compared with Workers that do almost nothing: the cost of the runtime, of its calls into
+// wasm and of its R2 is the floor for all.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,9 +25,9 @@ import { bars } from "./plot.mjs";
 import { figure } from "./table.mjs";
 
 const CONNECTIONS = [1, 16];
-// As many copies as there are connections at most: what is asked for by all at the same time is one read, by single flight.
+// One copy for each connection, because single flight merges concurrent reads of one object.
 const COPIES = 64;
-// What the plot shows of them.
+// The number of connections in the plot.
 const PLOTTED = 16;
 
 export async function pull(print) {
@@ -46,7 +47,7 @@ export async function pull(print) {
     };
     await fillBare(others.bare, { ...SMALL, ...LARGE });
     const hot = await popular(await strata(begin, QUIET, SMALL));
-    // Of its own: a runtime that has just simulated R2 is slow for a while.
+    // A separate runtime: one that has just simulated R2 is slow for a while.
     const tagged = await popular(await strata(begin, QUIET));
     const logged = await popular(await strata(begin, {}));
     const open = await popular(await strata(begin, { ...QUIET, STRATA_ANONYMOUS_PULL: "true" }));
@@ -60,19 +61,19 @@ export async function pull(print) {
   }
 }
 
-/** A registry with an image in it, as `{ running, digest, tag, blobs }`. */
+/** Starts a registry and pushes an image. Resolves with `{ running, digest, tag, blobs }`. */
 async function strata(begin, vars, sizes, copies) {
   const running = await begin({ vars });
   return { running, ...(await fill(running, sizes, copies)) };
 }
 
-/** The same, once its memory has taken in what is asked for. */
+/** Reads an image until the hot tier has it. Resolves with the image. */
 async function popular(image) {
   await read(image.running, image.digest, image.tag, ...Object.values(image.blobs));
   return image;
 }
 
-/** A registry that finds in KV what another one left there, and remembers nothing itself. */
+/** Starts a registry without a hot tier, after another one has filled its KV. */
 async function warmed(begin, folder) {
   const before = await start({ probe: false, folder, vars: NO_MEMORY });
   let image;
@@ -85,7 +86,7 @@ async function warmed(begin, folder) {
   return { running: await begin({ folder, vars: NO_MEMORY }), ...image };
 }
 
-/** What takes the shortest, where every microsecond of ours shows. */
+/** Measures the shortest requests, in which every microsecond of Strata shows. */
 async function small(print, { constant, hello, described, bare }, { hot, tagged, logged, open, warm, cold }) {
   const ping = { path: "/v2/", length: (await hot.running.send("GET", "/v2/")).body.length };
   const row = (name, { running }, ask, tier) => ({ name, running, ...ask, tier, ours: true });
@@ -117,7 +118,7 @@ async function small(print, { constant, hello, described, bare }, { hot, tagged,
   }
 }
 
-/** The same bytes from bare R2 and from Strata, by size. */
+/** Compares reads of the same bytes from bare R2 and from Strata, by size. */
 async function blobs(print, bare, hot, cold) {
   const rows = [];
   for (const [name, size] of Object.entries({ ...SMALL, ...LARGE })) {

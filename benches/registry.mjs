@@ -1,10 +1,10 @@
-// A registry for a bench: started for a step, asked, and waited for.
+// Helpers for benches: running a step with a registry, and waiting for its background work.
 
 import assert from "node:assert/strict";
 
 import { start } from "../tests/edge/harness.mjs";
 
-/** Waits until nothing more is asked of the stores: writing to KV is not waited for by the request that it is for. */
+/** Waits until the store operations end: a request does not wait for its writes to KV. */
 export async function settled(strata) {
   let [before, now] = [undefined, 0];
   while (now !== before) {
@@ -13,7 +13,7 @@ export async function settled(strata) {
   }
 }
 
-/** Runs a step with a registry that is stopped in the end. */
+/** Starts a registry, runs a step with it, and stops it. */
 export async function within(options, step) {
   const strata = await start(options);
   try {

@@ -1,5 +1,5 @@
-// Runs benches on the real runtime and prints their tables: `npm run bench` for all, with names for some.
-// With `--record` it writes them into docs/figures.md, with the commit and the machine that gave them.
+// Runs benches on the real runtime and prints their tables: `npm run bench` runs all of them, names
+// select some. `--record` writes them into docs/figures.md, with the commit and the machine.
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -15,7 +15,7 @@ const { values: options, positionals } = parseArgs({
 });
 const unknown = positionals.filter((name) => !BENCHES.includes(name));
 if (unknown.length > 0) {
-  console.error(`no bench ${unknown.join(", ")}; there are: ${BENCHES.join(", ")}`);
+  console.error(`no bench is named ${unknown.join(", ")}: the benches are ${BENCHES.join(", ")}`);
   process.exit(1);
 }
 const commit = options.record ? await cleanCommit() : undefined;

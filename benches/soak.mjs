@@ -1,4 +1,5 @@
-// Everybody at once for thirteen minutes, with seconds of grace and a Worker that is killed: what is lost, and what is left.
+// All kinds of requests at once for thirteen minutes, with a grace period of seconds and a Worker
+// that is killed repeatedly. Counts lost and leftover objects.
 import { soak as play } from "../tests/edge/soak.mjs";
 
 const SECONDS = 780;
@@ -20,9 +21,9 @@ export async function soak(print) {
       ...rows,
       ["lost", lost.length],
       ["unreferenced objects after the last sweep", orphans.length],
-      ["left when all was deleted", left.length],
+      ["objects left after everything was deleted", left.length],
     ],
   );
   for (const line of [...lost, ...orphans, ...left].slice(0, 20)) console.log(line);
-  if (lost.length + orphans.length + left.length > 0) throw new Error("the soak found what should not be");
+  if (lost.length + orphans.length + left.length > 0) throw new Error("the soak found lost or leftover objects");
 }

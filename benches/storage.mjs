@@ -1,4 +1,4 @@
-// What it costs to store a family of real images, in R2 and, for a while, in KV.
+// The cost of storing a family of real images in R2 and, for a limited time, in KV.
 import { readFileSync } from "node:fs";
 import { digestOf } from "../tests/edge/bytes.mjs";
 import { manifestOf, whole } from "../tests/edge/push.mjs";
@@ -10,7 +10,7 @@ import { expect, settled, within } from "./registry.mjs";
 import { figure } from "./table.mjs";
 
 const REPOSITORIES = ["bench/one", "bench/two", "bench/three"];
-// What the registry keeps a warm value for, by default.
+// The registry's default TTL of a warm value.
 const RETENTION_DAYS = 1;
 const MONTH_DAYS = 30;
 
@@ -23,7 +23,7 @@ export async function storage(print) {
   });
 }
 
-/** Images as they are built on one another: a shell, and the same with one package after the other on top. */
+/** Makes images that build on one another: a shell, then each with one more package on top. */
 async function family() {
   const sources = [await image("busybox"), await image("files"), await image("tools")];
   const layers = sources.flatMap(({ layout, blobs: [config, ...layers] }) => {
@@ -47,7 +47,7 @@ async function family() {
   });
 }
 
-/** Pushes as a client does: what the repository has is not sent again. */
+/** Pushes an image as a client does: blobs that the repository has are not sent again. */
 async function push(strata, repository, { tag, blobs, manifest }) {
   for (const { digest, path, body } of blobs) {
     const { status } = await strata.send("HEAD", `/v2/${repository}/blobs/${digest}`);
@@ -57,7 +57,10 @@ async function push(strata, repository, { tag, blobs, manifest }) {
   await expect(201, strata.send("PUT", `/v2/${repository}/manifests/${tag}`, { body: manifest.body, headers }));
 }
 
-/** What is in the bucket, records and grants included, beside what there would be. */
+/**
+ * Compares the size of the bucket, records and grants included, with storage that shares fewer
+ * blobs.
+ */
 function cold(print, images, objects) {
   const manifests = sum(images.map(({ manifest }) => manifest.body.length));
   const whole = sum(images.flatMap(({ blobs }) => blobs.map(({ size }) => size))) + manifests;
@@ -74,10 +77,13 @@ function cold(print, images, objects) {
     return [name, figure(bytes / 1e6), percent(ratio), percent(1 - ratio), `$${(STORED.r2 * ratio).toFixed(4)}`];
   });
   const title = `${images.length} images built on one another, in ${REPOSITORIES.length} repositories`;
-  print(title, ["R2", "MB", "of all", "less", "a GB-month of images"], rows);
+  print(title, ["R2", "MB", "of all", "saved", "a GB-month of images"], rows);
 }
 
-/** What is put into KV when manifests and configs are asked for again and again, and what it would be uncompressed. */
+/**
+ * Measures the bytes that repeated reads of manifests and configs write to KV, with and without
+ * compression.
+ */
 async function warm(print, strata, images) {
   await strata.reset();
   for (let time = 0; time < 30; time += 1) {
@@ -92,13 +98,13 @@ async function warm(print, strata, images) {
   if (!put) throw new Error("nothing was put into KV");
   const metrics = (await expect(200, strata.send("GET", "/metrics"))).body.toString();
   const [, saved] = /^strata_warm_compression_saved_bytes_total(?:\{.*\})? (\S+)$/m.exec(metrics) ?? [];
-  if (saved === undefined) throw new Error("the metrics don't tell what compression saved");
+  if (saved === undefined) throw new Error("the metrics have no strata_warm_compression_saved_bytes_total");
   const plain = put.bytes + Number(saved);
   const rows = [
-    ["for the month, plain", plain, 1],
-    ["for the month, compressed", put.bytes, 1],
-    ["until a day after, plain", plain, RETENTION_DAYS / MONTH_DAYS],
-    ["until a day after, compressed", put.bytes, RETENTION_DAYS / MONTH_DAYS],
+    ["TTL of a month, plain", plain, 1],
+    ["TTL of a month, compressed", put.bytes, 1],
+    ["TTL of a day, plain", plain, RETENTION_DAYS / MONTH_DAYS],
+    ["TTL of a day, compressed", put.bytes, RETENTION_DAYS / MONTH_DAYS],
   ].map(([name, bytes, part]) => [
     name,
     bytes,
@@ -106,7 +112,7 @@ async function warm(print, strata, images) {
     `$${((STORED.kv * part * bytes) / plain).toFixed(4)}`,
   ]);
   print(
-    `${put.calls} warm values, each asked for on one day of a month, and how long it is kept`,
+    `${put.calls} warm values, each read on one day of a month, by TTL`,
     ["KV", "bytes", "of plain", "a GB of values"],
     rows,
   );

@@ -1,4 +1,5 @@
-// Uploads beside Workers that only hand their body to R2: what the simulator itself takes is the floor for both.
+// Uploads, compared with Workers that only forward the body to R2: the cost of the simulator is the
+// floor for both.
 import { bytes, digestOf } from "../tests/edge/bytes.mjs";
 import { start } from "../tests/edge/harness.mjs";
 import { begin, close, patch, whole } from "../tests/edge/push.mjs";
@@ -17,7 +18,7 @@ const bare = (options) => ({
   }`,
 });
 
-// How each is sent its bytes; `modules` where it is not Strata.
+// How the blob is pushed to each. `modules` are given for Workers other than Strata.
 const contestants = [
   {
     name: "bare `R2.put`",
@@ -39,7 +40,7 @@ export async function upload(print) {
   await memory(print, 1024 * MIB);
 }
 
-/** All side by side, in turns, so that whatever else the machine does falls on all of them. */
+/** Measures all in turns, so that other load on the machine affects all alike. */
 async function times(print, size) {
   const running = [];
   try {
@@ -48,7 +49,7 @@ async function times(print, size) {
     for (let round = 0; round <= ROUNDS; round += 1) {
       for (const [index, contestant] of contestants.entries()) {
         const took = await measure(running[index], contestant, blobOf(size, `times ${round} ${index}`));
-        // The first round warms up the runtime, the disk and ourselves.
+        // The first round warms up the runtime, the disk and this process.
         if (round > 0) seen[index].push(took);
       }
     }
@@ -58,14 +59,14 @@ async function times(print, size) {
       const ratio = (key) => `${(medians[index][key] / medians[0][key]).toFixed(2)}`;
       return [name, wall.toFixed(2), ratio("wall"), processor.toFixed(2), ratio("processor")];
     });
-    const columns = ["upload", "seconds", "of bare", "processor seconds", "of bare"];
+    const columns = ["upload", "seconds", "of bare", "CPU seconds", "of bare"];
     print(`${size / MIB} MiB: medians of ${ROUNDS} rounds in turns`, columns, rows);
   } finally {
     for (const strata of running) await strata.stop();
   }
 }
 
-/** Each in a runtime of its own, whose memory after a small upload is what "idle" means. */
+/** Measures memory, each in its own runtime. Idle is the memory after a small upload. */
 async function memory(print, size) {
   const rows = [];
   for (const [index, contestant] of contestants.entries()) {
@@ -82,11 +83,11 @@ async function memory(print, size) {
       await strata.stop();
     }
   }
-  const columns = ["upload", "idle, MiB", "most over idle, MiB", "at the end over idle, MiB", "seconds"];
+  const columns = ["upload", "idle, MiB", "peak over idle, MiB", "end over idle, MiB", "seconds"];
   print(`${size / MIB} MiB: the runtime's memory, simulated R2 included`, columns, rows);
 }
 
-/** Pushes a blob, takes the times, and empties the bucket: the disk is not ours to fill. */
+/** Pushes a blob and measures the seconds. Empties the bucket, so that the disk does not fill. */
 async function measure(strata, { name, push }, blob, empty = true) {
   const processor = strata.processorSeconds();
   const begun = performance.now();
@@ -100,14 +101,17 @@ async function measure(strata, { name, push }, blob, empty = true) {
   return took;
 }
 
-/** Bytes made anew each time they are asked for; their digest is known before anything is timed. */
+/**
+ * Returns a blob whose bytes are generated at each use. Its digest is known before anything is
+ * timed.
+ */
 function blobOf(size, seed) {
   return { size, digest: digestOf(bytes(size, seed)), bytes: () => bytes(size, seed) };
 }
 
 const announced = ({ digest, size, bytes }) => [digest, bytes(), size];
 
-/** Chunks of unknown length, one after the other, and a closing without bytes: as clients push from a pipe. */
+/** Pushes chunks of unknown length and closes without bytes, as clients push from a pipe. */
 async function inChunks(strata, { digest, size, bytes }, chunk) {
   let location = await begin(strata, "bench/chunks");
   const source = bytes();
@@ -119,7 +123,7 @@ async function inChunks(strata, { digest, size, bytes }, chunk) {
   return close(strata, location, digest);
 }
 
-/** The next `count` bytes of a source whose chunks divide them. */
+/** Yields the next `count` bytes of a source. They must end at the end of a chunk. */
 function* take(source, count) {
   while (count > 0) {
     const { value } = source.next();

@@ -1,12 +1,12 @@
-// An upstream in a thread of its own, so that it takes no turns from the client that is measured: blobs of random bytes, sent at once or
-// as they come from far away.
+// An upstream in its own thread, so that it does not slow down the measured client. It serves blobs
+// of random bytes, at once or like a remote server.
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { setTimeout } from "node:timers/promises";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 
-/** Starts one; `delay` in milliseconds before a reply begins, `rate` in bytes a second. */
+/** Starts an upstream: `delay` in milliseconds before each response, `rate` in bytes a second. */
 export async function startUpstream({ delay = 0, rate = Infinity } = {}) {
   const thread = new Worker(new URL(import.meta.url), { workerData: { delay, rate } });
   const ask = async (message) => {
@@ -16,15 +16,15 @@ export async function startUpstream({ delay = 0, rate = Infinity } = {}) {
   const { address } = await ask({});
   return {
     address,
-    /** The digest of a new blob. */
+    /** Makes a blob, and resolves with its digest. */
     blob: async (size) => (await ask({ size })).digest,
-    /** How many times blobs were asked for since this was last called. */
+    /** Resolves with the number of requests for blobs since the last call, without HEAD. */
     asked: async () => (await ask({ count: true })).asked,
     stop: () => thread.terminate(),
   };
 }
 
-/** Waits until more can be written, or the client is gone. */
+/** Waits until the response can take more bytes, or the client has disconnected. */
 function room(response) {
   return new Promise((resolve) => {
     const done = () => resolve(response.off("drain", done).off("close", done));
@@ -59,7 +59,7 @@ if (!isMainThread && workerData?.delay !== undefined) {
     if (size) {
       const blob = randomBytes(size);
       const digest = `sha256:${createHash("sha256").update(blob).digest("hex")}`;
-      // One at a time: a run makes many.
+      // Keep one blob only, because a run makes many.
       blobs.clear();
       blobs.set(digest, blob);
       parentPort.postMessage({ digest });

@@ -1,5 +1,5 @@
-// The Worker, from Rust to the module that is deployed: cargo, wasm-bindgen, wasm-opt, and esbuild, which puts
-// our shim in front.
+// Builds the Worker, from Rust to the deployed module: cargo, wasm-bindgen, wasm-opt, and esbuild,
+// which puts the shim in front.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -12,15 +12,17 @@ import { ensureAll, TOOLS } from "./setup.mjs";
 import { Failure, main, parse, task } from "./terminal.mjs";
 
 /**
- * Bytes of the wasm and its script, gzipped. Ours to raise with a reason. The platform's own limits are 3 MB on the free plan, and
- * one second for the start: 1,042 kB took 85 ms to compile and 7 ms to instantiate where 996 kB took 81 and 5 ms. The `worker` crate
- * brought these 46 kB, and the registry grows; the limit is far below both.
+ * The size limit of the wasm and its script in bytes, gzipped. Raise it with a reason. It is far
+ * below the platform's own limits: 3 MB on the free plan, and one second for the start. 996 kB took
+ * 81 ms to compile and 5 ms to instantiate. The `worker` crate added 46 kB: 1,042 kB took 85 and 7
+ * ms.
  */
 const LIMIT = 1_400_000;
 
 /**
- * Builds the crate in a folder of the workspace into that folder's build/, on a machine that has what it takes (`ensureAll`). What
- * cargo left unchanged since the last time is not processed again. `fingerprint` changes when the module does.
+ * Builds the crate in a folder of the workspace into that folder's build/, after `ensureAll`. An
+ * artefact that cargo left unchanged is not processed again. `fingerprint` changes when the module
+ * does.
  */
 export async function build({ crate = "worker", dev = false } = {}) {
   const folder = path.join(ROOT, crate);
@@ -29,7 +31,8 @@ export async function build({ crate = "worker", dev = false } = {}) {
   const module = path.join(out, "index_bg.wasm");
   await task(`building ${crate}`, async (detail) => {
     const artefact = await compile(folder, dev, detail);
-    // All that makes a module of the artefact: these files with their options, our JavaScript, and the tools.
+    // Everything that turns the artefact into a module: the scripts with their options, the shim,
+    // and the versions of the tools.
     const makers = [
       fileURLToPath(import.meta.url),
       path.join(ROOT, "scripts/module.mjs"),
@@ -59,7 +62,7 @@ export async function build({ crate = "worker", dev = false } = {}) {
   };
 }
 
-/** Makes index.js and index_bg.wasm in a folder, of what cargo compiled and of our shim. */
+/** Makes index.js and index_bg.wasm in a folder, from the artefact of cargo and the shim. */
 async function assemble(artefact, folder, dev, detail) {
   const step = (program, args) => carryOut(program, args, folder, detail);
 
@@ -79,9 +82,9 @@ async function assemble(artefact, folder, dev, detail) {
   );
 
   let glue = fs.readFileSync(path.join(folder, "index.js"), "utf8");
-  // The platform instantiates nothing by itself, and knows no `import source`: what it imports is the module.
+  // The platform does not know `import source`: a plain import gives the module, not an instance.
   glue = replace(glue, "import source wasmModule from", "import wasmModule from", 1);
-  // At the start, and again when an instance has ended.
+  // Twice: at the start, and after an instance has ended.
   glue = replace(glue, "wasm = wasmInstance.exports;", "wasm = guard(wasmInstance.exports);", 2);
   fs.writeFileSync(path.join(folder, "glue.js"), `import { guard } from "./guard.js";\n${glue}`);
   for (const file of SHIM) fs.copyFileSync(file, path.join(folder, path.basename(file)));
@@ -99,19 +102,22 @@ async function assemble(artefact, folder, dev, detail) {
   await step(bin("esbuild"), dev ? ["shim.js", ...bundle] : ["shim.js", ...bundle, "--minify"]);
 }
 
-/** Adapts what a tool of a pinned version wrote; fails where that version writes something else. */
+/**
+ * Replaces text that wasm-bindgen wrote. Fails unless it occurs `times` times, as in the pinned
+ * version.
+ */
 function replace(text, from, to, times) {
   const parts = text.split(from);
   if (parts.length !== times + 1)
     throw new Failure(
-      `wasm-bindgen's glue has ${parts.length - 1} times "${from}" and not ${times}: adapt scripts/build.mjs to this version`,
+      `wasm-bindgen's glue has "${from}" ${parts.length - 1} times, expected ${times}: adapt scripts/build.mjs to this version`,
     );
   return parts.join(to);
 }
 
 const SHIM = ["shim.js", "guard.js", "http.js"].map((name) => path.join(ROOT, "worker/src", name));
 
-/** Says how large the Worker is, and fails above its limit. */
+/** Prints the size of the Worker. Fails above the limit. */
 export function checkSize(built) {
   check(built, { name: "module", limit: LIMIT, script: "scripts/build.mjs" });
 }
@@ -126,12 +132,12 @@ main(import.meta.url, async () => {
   const { values, positionals } = parse(HELP, { dev: { type: "boolean" } }, true);
   const [crate = "worker"] = positionals;
   if (!fs.existsSync(path.join(ROOT, crate, "Cargo.toml")))
-    throw new Failure(`${crate} is not the folder of a crate here`);
+    throw new Failure(`${crate} has no Cargo.toml: name the folder of a crate`);
   await ensureAll();
   const built = await build({ crate, dev: values.dev });
   if (crate !== "worker") return;
   const page = await buildPage();
-  // What is deployed is held to the limits, and only as it is deployed.
+  // The limits are for release builds: only they are deployed.
   if (values.dev) return;
   checkSize(built);
   checkPage(page);

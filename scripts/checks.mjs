@@ -1,4 +1,4 @@
-// What `npm test` runs: two lanes side by side, each in its order, cheap first.
+// The checks of `npm test`: two concurrent lanes, each with its cheap checks first.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -10,14 +10,15 @@ import { TOOLS } from "./setup.mjs";
 const WASM32 = ["--target", "wasm32-unknown-unknown"];
 const DENIED = ["--", "-D", "warnings"];
 
-/** The options that make cargo work on these packages. */
+/** Returns cargo's options that select these packages. */
 const crates = (...names) => names.flatMap((name) => ["-p", name]);
 
 /**
- * Each check is one or more commands, which must all succeed, and the programs that they need beside the build tools,
- * as program → Debian's package: `programs` that run where they are unpacked, `packages` that must be installed.
- * `count` reads from their output how many tests ran; a check without it counts as one. The lanes share no folder that
- * cargo locks: the first checks and tests, the second builds what is deployed and drives it.
+ * Each check is one or more commands, which must all succeed, and the programs that they need
+ * beside the build tools, as program → Debian package. `programs` run where they are unpacked;
+ * `packages` must be installed. `count` reads the number of tests from the output; a check without
+ * it counts as one. The lanes share no folder that cargo locks: the first checks and tests, the
+ * second builds the deployed Worker and drives it.
  */
 const RUST = [
   { name: "lock file", commands: [["cargo", "metadata", "--locked", "--format-version=1"]] },
@@ -81,7 +82,7 @@ const RUST = [
     ],
     env: { RUSTDOCFLAGS: "-D warnings" },
   },
-  // Layers are written by other programs than ours.
+  // Other programs write the layers of these tests.
   {
     name: "core",
     commands: [["cargo", "test", "--locked", "-p", "strata"]],
@@ -109,7 +110,8 @@ const RUST = [
 const WORKER = [
   { name: "structure", commands: [["node", "scripts/structure.mjs"]] },
   { name: "prose", commands: [["node", "scripts/prose.mjs"]] },
-  // Biome's parser lets some errors pass, such as a regular expression that is broken and a name that is exported twice.
+  // Biome's parser accepts some errors, such as an invalid regular expression or a duplicate
+  // export.
   { name: "javascript syntax", commands: [["node", "scripts/syntax.mjs"]] },
   { name: "biome", commands: [["node_modules/.bin/biome", "check", "--error-on-warnings"]] },
   { name: "build", commands: [["node", "scripts/build.mjs"]] },
@@ -117,7 +119,7 @@ const WORKER = [
   { name: "deploy dry run", commands: [["node", "scripts/deploy.mjs", "--dry-run"]] },
   { name: "scripts", ...nodeTests("scripts") },
   { name: "inspector", ...nodeTests("tests/inspect"), programs: { zstd: "zstd" } },
-  // Python has a library beside its program, so it is not unpacked beside the build tools.
+  // Python needs its library beside its program, so it is installed, not unpacked.
   {
     name: "edge",
     ...nodeTests("tests/edge", 3),
@@ -126,25 +128,25 @@ const WORKER = [
   },
   { name: "clients", ...nodeTests("tests/clients", 3) },
   { name: "page types", commands: [["node_modules/.bin/tsc", "--project", "www"]] },
-  // A whole browser, with what it is linked to, is not unpacked beside the build tools.
+  // A browser needs many libraries, so it is installed, not unpacked.
   { name: "page", ...nodeTests("tests/page", 2), packages: { chromium: "chromium" }, programs: { tar: "tar" } },
 ];
 
 export const LANES = [RUST, WORKER];
 
 /**
- * The tests in a folder's *.test.mjs, run by Node, with this many files at once: each has its own servers on ports of
- * their own, and waits more than it works.
+ * Returns a check of the tests in a folder's *.test.mjs, run by Node with `atOnce` files in
+ * parallel. Each file has its own servers on its own ports, and waits more than it works.
  */
 function nodeTests(folder, atOnce = 1) {
   const files = fs.readdirSync(path.join(ROOT, folder)).filter((file) => file.endsWith(".test.mjs"));
-  // Without a file Node would look for tests everywhere.
+  // Without a file there is no command, because Node would look for tests everywhere.
   const options = ["--test", "--test-reporter=spec", `--test-concurrency=${atOnce}`];
   const command = ["node", ...options, ...files.map((file) => path.join(folder, file))];
   return { commands: files.length === 0 ? [] : [command], count: countNode };
 }
 
-/** Adds up the closing lines of cargo's test programs, one for each. */
+/** Adds up the summaries of cargo's test programs, one for each. */
 function countCargo(output) {
   const counts = { passed: 0, failed: 0, skipped: 0 };
   for (const [, passed, failed, ignored] of output.matchAll(
@@ -157,7 +159,7 @@ function countCargo(output) {
   return counts;
 }
 
-/** Reads the closing lines of Node's test runner, and why tests were skipped. */
+/** Reads the summary of Node's test runner, and the reasons for skipped tests. */
 function countNode(output) {
   const count = (name) => Number(output.match(new RegExp(`^ℹ ${name} (\\d+)$`, "m"))?.[1] ?? 0);
   return {
@@ -168,7 +170,9 @@ function countNode(output) {
   };
 }
 
-/** What a check's commands printed and how they ended, as counts. */
+/**
+ * Counts the results of a check from its output and its exit code. `problem` says why it failed.
+ */
 export function judge({ count }, { code, output, timedOut }) {
   const counts = count?.(util.stripVTControlCharacters(output)) ?? {
     passed: code === 0 ? 1 : 0,
@@ -177,11 +181,11 @@ export function judge({ count }, { code, output, timedOut }) {
   };
   const { passed, failed, skipped, reasons = [] } = counts;
   const judged = { passed, failed, skipped, reasons, problem: undefined };
-  if (timedOut) judged.problem = "did not end in time";
+  if (timedOut) judged.problem = "timed out";
   else if (code !== 0) judged.problem = `ended with ${code}`;
-  else if (failed === 0 && passed === 0 && skipped === 0) judged.problem = "ran no test";
-  else if (skipped > 0 && process.env.CI === "true") judged.problem = "skipped tests, and in CI nothing may be skipped";
-  // A failure that no test took upon itself is the check's.
+  else if (failed === 0 && passed === 0 && skipped === 0) judged.problem = "ran no tests";
+  else if (skipped > 0 && process.env.CI === "true") judged.problem = "skipped tests, which CI does not allow";
+  // A failure outside of the tests counts as one of the check.
   if (judged.problem && failed === 0) judged.failed = 1;
   return judged;
 }

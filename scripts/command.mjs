@@ -1,4 +1,4 @@
-// Other programs: finding them, running them with their output kept, and ending them when we end.
+// Finds and runs other programs, keeps their output, and stops them when this process ends.
 
 import { spawn } from "node:child_process";
 import fs from "node:fs";
@@ -15,12 +15,14 @@ process.on("exit", () => {
 });
 
 /**
- * Runs a program to its end, without input. Resolves with its exit code, its standard output, and all that it printed in the order
- * in which it came. `line` hears what it printed last.
+ * Runs a program to its end, without input. Resolves with its exit code, its standard output, and
+ * all output in the order of arrival. `line` gets the last line whenever there is output. `limit`
+ * is a timeout in milliseconds, after which the program is killed. Rejects if the program does not
+ * start.
  */
 export function run(program, args, { cwd = ROOT, env = {}, line = () => {}, limit } = {}) {
   return new Promise((resolve, reject) => {
-    // A group of its own, so that what the program started ends with it.
+    // Its own process group, so that its child processes stop with it.
     const child = spawn(program, args, {
       cwd,
       env: { ...process.env, ...env },
@@ -61,7 +63,7 @@ export function run(program, args, { cwd = ROOT, env = {}, line = () => {}, limi
   });
 }
 
-/** The path of a program, as the shell would find it. */
+/** Returns the path of a program, as the shell would find it, or undefined. */
 export function find(program) {
   for (const folder of (process.env.PATH ?? "").split(path.delimiter)) {
     const file = path.join(folder, program);

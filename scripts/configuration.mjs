@@ -1,13 +1,14 @@
 // The checks of wrangler.toml before a deployment. Wrangler's own parser reads it, with its rules
-// for what an environment inherits.
+// of inheritance for environments.
 
 import path from "node:path";
 
 import { Failure, again } from "./terminal.mjs";
 
 /**
- * The configuration of an environment, or of the top level if the name is empty. Fails unless every
- * environment of the file turns version URLs off: any of them may be deployed next.
+ * Resolves with the configuration of an environment, or of the top level if the name is empty.
+ * Fails unless every environment of the file turns version URLs off: any of them may be deployed
+ * next.
  */
 export async function configurationOf(file, environment) {
   const { experimental_readRawConfig: readRaw, unstable_readConfig: read } = await import("wrangler");
@@ -46,7 +47,7 @@ export async function configurationOf(file, environment) {
   return all.get(environment);
 }
 
-/** Advice to print after a deployment: the addresses at which the registry answers. */
+/** Returns the advice after a deployment: the addresses at which the registry answers. */
 export function advice({ workers_dev, route, routes }) {
   const domains = [route, ...(routes ?? [])].filter(Boolean).map((one) => one.pattern ?? one);
   if (!workers_dev) {

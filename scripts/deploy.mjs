@@ -1,4 +1,5 @@
-// `npm run deploy`: the Worker onto the account that wrangler is signed in to, or a dry run where there is none.
+// `npm run deploy`: deploys the Worker to the account that wrangler is signed in to. Without an
+// account it is a dry run.
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
@@ -17,7 +18,7 @@ const HELP = `npm run deploy [-- OPTIONS]
   Builds the Worker and deploys it as wrangler.toml says.
 
   --env NAME  an environment of wrangler.toml, instead of its top level
-  --dry-run   everything but the upload; so too where no account is set`;
+  --dry-run   everything but the upload; the default if no account is set`;
 
 main(import.meta.url, async () => {
   const { values } = parse(HELP, { "dry-run": { type: "boolean" }, env: { type: "string" } });
@@ -29,7 +30,7 @@ main(import.meta.url, async () => {
   const configured = await configurationOf(CONFIGURATION, environment);
   if (!dry && !configured.kv_namespaces.some(({ binding, id }) => binding === "WARM" && /^[0-9a-f]+$/.test(id ?? ""))) {
     throw new Failure(
-      `wrangler.toml has no id for the KV namespace WARM: npx wrangler kv namespace create WARM prints one; fill it in, then ${again()}`,
+      `wrangler.toml has no id for the KV namespace WARM: create one with npx wrangler kv namespace create WARM and fill in the id that it prints, then ${again()}`,
     );
   }
   await ensureAll();
@@ -38,7 +39,7 @@ main(import.meta.url, async () => {
   if (dry) {
     const why = values["dry-run"]
       ? ""
-      : " (no account is set: npx wrangler login signs in, in CI set CLOUDFLARE_API_TOKEN)";
+      : " (no account is set: sign in with npx wrangler login, or set CLOUDFLARE_API_TOKEN in CI)";
     say(`\nA dry run: nothing is deployed${why}.\n`);
   }
   const wrangler = path.join(ROOT, "node_modules/.bin/wrangler");
@@ -46,14 +47,15 @@ main(import.meta.url, async () => {
   // Name the file and the environment that were checked, so that nothing else is deployed.
   const args = ["deploy", "--config", CONFIGURATION, "--env", environment, ...(dry ? ["--dry-run"] : [])];
   const { status } = spawnSync(wrangler, args, { cwd: ROOT, env, stdio: "inherit" });
-  if (status !== 0)
-    throw new Failure(`wrangler did not deploy: what it says is above; when that is mended, ${again()}`);
+  if (status !== 0) throw new Failure(`wrangler failed: its output is above; fix the cause, then ${again()}`);
   for (const line of advice(configured)) say(`\n${line}`);
 });
 
 const CONFIGURATION = path.join(ROOT, "wrangler.toml");
 
-/** Whether wrangler has an account to deploy to, as far as this machine knows: a token, or what `wrangler login` left. */
+/**
+ * Returns whether this machine has credentials for wrangler: in the environment, or from its login.
+ */
 function account() {
   const { CLOUDFLARE_API_TOKEN, CLOUDFLARE_API_KEY, CLOUDFLARE_EMAIL, XDG_CONFIG_HOME } = process.env;
   if (CLOUDFLARE_API_TOKEN || (CLOUDFLARE_API_KEY && CLOUDFLARE_EMAIL)) return true;

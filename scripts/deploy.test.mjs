@@ -18,7 +18,7 @@ describe("deploying", () => {
   before(() => (folder = fs.mkdtempSync(path.join(os.tmpdir(), "strata-deploy-"))));
   after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
-  /** A folder with a wrangler.toml of this text. */
+  /** Writes a wrangler.toml of this text into a new folder. Returns its path. */
   const written = (text, head = HEAD) => {
     const at = fs.mkdtempSync(path.join(folder, "at-"));
     fs.writeFileSync(path.join(at, "wrangler.toml"), head + text);
@@ -34,12 +34,12 @@ describe("deploying", () => {
   };
   const sound = "workers_dev = true\npreview_urls = false\n";
 
-  it("is what wrangler.toml allows", async () => {
+  it("accepts the wrangler.toml of this project", async () => {
     const { workers_dev, preview_urls } = await configurationOf(path.join(ROOT, "wrangler.toml"), "");
     assert.deepEqual([workers_dev, preview_urls], [true, false]);
   });
 
-  it("takes what the environments inherit, and what they say themselves", async () => {
+  it("reads the settings that environments inherit, and their own", async () => {
     const file = written(
       `${sound}[env.staging.vars]\nA = "1"\n[env.production]\nworkers_dev = false\nroutes = ["registry.example/*"]\n`,
     );
@@ -70,7 +70,7 @@ describe("deploying", () => {
     );
   });
 
-  it("is refused if any environment lets them, whichever is deployed", async () => {
+  it("is refused if any environment lets old versions answer, whichever is deployed", async () => {
     const staging = `${sound}[env.production]\n[env.staging]\npreview_urls = true\n`;
     for (const environment of ["", "production", "staging"]) {
       assert.match(
@@ -87,14 +87,14 @@ describe("deploying", () => {
     );
   });
 
-  it("is refused if nobody has said whether it is reached at workers.dev", async () => {
+  it("is refused if workers_dev is not set", async () => {
     assert.match(
       await refusal("preview_urls = false\n"),
       /^wrangler.toml leaves workers_dev out: .* Set workers_dev = true there, or false /,
     );
   });
 
-  it("is refused with what is wrong in the file, or without such an environment", async () => {
+  it("is refused with the error in the file, or if the environment does not exist", async () => {
     assert.match(await refusal("preview_urls = \n"), /^wrangler.toml can't be read: .*; fix it, then /);
     assert.match(
       await refusal(`preview_urls = "false"\n`),

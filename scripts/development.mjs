@@ -1,4 +1,5 @@
-// The development user of `npm start`: made once, kept in .dev.vars, where wrangler looks for local secrets too.
+// The development user of `npm start`. It is made once and kept in .dev.vars, from which wrangler
+// reads local secrets too.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -7,10 +8,13 @@ import { ROOT } from "./command.mjs";
 import { generate, hash, secretOf, verify } from "./password.mjs";
 import { Failure } from "./terminal.mjs";
 
-/** The users that the local registry knows; the password too where it is the one that was made here. */
+/**
+ * Resolves with the users of the local registry, and the password of `dev` if it is still the
+ * generated one. Makes the user if the file names none. Fails if STRATA_USERS is invalid.
+ */
 export async function developmentUser(file = path.join(ROOT, ".dev.vars")) {
   const text = fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "";
-  // In quotes it may go on for several lines, as npm run user writes it.
+  // A quoted value may have several lines, as `npm run user` writes it.
   const line = /^\s*STRATA_USERS\s*=\s*('[^']*'|`[^`]*`|.*)$/m.exec(text)?.[1];
   if (line === undefined) return make(file, text);
 

@@ -29,20 +29,20 @@ describe("the development user", () => {
     assert.deepEqual(await developmentUser(file), { names, password });
   });
 
-  it("leaves what else is there", async () => {
+  it("keeps the other lines of the file", async () => {
     fs.writeFileSync(file, "STRATA_ANONYMOUS_PULL=true");
     await developmentUser(file);
     assert.match(fs.readFileSync(file, "utf8"), /^STRATA_ANONYMOUS_PULL=true\n# The development user/);
   });
 
-  it("steps back for users of one's own", async () => {
+  it("is not made if the file names other users", async () => {
     const own = `STRATA_USERS={"users":{"alice":"${await hash("correct horse")}","bob":""}}\n`;
     fs.writeFileSync(file, own);
     assert.deepEqual(await developmentUser(file), { names: ["alice", "bob"], password: undefined });
     assert.equal(fs.readFileSync(file, "utf8"), own);
   });
 
-  it("knows users in both forms, a line each", async () => {
+  it("is found among entries in both forms, a line each", async () => {
     const { password } = await developmentUser(file);
     const hashed = await hash(password);
     const lines = ['{"users":{', `"alice":"${hashed}",`, `"dev":{"secret":"${hashed}","groups":["staff"]}`, "}}"];

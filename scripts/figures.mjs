@@ -1,5 +1,5 @@
-// Writes sections of docs/figures.md, and checks the page: each table has a bench, a commit and a machine, and each number
-// that the documents take from a table is in it. Prints what is wrong.
+// Writes sections of docs/figures.md, and checks the page: each table has a bench, a commit and a
+// machine, and each number that the documents take from a table is in it. Prints the problems.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -9,7 +9,9 @@ import { ROOT, run } from "./command.mjs";
 import { anchorOf } from "./prose.mjs";
 
 export const PAGE = "docs/figures.md";
-/** The benches, in the order in which they run: each is a function of its name in `benches/NAME.mjs`. */
+/**
+ * The benches in the order in which they run. Each is a function of its name in `benches/NAME.mjs`.
+ */
 export const BENCHES = [
   "upload",
   "pull",
@@ -35,7 +37,10 @@ const sectionsOf = (page) => page.split(/^(?=## )/m);
 
 const headingOf = (section) => /^## (.*)$/m.exec(section)?.[1];
 
-/** Returns the page with the tables of a bench in place of the ones that it had, below a line that says where they are from. */
+/**
+ * Returns the page with new tables of a bench in place of the old ones, below a line that says
+ * where they are from.
+ */
 export function recorded(page, { name, commit, machine, tables }) {
   const sections = sectionsOf(page);
   const at = sections.findIndex((section) => MEASURED.exec(section)?.[1] === name);
@@ -47,7 +52,10 @@ export function recorded(page, { name, commit, machine, tables }) {
   return sections.join("");
 }
 
-/** Returns the numbers of a text that no number of a table is, to the decimals that the text has. */
+/**
+ * Returns the numbers of a text that are in no table. They are compared at the decimals of the
+ * text.
+ */
 function missing(text, tables) {
   const values = [...tables.matchAll(NUMBER)].map(([number]) => Number(number.replaceAll(",", "")));
   return [...text.matchAll(NUMBER)]
@@ -63,9 +71,11 @@ function missing(text, tables) {
 const words = (text) => text.replaceAll(/`[^`]*`/g, "").replaceAll(/\]\([^)]*\)/g, "]");
 
 /**
- * Returns the problems of the page, of its table of claims, and of the numbers that `readme` takes from it.
+ * Returns the problems of the page, of its table of claims, and of the numbers that `readme` takes
+ * from it.
  *
- * @param {{ page: string, readme: string, isBench: (name: string) => boolean, isCommit: (id: string) => boolean }} input
+ * @param {{ page: string, readme: string, isBench: (name: string) => boolean,
+ *   isCommit: (id: string) => boolean }} input
  */
 export function problems({ page, readme, isBench, isCommit }) {
   const found = [];
@@ -83,7 +93,7 @@ export function problems({ page, readme, isBench, isCommit }) {
     const [prose, below] = [section.slice(0, measured.index), section.slice(measured.index + line.length)];
     if (!isBench(name)) found.push(`"${heading}" names a bench that does not exist: ${name}`);
     if (!isCommit(commit)) found.push(`"${heading}" was measured at a commit that does not exist: ${commit}`);
-    if (tables.has(name)) found.push(`"${heading}" is another section of ${name}`);
+    if (tables.has(name)) found.push(`"${heading}" is a second section of ${name}`);
     for (const number of missing(words(prose), below)) found.push(`"${heading}" says ${number}, its tables do not`);
     tables.set(name, below);
     anchors.set(anchorOf(heading), below);
@@ -107,7 +117,10 @@ export function problems({ page, readme, isBench, isCommit }) {
   return found;
 }
 
-/** Returns whether a commit is in the history of this one. A clone without all of the history can't tell. */
+/**
+ * Resolves with true if a commit is in the history of HEAD, or if the clone is shallow and can't
+ * tell.
+ */
 async function isInHistory(commit) {
   const { stdout: shallow } = await run("git", ["rev-parse", "--is-shallow-repository"]);
   if (shallow.trim() === "true") return true;

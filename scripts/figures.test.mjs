@@ -1,4 +1,4 @@
-// The check of figures finds what it looks for, and what a bench records passes it.
+// The check of figures finds each problem, and accepts a recorded bench.
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -59,7 +59,7 @@ describe("figures", () => {
     }
   });
 
-  it("are the tables' in the prose, in the claims and in README", () => {
+  it("in the prose, in the claims and in README are in the tables", () => {
     assert.deepEqual(check({ page: PAGE.replace("is 12.3 of", "is 12.4 of") }), [
       '"Pulls" says 12.4, its tables do not',
     ]);

@@ -14,14 +14,17 @@ const HELP = `npm run fuzz [-- [TARGET…] [OPTIONS]]
   target/fuzz/corpus/.
 
   --seconds N    how long each target runs; 60 if not given
-  --input FILE   runs a target on one input, to see it fail again
+  --input FILE   runs a target on one input, to reproduce a failure
   --minimize     with --input: looks for a shorter input that fails
   --list         lists the targets, and what each checks`;
 
 const TARGETS = path.join(ROOT, "tests/fuzz/targets");
 const BUILD = path.join(ROOT, "target/fuzz");
 
-/** Flags for sanitizer coverage: rustc counts edges and reports comparisons to libFuzzer. No sanitizer is linked. */
+/**
+ * Flags for sanitizer coverage: rustc counts edges and reports comparisons to libFuzzer. No
+ * sanitizer is linked.
+ */
 const COVERAGE = [
   "--cfg=libfuzzer",
   "-Cpasses=sancov-module",
@@ -30,7 +33,10 @@ const COVERAGE = [
   ),
 ];
 
-/** The memory limit of the process in MiB: 128 for an input, which the targets check themselves, and the rest for libFuzzer. */
+/**
+ * The memory limit of the process in MiB: 128 for an input, which the targets check themselves, and
+ * the rest for libFuzzer.
+ */
 const MOST_MEMORY = 1024;
 
 /** The timeout of one input in seconds, for a busy machine. */
@@ -52,7 +58,7 @@ main(import.meta.url, async () => {
     .map((file) => path.basename(file, ".rs"))
     .sort();
   const unknown = positionals.find((name) => !targets.includes(name));
-  if (unknown) throw new Failure(`no target is called ${unknown}: npm run fuzz -- --list names them`);
+  if (unknown) throw new Failure(`no target is named ${unknown}: npm run fuzz -- --list lists the targets`);
   const chosen = positionals.length > 0 ? positionals : targets;
   if (values.list) {
     for (const name of chosen) say(`${name.padEnd(18)}${about(name)}`);
@@ -60,7 +66,7 @@ main(import.meta.url, async () => {
   }
   const seconds = Number(values.seconds ?? 60);
   if (!Number.isInteger(seconds) || seconds < 1)
-    throw new Failure(`--seconds ${values.seconds} is not a whole number of seconds from 1 on`);
+    throw new Failure(`--seconds ${values.seconds} is not a whole number of seconds: use 1 or more`);
   if (values.input !== undefined && positionals.length !== 1) throw new Failure("--input needs the name of one target");
   if (values.input !== undefined && !fs.existsSync(values.input)) throw new Failure(`there is no file ${values.input}`);
 
@@ -70,13 +76,15 @@ main(import.meta.url, async () => {
   for (const name of chosen) await fuzz(program, name, seconds);
 });
 
-/** The first line of a target's file. */
+/** Returns the first line of a target's file. */
 function about(name) {
   const [line] = fs.readFileSync(path.join(TARGETS, `${name}.rs`), "utf8").split("\n");
   return line.replace(/^\/\/! /, "");
 }
 
-/** Builds the targets with libFuzzer in a separate target folder. Resolves with the program's path. */
+/**
+ * Builds the targets with libFuzzer in a separate target folder. Resolves with the program's path.
+ */
 async function build() {
   await ensureRust();
   const { stdout: version } = await run("rustc", ["-vV"]);
@@ -187,7 +195,7 @@ function follow(program, name, args, each) {
   });
 }
 
-/** The output from the failure on, without libFuzzer's progress. */
+/** Returns the output from the failure on, without libFuzzer's progress. */
 function lastLines(output) {
   const at = output.search(/^thread '|^==\d+==/m);
   return output.slice(Math.max(at, 0)).split("\n").slice(0, 60).join("\n");

@@ -1,22 +1,23 @@
-// The allowlist of `Host` for a registry without users (`npm start -- --open`). Nobody signs in to it, so a web page must not
-// reach it by a host name of the page's own that resolves to this machine (DNS rebinding): for the browser, such a page and the
-// registry have the same origin. Runs in Node and, as a module of the Worker, in front of the registry.
+// The allowlist of `Host` for a registry without users (`npm start -- --open`), against DNS
+// rebinding. Nobody signs in, so a web page could use the registry through its own host name if
+// that resolves to this machine: for the browser, page and registry then have the same origin. This
+// runs in Node and, as a module of the Worker, in front of the registry.
 
 const LOOPBACK = /^(localhost|::1|127(\.\d{1,3}){3})$/;
 
-/** Whether an address or a name is a loopback one, without a lookup in DNS. */
+/** Returns whether an address or a name is a loopback one, without a lookup in DNS. */
 export function isLoopback(host) {
   return LOOPBACK.test(host);
 }
 
-/** Whether a request with this `Host` is answered: a loopback name, or the name given with `--host`. */
+/** Returns whether this `Host` is served: a loopback name, or the name given with `--host`. */
 export function isServed(header, given) {
   const [, six, other] = /^(?:\[([^\]]*)\]|([^:]*))(?::\d*)?$/.exec((header ?? "").toLowerCase()) ?? [];
   const host = six ?? other;
   return host !== undefined && (isLoopback(host) || host === given.toLowerCase());
 }
 
-/** The registry, which refuses all other names. */
+/** Wraps the registry: requests with any other `Host` get 403. */
 export function onlyFor(given, worker) {
   return {
     ...worker,

@@ -1,4 +1,5 @@
-// The inspector's module, from Rust to what the page loads: cargo, wasm-bindgen and wasm-opt.
+// Builds the inspector's module, from Rust to the files that the page loads: cargo, wasm-bindgen
+// and wasm-opt.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -9,16 +10,22 @@ import { ROOT } from "./command.mjs";
 import { ensureAll, TOOLS } from "./setup.mjs";
 import { main, task } from "./terminal.mjs";
 
-/** Bytes of the wasm and its script, gzipped: of 300 kB, 105 are left to the page. Lookups and passes count what they spend, here too. */
+/**
+ * The size limit of the wasm and its script in bytes, gzipped. It leaves 105 of 300 kB to the rest
+ * of the page. The module also has the code that counts the cost of lookups and passes.
+ */
 const LIMIT = 195_000;
 
 const FOLDER = path.join(ROOT, "www");
 const NAMES = ["inspect.js", "inspect.d.ts", "inspect_bg.wasm"];
 
-/** The size of the module is what is waited for, and nobody reads names of functions in a page. */
+/** Options for a small module: users wait for its download, and do not need names of functions. */
 const SMALL = [...OPTIMIZE.filter((option) => !["-O1", "--debuginfo"].includes(option)), "-Os", "--strip-debug"];
 
-/** Builds the crate in www/ into www/build/, on a machine that has what it takes (`ensureAll`), and says how large it is. */
+/**
+ * Builds the crate in www/ into www/build/, after `ensureAll`, and prints its size. Fails above the
+ * limit.
+ */
 export async function buildInspector() {
   const out = path.join(FOLDER, "build");
   await task("building www", async (detail) => {

@@ -1,4 +1,5 @@
-// Runs the judges: other people's programs, full sizes, two versions side by side. `npm run judges -- NAME` runs one.
+// Runs the judges in tests/judges: the conformance suite of the specification, and two versions on
+// one bucket. `npm run judges -- NAME` runs one.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -18,7 +19,7 @@ if (wanted.includes("--list")) {
 }
 const unknown = wanted.filter((name) => !JUDGES.some((judge) => judge.name === name));
 if (unknown.length > 0) {
-  console.error(`no judge is named ${unknown.join(", ")}: npm run judges -- --list names them`);
+  console.error(`no judge is named ${unknown.join(", ")}: npm run judges -- --list lists the judges`);
   process.exit(2);
 }
 if (!fs.existsSync(path.join(ROOT, "worker/build/index.js"))) {

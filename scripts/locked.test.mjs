@@ -1,4 +1,4 @@
-// Every build uses the versions of the lock file, and none that was published since.
+// Every build uses the versions of the lock file, not later ones.
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -11,7 +11,7 @@ import { ROOT } from "./command.mjs";
 /** The commands of cargo that resolve versions. */
 const RESOLVES = ["bench", "build", "check", "clippy", "doc", "install", "metadata", "run", "rustc", "test", "tree"];
 
-/** The files of a folder that may contain a command. */
+/** Returns the files of a folder that may contain a command. */
 function files(folder) {
   return fs.readdirSync(path.join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
     const file = path.join(folder, entry.name);
@@ -20,10 +20,11 @@ function files(folder) {
   });
 }
 
-/** The commands of cargo in a text that resolve versions, each with its arguments. */
+/** Returns the commands of cargo in a text that resolve versions, each with its arguments. */
 export function commandsIn(text) {
   const verbs = RESOLVES.join("|");
-  // As arguments in a script, "cargo", ["build", …] or cargo("build", …), on one line or several, and as it is typed.
+  // As arguments in a script, "cargo", ["build", …] or cargo("build", …), on one line or several,
+  // and as typed in a shell.
   const called = new RegExp(`\\bcargo"?(?:,\\s*\\[|,|\\()\\s*"(?:${verbs})"[^\\])]*`, "g");
   const typed = new RegExp(`\\bcargo (?:\\+\\S+ )?(?:${verbs})\\b[^\`\\n]*`, "g");
   return [...text.matchAll(called), ...text.matchAll(typed)].map(([command]) => command);
@@ -72,7 +73,7 @@ describe("cargo", () => {
     );
   });
 
-  it("does so where a crate is compiled for the Worker", () => {
+  it("does so when a crate is compiled for the Worker", () => {
     const text = fs.readFileSync(path.join(ROOT, "scripts/module.mjs"), "utf8");
     assert.match(text, /const args = \[\s*"build",\s*"--locked",/);
   });

@@ -1,4 +1,5 @@
-// How a crate becomes a module of wasm: the steps that the Worker, the inspector and the benches share.
+// Builds a crate into a module of wasm: the steps that the Worker, the inspector and the benches
+// share.
 
 import crypto from "node:crypto";
 import fs from "node:fs";
@@ -8,7 +9,10 @@ import zlib from "node:zlib";
 import { ROOT, run } from "./command.mjs";
 import { dim, Failure, MARKS, say, tail } from "./terminal.mjs";
 
-/** What the platform's engine has, named one by one: with all features binaryen writes encodings that it does not know yet. */
+/**
+ * The wasm features of the platform's engine. With all features enabled, binaryen writes encodings
+ * that the engine does not know yet.
+ */
 const FEATURES = [
   "bulk-memory",
   "multivalue",
@@ -18,10 +22,13 @@ const FEATURES = [
   "sign-ext",
   "simd",
 ];
-// More passes than these take twice as long, and make nothing faster that was measured.
+// More passes of wasm-opt take twice as long, and made no measured request faster.
 export const OPTIMIZE = ["-O1", "--debuginfo", ...FEATURES.map((name) => `--enable-${name}`)];
 
-/** Compiles a crate to wasm; resolves with the path of what came out. */
+/**
+ * Compiles a crate to wasm. Resolves with the path of the artefact. Fails with the compiler's
+ * messages.
+ */
 export async function compile(folder, dev, detail) {
   const args = [
     "build",
@@ -33,7 +40,7 @@ export async function compile(folder, dev, detail) {
   ];
   const { code, stdout, output } = await run("cargo", dev ? args : [...args, "--release"], {
     cwd: folder,
-    // SHA-256 takes 30 % less time by vectors, and a pass over a layer 10 %.
+    // With SIMD, SHA-256 takes 30 % less time, and a pass over a layer 10 %.
     env: { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: "-C target-feature=+simd128" },
     line: (line) => line.startsWith("{") || detail(line),
   });
@@ -52,8 +59,8 @@ export async function compile(folder, dev, detail) {
 }
 
 /**
- * Has files made for a folder, unless they are there already by this fingerprint: beside, and then moved into place, so that two builds
- * at the same time leave no half of either.
+ * Makes files in a folder, unless they exist with this fingerprint. `make` writes to a temporary
+ * folder, and the files are moved into place, so that concurrent builds leave no partial files.
  */
 export async function replaceAll(folder, names, make, fingerprint) {
   const record = path.join(folder, ".fingerprint");
@@ -71,7 +78,7 @@ export async function replaceAll(folder, names, make, fingerprint) {
   }
 }
 
-/** Runs one of the tools in a folder. */
+/** Runs a tool in a folder. Fails with its last lines. */
 export async function carryOut(program, args, folder, detail) {
   const name = path.basename(program);
   detail(name);
@@ -79,10 +86,10 @@ export async function carryOut(program, args, folder, detail) {
   if (code !== 0) throw new Failure(`${name} failed: its last lines are above`, tail(output, 40));
 }
 
-/** The path of a tool that a node package brings. */
+/** Returns the path of a tool that a node package brings. */
 export const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
 
-/** Says how large a module is, and fails above its limit, which is written in this script. */
+/** Prints the size of a module. Fails above its limit, which is written in `script`. */
 export function checkSize({ raw, gzipped }, { name, limit, script }) {
   const figures = `${kilobytes(gzipped)} gzipped ${dim(`(${kilobytes(raw)} raw, limit ${kilobytes(limit)} gzipped)`)}`;
   if (gzipped > limit) {
@@ -93,7 +100,7 @@ export function checkSize({ raw, gzipped }, { name, limit, script }) {
   say(`${MARKS.passed} ${name} ${figures}`);
 }
 
-/** How large files are together, and gzipped one by one. */
+/** Returns the sizes in bytes of files together: raw, and with each gzipped by itself. */
 export function sizes(files) {
   return {
     raw: files.reduce((sum, file) => sum + file.length, 0),

@@ -1,4 +1,5 @@
-// The page that shows what is inside images: Vite makes of www/app what the platform serves beside the Worker.
+// Builds the page that shows the contents of images: Vite turns www/app into the files that the
+// platform serves beside the Worker.
 
 import crypto from "node:crypto";
 import fs from "node:fs";
@@ -9,17 +10,18 @@ import { ROOT, run } from "./command.mjs";
 import { buildInspector } from "./inspector.mjs";
 import { dim, Failure, MARKS, say, tail, task } from "./terminal.mjs";
 
-/** Bytes of all files of the page, the module for layers among them, gzipped one by one. */
+/** The size limit in bytes of all files of the page, each gzipped, with the module for layers. */
 const LIMIT = 300_000;
 
 const WWW = path.join(ROOT, "www");
 const DIST = path.join(WWW, "dist");
 
-/** Builds www/dist, on a machine that has what it takes (`ensureAll`). `fingerprint` changes when the page does. */
+/** Builds www/dist, after `ensureAll`. `fingerprint` changes when the page does. */
 export async function buildPage() {
   await buildInspector();
   await task("building page", async () => {
-    // Made beside and moved into place, so that two builds at the same time leave no half of either.
+    // Build in a temporary folder and move it into place, so that concurrent builds leave no
+    // partial page.
     const beside = fs.mkdtempSync(path.join(WWW, "dist-"));
     try {
       const vite = path.join(ROOT, "node_modules/.bin/vite");
@@ -30,7 +32,8 @@ export async function buildPage() {
         "--outDir",
         path.join(beside, "new"),
       ]);
-      if (code !== 0) throw new Failure("vite did not build the page: its last lines are above", tail(output, 40));
+      if (code !== 0) throw new Failure("vite failed: its last lines are above", tail(output, 40));
+      fs.writeFileSync(path.join(beside, "new/extension.md"), documentation());
       if (fs.existsSync(DIST)) fs.renameSync(DIST, path.join(beside, "old"));
       fs.renameSync(path.join(beside, "new"), DIST);
     } finally {
@@ -43,7 +46,16 @@ export async function buildPage() {
   return { folder: DIST, files: sizes(files), fingerprint: hash.digest("hex") };
 }
 
-/** Says how large the page is, and fails above the limit. */
+/**
+ * Returns the documentation of the extension, without links to other files. The registry's list of
+ * extensions names this document.
+ */
+function documentation() {
+  const text = fs.readFileSync(path.join(ROOT, "docs/extension.md"), "utf8");
+  return text.replaceAll(/\[([^\]]+)\]\((?![a-z]+:)[^)]*\)/g, "$1");
+}
+
+/** Prints the size of the page. Fails above the limit. */
 export function checkPage({ files }) {
   const [raw, gzipped] = ["raw", "gzipped"].map((key) => files.reduce((sum, file) => sum + file[key], 0));
   if (gzipped > LIMIT) {
@@ -57,7 +69,7 @@ export function checkPage({ files }) {
 }
 
 function sizes(files) {
-  // What the platform reads by itself is not sent.
+  // The platform reads `_headers` and does not serve it.
   const sent = files.filter(({ name }) => name !== "_headers");
   return sent.map(({ name, content }) => ({ name, raw: content.length, gzipped: zlib.gzipSync(content).length }));
 }

@@ -1,4 +1,4 @@
-// Secrets of users as Strata keeps them, salt and key in base64 without padding:
+// The stored form of users' secrets, with salt and key in base64 without padding:
 //
 //   pbkdf2-sha256$<iterations>$<salt>$<key>   a person's password
 //   token-sha256$<salt>$<key>                 a robot's token: key = SHA-256(salt, token)
@@ -8,7 +8,9 @@ import util from "node:util";
 
 const derive = util.promisify(crypto.pbkdf2);
 
-/** The platform derives no longer than this in production, although it does locally. */
+/**
+ * The most iterations that the platform derives in production, although it derives more locally.
+ */
 const ITERATIONS = 100_000;
 
 export async function hash(password, salt = crypto.randomBytes(16)) {
@@ -16,7 +18,10 @@ export async function hash(password, salt = crypto.randomBytes(16)) {
   return ["pbkdf2-sha256", ITERATIONS, unpadded(salt), unpadded(key)].join("$");
 }
 
-/** Once through SHA-256 is enough for what nobody can guess, and for nothing else: what is not a token is not hashed by this. */
+/**
+ * Returns the stored form of a robot's token. One SHA-256 is enough only for a secret that nobody
+ * can guess, so anything but a token throws.
+ */
 export function hashToken(token, salt = crypto.randomBytes(16)) {
   if (!isToken(token)) throw new TypeError("not a token");
   const key = crypto.createHash("sha256").update(salt).update(token).digest();
@@ -26,33 +31,42 @@ export function hashToken(token, salt = crypto.randomBytes(16)) {
 export async function verify(password, hashed) {
   const fields = String(hashed).split("$");
   const salt = Buffer.from(fields.at(-2) ?? "", "base64");
-  // The registry goes by the form of what it is given, so that nobody learns from the time it takes who is a robot.
+  // As in the registry, the form of the given secret decides. So the response time does not reveal
+  // which user is a robot.
   return (isToken(password) ? hashToken(password, salt) : await hash(password, salt)) === hashed;
 }
 
-/** Whose secret it is: a person's, a robot's, or nobody's where the scheme is not one of ours. */
+/**
+ * Returns the kind of user by the scheme of the stored secret, or undefined if the scheme is
+ * unknown.
+ */
 export function kind(hashed) {
   if (/^pbkdf2-sha256\$/.test(hashed)) return "person";
   if (/^token-sha256\$/.test(hashed)) return "robot";
   return undefined;
 }
 
-/** The secret of a user's entry in STRATA_USERS: the text itself, or a member beside the groups. */
+/**
+ * Returns the secret of an entry in STRATA_USERS: the text itself, or its member beside the groups.
+ */
 export function secretOf(entry) {
   return typeof entry === "string" ? entry : entry?.secret;
 }
 
-/** A password of 24 letters and digits, which need no escaping anywhere and are not taken for an option. */
+/**
+ * Returns a password of 24 letters and digits, which need no escaping and do not look like an
+ * option.
+ */
 export function generate() {
   return random(24);
 }
 
-/** A robot's token: 238 random bits after a prefix by which scanners find those that leaked. */
+/** Returns a robot's token: 238 random bits after a prefix by which scanners find leaked tokens. */
 export function generateToken() {
   return `strata_${random(40)}`;
 }
 
-/** Whether a text has the form of a robot's token. */
+/** Returns whether a text has the form of a robot's token. */
 export function isToken(text) {
   return /^strata_[A-Za-z0-9]{40}$/.test(text);
 }

@@ -1,5 +1,5 @@
-// Checks the prose of the project: comments at most 100 columns wide and with nouns, one sentence a line in Markdown,
-// and links that lead somewhere. Prints what is wrong.
+// Checks the prose of the project: comments at most 100 columns wide and with nouns, one sentence a
+// line in Markdown, and links that lead somewhere. Prints the problems.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -8,7 +8,14 @@ import { pathToFileURL } from "node:url";
 import { ROOT, run } from "./command.mjs";
 
 const WIDTH = 100;
-const COMMENT = /^\s*\/\/[/!]? /;
+/** The beginning of a comment's line, by the extension of the file. */
+const COMMENTS = {
+  rs: /^\s*\/\/[/!]? /,
+  toml: /^\s*# /,
+  yml: /^\s*# /,
+};
+const SCRIPT = /^\s*(?:\/\/|\/?\*\*?) /;
+for (const extension of ["mjs", "js", "ts", "tsx", "css"]) COMMENTS[extension] = SCRIPT;
 /** A clause that says "what is …" or "who has …" and names nothing. */
 const HEADLESS = new RegExp(
   String.raw`(?:^|[.,;:(]\s+|\b(?:of|by|to|for|with|from|in|and|or|that)\s+)` +
@@ -17,20 +24,26 @@ const HEADLESS = new RegExp(
   "i",
 );
 
-/** The lines of a text in Rust whose comments are too wide, or have a clause without a noun, as `line: problem`. */
-export function comments(text) {
+/**
+ * Returns the problems of a source's comments, as `line: problem`: lines that are too wide, or that
+ * have a clause without a noun. `extension` is that of its file, such as `rs`.
+ */
+export function comments(text, extension) {
+  const comment = COMMENTS[extension];
   return text.split("\n").flatMap((line, index) => {
-    if (!COMMENT.test(line)) return [];
-    const words = line.replace(COMMENT, "");
+    if (!comment.test(line)) return [];
+    const words = line.replace(comment, "");
     const isWide = line.trimEnd().length > WIDTH && !words.startsWith("|") && !/https?:\/\//.test(words);
-    return [
-      ...(isWide ? [`${index + 1}: comment of more than ${WIDTH} columns`] : []),
-      ...(HEADLESS.test(words) ? [`${index + 1}: clause without a noun: ${words.match(HEADLESS)[0].trim()}`] : []),
-    ];
+    return [...(isWide ? [`${index + 1}: comment of more than ${WIDTH} columns`] : []), ...headless(words, index + 1)];
   });
 }
 
-/** The lines of Markdown outside of code, tables and headings, each with its number. */
+function headless(words, number) {
+  const [found] = HEADLESS.exec(words) ?? [];
+  return found ? [`${number}: clause without a noun: ${found.trim()}`] : [];
+}
+
+/** Yields the lines of Markdown outside of code, tables and headings, each with its number. */
 function* prose(text) {
   let isCode = false;
   for (const [index, line] of text.split("\n").entries()) {
@@ -39,17 +52,21 @@ function* prose(text) {
   }
 }
 
-/** The lines of Markdown that have more than one sentence, as `line: problem`. */
+/**
+ * Returns the lines of Markdown that have more than one sentence, or a clause without a noun, as
+ * `line: problem`.
+ */
 export function sentences(text) {
   return [...prose(text)].flatMap(([number, line]) => {
     const text = line.replace(/^\s*(?:[-*+>]|\d+\.) +/, "");
     const words = text.replaceAll(/`[^`]*`/g, "`").replaceAll(/\([^()]*\)/g, "");
     const end = /[.!?](?:\*\*|[”"*])* (?=(?:\*\*|[“"[*])*[A-Z`[])/.exec(words);
-    return end && !/(?:e\.g|i\.e)\.$/.test(words.slice(0, end.index + 1)) ? [`${number}: more than one sentence`] : [];
+    const isEnd = end && !/(?:e\.g|i\.e)\.$/.test(words.slice(0, end.index + 1));
+    return [...(isEnd ? [`${number}: more than one sentence`] : []), ...headless(words, number)];
   });
 }
 
-/** The anchor of a heading, as GitHub makes it. */
+/** Returns the anchor of a heading, as GitHub makes it. */
 export const anchorOf = (heading) =>
   heading
     .replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1")
@@ -58,12 +75,15 @@ export const anchorOf = (heading) =>
     .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
     .replaceAll(" ", "-");
 
-/** The anchors of a text in Markdown. */
+/** Returns the anchors of a text in Markdown. */
 function anchors(text) {
   return new Set([...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchorOf(heading)));
 }
 
-/** The links of a file in Markdown that lead nowhere, as `line: problem`. `read` gives a file's text, or nothing. */
+/**
+ * Returns the links of a file in Markdown that lead nowhere, as `line: problem`. `read` returns a
+ * file's text, or undefined.
+ */
 export function links(file, text, read) {
   return [...prose(text), ...tables(text)].flatMap(([number, line]) =>
     [...line.replaceAll(/`[^`]*`/g, "").matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, target]) => {
@@ -92,15 +112,17 @@ function read(file) {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const { stdout } = await run("git", ["ls-files", "*.md", "*.rs"]);
+  const extensions = ["md", ...Object.keys(COMMENTS)];
+  const { stdout } = await run("git", ["ls-files", ...extensions.map((extension) => `*.${extension}`)]);
   const problems = stdout
     .trim()
     .split("\n")
     .flatMap((file) => {
       const text = read(file) ?? "";
-      const found = file.endsWith(".rs") ? comments(text) : [...sentences(text), ...links(file, text, read)];
+      const extension = path.extname(file).slice(1);
+      const found = extension === "md" ? [...sentences(text), ...links(file, text, read)] : comments(text, extension);
       return found.map((problem) => `${file}:${problem}`);
     });
-  console.log(problems.join("\n") || "comments, sentences and links are as they should be");
+  console.log(problems.join("\n") || "no problems in comments, sentences and links");
   process.exitCode = problems.length > 0 ? 1 : 0;
 }

@@ -1,4 +1,4 @@
-// The check of the prose finds what it looks for.
+// The check of prose finds each problem.
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
@@ -8,16 +8,25 @@ import { comments, links, sentences } from "./prose.mjs";
 describe("prose", () => {
   it("has comments of 100 columns at most, tables and addresses apart", () => {
     const wide = `// ${"a".repeat(98)}`;
-    assert.deepEqual(comments(`let a = 1;\n${wide}\n${wide.slice(1)}`), ["2: comment of more than 100 columns"]);
-    assert.deepEqual(comments(`//! | ${"a".repeat(98)}\n/// https://example.com/${"a".repeat(98)}`), []);
+    assert.deepEqual(comments(`let a = 1;\n${wide}\n${wide.slice(1)}`, "rs"), ["2: comment of more than 100 columns"]);
+    assert.deepEqual(comments(`//! | ${"a".repeat(98)}\n/// https://example.com/${"a".repeat(98)}`, "rs"), []);
+    for (const [line, extension] of [
+      [" * ", "ts"],
+      ["  /* ", "css"],
+      ["# ", "toml"],
+    ]) {
+      assert.equal(comments(`${line}${"a".repeat(99)}`, extension).length, 1, extension);
+    }
   });
 
   it("has comments whose clauses have nouns", () => {
     for (const bad of ["What is warm expires.", "Deletes it, for who asks twice.", "The key of what was stored."]) {
-      assert.equal(comments(`/// ${bad}`).length, 1, bad);
+      assert.equal(comments(`/// ${bad}`, "rs").length, 1, bad);
+      assert.equal(sentences(bad).length, 1, bad);
     }
     for (const good of ["Warm values expire.", "What a push needs.", "The client that asks."]) {
-      assert.deepEqual(comments(`/// ${good}`), [], good);
+      assert.deepEqual(comments(`/// ${good}`, "rs"), [], good);
+      assert.deepEqual(sentences(good), [], good);
     }
   });
 

@@ -1,4 +1,5 @@
-// Holds the core to what it promises: no dependency that knows a platform, and, built as a module of its own, no import.
+// Checks that the core is pure: it depends on no platform and, built as a module of its own,
+// imports nothing.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -7,7 +8,7 @@ import { ROOT, run } from "./command.mjs";
 import { ensureRust } from "./setup.mjs";
 import { Failure, main, MARKS, say } from "./terminal.mjs";
 
-/** Crates that reach for a platform: a runtime, a browser, a clock, a socket or a source of randomness. */
+/** Crates that need a platform: a runtime, a browser, a clock, a socket or randomness. */
 const PLATFORM =
   /^(async-std|chrono|cloudflare-.*|getrandom|gloo.*|hyper|instant|js-sys|mio|rand|reqwest|smol|socket2|time|tokio|wasi|wasm-bindgen.*|wasm-streams|web-sys|web-time|worker(-.*)?)$/;
 
@@ -42,11 +43,14 @@ async function checkDependencies() {
   ];
   const found = names.filter((name) => PLATFORM.test(name));
   if (found.length > 0)
-    throw new Failure(`the core depends on ${found.join(", ")}: platforms belong into worker/`, tree);
-  say(`${MARKS.passed} the core and ${names.length - 1} crates below it, none of a platform`);
+    throw new Failure(`the core depends on ${found.join(", ")}: platform code belongs in worker/`, tree);
+  say(`${MARKS.passed} the core depends on ${names.length - 1} crates, none of a platform`);
 }
 
-/** Builds purity.rs, which is a whole registry, into a module, looks at its imports, and has it answer without any. */
+/**
+ * Builds purity.rs, which is a whole registry, into a module. Checks that it imports nothing, and
+ * that it answers requests.
+ */
 async function checkImports() {
   const folder = path.join(ROOT, "target/purity");
   fs.mkdirSync(folder, { recursive: true });
@@ -86,9 +90,9 @@ async function checkImports() {
   const imports = WebAssembly.Module.imports(module);
   if (imports.length > 0) {
     const list = imports.map(({ module: from, name, kind }) => `${kind} ${from}.${name}`);
-    throw new Failure("the core imports something: it must be handed whatever it needs", list.join("\n"));
+    throw new Failure("the core's module has imports: the platform must pass such things in", list.join("\n"));
   }
-  // A module of which the linker left nothing would import nothing either: this one must be the registry.
+  // An empty module would import nothing either, so check that this one is the registry.
   const { exports } = await WebAssembly.instantiate(module, {});
   const digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
   const conversation = [
@@ -107,18 +111,18 @@ async function checkImports() {
     for (const byte of Buffer.from(request)) exports.push(byte);
     const answered = exports.answer();
     if (answered !== status)
-      throw new Failure(`as a module the core answers ${request} with ${answered}, not with ${status}`);
+      throw new Failure(`the core's module answered ${request} with ${answered}, expected ${status}`);
   }
-  say(`${MARKS.passed} as a module it imports nothing and gives ${conversation.length} right answers`);
+  say(`${MARKS.passed} the core's module imports nothing and gives ${conversation.length} right answers`);
 }
 
-/** The packages of a lock file. */
+/** Returns the packages of a lock file. */
 function packages(text) {
   return [...text.matchAll(/^name = "(.+)"\nversion = "(.+)"$/gm)].map(([, name, version]) => ({ name, version }));
 }
 
 async function cargo(...args) {
-  // What the other checks compiled for wasm32 is used again.
+  // Reuse the artefacts of the other checks for wasm32.
   const env = { CARGO_TARGET_DIR: process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target") };
   const { code, stdout, output } = await run("cargo", args, { env });
   if (code !== 0) throw new Failure(`cargo ${args[0]} failed`, output);

@@ -1,4 +1,5 @@
-// What must be on the machine before anything else works, and how it gets there: each `ensure…` is quiet where nothing is missing.
+// Installs the tools that building, serving and testing need. Each `ensure…` is silent if nothing
+// is missing.
 
 import fs from "node:fs";
 import os from "node:os";
@@ -7,33 +8,34 @@ import path from "node:path";
 import { find, ROOT, run } from "./command.mjs";
 import { again, Failure, tail, task } from "./terminal.mjs";
 
-/** Where the build tools are installed, at the versions that this project pins. */
+/** The folder of the build tools, at the versions that this project pins. */
 export const TOOLS = path.join(ROOT, ".tools");
 
-/** Everything that building and serving needs. */
+/** Ensures everything that building and serving need. */
 export async function ensureAll() {
   ensureNode();
-  // Downloading packages leaves the processor to the compiler.
+  // In parallel, because downloads leave the processor to the compiler.
   await Promise.all([ensurePackages(), ensureRust().then(ensureBuildTools)]);
 }
 
 export function ensureNode() {
   const [major, minor] = process.versions.node.split(".").map(Number);
-  // What Vite runs on.
+  // The versions that Vite supports.
   if (major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19)) return;
   throw new Failure(
     `Node 20.19, 22.12 or later is needed, this is ${process.versions.node}: install it from https://nodejs.org, then ${again()}`,
   );
 }
 
-/** The packages of package-lock.json, in node_modules. */
+/** Ensures the packages of package-lock.json, in node_modules. */
 export async function ensurePackages() {
   const modules = path.join(ROOT, "node_modules");
   const lock = path.join(ROOT, "package-lock.json");
   const fresh = () => modified(path.join(modules, ".package-lock.json")) >= modified(lock);
   if (fresh()) return;
   await task("node packages", async (detail) => {
-    // Installed beside and moved into place, so that neither an interruption nor a second start at the same time leaves half of them.
+    // Install in a temporary folder and move it into place, so that neither an interruption nor a
+    // concurrent start leaves a partial installation.
     const beside = path.join(TOOLS, `packages-${process.pid}`);
     fs.mkdirSync(beside, { recursive: true });
     for (const name of fs.readdirSync(TOOLS)) {
@@ -47,12 +49,12 @@ export async function ensurePackages() {
         cwd: beside,
         detail,
         from: "npm's registry",
-        check: "the network, and what `npm config get registry` and `npm config get proxy` say",
+        check: "the network, and the output of `npm config get registry` and `npm config get proxy`",
       });
       if (fs.existsSync(modules)) fs.renameSync(modules, path.join(beside, "old"));
       fs.renameSync(path.join(beside, "node_modules"), modules);
     } catch (error) {
-      // Where two starts cross, one of them moves its packages into place first: they are the same.
+      // A concurrent start may have moved the same packages into place first.
       if (!fresh()) throw error;
     } finally {
       fs.rmSync(beside, { recursive: true, force: true });
@@ -60,7 +62,7 @@ export async function ensurePackages() {
   });
 }
 
-/** The toolchain of rust-toolchain.toml with its target and components, and what a Rust program needs to link. */
+/** Ensures the toolchain of rust-toolchain.toml with its targets and components, and a C linker. */
 export async function ensureRust() {
   const text = fs.readFileSync(path.join(ROOT, "rust-toolchain.toml"), "utf8");
   const channel = /^channel = "(.+)"$/m.exec(text)[1];
@@ -74,7 +76,8 @@ export async function ensureRust() {
   if (!find("rustup")) throw new Failure(`rustup is missing: install it from https://rustup.rs, then ${again()}`);
   await ensureLinker();
 
-  // Looked up without letting rustup install anything on its own, then used directly: whatever else the machine calls cargo does not matter.
+  // Find the toolchain without letting rustup install it, and put its folder first on PATH, so that
+  // the machine's other cargo is not used.
   const bin = async () => {
     const { code, stdout } = await run("rustup", ["which", "--toolchain", channel, "rustc"], {
       env: { RUSTUP_AUTO_INSTALL: "0" },
@@ -112,12 +115,12 @@ export async function ensureRust() {
   process.env.RUSTUP_TOOLCHAIN = channel;
 }
 
-/** wasm-bindgen's tools, at the version of the library in Cargo.lock. */
+/** Ensures wasm-bindgen's tools, at the version of the library in Cargo.lock. */
 export async function ensureBuildTools() {
   const bindgen = /^name = "wasm-bindgen"\nversion = "(.+)"$/m.exec(read(path.join(ROOT, "Cargo.lock")))?.[1];
   if (!bindgen)
     throw new Failure(`Cargo.lock names no wasm-bindgen: restore it with git checkout Cargo.lock, then ${again()}`);
-  // By cargo's own record of what it installed there.
+  // This file is cargo's own record of the tools that it installed there.
   const missing = () => !read(path.join(TOOLS, ".crates.toml")).includes(`"wasm-bindgen-cli ${bindgen} (`);
   if (!missing()) return;
   await task("build tools (once, a few minutes)", async (detail) => {
@@ -128,7 +131,7 @@ export async function ensureBuildTools() {
         from: "crates.io",
         check: "the network and the proxy settings (https_proxy)",
         env: {
-          // They run for a second and compile for minutes: quick to compile is what matters.
+          // The tools compile for minutes and run for a second, so optimize for compile time.
           CARGO_PROFILE_RELEASE_CODEGEN_UNITS: "16",
           CARGO_PROFILE_RELEASE_DEBUG: "false",
           CARGO_PROFILE_RELEASE_LTO: "off",
@@ -137,7 +140,7 @@ export async function ensureBuildTools() {
         },
       });
     } catch (error) {
-      // Where two starts cross, the first to end takes the other's folder away: what it installed is the same.
+      // A concurrent start that ends first deletes the target folder; it installed the same tools.
       if (missing()) throw error;
     }
     fs.rmSync(target, { recursive: true, force: true });
@@ -145,19 +148,22 @@ export async function ensureBuildTools() {
 }
 
 /**
- * Programs that the distribution packages, as program → Debian's package. Installed where that is ours to do, else named with the
- * command that installs them.
+ * Ensures programs that the distribution packages, as program → Debian package. Installs them as
+ * root on Debian; otherwise fails with the command that installs them.
  */
 export async function ensureDebianPackages(programs) {
   const missing = () => Object.entries(programs).flatMap(([program, name]) => (find(program) ? [] : [name]));
   await installDebianPackages(missing(), (names) => `${names} missing`);
   const left = missing();
-  if (left.length > 0) throw new Failure(`${left.join(", ")} did not bring the programs that it is known for`);
+  if (left.length > 0)
+    throw new Failure(
+      `${left.join(", ")}: installed, but the programs are not on PATH: add their folder, then ${again()}`,
+    );
 }
 
 /**
- * Programs out of the distribution's packages, as program → Debian's package, that need not be installed to run: unpacked beside the
- * build tools where they are missing. That takes no root, and starts no service.
+ * Ensures programs that run without being installed, as program → Debian package. Unpacks missing
+ * ones beside the build tools, which takes no root and starts no service.
  */
 export async function ensureUnpacked(programs) {
   const bin = path.join(TOOLS, "bin");
@@ -179,7 +185,7 @@ async function unpack(program, pack, bin, detail) {
   const download = () => install("apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", pack], options);
   try {
     await download().catch(async (error) => {
-      // A fresh machine has no lists of packages yet, and only root may have them brought.
+      // A fresh machine has no package lists yet, and only root can update them.
       if (process.getuid() !== 0)
         throw new Failure(
           `${program} missing: install with sudo apt-get install ${pack}, then ${again()}`,
@@ -189,14 +195,14 @@ async function unpack(program, pack, bin, detail) {
       await download();
     });
     await install("sh", ["-c", "dpkg-deb -x ./*.deb tree"], options);
-    // Moved into place whole: an interruption leaves no half program.
+    // Move the program into place, so that an interruption leaves no partial one.
     fs.renameSync(path.join(work, "tree/usr/bin", program), path.join(bin, program));
   } finally {
     fs.rmSync(work, { recursive: true, force: true });
   }
 }
 
-/** A C linker, which every Rust program needs. */
+/** Ensures a C linker, which every Rust program needs. */
 async function ensureLinker() {
   if (find("cc")) return;
   if (process.platform === "darwin")
@@ -227,7 +233,7 @@ async function installDebianPackages(names, why) {
   });
 }
 
-/** Runs an installer; says what stopped it in one line, with the way out. */
+/** Runs an installer. Fails with one line that says the cause and the action to take. */
 async function install(program, args, { detail, from, check, cwd, env }) {
   if (!find(program)) throw new Failure(`${program} is not on PATH: add the folder that holds it, then ${again()}`);
   const { code, output } = await run(program, args, { cwd, env, line: detail });
@@ -236,7 +242,7 @@ async function install(program, args, { detail, from, check, cwd, env }) {
   if (FULL.test(output)) throw new Failure(`the disk is full: make room, then ${again()}`, said);
   if (UNREACHABLE.test(output))
     throw new Failure(`${from} could not be reached: check ${check}, then ${again()}`, said);
-  throw new Failure(`${program} failed: its last lines are above; when that is mended, ${again()}`, said);
+  throw new Failure(`${program} failed: its last lines are above; fix the cause, then ${again()}`, said);
 }
 
 function lives(pid) {

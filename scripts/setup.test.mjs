@@ -1,4 +1,4 @@
-// What people are told when something is missing.
+// The messages about missing requirements.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -14,7 +14,10 @@ describe("setting up", () => {
   before(() => (folder = fs.mkdtempSync(path.join(os.tmpdir(), "strata-setup-"))));
   after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
-  /** Builds with these programs on PATH and no others, each a line of shell; the last line that is printed. */
+  /**
+   * Builds with only these programs on PATH, each a line of shell. Returns the lines on standard
+   * error.
+   */
   const build = (programs) => {
     const bin = fs.mkdtempSync(path.join(folder, "bin-"));
     for (const [name, line] of Object.entries(programs))
@@ -25,13 +28,13 @@ describe("setting up", () => {
     return stderr.trimEnd().split("\n");
   };
 
-  it("names rustup where it is missing", () => {
+  it("names rustup if it is missing", () => {
     assert.deepEqual(build({}), [
       "✗ rustup is missing: install it from https://rustup.rs, then run npm run build again",
     ]);
   });
 
-  it("names what a Rust program needs to link", () => {
+  it("names the linker that Rust programs need", () => {
     const [line] = build({ rustup: "exit 1" });
     assert.match(
       line,
@@ -39,18 +42,18 @@ describe("setting up", () => {
     );
   });
 
-  it("tells an unreachable server, a full disk and anything else apart, after what the tool said", () => {
+  it("tells an unreachable server, a full disk and other failures apart, after the tool's output", () => {
     const rustup = (said) => build({ cc: "", rustup: `test "$1" = toolchain && echo "${said}" >&2; exit 1` });
     const said = {
       "error: could not download file: dns error":
         "✗ Rust's server could not be reached: check the network and the proxy settings (https_proxy), then run npm run build again",
       "error: No space left on device (os error 28)": "✗ the disk is full: make room, then run npm run build again",
-      "error: out of luck": "✗ rustup failed: its last lines are above; when that is mended, run npm run build again",
+      "error: out of luck": "✗ rustup failed: its last lines are above; fix the cause, then run npm run build again",
     };
     for (const [output, line] of Object.entries(said)) assert.deepEqual(rustup(output), ["", output, "", line]);
   });
 
-  it("names a program that tests need where there is no package to take it from", () => {
+  it("names a program that tests need if no package can be unpacked for it", () => {
     const script =
       'import { ensureUnpacked } from "./scripts/setup.mjs"; await ensureUnpacked({ "odd-program": "odd" }).catch((error) => error.print());';
     const env = { HOME: folder, PATH: folder, npm_lifecycle_event: "test" };

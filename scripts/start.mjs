@@ -1,4 +1,5 @@
-// `npm start`: the registry on this machine, on the real runtime, rebuilt whenever its source changes.
+// `npm start`: serves the registry on this machine, on the real runtime, and rebuilds it whenever
+// its source changes.
 
 import dns from "node:dns/promises";
 import fs from "node:fs";
@@ -19,9 +20,9 @@ const HELP = `npm start [-- OPTIONS]
 
   --port N      the port to serve on; 0 takes a free one (default 8787)
   --host NAME   the address to serve on (default 127.0.0.1)
-  --state DIR   where blobs, manifests and tags are kept (default .wrangler/state, which wrangler dev uses too)
-  --open        no users: any client that reaches the port may do everything without signing in. Only requests to localhost, an
-                address of 127.0.0.0/8, [::1] or the NAME of --host are answered, which protects it from web pages (DNS rebinding)`;
+  --state DIR   the folder of blobs, manifests and tags (default .wrangler/state, which wrangler dev uses too)
+  --open        no users: every client that reaches the port has all permissions. Only requests to localhost, an address of
+                127.0.0.0/8, [::1] or the NAME of --host are answered, which protects it from web pages (DNS rebinding)`;
 
 main(import.meta.url, async () => {
   const { values } = parse(HELP, {
@@ -40,7 +41,7 @@ main(import.meta.url, async () => {
     throw new Failure(`${values.port} is not a port: choose one from 0 to 65535`);
 
   ensureNode();
-  // Before the long part, not after it.
+  // Fail before the long part.
   await ensureFree(values.host, port);
   await ensureAll();
   const built = await make();
@@ -48,14 +49,16 @@ main(import.meta.url, async () => {
   await serve({ host: values.host, port, state: path.resolve(values.state), built, user });
 });
 
-/** Worker and page. */
+/** Builds the Worker and the page. */
 async function make() {
   const built = await build();
   const page = await buildPage();
   return { ...built, fingerprint: built.fingerprint + page.fingerprint };
 }
 
-/** A Worker's options with access for everybody, whatever users and rules they name. */
+/**
+ * Returns a Worker's options with all permissions for everyone, whatever users and rules they name.
+ */
 export function opened(options) {
   const rules = [
     { repositories: ["**"], who: ["everyone"], may: ["pull", "push", "overwrite", "delete", "administer", "metrics"] },
@@ -63,7 +66,10 @@ export function opened(options) {
   return { ...options, bindings: { ...options.bindings, STRATA_USERS: "", STRATA_RULES: JSON.stringify(rules) } };
 }
 
-/** The modules of a built Worker, behind one that answers only requests to loopback names and this host. */
+/**
+ * Returns the modules of a built Worker, behind one that only answers requests to loopback names
+ * and this host.
+ */
 export function guarded(script, host) {
   const folder = path.dirname(script);
   const built = fs.readdirSync(folder).filter((name) => /\.(js|wasm)$/.test(name));
@@ -80,7 +86,7 @@ export function guarded(script, host) {
   ];
 }
 
-/** Whether an address, or all addresses that a name resolves to, are loopback addresses. */
+/** Resolves with true if an address, or each address that a name resolves to, is a loopback one. */
 async function leadsHere(host) {
   if (isLoopback(host)) return true;
   const found = await dns.lookup(host, { all: true }).catch(() => []);
@@ -94,10 +100,10 @@ async function ensureFree(host, port) {
   } catch ({ code }) {
     if (code === "EADDRINUSE")
       throw new Failure(
-        `port ${port} is in use: end what uses it, or choose another: npm start -- --port ${port === 9000 ? 9001 : 9000}`,
+        `port ${port} is in use: stop the program that uses it, or choose another with npm start -- --port ${port === 9000 ? 9001 : 9000}`,
       );
     if (code === "EACCES")
-      throw new Failure(`port ${port} is not allowed to you: choose one above 1023: npm start -- --port 9000`);
+      throw new Failure(`no permission for port ${port}: choose one above 1023 with npm start -- --port 9000`);
     throw new Failure(
       `${host} is not an address of this machine (${code}): leave --host out, or ${again()} with another`,
     );
@@ -106,21 +112,21 @@ async function ensureFree(host, port) {
 }
 
 async function serve({ host, port, state, built, user }) {
-  // Wrangler announces by itself each file that it reads.
+  // By default wrangler prints each file that it reads.
   process.env.WRANGLER_LOG ??= "warn";
   const { unstable_getMiniflareWorkerOptions: read } = await import("wrangler");
   const { Log, LogLevel, Miniflare } = await import("miniflare");
 
-  /** Each request on a line of its own. */
+  /** Prints each request on its own line. */
   class Lines extends Log {
     logWithLevel(level, message) {
       if (level <= this.level) say(`  ${message}`);
     }
-    // Said by the page below, and untrue for a moment while the Worker is swapped.
+    // `page` prints this, and it is not true while the Worker is replaced.
     logReady() {}
   }
   const log = new Lines(LogLevel.INFO);
-  // Miniflare's own port, not wrangler's: the proxy in front of that one is slow, and drops requests under load.
+  // Use Miniflare directly: wrangler's proxy in front of it is slow, and drops requests under load.
   const configured = () => {
     try {
       const { workerOptions } = read(path.join(ROOT, "wrangler.toml"));
@@ -133,9 +139,9 @@ async function serve({ host, port, state, built, user }) {
     host,
     port: at,
     log,
-    // Where wrangler dev keeps its own, so that both serve the same registry.
+    // The folder of wrangler dev, so that both serve the same registry.
     defaultPersistRoot: path.join(state, "v3"),
-    // Would be fetched, and tells nothing that a registry asks for.
+    // `request.cf` would be downloaded, and the registry does not use it.
     cf: false,
     workers: [
       {
@@ -153,7 +159,7 @@ async function serve({ host, port, state, built, user }) {
   const address = await miniflare.ready;
   let stopping;
   const stop = () => (stopping ??= miniflare.dispose().then(() => process.exit(0)));
-  // An interruption comes from the keyboard, and once more from npm.
+  // An interruption arrives twice: from the keyboard and from npm.
   for (const signal of Object.keys(SIGNALS)) process.removeAllListeners(signal).on(signal, stop);
 
   say(page({ address, state, user }));
@@ -164,11 +170,11 @@ async function serve({ host, port, state, built, user }) {
     if (describe(next) === served) return;
     served = describe(next);
     await miniflare.setOptions(options(next.script, Number(address.port)));
-    say(dim("  the new Worker serves"));
+    say(dim("  serving the new Worker"));
   });
 }
 
-/** Calls `changed` after each change of what the Worker is made of, one call at a time. */
+/** Calls `changed` after each change of a source or a setting, one call at a time. */
 function watch(changed) {
   let timer;
   let working = false;
@@ -185,17 +191,18 @@ function watch(changed) {
         await changed();
       } catch (error) {
         (error instanceof Failure ? error : new Failure(error.message)).print();
-        say(dim("  the Worker from before serves on"));
+        say(dim("  still serving the previous Worker"));
       }
     } while (missed);
     working = false;
   };
   const soon = () => {
     clearTimeout(timer);
-    // Editors write a file in several steps.
+    // Wait a moment, because editors write a file in several steps.
     timer = setTimeout(work, 100);
   };
-  // Folders, one by one: a watched file that an editor replaces is lost, and on Linux Node's own recursion watches files.
+  // Watch folders, one by one: a watched file is lost if an editor replaces it, and on Linux Node's
+  // recursive mode watches files.
   const watched = new Set();
   const cover = (folder, concerns) => {
     if (watched.has(folder)) return;
@@ -217,7 +224,10 @@ function watch(changed) {
 
 const SETTINGS = new Set([".dev.vars", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml", "wrangler.toml"]);
 
-/** What to type next; without a user, nobody signs in. */
+/**
+ * Returns the text for the start: the address, the users, and commands to try. Without a user, it
+ * omits signing in.
+ */
 export function page({ address, state, user }) {
   const reachable = ["0.0.0.0", "[::]"].includes(address.hostname) ? "127.0.0.1" : address.hostname;
   const registry = `${reachable}:${address.port}`;
@@ -228,7 +238,7 @@ export function page({ address, state, user }) {
         `user      ${user.names.join(", ")}`,
         `password  ${user.password ? `${user.password}  ${dim("a secret of this machine only, kept in .dev.vars")}` : dim("set by you in .dev.vars")}`,
       ]
-    : [`${bold("open")}      everybody who reaches the port may do everything`];
+    : [`${bold("open")}      every client that reaches the port has all permissions`];
   const clients = {
     docker: [
       user && `docker login ${sign} ${registry}`,
@@ -266,7 +276,7 @@ export function page({ address, state, user }) {
 
 ${commands.join("\n\n")}
 
-  ${dim("What you edit is built and served at once. Ctrl-C ends.")}
+  ${dim("Edits are built and served at once. Ctrl-C ends.")}
 `;
 }
 

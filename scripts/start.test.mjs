@@ -1,4 +1,4 @@
-// `npm start`, as people meet it.
+// `npm start`, from a user's point of view.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -19,14 +19,14 @@ describe("npm start", { timeout: 300_000 }, () => {
   before(() => (state = fs.mkdtempSync(path.join(os.tmpdir(), "strata-start-"))));
   after(() => fs.rmSync(state, { recursive: true, force: true }));
 
-  // The first, where a new clone has no .dev.vars yet.
-  it("serves without users where it is open, and makes none", async () => {
+  // Run this test first, while a new clone has no .dev.vars yet.
+  it("serves without users if it is open, and makes none", async () => {
     const file = path.join(ROOT, ".dev.vars");
     const vars = () => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : undefined);
     const before = vars();
     const running = await start(state, "--open");
     try {
-      assert.match(running.printed(), /^ {2}open +everybody who reaches the port may do everything$/m);
+      assert.match(running.printed(), /^ {2}open +every client that reaches the port has all permissions$/m);
       assert.doesNotMatch(running.printed(), /login|PASSWORD|^ {2}(user|password) /m);
       assert.equal((await fetch(`${running.url}/v2/`)).status, 200);
       const shown = await fetch(running.url);
@@ -41,7 +41,7 @@ describe("npm start", { timeout: 300_000 }, () => {
       assert.equal((await fetch(`${running.url}/v2/open/blobs/${digest}`, { method: "DELETE" })).status, 202);
       assert.equal((await fetch(`${running.url}/metrics`)).status, 200);
       assert.equal(vars(), before);
-      // A page that reaches it under a name of its own, and says of the simulator's headers what it likes.
+      // A web page that uses a host name of its own, and forges the simulator's headers.
       const own = `127.0.0.1:${running.port}`;
       const forged = { "mf-original-url": `http://${own}/v2/`, "mf-route-override": "strata" };
       for (const [host, status] of [
@@ -69,7 +69,7 @@ describe("npm start", { timeout: 300_000 }, () => {
     }
   });
 
-  it("serves, keeps what was pushed between runs, and ends when interrupted", async () => {
+  it("serves, keeps pushed blobs between runs, and ends when interrupted", async () => {
     const bytes = `pushed at ${Date.now()}`;
     const digest = `sha256:${crypto.createHash("sha256").update(bytes).digest("hex")}`;
 
@@ -101,7 +101,7 @@ describe("npm start", { timeout: 300_000 }, () => {
 
       const builds = () => running.printed().match(/✓ building worker/g).length;
       assert.equal(builds(), 1);
-      // A new time of modification is a change, and leaves the file as it is.
+      // A new modification time counts as a change, and leaves the content as it is.
       fs.utimesSync(path.join(ROOT, "wrangler.toml"), new Date(), new Date());
       while (builds() < 2) await new Promise((resolve) => setTimeout(resolve, 50));
       assert.equal((await running.fetch("/v2/")).status, 200);
@@ -110,9 +110,9 @@ describe("npm start", { timeout: 300_000 }, () => {
     }
   });
 
-  it("says what is wrong with an option", async () => {
+  it("names the problem with an option", async () => {
     const wrong = {
-      "--prot 9000": "unknown option '--prot': npm start -- --help lists what there is",
+      "--prot 9000": "unknown option '--prot': npm start -- --help lists the options",
       "--port http": "http is not a port: choose one from 0 to 65535",
       "--port 65536": "65536 is not a port: choose one from 0 to 65535",
       "--host 192.0.2.1":
@@ -134,7 +134,7 @@ describe("npm start", { timeout: 300_000 }, () => {
         `✗ --open would let the network that reaches ${host} push and delete: leave out --open, or --host`,
       );
     }
-    // What is refused next.
+    // These hosts are accepted, so the port is refused next.
     for (const host of ["127.0.0.1", "127.1.2.3", "::1", "localhost"]) {
       const { output } = await run("npm", ["start", "--", "--open", "--host", host, "--port", "http"]);
       assert.match(output, /✗ http is not a port/);
@@ -143,7 +143,7 @@ describe("npm start", { timeout: 300_000 }, () => {
 });
 
 describe("an open registry", () => {
-  it("goes by none of the configured users and rules", () => {
+  it("ignores the configured users and rules", () => {
     const configured = {
       kvNamespaces: { WARM: "WARM" },
       bindings: {
@@ -166,7 +166,7 @@ describe("an open registry", () => {
     ]);
   });
 
-  it("answers to loopback and to the name it was given", () => {
+  it("answers to loopback names and to the name of --host", () => {
     const served = [
       "localhost",
       "localhost:8787",
@@ -205,7 +205,7 @@ describe("an open registry", () => {
     for (const host of others) assert.equal(isServed(host, "registry.test"), false, host);
   });
 
-  it("is shown with the commands of the others but signing in", () => {
+  it("is shown with the same commands, without signing in", () => {
     const commands = (user) => {
       const lines = page({ address: { hostname: "127.0.0.1", port: "8787" }, state: ROOT, user }).split("\n");
       return lines
@@ -222,7 +222,7 @@ describe("an open registry", () => {
   });
 });
 
-/** What is answered to a request that names this host. */
+/** Sends a request with this `Host`. Resolves with the status and the body. */
 async function named(url, target, host, headers = {}, method = "GET") {
   const request = http.request(new URL(target, url), { method, headers: { ...headers, host }, agent: false }).end();
   const [response] = await once(request, "response");
@@ -231,9 +231,9 @@ async function named(url, target, host, headers = {}, method = "GET") {
   return { status: response.statusCode, body };
 }
 
-/** Starts on a free port, and waits until it is ready. */
+/** Runs `npm start` on a free port, and waits until it is ready. */
 async function start(state, ...options) {
-  // In a group of its own: an interruption from the keyboard reaches npm as well.
+  // In its own process group, because an interruption from the keyboard reaches npm as well.
   const child = spawn("npm", ["start", "--", "--port", "0", "--state", state, ...options], {
     cwd: ROOT,
     detached: true,
@@ -243,7 +243,7 @@ async function start(state, ...options) {
   let printed = "";
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding("utf8").on("data", (chunk) => (printed += chunk));
-  // All of the page, of which the address is the beginning.
+  // Wait for the end of the text, because it begins with the address.
   while (!printed.includes("Ctrl-C ends")) {
     assert.equal(child.exitCode, null, printed);
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -1,4 +1,5 @@
-// Holds the structure of the code: how long functions and files are, what imports what, and what services touch.
+// Checks the structure of the code: the length of functions and files, circular imports, keys that
+// are split by hand, and the types that services name.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -26,17 +27,23 @@ const LARGER = [
 const CRATES = ["src", "worker/src", "www/src"];
 const SCRIPTS = ["scripts", "benches", "www/app"];
 
-/** Files of tests alone. */
+/** Files that have only tests. */
 const TESTS = /(^|\/)tests(\.rs$|\/)/;
 
 /** Code that splits the text of a key by hand. */
 const SPLITS = /ends_with\("\/_|split_once\("\/_|strip_prefix\(key::|replacen\('\/'/;
 
-/** The files of services, and what they may not name: the registry parses requests and describes responses. */
+/**
+ * The files of services, and the types that they may not name: the registry parses requests and
+ * describes responses.
+ */
 const SERVICES = /^src\/registry\/(grant|upload|blob|manifest|list|mirror|inside|upkeep)(\.rs$|\/)/;
 const MESSAGES = /\bRequest\b|\breply::|\bAnswer<|\bResponse(Of)?</;
 
-/** Headers. Only the client of upstreams may name them: it has requests and responses of its own. */
+/**
+ * Headers. Only the client of upstreams may name them, because it has its own requests and
+ * responses.
+ */
 const HEADERS = /\bHeader(Map|Name)\b/;
 const CLIENT = /^src\/registry\/mirror(\.rs$|\/)/;
 
@@ -44,7 +51,7 @@ const CLIENT = /^src\/registry\/mirror(\.rs$|\/)/;
 const BOUNDS =
   /<[^<>{}();]*\b\w+: (?:Streams|Values|Objects|Host)\b[^{}();]*?, \w+: (?:Streams|Values|Objects|Host)\b/g;
 
-/** How often such a list may be written: a wrapper of a store needs a host. */
+/** The most such lists: a wrapper of a store needs a host. */
 const MOST_BOUNDS = 1;
 
 main(import.meta.url, async () => {
@@ -56,10 +63,10 @@ main(import.meta.url, async () => {
   }
   const problems = check(files);
   if (problems.length > 0) throw new Failure(problems.join("\n"));
-  say("functions, files, imports, keys and services are as they should be");
+  say("no problems in functions, files, imports, keys and services");
 });
 
-/** All problems of the structure of these files, by their names. */
+/** Returns all problems of the structure of files, a map from their names to their texts. */
 export function check(files) {
   const rust = new Map();
   for (const [name, text] of files) {
@@ -95,7 +102,7 @@ function largeFile(name, code) {
 function splitKeys(name, text) {
   if (name === "src/route.rs" || name === "src/store/key.rs") return [];
   const at = text.split("\n").findIndex((line) => SPLITS.test(line));
-  return at < 0 ? [] : [`${name}:${at + 1}: a key is split by hand, match on Key::parse`];
+  return at < 0 ? [] : [`${name}:${at + 1}: a key is split by hand: match on Key::parse`];
 }
 
 function repeatedBounds(core) {
@@ -108,7 +115,9 @@ function messages(name, code) {
   if (!SERVICES.test(name)) return [];
   const isMessage = (line) => MESSAGES.test(line) || (HEADERS.test(line) && !CLIENT.test(name));
   const at = code.split("\n").findIndex(isMessage);
-  return at < 0 ? [] : [`${name}:${at + 1}: a service names a request or a response, src/registry/reply describes it`];
+  return at < 0
+    ? []
+    : [`${name}:${at + 1}: a service names a request or a response: describe it in src/registry/reply`];
 }
 
 /** Services hold other services, and neither the registry nor another service's stores. */
@@ -128,7 +137,7 @@ function sharedFields(name, code) {
   });
 }
 
-/** The same text with comments, strings and characters blanked, so that each brace is one of code. */
+/** Returns the text with comments, strings and characters blanked, so that each brace is code. */
 export function blank(text) {
   const pattern =
     /\/\/[^\n]*|\/\*[\s\S]*?\*\/|b?r(#*)"[\s\S]*?"\1|b?"(?:\\[\s\S]|[^"\\])*"|b?'(?:\\x[0-9a-fA-F]{2}|\\u\{[^}]*\}|\\.|[^\\'\n])'/g;
@@ -139,7 +148,7 @@ function withoutTests(code) {
   return code.split(/#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\(crate\) )?mod \w+\s*[{;]/)[0];
 }
 
-/** The functions of blanked code, with the lines from `fn` to the last brace. */
+/** Returns the functions of blanked code, with the number of lines from `fn` to the last brace. */
 export function functionsOf(code) {
   return [...code.matchAll(/\bfn\s+(\w+)/g)].flatMap(({ 1: name, index }) => {
     const start = bodyOf(code, index);
@@ -164,7 +173,7 @@ function bodyOf(code, from) {
   return undefined;
 }
 
-/** What each module of a crate names of the crate, as a graph of files. */
+/** Returns the imports between the modules of a crate, as a graph of files. */
 function rustImports(folder, files) {
   const modules = new Map();
   for (const [name, text] of files) {
@@ -191,7 +200,7 @@ function rustImports(folder, files) {
   return graph;
 }
 
-/** The paths of a use tree, as lists of names. */
+/** Returns the paths of a use tree, as lists of names. */
 export function paths(tree) {
   const text = tree.trim();
   const open = text.indexOf("{");
@@ -224,7 +233,7 @@ export function paths(tree) {
     .flatMap((each) => paths(each).map((path) => [...prefix, ...path]));
 }
 
-/** The file of the longest module that a path begins with. */
+/** Returns the file of the longest module that a path begins with. */
 function target(modules, parts) {
   for (let length = parts.length; length > 0; length--) {
     const module = modules.get(parts.slice(0, length).join("::"));
@@ -248,7 +257,7 @@ function scriptImports(files) {
   return graph;
 }
 
-/** The circles of a graph: each set of nodes that reach each other (Tarjan). */
+/** Returns the circles of a graph as problems: each set of nodes that reach each other (Tarjan). */
 export function circles(graph) {
   const [numbers, lows, stack, problems] = [new Map(), new Map(), [], []];
   const visit = (node) => {

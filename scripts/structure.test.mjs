@@ -1,4 +1,4 @@
-// Each rule of structure.mjs finds what it is for.
+// Each rule of structure.mjs finds the problem that it is for.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -49,7 +49,7 @@ test("modules that import each other are a circle, by use or by path, through a 
   );
 });
 
-test("a key that is split by hand is found, outside of where keys are parsed", () => {
+test("a key that is split by hand is found, except in the files that parse keys", () => {
   const code = 'let (name, tag) = key.split_once("/_tags/");';
   assert.match(found({ "src/registry/list.rs": code }).join(), /src\/registry\/list\.rs:1: a key is split by hand/);
   assert.deepEqual(found({ "src/store/key.rs": code }), []);

@@ -1,4 +1,4 @@
-// What people see and type: colour where it is wanted, progress while something works, one plain line when something fails, options.
+// The terminal: colours, the progress of tasks, failures in one plain line, and options.
 
 import fs from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -18,7 +18,10 @@ export const cyan = paint("36");
 
 export const MARKS = { passed: green("✓"), failed: red("✗"), skipped: yellow("–"), working: dim("…") };
 
-/** A failure that people can do something about: one plain line with the way out, after what the failing tool itself said. */
+/**
+ * A failure that the user can act on. It prints the output of the failed tool, then one line with
+ * the action to take.
+ */
 export class Failure extends Error {
   constructor(message, output = "") {
     super(message);
@@ -32,14 +35,14 @@ export class Failure extends Error {
   }
 }
 
-/** The command to repeat, as the user typed it. */
+/** Returns the command to repeat, as the user typed it. */
 export function again() {
   const script = process.env.npm_lifecycle_event;
   if (!script) return "run this again";
   return `run npm ${["start", "test"].includes(script) ? script : `run ${script}`} again`;
 }
 
-/** The last lines of a text. */
+/** Returns the last lines of a text. */
 export function tail(text, lines) {
   return text.trimEnd().split("\n").slice(-lines).join("\n");
 }
@@ -51,8 +54,9 @@ export function say(text = "") {
 }
 
 /**
- * Runs `work` under a line that tells how long it has been at it. `work` is given a function that shows, on a terminal, what it is
- * busy with; `outcome` says from its result how the line ends. Several tasks may run at the same time.
+ * Runs `work` under a line with the elapsed time. `work` gets a function that shows its current
+ * step on a terminal. `outcome` makes the end of the line from the result. Several tasks may run at
+ * the same time.
  */
 export async function task(title, work, { outcome = () => ({ mark: MARKS.passed, note: "" }), announced = true } = {}) {
   const line = { title, detail: "", begun: performance.now() };
@@ -80,12 +84,12 @@ export async function task(title, work, { outcome = () => ({ mark: MARKS.passed,
 }
 
 /**
- * Runs a script where its module (`import.meta.url`) is the one that was started, not one that is imported. A failure is printed as
- * one, anything else is a mistake of ours and keeps its stack.
+ * Runs a script if its module (`import.meta.url`) was started, not imported. Prints a `Failure` in
+ * one line and exits with 1. Any other error is a bug, and keeps its stack.
  */
 export async function main(module, script) {
   if (!process.argv[1] || fs.realpathSync(process.argv[1]) !== fs.realpathSync(fileURLToPath(module))) return;
-  // After the rest of the module, whose constants come last.
+  // Wait for the rest of the module, whose constants come last.
   await undefined;
   for (const [signal, code] of Object.entries(SIGNALS)) process.once(signal, () => process.exit(code));
   try {
@@ -97,10 +101,13 @@ export async function main(module, script) {
   }
 }
 
-/** What to exit with when a signal ends the script. */
+/** The exit codes of a script that a signal ends. */
 export const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
-/** The script's options, as `util.parseArgs` reads them; `--help` prints the help, whose first words are the command. */
+/**
+ * Parses the script's options by `util.parseArgs`. Fails on an unknown option. `--help` prints
+ * `help`, whose first words are the command, and exits.
+ */
 export function parse(help, options, allowPositionals = false) {
   try {
     const parsed = util.parseArgs({ options: { ...options, help: { type: "boolean" } }, allowPositionals });
@@ -109,14 +116,14 @@ export function parse(help, options, allowPositionals = false) {
     const command = /^npm (test|start|run \w+)/.exec(help)[0];
     const [found] = error.message.split(/\. |\n/);
     throw new Failure(
-      `${found[0].toLowerCase()}${found.slice(1).replace(/\.$/, "")}: ${command} -- --help lists what there is`,
+      `${found[0].toLowerCase()}${found.slice(1).replace(/\.$/, "")}: ${command} -- --help lists the options`,
     );
   }
   say(help);
   process.exit(0);
 }
 
-// The lines of the tasks under way, drawn below everything else and redrawn in place.
+// The lines of running tasks, drawn below all other output and redrawn in place.
 const lines = new Set();
 let drawn = 0;
 let ticking;
@@ -134,7 +141,7 @@ function redraw() {
 function draw() {
   for (const { title, detail, begun } of lines) {
     const elapsed = seconds(begun);
-    // A line that wraps could not be erased.
+    // A line that wraps cannot be erased.
     const room = Math.max(0, (process.stdout.columns || 80) - title.length - elapsed.length - 6);
     process.stdout.write(`${MARKS.working} ${title} ${dim(`${elapsed}  ${detail.slice(0, room)}`)}\n`);
     drawn += 1;

@@ -1,4 +1,4 @@
-// `npm test`: every check there is, one line each, one exit code.
+// `npm test`: runs all checks, with one line for each and one exit code.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -10,11 +10,12 @@ import { dim, Failure, main, MARKS, parse, say, tail, task } from "./terminal.mj
 
 const HELP = `npm test [-- NAME…]
 
-  Runs all checks, or those whose name contains one of the names. What each printed is kept in target/test-logs/.
+  Runs all checks, or those whose name contains one of the names. The output of each check is kept in
+  target/test-logs/.
 
-  --list   names the checks`;
+  --list   lists the checks`;
 
-/** No check may take longer than this. */
+/** The timeout of each command of a check, in milliseconds. */
 const LIMIT = 20 * 60_000;
 
 const LOGS = path.join(ROOT, "target/test-logs");
@@ -23,7 +24,7 @@ main(import.meta.url, async () => {
   const { values, positionals } = parse(HELP, { list: { type: "boolean" } }, true);
   const names = LANES.flat().map(({ name }) => name);
   const unknown = positionals.find((part) => !names.some((name) => name.includes(part)));
-  if (unknown) throw new Failure(`no check's name contains ${unknown}: npm test -- --list names them`);
+  if (unknown) throw new Failure(`no check's name contains ${unknown}: npm test -- --list lists the checks`);
   const chosen = (name) => positionals.length === 0 || positionals.some((part) => name.includes(part));
   if (values.list) {
     for (const name of names.filter(chosen)) say(name);
@@ -48,7 +49,7 @@ main(import.meta.url, async () => {
     total.failed += 1;
   }
   say(`\n${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`);
-  // At once: where setting up failed, the rest of it is still at work.
+  // Exit at once: after a failed setup, other parts of it may still be running.
   process.exit(total.failed > 0 ? 1 : 0);
 });
 
@@ -79,13 +80,13 @@ async function carryOut(check) {
   fs.writeFileSync(log, result.output);
   if (counts.problem) {
     const indented = tail(result.output, 60).replace(/^/gm, "    ");
-    say(`\n${indented}\n\n    ${check.name} ${counts.problem}; all of it is in ${path.relative(ROOT, log)}\n`);
+    say(`\n${indented}\n\n    ${check.name} ${counts.problem}; the full output is in ${path.relative(ROOT, log)}\n`);
   }
   for (const reason of counts.reasons) say(`  ${dim(`skipped: ${reason}`)}`);
   return counts;
 }
 
-/** How the line of a check ends. */
+/** Returns the end of a check's line: its mark and its counts. */
 function describe(check, { passed, failed, skipped, problem }) {
   const counted = Object.entries({ passed, failed, skipped }).filter(([, count]) => count > 0);
   const mark = problem ? MARKS.failed : passed === 0 ? MARKS.skipped : MARKS.passed;

@@ -1,4 +1,4 @@
-// `npm run user`, and how passwords are kept.
+// `npm run user`, and the stored form of passwords and tokens.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -48,7 +48,7 @@ describe("tokens", () => {
     assert.equal(await verify(token, await hash(token)), false);
   });
 
-  it("are nothing that a person chose", async () => {
+  it("are refused unless they have the generated form", async () => {
     for (const other of [
       "correct horse",
       `${token}0`,
@@ -72,7 +72,7 @@ describe("tokens", () => {
     }
     const expected = (tokens * 40) / 62;
     assert.equal(Object.keys(counts).length, 62);
-    // More than six standard deviations, and half of what bytes modulo 62 would show.
+    // More than six standard deviations. Bytes modulo 62 would show a deviation of 21 %.
     for (const count of Object.values(counts))
       assert.ok(Math.abs(count / expected - 1) < 0.125, `${count} and not about ${expected}`);
   });
@@ -92,7 +92,7 @@ describe("npm run user", () => {
     return { status, stdout, stderr };
   };
 
-  it("prints what the secret takes, from a password on standard input", async () => {
+  it("prints the value of the secret, from a password on standard input", async () => {
     const { status, stdout } = user(["add", "alice"], "correct horse\n");
     assert.equal(status, 0);
     const { users } = JSON.parse(stdout.split("\n")[0]);
@@ -118,9 +118,9 @@ describe("npm run user", () => {
 
   const users = (file) => JSON.parse(fs.readFileSync(file, "utf8")).users;
   const tokenOf = (name, stdout) =>
-    new RegExp(`^token of ${name}: (strata_[A-Za-z0-9]{40})  \\(not kept anywhere\\)$`, "m").exec(stdout)[1];
+    new RegExp(`^token of ${name}: (strata_[A-Za-z0-9]{40})  \\(not stored\\)$`, "m").exec(stdout)[1];
 
-  it("makes a robot's token, which is printed and not kept", async () => {
+  it("makes a robot's token, which is printed and not stored", async () => {
     const file = path.join(folder, "robots.json");
     const { status, stdout } = user(["add", "ci", "--robot", "--into", file]);
     assert.equal(status, 0);
@@ -159,10 +159,10 @@ describe("npm run user", () => {
     const file = path.join(folder, "turned.json");
     const add = (...args) => user(["add", "alice", ...args, "--into", file], "correct horse").stdout;
     assert.doesNotMatch(add("--group", "staff"), / was a /);
-    assert.match(add("--robot"), /^alice was a person and is a robot now: the password is no longer of use$/m);
+    assert.match(add("--robot"), /^alice was a person and is a robot now: the password no longer works$/m);
     assert.match(users(file).alice.secret, /^token-sha256\$/);
     assert.doesNotMatch(add("--robot"), / was a /);
-    assert.match(add(), /^alice was a robot and is a person now: the token is no longer of use$/m);
+    assert.match(add(), /^alice was a robot and is a person now: the token no longer works$/m);
     assert.deepEqual(users(file).alice.groups, ["staff"]);
   });
 
@@ -193,11 +193,11 @@ describe("npm run user", () => {
     assert.equal(fs.statSync(file).mode & 0o777, 0o600);
     user(["remove", "__proto__", "--into", file]);
     user(["remove", "ci", "--into", file]);
-    assert.equal(list(), `nobody is in ${file}\n`);
+    assert.equal(list(), `${file} has no users\n`);
     assert.deepEqual(users(file), {});
     assert.equal(
       user(["remove", "ci", "--into", file]).stderr,
-      `✗ ci is not in ${file}: npm run user -- list --into ${file} tells who is\n`,
+      `✗ ci is not in ${file}: npm run user -- list --into ${file} lists the users\n`,
     );
   });
 
@@ -206,7 +206,7 @@ describe("npm run user", () => {
     const fill = (length) => fs.writeFileSync(file, `{"users":{"filler":"${"x".repeat(length)}"}}`);
     fill(0);
     user(["add", "ci", "--robot", "--into", file]);
-    // A line's end closes the file and is not part of the secret.
+    // The newline at the end of the file is not part of the secret.
     const room = 5_120 - (fs.statSync(file).size - 1);
 
     fill(room + 1);
@@ -216,7 +216,7 @@ describe("npm run user", () => {
     assert.equal(stdout, "");
     assert.equal(
       stderr,
-      "✗ with ci the users are 5121 bytes, and the platform keeps 5120 in one secret: remove some first; a robot's entry is shorter than a person's\n",
+      "✗ with ci the users are 5121 bytes; a secret holds at most 5120: remove some first; a robot's entry is shorter than a person's\n",
     );
     assert.equal(fs.readFileSync(file, "utf8"), before);
 
@@ -225,7 +225,7 @@ describe("npm run user", () => {
     assert.equal(user(["add", "ci", "--robot", "--into", file]).status, 0);
   });
 
-  it("says what is wrong", () => {
+  it("reports wrong arguments, files and passwords", () => {
     const broken = path.join(folder, "broken.json");
     fs.writeFileSync(broken, "[]");
     const odd = path.join(folder, "odd.json");
@@ -233,27 +233,30 @@ describe("npm run user", () => {
     const nowhere = path.join(folder, "nowhere", "users.json");
     const allowed = "1 to 64 of A-Z, a-z, 0-9, '.', '_', '@', '+' and '-'";
     const wrong = [
-      [[], "what to do? npm run user -- --help tells"],
-      [["constructor", "alice"], "what to do? npm run user -- --help tells"],
-      [["remove", "--into", broken], "what to do? npm run user -- --help tells"],
-      [["list", "alice", "--into", broken], "what to do? npm run user -- --help tells"],
-      [["remove", "alice"], "which users? --into FILE names the file that they are in"],
+      [[], "expected add NAME, remove NAME or list: npm run user -- --help explains them"],
+      [["constructor", "alice"], "expected add NAME, remove NAME or list: npm run user -- --help explains them"],
+      [["remove", "--into", broken], "expected add NAME, remove NAME or list: npm run user -- --help explains them"],
+      [
+        ["list", "alice", "--into", broken],
+        "expected add NAME, remove NAME or list: npm run user -- --help explains them",
+      ],
+      [["remove", "alice"], "--into FILE is missing: name the file with the users"],
       [["list", "--robot", "--into", broken], "list takes no --robot: only add does"],
       [["list", "--into", nowhere], `there is no ${nowhere}: npm run user -- add NAME --into ${nowhere} makes it`],
-      [["list", "--into", broken], `${broken} is not {"users":{…}}: mend it, or name another file`],
+      [["list", "--into", broken], `${broken} is not {"users":{…}}: fix it, or name another file`],
       [
         ["list", "--into", odd],
-        `in ${odd} the entry of alice is neither "SECRET" nor {"secret":"SECRET","groups":["GROUP"]}: mend it, or name another file`,
+        `in ${odd} the entry of alice is neither "SECRET" nor {"secret":"SECRET","groups":["GROUP"]}: fix it, or name another file`,
       ],
       [["add", "a:b"], `a:b can't be a user's name: ${allowed}`],
       [["add", "alice", "--group", "all staff"], `all staff can't be a group's name: ${allowed}`],
-      [["add", "ci", "--robot", "--generate"], "a robot's token is always made here: leave --generate out"],
+      [["add", "ci", "--robot", "--generate"], "a robot's token is always generated: leave --generate out"],
       [["add", "ci", "--robot", "--into", nowhere], `${nowhere} can't be written (ENOENT): name another file`],
       [
         ["add", "alice"],
-        "the password is too short: 12 characters at least, as the platform limits how slow guessing can be made; or --generate",
+        "the password is too short: use at least 12 characters, because the platform limits the cost of hashing; or --generate",
       ],
-      [["add", "alice", "--into", broken], `${broken} is not {"users":{…}}: mend it, or name another file`],
+      [["add", "alice", "--into", broken], `${broken} is not {"users":{…}}: fix it, or name another file`],
     ];
     for (const [args, line] of wrong) {
       const { status, stdout, stderr } = user(args, "elevenchars");
@@ -264,7 +267,7 @@ describe("npm run user", () => {
     assert.equal(fs.readFileSync(broken, "utf8"), "[]");
     assert.equal(
       user(["add", "alice"], generateToken()).stderr,
-      "✗ a robot's token is nobody's password: --robot makes a new one\n",
+      "✗ a robot's token can't be a password: --robot makes a new one\n",
     );
   });
 });

@@ -1,4 +1,4 @@
-// How the page is built: www/app into www/dist, which the platform serves as it is.
+// Builds www/app into www/dist, which the platform serves unchanged.
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,7 +8,7 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 
 export default defineConfig({
   root: path.join(here, "app"),
-  // Addresses are fragments, so files are found beside the page wherever it is served.
+  // Relative addresses work wherever the page is served, because views are fragments.
   base: "./",
   publicDir: path.join(here, "app/public"),
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
@@ -17,7 +17,7 @@ export default defineConfig({
     outDir: path.join(here, "dist"),
     emptyOutDir: true,
     target: "es2023",
-    // The policy of the page allows no data: address.
+    // The page's policy allows data: addresses for images only.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,

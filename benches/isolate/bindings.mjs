@@ -1,5 +1,5 @@
-// R2 and KV in the isolate's own memory, with the classes' names of the platform: what they take is
-// little, and the same for every build.
+// R2 and KV in the isolate's memory, with the platform's class names. They cost little, and the
+// same for every build.
 
 const bytesOf = async (value) =>
   new Uint8Array(
@@ -56,7 +56,7 @@ export class R2Bucket {
     for (const key of [keys].flat()) this.#objects.delete(key);
   }
 
-  /** Keeps what is there now; `rollback` removes what was written since. */
+  /** Marks the current objects as kept. `rollback` deletes all others. */
   keep() {
     this.#kept = new Set(this.#objects.keys());
   }

@@ -1,5 +1,6 @@
-// Asks a built Worker for one thing again and again, within its isolate: `{ path, method, headers,
-// bytes, times, rollback }`. Without `times` it asks once and answers what came.
+// Repeats a request to a built Worker within its isolate: `{ path, method, headers, bytes, times,
+// rollback }`. Without `times` it sends one request. Answers with the last response, or with the
+// first error.
 import { KvNamespace, R2Bucket } from "./bindings.mjs";
 import worker from "./worker.js";
 
@@ -15,7 +16,7 @@ export default {
     for (let time = 0; time < times; time += 1) {
       if (rollback) BUCKET.rollback();
       reply = worker.fetch(new Request(`http://registry.example${path}`, { method, headers, body }), own, context);
-      // What is answered at once is not waited for: that would be a promise again.
+      // Await promises only: awaiting a plain response would add a promise.
       if (reply instanceof Promise) reply = await reply;
       if (reply.status >= 400) return reply;
     }

@@ -1,4 +1,4 @@
-// Clients sign in for a token, do what the rules let them, and say in words of their own what the rules do not.
+// Clients sign in for a token, do what the rules allow, and report denials in their own words.
 import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,7 +14,10 @@ import { assertSameImage } from "./compare.mjs";
 import * as containerd from "./containerd.mjs";
 import { compiled, packaged, skipFor } from "./tools.mjs";
 
-/** Names and secrets: one who may do everything, two people, a robot, and somebody who does not know Ann's password. */
+/**
+ * Names and secrets: an administrator, two people, a robot, and an attacker who guesses Ann's
+ * password.
+ */
 const people = {
   root: [user, password],
   ann: ["ann", "ann's: own"],
@@ -42,9 +45,11 @@ const RULES = [
 const vars = { STRATA_USERS: JSON.stringify({ users: USERS }), STRATA_RULES: JSON.stringify(RULES) };
 
 /**
- * What each client is made to do, by `as(who, …)`. `pull` leaves an image in a layout, where the client can. `carry` pushes as one
- * what it has read as another, from another repository. `lacks` names what the client has no command for. `asks` is how it asks
- * for a token where it has a password; `says` is what it prints for a wrong password, to who did not sign in, and to who may not.
+ * How each client runs its commands, by `as(who, …)`. `pull` leaves an image in a layout, if the
+ * client can do that. `carry` pulls as one user and pushes as another one, from another repository.
+ * `lacks` names the commands that the client does not have. `asks` is the method of its token
+ * requests with a password. `says` has its words for a wrong password, for a caller who is not
+ * signed in, and for a denial.
  */
 const clients = {
   crane: {
@@ -56,7 +61,7 @@ const clients = {
       remove: (who, name) => as(who, "delete", "--insecure", at(name)),
       copy: (who, from, to) => as(who, "copy", "--insecure", at(from), at(to)),
     }),
-    // Its login writes down what it is given and asks nobody.
+    // Its login stores the credentials without a request.
     isCredulous: true,
     lacks: ["carry"],
     asks: "GET",
@@ -126,7 +131,10 @@ const clients = {
     tell: ({ host, at, as, folder }) => {
       const policy = `--signature-policy=${join(folder, "policy.json")}`;
       const remote = (name) => `docker://${at(name)}`;
-      /** With images of its own, so that what one has built another has to pull. */
+      /**
+       * Runs buildah with storage of its own, so that each has to pull the images that another one
+       * built.
+       */
       const within = (storage, who, ...args) => {
         const folders = ["root", "runroot"].map((kind) => `--${kind}=${join(folder, "storage", storage, kind)}`);
         return as(who, ...folders, "--storage-driver=vfs", ...args);
@@ -159,9 +167,9 @@ const clients = {
   ctr: {
     program: containerd.ctr,
     missing: containerd.missing,
-    // Of a registry on the loopback it never asks for TLS first.
+    // It does not try TLS first for a registry on the loopback interface.
     isPlain: true,
-    /** It has no login: who it is goes with each command. */
+    /** It has no login: each command carries the credentials. */
     tell: ({ at, as, folder, socket }) => {
       const within = (namespace, who, ...args) => as(who, "--address", socket, "--namespace", namespace, ...args);
       const remote = (who) => ["--plain-http", ...(people[who] ? [`--user=${people[who].join(":")}`] : [])];
@@ -188,12 +196,12 @@ const clients = {
     lacks: ["remove", "copy"],
     asks: "POST",
     says: { wrong: /401 Unauthorized/, nobody: /authorization failed/, denied: /403 Forbidden/ },
-    // Of a denial it prints the status and not the registry's words.
+    // It prints the status of a denial, but not the registry's message.
     isTerse: true,
   },
 };
 
-/** A name and a secret as a client's options. */
+/** Returns a user's name and secret as a client's options. */
 const named = (who, name, secret) => [`${name}=${people[who][0]}`, `${secret}=${people[who][1]}`];
 
 for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, ...quirks }] of Object.entries(
@@ -218,7 +226,7 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
       const homes = join(made.folder, "homes");
       for (const who of [...Object.keys(people), "nobody"]) {
         await mkdir(join(homes, who), { recursive: true });
-        // buildah wants it there, for nobody as well.
+        // buildah needs this file, even without credentials.
         await writeFile(join(homes, who, "config.json"), JSON.stringify({ auths: {} }));
       }
       client = tell({
@@ -242,7 +250,7 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
       assert.notEqual(code, 0, output);
       assert.match(output, words);
     };
-    /** Refused to somebody who is known, and told what they may not. */
+    /** Asserts that a known user is denied, and told the missing permission. */
     const denied = (result, what) => {
       refused(result, says.denied);
       if (!isTerse) refused(result, new RegExp(`user \\w+ may not ${what}`));
@@ -273,7 +281,7 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
       assert.equal(await tokens(other), before[other]);
     });
 
-    test("to push and pull as a person, as a robot, and as one who may only pull", async () => {
+    test("to push and pull as a person, as a robot, and as a user with only the pull permission", async () => {
       allowed(await client.push("ci", images.amd64, "team/robot:1"));
       for (const who of ["ann", "bob", "ci"]) {
         const layout = join(made.folder, `${who}-pulled`);
@@ -283,19 +291,19 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
       }
     });
 
-    test("or does not, and pulls what everyone may and nothing else", async () => {
+    test("or does not, and pulls from public repositories only", async () => {
       allowed(await client.pull("nobody", "public/image:1", join(made.folder, "public")));
       for (const repository of ["team/image:1", "private/image:1", "private/absent:1"]) {
         refused(await client.pull("nobody", repository, join(made.folder, "refused")), says.nobody);
       }
     });
 
-    test("and is denied a pull from, and a push to, where it may not", async () => {
+    test("and is denied a pull and a push without the permission", async () => {
       denied(
         await client.pull("ann", "private/image:1", join(made.folder, "denied")),
         "pull from repository private/image",
       );
-      // What is not there is denied alike.
+      // An absent repository is denied in the same way.
       denied(
         await client.pull("ann", "private/absent:1", join(made.folder, "denied")),
         "pull from repository private/absent",
@@ -307,12 +315,12 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
       }
     });
 
-    test("and is denied moving a tag, which a robot may", async () => {
+    test("and is denied moving a tag, which a robot is not", async () => {
       allowed(await client.push("ann", images.amd64, "team/moved:1"));
       const first = await digest("team/moved", "1");
       denied(await client.push("ann", images.arm64, "team/moved:1"), "move a tag in repository team/moved");
       assert.equal(await digest("team/moved", "1"), first);
-      // The same again moves nothing.
+      // A push of the same manifest moves no tag.
       allowed(await client.push("ann", images.amd64, "team/moved:1"));
       allowed(await client.push("ci", images.arm64, "team/moved:1"));
       assert.notEqual(await digest("team/moved", "1"), first);
@@ -330,7 +338,7 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
     }
 
     if (!lacks.includes("copy")) {
-      test("and copies from where it may pull only", async () => {
+      test("and copies only from repositories that it may pull from", async () => {
         allowed(await client.copy("ann", "public/image:1", "team/copied:1"));
         assert.equal(await digest("team/copied", "1"), images.amd64.manifest.digest);
         denied(await client.copy("ann", "private/image:1", "team/leaked:1"), "pull from repository private/image");
@@ -339,26 +347,27 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
     }
 
     if (!lacks.includes("carry")) {
-      test("and carries what another has read, uploading what it may not mount", async () => {
-        // Nobody has pushed these bytes anywhere else that they could be mounted from.
+      test("and pushes an image that another user pulled, uploading the blobs that it may not mount", async () => {
+        // These bytes are in no other repository from which they could be mounted.
         allowed(await client.push("root", images.riscv64, "private/carried:1"));
         const mounts = () => answered('method="POST",route="start_upload",status="201"');
         const before = await mounts();
         allowed(await client.carry("root", "private/carried:1", "ann", "team/carried:1", images.riscv64));
         assert.equal(await mounts(), before);
         assert.notEqual(await digest("team/carried", "1"), 404);
-        // Who may pull from there mounts.
+        // A user who may pull from the source mounts.
         allowed(await client.carry("root", "private/carried:1", "root", "team/mounted:1", images.riscv64));
         assert.ok((await mounts()) > before);
       });
     }
 
     if (name === "regctl") {
-      test("and deletes a tag by moving it, if it may do that and no more", async () => {
+      test("and moves a tag to another manifest if it may not delete it", async () => {
         allowed(await client.push("ann", images.amd64, "team/untagged:1"));
         denied(await client.untag("ann", "team/untagged:1"), "move a tag in repository team/untagged");
         assert.equal(await digest("team/untagged", "1"), images.amd64.manifest.digest);
-        // It goes on from a denial to what registries needed before they could delete tags.
+        // After a denial it falls back to the way from before registries could delete tags: it
+        // moves the tag to another manifest, and deletes that one.
         denied(await client.untag("ci", "team/untagged:1"), "delete from repository team/untagged");
         assert.notEqual(await digest("team/untagged", "1"), images.amd64.manifest.digest);
         assert.equal(await digest("team/untagged", images.amd64.manifest.digest), images.amd64.manifest.digest);
@@ -367,8 +376,8 @@ for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, .
   });
 }
 
-// What clients send that are not here to be run: written down from docker's and containerd's requests.
-describe("a sequence of requests, and not the program,", () => {
+// Requests of clients that can't run here, written down from docker's and containerd's traffic.
+describe("a sequence of requests in place of the program", () => {
   const made = setUp("access-sequence", false, { vars });
   const blobs = [Buffer.from("{}"), buffer(2000, "sequence")];
   const [config, layer] = blobs.map((content) => ({ digest: digestOf(content), size: content.length }));
@@ -386,7 +395,7 @@ describe("a sequence of requests, and not the program,", () => {
 
   const send = (method, path, authorization, { headers, ...rest } = {}) =>
     made.strata.send(method, path, { headers: { authorization, ...headers }, ...rest });
-  /** What the answer of 401 says to ask a token for. */
+  /** Returns the parameters of the challenge in a 401. */
   const challenge = ({ status, headers, body }) => {
     assert.equal(status, 401, body.toString());
     const text = headers["www-authenticate"];
@@ -398,18 +407,18 @@ describe("a sequence of requests, and not the program,", () => {
     assert.equal(reply.headers["cache-control"], "no-store");
     const { token, access_token, token_type, expires_in, refresh_token } = reply.json();
     assert.deepEqual([token, token_type, refresh_token], [access_token, "Bearer", undefined]);
-    // Clients take no less than a minute for granted.
+    // Clients assume a lifetime of at least a minute.
     assert.ok(expires_in >= 60);
     return `Bearer ${token}`;
   };
-  /** A token as docker asks for it, which repeats `scope`. */
+  /** Requests a token as docker does: it repeats `scope`. */
   const get = (who, ...scopes) => {
     const [name, secret] = people[who] ?? [];
     const query = new URLSearchParams({ ...(name && { account: name }), service: "strata" });
     for (const scope of scopes) query.append("scope", scope);
     return send("GET", `${realm}?${query}`, name && basic(name, secret));
   };
-  /** A token as containerd asks for it, which sends all scopes as one. */
+  /** Requests a token as containerd does: it sends all scopes in one field. */
   const form = ([username, password], ...scopes) => {
     const client = { client_id: "containerd-client", grant_type: "password", service: "strata" };
     const fields = new URLSearchParams({ ...client, username, password, scope: scopes.join(" ") });
@@ -431,7 +440,7 @@ describe("a sequence of requests, and not the program,", () => {
     return send("PUT", `/v2/${repository}/manifests/${tag}`, token, { body: manifest.body, headers });
   };
 
-  test("docker login: a challenge, a token by Basic, and the token is taken", async () => {
+  test("docker login: a challenge, a token by Basic, and the token is accepted", async () => {
     assert.deepEqual(challenge(await send("GET", "/v2/")), { realm, service: "strata" });
     for (const who of ["ann", "ci"]) {
       const query = new URLSearchParams({
@@ -446,13 +455,13 @@ describe("a sequence of requests, and not the program,", () => {
     }
     const refused = await get("mallory");
     assert.equal(refused.status, 401);
-    // It prints what the first error says.
+    // docker prints the message of the first error.
     assert.deepEqual(Object.keys(refused.json().errors[0]).sort(), ["code", "message"]);
-    // A password that it was given instead of asking for a token is taken too.
+    // The registry accepts a password in place of a token as well.
     assert.equal((await send("GET", "/v2/", basic(...people.ann))).status, 200);
   });
 
-  test("docker push: a token to push and pull, and one that a push in another repository adds its scope to", async () => {
+  test("docker push: a token to push and pull, and another one with the scope of a second repository", async () => {
     const name = "team/docker";
     const asked = challenge(await send("HEAD", `/v2/${name}/blobs/${config.digest}`));
     assert.deepEqual(asked, { realm, service: "strata", scope: `repository:${name}:pull` });
@@ -461,7 +470,7 @@ describe("a sequence of requests, and not the program,", () => {
     for (const content of blobs) await upload(name, content, pushes);
     assert.equal((await put(name, "1", pushes)).status, 201);
 
-    // Of another repository the token says nothing, and the answer says what would.
+    // The token does not cover another repository, and the challenge names the scope that would.
     const more = challenge(await put("team/second", "1", pushes));
     assert.deepEqual([more.scope, more.error], ["repository:team/second:pull,push", "insufficient_scope"]);
     const both = bearer(await get("ann", "repository:team/second:push,pull", `repository:${name}:pull`));
@@ -473,7 +482,7 @@ describe("a sequence of requests, and not the program,", () => {
     assert.equal((await put("team/second", "1", both)).status, 201);
   });
 
-  test("docker push: a mount from where one may not pull is the upload that it is where nothing is", async () => {
+  test("docker push: a mount from a repository that is denied looks like one from an absent repository", async () => {
     const sources = ["private/image", "private/absent", "team/absent"];
     const scopes = ["repository:team/third:push,pull", ...sources.map((from) => `repository:${from}:pull`)];
     const token = bearer(await get("ann", ...scopes));
@@ -487,7 +496,7 @@ describe("a sequence of requests, and not the program,", () => {
     for (const reply of replies) assert.deepEqual(reply, replies[0]);
   });
 
-  test("docker push: who may not push is given a token for less, and denied", async () => {
+  test("docker push: without the push permission, the token has fewer actions, and the push is denied", async () => {
     const reply = await get("bob", "repository:team/docker:push,pull");
     assert.equal(reply.json().scope, "repository:team/docker:pull");
     const denied = await send("POST", "/v2/team/docker/blobs/uploads/", bearer(reply));
@@ -495,7 +504,7 @@ describe("a sequence of requests, and not the program,", () => {
     assert.equal(denied.headers["www-authenticate"], undefined);
   });
 
-  test("docker pull, not signed in: a token for nobody, with which public is read and private is not", async () => {
+  test("docker pull, not signed in: an anonymous token, which reads public repositories only", async () => {
     const token = bearer(await get("nobody", "repository:public/image:pull"));
     const pulled = await send("GET", "/v2/public/image/manifests/1", token);
     assert.ok(pulled.body.equals(manifest.body));
@@ -508,7 +517,7 @@ describe("a sequence of requests, and not the program,", () => {
     }
   });
 
-  test("containerd: a token by a form, several scopes in one, and by GET only where the form is refused", async () => {
+  test("containerd: a token by a form, several scopes in one, and by GET only if the form is refused", async () => {
     const name = "team/containerd";
     const asked = challenge(await send("HEAD", `/v2/${name}/manifests/1`));
     const token = bearer(
@@ -519,15 +528,17 @@ describe("a sequence of requests, and not the program,", () => {
       assert.equal(mounted.status, 201, mounted.body.toString());
     }
     assert.equal((await put(name, "1", token)).status, 201);
-    // Passwords of any letters arrive as they are.
+    // Passwords with any characters arrive unchanged.
     assert.equal((await send("GET", `/v2/${name}/manifests/1`, bearer(await post("bob", asked.scope)))).status, 200);
     assert.equal((await send("GET", `/v2/${name}/manifests/1`, bearer(await post("ci", asked.scope)))).status, 200);
-    // A wrong password is refused in both, so that it tries no third way; it does try GET after 401, 404 and 405.
+    // Both ways refuse a wrong password, so containerd tries no third one. It tries GET after 401,
+    // 404 and 405.
     for (const ask of [post, get]) assert.equal((await ask("mallory", asked.scope)).status, 401);
   });
 
-  test("kubelet with imagePullSecrets: the runtime signs in with what the secret says of the registry", async () => {
-    // As kubectl writes a secret of the type kubernetes.io/dockerconfigjson; a password may have colons and a name may not.
+  test("kubelet with imagePullSecrets: the runtime signs in with the secret's credentials for the registry", async () => {
+    // As kubectl writes a secret of the type kubernetes.io/dockerconfigjson. A password may have
+    // colons, but a name may not.
     const auth = Buffer.from(people.ann.join(":")).toString("base64");
     const secret = JSON.stringify({ auths: { [made.strata.host]: { auth } } });
     const decoded = Buffer.from(JSON.parse(secret).auths[made.strata.host].auth, "base64").toString();
@@ -541,7 +552,7 @@ describe("a sequence of requests, and not the program,", () => {
     }
   });
 
-  test("is logged with who signed in, and with no secret", async () => {
+  test("is logged with its user, and without secrets", async () => {
     for (const reply of [await get("ann"), await post("ci"), await get("nobody", "repository:public/image:pull")])
       bearer(reply);
     const asked = () =>
@@ -555,7 +566,7 @@ describe("a sequence of requests, and not the program,", () => {
       ["POST", "ci"],
       ["GET", ""],
     ]) {
-      // What the Worker prints comes by another way than its replies.
+      // Log lines take another way than replies, so wait for them.
       for (
         const deadline = Date.now() + 5_000;
         !asked().some((line) => line.method === method && line.user === who);

@@ -1,4 +1,4 @@
-// Clients that were never signed in pull where everyone may, and are told to sign in where they may not.
+// Clients without credentials pull if everyone may, and are otherwise told to sign in.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
@@ -15,7 +15,7 @@ const skopeo = await packaged("skopeo");
 const skip = skipFor(crane.missing, oras.missing, regctl.missing, skopeo.missing);
 const name = "anonymous/image";
 
-/** How each client reads a manifest, byte for byte. */
+/** The command by which each client prints a manifest, byte for byte. */
 const readers = (host) => ({
   crane: [crane.program, ["manifest", `${host}/${name}:v1`]],
   oras: [oras.program, ["manifest", "fetch", "--plain-http", `${host}/${name}:v1`]],
@@ -27,7 +27,7 @@ const readers = (host) => ({
 });
 
 for (const everyone of [true, false]) {
-  describe(everyone ? "where everyone may pull" : "where nobody may without signing in", { skip }, () => {
+  describe(everyone ? "with anonymous pulls" : "without anonymous pulls", { skip }, () => {
     const made = setUp("anonymous", skip, { vars: { STRATA_ANONYMOUS_PULL: String(everyone) } });
     const blobs = [Buffer.from("{}"), buffer(2000, "anonymous")];
     const [config, layer] = blobs.map((content) => ({ digest: digestOf(content), size: content.length }));
@@ -44,7 +44,7 @@ for (const everyone of [true, false]) {
     for (const client of ["crane", "oras", "regctl", "skopeo"]) {
       test(client, async () => {
         const [program, args] = readers(made.strata.host)[client];
-        // A home of its own: nobody has signed in there.
+        // A home of its own, without credentials.
         const env = homeIn(join(made.folder, client));
         if (everyone) {
           const printed = await must(program, args, { env });

@@ -1,4 +1,5 @@
-// buildah builds from nothing and from what it pulled, without running anything, and pushes over https.
+// buildah builds from scratch and from a pulled image, without running anything, and pushes over
+// HTTPS.
 import assert from "node:assert/strict";
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -28,7 +29,10 @@ describe("buildah", { skip }, () => {
   });
 
   const at = (name) => `docker://${made.strata.host}/${name}`;
-  /** buildah with images of its own, so that what one has pushed the other has to pull. */
+  /**
+   * Returns buildah with storage of its own, so that each of the two has to pull the other's
+   * images.
+   */
   const buildahOf =
     (who) =>
     async (...args) => {
@@ -39,7 +43,7 @@ describe("buildah", { skip }, () => {
   const remote = () => ["--tls-verify=false", `--creds=${credentials}`, policy];
   const [builder, reader] = [buildahOf("builder"), buildahOf("reader")];
 
-  /** Pushes an image, and answers its manifest as the registry has it. */
+  /** Pushes an image, and returns the registry's reply with its manifest. */
   const push = async (buildah, name, target, ...args) => {
     const file = join(made.folder, "digest");
     await buildah("push", ...remote(), ...args, `--digestfile=${file}`, name, at(target));
@@ -49,7 +53,7 @@ describe("buildah", { skip }, () => {
     assert.equal(digestOf(reply.body), digest);
     return reply;
   };
-  /** The files of an image, as a container of it sees them. */
+  /** Returns the files of an image, as a container of it sees them. */
   const filesOf = async (buildah, name) =>
     treeOf(await buildah("mount", await buildah("from", policy, "--pull-never", name)));
 
@@ -71,11 +75,11 @@ describe("buildah", { skip }, () => {
     assert.deepEqual(await filesOf(reader, id), await filesOf(builder, "built"));
   });
 
-  test("an image built on one of the registry sends only what is new", async () => {
+  test("an image built on one of the registry sends only new blobs", async () => {
     const { layout, blobs, tree } = await image("busybox");
     const base = await builder("pull", policy, `oci:${layout}:latest`);
     const first = await push(builder, base, "base/busybox:1");
-    // buildah compresses layers anew; the config is of what is in them.
+    // buildah compresses layers again, but the configuration names their uncompressed bytes.
     assert.equal(first.json().config.digest, blobs[0].digest);
 
     const id = await reader("pull", ...remote(), at("base/busybox:1"));
@@ -88,7 +92,7 @@ describe("buildah", { skip }, () => {
     const pushed = await push(reader, "derived", "base/derived:1");
     const layers = (reply) => reply.json().layers.map(({ digest }) => digest);
     assert.deepEqual(layers(pushed).slice(0, -1), layers(first));
-    // The new layer and the config, and nothing of the base.
+    // The new layer and the configuration, and nothing of the base.
     const written = (await blobsWritten(made.strata)).filter((key) => key.startsWith("blobs/"));
     const expected = [pushed.json().config.digest, layers(pushed).at(-1)].map((digest) => digest.split(":")[1]);
     assert.deepEqual(written.map((key) => key.split("/").at(-1)).sort(), expected.sort());

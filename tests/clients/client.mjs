@@ -1,4 +1,5 @@
-// What the tests of each client share: a registry, a folder, credentials, and commands that must work.
+// Shared by the tests of all clients: a registry, a folder, credentials, and commands that must
+// work.
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,8 +11,9 @@ import { password, start, user } from "../edge/harness.mjs";
 export const credentials = `${user}:${password}`;
 
 /**
- * A registry and an empty folder for the tests of one suite, made before the first and gone after the last:
- * `{ strata, folder, docker }`, where `docker` is a folder with the credentials in Docker's form.
+ * Starts a registry and makes an empty folder before a suite's first test, and removes both after
+ * its last. Returns `{ strata, folder, docker }`; `docker` is a folder with the credentials in
+ * Docker's form.
  */
 export function setUp(client, skip, options) {
   const made = {};
@@ -31,7 +33,7 @@ export function setUp(client, skip, options) {
   return made;
 }
 
-/** The environment of somebody who keeps credentials in this folder, and finds none of anybody else. */
+/** Returns an environment whose credentials are in this folder only. */
 export const homeIn = (folder) => ({
   HOME: folder,
   DOCKER_CONFIG: folder,
@@ -39,7 +41,7 @@ export const homeIn = (folder) => ({
   REGCTL_CONFIG: join(folder, "regctl.json"),
 });
 
-/** What a command that must work prints. */
+/** Runs a command that must work, and returns its output. */
 export async function must(program, args, options) {
   const { code, stdout, output } = await run(program, args, options);
   assert.equal(code, 0, `${program} ${args.join(" ")}: ${output}`);

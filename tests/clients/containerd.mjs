@@ -1,4 +1,4 @@
-// A containerd of the tests' own, for its ctr to speak to.
+// A containerd for the tests alone, which ctr talks to.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -14,11 +14,11 @@ const privilege = process.getuid() === 0 ? undefined : "containerd needs root";
 export const ctr = client.program;
 export const missing = [daemon.missing, client.missing, privilege].filter(Boolean).join("; ") || undefined;
 
-/** Starts it with all that it keeps in a folder: `{ socket, stop }`. */
+/** Starts containerd with its state in a folder. Returns `{ socket, stop }`. */
 export async function startContainerd(folder) {
   const socket = join(folder, "socket");
   const config = join(folder, "config.toml");
-  // What one namespace has another must fetch for itself; nothing is to be run.
+  // Each namespace must fetch its own content. The CRI plugin is off, because no container runs.
   await writeFile(
     config,
     `version = 2

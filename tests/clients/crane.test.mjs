@@ -1,4 +1,4 @@
-// crane pushes and pulls real images over plain http.
+// crane pushes and pulls real images over plain HTTP.
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -41,7 +41,7 @@ describe("crane", () => {
 
   const at = (name) => `${strata.host}/${name}`;
   const craneAs = (who, ...args) => run(program, args, { env: { DOCKER_CONFIG: join(folder, who) } });
-  /** What a command that must work prints. */
+  /** Runs a command that must work, and returns its output. */
   const crane = async (...args) => {
     const { code, stdout, output } = await craneAs("good", ...args);
     assert.equal(code, 0, `crane ${args[0]}: ${output}`);
@@ -114,7 +114,7 @@ describe("crane", () => {
     }
   });
 
-  test("a wrong password and nobody are refused, and told so", { skip }, async () => {
+  test("a wrong password and an anonymous caller are refused as unauthorized", { skip }, async () => {
     const { layout } = await image("busybox");
     await crane("push", layout, at("private/busybox:1"));
     for (const who of ["wrong", "nobody"]) {

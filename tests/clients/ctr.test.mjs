@@ -1,4 +1,4 @@
-// containerd pushes and pulls by its ctr, over plain http, with a daemon of the tests' own.
+// containerd pushes and pulls by ctr, over plain HTTP, with a daemon for the tests alone.
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -28,7 +28,7 @@ describe("ctr", { skip }, () => {
     must(program, ["--address", containerd.socket, "--namespace", namespace, ...args]);
   const remote = ["--plain-http", `--user=${credentials}`];
 
-  /** Takes an image in as a tar, as an export of another tool would be. */
+  /** Imports an image from a tar, as another tool would export it. */
   const load = async (name, { layout, manifest }, reference) => {
     const tar = join(made.folder, `${name}.tar`);
     await must("tar", ["--create", `--file=${tar}`, `--directory=${layout}`, "."]);
@@ -44,7 +44,7 @@ describe("ctr", { skip }, () => {
     );
     await ctr("pusher", "images", "tag", `loaded@${manifest.digest}`, reference);
   };
-  /** The blobs that a namespace has of an image. */
+  /** Exports an image from a namespace. Returns the folder with its blobs. */
   const exportOf = async (namespace, reference) => {
     const [tar, folder] = [join(made.folder, `${namespace}.tar`), join(made.folder, namespace)];
     await ctr(namespace, "images", "export", tar, reference);

@@ -1,4 +1,5 @@
-// Clients pull real images through a mirror, each in its own way to name it, and the second time the upstream hears nothing.
+// Clients pull real images through a mirror, each with its own way to name it. The second pull
+// sends no request to the upstream.
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,7 +17,7 @@ const skopeo = await packaged("skopeo");
 const crane = await compiled("crane");
 const skip = skipFor(missing, unavailable());
 
-/** What clients and settings call the upstream; nobody could reach a host of this name. */
+/** The upstream's name in clients and settings. No host has this name. */
 const UPSTREAM = "up.invalid";
 
 let folder;
@@ -37,7 +38,7 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true });
 });
 
-/** An empty mirror, over https, as clients want it of a registry. */
+/** Starts an empty mirror over HTTPS, which clients require of a registry. */
 function startMirror(isDefault = false) {
   const upstreams = [{ name: UPSTREAM, address: proxy.address, default: isDefault, insecure: true }];
   return start({ https: true, vars: { STRATA_UPSTREAMS: JSON.stringify(upstreams), STRATA_ANONYMOUS_PULL: "true" } });
@@ -60,7 +61,10 @@ const copy = (reference, layout, ...args) =>
     },
   );
 
-/** How a client pulls an image into a layout, from a mirror at this host. Where `isDefault`, images without an upstream are of this one. */
+/**
+ * The ways in which clients pull an image into a layout, from a mirror at this host. If
+ * `isDefault`, images without an upstream's name are from this upstream.
+ */
 const ways = {
   "skopeo, by the upstream's name before the image's": {
     lacks: skopeo.missing,
@@ -115,7 +119,7 @@ describe("through a mirror", { skip }, () => {
     });
   }
 
-  // It says in each request which upstream it means, and names the image as the upstream does.
+  // containerd names the upstream in each request, and the image as the upstream does.
   test("ctr, by the mirror in its hosts.toml: an image comes bit for bit, and once", {
     skip: skipFor(containerd.missing),
   }, async () => {
@@ -151,7 +155,7 @@ describe("through a mirror", { skip }, () => {
     }
   });
 
-  /** The upstream was asked for the manifest and for each blob, once. */
+  /** Asserts that the upstream got one GET for the manifest and one for each blob. */
   function assertOnce(expected, name) {
     const asked = proxy.asked().filter((line) => !line.startsWith("HEAD "));
     const blobs = expected.blobs.map(({ digest }) => `GET /v2/library/${name}/blobs/${digest} 200`);

@@ -1,4 +1,4 @@
-// oras pushes files, attaches to them and discovers what is attached, over plain http.
+// oras pushes files, attaches artifacts to them and discovers these, over plain HTTP.
 import assert from "node:assert/strict";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -31,7 +31,7 @@ describe("oras", { skip }, () => {
   });
 
   const at = (name) => `${made.strata.host}/${name}`;
-  // Files are named by their path, and absolute paths are refused.
+  // oras names files by their path, and refuses absolute paths.
   const oras = (...args) => must(program, args, { cwd: work, env: { DOCKER_CONFIG: made.docker } });
   const push = (name) =>
     oras("push", "--plain-http", "--artifact-type=application/vnd.example.files", at(name), ...Object.keys(files));
@@ -51,7 +51,7 @@ describe("oras", { skip }, () => {
     }
   });
 
-  test("what is attached is discovered, by type and through all its levels", async () => {
+  test("attached artifacts are discovered, by type and through all levels", async () => {
     await push("attached/artifact:1");
     const subject = at("attached/artifact:1");
     const sbom = await attach(subject, SBOM, "words.txt");
@@ -62,11 +62,11 @@ describe("oras", { skip }, () => {
     assert.deepEqual(await discover(subject, "--artifact-type=application/vnd.example.other"), []);
     const tree = await oras("discover", "--plain-http", "--format=tree", subject);
     for (const digest of [sbom, signature, second]) assert.ok(tree.includes(digest), tree);
-    // The registry lists them itself: no tag had to.
+    // The registry lists referrers itself, so oras made no tag for them.
     assert.deepEqual((await oras("repo", "tags", "--plain-http", at("attached/artifact"))).trim().split("\n"), ["1"]);
   });
 
-  test("a copy with all that is attached mounts every blob", async () => {
+  test("a copy with all attached artifacts mounts every blob", async () => {
     await push("copied/from:1");
     const sbom = await attach(at("copied/from:1"), SBOM, "words.txt");
     await made.strata.reset();
@@ -83,7 +83,7 @@ describe("oras", { skip }, () => {
     await assertSameImage(small, pulled);
   });
 
-  test("repositories are listed, and what is deleted is gone from what it was attached to", async () => {
+  test("repositories are listed, and a deleted artifact is gone from the referrers of its subject", async () => {
     await push("deleted/artifact:1");
     const subject = at("deleted/artifact:1");
     assert.match(await oras("repo", "ls", "--plain-http", made.strata.host), /^deleted\/artifact$/m);

@@ -1,4 +1,4 @@
-// Prometheus' own check of what GET /metrics tells: that it can be read, and that names follow its rules.
+// Prometheus' own check of GET /metrics: the text can be read, and the names follow the rules.
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// regctl copies, indexes, attaches, lists, deletes and exports over plain http.
+// regctl copies, indexes, attaches, lists, deletes and exports over plain HTTP.
 import assert from "node:assert/strict";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -45,7 +45,7 @@ describe("regctl", { skip }, () => {
   });
 
   test("an image comes back as it was pushed in many chunks", async () => {
-    // Blobs of its own: a client that finds them there does not send them.
+    // An image of its own: a client does not send blobs that the registry has.
     const pushed = await smallImage(join(made.folder, "chunks"), "riscv64");
     const chunked = ["--tls=disabled", "--skip-check", `--blob-chunk=${CHUNK}`, "--blob-max=1"];
     await regctlWith("chunked.json", "registry", "set", made.strata.host, ...chunked);
@@ -105,7 +105,7 @@ describe("regctl", { skip }, () => {
     assert.equal(found.annotations.made, "here");
     assert.equal(await regctl("artifact", "get", at(`attached/image@${found.digest}`)), `what ${types[1]} says`);
 
-    // Nothing but the list says so: no tag was made for it.
+    // Only the list of referrers has them: no tag was made for it.
     assert.deepEqual((await regctl("tag", "ls", at("attached/image"))).trim().split("\n"), ["1"]);
   });
 

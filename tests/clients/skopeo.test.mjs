@@ -1,4 +1,4 @@
-// skopeo pushes and pulls real images over https, as Debian packages it.
+// skopeo, as Debian packages it, pushes and pulls real images over HTTPS.
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,7 +23,7 @@ describe("skopeo", () => {
 
   before(async () => {
     if (skip) return;
-    // skopeo tries TLS first, and a plain port would keep it waiting.
+    // skopeo tries TLS first, and would wait for a plain port.
     strata = await start({ https: true });
     folder = await mkdtemp(join(tmpdir(), "strata-skopeo-"));
   });
@@ -81,7 +81,7 @@ describe("skopeo", () => {
     assert.equal((await pull("second/busybox:1", join(folder, "second"))).code, 0);
   });
 
-  test("pushing again what is there sends no blob", { skip }, async () => {
+  test("pushing an image again sends no blob", { skip }, async () => {
     const { layout } = await image("busybox");
     assert.equal((await push(layout, "again/busybox:1")).code, 0);
     await strata.reset();
@@ -121,7 +121,7 @@ describe("skopeo", () => {
       const name = `format/image${index}`;
       const work = join(folder, `format${index}`);
       const [plain, pulled] = [join(work, "plain"), join(work, "pulled")];
-      // Layers of its own, and uncompressed: what skopeo has seen compressed it would send as it saw it.
+      // New, uncompressed layers: skopeo reuses the compressed form of a layer that it has seen.
       const { layout } = await smallImage(join(work, "image"), `format${index}`);
       await must(program, ["--insecure-policy", "copy", "--dest-decompress", `oci:${layout}:latest`, `dir:${plain}`]);
       const to = ["--dest-tls-verify=false", `--dest-creds=${credentials}`, ...args];
@@ -154,14 +154,14 @@ describe("skopeo", () => {
       at("copied/to:1"),
     );
     assert.equal(code, 0, output);
-    // skopeo mounts layers, and sends the config whether it is there or not.
+    // skopeo mounts layers, but always sends the configuration.
     assert.ok((await blobsWritten(strata)).length <= 1);
     assert.equal(await storedBytes(strata), before);
     assert.equal((await pull("copied/to:1", join(folder, "copied"))).code, 0);
     await assertSameImage(pushed, join(folder, "copied"));
   });
 
-  test("what is deleted is gone, and can be pushed again", { skip }, async () => {
+  test("a deleted image is gone, and can be pushed again", { skip }, async () => {
     const pushed = await image("busybox");
     for (const tag of ["1", "2"]) assert.equal((await push(pushed.layout, `deleted/busybox:${tag}`)).code, 0);
     // skopeo deletes the manifest that the tag names.
@@ -174,7 +174,7 @@ describe("skopeo", () => {
     await assertSameImage(pushed, join(folder, "deleted-again"));
   });
 
-  test("a wrong password and nobody are refused, and told so", { skip }, async () => {
+  test("a wrong password and an anonymous caller are refused as unauthorized", { skip }, async () => {
     const { layout } = await image("busybox");
     const wrong = await push(layout, "refused/busybox:1", `${user}:wrong`);
     assert.notEqual(wrong.code, 0);

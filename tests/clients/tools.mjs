@@ -1,22 +1,25 @@
-// The clients that the tests drive: found, or installed where that is ours to do.
+// The clients that the tests run: found on this machine, or installed if setup may do that.
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { find, run } from "../../scripts/command.mjs";
 import { ensureDebianPackages, ensureUnpacked, TOOLS } from "../../scripts/setup.mjs";
 
-/** Go programs: the module, the program's folder in it, and the oldest Go that compiles this version. */
+/**
+ * Programs in Go: the module, the program's folder in it, and the oldest Go that compiles this
+ * version.
+ */
 const GO = {
-  // The newest that the Go of Debian 12 compiles.
+  // The newest version that Debian 12's Go compiles.
   crane: { module: "github.com/google/go-containerregistry", folder: "cmd/crane", version: "v0.20.2", go: [1, 18] },
   oras: { module: "oras.land/oras", folder: "cmd/oras", version: "v1.2.0", go: [1, 22] },
   regctl: { module: "github.com/regclient/regclient", folder: "cmd/regctl", version: "v0.11.7", go: [1, 26] },
 };
 
-/** Programs of the distribution, by the package that brings them. */
+/** Programs of the distribution, each with its package. */
 const DEBIAN = { buildah: "buildah", containerd: "containerd", ctr: "containerd", skopeo: "skopeo" };
 
-/** A client as the distribution packages it: `{ program }`, or `{ missing }` that says why not. */
+/** Returns a client of the distribution: `{ program }`, or `{ missing }` with the reason. */
 export async function packaged(name) {
   try {
     await ensureDebianPackages({ [name]: DEBIAN[name] });
@@ -26,7 +29,10 @@ export async function packaged(name) {
   }
 }
 
-/** A program out of a package of the distribution that is not installed, because it would start a service or bring much else: `{ program }`, or `{ missing }`. */
+/**
+ * Returns a program from a package that is not installed, because that would start a service or
+ * bring many dependencies: `{ program }`, or `{ missing }` with the reason.
+ */
 export async function unpacked(name, pack) {
   try {
     await ensureUnpacked({ [name]: pack });
@@ -36,11 +42,14 @@ export async function unpacked(name, pack) {
   }
 }
 
-/** A client in Go, compiled once at its pinned version: `{ program }`, or `{ missing }` that says why not. */
+/**
+ * Returns a client in Go, compiled once at its pinned version: `{ program }`, or `{ missing }` with
+ * the reason.
+ */
 export async function compiled(name) {
   const { module, folder, version, go } = GO[name];
   const bin = join(TOOLS, "bin");
-  // The name tells the version.
+  // The version is in the file's name, so that a new one is compiled.
   const program = join(bin, `${name}-${version}`);
   if (existsSync(program)) return { program };
   try {
@@ -53,13 +62,14 @@ export async function compiled(name) {
   await mkdir(bin, { recursive: true });
   const work = await mkdtemp(join(TOOLS, `${name}-`));
   try {
-    // A module that requires it: `go install` would also ask which versions there are, which not every proxy tells.
+    // A module that requires the client. `go install` would also request the list of versions,
+    // which not every proxy has.
     await writeFile(join(work, "go.mod"), `module tools\n\ngo ${go.join(".")}\n\nrequire ${module} ${version}\n`);
     const made = join(work, name);
     const build = ["build", "-mod=mod", "-p", "2", "-o", made, `${module}/${folder}`];
     const { code, output } = await run("go", build, { cwd: work });
     if (code !== 0) return { missing: `${name} ${version} did not compile: ${output.trim()}` };
-    // Moved into place whole: an interruption leaves no half program.
+    // Renamed into place, so that an interruption leaves no partial program.
     await rename(made, program);
   } finally {
     await rm(work, { recursive: true });
@@ -67,7 +77,9 @@ export async function compiled(name) {
   return { program };
 }
 
-/** Why tests are to be skipped, or false; where nothing may be skipped, what is missing is an error. */
+/**
+ * Returns the reason to skip tests, or false. In CI nothing may be skipped, so a reason is thrown.
+ */
 export function skipFor(...reasons) {
   const missing = reasons.filter(Boolean).join("; ");
   if (missing && process.env.CI === "true") throw new Error(missing);

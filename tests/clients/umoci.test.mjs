@@ -1,4 +1,4 @@
-// umoci unpacks an image of real packages, and what it lays out is what the registry shows of it, path by path.
+// umoci unpacks an image of real packages, and the registry shows the same files, path by path.
 import assert from "node:assert/strict";
 import {
   chmod,
@@ -29,7 +29,7 @@ import { skipFor, unpacked } from "./tools.mjs";
 
 const { program, missing } = await unpacked("umoci", "umoci");
 const skip = skipFor(missing, unavailable());
-// Who is not root can't give files away: all that is unpacked is then that user's.
+// Only root can change owners. Otherwise all unpacked files are the user's.
 const isRoot = process.getuid() === 0;
 const rootless = isRoot ? [] : ["--rootless"];
 
@@ -58,7 +58,9 @@ describe("umoci", { skip }, () => {
     if (folder) await rm(folder, { recursive: true });
   });
 
-  /** Layers of packages as GNU tar writes them, and changes to them as umoci does, in Go. */
+  /**
+   * Builds layers of packages by GNU tar, and layers with changes to them by umoci, which is in Go.
+   */
   async function build(layout) {
     const stages = await stagesOf(folder, [
       { packages: ["busybox-static", "tzdata"] },
@@ -67,7 +69,7 @@ describe("umoci", { skip }, () => {
     ]);
     const [base, , top] = stages;
     await odd(base);
-    // What replaces, hides and comes back within one layer of GNU tar.
+    // Entries that replace, hide and restore paths within one layer of GNU tar.
     await mkdir(join(top, "odd/opaque"), { recursive: true });
     await writeFile(join(top, "odd/opaque/.wh..wh..opq"), "");
     await writeFile(join(top, "odd/opaque/new"), "new\n");
@@ -90,11 +92,11 @@ describe("umoci", { skip }, () => {
     await must(program, ["insert", ...rootless, ...image, "--whiteout", `${zones}/UTC`]);
     await must(program, ["insert", ...rootless, ...image, "--opaque", join(stage, "folder"), `${zones}/America`]);
     await must(program, ["insert", ...rootless, ...image, join(stage, "folder"), "/odd/inserted"]);
-    // And what was hidden comes back.
+    // This restores a hidden directory.
     await must(program, ["insert", ...rootless, ...image, join(stage, "folder"), `${zones}/Europe`]);
   }
 
-  /** Files of which a layer has to say more than their bytes. */
+  /** Writes files with odd names, modes, owners, times and links. */
   async function odd(stage) {
     const at = (path) => join(stage, "odd", path);
     await mkdir(at("opaque/deep"), { recursive: true });
@@ -124,7 +126,7 @@ describe("umoci", { skip }, () => {
     await lutimes(at("absolute"), 1, 1_000_000_000.5);
   }
 
-  /** Pushes an image out of a layout. */
+  /** Pushes an image from a layout. Returns its digest and layers. */
   async function push(layout) {
     const { manifests } = JSON.parse(await readFile(join(layout, "index.json"), "utf8"));
     const [{ digest, mediaType }] = manifests;
@@ -145,7 +147,7 @@ describe("umoci", { skip }, () => {
   const addressOf = (path) =>
     `/v2/${name}/_strata/images/${manifest.digest}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
 
-  /** All that the registry shows below a directory, page by page. */
+  /** Returns all that the registry shows below a directory, page by page. */
   async function list(directory, found = new Map()) {
     for (let address = addressOf(directory); address; ) {
       const reply = await strata.send("GET", address);
@@ -159,7 +161,7 @@ describe("umoci", { skip }, () => {
     return found;
   }
 
-  /** What a folder holds, in the words of the registry. */
+  /** Returns the entries of a folder in the registry's format. */
   async function walk(root, directory = "", found = new Map()) {
     for (const name of await readdir(join(root, directory))) {
       const path = directory + name;
@@ -188,12 +190,13 @@ describe("umoci", { skip }, () => {
     assert.deepEqual([...shown.keys()].sort(), [...expected.keys()].sort());
   });
 
-  test("and the registry say the same of each", async () => {
+  test("and the registry show the same attributes of each path", async () => {
     const different = [];
     for (const [path, there] of expected) {
       const child = shown.get(path);
       const here = Object.fromEntries(Object.keys(there).map((key) => [key, child[key]]));
-      // A link is the file that it was when it came, of which its entry says all but the size.
+      // A hard link is the file that was there when the link was written. Its entry has all facts
+      // about that file but the size.
       if (child.type === "hardlink") {
         const reply = await strata.send("HEAD", addressOf(path));
         assert.equal(reply.status, 200, path);
@@ -215,7 +218,7 @@ describe("umoci", { skip }, () => {
   test("and the registry give the same bytes", async () => {
     const left = [...expected].flatMap(([path, { type }]) => (type === "file" ? [path] : []));
     const files = left.length;
-    // Neighbours in a layer one after the other.
+    // Read neighbours in a layer one after the other.
     left.sort();
     const reader = async () => {
       for (let path = left.pop(); path !== undefined; path = left.pop()) {
@@ -229,7 +232,7 @@ describe("umoci", { skip }, () => {
   });
 
   test("and the registry follow the same links", {
-    skip: skipFor(isRoot ? undefined : "only root can say what the root is"),
+    skip: skipFor(isRoot ? undefined : "chroot needs root"),
   }, async () => {
     const paths = [...expected.keys()].filter((path) => expected.get(path).type === "symlink");
     assert.ok(paths.length > 100, `${paths.length} links`);

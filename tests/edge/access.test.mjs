@@ -1,4 +1,5 @@
-// Signing in through the real runtime: tokens as clients ask for them, the platform's PBKDF2 and its rate limiter, and what is said and logged.
+// Signing in on the real runtime: tokens as clients request them, the platform's PBKDF2 and rate
+// limiter, replies and the log.
 import assert from "node:assert/strict";
 import { pbkdf2Sync } from "node:crypto";
 import { dirname, join } from "node:path";
@@ -29,7 +30,7 @@ const ann = basic("ann", words.ann);
 const bob = basic("bob", words.bob);
 const ci = basic("ci", robot);
 
-/** A password as it is kept, with few iterations. */
+/** Returns a hashed password, with few iterations. */
 function quick(password) {
   const plain = (bytes) => bytes.toString("base64").replaceAll("=", "");
   const salt = Buffer.alloc(16, "salt");
@@ -38,7 +39,7 @@ function quick(password) {
 
 const as = (authorization, more) => ({ headers: { authorization, ...more } });
 
-/** The scheme of a challenge, and its parameters. */
+/** Returns the scheme and the parameters of a challenge. */
 function challenge(reply) {
   assert.equal(reply.status, 401, reply.body.toString());
   const [, scheme, rest] = /^(\w+) (.+)$/.exec(reply.headers["www-authenticate"]);
@@ -57,7 +58,7 @@ describe("a client that knows tokens", () => {
 
   const upload = "/v2/team/app/blobs/uploads/";
 
-  test("finds where they are given, and what to ask for", async () => {
+  test("finds the token end-point and the scope in the challenge", async () => {
     const { scheme, realm, service, scope, ...others } = challenge(await strata.send("GET", "/v2/", as(undefined)));
     assert.deepEqual(
       [scheme, realm, service, scope, others],
@@ -65,7 +66,7 @@ describe("a client that knows tokens", () => {
     );
     const started = await strata.send("POST", upload, as(undefined));
     assert.equal(challenge(started).scope, "repository:team/app:pull,push");
-    // Some clients go by the last word that is the name of a scheme, wherever it stands.
+    // Some clients use the last word that names a scheme, wherever it stands.
     assert.doesNotMatch(started.headers["www-authenticate"], /basic/i);
   });
 
@@ -108,7 +109,7 @@ describe("a client that knows tokens", () => {
     });
   }
 
-  test("may sign in by a form", async () => {
+  test("can sign in by a form", async () => {
     const form = (fields) => ({
       ...as(undefined, { "content-type": "application/x-www-form-urlencoded" }),
       body: new URLSearchParams({
@@ -140,7 +141,7 @@ describe("a client that knows tokens", () => {
     assert.equal((await strata.send("GET", "/v2/", as(basic("bob", robot)))).status, 401);
   });
 
-  test("has no path that leads around the rules", async () => {
+  test("finds no path around the rules", async () => {
     const config = Buffer.from("private");
     const pushed = await strata.send("POST", `/v2/private/app/blobs/uploads/?digest=${digestOf(config)}`, {
       ...as(ann),
@@ -203,7 +204,10 @@ test("rules are read as text and as the tables of a configuration", async () => 
 });
 
 describe("the platform's rate limiter", () => {
-  /** Does it within one minute of the clock: the simulator's limiter counts anew with each. */
+  /**
+   * Repeats an attempt until it is within one minute of the clock: the simulator's limiter resets
+   * at each minute.
+   */
   async function within(limiters, attempt) {
     for (;;) {
       const minute = () => Math.floor(Date.now() / 60_000);
@@ -230,7 +234,7 @@ describe("the platform's rate limiter", () => {
     assert.deepEqual(Object.keys(ratelimits), ["SIGN_INS", "SIGN_INS_OF_ADDRESS"]);
     await within(ratelimits, async (send) => {
       const guess = (index) => send(basic("bob", `guess ${index}`), "192.0.2.1");
-      // Fewer failures than the isolate itself allows: the right one in between does not count there.
+      // Fewer failures than the isolate's own limit, which does not count the right password.
       const first = await times(15, guess);
       const right = await send(bob, "192.0.2.1");
       const rest = await times(4, (index) => guess(15 + index));
@@ -257,7 +261,7 @@ describe("the platform's rate limiter", () => {
     await within({ SIGN_INS: { simple: { limit: 3, period: 60 } } }, async (send) => {
       const wrong = await times(3, (index) => send(basic("bob", `guess ${index}`), "192.0.2.1"));
       const right = [await send(bob, "192.0.2.1"), await send(ann, "192.0.2.1"), await send(bob, "192.0.2.2")];
-      // Of IPv6, what a customer has is one address.
+      // Of IPv6, all addresses of one /64 network count as one.
       const six = [
         ...(await times(3, (index) => send(basic("ann", "wrong"), `2001:db8::${index}`))),
         await send(basic("ann", "wrong"), "2001:db8::ffff"),
@@ -280,7 +284,7 @@ describe("the platform's rate limiter", () => {
   });
 });
 
-test("every answer is one that no browser runs, and https is kept to where there is some", async () => {
+test("every response is inert in a browser, and has Strict-Transport-Security over https", async () => {
   for (const https of [false, true]) {
     const strata = await start({ https, vars: { STRATA_USERS, STRATA_RULES: rules } });
     try {
@@ -313,14 +317,14 @@ describe("behind a proxy", () => {
   });
   after(() => strata.stop());
 
-  test("clients are sent to where they reach the registry", async () => {
+  test("the challenge names the token end-point at STRATA_ORIGIN", async () => {
     assert.equal(
       challenge(await strata.send("GET", "/v2/", as(undefined))).realm,
       "https://registry.example.com/v2/_strata/token",
     );
   });
 
-  test("the log has who changed what and who was refused, and no secret", async () => {
+  test("the log has the user of each change and refusal, and no secret", async () => {
     const content = buffer(10);
     const digest = digestOf(content);
     const address = { "cf-connecting-ip": "192.0.2.7" };

@@ -1,6 +1,9 @@
-// Writes small tar archives: what is in a layer, as a test says it.
+// Writes small tar archives for the layers of tests.
 
-/** A header of POSIX's ustar for what an entry says: `{ path, type = "0", size = 0, mode = 0o644, link = "" }`. */
+/**
+ * Returns the header of an entry in POSIX's ustar format:
+ * `{ path, type = "0", size = 0, mode = 0o644, link = "" }`.
+ */
 export function header({ path, type = "0", size = 0, mode = 0o644, link = "" }) {
   const block = Buffer.alloc(512);
   const octal = (number, length) => `${number.toString(8).padStart(length - 1, "0")}\0`;
@@ -19,13 +22,13 @@ export function header({ path, type = "0", size = 0, mode = 0o644, link = "" }) 
   return block;
 }
 
-/** What a file's bytes are filled up with. */
+/** Returns the padding after a file of this size. */
 export const padding = (size) => Buffer.alloc((512 - (size % 512)) % 512);
 
-/** What ends an archive. */
+/** The end of an archive. */
 export const END = Buffer.alloc(1024);
 
-/** An archive of entries, each with its `content` if it has any. */
+/** Returns an archive of entries, each with its `content` if it has any. */
 export function archive(entries) {
   const parts = entries.flatMap(({ content = Buffer.alloc(0), ...entry }) => [
     header({ ...entry, size: content.length }),

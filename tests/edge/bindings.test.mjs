@@ -1,6 +1,6 @@
-// What the Worker asks of its bindings where the crate between them has a gap or a trap of its own.
-// That R2 keeps its conditions and checksums (an etag that does not match, a write if absent, a wrong
-// checksum), and that a locked stream ends no instance, is checked on the stores in suite.test.mjs.
+// Bindings of the Worker, in cases that the crate `worker` handles badly or not at all.
+// suite.test.mjs checks on the stores that R2 keeps its conditions and checksums (an etag that does
+// not match, a write if absent, a wrong checksum), and that a locked stream ends no instance.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -13,7 +13,7 @@ const MIB = 1 << 20;
 
 const expect = (reply, status) => assert.equal(reply.status, status, reply.body.toString());
 
-/** The lines of a Worker's log with a message, each as the fields that it has. */
+/** Returns the lines of a Worker's log with this message, as objects. */
 const lines = (strata, wanted) =>
   strata
     .log()
@@ -22,7 +22,7 @@ const lines = (strata, wanted) =>
     .map((line) => JSON.parse(line))
     .filter(({ message }) => message === wanted);
 
-/** Runs a step with a Worker that is stopped in the end. */
+/** Starts a Worker, runs a step with it, and stops it. */
 async function within(options, step) {
   const strata = await start(options);
   try {
@@ -45,12 +45,12 @@ describe("R2", () => {
 
   async function until(holds) {
     for (let tries = 0; !(await holds()); tries += 1) {
-      assert.ok(tries < 1000, "it never came to hold");
+      assert.ok(tries < 1000, "the condition did not hold in time");
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
 
-  test("writes a blob once if two clients have it created, each if it is absent", async () => {
+  test("writes a blob once if two clients create it, each on condition that it is absent", async () => {
     const content = buffer(MIB, "twice");
     const digest = digestOf(content);
     let open;
@@ -77,7 +77,7 @@ describe("R2", () => {
   });
 
   for (const algorithm of ["sha256", "sha512"]) {
-    test(`refuses a stream that has another ${algorithm}, and the client is told`, async () => {
+    test(`refuses a stream with another ${algorithm}, and the client gets 400`, async () => {
       const content = buffer(MIB, algorithm);
       const wrong = digestOf(Buffer.from("something else"), algorithm);
       const reply = await whole(strata, `wrong/${algorithm}`, wrong, content);
@@ -94,7 +94,7 @@ describe("R2", () => {
   }
 
   for (const call of ["r2.uploadPart", "r2.complete"]) {
-    test(`is told to forget the parts of an upload whose ${call} failed`, async () => {
+    test(`gets an abort of the multipart upload if ${call} fails`, async () => {
       const name = `abort/${call.toLowerCase().replace(".", "-")}`;
       // Three parts, the last one short.
       const content = buffer(11 * MIB, call);
@@ -126,7 +126,7 @@ describe("R2", () => {
     const headers = { "content-type": manifest.mediaType };
     expect(await strata.send("PUT", "/v2/crowd/image/manifests/latest", { body: manifest.body, headers }), 201);
     await strata.reset();
-    // The one that reads asks again after the failure; the others look for its answer meanwhile.
+    // The leader retries after the failure. Meanwhile the others poll for its answer.
     await strata.fail({ call: "r2.get", key: "repositories/", delay: 500 });
     const path = `/v2/crowd/image/manifests/${manifest.digest}`;
     const replies = await Promise.all(Array.from({ length: 64 }, () => strata.send("GET", path)));
@@ -138,7 +138,7 @@ describe("R2", () => {
   });
 });
 
-describe("a binding that is not there", () => {
+describe("a missing or wrong binding", () => {
   const digest = digestOf(Buffer.from("nothing"));
   const path = `/v2/un/bound/blobs/${digest}`;
 
@@ -150,7 +150,7 @@ describe("a binding that is not there", () => {
       /no R2 bucket is bound to BUCKET \(Binding cannot be cast to the type R2Bucket from KvNamespace\): bind one in wrangler\.toml/,
     ],
   ]) {
-    test(`${what}: its first use fails and says so, and nothing that needs none`, async () => {
+    test(`${what}: its uses fail and are logged, and other requests succeed`, async () => {
       await within(options, async (strata) => {
         expect(await strata.send("GET", "/v2/"), 200);
         assert.doesNotMatch(strata.log(), /BUCKET/);
@@ -178,7 +178,7 @@ describe("a binding that is not there", () => {
     });
   });
 
-  test("no rate limiter: nothing is limited, and nothing is said", async () => {
+  test("no rate limiter: nothing is limited, and nothing is logged", async () => {
     await within({}, async (strata) => {
       expect(await strata.send("GET", "/v2/"), 200);
       expect(await strata.send("GET", "/v2/", { headers: { authorization: basic("nobody", "guess") } }), 401);
@@ -186,7 +186,7 @@ describe("a binding that is not there", () => {
     });
   });
 
-  test("null, or JSON that says to have another constructor: no instance ends", async () => {
+  test("null, or JSON with another constructor: no instance ends", async () => {
     const vars = { SIGN_INS: null, SIGN_INS_OF_ADDRESS: { constructor: null }, BUCKET: null, WARM: null };
     await within({ vars, buckets: [], namespaces: [] }, async (strata) => {
       expect(await strata.send("GET", "/v2/"), 200);
@@ -213,7 +213,7 @@ describe("a binding that is not there", () => {
   });
 });
 
-test("an upstream that never answers is given up, and the client is told", { timeout: 60_000 }, async () => {
+test("a request to a silent upstream times out, and the client gets 504", { timeout: 60_000 }, async () => {
   const asked = [];
   const silent = createServer((request) => asked.push(request));
   await once(silent.listen(0, "127.0.0.1"), "listening");
@@ -225,7 +225,7 @@ test("an upstream that never answers is given up, and the client is told", { tim
       expect(reply, 504);
       assert.match(reply.body.toString(), /took too long/);
       assert.ok(asked.length > 0);
-      // Given up means that its connection is closed, which would be one of six.
+      // The Worker must close the connection, because an isolate may have only six.
       for (const { socket } of asked) if (!socket.destroyed) await once(socket, "close");
       expect(await strata.send("GET", "/v2/"), 200);
     });

@@ -1,4 +1,5 @@
-// Uploads that break, by the client's doing or the store's: nothing half-written is served, and a client that tries again gets through.
+// Uploads that break, because of the client or the store: nothing half-written is served, and a
+// client that retries succeeds.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { buffer, digestOf } from "./bytes.mjs";
@@ -16,13 +17,13 @@ before(async () => {
 after(() => strata.stop());
 beforeEach(() => strata.reset());
 
-describe("a client that goes away in the middle", () => {
+describe("a client that disconnects during an upload", () => {
   const content = buffer(20 * MIB, "cut");
   const digest = digestOf(content);
   const sent = 12 * MIB;
 
   for (const [index, length] of [undefined, content.length].entries()) {
-    test(`leaves an upload to go on with, ${length ? "its length announced" : "of unknown length"}`, async () => {
+    test(`leaves an upload that can be resumed, ${length ? "its length announced" : "of unknown length"}`, async () => {
       const name = `cut/patch${index}`;
       const location = await begin(strata, name);
       await cut("PATCH", location, content, length, () => stored("r2.uploadPart", "extents/"));
@@ -34,7 +35,7 @@ describe("a client that goes away in the middle", () => {
     });
   }
 
-  test("leaves no blob behind, and the next one to push it is served", async () => {
+  test("leaves no blob behind, and the next push of it succeeds", async () => {
     const other = buffer(20 * MIB, "cut whole");
     const own = digestOf(other);
     const path = `/v2/cut/whole/blobs/uploads/?digest=${own}`;
@@ -45,8 +46,8 @@ describe("a client that goes away in the middle", () => {
     assert.deepEqual(await pull(strata, "cut/whole", own), { status: 200, size: other.length, digest: own });
   });
 
-  test("holds no memory that others wait for", async () => {
-    // More than the isolate has part buffers for.
+  test("releases the memory that other uploads wait for", async () => {
+    // More uploads than the isolate has part buffers for.
     for (let count = 0; count < 12; count += 1) {
       await strata.reset();
       await cut("PATCH", await begin(strata, "cut/many"), content, undefined, () =>
@@ -57,7 +58,7 @@ describe("a client that goes away in the middle", () => {
     assert.equal(reply.status, 202, reply.body.toString());
   });
 
-  /** Sends the first bytes, waits until the store was asked to keep some, and breaks the connection. */
+  /** Sends the first bytes, waits until the store got some of them, and breaks the connection. */
   async function cut(method, location, bytes, length, reached) {
     const abort = new AbortController();
     const body = (async function* () {
@@ -81,14 +82,15 @@ describe("a client that goes away in the middle", () => {
   const stored = async (call, key) =>
     (await strata.calls()).some((one) => one.call === call && one.key.startsWith(key));
 
-  /** Goes on from where the registry says, until it has everything, and closes. */
+  /** Resumes at the registry's offset until it has everything, and closes the upload. */
   async function finish(location) {
     let from = await received(strata, location);
     for (let attempt = 0; from < content.length; attempt += 1) {
       assert.ok(attempt < 3, "the upload does not move");
       const headers = { "content-range": `${from}-${content.length - 1}` };
       const reply = await patch(strata, location, content.subarray(from), headers);
-      // What came of the broken chunk may be added while this one is sent; then it is refused, and told from where.
+      // The broken chunk may be added while this one is sent. This one is then refused, with the
+      // offset.
       assert.ok([202, 416].includes(reply.status), reply.body.toString());
       location = reply.headers.location;
       from = await received(strata, location);
@@ -101,7 +103,7 @@ describe("a client that goes away in the middle", () => {
   }
 });
 
-describe("a store that fails on the way", () => {
+describe("a store that fails during a push", () => {
   // Three parts, the last one short.
   const content = buffer(11 * MIB, "faults");
   const faults = [
@@ -120,10 +122,10 @@ describe("a store that fails on the way", () => {
     { call: "r2.put", key: "uploads/", nth: 4, kept: true },
   ];
   for (const [index, fault] of faults.entries()) {
-    const where = `${fault.call} ${fault.key} #${fault.nth ?? 1}${fault.kept ? ", though kept" : ""}`;
-    test(`${where}: a client that tries again gets its blob through`, async () => {
+    const where = `${fault.call} ${fault.key} #${fault.nth ?? 1}${fault.kept ? ", though stored" : ""}`;
+    test(`${where}: a client that retries pushes its blob`, async () => {
       const name = `faults/${index}`;
-      // Bytes of its own, or it would find those of the fault before.
+      // Bytes of its own: otherwise it would find the blob of the fault before.
       const own = Buffer.concat([Buffer.from([index]), content]);
       const digest = digestOf(own);
       await strata.fail(fault);
@@ -135,13 +137,13 @@ describe("a store that fails on the way", () => {
   }
 
   for (const kept of [false, true]) {
-    // What can be said twice is asked again, four times in all; a stream is not.
+    // The registry tries a repeatable call four times in all. It does not repeat a stream.
     for (const [key, times, first] of [
       ["refs/", 1, 201],
       ["refs/", 4, 503],
       ["blobs/", 1, 503],
     ]) {
-      test(`r2.put ${key}, ${times} times${kept ? ", though kept" : ""}: ${first}, and a blob sent again gets through`, async () => {
+      test(`r2.put ${key}, ${times} times${kept ? ", though stored" : ""}: ${first}, and a second push succeeds`, async () => {
         const [name, own] = [`faults/whole-${kept}-${times}`, Buffer.from(`${kept} ${key} ${times}`)];
         const digest = digestOf(own);
         await strata.fail({ call: "r2.put", key, kept, times });
@@ -153,7 +155,10 @@ describe("a store that fails on the way", () => {
     }
   }
 
-  /** Pushes as clients do: closes again after a failure, and begins anew where that does not help. */
+  /**
+   * Pushes as clients do: retries the closing request after a failure, and then starts a new
+   * upload.
+   */
   async function persist(name, bytes, digest) {
     for (let round = 0; round < 3; round += 1) {
       const patched = await patch(strata, await begin(strata, name), [bytes]).catch(reset);
@@ -169,7 +174,10 @@ describe("a store that fails on the way", () => {
     return undefined;
   }
 
-  /** An answer given before the body was read may be lost with the connection that is closed after it. */
+  /**
+   * Accepts a lost reply: if it was sent before the body was read, the connection closes and may
+   * lose it.
+   */
   function reset(error) {
     assert.ok(["ECONNRESET", "EPIPE"].includes(error.code), error);
   }

@@ -1,4 +1,5 @@
-// What each end-point asks of R2 and KV: counted, and held to a bound, for the platform bills and limits operations.
+// Counts each end-point's operations of R2 and KV and holds them to a budget, because the platform
+// bills and limits operations.
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
@@ -16,14 +17,15 @@ const blobs = Array.from({ length: 6 }, (_, index) => {
 });
 const [config, ...layers] = blobs.map(({ digest, size }) => ({ digest, size }));
 const manifest = manifestOf(config, layers);
-// Writes and lists, as R2 bills them; the rest are reads, and deletes are free.
+// R2 bills writes and lists as class A, reads as class B, and no deletes.
 const CLASS_A = /^r2\.(put|list|createMultipartUpload|uploadPart|complete)$/;
 const CLASS_B = /^r2\.(get|head)$/;
 
 let strata;
-// Isolates that have seen nothing yet, for what is asked of one that is new.
+// Isolates with empty caches, for requests to a new isolate.
 let others;
-// Of all that, once to be believed for long and once to be asked for again.
+// A mirror of `strata` as two upstreams: the tags of one stay fresh, those of the other are stale
+// at once.
 let mirror;
 /** The rows of docs/costs.md. */
 const rows = [];
@@ -48,7 +50,10 @@ after(async () => {
   await strata.stop();
 });
 
-/** Runs one step, and holds its operations to `[R2 class A, class B, deletes, KV reads, writes]`; none of those left out. */
+/**
+ * Runs one step, and holds its operations to `[R2 class A, class B, deletes, KV reads, writes]`. A
+ * missing number is 0.
+ */
 function budget(what, bound, step, isolate = () => strata) {
   rows.push(`| ${what} | ${[0, 1, 2, 3, 4].map((index) => bound[index] ?? 0).join(" | ")} |`);
   test(`${what} within ${bound.join(", ")}`, async () => {
@@ -63,7 +68,7 @@ function budget(what, bound, step, isolate = () => strata) {
   });
 }
 
-/** The calls of an isolate, once it makes no more: what goes warm does so after the reply. */
+/** Returns the calls of an isolate once it makes no more: writes to KV follow the reply. */
 async function settled(isolate) {
   for (let last; ; ) {
     const calls = await isolate.calls();
@@ -180,7 +185,8 @@ budget("GET referrers, none", [1, 0, 0], async () => {
 });
 
 const parts = digestOf(buffer(6 << 20, "budget parts"));
-// How many extents the large one becomes depends on how quickly it comes: 16 at the most here, of 64 KiB and more. A client that is slow reads them too.
+// The number of the large blob's extents depends on the speed of the download: at most 16 here, of
+// at least 64 KiB each. A slow client also reads extents.
 for (const [what, path, bound] of [
   ["manifest of 5 layers by tag, mirrored, not stored", "fresh.example/budget/image/manifests/latest", [10, 2]],
   ["manifest by tag, mirrored, fresh", "fresh.example/budget/image/manifests/latest", [0, 2, 0, 1]],

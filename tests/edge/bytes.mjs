@@ -1,9 +1,9 @@
-// Makes bytes that don't compress, the same for the same seed, without keeping them.
+// Makes bytes that don't compress, the same for the same seed, without holding them in memory.
 import { createCipheriv, createHash } from "node:crypto";
 
 const CHUNK = 1 << 20;
 
-/** `size` bytes in chunks of 1 MiB at most. */
+/** Yields `size` bytes in chunks of at most 1 MiB. */
 export function* bytes(size, seed = 0) {
   const key = createHash("sha256").update(`bytes ${seed}`).digest();
   const stream = createCipheriv("aes-256-ctr", key, Buffer.alloc(16));
@@ -11,12 +11,12 @@ export function* bytes(size, seed = 0) {
   for (let left = size; left > 0; left -= CHUNK) yield stream.update(zeros.subarray(0, Math.min(left, CHUNK)));
 }
 
-/** The same bytes, all at once. */
+/** Returns the same bytes in one Buffer. */
 export function buffer(size, seed = 0) {
   return Buffer.concat([...bytes(size, seed)]);
 }
 
-/** `sha256:…` of bytes, or of what yields them. */
+/** Returns the digest (`sha256:…`) of a Buffer, or of an iterable of them. */
 export function digestOf(content, algorithm = "sha256") {
   const hash = createHash(algorithm);
   for (const chunk of Buffer.isBuffer(content) ? [content] : content) hash.update(chunk);

@@ -1,6 +1,5 @@
-// How often each end-point crosses from wasm to JavaScript. A crossing takes time as an operation takes
-// money, and the count is exact where a time is not: a change that moves a number edits its row and
-// says what it bought.
+// Counts how often each end-point crosses from wasm to JavaScript. A crossing takes time, and its
+// count is exact, unlike a time. A change that moves a number edits its row and says what it gains.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
@@ -23,7 +22,7 @@ const others = ["a", "b"].map((seed) =>
 );
 
 let strata;
-// Isolates that have answered a ping and read one stream, and hold nothing of what is asked for.
+// Isolates that have answered a ping and read one stream. They cache nothing that the rows request.
 let isolates;
 let mirror;
 let location;
@@ -65,7 +64,7 @@ const blob =
   (isolate) =>
     isolate.send(method, `/v2/${name}/blobs/${digest}`);
 
-/** The crossings of an isolate, once it makes no more: what goes warm does so after the reply. */
+/** Returns the crossings of an isolate once it makes no more: writes to KV follow the reply. */
 async function settled(isolate) {
   for (let last; ; ) {
     const crossings = await isolate.crossings();
@@ -76,7 +75,10 @@ async function settled(isolate) {
   }
 }
 
-/** Asks for one thing, and holds what it crosses to a number. `tier` is what the reply must say of itself, `why` what the number is made of. */
+/**
+ * Sends one request, and holds its crossings to a number. `tier` is the reply's tier, and `why` the
+ * composition of the number.
+ */
 function row(what, bound, why, step, { tier, status = 200, on = () => strata } = {}) {
   test(`${what}: ${bound}, ${why}`, async () => {
     await settled(on());
@@ -91,14 +93,14 @@ function row(what, bound, why, step, { tier, status = 200, on = () => strata } =
   });
 }
 
-/** Begins an upload, and keeps where it goes on. */
+/** Starts an upload, and keeps its location. */
 async function started(sent) {
   const reply = await sent;
   ({ location } = reply.headers);
   return reply;
 }
 
-/** Reads something so often that memory has it, and KV. */
+/** Reads something so often that memory and KV have it. */
 const popular = (what, step) =>
   test(what, async () => {
     for (let time = 0; time < 30; time += 1) expect(await step(isolates[1]), 200);
@@ -149,11 +151,11 @@ row("GET manifest, cold", 73, "1 get of KV with a timer, and 1 get of R2 whose b
   on: () => isolates[1],
 });
 popular("the manifest becomes popular", getManifest(manifest));
-row("GET manifest, hot", 10, "what a ping takes, and the clock 3 times", getManifest(manifest), {
+row("GET manifest, hot", 10, "the crossings of a ping, and the clock 3 times", getManifest(manifest), {
   tier: "hot",
   on: () => isolates[1],
 });
-row("GET manifest, warm", 82, "1 get of KV with a timer, inflated and hashed", getManifest(manifest), {
+row("GET manifest, warm", 82, "1 get of KV with a timer, decompressed and hashed", getManifest(manifest), {
   tier: "warm",
   on: () => isolates[2],
 });
@@ -167,11 +169,11 @@ row("GET blob, cold", 102, "2 gets of R2 whose bodies are read", blob("GET", blo
   on: () => isolates[1],
 });
 popular("the blob becomes popular", blob("GET", blobs.config));
-row("GET blob, hot", 14, "what a ping takes, the clock 6 times, and a view", blob("GET", blobs.config), {
+row("GET blob, hot", 14, "the crossings of a ping, the clock 6 times, and a view", blob("GET", blobs.config), {
   tier: "hot",
   on: () => isolates[1],
 });
-row("HEAD blob, hot", 9, "what a ping takes, and the clock twice", blob("HEAD", blobs.config), {
+row("HEAD blob, hot", 9, "the crossings of a ping, and the clock twice", blob("HEAD", blobs.config), {
   tier: "hot",
   on: () => isolates[1],
 });
@@ -196,7 +198,7 @@ row(
 row(
   "GET manifest, mirrored, not stored",
   340,
-  "1 fetch with a timer, and of each header that comes some 10",
+  "1 fetch with a timer, and some 10 for each header of the response",
   getManifest(others[1], "up.example/"),
   { tier: "upstream", on: () => mirror },
 );

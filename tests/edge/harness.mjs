@@ -1,4 +1,4 @@
-// Starts a Worker on the real runtime, on a free loopback port, with R2 and KV of its own and a probe in front.
+// Starts a Worker on the real runtime, on a free loopback port, with its own R2 and KV and a probe.
 import { pbkdf2Sync } from "node:crypto";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -16,20 +16,26 @@ export const password = "correct horse";
 export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`${name}:${secret}`).toString("base64")}`;
 
 /**
- * Starts the built Worker; `stop` it in the end, whatever happened. One after the other: the runtime's process is known by
- * not having been there before.
+ * Starts the built Worker. Always `stop` it in the end, and start one at a time: the runtime's
+ * process is the one that was not there before.
  *
  * @param {object} [options]
  * @param {boolean} [options.https] serve TLS, with Miniflare's own self-signed certificate
- * @param {boolean} [options.probe] put the probe in front (the default); without it, the Worker runs as it was built
- * @param {string} [options.folder] where R2 and KV are kept; without it they go when the Worker stops
- * @param {Record<string, any>} [options.vars] added to the environment, text or what JSON can say; undefined takes one away
- * @param {Record<string, { simple: { limit: number, period: 10 | 60 } }>} [options.limiters] the platform's rate limiters by their
- *   bindings; without them nothing is limited, as tests sign in often
+ * @param {boolean} [options.probe] put the probe in front (the default); without it, the Worker
+ *   runs as it was built
+ * @param {string} [options.folder] a folder for R2 and KV; without it, their content ends with the
+ *   Worker
+ * @param {Record<string, any>} [options.vars] added to the environment, as text or JSON; undefined
+ *   removes a variable
+ * @param {Record<string, { simple: { limit: number, period: 10 | 60 } }>} [options.limiters] the
+ *   platform's rate limiters by their bindings; without them nothing is limited, because tests sign
+ *   in often
  * @param {string[]} [options.buckets] names that an R2 bucket is bound to
  * @param {string[]} [options.namespaces] names that a KV namespace is bound to
- * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules by name, `index.js` first
- * @param {boolean | string} [options.page] serve the built page beside it, as wrangler.toml says, or the files of another folder
+ * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules by name,
+ *   `index.js` first
+ * @param {boolean | string} [options.page] serve the built page beside it, as wrangler.toml says,
+ *   or the files of another folder
  * @param {number} [options.isolates] how many isolates run it, on the same R2 and KV; see `isolate`
  */
 export async function start({
@@ -50,7 +56,7 @@ export async function start({
   const assets = page ? await assetsOf(page) : undefined;
   const workers = Array.from({ length: isolates }, (_, index) => ({
     name: `strata-${index}`,
-    // The first is reached by every name but those of the others.
+    // The first isolate gets all host names but those of the others.
     ...(index > 0 ? { routes: [`${hostOf(index)}/*`] } : {}),
     modules: asModules(probe ? { ...probeModules(), ...modules } : modules),
     modulesRoot: "/",
@@ -69,7 +75,7 @@ export async function start({
     serviceBindings: Object.fromEntries(
       workers.map(({ name }, index) => [`PROBE_${index}`, { name, entrypoint: "Probe" }]),
     ),
-    // Reached by this host name only, and only from the harness.
+    // Only the harness uses this host name.
     routes: ["control.invalid/*"],
   };
   const miniflare = new Miniflare({
@@ -106,31 +112,35 @@ class Running {
     this.#miniflare = miniflare;
     this.#printed = printed;
     this.#index = index;
-    /** Where clients reach it, and the same as `host:port`. */
+    /** The address for clients; `host` is its `host:port`. */
     this.url = url;
     this.host = url.host;
     this.pid = pid;
   }
 
-  /** Another isolate of the same Worker, with a memory and a probe of its own. */
+  /** Returns another isolate of the same Worker, with its own memory and probe. */
   isolate(index) {
     return new Running(this.#miniflare, this.url, this.pid, this.#printed, index);
   }
 
-  /** A request as the test user; `authorization: undefined` among the headers sends it as nobody. */
+  /**
+   * Sends a request as the test user, or as nobody if `authorization` in the headers is undefined.
+   */
   send(method, path, { headers = {}, ...rest } = {}) {
     const host = this.#index > 0 ? { host: hostOf(this.#index) } : {};
     return send(new URL(path, this.url), { method, headers: { authorization: basic(), ...host, ...headers }, ...rest });
   }
 
-  /** Lets the clock's trigger go off, and waits for what it does. */
+  /** Fires the cron trigger, and waits until its work is done. */
   async tick() {
     const worker = await this.#miniflare.getWorker(`strata-${this.#index}`);
     const { outcome } = await worker.scheduled({ cron: "*/5 * * * *" });
     if (outcome !== "ok") throw new Error(`the trigger ended with ${outcome}`);
   }
 
-  /** What this isolate has counted since it started: `{ "strata_requests_total": … }`, names with their labels. */
+  /**
+   * Returns the isolate's metrics since its start: `{ "strata_requests_total": … }`, with labels.
+   */
   async metrics() {
     const { status, body } = await this.send("GET", "/metrics");
     if (status !== 200) throw new Error(`the metrics answered ${status}: ${body}`);
@@ -143,12 +153,15 @@ class Running {
     );
   }
 
-  /** Calls since the last reset, in the order they began: `{ call: "r2.put", key, bytes, idle, failed }`. */
+  /**
+   * Returns the calls since the last reset, in the order of their start:
+   * `{ call: "r2.put", key, bytes, idle, failed }`.
+   */
   async calls() {
     return (await this.#ask("read")).calls;
   }
 
-  /** The same, added up for each call such as `r2.put`: `{ calls, bytes }`. */
+  /** Returns the sums of these calls by name, such as `r2.put`: `{ calls, bytes }`. */
   async counts() {
     const counts = {};
     for (const { call, bytes } of await this.calls()) {
@@ -159,17 +172,17 @@ class Running {
     return counts;
   }
 
-  /** Bytes of wasm memory, which never shrinks. */
+  /** Returns the bytes of wasm memory, which never shrinks. */
   async wasm() {
     return (await this.#ask("read")).wasm;
   }
 
-  /** Faults that no call has met yet. */
+  /** Returns the number of faults that are left. */
   async pendingFaults() {
     return (await this.#ask("read")).faults;
   }
 
-  /** Calls from wasm to JavaScript since the last reset, by the name of the import. */
+  /** Returns the calls from wasm to JavaScript since the last reset, by the name of the import. */
   async crossings() {
     return (await this.#ask("read")).crossings;
   }
@@ -180,24 +193,25 @@ class Running {
   }
 
   /**
-   * Makes a call fail: `{ call: "r2.put", key: "blobs/", nth: 1, times: 1, kept: false }`, where `key` is the start of
-   * the key and `kept` tells whether the store did what it was asked before the failure, which comes `delay` ms late.
+   * Makes calls fail: `{ call: "r2.put", key: "blobs/", nth: 1, times: 1, kept: false }`. `key` is
+   * a prefix of the key, and the first failure is that of the `nth` call. If `kept`, the store does
+   * the call before it fails. With `delay`, the call first waits so many milliseconds.
    */
   async fail(fault) {
     await this.#ask("fail", fault);
   }
 
-  /** The bucket itself, behind the probe's back: nothing done here is counted. */
+  /** Returns the bucket itself: the probe does not count its calls. */
   bucket() {
     return this.#miniflare.getR2Bucket("BUCKET", "strata-0");
   }
 
-  /** The namespace itself, behind the probe's back. */
+  /** Returns the namespace itself: the probe does not count its calls. */
   namespace() {
     return this.#miniflare.getKVNamespace("WARM", "strata-0");
   }
 
-  /** Key and size of every object whose key starts with `prefix`. */
+  /** Returns the key and the size of each object whose key starts with `prefix`. */
   async objects(prefix = "") {
     const bucket = await this.bucket();
     const objects = [];
@@ -210,7 +224,7 @@ class Running {
     return objects;
   }
 
-  /** Resident memory of the runtime, simulated stores included. */
+  /** Returns the resident memory of the runtime in bytes. It includes the simulated stores. */
   memory() {
     return memoryOf(this.pid);
   }
@@ -223,7 +237,7 @@ class Running {
     return processorSeconds(this.pid);
   }
 
-  /** What the Worker and the runtime printed so far. */
+  /** Returns the output of the Worker and the runtime so far. */
   log() {
     return this.#printed.join("");
   }
@@ -242,7 +256,9 @@ class Running {
   }
 }
 
-/** The secret that holds the test user; few iterations, for what is tested is not the hash. */
+/**
+ * Returns the secret with the test user. It has few iterations, because tests do not test the hash.
+ */
 function users() {
   const plain = (bytes) => bytes.toString("base64").replaceAll("=", "");
   const salt = Buffer.alloc(16, "salt");
@@ -250,7 +266,7 @@ function users() {
   return JSON.stringify({ users: { [user]: `pbkdf2-sha256$1000$${plain(salt)}$${plain(key)}` } });
 }
 
-/** What a build left in a folder, for `start`. */
+/** Returns the modules of a build in a folder, for `start`. */
 export function modulesOf(folder) {
   if (!existsSync(join(folder, "index.js"))) throw new Error(`no Worker in ${folder}: run npm run build first`);
   const names = readdirSync(folder).filter((name) => name !== "index.js" && /\.(js|wasm)$/.test(name));
@@ -271,7 +287,7 @@ function asModules(modules) {
   }));
 }
 
-/** The files that are served beside the Worker and which requests are for them, as wrangler reads it. */
+/** Returns the files beside the Worker, and the requests that they get, as wrangler reads both. */
 async function assetsOf(page) {
   const { unstable_getMiniflareWorkerOptions: read } = await import("wrangler");
   const { assets } = read(join(root, "wrangler.toml")).workerOptions;
@@ -280,7 +296,7 @@ async function assetsOf(page) {
   return typeof page === "string" ? { ...assets, directory: page } : assets;
 }
 
-/** The runtime's date and flags, as the deployed Worker has them. */
+/** Returns the date and the flags of the runtime, as the deployed Worker has them. */
 function compatibility() {
   const text = readFileSync(join(root, "wrangler.toml"), "utf8");
   const [, compatibilityDate] = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(text) ?? [];

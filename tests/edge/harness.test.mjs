@@ -51,7 +51,7 @@ before(async () => {
 after(() => strata.stop());
 beforeEach(() => strata.reset());
 
-test("a put of a stream counts what the object became, and a refused one counts nothing", async () => {
+test("a put of a stream counts the bytes of the object, and a refused one counts none", async () => {
   const content = buffer(300_000);
   assert.equal((await strata.send("PUT", "/once", { body: content })).status, 200);
   assert.equal((await strata.send("PUT", "/once", { body: content })).body.toString(), "null");
@@ -85,7 +85,7 @@ test("KV is counted, variables are given, and wasm memory is measured", async ()
   assert.equal((await strata.wasm()) - before, 65536);
 });
 
-test("the nth call on a key fails, and was kept or not as asked", async () => {
+test("the nth call on a key fails, before or after it takes effect", async () => {
   await strata.fail({ call: "r2.put", key: "faulty/", nth: 2 });
   assert.equal((await strata.send("PUT", "/other", { body: "x" })).status, 200);
   assert.equal((await strata.send("PUT", "/faulty/1", { body: "x" })).status, 200);
@@ -124,7 +124,7 @@ test("the runtime's memory is that of our own child, which is gone after a stop"
   assert.ok(!existsSync(`/proc/${other.pid}`));
 });
 
-test("what is kept in a folder is there for the next start, and nothing else is", async () => {
+test("objects in a folder survive a restart, and others do not", async () => {
   const folder = await mkdtemp(join(tmpdir(), "strata-harness-"));
   try {
     for (const [kept, found] of [

@@ -1,10 +1,10 @@
-// A client that says on the wire exactly what a test means: lengths or chunks, streams in and out, a connection cut short.
+// A client with exact control over the wire: lengths or chunks, streams in and out, and aborts.
 import http from "node:http";
 import https from "node:https";
 import { pipeline } from "node:stream/promises";
 import { Readable } from "node:stream";
 
-/** A reply whose body is read whole. */
+/** Sends a request, and returns the reply with its whole body. */
 export async function send(url, options) {
   const reply = await open(url, options);
   const chunks = [];
@@ -14,13 +14,14 @@ export async function send(url, options) {
 }
 
 /**
- * A reply whose body is still to come, in `stream`.
+ * Sends a request, and returns the reply with its body in `stream`.
  *
- * A Buffer or string goes with its Content-Length; anything iterable goes in chunks of unknown length, unless `headers`
- * names the length.
+ * A Buffer or string goes with its Content-Length. Any other iterable goes in chunks of unknown
+ * length, unless `headers` has the length.
  *
  * @param {URL} url
- * @param {{ method?: string, headers?: Record<string, string | undefined>, body?: any, signal?: AbortSignal }} [options]
+ * @param {{ method?: string, headers?: Record<string, string | undefined>, body?: any, signal?:
+ *   AbortSignal }} [options]
  */
 export function open(url, { method = "GET", headers = {}, body, signal } = {}) {
   const { request: ask } = url.protocol === "https:" ? https : http;
@@ -33,9 +34,9 @@ export function open(url, { method = "GET", headers = {}, body, signal } = {}) {
       method,
       headers: given,
       signal,
-      // The simulator closes idle connections while a busy client is about to use one again.
+      // No keep-alive: the simulator closes idle connections just as a busy client uses one again.
       agent: false,
-      // Its certificate is its own; what is tested is not the trust in it.
+      // The simulator's certificate is self-signed, and tests do not test trust.
       rejectUnauthorized: false,
     });
     request.on("response", (stream) => resolve({ status: stream.statusCode, headers: stream.headers, stream }));

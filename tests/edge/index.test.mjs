@@ -1,5 +1,5 @@
-// docs/layer-index.md is enough to read an index: tests/index/reader.py was written from it alone, and reads what the Worker
-// stores in the bucket.
+// docs/layer-index.md is enough to read an index: tests/index/reader.py was written from it alone,
+// and reads the objects that the Worker stores.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync } from "node:fs";
@@ -20,7 +20,7 @@ const SPAN = 65_536;
 const READER = join(ROOT, "tests/index/reader.py");
 const MAX_BUFFER = 1 << 28;
 
-/** Text that compresses by half, with matches near and far: blocks of deflate are short. */
+/** Returns text that compresses by half, with near and far matches: blocks of deflate are short. */
 function text(length) {
   const words = buffer(4096, "words").toString("hex").match(/.{8}/g);
   const picks = buffer(length, "picks");
@@ -32,13 +32,13 @@ function text(length) {
   return Buffer.from(out.slice(0, length));
 }
 
-/** A tree with entries of every type that needs no root; the paths of its files. */
+/** Writes a tree with entries of each type that needs no root. Returns the paths of its files. */
 function plant(tree) {
   mkdirSync(join(tree, "usr/lib"), { recursive: true });
   const files = {
     "a-text": text(300_000),
     empty: Buffer.alloc(0),
-    // Stored blocks, which begin at byte boundaries.
+    // Noise is in stored blocks, which begin at byte boundaries.
     "usr/noise": buffer(250_000, "noise"),
     "usr/lib/words": text(700_000),
     "usr/lib/zeros": Buffer.alloc(400_000),
@@ -60,13 +60,16 @@ function plant(tree) {
   return [...Object.keys(files), "z-sparse", "usr/same-noise"];
 }
 
-/** Makes the same archive of the same tree, but for the entry of a sparse file, which has the id of the process. */
+/**
+ * Options of tar. The same tree gives the same archive, but for a sparse file: its entry has the id
+ * of the process.
+ */
 const TAR = [
   ...["-c", "-S", "--format=posix", "--sort=name", "--owner=someone:4242", "--group=some:2121"],
   "--pax-option=exthdr.name=x,atime:=1700000001.25,ctime:=1600000002.5,SCHILY.xattr.user.note:=a=b%",
 ];
 
-/** Bytes cut into pieces, each compressed by itself. */
+/** Cuts bytes into pieces, and compresses each by itself. */
 const pieces = (bytes, length, compress) =>
   Buffer.concat(
     Array.from({ length: Math.ceil(bytes.length / length) }, (_, at) =>
@@ -82,7 +85,7 @@ const through =
 const gzip = through("gzip", "-9n");
 const zstd = through("zstd", "-q", "-c", "-3");
 
-/** An environment where Python has zstd: before 3.14, by way of the program. */
+/** Returns an environment where Python has zstd: before Python 3.14, by the zstd program. */
 function withZstd(folder) {
   if (spawnSync("python3", ["-c", "import compression.zstd"]).status === 0) return process.env;
   mkdirSync(join(folder, "modules/compression"), { recursive: true });
@@ -113,7 +116,10 @@ describe("a reader in another language", () => {
     if (folder) rmSync(folder, { recursive: true });
   });
 
-  /** Pushes a layer, has it indexed, and takes what the bucket has of it: the options for the reader. */
+  /**
+   * Pushes a layer, indexes it, and copies its objects from the bucket. Returns the reader's
+   * inputs.
+   */
   async function indexed(layer, status = 200) {
     const digest = digestOf(layer);
     assert.equal((await whole(strata, name, digest, layer)).status, 201);
@@ -149,7 +155,7 @@ describe("a reader in another language", () => {
 
   const listed = (index) => read(index, "list").toString().trimEnd().split("\n").map(JSON.parse);
 
-  /** All entries are the Worker's own, which has them with fewer fields if these are empty. */
+  /** Asserts that the reader's entries are the Worker's, which leaves out empty fields. */
   async function listsWhatTheWorkerLists(index) {
     const list = listed(index);
     const seconds = (time) =>
@@ -163,7 +169,7 @@ describe("a reader in another language", () => {
     return list;
   }
 
-  /** The entries are those of the tree, and so are the bytes of its files. */
+  /** Asserts that the reader has the entries of the tree, and the bytes of its files. */
   async function readsTheTree(index) {
     const list = await listsWhatTheWorkerLists(index);
     const paths = ["", "usr", "usr/lib", "usr/link", "usr/pipe", "usr/\ufffd", ...files];
@@ -248,7 +254,7 @@ describe("a reader in another language", () => {
       .toString("base64url")
       .match(/.{96}/g);
     const entries = names.map((path) => ({ path, content: Buffer.from(path.slice(0, 9)) }));
-    // The same path again, which replaces the entry, but not for the link before.
+    // A second entry of a path replaces the first, but not for the link before.
     entries.push({ path: "link", type: "1", link: names[1000] });
     entries.push({ path: names[1000], content: Buffer.from("replaced") });
     const index = await indexed(gzipSync(archive(entries), { level: 1 }));
@@ -262,7 +268,7 @@ describe("a reader in another language", () => {
     const missing = run(index, "cat", "missing");
     assert.equal(missing.status, 1);
     assert.match(missing.stderr.toString(), /is not in the layer/);
-    // Damage to the first blocks.
+    // Damage the first blocks.
     const pages = join(index.kept, "pages");
     const bad = readFileSync(pages);
     writeFileSync(pages, bad.fill(0, 0, bad.length / 4));
@@ -288,7 +294,10 @@ describe("a reader in another language", () => {
   });
 
   test("finds damage in each part", async () => {
-    /** Runs a command with one byte of a file changed, at so many places. */
+    /**
+     * Runs a command `count` times, each with another byte of a file changed. Returns the exit
+     * codes.
+     */
     const damaged = (index, key, count, ...command) => {
       const file = join(index.kept, key);
       const good = readFileSync(file);
@@ -301,7 +310,7 @@ describe("a reader in another language", () => {
       writeFileSync(file, good);
       return results;
     };
-    // Without windows, all bytes of the index are under a checksum.
+    // Without windows, a checksum covers each byte of the index.
     const plain = await indexed(tar);
     const { offset } = listed(plain).find(({ path }) => path === "usr/noise");
     const bad = Buffer.from(tar);

@@ -1,4 +1,4 @@
-// Looking into layers on the real runtime: what is inflated, and how often, and in how much memory.
+// Reads of layers on the real runtime: the bytes that they decompress, how often, and their memory.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
@@ -47,7 +47,7 @@ describe("a layer of 100 MB", () => {
 
   test("is large enough", () => assert.ok(layer.size >= 100e6, `${layer.size} bytes`));
 
-  test("is inflated once, whoever looks first", async (t) => {
+  test("is decompressed once for concurrent first requests", async (t) => {
     const path = `/v2/${name}/_strata/layers/${layer.digest}`;
     strata.resetPeak();
     const idle = strata.memory().resident;
@@ -59,7 +59,7 @@ describe("a layer of 100 MB", () => {
     };
     const seen = await changes(strata, async () => {
       const looks = [ask(path), ask(path)];
-      // The pass leaves room for what takes no time.
+      // The pass gives turns to short requests.
       await setTimeout(200);
       for (let ping = 0; ping < 3; ping += 1) await ask("/v2/");
       await Promise.all(looks);
@@ -72,7 +72,7 @@ describe("a layer of 100 MB", () => {
     );
   });
 
-  test("has the files that it was made of", async () => {
+  test("lists the files that it was made of", async () => {
     entries = await entriesOf(strata, name, layer.digest);
     const found = entries.filter(({ type }) => type === "file" || type === "hardlink").map(({ path }) => path);
     const expected = [];
@@ -87,7 +87,7 @@ describe("a layer of 100 MB", () => {
     assert.deepEqual(found.sort(), expected.sort());
   });
 
-  test("gives 50 files that are spread over it, and inflates their spans only", async (t) => {
+  test("serves 50 files spread over it, and decompresses their spans only", async (t) => {
     reads = spread(entries, layer.archive, 50);
     assert.equal(new Set(reads.map(({ path, first }) => `${path} ${first}`)).size, 50);
     const seen = await changes(strata, async () => {
@@ -98,10 +98,10 @@ describe("a layer of 100 MB", () => {
       }
     });
     spans = await warmed(strata, layer.digest, seen.spans);
-    // Each span that was inflated has a part of a file that was read, and was inflated once.
+    // Each decompressed span has a part of a file that was read, and was decompressed once.
     for (const span of spans) {
       const touched = reads.some(({ offset, first, end }) => offset < span.end && offset + end - first > span.first);
-      assert.ok(touched, `${span.first}-${span.end} was inflated for nothing`);
+      assert.ok(touched, `${span.first}-${span.end} was decompressed for nothing`);
     }
     assert.equal(seen.passed, 0);
     assert.equal(seen.spans, spans.length);
@@ -114,12 +114,12 @@ describe("a layer of 100 MB", () => {
     const ours = layer.archive + seen.inflated;
     const theirs = reads.reduce((sum, { offset, first, end }) => sum + offset + end - first, 0);
     t.diagnostic(
-      `inflated ${mib(ours)} with the pass, ${mib(seen.inflated)} of it in ${seen.spans} spans; from the start each: ${mib(theirs)}, ${(theirs / ours).toFixed(1)} times as much`,
+      `decompressed ${mib(ours)} with the pass, ${mib(seen.inflated)} of it in ${seen.spans} spans; from the start each: ${mib(theirs)}, ${(theirs / ours).toFixed(1)} times as much`,
     );
     assert.ok(theirs > 10 * ours);
   });
 
-  test("gives them again, and inflates nothing", async () => {
+  test("serves the same files again, and decompresses nothing", async () => {
     const seen = await changes(strata, async () => {
       for (const read of reads) await look(strata, name, layer, read);
     });
@@ -127,18 +127,18 @@ describe("a layer of 100 MB", () => {
     assert.equal(hitRate(seen), 1);
   });
 
-  test("gives them to another isolate, and inflates nothing", async () => {
+  test("serves the same files in another isolate, and decompresses nothing", async () => {
     const other = strata.isolate(1);
     const seen = await changes(other, async () => {
       for (const read of reads) await look(other, name, layer, read);
     });
     assert.deepEqual([seen.passes, seen.passed, seen.spans, seen.inflated, seen.ranges], [0, 0, 0, 0, 0]);
     assert.equal(hitRate(seen), 1);
-    // What was inflated there is not in this isolate's memory.
+    // The spans decompressed there are not in this isolate's memory.
     assert.ok(seen.warm >= spans.length, `${seen.warm} spans came from the warm tier`);
   });
 
-  test("is not inflated again where its index is nowhere but in R2", async () => {
+  test("is not decompressed again if its index is in R2 only", async () => {
     const namespace = await strata.namespace();
     await namespace.delete(`layers/${layer.digest.replace(":", "/")}/index`);
     const last = strata.isolate(2);
@@ -147,7 +147,7 @@ describe("a layer of 100 MB", () => {
     assert.equal((await last.metrics())['strata_tier_hits_total{kind="index",tier="cold"}'], 1);
   });
 
-  test("answers 95 of 100 reads of those and others from memory or nearby", async (t) => {
+  test("serves 95 of 100 reads of the same and other files from the hot or the warm tier", async (t) => {
     const others = spread(entries, layer.archive, 83).filter((_, index) => index % 3 === 0);
     const all = [...reads, ...others];
     const seen = await changes(strata, async () => {
@@ -160,7 +160,7 @@ describe("a layer of 100 MB", () => {
     await boundedWasm(strata);
   });
 
-  test("takes a naive reader the whole way to each file", async (t) => {
+  test("makes a naive reader decompress all bytes before each file", async (t) => {
     const some = [5, 15, 25, 35, 45];
     const begun = performance.now();
     let inflated = 0;
@@ -168,7 +168,7 @@ describe("a layer of 100 MB", () => {
     const theirs = performance.now() - begun;
     const ours = some.reduce((sum, index) => sum + times[index], 0);
     t.diagnostic(
-      `${some.length} of the 50, cold: ${ours.toFixed(0)} ms; naively: ${theirs.toFixed(0)} ms, ${(theirs / ours).toFixed(0)} times as long, and ${mib(inflated)} inflated`,
+      `${some.length} of the 50, cold: ${ours.toFixed(0)} ms; naively: ${theirs.toFixed(0)} ms, ${(theirs / ours).toFixed(0)} times as long, and ${mib(inflated)} decompressed`,
     );
     const last = reads[some.at(-1)];
     assert.ok(inflated > last.offset + last.end - last.first);
@@ -176,7 +176,7 @@ describe("a layer of 100 MB", () => {
 });
 
 describe("a layer that takes several requests", () => {
-  // What does not compress counts as three times what it is.
+  // The cost of a step is at least three times the compressed bytes it reads.
   const content = buffer(24 * MIB, "steps");
   const blob = gzipSync(
     archive([
@@ -209,12 +209,12 @@ describe("a layer that takes several requests", () => {
     }
     const reply = await isolate.send("GET", `${at}/files/large`);
     assert.ok(reply.body.equals(content));
-    // Nothing of the pass is left but the index.
+    // The pass leaves nothing but the index.
     assert.deepEqual(await strata.objects("indexing/"), []);
     assert.equal((await strata.objects(`layers/${digest.replace(":", "/")}/`)).length, 1);
   };
 
-  test("says how far it is, in each of two isolates, until it is there", async () => {
+  test("reports its progress, in each of two isolates, until it is indexed", async () => {
     await begin()();
     try {
       const isolates = [strata, strata.isolate(1)];
@@ -222,7 +222,7 @@ describe("a layer that takes several requests", () => {
       const seen = [];
       for (const isolate of isolates) seen.push(await isolate.metrics());
       for (;;) {
-        // Each goes on where the other stopped.
+        // Each isolate resumes where the other one stopped.
         const reply = await isolates[asked % 2].send("GET", at);
         asked += 1;
         if (reply.status === 200) break;
@@ -241,7 +241,7 @@ describe("a layer that takes several requests", () => {
       };
       assert.equal(await sum('strata_layer_passes_total{outcome="indexed"}'), 1);
       assert.equal(await sum('strata_layer_passes_total{outcome="paused"}'), asked - 1);
-      // No byte is inflated twice.
+      // No byte is decompressed twice.
       assert.equal(
         await sum('strata_inflated_bytes_total{what="pass"}'),
         archive([]).length + 3 * 512 + 512 + 512 + content.length,
@@ -252,7 +252,7 @@ describe("a layer that takes several requests", () => {
     }
   });
 
-  test("is gone on with by the clock", async () => {
+  test("is resumed by the clock", async () => {
     await begin()();
     try {
       assert.equal((await strata.send("GET", at)).status, 202);
@@ -260,12 +260,12 @@ describe("a layer that takes several requests", () => {
       while ((await strata.objects("indexing/")).length > 0) {
         await strata.tick();
         ticks += 1;
-        assert.ok(ticks < 50, "it never ends");
+        assert.ok(ticks < 50, "indexing did not finish in 50 ticks");
       }
       assert.ok(ticks >= 5, `${ticks} ticks`);
       const seen = await changes(strata, () => isWhole(strata));
       assert.equal(seen.passes, 0);
-      // With nothing to do, it costs a listing; and a look at how far the sweep has come.
+      // An idle tick costs one listing, and one read of the sweep's cursor.
       await strata.reset();
       await strata.tick();
       const calls = (await strata.calls()).map(({ call, key }) => `${call} ${key}`);
@@ -275,7 +275,7 @@ describe("a layer that takes several requests", () => {
     }
   });
 
-  test("is begun by a push where that is wanted", async () => {
+  test("is begun by a push if STRATA_INDEX_ON_PUSH is set", async () => {
     await begin({ STRATA_INDEX_ON_PUSH: "true" })();
     try {
       const config = Buffer.from(
@@ -291,12 +291,12 @@ describe("a layer that takes several requests", () => {
       });
       assert.equal(reply.status, 201, reply.body.toString());
       for (let tries = 0; (await strata.objects("indexing/"))[0]?.size === 0 || tries === 0; tries += 1) {
-        assert.ok(tries < 100, "nothing is indexed");
+        assert.ok(tries < 100, "indexing did not start in time");
         await setTimeout(50);
       }
       for (let ticks = 0; (await strata.objects("indexing/")).length > 0; ticks += 1) {
         await strata.tick();
-        assert.ok(ticks < 50, "it never ends");
+        assert.ok(ticks < 50, "indexing did not finish in 50 ticks");
       }
       const seen = await changes(strata.isolate(1), () => isWhole(strata.isolate(1)));
       assert.equal(seen.passes, 0);
@@ -343,7 +343,7 @@ describe("a file of 500 MB", () => {
   const ask = (options = {}) =>
     open(new URL(at, strata.url), { ...options, headers: { authorization: basic(), ...options.headers } });
 
-  test("comes whole, in bounded memory", async (t) => {
+  test("is served whole, in bounded memory", async (t) => {
     strata.resetPeak();
     const idle = strata.memory().resident;
     const hash = createHash("sha256");
@@ -359,8 +359,8 @@ describe("a file of 500 MB", () => {
     });
     assert.equal(length, size);
     assert.equal(hash.digest("hex"), expected.copy().digest("hex"));
-    // Each span once, and none kept.
-    assert.ok(seen.inflated >= size && seen.inflated <= size + 4 * MIB, `${seen.inflated} bytes inflated`);
+    // Each span is decompressed once, and none is cached.
+    assert.ok(seen.inflated >= size && seen.inflated <= size + 4 * MIB, `${seen.inflated} bytes decompressed`);
     assert.deepEqual([seen.hot, seen.warm, seen.cold], [0, 0, 0]);
     const wasm = await boundedWasm(strata);
     const { peak, resident } = strata.memory();
@@ -370,7 +370,7 @@ describe("a file of 500 MB", () => {
     assert.ok(!(peak - idle > 256 * MIB), `workerd grew by ${peak - idle} bytes`);
   });
 
-  test("leaves room for others while it comes", async () => {
+  test("does not block other requests while it is served", async () => {
     const order = [];
     const whole = async () => {
       const reply = await ask();
@@ -387,7 +387,7 @@ describe("a file of 500 MB", () => {
     assert.deepEqual(order, ["ping", "ping", "ping", "whole"]);
   });
 
-  test("says of itself what it has, and inflates nothing", async () => {
+  test("answers HEAD and If-None-Match, and decompresses nothing", async () => {
     const seen = await changes(strata, async () => {
       const reply = await strata.send("HEAD", at);
       assert.equal(reply.status, 200);
@@ -401,7 +401,7 @@ describe("a file of 500 MB", () => {
     assert.deepEqual([seen.spans, seen.inflated, seen.ranges], [0, 0, 0]);
   });
 
-  test("comes in parts, and inflates their spans only", async () => {
+  test("is served in ranges, and decompresses their spans only", async () => {
     const lines = (first, end) =>
       Buffer.from(Array.from({ length: end - first }, (_, index) => line(first + index)).join(""));
     const cases = [
@@ -417,7 +417,10 @@ describe("a file of 500 MB", () => {
         assert.equal(reply.headers["content-range"], `bytes ${first}-${end - 1}/${size}`);
         assert.deepEqual(reply.body, lines(first / 64, end / 64));
       });
-      assert.ok(seen.spans <= 2 && seen.inflated < 8 * MIB, `${seen.inflated} bytes inflated in ${seen.spans} spans`);
+      assert.ok(
+        seen.spans <= 2 && seen.inflated < 8 * MIB,
+        `${seen.inflated} bytes decompressed in ${seen.spans} spans`,
+      );
     }
     const several = await strata.send("GET", at, { headers: { range: "bytes=0-63,128-191" } });
     assert.equal(several.status, 206);
@@ -435,7 +438,7 @@ describe("a file of 500 MB", () => {
     assert.equal(beyond.headers["content-range"], `bytes */${size}`);
   });
 
-  test("is inflated no further when its reader goes away", async () => {
+  test("is decompressed no further when its client disconnects", async () => {
     const seen = await changes(strata, async () => {
       for (let client = 0; client < 8; client += 1) {
         const reply = await ask();
@@ -443,7 +446,7 @@ describe("a file of 500 MB", () => {
         await setTimeout((client % 4) * 20);
         reply.stream.destroy();
       }
-      // Until nothing more is inflated.
+      // Wait until nothing more is decompressed.
       for (
         let [last, now] = [-1, 0];
         last !== now;
@@ -452,12 +455,12 @@ describe("a file of 500 MB", () => {
         await setTimeout(300);
       }
     });
-    assert.ok(seen.inflated < size / 2, `${seen.inflated} bytes inflated for 8 readers that left`);
+    assert.ok(seen.inflated < size / 2, `${seen.inflated} bytes decompressed for 8 clients that disconnected`);
     await boundedWasm(strata);
     assert.equal((await strata.send("HEAD", at)).status, 200);
   });
 
-  test("comes to four readers at once, in bounded memory", async (t) => {
+  test("is served to four clients at once, in bounded memory", async (t) => {
     const part = 100_000_032;
     const replies = await Promise.all(
       [0, 1, 2, 3].map(async (index) => {
@@ -474,14 +477,14 @@ describe("a file of 500 MB", () => {
   });
 });
 
-/** A line of 64 bytes by its number. */
+/** Returns the line of 64 bytes with this number. */
 function line(number) {
   const digits = String(number).padStart(12, "0");
   const words = `${digits} the line of this number ends with what is left ${(number * 7919) % 997}`;
   return `${words.padEnd(63).slice(0, 63)}\n`;
 }
 
-/** A text of lines that are all different. */
+/** Yields `size` bytes of lines that all differ. */
 function* text(size) {
   const count = Math.ceil(size / 64);
   for (let first = 0; first < count; first += 16_384) {

@@ -1,4 +1,5 @@
-// Looks into a layer of more than 100 MB: made of what is on every machine that builds this, read here and there, and counted.
+// Makes a layer of more than 100 MB from files that each build machine has, reads parts of it, and
+// counts the cost.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -13,12 +14,13 @@ import { whole } from "./push.mjs";
 
 const MIB = 1 << 20;
 
-/** The longest read: of a larger file, this much is read around a place. */
+/** The bytes that one read takes from a file larger than 1 MiB. */
 const READ = 64 << 10;
 
 /**
- * Makes a layer of Node's packages and Rust's library, gzipped, in a folder: `{ file, digest, size, archive, source }`, where
- * `archive` counts the bytes before compression, and `source` tells where the file of a path is.
+ * Writes a gzipped layer of Node's packages and Rust's library into a folder. Returns
+ * `{ file, digest, size, archive, source }`: `archive` is the size before compression, and `source`
+ * returns the original file of a path.
  */
 export async function realLayer(folder) {
   const sysroot = dirname(dirname((await run("rustup", ["which", "rustc"])).stdout.trim()));
@@ -26,7 +28,7 @@ export async function realLayer(folder) {
     "-C",
     realpathSync(ROOT),
     "--exclude=.cache",
-    // The formatter's program would make the archive larger than one step inflates.
+    // The formatter's program would make the archive larger than one step decompresses.
     "--exclude=@biomejs",
     "node_modules",
     "-C",
@@ -41,7 +43,7 @@ export async function realLayer(folder) {
   await pipeline(
     tar.stdout,
     new PassThrough().on("data", (chunk) => (archive += chunk.length)),
-    // Quick, and what is tested does not depend on it.
+    // The fastest level, because the tests do not depend on it.
     createGzip({ level: 1, chunkSize: MIB }),
     new PassThrough().on("data", (chunk) => {
       hash.update(chunk);
@@ -49,7 +51,7 @@ export async function realLayer(folder) {
     }),
     createWriteStream(file),
   );
-  assert.equal((await ended)[0], 0, "tar ended badly");
+  assert.equal((await ended)[0], 0, "tar failed");
   const source = (path) => join(path.startsWith("node_modules/") ? ROOT : sysroot, path);
   return { file, digest: `sha256:${hash.digest("hex")}`, size, archive, source };
 }
@@ -60,7 +62,7 @@ export async function push(strata, name, { file, digest, size }) {
   assert.equal(reply.status, 201, reply.body.toString());
 }
 
-/** All entries of a layer, page by page. */
+/** Returns all entries of a layer, page by page. */
 export async function entriesOf(strata, name, digest) {
   const entries = [];
   for (let path = `/v2/${name}/_strata/layers/${digest}`; path; ) {
@@ -73,8 +75,9 @@ export async function entriesOf(strata, name, digest) {
 }
 
 /**
- * Reads that are spread evenly over an archive, so many: `{ path, first, end, offset, range }`. A small file is read whole, of a
- * large one the part that lies there; `offset` is where in the archive the part begins.
+ * Returns `count` reads that are spread evenly over an archive:
+ * `{ path, first, end, offset, range }`. A file of up to 1 MiB is read whole, and of a larger one
+ * the part at that position. `offset` is the offset of the read in the archive.
  */
 export function spread(entries, archive, count) {
   const files = entries
@@ -89,16 +92,16 @@ export function spread(entries, archive, count) {
   });
 }
 
-/** Reads from a layer, and compares with the file itself. */
+/** Reads from a layer, and compares the bytes with those of the original file. */
 export async function look(strata, name, layer, { path, first, end, range }) {
   const headers = range ? { range: `bytes=${first}-${end - 1}` } : {};
   const at = `/v2/${name}/_strata/layers/${layer.digest}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
   const reply = await strata.send("GET", at, { headers });
   assert.equal(reply.status, range ? 206 : 200, `${path}: ${reply.body}`);
-  assert.ok(reply.body.equals(part(layer.source(path), first, end)), `${path} came with other bytes`);
+  assert.ok(reply.body.equals(part(layer.source(path), first, end)), `the bytes of ${path} differ`);
 }
 
-/** Some bytes of a file. */
+/** Returns a part of a file. */
 export function part(file, first, end) {
   const bytes = Buffer.alloc(end - first);
   const opened = openSync(file);
@@ -110,7 +113,10 @@ export function part(file, first, end) {
   return bytes;
 }
 
-/** The naive way to the same bytes: inflates a layer from its start, as far as must be. Tells how far that was. */
+/**
+ * Reads the same bytes in the naive way: decompresses the layer from its start. Returns the number
+ * of bytes decompressed.
+ */
 export async function naive({ file, source }, { path, first, end, offset }) {
   const inflated = createReadStream(file, { highWaterMark: MIB }).pipe(createGunzip({ chunkSize: MIB }));
   const bytes = Buffer.alloc(end - first);
@@ -123,11 +129,11 @@ export async function naive({ file, source }, { path, first, end, offset }) {
     length += chunk.length;
     if (length >= offset + bytes.length) break;
   }
-  assert.ok(bytes.equals(part(source(path), first, end)), `${path} came with other bytes`);
+  assert.ok(bytes.equals(part(source(path), first, end)), `the bytes of ${path} differ`);
   return length;
 }
 
-/** What a step changed of what an isolate counts about layers. */
+/** Returns the changes of an isolate's metrics about layers during a step. */
 export async function changes(strata, step) {
   const before = await strata.metrics();
   await step();
@@ -148,10 +154,10 @@ export async function changes(strata, step) {
   };
 }
 
-/** The part of reads that the hot and the warm tier answered. */
+/** The share of reads that the hot and the warm tier answered. */
 export const hitRate = ({ hot, warm, cold }) => (hot + warm) / (hot + warm + cold);
 
-/** Waits until every span that was inflated is warm: `{ first, end }` of each in its archive. */
+/** Waits until `count` spans are warm. Returns `{ first, end }` of each in the archive. */
 export async function warmed(strata, digest, count) {
   const prefix = `layers/${digest.replace(":", "/")}/archive/`;
   const namespace = await strata.namespace();
@@ -169,7 +175,7 @@ export async function warmed(strata, digest, count) {
   }
 }
 
-/** A number from 0 to `count`, the same ones each time, small ones more often (Zipf). */
+/** Yields `times` numbers below `count`, small ones more often (Zipf), and always the same ones. */
 export function* zipf(count, times) {
   const weights = Array.from({ length: count }, (_, rank) => 1 / (rank + 1));
   const total = weights.reduce((sum, weight) => sum + weight);

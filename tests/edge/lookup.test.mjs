@@ -1,5 +1,5 @@
-// What one request may spend when it looks into images, on the real runtime: it ends with an answer
-// that says why, others are answered meanwhile, and memory stays bounded.
+// The limits of one lookup in an image, on the real runtime. A lookup ends with a reply that gives
+// the reason, others are answered meanwhile, and memory stays bounded.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
@@ -13,7 +13,10 @@ const MIB = 1 << 20;
 const name = "lookup/image";
 const nested = (depth) => Array(depth).fill("d").join("/");
 
-/** Entries with paths and targets as long as they like: GNU's long names come before what they are for. */
+/**
+ * Returns entries for paths and targets of any length. GNU's entries for long names come before the
+ * entries that they name.
+ */
 const long = (entries) =>
   entries.flatMap(({ path, link = "", ...entry }) => [
     ...(path.length > 99 ? [{ path: "././@LongLink", type: "L", content: Buffer.from(`${path}\0`) }] : []),
@@ -21,10 +24,10 @@ const long = (entries) =>
     { path: path.slice(0, 99), link: link.slice(0, 99), ...entry },
   ]);
 
-/** A gzipped layer of entries. */
+/** Returns a gzipped layer of entries. */
 const layerOf = (entries) => gzipSync(archive(long(entries)));
 
-/** Extended attributes of so many bytes, for all entries that follow. */
+/** Returns an entry with `size` bytes of extended attributes, for all entries that follow. */
 function attributes(size) {
   const text = ` SCHILY.xattr.user.x=${"x".repeat(size)}\n`;
   let length = text.length + 5;
@@ -40,7 +43,7 @@ describe("a lookup", () => {
   });
   after(() => strata?.stop());
 
-  /** Pushes an image of layers, and has each of them indexed. */
+  /** Pushes an image of layers, and indexes each of them. Returns the address of its files. */
   async function pushImage(tag, layers) {
     const put = async (bytes) => {
       const digest = digestOf(bytes);
@@ -73,7 +76,7 @@ describe("a lookup", () => {
     }
   }
 
-  /** Asks, and sends other requests meanwhile: the reply, and the order in which all were answered. */
+  /** Sends a request, and others meanwhile. Returns its reply, and the order of all replies. */
   async function between(path) {
     const order = [];
     const asked = strata.send("GET", path).then((reply) => {
@@ -96,7 +99,7 @@ describe("a lookup", () => {
     return message;
   };
 
-  test("holds little of what it is told, alone and 32 times at once", async (t) => {
+  test("of a heavy image holds little memory, alone and 32 times at once", async (t) => {
     const steps = (from) => Array.from({ length: 100 }, (_, index) => `${from + index}/../`).join("");
     const directories = Array.from({ length: 3900 }, (_, index) => ({ path: `${index}/`, type: "5" }));
     const links = Array.from({ length: 39 }, (_, index) => ({
@@ -104,7 +107,7 @@ describe("a lookup", () => {
       type: "2",
       link: `${steps(index * 100)}l${index + 1}`,
     }));
-    // As much as a layer's table of contents may have.
+    // As large as a layer's table of contents may be.
     const heavy = layerOf([attributes(8 << 10), ...directories]);
     const files = await pushImage("heavy", [heavy, layerOf(links)]);
     const path = `${files}l0`;
@@ -115,7 +118,7 @@ describe("a lookup", () => {
     assert.equal(alone.json().errors[0].code, "FILE_UNKNOWN", alone.body.toString());
     const once = (await strata.wasm()) - idle;
     const all = await Promise.all(Array.from({ length: 32 }, () => get(path)));
-    // What others have unpacked costs nothing again, so some come to the end.
+    // Blocks that other requests have unpacked cost nothing, so some lookups reach the end.
     for (const reply of all) assert.equal(reply.json().errors[0].code, "FILE_UNKNOWN", reply.body.toString());
     const together = (await strata.wasm()) - idle;
     const { peak } = strata.memory();
@@ -126,7 +129,10 @@ describe("a lookup", () => {
     assert.ok(together < 64 * MIB, `${together}`);
   });
 
-  /** Each link leads to directories of the lowest layer: each time, the 499 above are asked first. */
+  /**
+   * Pushes an image whose links lead through directories of the lowest layer. Each step asks the
+   * 499 layers above first. Returns the address of the first link.
+   */
   async function deep() {
     const at = nested(25);
     const steps = Array.from({ length: 120 }, (_, index) => `x${index}/../`).join("");
@@ -143,7 +149,7 @@ describe("a lookup", () => {
     return `${files}${at}/l0`;
   }
 
-  test("that goes on and on is refused, and others are answered meanwhile", async (t) => {
+  test("above its budget is refused, and other requests are answered meanwhile", async (t) => {
     const { reply, order } = await between(await deep());
     t.diagnostic(refused(reply, /more than \d+ /));
     assert.deepEqual(order, ["ping", "ping", "lookup"]);
@@ -163,7 +169,7 @@ describe("a lookup", () => {
     refused(await get(`${files}link`), /15000 bytes/);
   });
 
-  test("of a directory in which all is hidden goes on page by page", async (t) => {
+  test("of a directory with 60,000 hidden entries continues page by page", async (t) => {
     const names = Array.from({ length: 60_000 }, (_, index) => String(index).padStart(5, "0"));
     const lower = layerOf([...names, "~"].map((name) => ({ path: `d/${name}` })));
     const upper = layerOf(names.map((name) => ({ path: `d/.wh.${name}` })));

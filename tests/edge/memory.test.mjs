@@ -1,4 +1,5 @@
-// What strangers can make the isolate hold: each way in an instance of its own, because wasm memory never shrinks.
+// The memory that strangers can make the isolate hold. Each case has an instance of its own,
+// because wasm memory never shrinks.
 import assert from "node:assert/strict";
 import { pbkdf2Sync } from "node:crypto";
 import { after, before, describe, test } from "node:test";
@@ -12,24 +13,31 @@ import { open } from "./http.mjs";
 import { begin, manifestOf, whole } from "./push.mjs";
 
 const MIB = 1 << 20;
-/** The most that wasm memory may grow by: with part buffers and what is hot, that is the isolate. */
+/**
+ * The most bytes that wasm memory may grow by. Part buffers and the hot tier take the rest of the
+ * isolate's memory.
+ */
 const MOST = 64 * MIB;
 const AT_ONCE = 32;
 const name = "memory/image";
-/** The layers of an image, and how many of them differ: more make the test longer. An image of all different ones is for a run by hand. */
+/**
+ * The layers of an image, and how many of them differ: more make the test longer. A run by hand
+ * with STRATA_MEMORY_LAYERS=500 has all layers different.
+ */
 const LAYERS = 500;
 const DIFFERENT = Number(process.env.STRATA_MEMORY_LAYERS ?? 100);
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 
 const mib = (bytes) => `${(bytes / MIB).toFixed(1)} MiB`;
 
-/** The file that only the lowest layer has, or the page of a directory that all layers have. */
+/** The content of the file in the lowest layer, or a page of the directory in all layers. */
 const LOOKED = /^the lowest layer's$|^\{"children"/;
 
 /**
- * The ways: `prepare` stores what a way needs and answers what asks; `ask(n)` is one of several requests at once, each of another
- * number, and answers a reply; `says` is what the reply has to say, with its status. Any may be told to come again, with the
- * reason. `settings` go to the Worker. `most` replaces `MOST` for a way that has to stay far below it.
+ * The cases. `prepare` stores the data of a case and returns `ask`. `ask(n)` sends the request of
+ * that number, which is one of several at once, and returns the reply. `says` has the expected
+ * status and text. Any request may get a 503 with the reason instead. `settings` go to the Worker.
+ * `most` replaces `MOST` for a case with a lower limit.
  */
 const ways = [
   {
@@ -44,7 +52,7 @@ const ways = [
         strata,
         globalAttributes(5_000, () => "a"),
       ),
-    says: [422, /out of proportion/],
+    says: [422, /table of contents is too large/],
   },
   {
     name: "20,000 paths below global attributes",
@@ -53,7 +61,7 @@ const ways = [
         strata,
         globalAttributes(20_000, (number) => `${number}`),
       ),
-    says: [422, /out of proportion/],
+    says: [422, /table of contents is too large/],
   },
   {
     name: "900 paths below global attributes",
@@ -80,20 +88,22 @@ const ways = [
     says: [200, /^[^{]/],
   },
   {
-    // The head of each index takes 50 KiB, which no ledger counts: a cache for each request would take 32 MiB.
+    // The head of each index takes 50 KiB, which no ledger counts. A cache for each request would
+    // take 32 MiB.
     name: `${LAYERS} layers, ${DIFFERENT} of them different, with heads of 50 KiB`,
     prepare: (strata) => image(strata, { different: DIFFERENT, paths: 48 }),
     says: [200, LOOKED],
     most: 24 * MIB,
   },
   {
-    // The head of each index takes 1.6 MiB. Opening them for a page is more work than a request may do.
+    // The head of each index takes 1.6 MiB. Opening them for a page is more work than a request may
+    // do.
     name: `${LAYERS} layers with heads of 1.6 MiB`,
     prepare: (strata) => image(strata, { different: 8, paths: 400, attributes: 1300, ask: () => "z" }),
     says: [200, LOOKED],
   },
   {
-    // A listing has the next name of each layer, so that these would take 8 MiB for each request.
+    // A listing has the next name of each layer, which would take 8 MiB for each request here.
     name: `a page of ${LAYERS} layers with names of 16 KB`,
     prepare: (strata) => image(strata, { different: 20, paths: 0, name: 16_000, ask: () => "y/?n=1" }),
     says: [422, /bytes of memory for directories/],
@@ -155,7 +165,7 @@ describe("64 bodies of one user", () => {
     await strata?.stop();
   });
 
-  test("leave another one buffers", async (t) => {
+  test("leave buffers for another user", async (t) => {
     const resident = strata.memory().resident;
     strata.resetPeak();
     const slow = [];
@@ -189,7 +199,7 @@ describe("64 bodies of one user", () => {
   });
 });
 
-/** A record of a pax header. */
+/** Returns a record of a pax header. */
 function record(key, value) {
   const rest = key.length + value.length + 3;
   let length = rest + 1;
@@ -197,7 +207,7 @@ function record(key, value) {
   return Buffer.from(`${length} ${key}=${value}\n`);
 }
 
-/** The end of an archive of entries of one path that each have a megabyte of attributes. */
+/** Returns the end of an archive: entries of one path, each with a megabyte of attributes. */
 function ownAttributes(count) {
   const value = "a".repeat(1000);
   const records = Buffer.concat(
@@ -212,7 +222,7 @@ function ownAttributes(count) {
   return Buffer.concat([...Array.from({ length: count }, () => entry), END]);
 }
 
-/** The end of an archive of entries below 32 KiB of attributes of all. */
+/** Returns the end of an archive: entries after a global header with 31 KiB of attributes. */
 function globalAttributes(count, path) {
   const value = "a".repeat(1000);
   const records = Buffer.concat(
@@ -226,7 +236,10 @@ function globalAttributes(count, path) {
   ]);
 }
 
-/** Pushes layers that end alike, each another one by its first file. Answers what asks for the contents of one of them. */
+/**
+ * Pushes layers that differ in their first file only. Returns a function that reads the contents of
+ * one.
+ */
 async function layers(strata, end) {
   const rest = gzipSync(end, { level: 9 });
   const digests = [];
@@ -237,7 +250,7 @@ async function layers(strata, end) {
   return (number) => looked(strata, `/v2/${name}/_strata/layers/${digests[number]}?n=100`);
 }
 
-/** Files in layers that do not shrink. */
+/** Pushes layers with files that don't compress. Returns a function that reads one of the files. */
 async function files(strata) {
   const digests = [];
   for (let number = 0; number < 4; number += 1) {
@@ -253,8 +266,8 @@ async function files(strata) {
 }
 
 /**
- * Pushes an image of layers that repeat after so many `different` ones, and indexes these. Answers what asks by turns for a file
- * and a page, each of which has to look into all layers.
+ * Pushes an image whose layers repeat after `different` ones, and indexes these. Returns a function
+ * that by turns reads a file and a page, each of which needs all layers.
  */
 async function image(strata, { different, ask = (number) => (number % 2 === 0 ? "z" : "y/?n=1"), ...shape }) {
   const descriptors = [];
@@ -280,10 +293,11 @@ async function image(strata, { different, ask = (number) => (number % 2 === 0 ? 
 const pack = promisify(gzip);
 
 /**
- * A layer of so many `paths` of 16 KB, which shrink to nearly nothing. The head of an index has the first path of each block, and a
- * block ends with its 16th such path, or with its fourth if each entry has 1,300 `attributes`. What is looked up comes after them, in
- * a block of its own that is small, so that work does not end the lookup before its memory is full: `z` in the lowest layer, and in
- * all layers `y/` with `a` and one `name`.
+ * Returns a layer of `paths` paths of 16 KB, which compress to nearly nothing. The head of an index
+ * has the first path of each block. A block ends with its 16th such path, or with its fourth if
+ * each entry has 1,300 `attributes`. The paths of the lookups come after them in a small block of
+ * their own, so that work does not end a lookup before its memory is full. These are `z` in the
+ * lowest layer, and in all layers `y/` with `a` and one `name`.
  */
 function layerOfLongPaths(number, { paths, attributes = 0, name = 1 }) {
   const parts = [];
@@ -303,7 +317,7 @@ function layerOfLongPaths(number, { paths, attributes = 0, name = 1 }) {
   return pack(Buffer.concat([...parts, END]));
 }
 
-/** Asks again as long as a layer is being indexed. */
+/** Sends a GET, and repeats it while a layer is being indexed. */
 async function looked(strata, path) {
   for (;;) {
     const reply = await strata.send("GET", path);

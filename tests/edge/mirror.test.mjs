@@ -1,4 +1,5 @@
-// A mirror in front of upstreams that are real: what it asks them for, how it signs in, and what clients get of it when one is slow, wrong or gone.
+// A mirror of real upstreams: its requests, how it signs in, and the replies of clients if an
+// upstream is slow, wrong or gone.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -28,7 +29,7 @@ import {
 const MIB = 1 << 20;
 const skip = skipFor(missing, unavailable());
 
-/** What is started here, and ended after the last test, the last one first. */
+/** The servers to stop after the last test, the last one first. */
 const started = [];
 const ending = (one) => {
   started.push(one);
@@ -50,10 +51,10 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true });
 });
 
-/** An upstream as it is configured. */
+/** Returns the settings of an upstream. */
 const upstream = (name, { address = proxy.address, ...rest } = {}) => ({ name, address, insecure: true, ...rest });
 
-/** A mirror of upstreams. `logins` has what they are signed in to with. */
+/** Starts a mirror of upstreams. `logins` has its credentials for them. */
 function startMirror(upstreams, { logins, ...options } = {}) {
   const vars = {
     STRATA_UPSTREAMS: JSON.stringify(upstreams),
@@ -62,7 +63,10 @@ function startMirror(upstreams, { logins, ...options } = {}) {
   return start({ vars, ...options });
 }
 
-/** All there is to pull of an image: `{ path, content }`. */
+/**
+ * Returns `{ path, content }` for each pull of an image: its manifest by tag and by digest, and its
+ * blobs.
+ */
 function pullsOf(name, { manifest, blobs }, tag = "v1") {
   return [
     { path: `/v2/${name}/manifests/${tag}`, content: manifest.content },
@@ -75,11 +79,11 @@ async function assertPulls(mirror, pulls) {
   for (const { path, content } of pulls) {
     const reply = await mirror.send("GET", path);
     assert.equal(reply.status, 200, `${path}: ${reply.body.subarray(0, 500)}`);
-    assert.ok(reply.body.equals(content), `${path} came with other bytes`);
+    assert.ok(reply.body.equals(content), `the bytes of ${path} differ`);
   }
 }
 
-/** Waits until the mirror has stored what a tag names: that goes on after the reply. */
+/** Waits until the mirror has stored a tag, which it does after the reply. */
 const stored = (mirror, name, tag = "v1") =>
   until(async () => (await mirror.objects(`repositories/${name}/_tags/${tag}`)).length > 0);
 
@@ -88,11 +92,11 @@ async function until(holds) {
     if (await holds()) return;
     await sleep(25);
   }
-  assert.fail("it never came to hold");
+  assert.fail("the condition did not hold in time");
 }
 
 describe("a mirror of distribution", { skip }, () => {
-  test("gives a real image bit for bit, and asks for each part once, whoever asks it", async () => {
+  test("serves a real image bit for bit, and requests each part once from the upstream", async () => {
     const image = await imageIn(await realImage("busybox"));
     await fill(distribution.url, "library/busybox", "v1", image);
     const pulls = pullsOf("up.example/library/busybox", image);
@@ -124,7 +128,7 @@ describe("a mirror of distribution", { skip }, () => {
     }
   });
 
-  test("sees a tag that moved when it is no more fresh, by one look and one manifest", async () => {
+  test("notices a moved tag when it has expired, by one HEAD and one GET", async () => {
     const [before, now] = [imageOf("before", 100), imageOf("now", 100)];
     const name = "up.example/team/moving";
     const path = `/v2/${name}/manifests/v1`;
@@ -138,7 +142,7 @@ describe("a mirror of distribution", { skip }, () => {
           assert.deepEqual(proxy.asked(), asked[index]);
           await stored(mirror, name);
         }
-        // What came is stored after the reply.
+        // The mirror stores manifests after the reply.
         await until(
           async () => (await mirror.objects(`repositories/${name}/_manifests`)).length === new Set(seen).size,
         );
@@ -154,7 +158,7 @@ describe("a mirror of distribution", { skip }, () => {
     const look = "HEAD /v2/team/moving/manifests/v1";
     const [found, same] = [[`${look} 200`, "GET /v2/team/moving/manifests/v1 200"], [`${look} 304`]];
     await pullsAfter(0, [now.manifest.content, now.manifest.content], [found, same]);
-    // What was seen then is fresh again.
+    // That check made the tag fresh again.
     await pullsAfter(3600, [now.manifest.content], [[]]);
   });
 });
@@ -176,7 +180,7 @@ describe("a mirror of a registry with all its lists", { skip }, () => {
   const startListed = (settings) =>
     startMirror([upstream("up.example", { address: proxy.address, ...settings })], { logins: { "up.example": login } });
 
-  test("gives the upstream's tags and referrers, and what is stored of them when it is gone", async () => {
+  test("serves the upstream's tags and referrers, and the stored ones if the upstream is down", async () => {
     const mirror = await startListed();
     try {
       await assertPulls(mirror, pullsOf(name, image));
@@ -207,7 +211,7 @@ describe("a mirror of a registry with all its lists", { skip }, () => {
     }
   });
 
-  test("sees a tag at once that was invalidated by hand, by one look and one manifest", async () => {
+  test("notices a moved tag at once after an invalidation, by one HEAD and one GET", async () => {
     const mirror = await startListed({ fresh_seconds: 3600 });
     const path = `/v2/${name}/manifests/moving`;
     const [before, now] = [imageOf("listed before", 100), imageOf("listed now", 100)];
@@ -233,8 +237,8 @@ describe("a mirror of a registry with all its lists", { skip }, () => {
   });
 });
 
-describe("an upstream whose certificate is nobody's", { skip }, () => {
-  test("is not asked for anything", async () => {
+describe("an upstream with an untrusted certificate", { skip }, () => {
+  test("is refused, and nothing is stored", async () => {
     const strata = await start({ https: true });
     const mirror = await startMirror([upstream("up.example", { address: strata.url.origin })]);
     try {
@@ -248,9 +252,12 @@ describe("an upstream whose certificate is nobody's", { skip }, () => {
   });
 });
 
-describe("an upstream that wants to know who asks", { skip }, () => {
+describe("an upstream that requires credentials", { skip }, () => {
   const image = imageOf("guarded", 100, 2 * MIB);
-  /** Each upstream behind a proxy of its own, and how many requests for a token it has seen since this was last asked. */
+  /**
+   * The upstreams, each behind a proxy of its own. `given` returns the statuses of its token
+   * requests since the last call.
+   */
   const kinds = {};
 
   before(async () => {
@@ -268,7 +275,7 @@ describe("an upstream that wants to know who asks", { skip }, () => {
     await add("strata", strata, { login: { user, password } });
   });
 
-  /** A mirror that signs in so; what is asked of the upstream is looked at from here on. */
+  /** Starts a mirror with this login, and forgets earlier requests to the upstream. */
   async function startGuarded(kind, { login, isolates, user = login }) {
     const { proxy, settings, login: own = credentials } = kinds[kind];
     const known = { right: own, wrong: { ...own, password: "a guess" } }[user];
@@ -278,7 +285,7 @@ describe("an upstream that wants to know who asks", { skip }, () => {
     return startMirror(upstreams, { logins: known && { "up.example": known }, isolates });
   }
 
-  /** Statuses of what was asked; those for tokens apart. */
+  /** Returns the statuses of the requests, with those for tokens apart. */
   function askedOf(kind) {
     const all = kinds[kind].proxy.requests();
     const isToken = ({ path }) => path.endsWith("/token");
@@ -287,13 +294,13 @@ describe("an upstream that wants to know who asks", { skip }, () => {
   }
 
   for (const kind of ["tokens", "basic", "strata"]) {
-    test(`gets the right answer (${kind}), and a token serves for a repository`, async () => {
+    test(`gets the right credentials (${kind}), and at most one token request for a repository`, async () => {
       const mirror = await startGuarded(kind, { login: "right" });
       try {
         await assertPulls(mirror, pullsOf("up.example/team/guarded", image));
         const { statuses, tokens } = askedOf(kind);
         assert.deepEqual(statuses.filter((status) => status === 200).length, 1 + image.blobs.length);
-        // Basic is said when it is asked for; a token is kept.
+        // The mirror sends Basic after a challenge, and caches a token.
         if (kind === "basic") return assert.deepEqual(tokens, []);
         assert.deepEqual(tokens, [200]);
         assert.deepEqual(statuses, [401, 200, 200, 200, 200]);
@@ -304,11 +311,11 @@ describe("an upstream that wants to know who asks", { skip }, () => {
       }
     });
 
-    test(`hears of many who ask at once by one request for a token (${kind})`, async () => {
+    test(`gets at most one token request for concurrent pulls (${kind})`, async () => {
       const mirror = await startGuarded(kind, { login: "right" });
       try {
         const pulls = pullsOf("up.example/team/guarded", image);
-        // One of them hears that it has to sign in when the others have.
+        // One of them gets its challenge after the others have signed in.
         kinds[kind].proxy.trouble(/^GET .*\/blobs\//, { delay: 500 }, 1);
         await Promise.all(pulls.map((pull) => assertPulls(mirror, [pull])));
         const { tokens } = askedOf(kind);
@@ -319,7 +326,7 @@ describe("an upstream that wants to know who asks", { skip }, () => {
     });
 
     for (const login of ["wrong", "none"]) {
-      test(`refuses a mirror with ${login === "none" ? "no" : "a wrong"} password (${kind}), which asks no further`, async () => {
+      test(`refuses a mirror with ${login === "none" ? "no" : "a wrong"} password (${kind}), which sends no further requests`, async () => {
         const mirror = await startGuarded(kind, { login });
         try {
           const { path } = pullsOf("up.example/team/guarded", image)[0];
@@ -344,10 +351,10 @@ describe("an upstream that wants to know who asks", { skip }, () => {
 
 describe("trouble with an upstream", { skip }, () => {
   const SIZE = 3 * MIB + 7;
-  /** Where it may send to for blobs, and where it may not. */
+  /** The hosts of redirects: an allowed one, and a forbidden one. */
   let [elsewhere, forbidden] = [];
   let mirror;
-  /** What has come right in the end. */
+  /** The pulls that succeeded in the end. */
   const right = [];
   const to = (one, rest = "/") => `${one.address}${rest}`;
   const tenths = (count) => Math.floor((SIZE * count) / 10);
@@ -355,12 +362,14 @@ describe("trouble with an upstream", { skip }, () => {
   const said = (code) => JSON.stringify({ errors: [{ code, message: "so it says" }] });
 
   /**
-   * What happens to requests for a blob or a manifest, and what a client gets: a `status` with a `code`, "failed", "right", or
-   * either where a part may have been brought without the rest. `signs` where the password is asked for before; `rests` where
-   * who has met it leaves the upstream alone after it; `asks` is what the upstream was asked, and `sends` whether another host was.
+   * The trouble with requests for a blob or a manifest, and the reply for the client: a `status`
+   * with a `code`, "failed", "right", or either if it may get its part without the rest. `signs`:
+   * the upstream first requires the password. `rests`: the isolate then leaves the upstream alone.
+   * `asks`: the requests to the upstream. `sends`: whether another host gets requests.
    */
   const lines = [
-    // Where the rest can be had it is sent for; where nothing comes, or all from the start again, it can't.
+    // The mirror requests the rest. It can't if no byte came, or if all bytes come from the start
+    // again.
     ...Array.from({ length: 10 }, (_, tenth) => [
       {
         what: `breaks off after ${tenth} tenths`,
@@ -368,7 +377,7 @@ describe("trouble with an upstream", { skip }, () => {
         gets: tenth > 0 ? "right" : "failed",
       },
       {
-        what: `breaks off after ${tenth} tenths, and has no parts`,
+        what: `breaks off after ${tenth} tenths, from an upstream that ignores ranges`,
         trouble: () => ({ cut: tenths(tenth), whole: true }),
         gets: "failed",
       },
@@ -382,41 +391,41 @@ describe("trouble with an upstream", { skip }, () => {
     { what: "has a byte too few", trouble: () => ({ grow: -1 }), gets: "failed" },
     { what: "has a byte too many", trouble: () => ({ grow: 1 }), gets: "failed" },
     { what: "has no bytes", trouble: () => ({ grow: -SIZE }), gets: "failed" },
-    { what: "is longer than what comes", trouble: () => ({ length: SIZE + 100 }), gets: "failed" },
-    { what: "is shorter than what comes", trouble: () => ({ length: SIZE - 100 }), gets: "failed" },
-    { what: "is larger than what is mirrored", trouble: () => ({ length: 20 * MIB }), gets: "failed" },
-    { what: "does not say how long it is", trouble: () => ({ length: null }), gets: "right" },
-    { what: "comes by and by", trouble: () => ({ rate: 6 * MIB }), gets: "right" },
+    { what: "has a Content-Length above its size", trouble: () => ({ length: SIZE + 100 }), gets: "failed" },
+    { what: "has a Content-Length below its size", trouble: () => ({ length: SIZE - 100 }), gets: "failed" },
+    { what: "is larger than most_bytes", trouble: () => ({ length: 20 * MIB }), gets: "failed" },
+    { what: "has no Content-Length", trouble: () => ({ length: null }), gets: "right" },
+    { what: "arrives slowly", trouble: () => ({ rate: 6 * MIB }), gets: "right" },
     {
-      what: "is asked for in part and comes whole",
+      what: "is requested in part and arrives whole",
       trouble: () => ({ whole: true }),
       range: [1_000_000, 1_099_999],
       gets: "right",
     },
-    { what: "is asked for in part", trouble: () => ({}), range: [1_000_000, 1_099_999], gets: "right" },
+    { what: "is requested in part", trouble: () => ({}), range: [1_000_000, 1_099_999], gets: "right" },
     {
-      what: "is asked for in part and has another byte there",
+      what: "is requested in part and has a wrong byte before that part",
       trouble: () => ({ flip: 1_000_000 }),
       range: [2_000_000, 2_000_009],
       gets: "failed or right",
     },
     {
-      what: "is not there",
+      what: "is missing",
       trouble: () => ({ status: 404, body: said("BLOB_UNKNOWN") }),
       gets: { status: 404, code: "BLOB_UNKNOWN" },
     },
     {
-      what: "is not to be had",
+      what: "is denied",
       trouble: () => ({ status: 403, body: said("DENIED") }),
       gets: { status: 403, code: "DENIED" },
     },
     ...[500, 502, 503].map((status) => ({
-      what: `fails by ${status}`,
+      what: `fails with ${status}`,
       trouble: () => ({ status, body: "<html>" }),
       gets: { status: 502, code: "UNAVAILABLE" },
     })),
     {
-      what: "is not to be had by the token that was given for it",
+      what: "is denied to the token that was issued for it",
       trouble: () => ({
         status: 401,
         headers: { "www-authenticate": `Bearer realm="${to(proxy, "/token")}",service="up"` },
@@ -425,13 +434,13 @@ describe("trouble with an upstream", { skip }, () => {
       asks: ["blob 401", "GET /token 200", "blob 401"],
     },
     {
-      what: "is not to be had by the password",
+      what: "is denied to the password",
       trouble: () => askingForPassword,
       gets: { status: 403, code: "DENIED" },
       asks: ["blob 401", "blob 401"],
     },
     {
-      what: "has tokens where none may be asked for",
+      what: "requires a token from a host that is not allowed",
       trouble: () => ({
         status: 401,
         headers: { "www-authenticate": `Bearer realm="${to(forbidden, "/token")}",service="up"` },
@@ -440,28 +449,28 @@ describe("trouble with an upstream", { skip }, () => {
       asks: ["blob 401"],
     },
     {
-      what: "comes too often, and may come again later",
+      what: "is rate-limited, with Retry-After",
       trouble: () => ({ status: 429, body: said("TOOMANYREQUESTS"), headers: { "retry-after": "600" } }),
       gets: { status: 429, code: "TOOMANYREQUESTS", retry: 600 },
       asks: ["blob 429"],
       rests: true,
     },
     {
-      what: "comes too often",
+      what: "is rate-limited",
       trouble: () => ({ status: 429, body: said("TOOMANYREQUESTS") }),
       gets: { status: 429, code: "TOOMANYREQUESTS", retry: 60 },
       asks: ["blob 429"],
       rests: true,
     },
     {
-      what: "is at another host that may have it",
+      what: "redirects to an allowed host",
       trouble: () => ({ redirect: to(elsewhere) }),
       gets: "right",
       asks: ["blob 307"],
       sends: true,
     },
     {
-      what: "is to be had by the password, at another host that does not need it",
+      what: "requires the password and redirects to an allowed host, which does not get it",
       trouble: () => ({ redirect: to(elsewhere) }),
       signs: true,
       gets: "right",
@@ -469,38 +478,38 @@ describe("trouble with an upstream", { skip }, () => {
       sends: true,
     },
     {
-      what: "is sent on once more",
+      what: "redirects to an allowed host, which redirects to a forbidden one",
       trouble: () => ({ redirect: to(elsewhere, "/on/") }),
       gets: "failed",
       asks: ["blob 307"],
       sends: true,
     },
     {
-      what: "is at another port of this machine",
+      what: "redirects to another port of this machine",
       trouble: () => ({ redirect: to(forbidden) }),
       gets: { status: 502, code: "UNAVAILABLE" },
       asks: ["blob 307"],
     },
     {
-      what: "is at an address for this link only",
+      what: "redirects to a link-local address",
       trouble: () => ({ redirect: "http://169.254.169.254/latest/meta-data/" }),
       gets: { status: 502, code: "UNAVAILABLE" },
       asks: ["blob 307"],
     },
     {
-      what: "is no address",
+      what: "redirects to an invalid address",
       trouble: () => ({ redirect: "http://" }),
       gets: { status: 502, code: "UNAVAILABLE" },
       asks: ["blob 307"],
     },
     {
-      what: "is always somewhere else",
+      what: "redirects without end",
       trouble: () => ({ redirect: to(proxy) }),
       gets: { status: 502, code: "UNAVAILABLE" },
       asks: Array(6).fill("blob 307"),
     },
     {
-      what: "does not come",
+      what: "never arrives",
       trouble: () => ({ delay: 10_000 }),
       gets: { status: 504, code: "UNAVAILABLE" },
       rests: true,
@@ -510,22 +519,22 @@ describe("trouble with an upstream", { skip }, () => {
     { of: "manifest", what: "has another byte", trouble: () => ({ flip: 100 }), gets: "failed" },
     { of: "manifest", what: "has a byte too few", trouble: () => ({ grow: -1 }), gets: "failed" },
     { of: "manifest", what: "has a byte too many", trouble: () => ({ grow: 1 }), gets: "failed" },
-    { of: "manifest", what: "is larger than a manifest", trouble: () => ({ grow: 5 * MIB }), gets: "failed" },
+    { of: "manifest", what: "is too large", trouble: () => ({ grow: 5 * MIB }), gets: "failed" },
     {
       of: "manifest",
-      what: "is something else",
+      what: "is HTML",
       trouble: () => ({ status: 200, body: "<html>", headers: { "content-type": "text/html" } }),
       gets: "failed",
     },
     {
       of: "manifest",
-      what: "is sent on to where it may not be",
+      what: "redirects to a forbidden host",
       trouble: () => ({ redirect: to(forbidden) }),
       gets: { status: 502, code: "UNAVAILABLE" },
     },
     {
       of: "manifest",
-      what: "is not there",
+      what: "is missing",
       trouble: () => ({ status: 404, body: said("MANIFEST_UNKNOWN") }),
       gets: { status: 404, code: "MANIFEST_UNKNOWN" },
       rests: true,
@@ -533,13 +542,13 @@ describe("trouble with an upstream", { skip }, () => {
     { of: "manifest", what: "fails", trouble: () => ({ status: 500 }), gets: { status: 502, code: "UNAVAILABLE" } },
     {
       of: "manifest",
-      what: "comes too often",
+      what: "is rate-limited",
       trouble: () => ({ status: 429 }),
       gets: { status: 429, code: "TOOMANYREQUESTS", retry: 60 },
       rests: true,
     },
   ];
-  // Upstreams of their own, as one that is left alone after one line is not asked in the next.
+  // An upstream for each case: a mirror that backs off from one does not ask it in the next case.
   const called = (index) => `up-${index}.example`;
 
   before(async () => {
@@ -587,7 +596,8 @@ describe("trouble with an upstream", { skip }, () => {
       );
       if (gets !== "right") await assertNotStored(name, digest);
 
-      // Who has met the trouble leaves the upstream alone, where it should; somebody else finds it well again.
+      // An isolate that has met some kinds of trouble backs off. Another one finds the upstream
+      // healthy.
       proxy.calm();
       if (rests) {
         const again = await pull(mirror, `/v2/${name}/${path}`);
@@ -595,7 +605,8 @@ describe("trouble with an upstream", { skip }, () => {
         assert.deepEqual(proxy.asked(), []);
       }
       const well = { path: `/v2/${name}/${path}`, content };
-      // Who got a part may have it before the rest was seen to be wrong, and who comes next still meet that.
+      // A client may get its part before the rest is found to be wrong. Later pulls may still fail
+      // because of that.
       if (gets === "failed or right") await until(async () => !failed(await pull(mirror, well.path)));
       await assertPulls(rests ? mirror.isolate(1) : mirror, [well]);
       await (of === "blob"
@@ -605,14 +616,14 @@ describe("trouble with an upstream", { skip }, () => {
     });
   }
 
-  test("leaves nothing in the store that is not what it is called", async () => {
+  test("leaves no wrong bytes in the store", async () => {
     assert.equal(right.length, lines.length);
     proxy.requests();
     await assertPulls(mirror, right);
     assert.deepEqual(proxy.asked(), []);
   });
 
-  test("what it still allows is told", async () => {
+  test("the remaining rate limit is a metric", async () => {
     const image = imageOf("allowance", 100);
     await fill(distribution.url, "team/allowance", "v1", image);
     proxy.trouble(/^GET .*allowance/, {
@@ -623,7 +634,7 @@ describe("trouble with an upstream", { skip }, () => {
     assert.equal((await mirror.metrics())[`strata_upstream_ratelimit_remaining{upstream="${called(0)}"}`], 76);
   });
 
-  /** No byte of a blob under its name, no manifest, and no right to one. */
+  /** Asserts that nothing is stored: no blob under its digest, no grant, and no manifest. */
   async function assertNotStored(name, digest) {
     const encoded = digest.split(":")[1];
     for (const prefix of [blobKey(digest), `refs/sha256/${encoded}`, `repositories/${name}/`]) {
@@ -653,9 +664,9 @@ describe("an upstream that can't be reached", { skip }, () => {
     await proxy.refuse();
   });
 
-  // Those who have pulled through it before, and those who have not.
+  // An isolate that has pulled from the upstream, and one that has not.
   for (const isolate of [0, 1]) {
-    test(`serves what is stored, and says what is missing, isolate ${isolate}`, async () => {
+    test(`does not matter for stored content, and the rest is a 502, isolate ${isolate}`, async () => {
       const here = mirror.isolate(isolate);
       for (const [store, held] of [
         ["full", 6],
@@ -672,7 +683,7 @@ describe("an upstream that can't be reached", { skip }, () => {
       }
     });
 
-    test(`marks as stale what should have been asked for again, isolate ${isolate}`, async () => {
+    test(`has its expired tags served as stale, isolate ${isolate}`, async () => {
       const here = mirror.isolate(isolate);
       const stale = 'strata_stale_served_total{reason="failed",upstream="up.example"}';
       const before = (await here.metrics())[stale] ?? 0;
@@ -687,18 +698,18 @@ describe("an upstream that can't be reached", { skip }, () => {
     });
   }
 
-  test("is asked again when it is back", async () => {
+  test("gets requests again when it is back", async () => {
     await proxy.accept();
     for (const [store, image] of Object.entries(images))
       await assertPulls(mirror.isolate(2), pullsOf(name(store), image));
   });
 });
 
-describe("a client that leaves", { skip }, () => {
-  test("leaves nothing wrong behind, and does not keep the next one from the blob", async () => {
+describe("a client that disconnects", { skip }, () => {
+  test("leaves no wrong bytes, and does not keep the next client from the blob", async () => {
     const mirror = await startMirror([upstream("up.example")], { isolates: 2 });
     try {
-      // Early, and late: what becomes of the rest is the mirror's to choose.
+      // The client leaves early or late. The mirror is free to store the rest or not.
       for (const [index, tenths] of [0, 3, 9].entries()) {
         const image = imageOf(`left ${index}`, 12 * MIB);
         await fill(distribution.url, "team/left", "v1", image);
@@ -709,7 +720,7 @@ describe("a client that leaves", { skip }, () => {
         let received = 0;
         for await (const chunk of reply.stream) {
           received += chunk.length;
-          // That closes the connection.
+          // This closes the connection.
           if (received * 10 >= content.length * tenths) break;
         }
         assert.ok(received < content.length);
@@ -728,7 +739,7 @@ describe("a client that leaves", { skip }, () => {
 describe("a fill of many extents", { skip }, () => {
   const SIZE = 24 * MIB;
 
-  test("whose last megabytes are wrong breaks off, and is thrown away", async () => {
+  test("whose last megabytes are wrong breaks off, and is deleted", async () => {
     const image = imageOf("large and wrong", SIZE);
     await fill(distribution.url, "team/wrong", "v1", image);
     const { digest, content } = image.blobs[1];
@@ -749,9 +760,10 @@ describe("a fill of many extents", { skip }, () => {
     }
   });
 
-  // Early, so that nobody wants the rest; and at the end of the process, so that nobody can store it.
+  // The client leaves early, so that nobody needs the rest. Or the process ends, so that nobody
+  // stores it.
   for (const how of ["its client", "the process"]) {
-    test(`that ${how} left is gone on with, by a range`, async () => {
+    test(`that ${how} left is resumed by a range request`, async () => {
       const image = imageOf(`interrupted by ${how}`, SIZE);
       const remote = `team/left-by-${how.split(" ")[1]}`;
       await fill(distribution.url, remote, "v1", image);
@@ -768,7 +780,7 @@ describe("a fill of many extents", { skip }, () => {
           await mirror.stop();
           mirror = await startMirror([upstream("up.example")], { folder: kept });
         } else {
-          // What reads the upstream for it notices, and lets go.
+          // Wait until the mirror notices, and no longer reads the upstream.
           await until(async () => mirror.log().includes("blob not mirrored"));
         }
         proxy.calm();
@@ -789,7 +801,7 @@ describe("a fill of many extents", { skip }, () => {
 });
 
 describe("32 clients at once", { skip }, () => {
-  test("are one request for a layer of 100 MiB, and little memory", async (context) => {
+  test("cause one upstream request for a layer of 100 MiB, and use little memory", async (context) => {
     const size = 100 * MIB;
     const digest = digestOf(bytes(size, "crowd"));
     await fillBlob(distribution.url, "team/crowd", digest, bytes(size, "crowd"), undefined, size);
@@ -798,7 +810,7 @@ describe("32 clients at once", { skip }, () => {
       proxy.requests();
       mirror.resetPeak();
       const before = mirror.memory();
-      // The first reads nothing before the others have everything.
+      // The first client reads nothing before the others have everything.
       const name = "up.example/team/crowd";
       const slow = await open(new URL(`/v2/${name}/blobs/${digest}`, mirror.url), {
         headers: { authorization: basic() },
@@ -828,7 +840,7 @@ async function hashed(stream) {
 
 const blobKey = (digest) => digest.replace(/^(\w+):(..)/, "blobs/$1/$2/$2");
 
-/** A reply, `broken` where its body ended before what was announced. */
+/** Pulls, and returns the reply. `broken` says that its body ended before its announced length. */
 async function pull(mirror, path, { headers } = {}) {
   const reply = await open(new URL(path, mirror.url), { headers: { authorization: basic(), ...headers } });
   const chunks = [];
@@ -841,13 +853,13 @@ async function pull(mirror, path, { headers } = {}) {
   return { status: reply.status, headers: reply.headers, body: Buffer.concat(chunks), broken };
 }
 
-/** Whether a client can tell that it has not got what it asked for: by the status, or as the bytes stopped coming. */
+/** Whether a client can tell that it failed: by the status, or because the body broke off. */
 const failed = ({ status, broken }) => status >= 500 || broken;
 
 const told = ({ status, body, broken }) =>
   `${status}${broken ? ", broken" : ""}: ${body.length} bytes, ${body.subarray(0, 200)}`;
 
-/** All that was asked for; or everything, where a part of it was. */
+/** Asserts that the reply has the requested part, or all of the content. */
 function assertRight(reply, content, range) {
   const expected = reply.status === 206 ? content.subarray(range[0], range[1] + 1) : content;
   assert.ok([200, range && 206].includes(reply.status) && !reply.broken && reply.body.equals(expected), told(reply));

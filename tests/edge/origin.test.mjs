@@ -1,4 +1,5 @@
-// Requests that another site's page makes a browser send, with the credentials that the browser keeps: refused before any call to a store.
+// Requests that another site's page makes a browser send, with the credentials that the browser
+// keeps. The registry refuses them before any call of a store.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { digestOf } from "./bytes.mjs";
@@ -87,7 +88,7 @@ describe("a request with Basic", () => {
     });
   }
 
-  test("that only reads what is stored is answered, from wherever it comes", async () => {
+  test("that only reads stored content is answered, from any site", async () => {
     for (const path of reads) {
       for (const headers of [...own(), ...foreign()]) {
         const reply = await strata.send("GET", path, { headers });
@@ -98,7 +99,7 @@ describe("a request with Basic", () => {
   });
 });
 
-test("behind a proxy, the origin that is set is the registry's own", async () => {
+test("behind a proxy, STRATA_ORIGIN is the registry's own origin", async () => {
   const strata = await start({ vars: { STRATA_ORIGIN: "https://registry.example" } });
   try {
     const begin = (origin) => strata.send("POST", "/v2/a/blobs/uploads/", { headers: { origin } });
@@ -109,7 +110,7 @@ test("behind a proxy, the origin that is set is the registry's own", async () =>
   }
 });
 
-test("what is answered while a setting is wrong is as inert in a browser as the rest", async () => {
+test("a response is inert in a browser even if a setting is wrong", async () => {
   const broken = await start({ vars: { STRATA_UPLOADS: "none" } });
   try {
     const reply = await broken.send("GET", "/v2/");

@@ -9,7 +9,7 @@ import { digestOf } from "./bytes.mjs";
 import { start } from "./harness.mjs";
 
 const COUNT = 10_000;
-// A page of fewer would take clients that know nothing of links for a short list.
+// The fewest entries of a page without `n`: clients that ignore links see nothing beyond it.
 const LEAST = 100;
 const digits = (number) => String(number).padStart(5, "0");
 // Sorted by bytes, upper case comes before lower case.
@@ -20,7 +20,7 @@ let folder;
 let strata;
 
 before(async () => {
-  // The simulator waits for the disk with every object: in memory it is five times as quick.
+  // The simulator waits for the disk with each object. In memory it is five times as fast.
   folder = await mkdtemp(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "strata-pages-"));
   const metadata = JSON.stringify({
     kind: "manifest",
@@ -89,7 +89,10 @@ for (const [what, { path, field, all }] of Object.entries(listings)) {
   });
 }
 
-/** Writes objects as the Worker stores them, from inside the runtime: from outside it takes minutes. */
+/**
+ * Writes objects as the Worker stores them. It runs inside the runtime, because from outside it
+ * takes minutes.
+ */
 async function seed(objects) {
   const module = await readFile(new URL("inside/seed.mjs", import.meta.url));
   const seeder = await start({ folder, probe: false, modules: { "index.js": module } });

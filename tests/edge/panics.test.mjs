@@ -1,4 +1,4 @@
-// What ends an instance of the module ends what it was at work on, and nothing after it.
+// A crash ends the instance of the module and the requests that it is serving, but no later ones.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
@@ -15,10 +15,10 @@ before(async () => {
 
 after(() => suite?.stop());
 
-/** What is asked of it, for a time that none of the answers should need. */
+/** Sends a request, with a timeout that no reply should need. */
 const ask = (path) => suite.send("GET", path, { signal: AbortSignal.timeout(20_000) });
 
-/** Each way in which an instance ends, and what the log says of it. */
+/** The ways in which an instance ends, and the line that each leaves in the log. */
 const ends = {
   panic: /panicked at \S+\/lib\.rs:\d+:\d+:\s+asked to/,
   abort: /RuntimeError: unreachable/,
@@ -28,9 +28,9 @@ const ends = {
 
 for (const way of ["", "/later"]) {
   for (const [end, said] of Object.entries(ends)) {
-    test(`${end}${way && ", after a wait"}: the request and those beside it get a 500, the next one a new instance`, async () => {
+    test(`${end}${way && ", after a wait"}: the request and concurrent ones get a 500, the next one a new instance`, async () => {
       await ask("/count");
-      // More than one, waiting on timers of their own.
+      // Several requests, each waiting on its own timer.
       const beside = Array.from({ length: 3 }, () => ask("/sleep"));
       assert.equal((await ask("/later/nothing")).body.toString(), "awake");
       const printed = suite.log().length;

@@ -1,4 +1,4 @@
-// The steps of a push as a client takes them, for tests that look at each answer.
+// The requests of a push, for tests that check each reply.
 import { createHash } from "node:crypto";
 import { basic } from "./harness.mjs";
 import { digestOf } from "./bytes.mjs";
@@ -6,14 +6,14 @@ import { open } from "./http.mjs";
 
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 
-/** Begins an upload and returns where it goes on. */
+/** Starts an upload, and returns its location. */
 export async function begin(strata, name) {
   const reply = await strata.send("POST", `/v2/${name}/blobs/uploads/`);
   if (reply.status !== 202) throw new Error(`POST answered ${reply.status}: ${reply.body}`);
   return reply.headers.location;
 }
 
-/** Sends a chunk, of unknown length where `body` is not a Buffer. */
+/** Sends a chunk. Its length is unknown if `body` is not a Buffer. */
 export function patch(strata, location, body, headers = {}) {
   return strata.send("PATCH", location, { body, headers: { "content-type": "application/octet-stream", ...headers } });
 }
@@ -25,22 +25,25 @@ export function close(strata, location, digest, body) {
   return strata.send("PUT", url, { body });
 }
 
-/** A whole blob in one request, its digest announced; of unknown length where `body` is not a Buffer and `size` not given. */
+/**
+ * Pushes a blob with its digest in one request. Its length is unknown if `body` is not a Buffer and
+ * `size` is missing.
+ */
 export function whole(strata, name, digest, body, size) {
   const headers = size === undefined ? {} : { "content-length": size };
   return strata.send("POST", `/v2/${name}/blobs/uploads/?digest=${digest}`, { body, headers });
 }
 
-/** Where the next byte of an upload belongs, as the registry sees it. */
+/** Returns the registry's offset of an upload, at which the next byte belongs. */
 export async function received(strata, location) {
   const reply = await strata.send("GET", location);
   if (reply.status !== 204) throw new Error(`GET of the upload answered ${reply.status}: ${reply.body}`);
-  // `0-0` is said of no byte as well as of one, so tests don't stop at either.
+  // `0-0` stands for no byte as well as for one, so tests don't stop at either.
   const [, last] = /^0-(-?\d+)$/.exec(reply.headers.range) ?? [];
   return Number(last) > 0 ? Number(last) + 1 : 0;
 }
 
-/** Streams a blob back and hashes it: `{ status, size, digest }`. */
+/** Pulls a blob and hashes it: `{ status, size, digest }`. */
 export async function pull(strata, name, digest) {
   const reply = await open(new URL(`/v2/${name}/blobs/${digest}`, strata.url), { headers: { authorization: basic() } });
   const hash = createHash(digest.split(":")[0]);
@@ -52,7 +55,10 @@ export async function pull(strata, name, digest) {
   return { status: reply.status, size, digest: `${digest.split(":")[0]}:${hash.digest("hex")}` };
 }
 
-/** A manifest of blobs that are there, as `{ digest, size }`: its bytes, digest and media type. `subject` is a manifest like it. */
+/**
+ * Returns a manifest of stored blobs, given as `{ digest, size }`: its bytes, digest and media
+ * type. `subject` is another such manifest.
+ */
 export function manifestOf(config, layers, subject) {
   const layer = "application/vnd.oci.image.layer.v1.tar+gzip";
   const body = Buffer.from(

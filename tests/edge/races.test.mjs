@@ -1,4 +1,5 @@
-// Requests that meet in the middle: one wins, the other is told the truth, and nothing half-written is ever served.
+// Concurrent requests: one wins, the other gets the current state, and nothing half-written is ever
+// served.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { buffer, digestOf } from "./bytes.mjs";
@@ -6,7 +7,7 @@ import { start } from "./harness.mjs";
 import { begin, close, manifestOf, patch, pull, received, whole } from "./push.mjs";
 
 const MIB = 1 << 20;
-// What the Worker sends to R2 at once: a body that is longer shows that it is being stored before it ends.
+// The bytes that the Worker sends to R2 at once. A longer body is partly stored before it ends.
 const PART = 5 * MIB;
 
 let strata;
@@ -54,7 +55,7 @@ describe("16 clients that push one blob at once", () => {
   }
 });
 
-test("of two PATCHes for one offset one is received, and the other told how far the upload is", async () => {
+test("of two PATCHes for one offset, one is accepted, and the other gets the upload's offset", async () => {
   const first = buffer(MIB, "offset");
   const started = await patch(strata, await begin(strata, "race/patch"), first);
   expect(started, 202);
@@ -63,7 +64,7 @@ test("of two PATCHes for one offset one is received, and the other told how far 
 
   const gates = bodies.map((body) => gate(body));
   const answers = gates.map(({ body }) => patch(strata, location, body));
-  // Both have seen the upload as it was.
+  // Both requests have read the state of the upload by now.
   await underWay(2);
   for (const { open } of gates) open();
   const replies = await Promise.all(answers);
@@ -77,7 +78,7 @@ test("of two PATCHes for one offset one is received, and the other told how far 
     [first.length, bodies[winner].length].sort(),
   );
 
-  // Who lost can go on from what it was told.
+  // The loser can resume at the offset in its reply.
   const loser = replies[1 - winner].headers.location;
   assert.equal(await received(strata, loser), content.length);
   const digest = digestOf(content);
@@ -90,7 +91,7 @@ describe("a closing PUT while a PATCH is under way", () => {
   const tail = buffer(PART + 1000, "tail");
   const both = Buffer.concat([head, tail]);
 
-  /** An upload that has the head, and a PATCH of the tail that waits in its middle. */
+  /** Starts an upload with the head, and a PATCH of the tail that pauses in the middle. */
   async function meanwhile(name, seed) {
     const own = Buffer.concat([Buffer.from(seed), head]);
     const started = await patch(strata, await begin(strata, name), own);
@@ -103,7 +104,7 @@ describe("a closing PUT while a PATCH is under way", () => {
     return { location, own, answer, open };
   }
 
-  /** The blob comes back whole or not at all; pushed again, it comes back. */
+  /** Asserts that the blob comes back whole or not at all, and comes back after another push. */
   async function endsRight(name, content) {
     const digest = digestOf(content);
     const seen = await pull(strata, name, digest);
@@ -112,7 +113,7 @@ describe("a closing PUT while a PATCH is under way", () => {
     assert.deepEqual(await pull(strata, name, digest), { status: 200, size: content.length, digest });
   }
 
-  test("that names what came before: it closes, and the PATCH is too late", async () => {
+  test("that names the bytes before the PATCH: it closes, and the PATCH is too late", async () => {
     const name = "race/close-early";
     const { location, own, answer, open } = await meanwhile(name, "early");
     expect(await close(strata, location, digestOf(own)), 201);
@@ -125,7 +126,7 @@ describe("a closing PUT while a PATCH is under way", () => {
     await endsRight(name, own);
   });
 
-  test("that names what is still coming: it is refused, and the PATCH goes on", async () => {
+  test("that names the bytes of the PATCH: it is refused, and the PATCH goes on", async () => {
     const name = "race/close-late";
     const { location, own, answer, open } = await meanwhile(name, "late");
     const content = Buffer.concat([own, tail]);
@@ -139,7 +140,7 @@ describe("a closing PUT while a PATCH is under way", () => {
     await endsRight(name, content);
   });
 
-  test("that brings the same bytes: it closes, and the PATCH is too late", async () => {
+  test("that sends the same bytes: it closes, and the PATCH is too late", async () => {
     const name = "race/close-with-body";
     const { location, own, answer, open } = await meanwhile(name, "body");
     const content = Buffer.concat([own, tail]);
@@ -166,7 +167,7 @@ describe("a closing PUT while a PATCH is under way", () => {
     }
   });
 
-  test("a blob of both is never there before both are", async () => {
+  test("the blob is absent until its upload is closed", async () => {
     const digest = digestOf(both);
     const name = "race/whole";
     const started = await patch(strata, await begin(strata, name), head);
@@ -217,14 +218,14 @@ describe("a mount stays whole when its source is deleted", () => {
       expect(await strata.send("GET", `/v2/${source}/blobs/${digest}`), 404);
       assert.deepEqual(await pull(strata, target, digest), { status: 200, size: content.length, digest });
 
-      // Nor can it be mounted from there any more.
+      // It can't be mounted from there any more, either.
       const again = await strata.send("POST", `/v2/mount${index}/late/blobs/uploads/?mount=${digest}&from=${source}`);
       expect(again, 202);
     });
   }
 });
 
-/** A body that stops once more than a part of it was sent, until it is opened. */
+/** Returns a body that pauses after more than a part, until `open` is called. */
 function gate(content) {
   let open;
   const opened = new Promise((resolve) => (open = resolve));
@@ -236,7 +237,7 @@ function gate(content) {
   return { body, open };
 }
 
-/** Waits until so many bodies have a part of them stored. */
+/** Waits until a part of each of so many bodies is being stored. */
 async function underWay(bodies) {
   const stored = async () => {
     const calls = await strata.calls();

@@ -1,4 +1,5 @@
-// Rights in mirrored repositories, on the real runtime: neither a manifest, nor a HEAD, nor what older versions wrote gives away a blob.
+// Rights in mirrored repositories, on the real runtime: no manifest, no HEAD and no data of an
+// older version gives access to a blob.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
@@ -17,7 +18,7 @@ const INDEX = "application/vnd.oci.image.index.v1+json";
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 const LAYER = "application/vnd.oci.image.layer.v1.tar";
 
-// The layer that only `team/secret` may be asked for: an archive, so that its files could be read.
+// The layer that only `team/secret` serves. It is an archive, so that its files could be read.
 const secret = archive([{ path: "etc/shadow", content: Buffer.from("the secret") }]);
 const hidden = digestOf(secret);
 const named = { mediaType: LAYER, digest: hidden, size: secret.length };
@@ -55,7 +56,7 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true });
 });
 
-/** Starts a mirror over a bucket with the secret, of which nobody may read it but who signs in. */
+/** Starts a mirror over a bucket with the secret, which only the signed-in user may read. */
 async function fresh(upstreams = [{ name: "up.example", ranges: "store" }]) {
   await strata?.stop();
   const rules = [
@@ -83,7 +84,7 @@ async function fresh(upstreams = [{ name: "up.example", ranges: "store" }]) {
   assert.equal((await whole(strata, "team/secret", hidden, secret)).status, 201);
 }
 
-/** An upstream that has nothing but this document. */
+/** Makes the upstream serve this document and nothing else. */
 function serve({ content, mediaType, digest }, remote = "x") {
   proxy.trouble(/./, { status: 404 });
   for (const reference of ["v1", digest])
@@ -94,7 +95,7 @@ function serve({ content, mediaType, digest }, remote = "x") {
     });
 }
 
-/** Tries every way to the secret that a mirrored repository may open. */
+/** Asserts that no way through a mirrored repository leads to the secret. */
 async function assertClosed(what, name = "up.example/x") {
   for (const isolate of [strata, mirror]) {
     for (const line of [
@@ -120,16 +121,16 @@ async function assertClosed(what, name = "up.example/x") {
 
 const pull = (isolate, path) => isolate.send("GET", path, { headers: nobody });
 
-/** Waits until something is stored: that goes on after the reply. */
+/** Waits until something is stored, which follows the reply. */
 async function until(holds) {
   for (let tries = 0; tries < 400; tries += 1) {
     if (await holds()) return;
     await sleep(25);
   }
-  assert.fail("it never came to hold");
+  assert.fail("the condition did not hold in time");
 }
 
-/** What the bucket says of an object beside its bytes. */
+/** Returns the metadata of an object in the bucket. */
 async function metadata(key) {
   const object = await (await strata.bucket()).head(key);
   return object?.customMetadata?.strata;
@@ -142,7 +143,7 @@ const grantsOf = async (name, digest) => {
 
 describe("a mirrored repository", () => {
   for (const document of documents) {
-    test(`has no right to a blob by ${document.what} that an upstream sent`, async () => {
+    test(`gets no right to a blob from ${document.what} that an upstream sent`, async () => {
       await fresh();
       serve(document);
       const { status } = await pull(strata, "/v2/up.example/x/manifests/v1");
@@ -153,7 +154,7 @@ describe("a mirrored repository", () => {
     });
   }
 
-  test("has no right by an index that distribution keeps", { skip: skipFor(missing) }, async () => {
+  test("gets no right from an index that distribution stores", { skip: skipFor(missing) }, async () => {
     await fresh();
     const blob = buffer(100, "of the upstream");
     const image = imageOf("child", 100);
@@ -172,30 +173,31 @@ describe("a mirrored repository", () => {
     if (status === 200)
       await until(async () => (await strata.objects("repositories/up.example/x/_tags/v1")).length > 0);
     await assertClosed("distribution");
-    // What the upstream has is mirrored as ever.
+    // Blobs that the upstream has are still mirrored.
     const pulled = await pull(strata, `/v2/up.example/x/blobs/${digestOf(blob)}`);
     assert.ok(pulled.body.equals(blob));
     assert.deepEqual(await grantsOf("up.example/x", digestOf(blob)), ["filled"]);
     assert.equal(await metadata(`refs/${keyOf(digestOf(blob))}/up.example/x/_link`), '{"reason":"filled"}');
   });
 
-  test("has no right by a HEAD of its upstream", async () => {
+  test("gets no right from a HEAD of its upstream", async () => {
     await fresh();
     proxy.trouble(/./, { status: 404 });
     for (const length of [secret.length, 5]) {
       proxy.trouble(/^HEAD .*\/blobs\//, { status: 200, body: Buffer.alloc(length) });
-      // The HEAD that a client sends is answered with what the upstream says, which tells it nothing of this registry.
+      // A client's HEAD gets the upstream's answer, which tells nothing about this registry. It
+      // gives no right to the bytes.
       assert.equal((await pull(strata, `/v2/up.example/x/blobs/${hidden}`)).status, 404);
       assert.deepEqual(await grantsOf("up.example/x", hidden), []);
       assert.equal((await pull(mirror, `/v2/up.example/x/_strata/layers/${hidden}`)).status, 404);
     }
-    // Nor by other bytes.
+    // Other bytes give no right, either.
     proxy.trouble(/^GET .*\/blobs\//, { status: 200, body: Buffer.alloc(secret.length) });
     assert.equal((await pull(strata, `/v2/up.example/x/blobs/${hidden}`)).status, 502);
     assert.deepEqual(await grantsOf("up.example/x", hidden), []);
   });
 
-  test("has no right by grants, links and values of KV that an older version wrote", async () => {
+  test("gets no right from grants, links and KV values of an older version", async () => {
     await fresh();
     proxy.trouble(/./, { status: 404 });
     const bucket = await strata.bucket();
@@ -231,7 +233,7 @@ describe("a mirrored repository", () => {
       if (reply.status === 200) assert.equal(reply.headers["x-strata-tier"], "warm", what);
     }
     await assertClosed("planted");
-    // While the upstream is away, the client hears why that matters.
+    // While the upstream fails, the message says why it is needed.
     proxy.trouble(/./, { status: 500 });
     const reply = await pull(mirror, `/v2/up.example/x/blobs/${hidden}`);
     assert.equal(reply.status, 502);
@@ -241,7 +243,7 @@ describe("a mirrored repository", () => {
     await until(async () => (await pull(mirror, `/v2/up.example/x/blobs/${hidden}`)).status === 200);
     assert.ok((await grantsOf("up.example/x", hidden)).includes("filled"));
     proxy.trouble(/./, { status: 404 });
-    // The other isolate believes for a moment that the repository has no right.
+    // The other isolate caches for a moment that the repository has no right.
     await until(async () => (await pull(strata, `/v2/up.example/x/blobs/${hidden}`)).body.equals(secret));
   });
 });

@@ -1,4 +1,5 @@
-// The scrub on the real runtime: damage planted in R2 is found, is served to nobody, and is healed by a push, or by the upstream.
+// The scrub on the real runtime: it finds damage planted in R2, which nobody is served, and a push
+// or the upstream heals it.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { buffer, digestOf } from "./bytes.mjs";
@@ -31,7 +32,10 @@ async function pushPatched(name, blob, chunks = [blob]) {
   return close(strata, location, digestOf(blob));
 }
 
-/** Pushes an image of a small config, a blob that is held in memory nowhere, and one in two extents. */
+/**
+ * Pushes an image of a small configuration, a blob too large for the hot tier, and one in two
+ * extents.
+ */
 async function pushImage(name, seed) {
   const blobs = [buffer(KIB, `${seed} config`), buffer(3 * MIB, `${seed} whole`), buffer(7 * MIB, `${seed} patched`)];
   for (const blob of blobs.slice(0, 2)) expect(await whole(strata, name, digestOf(blob), blob), 201);
@@ -52,7 +56,7 @@ async function isWhole(registry, name, { blobs, manifest }) {
   }
 }
 
-/** A pass of the scrub: what was found, in short. */
+/** Runs the scrub once, and returns its findings in short. */
 async function pass(registry, query = "") {
   const found = [];
   for (;;) {
@@ -64,7 +68,7 @@ async function pass(registry, query = "") {
   }
 }
 
-/** Changes a byte of an object, and nothing that is said of it. */
+/** Changes a byte of an object, and keeps its metadata. */
 async function flip(registry, key, at = 1) {
   const bucket = await registry.bucket();
   const object = await bucket.get(key);
@@ -74,17 +78,17 @@ async function flip(registry, key, at = 1) {
   await bucket.put(key, bytes, { customMetadata });
 }
 
-/** What is stored, but for what the scrub keeps for itself. */
+/** Returns the keys of all objects but the scrub's own. */
 const keys = async (registry) =>
   (await registry.objects()).map(({ key }) => key).filter((key) => key !== "sweep/scrub");
 
-/** The extents of a blob. */
+/** Returns the keys of a blob's extents. */
 async function extentsOf(registry, digest) {
   const object = await (await registry.bucket()).get(blobKey(digest));
   return (await object.json()).extents.map(({ key }) => `extents/${key}`);
 }
 
-test("what is sound is read natively and left as it is", async () => {
+test("sound objects are read natively and left unchanged", async () => {
   const image = await pushImage("a/sound", "sound");
   const before = await strata.objects();
   await strata.reset();
@@ -101,7 +105,7 @@ test("what is sound is read natively and left as it is", async () => {
   const bytes = read.reduce((sum, call) => sum + call.bytes, 0);
   const expected = image.blobs.reduce((sum, blob) => sum + blob.length, 0);
   assert.ok(bytes >= expected && bytes < expected + 4 * KIB, `${bytes} bytes of ${expected} were read`);
-  // 10 MiB passed by, and none of it through wasm.
+  // The scrub read 10 MiB, and none of it went through wasm.
   assert.ok((await strata.wasm()) < 8 * MIB, `${await strata.wasm()} bytes of wasm memory`);
   assert.deepEqual(
     (await strata.objects()).filter(({ key }) => key !== "sweep/scrub"),
@@ -110,7 +114,7 @@ test("what is sound is read natively and left as it is", async () => {
   await isWhole(strata, image.name, image);
 });
 
-test("damage is found, served to nobody, and healed by a push", async () => {
+test("damage is found, never served, and healed by a push", async () => {
   const image = await pushImage("a/image", "image");
   const before = await keys(strata);
   const [config, large, patched] = image.blobs.map((blob) => digestOf(blob));
@@ -154,7 +158,7 @@ test("damage is found, served to nobody, and healed by a push", async () => {
     await isWhole(strata, image.name, image);
     assert.deepEqual(await pass(strata), []);
   }
-  // Of all that was there, what was wrong is gone, and nothing else.
+  // Except for extents, each object from before is still there.
   const gone = before.filter((key) => !key.startsWith("extents/"));
   const after = await keys(strata);
   assert.deepEqual(
@@ -166,7 +170,7 @@ test("damage is found, served to nobody, and healed by a push", async () => {
   assert.equal(metrics['strata_scrub_repaired_total{repair="aside",what="blob"}'], damages.length);
 });
 
-test("what can be derived is written anew", async () => {
+test("records, metadata and links that can be derived are rewritten", async () => {
   const image = await pushImage("a/derived", "derived");
   const bucket = await strata.bucket();
   const [, large, patched] = image.blobs.map((blob) => digestOf(blob));
@@ -174,7 +178,7 @@ test("what can be derived is written anew", async () => {
   const { customMetadata } = await bucket.head(blobKey(patched));
   await bucket.put(blobKey(patched), "?", { customMetadata });
   await bucket.put(`refs/sha256/${hashOf(large)}/${image.name}/_link`, "?");
-  // Bytes that do not say what they are are copied onto themselves, natively.
+  // A blob without metadata is copied onto itself, natively.
   await bucket.put(blobKey(large), new Uint8Array(image.blobs[1]));
   assert.deepEqual(await pass(strata), ["corrupt blob: write", "corrupt blob: write", "corrupt link: write"]);
   assert.equal(await (await bucket.get(blobKey(patched))).text(), record);
@@ -182,7 +186,7 @@ test("what can be derived is written anew", async () => {
   assert.deepEqual(await pass(strata), []);
 });
 
-test("a read that fails says nothing of what is stored", async () => {
+test("a failed read is not reported as damage", async () => {
   const image = await pushImage("a/failing", "failing");
   const [, large] = image.blobs.map((blob) => digestOf(blob));
   await strata.fail({ call: "r2.get", key: blobKey(large), times: 20 });
@@ -193,7 +197,7 @@ test("a read that fails says nothing of what is stored", async () => {
   await isWhole(strata, image.name, image);
 });
 
-test("what is mirrored is fetched again", async () => {
+test("damaged mirrored content is fetched again", async () => {
   const image = await pushImage("a/mirrored", "mirrored");
   const name = "up.example/a/mirrored";
   await isWhole(mirror, name, image);
@@ -211,7 +215,7 @@ test("what is mirrored is fetched again", async () => {
   assert.deepEqual(await pass(mirror), []);
 });
 
-test("the clock reads what is due", async () => {
+test("the clock starts a scrub that is due", async () => {
   await strata.tick();
   assert.ok((await strata.metrics()).strata_scrub_bytes_total > 0);
 });

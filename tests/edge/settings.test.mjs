@@ -1,12 +1,12 @@
-// A setting that can't be used, on the real runtime: what everybody hears, and what the log has.
-// And a token at another address of the same Worker.
+// An invalid setting on the real runtime: the replies to everybody, and the log. Also a token at
+// another address of the same Worker.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { basic, start } from "./harness.mjs";
 
 const secret = "Hunter2";
 
-test("a wrong setting is named to everybody, and its value to nobody", async () => {
+test("replies and the log name a wrong setting, and hide its secrets", async () => {
   const wrong = {
     STRATA_UPSTREAMS: [
       [{ name: "up.example", address: `https://me:${secret}@up.example` }],
@@ -46,7 +46,7 @@ test("a wrong setting is named to everybody, and its value to nobody", async () 
   }
 });
 
-test("a token is good at the host that gave it, and at no other", async () => {
+test("a token is valid at the host that issued it, and at no other", async () => {
   const strata = await start();
   try {
     const at = (host, method, path, authorization) => strata.send(method, path, { headers: { host, authorization } });

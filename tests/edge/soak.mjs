@@ -1,5 +1,6 @@
-// A soak: many push, mount, delete, pull and sweep at the same time, with seconds of grace, while the Worker is killed now and then. What
-// was accepted and not deleted has to come whole, always.
+// A soak: clients push, mount, delete, pull and sweep at the same time, with seconds of grace, and
+// the Worker is killed now and then. Each image that was accepted and not deleted must always come
+// whole.
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,21 +12,22 @@ import { manifestOf } from "./push.mjs";
 
 const REPOSITORIES = ["soak/a", "soak/b", "soak/c", "soak/deep/er"];
 const ISOLATES = 2;
-/** Seconds: the least that the setting takes. */
+/** The grace period in seconds: the least that the setting allows. */
 const GRACE = 4;
 
 /**
- * Soaks a registry and tells what came of it.
+ * Soaks a registry, and returns its counts, losses and leftovers.
  *
  * @param {object} options
  * @param {number} options.seconds how long, at the least
  * @param {number} [options.pushes] how many images are pushed until then, at the least
  * @param {number} [options.keep] how many images nobody deletes
  * @param {number} options.kills how many times the Worker is killed meanwhile
- * @param {number} [options.pushers] how many push; there are as many pullers, half as many deleters and two sweepers
+ * @param {number} [options.pushers] how many push; there are as many pullers, half as many deleters
+ *   and two sweepers
  * @param {number} [options.blobs] how many different blobs all images are made of
- * @param {number} [options.seed] of all that is drawn by lot
- * @param {(line: string) => void} [options.say] hears how it goes on
+ * @param {number} [options.seed] of all random numbers
+ * @param {(line: string) => void} [options.say] gets lines about the progress
  */
 export async function soak({
   seconds,
@@ -72,14 +74,19 @@ export async function soak({
   }
 }
 
-/** What a bucket still has when all was deleted and swept: docs/sweep.md. */
+/** The keys that remain when everything was deleted and swept: docs/sweep.md. */
 const REMAINS = /^(catalog\/|repositories\/.*\/_tags\/|sweep\/(cursor|inventory))/;
 
-/** One who can be asked again: the Worker was killed, or the store or a sweep was in the way. */
+/**
+ * An error after which a client can retry: the Worker was killed, or the store or a sweep
+ * interfered.
+ */
 class Again extends Error {}
 
 class Soak {
-  /** Manifests that were accepted and not deleted: `name@digest` → `{ name, digest, body, blobs }`. */
+  /**
+   * Manifests that were accepted and not deleted: `name@digest` → `{ name, digest, body, blobs }`.
+   */
   accepted = new Map();
   counts = {
     requests: 0,
@@ -94,7 +101,7 @@ class Soak {
     storeOperations: 0,
     again: 0,
   };
-  /** What could not be pulled, as lines. */
+  /** Failed pulls, as lines. */
   lost = [];
   #tried = new Map();
   #running;
@@ -105,7 +112,7 @@ class Soak {
   constructor(folder, blobs, seed) {
     this.#folder = folder;
     this.#seed = seed;
-    // Some are larger than what one part of an upload has.
+    // Some are larger than one part of an upload.
     this.#pool = Array.from({ length: blobs }, (_, index) => {
       const content = buffer(index % 20 === 19 ? 6 << 20 : 200 + index * 500, `soak ${seed} ${index}`);
       return { content, digest: digestOf(content), size: content.length };
@@ -126,7 +133,7 @@ class Soak {
     await this.started?.stop();
   }
 
-  /** Ends the Worker where it stands, and starts it again on the same bucket. */
+  /** Kills the Worker, and starts it again on the same bucket. */
   async kill() {
     const { started } = this;
     this.counts.kills += 1;
@@ -136,7 +143,7 @@ class Soak {
     await this.#running;
   }
 
-  /** A player's turns until the end, each with lots of its own. */
+  /** Runs a player's turns until the end, with random numbers of its own. */
   async play(isOver, index, turn) {
     const lot = lots(`${this.#seed} ${turn} ${index}`);
     for (let count = 0; !isOver(); count += 1) {
@@ -161,7 +168,7 @@ class Soak {
     }
   }
 
-  /** Counts what the store was asked, and lets the probe forget it. */
+  /** Adds up the calls of the store, and resets the probe. */
   async #tally() {
     for (let index = 0; index < ISOLATES; index += 1) {
       const isolate = this.started.isolate(index);
@@ -171,7 +178,7 @@ class Soak {
     }
   }
 
-  /** A request to one of the isolates. */
+  /** Sends a request to one of the isolates. Throws `Again` if a client can retry it. */
   async #send(method, path, { isolate, ...options } = {}) {
     const strata = await this.#running;
     this.counts.requests += 1;
@@ -185,7 +192,7 @@ class Soak {
     return reply;
   }
 
-  /** Pushes an image of blobs that others push, hold and delete as well. */
+  /** Pushes an image of blobs that others push, use and delete as well. */
   async push(lot, index, count) {
     const name = pick(lot, REPOSITORIES);
     const [config, ...layers] = Array.from({ length: 2 + lot(4) }, () => pick(lot, this.#pool));
@@ -197,7 +204,7 @@ class Soak {
     const reference = lot(3) ? `pusher-${index}-${count % 7}` : digest;
     this.#tried.set(`${name}@${digest}`, { name, digest });
     for (let tries = 0; ; tries += 1) {
-      // What is not there any more is pushed again, as a client does when it hears so.
+      // Push missing blobs, and all of them after a refusal, as clients do.
       for (const blob of blobs)
         if (tries > 0 || (await this.#send("HEAD", `/v2/${name}/blobs/${blob.digest}`)).status !== 200)
           await this.#pushBlob(lot, name, blob);
@@ -211,13 +218,13 @@ class Soak {
         `PUT of a manifest: ${reply.status} ${reply.body}`,
       );
       this.counts.pushedAgain += 1;
-      if (tries === 20) throw new Again("its blobs went again and again");
+      if (tries === 20) throw new Again("blobs were still missing after 20 retries");
     }
     this.accepted.set(`${name}@${digest}`, { name, digest, body, blobs });
     this.counts.pushed += 1;
   }
 
-  /** Pushes a blob in one of the ways that clients have. */
+  /** Pushes a blob in one of the four ways of clients. */
   async #pushBlob(lot, name, { content, digest }) {
     const uploads = `/v2/${name}/blobs/uploads/`;
     const type = { "content-type": "application/octet-stream" };
@@ -252,7 +259,7 @@ class Soak {
     await close(location);
   }
 
-  /** Pulls an image that is there, and sees whether it is. */
+  /** Pulls an accepted image, and notes failures. */
   async pull(lot) {
     const stored = [...this.accepted.values()];
     if (stored.length === 0) return sleep(100);
@@ -264,7 +271,7 @@ class Soak {
     const pulls = [[`manifests/${digest}`, body], ...blobs.map(({ digest, content }) => [`blobs/${digest}`, content])];
     for (const [path, content] of pulls) {
       const reply = await this.#send("GET", `/v2/${name}/${path}`);
-      // It may have been deleted meanwhile.
+      // Another player may have deleted it meanwhile.
       if (!this.accepted.has(`${name}@${digest}`)) return;
       if (reply.status !== 200 || !reply.body.equals(content))
         this.lost.push(`${name}@${digest}: ${path} ${reply.status} ${reply.body.subarray(0, 300)}`);
@@ -273,7 +280,9 @@ class Soak {
     this.counts.pulled += 1;
   }
 
-  /** Deletes an image; now and then a tag, or a blob, which may be needed and then is not. */
+  /**
+   * Deletes an image; now and then a tag or a blob. The registry refuses to delete a blob in use.
+   */
   async remove(lot, keep) {
     const what = lot(10);
     if (what === 0) return this.#delete(pick(lot, REPOSITORIES), `manifests/pusher-${lot(6)}-${lot(7)}`);
@@ -301,7 +310,7 @@ class Soak {
     assert.ok([202, 404, 405].includes(status), `DELETE ${what}: ${status} ${body}`);
   }
 
-  /** A step of the sweep, by one of the isolates. */
+  /** Runs a step of the sweep on one of the isolates. */
   async sweep(isolate) {
     const reply = await this.#send("POST", "/v2/_strata/sweep", { isolate });
     assert.ok([200, 202].includes(reply.status), reply.body.toString());
@@ -312,7 +321,10 @@ class Soak {
     return { count, finished };
   }
 
-  /** Sweeps round by round, until one finds nothing though all that is left is old. */
+  /**
+   * Runs rounds of the sweep until two find nothing, although all objects are past the grace
+   * period.
+   */
   async sweepUntilQuiet() {
     for (let quiet = 0; quiet < 2; ) {
       await sleep((GRACE + 1) * 1000);
@@ -345,7 +357,10 @@ class Soak {
     for (const image of this.#tried.values()) await this.#removeImage(image);
   }
 
-  /** What is stored and nobody needs: blobs that are in no image, extents, uploads, grants and links of what is not there. */
+  /**
+   * Returns the keys of orphans: blobs in no image, and extents, uploads, grants and links without
+   * one.
+   */
   async orphans() {
     const needed = new Set();
     const bucket = await this.strata.bucket();
@@ -383,7 +398,7 @@ const path = (reply) => {
 
 const pick = (lot, from) => from[lot(from.length)];
 
-/** Numbers below a bound, the same for the same seed (mulberry32). */
+/** Returns a generator of numbers below a bound, the same for the same seed (mulberry32). */
 function lots(seed) {
   let state = Number.parseInt(digestOf(Buffer.from(seed)).slice(-8), 16);
   return (bound) => {

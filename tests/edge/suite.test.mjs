@@ -1,4 +1,5 @@
-// The checks that every store passes, run on R2 and KV in the real runtime: the same lists as on the stores in memory.
+// The checks that each store passes, on R2 and KV in the real runtime: the same lists as on the
+// stores in memory.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
@@ -27,7 +28,7 @@ async function noneIsMade() {
   }
 }
 
-test("a stream of 1 GiB is made and read piece by piece in less than 2 MiB of wasm's memory", async () => {
+test("a stream of 1 GiB is generated and read piece by piece in less than 2 MiB of wasm's memory", async () => {
   const response = await suite.send("GET", "/pass");
   assert.equal(response.status, 200);
   const grown = Number(response.body);
@@ -35,7 +36,7 @@ test("a stream of 1 GiB is made and read piece by piece in less than 2 MiB of wa
   await noneIsMade();
 });
 
-test("a stream of 1 GiB that is made reaches a client whole", async () => {
+test("a generated stream of 1 GiB reaches a client whole", async () => {
   const reply = await open(new URL("/made", suite.url));
   assert.equal(Number(reply.headers["content-length"]), GIB);
   let length = 0;
@@ -44,7 +45,7 @@ test("a stream of 1 GiB that is made reaches a client whole", async () => {
   await noneIsMade();
 });
 
-test("a client sees that a stream breaks off where it can't be made", async () => {
+test("a client sees that a stream breaks off if its source fails", async () => {
   const reply = await open(new URL("/broken", suite.url));
   assert.equal(Number(reply.headers["content-length"]), GIB);
   let length = 0;
@@ -55,18 +56,18 @@ test("a client sees that a stream breaks off where it can't be made", async () =
   await noneIsMade();
 });
 
-test("nothing more is made for clients that go away", async () => {
+test("generation stops for clients that disconnect", async () => {
   for (let client = 0; client < 20; client += 1) {
     const reply = await open(new URL("/made", suite.url));
     for await (const _ of reply.stream) break;
-    // At work on the next item, or waiting for the client to take one.
+    // The stream is being made, or waits for the client to read.
     await setTimeout((client % 4) * 10);
     reply.stream.destroy();
   }
   await noneIsMade();
 });
 
-test("a stream of 5 GiB says its length, and breaks off where its pieces end", async () => {
+test("a stream of 5 GiB announces its length, and breaks off when its pieces end", async () => {
   const reply = await open(new URL("/long", suite.url));
   assert.equal(Number(reply.headers["content-length"]), 5 * GIB);
   let length = 0;
@@ -76,7 +77,7 @@ test("a stream of 5 GiB says its length, and breaks off where its pieces end", a
   assert.ok(length <= 1024 * 1024, `${length} bytes came`);
 });
 
-test("a stream that is read already is refused, and the instance goes on", async () => {
+test("a stream that is already being read is refused, and the instance goes on", async () => {
   const before = Number((await suite.send("GET", "/count")).body);
   const reply = await suite.send("GET", "/locked");
   assert.equal(reply.status, 200, reply.body.toString());

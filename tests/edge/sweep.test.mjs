@@ -1,4 +1,5 @@
-// The sweep on the real runtime: with seconds of grace, what was deleted goes, and what is pushed meanwhile stays.
+// The sweep on the real runtime, with seconds of grace: it removes deleted images, and keeps images
+// that are pushed meanwhile.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -25,7 +26,10 @@ after(() => strata.stop());
 const expect = (reply, status) => assert.equal(reply.status, status, reply.body.toString());
 const parsed = (reply) => JSON.parse(reply.body.toString());
 
-/** Pushes an image of a layer by PATCH and a config in one piece; answers its digest. */
+/**
+ * Pushes an image: its layer by PATCH, its configuration in one request. Returns
+ * `{ name, blobs, digest }`.
+ */
 async function push(name, tag, seed) {
   const blobs = [buffer(KIB, `${seed} config`), buffer(6 * KIB, `${seed} layer`)];
   expect(await whole(strata, name, digestOf(blobs[0]), blobs[0]), 201);
@@ -46,7 +50,7 @@ async function isWhole({ name, blobs, digest }) {
   }
 }
 
-/** A round of the sweep: what was removed. */
+/** Runs a round of the sweep, and returns its removals. */
 async function round() {
   const removals = [];
   for (;;) {
@@ -60,7 +64,7 @@ async function round() {
 
 const keys = async () => (await strata.objects()).map(({ key }) => key);
 
-test("what was deleted goes, and nothing is left but what is documented", async () => {
+test("deleted content is removed, and only the documented objects remain", async () => {
   const [kept, gone] = [await push("a/kept", "v1", "kept"), await push("a/gone", "v1", "gone")];
   const open = await patch(strata, await begin(strata, "a/open"), [buffer(KIB, "open")]);
   expect(open, 202);
@@ -115,7 +119,7 @@ test("the clock does a step each time, and a round now and then", async () => {
   const tags = parsed(await strata.send("GET", "/v2/aged/app/tags/list"));
   assert.deepEqual(tags.tags, ["3"]);
   const blobs = (await keys()).filter((key) => key.startsWith("blobs/"));
-  // The second image has lost its tag, and stays.
+  // The second image has lost its tag, but stays.
   assert.equal(blobs.length, 4);
   const metrics = await strata.metrics();
   assert.equal(metrics.strata_inventory_blobs, 4);
@@ -123,14 +127,14 @@ test("the clock does a step each time, and a round now and then", async () => {
   assert.ok(metrics['strata_swept_total{what="blob"}'] >= 2);
 });
 
-test("a push that goes on while blobs are condemned and removed comes back whole", async () => {
+test("an image that is pushed while its blobs are condemned and removed stays whole", async () => {
   const once = await push("busy/app", "v1", "busy");
   for (let times = 0; times < 3; times += 1) {
     expect(await strata.send("DELETE", `/v2/busy/app/manifests/${once.digest}`), 202);
     await sleep(GRACE * 1000 + 200);
     await round();
     await sleep(GRACE * 1000 - 300);
-    // The second round is about to remove them, or does.
+    // The second round is about to remove the blobs, or removes them now.
     const [pushed] = await Promise.all([again(), round(), round()]);
     await isWhole(pushed);
   }
@@ -139,11 +143,11 @@ test("a push that goes on while blobs are condemned and removed comes back whole
       try {
         return await push("busy/app", "v1", "busy");
       } catch (error) {
-        // A mark, or a removal that was quicker: told to come again.
+        // A mark, or a faster removal: the registry tells the client to retry.
         assert.match(error.message, /UNAVAILABLE|BLOB_UNKNOWN/);
         await sleep(100);
       }
     }
-    throw new Error("it is never taken");
+    throw new Error("no push was accepted in 20 attempts");
   }
 });

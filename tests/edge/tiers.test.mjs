@@ -1,4 +1,5 @@
-// The tiers on the real runtime: what each read costs R2 and KV, counted, and what happens when one of them does not answer.
+// The tiers on the real runtime: each read's calls of R2 and KV, and the replies if one of them
+// fails.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { buffer, digestOf } from "./bytes.mjs";
@@ -17,7 +18,7 @@ before(async () => {
 after(() => strata.stop());
 beforeEach(() => strata.reset());
 
-/** Pushes an image of its own for a test: a config of 2 KiB, layers of these sizes. */
+/** Pushes an image for a test: a configuration of 2 KiB, and layers of these sizes. */
 async function image(seed, ...sizes) {
   const blobs = [2 << 10, ...sizes].map((size, index) => {
     const content = buffer(size, `${seed} ${index}`);
@@ -35,12 +36,12 @@ async function image(seed, ...sizes) {
   return { tag: `/v2/${name}/manifests/${seed}`, manifest: pulls[0], blobs: pulls.slice(1), pulls };
 }
 
-/** Asks, and expects an answer by a tier at a cost: `{ "r2.get": 1 }`. */
+/** Sends a request, and asserts its tier and its calls, such as `{ "r2.get": 1 }`. */
 async function costs(isolate, path, tier, expected, method = "GET") {
   await isolate.reset();
   const reply = await isolate.send(method, path);
   assert.equal(reply.status, 200, reply.body.toString());
-  // What goes warm does so after the reply.
+  // Writes to KV follow the reply.
   const found = Object.fromEntries(Object.entries(await isolate.counts()).map(([call, { calls }]) => [call, calls]));
   delete found["kv.put"];
   assert.deepEqual(found, expected, `${method} ${path}: ${reply.headers["server-timing"]}`);
@@ -48,7 +49,7 @@ async function costs(isolate, path, tier, expected, method = "GET") {
   return reply;
 }
 
-/** Pulls all of an image until it is warm. */
+/** Pulls an image until all of it is warm. Returns a function for its keys in KV. */
 async function popularise(isolate, pulls) {
   for (let round = 0; round < 3; round += 1) {
     for (const { path } of pulls) assert.equal((await isolate.send("GET", path)).status, 200);
@@ -69,7 +70,7 @@ async function until(holds) {
     if (await holds()) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
-  assert.fail("it never came to hold");
+  assert.fail("the condition did not hold in time");
 }
 
 describe("operations", () => {
@@ -105,7 +106,7 @@ describe("operations", () => {
     await costs(others[0], blobs[1].path, "hot", {}, "HEAD");
   });
 
-  test("another isolate finds warm what one has promoted, with no read of R2", async () => {
+  test("objects that one isolate has promoted are warm in another, without a read of R2", async () => {
     const { pulls } = await image("shared", 100, 100 << 10, 1 << 20);
     await popularise(others[0], pulls);
     for (const { path, content } of pulls) {
@@ -134,7 +135,7 @@ describe("64 clients at once", () => {
       const replies = await crowd(others[0], path);
       assert.ok(replies.every(({ status, body }) => status === 200 && body.equals(content)));
       const counts = await others[0].counts();
-      // A blob's link is read beside it, and KV is not asked in vain.
+      // A blob costs a read of its link as well, and KV is not asked in vain.
       const expected = path === manifest.path ? [1, 1] : [2, undefined];
       assert.deepEqual([counts["r2.get"].calls, counts["kv.get"]?.calls], expected);
     }
@@ -144,12 +145,12 @@ describe("64 clients at once", () => {
     [1, 0],
     [4, 1],
   ]) {
-    test(`are all answered when the one that reads fails ${times} times`, async () => {
+    test(`are all answered if the leader's read fails ${times} times`, async () => {
       const { manifest } = await image(`failing${times}`, 100);
       await others[0].reset();
       await others[0].fail({ call: "r2.get", key: "repositories/", times });
       const replies = await Promise.all(Array.from({ length: 64 }, () => others[0].send("GET", manifest.path)));
-      // One that has tried four times in vain says so; those who waited for it try themselves.
+      // The leader fails after four attempts. The requests that waited for it try themselves.
       const statuses = replies.map(({ status }) => status).filter((status) => status !== 200);
       assert.deepEqual(
         statuses,
@@ -160,9 +161,9 @@ describe("64 clients at once", () => {
   }
 });
 
-describe("a tier that does not answer", () => {
+describe("a tier that fails", () => {
   for (const call of ["kv.get", "kv.put", "r2.get", "r2.head"]) {
-    test(`is passed over where ${call} fails, each in turn`, async () => {
+    test(`is bypassed if ${call} fails, each call in turn`, async () => {
       const { pulls, tag } = await image(`failing-${call}`, 100, 100 << 10);
       await popularise(others[0], pulls);
       for (let nth = 1; nth <= 4; nth += 1) {
@@ -177,11 +178,11 @@ describe("a tier that does not answer", () => {
     });
   }
 
-  test("gives no byte that was flipped, and loses it", async () => {
+  test("serves no corrupt value, and deletes it", async () => {
     const { pulls } = await image("poisoned", 100, 100 << 10);
     const key = await popularise(others[0], pulls);
     const namespace = await strata.namespace();
-    // The manifest is what says that the blobs are warm.
+    // The manifest says which blobs are warm.
     await costs(others[1], pulls[0].path, "warm", { "kv.get": 1 });
     for (const pull of pulls) {
       const isolate = pull === pulls[0] ? strata : others[1];
@@ -194,10 +195,10 @@ describe("a tier that does not answer", () => {
       assert.equal(reply.headers["x-strata-tier"], "cold");
       assert.equal(await namespace.get(key(pull), "arrayBuffer"), null);
     }
-    assert.match(strata.log(), /"message":"tier passed over".*"reason":"poisoned"/);
+    assert.match(strata.log(), /"message":"tier bypassed".*"reason":"poisoned"/);
   });
 
-  test("is not waited for, where KV is slow", { timeout: 30_000 }, async () => {
+  test("is not waited for if KV is slow", { timeout: 30_000 }, async () => {
     const { manifest } = await image("slow", 100);
     await others[0].reset();
     await others[0].fail({ call: "kv.get", delay: 20_000 });
@@ -207,7 +208,7 @@ describe("a tier that does not answer", () => {
   });
 });
 
-test("what is deleted is answered by no tier of this isolate", async () => {
+test("a deleted object is served by no tier of this isolate", async () => {
   const { pulls, manifest } = await image("deleted", 100);
   const key = await popularise(others[0], pulls);
   assert.equal((await others[0].send("DELETE", manifest.path)).status, 202);
@@ -219,7 +220,7 @@ test("what is deleted is answered by no tier of this isolate", async () => {
   }
 });
 
-test("each request has a line in the log by the id that the client was told", async () => {
+test("each request has a line in the log with the id that the client got", async () => {
   const { manifest } = await image("logged", 100);
   const reply = await others[0].send("GET", manifest.path);
   const id = reply.headers["x-request-id"];

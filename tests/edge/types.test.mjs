@@ -1,5 +1,5 @@
 // The media type of a manifest on the real runtime: no header, no upstream and no label that was
-// stored before decides it. And the cost of a wrong push: the same whether another repository has
+// stored before decides it. Also the cost of a wrong push: the same whether another repository has
 // the blob or not.
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -45,7 +45,7 @@ const expect = (reply, status) => assert.equal(reply.status, status, reply.body.
 const hashOf = (digest) => digest.split(":")[1];
 const put = (name, reference, mediaType, body) =>
   strata.send("PUT", `/v2/${name}/manifests/${reference}`, { body, headers: { "content-type": mediaType } });
-/** The type that another isolate serves a manifest as. */
+/** Returns the media type by which another isolate serves a manifest. */
 async function served(name, reference) {
   const reply = await strata.isolate(1).send("GET", `/v2/${name}/manifests/${reference}`);
   expect(reply, 200);
@@ -54,7 +54,7 @@ async function served(name, reference) {
 
 const blobs = [buffer(400, "types config"), buffer(4000, "types layer")];
 const described = (mediaType, content) => ({ mediaType, digest: digestOf(content), size: content.length });
-// Neither has a field `mediaType`, so their type is that of their fields.
+// Neither has a field `mediaType`, so the other fields decide their type.
 const image = Buffer.from(
   JSON.stringify({
     schemaVersion: 2,
@@ -69,7 +69,10 @@ async function pushImage(name, reference) {
   expect(await put(name, reference, IMAGE, image), 201);
 }
 
-/** Changes what is said of a stored manifest, and not its bytes: as a registry left it that let clients choose the type. */
+/**
+ * Changes the label of a stored manifest, but not its bytes. Older versions let clients choose the
+ * label.
+ */
 async function relabel(name, content, mediaType) {
   const bucket = await strata.bucket();
   const key = `repositories/${name}/_manifests/sha256/${hashOf(digestOf(content))}`;
@@ -89,7 +92,7 @@ test("an immutable tag is not relabelled", async () => {
   }
 });
 
-test("a label from before is not served, and the scrub writes it anew", async () => {
+test("a media type that an older version stored is not served, and the scrub rewrites it", async () => {
   await pushImage("old", "v1");
   await relabel("old", image, "text/html");
   assert.equal(await served("old", "v1"), IMAGE);
@@ -103,7 +106,7 @@ test("a label from before is not served, and the scrub writes it anew", async ()
   assert.equal(await served("old", "v1"), IMAGE);
 });
 
-test("an upstream does not choose the type", async (t) => {
+test("an upstream does not choose the media type", async (t) => {
   let sent = image;
   const upstream = http.createServer((_, reply) => reply.writeHead(200, { "content-type": "text/html" }).end(sent));
   upstream.listen(0, "127.0.0.1");
@@ -126,7 +129,7 @@ test("an upstream does not choose the type", async (t) => {
   );
 });
 
-/** What a request asked of the stores, without ids, and what it was answered. */
+/** Returns the calls of the stores by a request and its reply, without ids. */
 async function costs(send) {
   await strata.reset();
   const { status, headers, body } = await send();
@@ -147,7 +150,7 @@ async function costs(send) {
   };
 }
 
-test("what a wrong push costs does not tell that somebody else has the blob", async () => {
+test("the cost of a wrong push does not reveal that another repository has the blob", async () => {
   for (const size of [3000, 3 << 20]) {
     const [secret, none, wrong] = ["secret", "none", "wrong"].map((seed) => buffer(size, `types ${size} ${seed}`));
     expect(await whole(strata, "secret", digestOf(secret), secret), 201);
@@ -173,8 +176,8 @@ test("what a wrong push costs does not tell that somebody else has the blob", as
   assert.deepEqual(left, []);
 });
 
-// The last one: it starts the Worker again, days later.
-test("an index that is labelled an image keeps what it lists", async () => {
+// The last test, because it starts the Worker again, days later.
+test("an index that is labelled an image keeps the manifests that it lists", async () => {
   for (const name of ["attacked", "relabelled"]) {
     await pushImage(name, digestOf(image));
     expect(await put(name, "all", INDEX, index), 201);
@@ -211,7 +214,7 @@ test("an index that is labelled an image keeps what it lists", async () => {
     }
   }
   expect(refused, 400);
-  // There was something to remove: a manifest without a tag went.
+  // The sweep had something to remove: a manifest without a tag is gone.
   assert.deepEqual(
     removed.filter(({ what }) => what === "manifest").map(({ key }) => key.split("/")[1]),
     ["loose"],

@@ -1,4 +1,4 @@
-// Uploads through the real runtime: bytes written once, memory bounded, digests held to.
+// Uploads on the real runtime: bytes are written once, memory is bounded, and digests are verified.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -7,7 +7,7 @@ import { start } from "./harness.mjs";
 import { begin, close, patch, pull, received, whole } from "./push.mjs";
 
 const MIB = 1 << 20;
-// Keys of a session, its grant, its record and its link are small.
+// The objects of a session, its grant, its record and its link are small.
 const SMALL = 64 << 10;
 const WASM = 16 * MIB;
 
@@ -74,7 +74,8 @@ describe("256 MiB by one PATCH of unknown length", () => {
 test("a blob in chunks of any size is one blob, whole and across its seams", async () => {
   const name = "chunks/uneven";
   const content = buffer(12 * MIB + 12, "uneven");
-  // One small extent, one of several parts with a short last one, and the last bytes with the closing.
+  // One small extent, one of several parts with a short last part, and the last bytes in the
+  // closing PUT.
   const cuts = [0, 7, 11 * MIB + 3, content.length];
   let location = await begin(strata, name);
   for (const [index, from] of cuts.slice(0, -2).entries()) {
@@ -109,7 +110,7 @@ test("an algorithm first named at the end is checked like any other", async () =
 });
 
 describe("a wrong digest is refused and names nothing", () => {
-  // Above one part, so that every way of storing is met.
+  // Larger than a part, so that each way of storing is used.
   const content = buffer(6 * MIB, "wrong");
   const wrong = digestOf(Buffer.from("something else"));
   const ways = {
@@ -147,7 +148,7 @@ describe("a whole blob in one request comes back", () => {
   };
   for (const [index, [way, push]] of Object.entries(ways).entries()) {
     test(way, async () => {
-      // Bytes of its own for each way, or the second would only find the first's.
+      // Bytes of its own for each way: otherwise the second would only find the first's blob.
       const content = buffer(6 * MIB, way);
       const digest = digestOf(content);
       const name = `whole/way${index}`;
@@ -158,7 +159,7 @@ describe("a whole blob in one request comes back", () => {
   }
 });
 
-test("8 uploads at once come out right, in bounded wasm memory", async (t) => {
+test("8 uploads at once are stored intact, in bounded wasm memory", async (t) => {
   const size = 32 * MIB;
   const idle = strata.memory().resident;
   strata.resetPeak();
@@ -181,7 +182,7 @@ test("8 uploads at once come out right, in bounded wasm memory", async (t) => {
   }
 });
 
-/** The same bytes, whose digest is known once they have passed. */
+/** Returns an iterable of the same bytes. Its `digest` is known once they have passed. */
 function hashing(source) {
   const hash = createHash("sha256");
   return {

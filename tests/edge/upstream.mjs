@@ -1,4 +1,5 @@
-// Upstreams for a mirror: distribution as Debian packages it, who gives tokens for it, and what may stand in between and go wrong.
+// Upstreams for a mirror: distribution as Debian packages it, a token server for it, and a proxy
+// that causes trouble.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createPublicKey, generateKeyPairSync, randomUUID, sign } from "node:crypto";
@@ -19,20 +20,21 @@ const distribution = await unpacked("docker-registry", "docker-registry");
 /** Why distribution can't be run here, or undefined. */
 export const { missing } = distribution;
 
-/** Who may pull from an upstream that asks. */
+/** The credentials for upstreams that require some. */
 export const credentials = { user: "puller", password: "correct horse" };
 
-// The same password by bcrypt, which is what distribution reads, and Node can't make.
+// The same password by bcrypt, which distribution requires and Node can't make.
 const HTPASSWD = `${credentials.user}:$2b$05$stratamirrorstratamireakS6GrFIhar83fWIvBZGZMBhuY46ZAm\n`;
 
 const SERVICE = "distribution";
 
 /**
- * Starts distribution on a free loopback port, its blobs below a folder that others may serve too: `{ url, stop }`.
+ * Starts distribution on a free loopback port. Its blobs are below a folder that others may serve,
+ * too. Returns `{ url, stop }`.
  *
  * @param {string} folder
- * @param {{ name?: string, basic?: boolean, tokens?: Awaited<ReturnType<typeof startTokens>> }} [options] a `name` for its
- *   files in the folder, and how it lets people in: by Basic, by who gives tokens, or everybody
+ * @param {{ name?: string, basic?: boolean, tokens?: Awaited<ReturnType<typeof startTokens>> }}
+ *   [options] `name` is that of its files in the folder; it requires Basic, tokens, or nothing
  */
 export async function startDistribution(folder, { name = "open", basic = false, tokens } = {}) {
   const file = (extension) => join(folder, `${name}.${extension}`);
@@ -44,7 +46,7 @@ export async function startDistribution(folder, { name = "open", basic = false, 
       token: { realm: `${tokens.url}token`, service: SERVICE, issuer: ISSUER, rootcertbundle: file("pem") },
     }),
   };
-  // YAML takes JSON.
+  // JSON is YAML.
   const config = {
     version: "0.1",
     log: { accesslog: { disabled: true }, level: "info" },
@@ -74,8 +76,8 @@ export async function startDistribution(folder, { name = "open", basic = false, 
 }
 
 /**
- * Starts who gives tokens for distribution, to all who know the password: `{ url, certificate, requests, stop }`, where
- * `requests` has the status of each.
+ * Starts a token server for distribution, for all clients that know the password. Returns
+ * `{ url, certificate, requests, stop }`; `requests` has the status of each.
  */
 export async function startTokens() {
   const { certificate, key } = certify();
@@ -86,7 +88,7 @@ export async function startTokens() {
     const status = known ? 200 : 401;
     requests.push(status);
     response.writeHead(status, { "content-type": "application/json" });
-    if (!known) return response.end(JSON.stringify({ details: "who are you" }));
+    if (!known) return response.end(JSON.stringify({ details: "authentication required" }));
     const query = new URL(request.url, "http://tokens.invalid").searchParams;
     const access = query.getAll("scope").map((scope) => {
       const [, type, name, actions] = /^(\w+):(.+):([\w,*]+)$/.exec(scope);
@@ -99,9 +101,9 @@ export async function startTokens() {
   return { url, certificate: pem, requests, stop: () => close(server) };
 }
 
-const ISSUER = "who gives tokens";
+const ISSUER = "token server";
 
-/** A token in distribution's form: a JWT (RFC 7519) that brings the certificate of its key along. */
+/** Returns a token for distribution: a JWT (RFC 7519) with the certificate of its key. */
 function tokenFor(access, service, certificate, key) {
   const now = Math.floor(Date.now() / 1000);
   const claims = {
@@ -119,7 +121,10 @@ function tokenFor(access, service, certificate, key) {
   return `${text}.${sign("sha256", Buffer.from(text), { key, dsaEncoding: "ieee-p1363" }).toString("base64url")}`;
 }
 
-/** A key and a certificate that it signed itself (RFC 5280), written out, as Node makes none. */
+/**
+ * Returns a key and its self-signed certificate (RFC 5280). It is encoded here, because Node makes
+ * none.
+ */
 function certify() {
   const { privateKey: key } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const der = (tag, ...contents) => {
@@ -147,23 +152,25 @@ function certify() {
 }
 
 /**
- * What goes wrong with a request. Where none of the first three is there, it is the target that answers.
+ * The trouble with a request. Without a `status` or a `redirect`, the target answers.
  *
  * @typedef {object} Trouble
- * @property {number} [status] what is answered in place of the target
- * @property {string | Buffer} [body] with this body
- * @property {string} [redirect] an address to which it is sent on; where that ends in a slash, with its own path after it
+ * @property {number} [status] the status of a reply in place of the target's
+ * @property {string | Buffer} [body] the body of that reply
+ * @property {string} [redirect] the address of a redirect; if it ends with a slash, the request's
+ *   path follows
  * @property {Record<string, string>} [headers] headers that are added
  * @property {number} [delay] milliseconds before the head
  * @property {number} [rate] bytes a second
- * @property {number} [flip] the byte that is changed
- * @property {number} [grow] bytes that are added to the end, or taken from it where negative, and the length goes along
- * @property {number | null} [length] the length that is announced, whatever comes; `null` announces none
+ * @property {number} [flip] the offset of a byte that is changed
+ * @property {number} [grow] the bytes added to the end, or removed if negative; the length follows
+ * @property {number | null} [length] the announced length, whatever the body's; `null` announces
+ *   none
  * @property {number} [cut] the bytes after which the connection breaks
- * @property {boolean} [whole] asks the target for everything, whatever range was asked for
+ * @property {boolean} [whole] requests everything from the target, whatever the range
  */
 
-/** Starts a proxy in front of a target, to which nothing happens as yet. */
+/** Starts a proxy in front of a target, without any trouble yet. */
 export async function startProxy(target) {
   const proxy = new CountingProxy(target);
   await proxy.accept();
@@ -180,23 +187,27 @@ class CountingProxy {
     this.#target = target;
   }
 
-  /** The address as settings of an upstream have it. */
+  /** The address for the settings of an upstream. */
   get address() {
     return this.url.origin;
   }
 
-  /** What was asked since this was last looked at, in the order it came: `{ method, path, status, range, authorization }`. */
+  /**
+   * Returns the requests since the last call, in their order:
+   * `{ method, path, status, range, authorization }`.
+   */
   requests() {
     return this.#requests.splice(0);
   }
 
-  /** The same as lines: `GET /v2/… 200`. */
+  /** Returns them as lines: `GET /v2/… 200`. */
   asked() {
     return this.requests().map(({ method, path, status }) => `${method} ${path} ${status}`);
   }
 
   /**
-   * From now on there is trouble with requests whose line, `GET /v2/…`, matches, so many times; the last word on a line holds.
+   * Causes trouble for the next `times` requests whose line, `GET /v2/…`, matches. The rule that
+   * was added last wins.
    *
    * @param {RegExp} line
    * @param {Trouble} trouble
@@ -205,12 +216,12 @@ class CountingProxy {
     this.#rules.unshift({ line, trouble, times });
   }
 
-  /** From now on all is well. */
+  /** Ends all trouble. */
   calm() {
     this.#rules = [];
   }
 
-  /** Connections are accepted, at the same port each time. */
+  /** Accepts connections, at the same port each time. */
   async accept() {
     this.#server = http.createServer((request, response) =>
       this.#answer(request, response).catch(() => response.destroy()),
@@ -218,7 +229,7 @@ class CountingProxy {
     this.url = await listen(this.#server, this.url?.port);
   }
 
-  /** Connections are refused. */
+  /** Refuses connections. */
   refuse() {
     return close(this.#server);
   }
@@ -245,7 +256,8 @@ class CountingProxy {
     response.writeHead(status, Object.fromEntries([...given, ["connection", "close"]]));
     if (method === "HEAD") return response.end();
     await pipeline(worsen(body, trouble), response, { end: false });
-    // Broken off with all that was written on its way: what was announced and does not come is waited for in vain.
+    // Break the connection when all that was written is on its way. Otherwise a client would wait
+    // for announced bytes that never come.
     if (trouble.cut !== undefined) response.write("", () => response.destroy());
     else if (trouble.length) response.end(() => response.destroy());
     else response.end();
@@ -260,7 +272,7 @@ class CountingProxy {
         body: [],
       };
     if (status) return { status, headers: { "content-length": Buffer.byteLength(body) }, body: [Buffer.from(body)] };
-    // The host goes along: who gives tokens says by it where.
+    // Forward the host: the target names its token server by it.
     const asking = { ...headers, connection: "close", ...(whole && { range: undefined }) };
     const reply = await open(new URL(url, this.#target), { method, headers: asking });
     const { connection, "transfer-encoding": coding, ...rest } = reply.headers;
@@ -268,10 +280,10 @@ class CountingProxy {
   }
 }
 
-/** A body with what is wrong with it. */
+/** Yields a body with its trouble. */
 async function* worsen(body, { flip = Infinity, cut = Infinity, grow = 0, rate }) {
   let at = 0;
-  // What is taken from the end is known to be the end only when it has come.
+  // Hold back the bytes to remove: the end is only known when it has come.
   let held = Buffer.alloc(0);
   const pieces = async function* () {
     for await (const chunk of body) {
@@ -313,7 +325,10 @@ async function close(server) {
   await closed;
 }
 
-/** An image of a config of 2 KiB and layers of these sizes: `{ manifest, blobs }`, each with its `digest`, `size` and `content`. */
+/**
+ * Returns an image of a configuration of 2 KiB and layers of these sizes: `{ manifest, blobs }`,
+ * each with its `digest` and `content`.
+ */
 export function imageOf(seed, ...sizes) {
   const blobs = [2 << 10, ...sizes].map((size, index) => {
     const content = buffer(size, `${seed} ${index}`);
@@ -324,7 +339,7 @@ export function imageOf(seed, ...sizes) {
   return { manifest: { digest, mediaType, content: Buffer.from(body) }, blobs };
 }
 
-/** A manifest in the same form, of the blobs of an image, that refers to the image. */
+/** Returns a referrer of an image in the same form: a manifest with the same blobs. */
 export function referrerOf({ manifest, blobs }) {
   const [config, ...layers] = blobs.map(({ digest, size }) => ({ digest, size }));
   const { body, digest, mediaType } = manifestOf(config, layers, {
@@ -335,13 +350,13 @@ export function referrerOf({ manifest, blobs }) {
   return { manifest: { digest, mediaType, content: Buffer.from(body) }, blobs };
 }
 
-/** An image of a layout, in the same form. */
+/** Reads an image from a layout, in the same form. */
 export async function imageIn({ layout, manifest, blobs }) {
   const read = async (descriptor) => ({ ...descriptor, content: await readFile(blobPath(layout, descriptor.digest)) });
   return { manifest: await read(manifest), blobs: await Promise.all(blobs.map(read)) };
 }
 
-/** Pushes an image to a registry that lets everybody in, or who says so by `authorization`. */
+/** Pushes an image to a registry that is open to everybody, or accepts this `authorization`. */
 export async function fill(url, name, tag, { manifest, blobs }, authorization) {
   for (const { digest, content } of blobs) await fillBlob(url, name, digest, content, authorization);
   const headers = { "content-type": manifest.mediaType, authorization };
@@ -353,7 +368,7 @@ export async function fill(url, name, tag, { manifest, blobs }, authorization) {
   assert.equal(put.status, 201, put.body.toString());
 }
 
-/** Pushes a blob; of `size` bytes where `content` is none, but yields them. */
+/** Pushes a blob. If `content` is an iterable, `size` is its length. */
 export async function fillBlob(url, name, digest, content, authorization, size) {
   const begun = await send(new URL(`/v2/${name}/blobs/uploads/`, url), { method: "POST", headers: { authorization } });
   assert.equal(begun.status, 202, begun.body.toString());

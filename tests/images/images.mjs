@@ -1,4 +1,4 @@
-// Images of real Debian packages as OCI layouts, made without docker and kept in target/ for the next run.
+// Images of real Debian packages as OCI layouts, made without docker and cached in target/.
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
@@ -9,7 +9,8 @@ import { treeOf } from "./tree.mjs";
 
 const cache = join(ROOT, "target/test-images");
 
-// Names that Debian's releases share; their versions move, so digests are computed and never written down.
+// Package names that Debian's releases share. Versions change, so digests are computed and never
+// written here.
 const recipes = {
   busybox: [
     {
@@ -27,19 +28,20 @@ const recipes = {
   ],
 };
 
-// To be raised when the same packages would make another image.
+// Raise this if a change here makes another image of the same packages.
 const RECIPE = 1;
 
 const known = new Map();
 
 /**
- * One of the images: `{ layout, manifest, blobs, tree }` — the layout's folder, the manifest's descriptor, descriptors of
- * every blob the manifest names, config first, and all files of the merged layers as `treeOf` tells them.
+ * Resolves with an image as `{ layout, manifest, blobs, tree }`: the layout's folder, the
+ * manifest's descriptor, the descriptors of all blobs of the manifest (the config first), and all
+ * files of the merged layers as `treeOf` describes them.
  *
  * @param {"busybox" | "files" | "tools"} name
  */
 export function image(name) {
-  // Asking for the versions takes a second.
+  // Cache the result: listing the versions takes a second.
   if (!known.has(name)) known.set(name, locate(name));
   return known.get(name);
 }
@@ -56,28 +58,34 @@ async function locate(name) {
   return { layout: join(folder, "layout"), ...JSON.parse(await readFile(join(folder, "image.json"), "utf8")) };
 }
 
-/** Why images can't be made here, or undefined. */
+/** Returns the reason that images can't be made on this machine, or undefined. */
 export function unavailable() {
   const missing = ["apt-get", "dpkg-deb", "tar"].filter((tool) => !find(tool));
   if (missing.length === 0) return undefined;
-  return `test images are made of Debian packages, and ${missing.join(", ")} can't be found`;
+  return `test images need ${missing.join(", ")}, not found on PATH`;
 }
 
-/** What the distribution calls each package's file now; the version is part of it. */
+/**
+ * Resolves with the current file names of packages in the distribution; the version is part of
+ * them.
+ */
 async function fileNames(packages) {
   const ask = () => run("apt-get", ["download", "--print-uris", ...packages]);
   let { code, stdout, output } = await ask();
   if (code !== 0) {
-    // A fresh machine has no lists yet.
+    // A fresh machine has no package lists yet.
     await must("apt-get", ["update"]);
     ({ code, stdout, output } = await ask());
   }
-  if (code !== 0) throw new Error(`apt-get knows no such packages: ${output}`);
+  if (code !== 0) throw new Error(`apt-get can't find the packages: ${output}`);
   const names = stdout.split("\n").flatMap((line) => /^'[^']*' (\S+)/.exec(line)?.[1] ?? []);
   return new Map(packages.map((one) => [one, names.find((name) => name.startsWith(`${one}_`))]));
 }
 
-/** Packages laid out in folders of their own, one for each layer: `{ packages, links }`. */
+/**
+ * Unpacks the packages of each layer, `{ packages, links }`, into its own folder. Resolves with the
+ * folders.
+ */
 export async function stagesOf(folder, layers) {
   return extract(folder, layers, await fileNames(layers.flatMap((layer) => layer.packages)));
 }
@@ -97,7 +105,10 @@ async function extract(folder, layers, files) {
   return stages;
 }
 
-/** Made beside its place and moved there whole, so that neither a crash nor a second run can leave half an image. */
+/**
+ * Makes an image in a temporary folder and moves it into place, so that neither a crash nor a
+ * concurrent run leaves a partial image.
+ */
 async function make(folder, layers, files) {
   await mkdir(cache, { recursive: true });
   const work = await mkdtemp(join(cache, "making-"));

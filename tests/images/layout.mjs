@@ -14,10 +14,14 @@ const INDEX = "application/vnd.oci.image.index.v1+json";
 const LAYER = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 
-/** Sorted, dateless, nobody's: the same bytes for the same files. */
+/** Options of tar: sorted, without dates and owners, so that the same files give the same bytes. */
 const PLAIN = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"];
 
-/** Returns the manifest's descriptor, and descriptors of every blob it names, config first. `tar` is how tar is to write layers. */
+/**
+ * Writes a layout with a layer for each folder. Resolves with the manifest's descriptor, and the
+ * descriptors of all blobs that it names, the config first. `tar` has the options of tar for
+ * layers.
+ */
 export async function writeLayout(layout, stages, { architecture = native(), tar = PLAIN } = {}) {
   await mkdir(join(layout, "blobs/sha256"), { recursive: true });
   const layers = [];
@@ -43,15 +47,15 @@ export async function writeLayout(layout, stages, { architecture = native(), tar
   return { manifest, blobs: [config, ...descriptors] };
 }
 
-/** What images call this machine's processor. */
+/** Returns this machine's architecture by its name in images. */
 export function native() {
   return { x64: "amd64", ia32: "386" }[process.arch] ?? process.arch;
 }
 
-/** Where a layout keeps a blob. */
+/** Returns the path of a blob in a layout. */
 export const blobPath = (layout, digest) => join(layout, "blobs", ...digest.split(":"));
 
-/** A folder as a tar, gzipped; hashed before and after compression as it is written. */
+/** Writes a folder as a gzipped tar, hashed before and after compression. */
 async function writeLayer(layout, stage, options) {
   const top = (await readdir(stage)).sort();
   const tar = spawn("tar", [...options, "--create", "--file=-", `--directory=${stage}`, "--", ...top], {

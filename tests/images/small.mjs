@@ -1,11 +1,14 @@
-// An image of a few kilobytes, for what needs more images than one and no packages.
+// An image of a few kilobytes, for tests that need several images but no packages.
 import { chmod, mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { buffer } from "../edge/bytes.mjs";
 import { native, writeLayout } from "./layout.mjs";
 import { treeOf } from "./tree.mjs";
 
-/** Two layers of files that differ with the architecture: `{ layout, manifest, blobs, tree }`, as `image` gives them. */
+/**
+ * Makes an image of two layers, with files that differ by architecture. Resolves with the same
+ * members as `image`: `{ layout, manifest, blobs, tree }`.
+ */
 export async function smallImage(folder, architecture = native()) {
   const stages = [join(folder, "base"), join(folder, "top")];
   for (const stage of stages) await mkdir(join(stage, "data"), { recursive: true });
@@ -18,7 +21,7 @@ export async function smallImage(folder, architecture = native()) {
   return { layout, ...written, tree };
 }
 
-/** A file of exactly this mode, whatever the shell masks. */
+/** Writes a file with exactly this mode, whatever the umask. */
 async function write(path, content, mode) {
   await writeFile(path, content);
   await chmod(path, mode);

@@ -1,9 +1,12 @@
-// Tells what files a folder holds, so that two folders can be compared.
+// Describes the files in a folder, so that two folders can be compared.
 import { createHash } from "node:crypto";
 import { readFile, readdir, readlink, lstat } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Every path below `folder`, with its type, its mode, and its content's sha256 or its link's target. */
+/**
+ * Resolves with each path below `folder` and its type, its mode, and the SHA-256 of its content or
+ * the target of its link.
+ */
 export async function treeOf(folder) {
   const tree = {};
   for (const path of (await readdir(folder, { recursive: true })).sort()) {

@@ -27,7 +27,7 @@ class Cursor:
         self.data, self.at = data, 0
 
     def take(self, length):
-        check(self.at + length <= len(self.data), "a field ends too soon")
+        check(self.at + length <= len(self.data), "a truncated field")
         self.at += length
         return self.data[self.at - length : self.at]
 
@@ -74,9 +74,9 @@ class Index:
         self.layer, self.objects = open(layer, "rb"), spans
         with open(index, "rb") as file:
             fixed = file.read(20)
-            check(len(fixed) == 20 and fixed[:8] == MAGIC, "this is no index")
+            check(len(fixed) == 20 and fixed[:8] == MAGIC, "not an index")
             version, length, crc = struct.unpack("<III", fixed[8:])
-            check(version == 1, f"the version is {version}")
+            check(version == 1, f"unknown version {version}, expected 1")
             head = file.read(length - 20)
         check(len(head) == length - 20 and zlib.crc32(head) == crc, "the head is damaged")
         if head[0] == 1:
@@ -86,7 +86,7 @@ class Index:
             "<xB2xQQQQQ", head[:44])
         spans, blocks, self.stored = struct.unpack("<III4x", head[44:60])
         self.diff_id = head[60:92]
-        check(os.path.getsize(layer) == self.layer_size, "this is another layer")
+        check(os.path.getsize(layer) == self.layer_size, "the layer has another length")
         check(os.path.getsize(pages or index) == self.base + rest, "the pages have another length")
         at = 92 + spans * SPAN.size
         self.spans = list(SPAN.iter_unpack(head[92:at]))
@@ -155,7 +155,7 @@ class Index:
 
     def cat(self, path, out):
         entry = self.find(path)
-        check(entry["type"] == "file", "this is no file")
+        check(entry["type"] == "file", "not a file")
         at, written = entry["offset"], 0
         for offset, length in entry.get("segments", [(0, entry["size"])]):
             out.write(bytes(offset - written))
@@ -168,7 +168,7 @@ class Index:
 def members(data, size):
     out = b""
     while len(out) < size:
-        check(data, "the gzip members end too soon")
+        check(data, "truncated gzip members")
         inflater = zlib.decompressobj(31)
         out += inflater.decompress(data, size - len(out))
         data = inflater.unused_data
@@ -177,7 +177,7 @@ def members(data, size):
 
 def block(data, count):
     cursor = Cursor(data)
-    check(cursor.number() == count, "a block has another number of entries")
+    check(cursor.number() == count, "wrong number of entries in a block")
     paths, kinds, modes, owners, sizes, times, offsets, extras = columns = [
         Cursor(cursor.bytes()) for _ in range(8)]
     path, seconds, offset = b"", 0, 0
@@ -242,14 +242,14 @@ def main():
             index.cat(os.fsencode(options.path), sys.stdout.buffer)
         elif options.command == "list":
             entries = list(index.entries())
-            check(len(entries) == index.count, "the number of entries is another")
+            check(len(entries) == index.count, "wrong number of entries")
             for entry in entries:
                 print(json.dumps(printable(entry)))
         else:
             archive = hashlib.sha256()
             for number in range(len(index.spans)):
                 archive.update(index.read_span(number))
-            check(archive.digest() == index.diff_id, "the archive has another diff ID")
+            check(archive.digest() == index.diff_id, "the diff ID does not match")
             starts, bits = [span[6] for span in index.spans], [span[7] for span in index.spans]
             print(json.dumps({"diffId": archive.hexdigest(), "starts": starts, "bits": bits}))
     except (Invalid, zlib.error) as error:

@@ -1,4 +1,4 @@
-// A page of a few lines around www/app/local, in a real browser, under the policy that the inspector is served with.
+// A small page around www/app/local in a real browser, under the policy of the inspector.
 
 import fs from "node:fs";
 import http from "node:http";
@@ -15,14 +15,17 @@ const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker
 
 const HTML = `<!doctype html><meta charset="utf-8"><title>layers</title><input type="file" id="file"><script type="module" src="/page.js"></script>`;
 
-/** Opens the page. `requests` are the addresses that it and its workers asked for, `problems` what the browser complained of. */
+/**
+ * Opens the page. `requests` are the addresses that it and its workers request, and `problems` the
+ * browser's complaints.
+ */
 export async function open() {
   const { module } = await buildInspector();
   const files = new Map([
     ["/", ["text/html", HTML]],
     ["/inspect_bg.wasm", ["application/wasm", fs.readFileSync(module)]],
     ["/page.js", ["text/javascript", await bundle("tests/inspect/page.ts")]],
-    // By the name that the client asks for where no bundler gives it another one.
+    // The name that the client requests if no bundler renames the file.
     ["/worker.ts", ["text/javascript", await bundle("www/app/local/worker.ts")]],
   ]);
   const server = http.createServer((request, response) => {
@@ -57,9 +60,9 @@ export async function open() {
   };
 }
 
-/** One script of a module and all that it imports. */
+/** Returns a module and its imports as one script. */
 async function bundle(entry) {
-  // Addresses of files are as Vite gives them.
+  // Addresses of files are those that Vite gives them.
   const plugin = {
     name: "address",
     setup(build) {

@@ -26,7 +26,7 @@ after(async () => {
   fs.rmSync(folder, { recursive: true });
 });
 
-/** Bytes that compress a little, the same ones each time (mulberry32). */
+/** Returns bytes that compress a little, the same for the same seed (mulberry32). */
 function noise(seed, length) {
   const bytes = Buffer.alloc(length);
   let state = seed;
@@ -39,14 +39,14 @@ function noise(seed, length) {
   return bytes;
 }
 
-/** Puts the checksum into a header again. */
+/** Writes the checksum of a header again. */
 function sign(block) {
   block.fill(" ", 148, 156);
   const sum = block.reduce((total, byte) => total + byte, 0);
   block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
 }
 
-/** A file of 1 GiB of zeros, in a layer of a megabyte. */
+/** Returns a layer of a megabyte with a file of 1 GiB of zeros. */
 function bomb() {
   const gzip = (bytes) => zlib.gzipSync(bytes, { level: 9 });
   const zeros = gzip(Buffer.alloc(64 * MIB));
@@ -55,14 +55,17 @@ function bomb() {
 
 const BASE = noise(7, MIB);
 
-/** One of many files of a mebibyte. */
+/** Returns the content of file number `at`: 1 MiB, another one for each. */
 function large(at) {
   const bytes = Buffer.from(BASE);
   for (let place = 0; place < MIB; place += 4096) bytes.writeUInt32LE(at * 7919 + place, place);
   return bytes;
 }
 
-/** Writes a layer of so many of them, each a member of gzip: compressing is not what is tested. */
+/**
+ * Writes a layer of `count` such files, each a gzip member at the fastest level: compression is not
+ * tested.
+ */
 function writeLarge(file, count) {
   const out = fs.openSync(file, "w");
   for (let at = 0; at < count; at += 1) {
@@ -72,14 +75,14 @@ function writeLarge(file, count) {
   fs.closeSync(out);
 }
 
-/** Keeps bytes as a file on the disk, and gives it to the page. */
+/** Writes bytes to a file, and selects it in the page. */
 async function give(name, bytes) {
   const file = path.join(folder, name);
   if (bytes) fs.writeFileSync(file, bytes);
   await opened.page.setInputFiles("#file", file);
 }
 
-/** Has the page open the file that it was given, as `layer`. */
+/** Opens the selected file in the page, as `layer`. */
 const openFile = () =>
   opened.page.evaluate(async () => {
     globalThis.layer?.close();
@@ -91,7 +94,7 @@ const openFile = () =>
     return { name, size, inflatedSize, compression, diffId, entryCount, seen, counters: layer.counters() };
   });
 
-/** What the page says of a file that is no layer. */
+/** Selects a file that is not a layer, and returns the page's error. */
 async function refused(name, bytes) {
   await give(name, bytes);
   return opened.page.evaluate(async () => {
@@ -137,7 +140,7 @@ test("a layer is indexed, and a file near its end read from a checkpoint", async
   assert.equal(read.size, MIB);
   assert.equal(read.counters.restarts, 1);
   const inflated = read.counters.bytesInflated;
-  assert.ok(inflated > 0 && inflated < 2 * MIB, `${inflated} bytes inflated`);
+  assert.ok(inflated > 0 && inflated < 2 * MIB, `${inflated} bytes decompressed`);
   const fetched = read.counters.bytesRead - counters.bytesRead;
   assert.ok(fetched > 0 && fetched < 2 * MIB, `${fetched} bytes read`);
 
@@ -153,7 +156,7 @@ test("a layer is indexed, and a file near its end read from a checkpoint", async
   assert.deepEqual(odd, ["dd", 3]);
 });
 
-test("what is in a layer is summed up and searched", async () => {
+test("the files of a layer are summed up and searched", async () => {
   const tar = archive([
     { path: "d", type: "5", mode: 0o755 },
     { path: "d/a", content: Buffer.alloc(1000) },
@@ -250,7 +253,7 @@ test("an image is analysed by pages of its tables of contents", async () => {
   assert.deepEqual(done, [1, 2]);
   const told = [
     "no such directory: /x/",
-    "it was closed",
+    "the layer or image was closed: open it again",
     "not a page of a table of contents: expected value at line 1 column 1",
     "AbortError",
   ];
@@ -271,10 +274,10 @@ test("a layer of zstd in one frame is read at random as well", async () => {
   });
   assert.deepEqual(Buffer.from(read[0]), files[11].content.subarray(1000, 1010));
   assert.equal(read[1].restarts, 1);
-  assert.ok(read[1].bytesInflated <= 2 * MIB, `${read[1].bytesInflated} bytes inflated`);
+  assert.ok(read[1].bytesInflated <= 2 * MIB, `${read[1].bytesInflated} bytes decompressed`);
 });
 
-test("what is broken off ends at once, and its worker with it", async () => {
+test("a cancelled call ends at once, and the worker ends with its layer", async () => {
   await give("layer.tar.gz");
   const aborted = await opened.page.evaluate(async () => {
     const [file] = document.querySelector("#file").files;
@@ -292,7 +295,7 @@ test("what is broken off ends at once, and its worker with it", async () => {
   });
   assert.deepEqual([aborted.error, aborted.early, aborted.more], ["AbortError", "AbortError", 0]);
   assert.ok(aborted.read < aborted.size / 2, `${aborted.read} of ${aborted.size} read`);
-  // A read that is broken off leaves the layer as it was.
+  // A cancelled read leaves the layer as it was.
   await openFile();
   const read = await opened.page.evaluate(async () => {
     const controller = new AbortController();
@@ -308,13 +311,13 @@ test("what is broken off ends at once, and its worker with it", async () => {
   assert.equal(opened.page.workers().length, 0);
 });
 
-test("what is no layer is refused with what was found", async () => {
+test("a file that is no layer is refused with the reason", async () => {
   const tar = archive([{ path: "a", content: noise(1, 100_000) }]);
   const gzipped = zlib.gzipSync(tar);
   const corrupt = Buffer.from(gzipped);
   corrupt[50_000] ^= 0xff;
   const huge = header({ path: "huge" });
-  // Base 256: 5 GiB, of which nothing is there.
+  // A size of 5 GiB in base 256, without any content.
   huge.fill(0, 124, 136);
   huge[124] = 0x80;
   huge.writeBigUInt64BE(5n << 30n, 128);
@@ -323,17 +326,13 @@ test("what is no layer is refused with what was found", async () => {
     ["text", Buffer.from("Nothing but text.\n".repeat(100)), /^not a tar archive/],
     ["a.zip", Buffer.concat([Buffer.from("504b0304", "hex"), noise(1, 2000)]), /^not a tar archive/],
     ["empty", Buffer.alloc(0), /^the file is empty$/],
-    ["cut.tar", tar.subarray(0, 60_000), /^a tar archive that ends too early/],
-    ["cut.tar.gz", gzipped.subarray(0, 50_000), /^gzip that ends too early/],
-    [
-      "cut.tar.zst",
-      execFileSync("zstd", ["-q", "-c"], { input: tar }).subarray(0, 50_000),
-      /^zstd that ends too early/,
-    ],
-    ["corrupt.tar.gz", corrupt, /^(bytes that are not deflate|a gzip member has another checksum|a tar )/],
-    ["layer.tar.xz", Buffer.from("fd377a585a0000", "hex"), /^compressed by xz; gzip and zstd are read/],
-    ["bomb.tar.gz", bomb(), /^it inflates to more than 250 times its size/],
-    ["huge.tar", Buffer.concat([huge, Buffer.alloc(1024)]), /^a tar archive that ends too early/],
+    ["cut.tar", tar.subarray(0, 60_000), /^a truncated tar archive/],
+    ["cut.tar.gz", gzipped.subarray(0, 50_000), /^truncated gzip data/],
+    ["cut.tar.zst", execFileSync("zstd", ["-q", "-c"], { input: tar }).subarray(0, 50_000), /^truncated zstd data/],
+    ["corrupt.tar.gz", corrupt, /^(invalid deflate data|the checksum of a gzip member does not match|a tar )/],
+    ["layer.tar.xz", Buffer.from("fd377a585a0000", "hex"), /^compressed with xz; gzip and zstd are supported/],
+    ["bomb.tar.gz", bomb(), /^it decompresses to more than 250 times its size/],
+    ["huge.tar", Buffer.concat([huge, Buffer.alloc(1024)]), /^a truncated tar archive/],
   ];
   for (const [name, bytes, expected] of cases) {
     const found = await refused(name, bytes);
@@ -348,10 +347,10 @@ test("a file that has changed on the disk is noticed", async () => {
   const file = path.join(folder, "layer.tar.gz");
   fs.writeFileSync(file, fs.readFileSync(file).fill(0, 4 * MIB));
   const error = await opened.page.evaluate(() => layer.read("d/file-20", 0, 10).catch((error) => error.message));
-  assert.match(error, /^the file can't be read any more .*: open it again$/);
+  assert.match(error, /^the file can no longer be read .*: open it again$/);
 });
 
-test("numbers that are none are refused, and paths that lead nowhere", async () => {
+test("invalid numbers are refused, and paths that lead nowhere", async () => {
   await give(
     "odd.tar",
     archive([
@@ -387,7 +386,7 @@ test("numbers that are none are refused, and paths that lead nowhere", async () 
 });
 
 test("memory does not grow with the layer", async () => {
-  // 256 MiB, of which every mebibyte is another.
+  // 256 MiB, in which each mebibyte differs.
   const file = path.join(folder, "large.tar.gz");
   writeLarge(file, 256);
   await give("large.tar.gz");
@@ -403,7 +402,7 @@ test("memory does not grow with the layer", async () => {
   assert.deepEqual(Buffer.from(read[0]), large(255).subarray(-4));
 });
 
-test("nothing but its own four files was asked for, and nothing was complained of", () => {
+test("the page requested only its own four files, and the browser reported no problem", () => {
   const asked = new Set(opened.requests.map((address) => new URL(address).pathname));
   asked.delete("/favicon.ico");
   assert.deepEqual([...asked].sort(), ["/", "/inspect_bg.wasm", "/page.js", "/worker.ts"]);

@@ -1,4 +1,4 @@
-// What the test page has: the modules under test, for the tests to call.
+// The test page: makes the modules under test global, for the tests to call.
 
 import { analyse } from "../../www/app/local/analysis";
 import { openLayer } from "../../www/app/local/layer";

@@ -1,4 +1,5 @@
-// The conformance suite of the distribution specification, against the built Worker and against examples/serve.rs.
+// The conformance suite of the distribution specification, against the built Worker and against
+// examples/serve.rs.
 //
 //   node tests/judges/conformance.mjs            the suite, cloned and built
 //   node tests/judges/conformance.mjs FOLDER     a checkout of distribution-spec at the same commit
@@ -21,9 +22,9 @@ async function ok(program, args, options) {
   return output;
 }
 
-/** Builds the suite. */
+/** Builds the suite, from a clone if no folder is given. Resolves with the path of its program. */
 async function built(folder) {
-  assert.ok(find("go"), "the suite is built by Go: install golang 1.24 or later");
+  assert.ok(find("go"), "building the suite needs Go 1.24 or later: install golang");
   if (folder === undefined) {
     folder = join(ROOT, "target/judges/distribution-spec");
     if (!existsSync(folder)) {
@@ -38,7 +39,10 @@ async function built(folder) {
   return program;
 }
 
-/** Runs the suite against a registry, and answers how many tests it counts. It exits with 0 if its set-up fails. */
+/**
+ * Runs the suite against a registry, and resolves with its counts. The suite exits with 0 even if
+ * its setup fails, so the number of tests is checked too.
+ */
 async function judge(program, { host, credentials }, version) {
   const results = await mkdtemp(join(tmpdir(), "strata-conformance-"));
   const env = {
@@ -64,7 +68,7 @@ async function judge(program, { host, credentials }, version) {
   }
 }
 
-/** The built Worker, whose users may do everything. */
+/** Starts the built Worker, with all permissions for users. */
 async function worker() {
   const may = ["pull", "push", "overwrite", "delete", "administer", "metrics"];
   const rules = [{ repositories: ["**"], who: ["users"], may }];
@@ -73,7 +77,7 @@ async function worker() {
   return { host: strata.host, credentials, stop: () => strata.stop() };
 }
 
-/** The registry that the library serves by itself, to everyone. */
+/** Starts examples/serve.rs, the registry without the Worker. It is open to everyone. */
 async function serve() {
   await ok("cargo", ["build", "--locked", "--release", "--example", "serve"]);
   const program = join(ROOT, "target/release/examples/serve");

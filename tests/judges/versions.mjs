@@ -1,10 +1,11 @@
-// Two versions of the Worker on one bucket: each serves, sweeps, scrubs and goes on with what the other wrote, and
-// nothing is lost.
+// Two versions of the Worker on one bucket: each serves, sweeps, scrubs and resumes the state of
+// the other, and nothing is lost.
 //
 //   node tests/judges/versions.mjs COMMIT     another version, built from its commit
 //   node tests/judges/versions.mjs FOLDER     another version, built before
-//   … --upgrade                               a version that is upgraded from and not run beside this one: it does not
-//                                             know new grants, and saved passes and fills of it begin again
+//   … --upgrade                               the other version is upgraded from and does not run
+//                                             beside this one: it does not know new grants, and
+//                                             its saved passes and fills begin again
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -23,12 +24,12 @@ import { fill, fillBlob, imageOf, missing, startDistribution, startProxy } from 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 const MIB = 1 << 20;
 const GRACE = 8;
-/** Few operations a request, so that a round of the sweep and a pass of the scrub take several steps. */
+/** Few operations a request, so that rounds of the sweep and of the scrub take several steps. */
 const SUBREQUESTS = 60;
 
 const UPGRADE = process.argv.includes("--upgrade");
 
-/** The folder of a version's Worker, built from its commit if need be. */
+/** Returns the folder of a version's Worker, which is built from its commit if need be. */
 function built(version) {
   if (existsSync(join(version, "index.js"))) return version;
   const commit = execFileSync("git", ["rev-parse", "--short", version], { cwd: ROOT, encoding: "utf8" }).trim();
@@ -48,7 +49,7 @@ const ok = (reply, ...statuses) => {
 const sized = (blob) => ({ digest: digestOf(blob), size: blob.length });
 const blobKey = (digest) => digest.replace(/^(\w+):(..)(.*)$/, "blobs/$1/$2/$2$3");
 
-/** Asks for a path until the answer is another one than 202. Answers how often that came. */
+/** Repeats a request while the status is 202. Resolves with the number of those responses. */
 async function looked(strata, path) {
   for (let times = 0; ; times += 1) {
     const reply = await strata.send("GET", path);
@@ -63,7 +64,7 @@ async function tag(strata, repository, manifest, reference = manifest.digest) {
   ok(await strata.send("PUT", `/v2/${repository}/manifests/${reference}`, { body: manifest.body, headers }), 201);
 }
 
-/** Pushes one thing of each kind into repositories that begin with a word. */
+/** Pushes one object of each kind into repositories whose names begin with a word. */
 async function write(strata, word) {
   const name = `${word}/image`;
   const layers = ["a", "b"].map((path) =>
@@ -73,7 +74,7 @@ async function write(strata, word) {
   );
   const config = Buffer.from(JSON.stringify({ word, rootfs: { type: "layers", diff_ids: [] } }));
   for (const blob of [config, layers[0]]) ok(await whole(strata, name, digestOf(blob), blob), 201);
-  // In chunks, the last with the closing request: a record of extents.
+  // Push in chunks, the last with the closing request, so that the blob is a record of extents.
   const half = Math.floor(layers[1].length / 2);
   let location = await begin(strata, name);
   location = ok(await patch(strata, location, layers[1].subarray(0, half)), 202).headers.location;
@@ -90,12 +91,14 @@ async function write(strata, word) {
   for (const layer of layers) await looked(strata, `/v2/${name}/_strata/layers/${digestOf(layer)}`);
 }
 
-/** The status and the body of each request of a client. */
+/**
+ * Sends the requests of a client. Resolves with the status and the body of each; all must be 200.
+ */
 async function seen(strata, words) {
   const seen = {};
   const ask = async (path) => {
     const reply = await strata.send("GET", path);
-    // Bytes by their digest, and the registry's own documents whatever the order of their members.
+    // Compare bytes by digest, and the registry's own documents without the order of their members.
     const isBytes = /\/(blobs|manifests|files)\//.test(path);
     seen[path] = [reply.status, isBytes ? digestOf(reply.body) : JSON.parse(reply.body)];
     return reply;
@@ -122,7 +125,7 @@ async function seen(strata, words) {
   return seen;
 }
 
-/** Repeats a step until a round has ended. Answers the reports of the steps. */
+/** Repeats a step until a round has ended. Resolves with the reports of the steps. */
 async function round(strata, path) {
   const reports = [];
   for (;;) {
@@ -138,7 +141,10 @@ const scrub = async (strata) => {
   return reports.flatMap(({ findings }) => findings.map(({ found, what, repair }) => `${found} ${what}: ${repair}`));
 };
 
-/** Sweeps three times, with a grace period between, and scrubs. Nothing may be found wrong. */
+/**
+ * Sweeps three times, each after a grace period, and scrubs. The scrub must find nothing. Resolves
+ * with the number of removals.
+ */
 async function keep(strata) {
   const removals = [];
   for (let times = 0; times < 3; times += 1) {
@@ -149,22 +155,22 @@ async function keep(strata) {
   return removals.length;
 }
 
-/** A blob of a repository, as its status and digest. */
+/** Resolves with the digest of a repository's blob, or with the status if it is not 200. */
 async function blobOf(strata, name, digest) {
   const { status, body } = await strata.send("GET", `/v2/${name}/blobs/${digest}`);
   return status === 200 ? digestOf(body) : status;
 }
 
 /**
- * What one version begins and the other goes on with: `begin`, then in the other version `end`, sweeps and a scrub, and
- * `check`, each of those only where there is something to do.
+ * State that one version begins and the other resumes: `begin` in one version, then in the other
+ * `end`, sweeps and a scrub, and `check`. `end` and `check` are optional.
  */
 const HANDOVERS = {
   "a mark": {
     async begin(strata, word) {
       const [revived, removed] = ["revived", "removed"].map((what) => buffer(1_000, `${word} ${what}`));
       for (const blob of [revived, removed]) ok(await whole(strata, `${word}/image`, digestOf(blob), blob), 201);
-      // The first round takes the grant, and the next one sees that there is none.
+      // The first round deletes the grant, and the next one finds none.
       await sleep(GRACE * 1_000 + 500);
       for (let times = 0; times < 2; times += 1) await sweep(strata);
       const marks = await strata.objects("sweep/marks/");
@@ -190,7 +196,7 @@ const HANDOVERS = {
       assert.equal(await blobOf(strata, `${word}/image`, digestOf(removed)), 404);
     },
   },
-  "a blob that is set aside": {
+  "a quarantined blob": {
     async begin(strata, word) {
       const name = `${word}/damaged`;
       const blob = buffer(2 * MIB, `${word} damaged`);
@@ -199,7 +205,7 @@ const HANDOVERS = {
       const bucket = await strata.bucket();
       const { customMetadata } = await bucket.head(blobKey(digestOf(blob)));
       await bucket.put(blobKey(digestOf(blob)), new Uint8Array(blob.length), { customMetadata });
-      // A later step of the same pass misses what an earlier one has set aside.
+      // Later steps of the same scrub report a quarantined blob as missing.
       const found = (await scrub(strata)).filter((finding) => finding !== "missing blob: null");
       assert.deepEqual(found, ["corrupt blob: aside"]);
       return { name, blob };
@@ -213,7 +219,7 @@ const HANDOVERS = {
       assert.equal(await blobOf(strata, name, digestOf(blob)), digestOf(blob));
     },
   },
-  "a tag that expires": {
+  "an expiring tag": {
     async begin(strata, word) {
       const name = `${word}/expiring`;
       const config = Buffer.from(word);
@@ -225,7 +231,7 @@ const HANDOVERS = {
       assert.deepEqual(JSON.parse((await strata.send("GET", `/v2/${name}/tags/list`)).body).tags, ["new"]);
     },
   },
-  "an image that is mirrored": {
+  "a mirrored image": {
     async begin(strata, word, { distribution, proxy }) {
       const image = imageOf(`${word} mirrored`, 100_000, 12 * MIB);
       await fill(distribution.url, word, "v1", image);
@@ -241,12 +247,12 @@ const HANDOVERS = {
       assert.equal(digestOf(manifest.body), image.manifest.digest);
       for (const { digest } of image.blobs) assert.equal(await blobOf(strata, name, digest), digest);
       const asked = proxy.asked();
-      if (!UPGRADE) assert.deepEqual(asked, [], "the upstream is asked for nothing");
+      if (!UPGRADE) assert.deepEqual(asked, [], "the upstream gets no request");
     },
   },
-  "rounds, half way": {
+  "rounds of the sweep and the scrub": {
     async begin(strata, word) {
-      // More to remove than one step may.
+      // More removals than one step can make.
       const blobs = Array.from({ length: 20 }, (_, number) => buffer(1_000, `${word} ${number}`));
       for (const blob of blobs) ok(await whole(strata, `${word}/image`, digestOf(blob), blob), 201);
       await sleep(GRACE * 1_000 + 500);
@@ -256,12 +262,12 @@ const HANDOVERS = {
       for (const path of ["/v2/_strata/sweep", "/v2/_strata/scrub"]) await round(strata, path);
     },
   },
-  // From here on nothing waits: what is open must be gone on with before the grace period has passed.
-  "a blob of an upstream, half of it": {
+  // The handovers below wait for no grace period: their state must be resumed within one.
+  "an unfinished fill": {
     async begin(strata, word, { distribution, proxy }) {
       const blob = buffer(12 * MIB, `${word} half`);
       await fillBlob(distribution.url, word, digestOf(blob), blob);
-      // It is not to be had in parts, so nothing is gone on with now.
+      // The upstream ignores ranges for now, so that nothing can resume the fill yet.
       proxy.trouble(/GET .*\/blobs\//, { cut: 9 * MIB, whole: true });
       const path = `/v2/up.example/${word}/blobs/${digestOf(blob)}`;
       await assert.rejects(strata.send("GET", path).then((reply) => ok(reply, 200)));
@@ -275,7 +281,7 @@ const HANDOVERS = {
       const ranges = proxy.requests().map(({ range }) => range);
       assert.ok(
         ranges.some((range) => Number(/^bytes=(\d+)-/.exec(range)?.[1]) > 0),
-        `what is there is asked for again: ${ranges}`,
+        `stored bytes are downloaded again: ${ranges}`,
       );
     },
     async check(strata, word, blob, { proxy }) {
@@ -284,7 +290,7 @@ const HANDOVERS = {
       proxy.asked();
     },
   },
-  "an index, half made": {
+  "an unfinished index": {
     async begin(strata, word) {
       const name = `${word}/large`;
       const layer = gzipSync(archive([{ path: "file", content: buffer(10 * MIB, `${word} large`) }]), { level: 1 });
@@ -353,11 +359,11 @@ async function beginAll(strata, word) {
   return begun;
 }
 
-/** Goes on with each handover, the last begun first, and looks at each after sweeps and a scrub. */
+/** Ends each handover, the last begun first, and checks all after sweeps and a scrub. */
 async function endAll(which, strata, word, begun) {
   for (const [what, handover] of Object.entries(HANDOVERS).reverse()) {
     await handover.end?.(strata, word, begun[what], upstream);
-    console.log(`✓ ${which} goes on with ${what}`);
+    console.log(`✓ ${which} resumes ${what}`);
   }
   console.log(`  ${which}: ${await keep(strata)} removals`);
   await checkAll(which, strata, word, begun);
@@ -367,7 +373,7 @@ async function checkAll(which, strata, word, begun) {
   for (const [what, handover] of Object.entries(HANDOVERS)) {
     await handover.check?.(strata, word, begun[what], upstream);
   }
-  console.log(`✓ ${which} has all that was begun as ${word}`);
+  console.log(`✓ ${which} has all state begun as ${word}`);
 }
 
 try {
@@ -394,7 +400,7 @@ try {
     });
   }
   await run("newer", async (strata) => {
-    // Without an older version between, this one goes on with what it began itself.
+    // After an upgrade no older version ran in between, so this version resumes its own state.
     if (UPGRADE) await endAll("the newer version", strata, "second", newer.begun);
     console.log(`  the newer version: ${await keep(strata)} removals`);
     for (const [word, { begun }] of [

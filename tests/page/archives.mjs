@@ -1,17 +1,20 @@
-// Archives with what images may hold and nobody expects.
+// Archives with content that images may have and nobody expects.
 import { mkdir, mkdtemp, open, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { header, padding } from "../edge/archive.mjs";
 import { tarOf } from "./pushed.mjs";
 
-/** The smallest picture, of one transparent point. */
+/** The smallest picture: one transparent point. */
 export const PICTURE = Buffer.from(
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
   "base64",
 );
 
-/** Files as `{ path: content }`, by tar: text and bytes are files, `{ link }` points somewhere, `{ size }` is a hole. */
+/**
+ * Returns a tar archive of files, given as `{ path: content }`. Text and bytes are files,
+ * `{ link }` is a symbolic link, and `{ size }` a file that is one hole.
+ */
 export async function folder(files, options = []) {
   const at = await mkdtemp(join(tmpdir(), "strata-page-"));
   try {
@@ -31,7 +34,10 @@ export async function folder(files, options = []) {
   }
 }
 
-/** One file whose name is longer, or less of a text, than a file system takes. It goes before other entries. */
+/**
+ * Returns the entry of a file with a name that file systems refuse: too long, or not text. It goes
+ * before other entries.
+ */
 export function named(name, content) {
   const bytes = Buffer.concat([Buffer.isBuffer(name) ? name : Buffer.from(name), Buffer.alloc(1)]);
   return Buffer.concat([
@@ -44,7 +50,7 @@ export function named(name, content) {
   ]);
 }
 
-/** So many small files in one directory. */
+/** Returns an archive of `count` empty files in one directory. */
 export function many(count) {
   const parts = [];
   for (let at = 0; at < count; at += 1)
@@ -52,7 +58,7 @@ export function many(count) {
   return Buffer.concat([...parts, Buffer.alloc(1024)]);
 }
 
-/** A text of so many bytes, of numbered lines of 40. */
+/** Returns `size` bytes of text: numbered lines of 40 bytes. */
 export function lines(size) {
   const of = Buffer.alloc(size);
   for (let at = 0; at < size; at += 40)

@@ -1,4 +1,5 @@
-// Debian's Chromium before the built Worker: what the page asked for, what it said in the console, what its policy refused.
+// Debian's Chromium in front of the built Worker. It records requests, the console, and violations
+// of the page's policy.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -9,13 +10,13 @@ import { password, user } from "../edge/harness.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** The browser, installed where that is ours to do. */
+/** Launches the browser, which is installed first if setup may do that. */
 export async function launch() {
   await ensureDebianPackages({ chromium: "chromium" });
   return chromium.launch({ executablePath: find("chromium"), args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 }
 
-/** A page of its own in the browser, before a running Worker. */
+/** Opens a page of a running Worker in a browser context of its own. */
 export async function visit(browser, strata, { width = 1280, height = 800, scheme = "light", signedIn = false } = {}) {
   const context = await browser.newContext({
     viewport: { width, height },
@@ -52,14 +53,14 @@ class Visited {
     this.asked = asked;
   }
 
-  /** Opens the page at an address. What is in its memory is gone, and what was asked for. */
+  /** Loads the page at an address. Its memory is empty then, and so is the list of requests. */
   async go(fragment) {
     await this.page.goto("about:blank");
     this.asked.length = 0;
     await this.page.goto(new URL(`/${fragment}`, this.strata.url).href);
   }
 
-  /** Goes to another address, as by a link. */
+  /** Goes to another address, as a link does. */
   async turn(fragment) {
     await this.page.evaluate((hash) => (location.hash = hash), fragment);
   }
@@ -67,20 +68,20 @@ class Visited {
   async signIn(name = user, secret = password) {
     const { page } = this;
     const dialog = page.getByRole("dialog");
-    // Where the registry asks for it, the page does by itself.
+    // If the registry requires credentials, the page opens the dialog by itself.
     await dialog
       .waitFor({ timeout: 2000 })
       .catch(() => page.getByRole("banner").getByRole("button", { name: "Sign in" }).click());
     await dialog.getByLabel("User").fill(name);
     await dialog.getByLabel("Password or token").fill(secret);
     await dialog.getByRole("button", { name: "Sign in" }).click();
-    // What is not a user's is tried where it is used, and the dialog may be back at once.
+    // A token is tried by the first request that uses it, and the dialog may be back at once.
     if (name) await dialog.waitFor({ state: "hidden" });
   }
 
-  /** What axe finds that is serious. */
+  /** Returns the serious faults that axe finds. */
   async faults() {
-    // By the debugger, which the page's policy does not bind.
+    // Run axe by the debugger, which the page's policy does not restrict.
     await this.page.evaluate(axe);
     const found = await this.page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
     const serious = found.violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
@@ -90,7 +91,10 @@ class Visited {
     );
   }
 
-  /** Nothing was said in the console, and nothing refused by the policy. A refusal of the registry's that a test wants is `expected`. */
+  /**
+   * Asserts that the console is empty, and that the policy refused nothing. `expected` matches
+   * messages about refusals that a test wants.
+   */
   async clean({ expected = /^$/ } = {}) {
     assert.deepEqual(
       this.said.filter((line) => !expected.test(line)),
@@ -99,7 +103,7 @@ class Visited {
     assert.deepEqual(await this.page.evaluate(() => globalThis.refused), []);
   }
 
-  /** What was asked of the API since the last time. */
+  /** Returns the requests to the API since the last call. */
   requests() {
     const all = this.asked.splice(0);
     return all

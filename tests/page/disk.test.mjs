@@ -1,4 +1,4 @@
-// A layer from the user's own disk: indexed in the page, looked into, and sent nowhere.
+// A layer from the user's disk: indexed and browsed in the page, and sent nowhere.
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -53,7 +53,7 @@ describe("a layer from disk", () => {
     await page.getByRole("link", { name: "last.txt" }).click();
     await page.getByRole("region", { name: "Text" }).getByText("the last one").waitFor();
     await page.goBack();
-    // Read from a checkpoint, and not from the beginning.
+    // It was read from a checkpoint, and not from the start.
     await page.locator(".cost[data-restarts='1']").waitFor();
     assert.ok(Number(await page.locator(".cost").getAttribute("data-inflated")) < 5_000_000);
     assert.deepEqual(await visited.faults(), []);
@@ -73,7 +73,7 @@ describe("a layer from disk", () => {
     await visited.close();
   });
 
-  test("opens where it is dropped", async () => {
+  test("opens when it is dropped", async () => {
     const visited = await visit(browser, strata);
     const { page } = visited;
     const bytes = [...gzipSync(await folder({ "dropped.txt": "dropped\n" }))];
@@ -87,14 +87,14 @@ describe("a layer from disk", () => {
     await page.dispatchEvent("body", "drop", { dataTransfer: data });
     await page.getByRole("link", { name: "dropped.txt" }).click();
     await page.getByRole("region", { name: "Text" }).getByText("dropped").waitFor();
-    // It is in this page's memory only.
+    // The layer is in this page's memory only.
     await page.reload();
     await page.getByRole("button", { name: "Choose a file" }).waitFor();
     await visited.clean();
     await visited.close();
   });
 
-  test("shows how far it is, can be cancelled, and says what is wrong with what is none", async () => {
+  test("shows its progress, can be cancelled, and is refused with the reason if it is no archive", async () => {
     const visited = await visit(browser, strata);
     const { page } = visited;
     await visited.turn("#/_disk/");

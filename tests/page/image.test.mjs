@@ -1,4 +1,4 @@
-// An image, its files and what refers to it, as people find them: by clicking, by address, by keyboard.
+// An image, its files and its referrers, as people find them: by clicks, by address, by keyboard.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
@@ -23,7 +23,7 @@ describe("an image", { skip: unavailable() }, () => {
   let tars;
   let pushed;
 
-  /** What tar says is in a file of a layer. */
+  /** Returns the content of a file in a layer, as tar extracts it. */
   const inTar = (layer, path) =>
     execFileSync("tar", ["--extract", "--to-stdout", path], { input: tars[layer], maxBuffer: 1 << 30 });
   const look = async (address, options) => {
@@ -92,13 +92,13 @@ describe("an image", { skip: unavailable() }, () => {
     await page.getByRole("link", { name: "team/app" }).click();
     await page.getByRole("link", { name: "1.0", exact: true }).click();
     await page.getByRole("heading", { name: "team/app:1.0" }).waitFor();
-    await page.getByRole("link", { name: "Look at its files" }).click();
+    await page.getByRole("link", { name: "Browse files" }).click();
     await page.getByRole("row", { name: /^etc/ }).click();
     await page.getByRole("link", { name: "run.sh", exact: true }).click();
     await page.getByRole("region", { name: "Text" }).getByText("starts it").waitFor();
     assert.equal(`${await text(page)}\n`, inTar(1, "./etc/run.sh").toString());
     await page.goBack();
-    // What was open still is.
+    // The directory is still open.
     await page.getByRole("link", { name: "app.json", exact: true }).waitFor();
     await page.goBack();
     await visited.clean();
@@ -139,17 +139,17 @@ describe("an image", { skip: unavailable() }, () => {
       await page.reload();
       await shown(page).first().waitFor();
     }
-    // Back, through all of them.
+    // Go back through all of them.
     for (const [, shown] of views.toReversed().slice(1)) {
       await page.goBack();
       await shown(page).first().waitFor();
     }
-    // An empty file has no range that could be asked for.
+    // No range of an empty file can be satisfied.
     await visited.clean({ expected: /416/ });
     await visited.close();
   });
 
-  test("has no serious fault for who can't see, in light, dark and at phone width", async () => {
+  test("has no serious accessibility fault, in light, dark and at phone width", async () => {
     const places = [
       "#/team/app",
       "#/team/app/_image/latest",
@@ -203,7 +203,7 @@ describe("an image", { skip: unavailable() }, () => {
     await visited.close();
   });
 
-  test("shows layers beside their steps, what it runs, and how to pull it", async () => {
+  test("shows layers beside their steps, its configuration, and commands to pull it", async () => {
     const visited = await look("#/team/app/_image/1.0");
     const { page } = visited;
     const layers = page.getByRole("region", { name: "Layers" }).getByRole("listitem");
@@ -225,7 +225,7 @@ describe("an image", { skip: unavailable() }, () => {
     ]) {
       assert.ok(pull.includes(line), line);
     }
-    // Every digest of the manifest leads to what it names.
+    // Each digest in the manifest is a link.
     const manifest = page.getByRole("region", { name: "Manifest" });
     for (const { digest } of [pushed.amd.config, ...pushed.amd.layers])
       assert.ok(await manifest.getByRole("link", { name: digest }).getAttribute("href"));
@@ -235,7 +235,7 @@ describe("an image", { skip: unavailable() }, () => {
     await visited.close();
   });
 
-  test("shows what refers to it as a tree", async () => {
+  test("shows its referrers as a tree", async () => {
     const visited = await look("#/team/app/_image/1.0");
     const { page } = visited;
     const region = page.getByRole("region", { name: "Referrers" });
@@ -248,7 +248,7 @@ describe("an image", { skip: unavailable() }, () => {
     await visited.close();
   });
 
-  test("says what each layer did, and what is waste", async () => {
+  test("shows the changes of each layer, and the waste", async () => {
     const visited = await look("#/team/app/_files/1.0/etc/");
     const { page } = visited;
     const removed = page.getByRole("row", { name: /old\.conf/ });
@@ -290,7 +290,7 @@ describe("an image", { skip: unavailable() }, () => {
     await visited.close();
   });
 
-  test("fetches only what is looked at, and saves a file as it is", async () => {
+  test("fetches only the parts that are shown, and downloads a file unchanged", async () => {
     const visited = await look("#/team/app/_files/1.0/bin/");
     const { page } = visited;
     await page.getByRole("link", { name: "busybox", exact: true }).waitFor();
@@ -325,13 +325,13 @@ describe("an image", { skip: unavailable() }, () => {
     await visited.close();
   });
 
-  test("shows a panel of which tier answered", async () => {
+  test("shows the tier of each response in a panel", async () => {
     const visited = await look("#/team/app/_files/1.0/etc/run.sh");
     const { page } = visited;
     await page.getByRole("region", { name: "Text" }).getByText("starts it").waitFor();
     const footer = page.getByRole("contentinfo");
     await footer.getByRole("button").click();
-    await footer.getByText(/inflates? saved/).waitFor();
+    await footer.getByText(/decompressions? saved/).waitFor();
     await footer.getByText(/fetched of .* in layers/).waitFor();
     const row = footer.getByRole("row", { name: /run\.sh/ }).first();
     assert.match(await row.innerText(), /hot|warm|cold/);
@@ -339,7 +339,7 @@ describe("an image", { skip: unavailable() }, () => {
     await visited.close();
   });
 
-  test("waits with a bar while the registry looks into a layer", async () => {
+  test("shows a progress bar while the registry indexes a layer", async () => {
     const visited = await look("#/");
     const { page } = visited;
     let asked = 0;
@@ -363,7 +363,7 @@ describe("an image", { skip: unavailable() }, () => {
     await visited.close();
   });
 
-  test("that is not there, or not to be looked into, says what to do", async () => {
+  test("that is missing, a missing file and an unknown address each show a message", async () => {
     const visited = await look("#/team/app/_image/nothing");
     const { page } = visited;
     await page
@@ -377,12 +377,12 @@ describe("an image", { skip: unavailable() }, () => {
       .first()
       .waitFor();
     await visited.turn("#/%00/%ff/_what/?=&&");
-    await page.getByText("Nothing is at this address").waitFor();
+    await page.getByText("There is no page at this address").waitFor();
     await visited.clean({ expected: /404|400/ });
     await visited.close();
   });
 
-  describe("with names and sizes that nobody expects", () => {
+  describe("with unusual names and sizes", () => {
     const size = 200_000_000;
     before(async () => {
       const odd = Buffer.concat([
@@ -403,7 +403,7 @@ describe("an image", { skip: unavailable() }, () => {
       await image(strata, "odd/text", "latest", [{ tar: await folder({ "log.txt": lines(size) }) }]);
     });
 
-    test("shows them as what they are, and runs nothing", async () => {
+    test("shows names and content as text, and runs nothing", async () => {
       const visited = await look("#/odd/names/_files/latest/");
       const { page } = visited;
       const rows = page.locator(".rows .file");
@@ -443,7 +443,7 @@ describe("an image", { skip: unavailable() }, () => {
       await visited.close();
     });
 
-    test("reads of 3 GiB of nothing, and of a text of 200 MB, what is looked at", async () => {
+    test("reads only the shown parts of a hole of 3 GiB and of a text of 200 MB", async () => {
       const visited = await look("#/odd/names/_files/latest/sparse");
       const { page } = visited;
       await page.getByText("3.22 GB").waitFor();
@@ -459,7 +459,7 @@ describe("an image", { skip: unavailable() }, () => {
       await page.getByText("0000000001 is a line").waitFor({ timeout: 60_000 });
       assert.equal(await page.locator(".gutter").first().innerText(), "1");
       await page.getByRole("button", { name: "After" }).click();
-      // A window ends within a line, of which the next one has the rest.
+      // A window ends within a line, and the next one has the rest.
       await page.locator(".gutter", { hasText: /^3277$/ }).waitFor();
       await page
         .locator(".line", { has: page.locator(".gutter", { hasText: /^3278$/ }) })

@@ -1,4 +1,5 @@
-// What images hold never runs and never styles in the registry's origin, and other sites' pages use nobody's credentials: in a real browser.
+// Files of images never run or style in the registry's origin, and pages of other sites can't use
+// anybody's credentials. This is in a real browser.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import http from "node:http";
@@ -13,7 +14,7 @@ const NAME = "evil/files";
 const PLACE = `/v2/${NAME}/_strata/images/latest/files/`;
 const CONFIG = "application/vnd.oci.image.config.v1+json";
 
-/** Each script writes down by which address, and in which origin, it ran. */
+/** Returns a script that records the address by which it ran, and the origin. */
 const noted = (address) =>
   `(globalThis.ran ??= []).push(new URL(${address}).searchParams.get("how") + " in " + self.origin);`;
 const CLASSIC = `${noted("globalThis.document?.currentScript?.src || globalThis.document?.currentScript?.href?.baseVal || location.href")} globalThis.document || globalThis.postMessage?.("ran"); globalThis.onconnect = ({ ports: [port] }) => port.postMessage("ran");`;
@@ -38,7 +39,7 @@ const FILES = {
   "x.png": PICTURE,
 };
 
-/** The same files as a careless server serves them: what each way of loading them would do. */
+/** The types of a careless server, which show the effect of each way to load the files. */
 const CARELESS = {
   js: "text/javascript",
   mjs: "text/javascript",
@@ -64,7 +65,7 @@ describe("files of an image", () => {
   let pushed;
   before(async () => {
     strata = await start({ page: true, vars: { STRATA_ANONYMOUS_PULL: "true" } });
-    // Whoever makes an image knows where it is going to be pushed: addresses in a document from memory have to be whole.
+    // An attacker knows the registry's address. A document from memory needs absolute addresses.
     FILES["x.svg"] = FILES["x.svg"].replace(
       "</svg>",
       `<script href="${strata.url.origin}${PLACE}x.js?how=from-svg"/></svg>`,
@@ -91,7 +92,10 @@ describe("files of an image", () => {
 
   const below = (place) => Object.fromEntries(Object.keys(FILES).map((name) => [name, place + name]));
 
-  /** What has an effect of all that addresses can be loaded by, in a document of the registry's origin that has no policy of its own. */
+  /**
+   * Loads files by all means, in a document of the registry's origin without a policy. Returns the
+   * means that have an effect.
+   */
   async function attempts(files) {
     const context = await browser.newContext();
     const page = await context.newPage();
@@ -112,11 +116,11 @@ describe("files of an image", () => {
     const done = await page.evaluate(loadAll, files);
     for (const [name, address] of Object.entries(files))
       await page.evaluate((to) => void open(to), `${address}?how=tab-${name}`);
-    // Documents go on by themselves: each was answered, and then loaded all that it wants.
+    // Documents load by themselves: each gets a reply, and then loads its own resources.
     const documents = Object.keys(files).flatMap((name) =>
       ["iframe", "object", "embed", "tab"].map((means) => `${means}-${name}`),
     );
-    // Of an <embed> without a document nothing is heard: the last of them have a second.
+    // An <embed> without a document fires no event, so these get a second more.
     for (
       let turns = 0;
       turns < 10;
@@ -150,9 +154,9 @@ describe("files of an image", () => {
     return [...new Set(done)].sort();
   }
 
-  test("neither run nor style where a document of the origin loads them, by whatever means", async () => {
+  test("neither run nor style if a document of the origin loads them, by any means", async () => {
     const careless = await attempts(below("/careless/"));
-    // Each means works, or nothing below would say anything.
+    // Each means works here. Otherwise the assertion below would prove nothing.
     for (const means of [
       "script x.js",
       "module x.mjs",
@@ -223,8 +227,9 @@ describe("files of an image", () => {
       await page.getByRole("img", { name }).waitFor();
       await page.getByText(size).waitFor();
       const address = await page.getByRole("img", { name }).getAttribute("src");
-      // As a script of the page opens it, with the page's origin and policy if the address has them; as the browser does.
-      // Chromium opens no tab of its own for a data: address that a script names.
+      // Open the picture as a script of the page does, with the page's origin and policy if the
+      // address has them. Then open it as the browser does. Chromium opens no tab for a data:
+      // address of a script.
       const [popup] = await Promise.all([
         page.waitForEvent("popup", { timeout: 2000 }).catch(() => undefined),
         page.evaluate((to) => void window.open(to), address),
@@ -377,10 +382,10 @@ describe("a browser that signed in by its own prompt", () => {
       assert.equal(sent.length, 4);
       assert.ok(
         sent.some(({ authorization }) => /^Basic /.test(authorization ?? "")),
-        "the browser sent what it keeps",
+        "the browser sent its stored credentials",
       );
 
-      // The registry's own page, and addresses that are typed.
+      // The registry's own page and typed addresses work.
       await page.goto(`${strata.url.origin}/`);
       const status = (to) =>
         page.evaluate((target) => fetch(target, { method: "POST" }).then(({ status }) => status), to);
@@ -392,7 +397,10 @@ describe("a browser that signed in by its own prompt", () => {
   }
 });
 
-/** Runs in a page: loads each file by each means and says which had an effect. Documents write theirs down by themselves. */
+/**
+ * Runs in a page: loads each file by each means, and returns those with an effect. Documents record
+ * theirs themselves.
+ */
 async function loadAll(files) {
   const done = [];
   globalThis.settled = [];
@@ -427,7 +435,7 @@ async function loadAll(files) {
       const own = `try { importScripts(${JSON.stringify(new URL(how("importScripts", name), location.href).href)}); } catch {} postMessage(globalThis.ran?.length ? "ran" : "nothing");`;
       return heard(new Worker(URL.createObjectURL(new Blob([own], { type: "text/javascript" }))));
     });
-    // Of one that is loaded and then fails nothing is heard.
+    // A shared worker that loads and then fails fires no event.
     if (name === "x.js")
       await works("shared-worker", name, () => {
         const worker = new SharedWorker(how("shared-worker", name));
@@ -481,7 +489,7 @@ async function loadAll(files) {
   return done;
 }
 
-/** A page on another origin than the registry's, by this host name. */
+/** Serves a page of another origin than the registry's, at this host name. */
 async function foreign(t, host) {
   const server = http.createServer((_, response) =>
     response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>another site</title><body>"),

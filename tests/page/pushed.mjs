@@ -1,4 +1,4 @@
-// Images that the page is shown: small, made on the spot, with everything in them that people look for.
+// Small images for the tests of the page, with everything that people look for.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { gzipSync } from "node:zlib";
@@ -8,7 +8,7 @@ import { whole } from "../edge/push.mjs";
 const OCI = "application/vnd.oci.image";
 const LAYER = `${OCI}.layer.v1.tar+gzip`;
 
-/** A blob that is pushed: its descriptor. */
+/** Pushes a blob, and returns its descriptor. */
 export async function blob(strata, name, bytes, mediaType, more = {}) {
   const digest = digestOf(bytes);
   const reply = await whole(strata, name, digest, bytes);
@@ -16,7 +16,7 @@ export async function blob(strata, name, bytes, mediaType, more = {}) {
   return { mediaType, digest, size: bytes.length, ...more };
 }
 
-/** A manifest that is pushed: its descriptor. */
+/** Pushes a manifest, and returns its descriptor. */
 export async function manifest(strata, name, reference, document) {
   const body = Buffer.from(JSON.stringify({ schemaVersion: 2, ...document }));
   const digest = digestOf(body);
@@ -29,7 +29,8 @@ export async function manifest(strata, name, reference, document) {
 }
 
 /**
- * An image of layers, each `{ tar, history }`, where `tar` is an archive. Returns its descriptor and those of what it is made of.
+ * Pushes an image of layers, each `{ tar, history }` with an archive. Returns its descriptor, and
+ * those of its configuration and layers.
  */
 export async function image(
   strata,
@@ -63,13 +64,16 @@ export async function image(
   return { ...pushed, config: of, layers: descriptors };
 }
 
-/** An index of images by their architecture. */
+/** Pushes an index of images, each with its platform. Returns its descriptor. */
 export function index(strata, name, reference, images) {
   const manifests = images.map(([{ mediaType, digest, size }, platform]) => ({ mediaType, digest, size, platform }));
   return manifest(strata, name, reference, { mediaType: `${OCI}.index.v1+json`, manifests });
 }
 
-/** Something that is about an image: a signature, an SBOM. */
+/**
+ * Pushes an artifact that refers to an image, such as a signature or an SBOM. Returns its
+ * descriptor.
+ */
 export async function artifact(strata, name, subject, artifactType, content) {
   const config = await blob(strata, name, Buffer.from("{}"), "application/vnd.oci.empty.v1+json");
   const layer = await blob(strata, name, Buffer.from(content), artifactType, {
@@ -85,7 +89,7 @@ export async function artifact(strata, name, subject, artifactType, content) {
   });
 }
 
-/** What tar makes of a folder. */
+/** Returns a tar archive of a folder. */
 export async function tarOf(folder, options = []) {
   const tar = spawn(
     "tar",

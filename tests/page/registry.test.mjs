@@ -1,4 +1,4 @@
-// The page and the API side by side; repositories and tags as people find them.
+// The page beside the API, and repositories and tags as people find them.
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -45,6 +45,18 @@ describe("the page beside the API", () => {
     }
   });
 
+  test("has the documentation that the list of extensions names", async () => {
+    const { extensions } = (await strata.send("GET", "/v2/_oci/ext/discover")).json();
+    const { url } = extensions.find(({ name }) => name === "_strata");
+    const { origin, pathname } = new URL(url);
+    assert.equal(origin, strata.url.origin);
+    const { status, headers, body } = await strata.send("GET", pathname, { headers: { authorization: undefined } });
+    assert.equal(status, 200);
+    assert.match(headers["content-type"], /^text\/markdown/);
+    assert.match(body.toString(), /^# The `_strata` extension\n/);
+    assert.doesNotMatch(body.toString(), /\]\((?!https:)/);
+  });
+
   test("never answers for the API, not even with files of the same names", async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "strata-assets-"));
     t.after(() => rm(folder, { recursive: true }));
@@ -89,7 +101,7 @@ describe("the page beside the API", () => {
     }
   });
 
-  test("hides nothing behind a fallback", async () => {
+  test("has no fallback for unknown paths", async () => {
     for (const path of ["/nothing", "/library/alpine", "/v3/", "/_headers"]) {
       const { status, headers, body } = await strata.send("GET", path);
       assert.equal(status, 404, path);
@@ -104,7 +116,7 @@ describe("a registry", () => {
   before(async () => (strata = await start({ page: true })));
   after(() => strata?.stop());
 
-  test("that is empty teaches the first push", async () => {
+  test("that is empty shows commands for the first push", async () => {
     const visited = await visit(browser, strata, { signedIn: true });
     await visited.page.getByText("There are no repositories yet").waitFor();
     await visited.page.getByText(`docker push ${strata.host}/library/alpine`).waitFor();
@@ -127,7 +139,7 @@ describe("a registry", () => {
     await row.getByRole("cell").getByText("linux/amd64").waitFor();
     assert.match(await row.innerText(), /pushed[\s\S]*3[\s\S]*latest[\s\S]*\+ 1/);
 
-    // Pages, and back.
+    // Go to the next page, and back.
     assert.equal(await page.getByRole("row").count(), 26);
     await page.getByRole("link", { name: "Next page" }).click();
     await page.getByRole("link", { name: "team/app-29" }).waitFor();
@@ -135,7 +147,7 @@ describe("a registry", () => {
     await page.goBack();
     await row.waitFor();
 
-    // Searching, by keyboard.
+    // Search by keyboard.
     await page.keyboard.press("/");
     await page.keyboard.type("alp");
     await page.getByRole("link", { name: "team/app-00" }).waitFor({ state: "detached" });
@@ -154,7 +166,7 @@ describe("a registry", () => {
     await visited.close();
   });
 
-  test("says which repositories are mirrored, and asks an upstream for nothing that nobody wanted", async () => {
+  test("shows which repositories are mirrored, and sends no request for them by itself", async () => {
     const visited = await visit(browser, strata);
     const { page } = visited;
     await page.route(/_catalog/, (route) =>
@@ -183,7 +195,7 @@ describe("a registry", () => {
     await visited.close();
   });
 
-  test("lets in by a token as by a password", async () => {
+  test("accepts a token as well as a password", async () => {
     const { token } = (
       await strata.send("GET", "/v2/_strata/token?service=strata&scope=repository:library/alpine:pull")
     ).json();
@@ -204,7 +216,7 @@ describe("a registry", () => {
     await visited.close();
   });
 
-  test("asks who it does not know to sign in, in the page", async () => {
+  test("asks unknown callers to sign in, in the page", async () => {
     const visited = await visit(browser, strata);
     const { page } = visited;
     await page.getByRole("dialog").waitFor();

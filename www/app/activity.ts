@@ -1,4 +1,4 @@
-// What the page asked for, and what it cost: which tier answered, and how much was inflated for it.
+// The page's requests and their cost: the tier that answered, and whether a span was decompressed.
 
 import { store } from "./store";
 
@@ -9,7 +9,7 @@ export interface Asked {
   address: string;
   status: number;
   tier: Tier;
-  /** What was asked of the tiers, from `Server-Timing`. */
+  /** The lookups in the tiers, from `Server-Timing`. */
   steps: { what: string; tier: string }[];
   bytes: number;
   milliseconds: number;
@@ -20,11 +20,12 @@ export interface Activity {
   asked: Asked[];
   requests: number;
   tiers: Partial<Record<Tier, number>>;
-  /** Replies made of spans that somebody had inflated before. */
+  /** Replies from cached spans: the registry decompressed nothing for them. */
   saved: number;
   inflated: number;
-  /** Bytes of files and listings, and of the layers that they are from. */
+  /** Bytes of replies under `/_strata/` that came over the network. */
   fetched: number;
+  /** The sizes of the layers that the user browses, by digest. */
   layers: Map<string, number>;
 }
 
@@ -42,7 +43,7 @@ export const activity = store<Activity>({
 
 let last = 0;
 
-// The browser keeps a few hundred, and then none of those that come.
+// The browser keeps a few hundred timings. If that buffer is full, it drops new ones.
 performance.addEventListener("resourcetimingbufferfull", () => performance.clearResourceTimings());
 
 export function note(of: { address: string; status: number; headers: Headers; bytes: number; started: number }): void {
@@ -52,7 +53,7 @@ export function note(of: { address: string; status: number; headers: Headers; by
   const [timing] = performance
     .getEntriesByName(new URL(of.address, location.href).href, "resource")
     .slice(-1) as PerformanceResourceTiming[];
-  // What the browser kept says again which tier it once came from.
+  // A reply from the browser's cache repeats the tier of its first download.
   const kept =
     timing !== undefined &&
     timing.startTime >= of.started - 1 &&
@@ -86,7 +87,7 @@ export function note(of: { address: string; status: number; headers: Headers; by
   });
 }
 
-/** Notes which layers are looked into. */
+/** Notes the layers that the user browses. */
 export function look(layers: { digest: string; size: number }[]): void {
   const known = activity.value.layers;
   if (layers.every(({ digest }) => known.has(digest))) return;

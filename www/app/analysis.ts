@@ -1,26 +1,32 @@
-// What is known of an image once the tables of contents of all its layers are read: changes, sizes, waste.
+// The analysis of an image from the tables of contents of all its layers: changes, sizes, waste.
 
 import { useEffect, useReducer, useRef } from "preact/hooks";
 
 import { Problem, type Progress, request, target } from "./api";
 import type { Analyser } from "./local/analysis";
 
-/** Up to so many entries are read without being asked to: a few megabytes. */
+/** Images with at most this many entries are analysed at once: a few megabytes. */
 const UNASKED = 20_000;
 
 export type Analysing =
   | { state: "idle" }
   | { state: "working"; entries: number; of: number; progress?: Progress }
-  /** It is much, and waits to be asked for. */
+  /** The image has too many entries to start at once; `begin` starts it. */
   | { state: "large"; of: number; begin: () => void }
   | { state: "failed"; error: Problem; begin: () => void }
   | { state: "done"; analyser: Analyser };
 
 export interface Analysable {
   id: string;
-  /** Whether what comes of it is freed when it is replaced; what is on the disk is closed by whoever opened it. */
+  /**
+   * Whether the view frees the analyser itself, as that of a layer from disk does. Otherwise the
+   * next analysis frees it.
+   */
   lasts?: boolean;
-  /** Begins; `told` hears how many entries are read. */
+  /**
+   * Starts the analysis. Returns "large" if `entries` refuses the number of entries. `told` gets
+   * the number of entries read so far.
+   */
   analyse(
     entries: (of: number) => boolean,
     told: (entries: number, progress?: Progress) => void,
@@ -28,10 +34,10 @@ export interface Analysable {
   ): Promise<Analyser | "large">;
 }
 
-/** The last one is kept: going from a file back to its tree reads nothing again. */
+/** The last analysis is cached, so that going back from a file to its tree reads nothing again. */
 let kept: { id: string; lasts: boolean; analyser: Analyser } | undefined;
 
-/** Analyses as soon as it is shown, where that is little, or `wanted`. */
+/** Analyses at once if there are few entries or if `wanted`. Otherwise waits for `begin`. */
 export function useAnalysis(of: Analysable | undefined, wanted: boolean): Analysing {
   const [, redraw] = useReducer((turn: number) => turn + 1, 0);
   const [asked, ask] = useReducer(() => true, false);
@@ -84,7 +90,7 @@ export function useAnalysis(of: Analysable | undefined, wanted: boolean): Analys
   return held.current.state === "done" ? { state: "idle" } : held.current;
 }
 
-/** The layers of an image on the registry. */
+/** Returns the way to analyse the layers of an image on the registry. */
 export function layersOf(name: string, layers: { digest: string }[]): Analysable {
   return {
     id: `${name} ${layers.map(({ digest }) => digest).join(" ")}`,

@@ -1,9 +1,10 @@
-// The registry's API, asked as whoever is signed in. What each request cost is told to the activity panel.
+// A client of the registry's API with the credentials of the signed-in user. It reports the cost of
+// each request to the activity panel.
 
 import { note } from "./activity";
 import { store } from "./store";
 
-/** What went wrong, in words that say what to do. */
+/** An error whose message says what happened and what to do. */
 export class Problem extends Error {
   constructor(
     message: string,
@@ -15,7 +16,7 @@ export class Problem extends Error {
   }
 }
 
-/** How far a layer is indexed. */
+/** The progress of indexing a layer, in compressed bytes. */
 export interface Progress {
   digest: string;
   read: number;
@@ -36,17 +37,17 @@ export interface Asked {
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
-  /** Statuses that are an answer, and no error. */
+  /** Error statuses that are returned and not thrown. */
   accepted?: number[];
 }
 
-/** Who is signed in. It is in this page's memory only, and gone with it. */
+/** The signed-in user. This is in the page's memory only, so a reload signs out. */
 export const session = store<{ user: string; authorization: string } | undefined>(undefined);
 
-/** Whether a sign-in is wanted, and why. */
+/** The message of the sign-in dialog, or `undefined` while the dialog is closed. */
 export const signIn = store<string | undefined>(undefined);
 
-/** An address with its query, values percent-encoded. */
+/** Returns an address with its query; values are percent-encoded. */
 export function target(path: string, query: Record<string, string | undefined> = {}): string {
   const pairs = Object.entries(query).flatMap(([key, value]) =>
     value === undefined ? [] : [`${key}=${encodeURIComponent(value)}`],
@@ -54,7 +55,9 @@ export function target(path: string, query: Record<string, string | undefined> =
   return pairs.length > 0 ? `${path}?${pairs.join("&")}` : path;
 }
 
-/** Asks, and waits while the registry indexes a layer. */
+/**
+ * Sends a request, and repeats it while the registry answers 202 because it is indexing a layer.
+ */
 export async function request(address: string, asked: Asked = {}): Promise<Reply> {
   for (;;) {
     const reply = await once(address, asked);
@@ -66,13 +69,14 @@ export async function request(address: string, asked: Asked = {}): Promise<Reply
   }
 }
 
-/** The reply's head and its body, which is still to be read. */
+/** Sends a request, and returns the response with its body unread. */
 export async function open(address: string, { headers = {}, signal }: Asked = {}): Promise<Response> {
   const authorization = session.value?.authorization;
   try {
     return await fetch(address, {
       headers: authorization ? { Authorization: authorization, ...headers } : headers,
-      // The browser has no part in signing in: it would ask in a window of its own, and remember.
+      // If the browser sent credentials, it would ask for them in a dialog of its own, and keep
+      // them.
       credentials: "omit",
       signal: signal ?? null,
     });
@@ -93,7 +97,7 @@ async function once(address: string, asked: Asked): Promise<Reply> {
   return { status, headers, bytes, next: nextOf(headers), text, json: () => JSON.parse(text()) };
 }
 
-/** What a refusal says, and what can be done about it. */
+/** Returns the error of a response, with advice by its status. A 401 opens the sign-in dialog. */
 export function problem(status: number, headers: Headers, text: string): Problem {
   let [code, message, detail]: [string, string, unknown] = ["", "", undefined];
   try {

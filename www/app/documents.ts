@@ -1,4 +1,4 @@
-// Manifests, indexes and configurations, as far as they are shown.
+// Manifests, indexes and configurations: the fields that the page shows.
 
 import { Problem, request, target } from "./api";
 import { limiter } from "./load";
@@ -75,7 +75,9 @@ const ACCEPT = [
   "*/*;q=0.1",
 ].join(", ");
 
-/** What a digest names never changes. */
+/**
+ * Manifests by name and digest. They never expire, because a digest names the same bytes forever.
+ */
 const known = new Map<string, Manifest>();
 
 export async function manifest(name: string, reference: string, signal?: AbortSignal): Promise<Manifest> {
@@ -95,7 +97,7 @@ export async function manifest(name: string, reference: string, signal?: AbortSi
 
 const configs = new Map<string, Config>();
 
-/** What is read of a configuration, which the page holds whole. */
+/** The largest configuration that is fetched, in bytes: the page holds it in memory. */
 const MOST = 8_000_000;
 
 export async function config(name: string, { digest, size }: Descriptor, signal?: AbortSignal): Promise<Config> {
@@ -112,14 +114,14 @@ function parsed<T>(text: string, what: string): T {
   try {
     found = JSON.parse(text);
   } catch {
-    throw new Problem(`${what} is no JSON: push it again`);
+    throw new Problem(`${what} is not JSON: push it again`);
   }
   if (found === null || typeof found !== "object" || Array.isArray(found))
-    throw new Problem(`${what} is no JSON object: push it again`);
+    throw new Problem(`${what} is not a JSON object: push it again`);
   return found as T;
 }
 
-/** Lists of a hostile document may be anything. */
+/** Returns the objects in a list. A hostile document may have anything in place of a list. */
 export function list<T>(of: T[] | undefined): T[] {
   return Array.isArray(of) ? of.filter((one) => one !== null && typeof one === "object") : [];
 }
@@ -148,12 +150,12 @@ export function platform(of: Platform | undefined): string {
   return of?.os ? [of.os, of.architecture, of.variant].filter(Boolean).join("/") : "";
 }
 
-/** Images of an index: what is for no platform is about an image, and none. */
+/** Returns the images of an index. Entries without a known platform are not images. */
 export function images({ document }: Manifest): Descriptor[] {
   return list(document.manifests).filter(({ platform: of }) => of && of.os !== "unknown");
 }
 
-/** The one that is looked at first. */
+/** Returns the image to show: that of the wanted platform, of linux/amd64, or the first one. */
 export function chosen(of: Manifest, wanted?: string): Descriptor | undefined {
   const all = images(of);
   const named = (name: string) =>
@@ -165,14 +167,14 @@ export interface Summary {
   digest: string;
   kind: string;
   platforms: string[];
-  /** Bytes of the layers and the configuration, of the first platform. */
+  /** Bytes of the layers and the configuration; of an index, those of the chosen image. */
   size: number;
   created: Date | undefined;
 }
 
 const few = limiter(6);
 
-/** What a list says of a tag. */
+/** Fetches the facts about a tag that a list shows. */
 export function summary(name: string, tag: string, signal: AbortSignal): Promise<Summary> {
   return few(async () => {
     const top = await manifest(name, tag, signal);

@@ -1,4 +1,4 @@
-// How figures are written.
+// Formats sizes, counts, times and permissions.
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
@@ -31,7 +31,7 @@ const relative = new Intl.RelativeTimeFormat("en-GB", { numeric: "auto" });
 
 export function age(date: Date): string {
   const seconds = (date.getTime() - Date.now()) / 1000;
-  // Builds that are to be the same again say that they are of 1970, or of year 1.
+  // Reproducible builds set their date to 1970, or to year 1.
   if (date.getTime() <= 86_400_000) return "undated";
   for (const [unit, length] of STEPS)
     if (Math.abs(seconds) >= length) return relative.format(Math.round(seconds / length), unit);
@@ -50,7 +50,7 @@ export function day(date: Date): string {
 
 const TYPES: Record<string, string> = { directory: "d", symlink: "l", char: "c", block: "b", fifo: "p" };
 
-/** Permissions as `ls` writes them. */
+/** Returns permissions as `ls` writes them. */
 export function permissions(type: string, mode: number): string {
   const letters = [...Array(9).keys()].map((bit) => ((mode >> (8 - bit)) & 1 ? "rwx".charAt(bit % 3) : "-"));
   for (const [bit, at, letter] of [

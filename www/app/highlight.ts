@@ -1,4 +1,4 @@
-// Colours for text: grammars are fetched for the languages that are looked at.
+// Syntax highlighting. A language's grammar is fetched when it is first needed.
 
 import type { LanguageFn } from "highlight.js";
 
@@ -9,13 +9,13 @@ export interface Part {
 
 export interface Line {
   parts: Part[];
-  /** Not so, where a line is broken because it is long. */
+  /** False for the rest of a line that was broken because of its length. */
   starts: boolean;
 }
 
-/** A line that is longer is broken. */
+/** The most characters of a line; a longer line is broken. */
 const LONGEST = 1000;
-/** Grammars take their time with more. */
+/** The most characters of a text that is highlighted: grammars are slow on longer ones. */
 const MOST = 256 * 1024;
 
 const GRAMMARS: Record<string, () => Promise<{ default: LanguageFn }>> = {
@@ -86,7 +86,7 @@ interface Node {
   properties?: { className?: string[] };
 }
 
-/** The lines of a text with their scopes. */
+/** Returns the lines of a text with their scopes, or `undefined` if it can't be highlighted. */
 export async function paint(text: string, language: string): Promise<Line[] | undefined> {
   const grammar = GRAMMARS[language];
   if (!grammar) return undefined;
@@ -102,7 +102,7 @@ export async function paint(text: string, language: string): Promise<Line[] | un
     walk(lowlight.highlight(language, text) as Node);
     return broken(parts);
   } catch {
-    // Without colours it is still a text.
+    // The caller still shows the text, without colours.
     return undefined;
   }
 }
@@ -135,7 +135,7 @@ function broken(parts: Part[]): Line[] {
       }
     }
   }
-  // A last line's end begins no other line.
+  // A line feed at the end of the text starts no further line.
   const last = lines.at(-1);
   if (lines.length > 1 && last?.starts && last.parts.length === 0) lines.pop();
   return lines;

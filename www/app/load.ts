@@ -1,4 +1,4 @@
-// What a view waits for.
+// Loads the data of views, and limits concurrent work.
 
 import { useEffect, useReducer, useRef } from "preact/hooks";
 
@@ -12,7 +12,10 @@ export interface Loading<T> {
   again(): void;
 }
 
-/** Loads by `keys`, and again when they change or somebody signs in; what is under way by then is broken off. */
+/**
+ * Loads, and loads again when `keys` or the signed-in user change. A load that is still running
+ * then is aborted.
+ */
 export function useLoad<T>(
   load: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<T>,
   keys: unknown[],
@@ -49,7 +52,10 @@ export function useLoad<T>(
   };
 }
 
-/** Runs so many at a time; what is aborted while it waits never begins. */
+/**
+ * Returns a function that runs at most `most` works at a time. Work that is aborted while it waits
+ * never starts.
+ */
 export function limiter(most: number) {
   let running = 0;
   const waiting: (() => void)[] = [];

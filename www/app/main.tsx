@@ -1,4 +1,4 @@
-// The page: its head, the view that the address names, and what is always there.
+// The page: its header and footer, the view that the address names, and the sign-in dialog.
 
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -24,7 +24,7 @@ function App() {
   useEffect(() => {
     if (!first.current) {
       scrollTo(0, 0);
-      // What had the focus went with the view before.
+      // The focused element disappeared with the view before.
       if (document.activeElement === document.body) document.getElementById("content")?.focus({ preventScroll: true });
     }
     first.current = false;
@@ -51,7 +51,7 @@ function App() {
   );
 }
 
-/** What the address is of, whatever part of it is looked at. */
+/** Returns the identity of a view: the same for all paths and queries in one image or layer. */
 function viewOf({ route }: Place): string {
   return [
     route.view,
@@ -79,7 +79,7 @@ function View({ at: { route, query } }: { at: Place }) {
       return (
         <main class="view" id="content" tabIndex={-1}>
           <p class="notice">
-            Nothing is at this address. <a href="#/">All repositories</a>
+            There is no page at this address. <a href="#/">All repositories</a>
           </p>
         </main>
       );
@@ -133,7 +133,7 @@ function Head({ at: { route } }: { at: Place }) {
 
 const THEMES = ["auto", "light", "dark"] as const;
 
-/** Light or dark, as the system says until somebody says otherwise. */
+/** A button for the colours, which follow the system until the user chooses. */
 function Theme() {
   const [theme, setTheme] = useState<(typeof THEMES)[number]>(
     () => THEMES.find((one) => one === remembered()) ?? "auto",
@@ -160,7 +160,7 @@ function remembered(): string | null {
   try {
     return localStorage.getItem("theme");
   } catch {
-    // Some browsers keep nothing, and say so by failing.
+    // A browser that forbids storage throws.
     return null;
   }
 }
@@ -169,7 +169,7 @@ function remember(theme: string): void {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    // It lasts as long as the page.
+    // Without storage, the choice lasts until the page is reloaded.
   }
 }
 
@@ -191,14 +191,15 @@ function titleOf({ route }: Place): string {
   }
 }
 
-// The policy lets no text become script or HTML; scripts of workers are files of this page.
+// The page's Content-Security-Policy requires Trusted Types, and no text may become a script or
+// HTML. Only workers need an address as a script, and theirs are on this origin.
 const { trustedTypes } = window as {
   trustedTypes?: { createPolicy(name: string, policy: { createScriptURL(address: string): string }): unknown };
 };
 trustedTypes?.createPolicy("default", {
   createScriptURL(address) {
     if (new URL(address, location.href).origin !== location.origin)
-      throw new TypeError("scripts come from this page's own server");
+      throw new TypeError("only scripts of this origin are allowed");
     return address;
   },
 });

@@ -1,3 +1,3 @@
-// What paints, apart from the page: it is fetched when there is something to paint.
+// The highlighter as a chunk of its own, which is fetched when it is first needed.
 
 export { createLowlight } from "lowlight";

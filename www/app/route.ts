@@ -1,9 +1,10 @@
-// The addresses of views: fragments, so that nothing of them is ever a path of the API.
+// The addresses of views. They are fragments, so none is ever a path of the API.
 //
 //   #/                                          the registry           ?q= &last=
 //   #/<name>                                    a repository           ?q= &last=
 //   #/<name>/_image/<reference>                 an image, an index, any manifest
-//   #/<name>/_files/<reference>/<path>          files of an image      ?layer= &platform= &view= &sort= &at= &find=
+//   #/<name>/_files/<reference>/<path>          files of an image      ?layer= &platform= &view=
+//                                                                      &sort= &at= &find=
 //   #/<name>/_blob/<digest>                     a blob as a file       ?at=
 //   #/_disk/<path>                              a layer from the disk  ?view= &sort= &at= &find=
 //
@@ -27,7 +28,7 @@ export interface Place {
   query: Query;
 }
 
-/** As the specification has names; what is none never becomes a part of another address. */
+/** A name, as the specification defines it. Other text never becomes part of an API address. */
 const NAME = /^[a-z0-9]+(?:(?:\.|_{1,2}|-+|\/)[a-z0-9]+)*$/;
 /** A tag or a digest. */
 const REFERENCE = /^\w[\w.:+=-]*$/;
@@ -81,7 +82,7 @@ function pathOf(route: Route): string {
 
 export const place = store<Place>(parse(location.hash));
 
-/** Goes to a view; `replace` leaves no step for the back button. */
+/** Navigates to a view. `replace` replaces the current entry of the history. */
 export function go(route: Route, query: Query = {}, replace = false): void {
   const address = href(route, query);
   if (replace) history.replaceState(null, "", address);
@@ -89,7 +90,7 @@ export function go(route: Route, query: Query = {}, replace = false): void {
   place.set(parse(address));
 }
 
-// By the back button, by a link, by hand.
+// The back button, a link or the user changed the address.
 addEventListener("popstate", () => place.set(parse(location.hash)));
 
 function decode(text: string): string {
@@ -100,7 +101,7 @@ function decode(text: string): string {
   }
 }
 
-/** The name of a file percent-encoded, where its bytes are UTF-8. */
+/** Returns the percent-encoded name of a file. For names that are not UTF-8, use `nameEncoded`. */
 export function encode(name: string): string {
   return encodeURIComponent(name);
 }

@@ -1,4 +1,4 @@
-// What files are read from: an image or a layer on the registry, one of its blobs, or a layer from the user's disk.
+// Sources of files: an image or a layer on the registry, one of its blobs, or a layer from disk.
 
 import { type Progress, request, target } from "./api";
 
@@ -24,14 +24,17 @@ export interface Entry {
 
 export interface Listing {
   children: Entry[];
-  /** Where the next page begins. */
+  /** The value of `after` for the next page. */
   next?: string;
 }
 
-/** Paths are percent-encoded; a directory's ends with a slash, but the root's, which is empty. */
+/**
+ * A source of files. Paths are percent-encoded; that of a directory ends with a slash, and that of
+ * the root is empty.
+ */
 export interface Source {
   list(directory: string, after?: string, signal?: AbortSignal): Promise<Listing>;
-  /** `to` is exclusive; `size` is that of the whole file. */
+  /** Reads a part of a file. `to` is exclusive; `size` is that of the whole file. */
   read(path: string, from: number, to: number, signal?: AbortSignal): Promise<{ bytes: Uint8Array; size: number }>;
 }
 
@@ -47,7 +50,6 @@ export class Remote implements Source {
     this.#onProgress = onProgress;
   }
 
-  /** The address of a path. */
   address(path: string, query: Record<string, string> = {}): string {
     return target(this.#place + path, { ...this.#query, ...query });
   }
@@ -71,7 +73,7 @@ export class Remote implements Source {
   }
 }
 
-/** One blob, of which there is but one path, the empty one. */
+/** One blob. Its only path is the empty one. */
 export class BlobFile implements Pick<Source, "read"> {
   constructor(readonly address: string) {}
 
@@ -90,7 +92,7 @@ async function readRange(
   const headers = { Range: `bytes=${from}-${Math.max(from, to - 1)}` };
   const reply = await request(address, { headers, signal, onProgress, accepted: [416] });
   const total = Number(/\/(\d+)$/.exec(reply.headers.get("Content-Range") ?? "")?.[1]);
-  // An empty file has no range that could be asked for.
+  // No range of an empty file can be satisfied.
   if (reply.status === 416) return { bytes: new Uint8Array(), size: total || 0 };
   if (reply.status === 206) return { bytes: reply.bytes, size: total };
   return { bytes: reply.bytes.subarray(from, to), size: reply.bytes.length };

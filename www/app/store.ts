@@ -1,4 +1,4 @@
-// A value that views watch.
+// An observable value: a change redraws the views that use it.
 
 import { useEffect, useReducer } from "preact/hooks";
 

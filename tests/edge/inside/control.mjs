@@ -1,4 +1,4 @@
-// A second Worker beside the one under test, through which the harness speaks to its probe.
+// A second Worker beside the one under test, by which the harness talks to the probe.
 
 export default {
   async fetch(request, probes) {

@@ -1,5 +1,5 @@
-// Remembers the memory of every wasm instance that is made after this module was imported, and counts
-// the instances' calls of imported functions: the crossings from wasm to JavaScript.
+// Records the memory of each wasm instance that is made after this import. Counts the instances'
+// calls of imported functions: the crossings from wasm to JavaScript.
 
 /** @type {Set<WebAssembly.Memory>} */
 export const memories = new Set();
@@ -18,7 +18,7 @@ WebAssembly.Instance = class extends Instance {
   }
 };
 
-/** The same imports, with functions that count their calls. */
+/** Returns the imports, with functions that count their calls. */
 function counted(imports = {}) {
   const each = (object, change) =>
     Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value, name)]));

@@ -1,14 +1,16 @@
-// Stands in front of a built Worker, in its isolate: counts what it asks of R2 and KV, fails chosen calls, measures its wasm memory.
+// Wraps a built Worker in its isolate: counts its calls of R2 and KV, fails chosen calls, and
+// measures its wasm memory.
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { crossings, memories } from "./memories.mjs";
 import worker from "./index.js";
 
 /**
- * Calls since the last reset, in the order they began: `{ call: "r2.put", key, bytes, idle, failed }`, where `idle` says
- * that a condition kept it from changing anything, and `failed` that it was made to fail.
+ * The calls since the last reset, in the order of their start:
+ * `{ call: "r2.put", key, bytes, idle, failed }`. `idle` says that a condition prevented any
+ * change, and `failed` that a fault was injected.
  */
 let calls = [];
-/** Calls still to be failed. */
+/** The faults that are left. */
 let faults = [];
 
 export default class extends WorkerEntrypoint {
@@ -21,7 +23,10 @@ export default class extends WorkerEntrypoint {
   }
 }
 
-/** What the harness asks for; an entrypoint of its own, so no route of the Worker can collide with it. */
+/**
+ * The interface for the harness. It is an entrypoint of its own, so that it shares no route with
+ * the Worker.
+ */
 export class Probe extends WorkerEntrypoint {
   read() {
     const wasm = [...memories].reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
@@ -39,7 +44,7 @@ export class Probe extends WorkerEntrypoint {
   }
 }
 
-/** The same environment, with buckets and namespaces that report. */
+/** Returns the environment, with buckets and namespaces that record their calls. */
 function watched(env) {
   const copy = { ...env };
   for (const [name, binding] of Object.entries(env)) {
@@ -50,17 +55,17 @@ function watched(env) {
   return copy;
 }
 
-/** Methods of a bucket: how to name the key of a call, and what its bytes are. */
+/** The methods of a bucket: the names of their calls, their keys and their bytes. */
 const bucket = {
   head: { name: "r2.head" },
-  // The bytes that R2 was asked for, read or not: the stream itself is left alone.
+  // The bytes requested from R2, read or not: the probe does not touch the stream.
   get: { name: "r2.get", bytes: (object) => (object?.body ? (object.range?.length ?? object.size) : 0) },
-  // R2 says how large the object became, so a stream's bytes need not pass through here.
+  // R2 reports the size of the object, so the stream need not pass through the probe.
   put: { name: "r2.put", bytes: (object) => object?.size ?? 0, idle: (object) => object === null },
   list: { name: "r2.list", key: (args) => args[0]?.prefix ?? "" },
   delete: { name: "r2.delete", key: (args) => [args[0]].flat().join(" ") },
   createMultipartUpload: { name: "r2.createMultipartUpload", result: (upload) => wrap(upload, multipart(upload.key)) },
-  // Asks nothing of R2 by itself.
+  // This sends no request to R2.
   resumeMultipartUpload: { result: (upload) => wrap(upload, multipart(upload.key)) },
 };
 
@@ -78,7 +83,10 @@ const namespace = {
   list: { name: "kv.list", key: (args) => args[0]?.prefix ?? "" },
 };
 
-/** Bindings check who calls them, so methods run on the true object and properties are read from it. */
+/**
+ * Wraps a binding. Bindings check their receiver, so methods and properties use the original
+ * object.
+ */
 function wrap(target, methods) {
   return new Proxy(target, {
     get(_, property) {
@@ -96,7 +104,7 @@ function pass(target, property, { result = (value) => value }, args) {
 
 async function watch(target, property, method, args) {
   const { name, key = () => String(args[0]), sent, bytes = () => 0, idle = () => false } = method;
-  // What is sent is measured before the call: the Worker may take its buffer back while a part is being stored.
+  // Measure before the call: the Worker may take its buffer back while a part is being stored.
   const call = { call: name, key: key(args), bytes: sent?.(args) ?? 0, idle: false, failed: false };
   calls.push(call);
 
@@ -104,21 +112,21 @@ async function watch(target, property, method, args) {
   if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
   if (fault && !fault.kept) {
     call.failed = true;
-    // A store that fails has taken what it was sent: a body left unread would reset the client's connection.
+    // Read the body, as a failing store does: an unread one would reset the client's connection.
     for (const body of args) if (body instanceof ReadableStream) await body.pipeTo(new WritableStream());
-    throw new Error(`${property}: made to fail before it was kept (10001)`);
+    throw new Error(`${property}: injected failure before the call (10001)`);
   }
   const value = await target[property](...args);
   if (!sent) call.bytes = bytes(value);
   call.idle = idle(value);
   if (fault) {
     call.failed = true;
-    throw new Error(`${property}: made to fail after it was kept (10001)`);
+    throw new Error(`${property}: injected failure after the call (10001)`);
   }
   return method.result ? method.result(value) : value;
 }
 
-/** The fault that this call meets, if any. */
+/** Returns the fault of this call, if there is one, and counts it. */
 function due({ call, key }) {
   for (const fault of faults) {
     if (fault.call !== call || !key.startsWith(fault.key)) continue;
@@ -131,7 +139,7 @@ function due({ call, key }) {
   return undefined;
 }
 
-/** Bytes of a value given whole; a stream's can't be known from here, and would make the sum a lie. */
+/** Returns the size of a value. Throws for a stream, whose size can't be known here. */
 function sizeOf(value) {
   if (typeof value === "string") return new TextEncoder().encode(value).byteLength;
   if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return value.byteLength;

@@ -1,4 +1,5 @@
-// A Worker that fills the bucket: `[{ key, body, metadata }]`, with metadata in the field where the registry keeps its own.
+// A Worker that fills the bucket with `[{ key, body, metadata }]`. The metadata goes to the field
+// that the registry uses.
 
 const AT_ONCE = 64;
 

@@ -1,4 +1,5 @@
-// What each layer of an image changes, and what of it is waste. The tables are in a worker, so each answer is awaited.
+// The changes and the waste of each layer of an image. A worker holds the tables, so each answer is
+// a promise.
 
 import { Client } from "./client";
 import type { Analysis, Child, Match } from "./protocol";
@@ -6,8 +7,8 @@ import type { Analysis, Child, Match } from "./protocol";
 export type { Analysis, Child, Match, State } from "./protocol";
 
 /**
- * Analyses an image. For each of its layers, the lowest first, there are the pages of its table of contents, as
- * `/v2/<name>/_strata/layers/<digest>` answers them.
+ * Analyses an image. `layers` has the pages of each layer's table of contents, the lowest layer
+ * first, as `/v2/<name>/_strata/layers/<digest>` answers them.
  */
 export async function analyse(
   layers: AsyncIterable<string>[],
@@ -34,7 +35,7 @@ export async function analyse(
   }
 }
 
-/** Directories are percent-encoded paths: "" is the root. */
+/** The analysis of an image. Directories are percent-encoded paths: "" is the root. */
 export class Analyser {
   readonly #client: Client;
 
@@ -49,22 +50,27 @@ export class Analyser {
     return new Analyser(client, await client.call("analyse", []));
   }
 
-  /** What is in a directory of the image, and what was, in the order of names. */
+  /**
+   * Returns the entries of a directory of the image, removed ones included, in the order of names.
+   */
   children(directory: string): Promise<Child[]> {
     return this.#client.call("children", [directory]);
   }
 
-  /** What a layer has in a directory, and what it takes away there. */
+  /** Returns the entries that a layer has in a directory, and those that it removes there. */
   layerChildren(layer: number, directory: string): Promise<Child[]> {
     return this.#client.call("layerChildren", [layer, directory]);
   }
 
-  /** The paths of which a name has the text in it, whether in capital letters or not; a text with a slash is looked for in the path. */
+  /**
+   * Searches names for a text, or whole paths if the text has a slash. Ignores the case of ASCII
+   * letters.
+   */
   search(text: string, limit: number): Promise<Match[]> {
     return this.#client.call("search", [text, limit]);
   }
 
-  /** Gives the memory back. Of a layer from disk, this closes the layer as well. */
+  /** Frees the memory. For a layer from disk, this closes the layer as well. */
   free(): void {
     this.#client.close();
   }

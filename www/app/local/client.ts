@@ -1,4 +1,4 @@
-// The page's end of a worker: calls that become promises.
+// The page's side of a worker: calls return promises.
 
 import type { Counters, Methods, Reply, Request } from "./protocol";
 
@@ -26,11 +26,18 @@ export class Client {
     this.#worker.onmessage = ({ data }: MessageEvent<Reply>) => this.#settle(data);
     this.#worker.onerror = (event) =>
       this.#end(
-        new Error(`the worker that reads layers failed: ${event.message || "it could not be loaded, reload the page"}`),
+        new Error(
+          event.message
+            ? `the worker that reads layers failed: ${event.message}`
+            : "the worker that reads layers could not be loaded: reload the page",
+        ),
       );
   }
 
-  /** Has the worker do something. Where the signal says so, what comes of it is not waited for, and the worker breaks off. */
+  /**
+   * Calls a method of the worker. An abort rejects the promise at once, and cancels the call in the
+   * worker.
+   */
   call<M extends keyof Methods>(
     method: M,
     parameters: Parameters<M>,
@@ -61,9 +68,9 @@ export class Client {
     });
   }
 
-  /** Ends the worker, whatever it is at, and gives its memory back. */
+  /** Terminates the worker, which frees its memory, and rejects its pending calls. */
   close(): void {
-    this.#end(new Error("it was closed"));
+    this.#end(new Error("the layer or image was closed: open it again"));
   }
 
   #post(request: Request): void {

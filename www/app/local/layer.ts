@@ -1,4 +1,4 @@
-// A layer from the user's own disk. It is read in a worker, and nothing of it leaves the page.
+// A layer from the user's disk. A worker reads it, and none of it leaves the page.
 
 import type { Listing, Source } from "../source";
 import { Analyser } from "./analysis";
@@ -6,13 +6,13 @@ import { Client } from "./client";
 import type { Counters, Description } from "./protocol";
 
 export interface OpenOptions {
-  /** Told from time to time how much of the file was read. */
+  /** Called from time to time with the bytes read so far, and the size of the file. */
   onProgress(read: number, size: number): void;
-  /** Breaks off, and gives all memory back. */
+  /** Cancels, and frees all memory. */
   signal: AbortSignal;
 }
 
-/** Indexes a layer: `.tar`, `.tar.gz` or `.tar.zst`, whatever its name is. */
+/** Indexes a layer: `.tar`, `.tar.gz` or `.tar.zst`. Its name does not matter. */
 export async function openLayer(file: File, { onProgress, signal }: OpenOptions): Promise<LocalLayer> {
   signal.throwIfAborted();
   const client = new Client();
@@ -56,7 +56,10 @@ export class LocalLayer implements Source {
     return this.#client.call("read", [path, from, to], { signal });
   }
 
-  /** What is in the layer, to be searched and summed up. The first call reads all of its table of contents. */
+  /**
+   * Returns the analysis of the layer, with search. The first call reads the whole table of
+   * contents.
+   */
   analyse(): Promise<Analyser> {
     this.#analyser ??= Analyser.of(this.#client);
     return this.#analyser;

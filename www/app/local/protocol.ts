@@ -1,16 +1,19 @@
-// What the page and its worker tell each other.
+// The messages between the page and its worker.
 
 import type { Entry, Listing } from "../source";
 
 export type State = "added" | "changed" | "removed" | "unchanged";
 
-/** What is in a directory, or was. One without a `mode` is a directory that has no entry of its own. */
+/**
+ * An entry of a directory, or a removed one. Without a `mode`, it is a directory that no layer has
+ * an entry for.
+ */
 export interface Child extends Entry {
-  /** What became of it: in one layer, or in all above the lowest. */
+  /** Its change: by one layer, or by all layers above the lowest. */
   state: State;
-  /** The layer that it is from, or that took it away. */
+  /** The layer that has it, or that removed it. */
   layerIndex: number;
-  /** The bytes of all files below it, its own included. */
+  /** The bytes of all files below it, and its own. */
   totalSize: number;
 }
 
@@ -22,17 +25,17 @@ export interface Match {
 }
 
 export interface Analysis {
-  /** The part of the bytes that there would have to be at the least: 1 where nothing is wasted. */
+  /** The share of the image's bytes that it needs at least: 1 if nothing is wasted. */
   efficiency: number;
   wastedBytes: number;
   entries: number;
-  /** Paths whose bytes are there more than once, the largest first: no more than 1,000. */
+  /** Paths with bytes in more than one layer, the largest first: at most 1,000. */
   offenders: { path: string; pathEncoded?: string; times: number; bytes: number }[];
-  /** How much each layer changes. */
+  /** The changes of each layer. */
   changes: { added: number; changed: number; removed: number; bytes: number }[];
 }
 
-/** What a pass has found of a layer. */
+/** The facts about a layer that its pass found. */
 export interface Description {
   compression: string;
   diffId: string;
@@ -42,27 +45,27 @@ export interface Description {
   spans: number;
 }
 
-/** What reading a layer has cost so far. */
+/** The cost of reading a layer so far. */
 export interface Counters {
-  /** Bytes that were inflated to read files: the pass is not among them. */
+  /** Bytes decompressed to read files, without the pass. */
   bytesInflated: number;
-  /** How often inflating began anew at a checkpoint. */
+  /** How often decompression started at a checkpoint. */
   restarts: number;
-  /** Bytes that were read from the file, by the pass as well. */
+  /** Bytes read from the file and from stored spans, the pass included. */
   bytesRead: number;
   /** The memory of the module, in bytes. */
   memory: number;
 }
 
-/** What the worker does, each with its parameters and what comes of it. */
+/** The methods of the worker, with their parameters and results. */
 export interface Methods {
   open(file: File): Description;
   list(directory: string, after?: string): Listing;
   read(path: string, from: number, to: number): { bytes: Uint8Array; size: number };
-  /** Takes a page of the table of contents of a layer. */
+  /** Reads a page of the table of contents of a layer. */
   page(text: string): void;
   endLayer(): void;
-  /** Analyses what was taken, or else the layer that is open. */
+  /** Analyses the pages read so far, or else the open layer. */
   analyse(): Analysis;
   children(directory: string): Child[];
   layerChildren(layer: number, directory: string): Child[];

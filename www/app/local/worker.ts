@@ -1,4 +1,4 @@
-// The worker's end: reads the file by slices, and has the module do the rest.
+// The worker's side: reads the file in slices, and passes them to the WebAssembly module.
 
 import init, { Analyser, type Analysis, type Layer, memorySize, Pass } from "../../build/inspect.js";
 import address from "../../build/inspect_bg.wasm?url";
@@ -9,14 +9,17 @@ declare const self: {
   postMessage(reply: Reply, options?: { transfer: Transferable[] }): void;
 };
 
-/** What a slice of a file is read and inflated by: so large that nothing waits for the next one, so small that progress is seen. */
+/**
+ * The bytes that are read and decompressed at a time: enough that decompression does not wait for
+ * the next slice, and few enough to show progress.
+ */
 const SLICE = 1 << 20;
-/** The children of one listing. */
+/** The most children of one listing. */
 const CHILDREN = 1000;
 
 const ready = init({ module_or_path: address });
 const counters: Counters = { bytesInflated: 0, restarts: 0, bytesRead: 0, memory: 0 };
-/** The calls that are under way and were not broken off. */
+/** The calls that are running and were not cancelled. */
 const wanted = new Set<number>();
 
 let opened: { file: File; layer: Layer; objects: Blob[] } | undefined;
@@ -32,14 +35,15 @@ const methods: { [M in keyof Methods]: Run<M> } = {
   async open(id, file) {
     if (file.size === 0) throw new Error("the file is empty");
     const pass = new Pass(file.size);
-    // What can't be read from the layer itself. A blob is the browser's to keep: it puts large ones on the disk.
+    // Spans that can't be decompressed from the layer itself. They are blobs, because the browser
+    // moves large blobs to the disk.
     const objects: Blob[] = [];
     const store = (bytes: Uint8Array<ArrayBuffer>) => void objects.push(new Blob([bytes]));
     let next = slice(file, 0, SLICE);
     for (let at = 0; at < file.size; at += SLICE) {
       const bytes = await next;
       check(id);
-      // The next slice is read while this one is inflated.
+      // Read the next slice while this one is decompressed.
       next = slice(file, at + SLICE, at + 2 * SLICE);
       next.catch(() => {});
       pass.push(bytes, store);
@@ -124,18 +128,20 @@ function here() {
   return opened;
 }
 
-/** Nobody who makes up names knows the number by which they are ordered. */
+/**
+ * Creates an analyser. Its hashes have a random seed, so that nobody can craft names that collide.
+ */
 function begin() {
   return new Analyser(new DataView(crypto.getRandomValues(new Uint8Array(4)).buffer).getUint32(0));
 }
 
 function analysed() {
-  if (!analysis) throw new Error("nothing was analysed");
+  if (!analysis) throw new Error("there is no analysis yet");
   return analysis;
 }
 
 function check(id: number): void {
-  if (!wanted.has(id)) throw new Error("it was broken off");
+  if (!wanted.has(id)) throw new Error("the call was cancelled");
 }
 
 async function slice(source: Blob, start: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
@@ -146,8 +152,8 @@ async function slice(source: Blob, start: number, end: number): Promise<Uint8Arr
 
 function explain(error: unknown): string {
   if (error instanceof WebAssembly.RuntimeError || error instanceof RangeError) {
-    return "the memory of the page did not suffice: close what else is open in it, and try again";
+    return "the page ran out of memory: close other tabs, then try again";
   }
-  if (error instanceof DOMException) return `the file can't be read any more (${error.message}): open it again`;
+  if (error instanceof DOMException) return `the file can no longer be read (${error.message}): open it again`;
   return error instanceof Error ? error.message : String(error);
 }

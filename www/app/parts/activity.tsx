@@ -1,4 +1,4 @@
-// What the page asked for, live: a line at the foot of it, which opens.
+// The page's requests, live: one line at the bottom, which opens to a list.
 
 import { useState } from "preact/hooks";
 
@@ -8,10 +8,10 @@ import { useStore } from "../store";
 
 const TIERS: [Tier, string][] = [
   ["hot", "from the registry's memory"],
-  ["warm", "from its key-value store"],
-  ["cold", "from its bucket"],
+  ["warm", "from Workers KV"],
+  ["cold", "from R2"],
   ["upstream", "from the upstream"],
-  ["browser", "kept by this browser"],
+  ["browser", "from this browser's cache"],
 ];
 
 export function Footer() {
@@ -37,7 +37,7 @@ export function Footer() {
         )}
         {saved + inflated > 0 && (
           <span class="wide" title="responses from cached spans, and responses that decompressed a span">
-            {plural(saved, "inflate")} saved, {inflated} done
+            {plural(saved, "decompression")} saved, {inflated} done
           </span>
         )}
         {total > 0 && (

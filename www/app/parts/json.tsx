@@ -1,4 +1,4 @@
-// A document as JSON in which every digest leads to what it names.
+// A document as JSON, in which digests are links.
 
 import type { VNode } from "preact";
 
@@ -6,7 +6,7 @@ import { Copy } from "./parts";
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-/** `link` says where a digest leads, by the object that it stands in. */
+/** Shows a document. `link` returns the address of a digest, by the object that contains it. */
 export function Document({
   of,
   link,

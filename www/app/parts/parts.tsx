@@ -1,4 +1,4 @@
-// Small parts that all views are made of.
+// Small components that all views use.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -6,11 +6,11 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { type Problem, type Progress, signIn } from "../api";
 import { bytes, percent, short } from "../format";
 
-/** What would change how the text around it reads, or is not seen at all. */
+/** Characters that are invisible, or that change the order of the text around them. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are invisible
 const HIDDEN = /([\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb])/u;
 
-/** A name that comes from an image: text, with what is not seen spelled out. */
+/** A name from an image, as text with its invisible characters spelled out. */
 export function Name({ text, encoded }: { text: string; encoded?: string | undefined }) {
   const parts = (encoded ?? text).split(HIDDEN);
   return (
@@ -46,7 +46,7 @@ export function Copy({ text, label }: { text: string; label: string }) {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Without a secure connection there is no clipboard but the old one.
+      // Without a secure connection there is no clipboard API, so use the old command.
       const area = document.createElement("textarea");
       area.value = text;
       document.body.append(area);
@@ -91,7 +91,7 @@ export function Icon({ name }: { name: IconName }) {
   );
 }
 
-/** What went wrong, and the way out. */
+/** An error, with buttons to sign in, to retry, or to leave. */
 export function Failed({ error, again }: { error: Problem; again?: () => void }) {
   return (
     <div class="notice failed" role="alert">
@@ -116,15 +116,15 @@ export function Failed({ error, again }: { error: Problem; again?: () => void })
   );
 }
 
-/** Something is on its way. What takes less than a blink shows nothing. */
+/** Shown while something loads. The text appears late, so that short loads show nothing. */
 export function Waiting({ what, progress }: { what: string; progress?: Progress | undefined }) {
   return (
     <div class="notice waiting" role="status">
       {progress ? (
         <>
           <p>
-            The registry looks into layer <code>{short(progress.digest)}</code> for the first time:{" "}
-            {bytes(progress.read)} of {bytes(progress.size)}, {percent(progress.read, progress.size)}
+            The registry is indexing layer <code>{short(progress.digest)}</code>: {bytes(progress.read)} of{" "}
+            {bytes(progress.size)}, {percent(progress.read, progress.size)}
           </p>
           <progress max={progress.size} value={progress.read} aria-label="layer indexed" />
         </>
@@ -135,7 +135,7 @@ export function Waiting({ what, progress }: { what: string; progress?: Progress 
   );
 }
 
-/** A field that filters what is below it. `/` goes there. */
+/** A search field for the list below. The key `/` moves the focus to it. */
 export function Search({ value, label, onSearch }: { value: string; label: string; onSearch: (text: string) => void }) {
   const field = useRef<HTMLInputElement>(null);
   const timer = useRef<number>(undefined);
@@ -178,7 +178,7 @@ function isField(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
 }
 
-/** Which stratum a layer is: its colour, wherever it is shown. */
+/** The colour of a layer, by its index: the same in all views. */
 export function Stratum({ index, label }: { index: number; label?: string }) {
   const own = `stratum stratum-${index % 8}`;
   return label ? <span class={own} role="img" aria-label={label} /> : <span class={own} aria-hidden="true" />;

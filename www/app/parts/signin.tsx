@@ -1,4 +1,4 @@
-// Signing in: what was typed is kept in the page's memory, and nowhere else.
+// The sign-in dialog. It keeps the credentials in the page's memory only.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -24,7 +24,7 @@ export function SignIn() {
     setSaid("");
     try {
       const authorization = user ? `Basic ${base64(`${user}:${secret}`)}` : `Bearer ${secret.trim()}`;
-      // A token may be for one repository only, which the registry says of it where it is used.
+      // A token may be for one repository only, so the first request that uses it checks it.
       const { status } = user ? await open("/v2/", { headers: { Authorization: authorization } }) : { status: 200 };
       if (status === 401) setSaid("The registry does not know this user with this password.");
       else if (status === 429) setSaid("Too many attempts: wait a minute, then try again.");
@@ -58,8 +58,8 @@ export function SignIn() {
           <input name="secret" type="password" autocomplete="current-password" required />
         </label>
         <p class="muted small">
-          Without a user, what you enter is sent as a bearer token. It stays in this page's memory, and is gone when you
-          reload.
+          Without a user, the secret is sent as a bearer token. The credentials stay in this page's memory until you
+          reload it.
         </p>
         {said && (
           <p class="problem" role="alert">

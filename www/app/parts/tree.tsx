@@ -1,4 +1,4 @@
-// Files as a tree that opens where it is looked at. The keyboard walks it as any tree.
+// Files as a tree that loads a directory when it is opened. Its keys are those of any tree.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
@@ -12,18 +12,18 @@ import { Rows, type Scroller } from "./virtual";
 
 export type State = "added" | "changed" | "removed" | "unchanged";
 
-/** A file with what is known of its history. */
+/** A file, with its history if it is known. */
 export interface Child extends Entry {
   state?: State;
   layerIndex?: number;
-  /** Of a directory, of all below it. */
+  /** Of a directory: the bytes of all files below it. */
   totalSize?: number;
 }
 
 export interface Shelf {
-  /** The same for the same files, however they are read. */
+  /** Identifies the files, whatever the source that they are read from. */
   id: string;
-  /** Changes when more is known of them. */
+  /** Changes when the source does: directories that were loaded before are then stale. */
   turn: string;
   children(
     directory: string,
@@ -46,14 +46,14 @@ interface Kept {
   offset: number;
 }
 
-/** What was opened stays so, for the way back. */
+/** The state of the last trees, so that the way back finds their directories open. */
 const kept = new Map<string, Kept>();
 
 interface Row {
   path: string;
   depth: number;
   child?: Child;
-  /** What stands for what is not there: more, a failure, nothing. */
+  /** Shown in place of entries: more to load, loading, an empty directory, or an error. */
   say?: "more" | "busy" | "empty" | Problem;
 }
 
@@ -78,7 +78,7 @@ export function Tree({
   onOpen,
 }: {
   shelf: Shelf;
-  /** What is to be in sight at first. */
+  /** The path to scroll to at first. */
   reveal: string;
   sort: Sort;
   label: string;
@@ -88,7 +88,7 @@ export function Tree({
   const state = useMemo(() => {
     const found = kept.get(shelf.id) ?? { opened: new Map(), open: new Set([""]), offset: 0 };
     kept.set(shelf.id, found);
-    // What is looked at now and then; the oldest go.
+    // Keep the eight newest trees.
     for (const id of [...kept.keys()].slice(0, -8)) kept.delete(id);
     return found;
   }, [shelf.id]);
@@ -119,7 +119,7 @@ export function Tree({
       if (controller.signal.aborted) {
         if (before) state.opened.set(directory, { ...before, busy: false });
         else state.opened.delete(directory);
-        // Who asks now may know more.
+        // Redraw, which loads the directory again from the current shelf.
         redraw(undefined);
         return;
       }
@@ -135,7 +135,7 @@ export function Tree({
   useEffect(() => {
     for (const directory of directories) {
       const opened = state.opened.get(directory);
-      // By size, all must be known; by name, what is in sight.
+      // To sort by size, load all pages. To sort by name, load the pages in sight.
       if (
         !opened ||
         (opened.turn !== shelf.turn && !opened.busy) ||
@@ -172,7 +172,7 @@ export function Tree({
       ),
     [rows, active],
   );
-  // Where an address leads is in sight, once: whoever comes back finds the place as it was.
+  // Scroll to the path of the address once. A tree that was shown before keeps its scroll position.
   const wanted = useRef<string | undefined>(state.offset > 0 ? undefined : reveal);
   useEffect(() => {
     for (const directory of above(reveal)) state.open.add(directory);
@@ -248,7 +248,7 @@ export function Tree({
       onKeyDown={key}
       onScroll={(offset, last) => {
         state.offset = offset;
-        // The next page of the directory whose end is in sight.
+        // Load the next page of each directory whose end is in sight.
         for (let index = last; index > last - 30; index -= 1) {
           const row = rows[index];
           if (row?.say === "more" && !state.opened.get(row.path.slice(0, -1))?.busy)
@@ -301,7 +301,7 @@ export function Tree({
           .filter(Boolean)
           .join(" ");
         return (
-          // biome-ignore lint/a11y/useKeyWithClickEvents: the tree has the focus and handles the keys
+          // biome-ignore lint/a11y/useKeyWithClickEvents: the tree handles the keys
           <div
             {...common}
             role="row"
@@ -350,7 +350,7 @@ export function Tree({
 }
 
 function Details({ child }: { child: Child }) {
-  // What no layer has an entry for has no owner, and no time.
+  // A directory that no layer has an entry for has no owner and no time.
   const is = child.mode !== undefined;
   const date = moment(child.modified);
   return (
@@ -377,7 +377,9 @@ function Details({ child }: { child: Child }) {
 
 const CHANGES = { added: "+", changed: "~", removed: "−" } as const;
 
-/** What a layer did to a file. All of the first layer is added, which need not be said. */
+/**
+ * The change of a file by a layer. Everything in the first layer is added, so that is not shown.
+ */
 export function Change({ child }: { child: Child }): ComponentChildren {
   if (!child.state || child.state === "unchanged" || (child.state === "added" && !child.layerIndex)) return null;
   return (
@@ -409,12 +411,12 @@ function sorted(children: Child[], sort: Sort): Child[] {
   return children.toSorted((one, other) => weight(other) - weight(one));
 }
 
-/** The bytes that a file is said to have; links and devices have none of their own. */
+/** Returns the size of a file or a hard link; other entries have none. */
 export function sizeOf(entry: Entry): string {
   return entry.type === "file" || entry.type === "hardlink" ? bytes(entry.size) : "";
 }
 
-/** Rows are taller where fingers point. */
+/** Returns the height of a row in pixels: more on narrow screens, for fingers. */
 export function useRowHeight(): number {
   const [coarse] = useState(() => matchMedia("(max-width: 720px)").matches);
   return coarse ? 38 : 28;

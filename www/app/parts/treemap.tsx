@@ -1,4 +1,4 @@
-// Where the bytes are: a directory as tiles of the size of what is in them.
+// A treemap: the entries of a directory as tiles, sized by their bytes.
 
 import { hierarchy, treemap, treemapSquarify } from "d3-hierarchy";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -18,9 +18,9 @@ interface Tile {
   below?: Tile[];
 }
 
-/** So many tiles are told apart; what is smaller is one together. */
+/** The most tiles of a directory. One more tile stands for all smaller entries. */
 const MOST = 60;
-/** So many directories are shown with what is in them, so deep. */
+/** The most directories that are shown with their entries, and the most levels of tiles. */
 const NESTED = 40;
 const DEEP = 3;
 
@@ -75,7 +75,7 @@ export function Treemap({ shelf, path, address }: { shelf: Shelf; path: string; 
 async function tiles(shelf: Shelf, path: string, signal: AbortSignal): Promise<Tile[]> {
   const top = await read(shelf, path, signal);
   const total = top.reduce((sum, { size }) => sum + size, 0);
-  // The largest first, and none that would be a speck.
+  // Open the largest directories first, and none with less than 1 % of the bytes.
   const open = top.map((tile) => ({ tile, depth: 1 }));
   for (let nested = 0; nested < NESTED; nested += 1) {
     open.sort((one, other) => other.tile.size - one.tile.size);

@@ -1,4 +1,4 @@
-// A list of which only what is in sight is in the document.
+// A virtual list: only the rows in sight are in the document.
 
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import type { ComponentChildren, HTMLAttributes, RefObject } from "preact";
@@ -8,7 +8,7 @@ export interface Scroller {
   scrollTo(index: number): void;
 }
 
-/** Rows of one height. `row` is asked for those in sight; `handle` scrolls. */
+/** Rows of one height in pixels. `row` renders those in sight; `handle` scrolls to one. */
 export function Rows({
   count,
   height,

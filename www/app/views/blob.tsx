@@ -1,4 +1,4 @@
-// A blob that is no layer, as the file that it is.
+// A blob that is not a layer, shown as a file.
 
 import { useMemo } from "preact/hooks";
 

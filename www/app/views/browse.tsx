@@ -1,4 +1,4 @@
-// Files of an image, of a layer, or of a layer from disk: as a tree, as a map of sizes, and what of it is waste.
+// Files of an image, of one layer, or of a layer from disk: a tree, a map of sizes, and the waste.
 
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
@@ -115,7 +115,7 @@ export function Browse({
   );
 }
 
-/** Reads from the source, until more is known. */
+/** Returns a shelf that reads from the source, or from the analysis once there is one. */
 function shelfOf(of: Browsed, analyser: Analyser | undefined): Shelf {
   const index = new Map(of.layers.map(({ digest }, at) => [digest, at]));
   return {
@@ -143,7 +143,7 @@ function shelfOf(of: Browsed, analyser: Analyser | undefined): Shelf {
   };
 }
 
-/** What the analysis is at, in a line. */
+/** The state of the analysis, in one line. */
 function Found({ analysing }: { analysing: Analysing }) {
   switch (analysing.state) {
     case "working":
@@ -173,7 +173,7 @@ function Found({ analysing }: { analysing: Analysing }) {
   }
 }
 
-/** For what can't be shown before the layers are compared. */
+/** Renders its children once the layers are compared, and the progress until then. */
 function Needs({ analysing, children }: { analysing: Analysing; children: (ready: Analyser) => ComponentChildren }) {
   switch (analysing.state) {
     case "done":
@@ -287,8 +287,8 @@ function Waste({
         </div>
       </dl>
       <p class="muted small">
-        Wasted are the bytes of all paths that more than one layer writes or removes. Efficiency is the least that the
-        image could do with, of what its layers hold, as dive computes it.
+        Wasted: the bytes of all paths that more than one layer writes or removes. Efficiency: the fewest bytes that the
+        image needs, divided by the bytes of its layers, as dive computes it.
       </p>
       <h2>Layers</h2>
       <table class="list">

@@ -1,4 +1,4 @@
-// What is browsed, and the path in it with a link for each part.
+// The files that a view shows, and a path in them with a link for each part.
 
 import type { Analysable } from "../analysis";
 import { Name } from "../parts/parts";
@@ -10,10 +10,10 @@ export interface Browsed {
   title: string;
   source: Source;
   layers: { digest: string; size: number }[];
-  /** The only layer that is looked at. */
+  /** The index of the layer, if only one is shown. */
   only?: number | undefined;
   analysable?: Analysable | undefined;
-  /** Where a file can be fetched from without this page; none for what is on the disk. */
+  /** Returns the address of a file on the registry. A layer from disk has none. */
   address?: ((path: string) => string) | undefined;
   route: (path: string) => Route;
 }
@@ -46,7 +46,7 @@ export function Crumbs({ path, address }: { path: string; address: (path: string
   );
 }
 
-/** A percent-encoded name as text, where it is text. */
+/** Returns a percent-encoded name as text, or `undefined` if it is not UTF-8. */
 export function textOf(encoded: string): string | undefined {
   try {
     return decodeURIComponent(encoded);

@@ -1,4 +1,4 @@
-// A layer from the user's own disk. It is read in this page, and never sent.
+// A layer from the user's disk. The page reads it and never uploads it.
 
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
@@ -16,13 +16,13 @@ interface Opening {
   controller: AbortController;
 }
 
-/** The layer that is open, the one that is being opened, and why one could not be. */
+/** The open layer, the one that is being opened, or the last error. */
 const disk = store<{ layer?: LocalLayer; opening?: Opening; failed?: string }>({});
 
-/** How many were opened so far: none is the same as one before. */
+/** The number of layers opened so far. It gives each one another id, even for the same file. */
 let opened = 0;
 
-/** Opens a layer; the one before is closed. */
+/** Opens a layer, and closes the one before. */
 async function openFile(file: File): Promise<void> {
   disk.value.opening?.controller.abort();
   disk.value.layer?.close();
@@ -67,8 +67,8 @@ export function Disk({ path, query }: { path: string; query: Query }) {
         <span class="about-layer">
           <strong>{layer.name}</strong>
           <span class="muted wide">
-            {bytes(layer.size)} {layer.compression}, {bytes(layer.inflatedSize)} inflated, {number(layer.entryCount)}{" "}
-            entries
+            {bytes(layer.size)} {layer.compression}, {bytes(layer.inflatedSize)} decompressed,{" "}
+            {number(layer.entryCount)} entries
           </span>
           <Cost layer={layer} />
           <button
@@ -123,7 +123,7 @@ export function Disk({ path, query }: { path: string; query: Query }) {
   );
 }
 
-/** What reading files of it has cost. */
+/** The cost of reading the layer's files, refreshed each second. */
 function Cost({ layer }: { layer: LocalLayer }) {
   const [, redraw] = useReducer((turn: number) => turn + 1, 0);
   useEffect(() => {
@@ -133,7 +133,7 @@ function Cost({ layer }: { layer: LocalLayer }) {
   const { bytesInflated, restarts, memory } = layer.counters();
   return (
     <span class="muted wide cost" data-restarts={restarts} data-inflated={bytesInflated} data-memory={memory}>
-      {number(restarts)} restarts, {bytes(bytesInflated)} inflated, {bytes(memory)} of memory
+      {number(restarts)} restarts, {bytes(bytesInflated)} decompressed, {bytes(memory)} of memory
     </span>
   );
 }
@@ -163,13 +163,13 @@ function Choose() {
         />
       </p>
       <p class="muted small">
-        This page reads it with the same code as the registry. It is not uploaded, and not kept.
+        This page reads it with the same code as the registry. It is neither uploaded nor stored.
       </p>
     </div>
   );
 }
 
-/** Files may be dropped anywhere. */
+/** Opens a file that is dropped anywhere. Returns whether one is being dragged over the page. */
 export function useDrop(): boolean {
   const [over, setOver] = useState(false);
   useEffect(() => {

@@ -1,4 +1,4 @@
-// A file: text with line numbers, pictures, bytes. Of a large one only what is looked at is fetched.
+// A file: text with line numbers, a picture, or bytes. A large one is fetched by windows.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
@@ -13,9 +13,9 @@ import type { Entry, Source } from "../source";
 import { useStore } from "../store";
 import { type Browsed, Crumbs, textOf } from "./crumbs";
 
-/** So much is fetched and shown at a time. */
+/** The size of a window in bytes: it is fetched and shown at a time. */
 const WINDOW = 128 * 1024;
-/** A picture has to be fetched whole. */
+/** The largest picture that is shown, in bytes: it is fetched whole. */
 const PICTURE = 16 * 1024 * 1024;
 
 export interface Shown {
@@ -66,7 +66,9 @@ function About({ entry, layers }: { entry: Entry; layers: Browsed["layers"] }) {
   );
 }
 
-/** What its directory says of a file, by asking for one entry: the first after a name that is just before it. */
+/**
+ * Returns a file's entry in its directory. It lists one entry after a name just before the file's.
+ */
 async function entryOf(source: Source, path: string, signal: AbortSignal): Promise<Entry | undefined> {
   const at = path.lastIndexOf("/") + 1;
   const [directory, encoded] = [path.slice(0, at), path.slice(at)];
@@ -74,7 +76,7 @@ async function entryOf(source: Source, path: string, signal: AbortSignal): Promi
   const name = bytesOf(encoded);
   const last = name.at(-1) ?? 0;
   const before = [...name.subarray(0, -1), ...(last > 0 ? [last - 1, 0xff, 0xff] : [])];
-  // As short as it can be said: addresses have an end.
+  // Encode only the bytes that need it: the length of an address is limited.
   const plain = (byte: number) => /[\w.~-]/.test(String.fromCharCode(byte));
   const text = before
     .map((byte) => (plain(byte) ? String.fromCharCode(byte) : `%${byte.toString(16).padStart(2, "0")}`))
@@ -214,7 +216,9 @@ function kindOf(name: string, head: Uint8Array, size: number): Kind {
   return isText(head) ? "text" : "bytes";
 }
 
-/** Whether it is UTF-8 without what no text has. The last character may be cut. */
+/**
+ * Whether it is UTF-8 without control characters of binary files. The last character may be cut.
+ */
 function isText(head: Uint8Array): boolean {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: true });
@@ -241,7 +245,7 @@ function Text({
   numbers: Map<number, number>;
 }) {
   const text = useMemo(() => {
-    // Characters that the windows before and after share are shown by neither, rather than broken by both.
+    // A character that two windows share is shown in neither, because both have only a part of it.
     let [start, end] = [0, of.length];
     if (from > 0) while (start < 4 && ((of[start] ?? 0) & 0xc0) === 0x80) start += 1;
     if (from + end < size) {
@@ -300,7 +304,7 @@ function Text({
   );
 }
 
-/** Line numbers, where all lines before are known; else where in the file a line is. */
+/** Returns line numbers if the number of the first line is known, and otherwise byte offsets. */
 function numbersOf(lines: Line[], first: number | undefined, from: number): string[] {
   let line = (first ?? 0) - 1;
   let offset = from;
@@ -344,7 +348,7 @@ function Hex({ bytes: of, from }: { bytes: Uint8Array; from: number }) {
   );
 }
 
-/** Goes to another part of a large file. */
+/** Moves to another window of a large file. */
 function Windows({ from, size, onTurn }: { from: number; size: number; onTurn: (at: number) => void }) {
   const count = Math.ceil(size / WINDOW);
   const at = from / WINDOW;
@@ -380,10 +384,12 @@ function Picture({ of, path, name, size }: { of: Shown; path: string; name: stri
   const content = loaded.value?.bytes;
   useEffect(() => {
     if (!content) return undefined;
-    // Always with a type: a browser guesses one for a blob without, and finds HTML where a stranger put it.
+    // Always set a type: a browser guesses a missing one, and an attacker's file may look like
+    // HTML.
     const blob = new Blob([content as BlobPart], { type: pictureOf(name, content) ?? BYTES });
     if (blob.type === SVG) {
-      // Opened in a tab of its own, a blob: address is a document of this page's origin, and an SVG loads scripts. A data: address has an origin that is nobody's.
+      // In a tab of its own, a blob: address is a document of this page's origin, and an SVG can
+      // load scripts. The origin of a data: address is opaque.
       const reader = new FileReader();
       reader.onload = () => setAddress(String(reader.result));
       reader.readAsDataURL(blob);
@@ -408,7 +414,9 @@ function Picture({ of, path, name, size }: { of: Shown; path: string; name: stri
   );
 }
 
-/** Saves a file. Where nobody is signed in that is a link; else, and from the disk, the page fetches it. */
+/**
+ * Saves a file: by a link if nobody is signed in. Otherwise, and from disk, the page fetches it.
+ */
 function Download({ of, path, name, size }: { of: Shown; path: string; name: string; size: number }) {
   const who = useStore(session);
   const [state, setState] = useState<{ read: number; controller: AbortController }>();
@@ -447,7 +455,7 @@ function Download({ of, path, name, size }: { of: Shown; path: string; name: str
     </button>
   ) : (
     <button type="button" onClick={save} title={failed || undefined}>
-      <Icon name="download" /> {failed ? "Download failed, again" : "Download"}
+      <Icon name="download" /> {failed ? "Download failed, try again" : "Download"}
     </button>
   );
 }

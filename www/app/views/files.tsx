@@ -1,4 +1,4 @@
-// Files of an image on the registry, merged or one layer of it.
+// Files of an image on the registry: all layers merged, or one of them.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
@@ -6,7 +6,7 @@ import { layersOf } from "../analysis";
 import { look } from "../activity";
 import { Problem, type Progress } from "../api";
 import { chosen, isIndex, isImage, list, manifest } from "../documents";
-import { bytes } from "../format";
+import { bytes, short } from "../format";
 import { useLoad } from "../load";
 import { Failed, Waiting } from "../parts/parts";
 import { go, type Query, type Route } from "../route";
@@ -43,7 +43,7 @@ export function Files({
   useEffect(() => look(only !== undefined && only >= 0 ? layers.slice(only, only + 1) : layers), [layers, only]);
   const browsed = useMemo((): Browsed | undefined => {
     if (!image) return undefined;
-    // By digest: what is read once is then kept by the browser.
+    // By digest, so that the browser can cache the replies.
     const place =
       only === undefined
         ? `/v2/${name}/_strata/images/${image.digest}/files/`
@@ -94,17 +94,18 @@ export function Files({
   );
 }
 
-/** Shown while the registry looks into a layer for the first time. */
+/** Shown while the registry indexes a layer. */
 function IndexingLine({ progress, done }: { progress: Progress; done: () => void }) {
   useEffect(() => {
-    // It is told every second or so, as long as it goes on.
+    // Progress arrives every second or so. If it stops, indexing is over.
     const timer = setTimeout(done, 3000);
     return () => clearTimeout(timer);
   }, [progress]);
   return (
     <span class="indexing" role="status">
       <span class="small muted">
-        the registry looks into this for the first time, {bytes(progress.read)} of {bytes(progress.size)}
+        the registry is indexing layer <code>{short(progress.digest)}</code>, {bytes(progress.read)} of{" "}
+        {bytes(progress.size)}
       </span>
       <progress max={progress.size} value={progress.read} aria-label="layer indexed" />
     </span>

@@ -1,4 +1,5 @@
-// An image: its platforms, its layers beside the steps that made them, what it runs as, what refers to it, and how to pull it.
+// An image: platforms, layers beside the steps that made them, configuration, referrers, and
+// commands to pull it.
 
 import { useState } from "preact/hooks";
 
@@ -64,7 +65,7 @@ export function Image({ name, reference, query }: { name: string; reference: str
       {files && (
         <p class="actions">
           <a class="button primary" href={files}>
-            Look at its files
+            Browse files
           </a>
         </p>
       )}
@@ -121,7 +122,7 @@ function built(created: string): string {
   return Number.isNaN(date.getTime()) ? created.slice(0, 40) : `${age(date)} (${day(date)} UTC)`;
 }
 
-/** Where a digest in a manifest leads: by what its descriptor says that it is. */
+/** Returns the address for a digest in a manifest, by the media type in its descriptor. */
 function linkOf(name: string, of: Manifest, digest: string, within: Record<string, unknown>): string {
   const mediaType = typeof within.mediaType === "string" ? within.mediaType : undefined;
   if (isManifest(mediaType)) return href({ view: "image", name, reference: digest });
@@ -179,7 +180,7 @@ function Platforms({
   );
 }
 
-/** Steps of the history, each with the layer that it made. */
+/** Returns the steps of the history, each with the layer that it made. */
 export function steps(
   image: Manifest,
   of: Config | undefined,
@@ -190,7 +191,7 @@ export function steps(
     const index = step.empty_layer ? -1 : next++;
     return { step: step as Step | undefined, layer: index < 0 ? undefined : layers[index], index };
   });
-  // A history may be short, or not there.
+  // The history may be short or missing.
   while (next < layers.length) {
     rows.push({ step: undefined, layer: layers[next], index: next });
     next += 1;
@@ -262,7 +263,7 @@ function Layers({
   );
 }
 
-/** What a step did, without what every builder says of itself. */
+/** Returns the command of a step, without the prefixes and suffixes of builders. */
 function wordsOf(step: Step | undefined): string {
   const said = (step?.created_by ?? "")
     .replace(/^\/bin\/sh -c #\(nop\)\s*/, "")
@@ -271,7 +272,7 @@ function wordsOf(step: Step | undefined): string {
   return said.trim().slice(0, 2000) || step?.comment?.slice(0, 2000) || "no history";
 }
 
-/** Blobs of what is no image. */
+/** The blobs of a manifest that is not an image. */
 function Parts({ name, of }: { name: string; of: Manifest }) {
   const all = [...(of.document.config ? [of.document.config] : []), ...list(of.document.layers)];
   if (all.length === 0) return null;
@@ -364,7 +365,7 @@ function Runs({ config: of }: { config: Config }) {
   );
 }
 
-/** The same from the command line. */
+/** Commands that pull the image. */
 function Pull({ name, reference, digest }: { name: string; reference: string; digest: string }) {
   const { host, protocol } = location;
   const plain = protocol === "http:";
@@ -414,7 +415,7 @@ function Referrers({ name, digest, also }: { name: string; digest: string; also:
   );
 }
 
-/** What refers to one manifest, and to each of those when it is opened. */
+/** The referrers of a manifest, each of which opens to its own. */
 function Branch({ name, digest, none, label }: { name: string; digest: string; none: string; label?: string }) {
   const found = useLoad((signal) => referrers(name, digest, signal), [name, digest]);
   if (found.error) return <li class="muted">{found.error.message}</li>;
@@ -427,7 +428,7 @@ function Branch({ name, digest, none, label }: { name: string; digest: string; n
       {of.map((one) => (
         <Leaf key={one.digest} name={name} of={one} />
       ))}
-      {more && <li class="muted">There are more.</li>}
+      {more && <li class="muted">More referrers are not shown.</li>}
     </>
   );
 }

@@ -1,4 +1,4 @@
-// What is in the registry: repositories, and the tags of one.
+// The repositories of the registry, and the tags of one.
 
 import { useEffect, useReducer, useRef } from "preact/hooks";
 
@@ -10,7 +10,7 @@ import { Copy, Digest, Failed, Search, Waiting } from "../parts/parts";
 import { go, href, type Query, type Route } from "../route";
 
 const PAGE = 25;
-/** The most names that a search looks through. */
+/** The most names that a search reads. */
 const MOST = 20_000;
 
 export function Registry({ query }: { query: Query }) {
@@ -79,7 +79,10 @@ async function search(text: string, last: string | undefined, signal: AbortSigna
   }
 }
 
-/** Says what is in a repository once its row is seen. An upstream is not asked for a list that nobody wanted. */
+/**
+ * The row of a repository. It loads when it is in sight. A mirrored repository does not load,
+ * because that would send requests to its upstream.
+ */
 function Repository({ name, upstream }: { name: string; upstream: string | undefined }) {
   const [row, seen] = useSeen<HTMLTableRowElement>();
   const of = useLoad(
@@ -130,7 +133,7 @@ function Facts({ summary: of }: { summary: Summary | undefined }) {
   );
 }
 
-/** What a phone has no columns for. */
+/** Facts that have no column on a narrow screen. */
 function Narrow({ summary: of }: { summary: Summary | undefined }) {
   if (!of) return null;
   return (
@@ -190,7 +193,7 @@ export function Tags({ name, query }: { name: string; query: Query }) {
                 `No tag contains “${found}”.`
               ) : (
                 <>
-                  Nothing is tagged here. A push tags it: <code>docker push {`${location.host}/${name}:TAG`}</code>
+                  This repository has no tags. Push one: <code>docker push {`${location.host}/${name}:TAG`}</code>
                 </>
               )}
             </p>
@@ -261,7 +264,7 @@ function Pages({ route, query, last }: { route: Route; query: Query; last: strin
   );
 }
 
-/** Whether something has been in sight. */
+/** Returns a ref, and whether its element has been in sight. */
 function useSeen<T extends Element>() {
   const at = useRef<T>(null);
   const [seen, see] = useReducer(() => true, false);
@@ -276,7 +279,7 @@ function useSeen<T extends Element>() {
   return [at, seen] as const;
 }
 
-/** What an empty registry says. */
+/** Shown if the registry is empty: commands for the first push. */
 function FirstPush() {
   const host = location.host;
   const commands = [
@@ -305,7 +308,7 @@ function FirstPush() {
         </div>
       ))}
       <p class="muted">
-        Or look into a layer from your disk: drop a .tar, .tar.gz or .tar.zst anywhere on this page. It stays on your
+        Or browse a layer from your disk: drop a .tar, .tar.gz or .tar.zst anywhere on this page. It stays on your
         machine.
       </p>
     </div>
