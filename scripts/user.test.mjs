@@ -72,7 +72,7 @@ describe("tokens", () => {
     }
     const expected = (tokens * 40) / 62;
     assert.equal(Object.keys(counts).length, 62);
-    // More than six standard deviations. Bytes modulo 62 would show a deviation of 21 %.
+    // A tolerance of more than six deviations. Bytes modulo 62 would show a deviation of 21 %.
     for (const count of Object.values(counts))
       assert.ok(Math.abs(count / expected - 1) < 0.125, `${count} and not about ${expected}`);
   });

@@ -69,7 +69,7 @@ settings! {
         STRATA_UPLOADS: Setting<Number<u32>> = Number::range(1, 10_000), 64,
             "The most request bodies that an isolate receives at a time from one user, or from one address without credentials.";
         STRATA_SUBREQUESTS: Setting<Number<u32>> = Number::at_least(50), 10_000,
-            "The most store operations that the platform's plan allows one request: 50 on the free plan, 10,000 on the paid one.";
+            "The most subrequests (calls to R2, KV and other servers) that the platform's plan allows one request: 50 on the free plan, 10,000 on the paid one.";
     }
     "Sweep and retention", "[sweep.md](sweep.md) describes the garbage collection of unreferenced objects." {
         STRATA_GRACE_HOURS: Setting<Number<u64>> = Number::range(1, 8_760).of("hours"), 24,

@@ -1,5 +1,5 @@
-//! The hot tier: the cache of one isolate, bounded in bytes. A scan of everything once evicts
-//! nothing popular.
+//! The hot tier: the cache of one isolate, bounded in bytes. Reading every key once
+//! evicts no popular key.
 //!
 //! ```text
 //! inserted ──> small ──read again──> main ──┐ read since: once more round

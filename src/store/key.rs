@@ -409,7 +409,7 @@ pub enum Prefix<'a> {
     Catalog,
     /// The steps of all uploads.
     Uploads,
-    /// The steps of an upload, in any repository.
+    /// The steps of an upload, whichever repository it belongs to.
     Upload(UploadId),
     /// The steps of an upload of a repository.
     Steps(&'a Name, UploadId),

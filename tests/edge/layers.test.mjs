@@ -1,4 +1,5 @@
-// Reads of layers on the real runtime: the bytes that they decompress, how often, and their memory.
+// Reads of layers on the real runtime: which bytes they decompress, how often, and how much memory
+// they take.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtemp, readdir, rm } from "node:fs/promises";

@@ -76,7 +76,10 @@ describe("a lookup", () => {
     }
   }
 
-  /** Sends a request, and others meanwhile. Returns its reply, and the order of all replies. */
+  /**
+   * Sends a request, and others meanwhile. Returns the reply to `path`, and the order of all
+   * replies.
+   */
   async function between(path) {
     const order = [];
     const asked = strata.send("GET", path).then((reply) => {

@@ -20,9 +20,11 @@ pub(crate) const PART: u32 = 5 * 1024 * 1024;
 /// The most idle buffers that are kept.
 const MAX_IDLE: usize = 2;
 
-/// The timeout of a wait for a buffer, and its polling interval. It polls by timers, because the
-/// platform cancels a request that awaits a promise of another request.
+/// The timeout of a wait for a buffer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The polling interval of that wait. It polls by timers, because the platform cancels a request
+/// that awaits a promise of another request.
 const PAUSE: Duration = Duration::from_millis(50);
 
 thread_local! {

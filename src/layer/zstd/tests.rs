@@ -6,7 +6,7 @@ use crate::layer::zstd::frame::{BLOCK_HEADER, CHECK, COMPRESSED, REPEATED, RESER
 const LIMIT: u64 = 8 << 20;
 const CHECKED: u8 = 0x04;
 const SINGLE: u8 = 0x20;
-/// A window of 1 KiB.
+/// The window descriptor of the smallest window, 1 KiB.
 const SMALLEST: u8 = 0;
 
 /// All observations of a stream.

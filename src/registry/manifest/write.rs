@@ -77,7 +77,8 @@ impl<P: Platform> Manifests<P> {
         Ok(())
     }
 
-    /// Points a tag at a manifest. With a refusal, only a tag that names no other manifest.
+    /// Points a tag at a manifest. Returns `refusal`, if there is one, for a tag that names another
+    /// manifest.
     pub(super) async fn write_tag(
         &self,
         name: &Name,

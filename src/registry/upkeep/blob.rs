@@ -38,9 +38,9 @@ impl<P: Platform> JobStep<'_, P> {
     }
 
     /// Deletes the link of a repository that has no grant.
-    /// A link is a hint, unless the repository has only a claim.
-    /// A client that claims the blob between this check and the deletion loses its link.
-    /// The push of its manifest then tells the client to push the blob again.
+    /// A lost link is harmless if a grant gives the right. A repository with only a claim has the
+    /// right by its link alone: a client that claims the blob between this check and the deletion
+    /// loses the link, and the push of its manifest then tells it to push the blob again.
     pub(super) async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
         let link = Key::link(digest, name);
         let page = self.list(Prefix::Held(digest, name), None, false).await?;
