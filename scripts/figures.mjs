@@ -45,7 +45,8 @@ export function recorded(page, { name, commit, machine, tables }) {
   const sections = sectionsOf(page);
   const at = sections.findIndex((section) => MEASURED.exec(section)?.[1] === name);
   if (at < 0) throw new Error(`${PAGE} has no section with "Measured by \`npm run bench -- ${name}\`"`);
-  const [before] = sections[at].split(MEASURED);
+  const measuredAt = MEASURED.exec(sections[at]).index;
+  const before = sections[at].slice(0, measuredAt);
   const end = at === sections.length - 1 ? "\n" : "\n\n";
   const measured = `Measured by \`npm run bench -- ${name}\` at ${commit} on ${machine}.`;
   sections[at] = `${before}${[measured, ...tables].join("\n\n")}${end}`;
@@ -70,49 +71,64 @@ function missing(text, tables) {
 /** Returns a Markdown text without its code, its links' targets and its ordered lists' numbers. */
 const words = (text) => text.replaceAll(/`[^`]*`/g, "").replaceAll(/\]\([^)]*\)/g, "]");
 
+/** Returns the tables of a recorded section, with their titles, and the text that is none. */
+function tablesOf(below) {
+  const lines = below.split("\n").filter(Boolean);
+  const isTable = (line) => line.startsWith("|") || /^\*\*.*\*\*$/.test(line);
+  return { tables: lines.filter(isTable).join("\n"), rest: lines.filter((line) => !isTable(line)) };
+}
+
 /**
  * Returns the problems of the page, of its table of claims, and of the numbers that `readme` takes
- * from it.
+ * from it. The page's first section has the claims, each with the bench that measures it.
  *
- * @param {{ page: string, readme: string, isBench: (name: string) => boolean,
+ * @param {{ page: string, readme: string, benches: string[],
  *   isCommit: (id: string) => boolean }} input
  */
-export function problems({ page, readme, isBench, isCommit }) {
+export function problems({ page, readme, benches, isCommit }) {
+  const [, claims = "", ...sections] = sectionsOf(page);
   const found = [];
-  const tables = new Map();
-  const anchors = new Map();
-  for (const section of sectionsOf(page)) {
+  const tablesOfBench = new Map();
+  const tablesOfAnchor = new Map();
+  for (const section of sections) {
     const heading = headingOf(section);
     const measured = MEASURED.exec(section);
-    const isClaims = /^\| claim \|/m.test(section);
     if (!measured) {
-      if (heading && !isClaims) found.push(`"${heading}" has no line "Measured by … at … on …"`);
+      found.push(`"${heading}" has no line "Measured by … at … on …"`);
       continue;
     }
     const [line, name, commit] = measured;
-    const [prose, below] = [section.slice(0, measured.index), section.slice(measured.index + line.length)];
-    if (!isBench(name)) found.push(`"${heading}" names a bench that does not exist: ${name}`);
+    const { tables, rest } = tablesOf(section.slice(measured.index + line.length));
+    if (!benches.includes(name)) found.push(`"${heading}" names a bench that does not exist: ${name}`);
     if (!isCommit(commit)) found.push(`"${heading}" was measured at a commit that does not exist: ${commit}`);
-    if (tables.has(name)) found.push(`"${heading}" is a second section of ${name}`);
-    for (const number of missing(words(prose), below)) found.push(`"${heading}" says ${number}, its tables do not`);
-    tables.set(name, below);
-    anchors.set(anchorOf(heading), below);
+    if (tablesOfBench.has(name)) found.push(`"${heading}" is a second section of ${name}`);
+    if (!tables.includes("|")) found.push(`"${heading}" has no table`);
+    for (const text of rest) found.push(`"${heading}" has text below its tables, which a recording deletes: ${text}`);
+    for (const number of missing(words(section.slice(0, measured.index)), tables))
+      found.push(`"${heading}" says ${number}, its tables do not`);
+    tablesOfBench.set(name, tables);
+    tablesOfAnchor.set(anchorOf(heading), tables);
   }
-  for (const row of page.match(/^\|.*`npm run bench.*\|$/gm) ?? []) {
+  for (const name of benches) if (!tablesOfBench.has(name)) found.push(`the bench ${name} has no section`);
+
+  const [, , ...rows] = claims.match(/^\|.*\|$/gm) ?? [];
+  for (const row of rows) {
     const [, claim, measured] = row.split("|").map((cell) => cell.trim());
-    const [, name] = COMMAND.exec(row);
-    if (!tables.has(name)) found.push(`the claim "${claim}" has no section of ${name}`);
+    const [, name] = COMMAND.exec(row) ?? [];
+    if (!tablesOfBench.has(name)) found.push(`the claim "${claim}" names no bench that has a section`);
     else
-      for (const number of missing(words(measured), tables.get(name)))
+      for (const number of missing(words(measured), tablesOfBench.get(name)))
         found.push(`the claim "${claim}" was measured as ${number}, the tables of ${name} do not say so`);
   }
-  for (const item of readme.match(/^- (?:.*\n(?: {2}.*\n)*)/gm) ?? []) {
-    const [, anchor] = /\(docs\/figures\.md#([^)]*)\)/.exec(item) ?? [];
-    if (!anchor) continue;
-    if (!anchors.has(anchor)) found.push(`README takes a figure from #${anchor}, which has none`);
-    else
-      for (const number of missing(words(item), anchors.get(anchor)))
-        found.push(`README says ${number}, the tables of #${anchor} do not`);
+
+  // A paragraph, or an item of a list with its indented lines.
+  for (const block of readme.split(/\n\n|\n(?=\s*[-*] )/)) {
+    for (const [, anchor] of block.matchAll(/\((?:\.\/)?docs\/figures\.md(?:#([^)]*))?\)/g)) {
+      if (!tablesOfAnchor.has(anchor)) found.push(`README takes a figure from #${anchor ?? ""}, which has none`);
+      else
+        for (const number of missing(words(block), tablesOfAnchor.get(anchor)))
+          found.push(`README says ${number}, the tables of #${anchor} do not`);
+    }
   }
   return found;
 }
@@ -135,7 +151,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const found = problems({
     page,
     readme: read("README.md"),
-    isBench: (name) => BENCHES.includes(name) && fs.existsSync(path.join(ROOT, `benches/${name}.mjs`)),
+    benches: BENCHES.filter((name) => fs.existsSync(path.join(ROOT, `benches/${name}.mjs`))),
     isCommit: (id) => commits.get(id),
   });
   console.log(

@@ -34,18 +34,26 @@ ${TABLE}
 const README = "- **Fast.**\n  One takes 12 of 3 ([pulls](docs/figures.md#pulls)).\n- Another, 5.\n";
 
 const check = ({ page = PAGE, readme = README, benches = ["pull", "cost"], commits = ["0123456"] } = {}) =>
-  problems({
-    page,
-    readme,
-    isBench: (name) => benches.includes(name),
-    isCommit: (id) => commits.includes(id),
-  });
+  problems({ page, readme, benches, isCommit: (id) => commits.includes(id) });
 
 describe("figures", () => {
   it("of a page whose numbers are in its tables have no problem", () => assert.deepEqual(check(), []));
 
   it("have a bench that exists", () =>
     assert.deepEqual(check({ benches: ["pull"] }), ['"Last" names a bench that does not exist: cost']));
+
+  it("have a section for each bench", () =>
+    assert.deepEqual(check({ benches: ["pull", "cost", "soak"] }), ["the bench soak has no section"]));
+
+  it("are the tables alone below the line that says where they are from", () => {
+    const page = PAGE.replace(TABLE, `${TABLE}\n\nIt is 999 times as fast.`);
+    assert.deepEqual(check({ page }), [
+      '"Pulls" has text below its tables, which a recording deletes: It is 999 times as fast.',
+    ]);
+    assert.deepEqual(check({ page: PAGE.replace(`\n\n${TABLE}\n\n## Last`, "\n\n## Last") }).slice(0, 1), [
+      '"Pulls" has no table',
+    ]);
+  });
 
   it("have a commit that exists", () =>
     assert.deepEqual(check({ commits: [] }), [
@@ -71,6 +79,12 @@ describe("figures", () => {
     ]);
     assert.deepEqual(check({ readme: README.replace("#pulls", "#claims") }), [
       "README takes a figure from #claims, which has none",
+    ]);
+    const paragraph = "The paragraph says 7 ([pulls](./docs/figures.md#pulls)).\n";
+    assert.deepEqual(check({ readme: paragraph }), ["README says 7, the tables of #pulls do not"]);
+    const row = "| 10 times | 12 times | `npm run bench -- pull` |";
+    assert.deepEqual(check({ page: PAGE.replace(row, `${row}\n| 5 times | 12 times | measured |`) }), [
+      'the claim "5 times" names no bench that has a section',
     ]);
   });
 

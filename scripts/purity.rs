@@ -11,7 +11,7 @@ use std::{
 
 use http::HeaderMap;
 use strata::{
-    memory::{MemoryObjects, MemoryBody, MemoryHost, MemoryPlatform, MemoryValues},
+    memory::{MemoryBody, MemoryHost, MemoryObjects, MemoryPlatform, MemoryValues},
     metrics::Metrics,
     registry::{Registry, Request},
     settings::Settings,

@@ -185,7 +185,7 @@ impl Access {
     ///
     /// - [`Code::Denied`] if the registry is not configured.
     /// - [`Code::Unauthorized`] for wrong credentials, and for a token that is invalid, expired or
-    ///   of another registry. Its challenge names the scope for `need`.
+    ///   of another registry. Its challenge names the scope for `need`, if a token can have it.
     /// - [`Code::TooManyRequests`] after too many failed sign-ins.
     /// - [`Code::Unavailable`] if the platform can't derive keys.
     #[doc(hidden)]
@@ -223,7 +223,9 @@ impl Access {
             ));
         }
         let credentials = Credentials::parse(rest).ok_or_else(|| {
-            unknown("the Basic credentials in the authorization header can't be decoded")
+            unknown(
+                "the Basic credentials in the authorization header are not base64 of user:password",
+            )
         })?;
         self.sign_in(&credentials, visit, need, host).await
     }

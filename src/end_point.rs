@@ -30,7 +30,8 @@ pub struct EndPoint<'a> {
 pub struct Change {
     /// The verb and its object, such as `push blob`.
     pub what: &'static str,
-    /// The digest, the tags or the reference that the request names. Empty for background jobs.
+    /// The digest, the tags or the reference that the request names. Empty if it names none, as for
+    /// background jobs.
     pub of: String,
     /// The statuses of a response that changed something. Some requests succeed and change nothing.
     pub statuses: &'static [StatusCode],

@@ -206,7 +206,7 @@ impl Metrics {
             .set(left);
     }
 
-    /// Counts a stale answer, sent because an upstream did not answer. Reasons are this registry's
+    /// Counts a stale object, served in place of an upstream's answer. Reasons are this registry's
     /// own words.
     pub fn stale(&self, upstream: &str, reason: &str) {
         self.stale.with_label_values(&[upstream, reason]).inc();

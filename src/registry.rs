@@ -300,7 +300,8 @@ impl<P: Platform> Registry<P> {
     /// Does the work that remains after a response: it fills mirrored blobs, promotes content to
     /// the warm tier, stores answers of upstreams and indexes layers.
     ///
-    /// Failures are logged, and change no response.
+    /// Failures are logged. A fill that fails breaks off the body that it feeds; other failures
+    /// change no response.
     pub async fn finish(&self, mut rest: After<P::Bytes>) {
         let sender = rest.sender.take();
         self.ledger.scope(sender, self.finish_after(rest)).await;

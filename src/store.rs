@@ -80,8 +80,8 @@ pub trait Objects: 'static {
     ///
     /// # Errors
     ///
-    /// - [`StoreError::Digest`] if the bytes do not have [`PutOptions::digest`]. It is checked
-    ///   before the condition.
+    /// - [`StoreError::Digest`] if the bytes do not have [`PutOptions::digest`]. A store may check
+    ///   the condition first: `None` does not prove the digest.
     /// - [`StoreError::Length`], or in some stores [`StoreError::Failed`], if a stream does not
     ///   have the announced length.
     fn put(

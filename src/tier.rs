@@ -41,7 +41,7 @@ pub enum Kind {
     Index,
     /// A part of an index, beside its head.
     Page,
-    /// About 1 MiB of a layer, decompressed.
+    /// A span of a layer, decompressed: usually about 1 MiB.
     Span,
 }
 

@@ -509,7 +509,8 @@ pub enum Ranges {
     /// The upstream answers, and the whole blob is stored in the background.
     #[default]
     Both,
-    /// The upstream answers, and nothing is stored.
+    /// The upstream answers, and nothing is stored. If it can't serve the range, the whole blob is
+    /// stored.
     Pass,
     /// The whole blob is stored first.
     Store,

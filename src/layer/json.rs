@@ -178,8 +178,8 @@ struct Described<'a> {
     link_encoded: Option<Cow<'a, str>>,
 }
 
-/// Parses a page of a table of contents: paths, kinds, owners, sizes, times and links. Other fields
-/// are not read.
+/// Parses a page of a table of contents: paths, kinds, modes, owners, sizes, times of modification,
+/// offsets and links. Other fields are not read.
 ///
 /// # Errors
 ///

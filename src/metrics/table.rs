@@ -94,7 +94,7 @@ metrics! {
     pub(super) demotions: IntCounterVec, "strata_tier_demotions_total", ["tier", "kind", "reason"],
         "Values removed from a tier, by reason";
     pub(super) faults: IntCounterVec, "strata_tier_errors_total", ["tier", "kind", "reason"],
-        "Reads and writes that bypassed a tier, by reason";
+        "Operations that bypassed a tier, by reason";
     pub(super) held: IntGaugeVec, "strata_tier_held_bytes", ["tier", "kind"],
         "Bytes of the values that a tier of this isolate holds";
     pub hot_bytes: IntGauge, "strata_hot_bytes", [],
@@ -128,7 +128,7 @@ metrics! {
     pub(super) upstream_remaining: IntGaugeVec, "strata_upstream_ratelimit_remaining", ["upstream"],
         "Requests that an upstream still allows, by its last response";
     pub(super) stale: IntCounterVec, "strata_stale_served_total", ["upstream", "reason"],
-        "Stale objects served because the upstream could not be asked, by reason";
+        "Stale objects served in place of an upstream's answer, by reason";
     pub blobs: IntCounter, "strata_blobs_stored_total", [],
         "Blobs stored";
     pub blob_bytes: IntCounter, "strata_blob_stored_bytes_total", [],
@@ -140,7 +140,7 @@ metrics! {
     pub(super) swept_bytes: IntCounter, "strata_swept_bytes_total", [],
         "Bytes that the sweep removed";
     pub(super) scrubbed: IntCounterVec, "strata_scrub_checked_total", ["what"],
-        "Objects that the scrub verified, by kind";
+        "Objects that the scrub checked, by kind";
     pub(super) scrubbed_bytes: IntCounter, "strata_scrub_bytes_total", [],
         "Bytes that the scrub read and hashed";
     pub(super) scrub_found: IntCounterVec, "strata_scrub_found_total", ["found", "what"],

@@ -284,9 +284,9 @@ pub enum TagTarget {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         invalidated: Option<Timestamp>,
     },
-    /// The tag names no manifest any more: the named manifest was deleted.
+    /// The tag names no manifest any more: the tag was deleted or expired, or its manifest was.
     Tombstone {
-        /// The digest of the deleted manifest.
+        /// The digest of the manifest that the tag named.
         digest: Digest,
         /// The time of the deletion.
         time: Timestamp,

@@ -53,12 +53,12 @@ pub async fn run<P: Platform>(
         lets_one_of_many_create
         swaps_only_what_was_seen
         refuses_bytes_with_another_digest
-        refuses_before_it_looks_at_the_condition
+        never_writes_wrong_bytes_whatever_the_condition
         lists_in_order_of_bytes
         lists_a_thousand_at_once
         lists_in_pages
-        lists_what_is_there_now
-        deletes_several_and_what_is_not_there
+        lists_the_current_objects
+        deletes_several_and_absent_objects
         receives_streams_of_any_length
         hashes_streams
         collects_up_to_a_limit
@@ -70,7 +70,7 @@ pub async fn run<P: Platform>(
         breaks_off_where_a_piece_fails
         breaks_off_where_the_length_is_another
         holds_streams_of_the_length_announced
-        holds_hashes_and_writes_what_is_read
+        holds_hashes_and_writes_streamed_bytes
     }
 }
 

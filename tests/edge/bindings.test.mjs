@@ -22,6 +22,16 @@ const lines = (strata, wanted) =>
     .map((line) => JSON.parse(line))
     .filter(({ message }) => message === wanted);
 
+async function until(holds) {
+  for (let tries = 0; !(await holds()); tries += 1) {
+    assert.ok(tries < 1000, "the condition did not hold in time");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** Waits until the log has a line, which the runtime prints after the response. */
+const logged = (strata, line) => until(() => line.test(strata.log()));
+
 /** Starts a Worker, runs a step with it, and stops it. */
 async function within(options, step) {
   const strata = await start(options);
@@ -42,13 +52,6 @@ describe("R2", () => {
 
   const calls = async (name, prefix) =>
     (await strata.calls()).filter(({ call, key }) => call === name && key.startsWith(prefix));
-
-  async function until(holds) {
-    for (let tries = 0; !(await holds()); tries += 1) {
-      assert.ok(tries < 1000, "the condition did not hold in time");
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-  }
 
   test("writes a blob once if two clients create it, each on condition that it is absent", async () => {
     const content = buffer(MIB, "twice");
@@ -159,7 +162,7 @@ describe("a missing or wrong binding", () => {
           expect(reply, 503);
           assert.ok(!reply.body.toString().includes("BUCKET"));
         }
-        assert.match(strata.log(), said);
+        await logged(strata, said);
       });
     });
   }
@@ -174,7 +177,7 @@ describe("a missing or wrong binding", () => {
       const reply = await strata.send("GET", `/v2/un/bound/manifests/${manifest.digest}`);
       expect(reply, 200);
       assert.ok(reply.body.equals(manifest.body));
-      assert.match(strata.log(), /no KV namespace is bound to WARM \(nothing is\): bind one in wrangler\.toml/);
+      await logged(strata, /no KV namespace is bound to WARM \(nothing is\): bind one in wrangler\.toml/);
     });
   });
 

@@ -166,7 +166,7 @@ fn unauthenticated_callers_get_a_challenge() {
         ),
         (
             Some("Basic ???"),
-            "the Basic credentials in the authorization header can't be decoded",
+            "the Basic credentials in the authorization header are not base64 of user:password",
             "",
         ),
         (

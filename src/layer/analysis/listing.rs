@@ -73,7 +73,7 @@ pub struct Match {
 }
 
 impl ListedPath {
-    /// Formats the path for a listing, as an object of JSON (docs/extension.md).
+    /// Formats the path for a listing of the page, as an object of JSON.
     pub fn describe(&self) -> Map<String, Value> {
         let mut out = match &self.entry {
             Some(entry) => json::describe(entry),

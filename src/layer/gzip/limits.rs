@@ -28,7 +28,7 @@ impl BlockLimit {
 }
 
 /// The most output between two checkpoints: reading any byte of it means inflating all before it.
-/// BlockLimit of zlib have up to 8 MiB, and a boundary may be missed.
+/// Blocks of zlib have up to 8 MiB, and a boundary may be missed.
 pub(super) const MAX_SPAN: u64 = 32 * 1024 * 1024;
 /// The most blocks in a stretch of output. A block takes microseconds and may have only ten bits. A
 /// writer that flushes after every file writes a block for each 512 bytes.

@@ -313,7 +313,7 @@ impl<P: Platform> Download<'_, P> {
         if self.offset == self.size {
             let hasher = self.hasher.take();
             let hasher = hasher
-                .ok_or_else(|| UpstreamError::Wrong("its hash was finished twice".to_owned()))?;
+                .ok_or_else(|| UpstreamError::Wrong("the registry hashed it twice".to_owned()))?;
             let found = hasher.finish().await.map_err(UpstreamError::from)?;
             if found != *self.digest {
                 let digest = self.digest;

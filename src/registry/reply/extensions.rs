@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::registry::{body::Body, reply::respond_with_json};
 
-/// The supported extensions, in the specification's form (`extensions/_oci.md`). `origin` is that
-/// of the registry, where the page's files have the documentation.
+/// The supported extensions, in the specification's form (`extensions/_oci.md`). The form demands
+/// an address of the documentation: a file that the platform serves beside the registry.
 pub(in crate::registry) fn extensions<S, Y>(origin: &str) -> Response<Body<S, Y>> {
     let body = json!({ "extensions": [
         {

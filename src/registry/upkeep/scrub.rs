@@ -78,8 +78,8 @@ struct NextObject {
     trying: Option<Key>,
     /// Whether the earlier step was killed: its object may take longer than the platform allows.
     was_killed: bool,
-    /// The finding that the next step must read again, and the one that the earlier step left to
-    /// this one.
+    /// The blob, its etag and its record, read as wrong once: for the next step to read again, and
+    /// from the step before.
     doubt: Option<String>,
     doubted: Option<String>,
 }

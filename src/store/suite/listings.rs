@@ -128,7 +128,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         equal("keys", found, keys)
     }
 
-    pub(super) async fn lists_what_is_there_now(&self) -> Check {
+    pub(super) async fn lists_the_current_objects(&self) -> Check {
         self.put("now/a", b"", "").await?;
         self.put("now/b", b"", "").await?;
         self.delete(&["now/a"]).await?;

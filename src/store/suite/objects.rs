@@ -219,7 +219,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         Ok(())
     }
 
-    pub(super) async fn refuses_before_it_looks_at_the_condition(&self) -> Check {
+    pub(super) async fn never_writes_wrong_bytes_whatever_the_condition(&self) -> Check {
         // A client without the bytes must not learn whether they are stored, nor gain a right to
         // them.
         let digest = Algorithm::Sha256.digest(b"right");
@@ -245,7 +245,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         equal("bytes", self.bytes("proof/a").await?, b"right".to_vec())
     }
 
-    pub(super) async fn deletes_several_and_what_is_not_there(&self) -> Check {
+    pub(super) async fn deletes_several_and_absent_objects(&self) -> Check {
         for key in ["delete/a", "delete/b", "delete/c"] {
             self.put(key, b"", "").await?;
         }

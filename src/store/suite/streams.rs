@@ -126,7 +126,7 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         equal("stays", self.bytes("pass/b").await? == bytes, true)
     }
 
-    pub(super) async fn holds_hashes_and_writes_what_is_read(&self) -> Check {
+    pub(super) async fn holds_hashes_and_writes_streamed_bytes(&self) -> Check {
         let most = usize::try_from(HELD).unwrap_or(usize::MAX);
         for length in [0, 1, PIECE, most - 1, most, most + 1, 3 * most + 5] {
             let bytes = pattern(length);

@@ -142,7 +142,7 @@ impl<P: Platform> Scrub<'_, P> {
                     return Ok(Some(Ok(Record::Extents { size, extents })));
                 }
                 Some(Record::Extents { .. }) => {
-                    "the size of its extents is not the one in its record".to_owned()
+                    "its extents, its record and its metadata disagree about its size".to_owned()
                 }
                 Some(Record::Bytes { .. }) | None => "its record can't be read".to_owned(),
             };

@@ -23,7 +23,7 @@ impl<P: Platform> JobStep<'_, P> {
                     what: What::Hint,
                     key: hint.to_string(),
                     bytes: 0,
-                    why: "the fill made no progress within the grace period",
+                    why: "the hint is older than the grace period",
                 });
                 self.delete(std::slice::from_ref(&hint)).await?;
             }

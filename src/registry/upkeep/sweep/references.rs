@@ -162,12 +162,9 @@ impl<P: Platform> References<'_, P> {
         reason: &Reason,
     ) -> Result<Option<&'static str>, Halt> {
         match reason {
-            Reason::Upload => Ok(Some(
-                "no manifest named this upload's blob within the grace period",
-            )),
-            Reason::Claim => Ok(Some(
-                "the announced bytes did not arrive within the grace period",
-            )),
+            // Manifests that name the blob have grants of their own.
+            Reason::Upload => Ok(Some("the upload's grant is older than the grace period")),
+            Reason::Claim => Ok(Some("the claim is older than the grace period")),
             // Decided once all grants of the repository were read.
             Reason::Filled => Ok(None),
             Reason::Manifest { digest } | Reason::Mirrored { digest } => {

@@ -221,8 +221,8 @@ impl<P: Platform> JobStep<'_, P> {
         })
     }
 
-    /// Ends an upload without progress for the grace period. If it has ended already, deletes its
-    /// extents and steps.
+    /// Ends an upload whose last step is older than the grace period, and deletes its extents. A
+    /// grace period after it ended, deletes its steps.
     async fn sweep_upload(&self, name: &Name, id: UploadId, bytes: u64) -> Result<(), Halt> {
         let steps = self.list_below(Prefix::Upload(id)).await?;
         let Some(chain) = self.read_chain(&steps) else {
@@ -245,7 +245,7 @@ impl<P: Platform> JobStep<'_, P> {
             Step::Start { .. } | Step::Received { .. } | Step::Closing { .. } => false,
         };
         if !has_ended {
-            let why = "it made no progress for the grace period";
+            let why = "its last step is older than the grace period";
             self.tell(removal(RemovalAction::End, why));
             if self.is_dry {
                 return Ok(());
