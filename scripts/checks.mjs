@@ -110,6 +110,7 @@ const RUST = [
 const WORKER = [
   { name: "structure", commands: [["node", "scripts/structure.mjs"]] },
   { name: "prose", commands: [["node", "scripts/prose.mjs"]] },
+  { name: "figures", commands: [["node", "scripts/figures.mjs"]] },
   // Biome's parser accepts some errors, such as an invalid regular expression or a duplicate
   // export.
   { name: "javascript syntax", commands: [["node", "scripts/syntax.mjs"]] },
