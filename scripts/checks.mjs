@@ -48,16 +48,6 @@ const RUST = [
         ...WASM32,
         ...DENIED,
       ],
-      [
-        "cargo",
-        "clippy",
-        "--locked",
-        ...crates("strata", "strata-inspect"),
-        "--lib",
-        "--profile=test",
-        ...WASM32,
-        ...DENIED,
-      ],
     ],
   },
   {

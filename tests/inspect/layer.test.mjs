@@ -329,7 +329,11 @@ test("a file that is no layer is refused with the reason", async () => {
     ["cut.tar", tar.subarray(0, 60_000), /^a truncated tar archive/],
     ["cut.tar.gz", gzipped.subarray(0, 50_000), /^truncated gzip data/],
     ["cut.tar.zst", execFileSync("zstd", ["-q", "-c"], { input: tar }).subarray(0, 50_000), /^truncated zstd data/],
-    ["corrupt.tar.gz", corrupt, /^(invalid deflate data|the checksum of a (gzip member|tar header) does not match|a tar )/],
+    [
+      "corrupt.tar.gz",
+      corrupt,
+      /^(invalid deflate data|the checksum of a (gzip member|tar header) does not match|a tar )/,
+    ],
     ["layer.tar.xz", Buffer.from("fd377a585a0000", "hex"), /^compressed with xz; gzip and zstd are supported/],
     ["bomb.tar.gz", bomb(), /^it decompresses to more than 250 times its size/],
     ["huge.tar", Buffer.concat([huge, Buffer.alloc(1024)]), /^a truncated tar archive/],
