@@ -48,6 +48,8 @@ const RUST = [
         ...WASM32,
         ...DENIED,
       ],
+      // These tests run on wasm32 only. Those of the core are linted natively.
+      ["cargo", "clippy", "--locked", "-p", "strata-inspect", "--lib", "--profile=test", ...WASM32, ...DENIED],
     ],
   },
   {
