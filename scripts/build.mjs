@@ -52,14 +52,18 @@ export async function build({ crate = "worker", dev = false } = {}) {
       fingerprint,
     );
   });
-  const files = [fs.readFileSync(module), fs.readFileSync(script)];
   return {
     folder: out,
     script,
     module,
-    ...sizes(files),
-    fingerprint: hash(files),
+    ...sizes([fs.readFileSync(module), fs.readFileSync(script)]),
+    fingerprint: fingerprintOfWorker(out),
   };
+}
+
+/** Returns a hash of the built Worker in a folder. */
+export function fingerprintOfWorker(folder) {
+  return hash(["index_bg.wasm", "index.js"].map((name) => fs.readFileSync(path.join(folder, name))));
 }
 
 /** Makes index.js and index_bg.wasm in a folder, from the artefact of cargo and the shim. */

@@ -40,10 +40,18 @@ export async function buildPage() {
       fs.rmSync(beside, { recursive: true, force: true });
     }
   });
+  return { folder: DIST, files: sizes(contentsOf(DIST)), fingerprint: fingerprintOfPage(DIST) };
+}
+
+/** Returns a hash of the built page in a folder. */
+export function fingerprintOfPage(folder) {
   const hash = crypto.createHash("sha256");
-  const files = filesOf(DIST).map((file) => ({ name: path.relative(DIST, file), content: fs.readFileSync(file) }));
-  for (const { name, content } of files) hash.update(name).update(content);
-  return { folder: DIST, files: sizes(files), fingerprint: hash.digest("hex") };
+  for (const { name, content } of contentsOf(folder)) hash.update(name).update(content);
+  return hash.digest("hex");
+}
+
+function contentsOf(folder) {
+  return filesOf(folder).map((file) => ({ name: path.relative(folder, file), content: fs.readFileSync(file) }));
 }
 
 /**

@@ -3,14 +3,15 @@
 
 import dns from "node:dns/promises";
 import fs from "node:fs";
-import net from "node:net";
+import os from "node:os";
 import path from "node:path";
 
-import { build } from "./build.mjs";
+import { build, fingerprintOfWorker } from "./build.mjs";
 import { ROOT } from "./command.mjs";
 import { developmentUser } from "./development.mjs";
+import { front } from "./front.mjs";
 import { isLoopback } from "./hosts.mjs";
-import { buildPage } from "./page.mjs";
+import { buildPage, fingerprintOfPage } from "./page.mjs";
 import { ensureAll, ensureNode } from "./setup.mjs";
 import { again, bold, cyan, dim, Failure, main, parse, say, SIGNALS } from "./terminal.mjs";
 
@@ -42,18 +43,37 @@ main(import.meta.url, async () => {
 
   ensureNode();
   // Fail before the long part.
-  await ensureFree(values.host, port);
+  const { stop } = await listen(values.host, port, () => Promise.reject());
+  stop();
   await ensureAll();
-  const built = await make();
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "strata-start-"));
+  process.on("exit", () => fs.rmSync(folder, { recursive: true, force: true }));
+  const built = await make(folder);
   const user = values.open ? undefined : await developmentUser();
-  await serve({ host: values.host, port, state: path.resolve(values.state), built, user });
+  await serve({ host: values.host, port, state: path.resolve(values.state), folder, built, user });
 });
 
-/** Builds the Worker and the page. */
-async function make() {
-  const built = await build();
-  const page = await buildPage();
-  return { ...built, fingerprint: built.fingerprint + page.fingerprint };
+/**
+ * Builds the Worker and the page, and copies both below a folder. The copy is served: other builds,
+ * such as that of `npm test`, replace files in the project's folders at any time.
+ */
+async function make(folder) {
+  for (let attempts = 1; ; attempts += 1) {
+    const [worker, page] = [await build(), await buildPage()];
+    const copy = fs.mkdtempSync(path.join(folder, "build-"));
+    const [script, assets] = [path.join(copy, "worker/index.js"), path.join(copy, "page")];
+    try {
+      fs.cpSync(worker.folder, path.dirname(script), { recursive: true });
+      fs.cpSync(page.folder, assets, { recursive: true });
+    } catch (error) {
+      if (attempts === 3) throw error;
+    }
+    // Another build may have replaced files meanwhile.
+    const fingerprint = fingerprintOfWorker(path.dirname(script)) + fingerprintOfPage(assets);
+    if (fingerprint === worker.fingerprint + page.fingerprint) return { copy, script, assets, fingerprint };
+    if (attempts === 3) throw new Failure("another build kept replacing the files: wait for its end, then npm start");
+    fs.rmSync(copy, { recursive: true });
+  }
 }
 
 /**
@@ -93,10 +113,10 @@ async function leadsHere(host) {
   return found.length > 0 && found.every(({ address }) => isLoopback(address));
 }
 
-async function ensureFree(host, port) {
-  const server = net.createServer();
+/** Listens in front of the runtime. Fails with advice if the address can't be listened on. */
+async function listen(host, port, target) {
   try {
-    await new Promise((resolve, reject) => server.once("error", reject).listen({ host, port }, resolve));
+    return await front({ host, port, target });
   } catch ({ code }) {
     if (code === "EADDRINUSE")
       throw new Failure(
@@ -108,10 +128,9 @@ async function ensureFree(host, port) {
       `${host} is not an address of this machine (${code}): leave --host out, or ${again()} with another`,
     );
   }
-  await new Promise((resolve) => server.close(resolve));
 }
 
-async function serve({ host, port, state, built, user }) {
+async function serve({ host, port, state, folder, built, user }) {
   // By default wrangler prints each file that it reads.
   process.env.WRANGLER_LOG ??= "warn";
   const { unstable_getMiniflareWorkerOptions: read } = await import("wrangler");
@@ -135,9 +154,9 @@ async function serve({ host, port, state, built, user }) {
       throw new Failure(message.replace(/\s*\n\s*/g, " "));
     }
   };
-  const options = (script, at) => ({
-    host,
-    port: at,
+  const options = ({ script, assets }) => ({
+    host: "127.0.0.1",
+    port: 0,
     log,
     // The folder of wrangler dev, so that both serve the same registry.
     defaultPersistRoot: path.join(state, "v3"),
@@ -147,31 +166,44 @@ async function serve({ host, port, state, built, user }) {
       {
         name: "strata",
         rootPath: path.dirname(script),
-        ...(user
-          ? { scriptPath: script, modules: true }
-          : { modules: guarded(script, host), modulesRoot: path.dirname(script) }),
-        ...configured(),
+        modulesRoot: path.dirname(script),
+        ...(user ? { scriptPath: script, modules: true } : { modules: guarded(script, host) }),
+        ...withAssets(configured(), assets),
       },
     ],
   });
 
-  const miniflare = new Miniflare(options(built.script, port));
-  const address = await miniflare.ready;
+  const miniflare = new Miniflare(options(built));
+  await miniflare.ready;
+  const listening = await listen(host, port, async () => (await miniflare.ready).port);
+  const address = { hostname: host.includes(":") ? `[${host}]` : host, port: listening.address.port };
   let stopping;
-  const stop = () => (stopping ??= miniflare.dispose().then(() => process.exit(0)));
+  const stop = () => {
+    listening.stop();
+    stopping ??= miniflare.dispose().then(() => process.exit(0));
+    return stopping;
+  };
   // An interruption arrives twice: from the keyboard and from npm.
   for (const signal of Object.keys(SIGNALS)) process.removeAllListeners(signal).on(signal, stop);
 
   say(page({ address, state, user }));
   const describe = ({ fingerprint }) => fingerprint + JSON.stringify(configured());
-  let served = describe(built);
+  let served = built;
+  let description = describe(built);
   watch(async () => {
-    const next = await make();
-    if (describe(next) === served) return;
-    served = describe(next);
-    await miniflare.setOptions(options(next.script, Number(address.port)));
+    const next = await make(folder);
+    if (describe(next) === description) return fs.rmSync(next.copy, { recursive: true });
+    description = describe(next);
+    await miniflare.setOptions(options(next));
+    fs.rmSync(served.copy, { recursive: true });
+    served = next;
     say(dim("  serving the new Worker"));
   });
+}
+
+/** Returns a Worker's options with its page in another folder. */
+function withAssets({ assets, ...options }, directory) {
+  return { ...options, ...(assets && { assets: { ...assets, directory } }) };
 }
 
 /** Calls `changed` after each change of a source or a setting, one call at a time. */
@@ -255,7 +287,6 @@ export function page({ address, state, user }) {
       user && `skopeo login --tls-verify=false ${sign} ${registry}`,
       `skopeo copy --dest-tls-verify=false docker://busybox docker://${registry}/busybox`,
       `skopeo copy --src-tls-verify=false docker://${registry}/busybox oci:busybox`,
-      dim("it tries https first, for some ten seconds a command"),
     ],
   };
   const commands = Object.entries(clients).map(([client, lines]) => {
