@@ -107,22 +107,28 @@ impl Selection {
     /// in bytes.
     ///
     /// A malformed value is ignored, as the RFC asks. So are units other than bytes, and several
-    /// ranges that add up to more than the content.
+    /// ranges that add up to more than the content. A range that ends before it begins selects no
+    /// byte, also of a set, as the OCI conformance suite asks.
     pub fn of(header: Option<&str>, size: u64) -> Self {
         let Some(specs) = header.and_then(|value| value.strip_prefix("bytes=")) else {
             return Self::All;
         };
         let mut ranges = Vec::new();
         let mut total = 0_u64;
+        let mut is_reversed = false;
         for spec in specs.split(',') {
-            let Some(range) = resolve(spec.trim_matches([' ', '\t']), size) else {
-                return Self::All;
-            };
-            let Some(range) = range else { continue };
-            total = total.saturating_add(range.length());
-            ranges.push(range);
+            match Spec::resolve(spec.trim_matches([' ', '\t']), size) {
+                Spec::Malformed => return Self::All,
+                Spec::Reversed => is_reversed = true,
+                Spec::Outside => {}
+                Spec::Within(range) => {
+                    total = total.saturating_add(range.length());
+                    ranges.push(range);
+                }
+            }
         }
         match ranges.len() {
+            _ if is_reversed => Self::Unsatisfiable,
             0 => Self::Unsatisfiable,
             1 => Self::Ranges(ranges),
             count if count > Self::MAX_RANGES || total > size => Self::All,
@@ -131,29 +137,45 @@ impl Selection {
     }
 }
 
-/// Resolves one spec against a size. `None` if it is malformed, `Some(None)` if it selects nothing.
-fn resolve(spec: &str, size: u64) -> Option<Option<ByteRange>> {
-    let (first, last) = spec.split_once('-')?;
-    if first.is_empty() {
-        let suffix = number(last)?;
-        let range = size
+/// One range of a `Range` header, against the size of the content.
+enum Spec {
+    /// Not a range.
+    Malformed,
+    /// It ends before it begins.
+    Reversed,
+    /// It selects no byte of the content.
+    Outside,
+    /// It selects these bytes.
+    Within(ByteRange),
+}
+
+impl Spec {
+    fn resolve(spec: &str, size: u64) -> Self {
+        let Some((first, last)) = spec.split_once('-') else {
+            return Self::Malformed;
+        };
+        let (first, last) = match (first, last) {
+            ("", suffix) => match number(suffix) {
+                Some(suffix) => (size.saturating_sub(suffix), u64::MAX),
+                None => return Self::Malformed,
+            },
+            (first, "") => match number(first) {
+                Some(first) => (first, u64::MAX),
+                None => return Self::Malformed,
+            },
+            (first, last) => match (number(first), number(last)) {
+                (Some(first), Some(last)) => (first, last),
+                _ => return Self::Malformed,
+            },
+        };
+        if first > last {
+            return Self::Reversed;
+        }
+        let within = size
             .checked_sub(1)
-            .and_then(|end| ByteRange::new(size.saturating_sub(suffix), end));
-        return Some(range);
+            .and_then(|end| ByteRange::new(first, last.min(end)));
+        within.map_or(Self::Outside, Self::Within)
     }
-    let first = number(first)?;
-    let last = if last.is_empty() {
-        u64::MAX
-    } else {
-        number(last)?
-    };
-    if first > last {
-        return None;
-    }
-    Some(
-        size.checked_sub(1)
-            .and_then(|end| ByteRange::new(first, last.min(end))),
-    )
 }
 
 /// A number in digits only: `u64::from_str` would accept a sign.
@@ -205,13 +227,13 @@ mod tests {
             "bytes=a-b",
             "bytes=1",
             "bytes=--1",
-            "bytes=3-2",
             "bytes=+1-2",
             "bytes=1-2;3-4",
             "items=0-1",
             "bytes=-",
             "bytes=0-99999999999999999999999",
             "bytes=0-1,x",
+            "bytes=3-2,x",
         ] {
             assert_eq!(
                 Selection::of(Some(header), 10),
@@ -230,6 +252,10 @@ mod tests {
             ("bytes=-0", 10),
             ("bytes=0-0", 0),
             ("bytes=-1", 0),
+            ("bytes=500-0", 1_000),
+            ("bytes=3-2", 10),
+            ("bytes=3-2", 0),
+            ("bytes=0-1,3-2", 10),
         ] {
             assert_eq!(
                 Selection::of(Some(header), size),

@@ -40,7 +40,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
-    name::{Name, Reference, Tag},
+    name::{Name, ParseReferenceError, Reference, Tag},
     upload::UploadId,
 };
 
@@ -408,9 +408,18 @@ impl Asked<'_> {
 
     fn manifest(&self, name: &str, reference: &str) -> Result<Operation, Error> {
         let name = name.parse()?;
-        let reference = reference.parse()?;
         let tags = Query::parse(self.query).tags()?;
-        let operation = match self.method.as_str() {
+        let method = self.method.as_str();
+        let reference = reference
+            .parse::<Reference>()
+            .map_err(|error| match (method, error) {
+                // No manifest can have a name that is no tag.
+                ("GET" | "HEAD", ParseReferenceError::Tag(error)) => {
+                    Error::new(Code::ManifestUnknown, error.to_string())
+                }
+                (_, error) => error.into(),
+            })?;
+        let operation = match method {
             "GET" | "HEAD" => InRepository::PullManifest(reference),
             "PUT" => InRepository::PushManifest { reference, tags },
             "DELETE" => InRepository::DeleteManifest(reference),
@@ -1112,15 +1121,15 @@ mod tests {
         );
         refuses(
             "/v2/a/manifests/.x",
-            Code::ManifestInvalid,
-            400,
-            "manifest invalid: unexpected character '.' in tag",
+            Code::ManifestUnknown,
+            404,
+            "manifest unknown to registry: unexpected character '.' in tag",
         );
         refuses(
             "/v2/a/manifests/",
-            Code::ManifestInvalid,
-            400,
-            "manifest invalid: empty tag",
+            Code::ManifestUnknown,
+            404,
+            "manifest unknown to registry: empty tag",
         );
         refuses(
             "/v2/a/blobs/uploads/x",

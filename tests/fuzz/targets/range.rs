@@ -48,7 +48,8 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// The ranges that a header selects; `None` if it is malformed.
+/// The ranges that a header selects; `None` if it is malformed. A set with a range that ends before
+/// it begins selects nothing.
 fn expected(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
     let digits = |text: &str| {
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -57,6 +58,7 @@ fn expected(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
         number.flatten().map(u128::from)
     };
     let mut all = Vec::new();
+    let mut is_reversed = false;
     for spec in header.strip_prefix("bytes=")?.split(',') {
         let (first, last) = spec.trim_matches([' ', '\t']).split_once('-')?;
         let size = u128::from(size);
@@ -68,9 +70,7 @@ fn expected(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
             (first, "") => (digits(first)?, size),
             (first, last) => {
                 let (first, last) = (digits(first)?, digits(last)?);
-                if first > last {
-                    return None;
-                }
+                is_reversed |= first > last;
                 (first, size.min(last + 1))
             }
         };
@@ -78,5 +78,5 @@ fn expected(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
             all.push((first as u64, (last - 1) as u64));
         }
     }
-    Some(all)
+    Some(if is_reversed { Vec::new() } else { all })
 }

@@ -204,6 +204,7 @@ fn table() -> Vec<Row> {
             b"\r\n--B\r\ncontent-type: application/octet-stream\r\ncontent-range: bytes 0-1/10\r\n\r\n01\r\n--B\r\ncontent-type: application/octet-stream\r\ncontent-range: bytes 8-9/10\r\n\r\n89\r\n--B--\r\n"
                 .to_vec().into_iter().flat_map(|byte| if byte == b'B' { BOUNDARY.as_bytes().to_vec() } else { vec![byte] }).collect(),
         )),
+        row("blob, range that ends before it begins", Given::Blobs, get(&blob).header("range", "bytes=5-0"), 416, &[("content-range", "bytes */10")], error("SIZE_INVALID", "the range is outside of the 10 bytes of the blob")),
         row("blob, range outside", Given::Blobs, get(&blob).header("range", "bytes=10-"), 416, &[("content-range", "bytes */10")], error("SIZE_INVALID", "the range is outside of the 10 bytes of the blob")),
         row("blob, malformed range", Given::Blobs, get(&blob).header("range", "bytes=x"), 200, &blob_headers, Expected::Bytes(LAYER.to_vec())),
         row("blob, range of another version", Given::Blobs, get(&blob).header("range", "bytes=0-1").header("if-range", "\"x\""), 200, &[], Expected::Bytes(LAYER.to_vec())),
@@ -220,7 +221,8 @@ fn table() -> Vec<Row> {
         row("manifest, unknown digest", Given::Image, get(&format!("/v2/a/manifests/{WRONG}")), 404, &[], error("MANIFEST_UNKNOWN", WRONG)),
         row("manifest, of another repository", Given::Image, get(&format!("/v2/b/manifests/{manifest_digest}")), 404, &[], error("MANIFEST_UNKNOWN", "in repository b")),
         row("manifest, bad digest", Given::Nothing, get("/v2/a/manifests/sha256:x"), 400, &[], error("DIGEST_INVALID", "unexpected character 'x'")),
-        row("manifest, bad tag", Given::Nothing, get("/v2/a/manifests/-x"), 400, &[], error("MANIFEST_INVALID", "unexpected character '-' in tag")),
+        row("manifest, bad tag", Given::Nothing, get("/v2/a/manifests/-x"), 404, &[], error("MANIFEST_UNKNOWN", "unexpected character '-' in tag")),
+        row("push by a bad tag", Given::Blobs, Ask::new("PUT /v2/a/manifests/-x").manifest(OCI_MANIFEST, &image()), 400, &[], error("MANIFEST_INVALID", "unexpected character '-' in tag")),
         row("manifest, wrong method", Given::Nothing, Ask::new("PATCH /v2/a/manifests/v1"), 405, &[("allow", "GET, HEAD, PUT, DELETE")], error("UNSUPPORTED", "method PATCH")),
         // end-7
         row("push by tag", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &image()), 201, &[("location", format!("/v2/a/manifests/{manifest_digest}").leak()), ("docker-content-digest", manifest_headers[1].1)], Expected::Bytes(Vec::new())),
