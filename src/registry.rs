@@ -55,7 +55,7 @@ use crate::{
     },
     route::{self, Operation, RegistryOperation},
     settings::Settings,
-    store::{Streams as _, after::After, bucket::Bucket, tiers::Tiers, trace::Trace},
+    store::{after::After, bucket::Bucket, tiers::Tiers, trace::Trace},
 };
 
 pub use self::{
@@ -70,6 +70,7 @@ mod blob;
 mod body;
 mod bound;
 mod dispatch;
+mod drain;
 mod failure;
 mod grant;
 mod headers;
@@ -254,13 +255,12 @@ impl<P: Platform> Registry<P> {
                 .map(ToString::to_string),
             change: end_point.as_ref().and_then(|row| row.change.clone()),
             user: RefCell::default(),
+            is_admitted: Cell::default(),
         };
         let sender = address_of(&request.address);
         let dispatch = self.dispatch(&mut request, operation, end_point, &about, &trace);
         let answer = self.ledger.scope(Some(sender.into()), dispatch).await;
-        if let Some(body) = request.body.take() {
-            self.host.discard(body).await;
-        }
+        self.drain(&mut request, about.is_admitted.get()).await;
         let mut response = answer.unwrap_or_else(|error| {
             if error.status().is_server_error() {
                 let message = error.message();

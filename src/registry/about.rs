@@ -1,6 +1,6 @@
 //! The facts of a request for the log, the metrics and the audit.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::{access::Caller, end_point::Change, name::Name};
 
@@ -17,6 +17,8 @@ pub(super) struct About<'a> {
     pub(super) change: Option<Change>,
     /// The user; empty if the client did not sign in.
     pub(super) user: RefCell<String>,
+    /// Whether the caller has the permission that the request needs.
+    pub(super) is_admitted: Cell<bool>,
 }
 
 impl About<'_> {

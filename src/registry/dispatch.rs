@@ -121,6 +121,7 @@ impl<P: Platform> Registry<P> {
             }
             _ => None,
         };
+        about.is_admitted.set(true);
         if let Need::Repository(name, _) = need {
             // A caller that may push may have pushed a moment ago, through another isolate, so it
             // gets no cached "absent".
