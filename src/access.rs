@@ -19,7 +19,7 @@ use crate::{
     access::{
         attempts::{Attempts, Who},
         rule::{Action, Actions, Rules},
-        token::{Claims, Scope, Signer, TokenError},
+        token::{Claims, Grant, Scope, Signer, TokenError},
         user::{User, Users},
     },
     error::{Code, Error},
@@ -27,6 +27,7 @@ use crate::{
     name::Name,
     route::TOKEN_PATH,
     time::Timestamp,
+    upload::UploadId,
 };
 
 #[doc(hidden)]
@@ -453,7 +454,6 @@ impl Access {
         meant: impl Fn(Name) -> Name,
         host: &(impl Clock + Random),
     ) -> Result<(String, Claims), Error> {
-        let now = host.now().0 / 1_000;
         let mut access = Vec::new();
         for scope in scopes.into_iter().filter_map(Scope::parse) {
             let scope = match scope {
@@ -466,11 +466,48 @@ impl Access {
             };
             access.extend(scope.grant().filter(|grant| !access.contains(grant)));
         }
+        self.sign(caller, visit, access, Self::TOKEN_LIFETIME, host)
+    }
+
+    /// Makes a token for one upload, which lives longer than others: an upload by chunks may take
+    /// hours, and a relay that sends the chunks can't sign in.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Unavailable`] if the claims can't be signed.
+    pub(crate) fn issue_for_upload(
+        &self,
+        caller: &Caller,
+        visit: Visit<'_>,
+        (name, id): (&Name, UploadId),
+        lifetime: Duration,
+        host: &(impl Clock + Random),
+    ) -> Result<String, Error> {
+        let access = vec![Grant::upload(name, id)];
+        Ok(self.sign(caller, visit, access, lifetime, host)?.0)
+    }
+
+    /// Whether a caller may continue an upload by a token for it alone. The rules count as ever.
+    pub(crate) fn may_continue(&self, caller: &Caller, name: &Name, id: UploadId) -> bool {
+        let claims = caller.claims.as_ref();
+        self.actions(caller, Some(name)).has(Action::Push)
+            && claims.is_some_and(|claims| claims.cover_upload(name, id))
+    }
+
+    fn sign(
+        &self,
+        caller: &Caller,
+        visit: Visit<'_>,
+        access: Vec<Grant>,
+        lifetime: Duration,
+        host: &(impl Clock + Random),
+    ) -> Result<(String, Claims), Error> {
+        let now = host.now().0 / 1_000;
         let claims = Claims {
             sub: caller.user().unwrap_or_default().to_owned(),
             aud: token::audience(visit.origin),
             iat: now,
-            exp: now + Self::TOKEN_LIFETIME.as_secs(),
+            exp: now + lifetime.as_secs(),
             jti: hex::encode(host.random()),
             access,
         };
@@ -488,24 +525,32 @@ impl Access {
                 "Basic realm=\"Strata\", charset=\"UTF-8\"".to_owned()
             }
             Need::Nothing | Need::SignIn | Need::Entry | Need::Catalog | Need::Repository(..) => {
-                let mut challenge = format!(
-                    "Bearer realm=\"{}{TOKEN_PATH}\",service=\"{SERVICE}\"",
-                    visit.origin
-                );
-                if let Some(scope) = scope(need) {
-                    challenge.push_str(&format!(",scope=\"{scope}\""));
-                }
-                if let Some(problem) = problem {
-                    challenge.push_str(&format!(",error=\"{problem}\""));
-                }
-                challenge
+                bearer(visit, scope(need).as_deref(), problem)
             }
         };
+        Self::challenge(found, visit, &challenge)
+    }
+
+    /// The error for a mount by a token that does not cover the source, although the token's user
+    /// may pull from it. The challenge names the scopes of both repositories: a client that gets a
+    /// token for them has no need to send the bytes.
+    pub(crate) fn mount_needs_scope(target: &Name, source: &Name, visit: Visit<'_>) -> Error {
+        let (target, source) = (
+            Need::Repository(target, Action::Push),
+            Need::Repository(source, Action::Pull),
+        );
+        let found = format!("the token does not permit to {}", to(source));
+        let scopes: Vec<String> = [target, source].into_iter().filter_map(scope).collect();
+        let challenge = bearer(visit, Some(&scopes.join(" ")), Some("insufficient_scope"));
+        Self::challenge(&found, visit, &challenge)
+    }
+
+    fn challenge(found: &str, visit: Visit<'_>, challenge: &str) -> Error {
         let error = Error::new(Code::Unauthorized, found);
         // The origin stands in quotes. No host has these characters. If a client made up such a
         // host, no challenge is sent.
         let is_sound = visit.origin.is_ascii() && !visit.origin.contains(['"', '\\']);
-        match HeaderValue::from_str(&challenge) {
+        match HeaderValue::from_str(challenge) {
             Ok(challenge) if is_sound => error.with_header(header::WWW_AUTHENTICATE, challenge),
             _ => error,
         }
@@ -514,6 +559,18 @@ impl Access {
 
 /// The name of the registry in a client's token request.
 const SERVICE: &str = "strata";
+
+/// The challenge to get a token with a scope.
+fn bearer(visit: Visit<'_>, scope: Option<&str>, problem: Option<&str>) -> String {
+    let origin = visit.origin;
+    let mut challenge = format!("Bearer realm=\"{origin}{TOKEN_PATH}\",service=\"{SERVICE}\"");
+    for (name, value) in [("scope", scope), ("error", problem)] {
+        if let Some(value) = value {
+            challenge.push_str(&format!(",{name}=\"{value}\""));
+        }
+    }
+    challenge
+}
 
 /// The scope that a client should request.
 fn scope(need: Need<'_>) -> Option<String> {

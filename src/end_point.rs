@@ -10,6 +10,7 @@ use crate::{
         InRepository, InspectOperation, ListOperation, Operation, RegistryOperation,
         UploadOperation, UploadStart,
     },
+    upload::UploadId,
 };
 
 /// A row of the table: the properties of an operation.
@@ -19,6 +20,8 @@ pub struct EndPoint<'a> {
     pub name: &'static str,
     /// The permission that a request needs, before the store is read.
     pub need: Need<'a>,
+    /// The upload that a request continues: a token for that upload is enough.
+    pub upload: Option<UploadId>,
     /// The effect of a request that a page of another site caused.
     pub effect: Effect,
     /// The change for the audit. `None` for an operation that changes no content.
@@ -119,11 +122,13 @@ impl<'a> EndPoint<'a> {
                     }
                 }
             }
-            In::Upload(Upload::Show(_)) => row("upload", push, Effect::Reads),
-            In::Upload(Upload::PushChunk { .. } | Upload::Cancel(_)) => row("upload", push, Works),
-            In::Upload(Upload::Close { digest, .. }) => {
+            In::Upload(Upload::Show(id)) => row("upload", push, Effect::Reads).continues(*id),
+            In::Upload(Upload::PushChunk { id, .. } | Upload::Cancel(id)) => {
+                row("upload", push, Works).continues(*id)
+            }
+            In::Upload(Upload::Close { id, digest, .. }) => {
                 let of = digest.as_ref().map(ToString::to_string);
-                let row = row("upload", push, Works);
+                let row = row("upload", push, Works).continues(*id);
                 row.changes(
                     of.is_some(),
                     "push blob",
@@ -147,6 +152,12 @@ impl<'a> EndPoint<'a> {
                 )
             }
         }
+    }
+
+    /// Makes a token for an upload enough.
+    const fn continues(mut self, id: UploadId) -> Self {
+        self.upload = Some(id);
+        self
     }
 
     fn changes(
@@ -176,6 +187,7 @@ const fn row<'a>(name: &'static str, need: Need<'a>, effect: Effect) -> EndPoint
     EndPoint {
         name,
         need,
+        upload: None,
         effect,
         change: None,
     }

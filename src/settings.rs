@@ -48,6 +48,8 @@ pub struct Settings {
     /// The most request bodies that an isolate receives at a time from one user, or from one
     /// address without credentials.
     pub uploads: u32,
+    /// The largest request body that the edge accepts, in bytes, as clients are told.
+    pub body_bytes: u64,
     /// The most store operations that the platform allows one request, or one run of
     /// [`Registry::tick`](crate::registry::Registry::tick): 50 on the free plan of Workers, 10,000
     /// on the paid one.
@@ -94,6 +96,7 @@ impl Settings {
         let policy = policy(&get)?;
         let layers = layers(&get)?;
         let uploads = table::STRATA_UPLOADS.read(&get)?;
+        let body_bytes = table::STRATA_BODY_BYTES.read(&get)?;
         let users = table::STRATA_USERS.find(&get)?;
         let rules = table::STRATA_RULES.find(&get)?;
         let access = Access::parse(users.as_deref(), rules.as_deref(), anonymous_pull)
@@ -114,6 +117,7 @@ impl Settings {
             upstreams,
             origin: table::STRATA_ORIGIN.find(&get)?,
             uploads,
+            body_bytes,
             grace: Duration::from_secs(grace),
             scrub_days,
             subrequests,
@@ -213,6 +217,7 @@ mod tests {
         assert!(!settings.access.is_configured());
         assert_eq!(settings.log, LogScope::Requests);
         assert_eq!((settings.origin, settings.uploads), (None, 64));
+        assert_eq!(settings.body_bytes, 95_000_000);
         let policy = settings.policy;
         assert_eq!(policy.hot_bytes, 33_554_432);
         assert_eq!(policy.hot_retention, Duration::from_secs(3_600));

@@ -29,6 +29,7 @@ use crate::{
     access::rule::{Action, Actions},
     name::Name,
     time::Timestamp,
+    upload::UploadId,
 };
 
 /// `{"alg":"HS256","typ":"JWT"}`
@@ -53,11 +54,11 @@ pub struct Claims {
     pub access: Vec<Grant>,
 }
 
-/// One grant of a token: actions in a repository, or the listing of the catalogue.
+/// One grant of a token: actions in a repository, the listing of the catalogue, or one upload.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// `repository` or `registry`.
+    /// `repository`, `registry` or `upload`.
     #[serde(rename = "type")]
     kind: String,
     name: String,
@@ -65,6 +66,15 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The grant to continue one upload. No client can request it.
+    pub(super) fn upload(name: &Name, id: UploadId) -> Self {
+        Self {
+            kind: "upload".to_owned(),
+            name: name.to_string(),
+            actions: vec![id.to_string()],
+        }
+    }
+
     /// Formats the grant as a scope of a client's request: `repository:<name>:<actions>`.
     pub fn scope(&self) -> String {
         format!("{}:{}:{}", self.kind, self.name, self.actions.join(","))
@@ -149,6 +159,11 @@ impl Claims {
                 && grant.name == name.as_str()
                 && grant.actions.iter().any(|word| word == action.name())
         })
+    }
+
+    /// Whether the token is for continuing this upload.
+    pub(super) fn cover_upload(&self, name: &Name, id: UploadId) -> bool {
+        self.access.contains(&Grant::upload(name, id))
     }
 
     /// Whether the token is for listing the catalogue.

@@ -19,33 +19,25 @@ use crate::{
         list::{WantedReferrers, without_namespace},
         manifest::push::Names,
         pull::{Pull, Pulled},
-        reply::{self, Answer, ResponseOf, accepted, list::Called, respond_with_json},
+        reply::{self, Answer, accepted, list::Called, respond_with_json},
         request::Request,
         slots::Taken,
-        upload::progress::UploadError,
         visit::{origin, visit},
     },
-    route::{
-        InRepository, InspectOperation, ListOperation, Operation, RegistryOperation,
-        UploadOperation,
-    },
+    route::{InRepository, InspectOperation, ListOperation, Operation, RegistryOperation},
     store::trace::Trace,
 };
 
+mod upload;
+
 /// A request in a repository: its caller, the repository, and the trace of its cost.
 #[derive(Clone, Copy)]
-struct InRepositoryRequest<'a, B> {
+pub(super) struct InRepositoryRequest<'a, B> {
     caller: &'a Caller,
     name: &'a Name,
     /// The name of the repository in the client's request.
     asked: &'a Name,
     trace: &'a Trace<B>,
-}
-
-/// The error for a client that closes an upload without naming its blob.
-fn unnamed() -> Error {
-    let found = "no query parameter digest: close an upload with the digest of its blob";
-    Error::new(Code::DigestInvalid, found)
 }
 
 impl<P: Platform> Registry<P> {
@@ -93,7 +85,7 @@ impl<P: Platform> Registry<P> {
         trace: &Trace<P::Bytes>,
     ) -> Result<(Caller, Option<Taken>), Error> {
         // A path or method without an end-point needs no more than entry.
-        let need = end_point.map_or(Need::Entry, |row| row.need);
+        let need = end_point.as_ref().map_or(Need::Entry, |row| row.need);
         let access = &self.settings.access;
         let caller = access
             .identify(visit(&self.settings, request), need, &self.host)
@@ -105,7 +97,14 @@ impl<P: Platform> Registry<P> {
         };
         self.ledger.charge(Some(sender.as_str().into()));
         trace.after.charge(self.ledger.sender());
-        access.permit(&caller, need, visit(&self.settings, request))?;
+        let continues = end_point.and_then(|row| row.upload);
+        let is_permitted = match (need, continues) {
+            (Need::Repository(name, _), Some(id)) => access.may_continue(&caller, name, id),
+            _ => false,
+        };
+        if !is_permitted {
+            access.permit(&caller, need, visit(&self.settings, request))?;
+        }
         if let Need::Repository(name, Action::Push | Action::Delete) = need
             && let Some(mirrored) = self.settings.upstreams.mirrored(name)
         {
@@ -242,44 +241,6 @@ impl<P: Platform> Registry<P> {
             In::Invalidate { tag } => {
                 let tags = self.mirror.invalidate(name, tag.as_ref()).await?;
                 Ok(reply::upkeep::invalidated(name, tags))
-            }
-        }
-    }
-
-    /// Answers a request about an upload.
-    async fn dispatch_upload(
-        &self,
-        request: &mut Request<P::Body>,
-        operation: &UploadOperation,
-        InRepositoryRequest { caller, name, .. }: InRepositoryRequest<'_, P::Bytes>,
-    ) -> Result<ResponseOf<P>, UploadError> {
-        let uploads = &self.uploads;
-        match operation {
-            UploadOperation::Start(start) => {
-                let started = uploads.start_upload(request.payload(), caller, name, start);
-                Ok(reply::upload::started(name, &started.await?))
-            }
-            UploadOperation::Show(id) => {
-                let upload = uploads.upload_status(name, *id).await?;
-                Ok(reply::upload::status(name, *id, &upload))
-            }
-            UploadOperation::PushChunk { id, step } => {
-                let upload = uploads
-                    .push_chunk(request.payload(), name, *id, *step)
-                    .await?;
-                Ok(reply::upload::received(name, *id, &upload))
-            }
-            UploadOperation::Close { id, step, digest } => {
-                let digest = digest.as_ref().ok_or_else(unnamed)?;
-                let payload = request.payload();
-                uploads
-                    .close_upload(payload, name, *id, *step, digest)
-                    .await?;
-                Ok(reply::upload::stored(name, digest))
-            }
-            UploadOperation::Cancel(id) => {
-                uploads.cancel_upload(name, *id).await?;
-                Ok(reply::upload::cancelled(*id))
             }
         }
     }

@@ -11,6 +11,18 @@ pub(super) const DOCKER_CONTENT_DIGEST: HeaderName =
 /// The upload that a response is about.
 pub(super) const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
+/// The version of the relay that sends a request, `relay/relay.mjs`.
+pub(super) const STRATA_RELAY: HeaderName = HeaderName::from_static("strata-relay");
+
+/// A token for one upload, which a relay gets with it.
+pub(super) const STRATA_UPLOAD_TOKEN: HeaderName = HeaderName::from_static("strata-upload-token");
+
+/// The smallest chunk that clients should send (end-5).
+pub(super) const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+
+/// The largest chunk that clients should send, a proposal for the specification.
+pub(super) const OCI_CHUNK_MAX_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-max-length");
+
 /// The filters of the query that were applied to a list of referrers (end-12b).
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 

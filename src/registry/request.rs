@@ -6,7 +6,7 @@ use crate::{
     access::cross_site,
     error::{Code, Error},
     range::{ByteRange, ParseRangeError},
-    registry::headers::text,
+    registry::headers::{STRATA_RELAY, text},
 };
 
 /// The most bytes of a path with its query.
@@ -141,7 +141,7 @@ impl<B> Payload<'_, B> {
 
 /// The headers of a client that the core reads. A platform that copies headers one by one needs no
 /// others.
-pub const HEADERS: [HeaderName; 9] = [
+pub const HEADERS: [HeaderName; 10] = [
     header::AUTHORIZATION,
     header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
@@ -151,6 +151,7 @@ pub const HEADERS: [HeaderName; 9] = [
     header::ORIGIN,
     header::RANGE,
     cross_site::SEC_FETCH_SITE,
+    STRATA_RELAY,
 ];
 
 /// The number of entries of a page, limited to `most`.

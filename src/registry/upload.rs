@@ -17,7 +17,7 @@ use crate::{
     name::Name,
     platform::Platform,
     registry::{
-        grant::Grants,
+        grant::{Grants, right::Anywhere},
         parts::Parts,
         request::Payload,
         upload::{
@@ -46,6 +46,18 @@ pub(super) enum Started {
     Stored(Digest),
     /// An upload was started.
     Open(UploadId, Upload),
+    /// A blob could be mounted from this repository with another token of the caller.
+    NeedsScope(Name),
+}
+
+/// The outcome of a mount.
+enum Mounted {
+    /// The repository has the blob now.
+    Stored,
+    /// It could, by a token that covers this repository.
+    NeedsScope(Name),
+    /// There is no source that the caller may pull from.
+    Nowhere,
 }
 
 /// Uploads: bytes that are received, hashed, and become blobs.
@@ -88,10 +100,11 @@ impl<P: Platform> Uploads<P> {
                 digest.algorithm()
             }
             UploadStart::Mount { digest, from } => {
-                if self.mount(caller, name, digest, from.as_ref()).await? {
-                    return Ok(Started::Stored(digest.clone()));
+                match self.mount(caller, name, digest, from.as_ref()).await? {
+                    Mounted::Stored => return Ok(Started::Stored(digest.clone())),
+                    Mounted::NeedsScope(source) => return Ok(Started::NeedsScope(source)),
+                    Mounted::Nowhere => digest.algorithm(),
                 }
-                digest.algorithm()
             }
         };
         let id = UploadId::new(self.host.random());
@@ -111,35 +124,44 @@ impl<P: Platform> Uploads<P> {
         Ok(Started::Stored(digest.clone()))
     }
 
-    /// Mount: whether the repository now holds a blob that another repository may share with it.
+    /// Mount: a blob of a repository that the caller may pull from.
     /// A caller that may not pull from that repository gets the same answer as if that repository
-    /// lacked the blob.
+    /// lacked the blob. So does one whose token alone lacks it, if the caller named it: the answer
+    /// comes before a look at the blob.
     async fn mount(
         &self,
         caller: &Caller,
         name: &Name,
         digest: &Digest,
         from: Option<&Name>,
-    ) -> Result<bool, Error> {
-        // Resolve it as pulls do: the name may belong to the default upstream.
-        let from = match from.map(|from| (from, self.settings.upstreams.resolve(from, None))) {
-            Some((from, Ok(mirrored))) => {
-                Some(mirrored.map_or_else(|| from.clone(), |mirrored| mirrored.name))
+    ) -> Result<Mounted, Error> {
+        let source = match from {
+            Some(asked) => {
+                // Resolve it as pulls do: the name may belong to the default upstream.
+                let Ok(mirrored) = self.settings.upstreams.resolve(asked, None) else {
+                    return Ok(Mounted::Nowhere);
+                };
+                let from = mirrored.map_or_else(|| asked.clone(), |mirrored| mirrored.name);
+                if self.grants.may_pull(caller, &from) {
+                    self.grants.readable(&from, digest).await?.is_some()
+                } else if self.settings.access.sees(caller, &from) {
+                    return Ok(Mounted::NeedsScope(asked.clone()));
+                } else {
+                    false
+                }
             }
-            Some((_, Err(_))) => return Ok(false),
-            None => None,
+            None => match self.grants.readable_anywhere(caller, digest).await? {
+                Anywhere::Readable => true,
+                Anywhere::NeedsScope(source) => return Ok(Mounted::NeedsScope(source)),
+                Anywhere::Nowhere => false,
+            },
         };
-        let source = match &from {
-            Some(from) if self.grants.may_pull(caller, from) => {
-                self.grants.readable(from, digest).await?
-            }
-            Some(_) => None,
-            None => self.grants.readable_anywhere(caller, digest).await?,
-        };
-        if source.is_none() {
-            return Ok(false);
-        }
-        self.keep_present(name, digest, Delivery::Push).await
+        let is_mounted = source && self.keep_present(name, digest, Delivery::Push).await?;
+        Ok(if is_mounted {
+            Mounted::Stored
+        } else {
+            Mounted::Nowhere
+        })
     }
 
     /// Grants a stored blob to a repository. Returns whether the blob is still stored.

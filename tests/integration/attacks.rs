@@ -44,6 +44,7 @@ mod limits;
 mod mounting;
 mod overwriting;
 mod paths;
+mod relaying;
 mod secrets;
 mod tokens;
 

@@ -25,6 +25,20 @@ pub(in crate::registry) struct Readable {
     pub(in crate::registry) right: Option<Right>,
 }
 
+/// A source of a mount that names none.
+#[derive(Debug)]
+pub(in crate::registry) enum Anywhere {
+    /// A repository that the caller may pull from can read the blob.
+    Readable,
+    /// This one can, and the caller may pull from it with another token.
+    NeedsScope(Name),
+    /// None that was looked at.
+    Nowhere,
+}
+
+/// The most holders of a blob that are looked at for a mount that names no source.
+const MAX_LOOKS: usize = 8;
+
 impl<P: Platform> Grants<P> {
     /// Resolves a blob for a repository that may read it. A link that records a right is enough.
     /// Otherwise the grants decide, and the link is written again.
@@ -73,12 +87,14 @@ impl<P: Platform> Grants<P> {
         self.settings.access.may(caller, name, Action::Pull)
     }
 
-    /// Resolves a blob by any repository that holds it and that the caller may pull from.
+    /// Looks for a repository that holds a blob and that the caller may pull from. Repositories
+    /// that the caller's token covers come first, then those that another token of the caller
+    /// could.
     pub(in crate::registry) async fn readable_anywhere(
         &self,
         caller: &Caller,
         digest: &Digest,
-    ) -> Result<Option<Readable>, Error> {
+    ) -> Result<Anywhere, Error> {
         let options = ListOptions {
             limit: 1_000,
             ..ListOptions::default()
@@ -88,15 +104,24 @@ impl<P: Platform> Grants<P> {
             .objects
             .iter()
             .filter_map(|(key, _)| key.holder())
+            .filter(|name| self.settings.access.sees(caller, name))
             .collect();
         names.dedup();
-        names.retain(|name| self.may_pull(caller, name));
-        for name in names {
-            if let Some(readable) = self.readable(&name, digest).await? {
-                return Ok(Some(readable));
+        let (covered, others): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .partition(|name| self.may_pull(caller, name));
+        let covered = covered.into_iter().map(|name| (true, name));
+        let others = others.into_iter().map(|name| (false, name));
+        for (is_covered, name) in covered.chain(others).take(MAX_LOOKS) {
+            if self.readable(&name, digest).await?.is_some() {
+                return Ok(if is_covered {
+                    Anywhere::Readable
+                } else {
+                    Anywhere::NeedsScope(name)
+                });
             }
         }
-        Ok(None)
+        Ok(Anywhere::Nowhere)
     }
 
     /// The right that the grants of a repository give. `Filled` gives one everywhere. An upload

@@ -8,30 +8,30 @@ use crate::{
     name::Name,
     registry::{
         body::Body,
-        headers::{DOCKER_UPLOAD_UUID, value},
+        headers::{DOCKER_UPLOAD_UUID, OCI_CHUNK_MAX_LENGTH, OCI_CHUNK_MIN_LENGTH, value},
         reply::{respond, respond_with_location},
-        upload::{Started, progress::UploadError},
+        upload::progress::UploadError,
     },
     upload::{Upload, UploadId},
 };
 
-/// The place at which a started upload continues, or the blob that was sent whole or mounted.
-pub(in crate::registry) fn started<S, Y>(name: &Name, started: &Started) -> Response<Body<S, Y>> {
-    match started {
-        Started::Stored(digest) => stored(name, digest),
-        Started::Open(id, upload) => received(name, *id, upload),
-    }
-}
+/// The smallest chunk that clients should send, in bytes. Smaller ones are accepted; each chunk is
+/// an object, and a pull reads all of them.
+const MIN_CHUNK: u64 = 8 * 1024 * 1024;
 
-/// 202: the progress of an upload, and the place at which it continues.
+/// 202: the progress of an upload, the place at which it continues, and the sizes of its chunks:
+/// `largest` is the most bytes that the edge accepts.
 pub(in crate::registry) fn received<S, Y>(
     name: &Name,
     id: UploadId,
     upload: &Upload,
+    largest: u64,
 ) -> Response<Body<S, Y>> {
     let mut response = respond(StatusCode::ACCEPTED);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    headers.insert(OCI_CHUNK_MIN_LENGTH, MIN_CHUNK.into());
+    headers.insert(OCI_CHUNK_MAX_LENGTH, largest.into());
     headers.extend(progress(name, id, upload));
     response
 }

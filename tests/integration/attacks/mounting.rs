@@ -20,7 +20,6 @@ fn told(answer: &Answer, of: &Digest) -> (u16, Vec<(String, String)>, String) {
 fn a_mount_needs_the_right_to_pull_from_its_source() {
     let fixture = Fixture::new();
     let (private, nothing) = (digest(&layer(PRIVATE)), digest(b"nowhere"));
-    let public = digest(&layer(PUBLIC));
     let wide = "repository:mallory/app:pull,push";
     let narrow = fixture.token("mallory", &[wide]);
     let asked = fixture.token("mallory", &[wide, "repository:private/app:pull"]);
@@ -61,12 +60,31 @@ fn a_mount_needs_the_right_to_pull_from_its_source() {
         fixture.status(&with(&alices, &mount(&private, Some("private/app")))),
         403
     );
-    // A token without the source gives no right there, even to a user that has it.
-    for from in [Some("public/app"), None] {
-        let answer = fixture.ask(&with(&narrow, &mount(&public, from)));
-        assert_eq!(answer.status, 202, "{from:?}");
+}
+
+/// A token without the source gives no right there. A user that has the right is told which scopes
+/// to request, before the blob is looked at if the source is named.
+#[test]
+fn a_mount_by_a_narrow_token_names_the_scopes_that_it_needs() {
+    let fixture = Fixture::new();
+    let (public, nothing) = (digest(&layer(PUBLIC)), digest(b"nowhere"));
+    let narrow = fixture.token("mallory", &["repository:mallory/app:pull,push"]);
+    let scopes = "scope=\"repository:mallory/app:pull,push repository:public/app:pull\",error=\"insufficient_scope\"";
+    for (of, from, status) in [
+        (&public, Some("public/app"), 401),
+        (&public, None, 401),
+        (&nothing, Some("public/app"), 401),
+        (&nothing, None, 202),
+    ] {
+        let answer = fixture.ask(&with(&narrow, &mount(of, from)));
+        assert_eq!(answer.status, status, "{of} {from:?}");
+        let challenge = answer.header("www-authenticate").unwrap_or_default();
+        assert_eq!(challenge.ends_with(scopes), status == 401, "{challenge}");
+        if from.is_some() {
+            assert_eq!(fixture.operations.borrow().len(), 0, "{of} {from:?}");
+        }
         assert_eq!(
-            fixture.keys(&format!("refs/sha256/{}/mallory/", public.encoded())),
+            fixture.keys(&format!("refs/sha256/{}/mallory/", of.encoded())),
             BTreeSet::new()
         );
     }
