@@ -128,6 +128,7 @@ const WORKER = [
     packages: { python3: "python3" },
     programs: { gzip: "gzip", tar: "tar", zstd: "zstd" },
   },
+  { name: "relay", ...nodeTests("tests/relay", 2) },
   { name: "clients", ...nodeTests("tests/clients", 3) },
   { name: "page types", commands: [["node_modules/.bin/tsc", "--project", "www"]] },
   // A browser needs many libraries, so it is installed, not unpacked.

@@ -13,6 +13,9 @@ import { dim, Failure, MARKS, say, tail, task } from "./terminal.mjs";
 /** The size limit in bytes of all files of the page, each gzipped, with the module for layers. */
 const LIMIT = 300_000;
 
+/** The relay, which is served beside the page. */
+const RELAY = "relay.mjs";
+
 const WWW = path.join(ROOT, "www");
 const DIST = path.join(WWW, "dist");
 
@@ -34,6 +37,7 @@ export async function buildPage() {
       ]);
       if (code !== 0) throw new Failure("vite failed: its last lines are above", tail(output, 40));
       fs.writeFileSync(path.join(beside, "new/extension.md"), documentation());
+      fs.copyFileSync(path.join(ROOT, "relay", RELAY), path.join(beside, "new", RELAY));
       if (fs.existsSync(DIST)) fs.renameSync(DIST, path.join(beside, "old"));
       fs.renameSync(path.join(beside, "new"), DIST);
     } finally {
@@ -77,8 +81,8 @@ export function checkPage({ files }) {
 }
 
 function sizes(files) {
-  // The platform reads `_headers` and does not serve it.
-  const sent = files.filter(({ name }) => name !== "_headers");
+  // The platform reads `_headers` and does not serve it, and no browser loads the relay.
+  const sent = files.filter(({ name }) => name !== "_headers" && name !== RELAY);
   return sent.map(({ name, content }) => ({ name, raw: content.length, gzipped: zlib.gzipSync(content).length }));
 }
 

@@ -76,6 +76,9 @@ describe("npm start", { timeout: 300_000 }, () => {
     const first = await start(state);
     try {
       assert.equal((await first.fetch("/v2/")).status, 200);
+      // Nobody signs in for the relay: it is the first thing that a machine fetches.
+      const relay = await fetch(`${first.url}/relay.mjs`);
+      assert.equal(await relay.text(), fs.readFileSync(path.join(ROOT, "relay/relay.mjs"), "utf8"));
       assert.equal((await fetch(`${first.url}/v2/started/tags/list`)).status, 401);
       const pushed = await first.fetch(`/v2/started/blobs/uploads/?digest=${digest}`, { method: "POST", body: bytes });
       assert.equal(pushed.status, 201);

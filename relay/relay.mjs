@@ -1,0 +1,1315 @@
+#!/usr/bin/env node
+// A relay for pushes to a registry whose edge limits the size of a request. It is a registry on
+// this machine: any client pushes to it, and it passes layers on in chunks that the edge accepts.
+// One file without dependencies, for Node 20 and later.
+
+import { spawn } from "node:child_process";
+import crypto from "node:crypto";
+import { once } from "node:events";
+import fs from "node:fs";
+import http from "node:http";
+import https from "node:https";
+import os from "node:os";
+import path from "node:path";
+import { PassThrough, Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import tls from "node:tls";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import zlib from "node:zlib";
+
+export const VERSION = "0.2.0";
+
+const HELP = `node relay.mjs --to https://HOST [OPTIONS]
+
+  Serves the registry at HOST on this machine, and sends layers to it in chunks.
+  Push to localhost:5050/NAME instead of HOST/NAME, with any client.
+
+node relay.mjs push IMAGE --to HOST/NAME:TAG [OPTIONS]
+
+  Pushes an image without a daemon. IMAGE is an OCI layout, a tar of docker save, or - for standard
+  input. Signs in by RELAY_USER and RELAY_PASSWORD, or as docker does (docker login HOST).
+
+  --to URL      the registry; credentials go to no other host
+  --ref NAME    the image, if IMAGE has several
+  --port N      the port to serve on, on loopback only; 0 takes a free one (default 5050)
+  --chunk N     the bytes of a chunk (default: what the registry says, else 95000000)
+  --blobs N     how many blobs are sent side by side (default 4)
+  --state DIR   the folder of the journal, from which interrupted uploads resume
+                (default ~/.local/state/strata-relay)
+  --version     print the version
+
+  HTTPS_PROXY, HTTP_PROXY and NO_PROXY are respected.`;
+
+const MIB = 1 << 20;
+const CHUNK = 95_000_000;
+/** The smallest pieces into which chunks are cut if the edge refuses larger ones. */
+const LEAST = MIB;
+/** Attempts at a chunk without progress before an upload is given up. */
+const ATTEMPTS = 8;
+/** The time after which an upload is no longer resumed, in milliseconds. */
+const EXPIRY = 12 * 3_600_000;
+/** The timeout of a silent connection to the registry, in milliseconds. */
+const SILENCE = 120_000;
+/**
+ * Headers that belong to one connection (RFC 9110, section 7.6.1), and the ones that are set anew.
+ */
+const HOP = /^(connection|host|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect)$/i;
+
+/** A problem that is the user's to solve: printed without a stack. */
+class Failure extends Error {}
+
+/** A response of the registry that the client gets instead of ours. */
+class Refusal extends Error {
+  constructor(response) {
+    super(`the registry answered ${response.status}`);
+    this.response = response;
+  }
+}
+
+// ---------------------------------------------------------------------------------------- Registry
+
+/** Returns the proxy for an address by the usual environment variables, or undefined. */
+export function proxyFor(url, env = process.env) {
+  const value = (name) => env[name] ?? env[name.toLowerCase()];
+  const without = (value("NO_PROXY") ?? "").split(",").map((one) => one.trim().replace(/^\*?\./, ""));
+  const { hostname } = url;
+  if (without.some((one) => one === "*" || (one && (hostname === one || hostname.endsWith(`.${one}`)))))
+    return undefined;
+  const found = value(url.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY") ?? value("ALL_PROXY");
+  return found ? new URL(/^\w+:\/\//.test(found) ? found : `http://${found}`) : undefined;
+}
+
+const credentialsOf = ({ username, password }) =>
+  username
+    ? { "proxy-authorization": `Basic ${btoa(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`)}` }
+    : {};
+
+/** An agent whose connections to an https server are tunnels through a proxy. */
+class Tunnels extends https.Agent {
+  constructor(proxy, options) {
+    super(options);
+    this.proxy = proxy;
+  }
+
+  createConnection(options, done) {
+    const target = `${options.host}:${options.port}`;
+    const { hostname: host, port } = this.proxy;
+    const headers = { host: target, ...credentialsOf(this.proxy) };
+    http
+      .request({ host, port: port || 80, method: "CONNECT", path: target, headers })
+      .on("connect", ({ statusCode }, socket) => {
+        if (statusCode === 200)
+          done(null, tls.connect({ ...options, socket, servername: options.servername ?? options.host }));
+        else done(new Failure(`the proxy ${this.proxy.host} answered ${statusCode} for ${target}`));
+      })
+      .on("error", done)
+      .end();
+  }
+}
+
+/** The registry behind the relay. */
+export class Registry {
+  /** @param {string} to an origin, such as `https://registry.example` */
+  constructor(to, env = process.env) {
+    let url;
+    try {
+      url = new URL(/^https?:\/\//.test(to) ? to : `https://${to}`);
+    } catch {
+      throw new Failure(`--to ${to} is not an address: use https://HOST`);
+    }
+    if (url.pathname !== "/" || url.search || url.username) throw new Failure(`--to ${to}: use https://HOST alone`);
+    this.origin = url.origin;
+    this.url = url;
+    this.proxy = proxyFor(url, env);
+    const options = { keepAlive: true, maxSockets: 64 };
+    this.agent =
+      url.protocol === "https:"
+        ? this.proxy
+          ? new Tunnels(this.proxy, options)
+          : new https.Agent(options)
+        : new http.Agent(options);
+  }
+
+  /**
+   * Begins a request. Resolves with `{ status, headers, body }` once the head of the response is
+   * there. `body` of the request is a Readable, bytes, or nothing; `signal` aborts it.
+   */
+  async request(method, target, { headers = {}, body, signal } = {}) {
+    const { url, proxy, agent } = this;
+    const isPlain = url.protocol === "http:";
+    const through = isPlain && proxy;
+    const request = (isPlain ? http : https).request({
+      agent,
+      signal,
+      method,
+      host: through ? proxy.hostname : url.hostname,
+      port: through ? proxy.port || 80 : url.port || (isPlain ? 80 : 443),
+      path: through ? this.origin + target : target,
+      headers: { ...headers, host: url.host, ...(through && credentialsOf(proxy)) },
+    });
+    request.setTimeout(SILENCE, () => request.destroy(new Error(`no answer for ${SILENCE / 1000} seconds`)));
+    const responded = once(request, "response");
+    // The promise or the body tells a failure. Without a listener it would end the process.
+    request.on("error", () => {});
+    if (body instanceof Readable) {
+      body.on("error", (error) => request.destroy(error));
+      body.pipe(request);
+    } else request.end(body);
+    const [response] = await responded.catch((error) => {
+      // The registry may close an idle connection at the moment when it is used again.
+      error.isStale = error.code === "ECONNRESET" && request.reusedSocket;
+      throw error;
+    });
+    return { status: response.statusCode, headers: response.headers, body: response };
+  }
+
+  /** The same for a small response, which is read whole: `body` is text. */
+  async ask(method, target, options) {
+    const again = (error) => {
+      if (!error.isStale || options?.body instanceof Readable) throw error;
+      return this.request(method, target, options);
+    };
+    const response = await this.request(method, target, options).catch(again);
+    let text = "";
+    for await (const part of response.body.setEncoding("utf8")) text += part;
+    return { ...response, body: text };
+  }
+
+  /** Returns an address of this registry as a path, or undefined if it leads elsewhere. */
+  pathOf(location) {
+    const url = new URL(location, this.origin);
+    return url.origin === this.origin ? url.pathname + url.search : undefined;
+  }
+}
+
+/**
+ * Returns the identity that an Authorization header claims, for the journal. The registry checks
+ * it.
+ */
+export function identityOf(authorization = "") {
+  const [, scheme, value] = /^(\w+) +(.*)$/.exec(authorization) ?? [];
+  try {
+    if (/^basic$/i.test(scheme)) return `user ${atob(value).split(":")[0]}`;
+    const { sub } = JSON.parse(Buffer.from(value.split(".")[1], "base64url").toString());
+    if (typeof sub === "string") return `user ${sub}`;
+  } catch {
+    // Not a token with claims.
+  }
+  return authorization ? `credential ${sha256(authorization)}` : "anonymous";
+}
+
+const sha256 = (bytes) => crypto.createHash("sha256").update(bytes).digest("hex");
+
+// ----------------------------------------------------------------------------------------- Journal
+
+/** The uploads that were begun and not finished, a file each. */
+export class Journal {
+  #folder;
+  #active = new Set();
+
+  constructor(folder) {
+    this.#folder = folder;
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    for (const { file, entry } of this.#entries())
+      if (!entry || Date.now() - entry.time > EXPIRY) fs.rmSync(file, { force: true });
+  }
+
+  #entries() {
+    const files = fs.readdirSync(this.#folder).filter((name) => name.endsWith(".json"));
+    return files.map((name) => {
+      const file = path.join(this.#folder, name);
+      try {
+        return { file, entry: JSON.parse(fs.readFileSync(file, "utf8")) };
+      } catch {
+        return { file, entry: undefined };
+      }
+    });
+  }
+
+  /** Returns the interrupted uploads of the same kind: registry, repository, identity and chunk. */
+  candidates(about) {
+    const isSame = (entry) => entry && Object.entries(about).every(([key, value]) => entry[key] === value);
+    return this.#entries()
+      .filter(({ file, entry }) => !this.#active.has(file) && isSame(entry))
+      .map(({ entry }) => entry);
+  }
+
+  #fileOf({ id }) {
+    return path.join(this.#folder, `${id}.json`);
+  }
+
+  /** Writes an entry in place of its earlier state. */
+  write(entry) {
+    const file = this.#fileOf(entry);
+    this.#active.add(file);
+    const beside = `${file}.${process.pid}`;
+    fs.writeFileSync(beside, JSON.stringify({ ...entry, time: Date.now() }), { mode: 0o600 });
+    fs.renameSync(beside, file);
+  }
+
+  remove(entry) {
+    fs.rmSync(this.#fileOf(entry), { force: true });
+    this.release(entry);
+  }
+
+  /** Lets another upload resume from an entry. */
+  release(entry) {
+    this.#active.delete(this.#fileOf(entry));
+  }
+}
+
+// ------------------------------------------------------------------------------------------- Spool
+
+/**
+ * A temporary file with the chunk that is being sent. It has no name, so it ends with the process.
+ */
+class Spool {
+  #file;
+  length = 0;
+
+  static async open() {
+    const spool = new Spool();
+    const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-${crypto.randomBytes(8).toString("hex")}`);
+    spool.#file = await fs.promises.open(name, "wx+", 0o600);
+    // Where an open file can't be unlinked, it is removed when it is closed.
+    spool.name = await fs.promises.unlink(name).then(
+      () => undefined,
+      () => name,
+    );
+    return spool;
+  }
+
+  async append(bytes) {
+    for (let at = 0; at < bytes.length; ) {
+      const { bytesWritten } = await this.#file.write(bytes, at, bytes.length - at, this.length + at);
+      at += bytesWritten;
+    }
+    this.length += bytes.length;
+  }
+
+  /** Begins the next chunk. */
+  clear() {
+    this.length = 0;
+  }
+
+  /** Returns a stream of the bytes from `start` to `end`. */
+  read(start, end) {
+    const file = this.#file;
+    return Readable.from(
+      (async function* () {
+        for (let at = start; at < end; ) {
+          const { bytesRead, buffer } = await file.read(
+            Buffer.allocUnsafe(Math.min(MIB / 4, end - at)),
+            0,
+            undefined,
+            at,
+          );
+          if (bytesRead === 0) throw new Error("the temporary file was cut");
+          yield buffer.subarray(0, bytesRead);
+          at += bytesRead;
+        }
+      })(),
+      { objectMode: false },
+    );
+  }
+
+  async close() {
+    await this.#file.close();
+    if (this.name) await fs.promises.rm(this.name, { force: true });
+  }
+}
+
+// ------------------------------------------------------------------------------------------ Upload
+
+/**
+ * Bodies up to this size are held in memory, and are sent with the request that closes the upload.
+ */
+const SMALL = MIB;
+
+/** The number of bytes that a status of an upload tells; `0-0` is what registries say of none. */
+function offsetOf(range = "0-0") {
+  const [, last] = /^(?:bytes=)?0-(\d+)$/.exec(range) ?? [];
+  return last === undefined || last === "0" ? 0 : Number(last) + 1;
+}
+
+/** One blob on its way to the registry. */
+export class Upload {
+  id = `relay-${crypto.randomUUID()}`;
+  /** Bytes that were received from the client. */
+  received = 0;
+  /** The offset of the registry, as it last said. */
+  #stored = 0;
+  /** The offset at which the chunk in the spool begins. */
+  #base = 0;
+  #hash = crypto.createHash("sha256");
+  #spool;
+  /**
+   * The request that sends the chunk while it comes, and its beginning, which is held until then.
+   */
+  #live;
+  #held = [];
+  /** Whether this chunk was sent while it came. */
+  #isStreamed = false;
+  /** Entries of the journal that may be of the same blob: its first chunk tells. */
+  #candidates;
+  #entry;
+  #index = 0;
+
+  /**
+   * @param {{ registry: Registry, journal: Journal, limits: { most: number }, repository: string,
+   *   authorization?: string, location: string, token?: string, say: (line: string) => void }}
+   * options
+   *   `limits.most` is the size of a chunk, which shrinks if the edge refuses it; `token` is one
+   * that
+   *   the registry gave for this upload alone
+   */
+  constructor({ registry, journal, limits, repository, authorization, location, token, say }) {
+    Object.assign(this, { registry, journal, limits, repository, authorization, say });
+    const about = { registry: registry.origin, repository, identity: identityOf(authorization) };
+    this.#candidates = journal.candidates(about);
+    this.#entry = { id: this.id, ...about, location, token, chunks: [] };
+    this.touched = Date.now();
+  }
+
+  get #headers() {
+    const { token } = this.#entry;
+    const authorization = token ? `Bearer ${token}` : this.authorization;
+    return { "content-type": "application/octet-stream", ...(authorization && { authorization }) };
+  }
+
+  /** Takes the next bytes of the blob, and sends all but a small rest of them. */
+  async receive(source) {
+    this.#spool ??= await Spool.open();
+    try {
+      for await (let bytes of source) {
+        while (bytes.length > 0) {
+          const part = bytes.subarray(0, Math.max(1, this.limits.most - this.#spool.length));
+          bytes = bytes.subarray(part.length);
+          await this.#take(part);
+          if (this.#spool.length >= this.limits.most) await this.#settle();
+        }
+      }
+      if (this.#spool.length > SMALL) await this.#settle();
+    } catch (error) {
+      // The chunk goes on in the spool, if the client goes on.
+      await this.#live?.abort();
+      this.#live = undefined;
+      throw error;
+    } finally {
+      this.touched = Date.now();
+      this.journal.release(this.#entry);
+    }
+  }
+
+  async #take(part) {
+    this.#hash.update(part);
+    await this.#spool.append(part);
+    this.received += part.length;
+    // The first chunk waits if it may be the beginning of an interrupted upload. So does what such
+    // an upload sent before.
+    const isNew = this.#candidates.length === 0 && this.#stored === this.#base && !this.#entry.chunks[this.#index];
+    if (!isNew || this.limits.isRefused) return;
+    if (this.#live) return this.#live.write(part);
+    if (this.#isStreamed) return;
+    this.#held.push(part);
+    if (this.#spool.length > SMALL) {
+      this.#isStreamed = true;
+      this.#live = this.#open();
+      for (const one of this.#held.splice(0)) await this.#live.write(one);
+    }
+  }
+
+  /** Begins to send a chunk whose end has not come yet. */
+  #open() {
+    const body = new PassThrough({ highWaterMark: MIB / 4 });
+    // A failure is seen at the end of the chunk, which is in the spool.
+    body.on("error", () => {});
+    const response = this.registry
+      .ask("PATCH", this.#entry.location, { headers: this.#headers, body })
+      .catch((error) => ({ error }));
+    let isOver = false;
+    response.then(() => (isOver = true));
+    return {
+      async write(part) {
+        if (!isOver && !body.write(part)) await Promise.race([once(body, "drain").catch(() => {}), response]);
+      },
+      end() {
+        body.end();
+        return response;
+      },
+      abort() {
+        body.destroy(new Error("the client went away"));
+        return response;
+      },
+    };
+  }
+
+  /** Ends the chunk in the spool: the registry has all of it afterwards. */
+  async #settle() {
+    const { length } = this.#spool;
+    const end = this.#base + length;
+    const sum = this.#hash.digest("hex");
+    await this.#adopt(length, sum);
+    const [known, before] = this.#entry.chunks[this.#index] ?? [];
+    if (before !== undefined && (known !== length || before !== sum)) {
+      this.journal.remove(this.#entry);
+      throw new Failure("the layer differs from the interrupted one that began in the same way: push it again");
+    }
+    if (this.#live) {
+      const response = await this.#live.end();
+      this.#live = undefined;
+      if (response.status === 202) this.#advance(response, end);
+      else if (!response.error) await this.#refused(response);
+      if (this.#stored < end) await this.#synchronize();
+    }
+    await this.#send(end);
+    this.#entry.chunks[this.#index] = [length, sum];
+    this.journal.write(this.#entry);
+    this.#index += 1;
+    this.#base = end;
+    this.#held = [];
+    this.#isStreamed = false;
+    this.#spool.clear();
+    this.#hash = crypto.createHash("sha256");
+  }
+
+  /**
+   * After the first chunk: goes on with the interrupted upload that began with it, if there is one.
+   */
+  async #adopt(length, sum) {
+    const candidates = this.#candidates
+      .splice(0)
+      .filter(({ chunks: [first] }) => first?.[0] === length && first[1] === sum);
+    for (const entry of candidates) {
+      const fresh = this.#entry;
+      this.#entry = entry;
+      const response = await this.registry.ask("GET", entry.location, { headers: this.#headers }).catch(() => ({}));
+      if (response.status === 204) {
+        this.#stored = offsetOf(response.headers.range);
+        this.#entry.location = this.registry.pathOf(response.headers.location ?? entry.location);
+        this.journal.write(this.#entry);
+        this.say(`resuming a layer of ${this.repository} at ${megabytes(this.#stored)}`);
+        this.registry.ask("DELETE", fresh.location, { headers: this.#headers }).catch(() => {});
+        return;
+      }
+      // The registry has forgotten it, or it has ended.
+      if (response.status === 404) this.journal.remove(entry);
+      this.#entry = fresh;
+    }
+  }
+
+  /** Sends the bytes of the spool that the registry lacks, up to an offset. */
+  async #send(end) {
+    for (let failures = 0; this.#stored < end; ) {
+      const from = this.#stored;
+      const to = Math.min(end, from + this.limits.most);
+      const body = this.#spool.read(from - this.#base, to - this.#base);
+      const headers = { ...this.#headers, "content-length": to - from, "content-range": `${from}-${to - 1}` };
+      const response = await this.registry
+        .ask("PATCH", this.#entry.location, { headers, body })
+        .catch((error) => ({ error }));
+      if (response.status === 202) {
+        this.#advance(response, to);
+        failures = 0;
+        continue;
+      }
+      if (response.status) await this.#refused(response, to - from);
+      failures += 1;
+      if (failures === ATTEMPTS)
+        throw new Failure(`the registry did not take a chunk in ${ATTEMPTS} attempts: ${reason(response)}`);
+      await pause(failures, response);
+      await this.#synchronize();
+    }
+  }
+
+  /** Decides about a response that is no success: returns if the same bytes can be sent again. */
+  async #refused(response, length = this.limits.most) {
+    const { status } = response;
+    if (status === 413) {
+      if (length <= LEAST)
+        throw new Failure("the edge refuses even 1 MiB: it is not the registry that limits requests");
+      this.limits.most = Math.max(LEAST, Math.floor(length / 2));
+      this.limits.isRefused = true;
+      this.say(
+        `the edge refuses ${megabytes(length)} in one request: chunks have ${megabytes(this.limits.most)} from now on`,
+      );
+      return;
+    }
+    // 416 is another offset than ours; the others are temporary.
+    if (status === 416 || status === 408 || status === 429 || status >= 500) return;
+    if (status === 404) this.journal.remove(this.#entry);
+    throw new Refusal(response);
+  }
+
+  #advance({ headers }, offset) {
+    this.#stored = offset;
+    this.#entry.location = this.registry.pathOf(headers.location ?? this.#entry.location);
+  }
+
+  /** Asks for the registry's offset after a failure. */
+  async #synchronize() {
+    for (let failures = 1; ; failures += 1) {
+      const response = await this.registry
+        .ask("GET", this.#entry.location, { headers: this.#headers })
+        .catch((error) => ({ error }));
+      if (response.status === 204) {
+        const offset = offsetOf(response.headers.range);
+        this.#advance(response, offset);
+        if (offset >= this.#base && offset <= this.#base + this.#spool.length) return;
+        this.journal.remove(this.#entry);
+        throw new Failure(
+          `the registry has ${offset} bytes of the upload, the relay is at ${this.#base}: push it again`,
+        );
+      }
+      if (response.status) await this.#refused(response);
+      if (failures === ATTEMPTS)
+        throw new Failure(`the registry did not tell its offset in ${ATTEMPTS} attempts: ${reason(response)}`);
+      await pause(failures, response);
+    }
+  }
+
+  /** Closes the upload. Resolves with the registry's response. */
+  async close(digest) {
+    const length = this.#spool?.length ?? 0;
+    const isSmall = length <= SMALL && !this.#live && this.#candidates.length === 0;
+    if (length > 0 && !isSmall) await this.#settle();
+    try {
+      for (let failures = 1; ; failures += 1) {
+        const target = new URL(this.#entry.location, this.registry.origin);
+        target.searchParams.set("digest", digest);
+        const body = isSmall && length > 0 ? this.#spool.read(this.#stored - this.#base, length) : undefined;
+        const headers = { ...this.#headers, "content-length": body ? this.#base + length - this.#stored : 0 };
+        const response = await this.registry
+          .ask("PUT", target.pathname + target.search, { headers, body })
+          .catch((error) => ({ error }));
+        if (response.status && (response.status < 500 || failures === ATTEMPTS) && response.status !== 429)
+          return response;
+        if (failures === ATTEMPTS)
+          throw new Failure(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
+        await pause(failures, response);
+        // The response may have been lost, and the blob be there.
+        const blob = `/v2/${this.repository}/blobs/${digest}`;
+        const found = await this.registry.ask("HEAD", blob, { headers: this.#headers }).catch(() => ({}));
+        if (found.status === 200)
+          return { status: 201, headers: { location: blob, "docker-content-digest": digest }, body: "" };
+        await this.#synchronize();
+      }
+    } finally {
+      this.journal.remove(this.#entry);
+      await this.discard();
+    }
+  }
+
+  /** Gives the upload up at the registry, too. */
+  async cancel() {
+    this.journal.remove(this.#entry);
+    const response = await this.registry.ask("DELETE", this.#entry.location, { headers: this.#headers });
+    await this.discard();
+    return response;
+  }
+
+  /** Frees what the upload has on this machine. */
+  async discard() {
+    await this.#live?.abort();
+    this.#live = undefined;
+    const spool = this.#spool;
+    this.#spool = undefined;
+    await spool?.close();
+  }
+}
+
+const reason = ({ error, status, body }) => error?.message ?? `${status} ${messageOf(body)}`;
+
+/** Returns the message of an error in the specification's form, or the beginning of the text. */
+function messageOf(text = "") {
+  try {
+    return JSON.parse(text).errors[0].message;
+  } catch {
+    return text
+      .replaceAll(/<[^>]*>/g, " ")
+      .replaceAll(/\s+/g, " ")
+      .trim()
+      .slice(0, 200);
+  }
+}
+
+/** Waits before another attempt: longer each time, at random, and as long as the registry asks. */
+async function pause(failures, { headers } = {}) {
+  const asked = Number(headers?.["retry-after"]) * 1000 || 0;
+  const backoff = Math.min(30_000, 250 * 2 ** failures) * (0.5 + Math.random());
+  await sleep(Math.max(Math.min(asked, 60_000), backoff));
+}
+
+const megabytes = (bytes) => (bytes < 1e6 ? `${bytes} bytes` : `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`);
+
+// ------------------------------------------------------------------------------------------ Server
+
+/** Runs at most this many at a time; others wait. */
+function limit(most) {
+  let running = 0;
+  const waiting = [];
+  return async (work) => {
+    if (running === most) await new Promise((resolve) => waiting.push(resolve));
+    else running += 1;
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else running -= 1;
+    }
+  };
+}
+
+/** Returns whether a Host header names this machine: a web page of another name must not push. */
+const isLocal = (host = "") => /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i.test(host);
+
+/** Copies headers, without the ones that belong to a connection or describe another body. */
+const copied = (headers, without = HOP) =>
+  Object.fromEntries(Object.entries(headers).filter(([name]) => !without.test(name)));
+
+const ABOUT_BODY = new RegExp(`${HOP.source}|^content-(length|range|type|encoding)$`, "i");
+
+/**
+ * Serves a registry on a loopback port. Resolves with `{ port, stop }`.
+ *
+ * @param {{ registry: Registry, journal: Journal, chunk: number, blobs: number, port: number,
+ *   say: (line: string) => void }} options
+ */
+export async function serve({ registry, journal, chunk, blobs, port, say }) {
+  const uploads = new Map();
+  const slot = limit(blobs);
+  const limits = { most: chunk, isRefused: false };
+  const idle = setInterval(() => {
+    for (const [id, upload] of uploads)
+      if (Date.now() - upload.touched > EXPIRY && uploads.delete(id)) upload.discard().catch(() => {});
+  }, 60_000).unref();
+
+  const server = http.createServer({ requestTimeout: 0, keepAliveTimeout: 75_000 }, (request, response) => {
+    answer(request, response).catch((error) => {
+      if (error instanceof Refusal) return reply(response, error.response);
+      const isGone = request.destroyed && !request.complete;
+      if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
+      if (response.headersSent) return response.destroy();
+      const message = `${error.message} (relay ${VERSION})`;
+      const status = error instanceof Failure ? 500 : 502;
+      reply(response, { status, headers: {}, body: JSON.stringify({ errors: [{ code: "UNAVAILABLE", message }] }) });
+    });
+  });
+
+  async function answer(request, response) {
+    if (!isLocal(request.headers.host)) {
+      const message = `the relay answers to localhost, not to ${JSON.stringify(request.headers.host)}`;
+      return reply(response, {
+        status: 403,
+        headers: {},
+        body: JSON.stringify({ errors: [{ code: "DENIED", message }] }),
+      });
+    }
+    const { pathname, searchParams } = new URL(request.url, "http://localhost");
+    const [, repository, id] = /^\/v2\/(.+)\/blobs\/uploads\/([^/]*)$/.exec(pathname) ?? [];
+    if (repository && id === "" && request.method === "POST") return begin(request, response, repository, searchParams);
+    const upload = uploads.get(id);
+    if (!upload || upload.repository !== repository) return pass(request, response);
+    upload.authorization = request.headers.authorization;
+    if (request.method === "GET") return tell(response, 204, upload);
+    if (request.method === "DELETE") {
+      uploads.delete(id);
+      return reply(response, await upload.cancel());
+    }
+    if (request.method === "PATCH") {
+      const [, from] = /^(?:bytes )?(\d+)-\d+/.exec(request.headers["content-range"] ?? "") ?? [];
+      if (from !== undefined && Number(from) !== upload.received) return tell(response, 416, upload);
+      await slot(() => upload.receive(request));
+      return tell(response, 202, upload);
+    }
+    if (request.method === "PUT") return finish(request, response, upload, searchParams.get("digest"));
+    return pass(request, response);
+  }
+
+  /** Begins an upload, or mounts a blob, or takes one that comes with the request. */
+  async function begin(request, response, repository, query) {
+    const digest = query.get("digest");
+    if (digest && (await isThere(request, repository, digest))) return stored(request, response, repository, digest);
+    query.delete("digest");
+    const { authorization } = request.headers;
+    const headers = { ...copied(request.headers, ABOUT_BODY), "content-length": 0, "strata-relay": VERSION };
+    const target = `/v2/${repository}/blobs/uploads/${query.size > 0 ? `?${query}` : ""}`;
+    const begun = await registry.ask("POST", target, { headers });
+    const location = begun.status === 202 && registry.pathOf(begun.headers.location ?? "");
+    if (!location) return reply(response, begun);
+    const token = begun.headers["strata-upload-token"];
+    const upload = new Upload({ registry, journal, limits, repository, authorization, location, token, say });
+    uploads.set(upload.id, upload);
+    if (digest) return finish(request, response, upload, digest);
+    return tell(response, 202, upload);
+  }
+
+  /** Takes the last bytes of an upload, and closes it. */
+  async function finish(request, response, upload, digest) {
+    if (!digest) {
+      const message = "no query parameter digest: close an upload with the digest of its blob";
+      return reply(response, {
+        status: 400,
+        headers: {},
+        body: JSON.stringify({ errors: [{ code: "DIGEST_INVALID", message }] }),
+      });
+    }
+    const begunAt = performance.now();
+    await slot(() => upload.receive(request));
+    const closed = await upload.close(digest);
+    uploads.delete(upload.id);
+    if (closed.status === 201) {
+      const seconds = ((performance.now() - begunAt) / 1000).toFixed(1);
+      say(`✓ ${upload.repository} ${digest.slice(0, 19)} ${megabytes(upload.received)} ${seconds} s`);
+    }
+    return reply(response, closed);
+  }
+
+  /** Resolves with true if the repository has a large blob already, which is not worth sending. */
+  async function isThere(request, repository, digest) {
+    if (Number(request.headers["content-length"] ?? 0) <= SMALL) return false;
+    const headers = copied(request.headers, ABOUT_BODY);
+    const { status } = await registry.ask("HEAD", `/v2/${repository}/blobs/${digest}`, { headers });
+    return status === 200;
+  }
+
+  /** Answers a push of a blob that the repository has: its bytes are read, and not sent. */
+  async function stored(request, response, repository, digest) {
+    for await (const _ of request);
+    say(`✓ ${repository} ${digest.slice(0, 19)} is there already`);
+    const headers = { location: `/v2/${repository}/blobs/${digest}`, "docker-content-digest": digest };
+    return reply(response, { status: 201, headers, body: "" });
+  }
+
+  /** Passes a request on as it is, and its response back. */
+  async function pass(request, response) {
+    const controller = new AbortController();
+    response.on("close", () => response.writableFinished || controller.abort());
+    const hasBody = request.headers["content-length"] > 0 || request.headers["transfer-encoding"] !== undefined;
+    const passed = await registry.request(request.method, request.url, {
+      headers: copied(request.headers),
+      body: hasBody ? request : undefined,
+      signal: controller.signal,
+    });
+    response.writeHead(passed.status, local(passed.headers));
+    await pipeline(passed.body, response);
+  }
+
+  /**
+   * Returns the headers of a response, with addresses of the registry as paths, so that they lead
+   * back here.
+   */
+  function local(headers) {
+    const { location, link, ...others } = copied(headers);
+    const path = location && registry.pathOf(location);
+    return {
+      ...others,
+      ...(location && { location: path ?? location }),
+      ...(link && { link: link.replaceAll(/<([^>]*)>/g, (_, one) => `<${registry.pathOf(one) ?? one}>`) }),
+    };
+  }
+
+  function reply(response, { status, headers, body = "" }) {
+    const bytes = Buffer.from(body);
+    const type = bytes.length > 0 && !headers["content-type"] ? { "content-type": "application/json" } : {};
+    const isEmpty = status === 204 || bytes.length === 0;
+    response.writeHead(status, {
+      ...local(copied(headers, /^content-length$/i)),
+      ...type,
+      ...(status === 204 ? {} : { "content-length": bytes.length }),
+    });
+    response.end(isEmpty ? undefined : bytes);
+  }
+
+  function tell(response, status, upload) {
+    response.writeHead(status, {
+      location: `/v2/${upload.repository}/blobs/uploads/${upload.id}`,
+      range: `0-${Math.max(0, upload.received - 1)}`,
+      "docker-upload-uuid": upload.id,
+      ...(status === 204 ? {} : { "content-length": 0 }),
+    });
+    response.end();
+  }
+
+  server.listen(port, "127.0.0.1");
+  await once(server, "listening").catch(({ code }) => {
+    throw new Failure(
+      code === "EADDRINUSE"
+        ? `port ${port} is in use: choose another by --port N`
+        : `port ${port} can't be used (${code}): choose another by --port N`,
+    );
+  });
+  return {
+    port: server.address().port,
+    async stop() {
+      clearInterval(idle);
+      server.close();
+      server.closeAllConnections();
+      for (const upload of uploads.values()) await upload.discard();
+    },
+  };
+}
+
+// -------------------------------------------------------------------------------------------- Push
+
+const OCI = "application/vnd.oci.image";
+
+/** Returns a number of a tar header: octal digits, or GNU's binary form of sizes above 8 GiB. */
+function tarNumber(field) {
+  if (field[0] === 0x80) return Number(field.readBigUInt64BE(field.length - 8));
+  return Number.parseInt(field.toString("latin1").replace(/\0.*$/s, "").trim() || "0", 8);
+}
+
+/** The files of an OCI layout or of `docker save`: in a folder, or in a tar archive. */
+export class Files {
+  #folder;
+  #archive;
+  #entries = new Map();
+
+  static async open(source) {
+    const files = new Files();
+    const found = await fs.promises.stat(source).catch(() => undefined);
+    if (!found)
+      throw new Failure(`there is no ${source}: name an OCI layout, a tar of docker save, or - for standard input`);
+    if (found.isDirectory()) files.#folder = source;
+    else {
+      files.#archive = await fs.promises.open(source);
+      await files.#index(source);
+    }
+    return files;
+  }
+
+  /** Reads the headers of the archive: POSIX tar, with the long names and sizes of GNU and pax. */
+  async #index(source) {
+    const { size: whole } = await this.#archive.stat();
+    const text = (bytes, at, length) => bytes.toString("utf8", at, at + length).replace(/\0.*$/s, "");
+    let long = {};
+    for (let at = 0; at + 512 <= whole; ) {
+      const { buffer: header } = await this.#archive.read(Buffer.alloc(512), 0, 512, at);
+      if (header.every((byte) => byte === 0)) break;
+      const size = long.size ?? tarNumber(header.subarray(124, 136));
+      if (!Number.isSafeInteger(size) || (text(header, 257, 5) !== "ustar" && at === 0))
+        throw new Failure(
+          `${source} is not a tar archive: name an OCI layout, a tar of docker save, or - for standard input`,
+        );
+      const data = at + 512;
+      const type = text(header, 156, 1) || "0";
+      at = data + Math.ceil(size / 512) * 512;
+      const content = async () => (await this.#archive.read(Buffer.alloc(size), 0, size, data)).buffer.toString("utf8");
+      if (type === "L" || type === "K")
+        long[type === "L" ? "path" : "linkpath"] = (await content()).replace(/\0+$/, "");
+      else if (type === "x")
+        for (const [, key, value] of (await content()).matchAll(/\d+ (path|linkpath|size)=([^\n]*)\n/g))
+          long[key] = key === "size" ? Number(value) : value;
+      else if (type !== "g") {
+        const prefix = text(header, 345, 155);
+        const name = long.path ?? (prefix ? `${prefix}/${text(header, 0, 100)}` : text(header, 0, 100));
+        const link = long.linkpath ?? text(header, 157, 100);
+        const clean = path.posix.normalize(name);
+        if (type === "1") this.#entries.set(clean, { link: path.posix.normalize(link) });
+        else if (type === "2") this.#entries.set(clean, { link: path.posix.join(path.posix.dirname(clean), link) });
+        else if (type === "0") this.#entries.set(clean, { data, size });
+        long = {};
+      }
+    }
+  }
+
+  #entry(name) {
+    let entry = this.#entries.get(path.posix.normalize(name));
+    for (let links = 0; entry?.link && links < 8; links += 1) entry = this.#entries.get(entry.link);
+    return entry?.link ? undefined : entry;
+  }
+
+  /** Returns `{ size, stream() }` of a file, or undefined. */
+  async file(name) {
+    if (this.#folder) {
+      const file = path.join(this.#folder, name);
+      const found = await fs.promises.stat(file).catch(() => undefined);
+      return found?.isFile()
+        ? { size: found.size, stream: () => fs.createReadStream(file, { highWaterMark: MIB / 4 }) }
+        : undefined;
+    }
+    const entry = this.#entry(name);
+    if (!entry) return undefined;
+    const { data, size } = entry;
+    const stream = () =>
+      size === 0
+        ? Readable.from([])
+        : this.#archive.createReadStream({
+            start: data,
+            end: data + size - 1,
+            autoClose: false,
+            highWaterMark: MIB / 4,
+          });
+    return { size, stream };
+  }
+
+  /** Returns a small file whole, or undefined. */
+  async read(name) {
+    const file = await this.file(name);
+    if (!file) return undefined;
+    if (file.size > 16 * MIB) throw new Failure(`${name} has ${megabytes(file.size)}: it is no document`);
+    const parts = [];
+    for await (const part of file.stream()) parts.push(part);
+    return Buffer.concat(parts);
+  }
+
+  async close() {
+    await this.#archive?.close();
+  }
+}
+
+const parsed = (bytes, name) => {
+  try {
+    return JSON.parse(bytes);
+  } catch {
+    throw new Failure(`${name} is not JSON: the image is damaged`);
+  }
+};
+
+/**
+ * Reads an image. Resolves with its `blobs`, as `{ digest, size, stream() }`, and its `manifests`,
+ * as
+ * `{ digest, mediaType, bytes }`, the children first and the image last.
+ */
+export async function imageIn(files, ref) {
+  const index = await files.read("index.json");
+  if (index) return ociImage(files, parsed(index, "index.json"), ref);
+  const list = await files.read("manifest.json");
+  if (list) return dockerImage(files, parsed(list, "manifest.json"), ref);
+  throw new Failure("no index.json and no manifest.json: it is neither an OCI layout nor a docker save");
+}
+
+function only(all, ref, namesOf, what) {
+  const found =
+    ref === undefined
+      ? all
+      : all.filter((one) => namesOf(one).some((name) => name === ref || name?.endsWith(`:${ref}`)));
+  if (found.length === 1) return found[0];
+  const names = all.flatMap(namesOf).filter(Boolean).join(", ");
+  throw new Failure(
+    `${what} ${found.length} images${ref ? ` named ${ref}` : ""}: select one by --ref, of ${names || "no names"}`,
+  );
+}
+
+async function ociImage(files, index, ref) {
+  const namesOf = ({ annotations = {} }) => [
+    annotations["io.containerd.image.name"],
+    annotations["org.opencontainers.image.ref.name"],
+  ];
+  const top = only(index.manifests ?? [], ref, namesOf, "the layout has");
+  const [blobs, manifests] = [new Map(), new Map()];
+  const visit = async ({ digest, mediaType }) => {
+    if (manifests.has(digest)) return;
+    const name = `blobs/${digest.replace(":", "/")}`;
+    const bytes = await files.read(name);
+    if (!bytes) throw new Failure(`the layout has no ${name}, which its index names`);
+    const manifest = parsed(bytes, name);
+    for (const child of manifest.manifests ?? []) await visit(child);
+    for (const blob of [manifest.config, ...(manifest.layers ?? []), ...(manifest.blobs ?? [])].filter(Boolean)) {
+      const file = await files.file(`blobs/${blob.digest.replace(":", "/")}`);
+      if (!file) throw new Failure(`the layout has no blob ${blob.digest}, which manifest ${digest} names`);
+      blobs.set(blob.digest, { digest: blob.digest, ...file });
+    }
+    manifests.set(digest, { digest, bytes, mediaType: manifest.mediaType ?? mediaType });
+  };
+  await visit(top);
+  return { blobs: [...blobs.values()], manifests: [...manifests.values()] };
+}
+
+/** An image of a docker that saves no OCI layout: its layers are plain, and are compressed here. */
+async function dockerImage(files, list, ref) {
+  const { Config, Layers } = only(list, ref, ({ RepoTags }) => RepoTags ?? [], "the archive has");
+  const bytes = await files.read(Config);
+  if (!bytes) throw new Failure(`the archive has no ${Config}, which manifest.json names`);
+  const config = { digest: `sha256:${sha256(bytes)}`, size: bytes.length, stream: () => Readable.from([bytes]) };
+  const layers = [];
+  for (const name of Layers) {
+    const file = await files.file(name);
+    if (!file) throw new Failure(`the archive has no ${name}, which manifest.json names`);
+    const stream = () => file.stream().pipe(zlib.createGzip());
+    const hash = crypto.createHash("sha256");
+    let size = 0;
+    for await (const part of stream()) {
+      hash.update(part);
+      size += part.length;
+    }
+    layers.push({ digest: `sha256:${hash.digest("hex")}`, size, stream });
+  }
+  const described = (mediaType, { digest, size }) => ({ mediaType, digest, size });
+  const mediaType = `${OCI}.manifest.v1+json`;
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType,
+      config: described(`${OCI}.config.v1+json`, config),
+      layers: layers.map((layer) => described(`${OCI}.layer.v1.tar+gzip`, layer)),
+    }),
+  );
+  return {
+    blobs: [config, ...layers],
+    manifests: [{ digest: `sha256:${sha256(manifest)}`, mediaType, bytes: manifest }],
+  };
+}
+
+/** The credentials for a host: of the environment, or of docker's configuration. */
+export async function credentialsFor(host, env = process.env) {
+  if (env.RELAY_USER !== undefined) return { user: env.RELAY_USER, password: env.RELAY_PASSWORD ?? "" };
+  const file = path.join(env.DOCKER_CONFIG ?? path.join(os.homedir(), ".docker"), "config.json");
+  if (!fs.existsSync(file)) return undefined;
+  const { auths = {}, credHelpers = {}, credsStore } = parsed(fs.readFileSync(file, "utf8"), file);
+  const helper = credHelpers[host] ?? credsStore;
+  if (helper) {
+    const child = spawn(`docker-credential-${helper}`, ["get"], { stdio: ["pipe", "pipe", "ignore"] });
+    child.stdin.on("error", () => {}).end(host);
+    let text = "";
+    child.stdout.setEncoding("utf8").on("data", (part) => (text += part));
+    const [code] = await once(child, "close").catch(() => [1]);
+    if (code === 0) {
+      const { Username: user, Secret: password } = JSON.parse(text);
+      return { user, password };
+    }
+  }
+  const [, { auth } = {}] =
+    Object.entries(auths).find(([name]) => name.replace(/^https?:\/\/|\/.*$/g, "") === host) ?? [];
+  if (!auth) return undefined;
+  const [user, ...password] = Buffer.from(auth, "base64").toString("utf8").split(":");
+  return { user, password: password.join(":") };
+}
+
+/** Signs in to a registry for a scope, and keeps the token fresh. */
+class Session {
+  #registry;
+  #credentials;
+  #scope;
+  #challenge;
+  #timer;
+
+  constructor(registry, credentials, scope) {
+    this.#registry = registry;
+    this.#credentials = credentials;
+    this.#scope = scope;
+  }
+
+  async begin() {
+    const { status, headers } = await this.#registry.ask("GET", "/v2/").catch((error) => {
+      throw new Failure(`${this.#registry.origin} can't be reached: ${error.message}`);
+    });
+    this.#challenge = headers["www-authenticate"];
+    if (status !== 401 && status !== 200)
+      throw new Failure(`${this.#registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
+    await this.#renew();
+  }
+
+  async #renew() {
+    const { user, password } = this.#credentials ?? {};
+    const basic = user === undefined ? undefined : `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
+    const [, realm] = /^bearer .*realm="([^"]*)"/i.exec(this.#challenge ?? "") ?? [];
+    this.authorization = basic;
+    if (!realm) return;
+    const target = this.#registry.pathOf(realm);
+    // Credentials go to the registry only.
+    if (target === undefined)
+      throw new Failure(`the token realm ${realm} is on another host than ${this.#registry.origin}`);
+    const query = new URLSearchParams({ scope: this.#scope });
+    const [, service] = /service="([^"]*)"/.exec(this.#challenge) ?? [];
+    if (service) query.set("service", service);
+    const url = `${target}${target.includes("?") ? "&" : "?"}${query}`;
+    const { status, body } = await this.#registry.ask("GET", url, { headers: basic ? { authorization: basic } : {} });
+    if (status !== 200) {
+      const found = basic ? "refuses the credentials" : "wants credentials, and there are none";
+      const { host } = this.#registry.url;
+      throw new Failure(
+        `${this.#registry.origin} ${found} (${status} ${messageOf(body)}): docker login ${host}, or set RELAY_USER and RELAY_PASSWORD`,
+      );
+    }
+    const { token, access_token, expires_in = 60 } = parsed(body, "the token");
+    this.authorization = `Bearer ${token ?? access_token}`;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#renew().catch(() => {}), Math.max(10, expires_in / 2) * 1000).unref();
+  }
+
+  end() {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** Splits `[https://]HOST/NAME[:TAG]`. */
+export function targetOf(text) {
+  const [, scheme, host, repository, tag = "latest"] =
+    /^(?:(https?):\/\/)?([^/]+)\/(.+?)(?::([\w][\w.-]{0,127}))?$/.exec(text ?? "") ?? [];
+  if (!repository) throw new Failure(`--to ${text}: use HOST/NAME:TAG`);
+  const isHere = /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?$/.test(host);
+  return { origin: `${scheme ?? (isHere ? "http" : "https")}://${host}`, host, repository, tag };
+}
+
+/** Pushes an image without a daemon. Resolves with the digest of its manifest. */
+export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say, env = process.env }) {
+  const { origin, host, repository, tag } = targetOf(to);
+  const registry = new Registry(origin, env);
+  const session = new Session(registry, await credentialsFor(host, env), `repository:${repository}:pull,push`);
+  const spooled = source === "-" ? await fromInput() : undefined;
+  const files = await Files.open(spooled ?? source);
+  try {
+    const { blobs, manifests } = await imageIn(files, ref);
+    await session.begin();
+    const headers = () => (session.authorization ? { authorization: session.authorization } : {});
+    const slot = limit(atOnce);
+    let limits;
+    const send = async ({ digest, size, stream }) => {
+      const path = `/v2/${repository}/blobs`;
+      const found = await registry.ask("HEAD", `${path}/${digest}`, { headers: headers() });
+      if (found.status === 200) return say(`✓ ${digest.slice(0, 19)} is there already`);
+      const begun = await registry.ask("POST", `${path}/uploads/`, {
+        headers: { ...headers(), "content-length": 0, "strata-relay": VERSION },
+      });
+      const location = begun.status === 202 && registry.pathOf(begun.headers.location ?? "");
+      if (!location) throw new Failure(`${origin} refuses uploads to ${repository}: ${reason(begun)}`);
+      limits ??= { most: chunkOf(chunk, begun.headers), isRefused: false };
+      const token = begun.headers["strata-upload-token"];
+      const upload = new Upload({
+        registry,
+        journal,
+        limits,
+        repository,
+        location,
+        token,
+        say,
+        authorization: session.authorization,
+      });
+      Object.defineProperty(upload, "authorization", { get: () => session.authorization });
+      try {
+        await upload.receive(stream());
+        const closed = await upload.close(digest);
+        if (closed.status !== 201) throw new Failure(`${origin} refuses blob ${digest}: ${reason(closed)}`);
+      } catch (error) {
+        await upload.discard();
+        throw error instanceof Refusal
+          ? new Failure(`${origin} refuses blob ${digest}: ${reason(error.response)}`)
+          : error;
+      }
+      say(`✓ ${digest.slice(0, 19)} ${megabytes(size)}`);
+    };
+    const sent = await Promise.allSettled(blobs.map((blob) => slot(() => send(blob))));
+    const failed = sent.find(({ status }) => status === "rejected");
+    if (failed) throw failed.reason;
+    for (const [at, { digest, mediaType, bytes }] of manifests.entries()) {
+      const reference = at === manifests.length - 1 ? tag : digest;
+      const target = `/v2/${repository}/manifests/${reference}`;
+      const put = await registry.ask("PUT", target, {
+        headers: { ...headers(), "content-type": mediaType },
+        body: bytes,
+      });
+      if (put.status !== 201) throw new Failure(`${origin} refuses manifest ${reference}: ${reason(put)}`);
+    }
+    const { digest } = manifests.at(-1);
+    say(`${host}/${repository}:${tag}@${digest}`);
+    return digest;
+  } finally {
+    session.end();
+    await files.close();
+    if (spooled) fs.rmSync(spooled, { force: true });
+  }
+}
+
+/** Copies standard input to a temporary file, because an archive names its parts at its end. */
+async function fromInput() {
+  const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-input`);
+  process.once("exit", () => fs.rmSync(name, { force: true }));
+  await pipeline(process.stdin, fs.createWriteStream(name, { flags: "wx", mode: 0o600 }));
+  return name;
+}
+
+// -------------------------------------------------------------------------------------------- Main
+
+/** Returns whether a version is newer than another one. */
+export function isNewer(one, other) {
+  const [a, b] = [one, other].map((version) => version.split(".").map(Number));
+  return a[0] - b[0] || a[1] - b[1] || a[2] - b[2]
+    ? [0, 1, 2].map((at) => a[at] - b[at]).find((order) => order !== 0) > 0
+    : false;
+}
+
+/** Says if the registry serves a newer relay. */
+async function compareVersions(registry, say) {
+  const { status, body } = await registry.ask("GET", "/relay.mjs").catch(() => ({}));
+  const [, newest] = (status === 200 && /^export const VERSION = "(\d+\.\d+\.\d+)";$/m.exec(body)) || [];
+  if (newest && isNewer(newest, VERSION))
+    say(`the registry has relay ${newest}, this is ${VERSION}: curl -O ${registry.origin}/relay.mjs`);
+}
+
+/**
+ * Returns the size of a chunk: the one that was asked for, or the one that the registry announces.
+ */
+function chunkOf(text, headers) {
+  const chunk = Number(text ?? headers["oci-chunk-max-length"] ?? CHUNK);
+  if (!Number.isSafeInteger(chunk) || chunk < LEAST)
+    throw new Failure(`--chunk ${text}: use a number of bytes of at least ${LEAST}`);
+  return chunk;
+}
+
+const stateFolder = () =>
+  path.join(process.env.XDG_STATE_HOME ?? path.join(os.homedir(), ".local/state"), "strata-relay");
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    options: {
+      to: { type: "string" },
+      port: { type: "string", default: "5050" },
+      chunk: { type: "string" },
+      blobs: { type: "string", default: "4" },
+      ref: { type: "string" },
+      state: { type: "string", default: stateFolder() },
+      version: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+    allowPositionals: true,
+  });
+  const say = (line) => console.log(line);
+  if (values.help) return say(HELP);
+  if (values.version) return say(VERSION);
+  if (values.to === undefined) throw new Failure("--to is missing: node relay.mjs --to https://HOST");
+  const [command, source, ...others] = positionals;
+  if (command !== undefined && (command !== "push" || source === undefined || others.length > 0))
+    throw new Failure("expected push IMAGE, or no command: node relay.mjs --help explains them");
+  const [port, blobs] = [Number(values.port), Number(values.blobs)];
+  if (!/^\d+$/.test(values.port) || port > 65535)
+    throw new Failure(`--port ${values.port}: use a number from 0 to 65535`);
+  if (!/^[1-9]\d?$/.test(values.blobs)) throw new Failure(`--blobs ${values.blobs}: use a number from 1 to 99`);
+
+  const journal = new Journal(path.join(values.state, "uploads"));
+  if (command === "push") {
+    const { to, ref, chunk } = values;
+    await push({ source, to, ref, chunk, blobs, journal, say });
+    return;
+  }
+  const registry = new Registry(values.to);
+  const { status, headers } = await registry.ask("GET", "/v2/").catch((error) => {
+    throw new Failure(`${registry.origin} can't be reached: ${error.message}`);
+  });
+  if (status !== 200 && status !== 401)
+    throw new Failure(`${registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
+  const relay = await serve({
+    registry,
+    journal,
+    chunk: chunkOf(values.chunk, headers),
+    blobs,
+    port,
+    say,
+  });
+  say(`relay ${VERSION} on localhost:${relay.port} to ${registry.origin}
+push to localhost:${relay.port}/NAME:TAG; Ctrl-C ends`);
+  await compareVersions(registry, say);
+  const end = () => relay.stop().then(() => process.exit(0));
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, end);
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {
+  main().catch((error) => {
+    console.error(error instanceof Failure || error.code?.startsWith("ERR_PARSE_ARGS") ? `✗ ${error.message}` : error);
+    process.exitCode = 1;
+  });
+}

@@ -1,0 +1,80 @@
+// The edge in front of a registry, as a proxy: it refuses request bodies above a limit with a page
+// of HTML, and cuts connections.
+import { once } from "node:events";
+import http from "node:http";
+
+const PAGE = "<html>\n<head><title>413 Request Entity Too Large</title></head>\n<body>cloudflare</body>\n</html>\n";
+
+/**
+ * Starts the proxy in front of an origin. Resolves with its `url`, and:
+ *
+ * - `received`: the bytes of request bodies that passed
+ * - `requests`: method, path and body bytes of each request, in order
+ * - `cut(bytes)`: the next body that passes this many bytes is cut, with its connection
+ * - `fail(status, times)`: the next requests with a body get this status
+ * - `stop()`
+ *
+ * @param {{ origin: URL, limit?: number }} options `limit` is in bytes of a request body
+ */
+export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
+  const edge = { received: 0, requests: [], refusals: 0 };
+  let cutAt = Number.POSITIVE_INFINITY;
+  let failures = [];
+
+  const server = http.createServer({ requestTimeout: 0 }, (request, response) => {
+    const seen = { method: request.method, path: request.url, bytes: 0 };
+    edge.requests.push(seen);
+    const refuse = () => {
+      edge.refusals += 1;
+      response.writeHead(413, { "content-type": "text/html", connection: "close" }).end(PAGE);
+      request.unpipe().resume();
+      forwarded.destroy();
+    };
+    const forwarded = http.request(new URL(request.url, origin), {
+      method: request.method,
+      headers: { ...request.headers, host: request.headers.host },
+    });
+    forwarded.on("error", () => {
+      if (!response.headersSent && !response.destroyed) response.writeHead(502, { connection: "close" }).end();
+      else response.destroy();
+    });
+    forwarded.on("response", (found) => {
+      if (response.headersSent) return found.resume();
+      response.writeHead(found.statusCode, found.headers);
+      found.on("error", () => response.destroy()).pipe(response);
+    });
+    if (Number(request.headers["content-length"] ?? 0) > limit) return refuse();
+    const hasBody = Number(request.headers["content-length"] ?? 0) > 0 || request.headers["transfer-encoding"];
+    if (hasBody && failures.length > 0) {
+      const status = failures.shift();
+      forwarded.destroy();
+      request.resume();
+      return response.writeHead(status, { "retry-after": "0" }).end();
+    }
+    request.on("data", (bytes) => {
+      seen.bytes += bytes.length;
+      edge.received += bytes.length;
+      cutAt -= bytes.length;
+      if (cutAt <= 0) {
+        cutAt = Number.POSITIVE_INFINITY;
+        forwarded.destroy();
+        request.socket.resetAndDestroy();
+      } else if (seen.bytes > limit && !response.headersSent) refuse();
+    });
+    request.on("close", () => {
+      if (!request.complete) forwarded.destroy();
+    });
+    request.pipe(forwarded);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return Object.assign(edge, {
+    url: new URL(`http://127.0.0.1:${server.address().port}`),
+    cut: (bytes) => (cutAt = bytes),
+    fail: (status, times = 1) => (failures = Array(times).fill(status)),
+    async stop() {
+      server.close();
+      server.closeAllConnections();
+    },
+  });
+}

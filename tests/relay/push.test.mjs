@@ -1,0 +1,217 @@
+// Pushes without a daemon: of OCI layouts and of tars of `docker save`, behind an edge that limits
+// request bodies.
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createReadStream, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import zlib from "node:zlib";
+import { buffer, digestOf } from "../edge/bytes.mjs";
+import { password, start, user } from "../edge/harness.mjs";
+import { writeLayout } from "../images/layout.mjs";
+import { startEdge } from "./edge.mjs";
+
+const MIB = 1 << 20;
+const LIMIT = 8 * MIB;
+const CHUNK = 6 * MIB;
+const RELAY = fileURLToPath(new URL("../../relay/relay.mjs", import.meta.url));
+const INDEX = "application/vnd.oci.image.index.v1+json";
+
+describe("a push without a daemon", { timeout: 240_000 }, () => {
+  let strata;
+  let edge;
+  let folder;
+  let image;
+  before(async () => {
+    strata = await start({ probe: false });
+    folder = mkdtempSync(join(tmpdir(), "strata-push-test-"));
+    const stages = ["base", "top"].map((name) => join(folder, name));
+    for (const stage of stages) mkdirSync(stage);
+    writeFileSync(join(stages[0], "random"), buffer(14 * MIB, "a layer of random bytes"));
+    writeFileSync(join(stages[1], "small"), "a small file\n");
+    const layout = join(folder, "layout");
+    image = { layout, ...(await writeLayout(layout, stages)) };
+  });
+  after(async () => {
+    await strata.stop();
+    rmSync(folder, { recursive: true });
+  });
+  beforeEach(async () => {
+    edge = await startEdge({ origin: strata.url, limit: LIMIT });
+  });
+  afterEach(() => edge.stop());
+
+  /** Starts the program as a user does. Resolves with its exit code and its lines. */
+  function relay(args, { input, env = { RELAY_USER: user, RELAY_PASSWORD: password } } = {}) {
+    const options = ["--state", join(folder, "state"), "--chunk", String(CHUNK)];
+    const child = spawn(process.execPath, [RELAY, ...args, ...options], {
+      env: { PATH: process.env.PATH, HOME: folder, ...env },
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    child.stdin.on("error", () => {});
+    if (input) input.pipe(child.stdin);
+    else child.stdin.end();
+    let output = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text) => (output += text));
+    return { child, ended: once(child, "close").then(([code]) => ({ code, output })) };
+  }
+
+  const push = (source, name, options) =>
+    relay(["push", source, "--to", `http://127.0.0.1:${edge.url.port}/${name}`, ...(options?.more ?? [])], options)
+      .ended;
+  const pulled = async (path) => {
+    const response = await strata.send("GET", `/v2/${path}`, { headers: { accept: "*/*" } });
+    assert.equal(response.status, 200, `${path}: ${response.body}`);
+    return response.body;
+  };
+  const blobOf = (digest) => readFileSync(join(image.layout, "blobs", ...digest.split(":")));
+
+  /** Checks that the repository has the image of the layout, byte by byte. */
+  async function hasImage(name) {
+    assert.equal(digestOf(await pulled(`${name}/manifests/v1`)), image.manifest.digest);
+    for (const { digest } of image.blobs) assert.ok((await pulled(`${name}/blobs/${digest}`)).equals(blobOf(digest)));
+  }
+
+  test("of an OCI layout sends chunks that the edge accepts, and nothing twice", async () => {
+    const { code, output } = await push(image.layout, "push/layout:v1");
+    assert.equal(code, 0, output);
+    assert.match(output, new RegExp(`/push/layout:v1@${image.manifest.digest}\n$`));
+    await hasImage("push/layout");
+    assert.equal(edge.refusals, 0);
+    assert.ok(edge.requests.every(({ bytes }) => bytes <= CHUNK));
+    const { received } = edge;
+    const again = await push(image.layout, "push/layout:v2");
+    assert.equal(again.code, 0, again.output);
+    assert.ok(edge.received - received < 10_000, `${edge.received - received} bytes again`);
+    assert.deepEqual(readdirSync(join(folder, "state/uploads")), []);
+  });
+
+  test("of a tar of a layout, from a file and from standard input", async () => {
+    const archive = join(folder, "layout.tar");
+    execFileSync("tar", ["--create", `--file=${archive}`, `--directory=${image.layout}`, "."]);
+    const { code, output } = await push(archive, "push/tar:v1");
+    assert.equal(code, 0, output);
+    await hasImage("push/tar");
+    const piped = await push("-", "push/input:v1", { input: createReadStream(archive) });
+    assert.equal(piped.code, 0, piped.output);
+    await hasImage("push/input");
+  });
+
+  test("of a docker save without a layout compresses its layers", async () => {
+    const saved = join(folder, "saved");
+    mkdirSync(join(saved, "a"), { recursive: true });
+    const layer = zlib.gunzipSync(blobOf(image.blobs[2].digest));
+    writeFileSync(join(saved, "config.json"), blobOf(image.blobs[0].digest));
+    writeFileSync(join(saved, "a/layer.tar"), layer);
+    const list = [{ Config: "config.json", RepoTags: ["app:one", "app:two"], Layers: ["a/layer.tar"] }];
+    writeFileSync(join(saved, "manifest.json"), JSON.stringify(list));
+    const archive = join(folder, "saved.tar");
+    execFileSync("tar", ["--create", `--file=${archive}`, `--directory=${saved}`, "."]);
+    const { code, output } = await push(archive, "push/saved:v1");
+    assert.equal(code, 0, output);
+    const manifest = JSON.parse(await pulled("push/saved/manifests/v1"));
+    assert.equal(manifest.config.digest, image.blobs[0].digest);
+    const stored = await pulled(`push/saved/blobs/${manifest.layers[0].digest}`);
+    assert.ok(zlib.gunzipSync(stored).equals(layer));
+  });
+
+  test("of several images asks for one by name, and an index brings its children", async () => {
+    const layout = join(folder, "several");
+    execFileSync("cp", ["-r", image.layout, layout]);
+    const index = JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests: [image.manifest] });
+    const digest = digestOf(Buffer.from(index));
+    writeFileSync(join(layout, "blobs", ...digest.split(":")), index);
+    const named = (name) => ({ annotations: { "org.opencontainers.image.ref.name": name } });
+    const manifests = [
+      { ...image.manifest, ...named("one") },
+      { mediaType: INDEX, digest, size: index.length, ...named("all") },
+    ];
+    writeFileSync(join(layout, "index.json"), JSON.stringify({ schemaVersion: 2, manifests }));
+    const refused = await push(layout, "push/several:v1");
+    assert.equal(refused.code, 1);
+    assert.equal(refused.output, "✗ the layout has 2 images: select one by --ref, of one, all\n");
+    const { code, output } = await push(layout, "push/several:v1", { more: ["--ref", "all"] });
+    assert.equal(code, 0, output);
+    assert.equal(digestOf(await pulled("push/several/manifests/v1")), digest);
+    await pulled(`push/several/manifests/${image.manifest.digest}`);
+  });
+
+  test("goes on where it was killed", async () => {
+    const largest = image.blobs[1];
+    for (let kills = 1; kills <= 2; kills += 1) {
+      const { child, ended } = relay([
+        "push",
+        image.layout,
+        "--to",
+        `http://127.0.0.1:${edge.url.port}/push/killed:v1`,
+      ]);
+      while (edge.received < kills * CHUNK + MIB) await new Promise((resolve) => setTimeout(resolve, 5));
+      child.kill("SIGKILL");
+      await ended;
+    }
+    const { code, output } = await push(image.layout, "push/killed:v1");
+    assert.equal(code, 0, output);
+    assert.match(output, /resuming a layer of push\/killed/);
+    await hasImage("push/killed");
+    const most = largest.size + 3 * CHUNK;
+    assert.ok(edge.received <= most, `${edge.received} bytes for ${largest.size}`);
+  });
+
+  test("signs in as docker does", async () => {
+    mkdirSync(join(folder, ".docker"), { recursive: true });
+    const auth = Buffer.from(`${user}:${password}`).toString("base64");
+    const auths = { [`127.0.0.1:${edge.url.port}`]: { auth } };
+    writeFileSync(join(folder, ".docker/config.json"), JSON.stringify({ auths }));
+    const { code, output } = await push(image.layout, "push/docker:v1", { env: {} });
+    rmSync(join(folder, ".docker"), { recursive: true });
+    assert.equal(code, 0, output);
+    await hasImage("push/docker");
+  });
+
+  test("says what to do if it can't", async () => {
+    writeFileSync(join(folder, "text"), "not an image".repeat(100));
+    writeFileSync(join(folder, "empty.tar"), Buffer.alloc(10_240));
+    for (const [source, options, expected] of [
+      [join(folder, "none"), {}, /^✗ there is no .*none: name an OCI layout, a tar of docker save, or - for/],
+      [join(folder, "text"), {}, /^✗ .*text is not a tar archive: name an OCI layout/],
+      [join(folder, "empty.tar"), {}, /^✗ no index\.json and no manifest\.json: it is neither/],
+      [
+        image.layout,
+        { env: { RELAY_USER: user, RELAY_PASSWORD: "wrong" } },
+        /^✗ .* refuses the credentials \(401 .*\): docker login 127\.0\.0\.1:\d+, or set RELAY_USER and RELAY_PASSWORD/,
+      ],
+      [image.layout, { env: {} }, /^✗ .* wants credentials, and there are none \(401 .*\): docker login/],
+    ]) {
+      const { code, output } = await push(source, "push/refused:v1", options);
+      assert.equal(code, 1, output);
+      assert.match(output, expected);
+      assert.doesNotMatch(output, /\n {4}at /);
+    }
+  });
+
+  test("sends no credentials to another host's token realm", async () => {
+    const seen = [];
+    const server = http.createServer((request, response) => {
+      seen.push(request.headers.authorization);
+      const challenge = 'Bearer realm="http://127.0.0.2:1/token",service="x"';
+      response.writeHead(401, { "www-authenticate": challenge }).end();
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    try {
+      const to = `http://127.0.0.1:${server.address().port}/push/realm:v1`;
+      const { code, output } = await relay(["push", image.layout, "--to", to]).ended;
+      assert.equal(code, 1);
+      assert.match(output, /^✗ the token realm http:\/\/127\.0\.0\.2:1\/token is on another host/);
+      assert.deepEqual(seen, [undefined]);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+});

@@ -1,0 +1,304 @@
+// The relay between a client and the built Worker, behind an edge that limits request bodies.
+import assert from "node:assert/strict";
+import crypto from "node:crypto";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { Files, identityOf, isNewer, Journal, proxyFor, Registry, serve, VERSION } from "../../relay/relay.mjs";
+import { buffer, digestOf } from "../edge/bytes.mjs";
+import { basic, start } from "../edge/harness.mjs";
+import { send } from "../edge/http.mjs";
+import { startEdge } from "./edge.mjs";
+
+const MIB = 1 << 20;
+const LIMIT = 8 * MIB;
+const CHUNK = 6 * MIB;
+
+describe("the relay", { timeout: 240_000 }, () => {
+  let strata;
+  let edge;
+  let relay;
+  let folder;
+  let said;
+  before(async () => {
+    strata = await start({ probe: false });
+  });
+  after(() => strata.stop());
+  beforeEach(async () => {
+    edge = await startEdge({ origin: strata.url, limit: LIMIT });
+    folder = mkdtempSync(join(tmpdir(), "strata-relay-test-"));
+    said = [];
+    relay = await begin();
+  });
+  afterEach(async () => {
+    await relay.stop();
+    await edge.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  const begin = (options) =>
+    serve({
+      registry: new Registry(edge.url.origin, {}),
+      journal: new Journal(folder),
+      chunk: CHUNK,
+      blobs: 4,
+      port: 0,
+      say: (line) => said.push(line),
+      ...options,
+    });
+  const ask = (method, path, { headers, ...rest } = {}) =>
+    send(new URL(path, `http://127.0.0.1:${relay.port}`), {
+      method,
+      headers: { authorization: basic(), ...headers },
+      ...rest,
+    });
+  const stored = async (name, digest) => (await strata.send("GET", `/v2/${name}/blobs/${digest}`)).body;
+
+  /** Pushes as docker does: POST, one PATCH without a length, PUT. */
+  async function push(name, content, { pieces = [content] } = {}) {
+    const begun = await ask("POST", `/v2/${name}/blobs/uploads/`);
+    assert.equal(begun.status, 202, begun.body.toString());
+    const patched = await ask("PATCH", begun.headers.location, {
+      body: pieces,
+      headers: { "transfer-encoding": "chunked" },
+    });
+    if (patched.status !== 202) return patched;
+    const target = new URL(patched.headers.location, "http://relay");
+    target.searchParams.set("digest", digestOf(content));
+    return ask("PUT", target.pathname + target.search);
+  }
+
+  test("cuts one PATCH into chunks that the edge accepts", async () => {
+    const content = buffer(20 * MIB + 123, "one patch");
+    const pushed = await push("relay/patch", content);
+    assert.equal(pushed.status, 201, pushed.body.toString());
+    assert.ok((await stored("relay/patch", digestOf(content))).equals(content));
+    assert.equal(edge.refusals, 0);
+    assert.equal(edge.received, content.length);
+    assert.ok(edge.requests.every(({ bytes }) => bytes <= CHUNK));
+    assert.deepEqual(readdirSync(folder), []);
+    assert.equal(pushed.headers.location, `/v2/relay/patch/blobs/${digestOf(content)}`);
+  });
+
+  test("cuts a blob that comes with one POST or PUT", async () => {
+    for (const [index, name] of ["relay/post", "relay/put"].entries()) {
+      const content = buffer(13 * MIB, name);
+      const digest = digestOf(content);
+      const target =
+        index === 0
+          ? `/v2/${name}/blobs/uploads/?digest=${digest}`
+          : `${(await ask("POST", `/v2/${name}/blobs/uploads/`)).headers.location}?digest=${digest}`;
+      const pushed = await ask(index === 0 ? "POST" : "PUT", target, { body: content });
+      assert.equal(pushed.status, 201, pushed.body.toString());
+      assert.ok((await stored(name, digest)).equals(content));
+    }
+    assert.equal(edge.refusals, 0);
+  });
+
+  test("sends a small blob with the request that closes it", async () => {
+    const content = buffer(2000, "small");
+    assert.equal((await push("relay/small", content)).status, 201);
+    assert.deepEqual(
+      edge.requests.map(({ method, bytes }) => [method, bytes]),
+      [
+        ["POST", 0],
+        ["PUT", 2000],
+      ],
+    );
+  });
+
+  test("does not send a blob that the repository has", async () => {
+    const content = buffer(9 * MIB, "there");
+    const path = `/v2/relay/there/blobs/uploads/?digest=${digestOf(content)}`;
+    assert.equal((await ask("POST", path, { body: content })).status, 201);
+    const before = edge.received;
+    assert.equal((await ask("POST", path, { body: content })).status, 201);
+    assert.equal(edge.received, before);
+  });
+
+  test("goes on after cut connections and failures of the registry", async () => {
+    const content = buffer(25 * MIB, "cut");
+    edge.cut(9 * MIB);
+    edge.fail(503, 2);
+    const pushed = await push("relay/cut", content);
+    assert.equal(pushed.status, 201, pushed.body.toString());
+    assert.ok((await stored("relay/cut", digestOf(content))).equals(content));
+    assert.ok(edge.received <= content.length + CHUNK, `${edge.received} bytes for ${content.length}`);
+  });
+
+  test("makes smaller chunks if the edge refuses its own", async () => {
+    await relay.stop();
+    relay = await begin({ chunk: 20 * MIB });
+    const content = buffer(30 * MIB, "refused");
+    const pushed = await push("relay/refused", content);
+    assert.equal(pushed.status, 201, pushed.body.toString());
+    assert.ok((await stored("relay/refused", digestOf(content))).equals(content));
+    assert.match(said.join("\n"), /the edge refuses 21\.0 MB in one request: chunks have 10\.5 MB from now on/);
+  });
+
+  test("resumes at another relay, by the first chunk of the same layer", async () => {
+    const content = buffer(26 * MIB, "resumed");
+    const sent = content.subarray(0, 20 * MIB);
+    await assert.rejects(
+      push("relay/resumed", content, {
+        pieces: (async function* () {
+          yield sent;
+          // The client dies with the relay.
+          while (edge.received < 3 * CHUNK) await new Promise((resolve) => setTimeout(resolve, 10));
+          await relay.stop();
+          yield content.subarray(sent.length);
+        })(),
+      }),
+    );
+    assert.equal(readdirSync(folder).length, 1);
+    assert.equal(statSync(join(folder, readdirSync(folder)[0])).mode & 0o777, 0o600);
+    relay = await begin();
+    const other = buffer(7 * MIB, "another layer");
+    assert.equal((await push("relay/resumed", other)).status, 201);
+    const before = edge.received;
+    const pushed = await push("relay/resumed", content);
+    assert.equal(pushed.status, 201, pushed.body.toString());
+    assert.ok((await stored("relay/resumed", digestOf(content))).equals(content));
+    assert.ok(edge.received - before <= content.length - 3 * CHUNK + CHUNK, `${edge.received - before} bytes again`);
+    assert.match(said.join("\n"), /resuming a layer of relay\/resumed at 1[89](\.\d)? MB/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("tells a client its offset, refuses another one, and cancels", async () => {
+    const { headers } = await ask("POST", "/v2/relay/offset/blobs/uploads/");
+    const body = buffer(5000, "offset");
+    const patched = await ask("PATCH", headers.location, { body, headers: { "content-range": "0-4999" } });
+    assert.deepEqual([patched.status, patched.headers.range], [202, "0-4999"]);
+    const wrong = await ask("PATCH", headers.location, { body, headers: { "content-range": "0-4999" } });
+    assert.deepEqual([wrong.status, wrong.headers.range], [416, "0-4999"]);
+    assert.equal((await ask("GET", headers.location)).headers.range, "0-4999");
+    assert.equal((await ask("DELETE", headers.location)).status, 204);
+    assert.equal((await ask("GET", headers.location)).status, 404);
+  });
+
+  test("passes on all other requests, with the registry's own token realm", async () => {
+    const { status, headers } = await ask("GET", "/v2/", { headers: { authorization: undefined } });
+    assert.equal(status, 401);
+    assert.match(headers["www-authenticate"], new RegExp(`^Bearer realm="${edge.url.origin}/v2/_strata/token"`));
+    for (const tag of ["a", "b", "c"]) {
+      const config = buffer(10, tag);
+      await push("relay/passed", config);
+      const manifest = JSON.stringify({
+        schemaVersion: 2,
+        mediaType: "application/vnd.oci.image.manifest.v1+json",
+        config: { mediaType: "application/vnd.oci.empty.v1+json", digest: digestOf(config), size: 10 },
+        layers: [],
+      });
+      const path = `/v2/relay/passed/manifests/${tag}`;
+      const type = { "content-type": "application/vnd.oci.image.manifest.v1+json" };
+      assert.equal((await ask("PUT", path, { body: manifest, headers: type })).status, 201);
+      assert.equal((await ask("GET", path)).body.toString(), manifest);
+    }
+    const page = await ask("GET", "/v2/relay/passed/tags/list?n=2");
+    const [, next] = /^<([^>]+)>; rel="next"$/.exec(page.headers.link);
+    assert.deepEqual((await ask("GET", next)).json().tags, ["c"]);
+    const wrong = await ask("POST", "/v2/relay/passed/blobs/uploads/", { headers: { authorization: basic("x", "y") } });
+    assert.equal(wrong.status, 401);
+  });
+
+  test("gives the client the registry's refusal of a wrong digest", async () => {
+    const content = buffer(9 * MIB, "wrong");
+    const { headers } = await ask("POST", "/v2/relay/wrong/blobs/uploads/");
+    const refused = await ask("PUT", `${headers.location}?digest=${digestOf(Buffer.from("other"))}`, { body: content });
+    assert.equal(refused.status, 400);
+    assert.match(refused.body.toString(), /DIGEST_INVALID/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("answers to this machine only", async () => {
+    for (const [host, status] of [
+      [`localhost:${relay.port}`, 200],
+      ["127.0.0.1", 200],
+      ["evil.example", 403],
+      ["localhost.evil.example", 403],
+    ])
+      assert.equal((await ask("GET", "/v2/", { headers: { host } })).status, status, host);
+  });
+});
+
+describe("the relay's parts", () => {
+  test("the version is that of the project", () => {
+    const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url)));
+    assert.equal(VERSION, version);
+    assert.ok(
+      isNewer("0.10.0", "0.9.9") &&
+        isNewer("1.0.0", "0.9.9") &&
+        !isNewer("0.2.0", "0.2.0") &&
+        !isNewer("0.1.9", "0.2.0"),
+    );
+  });
+
+  test("a proxy is chosen by the usual variables", () => {
+    const url = new URL("https://registry.example");
+    assert.equal(proxyFor(url, {}), undefined);
+    assert.equal(proxyFor(url, { HTTPS_PROXY: "http://proxy:3128" }).host, "proxy:3128");
+    assert.equal(proxyFor(url, { https_proxy: "proxy:3128" }).host, "proxy:3128");
+    assert.equal(proxyFor(url, { HTTP_PROXY: "http://proxy:3128" }), undefined);
+    assert.equal(proxyFor(url, { HTTPS_PROXY: "http://proxy:3128", NO_PROXY: "a.example, .example" }), undefined);
+  });
+
+  test("requests to a plain registry go through a proxy", async () => {
+    const seen = [];
+    const proxy = http.createServer((request, response) => {
+      seen.push([request.url, request.headers.host, request.headers["proxy-authorization"]]);
+      response.end("{}");
+    });
+    await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+    try {
+      const env = { HTTP_PROXY: `http://me:secret@127.0.0.1:${proxy.address().port}` };
+      const registry = new Registry("http://registry.example", env);
+      assert.equal((await registry.ask("GET", "/v2/")).body, "{}");
+      assert.deepEqual(seen, [["http://registry.example/v2/", "registry.example", `Basic ${btoa("me:secret")}`]]);
+    } finally {
+      proxy.closeAllConnections();
+      proxy.close();
+    }
+  });
+
+  test("a tar tells sizes in octal, in binary or by pax", async () => {
+    const header = (name, type, size) => {
+      const bytes = Buffer.alloc(512);
+      bytes.write(name);
+      bytes.write(type, 156);
+      bytes.write("ustar", 257);
+      size(bytes.subarray(124, 136));
+      return bytes;
+    };
+    const octal = (size) => (field) => field.write(size.toString(8).padStart(11, "0"));
+    const binary = (size) => (field) => field.writeBigUInt64BE(BigInt(size), 4) && field.writeUInt8(0x80, 0);
+    const data = (text) => Buffer.concat([Buffer.from(text), Buffer.alloc(512 - text.length)]);
+    const file = join(mkdtempSync(join(tmpdir(), "strata-relay-test-")), "sizes.tar");
+    const parts = [
+      [header("octal", "0", octal(5)), data("octal")],
+      [header("binary", "0", binary(6)), data("binary")],
+      [header("pax", "x", octal(9)), data("9 size=3\n"), header("by-pax", "0", octal(0)), data("pax")],
+      [Buffer.alloc(1024)],
+    ];
+    writeFileSync(file, Buffer.concat(parts.flat()));
+    const files = await Files.open(file);
+    try {
+      for (const [name, content] of Object.entries({ octal: "octal", binary: "binary", "by-pax": "pax" }))
+        assert.equal((await files.read(name)).toString(), content);
+    } finally {
+      await files.close();
+      rmSync(dirname(file), { recursive: true });
+    }
+  });
+
+  test("an identity is the user, by a password or a token", () => {
+    const token = ["{}", JSON.stringify({ sub: "ann" }), ""]
+      .map((part) => Buffer.from(part).toString("base64url"))
+      .join(".");
+    assert.equal(identityOf(`Bearer ${token}`), "user ann");
+    assert.equal(identityOf(basic("ann", "secret")), "user ann");
+    assert.equal(identityOf(), "anonymous");
+    assert.equal(identityOf("Bearer x"), `credential ${crypto.createHash("sha256").update("Bearer x").digest("hex")}`);
+  });
+});
