@@ -75,6 +75,8 @@ pub struct Visit<'a> {
     /// The origin by which clients reach the registry, as `https://registry.example.com`. Its host
     /// is the audience of tokens.
     pub origin: &'a str,
+    /// The source of a mount. Challenges name its scope too: many clients answer one challenge.
+    pub source: Option<&'a Name>,
 }
 
 /// The authenticated caller of a request: a user or nobody, and the claims of a token, if it sent
@@ -525,35 +527,42 @@ impl Access {
                 "Basic realm=\"Strata\", charset=\"UTF-8\"".to_owned()
             }
             Need::Nothing | Need::SignIn | Need::Entry | Need::Catalog | Need::Repository(..) => {
-                bearer(visit, scope(need).as_deref(), problem)
+                let source = visit
+                    .source
+                    .map(|name| Need::Repository(name, Action::Pull));
+                let scopes: Vec<_> = [Some(need), source]
+                    .into_iter()
+                    .flatten()
+                    .filter_map(scope)
+                    .collect();
+                let scopes = (!scopes.is_empty()).then(|| scopes.join(" "));
+                bearer(visit, scopes.as_deref(), problem)
             }
         };
-        Self::challenge(found, visit, &challenge)
+        let error = Error::new(Code::Unauthorized, found);
+        // The origin stands in quotes. No host has these characters. If a client made up such a
+        // host, no challenge is sent.
+        let is_sound = visit.origin.is_ascii() && !visit.origin.contains(['"', '\\']);
+        match HeaderValue::from_str(&challenge) {
+            Ok(challenge) if is_sound => error.with_header(header::WWW_AUTHENTICATE, challenge),
+            _ => error,
+        }
     }
 
     /// The error for a mount by a token that does not cover the source, although the token's user
     /// may pull from it. The challenge names the scopes of both repositories: a client that gets a
     /// token for them has no need to send the bytes.
     pub(crate) fn mount_needs_scope(target: &Name, source: &Name, visit: Visit<'_>) -> Error {
-        let (target, source) = (
-            Need::Repository(target, Action::Push),
-            Need::Repository(source, Action::Pull),
+        let need = Need::Repository(target, Action::Push);
+        let found = format!(
+            "the token does not permit to {}",
+            to(Need::Repository(source, Action::Pull))
         );
-        let found = format!("the token does not permit to {}", to(source));
-        let scopes: Vec<String> = [target, source].into_iter().filter_map(scope).collect();
-        let challenge = bearer(visit, Some(&scopes.join(" ")), Some("insufficient_scope"));
-        Self::challenge(&found, visit, &challenge)
-    }
-
-    fn challenge(found: &str, visit: Visit<'_>, challenge: &str) -> Error {
-        let error = Error::new(Code::Unauthorized, found);
-        // The origin stands in quotes. No host has these characters. If a client made up such a
-        // host, no challenge is sent.
-        let is_sound = visit.origin.is_ascii() && !visit.origin.contains(['"', '\\']);
-        match HeaderValue::from_str(challenge) {
-            Ok(challenge) if is_sound => error.with_header(header::WWW_AUTHENTICATE, challenge),
-            _ => error,
-        }
+        let visit = Visit {
+            source: Some(source),
+            ..visit
+        };
+        Self::unauthorized(&found, visit, need, Some("insufficient_scope"))
     }
 }
 

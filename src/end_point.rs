@@ -5,6 +5,7 @@ use http::StatusCode;
 
 use crate::{
     access::{Need, cross_site::Effect, rule::Action},
+    name::Name,
     name::Tag,
     route::{
         InRepository, InspectOperation, ListOperation, Operation, RegistryOperation,
@@ -22,6 +23,8 @@ pub struct EndPoint<'a> {
     pub need: Need<'a>,
     /// The upload that a request continues: a token for that upload is enough.
     pub upload: Option<UploadId>,
+    /// The source of a mount. The caller should be able to pull from it, too.
+    pub source: Option<&'a Name>,
     /// The effect of a request that a page of another site caused.
     pub effect: Effect,
     /// The change for the audit. `None` for an operation that changes no content.
@@ -77,7 +80,7 @@ impl<'a> EndPoint<'a> {
         }
     }
 
-    fn in_repository(operation: &InRepository, need: impl Fn(Action) -> Need<'a>) -> Self {
+    fn in_repository(operation: &'a InRepository, need: impl Fn(Action) -> Need<'a>) -> Self {
         use Effect::{ReadsStored, Works};
         use InRepository as In;
         use UploadOperation as Upload;
@@ -109,7 +112,6 @@ impl<'a> EndPoint<'a> {
                 reference,
                 &[StatusCode::ACCEPTED],
             ),
-            // A mount needs `pull` in its source, too.
             In::Upload(Upload::Start(start)) => {
                 let row = row("start_upload", push, Works);
                 match start {
@@ -117,9 +119,10 @@ impl<'a> EndPoint<'a> {
                     UploadStart::Whole(digest) => {
                         row.changes(true, "push blob", digest, &[StatusCode::CREATED])
                     }
-                    UploadStart::Mount { digest, .. } => {
-                        row.changes(true, "mount blob", digest, &[StatusCode::CREATED])
-                    }
+                    UploadStart::Mount { digest, from } => EndPoint {
+                        source: from.as_ref(),
+                        ..row.changes(true, "mount blob", digest, &[StatusCode::CREATED])
+                    },
                 }
             }
             In::Upload(Upload::Show(id)) => row("upload", push, Effect::Reads).continues(*id),
@@ -188,6 +191,7 @@ const fn row<'a>(name: &'static str, need: Need<'a>, effect: Effect) -> EndPoint
         name,
         need,
         upload: None,
+        source: None,
         effect,
         change: None,
     }

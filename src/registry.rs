@@ -109,6 +109,8 @@ pub struct Registry<P: Platform> {
     upkeep: Upkeep<P>,
     readiness: Readiness<P>,
     slots: Rc<Slots>,
+    /// Held by each refused body that is read to its end.
+    refused: Rc<()>,
     /// The prefix of the ids of this isolate's requests.
     isolate: String,
     requests: Cell<u64>,
@@ -194,6 +196,7 @@ impl<P: Platform> Registry<P> {
             upkeep,
             readiness,
             slots: Rc::default(),
+            refused: Rc::default(),
             requests: Cell::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::{
-    access::{Caller, Need, cross_site, rule::Action},
+    access::{Caller, Need, Visit, cross_site, rule::Action},
     digest::Digest,
     end_point::EndPoint,
     error::{Code, Error},
@@ -86,10 +86,12 @@ impl<P: Platform> Registry<P> {
     ) -> Result<(Caller, Option<Taken>), Error> {
         // A path or method without an end-point needs no more than entry.
         let need = end_point.as_ref().map_or(Need::Entry, |row| row.need);
+        let visit = Visit {
+            source: end_point.as_ref().and_then(|row| row.source),
+            ..visit(&self.settings, request)
+        };
         let access = &self.settings.access;
-        let caller = access
-            .identify(visit(&self.settings, request), need, &self.host)
-            .await?;
+        let caller = access.identify(visit, need, &self.host).await?;
         about.made_by(&caller);
         let sender = match caller.user() {
             Some(user) => format!("user {user}"),
@@ -103,7 +105,7 @@ impl<P: Platform> Registry<P> {
             _ => false,
         };
         if !is_permitted {
-            access.permit(&caller, need, visit(&self.settings, request))?;
+            access.permit(&caller, need, visit)?;
         }
         if let Need::Repository(name, Action::Push | Action::Delete) = need
             && let Some(mirrored) = self.settings.upstreams.mirrored(name)

@@ -1,37 +1,29 @@
 //! Bodies that no service took.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use futures_util::future::select;
 
 use crate::{
     host::Clock as _,
-    ledger::Ledger,
+    ledger::MemoryKind,
     platform::Platform,
     registry::{Registry, request::Request},
-    store::{Reader as _, StoreError, Streams as _},
+    store::{PIECE, Reader as _, StoreError, Streams as _},
 };
 
-/// The most bytes that are read for the connection's sake, and the timeout for reading them.
-struct Limit {
-    bytes: u64,
-    timeout: Duration,
-}
+/// The most bytes that are read: two of the smallest chunks that clients should send.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-impl Limit {
-    /// The limit for a caller without the permission that the request needs.
-    const REFUSED: Self = Self {
-        bytes: Ledger::FREE,
-        timeout: Duration::from_secs(1),
-    };
+/// The timeout for reading them.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// The limit for a caller with that permission: two of the smallest chunks that clients should
-    /// send.
-    const ADMITTED: Self = Self {
-        bytes: 16 * 1024 * 1024,
-        timeout: Duration::from_secs(10),
-    };
-}
+/// The memory that reading a body takes, in JavaScript and in wasm.
+const MEMORY: u64 = 2 * PIECE as u64;
+
+/// The most bodies of callers without the permission that are read at a time in an isolate. Some
+/// clients send each chunk without a token first; anybody else may do the same.
+const MAX_REFUSED: usize = 4;
 
 impl<P: Platform> Registry<P> {
     /// Reads a small body to its end, and drops the bytes. Clients send the next request on the
@@ -40,18 +32,21 @@ impl<P: Platform> Registry<P> {
         let Some(body) = request.body.take() else {
             return;
         };
-        let limit = if is_admitted {
-            Limit::ADMITTED
-        } else {
-            Limit::REFUSED
-        };
         let length = request.payload().length().ok().flatten();
-        if length.is_some_and(|length| length > limit.bytes) {
+        let is_read = is_admitted || Rc::strong_count(&self.refused) <= MAX_REFUSED;
+        let _refused = (!is_admitted).then(|| Rc::clone(&self.refused));
+        // Of an empty body nothing is left on the connection.
+        let is_small = length.is_none_or(|length| (1..=MAX_BYTES).contains(&length));
+        if !is_small || !is_read {
             return self.host.discard(body).await;
         }
+        let now = self.host.now();
+        let Ok(_lease) = self.ledger.take(MemoryKind::Buffer, MEMORY, now) else {
+            return self.host.discard(body).await;
+        };
         // An error changes nothing: the response is one already.
-        let read = pin!(self.read_up_to(body, limit.bytes));
-        select(read, pin!(self.host.sleep(limit.timeout))).await;
+        let read = pin!(self.read_up_to(body, MAX_BYTES));
+        select(read, pin!(self.host.sleep(TIMEOUT))).await;
     }
 
     async fn read_up_to(&self, body: P::Body, limit: u64) -> Result<(), StoreError> {

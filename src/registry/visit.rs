@@ -14,6 +14,7 @@ pub(super) fn visit<'a, B>(settings: &'a Settings, request: &'a Request<B>) -> V
         authorization: text(&request.headers, header::AUTHORIZATION),
         address: &request.address,
         origin: origin(settings, request),
+        source: None,
     }
 }
 

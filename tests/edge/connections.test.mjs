@@ -108,4 +108,10 @@ describe("a connection goes on after a refused body", { timeout: 240_000 }, () =
     const path = `/v2/connections/access/blobs/uploads/?digest=${WRONG}`;
     await alternate({ times: TIMES, status: 401, method: "POST", path, headersOf: () => ({}), lengthOf: small });
   });
+
+  test("without credentials, of 8 MiB", async () => {
+    const path = pathOf(await begin(strata, "connections/unsigned"));
+    const lengthOf = () => 8 * 1024 * 1024;
+    await alternate({ times: 20, status: 401, method: "PATCH", path, headersOf: () => ({}), lengthOf });
+  });
 });

@@ -60,6 +60,7 @@ fn visit(authorization: Option<&str>) -> Visit<'_> {
         authorization,
         address: "192.0.2.1",
         origin: "https://registry.example",
+        source: None,
     }
 }
 

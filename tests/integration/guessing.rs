@@ -56,6 +56,7 @@ impl Fixture {
             authorization: Some(&authorization),
             address,
             origin: "https://registry.example",
+            source: None,
         };
         match block_on(self.access.identify(visit, Need::Entry, &self.host)) {
             Ok(_) => 200,

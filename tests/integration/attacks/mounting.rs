@@ -62,6 +62,23 @@ fn a_mount_needs_the_right_to_pull_from_its_source() {
     );
 }
 
+/// Many clients answer one challenge, so the first one names what a mount needs. It says nothing
+/// about the source: a token has the permitted scopes only.
+#[test]
+fn the_challenge_for_a_mount_names_both_scopes() {
+    let fixture = Fixture::new();
+    for source in ["public/app", "private/app", "nobody/none"] {
+        let mount = mount(&digest(b"nowhere"), Some(source));
+        let answer = fixture.ask(&Ask::new(&mount).anonymous());
+        assert_eq!(answer.status, 401);
+        let challenge = answer.header("www-authenticate").unwrap();
+        let scopes =
+            format!(",scope=\"repository:mallory/app:pull,push repository:{source}:pull\"");
+        assert!(challenge.ends_with(&scopes), "{challenge}");
+        assert_eq!(fixture.operations.borrow().len(), 0);
+    }
+}
+
 /// A token without the source gives no right there. A user that has the right is told which scopes
 /// to request, before the blob is looked at if the source is named.
 #[test]
