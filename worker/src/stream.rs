@@ -1,10 +1,7 @@
 //! Streams of the platform: read in large pieces, hashed natively, and joined. They pass through
 //! wasm only if their bytes are wanted there.
 
-use futures_util::{
-    StreamExt as _,
-    stream::{self, LocalBoxStream},
-};
+use futures_util::{StreamExt as _, future::join};
 use js_sys::{BigInt, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
@@ -182,7 +179,6 @@ pub(crate) fn concatenate(
     // It runs to its end even if the client goes away. The writes of a cancelled request never
     // return, so the makers of the pieces would be held for ever.
     wait_until(&future_to_promise(async move {
-        let pieces = stream::iter(pieces).map(Ok).boxed_local();
         let outcome = forward(pieces, &pipe).await;
         if let Err(error) = pipe.end(outcome).await {
             console_error!("a response was aborted: {}", describe(error));
@@ -192,22 +188,49 @@ pub(crate) fn concatenate(
     readable
 }
 
-/// Writes pieces into a pipe, one after the other.
-async fn forward(
-    mut pieces: LocalBoxStream<'static, Result<Piece<ReadableStream, Bytes>, StoreError>>,
-    pipe: &Pipe,
-) -> Result<(), JsValue> {
-    let broken = |error: StoreError| JsValue::from(error.to_string());
-    while let Some(piece) = pieces.next().await {
-        match piece.map_err(broken)? {
-            Piece::Bytes(bytes) => pipe.write(&Uint8Array::from(bytes.as_slice())).await?,
-            Piece::Held(bytes) => pipe.write(&bytes.view).await?,
-            Piece::Stream(body) => pipe.forward(&body).await?,
-            Piece::Later(Later(body)) => pipe.forward(&body.await.map_err(broken)?).await?,
-            Piece::Made(Made(pieces)) => Box::pin(forward(pieces, pipe)).await?,
-        }
+/// Writes pieces into a pipe, one after the other. While one is written, the object of the next is
+/// opened, so that the client does not wait for the latency of each.
+async fn forward(pieces: Vec<Piece<ReadableStream, Bytes>>, pipe: &Pipe) -> Result<(), JsValue> {
+    let mut pieces = pieces.into_iter();
+    let mut next = pieces.next();
+    while let Some(piece) = next {
+        next = match pieces.next() {
+            Some(Piece::Later(Later(body))) => {
+                let (written, opened) = join(write(piece, pipe), body).await;
+                if let (Err(_), Ok(body)) = (&written, &opened) {
+                    discard(body).await;
+                }
+                written?;
+                Some(Piece::Stream(opened.map_err(broken)?))
+            }
+            other => {
+                write(piece, pipe).await?;
+                other
+            }
+        };
     }
     Ok(())
+}
+
+/// Writes a piece into a pipe. Items of a made piece are made when their turn comes.
+async fn write(piece: Piece<ReadableStream, Bytes>, pipe: &Pipe) -> Result<(), JsValue> {
+    match piece {
+        Piece::Bytes(bytes) => pipe.write(&Uint8Array::from(bytes.as_slice())).await,
+        Piece::Held(bytes) => pipe.write(&bytes.view).await,
+        Piece::Stream(body) => pipe.forward(&body).await,
+        Piece::Later(Later(body)) => pipe.forward(&body.await.map_err(broken)?).await,
+        Piece::Made(Made(mut items)) => {
+            while let Some(item) = items.next().await {
+                Box::pin(write(item.map_err(broken)?, pipe)).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+fn broken(error: StoreError) -> JsValue {
+    error.to_string().into()
 }
 
 /// Gives a stream up.
