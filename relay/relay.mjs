@@ -46,6 +46,8 @@ const MIB = 1 << 20;
 const CHUNK = 95_000_000;
 /** The smallest pieces into which chunks are cut if the edge refuses larger ones. */
 const LEAST = MIB;
+/** The size up to which no edge refuses chunks: broken connections make them no smaller. */
+const SAFE = 8 * MIB;
 /** Attempts at a chunk without progress before an upload is given up. */
 const ATTEMPTS = 8;
 /** The time after which an upload is no longer resumed, in milliseconds. */
@@ -502,6 +504,7 @@ export class Upload {
 
   /** Sends the bytes of the spool that the registry lacks, up to an offset. */
   async #send(end) {
+    let cuts = 0;
     for (let failures = 0; this.#stored < end; ) {
       const from = this.#stored;
       const to = Math.min(end, from + this.limits.most);
@@ -521,7 +524,22 @@ export class Upload {
         throw new Failure(`the registry did not take a chunk in ${ATTEMPTS} attempts: ${reason(response)}`);
       await pause(failures, response);
       await this.#synchronize();
+      // An edge that refuses a chunk may close the connection before its response can be read.
+      cuts = response.error && this.#stored === from ? cuts + 1 : 0;
+      if (cuts === 2 && to - from > SAFE) {
+        this.#shrink(to - from, "the connection breaks twice on");
+        cuts = 0;
+        failures = 0;
+      }
     }
+  }
+
+  /** Makes the chunks half as large as one that the edge did not take. */
+  #shrink(length, why) {
+    this.limits.most = Math.max(LEAST, Math.floor(length / 2));
+    this.limits.isRefused = true;
+    const [sent, most] = [length, this.limits.most].map(megabytes);
+    this.say(`${why} ${sent} in one request: chunks have ${most} from now on`);
   }
 
   /** Decides about a response that is no success: returns if the same bytes can be sent again. */
@@ -530,11 +548,7 @@ export class Upload {
     if (status === 413) {
       if (length <= LEAST)
         throw new Failure("the edge refuses even 1 MiB: it is not the registry that limits requests");
-      this.limits.most = Math.max(LEAST, Math.floor(length / 2));
-      this.limits.isRefused = true;
-      this.say(
-        `the edge refuses ${megabytes(length)} in one request: chunks have ${megabytes(this.limits.most)} from now on`,
-      );
+      this.#shrink(length, "the edge refuses");
       return;
     }
     // 416 is another offset than ours; the others are temporary.

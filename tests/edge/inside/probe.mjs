@@ -40,7 +40,7 @@ export class Probe extends WorkerEntrypoint {
   }
 
   fail(fault) {
-    faults.push({ key: "", nth: 1, times: 1, kept: false, delay: 0, ...fault });
+    faults.push({ key: "", nth: 1, times: 1, kept: false, fails: true, delay: 0, ...fault });
   }
 }
 
@@ -110,7 +110,7 @@ async function watch(target, property, method, args) {
 
   const fault = due(call);
   if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
-  if (fault && !fault.kept) {
+  if (fault?.fails && !fault.kept) {
     call.failed = true;
     // Read the body, as a failing store does: an unread one would reset the client's connection.
     for (const body of args) if (body instanceof ReadableStream) await body.pipeTo(new WritableStream());
@@ -119,7 +119,7 @@ async function watch(target, property, method, args) {
   const value = await target[property](...args);
   if (!sent) call.bytes = bytes(value);
   call.idle = idle(value);
-  if (fault) {
+  if (fault?.fails) {
     call.failed = true;
     throw new Error(`${property}: injected failure after the call (10001)`);
   }
