@@ -20,46 +20,34 @@
 //! Schema 2. Only the fields that a registry acts on are read. The bytes are kept and returned as
 //! they were pushed.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
+};
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use crate::{annotations::Annotations, digest::Digest};
+use crate::{
+    annotations::Annotations,
+    digest::Digest,
+    manifest::{
+        descriptor::{Descriptor, Kind, field},
+        types::{DOCKER_SCHEMA_1, KNOWN},
+    },
+};
+
+pub use self::types::{DOCKER_LIST, DOCKER_MANIFEST, OCI_ARTIFACT, OCI_INDEX, OCI_MANIFEST};
+
+mod descriptor;
+mod types;
 
 /// The largest manifest, in bytes: the 4 MiB that the specification asks every registry to accept
 /// (distribution-spec v1.1.1, "Pushing Manifests").
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
-
-/// The media type of an OCI image manifest (image-spec v1.1.1, `manifest.md`).
-pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The media type of an OCI image index (image-spec v1.1.1, `image-index.md`).
-pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// The media type of a Docker image manifest (Image Manifest Version 2, Schema 2).
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// The media type of a Docker manifest list (Image Manifest Version 2, Schema 2).
-pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-
-/// The media type of the artifact manifest, which image-spec v1.1 dropped and some clients still
-/// push.
-pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
-
-/// The types that clients act on. They compare them case-sensitively.
-const KNOWN: [&str; 5] = [
-    OCI_MANIFEST,
-    OCI_INDEX,
-    DOCKER_MANIFEST,
-    DOCKER_LIST,
-    OCI_ARTIFACT,
-];
-
-const DOCKER_SCHEMA_1: [&str; 2] = [
-    "application/vnd.docker.distribution.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v1+prettyjws",
-];
 
 /// The fields of a manifest that a registry acts on.
 ///
@@ -74,14 +62,20 @@ const DOCKER_SCHEMA_1: [&str; 2] = [
 pub struct Manifest {
     /// The media type, without parameters.
     pub media_type: String,
-    /// The blobs that a whole pull needs: config and layers, each once, without non-distributable
-    /// layers.
-    pub blobs: BTreeSet<Digest>,
+    /// The blobs that a whole pull needs, with their sizes in bytes: config and layers, each once,
+    /// without non-distributable layers. An index may list blobs too, as BuildKit's cache does.
+    pub blobs: BTreeMap<Digest, u64>,
     /// The layers of an image, the lowest first. Only these may contain files: layers of other
     /// artifacts are left out.
     pub layers: Vec<Digest>,
-    /// The manifests that an index lists, each once.
-    pub manifests: BTreeSet<Digest>,
+    /// The manifests that an index lists, each once, with their sizes in bytes.
+    pub manifests: BTreeMap<Digest, u64>,
+    /// What an index lists under media types that are neither a manifest's nor a blob's, with the
+    /// sizes in bytes. A push decides: what the repository has as a manifest is one, all else is a
+    /// blob. The grants of the pushed index record the blobs.
+    pub undecided: BTreeMap<Digest, u64>,
+    /// Whether it lists anything, as an index.
+    pub lists: bool,
     /// The subject: the manifest that this one refers to. It need not be stored.
     pub subject: Option<Digest>,
     /// The artifact type: the manifest's own, else the media type of its config.
@@ -106,33 +100,6 @@ struct ManifestDocument {
     has_fs_layers: bool,
 }
 
-struct Descriptor {
-    media_type: String,
-    digest: Digest,
-}
-
-impl Descriptor {
-    /// Whether it is a layer of an image (image-spec, `layer.md`), and no other part of some
-    /// artifact.
-    fn is_layer(&self) -> bool {
-        self.media_type
-            .starts_with("application/vnd.oci.image.layer.")
-            || self
-                .media_type
-                .starts_with("application/vnd.docker.image.rootfs.")
-    }
-
-    /// Whether the content may be absent: a licence forbids to distribute it (image-spec,
-    /// `layer.md`).
-    fn is_non_distributable(&self) -> bool {
-        self.media_type
-            .starts_with("application/vnd.oci.image.layer.nondistributable.")
-            || self
-                .media_type
-                .starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
-    }
-}
-
 impl ManifestDocument {
     /// Reads the fields. Annotations may be long, and few callers need them.
     fn read(bytes: &[u8], has_annotations: bool) -> Result<Self, ParseManifestError> {
@@ -149,6 +116,28 @@ impl ManifestDocument {
         document
             .and_then(|document| reader.end().map(|()| document))
             .map_err(|error| ParseManifestError::Json(error.to_string()))
+    }
+
+    /// Fails if two descriptors of the same digest have different sizes.
+    fn require_one_size(&self) -> Result<(), ParseManifestError> {
+        let mut sizes = BTreeMap::new();
+        let lists = [&self.layers, &self.manifests, &self.blobs];
+        let listed = lists.into_iter().flatten().flatten();
+        for Descriptor { digest, size, .. } in self.config.iter().chain(listed) {
+            match sizes.entry(digest) {
+                Entry::Vacant(entry) => {
+                    entry.insert(*size);
+                }
+                Entry::Occupied(entry) if entry.get() == size => {}
+                Entry::Occupied(entry) => {
+                    return Err(ParseManifestError::Sizes {
+                        digest: digest.clone(),
+                        sizes: [*entry.get(), *size],
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The media type. Fails if two readers could read the document as different things.
@@ -236,23 +225,30 @@ pub fn media_type(bytes: &[u8]) -> Result<String, ParseManifestError> {
     ManifestDocument::read(bytes, false)?.media_type()
 }
 
-/// The manifests that a stored document may list. `None` if it is no JSON.
+/// The manifests that a stored document may list, and whether each is one by its media type. `None`
+/// if it is no JSON.
 ///
-/// Older versions stored documents without a media type. In those, every digest counts, wherever it
-/// occurs.
-pub fn may_list(bytes: &[u8]) -> Option<BTreeSet<Digest>> {
+/// Older versions looked for everything that an index lists as a manifest, whatever its type. And
+/// they stored documents without a media type: in those, every digest counts, wherever it occurs.
+pub fn may_list(bytes: &[u8]) -> Option<BTreeMap<Digest, bool>> {
     let typed = ManifestDocument::read(bytes, false)
         .and_then(|document| document.media_type().map(|_| document.manifests));
     match typed {
-        Ok(manifests) => {
-            let manifests = manifests.into_iter().flatten();
-            Some(manifests.map(|manifest| manifest.digest).collect())
+        Ok(listed) => {
+            let listed = listed.into_iter().flatten();
+            let listed = listed.map(|part| (part.kind() == Kind::Manifest, part.digest));
+            let mut all = BTreeMap::new();
+            for (is_manifest, digest) in listed {
+                *all.entry(digest).or_default() |= is_manifest;
+            }
+            Some(all)
         }
         Err(_) => {
             let mut digests = BTreeSet::new();
             let mut reader = serde_json::Deserializer::from_slice(bytes);
             let read = Digests(&mut digests).deserialize(&mut reader);
-            read.and_then(|()| reader.end()).ok().map(|()| digests)
+            let digests = read.and_then(|()| reader.end()).ok().map(|()| digests)?;
+            Some(digests.into_iter().map(|digest| (digest, false)).collect())
         }
     }
 }
@@ -284,6 +280,7 @@ impl Manifest {
         if header.is_some_and(is_schema_1) {
             return Err(ParseManifestError::Schema1);
         }
+        document.require_one_size()?;
         if let Some(text) = &document.annotations {
             Annotations::check(text)
                 .map_err(|error| ParseManifestError::Json(format!("annotations: {error}")))?;
@@ -317,24 +314,32 @@ impl Manifest {
             .filter(|layer| layer.is_layer())
             .map(|layer| layer.digest.clone())
             .collect();
-        let blobs = document
+        let parts = document
             .config
             .into_iter()
             .chain(document.layers.into_iter().flatten())
             .chain(document.blobs.into_iter().flatten())
-            .filter(|descriptor| !descriptor.is_non_distributable())
-            .map(|descriptor| descriptor.digest)
-            .collect();
+            .map(|part| (Kind::Blob, part));
+        let listed = document.manifests.into_iter().flatten();
+        let listed: Vec<_> = listed.map(|part| (part.kind(), part)).collect();
+        let lists = !listed.is_empty();
+        let [mut blobs, mut manifests, mut undecided] = [const { BTreeMap::new() }; 3];
+        for (kind, part) in parts.chain(listed) {
+            let of = match kind {
+                Kind::Blob if part.is_non_distributable() => continue,
+                Kind::Blob => &mut blobs,
+                Kind::Manifest => &mut manifests,
+                Kind::Undecided => &mut undecided,
+            };
+            of.insert(part.digest, part.size);
+        }
         Ok(Self {
             media_type,
             blobs,
             layers,
-            manifests: document
-                .manifests
-                .into_iter()
-                .flatten()
-                .map(|descriptor| descriptor.digest)
-                .collect(),
+            manifests,
+            undecided,
+            lists,
             subject: document.subject.map(|descriptor| descriptor.digest),
             artifact_type: document
                 .artifact_type
@@ -343,38 +348,6 @@ impl Manifest {
             annotations: annotations.map(Annotations::of),
         })
     }
-}
-
-/// The field that a key names. `None` for a key that names none of them. A key that is a field only
-/// for decoders that ignore case, such as Go's, is refused. So is a field that comes twice: some
-/// readers keep the first, others the last.
-fn field<E: serde::de::Error>(
-    key: &str,
-    fields: &[&'static str],
-    seen: &mut Vec<&'static str>,
-) -> Result<Option<&'static str>, E> {
-    // The only two letters outside of ASCII that fold to an ASCII letter.
-    let fold = |letter: char| match letter {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    };
-    let is_named = |name: &&&str| key.chars().map(fold).eq(name.chars().map(fold));
-    let Some(name) = fields.iter().find(is_named).copied() else {
-        return Ok(None);
-    };
-    if key != name {
-        return Err(E::custom(format_args!(
-            "field {key:?} differs from {name:?} only in case, which some clients ignore: spell it {name:?} or remove it"
-        )));
-    }
-    if seen.contains(&name) {
-        return Err(E::custom(format_args!(
-            "field {name:?} occurs twice, remove one"
-        )));
-    }
-    seen.push(name);
-    Ok(Some(name))
 }
 
 /// Reads the fields of a document.
@@ -437,44 +410,6 @@ impl<'de> Visitor<'de> for Fields {
             }
         }
         Ok(document)
-    }
-}
-
-impl<'de> Deserialize<'de> for Descriptor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Parts;
-
-        impl<'de> Visitor<'de> for Parts {
-            type Value = Descriptor;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a descriptor")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Descriptor, A::Error> {
-                let mut seen = Vec::new();
-                let (mut media_type, mut digest, mut size) = (None, None, None::<u64>);
-                while let Some(key) = map.next_key::<String>()? {
-                    match field(&key, &["mediaType", "digest", "size"], &mut seen)? {
-                        Some("mediaType") => media_type = Some(map.next_value()?),
-                        Some("digest") => digest = Some(map.next_value()?),
-                        Some("size") => size = Some(map.next_value()?),
-                        Some(_) | None => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                let missing = A::Error::missing_field;
-                let descriptor = Descriptor {
-                    media_type: media_type.ok_or_else(|| missing("mediaType"))?,
-                    digest: digest.ok_or_else(|| missing("digest"))?,
-                };
-                size.ok_or_else(|| missing("size"))?;
-                Ok(descriptor)
-            }
-        }
-
-        deserializer.deserialize_map(Parts)
     }
 }
 
@@ -574,6 +509,13 @@ pub enum ParseManifestError {
     Schema1,
     /// The field `schemaVersion` is this number, or absent, and not 2.
     SchemaVersion(Option<u64>),
+    /// Two descriptors of the same content have different sizes.
+    Sizes {
+        /// The digest of the content.
+        digest: Digest,
+        /// The sizes in bytes.
+        sizes: [u64; 2],
+    },
 }
 
 impl fmt::Display for ParseManifestError {
@@ -606,6 +548,13 @@ impl fmt::Display for ParseManifestError {
                 "docker image manifest schema 1 is not supported, push schema 2 or an OCI manifest",
             ),
             Self::SchemaVersion(Some(found)) => write!(f, "schemaVersion is {found}, expected 2"),
+            Self::Sizes {
+                digest,
+                sizes: [one, other],
+            } => write!(
+                f,
+                "descriptors of {digest} have the sizes {one} and {other}: content has one size"
+            ),
             Self::SchemaVersion(None) => f.write_str("no field \"schemaVersion\", expected 2"),
         }
     }
@@ -657,9 +606,9 @@ mod tests {
         assert_eq!(manifest.media_type, OCI_MANIFEST);
         assert_eq!(
             manifest.blobs,
-            BTreeSet::from([digest("config"), digest("layer")])
+            BTreeMap::from([(digest("config"), 6), (digest("layer"), 5)])
         );
-        assert!(manifest.manifests.is_empty());
+        assert!(manifest.manifests.is_empty() && !manifest.lists);
         assert_eq!(manifest.subject, None);
         assert_eq!(
             manifest.artifact_type.as_deref(),
@@ -679,10 +628,52 @@ mod tests {
             let manifest = parse(Some(media_type), &index).unwrap();
             assert_eq!(
                 manifest.manifests,
-                BTreeSet::from([digest("amd64"), digest("arm64")])
+                BTreeMap::from([(digest("amd64"), 5), (digest("arm64"), 5)])
             );
-            assert!(manifest.blobs.is_empty());
+            assert!(manifest.blobs.is_empty() && manifest.lists);
         }
+    }
+
+    #[test]
+    fn an_index_lists_manifests_blobs_and_content_of_other_types() {
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [
+                descriptor(OCI_MANIFEST, "child"),
+                descriptor("application/vnd.oci.image.layer.v1.tar+zstd", "layer"),
+                descriptor("application/vnd.buildkit.cacheconfig.v0", "cache"),
+                descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", "secret"),
+                descriptor("application/vnd.example.thing", "thing"),
+            ],
+        });
+        let manifest = parse(None, &index).unwrap();
+        assert_eq!(manifest.manifests, BTreeMap::from([(digest("child"), 5)]));
+        assert_eq!(
+            manifest.blobs,
+            BTreeMap::from([(digest("layer"), 5), (digest("cache"), 5)])
+        );
+        assert_eq!(manifest.undecided, BTreeMap::from([(digest("thing"), 5)]));
+        assert!(manifest.lists && manifest.layers.is_empty());
+        // Older versions may have stored each of them as a manifest.
+        let listed = may_list(index.to_string().as_bytes()).unwrap();
+        assert_eq!(listed.len(), 5);
+        let typed: Vec<_> = listed.into_iter().filter(|(_, typed)| *typed).collect();
+        assert_eq!(typed, [(digest("child"), true)]);
+    }
+
+    #[test]
+    fn content_has_one_size() {
+        let mut document = image();
+        document["layers"][1]["size"] = json!(6);
+        let error = parse(None, &document).unwrap_err();
+        let layer = digest("layer");
+        assert_eq!(
+            error,
+            format!("descriptors of {layer} have the sizes 5 and 6: content has one size")
+        );
+        // A stored one is read: an older version accepted it.
+        assert!(Manifest::read(document.to_string().as_bytes()).is_ok());
     }
 
     #[test]
@@ -717,7 +708,8 @@ mod tests {
             (Ok(manifest), Ok(expected)) => {
                 assert_eq!(manifest.media_type, expected, "{text}");
                 assert_eq!(media_type(text.as_bytes()), Ok(manifest.media_type));
-                assert_eq!(may_list(text.as_bytes()), Some(manifest.manifests));
+                let listed = may_list(text.as_bytes()).unwrap();
+                assert_eq!(listed.is_empty(), !manifest.lists);
             }
             (Err(error), Err(expected)) => {
                 assert!(error.to_string().contains(expected), "{text}: {error}");
@@ -919,7 +911,7 @@ mod tests {
         );
         assert_eq!(
             may_list(text.as_bytes()),
-            Some(BTreeSet::from([one.clone(), other]))
+            Some(BTreeMap::from([(one.clone(), false), (other, false)]))
         );
         for broken in ["", "{", "{} {}", &format!(r#"{{"a": "{one}""#)] {
             assert_eq!(may_list(broken.as_bytes()), None, "{broken}");
@@ -935,7 +927,7 @@ mod tests {
         });
         assert_eq!(
             parse(None, &document).unwrap().blobs,
-            BTreeSet::from([digest("blob")])
+            BTreeMap::from([(digest("blob"), 4)])
         );
     }
 

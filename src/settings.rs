@@ -50,6 +50,9 @@ pub struct Settings {
     pub uploads: u32,
     /// The largest request body that the edge accepts, in bytes, as clients are told.
     pub body_bytes: u64,
+    /// Whether an index may list manifests that the repository lacks; not by default, as in
+    /// distribution and olareg.
+    pub sparse_indexes: bool,
     /// The most store operations that the platform allows one request, or one run of
     /// [`Registry::tick`](crate::registry::Registry::tick): 50 on the free plan of Workers, 10,000
     /// on the paid one.
@@ -97,6 +100,7 @@ impl Settings {
         let layers = layers(&get)?;
         let uploads = table::STRATA_UPLOADS.read(&get)?;
         let body_bytes = table::STRATA_BODY_BYTES.read(&get)?;
+        let sparse_indexes = table::STRATA_SPARSE_INDEXES.read(&get)?;
         let users = table::STRATA_USERS.find(&get)?;
         let rules = table::STRATA_RULES.find(&get)?;
         let access = Access::parse(users.as_deref(), rules.as_deref(), anonymous_pull)
@@ -118,6 +122,7 @@ impl Settings {
             origin: table::STRATA_ORIGIN.find(&get)?,
             uploads,
             body_bytes,
+            sparse_indexes,
             grace: Duration::from_secs(grace),
             scrub_days,
             subrequests,
@@ -218,6 +223,7 @@ mod tests {
         assert_eq!(settings.log, LogScope::Requests);
         assert_eq!((settings.origin, settings.uploads), (None, 64));
         assert_eq!(settings.body_bytes, 95_000_000);
+        assert!(!settings.sparse_indexes);
         let policy = settings.policy;
         assert_eq!(policy.hot_bytes, 33_554_432);
         assert_eq!(policy.hot_retention, Duration::from_secs(3_600));

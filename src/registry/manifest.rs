@@ -114,8 +114,9 @@ impl<P: Platform> Manifests<P> {
         let links = promotion.name.as_ref().map_or_else(Vec::new, |name| {
             let content = &promotion.content;
             let parsed = Manifest::read(&content.bytes.to_vec());
-            let blobs = parsed.map(|manifest| manifest.blobs).unwrap_or_default();
-            let known = blobs.into_iter().filter_map(|digest| {
+            let named = parsed.map(|manifest| [manifest.blobs, manifest.undecided]);
+            let blobs = named.into_iter().flatten().flatten();
+            let known = blobs.filter_map(|(digest, _)| {
                 let known = self
                     .tiers
                     .known(name, &digest)

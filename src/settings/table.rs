@@ -70,6 +70,8 @@ settings! {
             "The most request bodies that an isolate receives at a time from one user, or from one address without credentials.";
         STRATA_BODY_BYTES: Setting<Number<u64>> = Number::range(8 * MIB, 5_000_000_000).of("bytes"), 95_000_000,
             "The largest request body that the edge accepts, less a margin: 100 MB on most plans. Clients that send chunks are told by `OCI-Chunk-Max-Length`.";
+        STRATA_SPARSE_INDEXES: Setting<Choice<bool>> = BOOL, false,
+            "Whether an index may list manifests that the repository lacks, such as those of other platforms. The response to its push names them.";
         STRATA_SUBREQUESTS: Setting<Number<u32>> = Number::at_least(50), 10_000,
             "The most subrequests (calls to R2, KV and other servers) that the platform's plan allows one request: 50 on the free plan, 10,000 on the paid one.";
     }

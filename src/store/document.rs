@@ -18,7 +18,7 @@
 //! documents of the sweep and the scrub. Their types are in the modules of those jobs. The body of
 //! a `Fill` is the upload as text.
 
-use std::ops::Not;
+use std::{collections::BTreeSet, ops::Not};
 
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +227,10 @@ pub struct Stored {
     /// Whether an upstream sent it. If not, it was pushed, or an older version wrote it.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub mirrored: bool,
+    /// The listed manifests that were absent when the index was pushed: their positions in the
+    /// order of digests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<u16>,
 }
 
 /// The source of a manifest.
@@ -253,10 +257,28 @@ impl Stored {
     pub fn of(manifest: &Manifest, origin: ManifestOrigin) -> Self {
         Self {
             media_type: manifest.media_type.clone(),
-            lists: Some(!manifest.manifests.is_empty()),
+            lists: Some(manifest.lists),
             aside: false,
+            absent: Vec::new(),
             mirrored: origin == ManifestOrigin::Upstream,
         }
+    }
+
+    /// The same, of an index that lacks some of the manifests that it lists.
+    pub fn lacking(mut self, manifest: &Manifest, absent: &BTreeSet<Digest>) -> Self {
+        let listed = (0_u16..).zip(manifest.manifests.keys());
+        self.absent = listed
+            .filter(|(_, digest)| absent.contains(digest))
+            .map(|(position, _)| position)
+            .collect();
+        self
+    }
+
+    /// Whether this listed manifest was absent when the index was pushed.
+    pub fn lacks(&self, manifest: &Manifest, digest: &Digest) -> bool {
+        let position = manifest.manifests.keys().position(|one| one == digest);
+        let position = position.and_then(|position| u16::try_from(position).ok());
+        position.is_some_and(|position| self.absent.contains(&position))
     }
 }
 

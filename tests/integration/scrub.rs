@@ -29,6 +29,7 @@ use strata_support::{
 };
 
 mod blobs;
+mod indexes;
 mod passes;
 mod records;
 

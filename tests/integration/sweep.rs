@@ -25,6 +25,7 @@ use strata_support::{
 };
 
 mod grants;
+mod indexes;
 mod leftovers;
 mod memory;
 mod removal;

@@ -1,6 +1,6 @@
 //! The actors of a registry: they push, pull, delete, sweep and scrub.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use strata::manifest::{OCI_INDEX, OCI_MANIFEST};
 use strata_support::{Answer, Ask, CONFIG, LAYER, ask_now, descriptor, digest, image, try_ask_now};
 
@@ -213,19 +213,48 @@ pub(crate) fn tag_in_a(world: &World, registry: Registry) -> Running {
     })
 }
 
-/// Pushes an index that lists the image; from then on the image must stay.
+/// An index that lists the image.
+fn index() -> Value {
+    let listed = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
+    json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed] })
+}
+
+/// Pushes an index that lists the image; from then on the image must stay, unless the answer warns
+/// that it is absent.
 pub(crate) fn list_in_a(world: &World, registry: Registry) -> Running {
     let promises = world.promises.clone();
     Box::pin(async move {
-        let listed = descriptor(OCI_MANIFEST, image().to_string().as_bytes());
-        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed] });
-        let request = Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index);
+        let request = Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index());
         for _ in 0..2 {
-            if done(&registry, &request).await.status == 201 {
-                promises.accepted.borrow_mut().insert("a".to_owned());
+            let answer = done(&registry, &request).await;
+            if answer.status == 201 {
+                if answer.header("warning").is_none() {
+                    promises.accepted.borrow_mut().insert("a".to_owned());
+                }
                 return;
             }
         }
+    })
+}
+
+/// Deletes the index that lists the image.
+pub(crate) fn delete_index_in_a(_: &World, registry: Registry) -> Running {
+    Box::pin(async move {
+        let line = format!(
+            "DELETE /v2/a/manifests/{}",
+            digest(index().to_string().as_bytes())
+        );
+        done(&registry, &Ask::new(&line)).await;
+    })
+}
+
+/// Pushes the image without a tag, as a child of an index that was pushed before it.
+pub(crate) fn child_to_a(world: &World, registry: Registry) -> Running {
+    let (promises, manifest) = (world.promises.clone(), world.manifest());
+    Box::pin(async move {
+        push_blob(&registry, "a", LAYER).await;
+        push_blob(&registry, "a", CONFIG).await;
+        let _ = push_manifest(&promises, &registry, "a", &manifest.to_string()).await;
     })
 }
 

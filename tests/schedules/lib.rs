@@ -30,11 +30,11 @@ use strata_support::{Ask, CONFIG, LAYER, ask, digest, key, mirrors::says, try_as
 
 use crate::{
     actors::{
-        APP, EVIL, NONE, cancel_in_a, close_in_a, delete_blob, delete_manifest, heal_in_a,
-        heal_in_b, heal_in_c, list_in_a, manifest_to_a, mount_to_c, patch_to_a, patch_to_b,
-        pull_blobs, pull_blobs_elsewhere, pull_image, pull_in_app, pull_manifest, scrub,
-        send_chunks, send_in_a, spy_in_evil, spy_in_none, sweep, sweep_once, tag_in_a, whole_to_a,
-        whole_to_app, whole_to_b,
+        APP, EVIL, NONE, cancel_in_a, child_to_a, close_in_a, delete_blob, delete_index_in_a,
+        delete_manifest, heal_in_a, heal_in_b, heal_in_c, list_in_a, manifest_to_a, mount_to_c,
+        patch_to_a, patch_to_b, pull_blobs, pull_blobs_elsewhere, pull_image, pull_in_app,
+        pull_manifest, scrub, send_chunks, send_in_a, spy_in_evil, spy_in_none, sweep, sweep_once,
+        tag_in_a, whole_to_a, whole_to_app, whole_to_b,
     },
     play::{Area, Operation, Scenario},
     world::{State, World},
@@ -126,6 +126,9 @@ const UNTAGGED: &[(&str, &str)] = &[(
     r#"[{"repositories": ["**"], "untagged_days": 1}]"#,
 )];
 
+/// The same, and an index may list manifests that are absent.
+const SPARSE: &[(&str, &str)] = &[UNTAGGED[0], ("STRATA_SPARSE_INDEXES", "true")];
+
 /// Makes two tests of each scenario: one of many schedules, and one in which each operation fails.
 macro_rules! scenarios {
     ($($name:ident: $scenario:expr;)*) => {
@@ -215,6 +218,20 @@ scenarios! {
         ticks: [Duration::from_secs(6), Duration::from_secs(11 * 3_600)],
         ..PUSHES
     };
+    a_manifest_that_comes_after_its_sparse_index: Scenario {
+        begins: sparse,
+        actors: &[child_to_a, delete_index_in_a, sweep, sweep],
+        settings: SPARSE,
+        cases: CASES / 4,
+        ..PUSHES
+    };
+    expired_manifests_that_a_sparse_index_lists: Scenario {
+        begins: untagged,
+        actors: &[list_in_a, child_to_a, sweep, sweep],
+        settings: SPARSE,
+        cases: CASES / 4,
+        ..PUSHES
+    };
     a_mirror_and_sweeps: Scenario {
         begins: upstream,
         actors: &[pull_image, pull_image, sweep, sweep],
@@ -287,6 +304,13 @@ scenarios! {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// An index in `a` whose manifest is absent.
+fn sparse(world: &World) {
+    block_on(list_in_a(world, world.registry(0)));
+    assert!(world.promises.accepted.borrow().is_empty());
+    world.host.pass(DAY);
+}
 
 fn nothing(_: &World) {}
 

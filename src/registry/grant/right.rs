@@ -25,6 +25,33 @@ pub(in crate::registry) struct Readable {
     pub(in crate::registry) right: Option<Right>,
 }
 
+/// Content that a manifest names and that keeps it from being stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::registry) enum Unfit {
+    /// It is not stored, or the repository has no right to it.
+    Missing(Digest),
+    /// It has another size than the manifest says, in bytes.
+    Size {
+        digest: Digest,
+        described: u64,
+        stored: u64,
+    },
+}
+
+impl Unfit {
+    pub(in crate::registry) fn by_size(
+        digest: &Digest,
+        described: u64,
+        stored: u64,
+    ) -> Option<Self> {
+        (described != stored).then(|| Self::Size {
+            digest: digest.clone(),
+            described,
+            stored,
+        })
+    }
+}
+
 /// A source of a mount that names none.
 #[derive(Debug)]
 pub(in crate::registry) enum Anywhere {
@@ -226,16 +253,19 @@ impl<P: Platform> Grants<P> {
         Ok(page.objects.iter().any(is_filled))
     }
 
-    /// The blobs of a manifest that are not stored, or that this repository has no right to.
-    pub(in crate::registry) async fn unreadable_blobs(
+    /// The blobs of a manifest that this repository can't read, or that have another size than the
+    /// manifest says.
+    pub(in crate::registry) async fn unfit_blobs(
         &self,
         name: &Name,
         manifest: &Manifest,
-    ) -> Result<Vec<Digest>, Error> {
-        let missing = for_each(&manifest.blobs, |digest| async move {
-            let readable = self.readable(name, digest).await?;
-            Ok(readable.is_none().then(|| digest.clone()))
+    ) -> Result<Vec<Unfit>, Error> {
+        let unfit = for_each(&manifest.blobs, |(digest, size)| async move {
+            Ok(match self.readable(name, digest).await? {
+                None => Some(Unfit::Missing(digest.clone())),
+                Some(Readable { record, .. }) => Unfit::by_size(digest, *size, record.size()),
+            })
         });
-        Ok(missing.await?.into_iter().flatten().collect())
+        Ok(unfit.await?.into_iter().flatten().collect())
     }
 }

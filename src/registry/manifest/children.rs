@@ -1,6 +1,6 @@
 //! The manifests that a manifest lists, and manifests that retention is removing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{
     digest::Digest,
@@ -17,8 +17,8 @@ use crate::{
 /// The manifests that a manifest lists.
 #[derive(Debug)]
 pub(in crate::registry) enum Children {
-    /// These, possibly none.
-    Listed(BTreeSet<Digest>),
+    /// These, possibly none, and whether each is a manifest by its media type.
+    Listed(BTreeMap<Digest, bool>),
     /// Its bytes can't be read.
     Unreadable,
     /// It was deleted meanwhile.
@@ -40,7 +40,7 @@ impl<P: Platform> Manifests<P> {
         meta: &Meta,
     ) -> Result<Children, Error> {
         if !may_list(meta) {
-            return Ok(Children::Listed(BTreeSet::new()));
+            return Ok(Children::Listed(BTreeMap::new()));
         }
         let key = Key::manifest(name, digest);
         let Some(object) = self.store.get(&key, None).await? else {

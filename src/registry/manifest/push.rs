@@ -1,6 +1,6 @@
 //! Pushing manifests (end-7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
 use serde_json::json as detail;
@@ -15,6 +15,7 @@ use crate::{
     platform::Platform,
     registry::{
         bound::for_each,
+        grant::right::Unfit,
         manifest::{
             Manifests, WEIGHT,
             children::{Children, may_list},
@@ -52,6 +53,8 @@ pub(in crate::registry) struct Pushed {
     pub(in crate::registry) digest: Digest,
     /// The manifest that the pushed one refers to.
     pub(in crate::registry) subject: Option<Digest>,
+    /// The manifests that the pushed index lists and that the repository lacks.
+    pub(in crate::registry) absent: BTreeSet<Digest>,
 }
 
 /// A received manifest.
@@ -75,14 +78,62 @@ impl TagPush<'_> {
     }
 }
 
-fn require_none_missing(name: &Name, missing: &[Digest]) -> Result<(), Error> {
-    if missing.is_empty() {
-        return Ok(());
+/// The manifests that an index lists.
+#[derive(Default)]
+struct Listed {
+    /// Those that are stored, and what those list.
+    stored: BTreeSet<Digest>,
+    /// Those that the index may lack.
+    absent: BTreeSet<Digest>,
+    /// Those that keep the index from being stored.
+    unfit: Vec<Unfit>,
+}
+
+/// A listed manifest, looked at.
+enum LookedAt {
+    /// It is stored.
+    Stored {
+        /// The manifests that it lists, and whether each is one by its media type.
+        children: BTreeMap<Digest, bool>,
+        size: u64,
+        /// Whether its bytes were read.
+        was_read: bool,
+    },
+    Absent,
+}
+
+/// The most manifests that an index may lack. Their positions are in its metadata.
+const MAX_ABSENT: usize = 300;
+
+fn require_fit(name: &Name, unfit: &[Unfit]) -> Result<(), Error> {
+    let missing: Vec<String> = unfit
+        .iter()
+        .filter_map(|unfit| match unfit {
+            Unfit::Missing(digest) => Some(digest.to_string()),
+            Unfit::Size { .. } => None,
+        })
+        .collect();
+    if !missing.is_empty() {
+        let found = format!("{} in repository {name}; push it first", missing.join(", "));
+        return Err(Error::new(Code::ManifestBlobUnknown, found)
+            .with_detail(detail!({ "name": name.as_str(), "digests": missing })));
     }
-    let digests: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    let found = format!("{} in repository {name}; push it first", digests.join(", "));
-    Err(Error::new(Code::ManifestBlobUnknown, found)
-        .with_detail(detail!({ "name": name.as_str(), "digests": digests })))
+    match unfit.first() {
+        Some(Unfit::Size {
+            digest,
+            described,
+            stored,
+        }) => {
+            let found = format!("{digest} has {stored} bytes, and its descriptor says {described}");
+            Err(Error::new(Code::SizeInvalid, found)
+                .with_detail(detail!({ "digest": digest.to_string(), "size": stored })))
+        }
+        Some(Unfit::Missing(_)) | None => Ok(()),
+    }
+}
+
+fn missing(digests: Vec<Digest>) -> Vec<Unfit> {
+    digests.into_iter().map(Unfit::Missing).collect()
 }
 
 impl<P: Platform> Manifests<P> {
@@ -98,7 +149,7 @@ impl<P: Platform> Manifests<P> {
     ) -> Result<Pushed, Error> {
         let (document, _lease) = self.receive(payload, names.reference).await?;
         let PushedManifest {
-            manifest,
+            mut manifest,
             bytes,
             digest,
         } = document;
@@ -112,10 +163,11 @@ impl<P: Platform> Manifests<P> {
         }
 
         // 1 the right to each blob, before granting; and every manifest that an index lists
-        let mut missing = self.grants.unreadable_blobs(name, &manifest).await?;
-        let (listed, absent) = self.listed(name, &manifest, for_tags).await?;
-        missing.extend(absent);
-        require_none_missing(name, &missing)?;
+        self.decide(name, &mut manifest).await?;
+        let mut unfit = self.grants.unfit_blobs(name, &manifest).await?;
+        let mut listed = self.listed(name, &manifest, for_tags).await?;
+        unfit.append(&mut listed.unfit);
+        require_fit(name, &unfit)?;
 
         let size = bytes.len() as u64;
         self.metrics.received.inc_by(size);
@@ -125,13 +177,15 @@ impl<P: Platform> Manifests<P> {
             digest: &digest,
             manifest: &manifest,
             origin: ManifestOrigin::Push,
+            absent: &listed.absent,
             bound,
         };
         self.keep_blobs(new).await?;
-        let blobs: Vec<&Digest> = manifest.blobs.iter().collect();
-        require_none_missing(name, &self.grants.absent_blobs(&blobs).await?)?; // 3 look at each
+        let blobs: Vec<&Digest> = manifest.blobs.keys().collect();
+        let lost = self.grants.absent_blobs(&blobs).await?; // 3 look at each
+        require_fit(name, &missing(lost))?;
         self.write_manifest(new, bytes).await?;
-        let named = listed.iter().chain([&digest]);
+        let named = listed.stored.iter().chain([&digest]);
         self.require_staying(name, named).await?;
         let target = TagTarget::Manifest {
             digest: digest.clone(),
@@ -151,6 +205,7 @@ impl<P: Platform> Manifests<P> {
         Ok(Pushed {
             digest,
             subject: manifest.subject,
+            absent: listed.absent,
         }) // 7
     }
 
@@ -229,7 +284,27 @@ impl<P: Platform> Manifests<P> {
         tags.collect()
     }
 
-    /// The manifests that an index lists, and those of them that are missing.
+    /// Decides what an index lists under media types that tell nothing: a manifest of that digest
+    /// in this repository is a child, all else is a blob.
+    async fn decide(&self, name: &Name, manifest: &mut Manifest) -> Result<(), Error> {
+        let undecided = std::mem::take(&mut manifest.undecided);
+        let decided = for_each(undecided, |(digest, size)| async move {
+            let key = Key::manifest(name, &digest);
+            let found = self.store.head(&key).await?;
+            Ok((found.is_some(), digest, size))
+        });
+        for (is_manifest, digest, size) in decided.await? {
+            let of = if is_manifest {
+                &mut manifest.manifests
+            } else {
+                &mut manifest.blobs
+            };
+            of.insert(digest, size);
+        }
+        Ok(())
+    }
+
+    /// Looks at the manifests that an index lists.
     /// If retention removes untagged manifests, their children are included.
     /// Retention may remove such a child before its parent, if all that name it are removed too.
     async fn listed(
@@ -237,49 +312,85 @@ impl<P: Platform> Manifests<P> {
         name: &Name,
         manifest: &Manifest,
         for_tags: usize,
-    ) -> Result<(BTreeSet<Digest>, Vec<Digest>), Error> {
-        let mut listed = BTreeSet::new();
-        let (mut absent, mut read) = (Vec::new(), 0);
-        let mut next = manifest.manifests.clone();
+    ) -> Result<Listed, Error> {
+        let mut listed = Listed::default();
+        let (mut seen, mut read) = (BTreeSet::new(), 0);
+        let by_type = |digest: &Digest| (digest.clone(), true);
+        let mut next: BTreeMap<Digest, bool> = manifest.manifests.keys().map(by_type).collect();
         while !next.is_empty() {
-            let looked = for_each(&next, |child| async move {
-                let key = Key::manifest(name, child);
-                let Some(meta) = self.store.head(&key).await? else {
-                    return Ok(Err(child.clone()));
-                };
-                if from_json::<Stored>(&key, &meta.metadata)?.aside {
-                    return Ok(Err(child.clone()));
-                }
-                if !self.removes_untagged(name) {
-                    return Ok(Ok((BTreeSet::new(), false)));
-                }
-                let was_read = may_list(&meta);
-                Ok(match self.children(name, child, &meta).await? {
-                    Children::Listed(children) => Ok((children, was_read)),
-                    // Its children can't be known.
-                    Children::Unreadable => Ok((BTreeSet::new(), was_read)),
-                    Children::Gone => Err(child.clone()),
-                })
+            let looked = for_each(next, |(child, is_manifest)| async move {
+                let looked = self.look_at_listed(name, &child).await?;
+                Ok((child, is_manifest, looked))
             });
-            let looked = looked.await?;
-            listed.append(&mut next);
-            for looked in looked {
+            let mut deeper = BTreeMap::new();
+            for (child, is_manifest, looked) in looked.await? {
                 match looked {
-                    Ok((children, was_read)) => {
+                    LookedAt::Stored {
+                        children,
+                        size,
+                        was_read,
+                    } => {
                         read += usize::from(was_read);
-                        next.extend(children);
+                        deeper.extend(children);
+                        let described = manifest.manifests.get(&child);
+                        let unfit = described
+                            .and_then(|described| Unfit::by_size(&child, *described, size));
+                        listed.unfit.extend(unfit);
+                        listed.stored.insert(child.clone());
                     }
-                    Err(child) => absent.push(child),
+                    // A child may list blobs, which it keeps itself.
+                    LookedAt::Absent if !is_manifest => {}
+                    LookedAt::Absent if self.settings.sparse_indexes => {
+                        listed.absent.insert(child.clone());
+                    }
+                    LookedAt::Absent => listed.unfit.push(Unfit::Missing(child.clone())),
                 }
+                seen.insert(child);
             }
-            next.retain(|child| !listed.contains(child));
+            deeper.retain(|child, _| !seen.contains(child));
+            next = deeper;
             // Each of those costs a read, then a claim check and another read;
             // and perhaps its body.
-            let deeper = (listed.len() + next.len()).saturating_sub(manifest.manifests.len());
-            let more = 3 * deeper + read + next.len();
+            let further = (seen.len() + next.len()).saturating_sub(manifest.manifests.len());
+            let more = 3 * further + read + next.len();
             self.require_operations(name, manifest, for_tags + more)?;
         }
-        Ok((listed, absent))
+        listed
+            .absent
+            .retain(|digest| manifest.manifests.contains_key(digest));
+        if listed.absent.len() > MAX_ABSENT {
+            let found = format!(
+                "{} of the manifests that the index lists are not in repository {name}; an index may lack {MAX_ABSENT}",
+                listed.absent.len()
+            );
+            return Err(Error::new(Code::ManifestInvalid, found));
+        }
+        Ok(listed)
+    }
+
+    async fn look_at_listed(&self, name: &Name, child: &Digest) -> Result<LookedAt, Error> {
+        let key = Key::manifest(name, child);
+        let Some(meta) = self.store.head(&key).await? else {
+            return Ok(LookedAt::Absent);
+        };
+        if from_json::<Stored>(&key, &meta.metadata)?.aside {
+            return Ok(LookedAt::Absent);
+        }
+        let (size, may_list) = (meta.size, may_list(&meta));
+        let stored = |children, was_read| LookedAt::Stored {
+            children,
+            size,
+            was_read,
+        };
+        if !self.removes_untagged(name) {
+            return Ok(stored(BTreeMap::new(), false));
+        }
+        Ok(match self.children(name, child, &meta).await? {
+            Children::Listed(children) => stored(children, may_list),
+            // Its children can't be known.
+            Children::Unreadable => stored(BTreeMap::new(), may_list),
+            Children::Gone => LookedAt::Absent,
+        })
     }
 
     /// Refuses a push that would exceed the platform's limit in the middle,
@@ -298,9 +409,11 @@ impl<P: Platform> Manifests<P> {
         } else {
             0
         };
-        // For each blob a link, a grant and a read; for each child a read.
-        // Then marks, referrer, catalogue (2) and manifest; the tags; and the children's children.
-        let needed = 3 * manifest.blobs.len() + children + 5 + claims + more;
+        // For each blob a link, a grant and a read; for each child a read; for content of an
+        // undecided kind all of these. Then marks, referrer, catalogue (2) and manifest; the tags;
+        // and the children's children.
+        let needed =
+            3 * manifest.blobs.len() + 4 * manifest.undecided.len() + children + 5 + claims + more;
         let allowed = self.settings.subrequests;
         if u32::try_from(needed).is_ok_and(|needed| needed <= allowed) {
             return Ok(());

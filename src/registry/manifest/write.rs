@@ -1,5 +1,7 @@
 //! Writing manifests, tags and entries of referrers (Manifest PUT of the removal protocol).
 
+use std::collections::BTreeSet;
+
 use crate::{
     digest::Digest,
     error::Error,
@@ -26,13 +28,15 @@ pub(in crate::registry) struct NewManifest<'a> {
     pub(in crate::registry) digest: &'a Digest,
     pub(in crate::registry) manifest: &'a Manifest,
     pub(in crate::registry) origin: ManifestOrigin,
+    /// The listed manifests that are absent.
+    pub(in crate::registry) absent: &'a BTreeSet<Digest>,
     pub(in crate::registry) bound: Bound,
 }
 
 impl<P: Platform> Manifests<P> {
     /// KEEP, for all blobs of a manifest: fresh grants even if the manifest is stored already.
     pub(in crate::registry) async fn keep_blobs(&self, new: NewManifest<'_>) -> Result<(), Error> {
-        let blobs: Vec<&Digest> = new.manifest.blobs.iter().collect();
+        let blobs: Vec<&Digest> = new.manifest.blobs.keys().collect();
         if blobs.is_empty() {
             return Ok(());
         }
@@ -54,6 +58,7 @@ impl<P: Platform> Manifests<P> {
             digest,
             manifest,
             origin,
+            absent,
             bound,
         } = new;
         if let Some(subject) = &manifest.subject {
@@ -62,7 +67,7 @@ impl<P: Platform> Manifests<P> {
                 .await?; // 4
         }
         self.write_catalog(name).await?;
-        let stored = to_json(&Stored::of(manifest, origin))?;
+        let stored = to_json(&Stored::of(manifest, origin).lacking(manifest, absent))?;
         let options = PutOptions {
             digest: Some(digest),
             metadata: &stored,

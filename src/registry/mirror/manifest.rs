@@ -1,6 +1,6 @@
 //! Manifests of upstreams.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -192,14 +192,17 @@ impl<P: Platform> Mirror<P> {
                 let _lease = lease.await?;
                 let bytes = content.bytes.to_vec();
                 let parsed = Manifest::read(&bytes);
-                let manifest =
+                let mut manifest =
                     parsed.map_err(|error| Error::new(Code::ManifestInvalid, error.to_string()))?;
+                // A grant on what turns out to be a manifest keeps nothing, and gives no right.
+                manifest.blobs.append(&mut manifest.undecided);
                 self.manifests.require_operations(&name, &manifest, 1)?;
                 let new = NewManifest {
                     name: &name,
                     digest: &digest,
                     manifest: &manifest,
                     origin: ManifestOrigin::Upstream,
+                    absent: &BTreeSet::new(),
                     bound: self.grants.bound(),
                 };
                 self.manifests.keep_blobs(new).await?;

@@ -53,12 +53,22 @@ pub(in crate::registry) fn pulled<P: Platform>(
     respond_with_pulled(pulled, headers)
 }
 
-/// 201, with the names that the push has set (end-7).
+/// The most manifests that the response to a push names as absent, one warning each: together some
+/// 3 KiB of the 4 KiB that a client must accept (distribution-spec v1.1.1, "Warnings").
+const MAX_WARNINGS: usize = 20;
+
+/// 201, with the names that the push has set (end-7), and a warning for each manifest that a sparse
+/// index lacks.
 pub(in crate::registry) fn pushed<S, Y>(
     name: &Name,
     names: Names<'_>,
-    Pushed { digest, subject }: &Pushed,
+    pushed: &Pushed,
 ) -> Response<Body<S, Y>> {
+    let Pushed {
+        digest,
+        subject,
+        absent,
+    } = pushed;
     let location = format!("/v2/{name}/manifests/{digest}");
     let mut response = respond_with_location(StatusCode::CREATED, &location, digest);
     let headers = response.headers_mut();
@@ -67,6 +77,16 @@ pub(in crate::registry) fn pushed<S, Y>(
     }
     if let Some(subject) = subject {
         headers.insert(OCI_SUBJECT, value(&subject.to_string()));
+    }
+    let mut warn =
+        |text: String| headers.append(header::WARNING, value(&format!("299 - \"{text}\"")));
+    for digest in absent.iter().take(MAX_WARNINGS) {
+        warn(format!(
+            "the index lists {digest}, which is not in the repository"
+        ));
+    }
+    if absent.len() > MAX_WARNINGS {
+        warn(format!("and {} more", absent.len() - MAX_WARNINGS));
     }
     response
 }

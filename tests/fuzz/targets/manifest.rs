@@ -1,9 +1,9 @@
 //! Manifests: no document panics, and each parsed value occurs in the document.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Map;
-use strata::manifest::Manifest;
+use strata::{digest::Digest, manifest::Manifest};
 
 use crate::input::Input;
 
@@ -82,8 +82,9 @@ pub(crate) fn run(bytes: &[u8]) {
         .flat_map(|field| field.as_array().cloned().unwrap_or_else(|| vec![field.clone()]))
         .filter_map(|descriptor| Some(descriptor.get("digest")?.as_str()?.to_owned()))
         .collect();
-    let read = manifest.blobs.iter().chain(&manifest.layers);
-    for digest in read.chain(&manifest.manifests).chain(&manifest.subject) {
+    let read = [&manifest.blobs, &manifest.manifests, &manifest.undecided];
+    let read = read.into_iter().flat_map(|of| of.keys());
+    for digest in read.chain(&manifest.layers).chain(&manifest.subject) {
         assert!(names.contains(&digest.to_string()), "{digest} is no descriptor of the document");
     }
     assert!(manifest.media_type.is_ascii() || object.contains_key("mediaType"));
@@ -108,15 +109,44 @@ fn is_complete(manifest: &Manifest, object: &Map<String, serde_json::Value>) {
         media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
             || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
     };
-    let blobs: BTreeSet<_> = [of("config"), of("layers"), of("blobs")]
+    // What an index lists, by its type.
+    let is_manifest = |media_type: &str| {
+        let docker = media_type.strip_prefix("application/vnd.docker.distribution.manifest.");
+        let oci = media_type.strip_prefix("application/vnd.oci.");
+        docker.is_some_and(|rest| {
+            ["v1+json", "v1+prettyjws", "v2+json", "list.v2+json"].contains(&rest)
+        }) || oci.is_some_and(|rest| {
+            ["image.manifest.v1+json", "image.index.v1+json", "artifact.manifest.v1+json"]
+                .contains(&rest)
+        })
+    };
+    let is_blob = |media_type: &str| {
+        let of = |prefix: &str| media_type.starts_with(prefix);
+        of("application/vnd.oci.image.layer.")
+            || of("application/vnd.oci.image.config.")
+            || of("application/vnd.docker.image.rootfs.")
+            || of("application/vnd.docker.container.image.")
+            || of("application/vnd.buildkit.")
+    };
+    let listed = of("manifests");
+    let of_kind = |wanted: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
+        let those = listed.iter().filter(|(media_type, _)| wanted(media_type));
+        those.map(|(_, digest)| digest.clone()).collect()
+    };
+    let texts = |all: &BTreeMap<Digest, u64>| -> BTreeSet<String> {
+        all.keys().map(ToString::to_string).collect()
+    };
+    let mut blobs: BTreeSet<_> = [of("config"), of("layers"), of("blobs")]
         .concat()
         .into_iter()
         .filter_map(|(media_type, digest)| (!is_foreign(&media_type)).then_some(digest))
         .collect();
-    assert_eq!(manifest.blobs.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), blobs);
-    let manifests: BTreeSet<_> = of("manifests").into_iter().map(|(_, digest)| digest).collect();
-    let found: BTreeSet<_> = manifest.manifests.iter().map(ToString::to_string).collect();
-    assert_eq!(found, manifests);
+    blobs.extend(of_kind(&|media_type| is_blob(media_type) && !is_foreign(media_type)));
+    assert_eq!(texts(&manifest.blobs), blobs);
+    assert_eq!(texts(&manifest.manifests), of_kind(&is_manifest));
+    let undecided = of_kind(&|media_type| !is_manifest(media_type) && !is_blob(media_type));
+    assert_eq!(texts(&manifest.undecided), undecided);
+    assert_eq!(manifest.lists, !listed.is_empty());
     let subject = of("subject").pop().map(|(_, digest)| digest);
     assert_eq!(manifest.subject.as_ref().map(ToString::to_string), subject);
 }

@@ -132,6 +132,19 @@ fn check_head(registry: &TestRegistry<MemoryObjects>, row: &Row, mut get: Answer
     assert_eq!(head, get, "{}: HEAD is GET without the body", row.what);
 }
 
+/// The document with another number at this place.
+fn resized(mut document: Value, at: &str) -> Value {
+    *document.pointer_mut(at).unwrap() = json!(99);
+    document
+}
+
+fn two_sizes() -> Value {
+    let mut document = image();
+    let layer = document["layers"][0].clone();
+    document["layers"] = json!([layer, layer]);
+    resized(document, "/layers/1/size")
+}
+
 fn table() -> Vec<Row> {
     let layer = digest(LAYER);
     let manifest = image().to_string();
@@ -232,6 +245,9 @@ fn table() -> Vec<Row> {
         row("push, missing blobs", Given::Nothing, Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &image()), 404, &[], error("MANIFEST_BLOB_UNKNOWN", &layer.to_string())),
         row("push, blobs of another repository", Given::Blobs, Ask::new("PUT /v2/b/manifests/v1").manifest(OCI_MANIFEST, &image()), 404, &[], error("MANIFEST_BLOB_UNKNOWN", "in repository b; push it first")),
         row("push, missing child", Given::Blobs, Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index()), 404, &[], error("MANIFEST_BLOB_UNKNOWN", &manifest_digest.to_string())),
+        row("push, other size of a blob", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &resized(image(), "/layers/0/size")), 400, &[], error("SIZE_INVALID", &format!("{layer} has {} bytes, and its descriptor says 99", LAYER.len()))),
+        row("push, other size of a child", Given::Image, Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &resized(index(), "/manifests/0/size")), 400, &[], error("SIZE_INVALID", "and its descriptor says 99")),
+        row("push, two sizes of a blob", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").manifest(OCI_MANIFEST, &two_sizes()), 400, &[], error("MANIFEST_INVALID", "content has one size")),
         row("push, other media type", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").manifest(DOCKER_MANIFEST, &image()), 400, &[], error("MANIFEST_INVALID", "content-type header says")),
         row("push, no JSON", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").header("content-type", OCI_MANIFEST).stream("{"), 400, &[], error("MANIFEST_INVALID", "EOF while parsing")),
         row("push, no body", Given::Blobs, Ask::new("PUT /v2/a/manifests/v1").header("content-type", OCI_MANIFEST), 400, &[], error("MANIFEST_INVALID", "EOF while parsing")),

@@ -69,11 +69,7 @@ impl<P: Platform> Scrub<'_, P> {
             });
         }
         let prefix = Prefix::Grants(blob, name);
-        let is_held = |(_, meta): &(Key, Meta)| {
-            let reason: Option<Reason> = serde_json::from_str(&meta.metadata).ok();
-            reason.is_some_and(|reason| reason.manifest() == Some(manifest))
-        };
-        if self.work.list_below(prefix).await?.iter().any(is_held) {
+        if self.is_held(name, manifest, blob).await? {
             return Ok(());
         }
         // If the manifest was deleted meanwhile, it needs no grant.
@@ -99,6 +95,28 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(())
     }
 
+    /// Whether a manifest has a grant on a blob.
+    async fn is_held(&self, name: &Name, manifest: &Digest, blob: &Digest) -> Result<bool, Halt> {
+        let is_of_manifest = |(_, meta): &(Key, Meta)| {
+            let reason: Option<Reason> = serde_json::from_str(&meta.metadata).ok();
+            reason.is_some_and(|reason| reason.manifest() == Some(manifest))
+        };
+        let grants = self.work.list_below(Prefix::Grants(blob, name)).await?;
+        Ok(grants.iter().any(is_of_manifest))
+    }
+
+    /// Whether something that an index lists under another type than a manifest's is a manifest.
+    /// The index has a grant on what was a blob when it was pushed.
+    pub(super) async fn is_child(
+        &self,
+        name: &Name,
+        index: &Digest,
+        listed: &Digest,
+    ) -> Result<bool, Halt> {
+        self.work.require(2)?;
+        Ok(self.work.is_stored(name, listed).await? && !self.is_held(name, index, listed).await?)
+    }
+
     /// The origin of a manifest, by its metadata and the settings.
     pub(super) fn origin(&self, name: &Name, stored: &Stored) -> ManifestOrigin {
         if stored.mirrored || self.work.upkeep.grants.is_under_upstream(name) {
@@ -120,7 +138,7 @@ impl<P: Platform> Scrub<'_, P> {
         if self.work.upkeep.grants.is_under_upstream(name) {
             return Ok(ManifestOrigin::Upstream);
         }
-        for blob in &manifest.blobs {
+        for blob in manifest.blobs.keys().chain(manifest.undecided.keys()) {
             for (_, meta) in self.work.list_below(Prefix::Grants(blob, name)).await? {
                 match serde_json::from_str(&meta.metadata) {
                     Ok(Reason::Manifest { digest: other }) if other == *digest => {

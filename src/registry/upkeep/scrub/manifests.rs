@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         Meta,
-        document::{ManifestOrigin, Stored, to_json},
+        document::{Stored, to_json},
         key::{Key, Prefix},
         tiers::Wanted,
     },
@@ -100,9 +100,10 @@ impl<P: Platform> Scrub<'_, P> {
         edges: &mut Edges,
     ) -> Result<(), Halt> {
         let read = self.read_manifest(name, digest, meta).await?;
-        let Some((manifest, size, origin)) = read else {
+        let Some((manifest, size, stored)) = read else {
             return Ok(());
         };
+        let origin = self.origin(name, &stored);
         self.checked(What::Manifest, size);
         if repository.manifests.is_empty() {
             self.scrub_catalog(name).await?;
@@ -110,17 +111,19 @@ impl<P: Platform> Scrub<'_, P> {
         if repository.manifests.len() < MAX_MANIFESTS {
             repository.manifests.insert(digest.clone());
         }
-        for blob in &manifest.blobs {
+        for blob in manifest.blobs.keys().chain(manifest.undecided.keys()) {
             if !edges.has(name, digest, blob) {
-                self.scrub_edge(name, digest, blob, origin).await?;
+                if !manifest.lists || !self.is_child(name, digest, blob).await? {
+                    self.scrub_edge(name, digest, blob, origin).await?;
+                }
                 // If the step ends before the manifest does,
                 // the next one need not check this edge again.
                 edges.see(name, digest, blob);
             }
         }
         if self.work.upkeep.settings.upstreams.mirrored(name).is_none() {
-            for child in &manifest.manifests {
-                if !repository.manifests.contains(child) {
+            for child in manifest.manifests.keys() {
+                if !repository.manifests.contains(child) && !stored.lacks(&manifest, child) {
                     self.require_manifest(name, child, || format!("index {digest} lists it"))
                         .await?;
                 }
@@ -201,6 +204,7 @@ impl<P: Platform> Scrub<'_, P> {
             media_type: stored.map(|stored| stored.media_type).unwrap_or_default(),
             lists: None,
             aside: true,
+            absent: Vec::new(),
         })?;
         self.replace(key, meta, bytes, &metadata).await?;
         Ok(())
@@ -212,7 +216,7 @@ impl<P: Platform> Scrub<'_, P> {
         name: &Name,
         digest: &Digest,
         meta: &Meta,
-    ) -> Result<Option<(Manifest, u64, ManifestOrigin)>, Halt> {
+    ) -> Result<Option<(Manifest, u64, Stored)>, Halt> {
         let key = &Key::manifest(name, digest);
         let finding = |found, why: String, repair| Finding {
             found,
@@ -255,7 +259,10 @@ impl<P: Platform> Scrub<'_, P> {
             Some(stored) => self.origin(name, stored),
             None => self.origin_by_grants(name, digest, &manifest).await?,
         };
-        let right = Stored::of(&manifest, origin);
+        let mut right = Stored::of(&manifest, origin);
+        if let Some(stored) = &stored {
+            right.absent.clone_from(&stored.absent);
+        }
         // Metadata of an older version has no `lists`, which is not wrong.
         let is_right = |stored: &Stored| {
             stored.media_type == right.media_type
@@ -278,6 +285,6 @@ impl<P: Platform> Scrub<'_, P> {
                 upkeep.tiers.changed(Wanted::Manifest(name, digest));
             }
         }
-        Ok(Some((manifest, size, origin)))
+        Ok(Some((manifest, size, right)))
     }
 }

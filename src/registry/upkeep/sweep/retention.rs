@@ -348,7 +348,7 @@ impl<P: Platform> JobStep<'_, P> {
                     self.spend(1)?;
                 }
                 let children = match self.upkeep.manifests.children(name, &digest, &meta).await? {
-                    Children::Listed(children) => children,
+                    Children::Listed(children) => children.into_keys().collect(),
                     // Skip it in this reading only: it may be pushed again before the next.
                     Children::Gone => continue,
                     Children::Unreadable => {

@@ -1,0 +1,56 @@
+//! The scrub of indexes that list more than manifests, and less than they name.
+
+use super::*;
+
+const CACHE: &[u8] = br#"{"layers": [], "records": []}"#;
+const SPARSE: (&str, &str) = ("STRATA_SPARSE_INDEXES", "true");
+
+fn index(manifests: &[Value]) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests })
+}
+
+#[test]
+fn blobs_of_an_index_keep_their_grants_and_children_need_none() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    fixture.push_whole("a", CACHE);
+    fixture.push_whole("a", b"unknown");
+    let listed = index(&[
+        descriptor("application/vnd.buildkit.cacheconfig.v0", CACHE),
+        descriptor("application/vnd.example.thing", b"unknown"),
+        descriptor(
+            "application/vnd.example.manifest",
+            image().to_string().as_bytes(),
+        ),
+    ]);
+    fixture.push_manifest("a", "all", OCI_INDEX, &listed);
+    let before = fixture.objects();
+    assert_eq!(fixture.pass(), Vec::<String>::new());
+    assert_eq!(fixture.objects(), before);
+
+    for blob in [CACHE, b"unknown"] {
+        let prefix = format!("refs/sha256/{}/a/_", digest(blob).encoded());
+        fixture.delete(&fixture.keys(&prefix));
+    }
+    assert_eq!(fixture.pass(), ["missing grant: write"; 2]);
+    assert_eq!(fixture.pass(), Vec::<String>::new());
+    let child = digest(image().to_string().as_bytes());
+    let of_child = format!("refs/sha256/{}/", child.encoded());
+    assert_eq!(fixture.keys(&of_child), Vec::<String>::new());
+}
+
+#[test]
+fn manifests_that_were_absent_at_the_push_of_their_index_are_not_missing() {
+    let fixture = Fixture::new(&[SPARSE]);
+    fixture.push_image("a");
+    let listed = index(&[
+        descriptor(OCI_MANIFEST, image().to_string().as_bytes()),
+        descriptor(OCI_MANIFEST, b"absent"),
+    ]);
+    fixture.push_manifest("a", "all", OCI_INDEX, &listed);
+    assert_eq!(fixture.pass(), Vec::<String>::new());
+    // The child that was there is missed.
+    fixture.delete(&fixture.keys("repositories/a/_tags/"));
+    fixture.delete(&[key::manifest(&name("a"), &manifest_digest())]);
+    assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
+}
