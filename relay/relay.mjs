@@ -11,7 +11,7 @@ import http from "node:http";
 import https from "node:https";
 import os from "node:os";
 import path from "node:path";
-import { PassThrough, Readable } from "node:stream";
+import { PassThrough, Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
@@ -46,7 +46,7 @@ const MIB = 1 << 20;
 const CHUNK = 95_000_000;
 /** The smallest pieces into which chunks are cut if the edge refuses larger ones. */
 const LEAST = MIB;
-/** The size up to which no edge refuses chunks: broken connections make them no smaller. */
+/** Chunks of this size or less stay as they are after broken connections: no edge refuses them. */
 const SAFE = 8 * MIB;
 /** Attempts at a chunk without progress before an upload is given up. */
 const ATTEMPTS = 8;
@@ -363,9 +363,8 @@ export class Upload {
    * @param {{ registry: Registry, journal: Journal, limits: { most: number }, repository: string,
    *   authorization?: string, location: string, token?: string, say: (line: string) => void }}
    * options
-   *   `limits.most` is the size of a chunk, which shrinks if the edge refuses it; `token` is one
-   * that
-   *   the registry gave for this upload alone
+   *   `limits.most` is the size of a chunk, which shrinks if the edge refuses it. `token` is the
+   *   registry's, for this upload alone.
    */
   constructor({ registry, journal, limits, repository, authorization, location, token, say }) {
     Object.assign(this, { registry, journal, limits, repository, authorization, say });
@@ -484,8 +483,9 @@ export class Upload {
     const candidates = this.#candidates
       .splice(0)
       .filter(({ chunks: [first] }) => first?.[0] === length && first[1] === sum);
+    const fresh = this.#entry;
+    const headersOfFresh = this.#headers;
     for (const entry of candidates) {
-      const fresh = this.#entry;
       this.#entry = entry;
       const response = await this.registry.ask("GET", entry.location, { headers: this.#headers }).catch(() => ({}));
       if (response.status === 204) {
@@ -493,7 +493,7 @@ export class Upload {
         this.#entry.location = this.registry.pathOf(response.headers.location ?? entry.location);
         this.journal.write(this.#entry);
         this.say(`resuming a layer of ${this.repository} at ${megabytes(this.#stored)}`);
-        this.registry.ask("DELETE", fresh.location, { headers: this.#headers }).catch(() => {});
+        this.registry.ask("DELETE", fresh.location, { headers: headersOfFresh }).catch(() => {});
         return;
       }
       // The registry has forgotten it, or it has ended.
@@ -527,7 +527,7 @@ export class Upload {
       // An edge that refuses a chunk may close the connection before its response can be read.
       cuts = response.error && this.#stored === from ? cuts + 1 : 0;
       if (cuts === 2 && to - from > SAFE) {
-        this.#shrink(to - from, "the connection breaks twice on");
+        this.#shrink(to - from, "the connection broke twice in");
         cuts = 0;
         failures = 0;
       }
@@ -539,7 +539,7 @@ export class Upload {
     this.limits.most = Math.max(LEAST, Math.floor(length / 2));
     this.limits.isRefused = true;
     const [sent, most] = [length, this.limits.most].map(megabytes);
-    this.say(`${why} ${sent} in one request: chunks have ${most} from now on`);
+    this.say(`${why} a body of ${sent}: chunks have ${most} from now on`);
   }
 
   /** Decides about a response that is no success: returns if the same bytes can be sent again. */
@@ -547,8 +547,10 @@ export class Upload {
     const { status } = response;
     if (status === 413) {
       if (length <= LEAST)
-        throw new Failure("the edge refuses even 1 MiB: it is not the registry that limits requests");
-      this.#shrink(length, "the edge refuses");
+        throw new Failure(
+          "a proxy before the registry refuses bodies of 1 MiB: raise its limit (nginx: client_max_body_size)",
+        );
+      this.#shrink(length, "the edge refused");
       return;
     }
     // 416 is another offset than ours; the others are temporary.
@@ -584,35 +586,47 @@ export class Upload {
     }
   }
 
-  /** Closes the upload. Resolves with the registry's response. */
+  /**
+   * Closes the upload. Resolves with the registry's response. If there is none, the journal keeps
+   * the upload: the next push of the blob goes on with it.
+   */
   async close(digest) {
     const length = this.#spool?.length ?? 0;
     const isSmall = length <= SMALL && !this.#live && this.#candidates.length === 0;
-    if (length > 0 && !isSmall) await this.#settle();
     try {
-      for (let failures = 1; ; failures += 1) {
-        const target = new URL(this.#entry.location, this.registry.origin);
-        target.searchParams.set("digest", digest);
-        const body = isSmall && length > 0 ? this.#spool.read(this.#stored - this.#base, length) : undefined;
-        const headers = { ...this.#headers, "content-length": body ? this.#base + length - this.#stored : 0 };
-        const response = await this.registry
-          .ask("PUT", target.pathname + target.search, { headers, body })
-          .catch((error) => ({ error }));
-        if (response.status && (response.status < 500 || failures === ATTEMPTS) && response.status !== 429)
-          return response;
-        if (failures === ATTEMPTS)
-          throw new Failure(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
-        await pause(failures, response);
-        // The response may have been lost, and the blob be there.
-        const blob = `/v2/${this.repository}/blobs/${digest}`;
-        const found = await this.registry.ask("HEAD", blob, { headers: this.#headers }).catch(() => ({}));
-        if (found.status === 200)
-          return { status: 201, headers: { location: blob, "docker-content-digest": digest }, body: "" };
-        await this.#synchronize();
-      }
-    } finally {
+      if (length > 0 && !isSmall) await this.#settle();
+      const response = await this.#put(digest, isSmall);
       this.journal.remove(this.#entry);
+      return response;
+    } finally {
+      this.journal.release(this.#entry);
       await this.discard();
+    }
+  }
+
+  async #put(digest, isSmall) {
+    const length = this.#spool?.length ?? 0;
+    const blob = `/v2/${this.repository}/blobs/${digest}`;
+    // The token for the upload can't read.
+    const headersOfClient = this.authorization ? { authorization: this.authorization } : {};
+    for (let failures = 1; ; failures += 1) {
+      const target = new URL(this.#entry.location, this.registry.origin);
+      target.searchParams.set("digest", digest);
+      const body = isSmall && length > 0 ? this.#spool.read(this.#stored - this.#base, length) : undefined;
+      const headers = { ...this.#headers, "content-length": body ? this.#base + length - this.#stored : 0 };
+      const response = await this.registry
+        .ask("PUT", target.pathname + target.search, { headers, body })
+        .catch((error) => ({ error }));
+      if (response.status && (response.status < 500 || failures === ATTEMPTS) && response.status !== 429)
+        return response;
+      if (failures === ATTEMPTS)
+        throw new Failure(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
+      await pause(failures, response);
+      // The response may have been lost, and the blob be there.
+      const found = await this.registry.ask("HEAD", blob, { headers: headersOfClient }).catch(() => ({}));
+      if (found.status === 200)
+        return { status: 201, headers: { location: blob, "docker-content-digest": digest }, body: "" };
+      await this.#synchronize();
     }
   }
 
@@ -689,13 +703,14 @@ const ABOUT_BODY = new RegExp(`${HOP.source}|^content-(length|range|type|encodin
 /**
  * Serves a registry on a loopback port. Resolves with `{ port, stop }`.
  *
- * @param {{ registry: Registry, journal: Journal, chunk: number, blobs: number, port: number,
+ * @param {{ registry: Registry, journal: Journal, chunk?: number, blobs: number, port: number,
  *   say: (line: string) => void }} options
+ *   `chunk` is in bytes; without it, the registry's announcement counts
  */
 export async function serve({ registry, journal, chunk, blobs, port, say }) {
   const uploads = new Map();
   const slot = limit(blobs);
-  const limits = { most: chunk, isRefused: false };
+  const limits = { most: undefined, isRefused: false };
   const idle = setInterval(() => {
     for (const [id, upload] of uploads)
       if (Date.now() - upload.touched > EXPIRY && uploads.delete(id)) upload.discard().catch(() => {});
@@ -707,20 +722,16 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
       const isGone = request.destroyed && !request.complete;
       if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
       if (response.headersSent) return response.destroy();
-      const message = `${error.message} (relay ${VERSION})`;
       const status = error instanceof Failure ? 500 : 502;
-      reply(response, { status, headers: {}, body: JSON.stringify({ errors: [{ code: "UNAVAILABLE", message }] }) });
+      refuse(response, status, "UNAVAILABLE", `${error.message} (relay ${VERSION})`);
     });
   });
 
   async function answer(request, response) {
     if (!isLocal(request.headers.host)) {
-      const message = `the relay answers to localhost, not to ${JSON.stringify(request.headers.host)}`;
-      return reply(response, {
-        status: 403,
-        headers: {},
-        body: JSON.stringify({ errors: [{ code: "DENIED", message }] }),
-      });
+      const name = JSON.stringify(request.headers.host);
+      const message = `the relay answers to localhost, not to ${name}: a daemon elsewhere can't push to it, use node relay.mjs push`;
+      return refuse(response, 403, "DENIED", message);
     }
     const { pathname, searchParams } = new URL(request.url, "http://localhost");
     const [, repository, id] = /^\/v2\/(.+)\/blobs\/uploads\/([^/]*)$/.exec(pathname) ?? [];
@@ -736,7 +747,11 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
     if (request.method === "PATCH") {
       const [, from] = /^(?:bytes )?(\d+)-\d+/.exec(request.headers["content-range"] ?? "") ?? [];
       if (from !== undefined && Number(from) !== upload.received) return tell(response, 416, upload);
-      await slot(() => upload.receive(request));
+      await slot(() => upload.receive(request)).catch(async (error) => {
+        // The registry does not go on with this upload. A client that went away may come back.
+        if ((error instanceof Refusal || error instanceof Failure) && uploads.delete(id)) await upload.discard();
+        throw error;
+      });
       return tell(response, 202, upload);
     }
     if (request.method === "PUT") return finish(request, response, upload, searchParams.get("digest"));
@@ -754,6 +769,7 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
     const begun = await registry.ask("POST", target, { headers });
     const location = begun.status === 202 && registry.pathOf(begun.headers.location ?? "");
     if (!location) return reply(response, begun);
+    limits.most ??= chunkOf(chunk, begun.headers);
     const token = begun.headers["strata-upload-token"];
     const upload = new Upload({ registry, journal, limits, repository, authorization, location, token, say });
     uploads.set(upload.id, upload);
@@ -765,16 +781,12 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
   async function finish(request, response, upload, digest) {
     if (!digest) {
       const message = "no query parameter digest: close an upload with the digest of its blob";
-      return reply(response, {
-        status: 400,
-        headers: {},
-        body: JSON.stringify({ errors: [{ code: "DIGEST_INVALID", message }] }),
-      });
+      return refuse(response, 400, "DIGEST_INVALID", message);
     }
     const begunAt = performance.now();
     await slot(() => upload.receive(request));
-    const closed = await upload.close(digest);
     uploads.delete(upload.id);
+    const closed = await upload.close(digest);
     if (closed.status === 201) {
       const seconds = ((performance.now() - begunAt) / 1000).toFixed(1);
       say(`✓ ${upload.repository} ${digest.slice(0, 19)} ${megabytes(upload.received)} ${seconds} s`);
@@ -836,6 +848,11 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
       ...(status === 204 ? {} : { "content-length": bytes.length }),
     });
     response.end(isEmpty ? undefined : bytes);
+  }
+
+  /** Answers with an error in the specification's form. */
+  function refuse(response, status, code, message) {
+    reply(response, { status, headers: {}, body: JSON.stringify({ errors: [{ code, message }] }) });
   }
 
   function tell(response, status, upload) {
@@ -940,7 +957,10 @@ export class Files {
   /** Returns `{ size, stream() }` of a file, or undefined. */
   async file(name) {
     if (this.#folder) {
-      const file = path.join(this.#folder, name);
+      const file = path.resolve(this.#folder, name);
+      // The names are of the image, which may be anybody's.
+      if (!file.startsWith(path.resolve(this.#folder) + path.sep))
+        throw new Failure(`${JSON.stringify(name)} leads out of the image's folder`);
       const found = await fs.promises.stat(file).catch(() => undefined);
       return found?.isFile()
         ? { size: found.size, stream: () => fs.createReadStream(file, { highWaterMark: MIB / 4 }) }
@@ -990,69 +1010,98 @@ const parsed = (bytes, name) => {
  * `{ digest, mediaType, bytes }`, the children first and the image last.
  */
 export async function imageIn(files, ref) {
-  const index = await files.read("index.json");
-  if (index) return ociImage(files, parsed(index, "index.json"), ref);
-  const list = await files.read("manifest.json");
-  if (list) return dockerImage(files, parsed(list, "manifest.json"), ref);
-  throw new Failure("no index.json and no manifest.json: it is neither an OCI layout nor a docker save");
+  const [index, list] = [await files.read("index.json"), await files.read("manifest.json")];
+  if (!index && !list)
+    throw new Failure("no index.json and no manifest.json: it is neither an OCI layout nor a docker save");
+  if (!index) return dockerImage(files, parsed(list, "manifest.json"), ref);
+  const image = await ociImage(files, parsed(index, "index.json"), ref);
+  // docker saves a layout with plain layers, and pushes the same image compressed.
+  return image.isPlain && list ? dockerImage(files, parsed(list, "manifest.json"), ref) : image;
 }
 
-function only(all, ref, namesOf, what) {
-  const found =
-    ref === undefined
-      ? all
-      : all.filter((one) => namesOf(one).some((name) => name === ref || name?.endsWith(`:${ref}`)));
-  if (found.length === 1) return found[0];
+/** Selects an image: the only one, or the one of a name. Names of one image count as one. */
+function only(all, ref, { idOf, namesOf, what }) {
+  const isNamed = (one) => namesOf(one).some((name) => name === ref || name?.endsWith(`:${ref}`));
+  const found = new Map(all.filter((one) => ref === undefined || isNamed(one)).map((one) => [idOf(one), one]));
+  if (found.size === 1) return [...found.values()][0];
   const names = all.flatMap(namesOf).filter(Boolean).join(", ");
   throw new Failure(
-    `${what} ${found.length} images${ref ? ` named ${ref}` : ""}: select one by --ref, of ${names || "no names"}`,
+    `${what} ${found.size} images${ref ? ` named ${ref}` : ""}: select one by --ref, of ${names || "no names"}`,
   );
 }
+
+/** The media types of manifests. An index may list blobs, as BuildKit's cache does. */
+const MANIFESTS =
+  /^application\/vnd\.(oci\.(image\.(manifest|index)|artifact\.manifest)\.v1\+json|docker\.distribution\.manifest\.(list\.)?v2\+json)$/;
+
+/** The media types of layers that may be absent. */
+const MAY_BE_ABSENT =
+  /^application\/vnd\.(oci\.image\.layer\.nondistributable\.|docker\.image\.rootfs\.foreign\.diff\.)/;
 
 async function ociImage(files, index, ref) {
   const namesOf = ({ annotations = {} }) => [
     annotations["io.containerd.image.name"],
     annotations["org.opencontainers.image.ref.name"],
   ];
-  const top = only(index.manifests ?? [], ref, namesOf, "the layout has");
+  const top = only(index.manifests ?? [], ref, { idOf: ({ digest }) => digest, namesOf, what: "the layout has" });
   const [blobs, manifests] = [new Map(), new Map()];
+  let isPlain = false;
+  const add = async ({ digest, mediaType }, of) => {
+    const file = await files.file(blobPath(digest));
+    if (file) blobs.set(digest, { digest, ...file });
+    else if (!MAY_BE_ABSENT.test(mediaType))
+      throw new Failure(`the layout has no blob ${digest}, which manifest ${of} names`);
+  };
   const visit = async ({ digest, mediaType }) => {
     if (manifests.has(digest)) return;
-    const name = `blobs/${digest.replace(":", "/")}`;
+    const name = blobPath(digest);
     const bytes = await files.read(name);
-    if (!bytes) throw new Failure(`the layout has no ${name}, which its index names`);
-    const manifest = parsed(bytes, name);
-    for (const child of manifest.manifests ?? []) await visit(child);
-    for (const blob of [manifest.config, ...(manifest.layers ?? []), ...(manifest.blobs ?? [])].filter(Boolean)) {
-      const file = await files.file(`blobs/${blob.digest.replace(":", "/")}`);
-      if (!file) throw new Failure(`the layout has no blob ${blob.digest}, which manifest ${digest} names`);
-      blobs.set(blob.digest, { digest: blob.digest, ...file });
+    if (!bytes) {
+      // Images of other platforms may be absent, and the registry says if it accepts that.
+      if (digest !== top.digest) return;
+      throw new Failure(`the layout has no ${name}, which its index names`);
     }
+    const manifest = parsed(bytes, name);
+    for (const child of manifest.manifests ?? [])
+      await (MANIFESTS.test(child.mediaType) ? visit(child) : add(child, digest));
+    const { config, layers = [], blobs: others = [] } = manifest;
+    isPlain ||= layers.some((layer) => layer.mediaType === `${OCI}.layer.v1.tar`);
+    for (const blob of [config, ...layers, ...others].filter(Boolean)) await add(blob, digest);
     manifests.set(digest, { digest, bytes, mediaType: manifest.mediaType ?? mediaType });
   };
   await visit(top);
-  return { blobs: [...blobs.values()], manifests: [...manifests.values()] };
+  return { blobs: [...blobs.values()], manifests: [...manifests.values()], isPlain };
 }
 
-/** An image of a docker that saves no OCI layout: its layers are plain, and are compressed here. */
+/** Returns the path of a blob in a layout. */
+function blobPath(digest) {
+  if (!/^[a-z0-9]+:[0-9a-f]{32,128}$/.test(digest)) throw new Failure(`${JSON.stringify(digest)} is no digest`);
+  return `blobs/${digest.replace(":", "/")}`;
+}
+
+/** An image of `docker save` with plain layers, which are compressed here. */
 async function dockerImage(files, list, ref) {
-  const { Config, Layers } = only(list, ref, ({ RepoTags }) => RepoTags ?? [], "the archive has");
+  const { Config, Layers } = only(list, ref, {
+    idOf: (image) => image.Config,
+    namesOf: ({ RepoTags }) => RepoTags ?? [],
+    what: "the archive has",
+  });
   const bytes = await files.read(Config);
   if (!bytes) throw new Failure(`the archive has no ${Config}, which manifest.json names`);
   const config = { digest: `sha256:${sha256(bytes)}`, size: bytes.length, stream: () => Readable.from([bytes]) };
+  const { diff_ids: wanted } = parsed(bytes, Config).rootfs ?? {};
   const layers = [];
   for (const name of Layers) {
     const file = await files.file(name);
     if (!file) throw new Failure(`the archive has no ${name}, which manifest.json names`);
-    const stream = () => file.stream().pipe(zlib.createGzip());
-    const hash = crypto.createHash("sha256");
-    let size = 0;
-    for await (const part of stream()) {
-      hash.update(part);
-      size += part.length;
-    }
-    layers.push({ digest: `sha256:${hash.digest("hex")}`, size, stream });
+    const layer = await compressed(file);
+    // Some versions of docker save layers in a wrong order, or leave them out.
+    if (wanted && wanted[layers.length] !== layer.plain)
+      throw new Failure(`${name} is not the layer ${wanted[layers.length]} of the image: save it with another docker`);
+    layers.push(layer);
   }
+  if (wanted && wanted.length !== layers.length)
+    throw new Failure(`the archive has ${layers.length} of ${wanted.length} layers: save it with another docker`);
   const described = (mediaType, { digest, size }) => ({ mediaType, digest, size });
   const mediaType = `${OCI}.manifest.v1+json`;
   const manifest = Buffer.from(
@@ -1066,6 +1115,30 @@ async function dockerImage(files, list, ref) {
   return {
     blobs: [config, ...layers],
     manifests: [{ digest: `sha256:${sha256(manifest)}`, mediaType, bytes: manifest }],
+  };
+}
+
+/** Compresses a plain layer once for its digests, and again when it is sent. */
+async function compressed(file) {
+  const [plain, hash] = [crypto.createHash("sha256"), crypto.createHash("sha256")];
+  let size = 0;
+  const seen = new Transform({
+    transform(part, _, done) {
+      plain.update(part);
+      done(null, part);
+    },
+  });
+  await pipeline(file.stream(), seen, zlib.createGzip(), async (parts) => {
+    for await (const part of parts) {
+      hash.update(part);
+      size += part.length;
+    }
+  });
+  return {
+    digest: `sha256:${hash.digest("hex")}`,
+    plain: `sha256:${plain.digest("hex")}`,
+    size,
+    stream: () => file.stream().pipe(zlib.createGzip()),
   };
 }
 
@@ -1255,13 +1328,13 @@ async function compareVersions(registry, say) {
     say(`the registry has relay ${newest}, this is ${VERSION}: curl -O ${registry.origin}/relay.mjs`);
 }
 
-/**
- * Returns the size of a chunk: the one that was asked for, or the one that the registry announces.
- */
-function chunkOf(text, headers) {
-  const chunk = Number(text ?? headers["oci-chunk-max-length"] ?? CHUNK);
+/** Returns the size of a chunk in bytes: the given one, the announced one, or the usual one. */
+function chunkOf(given, headers = {}) {
+  const announced = Number(headers["oci-chunk-max-length"]);
+  if (given === undefined) return Number.isSafeInteger(announced) && announced >= LEAST ? announced : CHUNK;
+  const chunk = Number(given);
   if (!Number.isSafeInteger(chunk) || chunk < LEAST)
-    throw new Failure(`--chunk ${text}: use a number of bytes of at least ${LEAST}`);
+    throw new Failure(`--chunk ${given}: use a number of bytes of at least ${LEAST}`);
   return chunk;
 }
 
@@ -1294,14 +1367,15 @@ async function main() {
     throw new Failure(`--port ${values.port}: use a number from 0 to 65535`);
   if (!/^[1-9]\d?$/.test(values.blobs)) throw new Failure(`--blobs ${values.blobs}: use a number from 1 to 99`);
 
+  const chunk = values.chunk === undefined ? undefined : chunkOf(values.chunk);
   const journal = new Journal(path.join(values.state, "uploads"));
   if (command === "push") {
-    const { to, ref, chunk } = values;
+    const { to, ref } = values;
     await push({ source, to, ref, chunk, blobs, journal, say });
     return;
   }
   const registry = new Registry(values.to);
-  const { status, headers } = await registry.ask("GET", "/v2/").catch((error) => {
+  const { status } = await registry.ask("GET", "/v2/").catch((error) => {
     throw new Failure(`${registry.origin} can't be reached: ${error.message}`);
   });
   if (status !== 200 && status !== 401)
@@ -1309,7 +1383,7 @@ async function main() {
   const relay = await serve({
     registry,
     journal,
-    chunk: chunkOf(values.chunk, headers),
+    chunk,
     blobs,
     port,
     say,

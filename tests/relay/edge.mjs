@@ -12,6 +12,7 @@ const PAGE = "<html>\n<head><title>413 Request Entity Too Large</title></head>\n
  * - `requests`: method, path and body bytes of each request, in order
  * - `cut(bytes)`: the next body that passes this many bytes is cut, with its connection
  * - `fail(status, times)`: the next requests with a body get this status
+ * - `lose(method)`: the response to the next request of this method does not arrive
  * - `stop()`
  *
  * @param {{ origin: URL, limit?: number }} options `limit` is in bytes of a request body
@@ -20,6 +21,7 @@ export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
   const edge = { received: 0, requests: [], refusals: 0 };
   let cutAt = Number.POSITIVE_INFINITY;
   let failures = [];
+  let lost;
 
   const server = http.createServer({ requestTimeout: 0 }, (request, response) => {
     const seen = { method: request.method, path: request.url, bytes: 0 };
@@ -40,6 +42,11 @@ export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
     });
     forwarded.on("response", (found) => {
       if (response.headersSent) return found.resume();
+      if (request.method === lost) {
+        lost = undefined;
+        found.resume();
+        return request.socket.resetAndDestroy();
+      }
       response.writeHead(found.statusCode, found.headers);
       found.on("error", () => response.destroy()).pipe(response);
     });
@@ -71,6 +78,7 @@ export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
   return Object.assign(edge, {
     url: new URL(`http://127.0.0.1:${server.address().port}`),
     cut: (bytes) => (cutAt = bytes),
+    lose: (method) => (lost = method),
     fail: (status, times = 1) => (failures = Array(times).fill(status)),
     async stop() {
       server.close();

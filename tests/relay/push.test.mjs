@@ -20,6 +20,7 @@ const LIMIT = 8 * MIB;
 const CHUNK = 6 * MIB;
 const RELAY = fileURLToPath(new URL("../../relay/relay.mjs", import.meta.url));
 const INDEX = "application/vnd.oci.image.index.v1+json";
+const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 
 describe("a push without a daemon", { timeout: 240_000 }, () => {
   let strata;
@@ -102,22 +103,84 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
     await hasImage("push/input");
   });
 
-  test("of a docker save without a layout compresses its layers", async () => {
+  test("of a docker save with plain layers compresses them", async () => {
     const saved = join(folder, "saved");
     mkdirSync(join(saved, "a"), { recursive: true });
-    const layer = zlib.gunzipSync(blobOf(image.blobs[2].digest));
-    writeFileSync(join(saved, "config.json"), blobOf(image.blobs[0].digest));
-    writeFileSync(join(saved, "a/layer.tar"), layer);
-    const list = [{ Config: "config.json", RepoTags: ["app:one", "app:two"], Layers: ["a/layer.tar"] }];
-    writeFileSync(join(saved, "manifest.json"), JSON.stringify(list));
+    mkdirSync(join(saved, "b"));
+    const [config, ...compressed] = image.blobs;
+    const layers = compressed.map(({ digest }) => zlib.gunzipSync(blobOf(digest)));
+    writeFileSync(join(saved, "config.json"), blobOf(config.digest));
+    writeFileSync(join(saved, "a/layer.tar"), layers[0]);
+    writeFileSync(join(saved, "b/layer.tar"), layers[1]);
+    const list = { Config: "config.json", RepoTags: ["app:one", "app:two"], Layers: ["a/layer.tar", "b/layer.tar"] };
+    writeFileSync(join(saved, "manifest.json"), JSON.stringify([list]));
     const archive = join(folder, "saved.tar");
     execFileSync("tar", ["--create", `--file=${archive}`, `--directory=${saved}`, "."]);
     const { code, output } = await push(archive, "push/saved:v1");
     assert.equal(code, 0, output);
     const manifest = JSON.parse(await pulled("push/saved/manifests/v1"));
-    assert.equal(manifest.config.digest, image.blobs[0].digest);
-    const stored = await pulled(`push/saved/blobs/${manifest.layers[0].digest}`);
-    assert.ok(zlib.gunzipSync(stored).equals(layer));
+    assert.equal(manifest.config.digest, config.digest);
+    for (const [at, { digest }] of manifest.layers.entries())
+      assert.ok(zlib.gunzipSync(await pulled(`push/saved/blobs/${digest}`)).equals(layers[at]));
+
+    // Newer versions of docker write a layout beside it, of the same plain layers.
+    const put = (bytes) => {
+      const digest = digestOf(Buffer.from(bytes));
+      mkdirSync(join(saved, "blobs/sha256"), { recursive: true });
+      writeFileSync(join(saved, "blobs", ...digest.split(":")), bytes);
+      return { digest, size: bytes.length };
+    };
+    const described = { mediaType: "application/vnd.oci.image.config.v1+json", ...put(blobOf(config.digest)) };
+    const plain = layers.map((layer) => ({ mediaType: "application/vnd.oci.image.layer.v1.tar", ...put(layer) }));
+    const document = { schemaVersion: 2, mediaType: MANIFEST, config: described, layers: plain };
+    const top = { mediaType: MANIFEST, ...put(JSON.stringify(document)) };
+    const names = ["one", "two"].map((name) => ({ annotations: { "org.opencontainers.image.ref.name": name } }));
+    const index = { schemaVersion: 2, manifests: names.map((name) => ({ ...top, ...name })) };
+    writeFileSync(join(saved, "index.json"), JSON.stringify(index));
+    const both = await push(saved, "push/both:v1");
+    assert.equal(both.code, 0, both.output);
+    assert.deepEqual(JSON.parse(await pulled("push/both/manifests/v1")), manifest);
+
+    writeFileSync(join(saved, "manifest.json"), JSON.stringify([{ ...list, Layers: [...list.Layers].reverse() }]));
+    const wrong = await push(saved, "push/both:v2");
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.output, /^✗ b\/layer\.tar is not the layer sha256:[0-9a-f]{64} of the image: save it with/);
+  });
+
+  test("of an index with blobs and absent manifests sends what is there", async () => {
+    const layout = join(folder, "cache");
+    execFileSync("cp", ["-r", image.layout, layout]);
+    const cache = JSON.stringify({ layers: [], records: [] });
+    const put = (text) => {
+      const digest = digestOf(Buffer.from(text));
+      writeFileSync(join(layout, "blobs", ...digest.split(":")), text);
+      return { digest, size: text.length };
+    };
+    const listed = [image.blobs[1], { mediaType: "application/vnd.buildkit.cacheconfig.v0", ...put(cache) }];
+    const top = put(JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests: listed }));
+    writeFileSync(join(layout, "index.json"), JSON.stringify({ manifests: [{ mediaType: INDEX, ...top }] }));
+    const { code, output } = await push(layout, "push/cache:v1");
+    assert.equal(code, 0, output);
+    assert.equal(digestOf(await pulled("push/cache/manifests/v1")), top.digest);
+
+    const absent = { mediaType: MANIFEST, digest: digestOf(Buffer.from("absent")), size: 6 };
+    const sparse = put(JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests: [image.manifest, absent] }));
+    writeFileSync(join(layout, "index.json"), JSON.stringify({ manifests: [{ mediaType: INDEX, ...sparse }] }));
+    const refused = await push(layout, "push/sparse:v1");
+    assert.equal(refused.code, 1);
+    assert.ok(refused.output.includes(`${absent.digest} in repository push/sparse; push it first`), refused.output);
+  });
+
+  test("of an image whose names lead elsewhere is refused", async () => {
+    const layout = join(folder, "elsewhere");
+    mkdirSync(layout);
+    const top = { mediaType: MANIFEST, digest: "sha256:../../layout.tar", size: 1 };
+    writeFileSync(join(layout, "index.json"), JSON.stringify({ manifests: [top] }));
+    assert.match((await push(layout, "push/elsewhere:v1")).output, /^✗ "sha256:..\/..\/layout.tar" is no digest\n$/);
+    rmSync(join(layout, "index.json"));
+    const list = [{ Config: "../layout/index.json", RepoTags: ["a:b"], Layers: [] }];
+    writeFileSync(join(layout, "manifest.json"), JSON.stringify(list));
+    assert.match((await push(layout, "push/elsewhere:v1")).output, /^✗ "..\/layout\/index.json" leads out of the/);
   });
 
   test("of several images asks for one by name, and an index brings its children", async () => {
@@ -158,7 +221,8 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
     assert.equal(code, 0, output);
     assert.match(output, /resuming a layer of push\/killed/);
     await hasImage("push/killed");
-    const most = largest.size + 3 * CHUNK;
+    // Each kill costs the chunk that was under way at most, and small blobs.
+    const most = largest.size + 1.5 * CHUNK;
     assert.ok(edge.received <= most, `${edge.received} bytes for ${largest.size}`);
   });
 

@@ -128,6 +128,39 @@ describe("the relay", { timeout: 240_000 }, () => {
     assert.ok(edge.received <= content.length + CHUNK, `${edge.received} bytes for ${content.length}`);
   });
 
+  test("finds a blob whose closing response was lost", async () => {
+    for (const [name, size] of [
+      ["relay/lost", 9 * MIB],
+      ["relay/lost-small", 2000],
+    ]) {
+      const content = buffer(size, name);
+      edge.lose("PUT");
+      const pushed = await push(name, content);
+      assert.equal(pushed.status, 201, pushed.body.toString());
+      assert.ok((await stored(name, digestOf(content))).equals(content));
+    }
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("sends chunks of the announced size", async () => {
+    await relay.stop();
+    const announcing = await start({ probe: false, vars: { STRATA_BODY_BYTES: String(8 * MIB) } });
+    const before = edge;
+    edge = await startEdge({ origin: announcing.url, limit: LIMIT });
+    try {
+      relay = await begin({ chunk: undefined });
+      const content = buffer(20 * MIB, "announced");
+      assert.equal((await push("relay/announced", content)).status, 201);
+      assert.equal(edge.refusals, 0);
+      const sent = edge.requests.filter(({ bytes }) => bytes > 0).map(({ bytes }) => bytes);
+      assert.deepEqual(sent, [8 * MIB, 8 * MIB, 4 * MIB]);
+    } finally {
+      await edge.stop();
+      edge = before;
+      await announcing.stop();
+    }
+  });
+
   test("makes smaller chunks if the edge refuses its own", async () => {
     await relay.stop();
     relay = await begin({ chunk: 20 * MIB });
@@ -135,7 +168,7 @@ describe("the relay", { timeout: 240_000 }, () => {
     const pushed = await push("relay/refused", content);
     assert.equal(pushed.status, 201, pushed.body.toString());
     assert.ok((await stored("relay/refused", digestOf(content))).equals(content));
-    const shrunk = /(the edge refuses|the connection breaks twice on) 21\.0 MB in one request: chunks have 10\.5 MB/;
+    const shrunk = /(the edge refused|the connection broke twice in) a body of 21\.0 MB: chunks have 10\.5 MB/;
     assert.match(said.join("\n"), shrunk);
   });
 
@@ -163,6 +196,8 @@ describe("the relay", { timeout: 240_000 }, () => {
     assert.equal(pushed.status, 201, pushed.body.toString());
     assert.ok((await stored("relay/resumed", digestOf(content))).equals(content));
     assert.ok(edge.received - before <= content.length - 3 * CHUNK + CHUNK, `${edge.received - before} bytes again`);
+    // The upload that the client began anew is cancelled.
+    assert.ok(edge.requests.some(({ method }) => method === "DELETE"));
     assert.match(said.join("\n"), /resuming a layer of relay\/resumed at 1[89](\.\d)? MB/);
     assert.deepEqual(readdirSync(folder), []);
   });
