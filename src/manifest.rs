@@ -1,5 +1,5 @@
 //! Manifests: the descriptors of one, and whether a registry may accept it.
-//! One file, because all media types are read by the same rules.
+//! All media types are read by the same rules.
 //!
 //! The media type of a manifest is a function of its bytes. A client's `Content-Type` may repeat
 //! it, but can't choose it: otherwise a client could push the same bytes again and relabel a
@@ -70,12 +70,12 @@ pub struct Manifest {
     pub layers: Vec<Digest>,
     /// The manifests that an index lists, each once, with their sizes in bytes.
     pub manifests: BTreeMap<Digest, u64>,
-    /// What an index lists under media types that are neither a manifest's nor a blob's, with the
-    /// sizes in bytes. A push decides: what the repository has as a manifest is one, all else is a
-    /// blob. The grants of the pushed index record the blobs.
+    /// Listed content whose media type does not tell whether it is a manifest or a blob, with sizes
+    /// in bytes. The push decides: what the repository stores as a manifest is a child, other
+    /// content a blob. The grants of the pushed index record the blobs.
     pub undecided: BTreeMap<Digest, u64>,
     /// Whether it lists anything, as an index.
-    pub lists: bool,
+    pub has_entries: bool,
     /// The subject: the manifest that this one refers to. It need not be stored.
     pub subject: Option<Digest>,
     /// The artifact type: the manifest's own, else the media type of its config.
@@ -230,7 +230,7 @@ pub fn media_type(bytes: &[u8]) -> Result<String, ParseManifestError> {
 ///
 /// Older versions looked for everything that an index lists as a manifest, whatever its type. And
 /// they stored documents without a media type: in those, every digest counts, wherever it occurs.
-pub fn may_list(bytes: &[u8]) -> Option<BTreeMap<Digest, bool>> {
+pub fn possible_children(bytes: &[u8]) -> Option<BTreeMap<Digest, bool>> {
     let typed = ManifestDocument::read(bytes, false)
         .and_then(|document| document.media_type().map(|_| document.manifests));
     match typed {
@@ -322,7 +322,7 @@ impl Manifest {
             .map(|part| (Kind::Blob, part));
         let listed = document.manifests.into_iter().flatten();
         let listed: Vec<_> = listed.map(|part| (part.kind(), part)).collect();
-        let lists = !listed.is_empty();
+        let has_entries = !listed.is_empty();
         let [mut blobs, mut manifests, mut undecided] = [const { BTreeMap::new() }; 3];
         for (kind, part) in parts.chain(listed) {
             let of = match kind {
@@ -339,7 +339,7 @@ impl Manifest {
             layers,
             manifests,
             undecided,
-            lists,
+            has_entries,
             subject: document.subject.map(|descriptor| descriptor.digest),
             artifact_type: document
                 .artifact_type
@@ -608,7 +608,7 @@ mod tests {
             manifest.blobs,
             BTreeMap::from([(digest("config"), 6), (digest("layer"), 5)])
         );
-        assert!(manifest.manifests.is_empty() && !manifest.lists);
+        assert!(manifest.manifests.is_empty() && !manifest.has_entries);
         assert_eq!(manifest.subject, None);
         assert_eq!(
             manifest.artifact_type.as_deref(),
@@ -630,7 +630,7 @@ mod tests {
                 manifest.manifests,
                 BTreeMap::from([(digest("amd64"), 5), (digest("arm64"), 5)])
             );
-            assert!(manifest.blobs.is_empty() && manifest.lists);
+            assert!(manifest.blobs.is_empty() && manifest.has_entries);
         }
     }
 
@@ -654,9 +654,9 @@ mod tests {
             BTreeMap::from([(digest("layer"), 5), (digest("cache"), 5)])
         );
         assert_eq!(manifest.undecided, BTreeMap::from([(digest("thing"), 5)]));
-        assert!(manifest.lists && manifest.layers.is_empty());
+        assert!(manifest.has_entries && manifest.layers.is_empty());
         // Older versions may have stored each of them as a manifest.
-        let listed = may_list(index.to_string().as_bytes()).unwrap();
+        let listed = possible_children(index.to_string().as_bytes()).unwrap();
         assert_eq!(listed.len(), 5);
         let typed: Vec<_> = listed.into_iter().filter(|(_, typed)| *typed).collect();
         assert_eq!(typed, [(digest("child"), true)]);
@@ -708,8 +708,8 @@ mod tests {
             (Ok(manifest), Ok(expected)) => {
                 assert_eq!(manifest.media_type, expected, "{text}");
                 assert_eq!(media_type(text.as_bytes()), Ok(manifest.media_type));
-                let listed = may_list(text.as_bytes()).unwrap();
-                assert_eq!(listed.is_empty(), !manifest.lists);
+                let listed = possible_children(text.as_bytes()).unwrap();
+                assert_eq!(listed.is_empty(), !manifest.has_entries);
             }
             (Err(error), Err(expected)) => {
                 assert!(error.to_string().contains(expected), "{text}: {error}");
@@ -910,11 +910,11 @@ mod tests {
             other.to_string().replacen("sha", r"\u0073ha", 1)
         );
         assert_eq!(
-            may_list(text.as_bytes()),
+            possible_children(text.as_bytes()),
             Some(BTreeMap::from([(one.clone(), false), (other, false)]))
         );
         for broken in ["", "{", "{} {}", &format!(r#"{{"a": "{one}""#)] {
-            assert_eq!(may_list(broken.as_bytes()), None, "{broken}");
+            assert_eq!(possible_children(broken.as_bytes()), None, "{broken}");
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Settings {
     /// The most request bodies that an isolate receives at a time from one user, or from one
     /// address without credentials.
     pub uploads: u32,
-    /// The largest request body that the edge accepts, in bytes, as clients are told.
+    /// The largest chunk that clients are told to send, in bytes.
     pub body_bytes: u64,
     /// Whether an index may list manifests that the repository lacks; not by default, as in
     /// distribution and olareg.

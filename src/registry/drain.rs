@@ -1,4 +1,4 @@
-//! Bodies that no service took.
+//! Request bodies that no service took.
 
 use std::{pin::pin, rc::Rc, time::Duration};
 
@@ -22,12 +22,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MEMORY: u64 = 2 * PIECE as u64;
 
 /// The most bodies of callers without the permission that are read at a time in an isolate. Some
-/// clients send each chunk without a token first; anybody else may do the same.
+/// clients send each chunk without a token first, so some are read. Anybody can send such bodies,
+/// so few are.
 const MAX_REFUSED: usize = 4;
 
 impl<P: Platform> Registry<P> {
     /// Reads a small body to its end, and drops the bytes. Clients send the next request on the
     /// same connection, and a server that leaves bytes of a body unread has to close it.
+    ///
+    /// This delays the response: the platform stops reading a body once the response is made.
     pub(super) async fn drain(&self, request: &mut Request<P::Body>, is_admitted: bool) {
         let Some(body) = request.body.take() else {
             return;
@@ -35,7 +38,7 @@ impl<P: Platform> Registry<P> {
         let length = request.payload().length().ok().flatten();
         let is_read = is_admitted || Rc::strong_count(&self.refused) <= MAX_REFUSED;
         let _refused = (!is_admitted).then(|| Rc::clone(&self.refused));
-        // Of an empty body nothing is left on the connection.
+        // An empty body leaves nothing on the connection.
         let is_small = length.is_none_or(|length| (1..=MAX_BYTES).contains(&length));
         if !is_small || !is_read {
             return self.host.discard(body).await;
@@ -44,7 +47,7 @@ impl<P: Platform> Registry<P> {
         let Ok(_lease) = self.ledger.take(MemoryKind::Buffer, MEMORY, now) else {
             return self.host.discard(body).await;
         };
-        // An error changes nothing: the response is one already.
+        // The response is decided already, so an error here changes nothing.
         let read = pin!(self.read_up_to(body, MAX_BYTES));
         select(read, pin!(self.host.sleep(TIMEOUT))).await;
     }

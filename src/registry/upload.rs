@@ -17,7 +17,7 @@ use crate::{
     name::Name,
     platform::Platform,
     registry::{
-        grant::{Grants, right::Anywhere},
+        grant::{Grants, right::MountSource},
         parts::Parts,
         request::Payload,
         upload::{
@@ -57,7 +57,7 @@ enum Mounted {
     /// It could, by a token that covers this repository.
     NeedsScope(Name),
     /// There is no source that the caller may pull from.
-    Nowhere,
+    NoSource,
 }
 
 /// Uploads: bytes that are received, hashed, and become blobs.
@@ -103,7 +103,7 @@ impl<P: Platform> Uploads<P> {
                 match self.mount(caller, name, digest, from.as_ref()).await? {
                     Mounted::Stored => return Ok(Started::Stored(digest.clone())),
                     Mounted::NeedsScope(source) => return Ok(Started::NeedsScope(source)),
-                    Mounted::Nowhere => digest.algorithm(),
+                    Mounted::NoSource => digest.algorithm(),
                 }
             }
         };
@@ -139,7 +139,7 @@ impl<P: Platform> Uploads<P> {
             Some(asked) => {
                 // Resolve it as pulls do: the name may belong to the default upstream.
                 let Ok(mirrored) = self.settings.upstreams.resolve(asked, None) else {
-                    return Ok(Mounted::Nowhere);
+                    return Ok(Mounted::NoSource);
                 };
                 let from = mirrored.map_or_else(|| asked.clone(), |mirrored| mirrored.name);
                 if self.grants.may_pull(caller, &from) {
@@ -151,16 +151,16 @@ impl<P: Platform> Uploads<P> {
                 }
             }
             None => match self.grants.readable_anywhere(caller, digest).await? {
-                Anywhere::Readable => true,
-                Anywhere::NeedsScope(source) => return Ok(Mounted::NeedsScope(source)),
-                Anywhere::Nowhere => false,
+                MountSource::Readable => true,
+                MountSource::NeedsScope(source) => return Ok(Mounted::NeedsScope(source)),
+                MountSource::None => false,
             },
         };
         let is_mounted = source && self.keep_present(name, digest, Delivery::Push).await?;
         Ok(if is_mounted {
             Mounted::Stored
         } else {
-            Mounted::Nowhere
+            Mounted::NoSource
         })
     }
 

@@ -69,9 +69,9 @@ settings! {
         STRATA_UPLOADS: Setting<Number<u32>> = Number::range(1, 10_000), 64,
             "The most request bodies that an isolate receives at a time from one user, or from one address without credentials.";
         STRATA_BODY_BYTES: Setting<Number<u64>> = Number::range(8 * MIB, 5_000_000_000).of("bytes"), 95_000_000,
-            "The largest request body that the edge accepts, less a margin: 100 MB on most plans. Clients that send chunks are told by `OCI-Chunk-Max-Length`.";
+            "The largest chunk that clients are told to send, in `OCI-Chunk-Max-Length`. Set it 5 % below the plan's limit of request bodies: 190000000 on Business, 475000000 on Enterprise. It does not raise that limit.";
         STRATA_SPARSE_INDEXES: Setting<Choice<bool>> = BOOL, false,
-            "Whether an index may list manifests that the repository lacks, such as those of other platforms. The response to its push names them.";
+            "Whether an index may list manifests that the repository lacks, such as those of other platforms. Up to 300 may be absent; the response to the push names the first 20 in `Warning` headers.";
         STRATA_SUBREQUESTS: Setting<Number<u32>> = Number::at_least(50), 10_000,
             "The most subrequests (calls to R2, KV and other servers) that the platform's plan allows one request: 50 on the free plan, 10,000 on the paid one.";
     }

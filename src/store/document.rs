@@ -257,7 +257,7 @@ impl Stored {
     pub fn of(manifest: &Manifest, origin: ManifestOrigin) -> Self {
         Self {
             media_type: manifest.media_type.clone(),
-            lists: Some(manifest.lists),
+            lists: Some(manifest.has_entries),
             aside: false,
             absent: Vec::new(),
             mirrored: origin == ManifestOrigin::Upstream,

@@ -7,7 +7,8 @@ import { basic, start } from "./harness.mjs";
 import { open } from "./http.mjs";
 import { begin, close, patch } from "./push.mjs";
 
-const CHUNK = 6 * 1024 * 1024;
+/** More than the buffers of a connection hold: a paused client stays in the first extent. */
+const CHUNK = 16 * 1024 * 1024;
 
 describe("a blob in extents", { timeout: 120_000 }, () => {
   let strata;
@@ -20,7 +21,7 @@ describe("a blob in extents", { timeout: 120_000 }, () => {
     (await strata.calls()).filter(({ call, key }) => call === "r2.get" && key.startsWith("extents/"));
 
   test("has one extent opened ahead, and no more", async () => {
-    const chunks = [1, 2, 3, 4].map((number) => buffer(CHUNK, `extent ${number}`));
+    const chunks = [1, 2, 3].map((number) => buffer(CHUNK, `extent ${number}`));
     const digest = digestOf(Buffer.concat(chunks));
     let location = await begin(strata, "extents/ahead");
     for (const chunk of chunks) location = (await patch(strata, location, chunk)).headers.location;
@@ -38,11 +39,11 @@ describe("a blob in extents", { timeout: 120_000 }, () => {
       // The client pauses. Unread bytes stay in buffers of the system.
       await setTimeout(500);
       const opened = await extents();
-      assert.ok(opened.length >= 2 && opened.length <= 3, `${opened.length} extents are open`);
+      assert.equal(opened.length, 2);
     }
-    assert.equal(length, 4 * CHUNK);
+    assert.equal(length, 3 * CHUNK);
     assert.equal(digestOf(Buffer.concat(parts)), digest);
-    assert.equal((await extents()).length, 4);
+    assert.equal((await extents()).length, 3);
   });
 
   test("fails where an extent fails, and not before", async () => {

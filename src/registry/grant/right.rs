@@ -39,7 +39,7 @@ pub(in crate::registry) enum Unfit {
 }
 
 impl Unfit {
-    pub(in crate::registry) fn by_size(
+    pub(in crate::registry) fn wrong_size(
         digest: &Digest,
         described: u64,
         stored: u64,
@@ -54,13 +54,13 @@ impl Unfit {
 
 /// A source of a mount that names none.
 #[derive(Debug)]
-pub(in crate::registry) enum Anywhere {
+pub(in crate::registry) enum MountSource {
     /// A repository that the caller may pull from can read the blob.
     Readable,
     /// This one can, and the caller may pull from it with another token.
     NeedsScope(Name),
     /// None that was looked at.
-    Nowhere,
+    None,
 }
 
 /// The most holders of a blob that are looked at for a mount that names no source.
@@ -121,7 +121,7 @@ impl<P: Platform> Grants<P> {
         &self,
         caller: &Caller,
         digest: &Digest,
-    ) -> Result<Anywhere, Error> {
+    ) -> Result<MountSource, Error> {
         let options = ListOptions {
             limit: 1_000,
             ..ListOptions::default()
@@ -142,13 +142,13 @@ impl<P: Platform> Grants<P> {
         for (is_covered, name) in covered.chain(others).take(MAX_LOOKS) {
             if self.readable(&name, digest).await?.is_some() {
                 return Ok(if is_covered {
-                    Anywhere::Readable
+                    MountSource::Readable
                 } else {
-                    Anywhere::NeedsScope(name)
+                    MountSource::NeedsScope(name)
                 });
             }
         }
-        Ok(Anywhere::Nowhere)
+        Ok(MountSource::None)
     }
 
     /// The right that the grants of a repository give. `Filled` gives one everywhere. An upload
@@ -263,7 +263,7 @@ impl<P: Platform> Grants<P> {
         let unfit = for_each(&manifest.blobs, |(digest, size)| async move {
             Ok(match self.readable(name, digest).await? {
                 None => Some(Unfit::Missing(digest.clone())),
-                Some(Readable { record, .. }) => Unfit::by_size(digest, *size, record.size()),
+                Some(Readable { record, .. }) => Unfit::wrong_size(digest, *size, record.size()),
             })
         });
         Ok(unfit.await?.into_iter().flatten().collect())

@@ -39,7 +39,7 @@ impl<P: Platform> Manifests<P> {
         digest: &Digest,
         meta: &Meta,
     ) -> Result<Children, Error> {
-        if !may_list(meta) {
+        if !may_have_children(meta) {
             return Ok(Children::Listed(BTreeMap::new()));
         }
         let key = Key::manifest(name, digest);
@@ -58,7 +58,7 @@ impl<P: Platform> Manifests<P> {
             // The original bytes may have listed others.
             return Ok(Children::Unreadable);
         }
-        Ok(manifest::may_list(&bytes).map_or(Children::Unreadable, Children::Listed))
+        Ok(manifest::possible_children(&bytes).map_or(Children::Unreadable, Children::Listed))
     }
 
     /// Refuses to name manifests that retention is removing at this moment. The caller has stored
@@ -99,7 +99,7 @@ impl<P: Platform> Manifests<P> {
 /// Whether a manifest may list others: yes, unless its bytes were read when it was stored and
 /// listed none.
 /// The stored media type proves nothing, because clients chose it once.
-pub(in crate::registry) fn may_list(meta: &Meta) -> bool {
+pub(in crate::registry) fn may_have_children(meta: &Meta) -> bool {
     serde_json::from_str::<Stored>(&meta.metadata)
         .map_or(true, |stored| stored.lists != Some(false))
 }

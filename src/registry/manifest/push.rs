@@ -18,7 +18,7 @@ use crate::{
         grant::right::Unfit,
         manifest::{
             Manifests, WEIGHT,
-            children::{Children, may_list},
+            children::{Children, may_have_children},
             write::NewManifest,
         },
         request::Payload,
@@ -90,7 +90,7 @@ struct Listed {
 }
 
 /// A listed manifest, looked at.
-enum LookedAt {
+enum ListedManifest {
     /// It is stored.
     Stored {
         /// The manifests that it lists, and whether each is one by its media type.
@@ -124,7 +124,9 @@ fn require_fit(name: &Name, unfit: &[Unfit]) -> Result<(), Error> {
             described,
             stored,
         }) => {
-            let found = format!("{digest} has {stored} bytes, and its descriptor says {described}");
+            let found = format!(
+                "{digest} has {stored} bytes, and its descriptor says {described}: correct the descriptor"
+            );
             Err(Error::new(Code::SizeInvalid, found)
                 .with_detail(detail!({ "digest": digest.to_string(), "size": stored })))
         }
@@ -325,7 +327,7 @@ impl<P: Platform> Manifests<P> {
             let mut deeper = BTreeMap::new();
             for (child, is_manifest, looked) in looked.await? {
                 match looked {
-                    LookedAt::Stored {
+                    ListedManifest::Stored {
                         children,
                         size,
                         was_read,
@@ -334,16 +336,16 @@ impl<P: Platform> Manifests<P> {
                         deeper.extend(children);
                         let described = manifest.manifests.get(&child);
                         let unfit = described
-                            .and_then(|described| Unfit::by_size(&child, *described, size));
+                            .and_then(|described| Unfit::wrong_size(&child, *described, size));
                         listed.unfit.extend(unfit);
                         listed.stored.insert(child.clone());
                     }
                     // A child may list blobs, which it keeps itself.
-                    LookedAt::Absent if !is_manifest => {}
-                    LookedAt::Absent if self.settings.sparse_indexes => {
+                    ListedManifest::Absent if !is_manifest => {}
+                    ListedManifest::Absent if self.settings.sparse_indexes => {
                         listed.absent.insert(child.clone());
                     }
-                    LookedAt::Absent => listed.unfit.push(Unfit::Missing(child.clone())),
+                    ListedManifest::Absent => listed.unfit.push(Unfit::Missing(child.clone())),
                 }
                 seen.insert(child);
             }
@@ -368,16 +370,16 @@ impl<P: Platform> Manifests<P> {
         Ok(listed)
     }
 
-    async fn look_at_listed(&self, name: &Name, child: &Digest) -> Result<LookedAt, Error> {
+    async fn look_at_listed(&self, name: &Name, child: &Digest) -> Result<ListedManifest, Error> {
         let key = Key::manifest(name, child);
         let Some(meta) = self.store.head(&key).await? else {
-            return Ok(LookedAt::Absent);
+            return Ok(ListedManifest::Absent);
         };
         if from_json::<Stored>(&key, &meta.metadata)?.aside {
-            return Ok(LookedAt::Absent);
+            return Ok(ListedManifest::Absent);
         }
-        let (size, may_list) = (meta.size, may_list(&meta));
-        let stored = |children, was_read| LookedAt::Stored {
+        let (size, was_read) = (meta.size, may_have_children(&meta));
+        let stored = |children, was_read| ListedManifest::Stored {
             children,
             size,
             was_read,
@@ -386,10 +388,10 @@ impl<P: Platform> Manifests<P> {
             return Ok(stored(BTreeMap::new(), false));
         }
         Ok(match self.children(name, child, &meta).await? {
-            Children::Listed(children) => stored(children, may_list),
+            Children::Listed(children) => stored(children, was_read),
             // Its children can't be known.
-            Children::Unreadable => stored(BTreeMap::new(), may_list),
-            Children::Gone => LookedAt::Absent,
+            Children::Unreadable => stored(BTreeMap::new(), was_read),
+            Children::Gone => ListedManifest::Absent,
         })
     }
 

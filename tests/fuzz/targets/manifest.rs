@@ -146,7 +146,7 @@ fn is_complete(manifest: &Manifest, object: &Map<String, serde_json::Value>) {
     assert_eq!(texts(&manifest.manifests), of_kind(&is_manifest));
     let undecided = of_kind(&|media_type| !is_manifest(media_type) && !is_blob(media_type));
     assert_eq!(texts(&manifest.undecided), undecided);
-    assert_eq!(manifest.lists, !listed.is_empty());
+    assert_eq!(manifest.has_entries, !listed.is_empty());
     let subject = of("subject").pop().map(|(_, digest)| digest);
     assert_eq!(manifest.subject.as_ref().map(ToString::to_string), subject);
 }

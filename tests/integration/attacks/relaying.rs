@@ -70,12 +70,17 @@ fn an_upload_token_is_good_for_nothing_else() {
         );
         assert_eq!(fixture.operations.borrow().len(), 0, "{line}");
     }
-    // It ends with the time in which an upload must move, and with the user's right.
-    fixture.host.pass(Duration::from_secs(43_201));
-    assert_eq!(
-        fixture.status(&with(&token, &format!("GET {location}"))),
-        401
-    );
+}
+
+#[test]
+fn an_upload_token_expires_with_half_of_the_grace_period() {
+    let fixture = Fixture::new();
+    let (location, token) = begin(&fixture, &|line| by("mallory", line));
+    let show = with(&token.unwrap(), &format!("GET {location}"));
+    fixture.host.pass(Duration::from_secs(43_199));
+    assert_eq!(fixture.status(&show), 204);
+    fixture.host.pass(Duration::from_secs(2));
+    assert_eq!(fixture.status(&show), 401);
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl<P: Platform> Scrub<'_, P> {
         }
         for blob in manifest.blobs.keys().chain(manifest.undecided.keys()) {
             if !edges.has(name, digest, blob) {
-                if !manifest.lists || !self.is_child(name, digest, blob).await? {
+                if !manifest.has_entries || !self.is_child(name, digest, blob).await? {
                     self.scrub_edge(name, digest, blob, origin).await?;
                 }
                 // If the step ends before the manifest does,

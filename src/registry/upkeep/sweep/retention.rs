@@ -23,7 +23,7 @@ use crate::{
     name::{Name, Tag},
     platform::Platform,
     registry::{
-        manifest::children::{Children, may_list},
+        manifest::children::{Children, may_have_children},
         upkeep::{
             listing::Listing,
             step::{Halt, JobStep, Removal, RemovalAction, What},
@@ -344,7 +344,7 @@ impl<P: Platform> JobStep<'_, P> {
             }
             staying.extend(referrers.remove(&digest).unwrap_or_default());
             if !indexes.contains_key(&digest) {
-                if may_list(&meta) {
+                if may_have_children(&meta) {
                     self.spend(1)?;
                 }
                 let children = match self.upkeep.manifests.children(name, &digest, &meta).await? {
