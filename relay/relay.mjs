@@ -900,8 +900,14 @@ export class Files {
   #archive;
   #entries = new Map();
 
+  /** Opens a folder, an archive, or the copy of standard input. */
   static async open(source) {
     const files = new Files();
+    if (typeof source !== "string") {
+      files.#archive = source;
+      await files.#index("standard input");
+      return files;
+    }
     const found = await fs.promises.stat(source).catch(() => undefined);
     if (!found)
       throw new Failure(`there is no ${source}: name an OCI layout, a tar of docker save, or - for standard input`);
@@ -1238,8 +1244,7 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
   const { origin, host, repository, tag } = targetOf(to);
   const registry = new Registry(origin, env);
   const session = new Session(registry, await credentialsFor(host, env), `repository:${repository}:pull,push`);
-  const spooled = source === "-" ? await fromInput() : undefined;
-  const files = await Files.open(spooled ?? source);
+  const files = await Files.open(source === "-" ? await fromInput() : source);
   try {
     const { blobs, manifests } = await imageIn(files, ref);
     await session.begin();
@@ -1298,16 +1303,20 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
   } finally {
     session.end();
     await files.close();
-    if (spooled) fs.rmSync(spooled, { force: true });
   }
 }
 
-/** Copies standard input to a temporary file, because an archive names its parts at its end. */
+/**
+ * Copies standard input to a temporary file, because an archive names its parts at its end.
+ * Resolves with the open file. It has no name, so it ends with the process.
+ */
 async function fromInput() {
   const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-input`);
-  process.once("exit", () => fs.rmSync(name, { force: true }));
-  await pipeline(process.stdin, fs.createWriteStream(name, { flags: "wx", mode: 0o600 }));
-  return name;
+  const file = await fs.promises.open(name, "wx+", 0o600);
+  // Where an open file can't be unlinked, it is removed at the end.
+  await fs.promises.unlink(name).catch(() => process.once("exit", () => fs.rmSync(name, { force: true })));
+  await pipeline(process.stdin, file.createWriteStream({ autoClose: false }));
+  return file;
 }
 
 // -------------------------------------------------------------------------------------------- Main

@@ -103,6 +103,22 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
     await hasImage("push/input");
   });
 
+  test("from standard input leaves no copy, if it is interrupted", async () => {
+    const temporary = join(folder, "temporary");
+    mkdirSync(temporary);
+    const env = { RELAY_USER: user, RELAY_PASSWORD: password, TMPDIR: temporary };
+    const archive = readFileSync(join(folder, "layout.tar"));
+    const { child, ended } = relay(["push", "-", "--to", `http://127.0.0.1:${edge.url.port}/push/cut:v1`], {
+      // The input does not end.
+      input: { pipe: (to) => to.write(archive.subarray(0, MIB)) },
+      env,
+    });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    child.kill();
+    await ended;
+    assert.deepEqual(readdirSync(temporary), []);
+  });
+
   test("of a docker save with plain layers compresses them", async () => {
     const saved = join(folder, "saved");
     mkdirSync(join(saved, "a"), { recursive: true });
