@@ -48,10 +48,17 @@ const CHUNK = 95_000_000;
 const LEAST = MIB;
 /** Chunks of this size or less stay as they are after broken connections: no edge refuses them. */
 const SAFE = 8 * MIB;
+/** The most characters of a small response. A manifest has at most 4 MiB. */
+const MOST = 8 * MIB;
 /** Attempts at a chunk without progress before an upload is given up. */
 const ATTEMPTS = 8;
 /** The time after which an upload is no longer resumed, in milliseconds. */
 const EXPIRY = 12 * 3_600_000;
+/**
+ * The time after which a client that went away has lost its upload here, in milliseconds. The
+ * journal has the chunks that were sent.
+ */
+const IDLE = 15 * 60_000;
 /** The timeout of a silent connection to the registry, in milliseconds. */
 const SILENCE = 120_000;
 /**
@@ -80,7 +87,12 @@ export function proxyFor(url, env = process.env) {
   if (without.some((one) => one === "*" || (one && (hostname === one || hostname.endsWith(`.${one}`)))))
     return undefined;
   const found = value(url.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY") ?? value("ALL_PROXY");
-  return found ? new URL(/^\w+:\/\//.test(found) ? found : `http://${found}`) : undefined;
+  if (!found) return undefined;
+  const text = /^\w+:\/\//.test(found) ? found : `http://${found}`;
+  const proxy = URL.canParse(text) ? new URL(text) : undefined;
+  if (proxy?.protocol !== "http:")
+    throw new Failure(`the proxy ${found.replace(/\/\/.*@/, "//")} is not http://HOST:PORT`);
+  return proxy;
 }
 
 const credentialsOf = ({ username, password }) =>
@@ -107,6 +119,9 @@ class Tunnels extends https.Agent {
         else done(new Failure(`the proxy ${this.proxy.host} answered ${statusCode} for ${target}`));
       })
       .on("error", done)
+      .setTimeout(SILENCE, function expire() {
+        this.destroy(new Failure(`the proxy does not answer for ${target}`));
+      })
       .end();
   }
 }
@@ -140,6 +155,9 @@ export class Registry {
    */
   async request(method, target, { headers = {}, body, signal } = {}) {
     const { url, proxy, agent } = this;
+    // Without a frame, the registry would take the body of a GET for the next request.
+    const isUnframed = body instanceof Readable && headers["content-length"] === undefined;
+    const framed = isUnframed ? { ...headers, "transfer-encoding": "chunked" } : headers;
     const isPlain = url.protocol === "http:";
     const through = isPlain && proxy;
     const request = (isPlain ? http : https).request({
@@ -149,7 +167,7 @@ export class Registry {
       host: through ? proxy.hostname : url.hostname,
       port: through ? proxy.port || 80 : url.port || (isPlain ? 80 : 443),
       path: through ? this.origin + target : target,
-      headers: { ...headers, host: url.host, ...(through && credentialsOf(proxy)) },
+      headers: { ...framed, host: url.host, ...(through && credentialsOf(proxy)) },
     });
     request.setTimeout(SILENCE, () => request.destroy(new Error(`no answer for ${SILENCE / 1000} seconds`)));
     const responded = once(request, "response");
@@ -175,14 +193,22 @@ export class Registry {
     };
     const response = await this.request(method, target, options).catch(again);
     let text = "";
-    for await (const part of response.body.setEncoding("utf8")) text += part;
+    for await (const part of response.body.setEncoding("utf8")) {
+      text += part;
+      if (text.length > MOST) throw new Error(`the response to ${method} ${target.split("?")[0]} is too long`);
+    }
     return { ...response, body: text };
   }
 
   /** Returns an address of this registry as a path, or undefined if it leads elsewhere. */
   pathOf(location) {
-    const url = new URL(location, this.origin);
-    return url.origin === this.origin ? url.pathname + url.search : undefined;
+    try {
+      const url = new URL(location, this.origin);
+      // Two slashes would begin the name of a host.
+      return url.origin === this.origin ? url.pathname.replace(/^\/+/, "/") + url.search : undefined;
+    } catch {
+      return undefined;
+    }
   }
 }
 
@@ -206,59 +232,99 @@ const sha256 = (bytes) => crypto.createHash("sha256").update(bytes).digest("hex"
 
 // ----------------------------------------------------------------------------------------- Journal
 
-/** The uploads that were begun and not finished, a file each. */
+/** The uploads that were begun and not finished, a file each. Several relays may share them. */
 export class Journal {
   #folder;
-  #active = new Set();
+  /** The entries that this relay holds. */
+  #held = new Set();
 
   constructor(folder) {
     this.#folder = folder;
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
-    for (const { file, entry } of this.#entries())
-      if (!entry || Date.now() - entry.time > EXPIRY) fs.rmSync(file, { force: true });
+    for (const name of fs.readdirSync(folder)) {
+      const [, written] = /\.json\.(\d+)$/.exec(name) ?? [];
+      const isLeft = written ? !isRunning(Number(written)) : name.endsWith(".lock") && !this.#holder(name);
+      if (isLeft) fs.rmSync(path.join(folder, name), { force: true });
+    }
+    for (const { id, entry } of this.#entries())
+      if (!entry || Date.now() - entry.time > EXPIRY) fs.rmSync(this.#fileOf(id), { force: true });
   }
 
   #entries() {
     const files = fs.readdirSync(this.#folder).filter((name) => name.endsWith(".json"));
     return files.map((name) => {
-      const file = path.join(this.#folder, name);
+      const id = name.slice(0, -".json".length);
       try {
-        return { file, entry: JSON.parse(fs.readFileSync(file, "utf8")) };
+        return { id, entry: JSON.parse(fs.readFileSync(this.#fileOf(id), "utf8")) };
       } catch {
-        return { file, entry: undefined };
+        return { id, entry: undefined };
       }
     });
   }
 
-  /** Returns the interrupted uploads of the same kind: registry, repository, identity and chunk. */
+  /** Returns the interrupted uploads of the same kind: registry, repository and identity. */
   candidates(about) {
     const isSame = (entry) => entry && Object.entries(about).every(([key, value]) => entry[key] === value);
+    const isFree = (id) => !this.#held.has(id) && !this.#holder(`${id}.lock`);
     return this.#entries()
-      .filter(({ file, entry }) => !this.#active.has(file) && isSame(entry))
+      .filter(({ id, entry }) => isSame(entry) && Date.now() - entry.time <= EXPIRY && isFree(id))
       .map(({ entry }) => entry);
   }
 
-  #fileOf({ id }) {
+  #fileOf(id) {
     return path.join(this.#folder, `${id}.json`);
+  }
+
+  /** Returns the process that holds an entry by its lock, if it runs. */
+  #holder(name) {
+    try {
+      const pid = Number(fs.readFileSync(path.join(this.#folder, name), "utf8"));
+      return isRunning(pid) ? pid : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Takes an entry for one upload. Returns whether no other upload has it. */
+  claim({ id }) {
+    if (this.#held.has(id) || this.#holder(`${id}.lock`)) return false;
+    const lock = path.join(this.#folder, `${id}.lock`);
+    fs.rmSync(lock, { force: true });
+    try {
+      fs.writeFileSync(lock, String(process.pid), { flag: "wx", mode: 0o600 });
+    } catch {
+      return false;
+    }
+    this.#held.add(id);
+    return true;
   }
 
   /** Writes an entry in place of its earlier state. */
   write(entry) {
-    const file = this.#fileOf(entry);
-    this.#active.add(file);
+    if (!this.#held.has(entry.id)) this.claim(entry);
+    const file = this.#fileOf(entry.id);
     const beside = `${file}.${process.pid}`;
     fs.writeFileSync(beside, JSON.stringify({ ...entry, time: Date.now() }), { mode: 0o600 });
     fs.renameSync(beside, file);
   }
 
   remove(entry) {
-    fs.rmSync(this.#fileOf(entry), { force: true });
+    fs.rmSync(this.#fileOf(entry.id), { force: true });
     this.release(entry);
   }
 
   /** Lets another upload resume from an entry. */
-  release(entry) {
-    this.#active.delete(this.#fileOf(entry));
+  release({ id }) {
+    if (this.#held.delete(id)) fs.rmSync(path.join(this.#folder, `${id}.lock`), { force: true });
+  }
+}
+
+function isRunning(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch ({ code }) {
+    return code === "EPERM";
   }
 }
 
@@ -382,8 +448,9 @@ export class Upload {
 
   /** Takes the next bytes of the blob, and sends all but a small rest of them. */
   async receive(source) {
-    this.#spool ??= await Spool.open();
+    this.isBusy = true;
     try {
+      this.#spool ??= await Spool.open();
       for await (let bytes of source) {
         while (bytes.length > 0) {
           const part = bytes.subarray(0, Math.max(1, this.limits.most - this.#spool.length));
@@ -394,13 +461,14 @@ export class Upload {
       }
       if (this.#spool.length > SMALL) await this.#settle();
     } catch (error) {
-      // The chunk goes on in the spool, if the client goes on.
+      // The chunk goes on in the spool, if the client goes on. It may begin anew instead.
       await this.#live?.abort();
       this.#live = undefined;
+      this.journal.release(this.#entry);
       throw error;
     } finally {
+      this.isBusy = false;
       this.touched = Date.now();
-      this.journal.release(this.#entry);
     }
   }
 
@@ -486,18 +554,20 @@ export class Upload {
     const fresh = this.#entry;
     const headersOfFresh = this.#headers;
     for (const entry of candidates) {
+      if (!this.journal.claim(entry)) continue;
       this.#entry = entry;
       const response = await this.registry.ask("GET", entry.location, { headers: this.#headers }).catch(() => ({}));
       if (response.status === 204) {
         this.#stored = offsetOf(response.headers.range);
-        this.#entry.location = this.registry.pathOf(response.headers.location ?? entry.location);
+        this.#entry.location = this.#pathOf(response.headers.location);
         this.journal.write(this.#entry);
         this.say(`resuming a layer of ${this.repository} at ${megabytes(this.#stored)}`);
         this.registry.ask("DELETE", fresh.location, { headers: headersOfFresh }).catch(() => {});
         return;
       }
       // The registry has forgotten it, or it has ended.
-      if (response.status === 404) this.journal.remove(entry);
+      if (response.status === 404 || response.status === 401) this.journal.remove(entry);
+      else this.journal.release(entry);
       this.#entry = fresh;
     }
   }
@@ -559,9 +629,17 @@ export class Upload {
     throw new Refusal(response);
   }
 
+  /** Notes the offset of the registry, which others may have moved, and the address. */
   #advance({ headers }, offset) {
-    this.#stored = offset;
-    this.#entry.location = this.registry.pathOf(headers.location ?? this.#entry.location);
+    this.#stored = headers.range === undefined ? offset : offsetOf(headers.range);
+    if (this.#stored > offset) throw new Failure("another client sends to the same upload: push it again");
+    this.#entry.location = this.#pathOf(headers.location);
+  }
+
+  #pathOf(location = this.#entry.location) {
+    const path = this.registry.pathOf(location);
+    if (path === undefined) throw new Failure("the registry continues the upload on another host, which is not --to");
+    return path;
   }
 
   /** Asks for the registry's offset after a failure. */
@@ -626,7 +704,8 @@ export class Upload {
       const found = await this.registry.ask("HEAD", blob, { headers: headersOfClient }).catch(() => ({}));
       if (found.status === 200)
         return { status: 201, headers: { location: blob, "docker-content-digest": digest }, body: "" };
-      await this.#synchronize();
+      // The registry answers a PUT that comes twice in the same way. Only bytes need an offset.
+      if (body) await this.#synchronize().catch((error) => rethrow(error, error instanceof Refusal));
     }
   }
 
@@ -638,8 +717,9 @@ export class Upload {
     return response;
   }
 
-  /** Frees what the upload has on this machine. */
+  /** Frees what the upload has on this machine. The next upload may resume from the journal. */
   async discard() {
+    this.journal.release(this.#entry);
     await this.#live?.abort();
     this.#live = undefined;
     const spool = this.#spool;
@@ -650,17 +730,23 @@ export class Upload {
 
 const reason = ({ error, status, body }) => error?.message ?? `${status} ${messageOf(body)}`;
 
+function rethrow(error, isExpected) {
+  if (!isExpected) throw error;
+}
+
 /** Returns the message of an error in the specification's form, or the beginning of the text. */
 function messageOf(text = "") {
+  let message = text.replaceAll(/<[^>]*>/g, " ");
   try {
-    return JSON.parse(text).errors[0].message;
+    message = String(JSON.parse(text).errors[0].message);
   } catch {
-    return text
-      .replaceAll(/<[^>]*>/g, " ")
-      .replaceAll(/\s+/g, " ")
-      .trim()
-      .slice(0, 200);
+    // Not in that form.
   }
+  // A terminal acts on control characters.
+  return message
+    .replaceAll(/[\s\p{Cc}]+/gu, " ")
+    .trim()
+    .slice(0, 500);
 }
 
 /** Waits before another attempt: longer each time, at random, and as long as the registry asks. */
@@ -694,6 +780,9 @@ function limit(most) {
 /** Returns whether a Host header names this machine: a web page of another name must not push. */
 const isLocal = (host = "") => /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i.test(host);
 
+/** Returns whether a request is of no web page, or of one that came through the relay. */
+const isOwn = (origin) => origin === undefined || (URL.canParse(origin) && isLocal(new URL(origin).host));
+
 /** Copies headers, without the ones that belong to a connection or describe another body. */
 const copied = (headers, without = HOP) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => !without.test(name)));
@@ -713,19 +802,28 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
   const limits = { most: undefined, isRefused: false };
   const idle = setInterval(() => {
     for (const [id, upload] of uploads)
-      if (Date.now() - upload.touched > EXPIRY && uploads.delete(id)) upload.discard().catch(() => {});
+      if (!upload.isBusy && Date.now() - upload.touched > IDLE && uploads.delete(id)) upload.discard().catch(() => {});
   }, 60_000).unref();
 
   const server = http.createServer({ requestTimeout: 0, keepAliveTimeout: 75_000 }, (request, response) => {
     answer(request, response).catch((error) => {
-      if (error instanceof Refusal) return reply(response, error.response);
-      const isGone = request.destroyed && !request.complete;
-      if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
-      if (response.headersSent) return response.destroy();
-      const status = error instanceof Failure ? 500 : 502;
-      refuse(response, status, "UNAVAILABLE", `${error.message} (relay ${VERSION})`);
+      try {
+        explain(request, response, error);
+      } catch {
+        // A response of the registry that can't be passed on.
+        response.destroy();
+      }
     });
   });
+
+  function explain(request, response, error) {
+    if (error instanceof Refusal) return reply(response, error.response);
+    const isGone = request.destroyed && !request.complete;
+    if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
+    if (response.headersSent) return response.destroy();
+    const status = error instanceof Failure ? 500 : 502;
+    refuse(response, status, "UNAVAILABLE", `${error.message} (relay ${VERSION})`);
+  }
 
   async function answer(request, response) {
     if (!isLocal(request.headers.host)) {
@@ -733,6 +831,8 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
       const message = `the relay answers to localhost, not to ${name}: a daemon elsewhere can't push to it, use node relay.mjs push`;
       return refuse(response, 403, "DENIED", message);
     }
+    if (!isOwn(request.headers.origin))
+      return refuse(response, 403, "DENIED", "the relay serves no other site's pages");
     const { pathname, searchParams } = new URL(request.url, "http://localhost");
     const [, repository, id] = /^\/v2\/(.+)\/blobs\/uploads\/([^/]*)$/.exec(pathname) ?? [];
     if (repository && id === "" && request.method === "POST") return begin(request, response, repository, searchParams);
@@ -744,6 +844,8 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
       uploads.delete(id);
       return reply(response, await upload.cancel());
     }
+    // One body at a time: the bytes of two would be mixed.
+    if (upload.isBusy && (request.method === "PATCH" || request.method === "PUT")) return tell(response, 416, upload);
     if (request.method === "PATCH") {
       const [, from] = /^(?:bytes )?(\d+)-\d+/.exec(request.headers["content-range"] ?? "") ?? [];
       if (from !== undefined && Number(from) !== upload.received) return tell(response, 416, upload);
@@ -773,8 +875,14 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
     const token = begun.headers["strata-upload-token"];
     const upload = new Upload({ registry, journal, limits, repository, authorization, location, token, say });
     uploads.set(upload.id, upload);
-    if (digest) return finish(request, response, upload, digest);
-    return tell(response, 202, upload);
+    if (!digest) return tell(response, 202, upload);
+    try {
+      return await finish(request, response, upload, digest);
+    } finally {
+      // The client never learns the upload's id, so nobody goes on with it.
+      uploads.delete(upload.id);
+      await upload.discard();
+    }
   }
 
   /** Takes the last bytes of an upload, and closes it. */
@@ -933,8 +1041,10 @@ export class Files {
           `${source} is not a tar archive: name an OCI layout, a tar of docker save, or - for standard input`,
         );
       const data = at + 512;
+      if (size < 0 || data + size > whole) throw new Failure(`${source} is cut or damaged: make it again`);
       const type = text(header, 156, 1) || "0";
       at = data + Math.ceil(size / 512) * 512;
+      if ("LKx".includes(type) && size > MIB) throw new Failure(`${source} has a name of ${megabytes(size)}`);
       const content = async () => (await this.#archive.read(Buffer.alloc(size), 0, size, data)).buffer.toString("utf8");
       if (type === "L" || type === "K")
         long[type === "L" ? "path" : "linkpath"] = (await content()).replace(/\0+$/, "");
@@ -965,7 +1075,12 @@ export class Files {
     if (this.#folder) {
       const file = path.resolve(this.#folder, name);
       // The names are of the image, which may be anybody's.
-      if (!file.startsWith(path.resolve(this.#folder) + path.sep))
+      const real = await fs.promises.realpath(file).catch(() => file);
+      const folder = await fs.promises.realpath(this.#folder);
+      if (
+        !real.startsWith(folder + path.sep) &&
+        !(real === file && file.startsWith(path.resolve(this.#folder) + path.sep))
+      )
         throw new Failure(`${JSON.stringify(name)} leads out of the image's folder`);
       const found = await fs.promises.stat(file).catch(() => undefined);
       return found?.isFile()
@@ -1050,7 +1165,7 @@ async function ociImage(files, index, ref) {
     annotations["org.opencontainers.image.ref.name"],
   ];
   const top = only(index.manifests ?? [], ref, { idOf: ({ digest }) => digest, namesOf, what: "the layout has" });
-  const [blobs, manifests] = [new Map(), new Map()];
+  const [blobs, manifests, visited] = [new Map(), new Map(), new Set()];
   let isPlain = false;
   const add = async ({ digest, mediaType }, of) => {
     const file = await files.file(blobPath(digest));
@@ -1059,7 +1174,8 @@ async function ociImage(files, index, ref) {
       throw new Failure(`the layout has no blob ${digest}, which manifest ${of} names`);
   };
   const visit = async ({ digest, mediaType }) => {
-    if (manifests.has(digest)) return;
+    if (visited.has(digest)) return;
+    visited.add(digest);
     const name = blobPath(digest);
     const bytes = await files.read(name);
     if (!bytes) {
@@ -1096,17 +1212,18 @@ async function dockerImage(files, list, ref) {
   if (!bytes) throw new Failure(`the archive has no ${Config}, which manifest.json names`);
   const config = { digest: `sha256:${sha256(bytes)}`, size: bytes.length, stream: () => Readable.from([bytes]) };
   const { diff_ids: wanted } = parsed(bytes, Config).rootfs ?? {};
+  if (!Array.isArray(wanted)) throw new Failure(`${Config} has no rootfs.diff_ids: it is no configuration of an image`);
   const layers = [];
   for (const name of Layers) {
     const file = await files.file(name);
     if (!file) throw new Failure(`the archive has no ${name}, which manifest.json names`);
     const layer = await compressed(file);
     // Some versions of docker save layers in a wrong order, or leave them out.
-    if (wanted && wanted[layers.length] !== layer.plain)
+    if (wanted[layers.length] !== layer.plain)
       throw new Failure(`${name} is not the layer ${wanted[layers.length]} of the image: save it with another docker`);
     layers.push(layer);
   }
-  if (wanted && wanted.length !== layers.length)
+  if (wanted.length !== layers.length)
     throw new Failure(`the archive has ${layers.length} of ${wanted.length} layers: save it with another docker`);
   const described = (mediaType, { digest, size }) => ({ mediaType, digest, size });
   const mediaType = `${OCI}.manifest.v1+json`;
@@ -1173,6 +1290,9 @@ export async function credentialsFor(host, env = process.env) {
   return { user, password: password.join(":") };
 }
 
+/** Returns the time after which a token is renewed, in milliseconds. */
+const renewal = (seconds) => Math.min(Math.max(10, Number(seconds) / 2 || 30), 3600) * 1000;
+
 /** Signs in to a registry for a scope, and keeps the token fresh. */
 class Session {
   #registry;
@@ -1222,7 +1342,7 @@ class Session {
     const { token, access_token, expires_in = 60 } = parsed(body, "the token");
     this.authorization = `Bearer ${token ?? access_token}`;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#renew().catch(() => {}), Math.max(10, expires_in / 2) * 1000).unref();
+    this.#timer = setTimeout(() => this.#renew().catch(() => {}), renewal(expires_in)).unref();
   }
 
   end() {

@@ -3,7 +3,16 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createReadStream, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  createReadStream,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -197,6 +206,9 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
     const list = [{ Config: "../layout/index.json", RepoTags: ["a:b"], Layers: [] }];
     writeFileSync(join(layout, "manifest.json"), JSON.stringify(list));
     assert.match((await push(layout, "push/elsewhere:v1")).output, /^✗ "..\/layout\/index.json" leads out of the/);
+    symlinkSync(join(folder, "layout/index.json"), join(layout, "link"));
+    writeFileSync(join(layout, "manifest.json"), JSON.stringify([{ ...list[0], Config: "link" }]));
+    assert.match((await push(layout, "push/elsewhere:v1")).output, /^✗ "link" leads out of the image's folder\n$/);
   });
 
   test("of several images asks for one by name, and an index brings its children", async () => {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import crypto from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -248,6 +249,51 @@ describe("the relay", { timeout: 240_000 }, () => {
     assert.deepEqual(readdirSync(folder), []);
   });
 
+  test("keeps the body of a request without a length apart from the next request", async () => {
+    // The registry would take an unframed body for a request of its own.
+    const hidden = `GET /v2/hidden HTTP/1.1\r\nHost: ${edge.url.host}\r\n\r\n`;
+    const socket = net.connect(relay.port, "127.0.0.1");
+    const lines = ["GET /v2/ HTTP/1.1", `Host: localhost:${relay.port}`, `Authorization: ${basic()}`];
+    const chunk = `${hidden.length.toString(16)}\r\n${hidden}\r\n0\r\n\r\n`;
+    socket.write(`${[...lines, "Transfer-Encoding: chunked", "Connection: close"].join("\r\n")}\r\n\r\n${chunk}`);
+    for await (const _ of socket);
+    assert.equal((await ask("GET", "/v2/")).status, 200);
+    assert.ok(edge.requests.every(({ path }) => path === "/v2/"));
+    assert.deepEqual(
+      edge.requests.map(({ bytes }) => bytes),
+      [hidden.length, 0],
+    );
+  });
+
+  test("takes one body at a time for an upload, and goes on after odd responses", async () => {
+    const { headers } = await ask("POST", "/v2/relay/twice/blobs/uploads/");
+    let release;
+    const held = new Promise((resolve) => (release = resolve));
+    const body = (async function* () {
+      yield buffer(3 * MIB, "twice");
+      await held;
+    })();
+    const first = ask("PATCH", headers.location, { body, headers: { "transfer-encoding": "chunked" } });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal((await ask("PATCH", headers.location, { body: buffer(10, "second") })).status, 416);
+    release();
+    assert.equal((await first).status, 202);
+    for (const [name, value] of [
+      ["location", "http://["],
+      ["link", "<http://[>; rel=next"],
+    ]) {
+      const registry = http.createServer((_, response) => response.writeHead(403, { [name]: value }).end("{}"));
+      await new Promise((resolve) => registry.listen(0, "127.0.0.1", resolve));
+      const odd = await begin({ registry: new Registry(`http://127.0.0.1:${registry.address().port}`, {}) });
+      const at = (path) => new URL(path, `http://127.0.0.1:${odd.port}`);
+      assert.equal((await send(at("/v2/a/blobs/uploads/"), { method: "POST" })).status, 403);
+      assert.equal((await send(at("/v2/"), {})).status, 403);
+      await odd.stop();
+      registry.closeAllConnections();
+      registry.close();
+    }
+  });
+
   test("answers to this machine only", async () => {
     for (const [host, status] of [
       [`localhost:${relay.port}`, 200],
@@ -256,6 +302,12 @@ describe("the relay", { timeout: 240_000 }, () => {
       ["localhost.evil.example", 403],
     ])
       assert.equal((await ask("GET", "/v2/", { headers: { host } })).status, status, host);
+    for (const [origin, status] of [
+      ["https://evil.example", 403],
+      ["null", 403],
+      [`http://localhost:${relay.port}`, 200],
+    ])
+      assert.equal((await ask("GET", "/v2/", { headers: { origin } })).status, status, origin);
   });
 });
 
@@ -318,6 +370,8 @@ describe("the relay's parts", () => {
     assert.equal(proxyFor(url, { https_proxy: "proxy:3128" }).host, "proxy:3128");
     assert.equal(proxyFor(url, { HTTP_PROXY: "http://proxy:3128" }), undefined);
     assert.equal(proxyFor(url, { HTTPS_PROXY: "http://proxy:3128", NO_PROXY: "a.example, .example" }), undefined);
+    for (const HTTPS_PROXY of ["https://me:secret@proxy", "socks5://proxy:1080", "http://["])
+      assert.throws(() => proxyFor(url, { HTTPS_PROXY }), /^Error: the proxy [^@]* is not http:\/\/HOST:PORT$/);
   });
 
   test("requests to a plain registry go through a proxy", async () => {
@@ -366,6 +420,24 @@ describe("the relay's parts", () => {
       await files.close();
       rmSync(dirname(file), { recursive: true });
     }
+  });
+
+  test("two relays with one journal do not resume the same upload", () => {
+    const folder = mkdtempSync(join(tmpdir(), "strata-relay-test-"));
+    const about = { registry: "r", repository: "a", identity: "user ann" };
+    const first = new Journal(folder);
+    first.write({ id: "one", ...about, chunks: [] });
+    // The lock is of another process that runs, and then of one that does not.
+    assert.deepEqual(new Journal(folder).candidates(about), []);
+    writeFileSync(join(folder, "one.lock"), "999999999");
+    const second = new Journal(folder);
+    const [found] = second.candidates(about);
+    assert.equal(found.id, "one");
+    assert.ok(second.claim(found));
+    assert.ok(!new Journal(folder).claim(found));
+    second.remove(found);
+    assert.deepEqual(readdirSync(folder), []);
+    rmSync(folder, { recursive: true });
   });
 
   test("an identity is the user, by a password or a token", () => {
