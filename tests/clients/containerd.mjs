@@ -1,10 +1,9 @@
 // A containerd for the tests alone, which ctr talks to.
-import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../../scripts/command.mjs";
+import { untilReady } from "./daemon.mjs";
 import { packaged } from "./tools.mjs";
 
 const daemon = await packaged("containerd");
@@ -32,20 +31,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 `,
   );
   const running = spawn(daemon.program, [`--config=${config}`, "--log-level=error"], { stdio: "ignore" });
-  const stop = async () => {
-    if (running.exitCode !== null) return;
-    const ended = once(running, "exit");
-    running.kill();
-    await ended;
-  };
-  try {
-    for (const deadline = Date.now() + 20_000; (await run(ctr, ["--address", socket, "version"])).code !== 0; ) {
-      assert.ok(running.exitCode === null && Date.now() < deadline, "containerd does not answer");
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  } catch (error) {
-    await stop();
-    throw error;
-  }
+  const stop = await untilReady(running, {
+    answers: async () => (await run(ctr, ["--address", socket, "version"])).code === 0,
+    limit: 20_000,
+    problem: () => "containerd does not answer",
+  });
   return { socket, stop };
 }

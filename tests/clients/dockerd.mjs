@@ -1,10 +1,9 @@
 // A docker daemon for the tests alone: its own folders and socket, no network, no firewall rules.
-import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "../../scripts/command.mjs";
+import { untilReady } from "./daemon.mjs";
 import { packaged, unpacked } from "./tools.mjs";
 
 // docker.io would start its service if it were installed; containerd brings runc.
@@ -34,21 +33,10 @@ export async function startDockerd(folder) {
   const running = spawn(daemon.program, options, { stdio: ["ignore", output, output] });
   // The builder of this daemon's own age: newer clients would ask for a plugin.
   const env = { DOCKER_HOST: host, DOCKER_CONFIG: join(folder, "config"), DOCKER_BUILDKIT: "0" };
-  const stop = async () => {
-    if (running.exitCode !== null) return;
-    const ended = once(running, "exit");
-    running.kill();
-    await ended;
-  };
-  try {
-    for (const deadline = Date.now() + 60_000; (await run(docker, ["version"], { env })).code !== 0; ) {
-      const isLate = running.exitCode !== null || Date.now() > deadline;
-      assert.ok(!isLate, `dockerd does not answer:\n${isLate && readFileSync(log, "utf8").slice(-4000)}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  } catch (error) {
-    await stop();
-    throw error;
-  }
+  const stop = await untilReady(running, {
+    answers: async () => (await run(docker, ["version"], { env })).code === 0,
+    limit: 60_000,
+    problem: () => `dockerd does not answer:\n${readFileSync(log, "utf8").slice(-4000)}`,
+  });
   return { env, stop };
 }

@@ -7,7 +7,7 @@ import { buffer } from "./bytes.mjs";
 import { basic, start } from "./harness.mjs";
 import { begin } from "./push.mjs";
 
-/** A reset came after one in some hundred refused bodies. */
+/** Many, because not every unread body resets the next request. */
 const TIMES = 1000;
 const WRONG = `sha256:${"0".repeat(64)}`;
 

@@ -268,9 +268,25 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
   test("says what to do if it can't", async () => {
     writeFileSync(join(folder, "text"), "not an image".repeat(100));
     writeFileSync(join(folder, "empty.tar"), Buffer.alloc(10_240));
+    for (const [name, size] of [
+      ["negative.tar", "-1000"],
+      ["cut.tar", "77777777"],
+    ]) {
+      const header = Buffer.alloc(1024);
+      for (const [at, text] of [
+        [0, "name"],
+        [124, size],
+        [156, "0"],
+        [257, "ustar"],
+      ])
+        header.write(text, at);
+      writeFileSync(join(folder, name), header);
+    }
     for (const [source, options, expected] of [
       [join(folder, "none"), {}, /^✗ there is no .*none: name an OCI layout, a tar of docker save, or - for/],
       [join(folder, "text"), {}, /^✗ .*text is not a tar archive: name an OCI layout/],
+      [join(folder, "negative.tar"), {}, /^✗ .*negative\.tar is cut or damaged: make it again\n$/],
+      [join(folder, "cut.tar"), {}, /^✗ .*cut\.tar is cut or damaged: make it again\n$/],
       [join(folder, "empty.tar"), {}, /^✗ no index\.json and no manifest\.json: it is neither/],
       [
         image.layout,
