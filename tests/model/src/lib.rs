@@ -42,6 +42,8 @@
 //!   half has passed. So a write under BOUND takes effect before the grace period has passed, or
 //!   never. The model lets it take effect as late as that, so it needs the grace period in ticks
 //!   only, not its half.
+//! - A pull of a blob in extents takes less than the grace period, from the reading of the record
+//!   to the last extent. An isolate that caches the record is one slow pull.
 //! - Retention removes an unnamed manifest, or a tag, as soon as it is as old as the grace period.
 //!   That is the shortest time that a policy can set; real policies keep more.
 //! - A request does not repeat a write whose answer was lost, unless it finds its own write in the

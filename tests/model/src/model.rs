@@ -58,7 +58,7 @@ impl State {
     /// Lets a tick pass.
     pub fn tick(&mut self, scenario: &Scenario) {
         let grace = scenario.grace;
-        self.store.tick(grace, scenario.tasks.retained());
+        self.store.tick(grace, scenario.tasks.aging());
         for client in &mut self.clients {
             client.tick(grace);
         }

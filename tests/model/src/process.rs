@@ -19,6 +19,7 @@ pub mod keep;
 pub mod manifest;
 pub mod mirror;
 pub mod push;
+pub mod read;
 pub mod retention;
 pub mod sweep;
 pub mod upload;
@@ -117,6 +118,8 @@ pub enum At {
     Blob(blob::At),
     /// Pulls, and the writes of a mirror.
     Mirror(mirror::At),
+    /// A pull of a blob's bytes.
+    Read(read::At),
     /// The script has ended; whether its last operation was answered with success.
     End {
         /// 201 or 202.
@@ -141,7 +144,7 @@ impl Client {
 
     /// Whether there is nothing more to do.
     pub const fn is_ended(self) -> bool {
-        matches!(self.at, At::End { .. })
+        matches!(self.at, At::End { .. } | At::Read(read::At::Broken))
     }
 
     /// The operation under way.
@@ -172,6 +175,7 @@ impl Client {
             At::Manifest(at) => self.manifest(at, operation, world),
             At::Blob(at) => self.blob(at, operation, world),
             At::Mirror(at) => self.mirror(at, operation, world),
+            At::Read(at) => self.read_bytes(at, operation, world),
             At::End { .. } => self,
         }
     }
@@ -200,6 +204,7 @@ impl Client {
             Operation::Pull { .. } => self.mirror(mirror::At::first(), operation, world),
             Operation::Mirror { .. } => self.begin_mirror(operation, world),
             Operation::Guess { .. } => self.mirror(mirror::At::Head, operation, world),
+            Operation::Read { .. } => self.read_bytes(read::At::Link, operation, world),
             Operation::Configure { mirrored } => {
                 world.known.mirrored = mirrored;
                 self.accepted(world)
@@ -245,8 +250,7 @@ impl Client {
             At::End { accepted }
         };
         // An unnamed manifest is kept for a time from its push; a filled blob, from its grant.
-        let has_time =
-            world.model.scenario.tasks.retained().manifests || world.model.scenario.rights;
+        let has_time = world.model.scenario.tasks.aging().manifests || world.model.scenario.rights;
         if !has_time || self.at != (At::End { accepted: true }) {
             self.since = None;
         }
@@ -283,6 +287,7 @@ impl Client {
             | At::Manifest(_)
             | At::Blob(_)
             | At::Mirror(_)
+            | At::Read(_)
             | At::End { .. } => None,
         }
     }
@@ -328,6 +333,7 @@ pub(crate) fn kept(
         Operation::Cancel { .. }
         | Operation::DeleteManifest { .. }
         | Operation::DeleteBlob { .. }
+        | Operation::Read { .. }
         | Operation::Configure { .. } => None,
     }
 }

@@ -8,7 +8,7 @@ use stateright::Property;
 use crate::{
     model::{Removal, State},
     process::{
-        At, Client, World,
+        At, Client, World, read,
         retention::{self, SUBJECT},
         sweep::{Own, Sweeper, Tasks},
     },
@@ -29,6 +29,8 @@ pub enum Loss {
     Grant,
     /// A pull that does not find such a blob, although it is there.
     Pull,
+    /// A pull that has begun, and lacks some bytes or gets wrong ones.
+    Whole,
     /// A manifest that a stored index lists, though no client deleted it.
     Child,
     /// The referrers entry of a manifest that is stored.
@@ -65,6 +67,7 @@ impl Loss {
             Self::Extent => "the record of such a blob names extents that are there, and right",
             Self::Grant => "such a blob is granted to the repository",
             Self::Pull => "a pull of such a blob finds it",
+            Self::Whole => "a pull gets all bytes",
             Self::Child => "the manifests that a stored index lists are there",
             Self::Referrer => "the referrers entry of a stored manifest is there",
             Self::Tag => "a tag names what it was moved to",
@@ -90,6 +93,7 @@ impl Loss {
             return Self::properties_of_rights(scenario);
         }
         let mut properties = vec![
+            whole_pulls(),
             Property::always(Self::Blob.property(), |model: &Removal, state: &State| {
                 blobs(model, state).all(|(_, blob)| state.store.record(blob).is_some())
             }),
@@ -107,7 +111,7 @@ impl Loss {
             Property::always(Self::Referrer.property(), referrers_are_there),
             Property::always(Self::Tag.property(), keeps_tag),
         ];
-        if scenario.tasks.retained().manifests {
+        if scenario.tasks.aging().manifests {
             properties.push(Property::always(Self::Young.property(), young_are_there));
             properties.push(Property::always(Self::About.property(), abouts_are_there));
         } else {
@@ -209,9 +213,16 @@ fn filled<'a>(
 /// A pull of a blob that is there finds it.
 fn found_by_pulls() -> Property<Removal> {
     Property::always(Loss::Pull.property(), |model: &Removal, state: &State| {
-        let rereads = model.without != Some(Rule::RecordReread);
         blobs(model, state)
-            .all(|(repository, blob)| is_found(&state.store, repository, blob, rereads))
+            .all(|(repository, blob)| is_found(model, &state.store, repository, blob))
+    })
+}
+
+/// No pull was broken. Scenarios with such pulls keep the blob.
+fn whole_pulls() -> Property<Removal> {
+    Property::always(Loss::Whole.property(), |_: &Removal, state: &State| {
+        let broken = At::Read(read::At::Broken);
+        state.clients.iter().all(|client| client.at != broken)
     })
 }
 
@@ -351,8 +362,10 @@ fn is_granted(store: &Store, repository: Repository, blob: Blob) -> bool {
 
 /// Whether a pull gets the bytes of a blob that is there: by the link, or by the record itself if
 /// the extent that the link names is gone. Only the first extent is opened before the answer
-/// begins.
-fn is_found(store: &Store, repository: Repository, blob: Blob, rereads: bool) -> bool {
+/// begins. If blobs are joined, the record decides about every link that names extents.
+fn is_found(model: &Removal, store: &Store, repository: Repository, blob: Blob) -> bool {
+    let rereads = model.without != Some(Rule::RecordReread);
+    let is_checked = model.scenario.tasks.joins() && model.without != Some(Rule::RecordBeforePull);
     let Some(record) = store.record(blob).filter(|record| is_there(store, *record)) else {
         return true;
     };
@@ -364,6 +377,7 @@ fn is_found(store: &Store, repository: Repository, blob: Blob, rereads: bool) ->
         None => return true,
     };
     let is_opened = match link {
+        Record::Extents(_) if is_checked => return true,
         Record::Bytes => record == Record::Bytes,
         Record::Extents(extents) => extents
             .get(0)
@@ -403,7 +417,7 @@ fn keeps_tag(model: &Removal, state: &State) -> bool {
                     tag: true,
                 }),
             ) => {
-                let may_go = model.scenario.tasks.retained().tags
+                let may_go = model.scenario.tasks.aging().tags
                     && client
                         .since
                         .is_none_or(|since| since >= model.scenario.grace);
@@ -525,6 +539,12 @@ pub enum Sight {
     Reused,
     /// A grant was repaired.
     Repaired,
+    /// A blob is bytes, and extents are still there.
+    Joined,
+    /// The extents of a joined blob are deleted.
+    Outlived,
+    /// A pull of bytes was answered.
+    Read,
 }
 
 impl Sight {
@@ -647,6 +667,27 @@ impl Sight {
                     sweepers.any(|sweeper| matches!(sweeper, Sweeper::Regrant(..)))
                 })
             }
+            Self::Joined => {
+                Property::sometimes("a blob is joined", |_: &Removal, state: &State| {
+                    is_joined(&state.store)
+                })
+            }
+            Self::Outlived => Property::sometimes(
+                "a joined blob's extents go",
+                |_: &Removal, state: &State| {
+                    let goes = |sweeper: &Sweeper| matches!(sweeper, Sweeper::DeleteExtents { .. });
+                    is_joined(&state.store) && state.sweepers.iter().any(goes)
+                },
+            ),
+            Self::Read => {
+                Property::sometimes("bytes are pulled", |model: &Removal, state: &State| {
+                    let mut clients = state.clients.iter().zip(model.scenario.clients);
+                    clients.any(|(client, script)| {
+                        client.at == At::End { accepted: true }
+                            && matches!(script.last(), Some(Operation::Read { .. }))
+                    })
+                })
+            }
             Self::Healed => {
                 Property::sometimes("a manifest is healed", |model: &Removal, state: &State| {
                     state.healed && blobs(model, state).next().is_some()
@@ -693,6 +734,11 @@ fn retains(state: &State, is_seen: impl Fn(retention::At) -> bool) -> bool {
         Sweeper::Retain(retention) => is_seen(retention.at),
         _ => false,
     })
+}
+
+fn is_joined(store: &Store) -> bool {
+    let mut keys = store.list().map(|(key, _)| key);
+    store.record(Blob(0)) == Some(Record::Bytes) && keys.any(|key| matches!(key, Key::Extent(_)))
 }
 
 fn has_step(state: &State, step: Step) -> bool {

@@ -176,6 +176,18 @@ rules! {
     /// Of several grants for a manifest, only those with the same reason are compared. Without: a
     /// younger `Mirrored` replaces `Manifest`.
     KindsApart,
+    /// A join replaces the record that it has read by compare-and-swap. Without: the record is
+    /// deleted, and the bytes are created if the blob is absent.
+    JoinBySwap,
+    /// The store checks the digest of joined bytes. Without: bytes that were read wrong replace the
+    /// record, and the right ones are deleted later.
+    JoinChecksDigest,
+    /// The extents of a joined blob stay for the grace period after the join, for pulls that have
+    /// read the record before. Without: they are deleted at once, as nothing names them.
+    ExtentsOutliveJoin,
+    /// A pull reads the record before it uses a link that names extents. Without: a pull by a link
+    /// from before the join may begin just before the extents are deleted.
+    RecordBeforePull,
 }
 
 impl Rule {
@@ -245,6 +257,10 @@ impl Rule {
             Self::FilledStays => (&scenario::MIRRORED, Loss::Filled),
             Self::FilledGoes => (&scenario::PULLED, Loss::Room),
             Self::KindsApart => (&scenario::PUSHED_BEFORE, Loss::Grant),
+            Self::JoinBySwap => (&scenario::JOIN_AND_PULLS, Loss::Blob),
+            Self::JoinChecksDigest | Self::ExtentsOutliveJoin | Self::RecordBeforePull => {
+                (&scenario::JOIN_AND_PULLS, Loss::Whole)
+            }
         }
     }
 }

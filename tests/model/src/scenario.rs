@@ -4,7 +4,7 @@ use crate::{
     process::{manifest::SHARED_NONCE, sweep::Tasks},
     promise::Sight,
     store::{
-        Blob, Body, Extent, Extents, Key, Manifest, Reason, Record, Repository, Retained, Right,
+        Aging, Blob, Body, Extent, Extents, Key, Manifest, Reason, Record, Repository, Right,
         Session, Step, Store,
     },
 };
@@ -101,6 +101,13 @@ pub enum Operation {
         /// The repository.
         repository: Repository,
         /// The announced blob.
+        blob: Blob,
+    },
+    /// Pull of a blob's bytes, by a repository that has the right.
+    Read {
+        /// The repository.
+        repository: Repository,
+        /// The blob.
         blob: Blob,
     },
     /// Change of the settings. Operations that have begun continue under the settings before it.
@@ -334,6 +341,10 @@ const GUESS_HERE: Operation = Operation::Guess {
     repository: HERE,
     blob: LAYER,
 };
+const READ: Operation = Operation::Read {
+    repository: HERE,
+    blob: LAYER,
+};
 const UNMIRROR: Operation = Operation::Configure { mirrored: 0 };
 const MIRROR_AGAIN: Operation = Operation::Configure { mirrored: 1 };
 
@@ -495,6 +506,29 @@ fn store_done(store: &mut Store, session: Session) {
         nonce: 29,
     });
     store.put(Key::Blob(LAYER), Body::Record(Record::Extents(extents)));
+}
+
+/// A blob in two extents, whose session is done.
+fn store_done_of_two(store: &mut Store, session: Session) {
+    store_two_chunks(store, session);
+    store.put(Key::Step(session, 3), Body::Step(Step::Closing));
+    store.put(Key::Step(session, 4), Body::Step(Step::Done));
+    let mut extents = Extents::default();
+    for step in [1, 2] {
+        extents.push(Extent {
+            session,
+            step,
+            nonce: 29,
+        });
+    }
+    store.put(Key::Blob(LAYER), Body::Record(Record::Extents(extents)));
+}
+
+/// Writes the link that names the place of the blob's bytes.
+fn store_link(store: &mut Store) {
+    if let Some(record) = store.record(LAYER) {
+        store.put(Key::Link(LAYER, HERE), Body::Link(record, Right::Pushed));
+    }
 }
 
 /// Two clients push a manifest, one of them its blob as well, whole; one deletes the manifest.
@@ -965,13 +999,14 @@ const fn tagged(manifest: Manifest) -> Body {
 
 /// Stores an old manifest.
 fn store_old(store: &mut Store, manifest: Manifest) {
-    let retained = Retained {
+    let aging = Aging {
         manifests: true,
         tags: true,
+        blobs: false,
     };
     store.put(Key::Manifest(HERE, manifest), Body::Empty);
     for _ in 0..NOTHING.grace {
-        store.tick(NOTHING.grace, retained);
+        store.tick(NOTHING.grace, aging);
     }
 }
 
@@ -1144,7 +1179,7 @@ fn store_private(store: &mut Store) {
 /// Ages all stored objects.
 fn age(store: &mut Store) {
     for _ in 0..NOTHING.grace {
-        store.tick(NOTHING.grace, Retained::default());
+        store.tick(NOTHING.grace, Aging::default());
     }
 }
 
@@ -1330,6 +1365,135 @@ pub static REUSE: Scenario = Scenario {
         Sight::Lapsed,
     ],
     ..MIRRORING
+};
+
+const JOINING: Tasks = Tasks::SESSIONS.and(Tasks::JOIN);
+
+/// A blob in two extents is joined while it is pulled, by a link and without one.
+pub static JOIN_AND_PULLS: Scenario = Scenario {
+    name: "join and pulls",
+    clients: &[&[READ], &[READ]],
+    sweepers: 2,
+    tasks: JOINING,
+    stored: |store| {
+        store_manifest(store);
+        store_done_of_two(store, FIRST);
+        store_link(store);
+    },
+    links: true,
+    leftovers: true,
+    sights: &[Sight::Joined, Sight::Outlived, Sight::Read, Sight::Swept],
+    ..NOTHING
+};
+
+/// As [`CLOSING`], while the blob is joined.
+pub static JOIN_AND_CLOSING: Scenario = Scenario {
+    name: "join and closing",
+    clients: &[&[CLOSE, PUT], &[CLOSE]],
+    tasks: JOINING,
+    sights: &[
+        Sight::Created,
+        Sight::Again,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+        Sight::Joined,
+        Sight::Outlived,
+    ],
+    ..CLOSING
+};
+
+/// As [`TWO_UPLOADS`], while the blob is joined.
+pub static JOIN_AND_UPLOADS: Scenario = Scenario {
+    name: "join and two uploads",
+    tasks: JOINING,
+    sights: &[
+        Sight::Created,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Deduplicated,
+        Sight::Joined,
+    ],
+    ..TWO_UPLOADS
+};
+
+/// A manifest is deleted and pushed again, and so is its blob elsewhere, while the blob is joined.
+pub static JOIN_AND_DELETE: Scenario = Scenario {
+    name: "join and delete",
+    clients: &[&[DELETE, PUT]],
+    sweepers: 2,
+    tasks: BLOBS_AND_SESSIONS.and(Tasks::JOIN),
+    stored: |store| {
+        store_manifest(store);
+        store_done(store, FIRST);
+    },
+    leftovers: true,
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+        Sight::Joined,
+        Sight::Outlived,
+    ],
+    ..NOTHING
+};
+
+/// As [`TAKEOVER_OF_EXTENTS`], while the blob is joined.
+pub static JOIN_AND_TAKEOVER: Scenario = Scenario {
+    name: "join and takeover",
+    tasks: Tasks::BLOBS.and(Tasks::JOIN),
+    sights: &[
+        Sight::Created,
+        Sight::Refused,
+        Sight::Deleted,
+        Sight::Lifted,
+        Sight::Takeover,
+        Sight::Joined,
+    ],
+    ..TAKEOVER_OF_EXTENTS
+};
+
+/// As [`FILLED`], while the blob is joined.
+pub static JOIN_AND_FILL: Scenario = Scenario {
+    name: "join and fill",
+    tasks: JOINING,
+    sights: &[
+        Sight::Created,
+        Sight::Dead,
+        Sight::Done,
+        Sight::Swept,
+        Sight::Deduplicated,
+        Sight::Joined,
+        Sight::Outlived,
+    ],
+    ..FILLED
+};
+
+/// As [`SCRUB_OF_EXTENTS`], while the blob is joined.
+pub static JOIN_AND_SCRUB: Scenario = Scenario {
+    name: "join and scrub",
+    tasks: Tasks::SCRUB.and(Tasks::JOIN),
+    sights: &[Sight::Aside, Sight::Healed, Sight::Joined],
+    ..SCRUB_OF_EXTENTS
+};
+
+/// As [`JOIN_AND_CLOSING`], with sweepers that sweep everything, while another client deletes the
+/// blob.
+pub static JOIN_AND_ALL: Scenario = Scenario {
+    name: "join and all",
+    clients: &[&[CLOSE], &[CLOSE, PUT], &[DELETE_BLOB]],
+    tasks: BLOBS_AND_SESSIONS.and(Tasks::JOIN),
+    leftovers: false,
+    ..JOIN_AND_CLOSING
+};
+
+/// As [`JOIN_AND_PULLS`], with a finer clock.
+pub static JOIN_AND_PULLS_FINER: Scenario = Scenario {
+    name: "join and pulls, finer clock",
+    grace: 4,
+    leftovers: false,
+    ..JOIN_AND_PULLS
 };
 
 /// As [`CLOSING`], while another client deletes the blob and both push the manifest.
@@ -1561,6 +1725,13 @@ pub static SMALL: &[&Scenario] = &[
     &REUSE,
     &REMOVED,
     &FILLED_BY_EXTENTS,
+    &JOIN_AND_PULLS,
+    &JOIN_AND_CLOSING,
+    &JOIN_AND_UPLOADS,
+    &JOIN_AND_DELETE,
+    &JOIN_AND_TAKEOVER,
+    &JOIN_AND_FILL,
+    &JOIN_AND_SCRUB,
 ];
 
 /// The scenarios that take longer.
@@ -1585,4 +1756,6 @@ pub static LARGE: &[&Scenario] = &[
     &REMOVED_TWICE,
     &REUSE_TWICE,
     &FILLED_BY_EXTENTS_TWICE,
+    &JOIN_AND_ALL,
+    &JOIN_AND_PULLS_FINER,
 ];

@@ -413,14 +413,15 @@ impl Store {
             })
     }
 
-    /// Lets a tick pass. Only retention needs the ages of manifests and tags.
-    pub fn tick(&mut self, grace: u8, retained: Retained) {
+    /// Lets a tick pass. Only some scenarios need the ages of manifests, tags and blobs.
+    pub fn tick(&mut self, grace: u8, aging: Aging) {
         let mut last: Option<Session> = None;
         for (key, object) in self.0.iter_mut().rev() {
             let ages = match key {
                 Key::Grant { .. } | Key::Extent(_) | Key::Referrer(..) | Key::Claim(..) => true,
-                Key::Manifest(..) => retained.manifests,
-                Key::Tag(_) => retained.tags,
+                Key::Manifest(..) => aging.manifests,
+                Key::Tag(_) => aging.tags,
+                Key::Blob(_) => aging.blobs && matches!(object.body, Body::Bytes(_)),
                 Key::Step(session, _) => {
                     let is_last = last != Some(*session);
                     last = Some(*session);
@@ -433,7 +434,7 @@ impl Store {
                         ..
                     })
                 ),
-                Key::Blob(_) | Key::Link(..) => false,
+                Key::Link(..) => false,
             };
             if ages {
                 object.age = (object.age + 1).min(grace);
@@ -446,13 +447,15 @@ impl Store {
     }
 }
 
-/// The kinds of objects that retention removes.
+/// The kinds of objects whose ages count in a scenario only.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Retained {
-    /// Manifests that nothing names.
+pub struct Aging {
+    /// Manifests: retention removes those that nothing names.
     pub manifests: bool,
-    /// Tags that are old.
+    /// Tags: retention removes old ones.
     pub tags: bool,
+    /// Blobs that are bytes: the extents of a joined blob stay for the grace period.
+    pub blobs: bool,
 }
 
 /// The steps of an upload as one listing finds them.

@@ -84,4 +84,11 @@ hold! {
     pushed_before PUSHED_BEFORE,
     mirrored MIRRORED,
     repaired REPAIRED,
+    join_and_pulls JOIN_AND_PULLS,
+    join_and_closing JOIN_AND_CLOSING,
+    join_and_uploads JOIN_AND_UPLOADS,
+    join_and_delete JOIN_AND_DELETE,
+    join_and_takeover JOIN_AND_TAKEOVER,
+    join_and_fill JOIN_AND_FILL,
+    join_and_scrub JOIN_AND_SCRUB,
 }

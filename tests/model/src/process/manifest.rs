@@ -250,7 +250,7 @@ impl Client {
 /// The manifests that a manifest lists; with retention, also those that these list.
 fn listed(manifest: Manifest, world: &World<'_>) -> Vec<Manifest> {
     let scenario = world.model.scenario;
-    if scenario.tasks.retained().manifests && world.keeps(Rule::LooksThroughIndexes) {
+    if scenario.tasks.aging().manifests && world.keeps(Rule::LooksThroughIndexes) {
         scenario.whole(manifest).split_off(1)
     } else {
         scenario.manifest(manifest).children.to_vec()
@@ -260,7 +260,7 @@ fn listed(manifest: Manifest, world: &World<'_>) -> Vec<Manifest> {
 /// The order in which the manifest is put, claims are looked for, and the claimed manifests are
 /// looked for.
 fn order(manifest: Manifest, world: &World<'_>) -> Vec<At> {
-    if !world.model.scenario.tasks.retained().manifests {
+    if !world.model.scenario.tasks.aging().manifests {
         return vec![At::Put];
     }
     let mut named = listed(manifest, world);

@@ -415,7 +415,7 @@ fn manifests(repository: Repository, store: &Store) -> impl Iterator<Item = (Man
 
 /// Whether retention removes a tag.
 fn is_stale(tag: Body, age: u8, scenario: &Scenario) -> bool {
-    scenario.tasks.retained().tags && matches!(tag, Body::Target { .. }) && age >= scenario.grace
+    scenario.tasks.aging().tags && matches!(tag, Body::Target { .. }) && age >= scenario.grace
 }
 
 const fn bit(manifest: Manifest) -> Manifests {

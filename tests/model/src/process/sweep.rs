@@ -10,10 +10,14 @@
 //!   deleting mark reads the record, and deletes its extents, the record and the mark. It checks
 //!   the age of its claim before each deletion.
 //! - Sessions: kill one whose last step is old; read the record; delete the extents that it does
-//!   not name; once the last step is old, and dead or done, delete the steps in order.
+//!   not name, unless the blob was joined less than the grace period ago; once the last step is
+//!   old, and dead or done, delete the steps in order.
 //! - Extents: delete an old one that its session does not name, if the session names others or is
 //!   absent. A mirror's fill has no steps for its extents; they are listed instead.
 //! - Links and referrers entries: delete those without a reason.
+//! - Joins: read the record of a blob; read its extents, one by one; replace the record by their
+//!   bytes, by compare-and-swap. The store checks the digest. The model joins a blob of any age,
+//!   with any mark and of any number of extents, which allows more than the code does.
 //!
 //! Retention is in [`retention`](super::retention).
 
@@ -23,8 +27,8 @@ use crate::{
     rule::Rule,
     scenario::Scenario,
     store::{
-        Blob, Body, Extent, Extents, Key, Manifest, Mark, MarkState, Reason, Record, Repository,
-        Retained, Session, Step, Store,
+        Aging, Blob, Body, Extent, Extents, Key, Manifest, Mark, MarkState, Reason, Record,
+        Repository, Session, Step, Store,
     },
 };
 
@@ -51,11 +55,18 @@ pub enum Task {
     Retain(Repository),
     /// Write the grant that a stored manifest should have on a blob: the scrub.
     Repair(Repository, Manifest, Blob),
+    /// Join the extents of a blob.
+    Join {
+        /// The blob.
+        blob: Blob,
+        /// Whether its bytes are read wrong, although they are stored right.
+        is_misread: bool,
+    },
 }
 
 /// Which tasks there are, as bits.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Tasks(pub u8);
+pub struct Tasks(pub u16);
 
 impl Tasks {
     /// Grants and marks.
@@ -74,6 +85,8 @@ impl Tasks {
     pub const TAG_RETENTION: Self = Self(32 + 64);
     /// Writing grants that are missing.
     pub const REPAIR: Self = Self(128);
+    /// Joining the extents of blobs.
+    pub const JOIN: Self = Self(256);
     /// Every task of the sweep.
     pub const ALL: Self = Self(15);
 
@@ -83,12 +96,18 @@ impl Tasks {
         Self(self.0 | other.0)
     }
 
-    /// The kinds of objects that retention removes.
-    pub const fn retained(self) -> Retained {
-        Retained {
+    /// The kinds of objects whose ages count.
+    pub const fn aging(self) -> Aging {
+        Aging {
             manifests: self.has(Self::RETENTION),
             tags: self.0 & 64 != 0,
+            blobs: self.joins(),
         }
+    }
+
+    /// Whether blobs are joined.
+    pub const fn joins(self) -> bool {
+        self.has(Self::JOIN)
     }
 
     const fn has(self, other: Self) -> bool {
@@ -109,6 +128,16 @@ impl Tasks {
                 && !store.is_right(blob)
             {
                 tasks.push(Task::Scrub(blob));
+            }
+            if let (Key::Blob(blob), Body::Record(_)) = (key, object.body)
+                && self.joins()
+            {
+                let join = |is_misread| Task::Join { blob, is_misread };
+                tasks.push(join(false));
+                // With the rule, such a join writes nothing, as one that crashes.
+                if without == Some(Rule::JoinChecksDigest) {
+                    tasks.push(join(true));
+                }
             }
             let is_old = object.age >= grace;
             match (key, object.body) {
@@ -250,6 +279,19 @@ pub enum Sweeper {
     },
     /// Remove the manifests and tags of a repository that retention expires.
     Retain(Retention),
+    /// Read the next extent of a blob; after the last one, replace the record by the bytes.
+    Join {
+        /// The blob.
+        blob: Blob,
+        /// The extents that the record names.
+        seen: Extents,
+        /// The number of the next extent; after them comes the write.
+        number: u8,
+        /// Whether the bytes that were read have the digest.
+        is_right: bool,
+    },
+    /// The record is deleted: create the bytes. A rule is taken away.
+    Joined(Blob, Body),
 }
 
 /// The next step of the owner of a mark.
@@ -357,6 +399,17 @@ impl Sweeper {
                 None => Self::Idle,
             },
             Task::Retain(repository) => Self::Retain(Retention::begin(repository, world)),
+            Task::Join { blob, is_misread } => {
+                match world.store.get(Key::Blob(blob)).map(|object| object.body) {
+                    Some(Body::Record(Record::Extents(seen))) => Self::Join {
+                        blob,
+                        seen,
+                        number: 0,
+                        is_right: !is_misread,
+                    },
+                    _ => Self::Idle,
+                }
+            }
             Task::Referrer(key) => match world.store.get(key).map(|object| object.body) {
                 Some(Body::Referrer(manifest)) => Self::Referrer(key, manifest),
                 _ => Self::Idle,
@@ -465,6 +518,16 @@ impl Sweeper {
         match self {
             Self::Idle => self,
             Self::Retain(retention) => retention.step(world),
+            Self::Join {
+                blob,
+                seen,
+                number,
+                is_right,
+            } => Self::join(blob, seen, number, is_right, world),
+            Self::Joined(blob, bytes) => {
+                world.store.create_blob(blob, bytes);
+                Self::Idle
+            }
             Self::Reason(key, manifest) => match key {
                 Key::Grant { repository, .. }
                     if !world.store.has(Key::Manifest(repository, manifest)) =>
@@ -572,12 +635,19 @@ impl Sweeper {
                 extents,
                 steps,
             } => {
-                let blob = world.model.scenario.session(session).blob;
+                let scenario = world.model.scenario;
+                let blob = scenario.session(session).blob;
+                let object = world.store.get(Key::Blob(blob));
                 let is_named = world
                     .store
                     .record(blob)
                     .is_some_and(|record| record.names(session));
-                if is_named && world.keeps(Rule::RecordBeforeExtents) {
+                let may_be_read = scenario.tasks.joins()
+                    && world.keeps(Rule::ExtentsOutliveJoin)
+                    && object.is_some_and(|object| {
+                        matches!(object.body, Body::Bytes(_)) && object.age < grace
+                    });
+                if may_be_read || (is_named && world.keeps(Rule::RecordBeforeExtents)) {
                     Self::Idle
                 } else if extents.get(0).is_some() {
                     Self::DeleteExtents {
@@ -688,6 +758,34 @@ impl Sweeper {
                 }
             }
         }
+    }
+
+    /// Reads an extent of a blob that is joined, or writes the bytes after the last one.
+    fn join(blob: Blob, seen: Extents, number: u8, is_right: bool, world: &mut World<'_>) -> Self {
+        if let Some(extent) = seen.get(number) {
+            // The write reads the extents. If one is gone, the write fails and stores nothing.
+            return world
+                .store
+                .get(Key::Extent(extent))
+                .map_or(Self::Idle, |object| Self::Join {
+                    blob,
+                    seen,
+                    number: number + 1,
+                    is_right: is_right && object.body == Body::Bytes(0),
+                });
+        }
+        if !is_right && world.keeps(Rule::JoinChecksDigest) {
+            return Self::Idle;
+        }
+        let key = Key::Blob(blob);
+        let bytes = Body::Bytes(u8::from(!is_right));
+        if !world.keeps(Rule::JoinBySwap) {
+            world.store.delete(key);
+            return Self::Joined(blob, bytes);
+        }
+        let record = Body::Record(Record::Extents(seen));
+        world.store.swap(key, record, bytes);
+        Self::Idle
     }
 
     fn steps(session: Session, steps: u8) -> Self {

@@ -136,6 +136,7 @@ fn session_of(operation: Operation) -> Option<(Session, u8)> {
         | Operation::Pull { .. }
         | Operation::Mirror { .. }
         | Operation::Guess { .. }
+        | Operation::Read { .. }
         | Operation::Configure { .. } => None,
     }
 }
@@ -442,6 +443,7 @@ impl Client {
             | Operation::Pull { .. }
             | Operation::Mirror { .. }
             | Operation::Guess { .. }
+            | Operation::Read { .. }
             | Operation::Configure { .. } => self.read_to_close(number, last, world),
         }
     }
