@@ -38,6 +38,9 @@ pub struct Settings {
     pub scrub_days: u32,
     /// The policies by which tags and manifests expire, and by which tags are immutable.
     pub retention: Policies,
+    /// The most bytes of a blob whose extents the sweep joins into one object. With 0 it joins
+    /// none.
+    pub join_bytes: u64,
     /// The registries that are mirrored. None by default.
     pub upstreams: Upstreams,
     /// The origin by which clients reach the registry, as `https://registry.example.com`, if a
@@ -125,6 +128,7 @@ impl Settings {
             sparse_indexes,
             grace: Duration::from_secs(grace),
             scrub_days,
+            join_bytes: table::STRATA_JOIN_BYTES.read(&get)?,
             subrequests,
             policy,
             layers,

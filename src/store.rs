@@ -212,6 +212,10 @@ pub const PIECE: usize = 256 * 1024;
 /// The most bytes that [`Reader::hold`] returns: 5 MiB, the smallest part that R2 accepts.
 pub const HELD: u64 = 5 * 1024 * 1024;
 
+/// The most bytes of one write: 5 GiB, the limit of R2
+/// (<https://developers.cloudflare.com/r2/platform/limits/>).
+pub const LARGEST_WRITE: u64 = 5 * 1024 * 1024 * 1024;
+
 /// A hash of bytes that come one after the other, computed by the platform.
 pub trait Hasher {
     /// Bytes in the platform's memory.

@@ -139,6 +139,8 @@ metrics! {
         "Objects that the sweep removed, by kind";
     pub(super) swept_bytes: IntCounter, "strata_swept_bytes_total", [],
         "Bytes that the sweep removed";
+    pub joined_bytes: IntCounter, "strata_joined_bytes_total", [],
+        "Bytes of blobs whose extents the sweep joined into one object";
     pub(super) scrubbed: IntCounterVec, "strata_scrub_checked_total", ["what"],
         "Objects that the scrub checked, by kind";
     pub(super) scrubbed_bytes: IntCounter, "strata_scrub_bytes_total", [],

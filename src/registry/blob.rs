@@ -67,18 +67,9 @@ impl<P: Platform> Blobs<P> {
         if let Some(pulled) = self.pull_known(pull, digest, &known, trace).await? {
             return Ok(Some(pulled));
         }
-        // The link was stale. The blob itself says where its bytes are, and the store whether
-        // the right that came with the cached link is still there.
-        let right = self.grants.readable(name, digest).await?;
-        let Some(Readable { right, .. }) = right else {
-            self.tiers.changed(Wanted::Link(name, digest));
+        let Some(known) = self.known_anew(name, digest).await? else {
             return Ok(None);
         };
-        let Some(fresh) = self.grants.record(digest).await? else {
-            return Ok(None);
-        };
-        self.grants.link(name, digest, &fresh, right).await;
-        let known = KnownLink::new(fresh, right, self.host.now());
         let opened = self.open_blob(pull, digest, &known, trace).await?;
         opened.map(Some).ok_or_else(|| {
             let found = format!("the bytes of {digest} are missing; push it again");
@@ -145,7 +136,26 @@ impl<P: Platform> Blobs<P> {
         Ok(())
     }
 
+    /// The place of a blob's bytes after a link was stale. The blob itself says where they are, and
+    /// the store whether the right that came with the cached link is still there.
+    async fn known_anew(&self, name: &Name, digest: &Digest) -> Result<Option<KnownLink>, Error> {
+        let right = self.grants.readable(name, digest).await?;
+        let Some(Readable { right, .. }) = right else {
+            self.tiers.changed(Wanted::Link(name, digest));
+            return Ok(None);
+        };
+        let Some(fresh) = self.grants.record(digest).await? else {
+            return Ok(None);
+        };
+        self.grants.link(name, digest, &fresh, right).await;
+        Ok(Some(KnownLink::new(fresh, right, self.host.now())))
+    }
+
     /// The record of a blob and the right to read it, if this repository has one.
+    ///
+    /// The sweep may have joined several extents since the link was written, and may delete them
+    /// soon. So a link that names several is compared with the blob before the first use, and the
+    /// extents stay for the grace period from then on.
     pub(super) async fn known(
         &self,
         name: &Name,
@@ -166,7 +176,17 @@ impl<P: Platform> Blobs<P> {
             self.tiers.changed(Wanted::Link(name, digest));
             found = self.tiers.link(name, digest, trace, cold).await?;
         }
-        Ok(found.filter(is_right))
+        let Some(known) = found.filter(is_right) else {
+            return Ok(None);
+        };
+        if !known.seen.get() && known.record.objects() > 1 {
+            if !self.grants.has_record(digest, &known.record).await? {
+                let fresh = self.known_anew(name, digest).await?;
+                return Ok(fresh.map(Rc::new));
+            }
+            known.seen.set(true);
+        }
+        Ok(Some(known))
     }
 
     /// Opens the bytes that a request selects of a blob;

@@ -20,8 +20,8 @@ use crate::{
     },
     settings::Settings,
     store::{
-        Condition, Content, ListOptions, Meta, PutOptions, StoreError,
-        bucket::Bucket,
+        Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams as _,
+        bucket::{Bucket, MAX_DOCUMENT},
         document::{BlobKind, Mark, MarkState, Reason, Record, from_json, is_blob, to_json},
         key::{Key, Prefix},
         tiers::Tiers,
@@ -245,6 +245,24 @@ impl<P: Platform> Grants<P> {
                 None => Look::Absent,
             },
         })
+    }
+
+    /// Whether a blob's object is this record of extents. An object that can't be parsed proves
+    /// nothing, and the link goes on counting.
+    pub(super) async fn has_record(&self, digest: &Digest, record: &Record) -> Result<bool, Error> {
+        let Some(object) = self.store.get(&Key::blob(digest), None).await? else {
+            return Ok(false);
+        };
+        if matches!(
+            serde_json::from_str(&object.meta.metadata),
+            Ok(BlobKind::Bytes | BlobKind::Aside)
+        ) {
+            self.host.discard(object.body).await;
+            return Ok(false);
+        }
+        let found = self.host.collect(object.body, MAX_DOCUMENT).await?;
+        let found = found.and_then(|found| serde_json::from_slice::<Record>(&found).ok());
+        Ok(found.is_none_or(|found| found == *record))
     }
 
     /// The blobs that are not stored: the look that comes after KEEP.

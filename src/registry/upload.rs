@@ -1,6 +1,6 @@
 //! Pushing blobs: end-4, end-5, end-6, end-13, end-14.
 //!
-//! Bytes are written once and never moved.
+//! A push writes bytes once and never moves them; the sweep joins several extents later.
 //! A blob that is sent whole, with its digest and its length, is one write at its own key.
 //! A body that is sent by `PATCH` becomes an extent as it streams in, and closing the upload writes
 //! a record that names the extents.

@@ -5,7 +5,7 @@ use crate::{
         log::LogScope,
         setting::{Choice, Json, Number, OriginUrl, Setting, SettingRow, Unset},
     },
-    store::policy::TierPolicy,
+    store::{LARGEST_WRITE, policy::TierPolicy},
 };
 
 /// A section of the documents.
@@ -80,6 +80,8 @@ settings! {
             "The grace period, for which an unreferenced object is kept; a push that takes longer than half of it fails.";
         STRATA_GRACE_SECONDS: Setting<Number<u64>, Unset> = Number::range(4, 365 * DAY).of("seconds"), Unset("`STRATA_GRACE_HOURS`"),
             "The grace period in seconds, to try the sweep out; it takes precedence over `STRATA_GRACE_HOURS`.";
+        STRATA_JOIN_BYTES: Setting<Number<u64>> = Number::range(0, LARGEST_WRITE).of("bytes"), LARGEST_WRITE,
+            "The largest blob of several extents that the sweep [joins](sweep.md#joining) into one object; with 0 it joins none.";
         STRATA_RETENTION: Setting<Json, Unset> = list("a list of [policies](sweep.md#retention)"), Unset("everything stays"),
             "The policies by which tags and manifests expire, and by which tags are immutable.";
     }

@@ -221,4 +221,4 @@ impl<S: Objects> Bucket<S> {
 }
 
 /// The most bytes of a document. A record of the most extents that an upload may have is smaller.
-const MAX_DOCUMENT: u64 = 4 * 1024 * 1024 + 64 * 1024;
+pub(crate) const MAX_DOCUMENT: u64 = 4 * 1024 * 1024 + 64 * 1024;

@@ -193,6 +193,10 @@ impl Linked {
 }
 
 impl Record {
+    /// The most bytes of a record of one extent, as JSON. A record of several is longer, so the
+    /// size of the object says whether there are several.
+    pub const LONGEST_OF_ONE: u64 = 183;
+
     /// The number of bytes of the blob.
     pub const fn size(&self) -> u64 {
         match self {
@@ -358,6 +362,20 @@ impl Referrer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::{ExtentName, UploadId};
+
+    #[test]
+    fn the_length_of_a_record_says_whether_it_has_several_extents() {
+        let record = |extents: u64, size: u64, place: u64| {
+            let name = ExtentName::new(UploadId::new([7; 16]), place, &"f".repeat(32));
+            let extent = Extent { key: name, size };
+            let extents = std::iter::repeat_n(extent, usize::try_from(extents).unwrap());
+            let extents = extents.collect();
+            to_json(&Record::Extents { size, extents }).unwrap().len() as u64
+        };
+        assert_eq!(record(1, u64::MAX, u64::MAX), Record::LONGEST_OF_ONE);
+        assert!(record(2, 1, 1) > Record::LONGEST_OF_ONE);
+    }
 
     /// Grants outlive the version that wrote them.
     #[test]

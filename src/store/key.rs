@@ -4,7 +4,7 @@
 //! | key | kind | object |
 //! |---|---|---|
 //! | `blobs/<algorithm>/<xx>/<encoded>` | `Blob` | its bytes, a record of its extents, or a note that it was quarantined |
-//! | `extents/<upload>/<place>-<nonce>` | `Extent` | the bytes of one body; written once, never moved |
+//! | `extents/<upload>/<place>-<nonce>` | `Extent` | the bytes of one body; written once, and copied once if the sweep joins the blob |
 //! | `refs/<algorithm>/<encoded>/<name>/_grants/<id>` | `Grant` | why a repository holds a blob |
 //! | `refs/<algorithm>/<encoded>/<name>/_link` | `Link` | a grant exists that is no claim; and the blob's record |
 //! | `repositories/<name>/_manifests/<algorithm>/<encoded>` | `Manifest` | its bytes |

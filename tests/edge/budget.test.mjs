@@ -193,7 +193,7 @@ for (const [what, path, bound] of [
   ["blob, mirrored, not stored", `fresh.example/budget/image/blobs/${config.digest}`, [4, 6]],
   ["blob, mirrored, hot", `fresh.example/budget/image/blobs/${config.digest}`, [0, 1]],
   ["blob of 6 MiB, mirrored, not stored", `fresh.example/budget/image/blobs/${parts}`, [25, 21, 1]],
-  ["blob of 6 MiB, mirrored, stored", `fresh.example/budget/image/blobs/${parts}`, [0, 17]],
+  ["blob of 6 MiB, mirrored, stored", `fresh.example/budget/image/blobs/${parts}`, [0, 18]],
   ["manifest by tag, mirrored, for another upstream", "stale.example/budget/image/manifests/latest", [10, 2]],
   [
     "manifest by tag, mirrored, to be asked for again and unchanged",

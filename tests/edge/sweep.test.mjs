@@ -151,3 +151,31 @@ test("an image that is pushed while its blobs are condemned and removed stays wh
     throw new Error("no push was accepted in 20 attempts");
   }
 });
+
+test("the extents of a blob become one object, and are removed later", async () => {
+  const chunks = ["one", "two", "three"].map((seed) => buffer(400 * KIB, `joined ${seed}`));
+  const [config, layer] = [buffer(KIB, "joined config"), Buffer.concat(chunks)];
+  expect(await whole(strata, "joined/app", digestOf(config), config), 201);
+  let location = await begin(strata, "joined/app");
+  for (const chunk of chunks) location = (await patch(strata, location, chunk)).headers.location;
+  expect(await close(strata, location, digestOf(layer)), 201);
+  const [first, second] = [config, layer].map((blob) => ({ digest: digestOf(blob), size: blob.length }));
+  const { body, digest, mediaType } = manifestOf(first, [second]);
+  const headers = { "content-type": mediaType };
+  expect(await strata.send("PUT", "/v2/joined/app/manifests/v1", { headers, body }), 201);
+  const image = { name: "joined/app", blobs: [config, layer], digest };
+  const stored = async () => parsed(await strata.send("GET", `/v2/_strata/blobs/${digestOf(layer)}`));
+  const { kind, upload } = await stored();
+  assert.equal(kind, "extents");
+  const extents = async () => (await keys()).filter((key) => key.startsWith(`extents/${upload}/`)).length;
+
+  await sleep(GRACE * 500 + 300);
+  await round();
+  assert.equal((await stored()).kind, "bytes");
+  assert.equal(await extents(), 3);
+  await isWhole(image);
+  await sleep(GRACE * 1000 + 300);
+  await round();
+  assert.equal(await extents(), 0);
+  await isWhole(image);
+});

@@ -26,6 +26,7 @@ use strata_support::{
 
 mod grants;
 mod indexes;
+mod joining;
 mod leftovers;
 mod memory;
 mod removal;

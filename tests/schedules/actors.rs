@@ -123,6 +123,32 @@ pub(crate) fn patch_to_b(world: &World, registry: Registry) -> Running {
     push(world, registry, "b", Some(4))
 }
 
+/// Pushes the image to `a`, its layer in three extents.
+pub(crate) fn chunks_to_a(world: &World, registry: Registry) -> Running {
+    push(world, registry, "a", Some(4))
+}
+
+/// Pulls the layer from `a`, in which it stays. A pull of less than the grace period must get all
+/// bytes, unless an operation fails.
+pub(crate) fn pull_layer(world: &World, registry: Registry) -> Running {
+    let (promises, host) = (world.promises.clone(), world.host.clone());
+    let (chance, grace) = (world.chance.clone(), world.grace);
+    Box::pin(async move {
+        let line = format!("GET /v2/a/blobs/{}", digest(LAYER));
+        for _ in 0..2 {
+            let begun = host.now.get();
+            let answer = try_ask_now(&registry, &Ask::new(&line)).await;
+            let took = host.now.get().since(begun);
+            let is_whole =
+                (answer.as_ref()).is_ok_and(|answer| answer.status == 200 && answer.body == LAYER);
+            if !is_whole && took < grace && !chance.has_hit() {
+                let wrong = format!("{line} was broken within {took:?}: {answer:?}");
+                *promises.wrong.borrow_mut() = Some(wrong);
+            }
+        }
+    })
+}
+
 pub(crate) fn mount_to_c(world: &World, registry: Registry) -> Running {
     let promises = world.promises.clone();
     Box::pin(async move {

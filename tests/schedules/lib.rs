@@ -36,6 +36,7 @@ use crate::{
         pull_manifest, scrub, send_chunks, send_in_a, spy_in_evil, spy_in_none, sweep, sweep_once,
         tag_in_a, whole_to_a, whole_to_app, whole_to_b,
     },
+    actors::{chunks_to_a, pull_layer},
     play::{Area, Operation, Scenario},
     world::{State, World},
 };
@@ -291,6 +292,29 @@ scenarios! {
         names: &["a", APP],
         ..REMOVED
     };
+    a_blob_that_is_joined_while_it_is_pulled_and_pushed: Scenario {
+        begins: chunks_in_a,
+        actors: &[pull_layer, pull_layer, patch_to_b, sweep, sweep],
+        cases: CASES / 2,
+        ..PUSHES
+    };
+    a_blob_that_is_joined_while_it_is_deleted_and_pushed_again: Scenario {
+        begins: chunks_in_a,
+        actors: &[delete_manifest, delete_blob, whole_to_b, patch_to_b, sweep, sweep],
+        cases: CASES / 2,
+        ..PUSHES
+    };
+    a_blob_that_is_joined_while_its_upload_is_closed_again: Scenario {
+        begins: closed_chunks,
+        actors: &[close_in_a, close_in_a, patch_to_b, sweep, sweep],
+        cases: CASES / 2,
+        ..PUSHES
+    };
+    damaged_extents_that_are_joined_and_scrubbed: Scenario {
+        begins: damaged_chunks,
+        actors: &[heal_in_b, heal_in_c, scrub, sweep, sweep],
+        ..HEALED
+    };
     damage_that_is_scrubbed_while_it_is_pushed_again: Scenario {
         begins: damaged_whole,
         actors: &[heal_in_b, heal_in_a, delete_manifest, scrub, scrub, sweep],
@@ -444,6 +468,32 @@ fn damaged_extents(world: &World) {
     let keys = world.store.memory.keys();
     let extent = keys.iter().find(|key| key.starts_with(key::EXTENTS));
     damage(world, extent.unwrap());
+}
+
+/// An image in `a` whose layer is in three extents, and old enough to be joined.
+fn chunks_in_a(world: &World) {
+    block_on(chunks_to_a(world, world.registry(0)));
+    assert!(world.promises.accepted.borrow().contains("a"));
+    assert_eq!(world.store.keys(key::EXTENTS).len(), 3);
+    world.host.pass(GRACE / 2);
+}
+
+/// The same with damage in one of the extents.
+fn damaged_chunks(world: &World) {
+    chunks_in_a(world);
+    damage(world, &world.store.keys(key::EXTENTS)[1]);
+}
+
+/// An upload of three extents whose closer wrote the record, and whose isolate died before it wrote
+/// that the upload is done.
+fn closed_chunks(world: &World) {
+    let sent = block_on(send_chunks(&world.registry(0), "a", LAYER, 4));
+    *world.location.borrow_mut() = sent.unwrap();
+    let blob = key::blob(&digest(LAYER));
+    go_until(close_in_a(world, world.registry(0)), || {
+        world.store.memory.bytes(&blob).is_some()
+    });
+    world.host.pass(GRACE / 2);
 }
 
 fn damage(world: &World, key: &str) {

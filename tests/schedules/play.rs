@@ -137,6 +137,11 @@ impl Chance {
         self.asked.borrow_mut().clear();
     }
 
+    /// Whether the fault has hit an operation.
+    pub(crate) fn has_hit(&self) -> bool {
+        self.is_hit.get()
+    }
+
     /// Whether such an operation was requested in this turn.
     pub(crate) fn was_asked(&self, (operation, area): Kind) -> bool {
         let is_such = |asked: &Kind| asked.0 == operation && (area == Area::Any || asked.1 == area);

@@ -14,25 +14,30 @@ use crate::{
 };
 
 impl<P: Platform> JobStep<'_, P> {
-    /// Reads a blob's record from the blob itself. `Some(None)` if it can't be parsed.
+    /// Reads a blob's record from the blob itself, with the metadata of its object.
+    /// The inner `None` is a record that can't be parsed.
     pub(super) async fn read_record(
         &self,
         digest: &Digest,
-    ) -> Result<Option<Option<Record>>, Halt> {
+    ) -> Result<Option<(Meta, Option<Record>)>, Halt> {
         let key = Key::blob(digest);
         let Some(meta) = self.head(&key).await? else {
             return Ok(None);
         };
         match self.read(&key, &meta.metadata) {
-            None => Ok(Some(None)),
+            None => Ok(Some((meta, None))),
             // A blob that was quarantined has no extents any more.
             Some(BlobKind::Bytes | BlobKind::Aside) => {
-                Ok(Some(Some(Record::Bytes { size: meta.size })))
+                let record = Record::Bytes { size: meta.size };
+                Ok(Some((meta, Some(record))))
             }
             Some(BlobKind::Extents { .. }) => {
                 self.spend(1)?;
                 let found = self.upkeep.store.text(&self.upkeep.host, &key).await?;
-                Ok(found.map(|(_, text)| self.read(&key, &text)))
+                Ok(found.map(|(meta, text)| {
+                    let record = self.read(&key, &text);
+                    (meta, record)
+                }))
             }
         }
     }

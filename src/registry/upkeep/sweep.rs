@@ -15,10 +15,13 @@
 //! chains      uploads/ extents/                     deletes abandoned uploads, and their extents
 //! fills       fills/                                deletes old hints at fills
 //! blobs       refs/ blobs/ sweep/marks/ layers/     deletes grants without a reason, links
-//!                                                   without grants, blobs without grants
+//!                                                   without grants, blobs without grants;
+//!                                                   joins extents
 //! ```
 
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::{
     error::Error,
@@ -29,7 +32,10 @@ use crate::{
         filter::Filter,
         on_demand::StepOutcome,
         step::{Allowance, Halt, JobStep, Removals, unless_failed},
-        sweep::cursor::{SweepBlobPosition, SweepCursor, SweepPosition},
+        sweep::{
+            cursor::{SweepBlobPosition, SweepCursor, SweepPosition},
+            joining::{JoinedBlob, Joins},
+        },
     },
     store::key::Key,
 };
@@ -38,12 +44,22 @@ mod blobs;
 mod cursor;
 mod endpoint;
 mod fills;
+mod joining;
 mod marks;
 mod nominee;
 mod references;
 mod repositories;
 mod retention;
 mod uploads;
+
+/// The report of a step of the sweep.
+#[derive(Debug, Serialize)]
+pub(in crate::registry) struct SweepReport {
+    #[serde(flatten)]
+    removals: Removals,
+    /// The first blobs whose extents were joined.
+    joined: Vec<JoinedBlob>,
+}
 
 impl<P: Platform> Upkeep<P> {
     /// Runs the due part of the sweep: the next step of a round, or the first one if the last round
@@ -63,7 +79,7 @@ impl<P: Platform> Upkeep<P> {
         &self,
         allowance: Allowance,
         if_due: bool,
-    ) -> Result<Option<StepOutcome<Removals, SweepPosition>>, Error> {
+    ) -> Result<Option<StepOutcome<SweepReport, SweepPosition>>, Error> {
         let (mut cursor, stored): (SweepCursor, _) = self.read_cursor(&Key::SweepCursor).await?;
         let now = self.host.now();
         if cursor.place == SweepPosition::Rest {
@@ -73,7 +89,8 @@ impl<P: Platform> Upkeep<P> {
             cursor = SweepCursor::begin(&cursor, now, self.host.random());
         }
         let work = JobStep::new(self, allowance, false);
-        let halt = self.go_on(&work, &mut cursor).await;
+        let mut joins = Joins::default();
+        let halt = self.go_on(&work, &mut cursor, &mut joins).await;
         if cursor.place == SweepPosition::Rest {
             cursor.time = now + self.settings.grace / ROUNDS;
             self.store_inventory(&cursor.inventory).await?;
@@ -81,7 +98,8 @@ impl<P: Platform> Upkeep<P> {
         let mut etag = stored.map(|meta| meta.etag);
         self.store_cursor(&Key::SweepCursor, &cursor, &mut etag)
             .await?;
-        unless_failed(halt, Some(outcome(work, cursor.place)))
+        let joined = work.join_all(joins).await;
+        unless_failed(halt, Some(outcome(work, cursor.place, joined)))
     }
 
     /// Reports the removals that the sweep would make from a place on, and writes nothing.
@@ -89,7 +107,7 @@ impl<P: Platform> Upkeep<P> {
         &self,
         allowance: Allowance,
         place: Option<SweepPosition>,
-    ) -> Result<StepOutcome<Removals, SweepPosition>, Error> {
+    ) -> Result<StepOutcome<SweepReport, SweepPosition>, Error> {
         let now = self.host.now();
         let mut cursor = SweepCursor::begin(&SweepCursor::default(), now, self.host.random());
         cursor.manifests = Filter::new(u64::MAX, self.host.random());
@@ -98,13 +116,20 @@ impl<P: Platform> Upkeep<P> {
             cursor.place = place;
         }
         let work = JobStep::new(self, allowance, true);
-        let halt = self.go_on(&work, &mut cursor).await;
-        unless_failed(halt, outcome(work, cursor.place))
+        let mut joins = Joins::default();
+        let halt = self.go_on(&work, &mut cursor, &mut joins).await;
+        let joined = work.join_all(joins).await;
+        unless_failed(halt, outcome(work, cursor.place, joined))
     }
 
     /// Walks the store as far as the allowance reaches. The cursor says where it ended, even after
     /// a failure.
-    async fn go_on(&self, work: &JobStep<'_, P>, cursor: &mut SweepCursor) -> Option<Halt> {
+    async fn go_on(
+        &self,
+        work: &JobStep<'_, P>,
+        cursor: &mut SweepCursor,
+        joins: &mut Joins,
+    ) -> Option<Halt> {
         loop {
             let done = match &mut cursor.place {
                 SweepPosition::Rest => return None,
@@ -119,7 +144,7 @@ impl<P: Platform> Upkeep<P> {
                 SweepPosition::Fills { after } => work.sweep_fills(after).await,
                 SweepPosition::Blobs(place) => {
                     let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
-                    work.sweep_blobs(place, manifests, inventory).await
+                    work.sweep_blobs(place, manifests, inventory, joins).await
                 }
             };
             if let Err(halt) = done {
@@ -139,10 +164,11 @@ impl<P: Platform> Upkeep<P> {
 fn outcome<P: Platform>(
     step: JobStep<'_, P>,
     place: SweepPosition,
-) -> StepOutcome<Removals, SweepPosition> {
-    let (report, operations) = step.into_report();
+    joined: Vec<JoinedBlob>,
+) -> StepOutcome<SweepReport, SweepPosition> {
+    let (removals, operations) = step.into_report();
     StepOutcome {
-        report,
+        report: SweepReport { removals, joined },
         place,
         operations,
     }

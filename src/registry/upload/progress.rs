@@ -4,7 +4,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error, RETRY_AFTER},
     registry::request::Payload,
-    store::StoreError,
+    store::{LARGEST_WRITE, StoreError},
     upload::{Upload, UploadId},
 };
 
@@ -44,12 +44,12 @@ impl From<StoreError> for UploadError {
 }
 
 /// The length of a blob that is sent whole;
-/// `None` if the length is unknown or too large for one write.
+/// `None` if the length is unknown or too large for one write: then the blob becomes an extent.
 pub(super) fn whole_length<B>(payload: &Payload<'_, B>) -> Result<Option<u64>, Error> {
     let length = payload.length()?;
     Ok(match (&payload.body, length) {
         (None, _) => Some(0),
-        (Some(_), Some(length)) if length <= MAX_WHOLE => Some(length),
+        (Some(_), Some(length)) if length <= LARGEST_WRITE => Some(length),
         (Some(_), _) => None,
     })
 }
@@ -69,6 +69,3 @@ pub(super) fn swept_meanwhile(digest: &Digest) -> Error {
         RETRY_AFTER,
     )
 }
-
-/// The largest object that is written in one piece; a larger blob becomes an extent.
-const MAX_WHOLE: u64 = 5 * 1024 * 1024 * 1024;

@@ -169,8 +169,8 @@ impl<P: Platform> Scrub<'_, P> {
             None => BlobState::Absent,
             // The step before has read its bytes.
             Some(_) if place.reference.is_some() => match self.work.read_record(digest).await? {
-                Some(Some(record)) => BlobState::Sound(record),
-                Some(None) => BlobState::Unknown,
+                Some((_, Some(record))) => BlobState::Sound(record),
+                Some((_, None)) => BlobState::Unknown,
                 None => BlobState::Absent,
             },
             Some(meta) => self.read_blob(digest, meta).await?,

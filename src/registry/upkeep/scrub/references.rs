@@ -138,10 +138,18 @@ impl<P: Platform> Scrub<'_, P> {
         let linked: Option<Record> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let why = match &linked {
             Some(linked) if linked == record => return Ok(()),
-            Some(_) => "it names other extents than the blob's record",
-            None => "it can't be read",
+            // It is from before the sweep joined the blob. It is not damaged, and is written anew.
+            Some(Record::Extents { size, extents })
+                if extents.len() > 1 && *record == (Record::Bytes { size: *size }) =>
+            {
+                None
+            }
+            Some(_) => Some("it names other extents than the blob's record"),
+            None => Some("it can't be read"),
         };
-        self.find(finding(Damage::Corrupt, why, Repair::Write));
+        if let Some(why) = why {
+            self.find(finding(Damage::Corrupt, why, Repair::Write));
+        }
         if !self.work.is_dry {
             self.work.spend(1)?;
             let upkeep = self.work.upkeep;

@@ -15,6 +15,7 @@ use crate::{
         step::{Halt, JobStep, Removal, RemovalAction, What},
         sweep::{
             cursor::SweepBlobPosition,
+            joining::Joins,
             nominee::{Looks, Nominee},
             references::References,
         },
@@ -33,8 +34,9 @@ impl<P: Platform> JobStep<'_, P> {
         place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
+        joins: &mut Joins,
     ) -> Result<(), Halt> {
-        let swept = self.walk_blobs(place, manifests, inventory).await;
+        let swept = self.walk_blobs(place, manifests, inventory, joins).await;
         // Delete the queued keys, even if the walk ended early.
         let flushed = self.flush().await;
         swept.and(flushed)
@@ -45,6 +47,7 @@ impl<P: Platform> JobStep<'_, P> {
         place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
+        joins: &mut Joins,
     ) -> Result<(), Halt> {
         let after = place.after.as_ref();
         let past = after.map(|digest| Prefix::Holders(digest).end());
@@ -95,6 +98,7 @@ impl<P: Platform> JobStep<'_, P> {
                 nominee.derived = nominee.derived.max(Some(meta.uploaded));
             }
             self.settle(&nominee).await?;
+            self.nominate_join(&nominee, joins).await?;
             if let Some((_, size)) = nominee.blob {
                 references.inventory.blobs += 1;
                 references.inventory.bytes += size;

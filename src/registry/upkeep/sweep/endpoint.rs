@@ -6,8 +6,8 @@ use crate::{
     registry::upkeep::{
         Upkeep,
         on_demand::{StepReport, invalid_query, resumed},
-        step::{Allowance, RESERVE, Removals},
-        sweep::STEP,
+        step::{Allowance, RESERVE},
+        sweep::{STEP, SweepReport},
     },
 };
 
@@ -19,7 +19,7 @@ impl<P: Platform> Upkeep<P> {
         is_dry: bool,
         max: Option<u64>,
         cursor: Option<&str>,
-    ) -> Result<StepReport<Removals>, Error> {
+    ) -> Result<StepReport<SweepReport>, Error> {
         if max == Some(0) {
             return Err(invalid_query(
                 "query parameter max is 0; expected 1 or more",

@@ -113,10 +113,10 @@ impl<P: Platform> JobStep<'_, P> {
     async fn remove(&self, digest: &Digest, claimed: Timestamp) -> Result<(), Halt> {
         let record = self.read_record(digest).await?;
         let extents = match &record {
-            Some(Some(Record::Extents { extents, .. })) => extents.as_slice(),
-            Some(Some(Record::Bytes { .. })) | None => &[],
+            Some((_, Some(Record::Extents { extents, .. }))) => extents.as_slice(),
+            Some((_, Some(Record::Bytes { .. }))) | None => &[],
             // The record can't be read, so its extents are unknown.
-            Some(None) => return Ok(()),
+            Some((_, None)) => return Ok(()),
         };
         let extents: Vec<Key> = extents
             .iter()

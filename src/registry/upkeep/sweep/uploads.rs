@@ -3,6 +3,7 @@
 //! Two listings are read side by side, upload by upload. They only nominate.
 //! The steps of a nominated upload are listed afresh, and a step `Dead` ends the upload.
 //! The record of its blob is read before an extent is deleted.
+//! The extents of a joined blob stay for the grace period after the join.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,8 +18,8 @@ use crate::{
         step::{Halt, JobStep, Removal, RemovalAction, What},
     },
     store::{
-        Meta,
-        document::Record,
+        LARGEST_WRITE, Meta,
+        document::{BlobKind, Record, is_blob},
         key::{Key, Prefix},
     },
     upload::{Extent, Step, UploadId},
@@ -49,6 +50,16 @@ struct Chain {
     named: Vec<Key>,
     /// The last step, with its number.
     last: (u32, Step),
+}
+
+/// The use of an upload's extents.
+enum ExtentUse {
+    /// The record of the blob names these.
+    Named(Vec<Extent>),
+    /// The blob was joined less than a grace period ago, and pulls that began before that read
+    /// them; or the record can't be read.
+    Possible,
+    Unused,
 }
 
 impl<P: Platform> JobStep<'_, P> {
@@ -145,10 +156,14 @@ impl<P: Platform> JobStep<'_, P> {
                     | Step::Dead => is_old,
                     // The extents are deleted before the record that names them. A fill may have
                     // more than the record names.
-                    Step::Done { extents, .. } => {
+                    Step::Done { digest, extents } => {
                         let has_others =
                             candidate.named.is_empty() && candidate.present != *extents;
-                        is_old && (candidate.present == 0 || has_others)
+                        let is_used = is_old
+                            && candidate.present > 0
+                            && !has_others
+                            && !self.is_unnamed(digest, candidate, *extents, *age).await?;
+                        is_old && !is_used
                     }
                 };
                 if is_nominated {
@@ -165,6 +180,34 @@ impl<P: Platform> JobStep<'_, P> {
             // Some steps can't be read.
             _ => Ok(()),
         }
+    }
+
+    /// Whether the record of the blob may no longer name the extents of an upload that is done.
+    /// Only an upload of several extents costs a look: the sweep joins no other blobs.
+    async fn is_unnamed(
+        &self,
+        digest: &Digest,
+        candidate: &Candidate,
+        extents: u64,
+        age: Duration,
+    ) -> Result<bool, Halt> {
+        let is_one = candidate.named.len() < 2 && extents < 2;
+        if is_one || candidate.bytes > LARGEST_WRITE {
+            return Ok(false);
+        }
+        let key = Key::blob(digest);
+        let Some(meta) = self.head(&key).await? else {
+            return Ok(true);
+        };
+        Ok(match self.read(&key, &meta.metadata) {
+            // It was joined.
+            Some(BlobKind::Bytes) => self.is_old(&meta),
+            Some(BlobKind::Aside) => true,
+            // The upload wrote its record before its last step, so a younger one is of another
+            // upload.
+            Some(BlobKind::Extents { .. }) => self.age(&meta) < age,
+            None => false,
+        })
     }
 
     /// Deletes old extents that no step of their upload names.
@@ -261,20 +304,16 @@ impl<P: Platform> JobStep<'_, P> {
                 return Ok(());
             }
         }
-        if let Some(digest) = &closed {
-            match self.read_record(digest).await? {
-                // Its record can't be read, so the extents that it names are unknown.
-                Some(None) => return Ok(()),
-                Some(Some(Record::Extents { extents, .. })) => {
-                    if extents.iter().any(|extent| extent.key.upload() == Some(id)) {
-                        if named.is_empty() {
-                            return self.sweep_untaken(id, &extents).await;
-                        }
-                        return Ok(());
-                    }
-                }
-                Some(Some(Record::Bytes { .. })) | None => {}
+        let extent_use = match &closed {
+            Some(digest) => self.read_use(digest, id).await?,
+            None => ExtentUse::Unused,
+        };
+        match extent_use {
+            ExtentUse::Named(extents) if named.is_empty() => {
+                return self.sweep_untaken(id, &extents).await;
             }
+            ExtentUse::Named(_) | ExtentUse::Possible => return Ok(()),
+            ExtentUse::Unused => {}
         }
         if has_ended {
             self.tell(removal(
@@ -301,6 +340,22 @@ impl<P: Platform> JobStep<'_, P> {
             }
         }
         Ok(())
+    }
+
+    /// Reads from the blob of an upload whether the extents are in use.
+    async fn read_use(&self, digest: &Digest, id: UploadId) -> Result<ExtentUse, Halt> {
+        Ok(match self.read_record(digest).await? {
+            Some((_, None)) => ExtentUse::Possible,
+            Some((_, Some(Record::Extents { extents, .. })))
+                if extents.iter().any(|extent| extent.key.upload() == Some(id)) =>
+            {
+                ExtentUse::Named(extents)
+            }
+            Some((meta, Some(Record::Bytes { .. }))) if is_blob(&meta) && !self.is_old(&meta) => {
+                ExtentUse::Possible
+            }
+            Some((_, Some(_))) | None => ExtentUse::Unused,
+        })
     }
 
     /// Deletes the extents of an ended fill that the record of its blob does not name. Nothing can
