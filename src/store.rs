@@ -212,9 +212,9 @@ pub const PIECE: usize = 256 * 1024;
 /// The most bytes that [`Reader::hold`] returns: 5 MiB, the smallest part that R2 accepts.
 pub const HELD: u64 = 5 * 1024 * 1024;
 
-/// The most bytes of one write: 5 GiB, the limit of R2
+/// The most bytes of one write. The limit of R2 is 5 MiB less than 5 GiB
 /// (<https://developers.cloudflare.com/r2/platform/limits/>).
-pub const LARGEST_WRITE: u64 = 5 * 1024 * 1024 * 1024;
+pub const LARGEST_WRITE: u64 = (5 * 1024 - 5) * 1024 * 1024;
 
 /// A hash of bytes that come one after the other, computed by the platform.
 pub trait Hasher {
