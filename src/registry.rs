@@ -48,7 +48,7 @@ use crate::{
         parts::Parts,
         readiness::Readiness,
         reply::{Answer, OCI_NAMESPACE, ResponseOf, describe_response, respond_with_error},
-        slots::Slots,
+        slots::{DRAIN_TIMEOUT, Slots},
         upkeep::Upkeep,
         upload::Uploads,
         visit::origin,
@@ -108,9 +108,10 @@ pub struct Registry<P: Platform> {
     inside: Rc<Inside<P>>,
     upkeep: Upkeep<P>,
     readiness: Readiness<P>,
+    /// Slots for bodies in a repository.
     slots: Rc<Slots>,
-    /// Held by each refused body that is read to its end.
-    refused: Rc<()>,
+    /// Slots for bodies that no service took.
+    drained: Rc<Slots>,
     /// The prefix of the ids of this isolate's requests.
     isolate: String,
     requests: Cell<u64>,
@@ -195,8 +196,9 @@ impl<P: Platform> Registry<P> {
             inside: Rc::new(inside),
             upkeep,
             readiness,
-            slots: Rc::default(),
-            refused: Rc::default(),
+            // Leases of memory expire after the same time.
+            slots: Slots::new(Ledger::LEASE),
+            drained: Slots::new(DRAIN_TIMEOUT),
             requests: Cell::default(),
         }
     }
@@ -261,9 +263,13 @@ impl<P: Platform> Registry<P> {
             is_admitted: Cell::default(),
         };
         let sender = address_of(&request.address);
-        let dispatch = self.dispatch(&mut request, operation, end_point, &about, &trace);
-        let answer = self.ledger.scope(Some(sender.into()), dispatch).await;
-        self.drain(&mut request, about.is_admitted.get()).await;
+        let answer = async {
+            let dispatch = self.dispatch(&mut request, operation, end_point, &about, &trace);
+            let answer = dispatch.await;
+            self.drain(&mut request, about.is_admitted.get()).await;
+            answer
+        };
+        let answer = self.ledger.scope(Some(sender.into()), answer).await;
         let mut response = answer.unwrap_or_else(|error| {
             if error.status().is_server_error() {
                 let message = error.message();

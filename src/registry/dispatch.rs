@@ -21,7 +21,7 @@ use crate::{
         pull::{Pull, Pulled},
         reply::{self, Answer, accepted, list::Called, respond_with_json},
         request::Request,
-        slots::Taken,
+        slots::TakenSlot,
         visit::{origin, visit},
     },
     route::{InRepository, InspectOperation, ListOperation, Operation, RegistryOperation},
@@ -40,6 +40,14 @@ pub(super) struct InRepositoryRequest<'a, B> {
     trace: &'a Trace<B>,
 }
 
+/// The error for a sender whose slots for bodies are all taken.
+fn too_many_bodies(most: u32) -> Error {
+    let found =
+        format!("{most} uploads of this client are in progress; try again when one has ended");
+    Error::new(Code::TooManyRequests, found)
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"))
+}
+
 impl<P: Platform> Registry<P> {
     /// Admits a request, and calls the service of its operation.
     pub(super) async fn dispatch(
@@ -55,19 +63,23 @@ impl<P: Platform> Registry<P> {
         match operation {
             Ok(Operation::IssueToken { scopes }) => self.token(request, scopes, about).await,
             Ok(Operation::Registry(operation)) => {
-                let (caller, _slot) = self.admit(request, end_point, about, trace).await?;
+                let (caller, _) = self.admit(request, end_point, about, trace).await?;
                 let origin = origin(&self.settings, request);
                 self.dispatch_registry(operation, &caller, origin).await
             }
             Ok(Operation::In(name, operation)) => {
-                let (caller, _slot) = self.admit(request, end_point, about, trace).await?;
+                let (caller, slot) = self.admit(request, end_point, about, trace).await?;
                 let of = InRepositoryRequest {
                     caller: &caller,
                     name,
                     asked: about.asked.unwrap_or(name),
                     trace,
                 };
-                self.dispatch_in(request, operation, of).await
+                let answer = self.dispatch_in(request, operation, of);
+                match slot {
+                    Some(slot) => slot.hold(answer).await,
+                    None => answer.await,
+                }
             }
             Err(error) => {
                 self.admit(request, end_point, about, trace).await?;
@@ -83,7 +95,7 @@ impl<P: Platform> Registry<P> {
         end_point: Option<EndPoint<'_>>,
         about: &About<'_>,
         trace: &Trace<P::Bytes>,
-    ) -> Result<(Caller, Option<Taken>), Error> {
+    ) -> Result<(Caller, Option<TakenSlot>), Error> {
         // A path or method without an end-point needs no more than entry.
         let need = end_point.as_ref().map_or(Need::Entry, |row| row.need);
         let visit = Visit {
@@ -118,7 +130,9 @@ impl<P: Platform> Registry<P> {
         }
         let slot = match (need, &request.body) {
             (Need::Repository(..), Some(_)) => {
-                Some(self.slots.take(sender, self.settings.uploads)?)
+                let most = self.settings.uploads;
+                let slot = self.slots.take(&sender, most, &self.host);
+                Some(slot.ok_or_else(|| too_many_bodies(most))?)
             }
             _ => None,
         };

@@ -1,6 +1,6 @@
 //! Request bodies that no service took.
 
-use std::{pin::pin, rc::Rc, time::Duration};
+use std::pin::pin;
 
 use futures_util::future::select;
 
@@ -8,23 +8,26 @@ use crate::{
     host::Clock as _,
     ledger::MemoryKind,
     platform::Platform,
-    registry::{Registry, request::Request},
+    registry::{Registry, request::Request, slots::DRAIN_TIMEOUT},
     store::{PIECE, Reader as _, StoreError, Streams as _},
 };
 
 /// The most bytes that are read: two of the smallest chunks that clients should send.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The timeout for reading them.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The memory that reading a body takes, in JavaScript and in wasm.
 const MEMORY: u64 = 2 * PIECE as u64;
 
-/// The most bodies of callers without the permission that are read at a time in an isolate. Some
-/// clients send each chunk without a token first, so some are read. Anybody can send such bodies,
-/// so few are.
-const MAX_REFUSED: usize = 4;
+/// The most bodies of one sender that are read at a time in an isolate.
+const MAX_OF_SENDER: u32 = 8;
+
+/// The most bodies of callers without the permission, of all together, that are read at a time in
+/// an isolate. Some clients send each chunk without a token first, so some are read. Anybody can
+/// send such bodies, so few are.
+const MAX_REFUSED: u32 = 4;
+
+/// The sender of all bodies of callers without the permission. The name of no sender is like it.
+const REFUSED: &str = "refused";
 
 impl<P: Platform> Registry<P> {
     /// Reads a small body to its end, and drops the bytes. Clients send the next request on the
@@ -36,20 +39,25 @@ impl<P: Platform> Registry<P> {
             return;
         };
         let length = request.payload().length().ok().flatten();
-        let is_read = is_admitted || Rc::strong_count(&self.refused) <= MAX_REFUSED;
-        let _refused = (!is_admitted).then(|| Rc::clone(&self.refused));
         // An empty body leaves nothing on the connection.
-        let is_small = length.is_none_or(|length| (1..=MAX_BYTES).contains(&length));
-        if !is_small || !is_read {
+        if length.is_some_and(|length| !(1..=MAX_BYTES).contains(&length)) {
             return self.host.discard(body).await;
         }
-        let now = self.host.now();
-        let Ok(_lease) = self.ledger.take(MemoryKind::Buffer, MEMORY, now) else {
+        let sender = self.ledger.sender().filter(|_| is_admitted);
+        let (sender, most) = match &sender {
+            Some(sender) => (&**sender, MAX_OF_SENDER),
+            None => (REFUSED, MAX_REFUSED),
+        };
+        let slot = self.drained.take(sender, most, &self.host);
+        let lease = self
+            .ledger
+            .take(MemoryKind::Buffer, MEMORY, self.host.now());
+        let (Some(slot), Ok(_lease)) = (slot, lease) else {
             return self.host.discard(body).await;
         };
         // The response is decided already, so an error here changes nothing.
-        let read = pin!(self.read_up_to(body, MAX_BYTES));
-        select(read, pin!(self.host.sleep(TIMEOUT))).await;
+        let read = pin!(slot.hold(self.read_up_to(body, MAX_BYTES)));
+        select(read, pin!(self.host.sleep(DRAIN_TIMEOUT))).await;
     }
 
     async fn read_up_to(&self, body: P::Body, limit: u64) -> Result<(), StoreError> {

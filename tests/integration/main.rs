@@ -27,6 +27,7 @@ mod process;
 mod properties;
 mod protocol;
 mod readiness;
+mod refused_bodies;
 mod rights;
 mod rules;
 mod scrub;
