@@ -237,7 +237,8 @@ impl<P: Platform> Registry<P> {
                 let overwrite = Need::Repository(name, Action::Overwrite);
                 let visit = visit(&self.settings, request);
                 let may_overwrite = self.settings.access.permit(caller, overwrite, visit);
-                let pushed = manifests.push(request.payload(), name, names, may_overwrite, trace);
+                let payload = request.payload();
+                let pushed = manifests.push(payload, caller, name, names, may_overwrite, trace);
                 Ok(reply::manifest::pushed(name, names, &pushed.await?))
             }
             In::DeleteManifest(Reference::Digest(digest)) => {

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use strata::{
     access::Access,
     digest::Digest,
-    manifest::OCI_MANIFEST,
+    manifest::{OCI_INDEX, OCI_MANIFEST},
     memory::MemoryObjects,
     registry::Request,
     store::{Content, ListOptions, Objects as _, PutOptions},

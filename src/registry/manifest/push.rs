@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::json as detail;
 
 use crate::{
+    access::Caller,
     digest::{Algorithm, Digest},
     error::{Code, Error},
     host::{Clock as _, Random as _},
@@ -105,7 +106,9 @@ enum ListedManifest {
 /// The most manifests that an index may lack. Their positions are in its metadata.
 const MAX_ABSENT: usize = 300;
 
-fn require_fit(name: &Name, unfit: &[Unfit]) -> Result<(), Error> {
+/// Fails if a manifest names content that keeps it from being stored. The size of stored content
+/// is a secret to a caller that may not pull it.
+fn require_fit(name: &Name, unfit: &[Unfit], may_pull: bool) -> Result<(), Error> {
     let missing: Vec<String> = unfit
         .iter()
         .filter_map(|unfit| match unfit {
@@ -123,12 +126,21 @@ fn require_fit(name: &Name, unfit: &[Unfit]) -> Result<(), Error> {
             digest,
             described,
             stored,
-        }) => {
+        }) if may_pull => {
             let found = format!(
                 "{digest} has {stored} bytes, and its descriptor says {described}: correct the descriptor"
             );
             Err(Error::new(Code::SizeInvalid, found)
                 .with_detail(detail!({ "digest": digest.to_string(), "size": stored })))
+        }
+        Some(Unfit::Size {
+            digest, described, ..
+        }) => {
+            let found = format!(
+                "{digest} has another size than its descriptor says, {described}: correct the descriptor"
+            );
+            Err(Error::new(Code::SizeInvalid, found)
+                .with_detail(detail!({ "digest": digest.to_string() })))
         }
         Some(Unfit::Missing(_)) | None => Ok(()),
     }
@@ -144,6 +156,7 @@ impl<P: Platform> Manifests<P> {
     pub(in crate::registry) async fn push(
         &self,
         payload: Payload<'_, P::Body>,
+        caller: &Caller,
         name: &Name,
         names: Names<'_>,
         overwrite: Result<(), Error>,
@@ -169,7 +182,8 @@ impl<P: Platform> Manifests<P> {
         let mut unfit = self.grants.unfit_blobs(name, &manifest).await?;
         let mut listed = self.listed(name, &manifest, for_tags).await?;
         unfit.append(&mut listed.unfit);
-        require_fit(name, &unfit)?;
+        let may_pull = self.grants.may_pull(caller, name);
+        require_fit(name, &unfit, may_pull)?;
 
         let size = bytes.len() as u64;
         self.metrics.received.inc_by(size);
@@ -185,7 +199,7 @@ impl<P: Platform> Manifests<P> {
         self.keep_blobs(new).await?;
         let blobs: Vec<&Digest> = manifest.blobs.keys().collect();
         let lost = self.grants.absent_blobs(&blobs).await?; // 3 look at each
-        require_fit(name, &missing(lost))?;
+        require_fit(name, &missing(lost), may_pull)?;
         self.write_manifest(new, bytes).await?;
         let named = listed.stored.iter().chain([&digest]);
         self.require_staying(name, named).await?;

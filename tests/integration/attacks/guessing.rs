@@ -357,3 +357,52 @@ fn an_upload_does_not_exist_through_another_repository() {
     assert!(!of("/private/app/_").is_empty());
     assert_eq!(of("/mallory/app/_"), BTreeSet::new());
 }
+
+/// The sizes of stored content are told to callers that may pull it. Others get the same status, and
+/// no other number than their own.
+#[test]
+fn a_wrong_size_tells_the_stored_one_only_to_callers_that_may_pull() {
+    let fixture = Fixture::new();
+    fixture.push_image("drop/app", "v1", PRIVATE);
+    let blob = layer(PRIVATE);
+    let child = image(PRIVATE).to_string();
+    let wrong = |kind: &str, bytes: &[u8]| {
+        let mut described = descriptor(kind, bytes);
+        described["size"] = json!(7);
+        described
+    };
+    let mut of_blob = image(PRIVATE);
+    of_blob["layers"][0] = wrong("application/vnd.oci.image.layer.v1.tar", &blob);
+    let of_child = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [wrong(OCI_MANIFEST, child.as_bytes())],
+    });
+    for (media_type, document, digest, size) in [
+        (OCI_MANIFEST, &of_blob, digest(&blob), blob.len()),
+        (OCI_INDEX, &of_child, digest(child.as_bytes()), child.len()),
+    ] {
+        let push = |user: &str| {
+            let line = by(user, "PUT /v2/drop/app/manifests/v2");
+            fixture.ask(&line.manifest(media_type, document))
+        };
+        let told = push("root");
+        assert_eq!(told.status, 400);
+        let error = &json_of(&told)["errors"][0];
+        assert_eq!(error["code"], "SIZE_INVALID");
+        assert_eq!(error["detail"]["size"], size);
+
+        let told = push("mallory");
+        assert_eq!(told.status, 400);
+        let mut error = json_of(&told)["errors"][0].take();
+        assert_eq!(error["code"], "SIZE_INVALID");
+        assert_eq!(error["detail"], json!({ "digest": digest.to_string() }));
+        let message = error["message"].take();
+        let message = message.as_str().unwrap().replace(&digest.to_string(), "");
+        let numbers: Vec<_> = message
+            .split(|character: char| !character.is_ascii_digit())
+            .filter(|number| !number.is_empty())
+            .collect();
+        assert_eq!(numbers, ["7"], "{message}");
+    }
+}
