@@ -178,9 +178,9 @@ impl<P: Platform> Manifests<P> {
         }
 
         // 1 the right to each blob, before granting; and every manifest that an index lists
-        self.decide(name, &mut manifest).await?;
+        let children = self.decide(name, &mut manifest).await?;
         let mut unfit = self.grants.unfit_blobs(name, &manifest).await?;
-        let mut listed = self.listed(name, &manifest, for_tags).await?;
+        let mut listed = self.listed(name, &manifest, &children, for_tags).await?;
         unfit.append(&mut listed.unfit);
         let may_pull = self.grants.may_pull(caller, name);
         require_fit(name, &unfit, may_pull)?;
@@ -301,38 +301,48 @@ impl<P: Platform> Manifests<P> {
     }
 
     /// Decides what an index lists under media types that tell nothing: a manifest of that digest
-    /// in this repository is a child, all else is a blob.
-    async fn decide(&self, name: &Name, manifest: &mut Manifest) -> Result<(), Error> {
+    /// in this repository is a child, all else is a blob. Returns these children with their sizes.
+    ///
+    /// They are not added to the parsed manifests, because the stored metadata has positions among
+    /// those.
+    async fn decide(
+        &self,
+        name: &Name,
+        manifest: &mut Manifest,
+    ) -> Result<BTreeMap<Digest, u64>, Error> {
         let undecided = std::mem::take(&mut manifest.undecided);
         let decided = for_each(undecided, |(digest, size)| async move {
             let key = Key::manifest(name, &digest);
             let found = self.store.head(&key).await?;
             Ok((found.is_some(), digest, size))
         });
+        let mut children = BTreeMap::new();
         for (is_manifest, digest, size) in decided.await? {
             let of = if is_manifest {
-                &mut manifest.manifests
+                &mut children
             } else {
                 &mut manifest.blobs
             };
             of.insert(digest, size);
         }
-        Ok(())
+        Ok(children)
     }
 
-    /// Looks at the manifests that an index lists.
+    /// Looks at the manifests that an index lists, those that were `decided` among them.
+    /// The push takes `others` store operations beside those of the manifest.
     /// If retention removes untagged manifests, their children are included.
     /// Retention may remove such a child before its parent, if all that name it are removed too.
     async fn listed(
         &self,
         name: &Name,
         manifest: &Manifest,
-        for_tags: usize,
+        decided: &BTreeMap<Digest, u64>,
+        others: usize,
     ) -> Result<Listed, Error> {
         let mut listed = Listed::default();
         let (mut seen, mut read) = (BTreeSet::new(), 0);
-        let by_type = |digest: &Digest| (digest.clone(), true);
-        let mut next: BTreeMap<Digest, bool> = manifest.manifests.keys().map(by_type).collect();
+        let first = manifest.manifests.keys().chain(decided.keys());
+        let mut next: BTreeMap<Digest, bool> = first.map(|child| (child.clone(), true)).collect();
         while !next.is_empty() {
             let looked = for_each(next, |(child, is_manifest)| async move {
                 let looked = self.look_at_listed(name, &child).await?;
@@ -349,6 +359,7 @@ impl<P: Platform> Manifests<P> {
                         read += usize::from(was_read);
                         deeper.extend(children);
                         let described = manifest.manifests.get(&child);
+                        let described = described.or_else(|| decided.get(&child));
                         let unfit = described
                             .and_then(|described| Unfit::wrong_size(&child, *described, size));
                         listed.unfit.extend(unfit);
@@ -356,7 +367,10 @@ impl<P: Platform> Manifests<P> {
                     }
                     // A child may list blobs, which it keeps itself.
                     ListedManifest::Absent if !is_manifest => {}
-                    ListedManifest::Absent if self.settings.sparse_indexes => {
+                    // A child that was decided was there a moment ago.
+                    ListedManifest::Absent
+                        if self.settings.sparse_indexes && !decided.contains_key(&child) =>
+                    {
                         listed.absent.insert(child.clone());
                     }
                     ListedManifest::Absent => listed.unfit.push(Unfit::Missing(child.clone())),
@@ -369,7 +383,7 @@ impl<P: Platform> Manifests<P> {
             // and perhaps its body.
             let further = (seen.len() + next.len()).saturating_sub(manifest.manifests.len());
             let more = 3 * further + read + next.len();
-            self.require_operations(name, manifest, for_tags + more)?;
+            self.require_operations(name, manifest, others + more)?;
         }
         listed
             .absent

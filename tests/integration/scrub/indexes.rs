@@ -54,3 +54,41 @@ fn manifests_that_were_absent_at_the_push_of_their_index_are_not_missing() {
     fixture.delete(&[key::manifest(&name("a"), &manifest_digest())]);
     assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
 }
+
+/// The positions of absent manifests count the listed manifests, whatever else turns out to be one.
+#[test]
+fn children_of_unknown_types_move_no_position_of_absent_manifests() {
+    let fixture = Fixture::new(&[SPARSE]);
+    fixture.push_image("a");
+    // Content of an unknown type before all others, a manifest that is absent, and one that is there.
+    let manifest = |number: u32| {
+        let mut manifest = image();
+        manifest["annotations"] = json!({ "number": number.to_string() });
+        manifest
+    };
+    let mut manifests: Vec<Value> = (0..3).map(manifest).collect();
+    manifests.sort_by_key(|manifest| digest(manifest.to_string().as_bytes()));
+    let [unknown, absent, there] = &manifests[..] else {
+        unreachable!()
+    };
+    for (tag, manifest) in [("unknown", unknown), ("there", there)] {
+        fixture.push_manifest("a", tag, OCI_MANIFEST, manifest);
+    }
+    let listed =
+        |media_type, manifest: &Value| descriptor(media_type, manifest.to_string().as_bytes());
+    let sparse = index(&[
+        listed("application/vnd.example.manifest", unknown),
+        listed(OCI_MANIFEST, absent),
+        listed(OCI_MANIFEST, there),
+    ]);
+    fixture.push_manifest("a", "all", OCI_INDEX, &sparse);
+    let of_index = key::manifest(&name("a"), &digest(sparse.to_string().as_bytes()));
+    let stored: Value = serde_json::from_str(&fixture.metadata(&of_index)).unwrap();
+    assert_eq!(stored["absent"], json!([0]));
+    assert_eq!(fixture.pass(), Vec::<String>::new());
+
+    fixture.delete(&fixture.keys("repositories/a/_tags/there"));
+    let there = digest(there.to_string().as_bytes());
+    fixture.delete(&[key::manifest(&name("a"), &there)]);
+    assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
+}
