@@ -178,9 +178,11 @@ impl<P: Platform> Manifests<P> {
         }
 
         // 1 the right to each blob, before granting; and every manifest that an index lists
+        let decided = manifest.undecided.len();
         let children = self.decide(name, &mut manifest).await?;
         let mut unfit = self.grants.unfit_blobs(name, &manifest).await?;
-        let mut listed = self.listed(name, &manifest, &children, for_tags).await?;
+        let more = for_tags + decided;
+        let mut listed = self.listed(name, &manifest, &children, more).await?;
         unfit.append(&mut listed.unfit);
         let may_pull = self.grants.may_pull(caller, name);
         require_fit(name, &unfit, may_pull)?;

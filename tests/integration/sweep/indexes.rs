@@ -205,3 +205,34 @@ fn a_manifest_that_comes_after_its_sparse_index_stays_while_the_index_does() {
     assert_eq!(manifest_status(&fixture, &child), 404);
     assert_eq!(fixture.keys("blobs/"), Vec::<String>::new());
 }
+
+/// The looks that decide what content is are counted when the manifest is counted again, with what
+/// its children list.
+#[test]
+fn the_operations_of_a_push_include_the_looks_at_content_of_unknown_types() {
+    // 4 for each of 8 blobs, 1 and a claim check and a read for the inner index, and 9 for the rest;
+    // and for what the inner index lists 4 each, for its own body 1, and for the tag 1.
+    let needed = 4 * 8 + 3 + 2 + 5 + 4 * 12 + 1 + 1;
+    for (allowed, status) in [(needed - 1, 413), (needed, 201)] {
+        let allowed = allowed.to_string();
+        let fixture = Fixture::new(&[UNTAGGED, SPARSE, ("STRATA_SUBREQUESTS", &allowed)]);
+        let inner = (0..12).map(|number| descriptor(OCI_MANIFEST, &[number]));
+        let inner = index(&inner.collect::<Vec<_>>());
+        assert_eq!(push(&fixture, "inner", &inner).status, 201);
+        let unknown: Vec<_> = (0..8).map(|number| [b'u', number]).collect();
+        for blob in &unknown {
+            fixture.push_whole("a", blob);
+        }
+        let blobs = unknown.iter().map(|blob| descriptor(UNKNOWN, blob));
+        let inner = descriptor(OCI_INDEX, inner.to_string().as_bytes());
+        let outer = index(&blobs.chain([inner]).collect::<Vec<_>>());
+        let before = fixture.operations.get();
+        let pushed = push(&fixture, "outer", &outer);
+        let operations = fixture.operations.get() - before;
+        assert_eq!(pushed.status, status, "{pushed:?}");
+        assert!(operations <= needed, "{operations}");
+        let text = String::from_utf8(pushed.body).unwrap();
+        let found = format!("the manifest takes {needed} store operations");
+        assert_eq!(text.contains(&found), status == 413, "{text}");
+    }
+}
