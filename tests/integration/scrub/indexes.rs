@@ -92,3 +92,22 @@ fn children_of_unknown_types_move_no_position_of_absent_manifests() {
     fixture.delete(&[key::manifest(&name("a"), &there)]);
     assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
 }
+
+/// A layer stays a blob of its index, although the repository has the same bytes as a manifest too.
+#[test]
+fn a_blob_of_a_known_type_gets_its_grant_back_if_it_is_a_manifest_too() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let manifest = image().to_string();
+    assert_eq!(fixture.push_whole("a", manifest.as_bytes()), 201);
+    let listed = index(&[descriptor(
+        "application/vnd.oci.image.layer.v1.tar",
+        manifest.as_bytes(),
+    )]);
+    fixture.push_manifest("a", "all", OCI_INDEX, &listed);
+    let of_blob = digest(manifest.as_bytes());
+    let prefix = format!("refs/sha256/{}/a/_", of_blob.encoded());
+    fixture.delete(&fixture.keys(&prefix));
+    assert_eq!(fixture.pass(), ["missing grant: write"]);
+    assert_eq!(fixture.pass(), Vec::<String>::new());
+}

@@ -105,8 +105,8 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(grants.iter().any(is_of_manifest))
     }
 
-    /// Whether something that an index lists under another type than a manifest's is a manifest.
-    /// The index has a grant on what was a blob when it was pushed.
+    /// Whether content that an index lists under a media type that tells nothing is a manifest. The
+    /// index has a grant on it if it was a blob when the index was pushed.
     pub(super) async fn is_child(
         &self,
         name: &Name,

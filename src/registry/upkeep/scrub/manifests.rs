@@ -111,9 +111,11 @@ impl<P: Platform> Scrub<'_, P> {
         if repository.manifests.len() < MAX_MANIFESTS {
             repository.manifests.insert(digest.clone());
         }
-        for blob in manifest.blobs.keys().chain(manifest.undecided.keys()) {
+        let blobs = manifest.blobs.keys().map(|blob| (blob, false));
+        let undecided = manifest.undecided.keys().map(|blob| (blob, true));
+        for (blob, is_undecided) in blobs.chain(undecided) {
             if !edges.has(name, digest, blob) {
-                if !manifest.has_entries || !self.is_child(name, digest, blob).await? {
+                if !is_undecided || !self.is_child(name, digest, blob).await? {
                     self.scrub_edge(name, digest, blob, origin).await?;
                 }
                 // If the step ends before the manifest does,
