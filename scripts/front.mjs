@@ -31,11 +31,17 @@ export async function front({ host, port, target }) {
   // A client may end its half before it has read the response.
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
     keep(client);
+    const end = () => client.end();
+    client.once("end", end);
     client.once("data", async (first) => {
+      client.off("end", end);
       if (first[0] === HANDSHAKE) return client.end(REFUSAL);
       client.pause();
       try {
-        const runtime = net.connect({ host: "127.0.0.1", port: await target(), allowHalfOpen: true, noDelay: true });
+        const there = await target();
+        // Its end would no longer be seen.
+        if (client.destroyed) return;
+        const runtime = net.connect({ host: "127.0.0.1", port: there, allowHalfOpen: true, noDelay: true });
         keep(runtime);
         // The end of one breaks the other off: a client must not take a cut body for a whole one.
         for (const [one, other] of [

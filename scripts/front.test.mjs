@@ -66,6 +66,46 @@ describe("the listener in front of the runtime", { timeout: 20_000 }, () => {
     assert.match(answer, /^HTTP\/1\.1 200 OK\r\n/);
   });
 
+  it("ends the connection of a client that ends it without a byte", async () => {
+    const socket = net.connect({ host: "127.0.0.1", port: served.address.port });
+    socket.end();
+    await once(socket, "close");
+  });
+
+  it("opens no connection for a client that is gone once the runtime is there", async () => {
+    let connections = 0;
+    const counting = net.createServer((socket) => {
+      connections += 1;
+      socket.once("data", () => socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    });
+    await once(counting.listen(0, "127.0.0.1"), "listening");
+    const events = new EventEmitter();
+    let isReplaced = false;
+    const target = async () => {
+      events.emit("asked");
+      if (!isReplaced) await once(events, "replaced");
+      return counting.address().port;
+    };
+    const other = await front({ host: "127.0.0.1", port: 0, target });
+    try {
+      const asked = once(events, "asked");
+      const gone = net.connect({ host: "127.0.0.1", port: other.address.port });
+      gone.write("GET / HTTP/1.1\r\n\r\n");
+      await asked;
+      gone.resetAndDestroy();
+      // A later connection's bytes come after the reset.
+      const reply = fetch(`http://127.0.0.1:${other.address.port}/`);
+      await once(events, "asked");
+      isReplaced = true;
+      events.emit("replaced");
+      assert.equal((await reply).status, 200);
+      assert.equal(connections, 1);
+    } finally {
+      other.stop();
+      counting.close();
+    }
+  });
+
   it("keeps connections waiting while the runtime is replaced", async () => {
     const { port } = served.address;
     const before = ready;
