@@ -358,8 +358,8 @@ fn an_upload_does_not_exist_through_another_repository() {
     assert_eq!(of("/mallory/app/_"), BTreeSet::new());
 }
 
-/// The sizes of stored content are told to callers that may pull it. Others get the same status, and
-/// no other number than their own.
+/// The sizes of stored content are told to callers that may pull it. Others get the same status,
+/// and no other number than their own.
 #[test]
 fn a_wrong_size_tells_the_stored_one_only_to_callers_that_may_pull() {
     let fixture = Fixture::new();

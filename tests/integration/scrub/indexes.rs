@@ -60,7 +60,7 @@ fn manifests_that_were_absent_at_the_push_of_their_index_are_not_missing() {
 fn children_of_unknown_types_move_no_position_of_absent_manifests() {
     let fixture = Fixture::new(&[SPARSE]);
     fixture.push_image("a");
-    // Content of an unknown type before all others, a manifest that is absent, and one that is there.
+    // In this order: content of an unknown type, an absent manifest, and a stored one.
     let manifest = |number: u32| {
         let mut manifest = image();
         manifest["annotations"] = json!({ "number": number.to_string() });
