@@ -61,6 +61,8 @@ const EXPIRY = 12 * 3_600_000;
 const IDLE = 15 * 60_000;
 /** The timeout of a silent connection to the registry, in milliseconds. */
 const SILENCE = 120_000;
+/** The timeout of a client that sends no bytes of its body, in milliseconds. */
+const PATIENCE = 60_000;
 /**
  * Headers that belong to one connection (RFC 9110, section 7.6.1), and the ones that are set anew.
  */
@@ -68,6 +70,13 @@ const HOP = /^(connection|host|keep-alive|proxy-.*|te|trailer|transfer-encoding|
 
 /** A problem that is the user's to solve: printed without a stack. */
 class Failure extends Error {}
+
+/** A client that sends no bytes of its body. */
+class Silence extends Error {
+  constructor(patience) {
+    super(`the client sent no bytes for ${patience / 1000} seconds: push again`);
+  }
+}
 
 /** A response of the registry that the client gets instead of ours. */
 class Refusal extends Error {
@@ -362,6 +371,12 @@ class Spool {
     this.length = 0;
   }
 
+  /** Drops all bytes from `length` on. */
+  async cut(length) {
+    this.length = length;
+    await this.#file.truncate(length);
+  }
+
   /** Returns a stream of the bytes from `start` to `end`. */
   read(start, end) {
     const file = this.#file;
@@ -449,6 +464,8 @@ export class Upload {
   /** Takes the next bytes of the blob, and sends all but a small rest of them. */
   async receive(source) {
     this.isBusy = true;
+    const { received } = this;
+    const [hash, held] = [this.#hash.copy(), [...this.#held]];
     try {
       this.#spool ??= await Spool.open();
       for await (let bytes of source) {
@@ -461,14 +478,33 @@ export class Upload {
       }
       if (this.#spool.length > SMALL) await this.#settle();
     } catch (error) {
-      // The chunk goes on in the spool, if the client goes on. It may begin anew instead.
-      await this.#live?.abort();
-      this.#live = undefined;
-      this.journal.release(this.#entry);
+      await this.#rewind({ received, hash, held });
       throw error;
     } finally {
       this.isBusy = false;
       this.touched = Date.now();
+    }
+  }
+
+  /**
+   * Returns to the bytes that the client knows to be received, or to those that the registry has.
+   * The client may never come back, so the file of an unfinished chunk is freed.
+   */
+  async #rewind({ received, hash, held }) {
+    await this.#live?.abort();
+    this.#live = undefined;
+    this.#isStreamed = false;
+    const kept = Math.max(0, received - this.#base);
+    this.received = this.#base + kept;
+    if (kept > 0) {
+      this.#hash = hash;
+      this.#held = held;
+      await this.#spool.cut(kept);
+      this.journal.release(this.#entry);
+    } else {
+      this.#hash = crypto.createHash("sha256");
+      this.#held = [];
+      await this.discard();
     }
   }
 
@@ -760,6 +796,30 @@ const megabytes = (bytes) => (bytes < 1e6 ? `${bytes} bytes` : `${(bytes / 1e6).
 
 // ------------------------------------------------------------------------------------------ Server
 
+/** Returns the bytes of a request. Throws if the client sends none for `patience` milliseconds. */
+async function* bytesOf(request, patience) {
+  const parts = request[Symbol.asyncIterator]();
+  let isSilent = false;
+  try {
+    for (;;) {
+      const waiting = new AbortController();
+      const silence = sleep(patience, undefined, { signal: waiting.signal }).then(() => {
+        isSilent = true;
+        throw new Silence(patience);
+      });
+      const { done, value } = await Promise.race([parts.next(), silence]).finally(() => {
+        silence.catch(() => {});
+        waiting.abort();
+      });
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    // To return would wait for the next bytes.
+    if (!isSilent) await parts.return();
+  }
+}
+
 /** Runs at most this many at a time; others wait. */
 function limit(most) {
   let running = 0;
@@ -793,10 +853,11 @@ const ABOUT_BODY = new RegExp(`${HOP.source}|^content-(length|range|type|encodin
  * Serves a registry on a loopback port. Resolves with `{ port, stop }`.
  *
  * @param {{ registry: Registry, journal: Journal, chunk?: number, blobs: number, port: number,
- *   say: (line: string) => void }} options
- *   `chunk` is in bytes; without it, the registry's announcement counts
+ *   patience?: number, say: (line: string) => void }} options
+ *   `chunk` is in bytes; without it, the registry's announcement counts. `patience` is the timeout
+ *   of a client that sends no bytes of a blob, in milliseconds
  */
-export async function serve({ registry, journal, chunk, blobs, port, say }) {
+export async function serve({ registry, journal, chunk, blobs, port, patience = PATIENCE, say }) {
   const uploads = new Map();
   const slot = limit(blobs);
   const limits = { most: undefined, isRefused: false };
@@ -821,7 +882,10 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
     const isGone = request.destroyed && !request.complete;
     if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
     if (response.headersSent) return response.destroy();
-    const status = error instanceof Failure ? 500 : 502;
+    const isSilent = error instanceof Silence;
+    // The rest of the body never comes.
+    if (isSilent) response.setHeader("connection", "close");
+    const status = isSilent ? 408 : error instanceof Failure ? 500 : 502;
     refuse(response, status, "UNAVAILABLE", `${error.message} (relay ${VERSION})`);
   }
 
@@ -849,7 +913,7 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
     if (request.method === "PATCH") {
       const [, from] = /^(?:bytes )?(\d+)-\d+/.exec(request.headers["content-range"] ?? "") ?? [];
       if (from !== undefined && Number(from) !== upload.received) return tell(response, 416, upload);
-      await slot(() => upload.receive(request)).catch(async (error) => {
+      await slot(() => upload.receive(bytesOf(request, patience))).catch(async (error) => {
         // The registry does not go on with this upload. A client that went away may come back.
         if ((error instanceof Refusal || error instanceof Failure) && uploads.delete(id)) await upload.discard();
         throw error;
@@ -892,7 +956,7 @@ export async function serve({ registry, journal, chunk, blobs, port, say }) {
       return refuse(response, 400, "DIGEST_INVALID", message);
     }
     const begunAt = performance.now();
-    await slot(() => upload.receive(request));
+    await slot(() => upload.receive(bytesOf(request, patience)));
     uploads.delete(upload.id);
     const closed = await upload.close(digest);
     if (closed.status === 201) {

@@ -1,7 +1,7 @@
 // The relay between a client and the built Worker, behind an edge that limits request bodies.
 import assert from "node:assert/strict";
 import crypto from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { tmpdir } from "node:os";
@@ -201,6 +201,85 @@ describe("the relay", { timeout: 240_000 }, () => {
     assert.ok(edge.requests.some(({ method }) => method === "DELETE"));
     assert.match(said.join("\n"), /resuming a layer of relay\/resumed at 1[89](\.\d)? MB/);
     assert.deepEqual(readdirSync(folder), []);
+  });
+
+  /** Returns the number of files with chunks that this process has open. */
+  function spools() {
+    const links = readdirSync("/proc/self/fd").map((number) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${number}`);
+      } catch {
+        return "";
+      }
+    });
+    return links.filter((name) => name.includes(`/strata-relay-${process.pid}-`)).length;
+  }
+
+  /** Sends the head of a request with a body and some of its bytes. Returns the socket. */
+  function interrupted(method, path, bytes, length) {
+    const socket = net.connect(relay.port, "127.0.0.1").on("error", () => {});
+    const lines = [`${method} ${path} HTTP/1.1`, `Host: localhost:${relay.port}`, `Authorization: ${basic()}`];
+    socket.write(`${[...lines, `Content-Length: ${length}`].join("\r\n")}\r\n\r\n`);
+    socket.write(bytes);
+    return socket;
+  }
+
+  test("frees the slot of a silent client, and answers 408", { timeout: 30_000 }, async () => {
+    await relay.stop();
+    relay = await begin({ blobs: 1, patience: 500 });
+    for (const [method, query] of [
+      ["PATCH", ""],
+      ["PUT", `?digest=${digestOf(Buffer.from("silent"))}`],
+    ]) {
+      const { headers } = await ask("POST", "/v2/relay/silent/blobs/uploads/");
+      const socket = interrupted(method, headers.location + query, "", 100);
+      let text = "";
+      for await (const part of socket) text += part;
+      assert.match(text, /^HTTP\/1\.1 408 /);
+      assert.match(text, /the client sent no bytes for 0\.5 seconds/);
+      assert.equal((await ask("GET", headers.location)).status, 204);
+    }
+    // A client that is slow, and not silent, keeps its slot.
+    const content = buffer(6, "slow");
+    const pieces = (async function* () {
+      for (const byte of content) {
+        yield Buffer.from([byte]);
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    })();
+    const pushed = await push("relay/slow", content, { pieces });
+    assert.equal(pushed.status, 201, pushed.body.toString());
+  });
+
+  test("frees the file of a chunk whose client goes away", { timeout: 60_000 }, async () => {
+    const content = buffer(9 * MIB, "gone");
+    const { headers } = await ask("POST", "/v2/relay/gone/blobs/uploads/");
+    const offset = async () => (await ask("GET", headers.location)).headers.range;
+    const until = async (isDone) => {
+      while (!(await isDone())) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    // A chunk is at the registry, and a part of the next one is here.
+    const first = interrupted("PATCH", headers.location, content.subarray(0, 8 * MIB), content.length);
+    await until(async () => (await offset()) === `0-${8 * MIB - 1}`);
+    assert.equal(spools(), 1);
+    first.destroy();
+    await until(() => spools() === 0);
+    assert.equal(await offset(), `0-${CHUNK - 1}`);
+
+    // The client goes on: with a small part that it knows to be received, and one that breaks off.
+    const known = CHUNK + 1000;
+    const patched = await ask("PATCH", headers.location, { body: content.subarray(CHUNK, known) });
+    assert.deepEqual([patched.status, patched.headers.range], [202, `0-${known - 1}`]);
+    const second = interrupted("PATCH", headers.location, content.subarray(known, 8 * MIB), content.length - known);
+    await until(async () => (await offset()) === `0-${8 * MIB - 1}`);
+    second.destroy();
+    await until(async () => (await offset()) === `0-${known - 1}`);
+    const rest = await ask("PATCH", headers.location, { body: content.subarray(known) });
+    assert.equal(rest.status, 202);
+    const closed = await ask("PUT", `${headers.location}?digest=${digestOf(content)}`);
+    assert.equal(closed.status, 201, closed.body.toString());
+    assert.ok((await stored("relay/gone", digestOf(content))).equals(content));
+    assert.equal(spools(), 0);
   });
 
   test("tells a client its offset, refuses another one, and cancels", async () => {
