@@ -395,8 +395,26 @@ pub enum Piece<B, Y> {
     Made(Made<B, Y>),
 }
 
-/// A stream that is opened when it is awaited, such as a read of an object.
-pub struct Later<B>(pub LocalBoxFuture<'static, Result<B, StoreError>>);
+/// A stream that is opened when it is needed, such as a read of an object.
+pub struct Later<B>(Box<dyn Fn() -> LocalBoxFuture<'static, Result<B, StoreError>>>);
+
+impl<B> Later<B> {
+    /// Makes a stream that `open` opens, each time anew.
+    pub fn new<F: Future<Output = Result<B, StoreError>> + 'static>(
+        open: impl Fn() -> F + 'static,
+    ) -> Self {
+        Self(Box::new(move || Box::pin(open())))
+    }
+
+    /// Opens the stream. If an opened stream is lost before it is read, another one can be opened.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn open(&self) -> Result<B, StoreError> {
+        (self.0)().await
+    }
+}
 
 impl<B> fmt::Debug for Later<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -17,9 +17,7 @@ use crate::{
         body::{Items, MadeItems, MemoryBody},
         bytes::MemoryBytes,
     },
-    store::{
-        Bytes, HELD, Hasher, Later, Made, PIECE, Piece, Reader, Received, StoreError, Streams,
-    },
+    store::{Bytes, HELD, Hasher, Made, PIECE, Piece, Reader, Received, StoreError, Streams},
 };
 
 /// The operations on streams in memory, without a host.
@@ -34,7 +32,7 @@ fn flow(
         Piece::Bytes(bytes) => MemoryBody::Bytes(bytes).into_stream(),
         Piece::Held(bytes) => MemoryBody::Bytes(bytes.to_vec()).into_stream(),
         Piece::Stream(body) => body.into_stream(),
-        Piece::Later(Later(body)) => stream::once(body)
+        Piece::Later(later) => stream::once(async move { later.open().await })
             .map_ok(MemoryBody::into_stream)
             .try_flatten()
             .boxed_local(),

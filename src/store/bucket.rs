@@ -166,11 +166,14 @@ impl<S: Objects> Bucket<S> {
     /// object is gone by then.
     pub fn piece(&self, key: &Key, range: Option<ByteRange>) -> Piece<S::Body, S::Bytes> {
         let (store, key) = (self.0.clone(), key.to_string());
-        Piece::Later(Later(Box::pin(async move {
-            let found = store.get(&key, range).await?;
-            let gone = || StoreError::Failed(format!("{key} is gone"));
-            found.map(|object| object.body).ok_or_else(gone)
-        })))
+        Piece::Later(Later::new(move || {
+            let (store, key) = (store.clone(), key.clone());
+            async move {
+                let found = store.get(&key, range).await?;
+                let gone = || StoreError::Failed(format!("{key} is gone"));
+                found.map(|object| object.body).ok_or_else(gone)
+            }
+        }))
     }
 
     /// Joins parts into one stream of `length` bytes. Objects are opened when their turn comes.

@@ -120,11 +120,14 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
     /// A piece that reads an object, or a range of it.
     fn later(&self, key: &'static str, range: Option<ByteRange>) -> Piece<P::Body, P::Bytes> {
         let store = self.store.clone();
-        Piece::Later(Later(Box::pin(async move {
-            let found = store.get(key, range).await?;
-            let gone = || StoreError::Failed(format!("{key} is gone"));
-            found.map(|object| object.body).ok_or_else(gone)
-        })))
+        Piece::Later(Later::new(move || {
+            let store = store.clone();
+            async move {
+                let found = store.get(key, range).await?;
+                let gone = || StoreError::Failed(format!("{key} is gone"));
+                found.map(|object| object.body).ok_or_else(gone)
+            }
+        }))
     }
 
     async fn bytes(&self, key: &str) -> Result<Vec<u8>, String> {

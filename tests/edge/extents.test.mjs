@@ -1,6 +1,6 @@
 // Blobs in many extents: the next one is opened while one flows.
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { buffer, digestOf } from "./bytes.mjs";
 import { basic, start } from "./harness.mjs";
@@ -15,34 +15,71 @@ describe("a blob in extents", { timeout: 120_000 }, () => {
   before(async () => {
     strata = await start();
   });
+  beforeEach(() => strata.reset());
   after(() => strata.stop());
 
   const extents = async () =>
     (await strata.calls()).filter(({ call, key }) => call === "r2.get" && key.startsWith("extents/"));
 
-  test("has one extent opened ahead, and no more", async () => {
-    const chunks = [1, 2, 3].map((number) => buffer(CHUNK, `extent ${number}`));
+  /** Pushes a blob in chunks of `CHUNK` bytes, an extent each. */
+  async function pushed(repository, count) {
+    const chunks = Array.from({ length: count }, (_, number) => buffer(CHUNK, `${repository} ${number}`));
     const digest = digestOf(Buffer.concat(chunks));
-    let location = await begin(strata, "extents/ahead");
+    let location = await begin(strata, repository);
     for (const chunk of chunks) location = (await patch(strata, location, chunk)).headers.location;
     assert.equal((await close(strata, location, digest)).status, 201);
-
     await strata.reset();
-    const url = new URL(`/v2/extents/ahead/blobs/${digest}`, strata.url);
+    return digest;
+  }
+
+  /** Pulls a blob, and pauses in its first extent for as long as `meanwhile` takes. */
+  async function pull(repository, digest, meanwhile = () => {}) {
+    const url = new URL(`/v2/${repository}/blobs/${digest}`, strata.url);
     const reply = await open(url, { headers: { authorization: basic() } });
     const parts = [];
-    let length = 0;
     for await (const part of reply.stream) {
-      parts.push(part);
-      length += part.length;
-      if (parts.length > 1) continue;
-      // The client pauses. Unread bytes stay in buffers of the system.
-      await setTimeout(500);
-      const opened = await extents();
-      assert.equal(opened.length, 2);
+      // Unread bytes stay in buffers of the system.
+      if (parts.push(part) === 1) await meanwhile();
     }
-    assert.equal(length, 3 * CHUNK);
-    assert.equal(digestOf(Buffer.concat(parts)), digest);
+    return Buffer.concat(parts);
+  }
+
+  test("has one extent opened ahead, and no more", async () => {
+    const digest = await pushed("extents/ahead", 3);
+    const bytes = await pull("extents/ahead", digest, async () => {
+      await setTimeout(500);
+      assert.equal((await extents()).length, 2);
+    });
+    assert.equal(digestOf(bytes), digest);
+    assert.equal((await extents()).length, 3);
+  });
+
+  test("opens extents when their turns come, once one has waited for a slow client", async () => {
+    const digest = await pushed("extents/slow", 3);
+    const bytes = await pull("extents/slow", digest, async () => {
+      await setTimeout(7_000);
+      assert.equal((await extents()).length, 2);
+    });
+    assert.equal(digestOf(bytes), digest);
+    // The second one was given up, and opened again.
+    const keys = (await extents()).map(({ key }) => key);
+    assert.deepEqual([keys.length, keys[1]], [4, keys[2]]);
+  });
+
+  test("opens an extent again whose body fails before its first byte", async () => {
+    const digest = await pushed("extents/cut", 3);
+    await strata.fail({ call: "r2.get", key: "extents/", nth: 2, breaks: true });
+    assert.equal(digestOf(await pull("extents/cut", digest)), digest);
+    const opened = await extents();
+    const failed = opened.filter(({ failed }) => failed).map(({ key }) => key);
+    assert.equal(opened.length, 4);
+    assert.deepEqual([failed.length, opened.filter(({ key }) => key === failed[0]).length], [1, 2]);
+  });
+
+  test("opens an extent again once only", async () => {
+    const digest = await pushed("extents/cut-twice", 2);
+    await strata.fail({ call: "r2.get", key: "extents/", nth: 2, times: 2, breaks: true });
+    await assert.rejects(pull("extents/cut-twice", digest));
     assert.equal((await extents()).length, 3);
   });
 

@@ -196,7 +196,8 @@ class Running {
    * Makes calls fail: `{ call: "r2.put", key: "blobs/", nth: 1, times: 1, kept: false }`. `key` is
    * a prefix of the key, and the first failure is that of the `nth` call. If `kept`, the store does
    * the call before it fails. With `delay`, the call first waits so many milliseconds, and with
-   * `fails: false` it does no more than that.
+   * `fails: false` it does no more than that. With `breaks`, a `get` succeeds, and its body fails
+   * before the first byte.
    */
   async fail(fault) {
     await this.#ask("fail", fault);

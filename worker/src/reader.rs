@@ -35,7 +35,17 @@ impl Reader {
         buffer: Uint8Array,
         length: u32,
     ) -> Result<Uint8Array, StoreError> {
-        let read = self.read_at_least(length, buffer).await;
+        self.fill_at_least(length, buffer).await
+    }
+
+    /// Fills at least this many bytes of a buffer, or fewer if the stream ends, and returns a view
+    /// of them.
+    pub(crate) async fn fill_at_least(
+        &self,
+        bytes: u32,
+        buffer: Uint8Array,
+    ) -> Result<Uint8Array, StoreError> {
+        let read = self.read_at_least(bytes, buffer).await;
         let view = read.map_err(failed)?.unchecked_into::<Read>().value();
         Ok(view.unwrap_or_else(|| Uint8Array::new_with_length(0)))
     }

@@ -40,7 +40,7 @@ export class Probe extends WorkerEntrypoint {
   }
 
   fail(fault) {
-    faults.push({ key: "", nth: 1, times: 1, kept: false, fails: true, delay: 0, ...fault });
+    faults.push({ key: "", nth: 1, times: 1, kept: false, fails: true, delay: 0, breaks: false, ...fault });
   }
 }
 
@@ -110,7 +110,7 @@ async function watch(target, property, method, args) {
 
   const fault = due(call);
   if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
-  if (fault?.fails && !fault.kept) {
+  if (fault?.fails && !fault.kept && !fault.breaks) {
     call.failed = true;
     // Read the body, as a failing store does: an unread one would reset the client's connection.
     for (const body of args) if (body instanceof ReadableStream) await body.pipeTo(new WritableStream());
@@ -119,11 +119,27 @@ async function watch(target, property, method, args) {
   const value = await target[property](...args);
   if (!sent) call.bytes = bytes(value);
   call.idle = idle(value);
+  if (fault?.breaks) return broken(value, call);
   if (fault?.fails) {
     call.failed = true;
     throw new Error(`${property}: injected failure after the call (10001)`);
   }
   return method.result ? method.result(value) : value;
+}
+
+/** Returns an object whose body fails before its first byte. */
+function broken(object, call) {
+  call.failed = true;
+  const body = new ReadableStream({
+    type: "bytes",
+    async pull(controller) {
+      await object.body.cancel();
+      controller.error(new Error("injected failure of the body (10001)"));
+    },
+  });
+  return new Proxy(object, {
+    get: (target, property) => (property === "body" ? body : target[property]),
+  });
 }
 
 /** Returns the fault of this call, if there is one, and counts it. */
