@@ -10,14 +10,26 @@ import { ensureDebianPackages, ensureUnpacked, TOOLS } from "../../scripts/setup
  * version.
  */
 const GO = {
+  buildctl: { module: "github.com/moby/buildkit", folder: "cmd/buildctl", version: "v0.34.2", go: [1, 26] },
+  buildkitd: { module: "github.com/moby/buildkit", folder: "cmd/buildkitd", version: "v0.34.2", go: [1, 26] },
+  cosign2: { module: "github.com/sigstore/cosign/v2", folder: "cmd/cosign", version: "v2.6.5", go: [1, 25] },
+  cosign3: { module: "github.com/sigstore/cosign/v3", folder: "cmd/cosign", version: "v3.1.3", go: [1, 26] },
   // The newest version that Debian 12's Go compiles.
   crane: { module: "github.com/google/go-containerregistry", folder: "cmd/crane", version: "v0.20.2", go: [1, 18] },
+  helm: { module: "helm.sh/helm/v3", folder: "cmd/helm", version: "v3.22.0", go: [1, 26] },
   oras: { module: "oras.land/oras", folder: "cmd/oras", version: "v1.2.0", go: [1, 22] },
   regctl: { module: "github.com/regclient/regclient", folder: "cmd/regctl", version: "v0.11.7", go: [1, 26] },
 };
 
 /** Programs of the distribution, each with its package. */
-const DEBIAN = { buildah: "buildah", containerd: "containerd", ctr: "containerd", skopeo: "skopeo" };
+const DEBIAN = {
+  buildah: "buildah",
+  containerd: "containerd",
+  ctr: "containerd",
+  podman: "podman",
+  runc: "runc",
+  skopeo: "skopeo",
+};
 
 /** Returns a client of the distribution: `{ program }`, or `{ missing }` with the reason. */
 export async function packaged(name) {
