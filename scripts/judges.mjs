@@ -1,4 +1,5 @@
-// Runs the judges in tests/judges: two versions on one bucket. `npm run judges -- NAME` runs one.
+// Runs the judges in tests/judges: two versions on one bucket, and clients that push artifacts.
+// `npm run judges -- NAME` runs one, with the options that follow its name.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -6,12 +7,21 @@ import path from "node:path";
 import { ROOT, run } from "./command.mjs";
 
 /** Each judge is a program in tests/judges, run once with each of these lists of arguments. */
-const JUDGES = [{ name: "versions", args: [["97bf4be"], ["831ef7a", "--upgrade"]] }];
+const JUDGES = [
+  { name: "versions", args: [["97bf4be"], ["831ef7a", "--upgrade"]] },
+  { name: "artifacts", args: [[]] },
+];
 
-const wanted = process.argv.slice(2);
-if (wanted.includes("--list")) {
+const given = process.argv.slice(2);
+if (given[0] === "--list") {
   console.log(JUDGES.map(({ name }) => name).join("\n"));
   process.exit();
+}
+const start = given.findIndex((argument) => argument.startsWith("-"));
+const [wanted, options] = start < 0 ? [given, []] : [given.slice(0, start), given.slice(start)];
+if (options.length > 0 && wanted.length !== 1) {
+  console.error(`name one judge that gets ${options.join(" ")}: npm run judges -- --list lists the judges`);
+  process.exit(2);
 }
 const unknown = wanted.filter((name) => !JUDGES.some((judge) => judge.name === name));
 if (unknown.length > 0) {
@@ -24,8 +34,8 @@ if (!fs.existsSync(path.join(ROOT, "worker/build/index.js"))) {
 }
 for (const { name, args } of JUDGES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
   for (const list of args) {
-    const { code, output } = await run("node", [`tests/judges/${name}.mjs`, ...list]);
-    console.log(`${code === 0 ? "✓" : "✗"} ${[name, ...list].join(" ")}`);
+    const { code, output } = await run("node", [`tests/judges/${name}.mjs`, ...list, ...options]);
+    console.log(`${code === 0 ? "✓" : "✗"} ${[name, ...list, ...options].join(" ")}`);
     console.log(output.trim().replace(/^/gm, "  "));
     if (code !== 0) process.exitCode = 1;
   }
