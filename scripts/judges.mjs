@@ -1,5 +1,6 @@
-// Runs the judges in tests/judges: two versions on one bucket, and clients that push artifacts.
-// `npm run judges -- NAME` runs one, with the options that follow its name.
+// Runs the judges in tests/judges: two versions on one bucket, clients through the relay, and
+// clients that push artifacts. `npm run judges -- NAME` runs one, with the options that follow its
+// name.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -9,6 +10,7 @@ import { ROOT, run } from "./command.mjs";
 /** Each judge is a program in tests/judges, run once with each of these lists of arguments. */
 const JUDGES = [
   { name: "versions", args: [["97bf4be"], ["831ef7a", "--upgrade"]] },
+  { name: "relay", args: [[]] },
   { name: "artifacts", args: [[]] },
 ];
 

@@ -10,6 +10,7 @@ const PAGE = "<html>\n<head><title>413 Request Entity Too Large</title></head>\n
  *
  * - `received`: the bytes of request bodies that passed
  * - `requests`: method, path and body bytes of each request, in order
+ * - `refusals`, `cuts`: the numbers of bodies that were refused and cut
  * - `cut(bytes)`: the next body that passes this many bytes is cut, with its connection
  * - `fail(status, times)`: the next requests with a body get this status
  * - `lose(method)`: the response to the next request of this method does not arrive
@@ -18,7 +19,7 @@ const PAGE = "<html>\n<head><title>413 Request Entity Too Large</title></head>\n
  * @param {{ origin: URL, limit?: number }} options `limit` is in bytes of a request body
  */
 export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
-  const edge = { received: 0, requests: [], refusals: 0 };
+  const edge = { received: 0, requests: [], refusals: 0, cuts: 0 };
   let cutAt = Number.POSITIVE_INFINITY;
   let failures = [];
   let lost;
@@ -64,6 +65,7 @@ export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
       cutAt -= bytes.length;
       if (cutAt <= 0) {
         cutAt = Number.POSITIVE_INFINITY;
+        edge.cuts += 1;
         forwarded.destroy();
         request.socket.resetAndDestroy();
       } else if (seen.bytes > limit && !response.headersSent) refuse();
