@@ -196,7 +196,8 @@ async function unpack(program, pack, bin, detail) {
     });
     await install("sh", ["-c", "dpkg-deb -x ./*.deb tree"], options);
     // Move the program into place, so that an interruption leaves no partial one.
-    const made = ["bin", "sbin"].map((folder) => path.join(work, "tree/usr", folder, program)).find(fs.existsSync);
+    const folders = ["usr/bin", "usr/sbin", "bin"];
+    const made = folders.map((folder) => path.join(work, "tree", folder, program)).find(fs.existsSync);
     if (!made) throw new Failure(`Debian package ${pack} has no program ${program}`);
     fs.renameSync(made, path.join(bin, program));
   } finally {
