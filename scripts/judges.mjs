@@ -1,6 +1,6 @@
-// Runs the judges in tests/judges: two versions on one bucket, clients through the relay, and
-// clients that push artifacts. `npm run judges -- NAME` runs one, with the options that follow its
-// name.
+// Runs the judges in tests/judges: two versions on one bucket, clients through the relay, clients
+// that push artifacts, and builds with their cache in the registry. `npm run judges -- NAME` runs
+// one, with the options that follow its name.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -12,6 +12,7 @@ const JUDGES = [
   { name: "versions", args: [["97bf4be"], ["831ef7a", "--upgrade"]] },
   { name: "relay", args: [[]] },
   { name: "artifacts", args: [[]] },
+  { name: "cache", args: [[]] },
 ];
 
 const given = process.argv.slice(2);

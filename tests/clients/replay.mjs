@@ -134,6 +134,11 @@ export function* manifestsOf({ requests }) {
   }
 }
 
+/** Returns the descriptors of the blobs that a manifest lists. An index may list blobs, too. */
+export function listedBy({ config, layers = [], manifests = [] }, { blobs }) {
+  return [config, ...layers, ...manifests.filter(({ digest }) => blobs[digest])].filter(Boolean);
+}
+
 /**
  * Resolves with the referrers of each subject of the pushed manifests, as the registry lists them:
  * `{ "NAME@DIGEST": [descriptor, …] }`.

@@ -7,22 +7,19 @@
 //   … --keep                                   writes the requests to tests/data/artifacts
 //   … --list                                   the names of the artifacts
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
-import { ROOT, run } from "../../scripts/command.mjs";
+import { run } from "../../scripts/command.mjs";
 import { credentials } from "../clients/client.mjs";
-import { kept, manifestsOf, referrersOf, replay, startRecorder } from "../clients/replay.mjs";
+import { kept, referrersOf, startRecorder } from "../clients/replay.mjs";
 import { compiled } from "../clients/tools.mjs";
 import { buffer } from "../edge/bytes.mjs";
 import { start } from "../edge/harness.mjs";
 import { writeLayout } from "../images/layout.mjs";
+import { check } from "./fixtures.mjs";
 
-const FOLDER = join(ROOT, "tests/data/artifacts");
-/** The most bytes of a file there. */
-const LARGEST = 40_000;
 /** The timeout of a command, in milliseconds. */
 const LIMIT = 120_000;
 
@@ -253,28 +250,6 @@ async function judge(name) {
   }
 }
 
-/** Replays the requests of an artifact on a new registry. */
-async function again(fixture) {
-  const strata = await start({ probe: false });
-  try {
-    await replay(strata, fixture);
-    assert.deepEqual(await referrersOf(strata, fixture), fixture.referrers);
-  } finally {
-    await strata.stop();
-  }
-}
-
-/** Writes the requests of an artifact as the formatter wants them. Resolves with a line. */
-async function keep(name, fixture) {
-  mkdirSync(FOLDER, { recursive: true });
-  const file = join(FOLDER, `${name}.json`);
-  writeFileSync(file, `${JSON.stringify(fixture, undefined, 2)}\n`);
-  await run(join(ROOT, "node_modules/.bin/biome"), ["format", "--write", file]);
-  const { length } = await readFile(file);
-  assert.ok(length <= LARGEST, `${file} has ${length} bytes, at most ${LARGEST} are allowed`);
-  return `, ${length} bytes kept`;
-}
-
 const chosen = values.only ?? Object.keys(ARTIFACTS);
 const unknown = chosen.filter((name) => !ARTIFACTS[name]);
 if (unknown.length > 0) {
@@ -288,10 +263,7 @@ if (values.list) {
 for (const name of chosen) {
   try {
     const { line, fixture } = await judge(name);
-    await again(fixture);
-    const size = values.keep ? await keep(name, fixture) : "";
-    const manifests = [...manifestsOf(fixture)].length;
-    const counts = `${fixture.requests.length} requests with ${manifests} manifests replayed${size}`;
+    const counts = await check(name, fixture, values.keep);
     console.log(`✓ ${name}: ${line}; ${counts}; ${fixture.versions.join(", ")}`);
   } catch (error) {
     process.exitCode = 1;
