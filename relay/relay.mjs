@@ -44,6 +44,12 @@ node relay.mjs push IMAGE --to HOST/NAME:TAG [OPTIONS]
 
 const MIB = 1 << 20;
 const CHUNK = 95_000_000;
+/**
+ * The bytes of a read from a file. Larger reads leave larger buffers to the garbage collector: with
+ * 256 KiB four blobs with broken connections took up to 84 MiB, with 64 KiB up to 62 MiB, in about
+ * the same time.
+ */
+const READ = MIB / 16;
 /** The smallest pieces into which chunks are cut if the edge refuses larger ones. */
 const LEAST = MIB;
 /** Chunks of this size or less stay as they are after broken connections: no edge refuses them. */
@@ -383,12 +389,8 @@ class Spool {
     return Readable.from(
       (async function* () {
         for (let at = start; at < end; ) {
-          const { bytesRead, buffer } = await file.read(
-            Buffer.allocUnsafe(Math.min(MIB / 4, end - at)),
-            0,
-            undefined,
-            at,
-          );
+          const bytes = Buffer.allocUnsafe(Math.min(READ, end - at));
+          const { bytesRead, buffer } = await file.read(bytes, 0, undefined, at);
           if (bytesRead === 0) throw new Error("the temporary file was cut");
           yield buffer.subarray(0, bytesRead);
           at += bytesRead;
@@ -1148,7 +1150,7 @@ export class Files {
         throw new Failure(`${JSON.stringify(name)} leads out of the image's folder`);
       const found = await fs.promises.stat(file).catch(() => undefined);
       return found?.isFile()
-        ? { size: found.size, stream: () => fs.createReadStream(file, { highWaterMark: MIB / 4 }) }
+        ? { size: found.size, stream: () => fs.createReadStream(file, { highWaterMark: READ }) }
         : undefined;
     }
     const entry = this.#entry(name);
@@ -1161,7 +1163,7 @@ export class Files {
             start: data,
             end: data + size - 1,
             autoClose: false,
-            highWaterMark: MIB / 4,
+            highWaterMark: READ,
           });
     return { size, stream };
   }
