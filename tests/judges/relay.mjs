@@ -1,5 +1,6 @@
 // The relay, behind an edge that answers 413: pushes of a large layer by each client, cut
-// connections, kills of the relay, its memory, and its time beside that of a bare client.
+// connections, kills of the relay, its memory, and its time beside that of a bare client; then
+// pulls of the layer before and after its extents are joined.
 //
 //   node tests/judges/relay.mjs                          all steps, with a layer of 1.2 GiB
 //   … --only docker                                      one step; may be repeated
@@ -23,7 +24,8 @@ import { bytes, digestOf } from "../edge/bytes.mjs";
 import { basic, password, start, user } from "../edge/harness.mjs";
 import { send } from "../edge/http.mjs";
 import { memoryOf } from "../edge/process.mjs";
-import { pull } from "../edge/push.mjs";
+import { manifestOf, pull, whole } from "../edge/push.mjs";
+import { rounds } from "../edge/rounds.mjs";
 import { blobPath, writeLayout } from "../images/layout.mjs";
 import { startEdge } from "../relay/edge.mjs";
 import { must, PUSHERS } from "./pushers.mjs";
@@ -169,11 +171,11 @@ async function startTap(port) {
 }
 
 /** Runs a step with a registry of its own, behind the edge. */
-async function behindEdge(play, { limit = LIMIT } = {}) {
+async function behindEdge(play, options) {
   const folder = await mkdtemp(join(tmpdir(), "strata-judge-"));
   await mkdir(join(folder, "tmp"));
-  const strata = await start({ probe: false, folder: join(folder, "strata") });
-  const edge = await startEdge({ origin: strata.url, limit });
+  const strata = await start({ probe: false, folder: join(folder, "strata"), ...options });
+  const edge = await startEdge({ origin: strata.url, limit: LIMIT });
   try {
     return await play({ folder, strata, edge });
   } finally {
@@ -205,7 +207,7 @@ async function withClient(name, folder, work) {
 const versions = new Set();
 const note = (version) => versions.add(version);
 
-async function manifestOf(url, name, headers) {
+async function pullManifest(url, name, headers) {
   const found = await send(new URL(`/v2/${name}/manifests/v1`, url), { headers: { accept: ACCEPT, ...headers } });
   assert.equal(found.status, 200, `${name}: ${found.body}`);
   return { bytes: found.body, digest: digestOf(found.body), json: found.json() };
@@ -216,7 +218,7 @@ async function manifestOf(url, name, headers) {
  * digest, and the bytes of the largest layer and of all blobs.
  */
 async function stored(strata, expected) {
-  const manifest = await manifestOf(strata.url, NAME, { authorization: basic() });
+  const manifest = await pullManifest(strata.url, NAME, { authorization: basic() });
   if (expected) assert.equal(manifest.digest, expected, "the manifest differs from the one pushed without a limit");
   const { config, layers } = manifest.json;
   for (const { digest, size } of [config, ...layers])
@@ -236,7 +238,7 @@ async function digestWithoutLimit({ folder }, client) {
   const distribution = await startDistribution(join(folder, "distribution"));
   try {
     await client.push(`localhost:${distribution.url.port}`, NAME);
-    return (await manifestOf(distribution.url, NAME)).digest;
+    return (await pullManifest(distribution.url, NAME)).digest;
   } finally {
     await distribution.stop();
   }
@@ -310,6 +312,18 @@ const pushes =
         ].join(", ");
       });
     });
+
+/** Without the relay, the edge refuses the layer. */
+const without = () =>
+  behindEdge(({ folder, strata, edge }) =>
+    withClient("skopeo", folder, async (client) => {
+      // The client sees the 413, or that the edge closes the connection.
+      await assert.rejects(client.push(`localhost:${edge.url.port}`, NAME));
+      assert.ok(edge.refusals > 0, "the edge refused nothing");
+      assert.equal((await strata.send("GET", `/v2/${NAME}/manifests/v1`)).status, 404);
+      return `the push failed after ${edge.refusals} responses with 413`;
+    }),
+  );
 
 /** Waits until a condition holds, or work has ended. */
 async function until(condition, work) {
@@ -479,8 +493,91 @@ const timePush = () =>
     return `${text}, ${await memory(peak)}`;
   });
 
+/** The seconds of grace, in which the layers are pushed and pulled several times. */
+const GRACE = 16 + Math.ceil(SIZE / 5e6);
+/** The seconds after which the isolate looks for a layer's extents again. */
+const STALE = 1;
+
+/**
+ * The pull of a layer that the relay pushed in chunks, before and after the sweep joins its
+ * extents, beside a layer of the same size that was pushed in one request.
+ */
+const joins = () =>
+  behindEdge(
+    async ({ folder, strata, edge }) => {
+      const { layer, layout } = await image(SHARED);
+      const pushing = pushLayout({ edge, folder, layout, name: NAME });
+      assert.equal(await pushing.ended, 0, pushing.printed());
+      const undivided = await pushUndivided(strata, layer.size);
+      const kind = async () => (await strata.send("GET", `/v2/_strata/blobs/${layer.digest}`)).json().kind;
+
+      assert.equal(await kind(), "extents");
+      const extents = Math.ceil(layer.size / CHUNK);
+      const before = await pulls(strata, layer, undivided);
+      for (const { reads } of before.layer) assert.equal(reads.extents, extents);
+
+      // The sweep joins blobs that are older than half the grace period.
+      await rounds(strata, { times: 1, grace: GRACE / 2 });
+      assert.equal(await kind(), "bytes");
+      await sleep(STALE * 1000 + 500);
+      const after = await pulls(strata, layer, undivided);
+      for (const { reads } of after.layer) assert.equal(reads.extents, 0);
+      // The first pull finds that the link's extents were joined.
+      const [reads, others] = [after.layer, after.undivided].map((all) => all.at(-1).reads);
+      assert.deepEqual([reads, others], Array(2).fill({ extents: 0, blobs: 1 }));
+      const [many, joined] = [before, after].map((one) => ratioOf(one.layer, one.undivided));
+      const times = `${many} of the time of an undivided layer, joined in ${joined}`;
+      return `a pull of ${mega(layer.size)} in ${extents} extents takes ${times}; it opens ${extents} objects, joined 1`;
+    },
+    { probe: true, vars: { STRATA_GRACE_SECONDS: String(GRACE), STRATA_STALE_SECONDS: String(STALE) } },
+  );
+
+/** Pushes another layer of a size in one request, past the edge. Resolves with its descriptor. */
+async function pushUndivided(strata, size) {
+  const digest = digestOf(bytes(size, "undivided"));
+  const pushed = await whole(strata, "judge/undivided", digest, Readable.from(bytes(size, "undivided")), size);
+  assert.equal(pushed.status, 201, pushed.body.toString());
+  const config = Buffer.from("{}");
+  assert.equal((await whole(strata, "judge/undivided", digestOf(config), config)).status, 201);
+  const { body, mediaType } = manifestOf({ digest: digestOf(config), size: config.length }, [{ digest, size }]);
+  const headers = { "content-type": mediaType };
+  const tagged = await strata.send("PUT", "/v2/judge/undivided/manifests/v1", { headers, body });
+  assert.equal(tagged.status, 201, tagged.body.toString());
+  return { digest, size };
+}
+
+/**
+ * Pulls both layers three times, in turns. Resolves with the seconds of each pull, and with its
+ * reads of extents and of blobs from R2.
+ */
+async function pulls(strata, layer, undivided) {
+  const found = { layer: [], undivided: [] };
+  for (let round = 0; round < 3; round += 1) {
+    for (const [kind, name, { digest, size }] of [
+      ["layer", NAME, layer],
+      ["undivided", "judge/undivided", undivided],
+    ]) {
+      await strata.reset();
+      const begun = performance.now();
+      assert.deepEqual(await pull(strata, name, digest), { status: 200, size, digest });
+      const seconds = (performance.now() - begun) / 1000;
+      const calls = (await strata.calls()).filter(({ call }) => call === "r2.get");
+      const of = (folder) => calls.filter(({ key }) => key.startsWith(folder)).length;
+      found[kind].push({ seconds, reads: { extents: of("extents/"), blobs: of("blobs/") } });
+    }
+  }
+  return found;
+}
+
+/** Returns the ratio of the shortest times, as text. */
+function ratioOf(one, other) {
+  const [first, second] = [one, other].map((all) => Math.min(...all.map(({ seconds }) => seconds)));
+  return (first / second).toFixed(2);
+}
+
 const STEPS = {
   ...Object.fromEntries(Object.keys(PUSHERS).map((name) => [name, pushes(name)])),
+  without,
   // The relay begins with chunks that the edge refuses.
   refused: pushes("skopeo", { chunk: Math.round(LIMIT * 1.2), isRefused: true }),
   cuts,
@@ -488,6 +585,7 @@ const STEPS = {
   "kills-docker": killsDocker,
   time,
   "time-push": timePush,
+  joins,
 };
 
 // -------------------------------------------------------------------------------------------- Main
