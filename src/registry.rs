@@ -358,20 +358,27 @@ impl<P: Platform> Registry<P> {
     }
 
     /// Does the scheduled work: a step of the sweep, paused passes over layers, a step of the
-    /// scrub.
+    /// scrub, and the joins that the sweep found.
     ///
     /// Each step is bounded by [`Settings::subrequests`] and by time, and stores a cursor at which
     /// the next one resumes. A job that is not due does nothing. Failures are logged.
     pub async fn tick(&self) {
-        if let Err(error) = self.upkeep.sweep_due().await {
-            log_failure(&self.host, "not swept", &error);
-        }
+        let joins = match self.upkeep.sweep_due().await {
+            Ok(joins) => Some(joins),
+            Err(error) => {
+                log_failure(&self.host, "not swept", &error);
+                None
+            }
+        };
         if let Err(error) = self.inside.advance_passes().await {
             log_failure(&self.host, "layers not indexed", &error);
         }
-        // The scrub is last: its reads may take longer than the platform allows.
         if let Err(error) = self.upkeep.scrub_due().await {
             log_failure(&self.host, "not scrubbed", &error);
+        }
+        // The joins are last: they may take longer than the platform allows.
+        if let Some(joins) = joins {
+            self.upkeep.join_all(joins).await;
         }
     }
 }

@@ -67,7 +67,7 @@ impl<P: Platform> Blobs<P> {
         if let Some(pulled) = self.pull_known(pull, digest, &known, trace).await? {
             return Ok(Some(pulled));
         }
-        let Some(known) = self.known_anew(name, digest).await? else {
+        let Some(known) = self.known_anew(name, digest, &known).await? else {
             return Ok(None);
         };
         let opened = self.open_blob(pull, digest, &known, trace).await?;
@@ -138,7 +138,15 @@ impl<P: Platform> Blobs<P> {
 
     /// The place of a blob's bytes after a link was stale. The blob itself says where they are, and
     /// the store whether the right that came with the cached link is still there.
-    async fn known_anew(&self, name: &Name, digest: &Digest) -> Result<Option<KnownLink>, Error> {
+    ///
+    /// The first request of an isolate that finds the link stale writes it anew: the store takes
+    /// one write a second of a key.
+    async fn known_anew(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        stale: &KnownLink,
+    ) -> Result<Option<KnownLink>, Error> {
         let right = self.grants.readable(name, digest).await?;
         let Some(Readable { right, .. }) = right else {
             self.tiers.changed(Wanted::Link(name, digest));
@@ -147,7 +155,9 @@ impl<P: Platform> Blobs<P> {
         let Some(fresh) = self.grants.record(digest).await? else {
             return Ok(None);
         };
-        self.grants.link(name, digest, &fresh, right).await;
+        if !stale.is_replaced.replace(true) {
+            self.grants.link(name, digest, &fresh, right).await;
+        }
         Ok(Some(KnownLink::new(fresh, right, self.host.now())))
     }
 
@@ -181,7 +191,7 @@ impl<P: Platform> Blobs<P> {
         };
         if !known.seen.get() && known.record.objects() > 1 {
             if !self.grants.has_record(digest, &known.record).await? {
-                let fresh = self.known_anew(name, digest).await?;
+                let fresh = self.known_anew(name, digest, &known).await?;
                 return Ok(fresh.map(Rc::new));
             }
             known.seen.set(true);

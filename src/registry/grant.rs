@@ -238,10 +238,12 @@ impl<P: Platform> Grants<P> {
         Ok(match from_json(&key, &meta.metadata)? {
             BlobKind::Bytes => Look::Present(Record::Bytes { size: meta.size }),
             BlobKind::Aside => Look::Aside(meta),
-            BlobKind::Extents { .. } => match self.store.text(&self.host, &key).await? {
+            BlobKind::Extents { .. } => match self.store.blob(&self.host, digest).await? {
                 // It was quarantined since the `head`.
                 Some((meta, _)) if !is_blob(&meta) => Look::Aside(meta),
-                Some((_, text)) => Look::Present(from_json(&key, &text)?),
+                Some((_, Some(text))) => Look::Present(from_json(&key, &text)?),
+                // It was joined, or replaced by its bytes.
+                Some((meta, None)) => Look::Present(Record::Bytes { size: meta.size }),
                 None => Look::Absent,
             },
         })

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    digest::Algorithm,
+    digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
         Condition, Content, Later, ListOptions, Meta, Object, Objects, Piece, PutOptions, Received,
         StoreError, Streams,
-        document::{from_json, to_json},
+        document::{from_json, is_record, to_json},
         key::{Key, Prefix},
     },
 };
@@ -220,6 +220,30 @@ impl<S: Objects> Bucket<S> {
         let bytes = host.collect(object.body, MAX_DOCUMENT).await?;
         let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
         Ok(Some((object.meta, text)))
+    }
+
+    /// Reads a blob's object, and its text if the metadata of this very read says that it is a
+    /// record. What another read has said proves nothing: the sweep may have written the bytes of a
+    /// client over the record since, and those may look like a record.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn blob(
+        &self,
+        host: &impl Streams<Body = S::Body>,
+        digest: &Digest,
+    ) -> Result<Option<(Meta, Option<String>)>, StoreError> {
+        let Some(object) = self.get(&Key::blob(digest), None).await? else {
+            return Ok(None);
+        };
+        if !is_record(&object.meta) {
+            host.discard(object.body).await;
+            return Ok(Some((object.meta, None)));
+        }
+        let bytes = host.collect(object.body, MAX_DOCUMENT).await?;
+        let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+        Ok(Some((object.meta, Some(text))))
     }
 }
 

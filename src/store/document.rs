@@ -134,6 +134,14 @@ pub fn is_blob(meta: &Meta) -> bool {
     !matches!(serde_json::from_str(&meta.metadata), Ok(BlobKind::Aside))
 }
 
+/// Whether an object at a blob's key is a record of extents.
+pub fn is_record(meta: &Meta) -> bool {
+    matches!(
+        serde_json::from_str(&meta.metadata),
+        Ok(BlobKind::Extents { .. })
+    )
+}
+
 /// The place of a blob's bytes: the body of a link, and of a blob that is a record.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
@@ -196,6 +204,9 @@ impl Record {
     /// The most bytes of a record of one extent, as JSON. A record of several is longer, so the
     /// size of the object says whether there are several.
     pub const LONGEST_OF_ONE: u64 = 183;
+
+    /// The fewest bytes that an extent adds to a record, as JSON.
+    pub const SHORTEST_EXTENT: u64 = 87;
 
     /// The number of bytes of the blob.
     pub const fn size(&self) -> u64 {
@@ -375,6 +386,7 @@ mod tests {
         };
         assert_eq!(record(1, u64::MAX, u64::MAX), Record::LONGEST_OF_ONE);
         assert!(record(2, 1, 1) > Record::LONGEST_OF_ONE);
+        assert_eq!(record(2, 1, 1) - record(1, 1, 1), Record::SHORTEST_EXTENT);
     }
 
     /// Grants outlive the version that wrote them.

@@ -10,13 +10,7 @@
 //! such an answer is cached for a stated time only, and never beyond a push or a deletion that this
 //! isolate has seen.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt,
-    pin::pin,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, fmt, pin::pin, rc::Rc, time::Duration};
 
 use futures_util::future::{Either, select};
 
@@ -417,12 +411,8 @@ impl<P: Platform> Tiers<P> {
                     &Key::blob(&link.digest).to_string(),
                     Warmth::Until(blob_until),
                 );
-                let known = KnownLink {
-                    record: link.record,
-                    right: link.right,
-                    seen: Cell::new(true),
-                    confirmed: link.confirmed,
-                };
+                let known = KnownLink::new(link.record, link.right, link.confirmed);
+                known.seen.set(true);
                 self.keep(
                     &Key::link(&link.digest, name).to_string(),
                     Kind::Link,

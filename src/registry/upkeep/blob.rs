@@ -33,9 +33,13 @@ impl<P: Platform> JobStep<'_, P> {
             }
             Some(BlobKind::Extents { .. }) => {
                 self.spend(1)?;
-                let found = self.upkeep.store.text(&self.upkeep.host, &key).await?;
+                let found = self.upkeep.store.blob(&self.upkeep.host, digest).await?;
                 Ok(found.map(|(meta, text)| {
-                    let record = self.read(&key, &text);
+                    let record = match text {
+                        Some(text) => self.read(&key, &text),
+                        // It was joined, replaced or quarantined since the `head`.
+                        None => Some(Record::Bytes { size: meta.size }),
+                    };
                     (meta, record)
                 }))
             }

@@ -15,8 +15,8 @@
 //! chains      uploads/ extents/                     deletes abandoned uploads, and their extents
 //! fills       fills/                                deletes old hints at fills
 //! blobs       refs/ blobs/ sweep/marks/ layers/     deletes grants without a reason, links
-//!                                                   without grants, blobs without grants;
-//!                                                   joins extents
+//!                                                   without grants, blobs without grants
+//! joins       blobs/                                joins extents of blobs that the walk found
 //! ```
 
 use std::time::Duration;
@@ -57,29 +57,29 @@ mod uploads;
 pub(in crate::registry) struct SweepReport {
     #[serde(flatten)]
     removals: Removals,
-    /// The first blobs whose extents were joined.
+    /// The blobs whose extents were joined.
     joined: Vec<JoinedBlob>,
 }
 
+/// The outcome of a step, and the blobs that are to be joined.
+type Swept = (StepOutcome<SweepReport, SweepPosition>, Joins);
+
 impl<P: Platform> Upkeep<P> {
     /// Runs the due part of the sweep: the next step of a round, or the first one if the last round
-    /// was long enough ago.
-    pub(in crate::registry) async fn sweep_due(&self) -> Result<(), Error> {
+    /// was long enough ago. Returns the blobs that are to be joined: that takes longer than a step.
+    pub(in crate::registry) async fn sweep_due(&self) -> Result<Joins, Error> {
         let allowance = Allowance {
             // The other scheduled jobs count against the same limit of the platform.
             operations: self.settings.subrequests / 2,
             time: STEP,
             removals: u64::MAX,
         };
-        self.sweep(allowance, true).await.map(|_| ())
+        let swept = self.sweep(allowance, true).await?;
+        Ok(swept.map(|(_, joins)| joins).unwrap_or_default())
     }
 
     /// Does a step of the sweep. With `if_due`, a round begins only some time after the last one.
-    async fn sweep(
-        &self,
-        allowance: Allowance,
-        if_due: bool,
-    ) -> Result<Option<StepOutcome<SweepReport, SweepPosition>>, Error> {
+    async fn sweep(&self, allowance: Allowance, if_due: bool) -> Result<Option<Swept>, Error> {
         let (mut cursor, stored): (SweepCursor, _) = self.read_cursor(&Key::SweepCursor).await?;
         let now = self.host.now();
         if cursor.place == SweepPosition::Rest {
@@ -89,8 +89,17 @@ impl<P: Platform> Upkeep<P> {
             cursor = SweepCursor::begin(&cursor, now, self.host.random());
         }
         let work = JobStep::new(self, allowance, false);
+        let halt = self.go_on(&work, &mut cursor).await;
         let mut joins = Joins::default();
-        let halt = self.go_on(&work, &mut cursor, &mut joins).await;
+        if let SweepPosition::Joins { since } = cursor.place {
+            joins = work.take_joins(&mut cursor.joins).await;
+            // Many large blobs must not delay the removals of the next round for long.
+            let is_late = now.since(since) >= self.settings.grace / ROUNDS;
+            if cursor.joins.is_empty() || is_late {
+                cursor.joins.clear();
+                cursor.place = SweepPosition::Rest;
+            }
+        }
         if cursor.place == SweepPosition::Rest {
             cursor.time = now + self.settings.grace / ROUNDS;
             self.store_inventory(&cursor.inventory).await?;
@@ -98,8 +107,7 @@ impl<P: Platform> Upkeep<P> {
         let mut etag = stored.map(|meta| meta.etag);
         self.store_cursor(&Key::SweepCursor, &cursor, &mut etag)
             .await?;
-        let joined = work.join_all(joins).await;
-        unless_failed(halt, Some(outcome(work, cursor.place, joined)))
+        unless_failed(halt, Some((outcome(work, cursor.place), joins)))
     }
 
     /// Reports the removals that the sweep would make from a place on, and writes nothing.
@@ -116,23 +124,21 @@ impl<P: Platform> Upkeep<P> {
             cursor.place = place;
         }
         let work = JobStep::new(self, allowance, true);
-        let mut joins = Joins::default();
-        let halt = self.go_on(&work, &mut cursor, &mut joins).await;
-        let joined = work.join_all(joins).await;
-        unless_failed(halt, outcome(work, cursor.place, joined))
+        let halt = self.go_on(&work, &mut cursor).await;
+        if matches!(cursor.place, SweepPosition::Joins { .. }) {
+            cursor.place = SweepPosition::Rest;
+        }
+        let mut outcome = outcome(work, cursor.place);
+        outcome.report.joined = JoinedBlob::rehearsed(&cursor.joins);
+        unless_failed(halt, outcome)
     }
 
     /// Walks the store as far as the allowance reaches. The cursor says where it ended, even after
     /// a failure.
-    async fn go_on(
-        &self,
-        work: &JobStep<'_, P>,
-        cursor: &mut SweepCursor,
-        joins: &mut Joins,
-    ) -> Option<Halt> {
+    async fn go_on(&self, work: &JobStep<'_, P>, cursor: &mut SweepCursor) -> Option<Halt> {
         loop {
             let done = match &mut cursor.place {
-                SweepPosition::Rest => return None,
+                SweepPosition::Joins { .. } | SweepPosition::Rest => return None,
                 SweepPosition::Retention { after } => work.retain(after).await,
                 SweepPosition::Repositories { after } => {
                     let (manifests, inventory) = (&mut cursor.manifests, &mut cursor.inventory);
@@ -144,6 +150,7 @@ impl<P: Platform> Upkeep<P> {
                 SweepPosition::Fills { after } => work.sweep_fills(after).await,
                 SweepPosition::Blobs(place) => {
                     let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
+                    let joins = &mut cursor.joins;
                     work.sweep_blobs(place, manifests, inventory, joins).await
                 }
             };
@@ -155,7 +162,10 @@ impl<P: Platform> Upkeep<P> {
                 SweepPosition::Repositories { .. } => SweepPosition::Uploads { after: None },
                 SweepPosition::Uploads { .. } => SweepPosition::Fills { after: None },
                 SweepPosition::Fills { .. } => SweepPosition::Blobs(SweepBlobPosition::default()),
-                SweepPosition::Blobs(_) | SweepPosition::Rest => SweepPosition::Rest,
+                SweepPosition::Blobs(_) => SweepPosition::Joins {
+                    since: self.host.now(),
+                },
+                SweepPosition::Joins { .. } | SweepPosition::Rest => return None,
             };
         }
     }
@@ -164,11 +174,13 @@ impl<P: Platform> Upkeep<P> {
 fn outcome<P: Platform>(
     step: JobStep<'_, P>,
     place: SweepPosition,
-    joined: Vec<JoinedBlob>,
 ) -> StepOutcome<SweepReport, SweepPosition> {
     let (removals, operations) = step.into_report();
     StepOutcome {
-        report: SweepReport { removals, joined },
+        report: SweepReport {
+            removals,
+            joined: Vec::new(),
+        },
         place,
         operations,
     }

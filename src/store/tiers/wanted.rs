@@ -98,6 +98,8 @@ pub struct KnownLink {
     pub right: Option<Right>,
     /// Whether the bytes were seen at that place. A link alone is a hint.
     pub seen: Cell<bool>,
+    /// Whether a request has found the link out of date, and writes it anew.
+    pub is_replaced: Cell<bool>,
     /// The time at which the cold tier confirmed the link.
     pub confirmed: Timestamp,
 }
@@ -109,6 +111,7 @@ impl KnownLink {
             record,
             right,
             seen: Cell::new(false),
+            is_replaced: Cell::new(false),
             confirmed,
         }
     }

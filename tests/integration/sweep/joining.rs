@@ -1,5 +1,7 @@
 //! Joining: blobs in several extents become one object, and their extents go a grace period later.
 
+use std::task::Poll;
+
 use super::*;
 
 impl Fixture {
@@ -102,7 +104,7 @@ fn extents_become_one_object_and_stay_for_the_grace_period() {
     assert_eq!(fixture.keys("blobs/"), Vec::<String>::new());
 }
 
-/// A join costs a read of the record, one of each extent, and a write.
+/// A join costs a read of the mark and of the record, one of each extent, and a write.
 #[test]
 fn only_blobs_in_several_extents_cost_anything() {
     let round = |push: &dyn Fn(&Fixture)| {
@@ -122,7 +124,7 @@ fn only_blobs_in_several_extents_cost_anything() {
     let one = round(&|fixture| fixture.push_patched("a", LAYER));
     let several = round(&|fixture| fixture.push_in_chunks("a", LAYER));
     assert_eq!(one, whole);
-    assert_eq!(several, whole + 1 + 3 + 1);
+    assert_eq!(several, whole + 1 + 1 + 3 + 1);
 }
 
 #[test]
@@ -442,4 +444,179 @@ fn extents_of_a_joined_blob_that_was_pushed_again_are_removed() {
     fixture.sweep_clean();
     assert!(fixture.is_one() && fixture.is_whole("a", "v1"));
     assert!(fixture.keys("extents/").is_empty() && fixture.keys("uploads/").is_empty());
+}
+
+/// The links of an isolate's pulls after a join are one write: the store takes one write a second
+/// of a key.
+#[test]
+fn concurrent_pulls_after_a_join_write_the_link_once() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_chunked_image("a");
+    fixture.host.pass(GRACE / 2);
+    assert_eq!(fixture.joined(), [layer()]);
+    let other = fixture.isolate();
+    let line = Ask::new(&format!("GET /v2/a/blobs/{}", digest(LAYER)));
+    let mut pulls: Vec<_> = (0..30).map(|_| Box::pin(ask_now(&other, &line))).collect();
+    let mut writes = 0;
+    let mut context = Context::from_waker(Waker::noop());
+    while !pulls.is_empty() {
+        pulls.retain_mut(|pull| {
+            fixture.begun.borrow_mut().clear();
+            let polled = pull.as_mut().poll(&mut context);
+            writes += u32::from(fixture.begun.borrow().starts_with("put refs/"));
+            if let Poll::Ready(answer) = &polled {
+                assert_eq!(answer.body, LAYER);
+            }
+            polled.is_pending()
+        });
+    }
+    assert_eq!(writes, 1);
+}
+
+/// A blob is joined between the two reads of its object. Its bytes, which a client chose, are not
+/// taken for a record.
+#[test]
+fn bytes_that_look_like_a_record_are_no_record() {
+    let other = b"bytes of another repository";
+    for kind in ["plain", "bytes", "extents"] {
+        let fixture = Fixture::new(&[("STRATA_HOT_BLOB_BYTES", "0"), ("STRATA_WARM_SECONDS", "0")]);
+        let close = fixture.send_chunks("other", other);
+        assert_eq!(fixture.ask(&close).status, 201);
+        let extent = fixture.keys("extents/")[0].replace("extents/", "");
+        let blob = match kind {
+            "plain" => "neither JSON nor one extent".to_owned(),
+            "bytes" => json!({ "kind": "bytes", "size": 99 }).to_string(),
+            _ => {
+                let extents = json!([{ "key": extent, "size": 4 }]);
+                json!({ "kind": "extents", "size": 4, "extents": extents }).to_string()
+            }
+        };
+        let blob = blob.as_bytes();
+        let close = fixture.send_chunks("a", blob);
+        assert_eq!(fixture.ask(&close).status, 201);
+        fixture.host.pass(GRACE / 2);
+        let sweeper = fixture.isolate();
+        let join = || {
+            let swept = ask(&sweeper, &Ask::new("POST /v2/_strata/sweep"));
+            assert!(String::from_utf8_lossy(&swept.body).contains(&key::blob(&digest(blob))));
+        };
+        let read = format!("get {}", key::blob(&digest(blob)));
+        let again = fixture.ask_with(&close, &[(read.as_str(), &join)]);
+        assert_eq!(again.status, 201, "{kind}");
+        let pulled = ask(
+            &fixture.isolate(),
+            &Ask::new(&format!("GET /v2/a/blobs/{}", digest(blob))),
+        );
+        assert_eq!((pulled.status, &*pulled.body), (200, blob), "{kind}");
+        let found = ask(
+            &fixture.isolate(),
+            &Ask::new(&format!("HEAD /v2/a/blobs/{}", digest(blob))),
+        );
+        assert_eq!(
+            found.headers["content-length"],
+            blob.len().to_string(),
+            "{kind}"
+        );
+    }
+}
+
+/// Joins are the last phase of a round, so many blobs to join delay no removal.
+#[test]
+fn removals_do_not_wait_for_joins() {
+    let ticks = |chunked: bool| {
+        let fixture = Fixture::new(&[("STRATA_JOIN_BYTES", "10")]);
+        for number in 0..40_u8 {
+            let blob = [number; 6];
+            if chunked {
+                fixture.push_in_chunks("a", &blob);
+            } else {
+                fixture.push_patched("a", &blob);
+            }
+        }
+        fixture.host.pass(GRACE);
+        let mut ticks = 0;
+        loop {
+            block_on(fixture.registry.tick());
+            ticks += 1;
+            let cursor = fixture.memory().bytes("sweep/cursor").unwrap();
+            let cursor: Value = serde_json::from_slice(&cursor).unwrap();
+            let phase = cursor["place"]["phase"].as_str().unwrap();
+            if ["joins", "rest"].contains(&phase) {
+                return ticks;
+            }
+        }
+    };
+    assert_eq!(ticks(true), ticks(false));
+}
+
+/// A round ends before all blobs are joined, if that takes long. The next one goes on.
+#[test]
+fn joins_end_before_they_delay_the_next_round() {
+    let fixture = Fixture::new(&[("STRATA_JOIN_BYTES", "10")]);
+    for number in 0..5_u8 {
+        fixture.push_in_chunks("a", &[number; 9]);
+    }
+    fixture.host.pass(GRACE / 2);
+    assert_eq!(fixture.step("")["finished"], false);
+    fixture.host.pass(GRACE / 4);
+    assert_eq!(fixture.step("")["finished"], true);
+    let is_left = |key: &String| fixture.metadata(key).contains("extents");
+    assert_eq!(
+        fixture.keys("blobs/").into_iter().filter(is_left).count(),
+        3
+    );
+    assert_eq!(fixture.joined().len(), 3);
+}
+
+/// The other jobs of a tick come before the joins, which the platform may end.
+#[test]
+fn joins_are_the_last_work_of_a_tick() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_chunked_image("a");
+    fixture.host.pass(GRACE / 2);
+    let mut tick = Box::pin(fixture.registry.tick());
+    let mut context = Context::from_waker(Waker::noop());
+    let write = format!("put {}", layer());
+    let mut begun = Vec::new();
+    while !begun.contains(&write) {
+        assert!(tick.as_mut().poll(&mut context).is_pending());
+        begun.push(fixture.begun.borrow().clone());
+    }
+    for cursor in ["put sweep/cursor", "put sweep/scrub"] {
+        assert!(
+            begun.iter().any(|operation| operation == cursor),
+            "{begun:#?}"
+        );
+    }
+}
+
+/// A blob that can't be read stops neither the walk nor the joins.
+#[test]
+fn a_blob_that_is_never_read_does_not_stop_the_sweep() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_chunked_image("a");
+    fixture.push_in_chunks("a", b"another blob");
+    fixture.host.pass(GRACE / 2);
+    *fixture.fails_next.borrow_mut() = Some(format!("get {}", layer()));
+    assert_eq!(fixture.joined(), [key::blob(&digest(b"another blob"))]);
+    assert!(fixture.log().contains("extents not joined"));
+    assert_eq!(fixture.joined(), [layer()]);
+    fixture.host.pass(GRACE);
+    *fixture.fails_next.borrow_mut() = Some(format!("head {}", layer()));
+    assert_eq!(fixture.step("")["finished"], true);
+}
+
+/// Blobs that the settings keep in extents cost no more than those of one extent.
+#[test]
+fn blobs_that_are_never_joined_cost_nothing() {
+    let cost = |settings: &[(&str, &str)], blob: &[u8]| {
+        let fixture = Fixture::new(settings);
+        fixture.push_in_chunks("a", blob);
+        fixture.host.pass(GRACE * 2);
+        fixture.step("")["operations"].as_u64().unwrap()
+    };
+    let one = cost(&[], b"one");
+    assert_eq!(cost(&[("STRATA_JOIN_BYTES", "0")], b"three extents"), one);
+    assert_eq!(cost(&[("STRATA_SUBREQUESTS", "50")], &[7; 4 * 20]), one);
+    assert!(cost(&[], b"three extents") > one);
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     store::{
         Meta,
-        document::{Linked, Reason, Record},
+        document::{Linked, Reason, Record, is_record},
         key::Key,
         tiers::Wanted,
     },
@@ -136,6 +136,13 @@ impl<P: Platform> Scrub<'_, P> {
             return Ok(());
         };
         let linked: Option<Record> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if matches!(linked, Some(Record::Bytes { .. })) && record.objects() > 1 {
+            let blob = self.work.head(&Key::blob(digest)).await?;
+            if blob.is_some_and(|blob| !is_record(&blob)) {
+                // The sweep has joined the blob since its record was read.
+                return Ok(());
+            }
+        }
         let why = match &linked {
             Some(linked) if linked == record => return Ok(()),
             // It is from before the sweep joined the blob. It is not damaged, and is written anew.

@@ -15,7 +15,7 @@ use crate::{
         step::{Halt, JobStep, Removal, RemovalAction, What},
         sweep::{
             cursor::SweepBlobPosition,
-            joining::Joins,
+            joining::Candidates,
             nominee::{Looks, Nominee},
             references::References,
         },
@@ -34,7 +34,7 @@ impl<P: Platform> JobStep<'_, P> {
         place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
-        joins: &mut Joins,
+        joins: &mut Candidates,
     ) -> Result<(), Halt> {
         let swept = self.walk_blobs(place, manifests, inventory, joins).await;
         // Delete the queued keys, even if the walk ended early.
@@ -47,7 +47,7 @@ impl<P: Platform> JobStep<'_, P> {
         place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
-        joins: &mut Joins,
+        joins: &mut Candidates,
     ) -> Result<(), Halt> {
         let after = place.after.as_ref();
         let past = after.map(|digest| Prefix::Holders(digest).end());
@@ -98,7 +98,7 @@ impl<P: Platform> JobStep<'_, P> {
                 nominee.derived = nominee.derived.max(Some(meta.uploaded));
             }
             self.settle(&nominee).await?;
-            self.nominate_join(&nominee, joins).await?;
+            self.nominate_join(&nominee, joins);
             if let Some((_, size)) = nominee.blob {
                 references.inventory.blobs += 1;
                 references.inventory.bytes += size;

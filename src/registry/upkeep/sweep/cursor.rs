@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    registry::upkeep::{filter::Filter, inventory::Inventory, on_demand},
+    registry::upkeep::{
+        filter::Filter, inventory::Inventory, on_demand, sweep::joining::Candidates,
+    },
     store::key::Key,
     time::Timestamp,
     upload::UploadId,
@@ -21,6 +23,9 @@ pub(super) struct SweepCursor {
     pub(super) manifests: Filter,
     /// The totals that this round has counted so far.
     pub(super) inventory: Inventory,
+    /// The blobs that this round may join.
+    #[serde(default, skip_serializing_if = "Candidates::is_empty")]
+    pub(super) joins: Candidates,
 }
 
 /// The position of the sweep in a round. Two phases keep the names that earlier versions stored.
@@ -42,6 +47,8 @@ pub(super) enum SweepPosition {
     Fills { after: Option<Key> },
     /// Among blobs.
     Blobs(SweepBlobPosition),
+    /// Joining, since this time.
+    Joins { since: Timestamp },
 }
 
 /// The position of the sweep among the blobs.
@@ -65,6 +72,7 @@ impl on_demand::Position for SweepPosition {
             Self::Uploads { .. } => "chains",
             Self::Fills { .. } => "fills",
             Self::Blobs(_) => "blobs",
+            Self::Joins { .. } => "joins",
         }
     }
 }
@@ -80,6 +88,7 @@ impl SweepCursor {
                 began: now,
                 ..Inventory::default()
             },
+            joins: Candidates::new(),
         }
     }
 }

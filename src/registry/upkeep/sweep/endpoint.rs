@@ -31,12 +31,13 @@ impl<P: Platform> Upkeep<P> {
             time: STEP,
             removals: max.unwrap_or(u64::MAX),
         };
-        let outcome = if is_dry {
-            Some(self.rehearse(allowance, place).await?)
-        } else {
-            self.sweep(allowance, false).await?
-        };
-        let outcome = outcome.ok_or_else(|| invalid_query("there is nothing to sweep"))?;
-        outcome.into_report(is_dry)
+        if is_dry {
+            return self.rehearse(allowance, place).await?.into_report(true);
+        }
+        let swept = self.sweep(allowance, false).await?;
+        let (mut outcome, joins) =
+            swept.ok_or_else(|| invalid_query("there is nothing to sweep"))?;
+        outcome.report.joined = self.join_all(joins).await;
+        outcome.into_report(false)
     }
 }

@@ -6,15 +6,19 @@
 //! 3 a grace period later, the sweep of uploads deletes the extents
 //! ```
 //!
-//! The walk over the blobs nominates, and the step joins when it has stored its cursor.
+//! The walk over the blobs collects candidates, and the last phase of a round joins them.
+//! A step stores its cursor, without the blobs that it will join, before it joins them.
 //! So a join that the platform ends early is tried again in the next round, and delays nothing.
-//! Links that name the extents are not written again: readers compare them with the blob.
+//! The join does not write links again: readers that find several extents in a link compare it with
+//! the blob.
+
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     digest::Digest,
-    host::{Level, Log as _},
+    host::{Clock as _, Level, Log as _},
     platform::Platform,
     registry::upkeep::{
         Upkeep,
@@ -22,17 +26,23 @@ use crate::{
         sweep::nominee::Nominee,
     },
     store::{
-        Condition, Content, Meta, PutOptions, StoreError,
+        Condition, Content, PutOptions, StoreError,
         bucket::StreamPart,
-        document::{BlobKind, Mark, MarkState, Record, to_json},
+        document::{BlobKind, Mark, MarkState, Record, is_record, to_json},
         key::Key,
     },
     upload::Extent,
 };
 
-/// The blobs that a step joins after its walk.
+/// The blobs that a round may join, with their sizes.
+pub(super) type Candidates = BTreeMap<Digest, u64>;
+
+/// The most candidates of a round. The next round finds the others.
+const MAX_CANDIDATES: usize = 1_000;
+
+/// The blobs that a step joins after it has stored its cursor.
 #[derive(Default)]
-pub(super) struct Joins {
+pub(in crate::registry) struct Joins {
     blobs: Vec<Joinable>,
     /// The bytes of all these blobs.
     bytes: u64,
@@ -47,135 +57,60 @@ struct Joinable {
     extents: Vec<Extent>,
 }
 
-/// A blob that was joined, or would be in a dry run.
+/// A blob that was joined, or may be in a dry run.
 #[derive(Debug, Serialize)]
 pub(in crate::registry) struct JoinedBlob {
     key: String,
     bytes: u64,
-    extents: usize,
+    /// Unknown in a dry run, which does not read the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extents: Option<usize>,
 }
 
-impl Joinable {
-    fn described(&self) -> JoinedBlob {
-        JoinedBlob {
-            key: Key::blob(&self.digest).to_string(),
-            bytes: self.size,
-            extents: self.extents.len(),
-        }
+impl JoinedBlob {
+    /// Describes the candidates of a dry run.
+    pub(super) fn rehearsed(candidates: &Candidates) -> Vec<Self> {
+        let described = candidates.iter().map(|(digest, size)| Self {
+            key: Key::blob(digest).to_string(),
+            bytes: *size,
+            extents: None,
+        });
+        described.collect()
     }
-}
-
-/// Whether an object of a blob is a record of extents.
-fn is_record(meta: &Meta) -> bool {
-    matches!(
-        serde_json::from_str(&meta.metadata),
-        Ok(BlobKind::Extents { .. })
-    )
 }
 
 /// The most bytes that a step joins. One blob may have more.
 const STEP_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// The most blobs that are reported one by one.
-const MAX_TOLD: usize = 1_000;
+/// The time after which a step begins no further join.
+const STEP_TIME: Duration = Duration::from_secs(60);
 
-impl<P: Platform> JobStep<'_, P> {
-    /// Nominates a blob in several extents that a grant keeps. If the step has too little left for
-    /// it, the step ends, and the next one begins with this blob.
-    pub(super) async fn nominate_join(
-        &self,
-        nominee: &Nominee,
-        joins: &mut Joins,
-    ) -> Result<(), Halt> {
-        let Upkeep {
-            store,
-            host,
-            settings,
-            ..
-        } = self.upkeep;
-        let digest = &nominee.digest;
-        let Some((meta, size)) = &nominee.blob else {
-            return Ok(());
-        };
-        // A young blob may get no manifest, and its copy would be in vain.
-        let is_young = self.age(meta) < settings.grace / 2;
-        if !is_record(meta)
-            || !nominee.is_held
-            || is_young
-            || *size > settings.join_bytes
-            || meta.size <= Record::LONGEST_OF_ONE
-            || (nominee.is_marked && !self.is_lifted(digest).await?)
-        {
-            return Ok(());
-        }
-        let key = Key::blob(digest);
-        self.spend(1)?;
-        let Some((meta, text)) = store.text(host, &key).await? else {
-            return Ok(());
-        };
-        if !is_record(&meta) {
-            return Ok(());
-        }
-        let Some(Record::Extents { size, extents }) = self.read(&key, &text) else {
-            return Ok(());
-        };
-        let operations = u32::try_from(extents.len()).map_or(u32::MAX, |read| read + 1);
-        // It might never fit into what the walk leaves of a step, so it stays in extents.
-        let is_too_long = operations > self.left().saturating_add(self.spent()) / 2;
-        if extents.len() < 2 || is_too_long {
-            return Ok(());
-        }
-        if !self.is_dry {
-            let most = settings.join_bytes.min(STEP_BYTES);
-            if !joins.blobs.is_empty() && joins.bytes.saturating_add(size) > most {
-                return Err(Halt::Spent);
-            }
-            self.spend(operations)?;
-        }
-        joins.bytes = joins.bytes.saturating_add(size);
-        joins.blobs.push(Joinable {
-            digest: digest.clone(),
-            etag: meta.etag,
-            size,
-            extents,
-        });
-        Ok(())
+impl<P: Platform> Upkeep<P> {
+    /// Whether the settings permit to join so many extents. A join reads each of them, with other
+    /// operations, in one step.
+    pub(super) fn may_join(&self, extents: u64, bytes: u64) -> bool {
+        let most = u64::from(self.settings.subrequests / 4);
+        (2..=most).contains(&extents) && bytes <= self.settings.join_bytes
     }
 
-    /// Whether the mark of a blob, if it still has one, is lifted.
-    async fn is_lifted(&self, digest: &Digest) -> Result<bool, Halt> {
-        Ok(match self.mark(digest).await? {
-            None => true,
-            Some((_, mark)) => matches!(
-                mark,
-                Some(Mark {
-                    state: MarkState::Lifted,
-                    ..
-                })
-            ),
-        })
-    }
-
-    /// Joins the nominated blobs, and returns those that were joined. A blob that can't be joined
-    /// stays as it is.
-    pub(super) async fn join_all(&self, joins: Joins) -> Vec<JoinedBlob> {
+    /// Joins blobs, and returns those that were joined. A blob that can't be joined stays as it is.
+    pub(in crate::registry) async fn join_all(&self, joins: Joins) -> Vec<JoinedBlob> {
+        let start = self.host.now();
         let mut joined = Vec::new();
         for blob in &joins.blobs {
-            let outcome = if self.is_dry {
-                Ok(true)
-            } else {
-                self.join(blob).await
-            };
-            match outcome {
-                Ok(true) if joined.len() < MAX_TOLD => joined.push(blob.described()),
+            if self.host.now().since(start) >= STEP_TIME {
+                break;
+            }
+            let key = Key::blob(&blob.digest).to_string();
+            match self.join(blob).await {
+                Ok(true) => joined.push(JoinedBlob {
+                    key,
+                    bytes: blob.size,
+                    extents: Some(blob.extents.len()),
+                }),
                 // Another sweep has joined the blob, or it was quarantined or deleted meanwhile.
-                Ok(_) => {}
-                Err(error) => {
-                    let key = Key::blob(&blob.digest).to_string();
-                    let fields = [("key", &*key), ("error", &error.to_string())];
-                    let host = &self.upkeep.host;
-                    host.log(Level::Error, "extents not joined", &fields);
-                }
+                Ok(false) => {}
+                Err(error) => log_unjoined(self, &key, &error),
             }
         }
         joined
@@ -183,12 +118,12 @@ impl<P: Platform> JobStep<'_, P> {
 
     /// Writes the bytes of a blob over its record. Returns whether the record was still there.
     async fn join(&self, blob: &Joinable) -> Result<bool, StoreError> {
-        let Upkeep {
+        let Self {
             store,
             host,
             metrics,
             ..
-        } = self.upkeep;
+        } = self;
         let parts = blob.extents.iter();
         let parts = parts.map(|extent| StreamPart::Object(Key::extent(&extent.key), None));
         let body = store.concatenate(host, parts.collect(), blob.size);
@@ -205,5 +140,86 @@ impl<P: Platform> JobStep<'_, P> {
             metrics.joined_bytes.inc_by(blob.size);
         }
         Ok(written.is_some())
+    }
+}
+
+fn log_unjoined<P: Platform>(upkeep: &Upkeep<P>, key: &str, error: &impl ToString) {
+    let fields = [("key", key), ("error", &error.to_string())];
+    upkeep.host.log(Level::Error, "extents not joined", &fields);
+}
+
+impl<P: Platform> JobStep<'_, P> {
+    /// Notes a blob in several extents that a grant keeps.
+    pub(super) fn nominate_join(&self, nominee: &Nominee, candidates: &mut Candidates) {
+        let Some((meta, size)) = &nominee.blob else {
+            return;
+        };
+        // A young blob may never get a manifest, and need not be copied.
+        let is_young = self.age(meta) < self.upkeep.settings.grace / 2;
+        // A record of this size names one extent.
+        let is_one = meta.size <= Record::LONGEST_OF_ONE;
+        let most = (meta.size / Record::SHORTEST_EXTENT).max(2);
+        if is_record(meta)
+            && nominee.is_held
+            && !is_young
+            && !is_one
+            && self.upkeep.may_join(most, *size)
+            && candidates.len() < MAX_CANDIDATES
+        {
+            candidates.insert(nominee.digest.clone(), *size);
+        }
+    }
+
+    /// Takes the candidates that this step joins, and reads their records.
+    pub(super) async fn take_joins(&self, candidates: &mut Candidates) -> Joins {
+        let most = self.upkeep.settings.join_bytes.min(STEP_BYTES);
+        let mut joins = Joins::default();
+        while let Some((digest, size)) = candidates.first_key_value() {
+            if !joins.blobs.is_empty() && joins.bytes.saturating_add(*size) > most {
+                break;
+            }
+            match self.joinable(digest).await {
+                Ok(Some(blob)) => {
+                    joins.bytes = joins.bytes.saturating_add(blob.size);
+                    joins.blobs.push(blob);
+                }
+                Ok(None) => {}
+                Err(Halt::Spent) => break,
+                Err(halt @ Halt::Failed(_)) => {
+                    log_unjoined(self.upkeep, &Key::blob(digest).to_string(), &halt);
+                }
+            }
+            candidates.pop_first();
+        }
+        joins
+    }
+
+    /// Reads the record of a blob, and counts the operations of its join. `None` if it need not be
+    /// joined: it is about to be removed, or has changed since the walk.
+    async fn joinable(&self, digest: &Digest) -> Result<Option<Joinable>, Halt> {
+        let Upkeep { store, host, .. } = self.upkeep;
+        if let Some((_, mark)) = self.mark(digest).await?
+            && !matches!(mark, Some(Mark { state, .. }) if state == MarkState::Lifted)
+        {
+            return Ok(None);
+        }
+        self.spend(1)?;
+        let Some((meta, Some(text))) = store.blob(host, digest).await? else {
+            return Ok(None);
+        };
+        let Some(Record::Extents { size, extents }) = self.read(&Key::blob(digest), &text) else {
+            return Ok(None);
+        };
+        if !self.upkeep.may_join(extents.len() as u64, size) {
+            return Ok(None);
+        }
+        // Each extent is read, and the blob written.
+        self.spend(u32::try_from(extents.len()).map_or(u32::MAX, |reads| reads + 1))?;
+        Ok(Some(Joinable {
+            digest: digest.clone(),
+            etag: meta.etag,
+            size,
+            extents,
+        }))
     }
 }

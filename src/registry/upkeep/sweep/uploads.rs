@@ -12,13 +12,16 @@ use crate::{
     host::{Level, Log as _},
     name::Name,
     platform::Platform,
-    registry::upkeep::{
-        inventory::Inventory,
-        listing::Listing,
-        step::{Halt, JobStep, Removal, RemovalAction, What},
+    registry::{
+        failure::log_failure,
+        upkeep::{
+            inventory::Inventory,
+            listing::Listing,
+            step::{Halt, JobStep, Removal, RemovalAction, What},
+        },
     },
     store::{
-        LARGEST_WRITE, Meta,
+        Meta,
         document::{BlobKind, Record, is_blob},
         key::{Key, Prefix},
     },
@@ -191,13 +194,20 @@ impl<P: Platform> JobStep<'_, P> {
         extents: u64,
         age: Duration,
     ) -> Result<bool, Halt> {
-        let is_one = candidate.named.len() < 2 && extents < 2;
-        if is_one || candidate.bytes > LARGEST_WRITE {
+        let extents = extents.max(candidate.named.len() as u64);
+        if !self.upkeep.may_join(extents, candidate.bytes) {
             return Ok(false);
         }
         let key = Key::blob(digest);
-        let Some(meta) = self.head(&key).await? else {
-            return Ok(true);
+        let meta = match self.head(&key).await {
+            Ok(Some(meta)) => meta,
+            Ok(None) => return Ok(true),
+            Err(Halt::Spent) => return Err(Halt::Spent),
+            // A blob that can't be read must not stop the sweep. Its extents may be in use.
+            Err(Halt::Failed(error)) => {
+                log_failure(&self.upkeep.host, "extents not looked at", &error);
+                return Ok(false);
+            }
         };
         Ok(match self.read(&key, &meta.metadata) {
             // It was joined.
