@@ -435,8 +435,8 @@ export class Upload {
    */
   #live;
   #held = [];
-  /** Whether this chunk was sent while it came. */
-  #isStreamed = false;
+  /** Whether this chunk can be sent while it comes: all of it is in `#held`. */
+  #mayStream = true;
   /** Entries of the journal that may be of the same blob: its first chunk tells. */
   #candidates;
   #entry;
@@ -452,7 +452,7 @@ export class Upload {
   constructor({ registry, journal, limits, repository, authorization, location, token, say }) {
     Object.assign(this, { registry, journal, limits, repository, authorization, say });
     const about = { registry: registry.origin, repository, identity: identityOf(authorization) };
-    this.#candidates = journal.candidates(about);
+    this.#candidates = journal.candidates(about).filter(({ chunks }) => chunks.length > 0);
     this.#entry = { id: this.id, ...about, location, token, chunks: [] };
     this.touched = Date.now();
   }
@@ -463,24 +463,32 @@ export class Upload {
     return { "content-type": "application/octet-stream", ...(authorization && { authorization }) };
   }
 
-  /** Takes the next bytes of the blob, and sends all but a small rest of them. */
-  async receive(source) {
+  /**
+   * Takes the next bytes of the blob, and sends all but a small rest of them. `isLast` says that no
+   * more come.
+   */
+  async receive(source, { isLast = false } = {}) {
     this.isBusy = true;
     const { received } = this;
-    const [hash, held] = [this.#hash.copy(), [...this.#held]];
+    const hash = this.#hash.copy();
     try {
       this.#spool ??= await Spool.open();
       for await (let bytes of source) {
         while (bytes.length > 0) {
-          const part = bytes.subarray(0, Math.max(1, this.limits.most - this.#spool.length));
+          const end = this.#chunkEnd;
+          const part = bytes.subarray(0, Math.max(1, end - this.#spool.length));
           bytes = bytes.subarray(part.length);
           await this.#take(part);
-          if (this.#spool.length >= this.limits.most) await this.#settle();
+          if (this.#spool.length < end) continue;
+          await this.#adopt();
+          if (this.#spool.length >= this.#chunkEnd) await this.#settle();
         }
       }
-      if (this.#spool.length > SMALL) await this.#settle();
+      // The journal's chunk may be longer than the client's part of the blob.
+      const isAwaited = this.#candidates.length > 0 || this.#entry.chunks[this.#index] !== undefined;
+      if (this.#spool.length > SMALL && (isLast || !isAwaited)) await this.#settle();
     } catch (error) {
-      await this.#rewind({ received, hash, held });
+      await this.#rewind({ received, hash });
       throw error;
     } finally {
       this.isBusy = false;
@@ -489,23 +497,32 @@ export class Upload {
   }
 
   /**
+   * The length at which the chunk in the spool ends, or is compared with the journal. The sizes of
+   * the interrupted run count: its chunks may have shrunk, or have had another `--chunk`.
+   */
+  get #chunkEnd() {
+    const [recorded] = this.#entry.chunks[this.#index] ?? [];
+    const lengths = this.#candidates.map(({ chunks: [[length]] }) => length);
+    return recorded ?? (lengths.length > 0 ? Math.min(...lengths) : this.limits.most);
+  }
+
+  /**
    * Returns to the bytes that the client knows to be received, or to those that the registry has.
    * The client may never come back, so the file of an unfinished chunk is freed.
    */
-  async #rewind({ received, hash, held }) {
+  async #rewind({ received, hash }) {
     await this.#live?.abort();
     this.#live = undefined;
-    this.#isStreamed = false;
     const kept = Math.max(0, received - this.#base);
     this.received = this.#base + kept;
+    this.#held = [];
+    this.#mayStream = kept === 0;
     if (kept > 0) {
       this.#hash = hash;
-      this.#held = held;
       await this.#spool.cut(kept);
       this.journal.release(this.#entry);
     } else {
       this.#hash = crypto.createHash("sha256");
-      this.#held = [];
       await this.discard();
     }
   }
@@ -517,12 +534,11 @@ export class Upload {
     // The first chunk waits if it may be the beginning of an interrupted upload. So does what such
     // an upload sent before.
     const isNew = this.#candidates.length === 0 && this.#stored === this.#base && !this.#entry.chunks[this.#index];
-    if (!isNew || this.limits.isRefused) return;
+    this.#mayStream &&= isNew && !this.limits.isRefused;
     if (this.#live) return this.#live.write(part);
-    if (this.#isStreamed) return;
+    if (!this.#mayStream) return;
     this.#held.push(part);
     if (this.#spool.length > SMALL) {
-      this.#isStreamed = true;
       this.#live = this.#open();
       for (const one of this.#held.splice(0)) await this.#live.write(one);
     }
@@ -557,8 +573,8 @@ export class Upload {
   async #settle() {
     const { length } = this.#spool;
     const end = this.#base + length;
+    await this.#adopt();
     const sum = this.#hash.digest("hex");
-    await this.#adopt(length, sum);
     const [known, before] = this.#entry.chunks[this.#index] ?? [];
     if (before !== undefined && (known !== length || before !== sum)) {
       this.journal.remove(this.#entry);
@@ -577,18 +593,21 @@ export class Upload {
     this.#index += 1;
     this.#base = end;
     this.#held = [];
-    this.#isStreamed = false;
+    this.#mayStream = true;
     this.#spool.clear();
     this.#hash = crypto.createHash("sha256");
   }
 
   /**
-   * After the first chunk: goes on with the interrupted upload that began with it, if there is one.
+   * Goes on with the interrupted upload whose first chunk is in the spool, if there is one. Keeps
+   * the candidates whose first chunk is longer.
    */
-  async #adopt(length, sum) {
-    const candidates = this.#candidates
-      .splice(0)
-      .filter(({ chunks: [first] }) => first?.[0] === length && first[1] === sum);
+  async #adopt() {
+    if (this.#candidates.length === 0) return;
+    const { length } = this.#spool;
+    const sum = this.#hash.copy().digest("hex");
+    const candidates = this.#candidates.filter(({ chunks: [first] }) => first[0] === length && first[1] === sum);
+    this.#candidates = this.#candidates.filter(({ chunks: [first] }) => first[0] > length);
     const fresh = this.#entry;
     const headersOfFresh = this.#headers;
     for (const entry of candidates) {
@@ -596,6 +615,7 @@ export class Upload {
       this.#entry = entry;
       const response = await this.registry.ask("GET", entry.location, { headers: this.#headers }).catch(() => ({}));
       if (response.status === 204) {
+        this.#candidates = [];
         this.#stored = offsetOf(response.headers.range);
         this.#entry.location = this.#pathOf(response.headers.location);
         this.journal.write(this.#entry);
@@ -958,7 +978,7 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
       return refuse(response, 400, "DIGEST_INVALID", message);
     }
     const begunAt = performance.now();
-    await slot(() => upload.receive(bytesOf(request, patience)));
+    await slot(() => upload.receive(bytesOf(request, patience), { isLast: true }));
     uploads.delete(upload.id);
     const closed = await upload.close(digest);
     if (closed.status === 201) {
@@ -1460,7 +1480,7 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
       });
       Object.defineProperty(upload, "authorization", { get: () => session.authorization });
       try {
-        await upload.receive(stream());
+        await upload.receive(stream(), { isLast: true });
         const closed = await upload.close(digest);
         if (closed.status !== 201) throw new Failure(`${origin} refuses blob ${digest}: ${reason(closed)}`);
       } catch (error) {

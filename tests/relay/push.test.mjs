@@ -58,7 +58,7 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
   /** Starts the program as a user does. Resolves with its exit code and its lines. */
   function relay(args, { input, env = { RELAY_USER: user, RELAY_PASSWORD: password } } = {}) {
     const options = ["--state", join(folder, "state"), "--chunk", String(CHUNK)];
-    const child = spawn(process.execPath, [RELAY, ...args, ...options], {
+    const child = spawn(process.execPath, [RELAY, ...options, ...args], {
       env: { PATH: process.env.PATH, HOME: folder, ...env },
       stdio: ["pipe", "pipe", "pipe"],
     });
@@ -252,6 +252,32 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
     // Each kill costs the chunk that was under way at most, and small blobs.
     const most = largest.size + 1.5 * CHUNK;
     assert.ok(edge.received <= most, `${edge.received} bytes for ${largest.size}`);
+  });
+
+  test("goes on where it was killed, if the edge refused chunks and with another --chunk", async () => {
+    await edge.stop();
+    edge = await startEdge({ origin: strata.url, limit: 3 * MIB });
+    const largest = image.blobs[1];
+    // The edge refuses the first size, and the relay sends half of it. The next runs begin anew.
+    for (const [index, chunk] of [4 * MIB, 4 * MIB, 5 * MIB, 2 * MIB].entries()) {
+      const to = `http://127.0.0.1:${edge.url.port}/push/resized:v1`;
+      const { child, ended } = relay(["push", image.layout, "--to", to, "--chunk", String(chunk)]);
+      if (index < 3) {
+        const passed = () =>
+          edge.requests.filter(({ bytes }) => bytes <= 3 * MIB).reduce((sum, { bytes }) => sum + bytes, 0);
+        while (passed() < (index + 3) * 2.5 * MIB && child.exitCode === null)
+          await new Promise((resolve) => setTimeout(resolve, 5));
+        child.kill("SIGKILL");
+      }
+      const { code, output } = await ended;
+      assert.equal(code, index < 3 ? null : 0, output);
+      if (index > 0) assert.match(output, /resuming a layer of push\/resized/);
+    }
+    await hasImage("push/resized");
+    // A refusal and a kill each cost the chunk that was under way, and small blobs.
+    const most = largest.size + 3 * (4 + 2) * MIB;
+    const sent = edge.requests.filter(({ method }) => method === "PATCH").map(({ bytes }) => bytes);
+    assert.ok(edge.received <= most, `${edge.received} bytes for ${largest.size}: ${sent}`);
   });
 
   test("signs in as docker does", async () => {

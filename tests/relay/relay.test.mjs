@@ -203,6 +203,37 @@ describe("the relay", { timeout: 240_000 }, () => {
     assert.deepEqual(readdirSync(folder), []);
   });
 
+  test("resumes after refused chunks, at the same relay and at a new one", async () => {
+    await edge.stop();
+    edge = await startEdge({ origin: strata.url, limit: 3 * MIB });
+    const content = buffer(20 * MIB, "refused and resumed");
+    const { length } = content;
+    await relay.stop();
+    for (const [index, chunk] of [4 * MIB, undefined, 4 * MIB, 6 * MIB].entries()) {
+      if (chunk) relay = await begin({ chunk });
+      const before = edge.received;
+      const upTo = [8, 12, 16][index] * MIB;
+      if (index === 3) {
+        const pushed = await push("relay/resized", content);
+        assert.equal(pushed.status, 201, pushed.body.toString());
+      } else {
+        const { headers } = await ask("POST", "/v2/relay/resized/blobs/uploads/");
+        const socket = interrupted("PATCH", headers.location, content.subarray(0, upTo), length);
+        while ((await ask("GET", headers.location)).headers.range !== `0-${upTo - 1}`)
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        // The client goes away, and at a time the relay, too.
+        socket.destroy();
+        while (spools() > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+        if (index > 0) await relay.stop();
+      }
+      const most = index === 0 ? 8 * MIB + 4 * MIB : 4 * MIB + 4 * MIB;
+      assert.ok(edge.received - before <= most, `${edge.received - before} bytes in push ${index}`);
+    }
+    assert.ok((await stored("relay/resized", digestOf(content))).equals(content));
+    assert.equal(said.filter((line) => line.startsWith("resuming a layer")).length, 3, said.join("\n"));
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
   /** Returns the number of files with chunks that this process has open. */
   function spools() {
     const links = readdirSync("/proc/self/fd").map((number) => {
