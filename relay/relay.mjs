@@ -43,49 +43,52 @@ node relay.mjs push IMAGE --to HOST/NAME:TAG [OPTIONS]
   HTTPS_PROXY, HTTP_PROXY and NO_PROXY are respected.`;
 
 const MIB = 1 << 20;
-const CHUNK = 95_000_000;
+const DEFAULT_CHUNK = 95_000_000;
 /**
  * The bytes of a read from a file. Larger reads leave larger buffers to the garbage collector: with
  * 256 KiB four blobs with broken connections took up to 84 MiB, with 64 KiB up to 62 MiB, in about
  * the same time.
  */
 const READ = MIB / 16;
-/** The smallest pieces into which chunks are cut if the edge refuses larger ones. */
-const LEAST = MIB;
-/** Chunks of this size or less stay as they are after broken connections: no edge refuses them. */
-const SAFE = 8 * MIB;
+/** The smallest chunk size after refusals. */
+const MIN_CHUNK = MIB;
+/**
+ * Chunks of this size or less do not shrink after broken connections. Assumed to be below every
+ * edge's limit.
+ */
+const NO_SHRINK_BELOW = 8 * MIB;
 /** The most characters of a small response. A manifest has at most 4 MiB. */
-const MOST = 8 * MIB;
+const MAX_RESPONSE = 8 * MIB;
 /** Attempts at a chunk without progress before an upload is given up. */
 const ATTEMPTS = 8;
 /** The time after which an upload is no longer resumed, in milliseconds. */
-const EXPIRY = 12 * 3_600_000;
+const RESUME_TTL = 12 * 3_600_000;
 /**
  * The time after which a client that went away has lost its upload here, in milliseconds. The
  * journal has the chunks that were sent.
  */
-const IDLE = 15 * 60_000;
+const IDLE_TIMEOUT = 15 * 60_000;
 /** The timeout of a silent connection to the registry, in milliseconds. */
-const SILENCE = 120_000;
+const REGISTRY_TIMEOUT = 120_000;
 /** The timeout of a client that sends no bytes of its body, in milliseconds. */
-const PATIENCE = 60_000;
+const CLIENT_TIMEOUT = 60_000;
 /**
  * Headers that belong to one connection (RFC 9110, section 7.6.1), and the ones that are set anew.
  */
 const HOP = /^(connection|host|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect)$/i;
 
 /** A problem that is the user's to solve: printed without a stack. */
-class Failure extends Error {}
+class UserError extends Error {}
 
 /** A client that sends no bytes of its body. */
-class Silence extends Error {
-  constructor(patience) {
-    super(`the client sent no bytes for ${patience / 1000} seconds: push again`);
+class ClientTimeout extends Error {
+  constructor(clientTimeout) {
+    super(`the client sent no bytes for ${clientTimeout / 1000} seconds: push again`);
   }
 }
 
 /** A response of the registry that the client gets instead of ours. */
-class Refusal extends Error {
+class RegistryError extends Error {
   constructor(response) {
     super(`the registry answered ${response.status}`);
     this.response = response;
@@ -106,7 +109,7 @@ export function proxyFor(url, env = process.env) {
   const text = /^\w+:\/\//.test(found) ? found : `http://${found}`;
   const proxy = URL.canParse(text) ? new URL(text) : undefined;
   if (proxy?.protocol !== "http:")
-    throw new Failure(`the proxy ${found.replace(/\/\/.*@/, "//")} is not http://HOST:PORT`);
+    throw new UserError(`the proxy ${found.replace(/\/\/.*@/, "//")} is not http://HOST:PORT`);
   return proxy;
 }
 
@@ -131,11 +134,11 @@ class Tunnels extends https.Agent {
       .on("connect", ({ statusCode }, socket) => {
         if (statusCode === 200)
           done(null, tls.connect({ ...options, socket, servername: options.servername ?? options.host }));
-        else done(new Failure(`the proxy ${this.proxy.host} answered ${statusCode} for ${target}`));
+        else done(new UserError(`the proxy ${this.proxy.host} answered ${statusCode} for ${target}`));
       })
       .on("error", done)
-      .setTimeout(SILENCE, function expire() {
-        this.destroy(new Failure(`the proxy does not answer for ${target}`));
+      .setTimeout(REGISTRY_TIMEOUT, function expire() {
+        this.destroy(new UserError(`the proxy does not answer for ${target}`));
       })
       .end();
   }
@@ -149,9 +152,9 @@ export class Registry {
     try {
       url = new URL(/^https?:\/\//.test(to) ? to : `https://${to}`);
     } catch {
-      throw new Failure(`--to ${to} is not an address: use https://HOST`);
+      throw new UserError(`--to ${to} is not an address: use https://HOST`);
     }
-    if (url.pathname !== "/" || url.search || url.username) throw new Failure(`--to ${to}: use https://HOST alone`);
+    if (url.pathname !== "/" || url.search || url.username) throw new UserError(`--to ${to}: use https://HOST alone`);
     this.origin = url.origin;
     this.url = url;
     this.proxy = proxyFor(url, env);
@@ -184,9 +187,12 @@ export class Registry {
       path: through ? this.origin + target : target,
       headers: { ...framed, host: url.host, ...(through && credentialsOf(proxy)) },
     });
-    request.setTimeout(SILENCE, () => request.destroy(new Error(`no answer for ${SILENCE / 1000} seconds`)));
+    request.setTimeout(REGISTRY_TIMEOUT, () =>
+      request.destroy(new Error(`no answer for ${REGISTRY_TIMEOUT / 1000} seconds`)),
+    );
     const responded = once(request, "response");
-    // The promise or the body tells a failure. Without a listener it would end the process.
+    // Errors are reported by the promise or the body. Without a listener they would end the
+    // process.
     request.on("error", () => {});
     if (body instanceof Readable) {
       body.on("error", (error) => request.destroy(error));
@@ -210,7 +216,7 @@ export class Registry {
     let text = "";
     for await (const part of response.body.setEncoding("utf8")) {
       text += part;
-      if (text.length > MOST) throw new Error(`the response to ${method} ${target.split("?")[0]} is too long`);
+      if (text.length > MAX_RESPONSE) throw new Error(`the response to ${method} ${target.split("?")[0]} is too long`);
     }
     return { ...response, body: text };
   }
@@ -262,7 +268,7 @@ export class Journal {
       if (isLeft) fs.rmSync(path.join(folder, name), { force: true });
     }
     for (const { id, entry } of this.#entries())
-      if (!entry || Date.now() - entry.time > EXPIRY) fs.rmSync(this.#fileOf(id), { force: true });
+      if (!entry || Date.now() - entry.time > RESUME_TTL) fs.rmSync(this.#fileOf(id), { force: true });
   }
 
   #entries() {
@@ -282,7 +288,7 @@ export class Journal {
     const isSame = (entry) => entry && Object.entries(about).every(([key, value]) => entry[key] === value);
     const isFree = (id) => !this.#held.has(id) && !this.#holder(`${id}.lock`);
     return this.#entries()
-      .filter(({ id, entry }) => isSame(entry) && Date.now() - entry.time <= EXPIRY && isFree(id))
+      .filter(({ id, entry }) => isSame(entry) && Date.now() - entry.time <= RESUME_TTL && isFree(id))
       .map(({ entry }) => entry);
   }
 
@@ -413,7 +419,7 @@ class Spool {
  */
 const SMALL = MIB;
 
-/** The number of bytes that a status of an upload tells; `0-0` is what registries say of none. */
+/** Returns the offset in a status of an upload. `0-0` means that no byte is stored. */
 function offsetOf(range = "0-0") {
   const [, last] = /^(?:bytes=)?0-(\d+)$/.exec(range) ?? [];
   return last === undefined || last === "0" ? 0 : Number(last) + 1;
@@ -444,14 +450,15 @@ export class Upload {
 
   /**
    * @param {{ registry: Registry, journal: Journal, limits: { most: number }, repository: string,
-   *   authorization?: string, location: string, token?: string, say: (line: string) => void }}
-   * options
-   *   `limits.most` is the size of a chunk, which shrinks if the edge refuses it. `token` is the
-   *   registry's, for this upload alone.
+   *   authorize: () => string | undefined, location: string, token?: string,
+   *   say: (line: string) => void }} options
+   *   `limits.most` is the size of a chunk, which shrinks if the edge refuses it. `authorize`
+   *   returns the user's current Authorization header. `token` is the registry's, for this upload
+   *   alone.
    */
-  constructor({ registry, journal, limits, repository, authorization, location, token, say }) {
-    Object.assign(this, { registry, journal, limits, repository, authorization, say });
-    const about = { registry: registry.origin, repository, identity: identityOf(authorization) };
+  constructor({ registry, journal, limits, repository, authorize, location, token, say }) {
+    Object.assign(this, { registry, journal, limits, repository, authorize, say });
+    const about = { registry: registry.origin, repository, identity: identityOf(authorize()) };
     this.#candidates = journal.candidates(about).filter(({ chunks }) => chunks.length > 0);
     this.#entry = { id: this.id, ...about, location, token, chunks: [] };
     this.touched = Date.now();
@@ -459,7 +466,7 @@ export class Upload {
 
   get #headers() {
     const { token } = this.#entry;
-    const authorization = token ? `Bearer ${token}` : this.authorization;
+    const authorization = token ? `Bearer ${token}` : this.authorize();
     return { "content-type": "application/octet-stream", ...(authorization && { authorization }) };
   }
 
@@ -478,15 +485,15 @@ export class Upload {
           const end = this.#chunkEnd;
           const part = bytes.subarray(0, Math.max(1, end - this.#spool.length));
           bytes = bytes.subarray(part.length);
-          await this.#take(part);
+          await this.#append(part);
           if (this.#spool.length < end) continue;
-          await this.#adopt();
-          if (this.#spool.length >= this.#chunkEnd) await this.#settle();
+          await this.#resumeFromJournal();
+          if (this.#spool.length >= this.#chunkEnd) await this.#finishChunk();
         }
       }
       // The journal's chunk may be longer than the client's part of the blob.
       const isAwaited = this.#candidates.length > 0 || this.#entry.chunks[this.#index] !== undefined;
-      if (this.#spool.length > SMALL && (isLast || !isAwaited)) await this.#settle();
+      if (this.#spool.length > SMALL && (isLast || !isAwaited)) await this.#finishChunk();
     } catch (error) {
       await this.#rewind({ received, hash });
       throw error;
@@ -527,7 +534,7 @@ export class Upload {
     }
   }
 
-  async #take(part) {
+  async #append(part) {
     this.#hash.update(part);
     await this.#spool.append(part);
     this.received += part.length;
@@ -570,20 +577,20 @@ export class Upload {
   }
 
   /** Ends the chunk in the spool: the registry has all of it afterwards. */
-  async #settle() {
+  async #finishChunk() {
     const { length } = this.#spool;
     const end = this.#base + length;
-    await this.#adopt();
+    await this.#resumeFromJournal();
     const sum = this.#hash.digest("hex");
     const [known, before] = this.#entry.chunks[this.#index] ?? [];
     if (before !== undefined && (known !== length || before !== sum)) {
       this.journal.remove(this.#entry);
-      throw new Failure("the layer differs from the interrupted one that began in the same way: push it again");
+      throw new UserError("the layer differs from the interrupted one that began in the same way: push it again");
     }
     if (this.#live) {
       const response = await this.#live.end();
       this.#live = undefined;
-      if (response.status === 202) this.#advance(response, end);
+      if (response.status === 202) this.#setOffset(response, end);
       else if (!response.error) await this.#refused(response);
       if (this.#stored < end) await this.#synchronize();
     }
@@ -602,7 +609,7 @@ export class Upload {
    * Goes on with the interrupted upload whose first chunk is in the spool, if there is one. Keeps
    * the candidates whose first chunk is longer.
    */
-  async #adopt() {
+  async #resumeFromJournal() {
     if (this.#candidates.length === 0) return;
     const { length } = this.#spool;
     const sum = this.#hash.copy().digest("hex");
@@ -642,19 +649,19 @@ export class Upload {
         .ask("PATCH", this.#entry.location, { headers, body })
         .catch((error) => ({ error }));
       if (response.status === 202) {
-        this.#advance(response, to);
+        this.#setOffset(response, to);
         failures = 0;
         continue;
       }
       if (response.status) await this.#refused(response, to - from);
       failures += 1;
       if (failures === ATTEMPTS)
-        throw new Failure(`the registry did not take a chunk in ${ATTEMPTS} attempts: ${reason(response)}`);
+        throw new UserError(`the registry did not take a chunk in ${ATTEMPTS} attempts: ${reason(response)}`);
       await pause(failures, response);
       await this.#synchronize();
       // An edge that refuses a chunk may close the connection before its response can be read.
       cuts = response.error && this.#stored === from ? cuts + 1 : 0;
-      if (cuts === 2 && to - from > SAFE) {
+      if (cuts === 2 && to - from > NO_SHRINK_BELOW) {
         this.#shrink(to - from, "the connection broke twice in");
         cuts = 0;
         failures = 0;
@@ -664,7 +671,7 @@ export class Upload {
 
   /** Makes the chunks half as large as one that the edge did not take. */
   #shrink(length, why) {
-    this.limits.most = Math.max(LEAST, Math.floor(length / 2));
+    this.limits.most = Math.max(MIN_CHUNK, Math.floor(length / 2));
     this.limits.isRefused = true;
     const [sent, most] = [length, this.limits.most].map(megabytes);
     this.say(`${why} a body of ${sent}: chunks have ${most} from now on`);
@@ -674,8 +681,8 @@ export class Upload {
   async #refused(response, length = this.limits.most) {
     const { status } = response;
     if (status === 413) {
-      if (length <= LEAST)
-        throw new Failure(
+      if (length <= MIN_CHUNK)
+        throw new UserError(
           "a proxy before the registry refuses bodies of 1 MiB: raise its limit (nginx: client_max_body_size)",
         );
       this.#shrink(length, "the edge refused");
@@ -684,19 +691,19 @@ export class Upload {
     // 416 is another offset than ours; the others are temporary.
     if (status === 416 || status === 408 || status === 429 || status >= 500) return;
     if (status === 404) this.journal.remove(this.#entry);
-    throw new Refusal(response);
+    throw new RegistryError(response);
   }
 
   /** Notes the offset of the registry, which others may have moved, and the address. */
-  #advance({ headers }, offset) {
+  #setOffset({ headers }, offset) {
     this.#stored = headers.range === undefined ? offset : offsetOf(headers.range);
-    if (this.#stored > offset) throw new Failure("another client sends to the same upload: push it again");
+    if (this.#stored > offset) throw new UserError("another client sends to the same upload: push it again");
     this.#entry.location = this.#pathOf(headers.location);
   }
 
   #pathOf(location = this.#entry.location) {
     const path = this.registry.pathOf(location);
-    if (path === undefined) throw new Failure("the registry continues the upload on another host, which is not --to");
+    if (path === undefined) throw new UserError("the registry continues the upload on another host, which is not --to");
     return path;
   }
 
@@ -708,16 +715,16 @@ export class Upload {
         .catch((error) => ({ error }));
       if (response.status === 204) {
         const offset = offsetOf(response.headers.range);
-        this.#advance(response, offset);
+        this.#setOffset(response, offset);
         if (offset >= this.#base && offset <= this.#base + this.#spool.length) return;
         this.journal.remove(this.#entry);
-        throw new Failure(
+        throw new UserError(
           `the registry has ${offset} bytes of the upload, the relay is at ${this.#base}: push it again`,
         );
       }
       if (response.status) await this.#refused(response);
       if (failures === ATTEMPTS)
-        throw new Failure(`the registry did not tell its offset in ${ATTEMPTS} attempts: ${reason(response)}`);
+        throw new UserError(`the registry did not tell its offset in ${ATTEMPTS} attempts: ${reason(response)}`);
       await pause(failures, response);
     }
   }
@@ -730,7 +737,7 @@ export class Upload {
     const length = this.#spool?.length ?? 0;
     const isSmall = length <= SMALL && !this.#live && this.#candidates.length === 0;
     try {
-      if (length > 0 && !isSmall) await this.#settle();
+      if (length > 0 && !isSmall) await this.#finishChunk();
       const response = await this.#put(digest, isSmall);
       this.journal.remove(this.#entry);
       return response;
@@ -744,7 +751,8 @@ export class Upload {
     const length = this.#spool?.length ?? 0;
     const blob = `/v2/${this.repository}/blobs/${digest}`;
     // The token for the upload can't read.
-    const headersOfClient = this.authorization ? { authorization: this.authorization } : {};
+    const authorization = this.authorize();
+    const headersOfClient = authorization ? { authorization } : {};
     for (let failures = 1; ; failures += 1) {
       const target = new URL(this.#entry.location, this.registry.origin);
       target.searchParams.set("digest", digest);
@@ -756,14 +764,14 @@ export class Upload {
       if (response.status && (response.status < 500 || failures === ATTEMPTS) && response.status !== 429)
         return response;
       if (failures === ATTEMPTS)
-        throw new Failure(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
+        throw new UserError(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
       await pause(failures, response);
       // The response may have been lost, and the blob be there.
       const found = await this.registry.ask("HEAD", blob, { headers: headersOfClient }).catch(() => ({}));
       if (found.status === 200)
         return { status: 201, headers: { location: blob, "docker-content-digest": digest }, body: "" };
       // The registry answers a PUT that comes twice in the same way. Only bytes need an offset.
-      if (body) await this.#synchronize().catch((error) => rethrow(error, error instanceof Refusal));
+      if (body) await this.#synchronize().catch((error) => rethrow(error, error instanceof RegistryError));
     }
   }
 
@@ -818,16 +826,18 @@ const megabytes = (bytes) => (bytes < 1e6 ? `${bytes} bytes` : `${(bytes / 1e6).
 
 // ------------------------------------------------------------------------------------------ Server
 
-/** Returns the bytes of a request. Throws if the client sends none for `patience` milliseconds. */
-async function* bytesOf(request, patience) {
+/**
+ * Returns the bytes of a request. Throws if the client sends none for `clientTimeout` milliseconds.
+ */
+async function* bytesOf(request, clientTimeout) {
   const parts = request[Symbol.asyncIterator]();
   let isSilent = false;
   try {
     for (;;) {
       const waiting = new AbortController();
-      const silence = sleep(patience, undefined, { signal: waiting.signal }).then(() => {
+      const silence = sleep(clientTimeout, undefined, { signal: waiting.signal }).then(() => {
         isSilent = true;
-        throw new Silence(patience);
+        throw new ClientTimeout(clientTimeout);
       });
       const { done, value } = await Promise.race([parts.next(), silence]).finally(() => {
         silence.catch(() => {});
@@ -837,17 +847,17 @@ async function* bytesOf(request, patience) {
       yield value;
     }
   } finally {
-    // To return would wait for the next bytes.
+    // `return()` would block until the next bytes arrive.
     if (!isSilent) await parts.return();
   }
 }
 
 /** Runs at most this many at a time; others wait. */
-function limit(most) {
+function semaphore(permits) {
   let running = 0;
   const waiting = [];
   return async (work) => {
-    if (running === most) await new Promise((resolve) => waiting.push(resolve));
+    if (running === permits) await new Promise((resolve) => waiting.push(resolve));
     else running += 1;
     try {
       return await work();
@@ -875,17 +885,18 @@ const ABOUT_BODY = new RegExp(`${HOP.source}|^content-(length|range|type|encodin
  * Serves a registry on a loopback port. Resolves with `{ port, stop }`.
  *
  * @param {{ registry: Registry, journal: Journal, chunk?: number, blobs: number, port: number,
- *   patience?: number, say: (line: string) => void }} options
- *   `chunk` is in bytes; without it, the registry's announcement counts. `patience` is the timeout
- *   of a client that sends no bytes of a blob, in milliseconds
+ *   clientTimeout?: number, say: (line: string) => void }} options
+ *   `chunk` is in bytes; without it, the registry's announcement counts. `clientTimeout` is
+ *   the timeout of a client that sends no bytes of a blob, in milliseconds
  */
-export async function serve({ registry, journal, chunk, blobs, port, patience = PATIENCE, say }) {
+export async function serve({ registry, journal, chunk, blobs, port, clientTimeout = CLIENT_TIMEOUT, say }) {
   const uploads = new Map();
-  const slot = limit(blobs);
+  const slot = semaphore(blobs);
   const limits = { most: undefined, isRefused: false };
   const idle = setInterval(() => {
     for (const [id, upload] of uploads)
-      if (!upload.isBusy && Date.now() - upload.touched > IDLE && uploads.delete(id)) upload.discard().catch(() => {});
+      if (!upload.isBusy && Date.now() - upload.touched > IDLE_TIMEOUT && uploads.delete(id))
+        upload.discard().catch(() => {});
   }, 60_000).unref();
 
   const server = http.createServer({ requestTimeout: 0, keepAliveTimeout: 75_000 }, (request, response) => {
@@ -900,14 +911,14 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
   });
 
   function explain(request, response, error) {
-    if (error instanceof Refusal) return reply(response, error.response);
+    if (error instanceof RegistryError) return reply(response, error.response);
     const isGone = request.destroyed && !request.complete;
     if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
     if (response.headersSent) return response.destroy();
-    const isSilent = error instanceof Silence;
+    const isSilent = error instanceof ClientTimeout;
     // The rest of the body never comes.
     if (isSilent) response.setHeader("connection", "close");
-    const status = isSilent ? 408 : error instanceof Failure ? 500 : 502;
+    const status = isSilent ? 408 : error instanceof UserError ? 500 : 502;
     refuse(response, status, "UNAVAILABLE", `${error.message} (relay ${VERSION})`);
   }
 
@@ -924,7 +935,8 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
     if (repository && id === "" && request.method === "POST") return begin(request, response, repository, searchParams);
     const upload = uploads.get(id);
     if (!upload || upload.repository !== repository) return pass(request, response);
-    upload.authorization = request.headers.authorization;
+    const { authorization } = request.headers;
+    upload.authorize = () => authorization;
     if (request.method === "GET") return tell(response, 204, upload);
     if (request.method === "DELETE") {
       uploads.delete(id);
@@ -935,9 +947,10 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
     if (request.method === "PATCH") {
       const [, from] = /^(?:bytes )?(\d+)-\d+/.exec(request.headers["content-range"] ?? "") ?? [];
       if (from !== undefined && Number(from) !== upload.received) return tell(response, 416, upload);
-      await slot(() => upload.receive(bytesOf(request, patience))).catch(async (error) => {
+      await slot(() => upload.receive(bytesOf(request, clientTimeout))).catch(async (error) => {
         // The registry does not go on with this upload. A client that went away may come back.
-        if ((error instanceof Refusal || error instanceof Failure) && uploads.delete(id)) await upload.discard();
+        if ((error instanceof RegistryError || error instanceof UserError) && uploads.delete(id))
+          await upload.discard();
         throw error;
       });
       return tell(response, 202, upload);
@@ -952,6 +965,7 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
     if (digest && (await isThere(request, repository, digest))) return stored(request, response, repository, digest);
     query.delete("digest");
     const { authorization } = request.headers;
+    const authorize = () => authorization;
     const headers = { ...copied(request.headers, ABOUT_BODY), "content-length": 0, "strata-relay": VERSION };
     const target = `/v2/${repository}/blobs/uploads/${query.size > 0 ? `?${query}` : ""}`;
     const begun = await registry.ask("POST", target, { headers });
@@ -959,7 +973,7 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
     if (!location) return reply(response, begun);
     limits.most ??= chunkOf(chunk, begun.headers);
     const token = begun.headers["strata-upload-token"];
-    const upload = new Upload({ registry, journal, limits, repository, authorization, location, token, say });
+    const upload = new Upload({ registry, journal, limits, repository, authorize, location, token, say });
     uploads.set(upload.id, upload);
     if (!digest) return tell(response, 202, upload);
     try {
@@ -978,7 +992,7 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
       return refuse(response, 400, "DIGEST_INVALID", message);
     }
     const begunAt = performance.now();
-    await slot(() => upload.receive(bytesOf(request, patience), { isLast: true }));
+    await slot(() => upload.receive(bytesOf(request, clientTimeout), { isLast: true }));
     uploads.delete(upload.id);
     const closed = await upload.close(digest);
     if (closed.status === 201) {
@@ -1061,7 +1075,7 @@ export async function serve({ registry, journal, chunk, blobs, port, patience = 
 
   server.listen(port, "127.0.0.1");
   await once(server, "listening").catch(({ code }) => {
-    throw new Failure(
+    throw new UserError(
       code === "EADDRINUSE"
         ? `port ${port} is in use: choose another by --port N`
         : `port ${port} can't be used (${code}): choose another by --port N`,
@@ -1104,7 +1118,7 @@ export class Files {
     }
     const found = await fs.promises.stat(source).catch(() => undefined);
     if (!found)
-      throw new Failure(`there is no ${source}: name an OCI layout, a tar of docker save, or - for standard input`);
+      throw new UserError(`there is no ${source}: name an OCI layout, a tar of docker save, or - for standard input`);
     if (found.isDirectory()) files.#folder = source;
     else {
       files.#archive = await fs.promises.open(source);
@@ -1123,14 +1137,14 @@ export class Files {
       if (header.every((byte) => byte === 0)) break;
       const size = long.size ?? tarNumber(header.subarray(124, 136));
       if (!Number.isSafeInteger(size) || (text(header, 257, 5) !== "ustar" && at === 0))
-        throw new Failure(
+        throw new UserError(
           `${source} is not a tar archive: name an OCI layout, a tar of docker save, or - for standard input`,
         );
       const data = at + 512;
-      if (size < 0 || data + size > whole) throw new Failure(`${source} is cut or damaged: make it again`);
+      if (size < 0 || data + size > whole) throw new UserError(`${source} is cut or damaged: make it again`);
       const type = text(header, 156, 1) || "0";
       at = data + Math.ceil(size / 512) * 512;
-      if ("LKx".includes(type) && size > MIB) throw new Failure(`${source} has a name of ${megabytes(size)}`);
+      if ("LKx".includes(type) && size > MIB) throw new UserError(`${source} has a name of ${megabytes(size)}`);
       const content = async () => (await this.#archive.read(Buffer.alloc(size), 0, size, data)).buffer.toString("utf8");
       if (type === "L" || type === "K")
         long[type === "L" ? "path" : "linkpath"] = (await content()).replace(/\0+$/, "");
@@ -1167,7 +1181,7 @@ export class Files {
         !real.startsWith(folder + path.sep) &&
         !(real === file && file.startsWith(path.resolve(this.#folder) + path.sep))
       )
-        throw new Failure(`${JSON.stringify(name)} leads out of the image's folder`);
+        throw new UserError(`${JSON.stringify(name)} leads out of the image's folder`);
       const found = await fs.promises.stat(file).catch(() => undefined);
       return found?.isFile()
         ? { size: found.size, stream: () => fs.createReadStream(file, { highWaterMark: READ }) }
@@ -1192,7 +1206,7 @@ export class Files {
   async read(name) {
     const file = await this.file(name);
     if (!file) return undefined;
-    if (file.size > 16 * MIB) throw new Failure(`${name} has ${megabytes(file.size)}: it is no document`);
+    if (file.size > 16 * MIB) throw new UserError(`${name} has ${megabytes(file.size)}: it is no document`);
     const parts = [];
     for await (const part of file.stream()) parts.push(part);
     return Buffer.concat(parts);
@@ -1207,7 +1221,7 @@ const parsed = (bytes, name) => {
   try {
     return JSON.parse(bytes);
   } catch {
-    throw new Failure(`${name} is not JSON: the image is damaged`);
+    throw new UserError(`${name} is not JSON: the image is damaged`);
   }
 };
 
@@ -1219,7 +1233,7 @@ const parsed = (bytes, name) => {
 export async function imageIn(files, ref) {
   const [index, list] = [await files.read("index.json"), await files.read("manifest.json")];
   if (!index && !list)
-    throw new Failure("no index.json and no manifest.json: it is neither an OCI layout nor a docker save");
+    throw new UserError("no index.json and no manifest.json: it is neither an OCI layout nor a docker save");
   if (!index) return dockerImage(files, parsed(list, "manifest.json"), ref);
   const image = await ociImage(files, parsed(index, "index.json"), ref);
   // docker saves a layout with plain layers, and pushes the same image compressed.
@@ -1227,12 +1241,12 @@ export async function imageIn(files, ref) {
 }
 
 /** Selects an image: the only one, or the one of a name. Names of one image count as one. */
-function only(all, ref, { idOf, namesOf, what }) {
+function selectImage(all, ref, { idOf, namesOf, what }) {
   const isNamed = (one) => namesOf(one).some((name) => name === ref || name?.endsWith(`:${ref}`));
   const found = new Map(all.filter((one) => ref === undefined || isNamed(one)).map((one) => [idOf(one), one]));
   if (found.size === 1) return [...found.values()][0];
   const names = all.flatMap(namesOf).filter(Boolean).join(", ");
-  throw new Failure(
+  throw new UserError(
     `${what} ${found.size} images${ref ? ` named ${ref}` : ""}: select one by --ref, of ${names || "no names"}`,
   );
 }
@@ -1250,14 +1264,18 @@ async function ociImage(files, index, ref) {
     annotations["io.containerd.image.name"],
     annotations["org.opencontainers.image.ref.name"],
   ];
-  const top = only(index.manifests ?? [], ref, { idOf: ({ digest }) => digest, namesOf, what: "the layout has" });
+  const top = selectImage(index.manifests ?? [], ref, {
+    idOf: ({ digest }) => digest,
+    namesOf,
+    what: "the layout has",
+  });
   const [blobs, manifests, visited] = [new Map(), new Map(), new Set()];
   let isPlain = false;
   const add = async ({ digest, mediaType }, of) => {
     const file = await files.file(blobPath(digest));
     if (file) blobs.set(digest, { digest, ...file });
     else if (!MAY_BE_ABSENT.test(mediaType))
-      throw new Failure(`the layout has no blob ${digest}, which manifest ${of} names`);
+      throw new UserError(`the layout has no blob ${digest}, which manifest ${of} names`);
   };
   const visit = async ({ digest, mediaType }) => {
     if (visited.has(digest)) return;
@@ -1267,7 +1285,7 @@ async function ociImage(files, index, ref) {
     if (!bytes) {
       // Images of other platforms may be absent, and the registry says if it accepts that.
       if (digest !== top.digest) return;
-      throw new Failure(`the layout has no ${name}, which its index names`);
+      throw new UserError(`the layout has no ${name}, which its index names`);
     }
     const manifest = parsed(bytes, name);
     for (const child of manifest.manifests ?? [])
@@ -1283,34 +1301,37 @@ async function ociImage(files, index, ref) {
 
 /** Returns the path of a blob in a layout. */
 function blobPath(digest) {
-  if (!/^[a-z0-9]+:[0-9a-f]{32,128}$/.test(digest)) throw new Failure(`${JSON.stringify(digest)} is no digest`);
+  if (!/^[a-z0-9]+:[0-9a-f]{32,128}$/.test(digest)) throw new UserError(`${JSON.stringify(digest)} is no digest`);
   return `blobs/${digest.replace(":", "/")}`;
 }
 
 /** An image of `docker save` with plain layers, which are compressed here. */
 async function dockerImage(files, list, ref) {
-  const { Config, Layers } = only(list, ref, {
+  const { Config, Layers } = selectImage(list, ref, {
     idOf: (image) => image.Config,
     namesOf: ({ RepoTags }) => RepoTags ?? [],
     what: "the archive has",
   });
   const bytes = await files.read(Config);
-  if (!bytes) throw new Failure(`the archive has no ${Config}, which manifest.json names`);
+  if (!bytes) throw new UserError(`the archive has no ${Config}, which manifest.json names`);
   const config = { digest: `sha256:${sha256(bytes)}`, size: bytes.length, stream: () => Readable.from([bytes]) };
   const { diff_ids: wanted } = parsed(bytes, Config).rootfs ?? {};
-  if (!Array.isArray(wanted)) throw new Failure(`${Config} has no rootfs.diff_ids: it is no configuration of an image`);
+  if (!Array.isArray(wanted))
+    throw new UserError(`${Config} has no rootfs.diff_ids: it is no configuration of an image`);
   const layers = [];
   for (const name of Layers) {
     const file = await files.file(name);
-    if (!file) throw new Failure(`the archive has no ${name}, which manifest.json names`);
+    if (!file) throw new UserError(`the archive has no ${name}, which manifest.json names`);
     const layer = await compressed(file);
     // Some versions of docker save layers in a wrong order, or leave them out.
     if (wanted[layers.length] !== layer.plain)
-      throw new Failure(`${name} is not the layer ${wanted[layers.length]} of the image: save it with another docker`);
+      throw new UserError(
+        `${name} is not the layer ${wanted[layers.length]} of the image: save it with another docker`,
+      );
     layers.push(layer);
   }
   if (wanted.length !== layers.length)
-    throw new Failure(`the archive has ${layers.length} of ${wanted.length} layers: save it with another docker`);
+    throw new UserError(`the archive has ${layers.length} of ${wanted.length} layers: save it with another docker`);
   const described = (mediaType, { digest, size }) => ({ mediaType, digest, size });
   const mediaType = `${OCI}.manifest.v1+json`;
   const manifest = Buffer.from(
@@ -1395,11 +1416,11 @@ class Session {
 
   async begin() {
     const { status, headers } = await this.#registry.ask("GET", "/v2/").catch((error) => {
-      throw new Failure(`${this.#registry.origin} can't be reached: ${error.message}`);
+      throw new UserError(`${this.#registry.origin} can't be reached: ${error.message}`);
     });
     this.#challenge = headers["www-authenticate"];
     if (status !== 401 && status !== 200)
-      throw new Failure(`${this.#registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
+      throw new UserError(`${this.#registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
     await this.#renew();
   }
 
@@ -1412,7 +1433,7 @@ class Session {
     const target = this.#registry.pathOf(realm);
     // Credentials go to the registry only.
     if (target === undefined)
-      throw new Failure(`the token realm ${realm} is on another host than ${this.#registry.origin}`);
+      throw new UserError(`the token realm ${realm} is on another host than ${this.#registry.origin}`);
     const query = new URLSearchParams({ scope: this.#scope });
     const [, service] = /service="([^"]*)"/.exec(this.#challenge) ?? [];
     if (service) query.set("service", service);
@@ -1421,7 +1442,7 @@ class Session {
     if (status !== 200) {
       const found = basic ? "refuses the credentials" : "wants credentials, and there are none";
       const { host } = this.#registry.url;
-      throw new Failure(
+      throw new UserError(
         `${this.#registry.origin} ${found} (${status} ${messageOf(body)}): docker login ${host}, or set RELAY_USER and RELAY_PASSWORD`,
       );
     }
@@ -1440,7 +1461,7 @@ class Session {
 export function targetOf(text) {
   const [, scheme, host, repository, tag = "latest"] =
     /^(?:(https?):\/\/)?([^/]+)\/(.+?)(?::([\w][\w.-]{0,127}))?$/.exec(text ?? "") ?? [];
-  if (!repository) throw new Failure(`--to ${text}: use HOST/NAME:TAG`);
+  if (!repository) throw new UserError(`--to ${text}: use HOST/NAME:TAG`);
   const isHere = /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?$/.test(host);
   return { origin: `${scheme ?? (isHere ? "http" : "https")}://${host}`, host, repository, tag };
 }
@@ -1450,12 +1471,12 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
   const { origin, host, repository, tag } = targetOf(to);
   const registry = new Registry(origin, env);
   const session = new Session(registry, await credentialsFor(host, env), `repository:${repository}:pull,push`);
-  const files = await Files.open(source === "-" ? await fromInput() : source);
+  const files = await Files.open(source === "-" ? await spoolStdin() : source);
   try {
     const { blobs, manifests } = await imageIn(files, ref);
     await session.begin();
     const headers = () => (session.authorization ? { authorization: session.authorization } : {});
-    const slot = limit(atOnce);
+    const slot = semaphore(atOnce);
     let limits;
     const send = async ({ digest, size, stream }) => {
       const path = `/v2/${repository}/blobs`;
@@ -1465,7 +1486,7 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
         headers: { ...headers(), "content-length": 0, "strata-relay": VERSION },
       });
       const location = begun.status === 202 && registry.pathOf(begun.headers.location ?? "");
-      if (!location) throw new Failure(`${origin} refuses uploads to ${repository}: ${reason(begun)}`);
+      if (!location) throw new UserError(`${origin} refuses uploads to ${repository}: ${reason(begun)}`);
       limits ??= { most: chunkOf(chunk, begun.headers), isRefused: false };
       const token = begun.headers["strata-upload-token"];
       const upload = new Upload({
@@ -1476,17 +1497,16 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
         location,
         token,
         say,
-        authorization: session.authorization,
+        authorize: () => session.authorization,
       });
-      Object.defineProperty(upload, "authorization", { get: () => session.authorization });
       try {
         await upload.receive(stream(), { isLast: true });
         const closed = await upload.close(digest);
-        if (closed.status !== 201) throw new Failure(`${origin} refuses blob ${digest}: ${reason(closed)}`);
+        if (closed.status !== 201) throw new UserError(`${origin} refuses blob ${digest}: ${reason(closed)}`);
       } catch (error) {
         await upload.discard();
-        throw error instanceof Refusal
-          ? new Failure(`${origin} refuses blob ${digest}: ${reason(error.response)}`)
+        throw error instanceof RegistryError
+          ? new UserError(`${origin} refuses blob ${digest}: ${reason(error.response)}`)
           : error;
       }
       say(`✓ ${digest.slice(0, 19)} ${megabytes(size)}`);
@@ -1501,7 +1521,7 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
         headers: { ...headers(), "content-type": mediaType },
         body: bytes,
       });
-      if (put.status !== 201) throw new Failure(`${origin} refuses manifest ${reference}: ${reason(put)}`);
+      if (put.status !== 201) throw new UserError(`${origin} refuses manifest ${reference}: ${reason(put)}`);
     }
     const { digest } = manifests.at(-1);
     say(`${host}/${repository}:${tag}@${digest}`);
@@ -1516,7 +1536,7 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
  * Copies standard input to a temporary file, because an archive names its parts at its end.
  * Resolves with the open file. It has no name, so it ends with the process.
  */
-async function fromInput() {
+async function spoolStdin() {
   const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-input`);
   const file = await fs.promises.open(name, "wx+", 0o600);
   // Where an open file can't be unlinked, it is removed at the end.
@@ -1546,10 +1566,10 @@ async function compareVersions(registry, say) {
 /** Returns the size of a chunk in bytes: the given one, the announced one, or the usual one. */
 function chunkOf(given, headers = {}) {
   const announced = Number(headers["oci-chunk-max-length"]);
-  if (given === undefined) return Number.isSafeInteger(announced) && announced >= LEAST ? announced : CHUNK;
+  if (given === undefined) return Number.isSafeInteger(announced) && announced >= MIN_CHUNK ? announced : DEFAULT_CHUNK;
   const chunk = Number(given);
-  if (!Number.isSafeInteger(chunk) || chunk < LEAST)
-    throw new Failure(`--chunk ${given}: use a number of bytes of at least ${LEAST}`);
+  if (!Number.isSafeInteger(chunk) || chunk < MIN_CHUNK)
+    throw new UserError(`--chunk ${given}: use a number of bytes of at least ${MIN_CHUNK}`);
   return chunk;
 }
 
@@ -1573,14 +1593,14 @@ async function main() {
   const say = (line) => console.log(line);
   if (values.help) return say(HELP);
   if (values.version) return say(VERSION);
-  if (values.to === undefined) throw new Failure("--to is missing: node relay.mjs --to https://HOST");
+  if (values.to === undefined) throw new UserError("--to is missing: node relay.mjs --to https://HOST");
   const [command, source, ...others] = positionals;
   if (command !== undefined && (command !== "push" || source === undefined || others.length > 0))
-    throw new Failure("expected push IMAGE, or no command: node relay.mjs --help explains them");
+    throw new UserError("expected push IMAGE, or no command: node relay.mjs --help explains them");
   const [port, blobs] = [Number(values.port), Number(values.blobs)];
   if (!/^\d+$/.test(values.port) || port > 65535)
-    throw new Failure(`--port ${values.port}: use a number from 0 to 65535`);
-  if (!/^[1-9]\d?$/.test(values.blobs)) throw new Failure(`--blobs ${values.blobs}: use a number from 1 to 99`);
+    throw new UserError(`--port ${values.port}: use a number from 0 to 65535`);
+  if (!/^[1-9]\d?$/.test(values.blobs)) throw new UserError(`--blobs ${values.blobs}: use a number from 1 to 99`);
 
   const chunk = values.chunk === undefined ? undefined : chunkOf(values.chunk);
   const journal = new Journal(path.join(values.state, "uploads"));
@@ -1591,10 +1611,10 @@ async function main() {
   }
   const registry = new Registry(values.to);
   const { status } = await registry.ask("GET", "/v2/").catch((error) => {
-    throw new Failure(`${registry.origin} can't be reached: ${error.message}`);
+    throw new UserError(`${registry.origin} can't be reached: ${error.message}`);
   });
   if (status !== 200 && status !== 401)
-    throw new Failure(`${registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
+    throw new UserError(`${registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
   const relay = await serve({
     registry,
     journal,
@@ -1612,7 +1632,9 @@ push to localhost:${relay.port}/NAME:TAG; Ctrl-C ends`);
 
 if (process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {
   main().catch((error) => {
-    console.error(error instanceof Failure || error.code?.startsWith("ERR_PARSE_ARGS") ? `✗ ${error.message}` : error);
+    console.error(
+      error instanceof UserError || error.code?.startsWith("ERR_PARSE_ARGS") ? `✗ ${error.message}` : error,
+    );
     process.exitCode = 1;
   });
 }

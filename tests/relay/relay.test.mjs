@@ -257,7 +257,7 @@ describe("the relay", { timeout: 240_000 }, () => {
 
   test("frees the slot of a silent client, and answers 408", { timeout: 30_000 }, async () => {
     await relay.stop();
-    relay = await begin({ blobs: 1, patience: 500 });
+    relay = await begin({ blobs: 1, clientTimeout: 500 });
     for (const [method, query] of [
       ["PATCH", ""],
       ["PUT", `?digest=${digestOf(Buffer.from("silent"))}`],
