@@ -21,26 +21,39 @@ import zlib from "node:zlib";
 
 export const VERSION = "0.2.0";
 
-const HELP = `node relay.mjs --to https://HOST [OPTIONS]
+const HELP = `Pushes layers that are too large for the registry's edge (413), in chunks.
 
-  Serves the registry at HOST on this machine, and sends layers to it in chunks.
-  Push to localhost:5050/NAME instead of HOST/NAME, with any client.
+Usage:
+  node relay.mjs --to https://HOST [OPTIONS]
+  node relay.mjs push IMAGE --to HOST/NAME[:TAG] [OPTIONS]
 
-node relay.mjs push IMAGE --to HOST/NAME:TAG [OPTIONS]
+The first form serves the registry at HOST on this machine. Push to localhost:5050/NAME instead of
+HOST/NAME, with any client; Ctrl-C ends it.
+The second form pushes an image without a daemon. IMAGE is an OCI layout (a folder or a tar), a tar
+of docker save, or - for standard input.
 
-  Pushes an image without a daemon. IMAGE is an OCI layout, a tar of docker save, or - for standard
-  input. Signs in by RELAY_USER and RELAY_PASSWORD, or as docker does (docker login HOST).
-
-  --to URL      the registry; credentials go to no other host
-  --ref NAME    the image, if IMAGE has several
-  --port N      the port to serve on, on loopback only; 0 takes a free one (default 5050)
-  --chunk N     the bytes of a chunk (default: what the registry says, else 95000000)
-  --blobs N     how many blobs are sent side by side (default 4)
-  --state DIR   the folder of the journal, from which interrupted uploads resume
-                (default ~/.local/state/strata-relay)
+Options:
+  --to          the registry, the only host that gets credentials; TAG is latest by default, and
+                push takes several --to HOST/NAME:TAG with the same HOST/NAME
+  --ref NAME    the image to push, if IMAGE has several
+  --port N      the port to serve on, on 127.0.0.1; 0 takes a free one (default 5050)
+  --chunk N     the size of a chunk in bytes, at least 1048576 (default: the size that the
+                registry announces, else 95000000)
+  --blobs N     how many blobs are sent at a time, 1 to 99 (default 4)
+  --state DIR   the folder of the journal of unfinished uploads
+                (default $XDG_STATE_HOME/strata-relay, or ~/.local/state/strata-relay)
+  -h, --help    print this text
   --version     print the version
 
-  HTTPS_PROXY, HTTP_PROXY and NO_PROXY are respected.`;
+Environment:
+  RELAY_USER, RELAY_PASSWORD
+                the credentials of push (default: those of docker login HOST, or podman login HOST)
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
+                the proxy to the registry, http://HOST:PORT only
+  TMPDIR        temporary files: needs space for --blobs chunks, and for the whole image from
+                standard input
+
+If a push breaks off, run it again: it resumes.`;
 
 const MIB = 1 << 20;
 const DEFAULT_CHUNK = 95_000_000;
@@ -80,6 +93,9 @@ const HOP = /^(connection|host|keep-alive|proxy-.*|te|trailer|transfer-encoding|
 /** A problem that is the user's to solve: printed without a stack. */
 class UserError extends Error {}
 
+/** A command line that can't be run: ends with another exit code. */
+class UsageError extends UserError {}
+
 /** A client that sends no bytes of its body. */
 class ClientTimeout extends Error {
   constructor(clientTimeout) {
@@ -97,21 +113,29 @@ class RegistryError extends Error {
 
 // ---------------------------------------------------------------------------------------- Registry
 
-/** Returns the proxy for an address by the usual environment variables, or undefined. */
+/**
+ * Returns the proxy for an address by the usual environment variables, and the variable's name, or
+ * undefined.
+ */
 export function proxyFor(url, env = process.env) {
-  const value = (name) => env[name] ?? env[name.toLowerCase()];
-  const without = (value("NO_PROXY") ?? "").split(",").map((one) => one.trim().replace(/^\*?\./, ""));
+  // An empty variable counts as absent.
+  const variable = (...names) => names.flatMap((name) => [name, name.toLowerCase()]).find((name) => env[name]);
+  const without = (env[variable("NO_PROXY")] ?? "").split(",").map((one) => one.trim().replace(/^\*?\./, ""));
   const { hostname } = url;
   if (without.some((one) => one === "*" || (one && (hostname === one || hostname.endsWith(`.${one}`)))))
     return undefined;
-  const found = value(url.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY") ?? value("ALL_PROXY");
-  if (!found) return undefined;
+  const name = variable(url.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY", "ALL_PROXY");
+  if (name === undefined) return undefined;
+  const found = env[name];
   const text = /^\w+:\/\//.test(found) ? found : `http://${found}`;
   const proxy = URL.canParse(text) ? new URL(text) : undefined;
   if (proxy?.protocol !== "http:")
     throw new UserError(`the proxy ${found.replace(/\/\/.*@/, "//")} is not http://HOST:PORT`);
-  return proxy;
+  return { url: proxy, name };
 }
+
+const proxyError = ({ url, name }, error) =>
+  new UserError(`the proxy ${url.host} can't be reached: ${error.code ?? error.message} (from ${name})`);
 
 const credentialsOf = ({ username, password }) =>
   username
@@ -127,21 +151,28 @@ class Tunnels extends https.Agent {
 
   createConnection(options, done) {
     const target = `${options.host}:${options.port}`;
-    const { hostname: host, port } = this.proxy;
-    const headers = { host: target, ...credentialsOf(this.proxy) };
+    const { proxy } = this;
+    const { hostname: host, port } = proxy.url;
+    const headers = { host: target, ...credentialsOf(proxy.url) };
     http
       .request({ host, port: port || 80, method: "CONNECT", path: target, headers })
       .on("connect", ({ statusCode }, socket) => {
         if (statusCode === 200)
           done(null, tls.connect({ ...options, socket, servername: options.servername ?? options.host }));
-        else done(new UserError(`the proxy ${this.proxy.host} answered ${statusCode} for ${target}`));
+        else done(new UserError(`the proxy ${proxy.url.host} answered ${statusCode} for ${target}`));
       })
-      .on("error", done)
+      .on("error", (error) => done(error instanceof UserError ? error : proxyError(proxy, error)))
       .setTimeout(REGISTRY_TIMEOUT, function expire() {
-        this.destroy(new UserError(`the proxy does not answer for ${target}`));
+        this.destroy(new UserError(`the proxy ${proxy.url.host} does not answer for ${target}`));
       })
       .end();
   }
+}
+
+/** Returns a host with its scheme, which is http for this machine. */
+function withScheme(text) {
+  if (/^https?:\/\//.test(text)) return text;
+  return `${/^(localhost|127\.[\d.]+|\[::1\])(:\d+)?(\/|$)/.test(text) ? "http" : "https"}://${text}`;
 }
 
 /** The registry behind the relay. */
@@ -150,11 +181,11 @@ export class Registry {
   constructor(to, env = process.env) {
     let url;
     try {
-      url = new URL(/^https?:\/\//.test(to) ? to : `https://${to}`);
+      url = new URL(withScheme(to));
     } catch {
-      throw new UserError(`--to ${to} is not an address: use https://HOST`);
+      throw new UsageError(`--to ${to} is not an address: use https://HOST`);
     }
-    if (url.pathname !== "/" || url.search || url.username) throw new UserError(`--to ${to}: use https://HOST alone`);
+    if (url.pathname !== "/" || url.search || url.username) throw new UsageError(`--to ${to}: use https://HOST alone`);
     this.origin = url.origin;
     this.url = url;
     this.proxy = proxyFor(url, env);
@@ -182,10 +213,10 @@ export class Registry {
       agent,
       signal,
       method,
-      host: through ? proxy.hostname : url.hostname,
-      port: through ? proxy.port || 80 : url.port || (isPlain ? 80 : 443),
+      host: through ? proxy.url.hostname : url.hostname,
+      port: through ? proxy.url.port || 80 : url.port || (isPlain ? 80 : 443),
       path: through ? this.origin + target : target,
-      headers: { ...framed, host: url.host, ...(through && credentialsOf(proxy)) },
+      headers: { ...framed, host: url.host, ...(through && credentialsOf(proxy.url)) },
     });
     request.setTimeout(REGISTRY_TIMEOUT, () =>
       request.destroy(new Error(`no answer for ${REGISTRY_TIMEOUT / 1000} seconds`)),
@@ -201,7 +232,7 @@ export class Registry {
     const [response] = await responded.catch((error) => {
       // The registry may close an idle connection at the moment when it is used again.
       error.isStale = error.code === "ECONNRESET" && request.reusedSocket;
-      throw error;
+      throw through && error.syscall === "connect" ? proxyError(proxy, error) : error;
     });
     return { status: response.statusCode, headers: response.headers, body: response };
   }
@@ -219,6 +250,17 @@ export class Registry {
       if (text.length > MAX_RESPONSE) throw new Error(`the response to ${method} ${target.split("?")[0]} is too long`);
     }
     return { ...response, body: text };
+  }
+
+  /** Checks that a registry answers. Resolves with its challenge, if it wants credentials. */
+  async check() {
+    const { status, headers } = await this.ask("GET", "/v2/").catch((error) => {
+      if (error instanceof UserError) throw error;
+      throw new UserError(`${this.origin} can't be reached: ${error.message || error.code}`);
+    });
+    if (status !== 401 && status !== 200)
+      throw new UserError(`${this.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
+    return headers["www-authenticate"];
   }
 
   /** Returns an address of this registry as a path, or undefined if it leads elsewhere. */
@@ -253,6 +295,18 @@ const sha256 = (bytes) => crypto.createHash("sha256").update(bytes).digest("hex"
 
 // ----------------------------------------------------------------------------------------- Journal
 
+/** Returns the error of a folder that can't be written. */
+const cannotWrite = (folder, error, advice) =>
+  new UserError(`cannot write ${folder}: ${error.code ?? error.message}; ${advice}`);
+
+/** Returns the error of the folder of temporary files. */
+const cannotSpool = (error) =>
+  cannotWrite(
+    os.tmpdir(),
+    error,
+    ["ENOSPC", "EDQUOT", "EFBIG"].includes(error.code) ? "set TMPDIR to a larger disk" : "set TMPDIR to another folder",
+  );
+
 /** The uploads that were begun and not finished, a file each. Several relays may share them. */
 export class Journal {
   #folder;
@@ -261,6 +315,16 @@ export class Journal {
 
   constructor(folder) {
     this.#folder = folder;
+    try {
+      this.#prepare();
+    } catch (error) {
+      throw cannotWrite(folder, error, "use --state DIR");
+    }
+  }
+
+  /** Makes the folder, and removes files of relays that ended, and old uploads. */
+  #prepare() {
+    const folder = this.#folder;
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
     for (const name of fs.readdirSync(folder)) {
       const [, written] = /\.json\.(\d+)$/.exec(name) ?? [];
@@ -325,8 +389,12 @@ export class Journal {
     if (!this.#held.has(entry.id)) this.claim(entry);
     const file = this.#fileOf(entry.id);
     const beside = `${file}.${process.pid}`;
-    fs.writeFileSync(beside, JSON.stringify({ ...entry, time: Date.now() }), { mode: 0o600 });
-    fs.renameSync(beside, file);
+    try {
+      fs.writeFileSync(beside, JSON.stringify({ ...entry, time: Date.now() }), { mode: 0o600 });
+      fs.renameSync(beside, file);
+    } catch (error) {
+      throw cannotWrite(this.#folder, error, "use --state DIR");
+    }
   }
 
   remove(entry) {
@@ -361,7 +429,9 @@ class Spool {
   static async open() {
     const spool = new Spool();
     const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-${crypto.randomBytes(8).toString("hex")}`);
-    spool.#file = await fs.promises.open(name, "wx+", 0o600);
+    spool.#file = await fs.promises.open(name, "wx+", 0o600).catch((error) => {
+      throw cannotSpool(error);
+    });
     // Where an open file can't be unlinked, it is removed when it is closed.
     spool.name = await fs.promises.unlink(name).then(
       () => undefined,
@@ -372,7 +442,9 @@ class Spool {
 
   async append(bytes) {
     for (let at = 0; at < bytes.length; ) {
-      const { bytesWritten } = await this.#file.write(bytes, at, bytes.length - at, this.length + at);
+      const { bytesWritten } = await this.#file.write(bytes, at, bytes.length - at, this.length + at).catch((error) => {
+        throw cannotSpool(error);
+      });
       at += bytesWritten;
     }
     this.length += bytes.length;
@@ -870,7 +942,7 @@ function semaphore(permits) {
 }
 
 /** Returns whether a Host header names this machine: a web page of another name must not push. */
-const isLocal = (host = "") => /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i.test(host);
+const isLocal = (host = "") => /^(localhost|127(\.\d{1,3}){3})(:\d+)?$/i.test(host);
 
 /** Returns whether a request is of no web page, or of one that came through the relay. */
 const isOwn = (origin) => origin === undefined || (URL.canParse(origin) && isLocal(new URL(origin).host));
@@ -1217,13 +1289,15 @@ export class Files {
   }
 }
 
-const parsed = (bytes, name) => {
+function parseJson(bytes, problem) {
   try {
     return JSON.parse(bytes);
   } catch {
-    throw new UserError(`${name} is not JSON: the image is damaged`);
+    throw new UserError(problem);
   }
-};
+}
+
+const parsed = (bytes, name) => parseJson(bytes, `${name} is not JSON: the image is damaged`);
 
 /**
  * Reads an image. Resolves with its `blobs`, as `{ digest, size, stream() }`, and its `manifests`,
@@ -1372,26 +1446,51 @@ async function compressed(file) {
   };
 }
 
-/** The credentials for a host: of the environment, or of docker's configuration. */
+/** Returns the credentials for a host: of the environment, of docker, or of podman and skopeo. */
 export async function credentialsFor(host, env = process.env) {
-  if (env.RELAY_USER !== undefined) return { user: env.RELAY_USER, password: env.RELAY_PASSWORD ?? "" };
-  const file = path.join(env.DOCKER_CONFIG ?? path.join(os.homedir(), ".docker"), "config.json");
+  const { RELAY_USER: user, RELAY_PASSWORD: password } = env;
+  if (user && password) return { user, password };
+  if (user || password) {
+    const [given, missing] = user ? ["RELAY_USER", "RELAY_PASSWORD"] : ["RELAY_PASSWORD", "RELAY_USER"];
+    throw new UsageError(`${given} is set and ${missing} is not: set both`);
+  }
+  const files = [
+    path.join(env.DOCKER_CONFIG || path.join(os.homedir(), ".docker"), "config.json"),
+    env.REGISTRY_AUTH_FILE,
+    env.XDG_RUNTIME_DIR && path.join(env.XDG_RUNTIME_DIR, "containers/auth.json"),
+  ];
+  for (const file of files.filter(Boolean)) {
+    const found = await credentialsIn(file, host);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/** Returns the credentials for a host in docker's configuration or a file of the same form. */
+async function credentialsIn(file, host) {
   if (!fs.existsSync(file)) return undefined;
-  const { auths = {}, credHelpers = {}, credsStore } = parsed(fs.readFileSync(file, "utf8"), file);
-  const helper = credHelpers[host] ?? credsStore;
+  let text;
+  try {
+    text = fs.readFileSync(file, "utf8");
+  } catch ({ code }) {
+    throw new UserError(`cannot read ${file}: ${code}`);
+  }
+  const { auths, credHelpers, credsStore } = parseJson(text, `cannot read ${file}: not JSON`) ?? {};
+  const helper = credHelpers?.[host] ?? credsStore;
   if (helper) {
     const child = spawn(`docker-credential-${helper}`, ["get"], { stdio: ["pipe", "pipe", "ignore"] });
     child.stdin.on("error", () => {}).end(host);
-    let text = "";
-    child.stdout.setEncoding("utf8").on("data", (part) => (text += part));
+    let answer = "";
+    child.stdout.setEncoding("utf8").on("data", (part) => (answer += part));
     const [code] = await once(child, "close").catch(() => [1]);
     if (code === 0) {
-      const { Username: user, Secret: password } = JSON.parse(text);
+      const problem = `cannot read the answer of docker-credential-${helper}: not JSON`;
+      const { Username: user, Secret: password } = parseJson(answer, problem);
       return { user, password };
     }
   }
   const [, { auth } = {}] =
-    Object.entries(auths).find(([name]) => name.replace(/^https?:\/\/|\/.*$/g, "") === host) ?? [];
+    Object.entries(auths ?? {}).find(([name]) => name.replace(/^https?:\/\/|\/.*$/g, "") === host) ?? [];
   if (!auth) return undefined;
   const [user, ...password] = Buffer.from(auth, "base64").toString("utf8").split(":");
   return { user, password: password.join(":") };
@@ -1415,12 +1514,7 @@ class Session {
   }
 
   async begin() {
-    const { status, headers } = await this.#registry.ask("GET", "/v2/").catch((error) => {
-      throw new UserError(`${this.#registry.origin} can't be reached: ${error.message}`);
-    });
-    this.#challenge = headers["www-authenticate"];
-    if (status !== 401 && status !== 200)
-      throw new UserError(`${this.#registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
+    this.#challenge = await this.#registry.check();
     await this.#renew();
   }
 
@@ -1429,7 +1523,13 @@ class Session {
     const basic = user === undefined ? undefined : `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
     const [, realm] = /^bearer .*realm="([^"]*)"/i.exec(this.#challenge ?? "") ?? [];
     this.authorization = basic;
-    if (!realm) return;
+    if (!realm) {
+      const { status, body } = await this.#registry.ask("GET", "/v2/", {
+        headers: basic ? { authorization: basic } : {},
+      });
+      if (status !== 200) throw this.#refusal(status, body);
+      return;
+    }
     const target = this.#registry.pathOf(realm);
     // Credentials go to the registry only.
     if (target === undefined)
@@ -1439,17 +1539,19 @@ class Session {
     if (service) query.set("service", service);
     const url = `${target}${target.includes("?") ? "&" : "?"}${query}`;
     const { status, body } = await this.#registry.ask("GET", url, { headers: basic ? { authorization: basic } : {} });
-    if (status !== 200) {
-      const found = basic ? "refuses the credentials" : "wants credentials, and there are none";
-      const { host } = this.#registry.url;
-      throw new UserError(
-        `${this.#registry.origin} ${found} (${status} ${messageOf(body)}): docker login ${host}, or set RELAY_USER and RELAY_PASSWORD`,
-      );
-    }
-    const { token, access_token, expires_in = 60 } = parsed(body, "the token");
+    if (status !== 200) throw this.#refusal(status, body);
+    const problem = `cannot read the token response of ${this.#registry.origin}: not JSON`;
+    const { token, access_token, expires_in = 60 } = parseJson(body, problem) ?? {};
     this.authorization = `Bearer ${token ?? access_token}`;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#renew().catch(() => {}), renewal(expires_in)).unref();
+  }
+
+  #refusal(status, body) {
+    const found = this.#credentials ? "refuses the credentials" : "wants credentials, and there are none";
+    const { origin, url } = this.#registry;
+    const advice = `docker login ${url.host}, or set RELAY_USER and RELAY_PASSWORD`;
+    return new UserError(`${origin} ${found} (${status} ${messageOf(body)}): ${advice}`);
   }
 
   end() {
@@ -1457,24 +1559,45 @@ class Session {
   }
 }
 
+/** The names of repositories in the specification. */
+const REPOSITORY = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/;
+
 /** Splits `[https://]HOST/NAME[:TAG]`. */
 export function targetOf(text) {
-  const [, scheme, host, repository, tag = "latest"] =
-    /^(?:(https?):\/\/)?([^/]+)\/(.+?)(?::([\w][\w.-]{0,127}))?$/.exec(text ?? "") ?? [];
-  if (!repository) throw new UserError(`--to ${text}: use HOST/NAME:TAG`);
-  const isHere = /^(localhost|127\.[\d.]+|\[::1\])(:\d+)?$/.test(host);
-  return { origin: `${scheme ?? (isHere ? "http" : "https")}://${host}`, host, repository, tag };
+  if (/@/.test(text)) throw new UsageError(`--to ${text} has a digest: use a tag, HOST/NAME:TAG`);
+  const [, scheme = "", host, repository, tag = "latest"] =
+    /^(https?:\/\/)?([^/]+)\/(.+?)(?::([\w][\w.-]{0,127}))?$/.exec(text) ?? [];
+  if (repository !== undefined && repository !== repository.toLowerCase())
+    throw new UsageError(`--to ${text} has upper-case letters in the repository: use ${repository.toLowerCase()}`);
+  if (!REPOSITORY.test(repository ?? "")) throw new UsageError(`--to ${text}: use HOST/NAME:TAG`);
+  return { origin: withScheme(scheme + host), host, repository, tag };
 }
 
-/** Pushes an image without a daemon. Resolves with the digest of its manifest. */
+/** Splits several addresses of one repository. Returns it with all tags. */
+function targetsOf(texts) {
+  const [first, ...others] = texts.map(targetOf);
+  for (const [index, { origin, repository }] of others.entries())
+    if (origin !== first.origin || repository !== first.repository)
+      throw new UsageError(
+        `--to ${texts[0]} and --to ${texts[index + 1]} are different repositories: push to one after the other`,
+      );
+  return { ...first, tags: [...new Set([first, ...others].map(({ tag }) => tag))] };
+}
+
+/**
+ * Pushes an image without a daemon. Resolves with the digest of its manifest. `to` has an address
+ * for each tag.
+ */
 export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say, env = process.env }) {
-  const { origin, host, repository, tag } = targetOf(to);
+  const { origin, host, repository, tags } = targetsOf([to].flat());
   const registry = new Registry(origin, env);
   const session = new Session(registry, await credentialsFor(host, env), `repository:${repository}:pull,push`);
-  const files = await Files.open(source === "-" ? await spoolStdin() : source);
+  let files;
   try {
-    const { blobs, manifests } = await imageIn(files, ref);
+    // Wrong credentials are told before a large image is read.
     await session.begin();
+    files = await Files.open(source === "-" ? await spoolStdin() : source);
+    const { blobs, manifests } = await imageIn(files, ref);
     const headers = () => (session.authorization ? { authorization: session.authorization } : {});
     const slot = semaphore(atOnce);
     let limits;
@@ -1514,8 +1637,12 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
     const sent = await Promise.allSettled(blobs.map((blob) => slot(() => send(blob))));
     const failed = sent.find(({ status }) => status === "rejected");
     if (failed) throw failed.reason;
-    for (const [at, { digest, mediaType, bytes }] of manifests.entries()) {
-      const reference = at === manifests.length - 1 ? tag : digest;
+    const image = manifests.at(-1);
+    const references = [
+      ...manifests.slice(0, -1).map((child) => [child.digest, child]),
+      ...tags.map((tag) => [tag, image]),
+    ];
+    for (const [reference, { mediaType, bytes }] of references) {
       const target = `/v2/${repository}/manifests/${reference}`;
       const put = await registry.ask("PUT", target, {
         headers: { ...headers(), "content-type": mediaType },
@@ -1523,12 +1650,11 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
       });
       if (put.status !== 201) throw new UserError(`${origin} refuses manifest ${reference}: ${reason(put)}`);
     }
-    const { digest } = manifests.at(-1);
-    say(`${host}/${repository}:${tag}@${digest}`);
-    return digest;
+    for (const tag of tags) say(`${host}/${repository}:${tag}@${image.digest}`);
+    return image.digest;
   } finally {
     session.end();
-    await files.close();
+    await files?.close();
   }
 }
 
@@ -1538,10 +1664,14 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
  */
 async function spoolStdin() {
   const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-input`);
-  const file = await fs.promises.open(name, "wx+", 0o600);
+  const file = await fs.promises.open(name, "wx+", 0o600).catch((error) => {
+    throw cannotSpool(error);
+  });
   // Where an open file can't be unlinked, it is removed at the end.
   await fs.promises.unlink(name).catch(() => process.once("exit", () => fs.rmSync(name, { force: true })));
-  await pipeline(process.stdin, file.createWriteStream({ autoClose: false }));
+  await pipeline(process.stdin, file.createWriteStream({ autoClose: false })).catch((error) => {
+    throw cannotSpool(error);
+  });
   return file;
 }
 
@@ -1569,52 +1699,65 @@ function chunkOf(given, headers = {}) {
   if (given === undefined) return Number.isSafeInteger(announced) && announced >= MIN_CHUNK ? announced : DEFAULT_CHUNK;
   const chunk = Number(given);
   if (!Number.isSafeInteger(chunk) || chunk < MIN_CHUNK)
-    throw new UserError(`--chunk ${given}: use a number of bytes of at least ${MIN_CHUNK}`);
+    throw new UsageError(`--chunk ${given}: use a number of bytes of at least ${MIN_CHUNK}`);
   return chunk;
 }
 
 const stateFolder = () =>
-  path.join(process.env.XDG_STATE_HOME ?? path.join(os.homedir(), ".local/state"), "strata-relay");
+  path.join(process.env.XDG_STATE_HOME || path.join(os.homedir(), ".local/state"), "strata-relay");
+
+const OPTIONS = {
+  to: { type: "string", multiple: true, default: [] },
+  port: { type: "string", default: "5050" },
+  chunk: { type: "string" },
+  blobs: { type: "string", default: "4" },
+  ref: { type: "string" },
+  state: { type: "string" },
+  version: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+};
+
+function argumentsOf(args) {
+  try {
+    return parseArgs({ args, options: OPTIONS, allowPositionals: true });
+  } catch ({ code, message }) {
+    const [, option] = /'(?:-\w, )?(-[^' ]*)/.exec(message) ?? [];
+    if (code === "ERR_PARSE_ARGS_UNKNOWN_OPTION") throw new UsageError(`unknown option ${option}; see --help`);
+    if (OPTIONS[option?.slice(2)]?.type === "string") throw new UsageError(`${option} needs a value; see --help`);
+    throw new UsageError(`${message}; see --help`);
+  }
+}
 
 async function main() {
-  const { values, positionals } = parseArgs({
-    options: {
-      to: { type: "string" },
-      port: { type: "string", default: "5050" },
-      chunk: { type: "string" },
-      blobs: { type: "string", default: "4" },
-      ref: { type: "string" },
-      state: { type: "string", default: stateFolder() },
-      version: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
-    },
-    allowPositionals: true,
-  });
+  const { values, positionals } = argumentsOf(process.argv.slice(2));
   const say = (line) => console.log(line);
-  if (values.help) return say(HELP);
-  if (values.version) return say(VERSION);
-  if (values.to === undefined) throw new UserError("--to is missing: node relay.mjs --to https://HOST");
   const [command, source, ...others] = positionals;
-  if (command !== undefined && (command !== "push" || source === undefined || others.length > 0))
-    throw new UserError("expected push IMAGE, or no command: node relay.mjs --help explains them");
+  if (values.help || command === "help") return say(HELP);
+  if (values.version) return say(VERSION);
+  if (command !== undefined && command !== "push") throw new UsageError(`unknown command ${command}; see --help`);
+  if (command === "push") {
+    const usage = "node relay.mjs push IMAGE --to HOST/NAME:TAG";
+    if (source === undefined) throw new UsageError(`push needs an image: ${usage}`);
+    if (others.length > 0) throw new UsageError(`push takes one image, not ${positionals.length - 1}: ${usage}`);
+    if (values.to.length === 0) throw new UsageError(`--to is missing: ${usage}`);
+  } else if (values.to.length !== 1) {
+    const problem = values.to.length === 0 ? "--to is missing" : "several --to are for push only";
+    throw new UsageError(`${problem}: node relay.mjs --to https://HOST`);
+  }
   const [port, blobs] = [Number(values.port), Number(values.blobs)];
   if (!/^\d+$/.test(values.port) || port > 65535)
-    throw new UserError(`--port ${values.port}: use a number from 0 to 65535`);
-  if (!/^[1-9]\d?$/.test(values.blobs)) throw new UserError(`--blobs ${values.blobs}: use a number from 1 to 99`);
+    throw new UsageError(`--port ${values.port}: use a number from 0 to 65535`);
+  if (!/^[1-9]\d?$/.test(values.blobs)) throw new UsageError(`--blobs ${values.blobs}: use a number from 1 to 99`);
 
   const chunk = values.chunk === undefined ? undefined : chunkOf(values.chunk);
-  const journal = new Journal(path.join(values.state, "uploads"));
+  const journal = new Journal(path.join(values.state ?? stateFolder(), "uploads"));
   if (command === "push") {
     const { to, ref } = values;
     await push({ source, to, ref, chunk, blobs, journal, say });
     return;
   }
-  const registry = new Registry(values.to);
-  const { status } = await registry.ask("GET", "/v2/").catch((error) => {
-    throw new UserError(`${registry.origin} can't be reached: ${error.message}`);
-  });
-  if (status !== 200 && status !== 401)
-    throw new UserError(`${registry.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
+  const registry = new Registry(values.to[0]);
+  await registry.check();
   const relay = await serve({
     registry,
     journal,
@@ -1632,9 +1775,7 @@ push to localhost:${relay.port}/NAME:TAG; Ctrl-C ends`);
 
 if (process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {
   main().catch((error) => {
-    console.error(
-      error instanceof UserError || error.code?.startsWith("ERR_PARSE_ARGS") ? `✗ ${error.message}` : error,
-    );
-    process.exitCode = 1;
+    console.error(error instanceof UserError ? `✗ ${error.message}` : error);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
   });
 }

@@ -19,8 +19,9 @@ import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import zlib from "node:zlib";
+import { credentialsFor } from "../../relay/relay.mjs";
 import { buffer, digestOf } from "../edge/bytes.mjs";
-import { password, start, user } from "../edge/harness.mjs";
+import { basic, password, start, user } from "../edge/harness.mjs";
 import { writeLayout } from "../images/layout.mjs";
 import { startEdge } from "./edge.mjs";
 
@@ -291,6 +292,27 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
     await hasImage("push/docker");
   });
 
+  test("signs in as podman and skopeo do, if docker has no entry", async () => {
+    const host = `127.0.0.1:${edge.url.port}`;
+    const runtime = join(folder, "runtime");
+    mkdirSync(join(runtime, "containers"), { recursive: true });
+    const file = join(runtime, "containers/auth.json");
+    const authsOf = (secret) => ({ [host]: { auth: Buffer.from(`${user}:${secret}`).toString("base64") } });
+    writeFileSync(file, JSON.stringify({ auths: authsOf(password) }));
+    const docker = join(folder, "docker");
+    mkdirSync(docker);
+    writeFileSync(join(docker, "config.json"), JSON.stringify({ auths: {} }));
+    const base = { HOME: folder, DOCKER_CONFIG: docker };
+    const found = { user, password };
+    assert.deepEqual(await credentialsFor(host, { ...base, XDG_RUNTIME_DIR: runtime }), found);
+    assert.deepEqual(await credentialsFor(host, { ...base, REGISTRY_AUTH_FILE: file }), found);
+    assert.equal(await credentialsFor("other.example", { ...base, REGISTRY_AUTH_FILE: file }), undefined);
+    writeFileSync(join(docker, "config.json"), JSON.stringify({ auths: authsOf("docker's") }));
+    const first = await credentialsFor(host, { ...base, REGISTRY_AUTH_FILE: file });
+    assert.equal(first.password, "docker's");
+    assert.equal((await push(image.layout, "push/podman:v1", { env: { XDG_RUNTIME_DIR: runtime } })).code, 0);
+  });
+
   test("says what to do if it can't", async () => {
     writeFileSync(join(folder, "text"), "not an image".repeat(100));
     writeFileSync(join(folder, "empty.tar"), Buffer.alloc(10_240));
@@ -325,6 +347,153 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
       assert.equal(code, 1, output);
       assert.match(output, expected);
       assert.doesNotMatch(output, /\n {4}at /);
+    }
+  });
+
+  test("says what is wrong with its files, its proxy and its folders", async () => {
+    const to = `http://127.0.0.1:${edge.url.port}/push/wrong:v1`;
+    const env = { RELAY_USER: user, RELAY_PASSWORD: password };
+    const docker = join(folder, "damaged");
+    mkdirSync(docker);
+    writeFileSync(join(docker, "config.json"), "{");
+    writeFileSync(join(folder, "file"), "");
+    for (const [args, more, expected] of [
+      [[], { DOCKER_CONFIG: docker }, `cannot read ${docker}/config.json: not JSON`],
+      [["--state", join(folder, "file")], env, `cannot write ${folder}/file/uploads: ENOTDIR; use --state DIR`],
+      [[], { ...env, TMPDIR: `${folder}/none` }, `cannot write ${folder}/none: ENOENT; set TMPDIR to another folder`],
+      [
+        [],
+        { ...env, HTTP_PROXY: "127.0.0.1:1", NO_PROXY: "" },
+        "the proxy 127.0.0.1:1 can't be reached: ECONNREFUSED (from HTTP_PROXY)",
+      ],
+      [
+        ["--to", "https://registry.example/push/wrong"],
+        { ...env, HTTPS_PROXY: "", https_proxy: "127.0.0.1:1" },
+        "the proxy 127.0.0.1:1 can't be reached: ECONNREFUSED (from https_proxy)",
+      ],
+    ]) {
+      const target = args[0] === "--to" ? [] : ["--to", to];
+      const { code, output } = await relay(["push", image.layout, ...target, ...args], { env: more }).ended;
+      assert.equal(
+        output
+          .split("\n")
+          .filter((line) => line.startsWith("✗"))
+          .join("\n"),
+        `✗ ${expected}`,
+      );
+      assert.equal(code, 1);
+      assert.doesNotMatch(output, /\n {4}at /);
+    }
+    // A limit of files stands for a full disk.
+    const limited = spawn(
+      "sh",
+      ["-c", `ulimit -f 1000; exec "$0" "$@"`, process.execPath, RELAY, "push", "-", "--to", to],
+      {
+        env: { PATH: process.env.PATH, HOME: folder, TMPDIR: folder, ...env },
+      },
+    );
+    limited.stdin.on("error", () => {}).end(buffer(2 * MIB, "a full disk"));
+    let output = "";
+    limited.stderr.setEncoding("utf8").on("data", (text) => (output += text));
+    const [code] = await once(limited, "close");
+    assert.equal(output, `✗ cannot write ${folder}: EFBIG; set TMPDIR to a larger disk\n`);
+    assert.equal(code, 1);
+  });
+
+  test("refuses a wrong command line before it connects", async () => {
+    const host = `127.0.0.1:${edge.url.port}`;
+    const digest = digestOf(Buffer.from(""));
+    const usage = "node relay.mjs push IMAGE --to HOST/NAME:TAG";
+    for (const [args, expected, env] of [
+      [["push"], `push needs an image: ${usage}`],
+      [["push", "a"], `--to is missing: ${usage}`],
+      [["push", "a", "b"], `push takes one image, not 2: ${usage}`],
+      [[], "--to is missing: node relay.mjs --to https://HOST"],
+      [["pull"], "unknown command pull; see --help"],
+      [["--frob"], "unknown option --frob; see --help"],
+      [["push", "a", "--to"], "--to needs a value; see --help"],
+      [["--port", "99999", "--to", host], "--port 99999: use a number from 0 to 65535"],
+      [["push", "a", "--to", `${host}/a@${digest}`], `--to ${host}/a@${digest} has a digest: use a tag, HOST/NAME:TAG`],
+      [
+        ["push", "a", "--to", `${host}/Team/app`],
+        `--to ${host}/Team/app has upper-case letters in the repository: use team/app`,
+      ],
+      [["push", "a", "--to", host], `--to ${host}: use HOST/NAME:TAG`],
+      [
+        ["push", "a", "--to", `${host}/a:v1`, "--to", `${host}/b:v1`],
+        `--to ${host}/a:v1 and --to ${host}/b:v1 are different repositories: push to one after the other`,
+      ],
+      [["--to", host, "--to", "b"], "several --to are for push only: node relay.mjs --to https://HOST"],
+      [
+        ["push", "a", "--to", `${host}/a`],
+        "RELAY_PASSWORD is set and RELAY_USER is not: set both",
+        { RELAY_PASSWORD: password },
+      ],
+    ]) {
+      const { code, output } = await relay(args, { env }).ended;
+      assert.equal(output, `✗ ${expected}\n`);
+      assert.equal(code, 2);
+    }
+    assert.deepEqual(edge.requests, []);
+    for (const word of ["help", "--help", "-h"]) {
+      const { code, output } = await relay([word]).ended;
+      assert.match(output, /^Pushes layers that are too large .*\n\nUsage:\n/);
+      assert.equal(code, 0);
+    }
+  });
+
+  test("signs in before it reads standard input", async () => {
+    const to = `http://127.0.0.1:${edge.url.port}/push/early:v1`;
+    // The input does not end.
+    const input = { pipe: () => {} };
+    const env = { RELAY_USER: user, RELAY_PASSWORD: "wrong" };
+    const { child, ended } = relay(["push", "-", "--to", to], { input, env });
+    const timer = setTimeout(() => child.kill(), 10_000);
+    const { code, output } = await ended;
+    clearTimeout(timer);
+    assert.match(output, /^✗ .* refuses the credentials/);
+    assert.equal(code, 1);
+  });
+
+  test("pushes several tags of one repository", async () => {
+    const more = ["v2", "v1", "latest"].flatMap((tag) => [
+      "--to",
+      `http://127.0.0.1:${edge.url.port}/push/tags:${tag}`,
+    ]);
+    const { code, output } = await push(image.layout, "push/tags:v1", { more });
+    assert.equal(code, 0, output);
+    await hasImage("push/tags");
+    for (const tag of ["v1", "v2", "latest"]) {
+      assert.equal(digestOf(await pulled(`push/tags/manifests/${tag}`)), image.manifest.digest);
+      assert.ok(output.includes(`/push/tags:${tag}@${image.manifest.digest}\n`), output);
+    }
+    assert.equal(
+      edge.requests.filter(({ method, path }) => method === "PUT" && path.includes("/manifests/")).length,
+      3,
+    );
+  });
+
+  test("checks credentials of a registry without tokens, and its token response", async () => {
+    let challenge = "Basic realm=x";
+    const server = http.createServer(({ headers, url }, response) => {
+      if (url.startsWith("/token")) return response.end("<html>");
+      const isKnown = headers.authorization === basic("ann", "right");
+      response.writeHead(isKnown ? 200 : 401, { "www-authenticate": challenge }).end();
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const origin = `http://127.0.0.1:${server.address().port}`;
+    const failing = (password, source) =>
+      relay(["push", source, "--to", `${origin}/a:v1`], { env: { RELAY_USER: "ann", RELAY_PASSWORD: password } }).ended;
+    try {
+      assert.match((await failing("wrong", "none")).output, /^✗ .* refuses the credentials \(401 \)/);
+      assert.match((await failing("right", "none")).output, /^✗ there is no none: /);
+      challenge = `Bearer realm="${origin}/token",service="x"`;
+      const { output } = await failing("right", "none");
+      assert.equal(output, `✗ cannot read the token response of ${origin}: not JSON\n`);
+    } finally {
+      server.closeAllConnections();
+      server.close();
     }
   });
 

@@ -408,6 +408,7 @@ describe("the relay", { timeout: 240_000 }, () => {
     for (const [host, status] of [
       [`localhost:${relay.port}`, 200],
       ["127.0.0.1", 200],
+      [`[::1]:${relay.port}`, 403],
       ["evil.example", 403],
       ["localhost.evil.example", 403],
     ])
@@ -476,12 +477,29 @@ describe("the relay's parts", () => {
   test("a proxy is chosen by the usual variables", () => {
     const url = new URL("https://registry.example");
     assert.equal(proxyFor(url, {}), undefined);
-    assert.equal(proxyFor(url, { HTTPS_PROXY: "http://proxy:3128" }).host, "proxy:3128");
-    assert.equal(proxyFor(url, { https_proxy: "proxy:3128" }).host, "proxy:3128");
+    assert.equal(proxyFor(url, { HTTPS_PROXY: "http://proxy:3128" }).url.host, "proxy:3128");
+    // An empty variable does not hide the other one.
+    const { url: proxy, name } = proxyFor(url, { HTTPS_PROXY: "", https_proxy: "proxy:3128" });
+    assert.deepEqual([proxy.host, name], ["proxy:3128", "https_proxy"]);
     assert.equal(proxyFor(url, { HTTP_PROXY: "http://proxy:3128" }), undefined);
     assert.equal(proxyFor(url, { HTTPS_PROXY: "http://proxy:3128", NO_PROXY: "a.example, .example" }), undefined);
     for (const HTTPS_PROXY of ["https://me:secret@proxy", "socks5://proxy:1080", "http://["])
       assert.throws(() => proxyFor(url, { HTTPS_PROXY }), /^Error: the proxy [^@]* is not http:\/\/HOST:PORT$/);
+  });
+
+  test("a registry without a scheme is https, and http on this machine", () => {
+    for (const [to, origin] of [
+      ["registry.example", "https://registry.example"],
+      ["localhost:8787", "http://localhost:8787"],
+      ["127.0.0.1:8787", "http://127.0.0.1:8787"],
+      ["localhost.example", "https://localhost.example"],
+      ["https://localhost:8787", "https://localhost:8787"],
+    ])
+      assert.equal(new Registry(to, {}).origin, origin);
+    assert.throws(
+      () => new Registry("registry.example/a", {}),
+      /^Error: --to registry\.example\/a: use https:\/\/HOST alone$/,
+    );
   });
 
   test("requests to a plain registry go through a proxy", async () => {
