@@ -83,6 +83,8 @@ const RESUME_TTL = 12 * 3_600_000;
 const IDLE_TIMEOUT = 15 * 60_000;
 /** The timeout of a silent connection to the registry, in milliseconds. */
 const REGISTRY_TIMEOUT = 120_000;
+/** The time between two lines about a blob that is being sent, in milliseconds. */
+const PROGRESS_INTERVAL = 10_000;
 /** The timeout of a client that sends no bytes of its body, in milliseconds. */
 const CLIENT_TIMEOUT = 60_000;
 /**
@@ -523,13 +525,13 @@ export class Upload {
   /**
    * @param {{ registry: Registry, journal: Journal, limits: { most: number }, repository: string,
    *   authorize: () => string | undefined, location: string, token?: string,
-   *   say: (line: string) => void }} options
-   *   `limits.most` is the size of a chunk, which shrinks if the edge refuses it. `authorize`
-   *   returns the user's current Authorization header. `token` is the registry's, for this upload
-   *   alone.
+   *   progress: number, say: (line: string) => void }} options
+   *   `progress` is the time between two lines about the blob, in milliseconds. `limits.most`
+   *   is the size of a chunk, which shrinks if the edge refuses it. `authorize` returns the user's
+   *   current Authorization header. `token` is the registry's, for this upload alone.
    */
-  constructor({ registry, journal, limits, repository, authorize, location, token, say }) {
-    Object.assign(this, { registry, journal, limits, repository, authorize, say });
+  constructor({ registry, journal, limits, repository, authorize, location, token, progress, say }) {
+    Object.assign(this, { registry, journal, limits, repository, authorize, progress, say });
     const about = { registry: registry.origin, repository, identity: identityOf(authorize()) };
     this.#candidates = journal.candidates(about).filter(({ chunks }) => chunks.length > 0);
     this.#entry = { id: this.id, ...about, location, token, chunks: [] };
@@ -544,10 +546,14 @@ export class Upload {
 
   /**
    * Takes the next bytes of the blob, and sends all but a small rest of them. `isLast` says that no
-   * more come.
+   * more come. `label` and `size` describe the blob in lines about its progress.
    */
-  async receive(source, { isLast = false } = {}) {
+  async receive(source, { isLast = false, label = this.repository, size } = {}) {
     this.isBusy = true;
+    const timer = setInterval(() => {
+      const sent = Math.max(this.#stored, this.#live ? this.received : 0);
+      this.say(`… ${label} ${megabytes(sent)}${size === undefined ? "" : ` of ${megabytes(size)}`}`);
+    }, this.progress).unref();
     const { received } = this;
     const hash = this.#hash.copy();
     try {
@@ -570,6 +576,7 @@ export class Upload {
       await this.#rewind({ received, hash });
       throw error;
     } finally {
+      clearInterval(timer);
       this.isBusy = false;
       this.touched = Date.now();
     }
@@ -957,11 +964,21 @@ const ABOUT_BODY = new RegExp(`${HOP.source}|^content-(length|range|type|encodin
  * Serves a registry on a loopback port. Resolves with `{ port, stop }`.
  *
  * @param {{ registry: Registry, journal: Journal, chunk?: number, blobs: number, port: number,
- *   clientTimeout?: number, say: (line: string) => void }} options
+ *   clientTimeout?: number, progress?: number, say: (line: string) => void }} options
  *   `chunk` is in bytes; without it, the registry's announcement counts. `clientTimeout` is
- *   the timeout of a client that sends no bytes of a blob, in milliseconds
+ *   the timeout of a client that sends no bytes of a blob, and `progress` the time between two
+ *   lines about a blob, in milliseconds
  */
-export async function serve({ registry, journal, chunk, blobs, port, clientTimeout = CLIENT_TIMEOUT, say }) {
+export async function serve({
+  registry,
+  journal,
+  chunk,
+  blobs,
+  port,
+  clientTimeout = CLIENT_TIMEOUT,
+  progress = PROGRESS_INTERVAL,
+  say,
+}) {
   const uploads = new Map();
   const slot = semaphore(blobs);
   const limits = { most: undefined, isRefused: false };
@@ -1045,7 +1062,7 @@ export async function serve({ registry, journal, chunk, blobs, port, clientTimeo
     if (!location) return reply(response, begun);
     limits.most ??= chunkOf(chunk, begun.headers);
     const token = begun.headers["strata-upload-token"];
-    const upload = new Upload({ registry, journal, limits, repository, authorize, location, token, say });
+    const upload = new Upload({ registry, journal, limits, repository, authorize, location, token, progress, say });
     uploads.set(upload.id, upload);
     if (!digest) return tell(response, 202, upload);
     try {
@@ -1064,7 +1081,10 @@ export async function serve({ registry, journal, chunk, blobs, port, clientTimeo
       return refuse(response, 400, "DIGEST_INVALID", message);
     }
     const begunAt = performance.now();
-    await slot(() => upload.receive(bytesOf(request, clientTimeout), { isLast: true }));
+    const length = request.headers["content-length"];
+    const size = length === undefined ? undefined : upload.received + Number(length);
+    const label = `${upload.repository} ${digest.slice(0, 19)}`;
+    await slot(() => upload.receive(bytesOf(request, clientTimeout), { isLast: true, label, size }));
     uploads.delete(upload.id);
     const closed = await upload.close(digest);
     if (closed.status === 201) {
@@ -1588,7 +1608,17 @@ function targetsOf(texts) {
  * Pushes an image without a daemon. Resolves with the digest of its manifest. `to` has an address
  * for each tag.
  */
-export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say, env = process.env }) {
+export async function push({
+  source,
+  to,
+  ref,
+  chunk,
+  blobs: atOnce,
+  journal,
+  progress = PROGRESS_INTERVAL,
+  say,
+  env = process.env,
+}) {
   const { origin, host, repository, tags } = targetsOf([to].flat());
   const registry = new Registry(origin, env);
   const session = new Session(registry, await credentialsFor(host, env), `repository:${repository}:pull,push`);
@@ -1619,11 +1649,12 @@ export async function push({ source, to, ref, chunk, blobs: atOnce, journal, say
         repository,
         location,
         token,
+        progress,
         say,
         authorize: () => session.authorization,
       });
       try {
-        await upload.receive(stream(), { isLast: true });
+        await upload.receive(stream(), { isLast: true, label: digest.slice(0, 19), size });
         const closed = await upload.close(digest);
         if (closed.status !== 201) throw new UserError(`${origin} refuses blob ${digest}: ${reason(closed)}`);
       } catch (error) {

@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import zlib from "node:zlib";
-import { credentialsFor } from "../../relay/relay.mjs";
+import { credentialsFor, Journal, push as pushImage } from "../../relay/relay.mjs";
 import { buffer, digestOf } from "../edge/bytes.mjs";
 import { basic, password, start, user } from "../edge/harness.mjs";
 import { writeLayout } from "../images/layout.mjs";
@@ -440,6 +440,30 @@ describe("a push without a daemon", { timeout: 240_000 }, () => {
       assert.match(output, /^Pushes layers that are too large .*\n\nUsage:\n/);
       assert.equal(code, 0);
     }
+  });
+
+  test("says how far each blob is", async () => {
+    const lines = [];
+    const options = { chunk: CHUNK, blobs: 4, journal: new Journal(join(folder, "state/uploads")), progress: 1 };
+    const env = { RELAY_USER: user, RELAY_PASSWORD: password };
+    const to = `http://127.0.0.1:${edge.url.port}/push/progress:v1`;
+    await pushImage({ source: image.layout, to, ...options, say: (line) => lines.push(line), env });
+    const { digest, size } = image.blobs[1];
+    const about = new RegExp(`^… ${digest.slice(0, 19)} (\\S+) (MB|bytes) of (\\S+) MB$`);
+    const found = lines.map((line) => about.exec(line)).filter(Boolean);
+    assert.ok(found.length > 1, lines.join("\n"));
+    for (const [, sent, unit, whole] of found) {
+      assert.equal(whole, (size / 1e6).toFixed(1));
+      assert.ok(unit === "bytes" || Number(sent) <= Number(whole));
+    }
+    assert.ok(
+      found.some(([, sent, unit]) => unit === "MB" && Number(sent) > 1),
+      lines.join("\n"),
+    );
+    assert.match(
+      lines.findLast((line) => line.includes(digest.slice(0, 19))),
+      /^✓ /,
+    );
   });
 
   test("signs in before it reads standard input", async () => {

@@ -98,6 +98,22 @@ describe("the relay", { timeout: 240_000 }, () => {
     assert.equal(edge.refusals, 0);
   });
 
+  test("says how far a blob is, of its size if the client tells it", async () => {
+    await relay.stop();
+    relay = await begin({ progress: 1 });
+    const content = buffer(13 * MIB, "progress");
+    const digest = digestOf(content);
+    assert.equal((await push("relay/progress", content)).status, 201);
+    assert.match(said.join("\n"), /^… relay\/progress \d+(\.\d)? MB$/m);
+    const target = `/v2/relay/progress-post/blobs/uploads/?digest=${digest}`;
+    assert.equal((await ask("POST", target, { body: content })).status, 201);
+    const about = new RegExp(`^… relay/progress-post ${digest.slice(0, 19)} \\d+(\\.\\d)? MB of 13\\.6 MB$`, "m");
+    assert.match(said.join("\n"), about);
+    const { length } = said;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(said.length, length);
+  });
+
   test("sends a small blob with the request that closes it", async () => {
     const content = buffer(2000, "small");
     assert.equal((await push("relay/small", content)).status, 201);
