@@ -600,9 +600,9 @@ export class Upload {
     await this.#live?.abort();
     this.#live = undefined;
     const kept = Math.max(0, received - this.#base);
-    this.received = this.#base + kept;
     this.#held = [];
-    this.#mayStream = kept === 0;
+    // The registry may have kept some of the bytes, so they are sent again with their offset.
+    this.#mayStream = false;
     if (kept > 0) {
       this.#hash = hash;
       await this.#spool.cut(kept);
@@ -611,6 +611,8 @@ export class Upload {
       this.#hash = crypto.createHash("sha256");
       await this.discard();
     }
+    // Last, because a client that is told this offset may send at once.
+    this.received = this.#base + kept;
   }
 
   async #append(part) {
@@ -909,7 +911,8 @@ const megabytes = (bytes) => (bytes < 1e6 ? `${bytes} bytes` : `${(bytes / 1e6).
  * Returns the bytes of a request. Throws if the client sends none for `clientTimeout` milliseconds.
  */
 async function* bytesOf(request, clientTimeout) {
-  const parts = request[Symbol.asyncIterator]();
+  // The connection stays, so that the client can read the response to a body that is refused.
+  const parts = request.iterator({ destroyOnReturn: false });
   let isSilent = false;
   try {
     for (;;) {
@@ -1000,13 +1003,16 @@ export async function serve({
   });
 
   function explain(request, response, error) {
+    if (!request.complete && !response.headersSent) {
+      // Nobody reads the rest of the body, and no request can follow it.
+      response.setHeader("connection", "close");
+      request.resume();
+    }
     if (error instanceof RegistryError) return reply(response, error.response);
     const isGone = request.destroyed && !request.complete;
     if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
     if (response.headersSent) return response.destroy();
     const isSilent = error instanceof ClientTimeout;
-    // The rest of the body never comes.
-    if (isSilent) response.setHeader("connection", "close");
     const status = isSilent ? 408 : error instanceof UserError ? 500 : 502;
     refuse(response, status, "UNAVAILABLE", `${error.message} (relay ${VERSION})`);
   }

@@ -462,6 +462,78 @@ describe("the relay", { timeout: 240_000 }, () => {
     }
   });
 
+  /** Runs work with a relay to a registry that answers as `answer` says. */
+  async function withRegistry(answer, work) {
+    const registry = http.createServer(answer);
+    await new Promise((resolve) => registry.listen(0, "127.0.0.1", resolve));
+    const other = await begin({ registry: new Registry(`http://127.0.0.1:${registry.address().port}`, {}) });
+    try {
+      await work(other.port);
+    } finally {
+      await other.stop();
+      registry.closeAllConnections();
+      registry.close();
+    }
+  }
+
+  test("answers a refused body before its end, and closes the connection", async () => {
+    const answer = async (request, response) => {
+      if (request.method === "POST") return response.writeHead(202, { location: "/v2/a/blobs/uploads/1" }).end();
+      for await (const _ of request);
+      response.writeHead(request.method === "PATCH" ? 403 : 200).end("{}");
+    };
+    await withRegistry(answer, async (port) => {
+      const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+      const ask = (method, path, body) =>
+        new Promise((resolve, reject) => {
+          const request = http.request({ agent, host: "127.0.0.1", port, method, path }, (response) => {
+            response.resume().on("end", () => resolve([response.statusCode, response.headers]));
+          });
+          request.on("error", reject).end(body);
+        });
+      const [, { location }] = await ask("POST", "/v2/a/blobs/uploads/");
+      const [status, headers] = await ask("PATCH", location, buffer(3 * CHUNK, "refused"));
+      assert.deepEqual([status, headers.connection], [403, "close"]);
+      assert.equal((await ask("GET", "/v2/"))[0], 200);
+      agent.destroy();
+    });
+  });
+
+  test("sends a chunk again by its offset, if the registry has kept the beginning of it", async () => {
+    let kept = Buffer.alloc(0);
+    const at = () => ({ location: "/v2/a/blobs/uploads/1", range: `0-${Math.max(0, kept.length - 1)}` });
+    const answer = async (request, response) => {
+      const [, from] = /^(\d+)-/.exec(request.headers["content-range"] ?? "") ?? [];
+      const isElsewhere = from !== undefined && Number(from) !== kept.length;
+      try {
+        for await (const part of request) if (!isElsewhere) kept = Buffer.concat([kept, part]);
+      } catch {
+        return;
+      }
+      const { method } = request;
+      const status = isElsewhere ? 416 : ({ GET: 204, PUT: 201 }[method] ?? 202);
+      response.writeHead(status, at()).end();
+    };
+    await withRegistry(answer, async (port) => {
+      const to = (path) => new URL(path, `http://127.0.0.1:${port}`);
+      const begun = await send(to("/v2/a/blobs/uploads/"), { method: "POST" });
+      const { location } = begun.headers;
+      const content = buffer(4 * MIB, "kept");
+      const headers = { host: `localhost:${port}`, "content-length": content.length };
+      const first = http.request(to(location), { method: "PATCH", headers }).on("error", () => {});
+      first.write(content.subarray(0, 3 * MIB));
+      while (kept.length < 2 * MIB) await new Promise((resolve) => setTimeout(resolve, 20));
+      first.destroy();
+      const again = async () => send(to(location), { method: "PATCH", body: content });
+      let patched = await again();
+      // The relay has not seen the end of the first body yet.
+      while (patched.status === 416) patched = await again();
+      assert.equal(patched.status, 202, patched.body.toString());
+      assert.equal((await send(to(`${location}?digest=${digestOf(content)}`), { method: "PUT" })).status, 201);
+      assert.ok(kept.equals(content));
+    });
+  });
+
   test("answers to this machine only", async () => {
     for (const [host, status] of [
       [`localhost:${relay.port}`, 200],
