@@ -79,7 +79,8 @@ async function add(name, { generate: generated, group, into, robot }) {
   const was = before && kind(secretOf(before));
   if (was === "person" && robot) say(`${bold(name)} was a person and is a robot now: the password no longer works`);
   if (was === "robot" && !robot) say(`${bold(name)} was a robot and is a person now: the token no longer works`);
-  if (into === undefined) return say(
+  if (into === undefined)
+    return say(
       `${json}\n\nTo set it, give this line to: npx wrangler secret put STRATA_USERS\nIt replaces all users; to add one to others, use --into FILE`,
     );
   const membership = groups.length === 0 ? "" : `, ${groups.length === 1 ? "group" : "groups"} ${groups.join(", ")}`;
