@@ -19,6 +19,7 @@ import { buffer } from "../edge/bytes.mjs";
 import { start } from "../edge/harness.mjs";
 import { writeLayout } from "../images/layout.mjs";
 import { check } from "./fixtures.mjs";
+import { chosenOf, runSteps } from "./steps.mjs";
 
 /** The timeout of a command, in milliseconds. */
 const LIMIT = 120_000;
@@ -250,23 +251,9 @@ async function judge(name) {
   }
 }
 
-const chosen = values.only ?? Object.keys(ARTIFACTS);
-const unknown = chosen.filter((name) => !ARTIFACTS[name]);
-if (unknown.length > 0) {
-  console.error(`no artifact is named ${unknown.join(", ")}: --list lists the artifacts`);
-  process.exit(2);
-}
-if (values.list) {
-  console.log(Object.keys(ARTIFACTS).join("\n"));
-  process.exit();
-}
-for (const name of chosen) {
-  try {
-    const { line, fixture } = await judge(name);
-    const counts = await check(name, fixture, values.keep);
-    console.log(`✓ ${name}: ${line}; ${counts}; ${fixture.versions.join(", ")}`);
-  } catch (error) {
-    process.exitCode = 1;
-    console.log(`✗ ${name}: ${error instanceof assert.AssertionError ? error.message : error.stack}`);
-  }
-}
+const chosen = chosenOf(Object.keys(ARTIFACTS), values);
+await runSteps(chosen, async (name) => {
+  const { line, fixture } = await judge(name);
+  const counts = await check(name, fixture, values.keep);
+  return `${line}; ${counts}; ${fixture.versions.join(", ")}`;
+});

@@ -20,6 +20,7 @@ import { start } from "../edge/harness.mjs";
 import { rounds } from "../edge/rounds.mjs";
 import { whole } from "../edge/push.mjs";
 import { check } from "./fixtures.mjs";
+import { chosenOf, runSteps } from "./steps.mjs";
 
 /** The timeout of a command, in milliseconds. */
 const LIMIT = 120_000;
@@ -188,16 +189,7 @@ async function judge(name, folder, daemon) {
   }
 }
 
-const chosen = values.only ?? Object.keys(FORMS);
-const unknown = chosen.filter((name) => !FORMS[name]);
-if (unknown.length > 0) {
-  console.error(`no form is named ${unknown.join(", ")}: --list lists the forms`);
-  process.exit(2);
-}
-if (values.list) {
-  console.log(Object.keys(FORMS).join("\n"));
-  process.exit();
-}
+const chosen = chosenOf(Object.keys(FORMS), values);
 if (missing) throw new Error(missing);
 // A static program, because the images have no libraries.
 const busybox = await unpacked("busybox", "busybox-static");
@@ -209,16 +201,11 @@ try {
   await writeFile(join(folder, "context/Dockerfile"), DOCKERFILE);
   await writeFile(join(folder, "context/source"), "source\n");
   await copyFile(busybox.program, join(folder, "context/busybox"));
-  for (const name of chosen) {
-    try {
-      const { line, fixture } = await judge(name, folder, daemon);
-      const counts = await check(`cache-${name}`, fixture, values.keep);
-      console.log(`✓ ${name} (${fixture.type}): ${line}; ${counts}; ${fixture.versions.join(", ")}`);
-    } catch (error) {
-      process.exitCode = 1;
-      console.log(`✗ ${name}: ${error instanceof assert.AssertionError ? error.message : error.stack}`);
-    }
-  }
+  await runSteps(chosen, async (name) => {
+    const { line, fixture } = await judge(name, folder, daemon);
+    const counts = await check(`cache-${name}`, fixture, values.keep);
+    return `${fixture.type}; ${line}; ${counts}; ${fixture.versions.join(", ")}`;
+  });
 } finally {
   await daemon.stop();
   await rm(folder, { recursive: true, force: true });

@@ -29,6 +29,7 @@ import { rounds } from "../edge/rounds.mjs";
 import { blobPath, writeLayout } from "../images/layout.mjs";
 import { startEdge } from "../relay/edge.mjs";
 import { must, PUSHERS } from "./pushers.mjs";
+import { chosenOf, runSteps } from "./steps.mjs";
 
 const RELAY = fileURLToPath(new URL("../../relay/relay.mjs", import.meta.url));
 const CHUNKS = fileURLToPath(new URL("chunks.mjs", import.meta.url));
@@ -590,29 +591,13 @@ const STEPS = {
 
 // -------------------------------------------------------------------------------------------- Main
 
-const chosen = values.only ?? Object.keys(STEPS);
-const unknown = chosen.filter((name) => !STEPS[name]);
-if (unknown.length > 0) {
-  console.error(`no step is named ${unknown.join(", ")}: --list lists the steps`);
-  process.exit(2);
-}
-if (values.list) {
-  console.log(Object.keys(STEPS).join("\n"));
-  process.exit();
-}
+const chosen = chosenOf(Object.keys(STEPS), values);
 
 const SHARED = await mkdtemp(join(tmpdir(), "strata-judge-image-"));
 note(`node ${process.version}`);
 note(`relay ${(await run(process.execPath, [RELAY, "--version"])).stdout.trim()}`);
 try {
-  for (const name of chosen) {
-    try {
-      console.log(`✓ ${name}: ${await STEPS[name]()}`);
-    } catch (error) {
-      process.exitCode = 1;
-      console.log(`✗ ${name}: ${error instanceof assert.AssertionError ? error.message : error.stack}`);
-    }
-  }
+  await runSteps(chosen, (name) => STEPS[name]());
 } finally {
   await rm(SHARED, { recursive: true, force: true });
 }
