@@ -99,7 +99,8 @@ impl Settings {
             .unwrap_or(hours * 3_600);
         let scrub_days = table::STRATA_SCRUB_DAYS.read(&get)?;
         let log = table::STRATA_LOG.read(&get)?;
-        let policy = policy(&get)?;
+        let grace = Duration::from_secs(grace);
+        let policy = policy(&get, grace)?;
         let layers = layers(&get)?;
         let uploads = table::STRATA_UPLOADS.read(&get)?;
         let body_bytes = table::STRATA_BODY_BYTES.read(&get)?;
@@ -126,7 +127,7 @@ impl Settings {
             uploads,
             body_bytes,
             sparse_indexes,
-            grace: Duration::from_secs(grace),
+            grace,
             scrub_days,
             join_bytes: table::STRATA_JOIN_BYTES.read(&get)?,
             subrequests,
@@ -152,7 +153,10 @@ fn layers(get: &impl Fn(&str) -> Option<String>) -> Result<LayerSettings, ParseS
     })
 }
 
-fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<TierPolicy, ParseSettingsError> {
+fn policy(
+    get: &impl Fn(&str) -> Option<String>,
+    grace: Duration,
+) -> Result<TierPolicy, ParseSettingsError> {
     let warm_retention = table::STRATA_WARM_SECONDS.read(get)?;
     let patience = table::STRATA_WARM_PATIENCE_MS.read(get)?;
     Ok(TierPolicy {
@@ -167,6 +171,8 @@ fn policy(get: &impl Fn(&str) -> Option<String>) -> Result<TierPolicy, ParseSett
         warm_patience: Duration::from_millis(patience),
         compresses: table::STRATA_WARM_COMPRESSION.read(get)?,
         staleness: Duration::from_secs(table::STRATA_STALE_SECONDS.read(get)?),
+        // A read that began by such a link has three quarters of the grace period to end.
+        extents: grace / 4,
         absence: Duration::from_secs(table::STRATA_ABSENT_SECONDS.read(get)?),
     })
 }

@@ -164,8 +164,8 @@ impl<P: Platform> Blobs<P> {
     /// The record of a blob and the right to read it, if this repository has one.
     ///
     /// The sweep may have joined several extents since the link was written, and may delete them
-    /// soon. So a link that names several is compared with the blob before the first use, and the
-    /// extents stay for the grace period from then on.
+    /// soon. So the request that reads a link of several for all others compares it with the blob,
+    /// and the extents stay for the grace period from then on.
     pub(super) async fn known(
         &self,
         name: &Name,
@@ -174,9 +174,17 @@ impl<P: Platform> Blobs<P> {
     ) -> Result<Option<Rc<KnownLink>>, Error> {
         let cold = async || {
             let asked = self.host.now();
-            let readable = self.grants.readable(name, digest).await?;
-            let known = |Readable { record, right }| KnownLink::new(record, right, asked);
-            Ok(readable.map(known))
+            let Some(Readable { record, right }) = self.grants.readable(name, digest).await? else {
+                return Ok(None);
+            };
+            let known = KnownLink::new(record, right, asked);
+            if known.record.objects() > 1 {
+                if !self.grants.has_record(digest, &known.record).await? {
+                    return self.known_anew(name, digest, &known).await;
+                }
+                known.seen.set(true);
+            }
+            Ok(Some(known))
         };
         let is_right = |known: &Rc<KnownLink>| self.grants.is_right(name, known.right);
         let mut found = self.tiers.link(name, digest, trace, cold).await?;
@@ -186,17 +194,7 @@ impl<P: Platform> Blobs<P> {
             self.tiers.changed(Wanted::Link(name, digest));
             found = self.tiers.link(name, digest, trace, cold).await?;
         }
-        let Some(known) = found.filter(is_right) else {
-            return Ok(None);
-        };
-        if !known.seen.get() && known.record.objects() > 1 {
-            if !self.grants.has_record(digest, &known.record).await? {
-                let fresh = self.known_anew(name, digest, &known).await?;
-                return Ok(fresh.map(Rc::new));
-            }
-            known.seen.set(true);
-        }
-        Ok(Some(known))
+        Ok(found.filter(is_right))
     }
 
     /// Opens the bytes that a request selects of a blob;

@@ -34,6 +34,9 @@ pub struct TierPolicy {
     /// The longest time that an answer about a manifest or a link is cached. Another isolate may
     /// have deleted the content since.
     pub staleness: Duration,
+    /// The longest time that a link of several extents is cached. Another isolate may have joined
+    /// them, and deletes them a grace period later.
+    pub extents: Duration,
     /// How long "not found" is cached, for callers without push permission.
     pub absence: Duration,
 }

@@ -20,7 +20,7 @@ use strata::{
 };
 use strata_support::{
     Answer, Ask, CONFIG, LAYER, TestHost, TestRegistry, ask, ask_now, descriptor, digest, image,
-    is_whole, key, push_manifest, registry_on,
+    is_whole, key, push_manifest, registry_on, try_ask_now,
     watched::{Verdict, Watched},
 };
 

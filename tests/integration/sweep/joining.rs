@@ -446,6 +446,68 @@ fn extents_of_a_joined_blob_that_was_pushed_again_are_removed() {
     assert!(fixture.keys("extents/").is_empty() && fixture.keys("uploads/").is_empty());
 }
 
+/// A record of ten thousand extents is a megabyte, so one request reads it for all.
+#[test]
+fn concurrent_reads_compare_a_link_once() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_chunked_image("a");
+    let other = fixture.isolate();
+    let line = Ask::new(&format!("HEAD /v2/a/blobs/{}", digest(LAYER)));
+    let mut looks: Vec<_> = (0..30).map(|_| Box::pin(ask_now(&other, &line))).collect();
+    let (mut links, mut records) = (0, 0);
+    let mut context = Context::from_waker(Waker::noop());
+    while !looks.is_empty() {
+        looks.retain_mut(|look| {
+            fixture.begun.borrow_mut().clear();
+            let is_pending = look.as_mut().poll(&mut context).is_pending();
+            let begun = fixture.begun.borrow();
+            links += u32::from(begun.starts_with("get refs/"));
+            records += u32::from(begun.starts_with("get blobs/"));
+            is_pending
+        });
+    }
+    assert_eq!((links, records), (1, 1));
+}
+
+/// However short the grace period is, a cached link is compared anew long before the extents that
+/// it names may be gone.
+#[test]
+fn a_pull_by_a_cached_link_has_three_quarters_of_the_grace_period() {
+    let hour = Duration::from_secs(3_600);
+    let settings = [
+        ("STRATA_GRACE_HOURS", "1"),
+        ("STRATA_HOT_BLOB_BYTES", "0"),
+        ("STRATA_WARM_SECONDS", "0"),
+    ];
+    let line = Ask::new(&format!("GET /v2/a/blobs/{}", digest(LAYER)));
+    for cached_for in [
+        hour / 4 - Duration::from_secs(1),
+        hour / 4,
+        hour - Duration::from_secs(1),
+    ] {
+        let fixture = Fixture::new(&settings);
+        fixture.push_chunked_image("a");
+        fixture.host.pass(hour / 2);
+        let store = fixture.registry.store().clone();
+        let other = registry_on(store, fixture.host.clone(), &settings);
+        assert_eq!(ask(&other, &line).body, LAYER);
+        assert_eq!(fixture.joined(), [layer()]);
+        fixture.host.pass(cached_for);
+        let mut pull = pin!(try_ask_now(&other, &line));
+        let mut context = Context::from_waker(Waker::noop());
+        while !fixture.begun.borrow().starts_with("get ") {
+            assert!(pull.as_mut().poll(&mut context).is_pending());
+        }
+        fixture.host.pass(hour / 4 * 3);
+        fixture.round();
+        let answer = block_on(pull);
+        assert!(
+            answer.as_ref().is_ok_and(|answer| answer.body == LAYER),
+            "{answer:?}"
+        );
+    }
+}
+
 /// The links of an isolate's pulls after a join are one write: the store takes one write a second
 /// of a key.
 #[test]
