@@ -67,21 +67,24 @@ impl<P: Platform> Upkeep<P> {
         Ok((cursor, Some(meta)))
     }
 
-    /// Stores the cursor of a background job. If another step has stored one since, that one stays;
-    /// the work of this step is done all the same.
+    /// Stores the cursor of a background job, and returns whether it did.
+    /// If another step has stored one since, that one stays. What this step did is done all the
+    /// same.
     async fn store_cursor(
         &self,
         key: &Key,
         cursor: &impl Serialize,
         etag: &mut Option<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let condition = match etag {
             Some(etag) => Condition::Matches(etag),
             None => Condition::Absent,
         };
-        if let Some(meta) = self.store.put_document(key, cursor, condition).await? {
+        let stored = self.store.put_document(key, cursor, condition).await?;
+        let is_stored = stored.is_some();
+        if let Some(meta) = stored {
             *etag = Some(meta.etag);
         }
-        Ok(())
+        Ok(is_stored)
     }
 }

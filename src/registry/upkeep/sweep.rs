@@ -34,7 +34,7 @@ use crate::{
         step::{Allowance, Halt, JobStep, Removals, unless_failed},
         sweep::{
             cursor::{SweepBlobPosition, SweepCursor, SweepPosition},
-            joining::{JoinedBlob, Joins},
+            joining::{JoinReport, PlannedJoins},
         },
     },
     store::key::Key,
@@ -58,16 +58,16 @@ pub(in crate::registry) struct SweepReport {
     #[serde(flatten)]
     removals: Removals,
     /// The blobs whose extents were joined.
-    joined: Vec<JoinedBlob>,
+    joined: Vec<JoinReport>,
 }
 
 /// The outcome of a step, and the blobs that are to be joined.
-type Swept = (StepOutcome<SweepReport, SweepPosition>, Joins);
+type Swept = (StepOutcome<SweepReport, SweepPosition>, PlannedJoins);
 
 impl<P: Platform> Upkeep<P> {
     /// Runs the due part of the sweep: the next step of a round, or the first one if the last round
     /// was long enough ago. Returns the blobs that are to be joined: that takes longer than a step.
-    pub(in crate::registry) async fn sweep_due(&self) -> Result<Joins, Error> {
+    pub(in crate::registry) async fn sweep_due(&self) -> Result<PlannedJoins, Error> {
         let allowance = Allowance {
             // The other scheduled jobs count against the same limit of the platform.
             operations: self.settings.subrequests / 2,
@@ -88,25 +88,33 @@ impl<P: Platform> Upkeep<P> {
             }
             cursor = SweepCursor::begin(&cursor, now, self.host.random());
         }
+        let was_joining = cursor.place == SweepPosition::Joins;
         let work = JobStep::new(self, allowance, false);
         let halt = self.go_on(&work, &mut cursor).await;
-        let mut joins = Joins::default();
-        if let SweepPosition::Joins { since } = cursor.place {
-            joins = work.take_joins(&mut cursor.joins).await;
-            // Many large blobs must not delay the removals of the next round for long.
-            let is_late = now.since(since) >= self.settings.grace / ROUNDS;
-            if cursor.joins.is_empty() || is_late {
-                cursor.joins.clear();
+        let mut joins = PlannedJoins::default();
+        if cursor.place == SweepPosition::Joins {
+            if !was_joining {
+                self.store_inventory(&cursor.inventory).await?;
+                cursor.candidates.end_walk();
+                // The joins must not delay the removals of the next round.
+                cursor.time = now + self.settings.grace / ROUNDS;
+            }
+            joins = work.plan_joins(&mut cursor.candidates).await;
+            if now >= cursor.time {
+                cursor.candidates.postpone();
+            }
+            if cursor.candidates.is_empty() {
                 cursor.place = SweepPosition::Rest;
             }
         }
-        if cursor.place == SweepPosition::Rest {
-            cursor.time = now + self.settings.grace / ROUNDS;
-            self.store_inventory(&cursor.inventory).await?;
-        }
         let mut etag = stored.map(|meta| meta.etag);
-        self.store_cursor(&Key::SweepCursor, &cursor, &mut etag)
+        let is_stored = self
+            .store_cursor(&Key::SweepCursor, &cursor, &mut etag)
             .await?;
+        if !is_stored {
+            // Another step has the same blobs.
+            joins = PlannedJoins::default();
+        }
         unless_failed(halt, Some((outcome(work, cursor.place), joins)))
     }
 
@@ -125,11 +133,11 @@ impl<P: Platform> Upkeep<P> {
         }
         let work = JobStep::new(self, allowance, true);
         let halt = self.go_on(&work, &mut cursor).await;
-        if matches!(cursor.place, SweepPosition::Joins { .. }) {
+        if cursor.place == SweepPosition::Joins {
             cursor.place = SweepPosition::Rest;
         }
         let mut outcome = outcome(work, cursor.place);
-        outcome.report.joined = JoinedBlob::rehearsed(&cursor.joins);
+        outcome.report.joined = JoinReport::rehearsed(&cursor.candidates);
         unless_failed(halt, outcome)
     }
 
@@ -138,7 +146,7 @@ impl<P: Platform> Upkeep<P> {
     async fn go_on(&self, work: &JobStep<'_, P>, cursor: &mut SweepCursor) -> Option<Halt> {
         loop {
             let done = match &mut cursor.place {
-                SweepPosition::Joins { .. } | SweepPosition::Rest => return None,
+                SweepPosition::Joins | SweepPosition::Rest => return None,
                 SweepPosition::Retention { after } => work.retain(after).await,
                 SweepPosition::Repositories { after } => {
                     let (manifests, inventory) = (&mut cursor.manifests, &mut cursor.inventory);
@@ -150,8 +158,9 @@ impl<P: Platform> Upkeep<P> {
                 SweepPosition::Fills { after } => work.sweep_fills(after).await,
                 SweepPosition::Blobs(place) => {
                     let (manifests, inventory) = (&cursor.manifests, &mut cursor.inventory);
-                    let joins = &mut cursor.joins;
-                    work.sweep_blobs(place, manifests, inventory, joins).await
+                    let candidates = &mut cursor.candidates;
+                    let swept = work.sweep_blobs(place, manifests, inventory, candidates);
+                    swept.await
                 }
             };
             if let Err(halt) = done {
@@ -162,10 +171,8 @@ impl<P: Platform> Upkeep<P> {
                 SweepPosition::Repositories { .. } => SweepPosition::Uploads { after: None },
                 SweepPosition::Uploads { .. } => SweepPosition::Fills { after: None },
                 SweepPosition::Fills { .. } => SweepPosition::Blobs(SweepBlobPosition::default()),
-                SweepPosition::Blobs(_) => SweepPosition::Joins {
-                    since: self.host.now(),
-                },
-                SweepPosition::Joins { .. } | SweepPosition::Rest => return None,
+                SweepPosition::Blobs(_) => SweepPosition::Joins,
+                SweepPosition::Joins | SweepPosition::Rest => return None,
             };
         }
     }

@@ -15,7 +15,7 @@ use crate::{
         step::{Halt, JobStep, Removal, RemovalAction, What},
         sweep::{
             cursor::SweepBlobPosition,
-            joining::Candidates,
+            joining::JoinCandidates,
             nominee::{Looks, Nominee},
             references::References,
         },
@@ -34,9 +34,11 @@ impl<P: Platform> JobStep<'_, P> {
         place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
-        joins: &mut Candidates,
+        candidates: &mut JoinCandidates,
     ) -> Result<(), Halt> {
-        let swept = self.walk_blobs(place, manifests, inventory, joins).await;
+        let swept = self
+            .walk_blobs(place, manifests, inventory, candidates)
+            .await;
         // Delete the queued keys, even if the walk ended early.
         let flushed = self.flush().await;
         swept.and(flushed)
@@ -47,7 +49,7 @@ impl<P: Platform> JobStep<'_, P> {
         place: &mut SweepBlobPosition,
         manifests: &Filter,
         inventory: &mut Inventory,
-        joins: &mut Candidates,
+        candidates: &mut JoinCandidates,
     ) -> Result<(), Halt> {
         let after = place.after.as_ref();
         let past = after.map(|digest| Prefix::Holders(digest).end());
@@ -98,7 +100,7 @@ impl<P: Platform> JobStep<'_, P> {
                 nominee.derived = nominee.derived.max(Some(meta.uploaded));
             }
             self.settle(&nominee).await?;
-            self.nominate_join(&nominee, joins);
+            self.nominate_join(&nominee, candidates);
             if let Some((_, size)) = nominee.blob {
                 references.inventory.blobs += 1;
                 references.inventory.bytes += size;

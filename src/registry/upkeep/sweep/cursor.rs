@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     registry::upkeep::{
-        filter::Filter, inventory::Inventory, on_demand, sweep::joining::Candidates,
+        filter::Filter, inventory::Inventory, on_demand, sweep::joining::JoinCandidates,
     },
     store::key::Key,
     time::Timestamp,
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SweepCursor {
-    /// The time at which this round began, or at which the next one may.
+    /// The time at which this round began; once it has walked the store, at which the next one may.
     pub(super) time: Timestamp,
     pub(super) place: SweepPosition,
     /// The manifests that were stored when this round listed them.
@@ -24,8 +24,8 @@ pub(super) struct SweepCursor {
     /// The totals that this round has counted so far.
     pub(super) inventory: Inventory,
     /// The blobs that this round may join.
-    #[serde(default, skip_serializing_if = "Candidates::is_empty")]
-    pub(super) joins: Candidates,
+    #[serde(default)]
+    pub(super) candidates: JoinCandidates,
 }
 
 /// The position of the sweep in a round. Two phases keep the names that earlier versions stored.
@@ -47,8 +47,8 @@ pub(super) enum SweepPosition {
     Fills { after: Option<Key> },
     /// Among blobs.
     Blobs(SweepBlobPosition),
-    /// Joining, since this time.
-    Joins { since: Timestamp },
+    /// Joining, until the next round may begin.
+    Joins,
 }
 
 /// The position of the sweep among the blobs.
@@ -72,7 +72,7 @@ impl on_demand::Position for SweepPosition {
             Self::Uploads { .. } => "chains",
             Self::Fills { .. } => "fills",
             Self::Blobs(_) => "blobs",
-            Self::Joins { .. } => "joins",
+            Self::Joins => "joins",
         }
     }
 }
@@ -88,7 +88,7 @@ impl SweepCursor {
                 began: now,
                 ..Inventory::default()
             },
-            joins: Candidates::new(),
+            candidates: JoinCandidates::begin(&last.candidates),
         }
     }
 }
