@@ -290,12 +290,12 @@ fn work_without_seeks_counts_against_the_budget() {
     assert!(pages > 1);
 }
 
-/// A realistic image, but with the largest number of layers, and 100,000 files. A base has the
+/// A realistic image, but with the largest number of layers, and 40,000 files. A base has the
 /// files of a package manager and of Python; each further layer installs, changes and removes
 /// something.
 fn large() -> (Counted, Vec<String>) {
     const LAYERS: usize = 500;
-    const BASE: usize = 30_000;
+    const BASE: usize = 12_000;
     let packages = "usr/lib/python3/dist-packages";
     let mut base: Vec<String> = [
         "bin -> usr/bin",
@@ -334,7 +334,7 @@ fn large() -> (Counted, Vec<String>) {
         .to_vec();
         lines.push(format!("{packages}/"));
         lines.push(format!("app/release -> releases/{layer}"));
-        let new = (0..140).map(|number| match number % 4 {
+        let new = (0..60).map(|number| match number % 4 {
             0 => format!("{packages}/added{}/module{layer}-{number}.py", layer / 10),
             1 => format!("app/releases/{}/{layer}-{number}.js", layer / 10),
             2 => format!(
@@ -352,7 +352,7 @@ fn large() -> (Counted, Vec<String>) {
         lines.extend(new);
         // Files that an earlier layer left in the cache are removed.
         if layer % 10 == 0 {
-            let gone = (3..140).step_by(4);
+            let gone = (3..60).step_by(4);
             lines.extend(
                 gone.map(|number| format!("var/cache/apt/archives/.wh.{}-{number}.deb", layer - 5)),
             );
@@ -366,7 +366,7 @@ fn large() -> (Counted, Vec<String>) {
 fn an_image_of_500_layers_is_listed_and_resolved_in_budget() {
     let (image, files) = large();
     let entries = image.layers.iter().flat_map(BTreeMap::values).map(Vec::len);
-    assert!(entries.sum::<usize>() > 100_000);
+    assert!(entries.sum::<usize>() > 40_000);
     let (mut listed, mut most, mut work, mut pages) = (Vec::new(), 0, 0, 0);
     let mut left = vec![String::new()];
     while let Some(path) = left.pop() {
