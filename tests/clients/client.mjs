@@ -10,6 +10,14 @@ import { password, start, user } from "../edge/harness.mjs";
 
 export const credentials = `${user}:${password}`;
 
+/** Writes the credentials for a host in docker's form. Resolves with the folder of the file. */
+export async function dockerConfig(folder, host) {
+  await mkdir(folder, { recursive: true });
+  const auths = { [host]: { auth: Buffer.from(credentials).toString("base64") } };
+  await writeFile(join(folder, "config.json"), JSON.stringify({ auths }));
+  return folder;
+}
+
 /**
  * Starts a registry and makes an empty folder before a suite's first test, and removes both after
  * its last. Returns `{ strata, folder, docker }`; `docker` is a folder with the credentials in
@@ -21,10 +29,7 @@ export function setUp(client, skip, options) {
     if (skip) return;
     made.strata = await start(options);
     made.folder = await mkdtemp(join(tmpdir(), `strata-${client}-`));
-    made.docker = join(made.folder, "docker");
-    await mkdir(made.docker);
-    const auths = { [made.strata.host]: { auth: Buffer.from(credentials).toString("base64") } };
-    await writeFile(join(made.docker, "config.json"), JSON.stringify({ auths }));
+    made.docker = await dockerConfig(join(made.folder, "docker"), made.strata.host);
   });
   after(async () => {
     await made.strata?.stop();

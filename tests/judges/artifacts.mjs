@@ -11,15 +11,14 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
-import { run } from "../../scripts/command.mjs";
-import { credentials } from "../clients/client.mjs";
+import { dockerConfig } from "../clients/client.mjs";
 import { kept, referrersOf, startRecorder } from "../clients/replay.mjs";
 import { compiled } from "../clients/tools.mjs";
 import { buffer } from "../edge/bytes.mjs";
 import { start } from "../edge/harness.mjs";
 import { writeLayout } from "../images/layout.mjs";
 import { check } from "./fixtures.mjs";
-import { chosenOf, runSteps } from "./steps.mjs";
+import { chosenOf, must, runSteps } from "./steps.mjs";
 
 /** The timeout of a command, in milliseconds. */
 const LIMIT = 120_000;
@@ -67,10 +66,7 @@ class Client {
       NO_PROXY: "127.0.0.1",
       ...more,
     };
-    const program = this.#programs[name];
-    const { code, output, stdout, timedOut } = await run(program, args, { cwd: folder, env, limit: LIMIT });
-    assert.ok(code === 0 && !timedOut, `${words.join(" ")}: ${timedOut ? "timed out" : code}: ${output}`);
-    return { stdout, output };
+    return must(this.#programs[name], args, { cwd: folder, env, limit: LIMIT });
   }
 
   /** Returns a reference to the registry. */
@@ -236,8 +232,7 @@ async function judge(name) {
   const strata = await start({ probe: false });
   const recorder = await startRecorder(strata.url);
   try {
-    const auths = { [recorder.host]: { auth: Buffer.from(credentials).toString("base64") } };
-    await writeFile(join(folder, "config.json"), JSON.stringify({ auths }));
+    await dockerConfig(folder, recorder.host);
     const client = new Client(folder, recorder.host, strata);
     const line = await ARTIFACTS[name](client);
     const { versions, commands } = client;

@@ -10,9 +10,8 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promi
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
-import { run } from "../../scripts/command.mjs";
 import { buildctl, missing, startBuildkitd } from "../clients/buildkitd.mjs";
-import { credentials } from "../clients/client.mjs";
+import { dockerConfig } from "../clients/client.mjs";
 import { kept, startRecorder } from "../clients/replay.mjs";
 import { unpacked } from "../clients/tools.mjs";
 import { buffer, digestOf } from "../edge/bytes.mjs";
@@ -20,7 +19,7 @@ import { start } from "../edge/harness.mjs";
 import { rounds } from "../edge/rounds.mjs";
 import { whole } from "../edge/push.mjs";
 import { check } from "./fixtures.mjs";
-import { chosenOf, runSteps } from "./steps.mjs";
+import { chosenOf, must, runSteps } from "./steps.mjs";
 
 /** The timeout of a command, in milliseconds. */
 const LIMIT = 120_000;
@@ -85,11 +84,7 @@ class Builder {
     const words = ["buildctl", ...args].map((word) => word.replaceAll(this.host, "HOST").replaceAll(this.folder, "."));
     this.commands.push(words.join(" "));
     const env = { DOCKER_CONFIG: this.folder };
-    const { code, output, timedOut } = await run(buildctl, [`--addr=${this.daemon.address}`, ...args], {
-      env,
-      limit: LIMIT,
-    });
-    assert.ok(code === 0 && !timedOut, `${words.join(" ")}: ${timedOut ? "timed out" : code}: ${output}`);
+    const { output } = await must(buildctl, [`--addr=${this.daemon.address}`, ...args], { env, limit: LIMIT });
     return output;
   }
 
@@ -131,8 +126,7 @@ async function judge(name, folder, daemon) {
   const recorder = await startRecorder(strata.url);
   try {
     const { host } = recorder;
-    const auths = { [host]: { auth: Buffer.from(credentials).toString("base64") } };
-    await writeFile(join(folder, "config.json"), JSON.stringify({ auths }));
+    await dockerConfig(folder, host);
     const builder = new Builder(folder, daemon, host);
     const at = `type=registry,ref=${host}/artifacts/cache-${name}:cache`;
     await builder.prune();

@@ -2,29 +2,11 @@
 import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { run } from "../../scripts/command.mjs";
-import { credentials } from "../clients/client.mjs";
+import { credentials, dockerConfig } from "../clients/client.mjs";
 import { compiled, packaged } from "../clients/tools.mjs";
+import { must } from "./steps.mjs";
 
-/** The timeout of a command, in milliseconds. */
-const LIMIT = 30 * 60_000;
-
-/** Runs a command that must work, and resolves with its output. */
-export async function must(program, args, options) {
-  const { code, output, timedOut } = await run(program, args, { limit: LIMIT, ...options });
-  assert.ok(code === 0 && !timedOut, `${program} ${args.join(" ")}: ${timedOut ? "timed out" : code}: ${output}`);
-  return output;
-}
-
-/** Writes the credentials for a host in docker's form. Resolves with the folder of the file. */
-async function signIn(folder, host) {
-  await mkdir(folder, { recursive: true });
-  const auths = { [host]: { auth: Buffer.from(credentials).toString("base64") } };
-  await writeFile(join(folder, "config.json"), JSON.stringify({ auths }));
-  return folder;
-}
-
-const first = (text) => text.trim().split("\n")[0];
+const first = ({ output }) => output.trim().split("\n")[0];
 const version = async (program, ...args) => first(await must(program, args));
 
 /** Returns a program that a step needs, or fails with the reason that it can't run here. */
@@ -60,7 +42,7 @@ export const PUSHERS = {
       const crane = needed(await compiled("crane"));
       const open = (folder, { layout }) => {
         const push = async (host, name) => {
-          const env = { DOCKER_CONFIG: await signIn(join(folder, "crane"), host) };
+          const env = { DOCKER_CONFIG: await dockerConfig(join(folder, "crane"), host) };
           return must(crane, ["push", layout, `${host}/${name}:v1`], { env });
         };
         return { push, stop() {} };
@@ -104,7 +86,7 @@ export const PUSHERS = {
         const { env, stop } = await startDockerd(home);
         await must(docker, ["import", tar, "judged"], { env });
         const push = async (host, name) => {
-          await signIn(env.DOCKER_CONFIG, host);
+          await dockerConfig(env.DOCKER_CONFIG, host);
           await must(docker, ["tag", "judged", `${host}/${name}:v1`], { env });
           return must(docker, ["push", `${host}/${name}:v1`], { env });
         };
@@ -133,7 +115,7 @@ export const PUSHERS = {
         };
         // podman names the image by this path, which may have no capital letters.
         const pulled = await call("pull", "--quiet", `oci:${basename(layout)}:latest`);
-        const id = pulled.trim().split("\n").at(-1);
+        const id = pulled.output.trim().split("\n").at(-1);
         const push = (host, name) =>
           call("push", "--tls-verify=false", `--creds=${credentials}`, id, `docker://${host}/${name}:v1`);
         return { push, stop() {} };
@@ -154,7 +136,7 @@ export const PUSHERS = {
         await writeFile(join(dockerfile, "Dockerfile"), "FROM scratch\nCOPY . /\n");
         const daemon = await startBuildkitd(home);
         const push = async (host, name) => {
-          const env = { DOCKER_CONFIG: await signIn(join(home, "config"), host) };
+          const env = { DOCKER_CONFIG: await dockerConfig(join(home, "config"), host) };
           const build = [
             `--addr=${daemon.address}`,
             "build",

@@ -28,8 +28,8 @@ import { manifestOf, pull, whole } from "../edge/push.mjs";
 import { rounds } from "../edge/rounds.mjs";
 import { blobPath, writeLayout } from "../images/layout.mjs";
 import { startEdge } from "../relay/edge.mjs";
-import { must, PUSHERS } from "./pushers.mjs";
-import { chosenOf, runSteps } from "./steps.mjs";
+import { PUSHERS } from "./pushers.mjs";
+import { chosenOf, must, runSteps } from "./steps.mjs";
 
 const RELAY = fileURLToPath(new URL("../../relay/relay.mjs", import.meta.url));
 const CHUNKS = fileURLToPath(new URL("chunks.mjs", import.meta.url));
@@ -439,7 +439,8 @@ const killsDocker = () =>
 /** Runs the bare client, and resolves with its seconds. `chunk` 0 sends one request. */
 async function bare(url, name, { file, digest }, chunk) {
   const args = [CHUNKS, url, name, file, digest, String(chunk)];
-  return Number(await must(process.execPath, args, { env: { AUTHORIZATION: basic() } }));
+  const { stdout } = await must(process.execPath, args, { env: { AUTHORIZATION: basic() } });
+  return Number(stdout);
 }
 
 /**

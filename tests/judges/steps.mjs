@@ -1,6 +1,20 @@
 // The steps of a judge: each can be chosen by name, and one that fails does not keep the others
 // from running.
 import assert from "node:assert/strict";
+import { run } from "../../scripts/command.mjs";
+
+/** The timeout of a command, in milliseconds. */
+const LIMIT = 30 * 60_000;
+
+/**
+ * Runs a command that must work. Resolves with its standard output, and with all its output. The
+ * options are those of `run`.
+ */
+export async function must(program, args, options) {
+  const { code, stdout, output, timedOut } = await run(program, args, { limit: LIMIT, ...options });
+  assert.ok(code === 0 && !timedOut, `${program} ${args.join(" ")}: ${timedOut ? "timed out" : code}: ${output}`);
+  return { stdout, output };
+}
 
 /**
  * Returns the chosen names, or all. Prints the names and ends the process for `list`; ends it with
