@@ -24,7 +24,7 @@ import { chosenOf, must, runSteps } from "./steps.mjs";
 /** The timeout of a command, in milliseconds. */
 const LIMIT = 120_000;
 const GRACE = 6;
-/** Long enough for a mark, and for the removal of the blob and of its extents after it. */
+/** One round marks a blob, the next one removes it, and the last one finds nothing to do. */
 const ROUNDS = 3;
 
 const CONFIG = "application/vnd.buildkit.cacheconfig.v0";
@@ -175,6 +175,7 @@ async function judge(name, folder, daemon) {
     await strata.send("DELETE", `/v2/artifacts/cache-${name}/manifests/${manifest.headers["docker-content-digest"]}`);
     await rounds(strata, { times: ROUNDS, grace: GRACE });
     assert.deepEqual(await stored(), [], "the sweep removes the blobs of a cache that was deleted");
+    assert.deepEqual(await strata.objects("extents/"), [], "buildctl sends each blob whole, so none has extents");
     const line = `${STEPS} of ${STEPS} steps CACHED after a prune, and after ${ROUNDS} rounds of the sweep; none without the cache`;
     return { line, fixture: JSON.parse(JSON.stringify(fixture)) };
   } finally {
