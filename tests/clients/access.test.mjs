@@ -127,7 +127,7 @@ const clients = {
 
   buildah: {
     ...(await packaged("buildah")),
-    privilege: process.getuid() === 0 ? undefined : "buildah needs root",
+    notRoot: process.getuid() === 0 ? undefined : "buildah needs root",
     tell: ({ host, at, as, folder }) => {
       const policy = `--signature-policy=${join(folder, "policy.json")}`;
       const remote = (name) => `docker://${at(name)}`;
@@ -204,11 +204,9 @@ const clients = {
 /** Returns a user's name and secret as a client's options. */
 const named = (who, name, secret) => [`${name}=${people[who][0]}`, `${secret}=${people[who][1]}`];
 
-for (const [name, { program, missing, privilege, tell, lacks = [], asks, says, ...quirks }] of Object.entries(
-  clients,
-)) {
+for (const [name, { program, missing, notRoot, tell, lacks = [], asks, says, ...quirks }] of Object.entries(clients)) {
   const { isPlain, isCredulous, isTerse } = quirks;
-  const skip = skipFor(missing, privilege);
+  const skip = skipFor(missing, notRoot);
 
   describe(`${name} signs in`, { skip }, () => {
     const made = setUp(`access-${name}`, skip, { https: !isPlain, vars });

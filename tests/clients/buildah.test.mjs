@@ -12,8 +12,8 @@ import { blobsWritten } from "./compare.mjs";
 import { packaged, skipFor } from "./tools.mjs";
 
 const { program, missing } = await packaged("buildah");
-const privilege = process.getuid() === 0 ? undefined : "buildah needs root to own the files of an image";
-const skip = skipFor(missing, unavailable(), privilege);
+const notRoot = process.getuid() === 0 ? undefined : "buildah needs root to own the files of an image";
+const skip = skipFor(missing, unavailable(), notRoot);
 
 describe("buildah", { skip }, () => {
   const made = setUp("buildah", skip, { https: true });

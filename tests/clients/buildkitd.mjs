@@ -10,12 +10,12 @@ import { compiled, packaged } from "./tools.mjs";
 const runtime = await packaged("runc");
 const daemon = await compiled("buildkitd");
 const client = await compiled("buildctl");
-const privilege = process.getuid() === 0 ? undefined : "buildkitd needs root";
+const notRoot = process.getuid() === 0 ? undefined : "buildkitd needs root";
 
 export const buildctl = client.program;
 export const buildkitd = daemon.program;
 export const missing =
-  [runtime.missing, daemon.missing, client.missing, privilege].filter(Boolean).join("; ") || undefined;
+  [runtime.missing, daemon.missing, client.missing, notRoot].filter(Boolean).join("; ") || undefined;
 
 /** Starts buildkitd with its state in a folder. Returns `{ address, stop }`. */
 export async function startBuildkitd(folder) {

@@ -8,10 +8,10 @@ import { packaged } from "./tools.mjs";
 
 const daemon = await packaged("containerd");
 const client = await packaged("ctr");
-const privilege = process.getuid() === 0 ? undefined : "containerd needs root";
+const notRoot = process.getuid() === 0 ? undefined : "containerd needs root";
 
 export const ctr = client.program;
-export const missing = [daemon.missing, client.missing, privilege].filter(Boolean).join("; ") || undefined;
+export const missing = [daemon.missing, client.missing, notRoot].filter(Boolean).join("; ") || undefined;
 
 /** Starts containerd with its state in a folder. Returns `{ socket, stop }`. */
 export async function startContainerd(folder) {

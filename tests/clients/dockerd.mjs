@@ -6,15 +6,16 @@ import { run } from "../../scripts/command.mjs";
 import { untilReady } from "./daemon.mjs";
 import { packaged, unpacked } from "./tools.mjs";
 
-// docker.io would start its service if it were installed; containerd brings runc.
+// docker.io is only unpacked: installing it would start its service, which changes firewall rules.
+// containerd is installed, because it brings runc and the shims that start it.
 const containerd = await packaged("containerd");
 const daemon = await unpacked("dockerd", "docker.io");
 const client = await unpacked("docker", "docker.io");
-const privilege = process.getuid() === 0 ? undefined : "dockerd needs root";
+const notRoot = process.getuid() === 0 ? undefined : "dockerd needs root";
 
 export const docker = client.program;
 export const missing =
-  [containerd.missing, daemon.missing, client.missing, privilege].filter(Boolean).join("; ") || undefined;
+  [containerd.missing, daemon.missing, client.missing, notRoot].filter(Boolean).join("; ") || undefined;
 
 /** Starts dockerd with its state in a folder. Returns `{ env, stop }`; clients need `env`. */
 export async function startDockerd(folder) {
@@ -31,7 +32,7 @@ export async function startDockerd(folder) {
   ];
   const output = openSync(log, "w");
   const running = spawn(daemon.program, options, { stdio: ["ignore", output, output] });
-  // The builder of this daemon's own age: newer clients would ask for a plugin.
+  // From Docker 23 on, BuildKit needs the buildx plugin, which is not unpacked.
   const env = { DOCKER_HOST: host, DOCKER_CONFIG: join(folder, "config"), DOCKER_BUILDKIT: "0" };
   const stop = await untilReady(running, {
     answers: async () => (await run(docker, ["version"], { env })).code === 0,
