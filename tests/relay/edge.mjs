@@ -10,8 +10,9 @@ const PAGE = "<html>\n<head><title>413 Request Entity Too Large</title></head>\n
  *
  * - `received`: the bytes of request bodies that passed
  * - `requests`: method, path and body bytes of each request, in order
- * - `refusals`, `cuts`: the numbers of bodies that were refused and cut
- * - `cut(bytes)`: the next body that passes this many bytes is cut, with its connection
+ * - `refusals`, `cuts`, `failures`: the numbers of bodies that were refused, cut, and failed
+ * - `cut(bytes)`: after so many more bytes, counted over all bodies, the current body is cut, with
+ *   its connection
  * - `fail(status, times)`: the next requests with a body get this status
  * - `lose(method)`: the response to the next request of this method does not arrive
  * - `stop()`
@@ -19,9 +20,9 @@ const PAGE = "<html>\n<head><title>413 Request Entity Too Large</title></head>\n
  * @param {{ origin: URL, limit?: number }} options `limit` is in bytes of a request body
  */
 export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
-  const edge = { received: 0, requests: [], refusals: 0, cuts: 0 };
+  const edge = { received: 0, requests: [], refusals: 0, cuts: 0, failures: 0 };
   let cutAt = Number.POSITIVE_INFINITY;
-  let failures = [];
+  let statuses = [];
   let lost;
 
   const server = http.createServer({ requestTimeout: 0 }, (request, response) => {
@@ -53,8 +54,9 @@ export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
     });
     if (Number(request.headers["content-length"] ?? 0) > limit) return refuse();
     const hasBody = Number(request.headers["content-length"] ?? 0) > 0 || request.headers["transfer-encoding"];
-    if (hasBody && failures.length > 0) {
-      const status = failures.shift();
+    if (hasBody && statuses.length > 0) {
+      const status = statuses.shift();
+      edge.failures += 1;
       forwarded.destroy();
       request.resume();
       return response.writeHead(status, { "retry-after": "0" }).end();
@@ -81,7 +83,7 @@ export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
     url: new URL(`http://127.0.0.1:${server.address().port}`),
     cut: (bytes) => (cutAt = bytes),
     lose: (method) => (lost = method),
-    fail: (status, times = 1) => (failures = Array(times).fill(status)),
+    fail: (status, times = 1) => (statuses = Array(times).fill(status)),
     async stop() {
       server.close();
       server.closeAllConnections();

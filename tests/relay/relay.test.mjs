@@ -142,6 +142,7 @@ describe("the relay", { timeout: 240_000 }, () => {
     const pushed = await push("relay/cut", content);
     assert.equal(pushed.status, 201, pushed.body.toString());
     assert.ok((await stored("relay/cut", digestOf(content))).equals(content));
+    assert.deepEqual([edge.cuts, edge.failures], [1, 2]);
     assert.ok(edge.received <= content.length + CHUNK, `${edge.received} bytes for ${content.length}`);
   });
 
