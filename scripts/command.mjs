@@ -16,11 +16,11 @@ process.on("exit", () => {
 
 /**
  * Runs a program to its end, without input. Resolves with its exit code, its standard output, and
- * all output in the order of arrival. `line` gets the last line whenever there is output. `limit`
- * is a timeout in milliseconds, after which the program is killed. Rejects if the program does not
- * start.
+ * all output in the order of arrival. Whenever there is output, `text` gets it, and `line` its last
+ * line. `limit` is a timeout in milliseconds, after which the program is killed. Rejects if the
+ * program does not start.
  */
-export function run(program, args, { cwd = ROOT, env = {}, line = () => {}, limit } = {}) {
+export function run(program, args, { cwd = ROOT, env = {}, line = () => {}, text = () => {}, limit } = {}) {
   return new Promise((resolve, reject) => {
     // Its own process group, so that its child processes stop with it.
     const child = spawn(program, args, {
@@ -38,6 +38,7 @@ export function run(program, args, { cwd = ROOT, env = {}, line = () => {}, limi
     running.add(child);
     const keep = (chunk) => {
       result.output += chunk;
+      text(chunk);
       const last = result.output
         .slice(-400)
         .trimEnd()
