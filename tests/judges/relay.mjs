@@ -1,6 +1,6 @@
-// The relay, behind an edge that answers 413: pushes of a large layer by each client, cut
-// connections, kills of the relay, its memory, and its time beside that of a bare client; then
-// pulls of the layer before and after its extents are joined.
+// The relay, behind an edge that answers 413: pushes of a large layer by each client and of four
+// layers at a time, cut connections, kills of the relay, its memory, and its time beside that of a
+// bare client; then pulls of the layer before and after its extents are joined.
 //
 //   node tests/judges/relay.mjs                          all steps, with a layer of 1.2 GiB
 //   … --only docker                                      one step; may be repeated
@@ -215,17 +215,17 @@ async function pullManifest(url, name, headers) {
 }
 
 /**
- * Reads the image from the registry, each blob with its digest. Resolves with the manifest's
- * digest, and the bytes of the largest layer and of all blobs.
+ * Reads the image from the registry, each blob with its digest; the largest layer has at least
+ * `least` bytes. Resolves with the manifest's digest, and the bytes of that layer and of all blobs.
  */
-async function stored(strata, expected) {
+async function stored(strata, expected, least = SIZE) {
   const manifest = await pullManifest(strata.url, NAME, { authorization: basic() });
   if (expected) assert.equal(manifest.digest, expected, "the manifest differs from the one pushed without a limit");
   const { config, layers } = manifest.json;
   for (const { digest, size } of [config, ...layers])
     assert.deepEqual(await pull(strata, NAME, digest), { status: 200, size, digest });
   const layer = Math.max(...layers.map(({ size }) => size));
-  assert.ok(layer >= SIZE, `the largest layer has ${layer} bytes`);
+  assert.ok(layer >= least, `the largest layer has ${layer} bytes`);
   const sizes = [config, ...layers].map(({ size }) => size);
   return { digest: manifest.digest, layer, sum: sizes.reduce((sum, size) => sum + size) };
 }
@@ -384,11 +384,58 @@ const killsPush = () =>
     return `${TIMES} kills, ${sent(edge, found, TIMES)}, the last push resumed at ${resumed[1]}, ${await memory(...peaks)}`;
   });
 
+/** How many blobs a push sends at a time. */
+const AT_ONCE = 4;
+
 /** Starts a push without a daemon. */
 function pushLayout({ edge, folder, layout, name }) {
-  const options = ["--state", join(folder, "state"), ...(values.chunk ? ["--chunk", String(CHUNK)] : [])];
+  const chunk = values.chunk ? ["--chunk", String(CHUNK)] : [];
+  const options = ["--state", join(folder, "state"), "--blobs", String(AT_ONCE), ...chunk];
   const to = `${edge.url.origin}/${name}:v1`;
   return begin(["push", layout, "--to", to, ...options], folder, { RELAY_USER: user, RELAY_PASSWORD: password });
+}
+
+/** Pushes without a daemon. Resolves at its end, with its seconds and the most memory it took. */
+async function pushToEnd(options) {
+  const begun = performance.now();
+  const { ended, peak, printed } = pushLayout(options);
+  let most = 0;
+  const look = setInterval(() => (most = Math.max(most, peak() || 0)), 50);
+  const code = await ended;
+  clearInterval(look);
+  assert.equal(code, 0, printed());
+  return { seconds: (performance.now() - begun) / 1000, peak: most };
+}
+
+/** The relay pushes a layout itself, with layers of a quarter of the size, all at the same time. */
+const layers = () =>
+  behindEdge(async ({ folder, strata, edge }) => {
+    const [layout, size] = [join(folder, "layout"), Math.floor(SIZE / AT_ONCE)];
+    const stages = Array.from({ length: AT_ONCE }, (_, index) => join(folder, `stage-${index}`));
+    for (const stage of stages) {
+      await mkdir(stage);
+      await pipeline(Readable.from(bytes(size, stage.slice(-1))), createWriteStream(join(stage, "random")));
+    }
+    const { manifest } = await writeLayout(layout, stages);
+    const { seconds, peak } = await pushToEnd({ edge, folder, layout, name: NAME });
+    const found = await stored(strata, manifest.digest, size);
+    leftNothing(folder);
+    assert.equal(overlap(edge, size), AT_ONCE, "the layers were not sent at the same time");
+    const text = `${AT_ONCE} layers of ${mega(size)} at the same time in ${seconds.toFixed(1)} s`;
+    return `${text}, ${sent(edge, found, 0)}, ${await memory(peak)}`;
+  });
+
+/** Returns the number of layers of a size whose uploads had begun before any of them ended. */
+function overlap(edge, size) {
+  const uploads = new Map();
+  for (const [at, { path, bytes }] of edge.requests.entries()) {
+    const [, id] = /\/blobs\/uploads\/([^/?]+)/.exec(path) ?? [];
+    const { first = at, sum = 0 } = uploads.get(id) ?? {};
+    if (id) uploads.set(id, { first, last: at, sum: sum + bytes });
+  }
+  const all = [...uploads.values()].filter(({ sum }) => sum >= size);
+  const end = Math.min(...all.map(({ last }) => last));
+  return all.filter(({ first }) => first < end).length;
 }
 
 /** docker pushes while the relay is killed and started again, and pushes again if it gives up. */
@@ -481,18 +528,13 @@ const time = () =>
 const timePush = () =>
   behindEdge(async ({ folder, edge }) => {
     const { layer, layout } = await image(SHARED);
-    let peak = 0;
+    const peaks = [];
     const text = await compare(edge, layer, async (name) => {
-      const begun = performance.now();
-      const pushing = pushLayout({ edge, folder, layout, name });
-      const look = setInterval(() => (peak = Math.max(peak, pushing.peak() || 0)), 50);
-      const code = await pushing.ended;
-      const seconds = (performance.now() - begun) / 1000;
-      clearInterval(look);
-      assert.equal(code, 0, pushing.printed());
+      const { seconds, peak } = await pushToEnd({ edge, folder, layout, name });
+      peaks.push(peak);
       return seconds;
     });
-    return `${text}, ${await memory(peak)}`;
+    return `${text}, ${await memory(...peaks)}`;
   });
 
 /** The seconds of grace, in which the layers are pushed and pulled several times. */
@@ -508,8 +550,7 @@ const joins = () =>
   behindEdge(
     async ({ folder, strata, edge }) => {
       const { layer, layout } = await image(SHARED);
-      const pushing = pushLayout({ edge, folder, layout, name: NAME });
-      assert.equal(await pushing.ended, 0, pushing.printed());
+      await pushToEnd({ edge, folder, layout, name: NAME });
       const undivided = await pushUndivided(strata, layer.size);
       const kind = async () => (await strata.send("GET", `/v2/_strata/blobs/${layer.digest}`)).json().kind;
 
@@ -582,6 +623,7 @@ const STEPS = {
   without,
   // The relay begins with chunks that the edge refuses.
   refused: pushes("skopeo", { chunk: Math.round(LIMIT * 1.2), isRefused: true }),
+  layers,
   cuts,
   "kills-push": killsPush,
   "kills-docker": killsDocker,

@@ -37,6 +37,8 @@ export async function startEdge({ origin, limit = Number.POSITIVE_INFINITY }) {
     const forwarded = http.request(new URL(request.url, origin), {
       method: request.method,
       headers: { ...request.headers, host: request.headers.host },
+      // Use each connection once: after a stall, the runtime closes idle ones under new requests.
+      agent: false,
     });
     forwarded.on("error", () => {
       if (!response.headersSent && !response.destroyed) response.writeHead(502, { connection: "close" }).end();
