@@ -314,8 +314,8 @@ const cannotSpool = (error) =>
 /** The uploads that were begun and not finished, a file each. Several relays may share them. */
 export class Journal {
   #folder;
-  /** The entries that this relay holds. */
-  #held = new Set();
+  /** The entries that uploads of this relay hold, by id. */
+  #held = new Map();
 
   constructor(folder) {
     this.#folder = folder;
@@ -330,31 +330,42 @@ export class Journal {
   #prepare() {
     const folder = this.#folder;
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
-    for (const name of fs.readdirSync(folder)) {
+    for (const name of this.#files()) {
       const [, written] = /\.json\.(\d+)$/.exec(name) ?? [];
-      const isLeft = written ? !isRunning(Number(written)) : name.endsWith(".lock") && !this.#holder(name);
+      const isLeft = written
+        ? Number(written) === process.pid || !isRunning(Number(written))
+        : name.endsWith(".lock") && !this.#isLocked(name);
       if (isLeft) fs.rmSync(path.join(folder, name), { force: true });
     }
     for (const { id, entry } of this.#entries())
       if (!entry || Date.now() - entry.time > RESUME_TTL) fs.rmSync(this.#fileOf(id), { force: true });
   }
 
+  #files() {
+    const found = fs.readdirSync(this.#folder, { withFileTypes: true });
+    return found.filter((one) => one.isFile()).map(({ name }) => name);
+  }
+
   #entries() {
-    const files = fs.readdirSync(this.#folder).filter((name) => name.endsWith(".json"));
-    return files.map((name) => {
-      const id = name.slice(0, -".json".length);
-      try {
-        return { id, entry: JSON.parse(fs.readFileSync(this.#fileOf(id), "utf8")) };
-      } catch {
-        return { id, entry: undefined };
-      }
-    });
+    const files = this.#files().filter((name) => name.endsWith(".json"));
+    return files.map((name) => name.slice(0, -".json".length)).map((id) => ({ id, entry: this.#read(id) }));
+  }
+
+  /** Returns an entry, or undefined if there is none or it is damaged. */
+  #read(id) {
+    try {
+      const entry = JSON.parse(fs.readFileSync(this.#fileOf(id), "utf8"));
+      const isChunk = ([length, sum]) => Number.isInteger(length) && length > 0 && sum;
+      return entry.id === id && entry.chunks.every(isChunk) ? entry : undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Returns the interrupted uploads of the same kind: registry, repository and identity. */
   candidates(about) {
     const isSame = (entry) => entry && Object.entries(about).every(([key, value]) => entry[key] === value);
-    const isFree = (id) => !this.#held.has(id) && !this.#holder(`${id}.lock`);
+    const isFree = (id) => !this.#held.has(id) && !this.#isLocked(`${id}.lock`);
     return this.#entries()
       .filter(({ id, entry }) => isSame(entry) && Date.now() - entry.time <= RESUME_TTL && isFree(id))
       .map(({ entry }) => entry);
@@ -364,51 +375,65 @@ export class Journal {
     return path.join(this.#folder, `${id}.json`);
   }
 
-  /** Returns the process that holds an entry by its lock, if it runs. */
-  #holder(name) {
+  /** Returns whether a process that runs holds an entry by its lock. */
+  #isLocked(name) {
     try {
-      const pid = Number(fs.readFileSync(path.join(this.#folder, name), "utf8"));
-      return isRunning(pid) ? pid : undefined;
-    } catch {
-      return undefined;
-    }
-  }
-
-  /** Takes an entry for one upload. Returns whether no other upload has it. */
-  claim({ id }) {
-    if (this.#held.has(id) || this.#holder(`${id}.lock`)) return false;
-    const lock = path.join(this.#folder, `${id}.lock`);
-    fs.rmSync(lock, { force: true });
-    try {
-      fs.writeFileSync(lock, String(process.pid), { flag: "wx", mode: 0o600 });
+      const [pid, instance] = fs.readFileSync(path.join(this.#folder, name), "utf8").split(" ");
+      if (Number(pid) === process.pid) return instance === INSTANCE;
+      return instance !== undefined && isRunning(Number(pid)) && (startOf(pid) ?? instance) === instance;
     } catch {
       return false;
     }
-    this.#held.add(id);
-    return true;
+  }
+
+  /**
+   * Takes an entry for the upload that has this object. Returns whether no other upload has it, or
+   * had it since it was read or written.
+   */
+  claim(entry) {
+    const { id } = entry;
+    if (this.#held.has(id)) return this.#held.get(id) === entry;
+    if (this.#isLocked(`${id}.lock`)) return false;
+    const lock = path.join(this.#folder, `${id}.lock`);
+    fs.rmSync(lock, { force: true });
+    try {
+      fs.writeFileSync(lock, `${process.pid} ${INSTANCE}`, { flag: "wx", mode: 0o600 });
+    } catch {
+      return false;
+    }
+    this.#held.set(id, entry);
+    if (this.#read(id)?.time === entry.time) return true;
+    this.release(entry);
+    return false;
   }
 
   /** Writes an entry in place of its earlier state. */
   write(entry) {
-    if (!this.#held.has(entry.id)) this.claim(entry);
+    this.claim(entry);
+    entry.time = Date.now();
     const file = this.#fileOf(entry.id);
     const beside = `${file}.${process.pid}`;
     try {
-      fs.writeFileSync(beside, JSON.stringify({ ...entry, time: Date.now() }), { mode: 0o600 });
+      fs.writeFileSync(beside, JSON.stringify(entry), { mode: 0o600 });
       fs.renameSync(beside, file);
     } catch (error) {
+      fs.rmSync(beside, { force: true });
       throw cannotWrite(this.#folder, error, "use --state DIR");
     }
   }
 
+  /** Removes an entry, unless another upload has it. */
   remove(entry) {
+    if (entry.time === undefined || !this.claim(entry)) return;
     fs.rmSync(this.#fileOf(entry.id), { force: true });
     this.release(entry);
   }
 
   /** Lets another upload resume from an entry. */
-  release({ id }) {
-    if (this.#held.delete(id)) fs.rmSync(path.join(this.#folder, `${id}.lock`), { force: true });
+  release(entry) {
+    if (this.#held.get(entry.id) !== entry) return;
+    this.#held.delete(entry.id);
+    fs.rmSync(path.join(this.#folder, `${entry.id}.lock`), { force: true });
   }
 }
 
@@ -420,6 +445,20 @@ function isRunning(pid) {
     return code === "EPERM";
   }
 }
+
+/** Returns the time at which a process started, or undefined where there is no `/proc`. */
+function startOf(pid) {
+  try {
+    const text = fs.readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The second field, in parentheses, may have spaces.
+    return text.slice(text.lastIndexOf(")")).split(" ")[20];
+  } catch {
+    return undefined;
+  }
+}
+
+/** Tells this process from earlier ones with the same pid, which is usual in containers. */
+const INSTANCE = startOf(process.pid) ?? crypto.randomUUID();
 
 // ------------------------------------------------------------------------------------------- Spool
 
