@@ -477,6 +477,15 @@ function countBytes(length) {
   collectGarbage({ type: "minor" });
 }
 
+/** The temporary files that have a name, if only for a moment. */
+const named = new Set();
+
+function removeNamed() {
+  for (const name of named) fs.rmSync(name, { force: true });
+}
+
+process.on("exit", removeNamed);
+
 /**
  * A temporary file with the chunk that is being sent. It has no name, so it ends with the process.
  */
@@ -487,13 +496,14 @@ class Spool {
   static async open() {
     const spool = new Spool();
     const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-${crypto.randomBytes(8).toString("hex")}`);
+    named.add(name);
     spool.#file = await fs.promises.open(name, "wx+", 0o600).catch((error) => {
       throw cannotSpool(error);
     });
     // Where an open file can't be unlinked, it is removed when it is closed.
-    spool.name = await fs.promises.unlink(name).then(
-      () => undefined,
-      () => name,
+    await fs.promises.unlink(name).then(
+      () => named.delete(name),
+      () => (spool.name = name),
     );
     return spool;
   }
@@ -540,7 +550,7 @@ class Spool {
 
   async close() {
     await this.#file.close();
-    if (this.name) await fs.promises.rm(this.name, { force: true });
+    if (this.name) await fs.promises.rm(this.name, { force: true }).then(() => named.delete(this.name));
   }
 }
 
@@ -1848,6 +1858,11 @@ async function main() {
   const journal = new Journal(path.join(values.state ?? stateFolder(), "uploads"));
   if (command === "push") {
     const { to, ref } = values;
+    for (const signal of ["SIGINT", "SIGTERM"])
+      process.once(signal, () => {
+        removeNamed();
+        process.kill(process.pid, signal);
+      });
     await push({ source, to, ref, chunk, blobs, journal, say });
     return;
   }

@@ -1,15 +1,77 @@
-// The journal of the relay.
+// Uploads of the relay, their order, their journal and their temporary files, before a registry in
+// memory that a test lets fail.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs, { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, mock, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Journal } from "../../relay/relay.mjs";
+import { digestOf } from "../edge/bytes.mjs";
+import { send } from "../edge/http.mjs";
 
 const RELAY = fileURLToPath(new URL("../../relay/relay.mjs", import.meta.url));
+
+/**
+ * Starts a registry in memory. Resolves with its `url`, `stop()`, and:
+ *
+ * - `uploads`, `blobs`: the bytes, by the path of an upload and by digest
+ * - `requests`: method, range and time of each request about an upload, in order
+ * - `answer(request, response, path)`: answers instead, if it returns true
+ */
+async function startRegistry() {
+  const registry = { uploads: new Map(), blobs: new Map(), requests: [], answer: () => false };
+  const { uploads, blobs } = registry;
+  const server = http.createServer(async (request, response) => {
+    const { method, headers } = request;
+    const { pathname: path, searchParams } = new URL(request.url, "http://registry");
+    registry.requests.push({ method, range: headers["content-range"], at: performance.now() });
+    if (registry.answer(request, response, path)) return request.resume();
+    const end = (status, more) => {
+      const size = uploads.get(path)?.length ?? 0;
+      response.writeHead(status, { location: path, range: `0-${Math.max(0, size - 1)}`, ...more }).end();
+    };
+    if (method === "POST") {
+      const location = `${path}${uploads.size + blobs.size + 1}-${registry.requests.length}`;
+      uploads.set(location, Buffer.alloc(0));
+      return end(202, { location, range: "0-0" });
+    }
+    if (!uploads.has(path)) return request.resume() && end(404);
+    if (method === "GET") return end(204);
+    if (method === "DELETE") return uploads.delete(path) && end(204);
+    const [, from] = /^(\d+)-/.exec(headers["content-range"]) ?? [];
+    if (from !== undefined && Number(from) !== uploads.get(path).length) return request.resume() && end(416);
+    try {
+      for await (const part of request) uploads.set(path, Buffer.concat([uploads.get(path), part]));
+    } catch {
+      return;
+    }
+    if (method === "PATCH") return end(202);
+    const content = uploads.get(path);
+    if (digestOf(content) !== searchParams.get("digest")) return end(400);
+    uploads.delete(path);
+    blobs.set(digestOf(content), content);
+    end(201);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return Object.assign(registry, {
+    url: `http://127.0.0.1:${server.address().port}`,
+    stop() {
+      server.close();
+      server.closeAllConnections();
+    },
+  });
+}
+
+/** Resolves once a condition holds. */
+async function until(isDone) {
+  while (!(await isDone())) await sleep(10);
+}
 
 describe("the journal of the relay", { timeout: 30_000 }, () => {
   const about = { registry: "r", repository: "a", identity: "user ann" };
@@ -84,5 +146,34 @@ describe("the journal of the relay", { timeout: 30_000 }, () => {
     });
     assert.throws(() => journal.write({ id: "one", ...about, chunks: [] }), /cannot write .*: ENOSPC/);
     assert.deepEqual(readdirSync(folder).sort(), ["a.json", "b.lock", `c.json.${process.pid}`, "one.lock"]);
+  });
+});
+
+describe("a relay that is interrupted", { timeout: 30_000 }, () => {
+  test("leaves no temporary file, even at the moment when it makes one", async () => {
+    const registry = await startRegistry();
+    const folder = mkdtempSync(join(tmpdir(), "strata-relay-test-"));
+    const [temporary, state] = ["temporary", "state"].map((name) => join(folder, name));
+    mkdirSync(temporary);
+    // The moment between making the file and taking its name away does not end.
+    const slow = 'import fs from "node:fs"; fs.promises.unlink = () => new Promise(() => {});';
+    const options = [`--import=data:text/javascript,${encodeURIComponent(slow)}`, RELAY, "--state", state];
+    registry.answer = ({ method }, response) => method === "GET" && response.end("{}");
+    try {
+      const env = { PATH: process.env.PATH, HOME: folder, TMPDIR: temporary };
+      const child = spawn(process.execPath, [...options, "--to", registry.url, "--port", "0"], { env });
+      const [text] = await once(child.stdout, "data");
+      const [, port] = /on localhost:(\d+)/.exec(text);
+      const url = new URL(`http://127.0.0.1:${port}/v2/a/blobs/uploads/`);
+      const { headers } = await send(url, { method: "POST" });
+      send(new URL(headers.location, url), { method: "PATCH", body: "x" }).catch(() => {});
+      await until(() => readdirSync(temporary).length > 0);
+      child.kill("SIGINT");
+      assert.deepEqual(await once(child, "close"), [0, null]);
+      assert.deepEqual(readdirSync(temporary), []);
+    } finally {
+      registry.stop();
+      rmSync(folder, { recursive: true });
+    }
   });
 });
