@@ -115,6 +115,14 @@ class RegistryError extends Error {
   }
 }
 
+/** Returns the error of an upload that is over, as a registry answers. */
+const uploadUnknown = (message) =>
+  new RegistryError({
+    status: 404,
+    headers: {},
+    body: JSON.stringify({ errors: [{ code: "BLOB_UPLOAD_UNKNOWN", message }] }),
+  });
+
 // ---------------------------------------------------------------------------------------- Registry
 
 /**
@@ -561,10 +569,13 @@ class Spool {
  */
 const SMALL = MIB;
 
-/** Returns the offset in a status of an upload. `0-0` means that no byte is stored. */
-function offsetOf(range = "0-0") {
+/**
+ * Returns the offset in a status of an upload, or undefined if there is none. `0-0` means that no
+ * byte is stored.
+ */
+function offsetOf({ range }) {
   const [, last] = /^(?:bytes=)?0-(\d+)$/.exec(range) ?? [];
-  return last === undefined || last === "0" ? 0 : Number(last) + 1;
+  return last === undefined ? undefined : last === "0" ? 0 : Number(last) + 1;
 }
 
 /** One blob on its way to the registry. */
@@ -589,6 +600,7 @@ export class Upload {
   #candidates;
   #entry;
   #index = 0;
+  #cancelled = new AbortController();
 
   /**
    * @param {{ registry: Registry, journal: Journal, limits: { most: number }, repository: string,
@@ -612,12 +624,29 @@ export class Upload {
     return { "content-type": "application/octet-stream", ...(authorization && { authorization }) };
   }
 
+  /** Sends a request about the upload. Resolves with `{ error }` if there is no response. */
+  async #ask(method, { headers, body } = {}) {
+    const { signal } = this.#cancelled;
+    const response = await this.registry
+      .ask(method, this.#entry.location, { headers: { ...this.#headers, ...headers }, body, signal })
+      .catch((error) => ({ error }));
+    signal.throwIfAborted();
+    return response;
+  }
+
+  /** Throws if another upload has resumed this one since its client broke off. */
+  #claim() {
+    if (this.#entry.time !== undefined && !this.journal.claim(this.#entry))
+      throw uploadUnknown("another upload of the same layer has resumed this one: push again");
+  }
+
   /**
    * Takes the next bytes of the blob, and sends all but a small rest of them. `isLast` says that no
    * more come. `label` and `size` describe the blob in lines about its progress.
    */
   async receive(source, { isLast = false, label = this.repository, size } = {}) {
-    this.isBusy = true;
+    this.#cancelled.signal.throwIfAborted();
+    this.#claim();
     const timer = setInterval(() => {
       const sent = Math.max(this.#stored, this.#live ? this.received : 0);
       this.say(`… ${label} ${megabytes(sent)}${size === undefined ? "" : ` of ${megabytes(size)}`}`);
@@ -627,6 +656,7 @@ export class Upload {
     try {
       this.#spool ??= await Spool.open();
       for await (let bytes of source) {
+        this.#cancelled.signal.throwIfAborted();
         while (bytes.length > 0) {
           const end = this.#chunkEnd;
           const part = bytes.subarray(0, Math.max(1, end - this.#spool.length));
@@ -642,11 +672,10 @@ export class Upload {
       if (this.#spool.length > SMALL && (isLast || !isAwaited)) await this.#finishChunk();
     } catch (error) {
       await this.#rewind({ received, hash });
+      this.#cancelled.signal.throwIfAborted();
       throw error;
     } finally {
       clearInterval(timer);
-      this.isBusy = false;
-      this.touched = Date.now();
     }
   }
 
@@ -732,18 +761,16 @@ export class Upload {
     await this.#resumeFromJournal();
     const sum = this.#hash.digest("hex");
     const [known, before] = this.#entry.chunks[this.#index] ?? [];
-    if (before !== undefined && (known !== length || before !== sum)) {
-      this.journal.remove(this.#entry);
-      throw new UserError("the layer differs from the interrupted one that began in the same way: push it again");
-    }
+    if (before !== undefined && (known !== length || before !== sum)) this.#differs();
     if (this.#live) {
       const response = await this.#live.end();
       this.#live = undefined;
       if (response.status === 202) this.#setOffset(response, end);
-      else if (!response.error) await this.#refused(response);
+      else if (!response.error && !this.#refused(response)) await pause(1, response);
       if (this.#stored < end) await this.#synchronize();
     }
     await this.#send(end);
+    this.#cancelled.signal.throwIfAborted();
     this.#entry.chunks[this.#index] = [length, sum];
     this.journal.write(this.#entry);
     this.#index += 1;
@@ -752,6 +779,11 @@ export class Upload {
     this.#mayStream = true;
     this.#spool.clear();
     this.#hash = crypto.createHash("sha256");
+  }
+
+  #differs() {
+    this.journal.remove(this.#entry);
+    throw new UserError("the layer differs from the interrupted one that began in the same way: push it again");
   }
 
   /**
@@ -769,10 +801,11 @@ export class Upload {
     for (const entry of candidates) {
       if (!this.journal.claim(entry)) continue;
       this.#entry = entry;
-      const response = await this.registry.ask("GET", entry.location, { headers: this.#headers }).catch(() => ({}));
-      if (response.status === 204) {
+      const response = await this.#ask("GET");
+      const offset = response.status === 204 ? offsetOf(response.headers) : undefined;
+      if (offset !== undefined) {
         this.#candidates = [];
-        this.#stored = offsetOf(response.headers.range);
+        this.#stored = offset;
         this.#entry.location = this.#pathOf(response.headers.location);
         this.journal.write(this.#entry);
         this.say(`resuming a layer of ${this.repository} at ${megabytes(this.#stored)}`);
@@ -789,24 +822,27 @@ export class Upload {
   /** Sends the bytes of the spool that the registry lacks, up to an offset. */
   async #send(end) {
     let cuts = 0;
+    let reached = this.#stored;
     for (let failures = 0; this.#stored < end; ) {
       const from = this.#stored;
       const to = Math.min(end, from + this.limits.most);
       const body = this.#spool.read(from - this.#base, to - this.#base);
-      const headers = { ...this.#headers, "content-length": to - from, "content-range": `${from}-${to - 1}` };
-      const response = await this.registry
-        .ask("PATCH", this.#entry.location, { headers, body })
-        .catch((error) => ({ error }));
-      if (response.status === 202) {
-        this.#setOffset(response, to);
+      const headers = { "content-length": to - from, "content-range": `${from}-${to - 1}` };
+      const response = await this.#ask("PATCH", { headers, body });
+      if (response.status === 202) this.#setOffset(response, to);
+      if (this.#stored > reached) {
+        reached = this.#stored;
         failures = 0;
         continue;
       }
-      if (response.status) await this.#refused(response, to - from);
-      failures += 1;
-      if (failures === ATTEMPTS)
-        throw new UserError(`the registry did not take a chunk in ${ATTEMPTS} attempts: ${reason(response)}`);
-      await pause(failures, response);
+      // A refusal that makes chunks smaller is no failure: it ends at the smallest ones.
+      const isSmaller = response.status && response.status !== 202 && this.#refused(response, to - from);
+      if (!isSmaller) {
+        failures += 1;
+        if (failures === ATTEMPTS)
+          throw new UserError(`the registry did not take a chunk in ${ATTEMPTS} attempts: ${reason(response)}`);
+        await pause(failures, response);
+      }
       await this.#synchronize();
       // An edge that refuses a chunk may close the connection before its response can be read.
       cuts = response.error && this.#stored === from ? cuts + 1 : 0;
@@ -820,14 +856,18 @@ export class Upload {
 
   /** Makes the chunks half as large as one that the edge did not take. */
   #shrink(length, why) {
-    this.limits.most = Math.max(MIN_CHUNK, Math.floor(length / 2));
+    // Another upload may have made them smaller since these bytes were sent.
+    this.limits.most = Math.max(MIN_CHUNK, Math.min(this.limits.most, Math.floor(length / 2)));
     this.limits.isRefused = true;
     const [sent, most] = [length, this.limits.most].map(megabytes);
     this.say(`${why} a body of ${sent}: chunks have ${most} from now on`);
   }
 
-  /** Decides about a response that is no success: returns if the same bytes can be sent again. */
-  async #refused(response, length = this.limits.most) {
+  /**
+   * Decides about a response that is no success: returns if the same bytes can be sent again, with
+   * true if in smaller chunks.
+   */
+  #refused(response, length = this.limits.most) {
     const { status } = response;
     if (status === 413) {
       if (length <= MIN_CHUNK)
@@ -835,18 +875,23 @@ export class Upload {
           "a proxy before the registry refuses bodies of 1 MiB: raise its limit (nginx: client_max_body_size)",
         );
       this.#shrink(length, "the edge refused");
-      return;
+      return true;
     }
     // 416 is another offset than ours; the others are temporary.
-    if (status === 416 || status === 408 || status === 429 || status >= 500) return;
+    if (status === 416 || status === 408 || status === 429 || status >= 500) return false;
     if (status === 404) this.journal.remove(this.#entry);
     throw new RegistryError(response);
   }
 
   /** Notes the offset of the registry, which others may have moved, and the address. */
-  #setOffset({ headers }, offset) {
-    this.#stored = headers.range === undefined ? offset : offsetOf(headers.range);
-    if (this.#stored > offset) throw new UserError("another client sends to the same upload: push it again");
+  #setOffset({ headers }, end) {
+    this.#stored = offsetOf(headers) ?? end;
+    if (this.#stored < this.#base || this.#stored > end) {
+      this.journal.remove(this.#entry);
+      throw new UserError(
+        `the registry has ${this.#stored} bytes of the upload, the relay is at ${this.#base}: push it again`,
+      );
+    }
     this.#entry.location = this.#pathOf(headers.location);
   }
 
@@ -859,19 +904,10 @@ export class Upload {
   /** Asks for the registry's offset after a failure. */
   async #synchronize() {
     for (let failures = 1; ; failures += 1) {
-      const response = await this.registry
-        .ask("GET", this.#entry.location, { headers: this.#headers })
-        .catch((error) => ({ error }));
-      if (response.status === 204) {
-        const offset = offsetOf(response.headers.range);
-        this.#setOffset(response, offset);
-        if (offset >= this.#base && offset <= this.#base + this.#spool.length) return;
-        this.journal.remove(this.#entry);
-        throw new UserError(
-          `the registry has ${offset} bytes of the upload, the relay is at ${this.#base}: push it again`,
-        );
-      }
-      if (response.status) await this.#refused(response);
+      const response = await this.#ask("GET");
+      if (response.status === 204 && offsetOf(response.headers) !== undefined)
+        return this.#setOffset(response, this.#base + this.#spool.length);
+      if (response.status && response.status !== 204) this.#refused(response);
       if (failures === ATTEMPTS)
         throw new UserError(`the registry did not tell its offset in ${ATTEMPTS} attempts: ${reason(response)}`);
       await pause(failures, response);
@@ -886,6 +922,7 @@ export class Upload {
     const length = this.#spool?.length ?? 0;
     const isSmall = length <= SMALL && !this.#live && this.#candidates.length === 0;
     try {
+      if (this.#stored > this.#base + length) this.#differs();
       if (length > 0 && !isSmall) await this.#finishChunk();
       const response = await this.#put(digest, isSmall);
       this.journal.remove(this.#entry);
@@ -926,10 +963,16 @@ export class Upload {
 
   /** Gives the upload up at the registry, too. */
   async cancel() {
-    this.journal.remove(this.#entry);
-    const response = await this.registry.ask("DELETE", this.#entry.location, { headers: this.#headers });
-    await this.discard();
-    return response;
+    try {
+      this.#claim();
+      this.journal.remove(this.#entry);
+      this.#cancelled.abort(uploadUnknown("the upload was cancelled"));
+      this.#live?.abort();
+      return await this.registry.ask("DELETE", this.#entry.location, { headers: this.#headers });
+    } finally {
+      // A request that sends to the upload discards it at its end.
+      if (!this.isBusy) await this.discard();
+    }
   }
 
   /** Frees what the upload has on this machine. The next upload may resume from the journal. */
@@ -1002,17 +1045,25 @@ async function* bytesOf(request, clientTimeout) {
   }
 }
 
-/** Runs at most this many at a time; others wait. */
+/** Runs at most this many at a time; others wait, or leave when their signal aborts. */
 function semaphore(permits) {
   let running = 0;
-  const waiting = [];
-  return async (work) => {
-    if (running === permits) await new Promise((resolve) => waiting.push(resolve));
+  const waiting = new Set();
+  return async (work, signal) => {
+    if (running === permits)
+      await new Promise((resolve, reject) => {
+        waiting.add(resolve);
+        signal?.addEventListener("abort", () => {
+          waiting.delete(resolve);
+          reject(signal.reason);
+        });
+      });
     else running += 1;
     try {
       return await work();
     } finally {
-      const next = waiting.shift();
+      const [next] = waiting;
+      waiting.delete(next);
       if (next) next();
       else running -= 1;
     }
@@ -1029,16 +1080,18 @@ const isOwn = (origin) => origin === undefined || (URL.canParse(origin) && isLoc
 const copied = (headers, without = HOP) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => !without.test(name)));
 
-const ABOUT_BODY = new RegExp(`${HOP.source}|^content-(length|range|type|encoding)$`, "i");
+/** The same with the ones about a body that is not passed on, or that is read here. */
+const ABOUT_BODY = new RegExp(`${HOP.source}|^(accept-encoding|content-(length|range|type|encoding))$`, "i");
 
 /**
  * Serves a registry on a loopback port. Resolves with `{ port, stop }`.
  *
  * @param {{ registry: Registry, journal: Journal, chunk?: number, blobs: number, port: number,
- *   clientTimeout?: number, progress?: number, say: (line: string) => void }} options
+ *   clientTimeout?: number, idleTimeout?: number, progress?: number,
+ *   say: (line: string) => void }} options
  *   `chunk` is in bytes; without it, the registry's announcement counts. `clientTimeout` is
- *   the timeout of a client that sends no bytes of a blob, and `progress` the time between two
- *   lines about a blob, in milliseconds
+ *   the timeout of a client that sends no bytes of a blob, `idleTimeout` the one of an upload
+ *   without requests, and `progress` the time between two lines about a blob, in milliseconds
  */
 export async function serve({
   registry,
@@ -1047,6 +1100,7 @@ export async function serve({
   blobs,
   port,
   clientTimeout = CLIENT_TIMEOUT,
+  idleTimeout = IDLE_TIMEOUT,
   progress = PROGRESS_INTERVAL,
   say,
 }) {
@@ -1055,9 +1109,9 @@ export async function serve({
   const limits = { most: undefined, isRefused: false };
   const idle = setInterval(() => {
     for (const [id, upload] of uploads)
-      if (!upload.isBusy && Date.now() - upload.touched > IDLE_TIMEOUT && uploads.delete(id))
+      if (!upload.isBusy && Date.now() - upload.touched > idleTimeout && uploads.delete(id))
         upload.discard().catch(() => {});
-  }, 60_000).unref();
+  }, idleTimeout / 15).unref();
 
   const server = http.createServer({ requestTimeout: 0, keepAliveTimeout: 75_000 }, (request, response) => {
     answer(request, response).catch((error) => {
@@ -1077,7 +1131,7 @@ export async function serve({
       request.resume();
     }
     if (error instanceof RegistryError) return reply(response, error.response);
-    const isGone = request.destroyed && !request.complete;
+    const isGone = (request.destroyed && !request.complete) || (response.destroyed && !response.headersSent);
     if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
     if (response.headersSent) return response.destroy();
     const isSilent = error instanceof ClientTimeout;
@@ -1110,16 +1164,29 @@ export async function serve({
     if (request.method === "PATCH") {
       const [, from] = /^(?:bytes )?(\d+)-\d+/.exec(request.headers["content-range"] ?? "") ?? [];
       if (from !== undefined && Number(from) !== upload.received) return tell(response, 416, upload);
-      await slot(() => upload.receive(bytesOf(request, clientTimeout))).catch(async (error) => {
-        // The registry does not go on with this upload. A client that went away may come back.
-        if ((error instanceof RegistryError || error instanceof UserError) && uploads.delete(id))
-          await upload.discard();
-        throw error;
-      });
+      await receive(request, response, upload);
       return tell(response, 202, upload);
     }
     if (request.method === "PUT") return finish(request, response, upload, searchParams.get("digest"));
     return pass(request, response);
+  }
+
+  /** Takes the body of a request for an upload, in its turn. */
+  async function receive(request, response, upload, options) {
+    upload.isBusy = true;
+    const gone = new AbortController();
+    response.once("close", () => gone.abort(new Error("the client went away")));
+    try {
+      await slot(() => upload.receive(bytesOf(request, clientTimeout), options), gone.signal);
+    } catch (error) {
+      // The registry does not go on with this upload. A client that went away may come back.
+      if (error instanceof RegistryError || error instanceof UserError) uploads.delete(upload.id);
+      throw error;
+    } finally {
+      upload.isBusy = false;
+      upload.touched = Date.now();
+      if (!uploads.has(upload.id)) await upload.discard();
+    }
   }
 
   /** Begins an upload, or mounts a blob, or takes one that comes with the request. */
@@ -1158,7 +1225,7 @@ export async function serve({
     const length = request.headers["content-length"];
     const size = length === undefined ? undefined : upload.received + Number(length);
     const label = `${upload.repository} ${digest.slice(0, 19)}`;
-    await slot(() => upload.receive(bytesOf(request, clientTimeout), { isLast: true, label, size }));
+    await receive(request, response, upload, { isLast: true, label, size });
     uploads.delete(upload.id);
     const closed = await upload.close(digest);
     if (closed.status === 201) {

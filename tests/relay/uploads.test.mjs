@@ -3,17 +3,20 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import fs, { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import fs, { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, mock, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { Journal } from "../../relay/relay.mjs";
-import { digestOf } from "../edge/bytes.mjs";
+import { gzipSync } from "node:zlib";
+import { Journal, Registry, serve } from "../../relay/relay.mjs";
+import { buffer, digestOf } from "../edge/bytes.mjs";
 import { send } from "../edge/http.mjs";
 
+const MIB = 1 << 20;
+const CHUNK = 2 * MIB;
 const RELAY = fileURLToPath(new URL("../../relay/relay.mjs", import.meta.url));
 
 /**
@@ -72,6 +75,272 @@ async function startRegistry() {
 async function until(isDone) {
   while (!(await isDone())) await sleep(10);
 }
+
+describe("uploads of the relay", { timeout: 60_000 }, () => {
+  let registry;
+  let relay;
+  let folder;
+  beforeEach(async () => {
+    registry = await startRegistry();
+    folder = mkdtempSync(join(tmpdir(), "strata-relay-test-"));
+    relay = await begin();
+  });
+  afterEach(async () => {
+    mock.restoreAll();
+    await relay.stop();
+    registry.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  const begin = (options) =>
+    serve({
+      registry: new Registry(registry.url, {}),
+      journal: new Journal(folder),
+      chunk: CHUNK,
+      blobs: 1,
+      port: 0,
+      say: () => {},
+      ...options,
+    });
+  const ask = (method, path, options) => send(new URL(path, `http://127.0.0.1:${relay.port}`), { method, ...options });
+  const post = async () => (await ask("POST", "/v2/a/blobs/uploads/")).headers.location;
+  const patch = (location, body, headers) => ask("PATCH", location, { body, headers });
+  const put = (location, content, body) => ask("PUT", `${location}?digest=${digestOf(content)}`, { body });
+  const offset = async (location) => (await ask("GET", location)).headers.range;
+
+  /** Sends the beginning of a body. Returns the request, and its response as a promise. */
+  function partial(location, bytes) {
+    const { port } = relay;
+    const request = http.request({ host: "127.0.0.1", port, method: "PATCH", path: location, agent: false });
+    request.write(bytes);
+    const responded = once(request, "response").then(async ([response]) => {
+      let body = "";
+      for await (const part of response.setEncoding("utf8")) body += part;
+      return { status: response.statusCode, body };
+    });
+    responded.catch(() => {});
+    return { request, responded };
+  }
+
+  /** Takes the only slot. Resolves with a function that gives it back. */
+  async function takeSlot() {
+    const { request, responded } = partial(await post(), "x");
+    await until(() => spools() > 0);
+    return async () => {
+      request.end();
+      assert.equal((await responded).status, 202);
+    };
+  }
+
+  /** Sends a part of a layer, and breaks off. Resolves with the location of the upload. */
+  async function breakOff(content, length) {
+    const location = await post();
+    const { request } = partial(location, content.subarray(0, length));
+    await until(async () => (await offset(location)) === `0-${length - 1}`);
+    await until(() => readdirSync(folder).some((name) => name.endsWith(".json")));
+    request.destroy();
+    await until(() => readdirSync(folder).every((name) => !name.endsWith(".lock")));
+    return location;
+  }
+
+  const locks = () => readdirSync(folder).filter((name) => name.endsWith(".lock")).length;
+
+  /** Returns the number of files with chunks that this process has open. */
+  function spools() {
+    const links = readdirSync("/proc/self/fd").map((number) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${number}`);
+      } catch {
+        return "";
+      }
+    });
+    return links.filter((name) => name.includes(`/strata-relay-${process.pid}-`)).length;
+  }
+
+  test("that wait for a slot are not idle", async () => {
+    await relay.stop();
+    relay = await begin({ idleTimeout: 300 });
+    const content = buffer(1000, "queued");
+    const [location, giveBack] = [await post(), await takeSlot()];
+    const patched = patch(location, content);
+    const forgotten = await post();
+    await until(async () => (await ask("GET", forgotten)).status === 404);
+    await giveBack();
+    assert.equal((await patched).status, 202);
+    assert.equal((await put(location, content)).status, 201);
+  });
+
+  test("take one body at a time while they wait, and leave with their client", async () => {
+    const content = buffer(1000, "one at a time");
+    const [location, giveBack] = [await post(), await takeSlot()];
+    // Without a digest, a PUT is refused in another way if the upload is not busy.
+    const isBusy = async () => (await ask("PUT", location)).status === 416;
+    const { request } = partial(location, content);
+    request.end();
+    await until(isBusy);
+    assert.equal((await patch(location, content, { "content-range": "0-999" })).status, 416);
+    request.destroy();
+    await until(async () => !(await isBusy()));
+    const again = patch(location, content, { "content-range": "0-999" });
+    await until(isBusy);
+    await giveBack();
+    assert.equal((await again).status, 202);
+    assert.equal((await put(location, content)).status, 201);
+  });
+
+  test("that are cancelled answer 404 to their bodies, and leave no file open", async () => {
+    const before = spools();
+    const [location, giveBack] = [await post(), await takeSlot()];
+    const waiting = patch(location, buffer(1000, "cancelled"));
+    await until(async () => (await ask("PUT", location)).status === 416);
+    assert.equal((await ask("DELETE", location)).status, 204);
+    await giveBack();
+    const answered = await waiting;
+    assert.deepEqual([answered.status, answered.json().errors[0].code], [404, "BLOB_UPLOAD_UNKNOWN"]);
+
+    const running = await post();
+    const { request, responded } = partial(running, buffer(CHUNK + 1000, "cancelled"));
+    await until(async () => (await offset(running)) === `0-${CHUNK + 999}`);
+    assert.equal((await ask("DELETE", running)).status, 204);
+    request.end("x");
+    const { status, body } = await responded;
+    assert.deepEqual([status, JSON.parse(body).errors[0].code], [404, "BLOB_UPLOAD_UNKNOWN"]);
+    // The upload that took the slot has its file.
+    await until(() => spools() === before + 1);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("leave no file open if the registry can't cancel them", async () => {
+    const before = spools();
+    registry.answer = ({ method, socket }) => method === "DELETE" && socket.destroy();
+    const location = await post();
+    await patch(location, "x");
+    assert.equal(spools(), before + 1);
+    assert.equal((await ask("DELETE", location)).status, 502);
+    assert.equal(spools(), before);
+  });
+
+  test("of which the registry stores nothing are given up", async () => {
+    // Pauses are as short as the registry allows.
+    mock.method(Math, "random", () => -0.5);
+    let patches = 0;
+    registry.answer = ({ method }, response, path) => {
+      if (method !== "PATCH") return false;
+      patches += 1;
+      // A relay that does not count these would go on for ever.
+      response.writeHead(patches > 20 ? 403 : 202, { location: path, range: "0-0" }).end();
+      return true;
+    };
+    const refused = await patch(await post(), buffer(CHUNK, "nothing"));
+    assert.equal(refused.status, 500);
+    assert.match(refused.body.toString(), /did not take a chunk in 8 attempts/);
+  });
+
+  test("do not read an odd range as the beginning", async () => {
+    const content = buffer(2 * CHUNK, "odd range");
+    registry.answer = ({ method }, response, path) => {
+      const { writeHead } = response;
+      if (method === "PATCH")
+        response.writeHead = (status) => writeHead.call(response, status, { location: path, range: "bytes 5-2" });
+      return false;
+    };
+    const location = await post();
+    assert.equal((await patch(location, content)).status, 202);
+    assert.equal((await put(location, content)).status, 201);
+    assert.deepEqual(
+      registry.requests.map(({ method }) => method),
+      ["POST", "PATCH", "PATCH", "PUT"],
+    );
+  });
+
+  test("end if the registry loses bytes that it had", async () => {
+    let patches = 0;
+    registry.answer = ({ method }, response, path) => {
+      if (method !== "PATCH") return false;
+      patches += 1;
+      if (patches < 2) return false;
+      response.writeHead(202, { location: path, range: `0-${CHUNK - 2}` }).end();
+      return true;
+    };
+    const refused = await patch(await post(), buffer(2 * CHUNK, "lost"));
+    assert.equal(refused.status, 500);
+    assert.match(refused.body.toString(), new RegExp(`has ${CHUNK - 1} bytes of the upload, the relay is at ${CHUNK}`));
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("wait as long as the registry asks, in chunks that are sent while they come, too", async () => {
+    registry.answer = ({ method }, response) => {
+      if (method !== "PATCH") return false;
+      registry.answer = () => false;
+      response.writeHead(429, { "retry-after": "1" }).end();
+      return true;
+    };
+    assert.equal((await patch(await post(), buffer(CHUNK, "retry-after"))).status, 202);
+    const [first, second] = registry.requests.filter(({ method }) => method === "PATCH");
+    assert.ok(second.at - first.at > 990, `${second.at - first.at} ms`);
+  });
+
+  test("do not count a refusal that makes chunks smaller as a failure", async () => {
+    mock.method(Math, "random", () => -0.5);
+    const statuses = [503, 503, 503, 503, 503, 503, 503, 503, 413];
+    registry.answer = ({ method }, response) => {
+      if (method !== "PATCH" || statuses.length === 0) return false;
+      response.writeHead(statuses.shift()).end();
+      return true;
+    };
+    const content = buffer(CHUNK, "smaller");
+    const location = await post();
+    const patched = await patch(location, content);
+    assert.equal(patched.status, 202, patched.body.toString());
+    assert.equal((await put(location, content)).status, 201);
+  });
+
+  test("pass on a refusal that can be read, whatever the client accepts", async () => {
+    const text = JSON.stringify({ errors: [{ code: "DENIED", message: "no" }] });
+    registry.answer = ({ headers }, response) => {
+      const isZipped = headers["accept-encoding"]?.includes("gzip");
+      response.writeHead(403, isZipped ? { "content-encoding": "gzip" } : {}).end(isZipped ? gzipSync(text) : text);
+      return true;
+    };
+    const headers = { "accept-encoding": "gzip" };
+    const { status, body } = await ask("POST", "/v2/a/blobs/uploads/", { headers });
+    assert.deepEqual([status, body.toString()], [403, text]);
+  });
+
+  test("that another one has resumed are over, and leave it alone", async () => {
+    await relay.stop();
+    relay = await begin({ blobs: 4 });
+    const content = buffer(4 * CHUNK, "resumed");
+    const first = await breakOff(content, CHUNK + 1000);
+    const other = await breakOff(content, CHUNK + 2000);
+    const second = await post();
+    const { request, responded } = partial(second, content.subarray(0, 2 * CHUNK));
+    await until(() => locks() === 1);
+    assert.equal((await ask("DELETE", first)).status, 404);
+    const patched = await patch(other, content.subarray(CHUNK));
+    assert.deepEqual([patched.status, patched.json().errors[0].code], [404, "BLOB_UPLOAD_UNKNOWN"]);
+    assert.equal(locks(), 1);
+    request.end(content.subarray(2 * CHUNK));
+    assert.equal((await responded).status, 202);
+    assert.equal((await put(second, content)).status, 201);
+    assert.ok(registry.blobs.get(digestOf(content)).equals(content));
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("begin anew if the interrupted one is longer than the layer", async () => {
+    const content = buffer(3 * CHUNK, "longer");
+    const interrupted = await breakOff(content, 2 * CHUNK + 1000);
+    const shorter = content.subarray(0, CHUNK + 1000);
+    for (const status of [500, 201]) {
+      const location = await post();
+      assert.equal((await patch(location, shorter)).status, 202);
+      const closed = await put(location, shorter);
+      assert.equal(closed.status, status, closed.body.toString());
+      if (status === 500) assert.match(closed.body.toString(), /differs from the interrupted one.*push it again/);
+    }
+    assert.equal((await ask("DELETE", interrupted)).status, 404);
+  });
+});
 
 describe("the journal of the relay", { timeout: 30_000 }, () => {
   const about = { registry: "r", repository: "a", identity: "user ann" };
