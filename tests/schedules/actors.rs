@@ -1,5 +1,7 @@
 //! The actors of a registry: they push, pull, delete, sweep and scrub.
 
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 use strata::manifest::{OCI_INDEX, OCI_MANIFEST};
 use strata_support::{Answer, Ask, CONFIG, LAYER, ask_now, descriptor, digest, image, try_ask_now};
@@ -199,7 +201,7 @@ pub(crate) fn cancel_in_a(world: &World, registry: Registry) -> Running {
 }
 
 pub(crate) fn delete_manifest(world: &World, registry: Registry) -> Running {
-    let (promises, manifest) = (world.promises.clone(), world.manifest());
+    let (promises, manifest) = (world.promises.clone(), world.image.digest.clone());
     Box::pin(async move {
         promises.deletions.set(promises.deletions.get() + 1);
         promises.accepted.borrow_mut().remove("a");
@@ -276,7 +278,7 @@ pub(crate) fn delete_index_in_a(_: &World, registry: Registry) -> Running {
 
 /// Pushes the image without a tag, as a child of an index that was pushed before it.
 pub(crate) fn child_to_a(world: &World, registry: Registry) -> Running {
-    let (promises, manifest) = (world.promises.clone(), world.manifest());
+    let (promises, manifest) = (world.promises.clone(), world.image.digest.clone());
     Box::pin(async move {
         push_blob(&registry, "a", LAYER).await;
         push_blob(&registry, "a", CONFIG).await;
@@ -341,11 +343,11 @@ enum Pulled {
 /// stay.
 fn pull(world: &World, registry: Registry, name: &'static str, pulled: Pulled) -> Running {
     let promises = world.promises.clone();
-    let (manifest, layer) = (world.image().to_string(), world.layer.clone());
+    let (manifest, blobs) = (world.image.clone(), world.blobs().map(Rc::clone));
     let hold = world.hold();
     Box::pin(async move {
-        let blobs = [&**layer, CONFIG].map(|blob| (format!("blobs/{}", digest(blob)), blob));
-        let document = ("manifests/v1".to_owned(), manifest.as_bytes());
+        let blobs = (blobs.each_ref()).map(|blob| (format!("blobs/{}", blob.digest), &blob.bytes));
+        let document = ("manifests/v1".to_owned(), &manifest.bytes);
         let (manifest, blobs) = match pulled {
             Pulled::Image => (Some(document), &blobs[..]),
             Pulled::Blobs => (None, &blobs[..]),
@@ -360,7 +362,7 @@ fn pull(world: &World, registry: Registry, name: &'static str, pulled: Pulled) -
                 };
                 hold();
                 if answer.status == 200 {
-                    if answer.body != *bytes {
+                    if answer.body != **bytes {
                         *promises.wrong.borrow_mut() = Some(format!("{line} has other bytes"));
                     }
                     break;
@@ -403,14 +405,14 @@ fn spy(world: &World, registry: Registry, name: &'static str) -> Running {
     let (promises, layer, image) = (
         world.promises.clone(),
         world.layer.clone(),
-        world.image().to_string(),
+        world.image.clone(),
     );
     let tell = move |found: String| {
         promises.wrong.borrow_mut().get_or_insert(found);
     };
     Box::pin(async move {
-        let blob = digest(&layer);
-        for reference in ["v1".to_owned(), digest(image.as_bytes()).to_string()] {
+        let blob = &layer.digest;
+        for reference in ["v1".to_owned(), image.digest.to_string()] {
             let line = format!("GET /v2/{name}/manifests/{reference}");
             let _ = try_ask_now(&registry, &Ask::new(&line)).await;
         }
@@ -418,7 +420,7 @@ fn spy(world: &World, registry: Registry, name: &'static str) -> Running {
         let get = Ask::new(&line);
         for request in [get.clone(), get.clone().header("range", "bytes=0-"), get] {
             if let Ok(answer) = try_ask_now(&registry, &request).await
-                && answer.body == **layer
+                && answer.body == layer.bytes
             {
                 tell(format!("{line} answers a private blob"));
             }
@@ -429,7 +431,7 @@ fn spy(world: &World, registry: Registry, name: &'static str) -> Running {
         }
         push_blob(&registry, "c", CONFIG).await;
         let put = Ask::new("PUT /v2/c/manifests/v1").header("content-type", OCI_MANIFEST);
-        if done(&registry, &put.stream(image)).await.status == 201 {
+        if done(&registry, &put.stream(&image.bytes)).await.status == 201 {
             tell("a manifest in c was accepted, which names a private blob".to_owned());
         }
     })

@@ -356,7 +356,7 @@ fn released(world: &World) {
 fn released_twice(world: &World) {
     block_on(whole_to_b(world, world.registry(0)));
     released(world);
-    let delete = Ask::new(&format!("DELETE /v2/b/manifests/{}", world.manifest()));
+    let delete = Ask::new(&format!("DELETE /v2/b/manifests/{}", world.image.digest));
     assert_eq!(ask(&world.registry(0), &delete).status, 202);
     world.promises.accepted.borrow_mut().clear();
 }
@@ -506,7 +506,7 @@ fn damage(world: &World, key: &str) {
         ..PutOptions::default()
     };
     block_on(memory.put(key, Content::Bytes(bytes), options)).unwrap();
-    assert!(matches!(world.state(LAYER), State::Wrong(_)));
+    assert!(matches!(world.state(&world.layer), State::Wrong(_)));
     // Images that were accepted before are lost already.
     world.promises.accepted.borrow_mut().clear();
 }
@@ -556,8 +556,8 @@ fn interrupted(world: &World) {
 /// well.
 fn condemned_and_upstream(world: &World) {
     for blob in world.blobs() {
-        let line = format!("POST /v2/a/blobs/uploads/?digest={}", digest(blob));
-        let push = Ask::new(&line).body(blob);
+        let line = format!("POST /v2/a/blobs/uploads/?digest={}", blob.digest);
+        let push = Ask::new(&line).body(&blob.bytes);
         assert_eq!(ask(&world.registry(0), &push).status, 201);
     }
     world.sweep();
@@ -584,11 +584,13 @@ fn private_in_a(world: &World) {
 fn given_away(world: &World) {
     private_in_a(world);
     let (name, layer) = (EVIL.parse().unwrap(), digest(LAYER));
-    let manifest = key::manifest(&name, &world.manifest());
+    let manifest = key::manifest(&name, &world.image.digest);
     let stored = format!(r#"{{"mediaType":"{OCI_MANIFEST}"}}"#);
-    let image = world.image().to_string();
-    world.store.plant(&manifest, image.as_bytes(), &stored);
-    let by_manifest = format!(r#"{{"reason":"manifest","digest":"{}"}}"#, world.manifest());
+    world.store.plant(&manifest, &world.image.bytes, &stored);
+    let by_manifest = format!(
+        r#"{{"reason":"manifest","digest":"{}"}}"#,
+        world.image.digest
+    );
     let reasons = [
         r#"{"reason":"upload"}"#,
         r#"{"reason":"claim"}"#,
@@ -614,7 +616,7 @@ fn kept(world: &World) {
 fn kept_without_links(world: &World) {
     kept(world);
     let name = world.names[0].parse().unwrap();
-    let links = world.blobs().map(|blob| key::link(&digest(blob), &name));
+    let links = world.blobs().map(|blob| key::link(&blob.digest, &name));
     block_on(world.store.memory.delete(&links)).unwrap();
     world.host.pass(GRACE - TICK);
 }
@@ -627,7 +629,7 @@ fn pushed_before(world: &World) {
     world.sweep();
     let links = world.blobs().map(|blob| {
         let name = APP.parse().unwrap();
-        key::link(&digest(blob), &name)
+        key::link(&blob.digest, &name)
     });
     block_on(world.store.memory.delete(&links)).unwrap();
     world.sweep();
@@ -649,10 +651,10 @@ fn stays_private_without_upstream(world: &World) -> Option<String> {
 
 /// Whether an isolate serves the layer in a repository.
 fn answered_in(world: &World, name: &str) -> Option<String> {
-    let line = format!("GET /v2/{name}/blobs/{}", digest(&world.layer));
+    let line = format!("GET /v2/{name}/blobs/{}", world.layer.digest);
     [0, World::LATER].into_iter().find_map(|number| {
         let answer = block_on(try_ask_now(&world.registry(number), &Ask::new(&line)));
-        let is_answered = answer.is_ok_and(|answer| answer.body == *world.layer);
+        let is_answered = answer.is_ok_and(|answer| answer.body == world.layer.bytes);
         is_answered.then(|| format!("isolate {number}: {line} answers a private blob"))
     })
 }
@@ -672,12 +674,12 @@ fn out_of_reach(world: &World) -> Option<String> {
 fn pulled_alone(world: &World) -> Option<String> {
     let registry = world.registry(0);
     for blob in world.blobs() {
-        let line = format!("GET /v2/{}/blobs/{}", world.names[0], digest(blob));
+        let line = format!("GET /v2/{}/blobs/{}", world.names[0], blob.digest);
         let held = world.promises.held.borrow();
         match block_on(try_ask_now(&registry, &Ask::new(&line))) {
-            Ok(answer) if answer.status == 200 && answer.body == blob => {}
+            Ok(answer) if answer.status == 200 && answer.body == blob.bytes => {}
             Ok(answer) if answer.status == 200 => return Some(format!("{line}: other bytes")),
-            Ok(_) | Err(_) if !held.contains(&key::blob(&digest(blob))) => {}
+            Ok(_) | Err(_) if !held.contains(&blob.key) => {}
             other => return Some(format!("{line}: {other:?}")),
         }
     }
@@ -690,65 +692,63 @@ fn pulled_alone(world: &World) -> Option<String> {
 /// An upstream that has the image, and aborts long bodies. In one of its repositories it sends
 /// wrong bytes for the layer; in another it does not have the layer.
 fn upstream(world: &World) {
-    let layer = digest(&world.layer).to_string();
-    let manifest = world.image().to_string().into_bytes();
+    let image = &world.image;
     let parts = [
+        (format!("/manifests/{}", image.digest), image, OCI_MANIFEST),
+        ("/manifests/v1".to_owned(), image, OCI_MANIFEST),
         (
-            format!("/manifests/{}", digest(&manifest)),
-            manifest.clone(),
-            OCI_MANIFEST,
-        ),
-        ("/manifests/v1".to_owned(), manifest, OCI_MANIFEST),
-        (
-            format!("/blobs/{}", digest(&world.layer)),
-            world.layer.to_vec(),
+            format!("/blobs/{}", world.layer.digest),
+            &world.layer,
             "application/octet-stream",
         ),
         (
-            format!("/blobs/{}", digest(CONFIG)),
-            CONFIG.to_vec(),
+            format!("/blobs/{}", world.config.digest),
+            &world.config,
             "application/octet-stream",
         ),
     ];
+    let parts = parts.map(|(path, blob, media_type)| (path, blob.clone(), media_type));
+    let layer = world.layer.digest.to_string();
     world.host.serve(move |question| {
         let part = parts.iter().find(|(path, ..)| question.url.ends_with(path));
-        let Some((_, bytes, media_type)) = part else {
+        let Some((_, blob, media_type)) = part else {
             return says(404, &[], "");
         };
         let is_layer = question.url.ends_with(&layer);
         if is_layer && question.url.contains("/none/") {
             return says(404, &[], "");
         }
-        // It says that it has the layer, and sends other bytes of the same length.
-        let lies = is_layer && question.url.contains("/evil/");
-        let bytes = &if lies {
-            bytes.iter().map(|byte| !byte).collect()
-        } else {
-            bytes.clone()
-        };
+        let length = blob.bytes.len();
         let range = question.headers.get("range");
         let first = range.map_or(0, |range| {
             let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
             range.strip_suffix('-').unwrap().parse().unwrap()
         });
-        let length = (bytes.len() - first).to_string();
-        let shown = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
+        let left = (length - first).to_string();
+        let shown = format!("bytes {first}-{}/{length}", length - 1);
         let headers = [
             ("content-type", *media_type),
-            ("content-length", &*length),
+            ("content-length", &*left),
             ("content-range", &*shown),
         ];
         let (status, headers) = match range {
             Some(_) => (206, &headers[..]),
             None => (200, &headers[..2]),
         };
-        let mut reply = says(status, headers, &bytes[first..])?;
-        let end = bytes.len().min(first + AT_ONCE);
-        if question.method == Method::HEAD {
-            reply.body = None;
-        } else if end < bytes.len() {
-            reply.body = Some(MemoryBody::Broken(bytes[first..end].to_vec()));
+        let end = length.min(first + AT_ONCE);
+        let mut bytes = blob.bytes[first..end].to_vec();
+        // It says that it has the layer, and sends other bytes of the same length.
+        if is_layer && question.url.contains("/evil/") {
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
         }
+        let mut reply = says(status, headers, "")?;
+        reply.body = if question.method == Method::HEAD {
+            None
+        } else if end < length {
+            Some(MemoryBody::Broken(bytes))
+        } else {
+            Some(MemoryBody::Bytes(bytes))
+        };
         Ok(reply)
     });
 }

@@ -12,12 +12,14 @@ use serde_json::Value;
 use strata::{
     digest::Digest,
     manifest::OCI_MANIFEST,
-    memory::MemoryObjects,
+    memory::{MemoryObjects, MemoryValues},
+    metrics::Metrics,
+    registry,
     store::{Content, Meta, Objects as _, PutOptions, StoreError},
     upload::UploadId,
 };
 use strata_support::{
-    Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest, key, registry_on,
+    Ask, CONFIG, TestHost, TestRegistry, ask, descriptor, digest, key, settings_of,
     watched::{Verdict, Watched},
 };
 
@@ -37,7 +39,10 @@ pub(crate) struct World {
     /// The repositories.
     pub(crate) names: &'static [&'static str],
     /// The layer of the image that is pushed and pulled.
-    pub(crate) layer: Rc<Vec<u8>>,
+    pub(crate) layer: Rc<Blob>,
+    pub(crate) config: Rc<Blob>,
+    /// The manifest of the image.
+    pub(crate) image: Rc<Blob>,
     pub(crate) grace: Duration,
     /// The faults that hit the actors.
     pub(crate) chance: Rc<Chance>,
@@ -46,6 +51,25 @@ pub(crate) struct World {
     settings: Vec<(&'static str, String)>,
     /// The settings of the isolates that were started later.
     later: Vec<(&'static str, String)>,
+    /// The metrics of all registries: nothing here reads them, and making them takes longer than
+    /// the rest of a registry.
+    metrics: Rc<Metrics>,
+}
+
+/// Bytes with their digest and key, which each schedule needs many times.
+pub(crate) struct Blob {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    /// The key as a blob.
+    pub(crate) key: String,
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        let digest = digest(&bytes);
+        let key = key::blob(&digest);
+        Self { bytes, digest, key }
+    }
 }
 
 /// The promises that were given, and the replies that break one.
@@ -116,18 +140,23 @@ impl World {
         };
         let settings = with(scenario.settings);
         let later = with(scenario.later.unwrap_or(scenario.settings));
+        let layer = (scenario.layer)();
+        let image = image_of(&layer).to_string().into_bytes();
         let world = Self {
             host,
             store,
             registries: RefCell::default(),
             promises: Promises::default(),
             names: scenario.names,
-            layer: Rc::new((scenario.layer)()),
+            layer: Rc::new(layer.into()),
+            config: Rc::new(CONFIG.to_vec().into()),
+            image: Rc::new(image.into()),
             grace: scenario.grace,
             chance,
             location: RefCell::default(),
             settings,
             later,
+            metrics: Rc::new(Metrics::new().unwrap()),
         };
         world.start();
         world
@@ -145,10 +174,12 @@ impl World {
                 .iter()
                 .map(|(key, value)| (*key, value.as_str()))
                 .collect();
-            Rc::new(registry_on(
+            Rc::new(registry::Registry::new(
                 self.store.clone(),
+                MemoryValues::default(),
                 self.host.clone(),
-                &settings,
+                settings_of(&settings),
+                self.metrics.clone(),
             ))
         };
         *self.registries.borrow_mut() = (0..6).map(registry).collect();
@@ -164,16 +195,8 @@ impl World {
     }
 
     /// The blobs that are pushed and pulled: the layer and the configuration.
-    pub(crate) fn blobs(&self) -> [&[u8]; 2] {
-        [&self.layer, CONFIG]
-    }
-
-    pub(crate) fn image(&self) -> Value {
-        image_of(&self.layer)
-    }
-
-    pub(crate) fn manifest(&self) -> Digest {
-        digest(self.image().to_string().as_bytes())
+    pub(crate) fn blobs(&self) -> [&Rc<Blob>; 2] {
+        [&self.layer, &self.config]
     }
 
     /// Saves all objects.
@@ -223,15 +246,14 @@ impl World {
     }
 
     /// The state of a blob.
-    pub(crate) fn state(&self, blob: &[u8]) -> State {
+    pub(crate) fn state(&self, blob: &Blob) -> State {
         state_of(&self.store.memory, blob)
     }
 
     /// A function that says whether no blob is damaged, at any time.
     pub(crate) fn look(&self) -> impl Fn() -> bool + use<> {
-        let (memory, layer) = (self.store.memory.clone(), self.layer.clone());
+        let (memory, blobs) = (self.store.memory.clone(), self.blobs().map(Rc::clone));
         move || {
-            let blobs = [&**layer, CONFIG];
             !blobs
                 .iter()
                 .any(|blob| matches!(state_of(&memory, blob), State::Wrong(_)))
@@ -241,28 +263,27 @@ impl World {
     /// A function that notes which blobs are stored while the manifest is. Its grants were written
     /// before the manifest, so the blobs stay from then on.
     pub(crate) fn hold(&self) -> impl Fn() + use<> {
-        let (memory, layer) = (self.store.memory.clone(), self.layer.clone());
+        let (memory, blobs) = (self.store.memory.clone(), self.blobs().map(Rc::clone));
         let (promises, manifest) = (self.promises.clone(), self.manifest_in(self.names[0]));
         move || {
-            if memory.bytes(&manifest).is_none() {
+            if !is_stored(&memory, &manifest) {
                 return;
             }
-            for blob in [&**layer, CONFIG] {
-                let key = key::blob(&digest(blob));
-                if memory.bytes(&key).is_some() {
-                    promises.held.borrow_mut().insert(key);
+            for blob in &blobs {
+                if is_stored(&memory, &blob.key) {
+                    promises.held.borrow_mut().insert(blob.key.clone());
                 }
             }
         }
     }
 
     fn manifest_in(&self, name: &str) -> String {
-        key::manifest(&name.parse().unwrap(), &self.manifest())
+        key::manifest(&name.parse().unwrap(), &self.image.digest)
     }
 
     /// Whether a repository has the manifest.
     pub(crate) fn has_manifest(&self, name: &str) -> bool {
-        self.store.memory.bytes(&self.manifest_in(name)).is_some()
+        is_stored(&self.store.memory, &self.manifest_in(name))
     }
 
     /// A broken promise to clients that push, by the stored objects: a manifest stays until it is
@@ -278,7 +299,7 @@ impl World {
             for blob in self.blobs() {
                 let state = self.state(blob);
                 if state != State::Whole {
-                    let key = key::blob(&digest(blob));
+                    let key = &blob.key;
                     return Some(format!(
                         "{key}, which the manifest in {name} needs: {state:?}"
                     ));
@@ -297,7 +318,7 @@ impl World {
             for blob in self.blobs() {
                 let state = self.state(blob);
                 if state != State::Whole {
-                    return Some(format!("{}, healed in {name}: {state:?}", digest(blob)));
+                    return Some(format!("{}, healed in {name}: {state:?}", blob.digest));
                 }
             }
         }
@@ -308,9 +329,8 @@ impl World {
     /// manifest holds it.
     pub(crate) fn unmirrored(&self) -> Option<String> {
         for blob in self.blobs() {
-            let key = key::blob(&digest(blob));
-            let state = self.state(blob);
-            if self.promises.held.borrow().contains(&key) && state != State::Whole {
+            let (key, state) = (&blob.key, self.state(blob));
+            if self.promises.held.borrow().contains(key) && state != State::Whole {
                 return Some(format!("{key}, which was mirrored: {state:?}"));
             }
         }
@@ -327,7 +347,7 @@ impl World {
             for blob in self.blobs() {
                 let state = self.state(blob);
                 if state != State::Whole {
-                    return Some(format!("{}, pushed to {name}: {state:?}", digest(blob)));
+                    return Some(format!("{}, pushed to {name}: {state:?}", blob.digest));
                 }
             }
         }
@@ -349,14 +369,14 @@ impl World {
     fn unpulled_in<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<String> {
         let registry = self.registry(Self::LATER);
         for name in names {
-            let line = format!("HEAD /v2/{name}/manifests/{}", self.manifest());
+            let line = format!("HEAD /v2/{name}/manifests/{}", self.image.digest);
             if ask(&registry, &Ask::new(&line)).status != 200 {
                 continue;
             }
             for blob in self.blobs() {
-                let line = format!("GET /v2/{name}/blobs/{}", digest(blob));
+                let line = format!("GET /v2/{name}/blobs/{}", blob.digest);
                 let answer = ask(&registry, &Ask::new(&line));
-                if (answer.status, &*answer.body) != (200, blob) {
+                if (answer.status, &answer.body) != (200, &blob.bytes) {
                     return Some(format!("{line}: {}", answer.status));
                 }
             }
@@ -390,31 +410,39 @@ impl World {
     }
 }
 
+/// Whether there is such an object.
+fn is_stored(memory: &MemoryObjects, key: &str) -> bool {
+    block_on(memory.head(key)).unwrap().is_some()
+}
+
 /// The state of a blob.
-fn state_of(memory: &MemoryObjects, blob: &[u8]) -> State {
-    let key = key::blob(&digest(blob));
-    let (Some(meta), Some(bytes)) = (block_on(memory.head(&key)).unwrap(), memory.bytes(&key))
-    else {
+fn state_of(memory: &MemoryObjects, blob: &Blob) -> State {
+    let key = &blob.key;
+    let (Some(meta), Some(bytes)) = (block_on(memory.head(key)).unwrap(), memory.bytes(key)) else {
         return State::Absent;
     };
     if meta.metadata.contains("aside") {
         return State::Aside;
     }
-    let mut found = Vec::new();
+    let wrong = || State::Wrong(format!("{key} has other bytes"));
     if meta.metadata.contains("bytes") {
-        found = bytes;
-    } else {
-        for key in extents_of(&bytes) {
-            match memory.bytes(&key) {
-                Some(bytes) => found.extend(bytes),
-                None => return State::Wrong(format!("{key} is gone")),
-            }
-        }
+        return if bytes == blob.bytes {
+            State::Whole
+        } else {
+            wrong()
+        };
     }
-    if found == blob {
+    let mut left = Some(&*blob.bytes);
+    for key in extents_of(&bytes) {
+        let Some(bytes) = memory.bytes(&key) else {
+            return State::Wrong(format!("{key} is gone"));
+        };
+        left = left.and_then(|left| left.strip_prefix(&*bytes));
+    }
+    if left.is_some_and(<[u8]>::is_empty) {
         State::Whole
     } else {
-        State::Wrong(format!("{key} has other bytes"))
+        wrong()
     }
 }
 
