@@ -72,6 +72,13 @@ impl From<Vec<u8>> for Blob {
     }
 }
 
+/// The rules by which everyone may do everything, as a user may without rules.
+const EVERYTHING: &str = r#"[{
+    "repositories": ["**"],
+    "who": ["everyone"],
+    "may": ["pull", "push", "overwrite", "delete", "administer"]
+}]"#;
+
 /// The promises that were given, and the replies that break one.
 #[derive(Clone, Default)]
 pub(crate) struct Promises {
@@ -127,6 +134,9 @@ impl World {
             ("STRATA_WARM_SECONDS", "0".to_owned()),
             ("STRATA_ABSENT_SECONDS", "0".to_owned()),
             ("STRATA_LOG", "errors".to_owned()),
+            // Signing in does no operation of the store, so everyone may do everything.
+            ("STRATA_USERS", r#"{"users": {}}"#.to_owned()),
+            ("STRATA_RULES", EVERYTHING.to_owned()),
             ("STRATA_GRACE_SECONDS", scenario.grace.as_secs().to_string()),
         ];
         let with = |settings: &[(&'static str, &'static str)]| {
