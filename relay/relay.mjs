@@ -16,7 +16,7 @@ import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 import { pathToFileURL } from "node:url";
-import { parseArgs } from "node:util";
+import { debuglog, parseArgs } from "node:util";
 import v8 from "node:v8";
 import vm from "node:vm";
 import zlib from "node:zlib";
@@ -53,7 +53,8 @@ Environment:
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
                 the proxy to the registry, http://HOST:PORT only
   TMPDIR        temporary files: needs space for --blobs chunks, and for the whole image from
-                standard input
+                standard input or a pipe
+  NODE_DEBUG    relay prints errors with their stacks
 
 If a push breaks off, run it again: it resumes.`;
 
@@ -87,6 +88,8 @@ const IDLE_TIMEOUT = 15 * 60_000;
 const REGISTRY_TIMEOUT = 120_000;
 /** The time between two lines about a blob that is being sent, in milliseconds. */
 const PROGRESS_INTERVAL = 10_000;
+/** The shortest time after which a token is renewed, in milliseconds. */
+const LEAST_RENEWAL = 10_000;
 /** The timeout of a client that sends no bytes of its body, in milliseconds. */
 const CLIENT_TIMEOUT = 60_000;
 /**
@@ -171,7 +174,10 @@ class Tunnels extends https.Agent {
       .on("connect", ({ statusCode }, socket) => {
         if (statusCode === 200)
           done(null, tls.connect({ ...options, socket, servername: options.servername ?? options.host }));
-        else done(new UserError(`the proxy ${proxy.url.host} answered ${statusCode} for ${target}`));
+        else {
+          socket.destroy();
+          done(new UserError(`the proxy ${proxy.url.host} answered ${statusCode} for ${target}`));
+        }
       })
       .on("error", (error) => done(error instanceof UserError ? error : proxyError(proxy, error)))
       .setTimeout(REGISTRY_TIMEOUT, function expire() {
@@ -233,15 +239,23 @@ export class Registry {
     request.setTimeout(REGISTRY_TIMEOUT, () =>
       request.destroy(new Error(`no answer for ${REGISTRY_TIMEOUT / 1000} seconds`)),
     );
-    const responded = once(request, "response");
-    // Errors are reported by the promise or the body. Without a listener they would end the
-    // process.
-    request.on("error", () => {});
+    const responded = new Promise((resolve, reject) => {
+      request
+        .on("response", resolve)
+        .on("upgrade", ({ statusCode }, socket) => {
+          socket.destroy();
+          reject(new Error(`the registry answered ${statusCode}`));
+        })
+        // After the response, errors are reported by its body. Without a listener they would end
+        // the process.
+        .on("error", reject)
+        .on("close", () => reject(new Error("the registry closed the connection without a response")));
+    });
     if (body instanceof Readable) {
       body.on("error", (error) => request.destroy(error));
       body.pipe(request);
     } else request.end(body);
-    const [response] = await responded.catch((error) => {
+    const response = await responded.catch((error) => {
       // The registry may close an idle connection at the moment when it is used again.
       error.isStale = error.code === "ECONNRESET" && request.reusedSocket;
       throw through && error.syscall === "connect" ? proxyError(proxy, error) : error;
@@ -947,16 +961,21 @@ export class Upload {
       const response = await this.registry
         .ask("PUT", target.pathname + target.search, { headers, body })
         .catch((error) => ({ error }));
-      if (response.status && (response.status < 500 || failures === ATTEMPTS) && response.status !== 429)
-        return response;
-      if (failures === ATTEMPTS)
-        throw new UserError(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
-      await pause(failures, response);
+      // A registry that has closed the upload may answer 404 to a PUT that comes twice.
+      const isUnknown = response.status === 404;
+      if (!isUnknown) {
+        if (response.status && (response.status < 500 || failures === ATTEMPTS) && response.status !== 429)
+          return response;
+        if (failures === ATTEMPTS)
+          throw new UserError(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
+        await pause(failures, response);
+      }
       // The response may have been lost, and the blob be there.
       const found = await this.registry.ask("HEAD", blob, { headers: headersOfClient }).catch(() => ({}));
       if (found.status === 200)
         return { status: 201, headers: { location: blob, "docker-content-digest": digest }, body: "" };
-      // The registry answers a PUT that comes twice in the same way. Only bytes need an offset.
+      if (isUnknown) return response;
+      // Strata answers a PUT that comes twice in the same way. Only bytes need an offset.
       if (body) await this.#synchronize().catch((error) => rethrow(error, error instanceof RegistryError));
     }
   }
@@ -1000,12 +1019,11 @@ function messageOf(text = "") {
   } catch {
     // Not in that form.
   }
-  // A terminal acts on control characters.
-  return message
-    .replaceAll(/[\s\p{Cc}]+/gu, " ")
-    .trim()
-    .slice(0, 500);
+  return oneLine(message).slice(0, 500);
 }
+
+/** Returns a text without control characters: terminals and CI systems act on them. */
+const oneLine = (text) => text.replaceAll(/[\s\p{Cc}]+/gu, " ").trim();
 
 /** Waits before another attempt: longer each time, at random, and as long as the registry asks. */
 async function pause(failures, { headers } = {}) {
@@ -1341,22 +1359,25 @@ export class Files {
   #archive;
   #entries = new Map();
 
-  /** Opens a folder, an archive, or the copy of standard input. */
+  /** Opens a folder, an archive, or standard input. */
   static async open(source) {
     const files = new Files();
-    if (typeof source !== "string") {
-      files.#archive = source;
-      await files.#index("standard input");
-      return files;
-    }
-    const found = await fs.promises.stat(source).catch(() => undefined);
-    if (!found)
-      throw new UserError(`there is no ${source}: name an OCI layout, a tar of docker save, or - for standard input`);
-    if (found.isDirectory()) files.#folder = source;
+    if (source === "-") files.#archive = await spooled(process.stdin);
     else {
-      files.#archive = await fs.promises.open(source);
-      await files.#index(source);
+      const found = await fs.promises.stat(source).catch(() => undefined);
+      if (!found)
+        throw new UserError(`there is no ${source}: name an OCI layout, a tar of docker save, or - for standard input`);
+      if (found.isDirectory()) {
+        files.#folder = source;
+        return files;
+      }
+      // A pipe, as of `<(tar …)`, can be read once.
+      files.#archive = await (found.isFile() ? fs.promises.open(source) : spooled(fs.createReadStream(source)));
     }
+    await files.#index(source === "-" ? "standard input" : source).catch(async (error) => {
+      await files.close();
+      throw error;
+    });
     return files;
   }
 
@@ -1522,6 +1543,8 @@ async function ociImage(files, index, ref) {
       if (digest !== top.digest) return;
       throw new UserError(`the layout has no ${name}, which its index names`);
     }
+    // The tag gets the digest of the bytes.
+    if (!isDigestOf(digest, bytes)) throw new UserError(`the image is damaged: ${name} has another digest`);
     const manifest = parsed(bytes, name);
     for (const child of manifest.manifests ?? [])
       await (MANIFESTS.test(child.mediaType) ? visit(child) : add(child, digest));
@@ -1538,6 +1561,14 @@ async function ociImage(files, index, ref) {
 function blobPath(digest) {
   if (!/^[a-z0-9]+:[0-9a-f]{32,128}$/.test(digest)) throw new UserError(`${JSON.stringify(digest)} is no digest`);
   return `blobs/${digest.replace(":", "/")}`;
+}
+
+/** Returns whether a digest can be of these bytes. Of an unknown algorithm, it can. */
+function isDigestOf(digest, bytes) {
+  const [algorithm, encoded] = digest.split(":");
+  return (
+    !crypto.getHashes().includes(algorithm) || crypto.createHash(algorithm).update(bytes).digest("hex") === encoded
+  );
 }
 
 /** An image of `docker save` with plain layers, which are compressed here. */
@@ -1657,39 +1688,49 @@ async function credentialsIn(file, host) {
   return { user, password: password.join(":") };
 }
 
-/** Returns the time after which a token is renewed, in milliseconds. */
-const renewal = (seconds) => Math.min(Math.max(10, Number(seconds) / 2 || 30), 3600) * 1000;
-
 /** Signs in to a registry for a scope, and keeps the token fresh. */
 class Session {
   #registry;
   #credentials;
   #scope;
   #challenge;
-  #timer;
+  #leastRenewal;
+  #over = new AbortController();
 
-  constructor(registry, credentials, scope) {
+  constructor(registry, credentials, scope, leastRenewal) {
     this.#registry = registry;
     this.#credentials = credentials;
     this.#scope = scope;
+    this.#leastRenewal = leastRenewal;
   }
 
   async begin() {
     this.#challenge = await this.#registry.check();
-    await this.#renew();
+    const lifetime = await this.#renew();
+    if (lifetime !== undefined) this.#keep(lifetime).catch(() => {});
   }
 
+  /** Renews the token until the end, and soon again if that fails. */
+  async #keep(lifetime) {
+    for (;;) {
+      const time = Math.min(Math.max(this.#leastRenewal, (Number(lifetime) * 1000) / 2 || 30_000), 3_600_000);
+      await sleep(time, undefined, { ref: false, signal: this.#over.signal });
+      lifetime = await this.#renew().catch(() => 1);
+    }
+  }
+
+  /** Signs in. Resolves with the lifetime of the token in seconds, if the registry uses tokens. */
   async #renew() {
     const { user, password } = this.#credentials ?? {};
     const basic = user === undefined ? undefined : `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
     const [, realm] = /^bearer .*realm="([^"]*)"/i.exec(this.#challenge ?? "") ?? [];
-    this.authorization = basic;
     if (!realm) {
       const { status, body } = await this.#registry.ask("GET", "/v2/", {
         headers: basic ? { authorization: basic } : {},
       });
       if (status !== 200) throw this.#refusal(status, body);
-      return;
+      this.authorization = basic;
+      return undefined;
     }
     const target = this.#registry.pathOf(realm);
     // Credentials go to the registry only.
@@ -1699,13 +1740,16 @@ class Session {
     const [, service] = /service="([^"]*)"/.exec(this.#challenge) ?? [];
     if (service) query.set("service", service);
     const url = `${target}${target.includes("?") ? "&" : "?"}${query}`;
-    const { status, body } = await this.#registry.ask("GET", url, { headers: basic ? { authorization: basic } : {} });
+    const { status, body } = await this.#registry.ask("GET", url, {
+      headers: basic ? { authorization: basic } : {},
+      signal: this.#over.signal,
+    });
     if (status !== 200) throw this.#refusal(status, body);
     const problem = `cannot read the token response of ${this.#registry.origin}: not JSON`;
-    const { token, access_token, expires_in = 60 } = parseJson(body, problem) ?? {};
-    this.authorization = `Bearer ${token ?? access_token}`;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#renew().catch(() => {}), renewal(expires_in)).unref();
+    const { access_token, token = access_token, expires_in = 60 } = parseJson(body, problem) ?? {};
+    if (typeof token !== "string") throw new UserError(`the token response of ${this.#registry.origin} has no token`);
+    this.authorization = `Bearer ${token}`;
+    return expires_in;
   }
 
   #refusal(status, body) {
@@ -1716,7 +1760,7 @@ class Session {
   }
 
   end() {
-    clearTimeout(this.#timer);
+    this.#over.abort();
   }
 }
 
@@ -1747,7 +1791,7 @@ function targetsOf(texts) {
 
 /**
  * Pushes an image without a daemon. Resolves with the digest of its manifest. `to` has an address
- * for each tag.
+ * for each tag. `leastRenewal` is the shortest time between requests for tokens, in milliseconds.
  */
 export async function push({
   source,
@@ -1757,17 +1801,19 @@ export async function push({
   blobs: atOnce,
   journal,
   progress = PROGRESS_INTERVAL,
+  leastRenewal = LEAST_RENEWAL,
   say,
   env = process.env,
 }) {
   const { origin, host, repository, tags } = targetsOf([to].flat());
   const registry = new Registry(origin, env);
-  const session = new Session(registry, await credentialsFor(host, env), `repository:${repository}:pull,push`);
+  const scope = `repository:${repository}:pull,push`;
+  const session = new Session(registry, await credentialsFor(host, env), scope, leastRenewal);
   let files;
   try {
     // Wrong credentials are told before a large image is read.
     await session.begin();
-    files = await Files.open(source === "-" ? await spoolStdin() : source);
+    files = await Files.open(source);
     const { blobs, manifests } = await imageIn(files, ref);
     const headers = () => (session.authorization ? { authorization: session.authorization } : {});
     const slot = semaphore(atOnce);
@@ -1814,16 +1860,23 @@ export async function push({
       ...manifests.slice(0, -1).map((child) => [child.digest, child]),
       ...tags.map((tag) => [tag, image]),
     ];
-    for (const [reference, { mediaType, bytes }] of references) {
+    for (const [reference, { digest, mediaType, bytes }] of references) {
       const target = `/v2/${repository}/manifests/${reference}`;
       const put = await registry.ask("PUT", target, {
         headers: { ...headers(), "content-type": mediaType },
         body: bytes,
       });
       if (put.status !== 201) throw new UserError(`${origin} refuses manifest ${reference}: ${reason(put)}`);
+      const stored = put.headers["docker-content-digest"] ?? digest;
+      if (!isDigestOf(stored, bytes))
+        throw new UserError(`${origin} stored manifest ${reference} as ${stored}, not as ${digest}: push it again`);
     }
     for (const tag of tags) say(`${host}/${repository}:${tag}@${image.digest}`);
     return image.digest;
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    const found = error.message || error.code;
+    throw new UserError(`the push to ${origin} failed: ${found}; run it again: it resumes`, { cause: error });
   } finally {
     session.end();
     await files?.close();
@@ -1831,18 +1884,23 @@ export async function push({
 }
 
 /**
- * Copies standard input to a temporary file, because an archive names its parts at its end.
- * Resolves with the open file. It has no name, so it ends with the process.
+ * Copies a stream to a temporary file, because an archive names its parts at its end. Resolves with
+ * the open file. It has no name, so it ends with the process.
  */
-async function spoolStdin() {
+async function spooled(input) {
   const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-input`);
+  named.add(name);
   const file = await fs.promises.open(name, "wx+", 0o600).catch((error) => {
     throw cannotSpool(error);
   });
   // Where an open file can't be unlinked, it is removed at the end.
-  await fs.promises.unlink(name).catch(() => process.once("exit", () => fs.rmSync(name, { force: true })));
-  await pipeline(process.stdin, file.createWriteStream({ autoClose: false })).catch((error) => {
-    throw cannotSpool(error);
+  await fs.promises.unlink(name).then(
+    () => named.delete(name),
+    () => {},
+  );
+  // No stream that writes: `close()` of its file would wait for ever.
+  await file.writeFile(input).catch((error) => {
+    throw error.syscall === "write" ? cannotSpool(error) : error;
   });
   return file;
 }
@@ -1951,8 +2009,18 @@ push to localhost:${relay.port}/NAME:TAG; Ctrl-C ends`);
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {
-  main().catch((error) => {
-    console.error(error instanceof UserError ? `✗ ${error.message}` : error);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
-  });
+  // Without this, work that never ends would be a success when the event loop is empty.
+  const onEarlyExit = () => {
+    console.error("✗ the relay ended before its work was done: run it again");
+    process.exitCode = 1;
+  };
+  process.once("exit", onEarlyExit);
+  main()
+    .catch((error) => {
+      const isKnown = error instanceof UserError && !debuglog("relay").enabled;
+      // The message may have names of the image, which may be anybody's.
+      console.error(isKnown ? `✗ ${oneLine(error.message).slice(0, 2000)}` : error);
+      process.exitCode = error instanceof UsageError ? 2 : 1;
+    })
+    .finally(() => process.off("exit", onEarlyExit));
 }
