@@ -1013,7 +1013,7 @@ function rethrow(error, isExpected) {
 
 /** Returns the message of an error in the specification's form, or the beginning of the text. */
 function messageOf(text = "") {
-  let message = text.replaceAll(/<[^>]*>/g, " ");
+  let message = text.replaceAll(/<[^<>]*>/g, " ");
   try {
     message = String(JSON.parse(text).errors[0].message);
   } catch {
@@ -1353,6 +1353,20 @@ function tarNumber(field) {
   return Number.parseInt(field.toString("latin1").replace(/\0.*$/s, "").trim() || "0", 8);
 }
 
+/** Returns the records of a pax header, `LENGTH KEY=VALUE\n`, or undefined if it is damaged. */
+function paxRecords(bytes) {
+  const records = {};
+  for (let at = 0; at < bytes.length; ) {
+    const [, digits] = /^(\d+) /.exec(bytes.toString("latin1", at, at + 16)) ?? [];
+    const end = at + Number(digits);
+    const [key, ...value] = bytes.toString("utf8", at + digits?.length + 1, end - 1).split("=");
+    if (!(end > at && end <= bytes.length) || value.length === 0) return undefined;
+    records[key] = value.join("=");
+    at = end;
+  }
+  return records;
+}
+
 /** The files of an OCI layout or of `docker save`: in a folder, or in a tar archive. */
 export class Files {
   #folder;
@@ -1399,13 +1413,13 @@ export class Files {
       const type = text(header, 156, 1) || "0";
       at = data + Math.ceil(size / 512) * 512;
       if ("LKx".includes(type) && size > MIB) throw new UserError(`${source} has a name of ${megabytes(size)}`);
-      const content = async () => (await this.#archive.read(Buffer.alloc(size), 0, size, data)).buffer.toString("utf8");
-      if (type === "L" || type === "K")
-        long[type === "L" ? "path" : "linkpath"] = (await content()).replace(/\0+$/, "");
-      else if (type === "x")
-        for (const [, key, value] of (await content()).matchAll(/\d+ (path|linkpath|size)=([^\n]*)\n/g))
-          long[key] = key === "size" ? Number(value) : value;
-      else if (type !== "g") {
+      const content = async () => (await this.#archive.read(Buffer.alloc(size), 0, size, data)).buffer;
+      if (type === "L" || type === "K") long[type === "L" ? "path" : "linkpath"] = text(await content(), 0, size);
+      else if (type === "x") {
+        const records = paxRecords(await content());
+        if (!records) throw new UserError(`${source} is cut or damaged: make it again`);
+        long = { ...long, ...records, ...(records.size !== undefined && { size: Number(records.size) }) };
+      } else if (type !== "g") {
         const prefix = text(header, 345, 155);
         const name = long.path ?? (prefix ? `${prefix}/${text(header, 0, 100)}` : text(header, 0, 100));
         const link = long.linkpath ?? text(header, 157, 100);
@@ -1479,7 +1493,21 @@ function parseJson(bytes, problem) {
   }
 }
 
-const parsed = (bytes, name) => parseJson(bytes, `${name} is not JSON: the image is damaged`);
+/** Parses a document of the image. */
+function parsed(bytes, name) {
+  const document = parseJson(bytes, `${name} is not JSON: the image is damaged`);
+  if (document === null || typeof document !== "object")
+    throw new UserError(`${name} is ${document}, not an object: the image is damaged`);
+  return document;
+}
+
+/** Returns the list of objects in a document of the image. Go writes an empty list as null. */
+function objectsIn(list, name) {
+  const all = list ?? [];
+  if (!Array.isArray(all) || all.some((one) => one === null || typeof one !== "object"))
+    throw new UserError(`${name} has ${JSON.stringify(list)} instead of a list of objects: the image is damaged`);
+  return all;
+}
 
 /**
  * Reads an image. Resolves with its `blobs`, as `{ digest, size, stream() }`, and its `manifests`,
@@ -1498,7 +1526,7 @@ export async function imageIn(files, ref) {
 
 /** Selects an image: the only one, or the one of a name. Names of one image count as one. */
 function selectImage(all, ref, { idOf, namesOf, what }) {
-  const isNamed = (one) => namesOf(one).some((name) => name === ref || name?.endsWith(`:${ref}`));
+  const isNamed = (one) => namesOf(one).some((name) => name === ref || String(name).endsWith(`:${ref}`));
   const found = new Map(all.filter((one) => ref === undefined || isNamed(one)).map((one) => [idOf(one), one]));
   if (found.size === 1) return [...found.values()][0];
   const names = all.flatMap(namesOf).filter(Boolean).join(", ");
@@ -1511,16 +1539,19 @@ function selectImage(all, ref, { idOf, namesOf, what }) {
 const MANIFESTS =
   /^application\/vnd\.(oci\.(image\.(manifest|index)|artifact\.manifest)\.v1\+json|docker\.distribution\.manifest\.(list\.)?v2\+json)$/;
 
+/** The form of a media type (RFC 6838, section 4.2), which is sent as a header. */
+const MEDIA_TYPE = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+$/;
+
 /** The media types of layers that may be absent. */
 const MAY_BE_ABSENT =
   /^application\/vnd\.(oci\.image\.layer\.nondistributable\.|docker\.image\.rootfs\.foreign\.diff\.)/;
 
 async function ociImage(files, index, ref) {
-  const namesOf = ({ annotations = {} }) => [
-    annotations["io.containerd.image.name"],
-    annotations["org.opencontainers.image.ref.name"],
+  const namesOf = ({ annotations }) => [
+    annotations?.["io.containerd.image.name"],
+    annotations?.["org.opencontainers.image.ref.name"],
   ];
-  const top = selectImage(index.manifests ?? [], ref, {
+  const top = selectImage(objectsIn(index.manifests, "index.json"), ref, {
     idOf: ({ digest }) => digest,
     namesOf,
     what: "the layout has",
@@ -1546,12 +1577,15 @@ async function ociImage(files, index, ref) {
     // The tag gets the digest of the bytes.
     if (!isDigestOf(digest, bytes)) throw new UserError(`the image is damaged: ${name} has another digest`);
     const manifest = parsed(bytes, name);
-    for (const child of manifest.manifests ?? [])
+    for (const child of objectsIn(manifest.manifests, name))
       await (MANIFESTS.test(child.mediaType) ? visit(child) : add(child, digest));
-    const { config, layers = [], blobs: others = [] } = manifest;
+    const [layers, others] = [objectsIn(manifest.layers, name), objectsIn(manifest.blobs, name)];
     isPlain ||= layers.some((layer) => layer.mediaType === `${OCI}.layer.v1.tar`);
-    for (const blob of [config, ...layers, ...others].filter(Boolean)) await add(blob, digest);
-    manifests.set(digest, { digest, bytes, mediaType: manifest.mediaType ?? mediaType });
+    for (const blob of [manifest.config, ...layers, ...others].filter(Boolean)) await add(blob, digest);
+    const type = manifest.mediaType ?? mediaType;
+    if (!MEDIA_TYPE.test(type))
+      throw new UserError(`${name} has no valid mediaType (${JSON.stringify(type) ?? "none"}): the image is damaged`);
+    manifests.set(digest, { digest, bytes, mediaType: type });
   };
   await visit(top);
   return { blobs: [...blobs.values()], manifests: [...manifests.values()], isPlain };
@@ -1559,7 +1593,8 @@ async function ociImage(files, index, ref) {
 
 /** Returns the path of a blob in a layout. */
 function blobPath(digest) {
-  if (!/^[a-z0-9]+:[0-9a-f]{32,128}$/.test(digest)) throw new UserError(`${JSON.stringify(digest)} is no digest`);
+  if (typeof digest !== "string" || !/^[a-z0-9]+:[0-9a-f]{32,128}$/.test(digest))
+    throw new UserError(`${JSON.stringify(digest)} is no digest`);
   return `blobs/${digest.replace(":", "/")}`;
 }
 
@@ -1573,11 +1608,18 @@ function isDigestOf(digest, bytes) {
 
 /** An image of `docker save` with plain layers, which are compressed here. */
 async function dockerImage(files, list, ref) {
-  const { Config, Layers } = selectImage(list, ref, {
+  if (!Array.isArray(list))
+    throw new UserError(
+      "manifest.json is not of docker save: if it is of skopeo, convert it by skopeo copy dir:FROM oci:TO",
+    );
+  const { Config, Layers } = selectImage(objectsIn(list, "manifest.json"), ref, {
     idOf: (image) => image.Config,
     namesOf: ({ RepoTags }) => RepoTags ?? [],
     what: "the archive has",
   });
+  const names = Layers ?? [];
+  if (typeof Config !== "string" || !Array.isArray(names) || names.some((name) => typeof name !== "string"))
+    throw new UserError("manifest.json has an image without Config or Layers: the image is damaged");
   const bytes = await files.read(Config);
   if (!bytes) throw new UserError(`the archive has no ${Config}, which manifest.json names`);
   const config = { digest: `sha256:${sha256(bytes)}`, size: bytes.length, stream: () => Readable.from([bytes]) };
@@ -1585,10 +1627,11 @@ async function dockerImage(files, list, ref) {
   if (!Array.isArray(wanted))
     throw new UserError(`${Config} has no rootfs.diff_ids: it is no configuration of an image`);
   const layers = [];
-  for (const name of Layers) {
+  for (const name of names) {
     const file = await files.file(name);
     if (!file) throw new UserError(`the archive has no ${name}, which manifest.json names`);
-    const layer = await compressed(file);
+    const known = layers.find(({ plain }) => plain === wanted[layers.length]);
+    const layer = known ?? (await compressed(file));
     // Some versions of docker save layers in a wrong order, or leave them out.
     if (wanted[layers.length] !== layer.plain)
       throw new UserError(
@@ -1609,7 +1652,7 @@ async function dockerImage(files, list, ref) {
     }),
   );
   return {
-    blobs: [config, ...layers],
+    blobs: [config, ...new Set(layers)],
     manifests: [{ digest: `sha256:${sha256(manifest)}`, mediaType, bytes: manifest }],
   };
 }
@@ -1677,14 +1720,16 @@ async function credentialsIn(file, host) {
     const [code] = await once(child, "close").catch(() => [1]);
     if (code === 0) {
       const problem = `cannot read the answer of docker-credential-${helper}: not JSON`;
-      const { Username: user, Secret: password } = parseJson(answer, problem);
-      return { user, password };
+      const { Username: user, Secret: password } = parseJson(answer, problem) ?? {};
+      if (typeof user === "string" && typeof password === "string") return { user, password };
+      throw new UserError(`docker-credential-${helper} has no Username and Secret of ${host}: docker login ${host}`);
     }
   }
-  const [, { auth } = {}] =
+  const [, entry] =
     Object.entries(auths ?? {}).find(([name]) => name.replace(/^https?:\/\/|\/.*$/g, "") === host) ?? [];
-  if (!auth) return undefined;
-  const [user, ...password] = Buffer.from(auth, "base64").toString("utf8").split(":");
+  if (!entry?.auth) return undefined;
+  if (typeof entry.auth !== "string") throw new UserError(`cannot read ${file}: the auth of ${host} is no string`);
+  const [user, ...password] = Buffer.from(entry.auth, "base64").toString("utf8").split(":");
   return { user, password: password.join(":") };
 }
 

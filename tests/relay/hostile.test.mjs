@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Journal, push as pushImage, Registry } from "../../relay/relay.mjs";
+import zlib from "node:zlib";
+import { credentialsFor, Files, Journal, push as pushImage, Registry } from "../../relay/relay.mjs";
 import { digestOf } from "../edge/bytes.mjs";
 import { startRegistry } from "./registry.mjs";
 
@@ -157,6 +158,42 @@ describe("a push", { timeout: 120_000 }, () => {
     assert.equal((await push(written(sha512.files))).digest, sha512.manifest.digest);
   });
 
+  test("takes little time for long headers and pages", async () => {
+    const source = join(folder, "long.tar");
+    const index = entry("index.json", "{}");
+    const page = { status: 400, body: "<".repeat(200_000) };
+    const refuse = onManifest((_, response) => response.writeHead(page.status).end(page.body));
+    for (const [content, type, expected] of [
+      ["1".repeat(200_000), "x", `${source} is cut or damaged: make it again`],
+      [
+        `${"\0".repeat(200_000)}x`,
+        "L",
+        "no index.json and no manifest.json: it is neither an OCI layout nor a docker save",
+      ],
+      [undefined, undefined, `http://HOST refuses manifest v1: 400 ${"<".repeat(500)}`],
+    ]) {
+      writeFileSync(source, type ? Buffer.concat([entry("long", content, type), index]) : archive(layout().files));
+      const begun = performance.now();
+      assert.equal((await push(source, { hook: refuse })).message, expected);
+      const time = performance.now() - begun;
+      assert.ok(time < 5000, `${time} ms for ${expected.slice(0, 40)}`);
+    }
+  });
+
+  test("reads pax records by their lengths", async () => {
+    const record = (text) => `${text.length + 4} ${text}\n`;
+    const source = join(folder, "pax.tar");
+    const header = record("comment=a\n12 path=evil") + record("path=a\nname=with=signs");
+    writeFileSync(source, Buffer.concat([entry("pax", header, "x"), entry("short", "content"), Buffer.alloc(1024)]));
+    const files = await Files.open(source);
+    assert.equal((await files.read("a\nname=with=signs"))?.toString(), "content");
+    await files.close();
+    for (const damaged of ["0 path=a\n", "99 path=a\n", "5 abc", "x path=a\n", "7 path\n"]) {
+      writeFileSync(source, entry("pax", damaged, "x"));
+      await assert.rejects(Files.open(source), /pax\.tar is cut or damaged: make it again$/);
+    }
+  });
+
   test("ends if the proxy refuses a tunnel, and leaves the connection open", async () => {
     const proxy = http.createServer().on("connect", (_, socket) => socket.write("HTTP/1.1 407 No\r\n\r\n"));
     proxy.listen(0, "127.0.0.1");
@@ -198,6 +235,69 @@ describe("a push", { timeout: 120_000 }, () => {
     assert.deepEqual([...seen], ["Bearer"]);
   });
 
+  test("says what is wrong with an image", async () => {
+    const none = (changes) => written(layout(changes).files);
+    const { files, path } = layout();
+    const index = (text) => written({ ...files, "index.json": text });
+    const saved = (list) => written({ "manifest.json": JSON.stringify(list), "c.json": '{"rootfs":{"diff_ids":[]}}' });
+    const damaged = "the image is damaged";
+    for (const [source, expected] of [
+      [
+        none({ manifest: { mediaType: undefined }, descriptor: { mediaType: undefined } }),
+        / has no valid mediaType \(none\): the image is damaged$/,
+      ],
+      [
+        none({ manifest: { mediaType: "a/b\r\nx: y" } }),
+        / has no valid mediaType \("a\/b\\r\\nx: y"\): the image is damaged$/,
+      ],
+      [none({ manifest: { layers: [null] } }), / has \[null\] instead of a list of objects: the image is damaged$/],
+      [
+        none({ manifest: { layers: [{ digest: [digestOf(Buffer.from("a layer"))] }] } }),
+        /^\["sha256:[0-9a-f]{64}"\] is no digest$/,
+      ],
+      [none({ descriptor: { digest: [layout().manifest.digest] } }), /^\["sha256:[0-9a-f]{64}"\] is no digest$/],
+      [index("null"), `index.json is null, not an object: ${damaged}`],
+      [index('{"manifests":[null]}'), `index.json has [null] instead of a list of objects: ${damaged}`],
+      [index('{"manifests":{}}'), `index.json has {} instead of a list of objects: ${damaged}`],
+      [
+        written({ "manifest.json": files[path] }),
+        "manifest.json is not of docker save: if it is of skopeo, convert it by skopeo copy dir:FROM oci:TO",
+      ],
+      [saved([null]), `manifest.json has [null] instead of a list of objects: ${damaged}`],
+      [saved([{}]), `manifest.json has an image without Config or Layers: ${damaged}`],
+      [saved([{ Config: "c.json", Layers: [5] }]), `manifest.json has an image without Config or Layers: ${damaged}`],
+    ]) {
+      const { message } = await push(source);
+      if (typeof expected === "string") assert.equal(message, expected);
+      else assert.match(message, expected);
+    }
+    // Go writes null for an empty list.
+    const empty = layout({ manifest: { layers: null }, descriptor: { annotations: null } });
+    assert.equal((await push(written(empty.files))).digest, empty.manifest.digest);
+    assert.ok((await push(saved([{ Config: "c.json", RepoTags: null, Layers: null }]))).digest);
+  });
+
+  test("says what is wrong with stored credentials", async () => {
+    const helper = join(folder, "docker-credential-null");
+    writeFileSync(helper, "#!/bin/sh\necho null\n", { mode: 0o755 });
+    const file = join(folder, "config.json");
+    const configured = (config) => {
+      writeFileSync(file, JSON.stringify(config));
+      return credentialsFor("host", { DOCKER_CONFIG: folder });
+    };
+    assert.equal(await configured({ auths: { host: null } }), undefined);
+    await assert.rejects(configured({ auths: { host: { auth: 5 } } }), {
+      message: `cannot read ${file}: the auth of host is no string`,
+    });
+    const { PATH } = process.env;
+    process.env.PATH = `${folder}:${PATH}`;
+    await assert.rejects(configured({ credsStore: "null" }), {
+      message: "docker-credential-null has no Username and Secret of host: docker login host",
+    });
+    process.env.PATH = PATH;
+    rmSync(file);
+  });
+
   test("says in one line what failed, and with the stack if NODE_DEBUG asks", async () => {
     const source = written(layout().files);
     const failed = (found) => `✗ the push to http://HOST failed: ${found}; run it again: it resumes\n`;
@@ -233,6 +333,19 @@ describe("a push", { timeout: 120_000 }, () => {
       ids.errors,
       "✗ layer is not the layer ]0;title ::error:: 31m of the image: save it with another docker\n",
     );
+  });
+
+  test("sends a layer once that docker save has several times", async () => {
+    const layer = Buffer.alloc(10_000, "a layer");
+    const id = digestOf(layer);
+    const list = [{ Config: "c.json", Layers: ["a", "b", "a"] }];
+    const config = JSON.stringify({ rootfs: { diff_ids: [id, id, id] } });
+    const source = written({ "manifest.json": JSON.stringify(list), "c.json": config, a: layer, b: layer });
+    const { registry } = await push(source);
+    const { layers } = JSON.parse(registry.manifests.get("v1"));
+    assert.equal(layers.length, 3);
+    for (const { digest } of layers) assert.ok(zlib.gunzipSync(registry.blobs.get(digest)).equals(layer));
+    assert.equal(registry.requests.filter((request) => request.startsWith("HEAD")).length, 2);
   });
 
   test("reads a pipe as it reads standard input", async () => {
