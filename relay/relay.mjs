@@ -1511,8 +1511,7 @@ function objectsIn(list, name) {
 
 /**
  * Reads an image. Resolves with its `blobs`, as `{ digest, size, stream() }`, and its `manifests`,
- * as
- * `{ digest, mediaType, bytes }`, the children first and the image last.
+ * as `{ digest, mediaType, bytes }`, the children first and the image last.
  */
 export async function imageIn(files, ref) {
   const [index, list] = [await files.read("index.json"), await files.read("manifest.json")];
@@ -1955,9 +1954,7 @@ async function spooled(input) {
 /** Returns whether a version is newer than another one. */
 export function isNewer(one, other) {
   const [a, b] = [one, other].map((version) => version.split(".").map(Number));
-  return a[0] - b[0] || a[1] - b[1] || a[2] - b[2]
-    ? [0, 1, 2].map((at) => a[at] - b[at]).find((order) => order !== 0) > 0
-    : false;
+  return (a[0] - b[0] || a[1] - b[1] || a[2] - b[2]) > 0;
 }
 
 /** Says if the registry serves a newer relay. */
