@@ -77,6 +77,9 @@ const NO_SHRINK_BELOW = 8 * MIB;
 const MAX_RESPONSE = 8 * MIB;
 /** Attempts at a chunk without progress before an upload is given up. */
 const ATTEMPTS = 8;
+
+/** How often a request without a large body is tried: for some four seconds. */
+const SMALL_ATTEMPTS = 4;
 /** The time after which an upload is no longer resumed, in milliseconds. */
 const RESUME_TTL = 12 * 3_600_000;
 /**
@@ -1032,6 +1035,24 @@ async function pause(failures, { headers } = {}) {
   await sleep(Math.max(Math.min(asked, 60_000), backoff));
 }
 
+/**
+ * Asks until there is a response that is not temporary, and resolves with the last one. `ask` sends
+ * a request that may be repeated.
+ */
+async function untilAnswered(ask) {
+  for (let failures = 1; ; failures += 1) {
+    const response = await ask().catch((error) => ({ error }));
+    const { error, status } = response;
+    if (error instanceof UserError) throw error;
+    if (!error && status !== 408 && status !== 429 && status < 500) return response;
+    if (failures === SMALL_ATTEMPTS) {
+      if (error) throw error;
+      return response;
+    }
+    await pause(failures, response);
+  }
+}
+
 const megabytes = (bytes) => (bytes < 1e6 ? `${bytes} bytes` : `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`);
 
 // ------------------------------------------------------------------------------------------ Server
@@ -1859,15 +1880,19 @@ export async function push({
     await session.begin();
     files = await Files.open(source);
     const { blobs, manifests } = await imageIn(files, ref);
-    const headers = () => (session.authorization ? { authorization: session.authorization } : {});
+    const ask = (method, target, { headers, body } = {}) =>
+      untilAnswered(() => {
+        const authorized = session.authorization ? { ...headers, authorization: session.authorization } : headers;
+        return registry.ask(method, target, { headers: authorized, body });
+      });
     const slot = semaphore(atOnce);
     let limits;
     const send = async ({ digest, size, stream }) => {
       const path = `/v2/${repository}/blobs`;
-      const found = await registry.ask("HEAD", `${path}/${digest}`, { headers: headers() });
+      const found = await ask("HEAD", `${path}/${digest}`);
       if (found.status === 200) return say(`✓ ${digest.slice(0, 19)} is there already`);
-      const begun = await registry.ask("POST", `${path}/uploads/`, {
-        headers: { ...headers(), "content-length": 0, "strata-relay": VERSION },
+      const begun = await ask("POST", `${path}/uploads/`, {
+        headers: { "content-length": 0, "strata-relay": VERSION },
       });
       const location = begun.status === 202 && registry.pathOf(begun.headers.location ?? "");
       if (!location) throw new UserError(`${origin} refuses uploads to ${repository}: ${reason(begun)}`);
@@ -1906,10 +1931,7 @@ export async function push({
     ];
     for (const [reference, { digest, mediaType, bytes }] of references) {
       const target = `/v2/${repository}/manifests/${reference}`;
-      const put = await registry.ask("PUT", target, {
-        headers: { ...headers(), "content-type": mediaType },
-        body: bytes,
-      });
+      const put = await ask("PUT", target, { headers: { "content-type": mediaType }, body: bytes });
       if (put.status !== 201) throw new UserError(`${origin} refuses manifest ${reference}: ${reason(put)}`);
       const stored = put.headers["docker-content-digest"] ?? digest;
       if (!isDigestOf(stored, bytes))

@@ -298,6 +298,17 @@ describe("a push", { timeout: 120_000 }, () => {
     rmSync(file);
   });
 
+  test("tries requests without a large body again, if they fail for a moment", async () => {
+    const left = new Set(["HEAD blob", "POST blob", "PUT manifest"]);
+    const hook = ({ method, url }, response) => {
+      const isFirst = left.delete(`${method} ${url.includes("/manifests/") ? "manifest" : "blob"}`);
+      if (isFirst) response.writeHead(502).end();
+      return isFirst;
+    };
+    const { code, errors } = await run(written(layout().files), { hook });
+    assert.deepEqual([code, errors, [...left]], [0, "", []]);
+  });
+
   test("says in one line what failed, and with the stack if NODE_DEBUG asks", async () => {
     const source = written(layout().files);
     const failed = (found) => `✗ the push to http://HOST failed: ${found}; run it again: it resumes\n`;
