@@ -77,8 +77,9 @@ const NO_SHRINK_BELOW = 8 * MIB;
 const MAX_RESPONSE = 8 * MIB;
 /** Attempts at a chunk without progress before an upload is given up. */
 const ATTEMPTS = 8;
-
-/** How often a request without a large body is tried: for some four seconds. */
+/**
+ * Attempts at a request without a large body: some four seconds, or as long as the registry asks.
+ */
 const SMALL_ATTEMPTS = 4;
 /** The time after which an upload is no longer resumed, in milliseconds. */
 const RESUME_TTL = 12 * 3_600_000;
@@ -276,16 +277,17 @@ export class Registry {
     let text = "";
     for await (const part of response.body.setEncoding("utf8")) {
       text += part;
-      if (text.length > MAX_RESPONSE) throw new Error(`the response to ${method} ${target.split("?")[0]} is too long`);
+      if (text.length > MAX_RESPONSE)
+        throw new UserError(`the response to ${method} ${target.split("?")[0]} is too long`);
     }
     return { ...response, body: text };
   }
 
   /** Checks that a registry answers. Resolves with its challenge, if it wants credentials. */
   async check() {
-    const { status, headers } = await this.ask("GET", "/v2/").catch((error) => {
+    const { status, headers } = await untilAnswered(() => this.ask("GET", "/v2/")).catch((error) => {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${this.origin} can't be reached: ${error.message || error.code}`);
+      throw new UserError(`${this.origin} can't be reached: ${causeOf(error)}`);
     });
     if (status !== 401 && status !== 200)
       throw new UserError(`${this.origin} answers ${status} to GET /v2/: it is no registry, or not ready`);
@@ -423,8 +425,9 @@ export class Journal {
     fs.rmSync(lock, { force: true });
     try {
       fs.writeFileSync(lock, `${process.pid} ${INSTANCE}`, { flag: "wx", mode: 0o600 });
-    } catch {
-      return false;
+    } catch (error) {
+      if (error.code === "EEXIST") return false;
+      throw cannotWrite(this.#folder, error, "use --state DIR");
     }
     this.#held.set(id, entry);
     if (this.#read(id)?.time === entry.time) return true;
@@ -506,10 +509,34 @@ function countBytes(length) {
 const named = new Set();
 
 function removeNamed() {
-  for (const name of named) fs.rmSync(name, { force: true });
+  for (const name of named) {
+    try {
+      fs.rmSync(name, { force: true });
+    } catch {
+      // Nothing can be done about it at the end.
+    }
+  }
 }
 
 process.on("exit", removeNamed);
+
+/**
+ * Opens a new temporary file, and takes its name away, so that it ends with the process. Resolves
+ * with the file, and with its name where an open file can't be unlinked.
+ */
+async function openTemporary() {
+  const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-${crypto.randomBytes(8).toString("hex")}`);
+  named.add(name);
+  const file = await fs.promises.open(name, "wx+", 0o600).catch((error) => {
+    named.delete(name);
+    throw cannotSpool(error);
+  });
+  const isUnlinked = await fs.promises.unlink(name).then(
+    () => named.delete(name),
+    () => false,
+  );
+  return { file, name: isUnlinked ? undefined : name };
+}
 
 /**
  * A temporary file with the chunk that is being sent. It has no name, so it ends with the process.
@@ -520,16 +547,7 @@ class Spool {
 
   static async open() {
     const spool = new Spool();
-    const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-${crypto.randomBytes(8).toString("hex")}`);
-    named.add(name);
-    spool.#file = await fs.promises.open(name, "wx+", 0o600).catch((error) => {
-      throw cannotSpool(error);
-    });
-    // Where an open file can't be unlinked, it is removed when it is closed.
-    await fs.promises.unlink(name).then(
-      () => named.delete(name),
-      () => (spool.name = name),
-    );
+    ({ file: spool.#file, name: spool.name } = await openTemporary());
     return spool;
   }
 
@@ -818,7 +836,8 @@ export class Upload {
     for (const entry of candidates) {
       if (!this.journal.claim(entry)) continue;
       this.#entry = entry;
-      const response = await this.#ask("GET");
+      const response = await untilAnswered(() => this.#ask("GET")).catch((error) => ({ error }));
+      this.#cancelled.signal.throwIfAborted();
       const offset = response.status === 204 ? offsetOf(response.headers) : undefined;
       if (offset !== undefined) {
         this.#candidates = [];
@@ -895,7 +914,7 @@ export class Upload {
       return true;
     }
     // 416 is another offset than ours; the others are temporary.
-    if (status === 416 || status === 408 || status === 429 || status >= 500) return false;
+    if (status === 416 || isTemporary(status)) return false;
     if (status === 404) this.journal.remove(this.#entry);
     throw new RegistryError(response);
   }
@@ -953,9 +972,6 @@ export class Upload {
   async #put(digest, isSmall) {
     const length = this.#spool?.length ?? 0;
     const blob = `/v2/${this.repository}/blobs/${digest}`;
-    // The token for the upload can't read.
-    const authorization = this.authorize();
-    const headersOfClient = authorization ? { authorization } : {};
     for (let failures = 1; ; failures += 1) {
       const target = new URL(this.#entry.location, this.registry.origin);
       target.searchParams.set("digest", digest);
@@ -967,13 +983,15 @@ export class Upload {
       // A registry that has closed the upload may answer 404 to a PUT that comes twice.
       const isUnknown = response.status === 404;
       if (!isUnknown) {
-        if (response.status && (response.status < 500 || failures === ATTEMPTS) && response.status !== 429)
-          return response;
+        if (response.status && (!isTemporary(response.status) || failures === ATTEMPTS)) return response;
         if (failures === ATTEMPTS)
           throw new UserError(`the registry did not close the upload in ${ATTEMPTS} attempts: ${reason(response)}`);
         await pause(failures, response);
       }
       // The response may have been lost, and the blob be there.
+      // The token for the upload can't read.
+      const authorization = this.authorize();
+      const headersOfClient = authorization ? { authorization } : {};
       const found = await this.registry.ask("HEAD", blob, { headers: headersOfClient }).catch(() => ({}));
       if (found.status === 200)
         return { status: 201, headers: { location: blob, "docker-content-digest": digest }, body: "" };
@@ -1008,7 +1026,13 @@ export class Upload {
   }
 }
 
-const reason = ({ error, status, body }) => error?.message ?? `${status} ${messageOf(body)}`;
+const reason = ({ error, status, body }) => (error ? causeOf(error) : `${status} ${messageOf(body)}`);
+
+/** Returns the text of an error. That of several addresses that fail has a code only. */
+const causeOf = (error) => error.message || error.code;
+
+/** Returns whether the same request may get another response. */
+const isTemporary = (status) => status === 408 || status === 429 || status >= 500;
 
 function rethrow(error, isExpected) {
   if (!isExpected) throw error;
@@ -1043,8 +1067,9 @@ async function untilAnswered(ask) {
   for (let failures = 1; ; failures += 1) {
     const response = await ask().catch((error) => ({ error }));
     const { error, status } = response;
-    if (error instanceof UserError) throw error;
-    if (!error && status !== 408 && status !== 429 && status < 500) return response;
+    const isFinal = error instanceof UserError || error instanceof RegistryError || error?.name === "AbortError";
+    if (isFinal) throw error;
+    if (!error && !isTemporary(status)) return response;
     if (failures === SMALL_ATTEMPTS) {
       if (error) throw error;
       return response;
@@ -1171,11 +1196,12 @@ export async function serve({
     }
     if (error instanceof RegistryError) return reply(response, error.response);
     const isGone = (request.destroyed && !request.complete) || (response.destroyed && !response.headersSent);
-    if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${error.message}`);
+    const cause = causeOf(error);
+    if (!isGone) say(`✗ ${request.method} ${request.url.split("?")[0]}: ${cause}`);
     if (response.headersSent) return response.destroy();
     const isSilent = error instanceof ClientTimeout;
     const status = isSilent ? 408 : error instanceof UserError ? 500 : 502;
-    refuse(response, status, "UNAVAILABLE", `${error.message} (relay ${VERSION})`);
+    refuse(response, status, "UNAVAILABLE", `${cause} (relay ${VERSION})`);
   }
 
   async function answer(request, response) {
@@ -1790,9 +1816,7 @@ class Session {
     const basic = user === undefined ? undefined : `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
     const [, realm] = /^bearer .*realm="([^"]*)"/i.exec(this.#challenge ?? "") ?? [];
     if (!realm) {
-      const { status, body } = await this.#registry.ask("GET", "/v2/", {
-        headers: basic ? { authorization: basic } : {},
-      });
+      const { status, body } = await this.#ask("/v2/", basic);
       if (status !== 200) throw this.#refusal(status, body);
       this.authorization = basic;
       return undefined;
@@ -1805,10 +1829,7 @@ class Session {
     const [, service] = /service="([^"]*)"/.exec(this.#challenge) ?? [];
     if (service) query.set("service", service);
     const url = `${target}${target.includes("?") ? "&" : "?"}${query}`;
-    const { status, body } = await this.#registry.ask("GET", url, {
-      headers: basic ? { authorization: basic } : {},
-      signal: this.#over.signal,
-    });
+    const { status, body } = await this.#ask(url, basic);
     if (status !== 200) throw this.#refusal(status, body);
     const problem = `cannot read the token response of ${this.#registry.origin}: not JSON`;
     const { access_token, token = access_token, expires_in = 60 } = parseJson(body, problem) ?? {};
@@ -1817,7 +1838,14 @@ class Session {
     return expires_in;
   }
 
+  #ask(target, authorization) {
+    const options = { headers: authorization ? { authorization } : {}, signal: this.#over.signal };
+    return untilAnswered(() => this.#registry.ask("GET", target, options));
+  }
+
   #refusal(status, body) {
+    if (isTemporary(status))
+      return new UserError(`${this.#registry.origin} can't sign in: ${status} ${messageOf(body)}; run it again later`);
     const found = this.#credentials ? "refuses the credentials" : "wants credentials, and there are none";
     const { origin, url } = this.#registry;
     const advice = `docker login ${url.host}, or set RELAY_USER and RELAY_PASSWORD`;
@@ -1941,8 +1969,10 @@ export async function push({
     return image.digest;
   } catch (error) {
     if (error instanceof UserError) throw error;
-    const found = error.message || error.code;
-    throw new UserError(`the push to ${origin} failed: ${found}; run it again: it resumes`, { cause: error });
+    // An error of a file, or of this program, would come again.
+    const isLasting = error.path !== undefined || error instanceof TypeError;
+    const advice = isLasting ? "" : "; run it again: it resumes";
+    throw new UserError(`the push to ${origin} failed: ${causeOf(error)}${advice}`, { cause: error });
   } finally {
     session.end();
     await files?.close();
@@ -1954,16 +1984,7 @@ export async function push({
  * the open file. It has no name, so it ends with the process.
  */
 async function spooled(input) {
-  const name = path.join(os.tmpdir(), `strata-relay-${process.pid}-input`);
-  named.add(name);
-  const file = await fs.promises.open(name, "wx+", 0o600).catch((error) => {
-    throw cannotSpool(error);
-  });
-  // Where an open file can't be unlinked, it is removed at the end.
-  await fs.promises.unlink(name).then(
-    () => named.delete(name),
-    () => {},
-  );
+  const { file } = await openTemporary();
   // No stream that writes: `close()` of its file would wait for ever.
   await file.writeFile(input).catch((error) => {
     throw error.syscall === "write" ? cannotSpool(error) : error;
@@ -2065,11 +2086,11 @@ async function main() {
     port,
     say,
   });
+  const end = () => relay.stop().then(() => process.exit(0));
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, end);
   say(`relay ${VERSION} on localhost:${relay.port} to ${registry.origin}
 push to localhost:${relay.port}/NAME:TAG; Ctrl-C ends`);
   await compareVersions(registry, say);
-  const end = () => relay.stop().then(() => process.exit(0));
-  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, end);
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {

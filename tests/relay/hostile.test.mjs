@@ -215,7 +215,7 @@ describe("a push", { timeout: 120_000 }, () => {
       if (request.url.startsWith("/token")) {
         tokens += 1;
         // The first renewal fails.
-        if (tokens === 2) request.socket.destroy();
+        if (tokens === 2) response.writeHead(403).end();
         else response.end(JSON.stringify({ token: `token-${tokens}`, expires_in: 0.001 }));
         if (tokens === 4) renewed();
         return true;
@@ -298,6 +298,26 @@ describe("a push", { timeout: 120_000 }, () => {
     rmSync(file);
   });
 
+  test("signs in although the registry fails for a moment, and says if it goes on failing", async () => {
+    for (const isOver of [true, false]) {
+      const left = new Set(["/v2/", "/token"]);
+      const hook = ({ url, headers }, response) => {
+        const path = url.split("?")[0];
+        const isFirst = left.delete(path);
+        if (isFirst || (path === "/token" && !isOver)) response.writeHead(503).end("no");
+        else if (path === "/token") response.end('{"token":"t"}');
+        else if (headers.authorization !== "Bearer t") {
+          response.writeHead(401, { "www-authenticate": `Bearer realm="http://${headers.host}/token"` }).end();
+        } else return false;
+        return true;
+      };
+      const { digest, message } = await push(written(layout().files), { hook });
+      assert.equal(digest, isOver ? layout().manifest.digest : undefined);
+      assert.equal(message, isOver ? undefined : "http://HOST can't sign in: 503 no; run it again later");
+      assert.equal(left.size, 0);
+    }
+  });
+
   test("tries requests without a large body again, if they fail for a moment", async () => {
     const left = new Set(["HEAD blob", "POST blob", "PUT manifest"]);
     const hook = ({ method, url }, response) => {
@@ -321,7 +341,7 @@ describe("a push", { timeout: 120_000 }, () => {
     const long = await run(source, {
       hook: (request, response) => request.method === "POST" && response.end(Buffer.alloc(9 * MIB, "a")),
     });
-    assert.equal(long.errors, failed("the response to POST /v2/a/blobs/uploads/ is too long"));
+    assert.equal(long.errors, "✗ the response to POST /v2/a/blobs/uploads/ is too long\n");
     assert.equal(long.code, 1);
   });
 

@@ -327,6 +327,25 @@ describe("uploads of the relay", { timeout: 60_000 }, () => {
     assert.deepEqual(readdirSync(folder), []);
   });
 
+  test("resume if the registry fails for a moment", async () => {
+    const content = buffer(2 * CHUNK, "moment");
+    await breakOff(content, CHUNK + 1000);
+    const [interrupted] = registry.uploads.keys();
+    const location = await post();
+    let failures = 0;
+    registry.answer = ({ method }, response) => {
+      if (method !== "GET" || failures > 0) return false;
+      failures += 1;
+      response.writeHead(502).end();
+      return true;
+    };
+    assert.equal((await patch(location, content)).status, 202);
+    // The upload that the client began is deleted.
+    await until(() => registry.uploads.size === 1);
+    assert.deepEqual([failures, ...registry.uploads.keys()], [1, interrupted]);
+    assert.equal((await put(location, content)).status, 201);
+  });
+
   test("begin anew if the interrupted one is longer than the layer", async () => {
     const content = buffer(3 * CHUNK, "longer");
     const interrupted = await breakOff(content, 2 * CHUNK + 1000);
