@@ -172,7 +172,7 @@ fn policy(
         compresses: table::STRATA_WARM_COMPRESSION.read(get)?,
         staleness: Duration::from_secs(table::STRATA_STALE_SECONDS.read(get)?),
         // A read that began by such a link has three quarters of the grace period to end.
-        extents: grace / 4,
+        extents_staleness: grace / 4,
         absence: Duration::from_secs(table::STRATA_ABSENT_SECONDS.read(get)?),
     })
 }

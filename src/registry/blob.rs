@@ -177,13 +177,21 @@ impl<P: Platform> Blobs<P> {
             let Some(Readable { record, right }) = self.grants.readable(name, digest).await? else {
                 return Ok(None);
             };
-            let known = KnownLink::new(record, right, asked);
-            if known.record.objects() > 1 {
-                if !self.grants.has_record(digest, &known.record).await? {
-                    return self.known_anew(name, digest, &known).await;
-                }
-                known.seen.set(true);
+            if record.objects() <= 1 {
+                return Ok(Some(KnownLink::new(record, right, asked)));
             }
+            let record = if self.grants.has_record(digest, &record).await? {
+                record
+            } else {
+                let Some(fresh) = self.grants.record(digest).await? else {
+                    return Ok(None);
+                };
+                // No tier has the link yet, so there is nothing to invalidate.
+                self.grants.write_link(name, digest, &fresh, right).await;
+                fresh
+            };
+            let known = KnownLink::new(record, right, asked);
+            known.seen.set(true);
             Ok(Some(known))
         };
         let is_right = |known: &Rc<KnownLink>| self.grants.is_right(name, known.right);

@@ -36,7 +36,7 @@ pub struct TierPolicy {
     pub staleness: Duration,
     /// The longest time that a link of several extents is cached. Another isolate may have joined
     /// them, and deletes them a grace period later.
-    pub extents: Duration,
+    pub extents_staleness: Duration,
     /// How long "not found" is cached, for callers without push permission.
     pub absence: Duration,
 }
@@ -94,6 +94,16 @@ impl TierPolicy {
                 Kind::Blob | Kind::Index | Kind::Page | Kind::Span => self.hot_retention,
                 Kind::Manifest | Kind::Link => self.hot_retention.min(self.staleness),
             }
+    }
+
+    /// The time at which a link expires in the hot tier: sooner, if it names several objects.
+    pub fn link_until(&self, objects: u32, confirmed: Timestamp) -> Timestamp {
+        let until = self.hot_until(Kind::Link, confirmed);
+        if objects > 1 {
+            until.min(confirmed + self.extents_staleness)
+        } else {
+            until
+        }
     }
 
     /// The time at which a value expires in the warm tier, by the same rules as

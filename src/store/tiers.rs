@@ -435,13 +435,10 @@ impl<P: Platform> Tiers<P> {
             TierAnswer::Content(content) => {
                 (self.policy.hot_until(kind, confirmed), content.bytes.len())
             }
-            TierAnswer::Link(known) => {
-                let mut until = self.policy.hot_until(kind, confirmed);
-                if known.record.objects() > 1 {
-                    until = until.min(confirmed + self.policy.extents);
-                }
-                (until, weight(&known.record))
-            }
+            TierAnswer::Link(known) => (
+                self.policy.link_until(known.record.objects(), confirmed),
+                weight(&known.record),
+            ),
             // Never cached: any caller may create the index at any moment.
             TierAnswer::Absent if kind == Kind::Index => return,
             TierAnswer::Absent => (confirmed + self.policy.absence, 0),

@@ -43,7 +43,7 @@ impl<P: Platform> Grants<P> {
     }
 
     /// Writes a link. It is a hint: if the write fails, reads only cost more.
-    pub(super) async fn write_link(
+    pub(in crate::registry) async fn write_link(
         &self,
         name: &Name,
         digest: &Digest,

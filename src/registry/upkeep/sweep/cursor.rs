@@ -99,6 +99,20 @@ mod tests {
 
     use super::*;
 
+    /// An earlier version stored the beginning of this phase, and the blobs as `joins`.
+    #[test]
+    fn a_cursor_of_an_earlier_join_is_read() {
+        let mut stored = serde_json::to_value(SweepCursor::default()).unwrap();
+        let cursor = stored.as_object_mut().unwrap();
+        cursor.remove("candidates");
+        cursor.insert("joins".to_owned(), serde_json::json!({}));
+        let place = serde_json::json!({ "phase": "joins", "since": 1 });
+        cursor.insert("place".to_owned(), place);
+        let read: SweepCursor = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.place, SweepPosition::Joins);
+        assert!(read.candidates.is_empty());
+    }
+
     #[test]
     fn sweep_phases_keep_their_stored_names() {
         let repositories = SweepPosition::Repositories { after: None };
