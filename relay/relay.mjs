@@ -766,7 +766,7 @@ export class Upload {
 
   /** Begins to send a chunk whose end has not come yet. */
   #open() {
-    const body = new PassThrough({ highWaterMark: MIB / 4 });
+    const body = new PassThrough();
     // A failure is seen at the end of the chunk, which is in the spool.
     body.on("error", () => {});
     const response = this.registry
