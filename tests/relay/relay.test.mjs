@@ -1,7 +1,7 @@
 // The relay between a client and the built Worker, behind an edge that limits request bodies.
 import assert from "node:assert/strict";
 import crypto from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { tmpdir } from "node:os";
@@ -12,6 +12,7 @@ import { buffer, digestOf } from "../edge/bytes.mjs";
 import { basic, start } from "../edge/harness.mjs";
 import { send } from "../edge/http.mjs";
 import { startEdge } from "./edge.mjs";
+import { spools } from "./spools.mjs";
 
 const MIB = 1 << 20;
 const LIMIT = 8 * MIB;
@@ -292,18 +293,6 @@ describe("the relay", { timeout: 240_000 }, () => {
     assert.equal(said.filter((line) => line.startsWith("resuming a layer")).length, 1, said.join("\n"));
     assert.deepEqual(readdirSync(folder), []);
   });
-
-  /** Returns the number of files with chunks that this process has open. */
-  function spools() {
-    const links = readdirSync("/proc/self/fd").map((number) => {
-      try {
-        return readlinkSync(`/proc/self/fd/${number}`);
-      } catch {
-        return "";
-      }
-    });
-    return links.filter((name) => name.includes(`/strata-relay-${process.pid}-`)).length;
-  }
 
   /** Sends the head of a request with a body and some of its bytes. Returns the socket. */
   function interrupted(method, path, bytes, length) {

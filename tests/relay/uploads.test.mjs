@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import fs, { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import fs, { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,6 +14,7 @@ import { gzipSync } from "node:zlib";
 import { Journal, Registry, serve } from "../../relay/relay.mjs";
 import { buffer, digestOf } from "../edge/bytes.mjs";
 import { send } from "../edge/http.mjs";
+import { spools } from "./spools.mjs";
 
 const MIB = 1 << 20;
 const CHUNK = 2 * MIB;
@@ -144,18 +145,6 @@ describe("uploads of the relay", { timeout: 60_000 }, () => {
   }
 
   const locks = () => readdirSync(folder).filter((name) => name.endsWith(".lock")).length;
-
-  /** Returns the number of files with chunks that this process has open. */
-  function spools() {
-    const links = readdirSync("/proc/self/fd").map((number) => {
-      try {
-        return readlinkSync(`/proc/self/fd/${number}`);
-      } catch {
-        return "";
-      }
-    });
-    return links.filter((name) => name.includes(`/strata-relay-${process.pid}-`)).length;
-  }
 
   test("that wait for a slot are not idle", async () => {
     await relay.stop();

@@ -670,13 +670,17 @@ fn concurrent_sweeps_join_a_blob_once() {
     fixture.host.pass(GRACE / 2);
     let other = fixture.isolate();
     let joined = RefCell::new(Vec::new());
+    let before = Cell::new(0);
     let sweep_elsewhere = || {
         let swept = ask(&other, &Ask::new("POST /v2/_strata/sweep"));
         joined.borrow_mut().push(swept);
+        before.set(fixture.operations.get());
     };
     let line = "POST /v2/_strata/sweep";
     let swept = fixture.ask_with(line, &[("put sweep/cursor", &sweep_elsewhere)]);
     joined.borrow_mut().push(swept);
+    // After the cursor, which is counted before it is written, no extent is read.
+    assert_eq!(fixture.operations.get(), before.get());
     let joined = joined.borrow();
     let counts = joined.iter().map(|answer| {
         let report: Value = serde_json::from_slice(&answer.body).unwrap();
