@@ -4,6 +4,7 @@ import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Log, LogLevel, Miniflare } from "miniflare";
+import "./waits.mjs";
 import { memoryOf, processorSeconds, resetPeak, runtimes } from "./process.mjs";
 import { send } from "./http.mjs";
 

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
+import { Worker } from "node:worker_threads";
 import { buffer } from "./bytes.mjs";
 import { start } from "./harness.mjs";
 
@@ -107,6 +108,23 @@ test("faults reach deletes of several keys and steps of a multipart upload", asy
   assert.equal((await strata.send("DELETE", "/any")).status, 500);
   await strata.fail({ call: "r2.uploadPart", key: "parts" });
   assert.equal((await strata.send("POST", "/parts")).status, 500);
+});
+
+test("a synchronous call sleeps until its answer is there, whoever wakes it before", async () => {
+  const shared = new Int32Array(new SharedArrayBuffer(4));
+  const waker = new Worker(
+    `const { workerData: shared } = require("node:worker_threads");
+     const pause = new Int32Array(new SharedArrayBuffer(4));
+     const sleeping = () => Atomics.notify(shared, 0) > 0;
+     while (!sleeping()) Atomics.wait(pause, 0, 0, 1);
+     while (!sleeping()) Atomics.wait(pause, 0, 0, 1);
+     Atomics.store(shared, 0, 1);
+     Atomics.notify(shared, 0);`,
+    { eval: true, workerData: shared },
+  );
+  assert.equal(Atomics.wait(shared, 0, 0), "ok");
+  assert.equal(shared[0], 1);
+  await waker.terminate();
 });
 
 test("the runtime's memory is that of our own child, which is gone after a stop", {
