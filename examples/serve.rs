@@ -147,6 +147,7 @@ impl Folder {
             etag: written.etag.encoded().to_owned(),
             uploaded: now(),
             metadata: options.metadata.to_owned(),
+            stamp: options.stamp.to_owned(),
         };
         holds.then(|| {
             objects.insert(key.to_owned(), (meta.clone(), written.file));

@@ -44,6 +44,8 @@ pub struct Ledger(Rc<RefCell<Book>>);
 struct Book {
     bound: u64,
     leases: Vec<LeaseRow>,
+    /// The requests that wait in line, in the order of arrival.
+    line: Vec<Waiter>,
     next: u64,
     /// The sender that is charged for new leases.
     sender: Option<Rc<str>>,
@@ -58,6 +60,23 @@ struct LeaseRow {
     bytes: u64,
     sender: Option<Rc<str>>,
     renewed: Timestamp,
+}
+
+/// A request in the line of [`Ledger::wait_in_line`].
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    memory: MemoryKind,
+    bytes: u64,
+    sender: Option<Rc<str>>,
+    /// The last time that it polled. If the platform cancels a request, its destructor never runs.
+    polled: Timestamp,
+}
+
+/// A place in the line, left on drop.
+struct Place {
+    book: Rc<RefCell<Book>>,
+    id: u64,
 }
 
 /// The kind of memory of a lease, by whether it is ever returned.
@@ -152,6 +171,7 @@ impl Ledger {
         Self(Rc::new(RefCell::new(Book {
             bound,
             leases: Vec::new(),
+            line: Vec::new(),
             next: 0,
             sender: None,
             wasm_peak: 0,
@@ -259,6 +279,65 @@ impl Ledger {
         self.wait(host, memory, bytes).await.map(Some)
     }
 
+    /// Leases bytes, and waits until they are free, however long that takes: for a body whose
+    /// client waits as well. Requests get their bytes in the order of arrival, except that one
+    /// whose sender has its share is passed by.
+    ///
+    /// The caller must hold no other lease, because two such requests could wait for each other.
+    pub async fn wait_in_line(&self, host: &impl Clock, memory: MemoryKind, bytes: u64) -> Lease {
+        let sender = self.sender();
+        let place = self.stand_in_line(sender.clone(), memory, bytes, host.now());
+        loop {
+            if self.0.borrow_mut().is_next(place.id, host.now())
+                && let Ok(lease) = self.take_for(sender.as_ref(), memory, bytes, host.now())
+            {
+                return lease;
+            }
+            host.sleep(PAUSE).await;
+        }
+    }
+
+    fn stand_in_line(
+        &self,
+        sender: Option<Rc<str>>,
+        memory: MemoryKind,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Place {
+        let mut book = self.0.borrow_mut();
+        let id = book.next;
+        book.next = id.wrapping_add(1);
+        book.line.push(Waiter {
+            id,
+            memory,
+            bytes,
+            sender,
+            polled: now,
+        });
+        Place {
+            book: self.0.clone(),
+            id,
+        }
+    }
+
+    /// Whether any request waits in line.
+    pub fn has_line(&self, now: Timestamp) -> bool {
+        let mut book = self.0.borrow_mut();
+        book.leave_silent(now);
+        !book.line.is_empty()
+    }
+
+    /// Whether a request in the line could use what the charged sender returns. A holder of more
+    /// than it needs then returns the rest.
+    pub fn is_wanted(&self, now: Timestamp) -> bool {
+        let mut book = self.0.borrow_mut();
+        book.leave_silent(now);
+        let sender = book.sender.clone();
+        book.line.iter().any(|waiter| {
+            waiter.sender == sender || book.has_share(waiter.sender.as_deref(), waiter.bytes)
+        })
+    }
+
     /// The sender that is charged for new leases: a user, or the address of an anonymous caller.
     pub fn sender(&self) -> Option<Rc<str>> {
         self.0.borrow().sender.clone()
@@ -290,6 +369,43 @@ impl Book {
             .retain(|row| now.since(row.renewed) < Ledger::LEASE);
     }
 
+    /// Removes the waiters that no longer poll.
+    fn leave_silent(&mut self, now: Timestamp) {
+        self.line
+            .retain(|waiter| now.since(waiter.polled) < SILENCE);
+    }
+
+    /// Notes that a waiter polled, and returns whether nobody before it could have the bytes.
+    fn is_next(&mut self, id: u64, now: Timestamp) -> bool {
+        if let Some(own) = self.line.iter_mut().find(|waiter| waiter.id == id) {
+            own.polled = now;
+        }
+        self.leave_silent(now);
+        self.expire(now);
+        let mut before = self.line.iter().take_while(|waiter| waiter.id != id);
+        !before.any(
+            |Waiter {
+                 sender,
+                 memory,
+                 bytes,
+                 ..
+             }| { self.admit(sender.as_deref(), *memory, *bytes).is_ok() },
+        )
+    }
+
+    /// Whether so many more bytes are within the share of a sender.
+    fn has_share(&self, sender: Option<&str>, bytes: u64) -> bool {
+        sender.is_none() || self.used_by(sender).saturating_add(bytes) <= self.bound / 3
+    }
+
+    fn used_by(&self, sender: Option<&str>) -> u64 {
+        let own = self
+            .leases
+            .iter()
+            .filter(|row| row.sender.as_deref() == sender);
+        own.map(|row| row.bytes).sum()
+    }
+
     /// Fails if `wanted` more bytes exceed a bound.
     fn admit(&self, sender: Option<&str>, memory: MemoryKind, wanted: u64) -> Result<(), Full> {
         let sum = |is: &dyn Fn(&LeaseRow) -> bool| -> u64 {
@@ -308,8 +424,7 @@ impl Book {
             })
         };
         if sender.is_some() {
-            let own = sum(&|row| row.sender.as_deref() == sender);
-            check(own, self.bound / 3, true)?;
+            check(self.used_by(sender), self.bound / 3, true)?;
         }
         let wasm = sum(&|row| row.memory == MemoryKind::Wasm);
         let buffers = sum(&|row| row.memory == MemoryKind::Buffer);
@@ -425,6 +540,15 @@ impl LeaseRow {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.book
+            .borrow_mut()
+            .line
+            .retain(|waiter| waiter.id != self.id);
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         self.book.borrow_mut().remove(self.row.id);
@@ -447,6 +571,8 @@ const BUFFERS: u64 = 15;
 const MANIFESTS: u64 = 4;
 /// The polling interval of waiting requests.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The time without a poll after which a waiting request counts as cancelled.
+const SILENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -617,6 +743,78 @@ mod tests {
         assert_eq!(held.len(), 3);
         ledger.charge(Some("user carl".into()));
         assert!(wasm(&ledger, 12 * MIB).is_ok());
+    }
+
+    /// Polls a future once.
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// A clock that the test moves. A waiting request sleeps until the next poll.
+    struct Still(Rc<std::cell::Cell<Timestamp>>);
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            self.0.get()
+        }
+
+        async fn sleep(&self, _: Duration) {
+            let mut slept = false;
+            poll_fn(|_| {
+                if replace(&mut slept, true) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+    }
+
+    #[test]
+    fn requests_in_line_get_memory_in_the_order_of_arrival() {
+        let now = Rc::new(std::cell::Cell::new(START));
+        let (ledger, clock) = (Ledger::new(10), Still(now));
+        let held = buffer(&ledger, 8, START).unwrap();
+        let wait = |bytes| ledger.wait_in_line(&clock, MemoryKind::Buffer, bytes);
+        let (mut first, mut second) = (Box::pin(wait(6)), Box::pin(wait(6)));
+        assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+        drop(held);
+        assert!(poll(second.as_mut()).is_pending(), "the first one is next");
+        let Poll::Ready(lease) = poll(first.as_mut()) else {
+            panic!("the bytes are free")
+        };
+        assert!(poll(second.as_mut()).is_pending());
+        drop(lease);
+        assert!(poll(second.as_mut()).is_ready());
+    }
+
+    #[test]
+    fn a_sender_with_its_share_is_passed_by_and_a_cancelled_request_leaves_the_line() {
+        let now = Rc::new(std::cell::Cell::new(START));
+        let (ledger, clock) = (Ledger::new(30), Still(now.clone()));
+        let wait = |sender: &str, bytes| {
+            let future = ledger.wait_in_line(&clock, MemoryKind::Buffer, bytes);
+            Box::pin(ledger.scope(Some(sender.into()), future))
+        };
+        let Poll::Ready(held) = poll(wait("user ann", 8).as_mut()) else {
+            panic!("all is free")
+        };
+        let mut own = wait("user ann", 8);
+        assert!(poll(own.as_mut()).is_pending());
+        let mut other = wait("user bob", 8);
+        assert!(poll(other.as_mut()).is_ready(), "ann has her share");
+        let wanted = |sender: &str| {
+            ledger.charge(Some(sender.into()));
+            ledger.is_wanted(now.get())
+        };
+        assert!(wanted("user ann"), "she waits for herself");
+        assert!(!wanted("user bob"), "what bob returns does not help ann");
+        drop(held);
+        assert!(wanted("user bob"));
+        std::mem::forget(own);
+        now.set(START + SILENCE);
+        assert!(!wanted("user ann") && !wanted("user bob"));
     }
 
     #[test]

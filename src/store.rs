@@ -303,6 +303,9 @@ pub struct Meta {
     pub uploaded: Timestamp,
     /// The metadata that its writer gave it: one line of text, at most 2 KiB. Empty for none.
     pub metadata: String,
+    /// The stamp that its writer gave it. Empty for none, and in listings
+    /// without metadata.
+    pub stamp: String,
 }
 
 /// An object that is being read. `B` is the platform's stream of bytes.
@@ -346,6 +349,9 @@ pub struct PutOptions<'a> {
     pub digest: Option<&'a Digest>,
     /// The metadata of the object, at most 2 KiB. It replaces that of an existing object.
     pub metadata: &'a str,
+    /// A text of at most 32 bytes that tells this write from all others. [`retry`] gives one to
+    /// each conditional write.
+    pub stamp: &'a str,
 }
 
 /// The options of a listing.

@@ -136,6 +136,7 @@ impl Objects for MemoryObjects {
                 .as_ref()
                 .map_or(Timestamp(u64::MAX), |clock| clock.get()),
             metadata: options.metadata.to_owned(),
+            stamp: options.stamp.to_owned(),
         };
         objects.insert(key.to_owned(), (meta.clone(), bytes));
         Ok(Some(meta))
@@ -148,18 +149,12 @@ impl Objects for MemoryObjects {
             .take_while(|(key, _)| key.starts_with(prefix))
             .filter(|(key, _)| options.after.is_none_or(|after| key.as_str() > after))
             .map(|(key, (meta, _))| {
-                let metadata = if options.metadata {
-                    meta.metadata.clone()
-                } else {
-                    String::new()
-                };
-                (
-                    key.clone(),
-                    Meta {
-                        metadata,
-                        ..meta.clone()
-                    },
-                )
+                let mut meta = meta.clone();
+                if !options.metadata {
+                    meta.metadata.clear();
+                    meta.stamp.clear();
+                }
+                (key.clone(), meta)
             });
         let page = found
             .by_ref()

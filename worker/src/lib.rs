@@ -28,6 +28,7 @@ mod failure;
 mod host;
 mod http;
 mod kv;
+mod multipart;
 mod parts;
 mod platform;
 mod promise;
@@ -55,7 +56,7 @@ fn registry(env: &Env) -> Result<Rc<EdgeRegistry>, Box<dyn Error>> {
             edge.log(Level::Error, "setting refused", &fields);
         })?;
         let metrics = Rc::new(Metrics::new()?);
-        let cold = Counted::new(Bucket::of(env, "BUCKET"), metrics.clone());
+        let cold = Counted::new(Bucket::of(env, "BUCKET", edge.clone()), metrics.clone());
         let warm = Counted::new(Namespace::of(env, "WARM"), metrics.clone());
         let cold = Retry::new(cold, edge.clone());
         let ledger = parts::ledger();

@@ -3,7 +3,7 @@
 //! They are few and recycled. JavaScript collects its garbage late, so a fresh buffer for each part
 //! would let an isolate grow by the size of its uploads.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, mem, time::Duration};
 
 use gloo_timers::future;
 use js_sys::Uint8Array;
@@ -12,7 +12,7 @@ use strata::{
     store::StoreError,
 };
 
-use crate::clock::now;
+use crate::{clock::now, host::Edge};
 
 /// The size of a part in bytes: the smallest that R2 accepts.
 pub(crate) const PART: u32 = 5 * 1024 * 1024;
@@ -45,12 +45,37 @@ pub(crate) struct Part {
 
 impl Part {
     /// Takes a buffer if one is free.
-    pub(crate) fn take() -> Option<Self> {
+    fn take() -> Option<Self> {
         let lease = LEDGER.with(|ledger| ledger.take(MemoryKind::Buffer, PART.into(), now()));
-        Some(Self {
-            lease: lease.ok()?,
+        lease.ok().map(Self::of)
+    }
+
+    fn of(lease: Lease) -> Self {
+        Self {
+            lease,
             buffer: IDLE.with_borrow_mut(Vec::pop),
-        })
+        }
+    }
+
+    /// Takes a buffer beside the one that the caller has, if one is free and nobody waits in line.
+    pub(crate) fn take_another() -> Option<Self> {
+        if LEDGER.with(|ledger| ledger.has_line(now())) {
+            return None;
+        }
+        Self::take()
+    }
+
+    /// Takes a buffer for the body of a push, whose client waits as long as it takes. The caller
+    /// must hold no other buffer.
+    pub(crate) async fn wait_in_line(edge: &Edge) -> Self {
+        let ledger = ledger();
+        let lease = ledger.wait_in_line(edge, MemoryKind::Buffer, PART.into());
+        Self::of(lease.await)
+    }
+
+    /// Whether a request in line could use a buffer of this caller.
+    pub(crate) fn is_wanted() -> bool {
+        LEDGER.with(|ledger| ledger.is_wanted(now()))
     }
 
     /// Takes a buffer, and waits until one is free.
@@ -79,6 +104,12 @@ impl Part {
     /// another.
     pub(crate) fn restore(&mut self, view: &Uint8Array) {
         self.buffer = Some(Uint8Array::new(&view.buffer()));
+    }
+
+    /// Gives the buffer up, because a call that was not answered in time may still read it. Its
+    /// bytes count until the lease expires.
+    pub(crate) fn abandon(self) {
+        mem::forget(self);
     }
 }
 

@@ -2,14 +2,13 @@
 //!
 //! <https://developers.cloudflare.com/r2/api/workers/workers-api-reference/>
 
-use futures_util::future::{join, try_join};
 use js_sys::{Promise, Uint8Array};
 use strata::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        self, Condition, Content, Hasher as _, ListOptions, Meta, Object, Objects, Page, Piece,
-        PutOptions, Received, StoreError,
+        self, Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions,
+        Received, StoreError,
     },
     time::Timestamp,
 };
@@ -18,34 +17,39 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::ReadableStream;
 use worker::{
     Conditional, Data, Date, Env, Include, Range, ResponseBody,
-    worker_sys::{R2Bucket, R2MultipartUpload, R2Object},
+    worker_sys::{R2Bucket, R2Object},
 };
 
 use crate::{
-    binding,
-    bytes::Bytes,
-    failure::failed,
-    parts::{PART, Part},
-    platform::Reader,
-    reader::reader,
-    stream::{self as streams, Hasher},
+    binding, bytes::Bytes, failure::failed, host::Edge, multipart::ObjectWriter, reader::reader,
+    stream as streams,
 };
 
 /// The field of an object's metadata that holds the core's metadata.
 const METADATA: &str = "strata";
 
+/// The field of the stamp.
+const STAMP: &str = "stamp";
+
 /// A bucket, or the reason for its absence.
 #[derive(Clone, Debug)]
-pub(crate) struct Bucket(Result<worker::Bucket, StoreError>);
+pub(crate) struct Bucket {
+    found: Result<worker::Bucket, StoreError>,
+    edge: Edge,
+}
 
 impl Bucket {
     /// The bucket that is bound to a name. If there is none, each use fails with the reason.
-    pub(crate) fn of(env: &Env, name: &str) -> Self {
-        Self(binding::require(env, name, "R2 bucket", Env::bucket).map_err(StoreError::Failed))
+    pub(crate) fn of(env: &Env, name: &str, edge: Edge) -> Self {
+        let found = binding::require(env, name, "R2 bucket", Env::bucket);
+        Self {
+            found: found.map_err(StoreError::Failed),
+            edge,
+        }
     }
 
     fn bucket(&self) -> Result<&worker::Bucket, StoreError> {
-        self.0.as_ref().map_err(StoreError::clone)
+        self.found.as_ref().map_err(StoreError::clone)
     }
 
     /// The binding itself, for bytes in JavaScript's memory. [`Data`] has no variant for them, and
@@ -81,122 +85,6 @@ impl Bucket {
             body,
         }))
     }
-
-    /// Writes a view as an object without metadata, and replaces an existing one.
-    async fn put_view(&self, key: &str, view: &Uint8Array) -> Result<Meta, StoreError> {
-        let options = JsValue::UNDEFINED;
-        let put = self.binding()?.put(key.to_owned(), view.into(), options);
-        let written: R2Object = settled(put).await?.unchecked_into();
-        Ok(Meta {
-            size: u64::from(view.byte_length()),
-            etag: written.etag().map_err(failed)?,
-            uploaded: Timestamp(Date::from(written.uploaded().map_err(failed)?).as_millis()),
-            metadata: String::new(),
-        })
-    }
-
-    /// Writes a stream in equal parts, of which the first has been read already. While one is
-    /// hashed and uploaded, the next is read, if a second buffer is free.
-    async fn receive_parts(
-        upload: &R2MultipartUpload,
-        reader: &Reader,
-        hasher: &Hasher,
-        first: (Part, Uint8Array),
-    ) -> Result<(Vec<JsValue>, u64), StoreError> {
-        let land = async |number: u16, mut part: Part, view: Uint8Array| {
-            let uploaded = settled(upload.upload_part(number, JsValue::from(&view)));
-            let (uploaded, ()) = try_join(uploaded, hasher.update_view(&view)).await?;
-            part.restore(&view);
-            Ok::<_, StoreError>((uploaded, part))
-        };
-        let mut uploaded = Vec::new();
-        let mut size = u64::from(first.1.byte_length());
-        let mut number = 1;
-        let mut landing = Some(Box::pin(land(number, first.0, first.1)));
-        let mut spare = None;
-        loop {
-            let mut part = match spare.take().or_else(Part::take) {
-                Some(part) => part,
-                None => match landing.take() {
-                    Some(landing) => {
-                        let (done, part) = landing.await?;
-                        uploaded.push(done);
-                        part
-                    }
-                    None => Part::wait().await?,
-                },
-            };
-            let landed = async {
-                match landing.take() {
-                    Some(landing) => landing.await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let (view, landed) = join(reader.fill(part.lend(), PART), landed).await;
-            if let Some((done, part)) = landed? {
-                uploaded.push(done);
-                spare = Some(part);
-            }
-            let view = view?;
-            if view.byte_length() == 0 {
-                part.restore(&view);
-                return Ok((uploaded, size));
-            }
-            size += u64::from(view.byte_length());
-            // R2 refuses a part long before this: it accepts 10,000.
-            number = number.checked_add(1).ok_or(StoreError::Length)?;
-            landing = Some(Box::pin(land(number, part, view)));
-        }
-    }
-
-    /// Writes a stream as one object: a short one by `put`, a long one in parts.
-    async fn receive_all(
-        &self,
-        key: &str,
-        reader: &Reader,
-        algorithm: Algorithm,
-    ) -> Result<Received, StoreError> {
-        let mut part = Part::wait().await?;
-        let view = reader.fill(part.lend(), PART).await?;
-        let hasher = Hasher::new(algorithm)?;
-        if view.byte_length() < PART {
-            hasher.update_view(&view).await?;
-            let digest = hasher.finish().await?;
-            let size = u64::from(view.byte_length());
-            if size > 0 {
-                self.put_view(key, &view).await?;
-            }
-            part.restore(&view);
-            return Ok(Received {
-                size,
-                digest,
-                writes: u64::from(size > 0),
-            });
-        }
-        // A handle of the `worker` crate is consumed by its completion, and could not abort after
-        // that.
-        let binding = self.binding()?;
-        let upload = settled(binding.create_multipart_upload(key.to_owned(), JsValue::UNDEFINED));
-        let upload: R2MultipartUpload = upload.await?.unchecked_into();
-        let received = async {
-            let (parts, size) = Self::receive_parts(&upload, reader, &hasher, (part, view)).await?;
-            let digest = hasher.finish().await?;
-            // Its creation, its parts, and its completion.
-            let writes = parts.len() as u64 + 2;
-            settled(upload.complete(parts)).await?;
-            Ok(Received {
-                size,
-                digest,
-                writes,
-            })
-        };
-        let received = received.await;
-        if received.is_err() {
-            // If the abort fails, R2 aborts the upload after seven days.
-            let _ = settled(upload.abort()).await;
-        }
-        received
-    }
 }
 
 impl Objects for Bucket {
@@ -225,7 +113,8 @@ impl Objects for Bucket {
         let value = match content {
             Content::Bytes(bytes) => Data::Bytes(bytes),
             Content::Held(bytes) if is_plain(&options) => {
-                return self.put_view(key, &bytes.view).await.map(Some);
+                let written = put_view(self.binding()?, key, &bytes.view).await?;
+                return Ok(Some(written));
             }
             Content::Held(bytes) => {
                 let length = store::Bytes::len(&bytes);
@@ -239,10 +128,14 @@ impl Objects for Bucket {
             condition,
             digest,
             metadata,
+            stamp,
         } = options;
         let mut put = self.bucket()?.put(key, value);
-        if !metadata.is_empty() {
-            put = put.custom_metadata([(METADATA.to_owned(), metadata.to_owned())]);
+        let field = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        if !stamp.is_empty() {
+            put = put.custom_metadata([field(METADATA, metadata), field(STAMP, stamp)]);
+        } else if !metadata.is_empty() {
+            put = put.custom_metadata([field(METADATA, metadata)]);
         }
         put = match condition {
             Condition::Always => put,
@@ -267,6 +160,7 @@ impl Objects for Bucket {
         // Reading the metadata takes seven crossings, and it equals the written one.
         Ok(Some(Meta {
             metadata: metadata.to_owned(),
+            stamp: stamp.to_owned(),
             ..without_metadata(&written)
         }))
     }
@@ -317,7 +211,12 @@ impl Objects for Bucket {
         algorithm: Algorithm,
     ) -> Result<Received, StoreError> {
         let reader = reader(&body)?;
-        let received = self.receive_all(key, &reader, algorithm).await;
+        let writer = ObjectWriter {
+            bucket: self.binding()?,
+            edge: &self.edge,
+            key,
+        };
+        let received = writer.receive(&reader, algorithm).await;
         if received.is_err() {
             reader.give_up().await;
         }
@@ -329,6 +228,7 @@ fn meta(object: &worker::Object) -> Result<Meta, StoreError> {
     let mut metadata = object.custom_metadata().map_err(failed)?;
     Ok(Meta {
         metadata: metadata.remove(METADATA).unwrap_or_default(),
+        stamp: metadata.remove(STAMP).unwrap_or_default(),
         ..without_metadata(object)
     })
 }
@@ -339,6 +239,7 @@ fn without_metadata(object: &worker::Object) -> Meta {
         etag: object.etag(),
         uploaded: Timestamp(object.uploaded().as_millis()),
         metadata: String::new(),
+        stamp: String::new(),
     }
 }
 
@@ -349,8 +250,25 @@ fn is_plain(options: &PutOptions<'_>) -> bool {
         && options.metadata.is_empty()
 }
 
+/// Writes a view as an object without metadata, and replaces an existing one.
+pub(crate) async fn put_view(
+    bucket: &R2Bucket,
+    key: &str,
+    view: &Uint8Array,
+) -> Result<Meta, StoreError> {
+    let put = bucket.put(key.to_owned(), view.into(), JsValue::UNDEFINED);
+    let written: R2Object = settled(put).await?.unchecked_into();
+    Ok(Meta {
+        size: u64::from(view.byte_length()),
+        etag: written.etag().map_err(failed)?,
+        uploaded: Timestamp(Date::from(written.uploaded().map_err(failed)?).as_millis()),
+        metadata: String::new(),
+        stamp: String::new(),
+    })
+}
+
 /// Awaits the promise of a call.
-async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
+pub(crate) async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
     JsFuture::from(promise.map_err(failed)?)
         .await
         .map_err(failed)

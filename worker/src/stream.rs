@@ -8,7 +8,7 @@ use futures_util::{
     future::{Either, select},
 };
 use gloo_timers::future::sleep;
-use js_sys::{BigInt, Uint8Array};
+use js_sys::{BigInt, Promise, Uint8Array};
 use strata::{
     digest::{Algorithm, Digest},
     store::{self, Hasher as _, Later, Made, PIECE, Piece, Received, StoreError},
@@ -104,8 +104,13 @@ impl Hasher {
         })
     }
 
+    /// Adds the next bytes. They must not change before the promise is settled.
+    pub(crate) fn begin_update(&self, view: &Uint8Array) -> Promise {
+        self.writer.write_with_chunk(view)
+    }
+
     pub(crate) async fn update_view(&self, view: &Uint8Array) -> Result<(), StoreError> {
-        let written = JsFuture::from(self.writer.write_with_chunk(view)).await;
+        let written = JsFuture::from(self.begin_update(view)).await;
         written.map(drop).map_err(failed)
     }
 }

@@ -49,6 +49,7 @@ impl<P: Platform> Uploads<P> {
             condition: seen.condition(),
             digest: Some(digest),
             metadata: &metadata,
+            ..PutOptions::default()
         };
         match self.store.put(&blob, content, options).await {
             // 2, 3: creating the blob only if it is absent is the look. 4: the link. 5: 201
@@ -210,6 +211,7 @@ impl<P: Platform> Uploads<P> {
             condition: seen.condition(),
             digest: Some(digest),
             metadata: &metadata,
+            ..PutOptions::default()
         };
         let content = if length == 0 {
             Content::Bytes(Vec::new())

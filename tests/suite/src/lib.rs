@@ -37,6 +37,8 @@ mod host;
 mod http;
 #[path = "../../../worker/src/kv.rs"]
 mod kv;
+#[path = "../../../worker/src/multipart.rs"]
+mod multipart;
 #[path = "../../../worker/src/parts.rs"]
 mod parts;
 #[path = "../../../worker/src/platform.rs"]
@@ -181,7 +183,7 @@ fn given_back() -> Option<String> {
 }
 
 async fn check(env: &Env) -> String {
-    let bucket = Rc::new(r2::Bucket::of(env, "BUCKET"));
+    let bucket = Rc::new(r2::Bucket::of(env, "BUCKET", host::Edge::of(env)));
     let body = |bytes: &[u8]| {
         // The body of a response is a stream of the platform itself, of known length, like the body
         // of a request.

@@ -372,6 +372,7 @@ impl<P: Platform> Scrub<'_, P> {
             condition: Condition::Matches(&meta.etag),
             digest: Some(digest).filter(|_| matches!(kind, BlobKind::Bytes)),
             metadata: &metadata,
+            ..PutOptions::default()
         };
         let written = store.put(&key, content, options).await?;
         Ok(written.map_or(BlobState::Unknown, |_| BlobState::Sound(record)))

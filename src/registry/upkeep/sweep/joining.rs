@@ -165,6 +165,7 @@ impl<P: Platform> Upkeep<P> {
             condition: Condition::Matches(&blob.etag),
             digest: Some(&blob.digest),
             metadata: &metadata,
+            ..PutOptions::default()
         };
         let content = Content::Stream(body, blob.size);
         let key = Key::blob(&blob.digest);
