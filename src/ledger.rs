@@ -26,11 +26,14 @@ use std::{
     time::Duration,
 };
 
+use self::line::Line;
 use crate::{
     error::{Error, MEMORY_RETRY_AFTER},
     host::Clock,
     time::Timestamp,
 };
+
+mod line;
 
 /// Counts the memory in use in one isolate. Clones share all state.
 ///
@@ -45,7 +48,7 @@ struct Book {
     bound: u64,
     leases: Vec<LeaseRow>,
     /// The requests that wait in line, in the order of arrival.
-    line: Vec<Waiter>,
+    line: Line<Wanted>,
     next: u64,
     /// The sender that is charged for new leases.
     sender: Option<Rc<str>>,
@@ -62,20 +65,17 @@ struct LeaseRow {
     renewed: Timestamp,
 }
 
-/// A request in the line of [`Ledger::wait_in_line`].
-#[derive(Debug)]
-struct Waiter {
-    id: u64,
+/// The lease that a request in the line waits for.
+#[derive(Clone, Debug)]
+struct Wanted {
     memory: MemoryKind,
     bytes: u64,
     sender: Option<Rc<str>>,
-    /// The last time that it polled. If the platform cancels a request, its destructor never runs.
-    polled: Timestamp,
 }
 
 /// A place in the line, left on drop.
-struct Place {
-    book: Rc<RefCell<Book>>,
+struct Place<'a> {
+    ledger: &'a Ledger,
     id: u64,
 }
 
@@ -171,7 +171,7 @@ impl Ledger {
         Self(Rc::new(RefCell::new(Book {
             bound,
             leases: Vec::new(),
-            line: Vec::new(),
+            line: Line::default(),
             next: 0,
             sender: None,
             wasm_peak: 0,
@@ -286,9 +286,17 @@ impl Ledger {
     /// The caller must hold no other lease, because two such requests could wait for each other.
     pub async fn wait_in_line(&self, host: &impl Clock, memory: MemoryKind, bytes: u64) -> Lease {
         let sender = self.sender();
-        let place = self.stand_in_line(sender.clone(), memory, bytes, host.now());
+        let wanted = Wanted {
+            memory,
+            bytes,
+            sender: sender.clone(),
+        };
+        let place = Place {
+            ledger: self,
+            id: self.0.borrow_mut().line.enter(wanted, host.now()),
+        };
         loop {
-            if self.0.borrow_mut().is_next(place.id, host.now())
+            if self.is_next(place.id, host.now())
                 && let Ok(lease) = self.take_for(sender.as_ref(), memory, bytes, host.now())
             {
                 return lease;
@@ -297,44 +305,35 @@ impl Ledger {
         }
     }
 
-    fn stand_in_line(
-        &self,
-        sender: Option<Rc<str>>,
-        memory: MemoryKind,
-        bytes: u64,
-        now: Timestamp,
-    ) -> Place {
+    /// Whether nobody before a request in the line could have a lease now.
+    fn is_next(&self, id: u64, now: Timestamp) -> bool {
         let mut book = self.0.borrow_mut();
-        let id = book.next;
-        book.next = id.wrapping_add(1);
-        book.line.push(Waiter {
-            id,
-            memory,
-            bytes,
-            sender,
-            polled: now,
+        book.expire(now);
+        let before: Vec<Wanted> = book.line.before(id, now).cloned().collect();
+        let mut leases = before.iter().map(|wanted| {
+            let Wanted {
+                memory,
+                bytes,
+                sender,
+            } = wanted;
+            book.admit(sender.as_deref(), *memory, *bytes)
         });
-        Place {
-            book: self.0.clone(),
-            id,
-        }
+        leases.all(|lease| lease.is_err())
     }
 
     /// Whether any request waits in line.
     pub fn has_line(&self, now: Timestamp) -> bool {
-        let mut book = self.0.borrow_mut();
-        book.leave_silent(now);
-        !book.line.is_empty()
+        self.0.borrow_mut().line.wanted(now).next().is_some()
     }
 
     /// Whether a request in the line could use what the charged sender returns. A holder of more
     /// than it needs then returns the rest.
     pub fn is_wanted(&self, now: Timestamp) -> bool {
         let mut book = self.0.borrow_mut();
-        book.leave_silent(now);
         let sender = book.sender.clone();
-        book.line.iter().any(|waiter| {
-            waiter.sender == sender || book.has_share(waiter.sender.as_deref(), waiter.bytes)
+        let wanted: Vec<Wanted> = book.line.wanted(now).cloned().collect();
+        wanted.into_iter().any(|wanted| {
+            wanted.sender == sender || book.has_share(wanted.sender.as_deref(), wanted.bytes)
         })
     }
 
@@ -367,30 +366,6 @@ impl Book {
     fn expire(&mut self, now: Timestamp) {
         self.leases
             .retain(|row| now.since(row.renewed) < Ledger::LEASE);
-    }
-
-    /// Removes the waiters that no longer poll.
-    fn leave_silent(&mut self, now: Timestamp) {
-        self.line
-            .retain(|waiter| now.since(waiter.polled) < SILENCE);
-    }
-
-    /// Notes that a waiter polled, and returns whether nobody before it could have the bytes.
-    fn is_next(&mut self, id: u64, now: Timestamp) -> bool {
-        if let Some(own) = self.line.iter_mut().find(|waiter| waiter.id == id) {
-            own.polled = now;
-        }
-        self.leave_silent(now);
-        self.expire(now);
-        let mut before = self.line.iter().take_while(|waiter| waiter.id != id);
-        !before.any(
-            |Waiter {
-                 sender,
-                 memory,
-                 bytes,
-                 ..
-             }| { self.admit(sender.as_deref(), *memory, *bytes).is_ok() },
-        )
     }
 
     /// Whether so many more bytes are within the share of a sender.
@@ -540,12 +515,9 @@ impl LeaseRow {
     }
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.book
-            .borrow_mut()
-            .line
-            .retain(|waiter| waiter.id != self.id);
+        self.ledger.0.borrow_mut().line.leave(self.id);
     }
 }
 
@@ -571,12 +543,15 @@ const BUFFERS: u64 = 15;
 const MANIFESTS: u64 = 4;
 /// The polling interval of waiting requests.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The time without a poll after which a waiting request counts as cancelled.
-const SILENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
+    use std::{
+        cell::Cell,
+        mem::forget,
+        pin::Pin,
+        task::{Context, Poll, Waker},
+    };
 
     use super::*;
 
@@ -657,7 +632,7 @@ mod tests {
     fn leases_of_cancelled_requests_expire() {
         let ledger = Ledger::new(1);
         // A request that was cancelled runs no destructor.
-        std::mem::forget(buffer(&ledger, 1, START).unwrap());
+        forget(buffer(&ledger, 1, START).unwrap());
         let before = START + (Ledger::LEASE - Duration::from_millis(1));
         assert!(buffer(&ledger, 1, before).is_err());
         assert!(buffer(&ledger, 1, START + Ledger::LEASE).is_ok());
@@ -746,12 +721,12 @@ mod tests {
     }
 
     /// Polls a future once.
-    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     /// A clock that the test moves. A waiting request sleeps until the next poll.
-    struct Still(Rc<std::cell::Cell<Timestamp>>);
+    struct Still(Rc<Cell<Timestamp>>);
 
     impl Clock for Still {
         fn now(&self) -> Timestamp {
@@ -773,7 +748,7 @@ mod tests {
 
     #[test]
     fn requests_in_line_get_memory_in_the_order_of_arrival() {
-        let now = Rc::new(std::cell::Cell::new(START));
+        let now = Rc::new(Cell::new(START));
         let (ledger, clock) = (Ledger::new(10), Still(now));
         let held = buffer(&ledger, 8, START).unwrap();
         let wait = |bytes| ledger.wait_in_line(&clock, MemoryKind::Buffer, bytes);
@@ -791,7 +766,7 @@ mod tests {
 
     #[test]
     fn a_sender_with_its_share_is_passed_by_and_a_cancelled_request_leaves_the_line() {
-        let now = Rc::new(std::cell::Cell::new(START));
+        let now = Rc::new(Cell::new(START));
         let (ledger, clock) = (Ledger::new(30), Still(now.clone()));
         let wait = |sender: &str, bytes| {
             let future = ledger.wait_in_line(&clock, MemoryKind::Buffer, bytes);
@@ -812,8 +787,8 @@ mod tests {
         assert!(!wanted("user bob"), "what bob returns does not help ann");
         drop(held);
         assert!(wanted("user bob"));
-        std::mem::forget(own);
-        now.set(START + SILENCE);
+        forget(own);
+        now.set(START + Duration::from_secs(2));
         assert!(!wanted("user ann") && !wanted("user bob"));
     }
 

@@ -110,21 +110,21 @@ const popular = (what, step) =>
 row("GET /v2/", 7, "the request, its body, its reply, and the clock 4 times", (isolate) => isolate.send("GET", "/v2/"));
 row(
   "POST ?digest= of 64 KiB",
-  135,
+  157,
   "2 heads and 3 puts of R2",
   (isolate) => whole(isolate, name, blobs.whole.digest, blobs.whole.content),
   { status: 201 },
 );
 row(
   "POST",
-  58,
+  67,
   "1 put of R2, and a body that is given up",
   (isolate) => started(isolate.send("POST", `/v2/${name}/blobs/uploads/`)),
   { status: 202 },
 );
 row(
   "PUT of 64 KiB",
-  170,
+  211,
   "4 heads, 3 puts and 1 delete of R2",
   (isolate) => close(isolate, location, blobs.closed.digest, blobs.closed.content),
   { status: 201 },
@@ -133,20 +133,20 @@ test("another upload is begun", async () =>
   expect(await started(strata.send("POST", `/v2/${name}/blobs/uploads/`)), 202));
 row(
   "PATCH of 64 KiB",
-  135,
+  164,
   "2 heads and 2 puts of R2, and 1 read that is hashed",
   (isolate) => patch(isolate, location, blobs.patched.content),
   { status: 202 },
 );
 row(
   "PUT manifest of 1 layer by tag",
-  329,
+  393,
   "3 heads, 2 gets, 4 puts and 1 list of R2, and 3 bodies read",
   () => putManifest(manifest, "latest"),
   { status: 201 },
 );
 
-row("GET manifest, cold", 73, "1 get of KV with a timer, and 1 get of R2 whose body is read", getManifest(manifest), {
+row("GET manifest, cold", 78, "1 get of KV with a timer, and 1 get of R2 whose body is read", getManifest(manifest), {
   tier: "cold",
   on: () => isolates[1],
 });
@@ -159,12 +159,12 @@ row("GET manifest, warm", 82, "1 get of KV with a timer, decompressed and hashed
   tier: "warm",
   on: () => isolates[2],
 });
-row("GET manifest by tag, hot", 34, "1 head of R2", getManifest(manifest, "", "latest"), {
+row("GET manifest by tag, hot", 39, "1 head of R2", getManifest(manifest, "", "latest"), {
   tier: "hot",
   on: () => isolates[2],
 });
 
-row("GET blob, cold", 102, "2 gets of R2 whose bodies are read", blob("GET", blobs.config), {
+row("GET blob, cold", 116, "2 gets of R2 whose bodies are read", blob("GET", blobs.config), {
   tier: "cold",
   on: () => isolates[1],
 });
@@ -178,12 +178,12 @@ row("HEAD blob, hot", 9, "the crossings of a ping, and the clock twice", blob("H
   on: () => isolates[1],
 });
 
-row("GET tags, 1 of them", 39, "1 list of R2, and bytes made here", (isolate) =>
+row("GET tags, 1 of them", 44, "1 list of R2, and bytes made here", (isolate) =>
   isolate.send("GET", `/v2/${name}/tags/list`),
 );
 row(
   "DELETE tag",
-  78,
+  92,
   "1 head and 1 put of R2, and a body that is given up",
   (isolate) => isolate.send("DELETE", `/v2/${name}/manifests/latest`),
   { status: 202 },
@@ -197,7 +197,7 @@ row(
 );
 row(
   "GET manifest, mirrored, not stored",
-  340,
+  378,
   "1 fetch with a timer, and some 10 for each header of the response",
   getManifest(others[1], "up.example/"),
   { tier: "upstream", on: () => mirror },

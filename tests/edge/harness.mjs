@@ -156,7 +156,7 @@ class Running {
 
   /**
    * Returns the calls since the last reset, in the order of their start:
-   * `{ call: "r2.put", key, bytes, idle, failed }`.
+   * `{ call: "r2.put", key, bytes, idle, failed, beside }`.
    */
   async calls() {
     return (await this.#ask("read")).calls;

@@ -306,7 +306,7 @@ fn one_failure_of_the_store_does_not_fail_a_push() {
                 let store = Watched::new(MemoryObjects::default(), move |operation, key| {
                     counter.set(counter.get() + 1);
                     // A stream can't be read twice: the client gets the error. The store itself
-                    // retries the parts of what it receives.
+                    // retries the parts of a stream that it receives.
                     let is_stream = operation == "put" && key.starts_with("blobs/");
                     let is_seen = matches!(given, Verdict::Kept(_)) && is_stream;
                     if counter.get() == at && (is_seen || !is_stream && operation != "receive") {

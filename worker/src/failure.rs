@@ -1,7 +1,9 @@
-//! Errors of JavaScript, translated for the core.
+//! Errors and promises of JavaScript, translated for the core.
 
+use js_sys::Promise;
 use strata::store::StoreError;
 use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_futures::JsFuture;
 
 /// Translates an error of a store, by the number at the end of R2's messages.
 ///
@@ -28,4 +30,11 @@ pub(crate) fn describe(error: impl Into<JsValue>) -> String {
     message
         .or_else(|| error.as_string())
         .unwrap_or_else(|| format!("{error:?}"))
+}
+
+/// Awaits the promise of a call.
+pub(crate) async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
+    JsFuture::from(promise.map_err(failed)?)
+        .await
+        .map_err(failed)
 }

@@ -16,19 +16,22 @@ use js_sys::{Promise, Uint8Array};
 use strata::{
     digest::Algorithm,
     store::{
-        Hasher as _, Received, StoreError,
+        Hasher as _, Meta, Received, StoreError,
         retry::{PAUSES, TIMEOUT, is_passing, repeat, within},
     },
+    time::Timestamp,
 };
 use wasm_bindgen::{JsCast as _, JsValue};
-use worker::worker_sys::{R2Bucket, R2MultipartUpload, R2Object};
+use worker::{
+    Date,
+    worker_sys::{R2Bucket, R2MultipartUpload, R2Object},
+};
 
 use crate::{
-    failure::failed,
+    failure::{failed, settled},
     host::Edge,
     parts::{PART, Part},
     platform::Reader,
-    r2::{put_view, settled},
     stream::Hasher,
 };
 
@@ -308,4 +311,21 @@ impl ObjectWriter<'_> {
         *is_late |= !is_settled.get();
         outcome
     }
+}
+
+/// Writes a view as an object without metadata, and replaces an existing one.
+pub(crate) async fn put_view(
+    bucket: &R2Bucket,
+    key: &str,
+    view: &Uint8Array,
+) -> Result<Meta, StoreError> {
+    let put = bucket.put(key.to_owned(), view.into(), JsValue::UNDEFINED);
+    let written: R2Object = settled(put).await?.unchecked_into();
+    Ok(Meta {
+        size: u64::from(view.byte_length()),
+        etag: written.etag().map_err(failed)?,
+        uploaded: Timestamp(Date::from(written.uploaded().map_err(failed)?).as_millis()),
+        metadata: String::new(),
+        stamp: String::new(),
+    })
 }

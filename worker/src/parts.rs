@@ -8,11 +8,12 @@ use std::{cell::RefCell, mem, time::Duration};
 use gloo_timers::future;
 use js_sys::Uint8Array;
 use strata::{
+    host::Clock,
     ledger::{Lease, Ledger, MemoryKind},
     store::StoreError,
 };
 
-use crate::{clock::now, host::Edge};
+use crate::clock::now;
 
 /// The size of a part in bytes: the smallest that R2 accepts.
 pub(crate) const PART: u32 = 5 * 1024 * 1024;
@@ -67,9 +68,9 @@ impl Part {
 
     /// Takes a buffer for the body of a push, whose client waits as long as it takes. The caller
     /// must hold no other buffer.
-    pub(crate) async fn wait_in_line(edge: &Edge) -> Self {
+    pub(crate) async fn wait_in_line(clock: &impl Clock) -> Self {
         let ledger = ledger();
-        let lease = ledger.wait_in_line(edge, MemoryKind::Buffer, PART.into());
+        let lease = ledger.wait_in_line(clock, MemoryKind::Buffer, PART.into());
         Self::of(lease.await)
     }
 

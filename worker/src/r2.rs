@@ -2,7 +2,6 @@
 //!
 //! <https://developers.cloudflare.com/r2/api/workers/workers-api-reference/>
 
-use js_sys::{Promise, Uint8Array};
 use strata::{
     digest::Algorithm,
     range::ByteRange,
@@ -13,15 +12,16 @@ use strata::{
     time::Timestamp,
 };
 use wasm_bindgen::{JsCast as _, JsValue};
-use wasm_bindgen_futures::JsFuture;
 use web_sys::ReadableStream;
-use worker::{
-    Conditional, Data, Date, Env, Include, Range, ResponseBody,
-    worker_sys::{R2Bucket, R2Object},
-};
+use worker::{Conditional, Data, Env, Include, Range, ResponseBody, worker_sys::R2Bucket};
 
 use crate::{
-    binding, bytes::Bytes, failure::failed, host::Edge, multipart::ObjectWriter, reader::reader,
+    binding,
+    bytes::Bytes,
+    failure::failed,
+    host::Edge,
+    multipart::{ObjectWriter, put_view},
+    reader::reader,
     stream as streams,
 };
 
@@ -248,28 +248,4 @@ fn is_plain(options: &PutOptions<'_>) -> bool {
     options.condition == Condition::Always
         && options.digest.is_none()
         && options.metadata.is_empty()
-}
-
-/// Writes a view as an object without metadata, and replaces an existing one.
-pub(crate) async fn put_view(
-    bucket: &R2Bucket,
-    key: &str,
-    view: &Uint8Array,
-) -> Result<Meta, StoreError> {
-    let put = bucket.put(key.to_owned(), view.into(), JsValue::UNDEFINED);
-    let written: R2Object = settled(put).await?.unchecked_into();
-    Ok(Meta {
-        size: u64::from(view.byte_length()),
-        etag: written.etag().map_err(failed)?,
-        uploaded: Timestamp(Date::from(written.uploaded().map_err(failed)?).as_millis()),
-        metadata: String::new(),
-        stamp: String::new(),
-    })
-}
-
-/// Awaits the promise of a call.
-pub(crate) async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
-    JsFuture::from(promise.map_err(failed)?)
-        .await
-        .map_err(failed)
 }

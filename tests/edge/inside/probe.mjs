@@ -6,10 +6,13 @@ import worker from "./index.js";
 
 /**
  * The calls since the last reset, in the order of their start:
- * `{ call: "r2.put", key, bytes, idle, failed }`. `idle` says that a condition prevented any
- * change, and `failed` that a fault was injected.
+ * `{ call: "r2.put", key, bytes, idle, failed, beside }`. `idle` says that a condition prevented
+ * any change, `failed` that a fault was injected, and `beside` how many calls of that name and key
+ * were in flight at its start.
  */
 let calls = [];
+/** The calls in flight, by name and key. */
+const inFlight = new Map();
 /** The faults that are left. */
 let faults = [];
 
@@ -103,11 +106,22 @@ function pass(target, property, { result = (value) => value }, args) {
 }
 
 async function watch(target, property, method, args) {
-  const { name, key = () => String(args[0]), sent, bytes = () => 0, idle = () => false } = method;
+  const { name, key = () => String(args[0]), sent } = method;
   // Measure before the call: the Worker may take its buffer back while a part is being stored.
   const call = { call: name, key: key(args), bytes: sent?.(args) ?? 0, idle: false, failed: false };
+  const one = `${call.call} ${call.key}`;
+  call.beside = inFlight.get(one) ?? 0;
+  inFlight.set(one, call.beside + 1);
   calls.push(call);
+  try {
+    return await perform(target, property, method, args, call);
+  } finally {
+    inFlight.set(one, inFlight.get(one) - 1);
+  }
+}
 
+async function perform(target, property, method, args, call) {
+  const { sent, bytes = () => 0, idle = () => false } = method;
   const fault = due(call);
   if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
   if (fault?.fails && !fault.kept && !fault.breaks) {
